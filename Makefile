@@ -1,0 +1,47 @@
+# make demo | test | check | bench | docs: each creates and refreshes .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export MPLBACKEND := Agg
+
+.PHONY: demo test check bench docs clean
+
+.venv/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "repsim needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	  { echo "$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Creating .venv ..."
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/installed: .venv/pip pyproject.toml constraints.txt
+	@echo "Installing repsim (once; torch is large, a few minutes) ..."
+	@$(PIP) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	@echo "Installing the test tools (once) ..."
+	@$(PIP) --editable '.[dev,peers]'
+	@touch $@
+
+demo: .venv/installed
+	@$(BIN)/repsim demo
+
+test: .venv/installed-dev
+	@$(BIN)/python -m pytest
+
+check: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/installed-dev
+	@$(BIN)/python benchmarks/run.py
+
+docs: .venv/installed-dev
+	@$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
