@@ -1,0 +1,96 @@
+"""Stage, fsync, rename, fsync: the only code that makes a file final."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["STAGING_PREFIX", "remove_staging", "replace_file", "staged_directory", "write_file"]
+
+STAGING_PREFIX = ".tmp-"
+
+
+@contextmanager
+def staged_directory(final: Path) -> Iterator[Path]:
+    """Give an empty directory to fill; when the block ends well it becomes ``final``, durably and all at once.
+
+    Parameters
+    ----------
+    final : Path
+        Must not exist. Its parent must.
+
+    Yields
+    ------
+    Path
+        The staging directory, beside ``final`` on the same file system. It is removed if the block raises.
+
+    Raises
+    ------
+    FileExistsError
+        If ``final`` exists when the block begins or ends.
+    OSError
+        If writing fails; nothing then stands at ``final``.
+    """
+    _refuse_existing(final)
+    staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")
+    staging.mkdir()
+    try:
+        yield staging
+        for folder, _, names in os.walk(staging, topdown=False):
+            for name in names:
+                _fsync(Path(folder, name))
+            _fsync(Path(folder))
+        _refuse_existing(final)
+        staging.rename(final)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _fsync(final.parent)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a new file inside a staging directory; an OSError names the path."""
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; {path} could not be written", str(path)) from error
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Make ``content`` the whole of the file at ``path``, so that a reader or a crash sees the old or the new one."""
+    staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{uuid.uuid4().hex}")
+    try:
+        write_file(staging, content)
+        _fsync(staging)
+        staging.replace(path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    _fsync(path.parent)
+
+
+def remove_staging(folder: Path) -> None:
+    """Remove what crashed writers left beside committed files. Only the holder of the run's lock may call this."""
+    for left in folder.glob(f"{STAGING_PREFIX}*"):
+        if left.is_dir():
+            shutil.rmtree(left)
+        else:
+            left.unlink()
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise FileExistsError(f"{path} exists already; committed files are never replaced.")
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

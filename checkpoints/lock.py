@@ -1,0 +1,68 @@
+"""One writer a run: an advisory lock that the operating system drops with the process that holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+from pathlib import Path
+from typing import IO
+
+__all__ = ["Lock", "Locked"]
+
+
+class Locked(OSError):
+    """Another process is writing this run."""
+
+
+class Lock:
+    """Hold ``path`` exclusively until ``release``; the file says who holds it.
+
+    Raises
+    ------
+    Locked
+        If another process, or another Lock of this one, holds it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file: IO[str] | None = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = _owner(self._file)
+            self.release()
+            raise Locked(
+                f"{path.parent} is being written by {owner}. Wait for it, or stop it; readers may go on."
+            ) from error
+        self._file.seek(0)
+        self._file.truncate()
+        json.dump({"pid": os.getpid(), "host": platform.node()}, self._file)
+        self._file.flush()
+
+    def release(self) -> None:
+        """Let others write; calling it twice does nothing."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether a writer holds the lock now, without taking it from anyone."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _owner(file: IO[str]) -> str:
+    file.seek(0)
+    try:
+        owner = json.load(file)
+        return f"process {owner['pid']} on {owner['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
