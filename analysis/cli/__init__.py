@@ -1,0 +1,60 @@
+"""The command ``repsim``: one thin command per file, and the one place where errors become sentences."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from analysis.cli.analyze import analyze
+from analysis.cli.compare import compare
+from analysis.cli.demo import demo
+from analysis.cli.info import info
+from analysis.cli.record import record
+from analysis.cli.train import train
+from analysis.cli.verify import verify
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="repsim",
+    help="See what a learning rule does to the layers of a network.",
+    epilog="Start with: repsim demo. Set REPSIM_TRACEBACK=1 to see where an error came from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (train, record, analyze, compare, info, verify, demo):
+    app.command()(command)
+
+_USER_MISTAKE = 2
+_INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("Stopped.", _INTERRUPTED)
+    except Exception as error:  # the border between the library, which raises, and a person, who reads
+        if os.environ.get("REPSIM_TRACEBACK"):
+            raise
+        _fail(_sentence(error), _INTERRUPTED if type(error).__name__ == "Interrupted" else _USER_MISTAKE)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, KeyError) and error.args:
+        return str(error.args[0])
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.filename}: {error.strerror}."
+    if isinstance(error, ValueError | OSError | ArithmeticError) or type(error).__name__ == "Interrupted":
+        return str(error)
+    return f"Unexpected {type(error).__name__}: {error} (set REPSIM_TRACEBACK=1 to see where)."
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"repsim: {message}", file=sys.stderr)
+    sys.exit(code)

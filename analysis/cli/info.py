@@ -1,0 +1,53 @@
+"""repsim info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.cli.output import print_json
+
+__all__ = ["info"]
+
+
+def info(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Show what a run is: settings, state, recorded steps and layers.
+
+    Example: repsim info runs/sg
+    """
+    from checkpoints import Run
+
+    opened = Run.open(run)
+    recorded = opened.recorded_steps
+    layers = {name: layer.shape[1] for name, layer in opened.last().activations.items()} if recorded else {}
+    facts = {
+        "run": str(run),
+        "uuid": opened.info["uuid"],
+        "created": opened.info["created"],
+        "status": opened.status,
+        "steps": opened.steps,
+        "recorded_steps": recorded,
+        "stimuli": len(opened.stimuli),
+        "layers": layers,
+        "config": opened.config,
+        "environment": opened.info["environment"],
+    }
+    if json:
+        print_json(facts)
+    else:
+        _print(facts)
+
+
+def _print(facts: dict[str, object], indent: str = "") -> None:
+    for name, value in facts.items():
+        if isinstance(value, dict) and value:
+            print(f"{indent}{name}:")
+            _print(value, indent + "  ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+            print(f"{indent}{name}: {shown if shown not in (None, '', {}) else '-'}")

@@ -1,0 +1,30 @@
+"""repsim verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.cli.output import print_json
+
+__all__ = ["verify"]
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    level: Annotated[str, typer.Option(help="size: compare file sizes; sha256: read every byte.")] = "sha256",
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Check that every committed file of a run is what was written.
+
+    Example: repsim verify runs/sg
+    """
+    from checkpoints import Run
+
+    steps = Run.open(run).verify(level)
+    if json:
+        print_json({"run": str(run), "level": level, "steps": steps, "intact": True})
+    else:
+        print(f"{run}: {len(steps)} checkpoints intact ({level}).")

@@ -1,0 +1,124 @@
+"""The figures of an analysis: which plots, of which tables, with which captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from analysis.findings import Findings
+from analysis.plots import plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
+from analysis.plots.axes import new_axes
+from analysis.tables import read_rdm
+
+__all__ = ["Drawing", "draw", "save_figures"]
+
+_MOST_RDM_COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its file name, heading and caption."""
+
+    name: str
+    heading: str
+    caption: str
+    figure: Figure
+
+
+def draw(findings: Findings) -> Iterator[Drawing]:
+    """Yield the figures that the tables allow, the main ones first."""
+    n_test = len(findings.views[0].rows("test"))
+    yield Drawing(
+        "probe_accuracy",
+        "Linear probes by layer",
+        f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli. "
+        "The dotted line is chance: the most frequent class.",
+        _figure(_plot_probes(findings)),
+    )
+    yield Drawing(
+        "rdm_grid",
+        "Representational dissimilarity",
+        f"{findings.distance.capitalize()} distance between the activations of {n_test} held-out stimuli ordered by "
+        "class, on one colour scale; darker is more alike. Blocks on the diagonal are classes.",
+        _rdm_grid(findings),
+    )
+    yield Drawing(
+        "cka",
+        "Similarity between layers",
+        f"Unbiased linear CKA between every layer of one network (rows) and of another (columns), {n_test} held-out "
+        "stimuli. Independent representations give 0 on average, equal ones 1.",
+        plot_similarity_grid(findings.similarity),
+    )
+    yield Drawing(
+        "class_structure",
+        "Class structure by layer",
+        "Mean distance between stimuli of different classes minus mean distance within a class.",
+        _figure(
+            plot_by_layer(findings.class_structure, "class_structure", ylabel="between minus within class distance")
+        ),
+    )
+    if "validation_accuracy" in findings.training:
+        yield Drawing(
+            "training",
+            "Training",
+            "Cross-entropy (left) and accuracy (right) over epochs: means over the epoch's batches (solid) and on the "
+            "validation part at its end (dashed).",
+            _training_figure(findings),
+        )
+
+
+def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:
+    """Write each figure as PNG and PDF into a new folder."""
+    folder.mkdir()
+    for drawing in drawings:
+        drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=150)
+        drawing.figure.savefig(folder / f"{drawing.name}.pdf")
+
+
+def _plot_probes(findings: Findings) -> Axes:
+    fitted = findings.probes[findings.probes["status"] == "ok"]
+    table = fitted if len(fitted) else findings.probes
+    ax = plot_by_layer(table, "accuracy", ylabel="probe accuracy on test")
+    ax.axhline(float(findings.probes["chance"].iloc[0]), color="0.4", linestyle=":", linewidth=1)
+    return ax
+
+
+def _rdm_grid(findings: Findings) -> Figure:
+    first = findings.views[0]
+    rows = first.rows("test")
+    rdms = {
+        view.label: {layer: read_rdm(findings.rdm_path, index, layer) for layer in _spread(list(view.activations))}
+        for index, view in enumerate(findings.views)
+    }
+    labels: NDArray[Any] = first.run.stimuli.labels[rows]
+    return plot_rdm_grid(rdms, labels, first.classes, distance=f"{findings.distance} distance")
+
+
+def _spread(layers: list[str]) -> list[str]:
+    """Choose layers evenly, the first and the last among them."""
+    count = min(len(layers), _MOST_RDM_COLUMNS)
+    return [layers[i] for i in np.linspace(0, len(layers) - 1, count).round().astype(int)]
+
+
+def _training_figure(findings: Findings) -> Figure:
+    figure = _figure(new_axes(10.0, 3.8))
+    figure.clear()
+    left, right = figure.subplots(1, 2)
+    plot_training(findings.training, "loss", ylabel="cross-entropy (nats)", ax=left)
+    plot_training(findings.training, "accuracy", ylabel="accuracy", ax=right)
+    left.set_yscale("log")
+    right.get_legend().remove()
+    return figure
+
+
+def _figure(ax: Axes) -> Figure:
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)  # every Axes here was made on a Figure of its own
+    return figure

@@ -1,0 +1,64 @@
+"""Curves over layers and over epochs, one a network."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from analysis.plots.axes import MARKERS, colours, label_layers, new_axes
+
+__all__ = ["plot_by_layer", "plot_training"]
+
+
+def plot_by_layer(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | None = None) -> Axes:
+    """Draw a value against depth, one curve a view.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns ``view``, ``layer``, ``depth`` and ``value``.
+    value : str
+        The column to draw.
+    ylabel : str
+        What it is, with its unit.
+    ax : Axes, optional
+    """
+    ax = ax if ax is not None else new_axes()
+    palette = colours(list(table["view"].unique()))
+    for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
+        marker = MARKERS[index % len(MARKERS)]
+        ax.plot(rows["depth"], rows[value], label=str(view), color=palette[str(view)], marker=marker, markersize=4)
+    label_layers(ax.xaxis, list(table.sort_values("depth").drop_duplicates("depth")["layer"]), start=1.0)
+    ax.set_ylabel(ylabel)
+    ax.legend(frameon=True)
+    return ax
+
+
+def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | None = None) -> Axes:
+    """Draw training (solid) and validation (dashed) curves over epochs, one colour a run.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns ``view``, ``epoch``, ``value`` and ``validation_<value>``.
+    value : str
+        ``"loss"`` or ``"accuracy"``.
+    ylabel : str
+    ax : Axes, optional
+    """
+    ax = ax if ax is not None else new_axes()
+    palette = colours(list(table["view"].unique()))
+    for view, rows in table.groupby("view", sort=False):
+        ax.plot(rows["epoch"], rows[value], color=palette[str(view)], label=f"{view}, training")
+        validation = rows.dropna(subset=[f"validation_{value}"])
+        ax.plot(
+            validation["epoch"],
+            validation[f"validation_{value}"],
+            color=palette[str(view)],
+            linestyle="--",
+            label=f"{view}, validation",
+        )
+    ax.set_xlabel("epoch")
+    ax.set_ylabel(ylabel)
+    ax.legend(frameon=True, fontsize="small")
+    return ax

@@ -1,0 +1,90 @@
+"""One self-contained HTML page: summary, figures, tables, settings; it needs no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from analysis.figures import Drawing
+from analysis.findings import Findings
+
+__all__ = ["write_report"]
+
+_ABSENT = "\u2013"
+
+
+def write_report(path: Path, title: str, findings: Findings, drawings: Sequence[Drawing], figures: Path) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path : Path
+        The new HTML file.
+    title : str
+    findings : Findings
+    drawings : sequence of Drawing
+    figures : Path
+        Folder with a PNG of each drawing, which is put into the page.
+    """
+    environment = Environment(loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        summary=findings.summary(),
+        drawings=[_shown(drawing, figures) for drawing in drawings],
+        probes=_html(_accuracy_by_layer(findings)),
+        networks=_html(_networks(findings)),
+        failures=_failures(findings),
+        files=[f"{name}.csv" for name in findings.tables] + [findings.rdm_path.name],
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _shown(drawing: Drawing, figures: Path) -> dict[str, str]:
+    data = base64.b64encode((figures / f"{drawing.name}.png").read_bytes()).decode()
+    return {
+        "name": drawing.name,
+        "heading": drawing.heading,
+        "caption": drawing.caption,
+        "source": f"data:image/png;base64,{data}",
+    }
+
+
+def _accuracy_by_layer(findings: Findings) -> pd.DataFrame:
+    table = findings.probes.pivot(index="depth", columns="view", values="accuracy")
+    names = findings.probes.drop_duplicates("depth").set_index("depth")["layer"]
+    ordered = table[[view.label for view in findings.views]].map("{:.3f}".format)
+    return ordered.set_axis(names.loc[ordered.index], axis="index").rename_axis(index="layer", columns=None)
+
+
+def _networks(findings: Findings) -> pd.DataFrame:
+    """Return one column a network: how it was trained, where it stands, on what machine."""
+    columns = {
+        view.label: _facts(view.run.config, view.run.status, view.run.info, view.step) for view in findings.views
+    }
+    return pd.DataFrame(columns).fillna(_ABSENT)
+
+
+def _facts(config: dict[str, Any], status: dict[str, Any], info: dict[str, Any], step: int) -> dict[str, str]:
+    environment = info.get("environment", {})
+    facts = {name.replace("_", " "): value for name, value in config.get("training", {}).items()}
+    facts |= {
+        f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test") if "data" in config
+    }
+    facts |= {"step shown": step, "state": status.get("state"), "test accuracy": status.get("test_accuracy")}
+    facts |= {"torch": environment.get("packages", {}).get("torch"), "threads": environment.get("threads")}
+    return {name: _ABSENT if value is None else str(value) for name, value in facts.items()}
+
+
+def _failures(findings: Findings) -> list[str]:
+    failed = findings.probes[findings.probes["status"] != "ok"]
+    return [f"{row.view}, {row.layer}: {row.message}" for row in failed.itertuples()]
+
+
+def _html(table: pd.DataFrame) -> Markup:
+    return Markup(table.to_html(border=0, escape=True))

@@ -1,0 +1,147 @@
+"""What is recorded of a run, and which of its steps: the settings that belong to the workflows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["RecordingConfig", "choose_recorded_steps", "choose_steps"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingConfig:
+    """What each checkpoint of a run records.
+
+    Attributes
+    ----------
+    steps : str
+        Any of ``first``, ``last``, ``every:N`` and ``log:N`` (N steps spaced evenly on a logarithmic scale) and step
+        numbers, joined by commas. ``first`` is step 0, before training.
+    layers : tuple of str
+        Module names or patterns of the network.
+    n_train, n_validation, n_test : int
+        At most so many stimuli of each part of the split, the same number of each class where there are enough.
+    compress : bool
+        Gzip the activations.
+
+    Raises
+    ------
+    ValueError
+        If a number of stimuli is below 1 or no layer is named.
+    """
+
+    steps: str = "first,last"
+    layers: tuple[str, ...] = ("hidden.*",)
+    n_train: int = 2000
+    n_validation: int = 500
+    n_test: int = 1000
+    compress: bool = False
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        for name in ("n_train", "n_validation", "n_test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a whole number of 1 or more.")
+        if not self.layers:
+            raise ValueError("No layers are to be recorded; name at least one, such as 'hidden.*'.")
+        choose_steps(self.steps, n_steps=0, check_range=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-ready values."""
+        return {**asdict(self), "layers": list(self.layers)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RecordingConfig:
+        """Return the settings held in a dictionary."""
+        return cls(**{**values, "layers": tuple(values["layers"])})
+
+
+def choose_steps(text: str, n_steps: int, *, check_range: bool = True) -> tuple[int, ...]:
+    """Return the steps of a training run of ``n_steps`` updates that a description names.
+
+    Parameters
+    ----------
+    text : str
+        See ``RecordingConfig.steps``.
+    n_steps : int
+        0 or more.
+    check_range : bool, default True
+        Whether a number above ``n_steps`` is an error (otherwise it is left out).
+
+    Returns
+    -------
+    tuple of int
+        Ascending, each in 0 … n_steps.
+
+    Raises
+    ------
+    ValueError
+        If a part is not understood or out of range.
+
+    Examples
+    --------
+    >>> choose_steps("first,log:4,last", n_steps=1000)
+    (0, 1, 10, 100, 1000)
+    """
+    chosen: set[int] = set()
+    for part in text.split(","):
+        chosen.update(_steps_of(part.strip(), text, n_steps))
+    too_large = [step for step in sorted(chosen) if step > n_steps]
+    if too_large and check_range:
+        raise ValueError(f"steps '{text}' name step {too_large[0]}; this training ends at step {n_steps}.")
+    return tuple(sorted(chosen - set(too_large)))
+
+
+def choose_recorded_steps(text: str, recorded: Sequence[int]) -> tuple[int, ...]:
+    """Return those of a run's recorded steps that ``first``, ``last``, ``all`` or numbers joined by commas name.
+
+    Raises
+    ------
+    ValueError
+        If a part is not understood or a step was not recorded.
+
+    Examples
+    --------
+    >>> choose_recorded_steps("first,last", [0, 10, 20])
+    (0, 20)
+    """
+    chosen: set[int] = set()
+    for part in (piece.strip() for piece in text.split(",")):
+        if part == "all":
+            chosen.update(recorded)
+        elif part in ("first", "last"):
+            chosen.add(recorded[0 if part == "first" else -1])
+        elif part.isdecimal() and int(part) in recorded:
+            chosen.add(int(part))
+        else:
+            listed = ", ".join(map(str, recorded))
+            raise ValueError(f"'{part}' is not a recorded step. Use first, last, all or any of: {listed}.")
+    return tuple(sorted(chosen))
+
+
+def _steps_of(part: str, text: str, n_steps: int) -> list[int]:
+    if part == "first":
+        return [0]
+    if part == "last":
+        return [n_steps]
+    if part.isdecimal():
+        return [int(part)]
+    kind, _, number = part.partition(":")
+    if kind in ("every", "log") and number.isdecimal() and int(number) > 0:
+        return _every(int(number), n_steps) if kind == "every" else _logarithmic(int(number), n_steps)
+    raise ValueError(
+        f"steps '{text}' are not understood at '{part}'. Use first, last, every:N, log:N and numbers, joined by commas."
+    )
+
+
+def _every(interval: int, n_steps: int) -> list[int]:
+    return list(range(interval, n_steps + 1, interval))
+
+
+def _logarithmic(count: int, n_steps: int) -> list[int]:
+    if n_steps < 1:
+        return []
+    exponents = [math.log(n_steps) * index / max(count - 1, 1) for index in range(count)]
+    return [min(n_steps, round(math.exp(exponent))) for exponent in exponents]

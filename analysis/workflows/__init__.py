@@ -1,0 +1,20 @@
+"""Workflows: the plain functions behind the commands."""
+
+from analysis.findings import Findings
+from analysis.settings import RecordingConfig
+from analysis.workflows.comparing import analyze_run, compare_runs
+from analysis.workflows.demo import demo
+from analysis.workflows.recording import record_run
+from analysis.workflows.training import Interrupted, resume_run, train_run
+
+__all__ = [
+    "Findings",
+    "Interrupted",
+    "RecordingConfig",
+    "analyze_run",
+    "compare_runs",
+    "demo",
+    "record_run",
+    "resume_run",
+    "train_run",
+]

@@ -1,0 +1,123 @@
+"""From recorded runs to tables, figures and a report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.figures import draw, save_figures
+from analysis.findings import Findings, measure
+from analysis.progress import Reporter, silent
+from analysis.report import write_report
+from analysis.views import View, views_of_run, views_of_runs
+from repsim.similarity import DISTANCES
+
+__all__ = ["analyze_run", "compare_runs"]
+
+
+def analyze_run(
+    path: str | Path,
+    *,
+    steps: str = "first,last",
+    output: str | Path | None = None,
+    distance: str = "correlation",
+    reporter: Reporter | None = None,
+) -> Findings:
+    """Probe and compare the layers of one run at one or more of its recorded steps.
+
+    Parameters
+    ----------
+    path : path
+        The run.
+    steps : str, default "first,last"
+        ``first``, ``last``, ``all`` or step numbers joined by commas.
+    output : path, optional
+        ``<run>/analysis`` by default. Files of an earlier analysis there are replaced, others left alone.
+    distance : str, default "correlation"
+        A method of ``repsim.similarity.rdm``.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    Findings
+
+    Raises
+    ------
+    ValueError, OSError
+        If the run, a step or the distance will not do; a file that differs from its manifest is named.
+    """
+    views = views_of_run(path, steps)
+    target = Path(output) if output is not None else Path(path) / "analysis"
+    return _write(views, target, f"Analysis of {Path(path).name}", distance, reporter or silent())
+
+
+def compare_runs(
+    paths: Sequence[str | Path],
+    *,
+    output: str | Path | None = None,
+    distance: str = "correlation",
+    reporter: Reporter | None = None,
+) -> Findings:
+    """Compare the layers of two or more runs at their last recorded steps; the first is the reference.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Runs that recorded the same stimuli.
+    output : path, optional
+        ``comparison`` beside the first run by default.
+    distance : str, default "correlation"
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    Findings
+
+    Raises
+    ------
+    ValueError, OSError
+        As for ``analyze_run``, and if the runs recorded different stimuli.
+    """
+    views = views_of_runs(paths)
+    target = Path(output) if output is not None else Path(paths[0]).absolute().parent / "comparison"
+    title = "Comparison of " + ", ".join(view.label for view in views)
+    return _write(views, target, title, distance, reporter or silent())
+
+
+def _write(views: list[View], target: Path, title: str, distance: str, reporter: Reporter) -> Findings:
+    """Make everything in a folder beside the target, then move file after file into it."""
+    if distance not in DISTANCES:
+        raise ValueError(f"Unknown distance '{distance}'. Choose one of: {', '.join(DISTANCES)}.")
+    _refuse_foreign(target)
+    for view in views:
+        _ = view.activations  # verified before the work begins
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
+    try:
+        findings = measure(views, staging, distance=distance, reporter=reporter)
+        reporter.say("Drawing figures and writing the report")
+        drawings = list(draw(findings))
+        save_figures(drawings, staging / "figures")
+        write_report(staging / "report.html", title, findings, drawings, staging / "figures")
+        _move(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return Findings(**{**findings.__dict__, "folder": target})
+
+
+def _refuse_foreign(target: Path) -> None:
+    if target.exists() and not target.is_dir():
+        raise NotADirectoryError(f"{target} is a file; the analysis needs a folder. Choose another with --output.")
+    if (target / "run.json").exists():
+        raise FileExistsError(f"{target} is a run; choose another folder with --output.")
+
+
+def _move(staging: Path, target: Path) -> None:
+    for folder, _, names in os.walk(staging):
+        destination = target / Path(folder).relative_to(staging)
+        destination.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            Path(folder, name).replace(destination / name)
