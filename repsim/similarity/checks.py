@@ -1,0 +1,129 @@
+"""Checks made once, at the public doors of this room; nothing below them checks again."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from repsim.similarity.arrays import FloatArray
+
+T = TypeVar("T")
+
+
+def representation(X: ArrayLike, name: str = "X") -> FloatArray:
+    """Convert what a layer did on every stimulus to a finite float64 matrix.
+
+    Parameters
+    ----------
+    X : array-like (n_stimuli, n_features)
+        Anything that `numpy.asarray` accepts; it is converted once.
+    name : str, default "X"
+        What the messages call it.
+
+    Returns
+    -------
+    array (n_stimuli, n_features)
+        Float64; the same memory where X already is such an array.
+
+    Raises
+    ------
+    ValueError
+        If X is not two-dimensional, real and finite, or has fewer than 2 stimuli or no features.
+
+    Examples
+    --------
+    >>> representation([[1, 2], [3, 4]]).dtype
+    dtype('float64')
+    """
+    array = np.asarray(X)
+    _check_real(array, name)
+    _check_shape(array, name)
+    array = array.astype(np.float64, copy=False)
+    _check_finite(array, name)
+    return array
+
+
+def same_stimuli(sizes: Mapping[str, int]) -> None:
+    """Check that all representations have the same number of stimuli.
+
+    Parameters
+    ----------
+    sizes : mapping
+        From what the message calls a representation to its number of stimuli.
+
+    Raises
+    ------
+    ValueError
+        If one differs from the first.
+
+    Examples
+    --------
+    >>> same_stimuli({"X": 100, "Y": 100})
+    """
+    (first, n), *others = sizes.items()
+    for other, m in others:
+        if m != n:
+            raise ValueError(
+                f"{first} has {n} samples and {other} has {m}; both must come from the same stimuli in the same order. "
+                "Record both with the same stimulus set."
+            )
+
+
+def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
+    """Look a name up in a dict of choices.
+
+    Parameters
+    ----------
+    name : str
+        What was asked for.
+    choices : mapping
+        What there is.
+    kind : str
+        What the message calls it: "method", "measure".
+
+    Returns
+    -------
+    object
+        The value of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is no such name; the message lists those there are.
+
+    Examples
+    --------
+    >>> choice("b", {"a": 1, "b": 2}, "letter")
+    2
+    """
+    if name not in choices:
+        raise ValueError(f"Unknown {kind} {name!r}. Choose one of: {', '.join(sorted(choices))}.")
+    return choices[name]
+
+
+def _check_real(array: NDArray, name: str) -> None:
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {array.dtype}; expected real numbers. Convert it to float first.")
+
+
+def _check_shape(array: NDArray, name: str) -> None:
+    if array.ndim != 2:
+        raise ValueError(
+            f"{name} has shape {array.shape}; expected two dimensions (n_stimuli, n_features). "
+            "Flatten each stimulus to one row first."
+        )
+    n, d = array.shape
+    if n < 2:
+        raise ValueError(f"{name} has {n} stimuli; at least 2 are needed to compare. Record more stimuli.")
+    if d == 0:
+        raise ValueError(f"{name} has no features; expected at least 1. Check which layer was recorded.")
+
+
+def _check_finite(array: FloatArray, name: str) -> None:
+    bad = array.size - np.count_nonzero(np.isfinite(array))
+    if bad:
+        raise ValueError(
+            f"{name} has {bad} of {array.size} values that are NaN or infinite; all must be finite. "
+            "Look for a training run that diverged, or leave those stimuli out."
+        )

@@ -1,0 +1,8 @@
+"""Measures of similarity, one family a file, and MEASURES: the dict of them all, by name."""
+
+from repsim.similarity.measures import cka
+from repsim.similarity.measures.measure import Measure
+
+__all__ = ["MEASURES", "Measure"]
+
+MEASURES: dict[str, Measure] = {measure.name: measure for measure in (cka.UNBIASED, cka.BIASED)}

@@ -1,0 +1,168 @@
+"""Linear centered kernel alignment (CKA)."""
+
+import warnings
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from repsim.similarity import checks
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.measures.hsic import hsic, normalised
+from repsim.similarity.measures.measure import Measure
+
+# HSIC of a normalised representation with itself is about one over its number of dimensions; below this it is rounding.
+NOTHING = 1e-12
+
+
+def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
+    r"""Linear centered kernel alignment of two representations.
+
+    .. math:: \mathrm{CKA}(X, Y) = \frac{\mathrm{HSIC}(X, Y)}{\sqrt{\mathrm{HSIC}(X, X) \, \mathrm{HSIC}(Y, Y)}}
+
+    with the Hilbert-Schmidt independence criterion of linear kernels. The biased estimator of HSIC lets every stimulus
+    be similar to itself, so that biased CKA of unrelated representations grows with d / n: it is near 0.5 for n = d and
+    near 1 for n << d. The unbiased one is near 0 there. (Its ratio is not exactly unbiased; each HSIC is.)
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        n >= 4, or n >= 2 if biased.
+    Y : array-like (n, d2)
+        The same stimuli in the same order.
+    unbiased : bool, default True
+        Which estimator of HSIC.
+
+    Returns
+    -------
+    float
+        Within [0, 1] if biased. Within [-1, 1] if not, slightly negative for unrelated representations. 1 if Y is X up
+        to rotation, isotropic scaling and translation. NaN if the HSIC of X or Y with itself is zero.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN: X or Y is constant, or (unbiased) no two of its stimuli are more alike than others.
+
+    References
+    ----------
+    Kornblith, Norouzi, Lee & Hinton (2019). Similarity of neural network representations revisited. ICML, section 3.
+    Song, Smola, Gretton, Bedo & Borgwardt (2012). Feature selection via dependence maximization. JMLR 13, eq. 5.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(linear_cka(X, 2 * X[:, ::-1] + 1), 6)
+    1.0
+    """
+    X, Y = checks.representation(X, "X"), checks.representation(Y, "Y")
+    checks.same_stimuli({"X": len(X), "Y": len(Y)})
+    check_enough(len(X), unbiased=unbiased)
+    X, Y = normalised(X), normalised(Y)
+    x, y = hsic(X, X, unbiased=unbiased), hsic(Y, Y, unbiased=unbiased)
+    warn_undefined({"X": x, "Y": y})
+    return float(alignment(hsic(X, Y, unbiased=unbiased), x, y))
+
+
+def check_enough(n: int, *, unbiased: bool) -> None:
+    """Check that there are stimuli enough for the estimator.
+
+    Parameters
+    ----------
+    n : int
+        Number of stimuli.
+    unbiased : bool
+
+    Raises
+    ------
+    ValueError
+        If n < 4 and the estimator is the unbiased one.
+
+    Examples
+    --------
+    >>> check_enough(2, unbiased=False)
+    """
+    if unbiased and n < 4:
+        raise ValueError(
+            f"There are {n} samples; unbiased CKA needs at least 4. Record more stimuli, or take the biased estimator."
+        )
+
+
+def warn_undefined(own: Mapping[str, float]) -> None:
+    """Warn once of the representations that have no CKA with any other.
+
+    Parameters
+    ----------
+    own : mapping
+        From what the message calls a representation to its HSIC with itself.
+
+    Warns
+    -----
+    RuntimeWarning
+        If one of them is zero up to rounding.
+
+    Examples
+    --------
+    >>> warn_undefined({"X": 0.3, "Y": 0.1})
+    """
+    undefined = [name for name, value in own.items() if value <= NOTHING]
+    if undefined:
+        warnings.warn(
+            f"{len(undefined)} of {len(own)} representations ({', '.join(undefined)}) have zero HSIC with themselves: "
+            "they are constant, or no two of their stimuli are more alike than others. Their CKA is NaN.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def alignment(cross: float | FloatArray, x: float | FloatArray, y: float | FloatArray) -> FloatArray:
+    """CKA from HSIC.
+
+    Parameters
+    ----------
+    cross : float or array (p, q)
+        HSIC of each X with each Y, normalised representations.
+    x, y : float or arrays (p,) and (q,)
+        HSIC of each X, and of each Y, with itself.
+
+    Returns
+    -------
+    array () or (p, q)
+        Within [-1, 1], or NaN where x or y is zero up to rounding.
+
+    Examples
+    --------
+    >>> float(alignment(0.1, 0.2, 0.2))
+    0.5
+    """
+    x, y = np.where(x > NOTHING, x, np.nan), np.where(y > NOTHING, y, np.nan)
+    return np.clip(cross / np.sqrt(np.multiply.outer(x, y)), -1.0, 1.0)
+
+
+INVARIANCES = frozenset({"orthogonal", "isotropic scaling", "translation"})
+
+UNBIASED = Measure(
+    name="cka",
+    function=linear_cka,
+    range=(-1.0, 1.0),
+    direction="similarity",
+    is_metric=False,
+    invariances=INVARIANCES,
+    reference="Kornblith et al. (2019), section 3, with the estimator of Song et al. (2012), eq. 5",
+)
+
+BIASED = Measure(
+    name="cka_biased",
+    function=partial(linear_cka, unbiased=False),
+    range=(0.0, 1.0),
+    direction="similarity",
+    is_metric=False,
+    invariances=INVARIANCES,
+    reference="Kornblith et al. (2019), section 3",
+)

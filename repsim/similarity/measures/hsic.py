@@ -1,0 +1,212 @@
+r"""The Hilbert-Schmidt independence criterion (HSIC) with linear kernels: what two representations have in common.
+
+With centred columns and Gram matrices :math:`K = X X^T`, :math:`L = Y Y^T` the biased estimator is
+:math:`\sum_{ij} K_{ij} L_{ij} / (n - 1)^2`. The unbiased one leaves out the diagonal, where every stimulus is compared
+with itself: :math:`\sum_{i \neq j} \tilde K_{ij} \tilde L_{ij} / (n (n - 3))`, with U-centred Gram matrices, whose
+rows sum to zero without their diagonal.
+
+Either follows from the Gram matrices (n, n) or from the cross product of the features (d1, d2), exactly. All functions
+here take what `normalised` returns, and check nothing.
+
+References
+----------
+Gretton, Bousquet, Smola & Schoelkopf (2005). Measuring statistical dependence with Hilbert-Schmidt norms. ALT, eq. 9.
+Song, Smola, Gretton, Bedo & Borgwardt (2012). Feature selection via dependence maximization. JMLR 13, eq. 5.
+Szekely & Rizzo (2014). Partial distance correlation with methods for dissimilarities. Annals of Statistics 42,
+definitions 2 and 3: the same number by U-centring.
+"""
+
+import numpy as np
+
+from repsim.similarity.arrays import FloatArray, centred
+
+EVERYTHING = slice(None)
+
+
+def normalised(X: FloatArray) -> FloatArray:
+    """Columns centred, and the mean squared norm of a row scaled to one; all zeros if X is constant.
+
+    CKA depends on neither. After it HSIC has no unit, and the off-diagonal of each row of the Gram matrix sums to minus
+    the diagonal, which both estimators below rely on.
+
+    Parameters
+    ----------
+    X : array (n, d)
+
+    Returns
+    -------
+    array (n, d)
+
+    Examples
+    --------
+    >>> normalised(np.array([[1.0], [3.0]])).ravel()
+    array([-1.,  1.])
+    """
+    Z = centred(X, axis=0)
+    size = np.linalg.norm(Z) / np.sqrt(len(Z))
+    Z /= size or 1.0
+    return Z
+
+
+def hsic(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
+    """HSIC of two normalised representations, by the route that multiplies less.
+
+    That route never needs more memory than X and Y together, either.
+
+    Parameters
+    ----------
+    X : array (n, d1)
+    Y : array (n, d2)
+    unbiased : bool
+        n >= 4 if so.
+
+    Returns
+    -------
+    float
+        Not negative if biased or if Y is X; otherwise of either sign.
+
+    Examples
+    --------
+    >>> X = normalised(np.arange(4.0)[:, None])
+    >>> round(hsic(X, X, unbiased=False), 3)
+    1.778
+    """
+    (n, d1), d2 = X.shape, Y.shape[1]
+    route = hsic_from_features if d1 * d2 <= n * (d1 + d2) else hsic_from_grams
+    return route(X, Y, unbiased=unbiased)
+
+
+def hsic_from_features(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
+    r"""HSIC from the cross product of the features.
+
+    Over all pairs of stimuli :math:`\sum_{ij} K_{ij} L_{ij} = |X^T Y|_F^2`. The unbiased estimator takes the diagonal
+    :math:`a = \sum_i |x_i|^2 |y_i|^2` from it, and what U-centring removes, which for centred columns is
+
+    .. math:: \frac{2 a}{n - 2} - \frac{\sum_i |x_i|^2 \sum_i |y_i|^2}{(n - 1)(n - 2)}
+
+    Parameters
+    ----------
+    X : array (n, d1)
+    Y : array (n, d2)
+    unbiased : bool
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> X = normalised(np.arange(4.0)[:, None])
+    >>> round(hsic_from_features(X, X, unbiased=False), 3)
+    1.778
+    """
+    n = len(X)
+    cross = X.T @ Y  # (d1, d2)
+    total = np.vdot(cross, cross)
+    if unbiased:
+        x, y = squared_norms(X), squared_norms(Y)
+        total += x.sum() * y.sum() / ((n - 1) * (n - 2)) - x @ y * n / (n - 2)
+    return float(total) / degrees(n, unbiased=unbiased)
+
+
+def hsic_from_grams(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
+    """HSIC from the two Gram matrices.
+
+    Parameters
+    ----------
+    X : array (n, d1)
+    Y : array (n, d2)
+    unbiased : bool
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> X = normalised(np.arange(4.0)[:, None])
+    >>> round(hsic_from_grams(X, X, unbiased=True), 3)
+    1.387
+    """
+    total = np.vdot(gram(X, unbiased=unbiased), gram(Y, unbiased=unbiased))
+    return float(total) / degrees(len(X), unbiased=unbiased)
+
+
+def gram(
+    X: FloatArray,
+    rows: slice = EVERYTHING,
+    columns: slice = EVERYTHING,
+    *,
+    unbiased: bool,
+    out: FloatArray | None = None,
+) -> FloatArray:
+    """Gram matrix of a normalised representation, or a tile of it; U-centred for the unbiased estimator.
+
+    Parameters
+    ----------
+    X : array (n, d)
+    rows, columns : slice, default all
+        The tile: on the diagonal (equal slices) or clear of it (slices that do not overlap).
+    unbiased : bool
+        Whether to U-centre.
+    out : array (n_rows, n_columns), optional
+        Where to put it.
+
+    Returns
+    -------
+    array (n_rows, n_columns)
+
+    Examples
+    --------
+    >>> gram(normalised(np.eye(4)[:, :1]), unbiased=True).sum(axis=0).round(9) + 0.0
+    array([0., 0., 0., 0.])
+    """
+    K = np.matmul(X[rows], X[columns].T, out=out)
+    if unbiased:
+        n, squares = len(X), squared_norms(X)
+        effects = (squares.sum() / (2 * (n - 1)) - squares) / (n - 2)
+        K -= effects[rows, None]
+        K -= effects[columns]
+        if rows == columns:
+            np.fill_diagonal(K, 0.0)
+    return K
+
+
+def squared_norms(X: FloatArray) -> FloatArray:
+    """Squared length of each row.
+
+    Parameters
+    ----------
+    X : array (n, d)
+
+    Returns
+    -------
+    array (n,)
+
+    Examples
+    --------
+    >>> squared_norms(np.array([[3.0, 4.0]]))
+    array([25.])
+    """
+    return np.einsum("ij,ij->i", X, X)
+
+
+def degrees(n: int, *, unbiased: bool) -> int:
+    """Divisor of the estimator.
+
+    Parameters
+    ----------
+    n : int
+        Number of stimuli.
+    unbiased : bool
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> degrees(10, unbiased=True), degrees(10, unbiased=False)
+    (70, 81)
+    """
+    return n * (n - 3) if unbiased else (n - 1) ** 2

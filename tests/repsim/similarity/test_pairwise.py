@@ -1,0 +1,176 @@
+import tracemalloc
+from importlib import import_module
+from itertools import pairwise as neighbours
+
+import numpy as np
+import pytest
+
+from repsim.similarity import MEASURES, pairwise
+from repsim.similarity.pairwise import ALL_PAIRS
+
+Layers = dict[str, np.ndarray]
+
+
+class Lazy:
+    """An array that is read when it is asked for, and counts how often."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array = array
+        self.reads = 0
+
+    def __array__(self, dtype: type | None = None, copy: bool | None = None) -> np.ndarray:
+        self.reads += 1
+        return self.array
+
+
+def network(rng: np.random.Generator, n: int, widths: list[int]) -> Layers:
+    """Layers of random weights, each fed by the one before."""
+    layers = [rng.normal(size=(n, widths[0])) + 3]
+    for before, after in neighbours(widths):
+        layers.append(np.tanh(layers[-1] @ rng.normal(size=(before, after)) / before**0.5))
+    return {f"layer.{k}": layer for k, layer in enumerate(layers)}
+
+
+def each_pair(X: Layers, Y: Layers, measure: str) -> np.ndarray:
+    return np.array([[MEASURES[measure].function(x, y) for y in Y.values()] for x in X.values()])
+
+
+# Many narrow layers go by their features, wide ones by tiles of their Gram matrices.
+NETWORKS = {"features": (200, [5, 10, 7, 3]), "grams": (60, [100, 300, 64, 150])}
+
+
+@pytest.fixture(params=NETWORKS)
+def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The route a network takes; the other one fails."""
+    other = {"features": "grams", "grams": "features"}[request.param]
+    monkeypatch.delattr(import_module("repsim.similarity.pairwise"), f"_from_{other}")
+    return request.param
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_pairwise_equals_the_measure_of_each_pair(rng: np.random.Generator, route: str, measure: str) -> None:
+    X = network(rng, *NETWORKS[route])
+    result = pairwise(X, measure=measure)
+    np.testing.assert_allclose(result.values, each_pair(X, X, measure), atol=1e-10)
+    assert result.rows == result.columns == tuple(X)
+    assert result.measure == measure
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_pairwise_of_two_networks_equals_the_measure_of_each_pair(
+    rng: np.random.Generator, route: str, measure: str
+) -> None:
+    n, widths = NETWORKS[route]
+    X, Y = network(rng, n, widths), network(rng, n, widths[:2])
+    result = pairwise(X, Y, measure=measure)
+    np.testing.assert_allclose(result.values, each_pair(X, Y, measure), atol=1e-10)
+    assert (result.rows, result.columns) == (tuple(X), tuple(Y))
+
+
+def test_pairwise_with_itself_is_symmetric_with_ones_on_the_diagonal(rng: np.random.Generator, route: str) -> None:
+    values = pairwise(network(rng, *NETWORKS[route])).values
+    np.testing.assert_array_equal(values, values.T)
+    np.testing.assert_array_equal(np.diagonal(values), 1)
+
+
+@pytest.mark.parametrize("memory", [4 * 8 * 1, 4 * 8 * 7**2, 4 * 8 * 30**2, 2**30])
+@pytest.mark.parametrize("measure", MEASURES)
+def test_pairwise_is_the_same_in_tiles_of_any_size(rng: np.random.Generator, measure: str, memory: int) -> None:
+    X = network(rng, *NETWORKS["grams"])
+    np.testing.assert_allclose(
+        pairwise(X, measure=measure, memory=memory).values, pairwise(X, measure=measure).values, atol=1e-12
+    )
+
+
+def test_pairwise_stays_within_its_memory(rng: np.random.Generator) -> None:
+    X = network(rng, 600, [300] * 8)
+    inputs, bound = sum(layer.nbytes for layer in X.values()), 2**20
+
+    def peak(memory: int) -> int:
+        tracemalloc.start()
+        pairwise(X, memory=memory)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    one_layer = inputs // len(X)
+    assert peak(bound) < inputs + 3 * one_layer + bound
+    assert peak(2**30) > inputs + 3 * one_layer + bound  # so the bound was felt
+
+
+def test_pairwise_forms_no_product_of_features_beyond_its_memory(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X = network(rng, *NETWORKS["features"])
+    expected = pairwise(X).values
+    monkeypatch.delattr(import_module("repsim.similarity.pairwise"), "_from_features")
+    np.testing.assert_allclose(pairwise(X, memory=8 * 10 * 10 - 1).values, expected, atol=1e-12)
+
+
+def test_pairwise_reads_every_representation_once(rng: np.random.Generator) -> None:
+    X, Y = (network(rng, 30, [4, 5]) for _ in range(2))
+    lazy_x, lazy_y = ({name: Lazy(layer) for name, layer in layers.items()} for layers in (X, Y))
+    np.testing.assert_array_equal(pairwise(lazy_x, lazy_y).values, pairwise(X, Y).values)
+    assert [layer.reads for lazy in (lazy_x, lazy_y) for layer in lazy.values()] == [1, 1, 1, 1]
+
+
+def test_pairwise_takes_single_precision_with_a_large_mean(rng: np.random.Generator) -> None:
+    X = {f"{d}": (100 + 1e-3 * rng.normal(size=(40, d))).astype(np.float32) for d in (3, 200)}
+    centred = {name: layer.astype(np.float64) - 100 for name, layer in X.items()}
+    np.testing.assert_allclose(pairwise(X).values, pairwise(centred).values, atol=1e-10)
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+def test_pairwise_names_the_layers_it_cannot_compare(rng: np.random.Generator, measure: str) -> None:
+    X = network(rng, 20, [4, 5, 6]) | {"dead": np.full((20, 3), 0.1)}
+    message = r"^1 of 4 representations \(X\['dead'\]\) have zero HSIC with themselves: they are constant"
+    with pytest.warns(RuntimeWarning, match=message) as record:
+        values = pairwise(X, measure=measure).values
+    assert len(record) == 1
+    assert np.isnan(values[3]).all()
+    assert np.isnan(values[:, 3]).all()
+    assert not np.isnan(values[:3, :3]).any()
+
+
+def test_every_measure_has_all_pairs() -> None:
+    assert set(ALL_PAIRS) == set(MEASURES)
+
+
+def test_pairwise_lists_its_measures() -> None:
+    with pytest.raises(ValueError, match=r"^Unknown measure 'cka_lin'\. Choose one of: cka, cka_biased\.$"):
+        pairwise({"a": np.eye(5)}, measure="cka_lin")
+
+
+def test_pairwise_refuses_a_single_array() -> None:
+    with pytest.raises(TypeError, match=r"^X is a ndarray; expected a mapping .* Compare two arrays with linear_cka"):
+        pairwise(np.eye(5))
+
+
+@pytest.mark.parametrize("side", ["X", "Y"])
+def test_pairwise_refuses_no_representations(side: str) -> None:
+    both = {"X": {"a": np.eye(5)}, "Y": {"a": np.eye(5)}} | {side: {}}
+    with pytest.raises(ValueError, match=f"^{side} has no representations; expected at least 1"):
+        pairwise(**both)
+
+
+def test_pairwise_refuses_different_numbers_of_stimuli() -> None:
+    X, Y = {"a": np.eye(6), "b": np.eye(6)}, {"a": np.eye(5)}
+    message = r"^X\['a'\] has 6 samples and Y\['a'\] has 5; both must come from the same stimuli in the same order\."
+    with pytest.raises(ValueError, match=message):
+        pairwise(X, Y)
+
+
+def test_pairwise_refuses_too_few_stimuli() -> None:
+    with pytest.raises(ValueError, match=r"^There are 3 samples; unbiased CKA needs at least 4"):
+        pairwise({"a": np.eye(3)})
+
+
+def test_pairwise_names_the_representation_that_is_not_finite() -> None:
+    with pytest.raises(ValueError, match=r"^Y\['b'\] has 1 of 4 values that are NaN or infinite"):
+        pairwise({"a": np.eye(2)}, {"b": [[1, 2], [3, np.nan]]})
+
+
+def test_pairwise_refuses_too_little_memory(rng: np.random.Generator) -> None:
+    message = r"^memory is 31 bytes; 4 representations need at least 32\. Leave it at its default"
+    with pytest.raises(ValueError, match=message):
+        pairwise(network(rng, *NETWORKS["grams"]), memory=31)

@@ -1,0 +1,310 @@
+import tracemalloc
+import warnings
+from importlib import import_module
+from types import ModuleType
+
+import hypothesis.extra.numpy as arrays
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from scipy.spatial.distance import pdist, squareform
+
+from repsim.similarity import DISTANCES, class_structure, rdm
+from repsim.similarity.rdm import condensed, n_stimuli
+
+REPEATABLE = settings(derandomize=True, deadline=None, max_examples=40)
+BOUNDED = ("correlation", "cosine")
+MATRICES = arrays.arrays(
+    np.float64,
+    st.tuples(st.integers(2, 8), st.integers(2, 5)),
+    elements=st.floats(-1e6, 1e6, allow_subnormal=False),
+)
+
+
+def rotation(rng: np.random.Generator, d: int) -> np.ndarray:
+    return np.linalg.qr(rng.normal(size=(d, d)))[0]
+
+
+# Oracles
+
+
+@pytest.mark.parametrize("method", DISTANCES)
+@pytest.mark.parametrize("shape", [(2, 2), (3, 7), (60, 5), (40, 200)])
+def test_rdm_equals_scipy(rng: np.random.Generator, method: str, shape: tuple[int, int]) -> None:
+    X = rng.normal(size=shape) + 2
+    np.testing.assert_allclose(rdm(X, method), pdist(X, method), rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("method", DISTANCES)
+def test_rdm_is_the_same_in_blocks(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    X = rng.normal(size=(23, 4))
+    whole = rdm(X, method)
+    monkeypatch.setattr(
+        import_module("repsim.similarity.rdm"), "PAIRS_AT_ONCE", 5 * 23
+    )  # the last block is a short one
+    np.testing.assert_allclose(rdm(X, method), whole, rtol=1e-12)
+
+
+def test_rdm_correlation_equals_rsatoolbox(rng: np.random.Generator, rsatoolbox: ModuleType) -> None:
+    X = rng.normal(size=(12, 9))
+    theirs = rsatoolbox.rdm.calc_rdm(rsatoolbox.data.Dataset(X), method="correlation")
+    np.testing.assert_allclose(rdm(X), theirs.get_vectors()[0], rtol=1e-10)
+
+
+def test_rdm_sqeuclidean_is_the_euclidean_of_rsatoolbox_times_its_channels(
+    rng: np.random.Generator, rsatoolbox: ModuleType
+) -> None:
+    X = rng.normal(size=(12, 9))
+    theirs = rsatoolbox.rdm.calc_rdm(rsatoolbox.data.Dataset(X), method="euclidean")
+    np.testing.assert_allclose(rdm(X, "sqeuclidean"), 9 * theirs.get_vectors()[0], rtol=1e-10)
+
+
+def test_rdm_of_a_right_triangle() -> None:
+    X = [[0, 0], [3, 0], [0, 4]]
+    np.testing.assert_allclose(rdm(X, "euclidean"), [3, 4, 5])
+    np.testing.assert_allclose(rdm(X, "sqeuclidean"), [9, 16, 25])
+    np.testing.assert_allclose(rdm(X[1:], "cosine"), [1])
+    np.testing.assert_allclose(rdm(X[1:], "correlation"), [2])
+
+
+# Theorems
+
+
+@pytest.mark.parametrize("method", DISTANCES)
+@given(X=MATRICES)
+@REPEATABLE
+def test_rdm_stays_in_range(method: str, X: np.ndarray) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X: .* zero (variance|norm)")
+        D = rdm(X, method)
+    D = D[~np.isnan(D)]
+    assert (D >= 0).all()
+    assert method not in BOUNDED or (D <= 2).all()
+
+
+@given(X=MATRICES)
+@REPEATABLE
+def test_rdm_euclidean_obeys_the_triangle_inequality(X: np.ndarray) -> None:
+    D = squareform(rdm(X, "euclidean"))
+    assert (D[:, :, None] <= D[:, None, :] + D.T[None, :, :] + 1e-9 * D.max()).all()
+
+
+# method -> what leaves it alone; what is not named must change it
+INVARIANCES = {
+    "correlation": {"pattern offset", "pattern scale"},
+    "cosine": {"pattern scale", "rotation"},
+    "euclidean": {"pattern offset to all", "rotation"},
+    "sqeuclidean": {"pattern offset to all", "rotation"},
+}
+TRANSFORMS = {
+    "pattern offset": lambda X, rng: X + rng.normal(size=(len(X), 1)),
+    "pattern scale": lambda X, rng: X * rng.uniform(1, 3, size=(len(X), 1)),
+    "pattern offset to all": lambda X, rng: X + rng.normal(size=X.shape[1]),
+    "rotation": lambda X, rng: X @ rotation(rng, X.shape[1]),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("method", DISTANCES)
+def test_rdm_ignores_what_it_should_and_nothing_else(rng: np.random.Generator, method: str, transform: str) -> None:
+    X = rng.normal(size=(10, 6))
+    changed = TRANSFORMS[transform](X, rng)
+    same = np.allclose(rdm(X, method), rdm(changed, method), rtol=1e-9, atol=1e-9)
+    assert same == (transform in INVARIANCES[method])
+
+
+@pytest.mark.parametrize("method", DISTANCES)
+def test_rdm_follows_the_order_of_the_stimuli(rng: np.random.Generator, method: str) -> None:
+    X, order = rng.normal(size=(9, 4)), rng.permutation(9)
+    expected = squareform(rdm(X, method))[np.ix_(order, order)]
+    np.testing.assert_allclose(squareform(rdm(X[order], method)), expected, atol=1e-12)
+
+
+# Numerical traps
+
+
+def test_rdm_euclidean_survives_a_large_mean(rng: np.random.Generator) -> None:
+    X = (100 + 1e-3 * rng.normal(size=(20, 30))).astype(np.float32)
+    np.testing.assert_allclose(rdm(X, "euclidean"), pdist(X.astype(np.float64)), rtol=1e-10)
+
+
+def test_rdm_euclidean_centres_before_it_multiplies(rng: np.random.Generator) -> None:
+    X = 500 + rng.normal(size=(20, 30))
+    np.testing.assert_allclose(rdm(X, "euclidean"), pdist(X), rtol=1e-13)
+
+
+def test_rdm_correlation_survives_a_large_mean(rng: np.random.Generator) -> None:
+    X = (100 + 1e-3 * rng.normal(size=(20, 30))).astype(np.float32)
+    np.testing.assert_allclose(rdm(X), 1 - np.corrcoef(X.astype(np.float64))[np.triu_indices(20, 1)], rtol=1e-7)
+
+
+def test_rdm_euclidean_keeps_its_digits_within_tight_clusters(rng: np.random.Generator) -> None:
+    X = np.repeat(rng.normal(size=(4, 8)), 5, axis=0) + 1e-7 * rng.normal(size=(20, 8))
+    np.testing.assert_allclose(rdm(X, "euclidean"), pdist(X), rtol=1e-8)
+
+
+@pytest.mark.parametrize("method", DISTANCES)
+def test_rdm_of_equal_stimuli_is_exactly_zero(rng: np.random.Generator, method: str) -> None:
+    X = np.repeat(rng.normal(size=(1, 50)), 4, axis=0)
+    X = np.vstack([X, rng.normal(size=(1, 50))])
+    assert (squareform(rdm(X, method))[:4, :4] == 0).all()
+
+
+@pytest.mark.parametrize("method", BOUNDED)
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_rdm_neither_overflows_nor_vanishes(rng: np.random.Generator, method: str, scale: float) -> None:
+    X = rng.normal(size=(5, 4))
+    np.testing.assert_allclose(rdm(scale * X, method), rdm(X, method), rtol=1e-10)
+
+
+def test_rdm_leaves_its_input_alone(rng: np.random.Generator) -> None:
+    X = rng.normal(size=(6, 3))
+    before = X.copy()
+    for method in DISTANCES:
+        rdm(X, method)
+    np.testing.assert_array_equal(X, before)
+
+
+def test_rdm_does_not_hold_a_square_matrix(rng: np.random.Generator) -> None:
+    X = rng.normal(size=(3000, 4))
+    tracemalloc.start()
+    D = rdm(X, "euclidean")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < D.nbytes + 24 * 2**20  # a square matrix would take 69 MiB more
+
+
+# What cannot be computed
+
+
+@pytest.mark.parametrize(("method", "value", "length"), [("correlation", 0.1, "variance"), ("cosine", 0.0, "norm")])
+def test_rdm_marks_stimuli_without_a_pattern(rng: np.random.Generator, method: str, value: float, length: str) -> None:
+    X = rng.normal(size=(10, 7))
+    X[[2, 5]] = value
+    message = rf"^Layer 'fc1': 2 of 10 stimuli have zero {length} \(rows 2, 5\); their distances are NaN\.$"
+    with pytest.warns(RuntimeWarning, match=message) as record:
+        D = squareform(rdm(X, method, name="fc1"))
+    assert len(record) == 1
+    assert record[0].filename == __file__
+    expected = np.zeros((10, 10), dtype=bool)
+    expected[[2, 5]] = expected[:, [2, 5]] = True
+    np.fill_diagonal(expected, False)
+    np.testing.assert_array_equal(np.isnan(D), expected)
+
+
+def test_rdm_names_only_the_first_of_many_stimuli_without_a_pattern() -> None:
+    with pytest.warns(RuntimeWarning, match=r"^X: 8 of 8 stimuli have zero variance \(rows 0, 1, 2, 3, 4, \.\.\.\)"):
+        assert np.isnan(rdm(np.ones((8, 3)))).all()
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros((3, 2, 2)), r"^X has shape \(3, 2, 2\); expected two dimensions .* Flatten each stimulus"),
+        (np.zeros(3), r"^X has shape \(3,\); expected two dimensions"),
+        (np.zeros((1, 3)), r"^X has 1 stimuli; at least 2 are needed to compare"),
+        (np.zeros((3, 0)), r"^X has no features; expected at least 1"),
+        ([[1, np.nan], [np.inf, 2]], r"^X has 2 of 4 values that are NaN or infinite; all must be finite"),
+        ([[1j, 2], [3, 4]], r"^X has dtype complex128; expected real numbers"),
+        ([["a", "b"], ["c", "d"]], r"^X has dtype <U1; expected real numbers"),
+        ([[1], [2]], r"^X has 1 feature; a correlation between patterns needs at least 2\. Use method='euclidean'\.$"),
+    ],
+)
+def test_rdm_refuses(X: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        rdm(X)
+
+
+def test_rdm_names_the_layer_it_refuses() -> None:
+    with pytest.raises(ValueError, match=r"^Layer 'conv1' has shape \(2, 3, 3\)"):
+        rdm(np.zeros((2, 3, 3)), name="conv1")
+
+
+def test_rdm_lists_its_methods() -> None:
+    message = r"^Unknown method 'corr'\. Choose one of: correlation, cosine, euclidean, sqeuclidean\.$"
+    with pytest.raises(ValueError, match=message):
+        rdm(np.eye(3), "corr")
+
+
+# Class structure
+
+
+@pytest.mark.parametrize("form", [np.asarray, squareform])
+def test_class_structure_is_between_minus_within(rng: np.random.Generator, form: type) -> None:
+    labels = np.array([0, 1, 2, 0, 1, 2, 0, 0])
+    D = squareform(rng.uniform(size=28))
+    i, j = np.triu_indices(8, 1)
+    within = labels[i] == labels[j]
+    expected = D[i, j][~within].mean() - D[i, j][within].mean()
+    assert class_structure(form(squareform(D)), labels) == pytest.approx(expected)
+
+
+def test_class_structure_is_positive_for_clusters_and_zero_without(rng: np.random.Generator) -> None:
+    labels = np.repeat(["cat", "dog"], 20)
+    X = rng.normal(size=(40, 5)) + 5 * (labels == "cat")[:, None]
+    assert class_structure(rdm(X, "euclidean"), labels) > 1
+    assert class_structure(np.ones(40 * 39 // 2), labels) == 0
+
+
+def test_class_structure_leaves_out_nan() -> None:
+    labels = [0, 0, 0, 1, 1]
+    D = squareform([1.0, 1, 4, 4, 1, 4, 4, 4, 4, 1])
+    D[0, 1:] = D[1:, 0] = np.nan
+    assert class_structure(D, labels) == 3
+
+
+@pytest.mark.parametrize(("D", "side"), [([np.nan, 1, 1], "within"), ([1, np.nan, np.nan], "between")])
+def test_class_structure_of_nothing_is_nan(D: list[float], side: str) -> None:
+    with pytest.warns(RuntimeWarning, match=f"^All distances {side} classes are NaN; the class structure is NaN"):
+        assert np.isnan(class_structure(D, [0, 0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1], r"^D has 3 stimuli and labels has shape \(2,\); expected shape \(3,\)"),
+        (np.eye(3), r"^D has 3 stimuli and labels has shape \(3, 3\)"),
+        (["a", "a", "a"], r"^All 3 labels are a; at least 2 classes are needed"),
+        ([0, 1, 2], r"^Each of the 3 classes has 1 member; one needs at least 2"),
+    ],
+)
+def test_class_structure_refuses(labels: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        class_structure([1, 2, 3], labels)
+
+
+# Condensed and square
+
+
+def test_condensed_is_the_inverse_of_squareform(rng: np.random.Generator) -> None:
+    D = rng.uniform(size=45)
+    D[3] = np.nan
+    np.testing.assert_array_equal(condensed(squareform(D)), D)
+    assert condensed(D) is D
+    assert n_stimuli(D) == 10
+
+
+def test_condensed_takes_a_single_precision_matrix() -> None:
+    D = np.array([[0, 0.3], [0.3, 1e-8]], dtype=np.float32)
+    D[1, 0] += np.float32(3e-8)
+    np.testing.assert_allclose(condensed(D), [0.3])
+
+
+@pytest.mark.parametrize(
+    ("D", "message"),
+    [
+        (np.zeros((2, 3)), r"^D has shape \(2, 3\); a square RDM has as many rows as columns"),
+        ([[0, 1], [2, 0]], r"^D is not symmetric; D\[i, j\] and D\[j, i\] must be equal"),
+        ([[1, 0.5], [0.5, 1]], r"^D has a diagonal that is not zero; .* Pass distances"),
+        (np.zeros((2, 2, 2)), r"^D has 3 dimensions; expected 1 \(condensed\) or 2 \(square\)"),
+        (1.0, r"^D has 0 dimensions"),
+        (np.zeros(4), r"^D has 4 distances; a condensed RDM of n >= 2 stimuli has n \* \(n - 1\) / 2"),
+        ([], r"^D has 0 distances"),
+        ([[0]], r"^D has 0 distances"),
+        ([1, np.inf, 2], r"^D has 1 infinite distances; expected finite ones, or NaN"),
+    ],
+)
+def test_condensed_refuses(D: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        condensed(D)
