@@ -1,0 +1,184 @@
+"""A linear classifier probe as a scikit-learn estimator."""
+
+import warnings
+from numbers import Integral, Real
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from probes.solvers import Fit, solver_named
+
+Array = NDArray[np.float64]
+
+
+class LogisticProbe(ClassifierMixin, BaseEstimator):
+    r"""Multinomial logistic regression that knows how far it is from its optimum.
+
+    Minimises, over standardised features :math:`x_i`,
+
+    .. math:: P(W, b) = C \sum_i \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2
+
+    where :math:`\ell` is the softmax cross-entropy over K rows of `W`, or for two classes the sigmoid cross-entropy
+    of one row. The intercept is not penalised. Standardising makes one C mean the same for layers of different scale;
+    it is part of the objective, so coefficients differ from those of a fit on the raw features.
+
+    Parameters
+    ----------
+    C : float, > 0, default 1.0
+        Weight of the data against the penalty.
+    standardize : bool, default True
+        Give every feature zero mean and unit variance over the training rows. A constant feature gets scale 1 and
+        coefficient 0.
+    solver : str, default "lbfgs"
+        A key of `probes.SOLVERS`.
+    tol : float, > 0, default 1e-6
+        Largest duality gap, relative to the objective, of a converged fit.
+    max_iter : int, >= 1, default 1000
+        Iterations allowed.
+
+    Attributes
+    ----------
+    classes_ : array, shape (K,)
+        Labels, sorted.
+    coef_ : array, shape (K, d), or (1, d) for two classes
+        Coefficients of the standardised features `(X - mean_) / scale_`.
+    intercept_ : array, shape (K,), or (1,) for two classes
+        Intercept beside `coef_`; sums to zero when K > 2.
+    mean_, scale_ : arrays, shape (d,)
+        The standardisation; zeros and ones with `standardize=False`.
+    n_iter_ : int
+        Iterations used; 0 when the intercept alone is optimal.
+    duality_gap_ : float, >= 0
+        The objective exceeds its minimum by no more than this.
+    relative_gap_ : float, >= 0
+        `duality_gap_` over the objective.
+    converged_ : bool
+        Whether `relative_gap_ <= tol`.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    References
+    ----------
+    Alain and Bengio (2016). Understanding intermediate layers using linear classifier probes. arXiv:1610.01644.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> probe = LogisticProbe(C=0.1).fit(*load_iris(return_X_y=True))
+    >>> probe.converged_, round(probe.score(*load_iris(return_X_y=True)), 2)
+    (True, 0.93)
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        *,
+        standardize: bool = True,
+        solver: str = "lbfgs",
+        tol: float = 1e-6,
+        max_iter: int = 1000,
+    ) -> None:
+        self.C = C
+        self.standardize = standardize
+        self.solver = solver
+        self.tol = tol
+        self.max_iter = max_iter
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Fit the probe.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, d)
+            Features, finite. They are computed with in float64, whatever their dtype.
+        y : array-like, shape (n,)
+            Class labels, at least two different ones.
+
+        Returns
+        -------
+        LogisticProbe
+            The probe itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, X or y is unfit, or y has one class only.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the duality gap is still above `tol` when the iterations are used up.
+        """
+        check_parameters(self)
+        features, labels = validate_data(self, X, y, dtype=np.float64)
+        check_classification_targets(labels)
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; a probe needs two or more classes.")
+        self.mean_, self.scale_ = _standardisation(features) if self.standardize else _no_standardisation(features)
+        solver = solver_named(self.solver)
+        self._store(solver((features - self.mean_) / self.scale_, codes, self.C, tol=self.tol, max_iter=self.max_iter))
+        return self
+
+    def _store(self, fit: Fit) -> None:
+        self.coef_, self.intercept_ = fit.coef, fit.intercept
+        self.n_iter_, self.converged_ = fit.n_iter, fit.converged
+        self.duality_gap_, self.relative_gap_ = fit.gap, fit.relative_gap
+        if not fit.converged:
+            warnings.warn(
+                f"The probe stopped after {fit.n_iter} iterations at relative duality gap {fit.relative_gap:.1e}; "
+                f"tol={self.tol:.1e} was asked for. Raise max_iter, raise tol, or lower C.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+
+    def decision_function(self, X: ArrayLike) -> Array:
+        """Return the logits: shape (n, K), or (n,) for the second of two classes."""
+        check_is_fitted(self)
+        features: Array = validate_data(self, X, reset=False, dtype=np.float64)
+        logits = (features - self.mean_) / self.scale_ @ self.coef_.T + self.intercept_
+        return logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the probability of each class, shape (n, K), in [0, 1]; rows sum to 1."""
+        return softmax(self._class_logits(X), axis=1)
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Return the most probable label of each row, shape (n,)."""
+        best = np.argmax(self._class_logits(X), axis=1)
+        return self.classes_[best]
+
+    def _class_logits(self, X: ArrayLike) -> Array:
+        logits = self.decision_function(X)
+        return np.column_stack([np.zeros_like(logits), logits]) if logits.ndim == 1 else logits
+
+
+def check_parameters(probe: LogisticProbe) -> None:
+    """Raise a ValueError that names the first parameter out of range."""
+    for name in ("C", "tol"):
+        value = getattr(probe, name)
+        if not isinstance(value, Real) or not 0.0 < float(value) < np.inf:
+            raise ValueError(f"{name} is {value!r}; expected a positive, finite number.")
+    if not isinstance(probe.max_iter, Integral) or probe.max_iter < 1:
+        raise ValueError(f"max_iter is {probe.max_iter!r}; expected a positive integer.")
+    solver_named(probe.solver)
+
+
+def _standardisation(X: Array) -> tuple[Array, Array]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = X.mean(axis=0), X.std(axis=0)
+    if not np.all(np.isfinite(scale)):
+        raise ValueError(f"X reaches {np.max(np.abs(X)):.1e}, too large to standardise in float64. Rescale it.")
+    # The standard deviation of a constant is not zero but rounding, which must not pass for variation.
+    constant = (X.max(axis=0) == X.min(axis=0)) | (scale == 0.0)
+    return np.where(constant, X[0], mean), np.where(constant, 1.0, scale)
+
+
+def _no_standardisation(X: Array) -> tuple[Array, Array]:
+    return np.zeros(X.shape[1]), np.ones(X.shape[1])

@@ -1,0 +1,100 @@
+"""What probes are asked to read out: a class label for every stimulus, and which stimuli are for what."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Labels as class codes, and the rows of each part; made, and checked, by `task_from`."""
+
+    classes: NDArray  # (K,) sorted labels
+    y: NDArray[np.intp]  # (n,) codes into classes
+    rows: dict[str, NDArray[np.intp]]  # "train", "validation", "test" -> row indices
+
+    def labels_of(self, part: str) -> NDArray[np.intp]:
+        """Return the class codes of one part."""
+        return self.y[self.rows[part]]
+
+
+def task_from(labels: ArrayLike, split: ArrayLike) -> Task:
+    """Check labels and split, and encode them.
+
+    Parameters
+    ----------
+    labels : array-like, shape (n,), of int or str
+        The class of each stimulus, two classes or more.
+    split : array-like, shape (n,), of str
+        "train", "validation" or "test" for each stimulus. Each part has a row, and "train" has every class.
+
+    Returns
+    -------
+    Task
+        The classes, the class codes and the row indices of the three parts.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a label or split name is not of the kinds above, or a part or class is missing.
+
+    Examples
+    --------
+    >>> task = task_from(["cat", "dog", "cat", "dog"], ["train", "train", "validation", "test"])
+    >>> task.y.tolist(), task.rows["train"].tolist()
+    ([0, 1, 0, 1], [0, 1])
+    """
+    label_array, split_array = _labels(labels), np.asarray(split)
+    if label_array.shape != split_array.shape:
+        raise ValueError(
+            f"labels has {len(label_array)} entries and split has shape {split_array.shape}; "
+            "both need one entry per stimulus, in the same order."
+        )
+    classes, y = np.unique(label_array, return_inverse=True)
+    task = Task(classes=classes, y=y, rows=_rows(split_array))
+    _check_classes(task)
+    return task
+
+
+def _labels(labels: ArrayLike) -> NDArray:
+    array = np.asarray(labels)
+    if array.dtype == object and all(isinstance(label, str) for label in array.flat):
+        array = array.astype(str)
+    if array.ndim != 1 or array.dtype.kind not in "iubUT":
+        raise ValueError(
+            f"labels has shape {array.shape} and dtype {array.dtype}; expected integers or strings of shape (n,)."
+        )
+    return array
+
+
+def _rows(split: NDArray) -> dict[str, NDArray[np.intp]]:
+    unknown = set(split.tolist()) - set(PARTS)
+    if unknown:
+        raise ValueError(f"Unknown split names: {_listed(unknown)}. Choose from: {', '.join(PARTS)}.")
+    rows = {part: np.flatnonzero(split == part) for part in PARTS}
+    missing = [part for part in PARTS if not len(rows[part])]
+    if missing:
+        raise ValueError(f"split has no rows for: {', '.join(missing)}. Probes need all of: {', '.join(PARTS)}.")
+    return rows
+
+
+def _check_classes(task: Task) -> None:
+    n_train, n_classes = len(task.rows["train"]), len(task.classes)
+    if n_classes < 2:
+        raise ValueError(f"labels has one class, {_listed(task.classes.tolist())}; a probe needs two or more.")
+    if n_train < n_classes:
+        raise ValueError(f"split has {n_train} training rows for {n_classes} classes; every class needs one or more.")
+    absent = np.setdiff1d(task.y, task.labels_of("train"))
+    if len(absent):
+        raise ValueError(
+            f"Class absent from train: {_listed(task.classes[absent].tolist())}. "
+            "Move stimuli of every class to train, or leave these classes out."
+        )
+
+
+def _listed(names: Collection[object]) -> str:
+    return ", ".join(sorted(map(repr, names)))

@@ -1,0 +1,143 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from probes import LogisticProbe
+
+
+@parametrize_with_checks([LogisticProbe()])
+def test_probe_is_a_scikit_learn_estimator(estimator: LogisticProbe, check: Callable[[Any], None]) -> None:
+    check(estimator)
+
+
+def iris(n_classes: int = 3) -> tuple[NDArray, NDArray]:
+    X, y = load_iris(return_X_y=True)
+    return X[y < n_classes], y[y < n_classes]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+def test_probabilities_equal_those_of_an_exact_newton_pipeline(n_classes: int, C: float) -> None:
+    X, y = iris(n_classes)
+    newton = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=200)
+    oracle = make_pipeline(StandardScaler(), newton).fit(X, y)
+    probe = LogisticProbe(C, tol=1e-11).fit(X, y)
+    np.testing.assert_allclose(probe.predict_proba(X), oracle.predict_proba(X), atol=1e-6)
+    np.testing.assert_allclose(probe.decision_function(X), oracle.decision_function(X), atol=1e-4)
+    np.testing.assert_array_equal(probe.predict(X), oracle.predict(X))
+
+
+def test_without_standardisation_it_is_plain_logistic_regression() -> None:
+    X, y = iris()
+    oracle = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=200).fit(X, y)
+    probe = LogisticProbe(standardize=False, tol=1e-11).fit(X, y)
+    np.testing.assert_allclose(probe.coef_, oracle.coef_, atol=2e-5)
+    np.testing.assert_allclose(probe.predict_proba(X), oracle.predict_proba(X), atol=1e-6)
+    np.testing.assert_array_equal(probe.mean_, np.zeros(4))
+    np.testing.assert_array_equal(probe.scale_, np.ones(4))
+
+
+def test_scale_and_offset_of_a_feature_matter_only_without_standardisation() -> None:
+    X, y = iris()
+    stretched = X * np.array([3.0, 1.0, 0.3, 1.0]) + np.array([0.0, 5.0, 0.0, -5.0])
+    for standardize, same in ((True, True), (False, False)):
+        probe = LogisticProbe(standardize=standardize, tol=1e-8)
+        p, q = (probe.fit(Z, y).predict_proba(Z) for Z in (X, stretched))
+        assert np.allclose(p, q, atol=1e-5) == same
+
+
+def test_order_of_features_and_rows_does_not_matter() -> None:
+    X, y = iris()
+    rng = np.random.default_rng(0)
+    rows, features = rng.permutation(len(X)), rng.permutation(4)
+    p = LogisticProbe(tol=1e-12).fit(X, y).predict_proba(X)
+    q = LogisticProbe(tol=1e-12).fit(X[rows][:, features], y[rows]).predict_proba(X[:, features])
+    np.testing.assert_allclose(p, q, atol=1e-6)
+
+
+def test_coefficients_refer_to_standardised_features() -> None:
+    X, y = iris()
+    probe = LogisticProbe().fit(X, y)
+    logits = (X - X.mean(axis=0)) / X.std(axis=0) @ probe.coef_.T + probe.intercept_
+    np.testing.assert_allclose(probe.decision_function(X), logits, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("constant", [0.0, 0.1, 1e12])
+def test_constant_feature_gets_scale_one_and_coefficient_zero(constant: float) -> None:
+    X, y = iris()
+    probe = LogisticProbe().fit(np.column_stack([X, np.full(len(X), constant)]), y)
+    assert probe.scale_[-1] == 1.0
+    assert probe.mean_[-1] == constant
+    np.testing.assert_array_equal(probe.coef_[:, -1], np.zeros(3))
+    np.testing.assert_allclose(probe.coef_[:, :-1], LogisticProbe().fit(X, y).coef_, atol=1e-8)
+
+
+def test_variation_too_small_to_square_counts_as_constant() -> None:
+    probe = LogisticProbe().fit([[0.0], [1e-200]], [0, 1])
+    assert (probe.scale_[0], probe.n_iter_) == (1.0, 0)
+
+
+def test_string_labels_come_back() -> None:
+    X, y = iris()
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    probe = LogisticProbe().fit(X, names)
+    assert probe.classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    assert probe.score(X, names) == LogisticProbe().fit(X, y).score(X, y)
+
+
+def test_confident_binary_probabilities_keep_their_small_side() -> None:
+    X, y = np.array([[-1.0], [1.0]]), np.array([0, 1])
+    p = LogisticProbe().fit(X, y).predict_proba([[-500.0], [500.0]])
+    assert 0.0 < p[1, 0] < 1e-100
+    assert p[0, 1] == pytest.approx(p[1, 0], rel=1e-9)
+
+
+def test_fit_states_its_certificate() -> None:
+    probe = LogisticProbe(tol=1e-3).fit(*iris())
+    assert probe.converged_
+    assert probe.duality_gap_ > 0.0
+    assert 0.0 < probe.relative_gap_ <= 1e-3
+    assert probe.n_iter_ >= 1
+
+
+def test_fit_cut_short_warns_and_says_so() -> None:
+    probe = LogisticProbe(C=100.0, max_iter=3)
+    with pytest.warns(ConvergenceWarning, match=r"stopped after 3 iterations at relative duality gap .* tol=1.0e-06"):
+        probe.fit(*iris())
+    assert not probe.converged_
+
+
+def test_single_class_is_an_error() -> None:
+    with pytest.raises(ValueError, match="y has one class, 7; a probe needs two or more classes"):
+        LogisticProbe().fit(np.eye(3), [7, 7, 7])
+
+
+def test_values_too_large_to_square_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"X reaches 1\.0e\+300, too large to standardise in float64\. Rescale it"):
+        LogisticProbe().fit([[1e300], [0.0]], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"C": 0.0}, r"C is 0\.0; expected a positive, finite number"),
+        ({"C": np.inf}, "C is inf; expected a positive, finite number"),
+        ({"C": "big"}, "C is 'big'; expected a positive, finite number"),
+        ({"tol": -1.0}, r"tol is -1\.0; expected a positive, finite number"),
+        ({"max_iter": 0}, "max_iter is 0; expected a positive integer"),
+        ({"max_iter": 1.5}, r"max_iter is 1\.5; expected a positive integer"),
+        ({"solver": "sgd"}, "Unknown solver 'sgd'"),
+    ],
+)
+def test_parameter_out_of_range_is_an_error_in_fit(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LogisticProbe(**parameters).fit(*iris())
