@@ -1,0 +1,61 @@
+"""One epoch of a 20 x 128 batch-norm relu network on mnist5k, batch 128: this trainer against a plain PyTorch loop.
+
+Both log loss each step; the plain loop has the same layers, initial weights and optimizer (Adam, fused).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from harness import Ratio, ratio
+from torch import nn
+
+from repsim.learning import TrainingConfig, build_learner, build_optimizer, load_dataset, split_dataset, train
+
+BATCH = 128
+
+
+def run() -> list[Ratio]:
+    dataset = load_dataset("mnist5k")
+    chosen = split_dataset(dataset, seed=0)["train"]
+    X, y = torch.from_numpy(dataset.X[chosen]), torch.from_numpy(dataset.y[chosen])
+    plain = _plain_epoch(X, y, fused=True)
+    against = "plain PyTorch loop"
+    sg = {"rule": "synthetic-gradient"}
+    return [
+        ratio("backprop", _epoch(X, y), against, plain, repeats=9, target="<= 1.10"),
+        ratio("one SG in the middle", _epoch(X, y, **sg), against, plain, repeats=9, target="<= 1.3"),
+        ratio("SG at 19 inner boundaries", _epoch(X, y, boundaries="inner", **sg), against, plain, repeats=9),
+        ratio("plain loop, Adam not fused", _plain_epoch(X, y, fused=False), against, plain, repeats=5),
+    ]
+
+
+def _epoch(X: torch.Tensor, y: torch.Tensor, **settings: str):
+    config = TrainingConfig(epochs=1, learning_rate=1e-4, **settings)
+    learner = build_learner(config, X.shape[1], 10)
+    optimizer = build_optimizer(learner, config)
+
+    def epoch() -> None:
+        for _ in train(learner, optimizer, X, y, epochs=1, batch_size=BATCH, seed=0):
+            pass
+
+    return epoch
+
+
+def _plain_epoch(X: torch.Tensor, y: torch.Tensor, *, fused: bool):
+    learner = build_learner(TrainingConfig(), X.shape[1], 10)
+    layers = [part for segment in learner.network.hidden.values() for part in segment.children()]
+    network = nn.Sequential(*layers, learner.network.output)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=fused)
+
+    def epoch() -> None:
+        order = torch.randperm(len(y))
+        for start in range(0, len(y) - BATCH + 1, BATCH):
+            chosen = order[start : start + BATCH]
+            optimizer.zero_grad(set_to_none=True)
+            loss = F.cross_entropy(network(X[chosen]), y[chosen])
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    return epoch

@@ -1,0 +1,84 @@
+"""Run every ``bench_*.py`` beside this file, in a process each, and write RESULTS.md."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "rsatoolbox")
+
+
+def main() -> None:
+    if len(sys.argv) == 2:
+        print(json.dumps(_measure(sys.argv[1])))
+        return
+    sections = [_header()]
+    for path in sorted(HERE.glob("bench_*.py")):
+        print(f"{path.name} ...", flush=True)
+        result = subprocess.run([sys.executable, __file__, path.stem], check=True, capture_output=True, text=True)
+        sections.append(_section(json.loads(result.stdout.splitlines()[-1])))
+        print(sections[-1], flush=True)
+    (HERE / "RESULTS.md").write_text("\n".join(sections))
+
+
+def _measure(name: str) -> dict[str, object]:
+    """Run one benchmark in this process."""
+    module = importlib.import_module(name)
+    rows = [
+        {**vars(result), "median": result.median, "low": min(result.values), "high": max(result.values)}
+        for result in module.run()
+    ]
+    return {"name": name, "about": (module.__doc__ or "").strip(), "rows": rows}
+
+
+def _header() -> str:
+    packages = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
+    return (
+        "# Benchmark results\n\n"
+        "Written by `make bench`. Every figure is a ratio of two times taken in turn in the same process; below 1 the "
+        "work named first is the faster.\n\n"
+        f"- Machine: {_processor()}, {_threads()} threads, {platform.system()} {platform.machine()}\n"
+        f"- Python {platform.python_version()}, {packages}\n"
+    )
+
+
+def _section(result: dict) -> str:
+    lines = [f"## {result['name']}\n", f"{result['about']}\n"]
+    lines += ["| work | against | ratio (median) | lowest | highest | target |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {row['work']} | {row['against']} | {row['median']:.3g} | {row['low']:.3g} | {row['high']:.3g} "
+        f"| {row['target']} |"
+        for row in result["rows"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
+
+
+if __name__ == "__main__":
+    main()
