@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.findings import Findings
 from analysis.plots import plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
-from analysis.plots.axes import new_axes
+from analysis.plots.axes import axes_grid, figure_of
 from analysis.tables import read_rdm
 
 __all__ = ["Drawing", "draw", "save_figures"]
@@ -40,7 +40,7 @@ def draw(findings: Findings) -> Iterator[Drawing]:
         "Linear probes by layer",
         f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli. "
         "The dotted line is chance: the most frequent class.",
-        _figure(_plot_probes(findings)),
+        figure_of(_plot_probes(findings)),
     )
     yield Drawing(
         "rdm_grid",
@@ -60,7 +60,7 @@ def draw(findings: Findings) -> Iterator[Drawing]:
         "class_structure",
         "Class structure by layer",
         "Mean distance between stimuli of different classes minus mean distance within a class.",
-        _figure(
+        figure_of(
             plot_by_layer(findings.class_structure, "class_structure", ylabel="between minus within class distance")
         ),
     )
@@ -108,17 +108,9 @@ def _spread(layers: list[str]) -> list[str]:
 
 
 def _training_figure(findings: Findings) -> Figure:
-    figure = _figure(new_axes(10.0, 3.8))
-    figure.clear()
-    left, right = figure.subplots(1, 2)
+    left, right = axes_grid(1, 2, 10.0, 3.8)[0]
     plot_training(findings.training, "loss", ylabel="cross-entropy (nats)", ax=left)
     plot_training(findings.training, "accuracy", ylabel="accuracy", ax=right)
     left.set_yscale("log")
     right.get_legend().remove()
-    return figure
-
-
-def _figure(ax: Axes) -> Figure:
-    figure = ax.get_figure()
-    assert isinstance(figure, Figure)  # every Axes here was made on a Figure of its own
-    return figure
+    return figure_of(left)

@@ -56,7 +56,18 @@ class Findings:
 
     def summary(self) -> list[str]:
         """Return a few sentences with the numbers that matter first."""
-        return [*self._accuracies(), *self._structure(), *self._lowest_similarity()]
+        return [*self._unfinished(), *self._accuracies(), *self._structure(), *self._lowest_similarity()]
+
+    def _unfinished(self) -> list[str]:
+        """Warn of networks that are not at the end of their training, where the ends are compared."""
+        if len({view.run.path for view in self.views}) < len(self.views):
+            return []
+        sentences = []
+        for view in self.views:
+            status = view.run.status
+            if status.get("state") != "finished":
+                sentences.append(f"{view.label} is shown at step {view.step}; its training is {status.get('state')}.")
+        return sentences
 
     def _accuracies(self) -> list[str]:
         scores = []

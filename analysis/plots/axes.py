@@ -9,15 +9,27 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["MARKERS", "colours", "label_layers", "layer_names", "new_axes"]
+__all__ = ["MARKERS", "axes_grid", "colours", "figure_of", "label_layers", "layer_names", "new_axes"]
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
 
 def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
     """Return the axes of a new figure of the given size in inches."""
+    return axes_grid(1, 1, width, height)[0][0]
+
+
+def axes_grid(n_rows: int, n_columns: int, width: float, height: float) -> Any:
+    """Return a 2-D array of the axes of a new figure of the given size in inches."""
     with sns.axes_style("whitegrid"):
-        return Figure(figsize=(width, height), layout="constrained").subplots()
+        return Figure(figsize=(width, height), layout="constrained").subplots(n_rows, n_columns, squeeze=False)
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes stand on."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None  # axes are made on figures, and nothing here takes them off
+    return figure
 
 
 def colours(labels: Sequence[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
 
-from analysis.plots.axes import layer_names, new_axes
+from analysis.plots.axes import axes_grid, figure_of, layer_names, new_axes
 
 __all__ = ["plot_rdm", "plot_rdm_grid"]
 
@@ -51,8 +51,8 @@ def plot_rdm(
     ax.imshow(image, cmap=cmap, vmin=low, vmax=high, extent=(0, n, n, 0), interpolation="nearest")
     edges = [int(edge) + 1 for edge in np.flatnonzero(np.diff(labels))]
     for edge in edges:
-        ax.axhline(edge, color="white", linewidth=0.3)
-        ax.axvline(edge, color="white", linewidth=0.3)
+        ax.axhline(edge, color="white", linewidth=0.3, alpha=0.6)
+        ax.axvline(edge, color="white", linewidth=0.3, alpha=0.6)
     starts, stops = [0, *edges], [*edges, n]
     centres = [(start + stop) / 2 for start, stop in zip(starts, stops, strict=True)]
     names = [classes[labels[start]] for start in starts]
@@ -81,19 +81,20 @@ def plot_rdm_grid(
         Name of the colour bar.
     """
     n_columns = max(len(row) for row in rdms.values())
-    figure = Figure(figsize=(1.15 * n_columns + 1.6, 1.2 * len(rdms) + 0.7), layout="constrained")
-    grid = figure.subplots(len(rdms), n_columns, squeeze=False)
+    grid = axes_grid(len(rdms), n_columns, 1.15 * n_columns + 1.6, 1.2 * len(rdms) + 0.7)
+    figure = figure_of(grid[0][0])
     high = max(float(np.nanpercentile(matrix, 99)) for row in rdms.values() for matrix in row.values())
-    for row, (view, matrices) in zip(grid, rdms.items(), strict=True):
+    for place, (view, matrices) in enumerate(rdms.items()):
+        row = grid[place]
         names, axis_title = layer_names(list(matrices))
         for column, ax in enumerate(row):
             if column >= len(matrices):
                 ax.set_axis_off()
                 continue
             plot_rdm(list(matrices.values())[column], labels, classes, limits=(0.0, high), ax=ax)
-            ax.xaxis.set_tick_params(labelsize=5, labelbottom=row is grid[-1])
+            ax.xaxis.set_tick_params(labelsize=5, labelbottom=place == len(rdms) - 1)
             ax.yaxis.set_tick_params(labelsize=5, labelleft=column == 0)
-            if row is grid[0]:
+            if place == 0:
                 ax.set_title(names[column], fontsize=9)
         row[0].set_ylabel(view, fontsize=9)
     figure.suptitle(axis_title, fontsize=9)

@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.axes import label_layers, new_axes
+from analysis.plots.axes import axes_grid, figure_of, label_layers, layer_names, new_axes
 
 __all__ = ["plot_similarity", "plot_similarity_grid"]
 
@@ -41,14 +41,16 @@ def plot_similarity_grid(table: pd.DataFrame, *, measure: str = "unbiased linear
     """Draw the similarity of every view with every other on one colour scale; above four views, with the first only."""
     views: Sequence[str] = list(table["view_a"].unique())
     rows = views if len(views) <= 4 else views[:1]
-    figure = Figure(figsize=(2.3 * len(views) + 1.4, 2.3 * len(rows) + 0.3), layout="constrained")
-    grid = figure.subplots(len(rows), len(views), squeeze=False)
+    grid = axes_grid(len(rows), len(views), 2.3 * len(views) + 1.4, 2.3 * len(rows) + 0.6)
+    figure = figure_of(grid[0][0])
     for view_a, axes in zip(rows, grid, strict=True):
         for view_b, ax in zip(views, axes, strict=True):
             plot_similarity(table, view_a, view_b, ax=ax)
             ax.set_xlabel(view_b if view_a == rows[-1] else "", fontsize=9)
             ax.set_ylabel(view_a if view_b == views[0] else "", fontsize=9)
             ax.tick_params(labelsize=7)
+    _, axis_title = layer_names(list(table["layer_a"].unique()))
+    figure.suptitle(f"{axis_title} against {axis_title}", fontsize=9)
     bar = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.8, pad=0.02)
     bar.set_label(measure, fontsize=9)
     return figure

@@ -15,11 +15,22 @@ from repsim.learning import TrainingConfig
 __all__ = ["DEMO_RUNS", "demo"]
 
 DEMO_RUNS = {
-    "backprop": TrainingConfig(rule="backprop", epochs=30),
-    "sg-middle": TrainingConfig(rule="synthetic-gradient", boundaries="middle", epochs=30),
+    "backprop": TrainingConfig(rule="backprop", epochs=40, learning_rate=3e-3, schedule="cosine"),
+    "sg-middle": TrainingConfig(
+        rule="synthetic-gradient",
+        boundaries="middle",
+        epochs=40,
+        learning_rate=3e-3,
+        sg_learning_rate=1e-3,
+        schedule="cosine",
+    ),
     # Stacked this deep, the modules can only follow a network that moves slowly: a lower rate, and more epochs.
     "sg-every-boundary": TrainingConfig(
-        rule="synthetic-gradient", boundaries="inner", epochs=130, learning_rate=2e-4, sg_learning_rate=1e-3
+        rule="synthetic-gradient",
+        boundaries="inner",
+        epochs=130,
+        learning_rate=2e-4,
+        sg_learning_rate=1e-3,
     ),
 }
 
