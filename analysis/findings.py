@@ -11,6 +11,7 @@ import pandas as pd
 
 from analysis import tables
 from analysis.progress import Reporter
+from analysis.settings import is_trained_here
 from analysis.views import View
 
 __all__ = ["Findings", "first_layer_reaching", "measure"]
@@ -65,7 +66,7 @@ class Findings:
         sentences = []
         for view in self.views:
             status = view.run.status
-            if status.get("state") != "finished":
+            if is_trained_here(view.run.config) and status.get("state") != "finished":
                 sentences.append(f"{view.label} is shown at step {view.step}; its training is {status.get('state')}.")
         return sentences
 
@@ -74,11 +75,10 @@ class Findings:
         for view in self.views:
             status = view.run.status
             if status.get("state") == "finished" and status.get("step") == view.step and "test_accuracy" in status:
-                scores.append(f"{view.label} {status['test_accuracy']:.3f}")
+                scores.append(f"{view.label} {status['test_accuracy']:.3f} (n = {status['n_test']})")
         if not scores:
             return []
-        n_test = self.views[0].run.config["data"]["n_test"]
-        return [f"Test accuracy on {n_test} held-out examples: {', '.join(scores)}."]
+        return [f"Test accuracy on held-out examples: {', '.join(scores)}."]
 
     def _structure(self) -> list[str]:
         sentences = []

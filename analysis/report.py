@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from analysis.figures import Drawing
 from analysis.findings import Findings
+from analysis.settings import is_trained_here
 
 __all__ = ["write_report"]
 
@@ -72,10 +73,10 @@ def _networks(findings: Findings) -> pd.DataFrame:
 
 def _facts(config: dict[str, Any], status: dict[str, Any], info: dict[str, Any], step: int) -> dict[str, str]:
     environment = info.get("environment", {})
-    facts = {name.replace("_", " "): value for name, value in config.get("training", {}).items()}
-    facts |= {
-        f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test") if "data" in config
-    }
+    facts = dict(config)
+    if is_trained_here(config):
+        facts = {name.replace("_", " "): value for name, value in config["training"].items()}
+        facts |= {f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test")}
     facts |= {"step shown": step, "state": status.get("state"), "test accuracy": status.get("test_accuracy")}
     facts |= {"torch": environment.get("packages", {}).get("torch"), "threads": environment.get("threads")}
     return {name: _ABSENT if value is None else str(value) for name, value in facts.items()}

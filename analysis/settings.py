@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["RecordingConfig", "choose_recorded_steps", "choose_steps"]
+__all__ = ["RecordingConfig", "choose_recorded_steps", "choose_steps", "is_trained_here"]
+
+
+def is_trained_here(config: Mapping[str, Any]) -> bool:
+    """Tell whether a run's config was written by ``train_run``; people may keep anything in the config of theirs."""
+    return all(isinstance(config.get(part), dict) for part in ("training", "recording", "data"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.settings import choose_recorded_steps
+from analysis.settings import choose_recorded_steps, is_trained_here
 from checkpoints import Activations, Run
 
 __all__ = ["View", "views_of_run", "views_of_runs"]
@@ -42,8 +42,9 @@ class View:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, by label."""
-        listed = self.run.config.get("data", {}).get("classes")
-        return tuple(listed or map(str, range(int(self.run.stimuli.labels.max()) + 1)))
+        if is_trained_here(self.run.config):
+            return tuple(self.run.config["data"]["classes"])
+        return tuple(str(label) for label in range(int(self.run.stimuli.labels.max()) + 1))
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """Return the rows of the stimuli in one part of the split."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analysis.interruption import Interruption
 from analysis.progress import Reporter, Task, silent
-from analysis.settings import RecordingConfig, choose_steps
+from analysis.settings import RecordingConfig, choose_steps, is_trained_here
 from checkpoints import Capture, Run, Stimuli, match_layers
 from repsim.learning import (
     SPLITS,
@@ -134,7 +134,7 @@ def configurations(run: Run) -> tuple[TrainingConfig, RecordingConfig]:
         If it was not trained by this package's trainer.
     """
     config = run.config
-    if not {"training", "recording", "data"} <= set(config):
+    if not is_trained_here(config):
         raise ValueError(f"{run.path} was not trained by repsim train, so it cannot be retrained or recorded anew.")
     return TrainingConfig.from_dict(config["training"]), RecordingConfig.from_dict(config["recording"])
 
@@ -222,6 +222,7 @@ def _run_to_the_end(run: Run, job: _Job, reporter: Reporter) -> None:
         seconds=round(time.monotonic() - seconds, 1),
         test_loss=test.loss,
         test_accuracy=test.accuracy,
+        n_test=len(job.split["test"]),
     )
 
 
