@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
-from checkpoints.hdf5 import attribute, checked_dataset, image, opened, set_attributes
+from checkpoints.hdf5 import (
+    attribute,
+    checked_dataset,
+    checked_group,
+    image,
+    opened,
+    read_column,
+    set_attributes,
+    write_column,
+)
 
 __all__ = ["Activations", "Layer", "LayerValues", "encode_activations"]
 
@@ -68,9 +78,10 @@ def encode_activations(
 
     def fill(file: h5py.File) -> None:
         set_attributes(file, {"format": "repsim-activations", "format_version": 1, **header})
-        file["stimulus_id"] = np.char.encode(stimulus_ids, "utf-8")
+        write_column(file, "stimulus_id", stimulus_ids)
+        groups = file.create_group("layers")
         for index, (name, layer) in enumerate(layers.items()):
-            _write_layer(file.create_group(f"layers/{index:04d}"), name, layer, compress)
+            _write_layer(groups.create_group(f"{index:04d}"), name, layer, compress)
 
     return image(fill)
 
@@ -134,7 +145,8 @@ class Layer:
     def __getitem__(self, selection: Any) -> Any:
         """Read the selected rows (and columns) only; selections are those of h5py."""
         with opened(self.path, "repsim-activations") as file:
-            return checked_dataset(self.path, file["layers"][self.key], "data")[selection]
+            group = checked_group(self.path, checked_group(self.path, file, "layers"), self.key)
+            return _data(self.path, group)[selection]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole layer."""
@@ -143,7 +155,9 @@ class Layer:
         return np.asarray(self[:], dtype=dtype)
 
     def blocks(self, rows: int = 1024) -> Iterator[NDArray[np.float32]]:
-        """Yield consecutive blocks of at most ``rows`` stimuli."""
+        """Yield consecutive blocks of at most ``rows`` stimuli; at least 1."""
+        if rows < 1:
+            raise ValueError(f"Blocks of {rows} rows were asked for; expected 1 or more.")
         for start in range(0, len(self), rows):
             yield self[start : start + rows]
 
@@ -160,9 +174,12 @@ class Activations(Mapping[str, Layer]):
     def __init__(self, path: Path) -> None:
         self.path = path
         with opened(path, "repsim-activations") as file:
-            self.stimulus_ids = np.char.decode(checked_dataset(path, file, "stimulus_id")[()], "utf-8")
-            layers = [self._describe(file, key) for key in sorted(file.get("layers", ()))]
+            self.stimulus_ids = read_column(path, file, "stimulus_id", "|S")
+            groups = checked_group(path, file, "layers")
+            layers = [self._describe(groups, key) for key in sorted(map(str, groups))]
         self._layers = {layer.name: layer for layer in layers}
+        if len(self._layers) != len(layers):
+            raise Damaged(f"{path} has two layers of one name.")
 
     def __getitem__(self, name: str) -> Layer:
         """Return a layer; a KeyError lists the names there are."""
@@ -179,14 +196,19 @@ class Activations(Mapping[str, Layer]):
         """Return the number of layers."""
         return len(self._layers)
 
-    def _describe(self, file: h5py.File, key: str) -> Layer:
-        group = file["layers"].get(key) if isinstance(file["layers"].get(key, getlink=True), h5py.HardLink) else None
-        if not isinstance(group, h5py.Group):
-            raise Damaged(f"/layers/{key} in {self.path} is not a plain group.")
-        dataset = checked_dataset(self.path, group, "data")
-        n_stimuli = len(self.stimulus_ids)
-        if dataset.ndim != 2 or dataset.shape[0] != n_stimuli or attribute(group, "n_rows") != n_stimuli:
-            raise Damaged(f"/layers/{key} in {self.path} has shape {dataset.shape}; expected {n_stimuli} rows.")
-        feature_shape = tuple(int(size) for size in attribute(group, "feature_shape"))
-        name, source_dtype = str(attribute(group, "name")), str(attribute(group, "source_dtype"))
-        return Layer(self.path, key, name, dataset.shape, feature_shape, source_dtype)
+    def _describe(self, groups: h5py.Group, key: str) -> Layer:
+        group = checked_group(self.path, groups, key)
+        shape = _data(self.path, group).shape
+        n_rows = attribute(self.path, group, "n_rows", "whole number")
+        feature_shape = tuple(attribute(self.path, group, "feature_shape", "list of sizes"))
+        if shape != (n_rows, math.prod(feature_shape)) or n_rows != len(self.stimulus_ids):
+            raise Damaged(
+                f"{group.name} in {self.path} has shape {shape}, {n_rows} rows and feature shape {feature_shape} for "
+                f"{len(self.stimulus_ids)} stimuli; these do not fit together."
+            )
+        name, source_dtype = (attribute(self.path, group, text, "text") for text in ("name", "source_dtype"))
+        return Layer(self.path, key, name, shape, feature_shape, source_dtype)
+
+
+def _data(path: Path, group: h5py.Group) -> h5py.Dataset:
+    return checked_dataset(path, group, "data", "<f4", 2)

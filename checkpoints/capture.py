@@ -23,7 +23,7 @@ class Capture:
     """Hooks on chosen modules of a network; a context manager that takes them off again.
 
     Between captures the hooks do nothing. ``record`` runs the network in evaluation mode without gradients and puts
-    every module's mode back, also if the forward pass raises.
+    every module's mode and buffers and torch's generators back, also if the forward pass raises.
 
     Parameters
     ----------
@@ -109,17 +109,16 @@ class Capture:
             if len(calls) != 1:
                 reached = "was not reached" if not calls else f"was reached {len(calls)} times"
                 raise ValueError(f"Layer '{name}' {reached} in one forward pass; it can be recorded if reached once.")
-            if len(calls[0]) != len(rows):
-                raise ValueError(
-                    f"Layer '{name}' returned {len(calls[0])} rows for {len(rows)} stimuli; expected one row each."
-                )
+            if calls[0].shape[:1] != rows.shape[:1]:
+                shape = tuple(calls[0].shape)
+                raise ValueError(f"Layer '{name}' returned shape {shape} for {len(rows)} stimuli; expected a row each.")
         return {name: calls[0] for name, calls in seen.items()}
 
     def _hook(self, name: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             if self._seen is None:
                 return
-            if not isinstance(output, Tensor) or output.ndim == 0:
+            if not isinstance(output, Tensor):
                 raise ValueError(f"Layer '{name}' returns a {type(output).__name__}; only tensors can be recorded.")
             self._seen.setdefault(name, []).append(output.detach().to("cpu", copy=True))
 
@@ -150,20 +149,27 @@ def match_layers(model: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
 
 def _translate(pattern: str) -> str:
     parts = []
-    for part in re.split(r"(\*\*|\*|\?)", pattern):
-        parts.append({"**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(part, re.escape(part)))
+    for part in re.split(r"(\*\*\.|\*\*|\*|\?)", pattern):
+        parts.append({"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(part, re.escape(part)))
     return "".join(parts)
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    buffers = [(module, *named) for module in modes for named in module.named_buffers(recurse=False)]
+    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
+    with torch.random.fork_rng(devices):
+        try:
+            model.eval()
+            for module, name, buffer in buffers:
+                setattr(module, name, buffer.clone())
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+            for module, name, buffer in buffers:
+                setattr(module, name, buffer)
 
 
 def _join(batches: list[Tensor]) -> LayerValues:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["STAGING_PREFIX", "remove_staging", "replace_file", "staged_directory", "write_file"]
+__all__ = ["STAGING_PREFIX", "append_line", "remove_staging", "replace_file", "staged_directory", "write_file"]
 
 STAGING_PREFIX = ".tmp-"
 
@@ -46,19 +46,31 @@ def staged_directory(final: Path) -> Iterator[Path]:
             _fsync(Path(folder))
         _refuse_existing(final)
         staging.rename(final)
+        try:
+            _fsync(final.parent)
+        except BaseException:
+            final.rename(staging)
+            raise
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
-    _fsync(final.parent)
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a new file inside a staging directory; an OSError names the path."""
+    with _naming(path), path.open("xb") as file:
+        file.write(content)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append a line to a log; if that fails, nothing of it stays. Only a crash can leave a torn line."""
+    size = path.stat().st_size if path.exists() else 0
     try:
-        with path.open("xb") as file:
-            file.write(content)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}; {path} could not be written", str(path)) from error
+        with _naming(path), path.open("ab") as file:
+            file.write(line + b"\n")
+    except OSError:
+        os.truncate(path, size)
+        raise
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -77,7 +89,7 @@ def replace_file(path: Path, content: bytes) -> None:
 def remove_staging(folder: Path) -> None:
     """Remove what crashed writers left beside committed files. Only the holder of the run's lock may call this."""
     for left in folder.glob(f"{STAGING_PREFIX}*"):
-        if left.is_dir():
+        if left.is_dir() and not left.is_symlink():
             shutil.rmtree(left)
         else:
             left.unlink()
@@ -89,8 +101,17 @@ def _refuse_existing(path: Path) -> None:
 
 
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    with _naming(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}; {path} could not be written", str(path)) from error

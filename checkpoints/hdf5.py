@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +10,20 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
 
-__all__ = ["attribute", "checked_dataset", "image", "opened", "set_attributes"]
+__all__ = [
+    "attribute",
+    "checked_dataset",
+    "checked_group",
+    "image",
+    "opened",
+    "read_column",
+    "set_attributes",
+    "write_column",
+]
 
 _FILTER_NAMES = {
     h5py.h5z.FILTER_DEFLATE: "gzip",
@@ -52,31 +63,73 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
             yield file
     except Damaged:
         raise
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
-def checked_dataset(path: Path, group: Any, name: str) -> h5py.Dataset:
-    """Return a dataset whose bytes lie in this file and are no more than they should be.
+def checked_group(path: Path, parent: h5py.Group, name: str) -> h5py.Group:
+    """Return a group that lies in this file.
 
     Raises
     ------
     Damaged
-        If it is reached by a link to elsewhere, stored outside or virtual, of a type other than plain numbers or
-        fixed-length text, uses an unknown filter, or claims far more bytes than are stored.
+        If there is none, or only a link in its place.
     """
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise Damaged(f"{path} has no {group.name}/{name}, or only a link in its place.")
-    dataset = group[name]
-    if not isinstance(dataset, h5py.Dataset):
-        raise Damaged(f"{group.name}/{name} in {path} is not a dataset.")
-    if dataset.external or dataset.is_virtual or dataset.dtype.kind not in "fiuS":
-        raise Damaged(f"{dataset.name} in {path} is external, virtual or of type {dataset.dtype}; it is not read.")
+    return _member(path, parent, name, h5py.Group)
+
+
+def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str, ndim: int) -> h5py.Dataset:
+    """Return a dataset whose bytes lie in this file and are no more than they should be.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file, for messages.
+    group : h5py.Group
+    name : str
+    dtype : str
+        How the type is written by numpy, or how that begins: ``"<f4"``, ``"<i8"``, ``"|S"`` for text of any length.
+    ndim : int
+
+    Raises
+    ------
+    Damaged
+        If it is reached by a link to elsewhere, stored outside or virtual, of another type or dimension, uses an
+        unknown filter, or claims far more bytes than are stored.
+    """
+    dataset = _member(path, group, name, h5py.Dataset)
+    if dataset.external or dataset.is_virtual:
+        raise Damaged(f"{dataset.name} in {path} is external or virtual; it is not read.")
+    if not (found := _dtype(dataset)).startswith(dtype) or dataset.ndim != ndim:
+        raise Damaged(f"{dataset.name} in {path} has {dataset.ndim} axes of type {found}; expected {ndim} of {dtype}.")
     if unknown := _filters(dataset) - _FILTERS:
         raise Damaged(f"{dataset.name} in {path} uses unknown filters ({', '.join(sorted(unknown))}).")
-    if dataset.nbytes > _LARGEST_EXPANSION * max(dataset.id.get_storage_size(), 1):
-        raise Damaged(f"{dataset.name} in {path} claims {dataset.nbytes} bytes but stores far fewer.")
+    claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
+    stored = min(dataset.id.get_storage_size(), path.stat().st_size)
+    if claimed > _LARGEST_EXPANSION * max(stored, 1):
+        raise Damaged(f"{dataset.name} in {path} claims {claimed} bytes but stores far fewer.")
     return dataset
+
+
+def write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
+    """Write one value a stimulus, with a checksum; text as UTF-8 of fixed length."""
+    data = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
+    file.create_dataset(name, data=data, chunks=data.shape, fletcher32=True)
+
+
+def read_column(path: Path, file: h5py.File, name: str, dtype: str) -> NDArray[Any]:
+    """Read what ``write_column`` wrote; ``dtype`` as for ``checked_dataset``.
+
+    Raises
+    ------
+    Damaged
+        If it is not a column of this type.
+    """
+    values = checked_dataset(path, file, name, dtype, 1)[()]
+    try:
+        return np.char.decode(values, "utf-8") if dtype == "|S" else values
+    except UnicodeDecodeError as error:
+        raise Damaged(f"/{name} in {path} is not UTF-8 text ({error}).") from error
 
 
 def set_attributes(target: Any, values: Mapping[str, Any]) -> None:
@@ -85,12 +138,40 @@ def set_attributes(target: Any, values: Mapping[str, Any]) -> None:
         target.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
 
 
-def attribute(target: Any, name: str) -> Any:
-    """Return an attribute as str, int, float or array, or None if it is absent."""
-    value = target.attrs.get(name)
-    if isinstance(value, bytes):
-        return value.decode()
-    return value.item() if isinstance(value, np.generic) else value
+def attribute(path: Path, target: h5py.Group, name: str, kind: str) -> Any:
+    """Return an attribute that is a ``"text"``, a ``"whole number"`` or a ``"list of sizes"``.
+
+    Raises
+    ------
+    Damaged
+        If it is absent or of another kind.
+    """
+    try:
+        value = target.attrs.get(name)
+        value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
+        value = value.decode() if isinstance(value, bytes) else value
+    except (TypeError, ValueError):
+        value = None
+    if not _ATTRIBUTES[kind](value):
+        raise Damaged(f"Attribute '{name}' of {target.name} in {path} is missing or is no {kind}.")
+    return value
+
+
+def _member(path: Path, group: h5py.Group, name: str, kind: type) -> Any:
+    where = f"{group.name.rstrip('/')}/{name} in {path}"
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise Damaged(f"{where} is missing or only a link.")
+    member = group[name]
+    if not isinstance(member, kind):
+        raise Damaged(f"{where} is not a {kind.__name__.lower()}.")
+    return member
+
+
+def _dtype(dataset: h5py.Dataset) -> str:
+    try:
+        return str(dataset.dtype.str)
+    except (TypeError, ValueError):
+        return "unknown to numpy"
 
 
 def _filters(dataset: h5py.Dataset) -> set[str]:
@@ -100,8 +181,16 @@ def _filters(dataset: h5py.Dataset) -> set[str]:
 
 
 def _check_format(path: Path, file: h5py.File, kind: str) -> None:
-    found, version = attribute(file, "format"), attribute(file, "format_version")
-    if found != kind:
-        raise Damaged(f"{path} has format {found!r}; expected {kind!r}.")
-    if version != 1:
+    if (found := attribute(path, file, "format", "text")) != kind:
+        raise Damaged(f"{path} has format '{found}'; expected '{kind}'.")
+    if (version := attribute(path, file, "format_version", "whole number")) != 1:
         raise Damaged(f"{path} has format version {version}; this reader knows 1.")
+
+
+_ATTRIBUTES: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: isinstance(value, str),
+    "whole number": lambda value: isinstance(value, int),
+    "list of sizes": lambda value: (
+        isinstance(value, list) and all(isinstance(size, int) and size >= 0 for size in value)
+    ),
+}

@@ -6,10 +6,13 @@ import fcntl
 import json
 import os
 import platform
+import time
 from pathlib import Path
 from typing import IO
 
-__all__ = ["Lock", "Locked"]
+__all__ = ["Lock", "Locked", "is_locked"]
+
+_PATIENCE = 0.2  # seconds
 
 
 class Locked(OSError):
@@ -28,8 +31,8 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self._file: IO[str] | None = path.open("a+", encoding="utf-8")
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            _acquire(self._file)
+        except BlockingIOError as error:
             owner = _owner(self._file)
             self.release()
             raise Locked(
@@ -43,6 +46,7 @@ class Lock:
     def release(self) -> None:
         """Let others write; calling it twice does nothing."""
         if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough while a forked worker has a copy
             self._file.close()
             self._file = None
 
@@ -54,9 +58,22 @@ def is_locked(path: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
-    except OSError:
+    except BlockingIOError:
         return True
     return False
+
+
+def _acquire(file: IO[str]) -> None:
+    """Try for a moment: a reader that asks whether the run is locked shares the lock for an instant."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PATIENCE / 20)
 
 
 def _owner(file: IO[str]) -> str:

@@ -92,9 +92,9 @@ def encode_json(value: Any) -> bytes:
 
 def read_json(path: Path) -> Any:
     """Return a JSON file's value, or raise Damaged naming the file."""
+    if path.is_symlink() or not path.is_file():
+        raise Damaged(f"{path} is missing or not a regular file.")
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise Damaged(f"{path} is missing.") from None
-    except (ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"{path} is not readable JSON ({error}).") from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import operator
+import os
 import platform
 import uuid
 from collections.abc import Mapping
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from checkpoints.activations import Activations, Layer, encode_activations
 from checkpoints.capture import Capture
-from checkpoints.commit import remove_staging, replace_file, staged_directory, write_file
+from checkpoints.commit import append_line, remove_staging, replace_file, staged_directory, write_file
 from checkpoints.errors import Damaged
 from checkpoints.lock import Lock, is_locked
 from checkpoints.manifest import check_manifest, encode_json, read_json, write_json, write_manifest
@@ -74,15 +76,18 @@ class Run:
             If something stands at ``path``.
         NotADirectoryError
             If a parent of ``path`` is a file.
+        TypeError, ValueError
+            If the config is not JSON, or holds NaN or infinity.
         """
         path = Path(path)
+        settings = json.loads(encode_json(dict(config)))  # a copy, as a reader will see it
         info = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "uuid": str(uuid.uuid4()),
             "created": _now(),
-            "config": dict(config),
-            "config_hash": hashlib.sha256(json.dumps(dict(config), sort_keys=True).encode()).hexdigest(),
+            "config": settings,
+            "config_hash": _config_hash(settings),
             "environment": environment(),
             "status": {"state": "created"},
         }
@@ -128,9 +133,14 @@ class Run:
         run = cls.open(path)
         run._given_stimuli = Stimuli.read(run.path / "stimuli.h5").with_inputs(stimuli)
         run._lock = Lock(run.path / "run.lock")
-        remove_staging(run.path)
-        remove_staging(run.path / "checkpoints")
-        run.info = _read_info(run.path)
+        try:
+            remove_staging(run.path)
+            remove_staging(run.path / "checkpoints")
+            _cut_torn_line(run.path / "metrics.jsonl")
+            run.info = _read_info(run.path)
+        except BaseException:
+            run.close()
+            raise
         return run
 
     def __enter__(self) -> Run:
@@ -158,16 +168,19 @@ class Run:
 
         A run that says it is running while nobody holds its lock is reported as ``stopped``.
         """
-        status = dict(_read_info(self.path).get("status", {}))
-        if status.get("state") == "running" and self._lock is None and not is_locked(self.path / "run.lock"):
+        # The lock is looked at first: a writer says how it ended before it lets go.
+        held = is_locked(self.path / "run.lock")
+        status = dict(_read_info(self.path)["status"])
+        if status.get("state") == "running" and not held:
             status["state"] = "stopped"
         return status
 
     def set_status(self, state: str, **details: Any) -> None:
-        """Replace the status in ``run.json``."""
+        """Replace the status in ``run.json``; non-finite numbers become null."""
         self._require_lock()
-        self.info = {**self.info, "status": {"state": state, "time": _now(), **details}}
-        replace_file(self.path / "run.json", encode_json(self.info))
+        info = {**self.info, "status": {"state": state, "time": _now(), **_finite(details)}}
+        replace_file(self.path / "run.json", encode_json(info))
+        self.info = info
 
     @cached_property
     def stimuli(self) -> Stimuli:
@@ -178,9 +191,10 @@ class Run:
     def steps(self) -> list[int]:
         """Committed steps, ascending."""
         folder = self.path / "checkpoints"
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-        digits = [name.removeprefix(_STEP_PREFIX) for name in names if name.startswith(_STEP_PREFIX)]
-        return sorted(int(text) for text in digits if text.isascii() and text.isdigit())
+        entries = folder.glob(f"{_STEP_PREFIX}*")
+        digits = [entry.name.removeprefix(_STEP_PREFIX) for entry in entries]
+        numbers = {int(text) for text in digits if text.isascii() and text.isdigit()}
+        return sorted(step for step in numbers if self._step_path(step).is_dir())
 
     @property
     def recorded_steps(self) -> list[int]:
@@ -240,8 +254,13 @@ class Run:
             If the step is committed already.
         PermissionError
             If the run was opened for reading only.
+        TypeError, ValueError
+            If the step is not a whole number of 0 or more, or the state cannot be written as JSON and tensors.
         """
         self._require_lock()
+        step = operator.index(step)
+        if step < 0:
+            raise ValueError(f"Step is {step}; expected 0 or more.")
         weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
         tensors, skeleton = pack(optimizer.state_dict() if optimizer is not None else None)
         with staged_directory(self._step_path(step)) as staging:
@@ -270,9 +289,8 @@ class Run:
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one object with a ``step`` to ``metrics.jsonl``; non-finite numbers become null."""
         self._require_lock()
-        plain = {key: _finite_or_none(value) for key, value in record.items()}
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(plain, allow_nan=False) + "\n")
+        line = json.dumps(_finite(dict(record)), allow_nan=False)
+        append_line(self.path / "metrics.jsonl", line.encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the logged objects; a torn last line is ignored.
@@ -306,6 +324,9 @@ class Run:
         Damaged
             For the first difference found; the message names the file.
         """
+        info = _read_info(self.path)
+        if _config_hash(info["config"]) != info.get("config_hash"):
+            raise Damaged(f"{self.path / 'run.json'} has a config that differs from its hash.")
         stored = Stimuli.read(self.path / "stimuli.h5")
         self.metrics()
         for step in self.steps:
@@ -340,13 +361,16 @@ class Checkpoint:
         return self.activations[layer]
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the model's ``state_dict``."""
+        """Return the model's ``state_dict``, by name in alphabetical order."""
         return _read_tensors(self.path / "weights.safetensors")
 
     @cached_property
     def state(self) -> dict[str, Any]:
         """The step's ``state.json``."""
-        return dict(read_json(self.path / "state.json"))
+        state = read_json(self.path / "state.json")
+        if not isinstance(state, dict):
+            raise Damaged(f"{self.path / 'state.json'} is not a JSON object.")
+        return state
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Put weights, optimizer and torch's global CPU generator back as they were at this step.
@@ -357,13 +381,16 @@ class Checkpoint:
             If a file differs from its manifest.
         RuntimeError
             If the weights are those of another model.
+        ValueError
+            If an optimizer is given and the step was saved without one.
         """
         self.verify("sha256")
+        saved = unpack(_read_tensors(self.path / "optimizer.safetensors"), self.state["optimizer"])
+        if optimizer is not None and saved is None:
+            raise ValueError(f"{self.path} was saved without an optimizer; restore it without one.")
         model.load_state_dict(self.weights())
         if optimizer is not None:
-            optimizer.load_state_dict(
-                unpack(_read_tensors(self.path / "optimizer.safetensors"), self.state["optimizer"])
-            )
+            optimizer.load_state_dict(saved)
         set_rng_state(self.state["rng"])
 
     def verify(self, level: str = "sha256") -> None:
@@ -398,9 +425,14 @@ def _read_info(path: Path) -> dict[str, Any]:
     if info.get("format_version") != FORMAT_VERSION:
         found = info.get("format_version")
         raise Damaged(f"{path} has format version {found}; this version of repsim reads {FORMAT_VERSION}.")
-    if not isinstance(info.get("config"), dict):
-        raise Damaged(f"{path / 'run.json'} has no config.")
+    for key, kind in {"uuid": str, "config": dict, "status": dict}.items():
+        if not isinstance(info.get(key), kind):
+            raise Damaged(f"{path / 'run.json'} has no {key}.")
     return info
+
+
+def _config_hash(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _make_parents(path: Path) -> None:
@@ -412,22 +444,31 @@ def _make_parents(path: Path) -> None:
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
+        return dict(sorted(safetensors.torch.load(path.read_bytes()).items()))  # its own order varies
+    except (OSError, KeyError, SafetensorError) as error:  # KeyError: a type that torch does not have
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
 def _parse_metric(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         raise Damaged(f"Line {number} of {path} is not a JSON object.")
     return record
 
 
-def _finite_or_none(value: Any) -> Any:
+def _cut_torn_line(path: Path) -> None:
+    if path.is_file():
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -42,7 +42,7 @@ def pack(tree: Any) -> tuple[dict[str, Tensor], Any]:
             tensors[key] = node.detach().cpu().clone().contiguous()
             return {_TENSOR: key}
         if isinstance(node, dict):
-            return {_ITEMS: [[key, walk(value)] for key, value in node.items()]}
+            return {_ITEMS: [[walk(key), walk(value)] for key, value in node.items()]}
         if isinstance(node, tuple):
             return {_TUPLE: [walk(value) for value in node]}
         if isinstance(node, list):
@@ -70,7 +70,7 @@ def unpack(tensors: dict[str, Tensor], skeleton: Any) -> Any:
         return tensors[skeleton[_TENSOR]]
     if _TUPLE in skeleton:
         return tuple(unpack(tensors, value) for value in skeleton[_TUPLE])
-    return {key: unpack(tensors, value) for key, value in skeleton[_ITEMS]}
+    return {unpack(tensors, key): unpack(tensors, value) for key, value in skeleton[_ITEMS]}
 
 
 def rng_state() -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
-from checkpoints.hdf5 import attribute, checked_dataset, image, opened, set_attributes
+from checkpoints.hdf5 import attribute, image, opened, read_column, set_attributes, write_column
 
 __all__ = ["Stimuli"]
 
@@ -48,7 +48,7 @@ class Stimuli:
         Raises
         ------
         ValueError
-            If lengths differ, ids repeat, or a part is not one of train, validation, test.
+            If there are none, shapes differ, ids repeat, or a part is not one of train, validation, test.
         """
         ids, labels, split = (
             np.asarray(ids, dtype=str),
@@ -56,11 +56,10 @@ class Stimuli:
             np.asarray(split, dtype=str),
         )
         inputs = np.asarray(inputs, dtype=np.float32)
-        lengths = {len(ids), len(labels), len(split), len(inputs)}
-        if len(lengths) != 1:
+        if not ids.shape == labels.shape == split.shape == inputs.shape[:1] or not ids.size:
             raise ValueError(
-                f"Stimuli have {len(ids)} ids, {len(labels)} labels, {len(split)} split entries and {len(inputs)} "
-                "inputs; there must be one of each for every stimulus."
+                f"Stimuli have ids of shape {ids.shape}, labels {labels.shape}, split {split.shape} and inputs "
+                f"{inputs.shape}; there must be one of each for every stimulus, and one stimulus or more."
             )
         if len(set(ids.tolist())) != len(ids):
             raise ValueError("Stimulus ids repeat; every stimulus needs an id of its own.")
@@ -80,9 +79,10 @@ class Stimuli:
         Raises
         ------
         ValueError
-            If it has other inputs, labels or ids.
+            If it has other inputs, labels, ids or another split.
         """
-        if other.content_hash != self.content_hash or not np.array_equal(other.ids, self.ids):
+        same = np.array_equal(other.ids, self.ids) and np.array_equal(other.split, self.split)
+        if other.content_hash != self.content_hash or not same:
             raise ValueError(
                 f"These {len(other)} stimuli are not the {len(self)} that the run records; give the same data set, "
                 "seed and stimulus numbers as when the run was created."
@@ -95,9 +95,9 @@ class Stimuli:
         def fill(file: h5py.File) -> None:
             header = {"format": "repsim-stimuli", "format_version": 1, "content_hash": self.content_hash}
             set_attributes(file, header)
-            file["stimulus_id"] = np.char.encode(self.ids, "utf-8")
-            file["label"] = self.labels
-            file["split"] = np.char.encode(self.split, "utf-8")
+            write_column(file, "stimulus_id", self.ids)
+            write_column(file, "label", self.labels)
+            write_column(file, "split", self.split)
 
         return image(fill)
 
@@ -111,11 +111,13 @@ class Stimuli:
             If it is missing or not of this format.
         """
         with opened(path, "repsim-stimuli") as file:
-            ids, labels, split = (checked_dataset(path, file, name)[()] for name in ("stimulus_id", "label", "split"))
-            content_hash = str(attribute(file, "content_hash"))
+            ids = read_column(path, file, "stimulus_id", "|S")
+            labels = read_column(path, file, "label", "<i8")
+            split = read_column(path, file, "split", "|S")
+            content_hash = attribute(path, file, "content_hash", "text")
         if not ids.shape == labels.shape == split.shape:
             raise Damaged(f"{path} has columns of different lengths.")
-        return cls(np.char.decode(ids, "utf-8"), labels, np.char.decode(split, "utf-8"), content_hash)
+        return cls(ids, labels, split, content_hash)
 
 
 def _content_hash(inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> str:

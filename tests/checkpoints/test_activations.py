@@ -1,0 +1,383 @@
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hypothesis.extra.numpy as arrays
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from checkpoints import Activations, Damaged, Layer
+from checkpoints.activations import LayerValues, encode_activations
+
+N = 5
+IDS = np.array([f"s{index}" for index in range(N)])
+HEADER = {"run_uuid": "0-1-2", "step": 7, "stimulus_hash": "aa", "weights_hash": "bb"}
+FLOATS = st.floats(width=32)
+
+
+def values(*feature_shape: int, seed: int = 0, source_dtype: str = "torch.float32") -> LayerValues:
+    columns = math.prod(feature_shape)
+    array = np.random.default_rng(seed).normal(size=(N, columns)).astype(np.float32)
+    return LayerValues(array, feature_shape, source_dtype)
+
+
+LAYERS = {
+    "conv.1": values(2, 3, 4),
+    "a/b": values(7, seed=1, source_dtype="torch.bfloat16"),
+    "loss é": values(seed=2, source_dtype="torch.float16"),
+}
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    path = folder / "activations.h5"
+    path.write_bytes(encode_activations(LAYERS, IDS, HEADER))
+    return path
+
+
+def edit(path: Path, change: Callable[[h5py.File], Any]) -> None:
+    with h5py.File(path, "r+") as file:
+        change(file)
+
+
+def wide(path: Path, rows: int = 40, columns: int = 33_000, **options: Any) -> NDArray[np.float32]:
+    """Write one layer of several chunks, and return it."""
+    array = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
+    layers = {"wide": LayerValues(array, (columns,), "torch.float32")}
+    path.write_bytes(encode_activations(layers, np.arange(rows).astype(str), HEADER, **options))
+    return array
+
+
+def test_layers_come_back_exactly_by_name_in_network_order(path: Path) -> None:
+    activations = Activations(path)
+    assert list(activations) == list(LAYERS)
+    assert len(activations) == len(LAYERS)
+    assert activations.stimulus_ids.tolist() == IDS.tolist()
+    for name, layer in LAYERS.items():
+        read = activations[name]
+        np.testing.assert_array_equal(np.asarray(read), layer.values, strict=True)
+        assert (read.name, read.feature_shape, read.source_dtype) == (name, layer.feature_shape, layer.source_dtype)
+        assert (read.shape, read.dtype, read.ndim, len(read)) == (layer.values.shape, np.float32, 2, N)
+
+
+@given(array=arrays.arrays(np.float32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=FLOATS))
+@settings(derandomize=True, deadline=None, max_examples=40)
+@pytest.mark.parametrize("compress", [False, True])
+def test_every_float32_comes_back_to_the_bit(
+    tmp_path_factory: pytest.TempPathFactory, array: NDArray[np.float32], compress: bool
+) -> None:
+    path = tmp_path_factory.mktemp("floats") / "activations.h5"
+    layers = {"x": LayerValues(array, array.shape[1:], "torch.float32")}
+    path.write_bytes(encode_activations(layers, np.arange(len(array)).astype(str), {}, compress=compress))
+    assert Activations(path)["x"][:].tobytes() == array.tobytes()
+
+
+def test_eleven_layers_keep_their_order(path: Path) -> None:
+    layers = {f"layer.{index}": values(1, seed=index) for index in range(11)}
+    path.write_bytes(encode_activations(layers, IDS, HEADER))
+    assert list(Activations(path)) == list(layers)
+
+
+def test_any_hdf5_reader_finds_the_documented_layout(path: Path) -> None:
+    with h5py.File(path) as file:
+        assert dict(file.attrs) == {
+            "format": b"repsim-activations",
+            "format_version": 1,
+            "run_uuid": b"0-1-2",
+            "step": 7,
+            "stimulus_hash": b"aa",
+            "weights_hash": b"bb",
+        }
+        assert sorted(file) == ["layers", "stimulus_id"]
+        assert file["stimulus_id"][()].tolist() == [name.encode() for name in IDS]
+        assert list(file["layers"]) == ["0000", "0001", "0002"]
+        for group, (name, layer) in zip(file["layers"].values(), LAYERS.items(), strict=True):
+            assert list(group) == ["data"]
+            np.testing.assert_array_equal(group["data"][()], layer.values, strict=True)
+            attributes = dict(group.attrs)
+            assert attributes.pop("feature_shape").tolist() == list(layer.feature_shape)
+            assert attributes == {
+                "name": name.encode(),
+                "call_index": 0,
+                "source_dtype": layer.source_dtype.encode(),
+                "reduction": b"flatten",
+                "n_rows": N,
+            }
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "chunks"),
+    [(40, 10, (40, 10)), (600, 1024, (256, 1024)), (40, 33_000, (32, 8192)), (1, 8193, (1, 8192))],
+)
+def test_chunks_are_a_mebibyte_of_rows_and_at_most_8192_columns(
+    path: Path, rows: int, columns: int, chunks: tuple[int, int]
+) -> None:
+    wide(path, rows, columns)
+    with h5py.File(path) as file:
+        dataset = file["layers/0000/data"]
+        assert dataset.chunks == chunks
+        assert dataset.fletcher32
+        assert (dataset.compression, dataset.shuffle) == (None, False)
+
+
+def test_compression_is_gzip_and_makes_relu_layers_smaller(path: Path) -> None:
+    array = np.maximum(np.random.default_rng(0).normal(size=(64, 512)), 0).astype(np.float32)
+    layers = {"relu": LayerValues(array, (512,), "torch.float32")}
+    plain, small = (encode_activations(layers, np.arange(64).astype(str), {}, compress=c) for c in (False, True))
+    assert len(small) < 0.7 * len(plain)
+    path.write_bytes(small)
+    np.testing.assert_array_equal(Activations(path)["relu"][:], array, strict=True)
+    with h5py.File(path) as file:
+        dataset = file["layers/0000/data"]
+        assert (dataset.compression, dataset.compression_opts, dataset.fletcher32) == ("gzip", 1, True)
+
+
+def test_a_compressed_layer_of_zeros_is_not_taken_for_a_bomb(path: Path) -> None:
+    layers = {"dead": LayerValues(np.zeros((512, 4096), dtype=np.float32), (4096,), "torch.float32")}
+    path.write_bytes(encode_activations(layers, np.arange(512).astype(str), {}, compress=True))
+    assert path.stat().st_size < 100_000
+    assert not Activations(path)["dead"][:].any()
+
+
+@given(data=st.data())
+@settings(derandomize=True, deadline=None, max_examples=30)
+def test_parts_read_are_parts_of_the_whole(shared_wide: tuple[Layer, NDArray], data: st.DataObject) -> None:
+    layer, array = shared_wide
+    rows = data.draw(st.slices(len(array)).filter(lambda part: part.step is None or part.step > 0))
+    column = data.draw(st.integers(0, array.shape[1] - 1))
+    np.testing.assert_array_equal(layer[rows], array[rows], strict=True)
+    np.testing.assert_array_equal(layer[rows, column], array[rows, column], strict=True)
+    row = data.draw(st.integers(0, len(array) - 1))
+    np.testing.assert_array_equal(layer[row], array[row], strict=True)
+
+
+@pytest.fixture(scope="module")
+def shared_wide(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layer, NDArray]:
+    path = tmp_path_factory.mktemp("wide") / "activations.h5"
+    array = wide(path, rows=9)
+    return Activations(path)["wide"], array
+
+
+@pytest.mark.parametrize("rows", [1, 4, 9, 100])
+def test_blocks_are_the_whole_in_turn(shared_wide: tuple[Layer, NDArray], rows: int) -> None:
+    layer, array = shared_wide
+    blocks = list(layer.blocks(rows))
+    np.testing.assert_array_equal(np.concatenate(blocks), array, strict=True)
+    assert [len(block) for block in blocks[:-1]] == [rows] * (len(blocks) - 1)
+    assert 1 <= len(blocks[-1]) <= rows
+
+
+@pytest.mark.parametrize("rows", [0, -1])
+def test_blocks_of_no_rows_are_refused(shared_wide: tuple[Layer, NDArray], rows: int) -> None:
+    with pytest.raises(ValueError, match=f"Blocks of {rows} rows were asked for; expected 1 or more"):
+        next(shared_wide[0].blocks(rows))
+
+
+def test_a_layer_becomes_an_array_only_by_copy(path: Path) -> None:
+    layer = Activations(path)["conv.1"]
+    assert np.asarray(layer, dtype=np.float64).dtype == np.float64
+    with pytest.raises(ValueError, match=r"Layer 'conv\.1' is on disk; it cannot become an array without a copy"):
+        np.array(layer, copy=False)
+
+
+def test_a_mistaken_selection_is_not_called_damage(path: Path) -> None:
+    layer = Activations(path)["conv.1"]
+    for selection, error in ((N, IndexError), ("name", ValueError), ((0, 0, 0), ValueError)):
+        with pytest.raises(error) as raised:
+            layer[selection]
+        assert not isinstance(raised.value, Damaged)
+
+
+def test_nothing_is_open_or_read_between_reads(path: Path) -> None:
+    kinds = h5py.h5f.OBJ_FILE | h5py.h5f.OBJ_DATASET | h5py.h5f.OBJ_GROUP
+    before = h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, kinds)
+    layer = Activations(path)["conv.1"]
+    block = next(layer.blocks(2))
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, kinds) == before
+    moved = path.rename(path.with_name("moved.h5"))
+    with pytest.raises(Damaged, match=f"{path} is missing or not a regular file"):
+        layer[:]
+    moved.rename(path)
+    np.testing.assert_array_equal(layer[:2], block)
+
+
+def test_an_unknown_layer_is_an_error_that_lists_the_names(path: Path) -> None:
+    with pytest.raises(KeyError, match=r"No layer 'fc' was recorded; recorded are: conv\.1, a/b, loss é\."):
+        Activations(path)["fc"]
+    assert "fc" not in Activations(path)
+
+
+def test_a_layer_needs_one_row_a_stimulus() -> None:
+    with pytest.raises(ValueError, match="Layer 'a' has 5 rows for 4 stimuli"):
+        encode_activations({"a": values(3)}, IDS[:4], HEADER)
+
+
+def test_a_damaged_block_names_the_file_and_spares_the_others(path: Path) -> None:
+    array = wide(path)
+    needle = array[35, 100:104].tobytes()
+    content = path.read_bytes()
+    assert content.count(needle) == 1
+    path.write_bytes(content.replace(needle, bytes(16)))
+    layer = Activations(path)["wide"]
+    for selection in (slice(None), 35, slice(32, 33)):
+        with pytest.raises(Damaged, match=rf"{path} cannot be read \("):
+            layer[selection]
+    np.testing.assert_array_equal(layer[:32], array[:32])
+    np.testing.assert_array_equal(layer[:, 8192:], array[:, 8192:])
+
+
+def test_a_flipped_bit_is_found_or_harmless(path: Path) -> None:
+    whole, content = Activations(path), path.read_bytes()
+    arrays = {name: (layer, layer[:]) for name, layer in whole.items()}
+    rng = random.Random(0)
+    outcomes = set()
+    for position in rng.sample(range(len(content) * 8), 100):
+        flipped = bytearray(content)
+        flipped[position // 8] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        try:
+            read = Activations(path)
+            again = {name: (layer, layer[:]) for name, layer in read.items()}
+        except Damaged as error:
+            assert str(path) in str(error)
+            outcomes.add("found")
+        else:
+            assert read.stimulus_ids.tolist() == IDS.tolist()
+            assert [layer for layer, _ in again.values()] == [layer for layer, _ in arrays.values()]
+            assert all((again[name][1] == arrays[name][1]).all() for name in LAYERS)
+            outcomes.add("harmless")
+    assert outcomes == {"found", "harmless"}
+
+
+@pytest.mark.parametrize("name", ["name", "source_dtype", "feature_shape", "n_rows"])
+@pytest.mark.parametrize("value", [None, 2.5, [1.5, 2.5], [b"a", b"b"], h5py.Empty("<i8")])
+def test_a_missing_or_malformed_attribute_is_damage(path: Path, name: str, value: Any) -> None:
+    def change(file: h5py.File) -> None:
+        del file["layers/0001"].attrs[name]
+        if value is not None:
+            file["layers/0001"].attrs[name] = value
+
+    edit(path, change)
+    with pytest.raises(Damaged, match=f"Attribute '{name}' of /layers/0001 in {path} is missing or is no"):
+        Activations(path)
+
+
+@pytest.mark.parametrize("name", ["format", "format_version"])
+def test_a_file_that_does_not_say_what_it_is_is_damaged(path: Path, name: str) -> None:
+    edit(path, lambda file: file.attrs.pop(name))
+    with pytest.raises(Damaged, match=f"Attribute '{name}' of / in {path} is missing"):
+        Activations(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("n_rows", N - 1), ("feature_shape", [8]), ("feature_shape", [7, 2]), ("feature_shape", [0])]
+)
+def test_attributes_that_contradict_the_data_are_damage(path: Path, name: str, value: Any) -> None:
+    edit(path, lambda file: file["layers/0001"].attrs.__setitem__(name, value))
+    with pytest.raises(Damaged, match=rf"/layers/0001 in {path} has shape \(5, 7\), .*these do not fit together"):
+        Activations(path)
+
+
+def remove_stimulus(file: h5py.File) -> None:
+    ids = file["stimulus_id"][1:]
+    del file["stimulus_id"]
+    file["stimulus_id"] = ids
+
+
+def name_twice(file: h5py.File) -> None:
+    file["layers/0003"] = file["layers/0000"]
+
+
+def link_to_root(file: h5py.File) -> None:
+    file["layers/0003"] = file["/"]
+
+
+def link_softly(file: h5py.File) -> None:
+    file["layers/0003"] = h5py.SoftLink("/layers/0000")
+
+
+def link_outside(file: h5py.File) -> None:
+    file["layers/0003"] = h5py.ExternalLink("other.h5", "/layers/0000")
+
+
+def link_all_outside(file: h5py.File) -> None:
+    del file["layers"]
+    file["layers"] = h5py.ExternalLink("other.h5", "/layers")
+
+
+def remove_layers(file: h5py.File) -> None:
+    del file["layers"]
+
+
+def dataset_for_layers(file: h5py.File) -> None:
+    del file["layers"]
+    file["layers"] = np.arange(3)
+
+
+def dataset_for_group(file: h5py.File) -> None:
+    file["layers/0003"] = np.arange(3)
+
+
+def name_not_utf8(file: h5py.File) -> None:
+    file["layers"].create_group(b"\xff")
+
+
+def unwritten(file: h5py.File) -> None:
+    del file["layers/0000/data"]
+    file.create_dataset("layers/0000/data", shape=(N, 10**12), chunks=(1, 1000), dtype="<f4")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (remove_stimulus, r"/layers/0000 in .* has shape \(5, 24\), 5 rows .* for 4 stimuli; these do not fit"),
+        (name_twice, "has two layers of one name"),
+        (link_to_root, "/layers/0003/data in .* is missing or only a link"),
+        (link_softly, "/layers/0003 in .* is missing or only a link"),
+        (link_outside, "/layers/0003 in .* is missing or only a link"),
+        (link_all_outside, "/layers in .* is missing or only a link"),
+        (remove_layers, "/layers in .* is missing or only a link"),
+        (dataset_for_layers, "/layers in .* is not a group"),
+        (dataset_for_group, "/layers/0003 in .* is not a group"),
+        (name_not_utf8, "in .* is missing or only a link"),
+        (unwritten, r"/layers/0000/data in .* claims \d+ bytes but stores far fewer"),
+    ],
+)
+def test_a_hostile_file_is_damaged_before_a_layer_is_read(
+    path: Path, change: Callable[[h5py.File], None], message: str
+) -> None:
+    path.with_name("other.h5").write_bytes(path.read_bytes())
+    edit(path, change)
+    with pytest.raises(Damaged, match=message) as raised:
+        Activations(path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_layer_is_checked_again_whenever_it_is_read(path: Path) -> None:
+    path.with_name("other.h5").write_bytes(path.read_bytes())
+    layer = Activations(path)["conv.1"]
+    edit(path, link_all_outside)
+    with pytest.raises(Damaged, match=f"/layers in {path} is missing or only a link"):
+        layer[:]
+
+
+@given(positions=st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 255)), min_size=1, max_size=4))
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_scribbled_files_are_read_or_damaged_and_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, positions: list[tuple[int, int]]
+) -> None:
+    path = tmp_path_factory.mktemp("scribbled") / "activations.h5"
+    content = bytearray(encode_activations({"a": values(3)}, IDS, HEADER))
+    for position, byte in positions:
+        content[position % len(content)] = byte
+    path.write_bytes(content)
+    try:
+        assert Activations(path)["a"][:].shape == (N, 3)
+    except Damaged as error:
+        assert str(path) in str(error)

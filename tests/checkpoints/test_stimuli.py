@@ -1,0 +1,209 @@
+import random
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from checkpoints import Damaged, Stimuli
+
+N = 6
+
+
+def changed(**parts: Any) -> Stimuli:
+    whole: dict[str, Any] = {
+        "ids": [f"s{index}" for index in range(N)],
+        "labels": [2, 0, 1, 0, 2, 1],
+        "split": ["train", "validation", "test"] * 2,
+        "inputs": np.arange(N * 4.0).reshape(N, 2, 2),
+    }
+    return Stimuli.of(**{**whole, **parts})
+
+
+@pytest.fixture
+def path(folder: Path) -> Path:
+    path = folder / "stimuli.h5"
+    path.write_bytes(changed().encode())
+    return path
+
+
+@given(labels=st.lists(st.integers(-3, 3), min_size=1, max_size=30))
+@settings(derandomize=True, deadline=None, max_examples=50)
+def test_stimuli_are_ordered_by_label_and_keep_their_order_within_one(labels: list[int]) -> None:
+    n = len(labels)
+    split = np.resize(["train", "test"], n)
+    stimuli = Stimuli.of(range(n), labels, split, np.arange(n))
+    order = [index for _, index in sorted(zip(labels, range(n), strict=True))]
+    assert len(stimuli) == n
+    assert stimuli.labels.tolist() == sorted(labels)
+    assert stimuli.ids.tolist() == [str(index) for index in order]
+    assert stimuli.split.tolist() == split[order].tolist()
+    assert stimuli.inputs is not None
+    assert stimuli.inputs.tolist() == order
+
+
+def test_parts_have_the_documented_types() -> None:
+    stimuli = changed(inputs=np.zeros((N, 3), dtype=np.float64), labels=np.zeros(N, dtype=np.uint8))
+    assert stimuli.inputs is not None
+    assert (stimuli.labels.dtype, stimuli.inputs.dtype) == (np.int64, np.float32)
+    assert (stimuli.ids.dtype.kind, stimuli.split.dtype.kind) == ("U", "U")
+
+
+def test_the_hash_is_that_of_the_same_stimuli_however_they_are_given() -> None:
+    order = [3, 0, 1, 2, 5, 4]  # keeps the order within each label
+    parts = {name: getattr(changed(), name) for name in ("ids", "labels", "split", "inputs")}
+    assert changed().content_hash == Stimuli.of(**parts).content_hash == changed().content_hash
+    shuffled = {name: part[order] for name, part in parts.items()}
+    assert sorted(shuffled["labels"]) == parts["labels"].tolist()
+    assert shuffled["labels"].tolist() != parts["labels"].tolist()
+    assert changed(inputs=np.arange(N * 4.0).reshape(N, 2, 2).tolist()).content_hash == changed().content_hash
+
+
+@pytest.mark.parametrize("index", range(N * 4))
+def test_the_hash_changes_with_any_input(index: int) -> None:
+    inputs = np.arange(N * 4.0, dtype=np.float32)
+    inputs[index] = np.nextafter(inputs[index], np.float32(100))
+    assert changed(inputs=inputs.reshape(N, 2, 2)).content_hash != changed().content_hash
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"labels": [2, 0, 1, 0, 2, 2]},
+        {"labels": [3, 0, 1, 0, 3, 1]},
+        {"inputs": np.arange(N * 4.0).reshape(N, 4)},
+        {"inputs": np.arange(N * 4.0).reshape(N, 2, 2)[::-1]},
+    ],
+)
+def test_the_hash_changes_with_labels_shape_and_order(part: dict[str, Any]) -> None:
+    assert changed(**part).content_hash != changed().content_hash
+
+
+@pytest.mark.parametrize("ids", [[f"é{index}" * (index + 1) for index in range(N)], ["", *list("abcde")]])
+def test_all_but_the_inputs_round_trips_through_the_file(folder: Path, ids: list[str]) -> None:
+    stimuli = changed(ids=ids)
+    (folder / "stimuli.h5").write_bytes(stimuli.encode())
+    read = Stimuli.read(folder / "stimuli.h5")
+    for name in ("ids", "labels", "split"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(stimuli, name), strict=name == "labels")
+    assert read.content_hash == stimuli.content_hash
+    assert read.inputs is None
+
+
+def test_any_hdf5_reader_finds_the_documented_columns(path: Path) -> None:
+    with h5py.File(path) as file:
+        assert sorted(file) == ["label", "split", "stimulus_id"]
+        assert file["stimulus_id"][()].tolist() == [b"s1", b"s3", b"s2", b"s5", b"s0", b"s4"]
+        assert file["label"][()].tolist() == [0, 0, 1, 1, 2, 2]
+        assert file["split"][:3].tolist() == [b"validation", b"train", b"test"]
+        assert dict(file.attrs) == {
+            "format": b"repsim-stimuli",
+            "format_version": 1,
+            "content_hash": changed().content_hash.encode(),
+        }
+
+
+def test_a_flipped_bit_is_found_or_harmless(path: Path) -> None:
+    whole, content = Stimuli.read(path), path.read_bytes()
+    rng = random.Random(0)
+    outcomes = set()
+    for position in rng.sample(range(len(content) * 8), 200):
+        flipped = bytearray(content)
+        flipped[position // 8] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        try:
+            read = Stimuli.read(path)
+        except Damaged as error:
+            assert str(path) in str(error)
+            outcomes.add("found")
+        else:
+            assert read.with_inputs(whole) is whole
+            np.testing.assert_array_equal(read.labels, whole.labels)
+            outcomes.add("harmless")
+    assert outcomes == {"found", "harmless"}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"ids": list("abcde")},
+        {"labels": [0] * 7},
+        {"split": ["train"]},
+        {"inputs": np.zeros((5, 3))},
+        {"labels": np.eye(N)},
+        {"inputs": np.zeros(())},
+    ],
+)
+def test_parts_that_do_not_match_are_refused_with_their_shapes(part: dict[str, Any]) -> None:
+    name, value = next(iter(part.items()))
+    pattern = rf"^Stimuli have .*{name} (of shape )?.*{np.shape(value)}.*one of each for every stimulus"
+    with pytest.raises(ValueError, match=pattern.replace("(5,)", r"\(5,\)")):
+        changed(**part)
+
+
+def test_no_stimuli_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"ids of shape \(0,\).*and one stimulus or more"):
+        Stimuli.of([], [], [], np.zeros((0, 3)))
+
+
+def test_repeated_ids_are_refused() -> None:
+    with pytest.raises(ValueError, match="Stimulus ids repeat; every stimulus needs an id of its own"):
+        changed(ids=list("abcdea"))
+
+
+def test_an_unknown_part_of_the_split_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Unknown split 'dev'\. Choose one of: train, validation, test"):
+        changed(split=["train", "dev"] * 3)
+
+
+def test_the_same_stimuli_bring_their_inputs(path: Path) -> None:
+    given = changed()
+    assert Stimuli.read(path).with_inputs(given) is given
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"ids": list("abcdef")},
+        {"labels": [2, 0, 1, 0, 1, 1]},
+        {"inputs": np.zeros((N, 3))},
+        {"split": ["train"] * N},
+    ],
+)
+def test_other_stimuli_are_refused(path: Path, part: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="These 6 stimuli are not the 6 that the run records; give the same data set"):
+        Stimuli.read(path).with_inputs(changed(**part))
+
+
+def test_columns_of_different_lengths_are_damaged(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file["label"]
+        file.create_dataset("label", data=np.arange(5))
+    with pytest.raises(Damaged, match=f"{path} has columns of different lengths"):
+        Stimuli.read(path)
+
+
+@pytest.mark.parametrize("name", ["stimulus_id", "label", "split"])
+@pytest.mark.parametrize("values", [np.zeros(N), np.zeros((N, 2), dtype=np.int64), np.full((N, 2), b"a"), None])
+def test_columns_of_another_kind_are_damaged(path: Path, name: str, values: Any) -> None:
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        if values is not None:
+            file[name] = values
+    with pytest.raises(Damaged, match=rf"/{name} in {path} (is missing|has \d axes of type)"):
+        Stimuli.read(path)
+
+
+def test_a_file_without_a_hash_is_damaged(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        del file.attrs["content_hash"]
+    with pytest.raises(Damaged, match=f"Attribute 'content_hash' of / in {path} is missing or is no text"):
+        Stimuli.read(path)
+
+
+def test_a_missing_file_is_damaged(folder: Path) -> None:
+    with pytest.raises(Damaged, match=f"{folder}/stimuli.h5 is missing or not a regular file"):
+        Stimuli.read(folder / "stimuli.h5")
