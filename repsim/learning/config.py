@@ -74,6 +74,9 @@ class TrainingConfig:
             _check_choice(name, getattr(self, name), choices)
         for name in ("learning_rate", "sg_learning_rate"):
             _check_positive(name, getattr(self, name))
+        for name in ("data", "boundaries"):
+            _check_type(name, getattr(self, name), str, "text")
+        _check_type("sg_label_conditioned", self.sg_label_conditioned, bool, "True or False")
         if self.sg_hidden_width is not None:
             _check_integer("sg_hidden_width", self.sg_hidden_width, 1)
         if self.batch_size == 1 and self.norm == "batch":
@@ -176,8 +179,13 @@ def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 def _check_positive(name: str, value: object) -> None:
-    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         raise ValueError(f"{name} is {value!r}; expected a number above 0.")
+
+
+def _check_type(name: str, value: object, expected: type, what: str) -> None:
+    if not isinstance(value, expected):
+        raise ValueError(f"{name} is {value!r}; expected {what}.")
 
 
 SCHEDULES = ("constant", "cosine")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,13 +100,13 @@ def split_dataset(
     Raises
     ------
     ValueError
-        If a class has fewer than three examples.
+        If a class has fewer than three examples, or the fractions leave a part without one.
 
     Examples
     --------
     >>> split = split_dataset(load_dataset("digits"), seed=0)
     >>> [len(split[part]) for part in SPLITS]
-    [1258, 180, 359]
+    [1259, 179, 359]
     """
     counts = np.bincount(dataset.y, minlength=len(dataset.classes))
     if counts.min() < 3:
@@ -115,7 +118,14 @@ def split_dataset(
     rng = np.random.default_rng([seed, 0x5B117])
     held_out = dataset.held_out if dataset.held_out is not None else _draw(dataset.y, rng, test, None)
     part = np.where(held_out, 2, _draw(dataset.y, rng, validation, held_out).astype(int))
-    return {name: np.flatnonzero(part == code) for code, name in enumerate(SPLITS)}
+    split = {name: np.flatnonzero(part == code) for code, name in enumerate(SPLITS)}
+    for name, members in split.items():
+        if len(absent := np.setdiff1d(dataset.y, dataset.y[members])):
+            raise ValueError(
+                f"Class '{dataset.classes[absent[0]]}' of {dataset.name} has no {name} example; each part needs one of "
+                f"each class (validation is {validation}, test is {test})."
+            )
+    return split
 
 
 def _draw(
@@ -133,23 +143,32 @@ def _draw(
 def _load_npz(path: Path) -> Dataset:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}; expected an .npz file with arrays X and y.")
+    with path.open("rb") as file:
+        names, arrays = _read_arrays(file, path, ("X", "y"))
+    if missing := [key for key in ("X", "y") if key not in arrays]:
+        found = ", ".join(sorted(names)) or "nothing"
+        raise ValueError(
+            f"{path} has no array {' and no array '.join(missing)} (found: {found}). "
+            "Save it with numpy.savez(path, X=X, y=y)."
+        )
+    return _check(path.name, arrays["X"], arrays["y"])
+
+
+def _read_arrays(file: IO[bytes], path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """Return the names of all arrays of an .npz file and those that are wanted and there, never unpickling one."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            missing = [key for key in ("X", "y") if key not in arrays]
-            if missing:
-                found = ", ".join(sorted(arrays)) or "nothing"
-                raise ValueError(
-                    f"{path} has no array {' and no array '.join(missing)} (found: {found}). "
-                    "Save it with numpy.savez(path, X=X, y=y)."
-                )
-            X, y = arrays["X"], arrays["y"]
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} is not a readable .npz file ({error}).") from error
-    except ValueError as error:
-        if "pickle" not in str(error).lower():
-            raise
-        raise ValueError(f"{path} holds Python objects, which are never loaded; save plain arrays.") from None
-    return _check(path.name, X, y)
+        with zipfile.ZipFile(file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            return names, {name: _read_array(archive, f"{name}.npy") for name in wanted if name in names}
+    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
+        if "Object arrays" in str(error):
+            raise ValueError(f"{path} holds Python objects, which are never loaded; save plain arrays.") from None
+        raise ValueError(f"{path} is not a readable .npz file ({str(error) or type(error).__name__}).") from error
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    with archive.open(name) as member:
+        return np.lib.format.read_array(member, allow_pickle=False)
 
 
 def _check(name: str, X: NDArray[Any], y: NDArray[Any]) -> Dataset:
@@ -162,16 +181,20 @@ def _check(name: str, X: NDArray[Any], y: NDArray[Any]) -> Dataset:
         raise ValueError(f"y in {name} has shape {y.shape}; expected one label an example, shape ({len(X)},).")
     if len(X) != len(y):
         raise ValueError(f"X in {name} has {len(X)} examples and y has {len(y)} labels; there must be one label each.")
-    if y.dtype.kind == "f" and not (np.isfinite(y).all() and (y == np.round(y)).all()):
+    if y.dtype.kind not in "fiubU":
+        raise ValueError(f"y in {name} has type {y.dtype}; expected class labels, as whole numbers or strings.")
+    with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is found by the checks
+        labels = y.astype(np.int64) if y.dtype.kind == "f" else y
+        X = X.reshape(len(X), -1).astype(np.float32)
+    if not (labels == y).all():
         raise ValueError(f"y in {name} holds fractions or non-finite numbers; expected class labels.")
-    X = X.reshape(len(X), -1).astype(np.float32)
     if bad := int((~np.isfinite(X)).sum()):
         first = int(np.flatnonzero(~np.isfinite(X).all(axis=1))[0])
         raise ValueError(
             f"X in {name} has {bad} values that are NaN, infinite or too large for float32, the first in example "
             f"{first}; remove or replace them."
         )
-    classes, indices = np.unique(y.astype(np.int64) if y.dtype.kind == "f" else y, return_inverse=True)
+    classes, indices = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"y in {name} has {len(classes)} class; expected at least 2.")
     if len(y) < 3 * len(classes):
@@ -210,7 +233,7 @@ def _fetch_mnist() -> tuple[NDArray[Any], NDArray[Any]]:
 
     try:
         X, y = fetch_openml("mnist_784", version=1, as_frame=False, return_X_y=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, HTTPException) as error:
         raise OSError(
             f"mnist could not be fetched from OpenML ({error}). Give --data-dir with the four IDX files "
             "(train-images-idx3-ubyte and so on, plain or .gz), or use mnist5k, which needs no download."
@@ -228,8 +251,14 @@ def _read_mnist(folder: Path) -> tuple[NDArray[Any], NDArray[Any]]:
             raise ValueError(f"The IDX files in {folder} hold {len(images)} images and {len(labels)} labels.")
     if len(parts[0][0]) != 60_000:
         raise ValueError(f"The IDX files in {folder} hold {len(parts[0][0])} training images; MNIST has 60000.")
+    train, test = (images.shape[1:] for images, _ in parts)
+    if train != test:
+        raise ValueError(f"The IDX files in {folder} hold training images of shape {train} and test images of {test}.")
     X = np.concatenate([images.reshape(len(images), -1) for images, _ in parts])
-    return X, np.concatenate([labels for _, labels in parts])
+    y = np.concatenate([labels for _, labels in parts])
+    if y.max() > 9:
+        raise ValueError(f"The IDX files in {folder} hold the label {y.max()}; MNIST's labels are 0 to 9.")
+    return X, y
 
 
 def _read_idx(folder: Path, name: str, n_dims: int) -> NDArray[np.uint8]:
@@ -238,16 +267,27 @@ def _read_idx(folder: Path, name: str, n_dims: int) -> NDArray[np.uint8]:
     if plain.is_file():
         content = plain.read_bytes()
     elif packed.is_file():
-        content = gzip.decompress(packed.read_bytes())
+        content = _unpack(packed)
     else:
         raise FileNotFoundError(f"There is no {name} or {name}.gz in {folder}; expected MNIST's four IDX files there.")
     header = 4 + 4 * n_dims
     if content[:4] != bytes([0, 0, 8, n_dims]) or len(content) < header:
         raise ValueError(f"{name} in {folder} is not an IDX file of unsigned bytes with {n_dims} dimension(s).")
     shape = tuple(int(size) for size in np.frombuffer(content, ">u4", count=n_dims, offset=4))
-    if len(content) - header != np.prod(shape, dtype=np.int64):
-        raise ValueError(f"{name} in {folder} announces shape {shape} but holds {len(content) - header} bytes.")
+    if 0 in shape or len(content) - header != math.prod(shape):
+        raise ValueError(
+            f"{name} in {folder} announces shape {shape} and holds {len(content) - header} bytes; expected one byte a "
+            "value, and at least one value."
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+
+
+def _unpack(path: Path) -> bytes:
+    packed = path.read_bytes()
+    try:
+        return gzip.decompress(packed)
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is not a readable .gz file ({error}).") from error
 
 
 DATASETS: dict[str, Callable[[Path | None], Dataset]] = {

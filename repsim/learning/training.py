@@ -17,7 +17,7 @@ __all__ = ["Diverged", "Evaluation", "Step", "count_steps", "evaluate", "train"]
 
 
 class Diverged(ArithmeticError):
-    """The loss stopped being a finite number.
+    """The loss, or that of an estimator, stopped being a finite number.
 
     Attributes
     ----------
@@ -25,9 +25,10 @@ class Diverged(ArithmeticError):
         The update that could not be made.
     """
 
-    def __init__(self, step: int, loss: float) -> None:
+    def __init__(self, step: int, loss: float, boundary: int | None = None) -> None:
+        whose = "" if boundary is None else f" of the estimator at boundary {boundary}"
         super().__init__(
-            f"Training diverged: the loss is {loss} at step {step}. Try a lower learning rate; "
+            f"Training diverged: the loss{whose} is {loss} at step {step}. Try a lower learning rate; "
             "checkpoints committed before this step are intact."
         )
         self.step = step
@@ -119,7 +120,7 @@ def train(
     Raises
     ------
     Diverged
-        If the loss is not finite; the update of that step is not made.
+        If the loss, or that of an estimator, is not finite; the update of that step is not made.
     """
     n_steps = count_steps(len(y), batch_size, epochs)
     steps_per_epoch = len(y) // batch_size
@@ -151,10 +152,11 @@ def _update(learner: Learner, optimizer: torch.optim.Optimizer, X: Tensor, y: Te
     optimizer.zero_grad(set_to_none=True)
     outcome = learner.compute_gradients(X, y)
     loss = float(outcome.loss)
-    if not math.isfinite(loss):
-        raise Diverged(step, loss)
-    optimizer.step()
     estimator_losses = {k: float(value) for k, value in outcome.estimator_losses.items()}
+    for boundary, value in [(None, loss), *estimator_losses.items()]:
+        if not math.isfinite(value):
+            raise Diverged(step, value, boundary)
+    optimizer.step()
     return Step(step, epoch, loss, _accuracy(outcome.logits, y), estimator_losses)
 
 
