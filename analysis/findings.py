@@ -74,7 +74,8 @@ class Findings:
         scores = []
         for view in self.views:
             status = view.run.status
-            if status.get("state") == "finished" and status.get("step") == view.step and "test_accuracy" in status:
+            at_end = status.get("state") == "finished" and status.get("step") == view.step
+            if at_end and {"test_accuracy", "n_test"} <= set(status):
                 scores.append(f"{view.label} {status['test_accuracy']:.3f} (n = {status['n_test']})")
         if not scores:
             return []
@@ -84,8 +85,10 @@ class Findings:
         sentences = []
         for label, rows in self.class_structure.groupby("view", sort=False):
             depth = first_layer_reaching(rows, _DECISIVE)
-            where = f"first at layer {depth} of {len(rows)}" if depth else "at no layer"
-            final = rows["class_structure"].iloc[-1]
+            if depth is None:
+                sentences.append(f"The last layer of {label} has no class structure.")
+                continue
+            final, where = rows["class_structure"].iloc[-1], f"first at layer {depth} of {len(rows)}"
             sentences.append(
                 f"Class structure reaches {_DECISIVE} of its final value ({final:.2f}) {where} in {label}."
             )

@@ -40,7 +40,7 @@ class Reporter:
     def say(self, message: str) -> None:
         """Print one line."""
         if not self.quiet:
-            self.console.print(message, markup=False, soft_wrap=True)
+            self.console.print(message, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
     def task(self, name: str, total: int) -> Iterator[Task]:
@@ -57,11 +57,11 @@ class Reporter:
 
     def _bar(self) -> Progress:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
         )
         return Progress(*columns, console=self.console)
 

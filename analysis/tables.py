@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.progress import Reporter
 from analysis.views import View
 from probes import probe_layers
-from repsim.similarity import class_structure, compare_rdms, pairwise, rdm
+from repsim.similarity import COMPARATORS, class_structure, compare_rdms, pairwise, rdm
 
 __all__ = [
     "class_structure_table",
@@ -75,7 +75,7 @@ def class_structure_table(path: Path, views: Sequence[View]) -> pd.DataFrame:
         structure = class_structure(read_rdm(path, index, layer), labels)
         rows.append({**_keys(view), "layer": layer, "depth": depth, "class_structure": structure})
     frame = pd.DataFrame(rows)
-    final = frame.groupby("view", sort=False)["class_structure"].transform("last")
+    final = frame.groupby("view", sort=False)["class_structure"].transform("last", skipna=False)
     frame["fraction_of_final"] = frame["class_structure"] / final
     return frame
 
@@ -87,17 +87,18 @@ def rdm_similarity_table(path: Path, views: Sequence[View]) -> pd.DataFrame:
     for index, view, layer, depth in _each_layer(views):
         if index == 0 or depth > len(reference):
             continue
-        pair = read_rdm(path, 0, reference[depth - 1]), read_rdm(path, index, layer)
-        scores = {method: compare_rdms(*pair, method=method) for method in ("pearson", "spearman")}
+        pair = np.stack([read_rdm(path, 0, reference[depth - 1]), read_rdm(path, index, layer)])
+        pair[:, np.isnan(pair).any(axis=0)] = np.nan  # what is undefined in one network is left out of both
+        scores = {method: compare_rdms(pair[0], pair[1], method=method) for method in COMPARATORS}
         rows.append({**_keys(view), "reference": views[0].label, "layer": layer, "depth": depth, **scores})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["view", "run", "step", "reference", "layer", "depth", *COMPARATORS])
 
 
 def similarity_table(views: Sequence[View], reporter: Reporter) -> pd.DataFrame:
     """Return unbiased linear CKA between all layers of all views on the held-out stimuli, one row an ordered pair."""
     reporter.say("CKA between all pairs of layers")
     places = [(view, layer, depth) for _, view, layer, depth in _each_layer(views)]
-    arrays = {str(i): view.activations[layer][view.rows("test")] for i, (view, layer, _) in enumerate(places)}
+    arrays = {f"{view.label}: {layer}": view.activations[layer][view.rows("test")] for view, layer, _ in places}
     values = pairwise(arrays).values
     left, right = np.indices(values.shape).reshape(2, -1)
     columns: dict[str, Any] = {}
@@ -114,7 +115,7 @@ def training_table(views: Sequence[View]) -> pd.DataFrame:
     Runs that this package did not train, or that saw no whole epoch, have no rows.
     """
     runs = {view.run.path: view for view in views}
-    names = [view.label if len(runs) > 1 else view.run.path.name for view in runs.values()]
+    names = [view.label if len(runs) > 1 else view.run.path.absolute().name for view in runs.values()]
     frames = []
     for name, view in zip(names, runs.values(), strict=True):
         records = pd.DataFrame(view.run.metrics())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import typer
 
@@ -36,7 +37,9 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on standard error and exit code 2."""
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_warning
+            app()
     except KeyboardInterrupt:
         _fail("Stopped.", _INTERRUPTED)
     except Exception as error:  # the border between the library, which raises, and a person, who reads
@@ -45,9 +48,11 @@ def main() -> None:
         _fail(_sentence(error), _INTERRUPTED if type(error).__name__ == "Interrupted" else _USER_MISTAKE)
 
 
+def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"repsim: warning: {message}", file=sys.stderr)
+
+
 def _sentence(error: Exception) -> str:
-    if isinstance(error, KeyError) and error.args:
-        return str(error.args[0])
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
     if isinstance(error, ValueError | OSError | ArithmeticError) or type(error).__name__ == "Interrupted":
@@ -56,5 +61,5 @@ def _sentence(error: Exception) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"repsim: {message}", file=sys.stderr)
+    print(f"repsim: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)

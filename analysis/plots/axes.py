@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["MARKERS", "axes_grid", "colours", "figure_of", "label_layers", "layer_names", "new_axes"]
+__all__ = ["MARKERS", "axes_grid", "colours", "figure_of", "label_layers", "layer_names", "new_axes", "verbatim"]
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 
@@ -35,6 +35,17 @@ def figure_of(ax: Axes) -> Figure:
 def colours(labels: Sequence[str]) -> dict[str, Any]:
     """Return a colour for each label that people with colour blindness can tell apart."""
     return dict(zip(labels, sns.color_palette("colorblind", max(len(labels), 1)), strict=False))
+
+
+def verbatim(name: str) -> str:
+    r"""Return a name so that matplotlib shows it as it is: no mathematics between dollars, no hidden legend entry.
+
+    Examples
+    --------
+    >>> verbatim("a$b$")
+    'a\\$b\\$'
+    """
+    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def layer_names(layers: Sequence[str]) -> tuple[list[str], str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.axes import MARKERS, colours, label_layers, new_axes
+from analysis.plots.axes import MARKERS, colours, label_layers, new_axes, verbatim
 
 __all__ = ["plot_by_layer", "plot_training"]
 
@@ -27,7 +28,8 @@ def plot_by_layer(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | No
     palette = colours(list(table["view"].unique()))
     for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
         marker = MARKERS[index % len(MARKERS)]
-        ax.plot(rows["depth"], rows[value], label=str(view), color=palette[str(view)], marker=marker, markersize=4)
+        label, colour = verbatim(str(view)), palette[str(view)]
+        ax.plot(rows["depth"], rows[value], label=label, color=colour, marker=marker, markersize=4)
     label_layers(ax.xaxis, list(table.sort_values("depth").drop_duplicates("depth")["layer"]), start=1.0)
     ax.set_ylabel(ylabel)
     ax.legend(frameon=True)
@@ -49,16 +51,17 @@ def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | No
     ax = ax if ax is not None else new_axes()
     palette = colours(list(table["view"].unique()))
     for view, rows in table.groupby("view", sort=False):
-        ax.plot(rows["epoch"], rows[value], color=palette[str(view)], label=f"{view}, training")
+        ax.plot(rows["epoch"], rows[value], color=palette[str(view)], label=verbatim(f"{view}, training"))
         validation = rows.dropna(subset=[f"validation_{value}"])
         ax.plot(
             validation["epoch"],
             validation[f"validation_{value}"],
             color=palette[str(view)],
             linestyle="--",
-            label=f"{view}, validation",
+            label=verbatim(f"{view}, validation"),
         )
     ax.set_xlabel("epoch")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(ylabel)
     ax.legend(frameon=True, fontsize="small")
     return ax

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
 
-from analysis.plots.axes import axes_grid, figure_of, layer_names, new_axes
+from analysis.plots.axes import axes_grid, figure_of, layer_names, new_axes, verbatim
 
 __all__ = ["plot_rdm", "plot_rdm_grid"]
 
@@ -55,7 +55,7 @@ def plot_rdm(
         ax.axvline(edge, color="white", linewidth=0.3, alpha=0.6)
     starts, stops = [0, *edges], [*edges, n]
     centres = [(start + stop) / 2 for start, stop in zip(starts, stops, strict=True)]
-    names = [classes[labels[start]] for start in starts]
+    names = [verbatim(classes[labels[start]]) for start in starts]
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_ticks(centres, labels=names)
         axis.set_tick_params(length=0, labelsize=7)
@@ -83,7 +83,8 @@ def plot_rdm_grid(
     n_columns = max(len(row) for row in rdms.values())
     grid = axes_grid(len(rdms), n_columns, 1.15 * n_columns + 1.6, 1.2 * len(rdms) + 0.7)
     figure = figure_of(grid[0][0])
-    high = max(float(np.nanpercentile(matrix, 99)) for row in rdms.values() for matrix in row.values())
+    high = _highest([matrix for row in rdms.values() for matrix in row.values()])
+    titles: list[str] = []
     for place, (view, matrices) in enumerate(rdms.items()):
         row = grid[place]
         names, axis_title = layer_names(list(matrices))
@@ -94,14 +95,21 @@ def plot_rdm_grid(
             plot_rdm(list(matrices.values())[column], labels, classes, limits=(0.0, high), ax=ax)
             ax.xaxis.set_tick_params(labelsize=5, labelbottom=place == len(rdms) - 1)
             ax.yaxis.set_tick_params(labelsize=5, labelleft=column == 0)
-            if place == 0:
+            if names != titles:
                 ax.set_title(names[column], fontsize=9)
-        row[0].set_ylabel(view, fontsize=9)
+        titles = names
+        row[0].set_ylabel(verbatim(view), fontsize=9)
     figure.suptitle(axis_title, fontsize=9)
     images = grid[0][0].images[0]
     bar = figure.colorbar(images, ax=grid, shrink=0.8, pad=0.01, extend="max")
     bar.set_label(distance, fontsize=9)
     return figure
+
+
+def _highest(matrices: Sequence[NDArray[Any]]) -> float:
+    """Return the largest 99th percentile, or 1 if no distance is defined."""
+    defined = [matrix[np.isfinite(matrix)] for matrix in matrices]
+    return max((float(np.percentile(distances, 99)) for distances in defined if distances.size), default=1.0)
 
 
 def _shrink(image: NDArray[Any]) -> NDArray[Any]:

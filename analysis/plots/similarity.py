@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.axes import axes_grid, figure_of, label_layers, layer_names, new_axes
+from analysis.plots.axes import axes_grid, figure_of, label_layers, layer_names, new_axes, verbatim
 
 __all__ = ["plot_similarity", "plot_similarity_grid"]
 
@@ -46,8 +46,8 @@ def plot_similarity_grid(table: pd.DataFrame, *, measure: str = "unbiased linear
     for view_a, axes in zip(rows, grid, strict=True):
         for view_b, ax in zip(views, axes, strict=True):
             plot_similarity(table, view_a, view_b, ax=ax)
-            ax.set_xlabel(view_b if view_a == rows[-1] else "", fontsize=9)
-            ax.set_ylabel(view_a if view_b == views[0] else "", fontsize=9)
+            ax.set_xlabel(verbatim(view_b) if view_a == rows[-1] else "", fontsize=9)
+            ax.set_ylabel(verbatim(view_a) if view_b == views[0] else "", fontsize=9)
             ax.tick_params(labelsize=7)
     _, axis_title = layer_names(list(table["layer_a"].unique()))
     figure.suptitle(f"{axis_title} against {axis_title}", fontsize=9)

@@ -51,7 +51,7 @@ def analyze_run(
     """
     views = views_of_run(path, steps)
     target = Path(output) if output is not None else Path(path) / "analysis"
-    return _write(views, target, f"Analysis of {Path(path).name}", distance, reporter or silent())
+    return _write(views, target, f"Analysis of {Path(path).absolute().name}", distance, reporter or silent())
 
 
 def compare_runs(

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from analysis.progress import Reporter, silent
 from analysis.settings import choose_recorded_steps
-from analysis.workflows.training import choose_stimuli, configurations
-from checkpoints import Capture, Run, match_layers
+from analysis.workflows.training import check_layers, choose_stimuli, configurations
+from checkpoints import Capture, Run
 from repsim.learning import build_learner, load_dataset, split_dataset
 
 __all__ = ["record_run"]
@@ -66,9 +66,11 @@ def record_run(
             f"{dataset.name} has {dataset.X.shape[1]} features; the network of {source} takes {info['n_features']}."
         )
     learner = build_learner(training, info["n_features"], len(info["classes"]))
-    match_layers(learner.network, layers)
     sizes = {"train": recording.n_train, "validation": recording.n_validation, "test": recording.n_test}
     stimuli = choose_stimuli(dataset, split_dataset(dataset, training.seed), sizes, training.seed)
+    check_layers(learner, layers, stimuli)
+    for step in chosen:
+        run[step].verify()
     config = {
         **run.config,
         "recording": recording.to_dict(),
@@ -76,7 +78,7 @@ def record_run(
         "data": {**info, "name": dataset.name, "classes": list(dataset.classes)},
     }
     reporter = reporter or silent()
-    with Run.create(output, config, stimuli) as new, reporter.task(Path(output).name, len(chosen)) as task:
+    with Run.create(output, config, stimuli) as new, reporter.task(new.path.name, len(chosen)) as task:
         for step in chosen:
             run[step].restore(learner)
             with Capture(learner.network, layers) as capture:

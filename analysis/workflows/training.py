@@ -17,7 +17,7 @@ from torch import Tensor
 from analysis.interruption import Interruption
 from analysis.progress import Reporter, Task, silent
 from analysis.settings import RecordingConfig, choose_steps, is_trained_here
-from checkpoints import Capture, Run, Stimuli, match_layers
+from checkpoints import Capture, Run, Stimuli
 from repsim.learning import (
     SPLITS,
     Dataset,
@@ -34,7 +34,7 @@ from repsim.learning import (
     train,
 )
 
-__all__ = ["Interrupted", "choose_stimuli", "resume_run", "train_run"]
+__all__ = ["Interrupted", "check_layers", "choose_stimuli", "configurations", "resume_run", "train_run"]
 
 
 class Interrupted(Exception):
@@ -116,6 +116,8 @@ def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
         As for ``train_run``.
     """
     stored = Run.open(path)
+    if "source" in stored.config:
+        raise ValueError(f"{path} holds recordings of {stored.config['source']['path']}; there is nothing to train.")
     if stored.status.get("state") == "finished":
         return stored
     training, recording = configurations(stored)
@@ -162,6 +164,19 @@ def _draw_evenly(indices: NDArray[np.int64], y: NDArray[np.int64], size: int, se
     return np.sort(shuffled[np.argsort(turn, kind="stable")[:size]])
 
 
+def check_layers(learner: Learner, layers: Sequence[str], stimuli: Stimuli) -> None:
+    """Record one stimulus to no file, so that layers which cannot be recorded are found before anything is written.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches no layer, or one that the network does not reach.
+    """
+    assert stimuli.inputs is not None  # chosen from a data set at hand
+    with Capture(learner.network, layers) as capture:
+        capture.record(stimuli.inputs[:1])
+
+
 @dataclass(frozen=True)
 class _Job:
     """All that one training run needs, checked and ready."""
@@ -186,9 +201,9 @@ def _prepare(training: TrainingConfig, recording: RecordingConfig, data_dir: str
     n_steps = count_steps(len(split["train"]), training.batch_size, training.epochs)
     steps = choose_steps(recording.steps, n_steps)
     learner = build_learner(training, dataset.X.shape[1], len(dataset.classes))
-    match_layers(learner.network, recording.layers)  # raises before anything is written
     sizes = {"train": recording.n_train, "validation": recording.n_validation, "test": recording.n_test}
     stimuli = choose_stimuli(dataset, split, sizes, training.seed)
+    check_layers(learner, recording.layers, stimuli)
     return _Job(training, recording, dataset, split, stimuli, learner, n_steps, steps)
 
 
@@ -201,13 +216,13 @@ def _run_to_the_end(run: Run, job: _Job, reporter: Reporter) -> None:
         run[start].restore(job.learner, optimizer)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate  # the schedule starts from the base rates
-        run.cut_metrics(start)
         reporter.say(f"{run.path} continues after step {start}.")
+    run.cut_metrics(start)
     run.set_status("running", step=start, n_steps=job.n_steps)
     seconds = time.monotonic()
     with _status_on_failure(run):
         _commit_if_due(run, job, optimizer, start)
-        with reporter.task(run.path.name, job.n_steps) as task, Interruption() as interruption:
+        with reporter.task(run.path.absolute().name, job.n_steps) as task, Interruption() as interruption:
             task.advance(start)
             for step in _steps(job, optimizer, start):
                 _log(run, job, step, task)
