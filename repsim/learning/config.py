@@ -8,8 +8,9 @@ from typing import Any
 
 from repsim.learning.estimators import ESTIMATORS
 from repsim.learning.networks import ACTIVATIONS, NORMS
+from repsim.learning.schedules import SCHEDULES
 
-__all__ = ["SCHEDULES", "TrainingConfig", "choose_boundaries"]
+__all__ = ["TrainingConfig", "choose_boundaries"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,12 +189,10 @@ def _check_type(name: str, value: object, expected: type, what: str) -> None:
         raise ValueError(f"{name} is {value!r}; expected {what}.")
 
 
-SCHEDULES = ("constant", "cosine")
-
 _LOWEST = {"seed": 0, "depth": 1, "width": 1, "sg_hidden_layers": 0, "epochs": 0, "batch_size": 1}
 _CHOICES = {
     "norm": tuple(NORMS),
     "activation": tuple(ACTIVATIONS),
     "rule": tuple(ESTIMATORS),
-    "schedule": SCHEDULES,
+    "schedule": tuple(SCHEDULES),
 }

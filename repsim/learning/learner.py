@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +41,6 @@ class Learner(nn.Module):
             raise ValueError(f"There is no boundary {outside[0]}; this network has boundaries 1 to {last}.")
         self.network = network
         self.estimators = nn.ModuleDict({str(k): estimators[k] for k in sorted(estimators)})
-        self._by_boundary = {k: estimators[k] for k in sorted(estimators)}
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the network's logits (N, n_classes)."""
@@ -48,7 +48,8 @@ class Learner(nn.Module):
 
     def compute_gradients(self, X: Tensor, y: Tensor) -> Outcome:
         """Add one batch's gradients to ``.grad`` of every parameter; see ``compute_gradients``."""
-        return compute_gradients(self.network, self._by_boundary, X, y)
+        by_boundary = {int(k): cast(Estimator, estimator) for k, estimator in self.estimators.items()}
+        return compute_gradients(self.network, by_boundary, X, y)
 
 
 def build_learner(config: TrainingConfig, n_features: int, n_classes: int) -> Learner:

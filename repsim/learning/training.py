@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsim.learning.learner import Learner
+from repsim.learning.schedules import SCHEDULES
 from repsim.learning.seeds import stream
 
 __all__ = ["Diverged", "Evaluation", "Step", "count_steps", "evaluate", "train"]
@@ -104,7 +105,8 @@ def train(
     ----------
     learner : Learner
     optimizer : torch.optim.Optimizer
-        Its groups' present learning rates are the base of the schedule; a resumed optimizer must be given them anew.
+        The base of the schedule is each group's ``initial_lr``, set to its ``lr`` here if absent. It is part of the
+        optimizer's ``state_dict``, so that a resumed optimizer has it.
     X : Tensor, shape (n, n_features)
     y : Tensor of int64, shape (n,)
     epochs, batch_size, seed : int
@@ -124,27 +126,28 @@ def train(
     """
     n_steps = count_steps(len(y), batch_size, epochs)
     steps_per_epoch = len(y) // batch_size
-    base_rates = [group["lr"] for group in optimizer.param_groups]
+    base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     order = _order(seed, start // steps_per_epoch, len(y))
     learner.train()
     for step in range(start, n_steps):
         epoch, batch = divmod(step, steps_per_epoch)
         if batch == 0:
             order = _order(seed, epoch, len(y))
-        _set_rates(optimizer, base_rates, _SCHEDULES[schedule](step / n_steps))
+        _set_rates(optimizer, base_rates, SCHEDULES[schedule](step / n_steps))
         chosen = order[batch * batch_size : (batch + 1) * batch_size]
         yield _update(learner, optimizer, X[chosen], y[chosen], step + 1, epoch + 1)
 
 
 @torch.no_grad()
 def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, batch_size: int = 4096) -> Evaluation:
-    """Return loss and accuracy of a network in evaluation mode; its mode is put back afterwards."""
-    was_training = network.training
+    """Return loss and accuracy of a network in evaluation mode; every module's mode is put back afterwards."""
+    modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
         logits = torch.cat([network(rows) for rows in X.split(batch_size)])
     finally:
-        network.train(was_training)
+        for module, training in modes.items():
+            module.training = training
     return Evaluation(float(F.cross_entropy(logits, y)), _accuracy(logits, y))
 
 
@@ -171,9 +174,3 @@ def _set_rates(optimizer: torch.optim.Optimizer, base_rates: list[float], factor
 
 def _accuracy(logits: Tensor, y: Tensor) -> float:
     return float((logits.argmax(dim=1) == y).float().mean())
-
-
-_SCHEDULES = {
-    "constant": lambda progress: 1.0,
-    "cosine": lambda progress: (1.0 + math.cos(math.pi * progress)) / 2.0,
-}

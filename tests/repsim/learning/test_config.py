@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from repsim.learning import ESTIMATORS, TrainingConfig, choose_boundaries
-from repsim.learning.config import SCHEDULES
 from repsim.learning.networks import ACTIVATIONS, NORMS
-from repsim.learning.training import _SCHEDULES
+from repsim.learning.schedules import SCHEDULES
 
 FIELDS = [field.name for field in dataclasses.fields(TrainingConfig)]
 SG = "synthetic-gradient"
@@ -191,7 +190,3 @@ def test_any_text_names_boundaries_of_the_network_or_is_refused(text: str, depth
     else:
         assert chosen
         assert list(chosen) == sorted(set(chosen) & set(range(1, depth + 1)))
-
-
-def test_schedules_offered_are_those_that_training_knows() -> None:
-    assert set(SCHEDULES) == set(_SCHEDULES)
