@@ -85,13 +85,18 @@ def train(
 
     if resume:
         if set_anew := sorted({**training, **recording, **_given(data_dir=data_dir)}):
-            raise ValueError(f"--resume continues with the run's own settings; leave out {set_anew[0]}.")
+            raise ValueError(f"--resume continues with the run's own settings; leave out {_flag(set_anew[0])}.")
         trained = resume_run(run, reporter=Reporter())
     else:
         trained = train_run(
             run, TrainingConfig(**training), RecordingConfig(**recording), data_dir=data_dir, reporter=Reporter()
         )
     print(f"Test accuracy {trained.status['test_accuracy']:.3f}. Next: repsim analyze {run}")
+
+
+def _flag(setting: str) -> str:
+    named = {"sg_label_conditioned": "sg-labels", "steps": "record", "layers": "layer"}
+    return f"--{named.get(setting, setting.replace('_', '-'))}"
 
 
 def _given(**options: Any) -> dict[str, Any]:
