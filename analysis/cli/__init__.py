@@ -36,9 +36,6 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on standard error and exit code 2."""
-    # Before torch is loaded: its threads then sleep while they wait. On an idle machine that costs next to nothing;
-    # on a busy one, threads that spin for each other made training several times slower. The numbers are the same.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning

@@ -43,6 +43,9 @@ def train(
     ] = None,
     schedule: Annotated[str | None, typer.Option(help="constant or cosine. [default: constant]")] = None,
     seed: Annotated[int | None, typer.Option(help="Decides split, weights and order. [default: 0]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads; more pay for wide networks. [default: 1]")
+    ] = None,
     record: Annotated[
         str | None,
         typer.Option(help="Steps to record: first, last, every:N, log:N, numbers, with commas. [default: first,last]"),
@@ -76,6 +79,7 @@ def train(
         sg_learning_rate=sg_learning_rate,
         schedule=schedule,
         seed=seed,
+        threads=threads,
     )
     recording = _given(steps=record, layers=tuple(layer) if layer else None, compress=compress)
 

@@ -109,8 +109,9 @@ def _write(views: list[View], target: Path, title: str, distance: str, reporter:
 
 
 def _refuse_foreign(target: Path) -> None:
-    if target.exists() and not target.is_dir():
-        raise NotADirectoryError(f"{target} is a file; the analysis needs a folder. Choose another with --output.")
+    for path in (target, *target.parents):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"{path} is a file; the analysis needs a folder. Choose another with --output.")
     if (target / "run.json").exists():
         raise FileExistsError(f"{target} is a run; choose another folder with --output.")
 

@@ -98,7 +98,7 @@ def train_run(
             **{f"n_{part}": len(job.split[part]) for part in SPLITS},
         },
     }
-    with Run.create(path, config, job.stimuli) as run:
+    with _threads(training.threads), Run.create(path, config, job.stimuli) as run:
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -122,7 +122,7 @@ def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
         return stored
     training, recording = configurations(stored)
     job = _prepare(training, recording, stored.config["data"]["data_dir"])
-    with Run.resume(path, job.stimuli) as run:
+    with _threads(training.threads), Run.resume(path, job.stimuli) as run:
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -212,10 +212,7 @@ def _run_to_the_end(run: Run, job: _Job, reporter: Reporter) -> None:
     committed = run.steps
     start = committed[-1] if committed else 0
     if committed:
-        rates = [group["lr"] for group in optimizer.param_groups]
         run[start].restore(job.learner, optimizer)
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate  # the schedule starts from the base rates
         reporter.say(f"{run.path} continues after step {start}.")
     run.cut_metrics(start)
     run.set_status("running", step=start, n_steps=job.n_steps)
@@ -287,6 +284,17 @@ def _stop(run: Run, job: _Job, optimizer: torch.optim.Optimizer, step: int) -> N
     if step not in run.steps:
         run.checkpoint(step, job.learner, optimizer)
     raise Interrupted(run.path, step)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads inside the block: their number decides the last bits of a run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

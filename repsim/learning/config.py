@@ -15,7 +15,7 @@ __all__ = ["TrainingConfig", "choose_boundaries"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Everything that decides the numbers of a training run, given the machine and its thread count.
+    """Everything that decides the numbers of a training run, given the machine.
 
     Attributes
     ----------
@@ -43,6 +43,9 @@ class TrainingConfig:
         Adam's step sizes for the network and for the modules.
     schedule : str
         ``"constant"`` or ``"cosine"`` (both rates fall to zero along half a cosine).
+    threads : int
+        Processor threads of each product. They change the last bits of the numbers, and pay for networks much wider
+        than the default's only.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     sg_learning_rate: float = 1e-3
     schedule: str = "constant"
+    threads: int = 1
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -189,7 +193,7 @@ def _check_type(name: str, value: object, expected: type, what: str) -> None:
         raise ValueError(f"{name} is {value!r}; expected {what}.")
 
 
-_LOWEST = {"seed": 0, "depth": 1, "width": 1, "sg_hidden_layers": 0, "epochs": 0, "batch_size": 1}
+_LOWEST = {"seed": 0, "depth": 1, "width": 1, "sg_hidden_layers": 0, "epochs": 0, "batch_size": 1, "threads": 1}
 _CHOICES = {
     "norm": tuple(NORMS),
     "activation": tuple(ACTIVATIONS),
