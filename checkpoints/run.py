@@ -7,30 +7,29 @@ import json
 import math
 import operator
 import os
-import platform
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
-from checkpoints.activations import Activations, Layer, encode_activations
+from checkpoints.activations import encode_activations
 from checkpoints.capture import Capture
+from checkpoints.checkpoint import Checkpoint
 from checkpoints.commit import append_line, remove_staging, replace_file, staged_directory, write_file
+from checkpoints.environment import environment
 from checkpoints.errors import Damaged
 from checkpoints.lock import Lock, is_locked
-from checkpoints.manifest import check_manifest, encode_json, read_json, write_json, write_manifest
-from checkpoints.state import pack, rng_state, set_rng_state, unpack
+from checkpoints.manifest import encode_json, read_json, write_json, write_manifest
+from checkpoints.state import pack, rng_state
 from checkpoints.stimuli import Stimuli
 
-__all__ = ["Checkpoint", "Run"]
+__all__ = ["Run"]
 
 FORMAT, FORMAT_VERSION = "repsim-run", 1
 _STEP_PREFIX = "step_"
@@ -344,80 +343,6 @@ class Run:
             raise PermissionError(f"{self.path} was opened for reading; use Run.create or Run.resume to write.")
 
 
-class Checkpoint:
-    """One committed step. Nothing is read before it is asked for."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        self.path = path
-        self.step = step
-
-    @cached_property
-    def activations(self) -> Activations:
-        """The recorded layers by name."""
-        return Activations(self.path / "activations.h5")
-
-    def __getitem__(self, layer: str) -> Layer:
-        """Return one recorded layer."""
-        return self.activations[layer]
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return the model's ``state_dict``, by name in alphabetical order."""
-        return _read_tensors(self.path / "weights.safetensors")
-
-    @cached_property
-    def state(self) -> dict[str, Any]:
-        """The step's ``state.json``."""
-        state = read_json(self.path / "state.json")
-        if not isinstance(state, dict):
-            raise Damaged(f"{self.path / 'state.json'} is not a JSON object.")
-        return state
-
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Put weights, optimizer and torch's global CPU generator back as they were at this step.
-
-        Raises
-        ------
-        Damaged
-            If a file differs from its manifest.
-        RuntimeError
-            If the weights are those of another model.
-        ValueError
-            If an optimizer is given and the step was saved without one.
-        """
-        self.verify("sha256")
-        saved = unpack(_read_tensors(self.path / "optimizer.safetensors"), self.state["optimizer"])
-        if optimizer is not None and saved is None:
-            raise ValueError(f"{self.path} was saved without an optimizer; restore it without one.")
-        model.load_state_dict(self.weights())
-        if optimizer is not None:
-            optimizer.load_state_dict(saved)
-        set_rng_state(self.state["rng"])
-
-    def verify(self, level: str = "sha256") -> None:
-        """Compare the step's files with its manifest; see ``check_manifest``."""
-        check_manifest(self.path, level)
-
-
-def environment() -> dict[str, Any]:
-    """Return versions, platform and thread count: what besides the config decides the numbers."""
-    packages = ("repsim-sg", "torch", "numpy", "scikit-learn", "h5py", "safetensors")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "processor": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "device": "cpu",
-        "packages": {name: _version(name) for name in packages},
-    }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def _read_info(path: Path) -> dict[str, Any]:
     info = read_json(path / "run.json")
     if not isinstance(info, dict) or info.get("format") != FORMAT:
@@ -440,13 +365,6 @@ def _make_parents(path: Path) -> None:
         if parent.exists() and not parent.is_dir():
             raise NotADirectoryError(f"{parent} is a file; {path} cannot be made inside it.")
     path.parent.mkdir(parents=True, exist_ok=True)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return dict(sorted(safetensors.torch.load(path.read_bytes()).items()))  # its own order varies
-    except (OSError, KeyError, SafetensorError) as error:  # KeyError: a type that torch does not have
-        raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
 def _parse_metric(path: Path, number: int, line: bytes) -> dict[str, Any]:

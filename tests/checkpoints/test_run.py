@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+import checkpoints.environment
 import checkpoints.run
 from checkpoints import Capture, Damaged, Locked, Run, Stimuli
 
@@ -148,8 +149,8 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.Monk
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(checkpoints.run, "version", absent)
-    assert set(checkpoints.run.environment()["packages"].values()) == {None}
+    monkeypatch.setattr(checkpoints.environment, "version", absent)
+    assert set(checkpoints.environment.environment()["packages"].values()) == {None}
 
 
 def test_config_hash_and_uuid_tell_runs_apart(folder: Path, stimuli: Stimuli) -> None:
