@@ -80,14 +80,15 @@ def lbfgs(X: Array, y: NDArray[np.intp], C: float, *, tol: float = 1e-6, max_ite
     """
     n_classes = int(y.max()) + 1
     n_rows = 1 if n_classes == 2 else n_classes
-    fit = _certified(X, y, C, np.zeros((n_rows, X.shape[1])), np.zeros(n_rows), n_iter=0, tol=tol)
-    while not fit.converged and fit.n_iter < max_iter:
-        gradient_tol = _gradient_tol(fit, tol) / (C * len(y))  # scikit-learn minimises P / (C n)
-        coef, intercept, n_iter = _continued(X, y, C, fit, gradient_tol, max_iter - fit.n_iter)
-        further = _certified(X, y, C, coef, intercept, n_iter=fit.n_iter + n_iter, tol=tol)
-        if further.objective >= fit.objective and further.gap >= fit.gap:
-            break  # the limit of float64
-        fit = further
+    with threadpool_limits(1 if X.size * n_rows < _WORTH_A_SECOND_THREAD else None):
+        fit = _certified(X, y, C, np.zeros((n_rows, X.shape[1])), np.zeros(n_rows), n_iter=0, tol=tol)
+        while not fit.converged and fit.n_iter < max_iter:
+            gradient_tol = _gradient_tol(fit, tol) / (C * len(y))  # scikit-learn minimises P / (C n)
+            coef, intercept, n_iter = _continued(X, y, C, fit, gradient_tol, max_iter - fit.n_iter)
+            further = _certified(X, y, C, coef, intercept, n_iter=fit.n_iter + n_iter, tol=tol)
+            if further.objective >= fit.objective and further.gap >= fit.gap:
+                break  # the limit of float64
+            fit = further
     return fit
 
 
@@ -115,8 +116,7 @@ def _continued(
 ) -> tuple[Array, Array, int]:
     model = LogisticRegression(C=C, tol=gradient_tol, max_iter=max_iter, warm_start=True)
     model.coef_, model.intercept_ = start.coef, start.intercept
-    threads = 1 if X.size * start.coef.shape[0] < _WORTH_A_SECOND_THREAD else None
-    with warnings.catch_warnings(), threadpool_limits(threads):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the certificate decides, not the solver's opinion
         model.fit(X, y)
     return model.coef_, model.intercept_, int(model.n_iter_[0])
