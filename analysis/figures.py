@@ -20,6 +20,7 @@ from analysis.tables import read_rdm
 __all__ = ["Drawing", "draw", "save_figures"]
 
 _MOST_RDM_COLUMNS = 10
+_SMALLEST_SPAN = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,9 @@ def draw(findings: Findings) -> Iterator[Drawing]:
     yield Drawing(
         "probe_accuracy",
         "Linear probes by layer",
-        f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli. "
-        f"Chance, always answering the most frequent class, is {_chance(findings):.3f} (dotted where it is in view).",
+        f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli, bands of "
+        "one standard error from their number. Chance, always answering the most frequent class, is "
+        f"{_chance(findings):.3f} (dotted where it is in view).",
         figure_of(_plot_probes(findings)),
     )
     yield Drawing(
@@ -83,10 +85,12 @@ def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:
 
 
 def _plot_probes(findings: Findings) -> Axes:
-    ax = plot_by_layer(findings.probes, "accuracy", ylabel="probe accuracy on test")
+    accuracy, n_test = findings.probes["accuracy"], findings.probes["n_test"]
+    table = findings.probes.assign(standard_error=np.sqrt(accuracy * (1 - accuracy) / n_test))
+    ax = plot_by_layer(table, "accuracy", ylabel="probe accuracy on test", error="standard_error")
     low, high = ax.get_ylim()
     ax.axhline(_chance(findings), color="0.4", linestyle=":", linewidth=1)
-    ax.set_ylim(low, high)  # the differences between networks are the subject, far above chance or not
+    ax.set_ylim(min(low, high - _SMALLEST_SPAN), high)  # chance may be out of view; noise must not fill the figure
     return ax
 
 

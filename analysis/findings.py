@@ -71,15 +71,16 @@ class Findings:
         return sentences
 
     def _accuracies(self) -> list[str]:
-        scores = []
+        scores, sizes = [], set()
         for view in self.views:
             status = view.run.status
             at_end = status.get("state") == "finished" and status.get("step") == view.step
             if at_end and {"test_accuracy", "n_test"} <= set(status):
-                scores.append(f"{view.label} {status['test_accuracy']:.3f} (n = {status['n_test']})")
+                scores.append(f"{view.label} {status['test_accuracy']:.3f}")
+                sizes.add(str(status["n_test"]))
         if not scores:
             return []
-        return [f"Test accuracy on held-out examples: {', '.join(scores)}."]
+        return [f"Test accuracy on {' or '.join(sorted(sizes))} held-out examples: {', '.join(scores)}."]
 
     def _structure(self) -> list[str]:
         sentences = []

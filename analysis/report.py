@@ -60,7 +60,7 @@ def _accuracy_by_layer(findings: Findings) -> pd.DataFrame:
     table = findings.probes.pivot(index="depth", columns="view", values="accuracy")
     names = findings.probes.drop_duplicates("depth").set_index("depth")["layer"]
     ordered = table[[view.label for view in findings.views]].map("{:.3f}".format)
-    return ordered.set_axis(names.loc[ordered.index], axis="index").rename_axis(index="layer", columns=None)
+    return ordered.set_axis(names.loc[ordered.index], axis="index").rename_axis(index=None, columns=None)
 
 
 def _networks(findings: Findings) -> pd.DataFrame:
@@ -75,7 +75,9 @@ def _facts(config: dict[str, Any], status: dict[str, Any], info: dict[str, Any],
     environment = info.get("environment", {})
     facts = dict(config)
     if is_trained_here(config):
-        facts = {name.replace("_", " "): value for name, value in config["training"].items()}
+        training = config["training"]
+        unused = ("boundaries", "sg_") if training.get("rule") == "backprop" else ()
+        facts = {name.replace("_", " "): None if name.startswith(unused) else value for name, value in training.items()}
         facts |= {f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test")}
     facts |= {"step shown": step, "state": status.get("state"), "test accuracy": status.get("test_accuracy")}
     facts |= {"torch": environment.get("packages", {}).get("torch"), "threads": environment.get("threads")}

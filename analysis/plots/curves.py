@@ -11,7 +11,9 @@ from analysis.plots.axes import MARKERS, colours, label_layers, new_axes, verbat
 __all__ = ["plot_by_layer", "plot_training"]
 
 
-def plot_by_layer(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | None = None) -> Axes:
+def plot_by_layer(
+    table: pd.DataFrame, value: str, *, ylabel: str, error: str | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw a value against depth, one curve a view.
 
     Parameters
@@ -22,6 +24,8 @@ def plot_by_layer(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | No
         The column to draw.
     ylabel : str
         What it is, with its unit.
+    error : str, optional
+        A column that is drawn as a band of plus and minus so much.
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
@@ -30,6 +34,9 @@ def plot_by_layer(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | No
         marker = MARKERS[index % len(MARKERS)]
         label, colour = verbatim(str(view)), palette[str(view)]
         ax.plot(rows["depth"], rows[value], label=label, color=colour, marker=marker, markersize=4)
+        if error is not None:
+            low, high = rows[value] - rows[error], rows[value] + rows[error]
+            ax.fill_between(rows["depth"], low, high, color=colour, alpha=0.15, linewidth=0)
     label_layers(ax.xaxis, list(table.sort_values("depth").drop_duplicates("depth")["layer"]), start=1.0)
     ax.set_ylabel(ylabel)
     ax.legend(frameon=True)
