@@ -1,0 +1,109 @@
+"""Small trained runs, made once; runs whose activations are known; and a page to look at."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+
+from analysis.findings import Findings
+from analysis.settings import RecordingConfig
+from analysis.views import View
+from analysis.workflows import compare_runs, train_run
+from checkpoints import Capture, Run, Stimuli
+from repsim.learning import TrainingConfig
+
+HOSTILE = "<img src=x onerror=alert(1)> & $\\foo$"
+
+mpl.use("Agg")
+
+
+class Known(nn.Module):
+    """A network whose layers 1, 2, … are each its input times a given matrix."""
+
+    def __init__(self, matrices: Sequence[NDArray[Any]]) -> None:
+        super().__init__()
+        layers = [nn.Linear(*matrix.shape, bias=False) for matrix in matrices]
+        self.hidden = nn.ModuleDict({str(index): layer for index, layer in enumerate(layers, start=1)})
+        for layer, matrix in zip(layers, matrices, strict=True):
+            layer.weight.data = torch.as_tensor(matrix.T.copy(), dtype=torch.float32)
+
+    def forward(self, X: Tensor) -> Tensor:
+        for layer in self.hidden.values():
+            layer(X)
+        return X
+
+
+@pytest.fixture(scope="session")
+def tiny() -> TrainingConfig:
+    """38 updates of three narrow layers."""
+    return TrainingConfig(data="digits", depth=3, width=16, epochs=2, batch_size=64)
+
+
+@pytest.fixture(scope="session")
+def few() -> RecordingConfig:
+    return RecordingConfig(n_train=200, n_validation=60, n_test=60)
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny: TrainingConfig, few: RecordingConfig) -> Mapping[str, Path]:
+    """Finished runs on the same stimuli. Tests only read them; what changes a run takes a ``copied`` one."""
+    folder = tmp_path_factory.mktemp("runs")
+    rules = {
+        "backprop": {},
+        "synthetic": {"rule": "synthetic-gradient", "boundaries": "middle"},
+        HOSTILE: {"rule": "synthetic-gradient", "boundaries": "all", "schedule": "cosine"},
+    }
+    for name, changes in rules.items():
+        train_run(folder / name, replace(tiny, **changes), few)
+    return {name: folder / name for name in rules}
+
+
+@pytest.fixture
+def copied(runs: Mapping[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Copy a run for a test that changes it."""
+    return lambda name: Path(shutil.copytree(runs[name], tmp_path / "copies" / name))
+
+
+@pytest.fixture(scope="session")
+def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Findings:
+    """All runs compared, one of them with a hostile name."""
+    return compare_runs(list(runs.values()), output=tmp_path_factory.mktemp("comparison"))
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save empty files in place of figures, which take most of the time of an analysis."""
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
+
+
+@pytest.fixture
+def known_view(tmp_path: Path) -> Callable[..., View]:
+    """Record a network of given matrices on given stimuli."""
+
+    def record(
+        label: str,
+        inputs: ArrayLike,
+        labels: ArrayLike,
+        matrices: Sequence[NDArray[Any]],
+        *,
+        split: ArrayLike = "test",
+        config: Mapping[str, Any] | None = None,
+    ) -> View:
+        inputs = np.asarray(inputs)
+        ids = [f"s{index:03d}" for index in range(len(inputs))]
+        stimuli = Stimuli.of(ids, labels, np.broadcast_to(split, len(inputs)), inputs)
+        model = Known(matrices)
+        with Run.create(tmp_path / label, config or {}, stimuli) as run, Capture(model, ["hidden.*"]) as capture:
+            run.checkpoint(7, model, capture=capture)
+        return View(label, Run.open(tmp_path / label), 7)
+
+    return record

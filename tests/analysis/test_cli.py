@@ -1,0 +1,496 @@
+"""Every command as a person uses it, and what it says when they err."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import typer
+
+from analysis import workflows
+from analysis.cli import app, main
+from analysis.settings import RecordingConfig
+from analysis.workflows import analyze_run, compare_runs, record_run, train_run
+from checkpoints import Run
+from repsim.learning import DATASETS, ESTIMATORS, TrainingConfig
+from repsim.learning.networks import ACTIVATIONS, NORMS
+from repsim.learning.schedules import SCHEDULES
+from repsim.similarity import DISTANCES
+
+COMMANDS = typer.main.get_command(app).commands
+TINY = "--data digits --depth 2 --width 8 --epochs 1"
+
+
+@dataclass(frozen=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run one command line in this process."""
+
+    def call(line: str, *arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["repsim", *line.split(), *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Said(stop.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+def module(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run one command line in another process."""
+    command = [sys.executable, "-m", "analysis", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+# Help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_that_is_understood(repsim: Callable[..., Said], name: str) -> None:
+    said = repsim(f"{name} --help")
+    assert (said.code, said.err) == (0, "")
+    example = re.search(rf"Example: repsim {name} (.+?)\n\n", said.out, re.DOTALL)
+    assert COMMANDS[name].make_context(name, example[1].split(), resilient_parsing=False).params
+
+
+def test_help_lists_every_command_and_where_to_start(repsim: Callable[..., Said]) -> None:
+    said = repsim("--help")
+    assert said.code == 0
+    for name in ("train", "record", "analyze", "compare", "info", "verify", "demo"):
+        assert f"\n  {name} " in said.out
+    assert "repsim demo" in said.out
+    assert repsim("").err.partition("\n\n")[2] == said.out.partition("\n\n")[2]
+
+
+def promised(command: str) -> dict[str, tuple[str, str | None]]:
+    """For each option of a command, its help and the default that the help promises."""
+    found = {}
+    for option in COMMANDS[command].params:
+        default = re.search(r"\[default: (.+?)\]", option.help)
+        found[option.name] = option.help, default and default[1]
+    return found
+
+
+def test_the_defaults_that_train_promises_are_those_of_the_settings() -> None:
+    options = promised("train")
+    words = {"sg_hidden_width": "the boundary's width", "sg_label_conditioned": "sg-labels"}
+    settings = TrainingConfig().to_dict()
+    assert settings["sg_hidden_width"] is None
+    assert settings["sg_label_conditioned"] is True
+    assert {name: options[name][1] for name in settings} == {
+        name: words.get(name, str(value)) for name, value in settings.items()
+    }
+    recording = RecordingConfig()
+    assert options["record"][1] == recording.steps
+    assert (options["layer"][1],) == recording.layers
+    assert recording.compress is False
+
+
+@pytest.mark.parametrize(("command", "function"), [("analyze", analyze_run), ("compare", compare_runs)])
+def test_the_defaults_of_an_analysis_are_those_of_its_function(command: str, function: Any) -> None:
+    for option in COMMANDS[command].params:
+        if option.name in ("steps", "distance", "output"):
+            assert option.default == function.__kwdefaults__[option.name]
+
+
+def test_the_defaults_of_record_are_those_of_its_function() -> None:
+    options = {option.name: option for option in COMMANDS["record"].params}
+    defaults = record_run.__kwdefaults__
+    assert options["steps"].default == defaults["steps"]
+    assert (promised("record")["layer"][1],) == defaults["layers"]
+    assert options["data"].default is defaults["data"] is None
+
+
+@pytest.mark.parametrize(
+    ("option", "choices"),
+    [
+        ("data", DATASETS),
+        ("rule", ESTIMATORS),
+        ("norm", NORMS),
+        ("activation", ACTIVATIONS),
+        ("schedule", SCHEDULES),
+    ],
+)
+def test_the_choices_that_train_promises_are_all_there_are(option: str, choices: Any) -> None:
+    text = re.sub(r"\[default.*", "", promised("train")[option][0])
+    assert set(choices) <= set(re.findall(r"[\w-]+", text))
+
+
+@pytest.mark.parametrize("command", ["analyze", "compare"])
+def test_the_distances_promised_are_all_there_are(command: str) -> None:
+    assert re.findall(r"\w+", promised(command)["distance"][0].replace(" or ", " ")) == list(DISTANCES)
+
+
+def test_every_training_setting_has_an_option() -> None:
+    assert {field.name for field in fields(TrainingConfig)} <= set(promised("train"))
+
+
+# A person's first hour
+
+
+def test_a_first_hour(repsim: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = repsim(f"train runs/a {TINY} --record first,every:5")
+    assert said.code == 0
+    accuracy = Run.open("runs/a").status["test_accuracy"]
+    assert said.out == f"Test accuracy {accuracy:.3f}. Next: repsim analyze runs/a\n"
+    assert re.fullmatch(r"a: 9/9 in \d+ s validation accuracy 0\.\d{3}\n", said.err)
+
+    options = "--rule synthetic-gradient --boundaries all --no-sg-labels --sg-hidden-layers 1 --layer output --compress"
+    assert repsim(f"train runs/b {TINY} {options}").code == 0
+    training = TrainingConfig.from_dict(Run.open("runs/b").config["training"])
+    assert (training.cut_boundaries, training.sg_label_conditioned, training.sg_hidden_layers) == ((1, 2), False, 1)
+    assert Run.open("runs/b").config["recording"]["compress"] is True
+
+    said = repsim("train runs/a --resume")
+    assert said.out == f"Test accuracy {accuracy:.3f}. Next: repsim analyze runs/a\n"
+
+    said = repsim("record runs/a --output runs/a-logits --layer output --steps last")
+    assert said.out == "Recorded steps 5. Next: repsim analyze runs/a-logits\n"
+    assert list(Run.open("runs/a-logits").last().activations) == ["output"]
+
+    assert "status:\n  state: finished" in repsim("info runs/a").out
+    assert repsim("verify runs/a").out == "runs/a: 2 checkpoints intact (sha256).\n"
+
+
+def test_runs_are_analysed_and_compared(
+    repsim: Callable[..., Said], runs: Mapping[str, Path], tmp_path: Path, blank_figures: None
+) -> None:
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    said = repsim("analyze --steps last --output", alone, runs["backprop"])
+    assert said.code == 0
+    assert re.match(r"Test accuracy on 359 held-out examples: step 38 0\.\d{3}\.\n", said.out)
+    assert said.out.endswith(f"Report: {alone}/report.html\n")
+    assert "probes: 3/3 in" in said.err
+
+    said = repsim("compare --distance cosine --json --output", both, runs["backprop"], runs["synthetic"])
+    result = json.loads(said.out)
+    assert result["report"] == str(both / "report.html")
+    assert Path(result["report"]).is_file()
+    assert result["summary"][-1].startswith("Lowest same-depth CKA to backprop: synthetic ")
+
+
+def test_a_run_is_described_as_json(repsim: Callable[..., Said], runs: Mapping[str, Path]) -> None:
+    facts = json.loads(repsim("info --json", runs["synthetic"]).out)
+    assert facts["uuid"] == Run.open(runs["synthetic"]).info["uuid"]
+    assert (facts["steps"], facts["recorded_steps"], facts["stimuli"]) == ([0, 38], [0, 38], 320)
+    assert facts["layers"] == {"hidden.1": 16, "hidden.2": 16, "hidden.3": 16}
+    assert facts["status"]["state"] == "finished"
+    assert facts["config"]["training"]["rule"] == "synthetic-gradient"
+
+
+def test_a_run_is_verified_as_json(repsim: Callable[..., Said], runs: Mapping[str, Path]) -> None:
+    said = repsim("verify --level size --json", runs["backprop"])
+    assert json.loads(said.out) == {"run": str(runs["backprop"]), "level": "size", "steps": [0, 38], "intact": True}
+
+
+def test_a_run_without_steps_can_still_be_described(repsim: Callable[..., Said], copied: Callable[[str], Path]) -> None:
+    path = copied("backprop")
+    shutil.rmtree(path / "checkpoints")
+    said = repsim("info", path)
+    assert said.code == 0
+    assert "\nsteps: -\n" in said.out
+    assert repsim("verify", path).out == f"{path}: 0 checkpoints intact (sha256).\n"
+
+
+def test_a_stopped_run_is_continued_by_its_own_settings(
+    repsim: Callable[..., Said], runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run.open(shutil.copytree(runs["backprop"], tmp_path / "run"))
+    shutil.rmtree(run[38].path)
+    info = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(info | {"status": {"state": "interrupted", "step": 0}}))
+    said = repsim("train --resume", run.path)
+    assert said.err.startswith(f"{run.path} continues after step 0.\n")
+    accuracy = Run.open(runs["backprop"]).status["test_accuracy"]
+    assert said.out == f"Test accuracy {accuracy:.3f}. Next: repsim analyze {run.path}\n"
+
+
+def test_the_demo_is_run_where_it_is_asked_for(
+    repsim: Callable[..., Said], comparison: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr(workflows, "demo", lambda folder, reporter: asked.append(folder) or comparison)
+    said = repsim("demo --output", tmp_path)
+    assert asked == [tmp_path]
+    assert said.out.endswith(f"Report: {comparison.folder}/report.html\n")
+
+
+# Another process
+
+
+def test_python_m_analysis_is_the_same_command(tmp_path: Path) -> None:
+    done = module("train", tmp_path / "run", *TINY.split())
+    assert done.returncode == 0
+    assert done.stdout.endswith(f"Next: repsim analyze {tmp_path}/run\n")
+    assert Run.open(tmp_path / "run").verify() == [0, 9]
+
+
+def test_a_mistake_in_another_process_is_one_line_too(tmp_path: Path) -> None:
+    done = module("info", tmp_path / "missing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"repsim: There is no run at {tmp_path}/missing.\n"
+
+
+# Mistakes
+
+
+@pytest.fixture(scope="module")
+def workplace(
+    runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory, tiny: TrainingConfig, few: RecordingConfig
+) -> Path:
+    """A folder with runs and files of all kinds, in which no mistake may write anything."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(runs["backprop"], folder / "run")
+    shutil.copytree(runs["synthetic"], folder / "other")
+    train_run(folder / "elsewhere", replace(tiny, seed=1), few)
+    record_run(folder / "run", folder / "recorded", steps="last")
+    (folder / "file").write_text("mine")
+    _damage(Path(shutil.copytree(folder / "run", folder / "damaged")) / "checkpoints/step_00000038/activations.h5")
+    _damage(
+        Path(shutil.copytree(folder / "run", folder / "lightweight")) / "checkpoints/step_00000038/weights.safetensors"
+    )
+    for name, text in {"garbled": "{", "future": '{"format": "repsim-run", "format_version": 99}'}.items():
+        (folder / name).mkdir()
+        (folder / name / "run.json").write_text(text)
+    _save_data(folder)
+    return folder
+
+
+def _damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def _save_data(folder: Path) -> None:
+    X, y = np.random.default_rng(0).normal(size=(60, 5)), np.arange(60) % 3
+    arrays: dict[str, dict[str, Any]] = {
+        "narrow": {"X": X, "y": y},
+        "nan": {"X": np.where(np.arange(60)[:, None] == 7, np.nan, X), "y": y},
+        "no-X": {"features": X, "y": y},
+        "no-y": {"X": X},
+        "few": {"X": X[:5], "y": np.arange(5)},
+        "uneven": {"X": X, "y": y[:-1]},
+        "one-class": {"X": X, "y": 0 * y},
+        "text": {"X": X.astype(str), "y": y},
+        "objects": {"X": X.astype(object), "y": y},
+    }
+    for name, content in arrays.items():
+        np.savez(folder / f"{name}.npz", **content)
+    (folder / "torn.npz").write_bytes((folder / "narrow.npz").read_bytes()[:-50])
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    entries = [folder, *folder.rglob("*")]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in entries}
+
+
+DIGITS = "train new --data digits"
+MISTAKES = {
+    # settings
+    "unknown rule": (f"{DIGITS} --rule hebb", "Unknown rule 'hebb'. Choose one of: backprop, synthetic-gradient."),
+    "unknown data": ("train new --data birds", "Unknown data set 'birds'. Choose one of: mnist5k, digits, mnist"),
+    "unknown norm": (f"{DIGITS} --norm l2", "Unknown norm 'l2'. Choose one of: batch, layer, none."),
+    "unknown activation": (f"{DIGITS} --activation gelu", "Unknown activation 'gelu'. Choose one of: relu, tanh"),
+    "unknown schedule": (f"{DIGITS} --schedule step", "Unknown schedule 'step'. Choose one of: constant, cosine."),
+    "boundary out of range": (
+        f"{DIGITS} --rule synthetic-gradient --boundaries 4,21",
+        "boundaries '4,21' names boundary 21; a network with 20 hidden layers has boundaries 1 to 20",
+    ),
+    "boundary of nothing": (f"{DIGITS} --rule synthetic-gradient --boundaries half", "Use middle, inner, all, every:N"),
+    "no depth": (f"{DIGITS} --depth 0", "depth is 0; expected a whole number of 1 or more."),
+    "no threads": (f"{DIGITS} --threads 0", "threads is 0; expected a whole number of 1 or more."),
+    "negative seed": (f"{DIGITS} --seed -1", "seed is -1; expected a whole number of 0 or more."),
+    "no learning": (f"{DIGITS} --learning-rate 0", "learning_rate is 0.0; expected a number above 0."),
+    "negative learning": (f"{DIGITS} --learning-rate -0.1", "learning_rate is -0.1; expected a number above 0."),
+    "undefined learning": (f"{DIGITS} --learning-rate nan", "learning_rate is nan; expected a number above 0."),
+    "endless learning": (f"{DIGITS} --sg-learning-rate inf", "sg_learning_rate is inf; expected a number above 0."),
+    "batch norm of one": (f"{DIGITS} --batch-size 1", "Use a batch_size of 2 or more, or norm 'layer' or 'none'."),
+    "large batch": (f"{DIGITS} --batch-size 5000", "batch_size is 5000 but there are only 1259 training examples"),
+    "unknown step": (
+        f"{DIGITS} --record first,sometimes",
+        "steps 'first,sometimes' are not understood at 'sometimes'.",
+    ),
+    "step too late": (f"{DIGITS} --epochs 1 --record 10", "steps '10' name step 10; this training ends at step 9."),
+    "unknown layer": (f"{DIGITS} --layer hiden.3", "No layer matches 'hiden.3'. Near names: hidden.3,"),
+    "unreached layer": (f"{DIGITS} --layer hidden", "Layer 'hidden' was not reached"),
+    # data
+    "no such data": ("train new --data missing.npz", "There is no file missing.npz; expected an .npz file"),
+    "NaN": ("train new --data nan.npz", "X in nan.npz has 5 values that are NaN, infinite or too large"),
+    "no X": ("train new --data no-X.npz", "no-X.npz has no array X (found: features, y). Save it with numpy.savez"),
+    "no y": ("train new --data no-y.npz", "no-y.npz has no array y (found: X)."),
+    "few examples": ("train new --data few.npz", "few.npz has 5 examples of 5 classes; each class needs at least 3"),
+    "uneven": ("train new --data uneven.npz", "X in uneven.npz has 60 examples and y has 59 labels"),
+    "one class": ("train new --data one-class.npz", "y in one-class.npz has 1 class; expected at least 2."),
+    "text": ("train new --data text.npz", "expected real numbers, one example a row."),
+    "objects": ("train new --data objects.npz", "objects.npz holds Python objects, which are never loaded"),
+    "torn": ("train new --data torn.npz", "torn.npz is not a readable .npz file"),
+    "no IDX files": ("train new --data mnist --data-dir .", "There is no train-images-idx3-ubyte or train-images"),
+    # runs and folders
+    "existing run": (
+        "train run --data digits",
+        "run exists already. Choose another name, or continue it with --resume.",
+    ),
+    "file as run": ("train file --data digits", "file exists already."),
+    "file as parent": ("train file/new --data digits", "file is a file; file/new cannot be made inside it."),
+    "resumed anew": ("train run --resume --epochs 9", "continues with the run's own settings; leave out --epochs."),
+    "recorded anew": ("train run --resume --record last", "leave out --record."),
+    "other modules": ("train run --resume --no-sg-labels", "leave out --sg-labels."),
+    "nothing to resume": ("train new --resume", "There is no run at new."),
+    "recordings to resume": ("train recorded --resume", "recorded holds recordings of"),
+    "no run": ("info missing", "There is no run at missing."),
+    "no run to verify": ("verify missing", "There is no run at missing."),
+    "file as a run": ("info file", "file is a file; expected the directory of a run."),
+    "folder as a run": ("verify .", ". is not a run directory: it has no run.json."),
+    "garbled run": ("info garbled", "garbled/run.json is not readable JSON"),
+    "future run": ("info future", "future has format version 99; this version of repsim reads 1."),
+    "unknown level": ("verify run --level md5", "Unknown level 'md5'. Choose one of: size, sha256."),
+    "damaged": ("verify damaged", "damaged/checkpoints/step_00000038/activations.h5 has changed since it was"),
+    # analyses
+    "analysis of nothing": ("analyze missing", "There is no run at missing."),
+    "analysis of a file": ("analyze file", "file is a file; expected the directory of a run."),
+    "analysis of damage": ("analyze damaged", "damaged/checkpoints/step_00000038/activations.h5 has changed"),
+    "unknown distance": ("analyze run --distance city", "Unknown distance 'city'. Choose one of: correlation, cosine"),
+    "unrecorded step": ("analyze run --steps 7", "'7' is not a recorded step. Use first, last, all or any of: 0, 38."),
+    "analysis over a file": ("analyze run --output file", "file is a file; the analysis needs a folder."),
+    "analysis in a file": ("analyze run --output file/new", "file is a file; the analysis needs a folder."),
+    "analysis over a run": ("analyze run --output other", "other is a run; choose another folder with --output."),
+    "one run": ("compare run", "1 run was given; a comparison needs two or more."),
+    "one run twice": ("compare run ./run", "The same run was given twice; each run can be compared once."),
+    "a run and nothing": ("compare run missing", "There is no run at missing."),
+    "other stimuli": ("compare run elsewhere", "elsewhere and run recorded different stimuli; train or record them"),
+    "comparison over a file": ("compare run other --output file", "file is a file; the analysis needs a folder."),
+    "comparison in a file": ("compare run other --output file/new", "file is a file; the analysis needs a folder."),
+    # recordings
+    "other features": ("record run --output new --data narrow.npz", "narrow.npz has 5 features; the network of run"),
+    "other layer": ("record run --output new --layer conv", "No layer matches 'conv'. Near names:"),
+    "other step": ("record run --output new --steps 7", "'7' is not a recorded step."),
+    "recording over a run": ("record run --output other", "other exists already"),
+    "recording over a file": ("record run --output file", "file exists already"),
+    "recording in a file": ("record run --output file/new", "file is a file; file/new cannot be made inside it."),
+    "recording of nothing": ("record missing --output new", "There is no run at missing."),
+    "recording of damage": (
+        "record lightweight --output new",
+        "weights.safetensors has changed since it was committed",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_and_writes_nothing(
+    repsim: Callable[..., Said], workplace: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> None:
+    line, words = MISTAKES[mistake]
+    monkeypatch.chdir(workplace)
+    before = listing(workplace)
+    said = repsim(line)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("repsim: ")
+    assert words in said.err
+    assert said.err.count("\n") == 1
+    assert said.err.endswith("\n")
+    assert "Traceback" not in said.err
+    assert listing(workplace) == before
+
+
+def test_mnist_offline_names_both_ways_out(
+    repsim: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", offline)
+    said = repsim("train --data mnist", tmp_path / "new")
+    assert said.code == 2
+    assert said.err.startswith(
+        "repsim: mnist could not be fetched from OpenML (Name or service not known). Give --data-dir"
+    )
+    assert "use mnist5k" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["train new --depth 2.5", "train new --colour red", "analyze", "paint", "record run"])
+def test_what_is_no_command_line_is_explained(
+    repsim: Callable[..., Said], workplace: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(workplace)
+    before = listing(workplace)
+    said = repsim(line)
+    assert said.code == 2
+    assert "--help' for help." in said.err
+    assert "Traceback" not in said.err
+    assert listing(workplace) == before
+
+
+# What nobody expected
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            RuntimeError("first\n\tsecond"),
+            "Unexpected RuntimeError: first second (set REPSIM_TRACEBACK=1 to see where).",
+        ),
+        (KeyError("name"), "Unexpected KeyError: 'name' (set REPSIM_TRACEBACK=1 to see where)."),
+        (OSError(28, "No space left on device", "runs/a"), "runs/a: No space left on device."),
+        (ValueError("two\nlines"), "two lines"),
+    ],
+)
+def test_an_unexpected_error_is_one_line(
+    repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    monkeypatch.setattr(workflows, "analyze_run", raising(error))
+    monkeypatch.delenv("REPSIM_TRACEBACK", raising=False)
+    assert repsim("analyze run") == Said(2, "", f"repsim: {words}\n")
+
+
+def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflows, "analyze_run", raising(RuntimeError("boom")))
+    monkeypatch.setenv("REPSIM_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["repsim", "analyze", "run"])
+    with pytest.raises(RuntimeError, match="boom"):
+        main()
+
+
+def test_ctrl_c_outside_training_stops_without_a_word(
+    repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflows, "analyze_run", raising(KeyboardInterrupt()))
+    assert repsim("analyze run") == Said(130, "", "")
+
+
+def test_a_warning_is_one_line_without_code(repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*_: object, **__: object) -> None:
+        warnings.warn("Layer 'x' is constant.", RuntimeWarning, stacklevel=1)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(workflows, "analyze_run", warn)
+    shown = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        said = repsim("analyze run")
+        assert warnings.showwarning is shown
+    assert said.err == "repsim: warning: Layer 'x' is constant.\nrepsim: enough\n"
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def function(*_: object, **__: object) -> None:
+        raise error
+
+    return function

@@ -1,0 +1,143 @@
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import squareform
+
+from analysis.figures import Drawing, draw, save_figures
+from analysis.findings import Findings, measure
+from analysis.plots.axes import new_axes, verbatim
+from analysis.progress import silent
+from analysis.settings import RecordingConfig
+from analysis.tables import read_rdm
+from analysis.views import View
+from analysis.workflows import compare_runs, train_run
+from repsim.learning import TrainingConfig
+
+
+@pytest.fixture(scope="module")
+def drawings(comparison: Findings) -> dict[str, Drawing]:
+    return {drawing.name: drawing for drawing in draw(comparison)}
+
+
+def test_the_main_figures_come_first(drawings: dict[str, Drawing]) -> None:
+    assert list(drawings) == ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training"]
+
+
+def test_every_figure_says_what_it_shows(drawings: dict[str, Drawing]) -> None:
+    for drawing in drawings.values():
+        assert drawing.heading
+        assert drawing.caption.endswith(".")
+
+
+def test_probes_are_drawn_with_their_chance(drawings: dict[str, Drawing], comparison: Findings) -> None:
+    *curves, chance = drawings["probe_accuracy"].figure.axes[0].get_lines()
+    for curve, (_, rows) in zip(curves, comparison.probes.groupby("view", sort=False), strict=True):
+        assert list(curve.get_ydata()) == list(rows["accuracy"])
+    assert list(chance.get_ydata()) == [comparison.probes["chance"][0]] * 2
+    assert chance.get_linestyle() == ":"
+    assert f"is {comparison.probes['chance'][0]:.3f} (dotted" in drawings["probe_accuracy"].caption
+
+
+def test_chance_far_away_does_not_flatten_the_curves(comparison: Findings) -> None:
+    probes = comparison.probes.assign(accuracy=np.linspace(0.9, 1.0, len(comparison.probes)))
+    low, high = next(draw(replace(comparison, probes=probes))).figure.axes[0].get_ylim()
+    assert 0.85 < low < 0.9 < 1.0 < high < 1.05
+
+
+def test_rdms_are_those_of_the_file(drawings: dict[str, Drawing], comparison: Findings) -> None:
+    figure = drawings["rdm_grid"].figure
+    panels = np.array(figure.axes[:9], dtype=object).reshape(3, 3)  # a row a network, a column a layer
+    for index, view in enumerate(comparison.views):
+        assert panels[index, 0].get_ylabel() == verbatim(view.label)
+        for column, layer in enumerate(view.activations):
+            expected = squareform(read_rdm(comparison.rdm_path, index, layer))
+            np.testing.assert_array_equal(panels[index, column].images[0].get_array(), expected)
+    assert figure.axes[9].get_ylabel() == "correlation distance"
+    assert [label.get_text() for label in panels[2, 0].get_xticklabels()] == list("0123456789")
+
+
+def test_class_structure_and_training_are_those_of_the_tables(
+    drawings: dict[str, Drawing], comparison: Findings
+) -> None:
+    structure = drawings["class_structure"].figure.axes[0].get_lines()
+    assert np.concatenate([line.get_ydata() for line in structure]).tolist() == list(
+        comparison.class_structure["class_structure"]
+    )
+    left, right = drawings["training"].figure.axes
+    assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
+    assert left.get_legend() is not None
+    assert right.get_legend() is None
+    assert list(right.get_lines()[0].get_ydata()) == list(comparison.training["accuracy"][:2])
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        pd.DataFrame(),
+        pd.DataFrame({"view": ["a"], "epoch": [1], "loss": [1.0], "accuracy": [0.5]}),
+        pd.DataFrame({"view": ["a"], "epoch": [1], "loss": [1.0], "accuracy": [0.5], "validation_accuracy": [0.5]}),
+    ],
+    ids=["other trainer", "no whole epoch", "no validation loss"],
+)
+def test_no_training_curve_without_validation(comparison: Findings, training: pd.DataFrame) -> None:
+    assert "training" not in [drawing.name for drawing in draw(replace(comparison, training=training))]
+
+
+def test_ten_layers_of_a_deep_network_are_shown(known_view: Callable[..., View], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    inputs, labels, split = rng.normal(size=(18, 4)), np.arange(18) % 2, np.repeat(["train", "validation", "test"], 6)
+    views = [known_view("deep", inputs, labels, list(rng.normal(size=(23, 4, 3))), split=split)]
+    findings = measure(views, tmp_path, distance="euclidean", reporter=silent())
+    grid = next(drawing for drawing in draw(findings) if drawing.name == "rdm_grid").figure
+    titles = [ax.get_title() for ax in grid.axes[:-1]]
+    assert len(titles) == 10
+    assert (titles[0], titles[-1]) == ("1", "23")
+    assert set(np.diff([int(title) for title in titles])) <= {2, 3}
+
+
+def test_a_probe_that_failed_moves_no_other(comparison: Findings) -> None:
+    probes = comparison.probes.copy()
+    probes.loc[probes["depth"] == 1, ["status", "accuracy"]] = ["failed", np.nan]
+    ax = next(draw(replace(comparison, probes=probes))).figure.axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3"]
+    assert list(ax.get_xticks()) == [1.0, 2.0, 3.0]
+    assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
+
+
+# Networks that are not alike, drawn to the end
+
+
+def test_networks_of_different_depth_are_drawn(
+    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
+) -> None:
+    train_run(tmp_path / "deeper", replace(tiny, depth=5, width=8), few)
+    findings = compare_runs([runs["backprop"], tmp_path / "deeper"], output=tmp_path / "out")
+    assert findings.rdm_similarity["depth"].tolist() == [1, 2, 3]
+    assert len(findings.similarity) == 8**2
+    assert (tmp_path / "out/report.html").is_file()
+
+
+def test_a_network_that_died_is_drawn_and_named(
+    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
+) -> None:
+    train_run(tmp_path / "dead", replace(tiny, norm="none", learning_rate=30.0), few)
+    with pytest.warns(RuntimeWarning) as caught:
+        findings = compare_runs([tmp_path / "dead", runs["backprop"]], output=tmp_path / "out")
+    warned = [str(warning.message) for warning in caught]
+    assert any(text.startswith("Layer 'dead: hidden.3': 60 of 60 stimuli have zero variance") for text in warned)
+    assert "The last layer of dead has no class structure." in findings.summary()
+    assert np.isfinite(findings.probes.loc[findings.probes["view"] == "backprop", "accuracy"]).all()
+    assert "could not be fitted" in (tmp_path / "out/report.html").read_text()
+
+
+def test_figures_are_saved_as_png_and_pdf(tmp_path: Path) -> None:
+    drawing = Drawing("one", "One", "One.", new_axes(2.0, 1.0).get_figure())
+    save_figures([drawing], tmp_path / "figures")
+    assert {path.name: path.read_bytes()[:4] for path in (tmp_path / "figures").iterdir()} == {
+        "one.png": b"\x89PNG",
+        "one.pdf": b"%PDF",
+    }

@@ -1,0 +1,145 @@
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.findings import Findings, first_layer_reaching, measure
+from analysis.progress import silent
+from analysis.views import View, views_of_run
+
+HERE = {"training": {}, "recording": {}, "data": {}}
+
+
+@dataclass
+class Stub:
+    """A run of which only the path, the config and the status are asked for."""
+
+    path: Path
+    status: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=lambda: HERE)
+
+
+def finished(label: str, accuracy: float, step: int = 10) -> View:
+    status = {"state": "finished", "step": 10, "test_accuracy": accuracy, "n_test": 60}
+    return View(label, Stub(Path(label), status), step)
+
+
+def structure(**values: list[float]) -> pd.DataFrame:
+    """Class structure by layer, one list a view."""
+    frames = [
+        pd.DataFrame({"view": view, "depth": range(1, len(layers) + 1), "class_structure": layers})
+        for view, layers in values.items()
+    ]
+    table = pd.concat(frames, ignore_index=True)
+    final = [layers[-1] for layers in values.values() for _ in layers]
+    return table.assign(fraction_of_final=table["class_structure"] / final)
+
+
+def similarity(*rows: tuple[str, int, str, int, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["view_a", "depth_a", "view_b", "depth_b", "cka"])
+
+
+def findings(views: list[View], **tables: pd.DataFrame) -> Findings:
+    empty = {"probes": pd.DataFrame(), "rdm_similarity": pd.DataFrame(), "training": pd.DataFrame()}
+    planted = {"class_structure": structure(a=[1.0]), "similarity": similarity(("a", 1, "a", 1, 1.0))}
+    return Findings(views=views, folder=Path(), distance="correlation", **(empty | planted | tables))
+
+
+@pytest.mark.parametrize(
+    ("values", "depth"),
+    [
+        ([0.1, 0.2, 0.3, 1.0], 4),
+        ([0.1, 0.89, 0.91, 1.0], 3),
+        ([0.1, 0.95, 0.2, 1.0], 2),
+        ([5.0, 1.0], 1),
+        ([0.5], 1),
+        ([0.5, 0.0], None),
+        ([0.5, -0.1], None),
+        ([0.5, np.nan], None),
+    ],
+)
+def test_the_first_layer_that_reaches_a_fraction_of_the_last(values: list[float], depth: int | None) -> None:
+    assert first_layer_reaching(structure(a=values), 0.9) == depth
+
+
+def test_the_summary_says_where_class_structure_arises() -> None:
+    table = structure(a=[0.1, 0.49, 0.5], b=[0.2, 0.1, -0.3])
+    assert findings([finished("a", 0.5)], class_structure=table).summary()[1:] == [
+        "Class structure reaches 0.9 of its final value (0.50) first at layer 2 of 3 in a.",
+        "The last layer of b has no class structure.",
+    ]
+
+
+def test_the_summary_gives_accuracies_of_finished_networks() -> None:
+    views = [finished("a", 0.51249), finished("b", 0.75), View("c", Stub(Path("c"), {"state": "running"}), 4)]
+    sentence = "Test accuracy on 60 held-out examples: a 0.512, b 0.750."
+    assert sentence in findings(views).summary()
+
+
+def test_an_accuracy_is_not_given_for_an_earlier_step() -> None:
+    assert not any("accuracy" in sentence for sentence in findings([finished("a", 0.5, step=3)]).summary())
+
+
+def test_an_accuracy_that_another_trainer_noted_alone_is_left_out() -> None:
+    view = View("a", Stub(Path("a"), {"state": "finished", "step": 3, "test_accuracy": 0.5}, {}), 3)
+    assert not any("accuracy" in sentence for sentence in findings([view]).summary())
+
+
+@pytest.mark.parametrize("state", ["interrupted", "stopped", "diverged", "running"])
+def test_an_unfinished_network_is_named(state: str) -> None:
+    views = [finished("a", 0.5), View("b", Stub(Path("b"), {"state": state}), 4)]
+    assert findings(views).summary()[0] == f"b is shown at step 4; its training is {state}."
+
+
+def test_steps_of_one_unfinished_network_need_no_warning() -> None:
+    stub = Stub(Path("a"), {"state": "interrupted"})
+    assert "shown" not in findings([View("untrained", stub, 0), View("step 4", stub, 4)]).summary()[0]
+
+
+def test_a_network_of_another_trainer_is_not_called_unfinished() -> None:
+    assert "shown" not in findings([View("a", Stub(Path("a"), {"state": "created"}, {}), 4)]).summary()[0]
+
+
+def test_the_summary_gives_the_lowest_similarity_at_one_depth() -> None:
+    table = similarity(
+        ("a", 1, "a", 1, 1.0),
+        ("a", 1, "b", 1, 0.8),
+        ("a", 1, "b", 2, 0.1),  # another depth
+        ("b", 2, "a", 2, 0.2),  # not from the reference
+        ("a", 2, "b", 2, 0.6),
+        ("a", 3, "b", 3, np.nan),
+        ("a", 1, "c", 1, -0.02),
+    )
+    summary = findings([finished("a", 0.5), finished("b", 0.5), finished("c", 0.5)], similarity=table).summary()
+    assert summary[-1] == "Lowest same-depth CKA to a: b 0.60 at layer 2, c -0.02 at layer 1."
+
+
+def test_a_single_network_has_nothing_to_be_similar_to() -> None:
+    assert not any("CKA" in sentence for sentence in findings([finished("a", 0.5)]).summary())
+
+
+def test_every_table_is_written_and_read_back(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    measured = measure(views_of_run(runs["backprop"], "last"), tmp_path, distance="euclidean", reporter=silent())
+    assert set(measured.tables) == {"probes", "class_structure", "similarity", "rdm_similarity", "training"}
+    for name, table in measured.tables.items():
+        read = pd.read_csv(tmp_path / f"{name}.csv")
+        assert list(read) == list(table)
+        numbers = list(table.select_dtypes("number"))
+        pd.testing.assert_frame_equal(read[numbers], table[numbers], check_dtype=False)
+    assert measured.rdm_path.is_file()
+
+
+def test_a_network_that_died_is_measured_all_the_same(known_view: Callable[..., View], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    inputs, labels, split = rng.normal(size=(60, 4)), np.arange(60) % 2, np.repeat(["train", "validation", "test"], 20)
+    matrices = {"alive": [np.eye(4)] * 2, "dead": [np.zeros((4, 4))] * 2}
+    views = [known_view(name, inputs, labels, layers, split=split) for name, layers in matrices.items()]
+    with pytest.warns(RuntimeWarning, match="zero variance|NaN|no two distances"):
+        measured = measure(views, tmp_path, distance="correlation", reporter=silent())
+    assert "The last layer of dead has no class structure." in measured.summary()
+    assert measured.probes["status"].tolist() == ["ok", "ok", "failed", "failed"]
+    assert measured.rdm_similarity["pearson"].isna().all()

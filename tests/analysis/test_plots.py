@@ -1,0 +1,303 @@
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from scipy.spatial.distance import pdist, squareform
+
+from analysis.plots import (
+    plot_by_layer,
+    plot_rdm,
+    plot_rdm_grid,
+    plot_similarity,
+    plot_similarity_grid,
+    plot_training,
+)
+from analysis.plots.axes import colours, figure_of, label_layers, layer_names, new_axes, verbatim
+
+HOSTILE = "_a$\\foo$"
+
+
+def by_layer(views: list[str], n_layers: int = 3) -> pd.DataFrame:
+    """A value of 10 · position of the view + depth."""
+    rows = [
+        {"view": view, "layer": f"hidden.{depth}", "depth": depth, "score": 10.0 * place + depth}
+        for place, view in enumerate(views)
+        for depth in range(1, n_layers + 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def similarity(views: dict[str, int]) -> pd.DataFrame:
+    """For views of so many layers, a value of depth_a + depth_b / 10, the deepest first."""
+    rows = [
+        {"view_a": a, "layer_a": f"hidden.{i}", "depth_a": i, "view_b": b, "layer_b": f"hidden.{j}", "depth_b": j}
+        for a in views
+        for b in views
+        for i in range(views[a], 0, -1)
+        for j in range(views[b], 0, -1)
+    ]
+    table = pd.DataFrame(rows)
+    return table.assign(cka=table["depth_a"] + table["depth_b"] / 10)
+
+
+def training(views: list[str]) -> pd.DataFrame:
+    rows = [
+        {"view": view, "epoch": epoch, "loss": 4.0 - epoch, "validation_loss": 3.0 if epoch < 3 else np.nan}
+        for view in views
+        for epoch in (1, 2, 3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def distances(n: int, seed: int = 0) -> np.ndarray:
+    return pdist(np.random.default_rng(seed).normal(size=(n, 3)))
+
+
+def ticks(axis: object) -> dict[float, str]:
+    return dict(zip(axis.get_ticklocs(), (label.get_text() for label in axis.get_ticklabels()), strict=True))
+
+
+def legend(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+# What the plots share
+
+
+def test_colours_differ_and_follow_the_order_of_the_labels() -> None:
+    palette = colours(list("abcdefgh"))
+    assert len({to_rgb(colour) for colour in palette.values()}) == 8
+    assert to_rgb(palette["a"]) == to_rgb(colours(["a", "x"])["a"])
+
+
+@pytest.mark.parametrize(
+    ("layers", "names", "title"),
+    [
+        (["hidden.1", "hidden.2"], ["1", "2"], "hidden layer"),
+        (["encoder.block.1", "encoder.block.2"], ["1", "2"], "encoder block layer"),
+        (["hidden.1", "output"], ["hidden.1", "output"], "layer"),
+        (["conv", "output"], ["conv", "output"], "layer"),
+    ],
+)
+def test_layers_are_named_without_what_they_share(layers: list[str], names: list[str], title: str) -> None:
+    assert layer_names(layers) == (names, title)
+
+
+@pytest.mark.parametrize(
+    ("n", "shown"),
+    [
+        (1, [1]),
+        (10, list(range(1, 11))),
+        (11, [1, 2, 4, 6, 8, 10]),
+        (20, [1, *range(2, 21, 2)]),
+        (100, [1, *range(10, 101, 10)]),
+    ],
+)
+def test_a_layer_axis_has_few_ticks_each_where_its_layer_is(n: int, shown: list[int]) -> None:
+    ax = new_axes()
+    label_layers(ax.xaxis, [f"hidden.{depth}" for depth in range(1, n + 1)], start=1.0)
+    assert ticks(ax.xaxis) == {float(depth): str(depth) for depth in shown}
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "a$b$c$", "$", "a_b", "_"])
+def test_names_are_drawn_as_they_are(name: str) -> None:
+    ax = new_axes()
+    ax.set_title(verbatim(name))
+    ax.plot([0, 1], label=verbatim(name))
+    assert len(ax.legend().get_texts()) == 1
+    text, is_math = ax.title._preprocess_math(ax.title.get_text())
+    assert (text.strip(), is_math) == (name, False)
+    figure_of(ax).draw_without_rendering()
+
+
+# Curves
+
+
+def test_a_curve_a_network_over_depth() -> None:
+    ax = plot_by_layer(by_layer(["b", "a"]), "score", ylabel="score (bits)")
+    assert [line.get_xydata().tolist() for line in ax.get_lines()] == [
+        [[1, 1], [2, 2], [3, 3]],
+        [[1, 11], [2, 12], [3, 13]],
+    ]
+    assert legend(ax) == ["b", "a"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("hidden layer", "score (bits)")
+    assert ticks(ax.xaxis) == {1.0: "1", 2.0: "2", 3.0: "3"}
+    assert (
+        len({line.get_color() for line in ax.get_lines()}) == len({line.get_marker() for line in ax.get_lines()}) == 2
+    )
+
+
+def test_networks_of_different_depth_share_the_axis() -> None:
+    table = pd.concat([by_layer(["short"], 2), by_layer(["long"], 4)])
+    ax = plot_by_layer(table, "score", ylabel="score")
+    assert list(ticks(ax.xaxis)) == [1.0, 2.0, 3.0, 4.0]
+
+
+def test_a_missing_value_leaves_a_gap_and_moves_no_label() -> None:
+    table = by_layer(["a"])
+    table.loc[0, "score"] = np.nan
+    ax = plot_by_layer(table, "score", ylabel="score")
+    assert np.isnan(ax.get_lines()[0].get_ydata()).tolist() == [True, False, False]
+    assert ticks(ax.xaxis) == {1.0: "1", 2.0: "2", 3.0: "3"}
+
+
+def test_training_is_solid_and_validation_dashed_in_one_colour() -> None:
+    ax = plot_training(training(["a", "b"]), "loss", ylabel="nats")
+    lines = ax.get_lines()
+    assert [line.get_linestyle() for line in lines] == ["-", "--", "-", "--"]
+    assert lines[0].get_color() == lines[1].get_color() != lines[2].get_color() == lines[3].get_color()
+    assert legend(ax) == ["a, training", "a, validation", "b, training", "b, validation"]
+    assert lines[0].get_xydata().tolist() == [[1, 3], [2, 2], [3, 1]]
+    assert lines[1].get_xydata().tolist() == [[1, 3], [2, 3]]  # no point where validation is missing
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "nats")
+
+
+def test_epochs_are_whole_numbers() -> None:
+    ax = plot_training(training(["a"]), "loss", ylabel="nats")
+    assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+def test_curves_of_hostile_names_are_in_the_legend() -> None:
+    for ax in (
+        plot_by_layer(by_layer([HOSTILE]), "score", ylabel="score"),
+        plot_training(training([HOSTILE]), "loss", ylabel="nats"),
+    ):
+        assert all("\\$\\foo\\$" in text for text in legend(ax))
+        figure_of(ax).draw_without_rendering()
+
+
+# RDMs
+
+
+def test_an_rdm_is_drawn_square_with_its_classes() -> None:
+    D = distances(5)
+    ax = plot_rdm(D, np.array([0, 0, 2, 2, 2]), ["cat", "dog", "eel"])
+    image = ax.images[0]
+    np.testing.assert_array_equal(image.get_array(), squareform(D))
+    assert image.get_clim() == (D.min(), D.max())
+    assert image.get_extent() == [0, 5, 5, 0]  # the first stimulus is at the top left
+    assert ticks(ax.xaxis) == ticks(ax.yaxis) == {1.0: "cat", 3.5: "eel"}
+    assert [line.get_xdata()[0] for line in ax.get_lines() if line.get_xdata()[0] == line.get_xdata()[1]] == [2]
+
+
+def test_an_rdm_takes_the_colour_limits_given() -> None:
+    assert plot_rdm(distances(3), np.zeros(3, int), ["a"], limits=(0.0, 9.0)).images[0].get_clim() == (0.0, 9.0)
+
+
+@pytest.mark.parametrize("n", [301, 600, 700, 901])
+def test_a_big_matrix_is_drawn_as_exact_means_of_blocks(n: int) -> None:
+    D = distances(n)
+    image = plot_rdm(D, np.zeros(n, int), ["a"]).images[0].get_array()
+    block = -(-n // 300)
+    edges = [*range(0, n, block), n]
+    assert image.shape == (len(edges) - 1,) * 2
+    assert max(image.shape) <= 300
+    square = squareform(D)
+    last = len(image) - 1
+    for i, j in [(0, 0), (3, 7), (last, 0), (last, last)]:
+        rows, columns = (slice(*edges[k : k + 2]) for k in (i, j))
+        assert image[i, j] == pytest.approx(square[rows, columns].mean(), rel=1e-12)
+
+
+def test_three_hundred_stimuli_are_drawn_one_by_one() -> None:
+    D = distances(300)
+    np.testing.assert_array_equal(plot_rdm(D, np.zeros(300, int), ["a"]).images[0].get_array(), squareform(D))
+
+
+def grid(rdms: dict[str, dict[str, np.ndarray]]) -> tuple[Figure, list[Axes]]:
+    n = len(squareform(next(iter(next(iter(rdms.values())).values()))))
+    figure = plot_rdm_grid(rdms, np.zeros(n, int), ["a"], distance="euclidean distance")
+    return figure, figure.axes
+
+
+def test_a_grid_has_one_scale_a_row_a_network_a_column_a_layer() -> None:
+    rdms = {
+        view: {f"hidden.{depth}": scale * distances(6, depth) for depth in (1, 2)}
+        for view, scale in (("a", 1), ("b", 3))
+    }
+    figure, axes = grid(rdms)
+    assert len(axes) == 5  # and the colour bar
+    largest = max(float(np.percentile(D, 99)) for row in rdms.values() for D in row.values())
+    assert {ax.images[0].get_clim() for ax in axes[:4]} == {(0.0, largest)}
+    assert [ax.get_title() for ax in axes[:4]] == ["1", "2", "", ""]
+    assert [ax.get_ylabel() for ax in axes] == ["a", "", "b", "", "euclidean distance"]
+    assert figure.get_suptitle() == "hidden layer"
+    np.testing.assert_array_equal(axes[3].images[0].get_array(), squareform(rdms["b"]["hidden.2"]))
+
+
+def test_columns_of_another_network_s_layers_have_titles_of_their_own() -> None:
+    D = distances(4)
+    _, axes = grid({"deep": {f"hidden.{i}": D for i in (1, 3, 5)}, "shallow": {f"hidden.{i}": D for i in (1, 2)}})
+    assert [ax.get_title() for ax in axes[:6]] == ["1", "3", "5", "1", "2", ""]
+    assert [ax.axison for ax in axes[:6]] == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("order", [["dead", "alive"], ["alive", "dead"]])
+def test_undefined_distances_do_not_spoil_the_scale(order: list[str]) -> None:
+    D = distances(4)
+    rdms = {"alive": {"hidden.1": D}, "dead": {"hidden.1": np.full_like(D, np.nan)}}
+    figure, axes = grid({view: rdms[view] for view in order})
+    assert {ax.images[0].get_clim() for ax in axes[:2]} == {(0.0, float(np.percentile(D, 99)))}
+    figure.draw_without_rendering()
+
+
+def test_a_grid_without_any_distance_can_be_drawn() -> None:
+    figure, axes = grid({"dead": {"hidden.1": np.full(6, np.nan)}})
+    assert axes[0].images[0].get_clim() == (0.0, 1.0)
+    figure.draw_without_rendering()
+
+
+# Similarity
+
+
+def test_similarity_has_the_first_layers_at_the_bottom_left() -> None:
+    ax = plot_similarity(similarity({"a": 2, "b": 3}), "a", "b", low=-0.5)
+    image = ax.images[0]
+    np.testing.assert_allclose(image.get_array(), [[1.1, 1.2, 1.3], [2.1, 2.2, 2.3]])
+    assert image.origin == "lower"
+    assert image.get_clim() == (-0.5, 1.0)
+    assert ticks(ax.yaxis) == {0.0: "1", 1.0: "2"}
+    assert ticks(ax.xaxis) == {0.0: "1", 1.0: "2", 2.0: "3"}
+
+
+def test_a_similarity_grid_shows_every_pair_on_one_scale() -> None:
+    figure = plot_similarity_grid(similarity({"a": 2, HOSTILE: 3}), measure="kernel alignment")
+    panels = figure.axes[:4]
+    assert [ax.images[0].get_array().shape for ax in panels] == [(2, 2), (2, 3), (3, 2), (3, 3)]
+    assert {ax.images[0].get_clim() for ax in panels} == {(0.0, 1.0)}
+    assert [ax.get_ylabel() for ax in panels] == ["a", "", verbatim(HOSTILE), ""]
+    assert [ax.get_xlabel() for ax in panels] == ["", "", "a", verbatim(HOSTILE)]
+    assert figure.axes[4].get_ylabel() == "kernel alignment"
+    assert figure.get_suptitle() == "hidden layer against hidden layer"
+    figure.draw_without_rendering()
+
+
+def test_many_networks_are_compared_with_the_first_only() -> None:
+    figure = plot_similarity_grid(similarity(dict.fromkeys("abcde", 1)))
+    assert [ax.get_xlabel() for ax in figure.axes[:-1]] == list("abcde")
+    assert [ax.get_ylabel() for ax in figure.axes[:-1]] == ["a", "", "", "", ""]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: plot_by_layer(by_layer(["a"]), "score", ylabel="score", ax=ax),
+        lambda ax: plot_training(training(["a"]), "loss", ylabel="nats", ax=ax),
+        lambda ax: plot_rdm(distances(4), np.zeros(4, int), ["a"], ax=ax),
+        lambda ax: plot_similarity(similarity({"a": 2}), "a", "a", ax=ax),
+    ],
+)
+def test_a_plot_draws_on_the_axes_given_or_makes_its_own(draw: object) -> None:
+    ax = new_axes()
+    assert draw(ax) is ax
+    assert isinstance(figure_of(draw(None)), Figure)
+    assert figure_of(draw(None)) is not figure_of(ax)
+
+
+def test_plots_leave_pyplot_alone() -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    plot_by_layer(by_layer(["a"]), "score", ylabel="score")
+    plot_similarity_grid(similarity({"a": 2}))
+    assert pyplot.get_fignums() == []

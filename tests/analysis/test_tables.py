@@ -1,0 +1,238 @@
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+
+from analysis.progress import silent
+from analysis.tables import (
+    class_structure_table,
+    probe_table,
+    rdm_similarity_table,
+    read_rdm,
+    similarity_table,
+    training_table,
+    write_rdms,
+)
+from analysis.views import View, views_of_run, views_of_runs
+from probes import probe_layers
+from repsim import compare_rdms, linear_cka, rdm
+
+KEYS = ["view", "run", "step"]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def related(known_view: Callable[..., View], *depths: int) -> list[View]:
+    """One view of each depth; the layers of the views at one depth are random, and different, maps of 24 stimuli."""
+    rng = np.random.default_rng(0)
+    inputs, labels, split = rng.normal(size=(24, 6)), np.arange(24) % 3, ["train", "validation", "test", "test"] * 6
+    maps = [[rng.normal(size=(6, 5)) for _ in range(depth)] for depth in depths]
+    return [known_view(f"v{i}", inputs, labels, matrices, split=split) for i, matrices in enumerate(maps)]
+
+
+def rdm_file(tmp_path: Path, views: list[View], method: str = "euclidean") -> Path:
+    write_rdms(tmp_path / "rdm.h5", views, method, silent())
+    return tmp_path / "rdm.h5"
+
+
+# Probes
+
+
+def test_probes_read_what_a_layer_holds(known_view: Callable[..., View]) -> None:
+    X, y = load_digits(return_X_y=True)
+    split = np.resize(["train", "train", "validation", "test"], 400)
+    views = [known_view("pixels", X[:400], y[:400], [np.eye(64), np.zeros((64, 2))], split=split)]
+    table = probe_table(views, silent())
+    assert list(table["status"]) == ["ok", "failed"]
+    assert table["accuracy"][0] > 0.85
+    assert np.isnan(table["accuracy"][1])
+    assert "constant" in table["message"][1]
+
+
+def test_the_probe_table_has_a_row_a_network_and_layer(runs: Mapping[str, Path]) -> None:
+    views = views_of_runs(list(runs.values())[:2])
+    table = probe_table(views, silent())
+    assert list(table.columns[:6]) == [*KEYS, "layer", "depth", "d"]
+    assert list(table["view"]) == ["backprop"] * 3 + ["synthetic"] * 3
+    assert list(table["layer"]) == ["hidden.1", "hidden.2", "hidden.3"] * 2
+    assert list(table["depth"]) == [1, 2, 3] * 2
+    assert set(table["run"]) == {str(path) for path in list(runs.values())[:2]}
+    assert (table[["step", "d", "n_train", "n_validation", "n_test"]] == [38, 16, 200, 60, 60]).all(axis=None)
+
+
+def test_probes_are_those_of_the_recorded_arrays(runs: Mapping[str, Path]) -> None:
+    view = views_of_run(runs["backprop"], "last")[0]
+    stimuli = view.run.stimuli
+    expected = probe_layers({n: a[:] for n, a in view.activations.items()}, stimuli.labels, stimuli.split)
+    columns = expected.columns.drop("layer_index")
+    pd.testing.assert_frame_equal(probe_table([view], silent())[columns], expected[columns])
+
+
+# RDMs
+
+
+@pytest.mark.parametrize("method", ["correlation", "euclidean"])
+def test_rdms_are_those_of_the_test_stimuli(known_view: Callable[..., View], tmp_path: Path, method: str) -> None:
+    views = related(known_view, 2, 2)
+    path = rdm_file(tmp_path, views, method)
+    for index, view in enumerate(views):
+        for layer, values in view.activations.items():
+            expected = rdm(values[view.rows("test")], method).astype(np.float32)
+            np.testing.assert_array_equal(read_rdm(path, index, layer), expected, strict=True)
+
+
+def test_any_hdf5_reader_finds_the_documented_layout(known_view: Callable[..., View], tmp_path: Path) -> None:
+    views = related(known_view, 2, 1)
+    stimuli, rows = views[0].run.stimuli, views[0].rows("test")
+    with h5py.File(rdm_file(tmp_path, views)) as file:
+        assert dict(file.attrs) == {"format": "repsim-rdms", "format_version": 1, "method": "euclidean"}
+        assert sorted(file) == ["0000", "0001", "label", "stimulus_id"]
+        assert np.char.decode(file["stimulus_id"][()], "utf-8").tolist() == stimuli.ids[rows].tolist()
+        assert file["label"][()].tolist() == stimuli.labels[rows].tolist()
+        assert {name: list(file[name]) for name in ("0000", "0001")} == {
+            "0000": ["hidden.1", "hidden.2"],
+            "0001": ["hidden.1"],
+        }
+        assert dict(file["0001"].attrs) == {"view": "v1", "step": 7}
+        assert file["0000"]["hidden.1"].shape == (len(rows) * (len(rows) - 1) // 2,)
+
+
+# Class structure
+
+POINTS = np.array([[1.0, 1.0], [1.0, 1.0], [4.0, 5.0], [4.0, 5.0]])  # two classes of equal points, 5 apart
+
+
+def test_class_structure_is_the_distance_between_classes(known_view: Callable[..., View], tmp_path: Path) -> None:
+    views = [known_view("x", POINTS, [0, 0, 1, 1], [2 * np.eye(2), 3 * np.eye(2), np.eye(2)])]
+    table = class_structure_table(rdm_file(tmp_path, views), views)
+    assert list(table.columns) == [*KEYS, "layer", "depth", "class_structure", "fraction_of_final"]
+    assert list(table["depth"]) == [1, 2, 3]
+    assert list(table["class_structure"]) == pytest.approx([10.0, 15.0, 5.0])
+    assert list(table["fraction_of_final"]) == pytest.approx([2.0, 3.0, 1.0])
+
+
+def test_a_fraction_is_of_the_last_layer_of_the_same_network(known_view: Callable[..., View], tmp_path: Path) -> None:
+    views = [
+        known_view(name, POINTS, [0, 0, 1, 1], [np.eye(2), last * np.eye(2)]) for name, last in (("a", 2), ("b", 4))
+    ]
+    table = class_structure_table(rdm_file(tmp_path, views), views)
+    assert list(table["fraction_of_final"]) == pytest.approx([0.5, 1.0, 0.25, 1.0])
+
+
+def test_no_fraction_is_taken_of_an_undefined_last_layer(known_view: Callable[..., View], tmp_path: Path) -> None:
+    views = [known_view("x", POINTS, [0, 0, 1, 1], [np.eye(2), np.zeros((2, 2))])]
+    with pytest.warns(RuntimeWarning, match=r"Layer 'x: hidden\.2': 4 of 4 stimuli have zero norm"):
+        path = rdm_file(tmp_path, views, "cosine")
+    with pytest.warns(RuntimeWarning, match="the class structure is NaN"):
+        table = class_structure_table(path, views)
+    assert table["class_structure"].notna().tolist() == [True, False]
+    assert table["fraction_of_final"].isna().all()
+
+
+# Similarity of RDMs
+
+
+def test_rdms_of_equal_layers_correlate_at_their_depth_only(known_view: Callable[..., View], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    inputs, labels, (one, two) = rng.normal(size=(12, 4)), np.arange(12) % 2, rng.normal(size=(2, 4, 3))
+    views = [known_view("a", inputs, labels, [one, two]), known_view("b", inputs, labels, [one, one, two])]
+    table = rdm_similarity_table(rdm_file(tmp_path, views), views)
+    assert list(table.columns) == [*KEYS, "reference", "layer", "depth", "pearson", "spearman"]
+    assert list(table["view"]) == ["b", "b"]
+    assert list(table["reference"]) == ["a", "a"]
+    assert list(table["depth"]) == [1, 2]  # a has no third layer
+    assert table["pearson"][0] == pytest.approx(1.0)
+    assert table["spearman"][0] == pytest.approx(1.0)
+    assert table["pearson"][1] < 0.9
+
+
+def test_stimuli_undefined_in_one_network_are_left_out_of_both(
+    known_view: Callable[..., View], tmp_path: Path, rng: np.random.Generator
+) -> None:
+    inputs, labels = np.abs(rng.normal(size=(9, 3))), np.arange(9) // 3
+    inputs[0] = [2.0, 0.0, 0.0]
+    without_first = np.diag([0.0, 1.0, 1.0])
+    views = [known_view("a", inputs, labels, [np.eye(3)]), known_view("b", inputs, labels, [without_first])]
+    with pytest.warns(RuntimeWarning, match=r"Layer 'b: hidden\.1': 1 of 9 stimuli have zero norm \(rows 0\)"):
+        path = rdm_file(tmp_path, views, "cosine")
+    expected = compare_rdms(rdm(inputs[1:], "cosine"), rdm(inputs[1:] @ without_first, "cosine"))
+    assert rdm_similarity_table(path, views)["pearson"].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_network_has_no_reference_but_the_same_columns(known_view: Callable[..., View], tmp_path: Path) -> None:
+    views = related(known_view, 2)
+    table = rdm_similarity_table(rdm_file(tmp_path, views), views)
+    assert list(table.columns) == [*KEYS, "reference", "layer", "depth", "pearson", "spearman"]
+    assert table.empty
+
+
+# CKA
+
+
+def test_cka_is_that_of_every_ordered_pair_on_the_test_stimuli(known_view: Callable[..., View]) -> None:
+    views = related(known_view, 2, 1)
+    table = similarity_table(views, silent())
+    assert list(table.columns) == ["view_a", "layer_a", "depth_a", "view_b", "layer_b", "depth_b", "cka"]
+    assert len(table) == 9
+    by_label = {view.label: view for view in views}
+    for row in table.itertuples():
+        a, b = (
+            by_label[view].activations[layer][by_label[view].rows("test")]
+            for view, layer in ((row.view_a, row.layer_a), (row.view_b, row.layer_b))
+        )
+        assert row.cka == pytest.approx(linear_cka(a, b), abs=1e-10)
+        assert row.layer_a == f"hidden.{row.depth_a}"
+
+
+def test_cka_that_is_undefined_names_the_layer(known_view: Callable[..., View], rng: np.random.Generator) -> None:
+    views = [known_view("x", rng.normal(size=(8, 3)), np.arange(8) % 2, [np.eye(3), np.zeros((3, 3))])]
+    with pytest.warns(RuntimeWarning, match=r"1 of 2 representations \(X\['x: hidden\.2'\]\)"):
+        table = similarity_table(views, silent())
+    assert table["cka"].notna().tolist() == [True, False, False, False]
+
+
+# Training
+
+
+def log(path: Path, *records: dict) -> None:
+    (path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_training_is_the_mean_of_each_epoch(known_view: Callable[..., View]) -> None:
+    views = [known_view(name, POINTS, [0, 0, 1, 1], [np.eye(2)]) for name in "ab"]
+    first = {"step": 1, "epoch": 1, "loss": 4.0, "accuracy": 0.25, "estimator_losses": {"1": 9.0}}
+    second = {"step": 2, "epoch": 1, "loss": 2.0, "accuracy": 0.75, "validation_loss": 1.5, "validation_accuracy": 0.5}
+    third = {"step": 3, "epoch": 2, "loss": 1.0, "accuracy": 1.0}
+    log(views[0].run.path, first, second, third)
+    log(views[1].run.path, third)
+    table = training_table(views)
+    assert sorted(table) == ["accuracy", "epoch", "loss", "validation_accuracy", "validation_loss", "view"]
+    assert table["view"].tolist() == ["a", "a", "b"]
+    assert table["epoch"].tolist() == [1, 2, 2]
+    assert table["loss"].tolist() == [3.0, 1.0, 1.0]
+    assert table["accuracy"].tolist() == [0.5, 1.0, 1.0]
+    assert table["validation_loss"][0] == 1.5
+    assert table["validation_accuracy"].isna().tolist() == [False, True, True]
+
+
+def test_a_run_seen_at_two_steps_was_trained_once(runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs["backprop"])
+    table = training_table(views_of_run(".", "first,last"))
+    assert table["view"].tolist() == ["backprop", "backprop"]
+    assert table["epoch"].tolist() == [1, 2]
+    assert table.notna().all(axis=None)
+
+
+@pytest.mark.parametrize("records", [[], [{"step": 1, "reward": 3.0}]])
+def test_a_run_of_another_trainer_has_no_rows(known_view: Callable[..., View], records: list[dict]) -> None:
+    view = known_view("x", POINTS, [0, 0, 1, 1], [np.eye(2)])
+    log(view.run.path, *records)
+    assert training_table([view]).empty
