@@ -57,7 +57,18 @@ class Findings:
 
     def summary(self) -> list[str]:
         """Return a few sentences with the numbers that matter first."""
-        return [*self._unfinished(), *self._accuracies(), *self._structure(), *self._lowest_similarity()]
+        return [
+            *self._unfinished(),
+            *self._accuracies(),
+            *self._structure(),
+            *self._lowest_similarity(),
+            *(f"No probe of {name}." for name in self.probe_failures()),
+        ]
+
+    def probe_failures(self) -> list[str]:
+        """Return the view, layer and reason of each probe that could not be fitted."""
+        failed = self.probes[self.probes["status"] != "ok"]
+        return [f"{row.view}, {row.layer}: {row.message}" for row in failed.itertuples()]
 
     def _unfinished(self) -> list[str]:
         """Warn of networks that are not at the end of their training, where the ends are compared."""
@@ -66,8 +77,9 @@ class Findings:
         sentences = []
         for view in self.views:
             status = view.run.status
-            if is_trained_here(view.run.config) and status.get("state") != "finished":
-                sentences.append(f"{view.label} is shown at step {view.step}; its training is {status.get('state')}.")
+            state, n_steps = status.get("state"), status.get("n_steps", view.step)
+            if is_trained_here(view.run.config) and (state != "finished" or view.step != n_steps):
+                sentences.append(f"{view.label} is shown at step {view.step} of {n_steps}; its training is {state}.")
         return sentences
 
     def _accuracies(self) -> list[str]:
@@ -89,7 +101,10 @@ class Findings:
             if depth is None:
                 sentences.append(f"The last layer of {label} has no class structure.")
                 continue
-            final, where = rows["class_structure"].iloc[-1], f"first at layer {depth} of {len(rows)}"
+            final, where = (
+                rows["class_structure"].iloc[-1],
+                f"first at {rows['layer'].iloc[depth - 1]} ({depth} of {len(rows)})",
+            )
             sentences.append(
                 f"Class structure reaches {_DECISIVE} of its final value ({final:.2f}) {where} in {label}."
             )
@@ -99,13 +114,13 @@ class Findings:
         reference = self.views[0].label
         table = self.similarity
         same = table[
-            (table["view_a"] == reference) & (table["view_b"] != reference) & (table["depth_a"] == table["depth_b"])
+            (table["view_a"] == reference) & (table["view_b"] != reference) & (table["layer_a"] == table["layer_b"])
         ].dropna(subset="cka")
         if same.empty:
             return []
         rows = same.loc[same.groupby("view_b", sort=False)["cka"].idxmin()]
-        parts = [f"{row.view_b} {row.cka:.2f} at layer {row.depth_a}" for row in rows.itertuples()]
-        return [f"Lowest same-depth CKA to {reference}: {', '.join(parts)}."]
+        parts = [f"{row.view_b} {row.cka:.2f} at {row.layer_a}" for row in rows.itertuples()]
+        return [f"Lowest CKA to the same layer of {reference}: {', '.join(parts)}."]
 
 
 def first_layer_reaching(rows: pd.DataFrame, fraction: float) -> int | None:

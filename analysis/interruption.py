@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interruption"]
+__all__ = ["Interrupted", "Interruption"]
+
+
+class Interrupted(Exception):
+    """Training was stopped on request; what was learned is committed and can be resumed."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        super().__init__(f"Stopped at step {step}, which is committed. Continue with: repsim train {path} --resume")
+        self.step = step
 
 
 class Interruption:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from analysis.figures import Drawing
 from analysis.findings import Findings
@@ -40,7 +39,7 @@ def write_report(path: Path, title: str, findings: Findings, drawings: Sequence[
         drawings=[_shown(drawing, figures) for drawing in drawings],
         probes=_html(_accuracy_by_layer(findings)),
         networks=_html(_networks(findings)),
-        failures=_failures(findings),
+        failures=findings.probe_failures(),
         files=[f"{name}.csv" for name in findings.tables] + [findings.rdm_path.name],
     )
     path.write_text(page, encoding="utf-8")
@@ -57,10 +56,9 @@ def _shown(drawing: Drawing, figures: Path) -> dict[str, str]:
 
 
 def _accuracy_by_layer(findings: Findings) -> pd.DataFrame:
-    table = findings.probes.pivot(index="depth", columns="view", values="accuracy")
-    names = findings.probes.drop_duplicates("depth").set_index("depth")["layer"]
-    ordered = table[[view.label for view in findings.views]].map("{:.3f}".format)
-    return ordered.set_axis(names.loc[ordered.index], axis="index").rename_axis(index=None, columns=None)
+    table = findings.probes.pivot(index=["depth", "layer"], columns="view", values="accuracy")
+    shown = table[[view.label for view in findings.views]].map("{:.3f}".format, na_action="ignore").fillna(_ABSENT)
+    return shown.droplevel("depth").rename_axis(index=None, columns=None)
 
 
 def _networks(findings: Findings) -> pd.DataFrame:
@@ -80,14 +78,9 @@ def _facts(config: dict[str, Any], status: dict[str, Any], info: dict[str, Any],
         facts = {name.replace("_", " "): None if name.startswith(unused) else value for name, value in training.items()}
         facts |= {f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test")}
     facts |= {"step shown": step, "state": status.get("state"), "test accuracy": status.get("test_accuracy")}
-    facts |= {"torch": environment.get("packages", {}).get("torch"), "threads": environment.get("threads")}
+    facts |= {"torch": environment.get("packages", {}).get("torch")}
     return {name: _ABSENT if value is None else str(value) for name, value in facts.items()}
 
 
-def _failures(findings: Findings) -> list[str]:
-    failed = findings.probes[findings.probes["status"] != "ok"]
-    return [f"{row.view}, {row.layer}: {row.message}" for row in failed.itertuples()]
-
-
-def _html(table: pd.DataFrame) -> Markup:
-    return Markup(table.to_html(border=0, escape=True))
+def _html(table: pd.DataFrame) -> str:
+    return table.to_html(border=0, escape=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 __all__ = ["RecordingConfig", "choose_recorded_steps", "choose_steps", "is_trained_here"]
@@ -59,8 +59,22 @@ class RecordingConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RecordingConfig:
-        """Return the settings held in a dictionary."""
-        return cls(**{**values, "layers": tuple(values["layers"])})
+        """Return the settings held in a dictionary.
+
+        Raises
+        ------
+        ValueError
+            If a key is unknown or a value is out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ValueError(f"Unknown recording setting '{unknown[0]}'. Choose from: {', '.join(sorted(known))}.")
+        return cls(**{**values, "layers": tuple(values.get("layers", cls.layers))})
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The largest number of stimuli of each part of the split."""
+        return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
 
 
 def choose_steps(text: str, n_steps: int, *, check_range: bool = True) -> tuple[int, ...]:

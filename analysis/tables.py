@@ -44,8 +44,8 @@ def probe_table(views: Sequence[View], reporter: Reporter) -> pd.DataFrame:
 def write_rdms(path: Path, views: Sequence[View], method: str, reporter: Reporter) -> None:
     """Write the dissimilarity matrix of every layer on the held-out stimuli to an HDF5 file.
 
-    Layout: ``/<view>/<layer>`` holds the condensed upper triangle in float32, row by row; ``/stimulus_id`` and
-    ``/label`` its stimuli. Attributes name the method.
+    Layout: ``/0000/<layer>`` holds the first view's condensed upper triangle in float32, row by row, and the group's
+    attributes its name and step; ``/stimulus_id`` and ``/label`` are the stimuli. Root attributes name the method.
     """
     n_layers = sum(len(view.activations) for view in views)
     with h5py.File(path, "x") as file, reporter.task(f"RDMs ({method})", n_layers) as task:
@@ -81,13 +81,12 @@ def class_structure_table(path: Path, views: Sequence[View]) -> pd.DataFrame:
 
 
 def rdm_similarity_table(path: Path, views: Sequence[View]) -> pd.DataFrame:
-    """Return, for each later view, the correlation of each layer's RDM with the first view's at the same depth."""
-    reference = list(views[0].activations)
+    """Return, for each later view, the correlation of each layer's RDM with the first view's of the same name."""
     rows = []
     for index, view, layer, depth in _each_layer(views):
-        if index == 0 or depth > len(reference):
+        if index == 0 or layer not in views[0].activations:
             continue
-        pair = np.stack([read_rdm(path, 0, reference[depth - 1]), read_rdm(path, index, layer)])
+        pair = np.stack([read_rdm(path, 0, layer), read_rdm(path, index, layer)])
         pair[:, np.isnan(pair).any(axis=0)] = np.nan  # what is undefined in one network is left out of both
         scores = {method: compare_rdms(pair[0], pair[1], method=method) for method in COMPARATORS}
         rows.append({**_keys(view), "reference": views[0].label, "layer": layer, "depth": depth, **scores})
@@ -112,7 +111,7 @@ def similarity_table(views: Sequence[View], reporter: Reporter) -> pd.DataFrame:
 def training_table(views: Sequence[View]) -> pd.DataFrame:
     """Return one row a run and epoch: mean training loss and accuracy, and validation at its end.
 
-    Runs that this package did not train, or that saw no whole epoch, have no rows.
+    Runs that did not log an epoch, a loss and an accuracy have no rows.
     """
     runs = {view.run.path: view for view in views}
     names = [view.label if len(runs) > 1 else view.run.path.absolute().name for view in runs.values()]

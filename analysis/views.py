@@ -40,11 +40,11 @@ class View:
         return checkpoint.activations
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def classes(self) -> dict[int, str]:
         """Names of the classes, by label."""
         if is_trained_here(self.run.config):
-            return tuple(self.run.config["data"]["classes"])
-        return tuple(str(label) for label in range(int(self.run.stimuli.labels.max()) + 1))
+            return dict(enumerate(self.run.config["data"]["classes"]))
+        return {int(label): str(label) for label in np.unique(self.run.stimuli.labels)}
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """Return the rows of the stimuli in one part of the split."""
@@ -62,7 +62,8 @@ def views_of_run(path: str | Path, steps: str) -> list[View]:
     run = Run.open(path)
     run.last()  # raises if nothing was recorded
     chosen = choose_recorded_steps(steps, run.recorded_steps)
-    return [View("untrained" if step == 0 else f"step {step}", run, step) for step in chosen]
+    untrained = 0 if is_trained_here(run.config) else None  # in others' runs step 0 may come after an update
+    return [View("untrained" if step == untrained else f"step {step}", run, step) for step in chosen]
 
 
 def views_of_runs(paths: Sequence[str | Path]) -> list[View]:
@@ -83,7 +84,7 @@ def views_of_runs(paths: Sequence[str | Path]) -> list[View]:
         raise ValueError("The same run was given twice; each run can be compared once.")
     first = runs[0].stimuli
     for run in runs[1:]:
-        if run.stimuli.content_hash != first.content_hash or not np.array_equal(run.stimuli.ids, first.ids):
+        if not run.stimuli.is_same_as(first):
             raise ValueError(
                 f"{run.path} and {runs[0].path} recorded different stimuli; train or record them with the same data, "
                 "seed and numbers of stimuli."

@@ -16,6 +16,7 @@ BATCH = 128
 
 
 def run() -> list[Ratio]:
+    torch.set_num_threads(TrainingConfig().threads)
     dataset = load_dataset("mnist5k")
     chosen = split_dataset(dataset, seed=0)["train"]
     X, y = torch.from_numpy(dataset.X[chosen]), torch.from_numpy(dataset.y[chosen])

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py", "rsatoolbox")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py")
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     sections = [_header()]
     for path in sorted(HERE.glob("bench_*.py")):
         print(f"{path.name} ...", flush=True)
-        result = subprocess.run([sys.executable, __file__, path.stem], check=True, capture_output=True, text=True)
+        result = subprocess.run([sys.executable, __file__, path.stem], check=True, stdout=subprocess.PIPE, text=True)
         sections.append(_section(json.loads(result.stdout.splitlines()[-1])))
         print(sections[-1], flush=True)
     (HERE / "RESULTS.md").write_text("\n".join(sections))

@@ -196,6 +196,13 @@ class Activations(Mapping[str, Layer]):
         """Return the number of layers."""
         return len(self._layers)
 
+    @property
+    def header(self) -> dict[str, str | int]:
+        """What the file says of its origin: ``run_uuid``, ``step``, ``stimulus_hash`` and ``weights_hash``."""
+        kinds = {"run_uuid": "text", "step": "whole number", "stimulus_hash": "text", "weights_hash": "text"}
+        with opened(self.path, "repsim-activations") as file:
+            return {name: attribute(self.path, file, name, kind) for name, kind in kinds.items()}
+
     def _describe(self, groups: h5py.Group, key: str) -> Layer:
         group = checked_group(self.path, groups, key)
         shape = _data(self.path, group).shape

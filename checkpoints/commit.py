@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["STAGING_PREFIX", "append_line", "remove_staging", "replace_file", "staged_directory", "write_file"]
+__all__ = ["STAGING_PREFIX", "append_line", "remove_staging", "replace_file", "staged_directory", "sync", "write_file"]
 
 STAGING_PREFIX = ".tmp-"
 
@@ -42,12 +42,12 @@ def staged_directory(final: Path) -> Iterator[Path]:
         yield staging
         for folder, _, names in os.walk(staging, topdown=False):
             for name in names:
-                _fsync(Path(folder, name))
-            _fsync(Path(folder))
+                sync(Path(folder, name))
+            sync(Path(folder))
         _refuse_existing(final)
         staging.rename(final)
         try:
-            _fsync(final.parent)
+            sync(final.parent)
         except BaseException:
             final.rename(staging)
             raise
@@ -69,7 +69,8 @@ def append_line(path: Path, line: bytes) -> None:
         with _naming(path), path.open("ab") as file:
             file.write(line + b"\n")
     except OSError:
-        os.truncate(path, size)
+        if path.exists():
+            os.truncate(path, size)
         raise
 
 
@@ -78,12 +79,12 @@ def replace_file(path: Path, content: bytes) -> None:
     staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{uuid.uuid4().hex}")
     try:
         write_file(staging, content)
-        _fsync(staging)
+        sync(staging)
         staging.replace(path)
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
-    _fsync(path.parent)
+    sync(path.parent)
 
 
 def remove_staging(folder: Path) -> None:
@@ -100,7 +101,8 @@ def _refuse_existing(path: Path) -> None:
         raise FileExistsError(f"{path} exists already; committed files are never replaced.")
 
 
-def _fsync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Make a file's content, or a directory's entries, durable; an OSError names the path."""
     with _naming(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:

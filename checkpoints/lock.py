@@ -32,21 +32,28 @@ class Lock:
         self._file: IO[str] | None = path.open("a+", encoding="utf-8")
         try:
             _acquire(self._file)
+            self._file.seek(0)
+            self._file.truncate()
+            json.dump({"pid": os.getpid(), "host": platform.node()}, self._file)
+            self._file.flush()
         except BlockingIOError as error:
             owner = _owner(self._file)
-            self.release()
+            self._close()
             raise Locked(
                 f"{path.parent} is being written by {owner}. Wait for it, or stop it; readers may go on."
             ) from error
-        self._file.seek(0)
-        self._file.truncate()
-        json.dump({"pid": os.getpid(), "host": platform.node()}, self._file)
-        self._file.flush()
+        except BaseException:
+            self._close()
+            raise
 
     def release(self) -> None:
         """Let others write; calling it twice does nothing."""
         if self._file is not None:
             fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough while a forked worker has a copy
+            self._close()
+
+    def _close(self) -> None:
+        if self._file is not None:
             self._file.close()
             self._file = None
 

@@ -10,7 +10,7 @@ from typing import Any
 from checkpoints.commit import write_file
 from checkpoints.errors import Damaged
 
-__all__ = ["LEVELS", "check_manifest", "read_json", "write_json", "write_manifest"]
+__all__ = ["LEVELS", "check_manifest", "encode_json", "read_json", "sha256", "write_json", "write_manifest"]
 
 MANIFEST = "MANIFEST.json"
 LEVELS = ("size", "sha256")
@@ -18,7 +18,7 @@ LEVELS = ("size", "sha256")
 
 def write_manifest(folder: Path) -> None:
     """Describe every file of a staged folder in ``MANIFEST.json``, written last."""
-    files = {path.name: {"size": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())}
+    files = {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
     write_json(folder / MANIFEST, {"format": "repsim-step", "format_version": 1, "files": files})
 
 
@@ -71,11 +71,12 @@ def _check_file(path: Path, entry: dict[str, Any], level: str) -> None:
         raise Damaged(f"{path} is not a regular file.")
     if (size := path.stat().st_size) != entry["size"]:
         raise Damaged(f"{path} has {size} bytes; {entry['size']} were committed.")
-    if level == "sha256" and _sha256(path) != entry["sha256"]:
+    if level == "sha256" and sha256(path) != entry["sha256"]:
         raise Damaged(f"{path} has changed since it was committed (SHA-256 differs).")
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -21,11 +21,11 @@ from torch import nn
 from checkpoints.activations import encode_activations
 from checkpoints.capture import Capture
 from checkpoints.checkpoint import Checkpoint
-from checkpoints.commit import append_line, remove_staging, replace_file, staged_directory, write_file
+from checkpoints.commit import append_line, remove_staging, replace_file, staged_directory, sync, write_file
 from checkpoints.environment import environment
 from checkpoints.errors import Damaged
 from checkpoints.lock import Lock, is_locked
-from checkpoints.manifest import encode_json, read_json, write_json, write_manifest
+from checkpoints.manifest import encode_json, read_json, sha256, write_json, write_manifest
 from checkpoints.state import pack, rng_state
 from checkpoints.stimuli import Stimuli
 
@@ -80,6 +80,7 @@ class Run:
         """
         path = Path(path)
         settings = json.loads(encode_json(dict(config)))  # a copy, as a reader will see it
+        encoded_stimuli = stimuli.encode()
         info = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -87,16 +88,24 @@ class Run:
             "created": _now(),
             "config": settings,
             "config_hash": _config_hash(settings),
+            "stimuli_sha256": hashlib.sha256(encoded_stimuli).hexdigest(),
             "environment": environment(),
             "status": {"state": "created"},
         }
         _make_parents(path)
-        with staged_directory(path) as staging:
-            write_json(staging / "run.json", info)
-            write_file(staging / "stimuli.h5", stimuli.encode())
-            write_file(staging / "metrics.jsonl", b"")
-            (staging / "checkpoints").mkdir()
-        return cls(path, info, Lock(path / "run.lock"), stimuli)
+        lock = None
+        try:
+            with staged_directory(path) as staging:
+                lock = Lock(staging / "run.lock")  # it goes with the file when the directory is renamed
+                write_json(staging / "run.json", info)
+                write_file(staging / "stimuli.h5", encoded_stimuli)
+                write_file(staging / "metrics.jsonl", b"")
+                (staging / "checkpoints").mkdir()
+        except BaseException:
+            if lock is not None:
+                lock.release()
+            raise
+        return cls(path, info, lock, stimuli)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -260,6 +269,7 @@ class Run:
         step = operator.index(step)
         if step < 0:
             raise ValueError(f"Step is {step}; expected 0 or more.")
+        sync(self.path / "metrics.jsonl")  # a step never outlives the log that led to it
         weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
         tensors, skeleton = pack(optimizer.state_dict() if optimizer is not None else None)
         with staged_directory(self._step_path(step)) as staging:
@@ -286,8 +296,16 @@ class Run:
         return encode_activations(capture.record(self.stimuli.inputs), self.stimuli.ids, header, compress=compress)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one object with a ``step`` to ``metrics.jsonl``; non-finite numbers become null."""
+        """Append one object to ``metrics.jsonl``; non-finite numbers become null.
+
+        Raises
+        ------
+        ValueError
+            If it has no whole number ``step``, by which a resumed run knows what to log anew.
+        """
         self._require_lock()
+        if not isinstance(record.get("step"), int):
+            raise ValueError(f"A metric has step {record.get('step')!r}; expected a whole number.")
         line = json.dumps(_finite(dict(record)), allow_nan=False)
         append_line(self.path / "metrics.jsonl", line.encode())
 
@@ -326,14 +344,31 @@ class Run:
         info = _read_info(self.path)
         if _config_hash(info["config"]) != info.get("config_hash"):
             raise Damaged(f"{self.path / 'run.json'} has a config that differs from its hash.")
-        stored = Stimuli.read(self.path / "stimuli.h5")
+        stimuli_path = self.path / "stimuli.h5"
+        stored = Stimuli.read(stimuli_path)
+        if sha256(stimuli_path) != info.get("stimuli_sha256"):
+            raise Damaged(f"{stimuli_path} has changed since the run was created (SHA-256 differs).")
         self.metrics()
         for step in self.steps:
             checkpoint = self[step]
             checkpoint.verify(level)
-            if step in self.recorded_steps and not _equal(checkpoint.activations.stimulus_ids, stored.ids):
-                raise Damaged(f"{checkpoint.path / 'activations.h5'} records other stimuli than stimuli.h5 lists.")
+            if step in self.recorded_steps:
+                self._check_origin(checkpoint, stored)
         return self.steps
+
+    def _check_origin(self, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
+        """Raise unless the activations say that they are of this run, step, weights and stimuli."""
+        expected = {
+            "run_uuid": self.info["uuid"],
+            "step": checkpoint.step,
+            "stimulus_hash": stimuli.content_hash,
+            "weights_hash": sha256(checkpoint.path / "weights.safetensors"),
+        }
+        found = checkpoint.activations.header
+        if wrong := [name for name, value in expected.items() if found[name] != value]:
+            raise Damaged(f"{checkpoint.activations.path} was recorded elsewhere: its {wrong[0]} is not this run's.")
+        if not _equal(checkpoint.activations.stimulus_ids, stimuli.ids):
+            raise Damaged(f"{checkpoint.activations.path} records other stimuli than stimuli.h5 lists.")
 
     def _step_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{_STEP_PREFIX}{step:08d}"
@@ -350,7 +385,7 @@ def _read_info(path: Path) -> dict[str, Any]:
     if info.get("format_version") != FORMAT_VERSION:
         found = info.get("format_version")
         raise Damaged(f"{path} has format version {found}; this version of repsim reads {FORMAT_VERSION}.")
-    for key, kind in {"uuid": str, "config": dict, "status": dict}.items():
+    for key, kind in {"uuid": str, "created": str, "config": dict, "environment": dict, "status": dict}.items():
         if not isinstance(info.get(key), kind):
             raise Damaged(f"{path / 'run.json'} has no {key}.")
     return info

@@ -31,7 +31,8 @@ class Stimuli:
         ``"train"``, ``"validation"`` or ``"test"``.
     content_hash : str
         SHA-256 of inputs and labels.
-    inputs : float32 array, shape (n, …), or None
+    inputs : array, shape (n, …), or None
+        Floats as float32; whole numbers, such as token ids, as they are.
         Kept in memory only; a run's ``stimuli.h5`` holds the hash.
     """
 
@@ -39,7 +40,7 @@ class Stimuli:
     labels: NDArray[np.int64]
     split: NDArray[Any]
     content_hash: str
-    inputs: NDArray[np.float32] | None = field(default=None, repr=False)
+    inputs: NDArray[Any] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, ids: Any, labels: Any, split: Any, inputs: Any) -> Stimuli:
@@ -55,7 +56,9 @@ class Stimuli:
             np.asarray(labels, dtype=np.int64),
             np.asarray(split, dtype=str),
         )
-        inputs = np.asarray(inputs, dtype=np.float32)
+        inputs = np.asarray(inputs)
+        if inputs.dtype.kind == "f":
+            inputs = inputs.astype(np.float32)
         if not ids.shape == labels.shape == split.shape == inputs.shape[:1] or not ids.size:
             raise ValueError(
                 f"Stimuli have ids of shape {ids.shape}, labels {labels.shape}, split {split.shape} and inputs "
@@ -73,6 +76,11 @@ class Stimuli:
         """Return the number of stimuli."""
         return len(self.ids)
 
+    def is_same_as(self, other: Stimuli) -> bool:
+        """Tell whether two sets hold the same inputs, labels, ids and split in the same order."""
+        same = np.array_equal(other.ids, self.ids) and np.array_equal(other.split, self.split)
+        return same and other.content_hash == self.content_hash
+
     def with_inputs(self, other: Stimuli) -> Stimuli:
         """Return ``other`` if it is this set with its inputs at hand.
 
@@ -81,8 +89,7 @@ class Stimuli:
         ValueError
             If it has other inputs, labels, ids or another split.
         """
-        same = np.array_equal(other.ids, self.ids) and np.array_equal(other.split, self.split)
-        if other.content_hash != self.content_hash or not same:
+        if not self.is_same_as(other):
             raise ValueError(
                 f"These {len(other)} stimuli are not the {len(self)} that the run records; give the same data set, "
                 "seed and stimulus numbers as when the run was created."
@@ -120,8 +127,8 @@ class Stimuli:
         return cls(ids, labels, split, content_hash)
 
 
-def _content_hash(inputs: NDArray[np.float32], labels: NDArray[np.int64]) -> str:
-    digest = hashlib.sha256(repr(inputs.shape).encode())
+def _content_hash(inputs: NDArray[Any], labels: NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(f"{inputs.dtype.str} {inputs.shape}".encode())
     digest.update(inputs.tobytes())
     digest.update(labels.tobytes())
     return digest.hexdigest()

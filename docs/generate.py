@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from analysis.cli import app
-from repsim.learning import ESTIMATORS, Backprop, Estimator, SyntheticGradient, locks
+from repsim.learning import ESTIMATORS, locks
 from repsim.similarity import MEASURES
 
 HERE = Path(__file__).parent
@@ -36,18 +36,14 @@ def commands() -> str:
 
 def rules() -> str:
     """Return the table of estimators with what each needs and the locks that follow."""
-    examples: dict[str, Estimator] = {
-        "backprop": Backprop(),
-        "synthetic-gradient": SyntheticGradient(1, 2, generator=torch.Generator()),
-    }
-    assert set(examples) == set(ESTIMATORS)
     lines = [
         "# Learning rules\n",
         "Locks follow from what an estimator declares that it needs; every rule is forward locked.\n",
         "| rule | class | g_k needs | locked |",
         "|---|---|---|---|",
     ]
-    for name, estimator in examples.items():
+    for name, rule in ESTIMATORS.items():
+        estimator = rule.build(1, 2, options={}, generator=torch.Generator())
         needs, locked = ", ".join(sorted(estimator.needs)), ", ".join(sorted(locks(estimator))) or "-"
         lines.append(f"| `{name}` | `{type(estimator).__name__}` | {needs} | {locked} |")
     return "\n".join(lines) + "\n"

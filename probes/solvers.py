@@ -14,8 +14,8 @@ from probes.certificate import certify
 
 Array = NDArray[np.float64]
 
-# Multiply-adds a pass. Below it a second BLAS thread gains nothing, and on a busy machine waiting for it costs 5 to 30
-# times the work.
+# Multiply-adds a pass. Below it a second BLAS thread gains nothing, and on a busy machine waiting for it costs far more
+# than the work.
 _WORTH_A_SECOND_THREAD = 1e8
 
 

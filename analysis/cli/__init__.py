@@ -15,6 +15,7 @@ from analysis.cli.info import info
 from analysis.cli.record import record
 from analysis.cli.train import train
 from analysis.cli.verify import verify
+from analysis.interruption import Interrupted
 
 __all__ = ["app", "main"]
 
@@ -30,6 +31,7 @@ app = typer.Typer(
 for command in (train, record, analyze, compare, info, verify, demo):
     app.command()(command)
 
+_OUR_MISTAKE = 1
 _USER_MISTAKE = 2
 _INTERRUPTED = 130
 
@@ -43,19 +45,24 @@ def main() -> None:
     except Exception as error:  # the border between the library, which raises, and a person, who reads
         if os.environ.get("REPSIM_TRACEBACK"):
             raise
-        _fail(_sentence(error), _INTERRUPTED if type(error).__name__ == "Interrupted" else _USER_MISTAKE)
+        _fail(*_verdict(error))
 
 
 def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"repsim: warning: {message}", file=sys.stderr)
 
 
-def _sentence(error: Exception) -> str:
+def _verdict(error: Exception) -> tuple[str, int]:
+    """Return what to say about an error, and the exit code."""
+    from repsim.learning import Diverged  # here, because it is slow to import and no error happens without it
+
+    if isinstance(error, Interrupted):
+        return str(error), _INTERRUPTED
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.filename}: {error.strerror}."
-    if isinstance(error, ValueError | OSError | ArithmeticError) or type(error).__name__ == "Interrupted":
-        return str(error)
-    return f"Unexpected {type(error).__name__}: {error} (set REPSIM_TRACEBACK=1 to see where)."
+        return f"{error.filename}: {error.strerror}.", _USER_MISTAKE
+    if isinstance(error, ValueError | OSError | Diverged):
+        return str(error), _USER_MISTAKE
+    return f"Unexpected {type(error).__name__}: {error} (set REPSIM_TRACEBACK=1 to see where).", _OUR_MISTAKE
 
 
 def _fail(message: str, code: int) -> None:

@@ -37,10 +37,16 @@ def plot_by_layer(
         if error is not None:
             low, high = rows[value] - rows[error], rows[value] + rows[error]
             ax.fill_between(rows["depth"], low, high, color=colour, alpha=0.15, linewidth=0)
-    label_layers(ax.xaxis, list(table.sort_values("depth").drop_duplicates("depth")["layer"]), start=1.0)
+    label_layers(ax.xaxis, _names_by_depth(table), start=1.0)
     ax.set_ylabel(ylabel)
     ax.legend(frameon=True)
     return ax
+
+
+def _names_by_depth(table: pd.DataFrame) -> list[str]:
+    """Return the layers' names, or plain numbers where networks name the layers of a depth differently."""
+    by_depth = table.groupby("depth")["layer"]
+    return list(by_depth.first()) if by_depth.nunique().max() == 1 else [str(depth) for depth in by_depth.groups]
 
 
 def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | None = None) -> Axes:

@@ -22,7 +22,7 @@ _MOST_PIXELS = 300
 def plot_rdm(
     rdm: NDArray[Any],
     labels: NDArray[np.int64],
-    classes: Sequence[str],
+    classes: Mapping[int, str],
     *,
     limits: tuple[float, float] | None = None,
     ax: Axes | None = None,
@@ -33,7 +33,7 @@ def plot_rdm(
     ----------
     rdm : array, condensed (n(n-1)/2,)
     labels : int array, shape (n,), ascending
-    classes : sequence of str
+    classes : mapping of int to str
         Name of each label.
     limits : (float, float), optional
         Colour scale; the matrix's own range by default.
@@ -55,7 +55,7 @@ def plot_rdm(
         ax.axvline(edge, color="white", linewidth=0.3, alpha=0.6)
     starts, stops = [0, *edges], [*edges, n]
     centres = [(start + stop) / 2 for start, stop in zip(starts, stops, strict=True)]
-    names = [verbatim(classes[labels[start]]) for start in starts]
+    names = [verbatim(classes[int(labels[start])]) for start in starts]
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_ticks(centres, labels=names)
         axis.set_tick_params(length=0, labelsize=7)
@@ -66,7 +66,7 @@ def plot_rdm(
 def plot_rdm_grid(
     rdms: Mapping[str, Mapping[str, NDArray[Any]]],
     labels: NDArray[np.int64],
-    classes: Sequence[str],
+    classes: Mapping[int, str],
     *,
     distance: str = "correlation distance",
 ) -> Figure:
@@ -76,7 +76,7 @@ def plot_rdm_grid(
     ----------
     rdms : mapping of view to mapping of layer to condensed matrix
     labels : int array, shape (n,), ascending
-    classes : sequence of str
+    classes : mapping of int to str
     distance : str
         Name of the colour bar.
     """

@@ -1,11 +1,12 @@
 """Workflows: the plain functions behind the commands."""
 
 from analysis.findings import Findings
+from analysis.interruption import Interrupted
 from analysis.settings import RecordingConfig
 from analysis.workflows.comparing import analyze_run, compare_runs
 from analysis.workflows.demo import demo
 from analysis.workflows.recording import record_run
-from analysis.workflows.training import Interrupted, resume_run, train_run
+from analysis.workflows.training import resume_run, train_run
 
 __all__ = [
     "Findings",

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from analysis.figures import draw, save_figures
@@ -95,7 +96,7 @@ def _write(views: list[View], target: Path, title: str, distance: str, reporter:
     for view in views:
         _ = view.activations  # verified before the work begins
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".tmp-{target.name}-", dir=target.parent))
+    staging = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
     try:
         findings = measure(views, staging, distance=distance, reporter=reporter)
         reporter.say("Drawing figures and writing the report")
@@ -105,7 +106,7 @@ def _write(views: list[View], target: Path, title: str, distance: str, reporter:
         _move(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return Findings(**{**findings.__dict__, "folder": target})
+    return replace(findings, folder=target)
 
 
 def _refuse_foreign(target: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.progress import Reporter, silent
 from analysis.settings import choose_recorded_steps
-from analysis.workflows.training import check_layers, choose_stimuli, configurations
+from analysis.workflows.training import check_layers, choose_stimuli, configurations, using_threads
 from checkpoints import Capture, Run
 from repsim.learning import build_learner, load_dataset, split_dataset
 
@@ -66,8 +66,7 @@ def record_run(
             f"{dataset.name} has {dataset.X.shape[1]} features; the network of {source} takes {info['n_features']}."
         )
     learner = build_learner(training, info["n_features"], len(info["classes"]))
-    sizes = {"train": recording.n_train, "validation": recording.n_validation, "test": recording.n_test}
-    stimuli = choose_stimuli(dataset, split_dataset(dataset, training.seed), sizes, training.seed)
+    stimuli = choose_stimuli(dataset, split_dataset(dataset, training.seed), recording.sizes, training.seed)
     check_layers(learner, layers, stimuli)
     for step in chosen:
         run[step].verify()
@@ -78,11 +77,15 @@ def record_run(
         "data": {**info, "name": dataset.name, "classes": list(dataset.classes)},
     }
     reporter = reporter or silent()
-    with Run.create(output, config, stimuli) as new, reporter.task(new.path.name, len(chosen)) as task:
+    with (
+        using_threads(training.threads),
+        Run.create(output, config, stimuli) as new,
+        reporter.task(new.path.name, len(chosen)) as task,
+    ):
         for step in chosen:
-            run[step].restore(learner)
+            learner.load_state_dict(run[step].weights())
             with Capture(learner.network, layers) as capture:
                 new.checkpoint(step, learner, capture=capture, compress=recording.compress)
             task.advance()
-        new.set_status("finished", step=chosen[-1])
+        new.set_status("finished", step=chosen[-1], n_steps=run.status.get("n_steps", chosen[-1]))
     return Run.open(output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.interruption import Interruption
+from analysis.interruption import Interrupted, Interruption
 from analysis.progress import Reporter, Task, silent
 from analysis.settings import RecordingConfig, choose_steps, is_trained_here
 from checkpoints import Capture, Run, Stimuli
@@ -34,15 +34,7 @@ from repsim.learning import (
     train,
 )
 
-__all__ = ["Interrupted", "check_layers", "choose_stimuli", "configurations", "resume_run", "train_run"]
-
-
-class Interrupted(Exception):
-    """Training was stopped on request; what was learned is committed and can be resumed."""
-
-    def __init__(self, path: Path, step: int) -> None:
-        super().__init__(f"Stopped at step {step}, which is committed. Continue with: repsim train {path} --resume")
-        self.step = step
+__all__ = ["check_layers", "choose_stimuli", "configurations", "resume_run", "train_run", "using_threads"]
 
 
 def train_run(
@@ -86,19 +78,21 @@ def train_run(
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists already. Choose another name, or continue it with --resume.")
+    if training.data.endswith(".npz"):
+        training = replace(training, data=str(Path(training.data).absolute()))  # found again from any folder
     job = _prepare(training, recording, data_dir)
     config = {
         "training": training.to_dict(),
         "recording": recording.to_dict(),
         "data": {
             "name": job.dataset.name,
-            "data_dir": str(data_dir) if data_dir is not None else None,
+            "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
             "n_features": int(job.dataset.X.shape[1]),
             "classes": list(job.dataset.classes),
             **{f"n_{part}": len(job.split[part]) for part in SPLITS},
         },
     }
-    with _threads(training.threads), Run.create(path, config, job.stimuli) as run:
+    with using_threads(training.threads), Run.create(path, config, job.stimuli) as run:
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -106,7 +100,7 @@ def train_run(
 def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
     """Continue a run from its last committed step to its end; a finished run is returned as it is.
 
-    The numbers are those of the uninterrupted run, bit for bit, on the same machine and thread count.
+    The numbers are those of the uninterrupted run, bit for bit, on the same machine.
 
     Raises
     ------
@@ -122,7 +116,7 @@ def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
         return stored
     training, recording = configurations(stored)
     job = _prepare(training, recording, stored.config["data"]["data_dir"])
-    with _threads(training.threads), Run.resume(path, job.stimuli) as run:
+    with using_threads(training.threads), Run.resume(path, job.stimuli) as run:
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -200,9 +194,10 @@ def _prepare(training: TrainingConfig, recording: RecordingConfig, data_dir: str
     split = split_dataset(dataset, training.seed)
     n_steps = count_steps(len(split["train"]), training.batch_size, training.epochs)
     steps = choose_steps(recording.steps, n_steps)
+    if not steps:
+        raise ValueError(f"steps '{recording.steps}' name no step of this training, which ends at step {n_steps}.")
     learner = build_learner(training, dataset.X.shape[1], len(dataset.classes))
-    sizes = {"train": recording.n_train, "validation": recording.n_validation, "test": recording.n_test}
-    stimuli = choose_stimuli(dataset, split, sizes, training.seed)
+    stimuli = choose_stimuli(dataset, split, recording.sizes, training.seed)
     check_layers(learner, recording.layers, stimuli)
     return _Job(training, recording, dataset, split, stimuli, learner, n_steps, steps)
 
@@ -215,8 +210,8 @@ def _run_to_the_end(run: Run, job: _Job, reporter: Reporter) -> None:
         run[start].restore(job.learner, optimizer)
         reporter.say(f"{run.path} continues after step {start}.")
     run.cut_metrics(start)
-    run.set_status("running", step=start, n_steps=job.n_steps)
-    seconds = time.monotonic()
+    spent, started = run.status.get("seconds", 0.0), time.monotonic()
+    run.set_status("running", step=start, n_steps=job.n_steps, seconds=spent)
     with _status_on_failure(run):
         _commit_if_due(run, job, optimizer, start)
         with reporter.task(run.path.absolute().name, job.n_steps) as task, Interruption() as interruption:
@@ -225,13 +220,15 @@ def _run_to_the_end(run: Run, job: _Job, reporter: Reporter) -> None:
                 _log(run, job, step, task)
                 _commit_if_due(run, job, optimizer, step.step)
                 if interruption.requested:
-                    _stop(run, job, optimizer, step.step)
+                    _commit_weights(run, job, optimizer, step.step)
+                    raise Interrupted(run.path, step.step)
+        _commit_weights(run, job, optimizer, job.n_steps)
     test = evaluate(job.learner.network, *job.part("test"))
     run.set_status(
         "finished",
         step=job.n_steps,
         n_steps=job.n_steps,
-        seconds=round(time.monotonic() - seconds, 1),
+        seconds=round(spent + time.monotonic() - started, 1),
         test_loss=test.loss,
         test_accuracy=test.accuracy,
         n_test=len(job.split["test"]),
@@ -263,15 +260,17 @@ def _log(run: Run, job: _Job, step: Step, task: Task) -> None:
     }
     if step.estimator_losses:
         record["estimator_losses"] = {str(k): value for k, value in step.estimator_losses.items()}
-    note = ""
-    if step.step % (job.n_steps // job.training.epochs) == 0:
-        validation = evaluate(job.learner.network, *job.part("validation"))
-        if not np.isfinite(validation.loss):
-            raise Diverged(step.step, validation.loss)
-        record |= {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
-        note = f"validation accuracy {validation.accuracy:.3f}"
+    ends_epoch = step.step % (job.n_steps // job.training.epochs) == 0
+    record |= _validate(job, step.step) if ends_epoch else {}
     run.log(record)
-    task.advance(1, note)
+    task.advance(1, f"validation accuracy {record['validation_accuracy']:.3f}" if ends_epoch else "")
+
+
+def _validate(job: _Job, step: int) -> dict[str, float]:
+    validation = evaluate(job.learner.network, *job.part("validation"))
+    if not np.isfinite(validation.loss):
+        raise Diverged(step, validation.loss)
+    return {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
 
 
 def _commit_if_due(run: Run, job: _Job, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -280,14 +279,14 @@ def _commit_if_due(run: Run, job: _Job, optimizer: torch.optim.Optimizer, step: 
             run.checkpoint(step, job.learner, optimizer, capture=capture, compress=job.recording.compress)
 
 
-def _stop(run: Run, job: _Job, optimizer: torch.optim.Optimizer, step: int) -> None:
+def _commit_weights(run: Run, job: _Job, optimizer: torch.optim.Optimizer, step: int) -> None:
+    """Commit a step that was not recorded, so that it can be continued or recorded later."""
     if step not in run.steps:
         run.checkpoint(step, job.learner, optimizer)
-    raise Interrupted(run.path, step)
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def using_threads(count: int) -> Iterator[None]:
     """Let torch use so many threads inside the block: their number decides the last bits of a run."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -96,6 +96,16 @@ class TrainingConfig:
         """The boundaries at which ``rule`` replaces backprop, ascending; none for backprop itself."""
         return () if self.rule == "backprop" else choose_boundaries(self.boundaries, self.depth)
 
+    @property
+    def rule_options(self) -> dict[str, Any]:
+        """The settings that belong to the rule alone, by the names that its estimator knows."""
+        prefix = {"synthetic-gradient": "sg_"}.get(self.rule)
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.to_dict().items()
+            if prefix is not None and name.startswith(prefix) and name != "sg_learning_rate"
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""
         return asdict(self)

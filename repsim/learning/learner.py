@@ -66,19 +66,17 @@ def build_learner(config: TrainingConfig, n_features: int, n_classes: int) -> Le
         activation=config.activation,
         generator=stream(config.seed, "weights"),
     )
-    estimators = {k: _build_estimator(config, k, network.widths[k - 1], n_classes) for k in config.cut_boundaries}
+    build = ESTIMATORS[config.rule].build
+    estimators = {
+        k: build(
+            network.widths[k - 1],
+            n_classes,
+            options=config.rule_options,
+            generator=stream(config.seed, "estimator", k),
+        )
+        for k in config.cut_boundaries
+    }
     return Learner(network, estimators)
-
-
-def _build_estimator(config: TrainingConfig, boundary: int, width: int, n_classes: int) -> Estimator:
-    return ESTIMATORS[config.rule](
-        width,
-        n_classes,
-        hidden_layers=config.sg_hidden_layers,
-        hidden_width=config.sg_hidden_width,
-        label_conditioned=config.sg_label_conditioned,
-        generator=stream(config.seed, "estimator", boundary),
-    )
 
 
 def build_optimizer(learner: Learner, config: TrainingConfig) -> torch.optim.Optimizer:

@@ -23,7 +23,7 @@ class Diverged(ArithmeticError):
     Attributes
     ----------
     step : int
-        The update that could not be made.
+        The step at which it was seen.
     """
 
     def __init__(self, step: int, loss: float, boundary: int | None = None) -> None:
@@ -123,15 +123,16 @@ def train(
     ------
     Diverged
         If the loss, or that of an estimator, is not finite; the update of that step is not made.
+    ValueError
+        If not even one batch can be filled. Both come when the generator is first advanced, not at the call.
     """
     n_steps = count_steps(len(y), batch_size, epochs)
     steps_per_epoch = len(y) // batch_size
     base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    order = _order(seed, start // steps_per_epoch, len(y))
     learner.train()
     for step in range(start, n_steps):
         epoch, batch = divmod(step, steps_per_epoch)
-        if batch == 0:
+        if batch == 0 or step == start:
             order = _order(seed, epoch, len(y))
         _set_rates(optimizer, base_rates, SCHEDULES[schedule](step / n_steps))
         chosen = order[batch * batch_size : (batch + 1) * batch_size]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["LOCKS", "Estimator", "Signals", "locks"]
@@ -39,6 +42,11 @@ class Estimator(nn.Module, ABC):
 
     needs: frozenset[str]
     passes_target_unchanged = False  # True only where g_k = t_k, so that the chain need not be cut at the boundary
+
+    @classmethod
+    def build(cls, width: int, n_classes: int, *, options: Mapping[str, Any], generator: torch.Generator) -> Estimator:
+        """Return an estimator for a boundary of ``width`` units; a rule without options needs no more than this."""
+        return cls()
 
     @abstractmethod
     def gradient(self, signals: Signals) -> Tensor:

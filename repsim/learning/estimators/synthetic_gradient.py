@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from math import sqrt
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +72,13 @@ class SyntheticGradient(Estimator):
                 parameter.zero_()
             for layer in layers[:-1]:
                 layer.weight.normal_(0.0, sqrt(2.0 / layer.in_features), generator=generator)
+
+    @classmethod
+    def build(
+        cls, width: int, n_classes: int, *, options: Mapping[str, Any], generator: torch.Generator
+    ) -> SyntheticGradient:
+        """Return a module whose keyword arguments are the options."""
+        return cls(width, n_classes, generator=generator, **options)
 
     def gradient(self, signals: Signals) -> Tensor:
         """Return S(h[, y]), shape (N, d), with its graph to the parameters of S."""
