@@ -57,7 +57,9 @@ def _shown(drawing: Drawing, figures: Path) -> dict[str, str]:
 
 def _accuracy_by_layer(findings: Findings) -> pd.DataFrame:
     table = findings.probes.pivot(index=["depth", "layer"], columns="view", values="accuracy")
-    shown = table[[view.label for view in findings.views]].map("{:.3f}".format, na_action="ignore").fillna(_ABSENT)
+    shown = table[[view.label for view in findings.views]].map(
+        lambda value: _ABSENT if pd.isna(value) else f"{value:.3f}"
+    )
     return shown.droplevel("depth").rename_axis(index=None, columns=None)
 
 

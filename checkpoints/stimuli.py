@@ -49,14 +49,13 @@ class Stimuli:
         Raises
         ------
         ValueError
-            If there are none, shapes differ, ids repeat, or a part is not one of train, validation, test.
+            If there are none, shapes differ, labels are not whole numbers, ids repeat, or a part is not one of train,
+            validation, test.
         """
-        ids, labels, split = (
-            np.asarray(ids, dtype=str),
-            np.asarray(labels, dtype=np.int64),
-            np.asarray(split, dtype=str),
-        )
-        inputs = np.asarray(inputs)
+        ids, labels, split = np.asarray(ids, dtype=str), np.asarray(labels), np.asarray(split, dtype=str)
+        if labels.dtype.kind not in "iub":
+            raise ValueError(f"Labels are of type {labels.dtype}; expected whole numbers, one class each.")
+        labels, inputs = labels.astype(np.int64), np.asarray(inputs)
         if inputs.dtype.kind == "f":
             inputs = inputs.astype(np.float32)
         if not ids.shape == labels.shape == split.shape == inputs.shape[:1] or not ids.size:

@@ -78,9 +78,9 @@ def train_run(
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists already. Choose another name, or continue it with --resume.")
+    job = _prepare(training, recording, data_dir)
     if training.data.endswith(".npz"):
         training = replace(training, data=str(Path(training.data).absolute()))  # found again from any folder
-    job = _prepare(training, recording, data_dir)
     config = {
         "training": training.to_dict(),
         "recording": recording.to_dict(),
@@ -212,7 +212,7 @@ def _run_to_the_end(run: Run, job: _Job, reporter: Reporter) -> None:
     run.cut_metrics(start)
     spent, started = run.status.get("seconds", 0.0), time.monotonic()
     run.set_status("running", step=start, n_steps=job.n_steps, seconds=spent)
-    with _status_on_failure(run):
+    with _status_on_failure(run, job):
         _commit_if_due(run, job, optimizer, start)
         with reporter.task(run.path.absolute().name, job.n_steps) as task, Interruption() as interruption:
             task.advance(start)
@@ -297,12 +297,12 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _status_on_failure(run: Run) -> Iterator[None]:
+def _status_on_failure(run: Run, job: _Job) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        run.set_status("diverged", step=error.step, message=str(error))
+        run.set_status("diverged", step=error.step, n_steps=job.n_steps, message=str(error))
         raise
     except Interrupted as error:
-        run.set_status("interrupted", step=error.step)
+        run.set_status("interrupted", step=error.step, n_steps=job.n_steps)
         raise

@@ -31,7 +31,14 @@ def finished(label: str, accuracy: float, step: int = 10) -> View:
 def structure(**values: list[float]) -> pd.DataFrame:
     """Class structure by layer, one list a view."""
     frames = [
-        pd.DataFrame({"view": view, "depth": range(1, len(layers) + 1), "class_structure": layers})
+        pd.DataFrame(
+            {
+                "view": view,
+                "layer": [f"hidden.{depth}" for depth in range(1, len(layers) + 1)],
+                "depth": range(1, len(layers) + 1),
+                "class_structure": layers,
+            }
+        )
         for view, layers in values.items()
     ]
     table = pd.concat(frames, ignore_index=True)
@@ -40,11 +47,17 @@ def structure(**values: list[float]) -> pd.DataFrame:
 
 
 def similarity(*rows: tuple[str, int, str, int, float]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["view_a", "depth_a", "view_b", "depth_b", "cka"])
+    table = pd.DataFrame(rows, columns=["view_a", "depth_a", "view_b", "depth_b", "cka"])
+    names = {f"layer_{side}": [f"hidden.{depth}" for depth in table[f"depth_{side}"]] for side in "ab"}
+    return table.assign(**names)
 
 
 def findings(views: list[View], **tables: pd.DataFrame) -> Findings:
-    empty = {"probes": pd.DataFrame(), "rdm_similarity": pd.DataFrame(), "training": pd.DataFrame()}
+    empty = {
+        "probes": pd.DataFrame(columns=["view", "layer", "status", "message"]),
+        "rdm_similarity": pd.DataFrame(),
+        "training": pd.DataFrame(),
+    }
     planted = {"class_structure": structure(a=[1.0]), "similarity": similarity(("a", 1, "a", 1, 1.0))}
     return Findings(views=views, folder=Path(), distance="correlation", **(empty | planted | tables))
 
@@ -69,7 +82,7 @@ def test_the_first_layer_that_reaches_a_fraction_of_the_last(values: list[float]
 def test_the_summary_says_where_class_structure_arises() -> None:
     table = structure(a=[0.1, 0.49, 0.5], b=[0.2, 0.1, -0.3])
     assert findings([finished("a", 0.5)], class_structure=table).summary()[1:] == [
-        "Class structure reaches 0.9 of its final value (0.50) first at layer 2 of 3 in a.",
+        "Class structure reaches 0.9 of its final value (0.50) first at hidden.2 (2 of 3) in a.",
         "The last layer of b has no class structure.",
     ]
 
@@ -92,7 +105,7 @@ def test_an_accuracy_that_another_trainer_noted_alone_is_left_out() -> None:
 @pytest.mark.parametrize("state", ["interrupted", "stopped", "diverged", "running"])
 def test_an_unfinished_network_is_named(state: str) -> None:
     views = [finished("a", 0.5), View("b", Stub(Path("b"), {"state": state}), 4)]
-    assert findings(views).summary()[0] == f"b is shown at step 4; its training is {state}."
+    assert findings(views).summary()[0] == f"b is shown at step 4 of 4; its training is {state}."
 
 
 def test_steps_of_one_unfinished_network_need_no_warning() -> None:
@@ -115,7 +128,7 @@ def test_the_summary_gives_the_lowest_similarity_at_one_depth() -> None:
         ("a", 1, "c", 1, -0.02),
     )
     summary = findings([finished("a", 0.5), finished("b", 0.5), finished("c", 0.5)], similarity=table).summary()
-    assert summary[-1] == "Lowest same-depth CKA to a: b 0.60 at layer 2, c -0.02 at layer 1."
+    assert summary[-1] == "Lowest CKA to the same layer of a: b 0.60 at hidden.2, c -0.02 at hidden.1."
 
 
 def test_a_single_network_has_nothing_to_be_similar_to() -> None:

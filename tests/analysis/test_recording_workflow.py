@@ -68,7 +68,7 @@ def test_other_stimuli_with_as_many_features_are_recorded(runs: Mapping[str, Pat
     new = record_run(runs["backprop"], tmp_path / "new", steps="last", data=own_data(tmp_path))
     assert len(new.stimuli) == 60
     assert new.config["data"]["classes"] == ["cat", "dog", "eel"]
-    assert View("x", new, 38).classes == ("cat", "dog", "eel")
+    assert View("x", new, 38).classes == {0: "cat", 1: "dog", 2: "eel"}
     assert (analyze_run(new.path).folder / "report.html").is_file()
 
 
@@ -85,7 +85,7 @@ def test_recordings_of_two_runs_can_be_compared(runs: Mapping[str, Path], tmp_pa
         record_run(source, path, layers=["output"], data=own_data(tmp_path))
     findings = compare_runs(paths, output=tmp_path / "both")
     assert set(findings.similarity["view_a"]) == {"a", "b"}
-    assert findings.summary()[-1].startswith("Lowest same-depth CKA to a: b ")
+    assert findings.summary()[-1].startswith("Lowest CKA to the same layer of a: b ")
 
 
 def test_recordings_are_not_trained_on(runs: Mapping[str, Path], tmp_path: Path) -> None:

@@ -128,7 +128,8 @@ def test_the_steps_asked_for_are_recorded(
     tmp_path: Path, tiny: TrainingConfig, steps: str, recorded: list[int]
 ) -> None:
     run = train_run(tmp_path / "run", tiny, RecordingConfig(steps=steps, layers=("output",), n_train=20, compress=True))
-    assert run.steps == run.recorded_steps == recorded
+    assert run.recorded_steps == recorded
+    assert run.steps == sorted({*recorded, LAST})  # the last weights are always kept
     assert list(run.last().activations) == ["output"]
     with h5py.File(run.last().path / "activations.h5") as file:
         assert file["layers/0000/data"].compression == "gzip"
@@ -302,7 +303,7 @@ def test_an_interrupted_run_can_be_analysed(tmp_path: Path, tiny: TrainingConfig
     assert [view.step for view in alone.views] == [0, 10]
     assert (tmp_path / "a" / "analysis" / "report.html").is_file()
     both = compare_runs([tmp_path / "a", tmp_path / "b"]).summary()
-    assert both[:2] == [f"{name} is shown at step 10; its training is interrupted." for name in "ab"]
+    assert both[:2] == [f"{name} is shown at step 10 of {LAST}; its training is interrupted." for name in "ab"]
 
 
 # Other processes
@@ -396,4 +397,12 @@ def test_divergence_is_one_line_and_exit_code_2(
 def test_a_diverged_run_can_be_analysed_as_it_was(tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig) -> None:
     with pytest.raises(Diverged):
         train_run(tmp_path / "run", replace(tiny, **WILD), few)
-    assert analyze_run(tmp_path / "run").summary()[0] == "untrained is shown at step 0; its training is diverged."
+    assert analyze_run(tmp_path / "run").summary()[0] == "untrained is shown at step 0 of 38; its training is diverged."
+
+
+def test_a_recording_that_names_no_step_is_refused(tmp_path: Path, tiny: TrainingConfig) -> None:
+    with pytest.raises(
+        ValueError, match=f"steps 'every:1000' name no step of this training, which ends at step {LAST}"
+    ):
+        train_run(tmp_path / "run", tiny, RecordingConfig(steps="every:1000"))
+    assert list(tmp_path.iterdir()) == []

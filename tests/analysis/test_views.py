@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 from analysis.settings import RecordingConfig
 from analysis.views import View, views_of_run, views_of_runs
 from analysis.workflows import train_run
-from checkpoints import Damaged
+from checkpoints import Capture, Damaged, Run, Stimuli
 from repsim.learning import TrainingConfig
 
 
@@ -85,9 +86,27 @@ def test_rows_are_those_of_one_part(known_view: Callable[..., View]) -> None:
 
 
 def test_classes_have_the_names_of_the_data_set(runs: Mapping[str, Path]) -> None:
-    assert views_of_run(runs["backprop"], "last")[0].classes == tuple("0123456789")
+    assert views_of_run(runs["backprop"], "last")[0].classes == {digit: str(digit) for digit in range(10)}
 
 
 def test_classes_of_another_trainer_are_named_by_their_labels(known_view: Callable[..., View]) -> None:
     view = known_view("x", np.eye(3), [0, 2, 2], [np.eye(3)], config={"data": "mine", "training": "long"})
-    assert view.classes == ("0", "1", "2")
+    assert view.classes == {0: "0", 2: "2"}
+
+
+def test_runs_with_the_same_stimuli_but_another_split_are_not_compared(tmp_path: Path) -> None:
+    for name, split in (("a", ["train", "test"]), ("b", ["test", "train"])):
+        stimuli = Stimuli.of(["x", "y"], [0, 1], split, np.eye(2))
+        model = nn.Sequential(nn.Linear(2, 2))
+        with Run.create(tmp_path / name, {}, stimuli) as run, Capture(model, ["0"]) as capture:
+            run.checkpoint(0, model, capture=capture)
+    with pytest.raises(ValueError, match="recorded different stimuli"):
+        views_of_runs([tmp_path / "a", tmp_path / "b"])
+
+
+def test_step_0_of_another_trainer_is_not_called_untrained(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    stimuli = Stimuli.of(["x", "y"], [0, 1], ["train", "test"], np.eye(2))
+    with Run.create(tmp_path / "run", {}, stimuli) as run, Capture(model, ["0"]) as capture:
+        run.checkpoint(0, model, capture=capture)
+    assert [view.label for view in views_of_run(tmp_path / "run", "all")] == ["step 0"]

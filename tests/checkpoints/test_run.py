@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -136,6 +137,7 @@ def test_run_json_says_what_was_run_and_where(run: Run) -> None:
         "created",
         "config",
         "config_hash",
+        "stimuli_sha256",
         "environment",
         "status",
     ]
@@ -526,11 +528,12 @@ def test_any_other_damaged_line_is_found(recorded: Path, line: bytes) -> None:
 
 def test_metrics_are_cut_after_a_step(recorded: Path, stimuli: Stimuli) -> None:
     with Run.resume(recorded, stimuli) as run:
-        run.log({"note": "no step"})
         run.cut_metrics(5)
-        assert [record.get("step") for record in run.metrics()] == [1, 5, None]
+        assert [record["step"] for record in run.metrics()] == [1, 5]
         run.cut_metrics(4)
-        assert [record.get("step") for record in run.metrics()] == [1, None]
+        assert [record["step"] for record in run.metrics()] == [1]
+        with pytest.raises(ValueError, match="A metric has step None; expected a whole number"):
+            run.log({"note": "no step"})
         run.log({"step": 5, "loss": 0.2})
         assert run.metrics()[-1] == {"step": 5, "loss": 0.2}
 
@@ -680,10 +683,24 @@ def test_a_damaged_line_of_metrics_is_found(recorded: Path) -> None:
 
 @pytest.mark.parametrize("ids", [[f"other{index}" for index in range(6)], ["s0"]])
 def test_activations_of_other_stimuli_are_found(recorded: Path, ids: list[str]) -> None:
-    other = Stimuli.of(ids, np.zeros(len(ids)), ["train"] * len(ids), np.zeros((len(ids), 3)))
+    labels = np.zeros(len(ids), dtype=np.int64)
+    other = Stimuli.of(ids, labels, ["train"] * len(ids), np.zeros((len(ids), 3)))
     (recorded / "stimuli.h5").write_bytes(other.encode())
-    with pytest.raises(Damaged, match=r"step_00000005/activations\.h5 records other stimuli than stimuli\.h5 lists"):
+    with pytest.raises(Damaged, match=r"stimuli\.h5 has changed since the run was created \(SHA-256 differs\)"):
         Run.open(recorded).verify()
+    info = json.loads((recorded / "run.json").read_bytes())
+    info["stimuli_sha256"] = hashlib.sha256(other.encode()).hexdigest()
+    (recorded / "run.json").write_text(json.dumps(info))
+    with pytest.raises(Damaged, match=r"activations\.h5 was recorded elsewhere: its stimulus_hash is not this run's"):
+        Run.open(recorded).verify()
+
+
+def test_a_step_of_another_run_is_found(recorded: Path, stimuli: Stimuli) -> None:
+    other = recorded.with_name("other")
+    Run.create(other, {}, stimuli).close()
+    shutil.copytree(recorded / "checkpoints", other / "checkpoints", dirs_exist_ok=True)
+    with pytest.raises(Damaged, match=r"activations\.h5 was recorded elsewhere: its run_uuid is not this run's"):
+        Run.open(other).verify()
 
 
 @pytest.mark.parametrize("content", [b"", b"\x02\x00\x00\x00\x00\x00\x00\x00{", b"\xff" * 100])
@@ -810,7 +827,7 @@ train_and_commit(pathlib.Path(sys.argv[2]), int(sys.argv[3]))
 
 def test_a_killed_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(folder: Path) -> None:
     train_and_commit(folder / "whole", 4)
-    command = [sys.executable, "-c", DIE, __file__, str(folder / "killed"), "4", "26"]
+    command = [sys.executable, "-c", DIE, __file__, str(folder / "killed"), "4", "29"]
     assert subprocess.run(command, timeout=120, check=False).returncode == -signal.SIGKILL
     whole, killed = Run.open(folder / "whole"), Run.open(folder / "killed")
     assert killed.status["state"] == "stopped"

@@ -207,3 +207,18 @@ def test_a_file_without_a_hash_is_damaged(path: Path) -> None:
 def test_a_missing_file_is_damaged(folder: Path) -> None:
     with pytest.raises(Damaged, match=f"{folder}/stimuli.h5 is missing or not a regular file"):
         Stimuli.read(folder / "stimuli.h5")
+
+
+def test_labels_that_are_no_classes_are_refused() -> None:
+    with pytest.raises(ValueError, match="Labels are of type float64; expected whole numbers, one class each"):
+        Stimuli.of(["a", "b"], [0.9, 1.9], ["train", "test"], np.zeros((2, 3)))
+
+
+def test_token_ids_stay_whole_numbers_and_floats_become_float32() -> None:
+    tokens = Stimuli.of(["a", "b"], [0, 1], ["train", "test"], np.array([[7, 8], [9, 2**40]]))
+    assert tokens.inputs is not None
+    assert tokens.inputs.dtype == np.int64
+    assert tokens.inputs.tolist() == [[7, 8], [9, 2**40]]
+    floats = Stimuli.of(["a", "b"], [0, 1], ["train", "test"], np.ones((2, 2), dtype=np.float64))
+    assert floats.inputs is not None
+    assert floats.inputs.dtype == np.float32

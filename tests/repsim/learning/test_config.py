@@ -108,7 +108,7 @@ def test_config_survives_json() -> None:
 
 def test_from_dict_keeps_defaults_and_names_an_unknown_key() -> None:
     assert TrainingConfig.from_dict({"seed": 5}) == TrainingConfig(seed=5)
-    with pytest.raises(ValueError, match=r"^Unknown setting 'lr'\. Choose from: data, seed, depth, .*, schedule\.$"):
+    with pytest.raises(ValueError, match=r"^Unknown setting 'lr'\. Choose from: data, seed, depth, .*, threads\.$"):
         TrainingConfig.from_dict({"seed": 5, "lr": 0.1})
 
 
