@@ -53,9 +53,7 @@ class Stimuli:
             validation, test.
         """
         ids, labels, split = np.asarray(ids, dtype=str), np.asarray(labels), np.asarray(split, dtype=str)
-        if labels.dtype.kind not in "iub":
-            raise ValueError(f"Labels are of type {labels.dtype}; expected whole numbers, one class each.")
-        labels, inputs = labels.astype(np.int64), np.asarray(inputs)
+        inputs = np.asarray(inputs)
         if inputs.dtype.kind == "f":
             inputs = inputs.astype(np.float32)
         if not ids.shape == labels.shape == split.shape == inputs.shape[:1] or not ids.size:
@@ -63,6 +61,9 @@ class Stimuli:
                 f"Stimuli have ids of shape {ids.shape}, labels {labels.shape}, split {split.shape} and inputs "
                 f"{inputs.shape}; there must be one of each for every stimulus, and one stimulus or more."
             )
+        if labels.dtype.kind not in "iub":
+            raise ValueError(f"Labels are of type {labels.dtype}; expected whole numbers, one class each.")
+        labels = labels.astype(np.int64)
         if len(set(ids.tolist())) != len(ids):
             raise ValueError("Stimulus ids repeat; every stimulus needs an id of its own.")
         if unknown := sorted(set(split.tolist()) - {"train", "validation", "test"}):
