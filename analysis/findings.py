@@ -71,15 +71,16 @@ class Findings:
         return [f"{row.view}, {row.layer}: {row.message}" for row in failed.itertuples()]
 
     def _unfinished(self) -> list[str]:
-        """Warn of networks that are not at the end of their training, where the ends are compared."""
-        if len({view.run.path for view in self.views}) < len(self.views):
-            return []
+        """Name the runs whose training is not at its end, and those compared at another step than their last."""
+        latest = {view.run.path: view for view in self.views}
+        alone = len(latest) == 1
         sentences = []
-        for view in self.views:
+        for path, view in latest.items():
             status = view.run.status
             state, n_steps = status.get("state"), status.get("n_steps", view.step)
-            if is_trained_here(view.run.config) and (state != "finished" or view.step != n_steps):
-                sentences.append(f"{view.label} is shown at step {view.step} of {n_steps}; its training is {state}.")
+            if is_trained_here(view.run.config) and (state != "finished" or (view.step != n_steps and not alone)):
+                name = path.absolute().name if alone else view.label
+                sentences.append(f"{name} is shown at step {view.step} of {n_steps}; its training is {state}.")
         return sentences
 
     def _accuracies(self) -> list[str]:
@@ -106,7 +107,7 @@ class Findings:
                 f"first at {rows['layer'].iloc[depth - 1]} ({depth} of {len(rows)})",
             )
             sentences.append(
-                f"Class structure reaches {_DECISIVE} of its final value ({final:.2f}) {where} in {label}."
+                f"Class structure reaches {_DECISIVE} of its last layer's ({final:.2f}) {where} in {label}."
             )
         return sentences
 

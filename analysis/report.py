@@ -81,7 +81,13 @@ def _facts(config: dict[str, Any], status: dict[str, Any], info: dict[str, Any],
         facts |= {f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test")}
     facts |= {"step shown": step, "state": status.get("state"), "test accuracy": status.get("test_accuracy")}
     facts |= {"torch": environment.get("packages", {}).get("torch")}
-    return {name: _ABSENT if value is None else str(value) for name, value in facts.items()}
+    return {name: _shown_value(value) for name, value in facts.items()}
+
+
+def _shown_value(value: Any) -> str:
+    if value is None:
+        return _ABSENT
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _html(table: pd.DataFrame) -> str:

@@ -121,7 +121,9 @@ def training_table(views: Sequence[View]) -> pd.DataFrame:
         if {"epoch", "loss", "accuracy"} <= set(records):
             numbers = records.select_dtypes("number")
             frames.append(numbers.groupby("epoch", as_index=False).mean().drop(columns="step").assign(view=name))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return (
+        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["epoch", "loss", "accuracy", "view"])
+    )
 
 
 def _each_layer(views: Sequence[View]) -> Iterator[tuple[int, View, str, int]]:

@@ -29,7 +29,7 @@ class Capture:
     ----------
     model : nn.Module
         Called with one tensor, a batch of stimuli.
-    layers : sequence of str
+    layers : str or sequence of str
         Module names or patterns. ``*`` matches within one part of a dotted name, ``**`` any number of parts:
         ``"hidden.*"``, ``"encoder.layer.*.output"``, ``"**.norm"``.
 
@@ -47,7 +47,7 @@ class Capture:
     {'0': (5, 3), '1': (5, 3)}
     """
 
-    def __init__(self, model: nn.Module, layers: Sequence[str] = ("*",)) -> None:
+    def __init__(self, model: nn.Module, layers: str | Sequence[str] = ("*",)) -> None:
         self.model = model
         self.names = match_layers(model, layers)
         self._handles: list[RemovableHandle] = []
@@ -125,7 +125,7 @@ class Capture:
         return hook
 
 
-def match_layers(model: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
+def match_layers(model: nn.Module, patterns: str | Sequence[str]) -> tuple[str, ...]:
     """Return the names of the modules that match any of the patterns, in the model's order.
 
     Raises
@@ -133,13 +133,15 @@ def match_layers(model: nn.Module, patterns: Sequence[str]) -> tuple[str, ...]:
     ValueError
         If a pattern matches none.
     """
+    patterns = [patterns] if isinstance(patterns, str) else patterns
     names = [name for name, _ in model.named_modules() if name]
     matched: set[str] = set()
     for pattern in patterns:
         expression = re.compile(_translate(pattern))
         hits = [name for name in names if expression.fullmatch(name)]
         if not hits:
-            near = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3) or names[:5]
+            close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3)
+            near = [*close, *(name for name in names if name not in close)][:5]
             raise ValueError(f"No layer matches '{pattern}'. Near names: {', '.join(near)}.")
         matched.update(hits)
     if not matched:

@@ -210,9 +210,10 @@ def _run_to_the_end(run: Run, job: _Job, reporter: Reporter) -> None:
         run[start].restore(job.learner, optimizer)
         reporter.say(f"{run.path} continues after step {start}.")
     run.cut_metrics(start)
-    spent, started = run.status.get("seconds", 0.0), time.monotonic()
+    spent = run.status.get("seconds", 0.0)
     run.set_status("running", step=start, n_steps=job.n_steps, seconds=spent)
-    with _status_on_failure(run, job):
+    started = time.monotonic() - spent  # as if it had never been stopped
+    with _status_on_failure(run, job, started):
         _commit_if_due(run, job, optimizer, start)
         with reporter.task(run.path.absolute().name, job.n_steps) as task, Interruption() as interruption:
             task.advance(start)
@@ -228,7 +229,7 @@ def _run_to_the_end(run: Run, job: _Job, reporter: Reporter) -> None:
         "finished",
         step=job.n_steps,
         n_steps=job.n_steps,
-        seconds=round(spent + time.monotonic() - started, 1),
+        seconds=_seconds_since(started),
         test_loss=test.loss,
         test_accuracy=test.accuracy,
         n_test=len(job.split["test"]),
@@ -297,12 +298,17 @@ def using_threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _status_on_failure(run: Run, job: _Job) -> Iterator[None]:
+def _status_on_failure(run: Run, job: _Job, started: float) -> Iterator[None]:
     try:
         yield
     except Diverged as error:
-        run.set_status("diverged", step=error.step, n_steps=job.n_steps, message=str(error))
+        place = {"step": error.step, "n_steps": job.n_steps, "seconds": _seconds_since(started)}
+        run.set_status("diverged", **place, message=str(error))
         raise
     except Interrupted as error:
-        run.set_status("interrupted", step=error.step, n_steps=job.n_steps)
+        run.set_status("interrupted", step=error.step, n_steps=job.n_steps, seconds=_seconds_since(started))
         raise
+
+
+def _seconds_since(started: float) -> float:
+    return round(time.monotonic() - started, 1)

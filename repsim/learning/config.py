@@ -89,7 +89,7 @@ class TrainingConfig:
                 "batch_size is 1 and norm is 'batch': batch norm cannot normalise a single example. "
                 "Use a batch_size of 2 or more, or norm 'layer' or 'none'."
             )
-        _ = self.cut_boundaries  # raises if the boundaries do not fit the depth
+        choose_boundaries(self.boundaries, self.depth)  # raises if they do not fit, for backprop too: it may be a typo
 
     @property
     def cut_boundaries(self) -> tuple[int, ...]:
@@ -129,7 +129,7 @@ class TrainingConfig:
 def choose_boundaries(text: str, depth: int) -> tuple[int, ...]:
     """Return the boundaries that a description names in a network of ``depth`` hidden layers.
 
-    Boundary k lies after hidden layer k. ``"middle"`` is depth // 2; ``"every:N"`` is N, 2N, … below depth;
+    Boundary k lies after hidden layer k. ``"middle"`` is depth // 2, or 1; ``"every:N"`` is N, 2N, … below depth;
     ``"inner"`` is 1 … depth - 1, all that lie between hidden layers; ``"all"`` adds the boundary below the output
     layer.
 
@@ -157,7 +157,7 @@ def choose_boundaries(text: str, depth: int) -> tuple[int, ...]:
     if text == "all":
         return tuple(range(1, depth + 1))
     if text == "middle":
-        chosen = [depth // 2]
+        chosen = [max(1, depth // 2)]
     elif text == "inner":
         chosen = list(range(1, depth))
     elif text.startswith("every:"):

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.findings import Findings
+from analysis.settings import RecordingConfig
 from analysis.workflows import analyze_run, compare_runs, comparing, demo
 from checkpoints import Damaged
 from repsim.learning import TrainingConfig
@@ -130,12 +131,15 @@ def test_damaged_activations_are_named_before_any_work(copied: Callable[[str], P
 
 
 @pytest.fixture
-def small_demo(monkeypatch: pytest.MonkeyPatch, tiny: TrainingConfig) -> dict[str, TrainingConfig]:
-    """Put small networks of the same rules in the place of the demo's."""
+def small_demo(
+    monkeypatch: pytest.MonkeyPatch, tiny: TrainingConfig, few: RecordingConfig
+) -> dict[str, TrainingConfig]:
+    """Put small networks of the same rules, and fewer stimuli, in the place of the demo's."""
     module = import_module("analysis.workflows.demo")
     rules = {name: {"rule": run.rule, "boundaries": run.boundaries} for name, run in module.DEMO_RUNS.items()}
     small = {name: replace(tiny, **rule) for name, rule in rules.items()}
     monkeypatch.setattr(module, "DEMO_RUNS", small)
+    monkeypatch.setattr(module, "RecordingConfig", lambda: few)
     return small
 
 

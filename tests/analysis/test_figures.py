@@ -42,6 +42,19 @@ def test_probes_are_drawn_with_their_chance(drawings: dict[str, Drawing], compar
     assert f"is {comparison.probes['chance'][0]:.3f} (dotted" in drawings["probe_accuracy"].caption
 
 
+def test_probes_have_a_band_of_one_standard_error(drawings: dict[str, Drawing], comparison: Findings) -> None:
+    band = drawings["probe_accuracy"].figure.axes[0].collections[0].get_paths()[0].vertices
+    accuracy, n = comparison.probes["accuracy"][0], comparison.probes["n_test"][0]
+    heights = band[band[:, 0] == 1.0, 1]
+    assert heights.max() - heights.min() == pytest.approx(2 * np.sqrt(accuracy * (1 - accuracy) / n))
+
+
+def test_noise_does_not_fill_the_figure(comparison: Findings) -> None:
+    probes = comparison.probes.assign(accuracy=0.95, n_test=10**9)
+    low, high = next(draw(replace(comparison, probes=probes))).figure.axes[0].get_ylim()
+    assert high - low >= 0.1
+
+
 def test_chance_far_away_does_not_flatten_the_curves(comparison: Findings) -> None:
     probes = comparison.probes.assign(accuracy=np.linspace(0.9, 1.0, len(comparison.probes)))
     low, high = next(draw(replace(comparison, probes=probes))).figure.axes[0].get_ylim()

@@ -82,7 +82,7 @@ def test_the_first_layer_that_reaches_a_fraction_of_the_last(values: list[float]
 def test_the_summary_says_where_class_structure_arises() -> None:
     table = structure(a=[0.1, 0.49, 0.5], b=[0.2, 0.1, -0.3])
     assert findings([finished("a", 0.5)], class_structure=table).summary()[1:] == [
-        "Class structure reaches 0.9 of its final value (0.50) first at hidden.2 (2 of 3) in a.",
+        "Class structure reaches 0.9 of its last layer's (0.50) first at hidden.2 (2 of 3) in a.",
         "The last layer of b has no class structure.",
     ]
 
@@ -108,9 +108,22 @@ def test_an_unfinished_network_is_named(state: str) -> None:
     assert findings(views).summary()[0] == f"b is shown at step 4 of 4; its training is {state}."
 
 
-def test_steps_of_one_unfinished_network_need_no_warning() -> None:
-    stub = Stub(Path("a"), {"state": "interrupted"})
-    assert "shown" not in findings([View("untrained", stub, 0), View("step 4", stub, 4)]).summary()[0]
+def test_an_unfinished_network_seen_over_time_is_named_once() -> None:
+    stub = Stub(Path("a"), {"state": "interrupted", "n_steps": 9})
+    summary = findings([View("untrained", stub, 0), View("step 4", stub, 4)]).summary()
+    assert [line for line in summary if "shown" in line] == ["a is shown at step 4 of 9; its training is interrupted."]
+
+
+def test_steps_of_a_finished_network_need_no_warning() -> None:
+    stub = Stub(Path("a"), {"state": "finished", "n_steps": 9})
+    assert not any(
+        "shown" in line for line in findings([View("untrained", stub, 0), View("step 4", stub, 4)]).summary()
+    )
+
+
+def test_a_finished_network_compared_at_an_earlier_step_is_named() -> None:
+    late = View("b", Stub(Path("b"), {"state": "finished", "n_steps": 9}), 4)
+    assert findings([finished("a", 0.5), late]).summary()[0] == "b is shown at step 4 of 9; its training is finished."
 
 
 def test_a_network_of_another_trainer_is_not_called_unfinished() -> None:
@@ -129,6 +142,13 @@ def test_the_summary_gives_the_lowest_similarity_at_one_depth() -> None:
     )
     summary = findings([finished("a", 0.5), finished("b", 0.5), finished("c", 0.5)], similarity=table).summary()
     assert summary[-1] == "Lowest CKA to the same layer of a: b 0.60 at hidden.2, c -0.02 at hidden.1."
+
+
+def test_a_probe_that_could_not_be_fitted_is_named() -> None:
+    rows = [("a", "hidden.1", "ok", ""), ("a", "hidden.2", "failed", "ValueError: 3 of 9 values are NaN.")]
+    probes = pd.DataFrame(rows, columns=["view", "layer", "status", "message"])
+    summary = findings([finished("a", 0.5)], probes=probes).summary()
+    assert summary[-1] == "No probe of a, hidden.2: ValueError: 3 of 9 values are NaN.."
 
 
 def test_a_single_network_has_nothing_to_be_similar_to() -> None:

@@ -135,6 +135,20 @@ def test_networks_of_different_depth_share_the_axis() -> None:
     assert list(ticks(ax.xaxis)) == [1.0, 2.0, 3.0, 4.0]
 
 
+def test_layers_of_one_depth_but_other_names_are_numbered() -> None:
+    other = by_layer(["other"]).assign(layer=["conv", "pool", "output"])
+    ax = plot_by_layer(pd.concat([by_layer(["a"]), other]), "score", ylabel="score")
+    assert ticks(ax.xaxis) == {1.0: "1", 2.0: "2", 3.0: "3"}
+    assert ax.get_xlabel() == "layer"
+
+
+def test_an_error_is_a_band_of_plus_and_minus_so_much() -> None:
+    ax = plot_by_layer(by_layer(["a"]).assign(se=[0.5, 0.25, 0.0]), "score", ylabel="score", error="se")
+    corners = {tuple(vertex) for vertex in ax.collections[0].get_paths()[0].vertices}
+    assert {(1.0, 0.5), (1.0, 1.5), (2.0, 1.75), (2.0, 2.25), (3.0, 3.0)} <= corners
+    assert legend(ax) == ["a"]
+
+
 def test_a_missing_value_leaves_a_gap_and_moves_no_label() -> None:
     table = by_layer(["a"])
     table.loc[0, "score"] = np.nan

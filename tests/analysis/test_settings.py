@@ -66,6 +66,13 @@ def test_recording_settings_come_back_from_json() -> None:
     assert RecordingConfig.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
+def test_a_recording_setting_of_another_version_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^Unknown recording setting 'colour'\. Choose from: compress, layers, n_test,"
+    ):
+        RecordingConfig.from_dict({"colour": "red"})
+
+
 @pytest.mark.parametrize("name", ["n_train", "n_validation", "n_test"])
 def test_recording_needs_a_stimulus_of_every_part(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name} is 0; expected a whole number of 1 or more\.$"):

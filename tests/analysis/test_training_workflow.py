@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -18,7 +20,7 @@ import torch
 from analysis.cli import main
 from analysis.progress import Reporter
 from analysis.settings import RecordingConfig
-from analysis.workflows import Interrupted, analyze_run, compare_runs, resume_run, train_run
+from analysis.workflows import Interrupted, analyze_run, compare_runs, resume_run, train_run, training
 from analysis.workflows.training import choose_stimuli
 from checkpoints import Locked, Run
 from repsim.learning import Diverged, TrainingConfig, load_dataset, split_dataset
@@ -194,12 +196,9 @@ def test_training_uses_its_own_number_of_threads_and_gives_back_the_callers(
     tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
 ) -> None:
     seen, before = [], torch.get_num_threads()
-    run = train_run(
-        tmp_path / "run",
-        replace(tiny, threads=before + 1),
-        few,
-        reporter=AtUpdate(5, lambda: seen.append(torch.get_num_threads())),
-    )
+    settings = replace(tiny, threads=before + 1, batch_size=600, epochs=1)
+    watch = AtUpdate(1, lambda: seen.append(torch.get_num_threads()))
+    run = train_run(tmp_path / "run", settings, few, reporter=watch)
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
     assert run.config["training"]["threads"] == before + 1
@@ -263,6 +262,29 @@ def test_a_run_that_crashed_starts_again_from_its_last_commit(
     assert (crashed.status["state"], crashed.steps, len(crashed.metrics())) == ("stopped", committed, 9)
     resume_run(tmp_path / "run")
     assert learned(tmp_path / "run") == learned(tmp_path / "whole")
+
+
+def test_the_time_of_every_part_of_a_run_is_counted(
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0.0, 100.0)  # every look at it takes 100 seconds
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    with pytest.raises(Interrupted):
+        train_run(tmp_path / "run", tiny, few, reporter=AtUpdate(9, ctrl_c))
+    assert Run.open(tmp_path / "run").status["seconds"] == 100.0
+    assert resume_run(tmp_path / "run").status["seconds"] == 200.0
+
+
+def test_own_data_are_found_again_from_any_folder(
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "mine.npz", X=np.random.default_rng(0).normal(size=(300, 5)), y=np.arange(300) % 3)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Interrupted):
+        train_run("run", replace(tiny, data="mine.npz"), few, reporter=AtUpdate(2, ctrl_c))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert resume_run("../run").status["state"] == "finished"
 
 
 def test_a_finished_run_is_left_as_it_is(copied: Callable[[str], Path]) -> None:
@@ -397,7 +419,7 @@ def test_divergence_is_one_line_and_exit_code_2(
 def test_a_diverged_run_can_be_analysed_as_it_was(tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig) -> None:
     with pytest.raises(Diverged):
         train_run(tmp_path / "run", replace(tiny, **WILD), few)
-    assert analyze_run(tmp_path / "run").summary()[0] == "untrained is shown at step 0 of 38; its training is diverged."
+    assert analyze_run(tmp_path / "run").summary()[0] == "run is shown at step 0 of 38; its training is diverged."
 
 
 def test_a_recording_that_names_no_step_is_refused(tmp_path: Path, tiny: TrainingConfig) -> None:

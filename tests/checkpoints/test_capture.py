@@ -318,3 +318,10 @@ def test_an_output_without_one_row_a_stimulus_is_an_error(function: Callable[[Te
     message = f"Layer '0' returned shape {shape} for 6 stimuli; expected a row each"
     with pytest.raises(ValueError, match=message):
         record(nn.Sequential(Lambda(function)), ["0"])
+
+
+def test_one_pattern_may_be_given_as_text() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    assert match_layers(model, "0") == match_layers(model, ["0"]) == ("0",)
+    with pytest.raises(ValueError, match=r"No layer matches 'conv1'\. Near names: 1, 0\."):
+        match_layers(model, "conv1")

@@ -91,10 +91,12 @@ def test_batch_norm_needs_two_examples() -> None:
     assert TrainingConfig(batch_size=1, norm="layer").batch_size == 1
 
 
-def test_boundaries_must_fit_the_depth_unless_the_rule_ignores_them() -> None:
-    with pytest.raises(ValueError, match=r"boundaries '9' names boundary 9; a network with 4 hidden layers has"):
-        TrainingConfig(rule=SG, depth=4, boundaries="9")
-    assert TrainingConfig(rule="backprop", depth=4, boundaries="9").cut_boundaries == ()
+def test_boundaries_must_fit_the_depth_also_where_the_rule_ignores_them() -> None:
+    for rule in (SG, "backprop"):
+        with pytest.raises(ValueError, match=r"boundaries '9' names boundary 9; a network with 4 hidden layers has"):
+            TrainingConfig(rule=rule, depth=4, boundaries="9")
+    assert TrainingConfig(rule="backprop", depth=4, boundaries="3").cut_boundaries == ()
+    assert TrainingConfig(rule=SG, depth=1).cut_boundaries == (1,)
     assert TrainingConfig(rule=SG, depth=4, boundaries="3,1").cut_boundaries == (1, 3)
 
 
@@ -154,7 +156,6 @@ def test_boundaries_are_chosen_by_name_or_number(text: str, depth: int, expected
 @pytest.mark.parametrize(
     ("text", "depth", "what"),
     [
-        ("middle", 1, "names boundary 0"),
         ("inner", 1, "names no boundary"),
         ("every:0", 20, "names no boundary"),
         ("every:-2", 20, "names no boundary"),
