@@ -62,7 +62,7 @@ class Findings:
             *self._accuracies(),
             *self._structure(),
             *self._lowest_similarity(),
-            *(f"No probe of {name}." for name in self.probe_failures()),
+            *(f"No probe of {name.rstrip('.')}." for name in self.probe_failures()),
         ]
 
     def probe_failures(self) -> list[str]:

@@ -52,7 +52,7 @@ def test_probes_have_a_band_of_one_standard_error(drawings: dict[str, Drawing], 
 def test_noise_does_not_fill_the_figure(comparison: Findings) -> None:
     probes = comparison.probes.assign(accuracy=0.95, n_test=10**9)
     low, high = next(draw(replace(comparison, probes=probes))).figure.axes[0].get_ylim()
-    assert high - low >= 0.1
+    assert high - low == pytest.approx(0.1)
 
 
 def test_chance_far_away_does_not_flatten_the_curves(comparison: Findings) -> None:

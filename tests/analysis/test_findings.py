@@ -148,7 +148,7 @@ def test_a_probe_that_could_not_be_fitted_is_named() -> None:
     rows = [("a", "hidden.1", "ok", ""), ("a", "hidden.2", "failed", "ValueError: 3 of 9 values are NaN.")]
     probes = pd.DataFrame(rows, columns=["view", "layer", "status", "message"])
     summary = findings([finished("a", 0.5)], probes=probes).summary()
-    assert summary[-1] == "No probe of a, hidden.2: ValueError: 3 of 9 values are NaN.."
+    assert summary[-1] == "No probe of a, hidden.2: ValueError: 3 of 9 values are NaN."
 
 
 def test_a_single_network_has_nothing_to_be_similar_to() -> None:
