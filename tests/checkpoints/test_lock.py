@@ -120,8 +120,10 @@ def test_a_reader_that_asks_at_the_same_instant_does_not_keep_a_writer_out(path:
         fcntl.flock(reader, fcntl.LOCK_SH)
         instant = threading.Timer(0.05, fcntl.flock, (reader, fcntl.LOCK_UN))
         instant.start()
-        Lock(path).release()
+        lock = Lock(path)
         instant.join()
+        assert is_locked(path)
+        lock.release()
 
 
 def test_a_second_writer_hears_soon(path: Path) -> None:
