@@ -166,6 +166,16 @@ def test_every_table_is_written_and_read_back(runs: Mapping[str, Path], tmp_path
     assert measured.rdm_path.is_file()
 
 
+def test_what_is_not_finite_is_left_empty_in_the_files(known_view: Callable[..., View], tmp_path: Path) -> None:
+    labels, split = np.arange(24) % 2, np.repeat(["train", "validation", "test"], 8)
+    inputs = np.random.default_rng(0).normal(size=(24, 2)) + 9 * labels[:, np.newaxis]
+    views = [known_view("x", inputs, labels, [np.eye(2), np.zeros((2, 2))], split=split)]
+    with pytest.warns(RuntimeWarning, match="zero HSIC"):
+        measured = measure(views, tmp_path, distance="euclidean", reporter=silent())
+    assert measured.class_structure["fraction_of_final"][0] == np.inf
+    assert pd.read_csv(tmp_path / "class_structure.csv")["fraction_of_final"].isna().all()
+
+
 def test_a_network_that_died_is_measured_all_the_same(known_view: Callable[..., View], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     inputs, labels, split = rng.normal(size=(60, 4)), np.arange(60) % 2, np.repeat(["train", "validation", "test"], 20)
