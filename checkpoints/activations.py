@@ -1,10 +1,13 @@
-"""Activations of one checkpoint in HDF5: one (n_stimuli, n_features) dataset a layer, read lazily and in blocks."""
+"""Activations of one checkpoint in HDF5: one (n_stimuli, n_features) dataset a layer, written and read in blocks."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,52 +18,99 @@ from numpy.typing import NDArray
 from checkpoints.errors import Damaged
 from checkpoints.hdf5 import (
     attribute,
+    check_expansion,
     checked_dataset,
     checked_group,
-    image,
+    claimed_bytes,
+    created,
     opened,
     read_column,
     set_attributes,
     write_column,
 )
 
-__all__ = ["Activations", "Layer", "LayerValues", "encode_activations"]
+__all__ = ["Activations", "Layer", "LayerValues", "check_alike", "write_activations"]
 
 _CHUNK_BYTES = 2**20
 _WIDEST_CHUNK = 8192
+_WAITING = 2  # blocks that may wait for the disk
+_MOST_LAYERS = 10_000
+_DTYPES = ("<f4", "<f2", "<f8")
 
 
 @dataclass(frozen=True)
 class LayerValues:
-    """What was captured of one layer.
+    """What was captured of one layer, of all stimuli or of a block of them.
 
     Attributes
     ----------
-    values : float32 array, shape (n_stimuli, n_features)
+    values : float array, shape (n_stimuli, n_features)
+        float32, or float16 or float64 where that was asked for.
     feature_shape : tuple of int
-        Shape of one stimulus' activation before it was flattened.
+        Shape of one stimulus' activation, after its reduction and before it was flattened.
     source_dtype : str
         The type that the network computed in, e.g. ``"torch.float32"``.
+    source_shape : tuple of int, optional
+        Shape of one stimulus' activation before its reduction; ``feature_shape`` by default.
+    reduction : str, default "flatten"
+        What was done to each activation, e.g. ``"spatial_mean"``.
+    module : str, optional
+        The module's name in the network; the layer's own name by default.
+    call_index : int, default 0
+        Which call of the module in a forward pass, from 0.
+    side : str, default "output"
+        Or "input".
+    path : str, default ""
+        Where in a tuple, dict or dataclass the tensor stood, e.g. ``"[1][hidden]"``.
     """
 
-    values: NDArray[np.float32]
+    values: NDArray[Any]
     feature_shape: tuple[int, ...]
     source_dtype: str
+    source_shape: tuple[int, ...] | None = None
+    reduction: str = "flatten"
+    module: str | None = None
+    call_index: int = 0
+    side: str = "output"
+    path: str = ""
+
+    def __len__(self) -> int:
+        """Return the number of stimuli."""
+        return len(self.values)
+
+    def attributes(self, name: str) -> dict[str, Any]:
+        """Return what ``activations.h5`` says of the layer beside its values."""
+        source_shape = self.feature_shape if self.source_shape is None else self.source_shape
+        return {
+            "name": name,
+            "module": name if self.module is None else self.module,
+            "call_index": self.call_index,
+            "side": self.side,
+            "path": self.path,
+            "feature_shape": np.asarray(self.feature_shape, dtype=np.int64),
+            "source_shape": np.asarray(source_shape, dtype=np.int64),
+            "source_dtype": self.source_dtype,
+            "reduction": self.reduction,
+        }
 
 
-def encode_activations(
-    layers: Mapping[str, LayerValues],
+def write_activations(
+    path: Path,
+    blocks: Iterable[Mapping[str, LayerValues]],
     stimulus_ids: NDArray[Any],
     header: Mapping[str, str | int],
     *,
     compress: bool = False,
-) -> bytes:
-    """Return the content of ``activations.h5``.
+) -> None:
+    """Write ``activations.h5`` while its values are computed; only a few blocks are in memory at a time.
 
     Parameters
     ----------
-    layers : mapping of str to LayerValues
-        In the order in which a stimulus passes through them.
+    path : Path
+        Must not exist.
+    blocks : iterable of mapping of str to LayerValues
+        Consecutive stimuli; every block has the same layers, in the order in which a stimulus passes through them. All
+        blocks but the last have as many rows as the first, or fewer.
     stimulus_ids : str array, shape (n_stimuli,)
     header : mapping
         Further root attributes, e.g. step, run uuid, hashes.
@@ -70,43 +120,116 @@ def encode_activations(
     Raises
     ------
     ValueError
-        If a layer does not have one row a stimulus.
+        If the blocks differ in their layers, or a layer does not have one row a stimulus.
+    OSError
+        If the file could not be written; the message names it.
     """
-    for name, layer in layers.items():
-        if len(layer.values) != len(stimulus_ids):
-            raise ValueError(f"Layer '{name}' has {len(layer.values)} rows for {len(stimulus_ids)} stimuli.")
+    with ThreadPoolExecutor(1, "activations") as thread:  # HDF5 sees this thread only, and the network the caller's
+        writer = thread.submit(_Writer, path, stimulus_ids, header, compress).result()
+        waiting: deque[Future[None]] = deque()
+        try:
+            for block in blocks:
+                waiting.append(thread.submit(writer.append, block))
+                if len(waiting) > _WAITING:
+                    waiting.popleft().result()
+            for written in waiting:
+                written.result()
+            thread.submit(writer.check_whole).result()
+        finally:
+            thread.submit(writer.close).result()
 
-    def fill(file: h5py.File) -> None:
-        set_attributes(file, {"format": "repsim-activations", "format_version": 1, **header})
-        write_column(file, "stimulus_id", stimulus_ids)
-        groups = file.create_group("layers")
-        for index, (name, layer) in enumerate(layers.items()):
-            _write_layer(groups.create_group(f"{index:04d}"), name, layer, compress)
 
-    return image(fill)
+class _Writer:
+    """An ``activations.h5`` that is being filled, block by block."""
+
+    def __init__(self, path: Path, stimulus_ids: NDArray[Any], header: Mapping[str, str | int], compress: bool) -> None:
+        self._n = len(stimulus_ids)
+        self._row = 0
+        self._filters = {"fletcher32": True} | ({"compression": "gzip", "compression_opts": 1} if compress else {})
+        self._first: dict[str, LayerValues] = {}  # the first row, to compare others with
+        self._datasets: list[h5py.Dataset] = []
+        self._stack = ExitStack()
+        self._file, self._sink = self._stack.enter_context(created(path))
+        set_attributes(self._file, {"format": "repsim-activations", "format_version": 1, **header})
+        write_column(self._file, "stimulus_id", stimulus_ids)
+        self._file["stimulus_id"].make_scale("stimulus_id")
+        self._groups = self._file.create_group("layers")
+
+    def append(self, block: Mapping[str, LayerValues]) -> None:
+        """Write the next rows of every layer."""
+        stop = self._row + max(map(len, block.values()))
+        for name, layer in block.items():
+            if self._row + len(layer) != stop or stop > self._n:
+                raise ValueError(f"Layer '{name}' has {self._row + len(layer)} rows for {self._n} stimuli.")
+        if not self._datasets:
+            self._create_layers(block)
+        check_alike(self._first, block)
+        for data, layer in zip(self._datasets, block.values(), strict=True):
+            data[self._row : stop] = layer.values
+            self._sink.check()
+        self._row = stop
+
+    def check_whole(self) -> None:
+        """Raise unless every stimulus has its row."""
+        if self._row != self._n or not self._datasets:
+            raise ValueError(f"{self._row} rows of {len(self._datasets)} layers were captured for {self._n} stimuli.")
+
+    def close(self) -> None:
+        """Let HDF5 write what it still holds."""
+        self._datasets.clear()
+        self._stack.close()
+
+    def _create_layers(self, block: Mapping[str, LayerValues]) -> None:
+        for index, (name, layer) in enumerate(block.items()):
+            self._first[name] = replace(layer, values=layer.values[:1].copy())
+            self._datasets.append(self._create_layer(f"{index:04d}", name, layer))
+
+    def _create_layer(self, key: str, name: str, layer: LayerValues) -> h5py.Dataset:
+        group = self._groups.create_group(key)
+        n_features = layer.values.shape[1]
+        data = group.create_dataset(
+            "data",
+            shape=(self._n, n_features),
+            dtype=layer.values.dtype.newbyteorder("<"),
+            chunks=_chunk(len(layer), n_features, layer.values.itemsize),
+            **self._filters,
+        )
+        set_attributes(group, {**layer.attributes(name), "n_rows": self._n})
+        feature = group.create_dataset(
+            "feature", shape=(n_features,), dtype="<i4"
+        )  # without values: a dimension's name
+        feature.make_scale("This is a netCDF dimension but not a netCDF variable.")
+        data.dims[0].attach_scale(self._file["stimulus_id"])
+        data.dims[1].attach_scale(feature)
+        return data
 
 
-def _write_layer(group: h5py.Group, name: str, layer: LayerValues, compress: bool) -> None:
-    n_rows, n_columns = layer.values.shape
-    columns = min(n_columns, _WIDEST_CHUNK)
-    rows = min(n_rows, max(1, _CHUNK_BYTES // (columns * layer.values.itemsize)))
-    group.create_dataset(
-        "data",
-        data=layer.values,
-        chunks=(rows, columns),
-        fletcher32=True,
-        compression="gzip" if compress else None,
-        compression_opts=1 if compress else None,
-    )
-    attributes = {
-        "name": name,
-        "call_index": 0,
-        "feature_shape": np.asarray(layer.feature_shape, dtype=np.int64),
-        "source_dtype": layer.source_dtype,
-        "reduction": "flatten",
-        "n_rows": n_rows,
-    }
-    set_attributes(group, attributes)
+def _chunk(n_rows: int, n_columns: int, itemsize: int) -> tuple[int, int]:
+    """Return a chunk of about 1 MiB of which a block of ``n_rows`` holds a whole number, so that each is written once.
+
+    A chunk is a few whole rows where rows are narrow. If the block cannot be cut into such pieces (a prime number of
+    rows, say), it is cut by columns instead.
+    """
+    columns = max(1, min(n_columns, _WIDEST_CHUNK))
+    wanted = max(1, _CHUNK_BYTES // (columns * itemsize))
+    rows = max(size for size in range(1, min(wanted, n_rows) + 1) if n_rows % size == 0)
+    if rows * 4 < min(wanted, n_rows):
+        rows, columns = n_rows, max(1, min(columns, _CHUNK_BYTES // (n_rows * itemsize)))
+    return rows, columns
+
+
+def check_alike(first: Mapping[str, LayerValues], block: Mapping[str, LayerValues]) -> None:
+    """Raise ValueError unless two blocks of stimuli hold the same layers, described alike."""
+    if list(first) != list(block):
+        difference = sorted(set(first) ^ set(block)) or ["their order"]
+        raise ValueError(f"The layers differ between blocks of stimuli: {', '.join(difference)}.")
+    for name, layer in block.items():
+        shapes = [(each.feature_shape, each.source_shape) for each in (first[name], layer)]
+        if shapes[0] != shapes[1] or layer.values.dtype != first[name].values.dtype:
+            raise ValueError(
+                f"Layer '{name}' has shape {first[name].feature_shape} in one block of stimuli and "
+                f"{layer.feature_shape} in another; pad the stimuli to one length, or give a reduction."
+            )
 
 
 @dataclass(frozen=True)
@@ -115,27 +238,42 @@ class Layer:
 
     Attributes
     ----------
-    path : Path
+    file : Path
         The ``activations.h5`` that holds it.
     key : str
         Its group below ``/layers``.
     name : str
-        The module's name in the network.
+        The module's name in the network, followed by ``#call`` if a forward pass called it several times, by
+        ``:input`` if its input was recorded, and by the path into a tuple, dict or dataclass, e.g. ``lstm[0]``.
     shape : tuple of int
         (n_stimuli, n_features).
-    feature_shape : tuple of int
-        Shape of one stimulus' activation before it was flattened.
+    dtype : numpy.dtype
+        float32, float16 or float64.
+    feature_shape, source_shape : tuple of int
+        Shape of one stimulus' activation after and before its reduction.
     source_dtype : str
+    reduction : str
+    module : str
+    call_index : int
+    side : str
+        "output" or "input".
+    path : str
     """
 
-    path: Path
+    file: Path
     key: str
     name: str
     shape: tuple[int, int]
+    dtype: np.dtype[Any]
     feature_shape: tuple[int, ...]
+    source_shape: tuple[int, ...]
     source_dtype: str
+    reduction: str
+    module: str
+    call_index: int
+    side: str
+    path: str
 
-    dtype = np.dtype(np.float32)
     ndim = 2
 
     def __len__(self) -> int:
@@ -143,10 +281,15 @@ class Layer:
         return self.shape[0]
 
     def __getitem__(self, selection: Any) -> Any:
-        """Read the selected rows (and columns) only; selections are those of h5py."""
-        with opened(self.path, "repsim-activations") as file:
-            group = checked_group(self.path, checked_group(self.path, file, "layers"), self.key)
-            return _data(self.path, group)[selection]
+        """Read the selected rows (and columns), and the chunks that hold them, only.
+
+        Rows may be a number, a slice, a boolean mask or numbers in any order, also repeated; columns as in h5py.
+        """
+        rows, *columns = selection if isinstance(selection, tuple) else (selection,)
+        with self._opened() as data:
+            if rows is Ellipsis or np.ndim(rows) == 0:
+                return data[selection]
+            return _rows(data, self._numbers(rows), tuple(columns))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole layer."""
@@ -154,12 +297,41 @@ class Layer:
             raise ValueError(f"Layer '{self.name}' is on disk; it cannot become an array without a copy.")
         return np.asarray(self[:], dtype=dtype)
 
-    def blocks(self, rows: int = 1024) -> Iterator[NDArray[np.float32]]:
+    def blocks(self, rows: int = 1024) -> Iterator[NDArray[Any]]:
         """Yield consecutive blocks of at most ``rows`` stimuli; at least 1."""
         if rows < 1:
             raise ValueError(f"Blocks of {rows} rows were asked for; expected 1 or more.")
         for start in range(0, len(self), rows):
             yield self[start : start + rows]
+
+    @contextmanager
+    def _opened(self) -> Iterator[h5py.Dataset]:
+        with opened(self.file, "repsim-activations") as file:
+            group = checked_group(self.file, checked_group(self.file, file, "layers"), self.key)
+            yield _data(self.file, group)
+
+    def _numbers(self, rows: Any) -> NDArray[np.int64]:
+        chosen = np.asarray(rows)
+        if chosen.dtype == bool and chosen.shape == (len(self),):
+            return np.flatnonzero(chosen)
+        if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+            raise IndexError(f"Rows of layer '{self.name}' are numbers or a mask of {len(self)} truth values.")
+        numbers = chosen.astype(np.int64)
+        if numbers.size and not -len(self) <= numbers.min() <= numbers.max() < len(self):
+            raise IndexError(f"Layer '{self.name}' has rows 0 to {len(self) - 1}; others were asked for.")
+        return numbers % max(len(self), 1)
+
+
+def _rows(data: h5py.Dataset, numbers: NDArray[np.int64], columns: tuple[Any, ...]) -> NDArray[Any]:
+    """Read rows in any order, one row of chunks at a time."""
+    height = data.chunks[0] if data.chunks else len(data)
+    parts = [np.empty((0, data.shape[1]), dtype=data.dtype)[(slice(None), *columns)]]
+    order = np.argsort(numbers, kind="stable")
+    for block in np.split(order, np.flatnonzero(np.diff(numbers[order] // height)) + 1):
+        if block.size:
+            first, last = numbers[block[0]], numbers[block[-1]]
+            parts.append(data[(slice(first, last + 1), *columns)][numbers[block] - first])
+    return np.concatenate(parts)[np.argsort(order, kind="stable")]
 
 
 class Activations(Mapping[str, Layer]):
@@ -176,7 +348,11 @@ class Activations(Mapping[str, Layer]):
         with opened(path, "repsim-activations") as file:
             self.stimulus_ids = read_column(path, file, "stimulus_id", "|S")
             groups = checked_group(path, file, "layers")
-            layers = [self._describe(groups, key) for key in sorted(map(str, groups))]
+            if len(groups) > _MOST_LAYERS:
+                raise Damaged(f"{path} claims {len(groups)} layers; at most {_MOST_LAYERS} are read.")
+            described = [self._describe(groups, key) for key in sorted(map(str, groups))]
+        layers = [layer for layer, _ in described]
+        check_expansion(path, "All layers", sum(claimed for _, claimed in described), path.stat().st_size)
         self._layers = {layer.name: layer for layer in layers}
         if len(self._layers) != len(layers):
             raise Damaged(f"{path} has two layers of one name.")
@@ -203,19 +379,38 @@ class Activations(Mapping[str, Layer]):
         with opened(self.path, "repsim-activations") as file:
             return {name: attribute(self.path, file, name, kind) for name, kind in kinds.items()}
 
-    def _describe(self, groups: h5py.Group, key: str) -> Layer:
+    def _describe(self, groups: h5py.Group, key: str) -> tuple[Layer, int]:
+        """Return a layer and the bytes that it claims to hold."""
         group = checked_group(self.path, groups, key)
-        shape = _data(self.path, group).shape
-        n_rows = attribute(self.path, group, "n_rows", "whole number")
-        feature_shape = tuple(attribute(self.path, group, "feature_shape", "list of sizes"))
-        if shape != (n_rows, math.prod(feature_shape)) or n_rows != len(self.stimulus_ids):
+        data = _data(self.path, group)
+
+        def stated(name: str, kind: str, absent: Any = None) -> Any:
+            return attribute(self.path, group, name, kind, absent=absent)
+
+        n_rows, feature_shape = stated("n_rows", "whole number"), tuple(stated("feature_shape", "list of sizes"))
+        if data.shape != (n_rows, math.prod(feature_shape)) or n_rows != len(self.stimulus_ids):
             raise Damaged(
-                f"{group.name} in {self.path} has shape {shape}, {n_rows} rows and feature shape {feature_shape} for "
-                f"{len(self.stimulus_ids)} stimuli; these do not fit together."
+                f"{group.name} in {self.path} has shape {data.shape}, {n_rows} rows and feature shape {feature_shape} "
+                f"for {len(self.stimulus_ids)} stimuli; these do not fit together."
             )
-        name, source_dtype = (attribute(self.path, group, text, "text") for text in ("name", "source_dtype"))
-        return Layer(self.path, key, name, shape, feature_shape, source_dtype)
+        name = stated("name", "text")
+        layer = Layer(
+            file=self.path,
+            key=key,
+            name=name,
+            shape=data.shape,
+            dtype=data.dtype,
+            feature_shape=feature_shape,
+            source_shape=tuple(stated("source_shape", "list of sizes", list(feature_shape))),
+            source_dtype=stated("source_dtype", "text"),
+            reduction=stated("reduction", "text"),
+            module=stated("module", "text", name),
+            call_index=stated("call_index", "whole number"),
+            side=stated("side", "text", "output"),
+            path=stated("path", "text", ""),
+        )
+        return layer, claimed_bytes(data)
 
 
 def _data(path: Path, group: h5py.Group) -> h5py.Dataset:
-    return checked_dataset(path, group, "data", "<f4", 2)
+    return checked_dataset(path, group, "data", _DTYPES, 2)

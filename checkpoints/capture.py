@@ -2,179 +2,376 @@
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import mmap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import count
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from checkpoints.activations import LayerValues
+from checkpoints.activations import LayerValues, check_alike
+from checkpoints.modules import evaluating, uncompiled
+from checkpoints.reductions import Flatten, Reduction, as_reduction
+from checkpoints.selection import Pattern, Selector, Spot, as_selectors, module_names
 
-__all__ = ["Capture", "match_layers"]
+__all__ = ["DTYPES", "SIDES", "Capture"]
+
+SIDES = ("output", "input", "both")
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "float64": torch.float64}
+
+_LARGEST_BATCH = 512
+_BATCH_BYTES = 2**24  # of activations
+_DEEPEST = 32
+_LARGE = 2**20
 
 
 class Capture:
-    """Hooks on chosen modules of a network; a context manager that takes them off again.
+    """What is recorded of a network: chosen modules' outputs or inputs, each reduced and stored in its own way.
 
-    Between captures the hooks do nothing. ``record`` runs the network in evaluation mode without gradients and puts
-    every module's mode and buffers and torch's generators back, also if the forward pass raises.
+    Nothing is attached to the network but while it is being recorded. Then it runs uncompiled, in evaluation mode and
+    without gradients; afterwards, also if its forward pass raises, its modes, buffers and hooks and the global random
+    generators are as they were. Values are copied the moment a module returns them, so that operations in place do not
+    change what was recorded.
 
     Parameters
     ----------
     model : nn.Module
-        Called with one tensor, a batch of stimuli.
-    layers : str or sequence of str
-        Module names or patterns. ``*`` matches within one part of a dotted name, ``**`` any number of parts:
-        ``"hidden.*"``, ``"encoder.layer.*.output"``, ``"**.norm"``.
+        Also one that ``torch.compile`` returned.
+    layers : pattern or sequence of patterns, default "*"
+        Module names, or patterns in which ``*`` matches within one part of a dotted name and ``**`` any number of
+        parts: ``"hidden.*"``, ``"encoder.layer.*.output"``, ``"**.norm"``. A name may end in ``#1`` (the second call of
+        the module in a forward pass), ``:input``, and a path into what the module returns: ``"lstm[0]"``,
+        ``"block[hidden]"``, ``"encoder[*][0]"``. Or a compiled regular expression that matches whole module names, or a
+        function ``(name, module) -> bool``.
+    side : str, default "output"
+        What to record where a pattern does not say ``:input``: "output", "input" or "both".
+    reduce : mapping of pattern to reduction, optional
+        Makes activations smaller, e.g. ``{"conv*": SpatialMean()}``: a reduction, or a function of a tensor (n, …). The
+        first pattern that matches counts; other layers are flattened.
+    dtype : str, default "float32"
+        A key of ``DTYPES``: how values are stored.
+    batch_size : int, optional
+        Stimuli in a forward pass. By default at most 512, fewer where their activations would exceed 16 MiB.
+    forward : callable (model, batch) -> Any, optional
+        How the network is run; ``model(batch)``, or ``model(**batch)`` if the stimuli are a dict of arrays, by default.
 
     Raises
     ------
     ValueError
-        If a pattern matches no module; the message lists near names.
+        If a pattern matches no module (the message lists near names), or an option is unknown.
+
+    Notes
+    -----
+    Layers are named by their module. One that a forward pass calls several times gives a layer a call, ``relu#0``,
+    ``relu#1``; tuples, lists, dicts and dataclasses give one for each tensor in them, ``lstm[1][0]``.
 
     Examples
     --------
     >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
-    >>> with Capture(model, layers=["*"]) as capture:
-    ...     layers = capture.record(torch.zeros(5, 4))
+    >>> layers = Capture(model, layers=["*"]).record(torch.zeros(5, 4))
     >>> {name: layer.values.shape for name, layer in layers.items()}
     {'0': (5, 3), '1': (5, 3)}
     """
 
-    def __init__(self, model: nn.Module, layers: str | Sequence[str] = ("*",)) -> None:
-        self.model = model
-        self.names = match_layers(model, layers)
-        self._handles: list[RemovableHandle] = []
-        self._seen: dict[str, list[Tensor]] | None = None
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Pattern | Sequence[Pattern] = "*",
+        *,
+        side: str = "output",
+        reduce: Mapping[Pattern, Reduction | Callable[[Tensor], Tensor]] | None = None,
+        dtype: str = "float32",
+        batch_size: int | None = None,
+        forward: Callable[[nn.Module, Any], Any] | None = None,
+    ) -> None:
+        _check_choice("side", side, SIDES)
+        _check_choice("dtype", dtype, tuple(DTYPES))
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; expected a whole number of 1 or more.")
+        self.model = uncompiled(model)
+        modules = module_names(self.model)
+        self._selectors = as_selectors(layers, modules, side)
+        self._reductions = [
+            (as_selectors(pattern, modules, "both")[0], as_reduction(reduction))
+            for pattern, reduction in (reduce or {}).items()
+        ]
+        self._watched = {
+            name: module
+            for name, module in modules.items()
+            if any(selector.accepts(name, module) for selector in self._selectors)
+        }
+        self._dtype = DTYPES[dtype]
+        self._batch_size = batch_size
+        self._run = forward or _call
 
     def __enter__(self) -> Capture:
-        """Put the hooks on."""
-        modules = dict(self.model.named_modules())
-        for name in self.names:
-            self._handles.append(modules[name].register_forward_hook(self._hook(name)))
+        """Return the capture; a ``with`` block is not needed, as nothing stays on the network."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the hooks off."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        """Do nothing."""
 
-    def record(self, inputs: Tensor | NDArray[Any], *, batch_size: int = 512) -> dict[str, LayerValues]:
-        """Return each layer's activations for the inputs.
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The chosen modules, in the model's order."""
+        return tuple(self._watched)
+
+    def record(self, inputs: Any) -> dict[str, LayerValues]:
+        """Return each layer's activations for the inputs, in memory.
 
         Parameters
         ----------
-        inputs : Tensor or array, shape (n, …)
-            Moved to the device of the model's first parameter, a batch at a time.
-        batch_size : int, default 512
+        inputs : Tensor or array, shape (n, …), or mapping of str to such
 
         Returns
         -------
         dict of str to LayerValues
-            In the order in which the layers are first reached; activations are flattened to (n, d) float32.
+            In the order in which the layers are first reached; activations are flattened to (n, d).
 
         Raises
         ------
-        RuntimeError
-            If the hooks are not on: use the capture in a ``with`` block.
         ValueError
-            If a layer is never reached or reached more than once in a forward pass, or if its output is not a tensor
-            with one row a stimulus.
+            As for ``blocks``, or if layers or shapes differ between blocks of stimuli.
         """
-        if not self._handles:
-            raise RuntimeError("This Capture has no hooks on the model. Use it inside 'with Capture(...) as capture:'.")
-        batches: list[dict[str, Tensor]] = []
-        with _evaluating(self.model), torch.no_grad():
-            for rows in torch.as_tensor(inputs).split(batch_size):
-                batches.append(self._forward(rows))
-        return {name: _join([batch[name] for batch in batches]) for name in batches[0]}
+        blocks = list(self.blocks(inputs))
+        for block in blocks:
+            check_alike(blocks[0], block)
+        return {name: _joined(name, [block[name] for block in blocks]) for name in blocks[0]}
 
-    def _forward(self, rows: Tensor) -> dict[str, Tensor]:
-        parameter = next(self.model.parameters(), None)
-        self._seen = {}
+    def blocks(self, inputs: Any) -> Iterator[dict[str, LayerValues]]:
+        """Yield each layer's activations for consecutive blocks of the inputs, one forward pass at a time.
+
+        Parameters
+        ----------
+        inputs : Tensor or array, shape (n, …), or mapping of str to such
+            Moved to the device of the model's first parameter, a block at a time; floats take its type.
+
+        Yields
+        ------
+        dict of str to LayerValues
+            In the order in which the layers are first reached.
+
+        Raises
+        ------
+        ValueError
+            If there are no inputs; if a pattern records nothing, or a named module is not reached; if a tensor does
+            not have one row a stimulus; or if values do not fit the type that they are to be stored in.
+        """
+        tensors = _tensors(inputs)
+        n = _n_rows(tensors)
+        size = self._batch_size or self._fitting_batch(tensors, n)
+        for start in range(0, n, size):
+            yield self._block(_rows_of(tensors, slice(start, start + size)), min(size, n - start))
+
+    def _fitting_batch(self, tensors: Any, n: int) -> int:
+        """Return how many stimuli to run at once, as a power of two: what two stimuli give is measured."""
+        some = min(n, 2)
+        block = self._block(_rows_of(tensors, slice(0, some)), some)
+        row = sum(layer.values.nbytes for layer in block.values()) / some
+        fitting = max(1, int(_BATCH_BYTES // max(row, 1)))
+        return min(_LARGEST_BATCH, 1 << (fitting.bit_length() - 1))
+
+    def _block(self, batch: Any, n: int) -> dict[str, LayerValues]:
+        batch = _placed(batch, self.model)
+        with evaluating(self.model), self._listening(batch, n) as seen:
+            self._run(self.model, batch)
+        self._check_reached(seen)
+        several = {spot.module for spot in seen if spot.call}
+        return {spot.name(several_calls=spot.module in several): values for spot, values in seen.items()}
+
+    @contextmanager
+    def _listening(self, batch: Any, n: int) -> Iterator[dict[Spot, LayerValues]]:
+        """Put hooks on, give the dict that they fill, and take them off again."""
+        seen: dict[Spot, LayerValues] = {}
+        with ExitStack() as stack:
+            for name, module in self._watched.items():
+                wanted = [selector for selector in self._selectors if selector.accepts(name, module)]
+                reductions = [(selector, each) for selector, each in self._reductions if selector.accepts(name, module)]
+                listener = _Listener(name, wanted, reductions, self._dtype, batch, n, seen)
+                before = module.register_forward_pre_hook(listener.before, with_kwargs=True)
+                stack.callback(before.remove)
+                after = module.register_forward_hook(listener.after)
+                stack.callback(after.remove)
+            yield seen
+
+    def _check_reached(self, seen: Mapping[Spot, LayerValues]) -> None:
+        for selector in self._selectors:
+            accepted = {name for name, module in self._watched.items() if selector.accepts(name, module)}
+            given = [spot for spot in seen if spot.module in accepted and selector.takes(spot)]
+            if given:
+                continue
+            if selector.path or selector.call is not None:
+                raise ValueError(
+                    f"'{selector.text}' names no tensor that a forward pass gives. Record the module without what "
+                    "follows its name to see what there is."
+                )
+            if selector.exact:
+                raise ValueError(f"Layer '{selector.text}' was not reached in a forward pass, or gave no tensor.")
+            raise ValueError(f"'{selector.text}' matches modules, but a forward pass reaches none that gives a tensor.")
+
+
+@dataclass
+class _Listener:
+    """The hooks on one module during one forward pass."""
+
+    name: str
+    wanted: list[Selector]
+    reductions: list[tuple[Selector, Reduction]]
+    dtype: torch.dtype
+    batch: Any
+    n: int
+    seen: dict[Spot, LayerValues]
+
+    def __post_init__(self) -> None:
+        self.calls = count()
+        self.open: list[int] = []  # calls that have not returned: a module may call itself
+
+    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = next(self.calls)
+        self.open.append(call)
+        only = args[0] if len(args) == 1 and not any(True for _ in _leaves(kwargs)) else None
+        several: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+        given = only if isinstance(only, Tensor) else several
+        self._keep(call, "input", given)
+
+    def after(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._keep(self.open.pop(), "output", output)
+
+    def _keep(self, call: int, side: str, value: Any) -> None:
+        for path, tensor in _leaves(value):
+            spot = Spot(self.name, call, side, path)
+            if any(selector.takes(spot) for selector in self.wanted):
+                self.seen[spot] = self._values(spot, tensor.detach())
+
+    def _values(self, spot: Spot, source: Tensor) -> LayerValues:
+        reduction = next((each for selector, each in self.reductions if selector.takes(spot)), Flatten())
+        name = spot.name(several_calls=spot.call > 0)
         try:
-            self.model(rows if parameter is None else rows.to(parameter.device))
-            seen = self._seen
-        finally:
-            self._seen = None
-        for name in self.names:
-            calls = seen.get(name, [])
-            if len(calls) != 1:
-                reached = "was not reached" if not calls else f"was reached {len(calls)} times"
-                raise ValueError(f"Layer '{name}' {reached} in one forward pass; it can be recorded if reached once.")
-            if calls[0].shape[:1] != rows.shape[:1]:
-                shape = tuple(calls[0].shape)
-                raise ValueError(f"Layer '{name}' returned shape {shape} for {len(rows)} stimuli; expected a row each.")
-        return {name: calls[0] for name, calls in seen.items()}
-
-    def _hook(self, name: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if self._seen is None:
-                return
-            if not isinstance(output, Tensor):
-                raise ValueError(f"Layer '{name}' returns a {type(output).__name__}; only tensors can be recorded.")
-            self._seen.setdefault(name, []).append(output.detach().to("cpu", copy=True))
-
-        return hook
+            reduced = reduction(source, self.batch)
+        except (ValueError, IndexError, RuntimeError) as error:
+            raise ValueError(f"Layer '{name}' cannot be reduced by {reduction}: {error}") from error
+        if not isinstance(reduced, Tensor) or reduced.shape[:1] != (self.n,):
+            shape = tuple(reduced.shape) if isinstance(reduced, Tensor) else type(reduced).__name__
+            raise ValueError(
+                f"Layer '{name}' gives shape {shape} for {self.n} stimuli; expected a row each. Choose another tensor, "
+                "or give a reduction that returns one row a stimulus."
+            )
+        return LayerValues(
+            values=_stored(reduced, self.dtype, name).reshape(self.n, -1).numpy(),
+            feature_shape=tuple(reduced.shape[1:]),
+            source_dtype=str(source.dtype),
+            source_shape=tuple(source.shape[1:]),
+            reduction=str(reduction),
+            module=spot.module,
+            call_index=spot.call,
+            side=spot.side,
+            path=spot.path_text,
+        )
 
 
-def match_layers(model: nn.Module, patterns: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the modules that match any of the patterns, in the model's order.
+def _stored(values: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """Return a contiguous copy on the CPU in the type of the store.
 
     Raises
     ------
     ValueError
-        If a pattern matches none.
+        If finite values would become infinite, whole numbers would change, or the values are complex or sparse.
     """
-    patterns = [patterns] if isinstance(patterns, str) else patterns
-    names = [name for name, _ in model.named_modules() if name]
-    matched: set[str] = set()
-    for pattern in patterns:
-        expression = re.compile(_translate(pattern))
-        hits = [name for name in names if expression.fullmatch(name)]
-        if not hits:
-            close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3)
-            near = [*close, *(name for name in names if name not in close)][:5]
-            raise ValueError(f"No layer matches '{pattern}'. Near names: {', '.join(near)}.")
-        matched.update(hits)
-    if not matched:
-        raise ValueError("No layers were asked for; give at least one name or pattern.")
-    return tuple(name for name in names if name in matched)
+    if values.is_complex() or values.layout != torch.strided:
+        kind = f"{values.layout} values of type {values.dtype}"
+        raise ValueError(f"Layer '{name}' gives {kind}; only real, dense ones can be recorded.")
+    copy = _empty(values.shape, dtype).copy_(values)
+    exact = values.dtype == dtype or (values.dtype in _NARROW and dtype != torch.float16)
+    if not exact and values.is_floating_point() and bool((copy.isinf() & values.cpu().isfinite()).any()):
+        largest = values[values.isfinite()].abs().max().item()
+        raise ValueError(
+            f"Layer '{name}' holds {largest:.6g}, more than {dtype} can ({torch.finfo(dtype).max:.6g}). Record it in a "
+            "wider type."
+        )
+    if not exact and not values.is_floating_point() and not torch.equal(copy.to(values.dtype), values.cpu()):
+        raise ValueError(f"Layer '{name}' holds whole numbers too large for {dtype}. Record it in a wider type.")
+    return copy
 
 
-def _translate(pattern: str) -> str:
-    parts = []
-    for part in re.split(r"(\*\*\.|\*\*|\*|\?)", pattern):
-        parts.append({"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(part, re.escape(part)))
-    return "".join(parts)
+def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
+    """Return memory for a copy; if large, such as goes back to the system as soon as the copy is written.
+
+    The C library keeps what it frees, in pieces: recording 6.5 GB of blocks then takes 200 MB, and 50 MB like this.
+    """
+    size = shape.numel() * dtype.itemsize
+    if size < _LARGE:
+        return torch.empty(shape, dtype=dtype)
+    return torch.frombuffer(mmap.mmap(-1, size), dtype=dtype).reshape(shape)
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    buffers = [(module, *named) for module in modes for named in module.named_buffers(recurse=False)]
-    devices = {parameter.device for parameter in model.parameters() if parameter.is_cuda}
-    with torch.random.fork_rng(devices):
-        try:
-            model.eval()
-            for module, name, buffer in buffers:
-                setattr(module, name, buffer.clone())
-            yield
-        finally:
-            for module, training in modes.items():
-                module.training = training
-            for module, name, buffer in buffers:
-                setattr(module, name, buffer)
+_NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8)
 
 
-def _join(batches: list[Tensor]) -> LayerValues:
-    values = torch.cat(batches)
-    flat = values.reshape(len(values), -1).to(torch.float32).numpy()
-    return LayerValues(np.ascontiguousarray(flat), tuple(values.shape[1:]), str(values.dtype))
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Yield the tensors in nested tuples, lists, dicts and dataclasses, each with its path."""
+    if isinstance(value, Tensor):
+        yield path, value
+        return
+    for key, part in _parts(value) if len(path) < _DEEPEST else ():
+        yield from _leaves(part, (*path, str(key)))
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
+    elif isinstance(value, tuple | list):
+        yield from enumerate(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from ((field.name, getattr(value, field.name)) for field in fields(value))
+
+
+def _call(model: nn.Module, batch: Any) -> Any:
+    return model(**batch) if isinstance(batch, dict) else model(batch)
+
+
+def _tensors(inputs: Any) -> Tensor | dict[str, Tensor]:
+    if isinstance(inputs, Mapping):
+        return {name: torch.as_tensor(part) for name, part in inputs.items()}
+    return torch.as_tensor(inputs)
+
+
+def _n_rows(tensors: Tensor | dict[str, Tensor]) -> int:
+    parts = list(tensors.values()) if isinstance(tensors, dict) else [tensors]
+    lengths = {len(part) if part.ndim else 0 for part in parts}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError(f"The inputs have {sorted(lengths)} rows; expected one or more, as many in each.")
+    return lengths.pop()
+
+
+def _rows_of(tensors: Any, rows: slice) -> Any:
+    return {name: part[rows] for name, part in tensors.items()} if isinstance(tensors, dict) else tensors[rows]
+
+
+def _placed(batch: Any, model: nn.Module) -> Any:
+    """Return the batch where the model is, floats in its type."""
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        return batch
+    floating = next((each.dtype for each in model.parameters() if each.is_floating_point()), None)
+
+    def place(part: Tensor) -> Tensor:
+        return part.to(parameter.device, floating if part.is_floating_point() else None)
+
+    return {name: place(part) for name, part in batch.items()} if isinstance(batch, dict) else place(batch)
+
+
+def _joined(name: str, parts: list[LayerValues]) -> LayerValues:
+    values: NDArray[Any] = np.concatenate([part.values for part in parts])
+    return LayerValues(values, **{field.name: getattr(parts[0], field.name) for field in fields(LayerValues)[1:]})
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"Unknown {name} '{value}'. Choose one of: {', '.join(choices)}.")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from checkpoints.activations import Activations, Layer
 from checkpoints.errors import Damaged
-from checkpoints.manifest import check_manifest, read_json
+from checkpoints.manifest import check_manifest, read_json, read_manifest
+from checkpoints.modules import uncompiled
 from checkpoints.state import set_rng_state, unpack
+from checkpoints.weights import read_safetensors
 
 __all__ = ["Checkpoint"]
 
@@ -37,7 +38,7 @@ class Checkpoint:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the model's ``state_dict``, by name in alphabetical order."""
-        return _read_tensors(self.path / "weights.safetensors")
+        return read_safetensors(self.path / "weights.safetensors")
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -47,34 +48,50 @@ class Checkpoint:
             raise Damaged(f"{self.path / 'state.json'} is not a JSON object.")
         return state
 
-    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
-        """Put weights, optimizer and torch's global CPU generator back as they were at this step.
+    @property
+    def manifest(self) -> dict[str, dict[str, Any]]:
+        """Size and SHA-256 of each file of the step."""
+        return read_manifest(self.path)
+
+    def restore(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
+    ) -> None:
+        """Put weights, optimizers and the global generators of torch, numpy and Python back as they were.
 
         Raises
         ------
         Damaged
-            If a file differs from its manifest.
+            If a file differs from its manifest, or does not hold what it should.
         RuntimeError
             If the weights are those of another model.
         ValueError
-            If an optimizer is given and the step was saved without one.
+            If optimizers are given and the step was saved without, or with another number of them.
         """
         self.verify("sha256")
-        saved = unpack(_read_tensors(self.path / "optimizer.safetensors"), self.state["optimizer"])
-        if optimizer is not None and saved is None:
-            raise ValueError(f"{self.path} was saved without an optimizer; restore it without one.")
-        model.load_state_dict(self.weights())
-        if optimizer is not None:
-            optimizer.load_state_dict(saved)
-        set_rng_state(self.state["rng"])
+        saved = self._saved_optimizers()
+        optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer] if optimizer else []
+        if optimizers and len(optimizers) != len(saved):
+            if not saved:
+                raise ValueError(f"{self.path} was saved without an optimizer; restore it without one.")
+            raise ValueError(f"{self.path} was saved with {len(saved)} optimizers; {len(optimizers)} were given.")
+        uncompiled(model).load_state_dict(self.weights())
+        for each, state in zip(optimizers, saved, strict=False):
+            each.load_state_dict(state)
+        try:
+            set_rng_state(self.state["rng"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise Damaged(f"{self.path / 'state.json'} holds no state of the generators ({error}).") from error
+
+    def _saved_optimizers(self) -> list[Any]:
+        tensors = read_safetensors(self.path / "optimizer.safetensors")
+        try:
+            saved = unpack(tensors, self.state["optimizer"])
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise Damaged(f"{self.path / 'state.json'} does not fit optimizer.safetensors ({error}).") from error
+        return saved if isinstance(saved, list) else [] if saved is None else [saved]
 
     def verify(self, level: str = "sha256") -> None:
         """Compare the step's files with its manifest; see ``check_manifest``."""
         check_manifest(self.path, level)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return dict(sorted(safetensors.torch.load(path.read_bytes()).items()))  # its own order varies
-    except (OSError, KeyError, SafetensorError) as error:  # KeyError: a type that torch does not have
-        raise Damaged(f"{path} cannot be read ({error}).") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import uuid
@@ -9,7 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["STAGING_PREFIX", "append_line", "remove_staging", "replace_file", "staged_directory", "sync", "write_file"]
+__all__ = [
+    "STAGING_PREFIX",
+    "append_line",
+    "naming",
+    "remove_staging",
+    "replace_file",
+    "staged_directory",
+    "sync",
+    "write_all",
+    "write_file",
+]
 
 STAGING_PREFIX = ".tmp-"
 
@@ -37,7 +48,8 @@ def staged_directory(final: Path) -> Iterator[Path]:
     """
     _refuse_existing(final)
     staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")
-    staging.mkdir()
+    with naming(final):
+        staging.mkdir()
     try:
         yield staging
         for folder, _, names in os.walk(staging, topdown=False):
@@ -58,20 +70,37 @@ def staged_directory(final: Path) -> Iterator[Path]:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a new file inside a staging directory; an OSError names the path."""
-    with _naming(path), path.open("xb") as file:
-        file.write(content)
+    with naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            write_all(descriptor, content)
+        finally:
+            os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write every byte at the descriptor's position, however few the system takes at a time."""
+    rest = memoryview(content)
+    while rest.nbytes:
+        written = os.write(descriptor, rest)
+        if written == 0:
+            raise OSError(errno.EIO, "The system wrote nothing")
+        rest = rest[written:]
 
 
 def append_line(path: Path, line: bytes) -> None:
     """Append a line to a log; if that fails, nothing of it stays. Only a crash can leave a torn line."""
-    size = path.stat().st_size if path.exists() else 0
-    try:
-        with _naming(path), path.open("ab") as file:
-            file.write(line + b"\n")
-    except OSError:
-        if path.exists():
-            os.truncate(path, size)
-        raise
+    with naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            try:
+                write_all(descriptor, line + b"\n")
+            except OSError:
+                os.ftruncate(descriptor, size)
+                raise
+        finally:
+            os.close(descriptor)
 
 
 def replace_file(path: Path, content: bytes) -> None:
@@ -103,7 +132,7 @@ def _refuse_existing(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Make a file's content, or a directory's entries, durable; an OSError names the path."""
-    with _naming(path):
+    with naming(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -112,7 +141,8 @@ def sync(path: Path) -> None:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
+    """Make an OSError of the block one that names the path."""
     try:
         yield
     except OSError as error:

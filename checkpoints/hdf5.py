@@ -1,4 +1,4 @@
-"""HDF5 files made in memory and read with care."""
+"""HDF5 files written through a sink and read with care."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
+from checkpoints.files import check_regular
+from checkpoints.sink import Sink
 
 __all__ = [
     "attribute",
+    "check_expansion",
     "checked_dataset",
     "checked_group",
-    "image",
+    "claimed_bytes",
+    "created",
     "opened",
     "read_column",
     "set_attributes",
@@ -31,19 +35,31 @@ _FILTER_NAMES = {
     h5py.h5z.FILTER_FLETCHER32: "fletcher32",
 }
 _FILTERS = set(_FILTER_NAMES.values())
-_LARGEST_EXPANSION = 1000
+_LARGEST_EXPANSION = 256  # zeros at gzip level 1 shrink by 228
+_LONGEST_TEXT = 2**16
+_MOST_SIZES = 64
 
 
-def image(fill: Callable[[h5py.File], None]) -> bytes:
-    """Return the bytes of an HDF5 file that ``fill`` fills.
+@contextmanager
+def created(path: Path) -> Iterator[tuple[h5py.File, Sink]]:
+    """Make a new HDF5 file; all calls must come from one thread.
 
-    The file never touches the disk, so that a full disk is met by a plain write, which fails cleanly; HDF5's own
-    flush on close does not.
+    Yields
+    ------
+    file : h5py.File
+        Without chunk cache: write whole chunks. Metadata carries checksums (HDF5 1.10 format).
+    sink : Sink
+        Its ``check`` raises what the disk has refused so far; ask it after each block.
+
+    Raises
+    ------
+    OSError
+        If the file could not be written, naming it; at the end at the latest.
     """
-    with h5py.File("image", "w", driver="core", backing_store=False, libver=("v110", "v110")) as file:
-        fill(file)
-        file.flush()
-        return bytes(file.id.get_file_image())
+    with Sink(path) as sink:
+        with h5py.File(sink, "w", libver=("v110", "v110"), rdcc_nbytes=0) as file:
+            yield file, sink
+        sink.check()
 
 
 @contextmanager
@@ -55,10 +71,9 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
     Damaged
         If the file is missing, not HDF5, of another format or version, or a read inside the block fails.
     """
-    if path.is_symlink() or not path.is_file():
-        raise Damaged(f"{path} is missing or not a regular file.")
+    check_regular(path)
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:  # committed files never change
             _check_format(path, file, kind)
             yield file
     except Damaged:
@@ -78,7 +93,7 @@ def checked_group(path: Path, parent: h5py.Group, name: str) -> h5py.Group:
     return _member(path, parent, name, h5py.Group)
 
 
-def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str, ndim: int) -> h5py.Dataset:
+def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str | tuple[str, ...], ndim: int) -> h5py.Dataset:
     """Return a dataset whose bytes lie in this file and are no more than they should be.
 
     Parameters
@@ -87,8 +102,9 @@ def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str, ndim: 
         Of the file, for messages.
     group : h5py.Group
     name : str
-    dtype : str
+    dtype : str or tuple of str
         How the type is written by numpy, or how that begins: ``"<f4"``, ``"<i8"``, ``"|S"`` for text of any length.
+        Any of several.
     ndim : int
 
     Raises
@@ -101,14 +117,26 @@ def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str, ndim: 
     if dataset.external or dataset.is_virtual:
         raise Damaged(f"{dataset.name} in {path} is external or virtual; it is not read.")
     if not (found := _dtype(dataset)).startswith(dtype) or dataset.ndim != ndim:
-        raise Damaged(f"{dataset.name} in {path} has {dataset.ndim} axes of type {found}; expected {ndim} of {dtype}.")
+        expected = dtype if isinstance(dtype, str) else " or ".join(dtype)
+        raise Damaged(
+            f"{dataset.name} in {path} has {dataset.ndim} axes of type {found}; expected {ndim} of {expected}."
+        )
     if unknown := _filters(dataset) - _FILTERS:
         raise Damaged(f"{dataset.name} in {path} uses unknown filters ({', '.join(sorted(unknown))}).")
-    claimed = max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize
     stored = min(dataset.id.get_storage_size(), path.stat().st_size)
-    if claimed > _LARGEST_EXPANSION * max(stored, 1):
-        raise Damaged(f"{dataset.name} in {path} claims {claimed} bytes but stores far fewer.")
+    check_expansion(path, dataset.name, claimed_bytes(dataset), stored)
     return dataset
+
+
+def claimed_bytes(dataset: h5py.Dataset) -> int:
+    """Return how much memory reading the dataset, or one chunk of it, may take."""
+    return int(max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize)
+
+
+def check_expansion(path: Path, name: str, claimed: int, stored: int) -> None:
+    """Raise Damaged if far more bytes are claimed than the stored ones can hold, however well compressed."""
+    if claimed > _LARGEST_EXPANSION * max(stored, 1):
+        raise Damaged(f"{name} in {path} claims {claimed} bytes but stores far fewer.")
 
 
 def write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
@@ -138,23 +166,43 @@ def set_attributes(target: Any, values: Mapping[str, Any]) -> None:
         target.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
 
 
-def attribute(path: Path, target: h5py.Group, name: str, kind: str) -> Any:
+def attribute(path: Path, target: h5py.Group, name: str, kind: str, *, absent: Any = None) -> Any:
     """Return an attribute that is a ``"text"``, a ``"whole number"`` or a ``"list of sizes"``.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file, for messages.
+    target : h5py.Group
+    name, kind : str
+    absent : optional
+        Returned if there is no such attribute; None makes that an error.
 
     Raises
     ------
     Damaged
-        If it is absent or of another kind.
+        If it is absent, of another kind, or larger than such a value is.
     """
-    try:
-        value = target.attrs.get(name)
-        value = value.tolist() if isinstance(value, np.generic | np.ndarray) else value
-        value = value.decode() if isinstance(value, bytes) else value
-    except (TypeError, ValueError):
-        value = None
+    if absent is not None and not target.attrs.__contains__(name):
+        return absent
+    value = _stored_attribute(target, name)
     if not _ATTRIBUTES[kind](value):
         raise Damaged(f"Attribute '{name}' of {target.name} in {path} is missing or is no {kind}.")
     return value
+
+
+def _stored_attribute(target: h5py.Group, name: str) -> Any:
+    """Return an attribute as a Python value, or None: nothing is read before its declared size is known to be small."""
+    try:
+        stored = target.attrs.get_id(name)
+        if stored.dtype.kind not in "Siu" or math.prod(stored.shape) > _MOST_SIZES:
+            return None
+        if stored.dtype.itemsize > _LONGEST_TEXT:
+            return None
+        value = target.attrs[name].tolist() if stored.shape or stored.dtype.kind != "S" else target.attrs[name]
+        return value.decode() if isinstance(value, bytes) else value
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _member(path: Path, group: h5py.Group, name: str, kind: type) -> Any:

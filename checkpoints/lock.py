@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import platform
+import stat
 import time
 from pathlib import Path
 from typing import IO
@@ -20,28 +22,36 @@ class Locked(OSError):
 
 
 class Lock:
-    """Hold ``path`` exclusively until ``release``; the file says who holds it.
+    """Hold ``path`` exclusively until ``release``; the file says who holds it, and is empty when nobody does.
+
+    Attributes
+    ----------
+    taken_over_from : str or None
+        The process that died while it held the lock, which is free since then.
 
     Raises
     ------
     Locked
         If another process, or another Lock of this one, holds it.
+    OSError
+        If it is no regular file, cannot be written, or lies where files cannot be locked.
     """
 
     def __init__(self, path: Path) -> None:
-        self._file: IO[str] | None = path.open("a+", encoding="utf-8")
+        self._file: IO[str] | None = _open(path, os.O_RDWR | os.O_CREAT, "r+")
         try:
             _acquire(self._file)
-            self._file.seek(0)
-            self._file.truncate()
-            json.dump({"pid": os.getpid(), "host": platform.node()}, self._file)
-            self._file.flush()
+            self.taken_over_from = _owner(self._file)
+            self._write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         except BlockingIOError as error:
-            owner = _owner(self._file)
+            owner = _owner(self._file) or "another process"
             self._close()
             raise Locked(
                 f"{path.parent} is being written by {owner}. Wait for it, or stop it; readers may go on."
             ) from error
+        except OSError as error:
+            self._close()
+            raise OSError(error.errno, f"{error.strerror}; {path} could not be locked", str(path)) from error
         except BaseException:
             self._close()
             raise
@@ -49,8 +59,18 @@ class Lock:
     def release(self) -> None:
         """Let others write; calling it twice does nothing."""
         if self._file is not None:
-            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough while a forked worker has a copy
-            self._close()
+            try:
+                self._write("")
+            except OSError:
+                pass  # the name stays; the next writer will say that it took the lock over
+            finally:
+                fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough while a forked worker has a copy
+                self._close()
+
+    def _write(self, text: str) -> None:
+        assert self._file is not None
+        os.ftruncate(self._file.fileno(), 0)
+        os.pwrite(self._file.fileno(), text.encode(), 0)
 
     def _close(self) -> None:
         if self._file is not None:
@@ -61,7 +81,7 @@ class Lock:
 def is_locked(path: Path) -> bool:
     """Tell whether a writer holds the lock now, without taking it from anyone."""
     try:
-        with path.open(encoding="utf-8") as file:
+        with _open(path, os.O_RDONLY, "r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -83,10 +103,22 @@ def _acquire(file: IO[str]) -> None:
             time.sleep(_PATIENCE / 20)
 
 
-def _owner(file: IO[str]) -> str:
-    file.seek(0)
+def _owner(file: IO[str]) -> str | None:
+    """Return who the file says holds it, or None if it does not say."""
     try:
-        owner = json.load(file)
-        return f"process {owner['pid']} on {owner['host']}"
+        file.seek(0)
+        owner = json.loads(file.read(1000))
+        return f"process {int(owner['pid'])} on {owner['host']}"
     except (ValueError, KeyError, TypeError):
-        return "another process"
+        return None
+
+
+def _open(path: Path, flags: int, mode: str) -> IO[str]:
+    """Open a regular file and nothing else: a link may lead out of the run, and a pipe would not return."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "A link is not followed", str(path))
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return os.fdopen(descriptor, mode, encoding="utf-8")

@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from checkpoints.commit import write_file
+from checkpoints.commit import sync, write_file
 from checkpoints.errors import Damaged
+from checkpoints.files import check_folder, check_regular, read_bytes, sha256
 
-__all__ = ["LEVELS", "check_manifest", "encode_json", "read_json", "sha256", "write_json", "write_manifest"]
+__all__ = [
+    "LEVELS",
+    "check_as_written",
+    "check_manifest",
+    "encode_json",
+    "read_json",
+    "read_manifest",
+    "write_json",
+    "write_manifest",
+]
 
 MANIFEST = "MANIFEST.json"
 LEVELS = ("size", "sha256")
+_LARGEST_JSON = 2**24
 
 
 def write_manifest(folder: Path) -> None:
-    """Describe every file of a staged folder in ``MANIFEST.json``, written last."""
-    files = {path.name: {"size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(folder.iterdir())}
+    """Describe every file of a staged folder in ``MANIFEST.json``, written last, and make the files durable."""
+    files = {}
+    with ThreadPoolExecutor(1, "sync") as disk:  # the disk writes a file while it is read from memory and hashed
+        for path in sorted(folder.iterdir()):
+            synced = disk.submit(sync, path)
+            files[path.name] = {"size": path.stat().st_size, "sha256": sha256(path)}
+            synced.result()
     write_json(folder / MANIFEST, {"format": "repsim-step", "format_version": 1, "files": files})
 
 
@@ -40,14 +56,28 @@ def check_manifest(folder: Path, level: str = "size") -> None:
     """
     if level not in LEVELS:
         raise ValueError(f"Unknown level '{level}'. Choose one of: {', '.join(LEVELS)}.")
-    manifest = read_json(folder / MANIFEST)
-    files = _check_entries(folder, manifest)
+    files = read_manifest(folder)
     present = {path.name for path in folder.iterdir()} - {MANIFEST}
     if difference := sorted(present ^ set(files)):
         state = "is not in its manifest" if difference[0] in present else "is missing"
         raise Damaged(f"{folder / difference[0]} {state}.")
     for name, entry in files.items():
         _check_file(folder / name, entry, level)
+
+
+def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return ``size`` and ``sha256`` of each file that was committed, by name.
+
+    Raises
+    ------
+    Damaged
+        If the manifest is missing, malformed, of another format, or not as it was written.
+    """
+    check_folder(folder)
+    manifest = read_json(folder / MANIFEST)
+    files = _check_entries(folder, manifest)
+    check_as_written(folder / MANIFEST, manifest)
+    return files
 
 
 def _check_entries(folder: Path, manifest: Any) -> dict[str, dict[str, Any]]:
@@ -67,18 +97,11 @@ def _is_entry(name: str, entry: Any) -> bool:
 
 
 def _check_file(path: Path, entry: dict[str, Any], level: str) -> None:
-    if path.is_symlink() or not path.is_file():
-        raise Damaged(f"{path} is not a regular file.")
+    check_regular(path)
     if (size := path.stat().st_size) != entry["size"]:
         raise Damaged(f"{path} has {size} bytes; {entry['size']} were committed.")
     if level == "sha256" and sha256(path) != entry["sha256"]:
         raise Damaged(f"{path} has changed since it was committed (SHA-256 differs).")
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal text."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -92,10 +115,21 @@ def encode_json(value: Any) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Return a JSON file's value, or raise Damaged naming the file."""
-    if path.is_symlink() or not path.is_file():
-        raise Damaged(f"{path} is missing or not a regular file.")
+    """Return a JSON file's value.
+
+    Raises
+    ------
+    Damaged
+        If it is missing, no regular file, larger than such a file is, or no JSON; the message names the file.
+    """
+    content = read_bytes(path, _LARGEST_JSON)
     try:
-        return json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is not readable JSON ({error}).") from error
+
+
+def check_as_written(path: Path, value: Any) -> None:
+    """Raise Damaged if a JSON file says ``value`` in other bytes than ``write_json``: a bit may flip in a space."""
+    if read_bytes(path, _LARGEST_JSON) != encode_json(value):
+        raise Damaged(f"{path} has changed since it was written: this format writes the same in other bytes.")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
 import operator
-import os
+import shutil
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -18,21 +20,25 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from checkpoints.activations import encode_activations
+from checkpoints.activations import write_activations
 from checkpoints.capture import Capture
 from checkpoints.checkpoint import Checkpoint
-from checkpoints.commit import append_line, remove_staging, replace_file, staged_directory, sync, write_file
+from checkpoints.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
 from checkpoints.environment import environment
 from checkpoints.errors import Damaged
+from checkpoints.files import check_folder, sha256
 from checkpoints.lock import Lock, is_locked
-from checkpoints.manifest import encode_json, read_json, sha256, write_json, write_manifest
-from checkpoints.state import pack, rng_state
+from checkpoints.log import Log, check_prefixes, read_log
+from checkpoints.manifest import check_as_written, encode_json, read_json, write_json, write_manifest
+from checkpoints.modules import uncompiled
+from checkpoints.state import pack, rng_state, state_tensors
 from checkpoints.stimuli import Stimuli
 
 __all__ = ["Run"]
 
 FORMAT, FORMAT_VERSION = "repsim-run", 1
 _STEP_PREFIX = "step_"
+_ABANDONED = 60  # seconds after which an unlocked staging directory is nobody's
 
 
 class Run:
@@ -43,7 +49,8 @@ class Run:
     Record any model in any training loop::
 
         stimuli = Stimuli.of(ids, labels, split, inputs)
-        with Run.create("runs/mine", {"lr": 0.1}, stimuli) as run, Capture(model, ["block.*"]) as capture:
+        capture = Capture(model, ["block.*"])
+        with Run.create("runs/mine", {"lr": 0.1}, stimuli) as run:
             for step, batch in enumerate(batches):
                 ...
                 run.checkpoint(step, model, optimizer, capture=capture)
@@ -54,6 +61,7 @@ class Run:
         self.path = path
         self.info = info
         self._lock = lock
+        self._log = Log(path / "metrics.jsonl") if lock is not None else None
         self._given_stimuli = inputs
 
     @classmethod
@@ -80,7 +88,6 @@ class Run:
         """
         path = Path(path)
         settings = json.loads(encode_json(dict(config)))  # a copy, as a reader will see it
-        encoded_stimuli = stimuli.encode()
         info = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -88,24 +95,26 @@ class Run:
             "created": _now(),
             "config": settings,
             "config_hash": _config_hash(settings),
-            "stimuli_sha256": hashlib.sha256(encoded_stimuli).hexdigest(),
             "environment": environment(),
             "status": {"state": "created"},
         }
         _make_parents(path)
+        _remove_abandoned(path)
         lock = None
         try:
             with staged_directory(path) as staging:
                 lock = Lock(staging / "run.lock")  # it goes with the file when the directory is renamed
-                write_json(staging / "run.json", info)
-                write_file(staging / "stimuli.h5", encoded_stimuli)
+                stimuli.write(staging / "stimuli.h5")
                 write_file(staging / "metrics.jsonl", b"")
+                info["stimuli_sha256"] = sha256(staging / "stimuli.h5")
+                info["metrics"] = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
+                write_json(staging / "run.json", _sealed(info))
                 (staging / "checkpoints").mkdir()
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        return cls(path, info, lock, stimuli)
+        return cls(path, _sealed(info), lock, stimuli)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -144,7 +153,7 @@ class Run:
         try:
             remove_staging(run.path)
             remove_staging(run.path / "checkpoints")
-            _cut_torn_line(run.path / "metrics.jsonl")
+            run._log = Log(run.path / "metrics.jsonl")
             run.info = _read_info(run.path)
         except BaseException:
             run.close()
@@ -163,7 +172,12 @@ class Run:
         """Release the lock, if held."""
         if self._lock is not None:
             self._lock.release()
-            self._lock = None
+            self._lock = self._log = None
+
+    @property
+    def taken_over_from(self) -> str | None:
+        """Which process died while it wrote this run, if the lock that this one holds was its."""
+        return None if self._lock is None else self._lock.taken_over_from
 
     @property
     def config(self) -> dict[str, Any]:
@@ -185,8 +199,11 @@ class Run:
 
     def set_status(self, state: str, **details: Any) -> None:
         """Replace the status in ``run.json``; non-finite numbers become null."""
-        self._require_lock()
-        info = {**self.info, "status": {"state": state, "time": _now(), **_finite(details)}}
+        status = {"state": state, "time": _now(), **_finite(details)}
+        self._replace_info(status=status, metrics=self._writable().sync())
+
+    def _replace_info(self, **changes: Any) -> None:
+        info = _sealed({**self.info, **changes})
         replace_file(self.path / "run.json", encode_json(info))
         self.info = info
 
@@ -199,6 +216,8 @@ class Run:
     def steps(self) -> list[int]:
         """Committed steps, ascending."""
         folder = self.path / "checkpoints"
+        if folder.is_symlink():
+            raise Damaged(f"{folder} is a link, which is not followed.")
         entries = folder.glob(f"{_STEP_PREFIX}*")
         digits = [entry.name.removeprefix(_STEP_PREFIX) for entry in entries]
         numbers = {int(text) for text in digits if text.isascii() and text.isdigit()}
@@ -214,6 +233,7 @@ class Run:
         if step not in self.steps:
             committed = ", ".join(map(str, self.steps)) or "none"
             raise KeyError(f"{self.path} has no checkpoint of step {step}; committed are: {committed}.")
+        check_folder(self._step_path(step))
         return Checkpoint(self._step_path(step), step)
 
     def last(self) -> Checkpoint:
@@ -233,7 +253,7 @@ class Run:
         self,
         step: int,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         *,
         capture: Capture | None = None,
         extra: Mapping[str, Any] | None = None,
@@ -248,9 +268,10 @@ class Run:
         step : int
             0 or more.
         model : nn.Module
-        optimizer : torch.optim.Optimizer, optional
+            Also one that ``torch.compile`` returned: the weights are those of the module that it was given.
+        optimizer : torch.optim.Optimizer or sequence of them, optional
         capture : Capture, optional
-            Entered; it runs its own model on the run's stimuli.
+            It runs its own model on the run's stimuli, and their activations go to disk as they are computed.
         extra : mapping, optional
             JSON-ready values kept in ``state.json``.
         compress : bool, default False
@@ -265,35 +286,36 @@ class Run:
         TypeError, ValueError
             If the step is not a whole number of 0 or more, or the state cannot be written as JSON and tensors.
         """
-        self._require_lock()
+        log = self._writable()
         step = operator.index(step)
         if step < 0:
             raise ValueError(f"Step is {step}; expected 0 or more.")
-        sync(self.path / "metrics.jsonl")  # a step never outlives the log that led to it
-        weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-        tensors, skeleton = pack(optimizer.state_dict() if optimizer is not None else None)
+        if capture is not None and self.stimuli.inputs is None:
+            raise ValueError("This run has no stimulus inputs at hand; give Stimuli with inputs when creating it.")
+        weights = safetensors.torch.save(state_tensors(uncompiled(model)))
+        tensors, skeleton = pack(_state_of(optimizer))
         with staged_directory(self._step_path(step)) as staging:
-            encoded_weights = safetensors.torch.save(weights)
-            write_file(staging / "weights.safetensors", encoded_weights)
+            write_file(staging / "weights.safetensors", weights)
             write_file(staging / "optimizer.safetensors", safetensors.torch.save(tensors))
-            state = {"step": step, "optimizer": skeleton, "rng": rng_state(), "extra": dict(extra or {})}
+            state = {
+                "step": step,
+                "optimizer": skeleton,
+                "rng": rng_state(),
+                "metrics": log.sync(),  # a step never outlives the log that led to it
+                "extra": dict(extra or {}),
+            }
             write_json(staging / "state.json", state)
             if capture is not None:
-                content = self._encode_activations(step, capture, encoded_weights, compress)
-                write_file(staging / "activations.h5", content)
+                header = {
+                    "run_uuid": self.info["uuid"],
+                    "step": step,
+                    "stimulus_hash": self.stimuli.content_hash,
+                    "weights_hash": hashlib.sha256(weights).hexdigest(),
+                }
+                blocks = capture.blocks(self.stimuli.inputs)
+                write_activations(staging / "activations.h5", blocks, self.stimuli.ids, header, compress=compress)
             write_manifest(staging)
         return self[step]
-
-    def _encode_activations(self, step: int, capture: Capture, weights: bytes, compress: bool) -> bytes:
-        if self.stimuli.inputs is None:
-            raise ValueError("This run has no stimulus inputs at hand; give Stimuli with inputs when creating it.")
-        header: dict[str, str | int] = {
-            "run_uuid": self.info["uuid"],
-            "step": step,
-            "stimulus_hash": self.stimuli.content_hash,
-            "weights_hash": hashlib.sha256(weights).hexdigest(),
-        }
-        return encode_activations(capture.record(self.stimuli.inputs), self.stimuli.ids, header, compress=compress)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one object to ``metrics.jsonl``; non-finite numbers become null.
@@ -303,11 +325,10 @@ class Run:
         ValueError
             If it has no whole number ``step``, by which a resumed run knows what to log anew.
         """
-        self._require_lock()
+        log = self._writable()
         if not isinstance(record.get("step"), int):
             raise ValueError(f"A metric has step {record.get('step')!r}; expected a whole number.")
-        line = json.dumps(_finite(dict(record)), allow_nan=False)
-        append_line(self.path / "metrics.jsonl", line.encode())
+        log.append(json.dumps(_finite(dict(record)), allow_nan=False).encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the logged objects; a torn last line is ignored.
@@ -317,16 +338,25 @@ class Run:
         Damaged
             If any other line is not a JSON object.
         """
-        path = self.path / "metrics.jsonl"
-        lines = path.read_bytes().split(b"\n") if path.is_file() else []
-        return [_parse_metric(path, number, line) for number, line in enumerate(lines[:-1], start=1)]
+        return read_log(self.path / "metrics.jsonl")
 
     def cut_metrics(self, step: int) -> None:
-        """Drop what was logged after ``step`` (and a torn last line), so that a resumed run logs it once."""
-        self._require_lock()
-        kept = [record for record in self.metrics() if record.get("step", 0) <= step]
-        content = "".join(json.dumps(record) + "\n" for record in kept)
-        replace_file(self.path / "metrics.jsonl", content.encode())
+        """Drop what was logged from the first line of a later step on, so that a resumed run logs it once.
+
+        Raises
+        ------
+        ValueError
+            If a later step is committed: its log must stay with it.
+        """
+        log = self._writable()
+        if (steps := self.steps) and steps[-1] > step:
+            raise ValueError(
+                f"{self.path} has a checkpoint of step {steps[-1]}; move it out of the run before the log is cut at "
+                f"step {step}."
+            )
+        kept = log.upto(step)
+        self._replace_info(metrics={"size": len(kept), "sha256": hashlib.sha256(kept).hexdigest()})
+        log.replace(kept)
 
     def verify(self, level: str = "sha256") -> list[int]:
         """Compare every committed step with its manifest and return the steps.
@@ -342,18 +372,22 @@ class Run:
             For the first difference found; the message names the file.
         """
         info = _read_info(self.path)
-        if _config_hash(info["config"]) != info.get("config_hash"):
-            raise Damaged(f"{self.path / 'run.json'} has a config that differs from its hash.")
+        check_as_written(self.path / "run.json", info)
+        if info != _sealed(info):
+            raise Damaged(f"{self.path / 'run.json'} has changed since it was written (SHA-256 differs).")
         stimuli_path = self.path / "stimuli.h5"
-        stored = Stimuli.read(stimuli_path)
         if sha256(stimuli_path) != info.get("stimuli_sha256"):
             raise Damaged(f"{stimuli_path} has changed since the run was created (SHA-256 differs).")
+        stored = Stimuli.read(stimuli_path)
         self.metrics()
+        prefixes = [("the status", info.get("metrics"))]
         for step in self.steps:
             checkpoint = self[step]
             checkpoint.verify(level)
+            prefixes.append((f"step {step}", checkpoint.state.get("metrics")))
             if step in self.recorded_steps:
                 self._check_origin(checkpoint, stored)
+        check_prefixes(self.path / "metrics.jsonl", prefixes)
         return self.steps
 
     def _check_origin(self, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
@@ -362,7 +396,7 @@ class Run:
             "run_uuid": self.info["uuid"],
             "step": checkpoint.step,
             "stimulus_hash": stimuli.content_hash,
-            "weights_hash": sha256(checkpoint.path / "weights.safetensors"),
+            "weights_hash": checkpoint.manifest["weights.safetensors"]["sha256"],
         }
         found = checkpoint.activations.header
         if wrong := [name for name, value in expected.items() if found[name] != value]:
@@ -373,9 +407,10 @@ class Run:
     def _step_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{_STEP_PREFIX}{step:08d}"
 
-    def _require_lock(self) -> None:
-        if self._lock is None:
+    def _writable(self) -> Log:
+        if self._log is None:
             raise PermissionError(f"{self.path} was opened for reading; use Run.create or Run.resume to write.")
+        return self._log
 
 
 def _read_info(path: Path) -> dict[str, Any]:
@@ -391,6 +426,18 @@ def _read_info(path: Path) -> dict[str, Any]:
     return info
 
 
+def _sealed(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``run.json`` says, with the hash of all the rest of it last."""
+    rest = {name: value for name, value in info.items() if name != "sha256"}
+    return {**rest, "sha256": hashlib.sha256(encode_json(rest)).hexdigest()}
+
+
+def _state_of(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None) -> Any:
+    if isinstance(optimizer, Sequence):
+        return [each.state_dict() for each in optimizer]
+    return None if optimizer is None else optimizer.state_dict()
+
+
 def _config_hash(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
@@ -402,19 +449,12 @@ def _make_parents(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def _parse_metric(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise Damaged(f"Line {number} of {path} is not a JSON object.")
-    return record
-
-
-def _cut_torn_line(path: Path) -> None:
-    if path.is_file():
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+def _remove_abandoned(path: Path) -> None:
+    """Remove what processes left that died while they created this run."""
+    for left in path.parent.glob(f"{STAGING_PREFIX}{glob.escape(path.name)}-*"):
+        old = time.time() - left.lstat().st_mtime > _ABANDONED
+        if old and left.is_dir() and not left.is_symlink() and not is_locked(left / "run.lock"):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _finite(value: Any) -> Any:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["pack", "unpack"]
+from checkpoints.modules import plain_name
+
+__all__ = ["pack", "rng_state", "set_rng_state", "state_tensors", "unpack"]
 
 _TENSOR = "__tensor__"
 _ITEMS = "__items__"
@@ -73,11 +77,57 @@ def unpack(tensors: dict[str, Tensor], skeleton: Any) -> Any:
     return {unpack(tensors, key): unpack(tensors, value) for key, value in skeleton[_ITEMS]}
 
 
-def rng_state() -> str:
-    """Return torch's global CPU generator state as hexadecimal text."""
-    return torch.get_rng_state().numpy().tobytes().hex()
+def state_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's ``state_dict`` as safetensors takes it: contiguous, on the CPU, without shared memory.
+
+    Raises
+    ------
+    TypeError
+        If the model keeps something else than tensors in it (``get_extra_state``).
+    """
+    tensors, stored = {}, set()
+    for name, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"The model's state '{name}' is a {type(value).__name__}; only tensors can be saved.")
+        tensor = value.detach().cpu().contiguous()
+        place = tensor.untyped_storage().data_ptr()
+        tensors[plain_name(name)] = tensor.clone() if place in stored else tensor
+        stored.add(place)
+    return tensors
 
 
-def set_rng_state(text: str) -> None:
-    """Put back what ``rng_state`` returned."""
-    torch.set_rng_state(torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8))
+def rng_state() -> dict[str, Any]:
+    """Return the state of every global generator that a training loop may draw from, JSON-ready.
+
+    Returns
+    -------
+    dict
+        ``torch`` and each of ``cuda`` as hexadecimal text, ``numpy`` (its legacy global generator) and ``python``.
+    """
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": _hex(torch.get_rng_state()),
+        "cuda": [_hex(state) for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else [],
+        "numpy": [name, np.asarray(keys, "<u4").tobytes().hex(), position, has_gauss, cached],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what ``rng_state`` returned; of GPUs, those that there are."""
+    torch.set_rng_state(_bytes(state["torch"]))
+    for device, text in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(_bytes(text), device)
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, np.frombuffer(bytes.fromhex(keys), "<u4"), position, has_gauss, cached))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+def _hex(state: Tensor) -> str:
+    return state.numpy().tobytes().hex()
+
+
+def _bytes(text: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

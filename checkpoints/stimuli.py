@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
-from checkpoints.hdf5 import attribute, image, opened, read_column, set_attributes, write_column
+from checkpoints.hdf5 import attribute, created, opened, read_column, set_attributes, write_column
 
-__all__ = ["Stimuli"]
+__all__ = ["Inputs", "Stimuli"]
+
+Inputs = NDArray[Any] | dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -31,16 +33,16 @@ class Stimuli:
         ``"train"``, ``"validation"`` or ``"test"``.
     content_hash : str
         SHA-256 of inputs and labels.
-    inputs : array, shape (n, …), or None
-        Floats as float32; whole numbers, such as token ids, as they are.
-        Kept in memory only; a run's ``stimuli.h5`` holds the hash.
+    inputs : array, shape (n, …), mapping of str to array, or None
+        What the network is called with: one argument, or several by name, such as token ids and their mask. Floats as
+        float32; whole numbers as they are. Kept in memory only; a run's ``stimuli.h5`` holds the hash.
     """
 
     ids: NDArray[Any]
     labels: NDArray[np.int64]
     split: NDArray[Any]
     content_hash: str
-    inputs: NDArray[Any] | None = field(default=None, repr=False)
+    inputs: Inputs | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, ids: Any, labels: Any, split: Any, inputs: Any) -> Stimuli:
@@ -53,13 +55,13 @@ class Stimuli:
             validation, test.
         """
         ids, labels, split = np.asarray(ids, dtype=str), np.asarray(labels), np.asarray(split, dtype=str)
-        inputs = np.asarray(inputs)
-        if inputs.dtype.kind == "f":
-            inputs = inputs.astype(np.float32)
-        if not ids.shape == labels.shape == split.shape == inputs.shape[:1] or not ids.size:
+        named = {name: _plain(part) for name, part in (inputs if isinstance(inputs, Mapping) else {"": inputs}).items()}
+        lengths = {part.shape[:1] for part in named.values()}
+        if not ids.shape == labels.shape == split.shape or lengths != {ids.shape} or not ids.size:
+            shapes = ", ".join(str(part.shape) for part in named.values()) or "none"
             raise ValueError(
                 f"Stimuli have ids of shape {ids.shape}, labels {labels.shape}, split {split.shape} and inputs "
-                f"{inputs.shape}; there must be one of each for every stimulus, and one stimulus or more."
+                f"{shapes}; there must be one of each for every stimulus, and one stimulus or more."
             )
         if labels.dtype.kind not in "iub":
             raise ValueError(f"Labels are of type {labels.dtype}; expected whole numbers, one class each.")
@@ -69,8 +71,9 @@ class Stimuli:
         if unknown := sorted(set(split.tolist()) - {"train", "validation", "test"}):
             raise ValueError(f"Unknown split '{unknown[0]}'. Choose one of: train, validation, test.")
         order = np.argsort(labels, kind="stable")
-        ids, labels, split, inputs = ids[order], labels[order], split[order], np.ascontiguousarray(inputs[order])
-        return cls(ids, labels, split, _content_hash(inputs, labels), inputs)
+        ordered: Inputs = {name: np.ascontiguousarray(part[order]) for name, part in named.items()}
+        ordered = ordered if isinstance(inputs, Mapping) else ordered[""]
+        return cls(ids[order], labels[order], split[order], _content_hash(ordered, labels[order]), ordered)
 
     def __len__(self) -> int:
         """Return the number of stimuli."""
@@ -96,17 +99,14 @@ class Stimuli:
             )
         return other
 
-    def encode(self) -> bytes:
-        """Return the content of ``stimuli.h5``."""
-
-        def fill(file: h5py.File) -> None:
+    def write(self, path: Path) -> None:
+        """Write ``stimuli.h5``; an OSError names it."""
+        with created(path) as (file, _):
             header = {"format": "repsim-stimuli", "format_version": 1, "content_hash": self.content_hash}
             set_attributes(file, header)
             write_column(file, "stimulus_id", self.ids)
             write_column(file, "label", self.labels)
             write_column(file, "split", self.split)
-
-        return image(fill)
 
     @classmethod
     def read(cls, path: Path) -> Stimuli:
@@ -127,8 +127,16 @@ class Stimuli:
         return cls(ids, labels, split, content_hash)
 
 
-def _content_hash(inputs: NDArray[Any], labels: NDArray[np.int64]) -> str:
-    digest = hashlib.sha256(f"{inputs.dtype.str} {inputs.shape}".encode())
-    digest.update(inputs.tobytes())
+def _plain(values: Any) -> NDArray[Any]:
+    array = np.asarray(values)
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
+
+
+def _content_hash(inputs: Inputs, labels: NDArray[np.int64]) -> str:
+    digest = hashlib.sha256()
+    parts = sorted(inputs.items()) if isinstance(inputs, dict) else [("", inputs)]
+    for name, part in parts:
+        digest.update(f"{name and name + ' '}{part.dtype.str} {part.shape}".encode())
+        digest.update(part.data)
     digest.update(labels.tobytes())
     return digest.hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -92,7 +93,7 @@ def train_run(
             **{f"n_{part}": len(job.split[part]) for part in SPLITS},
         },
     }
-    with using_threads(training.threads), Run.create(path, config, job.stimuli) as run:
+    with _own_generators(training.seed), using_threads(training.threads), Run.create(path, config, job.stimuli) as run:
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -116,7 +117,11 @@ def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
         return stored
     training, recording = configurations(stored)
     job = _prepare(training, recording, stored.config["data"]["data_dir"])
-    with using_threads(training.threads), Run.resume(path, job.stimuli) as run:
+    with _own_generators(training.seed), using_threads(training.threads), Run.resume(path, job.stimuli) as run:
+        if run.taken_over_from:
+            (reporter or silent()).say(
+                f"{path} was being written by {run.taken_over_from}, which died; it is taken over."
+            )
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -166,7 +171,7 @@ def check_layers(learner: Learner, layers: Sequence[str], stimuli: Stimuli) -> N
     ValueError
         If a pattern matches no layer, or one that the network does not reach.
     """
-    assert stimuli.inputs is not None  # chosen from a data set at hand
+    assert isinstance(stimuli.inputs, np.ndarray)  # chosen from a data set at hand
     with Capture(learner.network, layers) as capture:
         capture.record(stimuli.inputs[:1])
 
@@ -295,6 +300,21 @@ def using_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _own_generators(seed: int) -> Iterator[None]:
+    """Give the block global generators of its own: a run draws from none of them, but each checkpoint keeps them."""
+    of_numpy, of_python = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)
 
 
 @contextmanager

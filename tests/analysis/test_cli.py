@@ -327,7 +327,7 @@ MISTAKES = {
     ),
     "step too late": (f"{DIGITS} --epochs 1 --record 10", "steps '10' name step 10; this training ends at step 9."),
     "unknown layer": (f"{DIGITS} --layer hiden.3", "No layer matches 'hiden.3'. Near names: hidden.3,"),
-    "unreached layer": (f"{DIGITS} --layer hidden", "Layer 'hidden' was not reached"),
+    "unreached layer": (f"{DIGITS} --layer hidden.1#1", "'hidden.1#1' names no tensor that a forward pass gives"),
     # data
     "no such data": ("train new --data missing.npz", "There is no file missing.npz; expected an .npz file"),
     "NaN": ("train new --data nan.npz", "X in nan.npz has 5 values that are NaN, infinite or too large"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from checkpoints import Activations, Damaged, Layer
-from checkpoints.activations import LayerValues, encode_activations
+from checkpoints.activations import LayerValues, write_activations
 
 N = 5
 IDS = np.array([f"s{index}" for index in range(N)])
@@ -34,10 +34,15 @@ LAYERS = {
 }
 
 
+def write(path: Path, layers: dict[str, LayerValues], ids: Any, header: dict[str, Any], **options: Any) -> None:
+    path.unlink(missing_ok=True)
+    write_activations(path, [layers], ids, header, **options)
+
+
 @pytest.fixture
 def path(folder: Path) -> Path:
     path = folder / "activations.h5"
-    path.write_bytes(encode_activations(LAYERS, IDS, HEADER))
+    write(path, LAYERS, IDS, HEADER)
     return path
 
 
@@ -50,7 +55,7 @@ def wide(path: Path, rows: int = 40, columns: int = 33_000, **options: Any) -> N
     """Write one layer of several chunks, and return it."""
     array = np.random.default_rng(0).normal(size=(rows, columns)).astype(np.float32)
     layers = {"wide": LayerValues(array, (columns,), "torch.float32")}
-    path.write_bytes(encode_activations(layers, np.arange(rows).astype(str), HEADER, **options))
+    write(path, layers, np.arange(rows).astype(str), HEADER, **options)
     return array
 
 
@@ -74,13 +79,13 @@ def test_every_float32_comes_back_to_the_bit(
 ) -> None:
     path = tmp_path_factory.mktemp("floats") / "activations.h5"
     layers = {"x": LayerValues(array, array.shape[1:], "torch.float32")}
-    path.write_bytes(encode_activations(layers, np.arange(len(array)).astype(str), {}, compress=compress))
+    write(path, layers, np.arange(len(array)).astype(str), {}, compress=compress)
     assert Activations(path)["x"][:].tobytes() == array.tobytes()
 
 
 def test_eleven_layers_keep_their_order(path: Path) -> None:
     layers = {f"layer.{index}": values(1, seed=index) for index in range(11)}
-    path.write_bytes(encode_activations(layers, IDS, HEADER))
+    write(path, layers, IDS, HEADER)
     assert list(Activations(path)) == list(layers)
 
 
@@ -98,13 +103,18 @@ def test_any_hdf5_reader_finds_the_documented_layout(path: Path) -> None:
         assert file["stimulus_id"][()].tolist() == [name.encode() for name in IDS]
         assert list(file["layers"]) == ["0000", "0001", "0002"]
         for group, (name, layer) in zip(file["layers"].values(), LAYERS.items(), strict=True):
-            assert list(group) == ["data"]
+            assert list(group) == ["data", "feature"]
+            assert [dimension[0].name for dimension in group["data"].dims] == ["/stimulus_id", group["feature"].name]
             np.testing.assert_array_equal(group["data"][()], layer.values, strict=True)
             attributes = dict(group.attrs)
-            assert attributes.pop("feature_shape").tolist() == list(layer.feature_shape)
+            for shape in ("feature_shape", "source_shape"):
+                assert attributes.pop(shape).tolist() == list(layer.feature_shape)
             assert attributes == {
                 "name": name.encode(),
+                "module": name.encode(),
                 "call_index": 0,
+                "side": b"output",
+                "path": b"",
                 "source_dtype": layer.source_dtype.encode(),
                 "reduction": b"flatten",
                 "n_rows": N,
@@ -113,9 +123,15 @@ def test_any_hdf5_reader_finds_the_documented_layout(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "columns", "chunks"),
-    [(40, 10, (40, 10)), (600, 1024, (256, 1024)), (40, 33_000, (32, 8192)), (1, 8193, (1, 8192))],
+    [
+        (40, 10, (40, 10)),
+        (600, 1024, (200, 1024)),
+        (40, 33_000, (20, 8192)),
+        (499, 4096, (499, 525)),
+        (1, 8193, (1, 8192)),
+    ],
 )
-def test_chunks_are_a_mebibyte_of_rows_and_at_most_8192_columns(
+def test_chunks_are_about_a_mebibyte_of_which_a_block_holds_a_whole_number(
     path: Path, rows: int, columns: int, chunks: tuple[int, int]
 ) -> None:
     wide(path, rows, columns)
@@ -129,9 +145,11 @@ def test_chunks_are_a_mebibyte_of_rows_and_at_most_8192_columns(
 def test_compression_is_gzip_and_makes_relu_layers_smaller(path: Path) -> None:
     array = np.maximum(np.random.default_rng(0).normal(size=(64, 512)), 0).astype(np.float32)
     layers = {"relu": LayerValues(array, (512,), "torch.float32")}
-    plain, small = (encode_activations(layers, np.arange(64).astype(str), {}, compress=c) for c in (False, True))
-    assert len(small) < 0.7 * len(plain)
-    path.write_bytes(small)
+    sizes = []
+    for compress in (False, True):
+        write(path, layers, np.arange(64).astype(str), {}, compress=compress)
+        sizes.append(path.stat().st_size)
+    assert sizes[1] < 0.7 * sizes[0]
     np.testing.assert_array_equal(Activations(path)["relu"][:], array, strict=True)
     with h5py.File(path) as file:
         dataset = file["layers/0000/data"]
@@ -140,7 +158,7 @@ def test_compression_is_gzip_and_makes_relu_layers_smaller(path: Path) -> None:
 
 def test_a_compressed_layer_of_zeros_is_not_taken_for_a_bomb(path: Path) -> None:
     layers = {"dead": LayerValues(np.zeros((512, 4096), dtype=np.float32), (4096,), "torch.float32")}
-    path.write_bytes(encode_activations(layers, np.arange(512).astype(str), {}, compress=True))
+    write(path, layers, np.arange(512).astype(str), {}, compress=True)
     assert path.stat().st_size < 100_000
     assert not Activations(path)["dead"][:].any()
 
@@ -213,9 +231,9 @@ def test_an_unknown_layer_is_an_error_that_lists_the_names(path: Path) -> None:
     assert "fc" not in Activations(path)
 
 
-def test_a_layer_needs_one_row_a_stimulus() -> None:
+def test_a_layer_needs_one_row_a_stimulus(path: Path) -> None:
     with pytest.raises(ValueError, match="Layer 'a' has 5 rows for 4 stimuli"):
-        encode_activations({"a": values(3)}, IDS[:4], HEADER)
+        write(path, {"a": values(3)}, IDS[:4], HEADER)
 
 
 def test_a_damaged_block_names_the_file_and_spares_the_others(path: Path) -> None:
@@ -225,10 +243,11 @@ def test_a_damaged_block_names_the_file_and_spares_the_others(path: Path) -> Non
     assert content.count(needle) == 1
     path.write_bytes(content.replace(needle, bytes(16)))
     layer = Activations(path)["wide"]
-    for selection in (slice(None), 35, slice(32, 33)):
+    for selection in (slice(None), 35, slice(20, 21), [3, 35], np.arange(40) == 39):
         with pytest.raises(Damaged, match=rf"{path} cannot be read \("):
             layer[selection]
-    np.testing.assert_array_equal(layer[:32], array[:32])
+    np.testing.assert_array_equal(layer[:20], array[:20])
+    np.testing.assert_array_equal(layer[[19, 0, 19]], array[[19, 0, 19]])
     np.testing.assert_array_equal(layer[:, 8192:], array[:, 8192:])
 
 
@@ -373,7 +392,8 @@ def test_scribbled_files_are_read_or_damaged_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, positions: list[tuple[int, int]]
 ) -> None:
     path = tmp_path_factory.mktemp("scribbled") / "activations.h5"
-    content = bytearray(encode_activations({"a": values(3)}, IDS, HEADER))
+    write(path, {"a": values(3)}, IDS, HEADER)
+    content = bytearray(path.read_bytes())
     for position, byte in positions:
         content[position % len(content)] = byte
     path.write_bytes(content)

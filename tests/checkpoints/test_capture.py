@@ -1,4 +1,7 @@
+import re
+from collections import namedtuple
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from checkpoints import Capture, match_layers
+from checkpoints import Capture, SpatialMean, match_layers
+from repsim.learning import mlp
 
 X = torch.linspace(-2, 2, 18).reshape(6, 3)
 
@@ -46,13 +50,12 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2))
 
 
-def record(model: nn.Module, layers: list[str], inputs: Any = X, **options: Any) -> dict[str, Any]:
-    with Capture(model, layers) as capture:
-        return capture.record(inputs, **options)
+def record(model: nn.Module, layers: Any, inputs: Any = X, **options: Any) -> dict[str, Any]:
+    return Capture(model, layers, **options).record(inputs)
 
 
 def n_hooks(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) for module in model.modules())
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,10 @@ def n_hooks(model: nn.Module) -> int:
     [
         (["norm"], ["norm"]),
         (["blocks.3.norm"], ["blocks.3.norm"]),
-        (["*"], ["norm", "blocks"]),
+        (["*"], ["norm"]),
+        (re.compile(r"blocks\.(3|4)\.mlp"), ["blocks.3.mlp", "blocks.4.mlp"]),
+        (lambda name, module: name.endswith("11.norm"), ["blocks.11.norm"]),
+        (["norm", re.compile(r".*\.2\.norm")], ["norm", "blocks.2.norm"]),
         (["blocks.*"], [f"blocks.{index}" for index in range(12)]),
         (["blocks.1*.norm"], [f"blocks.{index}.norm" for index in (1, 10, 11)]),
         (["blocks.1?.norm"], [f"blocks.{index}.norm" for index in (10, 11)]),
@@ -70,17 +76,19 @@ def n_hooks(model: nn.Module) -> int:
         (["blocks.11.mlp", "norm", "blocks.2.mlp", "norm"], ["norm", "blocks.2.mlp", "blocks.11.mlp"]),
     ],
 )
-def test_names_and_globs_match_in_the_order_of_the_model(patterns: list[str], expected: list[str]) -> None:
+def test_names_and_globs_match_in_the_order_of_the_model(patterns: Any, expected: list[str]) -> None:
     assert match_layers(Tree(), patterns) == tuple(expected)
 
 
 def test_two_stars_match_any_number_of_parts_also_none() -> None:
-    names = [name for name, _ in Tree().named_modules() if name]
+    names = [name for name, module in Tree().named_modules() if name and not isinstance(module, nn.ModuleList)]
     assert match_layers(Tree(), ["**"]) == tuple(names)
     assert match_layers(Tree(), ["**.norm"]) == tuple(name for name in names if name.split(".")[-1] == "norm")
 
 
-@pytest.mark.parametrize("pattern", ["norms", "block.*", "*.nor", "blocks.0.norm.", "blocks.0[norm]", "", "**.mlps"])
+@pytest.mark.parametrize(
+    "pattern", ["norms", "block.*", "*.nor", "blocks.0.norm.", "", "**.mlps", "blocks", "norms[0]"]
+)
 def test_a_pattern_that_matches_nothing_is_an_error_with_near_names(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"No layer matches '.*'\. Near names: .*(norm|blocks)") as raised:
         Capture(Tree(), ["norm", pattern])
@@ -149,6 +157,21 @@ def test_values_are_copied_when_they_are_computed() -> None:
     assert (layers["1"].values >= 0).all()
 
 
+def test_a_list_of_modules_is_never_called_and_so_no_layer() -> None:
+    chain = mlp(3, 2, depth=2, width=4, generator=torch.Generator().manual_seed(0))
+    assert match_layers(chain, "*") == ("output",)
+    with pytest.raises(
+        ValueError, match=r"No layer matches 'hidden'\. Near names: hidden\.2, hidden\.1, hidden\.2\.norm"
+    ):
+        match_layers(chain, "hidden")
+
+
+@pytest.mark.parametrize("pattern", [3, None, b"0"])
+def test_what_is_no_pattern_is_refused(pattern: Any) -> None:
+    with pytest.raises(TypeError, match="is no pattern; expected text, a compiled regular expression or a function"):
+        Capture(Tree(), [pattern])
+
+
 @given(batch_size=st.integers(1, 8))
 @settings(derandomize=True, deadline=None, max_examples=8)
 def test_batches_change_nothing(batch_size: int) -> None:
@@ -174,12 +197,24 @@ def fail(x: Tensor) -> Tensor:
     raise ArithmeticError("in forward")
 
 
-def test_hooks_are_on_within_the_block_only(network: nn.Sequential) -> None:
+def test_hooks_are_on_only_while_the_network_is_recorded(network: nn.Sequential) -> None:
+    counts = []
+    network[0].register_forward_hook(lambda *_: counts.append(n_hooks(network)))
     with Capture(network, ["0", "2"]) as capture:
-        assert n_hooks(network) == 2
+        assert n_hooks(network) == 1
         capture.record(X)
-        assert n_hooks(network) == 2
-    assert n_hooks(network) == 0
+        assert n_hooks(network) == 1
+    assert set(counts) == {5}
+
+
+def test_nothing_is_left_on_the_network_between_blocks_of_stimuli(network: nn.Sequential) -> None:
+    network.train()
+    buffers = dict(network.named_buffers())
+    for _ in Capture(network, ["*"], batch_size=2).blocks(X):
+        assert n_hooks(network) == 0
+        assert network[1].training
+        assert all(buffer is buffers[name] for name, buffer in network.named_buffers())
+        assert torch.is_grad_enabled()
 
 
 def test_hooks_come_off_when_the_forward_pass_raises() -> None:
@@ -206,22 +241,30 @@ def test_passes_between_records_are_not_recorded(network: nn.Sequential) -> None
         np.testing.assert_array_equal(capture.record(X)["0"].values, before)
 
 
-def test_hooks_do_nothing_after_a_record_that_failed() -> None:
-    model = nn.Sequential(Lambda(lambda x: (x, x)), Lambda(lambda pair: pair[0]))
-    with Capture(model, ["0"]) as capture:
-        with pytest.raises(ValueError, match="Layer '0' returns a tuple"):
-            capture.record(X)
-        assert torch.equal(model(X), X)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"side": "left"}, r"Unknown side 'left'\. Choose one of: output, input, both"),
+        ({"dtype": "int8"}, r"Unknown dtype 'int8'\. Choose one of: float32, float16, float64"),
+        ({"batch_size": 0}, "batch_size is 0; expected a whole number of 1 or more"),
+        ({"reduce": {"9": SpatialMean()}}, "No layer matches '9'"),
+    ],
+)
+def test_unknown_options_are_refused(network: nn.Sequential, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Capture(network, "0", **options)
 
 
-def test_record_outside_the_block_is_refused(network: nn.Sequential) -> None:
-    capture = Capture(network, ["0"])
-    with pytest.raises(RuntimeError, match=r"This Capture has no hooks on the model\. Use it inside 'with Capture"):
-        capture.record(X)
-    with capture:
-        capture.record(X)
-    with pytest.raises(RuntimeError, match="This Capture has no hooks on the model"):
-        capture.record(X)
+def test_a_reduction_that_cannot_be_called_is_refused(network: nn.Sequential) -> None:
+    for reduction in (3, SpatialMean):
+        with pytest.raises(TypeError, match=r"is no reduction; expected one such as SpatialMean\(\) or a function"):
+            Capture(network, "0", reduce={"0": reduction})
+
+
+@pytest.mark.parametrize("inputs", [torch.zeros(0, 3), torch.tensor(1.0), {"a": X, "b": X[:2]}, {}])
+def test_there_must_be_stimuli_and_as_many_of_each_part(network: nn.Sequential, inputs: Any) -> None:
+    with pytest.raises(ValueError, match=r"The inputs have .* rows; expected one or more, as many in each"):
+        record(network, "0", inputs)
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -285,39 +328,194 @@ def test_gradients_are_not_tracked() -> None:
     tracked = []
     model = nn.Sequential(nn.Linear(3, 2), Lambda(lambda x: tracked.append(x.requires_grad) or x))
     record(model, ["0"])
-    assert tracked == [False]
+    assert set(tracked) == {False}
     assert torch.is_grad_enabled()
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_a_layer_that_is_never_reached_is_an_error() -> None:
-    model = Lambda(lambda x: x, unused=nn.Linear(3, 3))
-    with pytest.raises(ValueError, match="Layer 'unused' was not reached in one forward pass; it can be recorded if"):
-        record(model, ["unused"])
+def test_a_named_layer_that_is_never_reached_is_an_error() -> None:
+    model = Lambda(lambda x: used(x), used=(used := nn.Linear(3, 3)), unused=nn.Linear(3, 3))
+    with pytest.raises(ValueError, match="Layer 'unused' was not reached in a forward pass, or gave no tensor"):
+        record(model, ["used", "unused"])
+    with pytest.raises(ValueError, match=r"'unus\*' matches modules, but a forward pass reaches none that gives"):
+        record(model, ["used", "unus*"])
 
 
-def test_a_layer_that_is_reached_twice_is_an_error() -> None:
+def test_a_pattern_records_what_a_forward_pass_reaches() -> None:
+    model = Lambda(lambda x: used(x), used=(used := nn.Linear(3, 3)), unused=nn.Linear(3, 3))
+    assert list(record(model, "*")) == ["used"]
+
+
+def test_each_call_of_a_module_is_a_layer_of_its_own() -> None:
     shared = nn.Linear(3, 3)
     model = Lambda(lambda x: shared(shared(x)), shared=shared)
-    with pytest.raises(ValueError, match="Layer 'shared' was reached 2 times in one forward pass"):
-        record(model, ["shared"])
+    layers = record(model, "shared")
+    assert [(name, layer.module, layer.call_index) for name, layer in layers.items()] == [
+        ("shared#0", "shared", 0),
+        ("shared#1", "shared", 1),
+    ]
+    np.testing.assert_array_equal(layers["shared#0"].values, shared(X).detach().numpy())
+    np.testing.assert_array_equal(layers["shared#1"].values, shared(shared(X)).detach().numpy())
+    assert list(record(model, "shared#1")) == ["shared#1"]
+    with pytest.raises(ValueError, match="'shared#2' names no tensor that a forward pass gives"):
+        record(model, "shared#2")
 
 
-@pytest.mark.parametrize(("output", "name"), [((X, X), "tuple"), ({"x": X}, "dict"), (None, "NoneType")])
-def test_an_output_that_is_not_a_tensor_is_an_error(output: Any, name: str) -> None:
-    model = Lambda(lambda x: (inner(x), x)[1], inner=(inner := Lambda(lambda x: output)))
-    with pytest.raises(ValueError, match=f"Layer 'inner' returns a {name}; only tensors can be recorded"):
-        record(model, ["inner"])
+@dataclass
+class Output:
+    hidden: Tensor
+    extra: Any = None
+
+
+Pair = namedtuple("Pair", ["first", "second"])
+
+
+@pytest.mark.parametrize(
+    ("structure", "paths"),
+    [
+        (lambda x: (x, x + 1), ["[0]", "[1]"]),
+        (lambda x: [x, (x, {"a": x})], ["[0]", "[1][0]", "[1][1][a]"]),
+        (lambda x: {"x": x, 3: x, "none": None}, ["[x]", "[3]"]),
+        (lambda x: Output(x, (x,)), ["[hidden]", "[extra][0]"]),
+        (lambda x: Pair(x, "text"), ["[first]"]),
+    ],
+)
+def test_tensors_in_tuples_lists_dicts_and_dataclasses_are_layers_by_path(structure: Any, paths: list[str]) -> None:
+    model = Lambda(lambda x: (inner(x), x)[1], inner=(inner := Lambda(structure)))
+    layers = record(model, "inner")
+    assert list(layers) == [f"inner{path}" for path in paths]
+    assert [layer.path for layer in layers.values()] == paths
+    assert list(record(model, f"inner{paths[-1]}")) == [f"inner{paths[-1]}"]
+    assert list(record(model, "inner[*]")) == list(layers)
+    with pytest.raises(ValueError, match=r"'inner\[9\]' names no tensor that a forward pass gives"):
+        record(model, "inner[9]")
+
+
+def test_an_output_without_a_tensor_is_an_error() -> None:
+    model = Lambda(lambda x: (inner(x), x)[1], inner=(inner := Lambda(lambda x: None)))
+    with pytest.raises(ValueError, match="Layer 'inner' was not reached in a forward pass, or gave no tensor"):
+        record(model, "inner")
+
+
+def test_inputs_are_recorded_as_a_module_received_them() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True))
+    layers = record(model, ["1", "1:input", "0:input"])
+    assert list(layers) == ["0:input", "1:input", "1"]
+    assert [layer.side for layer in layers.values()] == ["input", "input", "output"]
+    np.testing.assert_array_equal(layers["0:input"].values, X.numpy())
+    np.testing.assert_array_equal(layers["1:input"].values, model[0](X).detach().numpy())
+    assert (layers["1:input"].values < 0).any()
+    assert list(record(model, re.compile("1"), side="both")) == ["1:input", "1"]
+    assert list(record(model, "1", side="input")) == ["1:input"]
+
+
+def test_several_inputs_are_named_by_position_and_name() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, y: Tensor, scale: float = 1.0, mask: Tensor | None = None) -> Tensor:
+            return x + y
+
+    two = Two()
+    model = Lambda(lambda x: two(x, x + 1, mask=x > 0, scale=2.0), two=two)
+    layers = record(model, "two:input")
+    assert list(layers) == ["two:input[0]", "two:input[1]", "two:input[mask]"]
+    np.testing.assert_array_equal(layers["two:input[mask]"].values, (X > 0).float().numpy())
+    assert layers["two:input[mask]"].source_dtype == "torch.bool"
 
 
 @pytest.mark.parametrize(
     ("function", "shape"),
-    [(lambda x: x[:4], r"\(4, 3\)"), (lambda x: x.T, r"\(3, 6\)"), (lambda x: x.sum(), r"\(\)")],
+    [(lambda x: x[:1], r"\(1, 3\)"), (lambda x: x.T, r"\(3, 2\)"), (lambda x: x.sum(), r"\(\)")],
 )
 def test_an_output_without_one_row_a_stimulus_is_an_error(function: Callable[[Tensor], Tensor], shape: str) -> None:
-    message = f"Layer '0' returned shape {shape} for 6 stimuli; expected a row each"
+    message = f"Layer '0' gives shape {shape} for 2 stimuli; expected a row each. Choose another tensor, or give a"
     with pytest.raises(ValueError, match=message):
         record(nn.Sequential(Lambda(function)), ["0"])
+
+
+def test_shapes_that_differ_between_blocks_are_an_error() -> None:
+    ragged = Lambda(lambda x: x[:, : 2 if x[0, 0] < 0 else 3])
+    with pytest.raises(ValueError, match=r"Layer '0' has shape \(2,\) in one block of stimuli and \(3,\) in another"):
+        record(nn.Sequential(ragged), ["0"], batch_size=2)
+
+
+def test_layers_that_differ_between_blocks_are_an_error() -> None:
+    extra = nn.Identity()
+    model = Lambda(lambda x: extra(x) if x[0, 0] < 0 else x, extra=extra, last=(last := nn.Identity()))
+    model.function = lambda x: last(extra(x) if x[0, 0] < 0 else x)
+    with pytest.raises(ValueError, match="The layers differ between blocks of stimuli: extra"):
+        record(model, "*", batch_size=2)
+
+
+def test_float16_is_exact_or_an_error() -> None:
+    model = nn.Sequential(Lambda(lambda x: x * 30_000))
+    layer = record(model, "0", dtype="float16")["0"]
+    assert layer.values.dtype == np.float16
+    np.testing.assert_array_equal(layer.values, (X * 30_000).half().numpy())
+    message = r"Layer '0' holds 80000, more than torch.float16 can \(65504\)\. Record it in a wider type"
+    with pytest.raises(ValueError, match=message):
+        record(nn.Sequential(Lambda(lambda x: x * 40_000)), "0", dtype="float16")
+
+
+def test_values_that_are_not_finite_are_stored_as_they_are() -> None:
+    odd = torch.tensor([[float("nan"), float("inf"), -float("inf")]] * 6)
+    for dtype in ("float16", "float32", "float64"):
+        layer = record(nn.Sequential(Lambda(lambda x: odd[: len(x)])), "0", dtype=dtype)["0"]
+        np.testing.assert_array_equal(layer.values, odd.numpy())
+
+
+def test_float64_is_kept_where_it_is_asked_for_and_its_overflow_found() -> None:
+    model = nn.Sequential(Lambda(lambda x: x.double() / 3))
+    np.testing.assert_array_equal(record(model, "0", dtype="float64")["0"].values, X.double().numpy() / 3, strict=True)
+    with pytest.raises(ValueError, match=r"Layer '0' holds 2e\+300, more than torch.float32 can"):
+        record(nn.Sequential(Lambda(lambda x: x.double() * 1e300)), "0")
+
+
+def test_whole_numbers_are_exact_or_an_error() -> None:
+    for largest, fits in ((2**24, True), (2**24 + 1, False)):
+        model = nn.Sequential(Lambda(lambda x, n=largest: torch.full((len(x), 1), n)))
+        if fits:
+            assert (record(model, "0")["0"].values == largest).all()
+        else:
+            with pytest.raises(ValueError, match=r"Layer '0' holds whole numbers too large for torch\.float32"):
+                record(model, "0")
+
+
+@pytest.mark.parametrize("function", [torch.Tensor.to_sparse, lambda x: torch.complex(x, x)])
+def test_values_that_are_not_real_and_dense_are_refused(function: Any) -> None:
+    with pytest.raises(ValueError, match=r"Layer '0' gives .* only real, dense ones can be recorded"):
+        record(Lambda(lambda x: (inner(x), x)[1], **{"0": (inner := Lambda(function))}), "0")
+
+
+def test_stimuli_of_several_parts_are_given_by_name() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Identity()
+
+        def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+            return self.out(values * mask)
+
+    mask = np.arange(6)[:, None] % 2
+    layer = record(Masked(), "out", {"values": X, "mask": mask}, batch_size=4)["out"]
+    np.testing.assert_array_equal(layer.values, X.numpy() * mask)
+
+
+def test_the_network_is_run_as_the_caller_says() -> None:
+    network = nn.Sequential(nn.Identity())
+    layer = record(network, "0", forward=lambda model, batch: model(batch + 1))["0"]
+    np.testing.assert_array_equal(layer.values, X.numpy() + 1)
+
+
+def test_inputs_take_the_type_of_the_network() -> None:
+    layer = record(nn.Sequential(nn.Linear(3, 2)).double(), "0", dtype="float64")["0"]
+    assert layer.source_dtype == "torch.float64"
+
+
+@pytest.mark.parametrize(("width", "rows"), [(1, 512), (2**13, 512), (2**14, 256), (2**23, 1)])
+def test_blocks_hold_at_most_16_mebibyte_of_activations(width: int, rows: int) -> None:
+    capture = Capture(nn.Sequential(Lambda(lambda x: x.expand(len(x), width))), "0")
+    inputs = torch.zeros(1000 if rows > 1 else 3, 1)
+    assert len(next(iter(capture.blocks(inputs)))["0"]) == rows
 
 
 def test_one_pattern_may_be_given_as_text() -> None:

@@ -12,7 +12,7 @@ from checkpoints.hdf5 import (
     attribute,
     checked_dataset,
     checked_group,
-    image,
+    created,
     opened,
     read_column,
     set_attributes,
@@ -31,7 +31,8 @@ def fill(file: h5py.File) -> None:
 @pytest.fixture
 def path(folder: Path) -> Path:
     path = folder / "test.h5"
-    path.write_bytes(image(fill))
+    with created(path) as (file, _):
+        fill(file)
     return path
 
 
@@ -52,12 +53,16 @@ def replace(path: Path, **options: Any) -> None:
         file.create_dataset("group/data", **options)
 
 
-def test_an_image_is_an_hdf5_file_that_never_was_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    content = image(fill)
-    assert list(folder.iterdir()) == []
-    (folder / "test.h5").write_bytes(content)
-    np.testing.assert_array_equal(read(folder / "test.h5"), VALUES, strict=True)
+def test_a_created_file_is_an_hdf5_file_whose_metadata_carries_checksums(path: Path) -> None:
+    np.testing.assert_array_equal(read(path), VALUES, strict=True)
+    assert path.read_bytes()[8] == 3  # version of the superblock, from 2 on with checksums
+
+
+def test_an_existing_file_is_not_replaced(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(FileExistsError, match=f"File exists; {path} could not be written"), created(path):
+        pytest.fail("the block was entered")
+    assert path.read_bytes() == before
 
 
 def test_text_attributes_have_fixed_length(path: Path) -> None:

@@ -21,7 +21,7 @@ def committed(folder: Path) -> Path:
 
 def rewrite(committed: Path, **changes: Any) -> None:
     manifest = json.loads((committed / "MANIFEST.json").read_bytes())
-    (committed / "MANIFEST.json").write_text(json.dumps({**manifest, **changes}))
+    (committed / "MANIFEST.json").write_bytes(encode_json({**manifest, **changes}))
 
 
 def test_the_manifest_lists_size_and_sha256_of_every_file(committed: Path) -> None:
@@ -84,7 +84,7 @@ def test_what_is_not_a_regular_file_is_refused_though_its_content_fits(
         (committed / "a.bin").symlink_to(tmp_path / "outside")
     else:
         (committed / "a.bin").mkdir()
-    with pytest.raises(Damaged, match=rf"{committed}/a\.bin is not a regular file"):
+    with pytest.raises(Damaged, match=rf"{committed}/a\.bin is missing or not a regular file"):
         check_manifest(committed, level)
 
 
@@ -120,6 +120,14 @@ def test_another_version_is_refused(committed: Path, version: Any) -> None:
         check_manifest(committed)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_manifest_that_says_the_same_in_other_bytes_is_damaged(committed: Path, level: str) -> None:
+    path = committed / "MANIFEST.json"
+    path.write_bytes(path.read_bytes().replace(b"  ", b" \t", 1))
+    with pytest.raises(Damaged, match=f"{path} has changed since it was written"):
+        check_manifest(committed, level)
+
+
 def test_an_unknown_level_is_refused(committed: Path) -> None:
     with pytest.raises(ValueError, match=r"Unknown level 'md5'\. Choose one of: size, sha256"):
         check_manifest(committed, "md5")
@@ -138,7 +146,7 @@ def test_json_that_cannot_be_read_is_damaged(folder: Path, monkeypatch: pytest.M
 
     write_json(folder / "a.json", 1)
     monkeypatch.setattr(Path, "read_bytes", fail)
-    with pytest.raises(Damaged, match=rf"{folder}/a\.json is not readable JSON.*Input/output error"):
+    with pytest.raises(Damaged, match=rf"{folder}/a\.json cannot be read.*Input/output error"):
         read_json(folder / "a.json")
 
 

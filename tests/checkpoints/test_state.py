@@ -1,4 +1,5 @@
 import json
+import random
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from checkpoints.state import pack, rng_state, set_rng_state, unpack
+from checkpoints.modules import evaluating
+from checkpoints.state import pack, rng_state, set_rng_state, state_tensors, unpack
 
 TENSORS = [
     torch.arange(6, dtype=torch.float64).reshape(2, 3),
@@ -114,10 +116,35 @@ def test_keys_are_held_to_the_same_rule() -> None:
         pack({b"key": 1})
 
 
-def test_the_generator_draws_the_same_after_it_is_put_back() -> None:
-    torch.randn(5)
-    state = rng_state()
-    drawn = torch.randn(7).tolist()
-    set_rng_state(state)
-    assert torch.randn(7).tolist() == drawn
-    assert set(state) <= set("0123456789abcdef")
+def draws() -> list[float]:
+    return [*torch.randn(7).tolist(), *np.random.standard_normal(7).tolist(), random.gauss(), random.random()]
+
+
+def test_every_global_generator_draws_the_same_after_it_is_put_back() -> None:
+    with evaluating(torch.nn.Identity()):  # puts the generators back for other tests
+        torch.randn(5)
+        np.random.standard_normal(3)  # leaves one draw cached
+        random.gauss()
+        state = json.loads(json.dumps(rng_state()))
+        drawn = draws()
+        assert draws() != drawn
+        set_rng_state(state)
+        assert draws() == drawn
+
+
+def test_tensors_that_share_memory_are_saved_apart() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    saved = safetensors.torch.load(safetensors.torch.save(state_tensors(model)))
+    assert torch.equal(saved["0.weight"], model[0].weight)
+    assert torch.equal(saved["1.weight"], model[0].weight)
+    assert len(saved) == 4
+
+
+def test_a_state_that_is_no_tensor_is_refused() -> None:
+    class Odd(torch.nn.Module):
+        def get_extra_state(self) -> Any:
+            return {"a": 1}
+
+    with pytest.raises(TypeError, match="The model's state '_extra_state' is a dict; only tensors can be saved"):
+        state_tensors(Odd())

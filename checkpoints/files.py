@@ -1,0 +1,60 @@
+"""Reading plain files that somebody else may have made: regular files only, no links, no more than expected."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from checkpoints.errors import Damaged
+
+__all__ = ["check_folder", "check_regular", "is_regular", "read_bytes", "sha256"]
+
+
+def is_regular(path: Path) -> bool:
+    """Tell whether a regular file, and no link to one, stands at the path."""
+    return path.is_file() and not path.is_symlink()
+
+
+def check_regular(path: Path) -> None:
+    """Raise Damaged unless a regular file stands at the path: what a link leads to may lie outside the run."""
+    if not is_regular(path):
+        raise Damaged(f"{path} is missing or not a regular file.")
+
+
+def check_folder(path: Path) -> None:
+    """Raise Damaged if there is a link, or no folder, at the path."""
+    if path.is_symlink() or not path.is_dir():
+        raise Damaged(f"{path} is missing or not a folder of its own (a link is not followed).")
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """Return the content of a regular file.
+
+    Raises
+    ------
+    Damaged
+        If it is none, cannot be read, or holds more than ``most`` bytes.
+    """
+    check_regular(path)
+    try:
+        if most is not None and (size := path.stat().st_size) > most:
+            raise Damaged(f"{path} has {size} bytes; at most {most} are read.")
+        return path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error}).") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a regular file as hexadecimal text.
+
+    Raises
+    ------
+    Damaged
+        If it is none or cannot be read.
+    """
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error}).") from error

@@ -1,0 +1,114 @@
+"""The log of a run, ``metrics.jsonl``: lines are only added, and what was there at a commit is known by its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from checkpoints.commit import append_line, replace_file, sync
+from checkpoints.errors import Damaged
+from checkpoints.files import read_bytes
+
+__all__ = ["Log", "check_prefixes", "read_log"]
+
+
+class Log:
+    """The log that a writer adds to. It must exist.
+
+    A torn last line, which a crash can leave, is dropped at once.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        content = read_bytes(path)
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) != len(content):
+            os.truncate(path, len(whole))
+        self._know(whole)
+
+    def append(self, line: bytes) -> None:
+        """Add a line; if that fails, nothing of it stays."""
+        append_line(self.path, line)
+        self._size += len(line) + 1
+        self._digest.update(line + b"\n")
+
+    def sync(self) -> dict[str, Any]:
+        """Make all lines durable and return their ``size`` in bytes and ``sha256``."""
+        sync(self.path)
+        return {"size": self._size, "sha256": self._digest.hexdigest()}
+
+    def upto(self, step: int) -> bytes:
+        """Return the lines before the first that belongs to a later step."""
+        kept, lines = 0, read_bytes(self.path).splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            if _parsed(self.path, number, line).get("step", 0) > step:
+                break
+            kept += len(line)
+        return b"".join(lines)[:kept]
+
+    def replace(self, content: bytes) -> None:
+        """Make ``content`` the whole log."""
+        replace_file(self.path, content)
+        self._know(content)
+
+    def _know(self, content: bytes) -> None:
+        self._size, self._digest = len(content), hashlib.sha256(content)
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the logged objects; a torn last line is ignored.
+
+    Raises
+    ------
+    Damaged
+        If the log is missing or any other line is not a JSON object.
+    """
+    lines = read_bytes(path).split(b"\n")
+    return [_parsed(path, number, line) for number, line in enumerate(lines[:-1], start=1)]
+
+
+def check_prefixes(path: Path, prefixes: Iterable[tuple[str, Any]]) -> None:
+    """Compare the beginning of the log with what it was at each commit.
+
+    Parameters
+    ----------
+    path : Path
+    prefixes : iterable of (str, dict)
+        Who says so, for messages, and what ``Log.sync`` returned then.
+
+    Raises
+    ------
+    Damaged
+        If it is shorter or other than it was; the message names the log and who says so.
+    """
+    content = memoryview(read_bytes(path))
+    digest, done = hashlib.sha256(), 0
+    for origin, prefix in sorted(prefixes, key=lambda each: _size(*each)):
+        size = _size(origin, prefix)
+        if size > len(content):
+            raise Damaged(f"{path} has {len(content)} bytes; {origin} was committed after {size}.")
+        digest.update(content[done:size])
+        done = size
+        if digest.hexdigest() != prefix.get("sha256"):
+            raise Damaged(f"{path} has changed since {origin} was committed (SHA-256 differs).")
+
+
+def _size(origin: str, prefix: Any) -> int:
+    size = prefix.get("size") if isinstance(prefix, dict) else None
+    if not isinstance(size, int) or size < 0:
+        raise Damaged(f"{origin} does not say how long the log was.")
+    return size
+
+
+def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise Damaged(f"Line {number} of {path} is not a JSON object.")
+    return record

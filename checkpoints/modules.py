@@ -1,0 +1,74 @@
+"""Running somebody's network without leaving a trace in it."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["evaluating", "plain_name", "uncompiled"]
+
+_COMPILED = "_orig_mod"
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """Return the module that ``torch.compile`` was given, or the model itself."""
+    inner = model._modules.get(_COMPILED)
+    return model if inner is None else uncompiled(inner)
+
+
+def plain_name(name: str) -> str:
+    """Return a module's or parameter's name without the parts that ``torch.compile`` adds."""
+    return ".".join(part for part in name.split(".") if part != _COMPILED)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run the block with the model in evaluation mode, uncompiled and without gradients.
+
+    Afterwards, also if the block raises, every module's mode and buffers and the global generators of torch (CPU and
+    CUDA), numpy and Python are as they were: the same tensor objects with the same values.
+    """
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    buffers = [dict(module._buffers) for module in modules]
+    devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(sorted(devices, key=str)))
+        stack.enter_context(_other_generators())
+        stack.enter_context(torch.no_grad())
+        if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled, and the import takes seconds
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        try:
+            model.eval()
+            _give_copies(modules)
+            yield
+        finally:
+            for module, training, kept in zip(modules, modes, buffers, strict=True):
+                module.training = training
+                module._buffers.clear()
+                module._buffers.update(kept)
+
+
+def _give_copies(modules: list[nn.Module]) -> None:
+    """Let every module work on a copy of its buffers; modules that share one go on sharing it."""
+    copies: dict[int, Tensor] = {}
+    for module in modules:
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
+
+
+@contextmanager
+def _other_generators() -> Iterator[None]:
+    of_numpy, of_python = np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        np.random.set_state(of_numpy)
+        random.setstate(of_python)

@@ -1,0 +1,176 @@
+"""Which modules and which of their tensors are recorded: names, patterns, regular expressions, predicates."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from checkpoints.modules import plain_name, uncompiled
+
+__all__ = ["Pattern", "Selector", "Spot", "as_selectors", "match_layers", "module_names", "nothing_matches"]
+
+Pattern = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
+
+_NEVER_CALLED = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_LEAF = re.compile(r"(?P<module>.+?)(?:#(?P<call>\d+))?(?P<input>:input)?(?P<path>(?:\[[^\[\]]*\])*)")
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One tensor that passes through a module: at which call, on which side, where in the tuple or dict.
+
+    Attributes
+    ----------
+    module : str
+    call : int
+        From 0.
+    side : str
+        "input" or "output".
+    path : tuple of str
+        Keys and positions, outermost first; empty for a plain tensor.
+    """
+
+    module: str
+    call: int
+    side: str
+    path: tuple[str, ...]
+
+    @property
+    def path_text(self) -> str:
+        """The path as it is written in a layer's name."""
+        return "".join(f"[{part}]" for part in self.path)
+
+    def name(self, *, several_calls: bool) -> str:
+        """Return the layer's name: ``module#call:input[path]`` without what goes without saying."""
+        call = f"#{self.call}" if several_calls else ""
+        return f"{self.module}{call}{':input' if self.side == 'input' else ''}{self.path_text}"
+
+
+@dataclass(frozen=True)
+class Selector:
+    """One pattern, understood.
+
+    Attributes
+    ----------
+    text : str
+        For messages.
+    accepts : callable (name, module) -> bool
+    exact : bool
+        Whether the pattern names one module.
+    call : int or None
+        The only call wanted.
+    side : str
+        "input", "output" or "both".
+    path : tuple of str
+        The path wanted, or how it begins; ``*`` stands for any part.
+    """
+
+    text: str
+    accepts: Callable[[str, nn.Module], bool]
+    exact: bool
+    call: int | None
+    side: str
+    path: tuple[str, ...]
+
+    def takes(self, spot: Spot) -> bool:
+        """Tell whether a tensor of a module that it accepts is wanted."""
+        return (
+            self.side in ("both", spot.side)
+            and self.call in (None, spot.call)
+            and len(self.path) <= len(spot.path)
+            and all(wanted in ("*", part) for wanted, part in zip(self.path, spot.path, strict=False))
+        )
+
+
+def as_selectors(
+    patterns: Pattern | Sequence[Pattern], modules: Mapping[str, nn.Module], side: str
+) -> tuple[Selector, ...]:
+    """Understand patterns; each must accept a module.
+
+    Parameters
+    ----------
+    patterns : pattern or sequence of patterns
+        See ``Capture``.
+    modules : mapping of str to nn.Module
+        What ``module_names`` returned.
+    side : str
+        For patterns that do not say ``:input``.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or one accepts no module; the message lists near names.
+    TypeError
+        If one is no pattern.
+    """
+    listed = [patterns] if isinstance(patterns, str | re.Pattern) or callable(patterns) else list(patterns)
+    if not listed:
+        raise ValueError("No layers were asked for; give at least one name or pattern.")
+    selectors = tuple(_as_selector(pattern, modules, side) for pattern in listed)
+    for selector in selectors:
+        if not any(selector.accepts(name, module) for name, module in modules.items()):
+            raise ValueError(nothing_matches(selector.text, list(modules)))
+    return selectors
+
+
+def module_names(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that a forward pass can reach, by name, without what ``torch.compile`` wraps around them."""
+    named = uncompiled(model).named_modules()
+    return {
+        plain_name(name): uncompiled(module)
+        for name, module in named
+        if plain_name(name) and not isinstance(module, _NEVER_CALLED)
+    }
+
+
+def match_layers(model: nn.Module, patterns: Pattern | Sequence[Pattern]) -> tuple[str, ...]:
+    """Return the names of the modules that match any of the patterns, in the model's order.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches none.
+    """
+    modules = module_names(model)
+    selectors = as_selectors(patterns, modules, "output")
+    return tuple(name for name, module in modules.items() if any(each.accepts(name, module) for each in selectors))
+
+
+def nothing_matches(pattern: str, names: Sequence[str]) -> str:
+    """Return the sentence that says so, with the names nearest to the pattern."""
+    close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3)
+    near = [*close, *(name for name in names if name not in close)][:5]
+    return f"No layer matches '{pattern}'. Near names: {', '.join(near) or 'none'}."
+
+
+def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str) -> Selector:
+    if isinstance(pattern, re.Pattern):
+        return Selector(pattern.pattern, lambda name, _: bool(pattern.fullmatch(name)), False, None, side, ())
+    if callable(pattern):
+        text = getattr(pattern, "__qualname__", type(pattern).__name__)
+        return Selector(text, lambda name, module: bool(pattern(name, module)), False, None, side, ())
+    if not isinstance(pattern, str):
+        raise TypeError(f"{pattern!r} is no pattern; expected text, a compiled regular expression or a function.")
+    leaf = None if pattern in modules else _LEAF.fullmatch(pattern)
+    if leaf is None:
+        return _by_name(pattern, pattern, None, side, ())
+    call = None if leaf["call"] is None else int(leaf["call"])
+    path = tuple(re.findall(r"\[([^\[\]]*)\]", leaf["path"]))
+    return _by_name(pattern, leaf["module"], call, "input" if leaf["input"] else side, path)
+
+
+def _by_name(text: str, module: str, call: int | None, side: str, path: tuple[str, ...]) -> Selector:
+    expression = re.compile(_translate(module))
+    exact = not set(module) & set("*?")
+    return Selector(text, lambda name, _: bool(expression.fullmatch(name)), exact, call, side, path)
+
+
+def _translate(pattern: str) -> str:
+    parts = []
+    for part in re.split(r"(\*\*\.|\*\*|\*|\?)", pattern):
+        parts.append({"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(part, re.escape(part)))
+    return "".join(parts)

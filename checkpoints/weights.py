@@ -1,0 +1,98 @@
+"""Weights from a file that somebody else wrote."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from checkpoints.errors import Damaged
+from checkpoints.files import check_regular, read_bytes
+
+__all__ = ["read_weights"]
+
+_FIRST_SAFE_TORCH = (2, 10)
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Return a ``state_dict`` from a ``.safetensors`` file, or from a ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` one.
+
+    The latter are pickles. They are read by torch's restricted reader only (``weights_only=True``), and by torch 2.10
+    or newer only: in earlier ones a file could corrupt memory (CVE-2026-24747) or, before 2.6, run code
+    (CVE-2025-32434).
+
+    Parameters
+    ----------
+    path : path
+        A dict of tensors; a pickle may hold it under "state_dict", "model_state_dict" or "model".
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU.
+
+    Raises
+    ------
+    Damaged
+        If the file is missing, cannot be read, or holds anything but tensors.
+    ValueError
+        If it is of another type, or a pickle and torch is too old to read it safely.
+    """
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    if path.suffix not in (".pt", ".pth", ".bin", ".ckpt"):
+        raise ValueError(f"{path} is of no known type; expected .safetensors, or .pt, .pth, .bin or .ckpt.")
+    if _torch_version() < _FIRST_SAFE_TORCH:
+        raise ValueError(
+            f"{path} is a pickle, which torch {torch.__version__} does not read safely. Install torch 2.10 or newer, "
+            "or convert the file to .safetensors where it is trusted."
+        )
+    check_regular(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
+        raise Damaged(f"{path} is not a file of plain tensors; it was not read ({_first_line(error)}).") from error
+    return _state_dict(path, content)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file, by name in alphabetical order.
+
+    Raises
+    ------
+    Damaged
+        If it is missing or cannot be read.
+    """
+    try:
+        return dict(sorted(safetensors.torch.load(read_bytes(path)).items()))  # its own order varies
+    except (KeyError, SafetensorError) as error:  # KeyError: a type that torch does not have
+        raise Damaged(f"{path} cannot be read ({error}).") from error
+
+
+def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not content:
+        raise Damaged(f"{path} holds no dict of tensors, but a {type(content).__name__}.")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise Damaged(f"{path} holds a {type(value).__name__} at '{name}'; expected tensors only.")
+    return dict(content)
+
+
+def _torch_version() -> tuple[int, ...]:
+    return tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
