@@ -42,8 +42,10 @@ class View:
     @property
     def classes(self) -> dict[int, str]:
         """Names of the classes, by label."""
-        if is_trained_here(self.run.config):
-            return dict(enumerate(self.run.config["data"]["classes"]))
+        data = self.run.config.get("data")
+        classes = data.get("classes") if isinstance(data, dict) else None
+        if isinstance(classes, list) and classes:
+            return dict(enumerate(map(str, classes)))
         return {int(label): str(label) for label in np.unique(self.run.stimuli.labels)}
 
     def rows(self, part: str) -> NDArray[np.int64]:

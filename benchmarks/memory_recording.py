@@ -1,4 +1,4 @@
-"""Peak memory while recording 100,000 stimuli x 4,096 units x 4 layers (6.5 GB): python benchmarks/memory_recording.py
+"""Peak memory while recording 100,000 stimuli x 4,096 units x 4 layers (6.5 GB).
 
 ``--stimuli N`` scales it down for small disks. Prints the growth of the process' peak memory over what it was with the
 network and the stimuli in memory; the target is 200 MB.

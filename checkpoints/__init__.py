@@ -5,7 +5,15 @@ from checkpoints.capture import Capture
 from checkpoints.checkpoint import Checkpoint
 from checkpoints.errors import Damaged
 from checkpoints.lock import Locked
-from checkpoints.reductions import SparseProjection, SpatialMean, SpatialPool, Token, TokenMean
+from checkpoints.reductions import (
+    Reduction,
+    SparseProjection,
+    SpatialMean,
+    SpatialPool,
+    Token,
+    TokenMean,
+    parse_reduction,
+)
 from checkpoints.run import Run
 from checkpoints.selection import match_layers
 from checkpoints.stimuli import Stimuli
@@ -18,6 +26,7 @@ __all__ = [
     "Damaged",
     "Layer",
     "Locked",
+    "Reduction",
     "Run",
     "SparseProjection",
     "SpatialMean",
@@ -26,5 +35,6 @@ __all__ = [
     "Token",
     "TokenMean",
     "match_layers",
+    "parse_reduction",
     "read_weights",
 ]

@@ -19,6 +19,7 @@ from checkpoints.errors import Damaged
 from checkpoints.hdf5 import (
     attribute,
     check_expansion,
+    check_inflation,
     checked_dataset,
     checked_group,
     claimed_bytes,
@@ -288,8 +289,9 @@ class Layer:
         rows, *columns = selection if isinstance(selection, tuple) else (selection,)
         with self._opened() as data:
             if rows is Ellipsis or np.ndim(rows) == 0:
+                check_inflation(self.file, data, self._span(rows))
                 return data[selection]
-            return _rows(data, self._numbers(rows), tuple(columns))
+            return self._rows(data, self._numbers(rows), tuple(columns))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Read the whole layer."""
@@ -310,6 +312,13 @@ class Layer:
             group = checked_group(self.file, checked_group(self.file, file, "layers"), self.key)
             yield _data(self.file, group)
 
+    def _span(self, rows: Any) -> range:
+        """Return the rows that a slice or a number, if it is one that there is, selects; of anything else all."""
+        every = range(len(self))
+        if isinstance(rows, slice):
+            return every[rows]
+        return every[rows : int(rows) + 1 or None] if isinstance(rows, int | np.integer) else every
+
     def _numbers(self, rows: Any) -> NDArray[np.int64]:
         chosen = np.asarray(rows)
         if chosen.dtype == bool and chosen.shape == (len(self),):
@@ -321,17 +330,17 @@ class Layer:
             raise IndexError(f"Layer '{self.name}' has rows 0 to {len(self) - 1}; others were asked for.")
         return numbers % max(len(self), 1)
 
-
-def _rows(data: h5py.Dataset, numbers: NDArray[np.int64], columns: tuple[Any, ...]) -> NDArray[Any]:
-    """Read rows in any order, one row of chunks at a time."""
-    height = data.chunks[0] if data.chunks else len(data)
-    parts = [np.empty((0, data.shape[1]), dtype=data.dtype)[(slice(None), *columns)]]
-    order = np.argsort(numbers, kind="stable")
-    for block in np.split(order, np.flatnonzero(np.diff(numbers[order] // height)) + 1):
-        if block.size:
-            first, last = numbers[block[0]], numbers[block[-1]]
-            parts.append(data[(slice(first, last + 1), *columns)][numbers[block] - first])
-    return np.concatenate(parts)[np.argsort(order, kind="stable")]
+    def _rows(self, data: h5py.Dataset, numbers: NDArray[np.int64], columns: tuple[Any, ...]) -> NDArray[Any]:
+        """Read rows in any order, one row of chunks at a time."""
+        height = data.chunks[0] if data.chunks else len(data)
+        parts = [np.empty((0, data.shape[1]), dtype=data.dtype)[(slice(None), *columns)]]
+        order = np.argsort(numbers, kind="stable")
+        for block in np.split(order, np.flatnonzero(np.diff(numbers[order] // height)) + 1):
+            if block.size:
+                first, last = numbers[block[0]], numbers[block[-1]]
+                check_inflation(self.file, data, range(first, last + 1))
+                parts.append(data[(slice(first, last + 1), *columns)][numbers[block] - first])
+        return np.concatenate(parts)[np.argsort(order, kind="stable")]
 
 
 class Activations(Mapping[str, Layer]):
@@ -350,12 +359,15 @@ class Activations(Mapping[str, Layer]):
             groups = checked_group(path, file, "layers")
             if len(groups) > _MOST_LAYERS:
                 raise Damaged(f"{path} claims {len(groups)} layers; at most {_MOST_LAYERS} are read.")
-            described = [self._describe(groups, key) for key in sorted(map(str, groups))]
-        layers = [layer for layer, _ in described]
-        check_expansion(path, "All layers", sum(claimed for _, claimed in described), path.stat().st_size)
-        self._layers = {layer.name: layer for layer in layers}
-        if len(self._layers) != len(layers):
-            raise Damaged(f"{path} has two layers of one name.")
+            self._layers: dict[str, Layer] = {}
+            claimed = 0
+            for key in sorted(map(str, groups)):
+                layer, size = self._describe(groups, key)
+                if layer.name in self._layers:
+                    raise Damaged(f"{path} has two layers of one name.")
+                self._layers[layer.name] = layer
+                claimed += size
+        check_expansion(path, "All layers", claimed, path.stat().st_size)
 
     def __getitem__(self, name: str) -> Layer:
         """Return a layer; a KeyError lists the names there are."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import mmap
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, is_dataclass
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -33,10 +33,10 @@ _LARGE = 2**20
 class Capture:
     """What is recorded of a network: chosen modules' outputs or inputs, each reduced and stored in its own way.
 
-    Nothing is attached to the network but while it is being recorded. Then it runs uncompiled, in evaluation mode and
-    without gradients; afterwards, also if its forward pass raises, its modes, buffers and hooks and the global random
-    generators are as they were. Values are copied the moment a module returns them, so that operations in place do not
-    change what was recorded.
+    Nothing is attached to the network but while it is being recorded. Then it runs uncompiled, without torch's fused
+    transformer layers, in evaluation mode and without gradients; afterwards, also if its forward pass raises, its
+    modes, buffers and hooks and the global random generators are as they were. Values are copied the moment a module
+    returns them, so that operations in place do not change what was recorded.
 
     Parameters
     ----------
@@ -178,26 +178,26 @@ class Capture:
 
     def _block(self, batch: Any, n: int) -> dict[str, LayerValues]:
         batch = _placed(batch, self.model)
-        with evaluating(self.model), self._listening(batch, n) as seen:
+        with evaluating(self.model), self._listening(batch, n) as (seen, calls):
             self._run(self.model, batch)
         self._check_reached(seen)
-        several = {spot.module for spot in seen if spot.call}
-        return {spot.name(several_calls=spot.module in several): values for spot, values in seen.items()}
+        return {spot.name(several_calls=calls[spot.module] > 1): values for spot, values in seen.items()}
 
     @contextmanager
-    def _listening(self, batch: Any, n: int) -> Iterator[dict[Spot, LayerValues]]:
-        """Put hooks on, give the dict that they fill, and take them off again."""
+    def _listening(self, batch: Any, n: int) -> Iterator[tuple[dict[Spot, LayerValues], Counter[str]]]:
+        """Put hooks on, give the dict that they fill and the calls that they count, and take them off again."""
         seen: dict[Spot, LayerValues] = {}
+        calls: Counter[str] = Counter()
         with ExitStack() as stack:
             for name, module in self._watched.items():
                 wanted = [selector for selector in self._selectors if selector.accepts(name, module)]
                 reductions = [(selector, each) for selector, each in self._reductions if selector.accepts(name, module)]
-                listener = _Listener(name, wanted, reductions, self._dtype, batch, n, seen)
+                listener = _Listener(name, wanted, reductions, self._dtype, batch, n, seen, calls)
                 before = module.register_forward_pre_hook(listener.before, with_kwargs=True)
                 stack.callback(before.remove)
                 after = module.register_forward_hook(listener.after)
                 stack.callback(after.remove)
-            yield seen
+            yield seen, calls
 
     def _check_reached(self, seen: Mapping[Spot, LayerValues]) -> None:
         for selector in self._selectors:
@@ -226,13 +226,14 @@ class _Listener:
     batch: Any
     n: int
     seen: dict[Spot, LayerValues]
+    calls: Counter[str]  # by module
 
     def __post_init__(self) -> None:
-        self.calls = count()
         self.open: list[int] = []  # calls that have not returned: a module may call itself
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        call = next(self.calls)
+        call = self.calls[self.name]
+        self.calls[self.name] += 1
         self.open.append(call)
         only = args[0] if len(args) == 1 and not any(True for _ in _leaves(kwargs)) else None
         several: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
@@ -251,6 +252,8 @@ class _Listener:
     def _values(self, spot: Spot, source: Tensor) -> LayerValues:
         reduction = next((each for selector, each in self.reductions if selector.takes(spot)), Flatten())
         name = spot.name(several_calls=spot.call > 0)
+        if source.is_nested:
+            raise ValueError(f"Layer '{name}' gives a nested tensor; expected one shape for all stimuli.")
         try:
             reduced = reduction(source, self.batch)
         except (ValueError, IndexError, RuntimeError) as error:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from checkpoints.activations import Activations, Layer
 from checkpoints.errors import Damaged
+from checkpoints.generators import set_rng_state
 from checkpoints.manifest import check_manifest, read_json, read_manifest
 from checkpoints.modules import uncompiled
-from checkpoints.state import set_rng_state, unpack
+from checkpoints.state import unpack
 from checkpoints.weights import read_safetensors
 
 __all__ = ["Checkpoint"]
@@ -78,11 +79,17 @@ class Checkpoint:
             raise ValueError(f"{self.path} was saved with {len(saved)} optimizers; {len(optimizers)} were given.")
         uncompiled(model).load_state_dict(self.weights())
         for each, state in zip(optimizers, saved, strict=False):
-            each.load_state_dict(state)
+            self._load(each, state)
         try:
             set_rng_state(self.state["rng"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise Damaged(f"{self.path / 'state.json'} holds no state of the generators ({error}).") from error
+
+    def _load(self, optimizer: torch.optim.Optimizer, state: Any) -> None:
+        try:
+            optimizer.load_state_dict(state)
+        except Exception as error:  # torch trusts the state to be one
+            raise Damaged(f"{self.path} does not hold a state of this optimizer ({error}).") from error
 
     def _saved_optimizers(self) -> list[Any]:
         tensors = read_safetensors(self.path / "optimizer.safetensors")

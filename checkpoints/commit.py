@@ -92,15 +92,15 @@ def append_line(path: Path, line: bytes) -> None:
     """Append a line to a log; if that fails, nothing of it stays. Only a crash can leave a torn line."""
     with naming(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        size = os.fstat(descriptor).st_size
         try:
-            size = os.fstat(descriptor).st_size
             try:
                 write_all(descriptor, line + b"\n")
-            except OSError:
-                os.ftruncate(descriptor, size)
-                raise
-        finally:
-            os.close(descriptor)
+            finally:
+                os.close(descriptor)
+        except BaseException:
+            os.truncate(path, size)
+            raise
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -40,7 +40,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         if most is not None and (size := path.stat().st_size) > most:
             raise Damaged(f"{path} has {size} bytes; at most {most} are read.")
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from checkpoints.sink import Sink
 __all__ = [
     "attribute",
     "check_expansion",
+    "check_inflation",
     "checked_dataset",
     "checked_group",
     "claimed_bytes",
@@ -36,6 +39,7 @@ _FILTER_NAMES = {
 }
 _FILTERS = set(_FILTER_NAMES.values())
 _LARGEST_EXPANSION = 256  # zeros at gzip level 1 shrink by 228
+_CHECKSUM_BYTES = 4
 _LONGEST_TEXT = 2**16
 _MOST_SIZES = 64
 
@@ -73,12 +77,25 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
     """
     check_regular(path)
     try:
-        with h5py.File(path, "r", locking=False) as file:  # committed files never change
-            _check_format(path, file, kind)
+        with ExitStack() as stack:
+            with _distrusting(path):
+                file = stack.enter_context(h5py.File(path, "r"))
+                _check_format(path, file, kind)
             yield file
     except Damaged:
         raise
     except (OSError, RuntimeError, KeyError) as error:
+        raise Damaged(f"{path} cannot be read ({error}).") from error
+
+
+@contextmanager
+def _distrusting(path: Path) -> Iterator[None]:
+    """Turn whatever h5py makes of malformed bytes into Damaged; not for blocks where a caller's mistake may surface."""
+    try:
+        yield
+    except Damaged:
+        raise
+    except Exception as error:
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
@@ -90,7 +107,8 @@ def checked_group(path: Path, parent: h5py.Group, name: str) -> h5py.Group:
     Damaged
         If there is none, or only a link in its place.
     """
-    return _member(path, parent, name, h5py.Group)
+    with _distrusting(path):
+        return _member(path, parent, name, h5py.Group)
 
 
 def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str | tuple[str, ...], ndim: int) -> h5py.Dataset:
@@ -111,9 +129,16 @@ def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str | tuple
     ------
     Damaged
         If it is reached by a link to elsewhere, stored outside or virtual, of another type or dimension, uses an
-        unknown filter, or claims far more bytes than are stored.
+        unknown filter or one twice, claims far more bytes than are stored, or lacks a chunk.
     """
-    dataset = _member(path, group, name, h5py.Dataset)
+    with _distrusting(path):
+        dataset = _member(path, group, name, h5py.Dataset)
+        _check_layout(path, dataset, dtype, ndim)
+        _check_storage(path, dataset)
+        return dataset
+
+
+def _check_layout(path: Path, dataset: h5py.Dataset, dtype: str | tuple[str, ...], ndim: int) -> None:
     if dataset.external or dataset.is_virtual:
         raise Damaged(f"{dataset.name} in {path} is external or virtual; it is not read.")
     if not (found := _dtype(dataset)).startswith(dtype) or dataset.ndim != ndim:
@@ -121,11 +146,22 @@ def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str | tuple
         raise Damaged(
             f"{dataset.name} in {path} has {dataset.ndim} axes of type {found}; expected {ndim} of {expected}."
         )
-    if unknown := _filters(dataset) - _FILTERS:
+    filters = _filters(dataset)
+    if unknown := set(filters) - _FILTERS:
         raise Damaged(f"{dataset.name} in {path} uses unknown filters ({', '.join(sorted(unknown))}).")
-    stored = min(dataset.id.get_storage_size(), path.stat().st_size)
-    check_expansion(path, dataset.name, claimed_bytes(dataset), stored)
-    return dataset
+    if len(filters) != len(set(filters)):
+        raise Damaged(f"{dataset.name} in {path} uses a filter twice ({', '.join(filters)}).")
+
+
+def _check_storage(path: Path, dataset: h5py.Dataset) -> None:
+    stored, claimed = min(dataset.id.get_storage_size(), path.stat().st_size), claimed_bytes(dataset)
+    check_expansion(path, dataset.name, claimed, stored)
+    if "gzip" not in _filters(dataset) and claimed > stored:
+        raise Damaged(f"{dataset.name} in {path} claims {claimed} bytes but stores {stored}.")
+    if dataset.chunks:
+        expected = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+        if (found := dataset.id.get_num_chunks()) != expected:
+            raise Damaged(f"{dataset.name} in {path} has {found} chunks; expected {expected}.")
 
 
 def claimed_bytes(dataset: h5py.Dataset) -> int:
@@ -137,6 +173,26 @@ def check_expansion(path: Path, name: str, claimed: int, stored: int) -> None:
     """Raise Damaged if far more bytes are claimed than the stored ones can hold, however well compressed."""
     if claimed > _LARGEST_EXPANSION * max(stored, 1):
         raise Damaged(f"{name} in {path} claims {claimed} bytes but stores far fewer.")
+
+
+def check_inflation(path: Path, dataset: h5py.Dataset, rows: range) -> None:
+    """Raise Damaged if a compressed chunk of these rows holds more than a chunk: HDF5 would inflate it to the end."""
+    filters = _filters(dataset)
+    if "gzip" not in filters or not rows:
+        return
+    most = math.prod(dataset.chunks) * dataset.dtype.itemsize + _CHECKSUM_BYTES
+    height, width = dataset.chunks
+    first, last = min(rows[0], rows[-1]), max(rows[0], rows[-1])
+    with _distrusting(path):
+        for place in itertools.product(
+            range(first - first % height, last + 1, height), range(0, dataset.shape[1], width)
+        ):
+            skipped, content = dataset.id.read_direct_chunk(place)
+            if (
+                not skipped >> filters.index("gzip") & 1
+                and len(zlib.decompressobj().decompress(content, most + 1)) > most
+            ):
+                raise Damaged(f"A chunk of {dataset.name} in {path} inflates to more than the {most} bytes of a chunk.")
 
 
 def write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
@@ -153,7 +209,11 @@ def read_column(path: Path, file: h5py.File, name: str, dtype: str) -> NDArray[A
     Damaged
         If it is not a column of this type.
     """
-    values = checked_dataset(path, file, name, dtype, 1)[()]
+    column = checked_dataset(path, file, name, dtype, 1)
+    if "gzip" in _filters(column):
+        raise Damaged(f"/{name} in {path} is compressed; a column is not.")
+    with _distrusting(path):
+        values = column[()]
     try:
         return np.char.decode(values, "utf-8") if dtype == "|S" else values
     except UnicodeDecodeError as error:
@@ -183,9 +243,10 @@ def attribute(path: Path, target: h5py.Group, name: str, kind: str, *, absent: A
     Damaged
         If it is absent, of another kind, or larger than such a value is.
     """
-    if absent is not None and not target.attrs.__contains__(name):
-        return absent
-    value = _stored_attribute(target, name)
+    with _distrusting(path):
+        if absent is not None and not target.attrs.__contains__(name):
+            return absent
+        value = _stored_attribute(target, name)
     if not _ATTRIBUTES[kind](value):
         raise Damaged(f"Attribute '{name}' of {target.name} in {path} is missing or is no {kind}.")
     return value
@@ -195,7 +256,11 @@ def _stored_attribute(target: h5py.Group, name: str) -> Any:
     """Return an attribute as a Python value, or None: nothing is read before its declared size is known to be small."""
     try:
         stored = target.attrs.get_id(name)
-        if stored.dtype.kind not in "Siu" or math.prod(stored.shape) > _MOST_SIZES:
+        if (
+            stored.dtype.kind not in "Siu"
+            or h5py.check_enum_dtype(stored.dtype)
+            or math.prod(stored.shape) > _MOST_SIZES
+        ):
             return None
         if stored.dtype.itemsize > _LONGEST_TEXT:
             return None
@@ -217,15 +282,16 @@ def _member(path: Path, group: h5py.Group, name: str, kind: type) -> Any:
 
 def _dtype(dataset: h5py.Dataset) -> str:
     try:
-        return str(dataset.dtype.str)
+        return "enumeration" if h5py.check_enum_dtype(dataset.dtype) else str(dataset.dtype.str)
     except (TypeError, ValueError):
         return "unknown to numpy"
 
 
-def _filters(dataset: h5py.Dataset) -> set[str]:
+def _filters(dataset: h5py.Dataset) -> list[str]:
+    """Return the names of the filters, in the order in which they are applied on writing; the number of an unknown one."""
     properties = dataset.id.get_create_plist()
     codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
-    return {_FILTER_NAMES.get(code, str(code)) for code in codes}
+    return [_FILTER_NAMES.get(code, str(code)) for code in codes]
 
 
 def _check_format(path: Path, file: h5py.File, kind: str) -> None:

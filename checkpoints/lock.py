@@ -69,8 +69,10 @@ class Lock:
 
     def _write(self, text: str) -> None:
         assert self._file is not None
+        content, written = text.encode(), 0
         os.ftruncate(self._file.fileno(), 0)
-        os.pwrite(self._file.fileno(), text.encode(), 0)
+        while written < len(content):
+            written += os.pwrite(self._file.fileno(), content[written:], written)
 
     def _close(self) -> None:
         if self._file is not None:
@@ -109,7 +111,7 @@ def _owner(file: IO[str]) -> str | None:
         file.seek(0)
         owner = json.loads(file.read(1000))
         return f"process {int(owner['pid'])} on {owner['host']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

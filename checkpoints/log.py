@@ -32,6 +32,8 @@ class Log:
 
     def append(self, line: bytes) -> None:
         """Add a line; if that fails, nothing of it stays."""
+        if self.path.stat().st_size > self._size:  # an earlier line failed, and so did taking it back
+            os.truncate(self.path, self._size)
         append_line(self.path, line)
         self._size += len(line) + 1
         self._digest.update(line + b"\n")
@@ -45,15 +47,17 @@ class Log:
         """Return the lines before the first that belongs to a later step."""
         kept, lines = 0, read_bytes(self.path).splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
-            if _parsed(self.path, number, line).get("step", 0) > step:
+            if _step(self.path, number, line) > step:
                 break
             kept += len(line)
         return b"".join(lines)[:kept]
 
     def replace(self, content: bytes) -> None:
-        """Make ``content`` the whole log."""
-        replace_file(self.path, content)
-        self._know(content)
+        """Make ``content`` the whole log; if that fails, it is the old or the new one."""
+        try:
+            replace_file(self.path, content)
+        finally:
+            self._know(read_bytes(self.path))
 
     def _know(self, content: bytes) -> None:
         self._size, self._digest = len(content), hashlib.sha256(content)
@@ -87,8 +91,8 @@ def check_prefixes(path: Path, prefixes: Iterable[tuple[str, Any]]) -> None:
     """
     content = memoryview(read_bytes(path))
     digest, done = hashlib.sha256(), 0
-    for origin, prefix in sorted(prefixes, key=lambda each: _size(*each)):
-        size = _size(origin, prefix)
+    for origin, prefix in sorted(prefixes, key=lambda each: _size(path, *each)):
+        size = _size(path, origin, prefix)
         if size > len(content):
             raise Damaged(f"{path} has {len(content)} bytes; {origin} was committed after {size}.")
         digest.update(content[done:size])
@@ -97,11 +101,18 @@ def check_prefixes(path: Path, prefixes: Iterable[tuple[str, Any]]) -> None:
             raise Damaged(f"{path} has changed since {origin} was committed (SHA-256 differs).")
 
 
-def _size(origin: str, prefix: Any) -> int:
+def _size(path: Path, origin: str, prefix: Any) -> int:
     size = prefix.get("size") if isinstance(prefix, dict) else None
     if not isinstance(size, int) or size < 0:
-        raise Damaged(f"{origin} does not say how long the log was.")
+        raise Damaged(f"{origin} does not say how long {path} was.")
     return size
+
+
+def _step(path: Path, number: int, line: bytes) -> int:
+    step = _parsed(path, number, line).get("step", 0)
+    if not isinstance(step, int):
+        raise Damaged(f"Line {number} of {path} has step {step!r}; expected a whole number.")
+    return step
 
 
 def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:

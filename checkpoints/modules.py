@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+
+from checkpoints.generators import kept_generators
 
 __all__ = ["evaluating", "plain_name", "uncompiled"]
 
@@ -18,7 +18,7 @@ _COMPILED = "_orig_mod"
 
 def uncompiled(model: nn.Module) -> nn.Module:
     """Return the module that ``torch.compile`` was given, or the model itself."""
-    inner = model._modules.get(_COMPILED)
+    inner = dict(model.named_children()).get(_COMPILED)
     return model if inner is None else uncompiled(inner)
 
 
@@ -29,7 +29,7 @@ def plain_name(name: str) -> str:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run the block with the model in evaluation mode, uncompiled and without gradients.
+    """Run the block with the model in evaluation mode, uncompiled, unfused and without gradients.
 
     Afterwards, also if the block raises, every module's mode and buffers and the global generators of torch (CPU and
     CUDA), numpy and Python are as they were: the same tensor objects with the same values.
@@ -39,9 +39,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     buffers = [dict(module._buffers) for module in modules]
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(sorted(devices, key=str)))
-        stack.enter_context(_other_generators())
+        stack.enter_context(kept_generators(devices=devices))
         stack.enter_context(torch.no_grad())
+        stack.enter_context(_module_by_module())
         if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled, and the import takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
@@ -51,8 +51,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         finally:
             for module, training, kept in zip(modules, modes, buffers, strict=True):
                 module.training = training
-                module._buffers.clear()
-                module._buffers.update(kept)
+                if isinstance(module._buffers, dict):  # TorchScript's holds the same names for good
+                    module._buffers.clear()
+                for name, buffer in kept.items():
+                    module._buffers[name] = buffer
 
 
 def _give_copies(modules: list[nn.Module]) -> None:
@@ -65,10 +67,11 @@ def _give_copies(modules: list[nn.Module]) -> None:
 
 
 @contextmanager
-def _other_generators() -> Iterator[None]:
-    of_numpy, of_python = np.random.get_state(), random.getstate()
+def _module_by_module() -> Iterator[None]:
+    """Keep torch's transformer layers from fused kernels, which skip their modules and make padded tensors nested."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
         yield
     finally:
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
+        torch.backends.mha.set_fastpath_enabled(enabled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ __all__ = [
     "Token",
     "TokenMean",
     "as_reduction",
+    "parse_reduction",
 ]
 
 
@@ -235,6 +237,48 @@ def as_reduction(reduction: Reduction | Callable[[Tensor], Tensor]) -> Reduction
     return Custom(reduction)
 
 
+def parse_reduction(text: str) -> Reduction:
+    """Return the reduction that ``str`` of it describes.
+
+    Raises
+    ------
+    ValueError
+        If it is not understood.
+
+    Examples
+    --------
+    >>> parse_reduction("sparse_projection(100, seed=3)")
+    SparseProjection(n_components=100, seed=3)
+    >>> parse_reduction("token_mean")
+    TokenMean(mask=None)
+    """
+    form = re.fullmatch(r"(\w+)(?:\((.*)\))?", text.strip())
+    if form is None or form[1] not in _BY_NAME:
+        raise ValueError(f"Unknown reduction '{text}'. Choose one of: {', '.join(_BY_NAME)}.")
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    for argument in filter(None, (part.strip() for part in (form[2] or "").split(","))):
+        name, equals, value = argument.rpartition("=")
+        number = int(value) if re.fullmatch(r"-?\d+", value) else value
+        if equals:
+            named[name.strip()] = number
+        else:
+            positional.append(number)
+    try:
+        return _BY_NAME[form[1]](*positional, **named)
+    except TypeError as error:
+        raise ValueError(f"Reduction '{text}' is not understood ({error}).") from error
+
+
+_BY_NAME: dict[str, Callable[..., Reduction]] = {
+    "flatten": Flatten,
+    "spatial_mean": SpatialMean,
+    "spatial_pool": SpatialPool,
+    "token": Token,
+    "token_mean": TokenMean,
+    "sparse_projection": SparseProjection,
+}
+
 _POOLS: dict[int, Callable[..., Tensor]] = {
     1: functional.adaptive_avg_pool1d,
     2: functional.adaptive_avg_pool2d,
@@ -263,9 +307,8 @@ def _projection(n_features: int, n_components: int, seed: int) -> Tensor:
     signs = draw.choice(np.array([-1.0, 1.0]), size=columns.shape)
     columns_in_order = np.argsort(columns, axis=1)
     values = np.take_along_axis(signs, columns_in_order, 1) * sqrt(n_features / (chosen * n_components))
-    return torch.sparse_csr_tensor(
-        torch.arange(0, columns.size + 1, chosen),
-        torch.from_numpy(np.sort(columns, axis=1).ravel()),
-        torch.from_numpy(values.ravel()),
-        (n_components, n_features),
+    rows = torch.arange(n_components).repeat_interleave(chosen)
+    places = torch.stack([rows, torch.from_numpy(np.sort(columns, axis=1).ravel())])
+    return torch.sparse_coo_tensor(
+        places, torch.from_numpy(values.ravel()), (n_components, n_features), check_invariants=True, is_coalesced=True
     )

@@ -27,11 +27,12 @@ from checkpoints.commit import STAGING_PREFIX, remove_staging, replace_file, sta
 from checkpoints.environment import environment
 from checkpoints.errors import Damaged
 from checkpoints.files import check_folder, sha256
+from checkpoints.generators import rng_state
 from checkpoints.lock import Lock, is_locked
 from checkpoints.log import Log, check_prefixes, read_log
 from checkpoints.manifest import check_as_written, encode_json, read_json, write_json, write_manifest
 from checkpoints.modules import uncompiled
-from checkpoints.state import pack, rng_state, state_tensors
+from checkpoints.state import pack, state_tensors
 from checkpoints.stimuli import Stimuli
 
 __all__ = ["Run"]
@@ -151,6 +152,7 @@ class Run:
         run._given_stimuli = Stimuli.read(run.path / "stimuli.h5").with_inputs(stimuli)
         run._lock = Lock(run.path / "run.lock")
         try:
+            check_folder(run.path / "checkpoints")  # or files elsewhere would be removed
             remove_staging(run.path)
             remove_staging(run.path / "checkpoints")
             run._log = Log(run.path / "metrics.jsonl")
@@ -396,7 +398,7 @@ class Run:
             "run_uuid": self.info["uuid"],
             "step": checkpoint.step,
             "stimulus_hash": stimuli.content_hash,
-            "weights_hash": checkpoint.manifest["weights.safetensors"]["sha256"],
+            "weights_hash": checkpoint.manifest.get("weights.safetensors", {}).get("sha256"),
         }
         found = checkpoint.activations.header
         if wrong := [name for name, value in expected.items() if found[name] != value]:

@@ -150,7 +150,7 @@ def nothing_matches(pattern: str, names: Sequence[str]) -> str:
 def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str) -> Selector:
     if isinstance(pattern, re.Pattern):
         return Selector(pattern.pattern, lambda name, _: bool(pattern.fullmatch(name)), False, None, side, ())
-    if callable(pattern):
+    if callable(pattern) and not isinstance(pattern, type):
         text = getattr(pattern, "__qualname__", type(pattern).__name__)
         return Selector(text, lambda name, module: bool(pattern(name, module)), False, None, side, ())
     if not isinstance(pattern, str):

@@ -37,8 +37,12 @@ class Sink(io.RawIOBase):
         self._error: OSError | None = None
         self._patches: list[tuple[int, bytes]] = []  # what could not be written: (offset, content)
         self._position = 0
-        with naming(path):
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            with naming(path):
+                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except OSError:
+            super().close()  # so that the finalizer finds nothing to close
+            raise
         self._size = 0
 
     def check(self) -> None:
@@ -97,19 +101,22 @@ class Sink(io.RawIOBase):
 
     def truncate(self, size: int | None = None) -> int:
         """Make the file so many bytes long."""
-        self._size = self._position if size is None else size
+        before, self._size = self._size, self._position if size is None else size
         try:
             if self._error is None:
                 os.ftruncate(self._descriptor, self._size)
         except OSError as error:
             self._error = error
+        if self._error is not None and self._size < before:
+            self._patches.append((self._size, bytes(before - self._size)))  # what is cut off is gone
         return self._size
 
     def close(self) -> None:
-        """Close the file; the second time does nothing."""
+        """Close the file, and name it if that fails; the second time does nothing, as the descriptor is gone."""
         if not self.closed:
-            os.close(self._descriptor)
-        super().close()
+            super().close()
+            with naming(self.path):
+                os.close(self._descriptor)
 
 
 def _overlay(content: bytearray, patch: bytes, start: int) -> None:

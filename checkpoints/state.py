@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
 from checkpoints.modules import plain_name
 
-__all__ = ["pack", "rng_state", "set_rng_state", "state_tensors", "unpack"]
+__all__ = ["pack", "state_tensors", "unpack"]
 
 _TENSOR = "__tensor__"
 _ITEMS = "__items__"
@@ -66,15 +63,20 @@ def unpack(tensors: dict[str, Tensor], skeleton: Any) -> Any:
     >>> unpack(*pack({"state": {0: {"step": torch.tensor(3.0)}}, "betas": (0.9, 0.999)}))
     {'state': {0: {'step': tensor(3.)}}, 'betas': (0.9, 0.999)}
     """
-    if isinstance(skeleton, list):
-        return [unpack(tensors, value) for value in skeleton]
-    if not isinstance(skeleton, dict):
-        return skeleton
-    if _TENSOR in skeleton:
-        return tensors[skeleton[_TENSOR]]
-    if _TUPLE in skeleton:
-        return tuple(unpack(tensors, value) for value in skeleton[_TUPLE])
-    return {unpack(tensors, key): unpack(tensors, value) for key, value in skeleton[_ITEMS]}
+    rest = dict(tensors)  # each is referred to once: many references to a large one would become many copies
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(value) for value in node]
+        if not isinstance(node, dict):
+            return node
+        if _TENSOR in node:
+            return rest.pop(node[_TENSOR])
+        if _TUPLE in node:
+            return tuple(walk(value) for value in node[_TUPLE])
+        return {walk(key): walk(value) for key, value in node[_ITEMS]}
+
+    return walk(skeleton)
 
 
 def state_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -94,40 +96,3 @@ def state_tensors(model: nn.Module) -> dict[str, Tensor]:
         tensors[plain_name(name)] = tensor.clone() if place in stored else tensor
         stored.add(place)
     return tensors
-
-
-def rng_state() -> dict[str, Any]:
-    """Return the state of every global generator that a training loop may draw from, JSON-ready.
-
-    Returns
-    -------
-    dict
-        ``torch`` and each of ``cuda`` as hexadecimal text, ``numpy`` (its legacy global generator) and ``python``.
-    """
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    version, internal, gauss = random.getstate()
-    return {
-        "torch": _hex(torch.get_rng_state()),
-        "cuda": [_hex(state) for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else [],
-        "numpy": [name, np.asarray(keys, "<u4").tobytes().hex(), position, has_gauss, cached],
-        "python": [version, list(internal), gauss],
-    }
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what ``rng_state`` returned; of GPUs, those that there are."""
-    torch.set_rng_state(_bytes(state["torch"]))
-    for device, text in enumerate(state["cuda"][: torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(_bytes(text), device)
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, np.frombuffer(bytes.fromhex(keys), "<u4"), position, has_gauss, cached))
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-
-
-def _hex(state: Tensor) -> str:
-    return state.numpy().tobytes().hex()
-
-
-def _bytes(text: str) -> Tensor:
-    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

@@ -79,6 +79,22 @@ class Stimuli:
         """Return the number of stimuli."""
         return len(self.ids)
 
+    def first_inputs(self, n: int) -> Inputs:
+        """Return the inputs of the first ``n`` stimuli.
+
+        Raises
+        ------
+        ValueError
+            If they are not at hand.
+        """
+        if self.inputs is None:
+            raise ValueError(
+                "A run keeps no inputs of its stimuli; make them anew with Stimuli.of."
+            )
+        if isinstance(self.inputs, dict):
+            return {name: part[:n] for name, part in self.inputs.items()}
+        return self.inputs[:n]
+
     def is_same_as(self, other: Stimuli) -> bool:
         """Tell whether two sets hold the same inputs, labels, ids and split in the same order."""
         same = np.array_equal(other.ids, self.ids) and np.array_equal(other.split, self.split)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,8 +57,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         )
     check_regular(path)
     try:
+        _check_archive(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError, KeyError, OSError) as error:
+    except Damaged:
+        raise
+    except Exception as error:  # a malformed pickle can make its reader raise anything
         raise Damaged(f"{path} is not a file of plain tensors; it was not read ({_first_line(error)}).") from error
     return _state_dict(path, content)
 
@@ -74,8 +76,19 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         return dict(sorted(safetensors.torch.load(read_bytes(path)).items()))  # its own order varies
-    except (KeyError, SafetensorError) as error:  # KeyError: a type that torch does not have
+    except (KeyError, SafetensorError, RuntimeError, ValueError, TypeError, AssertionError) as error:
+        # KeyError: a type that torch does not have; others: a shape
         raise Damaged(f"{path} cannot be read ({error}).") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Raise Damaged if the records of a zip need more memory than the file has bytes: compressed ones, or overlapping."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+        size = path.stat().st_size
+        if sum(record.file_size for record in records) > size or any(record.compress_type for record in records):
+            raise Damaged(f"{path} is a compressed archive; expected one as torch.save writes it.")
 
 
 def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
@@ -87,7 +100,14 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise Damaged(f"{path} holds a {type(value).__name__} at '{name}'; expected tensors only.")
+        if not _is_stored(value):
+            raise Damaged(f"{path} claims more values at '{name}' than it stores, or stores them sparsely.")
     return dict(content)
+
+
+def _is_stored(tensor: Tensor) -> bool:
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _torch_version() -> tuple[int, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from analysis.cli.options import given
 
 __all__ = ["train"]
 
@@ -51,7 +53,8 @@ def train(
         typer.Option(help="Steps to record: first, last, every:N, log:N, numbers, with commas. [default: first,last]"),
     ] = None,
     layer: Annotated[
-        list[str] | None, typer.Option(help="Layer or pattern to record; repeatable. [default: hidden.*]")
+        list[str] | None,
+        typer.Option("--layers", "--layer", help="Layer or pattern to record; repeatable. [default: hidden.*]"),
     ] = None,
     compress: Annotated[bool | None, typer.Option("--compress", help="Gzip the activations.")] = None,
     resume: Annotated[
@@ -62,7 +65,7 @@ def train(
 
     Example: repsim train runs/sg --rule synthetic-gradient --boundaries middle --record first,log:8,last
     """
-    training = _given(
+    training = given(
         data=data,
         rule=rule,
         boundaries=boundaries,
@@ -81,14 +84,14 @@ def train(
         seed=seed,
         threads=threads,
     )
-    recording = _given(steps=record, layers=tuple(layer) if layer else None, compress=compress)
+    recording = given(steps=record, layers=tuple(layer) if layer else None, compress=compress)
 
     from analysis.progress import Reporter
     from analysis.workflows import RecordingConfig, resume_run, train_run
     from repsim.learning import TrainingConfig
 
     if resume:
-        if set_anew := sorted({**training, **recording, **_given(data_dir=data_dir)}):
+        if set_anew := sorted({**training, **recording, **given(data_dir=data_dir)}):
             raise ValueError(f"--resume continues with the run's own settings; leave out {_flag(set_anew[0])}.")
         trained = resume_run(run, reporter=Reporter())
     else:
@@ -101,7 +104,3 @@ def train(
 def _flag(setting: str) -> str:
     named = {"sg_label_conditioned": "sg-labels", "steps": "record", "layers": "layer"}
     return f"--{named.get(setting, setting.replace('_', '-'))}"
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}

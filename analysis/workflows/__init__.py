@@ -5,7 +5,7 @@ from analysis.interruption import Interrupted
 from analysis.settings import RecordingConfig
 from analysis.workflows.comparing import analyze_run, compare_runs
 from analysis.workflows.demo import demo
-from analysis.workflows.recording import record_run
+from analysis.workflows.recording import record_model, record_run
 from analysis.workflows.training import resume_run, train_run
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "analyze_run",
     "compare_runs",
     "demo",
+    "record_model",
     "record_run",
     "resume_run",
     "train_run",

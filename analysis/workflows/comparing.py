@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from analysis.figures import draw, save_figures
 from analysis.findings import Findings, measure
 from analysis.progress import Reporter, silent
 from analysis.report import write_report
 from analysis.views import View, views_of_run, views_of_runs
+from repsim.learning import SPLITS
 from repsim.similarity import DISTANCES
 
 __all__ = ["analyze_run", "compare_runs"]
@@ -94,6 +97,7 @@ def _write(views: list[View], target: Path, title: str, distance: str, reporter:
         raise ValueError(f"Unknown distance '{distance}'. Choose one of: {', '.join(DISTANCES)}.")
     _refuse_foreign(target)
     for view in views:
+        _check_stimuli(view)
         _ = view.activations  # verified before the work begins
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
@@ -107,6 +111,18 @@ def _write(views: list[View], target: Path, title: str, distance: str, reporter:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return replace(findings, folder=target)
+
+
+def _check_stimuli(view: View) -> None:
+    stimuli = view.run.stimuli
+    missing = [part for part in SPLITS if not (stimuli.split == part).any()]
+    n_classes = len(np.unique(stimuli.labels[stimuli.split == "test"]))
+    if missing or n_classes < 2:
+        lack = f"no stimuli for {' or '.join(missing)}" if missing else "stimuli of one class only"
+        raise ValueError(
+            f"{view.run.path} recorded {lack}; an analysis needs labels, and stimuli for training, validation and "
+            "test. Record with both, or use repsim.rdm and repsim.pairwise on its layers."
+        )
 
 
 def _refuse_foreign(target: Path) -> None:

@@ -1,18 +1,23 @@
-"""Record the activations of weights that a run has saved: other layers, other stimuli, or steps recorded without."""
+"""Record the activations of saved weights: those of a run, or of a network that was trained elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from analysis.foreign import load_model, load_stimuli
 from analysis.progress import Reporter, silent
 from analysis.settings import choose_recorded_steps
 from analysis.workflows.training import check_layers, choose_stimuli, configurations, using_threads
-from checkpoints import Capture, Run
+from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
+from checkpoints.files import sha256
 from repsim.learning import build_learner, load_dataset, split_dataset
 
-__all__ = ["record_run"]
+__all__ = ["record_model", "record_run"]
 
 
 def record_run(
@@ -84,8 +89,110 @@ def record_run(
     ):
         for step in chosen:
             learner.load_state_dict(run[step].weights())
-            with Capture(learner.network, layers) as capture:
-                new.checkpoint(step, learner, capture=capture, compress=recording.compress)
+            capture = Capture(learner.network, layers)
+            new.checkpoint(step, learner, capture=capture, compress=recording.compress)
             task.advance()
         new.set_status("finished", step=chosen[-1], n_steps=run.status.get("n_steps", chosen[-1]))
     return Run.open(output)
+
+
+def record_model(
+    model: str,
+    output: str | Path,
+    *,
+    data: str | Path,
+    weights: str | Path | None = None,
+    step: int = 0,
+    layers: Sequence[str] = ("**",),
+    reduce: Sequence[str] = (),
+    dtype: str = "float32",
+    side: str = "output",
+    batch_size: int | None = None,
+    device: str = "cpu",
+    compress: bool = False,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Write a new run directory with the activations of a network that was trained elsewhere.
+
+    Parameters
+    ----------
+    model : str
+        ``module:factory``; see ``analysis.foreign.load_model``.
+    output : path
+        Must not exist.
+    data : path
+        An ``.npz`` file; see ``analysis.foreign.load_stimuli``.
+    weights : path, optional
+        ``.safetensors`` or, with torch 2.10 or newer, ``.pt``; those that the factory gives by default.
+    step : int, default 0
+        The step that the weights are of.
+    layers : sequence of str
+        Names or patterns; see ``checkpoints.Capture``.
+    reduce : sequence of str
+        ``PATTERN=REDUCTION``, such as ``"conv*=spatial_mean"``; see ``checkpoints.parse_reduction``.
+    dtype, side, batch_size : optional
+        See ``checkpoints.Capture``.
+    device : str, default "cpu"
+        Where the network runs.
+    compress : bool, default False
+        Gzip the activations.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    Run
+        With one checkpoint, open for reading.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the model, the weights, the data or the layers will not do; nothing is then written.
+    """
+    reporter = reporter or silent()
+    loaded, network = load_stimuli(data), load_model(model, weights).to(_device(device))
+    reductions: dict[Any, Reduction] = dict(map(_reduction, reduce))
+    options: dict[str, Any] = {"side": side, "dtype": dtype, "batch_size": batch_size}
+    capture = Capture(network, layers, reduce=reductions, **options)
+    _check_forward(capture, loaded.stimuli)
+    config = {
+        "source": {
+            "model": model,
+            "weights": None if weights is None else str(Path(weights).absolute()),
+            "weights_sha256": None if weights is None else sha256(Path(weights)),
+        },
+        "recording": {"layers": list(layers), "reduce": list(reduce), "compress": compress, **options},
+        "data": {"name": Path(data).name, "classes": list(loaded.classes)},
+    }
+    if not loaded.classes:
+        reporter.say(f"{data} has no labels y, which repsim analyze needs.")
+    with Run.create(output, config, loaded.stimuli) as new:
+        new.checkpoint(step, network, capture=capture, compress=compress)
+        new.set_status("finished", step=step, n_steps=step)
+    return Run.open(output)
+
+
+def _reduction(text: str) -> tuple[str, Reduction]:
+    pattern, equals, reduction = text.rpartition("=") if "(" not in text else text.partition("=")
+    if not equals or not pattern:
+        raise ValueError(
+            f"Reduction '{text}' is not understood; expected PATTERN=REDUCTION, such as conv*=spatial_mean."
+        )
+    return pattern, parse_reduction(reduction)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"There is no device '{name}' here ({str(error).splitlines()[0]}).") from error
+
+
+def _check_forward(capture: Capture, stimuli: Stimuli) -> None:
+    """Show the network two stimuli, so that what cannot be recorded is found before anything is written."""
+    try:
+        capture.record(stimuli.first_inputs(2))
+    except ValueError:
+        raise
+    except Exception as error:  # whatever somebody's network raises
+        message = " ".join(str(error).split())
+        raise ValueError(f"The network cannot be run on the stimuli ({type(error).__name__}: {message}).") from error

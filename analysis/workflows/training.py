@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from analysis.interruption import Interrupted, Interruption
 from analysis.progress import Reporter, Task, silent
 from analysis.settings import RecordingConfig, choose_steps, is_trained_here
 from checkpoints import Capture, Run, Stimuli
+from checkpoints.generators import kept_generators
 from repsim.learning import (
     SPLITS,
     Dataset,
@@ -93,7 +93,7 @@ def train_run(
             **{f"n_{part}": len(job.split[part]) for part in SPLITS},
         },
     }
-    with _own_generators(training.seed), using_threads(training.threads), Run.create(path, config, job.stimuli) as run:
+    with kept_generators(training.seed), using_threads(training.threads), Run.create(path, config, job.stimuli) as run:
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -117,7 +117,7 @@ def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
         return stored
     training, recording = configurations(stored)
     job = _prepare(training, recording, stored.config["data"]["data_dir"])
-    with _own_generators(training.seed), using_threads(training.threads), Run.resume(path, job.stimuli) as run:
+    with kept_generators(training.seed), using_threads(training.threads), Run.resume(path, job.stimuli) as run:
         if run.taken_over_from:
             (reporter or silent()).say(
                 f"{path} was being written by {run.taken_over_from}, which died; it is taken over."
@@ -171,9 +171,7 @@ def check_layers(learner: Learner, layers: Sequence[str], stimuli: Stimuli) -> N
     ValueError
         If a pattern matches no layer, or one that the network does not reach.
     """
-    assert isinstance(stimuli.inputs, np.ndarray)  # chosen from a data set at hand
-    with Capture(learner.network, layers) as capture:
-        capture.record(stimuli.inputs[:1])
+    Capture(learner.network, layers).record(stimuli.first_inputs(1))
 
 
 @dataclass(frozen=True)
@@ -281,8 +279,8 @@ def _validate(job: _Job, step: int) -> dict[str, float]:
 
 def _commit_if_due(run: Run, job: _Job, optimizer: torch.optim.Optimizer, step: int) -> None:
     if step in job.recorded_steps and step not in run.steps:
-        with Capture(job.learner.network, job.recording.layers) as capture:
-            run.checkpoint(step, job.learner, optimizer, capture=capture, compress=job.recording.compress)
+        capture = Capture(job.learner.network, job.recording.layers)
+        run.checkpoint(step, job.learner, optimizer, capture=capture, compress=job.recording.compress)
 
 
 def _commit_weights(run: Run, job: _Job, optimizer: torch.optim.Optimizer, step: int) -> None:
@@ -300,21 +298,6 @@ def using_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _own_generators(seed: int) -> Iterator[None]:
-    """Give the block global generators of its own: a run draws from none of them, but each checkpoint keeps them."""
-    of_numpy, of_python = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(of_numpy)
-            random.setstate(of_python)
 
 
 @contextmanager

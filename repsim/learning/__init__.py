@@ -1,7 +1,7 @@
 """Learning: networks as chains of segments, and what gradient each layer gets."""
 
 from repsim.learning.config import TrainingConfig, choose_boundaries
-from repsim.learning.data import DATASETS, SPLITS, Dataset, load_dataset, split_dataset
+from repsim.learning.data import DATASETS, SPLITS, Dataset, load_dataset, read_npz, split_dataset
 from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, SyntheticGradient, locks
 from repsim.learning.learner import Learner, build_learner, build_optimizer
 from repsim.learning.networks import Chain, Segment, mlp
@@ -35,6 +35,7 @@ __all__ = [
     "load_dataset",
     "locks",
     "mlp",
+    "read_npz",
     "split_dataset",
     "stream",
     "train",

@@ -6,16 +6,16 @@ import gzip
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DATASETS", "SPLITS", "Dataset", "load_dataset", "split_dataset"]
+__all__ = ["DATASETS", "SPLITS", "Dataset", "load_dataset", "read_npz", "split_dataset"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -140,11 +140,31 @@ def _draw(
     return chosen
 
 
-def _load_npz(path: Path) -> Dataset:
+def read_npz(path: Path, wanted: Collection[str] | None = None) -> tuple[list[str], dict[str, NDArray[Any]]]:
+    """Return the names of all arrays of an .npz file and those that are wanted (all by default), never unpickling one.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not a readable .npz file or holds Python objects.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}; expected an .npz file with arrays X and y.")
-    with path.open("rb") as file:
-        names, arrays = _read_arrays(file, path, ("X", "y"))
+        raise FileNotFoundError(f"There is no file {path}; expected an .npz file.")
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            chosen = names if wanted is None else [name for name in names if name in wanted]
+            return names, {name: _read_array(archive, f"{name}.npy") for name in chosen}
+    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
+        if "Object arrays" in str(error):
+            raise ValueError(f"{path} holds Python objects, which are never loaded; save plain arrays.") from None
+        raise ValueError(f"{path} is not a readable .npz file ({str(error) or type(error).__name__}).") from error
+
+
+def _load_npz(path: Path) -> Dataset:
+    names, arrays = read_npz(path, ("X", "y"))
     if missing := [key for key in ("X", "y") if key not in arrays]:
         found = ", ".join(sorted(names)) or "nothing"
         raise ValueError(
@@ -152,18 +172,6 @@ def _load_npz(path: Path) -> Dataset:
             "Save it with numpy.savez(path, X=X, y=y)."
         )
     return _check(path.name, arrays["X"], arrays["y"])
-
-
-def _read_arrays(file: IO[bytes], path: Path, wanted: tuple[str, ...]) -> tuple[list[str], dict[str, NDArray[Any]]]:
-    """Return the names of all arrays of an .npz file and those that are wanted and there, never unpickling one."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-            return names, {name: _read_array(archive, f"{name}.npy") for name in wanted if name in names}
-    except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
-        if "Object arrays" in str(error):
-            raise ValueError(f"{path} holds Python objects, which are never loaded; save plain arrays.") from None
-        raise ValueError(f"{path} is not a readable .npz file ({str(error) or type(error).__name__}).") from error
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:

@@ -19,7 +19,7 @@ import typer
 from analysis import workflows
 from analysis.cli import app, main
 from analysis.settings import RecordingConfig
-from analysis.workflows import analyze_run, compare_runs, record_run, train_run
+from analysis.workflows import analyze_run, compare_runs, record_model, record_run, train_run
 from checkpoints import Run
 from repsim.learning import DATASETS, ESTIMATORS, TrainingConfig
 from repsim.learning.networks import ACTIVATIONS, NORMS
@@ -110,9 +110,13 @@ def test_the_defaults_of_an_analysis_are_those_of_its_function(command: str, fun
 def test_the_defaults_of_record_are_those_of_its_function() -> None:
     options = {option.name: option for option in COMMANDS["record"].params}
     defaults = record_run.__kwdefaults__
-    assert options["steps"].default == defaults["steps"]
-    assert (promised("record")["layer"][1],) == defaults["layers"]
+    of_model = record_model.__kwdefaults__
+    promises = {name: default for name, (_, default) in promised("record").items()}
+    assert promises["steps"] == defaults["steps"]
+    assert promises["layers"] == f"{defaults['layers'][0]} of RUN, {of_model['layers'][0]} of a model"
     assert options["data"].default is defaults["data"] is None
+    for name in ("step", "side", "dtype", "device"):
+        assert promises[name] == str(of_model[name])
 
 
 @pytest.mark.parametrize(
@@ -328,6 +332,15 @@ MISTAKES = {
     "step too late": (f"{DIGITS} --epochs 1 --record 10", "steps '10' name step 10; this training ends at step 9."),
     "unknown layer": (f"{DIGITS} --layer hiden.3", "No layer matches 'hiden.3'. Near names: hidden.3,"),
     "unreached layer": (f"{DIGITS} --layer hidden.1#1", "'hidden.1#1' names no tensor that a forward pass gives"),
+    # recording
+    "no source": ("record --output new", "Give either a trained run or --model module:factory."),
+    "two sources": ("record trained --model a:b --output new", "Give either a trained run or --model module:factory."),
+    "no stimuli": ("record --model a:b --output new", "No --data was given: an .npz file with the stimuli"),
+    "misplaced": ("record trained --batch-size 3 --output new", "--batch-size belongs to --model; leave it out."),
+    "steps of a model": (
+        "record --model a:b --steps 3 --output new",
+        "--steps belongs to a trained run; leave it out.",
+    ),
     # data
     "no such data": ("train new --data missing.npz", "There is no file missing.npz; expected an .npz file"),
     "NaN": ("train new --data nan.npz", "X in nan.npz has 5 values that are NaN, infinite or too large"),

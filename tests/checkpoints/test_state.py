@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from checkpoints.generators import rng_state, set_rng_state
 from checkpoints.modules import evaluating
-from checkpoints.state import pack, rng_state, set_rng_state, state_tensors, unpack
+from checkpoints.state import pack, state_tensors, unpack
 
 TENSORS = [
     torch.arange(6, dtype=torch.float64).reshape(2, 3),

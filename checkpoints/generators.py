@@ -1,0 +1,91 @@
+"""The global random generators of torch, numpy and Python: kept, saved and put back, never drawn from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["kept_generators", "rng_state", "set_rng_state"]
+
+_NUMPY_KEYS = 624
+
+
+@contextmanager
+def kept_generators(seed: int | None = None, *, devices: Iterable[torch.device] = ()) -> Iterator[None]:
+    """Leave the global generators after the block as they were before it.
+
+    Parameters
+    ----------
+    seed : int, optional
+        What the block finds them seeded with; as they are by default.
+    devices : iterable of torch.device
+        The GPUs whose generators are kept too.
+    """
+    of_numpy, of_python = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(sorted(devices, key=str)):
+        try:
+            if seed is not None:
+                torch.manual_seed(seed)
+                np.random.seed(seed % 2**32)
+                random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)
+
+
+def rng_state() -> dict[str, Any]:
+    """Return the state of every global generator that a training loop may draw from, JSON-ready.
+
+    Returns
+    -------
+    dict
+        ``torch`` and each of ``cuda`` as hexadecimal text; ``numpy`` (its legacy global generator) and ``python``,
+        their words as hexadecimal uint32.
+    """
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": _hex(torch.get_rng_state()),
+        "cuda": [_hex(state) for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else [],
+        "numpy": [name, _words(keys), position, has_gauss, cached],
+        "python": [version, _words(internal), gauss],
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put back what ``rng_state`` returned; of GPUs, those that there are."""
+    torch.set_rng_state(_bytes(state["torch"]))
+    for device, text in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(_bytes(text), device)
+    name, keys, position, has_gauss, cached = state["numpy"]
+    if type(position) is not int or not 0 <= position <= _NUMPY_KEYS:  # numpy does not look, and reads what lies there
+        raise ValueError(f"numpy's generator is at {position!r} of {_NUMPY_KEYS}")
+    np.random.set_state((name, _from_words(keys), position, has_gauss, cached))
+    version, internal, gauss = state["python"]
+    if not isinstance(gauss, float | None):  # Python would fail at the next draw only
+        raise TypeError(f"Python's next normal draw is {gauss!r}")
+    random.setstate((version, tuple(_from_words(internal).tolist()), gauss))
+
+
+def _words(values: Any) -> str:
+    return np.asarray(values, "<u4").tobytes().hex()
+
+
+def _from_words(text: str) -> NDArray[np.uint32]:
+    return np.frombuffer(bytes.fromhex(text), "<u4")
+
+
+def _hex(state: Tensor) -> str:
+    return state.numpy().tobytes().hex()
+
+
+def _bytes(text: str) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(text), dtype=torch.uint8)

@@ -1,0 +1,210 @@
+"""Networks of others: what builds them, their weights and their stimuli come from files."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from analysis.foreign import load_stimuli
+from analysis.views import View
+from analysis.workflows import analyze_run, record_model
+from checkpoints import Run
+
+MODULE = """
+import torch
+from torch import nn
+
+def cnn():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 3))
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+        self.out = nn.Linear(4, 2)
+    def forward(self, ids, mask):
+        return self.out((self.embed(ids) * mask[..., None]).sum(1))
+
+ready = cnn()
+number = 3
+class inner:
+    made = staticmethod(Two)
+
+def broken():
+    raise RuntimeError("no such thing")
+"""
+LABELS = np.resize(["cat", "dog", "eel"], 60)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in an empty folder with a module, weights and stimuli of somebody's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "somebody.py").write_text(MODULE)
+    X = np.random.default_rng(0).random((60, 1, 8, 8))
+    np.savez(tmp_path / "stimuli.npz", X=X, y=LABELS)
+    yield tmp_path
+    sys.modules.pop("somebody", None)
+
+
+def network() -> nn.Module:
+    import somebody  # type: ignore[import-not-found]
+
+    return somebody.cnn()
+
+
+def record(**options: Any) -> Run:
+    return record_model(
+        **{"model": "somebody:cnn", "output": "new", "data": "stimuli.npz", "layers": ["**"], **options}
+    )
+
+
+@pytest.fixture
+def weights(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    monkeypatch.syspath_prepend(str(place))
+    state = {name: value + 1 for name, value in network().state_dict().items()}
+    safetensors.torch.save_file(state, "weights.safetensors")
+    torch.save({"state_dict": state}, "weights.pt")
+    return state
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_activations_are_those_of_the_network_with_the_weights(weights: dict[str, Any], suffix: str) -> None:
+    run = record(weights=f"weights.{suffix}", step=7, layers=["0", "4"])
+    assert run.verify() == run.recorded_steps == [7]
+    model = network()
+    model.load_state_dict(weights)
+    X = torch.from_numpy(np.load("stimuli.npz")["X"]).float()[run.stimuli.ids.astype(int)]
+    with torch.no_grad():
+        np.testing.assert_allclose(run[7]["4"][:], model.eval()(X).numpy(), atol=1e-5)
+    assert list(run[7].activations) == ["0", "4"]
+    assert all(torch.equal(run[7].weights()[name], value) for name, value in weights.items())
+
+
+def test_what_was_recorded_is_said_in_the_config(weights: dict[str, Any], place: Path) -> None:
+    run = record(weights="weights.pt", reduce=["0=spatial_mean", "*=sparse_projection(5, seed=2)"], dtype="float16")
+    assert run.config["source"]["model"] == "somebody:cnn"
+    assert run.config["source"]["weights"] == str(place / "weights.pt")
+    assert len(run.config["source"]["weights_sha256"]) == 64
+    assert run.config["data"] == {"name": "stimuli.npz", "classes": ["cat", "dog", "eel"]}
+    layers = run.last().activations
+    assert [(layer.reduction, layer.shape[1]) for layer in layers.values()][:2] == [
+        ("spatial_mean", 4),
+        ("sparse_projection(5, seed=2)", 5),
+    ]
+    assert {layer.dtype for layer in layers.values()} == {np.dtype("<f2")}
+
+
+@pytest.mark.usefixtures("blank_figures", "place")
+def test_a_recorded_network_is_analysed_with_the_names_of_its_classes() -> None:
+    run = record()
+    assert View("x", run, 0).classes == {0: "cat", 1: "dog", 2: "eel"}
+    findings = analyze_run(run.path)
+    assert (findings.probes["status"] == "ok").all()
+    assert list(findings.probes["layer"]) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_network_may_be_there_already_or_take_several_arguments() -> None:
+    ready = record(model="somebody:ready", output="ready").last()
+    np.testing.assert_array_equal(ready["0"][:], record(output="made").last()["0"][:])
+    ids = np.arange(40).reshape(10, 4) % 10
+    np.savez("tokens.npz", ids=[f"s{i}" for i in range(10)], y=np.arange(10) % 2, mask=np.ones((10, 4)), tokens=ids)
+    with pytest.raises(ValueError, match=r"The network cannot be run on the stimuli \(TypeError: .*unexpected keyword"):
+        record(model="somebody:inner.made", output="no", data="tokens.npz")
+    assert not Path("no").exists()
+
+
+def test_stimuli_of_several_parts_are_given_by_name(place: Path) -> None:
+    np.savez("parts.npz", a=np.ones((4, 2)), b=np.arange(4), y=[1, 0, 1, 0])
+    loaded = load_stimuli("parts.npz")
+    assert isinstance(loaded.stimuli.inputs, dict)
+    assert loaded.stimuli.inputs["b"].tolist() == [1, 3, 0, 2]
+    assert (loaded.stimuli.inputs["a"].dtype, loaded.classes) == (np.float32, ("0", "1"))
+
+
+def test_ids_and_split_are_taken_from_the_file(place: Path) -> None:
+    np.savez("own.npz", X=np.ones((3, 2)), ids=["a", "b", "c"], split=["test", "train", "validation"])
+    stimuli = load_stimuli("own.npz").stimuli
+    assert (stimuli.ids.tolist(), stimuli.split.tolist()) == (["a", "b", "c"], ["test", "train", "validation"])
+
+
+def test_without_a_split_each_class_is_shared_out(place: Path) -> None:
+    stimuli = load_stimuli("stimuli.npz").stimuli
+    for label in range(3):
+        parts, counts = np.unique(stimuli.split[stimuli.labels == label], return_counts=True)
+        assert dict(zip(parts.tolist(), counts.tolist(), strict=True)) == {"test": 4, "train": 12, "validation": 4}
+
+
+def test_without_labels_all_is_recorded_but_not_analysed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("plain.npz", X=np.zeros((4, 1, 8, 8)))
+    run = record(data="plain.npz")
+    assert run.stimuli.split.tolist() == ["test"] * 4
+    assert run.stimuli.ids.tolist() == ["00000000", "00000001", "00000002", "00000003"]
+    with pytest.raises(ValueError, match="new recorded no stimuli for train or validation; an analysis needs labels"):
+        analyze_run(run.path)
+    assert not (run.path / "analysis").exists()
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no colon": ({"model": "somebody"}, "Model 'somebody' is not understood; expected module:factory"),
+    "no module": ({"model": "nobody:cnn"}, "could not be built .ModuleNotFoundError: No module named 'nobody'"),
+    "no name": (
+        {"model": "somebody:rnn"},
+        "could not be built .AttributeError: module 'somebody' has no attribute 'rnn'",
+    ),
+    "fails": ({"model": "somebody:broken"}, "could not be built .RuntimeError: no such thing"),
+    "no network": ({"model": "somebody:inner"}, "Model 'somebody:inner' gave a inner; expected a torch.nn.Module"),
+    "no call": ({"model": "somebody:number"}, "could not be built .TypeError: 'int' object is not callable"),
+    "no weights": ({"weights": "none.pt"}, r"none\.pt is missing or not a regular file"),
+    "other weights": (
+        {"weights": "other.safetensors"},
+        r"other\.safetensors does not fit model 'somebody:cnn': .*Missing",
+    ),
+    "no data": ({"data": "none.npz"}, r"There is no file none\.npz; expected an \.npz file"),
+    "no stimuli": ({"data": "labels.npz"}, r"labels\.npz holds no stimuli \(found: y\)"),
+    "text": ({"data": "text.npz"}, r"X in text\.npz has type <U1 and shape \(1,\); expected numbers, a row each"),
+    "not finite": ({"data": "nan.npz"}, r"X in nan\.npz has values that are NaN or infinite"),
+    "other length": ({"data": "long.npz"}, r"long\.npz: Stimuli have ids of shape \(2,\)"),
+    "other shape": ({"data": "flat.npz"}, "The network cannot be run on the stimuli .RuntimeError"),
+    "no layer": ({"layers": ["conv"]}, "No layer matches 'conv'"),
+    "no reduction": ({"reduce": ["0=mean"]}, "Unknown reduction 'mean'"),
+    "no pattern": (
+        {"reduce": ["spatial_mean"]},
+        "Reduction 'spatial_mean' is not understood; expected PATTERN=REDUCTION",
+    ),
+    "cannot be reduced": ({"reduce": ["4=spatial_mean"]}, "Layer '4' cannot be reduced by spatial_mean"),
+    "no device": ({"device": "abacus"}, "There is no device 'abacus' here"),
+    "no dtype": ({"dtype": "int8"}, "Unknown dtype 'int8'"),
+    "a run there": ({"output": "place"}, "place exists already"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_found_before_anything_is_written(place: Path, options: dict[str, Any], message: str) -> None:
+    (place / "place").mkdir()
+    safetensors.torch.save_file({"a": torch.zeros(1)}, "other.safetensors")
+    np.savez("labels.npz", y=[1, 2])
+    np.savez("text.npz", X=["a"])
+    np.savez("nan.npz", X=[[np.nan]])
+    np.savez("long.npz", X=np.zeros((2, 1)), y=[1, 2, 3])
+    np.savez("flat.npz", X=np.zeros((2, 5)))
+    before = sorted(path.name for path in place.iterdir())
+    with pytest.raises((ValueError, OSError), match=message):
+        record(**options)
+    assert sorted(path.name for path in place.iterdir() if path.name != "__pycache__") == before
+
+
+def test_the_search_path_is_left_as_it_was(place: Path) -> None:
+    before = list(sys.path)
+    record()
+    with pytest.raises(ValueError, match="could not be built"):
+        record(model="somebody:broken", output="other")
+    assert sys.path == before

@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from checkpoints.reductions import (
+    Custom,
+    Flatten,
+    Reduction,
+    SparseProjection,
+    SpatialMean,
+    SpatialPool,
+    Token,
+    TokenMean,
+    as_reduction,
+    parse_reduction,
+)
+
+MAPS = torch.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6)
+TOKENS = torch.arange(2 * 5 * 3.0).reshape(2, 5, 3)
+
+
+def double(values: Tensor) -> Tensor:
+    return 2 * values
+
+
+def test_the_spatial_mean_is_one_number_a_channel() -> None:
+    torch.testing.assert_close(SpatialMean()(MAPS, None), MAPS.mean((2, 3)))
+    torch.testing.assert_close(SpatialMean()(MAPS[:, :, 0], None), MAPS[:, :, 0].mean(2))
+
+
+@pytest.mark.parametrize("ndim", [3, 4, 5])
+def test_spatial_pooling_means_over_a_grid(ndim: int) -> None:
+    values = torch.randn(2, 3, *[4] * (ndim - 2))
+    cells = values
+    for axis in range(2, ndim):
+        cells = torch.stack([half.mean(axis) for half in cells.split(2, axis)], axis)
+    torch.testing.assert_close(SpatialPool(2)(values, None), cells)
+
+
+def test_a_token_is_one_of_the_second_axis() -> None:
+    assert torch.equal(Token(0)(TOKENS, None), TOKENS[:, 0])
+    assert torch.equal(Token(-1)(TOKENS, None), TOKENS[:, 4])
+
+
+def test_the_mean_over_tokens_leaves_out_padding_where_a_mask_says_so() -> None:
+    torch.testing.assert_close(TokenMean()(TOKENS, None), TOKENS.mean(1))
+    mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
+    padded = TOKENS.clone()
+    padded[0, 2:] = float("nan")
+    expected = torch.stack([TOKENS[0, :2].mean(0), TOKENS[1].mean(0)])
+    torch.testing.assert_close(TokenMean("mask")(padded, {"mask": mask}), expected)
+
+
+@pytest.mark.parametrize("d", [1, 10, 2000])
+def test_a_sparse_projection_adds_up_root_d_features_with_signs(d: int) -> None:
+    projection = SparseProjection(7, seed=3)(torch.eye(d, dtype=torch.float64), None)
+    assert projection.shape == (d, 7)
+    chosen = int(np.sqrt(d))
+    assert ((projection != 0).sum(0) == chosen).all()
+    sizes = projection[projection != 0].abs()
+    torch.testing.assert_close(sizes, torch.full_like(sizes, np.sqrt(d / (chosen * 7))))
+
+
+def test_a_sparse_projection_keeps_squared_lengths_on_average() -> None:
+    x = torch.randn(200, 400, dtype=torch.float64)
+    ratio = SparseProjection(300)(x, None).square().sum(1) / x.square().sum(1)
+    assert abs(ratio.mean() - 1) < 0.05
+    assert ratio.std() < 0.2
+
+
+def test_equal_seeds_project_equally_and_others_do_not() -> None:
+    x = torch.randn(4, 50)
+    assert torch.equal(SparseProjection(5, seed=1)(x, None), SparseProjection(5, seed=1)(x.reshape(4, 5, 10), None))
+    assert not torch.equal(SparseProjection(5, seed=1)(x, None), SparseProjection(5, seed=2)(x, None))
+
+
+def test_the_sparse_projection_of_the_format_does_not_change() -> None:
+    """Checkpoints of years apart are compared: these columns and signs are part of the format."""
+    projection = SparseProjection(2, seed=0)(torch.eye(9), None).T.sign().int().tolist()
+    assert projection == [[1, 0, 0, 0, 0, 0, 1, -1, 0], [-1, 0, 1, 0, 0, 0, 0, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("reduction", "values", "message"),
+    [
+        (SpatialMean(), TOKENS[:, 0], r"Activations of shape \(2, 3\) have no spatial axes"),
+        (SpatialPool(2), torch.zeros(1, 1, 1, 1, 1, 1), "have more than three spatial axes"),
+        (Token(5), TOKENS, "There is no token 5 among 5"),
+        (Token(-6), TOKENS, "There is no token -6 among 5"),
+        (Token(0), TOKENS[:, 0, 0], r"Activations of shape \(2,\) have no tokens"),
+        (TokenMean("mask"), TOKENS, r"There is no mask 'mask' among the inputs \(one tensor without a name\)"),
+    ],
+)
+def test_what_cannot_be_reduced_is_an_error(reduction: Reduction, values: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        reduction(values, torch.zeros(2))
+
+
+@pytest.mark.parametrize("mask", [torch.ones(2, 4), torch.tensor([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]])])
+def test_a_mask_that_does_not_fit_is_an_error(mask: Tensor) -> None:
+    with pytest.raises(
+        ValueError, match=r"Mask 'mask' has shape .* for tokens \(2, 5\), or leaves a stimulus no token"
+    ):
+        TokenMean("mask")(TOKENS, {"mask": mask})
+
+
+def test_a_mask_that_is_not_there_is_an_error_that_lists_the_inputs() -> None:
+    with pytest.raises(ValueError, match=r"There is no mask 'mask' among the inputs \(ids, other\)"):
+        TokenMean("mask")(TOKENS, {"ids": TOKENS, "other": TOKENS})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"), [(SpatialPool, "0 cells along an axis"), (SparseProjection, "0 components")]
+)
+def test_sizes_are_one_or_more(make: type[Reduction], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(0)
+
+
+def test_a_function_becomes_a_reduction_that_says_its_name() -> None:
+    reduction = as_reduction(double)
+    assert isinstance(reduction, Custom)
+    assert str(reduction) == "custom(double)"
+    assert torch.equal(reduction(TOKENS, None), 2 * TOKENS)
+    assert as_reduction(reduction) is reduction
+
+
+REDUCTIONS = [
+    Flatten(),
+    SpatialMean(),
+    SpatialPool(4),
+    Token(-1),
+    TokenMean(),
+    TokenMean("attention_mask"),
+    SparseProjection(100, seed=3),
+]
+
+
+@pytest.mark.parametrize("reduction", REDUCTIONS, ids=str)
+def test_a_reduction_is_read_from_how_it_is_written(reduction: Reduction) -> None:
+    assert parse_reduction(str(reduction)) == reduction
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("mean", "Unknown reduction 'mean'. Choose one of: flatten, spatial_mean, spatial_pool, token,"),
+        ("token(", "Unknown reduction"),
+        ("token", "Reduction 'token' is not understood"),
+        ("token(0, 1)", "is not understood"),
+        ("token(which=0)", "is not understood"),
+        ("spatial_pool(0)", "0 cells along an axis"),
+    ],
+)
+def test_a_reduction_that_is_not_understood_is_an_error(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+        parse_reduction(text)
