@@ -166,6 +166,8 @@ def _check_storage(path: Path, dataset: h5py.Dataset) -> None:
 
 def claimed_bytes(dataset: h5py.Dataset) -> int:
     """Return how much memory reading the dataset, or one chunk of it, may take."""
+    if dataset.size == 0:
+        return 0
     return int(max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize)
 
 

@@ -88,9 +88,7 @@ class Stimuli:
             If they are not at hand.
         """
         if self.inputs is None:
-            raise ValueError(
-                "A run keeps no inputs of its stimuli; make them anew with Stimuli.of."
-            )
+            raise ValueError("A run keeps no inputs of its stimuli; make them anew with Stimuli.of.")
         if isinstance(self.inputs, dict):
             return {name: part[:n] for name, part in self.inputs.items()}
         return self.inputs[:n]
