@@ -290,7 +290,7 @@ def _dtype(dataset: h5py.Dataset) -> str:
 
 
 def _filters(dataset: h5py.Dataset) -> list[str]:
-    """Return the names of the filters, in the order in which they are applied on writing; the number of an unknown one."""
+    """Return the filters in the order in which writing applies them, by name; an unknown one by its number."""
     properties = dataset.id.get_create_plist()
     codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
     return [_FILTER_NAMES.get(code, str(code)) for code in codes]

@@ -77,7 +77,7 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     check_folder(folder)
     manifest = read_json(folder / MANIFEST)
     files = _check_entries(folder, manifest)
-    check_as_written(folder / MANIFEST, manifest)
+    check_as_written(folder / MANIFEST)
     return files
 
 
@@ -106,8 +106,17 @@ def _check_file(path: Path, entry: dict[str, Any], level: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a new JSON file inside a staging directory."""
-    write_file(path, encode_json(value))
+    """Write a new JSON file inside a staging directory.
+
+    Raises
+    ------
+    ValueError
+        If it is larger than readers take.
+    """
+    content = encode_json(value)
+    if len(content) > _LARGEST_JSON:
+        raise ValueError(f"{path.name} would have {len(content)} bytes; at most {_LARGEST_JSON} are read again.")
+    write_file(path, content)
 
 
 def encode_json(value: Any) -> bytes:
@@ -123,16 +132,23 @@ def read_json(path: Path) -> Any:
     Damaged
         If it is missing, no regular file, larger than such a file is, or no JSON; the message names the file.
     """
-    content = read_bytes(path, _LARGEST_JSON)
+    return _parsed(path, read_bytes(path, _LARGEST_JSON))
+
+
+def _parsed(path: Path, content: bytes) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise Damaged(f"{path} is not readable JSON ({error}).") from error
 
 
-def check_as_written(path: Path, value: Any) -> None:
-    """Raise Damaged if a JSON file says ``value`` in other bytes than ``write_json``: a bit may flip in a space."""
-    if not _is_as_written(path, read_bytes(path, _LARGEST_JSON), value):
+def check_as_written(path: Path) -> None:
+    """Raise Damaged if a JSON file says its value in other bytes than ``write_json``: a bit may flip in a space.
+
+    The file is read once, here: a writer may replace it at any time.
+    """
+    content = read_bytes(path, _LARGEST_JSON)
+    if not _is_as_written(path, content, _parsed(path, content)):
         raise Damaged(f"{path} has changed since it was written: this format writes the same in other bytes.")
 
 

@@ -317,7 +317,7 @@ class Run:
                 blocks = capture.blocks(self.stimuli.inputs)
                 write_activations(staging / "activations.h5", blocks, self.stimuli.ids, header, compress=compress)
             write_manifest(staging)
-        return self[step]
+        return Checkpoint(self._step_path(step), step)
 
     def log(self, record: Mapping[str, Any]) -> None:
         """Append one object to ``metrics.jsonl``; non-finite numbers become null.
@@ -374,7 +374,7 @@ class Run:
             For the first difference found; the message names the file.
         """
         info = _read_info(self.path)
-        check_as_written(self.path / "run.json", info)
+        check_as_written(self.path / "run.json")
         if info != _sealed(info):
             raise Damaged(f"{self.path / 'run.json'} has changed since it was written (SHA-256 differs).")
         stimuli_path = self.path / "stimuli.h5"
@@ -383,14 +383,15 @@ class Run:
         stored = Stimuli.read(stimuli_path)
         self.metrics()
         prefixes = [("the status", info.get("metrics"))]
-        for step in self.steps:
+        steps = self.steps  # those committed meanwhile are the next call's
+        for step in steps:
             checkpoint = self[step]
             checkpoint.verify(level)
             prefixes.append((f"step {step}", checkpoint.state.get("metrics")))
             if step in self.recorded_steps:
                 self._check_origin(checkpoint, stored)
         check_prefixes(self.path / "metrics.jsonl", prefixes)
-        return self.steps
+        return steps
 
     def _check_origin(self, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
         """Raise unless the activations say that they are of this run, step, weights and stimuli."""

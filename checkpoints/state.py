@@ -60,6 +60,7 @@ def unpack(tensors: dict[str, Tensor], skeleton: Any) -> Any:
 
     Examples
     --------
+    >>> import torch
     >>> unpack(*pack({"state": {0: {"step": torch.tensor(3.0)}}, "betas": (0.9, 0.999)}))
     {'state': {0: {'step': tensor(3.)}}, 'betas': (0.9, 0.999)}
     """

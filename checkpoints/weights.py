@@ -82,7 +82,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise Damaged if the records of a zip need more memory than the file has bytes: compressed ones, or overlapping."""
+    """Raise Damaged if the records of a zip need more memory than it has bytes: compressed or overlapping ones."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()

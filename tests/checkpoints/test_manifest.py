@@ -168,6 +168,12 @@ def test_json_round_trips_through_a_file(folder: Path) -> None:
     assert read_json(folder / "a.json") == value
 
 
+def test_json_that_would_not_be_read_again_is_not_written(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"a\.json would have \d+ bytes; at most 16777216 are read again"):
+        write_json(folder / "a.json", "x" * 2**24)
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
 def test_numbers_that_json_does_not_have_are_refused(number: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
