@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from checkpoints.activations import LayerValues, check_alike
@@ -27,7 +25,6 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "float64": torch.f
 _LARGEST_BATCH = 512
 _BATCH_BYTES = 2**24  # of activations
 _DEEPEST = 32
-_LARGE = 2**20
 
 
 class Capture:
@@ -138,10 +135,15 @@ class Capture:
         ValueError
             As for ``blocks``, or if layers or shapes differ between blocks of stimuli.
         """
-        blocks = list(self.blocks(inputs))
-        for block in blocks:
-            check_alike(blocks[0], block)
-        return {name: _joined(name, [block[name] for block in blocks]) for name in blocks[0]}
+        parts: dict[str, list[LayerValues]] = {}
+        for block in self.blocks(inputs):
+            check_alike({name: first for name, (first, *_) in parts.items()} or block, block)
+            for name, layer in block.items():
+                parts.setdefault(name, []).append(replace(layer, values=layer.values.copy()))
+        return {
+            name: replace(layers[0], values=np.concatenate([layer.values for layer in layers]))
+            for name, layers in parts.items()
+        }
 
     def blocks(self, inputs: Any) -> Iterator[dict[str, LayerValues]]:
         """Yield each layer's activations for consecutive blocks of the inputs, one forward pass at a time.
@@ -154,7 +156,8 @@ class Capture:
         Yields
         ------
         dict of str to LayerValues
-            In the order in which the layers are first reached.
+            In the order in which the layers are first reached. The next block is written over the values of this one:
+            copy what is to stay.
 
         Raises
         ------
@@ -165,26 +168,29 @@ class Capture:
         tensors = _tensors(inputs)
         n = _n_rows(tensors)
         size = self._batch_size or self._fitting_batch(tensors, n)
+        memory: dict[Spot, Tensor] = {}
         for start in range(0, n, size):
-            yield self._block(_rows_of(tensors, slice(start, start + size)), min(size, n - start))
+            yield self._block(_rows_of(tensors, slice(start, start + size)), min(size, n - start), memory)
 
     def _fitting_batch(self, tensors: Any, n: int) -> int:
         """Return how many stimuli to run at once, as a power of two: what two stimuli give is measured."""
         some = min(n, 2)
-        block = self._block(_rows_of(tensors, slice(0, some)), some)
+        block = self._block(_rows_of(tensors, slice(0, some)), some, {})
         row = sum(layer.values.nbytes for layer in block.values()) / some
         fitting = max(1, int(_BATCH_BYTES // max(row, 1)))
         return min(_LARGEST_BATCH, 1 << (fitting.bit_length() - 1))
 
-    def _block(self, batch: Any, n: int) -> dict[str, LayerValues]:
+    def _block(self, batch: Any, n: int, memory: dict[Spot, Tensor]) -> dict[str, LayerValues]:
         batch = _placed(batch, self.model)
-        with evaluating(self.model), self._listening(batch, n) as (seen, calls):
+        with evaluating(self.model), self._listening(batch, n, memory) as (seen, calls):
             self._run(self.model, batch)
         self._check_reached(seen)
         return {spot.name(several_calls=calls[spot.module] > 1): values for spot, values in seen.items()}
 
     @contextmanager
-    def _listening(self, batch: Any, n: int) -> Iterator[tuple[dict[Spot, LayerValues], Counter[str]]]:
+    def _listening(
+        self, batch: Any, n: int, memory: dict[Spot, Tensor]
+    ) -> Iterator[tuple[dict[Spot, LayerValues], Counter[str]]]:
         """Put hooks on, give the dict that they fill and the calls that they count, and take them off again."""
         seen: dict[Spot, LayerValues] = {}
         calls: Counter[str] = Counter()
@@ -192,7 +198,7 @@ class Capture:
             for name, module in self._watched.items():
                 wanted = [selector for selector in self._selectors if selector.accepts(name, module)]
                 reductions = [(selector, each) for selector, each in self._reductions if selector.accepts(name, module)]
-                listener = _Listener(name, wanted, reductions, self._dtype, batch, n, seen, calls)
+                listener = _Listener(name, wanted, reductions, self._dtype, batch, n, memory, seen, calls)
                 before = module.register_forward_pre_hook(listener.before, with_kwargs=True)
                 stack.callback(before.remove)
                 after = module.register_forward_hook(listener.after)
@@ -225,6 +231,7 @@ class _Listener:
     dtype: torch.dtype
     batch: Any
     n: int
+    memory: dict[Spot, Tensor]  # of the blocks before, to be used again: new memory costs more than the copy
     seen: dict[Spot, LayerValues]
     calls: Counter[str]  # by module
 
@@ -264,8 +271,11 @@ class _Listener:
                 f"Layer '{name}' gives shape {shape} for {self.n} stimuli; expected a row each. Choose another tensor, "
                 "or give a reduction that returns one row a stimulus."
             )
+        if (copy := self.memory.get(spot)) is None or copy.shape != reduced.shape:
+            copy = self.memory[spot] = torch.empty(reduced.shape, dtype=self.dtype)
+        _store(reduced, copy, name)
         return LayerValues(
-            values=_stored(reduced, self.dtype, name).reshape(self.n, -1).numpy(),
+            values=copy.reshape(self.n, -1).numpy(),
             feature_shape=tuple(reduced.shape[1:]),
             source_dtype=str(source.dtype),
             source_shape=tuple(source.shape[1:]),
@@ -277,8 +287,8 @@ class _Listener:
         )
 
 
-def _stored(values: Tensor, dtype: torch.dtype, name: str) -> Tensor:
-    """Return a contiguous copy on the CPU in the type of the store.
+def _store(values: Tensor, copy: Tensor, name: str) -> None:
+    """Copy values to the CPU, in the type of the store.
 
     Raises
     ------
@@ -288,28 +298,17 @@ def _stored(values: Tensor, dtype: torch.dtype, name: str) -> Tensor:
     if values.is_complex() or values.layout != torch.strided:
         kind = f"{values.layout} values of type {values.dtype}"
         raise ValueError(f"Layer '{name}' gives {kind}; only real, dense ones can be recorded.")
-    copy = _empty(values.shape, dtype).copy_(values)
-    exact = values.dtype == dtype or (values.dtype in _NARROW and dtype != torch.float16)
-    if not exact and values.is_floating_point() and bool((copy.isinf() & values.cpu().isfinite()).any()):
+    copy.copy_(values)
+    if values.dtype == copy.dtype or (values.dtype in _NARROW and copy.dtype != torch.float16):
+        return
+    if values.is_floating_point() and bool((copy.isinf() & values.cpu().isfinite()).any()):
         largest = values[values.isfinite()].abs().max().item()
         raise ValueError(
-            f"Layer '{name}' holds {largest:.6g}, more than {dtype} can ({torch.finfo(dtype).max:.6g}). Record it in a "
-            "wider type."
+            f"Layer '{name}' holds {largest:.6g}, more than {copy.dtype} can ({torch.finfo(copy.dtype).max:.6g}). "
+            "Record it in a wider type."
         )
-    if not exact and not values.is_floating_point() and not torch.equal(copy.to(values.dtype), values.cpu()):
-        raise ValueError(f"Layer '{name}' holds whole numbers too large for {dtype}. Record it in a wider type.")
-    return copy
-
-
-def _empty(shape: torch.Size, dtype: torch.dtype) -> Tensor:
-    """Return memory for a copy; if large, such as goes back to the system as soon as the copy is written.
-
-    The C library keeps what it frees, in pieces: recording 6.5 GB of blocks then takes 200 MB, and 50 MB like this.
-    """
-    size = shape.numel() * dtype.itemsize
-    if size < _LARGE:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(mmap.mmap(-1, size), dtype=dtype).reshape(shape)
+    if not values.is_floating_point() and not torch.equal(copy.to(values.dtype), values.cpu()):
+        raise ValueError(f"Layer '{name}' holds whole numbers too large for {copy.dtype}. Record it in a wider type.")
 
 
 _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8)
@@ -368,11 +367,6 @@ def _placed(batch: Any, model: nn.Module) -> Any:
         return part.to(parameter.device, floating if part.is_floating_point() else None)
 
     return {name: place(part) for name, part in batch.items()} if isinstance(batch, dict) else place(batch)
-
-
-def _joined(name: str, parts: list[LayerValues]) -> LayerValues:
-    values: NDArray[Any] = np.concatenate([part.values for part in parts])
-    return LayerValues(values, **{field.name: getattr(parts[0], field.name) for field in fields(LayerValues)[1:]})
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from checkpoints.checksum import CHECKSUM_BYTES
 from checkpoints.errors import Damaged
 from checkpoints.files import check_regular
 from checkpoints.sink import Sink
@@ -39,7 +40,6 @@ _FILTER_NAMES = {
 }
 _FILTERS = set(_FILTER_NAMES.values())
 _LARGEST_EXPANSION = 256  # zeros at gzip level 1 shrink by 228
-_CHECKSUM_BYTES = 4
 _LONGEST_TEXT = 2**16
 _MOST_SIZES = 64
 
@@ -182,7 +182,7 @@ def check_inflation(path: Path, dataset: h5py.Dataset, rows: range) -> None:
     filters = _filters(dataset)
     if "gzip" not in filters or not rows:
         return
-    most = math.prod(dataset.chunks) * dataset.dtype.itemsize + _CHECKSUM_BYTES
+    most = math.prod(dataset.chunks) * dataset.dtype.itemsize + CHECKSUM_BYTES
     height, width = dataset.chunks
     first, last = min(rows[0], rows[-1]), max(rows[0], rows[-1])
     with _distrusting(path):
