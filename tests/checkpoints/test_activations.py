@@ -175,10 +175,81 @@ def test_parts_read_are_parts_of_the_whole(shared_wide: tuple[Layer, NDArray], d
     np.testing.assert_array_equal(layer[row], array[row], strict=True)
 
 
+@given(data=st.data())
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_rows_in_any_order_and_columns_are_those_of_the_whole(
+    shared_wide: tuple[Layer, NDArray], data: st.DataObject
+) -> None:
+    layer, array = shared_wide
+    n = len(array)
+    rows = data.draw(
+        st.lists(st.integers(-n, n - 1), max_size=12)
+        | st.lists(st.booleans(), min_size=n, max_size=n).map(lambda mask: np.array(mask))
+    )
+    columns = data.draw(st.sampled_from([(), (slice(3, 9),), (5,), (slice(8190, 8200),)]))
+    index = np.asarray(rows, dtype=bool if isinstance(rows, np.ndarray) else int)
+    np.testing.assert_array_equal(layer[(rows, *columns)], array[(index, *columns)], strict=True)
+
+
+@pytest.mark.parametrize("rows", [[9], [-10], [0, 99]])
+def test_rows_that_there_are_not_are_refused(shared_wide: tuple[Layer, NDArray], rows: list[int]) -> None:
+    with pytest.raises(IndexError, match="Layer 'wide' has rows 0 to 8; others were asked for"):
+        shared_wide[0][rows]
+
+
+@pytest.mark.parametrize("rows", [[True, False], [[0, 1]], [0.5]])
+def test_rows_that_are_no_rows_are_refused(shared_wide: tuple[Layer, NDArray], rows: Any) -> None:
+    with pytest.raises(IndexError, match="Rows of layer 'wide' are numbers or a mask of 9 truth values"):
+        shared_wide[0][rows]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 7), min_size=1, max_size=6),
+    columns=st.sampled_from([1, 3, 8192, 8195]),
+    dtype=st.sampled_from(["<f2", "<f4", "<f8"]),
+    compress=st.booleans(),
+)
+@settings(derandomize=True, deadline=None, max_examples=60)
+def test_blocks_of_any_size_become_one_layer(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[int], columns: int, dtype: str, compress: bool
+) -> None:
+    path = tmp_path_factory.mktemp("blocks") / "activations.h5"
+    n = sum(sizes)
+    array = np.random.default_rng(n).normal(size=(n, columns)).astype(dtype)
+    parts = np.split(array, np.cumsum(sizes)[:-1])
+    blocks = ({"a": LayerValues(part, (columns,), "x"), "b": LayerValues(-part, (columns,), "x")} for part in parts)
+    write_activations(path, blocks, np.arange(n).astype(str), HEADER, compress=compress)
+    layers = Activations(path)
+    np.testing.assert_array_equal(layers["a"][:], array, strict=True)
+    np.testing.assert_array_equal(layers["b"][:], -array, strict=True)
+
+
+def test_blocks_must_be_alike_and_complete(folder: Path) -> None:
+    def write_blocks(*blocks: dict[str, LayerValues]) -> None:
+        (folder / "a.h5").unlink(missing_ok=True)
+        write_activations(folder / "a.h5", blocks, np.arange(2 * N).astype(str), HEADER)
+
+    with pytest.raises(ValueError, match="The layers differ between blocks of stimuli: b"):
+        write_blocks({"a": values(3)}, {"a": values(3), "b": values(3)})
+    with pytest.raises(ValueError, match="The layers differ between blocks of stimuli: their order"):
+        write_blocks({"a": values(3), "b": values(3)}, {"b": values(3), "a": values(3)})
+    with pytest.raises(ValueError, match=r"Layer 'a' has shape \(3,\) in one block of stimuli and \(1, 3\) in another"):
+        write_blocks({"a": values(3)}, {"a": values(1, 3)})
+    with pytest.raises(ValueError, match="5 rows of 1 layers were captured for 10 stimuli"):
+        write_blocks({"a": values(3)})
+    with pytest.raises(ValueError, match="0 rows of 0 layers were captured for 10 stimuli"):
+        write_blocks()
+    write_blocks({"a": values(3)}, {"a": values(3)})
+    assert len(Activations(folder / "a.h5")["a"]) == 2 * N
+
+
 @pytest.fixture(scope="module")
 def shared_wide(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layer, NDArray]:
+    """Return a layer of three rows of chunks, and its values."""
     path = tmp_path_factory.mktemp("wide") / "activations.h5"
-    array = wide(path, rows=9)
+    array = np.random.default_rng(0).normal(size=(9, 33_000)).astype(np.float32)
+    blocks = ({"wide": LayerValues(part, (33_000,), "torch.float32")} for part in np.split(array, 3))
+    write_activations(path, blocks, np.arange(9).astype(str), HEADER)
     return Activations(path)["wide"], array
 
 
