@@ -1,6 +1,8 @@
+import io
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from analysis.cli import main
 from analysis.progress import Reporter
@@ -381,7 +384,11 @@ def test_a_killed_run_goes_on_from_its_last_commit(uninterrupted: Path, tmp_path
     killed = Run.open(path)
     assert (code, killed.status["state"]) == (-signal.SIGKILL, "stopped")
     assert killed.verify()[:2] == [0, 100]
-    resume_run(path)
+    said = Console(file=io.StringIO(), width=1000)
+    resume_run(path, reporter=Reporter(said))
+    assert re.match(
+        r".*/run was being written by process \d+ on .*, which died; it is taken over\.", said.file.getvalue()
+    )
     assert learned(path) == learned(uninterrupted)
 
 

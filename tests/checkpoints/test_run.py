@@ -22,6 +22,7 @@ from torch import Tensor, nn
 import checkpoints.environment
 import checkpoints.run
 from checkpoints import Capture, Damaged, Locked, Run, SparseProjection, SpatialMean, Stimuli
+from checkpoints.lock import Lock
 from checkpoints.manifest import encode_json
 from checkpoints.run import _sealed
 
@@ -216,6 +217,19 @@ def test_a_run_that_does_not_fit_on_the_disk_is_not_made(folder: Path, stimuli: 
     with pytest.raises(OSError, match=rf"File too large; {folder}/.*could not be written"), full_disk(100):
         Run.create(folder / "run", CONFIG, stimuli)
     assert list(folder.iterdir()) == []
+
+
+def test_what_a_dead_process_left_of_the_same_run_is_removed_and_nothing_else(folder: Path, stimuli: Stimuli) -> None:
+    left = {name: folder / name for name in (".tmp-new-old", ".tmp-new-young", ".tmp-new-held", ".tmp-newer-old")}
+    for path in left.values():
+        path.mkdir()
+        (path / "run.lock").touch()
+    for name in (".tmp-new-old", ".tmp-new-held", ".tmp-newer-old"):
+        os.utime(left[name], (0, 0))
+    lock = Lock(left[".tmp-new-held"] / "run.lock")
+    Run.create(folder / "new", {}, stimuli).close()
+    lock.release()
+    assert {path.name for path in folder.iterdir()} == {"new", ".tmp-new-young", ".tmp-new-held", ".tmp-newer-old"}
 
 
 def test_open_refuses_what_is_not_a_run(folder: Path) -> None:
