@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from checkpoints.activations import LayerValues, check_alike
+from checkpoints.blocks import LayerValues, check_alike
 from checkpoints.modules import evaluating, uncompiled
 from checkpoints.reductions import Flatten, Reduction, as_reduction
 from checkpoints.selection import Pattern, Selector, Spot, as_selectors, module_names

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from checkpoints.activations import write_activations
+from checkpoints.blocks import write_activations
 from checkpoints.capture import Capture
 from checkpoints.checkpoint import Checkpoint
 from checkpoints.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from checkpoints import Activations, Damaged, Layer
-from checkpoints.activations import LayerValues, write_activations
+from checkpoints.blocks import LayerValues, write_activations
 
 N = 5
 IDS = np.array([f"s{index}" for index in range(N)])

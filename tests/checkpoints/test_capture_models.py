@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints import Capture, Run, SpatialMean, Stimuli, Token, TokenMean, match_layers
-from checkpoints.activations import LayerValues
+from checkpoints.blocks import LayerValues
 from repsim.learning import mlp
 
 X = torch.linspace(-2, 2, 18).reshape(6, 3)
