@@ -271,6 +271,8 @@ class _Listener:
                 f"Layer '{name}' gives shape {shape} for {self.n} stimuli; expected a row each. Choose another tensor, "
                 "or give a reduction that returns one row a stimulus."
             )
+        if reduced.numel() == 0:
+            raise ValueError(f"Layer '{name}' gives no values: its shape is {tuple(reduced.shape)}.")
         if (copy := self.memory.get(spot)) is None or copy.shape != reduced.shape:
             copy = self.memory[spot] = torch.empty(reduced.shape, dtype=self.dtype)
         _store(reduced, copy, name)

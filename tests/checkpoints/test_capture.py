@@ -432,6 +432,11 @@ def test_an_output_without_one_row_a_stimulus_is_an_error(function: Callable[[Te
         record(nn.Sequential(Lambda(function)), ["0"])
 
 
+def test_an_output_without_values_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"Layer '0' gives no values: its shape is \(2, 0\)"):
+        record(nn.Sequential(Lambda(lambda x: x[:, :0])), ["0"])
+
+
 def test_shapes_that_differ_between_blocks_are_an_error() -> None:
     ragged = Lambda(lambda x: x[:, : 2 if x[0, 0] < 0 else 3])
     with pytest.raises(ValueError, match=r"Layer '0' has shape \(2,\) in one block of stimuli and \(3,\) in another"):
