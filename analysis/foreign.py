@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from checkpoints import Stimuli, read_weights
+from checkpoints.generators import kept_generators
 from repsim.learning import read_npz
 
 __all__ = ["ForeignStimuli", "load_model", "load_stimuli"]
@@ -43,11 +44,13 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
         raise ValueError(f"Model '{spec}' is not understood; expected module:factory, such as my_models:resnet.")
     with _working_directory_importable():
         try:
-            target: Any = importlib.import_module(module)
+            with kept_generators():
+                target: Any = importlib.import_module(module)
             for part in name.split("."):
                 target = getattr(target, part)
-            model = target if isinstance(target, nn.Module) else target()
-        except Exception as error:  # whatever somebody's code raises
+            with kept_generators(0):  # weights that it draws are the same each time
+                model = target if isinstance(target, nn.Module) else target()
+        except (Exception, SystemExit) as error:  # whatever somebody's code raises
             raise ValueError(f"Model '{spec}' could not be built ({type(error).__name__}: {error}).") from error
     if not isinstance(model, nn.Module):
         raise ValueError(f"Model '{spec}' gave a {type(model).__name__}; expected a torch.nn.Module.")

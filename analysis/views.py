@@ -44,9 +44,10 @@ class View:
         """Names of the classes, by label."""
         data = self.run.config.get("data")
         classes = data.get("classes") if isinstance(data, dict) else None
-        if isinstance(classes, list) and classes:
+        labels = self.run.stimuli.labels
+        if isinstance(classes, list) and labels.min() >= 0 and labels.max() < len(classes):
             return dict(enumerate(map(str, classes)))
-        return {int(label): str(label) for label in np.unique(self.run.stimuli.labels)}
+        return {int(label): str(label) for label in np.unique(labels)}
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """Return the rows of the stimuli in one part of the split."""

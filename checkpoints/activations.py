@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
 from checkpoints.hdf5 import (
+    MOST_LAYERS,
     attribute,
     check_expansion,
     check_inflation,
@@ -27,7 +28,6 @@ from checkpoints.hdf5 import (
 
 __all__ = ["Activations", "Layer"]
 
-_MOST_LAYERS = 10_000
 _DTYPES = ("<f4", "<f2", "<f8")
 
 
@@ -84,7 +84,7 @@ class Layer:
 
         Rows may be a number, a slice, a boolean mask or numbers in any order, also repeated; columns as in h5py.
         """
-        rows, *columns = selection if isinstance(selection, tuple) else (selection,)
+        rows, *columns = (selection if isinstance(selection, tuple) else (selection,)) or (...,)
         with self._opened() as data:
             if rows is Ellipsis or np.ndim(rows) == 0:
                 check_inflation(self.file, data, self._span(rows))
@@ -155,8 +155,8 @@ class Activations(Mapping[str, Layer]):
         with opened(path, "repsim-activations") as file:
             self.stimulus_ids = read_column(path, file, "stimulus_id", "|S")
             groups = checked_group(path, file, "layers")
-            if len(groups) > _MOST_LAYERS:
-                raise Damaged(f"{path} claims {len(groups)} layers; at most {_MOST_LAYERS} are read.")
+            if len(groups) > MOST_LAYERS:
+                raise Damaged(f"{path} claims {len(groups)} layers; at most {MOST_LAYERS} are read.")
             self._layers: dict[str, Layer] = {}
             claimed = 0
             for key in sorted(map(str, groups)):
@@ -166,6 +166,11 @@ class Activations(Mapping[str, Layer]):
                 self._layers[layer.name] = layer
                 claimed += size
         check_expansion(path, "All layers", claimed, path.stat().st_size)
+
+    def __repr__(self) -> str:
+        """List the layers and their widths."""
+        layers = ", ".join(f"{layer.name}: {layer.shape[1]}" for layer in self.values())
+        return f"Activations({len(self.stimulus_ids)} stimuli; {layers})"
 
     def __getitem__(self, name: str) -> Layer:
         """Return a layer; a KeyError lists the names there are."""

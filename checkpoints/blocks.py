@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.checksum import CHECKSUM_BYTES, fletcher32
-from checkpoints.hdf5 import created, set_attributes, write_column
+from checkpoints.hdf5 import MOST_LAYERS, created, set_attributes, write_column
 
 __all__ = ["LayerValues", "check_alike", "write_activations"]
 
@@ -143,7 +143,7 @@ class _Writer:
 
     def append(self, block: Mapping[str, LayerValues]) -> None:
         """Write the next rows of every layer."""
-        stop = self._row + max(map(len, block.values()))
+        stop = self._row + max(map(len, block.values()), default=0)
         for name, layer in block.items():
             if self._row + len(layer) != stop or stop > self._n:
                 raise ValueError(f"Layer '{name}' has {self._row + len(layer)} rows for {self._n} stimuli.")
@@ -166,6 +166,8 @@ class _Writer:
             raise ValueError(f"{self._row} rows of {len(self._datasets)} layers were captured for {self._n} stimuli.")
 
     def _create_layers(self, block: Mapping[str, LayerValues]) -> None:
+        if len(block) > MOST_LAYERS:
+            raise ValueError(f"{len(block)} layers were captured; at most {MOST_LAYERS} can be read again.")
         for index, (name, layer) in enumerate(block.items()):
             self._first[name] = replace(layer, values=layer.values[:1].copy())
             self._datasets.append(self._create_layer(f"{index:04d}", name, layer))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints.blocks import LayerValues, check_alike
-from checkpoints.modules import evaluating, uncompiled
+from checkpoints.modules import evaluating, unwrapped
 from checkpoints.reductions import Flatten, Reduction, as_reduction
 from checkpoints.selection import Pattern, Selector, Spot, as_selectors, module_names
 
-__all__ = ["DTYPES", "SIDES", "Capture"]
+__all__ = ["Capture"]
 
 SIDES = ("output", "input", "both")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "float64": torch.float64}
+
+Reducing = Reduction | Callable[[Tensor], Tensor]
 
 _LARGEST_BATCH = 512
 _BATCH_BYTES = 2**24  # of activations
@@ -41,13 +44,14 @@ class Capture:
         Also one that ``torch.compile`` returned.
     layers : pattern or sequence of patterns, default "*"
         Module names, or patterns in which ``*`` matches within one part of a dotted name and ``**`` any number of
-        parts: ``"hidden.*"``, ``"encoder.layer.*.output"``, ``"**.norm"``. A name may end in ``#1`` (the second call of
+        parts: ``"hidden.*"``, ``"encoder.layer.*.output"``, ``"**.norm"``. Tensors of theirs that do not have a row a
+        stimulus, such as position embeddings, are left out with a warning. A name may end in ``#1`` (the second call of
         the module in a forward pass), ``:input``, and a path into what the module returns: ``"lstm[0]"``,
         ``"block[hidden]"``, ``"encoder[*][0]"``. Or a compiled regular expression that matches whole module names, or a
         function ``(name, module) -> bool``.
     side : str, default "output"
         What to record where a pattern does not say ``:input``: "output", "input" or "both".
-    reduce : mapping of pattern to reduction, optional
+    reduce : mapping of pattern to reduction, or a reduction for all, optional
         Makes activations smaller, e.g. ``{"conv*": SpatialMean()}``: a reduction, or a function of a tensor (n, …). The
         first pattern that matches counts; other layers are flattened.
     dtype : str, default "float32"
@@ -60,7 +64,8 @@ class Capture:
     Raises
     ------
     ValueError
-        If a pattern matches no module (the message lists near names), or an option is unknown.
+        If a pattern matches no module (the message lists near names) or a reduction no recorded one, or an option is
+        unknown.
 
     Notes
     -----
@@ -81,7 +86,7 @@ class Capture:
         layers: Pattern | Sequence[Pattern] = "*",
         *,
         side: str = "output",
-        reduce: Mapping[Pattern, Reduction | Callable[[Tensor], Tensor]] | None = None,
+        reduce: Mapping[Pattern, Reducing] | Reducing | None = None,
         dtype: str = "float32",
         batch_size: int | None = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
@@ -90,18 +95,20 @@ class Capture:
         _check_choice("dtype", dtype, tuple(DTYPES))
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected a whole number of 1 or more.")
-        self.model = uncompiled(model)
+        self.model = unwrapped(model)
         modules = module_names(self.model)
         self._selectors = as_selectors(layers, modules, side)
-        self._reductions = [
-            (as_selectors(pattern, modules, "both")[0], as_reduction(reduction))
-            for pattern, reduction in (reduce or {}).items()
-        ]
         self._watched = {
             name: module
             for name, module in modules.items()
             if any(selector.accepts(name, module) for selector in self._selectors)
         }
+        by_pattern = reduce if isinstance(reduce, Mapping) else {} if reduce is None else {"**": reduce}
+        self._reductions = [
+            (as_selectors(pattern, self._watched, "both")[0], as_reduction(reduction))
+            for pattern, reduction in by_pattern.items()
+        ]
+        self._left_out: set[str] = set()  # said once
         self._dtype = DTYPES[dtype]
         self._batch_size = batch_size
         self._run = forward or _call
@@ -112,6 +119,10 @@ class Capture:
 
     def __exit__(self, *_: object) -> None:
         """Do nothing."""
+
+    def __repr__(self) -> str:
+        """Say of what it records how much."""
+        return f"Capture({type(self.model).__name__}, {len(self._watched)} modules)"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -151,7 +162,8 @@ class Capture:
         Parameters
         ----------
         inputs : Tensor or array, shape (n, …), or mapping of str to such
-            Moved to the device of the model's first parameter, a block at a time; floats take its type.
+            Moved to the device of the model's first parameter or buffer, a block at a time; floats take the type of the
+            first that is of floats.
 
         Yields
         ------
@@ -182,28 +194,36 @@ class Capture:
 
     def _block(self, batch: Any, n: int, memory: dict[Spot, Tensor]) -> dict[str, LayerValues]:
         batch = _placed(batch, self.model)
-        with evaluating(self.model), self._listening(batch, n, memory) as (seen, calls):
+        pass_ = _Pass(batch, n, self._dtype, memory)
+        with evaluating(self.model), self._listening(pass_):
             self._run(self.model, batch)
-        self._check_reached(seen)
-        return {spot.name(several_calls=calls[spot.module] > 1): values for spot, values in seen.items()}
+        self._check_reached(pass_.seen)
+        self._say_left_out(pass_.left_out)
+        block = {spot.name(several_calls=pass_.calls[spot.module] > 1): kept for spot, kept in pass_.seen.items()}
+        if len(block) != len(pass_.seen):
+            raise ValueError("Two layers have one name, as a module is named like another's call. Record fewer.")
+        return block
 
     @contextmanager
-    def _listening(
-        self, batch: Any, n: int, memory: dict[Spot, Tensor]
-    ) -> Iterator[tuple[dict[Spot, LayerValues], Counter[str]]]:
-        """Put hooks on, give the dict that they fill and the calls that they count, and take them off again."""
-        seen: dict[Spot, LayerValues] = {}
-        calls: Counter[str] = Counter()
+    def _listening(self, pass_: _Pass) -> Iterator[None]:
+        """Put hooks on that keep what passes through, and take them off again."""
         with ExitStack() as stack:
             for name, module in self._watched.items():
                 wanted = [selector for selector in self._selectors if selector.accepts(name, module)]
                 reductions = [(selector, each) for selector, each in self._reductions if selector.accepts(name, module)]
-                listener = _Listener(name, wanted, reductions, self._dtype, batch, n, memory, seen, calls)
+                listener = _Listener(name, wanted, reductions, pass_)
                 before = module.register_forward_pre_hook(listener.before, with_kwargs=True)
                 stack.callback(before.remove)
                 after = module.register_forward_hook(listener.after)
                 stack.callback(after.remove)
-            yield seen, calls
+            yield
+
+    def _say_left_out(self, names: Mapping[str, tuple[int, ...]]) -> None:
+        new = {name: shape for name, shape in names.items() if name not in self._left_out}
+        self._left_out |= set(new)
+        if new:
+            listed = ", ".join(f"{name} {shape}" for name, shape in new.items())
+            warnings.warn(f"Not recorded, as they have no row a stimulus: {listed}.", stacklevel=2)
 
     def _check_reached(self, seen: Mapping[Spot, LayerValues]) -> None:
         for selector in self._selectors:
@@ -218,7 +238,22 @@ class Capture:
                 )
             if selector.exact:
                 raise ValueError(f"Layer '{selector.text}' was not reached in a forward pass, or gave no tensor.")
-            raise ValueError(f"'{selector.text}' matches modules, but a forward pass reaches none that gives a tensor.")
+            raise ValueError(
+                f"'{selector.text}' matches modules, but a forward pass reaches none that gives a row a stimulus."
+            )
+
+
+@dataclass
+class _Pass:
+    """One forward pass: what it is given, and what the hooks keep of it."""
+
+    batch: Any
+    n: int
+    dtype: torch.dtype
+    memory: dict[Spot, Tensor]  # of the passes before, to be used again: new memory costs more than the copy
+    seen: dict[Spot, LayerValues] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)  # by module
+    left_out: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of what has no row a stimulus
 
 
 @dataclass
@@ -228,19 +263,14 @@ class _Listener:
     name: str
     wanted: list[Selector]
     reductions: list[tuple[Selector, Reduction]]
-    dtype: torch.dtype
-    batch: Any
-    n: int
-    memory: dict[Spot, Tensor]  # of the blocks before, to be used again: new memory costs more than the copy
-    seen: dict[Spot, LayerValues]
-    calls: Counter[str]  # by module
+    now: _Pass
 
     def __post_init__(self) -> None:
         self.open: list[int] = []  # calls that have not returned: a module may call itself
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        call = self.calls[self.name]
-        self.calls[self.name] += 1
+        call = self.now.calls[self.name]
+        self.now.calls[self.name] += 1
         self.open.append(call)
         only = args[0] if len(args) == 1 and not any(True for _ in _leaves(kwargs)) else None
         several: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
@@ -253,31 +283,45 @@ class _Listener:
     def _keep(self, call: int, side: str, value: Any) -> None:
         for path, tensor in _leaves(value):
             spot = Spot(self.name, call, side, path)
-            if any(selector.takes(spot) for selector in self.wanted):
-                self.seen[spot] = self._values(spot, tensor.detach())
+            takers = [selector for selector in self.wanted if selector.takes(spot)]
+            if not takers:
+                continue
+            if spot in self.now.seen:
+                raise ValueError(f"Layer '{_name(spot)}' gives two tensors of this name; keys must differ as text.")
+            reduction = next((each for selector, each in self.reductions if selector.takes(spot)), Flatten())
+            reduced = self._reduced(spot, tensor.detach(), reduction)
+            if reduced.shape[:1] == (self.now.n,):
+                self.now.seen[spot] = self._values(spot, tensor, reduced, reduction)
+            elif any(selector.exact for selector in takers):
+                raise ValueError(
+                    f"Layer '{_name(spot)}' gives shape {tuple(reduced.shape)} for {self.now.n} stimuli; expected a "
+                    "row each. Choose another tensor, or give a reduction that returns one row a stimulus."
+                )
+            else:
+                self.now.left_out[_name(spot)] = tuple(reduced.shape)
 
-    def _values(self, spot: Spot, source: Tensor) -> LayerValues:
-        reduction = next((each for selector, each in self.reductions if selector.takes(spot)), Flatten())
-        name = spot.name(several_calls=spot.call > 0)
+    def _reduced(self, spot: Spot, source: Tensor, reduction: Reduction) -> Tensor:
         if source.is_nested:
-            raise ValueError(f"Layer '{name}' gives a nested tensor; expected one shape for all stimuli.")
+            raise ValueError(f"Layer '{_name(spot)}' gives a nested tensor; expected one shape for all stimuli.")
         try:
-            reduced = reduction(source, self.batch)
-        except (ValueError, IndexError, RuntimeError) as error:
-            raise ValueError(f"Layer '{name}' cannot be reduced by {reduction}: {error}") from error
-        if not isinstance(reduced, Tensor) or reduced.shape[:1] != (self.n,):
-            shape = tuple(reduced.shape) if isinstance(reduced, Tensor) else type(reduced).__name__
+            reduced = reduction(source, self.now.batch)
+        except Exception as error:  # whatever somebody's function raises
+            raise ValueError(f"Layer '{_name(spot)}' cannot be reduced by {reduction}: {error}") from error
+        if not isinstance(reduced, Tensor):
             raise ValueError(
-                f"Layer '{name}' gives shape {shape} for {self.n} stimuli; expected a row each. Choose another tensor, "
-                "or give a reduction that returns one row a stimulus."
+                f"{reduction} made a {type(reduced).__name__} of layer '{_name(spot)}'; expected a tensor."
             )
+        return reduced
+
+    def _values(self, spot: Spot, source: Tensor, reduced: Tensor, reduction: Reduction) -> LayerValues:
         if reduced.numel() == 0:
-            raise ValueError(f"Layer '{name}' gives no values: its shape is {tuple(reduced.shape)}.")
-        if (copy := self.memory.get(spot)) is None or copy.shape != reduced.shape:
-            copy = self.memory[spot] = torch.empty(reduced.shape, dtype=self.dtype)
-        _store(reduced, copy, name)
+            raise ValueError(f"Layer '{_name(spot)}' gives no values: its shape is {tuple(reduced.shape)}.")
+        if (copy := self.now.memory.get(spot)) is None or copy.shape != reduced.shape:
+            with torch.inference_mode(False):
+                copy = self.now.memory[spot] = torch.empty(reduced.shape, dtype=self.now.dtype)
+        _store(reduced, copy, _name(spot))
         return LayerValues(
-            values=copy.reshape(self.n, -1).numpy(),
+            values=copy.reshape(self.now.n, -1).numpy(),
             feature_shape=tuple(reduced.shape[1:]),
             source_dtype=str(source.dtype),
             source_shape=tuple(source.shape[1:]),
@@ -289,6 +333,11 @@ class _Listener:
         )
 
 
+def _name(spot: Spot) -> str:
+    """Return a layer's name while it is not known yet whether its module will be called again."""
+    return spot.name(several_calls=spot.call > 0)
+
+
 def _store(values: Tensor, copy: Tensor, name: str) -> None:
     """Copy values to the CPU, in the type of the store.
 
@@ -297,9 +346,11 @@ def _store(values: Tensor, copy: Tensor, name: str) -> None:
     ValueError
         If finite values would become infinite, whole numbers would change, or the values are complex or sparse.
     """
-    if values.is_complex() or values.layout != torch.strided:
+    if values.is_complex() or values.is_quantized or values.layout != torch.strided:
         kind = f"{values.layout} values of type {values.dtype}"
         raise ValueError(f"Layer '{name}' gives {kind}; only real, dense ones can be recorded.")
+    if values.is_floating_point() and values.itemsize == 1:
+        values = values.float()  # of eight bits torch can do little else
     copy.copy_(values)
     if values.dtype == copy.dtype or (values.dtype in _NARROW and copy.dtype != torch.float16):
         return
@@ -333,7 +384,7 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
     elif isinstance(value, tuple | list):
         yield from enumerate(value)
     elif is_dataclass(value) and not isinstance(value, type):
-        yield from ((field.name, getattr(value, field.name)) for field in fields(value))
+        yield from ((each.name, getattr(value, each.name)) for each in fields(value))
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
@@ -342,8 +393,14 @@ def _call(model: nn.Module, batch: Any) -> Any:
 
 def _tensors(inputs: Any) -> Tensor | dict[str, Tensor]:
     if isinstance(inputs, Mapping):
-        return {name: torch.as_tensor(part) for name, part in inputs.items()}
-    return torch.as_tensor(inputs)
+        return {name: _tensor(part) for name, part in inputs.items()}
+    return _tensor(inputs)
+
+
+def _tensor(values: Any) -> Tensor:
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()  # torch warns of others
+    return torch.as_tensor(values)
 
 
 def _n_rows(tensors: Tensor | dict[str, Tensor]) -> int:
@@ -360,13 +417,13 @@ def _rows_of(tensors: Any, rows: slice) -> Any:
 
 def _placed(batch: Any, model: nn.Module) -> Any:
     """Return the batch where the model is, floats in its type."""
-    parameter = next(model.parameters(), None)
-    if parameter is None:
+    state = [*model.parameters(), *model.buffers()]
+    if not state:
         return batch
-    floating = next((each.dtype for each in model.parameters() if each.is_floating_point()), None)
+    floating = next((each.dtype for each in state if each.is_floating_point()), None)
 
     def place(part: Tensor) -> Tensor:
-        return part.to(parameter.device, floating if part.is_floating_point() else None)
+        return part.to(state[0].device, floating if part.is_floating_point() else None)
 
     return {name: place(part) for name, part in batch.items()} if isinstance(batch, dict) else place(batch)
 

@@ -14,7 +14,7 @@ from checkpoints.activations import Activations, Layer
 from checkpoints.errors import Damaged
 from checkpoints.generators import set_rng_state
 from checkpoints.manifest import check_manifest, read_json, read_manifest
-from checkpoints.modules import uncompiled
+from checkpoints.modules import plain_name, unwrapped
 from checkpoints.state import unpack
 from checkpoints.weights import read_safetensors
 
@@ -27,6 +27,10 @@ class Checkpoint:
     def __init__(self, path: Path, step: int) -> None:
         self.path = path
         self.step = step
+
+    def __repr__(self) -> str:
+        """Say where it is."""
+        return f"Checkpoint({str(self.path)!r})"
 
     @cached_property
     def activations(self) -> Activations:
@@ -68,7 +72,7 @@ class Checkpoint:
         RuntimeError
             If the weights are those of another model.
         ValueError
-            If optimizers are given and the step was saved without, or with another number of them.
+            If optimizers are given and the step was saved without, or with others.
         """
         self.verify("sha256")
         saved = self._saved_optimizers()
@@ -77,13 +81,26 @@ class Checkpoint:
             if not saved:
                 raise ValueError(f"{self.path} was saved without an optimizer; restore it without one.")
             raise ValueError(f"{self.path} was saved with {len(saved)} optimizers; {len(optimizers)} were given.")
-        uncompiled(model).load_state_dict(self.weights())
+        for each, state in zip(optimizers, saved, strict=False):
+            self._check_groups(each, state)
+        target = unwrapped(model)
+        names = {plain_name(name): name for name in target.state_dict()}
+        target.load_state_dict({names.get(name, name): value for name, value in self.weights().items()})
         for each, state in zip(optimizers, saved, strict=False):
             self._load(each, state)
         try:
             set_rng_state(self.state["rng"])
         except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise Damaged(f"{self.path / 'state.json'} holds no state of the generators ({error}).") from error
+
+    def _check_groups(self, optimizer: torch.optim.Optimizer, state: Any) -> None:
+        """Raise, before anything is changed, if the state is that of another optimizer."""
+        try:
+            saved = [len(group["params"]) for group in state["param_groups"]]
+        except (KeyError, TypeError) as error:
+            raise Damaged(f"{self.path} does not hold the state of an optimizer.") from error
+        if saved != (given := [len(group["params"]) for group in optimizer.param_groups]):
+            raise ValueError(f"{self.path} has an optimizer of {saved} parameters a group; the one given has {given}.")
 
     def _load(self, optimizer: torch.optim.Optimizer, state: Any) -> None:
         try:
@@ -100,5 +117,7 @@ class Checkpoint:
         return saved if isinstance(saved, list) else [] if saved is None else [saved]
 
     def verify(self, level: str = "sha256") -> None:
-        """Compare the step's files with its manifest; see ``check_manifest``."""
+        """Compare the step's files with its manifest (see ``check_manifest``), its number with its folder's name."""
         check_manifest(self.path, level)
+        if (said := self.state.get("step")) != self.step:
+            raise Damaged(f"{self.path} holds step {said}; the folder has been renamed.")

@@ -92,7 +92,11 @@ def append_line(path: Path, line: bytes) -> None:
     """Append a line to a log; if that fails, nothing of it stays. Only a crash can leave a torn line."""
     with naming(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        size = os.fstat(descriptor).st_size
+        try:
+            size = os.fstat(descriptor).st_size
+        except BaseException:
+            os.close(descriptor)
+            raise
         try:
             try:
                 write_all(descriptor, line + b"\n")

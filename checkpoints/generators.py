@@ -32,7 +32,7 @@ def kept_generators(seed: int | None = None, *, devices: Iterable[torch.device] 
     with torch.random.fork_rng(sorted(devices, key=str)):
         try:
             if seed is not None:
-                torch.manual_seed(seed)
+                torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds every GPU too
                 np.random.seed(seed % 2**32)
                 random.seed(seed)
             yield

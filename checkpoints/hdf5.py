@@ -20,6 +20,7 @@ from checkpoints.files import check_regular
 from checkpoints.sink import Sink
 
 __all__ = [
+    "MOST_LAYERS",
     "attribute",
     "check_expansion",
     "check_inflation",
@@ -39,6 +40,7 @@ _FILTER_NAMES = {
     h5py.h5z.FILTER_FLETCHER32: "fletcher32",
 }
 _FILTERS = set(_FILTER_NAMES.values())
+MOST_LAYERS = 10_000
 _LARGEST_EXPANSION = 256  # zeros at gzip level 1 shrink by 228
 _LONGEST_TEXT = 2**16
 _MOST_SIZES = 64

@@ -38,6 +38,7 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._process = os.getpid()
         self._file: IO[str] | None = _open(path, os.O_RDWR | os.O_CREAT, "r+")
         try:
             _acquire(self._file)
@@ -58,6 +59,8 @@ class Lock:
 
     def release(self) -> None:
         """Let others write; calling it twice does nothing."""
+        if self._file is not None and self._process != os.getpid():
+            self._close()  # a forked child has a copy: the lock is its parent's
         if self._file is not None:
             try:
                 self._write("")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,13 @@ __all__ = ["Log", "check_prefixes", "read_log"]
 class Log:
     """The log that a writer adds to. It must exist.
 
-    A torn last line, which a crash can leave, is dropped at once.
+    A torn last line, which a crash can leave, is dropped at once. Threads may share it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._turn = threading.Lock()
+        self._known = 0, hashlib.sha256()  # how much the log holds, and of what
         content = read_bytes(path)
         whole = content[: content.rfind(b"\n") + 1]
         if len(whole) != len(content):
@@ -32,35 +35,40 @@ class Log:
 
     def append(self, line: bytes) -> None:
         """Add a line; if that fails, nothing of it stays."""
-        if self.path.stat().st_size > self._size:  # an earlier line failed, and so did taking it back
-            os.truncate(self.path, self._size)
-        append_line(self.path, line)
-        self._size += len(line) + 1
-        self._digest.update(line + b"\n")
+        with self._turn:
+            size, digest = self._known[0], self._known[1].copy()
+            if self.path.stat().st_size > size:  # an earlier line failed, and so did taking it back
+                os.truncate(self.path, size)
+            append_line(self.path, line)
+            digest.update(line + b"\n")
+            self._known = size + len(line) + 1, digest  # both at once, whenever Ctrl-C comes
 
     def sync(self) -> dict[str, Any]:
         """Make all lines durable and return their ``size`` in bytes and ``sha256``."""
-        sync(self.path)
-        return {"size": self._size, "sha256": self._digest.hexdigest()}
+        with self._turn:
+            sync(self.path)
+            size, digest = self._known
+        return {"size": size, "sha256": digest.hexdigest()}
 
-    def upto(self, step: int) -> bytes:
-        """Return the lines before the first that belongs to a later step."""
+    def upto(self, step: int, least: int = 0) -> bytes:
+        """Return the lines before the first that belongs to a later step, and at any rate the first ``least`` bytes."""
         kept, lines = 0, read_bytes(self.path).splitlines(keepends=True)
         for number, line in enumerate(lines, start=1):
             if _step(self.path, number, line) > step:
                 break
             kept += len(line)
-        return b"".join(lines)[:kept]
+        return b"".join(lines)[: max(kept, least)]
 
     def replace(self, content: bytes) -> None:
         """Make ``content`` the whole log; if that fails, it is the old or the new one."""
-        try:
-            replace_file(self.path, content)
-        finally:
-            self._know(read_bytes(self.path))
+        with self._turn:
+            try:
+                replace_file(self.path, content)
+            finally:
+                self._know(read_bytes(self.path))
 
     def _know(self, content: bytes) -> None:
-        self._size, self._digest = len(content), hashlib.sha256(content)
+        self._known = len(content), hashlib.sha256(content)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -106,22 +106,22 @@ def _check_file(path: Path, entry: dict[str, Any], level: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a new JSON file inside a staging directory.
+    """Write a new JSON file inside a staging directory; see ``encode_json``."""
+    write_file(path, encode_json(value))
+
+
+def encode_json(value: Any) -> bytes:
+    """Return indented UTF-8 JSON.
 
     Raises
     ------
     ValueError
-        If it is larger than readers take.
+        If it holds NaN, which is not JSON, or is larger than readers take.
     """
-    content = encode_json(value)
+    content = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
     if len(content) > _LARGEST_JSON:
-        raise ValueError(f"{path.name} would have {len(content)} bytes; at most {_LARGEST_JSON} are read again.")
-    write_file(path, content)
-
-
-def encode_json(value: Any) -> bytes:
-    """Return indented UTF-8 JSON; NaN is refused, as it is not JSON."""
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+        raise ValueError(f"A JSON file would have {len(content)} bytes; at most {_LARGEST_JSON} are read again.")
+    return content
 
 
 def read_json(path: Path) -> Any:

@@ -11,15 +11,17 @@ from torch import Tensor, nn
 
 from checkpoints.generators import kept_generators
 
-__all__ = ["evaluating", "plain_name", "uncompiled"]
+__all__ = ["evaluating", "plain_name", "unwrapped"]
 
 _COMPILED = "_orig_mod"
 
 
-def uncompiled(model: nn.Module) -> nn.Module:
-    """Return the module that ``torch.compile`` was given, or the model itself."""
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module that ``torch.compile`` or a data-parallel wrapper was given, or the model itself."""
+    if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return unwrapped(model.module)
     inner = dict(model.named_children()).get(_COMPILED)
-    return model if inner is None else uncompiled(inner)
+    return model if inner is None else unwrapped(inner)
 
 
 def plain_name(name: str) -> str:
@@ -45,7 +47,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled, and the import takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         try:
-            model.eval()
+            for module in modules:
+                module.training = False  # not by eval(), which some modules use to rewrite their weights
             _give_copies(modules)
             yield
         finally:
@@ -63,7 +66,9 @@ def _give_copies(modules: list[nn.Module]) -> None:
     for module in modules:
         for name, buffer in module._buffers.items():
             if buffer is not None:
-                module._buffers[name] = copies.setdefault(id(buffer), buffer.clone())
+                if id(buffer) not in copies:
+                    copies[id(buffer)] = buffer.clone()
+                module._buffers[name] = copies[id(buffer)]
 
 
 @contextmanager

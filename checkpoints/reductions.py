@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import lru_cache
 from math import isqrt, sqrt
 from typing import Any
 
@@ -91,6 +91,7 @@ class SpatialPool(Reduction):
 
     def __post_init__(self) -> None:
         """Check the size."""
+        _check_whole(self.size, "size")
         if self.size < 1:
             raise ValueError(f"The grid has {self.size} cells along an axis; expected 1 or more.")
 
@@ -117,6 +118,10 @@ class Token(Reduction):
     """
 
     index: int
+
+    def __post_init__(self) -> None:
+        """Check the index."""
+        _check_whole(self.index, "index")
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return (n, …)."""
@@ -148,6 +153,11 @@ class TokenMean(Reduction):
 
     mask: str | None = None
 
+    def __post_init__(self) -> None:
+        """Check the name."""
+        if not isinstance(self.mask, str | None):
+            raise TypeError(f"mask is {self.mask!r}; expected the name of an input.")
+
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return (n, …)."""
         _tokens(values)
@@ -157,13 +167,13 @@ class TokenMean(Reduction):
             names = ", ".join(inputs) if isinstance(inputs, Mapping) else "one tensor without a name"
             raise ValueError(f"There is no mask '{self.mask}' among the inputs ({names}).")
         mask = inputs[self.mask] != 0
-        if mask.shape != values.shape[:2] or not mask.any(1).all():
-            raise ValueError(
-                f"Mask '{self.mask}' has shape {tuple(mask.shape)} for tokens {tuple(values.shape[:2])}, or leaves a "
-                "stimulus no token."
-            )
-        weights = mask.to(values.dtype).reshape(*mask.shape, *[1] * (values.ndim - 2))
-        return torch.where(weights != 0, values, 0).sum(1) / weights.sum(1)
+        if mask.shape != values.shape[:2]:
+            raise ValueError(f"Mask '{self.mask}' has shape {tuple(mask.shape)} for tokens {tuple(values.shape[:2])}.")
+        if not mask.any(1).all():
+            raise ValueError(f"Mask '{self.mask}' leaves a stimulus no token.")
+        kept = mask.reshape(*mask.shape, *[1] * (values.ndim - 2))
+        wide = torch.promote_types(values.dtype, torch.float32)  # the sum of many half floats may overflow
+        return torch.where(kept, values, 0).sum(1, dtype=wide) / kept.sum(1)
 
     def __str__(self) -> str:
         """Return the name."""
@@ -192,6 +202,8 @@ class SparseProjection(Reduction):
 
     def __post_init__(self) -> None:
         """Check the number of components."""
+        _check_whole(self.n_components, "n_components")
+        _check_whole(self.seed, "seed")
         if self.n_components < 1:
             raise ValueError(f"{self.n_components} components were asked for; expected 1 or more.")
 
@@ -199,7 +211,7 @@ class SparseProjection(Reduction):
         """Return (n, n_components)."""
         flat = values.flatten(1)
         flat = flat if flat.dtype == torch.float64 else flat.float()
-        projection = _projection(flat.shape[1], self.n_components, self.seed).to(flat.device, flat.dtype)
+        projection = _projection(flat.shape[1], self.n_components, self.seed, flat.device, flat.dtype)
         return torch.sparse.mm(projection, flat.T).T
 
     def __str__(self) -> str:
@@ -211,7 +223,7 @@ class SparseProjection(Reduction):
 class Custom(Reduction):
     """A function of the activations (n, …) alone that returns (n, …)."""
 
-    function: Callable[[Tensor], Tensor] = field()
+    function: Callable[[Tensor], Tensor]
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return what the function returns."""
@@ -267,7 +279,7 @@ def parse_reduction(text: str) -> Reduction:
     try:
         return _BY_NAME[form[1]](*positional, **named)
     except TypeError as error:
-        raise ValueError(f"Reduction '{text}' is not understood ({error}).") from error
+        raise ValueError(f"Reduction '{text}' is not understood; expected such as {_EXAMPLES[form[1]]}.") from error
 
 
 _BY_NAME: dict[str, Callable[..., Reduction]] = {
@@ -279,11 +291,25 @@ _BY_NAME: dict[str, Callable[..., Reduction]] = {
     "sparse_projection": SparseProjection,
 }
 
+_EXAMPLES = {
+    "flatten": "flatten",
+    "spatial_mean": "spatial_mean",
+    "spatial_pool": "spatial_pool(4)",
+    "token": "token(0)",
+    "token_mean": "token_mean or token_mean(mask=attention_mask)",
+    "sparse_projection": "sparse_projection(100, seed=0)",
+}
+
 _POOLS: dict[int, Callable[..., Tensor]] = {
     1: functional.adaptive_avg_pool1d,
     2: functional.adaptive_avg_pool2d,
     3: functional.adaptive_avg_pool3d,
 }
+
+
+def _check_whole(value: Any, name: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; expected a whole number.")
 
 
 def _spatial(values: Tensor) -> Tensor:
@@ -298,8 +324,8 @@ def _tokens(values: Tensor) -> Tensor:
     return values
 
 
-@cache
-def _projection(n_features: int, n_components: int, seed: int) -> Tensor:
+@lru_cache(maxsize=32)  # one is used for every block of stimuli
+def _projection(n_features: int, n_components: int, seed: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return the projection as a sparse (n_components, n_features) matrix."""
     draw = np.random.default_rng([seed, n_features, n_components])
     chosen = max(1, isqrt(n_features))
@@ -311,4 +337,4 @@ def _projection(n_features: int, n_components: int, seed: int) -> Tensor:
     places = torch.stack([rows, torch.from_numpy(np.sort(columns, axis=1).ravel())])
     return torch.sparse_coo_tensor(
         places, torch.from_numpy(values.ravel()), (n_components, n_features), check_invariants=True, is_coalesced=True
-    )
+    ).to(device, dtype)

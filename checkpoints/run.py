@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ from checkpoints.generators import rng_state
 from checkpoints.lock import Lock, is_locked
 from checkpoints.log import Log, check_prefixes, read_log
 from checkpoints.manifest import check_as_written, encode_json, read_json, write_json, write_manifest
-from checkpoints.modules import uncompiled
+from checkpoints.modules import unwrapped
 from checkpoints.state import pack, state_tensors
 from checkpoints.stimuli import Stimuli
 
@@ -162,6 +163,10 @@ class Run:
             raise
         return run
 
+    def __repr__(self) -> str:
+        """Say where it is."""
+        return f"Run({str(self.path)!r})"
+
     def __enter__(self) -> Run:
         """Return the run."""
         return self
@@ -228,7 +233,7 @@ class Run:
     @property
     def recorded_steps(self) -> list[int]:
         """Committed steps that hold activations, ascending."""
-        return [step for step in self.steps if (self._step_path(step) / "activations.h5").is_file()]
+        return [step for step in self.steps if "activations.h5" in self[step].manifest]
 
     def __getitem__(self, step: int) -> Checkpoint:
         """Return a committed step; a KeyError lists those there are."""
@@ -286,15 +291,21 @@ class Run:
         PermissionError
             If the run was opened for reading only.
         TypeError, ValueError
-            If the step is not a whole number of 0 or more, or the state cannot be written as JSON and tensors.
+            If the step is not a whole number of 0 or more, the capture is of another model, or the state cannot be
+            written as JSON and tensors.
         """
         log = self._writable()
-        step = operator.index(step)
+        step = _whole(step, "Step")
         if step < 0:
             raise ValueError(f"Step is {step}; expected 0 or more.")
+        if capture is not None and not any(module is capture.model for module in model.modules()):
+            raise ValueError(
+                "The capture records another model than the one whose weights are saved. Make a Capture of this model, "
+                "or of a part of it."
+            )
         if capture is not None and self.stimuli.inputs is None:
             raise ValueError("This run has no stimulus inputs at hand; give Stimuli with inputs when creating it.")
-        weights = safetensors.torch.save(state_tensors(uncompiled(model)))
+        weights = safetensors.torch.save(state_tensors(unwrapped(model)))
         tensors, skeleton = pack(_state_of(optimizer))
         with staged_directory(self._step_path(step)) as staging:
             write_file(staging / "weights.safetensors", weights)
@@ -320,17 +331,16 @@ class Run:
         return Checkpoint(self._step_path(step), step)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one object to ``metrics.jsonl``; non-finite numbers become null.
+        """Append one object to ``metrics.jsonl``; numbers that are not finite become null, scalar arrays plain numbers.
 
         Raises
         ------
-        ValueError
-            If it has no whole number ``step``, by which a resumed run knows what to log anew.
+        TypeError
+            If it has no whole number ``step``, by which a resumed run knows what to log anew, or a value is not JSON.
         """
         log = self._writable()
-        if not isinstance(record.get("step"), int):
-            raise ValueError(f"A metric has step {record.get('step')!r}; expected a whole number.")
-        log.append(json.dumps(_finite(dict(record)), allow_nan=False).encode())
+        plain = _finite({**record, "step": _whole(record.get("step"), "The step of a metric")})
+        log.append(json.dumps(plain, allow_nan=False).encode())
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the logged objects; a torn last line is ignored.
@@ -345,6 +355,8 @@ class Run:
     def cut_metrics(self, step: int) -> None:
         """Drop what was logged from the first line of a later step on, so that a resumed run logs it once.
 
+        What had been logged when the last step was committed stays.
+
         Raises
         ------
         ValueError
@@ -356,7 +368,7 @@ class Run:
                 f"{self.path} has a checkpoint of step {steps[-1]}; move it out of the run before the log is cut at "
                 f"step {step}."
             )
-        kept = log.upto(step)
+        kept = log.upto(step, self[steps[-1]].state["metrics"]["size"] if steps else 0)
         self._replace_info(metrics={"size": len(kept), "sha256": hashlib.sha256(kept).hexdigest()})
         log.replace(kept)
 
@@ -436,9 +448,22 @@ def _sealed(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _state_of(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None) -> Any:
-    if isinstance(optimizer, Sequence):
-        return [each.state_dict() for each in optimizer]
-    return None if optimizer is None else optimizer.state_dict()
+    several = isinstance(optimizer, Sequence)
+    optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+    for each in optimizers:
+        if not isinstance(each, torch.optim.Optimizer):
+            raise TypeError(f"{type(each).__name__} is no optimizer; expected a torch.optim.Optimizer or several.")
+    states = [each.state_dict() for each in optimizers]
+    return states if several else states[0] if states else None
+
+
+def _whole(number: Any, name: str) -> int:
+    try:
+        if not isinstance(number, bool):
+            return operator.index(number)
+    except TypeError:
+        pass
+    raise TypeError(f"{name} is {number!r}; expected a whole number.")
 
 
 def _config_hash(config: dict[str, Any]) -> str:
@@ -465,6 +490,8 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
+    if isinstance(value, np.generic | torch.Tensor) and value.ndim == 0:
+        value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

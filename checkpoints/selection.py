@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from checkpoints.modules import plain_name, uncompiled
+from checkpoints.modules import plain_name, unwrapped
 
 __all__ = ["Pattern", "Selector", "Spot", "as_selectors", "match_layers", "module_names", "nothing_matches"]
 
@@ -107,7 +107,8 @@ def as_selectors(
     TypeError
         If one is no pattern.
     """
-    listed = [patterns] if isinstance(patterns, str | re.Pattern) or callable(patterns) else list(patterns)
+    one = isinstance(patterns, str | re.Pattern | nn.Module) or callable(patterns)
+    listed: list[Pattern] = [patterns] if one else list(patterns)  # type: ignore[list-item, arg-type]
     if not listed:
         raise ValueError("No layers were asked for; give at least one name or pattern.")
     selectors = tuple(_as_selector(pattern, modules, side) for pattern in listed)
@@ -119,9 +120,9 @@ def as_selectors(
 
 def module_names(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules that a forward pass can reach, by name, without what ``torch.compile`` wraps around them."""
-    named = uncompiled(model).named_modules()
+    named = unwrapped(model).named_modules()
     return {
-        plain_name(name): uncompiled(module)
+        plain_name(name): unwrapped(module)
         for name, module in named
         if plain_name(name) and not isinstance(module, _NEVER_CALLED)
     }
@@ -150,7 +151,7 @@ def nothing_matches(pattern: str, names: Sequence[str]) -> str:
 def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str) -> Selector:
     if isinstance(pattern, re.Pattern):
         return Selector(pattern.pattern, lambda name, _: bool(pattern.fullmatch(name)), False, None, side, ())
-    if callable(pattern) and not isinstance(pattern, type):
+    if callable(pattern) and not isinstance(pattern, type | nn.Module):
         text = getattr(pattern, "__qualname__", type(pattern).__name__)
         return Selector(text, lambda name, module: bool(pattern(name, module)), False, None, side, ())
     if not isinstance(pattern, str):

@@ -34,7 +34,7 @@ class Sink(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._error: OSError | None = None
+        self._error: BaseException | None = None  # also Ctrl-C, which must not pass through HDF5 either
         self._patches: list[tuple[int, bytes]] = []  # what could not be written: (offset, content)
         self._position = 0
         try:
@@ -46,7 +46,7 @@ class Sink(io.RawIOBase):
         self._size = 0
 
     def check(self) -> None:
-        """Raise the first OSError that the file met, if any."""
+        """Raise the first error that the file met, if any; an OSError names the path."""
         if self._error is not None:
             with naming(self.path):
                 raise self._error
@@ -76,7 +76,7 @@ class Sink(io.RawIOBase):
                 if written == 0:
                     raise OSError(errno.EIO, "The system wrote nothing")
                 rest, offset = rest[written:], offset + written
-        except OSError as error:
+        except BaseException as error:
             self._error = error
         if rest.nbytes:
             self._patches.append((offset, bytes(rest)))
@@ -91,7 +91,7 @@ class Sink(io.RawIOBase):
         try:
             stored = os.pread(self._descriptor, size, self._position)
             content[: len(stored)] = stored
-        except OSError as error:
+        except BaseException as error:
             self._error = self._error or error
         for offset, patch in self._patches:
             _overlay(content, patch, offset - self._position)
@@ -105,18 +105,22 @@ class Sink(io.RawIOBase):
         try:
             if self._error is None:
                 os.ftruncate(self._descriptor, self._size)
-        except OSError as error:
+        except BaseException as error:
             self._error = error
         if self._error is not None and self._size < before:
             self._patches.append((self._size, bytes(before - self._size)))  # what is cut off is gone
         return self._size
 
+    def flush(self) -> None:
+        """Do nothing: nothing is held back, and HDF5 may ask after the close."""
+
     def close(self) -> None:
         """Close the file, and name it if that fails; the second time does nothing, as the descriptor is gone."""
         if not self.closed:
+            descriptor, self._descriptor = self._descriptor, -1  # HDF5 may still write: into no other file
             super().close()
             with naming(self.path):
-                os.close(self._descriptor)
+                os.close(descriptor)
 
 
 def _overlay(content: bytearray, patch: bytes, start: int) -> None:

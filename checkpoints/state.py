@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from checkpoints.modules import plain_name
@@ -92,6 +93,9 @@ def state_tensors(model: nn.Module) -> dict[str, Tensor]:
     for name, value in model.state_dict().items():
         if not isinstance(value, Tensor):
             raise TypeError(f"The model's state '{name}' is a {type(value).__name__}; only tensors can be saved.")
+        if value.layout != torch.strided or value.is_complex() or value.is_quantized:
+            kind = f"of layout {value.layout} and type {value.dtype}"
+            raise TypeError(f"The model's state '{name}' is {kind}; only real, dense tensors can be saved.")
         tensor = value.detach().cpu().contiguous()
         place = tensor.untyped_storage().data_ptr()
         tensors[plain_name(name)] = tensor.clone() if place in stored else tensor

@@ -51,8 +51,8 @@ class Stimuli:
         Raises
         ------
         ValueError
-            If there are none, shapes differ, labels are not whole numbers, ids repeat, or a part is not one of train,
-            validation, test.
+            If there are none, inputs are no numbers or too large, shapes differ, labels are not whole numbers, ids
+            repeat, or a part is not one of train, validation, test.
         """
         ids, labels, split = np.asarray(ids, dtype=str), np.asarray(labels), np.asarray(split, dtype=str)
         named = {name: _plain(part) for name, part in (inputs if isinstance(inputs, Mapping) else {"": inputs}).items()}
@@ -143,7 +143,15 @@ class Stimuli:
 
 def _plain(values: Any) -> NDArray[Any]:
     array = np.asarray(values)
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"Inputs are of type {array.dtype}; expected numbers.")
+    if array.dtype.kind != "f":
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):
+        plain = array.astype(np.float32)
+    if (np.isinf(plain) & np.isfinite(array)).any():
+        raise ValueError(f"Inputs hold {np.abs(array[np.isfinite(array)]).max():.6g}, more than float32 can.")
+    return plain
 
 
 def _content_hash(inputs: Inputs, labels: NDArray[np.int64]) -> str:

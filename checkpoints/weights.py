@@ -45,10 +45,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     ValueError
         If it is of another type, or a pickle and torch is too old to read it safely.
     """
-    path = Path(path)
-    if path.suffix == ".safetensors":
+    path, suffix = (
+        Path(path).resolve(),
+        Path(path).suffix,
+    )  # a link of the user's own, as model hubs' caches are made of
+    if suffix == ".safetensors":
         return read_safetensors(path)
-    if path.suffix not in (".pt", ".pth", ".bin", ".ckpt"):
+    if suffix not in (".pt", ".pth", ".bin", ".ckpt"):
         raise ValueError(f"{path} is of no known type; expected .safetensors, or .pt, .pth, .bin or .ckpt.")
     if _torch_version() < _FIRST_SAFE_TORCH:
         raise ValueError(
@@ -62,7 +65,10 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     except Damaged:
         raise
     except Exception as error:  # a malformed pickle can make its reader raise anything
-        raise Damaged(f"{path} is not a file of plain tensors; it was not read ({_first_line(error)}).") from error
+        raise Damaged(
+            f"{path} is not a file of plain tensors, but a whole model, other objects or no pickle; it was not read. "
+            "Save model.state_dict()."
+        ) from error
     return _state_dict(path, content)
 
 
@@ -99,7 +105,10 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
         raise Damaged(f"{path} holds no dict of tensors, but a {type(content).__name__}.")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise Damaged(f"{path} holds a {type(value).__name__} at '{name}'; expected tensors only.")
+            raise Damaged(
+                f"{path} holds a {type(value).__name__} at '{name}'; expected tensors only, at the top or under one "
+                f"of: {', '.join(_WRAPPERS)}."
+            )
         if not _is_stored(value):
             raise Damaged(f"{path} claims more values at '{name}' than it stores, or stores them sparsely.")
     return dict(content)
@@ -112,7 +121,3 @@ def _is_stored(tensor: Tensor) -> bool:
 
 def _torch_version() -> tuple[int, ...]:
     return tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -42,6 +42,10 @@ def main() -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning
             app()
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            print("repsim: interrupted.", file=sys.stderr)
+        raise
     except Exception as error:  # the border between the library, which raises, and a person, who reads
         if os.environ.get("REPSIM_TRACEBACK"):
             raise

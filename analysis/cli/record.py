@@ -70,8 +70,10 @@ def record(
         compress=compress,
     )
     for_both = given(layers=tuple(layers) if layers else None, data=data, reporter=Reporter())
-    if (run is None) == (model is None):
+    if run is None and model is None:
         raise ValueError("Give either a trained run or --model module:factory.")
+    if run is not None and model is not None:
+        raise ValueError(f"Both --model and a run, {run}, were given. Repeat --layers for each pattern of several.")
     if misplaced := for_run if run is None else for_model:
         option = "--" + next(iter(misplaced)).replace("_", "-")
         raise ValueError(f"{option} belongs to {'a trained run' if run is None else '--model'}; leave it out.")

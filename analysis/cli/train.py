@@ -102,5 +102,5 @@ def train(
 
 
 def _flag(setting: str) -> str:
-    named = {"sg_label_conditioned": "sg-labels", "steps": "record", "layers": "layer"}
+    named = {"sg_label_conditioned": "sg-labels", "steps": "record"}
     return f"--{named.get(setting, setting.replace('_', '-'))}"

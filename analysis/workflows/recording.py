@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +87,7 @@ def record_run(
     with (
         using_threads(training.threads),
         Run.create(output, config, stimuli) as new,
+        _removed_if_empty(new),
         reporter.task(new.path.name, len(chosen)) as task,
     ):
         for step in chosen:
@@ -149,6 +152,8 @@ def record_model(
         If the model, the weights, the data or the layers will not do; nothing is then written.
     """
     reporter = reporter or silent()
+    if step < 0:
+        raise ValueError(f"Step is {step}; expected 0 or more.")
     loaded, network = load_stimuli(data), load_model(model, weights).to(_device(device))
     reductions: dict[Any, Reduction] = dict(map(_reduction, reduce))
     options: dict[str, Any] = {"side": side, "dtype": dtype, "batch_size": batch_size}
@@ -158,17 +163,44 @@ def record_model(
         "source": {
             "model": model,
             "weights": None if weights is None else str(Path(weights).absolute()),
-            "weights_sha256": None if weights is None else sha256(Path(weights)),
+            "weights_sha256": None if weights is None else sha256(Path(weights).resolve()),
         },
         "recording": {"layers": list(layers), "reduce": list(reduce), "compress": compress, **options},
         "data": {"name": Path(data).name, "classes": list(loaded.classes)},
     }
+    if weights is None:
+        reporter.say(f"No weights were given: {model} is recorded with those that it makes or loads itself.")
     if not loaded.classes:
         reporter.say(f"{data} has no labels y, which repsim analyze needs.")
-    with Run.create(output, config, loaded.stimuli) as new:
+    with Run.create(output, config, loaded.stimuli) as new, _removed_if_empty(new), _naming_the_network():
         new.checkpoint(step, network, capture=capture, compress=compress)
         new.set_status("finished", step=step, n_steps=step)
     return Run.open(output)
+
+
+@contextmanager
+def _removed_if_empty(run: Run) -> Iterator[None]:
+    """Remove a new run if the block fails before its first step, so that the same command can be given again."""
+    try:
+        yield
+    except BaseException:
+        if run.steps:
+            run.set_status("interrupted", step=run.steps[-1], n_steps=run.steps[-1])
+        else:
+            shutil.rmtree(run.path)
+        raise
+
+
+@contextmanager
+def _naming_the_network() -> Iterator[None]:
+    """Turn whatever somebody's network raises into one sentence."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise ValueError(f"The network cannot be run on the stimuli ({type(error).__name__}: {message}).") from error
 
 
 def _reduction(text: str) -> tuple[str, Reduction]:
@@ -189,10 +221,5 @@ def _device(name: str) -> torch.device:
 
 def _check_forward(capture: Capture, stimuli: Stimuli) -> None:
     """Show the network two stimuli, so that what cannot be recorded is found before anything is written."""
-    try:
+    with _naming_the_network():
         capture.record(stimuli.first_inputs(2))
-    except ValueError:
-        raise
-    except Exception as error:  # whatever somebody's network raises
-        message = " ".join(str(error).split())
-        raise ValueError(f"The network cannot be run on the stimuli ({type(error).__name__}: {message}).") from error

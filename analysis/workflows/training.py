@@ -112,7 +112,10 @@ def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
     """
     stored = Run.open(path)
     if "source" in stored.config:
-        raise ValueError(f"{path} holds recordings of {stored.config['source']['path']}; there is nothing to train.")
+        source = stored.config["source"]
+        raise ValueError(
+            f"{path} holds recordings of {source.get('path') or source.get('model')}; there is nothing to train."
+        )
     if stored.status.get("state") == "finished":
         return stored
     training, recording = configurations(stored)

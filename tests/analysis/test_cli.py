@@ -334,7 +334,7 @@ MISTAKES = {
     "unreached layer": (f"{DIGITS} --layer hidden.1#1", "'hidden.1#1' names no tensor that a forward pass gives"),
     # recording
     "no source": ("record --output new", "Give either a trained run or --model module:factory."),
-    "two sources": ("record trained --model a:b --output new", "Give either a trained run or --model module:factory."),
+    "two sources": ("record x* --model a:b --output new", "Both --model and a run, x*, were given. Repeat --layers"),
     "no stimuli": ("record --model a:b --output new", "No --data was given: an .npz file with the stimuli"),
     "misplaced": ("record trained --batch-size 3 --output new", "--batch-size belongs to --model; leave it out."),
     "steps of a model": (
@@ -481,11 +481,11 @@ def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) 
         main()
 
 
-def test_ctrl_c_outside_training_stops_without_a_word(
+def test_ctrl_c_outside_training_stops_with_a_word(
     repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workflows, "analyze_run", raising(KeyboardInterrupt()))
-    assert repsim("analyze run") == Said(130, "", "")
+    assert repsim("analyze run") == Said(130, "", "repsim: interrupted.\n")
 
 
 def test_a_warning_is_one_line_without_code(repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:

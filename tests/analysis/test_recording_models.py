@@ -1,5 +1,6 @@
 """Networks of others: what builds them, their weights and their stimuli come from files."""
 
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from rich.console import Console
 from torch import nn
 
 from analysis.foreign import load_stimuli
+from analysis.progress import Reporter
 from analysis.views import View
-from analysis.workflows import analyze_run, record_model
+from analysis.workflows import analyze_run, record_model, resume_run
 from checkpoints import Run
 
 MODULE = """
@@ -36,6 +39,21 @@ ready = cnn()
 number = 3
 class inner:
     made = staticmethod(Two)
+
+def drawn():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+class Late(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 2)
+    def forward(self, X):
+        if X[:, 0, 0, 0].max() > 50:
+            raise IndexError("too bright")
+        return self.out(X.flatten(1))
+
+def leaves():
+    raise SystemExit(3)
 
 def broken():
     raise RuntimeError("no such thing")
@@ -161,6 +179,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "could not be built .AttributeError: module 'somebody' has no attribute 'rnn'",
     ),
     "fails": ({"model": "somebody:broken"}, "could not be built .RuntimeError: no such thing"),
+    "leaves": ({"model": "somebody:leaves"}, "could not be built .SystemExit: 3"),
+    "negative step": ({"step": -1}, "Step is -1; expected 0 or more"),
+    "fails late": (
+        {"model": "somebody:Late", "data": "late.npz"},
+        "cannot be run on the stimuli .IndexError: too bright",
+    ),
     "no network": ({"model": "somebody:inner"}, "Model 'somebody:inner' gave a inner; expected a torch.nn.Module"),
     "no call": ({"model": "somebody:number"}, "could not be built .TypeError: 'int' object is not callable"),
     "no weights": ({"weights": "none.pt"}, r"none\.pt is missing or not a regular file"),
@@ -196,10 +220,46 @@ def test_a_mistake_is_found_before_anything_is_written(place: Path, options: dic
     np.savez("nan.npz", X=[[np.nan]])
     np.savez("long.npz", X=np.zeros((2, 1)), y=[1, 2, 3])
     np.savez("flat.npz", X=np.zeros((2, 5)))
+    np.savez("late.npz", X=np.arange(64 * 6.0).reshape(6, 1, 8, 8))
     before = sorted(path.name for path in place.iterdir())
     with pytest.raises((ValueError, OSError), match=message):
         record(**options)
     assert sorted(path.name for path in place.iterdir() if path.name != "__pycache__") == before
+
+
+@pytest.mark.usefixtures("place")
+def test_weights_that_the_factory_draws_are_the_same_each_time() -> None:
+    generator = torch.get_rng_state()
+    first, second = (record(model="somebody:drawn", output=name).last() for name in ("first", "second"))
+    np.testing.assert_array_equal(first["1"][:], second["1"][:])
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+@pytest.mark.usefixtures("place")
+def test_it_is_said_that_no_weights_were_given() -> None:
+    said = io.StringIO()
+    record(reporter=Reporter(Console(file=said, width=1000)))
+    assert (
+        said.getvalue() == "No weights were given: somebody:cnn is recorded with those that it makes or loads itself.\n"
+    )
+
+
+@pytest.mark.usefixtures("place")
+def test_a_recorded_network_is_not_trained_on() -> None:
+    with pytest.raises(ValueError, match="new holds recordings of somebody:cnn; there is nothing to train"):
+        resume_run(record().path)
+
+
+@pytest.mark.usefixtures("place")
+def test_an_interrupted_recording_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "checkpoint", interrupted)
+        record()
+    assert not Path("new").exists()
+    assert record().steps == [0]
 
 
 def test_the_search_path_is_left_as_it_was(place: Path) -> None:

@@ -120,3 +120,9 @@ def test_blocks_must_be_alike_and_complete(folder: Path) -> None:
         write_blocks()
     write_blocks({"a": values(3)}, {"a": values(3)})
     assert len(Activations(folder / "a.h5")["a"]) == 2 * N
+
+
+def test_more_layers_than_can_be_read_again_are_not_written(path: Path) -> None:
+    layers = dict.fromkeys(map(str, range(10_001)), values(1))
+    with pytest.raises(ValueError, match="10001 layers were captured; at most 10000 can be read again"):
+        write(path, layers, IDS, HEADER)

@@ -166,7 +166,7 @@ def test_a_list_of_modules_is_never_called_and_so_no_layer() -> None:
         match_layers(chain, "hidden")
 
 
-@pytest.mark.parametrize("pattern", [3, None, b"0"])
+@pytest.mark.parametrize("pattern", [3, None, b"0", nn.Linear, nn.Linear(1, 1)])
 def test_what_is_no_pattern_is_refused(pattern: Any) -> None:
     with pytest.raises(TypeError, match="is no pattern; expected text, a compiled regular expression or a function"):
         Capture(Tree(), [pattern])
@@ -528,3 +528,100 @@ def test_one_pattern_may_be_given_as_text() -> None:
     assert match_layers(model, "0") == match_layers(model, ["0"]) == ("0",)
     with pytest.raises(ValueError, match=r"No layer matches 'conv1'\. Near names: 1, 0\."):
         match_layers(model, "conv1")
+
+
+# What people's networks do
+
+
+def test_what_has_no_row_a_stimulus_is_left_out_by_a_pattern_and_said_once() -> None:
+    class Embedded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.position, self.out = nn.Embedding(3, 4), nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(x[:, :, None] + self.position(torch.arange(3)[None]))
+
+    capture = Capture(Embedded(), "**")
+    with pytest.warns(UserWarning, match=r"Not recorded, as they have no row a stimulus: position \(1, 3, 4\)\.$"):
+        assert list(capture.record(X)) == ["out"]
+    assert list(capture.record(X)) == ["out"]
+    with pytest.raises(ValueError, match=r"Layer 'position' gives shape \(1, 3, 4\) for 2 stimuli; expected a row"):
+        record(Embedded(), ["position", "out"])
+
+
+def test_one_reduction_may_be_given_for_all() -> None:
+    model = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Identity())
+    layers = record(model, "*", reduce=SpatialMean())
+    assert [(layer.reduction, layer.values.shape) for layer in layers.values()] == [("spatial_mean", (6, 1))] * 2
+
+
+def test_a_reduction_of_what_is_not_recorded_is_an_error(network: nn.Sequential) -> None:
+    with pytest.raises(ValueError, match=r"No layer matches '2'\. Near names: 0"):
+        Capture(network, "0", reduce={"2": SpatialMean()})
+
+
+def test_a_reduction_that_fails_names_the_layer() -> None:
+    with pytest.raises(ValueError, match=r"Layer '0' cannot be reduced by custom\(.*lambda.*\): 'Tensor' object"):
+        record(nn.Sequential(nn.Identity()), "0", reduce=lambda values: values.nothing)  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match=r"custom\(.*\) made a list of layer '0'; expected a tensor"):
+        record(nn.Sequential(nn.Identity()), "0", reduce=lambda values: values.tolist())
+
+
+def test_a_network_that_rewrites_its_weights_for_evaluation_keeps_them() -> None:
+    class Merging(nn.Linear):
+        def train(self, mode: bool = True) -> "Merging":
+            with torch.no_grad():
+                self.weight.add_(-1 if mode else 1)
+            return super().train(mode)
+
+    model = nn.Sequential(Merging(3, 3))
+    before = model[0].weight.clone()
+    record(model, "0")
+    assert torch.equal(model[0].weight, before)
+
+
+def test_two_tensors_of_one_name_are_an_error() -> None:
+    model = Lambda(lambda x: (inner(x), x)[1], inner=(inner := Lambda(lambda x: {0: x, "0": x})))
+    with pytest.raises(ValueError, match=r"Layer 'inner\[0\]' gives two tensors of this name; keys must differ"):
+        record(model, "inner")
+    twice = Lambda(lambda x: other(a(a(x))), a=(a := nn.Identity()))
+    twice.add_module("a#1", other := nn.Identity())
+    with pytest.raises(ValueError, match="Two layers have one name, as a module is named like another's call"):
+        record(twice, "*")
+
+
+def test_a_network_with_buffers_only_gets_inputs_of_their_type() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("weight", torch.ones(3, 2, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x @ self.weight
+
+    assert record(nn.Sequential(Fixed()), "0", dtype="float64")["0"].source_dtype == "torch.float64"
+
+
+def test_eight_bit_floats_are_stored_exactly() -> None:
+    layer = record(nn.Sequential(Lambda(lambda x: x.to(torch.float8_e4m3fn))), "0")["0"]
+    np.testing.assert_array_equal(layer.values, X.to(torch.float8_e4m3fn).float().numpy())
+    assert layer.source_dtype == "torch.float8_e4m3fn"
+
+
+def test_read_only_arrays_are_taken(network: nn.Sequential) -> None:
+    inputs = X.numpy().copy()
+    inputs.flags.writeable = False
+    np.testing.assert_array_equal(record(network, "0", inputs)["0"].values, record(network, "0")["0"].values)
+
+
+def test_recording_may_begin_in_inference_mode() -> None:
+    capture = Capture(nn.Sequential(nn.Identity()), "0", batch_size=2)
+    with torch.inference_mode():
+        blocks = capture.blocks(X)
+        next(blocks)
+    np.testing.assert_array_equal(next(blocks)["0"].values, X[2:4].numpy())
+
+
+def test_a_capture_says_how_much_it_records(network: nn.Sequential) -> None:
+    assert repr(Capture(network, "*")) == "Capture(Sequential, 5 modules)"

@@ -1165,11 +1165,6 @@ def old_archive_of_another_kind(place: Place) -> None:
 
 
 @hostile("read_weights", "is missing or not a regular file")
-def given_weights_that_are_a_link(place: Place) -> None:
-    (place.given / "w.safetensors").symlink_to(place.outside / "checkpoints" / place.step.name / "weights.safetensors")
-
-
-@hostile("read_weights", "is missing or not a regular file")
 def given_weights_that_are_a_pipe(place: Place) -> None:
     os.mkfifo(place.given / "w.pt")
 

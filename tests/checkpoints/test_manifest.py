@@ -169,7 +169,7 @@ def test_json_round_trips_through_a_file(folder: Path) -> None:
 
 
 def test_json_that_would_not_be_read_again_is_not_written(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"a\.json would have \d+ bytes; at most 16777216 are read again"):
+    with pytest.raises(ValueError, match=r"A JSON file would have \d+ bytes; at most 16777216 are read again"):
         write_json(folder / "a.json", "x" * 2**24)
     assert list(folder.iterdir()) == []
 

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,26 @@ def test_the_mean_over_tokens_leaves_out_padding_where_a_mask_says_so() -> None:
     torch.testing.assert_close(TokenMean("mask")(padded, {"mask": mask}), expected)
 
 
+def test_the_mean_of_many_half_floats_does_not_overflow() -> None:
+    values, mask = torch.full((1, 8192, 2), 20.0, dtype=torch.float16), torch.ones(1, 8192)
+    assert TokenMean("mask")(values, {"mask": mask}).tolist() == [[20.0, 20.0]]
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments"),
+    [
+        (Token, (0.5,)),
+        (SpatialPool, ("a",)),
+        (SparseProjection, (3, "x")),
+        (SparseProjection, (True,)),
+        (TokenMean, (3,)),
+    ],
+)
+def test_arguments_of_another_type_are_refused(make: type[Reduction], arguments: tuple[object, ...]) -> None:
+    with pytest.raises(TypeError, match=r"; expected (a whole number|the name of an input)"):
+        make(*arguments)
+
+
 @pytest.mark.parametrize("d", [1, 10, 2000])
 def test_a_sparse_projection_adds_up_root_d_features_with_signs(d: int) -> None:
     projection = SparseProjection(7, seed=3)(torch.eye(d, dtype=torch.float64), None)
@@ -100,7 +122,7 @@ def test_what_cannot_be_reduced_is_an_error(reduction: Reduction, values: Tensor
 @pytest.mark.parametrize("mask", [torch.ones(2, 4), torch.tensor([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]])])
 def test_a_mask_that_does_not_fit_is_an_error(mask: Tensor) -> None:
     with pytest.raises(
-        ValueError, match=r"Mask 'mask' has shape .* for tokens \(2, 5\), or leaves a stimulus no token"
+        ValueError, match=r"Mask 'mask' (has shape \(2, 4\) for tokens \(2, 5\)|leaves a stimulus no token)\."
     ):
         TokenMean("mask")(TOKENS, {"mask": mask})
 
@@ -149,10 +171,11 @@ def test_a_reduction_is_read_from_how_it_is_written(reduction: Reduction) -> Non
         ("token(", "Unknown reduction"),
         ("token", "Reduction 'token' is not understood"),
         ("token(0, 1)", "is not understood"),
-        ("token(which=0)", "is not understood"),
+        ("token(which=0)", "is not understood; expected such as token(0)."),
+        ("spatial_pool(x)", "is not understood; expected such as spatial_pool(4)."),
         ("spatial_pool(0)", "0 cells along an axis"),
     ],
 )
 def test_a_reduction_that_is_not_understood_is_an_error(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         parse_reduction(text)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -409,7 +410,8 @@ def test_a_committed_step_is_immutable(run: Run, network: nn.Module) -> None:
         (4, {"loss": float("nan")}, ValueError, "not JSON compliant"),
         (4, {"model": object()}, TypeError, "not JSON serializable"),
         (-1, {}, ValueError, "Step is -1; expected 0 or more"),
-        (1.0, {}, TypeError, "cannot be interpreted as an integer"),
+        (1.0, {}, TypeError, r"Step is 1\.0; expected a whole number"),
+        (True, {}, TypeError, "Step is True; expected a whole number"),
     ],
 )
 def test_a_step_that_cannot_be_written_leaves_nothing_behind(
@@ -515,7 +517,7 @@ def test_numbers_that_are_not_finite_become_null_at_any_depth(run: Run) -> None:
 def test_what_is_not_json_is_not_logged(run: Run) -> None:
     run.log({"step": 1})
     with pytest.raises(TypeError, match="not JSON serializable"):
-        run.log({"step": 2, "loss": torch.tensor(1.0)})
+        run.log({"step": 2, "losses": torch.ones(2)})
     run.log({"step": 3})
     assert run.metrics() == [{"step": 1}, {"step": 3}]
 
@@ -558,7 +560,7 @@ def test_metrics_are_cut_after_a_step(recorded: Path, stimuli: Stimuli) -> None:
         run.cut_metrics(4)
         assert [record["step"] for record in run.metrics()] == [1]
         assert run.verify() == [0]
-        with pytest.raises(ValueError, match="A metric has step None; expected a whole number"):
+        with pytest.raises(TypeError, match="The step of a metric is None; expected a whole number"):
             run.log({"note": "no step"})
         run.log({"step": 5, "loss": 0.2})
         assert run.metrics()[-1] == {"step": 5, "loss": 0.2}
@@ -868,3 +870,125 @@ def test_a_killed_and_resumed_run_is_the_uninterrupted_one_bit_for_bit(folder: P
         assert_same(killed[step].weights(), whole[step].weights())
         assert killed[step].state == whole[step].state
         assert all((killed[step][name][:] == layer[:]).all() for name, layer in whole[step].activations.items())
+
+
+# Whose weights, whose activations
+
+
+def test_a_capture_of_another_model_is_refused(run: Run, network: nn.Module) -> None:
+    with pytest.raises(ValueError, match="The capture records another model than the one whose weights are saved"):
+        run.checkpoint(1, network, capture=Capture(build(), "0"))
+    whole = nn.Sequential(network)
+    assert run.checkpoint(1, whole, capture=Capture(network, "0")).step == 1  # a part of what is saved
+    assert run.steps == [1]
+
+
+def test_a_step_whose_folder_was_renamed_is_found(recorded: Path) -> None:
+    (recorded / "checkpoints/step_00000005").rename(recorded / "checkpoints/step_00000006")
+    for level in ("size", "sha256"):
+        with pytest.raises(Damaged, match="step_00000006 holds step 5; the folder has been renamed"):
+            Run.open(recorded)[6].verify(level)
+
+
+def test_a_step_whose_activations_were_deleted_is_not_taken_for_one_without(recorded: Path) -> None:
+    (recorded / "checkpoints/step_00000005/activations.h5").unlink()
+    run = Run.open(recorded)
+    assert run.recorded_steps == [5]
+    with pytest.raises(Damaged, match=r"activations\.h5 is missing"):
+        run.last().verify()
+
+
+@pytest.mark.parametrize("wrap", [lambda scheduler: scheduler, lambda scheduler: [scheduler]])
+def test_what_is_no_optimizer_is_not_saved_as_one(run: Run, network: nn.Module, wrap: Callable[[Any], Any]) -> None:
+    scheduler = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(network.parameters()), 1)
+    with pytest.raises(TypeError, match=r"StepLR is no optimizer; expected a torch\.optim\.Optimizer"):
+        run.checkpoint(1, network, wrap(scheduler))
+
+
+def test_several_optimizers_are_saved_and_restored(run: Run, network: nn.Sequential) -> None:
+    def optimizers() -> list[torch.optim.Optimizer]:
+        return [torch.optim.Adam(network[0].parameters()), torch.optim.SGD(network[4].parameters(), 0.1, momentum=0.9)]
+
+    first = optimizers()
+    network(torch.randn(4, 3)).sum().backward()
+    for each in first:
+        each.step()
+    run.checkpoint(1, network, first)
+    second = optimizers()
+    run[1].restore(network, second)
+    for one, other in zip(first, second, strict=True):
+        assert one.state_dict()["param_groups"] == other.state_dict()["param_groups"]
+        assert [len(state) for state in one.state.values()] == [len(state) for state in other.state.values()]
+    before = weights(network)
+    with pytest.raises(ValueError, match="was saved with 2 optimizers; 1 were given"):
+        run[1].restore(network, first[0])
+    with torch.no_grad():
+        network[0].weight.add_(1)
+    changed = weights(network)
+    with pytest.raises(ValueError, match=r"has an optimizer of \[2\] parameters a group; the one given has \[6\]"):
+        run[1].restore(network, [torch.optim.SGD(network.parameters()), second[1]])
+    assert_same(weights(network), changed)  # nothing was restored
+    run[1].restore(network)
+    assert_same(weights(network), before)
+
+
+def test_a_model_with_a_compiled_part_is_restored(run: Run) -> None:
+    network = build()
+    network[0] = torch.compile(network[0], backend="eager")
+    run.checkpoint(1, network)
+    assert set(run[1].weights()) == set(build().state_dict())
+    before = weights(network)
+    with torch.no_grad():
+        network[4].weight.zero_()
+    run[1].restore(network)
+    assert_same(weights(network), before)
+
+
+def test_the_module_inside_a_data_parallel_one_is_what_is_saved(run: Run, network: nn.Module) -> None:
+    wrapped = nn.DataParallel(network)
+    run.checkpoint(1, wrapped, capture=Capture(wrapped, "0"))
+    assert set(run[1].weights()) == set(network.state_dict())
+    assert list(run[1].activations) == ["0"]
+
+
+def test_what_was_logged_before_a_commit_is_never_cut(recorded: Path, stimuli: Stimuli, network: nn.Module) -> None:
+    with Run.resume(recorded, stimuli) as run:
+        run.log({"step": 10})
+        run.checkpoint(9, network)
+        run.log({"step": 11})
+        run.cut_metrics(9)
+        assert [record["step"] for record in run.metrics()][-1] == 10
+        assert run.verify() == [0, 5, 9]
+
+
+def test_numbers_of_numpy_and_torch_are_logged(run: Run) -> None:
+    run.log({"step": np.int64(3), "loss": torch.tensor(0.5), "parts": [np.float32(0.25), torch.tensor(float("nan"))]})
+    assert run.metrics() == [{"step": 3, "loss": 0.5, "parts": [0.25, None]}]
+
+
+def test_threads_may_log_at_once(run: Run) -> None:
+    def log(first: int) -> None:
+        for step in range(first, first + 100):
+            run.log({"step": step})
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(log, [0, 100, 200, 300]))
+    assert sorted(record["step"] for record in run.metrics()) == list(range(400))
+    run.set_status("finished")
+    assert run.verify() == []
+
+
+def test_a_forked_child_that_closes_the_run_leaves_the_lock_to_its_parent(run: Run, stimuli: Stimuli) -> None:
+    if (child := os.fork()) == 0:
+        run.close()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    with pytest.raises(Locked, match=f"is being written by process {os.getpid()}"):
+        Run.resume(run.path, stimuli)
+
+
+def test_runs_and_steps_say_where_they_are(recorded: Path) -> None:
+    run = Run.open(recorded)
+    assert repr(run) == f"Run('{recorded}')"
+    assert repr(run[5]) == f"Checkpoint('{recorded}/checkpoints/step_00000005')"
+    assert repr(run[5].activations) == "Activations(6 stimuli; 0: 8, 2: 8)"

@@ -122,3 +122,25 @@ def test_an_existing_file_is_not_opened(folder: Path) -> None:
     with pytest.raises(FileExistsError, match=rf"File exists; {folder}/file could not be written"):
         Sink(folder / "file")
     assert (folder / "file").read_bytes() == b"old"
+
+
+def test_ctrl_c_does_not_pass_through_hdf5_but_comes_out_of_the_block(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), created(folder / "file.h5") as (file, sink):
+        monkeypatch.setattr(os, "pwrite", interrupted)
+        file.create_dataset("a", data=np.ones((64, 64)), chunks=(64, 64))
+        sink.check()
+
+
+def test_what_hdf5_writes_after_the_close_goes_into_no_file(folder: Path) -> None:
+    sink = Sink(folder / "file")
+    sink.close()
+    (folder / "victim").write_bytes(b"victim")
+    with (folder / "victim").open("r+b"):  # takes the number of the descriptor
+        sink.write(b"late")
+        sink.flush()
+    assert (folder / "victim").read_bytes() == b"victim"

@@ -222,3 +222,27 @@ def test_token_ids_stay_whole_numbers_and_floats_become_float32() -> None:
     floats = Stimuli.of(["a", "b"], [0, 1], ["train", "test"], np.ones((2, 2), dtype=np.float64))
     assert floats.inputs is not None
     assert floats.inputs.dtype == np.float32
+
+
+@pytest.mark.parametrize("inputs", [["a", "b"], [None, {}], np.array([1j, 2j])])
+def test_inputs_are_numbers(inputs: Any) -> None:
+    with pytest.raises(ValueError, match=r"Inputs are of type .*; expected numbers"):
+        Stimuli.of(["a", "b"], [0, 1], ["train", "test"], inputs)
+
+
+def test_inputs_too_large_for_float32_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Inputs hold 1e\+300, more than float32 can"):
+        Stimuli.of(["a", "b"], [0, 1], ["train", "test"], [[1e300], [float("inf")]])
+
+
+def test_the_order_of_bytes_does_not_matter() -> None:
+    little, big = (Stimuli.of(["a"], [0], ["test"], np.array([[1, 2]], dtype)) for dtype in ("<i4", ">i4"))
+    assert little.is_same_as(big)
+
+
+def test_a_run_keeps_no_inputs(folder: Path) -> None:
+    stimuli = Stimuli.of(["a", "b"], [0, 1], ["train", "test"], {"x": [[1.0], [2.0]], "m": [1, 2]})
+    assert {name: part.tolist() for name, part in dict(stimuli.first_inputs(1)).items()} == {"x": [[1.0]], "m": [1]}
+    stimuli.write(folder / "stimuli.h5")
+    with pytest.raises(ValueError, match="A run keeps no inputs of its stimuli; make them anew"):
+        Stimuli.read(folder / "stimuli.h5").first_inputs(1)

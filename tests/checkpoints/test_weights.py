@@ -45,7 +45,7 @@ def test_code_in_a_pickle_is_not_run(folder: Path, way: str) -> None:
         torch.save(content, folder / "w.pt")
     else:
         (folder / "w.pt").write_bytes(pickle.dumps(content))
-    with pytest.raises(Damaged, match=rf"{folder}/w\.pt is not a file of plain tensors; it was not read"):
+    with pytest.raises(Damaged, match=rf"{folder}/w\.pt is not a file of plain tensors, but a whole model, other"):
         read_weights(folder / "w.pt")
     assert not (folder / "harm").exists()
 
@@ -81,6 +81,12 @@ def test_garbage_is_damaged(folder: Path, suffix: str, content: bytes) -> None:
 def test_a_missing_file_is_named(folder: Path, suffix: str) -> None:
     with pytest.raises(Damaged, match=rf"{folder}/w\{suffix} is missing or not a regular file"):
         read_weights(folder / f"w{suffix}")
+
+
+def test_a_link_of_the_user_is_followed(folder: Path) -> None:
+    safetensors.torch.save_file(WEIGHTS, folder / "blob")
+    (folder / "w.safetensors").symlink_to(folder / "blob")
+    assert same(read_weights(folder / "w.safetensors"))
 
 
 def test_another_type_of_file_is_refused(folder: Path) -> None:
