@@ -17,7 +17,7 @@ from analysis.foreign import load_stimuli
 from analysis.progress import Reporter
 from analysis.views import View
 from analysis.workflows import analyze_run, record_model, resume_run
-from checkpoints import Run
+from checkpoints import Run, Stimuli
 
 MODULE = """
 import torch
@@ -268,3 +268,16 @@ def test_the_search_path_is_left_as_it_was(place: Path) -> None:
     with pytest.raises(ValueError, match="could not be built"):
         record(model="somebody:broken", output="other")
     assert sys.path == before
+
+
+@pytest.mark.usefixtures("place")
+def test_stimuli_of_one_class_are_not_analysed() -> None:
+    np.savez("one.npz", X=np.zeros((10, 1, 8, 8)), y=["cat"] * 10)
+    with pytest.raises(ValueError, match="new recorded stimuli of one class only; an analysis needs labels"):
+        analyze_run(record(data="one.npz").path)
+
+
+def test_names_of_classes_that_do_not_fit_the_labels_are_not_used(tmp_path: Path) -> None:
+    stimuli = Stimuli.of(["a", "b"], [3, 7], ["test", "test"], np.zeros((2, 1)))
+    with Run.create(tmp_path / "run", {"data": {"classes": ["cat", "dog"]}}, stimuli) as run:
+        assert View("x", run, 0).classes == {3: "3", 7: "7"}

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import json
 import os
@@ -6,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,39 @@ def test_an_owner_that_cannot_be_read_is_another_process(path: Path, content: by
         with pytest.raises(Locked, match="is being written by another process"):
             Lock(path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("act", [Lock, is_locked])
+def test_a_link_is_not_followed(path: Path, act: Callable[[Path], object]) -> None:
+    (path.parent / "outside").write_text("precious")
+    path.symlink_to(path.parent / "outside")
+    with pytest.raises(OSError, match="A link is not followed"):
+        act(path)
+    assert (path.parent / "outside").read_text() == "precious"
+
+
+@pytest.mark.parametrize("act", [Lock, is_locked])
+def test_a_pipe_is_refused_at_once(path: Path, act: Callable[[Path], object]) -> None:
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="Not a regular file"):
+        act(path)
+
+
+def test_a_file_that_cannot_be_locked_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(OSError, match=f"No locks available; {path} could not be locked"):
+        Lock(path)
+
+
+def test_a_lock_is_empty_once_released_and_names_the_dead_otherwise(path: Path) -> None:
+    lock = Lock(path)
+    assert lock.taken_over_from is None
+    lock.release()
+    assert path.read_bytes() == b""
+    path.write_text('{"pid": 4711, "host": "node7"}')
+    lock = Lock(path)
+    assert lock.taken_over_from == "process 4711 on node7"
+    lock.release()
