@@ -977,7 +977,7 @@ changing(
 changing(
     "state.json",
     "restore",
-    "does not hold a state of this optimizer",
+    "does not hold (the|a) state of (an|this) optimizer",
     an_optimizer_that_is_a_number=lambda state: state.update(optimizer=[1]),
     an_optimizer_that_is_text=lambda state: state.update(optimizer="adam"),
     an_optimizer_without_groups=lambda state: state.update(optimizer={"__items__": [["state", 3]]}),
@@ -1054,7 +1054,7 @@ def archive(place: Place, values: Any, change: Callable[[str, bytes], bytes] | N
             target.writestr(name, content if change is None else change(name, content))
 
 
-NOT_READ = "is not a file of plain tensors; it was not read"
+NOT_READ = "is not a file of plain tensors, but a whole model, other objects or no pickle; it was not read"
 
 
 @hostile("read_weights", NOT_READ)

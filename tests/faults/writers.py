@@ -62,7 +62,8 @@ def _read_while_writing(path: Path, steps: int) -> list[str]:
         readers = [forked(lambda count=count: _read(path, stop, count)) for count in counts]
         for step in range(1, steps + 1):
             run.log({"step": step})
-            run.checkpoint(step, _network(step), capture=Capture(_network(step)))
+            network = _network(step)
+            run.checkpoint(step, network, capture=Capture(network))
             for _ in range(10):
                 run.set_status("running", step=step)
         stop.touch()
