@@ -174,8 +174,8 @@ class Capture:
         Raises
         ------
         ValueError
-            If there are no inputs; if a pattern records nothing, or a named module is not reached; if a tensor does
-            not have one row a stimulus; or if values do not fit the type that they are to be stored in.
+            If there are no inputs; if a pattern records nothing, or a named module is not reached or gives a tensor
+            without a row a stimulus; if a reduction fails; or if values do not fit the type to be stored in.
         """
         tensors = _tensors(inputs)
         n = _n_rows(tensors)

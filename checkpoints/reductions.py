@@ -109,7 +109,7 @@ class SpatialPool(Reduction):
 
 @dataclass(frozen=True)
 class Token(Reduction):
-    """One token of (n, n_tokens, …): 0 is BERT's [CLS], -1 the last.
+    """One token of (n, n_tokens, n_features, …): 0 is BERT's [CLS], -1 the last.
 
     Raises
     ------
@@ -137,7 +137,7 @@ class Token(Reduction):
 
 @dataclass(frozen=True)
 class TokenMean(Reduction):
-    """The mean over the tokens of (n, n_tokens, …).
+    """The mean over the tokens of (n, n_tokens, n_features, …).
 
     Parameters
     ----------
@@ -319,7 +319,7 @@ def _spatial(values: Tensor) -> Tensor:
 
 
 def _tokens(values: Tensor) -> Tensor:
-    if values.ndim < 2:
+    if values.ndim < 3:  # of (n, n_features) a token would be a feature
         raise ValueError(f"Activations of shape {tuple(values.shape)} have no tokens.")
     return values
 

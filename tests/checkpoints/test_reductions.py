@@ -110,7 +110,8 @@ def test_the_sparse_projection_of_the_format_does_not_change() -> None:
         (SpatialPool(2), torch.zeros(1, 1, 1, 1, 1, 1), "have more than three spatial axes"),
         (Token(5), TOKENS, "There is no token 5 among 5"),
         (Token(-6), TOKENS, "There is no token -6 among 5"),
-        (Token(0), TOKENS[:, 0, 0], r"Activations of shape \(2,\) have no tokens"),
+        (Token(0), TOKENS[:, 0], r"Activations of shape \(2, 3\) have no tokens"),
+        (TokenMean(), TOKENS[:, 0], r"Activations of shape \(2, 3\) have no tokens"),
         (TokenMean("mask"), TOKENS, r"There is no mask 'mask' among the inputs \(one tensor without a name\)"),
     ],
 )
