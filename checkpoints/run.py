@@ -9,9 +9,7 @@ import math
 import operator
 import shutil
 import time
-import uuid
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,20 +23,19 @@ from checkpoints.blocks import write_activations
 from checkpoints.capture import Capture
 from checkpoints.checkpoint import Checkpoint
 from checkpoints.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
-from checkpoints.environment import environment
 from checkpoints.errors import Damaged
 from checkpoints.files import check_folder, sha256
 from checkpoints.generators import rng_state
+from checkpoints.info import checked_info, new_info, now, read_info, sealed
 from checkpoints.lock import Lock, is_locked
 from checkpoints.log import Log, check_prefixes, read_log
-from checkpoints.manifest import check_as_written, encode_json, read_json, write_json, write_manifest
+from checkpoints.manifest import encode_json, write_json, write_manifest
 from checkpoints.modules import unwrapped
 from checkpoints.state import pack, state_tensors
 from checkpoints.stimuli import Stimuli
 
 __all__ = ["Run"]
 
-FORMAT, FORMAT_VERSION = "repsim-run", 1
 _STEP_PREFIX = "step_"
 _ABANDONED = 60  # seconds after which an unlocked staging directory is nobody's
 
@@ -90,16 +87,7 @@ class Run:
         """
         path = Path(path)
         settings = json.loads(encode_json(dict(config)))  # a copy, as a reader will see it
-        info = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "uuid": str(uuid.uuid4()),
-            "created": _now(),
-            "config": settings,
-            "config_hash": _config_hash(settings),
-            "environment": environment(),
-            "status": {"state": "created"},
-        }
+        info = new_info(settings)
         _make_parents(path)
         _remove_abandoned(path)
         lock = None
@@ -110,13 +98,13 @@ class Run:
                 write_file(staging / "metrics.jsonl", b"")
                 info["stimuli_sha256"] = sha256(staging / "stimuli.h5")
                 info["metrics"] = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
-                write_json(staging / "run.json", _sealed(info))
+                write_json(staging / "run.json", sealed(info))
                 (staging / "checkpoints").mkdir()
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        return cls(path, _sealed(info), lock, stimuli)
+        return cls(path, sealed(info), lock, stimuli)
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -136,7 +124,7 @@ class Run:
             raise FileNotFoundError(f"There is no run at {path}.")
         if not (path / "run.json").is_file():
             raise FileNotFoundError(f"{path} is not a run directory: it has no run.json.")
-        return cls(path, _read_info(path), None, None)
+        return cls(path, read_info(path), None, None)
 
     @classmethod
     def resume(cls, path: str | Path, stimuli: Stimuli) -> Run:
@@ -157,7 +145,7 @@ class Run:
             remove_staging(run.path)
             remove_staging(run.path / "checkpoints")
             run._log = Log(run.path / "metrics.jsonl")
-            run.info = _read_info(run.path)
+            run.info = read_info(run.path)
         except BaseException:
             run.close()
             raise
@@ -199,18 +187,18 @@ class Run:
         """
         # The lock is looked at first: a writer says how it ended before it lets go.
         held = is_locked(self.path / "run.lock")
-        status = dict(_read_info(self.path)["status"])
+        status = dict(read_info(self.path)["status"])
         if status.get("state") == "running" and not held:
             status["state"] = "stopped"
         return status
 
     def set_status(self, state: str, **details: Any) -> None:
         """Replace the status in ``run.json``; non-finite numbers become null."""
-        status = {"state": state, "time": _now(), **_finite(details)}
+        status = {"state": state, "time": now(), **_finite(details)}
         self._replace_info(status=status, metrics=self._writable().sync())
 
     def _replace_info(self, **changes: Any) -> None:
-        info = _sealed({**self.info, **changes})
+        info = sealed({**self.info, **changes})
         replace_file(self.path / "run.json", encode_json(info))
         self.info = info
 
@@ -385,10 +373,7 @@ class Run:
         Damaged
             For the first difference found; the message names the file.
         """
-        info = _read_info(self.path)
-        check_as_written(self.path / "run.json")
-        if info != _sealed(info):
-            raise Damaged(f"{self.path / 'run.json'} has changed since it was written (SHA-256 differs).")
+        info = checked_info(self.path)
         stimuli_path = self.path / "stimuli.h5"
         if sha256(stimuli_path) != info.get("stimuli_sha256"):
             raise Damaged(f"{stimuli_path} has changed since the run was created (SHA-256 differs).")
@@ -428,25 +413,6 @@ class Run:
         return self._log
 
 
-def _read_info(path: Path) -> dict[str, Any]:
-    info = read_json(path / "run.json")
-    if not isinstance(info, dict) or info.get("format") != FORMAT:
-        raise Damaged(f"{path / 'run.json'} is not of the format '{FORMAT}'.")
-    if info.get("format_version") != FORMAT_VERSION:
-        found = info.get("format_version")
-        raise Damaged(f"{path} has format version {found}; this version of repsim reads {FORMAT_VERSION}.")
-    for key, kind in {"uuid": str, "created": str, "config": dict, "environment": dict, "status": dict}.items():
-        if not isinstance(info.get(key), kind):
-            raise Damaged(f"{path / 'run.json'} has no {key}.")
-    return info
-
-
-def _sealed(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``run.json`` says, with the hash of all the rest of it last."""
-    rest = {name: value for name, value in info.items() if name != "sha256"}
-    return {**rest, "sha256": hashlib.sha256(encode_json(rest)).hexdigest()}
-
-
 def _state_of(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None) -> Any:
     several = isinstance(optimizer, Sequence)
     optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
@@ -464,10 +430,6 @@ def _whole(number: Any, name: str) -> int:
     except TypeError:
         pass
     raise TypeError(f"{name} is {number!r}; expected a whole number.")
-
-
-def _config_hash(config: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
 def _make_parents(path: Path) -> None:
@@ -497,7 +459,3 @@ def _finite(value: Any) -> Any:
 
 def _equal(ids: Any, others: Any) -> bool:
     return len(ids) == len(others) and bool((ids == others).all())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -23,9 +23,9 @@ from torch import Tensor, nn
 import checkpoints.environment
 import checkpoints.run
 from checkpoints import Capture, Damaged, Locked, Run, SparseProjection, SpatialMean, Stimuli
+from checkpoints.info import sealed
 from checkpoints.lock import Lock
 from checkpoints.manifest import encode_json
-from checkpoints.run import _sealed
 
 CONFIG = {"lr": 0.1, "layers": [1, 2], "note": "é"}
 
@@ -719,7 +719,7 @@ def test_activations_of_other_stimuli_are_found(recorded: Path, ids: list[str]) 
         Run.open(recorded).verify()
     info = json.loads((recorded / "run.json").read_bytes())
     info["stimuli_sha256"] = hashlib.sha256((recorded / "stimuli.h5").read_bytes()).hexdigest()
-    (recorded / "run.json").write_bytes(encode_json(_sealed(info)))
+    (recorded / "run.json").write_bytes(encode_json(sealed(info)))
     with pytest.raises(Damaged, match=r"activations\.h5 was recorded elsewhere: its stimulus_hash is not this run's"):
         Run.open(recorded).verify()
 
