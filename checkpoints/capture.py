@@ -41,7 +41,7 @@ class Capture:
     Parameters
     ----------
     model : nn.Module
-        Also one that ``torch.compile`` returned.
+        Also one that ``torch.compile`` or a data-parallel wrapper returned.
     layers : pattern or sequence of patterns, default "*"
         Module names, or patterns in which ``*`` matches within one part of a dotted name and ``**`` any number of
         parts: ``"hidden.*"``, ``"encoder.layer.*.output"``, ``"**.norm"``. Tensors of theirs that do not have a row a

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import safetensors.torch
@@ -263,7 +263,8 @@ class Run:
         step : int
             0 or more.
         model : nn.Module
-            Also one that ``torch.compile`` returned: the weights are those of the module that it was given.
+            Of one that ``torch.compile`` or a data-parallel wrapper returned, the weights are those of the module that
+            it was given.
         optimizer : torch.optim.Optimizer or sequence of them, optional
         capture : Capture, optional
             It runs its own model on the run's stimuli, and their activations go to disk as they are computed.
@@ -424,12 +425,9 @@ def _state_of(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer]
 
 
 def _whole(number: Any, name: str) -> int:
-    try:
-        if not isinstance(number, bool):
-            return operator.index(number)
-    except TypeError:
-        pass
-    raise TypeError(f"{name} is {number!r}; expected a whole number.")
+    if isinstance(number, bool) or not isinstance(number, SupportsIndex):
+        raise TypeError(f"{name} is {number!r}; expected a whole number.")
+    return operator.index(number)
 
 
 def _make_parents(path: Path) -> None:

@@ -87,7 +87,7 @@ def state_tensors(model: nn.Module) -> dict[str, Tensor]:
     Raises
     ------
     TypeError
-        If the model keeps something else than tensors in it (``get_extra_state``).
+        If the model keeps something else than tensors in it (``get_extra_state``), or sparse or complex ones.
     """
     tensors, stored = {}, set()
     for name, value in model.state_dict().items():

@@ -149,3 +149,13 @@ def test_a_state_that_is_no_tensor_is_refused() -> None:
 
     with pytest.raises(TypeError, match="The model's state '_extra_state' is a dict; only tensors can be saved"):
         state_tensors(Odd())
+
+
+@pytest.mark.parametrize("value", [torch.eye(3).to_sparse(), torch.zeros(2, dtype=torch.complex64)])
+def test_tensors_that_safetensors_does_not_have_are_refused_by_name(value: Tensor) -> None:
+    model = torch.nn.Module()
+    model.register_buffer("odd", value)
+    with pytest.raises(
+        TypeError, match=r"The model's state 'odd' is of layout .*; only real, dense tensors can be saved"
+    ):
+        state_tensors(model)
