@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.findings import Findings
-from analysis.plots import plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
+from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
 from analysis.plots.axes import axes_grid, figure_of
 from analysis.tables import read_rdm
 
@@ -21,6 +21,7 @@ __all__ = ["Drawing", "draw", "save_figures"]
 
 _MOST_RDM_COLUMNS = 10
 _SMALLEST_SPAN = 0.1
+_VISIBLE_ANGLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,18 @@ def draw(findings: Findings) -> Iterator[Drawing]:
         yield Drawing(
             "training",
             "Training",
-            "Cross-entropy (left) and accuracy (right) over epochs: means over the epoch's batches (solid) and on the "
+            "Loss (left) and accuracy (right) over epochs: means over the epoch's batches (solid) and on the "
             "validation part at its end (dashed).",
             _training_figure(findings),
+        )
+    if findings.gradients["angle"].max() > _VISIBLE_ANGLE:
+        yield Drawing(
+            "alignment",
+            "Alignment with the true gradient",
+            "Angle between the gradient that the rule chose and the true one, over a batch: by boundary, at the last "
+            "diagnosed step (left), and over training, the mean of all boundaries (right). Backprop's is 0; at 90 "
+            "degrees (dotted) a small step along it leaves the loss as it is.",
+            _alignment_figure(findings),
         )
 
 
@@ -117,8 +127,21 @@ def _spread(layers: list[str]) -> list[str]:
 
 def _training_figure(findings: Findings) -> Figure:
     left, right = axes_grid(1, 2, 10.0, 3.8)[0]
-    plot_training(findings.training, "loss", ylabel="cross-entropy (nats)", ax=left)
+    plot_training(findings.training, "loss", ylabel=_loss_label(findings), ax=left)
     plot_training(findings.training, "accuracy", ylabel="accuracy", ax=right)
     left.set_yscale("log")
+    right.get_legend().remove()
+    return figure_of(left)
+
+
+def _loss_label(findings: Findings) -> str:
+    losses = {view.run.config.get("training", {}).get("loss", "log_loss") for view in findings.views}
+    return "cross-entropy (nats)" if losses == {"log_loss"} else "loss"
+
+
+def _alignment_figure(findings: Findings) -> Figure:
+    left, right = axes_grid(1, 2, 10.0, 3.8)[0]
+    plot_alignment(findings.gradients, "boundary", ax=left)
+    plot_alignment(findings.gradients, "step", ax=right)
     right.get_legend().remove()
     return figure_of(left)

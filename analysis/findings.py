@@ -32,7 +32,7 @@ class Findings:
         Holds ``rdm.h5``.
     distance : str
         The RDMs' method.
-    probes, class_structure, similarity, rdm_similarity, training : DataFrame
+    probes, class_structure, similarity, rdm_similarity, training, gradients : DataFrame
     """
 
     views: Sequence[View]
@@ -43,11 +43,12 @@ class Findings:
     similarity: pd.DataFrame
     rdm_similarity: pd.DataFrame
     training: pd.DataFrame
+    gradients: pd.DataFrame
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables by file name."""
-        names = ("probes", "class_structure", "similarity", "rdm_similarity", "training")
+        names = ("probes", "class_structure", "similarity", "rdm_similarity", "training", "gradients")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -168,6 +169,7 @@ def measure(views: Sequence[View], folder: Path, *, distance: str, reporter: Rep
         similarity=tables.similarity_table(views, reporter),
         rdm_similarity=tables.rdm_similarity_table(rdm_path, views),
         training=tables.training_table(views),
+        gradients=tables.gradient_table(views),
     )
     for name, table in findings.tables.items():
         table.replace([np.inf, -np.inf], np.nan).to_csv(folder / f"{name}.csv", index=False)

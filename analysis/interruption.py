@@ -14,8 +14,9 @@ __all__ = ["Interrupted", "Interruption"]
 class Interrupted(Exception):
     """Training was stopped on request; what was learned is committed and can be resumed."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        super().__init__(f"Stopped at step {step}, which is committed. Continue with: repsim train {path} --resume")
+    def __init__(self, path: Path, step: int, options: str = "") -> None:
+        command = " ".join(filter(None, (f"repsim train {path}", options, "--resume")))
+        super().__init__(f"Stopped at step {step}, which is committed. Continue with: {command}")
         self.step = step
 
 

@@ -76,7 +76,7 @@ def _facts(config: dict[str, Any], status: dict[str, Any], info: dict[str, Any],
     facts = dict(config)
     if is_trained_here(config):
         training = config["training"]
-        unused = ("boundaries", "sg_") if training.get("rule") == "backprop" else ()
+        unused = ("boundaries", "estimator_learning_rate") if training.get("rule") == "backprop" else ()
         facts = {name.replace("_", " "): None if name.startswith(unused) else value for name, value in training.items()}
         facts |= {f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test")}
     facts |= {"step shown": step, "state": status.get("state"), "test accuracy": status.get("test_accuracy")}

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from repsim.learning.checks import check_integer, check_type
+
 __all__ = ["RecordingConfig", "choose_recorded_steps", "choose_steps", "is_trained_here"]
 
 
@@ -30,11 +32,14 @@ class RecordingConfig:
         At most so many stimuli of each part of the split, the same number of each class where there are enough.
     compress : bool
         Gzip the activations.
+    diagnose : str
+        The steps at which the log compares the gradients that the rule chose with the true ones, as ``steps`` or
+        ``none``. Each costs a forward and a backward pass more.
 
     Raises
     ------
     ValueError
-        If a number of stimuli is below 1 or no layer is named.
+        If a field is out of range or no layer is named.
     """
 
     steps: str = "first,last"
@@ -43,15 +48,27 @@ class RecordingConfig:
     n_validation: int = 500
     n_test: int = 1000
     compress: bool = False
+    diagnose: str = "1,every:50,last"
 
     def __post_init__(self) -> None:
         """Check every field."""
         for name in ("n_train", "n_validation", "n_test"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a whole number of 1 or more.")
+            check_integer(name, getattr(self, name), 1)
         if not self.layers:
             raise ValueError("No layers are to be recorded; name at least one, such as 'hidden.*'.")
+        for layer in self.layers:
+            check_type("layers", layer, str, "names or patterns")
+        check_type("compress", self.compress, bool, "true or false")
+        for name in ("steps", "diagnose"):
+            check_type(name, getattr(self, name), str, "text")
         choose_steps(self.steps, n_steps=0, check_range=False)
+        self.diagnosed_steps(n_steps=0)
+
+    def diagnosed_steps(self, n_steps: int) -> tuple[int, ...]:
+        """Return the steps of a training of ``n_steps`` updates whose gradients are compared with the true ones."""
+        if self.diagnose == "none":
+            return ()
+        return choose_steps(self.diagnose, n_steps, check_range=False, name="diagnose")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""
@@ -69,7 +86,8 @@ class RecordingConfig:
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"Unknown recording setting '{unknown[0]}'. Choose from: {', '.join(sorted(known))}.")
-        return cls(**{**values, "layers": tuple(values.get("layers", cls.layers))})
+        layers = values.get("layers", cls.layers)
+        return cls(**{**values, "layers": (layers,) if isinstance(layers, str) else tuple(layers)})
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -77,7 +95,7 @@ class RecordingConfig:
         return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
 
 
-def choose_steps(text: str, n_steps: int, *, check_range: bool = True) -> tuple[int, ...]:
+def choose_steps(text: str, n_steps: int, *, check_range: bool = True, name: str = "steps") -> tuple[int, ...]:
     """Return the steps of a training run of ``n_steps`` updates that a description names.
 
     Parameters
@@ -88,6 +106,8 @@ def choose_steps(text: str, n_steps: int, *, check_range: bool = True) -> tuple[
         0 or more.
     check_range : bool, default True
         Whether a number above ``n_steps`` is an error (otherwise it is left out).
+    name : str, default "steps"
+        What errors call the setting.
 
     Returns
     -------
@@ -106,10 +126,10 @@ def choose_steps(text: str, n_steps: int, *, check_range: bool = True) -> tuple[
     """
     chosen: set[int] = set()
     for part in text.split(","):
-        chosen.update(_steps_of(part.strip(), text, n_steps))
+        chosen.update(_steps_of(part.strip(), f"{name} '{text}'", n_steps))
     too_large = [step for step in sorted(chosen) if step > n_steps]
     if too_large and check_range:
-        raise ValueError(f"steps '{text}' name step {too_large[0]}; this training ends at step {n_steps}.")
+        raise ValueError(f"{name} '{text}' name step {too_large[0]}; this training ends at step {n_steps}.")
     return tuple(sorted(chosen - set(too_large)))
 
 
@@ -140,7 +160,7 @@ def choose_recorded_steps(text: str, recorded: Sequence[int]) -> tuple[int, ...]
     return tuple(sorted(chosen))
 
 
-def _steps_of(part: str, text: str, n_steps: int) -> list[int]:
+def _steps_of(part: str, setting: str, n_steps: int) -> list[int]:
     if part == "first":
         return [0]
     if part == "last":
@@ -151,7 +171,7 @@ def _steps_of(part: str, text: str, n_steps: int) -> list[int]:
     if kind in ("every", "log") and number.isdecimal() and int(number) > 0:
         return _every(int(number), n_steps) if kind == "every" else _logarithmic(int(number), n_steps)
     raise ValueError(
-        f"steps '{text}' are not understood at '{part}'. Use first, last, every:N, log:N and numbers, joined by commas."
+        f"{setting} are not understood at '{part}'. Use first, last, every:N, log:N and numbers, joined by commas."
     )
 
 

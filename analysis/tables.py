@@ -18,6 +18,7 @@ from repsim.similarity import COMPARATORS, class_structure, compare_rdms, pairwi
 
 __all__ = [
     "class_structure_table",
+    "gradient_table",
     "probe_table",
     "rdm_similarity_table",
     "read_rdm",
@@ -113,10 +114,8 @@ def training_table(views: Sequence[View]) -> pd.DataFrame:
 
     Runs that did not log an epoch, a loss and an accuracy have no rows.
     """
-    runs = {view.run.path: view for view in views}
-    names = [view.label if len(runs) > 1 else view.run.path.absolute().name for view in runs.values()]
     frames = []
-    for name, view in zip(names, runs.values(), strict=True):
+    for name, view in _runs(views):
         records = pd.DataFrame(view.run.metrics())
         if {"epoch", "loss", "accuracy"} <= set(records):
             numbers = records.select_dtypes("number")
@@ -124,6 +123,47 @@ def training_table(views: Sequence[View]) -> pd.DataFrame:
     return (
         pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["epoch", "loss", "accuracy", "view"])
     )
+
+
+def gradient_table(views: Sequence[View]) -> pd.DataFrame:
+    """Return one row a run, diagnosed step and boundary: the gradient that the rule chose beside the true one.
+
+    ``norm`` and ``true_norm`` are root mean squares over examples, ``relative_error`` is ‖g − t‖ / ‖t‖, ``angle`` is in
+    degrees, ``estimator_loss`` what the estimator minimises. What is undefined, as the angle of a zero, is empty.
+    """
+    rows = [
+        {
+            "view": name,
+            "step": record["step"],
+            "boundary": int(boundary),
+            **values,
+            "estimator_loss": record.get("estimator_losses", {}).get(boundary),
+        }
+        for name, view in _runs(views)
+        for record in view.run.metrics()
+        if isinstance(record.get("gradients"), dict)
+        for boundary, values in record["gradients"].items()
+    ]
+    return pd.DataFrame(rows, columns=_GRADIENT_COLUMNS)
+
+
+_GRADIENT_COLUMNS = [
+    "view",
+    "step",
+    "boundary",
+    "norm",
+    "true_norm",
+    "relative_error",
+    "cosine",
+    "angle",
+    "estimator_loss",
+]
+
+
+def _runs(views: Sequence[View]) -> list[tuple[str, View]]:
+    """Return a view of each run, with the name of the run."""
+    runs = {view.run.path: view for view in views}
+    return [(view.label if len(runs) > 1 else view.run.path.absolute().name, view) for view in runs.values()]
 
 
 def _each_layer(views: Sequence[View]) -> Iterator[tuple[int, View, str, int]]:

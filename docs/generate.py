@@ -9,12 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 import typer
 from typer.core import TyperGroup
 
 from analysis.cli import app
-from repsim.learning import ESTIMATORS, locks
+from repsim.learning import catalogue
 from repsim.similarity import MEASURES
 
 HERE = Path(__file__).parent
@@ -35,18 +34,53 @@ def commands() -> str:
 
 
 def rules() -> str:
-    """Return the table of estimators with what each needs and the locks that follow."""
-    lines = [
+    """Return the table of learning rules, and their options."""
+    table = [
         "# Learning rules\n",
-        "Locks follow from what an estimator declares that it needs; every rule is forward locked.\n",
-        "| rule | class | g_k needs | locked |",
-        "|---|---|---|---|",
+        "A rule only chooses g_k, the vector that stands in for N · ∂L/∂h_k at boundary k. Locks follow from what it "
+        "declares that it needs: *update* locked if the segment below must wait for those above to run, *backward* "
+        "locked if also for their backward pass. Every rule is forward locked. "
+        "`repsim train --rule NAME:option=value@BOUNDARIES` uses one; `observe=true`, an option of all, lets a rule "
+        "learn while the network uses backprop.\n",
+        "| rule | g_k | also learns | needs | locked |",
+        "|---|---|---|---|---|",
     ]
-    for name, rule in ESTIMATORS.items():
-        estimator = rule.build(1, 2, options={}, generator=torch.Generator())
-        needs, locked = ", ".join(sorted(estimator.needs)), ", ".join(sorted(locks(estimator))) or "-"
-        lines.append(f"| `{name}` | `{type(estimator).__name__}` | {needs} | {locked} |")
-    return "\n".join(lines) + "\n"
+    details = ["", "## Options\n", "| rule | options and their defaults | acts at | reference |", "|---|---|---|---|"]
+    for entry in catalogue():
+        needs, locked = ", ".join(entry.needs) or "-", ", ".join(entry.locks) or "-"
+        options = ", ".join(f"`{name}={_as_typed(value)}`" for name, value in entry.options.items()) or "-"
+        cells = [f"`{entry.name}`", *map(_escaped, (entry.formula, entry.learns)), needs, locked]
+        table.append(f"| {' | '.join(cells)} |")
+        details.append(f"| `{entry.name}` | {options} | {entry.places} | {entry.reference} |")
+    return "\n".join(table + details) + "\n" + _NOTES_ON_RULES
+
+
+def _as_typed(value: object) -> str:
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _escaped(formula: str) -> str:
+    return formula.replace("|", "\\|")
+
+
+_NOTES_ON_RULES = """
+## Notation
+
+h_k is the activation at boundary k, t_k the pull-back of g_{k+1} through segment k + 1, δ_{k+1} the same only as far
+as the output of an affine map of that segment, e the gradient of the loss with respect to the output, y the one-hot
+label, all per example.
+
+## Choices that the literature leaves open
+
+- Kickback was stated for one output. For several classes β is e of the true class; `error=sum` takes the sum of e,
+  which is 0 for the log loss.
+- SG + prop sends the gradient of the module's regression loss into the network. As that loss holds t_k, it is backward
+  locked. A synthetic gradient at one boundary with backprop below it is `synthetic-gradient@K`.
+- The magnitude of sign-symmetric feedback: `uniform` is the root mean square of the initial weights.
+- Feedback goes back through norms and nonlinearities exactly, and through every affine map of a segment by its own B.
+- Direct feedback to maps is dense: B has a column for every unit.
+- The scale of noise is that of the first target that arrives, so that it is the size of a gradient.
+"""
 
 
 def measures() -> str:

@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.axes import MARKERS, colours, label_layers, new_axes, verbatim
 
-__all__ = ["plot_by_layer", "plot_training"]
+__all__ = ["plot_alignment", "plot_by_layer", "plot_training"]
 
 
 def plot_by_layer(
@@ -76,5 +76,34 @@ def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | No
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(ylabel)
+    ax.legend(frameon=True, fontsize="small")
+    return ax
+
+
+def plot_alignment(table: pd.DataFrame, over: str, *, ax: Axes | None = None) -> Axes:
+    """Draw the angle between the chosen and the true gradient, one curve a run.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns ``view``, ``step``, ``boundary`` and ``angle`` (degrees).
+    over : str
+        ``"boundary"``: at the last step; ``"step"``: the mean over boundaries. Steps at which the angle is defined at
+        all boundaries are shown, if there are any.
+    ax : Axes, optional
+    """
+    ax = ax if ax is not None else new_axes()
+    palette = colours(list(table["view"].unique()))
+    for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
+        by_step = rows.pivot(index="step", columns="boundary", values="angle")
+        known = by_step.dropna() if by_step.notna().all(axis=1).any() else by_step.dropna(how="all")
+        angles = known.iloc[-1] if over == "boundary" else known.mean(axis=1)
+        marker = MARKERS[index % len(MARKERS)]
+        ax.plot(angles.index, angles, color=palette[str(view)], label=verbatim(str(view)), marker=marker, markersize=4)
+    ax.axhline(90.0, color="0.4", linestyle=":", linewidth=1)
+    ax.set_ylim(-3.0, max(93.0, ax.get_ylim()[1]))
+    ax.set_xlabel(over)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel("angle to the true gradient (degrees)")
     ax.legend(frameon=True, fontsize="small")
     return ax

@@ -21,7 +21,7 @@ DEMO_RUNS = {
         boundaries="middle",
         epochs=40,
         learning_rate=3e-3,
-        sg_learning_rate=1e-3,
+        estimator_learning_rate=1e-3,
         schedule="cosine",
     ),
     # Stacked this deep, the modules can only follow a network that moves slowly: a lower rate, and more epochs.
@@ -30,7 +30,7 @@ DEMO_RUNS = {
         boundaries="inner",
         epochs=130,
         learning_rate=2e-4,
-        sg_learning_rate=1e-3,
+        estimator_learning_rate=1e-3,
     ),
 }
 

@@ -9,12 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from analysis.foreign import load_model, load_stimuli
 from analysis.progress import Reporter, silent
 from analysis.settings import choose_recorded_steps
-from analysis.workflows.training import check_layers, choose_stimuli, configurations, using_threads
+from analysis.workflows.job import check_device, check_layers, choose_stimuli, configurations, using_threads
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.files import sha256
 from repsim.learning import build_learner, load_dataset, split_dataset
@@ -68,12 +66,13 @@ def record_run(
     chosen = choose_recorded_steps(steps, run.steps)
     info = run.config["data"]
     dataset = load_dataset(data or training.data, data_dir or info["data_dir"])
-    if dataset.X.shape[1] != info["n_features"]:
+    shape = tuple(info["shape"])
+    if dataset.shape != shape:
         raise ValueError(
-            f"{dataset.name} has {dataset.X.shape[1]} features; the network of {source} takes {info['n_features']}."
+            f"The examples of {dataset.name} have shape {dataset.shape}; the network of {source} takes {shape}."
         )
-    learner = build_learner(training, info["n_features"], len(info["classes"]))
-    stimuli = choose_stimuli(dataset, split_dataset(dataset, training.seed), recording.sizes, training.seed)
+    learner = build_learner(training, shape, len(info["classes"]))
+    stimuli = choose_stimuli(dataset, split_dataset(dataset, training.split_seed), recording.sizes, training.split_seed)
     check_layers(learner, layers, stimuli)
     for step in chosen:
         run[step].verify()
@@ -154,7 +153,7 @@ def record_model(
     reporter = reporter or silent()
     if step < 0:
         raise ValueError(f"Step is {step}; expected 0 or more.")
-    loaded, network = load_stimuli(data), load_model(model, weights).to(_device(device))
+    loaded, network = load_stimuli(data), load_model(model, weights).to(check_device(device))
     reductions: dict[Any, Reduction] = dict(map(_reduction, reduce))
     options: dict[str, Any] = {"side": side, "dtype": dtype, "batch_size": batch_size}
     capture = Capture(network, layers, reduce=reductions, **options)
@@ -210,13 +209,6 @@ def _reduction(text: str) -> tuple[str, Reduction]:
             f"Reduction '{text}' is not understood; expected PATTERN=REDUCTION, such as conv*=spatial_mean."
         )
     return pattern, parse_reduction(reduction)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"There is no device '{name}' here ({str(error).splitlines()[0]}).") from error
 
 
 def _check_forward(capture: Capture, stimuli: Stimuli) -> None:

@@ -1,42 +1,106 @@
 """Learning: networks as chains of segments, and what gradient each layer gets."""
 
-from repsim.learning.config import TrainingConfig, choose_boundaries
+from repsim.learning.catalogue import CatalogueEntry, catalogue
+from repsim.learning.config import TrainingConfig
 from repsim.learning.data import DATASETS, SPLITS, Dataset, load_dataset, read_npz, split_dataset
-from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, SyntheticGradient, locks
-from repsim.learning.learner import Learner, build_learner, build_optimizer
-from repsim.learning.networks import Chain, Segment, mlp
+from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
+from repsim.learning.estimators import (
+    ESTIMATORS,
+    AdaptiveRandomBackprop,
+    AdaptiveSkippedBackprop,
+    Backprop,
+    BPLambda,
+    DecoupledGreedy,
+    DirectFeedbackAlignment,
+    DirectRandomTarget,
+    Estimator,
+    FeedbackAlignment,
+    Kickback,
+    Noise,
+    Observed,
+    Signals,
+    SignSymmetric,
+    Site,
+    SyntheticGradient,
+    SyntheticGradientProp,
+    TargetPropagation,
+    locks,
+)
+from repsim.learning.learner import Learner, build_learner, build_optimizer, site_of
+from repsim.learning.losses import LOSSES
+from repsim.learning.memory import keep_freed_memory
+from repsim.learning.networks import NETWORKS, Chain, Readout, ResidualBlock, Segment, conv_net, mlp, residual_net
+from repsim.learning.replicas import Choice, Replicas, ReplicaTraining, train_replicas
+from repsim.learning.rules import Rule, choose_boundaries, option_types, parse_rules
 from repsim.learning.seeds import stream
+from repsim.learning.stacking import stack, unstack
 from repsim.learning.step import Outcome, compute_gradients
 from repsim.learning.training import Diverged, Evaluation, Step, count_steps, evaluate, train
 
 __all__ = [
     "DATASETS",
     "ESTIMATORS",
+    "LOSSES",
+    "NETWORKS",
     "SPLITS",
+    "AdaptiveRandomBackprop",
+    "AdaptiveSkippedBackprop",
+    "BPLambda",
     "Backprop",
+    "CatalogueEntry",
     "Chain",
+    "Choice",
     "Dataset",
+    "DecoupledGreedy",
+    "Diagnosis",
+    "DirectFeedbackAlignment",
+    "DirectRandomTarget",
     "Diverged",
     "Estimator",
     "Evaluation",
+    "FeedbackAlignment",
+    "Kickback",
     "Learner",
+    "Noise",
+    "Observed",
     "Outcome",
+    "Readout",
+    "ReplicaTraining",
+    "Replicas",
+    "ResidualBlock",
+    "Rule",
     "Segment",
+    "SignSymmetric",
     "Signals",
+    "Site",
     "Step",
     "SyntheticGradient",
+    "SyntheticGradientProp",
+    "TargetPropagation",
     "TrainingConfig",
     "build_learner",
     "build_optimizer",
+    "catalogue",
     "choose_boundaries",
     "compute_gradients",
+    "conv_net",
     "count_steps",
+    "diagnose",
     "evaluate",
+    "keep_freed_memory",
     "load_dataset",
     "locks",
     "mlp",
+    "option_types",
+    "parse_rules",
     "read_npz",
+    "residual_net",
+    "site_of",
     "split_dataset",
+    "stack",
     "stream",
     "train",
+    "train_replicas",
+    "true_gradients",
+    "unstack",
 ]

@@ -35,6 +35,8 @@ class Dataset:
         Sorted labels.
     held_out : bool array, shape (n,), optional
         The examples that the data set itself reserves for testing.
+    image_shape : tuple of int, optional
+        (channels, height, width), if the rows of X are flattened images.
     """
 
     name: str
@@ -42,6 +44,12 @@ class Dataset:
     y: NDArray[np.int64]
     classes: tuple[str, ...]
     held_out: NDArray[np.bool_] | None = field(default=None)
+    image_shape: tuple[int, int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example: that of an image, or (n_features,)."""
+        return self.image_shape or (int(self.X.shape[1]),)
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
@@ -51,7 +59,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     ----------
     name : str
         ``"mnist5k"`` (5,000 digits, 28×28), ``"digits"`` (1,797 digits, 8×8), ``"mnist"`` (70,000) or a path that
-        ends in ``.npz``. X there has one example a row (further axes are flattened); y has one label an example.
+        ends in ``.npz``. X there has one example a row; (n, height, width) and (n, channels, height, width) are images,
+        which convolutional networks need. y has one label an example.
     data_dir : path, optional
         Where ``"mnist"`` finds its four IDX files, plain or ``.gz``; without it they are fetched from OpenML.
 
@@ -191,6 +200,7 @@ def _check(name: str, X: NDArray[Any], y: NDArray[Any]) -> Dataset:
         raise ValueError(f"X in {name} has {len(X)} examples and y has {len(y)} labels; there must be one label each.")
     if y.dtype.kind not in "fiubU":
         raise ValueError(f"y in {name} has type {y.dtype}; expected class labels, as whole numbers or strings.")
+    image_shape = tuple(X.shape[1:] if X.ndim == 4 else (1, *X.shape[1:])) if X.ndim in (3, 4) else None
     with np.errstate(invalid="ignore", over="ignore"):  # what does not fit is found by the checks
         labels = y.astype(np.int64) if y.dtype.kind == "f" else y
         X = X.reshape(len(X), -1).astype(np.float32)
@@ -210,7 +220,7 @@ def _check(name: str, X: NDArray[Any], y: NDArray[Any]) -> Dataset:
             f"{name} has {len(y)} examples of {len(classes)} classes; each class needs at least 3 examples, one for "
             "each of train, validation and test."
         )
-    return Dataset(name, X, indices.astype(np.int64), tuple(str(label) for label in classes))
+    return Dataset(name, X, indices.astype(np.int64), tuple(str(label) for label in classes), image_shape=image_shape)
 
 
 def _mnist5k(data_dir: Path | None) -> Dataset:
@@ -233,7 +243,8 @@ def _mnist(data_dir: Path | None) -> Dataset:
 
 
 def _digits_dataset(name: str, X: NDArray[Any], y: NDArray[Any], held_out: NDArray[np.bool_] | None = None) -> Dataset:
-    return Dataset(name, X.astype(np.float32), y.astype(np.int64), tuple("0123456789"), held_out)
+    side = math.isqrt(X.shape[1])
+    return Dataset(name, X.astype(np.float32), y.astype(np.int64), tuple("0123456789"), held_out, (1, side, side))
 
 
 def _fetch_mnist() -> tuple[NDArray[Any], NDArray[Any]]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
-from repsim.learning.estimators import ESTIMATORS, Estimator
-from repsim.learning.networks import Chain, mlp
+from repsim.learning.estimators import Estimator, Site
+from repsim.learning.networks import NETWORKS, Chain
+from repsim.learning.optimizers import OPTIMIZERS
+from repsim.learning.rules import Rule
 from repsim.learning.seeds import stream
+from repsim.learning.stacking import stack
 from repsim.learning.step import Outcome, compute_gradients
 
-__all__ = ["Learner", "build_learner", "build_optimizer"]
+__all__ = ["Learner", "build_learner", "build_optimizer", "site_of"]
 
 
 class Learner(nn.Module):
@@ -25,6 +28,11 @@ class Learner(nn.Module):
     network : Chain
     estimators : mapping of int to Estimator, default empty
         By boundary, one for each that does not use backprop.
+    loss : str, default "log_loss"
+        A key of ``LOSSES``.
+    together : bool, default True
+        Whether estimators that need nothing from the segments above, and are alike, are stacked and evaluated at once.
+        The ``state_dict`` then holds them as one, named by their boundaries: ``estimators.1_2_3``.
 
     Raises
     ------
@@ -32,56 +40,112 @@ class Learner(nn.Module):
         If an estimator stands at a boundary that the network does not have.
     """
 
-    def __init__(self, network: Chain, estimators: Mapping[int, Estimator] | None = None) -> None:
+    stacks_by_parts = True
+
+    def __init__(
+        self,
+        network: Chain,
+        estimators: Mapping[int, Estimator] | None = None,
+        *,
+        loss: str = "log_loss",
+        together: bool = True,
+    ) -> None:
         super().__init__()
-        estimators = dict(estimators or {})
+        estimators = dict(sorted((estimators or {}).items()))
         outside = sorted(set(estimators) - set(network.boundaries))
         if outside:
             last = len(network.boundaries)
             raise ValueError(f"There is no boundary {outside[0]}; this network has boundaries 1 to {last}.")
-        self.network = network
-        self.estimators = nn.ModuleDict({str(k): estimators[k] for k in sorted(estimators)})
+        self.network, self.loss = network, loss
+        groups = _alike(estimators) if together else {(k,): [estimator] for k, estimator in estimators.items()}
+        self.estimators = nn.ModuleDict(
+            {
+                "_".join(map(str, ks)): several[0] if len(several) == 1 else stack(several)
+                for ks, several in groups.items()
+            }
+        )
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return the network's logits (N, n_classes)."""
+        """Return the network's logits (N, n_outputs)."""
         return self.network(X)
 
-    def compute_gradients(self, X: Tensor, y: Tensor) -> Outcome:
+    def compute_gradients(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Outcome:
         """Add one batch's gradients to ``.grad`` of every parameter; see ``compute_gradients``."""
-        by_boundary = {int(k): cast(Estimator, estimator) for k, estimator in self.estimators.items()}
-        return compute_gradients(self.network, by_boundary, X, y)
+        return compute_gradients(self.network, self.placed(), X, y, loss=self.loss, watch=watch)
+
+    def placed(self) -> dict[tuple[int, ...], Estimator]:
+        """Return the estimators by the boundaries that each serves."""
+        return {
+            tuple(map(int, name.split("_"))): cast(Estimator, estimator) for name, estimator in self.estimators.items()
+        }
 
 
-def build_learner(config: TrainingConfig, n_features: int, n_classes: int) -> Learner:
+_FREE = frozenset({"activation", "labels", "error"})
+
+
+def _alike(estimators: Mapping[int, Estimator]) -> dict[tuple[int, ...], list[Estimator]]:
+    """Return the estimators in groups that can be evaluated at once, as soon as the forward pass is done."""
+    groups: dict[Any, dict[int, Estimator]] = {}
+    for k, estimator in estimators.items():
+        shared = (type(estimator), estimator.site.shape, estimator.options) if estimator.needs <= _FREE else k
+        groups.setdefault(shared, {})[k] = estimator
+    return {tuple(group): list(group.values()) for group in groups.values()}
+
+
+def site_of(network: Chain, k: int, *, loss: str = "log_loss", seed: int = 0, n_outputs: int) -> Site:
+    """Return boundary k of a network as a place for an estimator."""
+    segments, shapes = network.segments, network.shapes
+    above = () if k == len(shapes) else shapes[k]
+    return Site(shapes[k - 1], n_outputs, k, segments[k], above, loss, seed)
+
+
+def build_learner(
+    config: TrainingConfig, shape: int | tuple[int, ...], n_outputs: int, *, together: bool = True
+) -> Learner:
     """Return the network and estimators that a configuration describes, initialised from its seed.
 
     Networks of equal shape and seed start from equal weights whatever their rule.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    shape : int or tuple of int
+        Of one example: the number of features, or (channels, height, width).
+    n_outputs : int
+        Number of classes, or of regression targets.
+    together : bool, default True
+        See ``Learner``.
+
+    Raises
+    ------
+    ValueError
+        If the network does not suit the shape, or the rule the network.
     """
-    network = mlp(
-        n_features,
-        n_classes,
+    network = NETWORKS[config.network](
+        (shape,) if isinstance(shape, int) else tuple(shape),
+        n_outputs,
         depth=config.depth,
         width=config.width,
         norm=config.norm,
         activation=config.activation,
         generator=stream(config.seed, "weights"),
     )
-    build = ESTIMATORS[config.rule].build
-    estimators = {
-        k: build(
-            network.widths[k - 1],
-            n_classes,
-            options=config.rule_options,
-            generator=stream(config.seed, "estimator", k),
-        )
-        for k in config.cut_boundaries
+    estimators = _build_estimators(config.rules, network, config, n_outputs)
+    return Learner(network, estimators, loss=config.loss, together=together)
+
+
+def _build_estimators(
+    rules: Mapping[int, Rule], network: Chain, config: TrainingConfig, n_outputs: int
+) -> dict[int, Estimator]:
+    return {
+        k: rule.build(site_of(network, k, loss=config.loss, seed=config.seed, n_outputs=n_outputs))
+        for k, rule in rules.items()
     }
-    return Learner(network, estimators)
 
 
 def build_optimizer(learner: Learner, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return Adam over two parameter groups: the network, and the estimators with a learning rate of their own."""
+    """Return the optimizer over two parameter groups, the network and the estimators, each with its learning rate."""
     groups = [{"params": list(learner.network.parameters()), "lr": config.learning_rate}]
     if learning := list(learner.estimators.parameters()):
-        groups.append({"params": learning, "lr": config.sg_learning_rate})
-    return torch.optim.Adam(groups, fused=True)
+        groups.append({"params": learning, "lr": config.estimator_learning_rate})
+    return OPTIMIZERS[config.optimizer](groups)

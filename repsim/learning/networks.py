@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import sqrt
+from math import prod, sqrt
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "NORMS", "Chain", "Segment", "mlp"]
+__all__ = [
+    "ACTIVATIONS",
+    "NETWORKS",
+    "NORMS",
+    "Apply",
+    "Chain",
+    "Readout",
+    "ResidualBlock",
+    "Segment",
+    "conv_net",
+    "mlp",
+    "residual_net",
+]
+
+Apply = Callable[[nn.Module, Tensor], Tensor]
+
+
+def call(affine: nn.Module, X: Tensor) -> Tensor:
+    """Apply an affine map as it is."""
+    return affine(X)
 
 
 class Chain(nn.Module):
@@ -20,18 +39,29 @@ class Chain(nn.Module):
     Parameters
     ----------
     hidden : sequence of nn.Module
-        f_1 … f_{K-1}; each maps (N, d_{k-1}) to (N, d_k).
+        f_1 … f_{K-1}; each maps (N, *shape_{k-1}) to (N, *shape_k).
     output : nn.Module
-        f_K; maps (N, d_{K-1}) to logits (N, n_classes).
-    widths : sequence of int
-        d_1 … d_{K-1}, the width of each hidden segment's output.
+        f_K; maps (N, *shape_{K-1}) to logits (N, n_outputs).
+    shapes : sequence of int or tuple of int
+        The shape of one example's h_1 … h_{K-1}: a width, or (channels, height, width).
+    input_shape : tuple of int, optional
+        What one row of the input is unflattened to before f_1; rows stay as they are by default.
     """
 
-    def __init__(self, hidden: Sequence[nn.Module], output: nn.Module, widths: Sequence[int]) -> None:
+    stacks_by_parts = True  # see stacking.stack
+
+    def __init__(
+        self,
+        hidden: Sequence[nn.Module],
+        output: nn.Module,
+        shapes: Sequence[int | tuple[int, ...]],
+        input_shape: tuple[int, ...] | None = None,
+    ) -> None:
         super().__init__()
+        self.input = nn.Identity() if input_shape is None else nn.Unflatten(-1, input_shape)
         self.hidden = nn.ModuleDict({str(k): segment for k, segment in enumerate(hidden, start=1)})
         self.output = output
-        self.widths = tuple(widths)
+        self.shapes = tuple((shape,) if isinstance(shape, int) else tuple(shape) for shape in shapes)
 
     @property
     def segments(self) -> tuple[nn.Module, ...]:
@@ -44,27 +74,70 @@ class Chain(nn.Module):
         return range(1, len(self.hidden) + 1)
 
     def forward(self, X: Tensor) -> Tensor:
-        """Return logits (N, n_classes) for inputs X (N, n_features)."""
+        """Return logits (N, n_outputs) for inputs X (N, n_features)."""
+        h = self.input(X)
         for segment in self.segments:
-            X = segment(X)
-        return X
+            h = segment(h)
+        return h
 
 
 class Segment(nn.Module):
-    """One affine map, its normalisation and its nonlinearity: what lies between two boundaries."""
+    """One affine map, its normalisation, its nonlinearity and its pooling: what lies between two boundaries.
 
-    def __init__(self, affine: nn.Module, norm: nn.Module, activation: nn.Module) -> None:
+    A learning rule may ask for another way back through affine maps than their transpose. It then passes ``apply``,
+    which every segment here uses for each affine map that it holds.
+    """
+
+    stacks_by_parts = True  # see stacking.stack
+
+    def __init__(
+        self, affine: nn.Module, norm: nn.Module, activation: nn.Module, pool: nn.Module | None = None
+    ) -> None:
         super().__init__()
-        self.affine, self.norm, self.activation = affine, norm, activation
+        self.affine, self.norm, self.activation, self.pool = affine, norm, activation, pool or nn.Identity()
 
-    def forward(self, X: Tensor) -> Tensor:
-        """Return activation(norm(affine(X)))."""
-        return self.activation(self.norm(self.affine(X)))
+    def forward(self, X: Tensor, apply: Apply = call) -> Tensor:
+        """Return pool(activation(norm(affine(X))))."""
+        return self.pool(self.activation(self.norm(apply(self.affine, X))))
+
+
+class ResidualBlock(nn.Module):
+    """Two affine maps and a way around them: pool(activation(norm(affine(activation(norm(affine(X))))) + X))).
+
+    References
+    ----------
+    He, Zhang, Ren, Sun (2016), Deep residual learning for image recognition, figure 2.
+    """
+
+    stacks_by_parts = True  # see stacking.stack
+
+    def __init__(self, first: Segment, affine: nn.Module, norm: nn.Module, activation: nn.Module, pool: nn.Module):
+        super().__init__()
+        self.first, self.affine, self.norm, self.activation, self.pool = first, affine, norm, activation, pool
+
+    def forward(self, X: Tensor, apply: Apply = call) -> Tensor:
+        """Return the block's output; it has as many channels as X."""
+        residual = self.norm(apply(self.affine, self.first(X, apply)))
+        return self.pool(self.activation(X + residual))
+
+
+class Readout(nn.Module):
+    """The output segment of a network of maps: pooling, flattening and one linear map."""
+
+    stacks_by_parts = True  # see stacking.stack
+
+    def __init__(self, pool: nn.Module, affine: nn.Module) -> None:
+        super().__init__()
+        self.pool, self.affine = pool, affine
+
+    def forward(self, X: Tensor, apply: Apply = call) -> Tensor:
+        """Return logits (N, n_outputs) for maps X (N, channels, height, width)."""
+        return apply(self.affine, self.pool(X).flatten(-3))
 
 
 def mlp(
     n_features: int,
-    n_classes: int,
+    n_outputs: int,
     *,
     depth: int = 20,
     width: int = 128,
@@ -80,7 +153,7 @@ def mlp(
 
     Parameters
     ----------
-    n_features, n_classes : int
+    n_features, n_outputs : int
         Input width and number of logits.
     depth : int, default 20
         Number of hidden segments, 1 or more.
@@ -98,6 +171,11 @@ def mlp(
     Chain
         With submodules ``hidden.1`` … ``hidden.<depth>`` and ``output``.
 
+    Raises
+    ------
+    ValueError
+        If the norm or the activation is unknown.
+
     References
     ----------
     He, Zhang, Ren, Sun (2015), Delving deep into rectifiers, equation 10.
@@ -109,23 +187,144 @@ def mlp(
     >>> list(net.boundaries), net(torch.zeros(5, 64)).shape
     ([1, 2, 3], torch.Size([5, 10]))
     """
-    make_activation, gain = ACTIVATIONS[activation]
-    make_norm = NORMS[norm]
+    parts = _Parts(norm, activation, generator)
     fan_ins = [n_features, *[width] * (depth - 1)]
-    hidden = [
-        Segment(_affine(fan_in, width, gain, norm != "batch", generator), make_norm(width), make_activation())
-        for fan_in in fan_ins
-    ]
-    return Chain(hidden, _affine(width, n_classes, 1.0, True, generator), widths=[width] * depth)
+    hidden = [Segment(parts.linear(fan_in, width), parts.norm(width), parts.activation()) for fan_in in fan_ins]
+    return Chain(hidden, _linear(width, n_outputs, 1.0, True, generator), shapes=[width] * depth)
 
 
-def _affine(fan_in: int, fan_out: int, gain: float, bias: bool, generator: torch.Generator) -> nn.Linear:
+def conv_net(
+    shape: tuple[int, int, int],
+    n_outputs: int,
+    *,
+    depth: int = 4,
+    width: int = 16,
+    norm: str = "batch",
+    activation: str = "relu",
+    generator: torch.Generator,
+) -> Chain:
+    """Return a convolutional network: ``depth`` segments of conv, norm, activation and pooling, and a linear output.
+
+    Convolutions are 3×3 and keep the size of the map; maxima over 2×2 halve it in each segment whose map is 8 wide or
+    more. Weights are drawn as in ``mlp``; maps are flattened before the output.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (channels, height, width) of an image. Rows of the input may be flat.
+    n_outputs, depth, norm, activation, generator
+        As in ``mlp``.
+    width : int, default 16
+        Channels of each hidden segment.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not that of an image, or the norm or the activation is unknown.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = conv_net((1, 28, 28), 10, depth=2, width=4, generator=torch.Generator().manual_seed(0))
+    >>> net.shapes, net(torch.zeros(5, 784)).shape
+    (((4, 14, 14), (4, 7, 7)), torch.Size([5, 10]))
+    """
+    parts = _Parts(norm, activation, generator)
+    channels, *size = _image(shape)
+    hidden, shapes = [], []
+    for fan_in in [channels, *[width] * (depth - 1)]:
+        pool, size = _halve(nn.MaxPool2d, size)
+        hidden.append(Segment(parts.conv(fan_in, width), parts.norm2d(width), parts.activation(), pool))
+        shapes.append((width, *size))
+    output = Readout(nn.Identity(), _linear(width * prod(size), n_outputs, 1.0, True, generator))
+    return Chain(hidden, output, shapes, input_shape=tuple(shape))
+
+
+def residual_net(
+    shape: tuple[int, int, int],
+    n_outputs: int,
+    *,
+    depth: int = 4,
+    width: int = 16,
+    norm: str = "batch",
+    activation: str = "relu",
+    generator: torch.Generator,
+) -> Chain:
+    """Return a residual network: a conv segment, ``depth`` - 1 residual blocks, the mean over the map, a linear output.
+
+    Every block holds two 3×3 convolutions; means over 2×2 halve the map after each segment whose map is 8 wide or more.
+    Parameters and errors are those of ``conv_net``.
+
+    References
+    ----------
+    He, Zhang, Ren, Sun (2016), Deep residual learning for image recognition.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = residual_net((1, 28, 28), 10, depth=2, width=4, generator=torch.Generator().manual_seed(0))
+    >>> net.shapes, net(torch.zeros(5, 784)).shape
+    (((4, 14, 14), (4, 7, 7)), torch.Size([5, 10]))
+    """
+    parts = _Parts(norm, activation, generator)
+    channels, *size = _image(shape)
+    pool, size = _halve(nn.AvgPool2d, size)
+    hidden: list[nn.Module] = [Segment(parts.conv(channels, width), parts.norm2d(width), parts.activation(), pool)]
+    shapes = [(width, *size)]
+    for _ in range(depth - 1):
+        pool, size = _halve(nn.AvgPool2d, size)
+        first = Segment(parts.conv(width, width), parts.norm2d(width), parts.activation())
+        second = parts.conv(width, width)
+        hidden.append(ResidualBlock(first, second, parts.norm2d(width), parts.activation(), pool))
+        shapes.append((width, *size))
+    output = Readout(nn.AdaptiveAvgPool2d(1), _linear(width, n_outputs, 1.0, True, generator))
+    return Chain(hidden, output, shapes, input_shape=tuple(shape))
+
+
+class _Parts:
+    """What the hidden segments of one network are made of."""
+
+    def __init__(self, norm: str, activation: str, generator: torch.Generator) -> None:
+        for what, name, choices in (("norm", norm, NORMS), ("activation", activation, ACTIVATIONS)):
+            if name not in choices:
+                raise ValueError(f"Unknown {what} '{name}'. Choose one of: {', '.join(choices)}.")
+        self.norm, self.norm2d = NORMS[norm]
+        self.activation, self._gain = ACTIVATIONS[activation]
+        self._bias, self._generator = norm != "batch", generator
+
+    def linear(self, fan_in: int, fan_out: int) -> nn.Linear:
+        return _linear(fan_in, fan_out, self._gain, self._bias, self._generator)
+
+    def conv(self, fan_in: int, fan_out: int) -> nn.Conv2d:
+        layer = nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, 3, padding=1, bias=self._bias)
+        _draw(layer, self._gain / sqrt(9 * fan_in), self._generator)
+        return layer
+
+
+def _linear(fan_in: int, fan_out: int, gain: float, bias: bool, generator: torch.Generator) -> nn.Linear:
     layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=bias)  # draws nothing from the global generator
-    with torch.no_grad():
-        layer.weight.normal_(0.0, gain / sqrt(fan_in), generator=generator)
-        if bias:
-            layer.bias.zero_()
+    _draw(layer, gain / sqrt(fan_in), generator)
     return layer
+
+
+@torch.no_grad()
+def _draw(layer: nn.Linear | nn.Conv2d, std: float, generator: torch.Generator) -> None:
+    layer.weight.normal_(0.0, std, generator=generator)
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) != 3:
+        raise ValueError(
+            f"A convolutional network needs images, of shape (channels, height, width); these examples have shape "
+            f"{tuple(shape)}. Use network 'mlp', or give X as (n, height, width)."
+        )
+    return shape
+
+
+def _halve(pool: type[nn.MaxPool2d] | type[nn.AvgPool2d], size: list[int]) -> tuple[nn.Module, list[int]]:
+    return (pool(2), [side // 2 for side in size]) if min(size) >= 8 else (nn.Identity(), size)
 
 
 ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
@@ -135,8 +334,14 @@ ACTIVATIONS: dict[str, tuple[Callable[[], nn.Module], float]] = {
     "linear": (nn.Identity, 1.0),
 }
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {
-    "batch": nn.BatchNorm1d,
-    "layer": nn.LayerNorm,
-    "none": lambda width: nn.Identity(),
+NETWORKS: dict[str, Callable[..., Chain]] = {
+    "mlp": lambda shape, *sizes, **settings: mlp(prod(shape), *sizes, **settings),
+    "conv": conv_net,
+    "residual": residual_net,
+}
+
+NORMS: dict[str, tuple[Callable[[int], nn.Module], Callable[[int], nn.Module]]] = {  # of vectors, of maps
+    "batch": (nn.BatchNorm1d, nn.BatchNorm2d),
+    "layer": (nn.LayerNorm, lambda channels: nn.GroupNorm(1, channels)),
+    "none": (lambda width: nn.Identity(), lambda channels: nn.Identity()),
 }

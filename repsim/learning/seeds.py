@@ -10,10 +10,10 @@ import torch
 __all__ = ["stream"]
 
 
-def stream(seed: int, name: str, index: int = 0) -> torch.Generator:
+def stream(seed: int, name: str, *index: int) -> torch.Generator:
     """Return the generator of one named stream of a seed.
 
-    Streams are functions of ``(seed, name, index)`` alone. A resumed run therefore needs no saved generator: it
+    Streams are functions of ``(seed, name, *index)`` alone. A resumed run therefore needs no saved generator: it
     asks for the stream of the epoch it continues in.
 
     Parameters
@@ -22,8 +22,8 @@ def stream(seed: int, name: str, index: int = 0) -> torch.Generator:
         The run's seed, 0 or greater.
     name : str
         What the stream is for, e.g. ``"weights"`` or ``"order"``.
-    index : int, default 0
-        Which one of a family of streams, e.g. the epoch.
+    *index : int
+        Which one of a family of streams, e.g. the epoch; 0 if none is given.
 
     Returns
     -------
@@ -37,5 +37,5 @@ def stream(seed: int, name: str, index: int = 0) -> torch.Generator:
     >>> torch.equal(first, again)
     True
     """
-    entropy = np.random.SeedSequence([seed, zlib.crc32(name.encode()), index]).generate_state(2)
+    entropy = np.random.SeedSequence([seed, zlib.crc32(name.encode()), *(index or (0,))]).generate_state(2)
     return torch.Generator().manual_seed(int(entropy[0]) << 32 | int(entropy[1]))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
 from repsim.learning.learner import Learner
+from repsim.learning.losses import LOSSES
 from repsim.learning.schedules import SCHEDULES
 from repsim.learning.seeds import stream
 
-__all__ = ["Diverged", "Evaluation", "Step", "count_steps", "evaluate", "train"]
+__all__ = ["Diverged", "Evaluation", "Step", "batches", "count_steps", "evaluate", "propagate", "set_rates", "train"]
 
 
 class Diverged(ArithmeticError):
@@ -46,11 +47,13 @@ class Step:
     epoch : int
         The pass over the training examples that this update belongs to, from 1.
     loss : float
-        Mean cross-entropy of the batch before the update, in nats.
+        Mean loss of the batch before the update.
     accuracy : float
-        Fraction of the batch classified correctly before the update, 0 to 1.
+        Fraction of the batch classified correctly before the update, 0 to 1; NaN for regression targets.
     estimator_losses : dict of int to float
         By boundary, for each estimator that learns.
+    diagnoses : dict of int to Diagnosis
+        By boundary, at the steps that were asked for: the chosen gradient beside the true one, before the update.
     """
 
     step: int
@@ -58,11 +61,12 @@ class Step:
     loss: float
     accuracy: float
     estimator_losses: dict[int, float]
+    diagnoses: dict[int, Diagnosis] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean cross-entropy in nats and accuracy (0 to 1) of a network in evaluation mode."""
+    """Mean loss and accuracy (0 to 1; NaN for regression targets) of a network in evaluation mode."""
 
     loss: float
     accuracy: float
@@ -94,6 +98,7 @@ def train(
     seed: int,
     schedule: str = "constant",
     start: int = 0,
+    diagnosed: Container[int] = (),
 ) -> Iterator[Step]:
     """Train a learner, yielding after every update.
 
@@ -114,6 +119,9 @@ def train(
         Or "cosine": rate × (1 + cos(π · step / steps)) / 2.
     start : int, default 0
         Updates already made.
+    diagnosed : container of int, default empty
+        The steps at which the chosen gradients are compared with the true ones, at the cost of one more forward and
+        backward pass. Training goes on as without, bit for bit.
 
     Yields
     ------
@@ -127,20 +135,77 @@ def train(
         If not even one batch can be filled. Both come when the generator is first advanced, not at the call.
     """
     n_steps = count_steps(len(y), batch_size, epochs)
-    steps_per_epoch = len(y) // batch_size
-    base_rates = [group.setdefault("initial_lr", group["lr"]) for group in optimizer.param_groups]
     learner.train()
-    for step in range(start, n_steps):
+    for step, epoch, rows in batches(len(y), epochs=epochs, batch_size=batch_size, seed=seed, start=start):
+        set_rates(optimizer, SCHEDULES[schedule]((step - 1) / n_steps))
+        (record,) = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
+        if isinstance(record, Diverged):
+            raise record
+        optimizer.step()
+        yield record
+
+
+def batches(
+    n_examples: int, *, epochs: int, batch_size: int, seed: int, start: int = 0
+) -> Iterator[tuple[int, int, Tensor]]:
+    """Yield for each update that ``train`` makes its number, its epoch (both from 1) and the examples in its batch."""
+    steps_per_epoch = n_examples // batch_size
+    for step in range(start, count_steps(n_examples, batch_size, epochs)):
         epoch, batch = divmod(step, steps_per_epoch)
         if batch == 0 or step == start:
-            order = _order(seed, epoch, len(y))
-        _set_rates(optimizer, base_rates, SCHEDULES[schedule](step / n_steps))
-        chosen = order[batch * batch_size : (batch + 1) * batch_size]
-        yield _update(learner, optimizer, X[chosen], y[chosen], step + 1, epoch + 1)
+            order = torch.randperm(n_examples, generator=stream(seed, "order", epoch))
+        yield step + 1, epoch + 1, order[batch * batch_size : (batch + 1) * batch_size]
+
+
+def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's learning rate to a multiple of its ``initial_lr``, which is its present one if it has none."""
+    for group in optimizer.param_groups:
+        group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
+
+
+def propagate(
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    X: Tensor,
+    y: Tensor,
+    step: int,
+    epoch: int,
+    diagnosed: bool = False,
+) -> list[Step | Diverged]:
+    """Put the gradients of one batch in place of the last's, and return what was seen.
+
+    Parameters
+    ----------
+    learner : Learner
+        Or a stack of them.
+    optimizer : torch.optim.Optimizer
+        Over its parameters; it does not step.
+    X : Tensor, shape (*lead, N, n_features)
+    y : Tensor, shape (*lead, N)
+    step, epoch, diagnosed
+        See ``Step``.
+
+    Returns
+    -------
+    list of Step or Diverged
+        One for each network.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    true = true_gradients(learner.network, X, y, loss=learner.loss) if diagnosed else {}
+    outcome = learner.compute_gradients(X, y, watch=diagnosed)
+    diagnoses = diagnose(outcome.gradients, true, lead=outcome.loss.ndim)
+    numbers = [outcome.loss, _accuracies(outcome.logits, y), *outcome.estimator_losses.values()]
+    columns = torch.stack([each.flatten() for each in numbers], dim=1).tolist()  # one transfer for all
+    records: list[Step | Diverged] = []
+    for i, (loss, accuracy, *rest) in enumerate(columns):
+        losses = dict(zip(outcome.estimator_losses, rest, strict=True))
+        record = Step(step, epoch, loss, accuracy, losses, {k: each[i] for k, each in diagnoses.items()})
+        records.append(_divergence(record) or record)
+    return records
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, batch_size: int = 4096) -> Evaluation:
+def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, loss: str = "log_loss", batch_size: int = 4096) -> Evaluation:
     """Return loss and accuracy of a network in evaluation mode; every module's mode is put back afterwards."""
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -149,29 +214,17 @@ def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, batch_size: int = 4096
     finally:
         for module, training in modes.items():
             module.training = training
-    return Evaluation(float(F.cross_entropy(logits, y)), _accuracy(logits, y))
+    return Evaluation(float(LOSSES[loss](logits, y).mean()), float(_accuracies(logits, y)))
 
 
-def _update(learner: Learner, optimizer: torch.optim.Optimizer, X: Tensor, y: Tensor, step: int, epoch: int) -> Step:
-    optimizer.zero_grad(set_to_none=True)
-    outcome = learner.compute_gradients(X, y)
-    loss = float(outcome.loss)
-    estimator_losses = {k: float(value) for k, value in outcome.estimator_losses.items()}
-    for boundary, value in [(None, loss), *estimator_losses.items()]:
-        if not math.isfinite(value):
-            raise Diverged(step, value, boundary)
-    optimizer.step()
-    return Step(step, epoch, loss, _accuracy(outcome.logits, y), estimator_losses)
+def _divergence(record: Step) -> Diverged | None:
+    """Return the error that says which loss is not finite, if one is not."""
+    losses = [(None, record.loss), *record.estimator_losses.items()]
+    return next((Diverged(record.step, loss, k) for k, loss in losses if not math.isfinite(loss)), None)
 
 
-def _order(seed: int, epoch: int, n_examples: int) -> Tensor:
-    return torch.randperm(n_examples, generator=stream(seed, "order", epoch))
-
-
-def _set_rates(optimizer: torch.optim.Optimizer, base_rates: list[float], factor: float) -> None:
-    for group, rate in zip(optimizer.param_groups, base_rates, strict=True):
-        group["lr"] = rate * factor
-
-
-def _accuracy(logits: Tensor, y: Tensor) -> float:
-    return float((logits.argmax(dim=1) == y).float().mean())
+def _accuracies(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the fraction of examples whose class has the largest output, shape (*lead); NaN for regression targets."""
+    if y.is_floating_point():
+        return logits.new_full(logits.shape[:-2], math.nan)
+    return (logits.argmax(dim=-1) == y).float().mean(dim=-1)

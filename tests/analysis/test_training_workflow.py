@@ -24,7 +24,7 @@ from analysis.cli import main
 from analysis.progress import Reporter
 from analysis.settings import RecordingConfig
 from analysis.workflows import Interrupted, analyze_run, compare_runs, resume_run, train_run, training
-from analysis.workflows.training import choose_stimuli
+from analysis.workflows.job import choose_stimuli
 from checkpoints import Locked, Run
 from repsim.learning import Diverged, TrainingConfig, load_dataset, split_dataset
 

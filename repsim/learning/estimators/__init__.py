@@ -1,12 +1,56 @@
 """Gradient estimators, one family per file; a learning rule is a choice of one at each boundary."""
 
 from repsim.learning.estimators.backprop import Backprop
-from repsim.learning.estimators.estimator import Estimator, Signals, locks
-from repsim.learning.estimators.synthetic_gradient import SyntheticGradient
+from repsim.learning.estimators.direct_feedback import (
+    AdaptiveSkippedBackprop,
+    DirectFeedbackAlignment,
+    DirectRandomTarget,
+)
+from repsim.learning.estimators.estimator import Estimator, Signals, Site, locks
+from repsim.learning.estimators.feedback_alignment import AdaptiveRandomBackprop, FeedbackAlignment, SignSymmetric
+from repsim.learning.estimators.greedy import DecoupledGreedy
+from repsim.learning.estimators.kickback import Kickback
+from repsim.learning.estimators.noise import Noise
+from repsim.learning.estimators.observed import Observed
+from repsim.learning.estimators.synthetic_gradient import BPLambda, SyntheticGradient, SyntheticGradientProp
+from repsim.learning.estimators.target_propagation import TargetPropagation
 
-__all__ = ["ESTIMATORS", "Backprop", "Estimator", "Signals", "SyntheticGradient", "locks"]
+__all__ = [
+    "ESTIMATORS",
+    "AdaptiveRandomBackprop",
+    "AdaptiveSkippedBackprop",
+    "BPLambda",
+    "Backprop",
+    "DecoupledGreedy",
+    "DirectFeedbackAlignment",
+    "DirectRandomTarget",
+    "Estimator",
+    "FeedbackAlignment",
+    "Kickback",
+    "Noise",
+    "Observed",
+    "SignSymmetric",
+    "Signals",
+    "Site",
+    "SyntheticGradient",
+    "SyntheticGradientProp",
+    "TargetPropagation",
+    "locks",
+]
 
 ESTIMATORS: dict[str, type[Estimator]] = {
     "backprop": Backprop,
+    "noise": Noise,
+    "feedback-alignment": FeedbackAlignment,
+    "sign-symmetric": SignSymmetric,
+    "adaptive-random-backprop": AdaptiveRandomBackprop,
+    "direct-feedback-alignment": DirectFeedbackAlignment,
+    "adaptive-skipped-backprop": AdaptiveSkippedBackprop,
+    "direct-random-target": DirectRandomTarget,
+    "kickback": Kickback,
     "synthetic-gradient": SyntheticGradient,
+    "synthetic-gradient-prop": SyntheticGradientProp,
+    "bp-lambda": BPLambda,
+    "decoupled-greedy": DecoupledGreedy,
+    "target-propagation": TargetPropagation,
 }

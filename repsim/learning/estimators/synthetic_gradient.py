@@ -2,41 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import sqrt
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from repsim.learning.estimators.estimator import Estimator, Signals
+from repsim.learning.checks import check_integer, check_range, check_type
+from repsim.learning.estimators.class_vectors import ClassVectors, sum_by_label
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
 
-__all__ = ["SyntheticGradient"]
+__all__ = ["BPLambda", "SyntheticGradient", "SyntheticGradientProp"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyntheticGradientOptions(RuleOptions):
+    """The module S.
+
+    Attributes
+    ----------
+    hidden_layers : int
+        0 makes S linear.
+    hidden_width : int or None
+        Units, or channels, of each hidden layer; those of the boundary if None.
+    label_conditioned : bool
+        Whether S sees the label.
+    kernel_size : int
+        Side of the convolutions at boundaries of maps; odd.
+    """
+
+    hidden_layers: int = 0
+    hidden_width: int | None = None
+    label_conditioned: bool = True
+    kernel_size: int = 3
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        check_integer("hidden_layers", self.hidden_layers, 0)
+        if self.hidden_width is not None:
+            check_integer("hidden_width", self.hidden_width, 1)
+        check_type("label_conditioned", self.label_conditioned, bool, "true or false")
+        check_integer("kernel_size", self.kernel_size, 1)
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size is {self.kernel_size}; expected an odd number.")
 
 
 class SyntheticGradient(Estimator):
     """g_k = S(h_k[, y]), where S minimises the mean over examples of ‖S(h_k[, y]) − t_k‖².
 
-    S is linear, or a relu network with hidden layers. Conditioning on the label adds a learned vector per class to
-    the first layer, which is that layer applied to [h, one_hot(y)]. Weight and bias of the last layer start at zero,
-    so that learning begins with no gradient rather than a random one.
-
-    Parameters
-    ----------
-    width : int
-        d, the width of the boundary.
-    n_classes : int
-        Number of classes; used only if ``label_conditioned``.
-    hidden_layers : int, default 0
-        0 makes S linear.
-    hidden_width : int, optional
-        Units in each hidden layer; ``width`` by default.
-    label_conditioned : bool, default True
-        Whether S sees the label.
-    generator : torch.Generator
-        Source of the initial hidden weights (nothing is drawn for a linear S).
+    S is linear, or a relu network with hidden layers; at boundaries of maps its layers are convolutions that keep the
+    size of the map. Conditioning on the label adds a learned vector per class (a map per class) to the first layer,
+    which for vectors is that layer applied to [h, one_hot(y)]. Weight and bias of the last layer start at zero, so that
+    learning begins with no gradient rather than a random one.
 
     References
     ----------
@@ -46,51 +66,181 @@ class SyntheticGradient(Estimator):
     Examples
     --------
     >>> import torch
-    >>> S = SyntheticGradient(16, 10, generator=torch.Generator())
+    >>> S = SyntheticGradient(Site((16,), 10), generator=torch.Generator())
     >>> S.gradient(Signals(torch.ones(4, 16), torch.tensor([0, 1, 2, 3]))).count_nonzero()
     tensor(0)
     """
 
-    def __init__(
-        self,
-        width: int,
-        n_classes: int,
-        *,
-        hidden_layers: int = 0,
-        hidden_width: int | None = None,
-        label_conditioned: bool = True,
-        generator: torch.Generator,
-    ) -> None:
-        super().__init__()
-        self.needs = frozenset({"activation", "labels"} if label_conditioned else {"activation"})
-        widths = [width, *[hidden_width or width] * hidden_layers, width]
-        layers = [nn.utils.skip_init(nn.Linear, fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
-        self.layers = nn.ModuleList(layers)
-        self.label_vectors = nn.utils.skip_init(nn.Embedding, n_classes, widths[1]) if label_conditioned else None
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.zero_()
-            for layer in layers[:-1]:
-                layer.weight.normal_(0.0, sqrt(2.0 / layer.in_features), generator=generator)
+    formula = "S_k(h_k[, y])"
+    learns = "S: ‖S_k(h_k[, y]) − t_k‖²"
+    reference = "Jaderberg et al. (2017), Decoupled neural interfaces using synthetic gradients"
+    Options = SyntheticGradientOptions
+    places = "middle"
+    regresses = True
 
-    @classmethod
-    def build(
-        cls, width: int, n_classes: int, *, options: Mapping[str, Any], generator: torch.Generator
-    ) -> SyntheticGradient:
-        """Return a module whose keyword arguments are the options."""
-        return cls(width, n_classes, generator=generator, **options)
+    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
+        super().__init__(site, **options)
+        conditioned = self.options.label_conditioned
+        self.needs = frozenset({"activation", "labels"} if conditioned else {"activation"})
+        channels, *size = site.shape
+        widths = [channels, *[self.options.hidden_width or channels] * self.options.hidden_layers, channels]
+        layers = [self._layer(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
+        self.layers: Any = nn.ModuleList(layers)
+        self.label_vectors = ClassVectors(site.n_outputs, (widths[1], *size)) if conditioned else None
+        with torch.no_grad():
+            for layer in layers:
+                layer.weight.zero_()
+                layer.bias.zero_()
+            for layer in layers[:-1]:
+                layer.weight.normal_(0.0, sqrt(2.0 / layer.weight[0].numel()), generator=generator)
+
+    def _layer(self, fan_in: int, fan_out: int) -> Any:
+        if len(self.site.shape) == 1:
+            return nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+        side = self.options.kernel_size
+        return nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, side, padding=side // 2)
+
+    @property
+    def _is_affine(self) -> bool:
+        """Whether S is one affine map of vectors, whose slopes are written down here instead of traced."""
+        return len(self.layers) == 1 and len(self.site.shape) == 1
 
     def gradient(self, signals: Signals) -> Tensor:
-        """Return S(h[, y]), shape (N, d), with its graph to the parameters of S."""
+        """Return S(h[, y]), with its graph to the parameters of S unless S is affine."""
+        if self._is_affine:
+            return self._affine(signals)
+        return self._traced(signals)
+
+    @torch.no_grad()
+    def _affine(self, signals: Signals) -> Tensor:
+        """Return h Wᵀ + b + y V, with examples before units in memory."""
+        weight, bias = self.layers[0].weight, self.layers[0].bias
+        h = signals.activation
+        if self.label_vectors is None:
+            g = bias.unsqueeze(-2).expand(h.shape).contiguous()
+        else:
+            g = self.label_vectors(signals.labels, plus=bias).expand(h.shape).contiguous()
+        if h.ndim == 2:
+            return g.addmm_(h, weight.T)
+        g.flatten(0, -3).baddbmm_(h.flatten(0, -3), weight.flatten(0, -3).mT)
+        return g
+
+    def _traced(self, signals: Signals) -> Tensor:
         first, *rest = self.layers
         g = first(signals.activation)
         if self.label_vectors is not None:
+            assert signals.labels is not None
             g = g + self.label_vectors(signals.labels)
         for layer in rest:
             g = layer(F.relu(g))
         return g
 
     def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
-        """Return the mean over examples of ‖S(h[, y]) − t‖², a scalar."""
+        """Return the mean over examples of ‖S(h[, y]) − t‖², shape (*lead)."""
         assert signals.target is not None  # the step knows every target by the time that losses are asked for
-        return (gradient - signals.target).square().sum(dim=1).mean()
+        return self.loss_of_residual(gradient - signals.target, signals)
+
+    def loss_of_residual(self, residual: Tensor, signals: Signals) -> Tensor:
+        """Return the mean over examples of ‖r‖², shape (*lead)."""
+        if not self._is_affine:
+            return residual.flatten(-len(self.site.shape)).square().sum(dim=-1).mean(dim=-1)
+        vectors = None if self.label_vectors is None else self.label_vectors.weight
+        weight, bias = self.layers[0].weight, self.layers[0].bias
+        return _SquaredResidual.apply(weight, bias, vectors, residual, signals.activation, signals.labels)
+
+
+class SyntheticGradientProp(SyntheticGradient):
+    """SG + prop: g_k = S(h_k[, y]) + ∂/∂h_k ‖S(h_k[, y]) − t_k‖²: the module's own loss also reaches the network below.
+
+    The network below is so asked to make its activations ones from which the gradient can be told. As the loss holds
+    t_k, the rule waits for it.
+
+    References
+    ----------
+    Czarnecki et al. (2017), Understanding synthetic gradients and decoupled neural interfaces.
+    """
+
+    formula = "S_k(h_k[, y]) + ∂/∂h_k ‖S_k(h_k[, y]) − t_k‖²"
+    reference = "Czarnecki et al. (2017), Understanding synthetic gradients"
+    regresses = False  # what it returns is more than S
+
+    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
+        super().__init__(site, generator=generator, **options)
+        self.needs = self.needs | {"target"}
+
+    def gradient(self, signals: Signals) -> Tensor:
+        """Return S(h[, y]) plus the slope of its squared distance from t."""
+        assert signals.target is not None
+        with torch.enable_grad():
+            h = signals.activation.detach().requires_grad_()
+            estimate = self._traced(replace(signals, activation=h))
+            (slope,) = torch.autograd.grad((estimate - signals.target).square().sum(), h)
+        return estimate.detach() + slope
+
+    def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
+        """Return the mean over examples of ‖S(h[, y]) − t‖², shape (*lead)."""
+        return super().loss(super().gradient(signals), signals)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BPLambdaOptions(SyntheticGradientOptions):
+    """The module S, and λ: the share of the true target."""
+
+    lam: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        super().__post_init__()
+        check_range("lam", self.lam, 0.0, 1.0)
+
+
+class BPLambda(SyntheticGradient):
+    """BP(λ): g_k = λ t_k + (1 − λ) S(h_k[, y]), where S learns as a synthetic gradient does.
+
+    t_k is itself the pull-back of what was chosen above. λ = 1 is backprop; λ = 0 the synthetic gradient.
+
+    References
+    ----------
+    Jaderberg et al. (2017), Decoupled neural interfaces using synthetic gradients.
+    """
+
+    formula = "λ t_k + (1 − λ) S_k(h_k[, y])"
+    Options = BPLambdaOptions
+    regresses = False  # what it returns is not S alone
+
+    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
+        super().__init__(site, generator=generator, **options)
+        if self.options.lam > 0:
+            self.needs = self.needs | {"target"}
+
+    def gradient(self, signals: Signals) -> Tensor:
+        """Return the mixture."""
+        estimate, lam = super().gradient(signals), self.options.lam
+        if lam == 0:
+            return estimate
+        assert signals.target is not None
+        return lam * signals.target + (1 - lam) * estimate.detach()
+
+    def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
+        """Return the mean over examples of ‖S(h[, y]) − t‖², shape (*lead)."""
+        return super().loss(super().gradient(signals), signals)
+
+
+class _SquaredResidual(torch.autograd.Function):
+    """The mean over examples of ‖r‖² for r = h Wᵀ + b + y V − t; ∂W = 2/N rᵀ h, ∂b = 2/N Σ r, ∂V = 2/N yᵀ r."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, bias: Tensor, vectors: Tensor | None, r: Tensor, h: Tensor, labels: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(r, h, vectors, labels)
+        return torch.linalg.vector_norm(r, dim=(-2, -1)).square() / r.shape[-2]
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        r, h, vectors, labels = ctx.saved_tensors
+        scale = (slope * (2 / r.shape[-2]))[..., None, None]  # (*lead, 1, 1)
+        to_weight = (r.mT @ h).mul_(scale)
+        to_bias = r.sum(dim=-2).mul_(scale.squeeze(-1))
+        to_vectors = None if vectors is None else sum_by_label(r, labels, vectors.shape[-2]).mul_(scale)
+        return to_weight, to_bias, to_vectors, None, None, None

@@ -52,6 +52,8 @@ def test_shipped_digits_have_their_shape_range_classes_and_brightness(
     assert np.bincount(data.y).tolist() == counts
     assert data.classes == tuple("0123456789")
     assert data.held_out is None
+    side = {784: 28, 64: 8}[shape[1]]
+    assert data.shape == data.image_shape == (1, side, side)
 
 
 def test_digits_equal_scikit_learns_over_sixteen() -> None:
@@ -374,6 +376,21 @@ def test_further_axes_are_flattened_row_by_row(tmp_path: Path) -> None:
     assert np.array_equal(load_dataset(save(tmp_path, X=X, y=Y_GOOD)).X, X.reshape(12, 24))
     fortran = load_dataset(save(tmp_path, X=np.asfortranarray(X), y=Y_GOOD))
     assert np.array_equal(fortran.X, X.reshape(12, 24))
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [((6,), (6,)), ((2, 3), (1, 2, 3)), ((4, 2, 3), (4, 2, 3)), ((1, 4, 2, 3), (24,))],
+)
+def test_the_axes_of_ones_own_examples_say_whether_they_are_images(
+    axes: tuple[int, ...], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    X = np.arange(12 * np.prod(axes)).reshape(12, *axes)
+    data = load_dataset(save(tmp_path, X=X, y=Y_GOOD))
+    assert data.shape == shape
+    assert data.image_shape == (shape if len(shape) == 3 else None)
+    assert all(type(side) is int for side in data.shape)  # so that JSON can hold them
+    assert np.array_equal(data.X.reshape(12, *shape), X.reshape(12, *shape))
 
 
 def test_other_arrays_in_the_file_are_not_looked_at(tmp_path: Path) -> None:

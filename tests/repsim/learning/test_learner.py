@@ -1,12 +1,45 @@
 import copy
+from math import prod
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from repsim.learning import Backprop, Learner, SyntheticGradient, TrainingConfig, build_learner, build_optimizer, mlp
+from repsim.learning import (
+    ESTIMATORS,
+    NETWORKS,
+    Backprop,
+    Learner,
+    Site,
+    SyntheticGradient,
+    TrainingConfig,
+    build_learner,
+    build_optimizer,
+    mlp,
+    site_of,
+    unstack,
+)
 
 N_FEATURES, N_CLASSES = 7, 3
+SG = "synthetic-gradient"
+SITE = Site((5,), N_CLASSES)
+RULES = [
+    *ESTIMATORS,
+    "sign-symmetric:magnitude=resampled",
+    "synthetic-gradient:hidden_layers=1",
+    "synthetic-gradient:label_conditioned=false",
+    "decoupled-greedy:hidden_layers=1",
+    "bp-lambda:lam=0",
+]
+STACKED = {
+    "noise",
+    "direct-feedback-alignment",
+    "adaptive-skipped-backprop",
+    "direct-random-target",
+    "synthetic-gradient",
+    "decoupled-greedy",
+    "bp-lambda:lam=0",
+}
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -14,14 +47,14 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def config(**settings: object) -> TrainingConfig:
-    return TrainingConfig.from_dict({"depth": 4, "width": 5, "rule": "synthetic-gradient"} | settings)
+    return TrainingConfig.from_dict({"depth": 4, "width": 5, "rule": SG} | settings)
 
 
 @pytest.mark.parametrize("boundary", [0, 4, -1])
 def test_learner_refuses_a_boundary_that_its_network_lacks(boundary: int) -> None:
     network = mlp(N_FEATURES, N_CLASSES, depth=3, width=5, generator=seeded())
     with pytest.raises(ValueError, match=rf"There is no boundary {boundary}; this network has boundaries 1 to 3\."):
-        Learner(network, {2: Backprop(), boundary: Backprop()})
+        Learner(network, {2: Backprop(SITE), boundary: Backprop(SITE)})
 
 
 def test_learner_without_estimators_is_its_network() -> None:
@@ -32,7 +65,9 @@ def test_learner_without_estimators_is_its_network() -> None:
 
 
 def test_state_dict_holds_network_and_estimators_and_restores_both() -> None:
-    learner, other = (build_learner(config(seed=seed, sg_hidden_layers=1), N_FEATURES, N_CLASSES) for seed in (0, 1))
+    learner, other = (
+        build_learner(config(seed=seed, rule=f"{SG}:hidden_layers=1"), N_FEATURES, N_CLASSES) for seed in (0, 1)
+    )
     assert {key.split(".")[0] for key in learner.state_dict()} == {"network", "estimators"}
     assert "estimators.2.label_vectors.weight" in learner.state_dict()
     other.load_state_dict(learner.state_dict())
@@ -55,15 +90,17 @@ def test_learner_uses_the_estimator_at_its_boundary() -> None:
     assert learner.network.hidden["4"].affine.weight.grad.any()
 
 
+@pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize(("boundaries", "chosen"), [("middle", "2"), ("inner", "123"), ("all", "1234"), ("4,1", "14")])
-def test_build_learner_puts_an_estimator_at_each_chosen_boundary(boundaries: str, chosen: str) -> None:
-    learner = build_learner(config(boundaries=boundaries), N_FEATURES, N_CLASSES)
-    assert list(learner.estimators) == list(chosen)
+def test_build_learner_puts_an_estimator_at_each_chosen_boundary(boundaries: str, chosen: str, together: bool) -> None:
+    learner = build_learner(config(boundaries=boundaries), N_FEATURES, N_CLASSES, together=together)
+    assert list(learner.estimators) == (["_".join(chosen)] if together else list(chosen))
+    assert [k for ks in learner.placed() for k in ks] == [int(k) for k in chosen]
     assert all(isinstance(module, SyntheticGradient) for module in learner.estimators.values())
 
 
 def test_build_learner_follows_the_settings() -> None:
-    settings = config(depth=6, width=9, norm="layer", activation="tanh", sg_hidden_layers=2, sg_hidden_width=11)
+    settings = config(depth=6, width=9, norm="layer", activation="tanh", rule=f"{SG}:hidden_layers=2,hidden_width=11")
     learner = build_learner(settings, N_FEATURES, N_CLASSES)
     shapes = {name: tuple(parameter.shape) for name, parameter in learner.named_parameters()}
     assert len(learner.network.segments) == 7
@@ -73,7 +110,7 @@ def test_build_learner_follows_the_settings() -> None:
     assert shapes["estimators.3.label_vectors.weight"] == (N_CLASSES, 11)
     assert isinstance(learner.network.hidden["2"].norm, torch.nn.LayerNorm)
     assert isinstance(learner.network.hidden["2"].activation, torch.nn.Tanh)
-    blind = build_learner(config(sg_label_conditioned=False), N_FEATURES, N_CLASSES)
+    blind = build_learner(config(rule=f"{SG}:label_conditioned=false"), N_FEATURES, N_CLASSES)
     assert not any("label" in name for name in blind.state_dict())
 
 
@@ -81,7 +118,7 @@ def test_networks_of_one_seed_start_equal_whatever_the_rule() -> None:
     variants = [
         config(),
         config(rule="backprop"),
-        config(boundaries="all", sg_hidden_layers=2, sg_label_conditioned=False),
+        config(boundaries="all", rule=f"{SG}:hidden_layers=2,label_conditioned=false"),
     ]
     reference, *others = (build_learner(settings, N_FEATURES, N_CLASSES).network.state_dict() for settings in variants)
     for other in others:
@@ -92,7 +129,9 @@ def test_networks_of_one_seed_start_equal_whatever_the_rule() -> None:
 
 def test_estimators_at_different_boundaries_start_differently_and_do_not_depend_on_one_another() -> None:
     several, alone = (
-        build_learner(config(boundaries=where, sg_hidden_layers=1), N_FEATURES, N_CLASSES).estimators
+        build_learner(
+            config(boundaries=where, rule=f"{SG}:hidden_layers=1"), N_FEATURES, N_CLASSES, together=False
+        ).estimators
         for where in ("1,3", "3")
     )
     weights = {k: module.layers[0].weight for k, module in several.items()}
@@ -102,12 +141,12 @@ def test_estimators_at_different_boundaries_start_differently_and_do_not_depend_
 
 def test_build_learner_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
-    build_learner(config(sg_hidden_layers=1), N_FEATURES, N_CLASSES)
+    build_learner(config(rule=f"{SG}:hidden_layers=1"), N_FEATURES, N_CLASSES)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_optimizer_moves_every_parameter_once_at_the_rate_of_its_group() -> None:
-    settings = config(learning_rate=0.01, sg_learning_rate=0.2)
+    settings = config(learning_rate=0.01, estimator_learning_rate=0.2)
     learner = build_learner(settings, N_FEATURES, N_CLASSES)
     network, estimators = build_optimizer(learner, settings).param_groups
     assert (network["lr"], estimators["lr"]) == (0.01, 0.2)
@@ -122,7 +161,7 @@ def test_optimizer_of_backprop_has_one_group() -> None:
 
 def test_first_adam_update_moves_each_weight_by_its_groups_rate() -> None:
     """Golden: Adam's first update is rate · g / (|g| + ε), that is ± the rate wherever g ≫ ε = 1e-8."""
-    settings = config(activation="tanh", norm="none", learning_rate=0.01, sg_learning_rate=0.2)
+    settings = config(activation="tanh", norm="none", learning_rate=0.01, estimator_learning_rate=0.2)
     learner = build_learner(settings, N_FEATURES, N_CLASSES).double()
     optimizer = build_optimizer(learner, settings)
     before = copy.deepcopy(learner.state_dict())
@@ -133,3 +172,112 @@ def test_first_adam_update_moves_each_weight_by_its_groups_rate() -> None:
     for name, rate in (("network.output.weight", 0.01), ("estimators.2.layers.0.bias", 0.2)):
         moved = (learner.state_dict()[name] - before[name]).abs()
         torch.testing.assert_close(moved, torch.full_like(moved, rate), rtol=1e-4, atol=0)
+
+
+# Alike estimators as one
+
+
+def randomise(estimators: dict[int, torch.nn.Module]) -> None:
+    """Make what starts at zero random, and alike whether or not estimators are stacked."""
+    with torch.no_grad():
+        for k, estimator in estimators.items():
+            for i, parameter in enumerate(estimator.parameters()):
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=seeded(10 * k + i), dtype=torch.float64))
+
+
+def by_boundary(learner: Learner, values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return values named by the parameters or buffers of a learner's estimators, one boundary at a time."""
+    found = {}
+    for ks in learner.placed():
+        name = "_".join(map(str, ks))
+        mine = {key.removeprefix(f"{name}."): v for key, v in values.items() if key.startswith(f"{name}.")}
+        for i, k in enumerate(ks):
+            found |= {f"{k}.{key}": v for key, v in (unstack(mine, i) if len(ks) > 1 else mine).items()}
+    return found
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("loss", ["log_loss", "mse"])
+@pytest.mark.parametrize("rule", RULES)
+def test_estimators_evaluated_together_are_estimators_apart(rule: str, loss: str, kind: str) -> None:
+    """Three updates: gradients, losses, state, and what is watched."""
+    shape = (N_FEATURES,) if kind == "mlp" else (1, 8, 8)
+    settings = config(rule=rule, boundaries="all", network=kind, loss=loss)
+    apart = build_learner(settings, shape, N_CLASSES, together=False).double()
+    randomise({int(k): estimator for k, estimator in apart.estimators.items()})
+    together = Learner(
+        copy.deepcopy(apart.network), {int(k): copy.deepcopy(e) for k, e in apart.estimators.items()}, loss=loss
+    )
+    X = torch.randn(9, 7 if kind == "mlp" else 64, generator=seeded(), dtype=torch.float64)
+    y = torch.arange(9) % N_CLASSES
+    optimizers = [torch.optim.SGD(learner.parameters(), lr=0.01) for learner in (apart, together)]
+    for _ in range(3):
+        outcomes = []
+        for learner in (apart, together):
+            learner.zero_grad()
+            outcomes.append(learner.compute_gradients(X, y, watch=True))
+        one, other = outcomes
+        for k in apart.network.boundaries:
+            torch.testing.assert_close(one.gradients[k], other.gradients[k], rtol=0, atol=1e-11)
+        assert list(one.estimator_losses) == list(other.estimator_losses)
+        for k, value in one.estimator_losses.items():
+            torch.testing.assert_close(value, other.estimator_losses[k], rtol=1e-11, atol=1e-11)
+        for ours, theirs in zip(apart.network.parameters(), together.network.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-11)
+        grads = [
+            by_boundary(learner, {name: p.grad for name, p in learner.estimators.named_parameters()})
+            for learner in (apart, together)
+        ]
+        torch.testing.assert_close(*grads, rtol=0, atol=1e-11)
+        for optimizer in optimizers:
+            optimizer.step()
+    states = [by_boundary(learner, learner.estimators.state_dict()) for learner in (apart, together)]
+    torch.testing.assert_close(*states, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_free_estimators_are_stacked_and_others_stand_alone(rule: str) -> None:
+    learner = build_learner(config(rule=rule, boundaries="all"), N_FEATURES, N_CLASSES)
+    stacked = rule in STACKED or rule.partition(":")[0] in {"synthetic-gradient", "decoupled-greedy"}
+    assert list(learner.estimators) == ([] if rule == "backprop" else ["1_2_3_4"] if stacked else list("1234"))
+
+
+def test_only_estimators_that_are_alike_are_stacked() -> None:
+    rule = f"{SG}@1,3 + {SG}:hidden_layers=1@2,4 + noise@5,6 + decoupled-greedy@7"
+    learner = build_learner(config(rule=rule, depth=7), N_FEATURES, N_CLASSES)
+    assert list(learner.estimators) == ["1_3", "2_4", "5_6", "7"]
+    conv = build_learner(config(rule=SG, boundaries="all", network="conv", depth=4), (1, 32, 32), N_CLASSES)
+    assert [tuple(conv.network.shapes[k - 1][1:]) for k in (1, 2, 3, 4)] == [(16, 16), (8, 8), (4, 4), (4, 4)]
+    assert list(conv.estimators) == ["1", "2", "3_4"]
+
+
+def test_a_learner_copies_the_estimators_that_it_stacks_and_keeps_those_that_it_does_not() -> None:
+    network = mlp(N_FEATURES, N_CLASSES, depth=2, width=5, generator=seeded())
+    several = {k: SyntheticGradient(Site((5,), N_CLASSES, k)) for k in (1, 2)}
+    assert not any(module in several.values() for module in Learner(network, several).modules())
+    assert Learner(network, several, together=False).estimators["1"] is several[1]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_site_tells_what_lies_at_and_above_a_boundary(kind: str) -> None:
+    network = NETWORKS[kind]((1, 8, 8), N_CLASSES, depth=3, width=5, generator=seeded())
+    for k in network.boundaries:
+        site = site_of(network, k, loss="mse", seed=4, n_outputs=N_CLASSES)
+        assert site.shape == network.shapes[k - 1]
+        assert site.above is network.segments[k]
+        assert site.shape_above == (network.shapes[k] if k < 3 else ())
+        assert site.is_last is (k == 3)
+        assert (site.boundary, site.loss, site.seed, site.n_outputs) == (k, "mse", 4, N_CLASSES)
+        assert site.size == prod(network.shapes[k - 1])
+
+
+def test_build_learner_refuses_a_network_that_the_shape_does_not_suit() -> None:
+    with pytest.raises(ValueError, match=r"^A convolutional network needs images, .*have shape \(7,\)"):
+        build_learner(config(network="conv"), N_FEATURES, N_CLASSES)
+
+
+def test_learner_uses_its_loss() -> None:
+    learner = build_learner(config(rule="backprop", loss="mse"), N_FEATURES, N_CLASSES).double()
+    X, y = torch.randn(8, N_FEATURES, generator=seeded(), dtype=torch.float64), torch.arange(8) % N_CLASSES
+    expected = (learner(X) - F.one_hot(y, N_CLASSES)).square().sum(dim=1).mean().item()
+    assert learner.compute_gradients(X, y).loss.item() == pytest.approx(expected)

@@ -1,10 +1,13 @@
+import re
+from collections.abc import Callable
 from math import sqrt
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from repsim.learning import Chain, Segment, mlp
+from repsim.learning import NETWORKS, Chain, Readout, ResidualBlock, Segment, conv_net, mlp, residual_net
 from repsim.learning.networks import ACTIVATIONS, NORMS
 
 
@@ -14,9 +17,10 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def test_chain_passes_a_batch_through_its_segments_in_order() -> None:
     first, second, output = nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)
-    chain = Chain([first, second], output, widths=[4, 4])
+    chain = Chain([first, second], output, shapes=[4, (4,)])
     X = torch.randn(5, 3, generator=seeded())
     assert chain.segments == (first, second, output)
+    assert chain.shapes == ((4,), (4,))
     assert torch.equal(chain(X), output(second(first(X))))
 
 
@@ -26,7 +30,7 @@ def test_chain_names_hidden_segments_from_1_and_has_a_boundary_after_each(depth:
     expected = [f"hidden.{k}" for k in range(1, depth + 1)]
     assert [name for name, module in chain.named_modules() if isinstance(module, Segment)] == expected
     assert list(chain.boundaries) == list(range(1, depth + 1))
-    assert chain.widths == (4,) * depth
+    assert chain.shapes == ((4,),) * depth
     assert len(chain.segments) == depth + 1
 
 
@@ -100,3 +104,137 @@ def test_mlp_is_decided_by_its_generator_and_leaves_the_global_one_alone() -> No
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not torch.equal(one["hidden.1.affine.weight"], other["hidden.1.affine.weight"])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_unknown_norms_and_activations_are_refused(kind: str) -> None:
+    shape = (1, 8, 8)
+    with pytest.raises(ValueError, match=r"^Unknown norm 'group'\. Choose one of: batch, layer, none\.$"):
+        NETWORKS[kind](shape, 3, norm="group", generator=seeded())
+    message = r"^Unknown activation 'swish'\. Choose one of: relu, tanh, sigmoid, linear\.$"
+    with pytest.raises(ValueError, match=message):
+        NETWORKS[kind](shape, 3, activation="swish", generator=seeded())
+
+
+def test_an_mlp_of_images_sees_them_flat() -> None:
+    net = NETWORKS["mlp"]((2, 3, 4), 5, depth=1, width=6, generator=seeded())
+    assert net.hidden["1"].affine.weight.shape == (6, 24)
+
+
+# Networks of maps
+
+
+@pytest.mark.parametrize("make", [conv_net, residual_net])
+@pytest.mark.parametrize(
+    ("shape", "sides"),
+    [
+        ((1, 28, 28), [(14, 14), (7, 7), (7, 7)]),
+        ((3, 32, 17), [(16, 8), (8, 4), (8, 4)]),
+        ((2, 7, 40), [(7, 40), (7, 40), (7, 40)]),  # it halves both sides or none
+        ((1, 1, 1), [(1, 1), (1, 1), (1, 1)]),
+    ],
+)
+def test_maps_are_halved_while_they_are_eight_wide_or_more(
+    make: Callable[..., Chain], shape: tuple[int, int, int], sides: list[tuple[int, int]]
+) -> None:
+    net = make(shape, 4, depth=3, width=5, generator=seeded())
+    assert net.shapes == tuple((5, *side) for side in sides)
+    X = torch.randn(6, *shape, generator=seeded(1))
+    h = X
+    for segment, expected in zip(net.hidden.values(), net.shapes, strict=True):
+        h = segment(h)
+        assert h.shape == (6, *expected)
+    assert net(X.flatten(1)).shape == (6, 4)
+
+
+@pytest.mark.parametrize("make", [conv_net, residual_net])
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_networks_of_maps_have_a_boundary_after_each_hidden_segment(make: Callable[..., Chain], depth: int) -> None:
+    net = make((1, 8, 8), 3, depth=depth, width=2, generator=seeded())
+    assert list(net.boundaries) == list(range(1, depth + 1))
+    assert list(net.hidden) == [str(k) for k in net.boundaries]
+    blocks = [isinstance(segment, ResidualBlock) for segment in net.hidden.values()]
+    assert blocks == ([False] + [True] * (depth - 1) if make is residual_net else [False] * depth)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("make", [conv_net, residual_net])
+def test_networks_of_maps_give_finite_logits_and_move_every_parameter(
+    make: Callable[..., Chain], activation: str, norm: str
+) -> None:
+    net = make((2, 8, 8), 3, depth=3, width=4, norm=norm, activation=activation, generator=seeded())
+    logits = net(torch.randn(9, 128, generator=seeded(1)))
+    logits.square().sum().backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+def test_a_conv_net_is_the_composition_that_its_docstring_names() -> None:
+    net = conv_net((1, 8, 9), 3, depth=2, width=4, generator=seeded()).double()
+    X = torch.randn(5, 72, generator=seeded(1), dtype=torch.float64)
+    h = X.view(5, 1, 8, 9)
+    for k, halved in (("1", True), ("2", False)):
+        h = F.conv2d(h, net.hidden[k].affine.weight, padding=1)
+        mean, var = h.mean(dim=(0, 2, 3), keepdim=True), h.var(dim=(0, 2, 3), keepdim=True, correction=0)
+        h = ((h - mean) / (var + 1e-5).sqrt()).relu()
+        h = F.max_pool2d(h, 2) if halved else h
+    expected = F.linear(h.flatten(1), net.output.affine.weight, net.output.affine.bias)
+    torch.testing.assert_close(net(X), expected, rtol=0, atol=1e-12)
+
+
+def test_a_residual_net_is_the_composition_that_its_docstring_names() -> None:
+    net = residual_net((1, 6, 8), 3, depth=2, width=4, norm="none", activation="tanh", generator=seeded()).double()
+    X = torch.randn(5, 48, generator=seeded(1), dtype=torch.float64)
+    first, block = net.hidden.values()
+    h = F.conv2d(X.view(5, 1, 6, 8), first.affine.weight, first.affine.bias, padding=1).tanh()
+    inner = F.conv2d(h, block.first.affine.weight, block.first.affine.bias, padding=1).tanh()
+    h = (h + F.conv2d(inner, block.affine.weight, block.affine.bias, padding=1)).tanh()
+    expected = F.linear(h.mean(dim=(2, 3)), net.output.affine.weight, net.output.affine.bias)
+    torch.testing.assert_close(net(X), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [conv_net, residual_net])
+def test_convolutions_are_drawn_with_variance_gain_squared_over_fan_in(make: Callable[..., Chain]) -> None:
+    net = make((3, 8, 8), 3, depth=3, width=60, norm="layer", generator=seeded())
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d):
+            assert layer.weight.std().item() == pytest.approx(sqrt(2 / (9 * layer.in_channels)), rel=0.05)
+            assert not layer.bias.any()
+
+
+@pytest.mark.parametrize("make", [conv_net, residual_net])
+def test_networks_of_maps_are_decided_by_their_generator(make: Callable[..., Chain]) -> None:
+    before = torch.get_rng_state()
+    one, same, other = (make((1, 8, 8), 3, depth=2, width=2, generator=seeded(s)).state_dict() for s in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(one[key], same[key]) for key in one)
+    assert not torch.equal(one["hidden.1.affine.weight"], other["hidden.1.affine.weight"])
+
+
+@pytest.mark.parametrize("make", [conv_net, residual_net])
+@pytest.mark.parametrize("shape", [(64,), (8, 8), (1, 1, 8, 8)])
+def test_what_is_no_image_is_refused(make: Callable[..., Chain], shape: tuple[int, ...]) -> None:
+    message = (
+        r"^A convolutional network needs images, of shape \(channels, height, width\); these examples have shape "
+        rf"{re.escape(str(shape))}\. Use network 'mlp', or give X as \(n, height, width\)\.$"
+    )
+    with pytest.raises(ValueError, match=message):
+        make(shape, 3, generator=seeded())
+
+
+def test_every_segment_hands_its_affine_maps_to_apply() -> None:
+    """What feedback rules rest on: no affine map is called behind their back."""
+    for net in (conv_net((1, 8, 8), 3, generator=seeded()), residual_net((1, 8, 8), 3, generator=seeded())):
+        h = torch.randn(4, 1, 8, 8, generator=seeded(1))
+        for segment in net.segments:
+            handed: list[nn.Module] = []
+
+            def apply(affine: nn.Module, X: Tensor, handed: list[nn.Module] = handed) -> Tensor:
+                handed.append(affine)
+                return affine(X)
+
+            h = segment(h, apply)
+            assert handed == [part for part in segment.modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+        assert isinstance(net.output, Readout)

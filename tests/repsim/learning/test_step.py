@@ -12,6 +12,7 @@ from repsim.learning import (
     Estimator,
     Learner,
     Signals,
+    Site,
     SyntheticGradient,
     TrainingConfig,
     build_optimizer,
@@ -20,6 +21,7 @@ from repsim.learning import (
 )
 
 N, FEATURES, WIDTH, CLASSES = 50, 12, 16, 5
+SITE = Site((WIDTH,), CLASSES)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -68,7 +70,7 @@ class Mixture(SyntheticGradient):
     """λ t + (1 − λ) S: needs everything and learns, as no shipped estimator does."""
 
     def __init__(self, share: float) -> None:
-        super().__init__(WIDTH, CLASSES, generator=seeded())
+        super().__init__(SITE, generator=seeded())
         self.needs, self.share = self.needs | {"target"}, share
 
     def gradient(self, signals: Signals) -> Tensor:
@@ -82,7 +84,7 @@ class Spy(Backprop):
     """Hands on the target, in whichever way it is told to, and keeps what it was shown."""
 
     def __init__(self, needs: set[str]) -> None:
-        super().__init__()
+        super().__init__(SITE)
         self.needs, self.passes_target_unchanged = frozenset(needs), False
         self.seen: list[Signals] = []
 
@@ -96,7 +98,7 @@ class Spy(Backprop):
 
 def random_sg(seed: int = 1, kind: type[SyntheticGradient] = SyntheticGradient, **settings: bool) -> SyntheticGradient:
     """Return a synthetic gradient whose every parameter is random, so that no term is silently zero."""
-    module = kind(WIDTH, CLASSES, generator=seeded(), **settings).double()
+    module = kind(SITE, generator=seeded(), **settings).double()
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.normal_(0, 0.1, generator=seeded(seed))
@@ -145,7 +147,7 @@ def test_backprop_equals_a_plain_loop_on_every_parameter_and_buffer(
     pairs = list(zip(plain.state_dict().values(), net.state_dict().values(), strict=True))
     for theirs, ours in pairs:
         theirs.copy_(ours)
-    estimators = {k: Backprop() for k in net.boundaries} if everywhere else {}
+    estimators = {k: Backprop(SITE) for k in net.boundaries} if everywhere else {}
     optimizer = build_optimizer(Learner(net), TrainingConfig(learning_rate=1e-3))
     plain_optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
 
@@ -175,7 +177,7 @@ def test_cutting_at_every_boundary_changes_nothing_beside_a_synthetic_gradient(n
     held = []
     for everywhere in (False, True):
         net, sg = network(5, norm), random_sg()
-        compute_gradients(net, {k: Backprop() for k in (1, 2, 4, 5)} | {3: sg}, X, y, everywhere=everywhere)
+        compute_gradients(net, {k: Backprop(SITE) for k in (1, 2, 4, 5)} | {3: sg}, X, y, everywhere=everywhere)
         held.append(gradients(net) | gradients(sg))
     assert_close(*held)
 
@@ -192,7 +194,7 @@ def test_a_boundary_that_passes_the_target_unchanged_is_cut_only_on_request(ever
 def test_backprop_where_there_is_no_estimator_equals_backprop_named() -> None:
     ((X, y),) = batches(1)
     held = []
-    for others in ({}, {1: Backprop(), 3: Backprop()}):
+    for others in ({}, {1: Backprop(SITE), 3: Backprop(SITE)}):
         net = network(3)
         compute_gradients(net, others | {2: random_sg()}, X, y)
         held.append(gradients(net))
@@ -243,7 +245,8 @@ def test_two_synthetic_gradients_equal_explicit_derivatives_of_each_span(norm: s
     h3 = f3(f2(h1_above))
     h3_above = h3.detach().requires_grad_()
     total = F.cross_entropy(f5(f4(h3_above)), y, reduction="sum")  # per example, so N times the mean
-    s1, s3 = (S.gradient(Signals(h.detach(), y)) for S, h in ((first, h1_above), (second, h3_above)))
+    s1 = F.linear(h1.detach(), first.layers[0].weight, first.layers[0].bias) + first.label_vectors(y)
+    s3 = F.linear(h3.detach(), second.layers[0].weight, second.layers[0].bias)
 
     top = dict(nn.ModuleList([f4, f5]).named_parameters())
     middle = dict(nn.ModuleList([f2, f3]).named_parameters())
@@ -264,7 +267,7 @@ def test_two_synthetic_gradients_equal_explicit_derivatives_of_each_span(norm: s
 def test_an_estimator_that_mixes_the_target_in_is_given_it(share: float) -> None:
     ((X, y),) = batches(1)
     held = []
-    mixture, backprop, sg = Mixture(share).double(), Backprop(), SyntheticGradient(WIDTH, CLASSES, generator=seeded())
+    mixture, backprop, sg = Mixture(share).double(), Backprop(SITE), SyntheticGradient(SITE, generator=seeded())
     mixture.load_state_dict(random_sg().state_dict())
     sg.double().load_state_dict(mixture.state_dict())
     for estimator in (mixture, backprop, sg):
@@ -348,7 +351,7 @@ def test_weights_above_a_synthetic_gradient_do_not_touch_gradients_below_it(weig
     assert not torch.equal(above, above_after)
 
 
-@pytest.mark.parametrize("estimator", [Backprop(), Mixture(0.5).double()])
+@pytest.mark.parametrize("estimator", [Backprop(SITE), Mixture(0.5).double()])
 def test_weights_above_do_touch_gradients_below_under_backward_locked_rules(estimator: Estimator) -> None:
     below, _ = below_and_above(estimator, None, "none")
     below_after, _ = below_and_above(estimator, "output.weight", "none")
@@ -387,7 +390,7 @@ def test_estimators_are_shown_detached_signals_and_the_target_per_example_only_i
 def test_synthetic_gradients_that_start_at_zero_leave_everything_below_where_it_is() -> None:
     ((X, y),) = batches(1)
     net = network(3, "batch")
-    compute_gradients(net, {2: SyntheticGradient(WIDTH, CLASSES, generator=seeded()).double()}, X, y)
+    compute_gradients(net, {2: SyntheticGradient(SITE, generator=seeded()).double()}, X, y)
     for name, gradient in gradients(net).items():
         assert bool(gradient.any()) is not name.startswith(("hidden.1", "hidden.2")), name
 
@@ -401,7 +404,7 @@ def test_batch_norm_statistics_are_updated_exactly_once(everywhere: bool) -> Non
     net, calls = network(4, "batch"), Counter[str]()
     for name, segment in net.hidden.items():
         segment.register_forward_hook(lambda module, args, out, name=name: calls.update([name]))
-    estimators = {1: Backprop(), 2: random_sg(), 3: Mixture(0.5).double(), 4: Backprop()}
+    estimators = {1: Backprop(SITE), 2: random_sg(), 3: Mixture(0.5).double(), 4: Backprop(SITE)}
     compute_gradients(net, estimators, X, y, everywhere=everywhere)
 
     h = X
@@ -449,8 +452,8 @@ def test_a_chain_of_other_modules_is_differentiated_alike() -> None:
         torch.manual_seed(0)
         first = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()).double()
         second = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten()).double()
-        net = Chain([first, second], nn.Linear(16, CLASSES).double(), widths=[108, 16])
-    compute_gradients(net, {1: Backprop(), 2: Backprop()}, images, y, everywhere=True)
+        net = Chain([first, second], nn.Linear(16, CLASSES).double(), shapes=[(3, 6, 6), 16])
+    compute_gradients(net, {1: Backprop(SITE), 2: Backprop(SITE)}, images, y, everywhere=True)
     ours = gradients(net)
     F.cross_entropy(net(images), y).backward()
     assert_close(ours, gradients(net))

@@ -2,7 +2,7 @@ import copy
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsim.learning import (
+    ESTIMATORS,
     Diverged,
     Learner,
     Step,
@@ -24,11 +25,21 @@ from repsim.learning import (
     mlp,
     split_dataset,
     train,
+    true_gradients,
 )
 
 N, FEATURES, CLASSES = 70, 6, 3
 BATCH, EPOCHS = 16, 3  # 4 whole batches an epoch, 6 examples left out of each
 N_STEPS = 12
+SG = "synthetic-gradient:hidden_layers=1"
+RULES = [
+    *ESTIMATORS,
+    SG,
+    "sign-symmetric:magnitude=resampled",
+    "noise:observe=true",
+    f"{SG},observe=true@1,2 + target-propagation:observe=true@3",
+    "noise@1 + target-propagation@2 + sign-symmetric:magnitude=resampled@3",
+]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -48,13 +59,19 @@ def examples() -> tuple[Tensor, Tensor]:
 
 
 def config(**settings: Any) -> TrainingConfig:
-    small = {"depth": 3, "width": 8, "rule": "synthetic-gradient", "epochs": EPOCHS, "batch_size": BATCH}
-    return TrainingConfig.from_dict(small | {"sg_hidden_layers": 1, "learning_rate": 0.01} | settings)
+    small = {"depth": 3, "width": 8, "rule": SG, "epochs": EPOCHS, "batch_size": BATCH}
+    return TrainingConfig.from_dict(small | {"learning_rate": 0.01} | settings)
 
 
-def start(settings: TrainingConfig) -> tuple[Learner, torch.optim.Optimizer]:
-    learner = build_learner(settings, FEATURES, CLASSES)
+def start(settings: TrainingConfig, shape: int | tuple[int, ...] = FEATURES) -> tuple[Learner, torch.optim.Optimizer]:
+    learner = build_learner(settings, shape, CLASSES)
     return learner, build_optimizer(learner, settings)
+
+
+def spoil(learner: Learner) -> None:
+    """Change all that a state_dict holds."""
+    for value in learner.state_dict().values():
+        value.add_(1)
 
 
 def steps_of(
@@ -62,7 +79,7 @@ def steps_of(
     optimizer: torch.optim.Optimizer,
     examples: tuple[Tensor, Tensor],
     settings: TrainingConfig,
-    **changes: int,
+    **changes: Any,
 ) -> Iterator[Step]:
     keywords = {name: getattr(settings, name) for name in ("epochs", "batch_size", "seed", "schedule")}
     return train(learner, optimizer, *examples, **(keywords | changes))
@@ -98,7 +115,7 @@ def test_train_yields_one_record_an_update_of_the_batch_before_it(examples: tupl
 
 def test_records_are_numbers_that_json_can_hold(examples: tuple[Tensor, Tensor]) -> None:
     step = next(steps_of(*start(config()), examples, config()))
-    assert list(asdict(step)) == ["step", "epoch", "loss", "accuracy", "estimator_losses"]
+    assert list(asdict(step)) == ["step", "epoch", "loss", "accuracy", "estimator_losses", "diagnoses"]
     assert 0 <= step.accuracy <= 1
 
 
@@ -143,7 +160,7 @@ def test_a_batch_larger_than_the_data_is_refused(examples: tuple[Tensor, Tensor]
 # The same run again
 
 
-@pytest.mark.parametrize("rule", ["backprop", "synthetic-gradient"])
+@pytest.mark.parametrize("rule", ["backprop", SG])
 def test_one_seed_gives_the_same_numbers_bit_for_bit_and_another_others(
     rule: str, examples: tuple[Tensor, Tensor]
 ) -> None:
@@ -176,12 +193,11 @@ def test_training_can_be_stopped_after_any_update(examples: tuple[Tensor, Tensor
     assert {int(state["step"]) for state in optimizer.state.values()} == {5}
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine"])
-@pytest.mark.parametrize("rule", ["backprop", "synthetic-gradient"])
+@pytest.mark.parametrize("rule", RULES)
 def test_a_run_resumed_at_any_step_is_the_uninterrupted_run_bit_for_bit(
-    rule: str, schedule: str, examples: tuple[Tensor, Tensor]
+    rule: str, examples: tuple[Tensor, Tensor]
 ) -> None:
-    settings = config(rule=rule, schedule=schedule, sg_learning_rate=0.003)
+    settings = config(rule=rule, schedule="cosine", estimator_learning_rate=0.003)
     whole, optimizer = start(settings)
     states = [copy.deepcopy((whole.state_dict(), optimizer.state_dict()))]
     records = []
@@ -190,11 +206,31 @@ def test_a_run_resumed_at_any_step_is_the_uninterrupted_run_bit_for_bit(
         states.append(copy.deepcopy((whole.state_dict(), optimizer.state_dict())))
 
     for done, (weights, moments) in enumerate(states):
-        resumed, resumed_optimizer = start(config(rule=rule, seed=9))
+        resumed, resumed_optimizer = start(settings)
+        spoil(resumed)
         resumed.load_state_dict(weights)
         resumed_optimizer.load_state_dict(moments)
         assert list(steps_of(resumed, resumed_optimizer, examples, settings, start=done)) == records[done:]
         assert_same_bits(resumed, whole)
+
+
+@pytest.mark.parametrize("network", ["conv", "residual"])
+@pytest.mark.parametrize("rule", RULES)
+def test_a_run_of_maps_resumed_half_way_is_the_uninterrupted_run_bit_for_bit(rule: str, network: str) -> None:
+    images = torch.randn(N, 64, generator=torch.Generator().manual_seed(0)), torch.arange(N) % CLASSES
+    settings = config(rule=rule, network=network, width=4, epochs=1)
+    whole, optimizer = start(settings, (1, 8, 8))
+    steps = steps_of(whole, optimizer, images, settings)
+    next(steps), next(steps)
+    weights, moments = copy.deepcopy((whole.state_dict(), optimizer.state_dict()))
+    rest = list(steps)
+    resumed, resumed_optimizer = start(settings, (1, 8, 8))
+    spoil(resumed)
+    resumed.load_state_dict(weights)
+    resumed_optimizer.load_state_dict(moments)
+    assert list(steps_of(resumed, resumed_optimizer, images, settings, start=2)) == rest
+    assert len(rest) == 2
+    assert_same_bits(resumed, whole)
 
 
 def test_resuming_at_the_wrong_step_gives_another_run(examples: tuple[Tensor, Tensor]) -> None:
@@ -206,12 +242,59 @@ def test_resuming_at_the_wrong_step_gives_another_run(examples: tuple[Tensor, Te
     assert not torch.equal(*ends)
 
 
+# Diagnoses
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_diagnosing_changes_no_bit_of_the_run_and_only_the_records_of_its_steps(
+    rule: str, examples: tuple[Tensor, Tensor]
+) -> None:
+    settings = config(rule=rule)
+    (quiet, quiet_optimizer), (watched, watched_optimizer) = start(settings), start(settings)
+    plain = list(steps_of(quiet, quiet_optimizer, examples, settings))
+    seen = list(steps_of(watched, watched_optimizer, examples, settings, diagnosed={1, 4, 99}))
+    assert_same_bits(quiet, watched)
+    assert [step.step for step in seen if step.diagnoses] == [1, 4]
+    assert all(list(seen[i].diagnoses) == [1, 2, 3] for i in (0, 3))
+    assert [replace(step, diagnoses={}) for step in seen] == plain
+
+
+def test_diagnoses_compare_what_was_chosen_before_the_update_with_what_is_true(
+    examples: tuple[Tensor, Tensor],
+) -> None:
+    settings = config(rule="direct-feedback-alignment@2")
+    learner, optimizer = start(settings)
+    batches: list[Tensor] = []
+    learner.network.hidden["1"].register_forward_pre_hook(lambda module, args: batches.append(args[0]))
+    before = copy.deepcopy(learner)
+    step = next(steps_of(learner, optimizer, examples, settings, diagnosed=[1]))
+    X = batches[-1]
+    y = X[:, :CLASSES].argmax(dim=1)
+    true = true_gradients(before.network, X, y)
+    chosen = before.compute_gradients(X, y, watch=True).gradients
+    for k, found in step.diagnoses.items():
+        g, t = chosen[k].double(), true[k].double()
+        assert found.cosine == pytest.approx(F.cosine_similarity(g.flatten(), t.flatten(), dim=0).item(), rel=1e-6)
+        assert found.relative_error == pytest.approx(((g - t).norm() / t.norm()).item(), abs=1e-6)
+        assert found.norm == pytest.approx((g.square().sum() / BATCH).sqrt().item(), rel=1e-6)
+    assert step.diagnoses[3].cosine == pytest.approx(1.0)
+    assert abs(step.diagnoses[2].cosine) < 0.9
+
+
+def test_the_diagnosis_of_a_rule_that_is_observed_is_that_of_its_proposal(examples: tuple[Tensor, Tensor]) -> None:
+    settings = config(rule="direct-feedback-alignment:observe=true@2")
+    step = next(steps_of(*start(settings), examples, settings, diagnosed=[1]))
+    used = config(rule="direct-feedback-alignment@2")
+    assert step.diagnoses[2] == next(steps_of(*start(used), examples, used, diagnosed=[1])).diagnoses[2]
+    assert step.diagnoses[1].cosine == pytest.approx(1.0)
+
+
 # Rates
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_both_rates_follow_the_schedule(schedule: str, examples: tuple[Tensor, Tensor]) -> None:
-    settings = config(schedule=schedule, learning_rate=0.02, sg_learning_rate=0.005)
+    settings = config(schedule=schedule, learning_rate=0.02, estimator_learning_rate=0.005)
     learner, optimizer = start(settings)
     for step in steps_of(learner, optimizer, examples, settings):
         factor = 1.0 if schedule == "constant" else math.cos(math.pi / 2 * (step.step - 1) / N_STEPS) ** 2
@@ -226,11 +309,11 @@ def test_cosine_schedule_is_at_half_the_rate_half_way(examples: tuple[Tensor, Te
     assert rates[::3] == pytest.approx([1.0, (2 + math.sqrt(2)) / 4, 0.5, (2 - math.sqrt(2)) / 4])
 
 
-@pytest.mark.parametrize(("still", "moving"), [("learning_rate", "estimators"), ("sg_learning_rate", "network")])
+@pytest.mark.parametrize(("still", "moving"), [("learning_rate", "estimators"), ("estimator_learning_rate", "network")])
 def test_network_and_estimators_learn_at_rates_of_their_own(
     still: str, moving: str, examples: tuple[Tensor, Tensor]
 ) -> None:
-    settings = config(**{"learning_rate": 0.01, "sg_learning_rate": 0.01, still: 1e-30})
+    settings = config(**{"learning_rate": 0.01, "estimator_learning_rate": 0.01, still: 1e-30})
     learner, optimizer = start(settings)
     before = copy.deepcopy(learner)
     list(steps_of(learner, optimizer, examples, settings))
@@ -280,7 +363,7 @@ def test_weights_that_are_not_numbers_raise_diverged_at_once(first: int, example
 
 
 def test_an_estimator_that_diverges_is_caught_before_it_spoils_the_weights(examples: tuple[Tensor, Tensor]) -> None:
-    learner, optimizer = start(config(norm="none", sg_hidden_layers=0, sg_learning_rate=1e25))
+    learner, optimizer = start(config(norm="none", rule="synthetic-gradient", estimator_learning_rate=1e25))
     error = assert_diverges_without_an_update(learner, optimizer, examples)
     assert str(error).startswith("Training diverged: the loss of the estimator at boundary 1 is inf at step 2.")
     assert all(parameter.isfinite().all() for parameter in learner.parameters())
@@ -339,7 +422,9 @@ def digits_accuracy(**settings: Any) -> float:
     digits = load_dataset("digits")
     split = split_dataset(digits, seed=0)
     X, y = torch.from_numpy(digits.X), torch.from_numpy(digits.y)
-    chosen = config(depth=4, width=16, boundaries="3", epochs=6, batch_size=32, sg_hidden_layers=0, **settings)
+    chosen = config(
+        depth=4, width=16, boundaries="3", epochs=6, batch_size=32, **({"rule": "synthetic-gradient"} | settings)
+    )
     learner = build_learner(chosen, 64, 10)
     for _ in steps_of(learner, build_optimizer(learner, chosen), (X[split["train"]], y[split["train"]]), chosen):
         pass
@@ -348,5 +433,5 @@ def digits_accuracy(**settings: Any) -> float:
 
 def test_digits_are_learned_by_backprop_and_by_synthetic_gradients_that_learn() -> None:
     assert digits_accuracy(rule="backprop") > 0.92
-    assert digits_accuracy(sg_learning_rate=1e-3) > 0.85
-    assert digits_accuracy(sg_learning_rate=1e-30) < 0.7  # three layers below the boundary stay random
+    assert digits_accuracy(estimator_learning_rate=1e-3) > 0.85
+    assert digits_accuracy(estimator_learning_rate=1e-30) < 0.7  # three layers below the boundary stay random

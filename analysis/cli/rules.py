@@ -1,0 +1,56 @@
+"""repsim rules."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from analysis.cli.output import print_json
+
+__all__ = ["rules"]
+
+
+def rules(
+    name: Annotated[str | None, typer.Argument(help="One rule, to see its options and reference.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """List the learning rules: the gradient that each chooses, what it needs, and what locks follow.
+
+    Example: repsim rules synthetic-gradient
+    """
+    from dataclasses import asdict
+
+    from repsim.learning import catalogue
+
+    entries = [entry for entry in catalogue() if name in (None, entry.name)]
+    if not entries:
+        known = ", ".join(entry.name for entry in catalogue())
+        raise ValueError(f"Unknown rule '{name}'. Choose one of: {known}.")
+    if json:
+        print_json([asdict(entry) for entry in entries])
+    elif name is None:
+        _print_table([(entry.name, ", ".join(entry.locks) or "-", entry.formula) for entry in entries])
+        print("\nEvery rule is forward locked. Options and references: repsim rules NAME")
+    else:
+        _print_entry(asdict(entries[0]))
+
+
+def _print_table(rows: list[tuple[str, str, str]]) -> None:
+    rows = [("rule", "locked", "g_k, in place of N · ∂L/∂h_k"), *rows]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for first, second, third in rows:
+        print(f"{first:{widths[0]}}  {second:{widths[1]}}  {third}")
+
+
+def _print_entry(facts: dict[str, object]) -> None:
+    options = facts.pop("options")
+    for label, value in facts.items():
+        print(f"{label}: {', '.join(value) or '-' if isinstance(value, tuple) else value}")
+    assert isinstance(options, dict)
+    defaults = {**options, "observe": False}
+    print("options:", ", ".join(f"{option}={_as_typed(value)}" for option, value in defaults.items()))
+
+
+def _as_typed(value: object) -> str:
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)

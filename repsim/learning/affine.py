@@ -1,0 +1,119 @@
+"""Affine maps with a way back of their own: forward by W, backward by a feedback matrix B of the same shape."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_input, conv2d_weight
+
+from repsim.learning.networks import Readout, ResidualBlock, Segment
+from repsim.learning.stacking import StackedConv2d, StackedLinear
+
+__all__ = ["affine_maps", "apply_with_feedback", "takes_apply"]
+
+
+def affine_maps(segment: nn.Module) -> list[nn.Module]:
+    """Return the affine maps of a segment, in the order in which it registers them."""
+    return [module for module in segment.modules() if type(module) in _KINDS]
+
+
+def takes_apply(segment: nn.Module | None) -> bool:
+    """Return whether a segment is an affine map, or lets others choose how its affine maps are applied."""
+    return type(segment) in _KINDS or isinstance(segment, Segment | ResidualBlock | Readout)
+
+
+def apply_with_feedback(affine: nn.Module, X: Tensor, feedback: Tensor) -> Tensor:
+    """Return affine(X), through which gradients go back by ``feedback`` instead of the weight.
+
+    The gradient of the weight is exact. A ``feedback`` that requires a gradient gets that of the weight: the adaptive
+    rule.
+
+    Parameters
+    ----------
+    affine : nn.Linear or nn.Conv2d, or a stack of them
+    X : Tensor
+    feedback : Tensor
+        B, of the weight's shape.
+
+    References
+    ----------
+    Lillicrap et al. (2016), Random synaptic feedback weights support error backpropagation for deep learning.
+    """
+    return _WithFeedback.apply(X, affine.weight, affine.bias, feedback, affine)
+
+
+class _WithFeedback(torch.autograd.Function):
+    """Y = X Wᵀ + b; ∂X = ∂Y B, ∂W = ∂B = ∂Yᵀ X."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, X: Tensor, weight: Tensor, bias: Tensor | None, feedback: Tensor, affine: nn.Module
+    ) -> Tensor:
+        ctx.save_for_backward(X, feedback)
+        ctx.affine = affine
+        return affine(X)
+
+    @staticmethod
+    def backward(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:
+        X, feedback = ctx.saved_tensors
+        to_X, to_weight, _, to_feedback, _ = ctx.needs_input_grad
+        back_to_X, back_to_weight, back_to_bias = _KINDS[type(ctx.affine)]
+        dX = back_to_X(ctx.affine, dY, feedback, X) if to_X else None
+        dW = back_to_weight(ctx.affine, dY, X) if to_weight or to_feedback else None
+        db = None if ctx.affine.bias is None else back_to_bias(dY)
+        return dX, dW, db, dW.clone() if to_feedback and dW is not None else None, None
+
+
+def _linear_to_input(affine: nn.Module, dY: Tensor, feedback: Tensor, X: Tensor) -> Tensor:
+    return dY @ feedback
+
+
+def _linear_to_weight(affine: nn.Module, dY: Tensor, X: Tensor) -> Tensor:
+    return dY.mT @ X
+
+
+def _linear_to_bias(dY: Tensor) -> Tensor:
+    return dY.sum(dim=-2)
+
+
+def _conv_to_input(affine: Any, dY: Tensor, feedback: Tensor, X: Tensor) -> Tensor:
+    return conv2d_input(X.shape, feedback, dY, **_geometry(affine))
+
+
+def _conv_to_weight(affine: Any, dY: Tensor, X: Tensor) -> Tensor:
+    return conv2d_weight(X, affine.weight.shape, dY, **_geometry(affine))
+
+
+def _conv_to_bias(dY: Tensor) -> Tensor:
+    return dY.sum(dim=(-4, -2, -1))
+
+
+def _geometry(affine: Any) -> dict[str, Any]:
+    return {name: getattr(affine, name) for name in ("stride", "padding", "dilation", "groups")}
+
+
+def _stacked_conv_to_input(affine: Any, dY: Tensor, feedback: Tensor, X: Tensor) -> Tensor:
+    return _stacked_conv_way_back(affine, X, feedback, dY)[0]
+
+
+def _stacked_conv_to_weight(affine: Any, dY: Tensor, X: Tensor) -> Tensor:
+    return _stacked_conv_way_back(affine, X, affine.weight.detach(), dY)[1]
+
+
+def _stacked_conv_way_back(affine: Any, X: Tensor, weight: Tensor, dY: Tensor) -> tuple[Tensor, ...]:
+    def one(X: Tensor, weight: Tensor, dY: Tensor) -> tuple[Tensor, ...]:
+        back: Any = torch.func.vjp(lambda X, weight: F.conv2d(X, weight, **affine.geometry), X, weight)[1]
+        return back(dY)
+
+    return torch.vmap(one)(X.detach(), weight.detach(), dY)
+
+
+_KINDS: dict[type[nn.Module], tuple[Any, Any, Any]] = {
+    nn.Linear: (_linear_to_input, _linear_to_weight, _linear_to_bias),
+    StackedLinear: (_linear_to_input, _linear_to_weight, _linear_to_bias),
+    nn.Conv2d: (_conv_to_input, _conv_to_weight, _conv_to_bias),
+    StackedConv2d: (_stacked_conv_to_input, _stacked_conv_to_weight, _conv_to_bias),
+}

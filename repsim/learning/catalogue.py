@@ -1,0 +1,59 @@
+"""The table of learning rules, derived from what each estimator declares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+
+from repsim.learning.estimators import ESTIMATORS, locks
+from repsim.learning.learner import site_of
+from repsim.learning.networks import mlp
+from repsim.learning.rules import Rule
+
+__all__ = ["CatalogueEntry", "catalogue"]
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """One rule.
+
+    Attributes
+    ----------
+    name, formula, learns, places, reference : str
+        ``places`` is where it acts if nobody says where.
+    needs, locks : tuple of str
+        Names of ``Signals``; a subset of ("backward", "update").
+    options : dict of str to object
+        With their defaults.
+    """
+
+    name: str
+    formula: str
+    learns: str
+    needs: tuple[str, ...]
+    locks: tuple[str, ...]
+    options: dict[str, object]
+    places: str
+    reference: str
+
+
+def catalogue() -> list[CatalogueEntry]:
+    """Return all rules in the order of ``ESTIMATORS``, each as it is with its default options.
+
+    Examples
+    --------
+    >>> [entry.name for entry in catalogue() if not entry.locks]
+    ['noise', 'direct-random-target', 'synthetic-gradient', 'decoupled-greedy']
+    """
+    network = mlp(2, 2, depth=2, width=2, generator=torch.Generator())
+    site = site_of(network, 1, n_outputs=2)
+    entries = []
+    for name, rule in ESTIMATORS.items():
+        estimator = Rule(name, {}).build(site)
+        options = {field.name: getattr(estimator.options, field.name) for field in fields(estimator.options)}
+        needs, locked = tuple(sorted(estimator.needs)), tuple(sorted(locks(estimator)))
+        entries.append(
+            CatalogueEntry(name, rule.formula, rule.learns, needs, locked, options, rule.places, rule.reference)
+        )
+    return entries

@@ -1,0 +1,44 @@
+"""Checks of settings: each says the name, the value and what was expected."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TypeGuard
+
+__all__ = ["check_choice", "check_integer", "check_positive", "check_range", "check_type"]
+
+
+def check_integer(name: str, value: object, lowest: int) -> None:
+    """Raise ValueError unless a setting is a whole number of ``lowest`` or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of {lowest} or more.")
+
+
+def check_positive(name: str, value: object) -> None:
+    """Raise ValueError unless a setting is a finite number above 0."""
+    if not _is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"{name} is {value!r}; expected a number above 0.")
+
+
+def check_range(name: str, value: object, lowest: float, highest: float = math.inf) -> None:
+    """Raise ValueError unless a setting is a finite number from ``lowest`` to ``highest``."""
+    if not _is_number(value) or not lowest <= value <= highest or value == math.inf:
+        expected = f"of {lowest:g} or more" if highest == math.inf else f"from {lowest:g} to {highest:g}"
+        raise ValueError(f"{name} is {value!r}; expected a number {expected}.")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raise ValueError unless a setting is one of the choices."""
+    if value not in (choices := list(choices)):
+        raise ValueError(f"Unknown {name} '{value}'. Choose one of: {', '.join(choices)}.")
+
+
+def check_type(name: str, value: object, expected: type, what: str) -> None:
+    """Raise ValueError unless a setting is of a type; ``what`` says of which in words."""
+    if not isinstance(value, expected):
+        raise ValueError(f"{name} is {value!r}; expected {what}.")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

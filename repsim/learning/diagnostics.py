@@ -1,0 +1,94 @@
+"""How far the gradients that a rule chooses are from the true ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from repsim.learning.losses import LOSSES
+from repsim.learning.networks import Chain
+
+__all__ = ["Diagnosis", "diagnose", "true_gradients"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The chosen gradient g at one boundary beside the true one, t, of the same batch.
+
+    Attributes
+    ----------
+    norm, true_norm : float
+        ‖g‖ and ‖t‖: the root mean square over examples of the norm of the per-example gradient.
+    relative_error : float
+        ‖g − t‖ / ‖t‖, 0 or more; NaN if t is 0.
+    cosine : float
+        ⟨g, t⟩ / ‖g‖ ‖t‖ over all examples and units, -1 to 1; NaN if either is 0.
+    angle : float
+        Its arc cosine in degrees, 0 to 180.
+    """
+
+    norm: float
+    true_norm: float
+    relative_error: float
+    cosine: float
+    angle: float
+
+
+def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_loss") -> dict[int, Tensor]:
+    """Return N · ∂L/∂h_k at every boundary, of a pass of its own that changes no running statistics.
+
+    Parameters
+    ----------
+    network : Chain
+        Or a stack of them.
+    X, y, loss
+        As in ``compute_gradients``.
+
+    Returns
+    -------
+    dict of int to Tensor, shape (*lead, N, *shape_k)
+    """
+    h = network.input(X)
+    activations = {}
+    for k, segment in enumerate(network.segments, start=1):
+        h = functional_call(segment, {name: buffer.clone() for name, buffer in segment.named_buffers()}, (h,))
+        activations[k] = h
+    logits = activations.pop(len(activations))
+    total = LOSSES[loss](logits, y).sum()  # the sum over examples is N times the mean
+    return dict(zip(activations, torch.autograd.grad(total, list(activations.values())), strict=True))
+
+
+def diagnose(chosen: Mapping[int, Tensor], true: Mapping[int, Tensor], lead: int = 0) -> dict[int, list[Diagnosis]]:
+    """Compare chosen with true gradients, boundary by boundary.
+
+    Parameters
+    ----------
+    chosen, true : mapping of int to Tensor, shape (*lead, N, ...)
+    lead : int, default 0
+        1 for a stack of networks.
+
+    Returns
+    -------
+    dict of int to list of Diagnosis
+        One for each network.
+    """
+    return {k: _compare(chosen[k].flatten(lead + 1), true[k].flatten(lead + 1)) for k in sorted(chosen)}
+
+
+def _compare(g: Tensor, t: Tensor) -> list[Diagnosis]:
+    pairs = zip(g.flatten(0, -3), t.flatten(0, -3), strict=True) if g.ndim > 2 else [(g, t)]
+    return [_compare_one(g.double(), t.double()) for g, t in pairs]
+
+
+def _compare_one(g: Tensor, t: Tensor) -> Diagnosis:
+    norm, true_norm = float(g.norm()), float(t.norm())
+    product = norm * true_norm
+    cosine = min(1.0, max(-1.0, float((g * t).sum()) / product)) if product > 0 else math.nan
+    error = float((g - t).norm()) / true_norm if true_norm > 0 else math.nan
+    scale = math.sqrt(len(g))
+    return Diagnosis(norm / scale, true_norm / scale, error, cosine, math.degrees(math.acos(cosine)))

@@ -1,0 +1,50 @@
+"""Random numbers that a rule draws while it learns: a function of seed, name and how often it has drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from repsim.learning.seeds import stream
+
+__all__ = ["Draws"]
+
+
+class Draws(nn.Module):
+    """A stream of normal draws whose position is saved with the network, so that a resumed run draws the same.
+
+    Parameters
+    ----------
+    seed : int
+    *index : int
+        Which of the streams of this seed, e.g. the boundary.
+    """
+
+    count: Tensor
+
+    def __init__(self, seed: int, *index: int) -> None:
+        super().__init__()
+        self._keys: list[tuple[int, ...]] = [(seed, *index)]
+        self._lead: tuple[int, ...] = ()
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    @classmethod
+    def stacked(cls, several: Sequence[Draws]) -> Draws:
+        """Return one module that draws for all: along a new first axis, what each would have drawn alone."""
+        draws = cls(0)
+        draws._keys = [key for one in several for key in one._keys]
+        draws._lead = (len(several), *several[0]._lead)
+        draws.count = torch.stack([one.count for one in several])
+        return draws
+
+    def normal_like(self, like: Tensor) -> Tensor:
+        """Return the next draws from N(0, I) in the shape, type and place of a tensor (*lead, ...)."""
+        count, shape = int(self.count.flatten()[0]), like.shape[len(self._lead) :]
+        self.count += 1
+        drawn = [
+            torch.randn(shape, generator=stream(seed, "draws", *index, count), dtype=like.dtype)
+            for seed, *index in self._keys
+        ]
+        return torch.stack(drawn).view(like.shape).to(like.device) if self._lead else drawn[0].to(like.device)

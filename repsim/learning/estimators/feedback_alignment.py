@@ -1,0 +1,140 @@
+"""Feedback through matrices that are not the transposed weights: fixed, adaptive, or of the weights' signs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from repsim.learning.affine import affine_maps, apply_with_feedback, takes_apply
+from repsim.learning.checks import check_choice, check_range
+from repsim.learning.draws import Draws
+from repsim.learning.estimators.backprop import Backprop
+from repsim.learning.estimators.estimator import RuleOptions, Site
+
+__all__ = ["AdaptiveRandomBackprop", "FeedbackAlignment", "SignSymmetric"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedbackOptions(RuleOptions):
+    """The scale of B, as a multiple of that of the initial weights."""
+
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the scale."""
+        check_range("scale", self.scale, 0.0)
+
+
+class FeedbackAlignment(Backprop):
+    """g_k = δ_{k+1} B_{k+1}: gradients go back through each affine map of segment k + 1 by a fixed random B.
+
+    B is of the weight's shape and drawn as the initial weights are, but independently of them. Norms, nonlinearities
+    and ways around are differentiated exactly. Also known as random backpropagation.
+
+    References
+    ----------
+    Lillicrap, Cownden, Tweed, Akerman (2016), Random synaptic feedback weights support error backpropagation.
+    Baldi, Sadowski, Lu (2018), Learning in the machine: random backpropagation and the deep learning channel.
+    """
+
+    formula = "δ_{k+1} B_{k+1}, B fixed"
+    reference = "Lillicrap et al. (2016), Random synaptic feedback weights support error backpropagation"
+    Options = FeedbackOptions
+
+    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
+        super().__init__(site, **options)
+        affines: list[Any] = [] if site.above is None else affine_maps(site.above)
+        if not affines or not takes_apply(site.above):
+            raise ValueError(
+                f"Feedback needs affine maps that are known to it above boundary {site.boundary}; segment "
+                f"{site.boundary + 1} is a {type(site.above).__name__}. Use nn.Linear, nn.Conv2d, or segments of "
+                "repsim.learning made of them."
+            )
+        for i, affine in enumerate(affines):
+            self._keep(f"feedback_{i}", self._draw(affine.weight.detach(), generator))
+
+    def _draw(self, weight: Tensor, generator: Generator | None) -> Tensor:
+        drawn = torch.randn(weight.shape, generator=generator).to(weight)
+        return drawn * weight.square().mean().sqrt() * self.options.scale
+
+    def _keep(self, name: str, feedback: Tensor) -> None:
+        self.register_buffer(name, feedback)
+
+    def feedback(self, i: int, weight: Tensor) -> Tensor:
+        """Return B of the i-th affine map of segment k + 1, given its weight."""
+        return getattr(self, f"feedback_{i}")
+
+    def through(self, segment: nn.Module, X: Tensor) -> Tensor:
+        """Return segment k + 1 of X, with a way back by B."""
+        numbers = {affine: i for i, affine in enumerate(affine_maps(segment))}
+
+        def apply(affine: Any, X: Tensor) -> Tensor:
+            return apply_with_feedback(affine, X, self.feedback(numbers[affine], affine.weight.detach()))
+
+        return apply(segment, X) if segment in numbers else segment(X, apply)
+
+
+class AdaptiveRandomBackprop(FeedbackAlignment):
+    """Feedback alignment whose B learns: ΔB = −η δᵀh, the update of the weight itself.
+
+    References
+    ----------
+    Baldi, Sadowski, Lu (2018), Learning in the machine: random backpropagation and the deep learning channel.
+    """
+
+    formula = "δ_{k+1} B_{k+1}"
+    learns = "ΔB = −η δ_{k+1}ᵀ h_k"
+    reference = "Baldi, Sadowski, Lu (2018), Learning in the machine: random backpropagation"
+
+    def _keep(self, name: str, feedback: Tensor) -> None:
+        self.register_parameter(name, nn.Parameter(feedback))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignSymmetricOptions(FeedbackOptions):
+    """How large the entries of B are: ``uniform``, ``fixed`` (drawn once) or ``resampled`` (drawn each step)."""
+
+    magnitude: str = "uniform"
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        super().__post_init__()
+        check_choice("magnitude", self.magnitude, ("uniform", "fixed", "resampled"))
+
+
+class SignSymmetric(FeedbackAlignment):
+    """Feedback alignment by B = |M| ⊙ sign(W): the way back knows the signs of the weights, not their sizes.
+
+    ``uniform``: M is the initial weights' root mean square (uSF); ``fixed``: M is drawn once (frSF); ``resampled``: M
+    is drawn for every batch (brSF).
+
+    References
+    ----------
+    Liao, Leibo, Poggio (2016), How important is weight symmetry in backpropagation?
+    Moskovitz, Litwin-Kumar, Abbott (2018), Feedback alignment in deep convolutional networks.
+    """
+
+    formula = "δ_{k+1} (|M| ⊙ sign W_{k+1})"
+    reference = "Liao, Leibo, Poggio (2016), How important is weight symmetry in backpropagation?"
+    Options = SignSymmetricOptions
+
+    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
+        super().__init__(site, generator=generator, **options)
+        if self.options.magnitude == "resampled":
+            self.draws = Draws(site.seed, site.boundary)
+
+    def _draw(self, weight: Tensor, generator: Generator | None) -> Tensor:
+        if self.options.magnitude == "fixed":
+            return super()._draw(weight, generator).abs()
+        return weight.square().mean().sqrt() * self.options.scale
+
+    def feedback(self, i: int, weight: Tensor) -> Tensor:
+        """Return |M| ⊙ sign(W)."""
+        size = super().feedback(i, weight)
+        size = size.view(*size.shape, *[1] * (weight.ndim - size.ndim))
+        if self.options.magnitude == "resampled":
+            size = size * self.draws.normal_like(weight).abs()
+        return weight.sign() * size

@@ -1,0 +1,95 @@
+"""Decoupled greedy learning: every boundary has a small classifier of its own, and learns from its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import sqrt
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from repsim.learning.checks import check_integer
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.losses import LOSSES
+from repsim.learning.networks import Readout
+
+__all__ = ["DecoupledGreedy", "DecoupledGreedyOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoupledGreedyOptions(RuleOptions):
+    """The local classifier A.
+
+    Attributes
+    ----------
+    hidden_layers : int
+        0 makes A linear.
+    hidden_width : int or None
+        Units of each hidden layer; as many as the boundary has units, or channels, if None.
+    pool : int
+        At boundaries of maps, the side of the map of means that A sees.
+    """
+
+    hidden_layers: int = 0
+    hidden_width: int | None = None
+    pool: int = 4
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        check_integer("hidden_layers", self.hidden_layers, 0)
+        if self.hidden_width is not None:
+            check_integer("hidden_width", self.hidden_width, 1)
+        check_integer("pool", self.pool, 1)
+
+
+class DecoupledGreedy(Estimator):
+    """g_k = ∂/∂h_k ℓ(A_k(h_k), y), where the local classifier A_k minimises the same ℓ, the loss of the network.
+
+    References
+    ----------
+    Belilovsky, Eickenberg, Oyallon (2020), Decoupled greedy learning of CNNs.
+    """
+
+    formula = "∂/∂h_k ℓ(A_k(h_k), y)"
+    learns = "A: ℓ(A_k(h_k), y)"
+    reference = "Belilovsky, Eickenberg, Oyallon (2020), Decoupled greedy learning of CNNs"
+    Options = DecoupledGreedyOptions
+    needs = frozenset({"activation", "labels"})
+    options: DecoupledGreedyOptions
+
+    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
+        super().__init__(site, **options)
+        channels, *size = site.shape
+        sides = tuple(min(side, self.options.pool) for side in size)
+        hidden = [self.options.hidden_width or channels] * self.options.hidden_layers
+        widths = [int(torch.Size([channels, *sides]).numel()), *hidden, site.n_outputs]
+        layers = [_linear(fan_in, fan_out, generator) for fan_in, fan_out in pairwise(widths)]
+        first: nn.Module = Readout(nn.AdaptiveAvgPool2d(sides), layers[0]) if size else layers[0]
+        self.classifier = nn.Sequential(first, *(part for layer in layers[1:] for part in (nn.ReLU(), layer)))
+
+    def gradient(self, signals: Signals) -> Tensor:
+        """Return the slope of the local loss of each example."""
+        with torch.enable_grad():
+            h = signals.activation.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(self._losses(replace(signals, activation=h)).sum(), h)
+        return slope
+
+    def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
+        """Return the mean of the local loss, shape (*lead)."""
+        return self._losses(signals).mean(dim=-1)
+
+    def _losses(self, signals: Signals) -> Tensor:
+        assert signals.labels is not None
+        output = self.classifier(signals.activation)
+        shape = output.shape if signals.labels.is_floating_point() else output.shape[:-1]
+        return LOSSES[self.site.loss](output, signals.labels.expand(shape))
+
+
+def _linear(fan_in: int, fan_out: int, generator: Generator | None) -> nn.Linear:
+    layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+    with torch.no_grad():
+        layer.weight.normal_(0.0, sqrt(1.0 / fan_in), generator=generator)
+        layer.bias.zero_()
+    return layer

@@ -1,0 +1,69 @@
+"""Kickback: one number says how wrong an example is, and the next segment alone says who is to blame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Generator, Tensor
+
+from repsim.learning.checks import check_choice
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+
+__all__ = ["Kickback", "KickbackOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KickbackOptions(RuleOptions):
+    """Which number β is: ``true-class`` (e of the example's class) or ``sum`` (the sum of e)."""
+
+    error: str = "true-class"
+
+    def __post_init__(self) -> None:
+        """Check the choice."""
+        check_choice("error", self.error, ("true-class", "sum"))
+
+
+class Kickback(Estimator):
+    """g_k = β · (pull-back of a vector of ones through segment k + 1).
+
+    β is a scalar error per example. The rule was stated for one output, where β = e. For several classes a choice is
+    needed: ``true-class`` takes e_y = p_y − 1, which says how far the example is from being recognised; ``sum`` takes
+    Σ e, which is always 0 for a softmax with log loss and is refused there.
+
+    References
+    ----------
+    Balduzzi, Vanchinathan, Buhmann (2015), Kickback cuts backprop's red-tape: biologically plausible credit assignment
+    in neural networks.
+    """
+
+    formula = "β · pull-back of 1 through segment k+1"
+    reference = "Balduzzi, Vanchinathan, Buhmann (2015), Kickback cuts backprop's red-tape"
+    Options = KickbackOptions
+    needs = frozenset({"error", "influence", "labels"})
+    options: KickbackOptions
+
+    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
+        super().__init__(site, **options)
+        if self.options.error == "sum":
+            self.needs = self.needs - {"labels"}
+            if site.n_outputs > 1 and site.loss == "log_loss":
+                raise ValueError(
+                    "Kickback with error=sum has no error to send: under the log loss the errors of all classes sum to "
+                    "0. Use error=true-class, or the loss 'mse'."
+                )
+
+    def gradient(self, signals: Signals) -> Tensor:
+        """Return β times the influence of h_k on the sum of h_{k+1}."""
+        assert signals.influence is not None
+        scalar = self._scalar_error(signals)  # (*lead, N)
+        return signals.influence * scalar.view(*scalar.shape, *[1] * len(self.site.shape))
+
+    def _scalar_error(self, signals: Signals) -> Tensor:
+        assert signals.error is not None
+        if self.options.error == "sum" or self.site.n_outputs == 1:
+            return signals.error.sum(dim=-1)
+        assert signals.labels is not None
+        if signals.labels.is_floating_point():
+            raise ValueError("Kickback with error=true-class needs classes; these labels are numbers. Use error=sum.")
+        return signals.error.gather(-1, signals.labels.unsqueeze(-1)).squeeze(-1)

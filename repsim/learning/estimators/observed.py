@@ -1,0 +1,46 @@
+"""A rule that is watched and not used: the network learns by backprop, the estimator learns beside it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from repsim.learning.estimators.estimator import Estimator, Signals
+
+__all__ = ["Observed"]
+
+
+class Observed(Estimator):
+    """g_k = t_k, while another estimator learns at the boundary, so that its error can be seen.
+
+    Parameters
+    ----------
+    watched : Estimator
+
+    Raises
+    ------
+    ValueError
+        If the rule acts on the way back through the segment above, which backprop needs as it is.
+    """
+
+    def __init__(self, watched: Estimator) -> None:
+        super().__init__(watched.site)
+        if type(watched).through is not Estimator.through:
+            raise ValueError(
+                f"{type(watched).__name__} cannot be observed beside backprop: it changes the way back through segment "
+                f"{watched.site.boundary + 1} itself. Use the rule, and diagnose the gradients that it gives."
+            )
+        self.watched = watched
+        self.needs = watched.needs | {"target"}
+
+    def gradient(self, signals: Signals) -> Tensor:
+        """Return t_k."""
+        assert signals.target is not None
+        return signals.target
+
+    def loss(self, gradient: Tensor, signals: Signals) -> Tensor | None:
+        """Return the loss of the watched estimator, given its proposal."""
+        return self.watched.loss(gradient, signals)
+
+    def proposal(self, gradient: Tensor, signals: Signals) -> Tensor:
+        """Return the gradient that the watched estimator would have chosen."""
+        return self.watched.gradient(signals)

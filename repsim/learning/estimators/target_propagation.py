@@ -1,0 +1,133 @@
+"""Difference target propagation: learned inverses carry targets, not gradients, down the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from repsim.learning.checks import check_integer, check_positive
+from repsim.learning.draws import Draws
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+
+__all__ = ["TargetPropagation", "TargetPropagationOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetPropagationOptions(RuleOptions):
+    """How targets are made and inverses learn.
+
+    Attributes
+    ----------
+    step : float
+        α: targets lie α times the gradient away from the activations.
+    noise : float
+        σ, the standard deviation of the noise that the inverse learns to undo, in units of the activation's root mean
+        square.
+    hidden_layers : int
+        Of the inverse; 0 makes it affine.
+    """
+
+    step: float = 0.5
+    noise: float = 0.5
+    hidden_layers: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        check_positive("step", self.step)
+        check_positive("noise", self.noise)
+        check_integer("hidden_layers", self.hidden_layers, 0)
+
+
+class TargetPropagation(Estimator):
+    """g_k = (h_k − ĥ_k) / α with ĥ_k = h_k + ψ_k(ĥ_{k+1}) − ψ_k(h_{k+1}) and ĥ_{k+1} = h_{k+1} − α g_{k+1}.
+
+    ψ_k learns to invert segment k + 1: it minimises ‖ψ_k(f_{k+1}(h̃)) − h̃‖² / σ² for h̃ = h_k + σ ε, ε from N(0, I). At
+    the last boundary the target lies against the gradient itself, ĥ = h − α t. With α = 1/2, g_k = 2 (h_k − ĥ_k), the
+    gradient of ‖h_k − ĥ_k‖². The segment sees h̃ with its batch's statistics and forgets them.
+
+    References
+    ----------
+    Lee, Zhang, Fischer, Bengio (2015), Difference target propagation.
+    """
+
+    formula = "(h_k − ĥ_k) / α, ĥ_k = h_k + ψ_k(ĥ_{k+1}) − ψ_k(h_{k+1})"
+    learns = "ψ: ‖ψ_k(f_{k+1}(h_k + σε)) − h_k − σε‖² / σ²"
+    reference = "Lee, Zhang, Fischer, Bengio (2015), Difference target propagation"
+    Options = TargetPropagationOptions
+    options: TargetPropagationOptions
+
+    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
+        super().__init__(site, **options)
+        self.needs = frozenset({"target"} if site.is_last else {"activation_above", "gradient_above"})
+        if not site.is_last:
+            self.draws = Draws(site.seed, site.boundary)
+            self.inverse = _Inverse(site, self.options.hidden_layers, generator)
+
+    def gradient(self, signals: Signals) -> Tensor:
+        """Return how far the target lies from the activation, in steps of α."""
+        if self.site.is_last:
+            assert signals.target is not None
+            return signals.target
+        assert signals.activation_above is not None
+        assert signals.gradient_above is not None
+        above, step = signals.activation_above, self.options.step
+        with torch.no_grad():
+            return (self.inverse(above) - self.inverse(above - step * signals.gradient_above)) / step
+
+    def loss(self, gradient: Tensor, signals: Signals) -> Tensor | None:
+        """Return the mean over examples of ‖ψ(f(h̃)) − h̃‖² / σ², shape (*lead)."""
+        if self.site.is_last:
+            return None
+        assert signals.segment_above is not None
+        h, rank = signals.activation, len(self.site.shape)
+        sigma = self.options.noise * _rms(h, rank)  # (*lead, 1, ...)
+        noisy = h + sigma * self.draws.normal_like(h)
+        distance = (self.inverse(signals.segment_above(noisy)) - noisy) / sigma
+        return distance.flatten(-rank).square().sum(dim=-1).mean(dim=-1)
+
+
+def _rms(h: Tensor, rank: int) -> Tensor:
+    """Return the root mean square over examples and units, never 0, with axes to multiply h by."""
+    return h.square().mean(dim=tuple(range(-rank - 1, 0)), keepdim=True).sqrt().clamp_min(1e-8)
+
+
+class _Inverse(nn.Module):
+    """ψ: from activations above to activations at the boundary, through relu layers as large as the latter."""
+
+    stacks_by_parts = True
+
+    def __init__(self, site: Site, hidden_layers: int, generator: Generator | None) -> None:
+        super().__init__()
+        self.shape, self.shape_above = site.shape, site.shape_above
+        fan_in, fan_out = site.shape_above[0], site.shape[0]
+        if len(site.shape) > 1 and len(site.shape_above) == 1:
+            fan_out = site.size
+        fan_ins = [fan_in, *[fan_out] * hidden_layers]
+        self.layers = nn.ModuleList([_layer(site, fan, fan_out, generator) for fan in fan_ins])
+
+    def forward(self, above: Tensor) -> Tensor:
+        """Return activations (*lead, N, *shape)."""
+        h = above
+        if len(self.shape) > 1 and self.shape[1:] != self.shape_above[1:] and len(self.shape_above) > 1:
+            h = F.interpolate(h.flatten(0, -4), size=self.shape[1:]).unflatten(0, h.shape[:-3])
+        for i, layer in enumerate(self.layers):
+            h = layer(F.relu(h) if i else h)
+        return h.unflatten(-1, self.shape) if h.shape[-len(self.shape) :] != self.shape else h
+
+
+def _layer(site: Site, fan_in: int, fan_out: int, generator: Generator | None) -> nn.Module:
+    is_map = len(site.shape) > 1 and len(site.shape_above) > 1
+    layer: Any = (
+        nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, 3, padding=1)
+        if is_map
+        else nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+    )
+    with torch.no_grad():
+        layer.weight.normal_(0.0, sqrt(1.0 / layer.weight[0].numel()), generator=generator)
+        layer.bias.zero_()
+    return layer

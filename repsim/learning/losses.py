@@ -1,0 +1,30 @@
+"""Losses of the output: what the output segment always learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["LOSSES", "targets_of"]
+
+
+def log_loss(output: Tensor, y: Tensor) -> Tensor:
+    """Return -log softmax(output)_y of each example in nats, shape (..., N), for classes y (..., N)."""
+    if y.is_floating_point():
+        raise ValueError("The log loss needs classes (whole numbers); y holds fractions. Use the loss 'mse'.")
+    return F.cross_entropy(output.flatten(0, -2), y.flatten(), reduction="none").view(y.shape)
+
+
+def squared_error(output: Tensor, y: Tensor) -> Tensor:
+    """Return ‖output - y‖² of each example, summed over outputs, shape (..., N); classes y are one-hot targets."""
+    return (output - targets_of(y, output)).square().sum(dim=-1)
+
+
+def targets_of(y: Tensor, output: Tensor) -> Tensor:
+    """Return what the output should be: y itself (..., N, n_outputs), or one-hot vectors of classes y (..., N)."""
+    return y if y.is_floating_point() else F.one_hot(y, output.shape[-1]).to(output.dtype)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"log_loss": log_loss, "mse": squared_error}

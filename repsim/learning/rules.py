@@ -1,0 +1,196 @@
+"""Rules as text: which estimator acts at which boundaries, and with which options."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from repsim.learning.estimators import ESTIMATORS, Estimator, Observed, Site
+from repsim.learning.seeds import stream
+
+__all__ = ["Rule", "choose_boundaries", "parse_rules"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One estimator with its options.
+
+    Attributes
+    ----------
+    name : str
+        A key of ``ESTIMATORS``.
+    options : dict
+        Checked fields of the estimator's ``Options``.
+    observe : bool
+        Whether the estimator only learns, while the network uses backprop.
+    """
+
+    name: str
+    options: dict[str, Any]
+    observe: bool = False
+
+    def build(self, site: Site) -> Estimator:
+        """Return the estimator for a place; what it draws depends on the seed and the boundary alone."""
+        generator = stream(site.seed, "estimator", site.boundary)
+        estimator = ESTIMATORS[self.name](site, generator=generator, **self.options)
+        return Observed(estimator) if self.observe else estimator
+
+
+def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule]:
+    """Return the rule at each boundary that a text names; backprop acts at all others.
+
+    Parameters
+    ----------
+    text : str
+        ``NAME[:option=value[,option=value]][@boundaries]``, several of them joined by " + ". Later ones win where two
+        name the same boundary. ``observe=true`` is an option of every rule.
+    boundaries : str or None
+        Where rules act that say nothing about it; see ``choose_boundaries``. None leaves it to the rule: "middle" for
+        synthetic gradients, "all" for others.
+    depth : int
+        Hidden layers of the network.
+
+    Returns
+    -------
+    dict of int to Rule
+        Ascending; without plain backprop.
+
+    Raises
+    ------
+    ValueError
+        If a name, an option, its value or a boundary will not do.
+
+    Examples
+    --------
+    >>> parse_rules("direct-feedback-alignment@1,2 + synthetic-gradient:hidden_layers=1@3", None, depth=4)[3]
+    Rule(name='synthetic-gradient', options={'hidden_layers': 1}, observe=False)
+    """
+    at: dict[int, Rule] = {}
+    for part in text.split(" + "):
+        described, at_sign, where = part.strip().partition("@")
+        rule = _parse_rule(described)
+        by_default = ESTIMATORS[rule.name].places if boundaries is None else boundaries
+        chosen = choose_boundaries(where if at_sign else by_default, depth)
+        at |= dict.fromkeys(chosen, rule)
+    return {k: rule for k, rule in sorted(at.items()) if rule.name != "backprop"}
+
+
+def _parse_rule(text: str) -> Rule:
+    name, colon, assignments = text.partition(":")
+    if name not in ESTIMATORS:
+        raise ValueError(f"Unknown rule '{name}'. Choose one of: {', '.join(ESTIMATORS)}.")
+    types = option_types(name)
+    options: dict[str, Any] = {}
+    for assignment in assignments.split(",") if colon else ():
+        key, equals, value = (part.strip() for part in assignment.partition("="))
+        if not equals or not value:
+            raise ValueError(
+                f"Rule '{text}' is not understood at '{assignment}'; expected NAME:option=value,option=value."
+            )
+        if key not in types:
+            raise ValueError(f"Rule {name} has no option '{key}'. Choose from: {', '.join(types)}.")
+        if key in options:
+            raise ValueError(f"Rule '{text}' sets {key} twice.")
+        options[key] = _parse_value(f"{name}: {key}", value, types[key])
+    observe = options.pop("observe", False)
+    try:
+        ESTIMATORS[name].Options(**options)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+    return Rule(name, options, observe)
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """Return the options of a rule by name, each with its type; ``observe`` is last."""
+    options = ESTIMATORS[name].Options
+    hints = get_type_hints(options)
+    return {field.name: hints[field.name] for field in fields(options)} | {"observe": bool}
+
+
+def _parse_value(what: str, text: str, annotation: Any) -> Any:
+    kinds = annotation.__args__ if isinstance(annotation, types.UnionType) else (annotation,)
+    for kind in kinds:
+        try:
+            return _READERS[kind](text)
+        except (ValueError, KeyError):
+            continue
+    expected = " or ".join(_WORDS[kind] for kind in kinds)
+    raise ValueError(f"{what} is '{text}'; expected {expected}.")
+
+
+def choose_boundaries(text: str, depth: int) -> tuple[int, ...]:
+    """Return the boundaries that a description names in a network of ``depth`` hidden layers.
+
+    Boundary k lies after hidden layer k. ``"middle"`` is depth // 2, or 1; ``"every:N"`` is N, 2N, … below depth;
+    ``"inner"`` is 1 … depth - 1, all that lie between hidden layers; ``"all"`` adds the boundary below the output
+    layer. Otherwise numbers and ranges, such as ``"4,8-12"``.
+
+    Parameters
+    ----------
+    text : str
+    depth : int
+        1 or more.
+
+    Returns
+    -------
+    tuple of int
+        Ascending, without repeats, never empty.
+
+    Raises
+    ------
+    ValueError
+        If the text is not understood or names no boundary, or one outside 1 … depth.
+
+    Examples
+    --------
+    >>> choose_boundaries("every:5", depth=20)
+    (5, 10, 15)
+    """
+    if text == "all":
+        return tuple(range(1, depth + 1))
+    if text == "middle":
+        chosen: Iterable[int] = [max(1, depth // 2)]
+    elif text == "inner":
+        chosen = range(1, depth)
+    elif text.startswith("every:"):
+        chosen = range(step, depth, step) if (step := _number(text.removeprefix("every:"), text)) > 0 else []
+    else:
+        chosen = [k for part in text.split(",") for k in _range(part, text, depth)]
+    chosen = list(chosen)
+    outside = [k for k in chosen if not 1 <= k <= depth]
+    if outside or not chosen:
+        what = f"names boundary {outside[0]}" if outside else "names no boundary"
+        raise ValueError(
+            f"boundaries '{text}' {what}; a network with {depth} hidden layers has boundaries 1 to {depth} "
+            "(boundary k lies after hidden layer k)."
+        )
+    return tuple(sorted(set(chosen)))
+
+
+def _range(part: str, text: str, depth: int) -> Iterable[int]:
+    low, dash, high = part.strip().partition("-")
+    if not dash or not low:
+        return [_number(part, text)]
+    first, last = _number(low, text), _number(high, text)
+    return [first, last] if last > depth else range(first, last + 1)
+
+
+def _number(part: str, text: str) -> int:
+    try:
+        return int(part)
+    except ValueError:
+        raise ValueError(
+            f"boundaries '{text}' is not understood. Use middle, inner, all, every:N or numbers such as 4,8-12."
+        ) from None
+
+
+_READERS: dict[Any, Any] = {
+    int: int,
+    float: float,
+    str: str,
+    bool: lambda text: {"true": True, "false": False}[text.lower()],
+    types.NoneType: lambda text: {"none": None}[text.lower()],
+}
+_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "none"}

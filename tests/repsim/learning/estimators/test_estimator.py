@@ -1,0 +1,334 @@
+"""What holds of every estimator: it reads what it declares and nothing else, and its locks follow."""
+
+import itertools
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from repsim.learning import (
+    ESTIMATORS,
+    NETWORKS,
+    Backprop,
+    Chain,
+    Estimator,
+    Rule,
+    Signals,
+    Site,
+    SyntheticGradient,
+    compute_gradients,
+    locks,
+    parse_rules,
+    site_of,
+)
+
+N, CLASSES, DEPTH, K = 7, 3, 4, 2  # K: a boundary with segments below it and boundaries above it
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+
+FREE = [
+    "noise",
+    "direct-random-target",
+    "synthetic-gradient",
+    "synthetic-gradient:hidden_layers=1",
+    "synthetic-gradient:label_conditioned=false",
+    "bp-lambda:lam=0",
+    "decoupled-greedy",
+    "decoupled-greedy:hidden_layers=1",
+]
+UPDATE_LOCKED = ["direct-feedback-alignment", "adaptive-skipped-backprop", "kickback"]
+BACKWARD_LOCKED = [
+    "backprop",
+    "feedback-alignment",
+    "sign-symmetric",
+    "sign-symmetric:magnitude=fixed",
+    "sign-symmetric:magnitude=resampled",
+    "adaptive-random-backprop",
+    "synthetic-gradient-prop",
+    "bp-lambda",
+    "bp-lambda:lam=1",
+    "target-propagation",
+    "target-propagation:hidden_layers=1",
+]
+RULES = FREE + UPDATE_LOCKED + BACKWARD_LOCKED
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
+
+
+def network(kind: str) -> Chain:
+    return NETWORKS[kind](SHAPES[kind], CLASSES, depth=DEPTH, width=5, generator=seeded()).double()
+
+
+def examples(kind: str) -> tuple[Tensor, Tensor]:
+    return randn(N, SHAPES[kind][0] if kind == "mlp" else 64, seed=1), torch.arange(N) % CLASSES
+
+
+def place(rule: str, net: Chain, k: int, seed: int = 0) -> Estimator:
+    """Return a rule's estimator at a boundary, with nothing in it zero, so that no term is missing in silence."""
+    parsed = parse_rules(rule, str(k), DEPTH).get(k, Rule("backprop", {}))
+    estimator = parsed.build(site_of(net, k, n_outputs=CLASSES, seed=seed)).double()
+    with torch.no_grad():
+        for i, (name, value) in enumerate(estimator.state_dict().items()):
+            if not value.any() and not name.endswith("count"):
+                value.copy_(0.3 * randn(*value.shape, seed=100 + i).abs() + 0.1)
+    return estimator
+
+
+def signals_at(site: Site) -> Signals:
+    """Return every signal, as random numbers."""
+    above = site.shape_above or (site.n_outputs,)
+    return Signals(
+        activation=randn(N, *site.shape, seed=10),
+        labels=torch.arange(N) % CLASSES,
+        target=randn(N, *site.shape, seed=11),
+        error=randn(N, CLASSES, seed=12),
+        influence=randn(N, *site.shape, seed=13),
+        activation_above=randn(N, *above, seed=14),
+        gradient_above=randn(N, *above, seed=15),
+    )
+
+
+def other_values(signals: Signals, name: str) -> Signals:
+    value = getattr(signals, name)
+    return replace(signals, **{name: (value + 1) % CLASSES if name == "labels" else randn(*value.shape, seed=20)})
+
+
+# The protocol
+
+
+def test_estimator_is_abstract() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        Estimator(Site((3,), 2))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_rule_says_what_it_is(name: str) -> None:
+    rule = ESTIMATORS[name]
+    assert rule.formula
+    assert rule.learns
+    assert rule.reference
+    assert rule.places in ("all", "middle")
+    assert rule.__doc__
+
+
+def test_these_tests_know_every_rule() -> None:
+    assert {rule.partition(":")[0] for rule in RULES} == set(ESTIMATORS)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_an_unknown_option_is_refused(name: str) -> None:
+    net = network("mlp")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        ESTIMATORS[name](site_of(net, 1, n_outputs=CLASSES), generator=seeded(), colour="red")
+
+
+@pytest.mark.parametrize("k", [1, 2, DEPTH])
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", RULES)
+def test_gradient_reads_no_signal_that_is_not_declared(rule: str, kind: str, k: int) -> None:
+    net = network(kind)
+    everything = signals_at(site_of(net, k, n_outputs=CLASSES))
+    needs = place(rule, net, k).needs
+    assert needs <= {field.name for field in fields(Signals)}
+    undeclared = {field.name: None for field in fields(Signals) if field.name not in needs}
+    undeclared |= {} if "activation" in needs else {"activation": randn(*everything.activation.shape, seed=21)}
+    one, other = (place(rule, net, k).gradient(s) for s in (everything, replace(everything, **undeclared)))
+    assert torch.equal(one, other)
+    assert one.shape == everything.activation.shape
+    assert one.dtype == torch.float64
+    assert one.any()
+
+
+@pytest.mark.parametrize("k", [2, DEPTH])
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"bp-lambda:lam=1", "target-propagation"}))
+def test_gradient_reads_every_signal_that_is_declared(rule: str, kind: str, k: int) -> None:
+    """Left out: λ = 1, which multiplies S by 0, and affine inverses, in whose differences h_{k+1} cancels."""
+    net = network(kind)
+    everything = signals_at(site_of(net, k, n_outputs=CLASSES))
+    reference = place(rule, net, k).gradient(everything)
+    shape_only = {"activation"} if rule.startswith(("direct", "adaptive-skipped")) else set()
+    for name in place(rule, net, k).needs - shape_only:
+        assert not torch.equal(place(rule, net, k).gradient(other_values(everything, name)), reference), name
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_gradient_of_an_example_is_its_own(rule: str) -> None:
+    net = network("conv")
+    everything = signals_at(site_of(net, K, n_outputs=CLASSES))
+    first = Signals(
+        **{f.name: v[:3] if (v := getattr(everything, f.name)) is not None else None for f in fields(Signals)}
+    )
+    whole, part = (place(rule, net, K).gradient(s) for s in (everything, first))
+    torch.testing.assert_close(whole[:3], part, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", RULES)
+def test_an_estimator_holds_nothing_of_the_network(rule: str, kind: str) -> None:
+    net = network(kind)
+    estimator = place(rule, net, K)
+    assert estimator.site.above is None
+    held = {value.data_ptr() for value in estimator.state_dict().values()}
+    assert not held & {value.data_ptr() for value in net.state_dict().values()}
+
+
+# Locks
+
+
+U, B = "update", "backward"
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"), [(FREE, set()), (UPDATE_LOCKED, {U}), (BACKWARD_LOCKED, {U, B})], ids=["free", "U", "U+B"]
+)
+def test_locks_are_those_of_the_unified_table(rules: list[str], expected: set[str]) -> None:
+    """Golden: the table of rules; SG + prop reads t_k here, so that it waits as backprop does."""
+    for rule in rules:
+        for k in (1, K, DEPTH):
+            assert locks(place(rule, network("mlp"), k)) == expected, rule
+
+
+def chosen(rule: str, kind: str, perturb: bool = False, above: str = "backprop") -> Tensor:
+    """Return g_K under a rule, with weights above changed on request, and with other rules above it."""
+    net, (X, y) = network(kind), examples(kind)
+    estimators = {K: place(rule, net, K)} | {k: place(above, net, k) for k in range(K + 1, DEPTH + 1)}
+    if perturb:
+        with torch.no_grad():
+            for i, parameter in enumerate(p for segment in net.segments[K:] for p in segment.parameters()):
+                parameter.add_(0.3 * randn(*parameter.shape, seed=i))
+    return compute_gradients(net, estimators, X, y, watch=True).gradients[K]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", FREE)
+def test_rules_without_locks_do_not_notice_the_weights_above(rule: str, kind: str) -> None:
+    assert torch.equal(chosen(rule, kind), chosen(rule, kind, perturb=True))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", UPDATE_LOCKED + BACKWARD_LOCKED)
+def test_locked_rules_do_notice_the_weights_above(rule: str, kind: str) -> None:
+    before, after = chosen(rule, kind), chosen(rule, kind, perturb=True)
+    assert (before - after).abs().max() > 1e-3 * before.abs().max()
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", FREE + UPDATE_LOCKED)
+@pytest.mark.parametrize("above", ["direct-random-target", "noise:scale=3", "feedback-alignment"])
+def test_rules_without_a_backward_lock_do_not_notice_the_backward_pass_above(above: str, rule: str, kind: str) -> None:
+    assert torch.equal(chosen(rule, kind), chosen(rule, kind, above=above))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", BACKWARD_LOCKED)
+@pytest.mark.parametrize("above", ["direct-random-target", "noise:scale=3", "feedback-alignment"])
+def test_backward_locked_rules_do_notice_the_backward_pass_above(above: str, rule: str, kind: str) -> None:
+    before, after = chosen(rule, kind), chosen(rule, kind, above=above)
+    assert (before - after).abs().max() > 1e-3 * before.abs().max()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_see_labels_only_if_they_declare_it(rule: str) -> None:
+    net = network("mlp")
+    everything = signals_at(site_of(net, K, n_outputs=CLASSES))  # the error stays as it is
+    one, other = (place(rule, net, K).gradient(s) for s in (everything, other_values(everything, "labels")))
+    reads = "labels" in place(rule, net, K).needs and rule != "bp-lambda:lam=1"
+    assert torch.equal(one, other) is not reads
+
+
+# In a step
+
+
+def below_and_at(net: Chain, X: Tensor) -> list[Tensor]:
+    h = [net.input(X)]
+    for segment in net.segments:
+        h.append(segment(h[-1].detach().requires_grad_()))
+    return h
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (kind, rule)
+        for kind, rule in itertools.product(NETWORKS, RULES)
+        if kind != "residual" or not rule.startswith(("feedback", "sign", "adaptive-random"))
+    ],
+)
+def test_the_weights_below_a_boundary_get_the_chain_rule_of_what_was_chosen_there(rule: str, kind: str) -> None:
+    """Oracle: each segment's own vector-Jacobian product of g_k / N, and of the true loss at the output.
+
+    Left out: residual blocks with feedback matrices, which also act between the two affine maps of a block.
+    """
+    net, (X, y) = network(kind), examples(kind)
+    twin = network(kind)
+    outcome = compute_gradients(net, {k: place(rule, net, k) for k in net.boundaries}, X, y, watch=True)
+    assert list(outcome.gradients) == list(net.boundaries)
+    activations = below_and_at(twin, X)
+    for k in net.boundaries:
+        activations[k].backward(outcome.gradients[k] / N)
+    torch.nn.functional.cross_entropy(activations[-1], y).backward()
+    for (name, ours), theirs in zip(net.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-12, msg=name)
+    for (name, ours), theirs in zip(net.named_buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12, msg=name)  # statistics are updated once
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", RULES)
+def test_watching_changes_no_bit_of_the_update(rule: str, kind: str) -> None:
+    held = []
+    for watch in (False, True):
+        net, (X, y) = network(kind), examples(kind)
+        estimators = {k: place(rule, net, k) for k in net.boundaries}
+        outcome = compute_gradients(net, estimators, X, y, watch=watch)
+        parts = [net, *estimators.values()]
+        grads = [p.grad for part in parts for p in part.parameters()]
+        state = [value for part in parts for value in part.state_dict().values()]
+        held.append((grads + state + list(outcome.estimator_losses.values()), outcome.gradients))
+    (quiet, nothing), (watched, _) = held
+    assert nothing == {}
+    assert all(torch.equal(one, other) for one, other in zip(quiet, watched, strict=True))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("rule", RULES)
+def test_everything_that_learns_gets_a_finite_gradient(rule: str, kind: str) -> None:
+    net, (X, y) = network(kind), examples(kind)
+    estimators = {k: place(rule, net, k) for k in net.boundaries}
+    outcome = compute_gradients(net, estimators, X, y)
+    for part in [net, *estimators.values()]:
+        for name, parameter in part.named_parameters():
+            assert parameter.grad.isfinite().all(), name
+            assert parameter.grad.any(), name
+    assert all(loss.isfinite() and not loss.requires_grad for loss in outcome.estimator_losses.values())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_rules_serve_a_network_of_one_hidden_layer(rule: str) -> None:
+    net = NETWORKS["mlp"]((6,), CLASSES, depth=1, width=5, generator=seeded()).double()
+    X, y = examples("mlp")
+    outcome = compute_gradients(net, {1: place(rule, net, 1)}, X, y, watch=True)
+    assert outcome.gradients[1].shape == (N, 5)
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("rule", sorted(set(RULES) - {"kickback"}))  # whose choice of an error needs classes
+def test_rules_serve_regression_targets(rule: str) -> None:
+    net, (X, _) = network("mlp"), examples("mlp")
+    parsed = parse_rules(rule, "all", DEPTH)
+    estimators = {k: each.build(site_of(net, k, n_outputs=CLASSES, loss="mse")).double() for k, each in parsed.items()}
+    outcome = compute_gradients(net, estimators, X, randn(N, CLASSES, seed=3), loss="mse")
+    assert outcome.loss.isfinite()
+    assert all(p.grad.isfinite().all() for part in [net, *estimators.values()] for p in part.parameters())
+
+
+def test_locks_of_classes_named_in_the_documentation() -> None:
+    assert locks(Backprop(Site((3,), 2))) == {U, B}
+    assert locks(SyntheticGradient(Site((3,), 2))) == set()

@@ -1,0 +1,112 @@
+"""Any rule next to any other: a chain is its boundaries, and none of them knows what stands at the next."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from repsim.learning import (
+    ESTIMATORS,
+    NETWORKS,
+    Chain,
+    Estimator,
+    Learner,
+    Outcome,
+    Rule,
+    TrainingConfig,
+    build_optimizer,
+    compute_gradients,
+    parse_rules,
+    site_of,
+    train,
+)
+
+N, CLASSES, DEPTH = 7, 3, 4
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+RULES = [*ESTIMATORS, "sign-symmetric:magnitude=resampled", "synthetic-gradient:hidden_layers=1", "bp-lambda:lam=0"]
+BELOW_ABOVE = list(itertools.product(RULES, RULES))
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def network(kind: str) -> Chain:
+    generator = torch.Generator().manual_seed(0)
+    return NETWORKS[kind](SHAPES[kind], CLASSES, depth=DEPTH, width=5, generator=generator).double()
+
+
+def place(rule: str, net: Chain, k: int) -> Estimator:
+    parsed = parse_rules(rule, str(k), DEPTH).get(k, Rule("backprop", {}))
+    estimator = parsed.build(site_of(net, k, n_outputs=CLASSES)).double()
+    with torch.no_grad():
+        for i, (name, value) in enumerate(estimator.state_dict().items()):
+            if not value.any() and not name.endswith("count"):  # what starts at zero would hide mistakes
+                value.copy_(0.3 * randn(*value.shape, seed=100 + i).abs() + 0.1)
+    return estimator
+
+
+def step(kind: str, rules: dict[int, str], **keywords: bool) -> tuple[Chain, dict[int, Estimator], Outcome]:
+    net, X, y = network(kind), randn(N, 6 if kind == "mlp" else 64, seed=1), torch.arange(N) % CLASSES
+    estimators = {k: place(rule, net, k) for k, rule in rules.items()}
+    return net, estimators, compute_gradients(net, estimators, X, y, watch=True, **keywords)
+
+
+def segment_gradients(net: Chain, k: int) -> list[Tensor]:
+    return [parameter.grad for parameter in net.segments[k - 1].parameters()]
+
+
+def assert_close(one: list[Tensor], other: list[Tensor], tolerance: float = 1e-12) -> None:
+    for ours, theirs in zip(one, other, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+@pytest.mark.parametrize(("below", "above"), BELOW_ABOVE)
+def test_any_rule_stands_above_any_other_and_does_not_notice_it(below: str, above: str, kind: str) -> None:
+    """Above boundary 2, no bit depends on the rule at 2; segment 3 itself, which rule 2 may cut or send another way
+    back through, gets the same gradient up to rounding."""
+    net, estimators, outcome = step(kind, {2: below, 3: above})
+    plain, others, expected = step(kind, {3: above})
+    for part in [net, *estimators.values()]:
+        for name, parameter in part.named_parameters():
+            assert parameter.grad.isfinite().all(), name
+    for k in (4, 5):
+        assert all(map(torch.equal, segment_gradients(net, k), segment_gradients(plain, k)))
+    assert_close(segment_gradients(net, 3), segment_gradients(plain, 3))
+    for k in (3, 4):
+        assert torch.equal(outcome.gradients[k], expected.gradients[k])
+    assert all(
+        torch.equal(a.grad, b.grad) for a, b in zip(estimators[3].parameters(), others[3].parameters(), strict=True)
+    )
+    assert torch.equal(outcome.logits, expected.logits)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=60)
+@given(st.tuples(*[st.sampled_from(RULES)] * DEPTH), st.sampled_from(list(NETWORKS)))
+def test_cutting_a_mixed_chain_everywhere_changes_nothing(rules: tuple[str, ...], kind: str) -> None:
+    chosen = dict(enumerate(rules, start=1))
+    (net, ours, outcome), (twin, theirs, expected) = (step(kind, chosen, everywhere=cut) for cut in (False, True))
+    assert_close([p.grad for p in net.parameters()], [p.grad for p in twin.parameters()], 1e-11)
+    for k in chosen:
+        assert_close([outcome.gradients[k]], [expected.gradients[k]], 1e-11)
+        assert_close([p.grad for p in ours[k].parameters()], [p.grad for p in theirs[k].parameters()], 1e-9)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=40)
+@given(st.tuples(*[st.sampled_from(RULES)] * DEPTH), st.sampled_from(["mlp", "conv"]))
+def test_a_mixed_chain_trains(rules: tuple[str, ...], kind: str) -> None:
+    """A few updates in single precision, with the norms that keep random feedback in range."""
+    net = network(kind).float()
+    learner = Learner(net, {k: place(rule, net, k).float() for k, rule in enumerate(rules, start=1)})
+    X, y = randn(3 * N, 6 if kind == "mlp" else 64, seed=1).float(), torch.arange(3 * N) % CLASSES
+    before = [parameter.detach().clone() for parameter in learner.parameters()]
+    optimizer = build_optimizer(learner, TrainingConfig(learning_rate=1e-3))
+    records = list(train(learner, optimizer, X, y, epochs=2, batch_size=N, seed=0))
+    assert len(records) == 6
+    for parameter, start in zip(learner.parameters(), before, strict=True):
+        assert parameter.isfinite().all()
+        assert not torch.equal(parameter, start)
