@@ -241,6 +241,7 @@ class _SquaredResidual(torch.autograd.Function):
         r, h, vectors, labels = ctx.saved_tensors
         scale = (slope * (2 / r.shape[-2]))[..., None, None]  # (*lead, 1, 1)
         to_weight = (r.mT @ h).mul_(scale)
-        to_bias = r.sum(dim=-2).mul_(scale.squeeze(-1))
         to_vectors = None if vectors is None else sum_by_label(r, labels, vectors.shape[-2]).mul_(scale)
+        is_partition = vectors is not None and not labels.is_floating_point()  # every example has one class
+        to_bias = to_vectors.sum(dim=-2) if is_partition else r.sum(dim=-2).mul_(scale.squeeze(-1))
         return to_weight, to_bias, to_vectors, None, None, None
