@@ -64,9 +64,11 @@ def _merge(
     tables: Mapping[str, dict[str, Any]],
     others: Mapping[str, Any],
 ) -> T:
-    if name in tables:
+    try:
+        return build({**tables.get(name, {}), **others})
+    except ValueError:
         try:
-            build(tables[name])
+            build(tables.get(name, {}))
         except ValueError as error:
             raise ValueError(f"{path}, [{name}]: {error}") from None
-    return build({**tables.get(name, {}), **others})
+        raise

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.progress import Reporter
+from analysis.settings import is_trained_here
 from analysis.views import View
 from probes import probe_layers
 from repsim.similarity import COMPARATORS, class_structure, compare_rdms, pairwise, rdm
@@ -140,9 +141,9 @@ def gradient_table(views: Sequence[View]) -> pd.DataFrame:
             "estimator_loss": record.get("estimator_losses", {}).get(boundary),
         }
         for name, view in _runs(views)
+        if is_trained_here(view.run.config)
         for record in view.run.metrics()
-        if isinstance(record.get("gradients"), dict)
-        for boundary, values in record["gradients"].items()
+        for boundary, values in record.get("gradients", {}).items()
     ]
     return pd.DataFrame(rows, columns=_GRADIENT_COLUMNS)
 

@@ -90,7 +90,7 @@ def views_of_runs(paths: Sequence[str | Path]) -> list[View]:
         if not run.stimuli.is_same_as(first):
             raise ValueError(
                 f"{run.path} and {runs[0].path} recorded different stimuli; train or record them with the same data, "
-                "seed and numbers of stimuli."
+                "split seed and numbers of stimuli."
             )
     return [View(label, run, run.last().step) for label, run in zip(_labels(runs), runs, strict=True)]
 

@@ -1,12 +1,14 @@
 """Every learning rule on mnist5k: what it reaches, on an MLP of four hidden layers and on a small convolutional net.
 
 ``python benchmarks/bench_rules.py`` trains three seeds of each rule, two processes side by side, prints the tables and
-writes RULES.md. The step sizes are those that reached the best validation accuracy on a fourth seed, which ``--search``
-prints; the test examples had no part in the choice.
+writes RULES.md. The step sizes are those that reached the best validation accuracy on a fourth seed, at half the epochs
+for the convolutional net, which ``--search`` prints; for sign-symmetric feedback on the MLP the mean over three other
+seeds decided, as the first left nothing between two. The test examples had no part in the choice.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -32,11 +34,11 @@ from repsim.learning import (
 
 NETWORKS = {
     "MLP, 4 x 256, batch norm, relu, 30 epochs": TrainingConfig(depth=4, width=256, epochs=30, schedule="cosine"),
-    "conv net, 3 x 16, batch norm, relu, 15 epochs": TrainingConfig(
-        network="conv", depth=3, width=16, epochs=15, schedule="cosine"
+    "conv net, 3 x 16, batch norm, relu, 30 epochs": TrainingConfig(
+        network="conv", depth=3, width=16, epochs=30, schedule="cosine"
     ),
 }
-SEEDS, SEARCH_SEED = (0, 1, 2), 100
+SEEDS, SEARCH_SEED, SEARCH_EPOCHS = (0, 1, 2), 100, (30, 15)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ ENTRIES = [
     Entry("output layer alone", "noise:scale=0", None),
     Entry("noise", "noise", None),
     Entry("feedback alignment", "feedback-alignment", 0.03),
-    Entry("sign-symmetric, uniform", "sign-symmetric", 0.01, ((1e-3, 1e-3), (3e-3, 1e-3))),
+    Entry("sign-symmetric, uniform", "sign-symmetric", 0.01),
     Entry("sign-symmetric, fixed magnitude", "sign-symmetric:magnitude=fixed", 0.01),
     Entry("sign-symmetric, resampled", "sign-symmetric:magnitude=resampled", 0.01),
     Entry("adaptive random backprop", "adaptive-random-backprop", None, ((3e-3, 1e-3), (3e-3, 3e-3))),
@@ -122,8 +124,8 @@ def _search() -> None:
     ]
     bases = list(NETWORKS.values())
     configs = [
-        replace(_config(bases[place], entry, place, SEARCH_SEED), learning_rate=a, estimator_learning_rate=b)
-        for place, entry, (a, b) in keys
+        replace(_config(bases[place], entry, place, SEARCH_SEED), epochs=e, learning_rate=a, estimator_learning_rate=b)
+        for (place, entry, (a, b)), e in ((key, SEARCH_EPOCHS[key[0]]) for key in keys)
     ]
     for (place, entry, rates), result in zip(keys, _train_all(configs), strict=True):
         print(f"{list(NETWORKS)[place][:8]:9} {entry.name:32} {rates}  {result.validation:.3f}", flush=True)
@@ -176,7 +178,7 @@ def _table(network: str, place: int, results: dict[tuple[str, str, int], Result]
     for entry in ENTRIES:
         each = [results[network, entry.name, seed] for seed in SEEDS]
         accuracy = mean(result.test for result in each)
-        angles = ", ".join(f"{mean(column):.0f}" for column in zip(*(result.angles for result in each), strict=True))
+        angles = ", ".join(_degrees(mean(column)) for column in zip(*(result.angles for result in each), strict=True))
         rates = " / ".join(f"{rate:g}" for rate in entry.rates[place])
         scores = ", ".join(f"{result.test:.3f}" for result in each)
         promised = "-" if entry.within is None else f">= {-entry.within:.3f}"
@@ -185,6 +187,10 @@ def _table(network: str, place: int, results: dict[tuple[str, str, int], Result]
             f"| {angles} |"
         )
     return lines
+
+
+def _degrees(angle: float) -> str:
+    return "-" if math.isnan(angle) else f"{angle:.0f}"
 
 
 if __name__ == "__main__":

@@ -138,7 +138,7 @@ def train(
 
 def _say(run: Path, trained: list[Run]) -> None:
     scores = [f"{each.status['test_accuracy']:.3f}" for each in trained if "test_accuracy" in each.status]
-    runs = str(run) if len(trained) == 1 else f"{run}/seed-*"
+    runs = str(trained[0].path) if len(trained) == 1 else f"{run}/seed-*"
     print(f"Test accuracy {', '.join(scores)}. Next: repsim {'analyze' if len(trained) == 1 else 'compare'} {runs}")
 
 

@@ -89,7 +89,7 @@ def plot_alignment(table: pd.DataFrame, over: str, *, ax: Axes | None = None) ->
         With columns ``view``, ``step``, ``boundary`` and ``angle`` (degrees).
     over : str
         ``"boundary"``: at the last step; ``"step"``: the mean over boundaries. Steps at which the angle is defined at
-        all boundaries are shown, if there are any.
+        all boundaries are shown, if there are any; a run without a defined angle has no curve.
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
@@ -97,6 +97,8 @@ def plot_alignment(table: pd.DataFrame, over: str, *, ax: Axes | None = None) ->
     for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
         by_step = rows.pivot(index="step", columns="boundary", values="angle")
         known = by_step.dropna() if by_step.notna().all(axis=1).any() else by_step.dropna(how="all")
+        if known.empty:
+            continue
         angles = known.iloc[-1] if over == "boundary" else known.mean(axis=1)
         marker = MARKERS[index % len(MARKERS)]
         ax.plot(angles.index, angles, color=palette[str(view)], label=verbatim(str(view)), marker=marker, markersize=4)

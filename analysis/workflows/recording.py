@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from analysis.settings import choose_recorded_steps
 from analysis.workflows.job import check_device, check_layers, choose_stimuli, configurations, using_threads
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.files import sha256
-from repsim.learning import build_learner, load_dataset, split_dataset
+from repsim.learning import Dataset, TrainingConfig, build_learner, load_dataset, split_dataset
 
 __all__ = ["record_model", "record_run"]
 
@@ -66,12 +67,8 @@ def record_run(
     chosen = choose_recorded_steps(steps, run.steps)
     info = run.config["data"]
     dataset = load_dataset(data or training.data, data_dir or info["data_dir"])
-    shape = tuple(info["shape"])
-    if dataset.shape != shape:
-        raise ValueError(
-            f"The examples of {dataset.name} have shape {dataset.shape}; the network of {source} takes {shape}."
-        )
-    learner = build_learner(training, shape, len(info["classes"]))
+    _check_shape(dataset, training, tuple(info["shape"]), source)
+    learner = build_learner(training, tuple(info["shape"]), len(info["classes"]))
     stimuli = choose_stimuli(dataset, split_dataset(dataset, training.split_seed), recording.sizes, training.split_seed)
     check_layers(learner, layers, stimuli)
     for step in chosen:
@@ -96,6 +93,19 @@ def record_run(
             task.advance()
         new.set_status("finished", step=chosen[-1], n_steps=run.status.get("n_steps", chosen[-1]))
     return Run.open(output)
+
+
+def _check_shape(dataset: Dataset, training: TrainingConfig, shape: tuple[int, ...], source: str | Path) -> None:
+    """See to it that a network which was trained on examples of a shape can take those of a data set."""
+    if training.network == "mlp":  # flattens what it gets
+        if dataset.X.shape[1] != prod(shape):
+            raise ValueError(
+                f"{dataset.name} has {dataset.X.shape[1]} features; the network of {source} takes {prod(shape)}."
+            )
+    elif dataset.shape != shape:
+        raise ValueError(
+            f"The examples of {dataset.name} have shape {dataset.shape}; the network of {source} takes {shape}."
+        )
 
 
 def record_model(

@@ -16,10 +16,11 @@ from analysis.progress import Reporter, silent
 from analysis.settings import RecordingConfig
 from analysis.workflows.chronicle import Chronicle
 from analysis.workflows.job import Job, configurations, describe, prepare, using_threads
-from analysis.workflows.training import resumable, resume_run
+from analysis.workflows.training import resumable, resume_run, say_resumed
 from checkpoints import Run
 from checkpoints.generators import kept_generators
 from repsim.learning import Diverged, ReplicaTraining, TrainingConfig, build_optimizer, load_dataset, train_replicas
+from repsim.learning.checks import check_choice
 
 __all__ = ["parse_seeds", "resume_seeds", "train_seeds"]
 
@@ -69,6 +70,8 @@ def train_seeds(
     """
     reporter, folder = reporter or silent(), Path(folder)
     chosen = parse_seeds(seeds)
+    if (folder / "run.json").exists():
+        raise FileExistsError(f"{folder} is a run; choose another folder for the runs of several seeds.")
     for seed in chosen:
         if (path := _path(folder, seed)).exists():
             raise FileExistsError(f"{path} exists already. Choose another folder, or continue with --resume.")
@@ -97,7 +100,8 @@ def resume_seeds(
     """Continue the runs of several seeds to their ends; finished ones are left as they are.
 
     Runs that stopped at the same step go on together in the way in which they began, and the numbers are those of an
-    uninterrupted training, bit for bit, on the same machine. Others go on one by one.
+    uninterrupted training, bit for bit, on the same machine. Others go on one by one. Those that diverged come last; if
+    they do so again, they say so in their status and do not stop the others.
 
     Raises
     ------
@@ -108,14 +112,30 @@ def resume_seeds(
         As for ``train_seeds``.
     """
     reporter, folder = reporter or silent(), Path(folder)
+    check_choice("how", how or "auto", ("auto", "stacked", "loop"))
     paths = [_path(folder, seed) for seed in parse_seeds(seeds)]
-    unfinished = [run for run in map(resumable, paths) if run.status.get("state") != "finished"]
-    if not _go_together(unfinished, how):
-        for run in unfinished:
-            resume_run(run.path, reporter=reporter)
-    else:
+    stored = [resumable(path) for path in paths]
+    diverged = [run for run in stored if run.status.get("state") == "diverged"]
+    unfinished = [run for run in stored if run.status.get("state") not in ("finished", "diverged")]
+    together = _go_together(unfinished, how)
+    if together:
         _resume_together(folder, unfinished, reporter)
+    errors = _resume_one_by_one([*([] if together else unfinished), *diverged], reporter)
+    if len(errors) == len(stored):
+        raise errors[0]
     return [Run.open(path) for path in paths]
+
+
+def _resume_one_by_one(runs: Sequence[Run], reporter: Reporter) -> list[Diverged]:
+    """Continue runs, and return what those that diverged raised."""
+    errors = []
+    for run in runs:
+        try:
+            resume_run(run.path, reporter=reporter)
+        except Diverged as error:
+            errors.append(error)
+            reporter.say(f"{run.path}: {error}")
+    return errors
 
 
 def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:
@@ -124,7 +144,7 @@ def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If it is not understood, or names a seed twice.
+        If it is not understood, or names no seed, or one twice.
 
     Examples
     --------
@@ -140,11 +160,13 @@ def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:
             raise ValueError(
                 f"seeds '{text}' are not understood at '{part}'. Use whole numbers and ranges: 0-9 or 0,3,5."
             )
+        if dash and int(last) < int(first):
+            raise ValueError(f"seeds '{text}' are not understood at '{part}': a range ends at its largest number.")
         if dash and int(last) - int(first) >= _MOST_SEEDS:
             raise ValueError(f"seeds '{text}' are more than {_MOST_SEEDS}.")
         seeds += range(int(first), int(last if dash else first) + 1)
-    if len(set(seeds)) < len(seeds) or not seeds:
-        raise ValueError(f"seeds '{text}' name no seed, or one twice.")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds '{text}' name a seed twice.")
     return tuple(sorted(seeds))
 
 
@@ -180,6 +202,8 @@ def _resume_together(folder: Path, stored: Sequence[Run], reporter: Reporter) ->
         runs = [
             open_runs.enter_context(Run.resume(run.path, job.stimuli)) for run, job in zip(stored, jobs, strict=True)
         ]
+        for run in runs:
+            say_resumed(run, reporter)
         chronicles = [Chronicle(*each) for each in zip(runs, jobs, optimizers, strict=True)]
         replicas = _replicas(jobs, optimizers, chronicles[0].start, "stacked", reporter)
         _run_to_the_end(folder, chronicles, replicas, reporter)
@@ -224,7 +248,7 @@ def _run_to_the_end(
                 going = [chronicle for i, chronicle in enumerate(chronicles) if i not in ended]
                 for chronicle in going:
                     chronicle.stop(number)
-                seeds = ",".join(str(chronicle.job.training.seed) for chronicle in chronicles)
+                seeds = ",".join(str(chronicle.job.training.seed) for chronicle in going)
                 raise Interrupted(folder, number, f"--seeds {seeds}")
     for i, chronicle in enumerate(chronicles):
         if i not in ended:

@@ -13,7 +13,7 @@ from checkpoints import Run
 from checkpoints.generators import kept_generators
 from repsim.learning import Diverged, TrainingConfig, build_optimizer, train
 
-__all__ = ["resumable", "resume_run", "train_run"]
+__all__ = ["resumable", "resume_run", "say_resumed", "train_run"]
 
 
 def train_run(
@@ -82,10 +82,7 @@ def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
     training, recording = configurations(stored)
     job = prepare(training, recording, stored.config["data"]["data_dir"])
     with kept_generators(training.seed), using_threads(training.threads), Run.resume(path, job.stimuli) as run:
-        if run.taken_over_from:
-            (reporter or silent()).say(
-                f"{path} was being written by {run.taken_over_from}, which died; it is taken over."
-            )
+        say_resumed(run, reporter or silent())
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -107,11 +104,17 @@ def resumable(path: str | Path) -> Run:
     return stored
 
 
+def say_resumed(run: Run, reporter: Reporter) -> None:
+    """Say who was writing a run before, if they died, and after which step it goes on."""
+    if run.taken_over_from:
+        reporter.say(f"{run.path} was being written by {run.taken_over_from}, which died; it is taken over.")
+    if run.steps:
+        reporter.say(f"{run.path} continues after step {run.steps[-1]}.")
+
+
 def _run_to_the_end(run: Run, job: Job, reporter: Reporter) -> None:
     optimizer = build_optimizer(job.learner, job.training)
     chronicle = Chronicle(run, job, optimizer)
-    if chronicle.start:
-        reporter.say(f"{run.path} continues after step {chronicle.start}.")
     X, y = job.part("train")
     settings = job.training
     steps = train(

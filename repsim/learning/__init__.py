@@ -27,9 +27,11 @@ from repsim.learning.estimators import (
     locks,
 )
 from repsim.learning.learner import Learner, build_learner, build_optimizer, site_of
+from repsim.learning.local import LocalLearner
 from repsim.learning.losses import LOSSES
 from repsim.learning.memory import keep_freed_memory
 from repsim.learning.networks import NETWORKS, Chain, Readout, ResidualBlock, Segment, conv_net, mlp, residual_net
+from repsim.learning.pipeline import PipelineResult, StageReport, train_pipeline
 from repsim.learning.replicas import Choice, Replicas, ReplicaTraining, train_replicas
 from repsim.learning.rules import Rule, choose_boundaries, option_types, parse_rules
 from repsim.learning.seeds import stream
@@ -61,9 +63,11 @@ __all__ = [
     "FeedbackAlignment",
     "Kickback",
     "Learner",
+    "LocalLearner",
     "Noise",
     "Observed",
     "Outcome",
+    "PipelineResult",
     "Readout",
     "ReplicaTraining",
     "Replicas",
@@ -73,6 +77,7 @@ __all__ = [
     "SignSymmetric",
     "Signals",
     "Site",
+    "StageReport",
     "Step",
     "SyntheticGradient",
     "SyntheticGradientProp",
@@ -100,6 +105,7 @@ __all__ = [
     "stack",
     "stream",
     "train",
+    "train_pipeline",
     "train_replicas",
     "true_gradients",
     "unstack",

@@ -69,8 +69,11 @@ def unstack(state: dict[str, Tensor], index: int) -> dict[str, Tensor]:
 
 def _describe(module: nn.Module) -> dict[str, Any]:
     """Return all that modules must have in common to be stacked, by name."""
-    parts: dict[str, Any] = {name: (type(part), _settings(part)) for name, part in module.named_modules()}
-    return parts | {f"{name}, a tensor": (value.shape, value.dtype) for name, value in module.state_dict().items()}
+    found: dict[str, Any] = {}
+    for name, part in module.named_modules():
+        found[name] = f"a {type(part).__name__}"
+        found |= {f"{name}.{setting}".lstrip("."): value for setting, value in _settings(part).items()}
+    return found | {name: f"{tuple(t.shape)} of {t.dtype}" for name, t in module.state_dict().items()}
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def _check_alike(first: dict[str, Any], other: dict[str, Any]) -> None:
             where = f" at '{name}'" if name else ""
             raise ValueError(
                 "Only modules of one type and of equal shapes and settings can be stacked; "
-                f"these differ{where}: {first.get(name)} and {other.get(name)}."
+                f"these differ{where}: {first.get(name, 'nothing')} and {other.get(name, 'nothing')}."
             )
 
 
@@ -114,13 +117,12 @@ def _stacked(modules: Sequence[nn.Module]) -> nn.Module:
     if kind in BATCHED:
         return BATCHED[kind](modules)
     if kind in _ELEMENTWISE:
-        return copy.deepcopy(first)
+        return _copy(first)
     return Merged(first) if kind in _EXAMPLEWISE else Vmapped(modules)
 
 
 def _stack_parts(modules: Sequence[nn.Module]) -> nn.Module:
-    stacked = copy.copy(modules[0])
-    vars(stacked).update({name: value for name, value in vars(nn.Module()).items() if "hook" in name})  # else shared
+    stacked = _without_hooks(copy.copy(modules[0]))
     stacked._parameters = _stacked_parameters(modules)
     stacked._buffers = _stacked_buffers(modules)
     stacked._modules = {
@@ -128,6 +130,18 @@ def _stack_parts(modules: Sequence[nn.Module]) -> nn.Module:
         for name, part in modules[0]._modules.items()
     }
     return stacked
+
+
+def _copy(module: nn.Module) -> nn.Module:
+    copied = copy.deepcopy(module)
+    for part in copied.modules():
+        _without_hooks(part)
+    return copied
+
+
+def _without_hooks(module: nn.Module) -> nn.Module:
+    vars(module).update({name: value for name, value in vars(nn.Module()).items() if "hook" in name})
+    return module
 
 
 def _stacked_parameters(modules: Sequence[nn.Module]) -> dict[str, nn.Parameter | None]:
@@ -283,8 +297,8 @@ class Vmapped(nn.Module):
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
-        self._one = [copy.deepcopy(modules[0])]  # in a list, so that its parameters are not counted as ours
-        shell = copy.deepcopy(modules[0])
+        self._one = [_copy(modules[0])]  # in a list, so that its parameters are not counted as ours
+        shell = _copy(modules[0])
         for name, part in shell.named_modules():
             parts = [module.get_submodule(name) for module in modules]
             part._parameters, part._buffers = _stacked_parameters(parts), _stacked_buffers(parts)
@@ -293,7 +307,9 @@ class Vmapped(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """Return what each module makes of its part of X, shape (n, N, ...)."""
-        one = self._one[0].train(self.training)
+        one = self._one[0]
+        for name, part in one.named_modules():
+            part.training = self.get_submodule(name).training
         state = dict(self.named_parameters()) | dict(self.named_buffers())
         return torch.vmap(lambda state, X: functional_call(one, state, (X,)), randomness="different")(state, X)
 
@@ -303,7 +319,7 @@ class Merged(nn.Module):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
-        self.module = copy.deepcopy(module)
+        self.module = _copy(module)
 
     def forward(self, X: Tensor) -> Tensor:
         """Return the module's output, shape (n, N, ...)."""

@@ -46,7 +46,7 @@ def test_nothing_is_asked_of_the_network_and_nothing_fails(page: Any) -> None:
 
 def test_every_image_is_seen(page: Any) -> None:
     widths = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
-    assert len(widths) == 5
+    assert len(widths) == 6
     assert min(widths) > 0
 
 

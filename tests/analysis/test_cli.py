@@ -22,7 +22,9 @@ from analysis.settings import RecordingConfig
 from analysis.workflows import analyze_run, compare_runs, record_model, record_run, train_run
 from checkpoints import Run
 from repsim.learning import DATASETS, ESTIMATORS, TrainingConfig
-from repsim.learning.networks import ACTIVATIONS, NORMS
+from repsim.learning.losses import LOSSES
+from repsim.learning.networks import ACTIVATIONS, NETWORKS, NORMS
+from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.schedules import SCHEDULES
 from repsim.similarity import DISTANCES
 
@@ -70,7 +72,7 @@ def test_help_has_an_example_that_is_understood(repsim: Callable[..., Said], nam
 def test_help_lists_every_command_and_where_to_start(repsim: Callable[..., Said]) -> None:
     said = repsim("--help")
     assert said.code == 0
-    for name in ("train", "record", "analyze", "compare", "info", "verify", "demo"):
+    for name in ("train", "record", "analyze", "compare", "rules", "info", "verify", "demo"):
         assert f"\n  {name} " in said.out
     assert "repsim demo" in said.out
     assert repsim("").err.partition("\n\n")[2] == said.out.partition("\n\n")[2]
@@ -87,15 +89,14 @@ def promised(command: str) -> dict[str, tuple[str, str | None]]:
 
 def test_the_defaults_that_train_promises_are_those_of_the_settings() -> None:
     options = promised("train")
-    words = {"sg_hidden_width": "the boundary's width", "sg_label_conditioned": "sg-labels"}
+    words = {"boundaries": "the rule's own"}
     settings = TrainingConfig().to_dict()
-    assert settings["sg_hidden_width"] is None
-    assert settings["sg_label_conditioned"] is True
+    assert settings["boundaries"] is None
     assert {name: options[name][1] for name in settings} == {
         name: words.get(name, str(value)) for name, value in settings.items()
     }
     recording = RecordingConfig()
-    assert options["record"][1] == recording.steps
+    assert (options["record"][1], options["diagnose"][1]) == (recording.steps, recording.diagnose)
     assert (options["layer"][1],) == recording.layers
     assert recording.compress is False
 
@@ -123,9 +124,11 @@ def test_the_defaults_of_record_are_those_of_its_function() -> None:
     ("option", "choices"),
     [
         ("data", DATASETS),
-        ("rule", ESTIMATORS),
+        ("network", NETWORKS),
         ("norm", NORMS),
         ("activation", ACTIVATIONS),
+        ("loss", LOSSES),
+        ("optimizer", OPTIMIZERS),
         ("schedule", SCHEDULES),
     ],
 )
@@ -154,11 +157,15 @@ def test_a_first_hour(repsim: Callable[..., Said], tmp_path: Path, monkeypatch: 
     assert said.out == f"Test accuracy {accuracy:.3f}. Next: repsim analyze runs/a\n"
     assert re.fullmatch(r"a: 9/9 in \d+ s validation accuracy 0\.\d{3}\n", said.err)
 
-    options = "--rule synthetic-gradient --boundaries all --no-sg-labels --sg-hidden-layers 1 --layer output --compress"
-    assert repsim(f"train runs/b {TINY} {options}").code == 0
+    rules = "--rule synthetic-gradient:label_conditioned=false,hidden_layers=1 --rule noise@1"
+    assert repsim(f"train runs/b {TINY} {rules} --boundaries all --layer output --compress --diagnose none").code == 0
     training = TrainingConfig.from_dict(Run.open("runs/b").config["training"])
-    assert (training.cut_boundaries, training.sg_label_conditioned, training.sg_hidden_layers) == ((1, 2), False, 1)
-    assert Run.open("runs/b").config["recording"]["compress"] is True
+    assert {k: (rule.name, rule.options) for k, rule in training.rules.items()} == {
+        1: ("noise", {}),
+        2: ("synthetic-gradient", {"label_conditioned": False, "hidden_layers": 1}),
+    }
+    recording = Run.open("runs/b").config["recording"]
+    assert (recording["compress"], recording["diagnose"]) == (True, "none")
 
     said = repsim("train runs/a --resume")
     assert said.out == f"Test accuracy {accuracy:.3f}. Next: repsim analyze runs/a\n"
@@ -260,7 +267,7 @@ def workplace(
     folder = tmp_path_factory.mktemp("workplace")
     shutil.copytree(runs["backprop"], folder / "run")
     shutil.copytree(runs["synthetic"], folder / "other")
-    train_run(folder / "elsewhere", replace(tiny, seed=1), few)
+    train_run(folder / "elsewhere", replace(tiny, split_seed=1), few)
     record_run(folder / "run", folder / "recorded", steps="last")
     (folder / "file").write_text("mine")
     _damage(Path(shutil.copytree(folder / "run", folder / "damaged")) / "checkpoints/step_00000038/activations.h5")
@@ -306,7 +313,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 DIGITS = "train new --data digits"
 MISTAKES = {
     # settings
-    "unknown rule": (f"{DIGITS} --rule hebb", "Unknown rule 'hebb'. Choose one of: backprop, synthetic-gradient."),
+    "unknown rule": (f"{DIGITS} --rule hebb", f"Unknown rule 'hebb'. Choose one of: {', '.join(ESTIMATORS)}."),
     "unknown data": ("train new --data birds", "Unknown data set 'birds'. Choose one of: mnist5k, digits, mnist"),
     "unknown norm": (f"{DIGITS} --norm l2", "Unknown norm 'l2'. Choose one of: batch, layer, none."),
     "unknown activation": (f"{DIGITS} --activation gelu", "Unknown activation 'gelu'. Choose one of: relu, tanh"),
@@ -322,7 +329,10 @@ MISTAKES = {
     "no learning": (f"{DIGITS} --learning-rate 0", "learning_rate is 0.0; expected a number above 0."),
     "negative learning": (f"{DIGITS} --learning-rate -0.1", "learning_rate is -0.1; expected a number above 0."),
     "undefined learning": (f"{DIGITS} --learning-rate nan", "learning_rate is nan; expected a number above 0."),
-    "endless learning": (f"{DIGITS} --sg-learning-rate inf", "sg_learning_rate is inf; expected a number above 0."),
+    "endless learning": (
+        f"{DIGITS} --estimator-learning-rate inf",
+        "estimator_learning_rate is inf; expected a number above 0.",
+    ),
     "batch norm of one": (f"{DIGITS} --batch-size 1", "Use a batch_size of 2 or more, or norm 'layer' or 'none'."),
     "large batch": (f"{DIGITS} --batch-size 5000", "batch_size is 5000 but there are only 1259 training examples"),
     "unknown step": (
@@ -362,7 +372,9 @@ MISTAKES = {
     "file as parent": ("train file/new --data digits", "file is a file; file/new cannot be made inside it."),
     "resumed anew": ("train run --resume --epochs 9", "continues with the run's own settings; leave out --epochs."),
     "recorded anew": ("train run --resume --record last", "leave out --record."),
-    "other modules": ("train run --resume --no-sg-labels", "leave out --sg-labels."),
+    "other modules": ("train run --resume --rule noise", "leave out --rule."),
+    "other learning": ("train run --resume --estimator-learning-rate 1", "leave out --estimator-learning-rate."),
+    "resumed from a file": ("train run --resume --config any.toml", "leave out --config."),
     "nothing to resume": ("train new --resume", "There is no run at new."),
     "recordings to resume": ("train recorded --resume", "recorded holds recordings of"),
     "no run": ("info missing", "There is no run at missing."),

@@ -13,9 +13,11 @@ from analysis.workflows import analyze_run, compare_runs, comparing, demo
 from checkpoints import Damaged
 from repsim.learning import TrainingConfig
 
-TABLES = {"probes.csv", "class_structure.csv", "similarity.csv", "rdm_similarity.csv", "training.csv"}
+NAMES = ("probes", "class_structure", "similarity", "rdm_similarity", "training", "gradients")
 FIGURES = {"probe_accuracy", "rdm_grid", "cka", "class_structure", "training"}
-WRITTEN = TABLES | {"rdm.h5", "report.html"} | {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
+OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html"}
+OF_BACKPROP |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
+OF_ANOTHER_RULE = OF_BACKPROP | {"figures/alignment.png", "figures/alignment.pdf"}
 
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
@@ -34,13 +36,13 @@ def test_an_analysis_is_written_into_its_run(copied: Callable[[str], Path]) -> N
     before = listing(path)
     findings = analyze_run(path)
     assert findings.folder == path / "analysis"
-    assert listing(path) - before == {f"analysis/{name}" for name in WRITTEN}
+    assert listing(path) - before == {f"analysis/{name}" for name in OF_BACKPROP}
     assert [view.label for view in findings.views] == ["untrained", "step 38"]
     assert "<title>Analysis of backprop</title>" in (path / "analysis" / "report.html").read_text()
 
 
 def test_a_comparison_is_written_where_it_is_asked_for(comparison: Findings, runs: Mapping[str, Path]) -> None:
-    assert listing(comparison.folder) == WRITTEN
+    assert listing(comparison.folder) == OF_ANOTHER_RULE
     for name, table in comparison.tables.items():
         assert len(pd.read_csv(comparison.folder / f"{name}.csv")) == len(table) > 0
     assert sorted(comparison.probes["view"].unique()) == sorted(runs)
@@ -50,7 +52,7 @@ def test_a_comparison_is_written_where_it_is_asked_for(comparison: Findings, run
 def test_a_comparison_stands_beside_the_first_run(copied: Callable[[str], Path]) -> None:
     paths = [copied("synthetic"), copied("backprop")]
     assert compare_runs(paths).folder == paths[0].parent / "comparison"
-    assert listing(paths[0].parent / "comparison") == WRITTEN
+    assert listing(paths[0].parent / "comparison") == OF_ANOTHER_RULE
 
 
 def test_the_distance_asked_for_is_used(copied: Callable[[str], Path]) -> None:
@@ -65,7 +67,7 @@ def test_an_earlier_analysis_is_replaced_and_other_files_are_left_alone(copied: 
     for name in ("notes.txt", "figures/mine.png", "probes.csv"):
         (folder / name).write_text("mine")
     analyze_run(path, steps="last")
-    assert listing(folder) == WRITTEN | {"notes.txt", "figures/mine.png"}
+    assert listing(folder) == OF_BACKPROP | {"notes.txt", "figures/mine.png"}
     assert (folder / "notes.txt").read_text() == (folder / "figures/mine.png").read_text() == "mine"
     assert (folder / "probes.csv").read_text() != "mine"
 
@@ -153,7 +155,7 @@ def test_the_demo_trains_compares_and_goes_on_where_it_stopped(
     trained = {name: (folder / name / "run.json").read_bytes() for name in small_demo}
     findings = demo(folder)
     assert [view.label for view in findings.views] == ["backprop", "sg-middle", "sg-every-boundary"]
-    assert listing(folder / "comparison") == WRITTEN
+    assert listing(folder / "comparison") == OF_ANOTHER_RULE
     assert {name: (folder / name / "run.json").read_bytes() for name in small_demo} == trained
 
 

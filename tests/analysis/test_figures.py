@@ -24,7 +24,7 @@ def drawings(comparison: Findings) -> dict[str, Drawing]:
 
 
 def test_the_main_figures_come_first(drawings: dict[str, Drawing]) -> None:
-    assert list(drawings) == ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training"]
+    assert list(drawings) == ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
 
 
 def test_every_figure_says_what_it_shows(drawings: dict[str, Drawing]) -> None:

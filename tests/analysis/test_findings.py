@@ -57,6 +57,7 @@ def findings(views: list[View], **tables: pd.DataFrame) -> Findings:
         "probes": pd.DataFrame(columns=["view", "layer", "status", "message"]),
         "rdm_similarity": pd.DataFrame(),
         "training": pd.DataFrame(),
+        "gradients": pd.DataFrame(),
     }
     planted = {"class_structure": structure(a=[1.0]), "similarity": similarity(("a", 1, "a", 1, 1.0))}
     return Findings(views=views, folder=Path(), distance="correlation", **(empty | planted | tables))
@@ -157,7 +158,14 @@ def test_a_single_network_has_nothing_to_be_similar_to() -> None:
 
 def test_every_table_is_written_and_read_back(runs: Mapping[str, Path], tmp_path: Path) -> None:
     measured = measure(views_of_run(runs["backprop"], "last"), tmp_path, distance="euclidean", reporter=silent())
-    assert set(measured.tables) == {"probes", "class_structure", "similarity", "rdm_similarity", "training"}
+    assert set(measured.tables) == {
+        "probes",
+        "class_structure",
+        "similarity",
+        "rdm_similarity",
+        "training",
+        "gradients",
+    }
     for name, table in measured.tables.items():
         read = pd.read_csv(tmp_path / f"{name}.csv")
         assert list(read) == list(table)

@@ -14,7 +14,7 @@ from analysis.progress import silent
 from analysis.report import write_report
 from analysis.views import View
 
-FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training"]
+FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
     views = [known_view("mine", inputs, labels, [np.eye(4)], split=split, config=config)]
     (tmp_path / "out").mkdir()
     findings = measure(views, tmp_path / "out", distance="euclidean", reporter=silent())
-    assert [drawing.name for drawing in draw(findings)] == FIGURES[:-1]
+    assert [drawing.name for drawing in draw(findings)] == FIGURES[:-2]
     text = written(findings, tmp_path, tmp_path)
     assert "my birds" in text
     assert "<th>lr</th>\n      <td>\u2013</td>" in text

@@ -68,7 +68,7 @@ def test_recording_settings_come_back_from_json() -> None:
 
 def test_a_recording_setting_of_another_version_is_named() -> None:
     with pytest.raises(
-        ValueError, match=r"^Unknown recording setting 'colour'\. Choose from: compress, layers, n_test,"
+        ValueError, match=r"^Unknown recording setting 'colour'\. Choose from: compress, diagnose, layers, n_test,"
     ):
         RecordingConfig.from_dict({"colour": "red"})
 

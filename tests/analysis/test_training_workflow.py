@@ -23,7 +23,7 @@ from rich.console import Console
 from analysis.cli import main
 from analysis.progress import Reporter
 from analysis.settings import RecordingConfig
-from analysis.workflows import Interrupted, analyze_run, compare_runs, resume_run, train_run, training
+from analysis.workflows import Interrupted, analyze_run, chronicle, compare_runs, resume_run, train_run
 from analysis.workflows.job import choose_stimuli
 from checkpoints import Locked, Run
 from repsim.learning import Diverged, TrainingConfig, load_dataset, split_dataset
@@ -88,6 +88,7 @@ def test_a_run_directory_is_as_documented(runs: Mapping[str, Path], tiny: Traini
         "name": "digits",
         "data_dir": None,
         "n_features": 64,
+        "shape": [1, 8, 8],
         "classes": list("0123456789"),
         "n_train": 1259,
         "n_validation": 179,
@@ -242,7 +243,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_a_scheduled_rate_goes_on_where_it_was(tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig) -> None:
-    settings = replace(tiny, schedule="cosine", rule="synthetic-gradient", sg_hidden_layers=1, boundaries="all")
+    settings = replace(tiny, schedule="cosine", rule="synthetic-gradient:hidden_layers=1", boundaries="all")
     train_run(tmp_path / "whole", settings, few)
     for update in (10, 20):
         with pytest.raises(Interrupted):
@@ -271,7 +272,7 @@ def test_the_time_of_every_part_of_a_run_is_counted(
     tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count(0.0, 100.0)  # every look at it takes 100 seconds
-    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(chronicle, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(Interrupted):
         train_run(tmp_path / "run", tiny, few, reporter=AtUpdate(9, ctrl_c))
     assert Run.open(tmp_path / "run").status["seconds"] == 100.0

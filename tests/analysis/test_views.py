@@ -57,14 +57,14 @@ def test_a_run_is_known_by_any_of_its_paths(runs: Mapping[str, Path], monkeypatc
         views_of_runs([runs["backprop"], runs["synthetic"], "."])
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"n_test": 50}])
+@pytest.mark.parametrize("change", [{"split_seed": 1}, {"n_test": 50}])
 def test_runs_on_different_stimuli_are_refused(
     runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, change: dict
 ) -> None:
     other = tmp_path / "other"
-    settings = replace(tiny, **change) if "seed" in change else tiny
-    train_run(other, settings, few if "seed" in change else replace(few, **change))
-    with pytest.raises(ValueError, match=r"other and .*backprop recorded different stimuli; train or record them with"):
+    settings = replace(tiny, **change) if "split_seed" in change else tiny
+    train_run(other, settings, few if "split_seed" in change else replace(few, **change))
+    with pytest.raises(ValueError, match=r"other and .*backprop recorded different stimuli; train or record them with the same d"):
         views_of_runs([runs["backprop"], other])
 
 

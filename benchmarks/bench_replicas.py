@@ -1,0 +1,109 @@
+"""Eight replicas of a 20 x 64 batch-norm relu network on mnist5k, batch 128, Adam: as one stack against one by one.
+
+One pass over the training examples for each. The stack may use two threads, which is what trains eight networks on two
+processors; single runs of this size are no faster on two than on one. On a GPU: ten replicas of 20 x 256 against one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from harness import Ratio, ratio
+from torch import Tensor
+
+from repsim.learning import (
+    TrainingConfig,
+    build_learner,
+    build_optimizer,
+    keep_freed_memory,
+    load_dataset,
+    split_dataset,
+    train,
+    train_replicas,
+)
+
+BATCH, REPLICAS = 128, 8
+
+
+def run() -> list[Ratio]:
+    keep_freed_memory()
+    X, y = _examples("cpu")
+    sg = {"rule": "synthetic-gradient", "boundaries": "inner"}
+    eight = range(REPLICAS)
+    together, singly = _together(X, y, eight, threads=2), _singly(X, y, eight, threads=1)
+    results = [
+        ratio("8 replicas as one, 2 threads", together, "one by one, 1 thread", singly, target="<= 0.45"),
+        ratio("8 replicas as one, 2 threads", together, "one by one, 2 threads", _singly(X, y, eight, threads=2)),
+        ratio("8 replicas as one, 1 thread", _together(X, y, eight, threads=1), "one by one, 1 thread", singly),
+        ratio(
+            "SG at 19 inner boundaries, as one, 2 threads",
+            _together(X, y, eight, threads=2, **sg),
+            "one by one, 1 thread",
+            _singly(X, y, eight, threads=1, **sg),
+        ),
+        ratio(
+            "width 128, as one, 2 threads",
+            _together(X, y, eight, threads=2, width=128),
+            "one by one, 1 thread",
+            _singly(X, y, eight, threads=1, width=128),
+            repeats=5,
+        ),
+    ]
+    return results + (_on_gpu() if torch.cuda.is_available() else [])
+
+
+def _on_gpu() -> list[Ratio]:
+    X, y = _examples("cuda")
+    ten = _together(X, y, range(10), threads=1, width=256)
+    return [ratio("10 replicas of 20 x 256 as one, GPU", ten, "one", _singly(X, y, [0], width=256), target="<= 2")]
+
+
+def _examples(device: str) -> tuple[Tensor, Tensor]:
+    dataset = load_dataset("mnist5k")
+    chosen = split_dataset(dataset, seed=0)["train"]
+    return torch.from_numpy(dataset.X[chosen]).to(device), torch.from_numpy(dataset.y[chosen]).to(device)
+
+
+def _together(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, **settings: object) -> Callable:
+    learners, optimizers = _start(X, seeds, **settings)
+    data = [(X, y)] * len(seeds)
+
+    def epoch() -> None:
+        torch.set_num_threads(threads)
+        for _ in train_replicas(
+            learners, optimizers, data, epochs=1, batch_size=BATCH, seeds=seeds, how="stacked"
+        ):
+            pass
+
+    return _finished(epoch)
+
+
+def _singly(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, **settings: object) -> Callable:
+    learners, optimizers = _start(X, seeds, **settings)
+
+    def epoch() -> None:
+        torch.set_num_threads(threads)
+        for learner, optimizer, seed in zip(learners, optimizers, seeds, strict=True):
+            for _ in train(learner, optimizer, X, y, epochs=1, batch_size=BATCH, seed=seed):
+                pass
+
+    return _finished(epoch)
+
+
+def _start(X: Tensor, seeds: Sequence[int], **settings: object) -> tuple[list, list]:
+    chosen = {"width": 64, "learning_rate": 1e-4, "estimator_learning_rate": 1e-4} | settings
+    configs = [TrainingConfig.from_dict(chosen | {"seed": seed}) for seed in seeds]
+    learners = [build_learner(config, X.shape[1], 10).to(X.device) for config in configs]
+    return learners, [build_optimizer(*pair) for pair in zip(learners, configs, strict=True)]
+
+
+def _finished(epoch: Callable[[], None]) -> Callable[[], None]:
+    """Return the work and, on a GPU, the wait for its end."""
+
+    def work() -> None:
+        epoch()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    return work
