@@ -1,7 +1,7 @@
 """How long the stages of a pipeline wait for one another, under backprop and under synthetic gradients.
 
-``python benchmarks/pipeline_idle.py`` trains a chain of 8 x 512 with batch norm on mnist5k, batches of 256, as stages in
-processes of their own, on one processor thread each, and prints the table: for each stage the share of its time that it
+``python benchmarks/pipeline_idle.py`` trains a chain of 8 x 512 with batch norm on mnist5k, batches of 256, as stages
+in processes of their own, on one processor thread each, and prints the table: for each stage the share of its time that it
 waits for a message, the seconds from the common start, and how many times faster that is than the same training in one
 process. Medians of three.
 """

@@ -48,10 +48,12 @@ def rules() -> str:
     details = ["", "## Options\n", "| rule | options and their defaults | acts at | reference |", "|---|---|---|---|"]
     for entry in catalogue():
         needs, locked = ", ".join(entry.needs) or "-", ", ".join(entry.locks) or "-"
-        options = ", ".join(f"`{name}={_as_typed(value)}`" for name, value in entry.options.items()) or "-"
+        options = "<br>".join(
+            f"`{name}={_as_typed(value)}`: {entry.meanings[name]}" for name, value in entry.options.items()
+        )
         cells = [f"`{entry.name}`", *map(_escaped, (entry.formula, entry.learns)), needs, locked]
         table.append(f"| {' | '.join(cells)} |")
-        details.append(f"| `{entry.name}` | {options} | {entry.places} | {entry.reference} |")
+        details.append(f"| `{entry.name}` | {options or '-'} | {entry.places} | {entry.reference} |")
     return "\n".join(table + details) + "\n" + _NOTES_ON_RULES
 
 

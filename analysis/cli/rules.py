@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,13 +43,14 @@ def _print_table(rows: list[tuple[str, str, str]]) -> None:
         print(f"{first:{widths[0]}}  {second:{widths[1]}}  {third}")
 
 
-def _print_entry(facts: dict[str, object]) -> None:
-    options = facts.pop("options")
+def _print_entry(facts: dict[str, Any]) -> None:
+    options, meanings = facts.pop("options"), facts.pop("meanings")
     for label, value in facts.items():
         print(f"{label}: {', '.join(value) or '-' if isinstance(value, tuple) else value}")
-    assert isinstance(options, dict)
-    defaults = {**options, "observe": False}
-    print("options:", ", ".join(f"{option}={_as_typed(value)}" for option, value in defaults.items()))
+    print("options:")
+    for option, default in options.items():
+        print(f"  {option}={_as_typed(default)}: {meanings[option]}")
+    print("  observe=false: whether the rule only learns, while the network uses backprop")
 
 
 def _as_typed(value: object) -> str:

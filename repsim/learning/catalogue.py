@@ -26,6 +26,8 @@ class CatalogueEntry:
         Names of ``Signals``; a subset of ("backward", "update").
     options : dict of str to object
         With their defaults.
+    meanings : dict of str to str
+        Of the options.
     """
 
     name: str
@@ -34,6 +36,7 @@ class CatalogueEntry:
     needs: tuple[str, ...]
     locks: tuple[str, ...]
     options: dict[str, object]
+    meanings: dict[str, str]
     places: str
     reference: str
 
@@ -52,8 +55,11 @@ def catalogue() -> list[CatalogueEntry]:
     for name, rule in ESTIMATORS.items():
         estimator = Rule(name, {}).build(site)
         options = {field.name: getattr(estimator.options, field.name) for field in fields(estimator.options)}
+        meanings = {field.name: field.metadata["meaning"] for field in fields(estimator.options)}
         needs, locked = tuple(sorted(estimator.needs)), tuple(sorted(locks(estimator)))
         entries.append(
-            CatalogueEntry(name, rule.formula, rule.learns, needs, locked, options, rule.places, rule.reference)
+            CatalogueEntry(
+                name, rule.formula, rule.learns, needs, locked, options, meanings, rule.places, rule.reference
+            )
         )
     return entries

@@ -93,7 +93,20 @@ def _alike(estimators: Mapping[int, Estimator]) -> dict[tuple[int, ...], list[Es
 
 
 def site_of(network: Chain, k: int, *, loss: str = "log_loss", seed: int = 0, n_outputs: int) -> Site:
-    """Return boundary k of a network as a place for an estimator."""
+    """Return boundary k of a network as a place for an estimator.
+
+    Parameters
+    ----------
+    network : Chain
+    k : int
+        1 or more; boundary k lies after hidden segment k.
+    loss : str, default "log_loss"
+        A key of ``LOSSES``.
+    seed : int, default 0
+        The run's.
+    n_outputs : int
+        Of the network.
+    """
     segments, shapes = network.segments, network.shapes
     above = () if k == len(shapes) else shapes[k]
     return Site(shapes[k - 1], n_outputs, k, segments[k], above, loss, seed)

@@ -253,7 +253,11 @@ def residual_net(
     """Return a residual network: a conv segment, ``depth`` - 1 residual blocks, the mean over the map, a linear output.
 
     Every block holds two 3×3 convolutions; means over 2×2 halve the map after each segment whose map is 8 wide or more.
-    Parameters and errors are those of ``conv_net``.
+
+    Parameters
+    ----------
+    shape, n_outputs, depth, width, norm, activation, generator
+        As in ``conv_net``, with its errors.
 
     References
     ----------

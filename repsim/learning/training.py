@@ -194,7 +194,7 @@ def propagate(
     true = true_gradients(learner.network, X, y, loss=learner.loss) if diagnosed else {}
     outcome = learner.compute_gradients(X, y, watch=diagnosed)
     diagnoses = diagnose(outcome.gradients, true, lead=outcome.loss.ndim)
-    numbers = [outcome.loss, _accuracies(outcome.logits, y), *outcome.estimator_losses.values()]
+    numbers = [outcome.loss, accuracies(outcome.logits, y), *outcome.estimator_losses.values()]
     columns = torch.stack([each.flatten() for each in numbers], dim=1).tolist()  # one transfer for all
     records: list[Step | Diverged] = []
     for i, (loss, accuracy, *rest) in enumerate(columns):
@@ -206,7 +206,19 @@ def propagate(
 
 @torch.no_grad()
 def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, loss: str = "log_loss", batch_size: int = 4096) -> Evaluation:
-    """Return loss and accuracy of a network in evaluation mode; every module's mode is put back afterwards."""
+    """Return loss and accuracy of a network in evaluation mode; every module's mode is put back afterwards.
+
+    Parameters
+    ----------
+    network : nn.Module
+    X : Tensor, shape (n, n_features)
+    y : Tensor, shape (n,)
+        Classes (int64), or regression targets (n, n_outputs).
+    loss : str, default "log_loss"
+        A key of ``LOSSES``.
+    batch_size : int, default 4096
+        Examples at a time; it changes no more than rounding.
+    """
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:
@@ -214,7 +226,7 @@ def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, loss: str = "log_loss"
     finally:
         for module, training in modes.items():
             module.training = training
-    return Evaluation(float(LOSSES[loss](logits, y).mean()), float(_accuracies(logits, y)))
+    return Evaluation(float(LOSSES[loss](logits, y).mean()), float(accuracies(logits, y)))
 
 
 def _divergence(record: Step) -> Diverged | None:
@@ -223,7 +235,7 @@ def _divergence(record: Step) -> Diverged | None:
     return next((Diverged(record.step, loss, k) for k, loss in losses if not math.isfinite(loss)), None)
 
 
-def _accuracies(logits: Tensor, y: Tensor) -> Tensor:
+def accuracies(logits: Tensor, y: Tensor) -> Tensor:
     """Return the fraction of examples whose class has the largest output, shape (*lead); NaN for regression targets."""
     if y.is_floating_point():
         return logits.new_full(logits.shape[:-2], math.nan)

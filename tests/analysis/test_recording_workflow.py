@@ -46,9 +46,8 @@ def test_the_source_is_named_and_not_changed(copied: Callable[[str], Path], tmp_
 def test_other_layers_and_steps_are_recorded(runs: Mapping[str, Path], tmp_path: Path) -> None:
     new = record_run(runs["backprop"], tmp_path / "new", steps="last", layers=["output", "hidden.2.*"])
     assert new.steps == [38]
-    assert list(new.last().activations) == [f"hidden.2.{part}" for part in ("affine", "norm", "activation")] + [
-        "output"
-    ]
+    parts = ("affine", "norm", "activation", "pool")
+    assert list(new.last().activations) == [f"hidden.2.{part}" for part in parts] + ["output"]
     source = Run.open(runs["backprop"])
     np.testing.assert_array_equal(new.last()["hidden.2.activation"][:], source.last()["hidden.2"][:])
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
-__all__ = ["LOCKS", "Estimator", "RuleOptions", "Signals", "Site", "locks"]
+__all__ = ["LOCKS", "Estimator", "RuleOptions", "Signals", "Site", "locks", "option"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,12 @@ class Signals:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleOptions:
-    """The options of a rule, checked once, here; a rule that has none uses this class."""
+    """The options of a rule, checked once, here, and each made by ``option``; a rule that has none uses this class."""
+
+
+def option(default: Any, meaning: str) -> Any:
+    """Return a field of ``RuleOptions``, with what it means as people read it in ``repsim rules NAME``."""
+    return field(default=default, metadata={"meaning": meaning})
 
 
 class Estimator(nn.Module, ABC):

@@ -12,16 +12,16 @@ from repsim.learning.affine import affine_maps, apply_with_feedback, takes_apply
 from repsim.learning.checks import check_choice, check_range
 from repsim.learning.draws import Draws
 from repsim.learning.estimators.backprop import Backprop
-from repsim.learning.estimators.estimator import RuleOptions, Site
+from repsim.learning.estimators.estimator import RuleOptions, Site, option
 
 __all__ = ["AdaptiveRandomBackprop", "FeedbackAlignment", "SignSymmetric"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeedbackOptions(RuleOptions):
-    """The scale of B, as a multiple of that of the initial weights."""
+    """The size of B."""
 
-    scale: float = 1.0
+    scale: float = option(1.0, "the size of B, as a multiple of its usual one")
 
     def __post_init__(self) -> None:
         """Check the scale."""
@@ -95,9 +95,11 @@ class AdaptiveRandomBackprop(FeedbackAlignment):
 
 @dataclass(frozen=True, kw_only=True)
 class SignSymmetricOptions(FeedbackOptions):
-    """How large the entries of B are: ``uniform``, ``fixed`` (drawn once) or ``resampled`` (drawn each step)."""
+    """How large the entries of B are."""
 
-    magnitude: str = "uniform"
+    magnitude: str = option(
+        "uniform", "of the entries of B: uniform, fixed (drawn once) or resampled (drawn each step)"
+    )
 
     def __post_init__(self) -> None:
         """Check both."""

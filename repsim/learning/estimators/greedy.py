@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from repsim.learning.checks import check_integer
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import Readout
 
@@ -20,21 +20,11 @@ __all__ = ["DecoupledGreedy", "DecoupledGreedyOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class DecoupledGreedyOptions(RuleOptions):
-    """The local classifier A.
+    """The local classifier A."""
 
-    Attributes
-    ----------
-    hidden_layers : int
-        0 makes A linear.
-    hidden_width : int or None
-        Units of each hidden layer; as many as the boundary has units, or channels, if None.
-    pool : int
-        At boundaries of maps, the side of the map of means that A sees.
-    """
-
-    hidden_layers: int = 0
-    hidden_width: int | None = None
-    pool: int = 4
+    hidden_layers: int = option(0, "of the classifier A; 0 makes it linear")
+    hidden_width: int | None = option(None, "units of each; none for as many as the boundary has units, or channels")
+    pool: int = option(4, "at boundaries of maps, the side of the map of means that A sees")
 
     def __post_init__(self) -> None:
         """Check every field."""

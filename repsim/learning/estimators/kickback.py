@@ -8,16 +8,16 @@ from typing import Any
 from torch import Generator, Tensor
 
 from repsim.learning.checks import check_choice
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
 
 __all__ = ["Kickback", "KickbackOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class KickbackOptions(RuleOptions):
-    """Which number β is: ``true-class`` (e of the example's class) or ``sum`` (the sum of e)."""
+    """Which number β is."""
 
-    error: str = "true-class"
+    error: str = option("true-class", "what β is: true-class (e of the example's class) or sum (the sum of e)")
 
     def __post_init__(self) -> None:
         """Check the choice."""

@@ -10,16 +10,18 @@ from torch import Generator, Tensor
 
 from repsim.learning.checks import check_range
 from repsim.learning.draws import Draws
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
 
 __all__ = ["Noise", "NoiseOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseOptions(RuleOptions):
-    """σ; None for the root mean square of the first target that arrives, before which there is no gradient."""
+    """The size of the noise."""
 
-    scale: float | None = None
+    scale: float | None = option(
+        None, "σ; none for the root mean square of the first target that arrives, before which there is no gradient"
+    )
 
     def __post_init__(self) -> None:
         """Check the scale."""

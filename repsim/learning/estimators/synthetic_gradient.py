@@ -13,31 +13,19 @@ from torch import Generator, Tensor, nn
 
 from repsim.learning.checks import check_integer, check_range, check_type
 from repsim.learning.estimators.class_vectors import ClassVectors, sum_by_label
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
 
 __all__ = ["BPLambda", "SyntheticGradient", "SyntheticGradientProp"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticGradientOptions(RuleOptions):
-    """The module S.
+    """The module S."""
 
-    Attributes
-    ----------
-    hidden_layers : int
-        0 makes S linear.
-    hidden_width : int or None
-        Units, or channels, of each hidden layer; those of the boundary if None.
-    label_conditioned : bool
-        Whether S sees the label.
-    kernel_size : int
-        Side of the convolutions at boundaries of maps; odd.
-    """
-
-    hidden_layers: int = 0
-    hidden_width: int | None = None
-    label_conditioned: bool = True
-    kernel_size: int = 3
+    hidden_layers: int = option(0, "of the module S; 0 makes it linear")
+    hidden_width: int | None = option(None, "units, or channels, of each; none for those of the boundary")
+    label_conditioned: bool = option(True, "whether S sees the label")
+    kernel_size: int = option(3, "side of the convolutions at boundaries of maps; odd")
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -184,9 +172,9 @@ class SyntheticGradientProp(SyntheticGradient):
 
 @dataclass(frozen=True, kw_only=True)
 class BPLambdaOptions(SyntheticGradientOptions):
-    """The module S, and λ: the share of the true target."""
+    """The module S, and λ."""
 
-    lam: float = 0.5
+    lam: float = option(0.5, "λ, the share of the target, from 0 to 1")
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -241,7 +229,9 @@ class _SquaredResidual(torch.autograd.Function):
         r, h, vectors, labels = ctx.saved_tensors
         scale = (slope * (2 / r.shape[-2]))[..., None, None]  # (*lead, 1, 1)
         to_weight = (r.mT @ h).mul_(scale)
-        to_vectors = None if vectors is None else sum_by_label(r, labels, vectors.shape[-2]).mul_(scale)
-        is_partition = vectors is not None and not labels.is_floating_point()  # every example has one class
+        if vectors is None:
+            return to_weight, r.sum(dim=-2).mul_(scale.squeeze(-1)), None, None, None, None
+        to_vectors = sum_by_label(r, labels, vectors.shape[-2]).mul_(scale)
+        is_partition = not labels.is_floating_point()  # every example has one class
         to_bias = to_vectors.sum(dim=-2) if is_partition else r.sum(dim=-2).mul_(scale.squeeze(-1))
         return to_weight, to_bias, to_vectors, None, None, None

@@ -12,29 +12,18 @@ from torch import Generator, Tensor, nn
 
 from repsim.learning.checks import check_integer, check_positive
 from repsim.learning.draws import Draws
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
 
 __all__ = ["TargetPropagation", "TargetPropagationOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetPropagationOptions(RuleOptions):
-    """How targets are made and inverses learn.
+    """How targets are made and inverses learn."""
 
-    Attributes
-    ----------
-    step : float
-        α: targets lie α times the gradient away from the activations.
-    noise : float
-        σ, the standard deviation of the noise that the inverse learns to undo, in units of the activation's root mean
-        square.
-    hidden_layers : int
-        Of the inverse; 0 makes it affine.
-    """
-
-    step: float = 0.5
-    noise: float = 0.5
-    hidden_layers: int = 0
+    step: float = option(0.5, "α: targets lie α times the gradient away from the activations")
+    noise: float = option(0.5, "σ of the noise that ψ learns to undo, in units of the activation's root mean square")
+    hidden_layers: int = option(0, "of the inverse ψ; 0 makes it affine")
 
     def __post_init__(self) -> None:
         """Check every field."""

@@ -17,7 +17,7 @@ from repsim.learning.local import Guess, Stage, learns_from_target, one_update
 from repsim.learning.pipeline.messages import Clock, Mailbox, Receiver, Sender, connect, talk
 from repsim.learning.pipeline.processes import Ended
 from repsim.learning.schedules import SCHEDULES
-from repsim.learning.training import _accuracies, batches, count_steps
+from repsim.learning.training import accuracies, batches, count_steps
 
 __all__ = ["Job", "Plan", "Record", "StageReport", "wants_target", "work"]
 
@@ -215,7 +215,7 @@ class _Worker:
             if self._target_wanted:
                 self._targets.send(tape.target_below())
             if loss is not None:
-                self._record.add_outcome(float(loss), float(_accuracies(output, y)))
+                self._record.add_outcome(float(loss), float(accuracies(output, y)))
             self._record.add_losses(estimator_losses)
 
 

@@ -1,4 +1,4 @@
-"""The pipeline in its processes. Each run takes seconds to start, so that what can be seen in one run is seen in one."""
+"""The pipeline in its processes. Each takes seconds to start, so that what can be seen in one run is seen in one."""
 
 import copy
 import multiprocessing
@@ -32,7 +32,6 @@ from repsim.learning.pipeline.worker import wants_target
 
 ROOT = Path(__file__).parents[3]
 FEATURES, CLASSES, BATCH = 64, 10, 64
-SHARES = {"idle": 1e-9}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -246,19 +245,13 @@ def test_a_process_that_waits_too_long_ends_all(digits: tuple[Tensor, Tensor]) -
 def test_divergence_is_told_as_by_the_trainer(digits: tuple[Tensor, Tensor]) -> None:
     X, y = digits
     with pytest.raises(Diverged, match="Training diverged: the loss is nan at step 1") as caught:
-        train_pipeline(start(config("backprop")), X * torch.nan, y, cuts=[3], epochs=1, batch_size=BATCH, seed=0)
+        train_pipeline(start(config("backprop")), X * torch.nan, y, cuts=[], epochs=1, batch_size=BATCH, seed=0)
     assert caught.value.step == 1
 
 
 def test_a_failure_is_raised_with_its_traceback() -> None:
-    with pytest.raises(
-        RuntimeError, match=r"(?s)Process 2 of 2 failed, and the others were stopped.*ZeroDivisionError"
-    ):
-        run_together(operator.floordiv, [1, 0])
-
-
-def test_processes_return_in_order_what_they_made() -> None:
-    assert run_together(operator.add, [10, 20]) == [10, 21]
+    with pytest.raises(RuntimeError, match=r"(?s)Process 1 of 1 failed, and the others.*ZeroDivisionError"):
+        run_together(operator.floordiv, [0])
 
 
 # At the door
@@ -282,5 +275,5 @@ def test_settings_are_checked() -> None:
             train_pipeline(learner, X, y, **(good | settings))
     with pytest.raises(ValueError, match="X has 10 examples and y has 9"):
         train_pipeline(learner, X, y[:9], **good)
-    with pytest.raises(ValueError, match="needs the error of the output.*do not cut at boundary 3"):
+    with pytest.raises(ValueError, match=r"needs the error of the output.*do not cut at boundary 3"):
         train_pipeline(start(config("direct-feedback-alignment@1")), X, y, cuts=[3], **good)
