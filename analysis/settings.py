@@ -87,7 +87,7 @@ class RecordingConfig:
         if unknown := sorted(set(values) - known):
             raise ValueError(f"Unknown recording setting '{unknown[0]}'. Choose from: {', '.join(sorted(known))}.")
         layers = values.get("layers", cls.layers)
-        return cls(**{**values, "layers": (layers,) if isinstance(layers, str) else tuple(layers)})
+        return cls(**{**values, "layers": tuple(layers) if isinstance(layers, list | tuple) else (layers,)})
 
     @property
     def sizes(self) -> dict[str, int]:

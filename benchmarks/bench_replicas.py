@@ -71,9 +71,7 @@ def _together(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, *
 
     def epoch() -> None:
         torch.set_num_threads(threads)
-        for _ in train_replicas(
-            learners, optimizers, data, epochs=1, batch_size=BATCH, seeds=seeds, how="stacked"
-        ):
+        for _ in train_replicas(learners, optimizers, data, epochs=1, batch_size=BATCH, seeds=seeds, how="stacked"):
             pass
 
     return _finished(epoch)

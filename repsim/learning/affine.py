@@ -17,7 +17,13 @@ __all__ = ["affine_maps", "apply_with_feedback", "takes_apply"]
 
 def affine_maps(segment: nn.Module) -> list[nn.Module]:
     """Return the affine maps of a segment, in the order in which it registers them."""
-    return [module for module in segment.modules() if type(module) in _KINDS]
+    return [module for module in segment.modules() if type(module) in _KINDS and _pads_with_zeros(module)]
+
+
+def _pads_with_zeros(module: nn.Module) -> bool:
+    """Return whether the way back needs no other padding than so many zeros."""
+    padding = getattr(module, "padding", 0)
+    return getattr(module, "padding_mode", "zeros") == "zeros" and not isinstance(padding, str)
 
 
 def takes_apply(segment: nn.Module | None) -> bool:

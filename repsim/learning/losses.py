@@ -19,7 +19,13 @@ def log_loss(output: Tensor, y: Tensor) -> Tensor:
 
 def squared_error(output: Tensor, y: Tensor) -> Tensor:
     """Return ‖output - y‖² of each example, summed over outputs, shape (..., N); classes y are one-hot targets."""
-    return (output - targets_of(y, output)).square().sum(dim=-1)
+    targets = targets_of(y, output)
+    if targets.shape != output.shape:
+        raise ValueError(
+            f"y has shape {tuple(y.shape)} and the output {tuple(output.shape)}; regression targets need one number "
+            "for each example and output."
+        )
+    return (output - targets).square().sum(dim=-1)
 
 
 def targets_of(y: Tensor, output: Tensor) -> Tensor:

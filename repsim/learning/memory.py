@@ -98,26 +98,26 @@ def measure_footprint(
         Of the batches that it will be trained on.
     """
     learner, optimizer = copy.deepcopy((learner, optimizer))
-    few = min(2, len(y))
-    seen = _Seen(learner)
+    X, y = X[:2].clone(), y[:2].clone()  # what is saved of a view is the storage of all examples
+    tensors = [*learner.parameters(), *learner.buffers()]
+    seen = _Seen([*tensors, X, y])
     with torch.autograd.graph.saved_tensors_hooks(seen.note, lambda saved: saved):
-        learner.train().compute_gradients(X[:few], y[:few])
+        learner.train().compute_gradients(X, y)
     optimizer.step()
-    parameters = list(learner.parameters())
     return Footprint(
-        _bytes([*parameters, *learner.buffers()]),
-        _bytes(p.grad for p in parameters if p.grad is not None),
+        _bytes(tensors),
+        _bytes(p.grad for p in learner.parameters() if p.grad is not None),
         _bytes(v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)),
-        (seen.bytes + _bytes([X[:few], y[:few]])) * batch_size // few,
+        (seen.bytes + _bytes([X, y])) * batch_size // len(y),
     )
 
 
 class _Seen:
-    """Counts the bytes of tensors that autograd saves, each storage once, without those of the learner itself."""
+    """Counts the bytes of tensors that autograd saves, each storage once, without those of known tensors."""
 
-    def __init__(self, learner: Learner) -> None:
+    def __init__(self, known: Iterable[Tensor]) -> None:
         self.bytes = 0
-        self._known = {tensor.untyped_storage().data_ptr() for tensor in (*learner.parameters(), *learner.buffers())}
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
 
     def note(self, saved: Tensor) -> Tensor:
         storage = saved.untyped_storage()

@@ -174,6 +174,8 @@ def _range(part: str, text: str, depth: int) -> Iterable[int]:
     if not dash or not low:
         return [_number(part, text)]
     first, last = _number(low, text), _number(high, text)
+    if last < first:
+        raise ValueError(f"boundaries '{text}' counts down from {first} to {last}; write the smaller number first.")
     return [first, last] if last > depth else range(first, last + 1)
 
 

@@ -76,7 +76,7 @@ def compute_gradients(
     -------
     Outcome
     """
-    n_examples = y.shape[-2] if y.is_floating_point() else y.shape[-1]
+    n_examples = y.shape[-2] if y.is_floating_point() and y.ndim > 1 else y.shape[-1]
     tape = Tape(dict(enumerate(network.segments, start=1)), estimators, network.input(X), n_examples, everywhere, watch)
     value = tape.descend_from_loss(y, loss)
     return Outcome(value, tape.output.detach(), tape.teach(), tape.gradients() if watch else {})

@@ -1,7 +1,10 @@
 """Small trained runs, made once; runs whose activations are known; and a page to look at."""
 
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from analysis.findings import Findings
+from analysis.progress import Reporter
 from analysis.settings import RecordingConfig
 from analysis.views import View
 from analysis.workflows import compare_runs, train_run
@@ -40,6 +44,44 @@ class Known(nn.Module):
         for layer in self.hidden.values():
             layer(X)
         return X
+
+
+class AtUpdate(Reporter):
+    """Does something once the given number of updates is made."""
+
+    def __init__(self, update: int, act: Callable[[], Any]) -> None:
+        super().__init__(quiet=True)
+        self.update, self.act, self.done = update, act, 0
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator["AtUpdate"]:
+        yield self
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.done += amount
+        if amount == 1 and self.done == self.update:
+            self.act()
+
+
+@pytest.fixture
+def at_update() -> Callable[..., Reporter]:
+    """Make a reporter that presses Ctrl-C, or does something else, once so many updates are made."""
+    return lambda update, act=lambda: os.kill(os.getpid(), signal.SIGINT): AtUpdate(update, act)
+
+
+@pytest.fixture
+def learned() -> Callable[[Path], dict[str, Any]]:
+    """Return all that must be the same, bit for bit, in two runs of one configuration."""
+
+    def of(path: Path) -> dict[str, Any]:
+        last = Run.open(path).last()
+        state = {name: value for name, value in last.state.items() if name != "rng"}  # which draws nothing here
+        tensors = {name: (last.path / f"{name}.safetensors").read_bytes() for name in ("weights", "optimizer")}
+        layers = {name: layer[:].tobytes() for name, layer in last.activations.items()}
+        kept = {name: (path / name).read_bytes() for name in ("metrics.jsonl", "stimuli.h5")}
+        return {"state": state} | tensors | layers | kept
+
+    return of
 
 
 @pytest.fixture(scope="session")

@@ -87,6 +87,53 @@ def test_class_structure_and_training_are_those_of_the_tables(
     assert list(right.get_lines()[0].get_ydata()) == list(comparison.training["accuracy"][:2])
 
 
+def test_alignment_is_that_of_the_table_by_boundary_and_over_training(
+    drawings: dict[str, Drawing], comparison: Findings
+) -> None:
+    left, right = drawings["alignment"].figure.axes
+    table = comparison.gradients
+    for ax, last in ((left, True), (right, False)):
+        *curves, right_angle = ax.get_lines()
+        assert list(right_angle.get_ydata()) == [90.0, 90.0]
+        for curve, (_, rows) in zip(curves, table.groupby("view", sort=False), strict=True):
+            angles = rows.pivot(index="step", columns="boundary", values="angle").dropna()
+            expected = angles.iloc[-1] if last else angles.mean(axis=1)
+            np.testing.assert_allclose(curve.get_ydata(), expected)
+            assert curve.get_xdata().tolist() == expected.index.tolist()
+    assert [text.get_text() for text in left.get_legend().get_texts()] == [
+        verbatim(view.label) for view in comparison.views
+    ]
+    assert right.get_legend() is None
+    assert (left.get_xlabel(), right.get_xlabel()) == ("boundary", "step")
+
+
+NAMES = ["view", "step", "boundary", "angle"]
+
+
+@pytest.mark.parametrize(
+    "gradients",
+    [
+        pd.DataFrame(columns=NAMES),
+        pd.DataFrame([["a", 1, 1, 0.02], ["a", 1, 2, 0.0]], columns=NAMES),
+        pd.DataFrame([["a", 1, 1, np.nan]], columns=NAMES),
+        pd.DataFrame([["a", 1, 1, None]], columns=NAMES),
+    ],
+    ids=["nothing diagnosed", "backprop", "no angle", "no angle, as read"],
+)
+def test_no_alignment_is_drawn_where_there_is_none_to_see(comparison: Findings, gradients: pd.DataFrame) -> None:
+    assert "alignment" not in [drawing.name for drawing in draw(replace(comparison, gradients=gradients))]
+
+
+def test_the_loss_has_its_unit_where_all_runs_have_it(
+    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, comparison: Findings
+) -> None:
+    squared = train_run(tmp_path / "squared", replace(tiny, loss="mse"), few)
+    views = [comparison.views[0], View("squared", squared, squared.last().step)]
+    for seen, label in ((views[:1], "cross-entropy (nats)"), (views[1:], "loss"), (views, "loss")):
+        (drawing,) = (each for each in draw(replace(comparison, views=seen)) if each.name == "training")
+        assert drawing.figure.axes[0].get_ylabel() == label
+
+
 @pytest.mark.parametrize(
     "training",
     [

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist, squareform
 
 from analysis.plots import (
+    plot_alignment,
     plot_by_layer,
     plot_rdm,
     plot_rdm_grid,
@@ -47,6 +48,17 @@ def training(views: list[str]) -> pd.DataFrame:
         {"view": view, "epoch": epoch, "loss": 4.0 - epoch, "validation_loss": 3.0 if epoch < 3 else np.nan}
         for view in views
         for epoch in (1, 2, 3)
+    ]
+    return pd.DataFrame(rows)
+
+
+def alignment(angles: dict[str, list[list[float]]]) -> pd.DataFrame:
+    """Angles of each view by step (10, 20, ...) and boundary (1, 2, ...)."""
+    rows = [
+        {"view": view, "step": 10 * place, "boundary": boundary, "angle": angle}
+        for view, steps in angles.items()
+        for place, row in enumerate(steps, start=1)
+        for boundary, angle in enumerate(row, start=1)
     ]
     return pd.DataFrame(rows)
 
@@ -173,8 +185,52 @@ def test_epochs_are_whole_numbers() -> None:
     assert all(float(tick).is_integer() for tick in ax.get_xticks())
 
 
+def test_angles_are_drawn_over_boundaries_at_the_last_step_and_over_steps_as_means() -> None:
+    table = alignment({"a": [[10.0, 20.0, 60.0], [5.0, 15.0, 40.0]], "b": [[80.0, 100.0], [70.0, 90.0]]})
+    over = {name: plot_alignment(table, name) for name in ("boundary", "step")}
+    curves = {name: [line.get_xydata().tolist() for line in ax.get_lines()[:2]] for name, ax in over.items()}
+    assert curves["boundary"] == [[[1, 5], [2, 15], [3, 40]], [[1, 70], [2, 90]]]
+    assert curves["step"] == [[[10, 30], [20, 20]], [[10, 90], [20, 80]]]
+    for name, ax in over.items():
+        assert legend(ax) == ["a", "b"]
+        assert (ax.get_xlabel(), ax.get_ylabel()) == (name, "angle to the true gradient (degrees)")
+        assert len({line.get_color() for line in ax.get_lines()[:2]}) == 2
+        assert len({line.get_marker() for line in ax.get_lines()[:2]}) == 2
+        assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+def test_the_right_angle_is_dotted_and_in_view() -> None:
+    for angles, highest in (([[1.0, 2.0]], 93.0), ([[1.0, 178.0]], 178.0)):
+        ax = plot_alignment(alignment({"a": angles}), "boundary")
+        *_, right = ax.get_lines()
+        assert (list(right.get_ydata()), right.get_linestyle()) == ([90.0, 90.0], ":")
+        low, high = ax.get_ylim()
+        assert low < 0 < highest <= high
+
+
+def test_only_steps_whose_angles_are_all_defined_are_drawn_where_there_are_any() -> None:
+    table = alignment({"a": [[np.nan, 4.0], [20.0, 40.0], [np.nan, 8.0]]})
+    assert plot_alignment(table, "step").get_lines()[0].get_xydata().tolist() == [[20, 30]]
+    assert plot_alignment(table, "boundary").get_lines()[0].get_xydata().tolist() == [[1, 20], [2, 40]]
+
+
+def test_steps_with_an_angle_are_drawn_where_none_has_all() -> None:
+    table = alignment({"a": [[np.nan, np.nan], [np.nan, 40.0], [np.nan, 8.0]]})
+    assert plot_alignment(table, "step").get_lines()[0].get_xydata().tolist() == [[20, 40], [30, 8]]
+    assert plot_alignment(table, "boundary").get_lines()[0].get_xydata().tolist()[1] == [2, 8]
+
+
+def test_a_run_without_an_angle_has_no_curve_and_takes_no_colour_of_another() -> None:
+    table = alignment({"a": [[10.0]], "dead": [[np.nan]], "b": [[30.0]]})
+    ax = plot_alignment(table, "boundary")
+    assert legend(ax) == ["a", "b"]
+    palette = colours(["a", "dead", "b"])
+    assert [to_rgb(line.get_color()) for line in ax.get_lines()[:2]] == [to_rgb(palette["a"]), to_rgb(palette["b"])]
+
+
 def test_curves_of_hostile_names_are_in_the_legend() -> None:
     for ax in (
+        plot_alignment(alignment({HOSTILE: [[1.0]]}), "step"),
         plot_by_layer(by_layer([HOSTILE]), "score", ylabel="score"),
         plot_training(training([HOSTILE]), "loss", ylabel="nats"),
     ):
@@ -299,6 +355,7 @@ def test_many_networks_are_compared_with_the_first_only() -> None:
     [
         lambda ax: plot_by_layer(by_layer(["a"]), "score", ylabel="score", ax=ax),
         lambda ax: plot_training(training(["a"]), "loss", ylabel="nats", ax=ax),
+        lambda ax: plot_alignment(alignment({"a": [[1.0]]}), "step", ax=ax),
         lambda ax: plot_rdm(distances(4), np.zeros(4, int), ["a"], ax=ax),
         lambda ax: plot_similarity(similarity({"a": 2}), "a", "a", ax=ax),
     ],

@@ -1,16 +1,19 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from analysis.settings import RecordingConfig
 from analysis.views import View
-from analysis.workflows import analyze_run, compare_runs, record_run, resume_run
+from analysis.workflows import analyze_run, compare_runs, record_run, resume_run, train_run
 from checkpoints import Damaged, Run
 from checkpoints.manifest import encode_json
+from repsim.learning import TrainingConfig
 
 
 def files(path: Path) -> dict[str, bytes]:
@@ -76,6 +79,24 @@ def test_stimuli_with_other_features_are_refused(runs: Mapping[str, Path], tmp_p
     with pytest.raises(ValueError, match=r"^mine\.npz has 5 features; the network of .*backprop takes 64\.$"):
         record_run(runs["backprop"], tmp_path / "new", data=own_data(tmp_path, 5))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
+
+
+def test_a_network_of_maps_records_images_of_its_own_shape_only(
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
+) -> None:
+    train_run(tmp_path / "conv", replace(tiny, network="conv", width=4, epochs=1), few)
+    X, y = np.random.default_rng(0).random((60, 8, 8)), np.resize([0, 1, 2], 60)
+    for name, values in {"images": X, "wide": X.reshape(60, 4, 16), "rows": X.reshape(60, 64)}.items():
+        np.savez(tmp_path / f"{name}.npz", X=values, y=y)
+    new = record_run(tmp_path / "conv", tmp_path / "new", steps="last", data=str(tmp_path / "images.npz"))
+    assert {name: layer.shape for name, layer in new.last().activations.items()} == {
+        f"hidden.{k}": (60, 4 * 4 * 4) for k in (1, 2, 3)
+    }
+    for name, shape in {"wide": r"\(1, 4, 16\)", "rows": r"\(64,\)"}.items():
+        message = rf"^The examples of {name}\.npz have shape {shape}; the network of .*conv takes \(1, 8, 8\)\.$"
+        with pytest.raises(ValueError, match=message):
+            record_run(tmp_path / "conv", tmp_path / "other", data=str(tmp_path / f"{name}.npz"))
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.usefixtures("blank_figures")

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from analysis.progress import silent
 from analysis.tables import (
     class_structure_table,
+    gradient_table,
     probe_table,
     rdm_similarity_table,
     read_rdm,
@@ -236,3 +237,50 @@ def test_a_run_of_another_trainer_has_no_rows(known_view: Callable[..., View], r
     view = known_view("x", POINTS, [0, 0, 1, 1], [np.eye(2)])
     log(view.run.path, *records)
     assert training_table([view]).empty
+
+
+# Gradients
+
+HERE = {"training": {}, "recording": {}, "data": {}}
+FACTS = {"norm": 2.0, "true_norm": 4.0, "relative_error": 0.5, "cosine": 0.5, "angle": 60.0}
+COLUMNS = ["view", "step", "boundary", *FACTS, "estimator_loss"]
+
+
+def test_gradients_have_a_row_a_run_diagnosed_step_and_boundary(known_view: Callable[..., View]) -> None:
+    views = [known_view(name, POINTS, [0, 0, 1, 1], [np.eye(2)], config=HERE) for name in "ab"]
+    unknown = FACTS | {"relative_error": None, "cosine": None, "angle": None}
+    diagnosed = {"gradients": {"2": unknown, "10": FACTS}, "estimator_losses": {"2": 9.0, "3": 7.0}}
+    log(views[0].run.path, {"step": 1, "epoch": 1}, {"step": 2, "epoch": 1, **diagnosed})
+    log(views[1].run.path, {"step": 3, "gradients": {"1": FACTS}})
+    table = gradient_table(views)
+    assert list(table.columns) == COLUMNS
+    assert table[["view", "step", "boundary"]].to_numpy().tolist() == [["a", 2, 2], ["a", 2, 10], ["b", 3, 1]]
+    assert table["angle"].isna().tolist() == [True, False, False]
+    assert (table.loc[1:, list(FACTS)] == list(FACTS.values())).all(axis=None)
+    assert table["estimator_loss"][0] == 9.0
+    assert table["estimator_loss"].isna().tolist() == [False, True, True]
+
+
+def test_a_run_seen_at_two_steps_was_diagnosed_once(runs: Mapping[str, Path]) -> None:
+    table = gradient_table(views_of_run(runs["synthetic"], "first,last"))
+    assert table[["step", "boundary"]].to_numpy().tolist() == [[step, k] for step in (1, 38) for k in (1, 2, 3)]
+    assert set(table["view"]) == {"synthetic"}
+    assert table["estimator_loss"].notna().tolist() == [True, False, False] * 2
+
+
+def test_the_gradients_of_a_run_are_those_of_its_log(runs: Mapping[str, Path]) -> None:
+    (view,) = views_of_run(runs["synthetic"], "last")
+    last = view.run.metrics()[-1]
+    rows = gradient_table([view]).query("step == 38").set_index("boundary")
+    for boundary, facts in last["gradients"].items():
+        assert rows.loc[int(boundary), list(FACTS)].tolist() == list(facts.values())
+    assert rows.loc[1, "estimator_loss"] == last["estimator_losses"]["1"]
+
+
+@pytest.mark.parametrize("config", [{}, HERE])
+def test_a_run_without_diagnoses_has_the_columns_but_no_rows(known_view: Callable[..., View], config: dict) -> None:
+    view = known_view("x", POINTS, [0, 0, 1, 1], [np.eye(2)], config=config)
+    log(view.run.path, {"step": 1, "loss": 1.0} if config else {"step": 1, "gradients": "large"})
+    table = gradient_table([view])
+    assert table.empty
+    assert list(table.columns) == COLUMNS

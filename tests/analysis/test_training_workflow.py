@@ -1,14 +1,12 @@
 import io
 import itertools
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,28 +26,10 @@ from analysis.workflows.job import choose_stimuli
 from checkpoints import Locked, Run
 from repsim.learning import Diverged, TrainingConfig, load_dataset, split_dataset
 
+AtUpdate = Callable[..., Reporter]
+Learned = Callable[[Path], dict[str, Any]]
+
 LAST = 38  # two epochs of 19 updates
-
-
-class AtUpdate(Reporter):
-    """Does something once the given number of updates is made."""
-
-    def __init__(self, update: int, act: Callable[[], Any]) -> None:
-        super().__init__(quiet=True)
-        self.update, self.act, self.done = update, act, 0
-
-    @contextmanager
-    def task(self, name: str, total: int) -> Iterator["AtUpdate"]:
-        yield self
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self.done += amount
-        if amount == 1 and self.done == self.update:
-            self.act()
-
-
-def ctrl_c() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
 
 
 def crash() -> None:
@@ -58,16 +38,6 @@ def crash() -> None:
 
 def files(path: Path) -> dict[str, bytes]:
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
-def learned(path: Path) -> dict[str, Any]:
-    """All that must be the same, bit for bit, in two runs of one configuration."""
-    last = Run.open(path).last()
-    state = {name: value for name, value in last.state.items() if name != "rng"}  # which draws nothing here
-    tensors = {name: (last.path / f"{name}.safetensors").read_bytes() for name in ("weights", "optimizer")}
-    layers = {name: layer[:].tobytes() for name, layer in last.activations.items()}
-    kept = {name: (path / name).read_bytes() for name in ("metrics.jsonl", "stimuli.h5")}
-    return {"state": state} | tensors | layers | kept
 
 
 # What a run directory holds
@@ -182,7 +152,7 @@ def test_stimuli_are_a_function_of_the_seed() -> None:
 
 @pytest.mark.parametrize("name", ["backprop", "synthetic"])
 def test_the_same_seed_gives_the_same_bits(
-    runs: Mapping[str, Path], tmp_path: Path, few: RecordingConfig, name: str
+    runs: Mapping[str, Path], tmp_path: Path, few: RecordingConfig, name: str, learned: Learned
 ) -> None:
     settings = TrainingConfig.from_dict(Run.open(runs[name]).config["training"])
     train_run(tmp_path / "again", settings, few)
@@ -190,18 +160,18 @@ def test_the_same_seed_gives_the_same_bits(
 
 
 def test_another_seed_gives_other_weights(
-    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
+    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, learned: Learned
 ) -> None:
     train_run(tmp_path / "other", replace(tiny, seed=1), few)
     assert learned(tmp_path / "other")["weights"] != learned(runs["backprop"])["weights"]
 
 
 def test_training_uses_its_own_number_of_threads_and_gives_back_the_callers(
-    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, at_update: AtUpdate
 ) -> None:
     seen, before = [], torch.get_num_threads()
     settings = replace(tiny, threads=before + 1, batch_size=600, epochs=1)
-    watch = AtUpdate(1, lambda: seen.append(torch.get_num_threads()))
+    watch = at_update(1, lambda: seen.append(torch.get_num_threads()))
     run = train_run(tmp_path / "run", settings, few, reporter=watch)
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
@@ -228,12 +198,12 @@ def test_a_layer_that_cannot_be_recorded_is_found_before_anything_is_written(
 
 @pytest.mark.parametrize("update", [1, 19, 25, LAST])
 def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
-    runs: Mapping[str, Path], tmp_path: Path, few: RecordingConfig, update: int
+    runs: Mapping[str, Path], tmp_path: Path, few: RecordingConfig, update: int, at_update: AtUpdate, learned: Learned
 ) -> None:
     settings = TrainingConfig.from_dict(Run.open(runs["synthetic"]).config["training"])
     path = tmp_path / "run"
     with pytest.raises(Interrupted, match=rf"^Stopped at step {update}, which is committed\. Continue with: repsim tr"):
-        train_run(path, settings, few, reporter=AtUpdate(update, ctrl_c))
+        train_run(path, settings, few, reporter=at_update(update))
     stopped = Run.open(path)
     assert (stopped.status["state"], stopped.status["step"]) == ("interrupted", update)
     assert stopped.steps == sorted({0, update})
@@ -242,13 +212,15 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(
     assert learned(path) == learned(runs["synthetic"])
 
 
-def test_a_scheduled_rate_goes_on_where_it_was(tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig) -> None:
+def test_a_scheduled_rate_goes_on_where_it_was(
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, at_update: AtUpdate, learned: Learned
+) -> None:
     settings = replace(tiny, schedule="cosine", rule="synthetic-gradient:hidden_layers=1", boundaries="all")
     train_run(tmp_path / "whole", settings, few)
     for update in (10, 20):
         with pytest.raises(Interrupted):
             (train_run if update == 10 else resume_run)(
-                tmp_path / "parts", *([settings, few] if update == 10 else []), reporter=AtUpdate(update, ctrl_c)
+                tmp_path / "parts", *([settings, few] if update == 10 else []), reporter=at_update(update)
             )
     resume_run(tmp_path / "parts")
     assert learned(tmp_path / "parts") == learned(tmp_path / "whole")
@@ -256,12 +228,12 @@ def test_a_scheduled_rate_goes_on_where_it_was(tmp_path: Path, tiny: TrainingCon
 
 @pytest.mark.parametrize(("steps", "committed"), [("last", []), ("5,last", [5])])
 def test_a_run_that_crashed_starts_again_from_its_last_commit(
-    tmp_path: Path, tiny: TrainingConfig, steps: str, committed: list[int]
+    tmp_path: Path, tiny: TrainingConfig, steps: str, committed: list[int], at_update: AtUpdate, learned: Learned
 ) -> None:
     recording = RecordingConfig(steps=steps, n_train=20, n_validation=10, n_test=10)
     train_run(tmp_path / "whole", tiny, recording)
     with pytest.raises(RuntimeError, match="power cut"):
-        train_run(tmp_path / "run", tiny, recording, reporter=AtUpdate(9, crash))
+        train_run(tmp_path / "run", tiny, recording, reporter=at_update(9, crash))
     crashed = Run.open(tmp_path / "run")
     assert (crashed.status["state"], crashed.steps, len(crashed.metrics())) == ("stopped", committed, 9)
     resume_run(tmp_path / "run")
@@ -269,23 +241,23 @@ def test_a_run_that_crashed_starts_again_from_its_last_commit(
 
 
 def test_the_time_of_every_part_of_a_run_is_counted(
-    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, monkeypatch: pytest.MonkeyPatch, at_update: AtUpdate
 ) -> None:
     clock = itertools.count(0.0, 100.0)  # every look at it takes 100 seconds
     monkeypatch.setattr(chronicle, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(Interrupted):
-        train_run(tmp_path / "run", tiny, few, reporter=AtUpdate(9, ctrl_c))
+        train_run(tmp_path / "run", tiny, few, reporter=at_update(9))
     assert Run.open(tmp_path / "run").status["seconds"] == 100.0
     assert resume_run(tmp_path / "run").status["seconds"] == 200.0
 
 
 def test_own_data_are_found_again_from_any_folder(
-    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, monkeypatch: pytest.MonkeyPatch, at_update: AtUpdate
 ) -> None:
     np.savez(tmp_path / "mine.npz", X=np.random.default_rng(0).normal(size=(300, 5)), y=np.arange(300) % 3)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(Interrupted):
-        train_run("run", replace(tiny, data="mine.npz"), few, reporter=AtUpdate(2, ctrl_c))
+        train_run("run", replace(tiny, data="mine.npz"), few, reporter=at_update(2))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert resume_run("../run").status["state"] == "finished"
@@ -298,12 +270,14 @@ def test_a_finished_run_is_left_as_it_is(copied: Callable[[str], Path]) -> None:
     assert files(path) == before
 
 
-def test_a_run_is_not_continued_on_other_data(tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig) -> None:
+def test_a_run_is_not_continued_on_other_data(
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, at_update: AtUpdate
+) -> None:
     X, y = np.random.default_rng(0).normal(size=(300, 5)), np.arange(300) % 3
     np.savez(tmp_path / "mine.npz", X=X, y=y)
     settings = replace(tiny, data=str(tmp_path / "mine.npz"))
     with pytest.raises(Interrupted):
-        train_run(tmp_path / "run", settings, few, reporter=AtUpdate(1, ctrl_c))
+        train_run(tmp_path / "run", settings, few, reporter=at_update(1))
     np.savez(tmp_path / "mine.npz", X=X + 1, y=y)
     with pytest.raises(ValueError, match=r"are not the \d+ that the run records; give the same data set"):
         resume_run(tmp_path / "run")
@@ -320,11 +294,11 @@ def test_a_run_that_is_being_written_is_not_continued(copied: Callable[[str], Pa
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_an_interrupted_run_can_be_analysed(tmp_path: Path, tiny: TrainingConfig) -> None:
+def test_an_interrupted_run_can_be_analysed(tmp_path: Path, tiny: TrainingConfig, at_update: AtUpdate) -> None:
     recording = RecordingConfig(steps="first,10", n_train=100, n_validation=50, n_test=50)
     for name, update in (("a", 12), ("b", 25)):
         with pytest.raises(Interrupted):
-            train_run(tmp_path / name, tiny, recording, reporter=AtUpdate(update, ctrl_c))
+            train_run(tmp_path / name, tiny, recording, reporter=at_update(update))
     alone = analyze_run(tmp_path / "a")
     assert [view.step for view in alone.views] == [0, 10]
     assert (tmp_path / "a" / "analysis" / "report.html").is_file()
@@ -365,7 +339,9 @@ def stopped_after(updates: int, number: signal.Signals, path: Path) -> tuple[int
     return process.returncode, words
 
 
-def test_ctrl_c_in_a_terminal_stops_at_a_step_that_is_kept(uninterrupted: Path, tmp_path: Path) -> None:
+def test_ctrl_c_in_a_terminal_stops_at_a_step_that_is_kept(
+    uninterrupted: Path, tmp_path: Path, learned: Learned
+) -> None:
     path = tmp_path / "run"
     code, words = stopped_after(50, signal.SIGINT, path)
     step = Run.open(path).status["step"]
@@ -379,7 +355,7 @@ def test_ctrl_c_in_a_terminal_stops_at_a_step_that_is_kept(uninterrupted: Path, 
     assert learned(path) == learned(uninterrupted)
 
 
-def test_a_killed_run_goes_on_from_its_last_commit(uninterrupted: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_from_its_last_commit(uninterrupted: Path, tmp_path: Path, learned: Learned) -> None:
     path = tmp_path / "run"
     code, _ = stopped_after(150, signal.SIGKILL, path)
     killed = Run.open(path)

@@ -159,9 +159,9 @@ def test_values_are_copied_when_they_are_computed() -> None:
 
 def test_a_list_of_modules_is_never_called_and_so_no_layer() -> None:
     chain = mlp(3, 2, depth=2, width=4, generator=torch.Generator().manual_seed(0))
-    assert match_layers(chain, "*") == ("output",)
+    assert match_layers(chain, "*") == ("input", "output")
     with pytest.raises(
-        ValueError, match=r"No layer matches 'hidden'\. Near names: hidden\.2, hidden\.1, hidden\.2\.norm"
+        ValueError, match=r"No layer matches 'hidden'\. Near names: hidden\.2, hidden\.1, hidden\.2\.pool"
     ):
         match_layers(chain, "hidden")
 

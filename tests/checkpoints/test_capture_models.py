@@ -714,12 +714,12 @@ def test_a_chain_is_recorded_by_its_hidden_segments() -> None:
     net(X)
     layers = record(net, "hidden.*")
     assert list(layers) == ["hidden.1", "hidden.2", "hidden.3"]
-    assert list(record(net, "*")) == ["output"]
+    assert list(record(net, "*")) == ["input", "output"]
     h = X
     net.eval()
     for layer, segment in zip(layers.values(), net.segments, strict=False):
         h = segment(h)
         assert_values(layer, h)
     assert_values(record(net, "*")["output"], net(X))
-    inner = [f"hidden.1.{name}" for name in ("affine", "norm", "activation")]
+    inner = [f"hidden.1.{name}" for name in ("affine", "norm", "activation", "pool")]
     assert list(record(net, "hidden.1.*")) == inner

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -105,6 +106,12 @@ def test_affine_maps_are_found_in_the_order_of_registration() -> None:
     assert affine_maps(nn.BatchNorm1d(3)) == []
     double = stack([Segment(nn.Linear(3, 3), nn.Identity(), nn.ReLU()) for _ in "ab"])
     assert affine_maps(double) == [double.affine]
+
+
+@pytest.mark.parametrize("settings", [{"padding_mode": "circular", "padding": 1}, {"padding": "same"}])
+def test_convolutions_padded_in_another_way_are_not_taken_for_what_they_are_not(settings: dict[str, Any]) -> None:
+    assert affine_maps(nn.Conv2d(2, 2, 3, **settings)) == []
+    assert len(affine_maps(nn.Conv2d(2, 2, 3, padding=1))) == 1
 
 
 def test_a_map_whose_input_needs_no_gradient_costs_none() -> None:

@@ -164,7 +164,6 @@ def test_boundaries_are_chosen_by_name_or_number(text: str, depth: int, expected
         ("0-3", 20, "names boundary 0"),
         ("18-21", 20, "names boundary 21"),
         ("1-99999999999999", 20, "names boundary 99999999999999"),  # without counting up to it
-        ("5-4", 20, "names no boundary"),
     ],
 )
 def test_boundaries_outside_the_network_are_refused(text: str, depth: int, what: str) -> None:
@@ -173,6 +172,13 @@ def test_boundaries_outside_the_network_are_refused(text: str, depth: int, what:
     )
     with pytest.raises(ValueError, match=message):
         choose_boundaries(text, depth)
+
+
+@pytest.mark.parametrize("text", ["5-4", "1,5-4"])
+def test_ranges_that_count_down_are_refused(text: str) -> None:
+    message = rf"^boundaries '{text}' counts down from 5 to 4; write the smaller number first\.$"
+    with pytest.raises(ValueError, match=message):
+        choose_boundaries(text, 20)
 
 
 @pytest.mark.parametrize(

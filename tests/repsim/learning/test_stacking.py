@@ -263,7 +263,11 @@ def test_stacked_draws_draw_what_each_would_have_drawn():
     [
         (nn.Linear(3, 2), nn.Linear(2, 2), "these differ at 'in_features': 3 and 2"),
         (nn.Linear(2, 2), nn.Linear(2, 2, bias=False), r"these differ at 'bias': \(2,\) of torch.float32 and nothing"),
-        (nn.Linear(2, 2), nn.Linear(2, 2).double(), r"these differ at 'weight': \(2, 2\) of torch.float32 and \(2, 2\) of"),
+        (
+            nn.Linear(2, 2),
+            nn.Linear(2, 2).double(),
+            r"these differ at 'weight': \(2, 2\) of torch.float32 and \(2, 2\) of",
+        ),
         (nn.ParameterList([torch.ones(2)]), nn.ParameterList([torch.ones(3)]), r"at '0': \(2,\) of .* and \(3,\) of"),
         (nn.ReLU(), nn.Tanh(), "these differ: a ReLU and a Tanh"),
         (nn.Sequential(nn.ReLU()), nn.Sequential(nn.Tanh()), "these differ at '0': a ReLU and a Tanh"),

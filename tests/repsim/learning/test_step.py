@@ -457,3 +457,11 @@ def test_a_chain_of_other_modules_is_differentiated_alike() -> None:
     ours = gradients(net)
     F.cross_entropy(net(images), y).backward()
     assert_close(ours, gradients(net))
+
+
+def test_labels_that_do_not_suit_the_loss_are_refused() -> None:
+    ((X, y),) = batches(1)
+    with pytest.raises(ValueError, match=r"^The log loss needs classes"):
+        compute_gradients(network(2), {}, X, y.double())
+    with pytest.raises(ValueError, match=r"^y has shape \(50,\) and the output \(50, 5\)"):
+        compute_gradients(network(2), {}, X, y.double(), loss="mse")
