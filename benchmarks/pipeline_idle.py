@@ -1,12 +1,12 @@
 """How long the stages of a pipeline wait for one another, under backprop and under synthetic gradients.
 
-``python benchmarks/pipeline_idle.py`` prints two tables: for each stage the share of its time that it waits for a message,
-the seconds from the common start, and how many times faster that is than the same training in one process.
+``python benchmarks/pipeline_idle.py`` prints two tables: for each stage the share of its time that it waits for a
+message, the seconds from the common start, and how many times faster that is than the same training in one process.
 
-1. The schedule alone: eight segments that sleep 5 ms on the way up and 10 ms on the way down, and compute next to nothing.
-   It needs no more processors than there are, and other programs do not disturb it. One process would take 9.6 s.
-2. Computing: 8 x 512 with batch norm on mnist5k, batches of 256, one processor thread a stage; medians of three. With more
-   stages than free processors, stages wait for a processor too, which counts as busy.
+1. The schedule alone: eight segments that sleep 5 ms on the way up and 10 ms on the way down, and compute next to
+   nothing, so that neither the number of processors nor other programs matter. One process would take 9.6 s.
+2. Computing: 8 x 512 with batch norm on mnist5k, batches of 256, one processor thread a stage; medians of three. If
+   there are more stages than free processors they wait for a processor too, which counts as busy.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class Sleeping(nn.Module):
         self.segment = segment
 
     def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """Sleep, and let the gradient sleep on its way back."""
         time.sleep(UP)
         h = self.segment(X)
         h.register_hook(lambda gradient: time.sleep(DOWN))

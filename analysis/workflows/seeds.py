@@ -240,11 +240,12 @@ def _run_to_the_end(
     with reporter.task(folder.absolute().name, n_steps) as task, Interruption() as interruption:
         task.advance(start)
         for number, updates in enumerate(replicas, start=start + 1):
-            if chronicles[0].reads_learner(number) or interruption.requested:
+            if chronicles[0].reads_learner(number):
                 replicas.write_back()
             notes = _follow(chronicles, updates, ended, reporter)
             task.advance(1, next(notes, ""))
             if interruption.requested:
+                replicas.write_back()
                 going = [chronicle for i, chronicle in enumerate(chronicles) if i not in ended]
                 for chronicle in going:
                     chronicle.stop(number)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from threading import Thread
 from typing import Any
 
 __all__ = ["Ended", "PeerLost", "run_together"]
 
-_GRACE = 3.0  # seconds: for the others to say what they saw, and then for each to end
+_GRACE = 2.0  # seconds: for the others to say what they saw, and then to end
 
 
 class PeerLost(RuntimeError):
@@ -27,7 +30,7 @@ class Ended(Exception):
 def run_together(work: Callable[[int, Any], Any], jobs: Sequence[Any]) -> list[Any]:
     """Call ``work(rank, job)`` in a fresh process for each job, at once, and return what they returned.
 
-    However this ends, no process is left behind.
+    However this ends, no process is left behind, not even if this one is killed.
 
     Parameters
     ----------
@@ -52,7 +55,9 @@ def run_together(work: Callable[[int, Any], Any], jobs: Sequence[Any]) -> list[A
             workers.append((process, ours))
             process.start()
             theirs.close()  # so that the end of the process is the end of the pipe
-        return _collect(workers)
+        results = _collect(workers)
+        _wait([process for process, _ in workers])
+        return results
     finally:
         _stop([process for process, _ in workers if process.pid is not None])
         for _, report in workers:
@@ -66,6 +71,7 @@ class _Report:
 
 
 def _main(report: Connection, work: Callable[[int, Any], Any], rank: int, job: Any) -> None:
+    Thread(target=_end_with_parent, daemon=True).start()
     try:
         report.send(_Report("result", work(rank, job)))
     except Ended as error:
@@ -74,6 +80,13 @@ def _main(report: Connection, work: Callable[[int, Any], Any], rank: int, job: A
         report.send(_Report("lost", traceback.format_exc()))
     except Exception:
         report.send(_Report("failed", traceback.format_exc()))
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _collect(workers: Sequence[tuple[BaseProcess, Connection]]) -> list[Any]:
@@ -114,12 +127,16 @@ def _error(rank: int, n: int, report: _Report) -> Exception:
 
 
 def _stop(processes: Sequence[BaseProcess]) -> None:
-    for end in (lambda process: None, BaseProcess.terminate, BaseProcess.kill):
+    for end in (BaseProcess.terminate, BaseProcess.kill):
         for process in processes:
             if process.is_alive():
                 end(process)
-        deadline = time.monotonic() + _GRACE
-        for process in processes:
-            process.join(max(0.0, deadline - time.monotonic()))
+        _wait(processes)
     for process in processes:
         process.close()
+
+
+def _wait(processes: Sequence[BaseProcess]) -> None:
+    deadline = time.monotonic() + _GRACE
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))

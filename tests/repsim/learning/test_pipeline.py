@@ -7,7 +7,7 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,7 @@ def test_a_process_that_waits_too_long_ends_all(digits: tuple[Tensor, Tensor]) -
     learner.network.output = Slow(learner.network.output, 600)
     started = time.monotonic()
     with pytest.raises(RuntimeError, match=r"(?s)Process 1 of 2 failed.*PeerLost: Another process was .* not in time"):
-        train_pipeline(learner, *digits, cuts=[3], epochs=1, batch_size=BATCH, seed=0, timeout=4)
+        train_pipeline(learner, *digits, cuts=[3], epochs=1, batch_size=BATCH, seed=0, timeout=3)
     assert time.monotonic() - started < 60
 
 
@@ -252,6 +252,35 @@ def test_divergence_is_told_as_by_the_trainer(digits: tuple[Tensor, Tensor]) -> 
 def test_a_failure_is_raised_with_its_traceback() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)Process 1 of 1 failed, and the others.*ZeroDivisionError"):
         run_together(operator.floordiv, [0])
+
+
+def dawdle(rank: int, path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_processes_end_if_the_one_that_started_them_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    starter = multiprocessing.get_context("spawn").Process(target=run_together, args=(dawdle, [path]))
+    starter.start()
+    assert comes_true(lambda: path.exists() and path.read_text() != "")
+    pid = int(path.read_text())
+    os.kill(pid, 0)  # it is there
+    starter.kill()
+    starter.join()
+    assert comes_true(lambda: not is_running(pid))
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 # At the door
