@@ -112,7 +112,7 @@ def _without_params(group: Mapping[str, Any]) -> dict[str, Any]:
 def _stack_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return what optimizers remember of one parameter each as what one remembers of their stack."""
     stacked: dict[str, Any] = {}
-    for name in set().union(*states):
+    for name in dict.fromkeys(name for state in states for name in state):  # in an order that no hash decides
         values: list[Any] = [state.get(name) for state in states]
         if name != "step" and isinstance(values[0], Tensor):
             stacked[name] = torch.stack(values)

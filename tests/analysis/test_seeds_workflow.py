@@ -2,12 +2,12 @@
 
 import io
 import json
-import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from analysis.cli import main
 from analysis.progress import Reporter
 from analysis.settings import RecordingConfig
 from analysis.workflows import Interrupted, analyze_run, compare_runs, resume_run, resume_seeds, train_run, train_seeds
+from analysis.workflows import seeds as workflow
 from analysis.workflows.seeds import parse_seeds
 from checkpoints import Run
 from repsim.learning import Diverged, TrainingConfig, replicas
@@ -31,14 +32,25 @@ TRAINING = TrainingConfig(
     data="digits",
     depth=3,
     width=8,
+    activation="tanh",
     epochs=3,
     batch_size=200,
     rule="synthetic-gradient:hidden_layers=1@1 + feedback-alignment@2",
+    optimizer="momentum",  # Adam would turn the sign of a gradient that is zero but for rounding into a whole step
+    learning_rate=0.01,
     schedule="cosine",
 )
-FEW = RecordingConfig(n_train=20, n_validation=10, n_test=10, steps="first,5,last", diagnose="1,last")
+FEW = RecordingConfig(n_train=60, n_validation=20, n_test=40, steps="first,5,last", diagnose="1,last")
 LINEAR = replace(TRAINING, norm="none", activation="linear", rule="backprop", optimizer="sgd")
 HOW = ("stacked", "loop")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_processor() -> Iterator[None]:
+    """Wait for no second thread where the products are small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workflow, "os", SimpleNamespace(cpu_count=lambda: 1))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +83,7 @@ def test_each_seed_has_an_ordinary_run(together: dict[str, Path], alone: dict[in
         run, single = Run.open(together[how] / f"seed-{seed}"), Run.open(path)
         assert run.verify() == single.steps == [0, 5, LAST]
         assert run.stimuli.content_hash == single.stimuli.content_hash
-        assert run.config.pop("replicas")["seeds"] == [0, 2, 5]
-        config = dict(run.config)
-        config.pop("replicas", None)
-        assert config == single.config
+        assert {name: part for name, part in run.config.items() if name != "replicas"} == single.config
         assert set(run.status) == set(single.status)
 
 
@@ -93,19 +102,27 @@ def test_a_stack_gives_single_runs_up_to_rounding(together: dict[str, Path], alo
             assert list(weights) == list(single[step].weights())
             for name, values in single[step].weights().items():
                 scale = max(float(values.double().norm()), 1e-3)
-                assert float((weights[name] - values).double().norm()) < 1e-3 * scale, (step, name)
+                assert float((weights[name] - values).double().norm()) < 1e-4 * scale, (step, name)
             for name, layer in single[step].activations.items():
-                np.testing.assert_allclose(run[step][name][:], layer[:], rtol=1e-2, atol=1e-3)
+                np.testing.assert_allclose(run[step][name][:], layer[:], rtol=1e-3, atol=1e-4)
         for record, expected in zip(run.metrics(), single.metrics(), strict=True):
-            assert record["loss"] == pytest.approx(expected["loss"], rel=1e-3)
+            assert record["loss"] == pytest.approx(expected["loss"], rel=1e-4)
             assert list(record) == list(expected)
 
 
 @pytest.mark.parametrize("how", HOW)
 def test_a_run_says_how_it_was_trained(together: dict[str, Path], how: str) -> None:
     facts = json.loads((together[how] / "seed-2" / "run.json").read_text())["config"]["replicas"]
-    threads = min(3, os.cpu_count()) if how == "stacked" else 1
-    assert facts == {"seeds": [0, 2, 5], "how": how, "threads": threads}
+    assert facts == {"seeds": [0, 2, 5], "how": how, "threads": 1}
+
+
+@pytest.mark.parametrize(("how", "threads"), [("stacked", 2), ("loop", 1)])
+def test_a_stack_uses_the_processors_that_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, threads: int
+) -> None:
+    monkeypatch.setattr(workflow, "os", SimpleNamespace(cpu_count=lambda: 64))
+    runs = train_seeds(tmp_path, replace(TRAINING, epochs=1), FEW, seeds="0-1", how=how)
+    assert {run.config["replicas"]["threads"] for run in runs} == {threads}
 
 
 def test_the_callers_threads_are_given_back(tmp_path: Path, at_update: AtUpdate) -> None:
@@ -224,9 +241,7 @@ def test_ctrl_c_commits_all_and_the_command_it_names_finishes_them_bit_for_bit(
     how: str,
 ) -> None:
     folder = tmp_path / "parts"
-    message = (
-        rf"^Stopped at step {STOPPED}, which is committed\. Continue with: repsim train .* --seeds 0,2,5 --resume$"
-    )
+    message = rf"^Stopped at step {STOPPED}, which is committed\. Continue with: repsim train .+ --seeds 0,2,5 --resume"
     with pytest.raises(Interrupted, match=message) as stopped:
         train_seeds(folder, TRAINING, FEW, seeds="0,2,5", how=how, reporter=at_update(STOPPED))
     assert set(states(folder).values()) == {"interrupted"}
@@ -241,17 +256,21 @@ def test_ctrl_c_commits_all_and_the_command_it_names_finishes_them_bit_for_bit(
         assert learned(folder / path.name) == learned(path)
 
 
+@pytest.mark.parametrize("rule", ["synthetic-gradient-prop", "sign-symmetric:magnitude=resampled", "noise"])
 def test_a_stack_can_be_stopped_again_and_again(
-    together: dict[str, Path], tmp_path: Path, at_update: AtUpdate, learned: Learned
+    tmp_path: Path, at_update: AtUpdate, learned: Learned, rule: str
 ) -> None:
+    settings = replace(TRAINING, rule=rule, boundaries="all", optimizer="adam")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train_seeds(whole, settings, FEW, seeds="0,2,5", how="stacked")
     with pytest.raises(Interrupted):
-        train_seeds(tmp_path, TRAINING, FEW, seeds="0,2,5", how="stacked", reporter=at_update(2))
+        train_seeds(parts, settings, FEW, seeds="0,2,5", how="stacked", reporter=at_update(2))
     for update in (9, LAST):
         with pytest.raises(Interrupted):
-            resume_seeds(tmp_path, "0,2,5", reporter=at_update(update))
-    resume_seeds(tmp_path, "0,2,5")
-    for path in together["stacked"].iterdir():
-        assert learned(tmp_path / path.name) == learned(path)
+            resume_seeds(parts, "0,2,5", reporter=at_update(update))
+    resume_seeds(parts, "0,2,5")
+    for path in whole.iterdir():
+        assert learned(parts / path.name) == learned(path)
 
 
 def test_one_run_of_a_stack_can_go_on_alone_and_the_others_after_it(
