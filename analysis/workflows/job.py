@@ -102,9 +102,12 @@ def check_device(name: str) -> torch.device:
         If there is none of that name here.
     """
     try:
-        return torch.empty(0, device=name).device
+        ones = torch.ones(1, device=name)
+        ones.cpu()  # which fails on the device meta, where tensors have no values
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"There is no device '{name}' here ({str(error).splitlines()[0]}).") from error
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise ValueError(f"There is no device '{name}' here ({reason}).") from error
+    return ones.device
 
 
 def describe(job: Job, data_dir: str | Path | None) -> dict[str, Any]:

@@ -228,7 +228,8 @@ def _replicas(
     if replicas.choice.how == "loop":
         torch.set_num_threads(settings.threads)  # the numbers of single runs, bit for bit
     way = {"stacked": "at once", "loop": "one beside the other"}[replicas.choice.how]
-    reporter.say(f"{len(jobs)} seeds are trained {way}: {replicas.choice.reason}.")
+    if len(jobs) > 1:
+        reporter.say(f"{len(jobs)} seeds are trained {way}: {replicas.choice.reason}.")
     return replicas
 
 

@@ -239,4 +239,4 @@ def accuracies(logits: Tensor, y: Tensor) -> Tensor:
     """Return the fraction of examples whose class has the largest output, shape (*lead); NaN for regression targets."""
     if y.is_floating_point():
         return logits.new_full(logits.shape[:-2], math.nan)
-    return (logits.argmax(dim=-1) == y).float().mean(dim=-1)
+    return (logits.contiguous().argmax(dim=-1) == y).float().mean(dim=-1)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -135,11 +136,18 @@ def test_the_callers_threads_are_given_back(tmp_path: Path, at_update: AtUpdate)
 
 def test_what_is_faster_is_chosen_and_said(tmp_path: Path) -> None:
     said = Console(file=io.StringIO(), width=1000)
-    (run,) = train_seeds(tmp_path, TRAINING, FEW, seeds="4", reporter=Reporter(said))
+    run, _ = train_seeds(tmp_path, TRAINING, FEW, seeds="0-1", reporter=Reporter(said))
+    way = {"stacked": "at once", "loop": "one beside the other"}[run.config["replicas"]["how"]]
+    words = rf"^2 seeds are trained {way}: \S+ ms an update of all, against \S+ ms (stacked|loop)\.\n"
+    assert re.match(words, said.file.getvalue())
+
+
+def test_one_seed_is_a_single_run(tmp_path: Path, alone: dict[int, Path], learned: Learned) -> None:
+    said = Console(file=io.StringIO(), width=1000)
+    (run,) = train_seeds(tmp_path, TRAINING, FEW, seeds="2", reporter=Reporter(said))
     assert run.config["replicas"]["how"] == "loop"
-    assert "1 seeds are trained one beside the other: there is one replica.\n" in said.file.getvalue()
-    chosen = train_seeds(tmp_path, TRAINING, FEW, seeds="0-1")[0].config["replicas"]["how"]
-    assert chosen in HOW
+    assert "seeds are trained" not in said.file.getvalue()
+    assert learned(run.path) == learned(alone[2])
 
 
 @pytest.mark.parametrize("network", ["conv", "residual"])

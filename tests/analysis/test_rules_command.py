@@ -1,0 +1,136 @@
+"""``repsim rules``, and what is said of a rule that cannot be used."""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis.cli import main
+from repsim.learning import ESTIMATORS, catalogue
+
+Repsim = Callable[[str], tuple[int, str, str]]
+
+
+@pytest.fixture
+def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Repsim:
+    """Give a command in an empty folder; its exit code and what it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(line: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["repsim", *line.split()])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code or 0, *capsys.readouterr()
+
+    return call
+
+
+def test_the_table_has_a_row_a_rule_with_its_locks_and_formula(repsim: Repsim) -> None:
+    code, out, err = repsim("rules")
+    assert (code, err) == (0, "")
+    table, _, last = out.strip().partition("\n\n")
+    assert last == "Every rule is forward locked. Options and references: repsim rules NAME"
+    header, *rows = (re.split(r"\s{2,}", line) for line in table.splitlines())
+    assert header == ["rule", "locked", "g_k, in place of N · ∂L/∂h_k"]
+    assert rows == [[entry.name, ", ".join(entry.locks) or "-", entry.formula] for entry in catalogue()]
+    assert [row[0] for row in rows] == list(ESTIMATORS)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_one_rule_is_shown_with_its_options_and_reference(repsim: Repsim, name: str) -> None:
+    (entry,) = (entry for entry in catalogue() if entry.name == name)
+    code, out, err = repsim(f"rules {name}")
+    assert (code, err) == (0, "")
+    facts = dict(line.split(": ", 1) for line in out.partition("\noptions:")[0].splitlines())
+    assert (facts["name"], facts["formula"], facts["reference"]) == (name, entry.formula, entry.reference)
+    assert facts["locks"] == (", ".join(entry.locks) or "-")
+    shown = re.findall(r"^  (\w+)=(\S+): ", out.partition("\noptions:")[2], re.MULTILINE)
+    assert [option for option, _ in shown] == [*entry.options, "observe"]
+
+
+def test_a_rule_with_the_defaults_that_it_shows_is_the_rule(repsim: Repsim) -> None:
+    from repsim.learning.rules import parse_rules
+
+    for name, estimator in ESTIMATORS.items():
+        shown = re.findall(r"^  (\w+=\S+): ", repsim(f"rules {name}")[1], re.MULTILINE)
+        for rule in parse_rules(f"{name}:{','.join(shown)}", "1", 1).values():
+            assert estimator.Options(**rule.options) == estimator.Options()
+            assert rule.observe is False
+
+
+def test_rules_are_given_as_json(repsim: Repsim) -> None:
+    entries = json.loads(repsim("rules --json")[1])
+    assert [entry["name"] for entry in entries] == list(ESTIMATORS)
+    (entry,) = json.loads(repsim("rules bp-lambda --json")[1])
+    assert (entry["name"], entry["locks"], entry["options"]["lam"]) == ("bp-lambda", ["backward", "update"], 0.5)
+
+
+MISTAKES = {
+    "unknown rule": ("rules hebb", f"Unknown rule 'hebb'. Choose one of: {', '.join(ESTIMATORS)}."),
+    "unknown rule, as JSON": ("rules hebb --json", "Unknown rule 'hebb'."),
+    "no rule": ("train new --data digits --rule=", "Unknown rule ''. Choose one of: backprop"),
+    "unknown option": (
+        "train new --data digits --rule noise:loud=1",
+        "Rule noise has no option 'loud'. Choose from: scale, observe.",
+    ),
+    "no value": ("train new --data digits --rule noise:scale", "Rule 'noise:scale' is not understood at 'scale'; expe"),
+    "wrong type": (
+        "train new --data digits --rule synthetic-gradient:hidden_layers=x",
+        "synthetic-gradient: hidden_layers is 'x'; expected a whole number.",
+    ),
+    "out of range": ("train new --data digits --rule bp-lambda:lam=1.5", "bp-lambda: lam is 1.5; expected a number fr"),
+    "boundary out of range": (
+        "train new --data digits --depth 4 --rule noise@5",
+        "boundaries '5' names boundary 5; a network with 4 hidden layers has boundaries 1 to 4",
+    ),
+    "boundary of a word": ("train new --data digits --rule noise@half", "boundaries 'half' is not understood. Use mid"),
+    "loss that a rule cannot serve": (
+        "train new --data digits --rule kickback:error=sum",
+        "Kickback with error=sum has no error to",
+    ),
+    "back through a rule that is only observed": (
+        "train new --data digits --rule feedback-alignment:observe=true",
+        "cannot be observed beside backprop",
+    ),
+    "unknown network": (
+        "train new --data digits --network cnn",
+        "Unknown network 'cnn'. Choose one of: mlp, conv,",
+    ),
+    "unknown loss": ("train new --data digits --loss l2", "Unknown loss 'l2'. Choose one of: log_loss, mse."),
+    "unknown optimizer": ("train new --data digits --optimizer lion", "Unknown optimizer 'lion'. Choose one of: adam,"),
+    "maps of rows": (
+        "train new --data rows.npz --batch-size 32 --network conv",
+        "A convolutional network needs images, of shape (channels, height, width); these examples have shape (5,).",
+    ),
+    "residual of rows": (
+        "train new --data rows.npz --batch-size 32 --network residual",
+        "or give X as (n, height,",
+    ),
+    "unknown device": ("train new --data digits --device gpu", "There is no device 'gpu' here ("),
+    "device without values": (
+        "train new --data digits --device meta",
+        "There is no device 'meta' here (Cannot copy out",
+    ),
+    "device of another machine": ("train new --data digits --device mps", "There is no device 'mps' here (Could not"),
+    "device that is not here": ("train new --data digits --device cuda:99", "There is no device 'cuda:99' here ("),
+    "steps to diagnose": (
+        "train new --data digits --diagnose often",
+        "diagnose 'often' are not understood at 'often'.",
+    ),
+    "negative split": ("train new --data digits --split-seed -1", "split_seed is -1; expected a whole number of 0 or"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_and_writes_nothing(repsim: Repsim, tmp_path: Path, mistake: str) -> None:
+    np.savez(tmp_path / "rows.npz", X=np.random.default_rng(0).normal(size=(60, 5)), y=np.arange(60) % 3)
+    line, words = MISTAKES[mistake]
+    code, out, err = repsim(line)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("repsim: ")
+    assert words in err
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npz"]
