@@ -31,7 +31,7 @@ def read_config(
     Raises
     ------
     ValueError
-        If the file is not TOML, or a table, a field or its value will not do; the message names all of them.
+        If the file is not TOML, or a table, a field or its value will not do; the message names the first.
     OSError
         If it cannot be read.
     """

@@ -54,6 +54,7 @@ class RecordingConfig:
         """Check every field."""
         for name in ("n_train", "n_validation", "n_test"):
             check_integer(name, getattr(self, name), 1)
+        check_type("layers", self.layers, tuple, "a tuple of names or patterns")
         if not self.layers:
             raise ValueError("No layers are to be recorded; name at least one, such as 'hidden.*'.")
         for layer in self.layers:
@@ -62,13 +63,16 @@ class RecordingConfig:
         for name in ("steps", "diagnose"):
             check_type(name, getattr(self, name), str, "text")
         choose_steps(self.steps, n_steps=0, check_range=False)
-        self.diagnosed_steps(n_steps=0)
+        self.diagnosed_steps(n_steps=1)
 
     def diagnosed_steps(self, n_steps: int) -> tuple[int, ...]:
         """Return the steps of a training of ``n_steps`` updates whose gradients are compared with the true ones."""
-        if self.diagnose == "none":
+        if self.diagnose == "none" or n_steps == 0:
             return ()
-        return choose_steps(self.diagnose, n_steps, check_range=False, name="diagnose")
+        chosen = choose_steps(self.diagnose, n_steps, check_range=False, name="diagnose")
+        if 0 in chosen:
+            raise ValueError(f"diagnose '{self.diagnose}' names step 0; gradients are chosen from step 1 on. Use 1.")
+        return chosen
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""

@@ -40,8 +40,8 @@ def rules() -> str:
         "A rule only chooses g_k, the vector that stands in for N · ∂L/∂h_k at boundary k. Locks follow from what it "
         "declares that it needs: *update* locked if the segment below must wait for those above to run, *backward* "
         "locked if also for their backward pass. Every rule is forward locked. "
-        "`repsim train --rule NAME:option=value@BOUNDARIES` uses one; `observe=true`, an option of all, lets a rule "
-        "learn while the network uses backprop.\n",
+        "`repsim train --rule NAME:option=value@BOUNDARIES` uses one; `observe=true`, an option of all that choose a "
+        "gradient of their own, lets a rule learn while the network uses backprop.\n",
         "| rule | g_k | also learns | needs | locked |",
         "|---|---|---|---|---|",
     ]

@@ -44,13 +44,16 @@ def _print_table(rows: list[tuple[str, str, str]]) -> None:
 
 
 def _print_entry(facts: dict[str, Any]) -> None:
+    from repsim.learning.rules import is_observable
+
     options, meanings = facts.pop("options"), facts.pop("meanings")
     for label, value in facts.items():
         print(f"{label}: {', '.join(value) or '-' if isinstance(value, tuple) else value}")
     print("options:")
     for option, default in options.items():
         print(f"  {option}={_as_typed(default)}: {meanings[option]}")
-    print("  observe=false: whether the rule only learns, while the network uses backprop")
+    if is_observable(facts["name"]):
+        print("  observe=false: whether the rule only learns, while the network uses backprop")
 
 
 def _as_typed(value: object) -> str:

@@ -52,7 +52,8 @@ def train(
     split_seed: Annotated[int | None, typer.Option(help="Decides split and stimuli. [default: 0]")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ... [default: cpu]")] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Processor threads; more pay for wide networks. [default: 1]")
+        int | None,
+        typer.Option(help="Processor threads; more pay for wide networks and many seeds. [default: 1]"),
     ] = None,
     record: Annotated[
         str | None,

@@ -7,7 +7,6 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 
 from analysis.interruption import Interrupted
@@ -103,8 +102,8 @@ class Chronicle:
 
     def _validate(self, step: int) -> dict[str, float]:
         validation = evaluate(self.job.learner.network, *self.job.part("validation"), loss=self.job.training.loss)
-        if not np.isfinite(validation.loss):
-            raise Diverged(step, validation.loss)
+        if not math.isfinite(validation.loss):
+            raise Diverged(step, validation.loss, " on the validation examples")
         return {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
 
     def _commit_weights(self, step: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -38,14 +37,15 @@ def train_seeds(
     """Train a network from its configuration once for each seed, and record it in ``folder/seed-<seed>``.
 
     Each run is what ``train_run`` with that seed would have written, up to rounding: trained at once, networks are one
-    stack of products. A run that diverges says so in its status and does not stop the others.
+    stack of products. (Adam makes whole steps of gradients that are nothing but rounding, so a parameter whose gradient
+    is zero may differ by more.) A run that diverges says so in its status and does not stop the others.
 
     Parameters
     ----------
     folder : path
         May exist; runs of these seeds must not.
     training : TrainingConfig
-        Its seed is not used. If its ``threads`` is 1, a stack uses as many as there are processors and seeds.
+        Its seed is not used. A stack makes use of more than one of its ``threads`` where processors are free.
     recording : RecordingConfig, optional
     seeds : str or sequence of int
         Such as ``"0-9"`` or ``"0,3,5"``.
@@ -78,10 +78,9 @@ def train_seeds(
     dataset = load_dataset(training.data, data_dir)
     jobs = [prepare(replace(training, seed=seed), recording or RecordingConfig(), dataset=dataset) for seed in chosen]
     optimizers = [build_optimizer(job.learner, job.training) for job in jobs]
-    threads = _threads(training, len(jobs))
-    with kept_generators(chosen[0]), using_threads(threads), ExitStack() as open_runs:
+    with kept_generators(chosen[0]), using_threads(training.threads), ExitStack() as open_runs:
         replicas = _replicas(jobs, optimizers, 0, how or "auto", reporter)
-        shared = {"seeds": list(chosen), "how": replicas.choice.how, "threads": torch.get_num_threads()}
+        shared = {"seeds": list(chosen), "how": replicas.choice.how}
         folder.mkdir(parents=True, exist_ok=True)
         runs = [
             open_runs.enter_context(
@@ -90,7 +89,9 @@ def train_seeds(
             for seed, job in zip(chosen, jobs, strict=True)
         ]
         chronicles = [Chronicle(*each) for each in zip(runs, jobs, optimizers, strict=True)]
-        _run_to_the_end(folder, chronicles, replicas, reporter)
+        errors = _run_to_the_end(folder, chronicles, replicas, reporter)
+    if len(errors) == len(chosen):
+        raise errors[0]
     return [Run.open(_path(folder, seed)) for seed in chosen]
 
 
@@ -118,9 +119,8 @@ def resume_seeds(
     diverged = [run for run in stored if run.status.get("state") == "diverged"]
     unfinished = [run for run in stored if run.status.get("state") not in ("finished", "diverged")]
     together = _go_together(unfinished, how)
-    if together:
-        _resume_together(folder, unfinished, reporter)
-    errors = _resume_one_by_one([*([] if together else unfinished), *diverged], reporter)
+    errors = _resume_together(folder, unfinished, reporter) if together else []
+    errors += _resume_one_by_one([*([] if together else unfinished), *diverged], reporter)
     if len(errors) == len(stored):
         raise errors[0]
     return [Run.open(path) for path in paths]
@@ -177,10 +177,6 @@ def _path(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}"
 
 
-def _threads(training: TrainingConfig, n_runs: int) -> int:
-    return training.threads if training.threads > 1 else min(n_runs, os.cpu_count() or 1)
-
-
 def _go_together(runs: Sequence[Run], how: str | None) -> bool:
     """Return whether unfinished runs are one stack that stopped at one step."""
     ways = {run.config.get("replicas", {}).get("how") for run in runs}
@@ -191,14 +187,13 @@ def _go_together(runs: Sequence[Run], how: str | None) -> bool:
     return len(runs) > 1 and ways == {"stacked"} and len(together) == len(steps) == 1
 
 
-def _resume_together(folder: Path, stored: Sequence[Run], reporter: Reporter) -> None:
+def _resume_together(folder: Path, stored: Sequence[Run], reporter: Reporter) -> list[Diverged]:
     jobs = []
     for run in stored:
         training, recording = configurations(run)
         jobs.append(prepare(training, recording, run.config["data"]["data_dir"]))
     optimizers = [build_optimizer(job.learner, job.training) for job in jobs]
-    threads = stored[0].config["replicas"]["threads"]
-    with kept_generators(jobs[0].training.seed), using_threads(threads), ExitStack() as open_runs:
+    with kept_generators(jobs[0].training.seed), using_threads(jobs[0].training.threads), ExitStack() as open_runs:
         runs = [
             open_runs.enter_context(Run.resume(run.path, job.stimuli)) for run, job in zip(stored, jobs, strict=True)
         ]
@@ -206,7 +201,7 @@ def _resume_together(folder: Path, stored: Sequence[Run], reporter: Reporter) ->
             say_resumed(run, reporter)
         chronicles = [Chronicle(*each) for each in zip(runs, jobs, optimizers, strict=True)]
         replicas = _replicas(jobs, optimizers, chronicles[0].start, "stacked", reporter)
-        _run_to_the_end(folder, chronicles, replicas, reporter)
+        return _run_to_the_end(folder, chronicles, replicas, reporter)
 
 
 def _replicas(
@@ -225,8 +220,6 @@ def _replicas(
         diagnosed=jobs[0].diagnosed_steps,
         how=how,
     )
-    if replicas.choice.how == "loop":
-        torch.set_num_threads(settings.threads)  # the numbers of single runs, bit for bit
     way = {"stacked": "at once", "loop": "one beside the other"}[replicas.choice.how]
     if len(jobs) > 1:
         reporter.say(f"{len(jobs)} seeds are trained {way}: {replicas.choice.reason}.")
@@ -235,7 +228,8 @@ def _replicas(
 
 def _run_to_the_end(
     folder: Path, chronicles: Sequence[Chronicle], replicas: ReplicaTraining, reporter: Reporter
-) -> None:
+) -> list[Diverged]:
+    """Train and record all runs, and return the errors of those that diverged."""
     n_steps, start = chronicles[0].job.n_steps, chronicles[0].start
     ended: dict[int, Diverged] = {}
     with reporter.task(folder.absolute().name, n_steps) as task, Interruption() as interruption:
@@ -245,18 +239,19 @@ def _run_to_the_end(
                 replicas.write_back()
             notes = _follow(chronicles, updates, ended, reporter)
             task.advance(1, next(notes, ""))
-            if interruption.requested:
+            if interruption.requested and len(ended) < len(chronicles):
                 replicas.write_back()
                 going = [chronicle for i, chronicle in enumerate(chronicles) if i not in ended]
                 for chronicle in going:
                     chronicle.stop(number)
                 seeds = ",".join(str(chronicle.job.training.seed) for chronicle in going)
                 raise Interrupted(folder, number, f"--seeds {seeds}")
+            if len(ended) == len(chronicles):
+                break
     for i, chronicle in enumerate(chronicles):
         if i not in ended:
             chronicle.finish()
-    if len(ended) == len(chronicles):
-        raise ended[0]
+    return list(ended.values())
 
 
 def _follow(

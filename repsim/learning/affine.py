@@ -27,8 +27,12 @@ def _pads_with_zeros(module: nn.Module) -> bool:
 
 
 def takes_apply(segment: nn.Module | None) -> bool:
-    """Return whether a segment is an affine map, or lets others choose how its affine maps are applied."""
-    return type(segment) in _KINDS or isinstance(segment, Segment | ResidualBlock | Readout)
+    """Return whether a segment is an affine map, or lets others choose how each of its affine maps is applied."""
+    if isinstance(segment, ResidualBlock):
+        return takes_apply(segment.first) and segment.affine in affine_maps(segment)
+    if isinstance(segment, Segment | Readout):
+        return segment.affine in affine_maps(segment)
+    return type(segment) in _KINDS
 
 
 def apply_with_feedback(affine: nn.Module, X: Tensor, feedback: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ class Diagnosis:
     cosine : float
         ⟨g, t⟩ / ‖g‖ ‖t‖ over all examples and units, -1 to 1; NaN if either is 0.
     angle : float
-        Its arc cosine in degrees, 0 to 180.
+        Its arc cosine in degrees, 0 to 180; NaN with it.
     """
 
     norm: float
@@ -88,7 +88,7 @@ def _compare(g: Tensor, t: Tensor) -> list[Diagnosis]:
 def _compare_one(g: Tensor, t: Tensor) -> Diagnosis:
     norm, true_norm = float(g.norm()), float(t.norm())
     product = norm * true_norm
-    cosine = min(1.0, max(-1.0, float((g * t).sum()) / product)) if product > 0 else math.nan
+    cosine = min(1.0, max(-1.0, float((g * t).sum()) / product)) if 0 < product < math.inf else math.nan
     error = float((g - t).norm()) / true_norm if true_norm > 0 else math.nan
     scale = math.sqrt(len(g))
     return Diagnosis(norm / scale, true_norm / scale, error, cosine, math.degrees(math.acos(cosine)))

@@ -15,7 +15,7 @@ from repsim.learning.checks import check_choice, check_positive
 from repsim.learning.estimators import ESTIMATORS, Backprop, DecoupledGreedy, Estimator, Signals, locks
 from repsim.learning.learner import Learner
 from repsim.learning.optimizers import OPTIMIZERS
-from repsim.learning.step import Outcome, Tape
+from repsim.learning.step import Outcome, Tape, count_examples
 from repsim.learning.training import set_rates
 
 Optimizers = tuple[torch.optim.Optimizer | None, torch.optim.Optimizer | None]
@@ -100,7 +100,7 @@ class LocalLearner:
         """
         if y is None:
             raise _missing_labels(self.stages)
-        n_examples = y.shape[-2] if y.is_floating_point() else y.shape[-1]
+        n_examples = count_examples(y)
         losses: dict[int, Tensor] = {}
         h, guess = X, None
         for number, (stage, (own, _)) in enumerate(zip(self.stages, self.optimizers, strict=True)):

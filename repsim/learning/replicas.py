@@ -317,6 +317,7 @@ class ReplicaTraining(Iterator[list[Step | Diverged]]):
                     yield [ended[i] for i in sorted(ended)]
                     break
                 replicas = self._replicas = replicas.without([alive.index(i) for i in lost])
+                replicas.stacked.train()
                 alive = [i for i in alive if i not in lost]
             replicas.optimizer.step()
             yield [ended.get(i) or seen[i] for i in range(len(plan.data))]

@@ -10,7 +10,7 @@ from typing import Any, get_type_hints
 from repsim.learning.estimators import ESTIMATORS, Estimator, Observed, Site
 from repsim.learning.seeds import stream
 
-__all__ = ["Rule", "choose_boundaries", "parse_rules"]
+__all__ = ["Rule", "choose_boundaries", "is_observable", "parse_rules"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule
     ----------
     text : str
         ``NAME[:option=value[,option=value]][@boundaries]``, several of them joined by " + ". Later ones win where two
-        name the same boundary. ``observe=true`` is an option of every rule.
+        name the same boundary. ``observe=true`` is an option of every rule that chooses a gradient of its own.
     boundaries : str or None
         Where rules act that say nothing about it; see ``choose_boundaries``. None leaves it to the rule: "middle" for
         synthetic gradients, "all" for others.
@@ -68,6 +68,8 @@ def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule
     Rule(name='synthetic-gradient', options={'hidden_layers': 1}, observe=False)
     """
     at: dict[int, Rule] = {}
+    if boundaries is not None and all("@" in part for part in text.split(" + ")):
+        raise ValueError(f"boundaries is '{boundaries}', but every rule of '{text}' says itself where it acts.")
     for part in text.split(" + "):
         described, at_sign, where = part.strip().partition("@")
         rule = _parse_rule(described)
@@ -81,7 +83,7 @@ def _parse_rule(text: str) -> Rule:
     name, colon, assignments = text.partition(":")
     if name not in ESTIMATORS:
         raise ValueError(f"Unknown rule '{name}'. Choose one of: {', '.join(ESTIMATORS)}.")
-    types = option_types(name)
+    kinds = option_types(name)
     options: dict[str, Any] = {}
     for assignment in assignments.split(",") if colon else ():
         key, equals, value = (part.strip() for part in assignment.partition("="))
@@ -89,12 +91,16 @@ def _parse_rule(text: str) -> Rule:
             raise ValueError(
                 f"Rule '{text}' is not understood at '{assignment}'; expected NAME:option=value,option=value."
             )
-        if key not in types:
-            raise ValueError(f"Rule {name} has no option '{key}'. Choose from: {', '.join(types)}.")
+        if key not in kinds:
+            raise ValueError(f"Rule {name} has no option '{key}'. Choose from: {', '.join(kinds) or 'none'}.")
         if key in options:
             raise ValueError(f"Rule '{text}' sets {key} twice.")
-        options[key] = _parse_value(f"{name}: {key}", value, types[key])
+        options[key] = _parse_value(f"{name}: {key}", value, kinds[key])
     observe = options.pop("observe", False)
+    if observe and not is_observable(name):
+        raise ValueError(
+            f"{name} cannot be observed beside backprop: it uses, or changes, the way back through the segment above."
+        )
     try:
         ESTIMATORS[name].Options(**options)
     except ValueError as error:
@@ -107,6 +113,12 @@ def option_types(name: str) -> dict[str, Any]:
     options = ESTIMATORS[name].Options
     hints = get_type_hints(options)
     return {field.name: hints[field.name] for field in fields(options)} | {"observe": bool}
+
+
+def is_observable(name: str) -> bool:
+    """Return whether a rule chooses a gradient of its own, so that it can learn beside backprop without being used."""
+    rule = ESTIMATORS[name]
+    return not rule.passes_target_unchanged and rule.through is Estimator.through
 
 
 def _parse_value(what: str, text: str, annotation: Any) -> Any:

@@ -13,7 +13,7 @@ from repsim.learning.estimators import Estimator, Signals
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import Chain
 
-__all__ = ["Outcome", "Tape", "compute_gradients"]
+__all__ = ["Outcome", "Tape", "compute_gradients", "count_examples"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def compute_gradients(
     gradients are means over the batch; boundary gradients are per example, so that no estimator depends on N.
 
     Consecutive segments joined by backprop are differentiated as one span, which gives the same numbers with less
-    work; ``everywhere=True`` cuts at every boundary all the same (to test just that).
+    work; ``everywhere=True`` cuts wherever there is an estimator all the same (to test just that).
 
     Parameters
     ----------
@@ -76,10 +76,15 @@ def compute_gradients(
     -------
     Outcome
     """
-    n_examples = y.shape[-2] if y.is_floating_point() and y.ndim > 1 else y.shape[-1]
-    tape = Tape(dict(enumerate(network.segments, start=1)), estimators, network.input(X), n_examples, everywhere, watch)
+    segments = dict(enumerate(network.segments, start=1))
+    tape = Tape(segments, estimators, network.input(X), count_examples(y), everywhere, watch)
     value = tape.descend_from_loss(y, loss)
     return Outcome(value, tape.output.detach(), tape.teach(), tape.gradients() if watch else {})
+
+
+def count_examples(y: Tensor) -> int:
+    """Return N for classes (*lead, N) or regression targets (*lead, N, n_outputs)."""
+    return y.shape[-2] if y.is_floating_point() and y.ndim > 1 else y.shape[-1]
 
 
 class Tape:

@@ -27,8 +27,7 @@ class Diverged(ArithmeticError):
         The step at which it was seen.
     """
 
-    def __init__(self, step: int, loss: float, boundary: int | None = None) -> None:
-        whose = "" if boundary is None else f" of the estimator at boundary {boundary}"
+    def __init__(self, step: int, loss: float, whose: str = "") -> None:
         super().__init__(
             f"Training diverged: the loss{whose} is {loss} at step {step}. Try a lower learning rate; "
             "checkpoints committed before this step are intact."
@@ -231,8 +230,9 @@ def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, loss: str = "log_loss"
 
 def _divergence(record: Step) -> Diverged | None:
     """Return the error that says which loss is not finite, if one is not."""
-    losses = [(None, record.loss), *record.estimator_losses.items()]
-    return next((Diverged(record.step, loss, k) for k, loss in losses if not math.isfinite(loss)), None)
+    losses = [("", record.loss)]
+    losses += [(f" of the estimator at boundary {k}", loss) for k, loss in record.estimator_losses.items()]
+    return next((Diverged(record.step, loss, whose) for whose, loss in losses if not math.isfinite(loss)), None)
 
 
 def accuracies(logits: Tensor, y: Tensor) -> Tensor:

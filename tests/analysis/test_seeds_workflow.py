@@ -5,10 +5,9 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from analysis.cli import main
 from analysis.progress import Reporter
 from analysis.settings import RecordingConfig
 from analysis.workflows import Interrupted, analyze_run, compare_runs, resume_run, resume_seeds, train_run, train_seeds
-from analysis.workflows import seeds as workflow
 from analysis.workflows.seeds import parse_seeds
 from checkpoints import Run
 from repsim.learning import Diverged, TrainingConfig, replicas
@@ -44,14 +42,6 @@ TRAINING = TrainingConfig(
 FEW = RecordingConfig(n_train=60, n_validation=20, n_test=40, steps="first,5,last", diagnose="1,last")
 LINEAR = replace(TRAINING, norm="none", activation="linear", rule="backprop", optimizer="sgd")
 HOW = ("stacked", "loop")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_processor() -> Iterator[None]:
-    """Wait for no second thread where the products are small."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(workflow, "os", SimpleNamespace(cpu_count=lambda: 1))
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +104,7 @@ def test_a_stack_gives_single_runs_up_to_rounding(together: dict[str, Path], alo
 @pytest.mark.parametrize("how", HOW)
 def test_a_run_says_how_it_was_trained(together: dict[str, Path], how: str) -> None:
     facts = json.loads((together[how] / "seed-2" / "run.json").read_text())["config"]["replicas"]
-    assert facts == {"seeds": [0, 2, 5], "how": how, "threads": 1}
-
-
-@pytest.mark.parametrize(("how", "threads"), [("stacked", 2), ("loop", 1)])
-def test_a_stack_uses_the_processors_that_there_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, threads: int
-) -> None:
-    monkeypatch.setattr(workflow, "os", SimpleNamespace(cpu_count=lambda: 64))
-    runs = train_seeds(tmp_path, replace(TRAINING, epochs=1), FEW, seeds="0-1", how=how)
-    assert {run.config["replicas"]["threads"] for run in runs} == {threads}
+    assert facts == {"seeds": [0, 2, 5], "how": how}
 
 
 def test_the_callers_threads_are_given_back(tmp_path: Path, at_update: AtUpdate) -> None:

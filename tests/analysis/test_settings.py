@@ -100,3 +100,8 @@ def test_recording_refuses_steps_that_no_training_could_have() -> None:
 )
 def test_a_config_of_another_trainer_is_told_apart(config: dict, here: bool) -> None:
     assert is_trained_here(config) is here
+
+
+def test_gradients_cannot_be_diagnosed_before_the_first_update() -> None:
+    with pytest.raises(ValueError, match=r"diagnose 'first,last' names step 0; gradients are chosen from step 1 on"):
+        RecordingConfig(diagnose="first,last")

@@ -28,8 +28,8 @@ class Kickback(Estimator):
     """g_k = β · (pull-back of a vector of ones through segment k + 1).
 
     β is a scalar error per example. The rule was stated for one output, where β = e. For several classes a choice is
-    needed: ``true-class`` takes e_y = p_y − 1, which says how far the example is from being recognised; ``sum`` takes
-    Σ e, which is always 0 for a softmax with log loss and is refused there.
+    needed: ``true-class`` takes e_y, p_y − 1 under the log loss, which says how far the example is from being
+    recognised; ``sum`` takes Σ e, which is always 0 for a softmax with log loss and is refused there.
 
     References
     ----------

@@ -105,9 +105,9 @@ class SyntheticGradient(Estimator):
         weight, bias = self.layers[0].weight, self.layers[0].bias
         h = signals.activation
         if self.label_vectors is None:
-            g = bias.unsqueeze(-2).expand(h.shape).contiguous()
+            g = torch.empty_like(h, memory_format=torch.contiguous_format).copy_(bias.unsqueeze(-2))
         else:
-            g = self.label_vectors(signals.labels, plus=bias).expand(h.shape).contiguous()
+            g = self.label_vectors(signals.labels, plus=bias).expand(h.shape).contiguous()  # new memory already
         if h.ndim == 2:
             return g.addmm_(h, weight.T)
         g.flatten(0, -3).baddbmm_(h.flatten(0, -3), weight.flatten(0, -3).mT)

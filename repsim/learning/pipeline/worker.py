@@ -107,7 +107,7 @@ class Record:
 
 def _check(step: int, loss: float, boundary: int | None = None) -> None:
     if not isfinite(loss):
-        raise Ended(step, loss, boundary)
+        raise Ended(step, loss, "" if boundary is None else f" of the estimator at boundary {boundary}")
 
 
 @dataclass(frozen=True)

@@ -161,3 +161,9 @@ def test_a_stack_of_networks_is_diagnosed_one_by_one(kind: str) -> None:
     for i in range(3):
         one = diagnose({k: g[i] for k, g in chosen.items()}, {k: g[i] for k, g in together.items()})
         assert {k: several[i] for k, several in found.items()} == {k: each for k, (each,) in one.items()}
+
+
+def test_an_infinite_gradient_has_no_angle() -> None:
+    found = compare([[math.inf, 1.0]], [[1.0, 1.0]])
+    assert math.isnan(found.cosine)
+    assert math.isnan(found.angle)

@@ -283,3 +283,14 @@ def test_a_rule_of_ones_own_is_named_by_its_class() -> None:
     network = mlp(6, CLASSES, depth=2, width=8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="Rule Mine at boundary 1 is locked"):
         split_into_stages(Learner(network, {1: Mine(Site((8,), CLASSES))}), [1])
+
+
+def test_regression_targets_of_one_axis_are_refused_as_by_the_synchronous_step() -> None:
+    learner = build_learner(TrainingConfig(depth=2, width=4, loss="mse", norm="none"), 6, 1, together=False)
+    X, y = torch.ones(4, 6), torch.ones(4)
+    messages = []
+    for step in (learner.compute_gradients, LocalLearner(learner).step):
+        with pytest.raises(ValueError, match="y has shape") as caught:
+            step(X, y)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]

@@ -154,6 +154,12 @@ def test_a_replica_is_its_single_run(network: str, settings: dict[str, Any]):
     check_a_replica_is_its_single_run(1e-10, network, **settings)
 
 
+@pytest.mark.parametrize("rule", ESTIMATORS)
+@pytest.mark.parametrize("network", ["conv", "residual"])
+def test_a_replica_of_maps_is_its_single_run_under_every_rule(network: str, rule: str):
+    check_a_replica_is_its_single_run(1e-10, network, rule=rule, boundaries="all", depth=2)
+
+
 @pytest.mark.parametrize(("network", "settings"), CASES, ids=str)
 def test_a_replica_is_its_single_run_in_single_precision(network: str, settings: dict[str, Any]):
     # Adam makes full steps of gradients that are nothing but rounding (of units that are dead, or carry no error) where
@@ -168,7 +174,8 @@ def test_a_replica_is_its_single_run_in_single_precision_with_the_usual_eps(rule
 
 @pytest.mark.parametrize("rule", ["synthetic-gradient", "noise", "decoupled-greedy", MIXED])
 def test_a_replica_is_its_single_run_also_with_estimators_that_are_not_stacked(rule: str):
-    check_a_replica_is_its_single_run(1e-10, "mlp", together=False, rule=rule, boundaries="inner")
+    places = {} if rule == MIXED else {"boundaries": "inner"}
+    check_a_replica_is_its_single_run(1e-10, "mlp", together=False, rule=rule, **places)
 
 
 def check_a_replica_is_its_single_run(tolerance: float, network: str, **settings: Any) -> None:
@@ -279,6 +286,18 @@ def test_a_replica_that_diverges_stops_where_its_single_run_would_and_the_others
     list(others.train(steps=20))
     for i in (0, 2):
         assert distance(stacked.state(i), others.state(i)) <= 1e-12
+
+
+def test_the_mode_of_the_learners_does_not_matter_after_one_has_diverged():
+    states = []
+    for mode in (True, False):
+        trio = Trio(rule="backprop")
+        poison(trio, 1)
+        for learner in trio.learners:
+            learner.train(mode)
+        list(trio.train(steps=20))
+        states.append(trio.state(0))
+    assert_equal(*states)
 
 
 def poison(trio: Trio, i: int) -> None:

@@ -54,7 +54,7 @@ def test_boundaries_given_apart_serve_the_rules_that_name_none() -> None:
     assert parse_rules(f"noise + {SG}@2", "1-3", 4) == {1: Rule("noise", {}), 2: Rule(SG, {}), 3: Rule("noise", {})}
 
 
-def test_observe_is_an_option_of_every_rule() -> None:
+def test_observe_is_an_option_of_rules_that_choose_a_gradient() -> None:
     assert parse_rules(f"{DFA}:scale=2,observe=true@1", None, 2) == {1: Rule(DFA, {"scale": 2.0}, observe=True)}
     assert parse_rules(f"{DFA}:observe=false@1", None, 2) == {1: Rule(DFA, {})}
     site = Site((3,), 2, shape_above=(3,))
@@ -201,3 +201,13 @@ def test_any_text_names_boundaries_of_the_network_or_is_refused(text: str, depth
     else:
         assert chosen
         assert list(chosen) == sorted(set(chosen) & set(range(1, depth + 1)))
+
+
+def test_a_place_that_no_rule_takes_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^boundaries is 'middle', but every rule of 'noise@1' says itself where it"):
+        parse_rules("noise@1", "middle", 2)
+
+
+def test_backprop_cannot_be_observed_beside_itself() -> None:
+    with pytest.raises(ValueError, match="backprop cannot be observed beside backprop"):
+        parse_rules("backprop:observe=true", None, 2)

@@ -307,3 +307,9 @@ def test_options_are_checked() -> None:
 def test_a_segment_of_ones_own_is_served_if_it_is_a_segment() -> None:
     segment = Segment(nn.Linear(4, 4), nn.Identity(), nn.Tanh())
     assert FeedbackAlignment(Site((4,), CLASSES, above=segment)).feedback_0.shape == (4, 4)
+
+
+def test_a_segment_that_hides_its_affine_map_is_refused() -> None:
+    hidden = Segment(nn.Sequential(nn.Linear(4, 4)), nn.Identity(), nn.ReLU())
+    with pytest.raises(ValueError, match="Feedback needs affine maps that are known to it above boundary 1; segment 2"):
+        FeedbackAlignment(Site((4,), 3, 1, hidden, (4,)), generator=seeded())

@@ -92,5 +92,8 @@ def test_rules_that_change_the_way_back_cannot_be_observed(rule: str) -> None:
         rf"^{name} cannot be observed beside backprop: it changes the way back through segment 3 itself\. "
         r"Use the rule, and diagnose the gradients that it gives\.$"
     )
+    estimators = build_learner(TrainingConfig(rule=f"{rule}@2", depth=3), 6, CLASSES).placed()
     with pytest.raises(ValueError, match=message):
-        build_learner(TrainingConfig(rule=f"{rule}:observe=true@2", depth=3), 6, CLASSES)
+        Observed(estimators[2,])
+    with pytest.raises(ValueError, match=rf"^{rule} cannot be observed beside backprop: it uses, or changes, the way"):
+        TrainingConfig(rule=f"{rule}:observe=true@2", depth=3)

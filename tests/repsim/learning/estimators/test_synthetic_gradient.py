@@ -386,3 +386,13 @@ def test_options_are_checked(options: dict[str, Any], message: str, kind: type[E
 def test_lambda_is_a_share(lam: object) -> None:
     with pytest.raises(ValueError, match=rf"^lam is {lam!r}; expected a number from 0 to 1\.$"):
         BPLambda(SITE, lam=lam)
+
+
+def test_looking_at_one_example_leaves_the_bias_as_it_is() -> None:
+    """One row of biases is as large as one example: the product must not be written into the parameter."""
+    S = SyntheticGradient(SITE, label_conditioned=False, generator=seeded()).double()
+    with torch.no_grad():
+        S.layers[0].weight.fill_(1.0)
+    h = torch.ones(1, WIDTH, dtype=torch.float64)
+    assert torch.equal(S.gradient(Signals(h)), torch.full((1, WIDTH), float(WIDTH), dtype=torch.float64))
+    assert not S.layers[0].bias.any()
