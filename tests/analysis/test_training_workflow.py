@@ -380,7 +380,7 @@ def test_training_that_diverges_stops_and_says_so(
 ) -> None:
     with pytest.raises(
         Diverged,
-        match=rf"^Training diverged: the loss( on the validation examples)? is (nan|inf) at step {step}\. Try a lower lear",
+        match=rf"^Training diverged: the loss( on the validation examples)? is (nan|inf) at step {step}\.",
     ):
         train_run(tmp_path / "run", replace(tiny, **WILD, batch_size=batch_size), few)
     run = Run.open(tmp_path / "run")
