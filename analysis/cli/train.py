@@ -138,7 +138,10 @@ def train(
 
 
 def _say(run: Path, trained: list[Run]) -> None:
-    scores = [f"{each.status['test_accuracy']:.3f}" for each in trained if "test_accuracy" in each.status]
+    scores = [
+        f"{each.status['test_accuracy']:.3f}" if "test_accuracy" in each.status else str(each.status.get("state"))
+        for each in trained
+    ]
     runs = str(trained[0].path) if len(trained) == 1 else f"{run}/seed-*"
     print(f"Test accuracy {', '.join(scores)}. Next: repsim {'analyze' if len(trained) == 1 else 'compare'} {runs}")
 
