@@ -80,8 +80,8 @@ def draw(findings: Findings) -> Iterator[Drawing]:
             "alignment",
             "Alignment with the true gradient",
             "Angle between the gradient that the rule chose and the true one, over a batch: by boundary, at the last "
-            "diagnosed step (left), and over training, the mean of all boundaries (right). Backprop's is 0; at 90 "
-            "degrees (dotted) a small step along it leaves the loss as it is.",
+            "diagnosed step (left), and over training, the mean of the boundaries where it acts (right). Backprop's is "
+            "0; at 90 degrees (dotted) a small step along it leaves the loss as it is.",
             _alignment_figure(findings),
         )
 

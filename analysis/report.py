@@ -78,6 +78,7 @@ def _facts(config: dict[str, Any], status: dict[str, Any], info: dict[str, Any],
         training = config["training"]
         unused = ("boundaries", "estimator_learning_rate") if training.get("rule") == "backprop" else ()
         facts = {name.replace("_", " "): None if name.startswith(unused) else value for name, value in training.items()}
+        facts |= {f"{rule}, boundaries": shortened(ks) for rule, ks in config.get("boundaries", {}).items()}
         facts |= {f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test")}
     facts |= {"step shown": step, "state": status.get("state"), "test accuracy": status.get("test_accuracy")}
     facts |= {"torch": environment.get("packages", {}).get("torch")}
@@ -88,6 +89,23 @@ def _shown_value(value: Any) -> str:
     if value is None:
         return _ABSENT
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def shortened(numbers: Sequence[int]) -> str:
+    """Return ascending whole numbers with their ranges.
+
+    Examples
+    --------
+    >>> shortened([1, 2, 3, 7])
+    '1-3, 7'
+    """
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
 
 
 def _html(table: pd.DataFrame) -> str:

@@ -175,7 +175,7 @@ def _steps_of(part: str, setting: str, n_steps: int) -> list[int]:
     if kind in ("every", "log") and number.isdecimal() and int(number) > 0:
         return _every(int(number), n_steps) if kind == "every" else _logarithmic(int(number), n_steps)
     raise ValueError(
-        f"{setting} are not understood at '{part}'. Use first, last, every:N, log:N and numbers, joined by commas."
+        f"{setting}: '{part}' is not understood. Use first, last, every:N, log:N and numbers, joined by commas."
     )
 
 

@@ -130,28 +130,37 @@ def gradient_table(views: Sequence[View]) -> pd.DataFrame:
     """Return one row a run, diagnosed step and boundary: the gradient that the rule chose beside the true one.
 
     ``norm`` and ``true_norm`` are root mean squares over examples, ``relative_error`` is ‖g − t‖ / ‖t‖, ``angle`` is in
-    degrees, ``estimator_loss`` what the estimator minimises. What is undefined, as the angle of a zero, is empty.
+    degrees, ``estimator_loss`` what the estimator minimises. What is undefined is empty: the angle of a zero, the loss
+    of a rule in which nothing learns, the rule of a run that does not say where its rules act.
     """
     rows = [
         {
             "view": name,
             "step": record["step"],
             "boundary": int(boundary),
+            "rule": rules.get(int(boundary), "backprop") if rules is not None else None,
             **values,
             "estimator_loss": record.get("estimator_losses", {}).get(boundary),
         }
         for name, view in _runs(views)
         if is_trained_here(view.run.config)
+        for rules in [_rule_at(view)]
         for record in view.run.metrics()
         for boundary, values in record.get("gradients", {}).items()
     ]
     return pd.DataFrame(rows, columns=_GRADIENT_COLUMNS)
 
 
+def _rule_at(view: View) -> dict[int, str] | None:
+    boundaries = view.run.config.get("boundaries")
+    return None if boundaries is None else {k: rule for rule, ks in boundaries.items() for k in ks}
+
+
 _GRADIENT_COLUMNS = [
     "view",
     "step",
     "boundary",
+    "rule",
     "norm",
     "true_norm",
     "relative_error",

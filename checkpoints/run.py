@@ -123,7 +123,9 @@ class Run:
         if not path.is_dir():
             raise FileNotFoundError(f"There is no run at {path}.")
         if not (path / "run.json").is_file():
-            raise FileNotFoundError(f"{path} is not a run directory: it has no run.json.")
+            runs = sorted(child.parent.name for child in path.glob("*/run.json"))
+            held = f" It holds {len(runs)} runs; name one of them, such as {path / runs[0]}." if runs else ""
+            raise FileNotFoundError(f"{path} is not a run directory: it has no run.json.{held}")
         return cls(path, read_info(path), None, None)
 
     @classmethod

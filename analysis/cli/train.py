@@ -24,8 +24,8 @@ def train(
     rule: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME[:option=value,...][@boundaries], see `repsim rules`; repeat it for a mixed chain. "
-            "[default: backprop]"
+            help="NAME[:option=value,...][@boundaries], see `repsim rules`; repeat it for a mixed chain, "
+            "whose later rules win where two name a boundary. [default: backprop]"
         ),
     ] = None,
     boundaries: Annotated[

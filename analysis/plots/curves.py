@@ -86,15 +86,18 @@ def plot_alignment(table: pd.DataFrame, over: str, *, ax: Axes | None = None) ->
     Parameters
     ----------
     table : DataFrame
-        With columns ``view``, ``step``, ``boundary`` and ``angle`` (degrees).
+        With columns ``view``, ``step``, ``boundary``, ``rule`` and ``angle`` (degrees).
     over : str
-        ``"boundary"``: at the last step; ``"step"``: the mean over boundaries. Steps at which the angle is defined at
-        all boundaries are shown, if there are any; a run without a defined angle has no curve.
+        ``"boundary"``: at the last step; ``"step"``: the mean over boundaries, without those of backprop in a run that has
+        others. Steps at which the angle is defined at all boundaries are shown, if there are any; a run without a
+        defined angle has no curve.
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
     palette = colours(list(table["view"].unique()))
     for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
+        if over == "step" and (rows["rule"] != "backprop").any():
+            rows = rows[rows["rule"] != "backprop"]
         by_step = rows.pivot(index="step", columns="boundary", values="angle")
         known = by_step.dropna() if by_step.notna().all(axis=1).any() else by_step.dropna(how="all")
         if known.empty:

@@ -117,6 +117,7 @@ def describe(job: Job, data_dir: str | Path | None) -> dict[str, Any]:
         training = replace(training, data=str(Path(training.data).absolute()))  # found again from any folder
     return {
         "training": training.to_dict(),
+        "boundaries": _boundaries(training),
         "recording": job.recording.to_dict(),
         "data": {
             "name": job.dataset.name,
@@ -127,6 +128,14 @@ def describe(job: Job, data_dir: str | Path | None) -> dict[str, Any]:
             **{f"n_{part}": len(job.split[part]) for part in SPLITS},
         },
     }
+
+
+def _boundaries(training: TrainingConfig) -> dict[str, list[int]]:
+    """Return the boundaries at which each rule acts; backprop acts at all others."""
+    boundaries: dict[str, list[int]] = {}
+    for k, rule in training.rules.items():
+        boundaries.setdefault(f"{rule.name} (observed)" if rule.observe else rule.name, []).append(k)
+    return boundaries
 
 
 def configurations(run: Run) -> tuple[TrainingConfig, RecordingConfig]:

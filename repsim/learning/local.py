@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from repsim.learning.checks import check_choice, check_positive
-from repsim.learning.estimators import ESTIMATORS, Backprop, DecoupledGreedy, Estimator, Signals, locks
+from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, locks
 from repsim.learning.learner import Learner
 from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.step import Outcome, Tape, count_examples
@@ -269,12 +269,9 @@ def is_unlocked(estimator: Estimator) -> bool:
     return not locks(estimator) and type(estimator).through is Estimator.through
 
 
-_LEARN_ALONE = (DecoupledGreedy,)  # what they minimise does not hold the target
-
-
 def learns_from_target(estimator: Estimator) -> bool:
     """Return whether an estimator makes use of the target when it arrives."""
-    return type(estimator).loss is not Estimator.loss and not isinstance(estimator, _LEARN_ALONE)
+    return type(estimator).loss is not Estimator.loss and not estimator.learns_alone
 
 
 def split_into_stages(learner: Learner, cuts: Sequence[int] | None = None) -> tuple[Stage, ...]:

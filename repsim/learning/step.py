@@ -232,7 +232,7 @@ class Tape:
             error=error if "error" in needs else None,
             influence=influence,
             activation_above=self._h[k + 1].detach() if "activation_above" in needs else None,
-            gradient_above=self._g.get(k + 1, error) if "gradient_above" in needs else None,
+            gradient_above=self._g[k + 1] if "gradient_above" in needs else None,
         )
         chosen = estimator.gradient(signals)
         self._proposed[k,] = estimator.proposal(chosen, signals), signals

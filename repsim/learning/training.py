@@ -28,10 +28,7 @@ class Diverged(ArithmeticError):
     """
 
     def __init__(self, step: int, loss: float, whose: str = "") -> None:
-        super().__init__(
-            f"Training diverged: the loss{whose} is {loss} at step {step}. Try a lower learning rate; "
-            "checkpoints committed before this step are intact."
-        )
+        super().__init__(f"Training diverged: the loss{whose} is {loss} at step {step}. Try a lower learning rate.")
         self.step = step
 
 

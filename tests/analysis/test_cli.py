@@ -337,7 +337,7 @@ MISTAKES = {
     "large batch": (f"{DIGITS} --batch-size 5000", "batch_size is 5000 but there are only 1259 training examples"),
     "unknown step": (
         f"{DIGITS} --record first,sometimes",
-        "steps 'first,sometimes' are not understood at 'sometimes'.",
+        "steps 'first,sometimes': 'sometimes' is not understood.",
     ),
     "step too late": (f"{DIGITS} --epochs 1 --record 10", "steps '10' name step 10; this training ends at step 9."),
     "unknown layer": (f"{DIGITS} --layer hiden.3", "No layer matches 'hiden.3'. Near names: hidden.3,"),

@@ -133,7 +133,7 @@ MISTAKES = {
     "no layers": ("[recording]\nlayers = []", "[recording]: No layers are to be recorded; name at least one"),
     "number for truth": ("[recording]\ncompress = 1", "[recording]: compress is 1; expected true or false."),
     "number for steps": ("[recording]\nsteps = 10", "[recording]: steps is 10; expected text."),
-    "unknown step": ("[recording]\ndiagnose = 'often'", "[recording]: diagnose 'often' are not understood at 'often'."),
+    "unknown step": ("[recording]\ndiagnose = 'often'", "[recording]: diagnose 'often': 'often' is not understood."),
     "no stimulus": ("[recording]\nn_test = 0", "[recording]: n_test is 0; expected a whole number of 1 or more."),
     "unknown rule": (
         "[training]\nrule = 'hebb'",

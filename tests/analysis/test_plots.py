@@ -55,7 +55,7 @@ def training(views: list[str]) -> pd.DataFrame:
 def alignment(angles: dict[str, list[list[float]]]) -> pd.DataFrame:
     """Angles of each view by step (10, 20, ...) and boundary (1, 2, ...)."""
     rows = [
-        {"view": view, "step": 10 * place, "boundary": boundary, "angle": angle}
+        {"view": view, "step": 10 * place, "boundary": boundary, "rule": "noise", "angle": angle}
         for view, steps in angles.items()
         for place, row in enumerate(steps, start=1)
         for boundary, angle in enumerate(row, start=1)
@@ -197,6 +197,14 @@ def test_angles_are_drawn_over_boundaries_at_the_last_step_and_over_steps_as_mea
         assert len({line.get_color() for line in ax.get_lines()[:2]}) == 2
         assert len({line.get_marker() for line in ax.get_lines()[:2]}) == 2
         assert all(float(tick).is_integer() for tick in ax.get_xticks())
+
+
+def test_the_mean_over_boundaries_is_of_those_where_a_rule_other_than_backprop_acts() -> None:
+    table = alignment({"a": [[40.0, 0.0]], "backprop": [[0.0, 0.0]]})
+    table.loc[1:, "rule"] = "backprop"
+    curves = [line.get_xydata().tolist() for line in plot_alignment(table, "step").get_lines()[:2]]
+    assert curves == [[[10, 40]], [[10, 0]]]
+    assert plot_alignment(table, "boundary").get_lines()[0].get_xydata().tolist() == [[1, 40], [2, 0]]
 
 
 def test_the_right_angle_is_dotted_and_in_view() -> None:

@@ -58,6 +58,7 @@ def test_the_page_tells_the_summary_and_how_each_network_was_trained(page: str, 
     text = html.unescape(page)
     for sentence in comparison.summary():
         assert sentence in text
+    assert "synthetic-gradient, boundaries" in text
     rows = dict(re.findall(r"<th>([^<]+)</th>\s*<td>([^<]*)</td>", page))
     assert rows["rule"] == "backprop"
     assert (rows["depth"], rows["examples, test"], rows["step shown"], rows["state"]) == ("3", "359", "38", "finished")

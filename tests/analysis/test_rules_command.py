@@ -121,7 +121,7 @@ MISTAKES = {
     "device that is not here": ("train new --data digits --device cuda:99", "There is no device 'cuda:99' here ("),
     "steps to diagnose": (
         "train new --data digits --diagnose often",
-        "diagnose 'often' are not understood at 'often'.",
+        "diagnose 'often': 'often' is not understood.",
     ),
     "negative split": ("train new --data digits --split-seed -1", "split_seed is -1; expected a whole number of 0 or"),
 }

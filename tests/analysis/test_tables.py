@@ -243,7 +243,7 @@ def test_a_run_of_another_trainer_has_no_rows(known_view: Callable[..., View], r
 
 HERE = {"training": {}, "recording": {}, "data": {}}
 FACTS = {"norm": 2.0, "true_norm": 4.0, "relative_error": 0.5, "cosine": 0.5, "angle": 60.0}
-COLUMNS = ["view", "step", "boundary", *FACTS, "estimator_loss"]
+COLUMNS = ["view", "step", "boundary", "rule", *FACTS, "estimator_loss"]
 
 
 def test_gradients_have_a_row_a_run_diagnosed_step_and_boundary(known_view: Callable[..., View]) -> None:
@@ -257,6 +257,7 @@ def test_gradients_have_a_row_a_run_diagnosed_step_and_boundary(known_view: Call
     assert table[["view", "step", "boundary"]].to_numpy().tolist() == [["a", 2, 2], ["a", 2, 10], ["b", 3, 1]]
     assert table["angle"].isna().tolist() == [True, False, False]
     assert (table.loc[1:, list(FACTS)] == list(FACTS.values())).all(axis=None)
+    assert table["rule"].isna().all()  # their configurations do not say where rules act
     assert table["estimator_loss"][0] == 9.0
     assert table["estimator_loss"].isna().tolist() == [False, True, True]
 
@@ -275,6 +276,7 @@ def test_the_gradients_of_a_run_are_those_of_its_log(runs: Mapping[str, Path]) -
     for boundary, facts in last["gradients"].items():
         assert rows.loc[int(boundary), list(FACTS)].tolist() == list(facts.values())
     assert rows.loc[1, "estimator_loss"] == last["estimator_losses"]["1"]
+    assert rows["rule"].to_dict() == {1: "synthetic-gradient", 2: "backprop", 3: "backprop"}
 
 
 @pytest.mark.parametrize("config", [{}, HERE])

@@ -53,6 +53,7 @@ def test_a_run_directory_is_as_documented(runs: Mapping[str, Path], tiny: Traini
     assert (info["format"], info["format_version"]) == ("repsim-run", 1)
     rule = {"rule": "synthetic-gradient", "boundaries": "middle"}
     assert info["config"]["training"] == tiny.to_dict() | rule
+    assert info["config"]["boundaries"] == {"synthetic-gradient": [1]}
     assert info["config"]["recording"] == few.to_dict()
     assert info["config"]["data"] == {
         "name": "digits",

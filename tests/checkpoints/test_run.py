@@ -239,7 +239,16 @@ def test_open_refuses_what_is_not_a_run(folder: Path) -> None:
     (folder / "file").write_bytes(b"")
     with pytest.raises(NotADirectoryError, match=f"{folder}/file is a file; expected the directory of a run"):
         Run.open(folder / "file")
-    with pytest.raises(FileNotFoundError, match=f"{folder} is not a run directory: it has no run.json"):
+    with pytest.raises(FileNotFoundError, match=rf"{folder} is not a run directory: it has no run\.json\.$"):
+        Run.open(folder)
+
+
+def test_open_names_the_runs_that_a_folder_holds(folder: Path) -> None:
+    for name in ("seed-0", "seed-1"):
+        (folder / name).mkdir()
+        (folder / name / "run.json").write_text("{}")
+    message = rf"no run\.json\. It holds 2 runs; name one of them, such as {folder}/seed-0\.$"
+    with pytest.raises(FileNotFoundError, match=message):
         Run.open(folder)
 
 

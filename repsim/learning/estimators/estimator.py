@@ -133,6 +133,7 @@ class Estimator(nn.Module, ABC):
     needs: frozenset[str]
     stacks_by_parts = True
     regresses = False  # True where the loss is that of g_k − t_k: ``loss_of_residual``
+    learns_alone = False  # True where what ``loss`` is of does not hold the target
     passes_target_unchanged = False  # True only where g_k = t_k, so that the chain need not be cut at the boundary
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:

@@ -47,6 +47,7 @@ class DecoupledGreedy(Estimator):
     reference = "Belilovsky, Eickenberg, Oyallon (2020), Decoupled greedy learning of CNNs"
     Options = DecoupledGreedyOptions
     needs = frozenset({"activation", "labels"})
+    learns_alone = True
     options: DecoupledGreedyOptions
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:

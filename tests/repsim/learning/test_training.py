@@ -345,10 +345,7 @@ def assert_diverges_without_an_update(
 def test_a_huge_learning_rate_raises_diverged_with_its_step(examples: tuple[Tensor, Tensor]) -> None:
     error = assert_diverges_without_an_update(*start(config(norm="none", learning_rate=1e30)), examples)
     assert error.step == 2
-    message = (
-        r"Training diverged: the loss is (nan|inf) at step 2\. Try a lower learning rate; "
-        r"checkpoints committed before this step are intact\."
-    )
+    message = r"Training diverged: the loss is (nan|inf) at step 2\. Try a lower learning rate\."
     with pytest.raises(ArithmeticError, match=message):
         raise error
 
