@@ -88,9 +88,9 @@ def plot_alignment(table: pd.DataFrame, over: str, *, ax: Axes | None = None) ->
     table : DataFrame
         With columns ``view``, ``step``, ``boundary``, ``rule`` and ``angle`` (degrees).
     over : str
-        ``"boundary"``: at the last step; ``"step"``: the mean over boundaries, without those of backprop in a run that has
-        others. Steps at which the angle is defined at all boundaries are shown, if there are any; a run without a
-        defined angle has no curve.
+        ``"boundary"``: at the last step; ``"step"``: the mean over boundaries, without those of backprop in a run
+        that has others. Steps at which the angle is defined at all boundaries are shown, if there are any; a run
+        without a defined angle has no curve.
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
