@@ -5,4 +5,6 @@ from repsim.similarity.measures.measure import Measure
 
 __all__ = ["MEASURES", "Measure"]
 
-MEASURES: dict[str, Measure] = {measure.name: measure for measure in (cka.UNBIASED, cka.BIASED)}
+_FAMILIES = (cka,)
+
+MEASURES: dict[str, Measure] = {measure.name: measure for family in _FAMILIES for measure in family.FAMILY}

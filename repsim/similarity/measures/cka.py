@@ -1,16 +1,15 @@
 """Linear centered kernel alignment (CKA)."""
 
-import warnings
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures.hsic import hsic, normalised
-from repsim.similarity.measures.measure import Measure
+from repsim.similarity.measures.hsic_pairs import Pairs, linear_hsic
+from repsim.similarity.measures.measure import Measure, evaluate
 
 # HSIC of a normalised representation with itself is about one over its number of dimensions; below this it is rounding.
 NOTHING = 1e-12
@@ -61,64 +60,33 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
     >>> round(linear_cka(X, 2 * X[:, ::-1] + 1), 6)
     1.0
     """
-    X, Y = checks.representation(X, "X"), checks.representation(Y, "Y")
-    checks.same_stimuli({"X": len(X), "Y": len(Y)})
-    check_enough(len(X), unbiased=unbiased)
-    X, Y = normalised(X), normalised(Y)
-    x, y = hsic(X, X, unbiased=unbiased), hsic(Y, Y, unbiased=unbiased)
-    warn_undefined({"X": x, "Y": y})
-    return float(alignment(hsic(X, Y, unbiased=unbiased), x, y))
+    prepare, compare = partial(_prepare, unbiased=unbiased), partial(_compare, unbiased=unbiased)
+    return evaluate(X, Y, prepare, compare, what="CKA", undefined=UNDEFINED)
 
 
-def check_enough(n: int, *, unbiased: bool) -> None:
-    """Check that there are stimuli enough for the estimator.
+UNDEFINED = "have zero HSIC with themselves: they are constant, or no two of their stimuli are more alike than others"
 
-    Parameters
-    ----------
-    n : int
-        Number of stimuli.
-    unbiased : bool
 
-    Raises
-    ------
-    ValueError
-        If n < 4 and the estimator is the unbiased one.
-
-    Examples
-    --------
-    >>> check_enough(2, unbiased=False)
-    """
-    if unbiased and n < 4:
+def _prepare(X: FloatArray, name: str, *, unbiased: bool) -> FloatArray:
+    if unbiased and len(X) < 4:
         raise ValueError(
-            f"There are {n} samples; unbiased CKA needs at least 4. Record more stimuli, or take the biased estimator."
+            f"{name} has {len(X)} stimuli; unbiased CKA needs at least 4. Record more stimuli, or take the biased "
+            "estimator."
         )
+    return normalised(X)
 
 
-def warn_undefined(own: Mapping[str, float]) -> None:
-    """Warn once of the representations that have no CKA with any other.
+def _compare(x: FloatArray, y: FloatArray, *, unbiased: bool) -> float:
+    cross, own_x, own_y = (hsic(a, b, unbiased=unbiased) for a, b in ((x, y), (x, x), (y, y)))
+    return float(alignment(cross, own_x, own_y))
 
-    Parameters
-    ----------
-    own : mapping
-        From what the message calls a representation to its HSIC with itself.
 
-    Warns
-    -----
-    RuntimeWarning
-        If one of them is zero up to rounding.
-
-    Examples
-    --------
-    >>> warn_undefined({"X": 0.3, "Y": 0.1})
-    """
-    undefined = [name for name, value in own.items() if value <= NOTHING]
-    if undefined:
-        warnings.warn(
-            f"{len(undefined)} of {len(own)} representations ({', '.join(undefined)}) have zero HSIC with themselves: "
-            "they are constant, or no two of their stimuli are more alike than others. Their CKA is NaN.",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+def _together(
+    layers: Sequence[FloatArray], pairs: Pairs, *, unbiased: bool, memory: int, device: str | None
+) -> FloatArray:
+    values = linear_hsic(layers, pairs, unbiased=unbiased, memory=memory, device=device)
+    own = np.diagonal(values)
+    return alignment(values, own, own)
 
 
 def alignment(cross: float | FloatArray, x: float | FloatArray, y: float | FloatArray) -> FloatArray:
@@ -145,24 +113,40 @@ def alignment(cross: float | FloatArray, x: float | FloatArray, y: float | Float
     return np.clip(cross / np.sqrt(np.multiply.outer(x, y)), -1.0, 1.0)
 
 
-INVARIANCES = frozenset({"orthogonal", "isotropic scaling", "translation"})
+INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"})
 
 UNBIASED = Measure(
     name="cka",
     function=linear_cka,
+    prepare=partial(_prepare, unbiased=True),
+    compare=partial(_compare, unbiased=True),
+    together=partial(_together, unbiased=True),
+    formula="HSIC(X, Y) / √(HSIC(X, X) HSIC(Y, Y)), unbiased HSIC",
     range=(-1.0, 1.0),
     direction="similarity",
     is_metric=False,
     invariances=INVARIANCES,
+    undefined=UNDEFINED,
+    cost="n d min(n, d)",
+    use="the default: unrelated representations are near 0 whatever n and d",
     reference="Kornblith et al. (2019), section 3, with the estimator of Song et al. (2012), eq. 5",
 )
 
 BIASED = Measure(
     name="cka_biased",
     function=partial(linear_cka, unbiased=False),
+    prepare=partial(_prepare, unbiased=False),
+    compare=partial(_compare, unbiased=False),
+    together=partial(_together, unbiased=False),
+    formula="|XᵀY|² / (|XᵀX| |YᵀY|), Frobenius norms, centred columns",
     range=(0.0, 1.0),
     direction="similarity",
     is_metric=False,
     invariances=INVARIANCES,
+    undefined=UNDEFINED,
+    cost="n d min(n, d)",
+    use="to compare with published values; grows with d / n",
     reference="Kornblith et al. (2019), section 3",
 )
+
+FAMILY = (UNBIASED, BIASED)

@@ -16,7 +16,10 @@ Szekely & Rizzo (2014). Partial distance correlation with methods for dissimilar
 definitions 2 and 3: the same number by U-centring.
 """
 
+from typing import Any
+
 import numpy as np
+import torch
 
 from repsim.similarity.arrays import FloatArray, centred
 
@@ -76,7 +79,7 @@ def hsic(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
     return route(X, Y, unbiased=unbiased)
 
 
-def hsic_from_features(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
+def hsic_from_features(X: Any, Y: Any, *, unbiased: bool) -> float:
     r"""HSIC from the cross product of the features.
 
     Over all pairs of stimuli :math:`\sum_{ij} K_{ij} L_{ij} = |X^T Y|_F^2`. The unbiased estimator takes the diagonal
@@ -101,8 +104,8 @@ def hsic_from_features(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float
     1.778
     """
     n = len(X)
-    cross = X.T @ Y  # (d1, d2)
-    total = np.vdot(cross, cross)
+    cross = (X.T @ Y).ravel()  # (d1 * d2,)
+    total = cross @ cross
     if unbiased:
         x, y = squared_norms(X), squared_norms(Y)
         total += x.sum() * y.sum() / ((n - 1) * (n - 2)) - x @ y * n / (n - 2)
@@ -132,63 +135,89 @@ def hsic_from_grams(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
     return float(total) / degrees(len(X), unbiased=unbiased)
 
 
-def gram(
-    X: FloatArray,
-    rows: slice = EVERYTHING,
-    columns: slice = EVERYTHING,
-    *,
-    unbiased: bool,
-    out: FloatArray | None = None,
-) -> FloatArray:
+def gram(X: Any, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, unbiased: bool, out: Any = None) -> Any:
     """Gram matrix of a normalised representation, or a tile of it; U-centred for the unbiased estimator.
 
     Parameters
     ----------
-    X : array (n, d)
+    X : array or Tensor (n, d)
     rows, columns : slice, default all
         The tile: on the diagonal (equal slices) or clear of it (slices that do not overlap).
     unbiased : bool
         Whether to U-centre.
-    out : array (n_rows, n_columns), optional
+    out : array or Tensor (n_rows, n_columns), optional
         Where to put it.
 
     Returns
     -------
-    array (n_rows, n_columns)
+    array or Tensor (n_rows, n_columns)
 
     Examples
     --------
     >>> gram(normalised(np.eye(4)[:, :1]), unbiased=True).sum(axis=0).round(9) + 0.0
     array([0., 0., 0., 0.])
     """
-    K = np.matmul(X[rows], X[columns].T, out=out)
-    if unbiased:
-        n, squares = len(X), squared_norms(X)
-        effects = (squares.sum() / (2 * (n - 1)) - squares) / (n - 2)
-        K -= effects[rows, None]
-        K -= effects[columns]
-        if rows == columns:
-            np.fill_diagonal(K, 0.0)
+    library = torch if isinstance(X, torch.Tensor) else np
+    K = library.matmul(X[rows], X[columns].T, out=out)
+    return u_centred(K, rows, columns, -squared_norms(X)) if unbiased else K
+
+
+def u_centred(K: Any, rows: slice, columns: slice, sums: Any) -> Any:
+    r"""U-centre a tile of a Gram matrix in place.
+
+    .. math:: \tilde K_{ij} = K_{ij} - \frac{s_i + s_j}{n - 2} + \frac{\sum_k s_k}{(n - 1)(n - 2)},
+              \quad \tilde K_{ii} = 0
+
+    Parameters
+    ----------
+    K : array or Tensor (n_rows, n_columns)
+    rows, columns : slice
+        Where the tile lies: on the diagonal or clear of it.
+    sums : array or Tensor (n,)
+        s, what each row of the whole matrix sums to without its diagonal.
+
+    Returns
+    -------
+    array or Tensor (n_rows, n_columns)
+        K itself.
+
+    References
+    ----------
+    Szekely & Rizzo (2014). Partial distance correlation with methods for dissimilarities. Annals of Statistics 42,
+    definition 2.
+
+    Examples
+    --------
+    >>> u_centred(np.ones((4, 4)), EVERYTHING, EVERYTHING, np.full(4, 3.0)).any()
+    np.False_
+    """
+    n = len(sums)
+    effects = (sums - sums.sum() / (2 * (n - 1))) / (n - 2)
+    K -= effects[rows, None]
+    K -= effects[columns]
+    if rows == columns:
+        diagonal = range(len(K))
+        K[diagonal, diagonal] = 0.0
     return K
 
 
-def squared_norms(X: FloatArray) -> FloatArray:
+def squared_norms(X: Any) -> Any:
     """Squared length of each row.
 
     Parameters
     ----------
-    X : array (n, d)
+    X : array or Tensor (n, d)
 
     Returns
     -------
-    array (n,)
+    array or Tensor (n,)
 
     Examples
     --------
     >>> squared_norms(np.array([[3.0, 4.0]]))
     array([25.])
     """
-    return np.einsum("ij,ij->i", X, X)
+    return torch.linalg.vecdot(X, X) if isinstance(X, torch.Tensor) else np.vecdot(X, X)
 
 
 def degrees(n: int, *, unbiased: bool) -> int:

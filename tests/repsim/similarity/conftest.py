@@ -1,4 +1,5 @@
 import warnings
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -15,3 +16,14 @@ def rsatoolbox() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports warn of deprecations that are not ours
         return pytest.importorskip("rsatoolbox")
+
+
+@pytest.fixture
+def related() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Makes two representations that share part of what is in them, of unequal scales and offsets."""
+
+    def make(rng: np.random.Generator, n: int = 30, d1: int = 6, d2: int = 9) -> tuple[np.ndarray, np.ndarray]:
+        X = rng.normal(size=(n, d1)) * np.linspace(1, 3, d1)
+        return X, X @ rng.normal(size=(d1, d2)) + 4 * rng.normal(size=(n, d2)) + 1
+
+    return make

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from repsim.similarity import MEASURES, pairwise
-from repsim.similarity.pairwise import ALL_PAIRS
 
 Layers = dict[str, np.ndarray]
 
@@ -42,8 +41,8 @@ NETWORKS = {"features": (200, [5, 10, 7, 3]), "grams": (60, [100, 300, 64, 150])
 @pytest.fixture(params=NETWORKS)
 def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The route a network takes; the other one fails."""
-    other = {"features": "grams", "grams": "features"}[request.param]
-    monkeypatch.delattr(import_module("repsim.similarity.pairwise"), f"_from_{other}")
+    other = {"features": "from_tiles", "grams": "from_features"}[request.param]
+    monkeypatch.delattr(import_module("repsim.similarity.measures.hsic_pairs"), other)
     return request.param
 
 
@@ -103,7 +102,7 @@ def test_pairwise_forms_no_product_of_features_beyond_its_memory(
 ) -> None:
     X = network(rng, *NETWORKS["features"])
     expected = pairwise(X).values
-    monkeypatch.delattr(import_module("repsim.similarity.pairwise"), "_from_features")
+    monkeypatch.delattr(import_module("repsim.similarity.measures.hsic_pairs"), "from_features")
     np.testing.assert_allclose(pairwise(X, memory=8 * 10 * 10 - 1).values, expected, atol=1e-12)
 
 
@@ -132,17 +131,15 @@ def test_pairwise_names_the_layers_it_cannot_compare(rng: np.random.Generator, m
     assert not np.isnan(values[:3, :3]).any()
 
 
-def test_every_measure_has_all_pairs() -> None:
-    assert set(ALL_PAIRS) == set(MEASURES)
-
-
 def test_pairwise_lists_its_measures() -> None:
-    with pytest.raises(ValueError, match=r"^Unknown measure 'cka_lin'\. Choose one of: cka, cka_biased\.$"):
+    with pytest.raises(ValueError, match=r"^Unknown measure 'cka_lin'\. Choose one of: .*cka, cka_biased"):
         pairwise({"a": np.eye(5)}, measure="cka_lin")
 
 
 def test_pairwise_refuses_a_single_array() -> None:
-    with pytest.raises(TypeError, match=r"^X is a ndarray; expected a mapping .* Compare two arrays with linear_cka"):
+    with pytest.raises(
+        TypeError, match=r"^X is a ndarray; expected a mapping .* Compare two arrays with the function of the measure"
+    ):
         pairwise(np.eye(5))
 
 
@@ -161,7 +158,7 @@ def test_pairwise_refuses_different_numbers_of_stimuli() -> None:
 
 
 def test_pairwise_refuses_too_few_stimuli() -> None:
-    with pytest.raises(ValueError, match=r"^There are 3 samples; unbiased CKA needs at least 4"):
+    with pytest.raises(ValueError, match=r"^X\['a'\] has 3 stimuli; unbiased CKA needs at least 4"):
         pairwise({"a": np.eye(3)})
 
 

@@ -1,0 +1,220 @@
+"""What every measure declares, held to every word."""
+
+import math
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from repsim.similarity import MEASURES, Measure, pairwise
+from repsim.similarity.measures.measure import INVARIANCES
+
+Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+@pytest.fixture(params=MEASURES)
+def measure(request: pytest.FixtureRequest) -> Measure:
+    return MEASURES[request.param]
+
+
+def square(rng: np.random.Generator, X: np.ndarray) -> np.ndarray:
+    return rng.normal(size=2 * X.shape[1:])
+
+
+TRANSFORMS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
+    "permutation": lambda X, rng: X[:, np.roll(np.arange(X.shape[1]), 1)],
+    "orthogonal": lambda X, rng: X @ np.linalg.qr(square(rng, X))[0],
+    "isotropic scaling": lambda X, rng: 2.5 * X,
+    "translation": lambda X, rng: X + 3 * rng.normal(size=X.shape[1]),
+    "invertible linear": lambda X, rng: X @ square(rng, X),
+}
+
+
+def test_every_invariance_has_a_transform() -> None:
+    assert set(TRANSFORMS) == INVARIANCES
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_measure_ignores_what_it_declares_and_nothing_else(
+    rng: np.random.Generator, related: Related, measure: Measure, transform: str
+) -> None:
+    X, Y = related(rng)
+    changed = TRANSFORMS[transform](X, rng)
+    for one, other in ((measure.function(changed, Y), measure.function(X, Y)),) + (
+        ((measure.function(Y, changed), measure.function(Y, X)),) if measure.is_symmetric else ()
+    ):
+        assert (abs(one - other) < 1e-8) == (transform in measure.invariances)
+        assert abs(one - other) < 1e-8 or abs(one - other) > 1e-4
+
+
+def test_a_measure_is_symmetric_as_it_declares(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+    X, Y = related(rng)
+    assert (abs(measure.function(X, Y) - measure.function(Y, X)) < 1e-9) == measure.is_symmetric
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_measure_stays_in_its_range(measure: Measure, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    d1, d2 = rng.integers(1, 6, size=2)
+    n = rng.integers(d1 + d2 + 2, 30)
+    value = measure.function(rng.normal(size=(n, d1)), rng.normal(size=(n, d2)))
+    assert measure.range[0] <= value <= measure.range[1]
+
+
+def test_a_measure_is_best_between_equals(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+    X, Y = related(rng)
+    best = measure.range[1] if measure.direction == "similarity" else measure.range[0]
+    assert measure.function(X, X) == pytest.approx(best, abs=1e-7)
+    assert abs(measure.function(X, Y) - best) > 1e-3
+    assert not measure.is_metric or best == 0
+
+
+def test_a_measure_does_not_round_beyond_its_range(
+    rng: np.random.Generator, related: Related, measure: Measure
+) -> None:
+    for _ in range(20):
+        X, _ = related(rng)
+        for changed in (X, TRANSFORMS["orthogonal"](X, rng), TRANSFORMS["isotropic scaling"](X, rng)):
+            assert measure.range[0] <= measure.function(X, changed) <= measure.range[1]
+
+
+def test_a_metric_obeys_the_triangle_inequality(measure: Measure) -> None:
+    if not measure.is_metric:
+        pytest.skip("no metric, and not declared one")
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        A = rng.normal(size=(12, 3))
+        step = rng.choice([0.1, 1.0, 10.0])
+        B = A[:, :2] + step * rng.normal(size=(12, 2))
+        C = B + step * rng.normal(size=(12, 2))
+        ab, bc, ac = measure.function(A, B), measure.function(B, C), measure.function(A, C)
+        assert ac <= ab + bc + 1e-9
+
+
+def test_a_measure_depends_on_which_stimulus_is_which(
+    rng: np.random.Generator, related: Related, measure: Measure
+) -> None:
+    X, _ = related(rng)
+    assert abs(measure.function(X, X[rng.permutation(len(X))]) - measure.function(X, X)) > 0.05
+
+
+def test_a_measure_does_not_depend_on_the_order_of_the_stimuli(
+    rng: np.random.Generator, related: Related, measure: Measure
+) -> None:
+    X, Y = related(rng)
+    order = rng.permutation(len(X))
+    assert measure.function(X[order], Y[order]) == pytest.approx(measure.function(X, Y), abs=1e-9)
+
+
+def test_a_measure_takes_wide_representations_or_refuses(rng: np.random.Generator, measure: Measure) -> None:
+    X, Y = rng.normal(size=(2, 10, 40))
+    try:
+        value = measure.function(X, Y)
+    except ValueError as error:
+        assert re.match(r"X has 10 stimuli", str(error))
+    else:
+        assert measure.range[0] <= value <= measure.range[1]
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_measure_of_a_constant_representation_is_nan_and_says_so(
+    rng: np.random.Generator, related: Related, measure: Measure, side: int
+) -> None:
+    both = list(related(rng))
+    both[side] = np.full((30, 4), 0.1)
+    if "translation" not in measure.invariances:
+        pytest.skip("a representation that is constant but not zero has a direction")
+    name = "XY"[side]
+    with pytest.warns(RuntimeWarning, match=rf"^1 of 2 representations \({name}\) .*constant.* NaN\.$") as caught:
+        assert math.isnan(measure.function(*both))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_measure_of_zeros_is_nan_and_says_so(
+    rng: np.random.Generator, related: Related, measure: Measure, side: int
+) -> None:
+    both = list(related(rng))
+    both[side] = np.zeros((30, 4))
+    with pytest.warns(RuntimeWarning, match=rf"^1 of 2 representations \({'XY'[side]}\) .* NaN\.$"):
+        assert math.isnan(measure.function(*both))
+
+
+def test_a_measure_takes_single_precision_with_a_large_mean(rng: np.random.Generator, measure: Measure) -> None:
+    if "translation" not in measure.invariances:
+        pytest.skip("it depends on the mean")
+    X, Y = (100 + 1e-3 * rng.normal(size=(2, 30, 5))).astype(np.float32)
+    shifted = measure.function(X.astype(np.float64) - 100, Y.astype(np.float64) - 100)
+    assert measure.function(X, Y) == pytest.approx(shifted, abs=1e-8)
+
+
+def test_a_measure_leaves_its_input_alone(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+    X, Y = related(rng)
+    before = X.copy(), Y.copy()
+    measure.function(X, Y)
+    np.testing.assert_array_equal(X, before[0])
+    np.testing.assert_array_equal(Y, before[1])
+
+
+@pytest.mark.parametrize("name", ["X", "Y"])
+def test_a_measure_names_the_representation_that_is_not_finite(measure: Measure, name: str) -> None:
+    both = {"X": np.eye(30, 5), "Y": np.eye(30, 5)} | {name: np.full((30, 5), np.nan)}
+    with pytest.raises(ValueError, match=f"^{name} has 150 of 150 values that are NaN or infinite"):
+        measure.function(**both)
+
+
+def test_a_measure_refuses_different_numbers_of_stimuli(measure: Measure) -> None:
+    message = r"^X has 51 samples and Y has 50; both must come from the same stimuli in the same order\."
+    with pytest.raises(ValueError, match=message):
+        measure.function(np.zeros((51, 2)), np.zeros((50, 2)))
+
+
+def test_a_measure_is_the_same_among_all_pairs(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+    X, Y = related(rng)
+    layers = {"x": X, "y": Y, "z": X[:, :2] + 1}
+    expected = [[measure.function(a, b) for b in layers.values()] for a in layers.values()]
+    np.testing.assert_allclose(pairwise(layers, measure=measure.name).values, expected, atol=1e-8)
+
+
+def test_measures_are_listed_by_name(measure: Measure) -> None:
+    assert MEASURES[measure.name] is measure
+    assert all((measure.reference, measure.formula, measure.cost, measure.use))
+
+
+VALID = {
+    "name": "m",
+    "function": max,
+    "prepare": max,
+    "compare": max,
+    "formula": "m",
+    "range": (0, 1),
+    "direction": "distance",
+    "is_metric": False,
+    "invariances": frozenset(),
+    "cost": "1",
+    "use": "never",
+    "reference": "none",
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        (
+            {"invariances": frozenset({"mirror"})},
+            r"^Unknown invariances \['mirror'\]\. Choose among: invertible linear, isotropic",
+        ),
+        ({"direction": "up"}, r"^Unknown direction 'up'\. Choose one of: distance, similarity\.$"),
+        ({"range": (1, 0)}, r"^The range \(1, 0\) is empty; expected \(smallest, largest\)\.$"),
+        (
+            {"invariances": frozenset({"orthogonal"})},
+            r"^A measure invariant to orthogonal transformations is so to permutation; name both\.$",
+        ),
+        ({"is_metric": True, "is_symmetric": False}, r"^A metric is symmetric\.$"),
+    ],
+)
+def test_a_measure_refuses_a_declaration(field: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Measure(**(VALID | field))
