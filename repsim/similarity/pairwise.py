@@ -121,7 +121,7 @@ def _pairs(p: int, first_y: int, total: int, *, symmetric: bool) -> list[tuple[i
 def _values(
     measure: Measure, prepared: Sequence[Any], pairs: Sequence[tuple[int, int]], memory: int, device: str | None
 ) -> FloatArray:
-    """Return the measure at the pairs, and at their mirror images if it is symmetric; NaN elsewhere and where undefined."""
+    """Return the measure at the pairs, and at their mirror images if it is symmetric; NaN elsewhere."""
     values = np.full((len(prepared), len(prepared)), np.nan)
     defined = [i for i, each in enumerate(prepared) if each is not None]
     if measure.together is not None and defined:
