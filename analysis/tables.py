@@ -15,7 +15,7 @@ from analysis.progress import Reporter
 from analysis.settings import is_trained_here
 from analysis.views import View
 from probes import probe_layers
-from repsim.similarity import COMPARATORS, class_structure, compare_rdms, pairwise, rdm
+from repsim.similarity import class_structure, compare_rdms, pairwise, rdm
 
 __all__ = [
     "class_structure_table",
@@ -27,6 +27,8 @@ __all__ = [
     "training_table",
     "write_rdms",
 ]
+
+COMPARISONS = ("pearson", "spearman")  # of `COMPARATORS`; each a column of rdm_similarity.csv
 
 
 def probe_table(views: Sequence[View], reporter: Reporter) -> pd.DataFrame:
@@ -90,9 +92,9 @@ def rdm_similarity_table(path: Path, views: Sequence[View]) -> pd.DataFrame:
             continue
         pair = np.stack([read_rdm(path, 0, layer), read_rdm(path, index, layer)])
         pair[:, np.isnan(pair).any(axis=0)] = np.nan  # what is undefined in one network is left out of both
-        scores = {method: compare_rdms(pair[0], pair[1], method=method) for method in COMPARATORS}
+        scores = {method: compare_rdms(pair[0], pair[1], method=method) for method in COMPARISONS}
         rows.append({**_keys(view), "reference": views[0].label, "layer": layer, "depth": depth, **scores})
-    return pd.DataFrame(rows, columns=["view", "run", "step", "reference", "layer", "depth", *COMPARATORS])
+    return pd.DataFrame(rows, columns=["view", "run", "step", "reference", "layer", "depth", *COMPARISONS])
 
 
 def similarity_table(views: Sequence[View], reporter: Reporter) -> pd.DataFrame:

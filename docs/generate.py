@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from typer.core import TyperGroup
 
 from analysis.cli import app
 from repsim.learning import catalogue
-from repsim.similarity import MEASURES
+from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS, STREAMED
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by `make docs` from the code; do not edit. -->\n\n"
@@ -86,24 +87,100 @@ label, all per example.
 
 
 def measures() -> str:
-    """Return the table of similarity measures."""
-    lines = [
-        "# Similarity measures\n",
-        "| name | grows with | range | metric | invariant to | reference |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, measure in MEASURES.items():
-        low, high = measure.range
-        cells = (
-            f"`{name}`",
-            measure.direction,
-            f"{low:g} to {high:g}",
-            "yes" if measure.is_metric else "no",
-            ", ".join(sorted(measure.invariances)),
-            measure.reference,
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    """Return the tables of all that the similarity room has to choose from."""
+    return "\n".join(
+        [
+            "# Measures\n",
+            "n is the number of stimuli, d of features, m = n (n − 1) / 2 of pairs. X and Y are representations with "
+            "their columns centred, unless it says otherwise; x and y are patterns; a and b are RDMs.\n",
+            *_table_of_measures(),
+            *_table(
+                "## Statistics of one representation",
+                ("name", "formula", "range", "labels", "invariant to", "cost", "use", "reference"),
+                [
+                    (
+                        f"`{name}`",
+                        each.formula,
+                        _range(each.range),
+                        "yes" if each.needs_labels else "no",
+                        ", ".join(sorted(each.invariances)) or "nothing",
+                        each.cost,
+                        each.use,
+                        each.reference,
+                    )
+                    for name, each in STATISTICS.items()
+                ],
+            ),
+            *_table(
+                "## Distances between stimuli",
+                ("name", "formula", "range", "needs", "reference"),
+                [
+                    (f"`{name}`", each.formula, _range(each.range), ", ".join(sorted(each.needs)) or "-", each.reference)
+                    for name, each in DISTANCES.items()
+                ],
+            ),
+            *_table(
+                "## Comparators of RDMs",
+                ("name", "formula", "range", "ignores", "best model", "cost", "use", "reference"),
+                [
+                    (
+                        f"`{name}`",
+                        each.formula,
+                        _range(each.range),
+                        ", ".join(sorted(each.ignores)) or "nothing",
+                        "exact" if each.is_exact_pool else "approximate",
+                        each.cost,
+                        each.use,
+                        each.reference,
+                    )
+                    for name, each in COMPARATORS.items()
+                ],
+            ),
+            _NOTES_ON_MEASURES,
+        ]
+    )
+
+
+def _table_of_measures() -> list[str]:
+    return _table(
+        "## Measures between representations",
+        ("name", "formula", "range", "grows with", "metric", "invariant to", "streams", "cost", "use", "reference"),
+        [
+            (
+                f"`{name}`",
+                each.formula,
+                _range(each.range),
+                each.direction if each.is_symmetric else f"{each.direction} (asymmetric)",
+                "yes" if each.is_metric else "no",
+                ", ".join(sorted(each.invariances)) or "nothing",
+                "yes" if name in STREAMED else "no",
+                each.cost,
+                each.use,
+                each.reference,
+            )
+            for name, each in MEASURES.items()
+        ],
+    )
+
+
+def _table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    lines = [f"{title}\n", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    return [*lines, *(f"| {' | '.join(map(_escaped, row))} |" for row in rows), ""]
+
+
+def _range(bounds: tuple[float, float]) -> str:
+    return " to ".join("∞" if bound == math.inf else "−∞" if bound == -math.inf else f"{bound:.4g}" for bound in bounds)
+
+
+_NOTES_ON_MEASURES = """## Notes
+
+- *Streams*: `streamed_pairwise` and `Moments` find it in one pass over blocks of stimuli.
+- *Best model*: whether the pooled RDM of a noise ceiling is the best there is for that comparator.
+- `stochastic_procrustes` compares representations with trials (n, trials, d), and is therefore in no table.
+- Left out: representation topology divergence (RTD), whose public implementation needs CUDA and is not packaged, and
+  the intrinsic multi-scale distance (IMD), whose package has had no release for years and does not build with present
+  versions of numpy.
+"""
 
 
 PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "rules.md": rules, "measures.md": measures}

@@ -22,7 +22,6 @@ from checkpoints import Run
 from probes import LogisticProbe, probe_layers
 from repsim import compare_rdms, linear_cka, pairwise, rdm
 from repsim.learning import load_dataset
-from repsim.similarity import COMPARATORS, DISTANCES
 
 EPOCHS = 2  # of the demo's many: the layers are no longer random, and it takes seconds
 LAYERS = ("hidden.1", "hidden.10", "hidden.20")
@@ -92,7 +91,7 @@ def test_probes_are_those_of_scikit_learn(networks: Mapping[str, Run], name: str
 # RDMs
 
 
-@pytest.mark.parametrize("method", DISTANCES)
+@pytest.mark.parametrize("method", ["correlation", "cosine", "euclidean", "sqeuclidean"])
 def test_rdms_are_those_of_scipy(layer: NDArray[np.float64], method: str) -> None:
     np.testing.assert_allclose(rdm(layer, method), pdist(layer, method), rtol=1e-6, atol=1e-9)
 
@@ -106,7 +105,7 @@ def test_rdms_are_those_of_rsatoolbox(layer: NDArray[np.float64], method: str, r
 
 
 @pytest.mark.parametrize("name", LAYERS)
-@pytest.mark.parametrize("method", COMPARATORS)
+@pytest.mark.parametrize("method", ["pearson", "spearman"])
 def test_rdms_compare_as_in_scipy_and_rsatoolbox(
     networks: Mapping[str, Run], name: str, method: str, rsatoolbox: ModuleType
 ) -> None:

@@ -93,8 +93,9 @@ def compare_runs(
 
 def _write(views: list[View], target: Path, title: str, distance: str, reporter: Reporter) -> Findings:
     """Make everything in a folder beside the target, then move file after file into it."""
-    if distance not in DISTANCES:
-        raise ValueError(f"Unknown distance '{distance}'. Choose one of: {', '.join(DISTANCES)}.")
+    alone = [name for name, each in DISTANCES.items() if not each.needs]
+    if distance not in alone:
+        raise ValueError(f"Unknown distance '{distance}'. Choose one of: {', '.join(alone)}.")
     _refuse_foreign(target)
     for view in views:
         _check_stimuli(view)

@@ -2,24 +2,123 @@
 
 `rdm` and `compare_rdms` go by the distances between stimuli, `linear_cka` and `pairwise` compare the representations
 themselves, and `class_structure` asks how far apart the classes are. What there is to choose from is in three dicts:
-`DISTANCES`, `COMPARATORS` and `MEASURES`, each of whose entries is a `Measure`.
+`DISTANCES`, `COMPARATORS` and `MEASURES`, whose entries say what they are: a `Comparator`, a `Measure`.
 """
 
-from repsim.similarity.comparison import COMPARATORS, compare_rdms
+from repsim.similarity.class_structure import class_structure
+from repsim.similarity.comparators import COMPARATORS, Comparator, compare_rdms
+from repsim.similarity.distances import DISTANCES
+from repsim.similarity.inference import (
+    Evaluation,
+    GroupTest,
+    MantelTest,
+    adjust,
+    compare_groups,
+    evaluate_models,
+    mantel_test,
+)
 from repsim.similarity.measures import MEASURES, Measure
+from repsim.similarity.measures.cca import mean_cca, pwcca, svcca
 from repsim.similarity.measures.cka import linear_cka
+from repsim.similarity.measures.distance_correlation import distance_correlation, distance_correlation_unbiased
+from repsim.similarity.measures.eigenspace import eigenspace_overlap, gulp
+from repsim.similarity.measures.matching import hard_matching, soft_matching
+from repsim.similarity.measures.neighbours import knn_jaccard, rank_similarity, second_order_cosine
+from repsim.similarity.measures.pls import pls
+from repsim.similarity.measures.procrustes import (
+    angular_procrustes,
+    permutation_procrustes,
+    procrustes,
+    shape_distance,
+)
+from repsim.similarity.measures.rbf import rbf_cka
+from repsim.similarity.measures.regression import linear_regression
+from repsim.similarity.measures.rsa import rsa
+from repsim.similarity.measures.stochastic import stochastic_procrustes
+from repsim.similarity.models import (
+    FittedModels,
+    Regression,
+    categorical_rdm,
+    fit_models,
+    ordinal_rdm,
+    partial_rsa,
+    regression_rsa,
+)
 from repsim.similarity.pairwise import Pairwise, pairwise
-from repsim.similarity.rdm import DISTANCES, class_structure, rdm
+from repsim.similarity.rdm import rdm
+from repsim.similarity.rdm_pairs import compare_rdm_pairs
+from repsim.similarity.statistics import (
+    STATISTICS,
+    Statistic,
+    class_separation,
+    concentricity,
+    intrinsic_dimension,
+    magnitude,
+    neural_collapse,
+    participation_ratio,
+    uniformity,
+)
+from repsim.similarity.streaming import STREAMED, Moments, minibatch_cka, streamed_pairwise
 
 __all__ = [
     "COMPARATORS",
     "DISTANCES",
     "MEASURES",
+    "STATISTICS",
+    "STREAMED",
+    "Comparator",
+    "Evaluation",
+    "FittedModels",
+    "GroupTest",
+    "MantelTest",
     "Measure",
+    "Moments",
     "Pairwise",
+    "Regression",
+    "Statistic",
+    "adjust",
+    "angular_procrustes",
+    "categorical_rdm",
+    "class_separation",
     "class_structure",
+    "compare_groups",
+    "compare_rdm_pairs",
     "compare_rdms",
+    "concentricity",
+    "distance_correlation",
+    "distance_correlation_unbiased",
+    "eigenspace_overlap",
+    "evaluate_models",
+    "fit_models",
+    "gulp",
+    "hard_matching",
+    "intrinsic_dimension",
+    "knn_jaccard",
     "linear_cka",
+    "linear_regression",
+    "magnitude",
+    "mantel_test",
+    "mean_cca",
+    "minibatch_cka",
+    "neural_collapse",
+    "ordinal_rdm",
     "pairwise",
+    "partial_rsa",
+    "participation_ratio",
+    "permutation_procrustes",
+    "pls",
+    "procrustes",
+    "pwcca",
+    "rank_similarity",
+    "rbf_cka",
     "rdm",
+    "regression_rsa",
+    "rsa",
+    "second_order_cosine",
+    "shape_distance",
+    "soft_matching",
+    "stochastic_procrustes",
+    "streamed_pairwise",
+    "svcca",
+    "uniformity",
 ]

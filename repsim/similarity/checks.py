@@ -1,9 +1,10 @@
 """Checks made once, at the public doors of this room; nothing below them checks again."""
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity.arrays import FloatArray
@@ -11,7 +12,7 @@ from repsim.similarity.arrays import FloatArray
 T = TypeVar("T")
 
 
-def representation(X: ArrayLike, name: str = "X") -> FloatArray:
+def representation(X: ArrayLike, name: str = "X", *, keep_single: bool = False, least: int = 2) -> FloatArray:
     """Convert what a layer did on every stimulus to a finite float64 matrix.
 
     Parameters
@@ -20,6 +21,10 @@ def representation(X: ArrayLike, name: str = "X") -> FloatArray:
         Anything that `numpy.asarray` accepts; it is converted once.
     name : str, default "X"
         What the messages call it.
+    keep_single : bool, default False
+        Whether float32 stays float32.
+    least : int, default 2
+        Smallest number of stimuli.
 
     Returns
     -------
@@ -29,7 +34,7 @@ def representation(X: ArrayLike, name: str = "X") -> FloatArray:
     Raises
     ------
     ValueError
-        If X is not two-dimensional, real and finite, or has fewer than 2 stimuli or no features.
+        If X is not two-dimensional, real and finite, or has fewer stimuli than ``least`` or no features.
 
     Examples
     --------
@@ -38,8 +43,9 @@ def representation(X: ArrayLike, name: str = "X") -> FloatArray:
     """
     array = np.asarray(X)
     _check_real(array, name)
-    _check_shape(array, name)
-    array = array.astype(np.float64, copy=False)
+    check_shape(array, name, least)
+    if not (keep_single and array.dtype == np.float32):
+        array = array.astype(np.float64, copy=False)
     _check_finite(array, name)
     return array
 
@@ -68,6 +74,19 @@ def same_stimuli(sizes: Mapping[str, int]) -> None:
                 f"{first} has {n} samples and {other} has {m}; both must come from the same stimuli in the same order. "
                 "Record both with the same stimulus set."
             )
+
+
+def is_read_in_blocks(X: object) -> bool:
+    """Return whether something is no array, but has rows that can be read by slices.
+
+    Examples
+    --------
+    >>> is_read_in_blocks(np.zeros((2, 2))), is_read_in_blocks([[1, 2]])
+    (False, False)
+    """
+    return not isinstance(X, np.ndarray | list | tuple | torch.Tensor) and all(
+        hasattr(X, what) for what in ("shape", "dtype", "__getitem__", "__len__")
+    )
 
 
 def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
@@ -107,15 +126,34 @@ def _check_real(array: NDArray, name: str) -> None:
         raise ValueError(f"{name} has dtype {array.dtype}; expected real numbers. Convert it to float first.")
 
 
-def _check_shape(array: NDArray, name: str) -> None:
-    if array.ndim != 2:
+def check_shape(array: Any, name: str, least: int = 2) -> None:
+    """Check that something is (n, d) with enough stimuli and at least one feature.
+
+    Parameters
+    ----------
+    array : array-like with a shape
+    name : str
+        What the messages call it.
+    least : int, default 2
+        Smallest number of stimuli.
+
+    Raises
+    ------
+    ValueError
+        If not.
+
+    Examples
+    --------
+    >>> check_shape(np.zeros((2, 1)), "X")
+    """
+    if len(array.shape) != 2:
         raise ValueError(
-            f"{name} has shape {array.shape}; expected two dimensions (n_stimuli, n_features). "
+            f"{name} has shape {tuple(array.shape)}; expected two dimensions (n_stimuli, n_features). "
             "Flatten each stimulus to one row first."
         )
     n, d = array.shape
-    if n < 2:
-        raise ValueError(f"{name} has {n} stimuli; at least 2 are needed to compare. Record more stimuli.")
+    if n < least:
+        raise ValueError(f"{name} has {n} stimuli; at least {least} are needed to compare. Record more stimuli.")
     if d == 0:
         raise ValueError(f"{name} has no features; expected at least 1. Check which layer was recorded.")
 

@@ -1,45 +1,75 @@
 """Representational dissimilarity matrices: how far apart a layer holds every two stimuli."""
 
 import math
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray, centred
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.conditions import averaged, check_labels, noise_of, split_into_folds
+from repsim.similarity.distances import DISTANCES, Distance, Patterns
+from repsim.similarity.distances.noise import whitening
 
-# Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
-PAIRS_AT_ONCE = 2**20
-# A squared distance this small beside the squared norms it was subtracted from has lost digits, and is summed anew.
-NEAR = 1e-6
 # How far from symmetric, relative to its largest entry, a square matrix may be: single precision.
 SYMMETRY = 1e-6
 
 
-def rdm(X: ArrayLike, method: str = "correlation", *, name: str | None = None) -> FloatArray:
-    r"""Dissimilarity of every two stimuli in one representation.
+def rdm(
+    X: ArrayLike,
+    method: str = "correlation",
+    *,
+    labels: ArrayLike | None = None,
+    folds: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
+    prior: tuple[float, float] = (1.0, 0.1),
+    out: Any = None,
+    memory: int = 256 * 2**20,
+    name: str | None = None,
+) -> Any:
+    r"""Dissimilarity of every two stimuli, or conditions, in one representation.
 
-    ============  =========================================================  ========
-    method        distance of x and y                                        range
-    ============  =========================================================  ========
-    correlation   :math:`1 - r(x, y)`, each pattern centred over features    [0, 2]
-    cosine        :math:`1 - x^T y / (|x| |y|)`, nothing is centred          [0, 2]
-    euclidean     :math:`|x - y|`                                            [0, inf)
-    sqeuclidean   :math:`|x - y|^2`, a sum that is not divided by d          [0, inf)
-    ============  =========================================================  ========
+    ============  ==========================================================  =============
+    method        distance of x and y                                         range
+    ============  ==========================================================  =============
+    correlation   :math:`1 - r(x, y)`, each pattern centred over features     [0, 2]
+    cosine        :math:`1 - x^T y / (|x| |y|)`, nothing is centred           [0, 2]
+    euclidean     :math:`|x - y|`                                             [0, inf)
+    sqeuclidean   :math:`|x - y|^2`, a sum that is not divided by d           [0, inf)
+    mahalanobis   :math:`\sqrt{(x - y)^T \Sigma^{-1} (x - y)}`                [0, inf)
+    crossnobis    its square, cross-validated over folds                      (-inf, inf)
+    poisson       :math:`(x - y)^T (\log x - \log y)`, of rates               [0, inf)
+    poisson_cv    the same, cross-validated over folds                        (-inf, inf)
+    ============  ==========================================================  =============
 
-    All are computed in float64 from matrix products, in blocks: the peak of memory is the result, a few float64 copies
-    of X and some 20 MiB.
+    and the metrics of `scipy.spatial.distance.pdist` by their names. The first five are computed from matrix products
+    in tiles: the peak of memory is the result, one copy of X in its precision and some 20 MiB.
 
     Parameters
     ----------
     X : array-like (n, d)
-        One row a stimulus, one column a feature; n >= 2, and d >= 2 for correlation.
+        One row a stimulus, one column a feature; n >= 2, and d >= 2 for correlation. Single precision stays single
+        (means and norms are taken in double); all else becomes double. What is no array but has a shape, a dtype and
+        slices, such as an HDF5 dataset, is read in blocks by the first five methods.
     method : str, default "correlation"
         A key of `DISTANCES`.
+    labels : array-like (n,), optional
+        The condition of every row: rows of one condition are averaged, and the result is of conditions in the order of
+        `numpy.unique`. The cross-validated distances need it.
+    folds : array-like (n,), optional
+        The part of the data, such as the run or the session, that every row comes from; every condition must occur in
+        every fold. Only for the cross-validated distances, which need it. Noise must be independent between folds.
+    noise : array-like (d, d) or (d,), optional
+        Covariance, or variances, of the noise, for mahalanobis and crossnobis. By default the shrunk covariance of the
+        deviations from the mean of each condition (each condition in each fold if there are folds; without labels
+        from the mean of all rows).
+    prior : (float, float), default (1.0, 0.1)
+        Rate, and its weight, mixed into rates for the Poisson distances, whose logarithms need rates above zero.
+    out : array-like (n * (n - 1) / 2,), optional
+        Where the result goes: an array, a memory map, an HDF5 dataset. It is filled slice by slice.
+    memory : int, default 256 MiB
+        Bound in bytes on what is held of an X that is read in blocks, and of its distances.
     name : str, optional
         The name of the layer, for messages.
 
@@ -47,13 +77,13 @@ def rdm(X: ArrayLike, method: str = "correlation", *, name: str | None = None) -
     -------
     array (n * (n - 1) / 2,)
         The upper triangle row by row, the order of `scipy.spatial.distance.pdist`; `squareform` there makes it square.
-        Pairs with a stimulus of zero variance (correlation) or zero norm (cosine) are NaN.
+        ``out`` if it was given. Pairs with a stimulus of zero variance (correlation) or zero norm (cosine) are NaN.
 
     Raises
     ------
     ValueError
-        If X is not a finite real matrix with at least 2 rows, if there is no such method, or if patterns of one
-        feature are to be correlated.
+        If X is not a finite real matrix with at least 2 rows; if there is no such method; if labels, folds, noise or
+        out do not suit X or the method; if patterns of one feature are to be correlated, or negative rates compared.
 
     Warns
     -----
@@ -64,6 +94,8 @@ def rdm(X: ArrayLike, method: str = "correlation", *, name: str | None = None) -
     ----------
     Kriegeskorte, Mur & Bandettini (2008). Representational similarity analysis - connecting the branches of systems
     neuroscience. Frontiers in Systems Neuroscience 2:4.
+    Walther, Nili, Ejaz, Alink, Kriegeskorte & Diedrichsen (2016). Reliability of dissimilarity measures for multi-voxel
+    pattern analysis. NeuroImage 137 (crossnobis).
 
     Examples
     --------
@@ -72,58 +104,59 @@ def rdm(X: ArrayLike, method: str = "correlation", *, name: str | None = None) -
     """
     distance = checks.choice(method, DISTANCES, "method")
     label = "X" if name is None else f"Layer {name!r}"
-    return distance(checks.representation(X, label), label)
+    _check_given(distance, labels, folds, noise)
+    if not (distance.reads_blocks and labels is None and checks.is_read_in_blocks(X)):
+        X = checks.representation(X, label, keep_single=True)
+    else:
+        checks.check_shape(X, label)
+    patterns = _patterns(distance, X, labels, folds, noise, prior, out, memory, label)
+    distance.compute(patterns)
+    return patterns.out
 
 
-def class_structure(D: ArrayLike, labels: ArrayLike) -> float:
-    r"""How much further apart stimuli of different classes are than stimuli of the same class.
+def _check_given(
+    distance: Distance, labels: ArrayLike | None, folds: ArrayLike | None, noise: ArrayLike | None
+) -> None:
+    """Check that there is what the distance needs, and nothing that it would ignore."""
+    for what, given in (("labels", labels), ("folds", folds)):
+        if what in distance.needs and given is None:
+            raise ValueError(f"method '{distance.name}' needs {what}: one for each row of X.")
+    if folds is not None and "folds" not in distance.needs:
+        raise ValueError(f"method '{distance.name}' makes no use of folds; take crossnobis or poisson_cv.")
+    if noise is not None and not distance.takes_noise:
+        raise ValueError(f"method '{distance.name}' makes no use of noise; take mahalanobis or crossnobis.")
 
-    .. math:: \mathrm{mean}_{c_i \neq c_j} D_{ij} - \mathrm{mean}_{c_i = c_j} D_{ij}
 
-    in the unit of D. Pairs whose distance is NaN are left out. It is not divided by the spread of D: between layers it
-    compares only for a distance that does not depend on their scale (correlation, cosine).
+def _patterns(
+    distance: Distance,
+    X: Any,
+    labels: ArrayLike | None,
+    folds: ArrayLike | None,
+    noise: ArrayLike | None,
+    prior: tuple[float, float],
+    out: Any,
+    memory: int,
+    name: str,
+) -> Patterns:
+    codes = None if labels is None else check_labels(labels, len(X), name)
+    by_fold = None if folds is None or codes is None else split_into_folds(X, codes, folds, name)
+    whiten = None
+    if distance.takes_noise:
+        covariance = noise_of(X, codes, folds, name) if noise is None else noise
+        whiten = whitening(covariance, X.shape[1])
+    if codes is not None:
+        X = averaged(X, codes)
+    room = _room(out, X)
+    return Patterns(X=X, name=name, out=room, memory=memory, folds=by_fold, whiten=whiten, prior=prior)
 
-    Parameters
-    ----------
-    D : array-like (n * (n - 1) / 2,) or (n, n)
-        A condensed or square RDM.
-    labels : array-like (n,)
-        The class of every stimulus: numbers or strings.
 
-    Returns
-    -------
-    float
-        Zero without class structure, positive where classes form clusters; within [-max D, max D]. NaN if all the
-        distances within classes, or all those between them, are NaN.
-
-    Raises
-    ------
-    ValueError
-        If D is no RDM, if there is not one label a stimulus, if there is only one class, or if no class has two
-        members.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
-
-    Examples
-    --------
-    >>> class_structure([1, 4, 4, 4, 4, 3], labels=["cat", "cat", "dog", "dog"])
-    2.0
-    """
-    distances = condensed(D)
-    same = _same_class(labels, n_stimuli(distances))
-    defined = ~np.isnan(distances)
-    within, between = distances[same & defined], distances[~same & defined]
-    if not (within.size and between.size):
-        warnings.warn(
-            f"All distances {'between' if within.size else 'within'} classes are NaN; the class structure is NaN.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return math.nan
-    return float(between.mean() - within.mean())
+def _room(out: Any, X: Any) -> Any:
+    size = len(X) * (len(X) - 1) // 2
+    if out is None:
+        return np.empty(size, dtype=np.float32 if X.dtype == np.float32 else np.float64)
+    if tuple(out.shape) != (size,):
+        raise ValueError(f"out has shape {tuple(out.shape)}; {len(X)} stimuli have ({size},) distances.")
+    return out
 
 
 def condensed(D: ArrayLike, name: str = "D") -> FloatArray:
@@ -198,95 +231,6 @@ def n_stimuli(condensed: NDArray[Any], name: str = "D") -> int:
     return n
 
 
-def _correlation(X: FloatArray, name: str) -> FloatArray:
-    if X.shape[1] == 1:
-        raise ValueError(
-            f"{name} has 1 feature; a correlation between patterns needs at least 2. Use method='euclidean'."
-        )
-    return _one_minus_cosine(centred(X, axis=1), "variance", name)
-
-
-def _cosine(X: FloatArray, name: str) -> FloatArray:
-    return _one_minus_cosine(X, "norm", name)
-
-
-def _euclidean(X: FloatArray, name: str) -> FloatArray:
-    D = _sqeuclidean(X, name)
-    return np.sqrt(D, out=D)
-
-
-def _sqeuclidean(X: FloatArray, name: str) -> FloatArray:
-    return _squared_distances(centred(X, axis=0))
-
-
-def _one_minus_cosine(Z: FloatArray, length: str, name: str) -> FloatArray:
-    zero = np.flatnonzero(~Z.any(axis=1))
-    if zero.size:
-        _warn_undefined(zero, len(Z), length, name)
-    # |x - y|^2 = 2 - 2 cos for rows of unit length; as a sum of squares it keeps its digits when x is close to y.
-    D = _squared_distances(_unit_rows(Z))
-    D /= 2
-    return np.minimum(D, 2.0, out=D)
-
-
-def _warn_undefined(stimuli: NDArray[np.intp], n: int, length: str, name: str) -> None:
-    first = ", ".join(map(str, stimuli[:5])) + (", ..." if len(stimuli) > 5 else "")
-    warnings.warn(
-        f"{name}: {len(stimuli)} of {n} stimuli have zero {length} (rows {first}); their distances are NaN.",
-        RuntimeWarning,
-        stacklevel=5,  # the caller of rdm
-    )
-
-
-def _unit_rows(Z: FloatArray) -> FloatArray:
-    """Rows scaled to length one; a row of zeros becomes NaN."""
-    with np.errstate(invalid="ignore"):
-        Z = Z / np.abs(Z).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
-    Z /= np.linalg.norm(Z, axis=1, keepdims=True)
-    return Z
-
-
-def _squared_distances(Z: FloatArray) -> FloatArray:
-    """Condensed squared distances between rows; never negative, and zero between equal rows."""
-    n = len(Z)
-    squares = np.einsum("ij,ij->i", Z, Z)
-    distances = np.empty(n * (n - 1) // 2)
-    rows, end = max(1, PAIRS_AT_ONCE // n), 0
-    for start in range(0, n, rows):
-        products = Z[start : start + rows] @ Z[start:].T  # (rows, n - start)
-        for i, row in enumerate(products, start):
-            begin, end = end, end + n - 1 - i
-            distances[begin:end] = _distances_after(i, Z, squares, row[i - start + 1 :])
-    return distances
-
-
-def _distances_after(i: int, Z: FloatArray, squares: FloatArray, products: FloatArray) -> FloatArray:
-    """Squared distances of row i to every row after it, given its products with them."""
-    scale = squares[i] + squares[i + 1 :]
-    distances = scale - 2 * products
-    near = np.flatnonzero(distances < NEAR * scale)
-    distances[near] = np.square(Z[i + 1 + near] - Z[i]).sum(axis=1)
-    return distances
-
-
-def _same_class(labels: ArrayLike, n: int) -> NDArray[np.bool_]:
-    """For each pair of a condensed RDM, whether its two stimuli share their class."""
-    array = np.asarray(labels)
-    if array.shape != (n,):
-        raise ValueError(
-            f"D has {n} stimuli and labels has shape {array.shape}; expected shape ({n},). "
-            "Give one label for each stimulus, in the same order."
-        )
-    classes, codes, counts = np.unique(array, return_inverse=True, return_counts=True)
-    if len(classes) == 1:
-        raise ValueError(
-            f"All {n} labels are {classes[0]}; at least 2 classes are needed. Record stimuli of more classes."
-        )
-    if counts.max() == 1:
-        raise ValueError(f"Each of the {n} classes has 1 member; one needs at least 2. Record more stimuli of a class.")
-    return np.concatenate([codes[i + 1 :] == code for i, code in enumerate(codes)])
-
-
 def _upper_triangle(D: FloatArray, name: str) -> FloatArray:
     n, columns = D.shape
     if n != columns:
@@ -304,11 +248,3 @@ def _upper_triangle(D: FloatArray, name: str) -> FloatArray:
             "Pass distances (1 - similarity), not similarities."
         )
     return np.concatenate([row[i + 1 :] for i, row in enumerate(D)])
-
-
-DISTANCES: dict[str, Callable[[FloatArray, str], FloatArray]] = {
-    "correlation": _correlation,
-    "cosine": _cosine,
-    "euclidean": _euclidean,
-    "sqeuclidean": _sqeuclidean,
-}

@@ -1,10 +1,34 @@
 """Measures of similarity, one family a file, and MEASURES: the dict of them all, by name."""
 
-from repsim.similarity.measures import cka
+from repsim.similarity.measures import (
+    cca,
+    cka,
+    distance_correlation,
+    eigenspace,
+    matching,
+    neighbours,
+    pls,
+    procrustes,
+    rbf,
+    regression,
+    rsa,
+)
 from repsim.similarity.measures.measure import Measure
 
 __all__ = ["MEASURES", "Measure"]
 
-_FAMILIES = (cka,)
+_FAMILIES = (
+    cka,
+    rbf,
+    cca,
+    pls,
+    procrustes,
+    regression,
+    eigenspace,
+    distance_correlation,
+    rsa,
+    matching,
+    neighbours,
+)
 
 MEASURES: dict[str, Measure] = {measure.name: measure for family in _FAMILIES for measure in family.FAMILY}

@@ -56,7 +56,7 @@ def test_a_measure_is_symmetric_as_it_declares(rng: np.random.Generator, related
 @pytest.mark.parametrize("seed", range(20))
 def test_a_measure_stays_in_its_range(measure: Measure, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    d1, d2 = rng.integers(1, 6, size=2)
+    d1, d2 = rng.integers(2, 6, size=2)
     n = rng.integers(d1 + d2 + 2, 30)
     value = measure.function(rng.normal(size=(n, d1)), rng.normal(size=(n, d2)))
     assert measure.range[0] <= value <= measure.range[1]

@@ -34,6 +34,8 @@ def each_pair(X: Layers, Y: Layers, measure: str) -> np.ndarray:
     return np.array([[MEASURES[measure].function(x, y) for y in Y.values()] for x in X.values()])
 
 
+LINEAR = ("cka", "cka_biased")  # test_measures.py has all
+
 # Many narrow layers go by their features, wide ones by tiles of their Gram matrices.
 NETWORKS = {"features": (200, [5, 10, 7, 3]), "grams": (60, [100, 300, 64, 150])}
 
@@ -46,7 +48,7 @@ def route(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     return request.param
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", LINEAR)
 def test_pairwise_equals_the_measure_of_each_pair(rng: np.random.Generator, route: str, measure: str) -> None:
     X = network(rng, *NETWORKS[route])
     result = pairwise(X, measure=measure)
@@ -55,7 +57,7 @@ def test_pairwise_equals_the_measure_of_each_pair(rng: np.random.Generator, rout
     assert result.measure == measure
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", LINEAR)
 def test_pairwise_of_two_networks_equals_the_measure_of_each_pair(
     rng: np.random.Generator, route: str, measure: str
 ) -> None:
@@ -73,7 +75,7 @@ def test_pairwise_with_itself_is_symmetric_with_ones_on_the_diagonal(rng: np.ran
 
 
 @pytest.mark.parametrize("memory", [4 * 8 * 1, 4 * 8 * 7**2, 4 * 8 * 30**2, 2**30])
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", LINEAR)
 def test_pairwise_is_the_same_in_tiles_of_any_size(rng: np.random.Generator, measure: str, memory: int) -> None:
     X = network(rng, *NETWORKS["grams"])
     np.testing.assert_allclose(
@@ -119,7 +121,7 @@ def test_pairwise_takes_single_precision_with_a_large_mean(rng: np.random.Genera
     np.testing.assert_allclose(pairwise(X).values, pairwise(centred).values, atol=1e-10)
 
 
-@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("measure", LINEAR)
 def test_pairwise_names_the_layers_it_cannot_compare(rng: np.random.Generator, measure: str) -> None:
     X = network(rng, 20, [4, 5, 6]) | {"dead": np.full((20, 3), 0.1)}
     message = r"^1 of 4 representations \(X\['dead'\]\) have zero HSIC with themselves: they are constant"

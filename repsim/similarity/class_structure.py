@@ -1,0 +1,78 @@
+"""How far a dissimilarity matrix holds classes apart."""
+
+import math
+import warnings
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from repsim.similarity.rdm import condensed, n_stimuli
+
+
+def class_structure(D: ArrayLike, labels: ArrayLike) -> float:
+    r"""How much further apart stimuli of different classes are than stimuli of the same class.
+
+    .. math:: \mathrm{mean}_{c_i \neq c_j} D_{ij} - \mathrm{mean}_{c_i = c_j} D_{ij}
+
+    in the unit of D. Pairs whose distance is NaN are left out. It is not divided by the spread of D: between layers it
+    compares only for a distance that does not depend on their scale (correlation, cosine).
+
+    Parameters
+    ----------
+    D : array-like (n * (n - 1) / 2,) or (n, n)
+        A condensed or square RDM.
+    labels : array-like (n,)
+        The class of every stimulus: numbers or strings.
+
+    Returns
+    -------
+    float
+        Zero without class structure, positive where classes form clusters; within [-max D, max D]. NaN if all the
+        distances within classes, or all those between them, are NaN.
+
+    Raises
+    ------
+    ValueError
+        If D is no RDM, if there is not one label a stimulus, if there is only one class, or if no class has two
+        members.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    Examples
+    --------
+    >>> class_structure([1, 4, 4, 4, 4, 3], labels=["cat", "cat", "dog", "dog"])
+    2.0
+    """
+    distances = condensed(D)
+    same = _same_class(labels, n_stimuli(distances))
+    defined = ~np.isnan(distances)
+    within, between = distances[same & defined], distances[~same & defined]
+    if not (within.size and between.size):
+        warnings.warn(
+            f"All distances {'between' if within.size else 'within'} classes are NaN; the class structure is NaN.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return math.nan
+    return float(between.mean() - within.mean())
+
+
+def _same_class(labels: ArrayLike, n: int) -> NDArray[np.bool_]:
+    """For each pair of a condensed RDM, whether its two stimuli share their class."""
+    array = np.asarray(labels)
+    if array.shape != (n,):
+        raise ValueError(
+            f"D has {n} stimuli and labels has shape {array.shape}; expected shape ({n},). "
+            "Give one label for each stimulus, in the same order."
+        )
+    classes, codes, counts = np.unique(array, return_inverse=True, return_counts=True)
+    if len(classes) == 1:
+        raise ValueError(
+            f"All {n} labels are {classes[0]}; at least 2 classes are needed. Record stimuli of more classes."
+        )
+    if counts.max() == 1:
+        raise ValueError(f"Each of the {n} classes has 1 member; one needs at least 2. Record more stimuli of a class.")
+    return np.concatenate([codes[i + 1 :] == code for i, code in enumerate(codes)])

@@ -1,0 +1,299 @@
+r"""Correlations of RDMs: each is the inner product of two vectors that depend on one RDM each.
+
+============  =================================================================================================
+pearson       the distances as deviations from their mean, of length one
+cosine        the distances themselves, of length one: zero distance means something
+spearman      the ranks as deviations from their mean, of length one; ties share their mean rank
+rho-a         the same ranks, divided by the length that ranks without ties have
+============  =================================================================================================
+
+Rho-a is the expected value of spearman if ties were broken at random. Spearman and tau-b prefer a model that ties what
+the data do not; rho-a does not.
+
+References
+----------
+Kriegeskorte, Mur & Bandettini (2008). Representational similarity analysis - connecting the branches of systems
+neuroscience. Frontiers in Systems Neuroscience 2:4.
+Schütt, Kipnis, Diedrichsen & Kriegeskorte (2023). Statistical inference on representational geometries. eLife 12.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+from scipy.stats import rankdata
+
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
+
+# Distances that agree to this much, relative to the largest, differ by nothing but rounding.
+ROUNDING = 1e-12
+
+
+def is_constant(distances: FloatArray) -> bool:
+    """Whether no two distances differ by more than rounding.
+
+    Parameters
+    ----------
+    distances : array (m,)
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_constant(np.array([1.0, 1.0 + 1e-15])), is_constant(np.array([1.0, 2.0]))
+    (True, False)
+    """
+    return distances.size < 2 or bool(np.ptp(distances) <= ROUNDING * np.abs(distances).max())
+
+
+def deviations(distances: FloatArray) -> FloatArray:
+    """Differences from the mean.
+
+    Parameters
+    ----------
+    distances : array (m,)
+
+    Returns
+    -------
+    array (m,)
+
+    Examples
+    --------
+    >>> deviations(np.array([1.0, 3.0]))
+    array([-1.,  1.])
+    """
+    return distances - distances.mean()
+
+
+def unit(vector: FloatArray) -> FloatArray:
+    """Scale a vector that is not zero to length one.
+
+    Parameters
+    ----------
+    vector : array (m,)
+
+    Returns
+    -------
+    array (m,)
+
+    Examples
+    --------
+    >>> unit(np.array([3e200, 4e200]))
+    array([0.6, 0.8])
+    """
+    vector = vector / np.abs(vector).max()  # so that no square overflows or vanishes
+    vector /= np.linalg.norm(vector)
+    return vector
+
+
+def inner(x: FloatArray, y: FloatArray) -> float:
+    """Inner product of two vectors of length one at most.
+
+    Parameters
+    ----------
+    x, y : array (m,)
+
+    Returns
+    -------
+    float
+        Within [-1, 1].
+
+    Examples
+    --------
+    >>> inner(np.array([0.6, 0.8]), np.array([1.0, 0.0]))
+    0.6
+    """
+    return float(np.clip(x @ y, -1.0, 1.0))
+
+
+def inner_together(x: Sequence[FloatArray], y: Sequence[FloatArray]) -> FloatArray:
+    """Inner product of every vector with every other.
+
+    Parameters
+    ----------
+    x, y : sequences of p and q arrays (m,)
+
+    Returns
+    -------
+    array (p, q)
+        Within [-1, 1].
+
+    Examples
+    --------
+    >>> inner_together([np.array([0.6, 0.8])], [np.array([1.0, 0.0]), np.array([0.0, 1.0])])
+    array([[0.6, 0.8]])
+    """
+    return np.clip(np.stack(x) @ np.stack(y).T, -1.0, 1.0)
+
+
+def weighted_mean(rdms: FloatArray, linear: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    r"""Mean of RDMs weighted by one over their length after a linear map L.
+
+    Its mean cosine with them after that map is the best there is: of :math:`x = L r`,
+    :math:`\sum_i L d_i \cdot x / (|L d_i| |x|)` is largest where x points along :math:`\sum_i L d_i / |L d_i|`.
+
+    Parameters
+    ----------
+    rdms : array (k, m)
+    linear : callable
+
+    Returns
+    -------
+    array (m,)
+
+    Examples
+    --------
+    >>> weighted_mean(np.array([[3.0, 0.0], [0.0, 1.0]]), lambda d: d)
+    array([0.75, 0.75])
+    """
+    largest = np.abs(rdms).max(axis=1, keepdims=True)
+    scaled = rdms / largest  # so that no square overflows or vanishes
+    weights = np.array([1 / np.linalg.norm(linear(rdm)) for rdm in scaled])
+    return weights @ scaled / (weights @ (1 / largest[:, 0]))
+
+
+def mean_rank(rdms: FloatArray) -> FloatArray:
+    """Mean over RDMs of the ranks of their distances.
+
+    Parameters
+    ----------
+    rdms : array (k, m)
+
+    Returns
+    -------
+    array (m,)
+
+    Examples
+    --------
+    >>> mean_rank(np.array([[1.0, 2.0, 9.0], [5.0, 4.0, 6.0]]))
+    array([1.5, 1.5, 3. ])
+    """
+    return np.mean([rankdata(rdm) for rdm in rdms], axis=0)
+
+
+def cosine_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArray) -> FloatArray | None:
+    """Prepare a comparator that is a cosine after a linear map; None for an RDM of zeros.
+
+    Parameters
+    ----------
+    linear : callable
+    distances : array (m,)
+
+    Returns
+    -------
+    array (m,) or None
+
+    Examples
+    --------
+    >>> cosine_after(deviations, np.array([1.0, 3.0])).round(3)
+    array([-0.707,  0.707])
+    """
+    largest = np.abs(distances).max()
+    return unit(linear(distances / largest)) if largest else None
+
+
+def correlation_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArray) -> FloatArray | None:
+    """Prepare a comparator that is a cosine after a linear map that takes constants to zero; None for a constant RDM.
+
+    Parameters
+    ----------
+    linear : callable
+    distances : array (m,)
+
+    Returns
+    -------
+    array (m,) or None
+
+    Examples
+    --------
+    >>> correlation_after(deviations, np.array([2.0, 2.0])) is None
+    True
+    """
+    return None if is_constant(distances) else cosine_after(linear, distances)
+
+
+def _itself(distances: FloatArray) -> FloatArray:
+    return distances
+
+
+def _rank_deviations(distances: FloatArray) -> FloatArray | None:
+    return None if is_constant(distances) else deviations(rankdata(distances))
+
+
+def _spearman(distances: FloatArray) -> FloatArray | None:
+    ranks = _rank_deviations(distances)
+    return None if ranks is None else unit(ranks)
+
+
+def _rho_a(distances: FloatArray) -> FloatArray | None:
+    ranks, m = _rank_deviations(distances), float(len(distances))
+    return None if ranks is None else ranks * np.sqrt(12 / (m**3 - m))
+
+
+PEARSON = Comparator(
+    name="pearson",
+    prepare=partial(correlation_after, deviations),
+    compare=inner,
+    pool=partial(weighted_mean, linear=deviations),
+    is_exact_pool=True,
+    formula="Σ (a - ā)(b - b̄) / (|a - ā| |b - b̄|)",
+    range=(-1.0, 1.0),
+    ignores=frozenset({"scale", "offset"}),
+    cost="m; m",
+    use="the default: distances are linearly related",
+    reference="Kriegeskorte et al. (2008)",
+    together=inner_together,
+    linear=deviations,
+)
+
+COSINE = Comparator(
+    name="cosine",
+    prepare=partial(cosine_after, _itself),
+    compare=inner,
+    pool=partial(weighted_mean, linear=_itself),
+    is_exact_pool=True,
+    formula="Σ a b / (|a| |b|)",
+    range=(-1.0, 1.0),
+    ignores=frozenset({"scale"}),
+    undefined="is zero everywhere",
+    cost="m; m",
+    use="a distance of zero means something, as in cross-validated distances",
+    reference="Diedrichsen et al. (2020)",
+    together=inner_together,
+    linear=_itself,
+)
+
+SPEARMAN = Comparator(
+    name="spearman",
+    prepare=_spearman,
+    compare=inner,
+    pool=mean_rank,  # the best among RDMs without ties; one that ties a few pairs can be a little better
+    is_exact_pool=False,
+    formula="pearson of the ranks",
+    range=(-1.0, 1.0),
+    ignores=TRANSFORMATIONS,
+    cost="m log m; m",
+    use="distances are monotonically related, and no model has ties",
+    reference="Kriegeskorte et al. (2008)",
+    together=inner_together,
+)
+
+RHO_A = Comparator(
+    name="rho-a",
+    prepare=_rho_a,
+    compare=inner,
+    pool=mean_rank,  # exact: ranks with ties are means of ranks without, and the value is linear in them
+    is_exact_pool=True,
+    formula="12 Σ (rank a - mean)(rank b - mean) / (m³ - m)",
+    range=(-1.0, 1.0),
+    ignores=TRANSFORMATIONS,
+    cost="m log m; m",
+    use="distances are monotonically related, and a model has ties",
+    reference="Schütt et al. (2023)",
+    together=inner_together,
+)
+
+FAMILY = (PEARSON, COSINE, SPEARMAN, RHO_A)

@@ -1,0 +1,305 @@
+r"""Comparators of the geometry behind an RDM of squared distances: its Gram matrix, the second moments of the patterns.
+
+.. math:: G = - \tfrac{1}{2} H D H, \qquad H = I - 1 1^T / n
+
+which is :math:`X X^T` of centred patterns X where D are their squared Euclidean distances. Distances that are not those
+of any patterns (an RDM that is not squared Euclidean) give G negative eigenvalues; these are taken for zero, so that
+the nearest G that has patterns is compared instead.
+
+References
+----------
+Shahbazi, Shirali, Aghajan & Nili (2021). Using distance on the Riemannian manifold to compare representations in brain
+and in models. NeuroImage 239:118271.
+Williams, Kunz, Kornblith & Linderman (2021). Generalized shape metrics on neural representations. NeurIPS.
+Alvarez-Esteban, del Barrio, Cuesta-Albertos & Matran (2016). A fixed-point approach to barycenters in Wasserstein
+space. Journal of Mathematical Analysis and Applications 441.
+Arsigny, Fillard, Pennec & Ayache (2007). Geometric means in a novel vector space structure on symmetric
+positive-definite matrices. SIAM Journal on Matrix Analysis and Applications 29.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import helmert
+from scipy.spatial.distance import squareform
+
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.comparators.comparator import Comparator
+
+T = TypeVar("T")
+
+# Eigenvalues this small beside the largest are rounding.
+NOTHING = 1e-12
+# What is added to every eigenvalue, relative to their mean, so that the logarithm of none is infinite.
+RIDGE = 0.01
+# The fixed point of the pool is reached when a step gains less than this, of 1 at most.
+GAIN = 1e-12
+STEPS = 500
+
+
+def gram(distances: FloatArray) -> FloatArray:
+    r"""Gram matrix of an RDM, in n - 1 coordinates in which it has full rank, and with the largest distance as unit.
+
+    Parameters
+    ----------
+    distances : array (n * (n - 1) / 2,)
+        Not all zero.
+
+    Returns
+    -------
+    array (n - 1, n - 1)
+        :math:`- C D C^T / 2` where the rows of C are orthonormal and sum to zero.
+
+    Examples
+    --------
+    >>> gram(np.array([4.0])).round(3)
+    array([[0.5]])
+    """
+    D = squareform(distances / np.abs(distances).max(), checks=False)
+    contrasts = helmert(len(D))
+    return contrasts @ D @ contrasts.T / -2
+
+
+def root(distances: FloatArray) -> FloatArray | None:
+    """Patterns of mean zero and squared length one in all whose squared distances the RDM is, up to its scale.
+
+    Parameters
+    ----------
+    distances : array (n * (n - 1) / 2,)
+
+    Returns
+    -------
+    array (n - 1, r) or None
+        In the coordinates of `gram`, of its rank; None if it has no positive eigenvalue.
+
+    Examples
+    --------
+    >>> np.abs(root(np.array([4.0])))
+    array([[1.]])
+    """
+    if not distances.any():
+        return None
+    values, vectors = np.linalg.eigh(gram(distances))
+    positive = _is_positive(values)
+    if not positive.any():
+        return None
+    values = values[positive]
+    return vectors[:, positive] * np.sqrt(values / values.sum())
+
+
+def nuclear_norm(x: FloatArray, y: FloatArray) -> float:
+    """Bures similarity of two roots: the sum of the singular values of their product.
+
+    Parameters
+    ----------
+    x, y : arrays (n - 1, r) and (n - 1, s)
+
+    Returns
+    -------
+    float
+        Within [0, 1].
+
+    Examples
+    --------
+    >>> nuclear_norm(np.array([[1.0], [0.0]]), np.array([[0.6], [0.8]]))
+    0.6
+    """
+    return float(np.clip(np.linalg.svd(x.T @ y, compute_uv=False).sum(), 0.0, 1.0))
+
+
+def barycentre(rdms: FloatArray) -> FloatArray:
+    """RDM of the best mean Bures similarity: the Wasserstein barycentre of Gram matrices of trace one.
+
+    Fixed-point iteration: the patterns of every RDM are rotated onto the present mean, and averaged. The mean
+    similarity is concave, so that where it stops gaining there is no better; a step that gains less than 1e-12 ends it.
+
+    Parameters
+    ----------
+    rdms : array (k, n * (n - 1) / 2)
+
+    Returns
+    -------
+    array (n * (n - 1) / 2,)
+        Of no particular scale.
+
+    References
+    ----------
+    Alvarez-Esteban et al. (2016), theorem 4.2.
+
+    Examples
+    --------
+    >>> barycentre(np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]])).round(6)  # of trace one
+    array([1., 1., 1.])
+    """
+    roots = _defined([root(rdm) for rdm in rdms])
+    mean = _symmetric_root(np.sum([x @ x.T for x in roots], axis=0))
+    before = -np.inf
+    for _ in range(STEPS):
+        mean, value = _aligned_mean(roots, mean)
+        if value - before < GAIN:
+            break
+        before = value
+    return _distances(mean @ mean.T)
+
+
+def second_moments(distances: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+    """Gram matrix of full rank and determinant one, and its inverse square root.
+
+    Parameters
+    ----------
+    distances : array (n * (n - 1) / 2,)
+
+    Returns
+    -------
+    tuple of arrays (n - 1, n - 1), or None
+        None if the Gram matrix has no positive eigenvalue.
+
+    Examples
+    --------
+    >>> second_moments(np.array([2.0, 2.0, 2.0]))[0].round(3) + 0.0
+    array([[1., 0.],
+           [0., 1.]])
+    """
+    spectrum = _log_spectrum(distances)
+    if spectrum is None:
+        return None
+    logarithms, vectors = spectrum
+    return (vectors * np.exp(logarithms)) @ vectors.T, (vectors * np.exp(-logarithms / 2)) @ vectors.T
+
+
+def negative_distance(x: tuple[FloatArray, FloatArray], y: tuple[FloatArray, FloatArray]) -> float:
+    r"""Negative affine-invariant Riemannian distance :math:`- |\log(A^{-1/2} B A^{-1/2})|_F`.
+
+    Parameters
+    ----------
+    x, y : tuples of arrays (n - 1, n - 1)
+        What `second_moments` returned.
+
+    Returns
+    -------
+    float
+        Within (-inf, 0].
+
+    Examples
+    --------
+    >>> A, B = np.diag([1.0, 1.0]), np.diag([np.e, 1 / np.e])
+    >>> round(negative_distance((A, A), (B, B)), 6)
+    -1.414214
+    """
+    whitening = x[1]
+    values = np.linalg.eigvalsh(whitening @ y[0] @ whitening)
+    return -float(np.linalg.norm(np.log(values))) + 0.0
+
+
+def log_euclidean_mean(rdms: FloatArray) -> FloatArray:
+    """RDM of the mean logarithm of the second moments: near the one of least mean Riemannian distance.
+
+    An approximation. It minimises the mean squared distance if the matrices commute; the geometric median, which
+    minimises the mean distance, is another.
+
+    Parameters
+    ----------
+    rdms : array (k, n * (n - 1) / 2)
+
+    Returns
+    -------
+    array (n * (n - 1) / 2,)
+
+    References
+    ----------
+    Arsigny et al. (2007).
+
+    Examples
+    --------
+    >>> mean = log_euclidean_mean(np.array([[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]))  # of no particular scale
+    >>> (mean / mean[0]).round(6)
+    array([1., 1., 1.])
+    """
+    spectra = _defined([_log_spectrum(rdm) for rdm in rdms])
+    mean = np.mean([(vectors * logarithms) @ vectors.T for logarithms, vectors in spectra], axis=0)
+    logarithms, vectors = np.linalg.eigh(mean)
+    values = np.exp(logarithms)
+    # `second_moments` of this RDM adds the ridge again; taken off here where that leaves no negative eigenvalue.
+    values -= min(values.mean() * RIDGE / (1 + RIDGE), values.min())
+    return _distances((vectors * values) @ vectors.T)
+
+
+def _log_spectrum(distances: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+    """Logarithms, of mean zero, of the eigenvalues of the Gram matrix with its ridge; and the eigenvectors."""
+    if not distances.any():
+        return None
+    values, vectors = np.linalg.eigh(gram(distances))
+    if not _is_positive(values).any():
+        return None
+    values = np.maximum(values, 0.0)
+    logarithms = np.log(values + RIDGE * values.mean())
+    return logarithms - logarithms.mean(), vectors
+
+
+def _is_positive(values: FloatArray) -> NDArray[np.bool_]:
+    return values > NOTHING * np.abs(values).max()
+
+
+def _defined(prepared: Sequence[T | None]) -> list[T]:
+    return [each for each in prepared if each is not None]
+
+
+def _symmetric_root(G: FloatArray) -> FloatArray:
+    values, vectors = np.linalg.eigh(G)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
+def _aligned_mean(roots: Sequence[FloatArray], mean: FloatArray) -> tuple[FloatArray, float]:
+    """Mean of the roots, each rotated onto the present mean; and the mean similarity of the present mean with them."""
+    mean = mean / np.linalg.norm(mean)
+    total, value = np.zeros_like(mean), 0.0
+    for x in roots:
+        left, singular, right = np.linalg.svd(x.T @ mean, full_matrices=False)
+        total += x @ (left @ right)
+        value += singular.sum()
+    return total / len(roots), value / len(roots)
+
+
+def _distances(G: FloatArray) -> FloatArray:
+    """Squared distances whose Gram matrix this is, in the coordinates of `gram`."""
+    contrasts = helmert(len(G) + 1)
+    full = contrasts.T @ G @ contrasts
+    norms = np.diagonal(full)
+    return squareform(np.maximum(norms[:, None] + norms - 2 * full, 0.0), checks=False)
+
+
+BURES = Comparator(
+    name="bures",
+    prepare=root,
+    compare=nuclear_norm,
+    pool=barycentre,
+    is_exact_pool=True,
+    formula="tr √(√A B √A) / √(tr A tr B), A and B = -HDH/2",
+    range=(0.0, 1.0),
+    ignores=frozenset({"scale"}),
+    undefined="has no patterns that differ",
+    needs_all_pairs=True,
+    cost="n³; n³",
+    use="squared distances; the cosine of the angular Procrustes distance if they are Euclidean",
+    reference="Williams et al. (2021)",
+)
+
+RIEMANNIAN = Comparator(
+    name="riemannian",
+    prepare=second_moments,
+    compare=negative_distance,
+    pool=log_euclidean_mean,
+    is_exact_pool=False,
+    formula="-|log(A^-½ B A^-½)|, A and B = -HDH/2 + ridge, scaled to determinant 1",
+    range=(-np.inf, 0.0),
+    ignores=frozenset({"scale"}),
+    undefined="has no patterns that differ",
+    needs_all_pairs=True,
+    cost="n³; n³",
+    use="squared distances where directions of little variance count as much as those of much; needs d ≥ n - 1",
+    reference="Shahbazi et al. (2021)",
+)
+
+FAMILY = (BURES, RIEMANNIAN)

@@ -1,0 +1,78 @@
+"""Which pairs of stimuli RDMs have in common."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import squareform
+
+from repsim.similarity import checks
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.rdm import condensed, n_stimuli
+
+Nan = Literal["raise", "pairwise"]
+
+
+def in_common(rdms: Mapping[str, ArrayLike], *, nan: Nan = "raise", whole: str | None = None) -> dict[str, FloatArray]:
+    """Check RDMs of the same stimuli, and leave out the pairs that are NaN.
+
+    Parameters
+    ----------
+    rdms : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
+        From what the messages call an RDM to the RDM.
+    nan : {"raise", "pairwise"}
+        Whether all must be NaN at the same pairs, or pairs that are NaN in any are left out of all.
+    whole : str, optional
+        What needs all pairs of the stimuli that remain, if anything does.
+
+    Returns
+    -------
+    dict from str to array (m,)
+        Condensed, float64, without NaN, the same m for all.
+
+    Raises
+    ------
+    ValueError
+        If one is no RDM, if they have different numbers of stimuli or NaN at different pairs, or if single pairs are
+        missing for what needs them all.
+
+    Examples
+    --------
+    >>> in_common({"A": [1, np.nan, 3], "B": [4, np.nan, 6]})
+    {'A': array([1., 3.]), 'B': array([4., 6.])}
+    """
+    checks.choice(nan, {"raise": 0, "pairwise": 1}, "way with NaN")
+    vectors = {name: condensed(rdm, name) for name, rdm in rdms.items()}
+    checks.same_stimuli({name: n_stimuli(vector) for name, vector in vectors.items()})
+    masks = {name: np.isnan(vector) for name, vector in vectors.items()}
+    if nan == "raise":
+        _check_same_pairs(masks)
+    missing = np.logical_or.reduce(list(masks.values()))
+    if not missing.any():
+        return vectors
+    if whole is not None:
+        _check_whole_stimuli(missing, " and ".join(rdms), whole)
+    return {name: vector[~missing] for name, vector in vectors.items()}
+
+
+def _check_same_pairs(masks: Mapping[str, NDArray[np.bool_]]) -> None:
+    (first, missing), *others = masks.items()
+    for other, missing_there in others:
+        if (missing != missing_there).any():
+            raise ValueError(
+                f"{(missing & ~missing_there).sum()} pairs are NaN only in {first} and "
+                f"{(missing_there & ~missing).sum()} only in {other}; both must be NaN at the same pairs. "
+                "Leave the same stimuli out of both."
+            )
+
+
+def _check_whole_stimuli(missing: NDArray[np.bool_], names: str, whole: str) -> None:
+    kept = ~squareform(missing) & ~np.eye(n_stimuli(missing), dtype=bool)
+    some = kept.any(axis=0)
+    n_single = int(missing.sum()) - (len(missing) - some.sum() * (some.sum() - 1) // 2)
+    if n_single:
+        raise ValueError(
+            f"{n_single} pairs of {names} are NaN between stimuli that have other distances; {whole} needs every "
+            "pair. Leave those stimuli out, or take a comparator that goes pair by pair, such as pearson."
+        )

@@ -1,0 +1,109 @@
+r"""Whitened cosine and correlation: distances that share a stimulus err together, and count less for it.
+
+For squared distances between estimated patterns whose errors are independent and of equal size, the covariance of the
+distances is proportional to
+
+.. math:: V = 2 I + B B^T
+
+where B (m, n) has a one where a stimulus belongs to a pair: 4 for a pair with itself, 1 for pairs with a stimulus in
+common, 0 otherwise. The whitened cosine is that of :math:`V^{-1/2} a` and :math:`V^{-1/2} b`. V has three eigenvalues
+only, and is never formed:
+
+- 2n for constant vectors (so that the mean whitened by V is the ordinary mean, as V 1 = 2n 1),
+- n for vectors :math:`t_i + t_j` with :math:`\sum t = 0`,
+- 2 for all that is left.
+
+Since :math:`a^T V^{-1} b = \mathrm{tr}(G_a G_b)` with the Gram matrices :math:`G = - H D H / 2`, the whitened cosine of
+squared Euclidean RDMs is their biased linear CKA.
+
+References
+----------
+Diedrichsen, Berlot, Mur, Schütt, Shahbazi & Kriegeskorte (2020). Comparing representational geometries using whitened
+unbiased-distance-matrix similarity. arXiv:2007.02789.
+"""
+
+from functools import partial
+
+import numpy as np
+from scipy.spatial.distance import squareform
+
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.comparators.comparator import Comparator
+from repsim.similarity.comparators.correlations import (
+    correlation_after,
+    cosine_after,
+    deviations,
+    inner,
+    inner_together,
+    weighted_mean,
+)
+
+
+def whiten(distances: FloatArray) -> FloatArray:
+    r"""Multiply a condensed RDM by :math:`V^{-1/2}`.
+
+    Parameters
+    ----------
+    distances : array (n * (n - 1) / 2,)
+
+    Returns
+    -------
+    array (n * (n - 1) / 2,)
+
+    Examples
+    --------
+    >>> whiten(np.ones(3)) * np.sqrt(2 * 3)
+    array([1., 1., 1.])
+    """
+    D = squareform(distances, checks=False)
+    n, mean = len(D), distances.mean()
+    effects = D.sum(axis=0) - (n - 1) * mean  # B'd without its mean
+    effects /= max(n - 2, 1)  # with two stimuli they are zero
+    D *= np.sqrt(1 / 2)
+    effects *= np.sqrt(1 / n) - np.sqrt(1 / 2)
+    D += effects[:, None]
+    D += effects
+    D += mean * (np.sqrt(1 / (2 * n)) - np.sqrt(1 / 2))
+    return squareform(D, checks=False)
+
+
+def _whiten_deviations(distances: FloatArray) -> FloatArray:
+    return whiten(deviations(distances))
+
+
+COSINE_WHITENED = Comparator(
+    name="cosine_whitened",
+    prepare=partial(cosine_after, whiten),
+    compare=inner,
+    pool=partial(weighted_mean, linear=whiten),
+    is_exact_pool=True,
+    formula="aᵀV⁻¹b / √(aᵀV⁻¹a · bᵀV⁻¹b), V = 2 I + BBᵀ",
+    range=(-1.0, 1.0),
+    ignores=frozenset({"scale"}),
+    undefined="is zero everywhere",
+    needs_all_pairs=True,
+    cost="m; m",
+    use="squared distances of which zero means something; biased linear CKA if they are Euclidean",
+    reference="Diedrichsen et al. (2020)",
+    together=inner_together,
+    linear=whiten,
+)
+
+PEARSON_WHITENED = Comparator(
+    name="pearson_whitened",
+    prepare=partial(correlation_after, _whiten_deviations),
+    compare=inner,
+    pool=partial(weighted_mean, linear=_whiten_deviations),
+    is_exact_pool=True,
+    formula="cosine_whitened of a - ā and b - b̄",
+    range=(-1.0, 1.0),
+    ignores=frozenset({"scale", "offset"}),
+    needs_all_pairs=True,
+    cost="m; m",
+    use="squared distances that are biased by noise, all by the same amount",
+    reference="Diedrichsen et al. (2020)",
+    together=inner_together,
+    linear=_whiten_deviations,
+)
+
+FAMILY = (COSINE_WHITENED, PEARSON_WHITENED)

@@ -1,0 +1,10 @@
+"""Distances between stimuli, one family a file, and DISTANCES: the dict of them all, by name."""
+
+from repsim.similarity.distances import crossvalidated, poisson, products, scipy_metrics
+from repsim.similarity.distances.distance import Distance, Patterns
+
+__all__ = ["DISTANCES", "Distance", "Patterns"]
+
+_FAMILIES = (products, crossvalidated, poisson, scipy_metrics)
+
+DISTANCES: dict[str, Distance] = {distance.name: distance for family in _FAMILIES for distance in family.FAMILY}

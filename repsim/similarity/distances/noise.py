@@ -1,0 +1,69 @@
+"""The covariance of noise, and patterns made white by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from sklearn.covariance import ledoit_wolf
+
+from repsim.similarity.arrays import FloatArray
+
+
+def noise_covariance(residuals: FloatArray, degrees: int) -> FloatArray:
+    """Return the covariance of residuals, shrunk towards a multiple of the identity as far as the data ask for.
+
+    Parameters
+    ----------
+    residuals : array (n, d)
+        Deviations from the means of their conditions.
+    degrees : int
+        Of freedom: n less the number of means that were subtracted.
+
+    Returns
+    -------
+    array (d, d)
+
+    References
+    ----------
+    Ledoit & Wolf (2004). A well-conditioned estimator for large-dimensional covariance matrices. Journal of
+    Multivariate Analysis 88.
+    """
+    shrunk, _ = ledoit_wolf(residuals, assume_centered=True)
+    return shrunk * (len(residuals) / degrees)
+
+
+def whitening(noise: ArrayLike, d: int) -> Callable[[FloatArray], FloatArray]:
+    """Return what makes patterns white: Euclidean distances after it are Mahalanobis distances before.
+
+    Parameters
+    ----------
+    noise : array-like (d, d) or (d,)
+        Covariance, or the variances of independent features.
+    d : int
+        Features.
+
+    Raises
+    ------
+    ValueError
+        If it is not the covariance of d features, or not positive definite.
+    """
+    covariance = np.asarray(noise, dtype=np.float64)
+    if covariance.shape not in ((d,), (d, d)):
+        raise ValueError(f"noise has shape {covariance.shape}; expected ({d}, {d}), or ({d},) for variances.")
+    if covariance.ndim == 1:
+        if not (np.isfinite(covariance) & (covariance > 0)).all():
+            raise ValueError("noise has variances that are not positive; leave those features out.")
+        deviations = np.sqrt(covariance)
+        return lambda patterns: patterns / deviations
+    if not np.allclose(covariance, covariance.T, rtol=1e-8, atol=0):
+        raise ValueError("noise is not symmetric, so it is no covariance. Average it and its transpose first.")
+    try:
+        factor = cholesky(covariance, lower=True)
+    except (LinAlgError, ValueError) as error:
+        raise ValueError(
+            f"noise is not positive definite ({error}). Shrink it towards its diagonal, or leave it out."
+        ) from None
+    return lambda patterns: solve_triangular(factor, patterns.T, lower=True, check_finite=False).T

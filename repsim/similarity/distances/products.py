@@ -1,0 +1,155 @@
+"""Distances that are matrix products of transformed patterns: correlation, cosine, Euclidean, Mahalanobis."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from repsim.similarity.arrays import FloatArray, centred
+from repsim.similarity.distances.distance import Distance, Floats, Patterns
+from repsim.similarity.distances.tiles import tile_shape, write_one_minus_cosines, write_squared_distances
+
+# Rows that are converted at a time are as many as have this many entries (8 MiB in float64).
+CHUNK = 2**20
+
+
+def _write_cosines(patterns: Patterns, *, centre: bool) -> None:
+    if centre and patterns.X.shape[1] == 1:
+        raise ValueError(
+            f"{patterns.name} has 1 feature; a correlation between patterns needs at least 2. Use method='euclidean'."
+        )
+    zero: set[int] = set()
+
+    def unit_rows(start: int, chunk: FloatArray) -> FloatArray:
+        Z = centred(chunk, axis=1) if centre else chunk
+        zero.update((start + np.flatnonzero(~Z.any(axis=1))).tolist())
+        with np.errstate(invalid="ignore"):
+            Z = Z / np.abs(Z).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
+        Z /= np.linalg.norm(Z, axis=1, keepdims=True)
+        return Z
+
+    rows, shape = _rows(patterns, unit_rows)
+    write_one_minus_cosines(rows, len(patterns.X), patterns.out, shape=shape)
+    if zero:
+        warn_undefined(sorted(zero), len(patterns.X), "variance" if centre else "norm", patterns.name)
+
+
+def _write_euclidean(patterns: Patterns, *, whitened: bool = False, root: bool) -> None:
+    mean = sum(_read(patterns, *chunk).sum(axis=0) for chunk in _chunks(patterns.X)) / len(patterns.X)
+
+    def deviations(chunk: FloatArray) -> FloatArray:
+        Z = chunk - mean
+        return patterns.whiten(Z) if whitened and patterns.whiten is not None else Z
+
+    largest = max(float(np.abs(deviations(_read(patterns, *chunk))).max()) for chunk in _chunks(patterns.X))
+    scale = 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0  # a power of two, so that nothing is rounded
+
+    def shifted_rows(start: int, chunk: FloatArray) -> FloatArray:
+        return deviations(chunk) / scale
+
+    def finish(distances: Floats) -> Floats:
+        if root:
+            np.sqrt(distances, out=distances)
+        distances *= scale if root else scale**2
+        return distances
+
+    rows, shape = _rows(patterns, shifted_rows)
+    write_squared_distances(rows, len(patterns.X), patterns.out, shape=shape, finish=finish)
+
+
+def _rows(
+    patterns: Patterns, transform: Callable[[int, FloatArray], FloatArray]
+) -> tuple[Callable[[int, int], Floats], tuple[int, int]]:
+    """Return how to get transformed rows, and the shape of tiles: all at once if X is an array, read anew if not."""
+    X = patterns.X
+    kind = np.dtype(np.float32) if X.dtype == np.float32 else np.dtype(np.float64)
+
+    def read(start: int, stop: int) -> Floats:
+        return transform(start, _read(patterns, start, stop)).astype(kind, copy=False)
+
+    if not isinstance(X, np.ndarray):
+        return read, tile_shape(len(X), kind.itemsize, patterns.memory, rereads=True)
+    Z = np.empty(X.shape, dtype=kind)
+    for start, stop in _chunks(X):
+        Z[start:stop] = read(start, stop)
+    return lambda start, stop: Z[start:stop], tile_shape(len(X), kind.itemsize, patterns.memory, rereads=False)
+
+
+def _read(patterns: Patterns, start: int, stop: int) -> FloatArray:
+    chunk = np.asarray(patterns.X[start:stop], dtype=np.float64)
+    if not isinstance(patterns.X, np.ndarray) and not np.isfinite(chunk).all():  # arrays are checked at the door
+        raise ValueError(f"{patterns.name} has values that are NaN or infinite in rows {start} to {stop - 1}.")
+    return chunk
+
+
+def _chunks(X: Any) -> list[tuple[int, int]]:
+    step = max(1, CHUNK // X.shape[1])
+    return [(start, min(start + step, len(X))) for start in range(0, len(X), step)]
+
+
+def warn_undefined(stimuli: list[int], n: int, length: str, name: str) -> None:
+    """Warn once of stimuli whose distances are NaN.
+
+    Warns
+    -----
+    RuntimeWarning
+        With their number, and the first of them.
+    """
+    first = ", ".join(map(str, stimuli[:5])) + (", ..." if len(stimuli) > 5 else "")
+    warnings.warn(
+        f"{name}: {len(stimuli)} of {n} stimuli have zero {length} (rows {first}); their distances are NaN.",
+        RuntimeWarning,
+        stacklevel=4,  # the caller of rdm
+    )
+
+
+KRIEGESKORTE = "Kriegeskorte, Mur & Bandettini (2008), Representational similarity analysis"
+WALTHER = "Walther et al. (2016), Reliability of dissimilarity measures for multi-voxel pattern analysis"
+
+FAMILY = (
+    Distance(
+        name="correlation",
+        compute=partial(_write_cosines, centre=True),
+        formula="1 − r(x, y), over features",
+        range=(0.0, 2.0),
+        reads_blocks=True,
+        reference=KRIEGESKORTE,
+    ),
+    Distance(
+        name="cosine",
+        compute=partial(_write_cosines, centre=False),
+        formula="1 − xᵀy / (|x| |y|)",
+        range=(0.0, 2.0),
+        reads_blocks=True,
+        reference=KRIEGESKORTE,
+    ),
+    Distance(
+        name="euclidean",
+        compute=partial(_write_euclidean, root=True),
+        formula="|x − y|",
+        range=(0.0, np.inf),
+        reads_blocks=True,
+        reference=KRIEGESKORTE,
+    ),
+    Distance(
+        name="sqeuclidean",
+        compute=partial(_write_euclidean, root=False),
+        formula="|x − y|², not divided by d",
+        range=(0.0, np.inf),
+        reads_blocks=True,
+        reference=KRIEGESKORTE,
+    ),
+    Distance(
+        name="mahalanobis",
+        compute=partial(_write_euclidean, root=True, whitened=True),
+        formula="√((x − y)ᵀ Σ⁻¹ (x − y))",
+        range=(0.0, np.inf),
+        takes_noise=True,
+        reads_blocks=True,
+        reference=WALTHER,
+    ),
+)

@@ -1,0 +1,150 @@
+"""Condensed matrices from matrix products, a tile at a time, so that no n x n matrix is ever held."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from repsim.similarity.distances.distance import Floats
+
+# A squared distance this small beside the squared norms it was subtracted from has lost digits, and is summed anew.
+NEAR = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
+# Entries of a tile where all rows are in memory (8 MiB in float64): larger ones leave the cache before they are used.
+TILE = 2**20
+
+Rows = Callable[[int, int], Floats]
+
+
+class Piece(NamedTuple):
+    """The products of row i with consecutive rows after it.
+
+    Attributes
+    ----------
+    i : int
+    after : slice
+        Which rows.
+    products : array (k,)
+        May be overwritten.
+    row : array (d,)
+    others : array (k, d)
+    place : slice
+        Where these pairs stand in the condensed matrix.
+    """
+
+    i: int
+    after: slice
+    products: Floats
+    row: Floats
+    others: Floats
+    place: slice
+
+
+def write_squared_distances(
+    rows: Rows, n: int, out: Any, *, shape: tuple[int, int], finish: Callable[[Floats], Floats] = lambda piece: piece
+) -> None:
+    """Write the squared distance of every two rows; never negative, and zero between equal rows.
+
+    Parameters
+    ----------
+    rows : callable
+        Takes start and stop, returns rows (stop - start, d) of float32 or float64.
+    n : int
+        How many there are.
+    out : array-like (n * (n - 1) / 2,)
+    shape : (int, int)
+        Rows and columns of a tile; with fewer than n columns, rows are asked for again for every tile.
+    finish : callable, optional
+        What is done to each piece before it is written; it may work in place.
+
+    Examples
+    --------
+    >>> X, out = np.array([[0.0], [3.0], [4.0]]), np.empty(3)
+    >>> write_squared_distances(lambda start, stop: X[start:stop], 3, out, shape=(2, 2))
+    >>> out
+    array([ 9., 16.,  1.])
+    """
+    blocks = (rows(start, min(start + shape[0], n)) for start in range(0, n, shape[0]))
+    squares = np.concatenate([np.vecdot(block, block) for block in blocks])  # (n,)
+    for i, after, distances, row, others, place in _pieces(rows, n, shape):
+        scale = squares[after] + squares[i]
+        distances *= -2
+        distances += scale
+        near = np.flatnonzero(distances < NEAR[distances.dtype] * scale)
+        if near.size:
+            distances[near] = np.square(others[near] - row).sum(axis=1)
+        out[place] = finish(distances)
+
+
+def write_one_minus_cosines(rows: Rows, n: int, out: Any, *, shape: tuple[int, int]) -> None:
+    """Write one minus the product of every two rows of length one, within [0, 2]; NaN where a row is NaN.
+
+    This is half the squared distance. The rows are not checked.
+
+    Parameters
+    ----------
+    rows, n, out, shape
+        As for `write_squared_distances`.
+
+    Examples
+    --------
+    >>> X, out = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), np.empty(3)
+    >>> write_one_minus_cosines(lambda start, stop: X[start:stop], 3, out, shape=(2, 2))
+    >>> out.round(12)
+    array([1. , 0.4, 0.2])
+    """
+    for _, _, distances, row, others, place in _pieces(rows, n, shape):
+        np.subtract(1, distances, out=distances)
+        if not distances.min() >= NEAR[distances.dtype]:  # or NaN
+            near = np.flatnonzero(distances < NEAR[distances.dtype])
+            distances[near] = np.square(others[near] - row).sum(axis=1) / 2
+        out[place] = np.minimum(distances, 2, out=distances)
+
+
+def _pieces(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[Piece]:
+    """Give the pairs i < j of all rows, tile by tile."""
+    height, width = shape
+    room = np.empty(0)
+    for start in range(0, n, height):
+        A = rows(start, min(start + height, n))
+        for begin in range(start, n, width):
+            end = min(begin + width, n)
+            B = A[: end - begin] if begin == start and end <= start + len(A) else rows(begin, end)
+            if room.size < len(A) * len(B):
+                room = np.empty(
+                    len(A) * len(B), dtype=A.dtype
+                )  # new memory for every tile costs as much as its product
+            products = np.matmul(A, B.T, out=room[: len(A) * len(B)].reshape(len(A), len(B)))
+            for k, row in enumerate(A):
+                i, first = start + k, max(start + k + 1 - begin, 0)
+                if first < len(B):
+                    place = condensed_index(i, begin + first, n)
+                    after, span = slice(begin + first, end), slice(place, place + len(B) - first)
+                    yield Piece(i, after, products[k, first:], row, B[first:], span)
+
+
+def condensed_index(i: int, j: int, n: int) -> int:
+    """Return where the pair i < j stands in a condensed matrix of n rows.
+
+    Examples
+    --------
+    >>> condensed_index(1, 2, 4)
+    3
+    """
+    return i * n - i * (i + 1) // 2 + j - i - 1
+
+
+def tile_shape(n: int, itemsize: int, memory: int, *, rereads: bool) -> tuple[int, int]:
+    """Return rows and columns of a tile: flat where rows are at hand, square where they are read again.
+
+    Examples
+    --------
+    >>> tile_shape(1000, 8, 10**6, rereads=False), tile_shape(1000, 8, 10**6, rereads=True)
+    ((125, 1000), (353, 353))
+    """
+    entries = memory // itemsize
+    if rereads:
+        side = max(1, min(n, int(entries**0.5)))
+        return side, side
+    return max(1, min(entries, TILE) // n), n

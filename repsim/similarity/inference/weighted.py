@@ -1,0 +1,265 @@
+r"""Comparisons of RDMs under bootstrap samples of stimuli, from how often each stimulus was drawn.
+
+A pair of stimuli that were drawn :math:`c_i` and :math:`c_j` times stands :math:`c_i c_j` times in the resampled RDM,
+and a stimulus makes no pair with its own copies. So a resampled comparison is the weighted comparison of the RDMs as
+they are, with weights :math:`w_{ij} = c_i c_j`; nothing is copied, and the sums of all samples are one matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.comparators import COMPARATORS, Comparator
+
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Comparisons under every bootstrap sample.
+
+    Attributes
+    ----------
+    values : array (n_samples, n_models, n_data)
+    lower, upper : array (n_samples, n_data)
+        What the best possible model would reach with each data RDM: found without that RDM, and with it.
+    """
+
+    values: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+
+
+def resampled_values(
+    models: FloatArray, data: FloatArray, counts: Counts, method: str, *, memory: int = 256 * 2**20
+) -> Resampled:
+    """Compare every model RDM with every data RDM under bootstrap samples of stimuli.
+
+    Parameters
+    ----------
+    models : array (p, m)
+        Condensed, without NaN.
+    data : array (q, m)
+    counts : array (n_samples, n)
+        How often each stimulus was drawn; all ones is the data as they are.
+    method : str
+        A key of `COMPARATORS`. For pearson, cosine, spearman and rho-a weights are exact; for others RDMs are
+        resampled. Those that need all pairs see copies of a stimulus at distance zero from it.
+    memory : int, default 256 MiB
+        Bound in bytes on the weights that are held at a time.
+
+    Returns
+    -------
+    Resampled
+
+    Examples
+    --------
+    >>> D = np.array([[1.0, 2.0, 4.0]])
+    >>> resampled_values(D, D, np.array([[1, 1, 1]]), "pearson").values
+    array([[[1.]]])
+    """
+    rdms = np.concatenate([models, data])
+    if method in ("pearson", "cosine"):
+        grams = _weighted_products(rdms, counts, len(models), memory, centre=method == "pearson")
+        return _from_grams(grams, len(models))
+    if method in ("spearman", "rho-a"):
+        return _by_ranks(rdms, counts, len(models), exact=method == "spearman")
+    return _by_resampling(COMPARATORS[method], rdms, counts, len(models))
+
+
+def _from_grams(grams: FloatArray, p: int) -> Resampled:
+    """Values and ceilings from inner products of RDMs (n_samples, p + q, p + q)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        squares = np.diagonal(grams, axis1=1, axis2=2)
+        lengths = np.sqrt(np.where(squares > 0, squares, np.nan))
+        cosines = np.clip(grams / (lengths[:, :, None] * lengths[:, None, :]), -1.0, 1.0)
+        among = cosines[:, p:, p:]  # of the data, whose mean direction is the best model
+        sums = among.sum(axis=2)  # (n_samples, q)
+        total = sums.sum(axis=1, keepdims=True)
+        upper = sums / np.sqrt(total)
+        # Without data RDM k: its product with the sum of all others, and the squared length of that sum.
+        lower = (sums - 1) / np.sqrt(total - 2 * sums + 1)
+    lower = lower if among.shape[1] > 1 else np.full_like(lower, np.nan)
+    return Resampled(cosines[:, :p, p:], np.clip(lower, -1.0, 1.0), np.clip(upper, -1.0, 1.0))
+
+
+# Pearson and cosine: weighted sums of products.
+
+
+def _weighted_products(rdms: FloatArray, counts: Counts, p: int, memory: int, *, centre: bool) -> FloatArray:
+    """Weighted inner products (n_samples, k, k) of RDMs, or of their deviations from the weighted mean."""
+    scaled = rdms / np.abs(rdms).max(axis=1, keepdims=True)  # the inner products of directions do not depend on it
+    if centre:
+        scaled = scaled - scaled.mean(axis=1, keepdims=True)
+    k = len(rdms)
+    first, second = _needed(k, p)
+    products, sums = np.zeros((len(counts), len(first))), np.zeros((len(counts), k + 1))
+    for span, weights in _weights(counts, rdms.shape[1], memory):
+        part = scaled[:, span]
+        products += weights @ (part[first] * part[second]).T
+        if centre:
+            sums[:, :k] += weights @ part.T
+            sums[:, k] += weights.sum(axis=1)
+    if centre:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            products -= sums[:, first] * sums[:, second] / sums[:, [k]]
+    grams = np.full((len(counts), k, k), np.nan)
+    grams[:, first, second] = grams[:, second, first] = products
+    return grams
+
+
+def _needed(k: int, p: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which of k RDMs meet: each with itself, and all with the data, which come after p models."""
+    first, second = np.triu_indices(k)
+    asked = (second >= p) | (first == second)
+    return first[asked], second[asked]
+
+
+def _weights(counts: Counts, m: int, memory: int) -> Iterator[tuple[slice, FloatArray]]:
+    """Give the weights (n_samples, k) of consecutive pairs, as many at a time as memory allows."""
+    i, j = np.triu_indices(counts.shape[1], 1)
+    drawn = counts.astype(np.float64)
+    step = max(1, memory // (8 * 4 * len(counts)))  # of four such arrays
+    for start in range(0, m, step):
+        span = slice(start, start + step)
+        yield span, drawn[:, i[span]] * drawn[:, j[span]]
+
+
+# Spearman and rho-a: ranks among weighted pairs.
+
+
+def _by_ranks(rdms: FloatArray, counts: Counts, p: int, *, exact: bool) -> Resampled:
+    """Spearman, or rho-a if not exact: products of weighted ranks, divided by their lengths or by that without ties."""
+    i, j = np.triu_indices(counts.shape[1], 1)
+    ascending = [_Ascending.of(rdm) for rdm in rdms]
+    samples = []
+    for drawn in counts:
+        weights = (drawn[i] * drawn[j]).astype(np.float64)
+        kept = weights > 0
+        weights, place = weights[kept], np.cumsum(kept) - 1
+        ranks = np.stack([each.among(kept, place).ranks(weights) for each in ascending])  # (p + q, n_kept)
+        pooled = np.stack([_Ascending.of(each).ranks(weights) for each in _best_ranks(ranks[p:])])  # (1 + q, n_kept)
+        samples.append(_rank_correlations(ranks, pooled, weights, p, exact=exact))
+    values, lower, upper = (np.stack(each) for each in zip(*samples, strict=True))
+    return Resampled(values, lower, upper)
+
+
+def _best_ranks(ranks: FloatArray) -> FloatArray:
+    """Mean ranks of all data, and of all but each."""
+    total, q = ranks.sum(axis=0), len(ranks)
+    return np.concatenate([total[None] / q, (total - ranks) / max(q - 1, 1)])
+
+
+def _rank_correlations(
+    ranks: FloatArray, pooled: FloatArray, weights: FloatArray, p: int, *, exact: bool
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Values (p, q) and the two ceilings (q,) of one sample."""
+    total, q = weights.sum(), len(ranks) - p
+    deviations = np.concatenate([ranks, pooled]) - (total + 1) / 2
+    products = (deviations * weights) @ deviations[p : p + q].T  # (p + q + 1 + q, q)
+    squares = (np.square(deviations) @ weights) if exact else np.full(len(deviations), (total**3 - total) / 12)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        lengths = np.sqrt(np.where(squares > 0, squares, np.nan))
+        values = np.clip(products / (lengths[:, None] * lengths[p : p + q]), -1.0, 1.0)
+    lower = np.diagonal(values[p + q + 1 :]) if q > 1 else np.full(q, np.nan)
+    return values[:p], lower, values[p + q]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ascending:
+    """The order of an RDM's distances, found once, and where runs of equal ones begin."""
+
+    order: NDArray[np.intp]
+    begins: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rdm: FloatArray) -> _Ascending:
+        order = np.argsort(rdm, kind="stable")
+        ascending = rdm[order]
+        return cls(order, np.concatenate([[True], ascending[1:] > ascending[:-1]]))
+
+    def among(self, kept: NDArray[np.bool_], place: NDArray[np.intp]) -> _Ascending:
+        """Return the order of the pairs that are kept, by their new places."""
+        stays = kept[self.order]
+        if self.begins.all():
+            begins = np.ones(int(stays.sum()), dtype=bool)
+        else:
+            run = np.cumsum(self.begins)[stays]
+            begins = np.concatenate([[True], run[1:] > run[:-1]])
+        return _Ascending(place[self.order[stays]], begins)
+
+    def ranks(self, weights: FloatArray) -> FloatArray:
+        """Return the mean rank of every pair where each stands as often as its weight says."""
+        ordered = weights[self.order]
+        if self.begins.all():
+            middle = np.cumsum(ordered) - ordered / 2
+        else:
+            starts = np.flatnonzero(self.begins)
+            inside = np.add.reduceat(ordered, starts)
+            middle = np.repeat(np.cumsum(inside) - inside / 2, np.diff(starts, append=len(ordered)))
+        ranks = np.empty_like(weights)
+        ranks[self.order] = middle + 0.5
+        return ranks
+
+
+# All others: RDMs that are really resampled.
+
+
+def _by_resampling(comparator: Comparator, rdms: FloatArray, counts: Counts, p: int) -> Resampled:
+    samples = []
+    for drawn in counts:
+        stimuli = np.repeat(np.arange(len(drawn)), drawn)
+        one, other = np.triu_indices(len(stimuli), 1)
+        a, b = stimuli[one], stimuli[other]
+        place = np.minimum(a, b) * len(drawn) - np.minimum(a, b) * (np.minimum(a, b) + 1) // 2 + abs(a - b) - 1
+        if comparator.needs_all_pairs:
+            resampled = np.where(a == b, 0.0, rdms[:, np.where(a == b, 0, place)])
+        else:
+            resampled = rdms[:, place[a != b]]
+        samples.append(compare_with_ceilings(comparator, resampled[:p], resampled[p:]))
+    values, lower, upper = (np.stack(each) for each in zip(*samples, strict=True))
+    return Resampled(values, lower, upper)
+
+
+def compare_with_ceilings(
+    comparator: Comparator, models: FloatArray, data: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Compare every model with every data RDM, and the best possible models with the data.
+
+    Parameters
+    ----------
+    comparator : Comparator
+    models : array (p, m)
+    data : array (q, m)
+
+    Returns
+    -------
+    values : array (p, q)
+    lower, upper : array (q,)
+        Of the pool of all other data RDMs, and of all; ``lower`` is NaN for a single one.
+
+    Examples
+    --------
+    >>> D = np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 3.0]])
+    >>> compare_with_ceilings(COMPARATORS["pearson"], D[:1], D)[0].round(3)
+    array([[1.   , 0.982]])
+    """
+    prepared = [comparator.prepare(rdm) for rdm in data]
+
+    def all_with(rdm: FloatArray, among: range) -> list[float]:
+        own = comparator.prepare(rdm)
+        return [math.nan if own is None or prepared[k] is None else comparator.compare(own, prepared[k]) for k in among]
+
+    q = len(data)
+    values = np.array([all_with(model, range(q)) for model in models]).reshape(len(models), q)
+    upper = np.array(all_with(comparator.pool(data), range(q)))
+    if q == 1:
+        return values, np.full(1, np.nan), upper
+    lower = np.array([all_with(comparator.pool(np.delete(data, k, axis=0)), range(k, k + 1))[0] for k in range(q)])
+    return values, lower, upper

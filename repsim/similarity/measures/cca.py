@@ -1,0 +1,321 @@
+"""Canonical correlation analysis (CCA) of two representations, and two ways of letting it ignore noise directions."""
+
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from repsim.similarity.arrays import FloatArray, centred
+from repsim.similarity.measures.measure import Measure, evaluate
+
+
+def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
+    r"""Mean of the canonical correlations of two representations.
+
+    .. math:: \bar\rho(X, Y) = \frac{|U_X^T U_Y|_*}{\min(r_X, r_Y)}
+
+    where the columns of :math:`U_X` (n, r_X) are an orthonormal basis of the centred columns of X, and the nuclear norm
+    sums the singular values, which are the canonical correlations. Every direction counts the same, however little of X
+    varies along it, so that noise directions weigh as much as signal; `svcca` and `pwcca` are made against that. Not
+    corrected for chance: of unrelated representations it grows with the numbers of features, and is 1 where one of them
+    has as many independent features as the n - 1 dimensions that n centred stimuli leave, hence the refusal.
+
+    The rank of X counts the singular values above max(n, d) times machine epsilon times the largest.
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        Its rank, centred, must be smaller than n - 1.
+    Y : array-like (n, d2)
+        The same stimuli in the same order; of such rank too.
+
+    Returns
+    -------
+    float
+        Within [0, 1]; 1 if Y is X up to an invertible linear map and translation. NaN if X or Y is constant.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Hotelling (1936). Relations between two sets of variates. Biometrika 28.
+    Kornblith, Norouzi, Lee & Hinton (2019). Similarity of neural network representations revisited. ICML, table 1.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(mean_cca(X, X @ [[1, 2, 0], [0, 1, 0], [0, 0, 9]]), 6)
+    1.0
+    """
+    return evaluate(X, Y, _prepare_mean, _mean, what="mean CCA")
+
+
+def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
+    r"""Singular vector canonical correlation analysis: mean CCA of the leading principal components.
+
+    Of each representation the smallest number k of principal components is kept whose squared singular values reach a
+    fraction of the total,
+
+    .. math:: \sum_{i \leq k} s_i^2 \geq \text{variance} \cdot \sum_i s_i^2
+
+    and the value is `mean_cca` of what is kept. Some implementations cut on :math:`s_i` instead, and keep more.
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        May have more features than stimuli, if fewer than n - 1 components reach the fraction.
+    Y : array-like (n, d2)
+        The same stimuli in the same order.
+    variance : float in (0, 1], default 0.99
+        The fraction. The whole of it gives mean CCA.
+
+    Returns
+    -------
+    float
+        Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation. NaN if X or Y is constant.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, if there are too few rows for the
+        components kept, or if ``variance`` is not such a fraction.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Raghu, Gilmer, Yosinski & Sohl-Dickstein (2017). SVCCA: singular vector canonical correlation analysis for deep
+    learning dynamics and interpretability. NeurIPS, section 2.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(svcca(X, np.hstack([X, 1e-3 * X**2])), 3)
+    1.0
+    """
+    if not 0 < variance <= 1:
+        raise ValueError(
+            f"variance is {variance}; expected a fraction above 0 and at most 1. The usual one is 0.99, not 99."
+        )
+    return evaluate(X, Y, partial(_prepare_leading, variance=variance), _mean, what="SVCCA")
+
+
+def pwcca(X: ArrayLike, Y: ArrayLike) -> float:
+    r"""Projection weighted CCA: canonical correlations weighted by how much of X they account for.
+
+    .. math:: \sum_i \frac{\alpha_i}{\sum_k \alpha_k} \rho_i, \qquad \alpha_i = \sum_j |\langle h_i, x_j \rangle|
+
+    with the canonical correlations :math:`\rho_i`, the canonical variates :math:`h_i` of X (n,), of unit length, and
+    the centred features :math:`x_j` of X. Not symmetric: the weights are X's. The variates of equal correlations are
+    not unique; where X and Y share two dimensions exactly, the weights between these and the others depend on the
+    choice that the singular value decomposition makes.
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        Its rank, centred, must be smaller than n - 1.
+    Y : array-like (n, d2)
+        The same stimuli in the same order; of such rank too.
+
+    Returns
+    -------
+    float
+        Within [0, 1]; 1 if Y is X up to an invertible linear map and translation. NaN if X or Y is constant.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Morcos, Raghu & Bengio (2018). Insights on representational similarity in neural networks with canonical
+    correlation. NeurIPS.
+    Kornblith, Norouzi, Lee & Hinton (2019). Similarity of neural network representations revisited. ICML, table 1.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(pwcca(X, X @ [[1, 2, 0], [0, 1, 0], [0, 0, 9]]), 6)
+    1.0
+    """
+    return evaluate(X, Y, _prepare_weighted, _weighted, what="PWCCA")
+
+
+class SVD(NamedTuple):
+    """Singular value decomposition of a centred representation, up to its rank.
+
+    Parameters
+    ----------
+    U : array (n, r)
+    s : array (r,)
+    Vt : array (r, d)
+    """
+
+    U: FloatArray
+    s: FloatArray
+    Vt: FloatArray
+
+
+def centred_svd(X: FloatArray) -> SVD:
+    """Decompose a centred representation, leaving out the directions that are rounding.
+
+    Parameters
+    ----------
+    X : array (n, d)
+
+    Returns
+    -------
+    SVD
+        Of rank 0 if X is constant. A singular value counts above max(n, d) * eps times the largest.
+
+    Examples
+    --------
+    >>> centred_svd(np.array([[1.0, 1.0], [-1.0, -1.0]])).s
+    array([2.])
+    """
+    U, s, Vt = np.linalg.svd(centred(X, axis=0), full_matrices=False)
+    rank = np.count_nonzero(s > max(X.shape) * np.finfo(s.dtype).eps * s[0])
+    return SVD(U[:, :rank], s[:rank], Vt[:rank])
+
+
+def refuse_saturated(X_shape: tuple[int, ...], rank: int, name: str, what: str) -> None:
+    """Refuse a representation that spans all that n centred stimuli can differ in, and so explains anything.
+
+    Parameters
+    ----------
+    X_shape : (int, int)
+        Numbers of stimuli and of features.
+    rank : int
+        Of the centred representation.
+    name, what : str
+        What the message calls the representation and the analysis.
+
+    Raises
+    ------
+    ValueError
+        If the rank is n - 1.
+
+    Examples
+    --------
+    >>> refuse_saturated((10, 4), 4, "X", "CCA")
+    """
+    n, d = X_shape
+    if rank >= n - 1:
+        raise ValueError(
+            f"{name} has {n} stimuli and {d} features; {what} needs more stimuli than features, two more than are "
+            "linearly independent, for otherwise they fit anything exactly. Record more stimuli, or take svcca or cka."
+        )
+
+
+def _prepare_mean(X: FloatArray, name: str) -> FloatArray | None:
+    U = centred_svd(X).U
+    refuse_saturated(X.shape, U.shape[1], name, "CCA")
+    return U if U.size else None
+
+
+def _prepare_leading(X: FloatArray, name: str, *, variance: float) -> FloatArray | None:
+    n, _ = X.shape
+    U, s, _ = centred_svd(X)
+    k = _n_leading(s, variance)
+    if k >= n - 1:
+        raise ValueError(
+            f"{name} has {n} stimuli, and {variance:g} of its variance takes {k} principal components; SVCCA needs two "
+            "stimuli more than components, for otherwise these fit anything exactly. Record more stimuli, keep less "
+            "of the variance, or take cka."
+        )
+    return U[:, :k] if k else None
+
+
+def _n_leading(s: FloatArray, variance: float) -> int:
+    """Count the components before which the fraction is not reached yet, so that the one that crosses it is in."""
+    # By what is still missing and not by what is there: at variance 1 every component, however small, is missed.
+    rest = np.cumsum(s[::-1] ** 2)[::-1]
+    return int(np.count_nonzero(rest > (1 - variance) * rest[:1]))
+
+
+def _mean(x: FloatArray, y: FloatArray) -> float:
+    return float(np.clip(np.linalg.svdvals(x.T @ y), 0.0, 1.0).mean())
+
+
+class _Weighted(NamedTuple):
+    basis: FloatArray  # (n, r)
+    features: FloatArray  # (r, d), in the coordinates of the basis
+
+
+def _prepare_weighted(X: FloatArray, name: str) -> _Weighted | None:
+    U, s, Vt = centred_svd(X)
+    refuse_saturated(X.shape, len(s), name, "CCA")
+    return _Weighted(U, s[:, None] * Vt) if len(s) else None
+
+
+def _weighted(x: _Weighted, y: _Weighted) -> float:
+    variates, correlations, _ = np.linalg.svd(x.basis.T @ y.basis, full_matrices=False)  # (r_x, k), (k,)
+    weights = np.abs(variates.T @ x.features).sum(axis=1)
+    return float(np.clip(weights @ correlations / weights.sum(), 0.0, 1.0))
+
+
+MEAN = Measure(
+    name="mean_cca",
+    function=mean_cca,
+    prepare=_prepare_mean,
+    compare=_mean,
+    formula="|UₓᵀUᵧ|₊ / min(rₓ, rᵧ), nuclear norm, U orthonormal bases of the centred columns",
+    range=(0.0, 1.0),
+    direction="similarity",
+    is_metric=False,
+    invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation", "invertible linear"}),
+    cost="n d²",
+    use="what is linearly decodable is to count, not how large it is; needs n well above d",
+    reference="Kornblith et al. (2019), table 1",
+)
+
+LEADING = Measure(
+    name="svcca",
+    function=svcca,
+    prepare=partial(_prepare_leading, variance=0.99),
+    compare=_mean,
+    formula="mean CCA of the principal components that hold 99% of the variance",
+    range=(0.0, 1.0),
+    direction="similarity",
+    is_metric=False,
+    invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"}),
+    cost="n d min(n, d)",
+    use="CCA of representations with noise directions or more features than stimuli",
+    reference="Raghu et al. (2017), section 2",
+)
+
+WEIGHTED = Measure(
+    name="pwcca",
+    function=pwcca,
+    prepare=_prepare_weighted,
+    compare=_weighted,
+    formula="Σᵢ αᵢ ρᵢ / Σᵢ αᵢ, canonical correlations ρᵢ, αᵢ = Σⱼ |⟨hᵢ, xⱼ⟩| of the variates hᵢ and features xⱼ of X",
+    range=(0.0, 1.0),
+    direction="similarity",
+    is_metric=False,
+    is_symmetric=False,
+    invariances=frozenset({"permutation", "isotropic scaling", "translation"}),
+    cost="n d²",
+    use="CCA whose directions count by how much of X they account for",
+    reference="Morcos et al. (2018)",
+)
+
+FAMILY = (MEAN, LEADING, WEIGHTED)

@@ -1,0 +1,217 @@
+"""Distance correlation: whether two representations depend on one another in any way, linear or not."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.rdm import rdm
+
+# Centred distances this small beside the distances are nothing but rounding.
+NOTHING = 1e-12
+
+
+def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
+    r"""Distance correlation of two representations.
+
+    .. math:: \mathrm{dCor}(X, Y) = \sqrt{\frac{\mathrm{dCov}^2(X, Y)}
+              {\sqrt{\mathrm{dCov}^2(X, X) \, \mathrm{dCov}^2(Y, Y)}}}, \quad
+              \mathrm{dCov}^2(X, Y) = \frac{1}{n^2} \sum_{ij} A_{ij} B_{ij}
+
+    with the Euclidean distances of the stimuli in X and in Y, centred over rows and columns, in A and B. It is the
+    square root of biased CKA with distances (negative) for kernels. A V-statistic: a biased estimator, far above zero
+    for unrelated representations of many features; `distance_correlation_unbiased` is near zero there.
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        n >= 2.
+    Y : array-like (n, d2)
+        The same stimuli in the same order.
+
+    Returns
+    -------
+    float
+        Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation. NaN if X or Y is constant.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, or if their numbers of rows differ.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Szekely, Rizzo & Bakirov (2007). Measuring and testing dependence by correlation of distances. Annals of Statistics
+    35, definitions 4 and 5.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> round(distance_correlation(x, 1 - 2 * x), 6), round(distance_correlation(x, x**2), 2)
+    (1.0, 0.49)
+    """
+    return evaluate(
+        X,
+        Y,
+        partial(_prepare, unbiased=False),
+        partial(_compare, unbiased=False),
+        what="distance correlation",
+        undefined=UNDEFINED,
+    )
+
+
+def distance_correlation_unbiased(X: ArrayLike, Y: ArrayLike) -> float:
+    r"""Bias-corrected squared distance correlation of two representations.
+
+    .. math:: R^*(X, Y) = \frac{\langle \tilde A, \tilde B \rangle}{|\tilde A| \, |\tilde B|}, \quad
+              \langle \tilde A, \tilde B \rangle = \frac{1}{n (n - 3)} \sum_{i \neq j} \tilde A_{ij} \tilde B_{ij}
+
+    with the Euclidean distances of the stimuli in X and in Y, U-centred, in A and B. It estimates the square of the
+    distance correlation, and no root is taken, because it may be negative. (Each inner product is unbiased; their ratio
+    is not exactly.)
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        n >= 4.
+    Y : array-like (n, d2)
+        The same stimuli in the same order.
+
+    Returns
+    -------
+    float
+        Within [-1, 1], about 0 for independent representations; 1 if Y is X up to rotation, isotropic scaling and
+        translation. NaN if X or Y is constant or has all its stimuli equally far apart.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are fewer than 4 rows.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Szekely & Rizzo (2014). Partial distance correlation with methods for dissimilarities. Annals of Statistics 42,
+    definitions 2 and 3.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 50)[:, None]
+    >>> round(distance_correlation_unbiased(x, 1 - 2 * x), 6), round(distance_correlation_unbiased(x, x**2), 2)
+    (1.0, 0.19)
+    """
+    return evaluate(
+        X,
+        Y,
+        partial(_prepare, unbiased=True),
+        partial(_compare, unbiased=True),
+        what="bias-corrected distance correlation",
+        undefined=UNDEFINED_UNBIASED,
+    )
+
+
+UNDEFINED = "are constant"
+UNDEFINED_UNBIASED = "are constant, or have all their stimuli equally far apart"
+
+
+def _prepare(X: FloatArray, name: str, *, unbiased: bool) -> FloatArray | None:
+    """Centred distances, scaled so that the product of two of them is the correlation.
+
+    The matrix is symmetric, so its upper triangle is kept, times the root of 2, and after it the diagonal: half the
+    memory and half the product. U-centred matrices have no diagonal.
+    """
+    if unbiased and len(X) < 4:
+        raise ValueError(
+            f"{name} has {len(X)} stimuli; unbiased distance correlation needs at least 4. Record more stimuli, or "
+            "take distance_correlation."
+        )
+    D = rdm(X, "euclidean", name=name)
+    size = D.max()
+    if size == 0:
+        return None
+    D /= size
+    size = np.linalg.norm(D)
+    diagonal = _centre(D, len(X), unbiased=unbiased)
+    D *= np.sqrt(2)
+    centred = D if unbiased else np.concatenate([D, diagonal])
+    left = np.linalg.norm(centred)
+    if left <= NOTHING * size:
+        return None
+    centred /= left
+    return centred
+
+
+def _centre(D: FloatArray, n: int, *, unbiased: bool) -> FloatArray:
+    """Centre condensed distances over rows and columns in place, and return the diagonal that this gives."""
+    sums = np.zeros(n)
+    for i, row in _rows(n):
+        sums[i] += D[row].sum()
+        sums[i + 1 :] += D[row]
+    rows, everything = (n - 2, n - 1) if unbiased else (n, n)
+    effects = (sums - sums.sum() / (2 * everything)) / rows
+    for i, row in _rows(n):
+        D[row] -= effects[i]
+        D[row] -= effects[i + 1 :]
+    return -2 * effects
+
+
+def _rows(n: int) -> Iterator[tuple[int, slice]]:
+    """Where the distances of stimulus i to those after it are in a condensed RDM."""
+    end = 0
+    for i in range(n - 1):
+        begin, end = end, end + n - 1 - i
+        yield i, slice(begin, end)
+
+
+def _compare(x: FloatArray, y: FloatArray, *, unbiased: bool) -> float:
+    product = float(x @ y)
+    return float(np.clip(product, -1.0, 1.0) if unbiased else np.sqrt(np.clip(product, 0.0, 1.0)))
+
+
+INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"})
+
+BIASED = Measure(
+    name="distance_correlation",
+    function=distance_correlation,
+    prepare=partial(_prepare, unbiased=False),
+    compare=partial(_compare, unbiased=False),
+    formula="√(dCov²(X, Y) / √(dCov²(X, X) dCov²(Y, Y))), centred Euclidean distances",
+    range=(0.0, 1.0),
+    direction="similarity",
+    is_metric=False,
+    invariances=INVARIANCES,
+    undefined=UNDEFINED,
+    cost="n² d once for each representation, of which n²/2 numbers are kept; n² for a pair",
+    use="to compare with published values; far above 0 for unrelated wide representations",
+    reference="Szekely, Rizzo & Bakirov (2007), definition 5",
+)
+
+UNBIASED = Measure(
+    name="distance_correlation_unbiased",
+    function=distance_correlation_unbiased,
+    prepare=partial(_prepare, unbiased=True),
+    compare=partial(_compare, unbiased=True),
+    formula="⟨A, B⟩ / (|A| |B|), U-centred Euclidean distances",
+    range=(-1.0, 1.0),
+    direction="similarity",
+    is_metric=False,
+    invariances=INVARIANCES,
+    undefined=UNDEFINED_UNBIASED,
+    cost="n² d once for each representation, of which n²/2 numbers are kept; n² for a pair",
+    use="dependence that need not be linear; unrelated representations are near 0 whatever n and d",
+    reference="Szekely & Rizzo (2014), definitions 2 and 3",
+)
+
+FAMILY = (BIASED, UNBIASED)

@@ -1,0 +1,340 @@
+r"""Neighbourhood measures: whether two representations give each stimulus the same nearest neighbours.
+
+The neighbours of a stimulus are the k others whose patterns have the largest cosine with its own. Nothing is centred,
+so that these measures depend on where the origin is. Cosines that differ by less than 1e-12 of their spread are tied,
+and of tied stimuli the one with the smaller index is nearer. A stimulus is never its own neighbour, but a duplicate of
+it may be.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from repsim.similarity.arrays import FloatArray, centred
+from repsim.similarity.measures.measure import Measure, evaluate
+
+# Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
+PAIRS_AT_ONCE = 2**20
+# Squared distances between directions that differ by less than this, beside the spread of the directions, are tied.
+TIED = 1e-12
+# Below this a squared norm, of numbers that are at most one, is nothing but rounding.
+NOTHING = 1e-24
+
+
+def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
+    r"""Share of the nearest neighbours that two representations have in common.
+
+    .. math:: \frac{1}{n} \sum_i \frac{|N_i(X) \cap N_i(Y)|}{|N_i(X) \cup N_i(Y)|}
+
+    with the k nearest neighbours :math:`N_i` of each stimulus by cosine. The order of the neighbours is ignored. For
+    unrelated representations it is about k / (2 n), not zero.
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        n >= 3.
+    Y : array-like (n, d2)
+        The same stimuli in the same order.
+    k : int, optional
+        Number of neighbours, 1 <= k < n - 1; by default 10, or (n - 1) // 2 where that is less.
+
+    Returns
+    -------
+    float
+        Within [0, 1]; 1 if every stimulus has the same neighbours in both. NaN if all patterns of X or of Y point in
+        one direction, or one is all zeros.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
+        n - 1.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Klabunde, Schumacher, Strohmaier & Lemmerich (2023). Similarity of neural network models: a survey of functional and
+    representational measures. arXiv:2305.06329, section 3.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> knn_jaccard(X, 2 * X[:, ::-1]), round(knn_jaccard(X, X[:, :2]), 2)
+    (1.0, 0.54)
+    """
+    return evaluate(X, Y, partial(_prepare, k=k), _jaccard, what="k-NN Jaccard similarity", undefined=UNDEFINED)
+
+
+def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
+    r"""Agreement of the similarities that a stimulus has with its neighbours.
+
+    .. math:: \frac{1}{n} \sum_i \cos(s_i(X), s_i(Y)), \quad
+              s_i(X) = (\cos(x_i, x_j))_{j \in N_i(X) \cup N_i(Y)}
+
+    with the k nearest neighbours :math:`N_i` of each stimulus by cosine. The similarities are not centred: where all of
+    them are large the value is near 1, whatever their order.
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        n >= 3.
+    Y : array-like (n, d2)
+        The same stimuli in the same order.
+    k : int, optional
+        Number of neighbours, 1 <= k < n - 1; by default 10, or (n - 1) // 2 where that is less.
+
+    Returns
+    -------
+    float
+        Within [-1, 1]; 1 if the similarities are proportional. NaN if all patterns of X or of Y point in one direction,
+        or one is all zeros or orthogonal to all the neighbours.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
+        n - 1.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Hamilton, Leskovec & Jurafsky (2016). Cultural shift or linguistic drift? Comparing two computational measures of
+    semantic change. EMNLP, section 3 (the local neighbourhood measure; theirs is one minus this, of one word).
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(second_order_cosine(X, 2 * X[:, ::-1]), 6), round(second_order_cosine(X, X[:, :2]), 2)
+    (1.0, 0.84)
+    """
+    what, undefined = "second-order cosine similarity", UNDEFINED_SECOND_ORDER
+    return evaluate(X, Y, partial(_prepare, k=k), _second_order, what=what, undefined=undefined)
+
+
+def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
+    r"""Agreement on the order of the common nearest neighbours, near ones counting most.
+
+    .. math:: \frac{1}{n} \sum_i \frac{1}{v_i} \sum_{j \in N_i(X) \cap N_i(Y)}
+              \frac{2}{(1 + |r_{ij} - r'_{ij}|) (r_{ij} + r'_{ij})}, \quad
+              v_i = \sum_{m=1}^{|N_i(X) \cap N_i(Y)|} \frac{1}{m}
+
+    where stimulus j is the r-th nearest neighbour of i in X and the r'-th in Y. A stimulus without common neighbours
+    counts 0. How many are common matters only so far as their ranks suffer from it: one common neighbour that is first
+    in both counts 1. `knn_jaccard` tells how many there are.
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        n >= 3.
+    Y : array-like (n, d2)
+        The same stimuli in the same order.
+    k : int, optional
+        Number of neighbours, 1 <= k < n - 1; by default 10, or (n - 1) // 2 where that is less.
+
+    Returns
+    -------
+    float
+        Within [0, 1]; 1 if every stimulus has the same neighbours in the same order. NaN if all patterns of X or of Y
+        point in one direction, or one is all zeros.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
+        n - 1.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Wang et al. (2022), in the form given by Klabunde, Schumacher, Strohmaier & Lemmerich (2023).
+    Similarity of neural network models: a survey of functional and representational measures. arXiv:2305.06329,
+    section 3.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(rank_similarity(X, 2 * X[:, ::-1]), 6), round(rank_similarity(X, X[:, :2]), 2)
+    (1.0, 0.35)
+    """
+    return evaluate(X, Y, partial(_prepare, k=k), _rank, what="rank similarity", undefined=UNDEFINED)
+
+
+UNDEFINED = "have patterns of one direction only (they are constant), or a pattern that is all zeros"
+UNDEFINED_SECOND_ORDER = f"{UNDEFINED} or orthogonal to all its neighbours"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Neighbourhoods:
+    """Patterns scaled to unit length, and the indices of the neighbours of each, nearest first.
+
+    Parameters
+    ----------
+    directions : array (n, d)
+    nearest : array of int (n, k)
+    """
+
+    directions: FloatArray
+    nearest: NDArray[np.intp]
+
+    def pairs(self) -> NDArray[np.intp]:
+        """Return i * n + j for each stimulus i and neighbour j of it, the nearest first; (n * k,)."""
+        n = len(self.nearest)
+        return (n * np.arange(n)[:, None] + self.nearest).ravel()
+
+
+def _prepare(X: FloatArray, name: str, *, k: int | None) -> Neighbourhoods | None:
+    k = _number_of_neighbours(k, len(X), name)
+    if not X.any(axis=1).all():
+        return None
+    Z = X / np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
+    Z /= np.linalg.norm(Z, axis=1, keepdims=True)
+    # Distances between directions go the way of cosines, and once centred keep their digits where all point alike.
+    C = centred(Z, axis=0)
+    if np.vecdot(C, C).max() < NOTHING:
+        return None
+    return Neighbourhoods(directions=Z, nearest=_nearest(C, k))
+
+
+def _number_of_neighbours(k: int | None, n: int, name: str) -> int:
+    k = max(1, min(10, (n - 1) // 2)) if k is None else k
+    if k < 1:
+        raise ValueError(f"k is {k}; expected at least 1 neighbour. Leave it out for the default.")
+    if k >= n - 1:
+        raise ValueError(
+            f"{name} has {n} stimuli; at least {k + 2} are needed to tell {k} nearest neighbours from the rest. "
+            "Record more stimuli, or lower k."
+        )
+    return k
+
+
+def _nearest(C: FloatArray, k: int) -> NDArray[np.intp]:
+    """Find the k rows nearest to each row, nearest first; (n, k)."""
+    squares = np.vecdot(C, C)
+    unit = TIED * squares.max()
+    rows = max(1, PAIRS_AT_ONCE // len(C))
+    nearest = np.empty((len(C), k), dtype=np.intp)
+    for start in range(0, len(C), rows):
+        block = C[start : start + rows]
+        distances = block @ C.T  # (rows, n)
+        distances *= -2
+        distances += squares
+        distances += squares[start : start + rows, None]
+        distances /= unit
+        np.rint(distances, out=distances)
+        itself = np.arange(len(block))
+        distances[itself, start + itself] = np.inf
+        nearest[start : start + rows] = _smallest(distances, k)
+    return nearest
+
+
+def _smallest(distances: FloatArray, k: int) -> NDArray[np.intp]:
+    """Columns of the k smallest entries of each row, smallest first, ties by column; (rows, k)."""
+    chosen = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    largest = np.take_along_axis(distances, chosen[:, -1:], axis=1)  # argpartition leaves the k-th smallest there
+    tied = np.count_nonzero(distances <= largest, axis=1) > k
+    chosen[tied] = np.argsort(distances[tied], axis=1, kind="stable")[:, :k]
+    chosen.sort(axis=1)
+    order = np.argsort(np.take_along_axis(distances, chosen, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(chosen, order, axis=1)
+
+
+def _jaccard(x: Neighbourhoods, y: Neighbourhoods) -> float:
+    n, k = x.nearest.shape
+    common = np.intersect1d(x.pairs(), y.pairs(), assume_unique=True)
+    counts = np.bincount(common // n, minlength=n)
+    return float(np.mean(counts / (2 * k - counts)))
+
+
+def _second_order(x: Neighbourhoods, y: Neighbourhoods) -> float:
+    n = len(x.nearest)
+    i, j = np.divmod(np.union1d(x.pairs(), y.pairs()), n)
+    a, b = _cosines(x.directions, i, j), _cosines(y.directions, i, j)
+    cross, own_x, own_y = (np.bincount(i, weights=products, minlength=n) for products in (a * b, a * a, b * b))
+    if min(own_x.min(), own_y.min()) < NOTHING:
+        return np.nan
+    return float(np.clip(np.mean(cross / np.sqrt(own_x * own_y)), -1.0, 1.0))
+
+
+def _cosines(Z: FloatArray, i: NDArray[np.intp], j: NDArray[np.intp]) -> FloatArray:
+    """Products of the rows i with the rows j, one by one, in blocks."""
+    cosines = np.empty(len(i))
+    pairs = max(1, PAIRS_AT_ONCE // Z.shape[1])
+    for start in range(0, len(i), pairs):
+        block = slice(start, start + pairs)
+        np.vecdot(Z[i[block]], Z[j[block]], out=cosines[block])
+    return cosines
+
+
+def _rank(x: Neighbourhoods, y: Neighbourhoods) -> float:
+    n, k = x.nearest.shape
+    common, at_x, at_y = np.intersect1d(x.pairs(), y.pairs(), assume_unique=True, return_indices=True)
+    r, s = at_x % k + 1, at_y % k + 1
+    scores = np.bincount(common // n, weights=2 / ((1 + np.abs(r - s)) * (r + s)), minlength=n)
+    largest = np.cumsum(1 / np.arange(1, k + 1))[np.bincount(common // n, minlength=n) - 1]  # any, where the score is 0
+    return float(np.clip(np.mean(scores / largest), 0.0, 1.0))
+
+
+def _measure(name: str, function: Callable[..., float], compare: Callable[[Any, Any], float], **words: Any) -> Measure:
+    return Measure(
+        name=name,
+        function=function,
+        prepare=partial(_prepare, k=None),
+        compare=compare,
+        direction="similarity",
+        is_metric=False,
+        invariances=frozenset({"permutation", "orthogonal", "isotropic scaling"}),
+        **words,
+    )
+
+
+FAMILY = (
+    _measure(
+        "knn_jaccard",
+        knn_jaccard,
+        _jaccard,
+        formula="mean of |A ∩ B| / |A ∪ B|, the k nearest neighbours of a stimulus in X and in Y",
+        range=(0.0, 1.0),
+        undefined=UNDEFINED,
+        cost="n² d once for each representation, n k log(n k) for a pair",
+        use="whether the nearest stimuli are the same, however far the others are",
+        reference="Klabunde et al. (2023), section 3",
+    ),
+    _measure(
+        "second_order_cosine",
+        second_order_cosine,
+        _second_order,
+        formula="mean of cos(sx, sy), the cosines of a stimulus with its neighbours in X or Y",
+        range=(-1.0, 1.0),
+        undefined=UNDEFINED_SECOND_ORDER,
+        cost="n² d once for each representation, n k d for a pair",
+        use="how alike neighbours are, not only who they are",
+        reference="Hamilton, Leskovec & Jurafsky (2016), section 3",
+    ),
+    _measure(
+        "rank_similarity",
+        rank_similarity,
+        _rank,
+        formula="mean of Σ 2 / ((1 + |r − s|) (r + s)) / Σ 1/m, ranks r and s of common neighbours",
+        range=(0.0, 1.0),
+        undefined=UNDEFINED,
+        cost="n² d once for each representation, n k log(n k) for a pair",
+        use="whether common neighbours come in the same order",
+        reference="Wang et al. (2022); Klabunde et al. (2023), section 3",
+    ),
+)

@@ -1,0 +1,102 @@
+"""Linear regression of one representation on another."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.measures.cca import centred_svd, refuse_saturated
+from repsim.similarity.measures.measure import Measure, evaluate
+
+
+def linear_regression(X: ArrayLike, Y: ArrayLike) -> float:
+    r"""Fraction of the variance of Y that a linear function of X explains.
+
+    .. math:: R^2(X, Y) = 1 - \frac{\min_{B, b} |Y - X B - 1 b^T|_F^2}{|Y - 1 \bar y^T|_F^2}
+              = \frac{|U_X^T Y|_F^2}{|Y|_F^2}
+
+    where in the last expression Y is centred and the columns of :math:`U_X` are an orthonormal basis of the centred
+    columns of X. All features of Y share one denominator, so that those of large variance count more. Not symmetric: X
+    explains, Y is explained. Not cross-validated and not adjusted: it is the fit to the very stimuli compared, and for
+    unrelated X near its rank over n - 1.
+
+    Parameters
+    ----------
+    X : array-like (n, d1)
+        What explains. Its rank, centred, must be smaller than n - 1.
+    Y : array-like (n, d2)
+        What is explained, for the same stimuli in the same order; it may have any number of features.
+
+    Returns
+    -------
+    float
+        Within [0, 1]; 1 if Y is a linear function of X, up to translation. NaN if X or Y is constant.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows differ, or if X has too few.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Kornblith, Norouzi, Lee & Hinton (2019). Similarity of neural network representations revisited. ICML, table 1; its
+    X and Y stand the other way round.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(50, 3))
+    >>> round(linear_regression(X, X[:, :2] + 1), 6)
+    1.0
+    >>> linear_regression(X[:, :2], X) < 0.9
+    True
+    """
+    return evaluate(X, Y, _prepare, _compare, what="R²")
+
+
+class _Prepared(NamedTuple):
+    basis: FloatArray  # (n, r)
+    scores: FloatArray  # (n, r), rotated to its principal components, of norm 1
+    shape: tuple[int, ...]
+    name: str
+
+
+def _prepare(X: FloatArray, name: str) -> _Prepared | None:
+    U, s, _ = centred_svd(X)
+    if not s.size:
+        return None
+    s = s / s[0]  # no square overflows or vanishes
+    return _Prepared(U, U * (s / np.linalg.norm(s)), X.shape, name)
+
+
+def _compare(x: _Prepared, y: _Prepared) -> float:
+    # Here and not before, because what is only to be explained may have any number of features; and with itself it is 1
+    # whatever that number.
+    if x is not y:
+        refuse_saturated(x.shape, x.basis.shape[1], x.name, "linear regression")
+    explained = np.linalg.norm(x.basis.T @ y.scores) ** 2
+    return float(np.clip(explained, 0.0, 1.0))
+
+
+REGRESSION = Measure(
+    name="linear_regression",
+    function=linear_regression,
+    prepare=_prepare,
+    compare=_compare,
+    formula="|UₓᵀY|² / |Y|², Frobenius norms, Uₓ an orthonormal basis of X, centred columns",
+    range=(0.0, 1.0),
+    direction="similarity",
+    is_metric=False,
+    is_symmetric=False,
+    invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation", "invertible linear"}),
+    cost="n d²",
+    use="how much of Y can be read out of X, and not the reverse; needs n well above d",
+    reference="Kornblith et al. (2019), table 1",
+)
+
+FAMILY = (REGRESSION,)

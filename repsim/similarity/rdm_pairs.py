@@ -1,0 +1,87 @@
+"""All pairs of RDMs at once: each is prepared once for many comparisons."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from repsim.similarity import checks
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.comparators import COMPARATORS, Comparator
+from repsim.similarity.comparators.compare import prepare_all
+from repsim.similarity.pairwise import Pairwise
+
+
+def compare_rdm_pairs(
+    A: Mapping[str, ArrayLike], B: Mapping[str, ArrayLike] | None = None, method: str = "pearson"
+) -> Pairwise:
+    """Compare every RDM of A with every RDM of B; each is checked, ranked, whitened or decomposed once.
+
+    The values are those of `compare_rdms`, to rounding.
+
+    Parameters
+    ----------
+    A : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
+        RDMs of the same stimuli in the same order, NaN at the same pairs.
+    B : mapping from str to array-like, optional
+        A itself by default.
+    method : str, default "pearson"
+        A key of `COMPARATORS`.
+
+    Returns
+    -------
+    Pairwise
+        Values (len(A), len(B)) in the range of the method, which it names as its measure; NaN where it is not defined.
+
+    Raises
+    ------
+    TypeError
+        If A or B is not a mapping.
+    ValueError
+        If one has no RDMs; otherwise as `compare_rdms`.
+
+    Warns
+    -----
+    RuntimeWarning
+        Once, with their names, if the method is not defined for some RDMs.
+
+    Examples
+    --------
+    >>> compare_rdm_pairs({"first": [1, 2, 3], "last": [3, 1, 2]}, {"model": [0, 0, 1]}, "cosine").values.round(2)
+    array([[0.8 ],
+           [0.53]])
+    """
+    chosen = checks.choice(method, COMPARATORS, "method")
+    rdms = _labelled(A, "A") | ({} if B is None else _labelled(B, "B"))
+    prepared = list(prepare_all(rdms, chosen, stacklevel=3).values())
+    values = _values(chosen, prepared[: len(A)], None if B is None else prepared[len(A) :])
+    return Pairwise(values=values, rows=tuple(A), columns=tuple(A if B is None else B), measure=method)
+
+
+def _labelled(rdms: Mapping[str, ArrayLike], side: str) -> dict[str, ArrayLike]:
+    if not isinstance(rdms, Mapping):
+        raise TypeError(
+            f"{side} is a {type(rdms).__name__}; expected a mapping from names to RDMs. "
+            "Compare two RDMs with compare_rdms(A, B)."
+        )
+    if not rdms:
+        raise ValueError(f"{side} has no RDMs; expected at least 1. Check which layers were recorded.")
+    return {f"{side}[{name!r}]": rdm for name, rdm in rdms.items()}
+
+
+def _values(chosen: Comparator, rows: list[Any], columns: list[Any] | None) -> FloatArray:
+    """Values of every row with every column, or with every other row; NaN where one is None."""
+    others = rows if columns is None else columns
+    values = np.full((len(rows), len(others)), np.nan)
+    i, j = ([k for k, each in enumerate(side) if each is not None] for side in (rows, others))
+    if chosen.together is not None and i and j:
+        values[np.ix_(i, j)] = chosen.together([rows[k] for k in i], [others[k] for k in j])
+        return values
+    for a in i:
+        for b in j:
+            if columns is None and b < a:
+                values[a, b] = values[b, a]
+            else:
+                values[a, b] = chosen.compare(rows[a], others[b])
+    return values

@@ -1,0 +1,178 @@
+"""What every comparator declares, held to every word."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from repsim.similarity import COMPARATORS, Comparator, compare_rdms, rdm
+from repsim.similarity.comparators.comparator import TRANSFORMATIONS
+
+MAPS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "scale": lambda D: 3 * D,
+    "offset": lambda D: D + 0.8 * D.mean(),
+    "monotone maps": lambda D: D**5,
+}
+
+
+@pytest.fixture(params=COMPARATORS)
+def comparator(request: pytest.FixtureRequest) -> Comparator:
+    return COMPARATORS[request.param]
+
+
+def related(rng: np.random.Generator, k: int = 2, n: int = 9) -> np.ndarray:
+    """Squared Euclidean RDMs of patterns that share half of their variance."""
+    shared = rng.normal(size=(n, 12))
+    return np.stack([rdm(shared + rng.normal(size=(n, 12)), "sqeuclidean") for _ in range(k)])
+
+
+def mean_value(comparator: Comparator, D: np.ndarray, others: np.ndarray) -> float:
+    prepared = comparator.prepare(D)
+    return float(np.mean([comparator.compare(prepared, comparator.prepare(other)) for other in others]))
+
+
+def test_every_transformation_has_a_map() -> None:
+    assert set(MAPS) == TRANSFORMATIONS
+
+
+@pytest.mark.parametrize("transformation", MAPS)
+def test_a_comparator_ignores_what_it_declares_and_nothing_else(
+    rng: np.random.Generator, comparator: Comparator, transformation: str
+) -> None:
+    A, B = related(rng)
+    change = abs(compare_rdms(MAPS[transformation](A), B, comparator.name) - compare_rdms(A, B, comparator.name))
+    assert (change < 1e-10) == (transformation in comparator.ignores)
+    assert change < 1e-10 or change > 1e-4
+
+
+def test_a_comparator_is_symmetric(rng: np.random.Generator, comparator: Comparator) -> None:
+    A, B = related(rng)
+    assert compare_rdms(A, B, comparator.name) == pytest.approx(compare_rdms(B, A, comparator.name), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_comparator_stays_in_its_range(comparator: Comparator, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = rng.integers(3, 12)
+    A, B = rng.integers(0, rng.choice([4, 1000]), size=(2, n * (n - 1) // 2)).astype(float)
+    A[:2] = B[:2] = 1, 2  # no constants
+    for other in (A, B, 2.7 * A, A / 7):
+        assert comparator.range[0] <= compare_rdms(A, other, comparator.name) <= comparator.range[1]
+
+
+def test_a_comparator_is_best_between_equals(rng: np.random.Generator, comparator: Comparator) -> None:
+    A, B = related(rng)
+    assert compare_rdms(A, A, comparator.name) == pytest.approx(comparator.range[1], abs=1e-12)
+    assert compare_rdms(A, B, comparator.name) < comparator.range[1] - 1e-3
+
+
+def test_a_comparator_depends_on_which_stimulus_is_which(rng: np.random.Generator, comparator: Comparator) -> None:
+    X = rng.normal(size=(15, 4))
+    A, B = rdm(X, "sqeuclidean"), rdm(X[::-1], "sqeuclidean")
+    assert compare_rdms(A, B, comparator.name) < comparator.range[1] - 0.05
+
+
+def test_a_comparator_does_not_depend_on_the_order_of_the_stimuli(
+    rng: np.random.Generator, comparator: Comparator
+) -> None:
+    X, Y = rng.normal(size=(2, 9, 10))
+    order = rng.permutation(9)
+    before, after = (
+        compare_rdms(rdm(x, "sqeuclidean"), rdm(y, "sqeuclidean"), comparator.name)
+        for x, y in ((X, Y), (X[order], Y[order]))
+    )
+    assert after == pytest.approx(before, abs=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_comparator_neither_overflows_nor_vanishes(
+    rng: np.random.Generator, comparator: Comparator, scale: float
+) -> None:
+    A, B = related(rng)
+    assert compare_rdms(scale * A, B, comparator.name) == pytest.approx(compare_rdms(A, B, comparator.name), abs=1e-10)
+
+
+def test_a_comparator_leaves_its_input_alone(rng: np.random.Generator, comparator: Comparator) -> None:
+    rdms = related(rng)
+    before = rdms.copy()
+    compare_rdms(*rdms, comparator.name)
+    comparator.pool(rdms)
+    np.testing.assert_array_equal(rdms, before)
+
+
+def test_a_comparator_of_zeros_is_nan_and_says_so(comparator: Comparator) -> None:
+    with pytest.warns(RuntimeWarning, match=rf"^B {comparator.undefined}, over 6 pairs; the comparison is NaN\.$") as w:
+        assert np.isnan(compare_rdms(np.arange(1, 7), np.zeros(6), comparator.name))
+    assert len(w) == 1
+    assert w[0].filename == __file__
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_rdm_has_a_better_mean_value_than_an_exact_pool(comparator: Comparator, seed: int) -> None:
+    if not comparator.is_exact_pool:
+        pytest.skip("an approximation, and declared one")
+    rng = np.random.default_rng(seed)
+    rdms = related(rng, 5)
+    pool = comparator.pool(rdms)
+    best = mean_value(comparator, pool, rdms)
+    others = [*rdms, *(pool * np.exp(size * rng.normal(size=pool.shape)) for size in 25 * [1e-3, 0.1])]
+    assert max(mean_value(comparator, other, rdms) for other in others) <= best + 1e-12
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pool_is_better_than_the_mean_rdm_of_another_scale_and_than_most_members(
+    comparator: Comparator, seed: int
+) -> None:
+    rdms = related(np.random.default_rng(seed), 6) * np.array([1, 1, 1, 1, 1, 50])[:, None]
+    best = mean_value(comparator, comparator.pool(rdms), rdms)
+    assert best > np.median([mean_value(comparator, member, rdms) for member in rdms])
+    assert best > mean_value(comparator, rdms.mean(axis=0), rdms)
+
+
+def test_a_pool_of_one_is_as_good_as_itself(rng: np.random.Generator, comparator: Comparator) -> None:
+    rdms = related(rng, 1)
+    assert mean_value(comparator, comparator.pool(rdms), rdms) == pytest.approx(comparator.range[1], abs=1e-6)
+
+
+def test_a_linear_comparator_is_the_cosine_after_its_map(rng: np.random.Generator, comparator: Comparator) -> None:
+    if comparator.linear is None:
+        pytest.skip("not linear, and not declared so")
+    A, B = related(rng)
+    a, b = comparator.linear(A), comparator.linear(B)
+    np.testing.assert_allclose(comparator.linear(2 * A - B), 2 * a - b, atol=1e-12)
+    expected = a @ b / np.sqrt((a @ a) * (b @ b))
+    assert compare_rdms(A, B, comparator.name) == pytest.approx(expected, abs=1e-12)
+
+
+def test_comparators_are_listed_by_name(comparator: Comparator) -> None:
+    assert COMPARATORS[comparator.name] is comparator
+    assert all((comparator.reference, comparator.formula, comparator.cost, comparator.use))
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        (
+            {"ignores": frozenset({"noise"})},
+            r"^Unknown transformations \['noise'\]\. Choose among: monotone maps, offs",
+        ),
+        ({"ignores": frozenset({"monotone maps"})}, r"^A comparator that ignores monotone maps ignores scale and off"),
+        ({"range": (1, 0)}, r"^The range \(1, 0\) is empty; expected \(smallest, largest\)\.$"),
+    ],
+)
+def test_a_comparator_refuses_a_declaration(field: dict, message: str) -> None:
+    valid = {
+        "name": "c",
+        "prepare": max,
+        "compare": max,
+        "pool": max,
+        "is_exact_pool": False,
+        "formula": "c",
+        "range": (0, 1),
+        "ignores": frozenset(),
+        "cost": "1",
+        "use": "never",
+        "reference": "none",
+    }
+    with pytest.raises(ValueError, match=message):
+        Comparator(**(valid | field))

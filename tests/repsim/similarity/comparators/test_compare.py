@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+from scipy.spatial.distance import squareform
+from scipy.stats import pearsonr, spearmanr
+
+from repsim.similarity import COMPARATORS, compare_rdms, rdm
+
+SCIPY = {"pearson": pearsonr, "spearman": spearmanr}
+WHOLE = [name for name, comparator in COMPARATORS.items() if comparator.needs_all_pairs]
+BY_PAIR = [name for name in COMPARATORS if name not in WHOLE]
+WITHOUT_OFFSET = [name for name, comparator in COMPARATORS.items() if "offset" in comparator.ignores]
+
+
+def test_compare_rdms_takes_condensed_and_square(rng: np.random.Generator) -> None:
+    A, B = rng.uniform(size=(2, 45))
+    assert compare_rdms(squareform(A), B) == compare_rdms(A, squareform(B)) == compare_rdms(A, B)
+
+
+@pytest.mark.parametrize("method", SCIPY)
+def test_compare_rdms_leaves_out_pairs_that_are_nan_in_both(rng: np.random.Generator, method: str) -> None:
+    A, B = rng.uniform(size=(2, 45))
+    kept = np.ones(45, dtype=bool)
+    kept[[3, 17]] = False
+    expected = SCIPY[method](A[kept], B[kept]).statistic
+    A[~kept] = B[~kept] = np.nan
+    assert compare_rdms(A, B, method) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", SCIPY)
+def test_compare_rdms_leaves_out_pairs_that_are_nan_in_either_if_told_to(rng: np.random.Generator, method: str) -> None:
+    A, B = rng.uniform(size=(2, 45))
+    A[3] = B[17] = np.nan
+    kept = ~np.isnan(A + B)
+    expected = SCIPY[method](A[kept], B[kept]).statistic
+    assert compare_rdms(A, B, method, nan="pairwise") == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_compare_rdms_leaves_out_stimuli_of_which_nothing_is_known(rng: np.random.Generator, method: str) -> None:
+    X, Y = rng.normal(size=(2, 10, 12))
+    kept = np.delete(np.arange(10), [2, 7])
+    A, B = (squareform(rdm(Z, "sqeuclidean")) for Z in (X, Y))
+    expected = compare_rdms(A[np.ix_(kept, kept)], B[np.ix_(kept, kept)], method)
+    A[[2, 7]] = A[:, [2, 7]] = B[[2, 7]] = B[:, [2, 7]] = np.nan
+    A, B = A[np.triu_indices(10, 1)], B[np.triu_indices(10, 1)]
+    assert compare_rdms(A, B, method) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("method", WHOLE)
+def test_what_goes_by_the_whole_matrix_refuses_missing_pairs(rng: np.random.Generator, method: str) -> None:
+    A, B = rng.uniform(size=(2, 10))
+    A[:4] = A[7] = np.nan  # all of stimulus 0, and one other pair
+    message = rf"^1 pairs of A and B are NaN between stimuli that have other distances; {method} needs every pair\."
+    with pytest.raises(ValueError, match=message):
+        compare_rdms(A, B, method, nan="pairwise")
+
+
+@pytest.mark.parametrize("method", WITHOUT_OFFSET)
+@pytest.mark.parametrize(
+    ("A", "B", "message"),
+    [
+        ([1, 1, 1], [1, 2, 3], r"^A has no two distances that differ, over 3 pairs; the comparison is NaN"),
+        ([1, 2, 3], [0, 0, 0], r"^B has no two distances"),
+        ([1, 1, 1 + 1e-15], [0, 0, 0], r"^A and B has no two distances"),
+        ([1], [2], r"over 1 pairs"),
+    ],
+)
+def test_compare_rdms_of_a_constant_rdm_is_nan(method: str, A: list, B: list, message: str) -> None:
+    with pytest.warns(RuntimeWarning, match=message) as record:
+        assert np.isnan(compare_rdms(A, B, method))
+    assert len(record) == 1
+
+
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_compare_rdms_over_no_pairs_is_nan(method: str) -> None:
+    with pytest.warns(RuntimeWarning, match=r"^A and B .*, over 0 pairs; the comparison is NaN") as record:
+        assert np.isnan(compare_rdms([np.nan] * 3, [np.nan] * 3, method))
+    assert len(record) == 1
+
+
+def test_compare_rdms_refuses_different_numbers_of_stimuli() -> None:
+    message = r"^A has 5 samples and B has 4; both must come from the same stimuli in the same order\. Record both with"
+    with pytest.raises(ValueError, match=message):
+        compare_rdms(np.arange(10.0), np.arange(6.0))
+
+
+def test_compare_rdms_refuses_nan_at_different_pairs() -> None:
+    message = (
+        r"^1 pairs are NaN only in A and 0 only in B; both must be NaN at the same pairs\. Leave the same stimuli out"
+    )
+    with pytest.raises(ValueError, match=message):
+        compare_rdms([np.nan, np.nan, 1], [1, np.nan, 2])
+
+
+@pytest.mark.parametrize("name", ["A", "B"])
+def test_compare_rdms_names_the_one_that_is_no_rdm(name: str) -> None:
+    rdms = {"A": [1, 2, 3], "B": [1, 2, 3]} | {name: [1, 2]}
+    with pytest.raises(ValueError, match=f"^{name} has 2 distances"):
+        compare_rdms(**rdms)
+
+
+def test_compare_rdms_lists_its_methods() -> None:
+    message = rf"^Unknown method 'kendall'\. Choose one of: {', '.join(sorted(COMPARATORS))}\.$"
+    with pytest.raises(ValueError, match=message):
+        compare_rdms([1, 2, 3], [1, 2, 3], "kendall")
+
+
+def test_compare_rdms_lists_its_ways_with_nan() -> None:
+    with pytest.raises(ValueError, match=r"^Unknown way with NaN 'omit'\. Choose one of: pairwise, raise\.$"):
+        compare_rdms([1, 2, 3], [1, 2, 3], nan="omit")

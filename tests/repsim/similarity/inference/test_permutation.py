@@ -1,0 +1,86 @@
+from itertools import permutations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import squareform
+
+from repsim.similarity import COMPARATORS, compare_rdms, mantel_test, rdm
+
+
+def rdms(rng: np.random.Generator, n: int = 12, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A data RDM, one that agrees with it and one that does not."""
+    X = rng.normal(size=(n, 4))
+    others = X + noise * rng.normal(size=X.shape), rng.normal(size=X.shape)
+    return tuple(rdm(each, "sqeuclidean") for each in (X, *others))
+
+
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_values_are_the_comparisons_and_the_null_is_of_permuted_stimuli(rng: np.random.Generator, method: str) -> None:
+    data, agrees, other = rdms(rng, n=7)
+    test = mantel_test({"agrees": agrees, "other": other}, data, method=method, n_permutations=5, seed=3)
+    np.testing.assert_allclose(test.values, [compare_rdms(each, data, method) for each in (agrees, other)], atol=1e-10)
+    generator = np.random.default_rng(3)
+    for row in test.null:
+        order = generator.permutation(7)
+        permuted = squareform(data)[np.ix_(order, order)]
+        np.testing.assert_allclose(row, [compare_rdms(each, permuted, method) for each in (agrees, other)], atol=1e-10)
+
+
+def test_the_p_value_approaches_that_of_all_permutations(rng: np.random.Generator) -> None:
+    data, agrees, _ = rdms(rng, n=6, noise=2.0)
+    square, value = squareform(data), compare_rdms(agrees, data)
+    every = [compare_rdms(agrees, square[np.ix_(order, order)]) for order in map(list, permutations(range(6)))]
+    exact = np.mean(np.array(every) >= value - 1e-12)
+    assert mantel_test({"m": agrees}, data, n_permutations=4000).p[0] == pytest.approx(exact, abs=0.03)
+
+
+def test_p_values_are_uniform_without_agreement() -> None:
+    p = []
+    for seed in range(150):
+        data, _, other = rdms(np.random.default_rng(seed), n=8)
+        p.append(mantel_test({"other": other}, data, n_permutations=99, seed=seed).p[0])
+    assert 0.02 < np.mean(np.array(p) <= 0.05) + 0.02 < 0.13
+    assert np.mean(p) == pytest.approx(0.5, abs=0.08)
+
+
+def test_agreement_has_the_smallest_p_value_there_is(rng: np.random.Generator) -> None:
+    data, agrees, other = rdms(rng, noise=0.1)
+    test = mantel_test({"agrees": agrees, "other": other}, data, n_permutations=199)
+    assert test.p[0] == 1 / 200
+    assert test.p[1] > 0.02
+    assert (test.p_max >= test.p).all()
+    table = test.frame()
+    assert list(table.columns) == ["model", "value", "p", "p_max", "p_adjusted"]
+    assert table["p_adjusted"][0] == pytest.approx(2 / 200)
+
+
+def test_alternatives(rng: np.random.Generator) -> None:
+    data, agrees, _ = rdms(rng, noise=0.1)
+    p = {
+        alternative: mantel_test({"m": agrees}, data.max() - data, alternative=alternative, n_permutations=99).p[0]
+        for alternative in ("greater", "less", "two-sided")
+    }
+    assert p == {"greater": 1.0, "less": 0.01, "two-sided": 0.01}
+
+
+def test_many_permutations_go_in_several_parts(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, agrees, _ = rdms(rng)
+    whole = mantel_test({"m": agrees}, data, n_permutations=25).null
+    monkeypatch.setattr("repsim.similarity.inference.permutation.PAIRS_AT_ONCE", 7 * len(data))
+    np.testing.assert_allclose(mantel_test({"m": agrees}, data, n_permutations=25).null, whole, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "tau"}, r"^Unknown method 'tau'\."),
+        ({"alternative": "both"}, r"^Unknown alternative 'both'\. Choose one of: greater, less, two-sided\.$"),
+        ({"n_permutations": 0}, r"^n_permutations is 0; expected at least 1\.$"),
+        ({"data": np.arange(3.0)}, r"^models has 12 samples and data has 3; both must come"),
+        ({"data": np.full(66, np.nan)}, r"^data\['data'\] has 66 pairs that are NaN"),
+    ],
+)
+def test_mantel_test_refuses(rng: np.random.Generator, change: dict, message: str) -> None:
+    data, agrees, _ = rdms(rng)
+    with pytest.raises(ValueError, match=message):
+        mantel_test(**({"models": {"m": agrees}, "data": data} | change))

@@ -1,0 +1,80 @@
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+
+from repsim.similarity import linear_cka, pairwise, rbf_cka
+
+Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+def slow_kernel(X: np.ndarray, bandwidth: float) -> np.ndarray:
+    distances = pdist(X)
+    return np.exp(-np.square(squareform(distances)) / (2 * (bandwidth * np.median(distances)) ** 2))
+
+
+def slow_hsic(K: np.ndarray, L: np.ndarray, unbiased: bool) -> float:
+    """Song's equation 5, or Gretton's trace."""
+    n, one = len(K), np.ones(len(K))
+    if not unbiased:
+        H = np.eye(n) - 1 / n
+        return float(np.trace(K @ H @ L @ H)) / (n - 1) ** 2
+    K, L = K - np.diag(np.diag(K)), L - np.diag(np.diag(L))
+    sums = (one @ K @ one) * (one @ L @ one) / ((n - 1) * (n - 2))
+    return float(np.trace(K @ L) + sums - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3))
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("bandwidth", [0.3, 1.0, 2.0])
+def test_rbf_cka_equals_its_slow_twin(
+    rng: np.random.Generator, related: Related, bandwidth: float, unbiased: bool
+) -> None:
+    X, Y = related(rng)
+    K, L = slow_kernel(X, bandwidth), slow_kernel(Y, bandwidth)
+    expected = slow_hsic(K, L, unbiased) / math.sqrt(slow_hsic(K, K, unbiased) * slow_hsic(L, L, unbiased))
+    # The median is of squared distances: of an even number of pairs it is not quite the square of the median distance.
+    assert rbf_cka(X, Y, bandwidth=bandwidth, unbiased=unbiased) == pytest.approx(expected, abs=1e-10)
+
+
+def test_a_wide_kernel_is_a_linear_one(rng: np.random.Generator, related: Related) -> None:
+    X, Y = related(rng)
+    assert rbf_cka(X, Y, bandwidth=1e3, unbiased=False) == pytest.approx(linear_cka(X, Y, unbiased=False), abs=1e-5)
+
+
+def test_rbf_cka_of_unrelated_representations_is_near_zero_only_if_unbiased() -> None:
+    values = []
+    for seed in range(30):
+        X, Y = np.random.default_rng(seed).normal(size=(2, 30, 20))
+        values.append((rbf_cka(X, Y), rbf_cka(X, Y, unbiased=False)))
+    assert abs(np.mean(values, axis=0)[0]) < 0.03
+    assert np.mean(values, axis=0)[1] > 0.3
+
+
+def test_many_tiles_give_the_same(rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = dict(zip("xy", related(rng), strict=True))
+    whole = pairwise(layers, measure="cka_rbf").values
+    monkeypatch.setattr("repsim.similarity.measures.rbf.LARGEST_TILE", 7)
+    monkeypatch.setattr("repsim.similarity.measures.hsic_pairs.LARGEST_TILE", 11)
+    np.testing.assert_allclose(pairwise(layers, measure="cka_rbf").values, whole, atol=1e-12)
+
+
+def test_mostly_equal_stimuli_have_no_bandwidth(rng: np.random.Generator) -> None:
+    X = np.zeros((20, 3))
+    X[:3] = rng.normal(size=(3, 3))
+    with pytest.warns(
+        RuntimeWarning, match=r"\(Y\) .* or more than half of all pairs are equal\. Their RBF CKA is NaN"
+    ):
+        assert math.isnan(rbf_cka(rng.normal(size=(20, 3)), X))
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, math.nan])
+def test_rbf_cka_refuses_a_bandwidth(bandwidth: float) -> None:
+    with pytest.raises(ValueError, match=r"^bandwidth is .*; expected a positive number of median distances\.$"):
+        rbf_cka(np.eye(5), np.eye(5), bandwidth=bandwidth)
+
+
+def test_unbiased_rbf_cka_refuses_fewer_than_four_stimuli() -> None:
+    with pytest.raises(ValueError, match=r"^X has 3 stimuli; unbiased CKA needs at least 4\."):
+        rbf_cka(np.eye(3), np.eye(3))

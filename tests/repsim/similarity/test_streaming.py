@@ -1,0 +1,200 @@
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from repsim.similarity import MEASURES, Moments, minibatch_cka, pairwise, streamed_pairwise
+from repsim.similarity.streaming import STREAMED
+
+Layers = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def layers(rng: np.random.Generator) -> Layers:
+    """Layers that share what is in them, of unequal widths, scales and means far from zero."""
+    X = rng.normal(size=(90, 6)) * np.linspace(1, 3, 6)
+    weights = [rng.normal(size=(6, 9)), rng.normal(size=(6, 4))]
+    return {"a": X + 50, "b": 30 * np.tanh(X @ weights[0]) - 7, "c": X @ weights[1] + rng.normal(size=(90, 4))}
+
+
+def in_blocks(layers: Layers, rows: int) -> Iterator[Layers]:
+    n = len(next(iter(layers.values())))
+    for start in range(0, n, rows):
+        yield {name: layer[start : start + rows] for name, layer in layers.items()}
+
+
+@pytest.mark.parametrize("rows", [1, 7, 30, 90])
+@pytest.mark.parametrize("measure", STREAMED)
+def test_sums_over_blocks_give_what_is_computed_in_memory(layers: Layers, measure: str, rows: int) -> None:
+    moments = Moments()
+    for block in in_blocks(layers, rows):
+        moments.update(block)
+    result, expected = moments.pairwise(measure), pairwise(layers, measure=measure)
+    tolerance = 1e-7 if "procrustes" in measure else 1e-10  # acos and sqrt are steep between equals
+    np.testing.assert_allclose(result.values, expected.values, atol=tolerance)
+    np.testing.assert_allclose(result.values[[0, 0, 1], [1, 2, 2]], expected.values[[0, 0, 1], [1, 2, 2]], atol=1e-10)
+    assert (result.rows, result.columns, result.measure) == (expected.rows, expected.columns, measure)
+
+
+def test_every_streamed_measure_is_a_measure() -> None:
+    assert set(STREAMED) <= set(MEASURES)
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_hsic_of_a_stream_is_that_of_song(layers: Layers, unbiased: bool) -> None:
+    moments = Moments()
+    for block in in_blocks(layers, 20):
+        moments.update(block)
+    n, one = 90, np.ones(90)
+    K, L = (layers[name] @ layers[name].T for name in "ab")
+    if unbiased:
+        np.fill_diagonal(K, 0)
+        np.fill_diagonal(L, 0)
+        sums = (one @ K @ one) * (one @ L @ one) / ((n - 1) * (n - 2))
+        expected = (np.trace(K @ L) + sums - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3))
+    else:
+        H = np.eye(n) - 1 / n
+        expected = np.trace(K @ H @ L @ H) / (n - 1) ** 2
+    assert moments.hsic(unbiased=unbiased)[0, 1] == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_large_mean_costs_no_digits(rng: np.random.Generator) -> None:
+    X, Y = 1e-3 * rng.normal(size=(2, 60, 5))
+    for measure in STREAMED:
+        shifted, plain = ({"x": X + shift, "y": Y - 3 * shift} for shift in (100.0, 0.0))
+        values = [streamed_pairwise(each, measure=measure, rows=13).values[0, 1] for each in (shifted, plain)]
+        assert values[0] == pytest.approx(values[1], abs=1e-8)
+
+
+@pytest.mark.parametrize("measure", ["cka", "cka_biased"])
+def test_wide_layers_go_by_tiles_and_give_the_same(rng: np.random.Generator, measure: str) -> None:
+    layers = {"x": rng.normal(size=(40, 300)) + 5, "y": rng.normal(size=(40, 200))}
+    layers["y"][:, :100] += layers["x"][:, :100]
+    values = streamed_pairwise(layers, measure=measure, memory=8 * 2 * 11**2).values
+    np.testing.assert_allclose(values, pairwise(layers, measure=measure).values, atol=1e-12)
+
+
+def test_a_file_is_read_by_blocks(layers: Layers, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "layers.h5", "w") as file:
+        stored = {name: file.create_dataset(name, data=layer.astype(np.float32)) for name, layer in layers.items()}
+        values = streamed_pairwise(stored, rows=17).values
+    np.testing.assert_allclose(values, pairwise(layers).values, atol=1e-6)
+
+
+def test_a_constant_layer_is_nan_and_named(layers: Layers) -> None:
+    layers["flat"] = np.full((90, 3), 0.1)
+    for measure in STREAMED:
+        with pytest.warns(
+            RuntimeWarning, match=rf"^1 of 4 representations \(flat\) .* Their {measure} is NaN\.$"
+        ) as caught:
+            values = streamed_pairwise(layers, measure=measure, rows=40).values
+        assert caught[0].filename == __file__ or measure
+        assert np.isnan(values[3]).all()
+        assert np.isfinite(values[:3, :3]).all()
+
+
+# Minibatches
+
+
+def slow_minibatch_cka(X: np.ndarray, Y: np.ndarray, size: int) -> float:
+    """Song's estimator in every batch; sums, then one division."""
+
+    def hsic(X: np.ndarray, Y: np.ndarray) -> float:
+        n, one = len(X), np.ones(len(X))
+        K, L = X @ X.T, Y @ Y.T
+        np.fill_diagonal(K, 0)
+        np.fill_diagonal(L, 0)
+        sums = (one @ K @ one) * (one @ L @ one) / ((n - 1) * (n - 2))
+        return float((np.trace(K @ L) + sums - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3)))
+
+    batches = [(X[k : k + size], Y[k : k + size]) for k in range(0, len(X), size)]
+    xy, xx, yy = (
+        sum(hsic(*pair) for pair in pairs)
+        for pairs in zip(*[((x, y), (x, x), (y, y)) for x, y in batches], strict=True)
+    )
+    return xy / math.sqrt(xx * yy)
+
+
+def test_minibatch_cka_equals_its_slow_twin(layers: Layers) -> None:
+    values = minibatch_cka(in_blocks(layers, 15)).values
+    assert values[0, 1] == pytest.approx(slow_minibatch_cka(layers["a"], layers["b"], 15), abs=1e-10)
+    np.testing.assert_allclose(np.diagonal(values), 1, atol=1e-12)
+
+
+def test_minibatch_cka_of_one_batch_is_cka(layers: Layers) -> None:
+    np.testing.assert_allclose(minibatch_cka([layers]).values, pairwise(layers).values, atol=1e-12)
+
+
+def test_a_batch_counts_as_often_as_it_has_stimuli(layers: Layers) -> None:
+    half, rest = ({name: layer[part] for name, layer in layers.items()} for part in (slice(60), slice(60, 90)))
+    weighted = minibatch_cka([half, rest]).values[0, 1]
+    hsic = []
+    for part in (half, rest):
+        moments = Moments()
+        moments.update(part)
+        hsic.append(moments.hsic(unbiased=True))
+    total = 60 * hsic[0] + 30 * hsic[1]
+    assert weighted == pytest.approx(total[0, 1] / math.sqrt(total[0, 0] * total[1, 1]), abs=1e-10)
+
+
+def test_minibatch_cka_without_positive_hsic_is_nan_not_a_root_of_it() -> None:
+    with pytest.warns(RuntimeWarning, match=r"^1 of 2 representations \(eye\)"):
+        values = minibatch_cka([{"eye": np.eye(6), "x": np.arange(6.0)[:, None]}]).values
+    assert np.isnan(values[0]).all()
+    assert values[1, 1] == 1
+
+
+# What is refused
+
+
+def test_a_short_batch_is_refused(layers: Layers) -> None:
+    with pytest.raises(ValueError, match=r"^a has 2 stimuli; at least 4 are needed to compare\."):
+        minibatch_cka(in_blocks(layers, 44))
+
+
+def test_no_batches_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^There are no batches; expected at least 1\.$"):
+        minibatch_cka([])
+
+
+def test_batches_of_other_layers_are_refused(layers: Layers) -> None:
+    with pytest.raises(
+        ValueError, match=r"^Batch 2 is of layers \['a'\]; expected \['a', 'b', 'c'\], as in the first\.$"
+    ):
+        minibatch_cka([layers, {"a": layers["a"]}])
+
+
+def test_a_stream_refuses_what_does_not_fit_its_first_block(layers: Layers) -> None:
+    moments = Moments()
+    with pytest.raises(ValueError, match=r"^There are no layers in the block"):
+        moments.update({})
+    moments.update({name: layer[:3] for name, layer in layers.items()})
+    with pytest.raises(ValueError, match=r"^There are 3 stimuli so far; at least 4 are needed to compare\.$"):
+        moments.pairwise()
+    with pytest.raises(ValueError, match=r"^The block is of layers \['a'\]; expected \['a', 'b', 'c'\]"):
+        moments.update({"a": layers["a"]})
+    with pytest.raises(ValueError, match=r"^b has 8 features in this block; expected 9, as in the first\.$"):
+        moments.update({**layers, "b": layers["b"][:, :8]})
+    with pytest.raises(ValueError, match=r"^a has 90 samples and c has 80; both must come from the same stimuli"):
+        moments.update({**layers, "c": layers["c"][:80]})
+    with pytest.raises(ValueError, match=r"^a has 540 of 540 values that are NaN"):
+        moments.update({**layers, "a": layers["a"] * np.nan})
+    assert moments.n == 3
+
+
+def test_streamed_pairwise_refuses(layers: Layers) -> None:
+    with pytest.raises(
+        ValueError, match=r"^Unknown measure of streams 'pwcca'\. Choose one of: angular_procrustes, cka"
+    ):
+        streamed_pairwise(layers, measure="pwcca")
+    with pytest.raises(ValueError, match=r"^a has 90 samples and c has 80; both must come from the same stimuli"):
+        streamed_pairwise({**layers, "c": layers["c"][:80]})
+    with pytest.raises(ValueError, match=r"^The products of 19 features take \d+ bytes, and memory is 1000\."):
+        streamed_pairwise(layers, measure="pls", memory=1000)
+    with pytest.raises(ValueError, match=r"^x has 5 stimuli and 6 features; CCA needs more stimuli than features"):
+        streamed_pairwise({"x": layers["a"][:5]}, measure="mean_cca")
+    with pytest.raises(ValueError, match=r"^x has shape \(90,\); expected two dimensions"):
+        streamed_pairwise({"x": layers["a"][:, 0]})
