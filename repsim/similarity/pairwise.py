@@ -1,11 +1,13 @@
 """All pairs of representations at once: each is prepared once, and the pairs share a few large products."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
@@ -131,9 +133,16 @@ def _values(
             [prepared[i] for i in defined], kept, memory=memory, device=device
         )
         return values
-    for i, j in pairs:
-        if prepared[i] is not None and prepared[j] is not None:
-            values[i, j] = measure.compare(prepared[i], prepared[j])
-            if measure.is_symmetric:
-                values[j, i] = values[i, j]
+    kept = [(i, j) for i, j in pairs if prepared[i] is not None and prepared[j] is not None]
+    for (i, j), value in zip(kept, _compare_all(measure, prepared, kept), strict=True):
+        values[i, j] = value
+        if measure.is_symmetric:
+            values[j, i] = value
     return values
+
+
+def _compare_all(measure: Measure, prepared: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> list[float]:
+    """Compare pairs, as many side by side as BLAS may use threads: a decomposition makes little use of a second one."""
+    threads = max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1)
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(lambda pair: measure.compare(prepared[pair[0]], prepared[pair[1]]), pairs))
