@@ -103,8 +103,14 @@ def _cka(layers: Layers) -> list[Ratio]:
     one_product = lambda: (left @ right, left @ right)  # noqa: E731
     what = "unbiased CKA, all pairs of 20 layers, 5,000 x 256"
     return [
-        ratio(what, lambda: pairwise(layers), "numpy double loop (biased)", lambda: _double_loop(arrays), repeats=3,
-              target="<= 0.2"),
+        ratio(
+            what,
+            lambda: pairwise(layers),
+            "numpy double loop (biased)",
+            lambda: _double_loop(arrays),
+            repeats=3,
+            target="<= 0.2",
+        ),
         ratio(what, lambda: pairwise(layers), "one product of the same flops", one_product, repeats=5, target="<= 1.5"),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Layer:
     side : str
         "output" or "input".
     path : str
+    stimulus_ids : str array, shape (n_stimuli,)
     """
 
     file: Path
@@ -72,6 +73,7 @@ class Layer:
     call_index: int
     side: str
     path: str
+    stimulus_ids: NDArray[Any] = field(repr=False, compare=False)
 
     ndim = 2
 
@@ -212,6 +214,7 @@ class Activations(Mapping[str, Layer]):
         layer = Layer(
             file=self.path,
             key=key,
+            stimulus_ids=self.stimulus_ids,
             name=name,
             shape=data.shape,
             dtype=data.dtype,

@@ -115,7 +115,13 @@ def measures() -> str:
                 "## Distances between stimuli",
                 ("name", "formula", "range", "needs", "reference"),
                 [
-                    (f"`{name}`", each.formula, _range(each.range), ", ".join(sorted(each.needs)) or "-", each.reference)
+                    (
+                        f"`{name}`",
+                        each.formula,
+                        _range(each.range),
+                        ", ".join(sorted(each.needs)) or "-",
+                        each.reference,
+                    )
                     for name, each in DISTANCES.items()
                 ],
             ),
@@ -177,9 +183,9 @@ _NOTES_ON_MEASURES = """## Notes
 - *Streams*: `streamed_pairwise` and `Moments` find it in one pass over blocks of stimuli.
 - *Best model*: whether the pooled RDM of a noise ceiling is the best there is for that comparator.
 - `stochastic_procrustes` compares representations with trials (n, trials, d), and is therefore in no table.
-- Left out: representation topology divergence (RTD), whose public implementation needs CUDA and is not packaged, and
-  the intrinsic multi-scale distance (IMD), whose package has had no release for years and does not build with present
-  versions of numpy.
+- Left out: representation topology divergence (RTD) and the intrinsic multi-scale distance (IMD). No maintained package
+  computes them (the projects `rtd` and `msid` of the Python Package Index are something else), and the code of their
+  papers is not packaged.
 """
 
 

@@ -83,6 +83,15 @@ def test_the_reference_pages_follow_from_the_code(
     assert capsys.readouterr().out.endswith(" 0 changed\n")
 
 
+def test_the_examples_of_the_similarity_page_run() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "similarity.md").read_text(), flags=re.DOTALL)
+    assert len(blocks) > 5
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, "docs/similarity.md", "exec"), names)
+    assert names["table"].values.shape == (6, 6)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)", page.read_text()):

@@ -76,6 +76,41 @@ def same_stimuli(sizes: Mapping[str, int]) -> None:
             )
 
 
+def same_ids(representations: Mapping[str, object]) -> None:
+    """Check that representations which carry the ids of their stimuli are of the same ones in the same order.
+
+    Parameters
+    ----------
+    representations : mapping
+        From what the message calls a representation to it. Ids are read from its attribute ``stimulus_ids``, which
+        recorded layers have; what has none is not compared.
+
+    Raises
+    ------
+    ValueError
+        If the ids of one differ from those of the first.
+
+    Examples
+    --------
+    >>> same_ids({"X": np.eye(3), "Y": np.eye(3)})
+    """
+    carried = {name: getattr(each, "stimulus_ids", None) for name, each in representations.items()}
+    known = [
+        (name, ids if isinstance(ids, np.ndarray) else np.asarray(ids))
+        for name, ids in carried.items()
+        if ids is not None
+    ]
+    for (first, expected), (other, ids) in zip(known[:1] * len(known), known, strict=True):
+        if ids is expected or np.array_equal(ids, expected):
+            continue
+        where = int(np.flatnonzero(ids != expected)[0]) if ids.shape == expected.shape else min(len(ids), len(expected))
+        shown = [repr(str(each[where])) if where < len(each) else "nothing" for each in (expected, ids)]
+        raise ValueError(
+            f"{first} and {other} are of different stimuli: at position {where} {shown[0]} and {shown[1]}. "
+            "Record both with the same stimulus set."
+        )
+
+
 def is_read_in_blocks(X: object) -> bool:
     """Return whether something is no array, but has rows that can be read by slices.
 

@@ -53,7 +53,7 @@ def pairwise(
     X : mapping from str to array-like (n, d_i)
         Layer name to what the layer did on n stimuli: arrays, or anything `numpy.asarray` reads. The d_i may differ.
     Y : mapping from str to array-like (n, d_j), optional
-        The same stimuli in the same order; X itself by default.
+        The same stimuli in the same order; X itself by default. Of recorded layers the ids of stimuli are compared.
     measure : str, default "cka"
         A key of `MEASURES`.
     memory : int, default 256 MiB
@@ -73,8 +73,8 @@ def pairwise(
     TypeError
         If X or Y is not a mapping.
     ValueError
-        If there are no representations, or one is not a finite real matrix, or their numbers of stimuli differ or are
-        too few for the measure; if there is no such measure; if `memory` is too small.
+        If there are no representations, or one is not a finite real matrix, or their numbers of stimuli (or, where
+        they carry them, ids of stimuli) differ, or are too few for the measure; if there is no such measure; if `memory` is too small.
 
     Warns
     -----
@@ -91,6 +91,9 @@ def pairwise(
     """
     chosen = checks.choice(measure, MEASURES, "measure")
     layers = _checked(X, "X") | ({} if Y is None else _checked(Y, "Y"))
+    checks.same_ids(
+        {f"{side}[{name!r}]": layer for side, given in (("X", X), ("Y", Y or {})) for name, layer in given.items()}
+    )
     checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
     prepared = {name: chosen.prepare(layers.pop(name), name) for name in list(layers)}
     first_y = 0 if Y is None else len(X)

@@ -37,6 +37,8 @@ from repsim.similarity.pairwise import Pairwise
 
 # Singular values of a covariance below this, relative to the largest, are rounding: its square root is that of float64.
 RANK = 1e-12
+# Entries of a block of all layers: 32 MiB in float64, of which three copies are held.
+BLOCK = 2**22
 
 
 class Moments:
@@ -183,7 +185,7 @@ def streamed_pairwise(
     layers: Mapping[str, Any],
     *,
     measure: str = "cka",
-    rows: int = 4096,
+    rows: int | None = None,
     memory: int = 512 * 2**20,
     device: str | None = None,
 ) -> Pairwise:
@@ -198,8 +200,8 @@ def streamed_pairwise(
         Anything with a shape whose rows are read by slices: a recorded layer, an HDF5 dataset, a memory map, an array.
     measure : str, default "cka"
         A key of `STREAMED`.
-    rows : int, default 4096
-        Stimuli in a block.
+    rows : int, optional
+        Stimuli in a block; by default as many as take 32 MiB.
     memory : int, default 512 MiB
         Bound in bytes on the sums that are held; blocks come beside it.
     device : str, optional
@@ -226,6 +228,7 @@ def streamed_pairwise(
     checks.choice(measure, STREAMED, "measure of streams")
     for name, layer in layers.items():
         checks.check_shape(layer, name)
+    checks.same_ids(layers)
     checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
     widths = [layer.shape[1] for layer in layers.values()]
     needed = 8 * sum(width * sum(widths[i:]) for i, width in enumerate(widths))
@@ -237,7 +240,7 @@ def streamed_pairwise(
             )
         return _from_tiles(layers, measure, memory, device)
     moments = Moments(device)
-    n = len(next(iter(layers.values())))
+    n, rows = len(next(iter(layers.values()))), rows or max(1, BLOCK // sum(widths))
     for start in range(0, n, rows):
         moments.update({name: layer[start : start + rows] for name, layer in layers.items()})
     return moments.pairwise(measure)

@@ -83,6 +83,13 @@ def test_every_float32_comes_back_to_the_bit(
     assert Activations(path)["x"][:].tobytes() == array.tobytes()
 
 
+def test_a_layer_knows_its_stimuli(path: Path) -> None:
+    activations = Activations(path)
+    for layer in activations.values():
+        assert layer.stimulus_ids is activations.stimulus_ids
+        assert len(layer.stimulus_ids) == len(layer)
+
+
 def test_eleven_layers_keep_their_order(path: Path) -> None:
     layers = {f"layer.{index}": values(1, seed=index) for index in range(11)}
     write(path, layers, IDS, HEADER)

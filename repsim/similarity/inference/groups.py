@@ -49,12 +49,16 @@ class GroupTest:
     @property
     def p(self) -> FloatArray:
         """One-sided p-value of each case, (n_cases,): of a difference as large as this by chance."""
-        return self._share(self.null)
+        return self._share(self.null, self.differences)
 
     @property
     def p_max(self) -> FloatArray:
-        """The same, bounding the probability of one false finding or more among all cases."""
-        return self._share(self.null.max(axis=1, keepdims=True))
+        """The same, bounding the probability of one false finding or more: against the largest difference of any case.
+
+        Differences are in units of their spread over divisions, so that no case drowns the others.
+        """
+        spread = np.where(self.null.std(axis=0) > 0, self.null.std(axis=0), np.inf)
+        return self._share((self.null / spread).max(axis=1, keepdims=True), self.differences / spread)
 
     def frame(self, names: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return one row a case: ``within``, ``between``, ``difference``, ``p``, ``p_max``, and columns of names."""
@@ -63,9 +67,9 @@ class GroupTest:
         table = {"within": self.within, "between": self.between, "difference": self.differences}
         return pd.DataFrame({**(names or {}), **table, "p": self.p, "p_max": self.p_max})
 
-    def _share(self, null: FloatArray) -> FloatArray:
-        slack = 1e-12 * np.abs(self.null).max(initial=0.0)  # sums in another order are the same difference
-        hits = (null >= self.differences - slack).sum(axis=0)
+    def _share(self, null: FloatArray, values: FloatArray) -> FloatArray:
+        slack = 1e-12 * np.abs(null).max(initial=0.0)  # sums in another order are the same difference
+        hits = (null >= values - slack).sum(axis=0)
         return hits / len(null) if self.exact else p_value(hits, len(null))
 
 

@@ -139,7 +139,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or as ``prepare`` does.
+        If X or Y is not a finite real matrix, if their numbers of rows (or, where they carry them, ids of stimuli)
+        differ, or as ``prepare`` does.
 
     Warns
     -----
@@ -151,6 +152,7 @@ def evaluate(
     >>> evaluate([[1], [2]], [[3], [5]], lambda X, name: X.sum(), lambda x, y: x - y, what="difference")
     -5.0
     """
+    checks.same_ids({"X": X, "Y": Y})
     representations = {"X": checks.representation(X, "X"), "Y": checks.representation(Y, "Y")}
     checks.same_stimuli({name: len(representation) for name, representation in representations.items()})
     prepared = {name: prepare(representation, name) for name, representation in representations.items()}

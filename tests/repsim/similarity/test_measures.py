@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from repsim.similarity import MEASURES, Measure, pairwise
+from repsim.similarity import MEASURES, Measure, linear_cka, pairwise, streamed_pairwise
 from repsim.similarity.measures.measure import INVARIANCES
 
 Related = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -218,3 +218,53 @@ VALID = {
 def test_a_measure_refuses_a_declaration(field: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Measure(**(VALID | field))
+
+
+# Stimuli
+
+
+class Recorded(np.ndarray):
+    """An array that knows its stimuli."""
+
+    stimulus_ids: np.ndarray
+
+    @classmethod
+    def of(cls, X: np.ndarray, ids: list[str]) -> "Recorded":
+        array = X.view(cls)
+        array.stimulus_ids = np.array(ids)
+        return array
+
+
+IDS = [f"img{k}" for k in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (
+            [*IDS[:28], "img29", "img28"],
+            r"^X and Y are of different stimuli: at position 28 'img28' and 'img29'\. Record",
+        ),
+        (IDS[:29], r"^X and Y are of different stimuli: at position 29 'img29' and nothing\."),
+    ],
+)
+def test_ids_of_stimuli_are_compared_not_only_their_number(
+    rng: np.random.Generator, related: Related, ids: list[str], message: str
+) -> None:
+    X, Y = related(rng)
+    X, other = Recorded.of(X, IDS), Recorded.of(Y[: len(ids)], ids)
+    with pytest.raises(ValueError, match=message):
+        linear_cka(X, other)
+    for compare in (pairwise, streamed_pairwise):
+        with pytest.raises(ValueError, match=message.replace("X and Y", r"\S+ and \S+")):
+            compare({"x": X, "y": other})
+    assert linear_cka(X, Recorded.of(Y, IDS)) == linear_cka(X, Y)
+
+
+def test_torch_multiplies_where_it_is_told_to(rng: np.random.Generator, measure: Measure) -> None:
+    if measure.together is None:
+        pytest.skip("its pairs share no product")
+    for n, d in ((200, 5), (30, 90)):
+        layers = {name: rng.normal(size=(n, d)) + 1 for name in "abc"}
+        values = pairwise(layers, measure=measure.name, device="cpu").values
+        np.testing.assert_allclose(values, pairwise(layers, measure=measure.name).values, atol=1e-12)

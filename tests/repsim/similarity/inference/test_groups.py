@@ -34,6 +34,15 @@ def test_the_p_value_is_that_of_all_divisions(rng: np.random.Generator) -> None:
     assert (test.reference, test.other) == ("bp", "sg")
 
 
+def test_a_case_that_varies_much_does_not_drown_the_others(rng: np.random.Generator) -> None:
+    S = similarities(rng, 0.2)
+    S[1:] = 100 * rng.normal(size=S[1:].shape)
+    S[1:] += S[1:].swapaxes(1, 2)
+    test = compare_groups(S, GROUPS, reference="bp")
+    assert test.p[0] == pytest.approx(1 / 70)
+    assert test.p_max[0] < 0.1
+
+
 def test_many_networks_are_divided_at_random(rng: np.random.Generator) -> None:
     S = similarities(rng, 0.2, n=10)
     groups = ["bp"] * 10 + ["sg"] * 10
