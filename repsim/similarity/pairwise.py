@@ -90,10 +90,9 @@ def pairwise(
            [0.78, 0.78, 1.  ]])
     """
     chosen = checks.choice(measure, MEASURES, "measure")
-    layers = _checked(X, "X") | ({} if Y is None else _checked(Y, "Y"))
-    checks.same_ids(
-        {f"{side}[{name!r}]": layer for side, given in (("X", X), ("Y", Y or {})) for name, layer in given.items()}
-    )
+    given = _labelled(X, "X") | ({} if Y is None else _labelled(Y, "Y"))
+    checks.same_ids(given)
+    layers = {name: checks.representation(layer, name) for name, layer in given.items()}
     checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
     prepared = {name: chosen.prepare(layers.pop(name), name) for name in list(layers)}
     first_y = 0 if Y is None else len(X)
@@ -105,7 +104,7 @@ def pairwise(
     return Pairwise(values=asked, rows=tuple(X), columns=tuple(X if Y is None else Y), measure=measure)
 
 
-def _checked(layers: Mapping[str, ArrayLike], side: str) -> dict[str, FloatArray]:
+def _labelled(layers: Mapping[str, ArrayLike], side: str) -> dict[str, ArrayLike]:
     if not isinstance(layers, Mapping):
         raise TypeError(
             f"{side} is a {type(layers).__name__}; expected a mapping from layer names to arrays. "
@@ -113,8 +112,7 @@ def _checked(layers: Mapping[str, ArrayLike], side: str) -> dict[str, FloatArray
         )
     if not layers:
         raise ValueError(f"{side} has no representations; expected at least 1. Check which layers were recorded.")
-    labels = {name: f"{side}[{name!r}]" for name in layers}
-    return {label: checks.representation(layers[name], label) for name, label in labels.items()}
+    return {f"{side}[{name!r}]": layer for name, layer in layers.items()}
 
 
 def _pairs(p: int, first_y: int, total: int, *, symmetric: bool) -> list[tuple[int, int]]:

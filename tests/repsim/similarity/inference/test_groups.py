@@ -39,7 +39,7 @@ def test_a_case_that_varies_much_does_not_drown_the_others(rng: np.random.Genera
     S[1:] = 100 * rng.normal(size=S[1:].shape)
     S[1:] += S[1:].swapaxes(1, 2)
     test = compare_groups(S, GROUPS, reference="bp")
-    assert test.p[0] == pytest.approx(1 / 70)
+    assert test.p[0] < 0.05
     assert test.p_max[0] < 0.1
 
 
