@@ -74,7 +74,8 @@ def pairwise(
         If X or Y is not a mapping.
     ValueError
         If there are no representations, or one is not a finite real matrix, or their numbers of stimuli (or, where
-        they carry them, ids of stimuli) differ, or are too few for the measure; if there is no such measure; if `memory` is too small.
+        they carry them, ids of stimuli) differ, or are too few for the measure; if there is no such measure; if
+        `memory` is too small.
 
     Warns
     -----
