@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from repsim.similarity import MEASURES, Measure, linear_cka, pairwise, streamed_pairwise
 from repsim.similarity.measures.measure import INVARIANCES
@@ -261,10 +262,17 @@ def test_ids_of_stimuli_are_compared_not_only_their_number(
     assert linear_cka(X, Recorded.of(Y, IDS)) == linear_cka(X, Y)
 
 
-def test_torch_multiplies_where_it_is_told_to(rng: np.random.Generator, measure: Measure) -> None:
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_torch_multiplies_where_it_is_told_to(rng: np.random.Generator, measure: Measure, device: str) -> None:
     if measure.together is None:
         pytest.skip("its pairs share no product")
     for n, d in ((200, 5), (30, 90)):
         layers = {name: rng.normal(size=(n, d)) + 1 for name in "abc"}
-        values = pairwise(layers, measure=measure.name, device="cpu").values
+        values = pairwise(layers, measure=measure.name, device=device).values
         np.testing.assert_allclose(values, pairwise(layers, measure=measure.name).values, atol=1e-12)

@@ -5,6 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from repsim.similarity import MEASURES, Moments, minibatch_cka, pairwise, streamed_pairwise
 from repsim.similarity.streaming import STREAMED
@@ -37,6 +38,20 @@ def test_sums_over_blocks_give_what_is_computed_in_memory(layers: Layers, measur
     np.testing.assert_allclose(result.values, expected.values, atol=tolerance)
     np.testing.assert_allclose(result.values[[0, 0, 1], [1, 2, 2]], expected.values[[0, 0, 1], [1, 2, 2]], atol=1e-10)
     assert (result.rows, result.columns, result.measure) == (expected.rows, expected.columns, measure)
+
+
+@pytest.mark.parametrize("memory", [2**30, 8 * 3 * 20**2])
+@pytest.mark.parametrize(
+    "device",
+    [
+        "cpu",
+        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
+    ],
+)
+def test_sums_are_taken_where_they_are_told_to(layers: Layers, device: str, memory: int) -> None:
+    for measure in ("cka", "cka_biased"):
+        values = streamed_pairwise(layers, measure=measure, rows=20, device=device, memory=memory).values
+        np.testing.assert_allclose(values, pairwise(layers, measure=measure).values, atol=1e-10)
 
 
 def test_every_streamed_measure_is_a_measure() -> None:
