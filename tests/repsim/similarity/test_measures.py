@@ -80,16 +80,16 @@ def test_a_measure_does_not_round_beyond_its_range(
             assert measure.range[0] <= measure.function(X, changed) <= measure.range[1]
 
 
-def test_a_metric_obeys_the_triangle_inequality(measure: Measure) -> None:
-    if not measure.is_metric:
-        pytest.skip("no metric, and not declared one")
+@pytest.mark.parametrize("name", [name for name, measure in MEASURES.items() if measure.is_metric])
+def test_a_metric_obeys_the_triangle_inequality(name: str) -> None:
+    function = MEASURES[name].function
     for seed in range(50):
         rng = np.random.default_rng(seed)
         A = rng.normal(size=(12, 3))
         step = rng.choice([0.1, 1.0, 10.0])
         B = A[:, :2] + step * rng.normal(size=(12, 2))
         C = B + step * rng.normal(size=(12, 2))
-        ab, bc, ac = measure.function(A, B), measure.function(B, C), measure.function(A, C)
+        ab, bc, ac = function(A, B), function(B, C), function(A, C)
         assert ac <= ab + bc + 1e-9
 
 
@@ -118,16 +118,18 @@ def test_a_measure_takes_wide_representations_or_refuses(rng: np.random.Generato
         assert measure.range[0] <= value <= measure.range[1]
 
 
+# Others depend on the mean: a representation that is constant but not zero has a direction.
+OF_DEVIATIONS = [name for name, measure in MEASURES.items() if "translation" in measure.invariances]
+
+
+@pytest.mark.parametrize("name", OF_DEVIATIONS)
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_measure_of_a_constant_representation_is_nan_and_says_so(
-    rng: np.random.Generator, related: Related, measure: Measure, side: int
+    rng: np.random.Generator, related: Related, name: str, side: int
 ) -> None:
-    both = list(related(rng))
+    measure, both = MEASURES[name], list(related(rng))
     both[side] = np.full((30, 4), 0.1)
-    if "translation" not in measure.invariances:
-        pytest.skip("a representation that is constant but not zero has a direction")
-    name = "XY"[side]
-    with pytest.warns(RuntimeWarning, match=rf"^1 of 2 representations \({name}\) .*constant.* NaN\.$") as caught:
+    with pytest.warns(RuntimeWarning, match=rf"^1 of 2 representations \({'XY'[side]}\) .*constant.* NaN\.$") as caught:
         assert math.isnan(measure.function(*both))
     assert len(caught) == 1
     assert caught[0].filename == __file__
@@ -143,9 +145,9 @@ def test_a_measure_of_zeros_is_nan_and_says_so(
         assert math.isnan(measure.function(*both))
 
 
-def test_a_measure_takes_single_precision_with_a_large_mean(rng: np.random.Generator, measure: Measure) -> None:
-    if "translation" not in measure.invariances:
-        pytest.skip("it depends on the mean")
+@pytest.mark.parametrize("name", OF_DEVIATIONS)
+def test_a_measure_takes_single_precision_with_a_large_mean(rng: np.random.Generator, name: str) -> None:
+    measure = MEASURES[name]
     X, Y = (100 + 1e-3 * rng.normal(size=(2, 30, 5))).astype(np.float32)
     shifted = measure.function(X.astype(np.float64) - 100, Y.astype(np.float64) - 100)
     assert measure.function(X, Y) == pytest.approx(shifted, abs=1e-8)
@@ -269,10 +271,9 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_torch_multiplies_where_it_is_told_to(rng: np.random.Generator, measure: Measure, device: str) -> None:
-    if measure.together is None:
-        pytest.skip("its pairs share no product")
+@pytest.mark.parametrize("name", [name for name, measure in MEASURES.items() if measure.together is not None])
+def test_torch_multiplies_where_it_is_told_to(rng: np.random.Generator, name: str, device: str) -> None:
     for n, d in ((200, 5), (30, 90)):
         layers = {name: rng.normal(size=(n, d)) + 1 for name in "abc"}
-        values = pairwise(layers, measure=measure.name, device=device).values
-        np.testing.assert_allclose(values, pairwise(layers, measure=measure.name).values, atol=1e-12)
+        values = pairwise(layers, measure=name, device=device).values
+        np.testing.assert_allclose(values, pairwise(layers, measure=name).values, atol=1e-12)
