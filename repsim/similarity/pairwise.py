@@ -1,9 +1,11 @@
 """All pairs of representations at once: each is prepared once, and the pairs share a few large products."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +15,9 @@ from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures import MEASURES, Measure
 from repsim.similarity.measures.measure import warn_undefined
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +37,23 @@ class Pairwise:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     measure: str
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row an ordered pair: ``row``, ``column`` and a column of the values, named after the measure.
+
+        Examples
+        --------
+        >>> X = np.random.default_rng(0).normal(size=(50, 3))
+        >>> print(pairwise({"input": X}, {"scaled": 2 * X}).frame().to_string())
+             row  column  cka
+        0  input  scaled  1.0
+        """
+        import pandas as pd
+
+        rows, columns = np.meshgrid(
+            np.array(self.rows, dtype=object), np.array(self.columns, dtype=object), indexing="ij"
+        )
+        return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), self.measure: self.values.ravel()})
 
 
 def pairwise(
