@@ -25,9 +25,7 @@ from scipy.stats import rankdata
 
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
-
-# Distances that agree to this much, relative to the largest, differ by nothing but rounding.
-ROUNDING = 1e-12
+from repsim.similarity.comparators.ties import levels, tolerance
 
 
 def is_constant(distances: FloatArray) -> bool:
@@ -46,7 +44,7 @@ def is_constant(distances: FloatArray) -> bool:
     >>> is_constant(np.array([1.0, 1.0 + 1e-15])), is_constant(np.array([1.0, 2.0]))
     (True, False)
     """
-    return distances.size < 2 or bool(np.ptp(distances) <= ROUNDING * np.abs(distances).max())
+    return distances.size < 2 or bool(np.ptp(distances) <= tolerance(distances))
 
 
 def deviations(distances: FloatArray) -> FloatArray:
@@ -171,7 +169,7 @@ def mean_rank(rdms: FloatArray) -> FloatArray:
     >>> mean_rank(np.array([[1.0, 2.0, 9.0], [5.0, 4.0, 6.0]]))
     array([1.5, 1.5, 3. ])
     """
-    return np.mean([rankdata(rdm) for rdm in rdms], axis=0)
+    return np.mean([rankdata(levels(rdm)) for rdm in rdms], axis=0)
 
 
 def cosine_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArray) -> FloatArray | None:
@@ -220,7 +218,7 @@ def _itself(distances: FloatArray) -> FloatArray:
 
 
 def _rank_deviations(distances: FloatArray) -> FloatArray | None:
-    return None if is_constant(distances) else deviations(rankdata(distances))
+    return None if is_constant(distances) else deviations(rankdata(levels(distances)))
 
 
 def _spearman(distances: FloatArray) -> FloatArray | None:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
 from repsim.similarity.comparators.correlations import is_constant, mean_rank
+from repsim.similarity.comparators.ties import levels
 
 IntArray = NDArray[np.int64]
 
@@ -67,9 +68,9 @@ def ranked(distances: FloatArray) -> Ranked | None:
     """
     if is_constant(distances):
         return None
-    m = len(distances)
-    order = np.argsort(distances, kind="stable")
-    ascending = distances[order]
+    m, numbers = len(distances), levels(distances)
+    order = np.argsort(numbers, kind="stable")
+    ascending = numbers[order]
     first = np.concatenate([[0], np.flatnonzero(np.diff(ascending)) + 1])  # where each run of equals begins
     counts = np.diff(first, append=m)
     below = np.empty(m, dtype=np.int64)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS, Comparator
+from repsim.similarity.comparators.ties import tolerance
 
 Counts = NDArray[np.int64]
 
@@ -181,8 +182,7 @@ class _Ascending:
     @classmethod
     def of(cls, rdm: FloatArray) -> _Ascending:
         order = np.argsort(rdm, kind="stable")
-        ascending = rdm[order]
-        return cls(order, np.concatenate([[True], ascending[1:] > ascending[:-1]]))
+        return cls(order, np.concatenate([[True], np.diff(rdm[order]) > tolerance(rdm)]))
 
     def among(self, kept: NDArray[np.bool_], place: NDArray[np.intp]) -> _Ascending:
         """Return the order of the pairs that are kept, by their new places."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray, centred
+from repsim.similarity.arrays import FloatArray, centred, rounding_of
 from repsim.similarity.measures.measure import Measure, evaluate
 
 
@@ -184,7 +184,8 @@ def centred_svd(X: FloatArray) -> SVD:
     Returns
     -------
     SVD
-        Of rank 0 if X is constant. A singular value counts above max(n, d) * eps times the largest.
+        Of rank 0 if X is constant. A singular value counts if it is larger than what rounding may have added, of single
+        precision where X holds nothing but numbers of single precision (`arrays.rounding_of`).
 
     Examples
     --------
@@ -192,11 +193,13 @@ def centred_svd(X: FloatArray) -> SVD:
     array([2.])
     """
     U, s, Vt = np.linalg.svd(centred(X, axis=0), full_matrices=False)
-    rank = np.count_nonzero(s > max(X.shape) * np.finfo(s.dtype).eps * s[0])
+    rank = np.count_nonzero(s > rounding_of(X))
     return SVD(U[:, :rank], s[:rank], Vt[:rank])
 
 
-def refuse_saturated(X_shape: tuple[int, ...], rank: int, name: str, what: str) -> None:
+def refuse_saturated(
+    X_shape: tuple[int, ...], rank: int, name: str, what: str, advice: str = "take svcca or cka"
+) -> None:
     """Refuse a representation that spans all that n centred stimuli can differ in, and so explains anything.
 
     Parameters
@@ -207,6 +210,8 @@ def refuse_saturated(X_shape: tuple[int, ...], rank: int, name: str, what: str) 
         Of the centred representation.
     name, what : str
         What the message calls the representation and the analysis.
+    advice : str
+        What else can be done.
 
     Raises
     ------
@@ -220,8 +225,8 @@ def refuse_saturated(X_shape: tuple[int, ...], rank: int, name: str, what: str) 
     n, d = X_shape
     if rank >= n - 1:
         raise ValueError(
-            f"{name} has {n} stimuli and {d} features; {what} needs more stimuli than features, two more than are "
-            "linearly independent, for otherwise they fit anything exactly. Record more stimuli, or take svcca or cka."
+            f"{name} has {n} stimuli and {d} features; {what} needs more stimuli: these features span all {rank} dimensions "
+            f"in which {n} stimuli can differ, and so fit anything exactly. Record more stimuli, or {advice}."
         )
 
 
@@ -247,7 +252,7 @@ def _prepare_leading(X: FloatArray, name: str, *, variance: float) -> FloatArray
 def _n_leading(s: FloatArray, variance: float) -> int:
     """Count the components before which the fraction is not reached yet, so that the one that crosses it is in."""
     # By what is still missing and not by what is there: at variance 1 every component, however small, is missed.
-    rest = np.cumsum(s[::-1] ** 2)[::-1]
+    rest = np.cumsum((s[::-1] / s[:1]) ** 2)[::-1]
     return int(np.count_nonzero(rest > (1 - variance) * rest[:1]))
 
 

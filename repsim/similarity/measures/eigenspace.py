@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.arrays import FloatArray, rounding_of
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import Measure, evaluate
 
@@ -131,7 +131,7 @@ UNDEFINED = "are all zeros"
 def _prepare_overlap(X: FloatArray, name: str) -> FloatArray | None:
     n, _ = X.shape
     U, s, _ = np.linalg.svd(X, full_matrices=False)
-    rank = np.count_nonzero(s > max(X.shape) * np.finfo(s.dtype).eps * s[0])
+    rank = np.count_nonzero(s > rounding_of(X))
     if rank == n:
         raise ValueError(
             f"{name} has {n} stimuli and as many linearly independent features, which span everything; eigenspace "
@@ -151,10 +151,10 @@ class _Predictor(NamedTuple):
 
 
 def _prepare_gulp(X: FloatArray, name: str, *, penalty: float) -> _Predictor | None:
-    largest = np.abs(X).max()
-    U, s, _ = centred_svd(X / (largest or 1.0))  # so that no square overflows or vanishes
+    U, s, _ = centred_svd(X)
+    s = s / s[:1]  # so that no square overflows or vanishes
     if penalty == 0:
-        refuse_saturated(X.shape, len(s), name, "GULP without penalty")
+        refuse_saturated(X.shape, len(s), name, "GULP without penalty", "raise the penalty")
     if not len(s):
         return None
     variances = s**2 / (s @ s)

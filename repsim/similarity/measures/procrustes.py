@@ -301,7 +301,7 @@ def _prepare_rotated(X: FloatArray, name: str) -> FloatArray | None:
 def _prepare_whitened(X: FloatArray, name: str, *, alpha: float) -> FloatArray | None:
     U, s, _ = centred_svd(X)
     if alpha == 0:
-        refuse_saturated(X.shape, len(s), name, "full whitening")
+        refuse_saturated(X.shape, len(s), name, "full whitening", "raise alpha")
     if not s.size:
         return None
     s = s / s[0]  # no square overflows or vanishes

@@ -78,7 +78,7 @@ def _compare(x: _Prepared, y: _Prepared) -> float:
     # Here and not before, because what is only to be explained may have any number of features; and with itself it is 1
     # whatever that number.
     if x is not y:
-        refuse_saturated(x.shape, x.basis.shape[1], x.name, "linear regression")
+        refuse_saturated(x.shape, x.basis.shape[1], x.name, "linear regression", "take cka")
     explained = np.linalg.norm(x.basis.T @ y.scores) ** 2
     return float(np.clip(explained, 0.0, 1.0))
 

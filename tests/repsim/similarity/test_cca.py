@@ -5,6 +5,7 @@ import pytest
 from scipy.linalg import helmert, sqrtm
 from sklearn.cross_decomposition import CCA
 
+from repsim.similarity import shape_distance
 from repsim.similarity.measures.cca import centred_svd, mean_cca, pwcca, svcca
 
 Related = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -150,7 +151,7 @@ def test_cca_refuses_as_many_features_as_stimuli(
     rng: np.random.Generator, measure: Callable, d: int, name: str
 ) -> None:
     both = {"X": rng.normal(size=(10, 3)), "Y": rng.normal(size=(10, 3))} | {name: rng.normal(size=(10, d))}
-    message = rf"^{name} has 10 stimuli and {d} features; CCA needs more stimuli .* take svcca or cka\.$"
+    message = rf"^{name} has 10 stimuli and {d} features; CCA needs more stimuli: .* take svcca or cka\.$"
     with pytest.raises(ValueError, match=message):
         measure(**both)
 
@@ -173,3 +174,29 @@ def test_svcca_takes_more_features_than_stimuli_if_few_components_hold_them(rng:
 def test_svcca_refuses_what_is_no_fraction(variance: float) -> None:
     with pytest.raises(ValueError, match=rf"^variance is {variance}; expected a fraction above 0 and at most 1\."):
         svcca(np.eye(5), np.eye(5), variance=variance)
+
+
+# Rounding of single precision
+
+
+def test_rounding_of_a_recorded_layer_is_no_direction(rng: np.random.Generator) -> None:
+    logits = rng.normal(size=(500, 10))
+    softmax = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)  # rows sum to one
+    narrow = (rng.normal(size=(400, 20)) @ rng.normal(size=(20, 100)) + 3).astype(np.float32)
+    for X, rank in ((softmax, 9), (narrow, 20)):
+        rotated = (X @ np.linalg.qr(rng.normal(size=(X.shape[1],) * 2))[0]).astype(np.float32)
+        assert len(centred_svd(X.astype(np.float64)).s) == len(centred_svd(rotated.astype(np.float64)).s) == rank
+        assert mean_cca(X, rotated) == pytest.approx(1, abs=1e-6)
+        assert shape_distance(X, rotated) == pytest.approx(0, abs=1e-3)
+
+
+def test_weak_directions_of_single_precision_stay(rng: np.random.Generator) -> None:
+    X = (rng.normal(size=(400, 20)) * np.logspace(0, -3, 20)).astype(np.float32)
+    assert len(centred_svd(X.astype(np.float64)).s) == 20
+    assert len(centred_svd(rng.normal(size=(400, 20)) * np.logspace(0, -10, 20)).s) == 20
+
+
+@pytest.mark.parametrize("scale", [1e-163, 1e154])
+def test_svcca_neither_overflows_nor_vanishes(rng: np.random.Generator, scale: float) -> None:
+    X, Y = rng.normal(size=(2, 50, 6))
+    assert svcca(scale * X, Y) == pytest.approx(svcca(X, Y), abs=1e-10)

@@ -68,7 +68,7 @@ def test_linear_regression_does_not_depend_on_the_unit(
 
 def test_linear_regression_refuses_as_many_predictors_as_stimuli(rng: np.random.Generator) -> None:
     narrow, wide = rng.normal(size=(10, 3)), rng.normal(size=(10, 40))
-    message = "^X has 10 stimuli and 40 features; linear regression needs more stimuli than features"
+    message = "^X has 10 stimuli and 40 features; linear regression needs more stimuli: these"
     with pytest.raises(ValueError, match=message):
         linear_regression(wide, narrow)
     assert 0 < linear_regression(narrow, wide) < 1
