@@ -1,6 +1,7 @@
 """Checks made once, at the public doors of this room; nothing below them checks again."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,7 +42,7 @@ def representation(X: ArrayLike, name: str = "X", *, keep_single: bool = False, 
     >>> representation([[1, 2], [3, 4]]).dtype
     dtype('float64')
     """
-    array = np.asarray(X)
+    array = _as_array(X, name)
     _check_real(array, name)
     check_shape(array, name, least)
     if not (keep_single and array.dtype == np.float32):
@@ -124,6 +125,36 @@ def is_read_in_blocks(X: object) -> bool:
     )
 
 
+def whole_number(value: object, name: str, least: int) -> int:
+    """Return a whole number.
+
+    Parameters
+    ----------
+    value : object
+    name : str
+        What the message calls it.
+    least : int
+        Smallest that will do.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    ValueError
+        If it is none, or too small.
+
+    Examples
+    --------
+    >>> whole_number(3, "rows", least=1)
+    3
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}.")
+    return int(value)
+
+
 def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
     """Look a name up in a dict of choices.
 
@@ -152,8 +183,21 @@ def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
     2
     """
     if name not in choices:
-        raise ValueError(f"Unknown {kind} {name!r}. Choose one of: {', '.join(sorted(choices))}.")
+        near = get_close_matches(str(name).lower(), choices, n=1)
+        hint = f"Did you mean {near[0]!r}? There are" if near else "Choose one of"
+        raise ValueError(f"Unknown {kind} {name!r}. {hint}: {', '.join(sorted(choices))}.")
     return choices[name]
+
+
+def _as_array(X: ArrayLike, name: str) -> NDArray:
+    if isinstance(X, Mapping):
+        raise ValueError(f"{name} is a mapping; expected an array. Put nested layers into one mapping.")
+    if isinstance(X, torch.Tensor):
+        if X.layout != torch.strided:
+            raise ValueError(f"{name} is a sparse tensor; expected a dense one. Call .to_dense() first.")
+        X = X.detach().cpu()
+        return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
+    return np.asarray(X)
 
 
 def _check_real(array: NDArray, name: str) -> None:
@@ -196,7 +240,8 @@ def check_shape(array: Any, name: str, least: int = 2) -> None:
 def _check_finite(array: FloatArray, name: str) -> None:
     bad = array.size - np.count_nonzero(np.isfinite(array))
     if bad:
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise ValueError(
-            f"{name} has {bad} of {array.size} values that are NaN or infinite; all must be finite. "
-            "Look for a training run that diverged, or leave those stimuli out."
+            f"{name} has {bad} of {array.size} values that are NaN or infinite, first in row {row}; all must be "
+            "finite. Look for a training run that diverged, or leave those stimuli out."
         )

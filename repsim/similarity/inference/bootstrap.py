@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import t as student
 
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
@@ -20,9 +22,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Draws = tuple[FloatArray, FloatArray]  # means over data RDMs of values (n_samples, p) and of ceilings (n_samples, 2)
+Pick = Callable[[FloatArray, FloatArray], FloatArray]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Evaluation:
     """How well model RDMs agree with data RDMs, and how sure that is.
+
+    Over stimuli, intervals and p-values are percentiles of the bootstrap samples. Over networks, of which there are few
+    as a rule, and over both, they are Student's t with the bootstrap's standard errors.
 
     Attributes
     ----------
@@ -36,11 +45,10 @@ class Evaluation:
         Each model with each data RDM.
     ceilings : array (2, n_data)
         What the best possible model reaches with each data RDM: found without it (lower bound), and with it (upper).
-    samples : array (n_samples, n_models)
-        Mean over data RDMs in every bootstrap sample; samples in which a value is not defined are left out.
-    ceiling_samples : array (n_samples, 2)
-    standard_errors : array (n_models,)
-        Standard deviation of the samples; for "both" corrected, since resampling both counts the noise twice.
+    draws : dict of str to (array (n_samples, n_models), array (n_samples, 2))
+        Means over data RDMs of values and ceilings in bootstrap samples, by what was resampled. Samples in which a
+        value is not defined are left out.
+    n_stimuli : int
     """
 
     models: tuple[str, ...]
@@ -49,9 +57,8 @@ class Evaluation:
     over: str
     values: FloatArray
     ceilings: FloatArray
-    samples: FloatArray
-    ceiling_samples: FloatArray
-    standard_errors: FloatArray
+    draws: Mapping[str, Draws]
+    n_stimuli: int
 
     @property
     def means(self) -> FloatArray:
@@ -64,13 +71,23 @@ class Evaluation:
         lower, upper = self.ceilings.mean(axis=1)
         return float(lower), float(upper)
 
+    @property
+    def samples(self) -> FloatArray:
+        """Means over data RDMs in every bootstrap sample, (n_samples, n_models)."""
+        return self.draws[self.over][0] if self.draws else np.empty((0, len(self.models)))
+
+    @property
+    def standard_errors(self) -> FloatArray:
+        """Of the means, (n_models,)."""
+        return self._errors(_values)
+
     def frame(self, level: float = 0.95, adjustment: str = "none") -> pd.DataFrame:
         """Return one row a model: its mean value and how sure it is.
 
         Parameters
         ----------
         level : float, default 0.95
-            Of the percentile intervals.
+            Of the intervals.
         adjustment : str, default "none"
             Of the p-values for their number; see `adjust`.
 
@@ -79,12 +96,17 @@ class Evaluation:
         DataFrame
             ``model``, ``value``, ``standard_error``, ``low``, ``high``, ``p_above_zero`` (one-sided), ``ceiling_low``,
             ``ceiling_high`` and ``p_below_ceiling`` (one-sided, against the lower bound).
+
+        Raises
+        ------
+        ValueError
+            If the level is not within (0, 1), or there is no such adjustment.
         """
         import pandas as pd
 
-        tail = 50 * (1 - level)
-        low, high = np.percentile(self.samples, [tail, 100 - tail], axis=0) if len(self.samples) else self._unknown()
-        below = self.samples - self.ceiling_samples[:, [0]]
+        if not 0 < level < 1:
+            raise ValueError(f"level is {level}; expected a number between 0 and 1, such as 0.95.")
+        low, high = self._interval(level)
         lower, upper = self.noise_ceiling
         return pd.DataFrame(
             {
@@ -93,12 +115,10 @@ class Evaluation:
                 "standard_error": self.standard_errors,
                 "low": low,
                 "high": high,
-                "p_above_zero": adjust(self._share(self.samples <= 0), adjustment),
+                "p_above_zero": adjust(self._p_positive(_values), adjustment),
                 "ceiling_low": lower,
                 "ceiling_high": upper,
-                "p_below_ceiling": adjust(
-                    self._share(below >= 0) if not np.isnan(lower) else self._unknown()[0], adjustment
-                ),
+                "p_below_ceiling": adjust(self._p_positive(_below_ceiling), adjustment),
             }
         )
 
@@ -108,8 +128,9 @@ class Evaluation:
         Parameters
         ----------
         adjustment : str, default "holm"
-            A key of `ADJUSTMENTS`, or ``"max_t"``: the largest studentised difference of each sample is the yardstick
-            of all, which bounds the probability of one false finding or more and makes use of how they depend.
+            A key of `ADJUSTMENTS`, or, over stimuli, ``"max_t"``: the largest studentised difference of each sample is
+            the yardstick of all, which bounds the probability of one false finding or more and makes use of how they
+            depend. It is another test than that of ``p``, which goes by percentiles, and can be a little below it.
 
         Returns
         -------
@@ -127,37 +148,91 @@ class Evaluation:
         """
         import pandas as pd
 
-        if len(self.models) < 2 or not len(self.samples):
+        if len(self.models) < 2 or not self.draws:
             raise ValueError(
                 "Comparing models needs at least 2 of them, and samples: evaluate over stimuli or networks."
             )
+        if adjustment == "max_t" and self.over != "stimuli":
+            raise ValueError("max_t goes by samples of stimuli; choose another adjustment, or evaluate over stimuli.")
         first, second = np.triu_indices(len(self.models), 1)
-        differences = self.means[first] - self.means[second]
-        samples = self.samples[:, first] - self.samples[:, second]
-        p = np.minimum(1.0, 2 * np.minimum(self._share(samples <= 0), self._share(samples >= 0)))
-        errors = samples.std(axis=0, ddof=1)
-        adjusted = _max_t(samples, differences, errors) if adjustment == "max_t" else adjust(p, adjustment)
+
+        def difference(values: FloatArray, ceilings: FloatArray) -> FloatArray:
+            return values[:, first] - values[:, second]
+
+        p = np.minimum(1.0, 2 * np.minimum(self._p_positive(difference), self._p_positive(_negative(difference))))
+        if adjustment == "max_t":
+            adjusted = _max_t(difference(*self.draws["stimuli"]), self._observed(difference))
+        else:
+            adjusted = adjust(p, adjustment)
         names = np.array(self.models, dtype=object)
         return pd.DataFrame(
             {
                 "model": names[first],
                 "other": names[second],
-                "difference": differences,
-                "standard_error": errors,
+                "difference": self._observed(difference),
+                "standard_error": self._errors(difference),
                 "p": p,
                 "p_adjusted": adjusted,
             }
         )
 
-    def _share(self, hits: Any) -> FloatArray:
-        return p_value(hits.sum(axis=0), len(hits)) if len(hits) else self._unknown()[0]
+    def _observed(self, pick: Pick) -> FloatArray:
+        return pick(self.means[None], np.array([self.noise_ceiling]))[0]
 
-    def _unknown(self) -> FloatArray:
-        return np.full((2, len(self.models)), np.nan)
+    def _errors(self, pick: Pick) -> FloatArray:
+        """Return standard errors of what is picked from values and ceilings."""
+        if not self.draws:
+            return np.full(len(self.models), np.nan)
+        variances = {name: pick(*each).var(axis=0, ddof=1) for name, each in self.draws.items()}
+        if self.over != "stimuli":  # k networks, resampled, vary by (k - 1) / k too little
+            k = len(self.data)
+            variances["networks"] = variances["networks"] * k / (k - 1)
+        if self.over != "both":
+            return np.sqrt(variances[self.over])
+        # Resampling both factors counts the variance of a single measurement three times, resampling either once.
+        either = np.maximum(variances["stimuli"], variances["networks"])
+        corrected = 2 * (variances["stimuli"] + variances["networks"]) - variances["both"]
+        return np.sqrt(np.clip(corrected, either, np.maximum(either, variances["both"])))
+
+    def _p_positive(self, pick: Pick) -> FloatArray:
+        """Return one-sided p-values against zero or less."""
+        if not self.draws:
+            return np.full(len(self.models), np.nan)
+        observed = self._observed(pick)
+        if self.over == "stimuli":
+            p = p_value((pick(*self.draws["stimuli"]) <= 0).sum(axis=0), len(self.samples))
+            return np.where(np.isnan(observed), np.nan, p)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return student.sf(observed / self._errors(pick), self._degrees)
+
+    def _interval(self, level: float) -> FloatArray:
+        if not self.draws:
+            return np.full((2, len(self.models)), np.nan)
+        if self.over == "stimuli":
+            return np.percentile(self.samples, [50 - 50 * level, 50 + 50 * level], axis=0)
+        reach = student.ppf(0.5 + level / 2, self._degrees) * self.standard_errors
+        return np.stack([self.means - reach, self.means + reach])
+
+    @property
+    def _degrees(self) -> int:
+        return (len(self.data) if self.over == "networks" else min(len(self.data), self.n_stimuli)) - 1
 
 
-def _max_t(samples: FloatArray, differences: FloatArray, errors: FloatArray) -> FloatArray:
+def _values(values: FloatArray, ceilings: FloatArray) -> FloatArray:
+    return values
+
+
+def _below_ceiling(values: FloatArray, ceilings: FloatArray) -> FloatArray:
+    return ceilings[:, [0]] - values
+
+
+def _negative(pick: Pick) -> Pick:
+    return lambda values, ceilings: -pick(values, ceilings)
+
+
+def _max_t(samples: FloatArray, differences: FloatArray) -> FloatArray:
     """Return adjusted p-values from the largest studentised deviation of each sample."""
+    errors = samples.std(axis=0, ddof=1)
     scale = np.where(errors > 0, errors, np.inf)
     largest = (np.abs(samples - samples.mean(axis=0)) / scale).max(axis=1)  # (n_samples,)
     return p_value((largest[:, None] >= np.abs(differences) / scale).sum(axis=0), len(samples))
@@ -186,8 +261,7 @@ def evaluate_models(
     method : str, default "pearson"
         A key of `COMPARATORS`.
     over : {"stimuli", "networks", "both", "none"}, default "stimuli"
-        What is resampled. "networks" and "both" need several data RDMs. Percentiles and p-values of "both" are
-        conservative; its standard errors are corrected.
+        What is resampled. "networks" and "both" need several data RDMs, and are sure of little with fewer than five.
     n_samples : int, default 1000
         Bootstrap samples.
     seed : int, default 0
@@ -220,17 +294,12 @@ def evaluate_models(
     """
     comparator = checks.choice(method, COMPARATORS, "method")
     checks.choice(over, dict.fromkeys(("stimuli", "networks", "both", "none")), "resampling")
-    if n_samples < 2:
-        raise ValueError(f"n_samples is {n_samples}; expected at least 2.")
+    checks.whole_number(n_samples, "n_samples", 2)
     stacked = {side: stacked_rdms(rdms, side, method) for side, rdms in (("models", models), ("data", data))}
     checks.same_stimuli({side: n_stimuli(rdms[0]) for side, rdms in stacked.items()})
     if over in ("networks", "both") and len(data) < 2:
         raise ValueError(f"Resampling networks needs at least 2 data RDMs; there is {len(data)}. Resample stimuli.")
     values, lower, upper = compare_with_ceilings(comparator, stacked["models"], stacked["data"])
-    draws = _draw(stacked, method, over, n_samples, seed, memory)
-    samples = (
-        draws["both" if over == "both" else over] if over != "none" else (np.empty((0, len(models))), np.empty((0, 2)))
-    )
     return Evaluation(
         models=tuple(models),
         data=tuple(data),
@@ -238,22 +307,20 @@ def evaluate_models(
         over=over,
         values=values,
         ceilings=np.stack([lower, upper]),
-        samples=samples[0],
-        ceiling_samples=samples[1],
-        standard_errors=_standard_errors({name: each[0] for name, each in draws.items()}, len(models)),
+        draws=_draw(stacked, method, over, n_samples, seed, memory),
+        n_stimuli=n_stimuli(stacked["data"][0]),
     )
 
 
-Draws = dict[str, tuple[FloatArray, FloatArray]]
-
-
-def _draw(stacked: Mapping[str, FloatArray], method: str, over: str, n_samples: int, seed: int, memory: int) -> Draws:
-    """Return means over data of values (n_samples, p) and of ceilings (n_samples, 2), by what was resampled."""
+def _draw(
+    stacked: Mapping[str, FloatArray], method: str, over: str, n_samples: int, seed: int, memory: int
+) -> dict[str, Draws]:
+    """Return means over data of values and ceilings in bootstrap samples, by what was resampled."""
     models, data = stacked["models"], stacked["data"]
     n, q, generator = n_stimuli(data[0]), len(data), np.random.default_rng(seed)
     stimuli = generator.multinomial(n, np.full(n, 1 / n), size=n_samples)
     networks = generator.multinomial(q, np.full(q, 1 / q), size=n_samples)
-    draws: Draws = {}
+    draws: dict[str, Draws] = {}
     if over in ("stimuli", "both"):
         resampled = resampled_values(models, data, stimuli, method, memory=memory)
         draws["stimuli"] = _means(resampled, np.ones((n_samples, q)))
@@ -262,11 +329,21 @@ def _draw(stacked: Mapping[str, FloatArray], method: str, over: str, n_samples: 
     if over in ("networks", "both"):
         once = resampled_values(models, data, np.ones((1, n), dtype=np.int64), method, memory=memory)
         draws["networks"] = _means(once, networks)
+    lost = max((n_samples - len(each) for each, _ in draws.values()), default=0)
+    if lost > n_samples - 2:
+        raise ValueError(f"No bootstrap sample of {n} stimuli has a value; there are too few of them to resample.")
+    if lost > n_samples // 20:
+        warnings.warn(
+            f"{lost} of {n_samples} bootstrap samples of {n} stimuli have no value, and are left out: too few "
+            "different stimuli were drawn. Standard errors are not to be relied on.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
     return draws
 
 
-def _means(resampled: Resampled, counts: Counts | FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Weighted means over data RDMs; samples in which one is not defined are left out."""
+def _means(resampled: Resampled, counts: Counts | FloatArray) -> Draws:
+    """Return weighted means over data RDMs; samples in which one is not defined are left out."""
     weights = counts / counts.sum(axis=1, keepdims=True)
     n_samples = len(weights)
     values = np.broadcast_to(resampled.values, (n_samples, *resampled.values.shape[1:]))
@@ -274,18 +351,6 @@ def _means(resampled: Resampled, counts: Counts | FloatArray) -> tuple[FloatArra
     ceilings = np.stack([(each * weights).sum(axis=1) for each in (resampled.lower, resampled.upper)], axis=1)
     known = ~np.isnan(means).any(axis=1)
     return means[known], ceilings[known]
-
-
-def _standard_errors(samples: Mapping[str, FloatArray], n_models: int) -> FloatArray:
-    if not samples:
-        return np.full(n_models, np.nan)
-    variances = {name: each.var(axis=0, ddof=1) for name, each in samples.items()}
-    if "both" not in variances:
-        return np.sqrt(next(iter(variances.values())))
-    # Both factors resampled at once count the variance of a single measurement three times instead of once.
-    single = variances["stimuli"], variances["networks"]
-    corrected = 2 * (single[0] + single[1]) - variances["both"]
-    return np.sqrt(np.clip(corrected, np.maximum(*single), np.maximum(variances["both"], np.maximum(*single))))
 
 
 def stacked_rdms(rdms: Mapping[str, ArrayLike], side: str, method: str) -> FloatArray:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from itertools import combinations, product
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.inference.multiple import p_value
+from repsim.similarity.measures import MEASURES
+from repsim.similarity.pairwise import Pairwise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +31,12 @@ class GroupTest:
     reference, other : str
         The groups.
     within, between : array (n_cases,)
-        Mean similarity of networks of the reference among themselves, and with those of the other group.
+        Mean similarity (or distance) of networks of the reference among themselves, and with those of the other group.
+    differences : array (n_cases,)
+        How much further away the other group is than the reference's own: within minus between, or between minus within
+        for distances.
     null : array (n_permutations, n_cases)
-        Differences, within minus between, for permuted groups.
+        Differences for permuted groups.
     exact : bool
         Whether these are all the ways to divide the networks.
     """
@@ -38,13 +45,14 @@ class GroupTest:
     other: str
     within: FloatArray
     between: FloatArray
+    differences: FloatArray
     null: FloatArray
     exact: bool
 
     @property
-    def differences(self) -> FloatArray:
-        """Within minus between, (n_cases,): positive if the other group is further away than the reference's own."""
-        return self.within - self.between
+    def p_least(self) -> float:
+        """The smallest p-value that so many networks allow."""
+        return 1 / len(self.null) if self.exact else 1 / (len(self.null) + 1)
 
     @property
     def p(self) -> FloatArray:
@@ -74,15 +82,16 @@ class GroupTest:
 
 
 def compare_groups(
-    similarities: ArrayLike,
+    similarities: ArrayLike | Pairwise | Sequence[Pairwise],
     groups: ArrayLike,
     *,
     reference: str,
     seeds: ArrayLike | None = None,
+    direction: str | None = None,
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> GroupTest:
-    """Test whether networks of another group are less similar to the reference's than those are among themselves.
+    """Test whether networks of another group are further from the reference's than these are from one another.
 
     Such as: are the layers of networks trained with synthetic gradients less similar to those of backprop than two
     backprop networks of different seeds are? The null hypothesis is that the groups do not differ: that it does not
@@ -90,14 +99,18 @@ def compare_groups(
 
     Parameters
     ----------
-    similarities : array-like (n_networks, n_networks) or (n_cases, n_networks, n_networks)
-        Symmetric; the larger, the more similar. Cases are, for example, layers. The diagonal is not used.
+    similarities : array-like (n_networks, n_networks) or (n_cases, n_networks, n_networks), or Pairwise, or several
+        Symmetric. Cases are, for example, layers. The diagonal is not used.
     groups : array-like (n_networks,)
         Two groups, each at least 2 networks.
     reference : str
         One of them.
     seeds : array-like (n_networks,), optional
-        Networks of equal seeds started from equal weights; such pairs are left out, within and between.
+        Networks of equal seeds started from equal weights, and are alike for that reason: such pairs are left out. If
+        every seed has one network in each group, groups are permuted within seeds, of which there are 2 ** n_seeds
+        ways.
+    direction : {"similarity", "distance"}, optional
+        Whether a larger value means more alike. Taken from the measure of a `Pairwise`; "similarity" for arrays.
     n_permutations : int, default 10000
         Drawn where there are more ways than that.
     seed : int, default 0
@@ -109,41 +122,73 @@ def compare_groups(
     Raises
     ------
     ValueError
-        If similarities are not symmetric or not finite, if there are not two groups of two networks, or if the
-        reference is none of them.
+        If similarities are not symmetric or not finite, or look like distances; if there are not two groups of two
+        networks, or if the reference is none of them; if a choice is unknown.
+
+    Warns
+    -----
+    RuntimeWarning
+        If there are too few networks for any p-value to be below 0.05.
 
     Examples
     --------
-    >>> S = np.full((6, 6), 0.9)
-    >>> S[:3, 3:] = S[3:, :3] = 0.5
-    >>> test = compare_groups(S, ["bp"] * 3 + ["sg"] * 3, reference="bp")
-    >>> test.differences.round(3), test.p
-    (array([0.4]), array([0.1]))
+    >>> S = np.full((8, 8), 0.9)
+    >>> S[:4, 4:] = S[4:, :4] = 0.5
+    >>> test = compare_groups(S, ["bp"] * 4 + ["sg"] * 4, reference="bp")
+    >>> test.differences.round(3), test.p.round(3)
+    (array([0.4]), array([0.029]))
     """
-    S, members = _check_groups(np.asarray(similarities, dtype=np.float64), np.asarray(groups), reference)
-    n = len(members)
-    usable = ~np.eye(n, dtype=bool)
-    if seeds is not None:
-        starts = np.asarray(seeds)
-        if starts.shape != (n,):
-            raise ValueError(f"seeds has shape {starts.shape}; expected ({n},), one a network.")
+    checks.whole_number(n_permutations, "n_permutations", 1)
+    values, stated = _stacked(similarities)
+    direction = direction or stated
+    sign = checks.choice(direction, {"similarity": 1.0, "distance": -1.0}, "direction")
+    S, members = _check_groups(values, np.asarray(groups), reference, direction)
+    starts = None if seeds is None else _check_seeds(np.asarray(seeds), len(members))
+    usable = ~np.eye(len(members), dtype=bool)
+    if starts is not None:
         usable &= starts[:, None] != starts
-    exact = math.comb(n, int(members.sum())) <= n_permutations
-    divisions = _all_divisions(members) if exact else _random_divisions(members, n_permutations, seed)
     within, between = _means(S, usable, members[None])
     if np.isnan(within).any() or np.isnan(between).any():
         raise ValueError("No pair of networks within the reference, or between the groups, has different seeds.")
-    null = np.subtract(*_means(S, usable, divisions))
+    divisions, exact = _divisions(members, starts, n_permutations, seed)
+    null = sign * np.subtract(*_means(S, usable, divisions))
     other = next(str(name) for name in np.unique(np.asarray(groups)) if str(name) != str(reference))
-    known = ~np.isnan(null).any(axis=1)
-    return GroupTest(
-        reference=str(reference), other=other, within=within[0], between=between[0], null=null[known], exact=exact
+    test = GroupTest(
+        reference=str(reference),
+        other=other,
+        within=within[0],
+        between=between[0],
+        differences=sign * (within[0] - between[0]),
+        null=null[~np.isnan(null).any(axis=1)],
+        exact=exact,
     )
+    if test.p_least > 0.05:
+        warnings.warn(
+            f"{len(members)} networks can be divided in {len(test.null)} ways, so that no p-value can be below "
+            f"{test.p_least:.2g}. Train more seeds.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return test
 
 
-def _check_groups(S: FloatArray, groups: NDArray[Any], reference: str) -> tuple[FloatArray, NDArray[np.bool_]]:
-    if S.ndim == 2:
-        S = S[None]
+def _stacked(similarities: ArrayLike | Pairwise | Sequence[Pairwise]) -> tuple[FloatArray, str]:
+    """Return all cases as one array, and whether they are similarities or distances."""
+    several = [similarities] if isinstance(similarities, Pairwise) else similarities
+    if isinstance(several, list | tuple) and several and all(isinstance(each, Pairwise) for each in several):
+        tables = cast("Sequence[Pairwise]", several)
+        names = {table.measure for table in tables}
+        directions = {MEASURES[name].direction if name in MEASURES else "similarity" for name in names}
+        if len(directions) > 1:
+            raise ValueError(f"The cases are of measures {sorted(names)}: similarities and distances. Compare either.")
+        return np.stack([table.values for table in tables]), directions.pop()
+    array = np.asarray(several, dtype=np.float64)
+    return array[None] if array.ndim == 2 else array, "similarity"
+
+
+def _check_groups(
+    S: FloatArray, groups: NDArray[Any], reference: str, direction: str
+) -> tuple[FloatArray, NDArray[np.bool_]]:
     n = S.shape[-1]
     if S.ndim != 3 or S.shape[1] != n or groups.shape != (n,):
         raise ValueError(
@@ -153,6 +198,8 @@ def _check_groups(S: FloatArray, groups: NDArray[Any], reference: str) -> tuple[
     off = ~np.eye(n, dtype=bool)
     if not np.isfinite(S[:, off]).all() or not np.allclose(S[:, off], S.swapaxes(1, 2)[:, off]):
         raise ValueError("similarities are not symmetric and finite beside the diagonal. Leave undefined networks out.")
+    if direction == "similarity" and not S[:, ~off].any() and (S[:, off] > 0).any():
+        raise ValueError("similarities are zero on the diagonal, as distances are. Say direction='distance'.")
     names, counts = np.unique(groups, return_counts=True)
     if len(names) != 2 or counts.min() < 2:
         found = dict(zip(names.tolist(), counts.tolist(), strict=True))
@@ -160,6 +207,12 @@ def _check_groups(S: FloatArray, groups: NDArray[Any], reference: str) -> tuple[
     if reference not in names:
         raise ValueError(f"There is no group {reference!r}. Choose one of: {', '.join(map(str, names))}.")
     return S, groups == reference
+
+
+def _check_seeds(starts: NDArray[Any], n: int) -> NDArray[Any]:
+    if starts.shape != (n,):
+        raise ValueError(f"seeds has shape {starts.shape}; expected ({n},), one a network.")
+    return starts
 
 
 def _means(S: FloatArray, usable: NDArray[np.bool_], members: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
@@ -176,13 +229,29 @@ def _means(S: FloatArray, usable: NDArray[np.bool_], members: NDArray[np.bool_])
     return mean(chosen, chosen), mean(chosen, 1 - chosen)
 
 
-def _all_divisions(members: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    n = len(members)
-    chosen = list(combinations(range(n), int(members.sum())))
+def _divisions(
+    members: NDArray[np.bool_], starts: NDArray[Any] | None, k: int, seed: int
+) -> tuple[NDArray[np.bool_], bool]:
+    """Return who is in the reference (n_divisions, n_networks), and whether these are all the ways that there are."""
+    generator = np.random.default_rng(seed)
+    if starts is not None and _are_paired(members, starts):
+        _, pair = np.unique(starts, return_inverse=True)
+        n_pairs = int(pair.max()) + 1
+        exact = 2**n_pairs <= k
+        swapped = (
+            np.array(list(product([False, True], repeat=n_pairs))) if exact else generator.random((k, n_pairs)) < 0.5
+        )
+        return members ^ swapped[:, pair], exact
+    n, size = len(members), int(members.sum())
+    if math.comb(n, size) > k:
+        return generator.permuted(np.tile(members, (k, 1)), axis=1), False
+    chosen = list(combinations(range(n), size))
     divisions = np.zeros((len(chosen), n), dtype=bool)
     np.put_along_axis(divisions, np.array(chosen), values=True, axis=1)
-    return divisions
+    return divisions, True
 
 
-def _random_divisions(members: NDArray[np.bool_], k: int, seed: int) -> NDArray[np.bool_]:
-    return np.random.default_rng(seed).permuted(np.tile(members, (k, 1)), axis=1)
+def _are_paired(members: NDArray[np.bool_], starts: NDArray[Any]) -> bool:
+    """Return whether every seed has one network in each group."""
+    reference, other = np.sort(starts[members]), np.sort(starts[~members])
+    return np.array_equal(reference, other) and len(np.unique(reference)) == len(reference)

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -55,8 +56,8 @@ def test_rbf_cka_of_unrelated_representations_is_near_zero_only_if_unbiased() ->
 def test_many_tiles_give_the_same(rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = dict(zip("xy", related(rng), strict=True))
     whole = pairwise(layers, measure="cka_rbf").values
-    monkeypatch.setattr("repsim.similarity.measures.rbf.LARGEST_TILE", 7)
-    monkeypatch.setattr("repsim.similarity.measures.hsic_pairs.LARGEST_TILE", 11)
+    monkeypatch.setattr(import_module("repsim.similarity.measures.rbf"), "LARGEST_TILE", 7)
+    monkeypatch.setattr(import_module("repsim.similarity.measures.hsic_pairs"), "LARGEST_TILE", 11)
     np.testing.assert_allclose(pairwise(layers, measure="cka_rbf").values, whole, atol=1e-12)
 
 

@@ -5,6 +5,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.spatial.distance import squareform
 
 from repsim.similarity import COMPARATORS, compare_rdms, evaluate_models, rdm
@@ -87,7 +88,9 @@ def test_a_sample_of_one_stimulus_has_no_value_and_is_left_out(rng: np.random.Ge
     models, data = map(stacked, signals(rng, n=4))
     counts = np.array([[4, 0, 0, 0], [1, 1, 1, 1]])
     assert np.isnan(resampled_values(models, data, counts, "pearson").values[0]).all()
-    result = evaluate_models(*signals(rng, n=4), n_samples=400)
+    with pytest.warns(RuntimeWarning, match=r"^\d+ of 400 bootstrap samples of 4 stimuli have no value") as caught:
+        result = evaluate_models(*signals(rng, n=4), n_samples=400)
+    assert caught[0].filename == __file__
     assert 200 < len(result.samples) < 400  # two stimuli have one distance, which nothing correlates with
     assert np.isfinite(result.samples).all()
 
@@ -151,8 +154,8 @@ def test_the_table_of_models(result: Evaluation) -> None:
     np.testing.assert_allclose(table["high"], high)
     assert table["p_above_zero"]["true"] == 1 / 201
     assert table["p_above_zero"]["other"] > 0.05
-    below = result.samples[:, 2] - result.ceiling_samples[:, 0]
-    assert table["p_below_ceiling"]["other"] == ((below >= 0).sum() + 1) / 201
+    above = result.samples[:, 2] - result.draws["stimuli"][1][:, 0]
+    assert table["p_below_ceiling"]["other"] == ((above >= 0).sum() + 1) / 201
     assert (result.frame(adjustment="holm")["p_above_zero"] >= result.frame()["p_above_zero"]).all()
 
 
@@ -194,17 +197,41 @@ def test_the_standard_error_is_the_spread_over_other_stimuli() -> None:
     assert np.mean(estimated) == pytest.approx(np.std(spread), rel=0.3)
 
 
+def test_over_networks_errors_and_p_values_are_those_of_students_t(rng: np.random.Generator) -> None:
+    models, data = signals(rng, networks=4)
+    result = evaluate_models(models, data, over="networks", n_samples=4000)
+    table, values = result.frame(), result.values
+    np.testing.assert_allclose(table["standard_error"], values.std(axis=1, ddof=1) / 2, rtol=0.05)
+    expected = stats.ttest_1samp(values[2], 0, alternative="greater")
+    assert table["p_above_zero"][2] == pytest.approx(expected.pvalue, rel=0.1)
+    interval = stats.ttest_1samp(values[2], 0).confidence_interval(0.95)
+    assert (table["low"][2], table["high"][2]) == pytest.approx(tuple(interval), rel=0.1)
+    paired = stats.ttest_rel(values[1], values[2])
+    assert result.compare_models("none")["p"][2] == pytest.approx(paired.pvalue, rel=0.15)
+
+
+@pytest.mark.parametrize("networks", [2, 3, 6])
+def test_few_networks_do_not_make_findings(networks: int) -> None:
+    p = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        models = {"model": rng.uniform(size=45)}
+        data = {str(k): rng.uniform(size=45) for k in range(networks)}
+        p.append(evaluate_models(models, data, over="networks", n_samples=100).frame()["p_above_zero"][0])
+    assert np.mean(np.array(p) <= 0.05) < 0.1
+
+
 def test_resampling_both_is_corrected_for_counting_noise_thrice(rng: np.random.Generator) -> None:
     models, data = signals(rng)
-    errors = {
-        over: evaluate_models(models, data, over=over, n_samples=400).standard_errors[0] ** 2
-        for over in ("stimuli", "networks", "both")
-    }
-    raw = evaluate_models(models, data, over="both", n_samples=400).samples[:, 0].var(ddof=1)
-    corrected = 2 * (errors["stimuli"] + errors["networks"]) - raw
-    single = max(errors["stimuli"], errors["networks"])
-    assert errors["both"] == pytest.approx(np.clip(corrected, single, max(raw, single)), rel=1e-9)
-    assert errors["both"] < raw
+    result = evaluate_models(models, data, over="both", n_samples=400)
+    stimuli, networks, both = (result.draws[name][0][:, 0].var(ddof=1) for name in ("stimuli", "networks", "both"))
+    networks *= 4 / 3
+    single = max(stimuli, networks)
+    expected = np.clip(2 * (stimuli + networks) - both, single, max(single, both))
+    assert result.standard_errors[0] ** 2 == pytest.approx(expected, rel=1e-9)
+    np.testing.assert_array_equal(
+        result.draws["stimuli"][0], evaluate_models(models, data, over="stimuli", n_samples=400).samples
+    )
 
 
 def test_resampling_networks_uses_the_values_of_all_stimuli(rng: np.random.Generator) -> None:
@@ -230,7 +257,7 @@ def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator) -> N
     [
         ({"method": "kendall"}, r"^Unknown method 'kendall'\. Choose one of: bures, cosine"),
         ({"over": "subjects"}, r"^Unknown resampling 'subjects'\. Choose one of: both, networks, none, stimuli\.$"),
-        ({"n_samples": 1}, r"^n_samples is 1; expected at least 2\.$"),
+        ({"n_samples": 1}, r"^n_samples is 1; expected a whole number of at least 2\.$"),
         ({"models": {}}, r"^There are no models; expected at least 1 RDM\.$"),
         ({"data": {"d": np.arange(3.0)}}, r"^models has 14 samples and data has 3; both must come"),
         ({"data": {"d": np.full(91, np.nan)}}, r"^data\['d'\] has 91 pairs that are NaN\. Leave those stimuli out"),
@@ -245,6 +272,13 @@ def test_evaluate_models_refuses(rng: np.random.Generator, change: dict, message
     models, data = signals(rng)
     with pytest.raises(ValueError, match=message):
         evaluate_models(**({"models": models, "data": data} | change))
+
+
+def test_tables_refuse(result: Evaluation, rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match=r"^level is 95; expected a number between 0 and 1, such as 0\.95\.$"):
+        result.frame(level=95)
+    with pytest.raises(ValueError, match=r"^max_t goes by samples of stimuli; choose another adjustment"):
+        evaluate_models(*signals(rng), over="networks", n_samples=9).compare_models("max_t")
 
 
 def test_evaluate_models_refuses_a_single_array() -> None:

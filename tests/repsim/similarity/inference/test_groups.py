@@ -1,9 +1,9 @@
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
 
-from repsim.similarity import compare_groups, pairwise
+from repsim.similarity import Pairwise, compare_groups, pairwise
 
 
 def similarities(rng: np.random.Generator, shift: float = 0.0, n: int = 4, cases: int = 3) -> np.ndarray:
@@ -63,23 +63,73 @@ def test_p_values_are_uniform_without_a_difference() -> None:
 
 
 def test_pairs_of_equal_seeds_are_left_out(rng: np.random.Generator) -> None:
-    S = similarities(rng)
+    S = similarities(rng, n=5)
     marked = S.copy()
-    for k in range(4):
-        marked[:, k, k + 4] = marked[:, k + 4, k] = 1e6
-    test = compare_groups(marked, GROUPS, reference="bp", seeds=[0, 1, 2, 3] * 2)
-    expected = np.mean([S[:, i, j + 4] for i in range(4) for j in range(4) if i != j], axis=0)
+    for k in range(5):
+        marked[:, k, k + 5] = marked[:, k + 5, k] = 1e6
+    test = compare_groups(marked, ["bp"] * 5 + ["sg"] * 5, reference="bp", seeds=[0, 1, 2, 3, 4] * 2)
+    expected = np.mean([S[:, i, j + 5] for i in range(5) for j in range(5) if i != j], axis=0)
     np.testing.assert_allclose(test.between, expected)
+
+
+def test_groups_of_paired_seeds_are_permuted_within_seeds(rng: np.random.Generator) -> None:
+    S, seeds = similarities(rng, 0.1, n=5, cases=1), np.array([0, 1, 2, 3, 4] * 2)
+    test = compare_groups(S, ["bp"] * 5 + ["sg"] * 5, reference="bp", seeds=seeds)
+    differences = []
+    for swaps in product([0, 5], repeat=5):
+        chosen = [k + swap for k, swap in enumerate(swaps)]
+        rest = [k + 5 - swap for k, swap in enumerate(swaps)]
+        within = np.mean([S[0, i, j] for i in chosen for j in chosen if i != j])
+        differences.append(within - np.mean([S[0, i, j] for i in chosen for j in rest if seeds[i] != seeds[j]]))
+    assert test.exact
+    assert len(test.null) == 32
+    assert test.p[0] == pytest.approx(np.mean(np.array(differences) >= differences[0] - 1e-12))
+    assert test.p_least == 1 / 32
+    many = compare_groups(S, ["bp"] * 5 + ["sg"] * 5, reference="bp", seeds=seeds, n_permutations=30)
+    assert (many.exact, len(many.null)) == (False, 30)
+
+
+def test_p_values_are_uniform_where_equal_seeds_are_alike() -> None:
+    p, groups, seeds = [], ["bp"] * 5 + ["sg"] * 5, [0, 1, 2, 3, 4] * 2
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        starts = np.tile(rng.normal(size=(5, 12)), (2, 1))
+        networks = starts + 0.3 * rng.normal(size=starts.shape)
+        p.append(compare_groups(np.corrcoef(networks), groups, reference="bp", seeds=seeds).p[0])
+    assert np.mean(np.array(p) <= 0.0626) < 0.11
+    assert np.mean(p) == pytest.approx(0.5, abs=0.07)
+
+
+def test_distances_turn_the_question_round(rng: np.random.Generator) -> None:
+    S = similarities(rng, 0.1)
+    one, other = (
+        compare_groups(each, GROUPS, reference="bp", direction=direction)
+        for each, direction in ((S, "similarity"), (1 - S, "distance"))
+    )
+    np.testing.assert_allclose(one.differences, other.differences)
+    np.testing.assert_allclose(one.p, other.p)
+    np.testing.assert_allclose(one.within, 1 - other.within)
 
 
 def test_layers_of_networks_in_a_table(rng: np.random.Generator) -> None:
     X = rng.normal(size=(40, 5))
     near = {f"bp {k}": X + 0.3 * rng.normal(size=X.shape) for k in range(4)}
     far = {f"sg {k}": X + 3 * rng.normal(size=X.shape) for k in range(4)}
-    table = compare_groups(pairwise(near | far).values, GROUPS, reference="bp").frame({"layer": ["hidden.1"]})
-    assert list(table.columns) == ["layer", "within", "between", "difference", "p", "p_max"]
-    assert table["within"][0] > table["between"][0]
-    assert table["p"][0] == pytest.approx(1 / 70)
+    for measure in ("cka", "procrustes"):
+        layers = [pairwise(near | far, measure=measure)] * 2
+        table = compare_groups(layers, GROUPS, reference="bp").frame({"layer": ["hidden.1", "hidden.2"]})
+        assert list(table.columns) == ["layer", "within", "between", "difference", "p", "p_max"]
+        assert (table["difference"] > 0).all()
+        assert table["p"][0] == pytest.approx(1 / 70)
+
+
+def test_too_few_networks_are_told_so(rng: np.random.Generator) -> None:
+    S = similarities(rng, 0.5, n=2)
+    with pytest.warns(
+        RuntimeWarning, match=r"^4 networks can be divided in 6 ways, so that no p-value can be below 0\.17\."
+    ):
+        test = compare_groups(S, ["bp", "bp", "sg", "sg"], reference="bp")
+    assert test.p_least == pytest.approx(1 / 6)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +146,20 @@ def test_layers_of_networks_in_a_table(rng: np.random.Generator) -> None:
         (
             {"seeds": [1] * 8},
             r"^No pair of networks within the reference, or between the groups, has different seeds\.$",
+        ),
+        ({"direction": "closeness"}, r"^Unknown direction 'closeness'\. Choose one of: distance, similarity\.$"),
+        ({"n_permutations": 0.5}, r"^n_permutations is 0\.5; expected a whole number of at least 1\.$"),
+        (
+            {"similarities": np.ones((8, 8)) - np.eye(8)},
+            r"^similarities are zero on the diagonal, as distances are\. Say direction='distance'\.$",
+        ),
+        (
+            {
+                "similarities": [
+                    Pairwise(values=np.eye(8), rows=(), columns=(), measure=m) for m in ("cka", "procrustes")
+                ]
+            },
+            r"^The cases are of measures \['cka', 'procrustes'\]: similarities and distances\.",
         ),
         (
             {"similarities": np.full((8, 8), np.nan)},

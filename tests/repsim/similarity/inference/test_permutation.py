@@ -1,3 +1,4 @@
+from importlib import import_module
 from itertools import permutations
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_alternatives(rng: np.random.Generator) -> None:
 def test_many_permutations_go_in_several_parts(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     data, agrees, _ = rdms(rng)
     whole = mantel_test({"m": agrees}, data, n_permutations=25).null
-    monkeypatch.setattr("repsim.similarity.inference.permutation.PAIRS_AT_ONCE", 7 * len(data))
+    monkeypatch.setattr(import_module("repsim.similarity.inference.permutation"), "PAIRS_AT_ONCE", 7 * len(data))
     np.testing.assert_allclose(mantel_test({"m": agrees}, data, n_permutations=25).null, whole, atol=1e-12)
 
 
