@@ -155,6 +155,35 @@ def whole_number(value: object, name: str, least: int) -> int:
     return int(value)
 
 
+def device(name: str, what: str, *, can_use_it: bool) -> None:
+    """Check that torch has a device, and that it would be used.
+
+    Parameters
+    ----------
+    name : str
+        Of the device: "cuda", "cuda:1".
+    what : str
+        Of the measure.
+    can_use_it : bool
+
+    Raises
+    ------
+    ValueError
+        If not.
+
+    Examples
+    --------
+    >>> device("cpu", "cka", can_use_it=True)
+    """
+    if not can_use_it:
+        raise ValueError(f"{what} makes no use of a device; leave it out.")
+    try:
+        torch.ones(1, device=name).cpu()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise ValueError(f"There is no device {name!r} here ({reason}).") from error
+
+
 def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
     """Look a name up in a dict of choices.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ def pairwise(
     X: Mapping[str, ArrayLike],
     Y: Mapping[str, ArrayLike] | None = None,
     *,
-    measure: str = "cka",
+    measure: str | Measure | Callable[[FloatArray, FloatArray], float] = "cka",
     memory: int = 256 * 2**20,
     device: str | None = None,
 ) -> Pairwise:
@@ -76,13 +77,14 @@ def pairwise(
         Layer name to what the layer did on n stimuli: arrays, or anything `numpy.asarray` reads. The d_i may differ.
     Y : mapping from str to array-like (n, d_j), optional
         The same stimuli in the same order; X itself by default. Of recorded layers the ids of stimuli are compared.
-    measure : str, default "cka"
-        A key of `MEASURES`.
+    measure : str, Measure or callable, default "cka"
+        A key of `MEASURES`; or a measure of your own, or just a function of two arrays (n, d1) and (n, d2), which is
+        asked for both orders of every pair.
     memory : int, default 256 MiB
         Bound in bytes on the products held at a time. A smaller one takes longer, and gives the same.
     device : str, optional
         Where torch is to multiply, such as ``"cuda"``, for the measures whose pairs share products (the CKA family);
-        by default numpy does, on the CPU.
+        by default numpy does, on the CPU. Others refuse it.
 
     Returns
     -------
@@ -93,7 +95,7 @@ def pairwise(
     Raises
     ------
     TypeError
-        If X or Y is not a mapping.
+        If X or Y is not a mapping, or the measure is none of the three.
     ValueError
         If there are no representations, or one is not a finite real matrix, or their numbers of stimuli (or, where
         they carry them, ids of stimuli) differ, or are too few for the measure; if there is no such measure; if
@@ -112,7 +114,9 @@ def pairwise(
            [1.  , 1.  , 0.78],
            [0.78, 0.78, 1.  ]])
     """
-    chosen = checks.choice(measure, MEASURES, "measure")
+    chosen = _chosen(measure)
+    if device is not None:
+        checks.device(device, chosen.name, can_use_it=chosen.together is not None)
     given = _labelled(X, "X") | ({} if Y is None else _labelled(Y, "Y"))
     checks.same_ids(given)
     layers = {name: checks.representation(layer, name) for name, layer in given.items()}
@@ -123,15 +127,40 @@ def pairwise(
     values = _values(chosen, list(prepared.values()), pairs, memory, device)
     asked = values[: len(X), first_y:]
     if np.isnan(asked).any():
-        warn_undefined(prepared, chosen.compare, what=measure, undefined=chosen.undefined, stacklevel=3)
-    return Pairwise(values=asked, rows=tuple(X), columns=tuple(X if Y is None else Y), measure=measure)
+        warn_undefined(prepared, chosen.compare, what=chosen.name, undefined=chosen.undefined, stacklevel=3)
+    return Pairwise(values=asked, rows=tuple(X), columns=tuple(X if Y is None else Y), measure=chosen.name)
+
+
+def _chosen(measure: str | Measure | Callable[[FloatArray, FloatArray], float]) -> Measure:
+    if isinstance(measure, Measure):
+        return measure
+    if isinstance(measure, str):
+        return checks.choice(measure, MEASURES, "measure")
+    if not callable(measure):
+        raise TypeError(f"measure is {measure!r}; expected a name, a Measure, or a function of two arrays.")
+    return Measure(
+        name=getattr(measure, "__name__", "own measure"),
+        function=measure,
+        prepare=lambda X, name: X,
+        compare=measure,
+        formula="-",
+        range=(-math.inf, math.inf),
+        direction="similarity",
+        is_metric=False,
+        is_symmetric=False,
+        invariances=frozenset(),
+        undefined="have no value with themselves",
+        cost="-",
+        use="-",
+        reference="-",
+    )
 
 
 def _labelled(layers: Mapping[str, ArrayLike], side: str) -> dict[str, ArrayLike]:
     if not isinstance(layers, Mapping):
         raise TypeError(
-            f"{side} is a {type(layers).__name__}; expected a mapping from layer names to arrays. "
-            "Compare two arrays with the function of the measure, such as linear_cka(X, Y)."
+            f"{side} is a {type(layers).__name__}; expected a mapping from layer names to arrays (name the measure by "
+            "measure=). Compare two arrays with the function of the measure, such as linear_cka(X, Y)."
         )
     if not layers:
         raise ValueError(f"{side} has no representations; expected at least 1. Check which layers were recorded.")

@@ -154,8 +154,12 @@ def _room(out: Any, X: Any) -> Any:
     size = len(X) * (len(X) - 1) // 2
     if out is None:
         return np.empty(size, dtype=np.float32 if X.dtype == np.float32 else np.float64)
+    if not (hasattr(out, "shape") and hasattr(out, "dtype")):
+        raise ValueError(f"out is a {type(out).__name__}; expected an array, a memory map or an HDF5 dataset.")
     if tuple(out.shape) != (size,):
         raise ValueError(f"out has shape {tuple(out.shape)}; {len(X)} stimuli have ({size},) distances.")
+    if np.dtype(out.dtype).kind != "f":
+        raise ValueError(f"out is of {out.dtype}, which would cut distances off; expected float32 or float64.")
     return out
 
 

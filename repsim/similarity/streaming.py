@@ -39,6 +39,8 @@ from repsim.similarity.pairwise import Pairwise
 RANK = 1e-12
 # Entries of a block of all layers: 32 MiB in float64, of which three copies are held.
 BLOCK = 2**22
+# Tiles of Gram matrices with fewer rows read the data too often.
+SMALLEST_TILE = 128
 
 
 class Moments:
@@ -114,7 +116,8 @@ class Moments:
         Returns
         -------
         Pairwise
-            What ``repsim.pairwise`` returns for the same measure, to 1e-10 where covariances are well conditioned.
+            What ``repsim.pairwise`` returns for the same measure, to 1e-10 where covariances are well conditioned
+            (Procrustes distances near zero to 1e-7).
 
         Raises
         ------
@@ -210,7 +213,8 @@ def streamed_pairwise(
     Returns
     -------
     Pairwise
-        What ``repsim.pairwise`` returns for the same measure, to 1e-10 where covariances are well conditioned.
+        What ``repsim.pairwise`` returns for the same measure, to 1e-10 where covariances are well conditioned
+        (Procrustes distances near zero to 1e-7).
 
     Raises
     ------
@@ -226,6 +230,10 @@ def streamed_pairwise(
            [0.78, 1.  ]])
     """
     checks.choice(measure, STREAMED, "measure of streams")
+    if rows is not None:
+        checks.whole_number(rows, "rows", 1)
+    if device is not None:
+        checks.device(device, measure, can_use_it=True)
     for name, layer in layers.items():
         checks.check_shape(layer, name)
     checks.same_ids(layers)
@@ -238,6 +246,9 @@ def streamed_pairwise(
                 f"The products of {sum(widths)} features take {needed} bytes, and memory is {memory}. Compare fewer "
                 "layers at a time, give more memory, or record fewer features."
             )
+        least = 8 * len(layers) * min(len(next(iter(layers.values()))), SMALLEST_TILE) ** 2
+        if memory < least:
+            raise ValueError(f"memory is {memory} bytes; {len(layers)} layers of this size need at least {least}.")
         return _from_tiles(layers, measure, memory, device)
     moments = Moments(device)
     n, rows = len(next(iter(layers.values()))), rows or max(1, BLOCK // sum(widths))

@@ -21,7 +21,7 @@ def levels(distances: FloatArray) -> NDArray[np.int64]:
     Returns
     -------
     array (m,)
-        Integers from 0 upwards, in the order of the distances; each is equal to its neighbour if they differ by rounding.
+        Integers from 0 upwards, in the order of the distances.
 
     Examples
     --------

@@ -225,8 +225,9 @@ def refuse_saturated(
     n, d = X_shape
     if rank >= n - 1:
         raise ValueError(
-            f"{name} has {n} stimuli and {d} features; {what} needs more stimuli: these features span all {rank} dimensions "
-            f"in which {n} stimuli can differ, and so fit anything exactly. Record more stimuli, or {advice}."
+            f"{name} has {n} stimuli and {d} features; {what} needs more stimuli: these features span all {rank} "
+            f"dimensions in which {n} stimuli can differ, and so fit anything exactly. Record more stimuli, or "
+            f"{advice}."
         )
 
 

@@ -290,6 +290,12 @@ FOLDED = {"labels": [0, 1, 2, 0, 1, 2], "folds": [0, 0, 0, 1, 1, 1]}
         ("mahalanobis", {"noise": [[1.0, 2.0], [0.0, 1.0]]}, r"^noise is not symmetric, so it is no covariance"),
         ("mahalanobis", {"noise": [[1.0, 2.0], [2.0, 1.0]]}, r"^noise is not positive definite"),
         ("jaccard", {}, r"^X has values other than 0 and 1; jaccard compares truths\."),
+        ("cosine", {"out": [0.0] * 15}, r"^out is a list; expected an array, a memory map or an HDF5 dataset\.$"),
+        (
+            "cosine",
+            {"out": np.empty(15, dtype=int)},
+            r"^out is of int64, which would cut distances off; expected float",
+        ),
         ("cosine", {"out": np.empty(3)}, r"^out has shape \(3,\); 6 stimuli have \(15,\) distances\.$"),
     ],
 )

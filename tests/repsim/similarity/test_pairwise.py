@@ -4,6 +4,7 @@ from itertools import pairwise as neighbours
 
 import numpy as np
 import pytest
+import torch
 
 from repsim.similarity import MEASURES, pairwise
 
@@ -134,7 +135,8 @@ def test_pairwise_names_the_layers_it_cannot_compare(rng: np.random.Generator, m
 
 
 def test_pairwise_lists_its_measures() -> None:
-    with pytest.raises(ValueError, match=r"^Unknown measure 'cka_lin'\. Choose one of: .*cka, cka_biased"):
+    message = r"^Unknown measure 'cka_lin'\. Did you mean 'cka'\? There are: .*cka, cka_biased"
+    with pytest.raises(ValueError, match=message):
         pairwise({"a": np.eye(5)}, measure="cka_lin")
 
 
@@ -173,3 +175,44 @@ def test_pairwise_refuses_too_little_memory(rng: np.random.Generator) -> None:
     message = r"^memory is 31 bytes; 4 representations need at least 32\. Leave it at its default"
     with pytest.raises(ValueError, match=message):
         pairwise(network(rng, *NETWORKS["grams"]), memory=31)
+
+
+def test_a_function_of_ones_own_is_asked_for_both_orders_of_every_pair(rng: np.random.Generator) -> None:
+    def width_ratio(X: np.ndarray, Y: np.ndarray) -> float:
+        return X.shape[1] / Y.shape[1]
+
+    layers = {"a": rng.normal(size=(6, 2)), "b": rng.normal(size=(6, 4))}
+    result = pairwise(layers, measure=width_ratio)
+    assert result.values.tolist() == [[1, 0.5], [2, 1]]
+    assert result.measure == "width_ratio"
+    assert list(result.frame().columns) == ["row", "column", "width_ratio"]
+    np.testing.assert_array_equal(pairwise(layers, measure=MEASURES["cka"]).values, pairwise(layers).values)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"measure": "Procrustes"}, r"^Unknown measure 'Procrustes'\. Did you mean 'procrustes'\? There are: angular_"),
+        ({"measure": "mean_cca", "device": "cpu"}, r"^mean_cca makes no use of a device; leave it out\.$"),
+        ({"device": "abacus"}, r"^There is no device 'abacus' here \("),
+        (
+            {"X": {"net": {"layer": [[1.0]]}}},
+            r"^X\['net'\] is a mapping; expected an array\. Put nested layers into one",
+        ),
+        ({"X": {"a": torch.eye(4).to_sparse()}}, r"^X\['a'\] is a sparse tensor; expected a dense one\."),
+    ],
+)
+def test_pairwise_refuses(rng: np.random.Generator, given: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        pairwise(**({"X": {"a": rng.normal(size=(9, 2))}} | given))
+    with pytest.raises(TypeError, match=r"^measure is 3; expected a name, a Measure, or a function of two arrays\.$"):
+        pairwise({"a": np.eye(5)}, measure=3)
+
+
+def test_tensors_are_taken_whatever_their_type_and_graph(rng: np.random.Generator) -> None:
+    X = torch.from_numpy(rng.normal(size=(9, 3))).float()
+    expected = pairwise({"x": X.numpy(), "y": X.numpy() ** 2}).values
+    kinds = {"graph": X.clone().requires_grad_(), "half": X.half(), "brain": X.bfloat16()}
+    for name, tensor in kinds.items():
+        values = pairwise({"x": tensor, "y": tensor**2}).values
+        np.testing.assert_allclose(values, expected, atol=1e-6 if name == "graph" else 0.05)

@@ -86,9 +86,9 @@ def test_a_large_mean_costs_no_digits(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("measure", ["cka", "cka_biased"])
 def test_wide_layers_go_by_tiles_and_give_the_same(rng: np.random.Generator, measure: str) -> None:
-    layers = {"x": rng.normal(size=(40, 300)) + 5, "y": rng.normal(size=(40, 200))}
+    layers = {"x": rng.normal(size=(300, 400)) + 5, "y": rng.normal(size=(300, 500))}
     layers["y"][:, :100] += layers["x"][:, :100]
-    values = streamed_pairwise(layers, measure=measure, memory=8 * 2 * 11**2).values
+    values = streamed_pairwise(layers, measure=measure, memory=8 * 2 * 130**2).values
     np.testing.assert_allclose(values, pairwise(layers, measure=measure).values, atol=1e-12)
 
 
@@ -211,5 +211,11 @@ def test_streamed_pairwise_refuses(layers: Layers) -> None:
         streamed_pairwise(layers, measure="pls", memory=1000)
     with pytest.raises(ValueError, match=r"^x has 5 stimuli and 6 features; CCA needs more stimuli than features"):
         streamed_pairwise({"x": layers["a"][:5]}, measure="mean_cca")
+    with pytest.raises(ValueError, match=r"^rows is 0; expected a whole number of at least 1\.$"):
+        streamed_pairwise(layers, rows=0)
+    with pytest.raises(ValueError, match=r"^There is no device 'abacus' here \("):
+        streamed_pairwise(layers, device="abacus")
+    with pytest.raises(ValueError, match=r"^memory is 1000 bytes; 3 layers of this size need at least 194400\.$"):
+        streamed_pairwise(layers, memory=1000)
     with pytest.raises(ValueError, match=r"^x has shape \(90,\); expected two dimensions"):
         streamed_pairwise({"x": layers["a"][:, 0]})
