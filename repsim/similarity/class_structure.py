@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from repsim.similarity.conditions import comparable_classes
 from repsim.similarity.rdm import condensed, n_stimuli
 
 
@@ -33,8 +34,8 @@ def class_structure(D: ArrayLike, labels: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If D is no RDM, if there is not one label a stimulus, if there is only one class, or if no class has two
-        members.
+        If D is no RDM, if there is not one label a stimulus, if labels are missing or of mixed kinds, if there is only
+        one class, or if no class has two members.
 
     Warns
     -----
@@ -62,17 +63,5 @@ def class_structure(D: ArrayLike, labels: ArrayLike) -> float:
 
 def _same_class(labels: ArrayLike, n: int) -> NDArray[np.bool_]:
     """For each pair of a condensed RDM, whether its two stimuli share their class."""
-    array = np.asarray(labels)
-    if array.shape != (n,):
-        raise ValueError(
-            f"D has {n} stimuli and labels has shape {array.shape}; expected shape ({n},). "
-            "Give one label for each stimulus, in the same order."
-        )
-    classes, codes, counts = np.unique(array, return_inverse=True, return_counts=True)
-    if len(classes) == 1:
-        raise ValueError(
-            f"All {n} labels are {classes[0]}; at least 2 classes are needed. Record stimuli of more classes."
-        )
-    if counts.max() == 1:
-        raise ValueError(f"Each of the {n} classes has 1 member; one needs at least 2. Record more stimuli of a class.")
+    codes = comparable_classes(labels, n, "D")
     return np.concatenate([codes[i + 1 :] == code for i, code in enumerate(codes)])

@@ -1,6 +1,9 @@
-"""Rows that belong together: conditions, folds, and the noise about their means."""
+"""Rows that belong together: classes, conditions, folds, and the noise about their means."""
 
 from __future__ import annotations
+
+from numbers import Number
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,6 +12,78 @@ from repsim.similarity.arrays import FloatArray
 from repsim.similarity.distances.noise import noise_covariance
 
 Codes = NDArray[np.intp]
+
+
+def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = "rows") -> Codes:
+    """Return the class of every row as a number, in the order of `numpy.unique`.
+
+    NaN would be a class like any other, and numpy writes 1 as "1" where another label is a string: both are refused.
+
+    Parameters
+    ----------
+    labels : array-like (n,)
+        Numbers, strings, or other things of one kind that have an order.
+    n : int
+        Rows.
+    what : str
+        What the messages call the labels: "labels", "folds".
+    name : str
+        What the messages call the thing that has rows.
+    unit : str, default "rows"
+        What the messages call the rows.
+
+    Returns
+    -------
+    array (n,)
+
+    Raises
+    ------
+    ValueError
+        If there is not one label a row, if labels are missing (None, NaN, NaT, masked), or of kinds that have no order
+        among them.
+
+    Examples
+    --------
+    >>> class_codes(["dog", "cat", "dog"], 3, "labels", "X")
+    array([1, 0, 1])
+    """
+    array = np.asarray(labels)
+    if array.shape != (n,):
+        raise ValueError(f"{name} has {n} {unit} and {what} has shape {array.shape}; expected shape ({n},).")
+    # As they were given: numpy makes strings of None and numbers among strings.
+    given = array if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
+    if missing := int(np.count_nonzero(_missing(given) | np.ma.getmask(labels))):
+        raise ValueError(
+            f"{missing} of the {n} {what} of {name} are missing (None or NaN); expected one for each of the {unit}. "
+            f"Leave out the {unit} without."
+        )
+    kinds = sorted({_kind(each) for each in set(map(type, given))}) if given.dtype == object else []
+    if len(kinds) > 1:
+        raise ValueError(
+            f"The {n} {what} of {name} are of mixed kinds ({', '.join(kinds)}); expected all numbers or all strings. "
+            "Convert them to one kind."
+        )
+    try:
+        return np.unique(array, return_inverse=True)[1]
+    except TypeError as error:
+        raise ValueError(
+            f"The {n} {what} of {name} ({', '.join(kinds)}) have no order; expected all numbers or all strings. "
+            "Convert them to one kind."
+        ) from error
+
+
+def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:
+    if array.dtype == object:
+        return np.array([each is None or type(each).__name__ == "NAType" or bool(each != each) for each in array])
+    return array != array  # of NaN and NaT alone
+
+
+def _kind(type_: type) -> str:
+    """Truths and numbers are told apart: True and 1 would be one class."""
+    for kind, name in (((bool, np.bool_), "truth"), ((Number, np.number), "number"), (str, "string")):
+        if issubclass(type_, kind):
+            return name
+    return type_.__name__
 
 
 def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
@@ -29,16 +104,53 @@ def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
     Raises
     ------
     ValueError
-        If there is not one label a row, or only one condition.
+        If there is not one label a row, if labels are missing or of mixed kinds, or if there is only one condition.
 
     Examples
     --------
     >>> check_labels(["dog", "cat", "dog"], 3, "X")
     array([1, 0, 1])
     """
-    codes = _codes(labels, n, "labels", name)
+    codes = class_codes(labels, n, "labels", name)
     if codes.max() == 0:
         raise ValueError(f"{name} has only one condition; at least 2 are needed to compare.")
+    return codes
+
+
+def comparable_classes(labels: ArrayLike, n: int, name: str) -> Codes:
+    """Return the class of every stimulus as a number, where stimuli of one class and of two are to be compared.
+
+    Parameters
+    ----------
+    labels : array-like (n,)
+    n : int
+        Stimuli.
+    name : str
+        What the messages call the thing that has stimuli.
+
+    Returns
+    -------
+    array (n,)
+
+    Raises
+    ------
+    ValueError
+        As `class_codes`, and if there is only one class, or none has two members.
+
+    Examples
+    --------
+    >>> comparable_classes(["dog", "cat", "dog"], 3, "X")
+    array([1, 0, 1])
+    """
+    codes = class_codes(labels, n, "labels", name, unit="stimuli")
+    counts = np.bincount(codes)
+    if len(counts) == 1:
+        raise ValueError(
+            f"All {n} labels are {np.asarray(labels)[0]}; at least 2 classes are needed. "
+            "Record stimuli of more classes."
+        )
+    if counts.max() == 1:
+        raise ValueError(f"Each of the {n} classes has 1 member; one needs at least 2. Record more stimuli of a class.")
     return codes
 
 
@@ -84,14 +196,15 @@ def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) ->
     Raises
     ------
     ValueError
-        If there is not one fold a row, or only one fold, or if a condition does not occur in a fold.
+        If there is not one fold a row, if folds are missing or of mixed kinds, if there is only one fold, or if a
+        condition does not occur in a fold.
 
     Examples
     --------
     >>> split_into_folds([[1.0], [2.0], [3.0], [6.0]], np.array([0, 1, 0, 1]), [1, 1, 2, 2], "X").ravel()
     array([1., 2., 3., 6.])
     """
-    array, parts = np.asarray(X, dtype=np.float64), _codes(folds, len(codes), "folds", name)
+    array, parts = np.asarray(X, dtype=np.float64), class_codes(folds, len(codes), "folds", name)
     if parts.max() == 0:
         raise ValueError(f"{name} has only one fold; at least 2 are needed to cross-validate.")
     counts = np.zeros((parts.max() + 1, codes.max() + 1), dtype=int)
@@ -132,7 +245,7 @@ def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: s
     array = np.asarray(X, dtype=np.float64)
     groups = np.zeros(len(array), dtype=np.intp) if codes is None else codes
     if folds is not None:
-        parts = _codes(folds, len(array), "folds", name)
+        parts = class_codes(folds, len(array), "folds", name)
         groups = np.unique(np.stack([groups, parts]), axis=1, return_inverse=True)[1].ravel()
     means = averaged(array, groups)
     degrees = len(array) - len(means)
@@ -142,10 +255,3 @@ def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: s
             "estimated. Give the noise covariance, or record repeats."
         )
     return noise_covariance(array - means[groups], degrees)
-
-
-def _codes(values: ArrayLike, n: int, what: str, name: str) -> Codes:
-    array = np.asarray(values)
-    if array.shape != (n,):
-        raise ValueError(f"{name} has {n} rows and {what} has shape {array.shape}; expected shape ({n},).")
-    return np.unique(array, return_inverse=True)[1]

@@ -12,8 +12,9 @@ from scipy.stats import rankdata
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS, Comparator
-from repsim.similarity.comparators.correlations import deviations, inner
+from repsim.similarity.comparators.correlations import deviations, inner, is_constant
 from repsim.similarity.comparators.pairs import in_common
+from repsim.similarity.conditions import class_codes
 from repsim.similarity.rdm import condensed
 
 Linear = Callable[[FloatArray], FloatArray]
@@ -37,18 +38,20 @@ def categorical_rdm(labels: ArrayLike) -> FloatArray:
     Raises
     ------
     ValueError
-        If the labels are not one-dimensional, or all are equal, or no two are: such an RDM predicts nothing.
+        If the labels are not one-dimensional, or are missing or of mixed kinds; if all are equal, or no two are: such
+        an RDM predicts nothing.
 
     Examples
     --------
     >>> categorical_rdm(["cat", "cat", "dog"])
     array([0., 1., 1.])
     """
-    array = _one_for_each_stimulus(labels, "labels")
-    classes, codes = np.unique(array, return_inverse=True)
-    if len(classes) in (1, len(array)):
+    n = len(_one_for_each_stimulus(labels, "labels"))
+    codes = class_codes(labels, n, "labels", "the RDM", unit="stimuli")
+    n_classes = int(codes.max()) + 1
+    if n_classes in (1, n):
         raise ValueError(
-            f"The {len(array)} labels are of {len(classes)} classes; expected at least 2, one of them with 2 members. "
+            f"The {n} labels are of {n_classes} classes; expected at least 2, one of them with 2 members. "
             "A model that holds all stimuli equally far apart predicts nothing."
         )
     return (pdist(codes[:, None].astype(np.float64), "cityblock") > 0).astype(np.float64)
@@ -92,7 +95,8 @@ def partial_rsa(
 
     .. math:: r(a - P a, \; b - P b)
 
-    where P projects onto the controls and a constant. For spearman all RDMs are ranked first.
+    where P projects onto the controls and a constant. For spearman all RDMs are ranked first. Every control takes away
+    a dimension; where a single one is left, any two RDMs correlate by 1 or -1.
 
     Parameters
     ----------
@@ -111,7 +115,10 @@ def partial_rsa(
     ------
     ValueError
         If one is no RDM, or they are not of the same pairs of stimuli; if one is constant, if the controls are linearly
-        dependent, or if they explain all of the target or of the model; if there is no such method.
+        dependent or as many as the pairs less 2, or if they explain all of the target or of the model; if there is no
+        such method.
+    TypeError
+        If the controls are no mapping.
 
     Examples
     --------
@@ -120,8 +127,10 @@ def partial_rsa(
     """
     transform = checks.choice(method, _PARTIAL, "method")
     named = {"target": target, "model": model} | _labelled(controls, "controls")
-    vectors = {name: transform(vector) for name, vector in in_common(named).items()}
-    (a, b, *others), _ = _unit_deviations(vectors)
+    vectors = in_common(named)
+    _check_not_constant(vectors)  # before ranks make differences of rounding
+    (a, b, *others), _ = _unit_deviations({name: transform(vector) for name, vector in vectors.items()})
+    _check_not_saturated(1 + len(others), len(a), "models, the controls among them,")
     basis = _independent(np.stack(others, axis=1), "controls")[0]
     return inner(*(_residual(each, basis, name) for each, name in ((a, "target"), (b, "model"))))
 
@@ -138,7 +147,7 @@ class Regression:
         The same in standard deviations.
     intercept : float
     r2 : float
-        The part of the variance of the target that all models explain, within [0, 1].
+        The part of the variance of the target that all models explain, within [0, 1]; not adjusted for their number.
     unique : dict from str to float
         By how much r2 falls without this model, within [0, r2].
     """
@@ -156,7 +165,8 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
     .. math:: d \approx \beta_0 + \sum_k \beta_k m_k
 
     Coefficients may be negative; `fit_models` keeps them from it. Pairs of stimuli are not independent of one another,
-    so no standard errors are given.
+    so no standard errors are given. :math:`r^2` is not adjusted for the number of models: it never falls when one is
+    added, and p unrelated models of m pairs explain about p / (m - 1).
 
     Parameters
     ----------
@@ -171,17 +181,21 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
     Raises
     ------
     ValueError
-        If one is no RDM, or they are not of the same pairs of stimuli; if one is constant, or the models are linearly
-        dependent.
+        If one is no RDM, or they are not of the same pairs of stimuli; if one is constant; if the models are linearly
+        dependent, or as many as the pairs less 1, which would fit any target.
+    TypeError
+        If the models are no mapping.
 
     Examples
     --------
-    >>> result = regression_rsa([1, 2, 5], {"line": [0, 1, 2], "class": [0, 0, 1]})
+    >>> line, classes = [1, 2, 3, 1, 2, 1], [0, 1, 1, 1, 1, 0]
+    >>> result = regression_rsa([1, 4, 5, 3, 4, 1], {"line": line, "class": classes})
     >>> {name: round(coefficient, 6) for name, coefficient in result.coefficients.items()}
     {'line': 1.0, 'class': 2.0}
     """
     vectors = in_common({"target": target} | _labelled(models, "models"))
     (y, *columns), (length, *lengths) = _unit_deviations(vectors)
+    _check_not_saturated(len(columns), len(y), "models")
     basis, R = _independent(np.stack(columns, axis=1), "models")
     explained = basis.T @ y
     inverse = np.linalg.inv(R)
@@ -267,6 +281,8 @@ def fit_models(
         If one is no RDM, or they are not of the same pairs of stimuli; if one is constant (or, for cosines, zero), or
         the models are linearly dependent; if the comparator is not the cosine after a linear map; if one target is to
         be cross-validated.
+    TypeError
+        If the models are no mapping.
 
     References
     ----------
@@ -275,7 +291,8 @@ def fit_models(
 
     Examples
     --------
-    >>> fit = fit_models([1, 3, 5], {"line": [0, 1, 2], "class": [0, 0, 1], "flat": [1, 1, 1]})
+    >>> line, classes = [1, 2, 3, 1, 2, 1], [0, 1, 1, 1, 1, 0]
+    >>> fit = fit_models([3, 5, 7, 3, 5, 3], {"line": line, "class": classes, "flat": [1] * 6})
     >>> {name: round(weight, 6) for name, weight in fit.weights.items()}
     {'line': 2.0, 'class': 0.0, 'flat': 1.0}
     """
@@ -343,14 +360,32 @@ def _prepared(
     for name, vector in vectors.items():
         prepared = chosen.prepare(vector) if vector.size else None
         if prepared is None:
-            raise ValueError(
-                f"{name} {chosen.undefined}, over {len(vector)} pairs; it neither explains nor can be explained. "
-                "Leave it out."
-            )
+            raise _uninformative(name, vector, chosen)
         units.append(prepared)
         largest = np.abs(vector).max()
         lengths.append(largest * np.linalg.norm(linear(vector / largest)))
     return units, np.array(lengths)
+
+
+def _check_not_constant(vectors: Mapping[str, FloatArray]) -> None:
+    for name, vector in vectors.items():
+        if is_constant(vector):
+            raise _uninformative(name, vector, COMPARATORS["pearson"])
+
+
+def _uninformative(name: str, vector: FloatArray, chosen: Comparator) -> ValueError:
+    return ValueError(
+        f"{name} {chosen.undefined}, over {len(vector)} pairs; it neither explains nor can be explained. Leave it out."
+    )
+
+
+def _check_not_saturated(p: int, m: int, what: str) -> None:
+    """With a constant, p models leave m - 1 - p dimensions in which they can fail."""
+    if p >= m - 1:
+        raise ValueError(
+            f"There are {p} {what} for {m} pairs, which any target fits perfectly; expected at most {max(m - 2, 0)}. "
+            "Leave some out, or take RDMs of more stimuli."
+        )
 
 
 def _independent(columns: FloatArray, what: str) -> tuple[FloatArray, FloatArray]:

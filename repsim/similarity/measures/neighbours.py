@@ -162,9 +162,10 @@ def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> floa
 
     References
     ----------
-    Wang et al. (2022), in the form given by Klabunde, Schumacher, Strohmaier & Lemmerich (2023).
-    Similarity of neural network models: a survey of functional and representational measures. arXiv:2305.06329,
-    section 3.
+    Wang, Rao, Guo, Wang, Liu & Guan (2022). Towards understanding the instability of network embedding. IEEE
+    Transactions on Knowledge and Data Engineering 34; in the form given by
+    Klabunde, Schumacher, Strohmaier & Lemmerich (2023). Similarity of neural network models: a survey of functional and
+    representational measures. arXiv:2305.06329, section 3.
 
     Examples
     --------

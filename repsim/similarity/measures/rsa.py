@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.registry import COMPARATORS
-from repsim.similarity.distances import DISTANCES
+from repsim.similarity.distances import DISTANCES, Distance
 from repsim.similarity.measures.measure import Measure, evaluate
 from repsim.similarity.rdm import rdm
 
@@ -52,7 +52,7 @@ def rsa(X: ArrayLike, Y: ArrayLike, *, distance: str = "correlation", comparator
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ or are less than 3, if there is no such
-        distance or comparator, or if X or Y does not suit the distance.
+        distance or comparator, if the distance needs labels or folds, or if X or Y does not suit it.
 
     Warns
     -----
@@ -70,7 +70,7 @@ def rsa(X: ArrayLike, Y: ArrayLike, *, distance: str = "correlation", comparator
     >>> round(rsa(X, 2 * X[:, ::-1]), 6), round(rsa(X, X[:, :4], distance="euclidean", comparator="spearman"), 2)
     (1.0, 0.57)
     """
-    checks.choice(distance, DISTANCES, "distance")
+    _check_needs_nothing(checks.choice(distance, DISTANCES, "distance"))
     chosen = checks.choice(comparator, COMPARATORS, "comparator")
     prepare = partial(_prepare, distance=distance, comparator=comparator)
     return evaluate(X, Y, prepare, chosen.compare, what="RSA", undefined=UNDEFINED)
@@ -84,11 +84,23 @@ def _prepare(X: FloatArray, name: str, *, distance: str, comparator: str) -> Any
         raise ValueError(
             f"{name} has {len(X)} stimuli; RSA needs at least 3, for 2 have a single distance. Record more stimuli."
         )
-    with warnings.catch_warnings():
-        # That some patterns have no distance is said once, of all representations, by the door.
-        warnings.filterwarnings("ignore", message=".*their distances are NaN", category=RuntimeWarning)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         D = rdm(X, distance, name=name)
-    return None if np.isnan(D).any() else COMPARATORS[comparator].prepare(D)
+    if np.isnan(D).any():
+        return None  # the door says so once, of all representations
+    for each in caught:
+        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return COMPARATORS[comparator].prepare(D)
+
+
+def _check_needs_nothing(distance: Distance) -> None:
+    if distance.needs:
+        raise ValueError(
+            f"The distance '{distance.name}' needs {' and '.join(sorted(distance.needs))}, which RSA does not take. "
+            f"Choose one of: {', '.join(sorted(name for name, each in DISTANCES.items() if not each.needs))}. "
+            "Or compare what rdm() makes of them by compare_rdms()."
+        )
 
 
 def _measure(name: str, distance: str, comparator: str, **words: Any) -> Measure:

@@ -1,7 +1,9 @@
 """Shape distance of representations whose responses vary from trial to trial."""
 
+import math
 from collections.abc import Iterator
 from itertools import islice
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +12,9 @@ from numpy.typing import ArrayLike
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray, centred
 from repsim.similarity.measures.procrustes import in_row_space, polar, with_width
+
+# An agreement of means this small beside the size of both is nothing but rounding.
+NOTHING = 1e-12
 
 
 def stochastic_procrustes(
@@ -24,8 +29,10 @@ def stochastic_procrustes(
     covariances :math:`S_i, T_i` of the trials around them; B is the Bures distance, and the sum of both terms the
     squared 2-Wasserstein distance of normal distributions. The problem is not convex: its minimum is sought from
     several starts, by turns for Q and for what aligns the square roots of the covariances, and the smallest value found
-    is returned. It is an upper bound of the distance, exact for rotated copies; between unrelated representations of
-    few stimuli it can be some per cent too large, and more starts lower it.
+    is returned. It is an upper bound of the distance. One start is the rotation itself for rotated copies of recorded
+    responses, whose principal axes (of means and trials together) differ in variance: these are 0 apart, up to
+    rounding. Nothing warrants it where variances are equal by construction; and between unrelated representations of
+    few stimuli the value can be some per cent too large. More starts lower it.
 
     Neither scaled to unit size nor divided by the number of stimuli. Sample covariances of few trials differ by chance,
     so that two recordings of one representation are some distance apart.
@@ -49,13 +56,14 @@ def stochastic_procrustes(
     Returns
     -------
     float
-        At least 0, a metric up to the search for the minimum; 0 if the trials of Y are those of X, rotated and moved.
+        At least 0, a metric up to the search for the minimum.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real array of three dimensions with at least 2 trials, if their numbers of stimuli
-        differ, or if there are no iterations or no starts.
+        differ, if the number of iterations or of starts is no whole number of at least 1, or if the tolerance is
+        negative or not finite.
 
     References
     ----------
@@ -69,14 +77,17 @@ def stochastic_procrustes(
     0.0
     """
     for name, number in (("n_iterations", n_iterations), ("n_starts", n_starts)):
-        if number < 1:
-            raise ValueError(f"{name} is {number}; expected at least 1.")
+        if not isinstance(number, Integral) or number < 1:
+            raise ValueError(f"{name} is {number}; expected a whole number of at least 1.")
+    if not 0 <= tolerance < math.inf:
+        raise ValueError(f"tolerance is {tolerance}; expected a finite number of at least 0. The usual one is 1e-9.")
     trials = {"X": _trials(X, "X"), "Y": _trials(Y, "Y")}
     checks.same_stimuli({name: len(each) for name, each in trials.items()})
-    x, y = _alike(*(_moments(each) for each in trials.values()))
+    largest = max(np.abs(each).max() for each in trials.values()) or 1.0  # so that no square overflows or vanishes
+    x, y = _alike(*(_moments(each / largest) for each in trials.values()))
     enough = tolerance * (x.size() + y.size())
     found = (_lowest(islice(_descent(x, y, Q), n_iterations), enough=enough) for Q in _starts(x, y, n_starts, seed))
-    return float(np.sqrt(min(found)))
+    return float(largest * np.sqrt(min(found)))
 
 
 class _Moments(NamedTuple):
@@ -133,8 +144,12 @@ def _starts(x: _Moments, y: _Moments, n_starts: int, seed: int) -> Iterator[Floa
     d = x.means.shape[1]
     axes = _axes_to_axes(x, y)
     cross = y.means.T @ x.means
-    # Where the means of few stimuli leave the rotation open, the axes decide.
-    yield polar(cross / (np.linalg.norm(cross) or 1.0) + 1e-6 * axes)
+    length = np.linalg.norm(cross)
+    if length <= NOTHING * np.sqrt(x.size() * y.size()):
+        yield axes  # means that agree only by rounding say nothing of the rotation
+    else:
+        # Where the means of few stimuli leave the rotation open, the axes decide.
+        yield polar(cross / length + 1e-6 * axes)
     if n_starts > 1:
         yield axes
     for _ in range(2, n_starts):
@@ -148,9 +163,24 @@ def _axes_to_axes(x: _Moments, y: _Moments) -> FloatArray:
     Between rotated copies of fewer stimuli than features this is the rotation, which the means alone do not tell.
     """
     axes_x, axes_y = (np.linalg.eigh(Z.T @ Z).eigenvectors for Z in (x.stacked(), y.stacked()))
-    # An axis has no sign of its own; the means on both sides agree on one.
-    agreement = np.vecdot((x.means @ axes_x).T, (y.means @ axes_y).T)
-    return (axes_y * np.where(agreement < 0, -1.0, 1.0)) @ axes_x.T
+    return (axes_y * _signs(x, y, axes_x, axes_y)) @ axes_x.T
+
+
+def _signs(x: _Moments, y: _Moments, axes_x: FloatArray, axes_y: FloatArray) -> FloatArray:
+    r"""Sign of each axis, which has none of its own, by what means and covariances on both sides agree on.
+
+    Where y is x with the signs :math:`\sigma`, the covariances of its axes a and b are those of x times
+    :math:`\sigma_a \sigma_b`, and its means those of x times :math:`\sigma_a`. Sums over stimuli of the products of
+    both sides then are a matrix of positive numbers times these signs, which its first eigenvector has.
+    """
+    size = np.sqrt(x.size() * y.size()) or 1.0
+    agreement = np.zeros((len(axes_x) + 1,) * 2)
+    # One stimulus at a time: all covariances together would take n times the room.
+    for S, T in zip(x.roots @ axes_x, y.roots @ axes_y, strict=True):
+        agreement[:-1, :-1] += (S.T @ S) * (T.T @ T) / size**2
+    agreement[-1, :-1] = agreement[:-1, -1] = np.vecdot((x.means @ axes_x).T, (y.means @ axes_y).T) / size
+    first = np.linalg.eigh(agreement).eigenvectors[:, -1]
+    return np.where(first[:-1] * first[-1] < 0, -1.0, 1.0)
 
 
 def _descent(x: _Moments, y: _Moments, Q: FloatArray) -> Iterator[float]:

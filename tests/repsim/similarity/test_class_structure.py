@@ -41,6 +41,11 @@ def test_class_structure_of_nothing_is_nan(D: list[float], side: str) -> None:
         ([0, 1], r"^D has 3 stimuli and labels has shape \(2,\); expected shape \(3,\)"),
         (np.eye(3), r"^D has 3 stimuli and labels has shape \(3, 3\)"),
         (["a", "a", "a"], r"^All 3 labels are a; at least 2 classes are needed"),
+        (
+            [0, 0, np.nan],
+            r"^1 of the 3 labels of D are missing \(None or NaN\); expected one for each of the stimuli\.",
+        ),
+        ([0, 0, "a"], r"^The 3 labels of D are of mixed kinds \(number, string\)"),
         ([0, 1, 2], r"^Each of the 3 classes has 1 member; one needs at least 2"),
     ],
 )

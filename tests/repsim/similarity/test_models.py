@@ -57,6 +57,17 @@ def test_categorical_rdm_refuses_labels_that_tell_nothing(labels: list, n_classe
         categorical_rdm(labels)
 
 
+def test_categorical_rdm_refuses_missing_and_mixed_labels() -> None:
+    with pytest.raises(
+        ValueError, match=r"^2 of the 3 labels of the RDM are missing \(None or NaN\); expected one for "
+    ):
+        categorical_rdm([np.nan, np.nan, 1])
+    with pytest.raises(ValueError, match=r"^1 of the 3 labels of the RDM are missing"):
+        categorical_rdm(["a", "a", None])
+    with pytest.raises(ValueError, match=r"^The 3 labels of the RDM are of mixed kinds \(number, string\)"):
+        categorical_rdm(["1", 1, 2])
+
+
 def test_ordinal_rdm_refuses_equal_values() -> None:
     with pytest.raises(ValueError, match=r"^All 3 values are 2; expected at least 2 that differ\."):
         ordinal_rdm([2, 2, 2])
@@ -133,6 +144,28 @@ def test_partial_rsa_refuses_constants(models: dict[str, np.ndarray], place: int
         partial_rsa(rdms[0], rdms[1], {"flat": rdms[2]})
 
 
+def test_partial_rsa_refuses_controls_that_leave_one_dimension(rng: np.random.Generator) -> None:
+    target, model, *controls = rng.uniform(size=(6, 6))
+    assert abs(partial_rsa(target, model, dict(zip("abc", controls[:3], strict=True)))) < 1 - 1e-6
+    message = (
+        r"^There are 5 models, the controls among them, for 6 pairs, which any target fits perfectly; expected at m"
+    )
+    with pytest.raises(ValueError, match=message):
+        partial_rsa(target, model, dict(zip("abcd", controls, strict=True)))
+
+
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("method", ["pearson", "spearman"])
+def test_partial_rsa_refuses_what_differs_by_rounding_only(
+    rng: np.random.Generator, models: dict[str, np.ndarray], method: str, place: int
+) -> None:
+    rdms = list(models.values())
+    rdms[place] = 1 + 1e-15 * rng.normal(size=36)
+    name = ("target", "model", r"controls\['flat'\]")[place]
+    with pytest.raises(ValueError, match=rf"^{name} has no two distances that differ, over 36 pairs; it neither expl"):
+        partial_rsa(rdms[0], rdms[1], {"flat": rdms[2]}, method)
+
+
 def test_partial_rsa_lists_its_methods() -> None:
     with pytest.raises(ValueError, match=r"^Unknown method 'tau-a'\. Choose one of: pearson, spearman\.$"):
         partial_rsa([1, 2, 3], [1, 2, 3], {"c": [1, 3, 2]}, "tau-a")
@@ -149,7 +182,10 @@ def test_partial_rsa_refuses_controls_without_names() -> None:
 
 
 def test_regression_has_the_constants_of_mne_rsa() -> None:
-    result = regression_rsa([3 * -1 + 5, -10, 3 + 5], {"one": [-1, 0, 1], "two": [1, -2, 1]})
+    # Twice its three distances, which two models would fit whatever they were.
+    target = [3 * -1 + 5, -10, 3 + 5] * 2
+    one, two = [-1, 0, 1] * 2, [1, -2, 1] * 2
+    result = regression_rsa(target, {"one": one, "two": two})
     assert result.coefficients == pytest.approx({"one": 3, "two": 5})
     assert result.r2 == pytest.approx(1)
     assert result.intercept == pytest.approx(0, abs=1e-12)
@@ -189,8 +225,19 @@ def test_regression_refuses_dependent_models(models: dict[str, np.ndarray], targ
 
 
 def test_regression_refuses_more_models_than_pairs_can_tell_apart(rng: np.random.Generator) -> None:
-    with pytest.raises(ValueError, match=r"^The 3 models are linearly dependent: they have rank 2 over 3 pairs"):
-        regression_rsa([1, 2, 4], dict(zip("abc", rng.uniform(size=(3, 3)), strict=True)))
+    target, *models = rng.uniform(size=(6, 6))
+    assert regression_rsa(target, dict(zip("abcd", models[:4], strict=True))).r2 < 1
+    message = (
+        r"^There are 5 models for 6 pairs, which any target fits perfectly; expected at most 4\. Leave some out, or"
+    )
+    with pytest.raises(ValueError, match=message):
+        regression_rsa(target, dict(zip("abcde", models, strict=True)))
+
+
+@pytest.mark.parametrize("function", [regression_rsa, fit_models])
+def test_models_need_names(function: Callable) -> None:
+    with pytest.raises(TypeError, match=r"^models is a list; expected a mapping from names to RDMs\. Name each"):
+        function([1, 2, 3], [[1, 2, 4]])
 
 
 def test_regression_refuses_a_constant_model(models: dict[str, np.ndarray], target: np.ndarray) -> None:

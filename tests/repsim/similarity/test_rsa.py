@@ -1,5 +1,7 @@
 import math
+import warnings
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 
 import numpy as np
@@ -10,6 +12,8 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 from repsim.similarity import COMPARATORS, compare_rdms, pairwise, rdm
 from repsim.similarity.measures.cka import linear_cka
 from repsim.similarity.measures.rsa import rsa
+
+module = import_module("repsim.similarity.measures.rsa")
 
 Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -87,6 +91,29 @@ def test_rsa_without_distances_that_differ_is_nan_and_says_so_once(
     assert caught[0].filename == __file__
 
 
+def test_rsa_says_once_that_distances_of_scipy_are_not_defined(rng: np.random.Generator) -> None:
+    X, Y = rng.uniform(size=(2, 10, 4))
+    Y[[3, 5]] = 0
+    with pytest.warns(RuntimeWarning, match=r"^1 of 2 representations \(Y\) are constant, or their") as caught:
+        assert math.isnan(rsa(X, Y, distance="braycurtis"))
+    assert len(caught) == 1
+
+
+def test_rsa_passes_other_warnings_on(
+    rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def talkative(X: np.ndarray, *args: str, **options: str) -> np.ndarray:
+        warnings.warn("Something else; their distances are NaN.", RuntimeWarning, stacklevel=2)
+        return rdm(X, *args, **options)
+
+    X, Y = related(rng)
+    expected = rsa(X, Y)
+    monkeypatch.setattr(module, "rdm", talkative)
+    with pytest.warns(RuntimeWarning, match=r"^Something else; their distances are NaN\.$") as caught:
+        assert rsa(X, Y) == expected
+    assert len(caught) == 2
+
+
 def test_rsa_of_all_pairs_makes_each_rdm_once(
     rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,7 +124,7 @@ def test_rsa_of_all_pairs_makes_each_rdm_once(
         made.append(options["name"])
         return rdm(X, *args, **options)
 
-    monkeypatch.setattr("repsim.similarity.measures.rsa.rdm", counted)
+    monkeypatch.setattr(module, "rdm", counted)
     values = pairwise({"x": X, "y": Y, "both": np.hstack([X, Y])}, measure="rsa").values
     assert len(made) == 3
     assert values[0, 1] == pytest.approx(rsa(X, Y), abs=1e-12)
@@ -112,7 +139,9 @@ def test_rsa_refuses_what_there_is_not(rng: np.random.Generator, related: Relate
         rsa(X, Y, distance="far")
     with pytest.raises(ValueError, match=r"^Unknown comparator 'alike'\. Choose one of: .*pearson"):
         rsa(X, Y, comparator="alike")
-    with pytest.raises(ValueError, match=r"^method 'crossnobis' needs "):
+    with pytest.raises(
+        ValueError, match=r"^The distance 'crossnobis' needs folds and labels, .* of: braycurtis, .*, yule\."
+    ):
         rsa(X, Y, distance="crossnobis")
 
 

@@ -20,7 +20,8 @@ from repsim.similarity.statistics import (
     uniformity,
 )
 
-module = import_module("repsim.similarity.statistics")
+blocks = import_module("repsim.similarity.statistics.blocks")
+dimension = import_module("repsim.similarity.statistics.dimension")
 
 
 @pytest.fixture(params=STATISTICS)
@@ -96,7 +97,7 @@ def test_a_statistic_does_not_depend_on_the_blocks(
 ) -> None:
     X, labels = some(rng)
     expected = value(statistic, X, labels)
-    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 70)
+    monkeypatch.setattr(blocks, "PAIRS_AT_ONCE", 70)
     assert value(statistic, X, labels) == pytest.approx(expected, abs=1e-12)
 
 
@@ -172,6 +173,12 @@ def test_golden_magnitude_and_concentricity() -> None:
     assert concentricity([[1, 0], [0, 1]]) == pytest.approx(math.sqrt(0.5))
     # The mean is (1, 0): cosines 1, 1 and -1.
     assert concentricity([[2, 0], [3, 0], [-2, 0]]) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_magnitude_neither_overflows_nor_vanishes(rng: np.random.Generator, scale: float) -> None:
+    X, _ = some(rng)
+    assert magnitude(scale * X) == pytest.approx(scale * magnitude(X), rel=1e-12, abs=0)
 
 
 def test_concentricity_equals_its_definition(rng: np.random.Generator) -> None:
@@ -254,7 +261,7 @@ def test_intrinsic_dimension_is_unbiased_for_pareto_ratios(
 ) -> None:
     draws = rng.pareto(3.0, size=(4000, 5)) + 1
     ratios = iter(draws)
-    monkeypatch.setattr(module, "_two_nearest", lambda X: np.column_stack([np.ones(5), next(ratios)]))
+    monkeypatch.setattr(dimension, "_two_nearest", lambda X: np.column_stack([np.ones(5), next(ratios)]))
     assert np.mean([intrinsic_dimension(np.eye(5)) for _ in draws]) == pytest.approx(3, abs=0.1)  # 3.75 if n / sum
 
 
@@ -262,10 +269,39 @@ def test_duplicates_are_left_out_of_the_intrinsic_dimension(rng: np.random.Gener
     X = 100 + 1e-3 * rng.normal(size=(40, 5))
     far = 200 + 1e-3 * rng.normal(size=(1, 5))
     padded = np.vstack([X, np.repeat(far, 3, axis=0)])
-    with pytest.warns(RuntimeWarning, match=r"^X: 3 of 43 stimuli have a duplicate and are left out ") as caught:
-        assert intrinsic_dimension(padded) == pytest.approx(slow_two_nn(X), rel=1e-9)
+    with pytest.warns(
+        RuntimeWarning, match=r"^X: 2 of 43 stimuli are duplicates of others and are left out "
+    ) as caught:
+        assert intrinsic_dimension(padded) == pytest.approx(slow_two_nn(np.vstack([X, far])), rel=1e-9)
     assert len(caught) == 1
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("times", [1.25, 2, 3])
+def test_intrinsic_dimension_does_not_depend_on_how_often_a_stimulus_is_shown(
+    rng: np.random.Generator, times: float
+) -> None:
+    X = rng.normal(size=(400, 2))
+    X[0, 0] = 0.0
+    shown = np.resize(X, (int(times * 400), 2))
+    shown[400, 0] = -0.0  # the same stimulus
+    with pytest.warns(RuntimeWarning, match=rf"^X: {len(shown) - 400} of {len(shown)} stimuli are duplicates of oth"):
+        assert intrinsic_dimension(rng.permutation(shown)) == pytest.approx(intrinsic_dimension(X), rel=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 2, 5])
+@pytest.mark.parametrize("apart", [1e4, 1e7])
+def test_intrinsic_dimension_of_two_clusters_far_apart_is_by_their_true_neighbours(
+    rng: np.random.Generator, d: int, apart: float
+) -> None:
+    X = rng.normal(size=(600, d)) + apart * (np.arange(600) % 2)[:, None]
+    assert intrinsic_dimension(X) == pytest.approx(slow_two_nn(X), rel=1e-9)
+
+
+def test_intrinsic_dimension_of_stimuli_with_many_equally_near_is_by_true_neighbours() -> None:
+    grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 5), axis=-1).reshape(-1, 5)
+    grid[:, 0] = np.array([0, 0.9, 2.7])[grid[:, 0].astype(int)]  # nearest 0.9 and 1, or 1 and 1
+    assert intrinsic_dimension(grid) == pytest.approx(242 / (162 * math.log(1 / 0.9)), rel=1e-9)
 
 
 def test_intrinsic_dimension_of_near_neighbours_far_apart_keeps_its_digits(rng: np.random.Generator) -> None:
@@ -280,8 +316,8 @@ def test_intrinsic_dimension_without_ratios_is_nan(rng: np.random.Generator) -> 
     for rotation in (np.eye(5), np.linalg.qr(rng.normal(size=(5, 5)))[0]):
         with pytest.warns(RuntimeWarning, match=r"^X: the two nearest of each stimulus are equally far\. "):
             assert math.isnan(intrinsic_dimension(np.eye(5) @ rotation))
-    with pytest.warns(RuntimeWarning, match=r"^X: 4 of 5 stimuli have a duplicate\. Its intrinsic dimension is NaN"):
-        assert math.isnan(intrinsic_dimension([[0], [0], [1], [1], [5]]))
+    with pytest.warns(RuntimeWarning, match=r"^X: only 2 of 5 stimuli are distinct\. Its intrinsic dimension is NaN"):
+        assert math.isnan(intrinsic_dimension([[0], [0], [1], [1], [1]]))
 
 
 def test_intrinsic_dimension_refuses_two_stimuli() -> None:
@@ -365,11 +401,32 @@ def test_tight_classes_keep_their_digits(rng: np.random.Generator) -> None:
     assert collapse[0] / collapse[1] == pytest.approx(1e8, rel=1e-2)
 
 
+@pytest.mark.parametrize(("latent", "d"), [(2, 30), (1, 12), (3, 200)])
+def test_neural_collapse_counts_no_directions_of_single_precision_rounding(
+    rng: np.random.Generator, latent: int, d: int
+) -> None:
+    labels = np.arange(200) % 6
+    Z = 2 * rng.normal(size=(6, latent))[labels] + rng.normal(size=(200, latent))
+    expected = neural_collapse(Z, labels)
+    X = Z @ rng.normal(size=(latent, d))
+    assert neural_collapse(X, labels) == pytest.approx(expected, rel=1e-9)
+    assert neural_collapse(X.astype(np.float32), labels) == pytest.approx(expected, rel=1e-4)
+    assert neural_collapse(X.astype(np.float32).astype(np.float64), labels) == pytest.approx(expected, rel=1e-4)
+
+
+def test_neural_collapse_of_means_that_differ_by_single_precision_rounding_is_nan(rng: np.random.Generator) -> None:
+    X = (5 + np.vstack([noise := rng.normal(size=(10, 3)), -noise, noise / 2, -noise / 2])).astype(np.float32)
+    with pytest.warns(
+        RuntimeWarning, match=r"^X: the means of all classes are equal, up to rounding\. Its neural coll"
+    ):
+        assert math.isnan(neural_collapse(X, np.repeat([0, 1], 20)))
+
+
 def test_neural_collapse_of_equal_means_is_nan(rng: np.random.Generator) -> None:
     X, Y = rng.normal(size=(2, 10, 3))
     for classes in ([X, X], [X, -X, Y, -Y]):  # exactly, and up to rounding
         labels = np.repeat([0, 1], 5 * len(classes))
-        with pytest.warns(RuntimeWarning, match=r"^X: the means of all classes are equal\. Its neural collapse is NaN"):
+        with pytest.warns(RuntimeWarning, match=r"^X: the means of all classes are equal, up to rounding\. "):
             assert math.isnan(neural_collapse(np.vstack(classes) + 5, labels))
 
 
@@ -384,3 +441,7 @@ def test_class_statistics_refuse_labels(rng: np.random.Generator, function: Call
         function(X, ["cat"] * 6)
     with pytest.raises(ValueError, match=r"^Each of the 6 classes has 1 member; one needs at least 2\."):
         function(X, range(6))
+    with pytest.raises(ValueError, match=r"^1 of the 6 labels of X are missing \(None or NaN\);"):
+        function(X, [0, 1, 0, 1, 0, np.nan])
+    with pytest.raises(ValueError, match=r"^The 6 labels of X are of mixed kinds \(number, string\);"):
+        function(X, [0, 1, 0, 1, 0, "cat"])

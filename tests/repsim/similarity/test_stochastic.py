@@ -81,6 +81,19 @@ def test_stochastic_procrustes_of_moved_trials_is_zero(seed: int, shape: tuple[i
     assert stochastic_procrustes(X, 2 * X) > 0.1 * np.linalg.norm(X) / shape[1]
 
 
+@pytest.mark.parametrize("mean", [0.0, 1e-3])
+@pytest.mark.parametrize("n_starts", [1, 4])
+@pytest.mark.parametrize("shape", [(20, 6, 4), (5, 8, 3), (3, 6, 10)])
+def test_stochastic_procrustes_of_moved_trials_around_equal_means_is_zero(
+    shape: tuple[int, int, int], n_starts: int, mean: float
+) -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X = noisy(rng, *shape)
+        X += mean * rng.normal(size=(shape[0], 1, shape[2])) - X.mean(axis=1, keepdims=True)
+        assert stochastic_procrustes(X, move(rng, X), n_starts=n_starts) < 1e-6 * np.linalg.norm(X)
+
+
 @pytest.mark.parametrize(("d1", "d2"), [(4, 4), (2, 5), (30, 20)])
 def test_without_noise_it_is_the_unscaled_procrustes_distance(rng: np.random.Generator, d1: int, d2: int) -> None:
     mu, nu = rng.normal(size=(10, d1)), rng.normal(size=(10, d2))
@@ -135,10 +148,12 @@ def test_stochastic_procrustes_of_fewer_stimuli_than_features_is_symmetric(seed:
         assert there == pytest.approx(back, rel=1e-6)
 
 
-@pytest.mark.parametrize("factor", [2.0, 1e-6])
+@pytest.mark.parametrize("factor", [2.0, 1e-6, 1e-200, 1e200])
 def test_stochastic_procrustes_has_the_unit_of_its_input(rng: np.random.Generator, factor: float) -> None:
     X, Y = noisy(rng), noisy(rng)
-    assert stochastic_procrustes(factor * X, factor * Y) == pytest.approx(factor * stochastic_procrustes(X, Y))
+    assert stochastic_procrustes(factor * X, factor * Y) == pytest.approx(
+        factor * stochastic_procrustes(X, Y), rel=1e-6, abs=0
+    )
 
 
 def test_more_starts_and_turns_never_raise_it(rng: np.random.Generator) -> None:
@@ -176,10 +191,17 @@ def test_stochastic_procrustes_refuses_an_array(Y: np.ndarray, message: str) -> 
         stochastic_procrustes(TRIALS, Y)
 
 
+@pytest.mark.parametrize("tolerance", [-1e-9, math.inf, math.nan])
+def test_stochastic_procrustes_refuses_a_tolerance(tolerance: float) -> None:
+    with pytest.raises(ValueError, match=rf"^tolerance is {tolerance}; expected a finite number of at least 0\."):
+        stochastic_procrustes(TRIALS, TRIALS, tolerance=tolerance)
+
+
 @pytest.mark.parametrize("option", ["n_iterations", "n_starts"])
-def test_stochastic_procrustes_refuses_to_do_nothing(option: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{option} is 0; expected at least 1\.$"):
-        stochastic_procrustes(TRIALS, TRIALS, **{option: 0})
+@pytest.mark.parametrize("number", [0, 2.5, math.nan])
+def test_stochastic_procrustes_refuses_to_do_nothing(option: str, number: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{option} is {number}; expected a whole number of at least 1\.$"):
+        stochastic_procrustes(TRIALS, TRIALS, **{option: number})
 
 
 def test_stochastic_procrustes_of_constants_is_zero() -> None:

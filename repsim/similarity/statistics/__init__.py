@@ -1,0 +1,23 @@
+"""Statistics of one representation: where its patterns lie, how they spread, and how its classes separate."""
+
+from repsim.similarity.statistics import classes, dimension, patterns
+from repsim.similarity.statistics.classes import class_separation, neural_collapse
+from repsim.similarity.statistics.dimension import intrinsic_dimension, participation_ratio
+from repsim.similarity.statistics.patterns import concentricity, magnitude, uniformity
+from repsim.similarity.statistics.statistic import Statistic
+
+__all__ = [
+    "STATISTICS",
+    "Statistic",
+    "class_separation",
+    "concentricity",
+    "intrinsic_dimension",
+    "magnitude",
+    "neural_collapse",
+    "participation_ratio",
+    "uniformity",
+]
+
+_FAMILIES = (patterns, dimension, classes)
+
+STATISTICS: dict[str, Statistic] = {statistic.name: statistic for family in _FAMILIES for statistic in family.FAMILY}

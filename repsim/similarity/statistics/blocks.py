@@ -1,0 +1,43 @@
+"""Distances of all stimuli, a block of rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from repsim.similarity.arrays import FloatArray
+
+# Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
+PAIRS_AT_ONCE = 2**20
+
+
+def squared_distances(Z: FloatArray) -> Iterator[tuple[int, FloatArray]]:
+    """Yield the squared distances of some rows to all, a block of rows at a time.
+
+    Parameters
+    ----------
+    Z : array (n, d)
+
+    Yields
+    ------
+    (int, array (k, n))
+        The first of the rows, and their distances; infinite to themselves. They come from products, so that they are
+        only as exact as the squares of the rows are large.
+
+    Examples
+    --------
+    >>> for start, distances in squared_distances(np.array([[0.0], [3.0]])):
+    ...     print(start, distances.tolist())
+    0 [[inf, 9.0], [9.0, inf]]
+    """
+    squares = np.vecdot(Z, Z)
+    rows = max(1, PAIRS_AT_ONCE // len(Z))
+    for start in range(0, len(Z), rows):
+        distances = Z[start : start + rows] @ Z.T  # (rows, n)
+        distances *= -2
+        distances += squares
+        distances += squares[start : start + rows, None]
+        itself = np.arange(len(distances))
+        distances[itself, start + itself] = np.inf
+        yield start, distances

@@ -1,0 +1,165 @@
+"""How classes of stimuli separate."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from repsim.similarity import checks
+from repsim.similarity.arrays import FloatArray, centred, rounding_of
+from repsim.similarity.conditions import Codes, averaged, comparable_classes
+from repsim.similarity.statistics.patterns import directions, n_zeros
+from repsim.similarity.statistics.statistic import NOTHING, ROTATION, SIMILARITY, Statistic, undefined
+
+
+def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
+    r"""How much nearer, in cosine distance, stimuli of one class are than stimuli at large.
+
+    .. math:: R^2 = 1 - \frac{\bar d_\text{within}}{\bar d_\text{total}}
+
+    where :math:`\bar d_\text{within}` is the mean of :math:`1 - \cos(x_i, x_j)` over all pairs in a class, averaged
+    over classes, and :math:`\bar d_\text{total}` that over all pairs of classes, a class with itself among them. Every
+    class counts the same, whatever its size; pairs of a stimulus with itself are among the pairs, as in the paper, so
+    that the value of unrelated classes is above zero, about one over the members of a class.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+    labels : array-like (n,)
+        The class of every stimulus: numbers or strings.
+
+    Returns
+    -------
+    float
+        Within [0, 1]; 1 if all patterns of a class point in one direction, 0 if the classes have the same mean
+        direction. NaN if a pattern is all zeros, or if all point in one direction.
+
+    Raises
+    ------
+    ValueError
+        If X is not a finite real matrix, if there is not one label a stimulus, if labels are missing or of mixed
+        kinds, if there is only one class, or if no class has two members.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Kornblith, Chen, Lee & Norouzi (2021). Why do better loss functions lead to less transferable features? NeurIPS,
+    section 4.
+
+    Examples
+    --------
+    >>> round(class_separation([[1, 0], [0, 1], [-1, 0], [0, -1]], ["cat", "cat", "dog", "dog"]), 6)
+    0.5
+    """
+    array = checks.representation(X)
+    codes = comparable_classes(labels, len(array), "X")
+    if zeros := n_zeros(array):
+        return undefined("class separation", f"{zeros} of {len(array)} patterns are all zeros")
+    # Of directions u, the mean of 1 - u.v over pairs is their mean squared distance from their mean.
+    within, means = _within_and_between(directions(array), codes)
+    spread, separation = float(np.vdot(within, within)), float(np.vdot(means, means))
+    if spread + separation <= NOTHING**2:
+        return undefined("class separation", "all patterns point in one direction")
+    return separation / (separation + spread)
+
+
+def neural_collapse(X: ArrayLike, labels: ArrayLike) -> float:
+    r"""How much patterns vary within classes, beside the differences of the class means (NC1).
+
+    .. math:: \frac{1}{C} \mathrm{tr}(\Sigma_W \Sigma_B^+), \quad
+              \Sigma_W = \frac{1}{C} \sum_c \frac{1}{n_c} \sum_{i \in c} (x_i - \mu_c) (x_i - \mu_c)^T, \quad
+              \Sigma_B = \frac{1}{C} \sum_c (\mu_c - \mu) (\mu_c - \mu)^T
+
+    with the means :math:`\mu_c` of the C classes, their mean :math:`\mu`, and the pseudo-inverse. Every class counts
+    the same, whatever its size. Variation within classes counts only along directions in which their means differ by
+    more than rounding, which is that of single precision where all values have it.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+    labels : array-like (n,)
+        The class of every stimulus: numbers or strings.
+
+    Returns
+    -------
+    float
+        At least 0; lower is more collapsed, 0 if all stimuli of a class have the same pattern (along those
+        directions). NaN if all class means are equal, up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If X is not a finite real matrix, if there is not one label a stimulus, if labels are missing or of mixed
+        kinds, if there is only one class, or if no class has two members.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Papyan, Han & Donoho (2020). Prevalence of neural collapse during the terminal phase of deep learning training.
+    PNAS 117, figure 6 (NC1).
+
+    Examples
+    --------
+    >>> round(neural_collapse([[0], [2], [4], [6]], ["cat", "cat", "dog", "dog"]), 6)
+    0.125
+    """
+    array = checks.representation(X)
+    codes = comparable_classes(labels, len(array), "X")
+    Z = centred(array, axis=0)
+    largest = np.abs(Z).max() or 1.0
+    within, means = _within_and_between(Z / largest, codes)
+    _, s, Vt = np.linalg.svd(means, full_matrices=False)
+    # Means of classes hold no more rounding than the patterns do; a direction that is nothing else would count as much
+    # as any other.
+    rank = np.count_nonzero(s > rounding_of(array) / largest / math.sqrt(len(means)))
+    if rank == 0:
+        return undefined("neural collapse", "the means of all classes are equal, up to rounding")
+    along = within @ Vt[:rank].T / s[:rank]
+    return float(np.vdot(along, along)) / len(means)
+
+
+def _within_and_between(Z: FloatArray, codes: Codes) -> tuple[FloatArray, FloatArray]:
+    """Deviations from class means (n, d), and of class means from their mean (C, d).
+
+    They are weighted so that their squares sum to means over the members of a class, and over classes.
+    """
+    means = averaged(Z, codes)
+    within = Z - means[codes]
+    within /= np.sqrt(len(means) * np.bincount(codes)[codes])[:, None]
+    return within, centred(means, axis=0) / math.sqrt(len(means))
+
+
+FAMILY = (
+    Statistic(
+        name="class_separation",
+        function=class_separation,
+        formula="1 − mean cosine distance within classes / mean cosine distance",
+        range=(0.0, 1.0),
+        needs_labels=True,
+        invariances=ROTATION | {"isotropic scaling"},
+        cost="n d",
+        use="how far classes are apart, beside how wide they are",
+        reference="Kornblith et al. (2021), section 4",
+    ),
+    Statistic(
+        name="neural_collapse",
+        function=neural_collapse,
+        formula="tr(Σw Σb⁺) / C, covariances within classes and of the C class means",
+        range=(0.0, math.inf),
+        needs_labels=True,
+        invariances=SIMILARITY,
+        cost="n d c",
+        use="whether classes shrink to points at the end of training: lower is more collapsed",
+        reference="Papyan, Han & Donoho (2020), NC1",
+    ),
+)

@@ -1,0 +1,220 @@
+"""Where the patterns lie, and how their directions spread."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp
+
+from repsim.similarity import checks
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.statistics.blocks import squared_distances
+from repsim.similarity.statistics.statistic import NOTHING, ROTATION, Statistic, undefined
+
+
+def magnitude(X: ArrayLike) -> float:
+    r"""Length of the mean pattern.
+
+    .. math:: |\bar x|, \quad \bar x = \frac{1}{n} \sum_i x_i
+
+    in the unit of X. It is not the mean length of the patterns, which may be large where their mean is zero.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+
+    Returns
+    -------
+    float
+        At least 0.
+
+    Raises
+    ------
+    ValueError
+        If X is not a finite real matrix.
+
+    References
+    ----------
+    Klabunde, Schumacher, Strohmaier & Lemmerich (2023). Similarity of neural network models: a survey of functional and
+    representational measures. arXiv:2305.06329, section 3.
+
+    Examples
+    --------
+    >>> magnitude([[3, 0], [3, 8]])
+    5.0
+    """
+    array = checks.representation(X)
+    largest = np.abs(array).max() or 1.0  # so that no square overflows or vanishes
+    return float(largest * np.linalg.norm((array / largest).mean(axis=0)))
+
+
+def concentricity(X: ArrayLike) -> float:
+    r"""Mean cosine of the patterns with the mean pattern.
+
+    .. math:: \frac{1}{n} \sum_i \frac{x_i^T \bar x}{|x_i| \, |\bar x|}
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+
+    Returns
+    -------
+    float
+        Within [-1, 1]; 1 if all patterns point in one direction, near 0 if they point in all. NaN if a pattern, or the
+        mean pattern, is all zeros.
+
+    Raises
+    ------
+    ValueError
+        If X is not a finite real matrix.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Klabunde, Schumacher, Strohmaier & Lemmerich (2023). Similarity of neural network models: a survey of functional and
+    representational measures. arXiv:2305.06329, section 3.
+
+    Examples
+    --------
+    >>> round(concentricity([[1, 0], [0, 1]]), 4)
+    0.7071
+    """
+    array = checks.representation(X)
+    if zeros := n_zeros(array):
+        return undefined("concentricity", f"{zeros} of {len(array)} patterns are all zeros")
+    mean = (array / np.abs(array).max()).mean(axis=0)
+    length = np.linalg.norm(mean)
+    if length <= NOTHING:
+        return undefined("concentricity", "the mean pattern is all zeros, up to rounding")
+    return float(np.clip(directions(array).mean(axis=0) @ mean / length, -1.0, 1.0))
+
+
+def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
+    r"""How unevenly the directions of the patterns fill the sphere.
+
+    .. math:: \log \frac{2}{n (n - 1)} \sum_{i < j} e^{-t |u_i - u_j|^2}, \quad u_i = x_i / |x_i|
+
+    over pairs of different stimuli: no pattern is compared with itself. Wang and Isola call it the uniformity loss: it
+    is lower, not higher, for more uniform directions.
+
+    Parameters
+    ----------
+    X : array-like (n, d)
+    t : float, default 2.0
+        Above 0; how near directions must be to count.
+
+    Returns
+    -------
+    float
+        Within [-4 t, 0]; 0 if all patterns point in one direction. About -2 t for uniform directions in many
+        dimensions. NaN if a pattern is all zeros.
+
+    Raises
+    ------
+    ValueError
+        If X is not a finite real matrix, or if t is not above 0 and finite.
+
+    Warns
+    -----
+    RuntimeWarning
+        If the result is NaN.
+
+    References
+    ----------
+    Wang & Isola (2020). Understanding contrastive representation learning through alignment and uniformity on the
+    hypersphere. ICML, section 4.
+
+    Examples
+    --------
+    >>> round(uniformity([[1, 0], [0, 1]]), 4)
+    -4.0
+    """
+    if not 0 < t < math.inf:
+        raise ValueError(f"t is {t}; expected a finite number above 0. The usual one is 2.")
+    array = checks.representation(X)
+    n = len(array)
+    if zeros := n_zeros(array):
+        return undefined("uniformity", f"{zeros} of {n} patterns are all zeros")
+    total = logsumexp([logsumexp(-t * distances) for _, distances in squared_distances(directions(array))])
+    return float(np.clip(total - math.log(n * (n - 1)), -4.0 * t, 0.0))
+
+
+def n_zeros(X: FloatArray) -> int:
+    """Count the patterns that are all zeros, which have no direction.
+
+    Parameters
+    ----------
+    X : array (n, d)
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> n_zeros(np.array([[0.0, 0.0], [0.0, 1.0]]))
+    1
+    """
+    return len(X) - int(np.count_nonzero(X.any(axis=1)))
+
+
+def directions(X: FloatArray) -> FloatArray:
+    """Scale patterns to unit length.
+
+    Parameters
+    ----------
+    X : array (n, d)
+        None may be all zeros.
+
+    Returns
+    -------
+    array (n, d)
+
+    Examples
+    --------
+    >>> directions(np.array([[3e200, 4e200]]))
+    array([[0.6, 0.8]])
+    """
+    Z = X / np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
+    Z /= np.linalg.norm(Z, axis=1, keepdims=True)
+    return Z
+
+
+FAMILY = (
+    Statistic(
+        name="magnitude",
+        function=magnitude,
+        formula="|mean pattern|",
+        range=(0.0, math.inf),
+        invariances=ROTATION,
+        cost="n d",
+        use="how far from the origin the patterns lie, in the unit of X",
+        reference="Klabunde et al. (2023), section 3",
+    ),
+    Statistic(
+        name="concentricity",
+        function=concentricity,
+        formula="mean of cos(pattern, mean pattern)",
+        range=(-1.0, 1.0),
+        invariances=ROTATION | {"isotropic scaling"},
+        cost="n d",
+        use="whether all patterns point the same way",
+        reference="Klabunde et al. (2023), section 3",
+    ),
+    Statistic(
+        name="uniformity",
+        function=uniformity,
+        formula="log mean of exp(−2 |u − v|²), u and v two patterns scaled to unit length",
+        range=(-8.0, 0.0),
+        invariances=ROTATION | {"isotropic scaling"},
+        cost="n² d",
+        use="how evenly directions fill the sphere: lower is more even",
+        reference="Wang & Isola (2020), section 4",
+    ),
+)

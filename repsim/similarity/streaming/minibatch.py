@@ -1,0 +1,73 @@
+"""CKA estimated from minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from repsim.similarity import checks
+from repsim.similarity.arrays import centred
+from repsim.similarity.measures.cka import NOTHING
+from repsim.similarity.measures.hsic import degrees, gram
+from repsim.similarity.pairwise import Pairwise
+from repsim.similarity.streaming.moments import warn_undefined
+
+
+def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
+    r"""CKA of every layer with every other from HSIC within batches: an estimate, not the value over all stimuli.
+
+    .. math:: \frac{\sum_b \mathrm{HSIC}(X_b, Y_b)}
+              {\sqrt{\sum_b \mathrm{HSIC}(X_b, X_b) \sum_b \mathrm{HSIC}(Y_b, Y_b)}}
+
+    with the unbiased HSIC of each batch, so that their means estimate the same HSIC whatever the size of batches. The
+    three are summed before the one division; a mean of the ratios of batches is another quantity. For all stimuli at
+    the same cost take `streamed_pairwise`, which is exact.
+
+    Parameters
+    ----------
+    batches : iterable of mapping from str to array-like (b, d_i)
+        The same layers every time, b >= 4. Batches of fewer stimuli count less: each is weighted by b.
+
+    Returns
+    -------
+    Pairwise
+        Within [-1, 1]; NaN where the sum of a layer's HSIC with itself is not positive.
+
+    Raises
+    ------
+    ValueError
+        If there is no batch, if one has fewer than 4 stimuli or other layers than the first, or is not finite.
+
+    References
+    ----------
+    Nguyen, Raghu & Kornblith (2021). Do wide and deep networks learn the same things? ICLR, eq. 2 and 3.
+
+    Examples
+    --------
+    >>> X = np.random.default_rng(0).normal(size=(40, 3))
+    >>> batches = ({"input": X[k : k + 20], "scaled": 2 * X[k : k + 20]} for k in (0, 20))
+    >>> minibatch_cka(batches).values[0, 1].round(9)
+    np.float64(1.0)
+    """
+    names: tuple[str, ...] = ()
+    total = scale = np.zeros(())
+    for number, batch in enumerate(batches, start=1):
+        layers = {name: checks.representation(block, name, least=4) for name, block in batch.items()}
+        checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
+        if names and tuple(layers) != names:
+            raise ValueError(f"Batch {number} is of layers {list(layers)}; expected {list(names)}, as in the first.")
+        names, n = tuple(layers), len(next(iter(layers.values())))
+        centred_layers = [centred(layer, axis=0) for layer in layers.values()]
+        flat = np.stack([gram(layer, unbiased=True).ravel() for layer in centred_layers])
+        sizes = np.array([np.vdot(layer, layer) / n for layer in centred_layers])
+        total = total + n * (flat @ flat.T) / degrees(n, unbiased=True)
+        scale = scale + n * sizes**2
+    if not names:
+        raise ValueError("There are no batches; expected at least 1.")
+    own = np.where(np.diagonal(total) > NOTHING * scale, np.diagonal(total), np.nan)
+    if np.isnan(own).any():
+        warn_undefined(names, np.isnan(own), "cka", stacklevel=2)
+    values = np.clip(total / np.sqrt(np.multiply.outer(own, own)), -1.0, 1.0)
+    return Pairwise(values=values, rows=names, columns=names, measure="cka")
