@@ -15,7 +15,12 @@ __all__ = ["analyze"]
 def analyze(
     run: Annotated[Path, typer.Argument(help="A run directory with recorded steps.")],
     steps: Annotated[str, typer.Option(help="Recorded steps: first, last, all or numbers with commas.")] = "first,last",
-    distance: Annotated[str, typer.Option(help="correlation, cosine, euclidean or sqeuclidean.")] = "correlation",
+    distance: Annotated[
+        str,
+        typer.Option(
+            help="correlation, cosine, euclidean, sqeuclidean, mahalanobis, poisson, or a metric of SciPy by name."
+        ),
+    ] = "correlation",
     output: Annotated[Path | None, typer.Option(help="Folder to write. [default: RUN/analysis]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

@@ -16,7 +16,12 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two or more runs on the same stimuli; the first is the reference.")
     ],
-    distance: Annotated[str, typer.Option(help="correlation, cosine, euclidean or sqeuclidean.")] = "correlation",
+    distance: Annotated[
+        str,
+        typer.Option(
+            help="correlation, cosine, euclidean, sqeuclidean, mahalanobis, poisson, or a metric of SciPy by name."
+        ),
+    ] = "correlation",
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: comparison, beside the first run]")
     ] = None,
