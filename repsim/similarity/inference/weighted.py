@@ -20,6 +20,9 @@ from repsim.similarity.comparators.ties import tolerance
 
 Counts = NDArray[np.int64]
 
+# Bytes of weights that are used while a processor still has them at hand.
+CACHE = 4 * 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class Resampled:
@@ -100,18 +103,18 @@ def _weighted_products(rdms: FloatArray, counts: Counts, p: int, memory: int, *,
         scaled = scaled - scaled.mean(axis=1, keepdims=True)
     k = len(rdms)
     first, second = _needed(k, p)
-    products, sums = np.zeros((len(counts), len(first))), np.zeros((len(counts), k + 1))
-    for span, weights in _weights(counts, rdms.shape[1], memory):
+    products, sums = np.zeros((len(first), len(counts))), np.zeros((k + 1, len(counts)))
+    for samples, span, weights in _weights(counts, memory):
         part = scaled[:, span]
-        products += weights @ (part[first] * part[second]).T
+        products[:, samples] += (part[first] * part[second]) @ weights
         if centre:
-            sums[:, :k] += weights @ part.T
-            sums[:, k] += weights.sum(axis=1)
+            sums[:k, samples] += part @ weights
+            sums[k, samples] += weights.sum(axis=0)
     if centre:
         with np.errstate(divide="ignore", invalid="ignore"):
-            products -= sums[:, first] * sums[:, second] / sums[:, [k]]
+            products -= sums[first] * sums[second] / sums[k]
     grams = np.full((len(counts), k, k), np.nan)
-    grams[:, first, second] = grams[:, second, first] = products
+    grams[:, first, second] = grams[:, second, first] = products.T
     return grams
 
 
@@ -122,14 +125,25 @@ def _needed(k: int, p: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return first[asked], second[asked]
 
 
-def _weights(counts: Counts, m: int, memory: int) -> Iterator[tuple[slice, FloatArray]]:
-    """Give the weights (n_samples, k) of consecutive pairs, as many at a time as memory allows."""
-    i, j = np.triu_indices(counts.shape[1], 1)
-    drawn = counts.astype(np.float64)
-    step = max(1, memory // (8 * 4 * len(counts)))  # of four such arrays
-    for start in range(0, m, step):
-        span = slice(start, start + step)
-        yield span, drawn[:, i[span]] * drawn[:, j[span]]
+def _weights(counts: Counts, memory: int) -> Iterator[tuple[slice, slice, FloatArray]]:
+    """Give samples, consecutive pairs of stimuli, and the weights (n_pairs, n_samples) of these in those.
+
+    The pairs are those of one stimulus, or of a few, with all that follow: as many as stay in the cache of a processor.
+    """
+    n = counts.shape[1]
+    at_a_time = max(1, memory // (8 * 4 * n))  # of four such arrays
+    for start in range(0, len(counts), at_a_time):
+        samples = slice(start, start + at_a_time)
+        drawn = np.ascontiguousarray(counts[samples].T, dtype=np.float64)  # (n, n_samples)
+        most = max(n - 1, min(CACHE, memory // 4) // drawn[0].nbytes)
+        room = np.empty((most, drawn.shape[1]))
+        begin = end = 0
+        for i in range(n - 1):
+            np.multiply(drawn[i], drawn[i + 1 :], out=room[end - begin : end - begin + n - 1 - i])
+            end += n - 1 - i
+            if i == n - 2 or end - begin + n - 2 - i > most:
+                yield samples, slice(begin, end), room[: end - begin]
+                begin = end
 
 
 # Spearman and rho-a: ranks among weighted pairs.
