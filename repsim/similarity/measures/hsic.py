@@ -46,8 +46,8 @@ def normalised(X: FloatArray) -> FloatArray:
     array([-1.,  1.])
     """
     Z = centred(X, axis=0)
-    Z /= np.abs(Z).max() or 1.0  # so that no square overflows or vanishes
-    Z /= np.linalg.norm(Z) / np.sqrt(len(Z)) or 1.0
+    Z /= max(Z.max(), -Z.min()) or 1.0  # so that no square overflows or vanishes
+    Z /= np.sqrt(np.vdot(Z, Z) / len(Z)) or 1.0
     return Z
 
 

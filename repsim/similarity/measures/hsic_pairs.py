@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
 from math import isqrt
 from typing import Any
 
@@ -15,6 +16,8 @@ from repsim.similarity.measures.hsic import degrees, gram, squared_norms
 
 # Larger tiles of a Gram matrix are not faster, and waste more of the half that symmetry saves.
 LARGEST_TILE = 512
+# Bytes of layers that stand side by side: what more would save in multiplying, it costs in fresh memory.
+SIDE_BY_SIDE = 64 * 2**20
 # Multiply-adds that fit in the time it takes to centre and compare one entry of a Gram matrix.
 ENTRY = 100
 
@@ -86,15 +89,63 @@ def from_features(layers: Sequence[Any], pairs: Pairs, *, unbiased: bool, memory
     """
     n = len(layers[0])
     hsic = np.full((len(layers), len(layers)), np.nan)
-    for i, j in pairs:
-        cross = (layers[i].T @ layers[j]).ravel()  # (d_i * d_j,)
-        hsic[i, j] = float(cross @ cross)
+    for i, js, columns in _meetings(layers, pairs, memory):
+        cross = layers[i].T @ columns  # (d_i, sum of d_j)
+        squares = _on_cpu((cross * cross).sum(0))
+        hsic[i, js] = np.add.reduceat(squares, np.cumsum([0, *(layers[j].shape[1] for j in js[:-1])]))
     if unbiased:
         squares = np.stack([np.asarray(_on_cpu(squared_norms(layer))) for layer in layers])  # (n_layers, n)
         sums = squares.sum(axis=1)
         hsic += np.multiply.outer(sums, sums) / ((n - 1) * (n - 2)) - squares @ squares.T * (n / (n - 2))
     hsic /= degrees(n, unbiased=unbiased)
     return np.where(np.isnan(hsic), hsic.T, hsic)
+
+
+def _meetings(layers: Sequence[Any], pairs: Pairs, memory: int) -> Iterator[tuple[int, list[int], Any]]:
+    """Give each layer with several that it meets, whose columns stand side by side: few large products are faster."""
+    n, widest = len(layers[0]), max(layer.shape[1] for layer in layers)
+    room: Any = None
+    for group in _groups(layers, sorted({j for _, j in pairs}), min(memory, SIDE_BY_SIDE) // (8 * (n + 2 * widest))):
+        columns, room = _side_by_side([layers[j] for j in group], room)
+        ends = dict(zip(group, np.cumsum([layers[j].shape[1] for j in group]).tolist(), strict=True))
+        for i, js in _runs(pairs, group):
+            yield i, js, columns[:, ends[js[0]] - layers[js[0]].shape[1] : ends[js[-1]]]
+
+
+def _groups(layers: Sequence[Any], which: Sequence[int], width: int) -> Iterator[list[int]]:
+    """Give layers in order, as many at a time as have so many columns, or one."""
+    group: list[int] = []
+    for j in which:
+        if group and sum(layers[k].shape[1] for k in [*group, j]) > width:
+            yield group
+            group = []
+        group.append(j)
+    yield group
+
+
+def _runs(pairs: Pairs, group: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Give each i with those it is paired with in a group, in runs of neighbours."""
+    asked = set(pairs)
+    for i in sorted({i for i, _ in pairs}):
+        for wanted, run in groupby(group, key=lambda j: (i, j) in asked):  # groupby asks at once
+            if wanted:
+                yield i, list(run)
+
+
+def _side_by_side(layers: Sequence[Any], room: Any) -> tuple[Any, Any]:
+    """Return the columns of all, and the memory that they are in, to be used again."""
+    if len(layers) == 1:
+        return layers[0], room
+    n, width = len(layers[0]), sum(layer.shape[1] for layer in layers)
+    on_device = isinstance(layers[0], torch.Tensor)
+    if room is None or len(room) < n * width:
+        room = layers[0].new_empty(n * width) if on_device else np.empty(n * width)
+    columns = room[: n * width].reshape(n, width)
+    if on_device:
+        torch.cat(list(layers), dim=1, out=columns)
+    else:
+        np.concatenate(layers, axis=1, out=columns)
+    return columns, room
 
 
 def from_tiles(tiles: Sequence[Tile], n: int, memory: int, device: str | None = None) -> FloatArray:

@@ -84,6 +84,18 @@ def test_pairwise_is_the_same_in_tiles_of_any_size(rng: np.random.Generator, mea
     )
 
 
+@pytest.mark.parametrize("memory", [8 * 10 * 10, 8 * 220 * 12, 8 * 220 * 15, 2**30])
+@pytest.mark.parametrize("n_rows", [2, 4])
+def test_pairwise_is_the_same_with_any_number_of_layers_side_by_side(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, memory: int, n_rows: int
+) -> None:
+    Y = network(rng, *NETWORKS["features"])
+    X = dict(list(Y.items())[:n_rows])
+    monkeypatch.delattr(import_module("repsim.similarity.measures.hsic_pairs"), "from_tiles")
+    np.testing.assert_allclose(pairwise(X, Y, memory=memory).values, each_pair(X, Y, "cka"), atol=1e-12)
+    np.testing.assert_allclose(pairwise(Y, memory=memory).values, each_pair(Y, Y, "cka"), atol=1e-12)
+
+
 def test_pairwise_stays_within_its_memory(rng: np.random.Generator) -> None:
     X = network(rng, 600, [300] * 8)
     inputs, bound = sum(layer.nbytes for layer in X.values()), 2**20

@@ -206,7 +206,10 @@ def test_rdm_names_only_the_first_of_many_stimuli_without_a_pattern() -> None:
         (np.zeros(3), r"^X has shape \(3,\); expected two dimensions"),
         (np.zeros((1, 3)), r"^X has 1 stimuli; at least 2 are needed to compare"),
         (np.zeros((3, 0)), r"^X has no features; expected at least 1"),
-        ([[1, np.nan], [np.inf, 2]], r"^X has 2 of 4 values that are NaN or infinite, first in row 0; all must be finite"),
+        (
+            [[1, np.nan], [np.inf, 2]],
+            r"^X has 2 of 4 values that are NaN or infinite, first in row 0; all must be finite",
+        ),
         ([[1j, 2], [3, 4]], r"^X has dtype complex128; expected real numbers"),
         ([["a", "b"], ["c", "d"]], r"^X has dtype <U1; expected real numbers"),
         ([[1], [2]], r"^X has 1 feature; a correlation between patterns needs at least 2\. Use method='euclidean'\.$"),
