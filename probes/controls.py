@@ -1,0 +1,354 @@
+"""What a probe's accuracy is to be held against: labels without meaning, and inputs without a network."""
+
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+
+BLOCK_ROWS = 1024
+
+
+def random_labels(labels: ArrayLike, split: ArrayLike | None = None, *, seed: int) -> NDArray:
+    """Permute labels within each part of a split, so that no feature tells anything about them.
+
+    Every part keeps its class counts. On the test rows accuracy is chance by construction, whatever the probe, so that
+    accuracy minus this control is accuracy minus chance. What is worth a report is how well a probe fits such labels on
+    the *training* rows: its capacity. For a control that can be solved on test rows see `control_task`.
+
+    Parameters
+    ----------
+    labels : array-like, shape (n,), of int or str
+        The class of each stimulus.
+    split : array-like, shape (n,), of str, optional
+        The part of each stimulus, such as "train" or "test". All stimuli are one part by default.
+    seed : int, >= 0
+        Of the permutations.
+
+    Returns
+    -------
+    array, shape (n,)
+        The labels in another order.
+
+    Raises
+    ------
+    ValueError
+        If labels are not integers or strings, or split has another length.
+
+    References
+    ----------
+    Zhang, Bengio, Hardt, Recht and Vinyals (2017). Understanding deep learning requires rethinking generalization.
+    ICLR, section 2.
+
+    Examples
+    --------
+    >>> labels = random_labels(["cat", "dog", "dog", "cat", "cat"], ["train"] * 3 + ["test"] * 2, seed=0)
+    >>> sorted(labels[:3].tolist()), labels[3:].tolist()
+    (['cat', 'dog', 'dog'], ['cat', 'cat'])
+    """
+    array = checked_labels(labels, "labels")
+    parts = np.zeros(len(array)) if split is None else _parts(split, array, "labels")
+    rng = np.random.default_rng(seed)
+    order = np.arange(len(array))
+    for part in np.unique(parts):
+        rows = np.flatnonzero(parts == part)
+        order[rows] = rng.permutation(rows)
+    return array[order]
+
+
+def control_task(types: ArrayLike, split: ArrayLike, n_classes: int, *, seed: int) -> NDArray[np.intp]:
+    r"""Give every type a random class, so that a probe can do the task only by remembering types.
+
+    A type is an identity that recurs, on training and on test rows: a fine class, a word, a cluster of stimuli. With T
+    types in a random order :math:`\pi`, the class of type t is
+
+    .. math:: c(t) = \pi(t) \bmod K ,
+
+    so that every class has :math:`\lfloor T / K \rfloor` or :math:`\lceil T / K \rceil` types. Classes are balanced in
+    types, not in rows; Hewitt and Liang draw each type's class independently from the labels' distribution instead.
+    Types have to be finer than the classes of the task: with T = K the control is a renaming of the types.
+
+    Parameters
+    ----------
+    types : array-like, shape (n,), of int or str
+        The type of each stimulus.
+    split : array-like, shape (n,), of str
+        The part of each stimulus, of which "train" has every type.
+    n_classes : int, 2 to T
+        K, as many as the task has.
+    seed : int, >= 0
+        Of the order of types.
+
+    Returns
+    -------
+    array, shape (n,), of int
+        The control class of each stimulus, 0 … K - 1.
+
+    Raises
+    ------
+    ValueError
+        If a type of other rows is absent from the training rows, there are fewer types than classes or fewer than two
+        classes, types are not integers or strings, or split has another length.
+
+    References
+    ----------
+    Hewitt and Liang (2019). Designing and interpreting probes with control tasks. EMNLP, section 2.
+
+    Examples
+    --------
+    >>> split = ["train"] * 4 + ["test"] * 4
+    >>> control = control_task(["oak", "elm", "cod", "eel"] * 2, split, n_classes=2, seed=0)
+    >>> control[:4].tolist() == control[4:].tolist(), np.bincount(control[:4]).tolist()
+    (True, [2, 2])
+    """
+    array = checked_labels(types, "types")
+    parts = _parts(split, array, "types")
+    names, codes = np.unique(array, return_inverse=True)
+    _check_types(names, codes[parts == "train"], n_classes)
+    classes = np.random.default_rng(seed).permutation(len(names)) % n_classes  # (T,)
+    return classes[codes]
+
+
+def _check_types(names: NDArray, train: NDArray[np.intp], n_classes: int) -> None:
+    if not isinstance(n_classes, Integral) or n_classes < 2:
+        raise ValueError(f"n_classes is {n_classes!r}; expected an integer of two or more.")
+    if len(names) < n_classes:
+        raise ValueError(
+            f"types has {len(names)} different types for {n_classes} classes; every class needs one or more. "
+            "Give finer types, or fewer classes."
+        )
+    absent = np.setdiff1d(np.arange(len(names)), train)
+    if len(absent):
+        raise ValueError(
+            f"{len(absent)} of {len(names)} types, such as {names[absent].tolist()[0]!r}, have no training rows; "
+            "a probe can remember only what it has seen. Give types that recur, or move a stimulus of each to train."
+        )
+
+
+def selectivity(task_accuracy: ArrayLike, control_accuracy: ArrayLike) -> Any:
+    """Subtract the accuracy on a control task from that on the task.
+
+    Parameters
+    ----------
+    task_accuracy, control_accuracy : float or array-like, of the same shape, in [0, 1]
+        Test accuracies of the same probe, on features of the same layer, fitted to the task and to its `control_task`.
+        NaN, as of layers that failed, stays NaN.
+
+    Returns
+    -------
+    float or array of that shape, in [-1, 1]
+        High where a probe reads what the layer says and not what it could learn by heart.
+
+    Raises
+    ------
+    ValueError
+        If an accuracy is outside [0, 1], or the shapes differ.
+
+    References
+    ----------
+    Hewitt and Liang (2019). Designing and interpreting probes with control tasks. EMNLP, section 2.
+
+    Examples
+    --------
+    >>> selectivity([0.75, 1.0], [0.25, 1.0]).tolist()
+    [0.5, 0.0]
+    """
+    task, control = _accuracies(task_accuracy, "task_accuracy"), _accuracies(control_accuracy, "control_accuracy")
+    if task.shape != control.shape:
+        raise ValueError(
+            f"task_accuracy has shape {task.shape} and control_accuracy {control.shape}; "
+            "give one control accuracy for each accuracy."
+        )
+    return task - control
+
+
+def _accuracies(values: ArrayLike, name: str) -> Array:
+    array = np.asarray(values, dtype=np.float64)
+    outside = array[(array < 0.0) | (array > 1.0)]
+    if outside.size:
+        raise ValueError(f"{name} has {outside[0]:g}; expected fractions from 0 to 1. Divide percentages by 100.")
+    return array
+
+
+def majority_rate(labels_train: ArrayLike, labels_test: ArrayLike) -> float:
+    """Return the test accuracy of always answering the commonest training class.
+
+    Parameters
+    ----------
+    labels_train : array-like, shape (n_train,), of int or str
+        Labels to find the commonest in; of several, the first in sorted order.
+    labels_test : array-like, shape (n_test,), of int or str
+        Labels to score it on.
+
+    Returns
+    -------
+    float, in [0, 1]
+
+    Raises
+    ------
+    ValueError
+        If labels are not integers or strings, there are none, or a test label is absent from training.
+
+    Examples
+    --------
+    >>> majority_rate(["cat", "cat", "dog"], ["cat", "dog", "dog", "dog"])
+    0.25
+    """
+    rates, test = class_rates(labels_train, labels_test)
+    return float(np.mean(test == np.argmax(rates)))
+
+
+def class_rates(labels_train: ArrayLike, labels_test: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
+    """Count classes on training rows, and encode the labels of test rows.
+
+    Parameters
+    ----------
+    labels_train, labels_test : array-like, shapes (n_train,) and (n_test,), of int or str
+
+    Returns
+    -------
+    rates : array, shape (K,), in (0, 1]
+        The share of each class, in sorted order, of the training rows.
+    test : array, shape (n_test,), of int
+        Class codes 0 … K - 1 of the test rows.
+
+    Raises
+    ------
+    ValueError
+        If labels are not integers or strings, there are none, or a test label is absent from training.
+
+    Examples
+    --------
+    >>> rates, test = class_rates(["cat", "cat", "cat", "dog"], ["dog", "cat"])
+    >>> rates.tolist(), test.tolist()
+    ([0.75, 0.25], [1, 0])
+    """
+    classes, counts = np.unique(checked_labels(labels_train, "labels_train"), return_counts=True)
+    code_of = {label: code for code, label in enumerate(classes.tolist())}
+    test = checked_labels(labels_test, "labels_test").tolist()
+    absent = [label for label in test if label not in code_of]
+    if absent:
+        raise ValueError(
+            f"labels_test has {absent[0]!r}, which labels_train has not; every class needs training rows. "
+            "Give both as the same kind of label, and move stimuli of every class to train."
+        )
+    return counts / counts.sum(), np.array([code_of[label] for label in test])
+
+
+def raw_input(X: ArrayLike, width: int, *, seed: int) -> ArrayLike:
+    """Return the inputs as they are, whatever the width and the seed.
+
+    Examples
+    --------
+    >>> raw_input([[1.0, 2.0]], 1, seed=0)
+    [[1.0, 2.0]]
+    """
+    return X
+
+
+def random_projection(X: ArrayLike, width: int, *, seed: int) -> NDArray[np.floating]:
+    r"""Project inputs at random to the width of a layer: what a linear map gives that has learned nothing.
+
+    .. math:: Z = \frac{1}{\sqrt d} X R, \qquad R_{jk} \sim \mathcal N(0, 1) ,
+
+    so that a projected feature is on average as large as an input feature, whatever the width:
+    :math:`E \lVert z \rVert^2 / \text{width} = \lVert x \rVert^2 / d`. It does not center. It has no nonlinearity: of a
+    width above d it says to a linear probe what X says, and no more.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, d)
+        Inputs, finite. May be lazy: of anything with a numpy `dtype` that can be sliced, 1024 rows are in memory at a
+        time, beside R, d x width numbers.
+    width : int, >= 1
+        Features of the projection.
+    seed : int, >= 0
+        Of R, which is the same for float32 and float64.
+
+    Returns
+    -------
+    array, shape (n, width)
+        float64, or float32 where X is float32 or less precise.
+
+    Raises
+    ------
+    ValueError
+        If X is not (n, d), not of real numbers, or has NaN or infinite values, or width is not a positive integer.
+
+    References
+    ----------
+    Johnson and Lindenstrauss (1984). Extensions of Lipschitz mappings into a Hilbert space. Contemp. Math. 26, 189-206.
+
+    Examples
+    --------
+    >>> Z = random_projection(np.ones((3, 64), dtype=np.float32), 10, seed=0)
+    >>> Z.shape, Z.dtype
+    ((3, 10), dtype('float32'))
+    """
+    source: Any = X if isinstance(getattr(X, "dtype", None), np.dtype) else np.asarray(X)
+    _check_projection(source, width)
+    dtype = np.result_type(source.dtype, np.float32)
+    weights = np.random.default_rng(seed).standard_normal((source.shape[1], width))
+    weights = (weights / np.sqrt(source.shape[1])).astype(dtype)
+    projected = np.empty((source.shape[0], width), dtype=dtype)
+    for start, block in _finite_blocks(source):
+        projected[start : start + len(block)] = block.astype(dtype) @ weights
+    return projected
+
+
+def _check_projection(X: Any, width: int) -> None:
+    if len(X.shape) != 2 or X.shape[1] == 0:
+        raise ValueError(f"X has shape {tuple(X.shape)}; expected (n, d). Flatten it first.")
+    if X.dtype.kind not in "fiub":
+        raise ValueError(f"X has dtype {X.dtype}; expected real numbers.")
+    if not isinstance(width, Integral) or width < 1:
+        raise ValueError(f"width is {width!r}; expected a positive integer.")
+
+
+def _finite_blocks(X: Any) -> Iterator[tuple[int, NDArray]]:
+    for start in range(0, X.shape[0], BLOCK_ROWS):
+        block = np.asarray(X[start : start + BLOCK_ROWS])
+        n_bad = block.size - np.count_nonzero(np.isfinite(block))
+        if n_bad:
+            raise ValueError(
+                f"X has {n_bad} NaN or infinite values in rows {start} to {start + len(block) - 1}, "
+                "which a projection would spread over every feature. Drop these stimuli or mend their values."
+            )
+        yield start, block
+
+
+def checked_labels(labels: ArrayLike, name: str) -> NDArray:
+    """Return labels as an array of integers or strings, or raise a ValueError that calls them by name.
+
+    Examples
+    --------
+    >>> checked_labels([3, 5], "labels")
+    array([3, 5])
+    """
+    array = np.asarray(labels)
+    if array.dtype == object and all(isinstance(label, str) for label in array.flat):
+        array = array.astype(str)
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iubUT":
+        raise ValueError(
+            f"{name} has shape {array.shape} and dtype {array.dtype}; expected integers or strings of shape (n,)."
+        )
+    return array
+
+
+def _parts(split: ArrayLike, labels: NDArray, name: str) -> NDArray:
+    parts = np.asarray(split)
+    if parts.shape != labels.shape:
+        raise ValueError(
+            f"{name} has {len(labels)} entries and split has shape {parts.shape}; "
+            "both need one entry per stimulus, in the same order."
+        )
+    return parts
+
+
+BASELINES: dict[str, Callable[..., ArrayLike]] = {
+    "raw input": raw_input,
+    "random projection": random_projection,
+}
