@@ -1,6 +1,8 @@
 """A certificate of optimality for L2-penalised logistic regression, read off its own gradient."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ Array = NDArray[np.float64]
 NEWTON_STEPS = 200
 ROUNDING = 1e-13
 FLOOR = 1e-100  # of curvature and step, against overflow
+BLOCK = 32 * 2**20  # bytes of features that are converted at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +25,16 @@ class Certificate:
     gap: float
 
 
-def certify(X: Array, y: NDArray[np.intp], C: float, coef: Array, intercept: Array) -> Certificate:
+def certify(
+    X: Any, y: NDArray[np.intp], C: float, coef: Array, intercept: Array, sample_weight: Array | None = None
+) -> Certificate:
     r"""Bound the distance of a logistic regression from its optimum.
 
     The objective, with one row of `W` a class (softmax), or a single row for two classes (sigmoid), is
 
-    .. math:: P(W, b) = C \sum_i \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2 .
+    .. math:: P(W, b) = C \sum_i s_i \, \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2 .
 
-    Write :math:`\alpha_i = C (p_i - y_i)` for the residuals at the best intercept of this `W`, where
+    Write :math:`\alpha_i = C s_i (p_i - y_i)` for the residuals at the best intercept of this `W`, where
     :math:`\sum_i \alpha_i = 0`. Then :math:`\alpha` is feasible for the dual problem, and the duality gap is
 
     .. math:: P(W, b) - D(\alpha) = \tfrac12 \lVert G \rVert_F^2, \qquad G = W + \alpha^\top X .
@@ -38,8 +43,8 @@ def certify(X: Array, y: NDArray[np.intp], C: float, coef: Array, intercept: Arr
 
     Parameters
     ----------
-    X : array, shape (n, d), float64
-        Features.
+    X : array, shape (n, d), float64 or float32, or what gives such rows by slices
+        Features. All sums are in double precision.
     y : array, shape (n,), int
         Class codes 0 … K - 1.
     C : float, > 0
@@ -48,6 +53,8 @@ def certify(X: Array, y: NDArray[np.intp], C: float, coef: Array, intercept: Arr
         `W`.
     intercept : array, shape (K,), or (1,) when K = 2
         Where the search for the best intercept starts.
+    sample_weight : array, shape (n,), >= 0, optional
+        s; all ones by default.
 
     Returns
     -------
@@ -69,15 +76,45 @@ def certify(X: Array, y: NDArray[np.intp], C: float, coef: Array, intercept: Arr
     0.5
     """
     targets = np.eye(max(2, len(coef)))[y]  # (n, K)
-    margins = _with_reference(X @ coef.T)
-    best = _best_intercept(margins, targets, _with_reference(intercept))
-    residuals = softmax(margins + best, axis=1) - targets
-    gradient = coef + C * residuals[:, -len(coef) :].T @ X
+    weights = np.ones((len(y), 1)) if sample_weight is None else sample_weight[:, np.newaxis]
+    margins = _with_reference(np.concatenate([block @ coef.T for _, block in blocks_of(X)]))
+    best = _best_intercept(margins, targets, weights, _with_reference(intercept))
+    residuals = weights * (softmax(margins + best, axis=1) - targets)
+    gradient = coef.copy()
+    for rows, block in blocks_of(X):
+        gradient += C * residuals[rows, -len(coef) :].T @ block
     return Certificate(
         intercept=best[1:] - best[:1] if len(coef) == 1 else best - best.mean(),
-        objective=C * _total_loss(margins + best, targets) + 0.5 * float(np.vdot(coef, coef)),
-        gap=0.5 * float(np.vdot(gradient, gradient)) if _balanced(residuals) else np.inf,
+        objective=C * _total_loss(margins + best, targets, weights) + 0.5 * float(np.vdot(coef, coef)),
+        gap=0.5 * float(np.vdot(gradient, gradient)) if _balanced(residuals, weights) else np.inf,
     )
+
+
+def blocks_of(X: Any, dtype: Any = np.float64) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Give consecutive rows of X in a precision: all of an array that has it already, else `BLOCK` bytes at a time.
+
+    Parameters
+    ----------
+    X : array, shape (n, d), or what gives such rows by slices
+    dtype : float32 or float64
+
+    Yields
+    ------
+    (slice, array)
+
+    Examples
+    --------
+    >>> [(rows, block.dtype.name) for rows, block in blocks_of(np.ones((3, 2), np.float32))]
+    [(slice(0, 3, None), 'float64')]
+    """
+    n, d = X.shape
+    if isinstance(X, np.ndarray) and X.dtype == dtype:
+        yield slice(0, n), X
+        return
+    step = max(1, BLOCK // (8 * d))
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        yield rows, np.asarray(X[rows], dtype=dtype)
 
 
 def _with_reference(logits: Array) -> Array:
@@ -87,28 +124,29 @@ def _with_reference(logits: Array) -> Array:
     return np.concatenate([np.zeros_like(logits), logits], axis=-1)
 
 
-def _best_intercept(margins: Array, targets: Array, intercept: Array) -> Array:
+def _best_intercept(margins: Array, targets: Array, weights: Array, intercept: Array) -> Array:
     # A Newton step that changes logits by r against one another is shortened to log(1 + r). For the logistic loss that
     # never overshoots, however flat it is, and leaves the last steps whole (generalised self-concordance: Sun and
     # Tran-Dinh 2019, Math. Program. 178).
     for _ in range(NEWTON_STEPS):
         means = softmax(margins + intercept, axis=1)
-        if _balanced(means - targets):
+        residuals = weights * (means - targets)
+        if _balanced(residuals, weights):
             break
-        step = _newton_step(means, np.sum(means - targets, axis=0))
+        step = _newton_step(means, weights, residuals.sum(axis=0))
         size = np.ptp(step) + FLOOR
         intercept = intercept - step * (np.log1p(size) / size)
     return intercept
 
 
-def _balanced(residuals: Array) -> bool:
-    return bool(np.max(np.abs(residuals.mean(axis=0))) <= ROUNDING)
+def _balanced(residuals: Array, weights: Array) -> bool:
+    return bool(np.max(np.abs(residuals.sum(axis=0))) <= ROUNDING * weights.sum())
 
 
-def _newton_step(means: Array, slope: Array) -> Array:
+def _newton_step(means: Array, weights: Array, slope: Array) -> Array:
     # The curvature, diag(p) - p p' summed over examples, is singular along 1. Summing its diagonal from the rest and
     # scaling it to ones keeps the digits of classes that are all but certain, or all but impossible.
-    curvature = -means.T @ means  # (K, K)
+    curvature = -(weights * means).T @ means  # (K, K)
     np.fill_diagonal(curvature, 0.0)
     diagonal = FLOOR - curvature.sum(axis=0)
     scale = 1.0 / np.sqrt(diagonal)
@@ -116,5 +154,6 @@ def _newton_step(means: Array, slope: Array) -> Array:
     return scale * np.linalg.lstsq(curvature, scale * slope)[0]
 
 
-def _total_loss(logits: Array, targets: Array) -> float:
-    return float(np.sum(logsumexp(logits, axis=1) - np.sum(targets * logits, axis=1)))
+def _total_loss(logits: Array, targets: Array, weights: Array) -> float:
+    losses = logsumexp(logits, axis=1) - np.sum(targets * logits, axis=1)
+    return float(np.vdot(weights[:, 0], losses))

@@ -1,20 +1,18 @@
 """One probe a layer, as a table."""
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import log_loss
+from numpy.typing import ArrayLike
 
+from probes.features import read_features
 from probes.logistic import LogisticProbe, check_parameters
+from probes.path import Path, fit_path
+from probes.scores import accuracy, balanced_accuracy, log_loss
+from probes.solvers import Fit
 from probes.task import PARTS, Task, task_from
-
-Array = NDArray[np.float64]
 
 
 def probe_layers(
@@ -23,9 +21,12 @@ def probe_layers(
     split: ArrayLike,
     *,
     Cs: Sequence[float] = (0.01, 0.1, 1.0),
-    solver: str = "lbfgs",
+    solver: str = "auto",
     tol: float = 1e-6,
     max_iter: int = 1000,
+    device: str = "cpu",
+    fits: MutableMapping[str, Fit] | None = None,
+    memory: int = 2**30,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     r"""Fit a linear classifier probe to every layer and say how well it reads the labels.
@@ -33,7 +34,9 @@ def probe_layers(
     A probe minimises :math:`P(W, b) = C \sum_i \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2` over standardised
     features; see `LogisticProbe`. Scaling and coefficients come from the training rows alone. With several `Cs`, the
     one with the least log loss on the validation rows is kept (the smallest on a tie); it is *not* fitted again on
-    training and validation rows together. The test rows are scored once, with the kept probe.
+    training and validation rows together. The test rows are scored once, with the kept probe. Candidates are compared
+    at a relative gap of 1e-4, in ascending order until the validation loss has risen twice in a row; the kept one is
+    taken to `tol` (see `probes.path.fit_path`).
 
     Every layer gets its row. One that cannot be probed (unreadable, NaN or infinite values, no variation on the
     training rows) has `status` "failed", a `message`, and NaN where a number would be.
@@ -49,8 +52,14 @@ def probe_layers(
         "train", "validation" or "test" for each stimulus; each class occurs in "train".
     Cs : sequence of float, > 0
         Weights of the data against the penalty to choose from. A single one is used as it is.
-    solver, tol, max_iter
+    solver, tol, max_iter, device
         As in `LogisticProbe`.
+    fits : dict of str to Fit, optional
+        Fits by layer, of the same layers at an earlier checkpoint: searches start from them. Holds the kept fits
+        afterwards, so that one dict serves a run from its first step to its last.
+    memory : int, default 1 GiB
+        Bytes up to which a layer is held in double precision; a larger one is held in single precision (sums are in
+        double all the same).
     progress : callable, optional
         Called with the name of each finished layer.
 
@@ -65,7 +74,7 @@ def probe_layers(
           (nats, >= 0), on the test rows;
         - `train_accuracy`, `validation_log_loss`;
         - `chance`: test accuracy of always answering the commonest training class;
-        - `relative_gap` (duality gap over objective), `n_iter`, `converged`, of the kept probe;
+        - `relative_gap` (duality gap over objective) and `converged`, of the kept probe; `n_iter`, of all candidates;
         - `status` ("ok" or "failed") and `message` (what failed, or which fits of the grid did not converge).
 
     Raises
@@ -89,24 +98,25 @@ def probe_layers(
     1  petal  1.0      0.94       True
     """
     task = task_from(labels, split)
-    candidates = _candidates(Cs, solver=solver, tol=tol, max_iter=max_iter)
+    settings = _settings(Cs, solver=solver, tol=tol, max_iter=max_iter, device=device)
     widths = _checked_widths(layers, n_labels=len(task.y))
     known = {f"n_{part}": len(task.rows[part]) for part in PARTS} | {"chance": _chance(task)}
+    fits = {} if fits is None else fits
     rows = []
     for index, (name, d) in enumerate(widths.items()):
-        rows.append({"layer": name, "layer_index": index, "d": d, **known, **_report(layers, name, task, candidates)})
+        found = _report(layers[name], task, settings, fits, name, memory)
+        rows.append({"layer": name, "layer_index": index, "d": d, **known, **found})
         if progress is not None:
             progress(name)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _candidates(Cs: Sequence[float], **settings: Any) -> list[LogisticProbe]:
-    candidates = [LogisticProbe(C, **settings) for C in Cs]
-    if not candidates:
+def _settings(Cs: Sequence[float], **settings: Any) -> dict[str, Any]:
+    if not len(Cs):
         raise ValueError("Cs is empty; give one or more positive numbers, such as (0.01, 0.1, 1.0).")
-    for probe in candidates:
-        check_parameters(probe)
-    return sorted(candidates, key=lambda probe: probe.C)
+    for C in Cs:
+        check_parameters(LogisticProbe(C, **settings))
+    return {"Cs": sorted({float(C) for C in Cs}), **settings}
 
 
 def _checked_widths(layers: Mapping[str, ArrayLike], n_labels: int) -> dict[str, int]:
@@ -132,73 +142,48 @@ def _chance(task: Task) -> float:
 
 
 def _report(
-    layers: Mapping[str, ArrayLike], name: str, task: Task, candidates: Sequence[LogisticProbe]
+    layer: Any, task: Task, settings: Mapping[str, Any], fits: MutableMapping[str, Fit], name: str, memory: int
 ) -> dict[str, Any]:
     try:
-        return _selection(_features(layers[name], task), task, candidates)
+        X = read_features(layer, task.rows, memory)
+        path = _path(X, task, settings, fits.get(name))
     except Exception as error:  # whatever is wrong with one layer, the others keep their rows
         message = f"{type(error).__name__}: {error}"
         return {"C_at_edge": False, "n_iter": 0, "converged": False, "status": "failed", "message": message}
+    fits[name] = path.fit
+    return _row(path, X, task, settings["Cs"])
 
 
-def _features(layer: ArrayLike, task: Task) -> dict[str, Array]:
-    X = np.asarray(layer)
-    if X.dtype.kind not in "fiub":
-        raise ValueError(f"the layer has dtype {X.dtype}; expected real numbers.")
-    n_bad = X.size - np.count_nonzero(np.isfinite(X))
-    if n_bad:
-        raise ValueError(f"{n_bad} of {X.size} values are NaN or infinite.")
-    features = {part: X[rows].astype(np.float64) for part, rows in task.rows.items()}
-    if np.all(features["train"] == features["train"][0]):
-        raise ValueError("every feature is constant on the training rows; there is nothing to read.")
-    return features
+def _path(X: Mapping[str, Any], task: Task, settings: Mapping[str, Any], earlier: Fit | None) -> Path:
+    y = task.labels_of("validation")
+
+    def judge(fit: Fit) -> float:
+        return log_loss(fit.logits(X["validation"]), y)
+
+    start = earlier if earlier is not None and earlier.coef.shape[1] == X["train"].shape[1] else None
+    return fit_path(X["train"], task.labels_of("train"), judge=judge, start=start, **settings)
 
 
-def _selection(X: Mapping[str, Array], task: Task, candidates: Sequence[LogisticProbe]) -> dict[str, Any]:
-    probes = [_fitted(probe, X["train"], task.labels_of("train")) for probe in candidates]
-    losses = [_log_loss(probe, X["validation"], task.labels_of("validation")) for probe in probes]
-    best = int(np.argmin(losses))
-    probe = probes[best]
+def _row(path: Path, X: Mapping[str, Any], task: Task, Cs: Sequence[float]) -> dict[str, Any]:
+    C, fit, y = path.Cs[path.best], path.fit, task.labels_of("test")
+    logits = fit.logits(X["test"])
     return {
-        "C": float(probe.C),
-        "C_at_edge": len(probes) > 1 and probe.C in (probes[0].C, probes[-1].C),
-        **_test_scores(probe, X["test"], task),
-        "train_accuracy": probe.score(X["train"], task.labels_of("train")),
-        "validation_log_loss": losses[best],
-        "relative_gap": probe.relative_gap_,
-        "n_iter": probe.n_iter_,
-        "converged": probe.converged_,
+        "C": C,
+        "C_at_edge": len(Cs) > 1 and C in (Cs[0], Cs[-1]),
+        "accuracy": accuracy(logits, y),
+        "balanced_accuracy": balanced_accuracy(logits, y),
+        "log_loss": log_loss(logits, y),
+        "train_accuracy": accuracy(fit.logits(X["train"]), task.labels_of("train")),
+        "validation_log_loss": log_loss(fit.logits(X["validation"]), task.labels_of("validation")),
+        "relative_gap": fit.relative_gap,
+        "n_iter": path.n_iter,
+        "converged": fit.converged,
         "status": "ok",
-        "message": _unconverged(probes),
+        "message": "; ".join(
+            f"C={C:g} stopped after {fit.n_iter} iterations at relative gap {fit.relative_gap:.1e}"
+            for C, fit in path.unfinished
+        ),
     }
-
-
-def _fitted(probe: LogisticProbe, X: Array, y: NDArray[np.intp]) -> LogisticProbe:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the table says so
-        return clone(probe).fit(X, y)
-
-
-def _test_scores(probe: LogisticProbe, X: Array, task: Task) -> dict[str, float]:
-    y = task.labels_of("test")
-    hits = probe.predict(X) == y
-    return {
-        "accuracy": float(np.mean(hits)),
-        "balanced_accuracy": float(np.mean([np.mean(hits[y == code]) for code in np.unique(y)])),
-        "log_loss": _log_loss(probe, X, y),
-    }
-
-
-def _log_loss(probe: LogisticProbe, X: Array, y: NDArray[np.intp]) -> float:
-    return float(log_loss(y, probe.predict_proba(X), labels=probe.classes_))
-
-
-def _unconverged(probes: Sequence[LogisticProbe]) -> str:
-    return "; ".join(
-        f"C={probe.C:g} stopped after {probe.n_iter_} iterations at relative gap {probe.relative_gap_:.1e}"
-        for probe in probes
-        if not probe.converged_
-    )
 
 
 COLUMNS = [

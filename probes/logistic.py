@@ -1,17 +1,20 @@
 """A linear classifier probe as a scikit-learn estimator."""
 
 import warnings
+from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from probes.features import standardisation
 from probes.solvers import Fit, solver_named
 
 Array = NDArray[np.float64]
@@ -22,11 +25,12 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
 
     Minimises, over standardised features :math:`x_i`,
 
-    .. math:: P(W, b) = C \sum_i \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2
+    .. math:: P(W, b) = C \sum_i s_i \, \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2
 
-    where :math:`\ell` is the softmax cross-entropy over K rows of `W`, or for two classes the sigmoid cross-entropy
-    of one row. The intercept is not penalised. Standardising makes one C mean the same for layers of different scale;
-    it is part of the objective, so coefficients differ from those of a fit on the raw features.
+    where :math:`s_i` is the weight of an example times that of its class, and :math:`\ell` is the softmax
+    cross-entropy over K rows of `W`, or for two classes the sigmoid cross-entropy of one row. The intercept is not
+    penalised. Standardising makes one C mean the same for layers of different scale; it is part of the objective, so
+    coefficients differ from those of a fit on the raw features.
 
     Parameters
     ----------
@@ -35,8 +39,14 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
     standardize : bool, default True
         Give every feature zero mean and unit variance over the training rows. A constant feature gets scale 1 and
         coefficient 0.
-    solver : str, default "lbfgs"
-        A key of `probes.SOLVERS`.
+    solver : str, default "auto"
+        A key of `probes.SOLVERS`: "lbfgs", "newton" (few features and classes), or what suits the size.
+    class_weight : None, "balanced" or dict, default None
+        Weight of each class, by label; "balanced" is n / (K · number of its examples).
+    device : str, default "cpu"
+        Where torch is to multiply, such as "cuda"; the certificate is computed on the CPU in double precision.
+    warm_start : bool, default False
+        Whether `fit` starts from the coefficients of an earlier fit on as many features and classes.
     tol : float, > 0, default 1e-6
         Largest duality gap, relative to the objective, of a converged fit.
     max_iter : int, >= 1, default 1000
@@ -80,17 +90,23 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
         C: float = 1.0,
         *,
         standardize: bool = True,
-        solver: str = "lbfgs",
+        solver: str = "auto",
         tol: float = 1e-6,
         max_iter: int = 1000,
+        class_weight: str | Mapping[Any, float] | None = None,
+        device: str = "cpu",
+        warm_start: bool = False,
     ) -> None:
         self.C = C
         self.standardize = standardize
         self.solver = solver
         self.tol = tol
         self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.device = device
+        self.warm_start = warm_start
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the probe.
 
         Parameters
@@ -99,6 +115,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
             Features, finite. They are computed with in float64, whatever their dtype.
         y : array-like, shape (n,)
             Class labels, at least two different ones.
+        sample_weight : array-like, shape (n,), >= 0, optional
+            A weight of 2 is the example twice, also in the standardisation; one of 0 is no example.
 
         Returns
         -------
@@ -118,13 +136,47 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
         check_parameters(self)
         features, labels = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(labels)
+        weights = (
+            None if sample_weight is None else _check_sample_weight(sample_weight, features, ensure_non_negative=True)
+        )
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; a probe needs two or more classes.")
-        self.mean_, self.scale_ = _standardisation(features) if self.standardize else _no_standardisation(features)
-        solver = solver_named(self.solver)
-        self._store(solver((features - self.mean_) / self.scale_, codes, self.C, tol=self.tol, max_iter=self.max_iter))
+        start = self._earlier(features.shape[1])
+        self.mean_, self.scale_ = (standardisation if self.standardize else _no_standardisation)(features, weights)
+        self._store(
+            solver_named(self.solver)(
+                (features - self.mean_) / self.scale_,
+                codes,
+                self.C,
+                sample_weight=self._weights(labels, codes, weights),
+                start=start,
+                tol=self.tol,
+                max_iter=self.max_iter,
+                device=self.device,
+            )
+        )
         return self
+
+    def _weights(self, labels: NDArray, codes: NDArray[np.intp], weights: Array | None) -> Array | None:
+        if self.class_weight is None:
+            total, chosen = np.bincount(codes, weights), weights
+        else:
+            of_class = compute_class_weight(self.class_weight, classes=self.classes_, y=labels, sample_weight=weights)
+            chosen = of_class[codes] if weights is None else of_class[codes] * weights
+            total = np.bincount(codes, chosen)
+        if np.any(total <= 0):
+            lost = self.classes_[total <= 0].tolist()[0]
+            raise ValueError(f"The examples of class {lost!r} weigh nothing; leave them out, or give them some weight.")
+        return chosen
+
+    def _earlier(self, d: int) -> Fit | None:
+        """Return the earlier fit to start from, if there is one of this shape."""
+        n_classes = len(self.classes_)
+        shape = (1 if n_classes == 2 else n_classes, d)
+        if not (self.warm_start and hasattr(self, "coef_") and self.coef_.shape == shape):
+            return None
+        return Fit(coef=self.coef_, intercept=self.intercept_, objective=np.inf, gap=np.inf, n_iter=0, converged=False)
 
     def _store(self, fit: Fit) -> None:
         self.coef_, self.intercept_ = fit.coef, fit.intercept
@@ -170,15 +222,5 @@ def check_parameters(probe: LogisticProbe) -> None:
     solver_named(probe.solver)
 
 
-def _standardisation(X: Array) -> tuple[Array, Array]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, scale = X.mean(axis=0), X.std(axis=0)
-    if not np.all(np.isfinite(scale)):
-        raise ValueError(f"X reaches {np.max(np.abs(X)):.1e}, too large to standardise in float64. Rescale it.")
-    # The standard deviation of a constant is not zero but rounding, which must not pass for variation.
-    constant = (X.max(axis=0) == X.min(axis=0)) | (scale == 0.0)
-    return np.where(constant, X[0], mean), np.where(constant, 1.0, scale)
-
-
-def _no_standardisation(X: Array) -> tuple[Array, Array]:
+def _no_standardisation(X: Array, weights: Array | None) -> tuple[Array, Array]:
     return np.zeros(X.shape[1]), np.ones(X.shape[1])

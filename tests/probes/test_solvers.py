@@ -106,5 +106,5 @@ def test_relative_gap_is_the_gap_over_the_objective() -> None:
 
 
 def test_unknown_solver_is_an_error_that_names_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"Unknown solver 'sgd'\. Choose one of: lbfgs\."):
+    with pytest.raises(ValueError, match=r"Unknown solver 'sgd'\. Choose one of: auto, lbfgs, newton\."):
         solver_named("sgd")

@@ -1,0 +1,56 @@
+"""Solvers of L2-penalised logistic regression on arrays, and SOLVERS: the dict of them all, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from probes.solvers.fit import Fit
+from probes.solvers.lbfgs import Problem, lbfgs, lbfgs_many
+from probes.solvers.newton import newton
+
+__all__ = ["SOLVERS", "Fit", "Problem", "Solver", "auto", "lbfgs", "lbfgs_many", "newton", "solver_named"]
+
+Solver = Callable[..., Fit]
+
+# Unknowns up to which a Newton step costs less than the passes that it saves.
+SMALL = 150
+
+
+def auto(X: Any, y: Any, C: float, **settings: Any) -> Fit:
+    """Minimise the logistic objective by `newton` where unknowns are few, and else by `lbfgs`.
+
+    Parameters
+    ----------
+    X, y, C, **settings
+        As for `lbfgs`.
+
+    Returns
+    -------
+    Fit
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> auto(*load_iris(return_X_y=True), C=1.0).converged
+    True
+    """
+    n_classes = int(y.max()) + 1
+    n_unknowns = (1 if n_classes == 2 else n_classes) * (X.shape[1] + 1)
+    return (newton if n_unknowns <= SMALL else lbfgs)(X, y, C, **settings)
+
+
+def solver_named(name: str) -> Solver:
+    """Look a solver up by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name.
+    """
+    if name not in SOLVERS:
+        raise ValueError(f"Unknown solver {name!r}. Choose one of: {', '.join(sorted(SOLVERS))}.")
+    return SOLVERS[name]
+
+
+SOLVERS: dict[str, Solver] = {"auto": auto, "lbfgs": lbfgs, "newton": newton}
