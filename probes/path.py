@@ -105,7 +105,8 @@ def fit_path(
         losses.append(judge(start))
         if len(losses) > RISES and all(losses[-k - 1] < losses[-k] for k in range(1, RISES + 1)):
             break
-    best = next(i for i, loss in enumerate(losses) if not loss > np.nanmin(losses) * (1 + ROUNDING))
+    least = np.nanmin(losses)
+    best = next(i for i, loss in enumerate(losses) if loss <= least + ROUNDING * abs(least))
     if not fits[best].relative_gap <= tol:
         fits[best] = fitter.fit(ordered[best], fits[best], tol)
     tried = tuple(ordered[: len(fits)])

@@ -75,8 +75,8 @@ def seed_differences(
         - `difference`, the mean, and `standard_error`, >= 0;
         - `low`, `high`, and `band_low`, `band_high`;
         - `p_value`, `p_adjusted`, two-sided, and `p_least`, in (0, 1];
-        - `status` and `message`: "ok"; "failed" if a network has no value for the layer, where all numbers are NaN; or
-          "no spread" if all seeds differ equally, where only the mean and the standard error are known.
+        - `status` and `message`: "ok"; "failed" if a network has no value for the layer, where these numbers are NaN;
+          or "no spread" if all seeds differ equally, where only the mean and the standard error, zero, are known.
 
         Layers that are not "ok" do not belong to the family: bands and adjusted p-values of the others ignore them.
 
@@ -175,8 +175,8 @@ def seed_bands(
         - group and layer, under the names they have in the table, and `n_seeds`;
         - `mean` and `standard_error`, >= 0;
         - `low`, `high`, and `band_low`, `band_high`, which may leave the range of the values;
-        - `status` and `message`: "ok"; "failed" if a network has no value for the layer, where all numbers are NaN; or
-          "no spread" if there is one seed or all are equal, where there is a mean but no interval.
+        - `status` and `message`: "ok"; "failed" if a network has no value for the layer, where these numbers are NaN;
+          or "no spread" if there is one seed or all are equal, where there is a mean but no interval.
 
         Layers that are not "ok" do not belong to the family that the band is for.
 
@@ -464,9 +464,10 @@ def _over_seeds(
     known, varied = np.isfinite(mean), np.ptp(X, axis=0) > _ROUNDING * scale.to_numpy()
     usable = known & varied
     error = np.where(known & ~varied, 0.0, X.std(axis=0, ddof=1)) / np.sqrt(n) if n > 1 else np.full(len(mean), np.nan)
-    interval = error * (student.ppf(0.5 + level / 2, n - 1) if n > 1 else np.nan)
-    band = error * (_largest_t_quantile(X[:, usable], level, n_samples, rng) if usable.any() else np.nan)
-    interval, band = np.where(usable, interval, np.nan), np.where(usable, band, np.nan)
+    interval = np.where(usable, error * student.ppf(0.5 + level / 2, n - 1), np.nan)
+    band = np.full(len(mean), np.nan)
+    if usable.any():
+        band[usable] = error[usable] * _largest_t_quantile(X[:, usable], level, n_samples, rng)
     flat = "1 seed has no spread" if n == 1 else f"{n} seeds are equal"
     return pd.DataFrame(
         {
@@ -524,11 +525,11 @@ def _flipped(D: Array, n_samples: int, rng: np.random.Generator) -> tuple[Array,
         signs = np.array([(1.0, *rest) for rest in product((1.0, -1.0), repeat=n - 1)])
     else:
         signs = rng.choice([1.0, -1.0], size=(n_samples, n))
-    # Flips leave the sum of squares of a layer alone, so that |t| grows with the sum u of rows of this length, for all
-    # layers in the same way: t² = (n - 1) u² / (n - u²) for squares that sum to n.
-    rows = D / np.sqrt(np.mean(D**2, axis=0))
-    largest = np.max(np.abs(signs @ rows), axis=1, keepdims=True)  # (n_flips, 1)
-    hits = np.sum(largest >= np.abs(rows.sum(axis=0)) - _ROUNDING * n, axis=0)
+    # Flips leave a layer's sum of squares alone. Scaled to n, the sum u of its differences says what t is, in the same
+    # way for all layers: t² = (n - 1) u² / (n² - u²), which grows with |u|.
+    scaled = D / np.sqrt(np.mean(D**2, axis=0))
+    largest = np.max(np.abs(signs @ scaled), axis=1, keepdims=True)  # (n_flips, 1)
+    hits = np.sum(largest >= np.abs(scaled.sum(axis=0)) - _ROUNDING * n, axis=0)
     return (hits / len(signs), 1 / len(signs)) if exact else ((hits + 1) / (n_samples + 1), 1 / (n_samples + 1))
 
 

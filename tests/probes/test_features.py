@@ -1,0 +1,61 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+
+from probes import features as module
+from probes.features import read_features, standardisation
+
+ROWS = {"train": np.array([4, 0, 2]), "validation": np.array([1]), "test": np.array([5, 3])}
+
+
+class OnDisk:
+    """Gives rows by slices, and counts what is read."""
+
+    def __init__(self, array: NDArray) -> None:
+        self.array, self.shape, self.n_read = array, array.shape, 0
+
+    def __getitem__(self, rows: slice) -> Any:
+        self.n_read += len(self.array[rows])
+        return self.array[rows]
+
+
+@pytest.fixture
+def layer() -> NDArray:
+    return np.random.default_rng(0).normal(3.0, 2.0, size=(6, 4))
+
+
+@pytest.mark.parametrize("block", [1, 8 * 4 * 4, 2**20])
+@pytest.mark.parametrize(("memory", "dtype"), [(2**20, np.float64), (0, np.float32)])
+def test_parts_are_standardised_by_training_rows(
+    layer: NDArray, monkeypatch: pytest.MonkeyPatch, block: int, memory: int, dtype: type
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", block)
+    source = OnDisk(layer)
+    parts = read_features(source, ROWS, memory)
+    scaler = StandardScaler().fit(layer[ROWS["train"]])
+    for part, which in ROWS.items():
+        assert parts[part].dtype == dtype
+        np.testing.assert_allclose(parts[part], scaler.transform(layer[which]), rtol=1e-5 if memory == 0 else 1e-12)
+    assert source.n_read == len(layer)
+
+
+def test_weights_are_repetitions(layer: NDArray) -> None:
+    counts = np.array([0, 2, 1, 3, 0, 1])
+    weighted, repeated = standardisation(layer, counts.astype(float)), standardisation(np.repeat(layer, counts, axis=0))
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-12)
+
+
+def test_a_constant_has_scale_one_in_either_precision() -> None:
+    for dtype in (np.float32, np.float64):
+        mean, scale = standardisation(np.full((7, 1), 0.1, dtype=dtype))
+        assert (mean[0], scale[0]) == (dtype(0.1), 1.0)
+
+
+def test_single_precision_far_from_zero_is_standardised_exactly() -> None:
+    X = (1e4 + np.random.default_rng(0).normal(size=(500, 2))).astype(np.float32)
+    mean, scale = standardisation(X)
+    np.testing.assert_allclose(mean, X.astype(float).mean(axis=0), rtol=1e-14)
+    np.testing.assert_allclose(scale, X.astype(float).std(axis=0), rtol=1e-10)
