@@ -402,9 +402,9 @@ def _check_table(table: pd.DataFrame, keys: Sequence[str], numbers: Sequence[str
     for name in numbers:
         if table[name].dtype.kind not in "fiub":
             raise ValueError(f"Column {name!r} has dtype {table[name].dtype}; expected real numbers.")
-    repeated = table.loc[table.duplicated(list(keys)), list(keys)]
-    if len(repeated):
-        first = ", ".join(f"{name}={entry!r}" for name, entry in zip(keys, repeated.iloc[0].tolist(), strict=True))
+    repeated = table.loc[table.duplicated(list(keys)), list(keys)].head(1).to_dict("records")
+    if repeated:
+        first = ", ".join(f"{name}={entry!r}" for name, entry in repeated[0].items())
         raise ValueError(f"The table has several rows for {first}. Keep one step, target and run of each network.")
 
 

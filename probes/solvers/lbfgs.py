@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from probes.certificate import certify
@@ -20,6 +21,9 @@ Array = NDArray[np.float64]
 # Armijo's and Wolfe's constants: how much of the decrease that the slope promises, how much of the slope may be left.
 DECREASE, SLOPE = 1e-4, 0.9
 MOST_TRIALS = 30
+# Multiply-adds a pass. Below it a second thread gains little, and on a busy machine waiting for it costs far more than
+# the work.
+WORTH_A_SECOND_THREAD = 1e8
 REFRESH = 25  # iterations after which logits are computed anew, as rounding adds up in them
 # Rounding of an objective in units of itself, by the precision that it is computed in.
 ROUNDING = {torch.float32: 2e-7, torch.float64: 1e-15}
@@ -133,30 +137,32 @@ def lbfgs_many(
     >>> [fit.converged for fit in lbfgs_many(X, [Problem(y=y, C=C) for C in (0.1, 1.0)])]
     [True, True]
     """
-    fits = [first_fit(X, each.y, each.C, each.sample_weight, each.start, tol) for each in problems]
-    for dtype in (torch.float32, torch.float64):
-        rows = Rows(X, dtype, device)
-        open_, aims = [i for i, fit in enumerate(fits) if not fit.converged], dict[int, float]()
-        while open_:
-            descent = _Descent(rows, [problems[i] for i in open_], [fits[i] for i in open_])
-            left = [max_iter - fits[i].n_iter for i in open_]
-            found = descent.run([AIM * tol * aims.get(i, 1.0) for i in open_], left)
-            still = []
-            for i, (coef, intercept, n_iter) in zip(open_, found, strict=True):
-                if len(coef) > 1:
-                    coef -= coef.mean(axis=0)  # a constant over classes is free, and the optimum has none
-                proof = certify(X, problems[i].y, problems[i].C, coef, intercept, problems[i].sample_weight)
-                further = fit_of(coef, proof, n_iter=fits[i].n_iter + n_iter, tol=tol)
-                better = further.objective < fits[i].objective or further.gap < fits[i].gap
-                if better:
-                    fits[i] = further
-                elif n_iter:
-                    fits[i] = replace(fits[i], n_iter=further.n_iter)
-                if better and n_iter and not further.converged and further.n_iter < max_iter:
-                    aims[i] = aims.get(i, 1.0) * min(0.5, tol / further.relative_gap)
-                    still.append(i)
-            open_ = still
+    n_outputs = sum(1 if each.y.max() == 1 else int(each.y.max()) + 1 for each in problems)
+    with threadpool_limits(1 if X.shape[0] * X.shape[1] * n_outputs < WORTH_A_SECOND_THREAD else None):
+        fits = [first_fit(X, each.y, each.C, each.sample_weight, each.start, tol) for each in problems]
+        for dtype in (torch.float32, torch.float64):
+            if not all(fit.converged for fit in fits):
+                _improve(fits, X, problems, Rows(X, dtype, device), tol, max_iter)
     return fits
+
+
+def _improve(fits: list[Fit], X: Array, problems: Sequence[Problem], rows: Rows, tol: float, max_iter: int) -> None:
+    """Take fits as far as the precision of the rows allows, or to the tolerance; the certificate decides."""
+    aims = {i: AIM * tol for i, fit in enumerate(fits) if not fit.converged}
+    rows.flatten(sum(len(fits[i].coef) for i in aims))
+    while aims:
+        descent = _Descent(rows, [problems[i] for i in aims], [fits[i] for i in aims])
+        found = descent.run(list(aims.values()), [max_iter - fits[i].n_iter for i in aims])
+        for (i, aim), (coef, intercept, n_iter) in zip(list(aims.items()), found, strict=True):
+            if len(coef) > 1:
+                coef -= coef.mean(axis=0)  # a constant over classes is free, and the optimum has none
+            proof = certify(X, problems[i].y, problems[i].C, coef, intercept, problems[i].sample_weight)
+            further = fit_of(coef, proof, n_iter=fits[i].n_iter + n_iter, tol=tol)
+            is_better = further.objective < fits[i].objective or further.gap < fits[i].gap
+            fits[i] = further if is_better else replace(fits[i], n_iter=further.n_iter)
+            aims[i] = aim * min(0.5, tol / further.relative_gap) if further.gap > 0 else aim
+            if not (is_better and n_iter) or further.converged or further.n_iter >= max_iter:
+                del aims[i]
 
 
 class _Descent:
@@ -164,7 +170,7 @@ class _Descent:
 
     def __init__(self, rows: Rows, problems: Sequence[Problem], fits: Sequence[Fit]) -> None:
         self._rows = rows
-        self._W = rows.tensor(np.stack([fit.coef for fit in fits]))
+        self._W = rows.inwards(rows.tensor(np.stack([fit.coef for fit in fits])))
         self._b = rows.tensor(np.stack([fit.intercept for fit in fits]))
         n_rows, shift = self._W.shape[1], int(self._W.shape[1] == 1)  # the one row is that of the second of two classes
         codes = torch.as_tensor(np.stack([problem.y for problem in problems]), device=rows.device)  # (P, n)
@@ -186,16 +192,17 @@ class _Descent:
         found: dict[int, tuple[Array, Array, int]] = {}
         alive, aim, limit = np.arange(len(aims)), np.asarray(aims), np.asarray(most)
         self._Z = self._rows.logits(self._W, self._b)
-        value, curvature, residuals = self._measure(self._Z, self._W)
+        loss, curvature, residuals = self._measure(self._Z)
+        value = loss + 0.5 * self._product(self._W, self._W)
         g = self._slopes(residuals)
         memory = Memory(len(alive), g.shape[1], 1.0 / (1.0 + curvature), g)
         stuck = np.zeros(len(alive), dtype=bool)
         for n_iter in range(int(limit.max()) + 1):
-            small = 0.5 * _on_cpu(g.square().sum(1)) <= aim[alive] * value
+            small = self._gap(g) <= aim[alive] * value
             ended = small | stuck | (n_iter >= limit[alive])
             if ended.any():
                 for p in np.flatnonzero(ended):
-                    found[int(alive[p])] = (_on_cpu(self._W[p]), _on_cpu(self._b[p]), n_iter)
+                    found[int(alive[p])] = (_on_cpu(self._rows.outwards(self._W[p])), _on_cpu(self._b[p]), n_iter)
                 if ended.all():
                     break
                 left = np.flatnonzero(~ended)
@@ -240,10 +247,11 @@ class _Descent:
         slope_low, slope_high = slope.copy(), np.full(n, np.nan)
         t, settled = np.ones(n), np.zeros(n, dtype=bool)
         noise = ROUNDING[self._rows.dtype] * np.abs(start)
+        of_W, across, of_D = self._product(self._W, self._W), self._product(self._W, D_W), self._product(D_W, D_W)
         for _ in range(MOST_TRIALS):
-            step = self._rows.tensor(t)[:, None, None]
-            value, _, residuals = self._measure(self._Z + step * Z_D, self._W + step * D_W)
-            along = _on_cpu((residuals * Z_D).sum((1, 2)) + ((self._W + step * D_W) * D_W).sum((1, 2)))
+            loss, _, residuals = self._measure(self._Z + self._rows.tensor(t)[:, None, None] * Z_D)
+            value = loss + 0.5 * (of_W + 2 * t * across + t * t * of_D)
+            along = _on_cpu((residuals * Z_D).sum((1, 2))) + across + t * of_D
             too_far = ~(value <= start + DECREASE * t * slope + noise) | ~(along <= -slope)
             too_near = ~too_far & (along < SLOPE * slope)
             settled = ~too_far & ~too_near
@@ -259,23 +267,33 @@ class _Descent:
         if settled.all():
             return residuals
         mask = torch.as_tensor(settled, device=residuals.device)[:, None, None]
-        return torch.where(mask, residuals, self._measure(self._Z, self._W)[2])
+        return torch.where(mask, residuals, self._measure(self._Z)[2])
 
-    def _measure(self, Z: Tensor, W: Tensor) -> tuple[Array, Array, Tensor]:
-        """Return objectives (P,), mean curvatures of the loss (P,) and residuals C s (p - y), (P, R, n)."""
+    def _measure(self, Z: Tensor) -> tuple[Array, Array, Tensor]:
+        """Return losses C s' l (P,), their mean curvatures (P,) and residuals C s (p - y), (P, R, n)."""
         if Z.shape[1] == 1:
             p = torch.sigmoid(Z)
             losses = torch.nn.functional.softplus(Z[:, 0]) - self._targets[:, 0] * Z[:, 0]
         else:
             losses = torch.logsumexp(Z, 1) - (self._targets * Z).sum(1)
             p = torch.softmax(Z, 1)
-        value = _on_cpu((self._weights * losses).sum(1, dtype=torch.float64)) + 0.5 * _on_cpu(W.square().sum((1, 2)))
-        curvature = _on_cpu((self._weights[:, None] * p * (1 - p)).sum(2).mean(1))
-        return value, curvature, p.sub_(self._targets).mul_(self._weights[:, None])
+        total = _on_cpu((self._weights * losses).sum(1, dtype=torch.float64))
+        curvature = _on_cpu((self._weights * (1 - p.square().sum(1))).sum(1)) / Z.shape[1]
+        return total, curvature, p.sub_(self._targets).mul_(self._weights[:, None])
+
+    def _product(self, one: Tensor, other: Tensor) -> Array:
+        """Return inner products (P,) of coefficients of the features as they came."""
+        return _on_cpu((one * other * self._rows.penalty).sum((1, 2)))
 
     def _slopes(self, residuals: Tensor) -> Tensor:
         """Return the gradient of each objective, coefficients before intercepts, (P, R (d + 1))."""
-        return torch.cat([(self._rows.back(residuals) + self._W).flatten(1), residuals.sum(2)], dim=1)
+        of_W = self._rows.back(residuals) + self._W * self._rows.penalty
+        return torch.cat([of_W.flatten(1), residuals.sum(2)], dim=1)
+
+    def _gap(self, g: Tensor) -> Array:
+        """Return half the squared gradients in the features as they came, which the gap is at the best intercept."""
+        of_W, of_b = self._split(g)
+        return 0.5 * _on_cpu((of_W.square() / self._rows.penalty).sum((1, 2)) + of_b.square().sum(1))
 
     def _split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
         n_problems, n_rows, d = self._W.shape

@@ -12,6 +12,7 @@ from torch import Tensor
 from probes.certificate import blocks_of
 
 RESIDENT = 512 * 2**20  # bytes of a copy in another precision that are held rather than made anew at every pass
+PASSES_SAVED = 30  # by flatter objectives, at least
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
@@ -29,9 +30,51 @@ class Rows:
     def __init__(self, X: Any, dtype: torch.dtype, device: str) -> None:
         self.dtype, self.device = dtype, torch.device(device)
         self._X, self._whole = X, None
+        self._turn: Tensor | None = None
+        self._back: Tensor | None = None
+        self._used: Tensor | None = None
+        self.penalty = torch.ones(X.shape[1], dtype=dtype, device=device)  # on the square of each coefficient
         size = X.shape[0] * X.shape[1] * dtype.itemsize
         if isinstance(X, np.ndarray) and (X.dtype == _NUMPY[dtype] or size <= RESIDENT or self.device.type != "cpu"):
             self._whole = self.tensor(X)
+
+    def flatten(self, n_outputs: int) -> None:
+        r"""Turn and stretch the features so that the objectives are less elongated, if that costs less than it saves.
+
+        With :math:`X^\top X = V \Lambda V^\top` the features become :math:`X V D^{1/2}`,
+        :math:`D = (1 + \Lambda / \bar\lambda)^{-1}`: as if every example had a curvature such that the average
+        direction is bent by the loss as much as by the penalty. Coefficients U of these are
+        :math:`W = U D^{1/2} V^\top` of the others, and :math:`\lVert W \rVert^2 = \sum_j D_j u_j^2`.
+
+        Parameters
+        ----------
+        n_outputs : int
+            Rows of W of all problems.
+        """
+        if self._whole is None:
+            return
+        n, d = self._whole.shape
+        if d * (9 * d + 2 * n) > PASSES_SAVED * 4 * n * n_outputs:
+            return
+        self._used = self._whole.any(0)
+        values, V = torch.linalg.eigh(self._whole.T @ self._whole)
+        values = values.clamp(min=0.0)
+        if not values[-1] > 0:
+            return
+        self.penalty = 1.0 / (1.0 + values / values.mean())
+        self._turn = V * self.penalty.sqrt()  # (d, d)
+        self._back = V / self.penalty.sqrt()
+        self._whole = self._whole @ self._turn
+
+    def inwards(self, W: Tensor) -> Tensor:
+        """Return coefficients (..., d) of the features as those of what `flatten` made of them."""
+        return W if self._back is None else W @ self._back
+
+    def outwards(self, U: Tensor) -> Tensor:
+        """Undo `inwards`."""
+        if self._turn is None or self._used is None:
+            return U
+        return torch.where(self._used, U @ self._turn.T, 0.0)  # a feature that is always zero has no coefficient
 
     def tensor(self, values: Any) -> Tensor:
         """Return an array in this precision, on this device."""

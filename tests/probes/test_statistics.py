@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -10,6 +11,7 @@ from scipy import stats
 from probes.statistics import example_interval, first_layer_reaching, seed_bands, seed_differences
 
 LAYERS = ["conv1", "conv2", "fc1", "fc2"]
+BOTH = pytest.mark.parametrize(("function", "extra"), [(seed_bands, {}), (seed_differences, {"reference": "bp"})])
 
 
 def tidy(values: NDArray, group: str, seeds: list[int] | None = None, layers: list[str] | None = None) -> pd.DataFrame:
@@ -96,8 +98,8 @@ def test_adjusted_p_value_of_three_seeds_on_paper() -> None:
 
 
 def test_drawn_sign_flips_agree_with_all_of_them() -> None:
-    bp, sg, table = two_groups(n_seeds=10, seed=3)
-    sg = sg + [0.04, 0.0, 0.03, 0.02]
+    bp, sg, _ = two_groups(n_seeds=10, seed=3)
+    sg += np.array([0.04, 0.0, 0.03, 0.02])
     table = pd.concat([tidy(bp, "bp"), tidy(sg, "sg")])
     exact = seed_differences(table, reference="bp", n_samples=512)
     drawn = seed_differences(table, reference="bp", n_samples=511)
@@ -114,7 +116,7 @@ def test_a_drawn_p_value_is_never_zero() -> None:
 
 
 def test_each_group_is_a_family_of_its_own() -> None:
-    bp, sg, table = two_groups()
+    bp, _, table = two_groups()
     other = tidy(bp + np.random.default_rng(9).normal(size=bp.shape), "dfa", layers=LAYERS)
     alone = seed_differences(table, reference="bp")
     both = seed_differences(pd.concat([other, table]), reference="bp")
@@ -122,13 +124,13 @@ def test_each_group_is_a_family_of_its_own() -> None:
     pd.testing.assert_frame_equal(both.iloc[4:].reset_index(drop=True), alone)
 
 
-def test_columns_may_have_other_names() -> None:
+@BOTH
+def test_columns_may_have_other_names(function: Callable[..., pd.DataFrame], extra: dict[str, str]) -> None:
     table = two_groups()[2]
     renamed = table.rename(columns={"method": "rule", "seed": "replicate", "layer": "module", "accuracy": "loss"})
     names = {"group": "rule", "seed": "replicate", "layer": "module", "value": "loss"}
-    for function, extra in ((seed_differences, {"reference": "bp"}), (seed_bands, {})):
-        plain, other = function(table, **extra), function(renamed, **extra, **names)  # type: ignore[operator]
-        pd.testing.assert_frame_equal(other.rename(columns={"rule": "method", "module": "layer"}), plain)
+    plain, other = function(table, **extra), function(renamed, **extra, **names)
+    pd.testing.assert_frame_equal(other.rename(columns={"rule": "method", "module": "layer"}), plain)
 
 
 # Bands
@@ -189,19 +191,19 @@ def test_alike_layers_have_a_narrower_band() -> None:
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 def test_band_covers_all_layers_of_three_seeds_together(correlation: float) -> None:
     # One denominator for all layers would have the band cover 74% of unrelated layers, intervals cover 59%.
-    n_repeats, L = 400, 10
+    n_repeats, L = 200, 10
     R = correlation + (1 - correlation) * np.eye(L)
     draws = np.random.default_rng(5).multivariate_normal(np.zeros(L), R, size=(n_repeats, 3))
     table = pd.concat([tidy(X, f"{k}") for k, X in enumerate(draws)], ignore_index=True)
-    result = seed_bands(table, n_samples=2000)
+    result = seed_bands(table, n_samples=1000)
     covered = (result["band_low"] <= 0) & (result["band_high"] >= 0)
-    assert 0.91 < covered.groupby(result["method"]).all().mean() < 0.99
+    assert 0.9 < covered.groupby(result["method"]).all().mean() < 0.99
     one = (result["low"] <= 0) & (result["high"] >= 0)
     assert 0.92 < one.mean() < 0.98
 
 
 def test_adjusted_p_values_keep_their_promise_over_all_layers() -> None:
-    n_repeats = 300
+    n_repeats = 200
     draws = np.random.default_rng(6).normal(size=(n_repeats, 6, 5))
     tables = [tidy(X, f"{k}") for k, X in enumerate(draws)] + [tidy(np.zeros((6, 5)), "zero")]
     result = seed_differences(pd.concat(tables, ignore_index=True), reference="zero", n_samples=200)
@@ -211,14 +213,13 @@ def test_adjusted_p_values_keep_their_promise_over_all_layers() -> None:
     assert (least["p_value"] <= 1 / 8).mean() > 0.35
 
 
-def test_draws_follow_from_their_seed() -> None:
+@BOTH
+def test_draws_follow_from_their_seed(function: Callable[..., pd.DataFrame], extra: dict[str, str]) -> None:
     table = two_groups()[2]
-    for function, extra in ((seed_bands, {}), (seed_differences, {"reference": "bp"})):
-        first, again = (function(table, rng_seed=1, **extra) for _ in range(2))  # type: ignore[operator]
-        other = function(table, rng_seed=2, **extra)  # type: ignore[operator]
-        pd.testing.assert_frame_equal(first, again)
-        assert not np.array_equal(first["band_low"], other["band_low"])
-        np.testing.assert_allclose(reach(other), reach(first), rtol=0.03)
+    first, again, other = (function(table, rng_seed=rng_seed, **extra) for rng_seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert not np.array_equal(first["band_low"], other["band_low"])
+    np.testing.assert_allclose(reach(other), reach(first), rtol=0.03)
 
 
 def test_one_seed_has_a_mean_and_no_interval() -> None:
@@ -278,7 +279,8 @@ def test_whole_numbers_and_nullable_ones_are_values() -> None:
     expected = seed_bands(counts.astype({"accuracy": float}))
     pd.testing.assert_frame_equal(seed_bands(counts), expected)
     pd.testing.assert_frame_equal(seed_bands(counts.astype({"accuracy": "Float64"})), expected)
-    lacking = counts.astype({"accuracy": "Int64"}).replace({"accuracy": {5: pd.NA}})
+    lacking = counts.astype({"accuracy": "Int64"})
+    lacking.loc[lacking["accuracy"] == 5, "accuracy"] = pd.NA
     assert seed_bands(lacking)["message"].tolist() == ["", "no value for seed 1"]
 
 
@@ -294,7 +296,7 @@ def test_whole_numbers_and_nullable_ones_are_values() -> None:
         ({"value": "method"}, "Column 'method' has dtype .*; expected real numbers"),
         ({"table": two_groups()[2].iloc[:0]}, "The table has no rows; expected one a network and layer"),
         (
-            {"table": two_groups()[2].replace({"layer": {"fc1": None}})},
+            {"table": two_groups()[2].assign(layer=lambda table: table["layer"].where(table["layer"] != "fc1"))},
             "Column 'layer' has no entry in 10 of 40 rows; name every network",
         ),
         (
@@ -414,8 +416,8 @@ def test_first_layer_reaches_a_fraction_from_zero_or_from_chance(
 
 
 def test_layer_that_reaches_the_fraction_exactly_counts() -> None:
-    assert 0.3 * 3 > 0.9 > 0.9 * 3 / 3 - 1e-15
-    for last, reached in ((0.7, 0.63), (0.3, 0.27), (0.9, 0.81), (0.6, 0.54)):
+    assert 0.9 * 0.3 > 0.27  # in floating point
+    for last, reached in ((0.3, 0.27), (0.7, 0.63), (0.9, 0.81)):
         assert first_layer_reaching(by_depth([reached, last]))["depth"].tolist() == [1]
         assert first_layer_reaching(by_depth([reached - 1e-6, last]))["depth"].tolist() == [2]
 
