@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probes.ridge import no_standardisation, standardisation
+from probes.features import standardisation
 
 Array = NDArray[np.float64]
 
@@ -91,12 +91,12 @@ class NeighbourProbe(ClassifierMixin, BaseEstimator):
         self.classes_ = np.unique(labels)
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; a probe needs two or more classes.")
-        n = len(features)
+        n, d = features.shape
         if self.k > n:
             raise ValueError(f"k is {self.k} and X has {n} rows; a row cannot have more neighbours than that. Lower k.")
-        self.mean_, self.scale_ = (
-            standardisation(features, np.ones(n)) if self.standardize else no_standardisation(features)
-        )
+        self.mean_, self.scale_ = np.zeros(d), np.ones(d)
+        if self.standardize:
+            self.mean_, self.scale_ = standardisation(features)
         model = KNeighborsClassifier(n_neighbors=self.k, metric=self.metric)
         self.neighbours_ = model.fit((features - self.mean_) / self.scale_, labels)
         return self

@@ -12,6 +12,8 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from probes.features import standardisation
+
 Array = NDArray[np.float64]
 
 ALPHAS = tuple(10.0**power for power in range(-3, 7))
@@ -27,7 +29,9 @@ class _Ridge(BaseEstimator):
 
     def _learn(self, X: Array, T: Array, counts: Array, importance: Array) -> None:
         alphas = _checked_alphas(self.alphas)
-        self.mean_, self.scale_ = standardisation(X, counts * importance) if self.standardize else no_standardisation(X)
+        self.mean_, self.scale_ = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        if self.standardize:
+            self.mean_, self.scale_ = standardisation(X, counts * importance)
         path = ridge_path((X - self.mean_) / self.scale_, T, alphas, counts, importance=importance)
         self.coef_, self.intercept_ = path.coef, path.intercept
         self.alpha_, self.loo_error_ = path.alpha, path.loo_error
@@ -398,32 +402,6 @@ def _refuse_overflow(centered: Array, name: str) -> None:
     reach = np.max(np.abs(centered))
     if not reach < 1e100:  # products of two, squared, stay finite below it
         raise ValueError(f"The {name} reach {reach:.1e} from their mean, too large for float64. Rescale them.")
-
-
-def standardisation(X: Array, weight: Array) -> tuple[Array, Array]:
-    """Return the weighted mean and standard deviation of each feature, (d,) each, over rows of positive weight.
-
-    A constant feature gets scale 1 and its value as mean, so that it becomes exactly zero.
-
-    Raises
-    ------
-    ValueError
-        If squares overflow.
-    """
-    share = weight / weight.sum()
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean = share @ X
-        scale = np.sqrt(share @ (X - mean) ** 2)
-    if not np.all(np.isfinite(scale)):
-        raise ValueError(f"X reaches {np.max(np.abs(X)):.1e}, too large to standardise in float64. Rescale it.")
-    # The standard deviation of a constant is not zero but rounding, which must not pass for variation.
-    constant = (X.max(axis=0) == X.min(axis=0)) | (scale == 0.0)
-    return np.where(constant, X[0], mean), np.where(constant, 1.0, scale)
-
-
-def no_standardisation(X: Array) -> tuple[Array, Array]:
-    """Return the mean and scale that leave each feature as it is, (d,) each."""
-    return np.zeros(X.shape[1]), np.ones(X.shape[1])
 
 
 def _checked_alphas(alphas: object) -> Array:
