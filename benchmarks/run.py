@@ -1,4 +1,7 @@
-"""Run every ``bench_*.py`` beside this file, in a process each, and write RESULTS.md."""
+"""Run every ``bench_*.py`` beside this file, in a process each, and write RESULTS.md.
+
+``python benchmarks/run.py bench_training bench_probes`` runs these alone, and leaves the other sections as they are.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,32 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 HERE = Path(__file__).parent
+RESULTS = HERE / "RESULTS.md"
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "h5py")
 
 
 def main() -> None:
-    if len(sys.argv) == 2:
-        print(json.dumps(_measure(sys.argv[1])))
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(_measure(sys.argv[2])))
         return
-    sections = [_header()]
-    for path in sorted(set(HERE.glob("bench_*.py")) - {HERE / "bench_rules.py"}):  # that one trains, and times nothing
-        print(f"{path.name} ...", flush=True)
-        result = subprocess.run([sys.executable, __file__, path.stem], check=True, stdout=subprocess.PIPE, text=True)
-        sections.append(_section(json.loads(result.stdout.splitlines()[-1])))
-        print(sections[-1], flush=True)
-    (HERE / "RESULTS.md").write_text("\n".join(sections))
+    names = sorted(path.stem for path in HERE.glob("bench_*.py") if path.stem != "bench_rules")  # it times nothing
+    chosen = sys.argv[1:] or names
+    if unknown := sorted(set(chosen) - set(names)):
+        raise SystemExit(f"There is no benchmark {unknown[0]!r}. Choose from: {', '.join(names)}.")
+    sections = {} if chosen == names else _earlier_sections()
+    for name in chosen:
+        print(f"{name} ...", flush=True)
+        command = [sys.executable, __file__, "--measure", name]
+        result = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        sections[name] = _section(json.loads(result.stdout.splitlines()[-1]))
+        print(sections[name], flush=True)
+        RESULTS.write_text("\n".join([_header(), *(sections[each] for each in names if each in sections)]))
+
+
+def _earlier_sections() -> dict[str, str]:
+    """Return the sections of RESULTS.md by the name of their benchmark."""
+    parts = RESULTS.read_text().split("\n## ")[1:] if RESULTS.exists() else []
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
 
 
 def _measure(name: str) -> dict[str, object]:

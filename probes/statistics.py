@@ -39,7 +39,7 @@ def seed_differences(
     `p_adjusted` allow for looking at all layers, and come from the largest :math:`|t_\ell|` under two different
     assumptions, so that one may exclude zero where the other does not:
 
-    - the band takes differences to be normal. Few seeds do not keep it from being exact, they make it wide. See
+    - the band takes differences to be normal. Few seeds make it wide, rather than wrong. See
       `seed_bands` for how it is drawn;
     - `p_adjusted` only takes them to be symmetric about zero under the null hypothesis: it is the share of sign flips
       of whole seeds whose largest :math:`|t|` is as large as that of the layer. All flips are counted if there are no

@@ -257,7 +257,8 @@ def test_layer_that_a_whole_group_lacks_keeps_its_row() -> None:
 
 def test_equal_differences_are_no_certainty() -> None:
     bp, sg, _ = two_groups(4)
-    sg[:, 2] = bp[:, 2] - 0.1  # equal but for rounding
+    bp[:, 2], sg[:, 2] = [0.2, 0.4, 0.7, 1.0], [0.1, 0.3, 0.6, 0.9]
+    assert np.ptp(sg - bp, axis=0)[2] > 0  # by rounding
     table = pd.concat([tidy(bp, "bp"), tidy(sg, "sg")])
     result = seed_differences(table, reference="bp")
     row = result.iloc[2]
