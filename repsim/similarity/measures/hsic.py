@@ -46,7 +46,9 @@ def normalised(X: FloatArray) -> FloatArray:
     array([-1.,  1.])
     """
     Z = centred(X, axis=0)
-    Z /= max(Z.max(), -Z.min()) or 1.0  # so that no square overflows or vanishes
+    largest = max(Z.max(), -Z.min()) or 1.0
+    if not 1e-100 < largest < 1e100:
+        Z /= largest  # so that no square overflows or vanishes
     Z /= np.sqrt(np.vdot(Z, Z) / len(Z)) or 1.0
     return Z
 
