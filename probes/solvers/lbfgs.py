@@ -27,6 +27,8 @@ WORTH_A_SECOND_THREAD = 1e8
 REFRESH = 25  # iterations after which logits are computed anew, as rounding adds up in them
 # Rounding of an objective in units of itself, by the precision that it is computed in.
 ROUNDING = {torch.float32: 2e-7, torch.float64: 1e-15}
+# Relative gaps below which a search in that precision only wastes iterations.
+LEAST = {torch.float32: 1e-7, torch.float64: 0.0}
 # The share of the tolerance that the fit itself aims at; the rest is left to what the certificate sees better.
 AIM = 0.7
 
@@ -148,7 +150,8 @@ def lbfgs_many(
 
 def _improve(fits: list[Fit], X: Array, problems: Sequence[Problem], rows: Rows, tol: float, max_iter: int) -> None:
     """Take fits as far as the precision of the rows allows, or to the tolerance; the certificate decides."""
-    aims = {i: AIM * tol for i, fit in enumerate(fits) if not fit.converged}
+    least = LEAST[rows.dtype]
+    aims = {i: max(AIM * tol, least) for i, fit in enumerate(fits) if not fit.converged}
     rows.flatten(sum(len(fits[i].coef) for i in aims))
     while aims:
         descent = _Descent(rows, [problems[i] for i in aims], [fits[i] for i in aims])
@@ -160,8 +163,8 @@ def _improve(fits: list[Fit], X: Array, problems: Sequence[Problem], rows: Rows,
             further = fit_of(coef, proof, n_iter=fits[i].n_iter + n_iter, tol=tol)
             is_better = further.objective < fits[i].objective or further.gap < fits[i].gap
             fits[i] = further if is_better else replace(fits[i], n_iter=further.n_iter)
-            aims[i] = aim * min(0.5, tol / further.relative_gap) if further.gap > 0 else aim
-            if not (is_better and n_iter) or further.converged or further.n_iter >= max_iter:
+            aims[i] = max(aim * min(0.5, tol / further.relative_gap), least) if further.gap > 0 else aim
+            if not (is_better and n_iter) or further.converged or further.n_iter >= max_iter or aim <= least:
                 del aims[i]
 
 
