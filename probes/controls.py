@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probes.task import checked_labels
+
 Array = NDArray[np.float64]
 
 BLOCK_ROWS = 1024
@@ -318,24 +320,6 @@ def _finite_blocks(X: Any) -> Iterator[tuple[int, NDArray]]:
                 "which a projection would spread over every feature. Drop these stimuli or mend their values."
             )
         yield start, block
-
-
-def checked_labels(labels: ArrayLike, name: str) -> NDArray:
-    """Return labels as an array of integers or strings, or raise a ValueError that calls them by name.
-
-    Examples
-    --------
-    >>> checked_labels([3, 5], "labels")
-    array([3, 5])
-    """
-    array = np.asarray(labels)
-    if array.dtype == object and all(isinstance(label, str) for label in array.flat):
-        array = array.astype(str)
-    if array.ndim != 1 or not array.size or array.dtype.kind not in "iubUT":
-        raise ValueError(
-            f"{name} has shape {array.shape} and dtype {array.dtype}; expected integers or strings of shape (n,)."
-        )
-    return array
 
 
 def _parts(split: ArrayLike, labels: NDArray, name: str) -> NDArray:

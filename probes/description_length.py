@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from probes.controls import checked_labels, class_rates
+from probes.controls import class_rates
 from probes.logistic import LogisticProbe
+from probes.task import checked_labels
 
 Array = NDArray[np.float64]
 

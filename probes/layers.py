@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from probes.controls import majority_rate
 from probes.features import read_features
 from probes.logistic import LogisticProbe, check_parameters
 from probes.path import Path, fit_path
@@ -100,7 +101,9 @@ def probe_layers(
     task = task_from(labels, split)
     settings = _settings(Cs, solver=solver, tol=tol, max_iter=max_iter, device=device)
     widths = _checked_widths(layers, n_labels=len(task.y))
-    known = {f"n_{part}": len(task.rows[part]) for part in PARTS} | {"chance": _chance(task)}
+    known = {f"n_{part}": len(task.rows[part]) for part in PARTS} | {
+        "chance": majority_rate(task.labels_of("train"), task.labels_of("test"))
+    }
     fits = {} if fits is None else fits
     rows = []
     for index, (name, d) in enumerate(widths.items()):
@@ -136,11 +139,6 @@ def _checked_widths(layers: Mapping[str, ArrayLike], n_labels: int) -> dict[str,
     return widths
 
 
-def _chance(task: Task) -> float:
-    commonest = np.argmax(np.bincount(task.labels_of("train")))
-    return float(np.mean(task.labels_of("test") == commonest))
-
-
 def _report(
     layer: Any, task: Task, settings: Mapping[str, Any], fits: MutableMapping[str, Fit], name: str, memory: int
 ) -> dict[str, Any]:
@@ -160,7 +158,8 @@ def _path(X: Mapping[str, Any], task: Task, settings: Mapping[str, Any], earlier
     def judge(fit: Fit) -> float:
         return log_loss(fit.logits(X["validation"]), y)
 
-    start = earlier if earlier is not None and earlier.coef.shape[1] == X["train"].shape[1] else None
+    n_rows = 1 if len(task.classes) == 2 else len(task.classes)
+    start = earlier if earlier is not None and earlier.coef.shape == (n_rows, X["train"].shape[1]) else None
     return fit_path(X["train"], task.labels_of("train"), judge=judge, start=start, **settings)
 
 

@@ -48,7 +48,7 @@ def task_from(labels: ArrayLike, split: ArrayLike) -> Task:
     >>> task.y.tolist(), task.rows["train"].tolist()
     ([0, 1, 0, 1], [0, 1])
     """
-    label_array, split_array = _labels(labels), np.asarray(split)
+    label_array, split_array = checked_labels(labels, "labels"), np.asarray(split)
     if label_array.shape != split_array.shape:
         raise ValueError(
             f"labels has {len(label_array)} entries and split has shape {split_array.shape}; "
@@ -60,13 +60,20 @@ def task_from(labels: ArrayLike, split: ArrayLike) -> Task:
     return task
 
 
-def _labels(labels: ArrayLike) -> NDArray:
+def checked_labels(labels: ArrayLike, name: str) -> NDArray:
+    """Return labels as an array of integers or strings, or raise a ValueError that calls them by name.
+
+    Examples
+    --------
+    >>> checked_labels([3, 5], "labels")
+    array([3, 5])
+    """
     array = np.asarray(labels)
     if array.dtype == object and all(isinstance(label, str) for label in array.flat):
         array = array.astype(str)
-    if array.ndim != 1 or array.dtype.kind not in "iubUT":
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iubUT":
         raise ValueError(
-            f"labels has shape {array.shape} and dtype {array.dtype}; expected integers or strings of shape (n,)."
+            f"{name} has shape {array.shape} and dtype {array.dtype}; expected integers or strings of shape (n,)."
         )
     return array
 

@@ -122,7 +122,7 @@ def pairwise(
     layers = {name: checks.representation(layer, name) for name, layer in given.items()}
     checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
     names = list(layers)
-    prepared = dict(zip(names, _side_by_side(lambda name: chosen.prepare(layers.pop(name), name), names), strict=True))
+    prepared = dict(zip(names, _in_threads(lambda name: chosen.prepare(layers.pop(name), name), names), strict=True))
     first_y = 0 if Y is None else len(X)
     pairs = _pairs(len(X), first_y, len(prepared), symmetric=chosen.is_symmetric)
     values = _values(chosen, list(prepared.values()), pairs, memory, device)
@@ -188,7 +188,7 @@ def _values(
         )
         return values
     kept = [(i, j) for i, j in pairs if prepared[i] is not None and prepared[j] is not None]
-    compared = _side_by_side(lambda pair: measure.compare(prepared[pair[0]], prepared[pair[1]]), kept)
+    compared = _in_threads(lambda pair: measure.compare(prepared[pair[0]], prepared[pair[1]]), kept)
     for (i, j), value in zip(kept, compared, strict=True):
         values[i, j] = value
         if measure.is_symmetric:
@@ -196,7 +196,7 @@ def _values(
     return values
 
 
-def _side_by_side(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+def _in_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
     """Map items, as many side by side as BLAS may use threads: a decomposition makes little use of a second one."""
     threads = max((library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"), default=1)
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:

@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from probes import LogisticProbe, probe_layers
+from probes import Fit, LogisticProbe, probe_layers
 
 N = 240
 SCORES = ["accuracy", "balanced_accuracy", "log_loss", "train_accuracy", "validation_log_loss"]
@@ -225,3 +225,14 @@ def test_misuse_is_an_error_before_any_layer_is_read(arguments: dict[str, Any], 
     with pytest.raises(ValueError, match=message):
         probe_layers(**{**good, **arguments})
     assert first.reads == 0
+
+
+def test_fits_of_an_earlier_checkpoint_are_where_searches_start(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    fits: dict[str, Fit] = {}
+    first = probe_layers({"h": X}, y, split, Cs=[0.1], fits=fits).iloc[0]
+    assert fits["h"].relative_gap == first["relative_gap"]
+    assert probe_layers({"h": X}, y, split, Cs=[0.1], fits=fits)["n_iter"].item() == 0
+    fits["h"] = Fit(coef=np.zeros((3, 5)), intercept=np.zeros(3), objective=1.0, gap=1.0, n_iter=0, converged=False)
+    again = probe_layers({"h": X}, y, split, Cs=[0.1], fits=fits).iloc[0]  # of another shape: no start
+    assert (again["status"], again["n_iter"]) == ("ok", first["n_iter"])
