@@ -94,6 +94,8 @@ class Result:
 
 
 def main() -> None:
+    if sys.argv[1:] not in ([], ["--search"]):
+        raise SystemExit("usage: python benchmarks/bench_rules.py [--search]")
     if "--search" in sys.argv:
         _search()
         return
