@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probes.checks import check_positive_integer
 from probes.task import checked_labels
 
 Array = NDArray[np.float64]
@@ -306,8 +307,7 @@ def _check_projection(X: Any, width: int) -> None:
         raise ValueError(f"X has shape {tuple(X.shape)}; expected (n, d). Flatten it first.")
     if X.dtype.kind not in "fiub":
         raise ValueError(f"X has dtype {X.dtype}; expected real numbers.")
-    if not isinstance(width, Integral) or width < 1:
-        raise ValueError(f"width is {width!r}; expected a positive integer.")
+    check_positive_integer(width, "width")
 
 
 def _finite_blocks(X: Any) -> Iterator[tuple[int, NDArray]]:

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Mapping
-from numbers import Integral, Real
 from typing import Any, Self
 
 import numpy as np
@@ -11,10 +10,11 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight
 
-from probes.features import standardisation
+from probes.checks import check_positive_integer, is_positive
+from probes.estimation import checked_rows, class_codes, linear_scores, standardisation_of
+from probes.scores import all_classes
 from probes.solvers import Fit, solver_named
 
 Array = NDArray[np.float64]
@@ -134,16 +134,13 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
             If the duality gap is still above `tol` when the iterations are used up.
         """
         check_parameters(self)
-        features, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
+        features, labels = checked_rows(self, X, y)
         weights = (
             None if sample_weight is None else _check_sample_weight(sample_weight, features, ensure_non_negative=True)
         )
-        self.classes_, codes = np.unique(labels, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; a probe needs two or more classes.")
+        self.classes_, codes = class_codes(labels)
         start = self._earlier(features.shape[1])
-        self.mean_, self.scale_ = (standardisation if self.standardize else _no_standardisation)(features, weights)
+        self.mean_, self.scale_ = standardisation_of(self, features, weights)
         self._store(
             solver_named(self.solver)(
                 (features - self.mean_) / self.scale_,
@@ -192,35 +189,24 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: ArrayLike) -> Array:
         """Return the logits: shape (n, K), or (n,) for the second of two classes."""
-        check_is_fitted(self)
-        features: Array = validate_data(self, X, reset=False, dtype=np.float64)
-        logits = (features - self.mean_) / self.scale_ @ self.coef_.T + self.intercept_
+        logits = linear_scores(self, X)
         return logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the probability of each class, shape (n, K), in [0, 1]; rows sum to 1."""
-        return softmax(self._class_logits(X), axis=1)
+        return softmax(all_classes(linear_scores(self, X)), axis=1)
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Return the most probable label of each row, shape (n,)."""
-        best = np.argmax(self._class_logits(X), axis=1)
+        best = np.argmax(all_classes(linear_scores(self, X)), axis=1)
         return self.classes_[best]
-
-    def _class_logits(self, X: ArrayLike) -> Array:
-        logits = self.decision_function(X)
-        return np.column_stack([np.zeros_like(logits), logits]) if logits.ndim == 1 else logits
 
 
 def check_parameters(probe: LogisticProbe) -> None:
     """Raise a ValueError that names the first parameter out of range."""
     for name in ("C", "tol"):
         value = getattr(probe, name)
-        if not isinstance(value, Real) or not 0.0 < float(value) < np.inf:
+        if not is_positive(value):
             raise ValueError(f"{name} is {value!r}; expected a positive, finite number.")
-    if not isinstance(probe.max_iter, Integral) or probe.max_iter < 1:
-        raise ValueError(f"max_iter is {probe.max_iter!r}; expected a positive integer.")
+    check_positive_integer(probe.max_iter, "max_iter")
     solver_named(probe.solver)
-
-
-def _no_standardisation(X: Array, weights: Array | None) -> tuple[Array, Array]:
-    return np.zeros(X.shape[1]), np.ones(X.shape[1])

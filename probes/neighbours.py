@@ -1,16 +1,14 @@
 """A nearest-neighbour probe as a scikit-learn estimator."""
 
-from numbers import Integral
 from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probes.features import standardisation
+from probes.checks import check_positive_integer
+from probes.estimation import checked_rows, class_codes, standardisation_of, standardised
 
 Array = NDArray[np.float64]
 
@@ -86,26 +84,20 @@ class NeighbourProbe(ClassifierMixin, BaseEstimator):
             If a parameter is out of range, X or y is unfit, y has one class only, or k exceeds the number of rows.
         """
         _check_parameters(self)
-        features, labels = validate_data(self, X, y, dtype=np.float64)
-        check_classification_targets(labels)
-        self.classes_ = np.unique(labels)
-        if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_.tolist()[0]!r}; a probe needs two or more classes.")
-        n, d = features.shape
+        features, labels = checked_rows(self, X, y)
+        self.classes_, _ = class_codes(labels)
+        n = len(features)
         if self.k > n:
             raise ValueError(f"k is {self.k} and X has {n} rows; a row cannot have more neighbours than that. Lower k.")
-        self.mean_, self.scale_ = np.zeros(d), np.ones(d)
-        if self.standardize:
-            self.mean_, self.scale_ = standardisation(features)
+        self.mean_, self.scale_ = standardisation_of(self, features)
         model = KNeighborsClassifier(n_neighbors=self.k, metric=self.metric)
         self.neighbours_ = model.fit((features - self.mean_) / self.scale_, labels)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """Return the share of neighbours of each class, shape (n, K), in [0, 1]; rows sum to 1."""
-        check_is_fitted(self)
-        features: Array = validate_data(self, X, reset=False, dtype=np.float64)
-        shares: Array = self.neighbours_.predict_proba((features - self.mean_) / self.scale_)
+        features = standardised(self, X)
+        shares: Array = self.neighbours_.predict_proba(features)
         return shares
 
     def predict(self, X: ArrayLike) -> NDArray:
@@ -115,7 +107,6 @@ class NeighbourProbe(ClassifierMixin, BaseEstimator):
 
 
 def _check_parameters(probe: NeighbourProbe) -> None:
-    if not isinstance(probe.k, Integral) or probe.k < 1:
-        raise ValueError(f"k is {probe.k!r}; expected a positive integer.")
+    check_positive_integer(probe.k, "k")
     if probe.metric not in METRICS:
         raise ValueError(f"Unknown metric {probe.metric!r}. Choose one of: {', '.join(METRICS)}.")

@@ -26,7 +26,7 @@ def log_loss(logits: Array, y: NDArray[np.intp]) -> float:
     >>> round(log_loss(np.zeros((3, 2)), np.array([0, 1, 1])), 3)
     0.693
     """
-    return float(-np.mean(log_softmax(_all_classes(logits), axis=1)[np.arange(len(y)), y]))
+    return float(-np.mean(log_softmax(all_classes(logits), axis=1)[np.arange(len(y)), y]))
 
 
 def accuracy(logits: Array, y: NDArray[np.intp]) -> float:
@@ -75,8 +75,15 @@ def hits(logits: Array, y: NDArray[np.intp]) -> NDArray[np.bool_]:
     >>> hits(np.array([[1.0], [-1.0]]), np.array([1, 1]))
     array([ True, False])
     """
-    return np.argmax(_all_classes(logits), axis=1) == y
+    return np.argmax(all_classes(logits), axis=1) == y
 
 
-def _all_classes(logits: Array) -> Array:
+def all_classes(logits: Array) -> Array:
+    """Return a logit for every class, (n, K): of two, the first has 0 where only the second has one.
+
+    Examples
+    --------
+    >>> all_classes(np.array([[1.5], [-1.0]])).tolist()
+    [[0.0, 1.5], [0.0, -1.0]]
+    """
     return np.column_stack([np.zeros(len(logits)), logits]) if logits.shape[1] == 1 else logits

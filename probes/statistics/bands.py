@@ -1,0 +1,100 @@
+"""What the networks of a group are like, layer by layer, over their seeds."""
+
+import numpy as np
+import pandas as pd
+
+from probes.statistics.summary import over_seeds
+from probes.statistics.tables import by_group, check_draws, missing
+
+
+def seed_bands(
+    table: pd.DataFrame,
+    *,
+    value: str = "accuracy",
+    group: str = "method",
+    seed: str = "seed",
+    layer: str = "layer",
+    level: float = 0.95,
+    n_samples: int = 20_000,
+    rng_seed: int = 0,
+) -> pd.DataFrame:
+    r"""Average every layer over the seeds of a group, with an interval for one layer and a band for all.
+
+    With :math:`\bar x_\ell` the mean over n seeds and :math:`e_\ell` its standard error,
+
+    .. math:: \bar x_\ell \pm t_{n-1}\, e_\ell \qquad\text{and}\qquad \bar x_\ell \pm q\, e_\ell
+
+    are the interval, which covers one layer's expectation at the level, and the band, which covers all at once. Both
+    take seeds to be independent and their values to be normal. The band's q is a quantile of
+
+    .. math:: \max_\ell \frac{|z_\ell|}{\sqrt{W_{\ell\ell} / (n - 1)}}, \qquad z \sim N(0, R), \quad
+        W \sim \text{Wishart}(R, n - 1),
+
+    by Monte Carlo: the largest t statistic of n seeds whose layers are correlated by R. Two things keep it honest where
+    seeds are few, as they are:
+
+    - every layer has its own variance, estimated on its own. The multivariate t distribution has one denominator for
+      all, and is too narrow: with 3 seeds and 10 independent layers a 95% band from it covers about 74%;
+    - R is the sample correlation with the share :math:`1 / (n - 1)`, which is the variance of such a correlation
+      between unrelated layers, given to the identity. Correlations of three seeds are near ±1 by chance, and would have
+      the layers pass for fewer than they are.
+
+    For two seeds R is the identity, for many the estimate. q lies between the quantiles for one layer and for
+    independent ones (Sidak). In simulations 95% bands cover about 95%, up to 99% where layers are all but equal.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a network and layer.
+    value : str, default "accuracy"
+        The column that is averaged. NaN and infinite ones count as missing.
+    group, seed, layer : str, default "method", "seed", "layer"
+        Columns that name the network and the layer.
+    level : float, default 0.95
+        Of intervals and bands, within (0, 1).
+    n_samples : int, >= 1, default 20000
+        Draws of the largest t.
+    rng_seed : int, default 0
+        Of these draws, afresh for every group.
+
+    Returns
+    -------
+    DataFrame
+        A row a group and layer of the table, both in the order of the table, with the columns
+
+        - group and layer, under the names they have in the table, and `n_seeds`;
+        - `mean` and `standard_error`, >= 0;
+        - `low`, `high`, and `band_low`, `band_high`, which may leave the range of the values;
+        - `status` and `message`: "ok"; "failed" if a network has no value for the layer, where these numbers are NaN;
+          or "no spread" if there is one seed or all are equal, where there is a mean but no interval.
+
+        Layers that are not "ok" do not belong to the family that the band is for.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or unfit, a network has several rows for a layer, or a number is out of range.
+
+    References
+    ----------
+    Hothorn, Bretz and Westfall (2008). Simultaneous inference in general parametric models. Biom. J. 50, 346-363.
+    Hasler and Hothorn (2008). Multiple contrast tests in the presence of heteroscedasticity. Biom. J. 50, 793-800.
+    Sidak (1967). Rectangular confidence regions for the means of multivariate normal distributions. JASA 62, 626-633.
+
+    Examples
+    --------
+    >>> accuracy = [0.70, 0.80, 0.72, 0.83, 0.71, 0.84]
+    >>> table = pd.DataFrame(
+    ...     {"method": "bp", "seed": [0, 0, 1, 1, 2, 2], "layer": ["fc1", "fc2"] * 3, "accuracy": accuracy}
+    ... )
+    >>> seed_bands(table)[["layer", "n_seeds", "mean", "standard_error", "low", "high"]].round(3)
+      layer  n_seeds   mean  standard_error    low   high
+    0   fc1        3  0.710           0.006  0.685  0.735
+    1   fc2        3  0.823           0.012  0.772  0.875
+    """
+    check_draws(level, n_samples)
+    frames = {}
+    for name, values in by_group(table, value=value, group=group, seed=seed, layer=layer).items():
+        rng = np.random.default_rng(rng_seed)
+        frames[name] = over_seeds(values, missing(values), values.abs().max(), level, n_samples, rng)
+    return pd.concat(frames, names=[group, layer]).reset_index()

@@ -1,0 +1,154 @@
+"""How groups of networks differ from one of them, in pairs of equal seeds."""
+
+from collections.abc import Hashable
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student
+
+from probes.statistics.largest_t import flipped_p_values
+from probes.statistics.summary import over_seeds
+from probes.statistics.tables import by_group, check_draws, missing
+
+
+def seed_differences(
+    table: pd.DataFrame,
+    *,
+    reference: Hashable,
+    value: str = "accuracy",
+    group: str = "method",
+    seed: str = "seed",
+    layer: str = "layer",
+    level: float = 0.95,
+    n_samples: int = 20_000,
+    rng_seed: int = 0,
+) -> pd.DataFrame:
+    r"""Compare groups of networks with a reference group, layer by layer, in pairs of equal seeds.
+
+    With :math:`d_{s\ell}` the value of the group minus that of the reference for seed s and layer :math:`\ell`, the
+    n seeds give
+
+    .. math:: t_\ell = \bar d_\ell / e_\ell, \qquad e_\ell^2 = \frac{1}{n (n - 1)} \sum_s (d_{s\ell} - \bar d_\ell)^2 .
+
+    `low` to `high` and `p_value` are Student's, for one layer that was chosen beforehand. `band_low` to `band_high` and
+    `p_adjusted` allow for looking at all layers, and come from the largest :math:`|t_\ell|` under two different
+    assumptions, so that one may exclude zero where the other does not:
+
+    - the band takes differences to be normal. Few seeds make it wide, rather than wrong. See
+      `seed_bands` for how it is drawn;
+    - `p_adjusted` only takes them to be symmetric about zero under the null hypothesis: it is the share of sign flips
+      of whole seeds whose largest :math:`|t|` is as large as that of the layer. All flips are counted if there are no
+      more than `n_samples`; else it is (b + 1) / (B + 1) of B drawn ones. Of n seeds there are :math:`2^{n - 1}` flips
+      that differ, so that **no adjusted p-value can be below** `p_least`: 1/4 for three seeds, 1/16 for five, and
+      six are the fewest that can reach 0.05. That `p_adjusted` is large says nothing if `p_least` is.
+
+    Each group is a family of its own: nothing is adjusted for the number of groups.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row a network and layer, such as tables of `probe_layers` put together with columns for group and seed.
+    reference : hashable
+        The group that is subtracted from each other one.
+    value : str, default "accuracy"
+        The column that is compared. NaN and infinite ones count as missing.
+    group, seed, layer : str, default "method", "seed", "layer"
+        Columns that name the network and the layer. Networks of equal seeds are pairs.
+    level : float, default 0.95
+        Of intervals and bands, within (0, 1).
+    n_samples : int, >= 1, default 20000
+        Draws of the largest t, and of sign flips where there are more.
+    rng_seed : int, default 0
+        Of these draws, afresh for every group.
+
+    Returns
+    -------
+    DataFrame
+        A row a group other than the reference, and layer of the table, both in the order of the table, with the columns
+
+        - group and layer, under the names they have in the table, and `n_seeds`;
+        - `difference`, the mean, and `standard_error`, >= 0;
+        - `low`, `high`, and `band_low`, `band_high`;
+        - `p_value`, `p_adjusted`, two-sided, and `p_least`, in (0, 1];
+        - `status` and `message`: "ok"; "failed" if a network has no value for the layer, where these numbers are NaN;
+          or "no spread" if all seeds differ equally, where only the mean and the standard error, zero, are known.
+
+        Layers that are not "ok" do not belong to the family: bands and adjusted p-values of the others ignore them.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing or unfit, a network has several rows for a layer, there is no such reference or no other
+        group, a seed has no pair, there are fewer than two seeds, or a number is out of range.
+
+    References
+    ----------
+    Westfall and Young (1993). Resampling-based multiple testing. Wiley (single-step max-T).
+    Phipson and Smyth (2010). Permutation p-values should never be zero. Stat. Appl. Genet. Mol. Biol. 9:39.
+
+    Examples
+    --------
+    >>> bp, sg = [0.90, 0.92, 0.91, 0.93], [0.85, 0.88, 0.85, 0.86]
+    >>> table = pd.DataFrame(
+    ...     {"method": ["bp"] * 4 + ["sg"] * 4, "seed": [*range(4)] * 2, "layer": "fc1", "accuracy": bp + sg}
+    ... )
+    >>> differences = seed_differences(table, reference="bp")
+    >>> differences[["difference", "low", "high", "p_value", "p_adjusted", "p_least"]].round(3)
+       difference    low   high  p_value  p_adjusted  p_least
+    0      -0.055 -0.076 -0.034    0.003       0.125    0.125
+    """
+    check_draws(level, n_samples)
+    networks = by_group(table, value=value, group=group, seed=seed, layer=layer)
+    frames = {}
+    for name in _others(networks, reference):
+        minuend, subtrahend = networks[name], networks[reference]
+        _check_pairs(minuend.index, subtrahend.index, name, reference)
+        differences = minuend - subtrahend
+        messages = _joined(missing(minuend, f" of {name!r}"), missing(subtrahend, f" of {reference!r}"))
+        scale = pd.concat([minuend, subtrahend]).abs().max()
+        rng = np.random.default_rng(rng_seed)
+        summary = over_seeds(differences, messages, scale, level, n_samples, rng)
+        frames[name] = summary.rename(columns={"mean": "difference"}).join(_tests(differences, summary, n_samples, rng))
+    return pd.concat(frames, names=[group, layer])[DIFFERENCES].reset_index()
+
+
+def _others(networks: dict[Hashable, pd.DataFrame], reference: Hashable) -> list[Hashable]:
+    if reference not in networks:
+        raise ValueError(f"There is no group {reference!r}. Choose one of: {', '.join(map(repr, networks))}.")
+    others = [name for name in networks if name != reference]
+    if not others:
+        raise ValueError(f"There is no group beside the reference {reference!r}; a difference needs another.")
+    return others
+
+
+def _check_pairs(seeds: pd.Index, reference_seeds: pd.Index, name: Hashable, reference: Hashable) -> None:
+    sides = ((seeds.difference(reference_seeds), name), (reference_seeds.difference(seeds), reference))
+    alone = [f"{', '.join(map(str, extra))} (only {owner!r})" for extra, owner in sides if len(extra)]
+    if alone:
+        raise ValueError(f"Seeds without a pair: {'; '.join(alone)}. Probe both groups for each seed, or leave it out.")
+    if len(seeds) < 2:
+        raise ValueError(f"{name!r} and {reference!r} have 1 seed; a difference needs 2 or more to be judged.")
+
+
+def _joined(first: pd.Series, second: pd.Series) -> pd.Series:
+    return pd.Series({name: "; ".join(filter(None, (first[name], second[name]))) for name in first.index})
+
+
+def _tests(differences: pd.DataFrame, summary: pd.DataFrame, n_samples: int, rng: np.random.Generator) -> pd.DataFrame:
+    tested = summary.loc[summary["status"] == "ok"]
+    tests = pd.DataFrame(np.nan, index=summary.index, columns=["p_value", "p_adjusted", "p_least"])
+    if len(tested):
+        t = np.abs(tested["mean"] / tested["standard_error"])
+        p_adjusted, p_least = flipped_p_values(differences[tested.index].to_numpy(), n_samples, rng)
+        tests.loc[tested.index] = np.column_stack(
+            [2 * student.sf(t, len(differences) - 1), p_adjusted, np.full(len(tested), p_least)]
+        )
+    return tests
+
+
+DIFFERENCES = [
+    *("n_seeds", "difference", "standard_error"),
+    *("low", "high", "band_low", "band_high"),
+    *("p_value", "p_adjusted", "p_least"),
+    *("status", "message"),
+]

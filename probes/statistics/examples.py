@@ -1,0 +1,75 @@
+"""How much an accuracy owes to the very examples that it was measured on."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from probes.statistics.tables import check_draws
+
+
+class ExampleInterval(NamedTuple):
+    """An accuracy and its bootstrap interval; see `example_interval`."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def example_interval(hits: ArrayLike, *, level: float = 0.95, n_samples: int = 2000, seed: int = 0) -> ExampleInterval:
+    r"""Bootstrap the test examples of an accuracy, of one network or averaged over several.
+
+    **This is the inner level only.** It says how the accuracy of these very networks may change with other test
+    examples, and nothing about networks of other seeds, for which see `seed_bands`.
+
+    With :math:`h_i` the share of the networks that are right about example i, it is the percentile interval of
+
+    .. math:: \frac1n \sum_i c_i h_i, \qquad c \sim \text{Multinomial}(n; \tfrac1n, \dots, \tfrac1n) .
+
+    Examples of equal share are drawn together, as one binomial count, which is the same distribution.
+
+    Parameters
+    ----------
+    hits : array-like, shape (n,) or (n_networks, n), of bool
+        Whether each example was classified correctly. Networks are scored on the same examples in the same order, which
+        are drawn for all of them together.
+    level : float, default 0.95
+        Within (0, 1).
+    n_samples : int, >= 1, default 2000
+        Bootstrap samples.
+    seed : int, default 0
+
+    Returns
+    -------
+    ExampleInterval
+        `mean`, `low` and `high`, in [0, 1]. Without any hit, or any miss, the interval has no width: the bootstrap
+        draws only what it has seen.
+
+    Raises
+    ------
+    ValueError
+        If hits are not bool, have another shape or are empty, or a number is out of range.
+
+    References
+    ----------
+    Efron and Tibshirani (1993). An introduction to the bootstrap. Chapman & Hall, chapter 13.
+
+    Examples
+    --------
+    >>> interval = example_interval(np.arange(100) < 80)
+    >>> interval.mean, interval.low < 0.75, interval.high > 0.85
+    (0.8, True, True)
+    """
+    check_draws(level, n_samples)
+    array = np.asarray(hits)
+    if array.dtype != np.bool_ or array.ndim not in (1, 2) or not array.size:
+        raise ValueError(
+            f"hits has shape {array.shape} and dtype {array.dtype}; expected bool of shape (n,) or (n_networks, n), "
+            "such as probe.predict(X) == y."
+        )
+    shares = np.atleast_2d(array).mean(axis=0)
+    n = len(shares)
+    levels, counts = np.unique(shares, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=n_samples)  # (n_samples, n_levels)
+    low, high = np.quantile(drawn @ levels / n, [0.5 - level / 2, 0.5 + level / 2])
+    return ExampleInterval(mean=float(array.mean()), low=float(low), high=float(high))
