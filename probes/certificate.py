@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax
 
 Array = NDArray[np.float64]
 
@@ -75,17 +74,16 @@ def certify(
     >>> float(certificate.gap)
     0.5
     """
-    targets = np.eye(max(2, len(coef)))[y]  # (n, K)
-    weights = np.ones((len(y), 1)) if sample_weight is None else sample_weight[:, np.newaxis]
-    margins = _with_reference(np.concatenate([block @ coef.T for _, block in blocks_of(X)]))
-    best = _best_intercept(margins, targets, weights, _with_reference(intercept))
-    residuals = weights * (softmax(margins + best, axis=1) - targets)
+    weights = np.ones(len(y)) if sample_weight is None else sample_weight
+    margins = _with_reference(np.concatenate([coef @ block.T for _, block in blocks_of(X)], axis=1))  # (K, n)
+    reference = _with_reference(intercept[:, np.newaxis])
+    best, residuals, loss = _at_best_intercept(margins, y, weights, reference)
     gradient = coef.copy()
     for rows, block in blocks_of(X):
-        gradient += C * residuals[rows, -len(coef) :].T @ block
+        gradient += C * residuals[-len(coef) :, rows] @ block
     return Certificate(
         intercept=best[1:] - best[:1] if len(coef) == 1 else best - best.mean(),
-        objective=C * _total_loss(margins + best, targets, weights) + 0.5 * float(np.vdot(coef, coef)),
+        objective=C * loss + 0.5 * float(np.vdot(coef, coef)),
         gap=0.5 * float(np.vdot(gradient, gradient)) if _balanced(residuals, weights) else np.inf,
     )
 
@@ -118,42 +116,46 @@ def blocks_of(X: Any, dtype: Any = np.float64) -> Iterator[tuple[slice, NDArray[
 
 
 def _with_reference(logits: Array) -> Array:
-    """Put the logit of the first of two classes, zero, beside that of the second."""
-    if logits.shape[-1] > 1:
-        return logits
-    return np.concatenate([np.zeros_like(logits), logits], axis=-1)
+    """Put the logits of the first of two classes, zero, before those of the second."""
+    return logits if len(logits) > 1 else np.concatenate([np.zeros_like(logits), logits])
 
 
-def _best_intercept(margins: Array, targets: Array, weights: Array, intercept: Array) -> Array:
+def _at_best_intercept(
+    margins: Array, y: NDArray[np.intp], weights: Array, intercept: Array
+) -> tuple[Array, Array, float]:
+    """Return the best intercept (K,), and the residuals (K, n) and the sum of losses at it."""
     # A Newton step that changes logits by r against one another is shortened to log(1 + r). For the logistic loss that
     # never overshoots, however flat it is, and leaves the last steps whole (generalised self-concordance: Sun and
     # Tran-Dinh 2019, Math. Program. 178).
-    for _ in range(NEWTON_STEPS):
-        means = softmax(margins + intercept, axis=1)
-        residuals = weights * (means - targets)
-        if _balanced(residuals, weights):
+    examples = np.arange(len(y))
+    for step in range(NEWTON_STEPS + 1):
+        means = margins + intercept  # (K, n)
+        largest = means.max(axis=0)
+        own = means[y, examples] - largest
+        means -= largest
+        np.exp(means, out=means)
+        total = means.sum(axis=0)
+        means /= total
+        residuals = weights * means
+        residuals[y, examples] -= weights
+        if _balanced(residuals, weights) or step == NEWTON_STEPS:
             break
-        step = _newton_step(means, weights, residuals.sum(axis=0))
-        size = np.ptp(step) + FLOOR
-        intercept = intercept - step * (np.log1p(size) / size)
-    return intercept
+        change = _newton_step(means, weights, residuals.sum(axis=1))
+        size = np.ptp(change) + FLOOR
+        intercept = intercept - (change * (np.log1p(size) / size))[:, np.newaxis]
+    return intercept[:, 0], residuals, float(weights @ (np.log(total) - own))
 
 
 def _balanced(residuals: Array, weights: Array) -> bool:
-    return bool(np.max(np.abs(residuals.sum(axis=0))) <= ROUNDING * weights.sum())
+    return bool(np.max(np.abs(residuals.sum(axis=1))) <= ROUNDING * weights.sum())
 
 
 def _newton_step(means: Array, weights: Array, slope: Array) -> Array:
     # The curvature, diag(p) - p p' summed over examples, is singular along 1. Summing its diagonal from the rest and
     # scaling it to ones keeps the digits of classes that are all but certain, or all but impossible.
-    curvature = -(weights * means).T @ means  # (K, K)
+    curvature = -(weights * means) @ means.T  # (K, K)
     np.fill_diagonal(curvature, 0.0)
     diagonal = FLOOR - curvature.sum(axis=0)
     scale = 1.0 / np.sqrt(diagonal)
     curvature = scale[:, np.newaxis] * (curvature + np.diag(diagonal)) * scale
     return scale * np.linalg.lstsq(curvature, scale * slope)[0]
-
-
-def _total_loss(logits: Array, targets: Array, weights: Array) -> float:
-    losses = logsumexp(logits, axis=1) - np.sum(targets * logits, axis=1)
-    return float(np.vdot(weights[:, 0], losses))

@@ -6,10 +6,22 @@ from collections.abc import Callable
 from typing import Any
 
 from probes.solvers.fit import Fit
-from probes.solvers.lbfgs import Problem, lbfgs, lbfgs_many
+from probes.solvers.lbfgs import lbfgs, lbfgs_layers, lbfgs_many
 from probes.solvers.newton import newton
+from probes.solvers.problem import Problem
 
-__all__ = ["SOLVERS", "Fit", "Problem", "Solver", "auto", "lbfgs", "lbfgs_many", "newton", "solver_named"]
+__all__ = [
+    "SOLVERS",
+    "Fit",
+    "Problem",
+    "Solver",
+    "auto",
+    "lbfgs",
+    "lbfgs_layers",
+    "lbfgs_many",
+    "newton",
+    "solver_named",
+]
 
 Solver = Callable[..., Fit]
 

@@ -46,10 +46,20 @@ def fit_of(coef: Array, proof: Certificate, *, n_iter: int, tol: float) -> Fit:
     )
 
 
-def first_fit(X: Any, y: NDArray[np.intp], C: float, sample_weight: Array | None, start: Fit | None, tol: float) -> Fit:
-    """Return what a search starts from: the start, or no coefficients; with the best intercept, certified."""
-    n_classes = int(y.max()) + 1
-    n_rows = 1 if n_classes == 2 else n_classes
-    coef = np.zeros((n_rows, X.shape[1])) if start is None else start.coef
-    intercept = np.zeros(n_rows) if start is None else start.intercept
-    return fit_of(coef, certify(X, y, C, coef, intercept, sample_weight), n_iter=0, tol=tol)
+def certified(X: Any, y: NDArray[np.intp], C: float, fit: Fit, sample_weight: Array | None, tol: float) -> Fit:
+    """Return the coefficients of another fit with the intercept and certificate that they have here."""
+    return fit_of(fit.coef, certify(X, y, C, fit.coef, fit.intercept, sample_weight), n_iter=0, tol=tol)
+
+
+def empty_fit(y: NDArray[np.intp], C: float, sample_weight: Array | None, d: int) -> Fit:
+    """Return no coefficients, and the log rates of the classes; the gap, which it does not look for, is infinite."""
+    counts = np.bincount(y, weights=sample_weight)
+    logits = np.log(counts / counts.sum())
+    return Fit(
+        coef=np.zeros((1 if len(counts) == 2 else len(counts), d)),
+        intercept=logits[1:] - logits[:1] if len(counts) == 2 else logits - logits.mean(),
+        objective=-C * float(counts @ logits),
+        gap=np.inf,
+        n_iter=0,
+        converged=False,
+    )

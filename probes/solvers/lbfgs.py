@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,9 +12,11 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from probes.certificate import certify
-from probes.solvers.fit import Fit, first_fit, fit_of
+from probes.solvers.fit import Fit, certified, empty_fit, fit_of
+from probes.solvers.losses import Losses
 from probes.solvers.memory import Memory
-from probes.solvers.rows import Rows
+from probes.solvers.problem import Problem
+from probes.solvers.rows import Rows, Shared, Stacked, dot, on_cpu
 
 Array = NDArray[np.float64]
 
@@ -31,27 +33,6 @@ ROUNDING = {torch.float32: 2e-7, torch.float64: 1e-15}
 LEAST = {torch.float32: 1e-7, torch.float64: 0.0}
 # The share of the tolerance that the fit itself aims at; the rest is left to what the certificate sees better.
 AIM = 0.7
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """One logistic regression on features that it shares with others.
-
-    Attributes
-    ----------
-    y : array, shape (n,), int
-        Class codes 0 … K - 1.
-    C : float, > 0
-    sample_weight : array, shape (n,), or None
-        >= 0; None is all ones.
-    start : Fit or None
-        Where the search starts; None is no coefficients, and the log rates of the classes.
-    """
-
-    y: NDArray[np.intp]
-    C: float
-    sample_weight: Array | None = None
-    start: Fit | None = None
 
 
 def lbfgs(
@@ -139,27 +120,95 @@ def lbfgs_many(
     >>> [fit.converged for fit in lbfgs_many(X, [Problem(y=y, C=C) for C in (0.1, 1.0)])]
     [True, True]
     """
-    n_outputs = sum(1 if each.y.max() == 1 else int(each.y.max()) + 1 for each in problems)
-    with threadpool_limits(1 if X.shape[0] * X.shape[1] * n_outputs < WORTH_A_SECOND_THREAD else None):
-        fits = [first_fit(X, each.y, each.C, each.sample_weight, each.start, tol) for each in problems]
+    return _minimise([X] * len(problems), problems, lambda *of: Shared(X, *of), tol, max_iter, device)
+
+
+def lbfgs_layers(
+    layers: Sequence[Array],
+    problems: Sequence[Problem],
+    *,
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+    device: str = "cpu",
+) -> list[Fit]:
+    """Minimise a logistic objective on each of several layers of equal width; each as `lbfgs` alone would.
+
+    All are in memory at once, also in single precision. On a GPU, and where processors are busy, that is far faster
+    than one after the other, since a step then is enough work for all of them.
+
+    Parameters
+    ----------
+    layers : sequence of array, shape (n, d)
+        All of one shape.
+    problems : sequence of Problem
+        One a layer, of one number of classes.
+    tol, max_iter, device
+        As for `lbfgs`; iterations are counted for each.
+
+    Returns
+    -------
+    list of Fit
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> fits = lbfgs_layers([X, X - 1.0], [Problem(y=y, C=1.0)] * 2)
+    >>> bool(abs(fits[0].objective - fits[1].objective) < 1e-4)
+    True
+    """
+    return _minimise(layers, problems, None, tol, max_iter, device)
+
+
+_RowsOf = Callable[[torch.dtype, str, int], Rows]
+
+
+def _minimise(
+    features: Sequence[Array],
+    problems: Sequence[Problem],
+    shared: _RowsOf | None,
+    tol: float,
+    max_iter: int,
+    device: str,
+) -> list[Fit]:
+    """Minimise the objective of each problem on its features, which are the same array where there are shared rows."""
+    n_outputs = 1 if problems[0].y.max() == 1 else int(problems[0].y.max()) + 1
+    n_multiplied = features[0].shape[0] * features[0].shape[1] * n_outputs * len(problems)
+    with threadpool_limits(1 if n_multiplied < WORTH_A_SECOND_THREAD else None):
+        fits = [
+            empty_fit(each.y, each.C, each.sample_weight, X.shape[1])
+            if each.start is None
+            else certified(X, each.y, each.C, each.start, each.sample_weight, tol)
+            for X, each in zip(features, problems, strict=True)
+        ]
         for dtype in (torch.float32, torch.float64):
             if not all(fit.converged for fit in fits):
-                _improve(fits, X, problems, Rows(X, dtype, device), tol, max_iter)
+                _improve(fits, features, problems, dtype, shared, tol, max_iter, device)
     return fits
 
 
-def _improve(fits: list[Fit], X: Array, problems: Sequence[Problem], rows: Rows, tol: float, max_iter: int) -> None:
-    """Take fits as far as the precision of the rows allows, or to the tolerance; the certificate decides."""
-    least = LEAST[rows.dtype]
+def _improve(
+    fits: list[Fit],
+    features: Sequence[Array],
+    problems: Sequence[Problem],
+    dtype: torch.dtype,
+    shared: _RowsOf | None,
+    tol: float,
+    max_iter: int,
+    device: str,
+) -> None:
+    """Take fits as far as the precision allows, or to the tolerance; the certificate decides."""
+    least = LEAST[dtype]
     aims = {i: max(AIM * tol, least) for i, fit in enumerate(fits) if not fit.converged}
-    rows.flatten(sum(len(fits[i].coef) for i in aims))
+    rows = None if shared is None else shared(dtype, device, sum(len(fits[i].coef) for i in aims))
     while aims:
-        descent = _Descent(rows, [problems[i] for i in aims], [fits[i] for i in aims])
+        used = rows or Stacked([features[i] for i in aims], dtype, device, len(fits[0].coef))
+        descent = _Descent(used, [problems[i] for i in aims], [fits[i] for i in aims])
         found = descent.run(list(aims.values()), [max_iter - fits[i].n_iter for i in aims])
         for (i, aim), (coef, intercept, n_iter) in zip(list(aims.items()), found, strict=True):
             if len(coef) > 1:
                 coef -= coef.mean(axis=0)  # a constant over classes is free, and the optimum has none
-            proof = certify(X, problems[i].y, problems[i].C, coef, intercept, problems[i].sample_weight)
+            proof = certify(features[i], problems[i].y, problems[i].C, coef, intercept, problems[i].sample_weight)
             further = fit_of(coef, proof, n_iter=fits[i].n_iter + n_iter, tol=tol)
             is_better = further.objective < fits[i].objective or further.gap < fits[i].gap
             fits[i] = further if is_better else replace(fits[i], n_iter=further.n_iter)
@@ -169,20 +218,18 @@ def _improve(fits: list[Fit], X: Array, problems: Sequence[Problem], rows: Rows,
 
 
 class _Descent:
-    """The search for P problems at once in one precision: W (P, R, d), b (P, R), logits Z (P, R, n)."""
+    """The search for P problems at once in one precision, each with q coefficients and intercepts.
+
+    Steps are chosen in the unknowns of the rows; `_w` (P, q) are coefficients of the features.
+    """
 
     def __init__(self, rows: Rows, problems: Sequence[Problem], fits: Sequence[Fit]) -> None:
         self._rows = rows
-        self._W = rows.inwards(rows.tensor(np.stack([fit.coef for fit in fits])))
-        self._b = rows.tensor(np.stack([fit.intercept for fit in fits]))
-        n_rows, shift = self._W.shape[1], int(self._W.shape[1] == 1)  # the one row is that of the second of two classes
-        codes = torch.as_tensor(np.stack([problem.y for problem in problems]), device=rows.device)  # (P, n)
-        classes = torch.arange(shift, n_rows + shift, device=rows.device)
-        self._targets = rows.tensor(codes[:, None] == classes[:, None])  # (P, R, n)
-        each = [1.0 if problem.sample_weight is None else problem.sample_weight for problem in problems]
-        ones = np.ones(len(problems[0].y))
-        scaled = [problem.C * weight * ones for problem, weight in zip(problems, each, strict=True)]
-        self._weights = rows.tensor(np.stack(scaled))  # C s, (P, n)
+        W = rows.tensor(np.stack([fit.coef for fit in fits]))
+        self._n_rows = W.shape[1]
+        self._size = self._value = self._gap = np.zeros(len(W))
+        self._w = torch.cat([W.flatten(1), rows.tensor(np.stack([fit.intercept for fit in fits]))], dim=1)
+        self._losses = Losses(rows, problems, self._n_rows)
 
     def run(self, aims: Sequence[float], most: Sequence[int]) -> list[tuple[Array, Array, int]]:
         """Descend until the relative gap, as far as it can be told here, is below its aim, or there is no way down.
@@ -194,67 +241,62 @@ class _Descent:
         """
         found: dict[int, tuple[Array, Array, int]] = {}
         alive, aim, limit = np.arange(len(aims)), np.asarray(aims), np.asarray(most)
-        self._Z = self._rows.logits(self._W, self._b)
-        loss, curvature, residuals = self._measure(self._Z)
-        value = loss + 0.5 * self._product(self._W, self._W)
-        g = self._slopes(residuals)
-        memory = Memory(len(alive), g.shape[1], 1.0 / (1.0 + curvature), g)
-        stuck = np.zeros(len(alive), dtype=bool)
+        self._survey()
+        memory = Memory(1.0 / (1.0 + self._losses.curvature()), self._slopes)
+        D, stuck = memory.direction(self._slopes), np.zeros(len(alive), dtype=bool)
         for n_iter in range(int(limit.max()) + 1):
-            small = self._gap(g) <= aim[alive] * value
-            ended = small | stuck | (n_iter >= limit[alive])
+            ended = (self._gap <= aim[alive] * self._value) | stuck | (n_iter >= limit[alive])
             if ended.any():
-                for p in np.flatnonzero(ended):
-                    found[int(alive[p])] = (_on_cpu(self._rows.outwards(self._W[p])), _on_cpu(self._b[p]), n_iter)
+                for p in map(int, np.flatnonzero(ended)):
+                    found[int(alive[p])] = (*self._solution(p), n_iter)
                 if ended.all():
                     break
-                left = np.flatnonzero(~ended)
-                alive, value, g = alive[left], value[left], g[torch.as_tensor(left, device=g.device)]
+                left = _closed_up(~ended)
+                alive, D = alive[left], D[torch.as_tensor(left, device=D.device)]
                 memory.only(left)
                 self._only(left)
-            value, g, stuck = self._iterate(memory, value, g, refresh=n_iter % REFRESH == REFRESH - 1)
+            D, stuck = self._iterate(memory, D, refresh=n_iter % REFRESH == REFRESH - 1)
         return [found[i] for i in range(len(aims))]
 
-    def _iterate(
-        self, memory: Memory, value: Array, g: Tensor, *, refresh: bool
-    ) -> tuple[Array, Tensor, NDArray[np.bool_]]:
-        """Go one step down; return the new values, slopes, and which problems found no way."""
-        D, slope = self._downhill(memory, g)
-        D_W, D_b = self._split(D)
-        Z_D = self._rows.logits(D_W, D_b)
-        t, value, residuals, stuck = self._search(D_W, Z_D, value, slope)
-        step = self._rows.tensor(t)[:, None]
-        self._W, self._b = self._W + step[:, :, None] * D_W, self._b + step * D_b
-        self._Z = self._rows.logits(self._W, self._b) if refresh else self._Z + step[:, :, None] * Z_D
-        new = self._slopes(residuals)
-        memory.update(step * D, new - g)
-        return value, new, stuck
-
-    def _downhill(self, memory: Memory, g: Tensor) -> tuple[Tensor, Array]:
-        """Return directions (P, q), and the slopes along them (P,), the gradient's where rounding spoiled the rest."""
-        D = memory.direction(g)
-        slope = _on_cpu((D * g).sum(1))
+    def _iterate(self, memory: Memory, D: Tensor, *, refresh: bool) -> tuple[Tensor, NDArray[np.bool_]]:
+        """Go one step along directions D (P, q); return the next ones, and which problems found no way."""
+        slope = on_cpu(dot(self._slopes, D))
         uphill = ~(slope < 0)
-        if uphill.any():
+        if uphill.any():  # rounding spoiled what is remembered
             memory.forget(uphill)
-            D = torch.where(torch.as_tensor(uphill, device=g.device)[:, None], -g, D)
-            slope = _on_cpu((D * g).sum(1))
-        return D, slope
+            D = torch.where(torch.as_tensor(uphill, device=D.device)[:, None], -self._slopes, D)
+            slope = on_cpu(dot(self._slopes, D))
+        way = self._outwards(D)
+        self._losses.look(way)
+        across, of_way = self._penalties(way)
+        t, stuck = self._search(slope, across, of_way)
+        step = self._rows.tensor(t)[:, None]
+        self._w = torch.addcmul(self._w, step, way)
+        self._size = self._size + t * (2 * across + t * of_way)
+        before = self._slopes
+        self._measure()
+        memory.remember(step * D, self._slopes - before)
+        if refresh:
+            self._survey()
+        return memory.direction(self._slopes), stuck
 
-    def _search(
-        self, D_W: Tensor, Z_D: Tensor, start: Array, slope: Array
-    ) -> tuple[Array, Array, Tensor, NDArray[np.bool_]]:
-        """Find for each problem a step that is short enough and long enough, from the logits alone."""
-        n = len(start)
+    def _search(self, slope: Array, across: Array, of_way: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Find for each problem a step that is short enough and long enough, from the logits alone.
+
+        Returns
+        -------
+        array (P,), array (P,) of bool
+            Steps, and which found none: their step is 0.
+        """
+        n, start = len(slope), self._value
         low, high = np.zeros(n), np.full(n, np.inf)
         slope_low, slope_high = slope.copy(), np.full(n, np.nan)
         t, settled = np.ones(n), np.zeros(n, dtype=bool)
         noise = ROUNDING[self._rows.dtype] * np.abs(start)
-        of_W, across, of_D = self._product(self._W, self._W), self._product(self._W, D_W), self._product(D_W, D_W)
         for _ in range(MOST_TRIALS):
-            loss, _, residuals = self._measure(self._Z + self._rows.tensor(t)[:, None, None] * Z_D)
-            value = loss + 0.5 * (of_W + 2 * t * across + t * t * of_D)
-            along = _on_cpu((residuals * Z_D).sum((1, 2))) + across + t * of_D
+            losses, along = self._losses.trial(t)
+            value = losses + 0.5 * (self._size + t * (2 * across + t * of_way))
+            along = along + across + t * of_way
             too_far = ~(value <= start + DECREASE * t * slope + noise) | ~(along <= -slope)
             too_near = ~too_far & (along < SLOPE * slope)
             settled = ~too_far & ~too_near
@@ -263,49 +305,58 @@ class _Descent:
             low, slope_low = np.where(too_near, t, low), np.where(too_near, along, slope_low)
             high, slope_high = np.where(too_far, t, high), np.where(too_far, along, slope_high)
             t = np.where(settled, t, _between(low, high, slope_low, slope_high))
-        return np.where(settled, t, 0.0), np.where(settled, value, start), self._kept(residuals, settled), ~settled
+        self._losses.accept(losses, settled)
+        self._value = np.where(settled, value, start)
+        return np.where(settled, t, 0.0), ~settled
 
-    def _kept(self, residuals: Tensor, settled: NDArray[np.bool_]) -> Tensor:
-        """Return the residuals of those that moved, and those of where they were of the others."""
-        if settled.all():
-            return residuals
-        mask = torch.as_tensor(settled, device=residuals.device)[:, None, None]
-        return torch.where(mask, residuals, self._measure(self._Z)[2])
+    def _survey(self) -> None:
+        """Compute everything from the coefficients alone."""
+        self._losses.move_to(self._w)
+        W, _ = self._split(self._w)
+        self._size = on_cpu(dot(W, W))
+        self._value = self._losses.values + 0.5 * self._size
+        self._measure()
 
-    def _measure(self, Z: Tensor) -> tuple[Array, Array, Tensor]:
-        """Return losses C s' l (P,), their mean curvatures (P,) and residuals C s (p - y), (P, R, n)."""
-        if Z.shape[1] == 1:
-            p = torch.sigmoid(Z)
-            losses = torch.nn.functional.softplus(Z[:, 0]) - self._targets[:, 0] * Z[:, 0]
-        else:
-            losses = torch.logsumexp(Z, 1) - (self._targets * Z).sum(1)
-            p = torch.softmax(Z, 1)
-        total = _on_cpu((self._weights * losses).sum(1, dtype=torch.float64))
-        curvature = _on_cpu((self._weights * (1 - p.square().sum(1))).sum(1)) / Z.shape[1]
-        return total, curvature, p.sub_(self._targets).mul_(self._weights[:, None])
+    def _measure(self) -> None:
+        """Note the slopes of each objective along its unknowns, (P, q), and its gap."""
+        of_W, of_b = self._split(self._losses.slope())
+        W, _ = self._split(self._w)
+        G = of_W + W
+        # Half the squared gradient: what the duality gap is at the best intercept.
+        self._gap = 0.5 * on_cpu(dot(G, G) + dot(of_b, of_b))
+        self._slopes = torch.cat([self._rows.inwards(G).flatten(1), of_b], dim=1)
 
-    def _product(self, one: Tensor, other: Tensor) -> Array:
-        """Return inner products (P,) of coefficients of the features as they came."""
-        return _on_cpu((one * other * self._rows.penalty).sum((1, 2)))
+    def _outwards(self, D: Tensor) -> Tensor:
+        of_W, of_b = self._split(D)
+        return torch.cat([self._rows.outwards(of_W).flatten(1), of_b], dim=1)
 
-    def _slopes(self, residuals: Tensor) -> Tensor:
-        """Return the gradient of each objective, coefficients before intercepts, (P, R (d + 1))."""
-        of_W = self._rows.back(residuals) + self._W * self._rows.penalty
-        return torch.cat([of_W.flatten(1), residuals.sum(2)], dim=1)
+    def _penalties(self, way: Tensor) -> Array:
+        """Return the products of directions with the coefficients, and with themselves, (2, P)."""
+        (W, _), (D, _) = self._split(self._w), self._split(way)
+        return on_cpu(torch.stack([dot(W, D), dot(D, D)]))
 
-    def _gap(self, g: Tensor) -> Array:
-        """Return half the squared gradients in the features as they came, which the gap is at the best intercept."""
-        of_W, of_b = self._split(g)
-        return 0.5 * _on_cpu((of_W.square() / self._rows.penalty).sum((1, 2)) + of_b.square().sum(1))
+    def _solution(self, p: int) -> tuple[Array, Array]:
+        W, b = self._split(self._w[p : p + 1])
+        return on_cpu(W[0]), on_cpu(b[0])
 
-    def _split(self, flat: Tensor) -> tuple[Tensor, Tensor]:
-        n_problems, n_rows, d = self._W.shape
-        return flat[:, : n_rows * d].reshape(n_problems, n_rows, d), flat[:, n_rows * d :]
+    def _split(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        return w[:, : -self._n_rows].view(len(w), self._n_rows, -1), w[:, -self._n_rows :]
 
     def _only(self, left: NDArray[np.intp]) -> None:
-        index = torch.as_tensor(left, device=self._W.device)
-        for name in ("_W", "_b", "_Z", "_targets", "_weights"):
-            setattr(self, name, getattr(self, name)[index])
+        index = torch.as_tensor(left, device=self._w.device)
+        self._rows.only(left)
+        self._losses.only(index)
+        self._w, self._slopes = self._w[index], self._slopes[index]
+        self._value, self._size, self._gap = self._value[left], self._size[left], self._gap[left]
+
+
+def _closed_up(stay: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return who is at each place once those that stay have closed up: in the gaps, the last ones."""
+    places = np.flatnonzero(stay)
+    n = len(places)
+    order = np.arange(n)
+    order[~stay[:n]] = places[places >= n]
+    return order
 
 
 def _between(low: Array, high: Array, slope_low: Array, slope_high: Array) -> Array:
@@ -314,7 +365,3 @@ def _between(low: Array, high: Array, slope_low: Array, slope_high: Array) -> Ar
         share = np.nan_to_num(-slope_low / (slope_high - slope_low), nan=0.5)
         inside = low + np.clip(share, 0.1, 0.9) * (high - low)
     return np.where(np.isinf(high), np.maximum(2.0 * low, 1e-3) * 2.0, inside)
-
-
-def _on_cpu(values: Tensor) -> Array:
-    return values.double().cpu().numpy()

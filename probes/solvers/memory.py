@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtrs
 from torch import Tensor
+
+from probes.solvers.rows import dot, on_cpu
 
 Array = NDArray[np.float64]
 
@@ -39,67 +42,85 @@ class Memory:
     Math. Program. 63, theorem 2.2.
     """
 
-    def __init__(self, n_problems: int, n_unknowns: int, gamma: Array, like: Tensor) -> None:
-        self._S, self._Y = like.new_zeros(2, n_problems, PAIRS, n_unknowns)
-        self._sy = np.zeros((n_problems, PAIRS, PAIRS))  # s_i' y_j where i is not later than j
-        self._yy = np.zeros((n_problems, PAIRS, PAIRS))
+    def __init__(self, gamma: Array, like: Tensor) -> None:
+        n_problems, n_unknowns = like.shape
+        self._pairs = like.new_zeros(n_problems, 2 * PAIRS, n_unknowns)  # each s before its y, in a ring
+        # Of the pairs, the oldest first: s_i' y_j where i is not later than j, and y_i' y_j.
+        self._sy, self._yy = np.zeros((2, n_problems, PAIRS, PAIRS))
         self._gamma = gamma.copy()
-        self._n = 0  # updates made
+        self._n = 0  # pairs seen
+
+    def remember(self, s: Tensor, y: Tensor) -> None:
+        """Remember a step and the change of slope along it, both (P, q); where the curvature is none, nothing."""
+        place, last = self._n % PAIRS, min(self._n, PAIRS - 1)
+        self._n += 1
+        self._pairs[:, 2 * place], self._pairs[:, 2 * place + 1] = s, y
+        if self._n > PAIRS:
+            self._sy[:, :-1, :-1], self._yy[:, :-1, :-1] = self._sy[:, 1:, 1:].copy(), self._yy[:, 1:, 1:].copy()
+        Sy, Yy = self._products(y)
+        self._sy[:, : last + 1, last] = Sy
+        self._yy[:, : last + 1, last] = self._yy[:, last, : last + 1] = Yy
+        sy, yy, ss = Sy[:, last], Yy[:, last], on_cpu(dot(s, s))
+        curved = sy > LEAST_CURVATURE * np.sqrt(ss * yy)
+        self._gamma = np.where(curved, sy / np.where(curved, yy, 1.0), self._gamma)
+        if not curved.all():
+            self._leave_out(~curved, place, last)
 
     def direction(self, g: Tensor) -> Tensor:
         """Return −H g, shape (P, q)."""
-        gamma = self._gamma[:, np.newaxis]
+        gamma = _like(self._gamma[:, np.newaxis], g)
         if not self._n:
-            return g * _like(-gamma, g)
-        order = self._in_order()
-        S, Y = self._S[:, : len(order)], self._Y[:, : len(order)]
-        Sg, Yg = (_on_cpu(torch.matmul(each, g[:, :, None])[:, :, 0])[:, order, np.newaxis] for each in (S, Y))
-        R = np.triu(self._sy[:, order][:, :, order])
-        YY = self._yy[:, order][:, :, order]
-        diagonal = np.einsum("pii->pi", R)[:, :, np.newaxis]
-        u = np.linalg.solve(R, Sg)
-        of_S = np.linalg.solve(R.transpose(0, 2, 1), diagonal * u + gamma[..., np.newaxis] * (YY @ u - Yg))
-        to_S, to_Y = np.empty((2, *of_S.shape[:2]))
-        to_S[:, order], to_Y[:, order] = of_S[:, :, 0], -gamma * u[:, :, 0]
-        combined = torch.matmul(_like(to_S, g)[:, None], S) + torch.matmul(_like(to_Y, g)[:, None], Y)
-        return -(combined[:, 0] + g * _like(gamma, g))
+            return -gamma * g
+        order = self._order()
+        shares = np.empty((len(g), len(order), 2))
+        for p, (Sg, Yg) in enumerate(zip(*self._products(g), strict=True)):
+            shares[p, order] = np.column_stack(self._shares(p, Sg, Yg))
+        combined = torch.matmul(_like(shares.reshape(len(g), 1, -1), g), self._used())[:, 0]
+        return combined.addcmul_(g, -gamma)
 
-    def update(self, s: Tensor, y: Tensor) -> None:
-        """Remember a step and the change of slope along it, both (P, q); where the curvature is none, nothing."""
-        place = self._n % PAIRS
-        self._n += 1
-        sy, yy, ss = (_on_cpu((a * b).sum(1)) for a, b in ((s, y), (y, y), (s, s)))
-        curved = sy > LEAST_CURVATURE * np.sqrt(ss * yy)
-        mask = torch.as_tensor(curved, device=s.device)[:, None]
-        self._S[:, place], self._Y[:, place] = torch.where(mask, s, 0.0), torch.where(mask, y, 0.0)
-        column = self._Y[:, place, :, None]
-        self._sy[:, :, place] = _on_cpu(torch.matmul(self._S, column)[:, :, 0])
-        self._yy[:, :, place] = self._yy[:, place, :] = _on_cpu(torch.matmul(self._Y, column)[:, :, 0])
-        self._sy[:, place, place] = np.where(curved, sy, 1.0)  # what is not remembered has no part in any sum
-        self._gamma = np.where(curved, sy / np.where(curved, yy, 1.0), self._gamma)
+    def _shares(self, p: int, Sg: Array, Yg: Array) -> tuple[Array, Array]:
+        """Return what the steps, and what the changes of slope, contribute to the direction of one problem."""
+        m = len(Sg)
+        R, YY, gamma = self._sy[p, :m, :m], self._yy[p, :m, :m], self._gamma[p]
+        u = _solved(R, Sg)
+        return -_solved(R, R.diagonal() * u + gamma * (YY @ u - Yg), transposed=True), gamma * u
+
+    def _products(self, v: Tensor) -> Array:
+        """Return the products of v (P, q) with steps and with changes of slope, the oldest first: (2, P, m)."""
+        products = on_cpu(torch.matmul(self._used(), v[:, :, None])).reshape(len(v), -1, 2)
+        return products[:, self._order()].transpose(2, 0, 1)
+
+    def _used(self) -> Tensor:
+        return self._pairs[:, : 2 * min(self._n, PAIRS)]
+
+    def _order(self) -> NDArray[np.intp]:
+        """Return the places of the pairs, the oldest first."""
+        m = min(self._n, PAIRS)
+        return (np.arange(m) + self._n) % m
+
+    def _leave_out(self, which: NDArray[np.bool_], place: int, last: int) -> None:
+        """Have the last pair of some problems take no part in any sum."""
+        self._pairs[torch.as_tensor(which, device=self._pairs.device), 2 * place : 2 * place + 2] = 0.0
+        self._sy[which, :, last] = 0.0
+        self._sy[which, last, last] = 1.0
+        self._yy[which, :, last] = self._yy[which, last, :] = 0.0
 
     def forget(self, which: NDArray[np.bool_]) -> None:
         """Start anew with some problems."""
-        keep = torch.as_tensor(~which, device=self._S.device)[:, None, None]
-        self._S, self._Y = self._S * keep, self._Y * keep
+        self._pairs[torch.as_tensor(which, device=self._pairs.device)] = 0.0
         self._yy[which], self._sy[which] = 0.0, np.eye(PAIRS)
 
     def only(self, which: NDArray[Any]) -> None:
         """Go on with some problems."""
-        index = torch.as_tensor(which, device=self._S.device)
-        self._S, self._Y = self._S[index], self._Y[index]
+        self._pairs = self._pairs[torch.as_tensor(which, device=self._pairs.device)]
         self._sy, self._yy, self._gamma = self._sy[which], self._yy[which], self._gamma[which]
 
-    def _in_order(self) -> NDArray[np.intp]:
-        """Return the places of the pairs, the oldest first."""
-        if self._n <= PAIRS:
-            return np.arange(self._n)
-        return (np.arange(PAIRS) + self._n) % PAIRS
+
+def _solved(R: Array, b: Array, *, transposed: bool = False) -> Array:
+    """Solve R x = b, or R' x = b, where R is upper triangular."""
+    x: Array = dtrtrs(R, b, trans=int(transposed))[0]  # what is below the diagonal is not read
+    return x
 
 
 def _like(values: Array, other: Tensor) -> Tensor:
     return torch.as_tensor(values, dtype=other.dtype, device=other.device)
-
-
-def _on_cpu(values: Tensor) -> Array:
-    return values.double().cpu().numpy()

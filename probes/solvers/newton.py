@@ -10,7 +10,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import expit, softmax
 
 from probes.certificate import Certificate, certify
-from probes.solvers.fit import Fit, first_fit, fit_of
+from probes.solvers.fit import Fit, certified, empty_fit, fit_of
 
 Array = NDArray[np.float64]
 
@@ -59,7 +59,7 @@ def newton(
     """
     X = np.asarray(X[:], dtype=np.float64)
     weights = C * (np.ones(len(y)) if sample_weight is None else sample_weight)
-    fit = first_fit(X, y, C, sample_weight, start, tol)
+    fit = certified(X, y, C, start or empty_fit(y, C, sample_weight, X.shape[1]), sample_weight, tol)
     X1 = np.column_stack([X, np.ones(len(X))])
     while fit.gap > ENOUGH * fit.objective and fit.n_iter < max_iter:
         step = _step(X1, y, weights, fit)
