@@ -215,6 +215,10 @@ def test_bad_layer_is_a_failed_row_beside_good_ones(
         ({"max_iter": 0}, "max_iter is 0; expected a positive integer"),
         ({"labels": [0, 1]}, "labels has 2 entries and split has shape"),
         ({"split": ["train"] * 8}, "split has no rows for: validation, test"),
+        ({"labels": [3] * 8}, "labels has one class, 3; a probe needs two or more"),
+        ({"labels": [0.5, 1.5] * 4}, r"labels has shape \(8,\) and dtype float64; expected integers or strings"),
+        ({"labels": list(range(8))}, "split has 4 training rows for 8 classes; every class needs one or more"),
+        ({"labels": [0, 1, 0, 2] * 2}, "Class absent from train: 2. Move stimuli of every class to train, or leave"),
     ],
 )
 def test_misuse_is_an_error_before_any_layer_is_read(arguments: dict[str, Any], message: str) -> None:
@@ -225,6 +229,30 @@ def test_misuse_is_an_error_before_any_layer_is_read(arguments: dict[str, Any], 
     with pytest.raises(ValueError, match=message):
         probe_layers(**{**good, **arguments})
     assert first.reads == 0
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton"])
+def test_feature_that_is_constant_on_the_training_rows_is_not_read(
+    stimuli: tuple[NDArray, NDArray, NDArray], solver: str
+) -> None:
+    X, y, split = stimuli
+    fits: dict[str, Fit] = {}
+    elsewhere = np.where(split == "train", 0.1, 1e3 * np.arange(N))
+    layers = {"h": X[:, :4], "wider": np.column_stack([elsewhere, X[:, :4]])}
+    table = probe_layers(layers, y, split, Cs=[0.1], solver=solver, tol=1e-12, fits=fits)
+    np.testing.assert_array_equal(fits["wider"].coef[:, 0], np.zeros(10))
+    one, other = table.iloc[0], table.iloc[1]
+    assert (one["status"], other["status"]) == ("ok", "ok")
+    for score in SCORES:
+        assert other[score] == pytest.approx(one[score], abs=1e-5), score
+
+
+def test_half_precision_is_computed_with_in_double(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    large = (2e4 + 1e4 * X[:, :8]).astype(np.float16)  # a sum of a few is no number of this precision
+    half, double = (probe_layers({"h": Z}, y, split) for Z in (large, large.astype(np.float64)))
+    assert half["status"].tolist() == ["ok"]
+    pd.testing.assert_frame_equal(half, double)
 
 
 def test_fits_of_an_earlier_checkpoint_are_where_searches_start(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:

@@ -81,9 +81,30 @@ def test_constant_feature_gets_scale_one_and_coefficient_zero(constant: float) -
     np.testing.assert_allclose(probe.coef_[:, :-1], LogisticProbe().fit(X, y).coef_, atol=1e-8)
 
 
+@pytest.mark.parametrize("standardize", [True, False])
+def test_features_that_are_all_constant_leave_the_class_rates(standardize: bool) -> None:
+    y = np.repeat([0, 1, 2], [10, 20, 70])
+    probe = LogisticProbe(standardize=standardize).fit(np.tile([0.1, -3.0], (100, 1)), y)
+    np.testing.assert_array_equal(probe.coef_, np.zeros((3, 2)))
+    np.testing.assert_allclose(probe.predict_proba([[0.1, -3.0]]), [[0.1, 0.2, 0.7]], rtol=1e-9)
+
+
 def test_variation_too_small_to_square_counts_as_constant() -> None:
     probe = LogisticProbe().fit([[0.0], [1e-200]], [0, 1])
     assert (probe.scale_[0], probe.n_iter_) == (1.0, 0)
+
+
+def test_half_precision_is_computed_with_in_double() -> None:
+    X, y = iris()
+    large = (X * 8e3).astype(np.float16)  # a sum of a few is no number of this precision
+    half, double = (LogisticProbe().fit(Z, y) for Z in (large, large.astype(np.float64)))
+    np.testing.assert_array_equal(half.coef_, double.coef_)
+    assert half.coef_.dtype == half.predict_proba(large).dtype == np.float64
+
+
+def test_one_example_of_each_class_is_enough() -> None:
+    X = np.array([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0]])
+    assert LogisticProbe().fit(X, ["a", "b", "c"]).predict(X).tolist() == ["a", "b", "c"]
 
 
 def test_string_labels_come_back() -> None:
@@ -119,6 +140,40 @@ def test_fit_cut_short_warns_and_says_so() -> None:
 def test_single_class_is_an_error() -> None:
     with pytest.raises(ValueError, match="y has one class, 7; a probe needs two or more classes"):
         LogisticProbe().fit(np.eye(3), [7, 7, 7])
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "message"),
+    [
+        ([[0.0], [np.nan], [1.0]], [0, 1, 0], "Input X contains NaN"),
+        ([[0.0], [-np.inf], [1.0]], [0, 1, 0], "Input X contains infinity"),
+        ([[0.0], [2.0], [1.0]], [0, 1], r"inconsistent numbers of samples: \[3, 2\]"),
+        ([[0.0], [2.0], [1.0]], [0.5, 0.1, 0.7], "Unknown label type: continuous"),
+        ([[0.0], [2.0], [1.0]], [[0, 1], [1, 0], [1, 1]], r"y should be a 1d array, got an array of shape \(3, 2\)"),
+        ([0.0, 2.0, 1.0], [0, 1, 0], "Expected 2D array, got 1D array"),
+        ([[[0.0]], [[2.0]], [[1.0]]], [0, 1, 0], "Found array with dim 3"),
+        (np.eye(3) * 1j, [0, 1, 0], "Complex data not supported"),
+    ],
+)
+def test_unfit_data_are_an_error(X: Any, y: list[Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LogisticProbe().fit(X, y)
+
+
+def test_missing_values_are_an_error_of_every_prediction() -> None:
+    probe = LogisticProbe().fit(*iris())
+    for ask in (probe.decision_function, probe.predict_proba, probe.predict):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            ask([[0.0, 1.0, np.nan, 2.0]])
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "weights"),
+    [(None, [0.0, 1.0, 1.0]), ({"b": 0.0, "a": 0.0, "c": 1.0}, None), ({"a": 0.0, "b": 1.0, "c": 1.0}, [1.0] * 3)],
+)
+def test_class_that_weighs_nothing_is_an_error(class_weight: Any, weights: list[float] | None) -> None:
+    with pytest.raises(ValueError, match="The examples of class 'a' weigh nothing; leave them out, or give them some"):
+        LogisticProbe(class_weight=class_weight).fit(np.eye(3), ["a", "b", "c"], weights)
 
 
 def test_values_too_large_to_square_are_an_error() -> None:
