@@ -5,6 +5,7 @@ from probes.description_length import OnlineCode, online_codelength, v_informati
 from probes.layers import probe_layers
 from probes.logistic import LogisticProbe
 from probes.neighbours import NeighbourProbe
+from probes.recording import FitKey, Recording, baselines
 from probes.ridge import RegressionProbe, RidgeProbe
 from probes.solvers import SOLVERS, Fit
 from probes.statistics import example_interval, first_layer_reaching, seed_bands, seed_differences
@@ -13,11 +14,14 @@ __all__ = [
     "BASELINES",
     "SOLVERS",
     "Fit",
+    "FitKey",
     "LogisticProbe",
     "NeighbourProbe",
     "OnlineCode",
+    "Recording",
     "RegressionProbe",
     "RidgeProbe",
+    "baselines",
     "control_task",
     "example_interval",
     "first_layer_reaching",

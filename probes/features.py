@@ -42,12 +42,11 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
     >>> {part: X.ravel().tolist() for part, X in parts.items()}
     {'train': [-1.0, 1.0], 'test': [5.0]}
     """
-    layer = layer if hasattr(layer, "shape") and hasattr(layer, "__getitem__") else np.asarray(layer)
-    n, d = layer.shape
+    n, d = np.shape(layer)
     dtype = np.float64 if 8 * n * d <= memory else np.float32
     parts = {part: np.empty((len(which), d), dtype=dtype) for part, which in rows.items()}
     n_finite = 0
-    for start, block in _blocks(layer):
+    for start, block in blocks_of_layer(layer):
         n_finite += int(np.count_nonzero(np.isfinite(block)))
         for part, which in rows.items():
             inside = (which >= start) & (which < start + len(block))
@@ -63,8 +62,20 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
     return parts
 
 
-def _blocks(layer: Any) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Give consecutive rows, with the number of the first."""
+def blocks_of_layer(layer: Any) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Give consecutive rows of a layer as they are, with the number of the first.
+
+    Raises
+    ------
+    ValueError
+        If they are no real numbers.
+
+    Examples
+    --------
+    >>> [(start, block.shape) for start, block in blocks_of_layer([[1.0], [2.0]])]
+    [(0, (2, 1))]
+    """
+    layer = layer if hasattr(layer, "shape") and hasattr(layer, "__getitem__") else np.asarray(layer)
     n, d = layer.shape
     step = max(1, BLOCK // (8 * d))
     for start in range(0, n, step):
@@ -72,6 +83,17 @@ def _blocks(layer: Any) -> Iterator[tuple[int, NDArray[Any]]]:
         if block.dtype.kind not in "fiub":
             raise ValueError(f"the layer has dtype {block.dtype}; expected real numbers.")
         yield start, block
+
+
+def n_constant(X: NDArray[Any]) -> int:
+    """Count the features that do not vary, of rows that were standardised by themselves.
+
+    Examples
+    --------
+    >>> n_constant(np.array([[0.0, 1.0], [0.0, -1.0]]))
+    1
+    """
+    return int(np.count_nonzero(~np.any(X, axis=0)))
 
 
 def standardisation(X: NDArray[Any], weights: Array | None = None) -> tuple[Array, Array]:

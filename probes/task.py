@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,12 @@ class Task:
     classes: NDArray  # (K,) sorted labels
     y: NDArray[np.intp]  # (n,) codes into classes
     rows: dict[str, NDArray[np.intp]]  # "train", "validation", "test" -> row indices
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a table says of the task: sizes of parts, and the accuracy of always answering one class."""
+        sizes = {f"n_{part}": len(self.rows[part]) for part in PARTS}
+        commonest = np.argmax(np.bincount(self.labels_of("train")))
+        return {**sizes, "chance": float(np.mean(self.labels_of("test") == commonest))}
 
     def labels_of(self, part: str) -> NDArray[np.intp]:
         """Return the class codes of one part."""

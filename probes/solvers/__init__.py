@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from probes.solvers.fit import Fit
 from probes.solvers.lbfgs import lbfgs, lbfgs_layers, lbfgs_many
 from probes.solvers.newton import newton
@@ -16,6 +19,7 @@ __all__ = [
     "Problem",
     "Solver",
     "auto",
+    "is_searched",
     "lbfgs",
     "lbfgs_layers",
     "lbfgs_many",
@@ -47,9 +51,20 @@ def auto(X: Any, y: Any, C: float, **settings: Any) -> Fit:
     >>> auto(*load_iris(return_X_y=True), C=1.0).converged
     True
     """
+    return (lbfgs if is_searched("auto", y, X.shape[1]) else newton)(X, y, C, **settings)
+
+
+def is_searched(name: str, y: NDArray[np.intp], d: int) -> bool:
+    """Return whether the solver of a name uses `lbfgs` for class codes y and d features.
+
+    Examples
+    --------
+    >>> is_searched("auto", np.array([0, 1, 2]), 4), is_searched("auto", np.array([0, 1, 2]), 512)
+    (False, True)
+    """
     n_classes = int(y.max()) + 1
-    n_unknowns = (1 if n_classes == 2 else n_classes) * (X.shape[1] + 1)
-    return (newton if n_unknowns <= SMALL else lbfgs)(X, y, C, **settings)
+    n_unknowns = (1 if n_classes == 2 else n_classes) * (d + 1)
+    return name == "lbfgs" or (name == "auto" and n_unknowns > SMALL)
 
 
 def solver_named(name: str) -> Solver:

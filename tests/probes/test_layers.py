@@ -6,7 +6,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from probes import Fit, LogisticProbe, probe_layers
+from probes import Fit, FitKey, LogisticProbe, probe_layers
+from probes.readout import COLUMNS
 
 N = 240
 SCORES = ["accuracy", "balanced_accuracy", "log_loss", "train_accuracy", "validation_log_loss"]
@@ -70,7 +71,15 @@ def test_row_holds_the_scores_of_the_probe_chosen_on_validation_log_loss(
         "status": "ok",
         "message": "",
     }
-    assert row.index.tolist() == list(expected)
+    rest = {
+        "network": "",
+        "target": "label",
+        "n_constant": 0,
+        "v_information": np.log2(10) - row["log_loss"] / np.log(2),
+    }
+    assert row.index.tolist() == COLUMNS
+    assert rest["v_information"] == pytest.approx(row["v_information"], abs=0.02)  # classes are as good as balanced
+    assert row[[name for name in COLUMNS if name not in {**expected, **rest}]].isna().all()
     for column, value in expected.items():
         assert row[column] == pytest.approx(value), column
     assert row["accuracy"] > 0.7 > row["chance"]
@@ -99,10 +108,19 @@ def test_table_is_the_same_every_time_and_for_lists_strings_and_float32(
 
 def test_lazy_layers_are_read_once_and_in_turn(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
-    layers = {"h1": Lazy(X[:, :4]), "h2": Lazy(X[:, :4])}
-    reads: list[tuple[int, int]] = []
-    probe_layers(layers, y, split, progress=lambda name: reads.append((layers["h1"].reads, layers["h2"].reads)))
-    assert reads == [(1, 0), (1, 1)]
+    layers = {"h1": Lazy(X[:, :4]), "h2": Lazy(X[:, :4]), "wide": Lazy(X)}
+
+    def reads(memory: int) -> list[list[int]]:
+        seen: list[list[int]] = []
+        for layer in layers.values():
+            layer.reads = 0
+        counts = lambda name: seen.append([layer.reads for layer in layers.values()])  # noqa: E731
+        probe_layers(layers, y, split, Cs=[0.1], memory=memory, progress=counts)
+        return seen
+
+    together, in_turn = reads(2**30), reads(1)
+    assert together == [[1, 1, 0], [1, 1, 0], [1, 1, 1]]
+    assert in_turn == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
 
 
 def test_test_labels_touch_only_test_scores(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
@@ -197,7 +215,7 @@ def test_bad_layer_is_a_failed_row_beside_good_ones(
     assert bad[["C", "relative_gap", *SCORES]].isna().all()
     assert bad[["C_at_edge", "n_iter", "converged"]].tolist() == [False, 0, False]
     assert bad[["d", "n_train", "chance"]].tolist() == [layer.shape[1], 120, good["chance"]]
-    assert good.drop("layer_index").tolist() == alone.iloc[0].drop("layer_index").tolist()
+    pd.testing.assert_series_equal(good.drop("layer_index"), alone.iloc[0].drop("layer_index"), check_names=False)
     assert table.dtypes.astype(str).tolist() == alone.dtypes.astype(str).tolist()
 
 
@@ -236,11 +254,11 @@ def test_feature_that_is_constant_on_the_training_rows_is_not_read(
     stimuli: tuple[NDArray, NDArray, NDArray], solver: str
 ) -> None:
     X, y, split = stimuli
-    fits: dict[str, Fit] = {}
+    fits: dict[FitKey, Fit] = {}
     elsewhere = np.where(split == "train", 0.1, 1e3 * np.arange(N))
     layers = {"h": X[:, :4], "wider": np.column_stack([elsewhere, X[:, :4]])}
     table = probe_layers(layers, y, split, Cs=[0.1], solver=solver, tol=1e-12, fits=fits)
-    np.testing.assert_array_equal(fits["wider"].coef[:, 0], np.zeros(10))
+    np.testing.assert_array_equal(fits[FitKey("", None, "wider", "label")].coef[:, 0], np.zeros(10))
     one, other = table.iloc[0], table.iloc[1]
     assert (one["status"], other["status"]) == ("ok", "ok")
     for score in SCORES:
@@ -257,10 +275,11 @@ def test_half_precision_is_computed_with_in_double(stimuli: tuple[NDArray, NDArr
 
 def test_fits_of_an_earlier_checkpoint_are_where_searches_start(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
-    fits: dict[str, Fit] = {}
+    fits: dict[FitKey, Fit] = {}
     first = probe_layers({"h": X}, y, split, Cs=[0.1], fits=fits).iloc[0]
-    assert fits["h"].relative_gap == first["relative_gap"]
+    key = FitKey("", None, "h", "label")
+    assert fits[key].relative_gap == first["relative_gap"]
     assert probe_layers({"h": X}, y, split, Cs=[0.1], fits=fits)["n_iter"].item() == 0
-    fits["h"] = Fit(coef=np.zeros((3, 5)), intercept=np.zeros(3), objective=1.0, gap=1.0, n_iter=0, converged=False)
+    fits[key] = Fit(coef=np.zeros((3, 5)), intercept=np.zeros(3), objective=1.0, gap=1.0, n_iter=0, converged=False)
     again = probe_layers({"h": X}, y, split, Cs=[0.1], fits=fits).iloc[0]  # of another shape: no start
     assert (again["status"], again["n_iter"]) == ("ok", first["n_iter"])
