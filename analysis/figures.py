@@ -40,11 +40,19 @@ def draw(findings: Findings) -> Iterator[Drawing]:
     yield Drawing(
         "probe_accuracy",
         "Linear probes by layer",
-        f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli, bands of "
-        "one standard error from their number. Chance, always answering the most frequent class, is "
-        f"{_chance(findings):.3f} (dotted where it is in view).",
+        f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli. "
+        f"{_bands_in_words(findings)} Chance, always answering the most frequent class, is {_chance(findings):.3f} "
+        "(dotted where it is in view).",
         figure_of(_plot_probes(findings)),
     )
+    if len(findings.probe_differences):
+        yield Drawing(
+            "probe_differences",
+            "Difference between probes",
+            f"Test accuracy of probes less that of {findings.probes['method'].iloc[0]}, mean of pairs of networks of "
+            "equal seed, with bands that cover all layers of a method at once with 95 % confidence.",
+            figure_of(_plot_differences(findings)),
+        )
     yield Drawing(
         "rdm_grid",
         "Representational dissimilarity",
@@ -95,12 +103,45 @@ def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:
 
 
 def _plot_probes(findings: Findings) -> Axes:
-    accuracy, n_test = findings.probes["accuracy"], findings.probes["n_test"]
-    table = findings.probes.assign(standard_error=np.sqrt(accuracy * (1 - accuracy) / n_test))
-    ax = plot_by_layer(table, "accuracy", ylabel="probe accuracy on test", error="standard_error")
+    ylabel, most = "probe accuracy on test", findings.probe_bands["n_seeds"].max()
+    if most > 1:
+        ends = findings.probe_bands[["band_low", "band_high"]].clip(0.0, 1.0)
+        table = findings.probe_bands.assign(low=ends["band_low"], high=ends["band_high"])
+        ax = plot_by_layer(table, "mean", ylabel=ylabel, curve="method", band=("low", "high"))
+    else:
+        accuracy, n_test = findings.probes["accuracy"], findings.probes["n_test"]
+        error = np.sqrt(accuracy * (1 - accuracy) / n_test)
+        table = findings.probes.assign(low=accuracy - error, high=accuracy + error)
+        ax = plot_by_layer(table, "accuracy", ylabel=ylabel, band=("low", "high"))
     low, high = ax.get_ylim()
     ax.axhline(_chance(findings), color="0.4", linestyle=":", linewidth=1)
     ax.set_ylim(min(low, high - _SMALLEST_SPAN), high)  # chance may be out of view; noise must not fill the figure
+    return ax
+
+
+def _bands_in_words(findings: Findings) -> str:
+    seeds = findings.probe_bands.groupby("method", sort=False)["n_seeds"].max()
+    if seeds.max() < 2:
+        return "Bands are one standard error from the number of stimuli."
+    counts = ", ".join(f"{name} {count}" for name, count in seeds.items())
+    return (
+        f"Means over networks of several seeds ({counts}). Bands cover all layers of a method at once with 95 % "
+        "confidence, from the spread over seeds (the fewer, the wider); one seed has none."
+    )
+
+
+def _plot_differences(findings: Findings) -> Axes:
+    depths = findings.probes.drop_duplicates("layer").set_index("layer")["depth"]
+    table = findings.probe_differences.assign(depth=findings.probe_differences["layer"].map(depths))
+    ax = plot_by_layer(
+        table,
+        "difference",
+        ylabel="difference in probe accuracy",
+        curve="method",
+        band=("band_low", "band_high"),
+        among=list(findings.probes["method"].unique()),
+    )
+    ax.axhline(0.0, color="0.4", linestyle=":", linewidth=1)
     return ax
 
 

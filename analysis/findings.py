@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from analysis import tables
+from analysis import probing, tables
 from analysis.progress import Reporter
 from analysis.settings import is_trained_here
 from analysis.views import View
+from probes import first_layer_reaching
+from probes.path import CS
 
-__all__ = ["Findings", "first_layer_reaching", "measure"]
+__all__ = ["Findings", "measure"]
 
 RDM_FILE = "rdm.h5"
 _DECISIVE = 0.9
@@ -32,13 +34,17 @@ class Findings:
         Holds ``rdm.h5``.
     distance : str
         The RDMs' method.
-    probes, class_structure, similarity, rdm_similarity, training, gradients : DataFrame
+    probes, probe_bands, probe_differences, first_layers : DataFrame
+    class_structure, similarity, rdm_similarity, training, gradients : DataFrame
     """
 
     views: Sequence[View]
     folder: Path
     distance: str
     probes: pd.DataFrame
+    probe_bands: pd.DataFrame
+    probe_differences: pd.DataFrame
+    first_layers: pd.DataFrame
     class_structure: pd.DataFrame
     similarity: pd.DataFrame
     rdm_similarity: pd.DataFrame
@@ -48,8 +54,8 @@ class Findings:
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables by file name."""
-        names = ("probes", "class_structure", "similarity", "rdm_similarity", "training", "gradients")
-        return {name: getattr(self, name) for name in names}
+        every = (each.name for each in fields(self) if each.name not in ("views", "folder", "distance"))
+        return {name: getattr(self, name) for name in every}
 
     @property
     def rdm_path(self) -> Path:
@@ -61,8 +67,10 @@ class Findings:
         return [
             *self._unfinished(),
             *self._accuracies(),
+            *self._readable(),
             *self._structure(),
             *self._lowest_similarity(),
+            *self._edges(),
             *(f"No probe of {name.rstrip('.')}." for name in self.probe_failures()),
         ]
 
@@ -96,19 +104,44 @@ class Findings:
             return []
         return [f"Test accuracy on {' or '.join(sorted(sizes))} held-out examples: {', '.join(scores)}."]
 
+    def _readable(self) -> list[str]:
+        """Say where probes of each network, or of the networks of each method, first read nearly all."""
+        table = self.first_layers[self.first_layers["fraction"] == _DECISIVE].dropna(subset="depth")
+        parts = []
+        for method, rows in table.groupby("method", sort=False):
+            depth, n_layers = rows["depth"].mean(), rows["n_layers"].iloc[0]
+            one = len(rows) == 1
+            where = (
+                f"{rows['layer'].iloc[0]} ({depth:.0f} of {n_layers})" if one else f"layer {depth:.1f} of {n_layers}"
+            )
+            parts.append(f"{method} at {where}{'' if one else f' (mean of {len(rows)} seeds)'}")
+        if not parts:
+            return []
+        return [f"Probes first reach {_DECISIVE} of their accuracy at the last layer: {', '.join(parts)}."]
+
+    def _edges(self) -> list[str]:
+        """Say how many probes would have chosen from a wider grid."""
+        at_edge = int(self.probes["C_at_edge"].sum()) if len(self.probes) else 0
+        if not at_edge:
+            return []
+        return [
+            f"{at_edge} of {len(self.probes)} probes chose the smallest or the largest C of those they could choose "
+            "from; a wider grid (--Cs) may read more."
+        ]
+
     def _structure(self) -> list[str]:
         sentences = []
-        for label, rows in self.class_structure.groupby("view", sort=False):
-            depth = first_layer_reaching(rows, _DECISIVE)
-            if depth is None:
-                sentences.append(f"The last layer of {label} has no class structure.")
+        found = first_layer_reaching(
+            self.class_structure.assign(none=0.0), _DECISIVE, "class_structure", "none", network="view"
+        )
+        final = dict(self.class_structure.groupby("view", sort=False)["class_structure"].last())
+        for row in found.itertuples():
+            if row.status != "ok":
+                sentences.append(f"The last layer of {row.view} has no class structure.")
                 continue
-            final, where = (
-                rows["class_structure"].iloc[-1],
-                f"first at {rows['layer'].iloc[depth - 1]} ({depth} of {len(rows)})",
-            )
             sentences.append(
-                f"Class structure reaches {_DECISIVE} of its last layer's ({final:.2f}) {where} in {label}."
+                f"Class structure reaches {_DECISIVE} of its last layer's ({final[str(row.view)]:.2f}) first at "
+                f"{row.layer} ({row.depth:.0f} of {row.n_layers}) in {row.view}."
             )
         return sentences
 
@@ -125,27 +158,9 @@ class Findings:
         return [f"Lowest CKA to the same layer of {reference}: {', '.join(parts)}."]
 
 
-def first_layer_reaching(rows: pd.DataFrame, fraction: float) -> int | None:
-    """Return the depth of the first layer whose class structure reaches a fraction of the last layer's.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        One view of ``class_structure_table``.
-    fraction : float
-
-    Returns
-    -------
-    int or None
-        None if the last layer has no class structure (0 or less).
-    """
-    if not rows["class_structure"].iloc[-1] > 0:
-        return None
-    reached = rows.loc[rows["fraction_of_final"] >= fraction, "depth"]
-    return int(reached.min())
-
-
-def measure(views: Sequence[View], folder: Path, *, distance: str, reporter: Reporter) -> Findings:
+def measure(
+    views: Sequence[View], folder: Path, *, distance: str, Cs: Sequence[float] = CS, reporter: Reporter
+) -> Findings:
     """Fit the probes, compute the RDMs and similarities of the views, and write the tables and ``rdm.h5``.
 
     Parameters
@@ -156,15 +171,21 @@ def measure(views: Sequence[View], folder: Path, *, distance: str, reporter: Rep
         Exists and is empty.
     distance : str
         A method of ``repsim.similarity.rdm``.
+    Cs : sequence of float
+        That probes choose from.
     reporter : Reporter
     """
     rdm_path = folder / RDM_FILE
     tables.write_rdms(rdm_path, views, distance, reporter)
+    probes = probing.probe_table(views, reporter, Cs)
     findings = Findings(
         views=views,
         folder=folder,
         distance=distance,
-        probes=tables.probe_table(views, reporter),
+        probes=probes,
+        probe_bands=probing.probe_band_table(probes),
+        probe_differences=probing.probe_difference_table(probes),
+        first_layers=probing.first_layer_table(probes),
         class_structure=tables.class_structure_table(rdm_path, views),
         similarity=tables.similarity_table(views, reporter),
         rdm_similarity=tables.rdm_similarity_table(rdm_path, views),

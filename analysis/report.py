@@ -38,6 +38,7 @@ def write_report(path: Path, title: str, findings: Findings, drawings: Sequence[
         summary=findings.summary(),
         drawings=[_shown(drawing, figures) for drawing in drawings],
         probes=_html(_accuracy_by_layer(findings)),
+        first_layers=_html(_first_layers(findings)),
         networks=_html(_networks(findings)),
         failures=findings.probe_failures(),
         files=[f"{name}.csv" for name in findings.tables] + [findings.rdm_path.name],
@@ -61,6 +62,22 @@ def _accuracy_by_layer(findings: Findings) -> pd.DataFrame:
         lambda value: _ABSENT if pd.isna(value) else f"{value:.3f}"
     )
     return shown.droplevel("depth").rename_axis(index=None, columns=None)
+
+
+def _first_layers(findings: Findings) -> pd.DataFrame:
+    """Return one row a network, one column a share of its last accuracy: the first layer that reaches it."""
+    table = findings.first_layers
+    shown = table.assign(share=[f"{100 * fraction:g} %" for fraction in table["fraction"]]).assign(
+        where=[
+            f"{layer} ({depth:.0f} of {n})" if status == "ok" else status
+            for layer, depth, n, status in zip(
+                table["layer"], table["depth"], table["n_layers"], table["status"], strict=True
+            )
+        ]
+    )
+    columns = list(dict.fromkeys(shown["share"]))
+    pivoted = shown.pivot(index="view", columns="share", values="where")
+    return pivoted.loc[[view.label for view in findings.views], columns].rename_axis(index=None, columns=None)
 
 
 def _networks(findings: Findings) -> pd.DataFrame:

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from analysis.progress import Reporter
 from analysis.settings import is_trained_here
 from analysis.views import View
-from probes import probe_layers
 from repsim.similarity import class_structure, compare_rdms, pairwise, rdm
 
 __all__ = [
     "class_structure_table",
     "gradient_table",
-    "probe_table",
     "rdm_similarity_table",
     "read_rdm",
     "similarity_table",
@@ -29,20 +27,6 @@ __all__ = [
 ]
 
 COMPARISONS = ("pearson", "spearman")  # of `COMPARATORS`; each a column of rdm_similarity.csv
-
-
-def probe_table(views: Sequence[View], reporter: Reporter) -> pd.DataFrame:
-    """Return one row a network and layer: a linear probe fitted on train, chosen on validation, scored on test."""
-    frames = []
-    n_layers = sum(len(view.activations) for view in views)
-    with reporter.task("probes", n_layers) as task:
-        for view in views:
-            stimuli = view.run.stimuli
-            frame = probe_layers(
-                view.activations, stimuli.labels, stimuli.split, progress=lambda layer: task.advance(1, layer)
-            )
-            frames.append(_labelled(frame, view))
-    return pd.concat(frames, ignore_index=True)
 
 
 def write_rdms(path: Path, views: Sequence[View], method: str, reporter: Reporter) -> None:
@@ -186,11 +170,6 @@ def _each_layer(views: Sequence[View]) -> Iterator[tuple[int, View, str, int]]:
 
 def _keys(view: View) -> dict[str, Any]:
     return {"view": view.label, "run": str(view.run.path), "step": view.step}
-
-
-def _labelled(frame: pd.DataFrame, view: View) -> pd.DataFrame:
-    depth = frame["layer_index"] + 1
-    return _ordered(frame.drop(columns="layer_index").assign(depth=depth, **_keys(view)))
 
 
 def _ordered(frame: pd.DataFrame) -> pd.DataFrame:

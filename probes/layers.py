@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from probes.features import blocks_of_layer, read_features
 from probes.journal import Journal, Row, key_of
 from probes.logistic import LogisticProbe, check_parameters
+from probes.path import CS
 from probes.readout import COLUMNS, Question, answers, failure
 from probes.recording import FitKey, Recording, baselines, recordings_of
 from probes.solvers import Fit
@@ -28,7 +29,7 @@ def probe_layers(
     labels: ArrayLike | Mapping[str, ArrayLike],
     split: ArrayLike,
     *,
-    Cs: Sequence[float] = (0.01, 0.1, 1.0),
+    Cs: Sequence[float] = CS,
     solver: str = "auto",
     tol: float = 1e-6,
     max_iter: int = 1000,
@@ -65,7 +66,7 @@ def probe_layers(
         The class of each stimulus; or several targets by name.
     split : array-like, shape (n,), of str
         "train", "validation" or "test" for each stimulus; each class occurs in "train".
-    Cs : sequence of float, > 0
+    Cs : sequence of float, > 0, default (0.001, 0.01, 0.1, 1.0, 10.0)
         Weights of the data against the penalty to choose from. A single one is used as it is.
     solver, tol, max_iter, device
         As in `LogisticProbe`.

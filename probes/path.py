@@ -15,6 +15,8 @@ from probes.solvers import Fit, Problem, is_searched, lbfgs_layers, solver_named
 
 Array = NDArray[np.float64]
 
+# Penalties that probes choose from unless told: ten thousandfold, since layers and networks differ in what suits them.
+CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 # Relative gap at which fits along a path are compared: their losses differ by far less than between neighbours.
 COMPARED = 1e-4
 # Losses that rise so many times in a row will not fall again.

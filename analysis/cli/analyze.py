@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from analysis.cli.options import numbers
 from analysis.cli.output import print_findings
 
 __all__ = ["analyze"]
@@ -21,6 +22,10 @@ def analyze(
             help="correlation, cosine, euclidean, sqeuclidean, mahalanobis, poisson, or a metric of SciPy by name."
         ),
     ] = "correlation",
+    Cs: Annotated[
+        str,
+        typer.Option("--Cs", help="Values of C, with commas, that each probe chooses from; small ones penalise more."),
+    ] = "0.001,0.01,0.1,1,10",
     output: Annotated[Path | None, typer.Option(help="Folder to write. [default: RUN/analysis]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -31,5 +36,7 @@ def analyze(
     from analysis.progress import Reporter
     from analysis.workflows import analyze_run
 
-    findings = analyze_run(run, steps=steps, output=output, distance=distance, reporter=Reporter())
+    findings = analyze_run(
+        run, steps=steps, output=output, distance=distance, Cs=numbers(Cs, "--Cs"), reporter=Reporter()
+    )
     print_findings(findings, as_json=json)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from analysis.cli.options import numbers
 from analysis.cli.output import print_findings
 
 __all__ = ["compare"]
@@ -22,6 +23,10 @@ def compare(
             help="correlation, cosine, euclidean, sqeuclidean, mahalanobis, poisson, or a metric of SciPy by name."
         ),
     ] = "correlation",
+    Cs: Annotated[
+        str,
+        typer.Option("--Cs", help="Values of C, with commas, that each probe chooses from; small ones penalise more."),
+    ] = "0.001,0.01,0.1,1,10",
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: comparison, beside the first run]")
     ] = None,
@@ -34,5 +39,5 @@ def compare(
     from analysis.progress import Reporter
     from analysis.workflows import compare_runs
 
-    findings = compare_runs(runs, output=output, distance=distance, reporter=Reporter())
+    findings = compare_runs(runs, output=output, distance=distance, Cs=numbers(Cs, "--Cs"), reporter=Reporter())
     print_findings(findings, as_json=json)

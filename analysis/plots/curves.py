@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
@@ -12,30 +14,42 @@ __all__ = ["plot_alignment", "plot_by_layer", "plot_training"]
 
 
 def plot_by_layer(
-    table: pd.DataFrame, value: str, *, ylabel: str, error: str | None = None, ax: Axes | None = None
+    table: pd.DataFrame,
+    value: str,
+    *,
+    ylabel: str,
+    curve: str = "view",
+    band: tuple[str, str] | None = None,
+    among: Sequence[str] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
-    """Draw a value against depth, one curve a view.
+    """Draw a value against depth, one curve a view, or a method.
 
     Parameters
     ----------
     table : DataFrame
-        With columns ``view``, ``layer``, ``depth`` and ``value``.
+        With columns ``layer``, ``depth``, ``value`` and ``curve``.
     value : str
         The column to draw.
     ylabel : str
         What it is, with its unit.
-    error : str, optional
-        A column that is drawn as a band of plus and minus so much.
+    curve : str, default "view"
+        The column that tells curves apart.
+    band : (str, str), optional
+        Columns of the lower and the upper end of a band about the curve. Where they are missing there is none.
+    among : sequence of str, optional
+        All names that get a colour, if other figures have more of them.
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
-    palette = colours(list(table["view"].unique()))
-    for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
-        marker = MARKERS[index % len(MARKERS)]
-        label, colour = verbatim(str(view)), palette[str(view)]
+    names = list(table[curve].unique() if among is None else among)
+    palette = colours(names)
+    for name, rows in table.groupby(curve, sort=False):
+        marker = MARKERS[names.index(name) % len(MARKERS)]
+        label, colour = verbatim(str(name)), palette[str(name)]
         ax.plot(rows["depth"], rows[value], label=label, color=colour, marker=marker, markersize=4)
-        if error is not None:
-            low, high = rows[value] - rows[error], rows[value] + rows[error]
+        if band is not None:
+            low, high = (rows[end] for end in band)
             ax.fill_between(rows["depth"], low, high, color=colour, alpha=0.15, linewidth=0)
     label_layers(ax.xaxis, _names_by_depth(table), start=1.0)
     ax.set_ylabel(ylabel)

@@ -16,6 +16,7 @@ from analysis.findings import Findings, measure
 from analysis.progress import Reporter, silent
 from analysis.report import write_report
 from analysis.views import View, views_of_run, views_of_runs
+from probes.path import CS
 from repsim.learning import SPLITS
 from repsim.similarity import DISTANCES
 
@@ -28,6 +29,7 @@ def analyze_run(
     steps: str = "first,last",
     output: str | Path | None = None,
     distance: str = "correlation",
+    Cs: Sequence[float] = CS,
     reporter: Reporter | None = None,
 ) -> Findings:
     """Probe and compare the layers of one run at one or more of its recorded steps.
@@ -42,6 +44,8 @@ def analyze_run(
         ``<run>/analysis`` by default. Files of an earlier analysis there are replaced, others left alone.
     distance : str, default "correlation"
         A method of ``repsim.similarity.rdm``.
+    Cs : sequence of float, > 0, default (0.001, 0.01, 0.1, 1.0, 10.0)
+        Weights of the data against the penalty that probes choose from.
     reporter : Reporter, optional
 
     Returns
@@ -55,7 +59,7 @@ def analyze_run(
     """
     views = views_of_run(path, steps)
     target = Path(output) if output is not None else Path(path) / "analysis"
-    return _write(views, target, f"Analysis of {Path(path).absolute().name}", distance, reporter or silent())
+    return _write(views, target, f"Analysis of {Path(path).absolute().name}", distance, Cs, reporter or silent())
 
 
 def compare_runs(
@@ -63,6 +67,7 @@ def compare_runs(
     *,
     output: str | Path | None = None,
     distance: str = "correlation",
+    Cs: Sequence[float] = CS,
     reporter: Reporter | None = None,
 ) -> Findings:
     """Compare the layers of two or more runs at their last recorded steps; the first is the reference.
@@ -74,6 +79,7 @@ def compare_runs(
     output : path, optional
         ``comparison`` beside the first run by default.
     distance : str, default "correlation"
+    Cs : sequence of float, > 0, default (0.001, 0.01, 0.1, 1.0, 10.0)
     reporter : Reporter, optional
 
     Returns
@@ -88,14 +94,18 @@ def compare_runs(
     views = views_of_runs(paths)
     target = Path(output) if output is not None else Path(paths[0]).absolute().parent / "comparison"
     title = "Comparison of " + ", ".join(view.label for view in views)
-    return _write(views, target, title, distance, reporter or silent())
+    return _write(views, target, title, distance, Cs, reporter or silent())
 
 
-def _write(views: list[View], target: Path, title: str, distance: str, reporter: Reporter) -> Findings:
+def _write(
+    views: list[View], target: Path, title: str, distance: str, Cs: Sequence[float], reporter: Reporter
+) -> Findings:
     """Make everything in a folder beside the target, then move file after file into it."""
     alone = [name for name, each in DISTANCES.items() if not each.needs]
     if distance not in alone:
         raise ValueError(f"Unknown distance '{distance}'. Choose one of: {', '.join(alone)}.")
+    if not len(Cs) or not all(np.isfinite(C) and C > 0 for C in Cs):
+        raise ValueError(f"Cs are {', '.join(map(str, Cs)) or 'none'}; expected one or more positive, finite numbers.")
     _refuse_foreign(target)
     for view in views:
         _check_stimuli(view)
@@ -103,7 +113,7 @@ def _write(views: list[View], target: Path, title: str, distance: str, reporter:
     target.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
     try:
-        findings = measure(views, staging, distance=distance, reporter=reporter)
+        findings = measure(views, staging, distance=distance, Cs=Cs, reporter=reporter)
         reporter.say("Drawing figures and writing the report")
         drawings = list(draw(findings))
         save_figures(drawings, staging / "figures")

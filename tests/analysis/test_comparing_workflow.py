@@ -13,7 +13,8 @@ from analysis.workflows import analyze_run, compare_runs, comparing, demo
 from checkpoints import Damaged
 from repsim.learning import TrainingConfig
 
-NAMES = ("probes", "class_structure", "similarity", "rdm_similarity", "training", "gradients")
+NAMES = ("class_structure", "similarity", "rdm_similarity", "training", "gradients")
+NAMES += ("probes", "probe_bands", "probe_differences", "first_layers")
 FIGURES = {"probe_accuracy", "rdm_grid", "cka", "class_structure", "training"}
 OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html"}
 OF_BACKPROP |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
@@ -44,7 +45,8 @@ def test_an_analysis_is_written_into_its_run(copied: Callable[[str], Path]) -> N
 def test_a_comparison_is_written_where_it_is_asked_for(comparison: Findings, runs: Mapping[str, Path]) -> None:
     assert listing(comparison.folder) == OF_ANOTHER_RULE
     for name, table in comparison.tables.items():
-        assert len(pd.read_csv(comparison.folder / f"{name}.csv")) == len(table) > 0
+        assert len(pd.read_csv(comparison.folder / f"{name}.csv")) == len(table)
+        assert len(table) or name == "probe_differences"  # of which one seed has none
     assert sorted(comparison.probes["view"].unique()) == sorted(runs)
     assert all(set(listing(path)) == set(listing(runs["backprop"])) for path in runs.values())
 
@@ -95,6 +97,20 @@ def test_an_unknown_distance_is_refused_before_any_work(runs: Mapping[str, Path]
     with pytest.raises(ValueError, match=message):
         analyze_run(runs["backprop"], output=tmp_path / "out", distance="manhattan")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("Cs", [(), (0.1, 0.0), (float("inf"),), (float("nan"),)])
+def test_penalties_that_are_none_are_refused_before_any_work(
+    runs: Mapping[str, Path], tmp_path: Path, Cs: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"^Cs are .*; expected one or more positive, finite numbers\.$"):
+        analyze_run(runs["backprop"], output=tmp_path / "out", Cs=Cs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_penalties_asked_for_are_used(copied: Callable[[str], Path]) -> None:
+    findings = analyze_run(copied("backprop"), steps="last", Cs=(0.002,))
+    assert findings.probes["C"].tolist() == [0.002] * 3
 
 
 def test_a_file_is_not_written_over(runs: Mapping[str, Path], tmp_path: Path) -> None:

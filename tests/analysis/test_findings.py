@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.findings import Findings, first_layer_reaching, measure
+from analysis.findings import Findings, measure
 from analysis.progress import silent
 from analysis.views import View, views_of_run
 
@@ -54,30 +54,16 @@ def similarity(*rows: tuple[str, int, str, int, float]) -> pd.DataFrame:
 
 def findings(views: list[View], **tables: pd.DataFrame) -> Findings:
     empty = {
-        "probes": pd.DataFrame(columns=["view", "layer", "status", "message"]),
+        "probes": pd.DataFrame(columns=["view", "layer", "C_at_edge", "status", "message"]),
+        "probe_bands": pd.DataFrame(),
+        "probe_differences": pd.DataFrame(),
+        "first_layers": pd.DataFrame(columns=["method", "fraction", "depth", "layer", "n_layers"]),
         "rdm_similarity": pd.DataFrame(),
         "training": pd.DataFrame(),
         "gradients": pd.DataFrame(),
     }
     planted = {"class_structure": structure(a=[1.0]), "similarity": similarity(("a", 1, "a", 1, 1.0))}
     return Findings(views=views, folder=Path(), distance="correlation", **(empty | planted | tables))
-
-
-@pytest.mark.parametrize(
-    ("values", "depth"),
-    [
-        ([0.1, 0.2, 0.3, 1.0], 4),
-        ([0.1, 0.89, 0.91, 1.0], 3),
-        ([0.1, 0.95, 0.2, 1.0], 2),
-        ([5.0, 1.0], 1),
-        ([0.5], 1),
-        ([0.5, 0.0], None),
-        ([0.5, -0.1], None),
-        ([0.5, np.nan], None),
-    ],
-)
-def test_the_first_layer_that_reaches_a_fraction_of_the_last(values: list[float], depth: int | None) -> None:
-    assert first_layer_reaching(structure(a=values), 0.9) == depth
 
 
 def test_the_summary_says_where_class_structure_arises() -> None:
@@ -146,10 +132,34 @@ def test_the_summary_gives_the_lowest_similarity_at_one_depth() -> None:
 
 
 def test_a_probe_that_could_not_be_fitted_is_named() -> None:
-    rows = [("a", "hidden.1", "ok", ""), ("a", "hidden.2", "failed", "ValueError: 3 of 9 values are NaN.")]
-    probes = pd.DataFrame(rows, columns=["view", "layer", "status", "message"])
+    failed = ("a", "hidden.2", False, "failed", "ValueError: 3 of 9 values are NaN.")
+    probes = pd.DataFrame(
+        [("a", "hidden.1", False, "ok", ""), failed], columns=["view", "layer", "C_at_edge", "status", "message"]
+    )
     summary = findings([finished("a", 0.5)], probes=probes).summary()
     assert summary[-1] == "No probe of a, hidden.2: ValueError: 3 of 9 values are NaN."
+
+
+def test_the_summary_says_how_many_probes_chose_at_the_edge() -> None:
+    probes = pd.DataFrame({"view": "a", "layer": ["h1", "h2", "h3"], "C_at_edge": [True, False, True], "status": "ok"})
+    summary = findings([finished("a", 0.5)], probes=probes).summary()
+    assert summary[-1].startswith("2 of 3 probes chose the smallest or the largest C of those they could choose from;")
+    inside = probes.assign(C_at_edge=False)
+    assert not any("--Cs" in sentence for sentence in findings([finished("a", 0.5)], probes=inside).summary())
+
+
+def test_the_summary_says_where_networks_are_first_read() -> None:
+    first = pd.DataFrame(
+        [
+            *[("bp", 0.9, 2.0, "h2", 5), ("bp", 0.9, 3.0, "h3", 5), ("bp", 0.5, 1.0, "h1", 5)],
+            *[("sg", 0.9, 4.0, "h4", 5), ("at chance", 0.9, np.nan, None, 5)],
+        ],
+        columns=["method", "fraction", "depth", "layer", "n_layers"],
+    )
+    assert (
+        "Probes first reach 0.9 of their accuracy at the last layer: bp at layer 2.5 of 5 (mean of 2 seeds), sg at h4 "
+        "(4 of 5)."
+    ) in findings([finished("a", 0.5)], first_layers=first).summary()
 
 
 def test_a_single_network_has_nothing_to_be_similar_to() -> None:
@@ -160,6 +170,9 @@ def test_every_table_is_written_and_read_back(runs: Mapping[str, Path], tmp_path
     measured = measure(views_of_run(runs["backprop"], "last"), tmp_path, distance="euclidean", reporter=silent())
     assert set(measured.tables) == {
         "probes",
+        "probe_bands",
+        "probe_differences",
+        "first_layers",
         "class_structure",
         "similarity",
         "rdm_similarity",

@@ -154,11 +154,20 @@ def test_layers_of_one_depth_but_other_names_are_numbered() -> None:
     assert ax.get_xlabel() == "layer"
 
 
-def test_an_error_is_a_band_of_plus_and_minus_so_much() -> None:
-    ax = plot_by_layer(by_layer(["a"]).assign(se=[0.5, 0.25, 0.0]), "score", ylabel="score", error="se")
+def test_a_band_goes_from_its_lower_to_its_upper_end() -> None:
+    table = by_layer(["a"]).assign(low=[0.5, 1.75, 3.0], high=[1.5, 2.25, 3.0])
+    ax = plot_by_layer(table, "score", ylabel="score", band=("low", "high"))
     corners = {tuple(vertex) for vertex in ax.collections[0].get_paths()[0].vertices}
     assert {(1.0, 0.5), (1.0, 1.5), (2.0, 1.75), (2.0, 2.25), (3.0, 3.0)} <= corners
     assert legend(ax) == ["a"]
+
+
+def test_curves_of_methods_have_the_colours_that_they_have_among_all() -> None:
+    table = by_layer(["a", "b", "c"]).rename(columns={"view": "method"})
+    alone = plot_by_layer(table[table["method"] == "b"], "score", ylabel="score", curve="method", among=["a", "b", "c"])
+    together = plot_by_layer(table, "score", ylabel="score", curve="method")
+    for what in ("get_color", "get_marker"):
+        assert getattr(alone.get_lines()[0], what)() == getattr(together.get_lines()[1], what)()
 
 
 def test_a_missing_value_leaves_a_gap_and_moves_no_label() -> None:

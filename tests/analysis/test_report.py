@@ -30,7 +30,7 @@ def test_every_figure_is_in_the_page(page: str, comparison: Findings) -> None:
     images = re.findall(r'<img src="data:image/png;base64,([^"]*)" alt="([^"]+)">', page)
     files = [(comparison.folder / "figures" / f"{name}.png").read_bytes() for name in FIGURES]
     assert [base64.b64decode(data) for data, _ in images] == files
-    assert re.findall(r'<section id="([^"]+)">', page) == [*FIGURES, "accuracies", "networks"]
+    assert re.findall(r'<section id="([^"]+)">', page) == [*FIGURES, "accuracies", "first-layers", "networks"]
 
 
 def test_the_page_needs_nothing_from_outside(page: str) -> None:

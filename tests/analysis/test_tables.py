@@ -4,23 +4,19 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 import pytest
-from sklearn.datasets import load_digits
 
 from analysis.progress import silent
 from analysis.tables import (
     class_structure_table,
     gradient_table,
-    probe_table,
     rdm_similarity_table,
     read_rdm,
     similarity_table,
     training_table,
     write_rdms,
 )
-from analysis.views import View, views_of_run, views_of_runs
-from probes import probe_layers
+from analysis.views import View, views_of_run
 from repsim import compare_rdms, linear_cka, rdm
 
 KEYS = ["view", "run", "step"]
@@ -42,39 +38,6 @@ def related(known_view: Callable[..., View], *depths: int) -> list[View]:
 def rdm_file(tmp_path: Path, views: list[View], method: str = "euclidean") -> Path:
     write_rdms(tmp_path / "rdm.h5", views, method, silent())
     return tmp_path / "rdm.h5"
-
-
-# Probes
-
-
-def test_probes_read_what_a_layer_holds(known_view: Callable[..., View]) -> None:
-    X, y = load_digits(return_X_y=True)
-    split = np.resize(["train", "train", "validation", "test"], 400)
-    views = [known_view("pixels", X[:400], y[:400], [np.eye(64), np.zeros((64, 2))], split=split)]
-    table = probe_table(views, silent())
-    assert list(table["status"]) == ["ok", "failed"]
-    assert table["accuracy"][0] > 0.85
-    assert np.isnan(table["accuracy"][1])
-    assert "constant" in table["message"][1]
-
-
-def test_the_probe_table_has_a_row_a_network_and_layer(runs: Mapping[str, Path]) -> None:
-    views = views_of_runs(list(runs.values())[:2])
-    table = probe_table(views, silent())
-    assert list(table.columns[:6]) == [*KEYS, "layer", "depth", "d"]
-    assert list(table["view"]) == ["backprop"] * 3 + ["synthetic"] * 3
-    assert list(table["layer"]) == ["hidden.1", "hidden.2", "hidden.3"] * 2
-    assert list(table["depth"]) == [1, 2, 3] * 2
-    assert set(table["run"]) == {str(path) for path in list(runs.values())[:2]}
-    assert (table[["step", "d", "n_train", "n_validation", "n_test"]] == [38, 16, 200, 60, 60]).all(axis=None)
-
-
-def test_probes_are_those_of_the_recorded_arrays(runs: Mapping[str, Path]) -> None:
-    view = views_of_run(runs["backprop"], "last")[0]
-    stimuli = view.run.stimuli
-    expected = probe_layers({n: a[:] for n, a in view.activations.items()}, stimuli.labels, stimuli.split)
-    columns = expected.columns.drop("layer_index")
-    pd.testing.assert_frame_equal(probe_table([view], silent())[columns], expected[columns])
 
 
 # RDMs

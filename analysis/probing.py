@@ -1,0 +1,115 @@
+"""Tables of probes: of each network, over seeds, and how early each network can be read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.progress import Reporter
+from analysis.settings import is_trained_here
+from analysis.views import View
+from probes import Recording, first_layer_reaching, probe_layers, seed_bands, seed_differences
+from probes.path import CS
+
+__all__ = ["FRACTIONS", "first_layer_table", "probe_band_table", "probe_difference_table", "probe_table"]
+
+# Of the accuracy at the last layer.
+FRACTIONS = (0.5, 0.8, 0.9, 0.95, 0.99)
+
+
+def probe_table(views: Sequence[View], reporter: Reporter, Cs: Sequence[float] = CS) -> pd.DataFrame:
+    """Return one row a network and layer: a linear probe fitted on train, chosen on validation, scored on test.
+
+    Networks that differ in nothing but their seed have one ``method``.
+    """
+    stimuli = views[0].run.stimuli
+    recordings = [Recording(layers=view.activations, network=view.label, checkpoint=view.step) for view in views]
+    with reporter.task("probes", sum(len(view.activations) for view in views)) as task:
+        table = probe_layers(
+            recordings,
+            stimuli.labels,
+            stimuli.split,
+            Cs=Cs,
+            ids=stimuli.ids,
+            progress=lambda layer: task.advance(1, layer),
+        )
+    methods = dict(zip([view.label for view in views], _methods(views), strict=True))
+    table = table.rename(columns={"network": "view", "checkpoint": "step"}).astype({"step": "int64"})
+    table["run"] = table["view"].map({view.label: str(view.run.path) for view in views})
+    table["depth"] = table["layer_index"] + 1
+    table["method"] = table["view"].map({label: method for label, (method, _) in methods.items()})
+    table["seed"] = table["view"].map({label: seed for label, (_, seed) in methods.items()})
+    first = ["view", "run", "step", "layer", "depth", "d", "method", "seed"]
+    left_out = {"target", "layer_index", "codelength", "random_label_accuracy", "control_accuracy", "selectivity"}
+    return table[[*first, *(name for name in table if name not in {*first, *left_out})]]
+
+
+def probe_band_table(probes: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a method and layer: mean accuracy over seeds, an interval for it, and a band for all layers."""
+    tables = [
+        seed_bands(rows).merge(rows[["layer", "depth"]].drop_duplicates("layer"), on="layer")
+        for _, rows in probes.groupby("method", sort=False)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def first_layer_table(probes: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a network and fraction: the first layer whose accuracy is that fraction of the last layer's."""
+    tables = [
+        first_layer_reaching(probes, fraction, network=["view", "method", "seed"]).assign(fraction=fraction)
+        for fraction in FRACTIONS
+    ]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["view", "method", "seed", "fraction", "depth", "layer", "n_layers", "status", "message"]]
+
+
+def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a method and layer: accuracy less that of the first method, in pairs of equal seeds.
+
+    Methods that have not the seeds of the first, two or more, have no rows; nor have layers that only one has.
+    """
+    reference, *others = probes["method"].unique()
+    of = {method: probes[probes["method"] == method] for method in (reference, *others)}
+    seeds = set(of[reference]["seed"])
+    tables = []
+    for method in others:
+        layers = set(of[method]["layer"]) & set(of[reference]["layer"])
+        if len(seeds) > 1 and set(of[method]["seed"]) == seeds and layers:
+            both = pd.concat([of[reference], of[method]])
+            tables.append(seed_differences(both[both["layer"].isin(layers)], reference=reference))
+    if not tables:
+        return pd.DataFrame(columns=["method", "layer", "n_seeds", "difference"])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _methods(views: Sequence[View]) -> list[tuple[str, int]]:
+    """Return the method and the seed of each view; a network that is no seed of a method is one of its own, seed 0."""
+    trained = [_without_seed(view) for view in views]
+    counts = Counter(key for key, _ in trained)
+    repeated = {key for (key, _), count in Counter(trained).items() if count > 1}  # one network at several steps
+    first: dict[str, str] = {}
+    found = []
+    for view, (key, seed) in zip(views, trained, strict=True):
+        if counts[key] < 2 or key in repeated or seed is None:
+            found.append((view.label, 0))
+        else:
+            found.append((first.setdefault(key, _method_name(view)), seed))
+    return found
+
+
+def _without_seed(view: View) -> tuple[str, int | None]:
+    config: dict[str, Any] = view.run.config
+    if not is_trained_here(config):
+        return view.label, None
+    training = {name: value for name, value in config["training"].items() if name != "seed"}
+    return json.dumps([training, config["data"]], sort_keys=True), config["training"].get("seed")
+
+
+def _method_name(view: View) -> str:
+    """Return the folder of several seeds, or the network's own name."""
+    path = view.run.path.absolute()
+    return path.parent.name if path.name.startswith("seed-") else view.label
