@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 NEWTON_STEPS = 200
 ROUNDING = 1e-13
 FLOOR = 1e-100  # of curvature and step, against overflow
-BLOCK = 32 * 2**20  # bytes of features that are converted at a time
+BLOCK = 16 * 2**20  # bytes of features that are converted at a time
 
 
 @dataclass(frozen=True, kw_only=True)
