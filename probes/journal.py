@@ -13,6 +13,8 @@ import numpy as np
 
 Row = dict[str, Any]
 
+_FIRST = b'{"key": "'  # what a line begins with
+
 
 class Journal:
     """Groups of rows in a file of one JSON object a line, found again by what they were computed from.
@@ -36,32 +38,48 @@ class Journal:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         self._known: dict[str, list[Row]] = {}
+        if not self._path.absolute().parent.is_dir():
+            raise FileNotFoundError(f"There is no folder for the journal {self._path}. Make it first.")
         content = self._path.read_bytes() if self._path.exists() else b""
-        self._size = content.rfind(b"\n") + 1
-        for number, line in enumerate(content[: self._size].splitlines(), start=1):
+        self._size, self._whole = len(content), content.rfind(b"\n") + 1  # of the file, and of its whole lines
+        for number, line in enumerate(content[: self._whole].splitlines(), start=1):
             try:
                 entry = json.loads(line)
                 self._known[str(entry["key"])] = list(entry["rows"])
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(
-                    f"Line {number} of {self._path} is not one of a journal of probes. Give another file, or remove it."
-                ) from error
+                raise self._foreign(number) from error
+        torn = content[self._whole :]
+        if not (torn.startswith(_FIRST) or _FIRST.startswith(torn)):
+            raise self._foreign(content.count(b"\n") + 1)
 
     def rows(self, key: str) -> list[Row] | None:
         """Return the rows of a key, or None."""
         return self._known.get(key)
 
+    def _foreign(self, number: int) -> ValueError:
+        return ValueError(
+            f"Line {number} of {self._path} is not one of a journal of probes. Give another file, or remove it."
+        )
+
     def add(self, key: str, rows: Sequence[Row]) -> None:
-        """Append the rows of a key, durably."""
+        """Append the rows of a key, durably.
+
+        Raises
+        ------
+        ValueError
+            If somebody else has changed the file.
+        """
         plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
         line = json.dumps({"key": key, "rows": plain}).encode() + b"\n"
-        with self._path.open("r+b" if self._path.exists() else "xb") as file:
-            file.truncate(self._size)  # of a line that was cut off
-            file.seek(self._size)
+        with self._path.open("ab") as file:
+            if file.seek(0, os.SEEK_END) != self._size:
+                raise ValueError(f"{self._path} was changed by somebody else; give each table a journal of its own.")
+            file.truncate(self._whole)  # of a line that was cut off
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
-        self._size += len(line)
+        self._whole += len(line)
+        self._size = self._whole
         self._known[key] = plain
 
 
@@ -84,7 +102,7 @@ def _described(value: Any) -> Any:
         return [str(value.dtype.kind), list(value.shape), hashlib.sha256(content).hexdigest()]
     if isinstance(value, Mapping):
         return {str(name): _described(each) for name, each in value.items()}
-    return [_described(each) for each in value] if isinstance(value, list | tuple) else value
+    return [_described(each) for each in value] if isinstance(value, list | tuple) else _plain(value)
 
 
 def _plain(value: Any) -> Any:

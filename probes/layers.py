@@ -85,7 +85,8 @@ def probe_layers(
         Names of the stimuli that labels and split belong to. Layers that have `stimulus_ids` must have the same.
     fits : dict of FitKey to Fit, optional
         Holds the kept fits afterwards. Searches start from what it holds before, and from the checkpoint before, which
-        saves iterations where features changed little. By default each search starts from nothing.
+        saves iterations where features changed little. By default each search starts from nothing. Not together with a
+        journal, which keeps no fits.
     journal : path, optional
         A file that rows are kept in. A table that was cut off goes on where it was, and has the same rows as one that
         was not, as long as arguments and activations (by their content) are the same.
@@ -135,14 +136,18 @@ def probe_layers(
     >>> X, y = load_iris(return_X_y=True)
     >>> table = probe_layers({"sepal": X[:, :2], "petal": X[:, 2:]}, y, ["train", "test", "validation"] * 50)
     >>> table[["layer", "C", "accuracy", "converged"]].round(2)
-       layer    C  accuracy  converged
-    0  sepal  1.0      0.82       True
-    1  petal  1.0      0.94       True
+       layer     C  accuracy  converged
+    0  sepal  10.0      0.86       True
+    1  petal  10.0      0.94       True
     """
     targets = labels if isinstance(labels, Mapping) else {"label": labels}
     if not targets:
         raise ValueError("labels is empty; give one or more targets, name -> array of shape (n,).")
     tasks = {str(name): _task(name, each, split, named=isinstance(labels, Mapping)) for name, each in targets.items()}
+    if len(tasks) < len(targets):
+        raise ValueError(f"labels has targets of one name: {', '.join(map(repr, targets))}. Name each by its own text.")
+    if journal is not None and fits is not None:
+        raise ValueError("journal and fits were both given; rows of a journal have no fits. Give one of them.")
     question = Question.checked(
         _ascending(Cs, solver=solver, tol=tol, max_iter=max_iter, device=device),
         {"solver": solver, "tol": tol, "max_iter": max_iter, "device": device},
@@ -152,15 +157,16 @@ def probe_layers(
         types=types,
         codelength=codelength,
     )
+    n = len(next(iter(tasks.values())).y)
     recordings = recordings_of(layers)
-    _check_layers(recordings, len(next(iter(tasks.values())).y), ids)
+    _check_layers(recordings, n, ids)
     if inputs is not None:
-        recordings += baselines(inputs, _widths(recordings))
-        _check_layers(recordings[-2:], len(next(iter(tasks.values())).y), ids)
+        recordings = recordings_of([*recordings, *baselines(inputs, _widths(recordings))])
+        _check_layers(recordings, n, ids)
     kept = _Kept(None if journal is None else Journal(journal), question, fits)
     rows: list[Row] = []
     for recording in recordings:
-        for index, names in _groups(recording, len(np.asarray(split)), memory):
+        for index, names in _groups(recording, n, memory):
             rows += kept.rows(recording, index, names, memory)
             for name in names:
                 if progress is not None:
@@ -182,7 +188,7 @@ class _Kept:
         if known is not None:
             return known
         rows = self._computed(recording, index, names, memory)
-        if self._journal is not None and key is not None:
+        if self._journal is not None and key is not None and all(_will_last(row) for row in rows):
             self._journal.add(key, rows)
         return rows
 
@@ -233,6 +239,8 @@ def _ascending(Cs: Sequence[float], **settings: Any) -> list[float]:
 
 
 def _check_layers(recordings: Sequence[Recording], n_labels: int, ids: ArrayLike | None) -> None:
+    if ids is not None and np.shape(ids) != (n_labels,):
+        raise ValueError(f"ids has shape {np.shape(ids)} and labels has {n_labels}; give the name of each stimulus.")
     for recording in recordings:
         for name, layer in recording.layers.items():
             shape, whose = np.shape(layer), f" of {recording.name}" if recording.name else ""
@@ -282,6 +290,11 @@ def _key(recording: Recording, index: int, names: Sequence[str], question: Quest
         return None
     whose = [recording.network, recording.seed, recording.checkpoint, index, list(names)]
     return key_of(whose=whose, contents=contents, memory=memory, **question.parts())
+
+
+def _will_last(row: Row) -> bool:
+    """Say whether a row would be the same another time: a disk or a device that failed may do better."""
+    return row["status"] == "ok" or str(row["message"]).startswith("ValueError")
 
 
 def _digest(layer: Any) -> str:

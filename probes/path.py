@@ -138,13 +138,12 @@ def fit_paths(
         for X, judge, start in zip(layers, judges, starts, strict=True)
     ]
     ordered = sorted(Cs)
+    compared = tol if len(ordered) == 1 else max(tol, COMPARED)
     for C in ordered:
         going = [way for way in ways if not way.has_ended]
-        for way, fit in zip(
-            going, _fits(going, [C] * len(going), tol if len(Cs) == 1 else max(tol, COMPARED)), strict=True
-        ):
+        for way, fit in zip(going, _fits(going, [C] * len(going), compared), strict=True):
             way.go_on(fit)
-    rough = [way for way in ways if not way.fits[way.best].relative_gap <= tol]
+    rough = [way for way in ways if compared > tol and not way.fits[way.best].relative_gap <= tol]
     for way, fit in zip(rough, _fits(rough, [ordered[way.best] for way in rough], tol, finish=True), strict=True):
         way.fits[way.best] = fit
     return [way.path(ordered) for way in ways]

@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from probes.solvers.problem import Problem
 from probes.solvers.rows import Rows, dot, on_cpu
 
 Array = NDArray[np.float64]
+
+STRAIGHT = 40.0  # logits above which softplus is one with them, also in double precision
 
 
 class Losses:
@@ -90,7 +93,7 @@ class Losses:
     def _residuals_at(self, Z: Tensor) -> tuple[Tensor, Tensor]:
         """Return C s (p - y), (P, R, n), and the log of the sum of the exponentials of the logits, (P, 1, n)."""
         if self._n_outputs == 1:
-            p, mass = torch.sigmoid(Z), torch.nn.functional.softplus(Z)
+            p, mass = torch.sigmoid(Z), softplus(Z, 1.0, STRAIGHT)
         else:
             largest = Z.amax(1, keepdim=True)
             p = (Z - largest).exp_()

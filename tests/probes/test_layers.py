@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import numpy as np
@@ -6,8 +7,20 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
 
-from probes import Fit, FitKey, LogisticProbe, probe_layers
+from probes import (
+    SOLVERS,
+    Fit,
+    FitKey,
+    LogisticProbe,
+    Recording,
+    control_task,
+    online_codelength,
+    probe_layers,
+    random_labels,
+    random_projection,
+)
 from probes.readout import COLUMNS
+from probes.solvers import lbfgs, lbfgs_layers
 
 N = 240
 SCORES = ["accuracy", "balanced_accuracy", "log_loss", "train_accuracy", "validation_log_loss"]
@@ -283,3 +296,357 @@ def test_fits_of_an_earlier_checkpoint_are_where_searches_start(stimuli: tuple[N
     fits[key] = Fit(coef=np.zeros((3, 5)), intercept=np.zeros(3), objective=1.0, gap=1.0, n_iter=0, converged=False)
     again = probe_layers({"h": X}, y, split, Cs=[0.1], fits=fits).iloc[0]  # of another shape: no start
     assert (again["status"], again["n_iter"]) == ("ok", first["n_iter"])
+
+
+# Networks, seeds, checkpoints and targets
+
+KEYS = ["network", "seed", "checkpoint", "target", "layer"]
+PLACE = ["network", "seed", "checkpoint", "target", "layer", "layer_index"]
+
+
+def recordings_from(X: NDArray) -> list[Recording]:
+    """Return two networks of two seeds at two steps, each of three layers, of which two are of a width."""
+    rng = np.random.default_rng(0)
+    return [
+        Recording(
+            layers={
+                "wide": X[:, :20] + 0.3 * rng.normal(size=(N, 20)),
+                "flat": X[:, 20:40] + 0.3 * rng.normal(size=(N, 20)),
+                "last": X[:, :8] + 0.3 * rng.normal(size=(N, 8)),
+            },
+            network=network,
+            seed=seed,
+            checkpoint=step,
+        )
+        for network in ("sham", "bp")
+        for seed in (1, 0)
+        for step in (0, 50)
+    ]
+
+
+def assert_near(table: pd.DataFrame, other: pd.DataFrame, tol: float) -> None:
+    """Check that two tables hold fits of the same optima: equal scores, and losses as near as gaps can tell."""
+    for column in ("d", "n_constant", "C", "accuracy", "balanced_accuracy", "train_accuracy", "chance", "status"):
+        assert table[column].tolist() == other[column].tolist(), column
+    for column in ("log_loss", "validation_log_loss", "v_information"):
+        np.testing.assert_allclose(table[column], other[column], rtol=1e3 * np.sqrt(tol))
+    assert (table["relative_gap"] <= tol).all()
+    assert (other["relative_gap"] <= tol).all()
+
+
+def test_every_network_seed_step_layer_and_target_has_its_row_in_order(
+    stimuli: tuple[NDArray, NDArray, NDArray],
+) -> None:
+    X, y, split = stimuli
+    recordings, targets = recordings_from(X), {"parity": y % 2, "digit": y}
+    fits: dict[FitKey, Fit] = {}
+    heard: list[str] = []
+    table = probe_layers(
+        iter(recordings), targets, split, Cs=[0.1], solver="lbfgs", tol=1e-10, fits=fits, progress=heard.append
+    )
+    layers = ["wide", "flat", "last"]
+    expected = [
+        (each.network, each.seed, each.checkpoint, target, layer)
+        for each in recordings
+        for layer in layers
+        for target in targets
+    ]
+    assert list(table[KEYS].itertuples(index=False, name=None)) == expected
+    assert table["layer_index"].tolist() == [0, 0, 1, 1, 2, 2] * 8
+    assert heard == layers * 8
+    assert table.dtypes[["seed", "checkpoint"]].astype(str).tolist() == ["Int64", "Int64"]
+    apart, alone = [], dict[FitKey, Fit]()
+    for target, labels in targets.items():
+        for each in recordings:
+            found: dict[FitKey, Fit] = {}
+            apart.append(probe_layers(each.layers, labels, split, Cs=[0.1], solver="lbfgs", tol=1e-10, fits=found))
+            alone |= {FitKey(each.network, each.seed, key.layer, target): fit for key, fit in found.items()}
+            apart[-1][KEYS[:-1]] = each.network, each.seed, each.checkpoint, target
+    order = table.sort_values(KEYS).reset_index(drop=True)
+    assert_near(order, pd.concat(apart).sort_values(KEYS).reset_index(drop=True), tol=1e-10)
+    assert fits.keys() == alone.keys()  # of the last checkpoint
+    for key, fit in fits.items():
+        bound = np.sqrt(2.0 * fit.gap) + np.sqrt(2.0 * alone[key].gap)
+        assert np.linalg.norm(fit.coef - alone[key].coef) <= bound + 1e-10
+
+
+def test_searches_start_from_the_checkpoint_before_and_save_iterations(
+    stimuli: tuple[NDArray, NDArray, NDArray],
+) -> None:
+    X, y, split = stimuli
+    noise = np.random.default_rng(0).normal(size=X.shape)
+    recordings = [
+        Recording(layers={"h": X + size * noise}, network="bp", seed=0, checkpoint=step)
+        for step, size in ((0, 0.0), (10, 0.01), (20, 0.02))
+    ]
+    settings: dict[str, Any] = {"Cs": [0.1], "solver": "lbfgs"}
+    cold, warm = (probe_layers(recordings, y, split, fits=fits, **settings) for fits in (None, {}))
+    pd.testing.assert_series_equal(warm.iloc[0], cold.iloc[0])
+    assert (warm["n_iter"][1:] < 0.8 * cold["n_iter"][1:]).all()
+    assert_near(warm, cold, tol=1e-6)
+    alone = pd.concat([probe_layers([each], y, split, **settings) for each in recordings], ignore_index=True)
+    pd.testing.assert_frame_equal(cold, alone)  # by default nothing is carried over
+
+
+def test_no_search_starts_from_another_network_seed_layer_or_target(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    recordings = [
+        Recording(layers={"h": X[:, :8]}, network="bp", seed=0),
+        Recording(layers={"h": X[:, :8]}, network="bp", seed=1),
+        Recording(layers={"h": X[:, :8]}, network="dfa", seed=0),
+        Recording(layers={"g": X[:, :8]}, network="bp", seed=2),
+    ]
+    fits: dict[FitKey, Fit] = {}
+    table = probe_layers(recordings, {"one": y, "other": y}, split, Cs=[0.1], solver="lbfgs", fits=fits)
+    assert table["n_iter"].nunique() == 1
+    assert table["n_iter"][0] > 5
+    assert len(fits) == 8
+
+
+@pytest.mark.parametrize("tol", [1e-6, 1e-10])
+def test_layers_of_equal_width_are_probed_together_as_each_alone(
+    stimuli: tuple[NDArray, NDArray, NDArray], monkeypatch: pytest.MonkeyPatch, tol: float
+) -> None:
+    X, y, split = stimuli
+    layers = {"a": X[:, :20], "b": X[:, 20:40], "c": np.maximum(X[:, :20], 0.0)}
+    sizes: list[int] = []
+
+    def spy(layers: Any, *arguments: Any, **settings: Any) -> list[Fit]:
+        sizes.append(len(layers))
+        return lbfgs_layers(layers, *arguments, **settings)
+
+    monkeypatch.setattr("probes.path.lbfgs_layers", spy)
+    settings: dict[str, Any] = {"Cs": (0.01, 0.1, 1.0), "solver": "lbfgs", "tol": tol}
+    together = probe_layers(layers, y, split, **settings)
+    assert set(sizes) == {3}
+    sizes.clear()
+    alone = pd.concat([probe_layers({name: X}, y, split, **settings) for name, X in layers.items()], ignore_index=True)
+    assert not sizes
+    assert_near(together, alone, tol)
+    assert together["layer_index"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("memory", "most", "reads"),
+    [(2**30, 2, [2, 2, 4, 4, 5]), (4 * 8 * N * 20, 32, [2, 2, 4, 4, 5]), (1, 32, [1, 2, 3, 4, 5])],
+)
+def test_no_more_layers_are_together_than_fit(
+    stimuli: tuple[NDArray, NDArray, NDArray],
+    monkeypatch: pytest.MonkeyPatch,
+    memory: int,
+    most: int,
+    reads: list[int],
+) -> None:
+    X, y, split = stimuli
+    layers = {str(k): Lazy(X[:, k : k + 20]) for k in range(5)}
+    ends: list[int] = []
+    monkeypatch.setattr("probes.layers.MOST_TOGETHER", most)
+    count = lambda name: ends.append(sum(layer.reads for layer in layers.values()))  # noqa: E731
+    table = probe_layers(layers, y % 2, split, Cs=[0.1], memory=memory, progress=count)
+    assert ends == reads
+    assert table["layer"].tolist() == list(layers)
+    assert table["layer_index"].tolist() == [0, 1, 2, 3, 4]
+
+
+def out_of_memory(*_: Any, **__: Any) -> None:
+    raise RuntimeError("CUDA out of memory")
+
+
+def test_layers_are_fitted_alone_where_the_search_of_all_fails(
+    stimuli: tuple[NDArray, NDArray, NDArray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y, split = stimuli
+    layers = {"a": X[:, :20], "b": X[:, 20:40], "c": X[:, 10:30]}
+    alone = pd.concat([probe_layers({name: X}, y, split, solver="lbfgs") for name, X in layers.items()])
+    monkeypatch.setattr("probes.path.lbfgs_layers", out_of_memory)
+    table = probe_layers(layers, y, split, solver="lbfgs")
+    assert table["layer_index"].tolist() == [0, 1, 2]
+    pd.testing.assert_frame_equal(
+        table.drop(columns="layer_index"), alone.reset_index(drop=True).drop(columns="layer_index")
+    )
+    # And where one of them fails alone too, the others keep their rows.
+    bad = X[np.flatnonzero(split == "train")[0], 20]
+
+    def search(features: NDArray, *arguments: Any, **settings: Any) -> Fit:
+        if features[0, 0] == pytest.approx((bad - X[split == "train", 20].mean()) / X[split == "train", 20].std()):
+            raise RuntimeError("CUDA out of memory")
+        return lbfgs(features, *arguments, **settings)
+
+    monkeypatch.setitem(SOLVERS, "lbfgs", search)
+    partly = probe_layers(layers, y, split, solver="lbfgs")
+    assert partly["status"].tolist() == ["ok", "failed", "ok"]
+    assert partly["message"].tolist() == ["", "RuntimeError: CUDA out of memory", ""]
+    pd.testing.assert_frame_equal(partly.iloc[[0, 2]], table.iloc[[0, 2]])
+
+
+def test_a_bad_layer_among_those_of_its_width_fails_alone(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    layers = {"a": X[:, :20], "bad": Broken(X[:, :20]), "nan": np.full((N, 20), np.nan), "b": X[:, 20:40]}
+    table = probe_layers(layers, {"digit": y, "parity": y % 2}, split, Cs=[0.1])
+    assert table["status"].tolist() == ["ok"] * 2 + ["failed"] * 4 + ["ok"] * 2
+    assert table["target"].tolist() == ["digit", "parity"] * 4
+    sound = probe_layers({"a": layers["a"], "b": layers["b"]}, {"digit": y, "parity": y % 2}, split, Cs=[0.1])
+    pd.testing.assert_frame_equal(
+        table[table["status"] == "ok"].reset_index(drop=True).drop(columns="layer_index"),
+        sound.drop(columns="layer_index"),
+    )
+
+
+# Baselines
+
+
+def test_baselines_are_the_rows_of_their_arrays_once(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    inputs = np.random.default_rng(1).normal(size=(N, 30)) + y[:, np.newaxis] * np.linspace(0.0, 0.3, 30)
+    recordings = [
+        Recording(layers={"h1": X[:, :8], "h2": X[:, 8:16], "h3": X[:, :4]}, network="bp", seed=0),
+        Recording(layers={"h1": X[:, 8:16], "h2": X[:, :6]}, network="bp", seed=1),
+    ]
+    table = probe_layers(recordings, y, split, inputs=inputs)
+    assert table["network"].tolist() == ["bp"] * 5 + ["raw input"] + ["random projection"] * 3
+    assert table["layer"][5:].tolist() == ["input", "width 8", "width 4", "width 6"]
+    assert table["layer_index"][5:].tolist() == [0, 0, 1, 2]
+    assert table[["seed", "checkpoint"]][5:].isna().all(axis=None)
+    pd.testing.assert_frame_equal(table[:5], probe_layers(recordings, y, split))
+    by_hand = {"input": inputs} | {f"width {d}": random_projection(inputs, d, seed=0) for d in (8, 4, 6)}
+    expected = pd.concat([probe_layers({name: Z}, y, split) for name, Z in by_hand.items()], ignore_index=True)
+    pd.testing.assert_frame_equal(table[5:].reset_index(drop=True).drop(columns=PLACE), expected.drop(columns=PLACE))
+
+
+# Controls
+
+
+@pytest.mark.parametrize("target", ["digit", "parity"])
+def test_controls_are_those_done_by_hand(stimuli: tuple[NDArray, NDArray, NDArray], target: str) -> None:
+    X, y, split = stimuli
+    X, types = X[:, :12], np.array([f"type {i}" for i in (y + 10 * (np.arange(N) // 8 % 2))])
+    train, test = (split == part for part in ("train", "test"))
+    targets = {"digit": y, "parity": y % 2}
+    labels = targets[target]
+    settings: dict[str, Any] = {"Cs": (0.01, 1.0), "tol": 1e-8}
+    table = probe_layers({"h": X}, targets, split, controls=3, types=types, codelength=True, **settings)
+    row = table.set_index("target").loc[target]
+    probe = LogisticProbe(row["C"], tol=1e-8)
+    random = [random_labels(labels[train], seed=seed) for seed in range(3)]
+    shares = [probe.fit(X[train], each).score(X[train], each) for each in random]
+    assert len(set(shares)) > 1
+    assert row["random_label_accuracy"] == pytest.approx(np.mean(shares), abs=1e-12)
+    task = control_task(types, split, len(set(labels)), seed=0)
+    control = probe.fit(X[train], task[train]).score(X[test], task[test])
+    assert row["control_accuracy"] == pytest.approx(control, abs=1e-12)
+    assert row["selectivity"] == pytest.approx(row["accuracy"] - control, abs=1e-12)
+    code = online_codelength(X[train], labels[train], Cs=(row["C"],), seed=0, solver="auto", tol=1e-8)
+    assert row["codelength"] == pytest.approx(code.codelength, rel=1e-5)
+    assert (row["status"], row["message"]) == ("ok", "")
+    plain = probe_layers({"h": X}, targets, split, **settings).set_index("target").loc[target]
+    of_controls = ["random_label_accuracy", "control_accuracy", "selectivity", "codelength"]
+    assert plain[of_controls].isna().all()
+    pd.testing.assert_series_equal(row.drop(of_controls), plain.drop(of_controls))  # they change nothing else
+
+
+def test_controls_that_did_not_converge_are_told(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    easy = np.column_stack([100.0 * (y % 2), X[:, :20]])  # one step reads the labels at this C, but not controls
+    arguments: dict[str, Any] = {"Cs": [1.0], "solver": "newton", "max_iter": 12, "controls": 2}
+    types = y + 10 * (np.arange(N) // 8 % 2)
+    row = probe_layers({"h": easy}, y % 2, split, types=types, tol=1e-13, **arguments).iloc[0]
+    assert row["converged"]
+    random, control = row["message"].split("; ")
+    assert re.fullmatch(r"2 of 2 fits of random labels stopped at relative gap \S+ or less", random)
+    assert re.fullmatch(r"1 of 1 fits of the control task stopped at relative gap \S+ or less", control)
+
+
+# Misuse
+
+
+class Recorded(Lazy):
+    """A layer that says which stimuli it was recorded on."""
+
+    def __init__(self, array: NDArray, stimulus_ids: Any) -> None:
+        super().__init__(array)
+        self.stimulus_ids = stimulus_ids
+
+
+IDS = [f"image {i}" for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "what"),
+    [
+        (IDS[::-1], "in another order"),
+        ([*IDS[:-1], "image 9"], "others"),
+        ([*IDS[:-1], IDS[0]], "others"),
+        (IDS[:-1], "others"),
+        ([*IDS, "image 9"], "others"),
+    ],
+)
+def test_layers_of_other_stimuli_are_refused_before_any_is_read(theirs: list[str], what: str) -> None:
+    first, second = Recorded(np.ones((8, 2)), np.array(IDS)), Recorded(np.ones((8, 2)), np.array(theirs))
+    message = f"Layer 'h' of bp, seed 0 was recorded on stimuli that are {what} than ids; labels would be read from"
+    recordings = [Recording(layers={"g": first}), Recording(layers={"h": second}, network="bp", seed=0)]
+    with pytest.raises(ValueError, match=message):
+        probe_layers(recordings, [0, 1] * 4, split_of(8), ids=IDS)
+    assert first.reads == second.reads == 0
+
+
+@pytest.mark.parametrize("ids", [IDS, np.array(IDS, dtype=object), range(8)])
+def test_layers_of_the_same_stimuli_are_probed(ids: Any) -> None:
+    X = np.arange(16.0).reshape(8, 2)
+    layers = {"h": Recorded(X, np.array(list(ids))), "plain": X}
+    assert probe_layers(layers, [0, 1] * 4, split_of(8), ids=ids)["status"].tolist() == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": {}}, "labels is empty; give one or more targets, name -> array of shape"),
+        (
+            {"labels": {"a": [0, 1] * 4, "b": [0] * 8}},
+            "^Target 'b': labels has one class, 0; a probe needs two or more",
+        ),
+        ({"labels": {"a": [0, 1] * 4, "b": [0, 1]}}, "^Target 'b': labels has 2 entries and split has shape"),
+        ({"controls": -1}, "controls is -1; expected a number of random labelings, 0 or more"),
+        ({"controls": 1.5}, r"controls is 1\.5; expected a number of random labelings, 0 or more"),
+        ({"types": [0, 1]}, "types has 2 entries and split has shape"),
+        ({"types": [0] * 8}, "types has 1 different types for 2 classes"),
+        ({"types": range(8)}, "4 of 8 types, such as 2, have no training rows"),
+        ({"inputs": np.ones((7, 3))}, "Layer 'input' of raw input has 7 rows and labels has 8"),
+        ({"inputs": np.ones((8, 3, 3))}, r"Layer 'input' of raw input has shape \(8, 3, 3\); expected \(n, d\)"),
+    ],
+)
+def test_misuse_of_targets_controls_and_inputs_is_an_error_before_any_layer_is_read(
+    arguments: dict[str, Any], message: str
+) -> None:
+    layer = Lazy(np.ones((8, 2)))
+    good: dict[str, Any] = {"layers": {"h": layer}, "labels": [0, 1] * 4, "split": split_of(8)}
+    with pytest.raises(ValueError, match=message):
+        probe_layers(**{**good, **arguments})
+    assert layer.reads == 0
+
+
+def test_recordings_that_are_none_or_have_one_name_are_errors_before_any_layer_is_read() -> None:
+    layer = Lazy(np.ones((8, 2)))
+    recording = Recording(layers={"h": layer}, network="bp")
+    with pytest.raises(ValueError, match="Two recordings are called 'bp'"):
+        probe_layers([recording, recording], [0, 1] * 4, split_of(8))
+    with pytest.raises(TypeError, match="layers has Lazy; expected a mapping of arrays, or Recordings"):
+        probe_layers([recording, layer], [0, 1] * 4, split_of(8))  # type: ignore[list-item]
+    assert layer.reads == 0
+
+
+def test_targets_whose_names_read_alike_are_refused(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    with pytest.raises(ValueError, match=r"^labels has targets of one name: 1, '1'\."):
+        probe_layers({"h": X}, {1: y, "1": y}, split)
+
+
+def test_a_recording_is_not_called_as_a_baseline(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    with pytest.raises(ValueError, match=r"^Two recordings are called 'raw input'"):
+        probe_layers([Recording(layers={"h": X}, network="raw input")], y, split, inputs=X)
+
+
+def test_ids_are_one_a_stimulus(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    with pytest.raises(ValueError, match=rf"^ids has shape \(3,\) and labels has {N}; give the name of each stimulus"):
+        probe_layers({"h": X}, y, split, ids=["a", "b", "c"])

@@ -1,11 +1,12 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from probes.certificate import certify
-from probes.path import fit_path
+from probes.path import fit_path, fit_paths
 from probes.reduction import Reduction, pays
 from probes.scores import log_loss
 from probes.solvers import Fit, lbfgs, newton
@@ -99,3 +100,126 @@ def test_duplicates_among_wide_examples_lose_nothing(wide: tuple[NDArray, NDArra
     X, y = np.repeat(wide[0][:30], 2, axis=0), np.repeat(wide[1][:30], 2)
     assert Reduction(X).X.shape == (60, 30)
     assert fit_path(X, y, (0.01, 0.1), lambda fit: -fit.objective).fit.converged
+
+
+# Of several layers
+
+
+def layers_of(X: NDArray, n: int) -> list[NDArray]:
+    """Return layers of one shape that differ."""
+    rng = np.random.default_rng(0)
+    return [X + 0.5 * k * rng.normal(size=X.shape) for k in range(n)]
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton"])
+def test_paths_of_several_layers_are_those_of_each(parts: tuple[NDArray, ...], solver: str) -> None:
+    X, y, Z, z = parts
+    layers, judged = layers_of(X, 3), layers_of(Z, 3)
+    judges = [judge_on(each, z) for each in judged]
+    Cs = CS[::-1] if solver == "lbfgs" else (0.1, 0.01)
+    paths = fit_paths(layers, y, Cs, judges, starts=[None] * 3, solver=solver)
+    for layer, judge, path in zip(layers, judges, paths, strict=True):
+        alone = fit_path(layer, y, Cs, judge, solver=solver)
+        assert (path.Cs, path.best, path.unfinished) == (alone.Cs, alone.best, ())
+        np.testing.assert_allclose(path.losses, alone.losses, rtol=1e-2)
+        assert path.fit.relative_gap <= 1e-6
+        bound = np.sqrt(2 * path.fit.gap) + np.sqrt(2 * alone.fit.gap)
+        assert np.linalg.norm(path.fit.coef - alone.fit.coef) <= bound
+        assert path.n_iter == pytest.approx(alone.n_iter, rel=0.3)
+
+
+def said(losses: list[float]) -> Callable[[Fit], float]:
+    rest = iter(losses)
+    return lambda fit: next(rest)
+
+
+def test_each_of_several_paths_ends_where_its_own_losses_have_risen(parts: tuple[NDArray, ...]) -> None:
+    X, y, *_ = parts
+    layers = layers_of(X, 3)
+    told = [[3.0, 4.0, 5.0], [5.0, 4.0, 3.0, 2.0, 1.0, 0.5], [2.0, 1.0, 3.0, 4.0]]
+    judges = [said(losses) for losses in told]
+    paths = fit_paths(layers, y, CS, judges, starts=[None] * 3, solver="lbfgs", tol=1e-3)
+    assert [list(path.losses) for path in paths] == told
+    assert [path.Cs[path.best] for path in paths] == [0.001, 100.0, 0.01]
+    for layer, path in zip(layers, paths, strict=True):  # each fit is of its own layer, at its own C
+        proof = certify(layer, y, path.Cs[path.best], path.fit.coef, path.fit.intercept)
+        assert (proof.objective, proof.gap) == pytest.approx((path.fit.objective, path.fit.gap), rel=1e-6)
+        assert path.fit.converged
+
+
+def test_several_paths_start_each_from_its_own(parts: tuple[NDArray, ...]) -> None:
+    X, y, Z, z = parts
+    layers = layers_of(X, 2)
+    starts = [None, lbfgs(layers[1], y, 0.1)]
+    paths = fit_paths(layers, y, [0.1], [judge_on(Z, z)] * 2, starts=starts, solver="lbfgs")
+    assert paths[0].n_iter > 5
+    assert paths[1].n_iter == 0
+
+
+def test_weights_are_those_of_each_layer(parts: tuple[NDArray, ...]) -> None:
+    X, y, Z, z = parts
+    layers, weights = layers_of(X, 2), np.random.default_rng(0).uniform(0.5, 2.0, size=len(y))
+    settings: dict[str, Any] = {"sample_weight": weights, "solver": "lbfgs", "tol": 1e-8}
+    for layer, path in zip(
+        layers, fit_paths(layers, y, [0.1], [judge_on(Z, z)] * 2, starts=[None] * 2, **settings), strict=True
+    ):
+        assert path.fit.objective == pytest.approx(newton(layer, y, 0.1, sample_weight=weights).objective, rel=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["other widths", "other kinds", "wide", "few features"])
+def test_layers_that_are_not_of_a_kind_are_searched_one_by_one(
+    parts: tuple[NDArray, ...], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    X, y = parts[0][:60], parts[1][:60]
+    wide = np.random.default_rng(0).normal(size=(60, 130))
+    layers: list[NDArray] = {
+        "other widths": [X, X[:, :20]],
+        "other kinds": [X, np.asarray(X)],
+        "wide": [wide, wide[:, ::-1]],
+        "few features": [X[:, :4], X[:, 4:8]],
+    }[kind]
+    if kind == "other kinds":
+        layers[1] = Rows(X)  # type: ignore[call-overload]
+    solver = "auto" if kind == "few features" else "lbfgs"
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("probes.path.lbfgs_layers", refuse)
+    judge = lambda fit: -fit.objective  # noqa: E731
+    for layer, path in zip(
+        layers, fit_paths(layers, y, (0.01, 0.1), [judge] * 2, starts=[None] * 2, solver=solver), strict=True
+    ):
+        alone = fit_path(layer, y, (0.01, 0.1), judge, solver=solver)
+        np.testing.assert_array_equal(path.fit.coef, alone.fit.coef)
+        assert path.n_iter == alone.n_iter
+
+
+class Rows:
+    """Rows that can be sliced, and are no array."""
+
+    def __init__(self, X: NDArray) -> None:
+        self._X, self.shape = X, X.shape
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        return self._X[rows]
+
+
+def test_one_of_several_that_is_cut_short_is_named_as_its_own(parts: tuple[NDArray, ...]) -> None:
+    X, y, Z, z = parts
+    layers = [np.zeros_like(X), X]
+    paths = fit_paths(layers, y, [1.0], [judge_on(Z, z)] * 2, starts=[None] * 2, solver="lbfgs", max_iter=3)
+    assert paths[0].unfinished == ()
+    assert [(C, fit.n_iter) for C, fit in paths[1].unfinished] == [(1.0, 3)]
+
+
+@pytest.mark.parametrize("n_layers", [1, 2])
+def test_a_single_C_has_no_more_iterations_than_are_allowed(parts: tuple[NDArray, ...], n_layers: int) -> None:
+    X, y, Z, z = parts
+    judges, starts = [judge_on(Z, z)] * n_layers, [None] * n_layers
+    for path in fit_paths(layers_of(X, n_layers), y, [1.0], judges, starts=starts, solver="lbfgs", max_iter=3):
+        assert path.n_iter == 3
+
+
+def test_no_layers_have_no_paths(parts: tuple[NDArray, ...]) -> None:
+    assert fit_paths([], parts[1], CS, [], starts=[]) == []

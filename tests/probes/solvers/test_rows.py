@@ -1,0 +1,165 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from probes.solvers.rows import Rows, Shared, Stacked, on_cpu
+
+N, D, P, R = 23, 5, 3, 2
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
+rng = np.random.default_rng(0)
+LAYERS = rng.normal(size=(P, N, D)) * np.array([1.0, 10.0, 0.1])[:, np.newaxis, np.newaxis]
+W, B, RESIDUALS = rng.normal(size=(P, R, D)), rng.normal(size=(P, R)), rng.normal(size=(P, R, N))
+
+
+class Slices:
+    """Rows that can be sliced and nothing else; it counts how often."""
+
+    def __init__(self, X: NDArray) -> None:
+        self._X, self.shape, self.reads = X, X.shape, 0
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        self.reads += 1
+        return self._X[rows]
+
+
+def given(rows: Rows, values: NDArray) -> Tensor:
+    return rows.tensor(values)
+
+
+def assert_products(rows: Rows, layers: NDArray, which: list[int] | None = None) -> None:
+    """Check the products of some problems against einsum, with the layer of each."""
+    which = list(range(P)) if which is None else which
+    close: Callable[[Any, Any], None] = lambda found, expected: np.testing.assert_allclose(  # noqa: E731
+        on_cpu(found), expected, rtol=0.0, atol=TOLERANCE[rows.dtype] * np.abs(expected).max()
+    )
+    W_, B_, residuals, X = W[which], B[which], RESIDUALS[which], layers[which]
+    close(rows.logits(given(rows, W_), given(rows, B_)), np.einsum("prd,pnd->prn", W_, X) + B_[:, :, np.newaxis])
+    close(rows.back(given(rows, residuals)), np.einsum("prn,pnd->prd", residuals, X))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("of", [np.float32, np.float64])
+def test_products_of_shared_rows_are_those_of_numpy(dtype: torch.dtype, of: Any) -> None:
+    X = LAYERS[0].astype(of)
+    assert_products(Shared(X, dtype, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rows_a_block", [1, 4, N - 1, N, 100])
+def test_products_by_blocks_are_those_of_numpy(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rows_a_block: int
+) -> None:
+    monkeypatch.setattr("probes.certificate.BLOCK", 8 * D * rows_a_block)
+    X = Slices(LAYERS[0])
+    shared = Shared(X, dtype, "cpu", P * R)
+    assert_products(shared, np.broadcast_to(LAYERS[0], LAYERS.shape))
+    assert X.reads == 2 * -(-N // rows_a_block)  # a pass each way, and none to set up
+
+
+def test_a_copy_too_large_to_hold_is_made_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def spy(X: NDArray, dtype: Any) -> Any:
+        made.append(len(X))
+        return [(slice(0, 10), X[:10].astype(dtype)), (slice(10, N), X[10:].astype(dtype))]
+
+    monkeypatch.setattr("probes.solvers.rows.blocks_of", spy)
+    X, size = LAYERS[0], 4 * N * D
+    for resident, passes in ((size, 0), (size - 1, 2)):
+        monkeypatch.setattr("probes.solvers.rows.RESIDENT", resident)
+        made.clear()
+        assert_products(Shared(X, torch.float32, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
+        assert len(made) == passes
+    made.clear()
+    assert_products(Shared(X, torch.float64, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
+    assert not made  # no copy is needed
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_of_stacked_rows_are_those_of_numpy_layer_by_layer(dtype: torch.dtype) -> None:
+    assert_products(Stacked(list(LAYERS), dtype, "cpu", R), LAYERS)
+    single = [layer.astype(np.float32) for layer in LAYERS]
+    assert_products(Stacked(single, dtype, "cpu", R), np.stack(single))
+
+
+@pytest.mark.parametrize("left", [[0, 1, 2], [0, 2], [2, 1], [1, 2], [2], [1]])
+def test_stacked_rows_close_up_to_those_that_are_left(left: list[int]) -> None:
+    rows = Stacked(list(LAYERS), torch.float64, "cpu", R)
+    U = rows.tensor(W)
+    outwards, inwards = on_cpu(rows.outwards(U))[left], on_cpu(rows.inwards(U))[left]
+    rows.only(np.array(left))
+    assert_products(rows, LAYERS, left)
+    np.testing.assert_array_equal(on_cpu(rows.outwards(U[left])), outwards)
+    np.testing.assert_array_equal(on_cpu(rows.inwards(U[left])), inwards)
+
+
+def test_stacked_rows_close_up_again_and_again_and_leave_the_layers_alone() -> None:
+    layers = [layer.copy() for layer in LAYERS]
+    rows = Stacked(layers, torch.float64, "cpu", R)
+    rows.only(np.array([2, 1]))
+    rows.only(np.array([1]))
+    assert_products(rows, LAYERS, [1])
+    np.testing.assert_array_equal(layers, LAYERS)
+
+
+def test_shared_rows_are_those_of_whoever_is_left() -> None:
+    rows = Shared(LAYERS[0], torch.float64, "cpu", P * R)
+    rows.only(np.array([2, 1]))
+    assert_products(rows, np.broadcast_to(LAYERS[0], LAYERS.shape), [2, 1])
+
+
+# Unknowns
+
+
+def flattened() -> list[tuple[Rows, NDArray]]:
+    return [
+        (Shared(LAYERS[1], torch.float64, "cpu", P * R), np.broadcast_to(LAYERS[1], LAYERS.shape)),
+        (Stacked(list(LAYERS), torch.float64, "cpu", R), LAYERS),
+    ]
+
+
+def test_inwards_and_outwards_are_adjoint() -> None:
+    # A slope along coefficients, <G, outwards(U)>, is that along unknowns, <inwards(G), U>.
+    G, U = torch.tensor(W), torch.tensor(rng.normal(size=W.shape))
+    for rows, _ in flattened():
+        assert not torch.allclose(rows.outwards(U), U)
+        one, other = (rows.inwards(G) * U).sum((1, 2)), (G * rows.outwards(U)).sum((1, 2))
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-12)
+
+
+def test_unknowns_are_as_long_as_coefficients_and_their_logits_together() -> None:
+    # U = W L with L L' = I + X'X / mean eigenvalue, so ||U||^2 = ||W||^2 + ||W X'||^2 / mean eigenvalue.
+    U = torch.tensor(W)
+    for rows, layers in flattened():
+        coefficients = rows.outwards(U).numpy()
+        mean = np.sum(np.square(layers), axis=(1, 2)) / D
+        logits = np.einsum("prd,pnd->prn", coefficients, layers)
+        length = np.sum(np.square(coefficients), axis=(1, 2)) + np.sum(np.square(logits), axis=(1, 2)) / mean
+        np.testing.assert_allclose(length, np.sum(np.square(W), axis=(1, 2)), rtol=1e-12)
+
+
+def test_many_rows_are_flattened_by_every_so_many_of_them() -> None:
+    X = np.repeat(LAYERS[0], 8, axis=0)  # more than four rows a feature; each step meets other rows
+    rows = Shared(X, torch.float64, "cpu", R)
+    step = len(X) // (4 * D)
+    some = X[::step]
+    mean = np.sum(np.square(some)) / D
+    coefficients = rows.outwards(torch.tensor(W)).numpy()
+    length = np.square(coefficients).sum() + np.square(coefficients @ some.T).sum() / mean
+    assert length == pytest.approx(np.square(W).sum(), rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["wide", "by blocks", "zero"])
+def test_unknowns_are_coefficients_where_flattening_does_not_pay(kind: str) -> None:
+    X: Any = {"wide": np.ones((3, 400)), "by blocks": Slices(LAYERS[0]), "zero": np.zeros((N, D))}[kind]
+    U = torch.tensor(np.random.default_rng(1).normal(size=(1, 1, X.shape[1])))
+    rows: list[Rows] = [Shared(X, torch.float64, "cpu", 1)]
+    rows += [] if isinstance(X, Slices) else [Stacked([X], torch.float64, "cpu", 1)]
+    for each in rows:
+        np.testing.assert_array_equal(each.outwards(U), U)
+        np.testing.assert_array_equal(each.inwards(U), U)
