@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
 
 from probes.controls import class_rates
 from probes.logistic import LogisticProbe
@@ -207,7 +206,7 @@ def _coded(probe: LogisticProbe, X: NDArray, y: NDArray[np.intp], start: int, n_
 
 def _fitted(probe: LogisticProbe, X: NDArray, y: NDArray[np.intp]) -> LogisticProbe:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the block says so
+        warnings.simplefilter("ignore", UserWarning)  # the block says so; in a prefix nothing may vary
         return clone(probe).fit(X, y)
 
 

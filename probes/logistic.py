@@ -62,6 +62,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
         Intercept beside `coef_`; sums to zero when K > 2.
     mean_, scale_ : arrays, shape (d,)
         The standardisation; zeros and ones with `standardize=False`.
+    n_constant_ : int
+        Features that do not vary over the training rows.
     n_iter_ : int
         Iterations used; 0 when the intercept alone is optimal.
     duality_gap_ : float, >= 0
@@ -130,6 +132,8 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
 
         Warns
         -----
+        UserWarning
+            If no feature varies.
         ConvergenceWarning
             If the duality gap is still above `tol` when the iterations are used up.
         """
@@ -141,6 +145,7 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
         self.classes_, codes = class_codes(labels)
         start = self._earlier(features.shape[1])
         self.mean_, self.scale_ = standardisation_of(self, features, weights)
+        self.n_constant_ = self._constant(features if weights is None else features[weights > 0])
         self._store(
             solver_named(self.solver)(
                 (features - self.mean_) / self.scale_,
@@ -154,6 +159,16 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
             )
         )
         return self
+
+    def _constant(self, features: Array) -> int:
+        n_constant = int(np.count_nonzero(features.max(axis=0) == features.min(axis=0)))
+        if n_constant == features.shape[1]:
+            warnings.warn(
+                f"All {n_constant} features are constant on the training rows; the probe knows only the class rates.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return n_constant
 
     def _weights(self, labels: NDArray, codes: NDArray[np.intp], weights: Array | None) -> Array | None:
         if self.class_weight is None:

@@ -231,7 +231,8 @@ def test_label_entropy_is_the_loss_of_training_rates_on_test_rows() -> None:
 
 def test_class_rates_themselves_have_no_information() -> None:
     train, test = noise(3)[1], noise(3, seed=1)[1][:50]
-    probe = LogisticProbe().fit(np.ones((N, 1)), train)
+    with pytest.warns(UserWarning, match="are constant"):
+        probe = LogisticProbe().fit(np.ones((N, 1)), train)
     loss = log_loss(test, probe.predict_proba(np.ones((50, 1))), labels=probe.classes_)
     assert v_information(loss, train, test) == pytest.approx(0.0, abs=1e-9)
 

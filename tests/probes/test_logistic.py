@@ -84,9 +84,17 @@ def test_constant_feature_gets_scale_one_and_coefficient_zero(constant: float) -
 @pytest.mark.parametrize("standardize", [True, False])
 def test_features_that_are_all_constant_leave_the_class_rates(standardize: bool) -> None:
     y = np.repeat([0, 1, 2], [10, 20, 70])
-    probe = LogisticProbe(standardize=standardize).fit(np.tile([0.1, -3.0], (100, 1)), y)
+    with pytest.warns(UserWarning, match=r"^All 2 features are constant on the training rows; the probe knows only"):
+        probe = LogisticProbe(standardize=standardize).fit(np.tile([0.1, -3.0], (100, 1)), y)
     np.testing.assert_array_equal(probe.coef_, np.zeros((3, 2)))
+    assert probe.n_constant_ == 2
     np.testing.assert_allclose(probe.predict_proba([[0.1, -3.0]]), [[0.1, 0.2, 0.7]], rtol=1e-9)
+
+
+def test_features_that_vary_only_where_weights_are_zero_are_counted_as_constant() -> None:
+    X, y = np.array([[0.0, 1.0], [1.0, 1.0], [2.0, 5.0]]), [0, 1, 1]
+    assert LogisticProbe().fit(X, y).n_constant_ == 0
+    assert LogisticProbe().fit(X, y, sample_weight=[1.0, 1.0, 0.0]).n_constant_ == 1
 
 
 def test_variation_too_small_to_square_counts_as_constant() -> None:
