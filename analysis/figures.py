@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.findings import Findings
 from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
-from analysis.plots.axes import axes_grid, figure_of
+from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.tables import read_rdm
 
 __all__ = ["Drawing", "draw", "save_figures"]
@@ -131,12 +131,10 @@ def _bands_in_words(findings: Findings) -> str:
 
 
 def _plot_differences(findings: Findings) -> Axes:
-    depths = findings.probes.drop_duplicates("layer").set_index("layer")["depth"]
-    table = findings.probe_differences.assign(depth=findings.probe_differences["layer"].map(depths))
     ax = plot_by_layer(
-        table,
+        findings.probe_differences,
         "difference",
-        ylabel="difference in probe accuracy",
+        ylabel=f"probe accuracy less {verbatim(str(findings.probes['method'].iloc[0]))}'s",
         curve="method",
         band=("band_low", "band_high"),
         among=list(findings.probes["method"].unique()),

@@ -136,8 +136,11 @@ class Findings:
         )
         final = dict(self.class_structure.groupby("view", sort=False)["class_structure"].last())
         for row in found.itertuples():
-            if row.status != "ok":
+            if not final[str(row.view)] > 0:
                 sentences.append(f"The last layer of {row.view} has no class structure.")
+                continue
+            if row.status != "ok":
+                sentences.append(f"Where class structure arises in {row.view} cannot be told: {row.message}.")
                 continue
             sentences.append(
                 f"Class structure reaches {_DECISIVE} of its last layer's ({final[str(row.view)]:.2f}) first at "

@@ -14,6 +14,7 @@ from analysis.settings import is_trained_here
 from analysis.views import View
 from probes import Recording, first_layer_reaching, probe_layers, seed_bands, seed_differences
 from probes.path import CS
+from probes.statistics.differences import DIFFERENCES
 
 __all__ = ["FRACTIONS", "first_layer_table", "probe_band_table", "probe_difference_table", "probe_table"]
 
@@ -82,22 +83,30 @@ def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
             both = pd.concat([of[reference], of[method]])
             tables.append(seed_differences(both[both["layer"].isin(layers)], reference=reference))
     if not tables:
-        return pd.DataFrame(columns=["method", "layer", "n_seeds", "difference"])
-    return pd.concat(tables, ignore_index=True)
+        return pd.DataFrame(columns=["method", "layer", "depth", *DIFFERENCES])
+    table = pd.concat(tables, ignore_index=True)
+    depths = of[reference].drop_duplicates("layer").set_index("layer")["depth"]
+    table.insert(2, "depth", table["layer"].map(depths))
+    return table
 
 
 def _methods(views: Sequence[View]) -> list[tuple[str, int]]:
     """Return the method and the seed of each view; a network that is no seed of a method is one of its own, seed 0."""
     trained = [_without_seed(view) for view in views]
     counts = Counter(key for key, _ in trained)
-    repeated = {key for (key, _), count in Counter(trained).items() if count > 1}  # one network at several steps
-    first: dict[str, str] = {}
+    repeated = {key for (key, _), count in Counter(trained).items() if count > 1}  # a copy of a network
+    names: dict[str, str] = {}
+    taken = {view.label for view in views}
     found = []
     for view, (key, seed) in zip(views, trained, strict=True):
         if counts[key] < 2 or key in repeated or seed is None:
             found.append((view.label, 0))
-        else:
-            found.append((first.setdefault(key, _method_name(view)), seed))
+            continue
+        if key not in names:
+            name = _method_name(view)
+            names[key] = view.label if name in taken else name
+            taken.add(names[key])
+        found.append((names[key], seed))
     return found
 
 
@@ -106,10 +115,12 @@ def _without_seed(view: View) -> tuple[str, int | None]:
     if not is_trained_here(config):
         return view.label, None
     training = {name: value for name, value in config["training"].items() if name != "seed"}
-    return json.dumps([training, config["data"]], sort_keys=True), config["training"].get("seed")
+    return json.dumps([training, config["data"], view.step], sort_keys=True), config["training"].get("seed")
 
 
 def _method_name(view: View) -> str:
-    """Return the folder of several seeds, or the network's own name."""
-    path = view.run.path.absolute()
-    return path.parent.name if path.name.startswith("seed-") else view.label
+    """Return the folder of several seeds, as far as it is in the label, or the network's own name."""
+    folder, _, name = view.label.rpartition("/")
+    if not name.startswith("seed-"):
+        return view.label
+    return folder or view.run.path.absolute().parent.name

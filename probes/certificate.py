@@ -1,18 +1,18 @@
 """A certificate of optimality for L2-penalised logistic regression, read off its own gradient."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.blocks import blocks_of
+
 Array = NDArray[np.float64]
 
 NEWTON_STEPS = 200
 ROUNDING = 1e-13
 FLOOR = 1e-100  # of curvature and step, against overflow
-BLOCK = 16 * 2**20  # bytes of features that are converted at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,33 +86,6 @@ def certify(
         objective=C * loss + 0.5 * float(np.vdot(coef, coef)),
         gap=0.5 * float(np.vdot(gradient, gradient)) if _balanced(residuals, weights) else np.inf,
     )
-
-
-def blocks_of(X: Any, dtype: Any = np.float64) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Give consecutive rows of X in a precision: all of an array that has it already, else `BLOCK` bytes at a time.
-
-    Parameters
-    ----------
-    X : array, shape (n, d), or what gives such rows by slices
-    dtype : float32 or float64
-
-    Yields
-    ------
-    (slice, array)
-
-    Examples
-    --------
-    >>> [(rows, block.dtype.name) for rows, block in blocks_of(np.ones((3, 2), np.float32))]
-    [(slice(0, 3, None), 'float64')]
-    """
-    n, d = X.shape
-    if isinstance(X, np.ndarray) and X.dtype == dtype:
-        yield slice(0, n), X
-        return
-    step = max(1, BLOCK // (8 * d))
-    for start in range(0, n, step):
-        rows = slice(start, min(start + step, n))
-        yield rows, np.asarray(X[rows], dtype=dtype)
 
 
 def _with_reference(logits: Array) -> Array:

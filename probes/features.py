@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.certificate import BLOCK, blocks_of
+from probes.blocks import BLOCK, blocks_of
 
 Array = NDArray[np.float64]
 
@@ -45,14 +45,20 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
     n, d = np.shape(layer)
     dtype = np.float64 if 8 * n * d <= memory else np.float32
     parts = {part: np.empty((len(which), d), dtype=dtype) for part, which in rows.items()}
-    n_finite = 0
+    n_finite, reference = 0, np.zeros(d)
     for start, block in blocks_of_layer(layer):
+        if dtype == np.float32:
+            if start == 0:  # what features have in common is taken off before digits are
+                reference = np.where(np.isfinite(block[0]), block[0], 0.0).astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                block = (block - reference).astype(dtype)
         n_finite += int(np.count_nonzero(np.isfinite(block)))
         for part, which in rows.items():
             inside = (which >= start) & (which < start + len(block))
             parts[part][inside] = block[which[inside] - start]
     if n_finite < n * d:
-        raise ValueError(f"{n * d - n_finite} of {n * d} values are NaN or infinite.")
+        where = " in single precision" if dtype == np.float32 else ""
+        raise ValueError(f"{n * d - n_finite} of {n * d} values are NaN or infinite{where}.")
     if all(np.all(block == parts["train"][0]) for _, block in blocks_of(parts["train"], dtype)):
         raise ValueError("every feature is constant on the training rows; there is nothing to read.")
     mean, scale = standardisation(parts["train"])

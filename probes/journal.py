@@ -40,6 +40,8 @@ class Journal:
         self._known: dict[str, list[Row]] = {}
         if not self._path.absolute().parent.is_dir():
             raise FileNotFoundError(f"There is no folder for the journal {self._path}. Make it first.")
+        if self._path.is_dir():
+            raise IsADirectoryError(f"The journal {self._path} is a folder. Name a file in it.")
         content = self._path.read_bytes() if self._path.exists() else b""
         self._size, self._whole = len(content), content.rfind(b"\n") + 1  # of the file, and of its whole lines
         for number, line in enumerate(content[: self._whole].splitlines(), start=1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from itertools import groupby
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from probes.solvers import Fit
 from probes.task import Task, task_from
 
 MOST_TOGETHER = 32  # layers that are searched at once
+FORMAT = 1  # of rows in a journal
 
 
 def probe_layers(
-    layers: Mapping[str, ArrayLike] | Iterable[Recording],
+    layers: Mapping[str, ArrayLike] | Recording | Iterable[Recording],
     labels: ArrayLike | Mapping[str, ArrayLike],
     split: ArrayLike,
     *,
@@ -89,7 +91,7 @@ def probe_layers(
         journal, which keeps no fits.
     journal : path, optional
         A file that rows are kept in. A table that was cut off goes on where it was, and has the same rows as one that
-        was not, as long as arguments and activations (by their content) are the same.
+        was not, as long as arguments and activations are the same; to tell, layers are read once more.
     memory : int, default 1 GiB
         Bytes up to which layers are held in double precision; a larger layer is held in single precision (sums are in
         double all the same).
@@ -157,7 +159,7 @@ def probe_layers(
         types=types,
         codelength=codelength,
     )
-    n = len(next(iter(tasks.values())).y)
+    n, n_classes = len(next(iter(tasks.values())).y), max(len(task.classes) for task in tasks.values())
     recordings = recordings_of(layers)
     _check_layers(recordings, n, ids)
     if inputs is not None:
@@ -166,7 +168,7 @@ def probe_layers(
     kept = _Kept(None if journal is None else Journal(journal), question, fits)
     rows: list[Row] = []
     for recording in recordings:
-        for index, names in _groups(recording, n, memory):
+        for index, names in _groups(recording, n, n_classes, memory):
             rows += kept.rows(recording, index, names, memory)
             for name in names:
                 if progress is not None:
@@ -231,8 +233,8 @@ def _task(name: object, labels: ArrayLike, split: ArrayLike, *, named: bool) -> 
 
 
 def _ascending(Cs: Sequence[float], **settings: Any) -> list[float]:
-    if not len(Cs):
-        raise ValueError("Cs is empty; give one or more positive numbers, such as (0.01, 0.1, 1.0).")
+    if isinstance(Cs, str | Real) or not len(Cs):
+        raise ValueError(f"Cs is {Cs!r}; expected one or more positive numbers, such as (0.01, 0.1, 1.0).")
     for C in Cs:
         check_parameters(LogisticProbe(C, **settings))
     return sorted({float(C) for C in Cs})
@@ -271,12 +273,12 @@ def _widths(recordings: Sequence[Recording]) -> list[int]:
     return [int(np.shape(layer)[1]) for recording in recordings for layer in recording.layers.values()]
 
 
-def _groups(recording: Recording, n: int, memory: int) -> Iterator[tuple[int, list[str]]]:
+def _groups(recording: Recording, n: int, n_classes: int, memory: int) -> Iterator[tuple[int, list[str]]]:
     """Give neighbours of equal width that fit into memory together, with the position of the first."""
     widths = {name: int(np.shape(layer)[1]) for name, layer in recording.layers.items()}
     start = 0
     for d, group in groupby(widths, key=widths.__getitem__):
-        names, most = list(group), min(MOST_TOGETHER, max(1, memory // (2 * 8 * n * d)))
+        names, most = list(group), min(MOST_TOGETHER, max(1, memory // (n * (16 * d + 28 * n_classes))))
         for first in range(0, len(names), most):
             yield start + first, names[first : first + most]
         start += len(names)
@@ -289,7 +291,7 @@ def _key(recording: Recording, index: int, names: Sequence[str], question: Quest
     except Exception:  # their rows say what is wrong, every time anew
         return None
     whose = [recording.network, recording.seed, recording.checkpoint, index, list(names)]
-    return key_of(whose=whose, contents=contents, memory=memory, **question.parts())
+    return key_of(format=FORMAT, whose=whose, contents=contents, memory=memory, **question.parts())
 
 
 def _will_last(row: Row) -> bool:

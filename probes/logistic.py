@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -225,3 +226,7 @@ def check_parameters(probe: LogisticProbe) -> None:
             raise ValueError(f"{name} is {value!r}; expected a positive, finite number.")
     check_positive_integer(probe.max_iter, "max_iter")
     solver_named(probe.solver)
+    try:
+        torch.empty(0, device=probe.device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device is {probe.device!r}, which torch does not have here: {error}") from error

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probes.controls import control_task, random_labels
+from probes.controls import control_task, random_labels, selectivity
 from probes.description_length import online_codelength, v_information
 from probes.features import n_constant
+from probes.journal import Row
 from probes.path import Path, fit_paths
 from probes.scores import accuracy, balanced_accuracy, log_loss
 from probes.solvers import Fit, Problem, lbfgs_many
 from probes.task import Task
 
 Features = Mapping[str, NDArray[Any]]  # of each part of the split, (n_part, d)
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,8 @@ class Question:
             if types is None
             else {name: control_task(types, split, len(task.classes), seed=0) for name, task in tasks.items()}
         )
+        if types is not None:
+            _check_finer(types, tasks)
         return cls(Cs=Cs, settings=settings, tasks=tasks, random=random, control=control, codelength=codelength)
 
     def parts(self) -> dict[str, Any]:
@@ -70,12 +72,23 @@ class Question:
         return {
             "Cs": list(self.Cs),
             "settings": dict(self.settings),
+            "targets": list(self.tasks),
             "labels": {name: task.y for name, task in self.tasks.items()},
             "split": next(iter(self.tasks.values())).rows,
             "random": self.random,
             "control": self.control,
             "codelength": self.codelength,
         }
+
+
+def _check_finer(types: ArrayLike, tasks: Mapping[str, Task]) -> None:
+    n_types = len(np.unique(np.asarray(types)))
+    for name, task in tasks.items():
+        if n_types <= len(task.classes):
+            raise ValueError(
+                f"types has {n_types} different types, and target {name!r} {len(task.classes)} classes; a control task "
+                "regroups types that are finer than classes, such as fine labels or clusters."
+            )
 
 
 def answers(
@@ -171,16 +184,28 @@ def _row(path: Path, X: Features, task: Task, question: Question, target: str) -
         "converged": fit.converged,
         "status": "ok",
     }
+    try:
+        extra, stopped = _extra(X, C, row["accuracy"], task, question, target)
+    except Exception as error:  # the probe itself is as good as before
+        extra, stopped = {}, [f"no controls: {type(error).__name__}: {error}"]
+    return {**row, **extra, "message": "; ".join([*unfinished, *stopped])}
+
+
+def _extra(X: Features, C: float, score: float, task: Task, question: Question, target: str) -> tuple[Row, list[str]]:
+    """Return the columns that were asked for beside the probe's own, and what of them did not converge."""
+    row: Row = {}
+    unfinished = list[str]()
     if len(question.random[target]):
         row["random_label_accuracy"], stopped = _random_label_accuracy(X["train"], C, question, target)
         unfinished += stopped
     if target in question.control:
         row["control_accuracy"], stopped = _control_accuracy(X, C, task, question, target)
-        row["selectivity"] = row["accuracy"] - row["control_accuracy"]
+        row["selectivity"] = float(selectivity(score, row["control_accuracy"]))
         unfinished += stopped
     if question.codelength:
-        row["codelength"] = _codelength(X["train"], C, task, question)
-    return {**row, "message": "; ".join(unfinished)}
+        row["codelength"], stopped = _codelength(X["train"], C, task, question)
+        unfinished += stopped
+    return row, unfinished
 
 
 def _random_label_accuracy(X: NDArray[Any], C: float, question: Question, target: str) -> tuple[float, list[str]]:
@@ -196,9 +221,10 @@ def _control_accuracy(X: Features, C: float, task: Task, question: Question, tar
     return accuracy(fits[0].logits(X["test"]), y[task.rows["test"]]), _stopped(fits, "the control task")
 
 
-def _codelength(X: NDArray[Any], C: float, task: Task, question: Question) -> float:
+def _codelength(X: NDArray[Any], C: float, task: Task, question: Question) -> tuple[float, list[str]]:
     settings = {name: question.settings[name] for name in ("solver", "tol", "max_iter")}
-    return online_codelength(X, task.labels_of("train"), Cs=(C,), seed=0, **settings).codelength
+    code = online_codelength(X, task.labels_of("train"), Cs=(C,), seed=0, **settings)
+    return code.codelength, [] if code.converged else ["fits of the online code stopped early, so that it may be long"]
 
 
 def _of_search(question: Question) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +49,7 @@ class FitKey(NamedTuple):
     target: str
 
 
-def recordings_of(layers: Mapping[str, ArrayLike] | Iterable[Recording]) -> list[Recording]:
+def recordings_of(layers: Mapping[str, ArrayLike] | Recording | Iterable[Recording]) -> list[Recording]:
     """Return recordings as a list, and the layers of a single, unnamed network as one.
 
     Raises
@@ -63,10 +64,16 @@ def recordings_of(layers: Mapping[str, ArrayLike] | Iterable[Recording]) -> list
     >>> [recording.network for recording in recordings_of({"fc1": np.ones((3, 2))})]
     ['']
     """
-    recordings = [Recording(layers=layers)] if isinstance(layers, Mapping) else list(layers)
+    if isinstance(layers, Mapping | Recording):
+        recordings = [layers if isinstance(layers, Recording) else Recording(layers=layers)]
+    else:
+        recordings = list(layers)
     for recording in recordings:
         if not isinstance(recording, Recording):
             raise TypeError(f"layers has {type(recording).__name__}; expected a mapping of arrays, or Recordings.")
+        for name in ("seed", "checkpoint"):
+            if not isinstance(getattr(recording, name), Integral | None):
+                raise TypeError(f"{name} is {getattr(recording, name)!r}; expected a whole number, or None.")
     if not recordings or not all(recording.layers for recording in recordings):
         raise ValueError("layers is empty; give one or more layers, name -> array of shape (n, d).")
     seen = set[tuple[Any, ...]]()
@@ -103,6 +110,8 @@ def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> lis
     random projection ('width 8', (3, 8)) ('width 4', (3, 4))
     """
     source = inputs if hasattr(inputs, "shape") else np.asarray(inputs)
+    if len(source.shape) != 2:
+        raise ValueError(f"inputs has shape {tuple(source.shape)}; expected (n, d). Flatten it first.")
     projected = {f"width {width}": _Projected(source, width, seed) for width in dict.fromkeys(widths)}
     layers: dict[str, dict[str, Any]] = {"raw input": {"input": source}, "random projection": projected}
     return [Recording(network=network, layers=layers[network]) for network in BASELINES]

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.certificate import blocks_of, certify
+from probes.blocks import blocks_of
+from probes.certificate import certify
 from probes.solvers import Fit
 from probes.solvers.fit import fit_of
 

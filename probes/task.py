@@ -20,7 +20,7 @@ class Task:
 
     def facts(self) -> dict[str, Any]:
         """Return what a table says of the task: sizes of parts, and the accuracy of always answering one class."""
-        sizes = {f"n_{part}": len(self.rows[part]) for part in PARTS}
+        sizes: dict[str, Any] = {f"n_{part}": len(self.rows[part]) for part in PARTS}
         commonest = np.argmax(np.bincount(self.labels_of("train")))
         return {**sizes, "chance": float(np.mean(self.labels_of("test") == commonest))}
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import numbers
+from analysis.cli.options import PENALTIES, Penalties, numbers
 from analysis.cli.output import print_findings
 
 __all__ = ["analyze"]
@@ -22,10 +22,7 @@ def analyze(
             help="correlation, cosine, euclidean, sqeuclidean, mahalanobis, poisson, or a metric of SciPy by name."
         ),
     ] = "correlation",
-    Cs: Annotated[
-        str,
-        typer.Option("--Cs", help="Values of C, with commas, that each probe chooses from; small ones penalise more."),
-    ] = "0.001,0.01,0.1,1,10",
+    Cs: Penalties = PENALTIES,
     output: Annotated[Path | None, typer.Option(help="Folder to write. [default: RUN/analysis]")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:

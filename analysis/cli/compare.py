@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import numbers
+from analysis.cli.options import PENALTIES, Penalties, numbers
 from analysis.cli.output import print_findings
 
 __all__ = ["compare"]
@@ -23,10 +23,7 @@ def compare(
             help="correlation, cosine, euclidean, sqeuclidean, mahalanobis, poisson, or a metric of SciPy by name."
         ),
     ] = "correlation",
-    Cs: Annotated[
-        str,
-        typer.Option("--Cs", help="Values of C, with commas, that each probe chooses from; small ones penalise more."),
-    ] = "0.001,0.01,0.1,1,10",
+    Cs: Penalties = PENALTIES,
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: comparison, beside the first run]")
     ] = None,

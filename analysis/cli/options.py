@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-__all__ = ["given", "numbers"]
+import typer
+
+__all__ = ["PENALTIES", "Penalties", "given", "numbers"]
+
+
+PENALTIES = "0.001,0.01,0.1,1,10"
+Penalties = Annotated[
+    str, typer.Option("--Cs", help="Values of C, with commas, that probes choose from; small ones penalise more.")
+]
 
 
 def given(**options: Any) -> dict[str, Any]:

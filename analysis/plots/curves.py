@@ -59,8 +59,9 @@ def plot_by_layer(
 
 def _names_by_depth(table: pd.DataFrame) -> list[str]:
     """Return the layers' names, or plain numbers where networks name the layers of a depth differently."""
-    by_depth = table.groupby("depth")["layer"]
-    return list(by_depth.first()) if by_depth.nunique().max() == 1 else [str(depth) for depth in by_depth.groups]
+    by_depth, depths = table.groupby("depth")["layer"], range(1, int(table["depth"].max()) + 1)
+    names = by_depth.first() if by_depth.nunique().max() == 1 else pd.Series(dtype=object)
+    return [str(names.get(depth, depth)) for depth in depths]
 
 
 def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | None = None) -> Axes:

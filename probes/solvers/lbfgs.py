@@ -199,12 +199,15 @@ def _improve(
 ) -> None:
     """Take fits as far as the precision allows, or to the tolerance; the certificate decides."""
     least = LEAST[dtype]
-    aims = {i: max(AIM * tol, least) for i, fit in enumerate(fits) if not fit.converged}
+    aims = {i: max(AIM * tol, least) for i, fit in enumerate(fits) if not fit.converged and fit.n_iter < max_iter}
+    if not aims:
+        return
     rows = None if shared is None else shared(dtype, device, sum(len(fits[i].coef) for i in aims))
     while aims:
         used = rows or Stacked([features[i] for i in aims], dtype, device, len(fits[0].coef))
-        descent = _Descent(used, [problems[i] for i in aims], [fits[i] for i in aims])
-        found = descent.run(list(aims.values()), [max_iter - fits[i].n_iter for i in aims])
+        with np.errstate(over="ignore", invalid="ignore"):  # what is no number finds no step
+            descent = _Descent(used, [problems[i] for i in aims], [fits[i] for i in aims])
+            found = descent.run(list(aims.values()), [max_iter - fits[i].n_iter for i in aims])
         for (i, aim), (coef, intercept, n_iter) in zip(list(aims.items()), found, strict=True):
             if len(coef) > 1:
                 coef -= coef.mean(axis=0)  # a constant over classes is free, and the optimum has none

@@ -29,11 +29,9 @@ class Memory:
 
     Parameters
     ----------
-    n_problems, n_unknowns : int
-        P and q.
     gamma : array, shape (P,)
         The inverse curvature to start with.
-    like : Tensor
+    like : Tensor, shape (P, q)
         Whose precision and device the pairs have.
 
     References

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probes.certificate import blocks_of
+from probes.blocks import blocks_of
 
 RESIDENT = 512 * 2**20  # bytes of a copy in another precision that are held rather than made anew at every pass
 PASSES_SAVED = 30  # by flatter objectives, at least
@@ -47,6 +47,8 @@ class Rows(ABC):
 
     def tensor(self, values: Any) -> Tensor:
         """Return an array in this precision, on this device."""
+        if isinstance(values, np.ndarray):
+            values = np.require(values, requirements=["C", "W"])
         return torch.as_tensor(values, dtype=self.dtype, device=self.device)
 
     def inwards(self, G: Tensor) -> Tensor:
@@ -78,8 +80,9 @@ class Rows(ABC):
         gram = some.mT @ some
         mean = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
         eye = torch.eye(d, dtype=self.dtype, device=self.device).expand_as(gram)
-        L = torch.linalg.cholesky(eye + gram / torch.where(mean > 0, mean, 1.0))
-        self._metric = torch.linalg.solve_triangular(L, eye, upper=False)
+        L, failed = torch.linalg.cholesky_ex(eye + gram / torch.where(mean > 0, mean, 1.0))
+        if not failed.any() and bool(torch.isfinite(L).all()):  # numbers were not too large for this precision
+            self._metric = torch.linalg.solve_triangular(L, eye, upper=False)
 
 
 class Shared(Rows):

@@ -74,6 +74,11 @@ def test_the_summary_says_where_class_structure_arises() -> None:
     ]
 
 
+def test_the_summary_does_not_guess_where_an_early_layer_is_unknown() -> None:
+    summary = findings([finished("a", 0.5)], class_structure=structure(a=[np.nan, 0.5, 0.5])).summary()
+    assert "Where class structure arises in a cannot be told: no value for 'hidden.1', before 'hidden.2'." in summary
+
+
 def test_the_summary_gives_accuracies_of_finished_networks() -> None:
     views = [finished("a", 0.51249), finished("b", 0.75), View("c", Stub(Path("c"), {"state": "running"}), 4)]
     sentence = "Test accuracy on 60 held-out examples: a 0.512, b 0.750."

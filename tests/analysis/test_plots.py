@@ -170,6 +170,14 @@ def test_curves_of_methods_have_the_colours_that_they_have_among_all() -> None:
         assert getattr(alone.get_lines()[0], what)() == getattr(together.get_lines()[1], what)()
 
 
+def test_layers_keep_their_places_where_earlier_ones_have_no_rows() -> None:
+    table = by_layer(["a"])
+    ax = plot_by_layer(table[table["depth"] > 1], "score", ylabel="score")
+    assert ax.get_lines()[0].get_xdata().tolist() == [2, 3]
+    names = ticks(ax.xaxis)
+    assert (names[2.0].rpartition(".")[2], names[3.0].rpartition(".")[2]) == ("2", "3")
+
+
 def test_a_missing_value_leaves_a_gap_and_moves_no_label() -> None:
     table = by_layer(["a"])
     table.loc[0, "score"] = np.nan

@@ -59,3 +59,19 @@ def test_single_precision_far_from_zero_is_standardised_exactly() -> None:
     mean, scale = standardisation(X)
     np.testing.assert_allclose(mean, X.astype(float).mean(axis=0), rtol=1e-14)
     np.testing.assert_allclose(scale, X.astype(float).std(axis=0), rtol=1e-10)
+
+
+def test_values_too_large_for_single_precision_are_named() -> None:
+    layer = np.array([[0.0], [1.0], [1e39]])
+    rows = {"train": np.array([0, 1]), "test": np.array([2])}
+    with pytest.raises(ValueError, match=r"^1 of 3 values are NaN or infinite in single precision\."):
+        read_features(layer, rows, 0)
+    assert np.isfinite(read_features(layer, rows, 2**20)["test"]).all()
+
+
+def test_what_features_have_in_common_costs_no_digits_in_single_precision() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    rows = {"train": np.arange(30), "test": np.arange(30, 40)}
+    held, far = (read_features(Z, rows, 0) for Z in (X, X + 1e9))
+    for part in rows:
+        np.testing.assert_allclose(far[part], held[part], atol=1e-5)

@@ -163,11 +163,6 @@ def test_a_file_that_is_something_else_is_refused_and_left_as_it_was(tmp_path: P
     assert path.read_bytes() == content
 
 
-def test_a_folder_is_no_journal(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match=r"directory|denied"):
-        Journal(tmp_path)
-
-
 def test_keys_tell_apart_values_kinds_shapes_and_names() -> None:
     y = np.arange(6)
     parts = [
@@ -413,6 +408,11 @@ def test_a_journal_and_warm_starts_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^journal and fits were both given; rows of a journal have no fits\."):
         table_of(recordings(), journal=tmp_path / "probes.jsonl", fits={})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=r"^The journal .* is a folder\. Name a file in it\.$"):
+        Journal(tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_named_before_any_fit(tmp_path: Path) -> None:

@@ -239,7 +239,11 @@ def test_bad_layer_is_a_failed_row_beside_good_ones(
         ({"layers": {"h": np.ones((7, 2))}}, "Layer 'h' has 7 rows and labels has 8; both must come from the same"),
         ({"layers": {"c": np.ones((8, 2, 3))}}, r"Layer 'c' has shape \(8, 2, 3\); expected \(n, d\). Pool or flatten"),
         ({"layers": {"c": np.ones((8, 0))}}, r"Layer 'c' has shape \(8, 0\); expected \(n, d\)"),
-        ({"Cs": ()}, "Cs is empty; give one or more positive numbers"),
+        ({"Cs": ()}, r"Cs is \(\); expected one or more positive numbers"),
+        ({"Cs": 1.0}, r"Cs is 1\.0; expected one or more positive numbers"),
+        ({"Cs": "0.1"}, "Cs is '0.1'; expected one or more positive numbers"),
+        ({"device": "abacus"}, "device is 'abacus', which torch does not have here"),
+        ({"types": [0, 1] * 4}, "types has 2 different types, and target 'label' 2 classes; a control task regroups"),
         ({"Cs": (1.0, -0.1)}, r"C is -0\.1; expected a positive, finite number"),
         ({"solver": "sgd"}, "Unknown solver 'sgd'"),
         ({"tol": 0.0}, r"tol is 0\.0; expected a positive, finite number"),
@@ -428,7 +432,7 @@ def test_layers_of_equal_width_are_probed_together_as_each_alone(
 
 @pytest.mark.parametrize(
     ("memory", "most", "reads"),
-    [(2**30, 2, [2, 2, 4, 4, 5]), (4 * 8 * N * 20, 32, [2, 2, 4, 4, 5]), (1, 32, [1, 2, 3, 4, 5])],
+    [(2**30, 2, [2, 2, 4, 4, 5]), (2 * N * (16 * 20 + 28 * 2), 32, [2, 2, 4, 4, 5]), (1, 32, [1, 2, 3, 4, 5])],
 )
 def test_no_more_layers_are_together_than_fit(
     stimuli: tuple[NDArray, NDArray, NDArray],
@@ -611,7 +615,7 @@ def test_layers_of_the_same_stimuli_are_probed(ids: Any) -> None:
         ({"types": [0] * 8}, "types has 1 different types for 2 classes"),
         ({"types": range(8)}, "4 of 8 types, such as 2, have no training rows"),
         ({"inputs": np.ones((7, 3))}, "Layer 'input' of raw input has 7 rows and labels has 8"),
-        ({"inputs": np.ones((8, 3, 3))}, r"Layer 'input' of raw input has shape \(8, 3, 3\); expected \(n, d\)"),
+        ({"inputs": np.ones((8, 3, 3))}, r"inputs has shape \(8, 3, 3\); expected \(n, d\)"),
     ],
 )
 def test_misuse_of_targets_controls_and_inputs_is_an_error_before_any_layer_is_read(

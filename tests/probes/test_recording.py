@@ -112,3 +112,20 @@ def test_inputs_may_be_lists_and_projections_are_given_in_the_precision_asked_fo
     expected = random_projection([[1.0, 2.0], [3.0, 4.0]], 3, seed=0)
     assert np.asarray(projected.layers["width 3"], dtype=np.float32).dtype == np.float32
     np.testing.assert_array_equal(np.asarray(projected.layers["width 3"]), expected)
+
+
+@pytest.mark.parametrize("known", [{"seed": "a"}, {"checkpoint": 0.5}])
+def test_seeds_and_steps_that_are_no_whole_numbers_are_refused(known: dict[str, Any]) -> None:
+    (name, value), *_ = known.items()
+    with pytest.raises(TypeError, match=rf"^{name} is {value!r}; expected a whole number, or None\.$"):
+        recordings_of([Recording(layers={"h": np.ones((2, 1))}, **known)])
+
+
+def test_a_single_recording_is_one_of_several() -> None:
+    one = Recording(layers={"h": np.ones((2, 1))}, network="bp")
+    assert recordings_of(one) == [one]
+
+
+def test_inputs_that_are_no_matrix_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^inputs has shape \(\); expected \(n, d\)\. Flatten it first\.$"):
+        baselines(5, [2])

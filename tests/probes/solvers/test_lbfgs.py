@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from sklearn.datasets import load_iris
 
 from probes.solvers import Fit, Problem, lbfgs, lbfgs_layers, lbfgs_many
 from probes.solvers.lbfgs import _closed_up
@@ -137,3 +138,16 @@ def test_those_that_stay_close_up_with_the_last_in_the_gaps() -> None:
         assert sorted(order) == np.flatnonzero(stay).tolist()
         assert all(before >= place for place, before in enumerate(order))
         assert all(order[place] == place for place in range(len(order)) if stay[place])
+
+
+def test_numbers_too_large_for_single_precision_are_searched_all_the_same() -> None:
+    X, y = load_iris(return_X_y=True)
+    fit = lbfgs(1e20 * X, y, 1.0, max_iter=5)
+    assert np.isfinite(fit.coef).all()
+
+
+def test_features_that_may_not_be_written_to_are_read() -> None:
+    X, y = load_iris(return_X_y=True)
+    X.flags.writeable = False
+    assert lbfgs(X, y, 0.1).converged
+    assert lbfgs(X[::-1], y[::-1].copy(), 0.1).converged

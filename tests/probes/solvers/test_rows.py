@@ -54,7 +54,7 @@ def test_products_of_shared_rows_are_those_of_numpy(dtype: torch.dtype, of: Any)
 def test_products_by_blocks_are_those_of_numpy(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rows_a_block: int
 ) -> None:
-    monkeypatch.setattr("probes.certificate.BLOCK", 8 * D * rows_a_block)
+    monkeypatch.setattr("probes.blocks.BLOCK", 8 * D * rows_a_block)
     X = Slices(LAYERS[0])
     shared = Shared(X, dtype, "cpu", P * R)
     assert_products(shared, np.broadcast_to(LAYERS[0], LAYERS.shape))
