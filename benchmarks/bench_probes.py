@@ -98,13 +98,16 @@ def _layers() -> tuple[Layers, Layers, np.ndarray, np.ndarray, Layers, Layers]:
     config = TrainingConfig(depth=20, width=256)
     learner = build_learner(config, X.shape[1], 10)
     optimizer = build_optimizer(learner, config)
-    n_train, at = 4000, dict[int, Layers]()
+    n_train, at = 4000, dict[int, np.ndarray]()
+    layers: Layers = []
     for step in train(learner, optimizer, X[:n_train], y[:n_train], epochs=13, batch_size=128, seed=0):
-        if step.step == SIX_EPOCHS or (step.step % 10 == 0 and step.step >= min(EARLY)):
-            at[step.step] = _activations(learner.network, X)
-    scales = [standardisation(Z[:n_train]) for Z in at[SIX_EPOCHS]]
-    scaled = [(Z - mean) / scale for Z, (mean, scale) in zip(at[SIX_EPOCHS], scales, strict=True)]
-    early, late = ([_scaled(at[step][9][:n_train]) for step in steps] for steps in (EARLY, LATE))
+        if step.step in {*EARLY, *LATE, SIX_EPOCHS}:
+            found = _activations(learner.network, X)
+            layers = found if step.step == SIX_EPOCHS else layers
+            at[step.step] = found[9][:n_train]
+    scales = [standardisation(Z[:n_train]) for Z in layers]
+    scaled = [(Z - mean) / scale for Z, (mean, scale) in zip(layers, scales, strict=True)]
+    early, late = ([_scaled(at[step]) for step in steps] for steps in (EARLY, LATE))
     parts = [Z[:n_train] for Z in scaled], [Z[n_train:] for Z in scaled]
     return (*parts, y[:n_train].numpy(), y[n_train:].numpy(), early, late)
 
