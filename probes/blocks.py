@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 16 * 2**20  # bytes of features that are converted at a time
+BLOCK = 8 * 2**20  # bytes of features that are converted at a time
 
 
 def blocks_of(X: Any, dtype: Any = np.float64) -> Iterator[tuple[slice, NDArray[Any]]]:
