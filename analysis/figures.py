@@ -36,23 +36,8 @@ class Drawing:
 
 def draw(findings: Findings) -> Iterator[Drawing]:
     """Yield the figures that the tables allow, the main ones first."""
+    yield from _probe_drawings(findings)
     n_test = len(findings.views[0].rows("test"))
-    yield Drawing(
-        "probe_accuracy",
-        "Linear probes by layer",
-        f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli. "
-        f"{_bands_in_words(findings)} Chance, always answering the most frequent class, is {_chance(findings):.3f} "
-        "(dotted where it is in view).",
-        figure_of(_plot_probes(findings)),
-    )
-    if len(findings.probe_differences):
-        yield Drawing(
-            "probe_differences",
-            "Difference between probes",
-            f"Test accuracy of probes less that of {findings.probes['method'].iloc[0]}, mean of pairs of networks of "
-            "equal seed, with bands that cover all layers of a method at once with 95 % confidence.",
-            figure_of(_plot_differences(findings)),
-        )
     yield Drawing(
         "rdm_grid",
         "Representational dissimilarity",
@@ -100,6 +85,26 @@ def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:
     for drawing in drawings:
         drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=150)
         drawing.figure.savefig(folder / f"{drawing.name}.pdf")
+
+
+def _probe_drawings(findings: Findings) -> Iterator[Drawing]:
+    n_test = len(findings.views[0].rows("test"))
+    yield Drawing(
+        "probe_accuracy",
+        "Linear probes by layer",
+        f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli. "
+        f"{_bands_in_words(findings)} Chance, always answering the most frequent class, is {_chance(findings):.3f} "
+        "(dotted where it is in view).",
+        figure_of(_plot_probes(findings)),
+    )
+    if len(findings.probe_differences):
+        yield Drawing(
+            "probe_differences",
+            "Difference between probes",
+            f"Test accuracy of probes less that of {findings.probes['method'].iloc[0]}, mean of pairs of networks of "
+            "equal seed, with bands that cover all layers of a method at once with 95 % confidence.",
+            figure_of(_plot_differences(findings)),
+        )
 
 
 def _plot_probes(findings: Findings) -> Axes:

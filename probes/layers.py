@@ -17,7 +17,7 @@ from probes.features import blocks_of_layer, read_features
 from probes.journal import Journal, Row, key_of
 from probes.logistic import LogisticProbe, check_parameters
 from probes.path import CS
-from probes.readout import COLUMNS, Question, answers, failure
+from probes.readout import COLUMNS, NO_CONTROLS, Question, answers, failure
 from probes.recording import FitKey, Recording, baselines, recordings_of
 from probes.solvers import Fit
 from probes.task import Task, task_from
@@ -296,7 +296,8 @@ def _key(recording: Recording, index: int, names: Sequence[str], question: Quest
 
 def _will_last(row: Row) -> bool:
     """Say whether a row would be the same another time: a disk or a device that failed may do better."""
-    return row["status"] == "ok" or str(row["message"]).startswith("ValueError")
+    message = str(row["message"])
+    return NO_CONTROLS not in message if row["status"] == "ok" else message.startswith("ValueError")
 
 
 def _digest(layer: Any) -> str:

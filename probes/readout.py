@@ -19,6 +19,7 @@ from probes.scores import accuracy, balanced_accuracy, log_loss
 from probes.solvers import Fit, Problem, lbfgs_many
 from probes.task import Task
 
+NO_CONTROLS = "no controls"  # what a message says where these failed, and the probe did not
 Features = Mapping[str, NDArray[Any]]  # of each part of the split, (n_part, d)
 
 
@@ -187,7 +188,7 @@ def _row(path: Path, X: Features, task: Task, question: Question, target: str) -
     try:
         extra, stopped = _extra(X, C, row["accuracy"], task, question, target)
     except Exception as error:  # the probe itself is as good as before
-        extra, stopped = {}, [f"no controls: {type(error).__name__}: {error}"]
+        extra, stopped = {}, [f"{NO_CONTROLS}: {type(error).__name__}: {error}"]
     return {**row, **extra, "message": "; ".join([*unfinished, *stopped])}
 
 

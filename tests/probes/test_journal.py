@@ -439,4 +439,21 @@ def test_a_journal_that_somebody_else_changed_is_not_written_over(tmp_path: Path
 
 @pytest.mark.parametrize("known", [{"seed": np.int64(1)}, {"checkpoint": np.int64(1)}])
 def test_seeds_and_steps_may_be_numbers_of_numpy(tmp_path: Path, known: dict[str, Any]) -> None:
-    table_of([Recording(layers=recordings()[0].layers, **known)], journal=tmp_path / "probes.jsonl")
+    table = table_of([Recording(layers=recordings()[0].layers, **known)], journal=tmp_path / "probes.jsonl")
+    assert all((table[name] == value).all() for name, value in known.items())
+
+
+def test_a_control_that_failed_is_told_beside_its_probe_and_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    path = tmp_path / "probes.jsonl"
+    with monkeypatch.context() as patched:
+        patched.setattr("probes.readout.lbfgs_many", fail)
+        failed = table_of(recordings(), controls=1, journal=path)
+    assert failed["status"].eq("ok").all()
+    assert failed["message"].str.endswith("no controls: RuntimeError: out of memory").all()
+    assert failed["random_label_accuracy"].isna().all()
+    assert table_of(recordings(), controls=1, journal=path)["random_label_accuracy"].notna().all()
