@@ -18,7 +18,11 @@ __all__ = ["train"]
 def train(
     run: Annotated[Path, typer.Argument(help="New run directory, e.g. runs/backprop; with --resume an existing one.")],
     data: Annotated[
-        str | None, typer.Option(help="mnist5k, digits, mnist or the path of an .npz with X and y. [default: mnist5k]")
+        str | None,
+        typer.Option(
+            help="mnist5k, digits, mnist, the path of an .npz with X and y, or artificial: linear, noisy-linear, "
+            "random-labels, xor, in 2 dimensions or as in xor:100. [default: mnist5k]"
+        ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the IDX files of mnist.")] = None,
     rule: Annotated[

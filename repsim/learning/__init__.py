@@ -1,8 +1,10 @@
 """Learning: networks as chains of segments, and what gradient each layer gets."""
 
+from repsim.learning.artificial import ARTIFICIAL, artificial
 from repsim.learning.catalogue import CatalogueEntry, catalogue
 from repsim.learning.config import TrainingConfig
-from repsim.learning.data import DATASETS, SPLITS, Dataset, load_dataset, read_npz, split_dataset
+from repsim.learning.data import DATASETS, SPLITS, load_dataset, read_npz, split_dataset
+from repsim.learning.dataset import Dataset
 from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
 from repsim.learning.estimators import (
     ESTIMATORS,
@@ -40,6 +42,7 @@ from repsim.learning.step import Outcome, compute_gradients
 from repsim.learning.training import Diverged, Evaluation, Step, count_steps, evaluate, train
 
 __all__ = [
+    "ARTIFICIAL",
     "DATASETS",
     "ESTIMATORS",
     "LOSSES",
@@ -83,6 +86,7 @@ __all__ = [
     "SyntheticGradientProp",
     "TargetPropagation",
     "TrainingConfig",
+    "artificial",
     "build_learner",
     "build_optimizer",
     "catalogue",

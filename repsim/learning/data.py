@@ -7,7 +7,6 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -15,41 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DATASETS", "SPLITS", "Dataset", "load_dataset", "read_npz", "split_dataset"]
+from repsim.learning.artificial import ARTIFICIAL, artificial
+from repsim.learning.dataset import Dataset
+
+__all__ = ["DATASETS", "SPLITS", "load_dataset", "read_npz", "split_dataset"]
 
 SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Examples and their classes.
-
-    Attributes
-    ----------
-    name : str
-    X : float32 array, shape (n, n_features)
-        Images are flattened and scaled to [0, 1]; a user's values are left as they are.
-    y : int64 array, shape (n,)
-        Index into ``classes``.
-    classes : tuple of str
-        Sorted labels.
-    held_out : bool array, shape (n,), optional
-        The examples that the data set itself reserves for testing.
-    image_shape : tuple of int, optional
-        (channels, height, width), if the rows of X are flattened images.
-    """
-
-    name: str
-    X: NDArray[np.float32]
-    y: NDArray[np.int64]
-    classes: tuple[str, ...]
-    held_out: NDArray[np.bool_] | None = field(default=None)
-    image_shape: tuple[int, int, int] | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of one example: that of an image, or (n_features,)."""
-        return self.image_shape or (int(self.X.shape[1]),)
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
@@ -60,7 +30,9 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     name : str
         ``"mnist5k"`` (5,000 digits, 28×28), ``"digits"`` (1,797 digits, 8×8), ``"mnist"`` (70,000) or a path that
         ends in ``.npz``. X there has one example a row; (n, height, width) and (n, channels, height, width) are images,
-        which convolutional networks need. y has one label an example.
+        which convolutional networks need. y has one label an example. Or what ``artificial`` generates, 1,000 examples
+        in two dimensions or as many as follow a colon, as in ``"xor:100"``: ``"linear"``, ``"noisy-linear"``,
+        ``"random-labels"``, ``"xor"``.
     data_dir : path, optional
         Where ``"mnist"`` finds its four IDX files, plain or ``.gz``; without it they are fetched from OpenML.
 
@@ -71,7 +43,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     Raises
     ------
     ValueError
-        If the name is unknown, or the user's arrays are missing, of the wrong shape, not finite, or too few.
+        If the name is unknown or its dimensions are no whole number of 2 or more, or the user's arrays are missing, of
+        the wrong shape, not finite, or too few.
     OSError
         If a file cannot be read or fetched.
 
@@ -80,12 +53,32 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     >>> digits = load_dataset("digits")
     >>> digits.X.shape, len(digits.classes)
     ((1797, 64), 10)
+    >>> load_dataset("xor:100").X.shape
+    (1000, 100)
     """
     if name in DATASETS:
         return DATASETS[name](Path(data_dir) if data_dir is not None else None)
     if name.endswith(".npz"):
         return _load_npz(Path(name))
-    raise ValueError(f"Unknown data set '{name}'. Choose one of: {', '.join(DATASETS)}, or the path of an .npz file.")
+    kind, colon, dimensions = name.partition(":")
+    if kind in ARTIFICIAL:
+        return artificial(kind, _n_features(name, dimensions)) if colon else artificial(kind)
+    if kind in DATASETS:
+        raise ValueError(
+            f"Data set '{name}' is not understood: only {', '.join(ARTIFICIAL)} take dimensions; expected '{kind}'."
+        )
+    choices = ", ".join([*DATASETS, *ARTIFICIAL])
+    raise ValueError(f"Unknown data set '{name}'. Choose one of: {choices}, or the path of an .npz file.")
+
+
+def _n_features(name: str, dimensions: str) -> int:
+    """Return the number behind the colon of the name of an artificial data set."""
+    if not dimensions.isdecimal() or int(dimensions) < 2:
+        raise ValueError(
+            f"Data set '{name}' is not understood at '{dimensions}'; expected a whole number of 2 or more dimensions, "
+            "e.g. xor:100."
+        )
+    return int(dimensions)
 
 
 def split_dataset(

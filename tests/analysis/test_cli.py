@@ -21,7 +21,7 @@ from analysis.cli import app, main
 from analysis.settings import RecordingConfig
 from analysis.workflows import analyze_run, compare_runs, record_model, record_run, train_run
 from checkpoints import Run
-from repsim.learning import DATASETS, ESTIMATORS, TrainingConfig
+from repsim.learning import ARTIFICIAL, DATASETS, ESTIMATORS, TrainingConfig
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import ACTIVATIONS, NETWORKS, NORMS
 from repsim.learning.optimizers import OPTIMIZERS
@@ -124,7 +124,7 @@ def test_the_defaults_of_record_are_those_of_its_function() -> None:
 @pytest.mark.parametrize(
     ("option", "choices"),
     [
-        ("data", DATASETS),
+        ("data", [*DATASETS, *ARTIFICIAL]),
         ("network", NETWORKS),
         ("norm", NORMS),
         ("activation", ACTIVATIONS),
@@ -318,6 +318,10 @@ MISTAKES = {
     # settings
     "unknown rule": (f"{DIGITS} --rule hebb", f"Unknown rule 'hebb'. Choose one of: {', '.join(ESTIMATORS)}."),
     "unknown data": ("train new --data birds", "Unknown data set 'birds'. Choose one of: mnist5k, digits, mnist"),
+    "dimensions of nothing": ("train new --data xor:abc", "Data set 'xor:abc' is not understood at 'abc'; expected a"),
+    "one dimension": ("train new --data xor:1", "expected a whole number of 2 or more dimensions, e.g. xor:100."),
+    "dimensions of digits": ("train new --data digits:3", "random-labels, xor take dimensions; expected 'digits'."),
+    "artificial images": ("train new --data xor --network conv", "A convolutional network needs images"),
     "unknown norm": (f"{DIGITS} --norm l2", "Unknown norm 'l2'. Choose one of: batch, layer, none."),
     "unknown activation": (f"{DIGITS} --activation gelu", "Unknown activation 'gelu'. Choose one of: relu, tanh"),
     "unknown schedule": (f"{DIGITS} --schedule step", "Unknown schedule 'step'. Choose one of: constant, cosine."),
@@ -394,15 +398,15 @@ MISTAKES = {
     "analysis of damage": ("analyze damaged", "damaged/checkpoints/step_00000038/activations.h5 has changed"),
     "unknown distance": ("analyze run --distance city", "Unknown distance 'city'. Choose one of: correlation, cosine"),
     "unrecorded step": ("analyze run --steps 7", "'7' is not a recorded step. Use first, last, all or any of: 0, 38."),
-    "analysis over a file": ("analyze run --output file", "file is a file; the analysis needs a folder."),
-    "analysis in a file": ("analyze run --output file/new", "file is a file; the analysis needs a folder."),
+    "analysis over a file": ("analyze run --output file", "file is a file; the results need a folder."),
+    "analysis in a file": ("analyze run --output file/new", "file is a file; the results need a folder."),
     "analysis over a run": ("analyze run --output other", "other is a run; choose another folder with --output."),
     "one run": ("compare run", "1 run was given; a comparison needs two or more."),
     "one run twice": ("compare run ./run", "The same run was given twice; each run can be compared once."),
     "a run and nothing": ("compare run missing", "There is no run at missing."),
     "other stimuli": ("compare run elsewhere", "elsewhere and run recorded different stimuli; train or record them"),
-    "comparison over a file": ("compare run other --output file", "file is a file; the analysis needs a folder."),
-    "comparison in a file": ("compare run other --output file/new", "file is a file; the analysis needs a folder."),
+    "comparison over a file": ("compare run other --output file", "file is a file; the results need a folder."),
+    "comparison in a file": ("compare run other --output file/new", "file is a file; the results need a folder."),
     # recordings
     "other features": ("record run --output new --data narrow.npz", "narrow.npz has 5 features; the network of run"),
     "other layer": ("record run --output new --layer conv", "No layer matches 'conv'. Near names:"),

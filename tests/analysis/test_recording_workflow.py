@@ -37,6 +37,14 @@ def test_what_was_recorded_while_training_is_recorded_again_to_the_bit(
         assert all(torch.equal(new[step].weights()[name], value) for name, value in source[step].weights().items())
 
 
+def test_a_run_on_artificial_data_is_recorded_again_from_their_name(tmp_path: Path) -> None:
+    training = TrainingConfig(data="xor:5", depth=2, width=8, epochs=1)
+    source = train_run(tmp_path / "run", training, RecordingConfig(steps="last"))
+    assert source.config["data"]["name"] == "xor:5"
+    new = record_run(source.path, tmp_path / "new")
+    np.testing.assert_array_equal(new.last()["hidden.2"][:], source.last()["hidden.2"][:])
+
+
 def test_the_source_is_named_and_not_changed(copied: Callable[[str], Path], tmp_path: Path) -> None:
     path = copied("backprop")
     before = files(path)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from repsim.learning import DATASETS, SPLITS, Dataset, load_dataset, split_dataset
+from repsim.learning import ARTIFICIAL, DATASETS, SPLITS, Dataset, artificial, load_dataset, split_dataset
 
 X_GOOD = np.random.default_rng(0).normal(size=(12, 3))
 Y_GOOD = np.arange(12) % 2
@@ -63,14 +63,63 @@ def test_digits_equal_scikit_learns_over_sixteen() -> None:
     assert np.array_equal(data.y, y)
 
 
-@pytest.mark.parametrize("name", ["", "MNIST", "mnist5k.npy", "x.NPZ"])
+@pytest.mark.parametrize("name", ["", "MNIST", "mnist5k.npy", "x.NPZ", "birds:3", ":3"])
 def test_an_unknown_name_is_answered_with_the_choices(name: str) -> None:
     with pytest.raises(ValueError) as caught:
         load_dataset(name)
     assert str(caught.value) == (
-        f"Unknown data set '{name}'. Choose one of: mnist5k, digits, mnist, or the path of an .npz file."
+        f"Unknown data set '{name}'. Choose one of: mnist5k, digits, mnist, linear, noisy-linear, random-labels, xor, "
+        "or the path of an .npz file."
     )
-    assert list(DATASETS) == ["mnist5k", "digits", "mnist"]
+    assert [*DATASETS, *ARTIFICIAL] == ["mnist5k", "digits", "mnist", "linear", "noisy-linear", "random-labels", "xor"]
+
+
+# Artificial data, by name
+
+
+@pytest.mark.parametrize("name", ARTIFICIAL)
+@pytest.mark.parametrize(("dimensions", "n_features"), [("", 2), (":2", 2), (":3", 3), (":100", 100)])
+def test_artificial_data_are_named_with_their_dimensions(name: str, dimensions: str, n_features: int) -> None:
+    data = load_dataset(name + dimensions)
+    assert data.X.shape == (1000, n_features)
+    assert same(data, artificial(name, n_features))
+    assert same(data, load_dataset(data.name))
+
+
+@pytest.mark.parametrize("name", ARTIFICIAL)
+def test_artificial_data_are_split_with_both_classes_in_each_part(name: str) -> None:
+    data = load_dataset(f"{name}:5")
+    split = split_dataset(data, seed=0)
+    assert [len(split[part]) for part in SPLITS] == pytest.approx([700, 100, 200], abs=1)
+    for part in SPLITS:
+        assert 0.4 < data.y[split[part]].mean() < 0.6
+
+
+@pytest.mark.parametrize("dimensions", ["", "1", "0", "-3", "abc", "2.5", "1e2", " 3", "3:4"])
+def test_dimensions_that_are_no_whole_number_of_two_or_more_are_refused(dimensions: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        load_dataset(f"xor:{dimensions}")
+    assert str(caught.value) == (
+        f"Data set 'xor:{dimensions}' is not understood at '{dimensions}'; expected a whole number of 2 or more "
+        "dimensions, e.g. xor:100."
+    )
+
+
+@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("dimensions", ["", "3", "abc"])
+def test_dimensions_of_data_that_have_their_own_are_refused(name: str, dimensions: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        load_dataset(f"{name}:{dimensions}")
+    assert str(caught.value) == (
+        f"Data set '{name}:{dimensions}' is not understood: only linear, noisy-linear, random-labels, xor take "
+        f"dimensions; expected '{name}'."
+    )
+
+
+def test_a_file_may_have_the_name_of_artificial_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("xor:3.npz", X=X_GOOD, y=Y_GOOD)
+    assert load_dataset("xor:3.npz").X.shape == X_GOOD.shape
 
 
 # The split

@@ -1,0 +1,42 @@
+"""What a data set is: examples, their classes, and what is to be known of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Dataset"]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples and their classes.
+
+    Attributes
+    ----------
+    name : str
+    X : float32 array, shape (n, n_features)
+        Images are flattened and scaled to [0, 1]; a user's values are left as they are.
+    y : int64 array, shape (n,)
+        Index into ``classes``.
+    classes : tuple of str
+        Sorted labels.
+    held_out : bool array, shape (n,), optional
+        The examples that the data set itself reserves for testing.
+    image_shape : tuple of int, optional
+        (channels, height, width), if the rows of X are flattened images.
+    """
+
+    name: str
+    X: NDArray[np.float32]
+    y: NDArray[np.int64]
+    classes: tuple[str, ...]
+    held_out: NDArray[np.bool_] | None = field(default=None)
+    image_shape: tuple[int, int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example: that of an image, or (n_features,)."""
+        return self.image_shape or (int(self.X.shape[1]),)
