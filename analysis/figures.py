@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,26 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from analysis.drawing import Drawing
 from analysis.findings import Findings
 from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
 from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.tables import read_rdm
 
-__all__ = ["Drawing", "draw", "save_figures"]
+__all__ = ["draw"]
 
 _MOST_RDM_COLUMNS = 10
 _SMALLEST_SPAN = 0.1
 _VISIBLE_ANGLE = 0.1
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its file name, heading and caption."""
-
-    name: str
-    heading: str
-    caption: str
-    figure: Figure
 
 
 def draw(findings: Findings) -> Iterator[Drawing]:
@@ -77,14 +66,6 @@ def draw(findings: Findings) -> Iterator[Drawing]:
             "0; at 90 degrees (dotted) a small step along it leaves the loss as it is.",
             _alignment_figure(findings),
         )
-
-
-def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:
-    """Write each figure as PNG and PDF into a new folder."""
-    folder.mkdir()
-    for drawing in drawings:
-        drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=150)
-        drawing.figure.savefig(folder / f"{drawing.name}.pdf")
 
 
 def _probe_drawings(findings: Findings) -> Iterator[Drawing]:

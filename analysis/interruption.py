@@ -8,11 +8,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "Interruption"]
+__all__ = ["Interrupted", "Interruption", "TrainingInterrupted"]
 
 
 class Interrupted(Exception):
-    """Training was stopped on request; what was learned is committed and can be resumed."""
+    """Work was stopped on request; what is done is kept, and can be continued. The message says how."""
+
+
+class TrainingInterrupted(Interrupted):
+    """Training was stopped on request; what was learned is committed."""
 
     def __init__(self, path: Path, step: int, options: str = "") -> None:
         command = " ".join(filter(None, (f"repsim train {path}", options, "--resume")))

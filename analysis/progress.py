@@ -10,7 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["Reporter", "Task", "silent"]
+__all__ = ["Reporter", "Task", "in_words", "silent"]
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -71,6 +71,17 @@ def silent() -> Reporter:
     return Reporter(quiet=True)
 
 
+def in_words(seconds: float) -> str:
+    """Return about how long it is.
+
+    Examples
+    --------
+    >>> in_words(50), in_words(100)
+    ('about 50 s', 'about 2 min')
+    """
+    return f"about {seconds:.0f} s" if seconds < 60 else f"about {seconds / 60:.0f} min"
+
+
 class _Silent:
     def advance(self, amount: int = 1, note: str = "") -> None:
         pass
@@ -98,7 +109,8 @@ class _Lines:
         self._note = note or self._note
         if time.monotonic() - self._spoke >= _SECONDS_BETWEEN_LINES and self._done < self._total:
             self._spoke = time.monotonic()
-            self._reporter.say(f"{self._name}: {self._done}/{self._total} {self._note}".rstrip())
+            left = (self._total - self._done) * (self._spoke - self._started) / max(self._done, 1)
+            self._reporter.say(f"{self._name}: {self._done}/{self._total}, {in_words(left)} left {self._note}".rstrip())
 
     def finish(self) -> None:
         seconds = time.monotonic() - self._started

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.figures import Drawing
+from analysis.drawing import Drawing, embedded
 from analysis.findings import Findings
+from analysis.page import as_html, render
 from analysis.settings import is_trained_here
 
 __all__ = ["write_report"]
@@ -32,28 +31,18 @@ def write_report(path: Path, title: str, findings: Findings, drawings: Sequence[
     figures : Path
         Folder with a PNG of each drawing, which is put into the page.
     """
-    environment = Environment(loader=PackageLoader("analysis"), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("report.html.j2").render(
+    page = render(
+        "report.html.j2",
         title=title,
         summary=findings.summary(),
-        drawings=[_shown(drawing, figures) for drawing in drawings],
-        probes=_html(_accuracy_by_layer(findings)),
-        first_layers=_html(_first_layers(findings)),
-        networks=_html(_networks(findings)),
+        drawings=[embedded(drawing, figures) for drawing in drawings],
+        probes=as_html(_accuracy_by_layer(findings)),
+        first_layers=as_html(_first_layers(findings)),
+        networks=as_html(_networks(findings)),
         failures=findings.probe_failures(),
         files=[f"{name}.csv" for name in findings.tables] + [findings.rdm_path.name],
     )
     path.write_text(page, encoding="utf-8")
-
-
-def _shown(drawing: Drawing, figures: Path) -> dict[str, str]:
-    data = base64.b64encode((figures / f"{drawing.name}.png").read_bytes()).decode()
-    return {
-        "name": drawing.name,
-        "heading": drawing.heading,
-        "caption": drawing.caption,
-        "source": f"data:image/png;base64,{data}",
-    }
 
 
 def _accuracy_by_layer(findings: Findings) -> pd.DataFrame:
@@ -123,7 +112,3 @@ def shortened(numbers: Sequence[int]) -> str:
         else:
             ranges.append([number, number])
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
-
-
-def _html(table: pd.DataFrame) -> str:
-    return table.to_html(border=0, escape=True)

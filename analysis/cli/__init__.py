@@ -13,6 +13,7 @@ from analysis.cli.compare import compare
 from analysis.cli.demo import demo
 from analysis.cli.info import info
 from analysis.cli.record import record
+from analysis.cli.reproduce import reproduce
 from analysis.cli.rules import rules
 from analysis.cli.train import train
 from analysis.cli.verify import verify
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (train, record, analyze, compare, rules, info, verify, demo):
+for command in (train, record, analyze, compare, reproduce, rules, info, verify, demo):
     app.command()(command)
 
 _OUR_MISTAKE = 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from analysis.interruption import Interrupted
+from analysis.interruption import TrainingInterrupted
 from analysis.workflows.job import Job
 from checkpoints import Capture, Run
 from repsim.learning import Diverged, Step, evaluate
@@ -77,11 +77,11 @@ class Chronicle:
                 step, self.job.learner, self.optimizer, capture=capture, compress=self.job.recording.compress
             )
 
-    def stop(self, step: int) -> Interrupted:
+    def stop(self, step: int) -> TrainingInterrupted:
         """Commit the present step and say in the status that the run was interrupted; return the error to raise."""
         self._commit_weights(step)
         self._set_status("interrupted", step)
-        return Interrupted(self.run.path, step)
+        return TrainingInterrupted(self.run.path, step)
 
     def give_up(self, error: Diverged) -> None:
         """Say in the status that the run diverged."""

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from analysis.figures import draw, save_figures
+from analysis.drawing import save_figures
+from analysis.figures import draw
 from analysis.findings import Findings, measure
+from analysis.folders import check_folder, refreshed
 from analysis.progress import Reporter, silent
 from analysis.report import write_report
 from analysis.views import View, views_of_run, views_of_runs
@@ -100,27 +99,21 @@ def compare_runs(
 def _write(
     views: list[View], target: Path, title: str, distance: str, Cs: Sequence[float], reporter: Reporter
 ) -> Findings:
-    """Make everything in a folder beside the target, then move file after file into it."""
     alone = [name for name, each in DISTANCES.items() if not each.needs]
     if distance not in alone:
         raise ValueError(f"Unknown distance '{distance}'. Choose one of: {', '.join(alone)}.")
     if not len(Cs) or not all(np.isfinite(C) and C > 0 for C in Cs):
         raise ValueError(f"Cs are {', '.join(map(str, Cs)) or 'none'}; expected one or more positive, finite numbers.")
-    _refuse_foreign(target)
+    check_folder(target)
     for view in views:
         _check_stimuli(view)
         _ = view.activations  # verified before the work begins
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
-    try:
+    with refreshed(target) as staging:
         findings = measure(views, staging, distance=distance, Cs=Cs, reporter=reporter)
         reporter.say("Drawing figures and writing the report")
         drawings = list(draw(findings))
         save_figures(drawings, staging / "figures")
         write_report(staging / "report.html", title, findings, drawings, staging / "figures")
-        _move(staging, target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return replace(findings, folder=target)
 
 
@@ -134,19 +127,3 @@ def _check_stimuli(view: View) -> None:
             f"{view.run.path} recorded {lack}; an analysis needs labels, and stimuli for training, validation and "
             "test. Record with both, or use repsim.rdm and repsim.pairwise on its layers."
         )
-
-
-def _refuse_foreign(target: Path) -> None:
-    for path in (target, *target.parents):
-        if path.exists() and not path.is_dir():
-            raise NotADirectoryError(f"{path} is a file; the analysis needs a folder. Choose another with --output.")
-    if (target / "run.json").exists():
-        raise FileExistsError(f"{target} is a run; choose another folder with --output.")
-
-
-def _move(staging: Path, target: Path) -> None:
-    for folder, _, names in os.walk(staging):
-        destination = target / Path(folder).relative_to(staging)
-        destination.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            Path(folder, name).replace(destination / name)

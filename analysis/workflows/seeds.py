@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from analysis.interruption import Interrupted, Interruption
+from analysis.interruption import Interruption, TrainingInterrupted
 from analysis.progress import Reporter, silent
 from analysis.settings import RecordingConfig
 from analysis.workflows.chronicle import Chronicle
@@ -245,7 +245,7 @@ def _run_to_the_end(
                 for chronicle in going:
                     chronicle.stop(number)
                 seeds = ",".join(str(chronicle.job.training.seed) for chronicle in going)
-                raise Interrupted(folder, number, f"--seeds {seeds}")
+                raise TrainingInterrupted(folder, number, f"--seeds {seeds}")
             if len(ended) == len(chronicles):
                 break
     for i, chronicle in enumerate(chronicles):

@@ -115,9 +115,7 @@ def test_the_penalties_asked_for_are_used(copied: Callable[[str], Path]) -> None
 
 def test_a_file_is_not_written_over(runs: Mapping[str, Path], tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    with pytest.raises(
-        NotADirectoryError, match=r"out is a file; the analysis needs a folder\. Choose another with --o"
-    ):
+    with pytest.raises(NotADirectoryError, match=r"out is a file; the results need a folder\. Choose another with --o"):
         analyze_run(runs["backprop"], output=tmp_path / "out")
     assert (tmp_path / "out").read_text() == "mine"
 

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import squareform
 
-from analysis.figures import Drawing, draw, save_figures
+from analysis.drawing import Drawing, save_figures
+from analysis.figures import draw
 from analysis.findings import Findings, measure
 from analysis.plots.axes import new_axes, verbatim
 from analysis.progress import silent

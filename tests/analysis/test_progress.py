@@ -44,7 +44,7 @@ def test_a_log_gets_a_line_now_and_then_in_a_long_task(monkeypatch: pytest.Monke
     with reporter.task("train", 4) as task:
         for note in ("a", "b", "c", ""):
             task.advance(1, note)
-    assert stream.getvalue().splitlines() == ["train: 2/4 b", "train: 4/4 in 30 s c"]
+    assert stream.getvalue().splitlines() == ["train: 2/4, about 11 s left b", "train: 4/4 in 30 s c"]
 
 
 def test_a_task_that_fails_is_not_said_to_be_done() -> None:

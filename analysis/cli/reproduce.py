@@ -1,0 +1,56 @@
+"""repsim reproduce."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.cli.options import given
+from analysis.cli.output import print_json
+
+__all__ = ["reproduce"]
+
+
+def reproduce(
+    experiments: Annotated[
+        list[str],
+        typer.Argument(
+            help="critical-points, artificial, tracking, depth, rdm, probes, implied-loss, rules, value-gradients or "
+            "all; several may be named."
+        ),
+    ],
+    scale: Annotated[
+        str, typer.Option(help="quick (two cores, under an hour for all) or full (a GPU or a cluster, hours).")
+    ] = "quick",
+    seeds: Annotated[str | None, typer.Option(help="Such as 0-4 or 0,3,5. [default: 0-4, at full scale 0-9]")] = None,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes, one thread each. [default: as many as processors]")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write. [default: runs/reproduction-SCALE]")] = None,
+    device: Annotated[str, typer.Option(help="Where networks are trained: cpu, cuda, cuda:1 ...")] = "cpu",
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the IDX files of mnist, for full scale.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Put the claims of the paper on synthetic gradients to the test: runs, tables, figures, one report.
+
+    What is done is kept: the same command continues after Ctrl-C or a crash.
+    Example: repsim reproduce depth rdm --seeds 0-2
+    """
+    from analysis.experiments import Plan
+    from analysis.progress import Reporter
+    from analysis.reproduction import reproduce as run_reproduction
+    from analysis.workflows.seeds import parse_seeds
+
+    seeds = seeds or ("0-9" if scale == "full" else "0-4")
+    folder = None if data_dir is None else str(data_dir.absolute())
+    plan = Plan(scale=scale, seeds=parse_seeds(seeds), device=device, data_dir=folder)
+    done = run_reproduction(experiments, plan=plan, reporter=Reporter(), **given(output=output, jobs=jobs))
+    if json:
+        verdicts = {name: section.verdict for name, section in done.sections.items()}
+        print_json({"report": str(done.report), "verdicts": verdicts, "summary": done.summary()})
+        return
+    for sentence in done.summary():
+        print(sentence)
+    print(f"Report: {done.report}")

@@ -1,0 +1,41 @@
+"""A figure on its way into a report: what it is called, what it shows, and its files."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+__all__ = ["Drawing", "embedded", "save_figures"]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its file name, heading and caption."""
+
+    name: str
+    heading: str
+    caption: str
+    figure: Figure
+
+
+def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:
+    """Write each figure as PNG and PDF into a new folder."""
+    folder.mkdir()
+    for drawing in drawings:
+        drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=150)
+        drawing.figure.savefig(folder / f"{drawing.name}.pdf")
+
+
+def embedded(drawing: Drawing, figures: Path) -> dict[str, str]:
+    """Return what a page shows of a drawing, its PNG in that folder as a data URL."""
+    data = base64.b64encode((figures / f"{drawing.name}.png").read_bytes()).decode()
+    return {
+        "name": drawing.name,
+        "heading": drawing.heading,
+        "caption": drawing.caption,
+        "source": f"data:image/png;base64,{data}",
+    }

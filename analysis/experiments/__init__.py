@@ -1,0 +1,8 @@
+"""The published experiments, one file each: a claim, parts that put it to the test, and what follows from them."""
+
+from analysis.experiments.depth import DEPTH
+from analysis.experiments.experiment import SCALES, VERDICTS, Experiment, Part, Plan, Results, Section
+
+__all__ = ["EXPERIMENTS", "SCALES", "VERDICTS", "Experiment", "Part", "Plan", "Results", "Section"]
+
+EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in (DEPTH,)}

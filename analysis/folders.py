@@ -1,0 +1,50 @@
+"""Folders of results, whose files are replaced only when the new ones are there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["check_folder", "refreshed"]
+
+
+def check_folder(target: Path) -> None:
+    """See to it that results can be written to a folder, which need not exist.
+
+    Raises
+    ------
+    NotADirectoryError, FileExistsError
+        If a file stands in the way, or the folder is a run.
+    """
+    for path in (target, *target.parents):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"{path} is a file; the results need a folder. Choose another with --output.")
+    if (target / "run.json").exists():
+        raise FileExistsError(f"{target} is a run; choose another folder with --output.")
+
+
+@contextmanager
+def refreshed(target: Path) -> Iterator[Path]:
+    """Give an empty folder beside the target; when the block ends well, its files go, one by one, into the target.
+
+    Files of the same name there are replaced, others left alone.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
+    try:
+        yield staging
+        _move(staging, target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _move(staging: Path, target: Path) -> None:
+    for folder, _, names in os.walk(staging):
+        destination = target / Path(folder).relative_to(staging)
+        destination.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            Path(folder, name).replace(destination / name)

@@ -1,0 +1,70 @@
+"""Curves with bands over any axis, and what a figure says of its seeds and numbers of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.plots.axes import MARKERS, colours, new_axes, verbatim
+
+__all__ = ["plot_lines", "write_note"]
+
+
+def plot_lines(
+    table: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    curve: str,
+    xlabel: str,
+    ylabel: str,
+    band: tuple[str, str] | None = None,
+    among: Sequence[str] | None = None,
+    markers: bool = True,
+    legend: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw y against x, one curve a name.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns x, y and curve; one row a point.
+    x, y : str
+        Columns.
+    curve : str
+        The column that tells curves apart.
+    xlabel, ylabel : str
+        What they are, with their units.
+    band : (str, str), optional
+        Columns of the lower and the upper end of a band.
+    among : sequence of str, optional
+        All names that get a colour and marker, in order, if other axes have more of them.
+    markers : bool, default True
+        Whether points are marked.
+    legend : bool, default True
+    ax : Axes, optional
+    """
+    ax = ax if ax is not None else new_axes()
+    names = [str(name) for name in (table[curve].unique() if among is None else among)]
+    palette = colours(names)
+    for name, rows in table.groupby(curve, sort=False):
+        place = names.index(str(name))
+        marker = MARKERS[place % len(MARKERS)] if markers else None
+        colour = palette[str(name)]
+        ax.plot(rows[x], rows[y], label=verbatim(str(name)), color=colour, marker=marker, markersize=4, linewidth=1.4)
+        if band is not None:
+            ax.fill_between(rows[x], rows[band[0]], rows[band[1]], color=colour, alpha=0.15, linewidth=0)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+    if legend:
+        ax.legend(frameon=True, fontsize="small")
+    return ax
+
+
+def write_note(figure: Figure, text: str) -> None:
+    """Write a line below a figure: its seeds, its n, what its bands are."""
+    figure.supxlabel(text, fontsize=7.5, color="0.35", x=0.01, horizontalalignment="left")

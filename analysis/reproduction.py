@@ -1,0 +1,160 @@
+"""Reproduce the paper: every claim as runs, numbers and figures, and one report of them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from analysis.drawing import save_figures
+from analysis.executors import completed, count_processors
+from analysis.experiments import EXPERIMENTS, SCALES, Experiment, Part, Plan, Section
+from analysis.experiments.parts import Assignment, is_done, perform, read_results
+from analysis.folders import check_folder, refreshed
+from analysis.interruption import Interrupted
+from analysis.progress import Reporter, Task, silent
+from analysis.reproduction_report import write_reproduction_report
+from analysis.workflows.job import check_device
+from repsim.learning.checks import check_choice, check_integer
+
+__all__ = ["Reproduction", "reproduce"]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of it: the report, and a section for each experiment whose parts are all done."""
+
+    report: Path
+    sections: dict[str, Section]
+
+    def summary(self) -> list[str]:
+        """Return a sentence an experiment: its verdict, and why."""
+        return [
+            f"{EXPERIMENTS[name].title}: {section.verdict}. {section.findings[0]}"
+            for name, section in self.sections.items()
+        ]
+
+
+def reproduce(
+    experiments: Sequence[str] = ("all",),
+    *,
+    output: str | Path | None = None,
+    plan: Plan | None = None,
+    jobs: int | None = None,
+    reporter: Reporter | None = None,
+) -> Reproduction:
+    """Do what is not done yet of some experiments, and write tables, figures and the report.
+
+    Every part is kept as soon as it is done, in a place that its settings decide: the same call continues what was
+    stopped or killed, and equal seeds give equal numbers, whatever the number of processes.
+
+    Parameters
+    ----------
+    experiments : sequence of str, default ("all",)
+        Keys of ``EXPERIMENTS``, or "all".
+    output : path, optional
+        ``runs/reproduction-<scale>`` by default: run directories in ``networks``, tables of the parts in ``parts``, a
+        folder an experiment with its tables and figures, and ``report.html`` over all that are done.
+    plan : Plan, optional
+        Scale, seeds, device. Quick, with seeds 0 to 4, by default.
+    jobs : int, optional
+        Processes, one thread each; as many as there are processors by default.
+    reporter : Reporter, optional
+
+    Raises
+    ------
+    ValueError, OSError
+        If a name, a setting or the folder will not do; nothing is then written.
+    Interrupted
+        After Ctrl-C.
+    RuntimeError
+        If parts failed, or a process died. What could be done is done, and kept.
+    """
+    chosen, plan, reporter = _choose(experiments), plan or Plan(), reporter or silent()
+    jobs = count_processors() if jobs is None else jobs
+    check_integer("jobs", jobs, 1)
+    check_choice("scale", plan.scale, SCALES)
+    check_device(plan.device)
+    folder = Path(output) if output is not None else Path("runs") / f"reproduction-{plan.scale}"
+    check_folder(folder)
+    every = {experiment.name: list(experiment.parts(plan)) for experiment in EXPERIMENTS.values()}
+    pending = _pending([part for experiment in chosen for part in every[experiment.name]], folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    report = folder / "report.html"
+    sections: dict[str, Section] = {}
+    errors: dict[str, Exception] = {}
+    try:
+        with reporter.task("reproduce", max(1, round(sum(part.cost for part in pending)))) as task:
+            for experiment in chosen:
+                errors |= _perform(every[experiment.name], folder, jobs, _Progress(task, reporter))
+                if all(is_done(part, folder) for part in every[experiment.name]):
+                    sections[experiment.name] = _conclude(experiment, every[experiment.name], plan, folder)
+        for name in set(EXPERIMENTS) - {experiment.name for experiment in chosen}:
+            if every[name] and all(is_done(part, folder) for part in every[name]):
+                sections[name] = _conclude(EXPERIMENTS[name], every[name], plan, folder)
+    except KeyboardInterrupt:
+        done = sum(is_done(part, folder) for part in pending)
+        raise Interrupted(
+            f"Stopped; of {len(pending)} parts {done} are done and kept. Continue with the same command."
+        ) from None
+    sections = {name: sections[name] for name in EXPERIMENTS if name in sections}
+    write_reproduction_report(report, plan, sections, folder)
+    if errors:
+        listed = "; ".join(f"{name}: {error}" for name, error in errors.items())
+        raise RuntimeError(f"{len(errors)} parts failed ({listed}). The rest is done and kept.")
+    return Reproduction(report, sections)
+
+
+class _Progress:
+    """Counts what is done in seconds of one core."""
+
+    def __init__(self, task: Task, reporter: Reporter) -> None:
+        self.task, self.reporter = task, reporter
+        self._done = 0.0
+        self._shown = 0
+
+    def advance(self, part: Part, error: Exception | None) -> None:
+        """Tell that a part is done, or has failed."""
+        self._done += part.cost
+        self.task.advance(round(self._done) - self._shown, part.key.rpartition("-")[0])
+        self._shown = round(self._done)
+        if error is not None:
+            self.reporter.say(f"{part.key} failed: {error}")
+
+
+def _choose(names: Sequence[str]) -> list[Experiment]:
+    for name in names:
+        check_choice("experiment", name, (*EXPERIMENTS, "all"))
+    return [each for each in EXPERIMENTS.values() if "all" in names or each.name in names]
+
+
+def _pending(parts: Iterable[Part], folder: Path) -> list[Part]:
+    unique = {part.key: part for part in parts}
+    return [part for part in unique.values() if not is_done(part, folder)]
+
+
+def _perform(parts: Sequence[Part], folder: Path, jobs: int, progress: _Progress) -> dict[str, Exception]:
+    """Do the parts that are not done, stage by stage, the long ones of a stage first; return what failed."""
+    for stage in sorted({part.stage for part in parts}):
+        pending = _pending([part for part in parts if part.stage == stage], folder)
+        pending.sort(key=lambda part: -part.cost)
+        assignments = [Assignment(part, folder) for part in pending]
+        errors: dict[str, Exception] = {}
+        for assignment, error in completed(perform, assignments, jobs=jobs):
+            progress.advance(assignment.part, error)
+            if isinstance(error, Interrupted):
+                raise KeyboardInterrupt
+            if error is not None:
+                errors[assignment.part.key] = error
+        if errors:
+            return errors  # later stages need this one
+    return {}
+
+
+def _conclude(experiment: Experiment, parts: Sequence[Part], plan: Plan, folder: Path) -> Section:
+    section = experiment.conclude(read_results(parts, plan, folder))
+    with refreshed(folder / experiment.name) as staging:
+        for name, table in section.tables.items():
+            table.to_csv(staging / f"{name}.csv", index=False)
+        save_figures(section.drawings, staging / "figures")
+    return section
