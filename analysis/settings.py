@@ -24,8 +24,8 @@ class RecordingConfig:
     Attributes
     ----------
     steps : str
-        Any of ``first``, ``last``, ``every:N`` and ``log:N`` (N steps spaced evenly on a logarithmic scale) and step
-        numbers, joined by commas. ``first`` is step 0, before training.
+        Any of ``first``, ``last``, ``every:N``, ``log:N`` (N steps spaced evenly on a logarithmic scale), step numbers
+        and shares of the training such as ``12.5%``, joined by commas. ``first`` is step 0, before training.
     layers : tuple of str
         Module names or patterns of the network.
     n_train, n_validation, n_test : int
@@ -127,6 +127,8 @@ def choose_steps(text: str, n_steps: int, *, check_range: bool = True, name: str
     --------
     >>> choose_steps("first,log:4,last", n_steps=1000)
     (0, 1, 10, 100, 1000)
+    >>> choose_steps("12.5%,50%", n_steps=1000)
+    (125, 500)
     """
     chosen: set[int] = set()
     for part in text.split(","):
@@ -171,11 +173,14 @@ def _steps_of(part: str, setting: str, n_steps: int) -> list[int]:
         return [n_steps]
     if part.isdecimal():
         return [int(part)]
+    if part.endswith("%") and part[:-1].replace(".", "", 1).isdecimal() and float(part[:-1]) <= 100:
+        return [round(float(part[:-1]) / 100 * n_steps)]
     kind, _, number = part.partition(":")
     if kind in ("every", "log") and number.isdecimal() and int(number) > 0:
         return _every(int(number), n_steps) if kind == "every" else _logarithmic(int(number), n_steps)
     raise ValueError(
-        f"{setting}: '{part}' is not understood. Use first, last, every:N, log:N and numbers, joined by commas."
+        f"{setting}: '{part}' is not understood. Use first, last, every:N, log:N, numbers and shares such as 25%, "
+        "joined by commas."
     )
 
 

@@ -61,7 +61,9 @@ def train(
     ] = None,
     record: Annotated[
         str | None,
-        typer.Option(help="Steps to record: first, last, every:N, log:N, numbers, with commas. [default: first,last]"),
+        typer.Option(
+            help="Steps to record: first, last, every:N, log:N, 25%, numbers, with commas. [default: first,last]"
+        ),
     ] = None,
     layer: Annotated[
         list[str] | None,

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -39,12 +40,33 @@ def test_a_step_beyond_the_training_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["", "middle", "every:", "every:0", "every:-1", "log:x", "log", "-1", "1.5", "first:2"]
+    "part",
+    [
+        "",
+        "middle",
+        "every:",
+        "every:0",
+        "every:-1",
+        "log:x",
+        "log",
+        "-1",
+        "1.5",
+        "first:2",
+        "%",
+        "101%",
+        "-5%",
+        "1.2.3%",
+    ],
 )
 def test_a_part_that_is_not_understood_is_named(part: str) -> None:
-    message = rf"'{part}' is not understood\. Use first, last, every:N, log:N and numbers, joined by commas\.$"
+    known = r"first, last, every:N, log:N, numbers and shares such as 25%, joined by commas\.$"
+    message = rf"'{re.escape(part)}' is not understood\. Use {known}"
     with pytest.raises(ValueError, match=message):
         choose_steps(f"first,{part}", 10)
+
+
+def test_a_share_of_the_training_is_a_step() -> None:
+    assert choose_steps("0%,6.25%,50%,100%", 1080) == (0, 68, 540, 1080)
 
 
 @pytest.mark.parametrize(
