@@ -8,7 +8,7 @@ from pathlib import Path
 
 from analysis.drawing import save_figures
 from analysis.executors import completed, count_processors
-from analysis.experiments import EXPERIMENTS, SCALES, Experiment, Part, Plan, Section
+from analysis.experiments import EXPERIMENTS, Experiment, Part, Plan, Section
 from analysis.experiments.parts import Assignment, is_done, perform, read_results
 from analysis.folders import check_folder, refreshed
 from analysis.interruption import Interrupted
@@ -73,7 +73,6 @@ def reproduce(
     chosen, plan, reporter = _choose(experiments), plan or Plan(), reporter or silent()
     jobs = count_processors() if jobs is None else jobs
     check_integer("jobs", jobs, 1)
-    check_choice("scale", plan.scale, SCALES)
     check_device(plan.device)
     folder = Path(output) if output is not None else Path("runs") / f"reproduction-{plan.scale}"
     check_folder(folder)

@@ -2,7 +2,9 @@
 
 from analysis.experiments.depth import DEPTH
 from analysis.experiments.experiment import SCALES, VERDICTS, Experiment, Part, Plan, Results, Section
+from analysis.experiments.probes import PROBES
+from analysis.experiments.rdm import RDM
 
 __all__ = ["EXPERIMENTS", "SCALES", "VERDICTS", "Experiment", "Part", "Plan", "Results", "Section"]
 
-EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in (DEPTH,)}
+EXPERIMENTS: dict[str, Experiment] = {each.name: each for each in (DEPTH, RDM, PROBES)}

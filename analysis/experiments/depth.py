@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import Drawing
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section
 from analysis.experiments.networks import network_part
-from analysis.experiments.summary import listed, over_seeds
+from analysis.experiments.summary import listed, seed_intervals
 from analysis.plots import plot_lines, write_note
 from analysis.plots.axes import axes_grid, figure_of
 from analysis.settings import RecordingConfig
@@ -65,8 +65,8 @@ def _conclude(results: Results) -> Section:
     networks = results["networks"]
     methods = {rule: name for name, rule in METHODS.items()}
     networks = networks.assign(method=networks["rule"].map(methods))
-    accuracy = over_seeds(networks, ["activation", "depth", "method"], "test_accuracy")
-    train = over_seeds(networks, ["activation", "depth", "method"], "train_accuracy")
+    accuracy = seed_intervals(networks, ["activation", "depth", "method"], "test_accuracy")
+    train = seed_intervals(networks, ["activation", "depth", "method"], "train_accuracy")
     gaps = _gaps(networks)
     far = gaps[(gaps["depth"] >= 10) & (gaps["mean"] < -CLOSE)]
     close = len(gaps[gaps["depth"] >= 10]) - len(far)
@@ -92,7 +92,7 @@ def _gaps(networks: pd.DataFrame) -> pd.DataFrame:
     by_method = networks.pivot(index=["activation", "depth", "seed"], columns="method", values="test_accuracy")
     backprop, synthetic = METHODS
     difference = (by_method[synthetic] - by_method[backprop]).rename("difference").reset_index()
-    return over_seeds(difference, ["activation", "depth"], "difference")
+    return seed_intervals(difference, ["activation", "depth"], "difference")
 
 
 def _findings(gaps: pd.DataFrame) -> Sequence[str]:
@@ -124,7 +124,7 @@ def _figure(accuracy: pd.DataFrame, train: pd.DataFrame, networks: pd.DataFrame)
     n_test = int(networks["n_test"].max())
     write_note(
         figure,
-        f"Means over seeds {listed(sorted(networks['seed'].unique()))} with 95 % intervals; n = {n_test} test examples.",
+        f"Means over seeds {listed(sorted(networks['seed'].unique()))} with 95 % intervals; n = {n_test} test digits.",
     )
     return figure
 

@@ -13,6 +13,7 @@ import pandas as pd
 
 import repsim
 from analysis.drawing import Drawing
+from repsim.learning.checks import check_choice
 
 __all__ = ["SCALES", "VERDICTS", "Experiment", "Part", "Plan", "Results", "Section", "digest"]
 
@@ -20,6 +21,8 @@ SCALES = ("quick", "full")
 VERDICTS = ("holds", "holds in part", "does not hold")
 
 Tables = dict[str, pd.DataFrame]
+
+_FEWEST_SEEDS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,15 @@ class Plan:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     device: str = "cpu"
     data_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the scale and the number of seeds."""
+        check_choice("scale", self.scale, SCALES)
+        if len(self.seeds) < _FEWEST_SEEDS:
+            raise ValueError(
+                f"{len(self.seeds)} seeds were given; expected {_FEWEST_SEEDS} or more, as with fewer no test between "
+                "methods can reach p < .05."
+            )
 
     @property
     def is_full(self) -> bool:

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from scipy.stats import t as student
 
-__all__ = ["listed", "over_seeds"]
+__all__ = ["listed", "seed_intervals"]
 
 
-def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str, *, level: float = 0.95) -> pd.DataFrame:
+def seed_intervals(table: pd.DataFrame, by: Sequence[str], value: str, *, level: float = 0.95) -> pd.DataFrame:
     """Return one row a group: ``mean``, ``low`` and ``high`` of its interval, ``least``, ``most`` and ``n_seeds``.
 
     The interval is that of Student's t for the mean of independent, normal values; one seed has none (NaN). Values that
@@ -30,7 +30,7 @@ def over_seeds(table: pd.DataFrame, by: Sequence[str], value: str, *, level: flo
     Examples
     --------
     >>> table = pd.DataFrame({"rule": ["a", "a"], "accuracy": [0.8, 1.0]})
-    >>> float(over_seeds(table, ["rule"], "accuracy")["mean"][0])
+    >>> float(seed_intervals(table, ["rule"], "accuracy")["mean"][0])
     0.9
     """
     groups = table.groupby(list(by), sort=False)[value]
