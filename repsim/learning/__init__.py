@@ -3,6 +3,7 @@
 from repsim.learning.artificial import ARTIFICIAL, artificial
 from repsim.learning.catalogue import CatalogueEntry, catalogue
 from repsim.learning.config import TrainingConfig
+from repsim.learning.convergence import Tracking, track, tracked
 from repsim.learning.data import DATASETS, SPLITS, load_dataset, read_npz, split_dataset
 from repsim.learning.dataset import Dataset
 from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
@@ -28,7 +29,28 @@ from repsim.learning.estimators import (
     TargetPropagation,
     locks,
 )
+from repsim.learning.implied_loss import (
+    Agreement,
+    PathDependence,
+    QuadraticFit,
+    affine_implied_loss,
+    agreement,
+    curl,
+    implied_loss,
+    module_of,
+    path_dependence,
+    quadratic_fit,
+    true_loss_at,
+)
 from repsim.learning.learner import Learner, build_learner, build_optimizer, site_of
+from repsim.learning.linear_dynamics import (
+    Rates,
+    iteration_matrix,
+    largest_rates,
+    least_squares,
+    linear_model,
+    spectral_radius,
+)
 from repsim.learning.local import LocalLearner
 from repsim.learning.losses import LOSSES
 from repsim.learning.memory import keep_freed_memory
@@ -50,6 +72,7 @@ __all__ = [
     "SPLITS",
     "AdaptiveRandomBackprop",
     "AdaptiveSkippedBackprop",
+    "Agreement",
     "BPLambda",
     "Backprop",
     "CatalogueEntry",
@@ -70,7 +93,10 @@ __all__ = [
     "Noise",
     "Observed",
     "Outcome",
+    "PathDependence",
     "PipelineResult",
+    "QuadraticFit",
+    "Rates",
     "Readout",
     "ReplicaTraining",
     "Replicas",
@@ -85,7 +111,10 @@ __all__ = [
     "SyntheticGradient",
     "SyntheticGradientProp",
     "TargetPropagation",
+    "Tracking",
     "TrainingConfig",
+    "affine_implied_loss",
+    "agreement",
     "artificial",
     "build_learner",
     "build_optimizer",
@@ -94,23 +123,36 @@ __all__ = [
     "compute_gradients",
     "conv_net",
     "count_steps",
+    "curl",
     "diagnose",
     "evaluate",
+    "implied_loss",
+    "iteration_matrix",
     "keep_freed_memory",
+    "largest_rates",
+    "least_squares",
+    "linear_model",
     "load_dataset",
     "locks",
     "mlp",
+    "module_of",
     "option_types",
     "parse_rules",
+    "path_dependence",
+    "quadratic_fit",
     "read_npz",
     "residual_net",
     "site_of",
+    "spectral_radius",
     "split_dataset",
     "stack",
     "stream",
+    "track",
+    "tracked",
     "train",
     "train_pipeline",
     "train_replicas",
     "true_gradients",
+    "true_loss_at",
     "unstack",
 ]

@@ -97,7 +97,7 @@ class SyntheticGradient(Estimator):
         """Return S(h[, y]), with its graph to the parameters of S unless S is affine."""
         if self._is_affine:
             return self._affine(signals)
-        return self._traced(signals)
+        return self.traced(signals)
 
     @torch.no_grad()
     def _affine(self, signals: Signals) -> Tensor:
@@ -113,7 +113,8 @@ class SyntheticGradient(Estimator):
         g.flatten(0, -3).baddbmm_(h.flatten(0, -3), weight.flatten(0, -3).mT)
         return g
 
-    def _traced(self, signals: Signals) -> Tensor:
+    def traced(self, signals: Signals) -> Tensor:
+        """Return S(h[, y]), with its graph to the parameters of S and to the activation, if that asks for one."""
         first, *rest = self.layers
         g = first(signals.activation)
         if self.label_vectors is not None:
@@ -161,7 +162,7 @@ class SyntheticGradientProp(SyntheticGradient):
         assert signals.target is not None
         with torch.enable_grad():
             h = signals.activation.detach().requires_grad_()
-            estimate = self._traced(replace(signals, activation=h))
+            estimate = self.traced(replace(signals, activation=h))
             (slope,) = torch.autograd.grad((estimate - signals.target).square().sum(), h)
         return estimate.detach() + slope
 

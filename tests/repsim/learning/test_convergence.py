@@ -144,7 +144,7 @@ def test_epsilon_is_the_root_mean_square_over_examples_of_the_error_of_the_gradi
         assert seen.epsilon > 0
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     rule=st.sampled_from(sorted(set(ESTIMATORS) - {"backprop"})),
     norm=st.sampled_from(["none", "batch", "layer"]),

@@ -306,6 +306,17 @@ def test_the_curl_is_that_of_each_examples_own_jacobian(hidden_layers: int, chun
     torch.testing.assert_close(curl(S, h, y, chunk_size=chunk_size), torch.tensor(expected, dtype=torch.float64))
 
 
+def test_jacobians_are_taken_a_chunk_at_a_time() -> None:
+    S, h, y, taken = module_of(synthetic()), randn(N, 3), labels(), []
+
+    def watched(h: Tensor, y: Tensor) -> Tensor:
+        taken.append(len(h) if h.requires_grad else 0)
+        return S(h, y)
+
+    curl(watched, h, y, chunk_size=16)
+    assert [n for n in taken if n > 1] == [16, 16, 8]
+
+
 def test_the_curl_changes_with_the_label_only_where_units_switch() -> None:
     h, ys = randn(1, 3).expand(CLASSES, 3), torch.arange(CLASSES)
     assert len(set(curl(synthetic(), h, ys).tolist())) == 1  # the label adds a constant

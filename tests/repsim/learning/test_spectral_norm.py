@@ -67,12 +67,14 @@ def test_the_number_of_products_follows_from_the_tolerance() -> None:
 
 
 @pytest.mark.parametrize("doubt", [0.5, 0.2, 0.1])
-def test_upper_bounds_are_too_low_no_more_often_than_stated(doubt: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fixed start in randomly turned matrices is a random start. Of the spectra here this one is hard."""
+def test_upper_bounds_are_too_low_as_often_as_stated_at_the_most(doubt: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fixed start in randomly turned matrices is a random start; the spectrum is the hardest for so many steps."""
     monkeypatch.setattr(module, "DOUBT", doubt)
-    spectrum, trials = torch.cat([torch.tensor([1.0]), torch.linspace(0, 0.8, 29)]), 400
+    lower, upper = norms(with_spectrum(SPECTRA["even"](30)), tolerance=0.2)
+    others = torch.sin(torch.linspace(0, math.pi / 2, 29)) * lower / upper
+    spectrum, trials = torch.cat([torch.tensor([1.0]), others]), 300
     failures = sum(norms(with_spectrum(spectrum, seed), tolerance=0.2)[1] < 1 for seed in range(trials))
-    assert 0.1 * doubt < failures / trials <= doubt
+    assert 0.3 * doubt < failures / trials <= doubt
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])
