@@ -1,0 +1,96 @@
+"""What an environment is to a value gradient: dynamics and reward that can be differentiated, and trajectories."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Environment", "Trajectory", "discounted_cost", "roll_out"]
+
+
+class Environment(Protocol):
+    """A deterministic control problem in discrete time: x' = f(x, u), reward r(x, u), discount γ.
+
+    States x have shape (..., n_states), controls u shape (..., n_controls); all numbers are float64, and autograd goes
+    through f and r.
+    """
+
+    @property
+    def gamma(self) -> float:
+        """The discount of one step, above 0, at most 1."""
+
+    @property
+    def n_states(self) -> int:
+        """Numbers in a state."""
+
+    @property
+    def n_controls(self) -> int:
+        """Numbers in a control."""
+
+    @property
+    def n_features(self) -> int:
+        """Numbers in what a network is shown of a state."""
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return what a network is shown of states, shape (..., n_features)."""
+
+    def dynamics(self, x: Tensor, u: Tensor) -> Tensor:
+        """Return the next states f(x, u), shape (..., n_states)."""
+
+    def reward(self, x: Tensor, u: Tensor) -> Tensor:
+        """Return r(x, u), shape (...)."""
+
+    def draw_states(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return n states to start from, shape (n, n_states)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """A batch of trajectories of a policy; time is the first axis.
+
+    Attributes
+    ----------
+    states : Tensor, shape (T + 1, n, n_states)
+    controls : Tensor, shape (T, n, n_controls)
+    rewards : Tensor, shape (T, n)
+    """
+
+    states: Tensor
+    controls: Tensor
+    rewards: Tensor
+
+
+def roll_out(environment: Environment, policy: nn.Module, x: Tensor, horizon: int) -> Trajectory:
+    """Follow a policy for a number of steps; autograd goes through all of them unless it is switched off.
+
+    Parameters
+    ----------
+    environment : Environment
+    policy : nn.Module
+        Maps states (n, n_states) to controls (n, n_controls).
+    x : Tensor, shape (n, n_states)
+        Where the trajectories start.
+    horizon : int
+        Steps T, 1 or more.
+
+    Returns
+    -------
+    Trajectory
+    """
+    states, controls, rewards = [x], [], []
+    for _ in range(horizon):
+        u = policy(x)
+        rewards.append(environment.reward(x, u))
+        controls.append(u)
+        x = environment.dynamics(x, u)
+        states.append(x)
+    return Trajectory(torch.stack(states), torch.stack(controls), torch.stack(rewards))
+
+
+def discounted_cost(trajectory: Trajectory, gamma: float) -> Tensor:
+    """Return -Σ_t γ^t r_t of each trajectory, shape (n,); what comes after the last step is not in it."""
+    discounts = gamma ** torch.arange(len(trajectory.rewards), dtype=trajectory.rewards.dtype)
+    return -(discounts @ trajectory.rewards)
