@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -21,7 +22,8 @@ __all__ = ["DEPTH"]
 DEPTHS = (3, 10, 20, 50)
 ACTIVATIONS = ("relu", "tanh")
 METHODS = {"backprop": "backprop", "synthetic gradient in the middle": "synthetic-gradient@middle"}
-CLOSE = 0.02
+CLOSE, _DEEP = 0.02, 10
+_TRAINED = 0.9  # test accuracy below which a network counts as not trained to the end
 _RECORDING = RecordingConfig(steps="last", layers=("output",), n_train=10, n_validation=10, n_test=10, diagnose="none")
 
 
@@ -32,7 +34,7 @@ def _parts(plan: Plan) -> list[Part]:
             _training(plan, depth, activation, rule, seed),
             _RECORDING,
             plan,
-            cost=depth,
+            cost=70.0 if depth > 20 and activation == "relu" else 1.0 * depth,
         )
         for depth in DEPTHS
         for activation in ACTIVATIONS
@@ -46,14 +48,17 @@ def _seeds(plan: Plan) -> tuple[int, ...]:
 
 
 def _training(plan: Plan, depth: int, activation: str, rule: str, seed: int) -> TrainingConfig:
+    """Return how a network is trained; very deep relu networks need larger batches and steps, and then more epochs."""
+    hard = depth > 20 and activation == "relu"
     return TrainingConfig(
         data="mnist" if plan.is_full else "mnist5k",
         depth=depth,
         width=128,
         activation=activation,
         rule=rule,
-        epochs=40,
-        learning_rate=3e-3,
+        epochs=150 if hard else 40,
+        batch_size=512 if hard else 128,
+        learning_rate=1e-2 if hard else 3e-3,
         estimator_learning_rate=1e-3,
         schedule="cosine",
         seed=seed,
@@ -67,65 +72,134 @@ def _conclude(results: Results) -> Section:
     networks = networks.assign(method=networks["rule"].map(methods))
     accuracy = seed_intervals(networks, ["activation", "depth", "method"], "test_accuracy")
     train = seed_intervals(networks, ["activation", "depth", "method"], "train_accuracy")
-    gaps = _gaps(networks)
-    far = gaps[(gaps["depth"] >= 10) & (gaps["mean"] < -CLOSE)]
-    close = len(gaps[gaps["depth"] >= 10]) - len(far)
+    gaps = seed_intervals(_pairs(networks), ["activation", "depth"], "difference")
+    deep = gaps[gaps["depth"] >= _DEEP]
+    within = deep["mean"] >= -CLOSE
+    note = (
+        f"Means over seeds {listed(sorted(networks['seed'].unique()))} with 95 % intervals; n = "
+        f"{int(networks['n_test'].max())} test digits."
+    )
     return Section(
-        setting="",
-        verdict="holds" if far.empty else "holds in part" if close else "does not hold",
-        findings=_findings(gaps),
+        setting=_setting(results.plan, networks),
+        verdict="holds" if within.all() else "holds in part" if within.any() else "does not hold",
+        findings=[*_findings(deep, networks)],
         drawings=[
             Drawing(
                 "depth",
                 "Accuracy by depth",
-                "",
-                _figure(accuracy, train, networks),
-            )
+                "Accuracy on held-out digits (top) and over the batches of the last epoch (bottom) of networks of 3 "
+                "to 50 hidden layers, with relu and with tanh.",
+                _figure(accuracy, train, note),
+            ),
+            Drawing(
+                "gaps",
+                "What a synthetic gradient gains or costs",
+                "Test accuracy with a synthetic gradient in the middle less that of backprop, in pairs of equal seeds: "
+                f"means with 95 % intervals, and every pair. The shaded band is within {CLOSE} of backprop.",
+                _gap_figure(gaps, _pairs(networks), note),
+            ),
         ],
         tables={"networks": networks, "accuracy": accuracy, "train_accuracy": train, "gaps": gaps},
-        shown={"Test accuracy": accuracy.round(4)},
+        shown={"Test accuracy": _accuracy_table(networks)},
     )
 
 
-def _gaps(networks: pd.DataFrame) -> pd.DataFrame:
-    """Return the test accuracy with a synthetic gradient less that of backprop, over pairs of equal seeds."""
+def _setting(plan: Plan, networks: pd.DataFrame) -> str:
+    return (
+        f"Networks of {listed(DEPTHS)} hidden layers of 128 units with batch norm, relu or tanh, on "
+        f"{'MNIST' if plan.is_full else '3,500 MNIST digits'}; Adam at 0.003 with a cosine schedule, 40 epochs of "
+        "batches of 128. Relu networks of 50 hidden layers hardly train so: they have batches of 512, a rate of 0.01 "
+        "and 150 epochs, the best of a few settings that were tried on backprop. The SG is linear and conditioned on "
+        f"the label, its rate 0.001. {networks['seed'].nunique()} seeds."
+    )
+
+
+def _pairs(networks: pd.DataFrame) -> pd.DataFrame:
+    """Return, for each pair of equal seeds, the test accuracy with a synthetic gradient less that of backprop."""
     by_method = networks.pivot(index=["activation", "depth", "seed"], columns="method", values="test_accuracy")
     backprop, synthetic = METHODS
-    difference = (by_method[synthetic] - by_method[backprop]).rename("difference").reset_index()
-    return seed_intervals(difference, ["activation", "depth"], "difference")
+    return (by_method[synthetic] - by_method[backprop]).rename("difference").reset_index()
 
 
-def _findings(gaps: pd.DataFrame) -> Sequence[str]:
-    return [
-        f"{row.activation}, {row.depth} hidden layers: with a synthetic gradient {row.mean:+.3f} of backprop's test "
-        f"accuracy (95 % interval {row.low:+.3f} to {row.high:+.3f})."
-        for row in gaps.itertuples()
+def _findings(gaps: pd.DataFrame, networks: pd.DataFrame) -> Iterator[str]:
+    lost = gaps[gaps["mean"] < -CLOSE]
+    within = f"{len(gaps) - len(lost)} of {len(gaps)} cases of {_DEEP} layers and more"
+    worst = gaps.iloc[int(gaps["mean"].argmin())]
+    yield (
+        f"A synthetic gradient in the middle costs {CLOSE} of test accuracy or less in {within}; the least favourable "
+        f"is {worst['mean']:+.3f} ({worst['activation']}, {worst['depth']} layers)."
+    )
+    for row in gaps.itertuples():
+        yield (
+            f"{row.activation}, {row.depth} hidden layers: {row.mean:+.3f} (95 % interval {row.low:+.3f} to "
+            f"{row.high:+.3f})."
+        )
+    yield from _on_failures(networks)
+
+
+def _on_failures(networks: pd.DataFrame) -> Iterator[str]:
+    """Name the cases in which backprop itself does not come near what shallower networks reach."""
+    means = networks.groupby(["activation", "depth", "method"])["test_accuracy"].mean()
+    for activation, depth in networks[["activation", "depth"]].drop_duplicates().itertuples(index=False):
+        backprop, synthetic = (means[activation, depth, method] for method in METHODS)
+        if backprop < _TRAINED:
+            yield (
+                f"With {activation} and {depth} hidden layers backprop reaches only {backprop:.3f} in this many steps, "
+                f"and {synthetic:.3f} with a synthetic gradient in the middle: the comparison is one of networks that "
+                "are not trained to the end."
+            )
+
+
+def _accuracy_table(networks: pd.DataFrame) -> pd.DataFrame:
+    summary = seed_intervals(networks, ["activation", "depth", "method"], "test_accuracy").round(3)
+    return summary.rename(columns={"mean": "test accuracy"})[
+        ["activation", "depth", "method", "test accuracy", "low", "high", "least", "most", "n_seeds"]
     ]
 
 
-def _figure(accuracy: pd.DataFrame, train: pd.DataFrame, networks: pd.DataFrame) -> Figure:
+def _figure(accuracy: pd.DataFrame, train: pd.DataFrame, note: str) -> Figure:
     grid = axes_grid(2, len(ACTIVATIONS), 9.0, 6.0)
     for row, (what, table) in enumerate((("test", accuracy), ("training", train))):
         for column, activation in enumerate(ACTIVATIONS):
-            rows = table[table["activation"] == activation]
             ax = plot_lines(
-                rows,
+                table[table["activation"] == activation],
                 "depth",
                 "mean",
                 curve="method",
-                xlabel="hidden layers",
-                ylabel=f"{what} accuracy",
+                xlabel="hidden layers" if row == 1 else "",
+                ylabel=f"{what} accuracy" if column == 0 else "",
                 band=("low", "high"),
                 among=list(METHODS),
+                legend=row == 0 and column == 0,
                 ax=grid[row][column],
             )
             ax.set_title(activation if row == 0 else "", fontsize=10)
+            ax.set_xticks(DEPTHS)
+            ax.set_ylim(top=1.01)
     figure = figure_of(grid[0][0])
-    n_test = int(networks["n_test"].max())
-    write_note(
-        figure,
-        f"Means over seeds {listed(sorted(networks['seed'].unique()))} with 95 % intervals; n = {n_test} test digits.",
-    )
+    write_note(figure, note)
+    return figure
+
+
+def _gap_figure(gaps: pd.DataFrame, pairs: pd.DataFrame, note: str) -> Figure:
+    grid = axes_grid(1, len(ACTIVATIONS), 9.0, 3.6)
+    for ax, activation in zip(grid[0], ACTIVATIONS, strict=True):
+        each, rows = (table[table["activation"] == activation] for table in (pairs, gaps))
+        x = np.arange(len(rows))
+        ax.axhspan(-CLOSE, CLOSE, color="0.9", zorder=0)
+        error = [rows["mean"] - rows["low"], rows["high"] - rows["mean"]]
+        ax.errorbar(
+            x, rows["mean"], yerr=error, fmt="D", color="C1", markersize=5, capsize=3, label="mean, 95 % interval"
+        )
+        places = each["depth"].map(dict(zip(rows["depth"], x, strict=True)))
+        ax.plot(places + 0.12, each["difference"], "o", color="C0", markersize=3, alpha=0.8, label="a pair of seeds")
+        ax.set_xticks(x, labels=[str(depth) for depth in rows["depth"]])
+        ax.set_xlabel("hidden layers")
+        ax.set_title(activation, fontsize=10)
+    grid[0][0].set_ylabel("test accuracy less backprop's")
+    grid[0][0].legend(frameon=True, fontsize="small")
+    figure = figure_of(grid[0][0])
+    write_note(figure, note)
     return figure
 
 

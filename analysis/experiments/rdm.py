@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from analysis.drawing import Drawing
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section, Tables
 from analysis.experiments.representations import (
+    BACKPROP,
     FRACTIONS,
     METHODS,
     OTHERS,
@@ -28,6 +30,7 @@ from analysis.plots.axes import axes_grid, colours, figure_of
 from analysis.progress import silent
 from analysis.tables import similarity_table
 from analysis.views import View
+from probes import seed_differences
 from repsim.similarity import GroupTest, class_structure, compare_groups, compare_rdm_pairs, pairwise, rdm
 
 __all__ = ["RDM"]
@@ -92,6 +95,7 @@ def _conclude(results: Results) -> Section:
     tests = pd.concat([_tests(similarity, measure, fraction) for measure in MEASURES for fraction in FRACTIONS])
     final = tests[tests["fraction"] == 1.0]
     structure = seed_intervals(results["class_structure"], ["fraction", "method", "layer", "depth"], "class_structure")
+    differences = _structure_differences(results["class_structure"])
     share = final.groupby(["measure", "method"], sort=False)["differs"].mean()
     of_synthetic = [share[measure, METHODS[name]] for measure in MEASURES for name in SYNTHETIC]
     held = [each >= _SHARE for each in of_synthetic]
@@ -103,7 +107,7 @@ def _conclude(results: Results) -> Section:
     return Section(
         setting=_setting(results, n_test),
         verdict="holds" if all(held) else "holds in part" if any(held) else "does not hold",
-        findings=[*_shares(final), *_blocks(structure)],
+        findings=[*_shares(final), *_blocks(structure, differences)],
         drawings=list(_drawings(results, tests, structure, note)),
         tables={
             "networks": results["networks"],
@@ -111,6 +115,7 @@ def _conclude(results: Results) -> Section:
             "tests": tests,
             "class_structure": results["class_structure"],
             "class_structure_over_seeds": structure,
+            "class_structure_differences": differences,
         },
         shown={
             "Layers whose similarity to backprop is below the ceiling, corrected p < .05": _share_table(final),
@@ -156,6 +161,13 @@ def _test_table(test: GroupTest, rows: pd.DataFrame, method: str) -> pd.DataFram
     return table.assign(differs=table["p_corrected"] < ALPHA, p_least=test.p_least)
 
 
+def _structure_differences(structure: pd.DataFrame) -> pd.DataFrame:
+    """Return each method's class structure less backprop's at the end, in pairs of equal seeds, with bands."""
+    final = structure[(structure["fraction"] == 1.0) & (structure["method"] != OTHERS)]
+    table = seed_differences(final, reference=METHODS[BACKPROP], value="class_structure")
+    return table.assign(differs=(table["band_low"] > 0) | (table["band_high"] < 0))
+
+
 def _first_views(results: Results) -> list[View]:
     seed = results.plan.seeds[0]
     return [view_of(results.folder, results.plan, name, seed) for name in METHODS]
@@ -179,23 +191,36 @@ def _setting(results: Results, n_test: int) -> str:
 
 
 def _shares(final: pd.DataFrame) -> Iterator[str]:
+    parts = []
     for name in SYNTHETIC:
-        method = METHODS[name]
-        parts = []
-        for measure, words in MEASURES.items():
-            rows = final[(final["method"] == method) & (final["measure"] == measure)]
-            least = rows.iloc[int(rows["similarity"].argmin())]
-            parts.append(
-                f"{rows['differs'].sum()} of {len(rows)} layers by {words} (lowest {least['similarity']:.2f} at "
-                f"{least['layer']}, ceiling there {least['ceiling']:.2f})"
-            )
-        yield f"{method} is less similar to backprop than backprop is to itself in {' and in '.join(parts)}."
-    control = final[final["method"] == METHODS["backprop"]]
+        rows = final[final["method"] == METHODS[name]]
+        counts = rows.groupby("measure", sort=False)["differs"].agg(["sum", "size"])
+        of_measures = [f"{each['sum']} of {each['size']} layers by {MEASURES[str(m)]}" for m, each in counts.iterrows()]
+        parts.append(f"with {METHODS[name]} in {' and '.join(of_measures)}")
+    yield (
+        f"Networks are less similar to backprop's than those are to one another {'; '.join(parts)} (corrected p < "
+        f"{ALPHA})."
+    )
+    for name in SYNTHETIC:
+        rows = final[(final["method"] == METHODS[name]) & (final["measure"] == "cka")]
+        least = rows.iloc[int((rows["similarity"] - rows["ceiling"]).argmin())]
+        yield (
+            f"{METHODS[name]} is furthest below the ceiling at {least['layer']}: CKA {least['similarity']:.2f}, "
+            f"ceiling {least['ceiling']:.2f}."
+        )
+    control = final[final["method"] == METHODS[BACKPROP]]
     yield f"The control, backprop against backprop, differs in {control['differs'].sum()} of {len(control)} such tests."
 
 
-def _blocks(structure: pd.DataFrame) -> Iterator[str]:
-    """Say at which layer the mean class structure first is nine tenths of the last layer's."""
+def _blocks(structure: pd.DataFrame, differences: pd.DataFrame) -> Iterator[str]:
+    """Say how the blocks of classes differ, and where they first are nine tenths as strong as in the last layer."""
+    counts = differences.groupby("method", sort=False)["differs"].agg(["sum", "size"])
+    parts = [f"{each['sum']} of {each['size']} layers with {method}" for method, each in counts.iterrows()]
+    most = differences.iloc[int(differences["difference"].abs().argmax())]
+    yield (
+        f"The class structure of the RDMs differs from backprop's in {' and in '.join(parts)} (95 % bands over all "
+        f"layers without zero), most with {most['method']} at {most['layer']}: {most['difference']:+.2f}."
+    )
     parts = []
     for method, rows in structure[structure["fraction"] == 1.0].groupby("method", sort=False):
         if method == OTHERS:
@@ -203,7 +228,7 @@ def _blocks(structure: pd.DataFrame) -> Iterator[str]:
         ordered = rows.sort_values("depth")
         first = int(ordered.loc[ordered["mean"] >= 0.9 * ordered["mean"].iloc[-1], "depth"].iloc[0])
         parts.append(f"layer {first} in {method} (to {ordered['mean'].iloc[-1]:.2f})")
-    yield f"Class structure reaches nine tenths of its last layer's at {', '.join(parts)}."
+    yield f"Mean class structure reaches nine tenths of its last layer's at {', '.join(parts)}."
 
 
 def _share_table(final: pd.DataFrame) -> pd.DataFrame:
@@ -265,7 +290,7 @@ def _rdm_grid(views: Sequence[View], note: str) -> Figure:
     rows = views[0].rows("test")
     labels = views[0].run.stimuli.labels[rows]
     rdms: Mapping[str, Mapping[str, Any]] = {
-        view.label.partition(",")[0]: {
+        "\n".join(wrap(view.label.partition(",")[0], 13)): {
             layer: rdm(values[rows], method="correlation")
             for depth, (layer, values) in enumerate(view.activations.items(), start=1)
             if depth in _SHOWN_LAYERS
