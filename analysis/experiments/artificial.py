@@ -300,9 +300,9 @@ def _setting(plan: Plan) -> str:
         "flipped; labels at random; XOR of two directions), in 2 and 100 dimensions. A linear model, with the SG at "
         f"its output, by gradient descent on all examples (rates {_RATES['linear'][0]:g} for the model and "
         f"{_RATES['linear'][1]:g} for the module); and {_DEPTH} hidden linear layers of {_WIDTH} units, the SG after "
-        f"the {_DEPTH // 2}th, by Adam (rates {_RATES['deep linear'][0]:g}, falling to zero along half a cosine). Squared "
-        "error to targets of ±1, or log loss of two classes. The SG is linear in activation and label, from zero. "
-        f"Double precision; {len(plan.seeds)} seeds."
+        f"the {_DEPTH // 2}th, by Adam (rates {_RATES['deep linear'][0]:g}, falling to zero along half a cosine). "
+        "Squared error to targets of ±1, or log loss of two classes. The SG is linear in activation and label, from "
+        f"zero. Double precision; {len(plan.seeds)} seeds."
     )
 
 

@@ -77,14 +77,14 @@ _PROBLEMS = {
         weight_decay=1e-2,
     ),
 }
-_UNITS = (4, 16, 64)
+_UNITS = (4, 16, 64, 240)
 _FAMILIES = {
     "constant": "constant",
     "linear": "linear, no labels",
     "linear-labels": "linear with labels",
     **{f"relu-{n}": f"and {n} relu units" for n in _UNITS},
 }
-_N, _N_TEST, _RIDGE, _MOST_ITERATIONS = 60, 1000, 1e-6, 200
+_N, _N_TEST, _RIDGE, _CURVATURE = 60, 1000, 1e-6, 0.1
 _AT_REST, _SAME_GRADIENT, _SAME_POINT = 1e-9, 1e-8, 1e-6
 
 
@@ -110,13 +110,13 @@ def _find(folder: Path, *, problem: str, seed: int, n: int, n_test: int, ridge: 
     network = _network(setting, seed)
     options: dict[str, Any] = {"loss": setting.loss, "weight_decay": setting.weight_decay}
     backprop = true_field(network, X, y, **options)
-    reference = find_stationary(backprop)
+    reference = find_stationary(backprop, curvature=_CURVATURE)
     rows = [_row(backprop, reference, backprop, reference, test, setting)]
     spectra = [_spectrum(reference)]
     for family in _families_of(problem):
         kind, module_decay = _family(family, setting, seed, ridge)
         field = synthetic_field(network, X, y, boundary=1, family=kind, ridge=module_decay, **options)
-        point = find_stationary(field, max_iterations=_MOST_ITERATIONS)
+        point = find_stationary(field, curvature=_CURVATURE)
         rows.append(_row(field, point, backprop, reference, test, setting))
         spectra.append(_spectrum(point))
     names = ["backprop", *_families_of(problem)]
@@ -164,7 +164,8 @@ def _network(setting: _Problem, seed: int) -> Chain:
 def _family(name: str, setting: _Problem, seed: int, ridge: float) -> tuple[str | Features, float]:
     """Return what the module sees, and its weight decay."""
     if not name.startswith("relu-"):
-        return name, 0.0 if name == "linear-labels" else ridge
+        exact = name == "linear-labels" and setting.loss == "mse"
+        return name, 0.0 if exact else ridge
     n_units = int(name.removeprefix("relu-"))
     return relu_features(setting.width + setting.n_outputs, n_units, generator=stream(seed, "features")), ridge
 
@@ -253,9 +254,10 @@ def _setting(plan: Plan) -> str:
         f"{tanh.weight_decay:g}. The SG stands behind the hidden layer and is always fitted by least squares: the "
         "limit of a module that learns much faster than the network, whose stationary points are exactly those of "
         "network and module together. Families of modules, from poor to rich: a constant vector; linear in the "
-        "activation; linear in activation and label; the same and 4, 16 or 64 random relu units of both; with a "
-        f"weight decay of {_RIDGE:g} but for the third, which needs none. Each flow is followed from the same initial "
-        "weights to a gradient of 1e-10 by pseudo-transient continuation, whose last steps are Newton's."
+        "activation; linear in activation and label; the same and 4, 16, 64 or 240 random relu units of both; with a "
+        f"weight decay of {_RIDGE:g} but for the third with squared error, which needs none. Each flow is followed "
+        "from the same initial weights to a gradient of 1e-10 by pseudo-transient continuation, whose last steps are "
+        "Newton's."
     )
 
 

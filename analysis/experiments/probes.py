@@ -143,8 +143,9 @@ def _accuracy_figure(bands: pd.DataFrame, differences: pd.DataFrame, note: str) 
 
 def _training_figure(every: pd.DataFrame, note: str) -> Figure:
     table = seed_intervals(every, ["fraction", "method", "depth"], "accuracy")
-    grid = axes_grid(2, 3, 11.0, 6.4)
-    for place, (ax, fraction) in enumerate(zip(grid.ravel(), FRACTIONS, strict=True)):
+    n_rows = -(-len(FRACTIONS) // 3)
+    grid = axes_grid(n_rows, 3, 11.0, 3.2 * n_rows)
+    for place, (ax, fraction) in enumerate(zip(grid.ravel(), FRACTIONS, strict=False)):
         rows = table[table["fraction"] == fraction]
         words = "probe accuracy on test" if place % 3 == 0 else ""
         _plot(rows, "mean", words, ("low", "high"), list(METHODS.values()), ax, legend=place == 0)

@@ -342,8 +342,9 @@ def _structure_figure(structure: pd.DataFrame, note: str) -> Figure:
 
 
 def _training_figure(tests: pd.DataFrame, note: str) -> Figure:
-    grid = axes_grid(2, 3, 11.0, 6.4)
-    for place, (ax, fraction) in enumerate(zip(grid.ravel(), FRACTIONS, strict=True)):
+    n_rows = -(-len(FRACTIONS) // 3)
+    grid = axes_grid(n_rows, 3, 11.0, 3.2 * n_rows)
+    for place, (ax, fraction) in enumerate(zip(grid.ravel(), FRACTIONS, strict=False)):
         rows = tests[(tests["measure"] == "cka") & (tests["fraction"] == fraction)]
         _plot_against_ceiling(rows, MEASURES["cka"] if place % 3 == 0 else "", ax, legend=place == 0)
         ax.set_title("before training" if fraction == 0 else f"{100 * fraction:g} % of training", fontsize=10)
