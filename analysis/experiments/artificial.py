@@ -44,7 +44,7 @@ MODELS = {"linear": "linear model", "deep linear": "10 hidden linear layers"}
 LOSSES = {"mse": "mean squared error", "log_loss": "log loss"}
 METHODS = ("backprop", "synthetic gradient")
 _N, _WIDTH, _DEPTH = 500, 16, 10
-_STEPS = {("linear", 2): 3000, ("linear", 100): 1500, ("deep linear", 2): 4000, ("deep linear", 100): 4000}
+_STEPS = {("linear", 2): 3000, ("linear", 100): 1500, ("deep linear", 2): 1500, ("deep linear", 100): 1500}
 _RATES = {"linear": (0.1, 0.2), "deep linear": (3e-3, 3e-3)}  # of the model, of the module
 _EQUAL, _CLOSE = 1e-6, 1e-3
 _FACTORS = (0.1, 0.5, 0.9, 0.98, 1.02, 1.1)  # learning rates, as multiples of the largest that theory allows
@@ -68,7 +68,7 @@ def _parts(plan: Plan) -> list[Part]:
                 "n_steps": _STEPS[model, n_features],
                 "rates": list(_RATES[model]),
             },
-            cost=4.0 if model == "linear" else 60.0,
+            cost=8.0 if model == "linear" else 25.0,
             group="artificial",
         )
         for model in MODELS
@@ -371,8 +371,9 @@ def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
     cases = [(loss, n_features) for loss in LOSSES for n_features in DIMENSIONS]
     grid = axes_grid(len(cases), len(ARTIFICIAL), 11.5, 9.0)
     summary = seed_intervals(curves, ["loss", "n_features", "data", "method", "step"], "value")
-    for axes, (loss, n_features) in zip(grid, cases, strict=True):
-        for ax, name in zip(axes, ARTIFICIAL, strict=True):
+    for row, (loss, n_features) in enumerate(cases):
+        for column, name in enumerate(ARTIFICIAL):
+            ax = grid[row][column]
             rows = summary[
                 (summary["loss"] == loss) & (summary["n_features"] == n_features) & (summary["data"] == name)
             ]
@@ -381,17 +382,17 @@ def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
                 "step",
                 "mean",
                 curve="method",
-                xlabel="step" if axes is grid[-1] else "",
-                ylabel=f"{LOSSES[loss]}\n{n_features} dimensions" if ax is axes[0] else "",
+                xlabel="step" if row == len(cases) - 1 else "",
+                ylabel=f"{LOSSES[loss]}\n{n_features} dimensions" if column == 0 else "",
                 band=("least", "most"),
                 among=METHODS,
                 markers=False,
-                legend=ax is axes[0] and axes is grid[0],
+                legend=row == column == 0,
                 ax=ax,
             )
             ax.set_xscale("log")
             _zoom_on_ends(ax, rows)
-            ax.set_title(name if axes is grid[0] else "", fontsize=10)
+            ax.set_title(name if row == 0 else "", fontsize=10)
     figure = figure_of(grid[0][0])
     write_note(figure, note)
     return figure

@@ -394,9 +394,10 @@ def _loss_figure(points: pd.DataFrame, note: str) -> Figure:
 def _spectrum_figure(spectra: pd.DataFrame, note: str) -> Figure:
     shown: Sequence[str] = ("backprop", "linear", "linear-labels", "relu-64")
     grid = axes_grid(len(_PROBLEMS), len(shown), 11.5, 7.0)
-    for axes, (problem, setting) in zip(grid, _PROBLEMS.items(), strict=True):
-        for ax, family in zip(axes, shown, strict=True):
+    for row, (problem, setting) in enumerate(_PROBLEMS.items()):
+        for ax, family in zip(grid[row], shown, strict=True):
             rows = spectra[(spectra["problem"] == problem) & (spectra["family"] == family)]
+            ax.set_title({"backprop": "backprop", **_FAMILIES}[family] if row == 0 else "", fontsize=10)
             if rows.empty:
                 ax.set_axis_off()
                 continue
@@ -405,10 +406,9 @@ def _spectrum_figure(spectra: pd.DataFrame, note: str) -> Figure:
             ax.axvline(0.0, color="0.4", linestyle=":", linewidth=1)
             ax.set_xscale("symlog", linthresh=1e-3)
             ax.set_ylim(*_symmetric(spectra.loc[spectra["problem"] == problem, "imaginary"]))
-            if axes is grid[0]:
-                ax.set_title({"backprop": "backprop", **_FAMILIES}[family], fontsize=10)
-            ax.set_xlabel("real part" if axes is grid[-1] else "")
-        axes[0].set_ylabel(f"{setting.words}\nimaginary part", fontsize=8)
+            ax.set_xticks([-1, -0.01, 0, 0.01, 1])
+            ax.set_xlabel("real part" if row == len(_PROBLEMS) - 1 else "")
+        grid[row][0].set_ylabel(f"{setting.words}\nimaginary part", fontsize=8)
     grid[0][0].legend(frameon=True, fontsize="x-small")
     figure = figure_of(grid[0][0])
     write_note(figure, note)
