@@ -420,6 +420,7 @@ def _gap_figure(gaps: pd.DataFrame, note: str) -> Figure:
         ax.set_yscale("log")
         ax.set_ylim(5e-17, 1e4)
         ax.set_xticks(range(len(ARTIFICIAL)), labels=list(ARTIFICIAL), rotation=30, fontsize=8)
+        ax.set_xlabel("data set")
         ax.set_title(f"{MODELS[model]}\n{LOSSES[loss]}", fontsize=10)
     grid[0][0].set_ylabel("|SG / backprop − 1| of the final loss")
     grid[0][0].legend(frameon=True, fontsize="small")

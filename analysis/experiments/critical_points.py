@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def _find(folder: Path, *, problem: str, seed: int, n: int, n_test: int, ridge: 
         rows.append(_row(field, point, backprop, reference, test, setting))
         spectra.append(_spectrum(point))
     names = ["backprop", *_families_of(problem)]
-    best = least_squares_loss(X, y, rank=setting.width) if problem == "deep linear" else None
+    best = least_squares_loss(X, y, rank=setting.width) if problem == "deep linear" else math.nan
     named = zip(names, rows, spectra, strict=True)
     points, tables = [], []
     for name, row, spectrum in named:
@@ -164,8 +165,8 @@ def _network(setting: _Problem, seed: int) -> Chain:
 def _family(name: str, setting: _Problem, seed: int, ridge: float) -> tuple[str | Features, float]:
     """Return what the module sees, and its weight decay."""
     if not name.startswith("relu-"):
-        exact = name == "linear-labels" and setting.loss == "mse"
-        return name, 0.0 if exact else ridge
+        smooth = setting.activation == "linear" or (name == "linear-labels" and setting.loss == "mse")
+        return name, 0.0 if smooth else ridge  # without, other flows end where the rank of the features changes
     n_units = int(name.removeprefix("relu-"))
     return relu_features(setting.width + setting.n_outputs, n_units, generator=stream(seed, "features")), ridge
 
@@ -255,9 +256,9 @@ def _setting(plan: Plan) -> str:
         "limit of a module that learns much faster than the network, whose stationary points are exactly those of "
         "network and module together. Families of modules, from poor to rich: a constant vector; linear in the "
         "activation; linear in activation and label; the same and 4, 16, 64 or 240 random relu units of both; with a "
-        f"weight decay of {_RIDGE:g} but for the third with squared error, which needs none. Each flow is followed "
-        "from the same initial weights to a gradient of 1e-10 by pseudo-transient continuation, whose last steps are "
-        "Newton's."
+        f"weight decay of {_RIDGE:g} on tanh units but for the third with squared error, which needs none. Each flow "
+        "is followed from the same initial weights to a gradient of 1e-10 by pseudo-transient continuation, whose "
+        "last steps are Newton's."
     )
 
 
@@ -368,6 +369,7 @@ def _plot_by_family(ax: Axes, points: pd.DataFrame, value: str, named: bool) -> 
         ax.plot([place - 0.3, place + 0.3], [values.median()] * 2, color="0.2", linewidth=1.5)
     labels = ["backprop", *_FAMILIES.values()] if named else [""] * len(names)
     ax.set_xticks(range(len(names)), labels=labels, rotation=40, ha="right", fontsize=8)
+    ax.set_xlabel("what the module is" if named else "")
 
 
 def _loss_figure(points: pd.DataFrame, note: str) -> Figure:
@@ -383,6 +385,7 @@ def _loss_figure(points: pd.DataFrame, note: str) -> Figure:
             x = np.arange(len(names)) + shift
             ax.errorbar(x, mean, yerr=error, fmt="o", color=palette[words], markersize=4, capsize=2, label=words)
         ax.set_xticks(range(len(names)), labels=["backprop", *_FAMILIES.values()], rotation=40, ha="right", fontsize=8)
+        ax.set_xlabel("what the module is")
         ax.set_title(setting.words, fontsize=10)
     grid[0][0].set_ylabel("mean loss of an example")
     grid[0][0].legend(frameon=True, fontsize="small")
