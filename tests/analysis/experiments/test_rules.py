@@ -279,7 +279,7 @@ def test_a_training_that_diverged_counts_against_its_rule_and_is_not_compared(
 ) -> None:
     monkeypatch.setattr(rules_module, "draw", lambda *_: [])
     wild = replace(next(entry for entry in ENTRIES if entry.name == "Kickback"), learning_rate=1e30)
-    others = (entry for entry in ENTRIES if entry.name in (BACKPROP, "noise", OUTPUT_ALONE))
+    others = (entry for entry in ENTRIES if entry.name in (BACKPROP, "synthetic gradient", OUTPUT_ALONE, UNTRAINED))
     study = replace(STUDY, entries=(*others, wild))
     results = done(study, tmp_path)
     section = RULES.conclude(results)

@@ -44,7 +44,7 @@ def starts(problem: LinearQuadratic, n: int = 7) -> Tensor:
 def test_riccati_is_where_value_iteration_ends(problem: LinearQuadratic) -> None:
     """A slow twin: P ← the cost of one step of the best control, then P."""
     P = torch.zeros_like(problem.A)
-    for _ in range(2000):
+    for _ in range(700):
         H = problem.R + problem.gamma * problem.B.T @ P @ problem.B
         K = torch.linalg.solve(H, problem.gamma * problem.B.T @ P @ problem.A)
         closed = problem.A - problem.B @ K
@@ -70,7 +70,7 @@ def test_no_gain_near_the_optimum_costs_less(problem: LinearQuadratic) -> None:
 def test_lyapunov_cost_is_that_of_a_long_simulation(problem: LinearQuadratic) -> None:
     gain, x = other_gain(problem), starts(problem)
     with torch.no_grad():
-        costs = discounted_cost(roll_out(problem, LinearPolicy(gain), x, 1500), problem.gamma)
+        costs = discounted_cost(roll_out(problem, LinearPolicy(gain), x, 500), problem.gamma)
     P = problem.value_matrix(gain)
     torch.testing.assert_close(costs, (x @ P * x).sum(-1), rtol=1e-9, atol=0)
     covariance = x.T @ x / len(x)
@@ -80,7 +80,7 @@ def test_lyapunov_cost_is_that_of_a_long_simulation(problem: LinearQuadratic) ->
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_value_gradient_is_that_of_a_long_rollout_by_autograd(problem: LinearQuadratic) -> None:
     gain, x = other_gain(problem), starts(problem).requires_grad_()
-    value = -discounted_cost(roll_out(problem, LinearPolicy(gain), x, 1500), problem.gamma)
+    value = -discounted_cost(roll_out(problem, LinearPolicy(gain), x, 500), problem.gamma)
     (expected,) = torch.autograd.grad(value.sum(), x)
     torch.testing.assert_close(problem.value_gradient(gain, x.detach()), expected, rtol=1e-9, atol=1e-9)
 

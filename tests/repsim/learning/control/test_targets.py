@@ -135,7 +135,7 @@ def test_a_critic_that_is_right_is_its_own_target(trace: float) -> None:
         def gradient(self, x: Tensor) -> Tensor:
             with torch.enable_grad():
                 x = x.detach().requires_grad_()
-                rest = follow(x.flatten(0, -2), 200)
+                rest = follow(x.flatten(0, -2), 150)
                 return torch.autograd.grad(-discounted_cost(rest, PENDULUM.gamma).sum(), x)[0]
 
     trajectory = follow(X, 2)

@@ -69,7 +69,7 @@ def first_policy(problem: LinearQuadratic) -> LinearPolicy:
 @pytest.mark.parametrize("problem", PROBLEMS.values(), ids=list(PROBLEMS))
 @pytest.mark.parametrize(("rule", "trace"), [("vgl", 0.0), ("vgl", 0.5), ("vgl", 1.0), ("svg", 0.0)])
 def test_learning_reaches_the_riccati_optimum(problem: LinearQuadratic, rule: str, trace: float) -> None:
-    options = ControlOptions(trace=trace, steps=160, head_start=30, policy_rate=0.15, critic_rate=0.2)
+    options = ControlOptions(trace=trace, steps=110, batch_size=48, head_start=20, policy_rate=0.2, critic_rate=0.25)
     first, *_, last = RULES[rule](problem, first_policy(problem), options)
     assert first.excess_cost > 0.2
     assert -1e-12 < last.excess_cost < 0.01
@@ -78,7 +78,7 @@ def test_learning_reaches_the_riccati_optimum(problem: LinearQuadratic, rule: st
 
 
 def test_backprop_through_a_long_time_reaches_it_too() -> None:
-    options = ControlOptions(horizon=40, steps=80, batch_size=16, policy_rate=0.15)
+    options = ControlOptions(horizon=30, steps=70, batch_size=16, policy_rate=0.15)
     first, *_, last = backprop_through_time(UNSTABLE, first_policy(UNSTABLE), options)
     assert first.excess_cost > 0.2
     assert last.excess_cost < 0.01
@@ -144,7 +144,7 @@ def test_trajectories_go_on_where_they_ended_unless_they_restart() -> None:
 def test_targets_bootstrap_from_a_critic_that_lags() -> None:
     """With the slow critic all but still at zero, one-step values are rewards, however long it learns."""
     policy, critic = first_policy(INTEGRATOR), QuadraticValue(2)
-    options = ControlOptions(trace=0.0, steps=150, head_start=150, tracking=1e-9)
+    options = ControlOptions(trace=0.0, steps=60, head_start=60, critic_rate=0.25, tracking=1e-9)
     *_, last = stochastic_value_gradients(INTEGRATOR, policy, critic, options)
     K = policy.gain.detach()
     S = critic.S.detach()
