@@ -90,7 +90,8 @@ def _curves_figure(curves: pd.DataFrame, points: pd.DataFrame, note: str) -> Fig
             ax.set_title(f"{module}\n{LINE_LOSSES[loss]}, {data}", fontsize=10)
             ax.set_ylabel(f"{LINE_LOSSES[loss]}{_UNITS[loss]}")
             ax.set_xlabel("activation h")
-    grid[0][0].legend(frameon=True, fontsize="small", loc="upper center")
+    for axes in grid[:: len(DATA)]:  # labels are called otherwise under each loss
+        axes[0].legend(frameon=True, fontsize="small", loc="upper center")
     figure = figure_of(grid[0][0])
     write_note(figure, note)
     return figure

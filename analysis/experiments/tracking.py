@@ -18,12 +18,12 @@ __all__ = ["TRACKING", "conclude", "summarise"]
 
 TOLERANCE = 1e-5  # of the true gradient, as a share of the first: from here on a descent has converged
 PACES = {f"SG, module steps: {n:,}": {"head_start": 0, "module_steps": n} for n in (1, 30, 1000)}
-SIZES = {"below": (0.5, 0.9), "beyond": (1.1, 2.0, 4.0, 8.0, 16.0), "fixed": (0.01, 0.1, 0.5)}  # of disturbances, in r
+SIZES = {"below": (0.5, 0.9), "beyond": (1.1, 2.0, 8.0, 16.0), "fixed": (0.01, 0.1, 0.5)}  # of disturbances, in r
 _DATA = {"n_examples": 100, "slope": 1.2, "share": 0.9, "read_out": 2.0}
 _RATES = {("linear", "mse"): 0.05, ("tanh", "mse"): 1.0, ("linear", "log_loss"): 0.3, ("tanh", "log_loss"): 0.5}
 _MODULE_RATE = 0.3
-_STEPS = {"mse": 1000, "log_loss": 300}
-_DISTURBED_STEPS = {"below": 2000, "beyond": 250, "fixed": 250}
+_STEPS = {"mse": 1000, "log_loss": 400}
+_DISTURBED_STEPS = {"below": 2000, "beyond": 400, "fixed": 250}
 _DENSE, _EVERY = 150, 10
 _DENSE_DISTURBED, _EVERY_DISTURBED = {"below": 1, "beyond": 1, "fixed": 40}, 20
 _ROUNDING = 1e-9  # relative, by which a loss may rise, and a bound be exceeded

@@ -296,7 +296,8 @@ def teach(learner: Learner, h: Tensor, y: Tensor, t: Tensor, rate: float, n_step
     """Make steps of gradient descent on the module's own loss, mean ‖S(h, y) − t‖², while the network stands still.
 
     The rate is a share of the largest that converges, 1 / λ with λ the largest eigenvalue of the mean of φ φᵀ over
-    examples, φ = [h, y, 1]. A step is an affine map Θ ↦ (I − A) Θ + B of the module's parameters, and n of them are its n-th power.
+    examples, φ = [h, y, 1]. A step is an affine map Θ ↦ (I − A) Θ + B of the module's parameters, and n of them are its
+    n-th power.
     """
     module: Any = next(iter(learner.placed().values()))
     linear, vectors = module.layers[0], module.label_vectors.weight
