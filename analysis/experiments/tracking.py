@@ -45,7 +45,7 @@ def _small_part(network: str, loss: str, plan: Plan) -> Part:
         "seeds": list(plan.seeds),
     }
     name = f"{network}-{loss.replace('_', '-')}"
-    return Part(name=name, work=descend, settings=settings, cost=2.5 * len(plan.seeds), group="tracking")
+    return Part(name=name, work=descend, settings=settings, cost=4.0 * len(plan.seeds), group="tracking")
 
 
 def _disturbed_part(kind: str, span: str, seeds: list[int]) -> Part:
@@ -59,7 +59,7 @@ def _disturbed_part(kind: str, span: str, seeds: list[int]) -> Part:
         "seeds": seeds,
     }
     name = f"{kind.replace(' ', '-')}-{span}"
-    cost = 0.5 * len(seeds) * len(SIZES[span])
+    cost = 0.8 * len(seeds) * len(SIZES[span])
     return Part(name=name, work=disturb, settings=settings, cost=cost, group="tracking")
 
 
