@@ -57,7 +57,7 @@ PENDULUM: dict[str, dict[str, Any]] = {
     BPTT: {"critic": "none", "options": {"steps": 250, "batch_size": 64, "horizon": 60, "policy_rate": 4e-3}},
     GOING_ON: {"critic": "gradient", "options": {**_SWING_VGL, "restart": 0.05}},
 }
-_COSTS = {VGL: 16.0, SVG: 14.0, BPTT: 25.0, GOING_ON: 16.0}
+_COSTS = {VGL: 13.0, SVG: 15.0, BPTT: 28.0, GOING_ON: 13.0}
 _SUCCEEDS = 0.95  # of the starts
 _WIDTH, _N_STARTS, _SECONDS, _N_EVALUATIONS = 32, 200, 10.0, 25
 _QUICK_SEEDS = 3
@@ -214,7 +214,8 @@ def _on_the_pendulum(swings: pd.DataFrame) -> Iterator[str]:
     yield (
         f"On the pendulum critics are not exact, and need not be: on the way up, where the tilt is above {UPRIGHT:g} "
         f"rad, the median angle between a critic's gradient and the exact one of its policy is {angles}; the median "
-        f"relative error is {errors} (means over seeds)."
+        f"relative error is {errors} (means over seeds). Each is measured on the way of its own policy: a critic can "
+        "be near the truth about a policy that does not succeed."
     )
 
 
