@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 
 import torch
 
+from analysis.experiments.rules_networks import ENTRIES, Entry
 from repsim.learning import (
     Diverged,
     TrainingConfig,
@@ -41,45 +42,26 @@ NETWORKS = {
 SEEDS, SEARCH_SEED, SEARCH_EPOCHS = (0, 1, 2), 100, (30, 15)
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A rule at every boundary, with what was promised of it and the step sizes found on each network.
-
-    ``within`` is the largest test accuracy that it may lose to backprop's; ``rates`` the step sizes of the network and
-    the estimators, by position in ``NETWORKS``.
-    """
-
-    name: str
-    rule: str
-    within: float | None
-    rates: tuple[tuple[float, float], ...] = field(default=((3e-3, 1e-3), (3e-3, 1e-3)))
-
-
-ENTRIES = [
-    Entry("backprop", "backprop", None),
-    Entry("output layer alone", "noise:scale=0", None),
-    Entry("noise", "noise", None),
-    Entry("feedback alignment", "feedback-alignment", 0.03),
-    Entry("sign-symmetric, uniform", "sign-symmetric", 0.01),
-    Entry("sign-symmetric, fixed magnitude", "sign-symmetric:magnitude=fixed", 0.01),
-    Entry("sign-symmetric, resampled", "sign-symmetric:magnitude=resampled", 0.01),
-    Entry("adaptive random backprop", "adaptive-random-backprop", None, ((3e-3, 1e-3), (3e-3, 3e-3))),
-    Entry("direct feedback alignment", "direct-feedback-alignment", 0.03),
-    Entry("adaptive skipped backprop", "adaptive-skipped-backprop", None, ((3e-3, 3e-3), (3e-3, 3e-3))),
-    Entry("direct random target", "direct-random-target", 0.06),
-    Entry("Kickback", "kickback", None, ((3e-4, 1e-3), (1e-3, 1e-3))),
-    Entry("synthetic gradient", "synthetic-gradient@all", 0.03),
-    Entry(
-        "synthetic gradient, no labels",
-        "synthetic-gradient:label_conditioned=false@all",
-        None,
-        ((1e-3, 3e-3), (3e-3, 1e-3)),
-    ),
-    Entry("SG + prop", "synthetic-gradient-prop@all", 0.03, ((3e-3, 3e-3), (3e-3, 1e-3))),
-    Entry("BP(0.5)", "bp-lambda:lam=0.5@all", 0.03),
-    Entry("decoupled greedy", "decoupled-greedy", 0.03, ((3e-4, 3e-3), (3e-3, 1e-3))),
-    Entry("target propagation", "target-propagation", 0.06, ((3e-3, 1e-3), (3e-3, 3e-3))),
-]
+TRAINED = [entry for entry in ENTRIES if entry.is_trained]
+WITHIN = {  # the largest test accuracy that a rule may lose to backprop's
+    "feedback alignment": 0.03,
+    "sign-symmetric, uniform": 0.01,
+    "sign-symmetric, fixed magnitude": 0.01,
+    "sign-symmetric, resampled": 0.01,
+    "direct feedback alignment": 0.03,
+    "direct random target": 0.06,
+    "synthetic gradient": 0.03,
+    "SG + prop": 0.03,
+    "BP(0.5)": 0.03,
+    "decoupled greedy": 0.03,
+    "target propagation": 0.06,
+}
+CONV_RATES = {  # of the network and the estimators, where they are not 3e-3 and 1e-3
+    "adaptive random backprop": (3e-3, 3e-3),
+    "adaptive skipped backprop": (3e-3, 3e-3),
+    "Kickback": (1e-3, 1e-3),
+    "target propagation": (3e-3, 3e-3),
+}
 GRID = [(network, estimators) for network in (3e-4, 1e-3, 3e-3) for estimators in (1e-3, 3e-3)]
 
 
@@ -103,7 +85,7 @@ def main() -> None:
     configs = {
         (network, entry.name, seed): _config(base, entry, place, seed)
         for place, (network, base) in enumerate(NETWORKS.items())
-        for entry in ENTRIES
+        for entry in TRAINED
         for seed in SEEDS
     }
     results = dict(zip(configs, _train_all(configs.values()), strict=True))
@@ -121,7 +103,7 @@ def _search() -> None:
     keys = [
         (place, entry, rates)
         for place in range(len(NETWORKS))
-        for entry in ENTRIES
+        for entry in TRAINED
         for rates in (GRID if _learns(entry) else GRID[::2])
     ]
     bases = list(NETWORKS.values())
@@ -139,8 +121,14 @@ def _learns(entry: Entry) -> bool:
 
 
 def _config(base: TrainingConfig, entry: Entry, place: int, seed: int) -> TrainingConfig:
-    network, estimators = entry.rates[place]
+    network, estimators = _rates(entry, place)
     return replace(base, rule=entry.rule, seed=seed, learning_rate=network, estimator_learning_rate=estimators)
+
+
+def _rates(entry: Entry, place: int) -> tuple[float, float]:
+    """Return the step sizes of network and estimators on the network at a place in ``NETWORKS``."""
+    on_mlp = (entry.learning_rate, entry.estimator_learning_rate)
+    return on_mlp if place == 0 else CONV_RATES.get(entry.name, (3e-3, 1e-3))
 
 
 def _train_all(configs: Iterable[TrainingConfig]) -> Iterator[Result]:
@@ -177,13 +165,13 @@ def _table(network: str, place: int, results: dict[tuple[str, str, int], Result]
         "|---|---|---|---|---|---|---|",
     ]
     reference = mean(results[network, "backprop", seed].test for seed in SEEDS)
-    for entry in ENTRIES:
+    for entry in TRAINED:
         each = [results[network, entry.name, seed] for seed in SEEDS]
         accuracy = mean(result.test for result in each)
         angles = ", ".join(_degrees(mean(column)) for column in zip(*(result.angles for result in each), strict=True))
-        rates = " / ".join(f"{rate:g}" for rate in entry.rates[place])
+        rates = " / ".join(f"{rate:g}" for rate in _rates(entry, place))
         scores = ", ".join(f"{result.test:.3f}" for result in each)
-        promised = "-" if entry.within is None else f">= {-entry.within:.3f}"
+        promised = f">= {-WITHIN[entry.name]:.3f}" if entry.name in WITHIN else "-"
         lines.append(
             f"| {entry.name} | {rates} | {scores} | {accuracy:.3f} | {accuracy - reference:+.3f} | {promised} "
             f"| {angles} |"
