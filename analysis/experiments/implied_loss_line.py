@@ -19,16 +19,18 @@ from repsim.learning import (
     Diverged,
     Learner,
     SyntheticGradient,
-    agreement,
     evaluate,
-    implied_loss,
     linear_model,
-    module_of,
-    quadratic_fit,
     site_of,
     stream,
     train_replicas,
     true_gradients,
+)
+from repsim.learning.implied_loss import (
+    agreement,
+    implied_loss,
+    module_of,
+    quadratic_fit,
     true_loss_at,
 )
 

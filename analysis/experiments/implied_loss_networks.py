@@ -19,19 +19,21 @@ from repsim.learning import (
     Chain,
     Learner,
     TrainingConfig,
-    agreement,
     build_learner,
     build_optimizer,
-    curl,
     diagnose,
     evaluate,
-    implied_loss,
     load_dataset,
+    split_dataset,
+    train,
+)
+from repsim.learning.implied_loss import (
+    agreement,
+    curl,
+    implied_loss,
     module_of,
     path_dependence,
     quadratic_fit,
-    split_dataset,
-    train,
     true_loss_at,
 )
 

@@ -192,7 +192,8 @@ def test_parts_follow_from_the_seeds() -> None:
 
 
 SCRIPT = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent of the tests did with it
 from pathlib import Path
 import pandas as pd
 import analysis.reproduction as reproduction
