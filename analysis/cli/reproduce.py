@@ -24,7 +24,9 @@ def reproduce(
     scale: Annotated[
         str, typer.Option(help="quick (two cores, under an hour for all) or full (a GPU or a cluster, hours).")
     ] = "quick",
-    seeds: Annotated[str | None, typer.Option(help="Such as 0-4 or 0,3,5. [default: 0-4, at full scale 0-9]")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Four or more, such as 0-3. [default: 0-4, at full scale 0-9]")
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Processes, one thread each. [default: as many as processors]")
     ] = None,
@@ -36,7 +38,7 @@ def reproduce(
     """Put the claims of the paper on synthetic gradients to the test: runs, tables, figures, one report.
 
     What is done is kept: the same command continues after Ctrl-C or a crash.
-    Example: repsim reproduce depth rdm --seeds 0-2
+    Example: repsim reproduce depth rdm --seeds 0-3
     """
     from analysis.experiments import Plan
     from analysis.progress import Reporter
