@@ -44,6 +44,10 @@ def train(
     width: Annotated[int | None, typer.Option(help="Units, or channels, a hidden layer. [default: 128]")] = None,
     norm: Annotated[str | None, typer.Option(help="batch, layer or none. [default: batch]")] = None,
     activation: Annotated[str | None, typer.Option(help="relu, tanh, sigmoid or linear. [default: relu]")] = None,
+    shift: Annotated[
+        float | None,
+        typer.Option(help="Where the shifts of the norms start; 1 helps very deep relu networks. [default: 0.0]"),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples. [default: 30]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples an update. [default: 128]")] = None,
     optimizer: Annotated[str | None, typer.Option(help="adam, sgd or momentum. [default: adam]")] = None,
@@ -105,6 +109,7 @@ def train(
         width=width,
         norm=norm,
         activation=activation,
+        shift=shift,
         epochs=epochs,
         batch_size=batch_size,
         optimizer=optimizer,

@@ -6,13 +6,19 @@ import math
 from collections.abc import Iterable
 from typing import TypeGuard
 
-__all__ = ["check_choice", "check_integer", "check_positive", "check_range", "check_type"]
+__all__ = ["check_choice", "check_finite", "check_integer", "check_positive", "check_range", "check_type"]
 
 
 def check_integer(name: str, value: object, lowest: int) -> None:
     """Raise ValueError unless a setting is a whole number of ``lowest`` or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
         raise ValueError(f"{name} is {value!r}; expected a whole number of {lowest} or more.")
+
+
+def check_finite(name: str, value: object) -> None:
+    """Raise ValueError unless a setting is a finite number."""
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r}; expected a finite number.")
 
 
 def check_positive(name: str, value: object) -> None:

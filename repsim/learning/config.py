@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from repsim.learning.checks import check_choice, check_integer, check_positive, check_type
+from repsim.learning.checks import check_choice, check_finite, check_integer, check_positive, check_type
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import ACTIVATIONS, NETWORKS, NORMS
 from repsim.learning.optimizers import OPTIMIZERS
@@ -30,7 +30,7 @@ class TrainingConfig:
         can be compared.
     network : str
         ``"mlp"``, ``"conv"`` or ``"residual"``.
-    depth, width, norm, activation
+    depth, width, norm, activation, shift
         Of the network, see ``mlp``, ``conv_net`` and ``residual_net``.
     loss : str
         ``"log_loss"``, or ``"mse"``: the squared error, summed over outputs; classes are then one-hot targets.
@@ -70,6 +70,7 @@ class TrainingConfig:
     width: int = 128
     norm: str = "batch"
     activation: str = "relu"
+    shift: float = 0.0
     loss: str = "log_loss"
     rule: str = "backprop"
     boundaries: str | None = None
@@ -88,6 +89,7 @@ class TrainingConfig:
             check_integer(name, getattr(self, name), lowest)
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
+        check_finite("shift", self.shift)
         for name in ("learning_rate", "estimator_learning_rate"):
             check_positive(name, getattr(self, name))
         for name in ("data", "rule", "device"):

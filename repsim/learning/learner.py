@@ -141,6 +141,7 @@ def build_learner(
         width=config.width,
         norm=config.norm,
         activation=config.activation,
+        shift=config.shift,
         generator=stream(config.seed, "weights"),
     )
     estimators = _build_estimators(config.rules, network, config, n_outputs)

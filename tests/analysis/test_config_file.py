@@ -24,6 +24,7 @@ TRAINING = {
     "width": 8,
     "norm": "layer",
     "activation": "tanh",
+    "shift": 0.5,
     "loss": "mse",
     "rule": "direct-feedback-alignment:scale=0.5@1 + synthetic-gradient:hidden_layers=1",
     "boundaries": "2",

@@ -77,6 +77,13 @@ def test_learning_rates_are_positive_numbers(name: str, value: object) -> None:
         TrainingConfig.from_dict({name: value})
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", True, None])
+def test_a_shift_is_a_finite_number(value: object) -> None:
+    assert TrainingConfig(shift=-1).shift == -1
+    with pytest.raises(ValueError, match=rf"^shift is {value!r}; expected a finite number\.$"):
+        TrainingConfig.from_dict({"shift": value})
+
+
 @pytest.mark.parametrize("name", ["data", "rule", "boundaries"])
 def test_texts_are_texts(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name} is 4; expected text\.$"):
