@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import Drawing
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section, Tables
-from analysis.experiments.representations import BACKPROP, FRACTIONS, METHODS, SYNTHETIC, network_parts, view_of
+from analysis.experiments.networks import Recipe
+from analysis.experiments.representations import (
+    BACKPROP,
+    FRACTIONS,
+    METHODS,
+    SYNTHETIC,
+    network_parts,
+    recipe_of,
+    view_of,
+)
 from analysis.experiments.summary import listed, seed_intervals
 from analysis.plots import plot_lines, write_note
 from analysis.plots.axes import axes_grid, figure_of
@@ -28,13 +37,7 @@ def _parts(plan: Plan) -> list[Part]:
         Part(
             name=f"{name}-seed-{seed}",
             work=_probe,
-            settings={
-                "name": name,
-                "seed": seed,
-                "scale": plan.scale,
-                "device": plan.device,
-                "data_dir": plan.data_dir,
-            },
+            settings=recipe_of(plan, name, seed).to_dict(),
             cost=12.0,
             group="probes",
             stage=1,
@@ -45,13 +48,13 @@ def _parts(plan: Plan) -> list[Part]:
     return [*network_parts(plan), *probes]
 
 
-def _probe(folder: Path, *, name: str, seed: int, **settings: Any) -> Tables:
+def _probe(folder: Path, **settings: Any) -> Tables:
     """Probe all layers of a network at all its recorded steps."""
-    plan = Plan(**settings)
-    views = {fraction: view_of(folder, plan, name, seed, fraction) for fraction in FRACTIONS}
+    recipe = Recipe.from_dict(settings)
+    views = {fraction: view_of(folder, recipe, fraction) for fraction in FRACTIONS}
     stimuli = views[1.0].run.stimuli
     recordings = [
-        Recording(layers=view.activations, network=METHODS[name], seed=seed, checkpoint=view.step)
+        Recording(layers=view.activations, network=METHODS[recipe.name], seed=recipe.seed, checkpoint=view.step)
         for view in views.values()
     ]
     table = probe_layers(recordings, stimuli.labels, stimuli.split, ids=stimuli.ids)

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import Drawing
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section, Tables
+from analysis.experiments.networks import Recipe
 from analysis.experiments.representations import (
     BACKPROP,
     FRACTIONS,
@@ -21,7 +22,8 @@ from analysis.experiments.representations import (
     SYNTHETIC,
     method_of,
     network_parts,
-    networks,
+    recipe_of,
+    recipes,
     view_of,
 )
 from analysis.experiments.summary import listed, seed_intervals
@@ -47,13 +49,7 @@ def _parts(plan: Plan) -> list[Part]:
         Part(
             name=f"similarity-at-{100 * fraction:g}-percent",
             work=_compare,
-            settings={
-                "fraction": fraction,
-                "scale": plan.scale,
-                "seeds": list(plan.seeds),
-                "device": plan.device,
-                "data_dir": plan.data_dir,
-            },
+            settings={"fraction": fraction, "networks": [recipe.to_dict() for recipe in recipes(plan)]},
             cost=20.0,
             group="rdm",
             stage=1,
@@ -63,31 +59,32 @@ def _parts(plan: Plan) -> list[Part]:
     return [*network_parts(plan), *comparisons]
 
 
-def _compare(folder: Path, *, fraction: float, seeds: Sequence[int], **settings: Any) -> Tables:
+def _compare(folder: Path, *, fraction: float, networks: Sequence[Mapping[str, Any]]) -> Tables:
     """Compare all networks, layer by layer, at a fraction of their training."""
-    plan = Plan(seeds=tuple(seeds), **settings)
-    views = {key: view_of(folder, plan, *key, fraction) for key in networks(plan)}
+    every = [Recipe.from_dict(each) for each in networks]
+    views = {_name(recipe): view_of(folder, recipe, fraction) for recipe in every}
     first = next(iter(views.values()))
     rows, labels = first.rows("test"), first.run.stimuli.labels[first.rows("test")]
     pairs: list[dict[str, Any]] = []
     structures: list[dict[str, Any]] = []
     for depth, layer in enumerate(first.activations, start=1):
         place = {"fraction": fraction, "layer": layer, "depth": depth}
-        values = {_key(*key): view.activations[layer][rows] for key, view in views.items()}
+        values = {name: view.activations[layer][rows] for name, view in views.items()}
         rdms = {name: rdm(each, method="correlation") for name, each in values.items()}
         tables = {"cka": pairwise(values), "rsa": compare_rdm_pairs(rdms)}
         names = list(values)
         for i, j in zip(*np.triu_indices(len(names), 1), strict=True):
             measured = {measure: table.values[i, j] for measure, table in tables.items()}
             pairs.append({**place, "network_a": names[i], "network_b": names[j], **measured})
-        for (name, seed), each in zip(views, rdms.values(), strict=True):
-            found = {"method": method_of(name, seed), "seed": seed, "class_structure": class_structure(each, labels)}
+        for recipe, each in zip(every, rdms.values(), strict=True):
+            structure = class_structure(each, labels)
+            found = {"method": method_of(recipe), "seed": recipe.seed, "class_structure": structure}
             structures.append({**place, **found})
     return {"similarity": pd.DataFrame(pairs), "class_structure": pd.DataFrame(structures)}
 
 
-def _key(name: str, seed: int) -> str:
-    return f"{method_of(name, seed)}/{seed}"
+def _name(recipe: Recipe) -> str:
+    return f"{method_of(recipe)}/{recipe.seed}"
 
 
 def _conclude(results: Results) -> Section:
@@ -170,7 +167,7 @@ def _structure_differences(structure: pd.DataFrame) -> pd.DataFrame:
 
 def _first_views(results: Results) -> list[View]:
     seed = results.plan.seeds[0]
-    return [view_of(results.folder, results.plan, name, seed) for name in METHODS]
+    return [view_of(results.folder, recipe_of(results.plan, name, seed)) for name in METHODS]
 
 
 def _setting(results: Results, n_test: int) -> str:

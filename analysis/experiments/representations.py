@@ -6,12 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from analysis.experiments.experiment import Part, Plan
-from analysis.experiments.networks import network_part, network_path
+from analysis.experiments.networks import Recipe
 from analysis.settings import RecordingConfig
 from analysis.views import View
 from analysis.workflows.demo import DEMO_RUNS
-from checkpoints import Run
-from repsim.learning import TrainingConfig
 
 __all__ = [
     "BACKPROP",
@@ -21,8 +19,8 @@ __all__ = [
     "SYNTHETIC",
     "method_of",
     "network_parts",
-    "networks",
-    "settings_of",
+    "recipe_of",
+    "recipes",
     "view_of",
 ]
 
@@ -34,35 +32,36 @@ _FIRST_OTHER = 1_000_000  # seed s has its counterpart in seed 1000000 + s; nobo
 _COSTS = {BACKPROP: 20.0, SYNTHETIC[0]: 22.0, SYNTHETIC[1]: 70.0}
 
 
-def method_of(name: str, seed: int) -> str:
-    """Return what a network is called in tables and figures."""
-    return OTHERS if seed >= _FIRST_OTHER else METHODS[name]
-
-
-def settings_of(plan: Plan, name: str, seed: int) -> tuple[TrainingConfig, RecordingConfig]:
+def recipe_of(plan: Plan, name: str, seed: int) -> Recipe:
     """Return how a network is trained and recorded; ``name`` is a key of ``METHODS``."""
     data = "mnist" if plan.is_full else "mnist5k"
     training = replace(DEMO_RUNS[name], data=data, seed=seed, device=plan.device)
     if plan.is_full:
         training = replace(training, epochs=training.epochs // 4)  # of fifteen times as many examples
     steps = ",".join(f"{100 * fraction:g}%" for fraction in FRACTIONS)
-    return training, RecordingConfig(steps=steps, n_train=1000, n_validation=250, n_test=500)
+    recording = RecordingConfig(steps=steps, n_train=1000, n_validation=250, n_test=500)
+    return Recipe(name=name, training=training, recording=recording)
 
 
-def networks(plan: Plan) -> list[tuple[str, int]]:
-    """Return name and seed of all networks: the methods with the plan's seeds, and backprop with as many others."""
+def recipes(plan: Plan) -> list[Recipe]:
+    """Return those of all networks: the methods with the plan's seeds, and backprop with as many others."""
     seeds = [(name, seed) for name in METHODS for seed in plan.seeds]
-    return [*seeds, *((BACKPROP, _FIRST_OTHER + seed) for seed in plan.seeds)]
+    others = [(BACKPROP, _FIRST_OTHER + seed) for seed in plan.seeds]
+    return [recipe_of(plan, name, seed) for name, seed in (*seeds, *others)]
 
 
 def network_parts(plan: Plan) -> list[Part]:
     """Return the parts that train them."""
-    return [
-        network_part(name, *settings_of(plan, name, seed), plan, cost=_COSTS[name]) for name, seed in networks(plan)
-    ]
+    return [recipe.part(plan, cost=_COSTS[recipe.name]) for recipe in recipes(plan)]
 
 
-def view_of(folder: Path, plan: Plan, name: str, seed: int, fraction: float = 1.0) -> View:
+def method_of(recipe: Recipe) -> str:
+    """Return what a network is called in tables and figures."""
+    return OTHERS if recipe.seed >= _FIRST_OTHER else METHODS[recipe.name]
+
+
+def view_of(folder: Path, recipe: Recipe, fraction: float = 1.0) -> View:
     """Return a trained network at a fraction of its training."""
-    run = Run.open(network_path(folder, name, *settings_of(plan, name, seed)))
-    return View(f"{method_of(name, seed)}, seed {seed}", run, run.recorded_steps[FRACTIONS.index(fraction)])
+    run = recipe.open(folder)
+    step = run.recorded_steps[FRACTIONS.index(fraction)]
+    return View(f"{method_of(recipe)}, seed {recipe.seed}", run, step)

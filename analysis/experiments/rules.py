@@ -128,7 +128,7 @@ def _time(folder: Path, *, data_dir: str | None, repeats: int, steps: int, **set
 
 def _updates(study: Study, entry: Entry, dataset: Dataset, n: int) -> Iterator[Step]:
     """Return a training of at least n updates, at rates at which none diverges."""
-    training = replace(study.settings_of(entry, study.seeds[0])[0], learning_rate=1e-9, estimator_learning_rate=1e-9)
+    training = replace(study.recipe(entry, study.seeds[0]).training, learning_rate=1e-9, estimator_learning_rate=1e-9)
     rows = split_dataset(dataset, training.split_seed)["train"]
     X, y = torch.from_numpy(dataset.X[rows]), torch.from_numpy(dataset.y[rows])
     learner = build_learner(training, dataset.shape, len(dataset.classes))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.experiments.experiment import Part, Plan
-from analysis.experiments.networks import network_part, open_network
+from analysis.experiments.networks import Recipe
 from analysis.settings import RecordingConfig
 from analysis.views import View
 from repsim.learning import ESTIMATORS, Rule, TrainingConfig, build_learner, locks, site_of
@@ -150,7 +150,7 @@ class Study:
         """Return the study of one rule alone."""
         return replace(self, entries=(entry,))
 
-    def settings_of(self, entry: Entry, seed: int) -> tuple[TrainingConfig, RecordingConfig]:
+    def recipe(self, entry: Entry, seed: int) -> Recipe:
         """Return how a network is trained and recorded."""
         training = replace(
             self.training,
@@ -159,12 +159,13 @@ class Study:
             learning_rate=entry.learning_rate,
             estimator_learning_rate=entry.estimator_learning_rate,
         )
-        return training, replace(self.recording, steps="first,last") if entry.rule == BACKPROP else self.recording
+        recording = replace(self.recording, steps="first,last") if entry.rule == BACKPROP else self.recording
+        return Recipe(name=entry.network, training=training, recording=recording)
 
     def parts(self, plan: Plan, cost: float) -> list[Part]:
         """Return the parts that train the networks."""
         return [
-            network_part(entry.network, *self.settings_of(entry, seed), plan, cost=cost)
+            self.recipe(entry, seed).part(plan, cost=cost)
             for entry in self.entries
             if entry.is_trained
             for seed in self.seeds
@@ -175,7 +176,7 @@ class Study:
         found = {}
         for entry in self.entries:
             for seed in self.seeds:
-                run = open_network(folder, entry.network, *self.settings_of(entry, seed))
+                run = self.recipe(entry, seed).open(folder)
                 if run.status["state"] == "finished":
                     step = run.recorded_steps[-1 if entry.is_trained else 0]
                     found[entry.name, seed] = View(f"{entry.name}, seed {seed}", run, step)

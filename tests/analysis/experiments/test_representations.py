@@ -1,5 +1,7 @@
 """E4 and E5 on networks so small that they take a moment."""
 
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,26 +10,29 @@ import pandas as pd
 import pytest
 
 from analysis.experiments import EXPERIMENTS, Plan, Results, Section, representations
+from analysis.experiments.networks import Recipe
 from analysis.experiments.parts import Assignment, perform, read_results
 from analysis.experiments.rdm import _tests
-from analysis.experiments.representations import METHODS, OTHERS, networks
+from analysis.experiments.representations import METHODS, OTHERS, recipes
 from analysis.settings import RecordingConfig
 from analysis.workflows.demo import DEMO_RUNS
-from repsim.learning import TrainingConfig
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
 FRACTIONS = (0.0, 1.0)
 DEPTH = 3
 
 
-def tiny_settings(plan: Plan, name: str, seed: int) -> tuple[TrainingConfig, RecordingConfig]:
+def tiny_recipe(plan: Plan, name: str, seed: int) -> Recipe:
     training = replace(DEMO_RUNS[name], data="digits", seed=seed, depth=DEPTH, width=24, epochs=2, batch_size=64)
     steps = ",".join(f"{100 * fraction:g}%" for fraction in FRACTIONS)
-    return training, RecordingConfig(steps=steps, n_train=60, n_validation=20, n_test=40, diagnose="none")
+    recording = RecordingConfig(steps=steps, n_train=60, n_validation=20, n_test=40, diagnose="none")
+    return Recipe(name=name, training=training, recording=recording)
 
 
 def make_tiny(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(representations, "settings_of", tiny_settings)
+    patch.setattr(representations, "recipe_of", tiny_recipe)
+    patch.setattr("analysis.experiments.probes.recipe_of", tiny_recipe)
+    patch.setattr("analysis.experiments.rdm.recipe_of", tiny_recipe)
     for module in ("representations", "rdm", "probes"):
         patch.setattr(f"analysis.experiments.{module}.FRACTIONS", FRACTIONS)
 
@@ -54,20 +59,20 @@ def sections(results: dict[str, Results]) -> dict[str, Section]:
 
 
 def test_methods_have_equal_seeds_and_the_ceiling_has_others() -> None:
-    every = networks(PLAN)
-    assert len(set(every)) == len(every) == 4 * len(PLAN.seeds)
-    assert {seed for name, seed in every if name in list(METHODS)[1:]} == set(PLAN.seeds)
+    every = recipes(PLAN)
+    assert len({(recipe.name, recipe.seed) for recipe in every}) == len(every) == 4 * len(PLAN.seeds)
+    assert {recipe.seed for recipe in every if recipe.name in list(METHODS)[1:]} == set(PLAN.seeds)
 
 
 def test_both_experiments_ask_for_the_same_networks() -> None:
     keys = [{part.key for part in EXPERIMENTS[name].parts(PLAN) if part.stage == 0} for name in ("rdm", "probes")]
     assert keys[0] == keys[1]
-    assert len(keys[0]) == len(networks(PLAN))
+    assert len(keys[0]) == len(recipes(PLAN))
 
 
 def test_all_pairs_of_networks_are_compared_at_each_layer_and_fraction(results: dict[str, Results]) -> None:
     table = results["rdm"]["similarity"]
-    n = len(networks(PLAN))
+    n = len(recipes(PLAN))
     assert len(table) == len(FRACTIONS) * DEPTH * n * (n - 1) // 2
     assert np.isfinite(table[["cka", "rsa"]].to_numpy()).all()
     assert (table["cka"] <= 1 + 1e-9).all()
@@ -151,13 +156,23 @@ def test_a_section_has_figures_with_named_axes_and_sentences(sections: dict[str,
 
 
 def test_networks_of_other_settings_have_other_places(tmp_path: Path) -> None:
-    training, recording = tiny_settings(PLAN, "backprop", 0)
-    place = representations.network_path
-    assert (
-        place(tmp_path, "a", training, recording).parent
-        == place(tmp_path, "a", replace(training, seed=3), recording).parent
+    recipe = tiny_recipe(PLAN, "backprop", 0)
+    other, wider = (
+        replace(recipe, training=replace(recipe.training, **change)) for change in ({"seed": 3}, {"width": 9})
     )
-    assert (
-        place(tmp_path, "a", training, recording).parent
-        != place(tmp_path, "a", replace(training, width=9), recording).parent
-    )
+    assert recipe.path(tmp_path).parent == other.path(tmp_path).parent != wider.path(tmp_path).parent
+
+
+@pytest.mark.parametrize("name", ["rdm", "probes"])
+def test_what_is_found_of_networks_is_found_again_when_their_training_changes(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny(monkeypatch)
+    before = {part.key for part in EXPERIMENTS[name].parts(PLAN)}
+    monkeypatch.setattr(sys.modules[__name__], "DEPTH", DEPTH + 1)
+    assert before.isdisjoint(part.key for part in EXPERIMENTS[name].parts(PLAN))
+
+
+def test_a_recipe_survives_json() -> None:
+    recipe = tiny_recipe(PLAN, "backprop", 0)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.to_dict()))) == recipe
