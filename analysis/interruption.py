@@ -21,7 +21,11 @@ class TrainingInterrupted(Interrupted):
     def __init__(self, path: Path, step: int, options: str = "") -> None:
         command = " ".join(filter(None, (f"repsim train {path}", options, "--resume")))
         super().__init__(f"Stopped at step {step}, which is committed. Continue with: {command}")
-        self.step = step
+        self.path, self.step, self.options = path, step, options
+
+    def __reduce__(self) -> tuple[type[TrainingInterrupted], tuple[Path, int, str]]:
+        """Tell other processes how to make it again."""
+        return TrainingInterrupted, (self.path, self.step, self.options)
 
 
 class Interruption:

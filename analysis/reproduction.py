@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from analysis.interruption import Interrupted
 from analysis.progress import Reporter, Task, silent
 from analysis.reproduction_report import write_reproduction_report
 from analysis.workflows.job import check_device
+from checkpoints.lock import Lock
 from repsim.learning.checks import check_choice, check_integer
 
 __all__ = ["Reproduction", "reproduce"]
@@ -67,8 +68,10 @@ def reproduce(
         If a name, a setting or the folder will not do; nothing is then written.
     Interrupted
         After Ctrl-C.
+    Locked
+        If another process is reproducing in this folder.
     RuntimeError
-        If parts failed, or a process died. What could be done is done, and kept.
+        If parts or conclusions failed, or a process died. What could be done is done, and kept.
     """
     chosen, plan, reporter = _choose(experiments), plan or Plan(), reporter or silent()
     jobs = count_processors() if jobs is None else jobs
@@ -80,24 +83,26 @@ def reproduce(
     pending = _pending([part for experiment in chosen for part in every[experiment.name]], folder)
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.html"
-    sections: dict[str, Section] = {}
-    errors: dict[str, Exception] = {}
+    lock = Lock(folder / "lock")
     try:
         with reporter.task("reproduce", max(1, round(sum(part.cost for part in pending)))) as task:
-            for experiment in chosen:
-                errors |= _perform(every[experiment.name], folder, jobs, _Progress(task, reporter))
-                if all(is_done(part, folder) for part in every[experiment.name]):
-                    sections[experiment.name] = _conclude(experiment, every[experiment.name], plan, folder)
-        for name in set(EXPERIMENTS) - {experiment.name for experiment in chosen}:
-            if every[name] and all(is_done(part, folder) for part in every[name]):
-                sections[name] = _conclude(EXPERIMENTS[name], every[name], plan, folder)
+            sections, errors = _work(chosen, every, plan, folder, jobs, _Progress(task, reporter))
+        for experiment in EXPERIMENTS.values():
+            if experiment in chosen or _pending(every[experiment.name], folder):
+                continue
+            try:
+                sections[experiment.name] = _conclude(experiment, every[experiment.name], plan, folder)
+            except Exception as error:  # of what nobody asked for now
+                reporter.say(f"{experiment.name}, done before, has no section: {error}")
+        sections = {name: sections[name] for name in EXPERIMENTS if name in sections}
+        write_reproduction_report(report, plan, sections, folder)
     except KeyboardInterrupt:
         done = sum(is_done(part, folder) for part in pending)
         raise Interrupted(
             f"Stopped; of {len(pending)} parts {done} are done and kept. Continue with the same command."
         ) from None
-    sections = {name: sections[name] for name in EXPERIMENTS if name in sections}
-    write_reproduction_report(report, plan, sections, folder)
+    finally:
+        lock.release()
     if errors:
         listed = "; ".join(f"{name}: {error}" for name, error in errors.items())
         raise RuntimeError(f"{len(errors)} parts failed ({listed}). The rest is done and kept.")
@@ -132,6 +137,29 @@ def _pending(parts: Iterable[Part], folder: Path) -> list[Part]:
     return [part for part in unique.values() if not is_done(part, folder)]
 
 
+def _work(
+    chosen: Sequence[Experiment],
+    every: Mapping[str, Sequence[Part]],
+    plan: Plan,
+    folder: Path,
+    jobs: int,
+    progress: _Progress,
+) -> tuple[dict[str, Section], dict[str, Exception]]:
+    """Do the parts of experiments and conclude each; return their sections, and what failed."""
+    sections: dict[str, Section] = {}
+    errors: dict[str, Exception] = {}
+    for experiment in chosen:
+        parts = every[experiment.name]
+        if failed := _perform(parts, folder, jobs, progress):
+            errors |= failed
+            continue
+        try:
+            sections[experiment.name] = _conclude(experiment, parts, plan, folder)
+        except Exception as error:  # of one conclusion, for which the others should not be lost
+            errors[f"the conclusion of {experiment.name}"] = error
+    return sections, errors
+
+
 def _perform(parts: Sequence[Part], folder: Path, jobs: int, progress: _Progress) -> dict[str, Exception]:
     """Do the parts that are not done, stage by stage, the long ones of a stage first; return what failed."""
     for stage in sorted({part.stage for part in parts}):
@@ -140,9 +168,9 @@ def _perform(parts: Sequence[Part], folder: Path, jobs: int, progress: _Progress
         assignments = [Assignment(part, folder) for part in pending]
         errors: dict[str, Exception] = {}
         for assignment, error in completed(perform, assignments, jobs=jobs):
-            progress.advance(assignment.part, error)
             if isinstance(error, Interrupted):
                 raise KeyboardInterrupt
+            progress.advance(assignment.part, error)
             if error is not None:
                 errors[assignment.part.key] = error
         if errors:

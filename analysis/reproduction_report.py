@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,25 @@ def write_reproduction_report(path: Path, plan: Plan, sections: Mapping[str, Sec
         "reproduction.html.j2",
         title=f"Reproduction at {plan.scale} scale",
         seeds=", ".join(map(str, plan.seeds)),
-        scale=plan.scale,
+        options=_options(plan, folder),
         missing=[EXPERIMENTS[name].title for name in EXPERIMENTS if name not in sections],
         sections=[_shown(name, section, folder / name) for name, section in sections.items()],
     )
     replace_file(path, page.encode())
+
+
+def _options(plan: Plan, folder: Path) -> str:
+    """Return the options with which the command does the same again."""
+    first, last = plan.seeds[0], plan.seeds[-1]
+    is_range = plan.seeds == tuple(range(first, last + 1))
+    options = {
+        "scale": plan.scale,
+        "seeds": f"{first}-{last}" if is_range else ",".join(map(str, plan.seeds)),
+        "device": plan.device if plan.device != "cpu" else "",
+        "data-dir": plan.data_dir or "",
+        "output": str(folder),
+    }
+    return " ".join(f"--{name} {shlex.quote(value)}" for name, value in options.items() if value)
 
 
 def _shown(name: str, section: Section, folder: Path) -> dict[str, Any]:

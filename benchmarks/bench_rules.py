@@ -20,7 +20,7 @@ from statistics import mean
 
 import torch
 
-from analysis.experiments.rules_networks import ENTRIES, Entry
+from analysis.experiments.rules.networks import ENTRIES, Entry
 from repsim.learning import (
     Diverged,
     TrainingConfig,

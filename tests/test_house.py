@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from importlinter.cli import lint_imports
@@ -83,13 +84,27 @@ def test_the_reference_pages_follow_from_the_code(
     assert capsys.readouterr().out.endswith(" 0 changed\n")
 
 
-def test_the_examples_of_the_similarity_page_run() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "similarity.md").read_text(), flags=re.DOTALL)
-    assert len(blocks) > 5
-    names: dict[str, object] = {}
+def run_examples(page: str) -> dict[str, Any]:
+    """Run the blocks of a page one after the other, and return the names that they make."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
+    names: dict[str, Any] = {}
     for block in blocks:
-        exec(compile(block, "docs/similarity.md", "exec"), names)
-    assert names["table"].values.shape == (6, 6)
+        exec(compile(block, f"docs/{page}", "exec"), names)
+    return names
+
+
+def test_the_examples_of_the_similarity_page_run() -> None:
+    assert run_examples("similarity.md")["table"].values.shape == (6, 6)
+
+
+def test_the_examples_of_the_theory_page_run_and_show_what_it_says() -> None:
+    names = run_examples("theory.md")
+    assert names["look"].ratio > 1
+    assert names["backprop"].converged
+    assert names["synthetic"].converged
+    assert names["synthetic"].true_gradient_norm > 1e3 * names["backprop"].true_gradient_norm
+    believed, h, y = (names[name] for name in ("believed", "h", "y"))
+    assert names["quadratic_fit"](believed[y == 3], h[y == 3]).relative_residual < 1e-4  # in single precision
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

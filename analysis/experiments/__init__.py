@@ -1,4 +1,4 @@
-"""The published experiments, one file each: a claim, parts that put it to the test, and what follows from them."""
+"""The published experiments, a file or a folder each: a claim, parts that test it, and what follows from them."""
 
 from analysis.experiments.artificial import ARTIFICIAL_DATA
 from analysis.experiments.critical_points import CRITICAL_POINTS

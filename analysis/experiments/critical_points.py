@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from analysis.drawing import Drawing
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section, Tables
 from analysis.experiments.summary import listed, seed_intervals
-from analysis.plots import write_note
-from analysis.plots.axes import axes_grid, colours, figure_of
+from analysis.plots import noted
+from analysis.plots.axes import axes_grid, colours
 from repsim.learning import LOSSES, Chain, mlp, stream
 from repsim.learning.critical_points import (
     Features,
@@ -94,33 +94,53 @@ def _parts(plan: Plan) -> list[Part]:
         Part(
             name=f"{problem.replace(', ', '-').replace(' ', '-')}-seed-{seed}",
             work=_find,
-            settings={"problem": problem, "seed": seed, "n": _N, "n_test": _N_TEST, "ridge": _RIDGE},
+            settings={
+                "problem": problem,
+                "definition": asdict(definition),
+                "seed": seed,
+                "n": _N,
+                "n_test": _N_TEST,
+                "ridge": _RIDGE,
+                "curvature": _CURVATURE,
+                "families": _families_of(problem),
+            },
             cost=10.0,
             group="critical-points",
         )
-        for problem in _PROBLEMS
+        for problem, definition in _PROBLEMS.items()
         for seed in plan.seeds
     ]
 
 
-def _find(folder: Path, *, problem: str, seed: int, n: int, n_test: int, ridge: float) -> Tables:
+def _find(
+    folder: Path,
+    *,
+    problem: str,
+    definition: Mapping[str, Any],
+    seed: int,
+    n: int,
+    n_test: int,
+    ridge: float,
+    curvature: float,
+    families: Sequence[str],
+) -> Tables:
     """Find the stationary points of one problem: backprop's, and that of each family, from the same start."""
-    setting = _PROBLEMS[problem]
+    setting = _Problem(**definition)
     X, y = _data(setting, n, seed, "train")
     test = _data(setting, n_test, seed, "test")
     network = _network(setting, seed)
     options: dict[str, Any] = {"loss": setting.loss, "weight_decay": setting.weight_decay}
     backprop = true_field(network, X, y, **options)
-    reference = find_stationary(backprop, curvature=_CURVATURE)
+    reference = find_stationary(backprop, curvature=curvature)
     rows = [_row(backprop, reference, backprop, reference, test, setting)]
     spectra = [_spectrum(reference)]
-    for family in _families_of(problem):
+    for family in families:
         kind, module_decay = _family(family, setting, seed, ridge)
         field = synthetic_field(network, X, y, boundary=1, family=kind, ridge=module_decay, **options)
-        point = find_stationary(field, curvature=_CURVATURE)
+        point = find_stationary(field, curvature=curvature)
         rows.append(_row(field, point, backprop, reference, test, setting))
         spectra.append(_spectrum(point))
-    names = ["backprop", *_families_of(problem)]
+    names = ["backprop", *families]
     best = least_squares_loss(X, y, rank=setting.width) if problem == "deep linear" else math.nan
     named = zip(names, rows, spectra, strict=True)
     points, tables = [], []
@@ -184,7 +204,7 @@ def _row(
     held_out = true_field(objective.network, *test, loss=setting.loss).objective  # without weight decay
     h = objective.output(point.theta)
     return {
-        "at_rest": point.field_norm <= _AT_REST,
+        "at_rest": point.converged and point.field_norm <= _AT_REST,
         "field_norm": point.field_norm,
         "true_gradient_norm": point.true_gradient_norm,
         "loss": point.loss,
@@ -215,6 +235,7 @@ def _conclude(results: Results) -> Section:
     exact = _representable(synthetic)
     kept = bool(_is_kept(exact).all()) and len(exact) > 0
     moved = synthetic.drop(exact.index)
+    moved = moved[moved["at_rest"]]
     moves = bool((moved["true_gradient_norm"] > _SAME_GRADIENT).any())
     note = (
         f"Seeds {listed(plan.seeds)}, which decide data, initial weights and random features; n = {_N} training "
@@ -258,26 +279,29 @@ def _setting(plan: Plan) -> str:
         "activation; linear in activation and label; the same and 4, 16, 64 or 240 random relu units of both; with a "
         f"weight decay of {_RIDGE:g} on tanh units but for the third with squared error, which needs none. Each flow "
         "is followed from the same initial weights to a gradient of 1e-10 by pseudo-transient continuation, whose "
-        "last steps are Newton's."
+        "last steps are Newton's. The verdict is 'holds' only if no family moves a point, 'in part' if those do that "
+        "cannot hold the true gradient."
     )
 
 
 def _findings(points: pd.DataFrame, exact: pd.DataFrame, moved: pd.DataFrame) -> Iterator[str]:
     yield (
-        f"Where the module can hold the true gradient (linear with labels, squared error; {len(exact)} networks) it "
-        f"comes to rest where backprop does: outputs differ by {exact['distance'].max():.1e} at most, the true "
-        f"gradient there is {exact['true_gradient_norm'].max():.1e} at most; elsewhere "
+        "Where the module can hold the true gradient (linear with labels, squared error) it comes to rest where "
+        f"backprop does in {int(_is_kept(exact).sum())} of {len(exact)} networks: outputs differ by "
+        f"{exact['distance'].max():.1e} at most, the true gradient there is "
+        f"{exact['true_gradient_norm'].max():.1e} at most; elsewhere "
         f"{int((moved['true_gradient_norm'] > _SAME_GRADIENT).sum())} of {len(moved)} points have a true gradient "
         f"above {_SAME_GRADIENT:g}."
     )
     known = points[(points["problem"] == "deep linear") & (points["family"] == "backprop")]
     yield (
-        f"Backprop's points are the known optimum of the linear network to {_largest_excess(known):.1e} relative; so "
-        f"are those of the SG with labels, to {_largest_excess(exact[exact['problem'] == 'deep linear']):.1e}."
+        "The losses at backprop's points are those of the known optimum of the linear network to "
+        f"{_largest_excess(known):.1e} relative, and those of the SG with labels to "
+        f"{_largest_excess(exact[exact['problem'] == 'deep linear']):.1e}."
     )
     free = points[(points["problem"] == "deep linear") & (points["family"] == "linear")]
     yield (
-        "Without labels a linear module rests wherever the readout is optimal, as theory says: in the linear network "
+        "Without labels a linear module rests wherever the readout is optimal: in the linear network "
         f"at true gradients of {free['true_gradient_norm'].median():.2g} in the median, and a loss "
         f"{(free['loss'] / free['best']).median():.2f} times the optimum."
     )
@@ -298,7 +322,7 @@ def _on_log_loss(points: pd.DataFrame) -> Iterator[str]:
     reference, linear = medians.loc["backprop"], medians.loc["linear-labels"]
     far = ", ".join(f"{medians.loc[name, 'distance']:.2g} ({_FAMILIES[name]})" for name in medians.index[3:])
     yield (
-        f"With log loss a linear module cannot, and moves the point: outputs by (medians) {far}. Linear with labels "
+        f"With log loss no linear module can hold it; the point's outputs move by (medians) {far}. Linear with labels "
         f"ends at weights of norm {linear['norm']:.2f} (backprop {reference['norm']:.2f}), training loss "
         f"{linear['data_loss']:.3f} ({reference['data_loss']:.3f}) and test loss {linear['test_loss']:.3f} "
         f"({reference['test_loss']:.3f})."
@@ -352,9 +376,7 @@ def _point_figure(points: pd.DataFrame, note: str) -> Figure:
             ax.set_ylim(3e-17, 30.0)
             ax.set_ylabel(words if column == 0 else "")
             ax.set_title(setting.words if row == 0 else "", fontsize=10)
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _plot_by_family(ax: Axes, points: pd.DataFrame, value: str, named: bool) -> None:
@@ -389,9 +411,7 @@ def _loss_figure(points: pd.DataFrame, note: str) -> Figure:
         ax.set_title(setting.words, fontsize=10)
     grid[0][0].set_ylabel("mean loss of an example")
     grid[0][0].legend(frameon=True, fontsize="small")
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _spectrum_figure(spectra: pd.DataFrame, note: str) -> Figure:
@@ -413,9 +433,7 @@ def _spectrum_figure(spectra: pd.DataFrame, note: str) -> Figure:
             ax.set_xlabel("real part" if row == len(_PROBLEMS) - 1 else "")
         grid[row][0].set_ylabel(f"{setting.words}\nimaginary part", fontsize=8)
     grid[0][0].legend(frameon=True, fontsize="x-small")
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _symmetric(values: pd.Series) -> tuple[float, float]:

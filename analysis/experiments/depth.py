@@ -12,8 +12,8 @@ from analysis.drawing import Drawing
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section
 from analysis.experiments.networks import Recipe
 from analysis.experiments.summary import listed, seed_intervals
-from analysis.plots import plot_lines, write_note
-from analysis.plots.axes import axes_grid, figure_of
+from analysis.plots import noted, plot_lines
+from analysis.plots.axes import axes_grid
 from analysis.settings import RecordingConfig
 from repsim.learning import TrainingConfig
 
@@ -70,15 +70,14 @@ def _conclude(results: Results) -> Section:
     accuracy = seed_intervals(networks, ["activation", "depth", "method"], "test_accuracy")
     train = seed_intervals(networks, ["activation", "depth", "method"], "train_accuracy")
     gaps = seed_intervals(_pairs(networks), ["activation", "depth"], "difference")
-    deep = gaps[gaps["depth"] >= _DEEP]
-    within = deep["mean"] >= -CLOSE
+    deep = _judged(gaps, networks)
     note = (
         f"Means over seeds {listed(sorted(networks['seed'].unique()))} with 95 % intervals; n = "
         f"{int(networks['n_test'].max())} test digits."
     )
     return Section(
         setting=_setting(results.plan, networks),
-        verdict="holds" if within.all() else "holds in part" if within.any() else "does not hold",
+        verdict="holds" if deep["held"].all() else "holds in part" if deep["held"].any() else "does not hold",
         findings=[*_findings(deep, networks)],
         drawings=[
             Drawing(
@@ -106,9 +105,10 @@ def _setting(plan: Plan, networks: pd.DataFrame) -> str:
         f"Networks of {listed(DEPTHS)} hidden layers of 128 units with batch norm, relu or tanh, on "
         f"{'MNIST' if plan.is_full else '3,500 MNIST digits'}; Adam with a cosine schedule, 40 epochs of batches of "
         f"128, at {RATES['relu']:g} with relu and {RATES['tanh']:g} with tanh. The shifts of the batch norms of relu "
-        "networks start at 1, without which gradients grow by a factor of 1.2 a layer on the way back and 50 layers "
-        f"hardly train, whatever the rule. The SG is linear and conditioned on the label, its rate {FASTER:g} times "
-        "the network's: at 50 layers it costs accuracy where it learns more slowly. "
+        "networks start at 1, as otherwise gradients grow by a factor of 1.2 a layer on the way back at first (Yang et "
+        f"al. 2019). The SG is linear and conditioned on the label, its rate {FASTER:g} times "
+        "the network's. Rates are the best of a few on networks of 50 layers. A network counts as trained from a test "
+        f"accuracy of {_TRAINED:g}. "
         f"{networks['seed'].nunique()} seeds."
     )
 
@@ -120,14 +120,24 @@ def _pairs(networks: pd.DataFrame) -> pd.DataFrame:
     return (by_method[synthetic] - by_method[backprop]).rename("difference").reset_index()
 
 
+def _judged(gaps: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
+    """Return the deep cases, and whether all networks with a synthetic gradient train, and as well as by backprop."""
+    synthetic = networks[networks["rule"] == METHODS["synthetic gradient in the middle"]]
+    accuracy = synthetic.groupby(["activation", "depth"])["test_accuracy"].mean().rename("synthetic")
+    deep = gaps[gaps["depth"] >= _DEEP].join(accuracy, on=["activation", "depth"])
+    is_complete = deep["n_seeds"] == networks["seed"].nunique()
+    return deep.assign(held=is_complete & (deep["mean"] >= -CLOSE) & (deep["synthetic"] >= _TRAINED))
+
+
 def _findings(gaps: pd.DataFrame, networks: pd.DataFrame) -> Iterator[str]:
-    lost = gaps[gaps["mean"] < -CLOSE]
-    within = f"{len(gaps) - len(lost)} of {len(gaps)} cases of {_DEEP} layers and more"
-    worst = gaps.iloc[int(gaps["mean"].argmin())]
+    worst = gaps.sort_values("mean").iloc[0]
     yield (
-        f"A synthetic gradient in the middle costs {CLOSE} of test accuracy or less in {within}; the least favourable "
-        f"is {worst['mean']:+.3f} ({worst['activation']}, {worst['depth']} layers)."
+        f"With a synthetic gradient in the middle all networks train, and mean test accuracy is within {CLOSE} of "
+        f"backprop's, in {gaps['held'].sum()} of {len(gaps)} cases of {_DEEP} layers and more; the least favourable "
+        f"difference is {worst['mean']:+.3f} ({worst['activation']}, {worst['depth']} layers)."
     )
+    if diverged := int(networks["test_accuracy"].isna().sum()):
+        yield f"{diverged} of {len(networks)} networks diverged; their cases count as not trained."
     for row in gaps.itertuples():
         yield (
             f"{row.activation}, {row.depth} hidden layers: {row.mean:+.3f} (95 % interval {row.low:+.3f} to "
@@ -157,7 +167,7 @@ def _accuracy_table(networks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _figure(accuracy: pd.DataFrame, train: pd.DataFrame, note: str) -> Figure:
-    grid = axes_grid(2, len(SHIFTS), 9.0, 6.0)
+    grid = axes_grid(2, len(SHIFTS), 9.0, 6.0, share_y=True)
     for row, (what, table) in enumerate((("test", accuracy), ("training", train))):
         for column, activation in enumerate(SHIFTS):
             ax = plot_lines(
@@ -174,14 +184,11 @@ def _figure(accuracy: pd.DataFrame, train: pd.DataFrame, note: str) -> Figure:
             )
             ax.set_title(activation if row == 0 else "", fontsize=10)
             ax.set_xticks(DEPTHS)
-            ax.set_ylim(top=1.01)
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _gap_figure(gaps: pd.DataFrame, pairs: pd.DataFrame, note: str) -> Figure:
-    grid = axes_grid(1, len(SHIFTS), 9.0, 3.6)
+    grid = axes_grid(1, len(SHIFTS), 9.0, 3.6, share_y=True)
     for ax, activation in zip(grid[0], SHIFTS, strict=True):
         each, rows = (table[table["activation"] == activation] for table in (pairs, gaps))
         x = np.arange(len(rows))
@@ -197,16 +204,14 @@ def _gap_figure(gaps: pd.DataFrame, pairs: pd.DataFrame, note: str) -> Figure:
         ax.set_title(activation, fontsize=10)
     grid[0][0].set_ylabel("test accuracy less backprop's")
     grid[0][0].legend(frameon=True, fontsize="small")
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 DEPTH = Experiment(
     name="depth",
     title="Depth",
     claim="[S] On MNIST, relu networks with batch norm of up to 50 hidden layers, and networks of another activation, "
-    "train with one synthetic gradient in the middle.",
+    "are trained with one synthetic gradient in the middle and by backprop; it is asked whether they do as well.",
     parts=_parts,
     conclude=_conclude,
 )

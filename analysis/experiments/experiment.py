@@ -23,6 +23,7 @@ VERDICTS = ("holds", "holds in part", "does not hold")
 Tables = dict[str, pd.DataFrame]
 
 _FEWEST_SEEDS = 4
+_TOP_SEED = 1_000_000  # those from here on are for networks that a plan's are compared with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,13 +48,15 @@ class Plan:
     data_dir: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the scale and the number of seeds."""
+        """Check the scale and the seeds."""
         check_choice("scale", self.scale, SCALES)
         if len(self.seeds) < _FEWEST_SEEDS:
             raise ValueError(
                 f"{len(self.seeds)} seeds were given; expected {_FEWEST_SEEDS} or more, as with fewer no test between "
                 "methods can reach p < .05."
             )
+        if max(self.seeds) >= _TOP_SEED:
+            raise ValueError(f"Seed {max(self.seeds)} is too large; expected seeds below {_TOP_SEED:,}.")
 
     @property
     def is_full(self) -> bool:

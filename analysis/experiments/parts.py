@@ -40,6 +40,8 @@ def perform(assignment: Assignment) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     with staged_directory(place) as staging:
         for name, table in tables.items():
+            if table.columns.empty:
+                continue  # nothing was found, and CSV has no way to say it
             write_file(staging / f"{name}.csv", table.to_csv(index=False).encode())
         write_file(staging / "settings.json", json.dumps(dict(part.settings), indent=1).encode())
 

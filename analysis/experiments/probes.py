@@ -18,12 +18,13 @@ from analysis.experiments.representations import (
     METHODS,
     SYNTHETIC,
     network_parts,
+    networks_setting,
     recipe_of,
     view_of,
 )
 from analysis.experiments.summary import listed, seed_intervals
-from analysis.plots import plot_lines, write_note
-from analysis.plots.axes import axes_grid, figure_of
+from analysis.plots import noted, plot_lines
+from analysis.plots.axes import axes_grid
 from probes import Recording, first_layer_reaching, probe_layers, seed_bands, seed_differences
 
 __all__ = ["PROBES"]
@@ -77,10 +78,11 @@ def _conclude(results: Results) -> Section:
     n_test, chance = int(final["n_test"].iloc[0]), float(final["chance"].iloc[0])
     note = f"Seeds {listed(plan.seeds)}; n = {n_test} held-out digits; chance {chance:.2f}."
     return Section(
-        setting=f"The networks of the section before, seeds {listed(plan.seeds)}. A logistic regression with L2 "
+        setting=f"{networks_setting(plan)} Seeds {listed(plan.seeds)}. A logistic regression with L2 "
         f"penalty reads the class from each layer: fitted on {int(final['n_train'].iloc[0])} digits, its penalty "
         f"chosen on validation digits, scored on {n_test} held-out ones. Differences are within pairs of equal "
-        "seeds; their bands cover all 20 layers at once with 95 % confidence, from the spread over seeds.",
+        "seeds; their bands cover all 20 layers at once with 95 % confidence, from the spread over seeds. "
+        "For the claim to hold in full a third of the layers have to differ, for both methods.",
         verdict="holds" if all(held) else "holds in part" if any(held) else "does not hold",
         findings=[*_differing(differences), *_first_layers(first)],
         drawings=list(_drawings(every, bands, differences, note)),
@@ -139,9 +141,7 @@ def _accuracy_figure(bands: pd.DataFrame, differences: pd.DataFrame, note: str) 
     words = "probe accuracy less backprop's"
     _plot(differences, "difference", words, ("band_low", "band_high"), methods, grid[0][1])
     grid[0][1].axhline(0.0, color="0.4", linestyle=":", linewidth=1)
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _training_figure(every: pd.DataFrame, note: str) -> Figure:
@@ -154,9 +154,7 @@ def _training_figure(every: pd.DataFrame, note: str) -> Figure:
         _plot(rows, "mean", words, ("low", "high"), list(METHODS.values()), ax, legend=place == 0)
         ax.set_title("before training" if fraction == 0 else f"{100 * fraction:g} % of training", fontsize=10)
         ax.set_ylim(0, 1.02)
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _plot(

@@ -19,6 +19,7 @@ __all__ = [
     "SYNTHETIC",
     "method_of",
     "network_parts",
+    "networks_setting",
     "recipe_of",
     "recipes",
     "view_of",
@@ -60,8 +61,22 @@ def method_of(recipe: Recipe) -> str:
     return OTHERS if recipe.seed >= _FIRST_OTHER else METHODS[recipe.name]
 
 
+def networks_setting(plan: Plan) -> str:
+    """Return in words how they are trained."""
+    backprop, _, everywhere = (recipe_of(plan, name, plan.seeds[0]).training for name in METHODS)
+    return (
+        f"Networks of {backprop.depth} hidden layers of {backprop.width} units with batch norm and relu, trained on "
+        f"{'MNIST' if plan.is_full else '3,500 MNIST digits'} with Adam (backprop, and one linear label-conditioned SG "
+        f"in the middle: {backprop.epochs} epochs at {backprop.learning_rate:g} with a cosine schedule; such an SG at "
+        f"all {backprop.depth - 1} boundaries between hidden layers: {everywhere.epochs} epochs at "
+        f"{everywhere.learning_rate:g}, a lower rate because the SGs can only follow a network that moves slowly)."
+    )
+
+
 def view_of(folder: Path, recipe: Recipe, fraction: float = 1.0) -> View:
     """Return a trained network at a fraction of its training."""
     run = recipe.open(folder)
+    if len(run.recorded_steps) < len(FRACTIONS):
+        raise ValueError(f"{method_of(recipe)}, seed {recipe.seed}, did not train to its end: {run.status['state']}.")
     step = run.recorded_steps[FRACTIONS.index(fraction)]
     return View(f"{method_of(recipe)}, seed {recipe.seed}", run, step)

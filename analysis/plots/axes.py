@@ -19,10 +19,11 @@ def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
     return axes_grid(1, 1, width, height)[0][0]
 
 
-def axes_grid(n_rows: int, n_columns: int, width: float, height: float) -> Any:
-    """Return a 2-D array of the axes of a new figure of the given size in inches."""
+def axes_grid(n_rows: int, n_columns: int, width: float, height: float, *, share_y: bool = False) -> Any:
+    """Return a 2-D array of the axes of a new figure of the given size in inches; rows may share their y axes."""
     with sns.axes_style("whitegrid"):
-        return Figure(figsize=(width, height), layout="constrained").subplots(n_rows, n_columns, squeeze=False)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        return figure.subplots(n_rows, n_columns, squeeze=False, sharey="row" if share_y else False)
 
 
 def figure_of(ax: Axes) -> Figure:

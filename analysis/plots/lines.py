@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.axes import MARKERS, colours, new_axes, verbatim
+from analysis.plots.axes import MARKERS, colours, figure_of, new_axes, verbatim
 
-__all__ = ["plot_lines", "write_note"]
+__all__ = ["noted", "plot_lines", "write_note"]
 
 
 def plot_lines(
@@ -68,3 +68,10 @@ def plot_lines(
 def write_note(figure: Figure, text: str) -> None:
     """Write a line below a figure: its seeds, its n, what its bands are."""
     figure.supxlabel(text, fontsize=7.5, color="0.35", x=0.01, horizontalalignment="left")
+
+
+def noted(ax: Axes, text: str) -> Figure:
+    """Return the figure of axes, with a note."""
+    figure = figure_of(ax)
+    write_note(figure, text)
+    return figure

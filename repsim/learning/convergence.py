@@ -28,11 +28,13 @@ class Tracking:
 
     With chosen and true gradients g and t of N examples (rows g_i and t_i = N ∂L/∂h_i) and the Jacobian J = ∂h_k/∂θ of
     the whole batch, the true gradient of θ is Jᵀt / N, the rule's is Jᵀg / N, and they differ by εC at the most:
-    ‖Jᵀ(g − t)‖ / N ≤ ε C. Training converges to a solution of the original problem if, at every step,
+    ‖Jᵀ(g − t)‖ / N ≤ ε C. With steps that are small enough, descent on the loss of these N examples converges to a
+    stationary point of it if, at every step,
 
         ε C ≤ ‖∂L/∂θ‖ (1 − δ) / (1 + δ)    for one fixed δ in (0, 1).
 
-    If it holds for the parameters below each of several boundaries, with one δ, it holds for all of them together.
+    Batches that change add noise, which this does not see. If it holds for the parameters below each of several
+    boundaries, with one δ, it holds for all of them together.
 
     Attributes
     ----------
@@ -43,7 +45,8 @@ class Tracking:
     jacobian_norm : float
         C = ‖J‖₂ / √N, or a little less, see ``spectral_norm``; in units of h per unit of θ.
     jacobian_bound : float
-        A number no smaller than C, with probability 1 - 1e-6; all that follows uses it and so errs on the safe side.
+        A number no smaller than C, with probability 1 - 1e-6; ``error_bound`` and what follows from it use it, and so
+        err on the safe side.
     gradient_norm : float
         ‖∂L/∂θ‖ = ‖Jᵀt‖ / N.
     error_norm : float
@@ -203,8 +206,7 @@ def _is_backprop(estimator: Estimator) -> bool:
 
 def _span_below(network: Chain, k: int, standing: list[int]) -> range:
     """Return the segments that learn from g_k."""
-    if k not in network.boundaries:
-        raise ValueError(f"There is no boundary {k}; this network has boundaries 1 to {len(network.boundaries)}.")
+    network.check_boundary(k)
     span = range(max((below for below in standing if below < k), default=0) + 1, k + 1)
     if not any(parameter.requires_grad for i in span for parameter in network.segments[i - 1].parameters()):
         raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["Dataset"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Examples and their classes.
 
@@ -33,7 +33,7 @@ class Dataset:
     X: NDArray[np.float32]
     y: NDArray[np.int64]
     classes: tuple[str, ...]
-    held_out: NDArray[np.bool_] | None = field(default=None)
+    held_out: NDArray[np.bool_] | None = None
     image_shape: tuple[int, int, int] | None = None
 
     @property

@@ -52,10 +52,8 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         estimators = dict(sorted((estimators or {}).items()))
-        outside = sorted(set(estimators) - set(network.boundaries))
-        if outside:
-            last = len(network.boundaries)
-            raise ValueError(f"There is no boundary {outside[0]}; this network has boundaries 1 to {last}.")
+        for k in estimators:
+            network.check_boundary(k)
         self.network, self.loss = network, loss
         groups = _alike(estimators) if together else {(k,): [estimator] for k, estimator in estimators.items()}
         self.estimators = nn.ModuleDict(

@@ -198,11 +198,13 @@ def largest_rates(X: Tensor, Y: Tensor, *, bias: bool = True) -> Rates:
 def _design(X: Tensor, Y: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
     """Return Z = [X, 1] (N, p) and Y (N, c) in double precision."""
     for name, each in (("X", X), ("Y", Y)):
-        if each.ndim != 2 or not each.is_floating_point():
+        if each.ndim != 2 or not len(each) or not each.is_floating_point():
             raise ValueError(
                 f"{name} is of shape {tuple(each.shape)} and type {each.dtype}; expected a matrix of real numbers with "
                 "one row for each example. Give classes as one-hot rows."
             )
+        if not each.isfinite().all():
+            raise ValueError(f"{name} holds numbers that are not finite; expected finite ones. Leave those rows out.")
     if len(X) != len(Y):
         raise ValueError(f"X has {len(X)} rows and Y has {len(Y)}; expected one of each for every example.")
     X, Y = X.detach().double(), Y.detach().double()

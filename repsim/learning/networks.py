@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from repsim.learning.checks import check_choice, check_finite, check_integer
+
 __all__ = [
     "ACTIVATIONS",
     "NETWORKS",
@@ -24,7 +26,7 @@ __all__ = [
 ]
 
 Apply = Callable[[nn.Module, Tensor], Tensor]
-Affine = TypeVar("Affine", nn.Linear, nn.Conv2d)
+_Affine = TypeVar("_Affine", nn.Linear, nn.Conv2d)
 
 
 def call(affine: nn.Module, X: Tensor) -> Tensor:
@@ -74,6 +76,11 @@ class Chain(nn.Module):
     def boundaries(self) -> range:
         """The boundaries 1 … K - 1."""
         return range(1, len(self.hidden) + 1)
+
+    def check_boundary(self, k: int) -> None:
+        """Raise ValueError unless there is a boundary k."""
+        if k not in self.boundaries:
+            raise ValueError(f"There is no boundary {k}; this network has boundaries 1 to {len(self.boundaries)}.")
 
     def forward(self, X: Tensor) -> Tensor:
         """Return logits (N, n_outputs) for inputs X (N, n_features)."""
@@ -183,7 +190,7 @@ def mlp(
     Raises
     ------
     ValueError
-        If the norm or the activation is unknown.
+        If the norm or the activation is unknown, the depth below 1, or the shift not finite.
 
     References
     ----------
@@ -197,7 +204,7 @@ def mlp(
     >>> list(net.boundaries), net(torch.zeros(5, 64)).shape
     ([1, 2, 3], torch.Size([5, 10]))
     """
-    parts = _Parts(norm, activation, shift, generator)
+    parts = _Parts(depth, norm, activation, shift, generator)
     fan_ins = [n_features, *[width] * (depth - 1)]
     hidden = [Segment(parts.linear(fan_in, width), parts.norm(width), parts.activation()) for fan_in in fan_ins]
     return Chain(hidden, _readout(width, n_outputs, generator), shapes=[width] * depth)
@@ -231,7 +238,7 @@ def conv_net(
     Raises
     ------
     ValueError
-        If the shape is not that of an image, or the norm or the activation is unknown.
+        If the shape is not that of an image, or as in ``mlp``.
 
     Examples
     --------
@@ -240,7 +247,7 @@ def conv_net(
     >>> net.shapes, net(torch.zeros(5, 784)).shape
     (((4, 14, 14), (4, 7, 7)), torch.Size([5, 10]))
     """
-    parts = _Parts(norm, activation, shift, generator)
+    parts = _Parts(depth, norm, activation, shift, generator)
     channels, *size = _image(shape)
     hidden, shapes = [], []
     for fan_in in [channels, *[width] * (depth - 1)]:
@@ -282,7 +289,7 @@ def residual_net(
     >>> net.shapes, net(torch.zeros(5, 784)).shape
     (((4, 14, 14), (4, 7, 7)), torch.Size([5, 10]))
     """
-    parts = _Parts(norm, activation, shift, generator)
+    parts = _Parts(depth, norm, activation, shift, generator)
     channels, *size = _image(shape)
     pool, size = _halve(nn.AvgPool2d, size)
     hidden: list[nn.Module] = [Segment(parts.conv(channels, width), parts.norm2d(width), parts.activation(), pool)]
@@ -300,10 +307,11 @@ def residual_net(
 class _Parts:
     """What the hidden segments of one network are made of."""
 
-    def __init__(self, norm: str, activation: str, shift: float, generator: torch.Generator) -> None:
-        for what, name, choices in (("norm", norm, NORMS), ("activation", activation, ACTIVATIONS)):
-            if name not in choices:
-                raise ValueError(f"Unknown {what} '{name}'. Choose one of: {', '.join(choices)}.")
+    def __init__(self, depth: int, norm: str, activation: str, shift: float, generator: torch.Generator) -> None:
+        check_choice("norm", norm, NORMS)
+        check_choice("activation", activation, ACTIVATIONS)
+        check_finite("shift", shift)
+        check_integer("depth", depth, 1)
         self._norms = NORMS[norm]
         self.activation, self._gain = ACTIVATIONS[activation]
         self._shift, self._bias = shift, 0.0 if norm != "none" else shift
@@ -334,7 +342,7 @@ def _readout(fan_in: int, fan_out: int, generator: torch.Generator) -> nn.Linear
 
 
 @torch.no_grad()
-def _draw(layer: Affine, std: float, generator: torch.Generator, bias: float = 0.0) -> Affine:
+def _draw(layer: _Affine, std: float, generator: torch.Generator, bias: float = 0.0) -> _Affine:
     """Fill a layer that was made without drawing from the global generator."""
     layer.weight.normal_(0.0, std, generator=generator)
     if layer.bias is not None:

@@ -19,9 +19,11 @@ def spectral_norm(gram: Callable[[Tensor], Tensor], like: Tensor, tolerance: flo
 
     The largest Ritz value λ̂ of k steps never exceeds the largest eigenvalue λ of the n × n matrix J Jᵀ. For a start
     uniform on the sphere it is no smaller than λ / cosh²(arcosh(√(2n/π) / p) / (2k − 1)) with probability 1 − p, for
-    all k at once and whatever the spectrum; p is ``DOUBT``. As many steps are made as bring the cosh below
-    1 + tolerance, or fewer if they exhaust the space that the start reaches; then both numbers are the norm, to
-    rounding. The lower one is usually far more accurate than the bound can promise.
+    all k at once and whatever the spectrum; p is ``DOUBT``. As many steps are made as bring the cosh below 1 +
+    tolerance, or fewer if they exhaust the space that the start reaches; then both numbers are the norm, to rounding,
+    unless the start holds less than rounding of the first eigenvector (in float32, for matrices of few distinct
+    eigenvalues, with a probability of about n · 1e-7). The lower one is usually far more accurate than the bound can
+    promise.
 
     Power iteration has the same lower bound, and an upper one that falls with 1/k in place of 1/k².
 

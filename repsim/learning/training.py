@@ -25,11 +25,19 @@ class Diverged(ArithmeticError):
     ----------
     step : int
         The step at which it was seen.
+    loss : float
+        What it was.
+    whose : str
+        Empty for the loss of the network, or such as " of the critic".
     """
 
     def __init__(self, step: int, loss: float, whose: str = "") -> None:
         super().__init__(f"Training diverged: the loss{whose} is {loss} at step {step}. Try a lower learning rate.")
-        self.step = step
+        self.step, self.loss, self.whose = step, loss, whose
+
+    def __reduce__(self) -> tuple[type[Diverged], tuple[int, float, str]]:
+        """Tell other processes how to make it again."""
+        return Diverged, (self.step, self.loss, self.whose)
 
 
 @dataclass(frozen=True)

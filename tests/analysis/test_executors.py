@@ -1,10 +1,14 @@
 import math
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 
 from analysis.executors import completed, count_processors
+from analysis.interruption import TrainingInterrupted
+from repsim.learning import Diverged
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -13,6 +17,24 @@ def test_every_task_is_done_and_those_that_fail_say_why(jobs: int) -> None:
     assert set(done) == {4.0, -1.0, 9.0}
     assert isinstance(done.pop(-1.0), ValueError)
     assert set(done.values()) == {None}
+
+
+def diverge(step: int) -> None:
+    raise Diverged(step, math.nan, " of the critic")
+
+
+def stop(step: int) -> None:
+    raise TrainingInterrupted(Path("run"), step, "--seeds 0-3")
+
+
+@pytest.mark.parametrize("fail", [diverge, stop])
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_errors_come_back_as_they_were(fail: Callable[[int], None], jobs: int) -> None:
+    (error,) = {repr(error): error for _, error in completed(fail, [3, 3], jobs=jobs)}.values()
+    with pytest.raises(type(error)) as here:
+        fail(3)
+    assert str(error) == str(here.value)
+    assert vars(error)["step"] == 3
 
 
 @pytest.mark.parametrize("jobs", [1, 2])  # of which 2 starts none

@@ -1,5 +1,7 @@
 """Reproduction as a whole, over two small experiments that stand in for the real ones."""
 
+import dataclasses
+import html
 import json
 import os
 import re
@@ -23,6 +25,7 @@ from analysis.experiments.experiment import Tables
 from analysis.interruption import Interrupted
 from analysis.plots.axes import figure_of, new_axes
 from analysis.reproduction import reproduce
+from checkpoints.lock import Lock, Locked
 
 CALLS: list[str] = []
 
@@ -124,6 +127,46 @@ def test_a_part_that_fails_does_not_stop_the_other_experiments(use: Callable[...
         reproduce(output=tmp_path, jobs=1)
     assert "Not done yet: First." in (tmp_path / "report.html").read_text()
     assert (tmp_path / "second" / "numbers.csv").is_file()
+
+
+def test_a_conclusion_that_fails_does_not_stop_the_other_experiments(use: Callable[..., None], tmp_path: Path) -> None:
+    def fail(results: Results) -> Section:
+        raise ValueError("it cannot be said")
+
+    use(dataclasses.replace(experiment("first"), conclude=fail), experiment("second"))
+    message = r"^1 parts failed \(the conclusion of first: it cannot be said\)\. The rest is done and kept\.$"
+    with pytest.raises(RuntimeError, match=message):
+        reproduce(output=tmp_path, jobs=1)
+    assert "Not done yet: First." in (tmp_path / "report.html").read_text()
+    done = reproduce(["second"], output=tmp_path, jobs=1)  # what was done before and cannot be concluded is left out
+    assert list(done.sections) == ["second"]
+
+
+def test_two_do_not_reproduce_in_one_folder(use: Callable[..., None], tmp_path: Path) -> None:
+    use(experiment("first"))
+    lock = Lock(tmp_path / "lock")
+    with pytest.raises(Locked, match="is being written by"):
+        reproduce(output=tmp_path, jobs=1)
+    lock.release()
+    assert list(reproduce(output=tmp_path, jobs=1).sections) == ["first"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "option"),
+    [((0, 1, 2, 3), "--seeds 0-3"), ((0, 2, 3, 9), "--seeds 0,2,3,9"), ((5, 6, 7, 8), "--seeds 5-8")],
+)
+def test_the_report_says_how_to_do_it_again(
+    use: Callable[..., None], tmp_path: Path, seeds: tuple[int, ...], option: str
+) -> None:
+    use(experiment("first"))
+    done = reproduce(output=tmp_path / "a b", plan=Plan(seeds=seeds, data_dir="/data"), jobs=1)
+    command = f"repsim reproduce first --scale quick {option} --data-dir /data --output '{tmp_path}/a b'"
+    assert command in html.unescape(done.report.read_text())
+
+
+def test_seeds_of_the_networks_that_others_are_compared_with_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Seed 1000000 is too large; expected seeds below 1,000,000\.$"):
+        Plan(seeds=(0, 1, 2, 1_000_000))
 
 
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(use: Callable[..., None], tmp_path: Path) -> None:

@@ -92,5 +92,5 @@ def roll_out(environment: Environment, policy: nn.Module, x: Tensor, horizon: in
 
 def discounted_cost(trajectory: Trajectory, gamma: float) -> Tensor:
     """Return -Σ_t γ^t r_t of each trajectory, shape (n,); what comes after the last step is not in it."""
-    discounts = gamma ** torch.arange(len(trajectory.rewards), dtype=trajectory.rewards.dtype)
+    discounts = gamma ** torch.arange(len(trajectory.rewards)).to(trajectory.rewards)
     return -(discounts @ trajectory.rewards)

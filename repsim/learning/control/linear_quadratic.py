@@ -17,14 +17,16 @@ __all__ = ["LinearQuadratic", "Riccati"]
 
 @dataclass(frozen=True, eq=False)
 class Riccati:
-    """The optimum of a linear-quadratic problem.
+    """The best of the policies of a linear-quadratic problem that are stable.
+
+    Where Q does not see a mode that grows, a policy that lets it grow may cost less.
 
     Attributes
     ----------
     P : Tensor, shape (n_states, n_states)
-        The optimal value is V*(x) = -xᵀPx, its gradient -2Px.
+        Its value is V*(x) = -xᵀPx, the value gradient -2Px.
     K : Tensor, shape (n_controls, n_states)
-        The optimal policy is u = -Kx.
+        The policy is u = -Kx.
     """
 
     P: Tensor
@@ -128,7 +130,7 @@ class LinearQuadratic:
         except scipy.linalg.LinAlgError as error:
             raise ValueError(
                 "The Riccati equation has no stabilising solution; expected every mode with √γ|eigenvalue of A| ≥ 1 to "
-                "be reached by B, and seen by Q. Change A, B or Q, or lower gamma."
+                "be reached by B, and those with exactly 1 to be seen by Q. Change A, B or Q, or lower gamma."
             ) from error
         return Riccati(
             P, self.gamma * torch.linalg.solve(self.R + self.gamma * self.B.T @ P @ self.B, self.B.T @ P @ self.A)

@@ -31,6 +31,8 @@ __all__ = [
     "value_gradient_learning",
 ]
 
+_Critic = TypeVar("_Critic", bound=Critic)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ControlOptions:
@@ -54,6 +56,7 @@ class ControlOptions:
         Steps of the critic towards the same targets in one update.
     head_start : int
         Updates in which the critic learns alone, 0 or more, so that the policy does not follow one that knows nothing.
+        With as many as there are steps the policy never learns: it is evaluated.
     tracking : float
         τ, above 0, at most 1: after each update the critic that targets bootstrap from moves by this fraction to the
         one that learns. At 1 they are the same.
@@ -112,8 +115,9 @@ class ControlStep:
         ‖g - ∂V/∂x‖ / ‖∂V/∂x‖ over the states of the batch, of the critic's gradient g and the exact one of the present
         policy, 0 or more; NaN without a critic, or where the exact one is not known or not finite.
     excess_cost : float
-        Exact cost from x ~ N(0, I) over that of the best policy, minus 1: 0 or more, infinite for a policy that is not
-        stable; NaN where it is not known: other than for a linear policy of a linear-quadratic problem.
+        Exact cost from x ~ N(0, I) over that of the best stable policy, minus 1: 0 or more, infinite for a policy that
+        is not stable; NaN where it is not known: other than for a linear policy of a linear-quadratic problem, and
+        where the best policy costs nothing.
     """
 
     step: int
@@ -128,7 +132,8 @@ def value_gradient_learning(
 ) -> Iterator[ControlStep]:
     """Learn by VGL(λ): the critic G(x) = ∂V/∂x regresses on the targets of ``value_gradient_targets``.
 
-    Each update rolls out the policy from new states, moves the critic towards its targets,
+    Each update rolls out the policy from new states, or those in which the last trajectories ended (``options.restart``
+    says how often), moves the critic towards its targets,
 
         ‖G(x_t) - G'_t‖², mean over states and trajectories,
 
@@ -147,6 +152,8 @@ def value_gradient_learning(
 
     Raises
     ------
+    ValueError
+        If a linear-quadratic problem has no best policy.
     Diverged
         If cost or the critic's loss is not finite; the update of that step is not made.
 
@@ -183,6 +190,8 @@ def stochastic_value_gradients(
 
     Raises
     ------
+    ValueError
+        If a linear-quadratic problem has no best policy.
     Diverged
         If cost or the critic's loss is not finite; the update of that step is not made.
 
@@ -234,14 +243,11 @@ def backprop_through_time(
         yield record
 
 
-AnyCritic = TypeVar("AnyCritic", bound=Critic)
-
-
 def _learn(
     environment: Environment,
     policy: nn.Module,
-    critic: AnyCritic,
-    targets_of: Callable[[AnyCritic, Trajectory], Tensor],
+    critic: _Critic,
+    targets_of: Callable[[_Critic, Trajectory], Tensor],
     options: ControlOptions,
 ) -> Iterator[ControlStep]:
     """Teach the critic its targets and the policy what the critic says, in turn."""

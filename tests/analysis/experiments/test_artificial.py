@@ -6,16 +6,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.experiments import EXPERIMENTS, Plan, Results, Section, artificial
-from analysis.experiments.artificial import LOSSES, METHODS, MODELS, _measure_rates, _train
+from analysis.experiments import EXPERIMENTS, Plan, Results, Section
+from analysis.experiments.artificial import runs
+from analysis.experiments.artificial.runs import FACTORS, LOSSES, METHODS, MODELS, measure_rates, train_sets
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
 EXPERIMENT = EXPERIMENTS["artificial"]
 
 
 def train(tmp_path: Path, **settings: object) -> dict[str, pd.DataFrame]:
-    given = {"model": "linear", "loss": "mse", "n_features": 2, "method": "backprop", "seeds": [0], "n_steps": 30}
-    return _train(tmp_path, **{**given, "rates": [0.1, 0.2], **settings})
+    case = {"model": "linear", "loss": "mse", "n_features": 2, "method": "backprop"}
+    case |= {name: settings.pop(name) for name in list(settings) if name in case}
+    return train_sets(tmp_path, **{"case": case, "seeds": [0], "n_steps": 30, "rates": [0.1, 0.2], **settings})
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +26,11 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
     folder = tmp_path_factory.mktemp("reproduction")
     tables: dict[str, list[pd.DataFrame]] = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artificial, "_FACTORS", (0.5, 1.1))
-        patch.setattr(artificial, "_MOST_STEPS", 100)
+        patch.setattr(runs, "_MOST_STEPS", 100)
         for part in EXPERIMENT.parts(PLAN):
             settings = dict(part.settings)
-            if "n_steps" in settings:
-                settings |= {"n_steps": 12, "seeds": [0, 1]}
+            few = {"n_steps": 12, "seeds": [0, 1]} if "n_steps" in settings else {"factors": [0.5, 1.1]}
+            settings |= few
             for name, table in part.work(folder, **settings).items():
                 tables.setdefault(name, []).append(table)
     return Results(plan=PLAN, folder=folder, tables={name: pd.concat(each) for name, each in tables.items()})
@@ -64,7 +65,8 @@ def test_a_training_that_diverges_has_no_end(tmp_path: Path) -> None:
 
 
 def test_the_measured_rate_is_the_spectral_radius(tmp_path: Path) -> None:
-    table = _measure_rates(tmp_path, name="noisy-linear", n_features=2, seed=0)["rates"]
+    case = {"model": "linear", "loss": "mse", "n_features": 2, "method": METHODS[1]}
+    table = measure_rates(tmp_path, case=case, name="noisy-linear", seed=0, factors=FACTORS)["rates"]
     np.testing.assert_allclose(table["measured"], table["spectral_radius"], rtol=2e-2)
     beyond = table["factor"] > 1
     assert (table.loc[beyond, "measured"] > 1).all()
@@ -84,7 +86,13 @@ def equal_ends(results: Results, relative: float, measured: float) -> Results:
 
 @pytest.mark.parametrize(
     ("relative", "measured", "verdict"),
-    [(1e-9, 1.0, "holds"), (1e-5, 1.0, "holds in part"), (1e-9, 0.5, "holds in part"), (0.5, 1.0, "does not hold")],
+    [
+        (1e-9, 1.0, "holds"),
+        (1e-5, 1.0, "holds in part"),
+        (1e-9, 0.5, "holds in part"),
+        (-0.5, 1.0, "does not hold"),
+        (0.5, 1.0, "does not hold"),
+    ],
 )
 def test_the_verdict_follows_the_numbers(results: Results, relative: float, measured: float, verdict: str) -> None:
     assert EXPERIMENT.conclude(equal_ends(results, relative, measured)).verdict == verdict

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.experiments import EXPERIMENTS, Plan, Results, Section
-from analysis.experiments.depth import ACTIVATIONS, DEPTHS, METHODS
+from analysis.experiments.depth import DEPTHS, METHODS, SHIFTS
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
 EXPERIMENT = EXPERIMENTS["depth"]
@@ -24,7 +24,7 @@ def made_up(lost: float = 0.0, at: tuple[int, ...] = DEPTHS, backprop: float = 0
             "train_accuracy": 0.99,
             "test_accuracy": backprop + 1e-3 * np.sin(seed + depth) - (lost if "@" in rule and depth in at else 0.0),
         }
-        for activation, depth, rule, seed in product(ACTIVATIONS, DEPTHS, METHODS.values(), range(3))
+        for activation, depth, rule, seed in product(SHIFTS, DEPTHS, METHODS.values(), range(3))
     ]
     return Results(plan=PLAN, folder=Path("nowhere"), tables={"networks": pd.DataFrame(rows)})
 
@@ -32,8 +32,8 @@ def made_up(lost: float = 0.0, at: tuple[int, ...] = DEPTHS, backprop: float = 0
 def test_every_depth_activation_and_method_is_trained_with_equal_seeds() -> None:
     settings = [part.settings["training"] for part in EXPERIMENT.parts(PLAN)]
     kinds = {(each["depth"], each["activation"], each["rule"], each["seed"]) for each in settings}
-    assert kinds == set(product(DEPTHS, ACTIVATIONS, METHODS.values(), (0, 1, 2)))
-    for depth, activation, seed in product(DEPTHS, ACTIVATIONS, (0, 1, 2)):
+    assert kinds == set(product(DEPTHS, SHIFTS, METHODS.values(), (0, 1, 2)))
+    for depth, activation, seed in product(DEPTHS, SHIFTS, (0, 1, 2)):
         pair = [
             {name: value for name, value in each.items() if name != "rule"}
             for each in settings
@@ -57,9 +57,23 @@ def test_the_verdict_follows_the_numbers(lost: float, at: tuple[int, ...], verdi
     assert EXPERIMENT.conclude(made_up(lost, at)).verdict == verdict
 
 
+def test_networks_that_do_not_train_hold_nothing() -> None:
+    assert EXPERIMENT.conclude(made_up(backprop=0.4)).verdict == "does not hold"
+
+
+def test_a_case_with_a_diverged_network_does_not_hold_and_is_counted() -> None:
+    results = made_up()
+    table = results["networks"]
+    lost = (table["depth"] == 50) & (table["seed"] == 1) & table["rule"].str.contains("@")
+    table = table.assign(test_accuracy=table["test_accuracy"].mask(lost))
+    section = EXPERIMENT.conclude(Results(plan=PLAN, folder=results.folder, tables={"networks": table}))
+    assert section.verdict == "holds in part"
+    assert f"2 of {len(table)} networks diverged; their cases count as not trained." in section.findings
+
+
 def test_networks_that_did_not_learn_are_named() -> None:
     findings = " ".join(EXPERIMENT.conclude(made_up(backprop=0.4)).findings)
-    assert findings.count("reaches only") == len(DEPTHS) * len(ACTIVATIONS)
+    assert findings.count("reaches only") == len(DEPTHS) * len(SHIFTS)
     assert "reaches only" not in " ".join(EXPERIMENT.conclude(made_up()).findings)
 
 

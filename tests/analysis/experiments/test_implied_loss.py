@@ -4,13 +4,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.experiments import Plan, Results, Section, implied_loss
+from analysis.experiments import Plan, Results, Section
 from analysis.experiments.implied_loss import IMPLIED_LOSS
-from analysis.experiments.implied_loss_line import DATA, LINE_LOSSES, MODULES, believe_on_a_line
-from analysis.experiments.implied_loss_networks import WHERE, believe_in_a_network
+from analysis.experiments.implied_loss.line import DATA, LINE_LOSSES, MODULES, believe_on_a_line
+from analysis.experiments.implied_loss.networks import WHERE, believe_in_a_network
 from repsim.learning import TrainingConfig
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
@@ -182,7 +183,7 @@ def test_the_section_has_numbers_and_figures_whose_axes_have_labels() -> None:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(implied_loss, "draw_beliefs", lambda *_: ())
+    monkeypatch.setattr("analysis.experiments.implied_loss.experiment.draw_beliefs", lambda *_: ())
 
 
 def good() -> dict[str, pd.DataFrame]:
@@ -201,7 +202,19 @@ def good() -> dict[str, pd.DataFrame]:
 def test_the_claim_holds_if_all_of_it_does() -> None:
     section = conclude(**good())
     assert section.verdict == "holds"
-    assert "close to a gradient" in section.findings[0]
+    assert "the curl of the field is linear 0.01, MLP with 1 hidden layer 0.01" in section.findings[0]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_claim_does_not_hold_if_none_of_it_does() -> None:
+    tables = good()
+    line, fields = tables["line"], tables["fields"]
+    line.loc[line["module"] != "linear", "residual"] = 1e-5
+    line.loc[line["module"] == "linear", "difference"] = np.where(
+        line.loc[line["module"] == "linear", "loss"] == "mse", 0.2, 1e-4
+    )
+    fields["curl"] = 0.9
+    assert conclude(line=line, fields=fields).verdict == "does not hold"
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -227,4 +240,4 @@ def test_the_reason_of_the_verdict_states_the_numbers() -> None:
     tables = good()
     tables["fields"]["curl"] = 0.875
     sentence = conclude(**tables).findings[0]
-    assert "0.5 at separable points" in sentence and "0.88" in sentence and "the gradient of none" in sentence
+    assert "0.5 at separable points" in sentence and "linear 0.88, MLP with 1 hidden layer 0.88" in sentence

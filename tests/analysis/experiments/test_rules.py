@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from analysis.experiments import EXPERIMENTS, Plan, Results, Section
-from analysis.experiments import rules as rules_module
 from analysis.experiments.experiment import Part
 from analysis.experiments.parts import Assignment, perform, read_results
-from analysis.experiments.rules import RULES, parts_of
-from analysis.experiments.rules_networks import (
+from analysis.experiments.rules import experiment as rules_module
+from analysis.experiments.rules.experiment import RULES, parts_of
+from analysis.experiments.rules.networks import (
     BACKPROP,
     CONTROLS,
     ENTRIES,
@@ -24,7 +24,7 @@ from analysis.experiments.rules_networks import (
     Study,
     describe,
 )
-from analysis.experiments.rules_tables import classical_scaling, summarise
+from analysis.experiments.rules.tables import classical_scaling, summarise
 from analysis.settings import RecordingConfig
 from repsim.learning import ESTIMATORS, TrainingConfig, catalogue
 from repsim.similarity import linear_cka
@@ -287,6 +287,16 @@ def test_a_training_that_diverged_counts_against_its_rule_and_is_not_compared(
     assert "6 of 8 networks" in section.findings[0]
     assert "not so" in section.findings[0]
     assert not section.tables["gains"].set_index("method").loc["Kickback", "learns"]
+
+
+def test_the_gradients_of_a_seed_that_is_left_alone_are_its_own(tmp_path: Path) -> None:
+    entry = next(entry for entry in ENTRIES if entry.name == "synthetic gradient")
+    study = replace(STUDY, entries=(entry,))
+    for part in study.parts(PLAN, cost=1.0):
+        part.work(tmp_path, **part.settings)
+    tables = rules_module._examine(tmp_path, **replace(study, seeds=STUDY.seeds[1:2]).to_dict())
+    assert set(tables["gradients"]["seed"]) == {STUDY.seeds[1]}
+    assert set(tables["gradients"]["method"]) == {"synthetic gradient"}
 
 
 def test_relations_leave_out_rules_without_a_gradient(section: Section) -> None:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from analysis.experiments import EXPERIMENTS, Plan, Results, Section
-from analysis.experiments.tracking import TOLERANCE, TRACKING, conclude, summarise
-from analysis.experiments.tracking_runs import (
+from analysis.experiments.tracking.experiment import TOLERANCE, TRACKING, conclude, summarise
+from analysis.experiments.tracking.runs import (
     BACKPROP,
     FIXED,
     KINDS,
@@ -166,6 +166,7 @@ def test_the_practical_run_learns_and_is_looked_at_from_the_start() -> None:
     table = practised()
     assert len(table) >= 3
     assert table["step"].iloc[0] == 0
+    assert (table["n_classes"] == 10).all()  # of a batch as training sees them, though the digits lie in order
     assert table["validation_accuracy"].iloc[-1] > 0.3 > table["validation_accuracy"].iloc[0]
     assert table["error_norm"].iloc[0] == pytest.approx(table["gradient_norm"].iloc[0])  # S starts at zero
 

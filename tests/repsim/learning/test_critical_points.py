@@ -408,6 +408,22 @@ def test_a_flow_without_a_stationary_point_is_not_said_to_have_converged() -> No
     assert not away.converged and away.n_iterations == 60 and away.field_norm > 1
 
 
+def test_a_flow_that_is_cut_short_does_not_end_where_the_field_repels() -> None:
+    P = WIDTH * (FEATURES + 1) + OUTPUTS * (WIDTH + 1)
+    field = linear_field(-torch.eye(P, dtype=torch.float64))
+    cut = find_stationary(field, max_iterations=1)
+    assert not cut.converged
+    assert cut.theta.norm() > field.objective.start.norm()
+
+
+def test_examples_and_classes_have_to_fit_the_network() -> None:
+    X, y = classes()
+    with pytest.raises(ValueError, match=r"^Examples of shape \(3,\) do not fit the network\."):
+        true_field(network(), X[:, :3], y)
+    with pytest.raises(ValueError, match=rf"^y holds classes 0 to {OUTPUTS}; the network has {OUTPUTS} outputs"):
+        true_field(network(), X, torch.cat([torch.zeros(N - 1, dtype=torch.int64), torch.tensor([OUTPUTS])]))
+
+
 def test_separable_classes_without_weight_decay_have_no_stationary_point_for_log_loss() -> None:
     X = torch.tensor([[-1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
     field = true_field(network(), X, torch.tensor([0, 1]))

@@ -135,6 +135,13 @@ def test_mlp_is_decided_by_its_generator_and_leaves_the_global_one_alone() -> No
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(("name", "value"), [("depth", 0), ("depth", 1.5), ("shift", float("nan"))])
+def test_sizes_out_of_range_are_refused(kind: str, name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} is {value}; expected "):
+        NETWORKS[kind]((1, 8, 8), 3, **{name: value}, generator=seeded())
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
 def test_unknown_norms_and_activations_are_refused(kind: str) -> None:
     shape = (1, 8, 8)
     with pytest.raises(ValueError, match=r"^Unknown norm 'group'\. Choose one of: batch, layer, none\.$"):

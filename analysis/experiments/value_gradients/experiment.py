@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section
 from analysis.experiments.summary import listed
-from analysis.experiments.value_gradients_figures import draw
-from analysis.experiments.value_gradients_runs import ALLOWED, SPREAD, UPRIGHT, learn_linear, learn_pendulum
+from analysis.experiments.value_gradients.figures import draw
+from analysis.experiments.value_gradients.runs import ALLOWED, SPREAD, UPRIGHT, learn_linear, learn_pendulum
 from repsim.learning.control import Pendulum
 
 __all__ = ["VALUE_GRADIENTS"]
@@ -91,7 +92,7 @@ def _parts(plan: Plan) -> list[Part]:
                 **choices,
                 "seed": seed,
                 "width": _WIDTH,
-                "pendulum": {},
+                "pendulum": asdict(Pendulum()),
                 "n_starts": _N_STARTS,
                 "seconds": _SECONDS,
                 "n_evaluations": _N_EVALUATIONS,
@@ -194,8 +195,11 @@ def _by_seed(swings: pd.DataFrame, method: str) -> str:
 
 
 def _since(linear: pd.DataFrame) -> str:
-    means = linear.groupby("method", sort=False)["within_since"].mean()
-    return ", ".join(f"{method} after {mean:.0f} updates" for method, mean in means.items())
+    groups = linear.groupby("method", sort=False)["within_since"].agg(["mean", "count", "size"])
+    return ", ".join(
+        f"{method} after {row['mean']:.0f} updates ({row['count']:.0f} of {row['size']:.0f} policies)"
+        for method, row in groups.iterrows()
+    )
 
 
 def _on_the_pendulum(swings: pd.DataFrame) -> Iterator[str]:
@@ -205,17 +209,17 @@ def _on_the_pendulum(swings: pd.DataFrame) -> Iterator[str]:
         f"{_SECONDS:g} s {costs}."
     )
     yield (
-        "Where trajectories start matters for VGL(0.5): if they go on as those of SVG(1) do, and nothing else is "
-        f"changed, success by seed is {_by_seed(swings, GOING_ON)}."
+        "If trajectories go on as those of SVG(1) do, and nothing else is changed, success of VGL(0.5) "
+        f" by seed is {_by_seed(swings, GOING_ON)}."
     )
     known = swings.dropna(subset="gradient_angle")
     angles = ", ".join(f"{angle:.0f}° with {method}" for method, angle in _means(known, "gradient_angle"))
     errors = ", ".join(f"{error:.2f} with {method}" for method, error in _means(known, "gradient_error"))
     yield (
-        f"On the pendulum critics are not exact, and need not be: on the way up, where the tilt is above {UPRIGHT:g} "
+        f"On the pendulum's way up, where the tilt is above {UPRIGHT:g} "
         f"rad, the median angle between a critic's gradient and the exact one of its policy is {angles}; the median "
-        f"relative error is {errors} (means over seeds). Each is measured on the way of its own policy: a critic can "
-        "be near the truth about a policy that does not succeed."
+        f"relative error is {errors} (means over seeds). Each is measured on the way of its own policy, whether it "
+        "succeeds or not."
     )
 
 

@@ -205,7 +205,7 @@ def disturb(
 
 
 def practise(folder: Path, *, training: Mapping[str, Any], n_looks: int, data_dir: str | None) -> Tables:
-    """Return ``practice``: a network as people train it, looked at on its first batch of examples, in training mode."""
+    """Return ``practice``: a network as people train it, looked at on one batch of examples, in training mode."""
     config = TrainingConfig.from_dict(dict(training))
     dataset = load_dataset(config.data, data_dir)
     split = split_dataset(dataset, config.split_seed)
@@ -214,10 +214,11 @@ def practise(folder: Path, *, training: Mapping[str, Any], n_looks: int, data_di
     }
     (X, y), held_out = (tuple(each.to(config.device) for each in parts[name]) for name in ("train", "validation"))
     learner = build_learner(config, dataset.shape, len(dataset.classes)).to(config.device)
-    batch = X[: config.batch_size], y[: config.batch_size]
+    rows = torch.randperm(len(y), generator=stream(config.seed, "looks"))[: config.batch_size].to(X.device)
+    batch = X[rows], y[rows]
     n_steps = count_steps(len(y), config.batch_size, config.epochs)
     with using_threads(config.threads):
-        rows = [_practical_row(0, track(learner, *batch), learner, *held_out)]
+        seen = [_practical_row(0, track(learner, *batch), learner, *held_out)]
         steps = train(
             learner,
             build_optimizer(learner, config),
@@ -228,10 +229,11 @@ def practise(folder: Path, *, training: Mapping[str, Any], n_looks: int, data_di
             seed=config.seed,
             schedule=config.schedule,
         )
-        for step, seen in tracked(steps, learner, *batch, every=max(1, n_steps // n_looks)):
-            if seen:
-                rows.append(_practical_row(step.step, seen, learner, *held_out))
-    table = pd.DataFrame(rows).assign(seed=config.seed, n_steps=n_steps, n_batch=len(batch[1]))
+        for step, tracking in tracked(steps, learner, *batch, every=max(1, n_steps // n_looks)):
+            if tracking:
+                seen.append(_practical_row(step.step, tracking, learner, *held_out))
+    n_classes = len(batch[1].unique())
+    table = pd.DataFrame(seen).assign(seed=config.seed, n_steps=n_steps, n_batch=len(rows), n_classes=n_classes)
     return {"practice": table}
 
 

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section, Tables
-from analysis.experiments.rules_figures import draw
-from analysis.experiments.rules_networks import (
+from analysis.experiments.rules.figures import draw
+from analysis.experiments.rules.networks import (
     BACKPROP,
     CONTROLS,
     OUTPUT_ALONE,
@@ -26,7 +26,7 @@ from analysis.experiments.rules_networks import (
     Study,
     study_of,
 )
-from analysis.experiments.rules_tables import PROFILES, summarise
+from analysis.experiments.rules.tables import PROFILES, summarise
 from analysis.experiments.summary import listed
 from analysis.tables import gradient_table
 from analysis.workflows.job import using_threads
@@ -77,10 +77,8 @@ def _examine(folder: Path, **settings: Any) -> Tables:
     probes = probe_layers(recordings, stimuli.labels, stimuli.split, ids=stimuli.ids)
     tables = {"probes": probes.assign(depth=probes["layer_index"] + 1).rename(columns={"network": "method"})}
     if entry.is_trained:
-        seeds = {view.label: seed for (_, seed), view in views.items()}
-        gradients = gradient_table(list(views.values()))
-        gradients = gradients.assign(method=entry.name, seed=gradients["view"].map(seeds))
-        tables["gradients"] = gradients.drop(columns=["view", "rule"])
+        found = [gradient_table([view]).assign(method=name, seed=seed) for (name, seed), view in views.items()]
+        tables["gradients"] = pd.concat(found, ignore_index=True).drop(columns=["view", "rule"])
     return tables
 
 

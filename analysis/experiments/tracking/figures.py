@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import Drawing
 from analysis.experiments.summary import listed
-from analysis.experiments.tracking_runs import BACKPROP, FIXED
+from analysis.experiments.tracking.runs import BACKPROP, FIXED
 from analysis.plots import plot_lines, write_note
 from analysis.plots.axes import axes_grid, colours, figure_of
 
@@ -32,10 +32,9 @@ def draw(looks: pd.DataFrame, disturbed: pd.DataFrame, practice: pd.DataFrame, r
         "The condition, and the gradient, on small problems",
         "Above: r over the steps of gradient descent, a line a seed; the condition can hold in the shaded range. "
         "Below: the norm of the true gradient as a share of the first. Under the squared error a linear module can be "
-        "exact, and if it learns fast enough r stays below 1 to the end. Under the log loss it cannot, and r leaves "
-        "the range as the gradient falls. The theorem is silent from there on: the linear network arrives all the "
-        "same, as the residual of a module at its best is orthogonal to the activations and so to what linear layers "
-        "below them feel; the tanh unit stalls.",
+        "exact, under the log loss it cannot. Where r is outside the range the theorem is silent; a linear network can "
+        "arrive all the same, as the residual of a module at its best is orthogonal to the activations and so to what "
+        "linear layers below them feel.",
         _small_figure(looks),
     )
     yield Drawing(
@@ -44,8 +43,7 @@ def draw(looks: pd.DataFrame, disturbed: pd.DataFrame, practice: pd.DataFrame, r
         "Left: how far the final loss lies above backprop's, over the r at which the disturbance holds every step; "
         "medians over seeds, shaded from the smallest to the largest, and in the grey range where the condition can "
         f"hold. Differences below {_SMALLEST:g} are drawn there. Right: a bias of fixed size, given as r at the first "
-        "step: the true gradient falls until the bias is no longer small beside it (the cross is the first look at "
-        "which r is 1 or more), and stays.",
+        "step; the cross is the first look at which r is 1 or more.",
         _disturbed_figure(disturbed, runs),
     )
     yield Drawing(

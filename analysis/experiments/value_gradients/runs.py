@@ -125,6 +125,7 @@ def _linear_end(
 ) -> dict[str, Any]:
     """Return where policy and critic end, and the update from which the excess cost stays allowed."""
     K, best = policy.gain.detach(), environment.optimum
+    excess = environment.cost(K) / environment.cost(best.K) - 1
     outside = [record.step for record in records if not record.excess_cost <= ALLOWED]
     error = error_from_best = math.nan
     if critic is not None and environment.is_stable(K):
@@ -135,8 +136,8 @@ def _linear_end(
     return {
         "updates": len(records),
         "first_excess_cost": records[0].excess_cost if records else math.nan,
-        "excess_cost": environment.cost(K) / environment.cost(best.K) - 1,
-        "within_since": outside[-1] if outside else 0,
+        "excess_cost": excess,
+        "within_since": math.nan if not excess <= ALLOWED else outside[-1] if outside else 0,
         "gradient_error": error,
         "gradient_error_from_best": error_from_best,
         "gain_error": _relative(K, best.K),

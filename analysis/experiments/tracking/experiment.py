@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section
-from analysis.experiments.tracking_figures import LOSSES, NETWORKS, draw
-from analysis.experiments.tracking_runs import BACKPROP, FIXED, KINDS, descend, disturb, practise
+from analysis.experiments.tracking.figures import LOSSES, NETWORKS, draw
+from analysis.experiments.tracking.runs import BACKPROP, FIXED, KINDS, descend, disturb, practise
 from analysis.workflows.demo import DEMO_RUNS
 from repsim.learning import TrainingConfig
 

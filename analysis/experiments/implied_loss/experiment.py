@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section
-from analysis.experiments.implied_loss_figures import draw_beliefs
-from analysis.experiments.implied_loss_line import DATA, LINE_LOSSES, MODULES, believe_on_a_line
-from analysis.experiments.implied_loss_networks import WHERE, believe_in_a_network
+from analysis.experiments.implied_loss.figures import draw_beliefs
+from analysis.experiments.implied_loss.line import DATA, LINE_LOSSES, MODULES, believe_on_a_line
+from analysis.experiments.implied_loss.networks import WHERE, believe_in_a_network
 from analysis.experiments.summary import listed, seed_intervals
 from repsim.learning import TrainingConfig
 
@@ -135,7 +135,7 @@ def _verdict(line: pd.DataFrame, fields: pd.DataFrame, difference: pd.DataFrame,
         (linear.loc[linear["loss"] == "log_loss", "mean"] > _RECOVERED).all(),
         (curls["mean"] <= _INTEGRABLE).all(),
     ]
-    return "holds" if all(held) else "holds in part"
+    return "holds" if all(held) else "holds in part" if any(held) else "does not hold"
 
 
 def _on_the_claim(line: pd.DataFrame, fields: pd.DataFrame, difference: pd.DataFrame, curls: pd.DataFrame) -> str:
@@ -147,15 +147,11 @@ def _on_the_claim(line: pd.DataFrame, fields: pd.DataFrame, difference: pd.DataF
     missed = " and ".join(f"{row.mean:.2g} at {row.data} points" for row in _rows(log_loss))
     curl = ", ".join(f"{row.module} {row.mean:.2f}" for row in _rows(curls))
     return (
-        f"A linear SG's implied loss is a quadratic (relative residual at most {linear.max():.0e} in {len(linear)} "
-        f"surfaces; of MLPs, at least {others.min():.1e}): it is the true squared error (off by at most "
-        f"{exact['difference'].max():.0e}), but off the log loss by {missed}. One unit always has such a loss; "
-        f"inside a network the module is {_judged(curls)} (curl: {curl}; 0 would be a gradient)."
+        f"The residual of a quadratic fitted to a linear SG's implied loss is {linear.max():.0e} at most, relative, in "
+        f"{len(linear)} surfaces (of MLPs', {others.min():.1e} at least). A linear SG's loss is off the true squared "
+        f"error by {exact['difference'].max():.0e} at most, and off the log loss by {missed}. One unit always has such "
+        f"a loss; inside a network the curl of the field is {curl}, where 0 would be a gradient."
     )
-
-
-def _judged(curls: pd.DataFrame) -> str:
-    return "close to a gradient" if (curls["mean"] <= _INTEGRABLE).all() else "the gradient of none"
 
 
 def _rows(table: pd.DataFrame) -> Iterator[Any]:
@@ -178,12 +174,11 @@ def _on_the_line(line: pd.DataFrame, difference: pd.DataFrame) -> Iterator[str]:
         f"{LINE_LOSSES[str(loss)]} {row['difference']:.1e} at the points and {row['difference_away']:.2f} elsewhere"
         for loss, row in away.iterrows()
     ]
-    yield f"MLPs know the loss only where points of a label have been; median relative difference: {'; '.join(parts)}."
+    yield f"Median relative difference of MLPs from the true loss: {'; '.join(parts)}."
     both = line.groupby(["loss", "module"], sort=False)["difference_away"].median()
     yield (
-        f"Elsewhere a linear SG, off by {both['mse', 'linear']:.0e} from the squared error and "
-        f"{both['log_loss', 'linear']:.2f} from the log loss in the median, is right only where the true loss is a "
-        "quadratic."
+        f"Elsewhere a linear SG is off by {both['mse', 'linear']:.0e} from the squared error and "
+        f"{both['log_loss', 'linear']:.2f} from the log loss in the median."
     )
 
 

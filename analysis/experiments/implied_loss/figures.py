@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import Drawing
 from analysis.experiments.experiment import Results
-from analysis.experiments.implied_loss_line import DATA, LINE_LOSSES, MODULES
-from analysis.experiments.implied_loss_networks import WHERE
+from analysis.experiments.implied_loss.line import DATA, LINE_LOSSES, MODULES
+from analysis.experiments.implied_loss.networks import WHERE
 from analysis.experiments.summary import listed, seed_intervals
-from analysis.plots import plot_lines, write_note
+from analysis.plots import noted, plot_lines
 from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of
 
 __all__ = ["draw_beliefs"]
@@ -66,7 +66,12 @@ def draw_beliefs(
         "SG and true gradient; slope of a line through implied over true loss (dotted: equal). Below: their "
         "correlation at four sets of points. Means over seeds, shaded from the smallest "
         "to the largest.",
-        _networks_figure(fields, beliefs, f"{seeds}; n = {n_digits} digits, fewer for curl and paths."),
+        _networks_figure(
+            fields,
+            beliefs,
+            f"{seeds}; n = {n_digits} digits, {fields['n_curls'].iloc[0]} for curl and {fields['n_paths'].iloc[0]} for "
+            "paths.",
+        ),
     )
     yield Drawing(
         "pairs",
@@ -92,9 +97,7 @@ def _curves_figure(curves: pd.DataFrame, points: pd.DataFrame, note: str) -> Fig
             ax.set_xlabel("activation h")
     for axes in grid[:: len(DATA)]:  # labels are called otherwise under each loss
         axes[0].legend(frameon=True, fontsize="small", loc="upper center")
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _draw_curves(ax: Axes, curves: pd.DataFrame, points: pd.DataFrame, loss: str) -> None:
@@ -145,9 +148,7 @@ def _surfaces_figure(surfaces: pd.DataFrame, paths: pd.DataFrame, note: str) -> 
             label=f"mean {LINE_LOSSES[loss]}\nless that at the end{_UNITS[loss]}",
         )
     grid[0][0].legend(frameon=True, fontsize=7, loc="lower left")
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _draw_surface(ax: Axes, rows: pd.DataFrame, value: str, limits: tuple[float, float]) -> Any:
@@ -190,9 +191,7 @@ def _recovery_figure(line: pd.DataFrame, note: str) -> Figure:
         ax.set_ylabel(words)
         ax.set_title(words, fontsize=10)
     grid[0][0].legend(frameon=True, fontsize="small", loc="center right")
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _networks_figure(fields: pd.DataFrame, beliefs: pd.DataFrame, note: str) -> Figure:
@@ -213,10 +212,8 @@ def _networks_figure(fields: pd.DataFrame, beliefs: pd.DataFrame, note: str) -> 
     for ax, (where, words) in zip(grid[1], WHERE.items(), strict=True):
         label = "correlation of implied and true loss"
         _draw_over_epochs(ax, beliefs[beliefs["where"] == where], "correlation", label, words)
-        ax.set_ylim(-0.55, 1.05)
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+        ax.set_ylim(min(-0.55, ax.get_ylim()[0]), 1.05)
+    return noted(grid[0][0], note)
 
 
 def _draw_over_epochs(ax: Axes, table: pd.DataFrame, value: str, ylabel: str, title: str) -> None:
@@ -253,6 +250,4 @@ def _pairs_figure(pairs: pd.DataFrame, note: str) -> Figure:
             ax.set_xlabel("true loss about its mean (nats)")
             ax.set_ylabel("implied loss about its mean (nats)")
         axes[0].legend(frameon=True, fontsize="small")
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.drawing import Drawing
-from analysis.experiments.rules_networks import BACKPROP, ENTRIES, FAMILIES, OUTPUT_ALONE
+from analysis.experiments.rules.networks import BACKPROP, ENTRIES, FAMILIES, OUTPUT_ALONE
 from analysis.experiments.summary import listed
-from analysis.plots import plot_lines, write_note
-from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of, new_axes
+from analysis.plots import noted, plot_lines
+from analysis.plots.axes import MARKERS, axes_grid, colours, new_axes
 
 __all__ = ["draw"]
 
@@ -90,7 +90,7 @@ def _accuracy_figure(tables: dict[str, pd.DataFrame], note: str) -> Figure:
     ax.set_xlabel("test accuracy")
     ax.set_ylabel("rule")
     _family_legend(ax, rows.index)
-    return _noted(ax, note)
+    return noted(ax, note)
 
 
 def _mark(ax: Axes, name: str, x: float, y: float) -> None:
@@ -120,7 +120,7 @@ def _alignment_figure(tables: dict[str, pd.DataFrame], note: str) -> Figure:
         grid[1][column].legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
         for row in (0, 1):
             grid[row][column].set_ylabel(_ANGLE if column == 0 else "")
-    return _noted(grid[0][0], note)
+    return noted(grid[0][0], note)
 
 
 def _plot_angles(table: pd.DataFrame, x: str, xlabel: str, family: str, ax: Axes) -> None:
@@ -130,7 +130,7 @@ def _plot_angles(table: pd.DataFrame, x: str, xlabel: str, family: str, ax: Axes
         rows, x, "mean", curve="method", xlabel=xlabel, ylabel=_ANGLE, band=band, among=names, legend=False, ax=ax
     )
     ax.axhline(90.0, color="0.4", linestyle=":", linewidth=1)
-    ax.set_ylim(-3, 103)
+    ax.set_ylim(-3, max(103.0, 1.03 * float(rows["high"].max())))
 
 
 def _layer_figure(tables: dict[str, pd.DataFrame], note: str) -> Figure:
@@ -144,7 +144,7 @@ def _layer_figure(tables: dict[str, pd.DataFrame], note: str) -> Figure:
         ax.set_xlabel("hidden layer")
         ax.set_yticks(range(len(methods)), labels=methods if place == 0 else [])
     grid[0][0].set_ylabel("rule")
-    return _noted(grid[0][0], note)
+    return noted(grid[0][0], note)
 
 
 def _heat_map(ax: Axes, values: pd.DataFrame, cmap: str) -> None:
@@ -177,7 +177,7 @@ def _relation_figure(tables: dict[str, pd.DataFrame], note: str) -> Figure:
     grid[0][0].yaxis.set_major_formatter("{x:g}")
     grid[0][0].yaxis.set_minor_formatter(NullFormatter())
     _number_legend(grid[0][-1], rules["method"])
-    return _noted(grid[0][0], note)
+    return noted(grid[0][0], note)
 
 
 _REACHED = {
@@ -232,10 +232,4 @@ def _map_figure(tables: dict[str, pd.DataFrame], note: str) -> Figure:
     ax.set_xlabel(f"first axis ({100 * shares['x']:.0f} % of the variance)")
     ax.set_ylabel(f"second axis ({100 * shares['y']:.0f} % of the variance)")
     _family_legend(ax, embedding["method"], loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=6)
-    return _noted(ax, note)
-
-
-def _noted(ax: Axes, note: str) -> Figure:
-    figure = figure_of(ax)
-    write_note(figure, note)
-    return figure
+    return noted(ax, note)

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import Drawing
 from analysis.experiments.summary import listed, seed_intervals
-from analysis.experiments.value_gradients_runs import ALLOWED, N_SHOWN, SPREAD, UPRIGHT
-from analysis.plots import plot_lines, write_note
+from analysis.experiments.value_gradients.runs import ALLOWED, N_SHOWN, SPREAD, UPRIGHT
+from analysis.plots import noted, plot_lines, write_note
 from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of
 
 __all__ = ["draw"]
@@ -100,9 +100,7 @@ def _linear_figure(curves: pd.DataFrame, value: str, ylabel: str, note: str) -> 
         if value == "excess_cost":
             ax.axhline(ALLOWED, color="0.4", linestyle=":", linewidth=1)
     grid[0][0].legend(frameon=True, fontsize="small", loc="lower left")
-    figure = figure_of(grid[0][0])
-    write_note(figure, note)
-    return figure
+    return noted(grid[0][0], note)
 
 
 def _end_figure(gradients: pd.DataFrame, gains: pd.DataFrame, note: str) -> Figure:
@@ -119,9 +117,7 @@ def _end_figure(gradients: pd.DataFrame, gains: pd.DataFrame, note: str) -> Figu
     right.set_ylabel("entry of the learned gain K")
     right.set_title("policy u = −Kx", fontsize=10)
     right.legend(frameon=True, fontsize="small")
-    figure = figure_of(left)
-    write_note(figure, note)
-    return figure
+    return noted(left, note)
 
 
 def _plot_agreement(ax: Axes, table: pd.DataFrame, x: str, y: str, methods: list[str]) -> None:
@@ -159,9 +155,7 @@ def _pendulum_figure(curves: pd.DataFrame, ends: pd.DataFrame, note: str) -> Fig
     left.set_title("cost", fontsize=10)
     middle.set_title("success", fontsize=10)
     _plot_seeds(right, ends, methods)
-    figure = figure_of(left)
-    write_note(figure, note)
-    return figure
+    return noted(left, note)
 
 
 def _plot_seeds(ax: Axes, ends: pd.DataFrame, methods: list[str]) -> None:
@@ -175,7 +169,7 @@ def _plot_seeds(ax: Axes, ends: pd.DataFrame, methods: list[str]) -> None:
     ax.set_ylabel("share of swing-ups that succeed")
     ax.set_ylim(-0.05, 1.05)
     ax.set_title("success at the end", fontsize=10)
-    ax.legend(frameon=True, fontsize="small", loc="center")
+    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def _example_figure(examples: pd.DataFrame, seed: int, torque_limit: float) -> Figure:
@@ -198,9 +192,7 @@ def _example_figure(examples: pd.DataFrame, seed: int, torque_limit: float) -> F
             ax.axhline(sign * limit, color="0.4", linestyle=":", linewidth=1)
     top.set_title("angle", fontsize=10)
     bottom.set_title("torque", fontsize=10)
-    figure = figure_of(top)
-    write_note(figure, f"Seed {seed}; n = 1 swing-up of each method.")
-    return figure
+    return noted(top, f"Seed {seed}; n = 1 swing-up of each method.")
 
 
 def _phase_figure(fields: pd.DataFrame, examples: pd.DataFrame, seed: int) -> Figure:

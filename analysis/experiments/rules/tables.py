@@ -9,7 +9,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from analysis.experiments.experiment import Tables
-from analysis.experiments.rules_networks import BACKPROP, CONTROLS, ENTRIES, OUTPUT_ALONE, describe
+from analysis.experiments.rules.networks import BACKPROP, CONTROLS, ENTRIES, OUTPUT_ALONE, describe
 from analysis.experiments.summary import seed_intervals
 from repsim.similarity.arrays import FloatArray
 

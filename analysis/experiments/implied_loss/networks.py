@@ -241,6 +241,8 @@ def _field(belief: _Belief, data: _Data, n_curls: int, n_paths: int) -> dict[str
         "curl_high": float(curls.quantile(0.9)),
         "curl_of_true": float(true_curls.max()),
         "path_dependence": paths.relative,
+        "n_curls": len(curls),
+        "n_paths": len(walked),
     }
 
 
