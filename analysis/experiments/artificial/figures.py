@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from analysis.drawing import Drawing
 from analysis.experiments.artificial.runs import DIMENSIONS, LOSSES, METHODS, MODELS, N_EXAMPLES
-from analysis.experiments.summary import seed_intervals
 from analysis.plots import noted, plot_lines
 from analysis.plots.axes import axes_grid, colours
 from repsim.learning import (
@@ -28,8 +27,8 @@ def draw(curves: pd.DataFrame, gaps: pd.DataFrame, rates: pd.DataFrame, note: st
         yield Drawing(
             f"curves_{model.replace(' ', '_')}",
             f"Training loss, {words}",
-            "Mean training loss over seeds, shaded from the smallest to the largest; rows are losses and dimensions, "
-            "columns data sets.",
+            "Median training loss over the seeds that have not diverged, shaded from the smallest to the largest; rows "
+            "are losses and dimensions, columns data sets. A curve ends where the last seed has diverged.",
             _curves_figure(curves[curves["model"] == model], note),
         )
     yield Drawing(
@@ -56,7 +55,8 @@ def draw(curves: pd.DataFrame, gaps: pd.DataFrame, rates: pd.DataFrame, note: st
 def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
     cases = [(loss, n_features) for loss in LOSSES for n_features in DIMENSIONS]
     grid = axes_grid(len(cases), len(ARTIFICIAL), 11.5, 9.0)
-    summary = seed_intervals(curves, ["loss", "n_features", "data", "method", "step"], "value")
+    keys = ["loss", "n_features", "data", "method", "step"]
+    summary = curves.groupby(keys, sort=False)["value"].agg(["median", "min", "max"]).reset_index()
     for row, (loss, n_features) in enumerate(cases):
         for column, name in enumerate(ARTIFICIAL):
             ax = grid[row][column]
@@ -66,11 +66,11 @@ def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
             plot_lines(
                 rows,
                 "step",
-                "mean",
+                "median",
                 curve="method",
                 xlabel="step" if row == len(cases) - 1 else "",
                 ylabel=f"{LOSSES[loss]}\n{n_features} dimensions" if column == 0 else "",
-                band=("least", "most"),
+                band=("min", "max"),
                 among=METHODS,
                 markers=False,
                 legend=row == column == 0,
@@ -84,8 +84,8 @@ def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
 
 def _zoom_on_ends(ax: Axes, rows: pd.DataFrame) -> None:
     """Leave out of view what the first steps overshoot, so that the ends can be told apart."""
-    first = rows.loc[rows["step"] == rows["step"].min(), "mean"].max()
-    low = rows["least"].min()
+    first = rows.loc[rows["step"] == rows["step"].min(), "median"].max()
+    low = rows["min"].min()
     ax.set_ylim(low - 0.05 * (first - low), first + 0.1 * (first - low))
 
 
