@@ -104,6 +104,7 @@ def test_the_examples_of_the_theory_page_run_and_show_what_it_says() -> None:
     assert names["synthetic"].converged
     assert names["synthetic"].true_gradient_norm > 1e3 * names["backprop"].true_gradient_norm
     believed, h, y = (names[name] for name in ("believed", "h", "y"))
+    assert names["steps"][-1].excess_cost < 1e-3 < 0.1 < names["steps"][0].excess_cost
     assert names["quadratic_fit"](believed[y == 3], h[y == 3]).relative_residual < 1e-4  # in single precision
 
 

@@ -46,7 +46,10 @@ def train(
     activation: Annotated[str | None, typer.Option(help="relu, tanh, sigmoid or linear. [default: relu]")] = None,
     shift: Annotated[
         float | None,
-        typer.Option(help="Where the shifts of the norms start; 1 helps very deep relu networks. [default: 0.0]"),
+        typer.Option(
+            help="Where the shifts of the norms, or else the biases, start; 1 helps very deep relu networks. "
+            "[default: 0.0]"
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training examples. [default: 30]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples an update. [default: 128]")] = None,
@@ -66,7 +69,8 @@ def train(
     record: Annotated[
         str | None,
         typer.Option(
-            help="Steps to record: first, last, every:N, log:N, 25%, numbers, with commas. [default: first,last]"
+            help="Steps to record: first, last, every:N, log:N, 25% (of the training), numbers; with commas. "
+            "[default: first,last]"
         ),
     ] = None,
     layer: Annotated[

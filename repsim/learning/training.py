@@ -117,7 +117,8 @@ def train(
         The base of the schedule is each group's ``initial_lr``, set to its ``lr`` here if absent. It is part of the
         optimizer's ``state_dict``, so that a resumed optimizer has it.
     X : Tensor, shape (n, n_features)
-    y : Tensor of int64, shape (n,)
+    y : Tensor, shape (n,)
+        Classes (int64), or regression targets (n, n_outputs).
     epochs, batch_size, seed : int
     schedule : str, default "constant"
         Or "cosine": rate × (1 + cos(π · step / steps)) / 2.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from repsim.learning.checks import check_choice, check_integer, check_positive, check_range
+from repsim.learning.checks import check_choice, check_integer, check_positive, check_range, check_type
 from repsim.learning.control.critics import Critic, GradientCritic, ValueCritic
 from repsim.learning.control.environment import Environment, Trajectory, discounted_cost, roll_out
 from repsim.learning.control.linear_quadratic import LinearQuadratic
@@ -143,7 +143,8 @@ def value_gradient_learning(
     ----------
     environment : Environment
     policy, critic : nn.Module
-        They learn in place.
+        They learn in place. A policy of a linear-quadratic problem should be stable at first: others have no value
+        gradient.
     options : ControlOptions
 
     Yields
@@ -153,7 +154,7 @@ def value_gradient_learning(
     Raises
     ------
     ValueError
-        If a linear-quadratic problem has no best policy.
+        If the critic is of another kind, or a linear-quadratic problem has no best policy.
     Diverged
         If cost or the critic's loss is not finite; the update of that step is not made.
 
@@ -161,6 +162,7 @@ def value_gradient_learning(
     ----------
     Fairbank, Alonso (2012), Value-gradient learning, IJCNN (after).
     """
+    check_type("critic", critic, GradientCritic, "a GradientCritic, such as LinearGradient")
 
     def targets(slow: GradientCritic, trajectory: Trajectory) -> Tensor:
         return value_gradient_targets(environment, policy, slow, trajectory, options.trace)
@@ -181,7 +183,8 @@ def stochastic_value_gradients(
     ----------
     environment : Environment
     policy, critic : nn.Module
-        They learn in place.
+        They learn in place. A policy of a linear-quadratic problem should be stable at first: others have no value
+        gradient.
     options : ControlOptions
 
     Yields
@@ -191,7 +194,7 @@ def stochastic_value_gradients(
     Raises
     ------
     ValueError
-        If a linear-quadratic problem has no best policy.
+        If the critic is of another kind, or a linear-quadratic problem has no best policy.
     Diverged
         If cost or the critic's loss is not finite; the update of that step is not made.
 
@@ -200,6 +203,7 @@ def stochastic_value_gradients(
     Heess, Wayne, Silver, Lillicrap, Erez, Tassa (2015), Learning continuous control policies by stochastic value
     gradients, NeurIPS (after).
     """
+    check_type("critic", critic, ValueCritic, "a ValueCritic, such as QuadraticValue")
 
     def targets(slow: ValueCritic, trajectory: Trajectory) -> Tensor:
         return value_targets(environment, slow, trajectory, options.trace)
