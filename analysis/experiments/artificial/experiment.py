@@ -137,7 +137,7 @@ def _on_the_rest(gaps: pd.DataFrame) -> Iterator[str]:
     for model, loss in (("deep linear", "mse"), ("linear", "log_loss"), ("deep linear", "log_loss")):
         rows = gaps[(gaps["model"] == model) & (gaps["loss"] == loss)]
         by_set = rows.groupby("data", sort=False)["gap"].median()
-        parts = ", ".join(f"{name} {value:+.1e}" for name, value in by_set.items())
+        parts = ", ".join(f"{name} {value:+.1e}" for name, value in by_set.dropna().items())
         words = f"{MODELS[model].capitalize()}, {LOSSES[loss]}"
         yield f"{words}: median relative gap of the final loss: {parts}{_lost(rows)}."
 
