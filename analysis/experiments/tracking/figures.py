@@ -156,10 +156,10 @@ def _practice_figure(practice: pd.DataFrame) -> Figure:
     )
     for ax, (column, (ylabel, title)) in zip(grid[0], panels.items(), strict=True):
         plot_lines(rows, "step", column, curve="network", xlabel="step", ylabel=ylabel, legend=False, ax=ax)
-        ax.set_ylim(0, 1.02 if column == "validation_accuracy" else max(1.6, 1.15 * rows[column].max()))
+        ax.set_ylim(0, 1.02 if column == "validation_accuracy" else max(1.9, 1.4 * rows[column].max()))
         if column != "validation_accuracy":
             _shade(ax, "r < 1" if column == "ratio" else "below 1: a small step descends")
-            ax.legend(frameon=True, fontsize="small", loc="best" if column == "ratio" else "lower right")
+            ax.legend(frameon=True, fontsize="small", loc="upper right", ncols=1 if column == "ratio" else 2)
         ax.set_title(title, fontsize=10)
     n_batch, n_validation = (int(practice[name].iloc[0]) for name in ("n_batch", "n_validation"))
     return _with_note(grid, practice, f"n = {n_batch} training digits for r, {n_validation} for the accuracy.", n=False)

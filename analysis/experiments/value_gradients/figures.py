@@ -155,6 +155,9 @@ def _pendulum_figure(curves: pd.DataFrame, ends: pd.DataFrame, note: str) -> Fig
     left.set_title("cost", fontsize=10)
     middle.set_title("success", fontsize=10)
     _plot_seeds(right, ends, methods)
+    handles, labels = right.get_legend_handles_labels()
+    left.legend(handles, labels, frameon=True, fontsize="small", loc="lower left")
+    left.set_ylim(bottom=left.get_ylim()[0] - 0.45 * (left.get_ylim()[1] - left.get_ylim()[0]))
     return noted(left, note)
 
 
@@ -169,7 +172,6 @@ def _plot_seeds(ax: Axes, ends: pd.DataFrame, methods: list[str]) -> None:
     ax.set_ylabel("share of swing-ups that succeed")
     ax.set_ylim(-0.05, 1.05)
     ax.set_title("success at the end", fontsize=10)
-    ax.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def _example_figure(examples: pd.DataFrame, seed: int, torque_limit: float) -> Figure:
