@@ -1,40 +1,8 @@
-"""Checkpoints: run directories, capture of activations from any network, and the store that holds them."""
+"""Checkpoints: run directories, capture of activations from any network, and the store that holds them.
 
-from checkpoints.activations import Activations, Layer
-from checkpoints.capture import Capture
-from checkpoints.checkpoint import Checkpoint
-from checkpoints.errors import Damaged
-from checkpoints.lock import Locked
-from checkpoints.reductions import (
-    Reduction,
-    SparseProjection,
-    SpatialMean,
-    SpatialPool,
-    Token,
-    TokenMean,
-    parse_reduction,
-)
-from checkpoints.run import Run
-from checkpoints.selection import match_layers
-from checkpoints.stimuli import Stimuli
-from checkpoints.weights import read_weights
+What is here is listed in ``__init__.pyi``, and imported when it is asked for: reading a run needs no torch.
+"""
 
-__all__ = [
-    "Activations",
-    "Capture",
-    "Checkpoint",
-    "Damaged",
-    "Layer",
-    "Locked",
-    "Reduction",
-    "Run",
-    "SparseProjection",
-    "SpatialMean",
-    "SpatialPool",
-    "Stimuli",
-    "Token",
-    "TokenMean",
-    "match_layers",
-    "parse_reduction",
-    "read_weights",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

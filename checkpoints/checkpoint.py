@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from checkpoints.activations import Activations, Layer
 from checkpoints.errors import Damaged
-from checkpoints.generators import set_rng_state
 from checkpoints.manifest import check_manifest, read_json, read_manifest
-from checkpoints.modules import plain_name, unwrapped
-from checkpoints.state import unpack
-from checkpoints.weights import read_safetensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 __all__ = ["Checkpoint"]
 
@@ -43,6 +40,8 @@ class Checkpoint:
 
     def weights(self) -> dict[str, Tensor]:
         """Return the model's ``state_dict``, by name in alphabetical order."""
+        from checkpoints.weights import read_safetensors  # imports torch, which readers of a run do without
+
         return read_safetensors(self.path / "weights.safetensors")
 
     @cached_property
@@ -75,46 +74,9 @@ class Checkpoint:
             If optimizers are given and the step was saved without, or with others.
         """
         self.verify("sha256")
-        saved = self._saved_optimizers()
-        optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer] if optimizer else []
-        if optimizers and len(optimizers) != len(saved):
-            if not saved:
-                raise ValueError(f"{self.path} was saved without an optimizer; restore it without one.")
-            raise ValueError(f"{self.path} was saved with {len(saved)} optimizers; {len(optimizers)} were given.")
-        for each, state in zip(optimizers, saved, strict=False):
-            self._check_groups(each, state)
-        target = unwrapped(model)
-        names = {plain_name(name): name for name in target.state_dict()}
-        target.load_state_dict({names.get(name, name): value for name, value in self.weights().items()})
-        for each, state in zip(optimizers, saved, strict=False):
-            self._load(each, state)
-        try:
-            set_rng_state(self.state["rng"])
-        except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-            raise Damaged(f"{self.path / 'state.json'} holds no state of the generators ({error}).") from error
+        from checkpoints.training import restore_training  # imports torch, which readers of a run do without
 
-    def _check_groups(self, optimizer: torch.optim.Optimizer, state: Any) -> None:
-        """Raise, before anything is changed, if the state is that of another optimizer."""
-        try:
-            saved = [len(group["params"]) for group in state["param_groups"]]
-        except (KeyError, TypeError) as error:
-            raise Damaged(f"{self.path} does not hold the state of an optimizer.") from error
-        if saved != (given := [len(group["params"]) for group in optimizer.param_groups]):
-            raise ValueError(f"{self.path} has an optimizer of {saved} parameters a group; the one given has {given}.")
-
-    def _load(self, optimizer: torch.optim.Optimizer, state: Any) -> None:
-        try:
-            optimizer.load_state_dict(state)
-        except Exception as error:  # torch trusts the state to be one
-            raise Damaged(f"{self.path} does not hold a state of this optimizer ({error}).") from error
-
-    def _saved_optimizers(self) -> list[Any]:
-        tensors = read_safetensors(self.path / "optimizer.safetensors")
-        try:
-            saved = unpack(tensors, self.state["optimizer"])
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise Damaged(f"{self.path / 'state.json'} does not fit optimizer.safetensors ({error}).") from error
-        return saved if isinstance(saved, list) else [] if saved is None else [saved]
+        restore_training(self, model, optimizer)
 
     def verify(self, level: str = "sha256") -> None:
         """Compare the step's files with its manifest (see ``check_manifest``), its number with its folder's name."""

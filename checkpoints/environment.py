@@ -6,13 +6,13 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import torch
-
 __all__ = ["environment"]
 
 
 def environment() -> dict[str, Any]:
     """Return versions, platform and thread count: what besides the config decides the numbers."""
+    import torch  # here, as those who only read a run do without it
+
     packages = ("repsim-sg", "torch", "numpy", "scikit-learn", "h5py", "safetensors")
     return {
         "python": platform.python_version(),

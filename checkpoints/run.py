@@ -12,27 +12,24 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, SupportsIndex
-
-import numpy as np
-import safetensors.torch
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from checkpoints.blocks import write_activations
-from checkpoints.capture import Capture
 from checkpoints.checkpoint import Checkpoint
 from checkpoints.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
 from checkpoints.errors import Damaged
 from checkpoints.files import check_folder, sha256
-from checkpoints.generators import rng_state
 from checkpoints.info import checked_info, new_info, now, read_info, sealed
 from checkpoints.lock import Lock, is_locked
 from checkpoints.log import Log, check_prefixes, read_log
 from checkpoints.manifest import encode_json, write_json, write_manifest
-from checkpoints.modules import unwrapped
-from checkpoints.state import pack, state_tensors
 from checkpoints.stimuli import Stimuli
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from checkpoints.capture import Capture
 
 __all__ = ["Run"]
 
@@ -296,25 +293,21 @@ class Run:
             )
         if capture is not None and self.stimuli.inputs is None:
             raise ValueError("This run has no stimulus inputs at hand; give Stimuli with inputs when creating it.")
-        weights = safetensors.torch.save(state_tensors(unwrapped(model)))
-        tensors, skeleton = pack(_state_of(optimizer))
+        from checkpoints.training import encode_training  # imports torch, which readers of a run do without
+
+        files, state = encode_training(model, optimizer)
         with staged_directory(self._step_path(step)) as staging:
-            write_file(staging / "weights.safetensors", weights)
-            write_file(staging / "optimizer.safetensors", safetensors.torch.save(tensors))
-            state = {
-                "step": step,
-                "optimizer": skeleton,
-                "rng": rng_state(),
-                "metrics": log.sync(),  # a step never outlives the log that led to it
-                "extra": dict(extra or {}),
-            }
+            for name, content in files.items():
+                write_file(staging / name, content)
+            metrics = log.sync()  # a step never outlives the log that led to it
+            state = {"step": step, **state, "metrics": metrics, "extra": dict(extra or {})}
             write_json(staging / "state.json", state)
             if capture is not None:
                 header = {
                     "run_uuid": self.info["uuid"],
                     "step": step,
                     "stimulus_hash": self.stimuli.content_hash,
-                    "weights_hash": hashlib.sha256(weights).hexdigest(),
+                    "weights_hash": hashlib.sha256(files["weights.safetensors"]).hexdigest(),
                 }
                 blocks = capture.blocks(self.stimuli.inputs)
                 write_activations(staging / "activations.h5", blocks, self.stimuli.ids, header, compress=compress)
@@ -416,16 +409,6 @@ class Run:
         return self._log
 
 
-def _state_of(optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None) -> Any:
-    several = isinstance(optimizer, Sequence)
-    optimizers = [] if optimizer is None else list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
-    for each in optimizers:
-        if not isinstance(each, torch.optim.Optimizer):
-            raise TypeError(f"{type(each).__name__} is no optimizer; expected a torch.optim.Optimizer or several.")
-    states = [each.state_dict() for each in optimizers]
-    return states if several else states[0] if states else None
-
-
 def _whole(number: Any, name: str) -> int:
     if isinstance(number, bool) or not isinstance(number, SupportsIndex):
         raise TypeError(f"{name} is {number!r}; expected a whole number.")
@@ -452,7 +435,7 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    if isinstance(value, np.generic | torch.Tensor) and value.ndim == 0:
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a scalar of numpy or torch
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from importlinter.cli import lint_imports
 
+from checkpoints import Run, Stimuli
+
 ROOT = Path(__file__).parents[1]
 ROOMS = ("repsim", "probes", "checkpoints", "analysis")
 FACES = (
@@ -121,6 +123,24 @@ def test_public_names_are_there_and_say_what_they_are(name: str) -> None:
     for label, value in public(module).items():
         if callable(value):
             assert inspect.getdoc(value), label
+
+
+def test_reading_a_run_needs_no_torch(tmp_path: Path) -> None:
+    """It takes a second to import, of which those who only ask what a run is should not wait."""
+    script = """
+import sys
+from pathlib import Path
+from analysis.cli.info import info
+from checkpoints import Run, Stimuli
+info(Path(sys.argv[1]))
+Run.open(sys.argv[1]).verify("size")
+sys.exit("torch" in sys.modules)
+"""
+    stimuli = Stimuli.of(["x", "y"], [0, 1], ["train", "test"], [[0.0], [1.0]])
+    Run.create(tmp_path / "run", config={"a": 1}, stimuli=stimuli).close()
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "run")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "a: 1" in done.stdout
 
 
 def test_modules_list_names_that_they_have() -> None:
