@@ -76,7 +76,7 @@ class Checkpoint:
         self.verify("sha256")
         from checkpoints.training import restore_training  # imports torch, which readers of a run do without
 
-        restore_training(self, model, optimizer)
+        restore_training(self.path, self.state, model, optimizer)
 
     def verify(self, level: str = "sha256") -> None:
         """Compare the step's files with its manifest (see ``check_manifest``), its number with its folder's name."""
