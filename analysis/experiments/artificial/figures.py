@@ -13,16 +13,15 @@ from analysis.drawing import Drawing
 from analysis.experiments.artificial.runs import DIMENSIONS, LOSSES, METHODS, MODELS, N_EXAMPLES
 from analysis.plots import noted, plot_lines
 from analysis.plots.axes import axes_grid, colours
-from repsim.learning import (
-    ARTIFICIAL,
-)
+from repsim.learning import ARTIFICIAL
 
-__all__ = []
+__all__ = ["EQUAL", "draw"]
 
 EQUAL = 1e-6  # relative differences up to this are none
 
 
 def draw(curves: pd.DataFrame, gaps: pd.DataFrame, rates: pd.DataFrame, note: str) -> Iterator[Drawing]:
+    """Yield the figures, from losses over steps, gaps by pair of seeds, and measured rates."""
     for model, words in MODELS.items():
         yield Drawing(
             f"curves_{model.replace(' ', '_')}",

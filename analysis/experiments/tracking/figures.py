@@ -15,7 +15,7 @@ from analysis.experiments.tracking.runs import BACKPROP, FIXED
 from analysis.plots import plot_lines, write_note
 from analysis.plots.axes import axes_grid, colours, figure_of
 
-__all__ = ["NETWORKS", "draw"]
+__all__ = ["LOSSES", "NETWORKS", "draw"]
 
 NETWORKS = {"linear": "deep linear network", "tanh": "tanh unit"}
 LOSSES = {"mse": "squared error", "log_loss": "log loss"}
