@@ -23,11 +23,13 @@ _FLOOR = 1e-11  # of what log axes show
 
 def draw(tables: dict[str, pd.DataFrame], seconds: float, torque_limit: float) -> Iterator[Drawing]:
     """Yield the figures, from the tables of all parts; swing-ups have so many seconds, and a motor of such a limit."""
+    yield from _linear_drawings(tables)
+    yield from _pendulum_drawings(tables, seconds, torque_limit)
+
+
+def _linear_drawings(tables: dict[str, pd.DataFrame]) -> Iterator[Drawing]:
     trained = sorted(tables["linear_ends"]["seed"].unique())
     linear = f"Seeds {listed(trained)} of each problem and method; n = {len(trained)} runs a curve."
-    swings = tables["pendulum_ends"]
-    seeds = f"Seeds {listed(sorted(swings['seed'].unique()))} of each method"
-    starts = f"n = {int(swings['n_starts'].max())} starts near hanging."
     yield Drawing(
         "excess_cost",
         "Cost above the optimum over updates",
@@ -55,6 +57,12 @@ def draw(tables: dict[str, pd.DataFrame], seconds: float, torque_limit: float) -
             tables["gradients"], tables["gains"], f"{linear.partition(';')[0]}; n = {N_SHOWN} states a critic."
         ),
     )
+
+
+def _pendulum_drawings(tables: dict[str, pd.DataFrame], seconds: float, torque_limit: float) -> Iterator[Drawing]:
+    swings = tables["pendulum_ends"]
+    seeds = f"Seeds {listed(sorted(swings['seed'].unique()))} of each method"
+    starts = f"n = {int(swings['n_starts'].max())} starts near hanging."
     yield Drawing(
         "pendulum",
         "Learning to swing a pendulum up",
