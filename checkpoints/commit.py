@@ -17,6 +17,7 @@ __all__ = [
     "remove_staging",
     "replace_file",
     "staged_directory",
+    "staged_file",
     "sync",
     "write_all",
     "write_file",
@@ -65,6 +66,44 @@ def staged_directory(final: Path) -> Iterator[Path]:
             raise
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def staged_file(final: Path) -> Iterator[Path]:
+    """Give the path of a file to write; when the block ends well it becomes ``final``, durably and all at once.
+
+    Parameters
+    ----------
+    final : Path
+        Must not exist. Its parent must.
+
+    Yields
+    ------
+    Path
+        Where the file is to be made, beside ``final`` on the same file system. It is removed if the block raises.
+
+    Raises
+    ------
+    FileExistsError
+        If ``final`` exists when the block begins or ends.
+    OSError
+        If writing fails; nothing then stands at ``final``.
+    """
+    _refuse_existing(final)
+    staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")
+    try:
+        yield staging
+        sync(staging)
+        _refuse_existing(final)
+        staging.rename(final)
+        try:
+            sync(final.parent)
+        except BaseException:
+            final.rename(staging)
+            raise
+    except BaseException:
+        staging.unlink(missing_ok=True)
         raise
 
 

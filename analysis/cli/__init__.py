@@ -11,6 +11,7 @@ import typer
 from analysis.cli.analyze import analyze
 from analysis.cli.compare import compare
 from analysis.cli.demo import demo
+from analysis.cli.export import export
 from analysis.cli.info import info
 from analysis.cli.record import record
 from analysis.cli.reproduce import reproduce
@@ -30,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (train, record, analyze, compare, reproduce, rules, info, verify, demo):
+for command in (train, record, analyze, compare, reproduce, rules, info, verify, export, demo):
     app.command()(command)
 
 _OUR_MISTAKE = 1

@@ -73,7 +73,7 @@ def test_help_has_an_example_that_is_understood(repsim: Callable[..., Said], nam
 def test_help_lists_every_command_and_where_to_start(repsim: Callable[..., Said]) -> None:
     said = repsim("--help")
     assert said.code == 0
-    for name in ("train", "record", "analyze", "compare", "rules", "info", "verify", "demo"):
+    for name in ("train", "record", "analyze", "compare", "rules", "info", "verify", "export", "demo"):
         assert f"\n  {name} " in said.out
     assert "repsim demo" in said.out
     assert repsim("").err.partition("\n\n")[2] == said.out.partition("\n\n")[2]

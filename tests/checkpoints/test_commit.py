@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import checkpoints.commit
-from checkpoints.commit import append_line, remove_staging, replace_file, staged_directory, write_file
+from checkpoints.commit import append_line, remove_staging, replace_file, staged_directory, staged_file, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -118,6 +118,44 @@ def test_a_final_that_appears_during_the_block_is_refused_and_left_alone(folder:
         final.mkdir()
     assert names(folder) == ["final"]
     assert names(final) == []
+
+
+def test_a_staged_file_becomes_final_synced_before_the_rename_and_the_folder_after_it(folder: Path, disk: Disk) -> None:
+    final = folder / "final"
+    with staged_file(final) as staging:
+        write_file(staging, b"whole")
+        assert names(folder) == [staging.name]
+        assert staging.name.startswith(".tmp-final-")
+    assert (names(folder), final.read_bytes()) == (["final"], b"whole")
+    assert disk.calls == [("fsync", inode(final)), ("rename", inode(final)), ("fsync", inode(folder))]
+
+
+@pytest.mark.parametrize("call", range(3))
+def test_a_file_whose_fsync_or_rename_fails_leaves_nothing_behind(folder: Path, disk: Disk, call: int) -> None:
+    disk.fails_at = call
+    with pytest.raises(OSError, match="Input/output error"), staged_file(folder / "final") as staging:
+        write_file(staging, b"whole")
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_file_whose_block_raises_leaves_nothing_behind(folder: Path, written: bool) -> None:
+    with pytest.raises(KeyboardInterrupt), staged_file(folder / "final") as staging:
+        if written:
+            write_file(staging, b"half")
+        raise KeyboardInterrupt
+    assert names(folder) == []
+
+
+def test_a_staged_file_replaces_nothing(folder: Path) -> None:
+    final = folder / "final"
+    with pytest.raises(FileExistsError, match=f"{final} exists already"), staged_file(final) as staging:
+        write_file(staging, b"mine")
+        final.write_bytes(b"theirs")
+    assert (names(folder), final.read_bytes()) == (["final"], b"theirs")
+    with pytest.raises(FileExistsError, match=f"{final} exists already"):  # noqa: SIM117
+        with staged_file(final):
+            pytest.fail("the block was entered")
 
 
 KILLED = """

@@ -1,0 +1,52 @@
+"""repsim export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.cli.output import print_json
+
+__all__ = ["export"]
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A run (its activations), or the folder of an analysis.")],
+    output: Annotated[Path, typer.Option(help="New file, or new folder of csv and parquet.")],
+    format: Annotated[  # noqa: A002 (the name of the option)
+        str, typer.Option(help="csv, parquet, npz, rsatoolbox (RDMs of an analysis) or matlab.")
+    ],
+    steps: Annotated[
+        str | None, typer.Option(help="Of a run: first, last, all or numbers with commas. [default: last]")
+    ] = None,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option("--layers", "--layer", help="Of a run: layer or pattern; repeatable. [default: all]"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+) -> None:
+    """Write recorded activations, or tables and RDMs, for other programs.
+
+    Example: repsim export runs/sg --format matlab --output sg.mat
+
+    An analysis: repsim export runs/sg/analysis --format rsatoolbox --output sg-rdms.h5
+    """
+    from analysis.progress import Reporter
+    from analysis.workflows.exporting import export as write
+
+    files = write(source, output, format=format, steps=steps, layers=layers, reporter=Reporter())
+    size = sum(path.stat().st_size for path in files)
+    if json:
+        print_json(
+            {
+                "source": str(source),
+                "format": format,
+                "output": str(output),
+                "bytes": size,
+                "files": [str(path) for path in files],
+            }
+        )
+    else:
+        print(f"Wrote {output}: {len(files)} {'file' if len(files) == 1 else 'files'}, {size} bytes.")

@@ -1,0 +1,261 @@
+"""What there is to export: recorded activations of a run, or the tables and dissimilarity matrices of an analysis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from analysis.steps import choose_recorded_steps
+from checkpoints import Damaged, Layer, Run, Stimuli
+from checkpoints.patterns import choose_names
+
+__all__ = ["Analysis", "Matrix", "Recorded", "Recording", "View", "blocks", "open_source"]
+
+_RDM_FILE = "rdm.h5"
+_BLOCK_BYTES = 16 * 2**20
+_TEXT = (  # columns that are text also where every value looks like a number
+    *("view", "view_a", "view_b", "run", "layer", "layer_a", "layer_b", "reference", "method", "rule"),
+    *("status", "message"),
+)
+# What reads every number as the nearest double: what pandas does by default since its version 3.
+_EXACTLY: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
+
+
+class Recorded(NamedTuple):
+    """One layer at one step; depth is its position among the recorded layers, from 1."""
+
+    step: int
+    depth: int
+    layer: Layer
+
+
+@dataclass(frozen=True)
+class Recording:
+    """The chosen layers of a run at the chosen steps.
+
+    Attributes
+    ----------
+    run : Run
+    layers : tuple of Recorded
+        In order of steps, then of the network.
+    """
+
+    run: Run
+    layers: tuple[Recorded, ...]
+
+    @property
+    def stimuli(self) -> Stimuli:
+        """Row i of every layer belongs to stimulus i."""
+        return self.run.stimuli
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps, ascending."""
+        return tuple(dict.fromkeys(each.step for each in self.layers))
+
+    def __len__(self) -> int:
+        """Return the number of layers over all steps."""
+        return len(self.layers)
+
+
+class View(NamedTuple):
+    """One network at one step, as ``rdm.h5`` holds it: its group, what it is called, and its layers in order."""
+
+    key: str
+    label: str
+    step: int
+    layers: tuple[str, ...]
+
+
+class Matrix(NamedTuple):
+    """The place of one dissimilarity matrix."""
+
+    view: View
+    depth: int
+    layer: str
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What ``repsim analyze`` or ``repsim compare`` wrote.
+
+    Attributes
+    ----------
+    folder : Path
+    method : str
+        The distance of the matrices.
+    stimulus_ids : str array, shape (n,)
+    labels : int array, shape (n,)
+    views : tuple of View
+    """
+
+    folder: Path
+    method: str
+    stimulus_ids: NDArray[Any]
+    labels: NDArray[np.int64]
+    views: tuple[View, ...]
+
+    @property
+    def matrices(self) -> tuple[Matrix, ...]:
+        """Where the dissimilarity matrices are, view by view."""
+        return tuple(
+            Matrix(view, depth, layer) for view in self.views for depth, layer in enumerate(view.layers, start=1)
+        )
+
+    @property
+    def table_paths(self) -> tuple[Path, ...]:
+        """The files of the tables."""
+        return tuple(sorted(self.folder.glob("*.csv")))
+
+    def __len__(self) -> int:
+        """Return the number of dissimilarity matrices."""
+        return len(self.matrices)
+
+    def rdm(self, matrix: Matrix) -> NDArray[Any]:
+        """Return a condensed dissimilarity matrix, (n(n-1)/2,), as it is stored.
+
+        Raises
+        ------
+        Damaged
+            If it is not of the stimuli of the file.
+        """
+        path, n = self.folder / _RDM_FILE, len(self.stimulus_ids)
+        with h5py.File(path, "r") as file:
+            values = np.asarray(file[matrix.view.key][matrix.layer][()])
+        if values.shape != (n * (n - 1) // 2,):
+            raise Damaged(f"The RDM of '{matrix.layer}' in {path} has shape {values.shape}; there are {n} stimuli.")
+        return values
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return the tables by name; text stays text where it looks like numbers or like nothing.
+
+        Raises
+        ------
+        Damaged
+            If a file is no table.
+        """
+        return {path.stem: _read_table(path) for path in self.table_paths}
+
+
+def open_source(
+    path: str | Path, steps: str | None = None, layers: Sequence[str] | None = None
+) -> Recording | Analysis:
+    """Return what is to be exported, after checking that it can be read.
+
+    Parameters
+    ----------
+    path : path
+        A run, or the folder of an analysis.
+    steps : str, optional
+        Of a run: ``first``, ``last``, ``all`` or step numbers joined by commas; ``last`` by default.
+    layers : sequence of str, optional
+        Of a run: names or patterns; all by default.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there is neither at ``path``, a step or layer was not recorded, or a file has changed since it was committed.
+    """
+    path = Path(path)
+    if (path / "run.json").exists() or not path.exists() or path.is_file():
+        return _recording(Run.open(path), steps or "last", layers)
+    if not (path / _RDM_FILE).is_file():
+        raise FileNotFoundError(
+            f"{path} is neither a run (it has no run.json) nor an analysis (it has no {_RDM_FILE}). Give the directory "
+            "of a run, or the folder that repsim analyze or repsim compare wrote."
+        )
+    if steps is not None or layers:
+        option = "--steps" if steps is not None else "--layers"
+        raise ValueError(f"{path} is an analysis, and {option} belongs to a run. Leave it out, or give a run.")
+    return _analysis(path)
+
+
+def blocks(layer: Layer, multiple: int = 1) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield which rows these are, and a block of about 16 MiB of the layer; its height is a multiple of a number."""
+    fitting = _BLOCK_BYTES // max(1, layer.shape[1] * layer.dtype.itemsize)
+    rows = max(1, fitting // multiple) * multiple
+    for index, block in enumerate(layer.blocks(rows)):
+        yield slice(index * rows, index * rows + len(block)), block
+
+
+# Runs
+
+
+def _recording(run: Run, steps: str, patterns: Sequence[str] | None) -> Recording:
+    run.last()  # raises if nothing was recorded
+    chosen: list[Recorded] = []
+    for step in choose_recorded_steps(steps, run.recorded_steps):
+        checkpoint = run[step]
+        checkpoint.verify("sha256")
+        activations = checkpoint.activations
+        if not np.array_equal(activations.stimulus_ids, run.stimuli.ids):
+            raise Damaged(f"{activations.path} has other stimuli than the run that it lies in.")
+        wanted = choose_names(list(activations), patterns or ["**"])
+        places = enumerate(activations.values(), start=1)
+        chosen += [Recorded(step, depth, layer) for depth, layer in places if layer.name in wanted]
+    return Recording(run, tuple(chosen))
+
+
+# Analyses
+
+
+def _analysis(folder: Path) -> Analysis:
+    path = folder / _RDM_FILE
+    try:
+        with h5py.File(path, "r") as file:
+            if (file.attrs.get("format"), file.attrs.get("format_version")) != ("repsim-rdms", 1):
+                raise Damaged(f"{path} is not a file of dissimilarity matrices of format version 1.")
+            order = _order_of_layers(folder)
+            views = tuple(_view(file[key], order) for key in sorted(file) if "view" in file[key].attrs)
+            ids = np.char.decode(file["stimulus_id"][()], "utf-8")
+            return Analysis(folder, str(file.attrs["method"]), ids, file["label"][()].astype(np.int64), views)
+    except Damaged:
+        raise
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        raise Damaged(f"{path} cannot be read ({error}). Run repsim analyze again.") from error
+
+
+def _view(group: h5py.Group, order: Mapping[tuple[str, str], int]) -> View:
+    """Return the view that a group holds; a layer with a slash in its name lies in groups of its own."""
+    label = str(group.attrs["view"])
+    layers = sorted(_datasets(group), key=lambda name: (order.get((label, name), len(order)), _numbers_as_such(name)))
+    return View(group.name.strip("/"), label, int(group.attrs["step"]), tuple(layers))
+
+
+def _datasets(group: h5py.Group, prefix: str = "") -> Iterator[str]:
+    """Yield the names of all data sets below a group, also of one that has several names."""
+    for name, item in group.items():
+        if isinstance(item, h5py.Group):
+            yield from _datasets(item, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _order_of_layers(folder: Path) -> dict[tuple[str, str], int]:
+    """Return the depth of each view's layers, which HDF5 lists by name."""
+    path = folder / "class_structure.csv"
+    if not path.is_file():
+        return {}
+    table = _read_table(path)
+    if not {"view", "layer", "depth"} <= set(table):
+        return {}
+    return {(str(row.view), str(row.layer)): int(str(row.depth)) for row in table.itertuples()}
+
+
+def _numbers_as_such(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""], **_EXACTLY)
+    except ValueError as error:  # what pandas raises is one
+        raise Damaged(f"{path} is not a table of comma-separated values ({str(error).strip()}).") from error

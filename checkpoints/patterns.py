@@ -1,0 +1,53 @@
+"""Patterns of dotted names, as people write them: ``*`` within a part, ``**`` across parts, ``?`` a character."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+
+__all__ = ["choose_names", "name_expression", "nothing_matches"]
+
+
+def choose_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the recorded layers' names that match any of the patterns, in their order.
+
+    A pattern matches a whole name, or what stands before its ``#call``, ``:input`` and ``[path]``.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches none; the message lists near names.
+
+    Examples
+    --------
+    >>> choose_names(["hidden.1", "hidden.2", "lstm[0]"], ["*.2", "lstm"])
+    ('hidden.2', 'lstm[0]')
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        expression = name_expression(pattern)
+        found = {name for name in names if pattern == name or any(map(expression.fullmatch, (name, _module(name))))}
+        if not found:
+            raise ValueError(nothing_matches(pattern, names))
+        chosen |= found
+    return tuple(name for name in names if name in chosen)
+
+
+def name_expression(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression that a pattern stands for."""
+    parts = []
+    for part in re.split(r"(\*\*\.|\*\*|\*|\?)", pattern):
+        parts.append({"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(part, re.escape(part)))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def nothing_matches(pattern: str, names: Sequence[str]) -> str:
+    """Return the sentence that says so, with the names nearest to the pattern."""
+    close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3)
+    near = [*close, *(name for name in names if name not in close)][:5]
+    return f"No layer matches '{pattern}'. Near names: {', '.join(near) or 'none'}."
+
+
+def _module(name: str) -> str:
+    return re.split(r"[#:\[]", name, maxsplit=1)[0]
