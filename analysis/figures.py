@@ -35,11 +35,11 @@ def draw(findings: Findings) -> Iterator[Drawing]:
         _rdm_grid(findings),
     )
     yield Drawing(
-        "cka",
+        findings.measures[0],
         "Similarity between layers",
-        f"Unbiased linear CKA between every layer of one network (rows) and of another (columns), {n_test} held-out "
-        "stimuli. Independent representations give 0 on average, equal ones 1.",
-        plot_similarity_grid(findings.similarity),
+        f"{_measure_in_words(findings)} between every layer of one network (rows) and of another (columns), {n_test} "
+        f"held-out stimuli.{_RANGE_OF_CKA if findings.measures[0] == 'cka' else ''}",
+        plot_similarity_grid(findings.similarity, findings.measures[0], name=_measure_in_words(findings)),
     )
     yield Drawing(
         "class_structure",
@@ -66,6 +66,14 @@ def draw(findings: Findings) -> Iterator[Drawing]:
             "0; at 90 degrees (dotted) a small step along it leaves the loss as it is.",
             _alignment_figure(findings),
         )
+
+
+_RANGE_OF_CKA = " Independent representations give 0 on average, equal ones 1."
+
+
+def _measure_in_words(findings: Findings) -> str:
+    name = findings.measures[0]
+    return "Unbiased linear CKA" if name == "cka" else name.replace("_", " ").capitalize()
 
 
 def _probe_drawings(findings: Findings) -> Iterator[Drawing]:

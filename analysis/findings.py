@@ -2,60 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-
-from analysis import probing, tables
-from analysis.progress import Reporter
-from analysis.settings import is_trained_here
+from analysis.pieces.store import RDM_FILE
+from analysis.steps import is_trained_here
+from analysis.study import Study, read_outcome
 from analysis.views import View
-from probes import first_layer_reaching
-from probes.path import CS
 
-__all__ = ["Findings", "measure"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-RDM_FILE = "rdm.h5"
+__all__ = ["TABLES", "Findings", "Kept"]
+
+TABLES = (
+    "probes",
+    "probe_bands",
+    "probe_differences",
+    "first_layers",
+    "class_structure",
+    "similarity",
+    "rdm_similarity",
+    "training",
+    "gradients",
+)
+_TEXTS = ("status", "message", "rule")  # columns in which an empty cell is an empty text
 _DECISIVE = 0.9
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Findings:
     """The tables of one analysis; each DataFrame is described where ``analysis.tables`` makes it.
 
     Attributes
     ----------
-    views : list of View
+    views : sequence of View
         The first is the reference.
     folder : Path
         Holds ``rdm.h5``.
     distance : str
         The RDMs' method.
-    probes, probe_bands, probe_differences, first_layers : DataFrame
-    class_structure, similarity, rdm_similarity, training, gradients : DataFrame
+    measures : tuple of str
+        The measures of similarity; each is a column of ``similarity``.
+    tables : mapping of str to DataFrame
+        By file name; those of ``TABLES``. Of an earlier analysis each is read when it is asked for.
     """
 
     views: Sequence[View]
     folder: Path
     distance: str
-    probes: pd.DataFrame
-    probe_bands: pd.DataFrame
-    probe_differences: pd.DataFrame
-    first_layers: pd.DataFrame
-    class_structure: pd.DataFrame
-    similarity: pd.DataFrame
-    rdm_similarity: pd.DataFrame
-    training: pd.DataFrame
-    gradients: pd.DataFrame
+    measures: tuple[str, ...]
+    tables: Mapping[str, pd.DataFrame]
+
+    @classmethod
+    def of(cls, study: Study) -> Findings:
+        """Return what a study, which is done, came to."""
+        config = study.config
+        return cls(study.views, study.target, config.distance, config.measures, Kept(study.target))
+
+    def with_tables(self, **tables: pd.DataFrame) -> Findings:
+        """Return the same findings with other tables in the place of some."""
+        return replace(self, tables={**self.tables, **tables})
 
     @property
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """The tables by file name."""
-        every = (each.name for each in fields(self) if each.name not in ("views", "folder", "distance"))
-        return {name: getattr(self, name) for name in every}
+    def probes(self) -> pd.DataFrame:
+        """One row a view and layer: a linear probe."""
+        return self.tables["probes"]
+
+    @property
+    def probe_bands(self) -> pd.DataFrame:
+        """One row a method and layer: accuracy over seeds, with bands."""
+        return self.tables["probe_bands"]
+
+    @property
+    def probe_differences(self) -> pd.DataFrame:
+        """One row a method and layer: accuracy less that of the first method."""
+        return self.tables["probe_differences"]
+
+    @property
+    def first_layers(self) -> pd.DataFrame:
+        """One row a view and fraction: the first layer that reaches it."""
+        return self.tables["first_layers"]
+
+    @property
+    def class_structure(self) -> pd.DataFrame:
+        """One row a view and layer: how far apart classes are."""
+        return self.tables["class_structure"]
+
+    @property
+    def similarity(self) -> pd.DataFrame:
+        """One row an ordered pair of layers; one column a measure."""
+        return self.tables["similarity"]
+
+    @property
+    def rdm_similarity(self) -> pd.DataFrame:
+        """One row a later view and layer: its RDM beside the reference's."""
+        return self.tables["rdm_similarity"]
+
+    @property
+    def training(self) -> pd.DataFrame:
+        """One row a run and epoch."""
+        return self.tables["training"]
+
+    @property
+    def gradients(self) -> pd.DataFrame:
+        """One row a run, diagnosed step and boundary."""
+        return self.tables["gradients"]
 
     @property
     def rdm_path(self) -> Path:
@@ -64,6 +119,8 @@ class Findings:
 
     def summary(self) -> list[str]:
         """Return a few sentences with the numbers that matter first."""
+        if isinstance(self.tables, Kept) and (outcome := read_outcome(self.folder)) is not None:
+            return list(outcome["summary"])
         return [
             *self._unfinished(),
             *self._accuracies(),
@@ -130,6 +187,8 @@ class Findings:
         ]
 
     def _structure(self) -> list[str]:
+        from probes import first_layer_reaching  # slow to import, and of no use to who reads what is kept
+
         sentences = []
         found = first_layer_reaching(
             self.class_structure.assign(none=0.0), _DECISIVE, "class_structure", "none", network="view"
@@ -149,52 +208,58 @@ class Findings:
         return sentences
 
     def _lowest_similarity(self) -> list[str]:
-        reference = self.views[0].label
+        from repsim.similarity import MEASURES
+
+        reference, name = self.views[0].label, self.measures[0]
+        if MEASURES[name].direction != "similarity":
+            return []
         table = self.similarity
         same = table[
             (table["view_a"] == reference) & (table["view_b"] != reference) & (table["layer_a"] == table["layer_b"])
-        ].dropna(subset="cka")
+        ].dropna(subset=name)
         if same.empty:
             return []
-        rows = same.loc[same.groupby("view_b", sort=False)["cka"].idxmin()]
-        parts = [f"{row.view_b} {row.cka:.2f} at {row.layer_a}" for row in rows.itertuples()]
-        return [f"Lowest CKA to the same layer of {reference}: {', '.join(parts)}."]
+        rows = same.loc[same.groupby("view_b", sort=False)[name].idxmin()]
+        parts = [f"{row.view_b} {getattr(row, name):.2f} at {row.layer_a}" for row in rows.itertuples()]
+        shown = "CKA" if name == "cka" else name
+        return [f"Lowest {shown} to the same layer of {reference}: {', '.join(parts)}."]
 
 
-def measure(
-    views: Sequence[View], folder: Path, *, distance: str, Cs: Sequence[float] = CS, reporter: Reporter
-) -> Findings:
-    """Fit the probes, compute the RDMs and similarities of the views, and write the tables and ``rdm.h5``.
+class Kept(Mapping[str, "pd.DataFrame"]):
+    """The tables in a folder, each read when it is asked for, with the numbers that were written, to the last bit.
 
     Parameters
     ----------
-    views : sequence of View
-        On the same stimuli.
     folder : Path
-        Exists and is empty.
-    distance : str
-        A method of ``repsim.similarity.rdm``.
-    Cs : sequence of float
-        That probes choose from.
-    reporter : Reporter
     """
-    rdm_path = folder / RDM_FILE
-    tables.write_rdms(rdm_path, views, distance, reporter)
-    probes = probing.probe_table(views, reporter, Cs)
-    findings = Findings(
-        views=views,
-        folder=folder,
-        distance=distance,
-        probes=probes,
-        probe_bands=probing.probe_band_table(probes),
-        probe_differences=probing.probe_difference_table(probes),
-        first_layers=probing.first_layer_table(probes),
-        class_structure=tables.class_structure_table(rdm_path, views),
-        similarity=tables.similarity_table(views, reporter),
-        rdm_similarity=tables.rdm_similarity_table(rdm_path, views),
-        training=tables.training_table(views),
-        gradients=tables.gradient_table(views),
-    )
-    for name, table in findings.tables.items():
-        table.replace([np.inf, -np.inf], np.nan).to_csv(folder / f"{name}.csv", index=False)
-    return findings
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        """Return a table."""
+        if name not in TABLES:
+            raise KeyError(f"There is no table '{name}'; there are: {', '.join(TABLES)}.")
+        if name not in self._read:
+            self._read[name] = _read(self.folder / f"{name}.csv")
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of tables."""
+        return iter(TABLES)
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(TABLES)
+
+    @cached_property
+    def _read(self) -> dict[str, pd.DataFrame]:
+        return {}
+
+
+def _read(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
+    texts = {name: "" for name in _TEXTS if name in table}
+    return table.fillna(texts)

@@ -8,11 +8,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupted", "Interruption", "TrainingInterrupted"]
+__all__ = ["Incomplete", "Interrupted", "Interruption", "TrainingInterrupted"]
 
 
 class Interrupted(Exception):
     """Work was stopped on request; what is done is kept, and can be continued. The message says how."""
+
+
+class Incomplete(RuntimeError):
+    """Some of the work could not be done; what is done is kept. The message says what became of the rest."""
 
 
 class TrainingInterrupted(Interrupted):

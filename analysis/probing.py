@@ -4,48 +4,57 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from analysis.progress import Reporter
-from analysis.settings import is_trained_here
+from analysis.steps import is_trained_here
 from analysis.views import View
-from probes import Recording, first_layer_reaching, probe_layers, seed_bands, seed_differences
-from probes.path import CS
+from probes import first_layer_reaching, seed_bands, seed_differences
 from probes.statistics.differences import DIFFERENCES
 
 __all__ = ["FRACTIONS", "first_layer_table", "probe_band_table", "probe_difference_table", "probe_table"]
 
 # Of the accuracy at the last layer.
 FRACTIONS = (0.5, 0.8, 0.9, 0.95, 0.99)
+_NOT_NUMBERS = ("view", "layer", "target", "network", "status", "message", "C_at_edge", "converged")
 
 
-def probe_table(views: Sequence[View], reporter: Reporter, Cs: Sequence[float] = CS) -> pd.DataFrame:
+def probe_table(views: Sequence[View], found: Mapping[tuple[int, str], Mapping[str, Any]]) -> pd.DataFrame:
     """Return one row a network and layer: a linear probe fitted on train, chosen on validation, scored on test.
 
     Networks that differ in nothing but their seed have one ``method``.
+
+    Parameters
+    ----------
+    views : sequence of View
+    found : mapping of (position of the view, layer) to mapping
+        The row that ``probes.probe_layers`` gives.
     """
-    stimuli = views[0].run.stimuli
-    recordings = [Recording(layers=view.activations, network=view.label, checkpoint=view.step) for view in views]
-    with reporter.task("probes", sum(len(view.activations) for view in views)) as task:
-        table = probe_layers(
-            recordings,
-            stimuli.labels,
-            stimuli.split,
-            Cs=Cs,
-            ids=stimuli.ids,
-            progress=lambda layer: task.advance(1, layer),
-        )
+    rows = [
+        {"view": view.label, "step": view.step, "depth": depth, **found[index, layer]}
+        for index, view in enumerate(views)
+        for depth, layer in enumerate(view.activations, start=1)
+    ]
+    table = pd.DataFrame(rows)
+    numbers = [str(name) for name in table if table[name].dtype == object and name not in _NOT_NUMBERS]
+    table = table.astype(dict.fromkeys(numbers, "float64"))  # a failed probe has null where a number would be
     methods = dict(zip([view.label for view in views], _methods(views), strict=True))
-    table = table.rename(columns={"network": "view", "checkpoint": "step"}).astype({"step": "int64"})
-    table["run"] = table["view"].map({view.label: str(view.run.path) for view in views})
-    table["depth"] = table["layer_index"] + 1
+    table["run"] = table["view"].map({view.label: str(view.run.path.absolute()) for view in views})
     table["method"] = table["view"].map({label: method for label, (method, _) in methods.items()})
     table["seed"] = table["view"].map({label: seed for label, (_, seed) in methods.items()})
     first = ["view", "run", "step", "layer", "depth", "d", "method", "seed"]
-    left_out = {"target", "layer_index", "codelength", "random_label_accuracy", "control_accuracy", "selectivity"}
+    left_out = {
+        "network",
+        "checkpoint",
+        "target",
+        "layer_index",
+        "codelength",
+        "random_label_accuracy",
+        "control_accuracy",
+        "selectivity",
+    }
     return table[[*first, *(name for name in table if name not in {*first, *left_out})]]
 
 

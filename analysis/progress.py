@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 __all__ = ["Reporter", "Task", "in_words", "silent"]
 
 _SECONDS_BETWEEN_LINES = 10.0
+_ENOUGH_TO_TELL = 0.05  # of the work, before one can say how long the rest takes
 
 
 class Task(Protocol):
@@ -109,8 +110,13 @@ class _Lines:
         self._note = note or self._note
         if time.monotonic() - self._spoke >= _SECONDS_BETWEEN_LINES and self._done < self._total:
             self._spoke = time.monotonic()
-            left = (self._total - self._done) * (self._spoke - self._started) / max(self._done, 1)
-            self._reporter.say(f"{self._name}: {self._done}/{self._total}, {in_words(left)} left {self._note}".rstrip())
+            self._reporter.say(f"{self._name}: {self._done}/{self._total}{self._left()} {self._note}".rstrip())
+
+    def _left(self) -> str:
+        if self._done < self._total * _ENOUGH_TO_TELL:
+            return ""
+        left = (self._total - self._done) * (self._spoke - self._started) / max(self._done, 1)
+        return f", {in_words(left)} left"
 
     def finish(self) -> None:
         seconds = time.monotonic() - self._started

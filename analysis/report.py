@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.drawing import Drawing, embedded
 from analysis.findings import Findings
 from analysis.page import as_html, render
-from analysis.settings import is_trained_here
+from analysis.steps import is_trained_here
 
 __all__ = ["write_report"]
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.drawing import save_figures
-from analysis.executors import completed, count_processors
+from analysis.executors import Executor, Task, make_executor
 from analysis.experiments import EXPERIMENTS, Experiment, Part, Plan, Section
 from analysis.experiments.parts import Assignment, is_done, perform, read_results
 from analysis.folders import check_folder, refreshed
-from analysis.interruption import Interrupted
-from analysis.progress import Reporter, Task, silent
+from analysis.interruption import Incomplete, Interrupted
+from analysis.progress import Reporter, silent
+from analysis.progress import Task as Work
 from analysis.reproduction_report import write_reproduction_report
 from analysis.workflows.job import check_device
 from checkpoints.lock import Lock
-from repsim.learning.checks import check_choice, check_integer
+from repsim.learning.checks import check_choice
 
 __all__ = ["Reproduction", "reproduce"]
 
@@ -42,6 +43,8 @@ def reproduce(
     output: str | Path | None = None,
     plan: Plan | None = None,
     jobs: int | None = None,
+    executor: str | None = None,
+    scheduler: str | None = None,
     reporter: Reporter | None = None,
 ) -> Reproduction:
     """Do what is not done yet of some experiments, and write tables, figures and the report.
@@ -60,6 +63,8 @@ def reproduce(
         Scale, seeds, device. Quick, with seeds 0 to 4, by default.
     jobs : int, optional
         Processes, one thread each; as many as there are processors by default.
+    executor, scheduler : str, optional
+        As for ``analysis.executors.make_executor``.
     reporter : Reporter, optional
 
     Raises
@@ -70,12 +75,13 @@ def reproduce(
         After Ctrl-C.
     Locked
         If another process is reproducing in this folder.
-    RuntimeError
-        If parts or conclusions failed, or a process died. What could be done is done, and kept.
+    Incomplete
+        If parts or conclusions failed, or processes died. What could be done is done, and kept.
     """
     chosen, plan, reporter = _choose(experiments), plan or Plan(), reporter or silent()
-    jobs = count_processors() if jobs is None else jobs
-    check_integer("jobs", jobs, 1)
+    chosen_executor = make_executor(
+        executor or ("serial" if jobs == 1 else None), jobs=jobs, scheduler=scheduler, say=reporter.say
+    )
     check_device(plan.device)
     folder = Path(output) if output is not None else Path("runs") / f"reproduction-{plan.scale}"
     check_folder(folder)
@@ -86,7 +92,7 @@ def reproduce(
     lock = Lock(folder / "lock")
     try:
         with reporter.task("reproduce", max(1, round(sum(part.cost for part in pending)))) as task:
-            sections, errors = _work(chosen, every, plan, folder, jobs, _Progress(task, reporter))
+            sections, errors = _work(chosen, every, plan, folder, chosen_executor, _Progress(task, reporter))
         for experiment in EXPERIMENTS.values():
             if experiment in chosen or _pending(every[experiment.name], folder):
                 continue
@@ -105,14 +111,14 @@ def reproduce(
         lock.release()
     if errors:
         listed = "; ".join(f"{name}: {error}" for name, error in errors.items())
-        raise RuntimeError(f"{len(errors)} parts failed ({listed}). The rest is done and kept.")
+        raise Incomplete(f"{len(errors)} parts failed ({listed}). The rest is done and kept.")
     return Reproduction(report, sections)
 
 
 class _Progress:
     """Counts what is done in seconds of one core."""
 
-    def __init__(self, task: Task, reporter: Reporter) -> None:
+    def __init__(self, task: Work, reporter: Reporter) -> None:
         self.task, self.reporter = task, reporter
         self._done = 0.0
         self._shown = 0
@@ -142,7 +148,7 @@ def _work(
     every: Mapping[str, Sequence[Part]],
     plan: Plan,
     folder: Path,
-    jobs: int,
+    executor: Executor,
     progress: _Progress,
 ) -> tuple[dict[str, Section], dict[str, Exception]]:
     """Do the parts of experiments and conclude each; return their sections, and what failed."""
@@ -150,7 +156,7 @@ def _work(
     errors: dict[str, Exception] = {}
     for experiment in chosen:
         parts = every[experiment.name]
-        if failed := _perform(parts, folder, jobs, progress):
+        if failed := _perform(parts, folder, executor, progress):
             errors |= failed
             continue
         try:
@@ -160,19 +166,19 @@ def _work(
     return sections, errors
 
 
-def _perform(parts: Sequence[Part], folder: Path, jobs: int, progress: _Progress) -> dict[str, Exception]:
+def _perform(parts: Sequence[Part], folder: Path, executor: Executor, progress: _Progress) -> dict[str, Exception]:
     """Do the parts that are not done, stage by stage, the long ones of a stage first; return what failed."""
     for stage in sorted({part.stage for part in parts}):
         pending = _pending([part for part in parts if part.stage == stage], folder)
         pending.sort(key=lambda part: -part.cost)
-        assignments = [Assignment(part, folder) for part in pending]
+        tasks = [Task(part.key, perform, Assignment(part, folder.absolute())) for part in pending]
         errors: dict[str, Exception] = {}
-        for assignment, error in completed(perform, assignments, jobs=jobs):
+        for task, error in executor.completed(tasks):
             if isinstance(error, Interrupted):
                 raise KeyboardInterrupt
-            progress.advance(assignment.part, error)
+            progress.advance(task.argument.part, error)
             if error is not None:
-                errors[assignment.part.key] = error
+                errors[task.key] = error
         if errors:
             return errors  # later stages need this one
     return {}

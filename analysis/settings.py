@@ -1,20 +1,14 @@
-"""What is recorded of a run, and which of its steps: the settings that belong to the workflows."""
+"""What is recorded of a run, and which of its steps."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from repsim.learning.checks import check_integer, check_type
 
-__all__ = ["RecordingConfig", "choose_recorded_steps", "choose_steps", "is_trained_here"]
-
-
-def is_trained_here(config: Mapping[str, Any]) -> bool:
-    """Tell whether a run's config was written by ``train_run``; people may keep anything in the config of theirs."""
-    return all(isinstance(config.get(part), dict) for part in ("training", "recording", "data"))
+__all__ = ["RecordingConfig", "choose_steps"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,33 +131,6 @@ def choose_steps(text: str, n_steps: int, *, check_range: bool = True, name: str
     if too_large and check_range:
         raise ValueError(f"{name} '{text}' name step {too_large[0]}; this training ends at step {n_steps}.")
     return tuple(sorted(chosen - set(too_large)))
-
-
-def choose_recorded_steps(text: str, recorded: Sequence[int]) -> tuple[int, ...]:
-    """Return those of a run's recorded steps that ``first``, ``last``, ``all`` or numbers joined by commas name.
-
-    Raises
-    ------
-    ValueError
-        If a part is not understood or a step was not recorded.
-
-    Examples
-    --------
-    >>> choose_recorded_steps("first,last", [0, 10, 20])
-    (0, 20)
-    """
-    chosen: set[int] = set()
-    for part in (piece.strip() for piece in text.split(",")):
-        if part == "all":
-            chosen.update(recorded)
-        elif part in ("first", "last"):
-            chosen.add(recorded[0 if part == "first" else -1])
-        elif part.isdecimal() and int(part) in recorded:
-            chosen.add(int(part))
-        else:
-            listed = ", ".join(map(str, recorded))
-            raise ValueError(f"'{part}' is not a recorded step. Use first, last, all or any of: {listed}.")
-    return tuple(sorted(chosen))
 
 
 def _steps_of(part: str, setting: str, n_steps: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.progress import Reporter
-from analysis.settings import is_trained_here
+from analysis.pieces import Piece, Store
+from analysis.pieces.planning import COMPARATORS_SHOWN
+from analysis.steps import is_trained_here
 from analysis.views import View
-from repsim.similarity import class_structure, compare_rdms, pairwise, rdm
 
 __all__ = [
     "class_structure_table",
@@ -26,27 +26,30 @@ __all__ = [
     "write_rdms",
 ]
 
-COMPARISONS = ("pearson", "spearman")  # of `COMPARATORS`; each a column of rdm_similarity.csv
 
-
-def write_rdms(path: Path, views: Sequence[View], method: str, reporter: Reporter) -> None:
+def write_rdms(
+    path: Path, views: Sequence[View], method: str, pieces: Mapping[tuple[int, str], Piece], store: Store
+) -> None:
     """Write the dissimilarity matrix of every layer on the held-out stimuli to an HDF5 file.
 
     Layout: ``/0000/<layer>`` holds the first view's condensed upper triangle in float32, row by row, and the group's
     attributes its name and step; ``/stimulus_id`` and ``/label`` are the stimuli. Root attributes name the method.
+    ``/keys`` has every matrix once more (it is the same one), by the key of its piece.
     """
-    n_layers = sum(len(view.activations) for view in views)
-    with h5py.File(path, "x") as file, reporter.task(f"RDMs ({method})", n_layers) as task:
+    with h5py.File(path, "x") as file:
         rows = views[0].rows("test")
         file.attrs["format"], file.attrs["format_version"], file.attrs["method"] = "repsim-rdms", 1, method
         file["stimulus_id"] = np.char.encode(views[0].run.stimuli.ids[rows], "utf-8")
         file["label"] = views[0].run.stimuli.labels[rows]
+        keys = file.create_group("keys")
         for index, view in enumerate(views):
             group = file.create_group(f"{index:04d}")
             group.attrs["view"], group.attrs["step"] = view.label, view.step
-            for layer, values in view.activations.items():
-                group[layer] = rdm(values[rows], method=method, name=f"{view.label}: {layer}").astype(np.float32)
-                task.advance(1, layer)
+            for layer in view.activations:
+                key = pieces[index, layer].key
+                if key not in keys:
+                    keys[key] = store.read(key).arrays["rdm"]
+                group[layer] = keys[key]
 
 
 def read_rdm(path: Path, view: int, layer: str) -> NDArray[np.float32]:
@@ -55,45 +58,60 @@ def read_rdm(path: Path, view: int, layer: str) -> NDArray[np.float32]:
         return np.asarray(file[f"{view:04d}"][layer][()])
 
 
-def class_structure_table(path: Path, views: Sequence[View]) -> pd.DataFrame:
-    """Return mean between-class minus mean within-class distance by layer, and as a fraction of the last layer's."""
-    rows = []
-    for index, view, layer, depth in _each_layer(views):
-        labels = view.run.stimuli.labels[view.rows("test")]
-        structure = class_structure(read_rdm(path, index, layer), labels)
-        rows.append({**_keys(view), "layer": layer, "depth": depth, "class_structure": structure})
-    frame = pd.DataFrame(rows)
+def class_structure_table(views: Sequence[View], found: Mapping[tuple[int, str], Mapping[str, Any]]) -> pd.DataFrame:
+    """Return mean between-class minus mean within-class distance by layer, and as a fraction of the last layer's.
+
+    Parameters
+    ----------
+    views : sequence of View
+    found : mapping of (position of the view, layer) to mapping
+        With ``class_structure``.
+    """
+    rows = [
+        {**_keys(view), "layer": layer, "depth": depth, **found[index, layer]}
+        for index, view, layer, depth in _each_layer(views)
+    ]
+    frame = pd.DataFrame(rows).astype({"class_structure": "float64"})
     final = frame.groupby("view", sort=False)["class_structure"].transform("last", skipna=False)
     frame["fraction_of_final"] = frame["class_structure"] / final
     return frame
 
 
-def rdm_similarity_table(path: Path, views: Sequence[View]) -> pd.DataFrame:
-    """Return, for each later view, the correlation of each layer's RDM with the first view's of the same name."""
-    rows = []
-    for index, view, layer, depth in _each_layer(views):
-        if index == 0 or layer not in views[0].activations:
-            continue
-        pair = np.stack([read_rdm(path, 0, layer), read_rdm(path, index, layer)])
-        pair[:, np.isnan(pair).any(axis=0)] = np.nan  # what is undefined in one network is left out of both
-        scores = {method: compare_rdms(pair[0], pair[1], method=method) for method in COMPARISONS}
-        rows.append({**_keys(view), "reference": views[0].label, "layer": layer, "depth": depth, **scores})
-    return pd.DataFrame(rows, columns=["view", "run", "step", "reference", "layer", "depth", *COMPARISONS])
+def rdm_similarity_table(views: Sequence[View], found: Mapping[tuple[int, str], Mapping[str, Any]]) -> pd.DataFrame:
+    """Return, for each later view, the correlation of each layer's RDM with the first view's of the same name.
+
+    Parameters
+    ----------
+    views : sequence of View
+    found : mapping of (position of the view, layer) to mapping
+        With one value a comparator; layers that are in one view only are missing.
+    """
+    rows = [
+        {**_keys(view), "reference": views[0].label, "layer": layer, "depth": depth, **found[index, layer]}
+        for index, view, layer, depth in _each_layer(views)
+        if (index, layer) in found
+    ]
+    frame = pd.DataFrame(rows, columns=["view", "run", "step", "reference", "layer", "depth", *COMPARATORS_SHOWN])
+    return frame.astype(dict.fromkeys(COMPARATORS_SHOWN, "float64"))
 
 
-def similarity_table(views: Sequence[View], reporter: Reporter) -> pd.DataFrame:
-    """Return unbiased linear CKA between all layers of all views on the held-out stimuli, one row an ordered pair."""
-    reporter.say("CKA between all pairs of layers")
-    places = [(view, layer, depth) for _, view, layer, depth in _each_layer(views)]
-    arrays = {f"{view.label}: {layer}": view.activations[layer][view.rows("test")] for view, layer, _ in places}
-    values = pairwise(arrays).values
-    left, right = np.indices(values.shape).reshape(2, -1)
+def similarity_table(views: Sequence[View], values: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
+    """Return the similarity of all layers of all views on the held-out stimuli, one row an ordered pair.
+
+    Parameters
+    ----------
+    views : sequence of View
+    values : mapping of str to array (n_layers, n_layers)
+        By measure; all layers of the first view, then of the second, and so on.
+    """
+    places = [(view.label, layer, depth) for _, view, layer, depth in _each_layer(views)]
+    left, right = np.indices((len(places), len(places))).reshape(2, -1)
     columns: dict[str, Any] = {}
     for side, index in (("a", left), ("b", right)):
-        columns[f"view_{side}"] = [places[i][0].label for i in index]
-        columns[f"layer_{side}"] = [places[i][1] for i in index]
-        columns[f"depth_{side}"] = [places[i][2] for i in index]
-    return pd.DataFrame({**columns, "cka": values.ravel()})
+        for number, name in enumerate(("view", "layer", "depth")):
+            columns[f"{name}_{side}"] = np.array([place[number] for place in places], dtype=object)[index]
+    table = pd.DataFrame({**columns, **{name: matrix.ravel() for name, matrix in values.items()}})
+    return table.astype({"depth_a": "int64", "depth_b": "int64"}).infer_objects()
 
 
 def training_table(views: Sequence[View]) -> pd.DataFrame:
@@ -169,9 +187,4 @@ def _each_layer(views: Sequence[View]) -> Iterator[tuple[int, View, str, int]]:
 
 
 def _keys(view: View) -> dict[str, Any]:
-    return {"view": view.label, "run": str(view.run.path), "step": view.step}
-
-
-def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    first = [name for name in ("view", "run", "step", "reference", "layer", "depth") if name in frame]
-    return frame[[*first, *(name for name in frame if name not in first)]]
+    return {"view": view.label, "run": str(view.run.path.absolute()), "step": view.step}

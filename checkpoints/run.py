@@ -154,6 +154,14 @@ class Run:
         """Say where it is."""
         return f"Run({str(self.path)!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as its path, open for reading there."""
+        if self._lock is not None:
+            raise TypeError(
+                f"{self!r} is open for writing, which only one process can do. Send Run.open({str(self.path)!r})."
+            )
+        return Run.open, (self.path.absolute(),)
+
     def __enter__(self) -> Run:
         """Return the run."""
         return self

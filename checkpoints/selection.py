@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from checkpoints.modules import plain_name, unwrapped
+from checkpoints.patterns import name_expression, nothing_matches
 
-__all__ = ["Pattern", "Selector", "Spot", "as_selectors", "match_layers", "module_names", "nothing_matches"]
+__all__ = ["Pattern", "Selector", "Spot", "as_selectors", "match_layers", "module_names"]
 
 Pattern = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
 
@@ -141,13 +141,6 @@ def match_layers(model: nn.Module, patterns: Pattern | Sequence[Pattern]) -> tup
     return tuple(name for name, module in modules.items() if any(each.accepts(name, module) for each in selectors))
 
 
-def nothing_matches(pattern: str, names: Sequence[str]) -> str:
-    """Return the sentence that says so, with the names nearest to the pattern."""
-    close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3)
-    near = [*close, *(name for name in names if name not in close)][:5]
-    return f"No layer matches '{pattern}'. Near names: {', '.join(near) or 'none'}."
-
-
 def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str) -> Selector:
     if isinstance(pattern, re.Pattern):
         return Selector(pattern.pattern, lambda name, _: bool(pattern.fullmatch(name)), False, None, side, ())
@@ -165,13 +158,6 @@ def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str) 
 
 
 def _by_name(text: str, module: str, call: int | None, side: str, path: tuple[str, ...]) -> Selector:
-    expression = re.compile(_translate(module))
+    expression = name_expression(module)
     exact = not set(module) & set("*?")
     return Selector(text, lambda name, _: bool(expression.fullmatch(name)), exact, call, side, path)
-
-
-def _translate(pattern: str) -> str:
-    parts = []
-    for part in re.split(r"(\*\*\.|\*\*|\*|\?)", pattern):
-        parts.append({"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(part, re.escape(part)))
-    return "".join(parts)

@@ -18,7 +18,7 @@ from analysis.cli.reproduce import reproduce
 from analysis.cli.rules import rules
 from analysis.cli.train import train
 from analysis.cli.verify import verify
-from analysis.interruption import Interrupted
+from analysis.interruption import Incomplete, Interrupted
 
 __all__ = ["app", "main"]
 
@@ -65,6 +65,8 @@ def _verdict(error: Exception) -> tuple[str, int]:
 
     if isinstance(error, Interrupted):
         return str(error), _INTERRUPTED
+    if isinstance(error, Incomplete):
+        return str(error), _OUR_MISTAKE
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}.", _USER_MISTAKE
     if isinstance(error, ValueError | OSError | Diverged):

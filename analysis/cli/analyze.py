@@ -7,33 +7,64 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import PENALTIES, Penalties, numbers
+from analysis.cli.options import (
+    Distance,
+    ExecutorName,
+    Jobs,
+    Json,
+    Layers,
+    Measures,
+    Penalties,
+    Quiet,
+    Scheduler,
+    given,
+    names,
+    numbers,
+    reporter_of,
+)
 from analysis.cli.output import print_findings
 
 __all__ = ["analyze"]
 
 
 def analyze(
-    run: Annotated[Path, typer.Argument(help="A run directory with recorded steps.")],
-    steps: Annotated[str, typer.Option(help="Recorded steps: first, last, all or numbers with commas.")] = "first,last",
-    distance: Annotated[
-        str,
-        typer.Option(
-            help="correlation, cosine, euclidean, sqeuclidean, mahalanobis, poisson, or a metric of SciPy by name."
-        ),
-    ] = "correlation",
-    Cs: Penalties = PENALTIES,
-    output: Annotated[Path | None, typer.Option(help="Folder to write. [default: RUN/analysis]")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    runs: Annotated[
+        list[Path], typer.Argument(help="Run directories with recorded steps; each is analysed by itself.")
+    ],
+    steps: Annotated[
+        str | None, typer.Option(help="Recorded steps: first, last, all or numbers with commas. [default: first,last]")
+    ] = None,
+    layers: Layers = None,
+    distance: Distance = None,
+    measures: Measures = None,
+    Cs: Penalties = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write, for one run. [default: RUN/analysis]")] = None,
+    executor: ExecutorName = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Probe and compare the layers of one run: tables, RDMs, figures, report.
+    """Probe and compare the layers of runs, each by itself: tables, RDMs, figures, report.
 
+    Only what is missing or has changed is computed; after Ctrl-C the same command goes on.
     Example: repsim analyze runs/sg --steps all
     """
-    from analysis.progress import Reporter
-    from analysis.workflows import analyze_run
+    from analysis.workflows import analyze_runs
 
-    findings = analyze_run(
-        run, steps=steps, output=output, distance=distance, Cs=numbers(Cs, "--Cs"), reporter=Reporter()
+    findings = analyze_runs(
+        runs,
+        reporter=reporter_of(quiet=quiet),
+        **given(
+            steps=steps,
+            layers=layers,
+            distance=distance,
+            measures=names(measures, "--measures"),
+            Cs=numbers(Cs, "--Cs"),
+            output=output,
+            executor=executor,
+            jobs=jobs,
+            scheduler=scheduler,
+        ),
     )
     print_findings(findings, as_json=json)

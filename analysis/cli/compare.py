@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import PENALTIES, Penalties, numbers
+from analysis.cli.options import (
+    Distance,
+    ExecutorName,
+    Jobs,
+    Json,
+    Layers,
+    Measures,
+    Penalties,
+    Quiet,
+    Scheduler,
+    given,
+    names,
+    numbers,
+    reporter_of,
+)
 from analysis.cli.output import print_findings
 
 __all__ = ["compare"]
@@ -17,24 +31,43 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(help="Two or more runs on the same stimuli; the first is the reference.")
     ],
-    distance: Annotated[
-        str,
-        typer.Option(
-            help="correlation, cosine, euclidean, sqeuclidean, mahalanobis, poisson, or a metric of SciPy by name."
-        ),
-    ] = "correlation",
-    Cs: Penalties = PENALTIES,
+    steps: Annotated[
+        str | None,
+        typer.Option(help="Recorded steps of each: first, last, all or numbers with commas. [default: last]"),
+    ] = None,
+    layers: Layers = None,
+    distance: Distance = None,
+    measures: Measures = None,
+    Cs: Penalties = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: comparison, beside the first run]")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    executor: ExecutorName = None,
+    jobs: Jobs = None,
+    scheduler: Scheduler = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare the layers of runs at their last recorded steps: tables, RDMs, figures, report.
+    """Compare the layers of runs with one another: tables, RDMs, figures, report.
 
+    Only what is missing or has changed is computed; after Ctrl-C the same command goes on.
     Example: repsim compare runs/backprop runs/sg-middle runs/sg-all
     """
-    from analysis.progress import Reporter
     from analysis.workflows import compare_runs
 
-    findings = compare_runs(runs, output=output, distance=distance, Cs=numbers(Cs, "--Cs"), reporter=Reporter())
-    print_findings(findings, as_json=json)
+    findings = compare_runs(
+        runs,
+        reporter=reporter_of(quiet=quiet),
+        **given(
+            steps=steps,
+            layers=layers,
+            distance=distance,
+            measures=names(measures, "--measures"),
+            Cs=numbers(Cs, "--Cs"),
+            output=output,
+            executor=executor,
+            jobs=jobs,
+            scheduler=scheduler,
+        ),
+    )
+    print_findings([findings], as_json=json)

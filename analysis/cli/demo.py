@@ -23,4 +23,4 @@ def demo(
     from analysis.progress import Reporter
     from analysis.workflows import demo as run_demo
 
-    print_findings(run_demo(output, reporter=Reporter()), as_json=False)
+    print_findings([run_demo(output, reporter=Reporter())], as_json=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,12 +17,16 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def print_findings(findings: Findings, *, as_json: bool) -> None:
-    """Print the summary of an analysis and where its report is."""
-    report = Path(findings.folder) / "report.html"
+def print_findings(findings: Sequence[Findings], *, as_json: bool) -> None:
+    """Print the summary of each analysis and where its report is."""
     if as_json:
-        print_json({"report": str(report), "folder": str(findings.folder), "summary": findings.summary()})
+        found = [
+            {"report": str(each.folder / "report.html"), "folder": str(each.folder), "summary": each.summary()}
+            for each in findings
+        ]
+        print_json(found[0] if len(found) == 1 else found)
         return
-    for sentence in findings.summary():
-        print(sentence)
-    print(f"Report: {report}")
+    for each in findings:
+        for sentence in each.summary():
+            print(sentence)
+        print(f"Report: {each.folder / 'report.html'}")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from analysis.drawing import Drawing
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section, Tables
@@ -30,7 +31,6 @@ from analysis.experiments.representations import (
 from analysis.experiments.summary import listed, seed_intervals
 from analysis.plots import noted, plot_lines, plot_rdm_grid, plot_similarity_grid, write_note
 from analysis.plots.axes import axes_grid, colours
-from analysis.progress import silent
 from analysis.tables import similarity_table
 from analysis.views import View
 from probes import seed_differences
@@ -346,9 +346,16 @@ def _training_figure(tests: pd.DataFrame, note: str) -> Figure:
 
 def _layer_figure(views: Sequence[View], note: str) -> Figure:
     named = [View(view.label.partition(",")[0], view.run, view.step) for view in views]
-    figure = plot_similarity_grid(similarity_table(named, silent()))
+    figure = plot_similarity_grid(similarity_table(named, {"cka": _cka_of(named)}))
     write_note(figure, note)
     return figure
+
+
+def _cka_of(views: Sequence[View]) -> NDArray[Any]:
+    layers = {
+        f"{view.label}: {name}": layer[view.rows("test")] for view in views for name, layer in view.activations.items()
+    }
+    return pairwise(layers).values
 
 
 RDM = Experiment(

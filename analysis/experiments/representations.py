@@ -9,7 +9,7 @@ from analysis.experiments.experiment import Part, Plan
 from analysis.experiments.networks import Recipe
 from analysis.settings import RecordingConfig
 from analysis.views import View
-from analysis.workflows.demo import DEMO_RUNS
+from analysis.workflows.demonstration import DEMO_RUNS
 
 __all__ = [
     "BACKPROP",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -13,44 +14,85 @@ from analysis.plots.axes import axes_grid, figure_of, label_layers, layer_names,
 
 __all__ = ["plot_similarity", "plot_similarity_grid"]
 
+_MOST_VIEWS = 8
 
-def plot_similarity(table: pd.DataFrame, view_a: str, view_b: str, *, low: float = 0.0, ax: Axes | None = None) -> Axes:
+
+def plot_similarity(
+    table: pd.DataFrame,
+    view_a: str,
+    view_b: str,
+    *,
+    measure: str = "cka",
+    limits: tuple[float, float] = (0.0, 1.0),
+    ax: Axes | None = None,
+) -> Axes:
     """Draw layer × layer similarity between two views: rows are layers of ``view_a``, from the first at the bottom.
 
     Parameters
     ----------
     table : DataFrame
-        With columns ``view_a``, ``layer_a``, ``depth_a``, the same for b, and ``cka``.
+        With columns ``view_a``, ``layer_a``, ``depth_a``, the same for b, and the measure.
     view_a, view_b : str
-    low : float, default 0
-        Lower end of the colour scale; the upper end is 1.
+    measure : str, default "cka"
+        The column that is drawn.
+    limits : (float, float), default (0, 1)
+        Ends of the colour scale.
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes(4.4, 3.8)
     rows = table[(table["view_a"] == view_a) & (table["view_b"] == view_b)]
-    matrix = rows.pivot(index="depth_a", columns="depth_b", values="cka")
+    matrix = rows.pivot(index="depth_a", columns="depth_b", values=measure)
     cmap = sns.color_palette("rocket", as_cmap=True)
-    ax.imshow(matrix.to_numpy(), cmap=cmap, vmin=low, vmax=1.0, origin="lower", interpolation="nearest")
+    ax.imshow(matrix.to_numpy(), cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", interpolation="nearest")
     label_layers(ax.yaxis, list(rows.drop_duplicates("depth_a").sort_values("depth_a")["layer_a"]), most=6)
     label_layers(ax.xaxis, list(rows.drop_duplicates("depth_b").sort_values("depth_b")["layer_b"]), most=6)
     ax.grid(visible=False)
     return ax
 
 
-def plot_similarity_grid(table: pd.DataFrame, *, measure: str = "unbiased linear CKA") -> Figure:
-    """Draw the similarity of every view with every other on one colour scale; above four views, with the first only."""
-    views: Sequence[str] = list(table["view_a"].unique())
+def plot_similarity_grid(
+    table: pd.DataFrame, measure: str = "cka", *, name: str = "unbiased linear CKA", most: int = _MOST_VIEWS
+) -> Figure:
+    """Draw the similarity of views with one another on one colour scale.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As for ``plot_similarity``.
+    measure : str, default "cka"
+        The column that is drawn.
+    name : str
+        What the colour bar calls it.
+    most : int
+        So many views at most are drawn, evenly chosen, the first and the last among them; above four, only their
+        similarity with the first.
+    """
+    views = _spread(list(table["view_a"].unique()), most)
     rows = views if len(views) <= 4 else views[:1]
     grid = axes_grid(len(rows), len(views), 2.3 * len(views) + 1.4, 2.3 * len(rows) + 0.6)
     figure = figure_of(grid[0][0])
+    limits = _limits(table[measure])
     for view_a, axes in zip(rows, grid, strict=True):
         for view_b, ax in zip(views, axes, strict=True):
-            plot_similarity(table, view_a, view_b, ax=ax)
+            plot_similarity(table, view_a, view_b, measure=measure, limits=limits, ax=ax)
             ax.set_xlabel(verbatim(view_b) if view_a == rows[-1] else "", fontsize=9)
             ax.set_ylabel(verbatim(view_a) if view_b == views[0] else "", fontsize=9)
             ax.tick_params(labelsize=7)
     _, axis_title = layer_names(list(table["layer_a"].unique()))
     figure.suptitle(f"{axis_title} against {axis_title}", fontsize=9)
     bar = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.8, pad=0.02)
-    bar.set_label(measure, fontsize=9)
+    bar.set_label(name, fontsize=9)
     return figure
+
+
+def _limits(values: pd.Series) -> tuple[float, float]:
+    """Return 0 and 1 for what lies about there, such as CKA, and otherwise the range of the values."""
+    low, high = values.min(), values.max()
+    if np.isnan(low) or (low > -0.5 and 0.05 < high < 1.0 + 1e-6):
+        return 0.0, 1.0
+    return min(0.0, float(low)), float(high) if high > min(0.0, low) else 1.0
+
+
+def _spread(views: Sequence[str], most: int) -> list[str]:
+    count = min(len(views), most)
+    return [views[i] for i in np.linspace(0, len(views) - 1, count).round().astype(int)]

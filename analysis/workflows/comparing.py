@@ -2,36 +2,50 @@
 
 from __future__ import annotations
 
+import shlex
+import warnings
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.drawing import save_figures
-from analysis.figures import draw
-from analysis.findings import Findings, measure
-from analysis.folders import check_folder, refreshed
+from analysis.analysis_config import AnalysisConfig
+from analysis.findings import Findings
+from analysis.folders import check_folder
+from analysis.interruption import Interrupted
 from analysis.progress import Reporter, silent
-from analysis.report import write_report
+from analysis.study import Study
 from analysis.views import View, views_of_run, views_of_runs
-from probes.path import CS
-from repsim.learning import SPLITS
-from repsim.similarity import DISTANCES
+from checkpoints.lock import Lock
 
-__all__ = ["analyze_run", "compare_runs"]
+if TYPE_CHECKING:
+    from analysis.executors import Executor, Task
+
+__all__ = ["analyze_run", "analyze_runs", "compare_runs"]
+
+_SPLITS = ("train", "validation", "test")
 
 
 def analyze_run(
     path: str | Path,
     *,
     steps: str = "first,last",
+    layers: Sequence[str] = ("**",),
     output: str | Path | None = None,
     distance: str = "correlation",
-    Cs: Sequence[float] = CS,
+    measures: Sequence[str] = ("cka",),
+    Cs: Sequence[float] = AnalysisConfig.Cs,
+    executor: str | None = None,
+    jobs: int | None = None,
+    scheduler: str | None = None,
     reporter: Reporter | None = None,
 ) -> Findings:
     """Probe and compare the layers of one run at one or more of its recorded steps.
+
+    What an earlier, perhaps interrupted, analysis in the same folder found out of the same activations is used again.
+    If nothing has changed, nothing is done.
 
     Parameters
     ----------
@@ -39,12 +53,18 @@ def analyze_run(
         The run.
     steps : str, default "first,last"
         ``first``, ``last``, ``all`` or step numbers joined by commas.
+    layers : sequence of str, default ("**",)
+        Names or patterns of recorded layers.
     output : path, optional
         ``<run>/analysis`` by default. Files of an earlier analysis there are replaced, others left alone.
     distance : str, default "correlation"
         A method of ``repsim.similarity.rdm``.
+    measures : sequence of str, default ("cka",)
+        Keys of ``repsim.similarity.MEASURES``. The first is the one that figures show.
     Cs : sequence of float, > 0, default (0.001, 0.01, 0.1, 1.0, 10.0)
         Weights of the data against the penalty that probes choose from.
+    executor, jobs, scheduler
+        Where the work is done; see ``analysis.executors.make_executor``. The numbers are the same everywhere.
     reporter : Reporter, optional
 
     Returns
@@ -54,32 +74,100 @@ def analyze_run(
     Raises
     ------
     ValueError, OSError
-        If the run, a step or the distance will not do; a file that differs from its manifest is named.
+        If the run, a step or a setting will not do; a file that differs from its manifest is named.
+    Interrupted
+        After Ctrl-C; what is done is kept, and the same call goes on with it.
+    Incomplete
+        If processes or the scheduler died.
     """
-    views = views_of_run(path, steps)
-    target = Path(output) if output is not None else Path(path) / "analysis"
-    return _write(views, target, f"Analysis of {Path(path).absolute().name}", distance, Cs, reporter or silent())
+    (findings,) = analyze_runs(
+        [path],
+        steps=steps,
+        layers=layers,
+        output=output,
+        distance=distance,
+        measures=measures,
+        Cs=Cs,
+        executor=executor,
+        jobs=jobs,
+        scheduler=scheduler,
+        reporter=reporter,
+    )
+    return findings
+
+
+def analyze_runs(
+    paths: Sequence[str | Path],
+    *,
+    steps: str = "first,last",
+    layers: Sequence[str] = ("**",),
+    output: str | Path | None = None,
+    distance: str = "correlation",
+    measures: Sequence[str] = ("cka",),
+    Cs: Sequence[float] = AnalysisConfig.Cs,
+    executor: str | None = None,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    reporter: Reporter | None = None,
+) -> list[Findings]:
+    """Do what ``analyze_run`` does with each of several runs, as one set of tasks.
+
+    Parameters
+    ----------
+    paths : sequence of path
+    output : path, optional
+        For one run only.
+    steps, layers, distance, measures, Cs, executor, jobs, scheduler, reporter
+        As for ``analyze_run``.
+
+    Returns
+    -------
+    list of Findings
+        One a run.
+
+    Raises
+    ------
+    ValueError, OSError, Interrupted, Incomplete
+        As for ``analyze_run``. Nothing is written if one of the runs will not do.
+    """
+    if output is not None and len(paths) > 1:
+        raise ValueError(f"One output was given for {len(paths)} runs; leave it out, and each keeps its own analysis.")
+    config = AnalysisConfig(distance=distance, measures=tuple(measures), Cs=tuple(Cs))
+    studies = []
+    for path in dict.fromkeys(map(Path, paths)):
+        views = views_of_run(path, steps, layers)
+        target = Path(output) if output is not None else path / "analysis"
+        command = _command("analyze", [path], views, config, {"--steps": steps, "--output": output})
+        studies.append(Study(f"Analysis of {path.absolute().name}", tuple(views), target, config, command))
+    return _carry_out(studies, executor, jobs, scheduler, reporter or silent())
 
 
 def compare_runs(
     paths: Sequence[str | Path],
     *,
+    steps: str = "last",
+    layers: Sequence[str] = ("**",),
     output: str | Path | None = None,
     distance: str = "correlation",
-    Cs: Sequence[float] = CS,
+    measures: Sequence[str] = ("cka",),
+    Cs: Sequence[float] = AnalysisConfig.Cs,
+    executor: str | None = None,
+    jobs: int | None = None,
+    scheduler: str | None = None,
     reporter: Reporter | None = None,
 ) -> Findings:
-    """Compare the layers of two or more runs at their last recorded steps; the first is the reference.
+    """Compare the layers of two or more runs; the first is the reference.
 
     Parameters
     ----------
     paths : sequence of path
         Runs that recorded the same stimuli.
+    steps : str, default "last"
+        The recorded steps of each that are compared, as for ``analyze_run``.
     output : path, optional
         ``comparison`` beside the first run by default.
-    distance : str, default "correlation"
-    Cs : sequence of float, > 0, default (0.001, 0.01, 0.1, 1.0, 10.0)
-    reporter : Reporter, optional
+    layers, distance, measures, Cs, executor, jobs, scheduler, reporter
+        As for ``analyze_run``.
 
     Returns
     -------
@@ -87,39 +175,103 @@ def compare_runs(
 
     Raises
     ------
-    ValueError, OSError
+    ValueError, OSError, Interrupted, Incomplete
         As for ``analyze_run``, and if the runs recorded different stimuli.
     """
-    views = views_of_runs(paths)
+    config = AnalysisConfig(distance=distance, measures=tuple(measures), Cs=tuple(Cs))
+    views = views_of_runs(paths, steps, layers)
     target = Path(output) if output is not None else Path(paths[0]).absolute().parent / "comparison"
-    title = "Comparison of " + ", ".join(view.label for view in views)
-    return _write(views, target, title, distance, Cs, reporter or silent())
+    networks = dict.fromkeys(view.network for view in views)
+    command = _command("compare", paths, views, config, {"--steps": steps, "--output": output})
+    study = Study(f"Comparison of {', '.join(networks)}", tuple(views), target, config, command)
+    (findings,) = _carry_out([study], executor, jobs, scheduler, reporter or silent())
+    return findings
 
 
-def _write(
-    views: list[View], target: Path, title: str, distance: str, Cs: Sequence[float], reporter: Reporter
-) -> Findings:
-    alone = [name for name, each in DISTANCES.items() if not each.needs]
-    if distance not in alone:
-        raise ValueError(f"Unknown distance '{distance}'. Choose one of: {', '.join(alone)}.")
-    if not len(Cs) or not all(np.isfinite(C) and C > 0 for C in Cs):
-        raise ValueError(f"Cs are {', '.join(map(str, Cs)) or 'none'}; expected one or more positive, finite numbers.")
-    check_folder(target)
-    for view in views:
-        _check_stimuli(view)
-        _ = view.activations  # verified before the work begins
-    with refreshed(target) as staging:
-        findings = measure(views, staging, distance=distance, Cs=Cs, reporter=reporter)
-        reporter.say("Drawing figures and writing the report")
-        drawings = list(draw(findings))
-        save_figures(drawings, staging / "figures")
-        write_report(staging / "report.html", title, findings, drawings, staging / "figures")
-    return replace(findings, folder=target)
+_DEFAULT_STEPS = {"analyze": "first,last", "compare": "last"}
+
+
+def _command(
+    name: str,
+    paths: Sequence[str | Path],
+    views: Sequence[View],
+    config: AnalysisConfig,
+    options: dict[str, str | Path | None],
+) -> str:
+    """Return the command line that does the same; options at their defaults are left out."""
+    usual = AnalysisConfig()
+    given = {option: value for option, value in options.items() if value not in (None, _DEFAULT_STEPS[name])}
+    if config.distance != usual.distance:
+        given["--distance"] = config.distance
+    if config.measures != usual.measures:
+        given["--measures"] = ",".join(config.measures)
+    if config.Cs != usual.Cs:
+        given["--Cs"] = ",".join(f"{C:g}" for C in config.Cs)
+    words = ["repsim", name, *map(str, paths)]
+    for layer in views[0].layers if views[0].layers != ("**",) else ():
+        words += ["--layers", layer]
+    for option, value in given.items():
+        words += [option, str(value)]
+    return shlex.join(words)
+
+
+def _carry_out(
+    studies: Sequence[Study], executor: str | None, jobs: int | None, scheduler: str | None, reporter: Reporter
+) -> list[Findings]:
+    """Do what is not done yet of each study."""
+    stale = [study for study in studies if not study.is_done()]
+    if not stale:
+        reporter.say("Nothing has changed since the last analysis.")
+        return [Findings.of(study) for study in studies]
+    from analysis.executors import make_executor  # what follows is slow to import, and often there is nothing to do
+    from analysis.tasks import tasks_of_study
+
+    for study in stale:
+        study.config.check()
+        check_folder(study.target)
+        for view in study.views:
+            _check_stimuli(view)
+            _ = view.activations  # sizes are compared before the work begins, every byte when it is read
+    make_executor(executor, jobs=jobs, scheduler=scheduler)  # refuses what will not do, before anything is written
+    with ExitStack() as locks:
+        for study in stale:
+            (study.target / "pieces").mkdir(parents=True, exist_ok=True)
+            locks.callback(Lock(study.target / "pieces" / "lock").release)
+        tasks = [task for study in stale for task in tasks_of_study(study)]
+        place = make_executor(
+            executor, jobs=jobs, scheduler=scheduler, cost=sum(task.cost for task in tasks), say=reporter.say
+        )
+        _do(tasks, place, reporter)
+    findings = [Findings.of(study) for study in studies]
+    for study in stale:
+        for message in study.warnings():
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+    return findings
+
+
+def _do(tasks: Sequence[Task], executor: Executor, reporter: Reporter) -> None:
+    """Do tasks, and raise the first error when all that could be done is done."""
+    from analysis.executors import NotBegun
+
+    first: Exception | None = None
+    done = 0
+    try:
+        with reporter.task("analysis", len(tasks)) as progress:
+            for task, error in executor.completed(tasks):
+                done += 1
+                progress.advance(1, task.key.rpartition(":")[2].partition("-")[0].replace("_", " "))
+                first = first or (None if isinstance(error, NotBegun) else error)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"Stopped; {done} of {len(tasks)} pieces are done and kept. Continue with the same command."
+        ) from None
+    if first is not None:
+        raise first
 
 
 def _check_stimuli(view: View) -> None:
     stimuli = view.run.stimuli
-    missing = [part for part in SPLITS if not (stimuli.split == part).any()]
+    missing = [part for part in _SPLITS if not (stimuli.split == part).any()]
     n_classes = len(np.unique(stimuli.labels[stimuli.split == "test"]))
     if missing or n_classes < 2:
         lack = f"no stimuli for {' or '.join(missing)}" if missing else "stimuli of one class only"

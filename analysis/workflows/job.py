@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.settings import RecordingConfig, choose_steps, is_trained_here
+from analysis.settings import RecordingConfig, choose_steps
+from analysis.steps import is_trained_here
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import (
     SPLITS,

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.foreign import load_model, load_stimuli
 from analysis.progress import Reporter, silent
-from analysis.settings import choose_recorded_steps
+from analysis.steps import choose_recorded_steps
 from analysis.workflows.job import check_device, check_layers, choose_stimuli, configurations, using_threads
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.files import sha256

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis.experiments.experiment import Experiment, Part, Plan, Results, Section
 from analysis.experiments.tracking.figures import LOSSES, NETWORKS, draw
 from analysis.experiments.tracking.runs import BACKPROP, FIXED, KINDS, descend, disturb, practise
-from analysis.workflows.demo import DEMO_RUNS
+from analysis.workflows.demonstration import DEMO_RUNS
 from repsim.learning import TrainingConfig
 
 __all__ = ["TRACKING", "conclude", "summarise"]

@@ -1,0 +1,74 @@
+"""Clusters in the queue of a computing centre, described in a TOML file."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["cluster_of"]
+
+
+def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
+    """Start the cluster that a file describes.
+
+    Parameters
+    ----------
+    path : Path
+        A TOML file with the table ``[cluster]``: ``kind``, a class of dask-jobqueue such as ``"SLURMCluster"`` or
+        ``"LocalCluster"`` (its jobs run on this machine); ``jobs``, how many are asked for; all else is handed to the
+        class (``queue``, ``cores``, ``processes``, ``memory``, ``walltime``, ...). As every task uses one thread,
+        ``cores`` and ``processes`` should be equal, and are 1 by default.
+    say : callable
+        Hears that jobs were asked for.
+
+    Returns
+    -------
+    dask_jobqueue.JobQueueCluster
+        A context manager.
+
+    Raises
+    ------
+    ValueError
+        If dask-jobqueue is not installed, or the file is not understood.
+    """
+    settings = _settings(path)
+    kind, jobs = settings.pop("kind", None), settings.pop("jobs", None)
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        raise ValueError(f"{path}: jobs is {jobs!r}; expected how many jobs to ask for, such as jobs = 20.")
+    try:
+        cluster = _kinds(path, kind)(**{"cores": 1, "processes": 1, **settings})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {kind} cannot be made of these settings ({error}).") from error
+    cluster.scale(jobs=jobs)
+    say(f"{jobs} jobs were asked for by {kind}; work begins with the first that starts.")
+    return cluster
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            tables = tomllib.load(file)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file ({error}).") from None
+    if set(tables) != {"cluster"} or not isinstance(tables["cluster"], dict):
+        raise ValueError(f"{path} has {', '.join(tables) or 'nothing'}; expected one table, [cluster].")
+    return dict(tables["cluster"])
+
+
+def _kinds(path: Path, kind: Any) -> Callable[..., Any]:
+    try:
+        import dask_jobqueue
+        from dask_jobqueue.local import LocalCluster
+    except ImportError:
+        raise ValueError(
+            "A cluster in a queue needs the package dask-jobqueue, which is not installed: "
+            "pip install 'repsim-sg[cluster]'."
+        ) from None
+    kinds = {name: getattr(dask_jobqueue, name) for name in dir(dask_jobqueue) if name.endswith("Cluster")}
+    kinds = {name: each for name, each in kinds.items() if name != "JobQueueCluster"} | {"LocalCluster": LocalCluster}
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"{path}: kind is {kind!r}. Choose one of: {', '.join(sorted(kinds))}.")
+    chosen: Callable[..., Any] = kinds[kind]
+    return chosen

@@ -1,0 +1,140 @@
+"""Carrying out a study: its pieces, the tables that they make, figures and the report."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import probing, tables
+from analysis.analysis_config import AnalysisConfig
+from analysis.drawing import save_figures
+from analysis.executors.serial import SerialExecutor
+from analysis.figures import draw
+from analysis.findings import Findings
+from analysis.folders import refreshed
+from analysis.pieces import Planned, Store, plan, tasks_of
+from analysis.pieces.store import RDM_FILE
+from analysis.report import write_report
+from analysis.study import OUTCOME, Study
+from analysis.views import View
+from checkpoints.commit import write_file
+
+__all__ = ["assemble", "measure"]
+
+
+def assemble(study: Study) -> None:
+    """Write the tables, figures and report of a study whose pieces are done, and last ``analysis.json``."""
+    planned = plan(study.views, study.config)
+    store = Store(study.target)
+    with refreshed(study.target) as staging, warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        findings = _write_tables(study.views, study.config, planned, store, staging)
+        drawings = list(draw(findings))
+        save_figures(drawings, staging / "figures")
+        write_report(staging / "report.html", study.title, findings, drawings, staging / "figures")
+        said = _warnings_of(study.views, planned, store) + [
+            str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)
+        ]
+        write_file(staging / OUTCOME, study.outcome(staging, findings.summary(), list(dict.fromkeys(said))))
+        (study.target / OUTCOME).unlink(missing_ok=True)  # the folder is of two minds until the new one comes
+    store.forget(piece.key for piece in planned.rdms.values())
+
+
+def measure(
+    views: Sequence[View],
+    folder: Path,
+    *,
+    distance: str = "correlation",
+    measures: Sequence[str] = ("cka",),
+    Cs: Sequence[float] = AnalysisConfig.Cs,
+) -> Findings:
+    """Fit the probes, compute the RDMs and similarities of the views, and write the tables and ``rdm.h5``.
+
+    Parameters
+    ----------
+    views : sequence of View
+        On the same stimuli.
+    folder : Path
+        Exists; pieces that it holds are not done again.
+    distance, measures, Cs
+        As in ``AnalysisConfig``.
+
+    Warns
+    -----
+    RuntimeWarning
+        What the pieces had to say.
+    """
+    config = AnalysisConfig(distance=distance, measures=tuple(measures), Cs=tuple(Cs))
+    planned = plan(views, config)
+    for _, error in SerialExecutor().completed(tasks_of(planned, folder)):
+        if error is not None:
+            raise error
+    store = Store(folder)
+    for message in _warnings_of(views, planned, store):
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+    return _write_tables(views, config, planned, store, folder)
+
+
+def _write_tables(
+    views: Sequence[View], config: AnalysisConfig, planned: Planned, store: Store, folder: Path
+) -> Findings:
+    """Write ``rdm.h5`` and a CSV file of every table into a folder."""
+    tables.write_rdms(folder / RDM_FILE, views, config.distance, planned.rdms, store)
+    probes = probing.probe_table(views, _probe_rows(planned, store))
+    found = {
+        "probes": probes,
+        "probe_bands": probing.probe_band_table(probes),
+        "probe_differences": probing.probe_difference_table(probes),
+        "first_layers": probing.first_layer_table(probes),
+        "class_structure": tables.class_structure_table(views, _facts(planned.class_structure, store)),
+        "similarity": tables.similarity_table(views, _similarities(views, planned, store)),
+        "rdm_similarity": tables.rdm_similarity_table(views, _facts(planned.rdm_similarity, store)),
+        "training": tables.training_table(views),
+        "gradients": tables.gradient_table(views),
+    }
+    for name, table in found.items():
+        table.replace([np.inf, -np.inf], np.nan).to_csv(folder / f"{name}.csv", index=False)
+    return Findings(views, folder, config.distance, config.measures, found)
+
+
+def _facts(pieces: dict[Any, Any], store: Store) -> dict[Any, dict[str, Any]]:
+    return {place: dict(store.read(piece.key).facts) for place, piece in pieces.items()}
+
+
+def _probe_rows(planned: Planned, store: Store) -> dict[tuple[int, str], dict[str, Any]]:
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+    for places, piece in planned.probes.items():
+        found = store.read(piece.key).facts["rows"]
+        rows |= {(index, layer): found[layer] for index, layer in places}
+    return rows
+
+
+def _similarities(views: Sequence[View], planned: Planned, store: Store) -> dict[str, np.ndarray[Any, Any]]:
+    """Put the blocks of each measure together: all layers of all views, by all."""
+    position = {(index, layer): 0 for index, view in enumerate(views) for layer in view.activations}
+    position = {place: number for number, place in enumerate(position)}
+    measures = dict.fromkeys(block.measure for block in planned.similarity)
+    whole = {measure: np.full((len(position), len(position)), np.nan) for measure in measures}
+    for block in planned.similarity:
+        rows, columns = ([position[place] for place in side] for side in (block.rows, block.columns))
+        arrays = store.read(block.piece.key).arrays
+        whole[block.measure][np.ix_(rows, columns)] = arrays["forth"]
+        if "back" in arrays:
+            whole[block.measure][np.ix_(columns, rows)] = arrays["back"]
+    return whole
+
+
+def _warnings_of(views: Sequence[View], planned: Planned, store: Store) -> list[str]:
+    """Return what the pieces had to say, each with the views that it is about."""
+    labels = {(str(view.run.path.absolute()), view.step): view.label for view in views}
+    said = []
+    for piece in planned.pieces():
+        if piece.kind == "rdm":
+            continue  # what it had to say is kept by the piece that is made from it
+        about = " and ".join(labels[source.run, source.step] for source in piece.sources)
+        said += [f"{about}: {message}" for message in store.read(piece.key).warnings]
+    return list(dict.fromkeys(said))
