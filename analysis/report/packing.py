@@ -1,0 +1,97 @@
+"""Numbers and texts as a page holds them: quantised, compressed, in base64."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Arrays", "Quantised", "pack", "pack_json", "quantise"]
+
+_CODES = {1: "<u1", 2: "<u2"}
+
+
+def pack(data: bytes) -> str:
+    """Return bytes as the page's script inflates them: base64 of a zlib stream."""
+    return base64.b64encode(zlib.compress(data, 6)).decode()
+
+
+def pack_json(value: Any) -> str:
+    """Return a value that JSON can hold, packed; no text in it can end a script element."""
+    return pack(json.dumps(value, allow_nan=False, separators=(",", ":")).encode())
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """Numbers as codes of one or two bytes; code 0 stands for ``low``, the last but one for ``high``.
+
+    Attributes
+    ----------
+    codes : unsigned int array
+        The largest code stands for what is missing.
+    low, high : float
+        The range of the numbers, 0 and 0 if there are none.
+    """
+
+    codes: NDArray[Any]
+    low: float
+    high: float
+
+    @property
+    def step(self) -> float:
+        """The distance between two codes; a restored number is off by half of it at most."""
+        return (self.high - self.low) / (np.iinfo(self.codes.dtype).max - 1)
+
+    def restored(self) -> NDArray[np.float64]:
+        """Return the numbers, NaN where they are missing."""
+        values = self.low + self.codes * self.step
+        values[self.codes == np.iinfo(self.codes.dtype).max] = np.nan
+        return values
+
+
+def quantise(values: ArrayLike, n_bytes: Literal[1, 2]) -> Quantised:
+    """Return numbers as codes of so many bytes; what is not finite is missing.
+
+    Examples
+    --------
+    >>> quantise([0.0, 0.5, 1.0, float("nan")], 1).codes.tolist()
+    [0, 127, 254, 255]
+    """
+    array = np.asarray(values, dtype=np.float64)
+    known, missing = np.isfinite(array), 256**n_bytes - 1
+    low, high = (float(array[known].min()), float(array[known].max())) if known.any() else (0.0, 0.0)
+    scale = (missing - 1) / (high - low) if high > low else 0.0
+    codes = np.full(array.shape, missing, dtype=_CODES[n_bytes])
+    codes[known] = np.rint((array[known] - low) * scale)
+    return Quantised(codes, low, high)
+
+
+@dataclass
+class Arrays:
+    """Arrays on their way into a page, each packed on its own, so that the page unpacks only what it shows.
+
+    Attributes
+    ----------
+    index : dict of str to dict
+        What the page needs to read each: bytes a number, low and high.
+    packed : dict of str to str
+        By the same keys, each fit for an HTML id.
+    """
+
+    index: dict[str, dict[str, Any]] = field(default_factory=dict)
+    packed: dict[str, str] = field(default_factory=dict)
+
+    def add(self, key: str, values: ArrayLike, n_bytes: Literal[1, 2, 4]) -> None:
+        """Add an array, quantised to one or two bytes a number, or as float32."""
+        if n_bytes == 4:
+            self.index[key], data = {"bytes": 4}, np.asarray(values, dtype="<f4").tobytes()
+        else:
+            quantised = quantise(values, n_bytes)
+            self.index[key] = {"bytes": n_bytes, "low": quantised.low, "high": quantised.high}
+            data = quantised.codes.tobytes()
+        self.packed[key] = pack(data)

@@ -1,0 +1,149 @@
+// A chart with its controls, a line that says what is pointed at, downloads, and a table for those who prefer one.
+
+const CONFIG = { displayModeBar: false, responsive: false, typesetMath: false }; // dollars in names are dollars
+const MOST_TABLE_ROWS = 400;
+const EXPORT = { width: 840, height: 560, scale: 3 };
+const charts = [];
+const seen = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) charts.find(({ host }) => host === target).wake();
+}, { rootMargin: "250px" });
+
+function axis(colours, more = {}) {
+  const { title, ...rest } = more;
+  return {
+    color: colours.ink, gridcolor: colours.grid, linecolor: colours.soft, zeroline: false, automargin: true,
+    title: { text: title ?? "", standoff: 8 }, ...rest,
+  };
+}
+
+function layout(colours, more) {
+  return {
+    paper_bgcolor: colours.paper, plot_bgcolor: colours.paper, showlegend: false, hovermode: "closest",
+    font: { color: colours.ink, size: 13, family: "system-ui, -apple-system, Segoe UI, Roboto, Liberation Sans, sans-serif" },
+    margin: { l: 50, r: 16, t: 12, b: 44 }, dragmode: matchMedia("(pointer: fine)").matches ? "zoom" : false,
+    hoverlabel: { bgcolor: colours.paper, bordercolor: colours.soft, font: { color: colours.ink }, namelength: -1 }, ...more,
+  };
+}
+
+/**
+ * spec: name() and title() of what is shown; label for screen readers; controls: nodes; figure(colours, isExport) ->
+ * {data, layout}; table() -> {columns, rows}; height(width); optional: short() -> a shorter table to read, hover(point),
+ * click(point), keys(event) -> whether something moved, shapes(colours).
+ */
+class Chart {
+  constructor(host, spec) {
+    Object.assign(this, { host, spec, turn: 0, isAwake: false });
+    const focusable = spec.keys !== undefined;
+    this.heading = el("h3", { hidden: spec.heading === undefined }, spec.heading ?? "");
+    this.plot = el("div", { class: "plot", role: focusable ? "application" : "img", "aria-label": spec.label, tabindex: focusable ? 0 : undefined });
+    this.plot.style.minHeight = `${spec.height(host.clientWidth)}px`;
+    this.readout = el("div", { class: "readout", "aria-live": "polite", hidden: !focusable });
+    this.note = el("p", { class: "note", hidden: true });
+    const named = spec.named ?? spec.label;
+    const images = Object.fromEntries(["PNG", "SVG", "PDF"].map((kind) => [kind, () => this.saveImage(kind)]));
+    const buttons = saveButtons(named, { ...images, CSV: async () => saveCsv(this.spec.name(), await this.spec.table()) });
+    host.append(this.heading, el("div", { class: "controls" }, ...(spec.controls ?? [])), ...(spec.legend ? [spec.legend] : []),
+      this.plot, this.readout, this.note, buttons, this.tableView());
+    if (focusable) this.plot.addEventListener("keydown", (event) => this.pressed(event));
+    charts.push(this);
+    seen.observe(host);
+  }
+
+  wake() {
+    if (this.isAwake) return this.drawing;
+    this.isAwake = true;
+    seen.unobserve(this.host);
+    return this.draw();
+  }
+
+  /** Draw anew, if it was ever near enough to be seen. */
+  draw() {
+    if (this.isAwake) this.drawing = this.drawNow();
+    return this.drawing;
+  }
+
+  async drawNow() {
+    const turn = ++this.turn;
+    const colours = screenColours();
+    const figure = await this.spec.figure(colours, false);
+    if (turn !== this.turn) return; // a later choice overtook this one
+    const width = this.plot.clientWidth;
+    const size = { width, height: this.spec.height(width) };
+    await Plotly.react(this.plot, figure.data, { ...layout(colours, figure.layout), ...size }, CONFIG);
+    this.plot.style.minHeight = "";
+    if (this.spec.heading !== undefined) this.heading.textContent = this.spec.title();
+    this.listen();
+    this.refreshTable();
+    this.host.dataset.drawn = this.spec.name();
+  }
+
+  listen() {
+    if (this.isListening) return;
+    this.isListening = true;
+    const { hover, click } = this.spec;
+    if (hover) this.plot.on("plotly_hover", ({ points }) => hover(points[0]));
+    if (click) this.plot.on("plotly_click", ({ points }) => click(points[0]));
+  }
+
+  pressed(event) {
+    if (!this.isAwake || !this.spec.keys(event)) return;
+    event.preventDefault();
+    this.remark();
+  }
+
+  /** Draw the marks over the plot anew, and nothing else. */
+  remark() {
+    if (this.spec.shapes && this.plot.data) Plotly.relayout(this.plot, { shapes: this.spec.shapes(screenColours()) });
+  }
+
+  say(...nodes) {
+    this.readout.replaceChildren(...nodes);
+  }
+
+  sayNote(text) {
+    this.note.textContent = text;
+    this.note.hidden = !text;
+  }
+
+  /** Return a picture of what is shown now, in the light scheme and with its title. */
+  async image(format) {
+    const figure = await this.spec.figure(THEMES.light, true);
+    const title = { text: verbatim(this.spec.title()), font: { size: 14 }, x: 0.02, xanchor: "left" };
+    const more = { ...figure.layout, title, margin: { l: 60, r: 20, t: 48, b: 50 } };
+    return Plotly.toImage({ data: figure.data, layout: layout(THEMES.light, more), config: CONFIG }, { format, ...EXPORT, ...this.spec.exported });
+  }
+
+  async saveImage(kind) {
+    const name = fileName(this.spec.name(), kind.toLowerCase());
+    if (kind === "SVG") return save(name, "image/svg+xml", bytesOfUrl(await this.image("svg")));
+    if (kind === "PNG") return save(name, "image/png", bytesOfUrl(await this.image("png")));
+    const page = { ...EXPORT, ...this.spec.exported };
+    const jpeg = bytesOfUrl(await this.image("jpeg"));
+    const pixels = { width: page.width * page.scale, height: page.height * page.scale };
+    return save(name, "application/pdf", pdfOf(jpeg, pixels, page));
+  }
+
+  tableView() {
+    this.table = el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Table: ${this.spec.label}` });
+    this.details = el("details", { toggle: () => this.refreshTable() }, el("summary", {}, "As a table"), this.table);
+    return this.details;
+  }
+
+  async refreshTable() {
+    if (!this.details.open) return;
+    const { columns, rows } = await (this.spec.short ?? this.spec.table)();
+    const cells = (tag, row) => el("tr", {}, ...row.map((value) => el(tag, {}, shownValue(value))));
+    const rest = rows.length - MOST_TABLE_ROWS;
+    this.table.replaceChildren(
+      el("table", {}, el("thead", {}, cells("th", columns)), el("tbody", {}, ...rows.slice(0, MOST_TABLE_ROWS).map((row) => cells("td", row)))),
+      ...(rest > 0 ? [el("p", {}, `${rest} more rows are in the CSV.`)] : []),
+    );
+  }
+}
+
+function shownValue(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "\u2013";
+  return typeof value === "number" && !Number.isInteger(value) ? String(Number(value.toPrecision(4))) : String(value);
+}
+
+const chartHost = (name) => document.querySelector(`[data-chart="${name}"]`);

@@ -1,0 +1,99 @@
+// Curves over layers, epochs or steps. A curve: {name, colour, symbol, dash, isShown, points: [{x, y, low, high, …}]}.
+
+/** Return the style of each view: networks differ in colour, steps of one in dashes and markers. */
+function viewStyles() {
+  const networks = unique(content.views.map(({ network }) => network));
+  const place = new Map();
+  return content.views.map(({ network }) => {
+    const step = place.get(network) ?? 0;
+    place.set(network, step + 1);
+    const own = networks.indexOf(network);
+    if (networks.length === 1) return { colour: step, symbol: step, dash: 0 };
+    return { colour: own, symbol: networks.length === content.views.length ? own : step, dash: step };
+  });
+}
+
+function bandTraces(curve, colour) {
+  const points = curve.points.filter(({ low, high }) => isKnown(low) && isKnown(high));
+  if (!points.length) return [];
+  const x = points.map((point) => point.x);
+  const edge = { x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+  return [
+    { ...edge, y: points.map(({ low }) => low) },
+    { ...edge, y: points.map(({ high }) => high), fill: "tonexty", fillcolor: translucent(colour, 0.16) },
+  ];
+}
+
+function curveTrace(curve, colour) {
+  return {
+    x: curve.points.map(({ x }) => x), y: curve.points.map(({ y }) => y), name: verbatim(curve.name), mode: "lines+markers",
+    text: curve.points.map(({ layer }) => verbatim(layer ?? "")), hoverinfo: curve.points.some(({ layer }) => layer) ? "y+text+name" : "x+y+name",
+    line: { color: colour, width: 2, dash: cycled(DASHES, curve.dash) },
+    marker: { color: colour, size: curve.points.length > 60 ? 3 : 7, symbol: cycled(SYMBOLS, curve.symbol) },
+  };
+}
+
+/** Return ticks on whole numbers only, about eight of them. */
+function wholeTicks(values) {
+  const [low, high] = rangeOf(values);
+  return { dtick: Math.max(1, Math.ceil((high - low) / 8)), tick0: low, tickformat: "d" };
+}
+
+/** Return the range of curves and bands, with room about them, so that a level may lie out of view. */
+function roomyRange(curves, isLogarithmic, also) {
+  const all = curves.flatMap(({ points }) => points.flatMap(({ y, low, high }) => [y, low, high])).concat(also).filter(isKnown);
+  const [low, high] = rangeOf(isLogarithmic ? all.map(Math.log10) : all);
+  const room = Math.max((high - low) * 0.06, Math.abs(high) * 0.005, 1e-9);
+  return [low - room, high + room];
+}
+
+/** Put names on an axis on which layer k lies at k + `start`, not more than about ten. */
+function layerTicks(layers, start, most = 10) {
+  const stride = Math.ceil(layers.length / most);
+  const places = layers.map((_, i) => i).filter((i) => i % stride === 0);
+  const names = shortNames(layers);
+  const prefix = layers.length && names[0] !== layers[0] ? layers[0].slice(0, layers[0].length - names[0].length - 1).replace(/\./g, " ") + " " : "";
+  return { title: verbatim(`${prefix}layer`), tickvals: places.map((i) => i + start), ticktext: places.map((i) => verbatim(shortened(names[i]))) };
+}
+
+const shortened = (text, most = 22) => (text.length > most ? `${text.slice(0, most - 1)}\u2026` : text);
+
+function legendOf(curves, redraw) {
+  if (curves.length < 2) return undefined;
+  const boxes = curves.map((curve) => checkbox(curve.name, curve.isShown, (isShown) => {
+    curve.isShown = isShown;
+    redraw();
+  }, swatch(curve.colour, curve.symbol)));
+  return el("fieldset", { class: "legend", "aria-label": "Curves shown" }, ...boxes);
+}
+
+/**
+ * options: name, title, label; curves(): all curves (the same objects each time); keys: [[column, key of a point]];
+ * axes(colours): {xaxis, yaxis}; reference: a level that is dotted, also: what the
+ * axis must reach; controls.
+ */
+function curveChart(host, options) {
+  const shown = () => options.curves().filter(({ isShown }) => isShown);
+  const figure = (colours, isExport) => {
+    const data = shown().flatMap((curve) => {
+      const colour = cycled(colours.series, curve.colour);
+      return [...bandTraces(curve, colour), curveTrace(curve, colour)];
+    });
+    const { xaxis, yaxis } = options.axes();
+    yaxis.range = roomyRange(shown(), yaxis.type === "log", options.also ?? []);
+    const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: options.reference, y1: options.reference, line: { color: colours.soft, dash: "dot", width: 1.5 } };
+    const legend = { orientation: "h", y: -0.2, yanchor: "top" };
+    const more = { xaxis: axis(colours, xaxis), yaxis: axis(colours, yaxis), legend, shapes: isKnown(options.reference) ? [level] : [] };
+    return { data, layout: { ...more, showlegend: isExport } };
+  };
+  const table = () => ({
+    columns: ["curve", ...options.keys.map(([column]) => column)],
+    rows: shown().flatMap((curve) => curve.points.map((point) => [curve.name, ...options.keys.map(([, key]) => point[key] ?? null)])),
+  });
+  const chart = new Chart(host, {
+    heading: options.heading, label: options.label, controls: options.controls, figure, table, name: () => options.name, title: options.title,
+    legend: options.hasLegend === false ? undefined : legendOf(options.curves(), () => chart.draw()),
+    height: (width) => Math.max(260, Math.min(420, width * 0.62)),
+  });
+  return chart;
+}

@@ -1,0 +1,88 @@
+// Downloads: CSV, pictures, and a PDF of one page that holds a picture.
+
+function save(name, type, ...parts) {
+  const url = URL.createObjectURL(new Blob(parts, { type }));
+  const link = el("a", { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}
+
+const fileName = (text, kind) => `${text.replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[-.]+|[-.]+$/g, "").slice(0, 100) || "chart"}.${kind}`;
+
+/** Return a field of CSV. A text that a spreadsheet would take for a formula gets an apostrophe. */
+function field(value) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (typeof value !== "string") return String(value);
+  const text = /^[=+\-@\t\r]/.test(value) ? `'${value}` : value;
+  return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+}
+
+function saveCsv(name, { columns, rows }) {
+  const lines = [columns, ...rows].map((row) => row.map(field).join(","));
+  save(fileName(name, "csv"), "text/csv", `${lines.join("\n")}\n`);
+}
+
+function bytesOfUrl(url) {
+  const comma = url.indexOf(",");
+  const data = url.slice(comma + 1);
+  return url.slice(0, comma).endsWith(";base64") ? bytesOf(data) : new TextEncoder().encode(decodeURIComponent(data));
+}
+
+/** Return the bytes of a PDF whose only page is a JPEG. Sizes are in pixels; a CSS pixel is 0.75 points. */
+function pdfOf(jpeg, pixels, page) {
+  const [width, height] = [page.width * 0.75, page.height * 0.75];
+  const draw = `q ${width} 0 0 ${height} 0 0 cm /I Do Q`;
+  const image = `<< /Type /XObject /Subtype /Image /Width ${pixels.width} /Height ${pixels.height} /ColorSpace /DeviceRGB ` +
+    `/BitsPerComponent 8 /Filter /DCTDecode /Length ${jpeg.length} >>\nstream\n`;
+  const objects = [
+    ["<< /Type /Catalog /Pages 2 0 R >>"],
+    ["<< /Type /Pages /Kids [3 0 R] /Count 1 >>"],
+    [`<< /Type /Page /Parent 2 0 R /MediaBox [0 0 ${width} ${height}] /Resources << /XObject << /I 4 0 R >> >> /Contents 5 0 R >>`],
+    [image, jpeg, "\nendstream"],
+    [`<< /Length ${draw.length} >>\nstream\n${draw}\nendstream`],
+  ];
+  return joined(objects);
+}
+
+function joined(objects) {
+  const encoder = new TextEncoder(), parts = [], places = [];
+  let length = 0;
+  const put = (part) => {
+    const bytes = typeof part === "string" ? encoder.encode(part) : part;
+    parts.push(bytes);
+    length += bytes.length;
+  };
+  put("%PDF-1.4\n");
+  objects.forEach((object, i) => {
+    places.push(length);
+    [`${i + 1} 0 obj\n`, ...object, "\nendobj\n"].forEach(put);
+  });
+  const start = length;
+  const entries = places.map((place) => `${String(place).padStart(10, "0")} 00000 n \n`).join("");
+  put(`xref\n0 ${objects.length + 1}\n0000000000 65535 f \n${entries}`);
+  put(`trailer\n<< /Size ${objects.length + 1} /Root 1 0 R >>\nstartxref\n${start}\n%%EOF\n`);
+  return new Blob(parts);
+}
+
+/** Return the JPEG of an image, on white. */
+async function jpegOf(url, scale = 1) {
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  const canvas = el("canvas", { width: image.naturalWidth * scale, height: image.naturalHeight * scale });
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return { bytes: bytesOfUrl(canvas.toDataURL("image/jpeg", 0.95)), width: canvas.width, height: canvas.height };
+}
+
+/** Buttons for what can be saved of something; `named` says of what, for those who do not see where they stand. */
+function saveButtons(named, actions) {
+  const buttons = Object.entries(actions).map(([kind, act]) =>
+    el("button", { type: "button", "data-save": kind.toLowerCase(), "aria-label": `${kind} of ${named}`, click: act }, kind));
+  return el("div", { class: "buttons", role: "group", "aria-label": `Save ${named}` }, ...buttons);
+}
