@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ _CLASSES = {"f8": "double", "f4": "single", "f2": "single", "i8": "int64", "i4":
 _ROWS, _COLUMNS = 64, 4096  # of a chunk, as MATLAB sees them
 _LONGEST_NAME = 63
 
-Put = Callable[[h5py.Group, str], None]  # writes a variable of a name into a group
+Put = Callable[[h5py.Group, str], Any]  # writes a variable of a name into a group, and returns what HDF5 calls it
 
 
 def write_recording(recording: Recording, path: Path, done: Callable[[str], None]) -> None:
@@ -47,10 +48,10 @@ def write_recording(recording: Recording, path: Path, done: Callable[[str], None
             if layer is None:
                 return mat.numbers(np.empty((0, 0)))
 
-            def put(group: h5py.Group, key: str) -> None:
-                parts = ((rows, block) for rows, block in blocks(layer, _ROWS))
-                mat.matrix(layer.shape, layer.dtype, parts)(group, key)
+            def put(group: h5py.Group, key: str) -> Any:
+                written = mat.matrix(layer.shape, layer.dtype, blocks(layer, _ROWS))(group, key)
                 done(name)
+                return written
 
             return put
 
@@ -72,9 +73,10 @@ def write_analysis(analysis: Analysis, path: Path, done: Callable[[str], None]) 
     with _MatFile(path) as mat:
 
         def matrix_at(k: int) -> Put:
-            def put(group: h5py.Group, key: str) -> None:
-                mat.numbers(analysis.rdm(matrices[k])[None])(group, key)
+            def put(group: h5py.Group, key: str) -> Any:
+                written = mat.numbers(analysis.rdm(matrices[k])[None])(group, key)
                 done(matrices[k].layer)
+                return written
 
             return put
 
@@ -108,6 +110,7 @@ class _MatFile:
             self._sink.close()
             raise
         self._cells = self._file.create_group("#refs#")
+        self._n_cells = 0
         self._known: dict[str, h5py.Reference] = {}
 
     def __enter__(self) -> _MatFile:
@@ -140,17 +143,16 @@ class _MatFile:
         kind = _CLASSES[dtype.str.lstrip("<|=")]
         stored = {"logical": "u1", "single": "<f4"}.get(kind, dtype)
 
-        def put(group: h5py.Group, name: str) -> None:
+        def put(group: h5py.Group, name: str) -> Any:
             if 0 in shape:
-                self._empty(group, name, kind, shape)
-                return
+                return self._empty(group, name, kind, shape)
             n, d = shape
             chunks = (min(d, _COLUMNS), min(n, _ROWS))
             data = group.create_dataset(name, (d, n), stored, chunks=chunks)  # MATLAB sees it as n x d
             for rows, part in parts:
                 data[:, rows] = part.T.astype(stored, copy=False)
                 self._sink.check()
-            _describe(data, kind)
+            return _described(data, kind)
 
         return put
 
@@ -158,11 +160,10 @@ class _MatFile:
         """Return what writes a row of characters."""
         units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), dtype="<u2")
 
-        def put(group: h5py.Group, name: str) -> None:
+        def put(group: h5py.Group, name: str) -> Any:
             if not len(units):
-                self._empty(group, name, "char", (0, 0))
-                return
-            _describe(group.create_dataset(name, data=units[:, None]), "char")
+                return self._empty(group, name, "char", (0, 0))
+            return _described(group.create_dataset(name, data=units[:, None]), "char")
 
         return put
 
@@ -173,18 +174,17 @@ class _MatFile:
     def cells(self, rows: Sequence[Sequence[Put]]) -> Put:
         """Return what writes a cell array from what writes its cells."""
 
-        def put(group: h5py.Group, name: str) -> None:
+        def put(group: h5py.Group, name: str) -> Any:
             references = [[self._cell(each) for each in row] for row in rows]
-            self._refer(group, name, references, len(rows[0]) if rows else 1)
+            return self._refer(group, name, references, len(rows[0]) if rows else 1)
 
         return put
 
     def struct(self, fields: Mapping[str, Put]) -> Put:
         """Return what writes a struct of fields."""
 
-        def put(group: h5py.Group, name: str) -> None:
-            inner = group.create_group(name)
-            _describe(inner, "struct")
+        def put(group: h5py.Group, name: str) -> Any:
+            inner = _described(group.create_group(name), "struct")
             names = [identifier(field) for field in fields]
             order = np.empty(len(names), dtype=object)
             for k, field in enumerate(names):
@@ -192,6 +192,7 @@ class _MatFile:
             inner.attrs.create("MATLAB_fields", order, dtype=h5py.vlen_dtype(np.dtype("S1")))
             for field, each in zip(names, fields.values(), strict=True):
                 each(inner, field)
+            return inner
 
         return put
 
@@ -201,40 +202,46 @@ class _MatFile:
         return self._known[text]
 
     def _cell(self, put: Put) -> h5py.Reference:
-        name = f"cell_{len(self._cells)}"
-        put(self._cells, name)
-        _say(self._cells[name], "H5PATH", "/#refs#")
-        return self._cells[name].ref
+        self._n_cells += 1
+        cell = put(self._cells, f"cell_{self._n_cells}")
+        _say(cell, "H5PATH", "/#refs#")
+        return cell.ref
 
-    def _refer(self, group: h5py.Group, name: str, references: Sequence[Sequence[Any]], n_columns: int) -> None:
+    def _refer(self, group: h5py.Group, name: str, references: Sequence[Sequence[Any]], n_columns: int) -> Any:
         if not references:
-            self._empty(group, name, "cell", (0, n_columns))
-            return
+            return self._empty(group, name, "cell", (0, n_columns))
         data = group.create_dataset(name, (n_columns, len(references)), h5py.ref_dtype)
         for column in range(n_columns):
             data[column] = np.array([row[column] for row in references], dtype=h5py.ref_dtype)
-        _describe(data, "cell")
+        return _described(data, "cell")
 
-    def _empty(self, group: h5py.Group, name: str, kind: str, shape: tuple[int, ...]) -> None:
+    def _empty(self, group: h5py.Group, name: str, kind: str, shape: tuple[int, ...]) -> Any:
         data = group.create_dataset(name, data=np.array(shape, dtype=np.uint64))
-        _describe(data, kind)
         data.attrs["MATLAB_empty"] = np.uint8(1)
+        return _described(data, kind)
 
 
-def _describe(item: h5py.Dataset | h5py.Group, kind: str) -> None:
-    """Say what a data set or group is in MATLAB."""
+def _described(item: Any, kind: str) -> Any:
+    """Return a data set or group that says what it is in MATLAB."""
     _say(item, "MATLAB_class", kind)
     if kind in ("char", "logical"):
         item.attrs["MATLAB_int_decode"] = np.int32(2 if kind == "char" else 1)
+    return item
 
 
 def _say(item: h5py.Dataset | h5py.Group, name: str, text: str) -> None:
     """Write an attribute as MATLAB does: a text that ends in no zero, of a type whose texts do."""
-    kind = h5py.h5t.C_S1.copy()
-    kind.set_size(len(text))
-    kind.set_strpad(h5py.h5t.STR_NULLTERM)
+    kind = _text_type(len(text))
     attribute = h5py.h5a.create(item.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
     attribute.write(np.array(text.encode()), mtype=kind)
+
+
+@cache
+def _text_type(length: int) -> Any:
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(length)
+    kind.set_strpad(h5py.h5t.STR_NULLTERM)
+    return kind
 
 
 def identifier(name: str) -> str:
