@@ -25,6 +25,7 @@ from checkpoints.hdf5 import (
     opened,
     read_column,
 )
+from checkpoints.html import table
 
 __all__ = ["Activations", "Layer"]
 
@@ -173,6 +174,15 @@ class Activations(Mapping[str, Layer]):
         """List the layers and their widths."""
         layers = ", ".join(f"{layer.name}: {layer.shape[1]}" for layer in self.values())
         return f"Activations({len(self.stimulus_ids)} stimuli; {layers})"
+
+    def _repr_html_(self) -> str:
+        """Show the layers in a notebook."""
+        rows = [
+            (layer.name, layer.shape[1], " × ".join(map(str, layer.feature_shape)) or 1, layer.dtype, layer.reduction)
+            for layer in self.values()
+        ]
+        header = ["layer", "d", "feature shape", "type", "reduction"]
+        return f"<b>Activations</b> of {len(self.stimulus_ids)} stimuli{table(rows, header)}"
 
     def __getitem__(self, name: str) -> Layer:
         """Return a layer; a KeyError lists the names there are."""

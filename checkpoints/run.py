@@ -9,8 +9,9 @@ import math
 import operator
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -19,6 +20,7 @@ from checkpoints.checkpoint import Checkpoint
 from checkpoints.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
 from checkpoints.errors import Damaged
 from checkpoints.files import check_folder, sha256
+from checkpoints.html import few, or_why, table
 from checkpoints.info import checked_info, new_info, now, read_info, sealed
 from checkpoints.lock import Lock, is_locked
 from checkpoints.log import Log, check_prefixes, read_log
@@ -153,6 +155,25 @@ class Run:
     def __repr__(self) -> str:
         """Say where it is."""
         return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Show state, steps, layers and settings in a notebook."""
+        facts: dict[str, Callable[[], Any]] = {
+            "state": lambda: self.status.get("state"),
+            "steps": lambda: few(self.steps),
+            "recorded steps": lambda: few(self.recorded_steps),
+            "stimuli": lambda: len(self.stimuli),
+        }
+        try:
+            last = self.last()
+            layers = f"Step {last.step}: {last.activations._repr_html_()}"
+        except (ValueError, OSError) as error:  # a notebook shows what there is
+            layers = escape(str(error))
+        config = escape(json.dumps(self.config, indent=2))
+        return (
+            f"<b>Run {escape(str(self.path))}</b>{table((name, or_why(fact)) for name, fact in facts.items())}{layers}"
+            f"<details><summary>config</summary><pre>{config}</pre></details>"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as its path, open for reading there."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
 from checkpoints.hdf5 import attribute, created, opened, read_column, set_attributes, write_column
+from checkpoints.html import MOST_NUMBERS, table
 
 __all__ = ["Inputs", "Stimuli"]
 
@@ -78,6 +79,17 @@ class Stimuli:
     def __len__(self) -> int:
         """Return the number of stimuli."""
         return len(self.ids)
+
+    def _repr_html_(self) -> str:
+        """Show how many there are of each part and label, in a notebook."""
+        labels = np.unique(self.labels)
+        shown = labels[:MOST_NUMBERS].tolist()
+        rows = [
+            (part, *(int(((self.split == part) & (self.labels == label)).sum()) for label in shown))
+            for part in np.unique(self.split).tolist()
+        ]
+        rest = f"; of {len(labels)} labels the first {len(shown)}" if len(shown) < len(labels) else ""
+        return f"<b>Stimuli</b>: {len(self)}{rest}{table(rows, ['part', *(f'label {label}' for label in shown)])}"
 
     def first_inputs(self, n: int) -> Inputs:
         """Return the inputs of the first ``n`` stimuli.

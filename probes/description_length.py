@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,9 @@ from sklearn.base import clone
 from probes.controls import class_rates
 from probes.logistic import LogisticProbe
 from probes.task import checked_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
 
@@ -59,6 +62,24 @@ class OnlineCode:
     def converged(self) -> bool:
         """Whether every probe converged. The code is valid if not, but may be longer than it has to be."""
         return all(block.converged for block in self.blocks)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw bits an example of each block, beside those of a uniform code.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Of a new figure by default.
+        """
+        from probes.drawing import plot_code
+
+        sizes, bits = [block.n_block for block in self.blocks], [block.bits for block in self.blocks]
+        return plot_code(sizes, bits, self.n_classes, ax)
+
+    def _repr_html_(self) -> str:
+        """Show the length, and one row a block, in a notebook."""
+        title = f"Online code of {self.codelength:.1f} bits; compression {self.compression:.3f}"
+        return f"<b>{title}</b>{self.frame().to_html(index=False, float_format='{:.4g}'.format)}"
 
     def frame(self) -> pd.DataFrame:
         """Return one row a block: `n_before`, `n_block`, `bits`, `C`, `relative_gap` and `converged`."""

@@ -34,7 +34,7 @@ def export(
     An analysis: repsim export runs/sg/analysis --format rsatoolbox --output sg-rdms.h5
     """
     from analysis.progress import Reporter
-    from analysis.workflows.exporting import export as write
+    from analysis.workflows import export as write
 
     files = write(source, output, format=format, steps=steps, layers=layers, reporter=Reporter())
     size = sum(path.stat().st_size for path in files)

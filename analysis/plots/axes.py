@@ -9,6 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from repsim.similarity.drawing import ShownAxes
+
 __all__ = ["MARKERS", "axes_grid", "colours", "figure_of", "label_layers", "layer_names", "new_axes", "verbatim"]
 
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
@@ -23,7 +25,8 @@ def axes_grid(n_rows: int, n_columns: int, width: float, height: float, *, share
     """Return a 2-D array of the axes of a new figure of the given size in inches; rows may share their y axes."""
     with sns.axes_style("whitegrid"):
         figure = Figure(figsize=(width, height), layout="constrained")
-        return figure.subplots(n_rows, n_columns, squeeze=False, sharey="row" if share_y else False)
+        shown = {"axes_class": ShownAxes}
+        return figure.subplots(n_rows, n_columns, squeeze=False, sharey="row" if share_y else False, subplot_kw=shown)
 
 
 def figure_of(ax: Axes) -> Figure:

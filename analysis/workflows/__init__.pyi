@@ -6,6 +6,7 @@ from .comparing import analyze_run as analyze_run
 from .comparing import analyze_runs as analyze_runs
 from .comparing import compare_runs as compare_runs
 from .demonstration import demo as demo
+from .exporting import export as export
 from .recording import record_model as record_model
 from .recording import record_run as record_run
 from .seeds import resume_seeds as resume_seeds

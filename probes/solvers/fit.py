@@ -30,6 +30,18 @@ class Fit:
         """The gap as a fraction of the objective, >= 0."""
         return self.gap / self.objective
 
+    def _repr_html_(self) -> str:
+        """Show the certificate in a notebook."""
+        shown = {
+            "coefficients": " × ".join(map(str, self.coef.shape)),
+            "objective": f"{self.objective:.6g}",
+            "relative gap, at most": f"{self.relative_gap:.3g}",
+            "iterations": self.n_iter,
+            "converged": self.converged,
+        }
+        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in shown.items())
+        return f"<b>Fit</b><table>{rows}</table>"
+
     def logits(self, X: Any) -> Array:
         """Return the logits of features that are standardised as those it was fitted to: (n, K), or (n, 1) for two."""
         return np.concatenate([block @ self.coef.T for _, block in blocks_of(X)]) + self.intercept

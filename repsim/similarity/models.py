@@ -1,7 +1,10 @@
 """Models of an RDM: what a theory predicts of the distances, and how much of measured ones several theories explain."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +19,10 @@ from repsim.similarity.comparators.correlations import deviations, inner, is_con
 from repsim.similarity.comparators.pairs import in_common
 from repsim.similarity.conditions import class_codes
 from repsim.similarity.rdm import condensed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 Linear = Callable[[FloatArray], FloatArray]
 
@@ -158,6 +165,34 @@ class Regression:
     r2: float
     unique: dict[str, float]
 
+    def frame(self) -> pd.DataFrame:
+        """Return one row a model: ``model``, ``coefficient``, ``standardised`` and ``unique``."""
+        import pandas as pd
+
+        table = {"coefficient": self.coefficients, "standardised": self.standardised, "unique": self.unique}
+        return pd.DataFrame({"model": list(self.unique), **{name: list(each.values()) for name, each in table.items()}})
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw by how much r2 falls without each model, and what all explain together.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Of a new figure by default.
+        """
+        from repsim.similarity.drawing import bars
+
+        ax = bars(list(self.unique), list(self.unique.values()), "part of the variance", ax)
+        ax.axvline(self.r2, color="0.4", linestyle=":", linewidth=1, label="all models")
+        ax.legend()
+        return ax
+
+    def _repr_html_(self) -> str:
+        """Show one row a model in a notebook."""
+        from repsim.similarity.html import titled
+
+        return titled(f"Regression of an RDM on {len(self.unique)} models; r2 {self.r2:.4g}", self.frame())
+
 
 def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regression:
     r"""Regress an RDM on several others, by ordinary least squares.
@@ -240,6 +275,27 @@ class FittedModels:
     value: float
     cross_validated: FloatArray | None
     method: str
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the weights.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Of a new figure by default.
+        """
+        from repsim.similarity.drawing import bars
+
+        return bars(list(self.weights), list(self.weights.values()), "weight", ax)
+
+    def _repr_html_(self) -> str:
+        """Show one row a model in a notebook."""
+        import pandas as pd
+
+        from repsim.similarity.html import titled
+
+        table = pd.DataFrame({"model": list(self.weights), "weight": list(self.weights.values())})
+        return titled(f"Weighted sum of models; {self.method} {self.value:.4g}", table)
 
 
 def fit_models(

@@ -19,6 +19,7 @@ from repsim.similarity.measures.measure import warn_undefined
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,6 +56,26 @@ class Pairwise:
             np.array(self.rows, dtype=object), np.array(self.columns, dtype=object), indexing="ij"
         )
         return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), self.measure: self.values.ravel()})
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the values as a heat map, the first row at the top; needs no pyplot.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Of a new figure by default.
+        """
+        from repsim.similarity.drawing import heat_map
+
+        return heat_map(self.values, self.rows, self.columns, self.measure, ax)
+
+    def _repr_html_(self) -> str:
+        """Show the values in a notebook."""
+        import pandas as pd
+
+        from repsim.similarity.html import titled
+
+        return titled(self.measure, pd.DataFrame(self.values, index=self.rows, columns=self.columns), index=True)
 
 
 def pairwise(

@@ -23,7 +23,7 @@ from analysis.export import FORMATS, matlab, open_source, sources
 from analysis.findings import Findings
 from analysis.tables import read_rdm
 from analysis.views import View
-from analysis.workflows.exporting import export
+from analysis.workflows import export
 from checkpoints import Capture, Damaged, Run, Stimuli
 from repsim import rdm
 

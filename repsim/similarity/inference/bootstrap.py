@@ -20,6 +20,7 @@ from repsim.similarity.rdm import condensed, n_stimuli
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 
 Draws = tuple[FloatArray, FloatArray]  # means over data RDMs of values (n_samples, p) and of ceilings (n_samples, 2)
@@ -175,6 +176,34 @@ class Evaluation:
                 "p_adjusted": adjusted,
             }
         )
+
+    def plot(self, level: float = 0.95, ax: Axes | None = None) -> Axes:
+        """Draw each model's mean value with its interval, and the noise ceiling as a band.
+
+        Parameters
+        ----------
+        level : float, default 0.95
+            Of the intervals.
+        ax : matplotlib Axes, optional
+            Of a new figure by default.
+        """
+        from repsim.similarity.drawing import intervals, new_axes
+
+        ax = new_axes() if ax is None else ax
+        table, (lower, upper) = self.frame(level), self.noise_ceiling
+        intervals(ax, self.models, table["value"], table["low"], table["high"], label=f"mean, {100 * level:g} %")
+        if lower < upper:
+            ax.axvspan(lower, upper, color="0.85", zorder=0, label="noise ceiling")
+        ax.axvline(0.0, color="0.4", linestyle=":", linewidth=1)
+        ax.set_xlabel(self.method)
+        ax.legend()
+        return ax
+
+    def _repr_html_(self) -> str:
+        """Show one row a model in a notebook."""
+        from repsim.similarity.html import titled
+
+        return titled(f"{self.method} of models with {len(self.data)} data RDMs; resampled: {self.over}", self.frame())
 
     def _observed(self, pick: Pick) -> FloatArray:
         return pick(self.means[None], np.array([self.noise_ceiling]))[0]

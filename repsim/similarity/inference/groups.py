@@ -20,6 +20,7 @@ from repsim.similarity.pairwise import Pairwise
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -74,6 +75,30 @@ class GroupTest:
 
         table = {"within": self.within, "between": self.between, "difference": self.differences}
         return pd.DataFrame({**(names or {}), **table, "p": self.p, "p_max": self.p_max})
+
+    def plot(self, names: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
+        """Draw each case's difference over where 95 % of those of permuted groups lie.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            Of the cases, such as layers; their numbers by default.
+        ax : matplotlib Axes, optional
+            Of a new figure by default.
+        """
+        from repsim.similarity.drawing import beside_null
+
+        cases = list(names) if names is not None else [f"case {k}" for k in range(1, len(self.differences) + 1)]
+        if len(cases) != len(self.differences):
+            raise ValueError(f"{len(cases)} names were given for {len(self.differences)} cases; give one name a case.")
+        label = f"how much further {self.other} is from {self.reference} than {self.reference} from itself"
+        return beside_null(cases, self.differences, self.null, label, ax)
+
+    def _repr_html_(self) -> str:
+        """Show one row a case in a notebook."""
+        from repsim.similarity.html import titled
+
+        return titled(f"{self.other} beside {self.reference}; p is at least {self.p_least:.2g}", self.frame())
 
     def _share(self, null: FloatArray, values: FloatArray) -> FloatArray:
         slack = 1e-12 * np.abs(null).max(initial=0.0)  # sums in another order are the same difference

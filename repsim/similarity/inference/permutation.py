@@ -18,6 +18,7 @@ from repsim.similarity.rdm import n_stimuli
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 # Permuted RDMs are made for this many pairs at a time (16 MiB).
 PAIRS_AT_ONCE = 2**21
@@ -67,6 +68,24 @@ class MantelTest:
                 "p_adjusted": adjust(self.p, adjustment),
             }
         )
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw each model's value over where 95 % of those with permuted stimuli lie.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Of a new figure by default.
+        """
+        from repsim.similarity.drawing import beside_null
+
+        return beside_null(self.models, self.values, self.null, self.method, ax)
+
+    def _repr_html_(self) -> str:
+        """Show one row a model in a notebook."""
+        from repsim.similarity.html import titled
+
+        return titled(f"{self.method}, {len(self.null)} permutations; alternative: {self.alternative}", self.frame())
 
     def _extremity(self, values: FloatArray) -> FloatArray:
         return {"greater": values, "less": -values, "two-sided": np.abs(values)}[self.alternative]

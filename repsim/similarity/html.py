@@ -1,0 +1,28 @@
+"""What results look like in a notebook: a line and a table, in which every name is escaped."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["titled"]
+
+_MOST = 30
+
+
+def titled(title: str, frame: pd.DataFrame, *, index: bool = False) -> str:
+    """Return a title and a table of at most 30 rows and columns.
+
+    Parameters
+    ----------
+    title : str
+        Plain text.
+    frame : DataFrame
+    index : bool
+        Whether the rows have names.
+    """
+    table = frame.to_html(index=index, escape=True, max_rows=_MOST, max_cols=_MOST, float_format="{:.4g}".format)
+    return f"<b>{escape(title)}</b>{table}"
