@@ -29,7 +29,7 @@ TABLES = (
     "training",
     "gradients",
 )
-_TEXTS = ("status", "message", "rule")  # columns in which an empty cell is an empty text
+_TEXTS = ("status", "message")  # columns in which an empty cell is an empty text
 _DECISIVE = 0.9
 
 
@@ -258,8 +258,10 @@ class Kept(Mapping[str, "pd.DataFrame"]):
 
 
 def _read(path: Path) -> pd.DataFrame:
-    import pandas as pd
+    from analysis.table_files import read_table
 
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""], float_precision="round_trip")
-    texts = {name: "" for name in _TEXTS if name in table}
-    return table.fillna(texts)
+    table = read_table(path)
+    for name in _TEXTS:
+        if name in table:
+            table[name] = table[name].astype("object").fillna("").astype("str")
+    return table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from analysis.figures import draw
 from analysis.findings import Findings
 from analysis.folders import refreshed
 from analysis.pieces import Planned, Store, plan, tasks_of
+from analysis.pieces.results import facts_of, probe_rows, similarities, warnings_of
 from analysis.pieces.store import RDM_FILE
 from analysis.report import write_report
 from analysis.study import OUTCOME, Study
@@ -36,7 +36,7 @@ def assemble(study: Study) -> None:
         drawings = list(draw(findings))
         save_figures(drawings, staging / "figures")
         write_report(staging / "report.html", study.title, findings, drawings, staging / "figures")
-        said = _warnings_of(study.views, planned, store) + [
+        said = warnings_of(study.views, planned, store) + [
             str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)
         ]
         write_file(staging / OUTCOME, study.outcome(staging, findings.summary(), list(dict.fromkeys(said))))
@@ -74,7 +74,7 @@ def measure(
         if error is not None:
             raise error
     store = Store(folder)
-    for message in _warnings_of(views, planned, store):
+    for message in warnings_of(views, planned, store):
         warnings.warn(message, RuntimeWarning, stacklevel=2)
     return _write_tables(views, config, planned, store, folder)
 
@@ -84,57 +84,18 @@ def _write_tables(
 ) -> Findings:
     """Write ``rdm.h5`` and a CSV file of every table into a folder."""
     tables.write_rdms(folder / RDM_FILE, views, config.distance, planned.rdms, store)
-    probes = probing.probe_table(views, _probe_rows(planned, store))
+    probes = probing.probe_table(views, probe_rows(planned, store))
     found = {
         "probes": probes,
         "probe_bands": probing.probe_band_table(probes),
         "probe_differences": probing.probe_difference_table(probes),
         "first_layers": probing.first_layer_table(probes),
-        "class_structure": tables.class_structure_table(views, _facts(planned.class_structure, store)),
-        "similarity": tables.similarity_table(views, _similarities(views, planned, store)),
-        "rdm_similarity": tables.rdm_similarity_table(views, _facts(planned.rdm_similarity, store)),
+        "class_structure": tables.class_structure_table(views, facts_of(planned.class_structure, store)),
+        "similarity": tables.similarity_table(views, similarities(views, planned, store)),
+        "rdm_similarity": tables.rdm_similarity_table(views, facts_of(planned.rdm_similarity, store)),
         "training": tables.training_table(views),
         "gradients": tables.gradient_table(views),
     }
     for name, table in found.items():
         table.replace([np.inf, -np.inf], np.nan).to_csv(folder / f"{name}.csv", index=False)
     return Findings(views, folder, config.distance, config.measures, found)
-
-
-def _facts(pieces: dict[Any, Any], store: Store) -> dict[Any, dict[str, Any]]:
-    return {place: dict(store.read(piece.key).facts) for place, piece in pieces.items()}
-
-
-def _probe_rows(planned: Planned, store: Store) -> dict[tuple[int, str], dict[str, Any]]:
-    rows: dict[tuple[int, str], dict[str, Any]] = {}
-    for places, piece in planned.probes.items():
-        found = store.read(piece.key).facts["rows"]
-        rows |= {(index, layer): found[layer] for index, layer in places}
-    return rows
-
-
-def _similarities(views: Sequence[View], planned: Planned, store: Store) -> dict[str, np.ndarray[Any, Any]]:
-    """Put the blocks of each measure together: all layers of all views, by all."""
-    position = {(index, layer): 0 for index, view in enumerate(views) for layer in view.activations}
-    position = {place: number for number, place in enumerate(position)}
-    measures = dict.fromkeys(block.measure for block in planned.similarity)
-    whole = {measure: np.full((len(position), len(position)), np.nan) for measure in measures}
-    for block in planned.similarity:
-        rows, columns = ([position[place] for place in side] for side in (block.rows, block.columns))
-        arrays = store.read(block.piece.key).arrays
-        whole[block.measure][np.ix_(rows, columns)] = arrays["forth"]
-        if "back" in arrays:
-            whole[block.measure][np.ix_(columns, rows)] = arrays["back"]
-    return whole
-
-
-def _warnings_of(views: Sequence[View], planned: Planned, store: Store) -> list[str]:
-    """Return what the pieces had to say, each with the views that it is about."""
-    labels = {(str(view.run.path.absolute()), view.step): view.label for view in views}
-    said = []
-    for piece in planned.pieces():
-        if piece.kind == "rdm":
-            continue  # what it had to say is kept by the piece that is made from it
-        about = " and ".join(labels[source.run, source.step] for source in piece.sources)
-        said += [f"{about}: {message}" for message in store.read(piece.key).warnings]
-    return list(dict.fromkeys(said))

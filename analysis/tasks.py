@@ -15,7 +15,7 @@ __all__ = ["tasks_of_study"]
 def tasks_of_study(study: Study) -> list[Task]:
     """Return what is to be done for a study."""
     pieces = tasks_of(plan(study.views, study.config), study.target)
-    n_layers = sum(len(view.activations) for view in study.views)
+    n_layers = sum(len(view.listed) for view in study.views)
     travelling = replace(study, target=study.target.absolute())
     last = Task(
         f"{study.target}:report-{study.fingerprint[:24]}",

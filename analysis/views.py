@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.steps import choose_recorded_steps, is_trained_here
 from checkpoints import Layer, Run
+from checkpoints.files import check_unchanged
 from checkpoints.patterns import choose_names
 
 __all__ = ["View", "views_of_run", "views_of_runs"]
@@ -51,6 +52,20 @@ class View:
 
     @cached_property
     def activations(self) -> Mapping[str, Layer]:
+        """The chosen layers that were recorded, after comparing every byte with the manifest.
+
+        Raises
+        ------
+        ValueError, Damaged
+            As for ``listed``, and if a file has changed.
+        """
+        checkpoint = self.run[self.step]
+        for name, entry in checkpoint.manifest.items():
+            check_unchanged(checkpoint.path / name, entry["sha256"])
+        return self.listed
+
+    @cached_property
+    def listed(self) -> Mapping[str, Layer]:
         """The chosen layers that were recorded, after comparing the sizes of files with the manifest.
 
         Raises

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 from checkpoints.errors import Damaged
 
-__all__ = ["check_folder", "check_regular", "is_regular", "read_bytes", "sha256"]
+__all__ = ["check_folder", "check_regular", "check_unchanged", "is_regular", "read_bytes", "sha256"]
 
 
 def is_regular(path: Path) -> bool:
@@ -58,3 +59,22 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise Damaged(f"{path} cannot be read ({error}).") from error
+
+
+def check_unchanged(path: Path, expected: str) -> None:
+    """Compare every byte of a file with its SHA-256, once a process as long as the file looks the same.
+
+    Raises
+    ------
+    Damaged
+        If it is no regular file, or has changed.
+    """
+    check_regular(path)
+    state = path.stat()
+    if _digest(path, state.st_size, state.st_mtime_ns, state.st_ino) != expected:
+        raise Damaged(f"{path} has changed since it was committed (SHA-256 differs).")
+
+
+@lru_cache(maxsize=65536)
+def _digest(path: Path, size: int, modified: int, inode: int) -> str:
+    return sha256(path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.experiments.experiment import Part, Plan, Results, Tables
+from analysis.table_files import read_table
 from checkpoints.commit import staged_directory, write_file
 
 __all__ = ["Assignment", "is_done", "perform", "read_results"]
@@ -58,8 +59,7 @@ def read_results(parts: Sequence[Part], plan: Plan, folder: Path) -> Results:
 
 def _read(place: Path) -> Iterable[tuple[str, pd.DataFrame]]:
     for path in sorted(place.glob("*.csv")):
-        # this engine reads every number as Python does, exactly
-        yield path.stem, pd.read_csv(path, engine="python", keep_default_na=False, na_values=[""])
+        yield path.stem, read_table(path)
 
 
 def _place(part: Part, folder: Path) -> Path:

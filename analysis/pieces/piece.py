@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from analysis.views import View
-from checkpoints import Damaged, Layer, Run, Stimuli
-from checkpoints.files import sha256
+from checkpoints import Layer, Run, Stimuli
+from checkpoints.files import check_unchanged
 
 __all__ = ["Piece", "Request", "Source"]
 
@@ -60,8 +60,8 @@ class Source:
         """
         run = Run.open(self.run)
         checkpoint = run[self.step]
-        _check(checkpoint.path / "activations.h5", self.activations_sha256)
-        _check(run.path / "stimuli.h5", self.stimuli_sha256)
+        check_unchanged(checkpoint.path / "activations.h5", self.activations_sha256)
+        check_unchanged(run.path / "stimuli.h5", self.stimuli_sha256)
         return {layer: checkpoint.activations[layer] for layer in self.layers}, run.stimuli
 
 
@@ -101,15 +101,3 @@ class Request:
 
     piece: Piece
     folder: Path
-
-
-def _check(path: Path, expected: str) -> None:
-    state = path.stat()
-    if _digest(path, state.st_size, state.st_mtime_ns, state.st_ino) != expected:
-        raise Damaged(f"{path} has changed since it was committed (SHA-256 differs).")
-
-
-@lru_cache(maxsize=4096)
-def _digest(path: Path, size: int, modified: int, inode: int) -> str:
-    """Hash a file once a process, as long as it looks the same."""
-    return sha256(path)

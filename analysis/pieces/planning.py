@@ -13,7 +13,7 @@ from analysis.pieces.piece import Piece, Request, Source
 from analysis.pieces.store import Store
 from analysis.views import View
 
-__all__ = ["COMPARATORS_SHOWN", "Block", "Planned", "plan", "tasks_of"]
+__all__ = ["COMPARATORS_SHOWN", "Block", "Place", "Planned", "plan", "tasks_of"]
 
 COMPARATORS_SHOWN = ("pearson", "spearman")  # of `COMPARATORS`; each a column of rdm_similarity.csv
 _GROUP_BYTES = 128 * 2**20  # of layers that are in memory together, in double precision
@@ -59,11 +59,11 @@ def plan(views: Sequence[View], config: AnalysisConfig) -> Planned:
         On the same stimuli; the first is the reference.
     config : AnalysisConfig
     """
-    places = [(index, layer) for index, view in enumerate(views) for layer in view.activations]
+    places = [(index, layer) for index, view in enumerate(views) for layer in view.listed]
     whole = [Source.of(view) for view in views]
     sources = {(index, layer): replace(whole[index], layers=(layer,)) for index, layer in places}
     n_test, n_all = len(views[0].rows("test")), len(views[0].run.stimuli)
-    widths = {(index, layer): views[index].activations[layer].shape[1] for index, layer in places}
+    widths = {(index, layer): views[index].listed[layer].shape[1] for index, layer in places}
     rdms = {
         place: Piece("rdm", (source,), {"distance": config.distance}, cost=0.05 + 1e-10 * n_test**2 * widths[place])
         for place, source in sources.items()
@@ -97,7 +97,7 @@ def _probes(
     found = {}
     for index, view in enumerate(views):
         for layers in _groups(view, n_stimuli, _MOST_TOGETHER):
-            d = sum(view.activations[layer].shape[1] for layer in layers)
+            d = sum(view.listed[layer].shape[1] for layer in layers)
             piece = Piece(
                 "probes",
                 (replace(whole[index], layers=layers),),
@@ -121,9 +121,7 @@ def _rdm_similarity(rdms: dict[Place, Piece]) -> dict[Place, Piece]:
 
 
 def _blocks(views: Sequence[View], whole: Sequence[Source], measure: str, n_test: int) -> Iterator[Block]:
-    groups = [
-        (index, layers) for index, view in enumerate(views) for layers in _groups(view, n_test, len(view.activations))
-    ]
+    groups = [(index, layers) for index, view in enumerate(views) for layers in _groups(view, n_test, len(view.listed))]
     for position, first in enumerate(groups):
         for second in groups[position:]:
             pair = (first,) if first == second else (first, second)
@@ -137,7 +135,7 @@ def _groups(view: View, n_rows: int, most: int) -> list[tuple[str, ...]]:
     """Divide a view's layers, in order, into groups that fit in memory together."""
     groups: list[list[str]] = [[]]
     held = 0
-    for name, layer in view.activations.items():
+    for name, layer in view.listed.items():
         size = 8 * n_rows * layer.shape[1]
         if groups[-1] and (held + size > _GROUP_BYTES or len(groups[-1]) == most):
             groups.append([])

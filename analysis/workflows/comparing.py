@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["analyze_run", "analyze_runs", "compare_runs"]
 
+_CHECKED_FIRST = 2 * 2**30  # bytes of activations
 _SPLITS = ("train", "validation", "test")
 
 
@@ -229,9 +230,12 @@ def _carry_out(
     for study in stale:
         study.config.check()
         check_folder(study.target)
-        for view in study.views:
-            _check_stimuli(view)
-            _ = view.activations  # sizes are compared before the work begins, every byte when it is read
+    for view in (view for study in stale for view in study.views):
+        _check_stimuli(view)
+        _ = view.listed  # compares the sizes of files; every byte is compared when it is read
+    if sum(_size(view) for study in stale for view in study.views) <= _CHECKED_FIRST:
+        for view in (view for study in stale for view in study.views):
+            _ = view.activations  # or, where that takes a moment only, before anything is written
     make_executor(executor, jobs=jobs, scheduler=scheduler)  # refuses what will not do, before anything is written
     with ExitStack() as locks:
         for study in stale:
@@ -267,6 +271,10 @@ def _do(tasks: Sequence[Task], executor: Executor, reporter: Reporter) -> None:
         ) from None
     if first is not None:
         raise first
+
+
+def _size(view: View) -> int:
+    return sum(entry["size"] for entry in view.run[view.step].manifest.values())
 
 
 def _check_stimuli(view: View) -> None:

@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
+from analysis.analysis_config import AnalysisConfig
 from analysis.findings import Findings
+from analysis.pieces import Planned, Store, plan, tasks_of
 from analysis.progress import Reporter
 from analysis.settings import RecordingConfig
 from analysis.views import View
@@ -125,6 +127,20 @@ def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactor
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save empty files in place of figures, which take most of the time of an analysis."""
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
+
+
+@pytest.fixture
+def pieces_of(tmp_path: Path) -> Callable[..., tuple[Planned, Store]]:
+    """Do the pieces of an analysis, without probes unless they are asked for."""
+
+    def do(views: Sequence[View], *, probes: bool = False, **config: Any) -> tuple[Planned, Store]:
+        planned = plan(views, AnalysisConfig(**config))
+        for task in tasks_of(planned, tmp_path):
+            if probes or task.argument.piece.kind != "probes":
+                task.function(task.argument)
+        return planned, Store(tmp_path)
+
+    return do
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import typer
 from analysis import workflows
 from analysis.cli import app, main
 from analysis.settings import RecordingConfig
-from analysis.workflows import analyze_run, compare_runs, record_model, record_run, train_run
+from analysis.workflows import analyze_runs, compare_runs, record_model, record_run, train_run
 from checkpoints import Run
 from repsim.learning import ARTIFICIAL, DATASETS, ESTIMATORS, TrainingConfig
 from repsim.learning.losses import LOSSES
@@ -102,11 +102,14 @@ def test_the_defaults_that_train_promises_are_those_of_the_settings() -> None:
     assert recording.compress is False
 
 
-@pytest.mark.parametrize(("command", "function"), [("analyze", analyze_run), ("compare", compare_runs)])
+@pytest.mark.parametrize(("command", "function"), [("analyze", analyze_runs), ("compare", compare_runs)])
 def test_the_defaults_of_an_analysis_are_those_of_its_function(command: str, function: Any) -> None:
-    for option in COMMANDS[command].params:
-        if option.name in ("steps", "distance", "output"):
-            assert option.default == function.__kwdefaults__[option.name]
+    options, defaults = promised(command), function.__kwdefaults__
+    assert (options["steps"][1], options["distance"][1]) == (defaults["steps"], defaults["distance"])
+    assert options["measures"][1] == ",".join(defaults["measures"])
+    assert options["Cs"][1] == ",".join(f"{C:g}" for C in defaults["Cs"])
+    assert (options["layers"][1], defaults["layers"]) == ("all", ("**",))
+    assert all(option.default in (None, False) for option in COMMANDS[command].params if option.name != "runs")
 
 
 def test_the_defaults_of_record_are_those_of_its_function() -> None:
@@ -189,7 +192,7 @@ def test_runs_are_analysed_and_compared(
     assert said.code == 0
     assert re.match(r"Test accuracy on 359 held-out examples: step 38 0\.\d{3}\.\n", said.out)
     assert said.out.endswith(f"Report: {alone}/report.html\n")
-    assert "probes: 3/3 in" in said.err
+    assert re.search(r"analysis: \d+/\d+ in \d+ s report\n$", said.err)
 
     said = repsim("compare --distance cosine --json --output", both, runs["backprop"], runs["synthetic"])
     result = json.loads(said.out)
@@ -396,6 +399,13 @@ MISTAKES = {
     "analysis of nothing": ("analyze missing", "There is no run at missing."),
     "analysis of a file": ("analyze file", "file is a file; expected the directory of a run."),
     "analysis of damage": ("analyze damaged", "damaged/checkpoints/step_00000038/activations.h5 has changed"),
+    "unknown measure": ("analyze run --measures cca,hsik", "Unknown measure 'hsik'. Choose from: "),
+    "unrecorded layer": ("analyze run --layers hiden.*", "No layer matches 'hiden.*'. Near names: hidden.1"),
+    "unknown executor": ("analyze run --executor slurm", "Unknown executor 'slurm'. Choose one of: serial, proc"),
+    "no processes": ("analyze run --jobs 0", "jobs is 0; expected 1 or more processes."),
+    "scheduler of processes": ("analyze run --executor serial --scheduler tcp://x:1", "belongs to the executor dask"),
+    "no scheduler": ("analyze run --scheduler nowhere", "There is no scheduler at 'nowhere', nor a file of that name."),
+    "two runs into one folder": ("analyze run other --output new", "One output was given for 2 runs; leave it out"),
     "unknown distance": ("analyze run --distance city", "Unknown distance 'city'. Choose one of: correlation, cosine"),
     "unrecorded step": ("analyze run --steps 7", "'7' is not a recorded step. Use first, last, all or any of: 0, 38."),
     "analysis over a file": ("analyze run --output file", "file is a file; the results need a folder."),
@@ -486,14 +496,14 @@ def test_what_is_no_command_line_is_explained(
 def test_an_unexpected_error_is_one_line(
     repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
-    monkeypatch.setattr(workflows, "analyze_run", raising(error))
+    monkeypatch.setattr(workflows, "analyze_runs", raising(error))
     monkeypatch.delenv("REPSIM_TRACEBACK", raising=False)
     code = 1 if words.startswith("Unexpected") else 2
     assert repsim("analyze run") == Said(code, "", f"repsim: {words}\n")
 
 
 def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflows, "analyze_run", raising(RuntimeError("boom")))
+    monkeypatch.setattr(workflows, "analyze_runs", raising(RuntimeError("boom")))
     monkeypatch.setenv("REPSIM_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["repsim", "analyze", "run"])
     with pytest.raises(RuntimeError, match="boom"):
@@ -503,7 +513,7 @@ def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) 
 def test_ctrl_c_outside_training_stops_with_a_word(
     repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows, "analyze_run", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(workflows, "analyze_runs", raising(KeyboardInterrupt()))
     assert repsim("analyze run") == Said(130, "", "repsim: interrupted.\n")
 
 
@@ -512,7 +522,7 @@ def test_a_warning_is_one_line_without_code(repsim: Callable[..., Said], monkeyp
         warnings.warn("Layer 'x' is constant.", RuntimeWarning, stacklevel=1)
         raise ValueError("enough")
 
-    monkeypatch.setattr(workflows, "analyze_run", warn)
+    monkeypatch.setattr(workflows, "analyze_runs", warn)
     shown = warnings.showwarning
     with warnings.catch_warnings():
         warnings.simplefilter("always")

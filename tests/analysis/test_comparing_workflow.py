@@ -7,16 +7,17 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from analysis import measuring
 from analysis.findings import Findings
 from analysis.settings import RecordingConfig
-from analysis.workflows import analyze_run, compare_runs, comparing, demo
+from analysis.workflows import analyze_run, compare_runs, demo
 from checkpoints import Damaged
 from repsim.learning import TrainingConfig
 
 NAMES = ("class_structure", "similarity", "rdm_similarity", "training", "gradients")
 NAMES += ("probes", "probe_bands", "probe_differences", "first_layers")
 FIGURES = {"probe_accuracy", "rdm_grid", "cka", "class_structure", "training"}
-OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html"}
+OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html", "analysis.json"}
 OF_BACKPROP |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
 OF_ANOTHER_RULE = OF_BACKPROP | {"figures/alignment.png", "figures/alignment.pdf"}
 
@@ -25,7 +26,9 @@ pytestmark = pytest.mark.usefixtures("blank_figures")
 
 
 def listing(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    """Return the files of a folder, without the pieces that analyses keep for the next time."""
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    return {name for name in files if "pieces/" not in name}
 
 
 def refuse(*_: object, **__: object) -> None:
@@ -74,11 +77,11 @@ def test_an_earlier_analysis_is_replaced_and_other_files_are_left_alone(copied: 
     assert (folder / "probes.csv").read_text() != "mine"
 
 
-@pytest.mark.parametrize("step", ["measure", "draw", "save_figures", "write_report"])
+@pytest.mark.parametrize("step", ["draw", "save_figures", "write_report"])
 def test_a_failure_midway_leaves_nothing_half_done(
     runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    monkeypatch.setattr(comparing, step, refuse)
+    monkeypatch.setattr(measuring, step, refuse)
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "probes.csv").write_text("earlier")
@@ -151,7 +154,7 @@ def small_demo(
     monkeypatch: pytest.MonkeyPatch, tiny: TrainingConfig, few: RecordingConfig
 ) -> dict[str, TrainingConfig]:
     """Put small networks of the same rules, and fewer stimuli, in the place of the demo's."""
-    module = import_module("analysis.workflows.demo")
+    module = import_module("analysis.workflows.demonstration")
     rules = {name: {"rule": run.rule, "boundaries": run.boundaries} for name, run in module.DEMO_RUNS.items()}
     small = {name: replace(tiny, **rule) for name, rule in rules.items()}
     monkeypatch.setattr(module, "DEMO_RUNS", small)
@@ -164,7 +167,7 @@ def test_the_demo_trains_compares_and_goes_on_where_it_stopped(
 ) -> None:
     folder = tmp_path / "demo"
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no ink"):
-        patch.setattr(comparing, "write_report", refuse)
+        patch.setattr(measuring, "write_report", refuse)
         demo(folder)
     trained = {name: (folder / name / "run.json").read_bytes() for name in small_demo}
     findings = demo(folder)

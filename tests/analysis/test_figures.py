@@ -9,9 +9,9 @@ from scipy.spatial.distance import squareform
 
 from analysis.drawing import Drawing, save_figures
 from analysis.figures import draw
-from analysis.findings import Findings, measure
+from analysis.findings import Findings
+from analysis.measuring import measure
 from analysis.plots.axes import new_axes, verbatim
-from analysis.progress import silent
 from analysis.settings import RecordingConfig
 from analysis.tables import read_rdm
 from analysis.views import View
@@ -52,13 +52,13 @@ def test_probes_have_a_band_of_one_standard_error(drawings: dict[str, Drawing], 
 
 def test_noise_does_not_fill_the_figure(comparison: Findings) -> None:
     probes = comparison.probes.assign(accuracy=0.95, n_test=10**9)
-    low, high = next(draw(replace(comparison, probes=probes))).figure.axes[0].get_ylim()
+    low, high = next(draw(comparison.with_tables(probes=probes))).figure.axes[0].get_ylim()
     assert high - low == pytest.approx(0.1)
 
 
 def test_chance_far_away_does_not_flatten_the_curves(comparison: Findings) -> None:
     probes = comparison.probes.assign(accuracy=np.linspace(0.9, 1.0, len(comparison.probes)))
-    low, high = next(draw(replace(comparison, probes=probes))).figure.axes[0].get_ylim()
+    low, high = next(draw(comparison.with_tables(probes=probes))).figure.axes[0].get_ylim()
     assert 0.85 < low < 0.9 < 1.0 < high < 1.05
 
 
@@ -123,7 +123,7 @@ NAMES = ["view", "step", "boundary", "angle"]
     ids=["nothing diagnosed", "backprop", "no angle", "no angle, as read"],
 )
 def test_no_alignment_is_drawn_where_there_is_none_to_see(comparison: Findings, gradients: pd.DataFrame) -> None:
-    assert "alignment" not in [drawing.name for drawing in draw(replace(comparison, gradients=gradients))]
+    assert "alignment" not in [drawing.name for drawing in draw(comparison.with_tables(gradients=gradients))]
 
 
 def test_the_loss_has_its_unit_where_all_runs_have_it(
@@ -146,14 +146,14 @@ def test_the_loss_has_its_unit_where_all_runs_have_it(
     ids=["other trainer", "no whole epoch", "no validation loss"],
 )
 def test_no_training_curve_without_validation(comparison: Findings, training: pd.DataFrame) -> None:
-    assert "training" not in [drawing.name for drawing in draw(replace(comparison, training=training))]
+    assert "training" not in [drawing.name for drawing in draw(comparison.with_tables(training=training))]
 
 
 def test_ten_layers_of_a_deep_network_are_shown(known_view: Callable[..., View], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     inputs, labels, split = rng.normal(size=(18, 4)), np.arange(18) % 2, np.repeat(["train", "validation", "test"], 6)
     views = [known_view("deep", inputs, labels, list(rng.normal(size=(23, 4, 3))), split=split)]
-    findings = measure(views, tmp_path, distance="euclidean", reporter=silent())
+    findings = measure(views, tmp_path, distance="euclidean")
     grid = next(drawing for drawing in draw(findings) if drawing.name == "rdm_grid").figure
     titles = [ax.get_title() for ax in grid.axes[:-1]]
     assert len(titles) == 10
@@ -164,7 +164,7 @@ def test_ten_layers_of_a_deep_network_are_shown(known_view: Callable[..., View],
 def test_a_probe_that_failed_moves_no_other(comparison: Findings) -> None:
     probes = comparison.probes.copy()
     probes.loc[probes["depth"] == 1, ["status", "accuracy"]] = ["failed", np.nan]
-    ax = next(draw(replace(comparison, probes=probes))).figure.axes[0]
+    ax = next(draw(comparison.with_tables(probes=probes))).figure.axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3"]
     assert list(ax.get_xticks()) == [1.0, 2.0, 3.0]
     assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
@@ -190,7 +190,7 @@ def test_a_network_that_died_is_drawn_and_named(
     with pytest.warns(RuntimeWarning) as caught:
         findings = compare_runs([tmp_path / "dead", runs["backprop"]], output=tmp_path / "out")
     warned = [str(warning.message) for warning in caught]
-    assert any(text.startswith("Layer 'dead: hidden.3': 60 of 60 stimuli have zero variance") for text in warned)
+    assert any(text.startswith("dead: Layer 'hidden.3': 60 of 60 stimuli have zero variance") for text in warned)
     assert "The last layer of dead has no class structure." in findings.summary()
     assert np.isfinite(findings.probes.loc[findings.probes["view"] == "backprop", "accuracy"]).all()
     assert "could not be fitted" in (tmp_path / "out/report.html").read_text()

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.findings import Findings, measure
-from analysis.progress import silent
+from analysis.findings import TABLES, Findings, Kept
+from analysis.measuring import measure
 from analysis.views import View, views_of_run
 
 HERE = {"training": {}, "recording": {}, "data": {}}
@@ -63,7 +63,7 @@ def findings(views: list[View], **tables: pd.DataFrame) -> Findings:
         "gradients": pd.DataFrame(),
     }
     planted = {"class_structure": structure(a=[1.0]), "similarity": similarity(("a", 1, "a", 1, 1.0))}
-    return Findings(views=views, folder=Path(), distance="correlation", **(empty | planted | tables))
+    return Findings(views, Path(), "correlation", ("cka",), empty | planted | tables)
 
 
 def test_the_summary_says_where_class_structure_arises() -> None:
@@ -172,24 +172,13 @@ def test_a_single_network_has_nothing_to_be_similar_to() -> None:
 
 
 def test_every_table_is_written_and_read_back(runs: Mapping[str, Path], tmp_path: Path) -> None:
-    measured = measure(views_of_run(runs["backprop"], "last"), tmp_path, distance="euclidean", reporter=silent())
-    assert set(measured.tables) == {
-        "probes",
-        "probe_bands",
-        "probe_differences",
-        "first_layers",
-        "class_structure",
-        "similarity",
-        "rdm_similarity",
-        "training",
-        "gradients",
-    }
-    for name, table in measured.tables.items():
-        read = pd.read_csv(tmp_path / f"{name}.csv")
-        assert list(read) == list(table)
-        numbers = list(table.select_dtypes("number"))
-        pd.testing.assert_frame_equal(read[numbers], table[numbers], check_dtype=False)
+    measured = measure(views_of_run(runs["backprop"], "last"), tmp_path, distance="euclidean")
+    assert tuple(measured.tables) == tuple(Kept(tmp_path)) == TABLES
+    for name, read in Kept(tmp_path).items():
+        pd.testing.assert_frame_equal(read, measured.tables[name], check_dtype=False, check_exact=True)
     assert measured.rdm_path.is_file()
+    with pytest.raises(KeyError, match=r"There is no table 'rdms'; there are: probes, "):
+        Kept(tmp_path)["rdms"]
 
 
 def test_what_is_not_finite_is_left_empty_in_the_files(known_view: Callable[..., View], tmp_path: Path) -> None:
@@ -197,7 +186,7 @@ def test_what_is_not_finite_is_left_empty_in_the_files(known_view: Callable[...,
     inputs = np.random.default_rng(0).normal(size=(24, 2)) + 9 * labels[:, np.newaxis]
     views = [known_view("x", inputs, labels, [np.eye(2), np.zeros((2, 2))], split=split)]
     with pytest.warns(RuntimeWarning, match="zero HSIC"):
-        measured = measure(views, tmp_path, distance="euclidean", reporter=silent())
+        measured = measure(views, tmp_path, distance="euclidean")
     assert measured.class_structure["fraction_of_final"][0] == np.inf
     assert pd.read_csv(tmp_path / "class_structure.csv")["fraction_of_final"].isna().all()
 
@@ -208,7 +197,7 @@ def test_a_network_that_died_is_measured_all_the_same(known_view: Callable[..., 
     matrices = {"alive": [np.eye(4)] * 2, "dead": [np.zeros((4, 4))] * 2}
     views = [known_view(name, inputs, labels, layers, split=split) for name, layers in matrices.items()]
     with pytest.warns(RuntimeWarning, match="zero variance|NaN|no two distances"):
-        measured = measure(views, tmp_path, distance="correlation", reporter=silent())
+        measured = measure(views, tmp_path, distance="correlation")
     assert "The last layer of dead has no class structure." in measured.summary()
     assert measured.probes["status"].tolist() == ["ok", "ok", "failed", "failed"]
     assert measured.rdm_similarity["pearson"].isna().all()

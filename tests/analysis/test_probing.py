@@ -1,4 +1,4 @@
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from analysis.figures import draw
 from analysis.findings import Findings
+from analysis.measuring import measure
 from analysis.probing import (
     FRACTIONS,
     first_layer_table,
@@ -17,7 +18,6 @@ from analysis.probing import (
     probe_difference_table,
     probe_table,
 )
-from analysis.progress import silent
 from analysis.settings import RecordingConfig
 from analysis.views import View, views_of_run, views_of_runs
 from analysis.workflows import compare_runs, train_seeds
@@ -27,20 +27,21 @@ from repsim.learning import TrainingConfig
 KEYS = ["view", "run", "step"]
 
 
-def test_probes_read_what_a_layer_holds(known_view: Callable[..., View]) -> None:
+def test_probes_read_what_a_layer_holds(known_view: Callable[..., View], tmp_path: Path) -> None:
     X, y = load_digits(return_X_y=True)
     split = np.resize(["train", "train", "validation", "test"], 400)
     views = [known_view("pixels", X[:400], y[:400], [np.eye(64), np.zeros((64, 2))], split=split)]
-    table = probe_table(views, silent())
+    with pytest.warns(RuntimeWarning, match="zero variance|zero HSIC"):
+        table = measure(views, tmp_path).probes
     assert list(table["status"]) == ["ok", "failed"]
     assert table["accuracy"][0] > 0.85
     assert np.isnan(table["accuracy"][1])
     assert "constant" in table["message"][1]
 
 
-def test_the_probe_table_has_a_row_a_network_and_layer(runs: Mapping[str, Path]) -> None:
+def test_the_probe_table_has_a_row_a_network_and_layer(runs: Mapping[str, Path], tmp_path: Path) -> None:
     views = views_of_runs(list(runs.values())[:2])
-    table = probe_table(views, silent())
+    table = measure(views, tmp_path).probes
     assert list(table.columns[:8]) == [*KEYS, "layer", "depth", "d", "method", "seed"]
     assert list(table["view"]) == list(table["method"]) == ["backprop"] * 3 + ["synthetic"] * 3
     assert list(table["layer"]) == ["hidden.1", "hidden.2", "hidden.3"] * 2
@@ -49,11 +50,11 @@ def test_the_probe_table_has_a_row_a_network_and_layer(runs: Mapping[str, Path])
     assert (table[["step", "d", "n_train", "n_validation", "n_test"]] == [38, 16, 200, 60, 60]).all(axis=None)
 
 
-def test_probes_are_those_of_the_recorded_arrays(runs: Mapping[str, Path]) -> None:
+def test_probes_are_those_of_the_recorded_arrays(runs: Mapping[str, Path], tmp_path: Path) -> None:
     view = views_of_run(runs["backprop"], "last")[0]
     stimuli = view.run.stimuli
     expected = probe_layers({n: a[:] for n, a in view.activations.items()}, stimuli.labels, stimuli.split)
-    table = probe_table([view], silent())
+    table = measure([view], tmp_path).probes
     columns = [name for name in expected if name in table and name != "seed"]
     assert {"accuracy", "C", "n_constant", "v_information", "relative_gap", "message"} <= set(columns)
     pd.testing.assert_frame_equal(table[columns], expected[columns])
@@ -79,6 +80,13 @@ def findings(seeds: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFact
     return compare_runs([*seeds["bp"], *seeds["sg"]], output=tmp_path_factory.mktemp("out") / "cmp")
 
 
+def named(views: Sequence[View]) -> pd.DataFrame:
+    """Return the table of probes that were not fitted: who is of which method."""
+    row = {"status": "ok", "message": "", "accuracy": 0.5}
+    places = [(index, layer) for index, view in enumerate(views) for layer in view.activations]
+    return probe_table(views, {place: {"layer": place[1], "d": 16, **row} for place in places})
+
+
 def test_networks_that_differ_in_their_seed_alone_are_one_method(findings: Findings) -> None:
     probes = findings.probes.drop_duplicates("view")
     assert probes["method"].tolist() == ["bp"] * 3 + ["sg"] * 3
@@ -88,11 +96,11 @@ def test_networks_that_differ_in_their_seed_alone_are_one_method(findings: Findi
 def test_a_seed_alone_and_steps_of_a_network_are_methods_of_their_own(
     seeds: dict[str, list[Path]], runs: Mapping[str, Path]
 ) -> None:
-    table = probe_table(views_of_runs([*seeds["bp"][:2], seeds["sg"][2], runs["backprop"]]), silent())
+    table = named(views_of_runs([*seeds["bp"][:2], seeds["sg"][2], runs["backprop"]]))
     networks = table.drop_duplicates("view")
     assert networks["method"].tolist() == ["bp", "bp", "seed-2", "backprop"]
     assert networks["seed"].tolist() == [0, 1, 0, 0]
-    over_time = probe_table(views_of_run(runs["backprop"], "first,last"), silent()).drop_duplicates("view")
+    over_time = named(views_of_run(runs["backprop"], "first,last")).drop_duplicates("view")
     assert over_time["method"].tolist() == over_time["view"].tolist() == ["untrained", "step 38"]
 
 
@@ -101,7 +109,7 @@ def test_methods_in_folders_of_one_name_are_told_apart(
 ) -> None:
     train_seeds(tmp_path / "bp", replace(tiny, epochs=1, width=8), few, seeds="0-1")
     others = [tmp_path / "bp" / f"seed-{seed}" for seed in (0, 1)]
-    networks = probe_table(views_of_runs([*seeds["bp"][:2], *others]), silent()).drop_duplicates("view")
+    networks = named(views_of_runs([*seeds["bp"][:2], *others])).drop_duplicates("view")
     methods = networks["method"].tolist()
     assert methods[0] == methods[1] != methods[2] == methods[3]
     assert all(name.endswith("/bp") for name in methods)

@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from analysis.settings import RecordingConfig, choose_recorded_steps, choose_steps, is_trained_here
+from analysis.settings import RecordingConfig, choose_steps
+from analysis.steps import choose_recorded_steps, is_trained_here
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from analysis.workflows import RecordingConfig, train_run
-from analysis.workflows.demo import DEMO_RUNS
+from analysis.workflows.demonstration import DEMO_RUNS
 from probes import SOLVERS, LogisticProbe
 from probes.certificate import certify
 from probes.path import fit_path

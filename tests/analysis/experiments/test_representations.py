@@ -15,7 +15,7 @@ from analysis.experiments.parts import Assignment, perform, read_results
 from analysis.experiments.rdm import _tests
 from analysis.experiments.representations import METHODS, OTHERS, recipes
 from analysis.settings import RecordingConfig
-from analysis.workflows.demo import DEMO_RUNS
+from analysis.workflows.demonstration import DEMO_RUNS
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
 FRACTIONS = (0.0, 1.0)

@@ -1,0 +1,57 @@
+"""Results of pieces that are done, put together for tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.pieces.piece import Piece
+from analysis.pieces.planning import Place, Planned
+from analysis.pieces.store import Store
+from analysis.views import View
+
+__all__ = ["facts_of", "probe_rows", "similarities", "warnings_of"]
+
+
+def facts_of(pieces: Mapping[Place, Piece], store: Store) -> dict[Place, dict[str, Any]]:
+    """Return the facts of pieces, by view and layer."""
+    return {place: dict(store.read(piece.key).facts) for place, piece in pieces.items()}
+
+
+def probe_rows(planned: Planned, store: Store) -> dict[Place, dict[str, Any]]:
+    """Return the row of each probe, by view and layer."""
+    rows: dict[Place, dict[str, Any]] = {}
+    for places, piece in planned.probes.items():
+        found = store.read(piece.key).facts["rows"]
+        rows |= {(index, layer): found[layer] for index, layer in places}
+    return rows
+
+
+def similarities(views: Sequence[View], planned: Planned, store: Store) -> dict[str, NDArray[Any]]:
+    """Put the blocks of each measure together: all layers of all views, by all."""
+    position = {(index, layer): 0 for index, view in enumerate(views) for layer in view.activations}
+    position = {place: number for number, place in enumerate(position)}
+    measures = dict.fromkeys(block.measure for block in planned.similarity)
+    whole = {measure: np.full((len(position), len(position)), np.nan) for measure in measures}
+    for block in planned.similarity:
+        rows, columns = ([position[place] for place in side] for side in (block.rows, block.columns))
+        arrays = store.read(block.piece.key).arrays
+        whole[block.measure][np.ix_(rows, columns)] = arrays["forth"]
+        if "back" in arrays:
+            whole[block.measure][np.ix_(columns, rows)] = arrays["back"]
+    return whole
+
+
+def warnings_of(views: Sequence[View], planned: Planned, store: Store) -> list[str]:
+    """Return what the pieces had to say, each with the views that it is about."""
+    labels = {(str(view.run.path.absolute()), view.step): view.label for view in views}
+    said = []
+    for piece in planned.pieces():
+        if piece.kind == "rdm" or piece.key not in store:
+            continue  # what a matrix had to say is kept by the piece that is made from it
+        about = " and ".join(labels[source.run, source.step] for source in piece.sources)
+        said += [f"{about}: {message}" for message in store.read(piece.key).warnings]
+    return list(dict.fromkeys(said))
