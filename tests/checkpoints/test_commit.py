@@ -171,9 +171,13 @@ def dying(real):
         real(*arguments)
     return call
 os.fsync, os.rename = dying(os.fsync), dying(os.rename)
-with commit["staged_directory"](folder / "final") as staging:
-    commit["write_file"](staging / "a", b"first")
-    commit["write_file"](staging / "b", b"second")
+if len(sys.argv) > 4:
+    with commit["staged_file"](folder / "final") as staging:
+        commit["write_file"](staging, b"whole")
+else:
+    with commit["staged_directory"](folder / "final") as staging:
+        commit["write_file"](staging / "a", b"first")
+        commit["write_file"](staging / "b", b"second")
 print("acknowledged")
 """
 
@@ -259,3 +263,15 @@ def test_remove_staging_removes_what_is_staged_and_nothing_else(folder: Path, tm
     assert names(folder) == ["kept", "tmp-kept"]
     assert names(folder / "kept") == [".tmp-deeper", "a"]
     assert names(outside) == ["a"]
+
+
+@pytest.mark.parametrize(("fatal", "committed"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_writer_of_a_file_killed_at_any_step_leaves_the_whole_or_nothing(
+    folder: Path, fatal: int, committed: bool
+) -> None:
+    arguments = [checkpoints.commit.__file__, folder, str(fatal), "file"]
+    child = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, timeout=60, check=False)
+    assert (child.returncode == 0) == (child.stdout == b"acknowledged\n") == (fatal == 3), child.stderr
+    assert (folder / "final").exists() == committed
+    if committed:
+        assert (folder / "final").read_bytes() == b"whole"
