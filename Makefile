@@ -25,6 +25,11 @@ export MPLBACKEND := Agg
 	@$(PIP) --editable '.[dev,peers]'
 	@touch $@
 
+.venv/installed-docs: .venv/installed
+	@echo "Installing what builds the documentation (once) ..."
+	@$(PIP) --editable '.[docs,dev]'
+	@touch $@
+
 demo: .venv/installed
 	@$(BIN)/repsim demo
 
@@ -40,8 +45,10 @@ check: .venv/installed-dev
 bench: .venv/installed-dev
 	@$(BIN)/python benchmarks/run.py
 
-docs: .venv/installed-dev
+docs: .venv/installed-docs
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --write-all --jobs auto docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf .venv build dist docs/_build docs/gallery docs/api/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
