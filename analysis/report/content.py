@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from analysis.findings import Findings
 from analysis.report.layers import add_layers, add_similarity
@@ -27,13 +28,14 @@ def content_of(findings: Findings) -> tuple[dict[str, Any], Arrays]:
     test = views[0].rows("test")
     n_rdms = sum(len(view.activations) for view in views)
     shown = choose_shown(views[0].run.stimuli.labels[test], most_shown(n_rdms))
-    shares = add_layers(arrays, findings, shown)
+    with threadpool_limits(1):  # matrices are small
+        fits = add_layers(arrays, findings, shown)
     add_similarity(arrays, findings)
     content = {
         "distance": findings.distance,
         "views": [
-            {"label": view.label, "network": name, "step": view.step, "layers": list(view.activations), "shares": share}
-            for view, name, share in zip(views, network_names(views), shares, strict=True)
+            {"label": view.label, "network": name, "step": view.step, "layers": list(view.activations), "fits": fit}
+            for view, name, fit in zip(views, network_names(views), fits, strict=True)
         ],
         "stimuli": _stimuli(findings, test[shown], len(test)),
         "measures": measures_in_words(findings),

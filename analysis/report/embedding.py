@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import squareform
+from scipy.linalg import eigh
+from scipy.spatial.distance import pdist, squareform
 
 __all__ = ["Embedding", "aligned", "classical_mds", "pca"]
 
@@ -14,10 +15,10 @@ Array = NDArray[np.float64]
 
 
 class Embedding(NamedTuple):
-    """Points in a plane, shape (n, 2), NaN where a stimulus has none; and the share of the spread that they show."""
+    """Points in a plane, shape (n, 2), NaN where a stimulus has none; and how well they show what they stand for."""
 
     points: Array
-    share: float
+    fit: float
 
 
 def classical_mds(condensed: NDArray[Any]) -> Embedding:
@@ -25,7 +26,7 @@ def classical_mds(condensed: NDArray[Any]) -> Embedding:
 
     With J the centering matrix and D the distances, the points are the two leading eigenvectors of
     :math:`-\tfrac12 J D^2 J`, times the roots of their eigenvalues. Stimuli are left out, those with most missing
-    distances first, until no distance is missing. The share is of the positive eigenvalues.
+    distances first, until no distance is missing. The fit is the correlation of distances in the plane with these.
 
     Parameters
     ----------
@@ -35,21 +36,37 @@ def classical_mds(condensed: NDArray[Any]) -> Embedding:
     distances = squareform(np.asarray(condensed, dtype=np.float64), checks=False)
     kept = _complete(np.isfinite(distances))
     points = np.full((len(distances), 2), np.nan)
-    squares = distances[np.ix_(kept, kept)] ** 2
-    means = squares.mean(axis=0) if len(kept) else np.zeros(0)
-    gram = -0.5 * (squares - means - means[:, None] + (means.mean() if len(kept) else 0.0))
-    points[kept], share = _leading(gram)
-    return Embedding(points, share)
+    if len(kept) < 3:
+        return Embedding(points, 0.0)
+    kept_distances = distances[np.ix_(kept, kept)]
+    squares = kept_distances**2
+    means = squares.mean(axis=0)
+    values, vectors = _leading(-0.5 * (squares - means - means[:, None] + means.mean()))
+    points[kept] = vectors * np.sqrt(values)
+    return Embedding(points, _correlation(pdist(points[kept]), squareform(kept_distances, checks=False)))
 
 
 def pca(X: NDArray[Any]) -> Embedding:
-    """Return the first two principal components' scores of activations, shape (n, d); not standardised."""
+    """Return the first two principal components' scores of activations, shape (n, d); not standardised.
+
+    The fit is the share of the variance that they have.
+    """
     X = np.asarray(X, dtype=np.float64)
     kept = np.flatnonzero(np.isfinite(X).all(axis=1))
     points = np.full((len(X), 2), np.nan)
-    centred = X[kept] - X[kept].mean(axis=0) if len(kept) else X[kept]
-    points[kept], share = _leading(centred @ centred.T)
-    return Embedding(points, share)
+    if len(kept) < 3:
+        return Embedding(points, 0.0)
+    centred = X[kept] - X[kept].mean(axis=0)
+    total = float((centred**2).sum())
+    if centred.shape[1] < len(centred):
+        values, vectors = _leading(centred.T @ centred)
+        scores = centred @ vectors
+    else:
+        values, vectors = _leading(centred @ centred.T)
+        scores = vectors * np.sqrt(values)
+    points[kept] = 0.0
+    points[kept, : scores.shape[1]] = scores
+    return Embedding(points, float(values.sum() / total) if total > 0 else 0.0)
 
 
 def aligned(points: Array, reference: Array) -> Array:
@@ -73,12 +90,14 @@ def _complete(known: NDArray[np.bool_]) -> NDArray[np.int64]:
     return kept
 
 
-def _leading(gram: Array) -> tuple[Array, float]:
-    """Return coordinates (n, 2) from inner products, and the share of the positive eigenvalues that they have."""
-    n = len(gram)
-    if n < 2:
-        return np.zeros((n, 2)), 0.0
-    values, vectors = np.linalg.eigh(gram)  # ascending
-    values = np.clip(values, 0.0, None)
-    total = values.sum()
-    return vectors[:, :-3:-1] * np.sqrt(values[:-3:-1]), float(values[-2:].sum() / total) if total > 0 else 0.0
+def _leading(matrix: Array) -> tuple[Array, Array]:
+    """Return the two largest eigenvalues of a symmetric matrix, 0 for negative ones, and their vectors (n, 2)."""
+    n = len(matrix)
+    values, vectors = eigh(matrix, subset_by_index=[max(n - 2, 0), n - 1])  # ascending
+    return np.clip(values[::-1], 0.0, None), vectors[:, ::-1]
+
+
+def _correlation(a: Array, b: Array) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else 0.0

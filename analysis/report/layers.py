@@ -18,18 +18,18 @@ from analysis.views import View
 __all__ = ["add_layers", "add_similarity", "measures_of"]
 
 _KEYS = {"view_a", "layer_a", "depth_a", "view_b", "layer_b", "depth_b"}
-_SIMILARITY_BUDGET = 2_000_000  # bytes, all measures
+_SIMILARITY_BUDGET = 600_000  # bytes, all measures
 
 
 def add_layers(arrays: Arrays, findings: Findings, shown: NDArray[np.int64]) -> list[list[dict[str, Any]]]:
-    """Add ``rdm-V-L``, ``mds-V-L`` and ``pca-V-L`` of layer L of view V; return the shares that each plane shows."""
+    """Add ``rdm-V-L``, ``mds-V-L`` and ``pca-V-L`` of layer L of view V; return how well each plane fits."""
     n_test = len(findings.views[0].rows("test"))
     pairs = pairs_of(shown, n_test)
     n_rdms = sum(len(view.activations) for view in findings.views)
     n_bytes: Literal[1, 2] = 2 if 2 * len(pairs) * n_rdms <= RDM_BUDGET else 1
-    planes, shares = _Planes(), []
+    planes, fits = _Planes(), []
     for v, view in enumerate(findings.views):
-        shares.append([dict[str, Any]() for _ in view.activations])
+        fits.append([dict[str, Any]() for _ in view.activations])
         for k, layer in enumerate(view.activations):
             rdm = read_rdm(findings.rdm_path, v, layer)[pairs]
             arrays.add(f"rdm-{v}-{k}", rdm, n_bytes)
@@ -37,8 +37,8 @@ def add_layers(arrays: Arrays, findings: Findings, shown: NDArray[np.int64]) -> 
             found = {"mds": classical_mds(distances), "pca": pca(_activations(view, layer, shown))}
             for kind, embedding in found.items():
                 arrays.add(f"{kind}-{v}-{k}", planes.aligned(kind, v, layer, embedding), 2)
-                shares[v][k][kind] = round(embedding.share, 4)
-    return shares
+                fits[v][k][kind] = round(embedding.fit, 4)
+    return fits
 
 
 def _activations(view: View, layer: str, shown: NDArray[np.int64]) -> NDArray[Any]:

@@ -15,10 +15,13 @@ from matplotlib.image import imread
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import pdist, squareform
 
+from analysis.drawing import Drawing, save_figures
 from analysis.findings import Findings
+from analysis.plots.axes import figure_of, new_axes
 from analysis.report import write_report
 from analysis.report.embedding import aligned, classical_mds, pca
 from analysis.report.packing import Arrays, pack_json, quantise
+from analysis.report.printed import printed
 from analysis.report.rerun import command_of
 from analysis.report.shown import RDM_BUDGET, choose_shown, most_shown, pairs_of
 from analysis.report.thumbnails import images_of, sprite_of, thumbnails
@@ -67,6 +70,20 @@ def test_every_figure_is_in_the_page(page: str, comparison: Findings) -> None:
         assert unpacked(page, f"{name}-pdf") == (comparison.folder / "figures" / f"{name}.pdf").read_bytes()
         assert b"<svg" in unpacked(page, f"{name}-svg")[:1000]
     assert re.findall(r'<section id="([^"]+)">', page) == SECTIONS
+
+
+def test_a_large_figure_is_shown_smaller_and_drawn_once(comparison: Findings, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((900, 1200, 3))
+    ax = new_axes(12.0, 9.0)
+    ax.imshow(noise)
+    drawing = Drawing("noise", "Noise", "Much.", figure_of(ax))
+    save_figures([drawing], tmp_path / "figures")
+    shown = printed(drawing, tmp_path / "figures", comparison)
+    assert (tmp_path / "figures/noise.png").stat().st_size > 1_000_000
+    assert shown["source"].startswith("data:image/webp;base64,")
+    assert len(shown["source"]) < 1_000_000
+    assert shown["files"] == {}
+    assert shown["data"] == ""
 
 
 def test_the_page_needs_nothing_from_outside(page: str) -> None:
@@ -253,7 +270,7 @@ def planar(n: int = 40, seed: int = 0) -> Any:
 def test_mds_recovers_the_distances_of_points_in_a_plane() -> None:
     found = classical_mds(pdist(planar()))
     assert_allclose(pdist(found.points), pdist(planar()), atol=1e-9)
-    assert found.share == pytest.approx(1.0)
+    assert found.fit == pytest.approx(1.0)
 
 
 def test_mds_leaves_out_stimuli_without_distances_only() -> None:
@@ -270,7 +287,7 @@ def test_pca_is_that_of_a_singular_value_decomposition() -> None:
     U, s, _ = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
     found = pca(X)
     assert_allclose(np.abs(found.points), np.abs(U[:, :2] * s[:2]), atol=1e-9)
-    assert found.share == pytest.approx((s[:2] ** 2).sum() / (s**2).sum())
+    assert found.fit == pytest.approx((s[:2] ** 2).sum() / (s**2).sum())
 
 
 @pytest.mark.parametrize("mirror", [1, -1])

@@ -279,7 +279,7 @@ function planeChart() {
   const members = (label) => content.stimuli.labels.flatMap((each, i) => (each === label ? [i] : []));
   const points = () => numbers(`${state.kind}-${panel.view}-${panel.layer}`);
   const kind = () => state.kind.toUpperCase();
-  const share = () => content.views[panel.view].shares[panel.layer][state.kind];
+  const fit = () => content.views[panel.view].fits[panel.layer][state.kind];
   const figure = async (colours, isExport) => {
     const xy = await points();
     const data = classes.filter(({ isShown }) => isShown).map((each) => {
@@ -288,7 +288,7 @@ function planeChart() {
         marker: { color: cycled(colours.series, each.colour), symbol: cycled(SYMBOLS, each.symbol), size: 8, opacity: 0.85 } };
     });
     if (chosen !== null && !isExport) data.push({ x: [xy[2 * chosen]], y: [xy[2 * chosen + 1]], customdata: [chosen], mode: "markers", hoverinfo: "none", marker: { color: colours.mark, symbol: "circle-open", size: 18, line: { width: 3 } } });
-    chart.sayNote(planeNote(xy, share(), kind()));
+    chart.sayNote(planeNote(xy, fit(), kind()));
     const plain = { title: `${kind()} 1`, zeroline: false };
     return { data, layout: { xaxis: axis(colours, plain), yaxis: axis(colours, { title: `${kind()} 2`, scaleanchor: "x" }), showlegend: isExport && classes.length > 1 } };
   };
@@ -320,10 +320,11 @@ function planeChart() {
   linked.plane = chart;
 }
 
-function planeNote(xy, share, kind) {
+function planeNote(xy, fit, kind) {
   const missing = xy.filter((value, i) => i % 2 === 0 && Number.isNaN(value)).length;
   const left = missing ? ` ${missing} of the stimuli have no place, as some distances are not defined.` : "";
-  return `The plane shows ${Math.round(100 * share)} % of the ${kind === "PCA" ? "variance" : "spread (positive eigenvalues)"}.${left}`;
+  const words = kind === "PCA" ? `The plane has ${Math.round(100 * fit)} % of the variance.` : `Distances in the plane correlate with the true ones by ${fit.toFixed(2)}.`;
+  return words + left;
 }
 
 function startExplorer() {

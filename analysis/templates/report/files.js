@@ -67,17 +67,17 @@ function joined(objects) {
   return new Blob(parts);
 }
 
-/** Return the JPEG of an image, on white. */
-async function jpegOf(url, scale = 1) {
+/** Return a canvas with an image, on white. */
+async function canvasOf(url) {
   const image = new Image();
   image.src = url;
   await image.decode();
-  const canvas = el("canvas", { width: image.naturalWidth * scale, height: image.naturalHeight * scale });
+  const canvas = el("canvas", { width: image.naturalWidth, height: image.naturalHeight });
   const context = canvas.getContext("2d");
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(image, 0, 0, canvas.width, canvas.height);
-  return { bytes: bytesOfUrl(canvas.toDataURL("image/jpeg", 0.95)), width: canvas.width, height: canvas.height };
+  context.drawImage(image, 0, 0);
+  return canvas;
 }
 
 /** Buttons for what can be saved of something; `named` says of what, for those who do not see where they stand. */

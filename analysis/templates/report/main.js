@@ -32,19 +32,19 @@ function watchWidth() {
   });
 }
 
-function runLibrary(code) {
-  const script = document.createElement("script");
-  script.textContent = code;
-  document.head.append(script);
+/** Load the library that draws; the browser compiles it beside what else it does, as it comes from a URL. */
+async function loadLibrary() {
+  if (typeof DecompressionStream === "undefined") throw new Error("this browser cannot unpack the data; any of 2023 or later can");
+  const url = URL.createObjectURL(new Blob([await inflated("plotly")], { type: "text/javascript" }));
+  await new Promise((loaded, failed) => document.head.append(el("script", { src: url, load: loaded, error: failed })));
+  URL.revokeObjectURL(url);
 }
 
 async function start() {
-  if (typeof DecompressionStream === "undefined") throw new Error("this browser cannot unpack the data; any of 2023 or later can");
-  const library = inflatedText("plotly");
   content = JSON.parse(await inflatedText("content"));
   applyScheme();
   watchScheme();
-    runLibrary(await library);
+    await library;
   const builders = { loss: trainingCharts, probes: probeChart, differences: differenceChart, "rdm-a": startExplorer, structure: structureChart, "gradients-boundary": gradientCharts };
   for (const [name, build] of Object.entries(builders)) if (chartHost(name)) build();
   document.querySelectorAll("figure.printed").forEach(printedFigure);
@@ -53,9 +53,12 @@ async function start() {
   window.repsimReady = true;
 }
 
-start().catch((error) => {
+function complain(error) {
   const box = document.getElementById("trouble");
-  box.textContent = `The charts could not be drawn: ${error.message}.`;
+  box.textContent = `The charts could not be drawn: ${error.message ?? "the library failed"}.`;
   box.hidden = false;
-  throw error;
-});
+}
+
+const library = loadLibrary(); // while the rest of the page is still read
+library.catch(() => {}); // `start` says what was wrong
+document.addEventListener("DOMContentLoaded", () => start().catch(complain));

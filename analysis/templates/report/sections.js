@@ -153,20 +153,23 @@ function printedFigure(figure) {
   const kept = async (kind, type) => save(`${id}.${kind}`, type, await inflated(`${id}-${kind}`));
   const has = (kind) => document.getElementById(`${id}-${kind}`) !== null;
   const actions = {
-    PNG: () => save(`${id}.png`, "image/png", bytesOfUrl(image.src)),
-    SVG: () => (has("svg") ? kept("svg", "image/svg+xml") : save(`${id}.svg`, "image/svg+xml", svgAround(image))),
+    PNG: async () => save(`${id}.png`, "image/png", bytesOfUrl(await pngOf(image))),
+    SVG: async () => (has("svg") ? kept("svg", "image/svg+xml") : save(`${id}.svg`, "image/svg+xml", svgAround(image, await pngOf(image)))),
     PDF: async () => {
       if (has("pdf")) return kept("pdf", "application/pdf");
-      const jpeg = await jpegOf(image.src);
-      return save(`${id}.pdf`, "application/pdf", pdfOf(jpeg.bytes, jpeg, jpeg));
+      const canvas = await canvasOf(image.src);
+      return save(`${id}.pdf`, "application/pdf", pdfOf(bytesOfUrl(canvas.toDataURL("image/jpeg", 0.95)), canvas, canvas));
     },
   };
   if (table === "rdm" || table === "similarity" || content.tables[table]) actions.CSV = async () => saveCsv(id, await wholeTable(table));
   figure.append(saveButtons(id.replace(/_/g, " "), actions));
-  if (!has("svg") || !has("pdf")) figure.append(el("p", { class: "note" }, "This figure is large: SVG and PDF hold a picture here; figures/ beside this page has the drawing itself."));
+  if (!has("svg") || !has("pdf")) figure.append(el("p", { class: "note" }, "This figure is large: what is saved here is a picture of it; the drawing itself is in figures/ beside this page."));
 }
 
-function svgAround(image) {
+const isPng = (image) => image.src.startsWith("data:image/png");
+const pngOf = async (image) => (isPng(image) ? image.src : (await canvasOf(image.src)).toDataURL("image/png"));
+
+function svgAround(image, png) {
   const size = `width="${image.naturalWidth}" height="${image.naturalHeight}"`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}><image ${size} href="${image.src}"/></svg>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}><image ${size} href="${png}"/></svg>`;
 }
