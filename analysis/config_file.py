@@ -1,22 +1,25 @@
-"""Settings from a TOML file: hand-written, so every mistake is answered with the file and the field."""
+"""Settings of a training from TOML files: hand-written, so every mistake is answered with the file and the field."""
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from analysis.defaults import DEFAULTS_FILE, Defaults, read_tables
 from analysis.settings import RecordingConfig
 from repsim.learning import TrainingConfig
 
-__all__ = ["read_config"]
+__all__ = ["Layer", "merged", "read_config"]
 
 T = TypeVar("T")
+Layer = tuple[str, Mapping[str, Mapping[str, Any]]]  # the name of a file, and its tables
+
+_TABLES = ("training", "recording")
 
 
 def read_config(
-    path: Path | None, training: Mapping[str, Any], recording: Mapping[str, Any]
+    path: Path | None, training: Mapping[str, Any], recording: Mapping[str, Any], defaults: Defaults | None = None
 ) -> tuple[TrainingConfig, RecordingConfig]:
     """Return the settings of a file, overridden by others, such as those of a command line.
 
@@ -27,6 +30,8 @@ def read_config(
         ``RecordingConfig``), each optional. None: there is no file.
     training, recording : mapping
         Settings that win over those of the file.
+    defaults : Defaults, optional
+        Settings that the file wins over.
 
     Raises
     ------
@@ -35,40 +40,47 @@ def read_config(
     OSError
         If it cannot be read.
     """
-    tables = {} if path is None else _read(path)
+    layers: list[Layer] = []
+    if defaults is not None:
+        layers.append((str(DEFAULTS_FILE), {"training": defaults.training, "recording": defaults.recording}))
+    if path is not None:
+        layers.append((str(path), read_tables(path, _TABLES)))
+    return merged(layers, training, recording)
+
+
+def merged(
+    layers: Sequence[Layer], training: Mapping[str, Any], recording: Mapping[str, Any]
+) -> tuple[TrainingConfig, RecordingConfig]:
+    """Return the settings of several files, of which later ones win, overridden by others.
+
+    Raises
+    ------
+    ValueError
+        If a field or its value will not do; the message names the file that it stands in.
+    """
     return (
-        _merge(path, "training", TrainingConfig.from_dict, tables, training),
-        _merge(path, "recording", RecordingConfig.from_dict, tables, recording),
+        _merge(layers, "training", TrainingConfig.from_dict, training),
+        _merge(layers, "recording", RecordingConfig.from_dict, recording),
     )
 
 
-_TABLES = ("training", "recording")
-
-
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _merge(layers: Sequence[Layer], table: str, build: Callable[[dict[str, Any]], T], others: Mapping[str, Any]) -> T:
+    settings: dict[str, Any] = {}
+    for _, tables in layers:
+        settings |= tables.get(table, {})
     try:
-        with path.open("rb") as file:
-            tables = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file ({error}).") from None
-    for name, table in tables.items():
-        if name not in _TABLES or not isinstance(table, dict):
-            raise ValueError(f"{path}: '{name}' is none of its tables; put settings under [training] or [recording].")
-    return tables
-
-
-def _merge(
-    path: Path | None,
-    name: str,
-    build: Callable[[dict[str, Any]], T],
-    tables: Mapping[str, dict[str, Any]],
-    others: Mapping[str, Any],
-) -> T:
-    try:
-        return build({**tables.get(name, {}), **others})
+        return build({**settings, **others})
     except ValueError:
-        try:
-            build(tables.get(name, {}))
-        except ValueError as error:
-            raise ValueError(f"{path}, [{name}]: {error}") from None
+        _blame(layers, table, build)
         raise
+
+
+def _blame(layers: Sequence[Layer], table: str, build: Callable[[dict[str, Any]], T]) -> None:
+    """Raise an error that names the first file after which settings will not do, if there is one."""
+    settings: dict[str, Any] = {}
+    for file, tables in layers:
+        settings |= tables.get(table, {})
+        try:
+            build(settings)
+        except ValueError as error:
+            raise ValueError(f"{file}, [{table}]: {error}") from None

@@ -15,6 +15,7 @@ from analysis.views import View
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 __all__ = ["TABLES", "Findings", "Kept"]
 
@@ -116,6 +117,18 @@ class Findings:
     def rdm_path(self) -> Path:
         """The HDF5 file of RDMs."""
         return self.folder / RDM_FILE
+
+    def plot(self, name: str, ax: Axes | None = None) -> Axes:
+        """Draw one of the figures, such as ``"probe_accuracy"``; see ``analysis.notebook.plot_findings``."""
+        from analysis.notebook import plot_findings
+
+        return plot_findings(self, name, ax=ax)
+
+    def _repr_html_(self) -> str:
+        """Show what was found in a notebook."""
+        from analysis.notebook import findings_html
+
+        return findings_html(self)
 
     def summary(self) -> list[str]:
         """Return a few sentences with the numbers that matter first."""

@@ -60,6 +60,7 @@ class View:
             As for ``listed``, and if a file has changed.
         """
         checkpoint = self.run[self.step]
+        checkpoint.verify("size")
         for name, entry in checkpoint.manifest.items():
             check_unchanged(checkpoint.path / name, entry["sha256"])
         return self.listed

@@ -16,6 +16,7 @@ from analysis.cli.info import info
 from analysis.cli.record import record
 from analysis.cli.reproduce import reproduce
 from analysis.cli.rules import rules
+from analysis.cli.sweep import sweep
 from analysis.cli.train import train
 from analysis.cli.verify import verify
 from analysis.interruption import Incomplete, Interrupted
@@ -27,11 +28,10 @@ app = typer.Typer(
     help="See what a learning rule does to the layers of a network.",
     epilog="Start with: repsim demo. Set REPSIM_TRACEBACK=1 to see where an error came from.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (train, record, analyze, compare, reproduce, rules, info, verify, export, demo):
+for command in (train, sweep, record, analyze, compare, reproduce, rules, info, verify, export, demo):
     app.command()(command)
 
 _OUR_MISTAKE = 1

@@ -50,21 +50,21 @@ def analyze(
     Only what is missing or has changed is computed; after Ctrl-C the same command goes on.
     Example: repsim analyze runs/sg --steps all
     """
+    from analysis.defaults import read_defaults
     from analysis.workflows import analyze_runs
 
+    defaults = read_defaults()
     findings = analyze_runs(
         runs,
         reporter=reporter_of(quiet=quiet),
-        **given(
+        **given(output=output),
+        **defaults.asked(
             steps=steps,
             layers=layers,
             distance=distance,
             measures=names(measures, "--measures"),
             Cs=numbers(Cs, "--Cs"),
-            output=output,
-            executor=executor,
-            jobs=jobs,
-            scheduler=scheduler,
         ),
+        **defaults.place(executor=executor, jobs=jobs, scheduler=scheduler),
     )
     print_findings(findings, as_json=json)

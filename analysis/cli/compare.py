@@ -53,21 +53,21 @@ def compare(
     Only what is missing or has changed is computed; after Ctrl-C the same command goes on.
     Example: repsim compare runs/backprop runs/sg-middle runs/sg-all
     """
+    from analysis.defaults import read_defaults
     from analysis.workflows import compare_runs
 
+    defaults = read_defaults()
     findings = compare_runs(
         runs,
         reporter=reporter_of(quiet=quiet),
-        **given(
+        **given(output=output),
+        **defaults.asked(
             steps=steps,
             layers=layers,
             distance=distance,
             measures=names(measures, "--measures"),
             Cs=numbers(Cs, "--Cs"),
-            output=output,
-            executor=executor,
-            jobs=jobs,
-            scheduler=scheduler,
         ),
+        **defaults.place(executor=executor, jobs=jobs, scheduler=scheduler),
     )
     print_findings([findings], as_json=json)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from analysis.cli.options import Json, Quiet, reporter_of
 from analysis.cli.output import print_findings
 
 __all__ = ["demo"]
@@ -14,13 +15,14 @@ __all__ = ["demo"]
 
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the runs and the comparison.")] = Path("runs/demo"),
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train three networks of 20 hidden layers on real digits and compare their layers (a few minutes).
 
     Backprop; one synthetic gradient in the middle; synthetic gradients at every boundary between hidden layers.
     Example: repsim demo --output runs/demo
     """
-    from analysis.progress import Reporter
     from analysis.workflows import demo as run_demo
 
-    print_findings([run_demo(output, reporter=Reporter())], as_json=False)
+    print_findings([run_demo(output, reporter=reporter_of(quiet=quiet))], as_json=json)

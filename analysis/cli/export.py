@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from analysis.cli.options import Json, Quiet, reporter_of
 from analysis.cli.output import print_json
 
 __all__ = ["export"]
@@ -25,7 +26,8 @@ def export(
         list[str] | None,
         typer.Option("--layers", "--layer", help="Of a run: layer or pattern; repeatable. [default: all]"),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print what was written as JSON.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write recorded activations, or tables and RDMs, for other programs.
 
@@ -33,10 +35,9 @@ def export(
 
     An analysis: repsim export runs/sg/analysis --format rsatoolbox --output sg-rdms.h5
     """
-    from analysis.progress import Reporter
     from analysis.workflows import export as write
 
-    files = write(source, output, format=format, steps=steps, layers=layers, reporter=Reporter())
+    files = write(source, output, format=format, steps=steps, layers=layers, reporter=reporter_of(quiet=quiet))
     size = sum(path.stat().st_size for path in files)
     if json:
         print_json(

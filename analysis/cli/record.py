@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import given
+from analysis.cli.options import Json, Quiet, given, reporter_of
+from analysis.cli.output import print_json
 
 __all__ = ["record"]
 
@@ -47,6 +48,8 @@ def record(
     batch_size: Annotated[int | None, typer.Option(help="Stimuli at a time. [default: as many as fit 16 MiB]")] = None,
     device: Annotated[str | None, typer.Option(help="Where the model runs, e.g. cuda. [default: cpu]")] = None,
     compress: Annotated[bool | None, typer.Option("--compress", help="Gzip the model's activations.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Record the activations of weights that a run has saved, or of a network that was trained elsewhere.
 
@@ -55,7 +58,6 @@ def record(
     A network of yours: repsim record --model my_models:resnet --weights resnet.safetensors --data stimuli.npz
     --layers 'layer*' --output runs/resnet
     """
-    from analysis.progress import Reporter
     from analysis.workflows import record_model, record_run
 
     for_run = given(steps=steps, data_dir=data_dir)
@@ -69,7 +71,7 @@ def record(
         device=device,
         compress=compress,
     )
-    for_both = given(layers=tuple(layers) if layers else None, data=data, reporter=Reporter())
+    for_both = given(layers=tuple(layers) if layers else None, data=data, reporter=reporter_of(quiet=quiet))
     if run is None and model is None:
         raise ValueError("Give either a trained run or --model module:factory.")
     if run is not None and model is not None:
@@ -84,5 +86,8 @@ def record(
     else:
         assert model is not None
         recorded = record_model(model, output, **for_model, **for_both)
+    if json:
+        print_json({"run": str(output), "steps": list(recorded.steps)})
+        return
     command = "analyze" if len(set(recorded.stimuli.labels.tolist())) > 1 else "info"
     print(f"Recorded steps {', '.join(map(str, recorded.steps))}. Next: repsim {command} {output}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import given
+from analysis.cli.options import ExecutorName, Jobs, Json, Quiet, Scheduler, given, reporter_of
 from analysis.cli.output import print_json
 
 __all__ = ["reproduce"]
@@ -27,28 +27,30 @@ def reproduce(
     seeds: Annotated[
         str | None, typer.Option(help="Four or more, such as 0-3. [default: 0-4, at full scale 0-9]")
     ] = None,
-    jobs: Annotated[
-        int | None, typer.Option(help="Processes, one thread each. [default: as many as processors]")
-    ] = None,
+    jobs: Jobs = None,
     output: Annotated[Path | None, typer.Option(help="Folder to write. [default: runs/reproduction-SCALE]")] = None,
     device: Annotated[str, typer.Option(help="Where networks are trained: cpu, cuda, cuda:1 ...")] = "cpu",
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the IDX files of mnist, for full scale.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    executor: ExecutorName = None,
+    scheduler: Scheduler = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Put the claims of the paper on synthetic gradients to the test: runs, tables, figures, one report.
 
     What is done is kept: the same command continues after Ctrl-C or a crash.
     Example: repsim reproduce depth rdm --seeds 0-3
     """
+    from analysis.defaults import read_defaults
     from analysis.experiments import Plan
-    from analysis.progress import Reporter
     from analysis.reproduction import reproduce as run_reproduction
     from analysis.workflows.seeds import parse_seeds
 
     seeds = seeds or ("0-9" if scale == "full" else "0-4")
     folder = None if data_dir is None else str(data_dir.absolute())
     plan = Plan(scale=scale, seeds=parse_seeds(seeds), device=device, data_dir=folder)
-    done = run_reproduction(experiments, plan=plan, reporter=Reporter(), **given(output=output, jobs=jobs))
+    place = read_defaults().place(executor=executor, jobs=jobs, scheduler=scheduler)
+    done = run_reproduction(experiments, plan=plan, reporter=reporter_of(quiet=quiet), **given(output=output), **place)
     if json:
         verdicts = {name: section.verdict for name, section in done.sections.items()}
         print_json({"report": str(done.report), "verdicts": verdicts, "summary": done.summary()})

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.cli.options import given
+from analysis.cli.options import Json, Quiet, given, reporter_of
+from analysis.cli.output import print_json
 
 if TYPE_CHECKING:
     from checkpoints import Run
@@ -98,6 +99,8 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run from its last checkpoint with its own settings.")
     ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a network and record its layers.
 
@@ -128,12 +131,12 @@ def train(
     recording = given(steps=record, layers=tuple(layer) if layer else None, compress=compress, diagnose=diagnose)
 
     from analysis.config_file import read_config
-    from analysis.progress import Reporter
+    from analysis.defaults import read_defaults
     from analysis.workflows import resume_run, resume_seeds, train_run, train_seeds
     from repsim.learning import keep_freed_memory
 
     keep_freed_memory()
-    reporter = Reporter()
+    reporter = reporter_of(quiet=quiet)
     if seeds is None and how is not None:
         raise ValueError("--how says how several seeds are trained; give --seeds too.")
     if seeds is not None and seed is not None:
@@ -143,13 +146,16 @@ def train(
             raise ValueError(f"--resume continues with the run's own settings; leave out {_flag(set_anew[0])}.")
         trained = [resume_run(run, reporter=reporter)] if seeds is None else resume_seeds(run, seeds, how, reporter)
     else:
-        training_config, recording_config = read_config(config, training, recording)
+        training_config, recording_config = read_config(config, training, recording, read_defaults())
         settings = training_config, recording_config
         if seeds is None:
             trained = [train_run(run, *settings, data_dir=data_dir, reporter=reporter)]
         else:
             trained = train_seeds(run, *settings, seeds=seeds, how=how, data_dir=data_dir, reporter=reporter)
-    _say(run, trained)
+    if json:
+        print_json([{"run": str(each.path), **each.status} for each in trained])
+    else:
+        _say(run, trained)
 
 
 def _say(run: Path, trained: list[Run]) -> None:

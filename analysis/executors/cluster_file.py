@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["cluster_of"]
+__all__ = ["cluster_of", "read_cluster_file"]
 
 
 def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
@@ -33,17 +33,31 @@ def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
     ValueError
         If dask-jobqueue is not installed, or the file is not understood.
     """
-    settings = _settings(path)
-    kind, jobs = settings.pop("kind", None), settings.pop("jobs", None)
-    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
-        raise ValueError(f"{path}: jobs is {jobs!r}; expected how many jobs to ask for, such as jobs = 20.")
+    kind, jobs, settings = read_cluster_file(path)
     try:
-        cluster = _kinds(path, kind)(**{"cores": 1, "processes": 1, **settings})
+        cluster = _kinds()[kind](**{"cores": 1, "processes": 1, **settings})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {kind} cannot be made of these settings ({error}).") from error
     cluster.scale(jobs=jobs)
     say(f"{jobs} jobs were asked for by {kind}; work begins with the first that starts.")
     return cluster
+
+
+def read_cluster_file(path: Path) -> tuple[str, int, dict[str, Any]]:
+    """Return the kind of cluster that a file describes, how many jobs it asks for, and its other settings.
+
+    Raises
+    ------
+    ValueError
+        If dask-jobqueue is not installed, or the file is not understood.
+    """
+    settings, kinds = _settings(path), _kinds()
+    kind, jobs = settings.pop("kind", None), settings.pop("jobs", None)
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"{path}: kind is {kind!r}. Choose one of: {', '.join(sorted(kinds))}.")
+    if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
+        raise ValueError(f"{path}: jobs is {jobs!r}; expected how many jobs to ask for, such as jobs = 20.")
+    return kind, jobs, settings
 
 
 def _settings(path: Path) -> dict[str, Any]:
@@ -57,7 +71,7 @@ def _settings(path: Path) -> dict[str, Any]:
     return dict(tables["cluster"])
 
 
-def _kinds(path: Path, kind: Any) -> Callable[..., Any]:
+def _kinds() -> dict[str, Callable[..., Any]]:
     try:
         import dask_jobqueue
         from dask_jobqueue.local import LocalCluster
@@ -67,8 +81,5 @@ def _kinds(path: Path, kind: Any) -> Callable[..., Any]:
             "pip install 'repsim-sg[cluster]'."
         ) from None
     kinds = {name: getattr(dask_jobqueue, name) for name in dir(dask_jobqueue) if name.endswith("Cluster")}
-    kinds = {name: each for name, each in kinds.items() if name != "JobQueueCluster"} | {"LocalCluster": LocalCluster}
-    if not isinstance(kind, str) or kind not in kinds:
-        raise ValueError(f"{path}: kind is {kind!r}. Choose one of: {', '.join(sorted(kinds))}.")
-    chosen: Callable[..., Any] = kinds[kind]
-    return chosen
+    kinds.pop("JobQueueCluster", None)  # what they have in common
+    return {**kinds, "LocalCluster": LocalCluster}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from analysis.executors.cluster_file import cluster_of
+from analysis.executors.cluster_file import cluster_of, read_cluster_file
 from analysis.executors.processes import end_with
 from analysis.executors.tasks import NotBegun, Outcome, Task
 from analysis.executors.threads import use_one_thread
@@ -45,20 +45,28 @@ class DaskExecutor:
         to start (see ``cluster_of``).
     say : callable, optional
         Hears what there is to wait for.
+
+    Raises
+    ------
+    ValueError
+        If there is no scheduler at the address, or the file does not describe a cluster.
     """
 
     def __init__(
         self, jobs: int = 1, scheduler: str | None = None, say: Callable[[str], None] = lambda message: None
     ) -> None:
         self.jobs, self.scheduler, self.say = jobs, scheduler, say
+        if scheduler is not None and Path(scheduler).is_file():
+            read_cluster_file(Path(scheduler))
+        elif scheduler is not None:
+            with _quiet(), _connected(scheduler):
+                pass  # there is one
 
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do tasks, and yield each as it is done, with the error that it raised if it did.
 
         Raises
         ------
-        ValueError
-            If there is no scheduler at the address, or the file does not describe a cluster.
         Incomplete
             If the scheduler is lost, or a task killed one worker after another.
         """

@@ -112,11 +112,8 @@ class _Pool:
 
 def _start_worker(parent: int) -> None:
     """Use one thread, leave Ctrl-C to the parent, and end when it does."""
-    from repsim.learning import keep_freed_memory
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     use_one_thread()
-    keep_freed_memory()
     end_with(parent)
 
 

@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 def use_one_thread() -> None:
     """Use one thread from now on: in a process that does nothing but tasks."""
     for library in ("OMP", "OPENBLAS", "MKL"):
-        os.environ.setdefault(f"{library}_NUM_THREADS", "1")  # read by libraries that are imported later
+        os.environ[f"{library}_NUM_THREADS"] = "1"  # read by libraries that are imported later
     threadpool_limits(1)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.experiments.experiment import Part, Plan, Results, Tables
 from analysis.table_files import read_table
 from checkpoints.commit import staged_directory, write_file
+from repsim.learning import keep_freed_memory
 
 __all__ = ["Assignment", "is_done", "perform", "read_results"]
 
@@ -37,6 +38,7 @@ def perform(assignment: Assignment) -> None:
     place = _place(part, folder)
     if place.is_dir():
         return
+    keep_freed_memory()
     tables = part.work(folder, **part.settings)
     place.parent.mkdir(parents=True, exist_ok=True)
     with staged_directory(place) as staging:

@@ -11,6 +11,8 @@ from .recording import record_model as record_model
 from .recording import record_run as record_run
 from .seeds import resume_seeds as resume_seeds
 from .seeds import train_seeds as train_seeds
+from .sweeping import Swept as Swept
+from .sweeping import sweep as sweep
 from .training import RecordingConfig as RecordingConfig
 from .training import resume_run as resume_run
 from .training import train_run as train_run

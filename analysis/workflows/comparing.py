@@ -15,6 +15,7 @@ from analysis.analysis_config import AnalysisConfig
 from analysis.findings import Findings
 from analysis.folders import check_folder
 from analysis.interruption import Interrupted
+from analysis.pieces.store import Store
 from analysis.progress import Reporter, silent
 from analysis.study import Study
 from analysis.views import View, views_of_run, views_of_runs
@@ -230,21 +231,15 @@ def _carry_out(
     for study in stale:
         study.config.check()
         check_folder(study.target)
-    for view in (view for study in stale for view in study.views):
-        _check_stimuli(view)
-        _ = view.listed  # compares the sizes of files; every byte is compared when it is read
-    if sum(_size(view) for study in stale for view in study.views) <= _CHECKED_FIRST:
-        for view in (view for study in stale for view in study.views):
-            _ = view.activations  # or, where that takes a moment only, before anything is written
-    make_executor(executor, jobs=jobs, scheduler=scheduler)  # refuses what will not do, before anything is written
+    _check_views([view for study in stale for view in study.views])
+    tasks = [task for study in stale for task in tasks_of_study(study)]
+    cost = sum(task.cost for task in tasks)
+    place = make_executor(executor, jobs=jobs, scheduler=scheduler, cost=cost, say=reporter.say)
     with ExitStack() as locks:
         for study in stale:
             (study.target / "pieces").mkdir(parents=True, exist_ok=True)
             locks.callback(Lock(study.target / "pieces" / "lock").release)
-        tasks = [task for study in stale for task in tasks_of_study(study)]
-        place = make_executor(
-            executor, jobs=jobs, scheduler=scheduler, cost=sum(task.cost for task in tasks), say=reporter.say
-        )
+            Store(study.target).clear_staging()
         _do(tasks, place, reporter)
     findings = [Findings.of(study) for study in studies]
     for study in stale:
@@ -273,8 +268,12 @@ def _do(tasks: Sequence[Task], executor: Executor, reporter: Reporter) -> None:
         raise first
 
 
-def _size(view: View) -> int:
-    return sum(entry["size"] for entry in view.run[view.step].manifest.values())
+def _check_views(views: Sequence[View]) -> None:
+    """See to it that views can be analysed; if that takes a moment only, compare every byte with the manifest too."""
+    sizes = [entry["size"] for view in views for entry in view.run[view.step].manifest.values()]
+    for view in views:
+        _check_stimuli(view)
+        _ = view.activations if sum(sizes) <= _CHECKED_FIRST else view.listed  # a piece compares what it reads
 
 
 def _check_stimuli(view: View) -> None:

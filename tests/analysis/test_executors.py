@@ -1,19 +1,35 @@
+import json
 import math
 import os
-from collections.abc import Callable
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from analysis.executors import completed, count_processors
-from analysis.interruption import TrainingInterrupted
+from analysis.executors import EXECUTORS, NotBegun, Task, count_processors, make_executor
+from analysis.executors.tasks import Graph
+from analysis.interruption import Incomplete, TrainingInterrupted
 from repsim.learning import Diverged
 
+pytest.importorskip("distributed")
 
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_every_task_is_done_and_those_that_fail_say_why(jobs: int) -> None:
-    done = dict(completed(math.sqrt, [4.0, -1.0, 9.0], jobs=jobs))
+
+def tasks_of(function: Callable[[Any], Any], *arguments: Any) -> list[Task]:
+    return [Task(f"task-{index}", function, argument) for index, argument in enumerate(arguments)]
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_every_task_is_done_and_those_that_fail_say_why(name: str) -> None:
+    outcomes = make_executor(name, jobs=2).completed(tasks_of(math.sqrt, 4.0, -1.0, 9.0))
+    done = {task.argument: error for task, error in outcomes}
     assert set(done) == {4.0, -1.0, 9.0}
     assert isinstance(done.pop(-1.0), ValueError)
     assert set(done.values()) == {None}
@@ -28,18 +44,54 @@ def stop(step: int) -> None:
 
 
 @pytest.mark.parametrize("fail", [diverge, stop])
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_errors_come_back_as_they_were(fail: Callable[[int], None], jobs: int) -> None:
-    (error,) = {repr(error): error for _, error in completed(fail, [3, 3], jobs=jobs)}.values()
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_errors_come_back_as_they_were(fail: Callable[[int], None], name: str) -> None:
+    ((_, error),) = make_executor(name, jobs=1).completed(tasks_of(fail, 3))
     with pytest.raises(type(error)) as here:
         fail(3)
     assert str(error) == str(here.value)
     assert vars(error)["step"] == 3
 
 
-@pytest.mark.parametrize("jobs", [1, 2])  # of which 2 starts none
-def test_nothing_to_do_is_done(jobs: int) -> None:
-    assert list(completed(math.sqrt, [], jobs=jobs)) == []
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_nothing_to_do_is_done(name: str) -> None:
+    assert list(make_executor(name).completed([])) == []
+
+
+def note(argument: tuple[Path, str, tuple[str, ...]]) -> None:
+    folder, name, needed = argument
+    if name == "fails":
+        raise ValueError("no good")
+    for other in needed:
+        assert (folder / other).exists(), f"{other} was to be done before {name}"
+    (folder / name).touch()
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_task_waits_for_those_it_needs_and_is_not_begun_if_one_failed(name: str, tmp_path: Path) -> None:
+    needs = {"a": (), "fails": (), "b": ("a",), "c": ("fails",), "d": ("a", "b"), "e": ("c", "a")}
+    tasks = [Task(key, note, (tmp_path, key, needed), needed) for key, needed in needs.items()]
+    found = {task.key: error for task, error in make_executor(name, jobs=2).completed(tasks)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "d"]
+    assert {key: type(error) for key, error in found.items() if error} == {
+        "fails": ValueError,
+        "c": NotBegun,
+        "e": NotBegun,
+    }
+    assert "no good" in str(found["c"])
+
+
+def test_tasks_in_an_impossible_order_are_refused() -> None:
+    late = [Task("b", math.sqrt, 1.0, ("a",)), Task("a", math.sqrt, 1.0)]
+    with pytest.raises(ValueError, match=r"^Task 'b' comes before 'a', which it needs\.$"):
+        Graph(late)
+    with pytest.raises(ValueError, match=r"^1 tasks have the key of another; expected unique keys\.$"):
+        Graph([late[1], late[1]])
+
+
+def test_what_was_done_earlier_is_not_waited_for() -> None:
+    ((task, error),) = make_executor("serial").completed([Task("b", math.sqrt, 1.0, ("done before",))])
+    assert (task.key, error) == ("b", None)
 
 
 def test_work_here_has_one_thread_and_gives_the_others_back() -> None:
@@ -47,17 +99,159 @@ def test_work_here_has_one_thread_and_gives_the_others_back() -> None:
     torch.set_num_threads(2)
     try:
         seen: list[int] = []
-        list(completed(lambda task: seen.append(torch.get_num_threads()), [0], jobs=1))
+        list(make_executor("serial").completed([Task("t", lambda _: seen.append(torch.get_num_threads()), 0)]))
         assert seen == [1]
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
-def test_a_process_that_dies_is_told_with_what_to_do() -> None:
-    with pytest.raises(RuntimeError, match=r"^A process died .* What is done is kept: .* smaller --jobs\.$"):
-        list(completed(os._exit, [3, 3], jobs=2))
+def count_threads(path: Path) -> None:
+    from threadpoolctl import threadpool_info
+
+    path.write_text(json.dumps([torch.get_num_threads(), *(each["num_threads"] for each in threadpool_info())]))
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_a_task_has_one_thread_wherever_it_runs(name: str, tmp_path: Path) -> None:
+    list(make_executor(name, jobs=1).completed(tasks_of(count_threads, tmp_path / "threads")))
+    assert set(json.loads((tmp_path / "threads").read_text())) == {1}
+
+
+def die_once(folder: Path) -> None:
+    if not (folder / "died").exists():
+        (folder / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    (folder / "done").touch()
+
+
+@pytest.mark.parametrize("name", ["processes", "dask"])
+def test_what_a_killed_process_was_doing_is_done_again(name: str, tmp_path: Path) -> None:
+    tasks = [Task("dies", die_once, tmp_path), *tasks_of(math.sqrt, *range(6))]
+    outcomes = list(make_executor(name, jobs=2).completed(tasks))
+    assert sorted(task.key for task, _ in outcomes) == sorted(task.key for task in tasks)
+    assert all(error is None for _, error in outcomes)
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("name", ["processes", "dask"])
+def test_a_task_that_kills_every_process_is_told_with_what_to_do(name: str) -> None:
+    with pytest.raises(Incomplete, match=r"again|killed one worker after another") as told:
+        list(make_executor(name, jobs=1).completed(tasks_of(os._exit, 3)))
+    assert "What is done is kept" in str(told.value)
 
 
 def test_there_is_a_processor() -> None:
     assert 1 <= count_processors() <= (os.cpu_count() or 1)
+
+
+# Which executor
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "slurm"}, r"^Unknown executor 'slurm'\. Choose one of: serial, processes, dask\.$"),
+        ({"jobs": 0}, r"^jobs is 0; expected 1 or more processes\.$"),
+        ({"jobs": True}, r"^jobs is True; expected 1 or more processes\.$"),
+        ({"name": "serial", "scheduler": "tcp://x:1"}, r"^A scheduler belongs to the executor dask, not to serial;"),
+        ({"jobs": 2, "scheduler": "tcp://x:1"}, r"^The cluster of a scheduler decides how many workers there are"),
+        ({"scheduler": "nowhere"}, r"^There is no scheduler at 'nowhere', nor a file of that name\."),
+    ],
+)
+def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_executor(**arguments)
+
+
+def test_little_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.executors.choice.count_processors", lambda: 4)
+    assert type(make_executor(cost=1.0)).__name__ == "SerialExecutor"
+    assert type(make_executor(cost=100.0)).__name__ == "ProcessExecutor"
+    assert type(make_executor(cost=100.0, jobs=1)).__name__ == "SerialExecutor"
+
+
+# Clusters
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[cluster", "is not a TOML file"),
+        ("queue = 'x'", r"has queue; expected one table, \[cluster\]\."),
+        ("[cluster]\njobs = 2", r"kind is None\. Choose one of: .*LocalCluster.*SLURMCluster"),
+        ("[cluster]\nkind = 'JobQueueCluster'\njobs = 2", "kind is 'JobQueueCluster'"),
+        ("[cluster]\nkind = 'LocalCluster'", "jobs is None; expected how many jobs to ask for, such as jobs = 20"),
+        ("[cluster]\nkind = 'LocalCluster'\njobs = true", "jobs is True"),
+    ],
+)
+def test_a_file_that_is_no_cluster_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    pytest.importorskip("dask_jobqueue")
+    path = tmp_path / "cluster.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        make_executor(scheduler=str(path))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of its
+def test_a_cluster_in_a_queue_does_the_work(tmp_path: Path) -> None:
+    pytest.importorskip("dask_jobqueue")
+    path = tmp_path / "cluster.toml"
+    path.write_text("[cluster]\nkind = 'LocalCluster'\njobs = 1\nmemory = '1 GB'\ninterface = 'lo'\n")
+    heard: list[str] = []
+    executor = make_executor(scheduler=str(path), say=heard.append)
+    assert [error for _, error in executor.completed(tasks_of(math.sqrt, 4.0, 9.0))] == [None, None]
+    assert heard == ["1 jobs were asked for by LocalCluster; work begins with the first that starts."]
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A scheduler in a process of its own, without workers."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    options = ["--host", address, "--no-dashboard", "--no-jupyter"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", *options], stderr=subprocess.DEVNULL, cwd=tmp_path
+    )
+    yield address, process
+    process.kill()
+    process.wait()
+
+
+def start_worker(address: str, folder: Path) -> subprocess.Popen[bytes]:
+    options = [address, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--local-directory", str(folder)]
+    return subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", *options], stderr=subprocess.DEVNULL)
+
+
+def wait_long(folder: Path) -> None:
+    (folder / f"began-{os.getpid()}").touch()
+    time.sleep(30)
+
+
+def began(folder: Path) -> bool:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if any(folder.glob("began-*")):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_lost_scheduler_is_told_with_what_to_do(
+    scheduler: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    address, process = scheduler
+    heard: list[str] = []
+    executor = make_executor(scheduler=address, say=heard.append)
+    worker = start_worker(address, tmp_path)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            outcome = pool.submit(lambda: list(executor.completed(tasks_of(wait_long, tmp_path))))
+            assert began(tmp_path)
+            process.kill()
+            with pytest.raises(Incomplete, match=r"^The scheduler at tcp://.* was lost\. What is done is kept: start"):
+                outcome.result(timeout=60)
+    finally:
+        worker.kill()
+        worker.wait()
