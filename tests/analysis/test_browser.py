@@ -244,7 +244,7 @@ def test_the_arrow_keys_walk_over_a_matrix(page: Any, comparison: Findings) -> N
     value = page.locator('[data-chart="rdm-b"] .readout .value').inner_text()
     assert float(value.rpartition(" ")[2]) == pytest.approx(matrix(comparison, 2, 0)[2, 1], abs=1e-4)
     x0 = [shape["x0"] for shape in plotted(page, "rdm-b", "layout.shapes") if shape["type"] == "rect"]
-    assert x0 == [0.5]
+    assert x0 == [0.5]  # the cursor's cell
 
 
 def test_a_click_on_a_similarity_sets_both_panels_and_the_plane(page: Any, comparison: Findings) -> None:

@@ -4,12 +4,13 @@
 function viewStyles() {
   const networks = unique(content.views.map(({ network }) => network));
   const place = new Map();
+  const nSteps = (network) => content.views.filter((view) => view.network === network).length;
   return content.views.map(({ network }) => {
     const step = place.get(network) ?? 0;
     place.set(network, step + 1);
     const own = networks.indexOf(network);
     if (networks.length === 1) return { colour: step, symbol: step, dash: 0 };
-    return { colour: own, symbol: networks.length === content.views.length ? own : step, dash: step };
+    return { colour: own, symbol: networks.length === content.views.length ? own : step, dash: nSteps(network) - 1 - step }; // the last is solid
   });
 }
 
@@ -37,6 +38,14 @@ function curveTrace(curve, colour) {
 function wholeTicks(values) {
   const [low, high] = rangeOf(values);
   return { dtick: Math.max(1, Math.ceil((high - low) / 8)), tick0: low, tickformat: "d" };
+}
+
+/** Return ticks at 1, 2 and 5 times powers of ten for a logarithmic axis. */
+function logarithmicTicks(low, high) {
+  const powers = Array.from({ length: Math.ceil(Math.log10(high)) - Math.floor(Math.log10(low)) + 1 }, (_, i) => i + Math.floor(Math.log10(low)));
+  const factors = powers.length > 4 ? [1] : [1, 2, 5];
+  const tickvals = powers.flatMap((power) => factors.map((factor) => Number(`${factor}e${power}`)));
+  return { type: "log", tickvals, ticktext: tickvals.map(String) };
 }
 
 /** Return the range of curves and bands, with room about them, so that a level may lie out of view. */
@@ -82,7 +91,7 @@ function curveChart(host, options) {
     const { xaxis, yaxis } = options.axes();
     yaxis.range = roomyRange(shown(), yaxis.type === "log", options.also ?? []);
     const level = { type: "line", xref: "paper", x0: 0, x1: 1, y0: options.reference, y1: options.reference, line: { color: colours.soft, dash: "dot", width: 1.5 } };
-    const legend = { orientation: "h", y: -0.2, yanchor: "top" };
+    const legend = { orientation: "h", y: -0.2, yanchor: "top", traceorder: "normal" };
     const more = { xaxis: axis(colours, xaxis), yaxis: axis(colours, yaxis), legend, shapes: isKnown(options.reference) ? [level] : [] };
     return { data, layout: { ...more, showlegend: isExport } };
   };

@@ -19,9 +19,10 @@ function collectNetworks() {
 
 function startState() {
   const last = content.views.length - 1;
-  state.panels.a = { view: 0, layer: layersOf(0).length - 1 };
+  const first = networks.length > 1 ? networks[0].views[networks[0].views.length - 1] : 0;
+  state.panels.a = { view: first, layer: layersOf(first).length - 1 };
   state.panels.b = { view: last, layer: layersOf(last).length - 1 };
-  state.similarity = { a: 0, b: last, measure: 0 };
+  state.similarity = { a: first, b: last, measure: 0 };
 }
 
 /** Keep the layer by its name, or else by its place, when another view is shown. */
@@ -63,7 +64,7 @@ function rdmChart(side) {
   const panel = state.panels[side], cursor = new Cursor(), letter = side.toUpperCase();
   const change = () => panelChanged(side);
   const controls = panelControls(panel, change);
-  const shapes = (colours) => [...classMarks(colours).lines, ...(cursor.isShown ? [outline(cursor.row, cursor.column, colours.mark)] : [])];
+  const shapes = (colours) => [...classMarks(colours).lines, ...(cursor.isShown ? crosshair(cursor.row, cursor.column, nShown(), nShown(), colours.mark) : [])];
   const figure = async (colours, isExport) => {
     const z = square(await matrixOf(panel), nShown());
     const { ticks, lines } = classMarks(colours);
@@ -71,14 +72,14 @@ function rdmChart(side) {
     const { ticktext, tickvals } = ticks;
     const axes = { xaxis: axis(colours, { ticktext, tickvals, ticks: "", showgrid: false, constrain: "domain", title: "class" }),
       yaxis: axis(colours, { ticktext, tickvals, ticks: "", showgrid: false, autorange: "reversed", scaleanchor: "x", constrain: "domain" }) };
-    const trace = heatmap(z, await scaleOf(panel), `${verbatim(content.distance)} distance`, colours, "Viridis");
+    const trace = heatmap(z, await scaleOf(panel), `${verbatim(content.distance)} distance`, colours, "Viridis", !isExport && isNarrow(chart.plot.clientWidth));
     return { data: [trace], layout: { ...axes, plot_bgcolor: colours.missing, shapes: isExport ? lines : shapes(colours) } };
   };
   const say = async () => sayPair(chart, cursor.row, cursor.column, square(await matrixOf(panel), nShown())[cursor.row][cursor.column]);
   const chart = new Chart(chartHost(`rdm-${side}`), {
     heading: "", controls: controls.nodes, label: `Dissimilarity matrix ${letter}. Arrow keys walk over pairs of stimuli.`, named: `matrix ${letter}`,
     figure, shapes, name: () => `rdm-${placeText(panel)}`, title: () => `${letter}: ${placeText(panel)}`,
-    table: () => rdmTable(panel), short: () => classTable([panel]), height: (width) => Math.min(width, 520), exported: { width: 720, height: 640, scale: 3 },
+    table: () => rdmTable(panel), short: () => classTable([panel]), height: matrixHeight, exported: { width: 720, height: 640, scale: 3 },
     hover: ({ x, y }) => {
       cursor.moveTo(y, x, nShown(), nShown());
       cursor.isShown = false;
@@ -195,7 +196,7 @@ function similarityChart() {
     chart.draw();
   };
   const boxes = { a: select("Rows", labels, change("a")), b: select("Columns", labels, change("b")), measure: select("Measure", content.measures.map(({ label }) => label), change("measure")) };
-  boxes.b.update(labels, similarity.b);
+  ["a", "b"].forEach((side) => boxes[side].update(labels, similarity[side]));
   const ticksOf = (view) => {
     const ticks = layerTicks(layersOf(view), 0);
     return { ...ticks, title: `${ticks.title} of ${verbatim(shortened(labels[view], 40))}` };
@@ -211,7 +212,7 @@ function similarityChart() {
     const axes = { xaxis: axis(colours, { ...square, ...ticksOf(similarity.b) }),
       yaxis: axis(colours, { ...square, ...ticksOf(similarity.a), scaleanchor: "x" }) };
     chart.sayNote(z.some((row) => row.some(Number.isNaN)) ? "Grey: not defined." : "");
-    return { data: [heatmap(z, await similarityScale(), verbatim(measure().label), colours, "Magma")], layout: { ...axes, plot_bgcolor: colours.missing, shapes: isExport ? [] : shapes(colours) } };
+    return { data: [heatmap(z, await similarityScale(), verbatim(measure().label), colours, MAGMA, !isExport && isNarrow(chart.plot.clientWidth))], layout: { ...axes, plot_bgcolor: colours.missing, shapes: isExport ? [] : shapes(colours) } };
   };
   const say = async () => {
     const value = (await similarities())[cursor.row][cursor.column];
@@ -227,7 +228,7 @@ function similarityChart() {
     controls: [boxes.a.node, boxes.b.node, boxes.measure.node], label: "Similarity between layers. Arrow keys walk over pairs of layers, Enter shows them above.", named: "similarity between layers",
     figure, shapes, name: () => `similarity-${measure().name}-${labels[similarity.a]}-${labels[similarity.b]}`,
     title: () => `${measure().label}: ${labels[similarity.a]} (rows), ${labels[similarity.b]} (columns)`,
-    table: similarityTable, height: (width) => Math.min(width, 520), exported: { width: 720, height: 640, scale: 3 },
+    table: similarityTable, height: matrixHeight, exported: { width: 720, height: 640, scale: 3 },
     hover: point,
     click: (at) => {
       point(at);

@@ -24,14 +24,28 @@ class Cursor {
   }
 }
 
+const MAGMA = ["#000004", "#1d1147", "#51127c", "#822681", "#b73779", "#e75263", "#fc8961", "#fec488", "#fcfdbf"].map((colour, i) => [i / 8, colour]);
+
 /** Return the outline of a cell. */
 function outline(row, column, colour, width = 2.5) {
   return { type: "rect", x0: column - 0.5, x1: column + 0.5, y0: row - 0.5, y1: row + 0.5, line: { color: colour, width } };
 }
 
-function heatmap(z, [zmin, zmax], title, colours, colorscale) {
-  return {
-    type: "heatmap", z, zmin, zmax, colorscale, hoverinfo: "none", hoverongaps: true,
-    colorbar: { title: { text: title, side: "right" }, thickness: 12, outlinewidth: 0, tickcolor: colours.ink },
-  };
+/** Return an outline with lines through its row and column, for cells too small to be found otherwise. */
+function crosshair(row, column, nRows, nColumns, colour) {
+  const line = { color: translucent(colour, 0.75), width: 1 };
+  return [
+    { type: "line", x0: -0.5, x1: nColumns - 0.5, y0: row, y1: row, line },
+    { type: "line", x0: column, x1: column, y0: -0.5, y1: nRows - 0.5, line },
+    outline(row, column, colour),
+  ];
+}
+
+const isNarrow = (width) => width < 460;
+const matrixHeight = (width) => (isNarrow(width) ? width + 50 : Math.min(width - 50, 500));
+
+/** Return a heat map; its colour bar lies above where there is little room beside. */
+function heatmap(z, [zmin, zmax], title, colours, colorscale, narrow) {
+  const place = narrow ? { orientation: "h", y: 1.02, yanchor: "bottom", thickness: 10, title: { text: title, side: "top" } } : { thickness: 12, title: { text: title, side: "right" } };
+  return { type: "heatmap", z, zmin, zmax, colorscale, hoverinfo: "none", hoverongaps: true, colorbar: { outlinewidth: 0, tickcolor: colours.ink, ...place } };
 }

@@ -32,7 +32,7 @@ function trainingCharts() {
       points: rows.filter((row) => row.view === view).map((row) => ({ x: row.epoch, y: row[dash ? `validation_${value}` : value] })).filter(({ y }) => isKnown(y)),
     }))).filter(({ points }) => points.length);
     const [low, high] = rangeOf(curves.flatMap(({ points }) => points.map(({ y }) => y)));
-    const scale = value === "loss" && low > 0 && high > 5 * low ? { type: "log", dtick: "D2" } : {};
+    const scale = value === "loss" && low > 0 && high > 5 * low ? logarithmicTicks(low, high) : {};
     curveChart(chartHost(value), {
       name: `training-${value}`, heading: "", title: () => (value === "loss" ? "Loss" : "Accuracy"), label: `${title} over epochs`, curves: () => curves,
       keys: [["epoch", "x"], [value, "y"]], axes: () => ({ xaxis: { title: "epoch", ...wholeTicks(rows.map(({ epoch }) => epoch)) }, yaxis: { title, ...scale } }),
