@@ -14,7 +14,9 @@ ELSEWHERE = {
     "benchmarks/RESULTS.md": "project/results.md",
     "benchmarks/RULES.md": "project/rules.md",
     "tests/faults/README.md": "project/faults.md",
+    "examples": "gallery/index.rst",
 }
+ELSEWHERE |= {f"examples/{path.name}": f"gallery/{path.stem}.rst" for path in (ROOT / "examples").glob("*.py")}
 
 
 def setup(app):
