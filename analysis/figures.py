@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,10 +11,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from analysis.drawing import Drawing
-from analysis.findings import Findings
 from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
 from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.tables import read_rdm
+
+if TYPE_CHECKING:
+    from analysis.findings import Findings
 
 __all__ = ["draw"]
 

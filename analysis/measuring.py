@@ -35,7 +35,9 @@ def assemble(study: Study) -> None:
         findings = _write_tables(study.views, study.config, planned, store, staging)
         drawings = list(draw(findings))
         save_figures(drawings, staging / "figures")
-        write_report(staging / "report.html", study.title, findings, drawings, staging / "figures")
+        write_report(
+            staging / "report.html", study.title, findings, drawings, staging / "figures", command=study.command
+        )
         said = warnings_of(study.views, planned, store) + [
             str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)
         ]

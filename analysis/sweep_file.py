@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from analysis.config_file import Layer, merged
-from analysis.defaults import Defaults, read_tables
+from analysis.defaults import Defaults, check_analysis, read_tables
+from analysis.seeds import parse_seeds
 from analysis.settings import RecordingConfig
 from repsim.learning import TrainingConfig
 
@@ -132,8 +133,6 @@ def _grid(path: Path, table: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 
 def _seeds(path: Path, text: str) -> list[int]:
-    from analysis.workflows.seeds import parse_seeds
-
     try:
         return list(parse_seeds(text))
     except ValueError as error:
@@ -152,7 +151,5 @@ def _cases(path: Path, table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 def _analysis(path: Path, tables: Mapping[str, Any], defaults: Defaults) -> Mapping[str, Any] | None:
     if "analysis" not in tables:
         return None
-    from analysis.defaults import check_analysis
-
     check_analysis(path, tables["analysis"])
     return {**defaults.analysis, **tables["analysis"]}

@@ -44,7 +44,7 @@ def reproduce(
     from analysis.defaults import read_defaults
     from analysis.experiments import Plan
     from analysis.reproduction import reproduce as run_reproduction
-    from analysis.workflows.seeds import parse_seeds
+    from analysis.seeds import parse_seeds
 
     seeds = seeds or ("0-9" if scale == "full" else "0-4")
     folder = None if data_dir is None else str(data_dir.absolute())

@@ -12,6 +12,7 @@ import torch
 
 from analysis.interruption import Interruption, TrainingInterrupted
 from analysis.progress import Reporter, silent
+from analysis.seeds import parse_seeds
 from analysis.settings import RecordingConfig
 from analysis.workflows.chronicle import Chronicle
 from analysis.workflows.job import Job, configurations, describe, prepare, using_threads
@@ -21,7 +22,7 @@ from checkpoints.generators import kept_generators
 from repsim.learning import Diverged, ReplicaTraining, TrainingConfig, build_optimizer, load_dataset, train_replicas
 from repsim.learning.checks import check_choice
 
-__all__ = ["parse_seeds", "resume_seeds", "train_seeds"]
+__all__ = ["resume_seeds", "train_seeds"]
 
 
 def train_seeds(
@@ -136,41 +137,6 @@ def _resume_one_by_one(runs: Sequence[Run], reporter: Reporter) -> list[Diverged
             errors.append(error)
             reporter.say(f"{run.path}: {error}")
     return errors
-
-
-def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:
-    """Return the seeds that a text such as ``"0-9"`` or ``"0,3,5-7"`` names, ascending.
-
-    Raises
-    ------
-    ValueError
-        If it is not understood, or names no seed, or one twice.
-
-    Examples
-    --------
-    >>> parse_seeds("0,3,5-7")
-    (0, 3, 5, 6, 7)
-    """
-    if not isinstance(text, str):
-        text = ",".join(map(str, text))
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise ValueError(
-                f"seeds '{text}' are not understood at '{part}'. Use whole numbers and ranges: 0-9 or 0,3,5."
-            )
-        if dash and int(last) < int(first):
-            raise ValueError(f"seeds '{text}' are not understood at '{part}': a range ends at its largest number.")
-        if dash and int(last) - int(first) >= _MOST_SEEDS:
-            raise ValueError(f"seeds '{text}' are more than {_MOST_SEEDS}.")
-        seeds += range(int(first), int(last if dash else first) + 1)
-    if len(set(seeds)) < len(seeds):
-        raise ValueError(f"seeds '{text}' name a seed twice.")
-    return tuple(sorted(seeds))
-
-
-_MOST_SEEDS = 10_000
 
 
 def _path(folder: Path, seed: int) -> Path:

@@ -17,9 +17,9 @@ from rich.console import Console
 
 from analysis.cli import main
 from analysis.progress import Reporter
+from analysis.seeds import parse_seeds
 from analysis.settings import RecordingConfig
 from analysis.workflows import Interrupted, analyze_run, compare_runs, resume_run, resume_seeds, train_run, train_seeds
-from analysis.workflows.seeds import parse_seeds
 from checkpoints import Run
 from repsim.learning import Diverged, TrainingConfig, replicas
 

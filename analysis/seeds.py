@@ -1,0 +1,41 @@
+"""Seeds as people write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["parse_seeds"]
+
+_MOST_SEEDS = 10_000
+
+
+def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:
+    """Return the seeds that a text such as ``"0-9"`` or ``"0,3,5-7"`` names, ascending.
+
+    Raises
+    ------
+    ValueError
+        If it is not understood, or names no seed, or one twice.
+
+    Examples
+    --------
+    >>> parse_seeds("0,3,5-7")
+    (0, 3, 5, 6, 7)
+    """
+    if not isinstance(text, str):
+        text = ",".join(map(str, text))
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(
+                f"seeds '{text}' are not understood at '{part}'. Use whole numbers and ranges: 0-9 or 0,3,5."
+            )
+        if dash and int(last) < int(first):
+            raise ValueError(f"seeds '{text}' are not understood at '{part}': a range ends at its largest number.")
+        if dash and int(last) - int(first) >= _MOST_SEEDS:
+            raise ValueError(f"seeds '{text}' are more than {_MOST_SEEDS}.")
+        seeds += range(int(first), int(last if dash else first) + 1)
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds '{text}' name a seed twice.")
+    return tuple(sorted(seeds))
