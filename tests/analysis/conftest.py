@@ -1,13 +1,14 @@
-"""Small trained runs, made once; runs whose activations are known; and a page to look at."""
+"""Small trained runs, made once; runs whose activations are known; and a workplace to give command lines in."""
 
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -18,12 +19,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from analysis.analysis_config import AnalysisConfig
+from analysis.cli import main
 from analysis.findings import Findings
 from analysis.pieces import Planned, Store, plan, tasks_of
 from analysis.progress import Reporter
 from analysis.settings import RecordingConfig
 from analysis.views import View
-from analysis.workflows import compare_runs, train_run
+from analysis.workflows import compare_runs, record_run, train_run
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
 
@@ -165,3 +167,73 @@ def known_view(tmp_path: Path) -> Callable[..., View]:
         return View(label, Run.open(tmp_path / label), 7)
 
     return record
+
+
+# Command lines
+
+
+class Said(NamedTuple):
+    """What came of a command line."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """Run one command line in this process."""
+
+    def call(line: str, *arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["repsim", *line.split(), *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Said(stop.value.code or 0, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def workplace(
+    runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory, tiny: TrainingConfig, few: RecordingConfig
+) -> Path:
+    """A folder with runs and files of all kinds, in which no mistake may write anything."""
+    folder = tmp_path_factory.mktemp("workplace")
+    shutil.copytree(runs["backprop"], folder / "run")
+    shutil.copytree(runs["synthetic"], folder / "other")
+    train_run(folder / "elsewhere", replace(tiny, split_seed=1), few)
+    record_run(folder / "run", folder / "recorded", steps="last")
+    (folder / "file").write_text("mine")
+    _damage(Path(shutil.copytree(folder / "run", folder / "damaged")) / "checkpoints/step_00000038/activations.h5")
+    _damage(
+        Path(shutil.copytree(folder / "run", folder / "lightweight")) / "checkpoints/step_00000038/weights.safetensors"
+    )
+    for name, text in {"garbled": "{", "future": '{"format": "repsim-run", "format_version": 99}'}.items():
+        (folder / name).mkdir()
+        (folder / name / "run.json").write_text(text)
+    _save_data(folder)
+    return folder
+
+
+def _damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+
+
+def _save_data(folder: Path) -> None:
+    X, y = np.random.default_rng(0).normal(size=(60, 5)), np.arange(60) % 3
+    arrays: dict[str, dict[str, Any]] = {
+        "narrow": {"X": X, "y": y},
+        "nan": {"X": np.where(np.arange(60)[:, None] == 7, np.nan, X), "y": y},
+        "no-X": {"features": X, "y": y},
+        "no-y": {"X": X},
+        "few": {"X": X[:5], "y": np.arange(5)},
+        "uneven": {"X": X, "y": y[:-1]},
+        "one-class": {"X": X, "y": 0 * y},
+        "text": {"X": X.astype(str), "y": y},
+        "objects": {"X": X.astype(object), "y": y},
+    }
+    for name, content in arrays.items():
+        np.savez(folder / f"{name}.npz", **content)
+    (folder / "torn.npz").write_bytes((folder / "narrow.npz").read_bytes()[:-50])

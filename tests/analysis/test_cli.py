@@ -7,11 +7,10 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import sklearn.datasets
 import typer
@@ -19,7 +18,7 @@ import typer
 from analysis import workflows
 from analysis.cli import app, main
 from analysis.settings import RecordingConfig
-from analysis.workflows import analyze_runs, compare_runs, record_model, record_run, train_run
+from analysis.workflows import analyze_runs, compare_runs, record_model, record_run
 from checkpoints import Run
 from repsim.learning import ARTIFICIAL, DATASETS, ESTIMATORS, TrainingConfig
 from repsim.learning.losses import LOSSES
@@ -30,27 +29,8 @@ from repsim.similarity import DISTANCES
 from repsim.similarity.distances import scipy_metrics
 
 COMMANDS = typer.main.get_command(app).commands
+Repsim = Callable[..., Any]
 TINY = "--data digits --depth 2 --width 8 --epochs 1"
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run one command line in this process."""
-
-    def call(line: str, *arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["repsim", *line.split(), *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return Said(stop.value.code or 0, *capsys.readouterr())
-
-    return call
 
 
 def module(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -63,14 +43,14 @@ def module(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_an_example_that_is_understood(repsim: Callable[..., Said], name: str) -> None:
+def test_help_has_an_example_that_is_understood(repsim: Repsim, name: str) -> None:
     said = repsim(f"{name} --help")
     assert (said.code, said.err) == (0, "")
     example = re.search(rf"Example: repsim {name} (.+?)\n\n", said.out, re.DOTALL)
     assert COMMANDS[name].make_context(name, example[1].split(), resilient_parsing=False).params
 
 
-def test_help_lists_every_command_and_where_to_start(repsim: Callable[..., Said]) -> None:
+def test_help_lists_every_command_and_where_to_start(repsim: Repsim) -> None:
     said = repsim("--help")
     assert said.code == 0
     for name in ("train", "record", "analyze", "compare", "rules", "info", "verify", "export", "demo"):
@@ -155,7 +135,7 @@ def test_every_training_setting_has_an_option() -> None:
 # A person's first hour
 
 
-def test_a_first_hour(repsim: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_first_hour(repsim: Repsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     said = repsim(f"train runs/a {TINY} --record first,every:5")
     assert said.code == 0
@@ -185,7 +165,7 @@ def test_a_first_hour(repsim: Callable[..., Said], tmp_path: Path, monkeypatch: 
 
 
 def test_runs_are_analysed_and_compared(
-    repsim: Callable[..., Said], runs: Mapping[str, Path], tmp_path: Path, blank_figures: None
+    repsim: Repsim, runs: Mapping[str, Path], tmp_path: Path, blank_figures: None
 ) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
     said = repsim("analyze --steps last --output", alone, runs["backprop"])
@@ -201,7 +181,7 @@ def test_runs_are_analysed_and_compared(
     assert result["summary"][-1].startswith("Lowest CKA to the same layer of backprop: synthetic ")
 
 
-def test_a_run_is_described_as_json(repsim: Callable[..., Said], runs: Mapping[str, Path]) -> None:
+def test_a_run_is_described_as_json(repsim: Repsim, runs: Mapping[str, Path]) -> None:
     facts = json.loads(repsim("info --json", runs["synthetic"]).out)
     assert facts["uuid"] == Run.open(runs["synthetic"]).info["uuid"]
     assert (facts["steps"], facts["recorded_steps"], facts["stimuli"]) == ([0, 38], [0, 38], 320)
@@ -210,12 +190,12 @@ def test_a_run_is_described_as_json(repsim: Callable[..., Said], runs: Mapping[s
     assert facts["config"]["training"]["rule"] == "synthetic-gradient"
 
 
-def test_a_run_is_verified_as_json(repsim: Callable[..., Said], runs: Mapping[str, Path]) -> None:
+def test_a_run_is_verified_as_json(repsim: Repsim, runs: Mapping[str, Path]) -> None:
     said = repsim("verify --level size --json", runs["backprop"])
     assert json.loads(said.out) == {"run": str(runs["backprop"]), "level": "size", "steps": [0, 38], "intact": True}
 
 
-def test_a_run_without_steps_can_still_be_described(repsim: Callable[..., Said], copied: Callable[[str], Path]) -> None:
+def test_a_run_without_steps_can_still_be_described(repsim: Repsim, copied: Callable[[str], Path]) -> None:
     path = copied("backprop")
     shutil.rmtree(path / "checkpoints")
     said = repsim("info", path)
@@ -225,7 +205,7 @@ def test_a_run_without_steps_can_still_be_described(repsim: Callable[..., Said],
 
 
 def test_a_stopped_run_is_continued_by_its_own_settings(
-    repsim: Callable[..., Said], runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repsim: Repsim, runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run.open(shutil.copytree(runs["backprop"], tmp_path / "run"))
     shutil.rmtree(run[38].path)
@@ -238,7 +218,7 @@ def test_a_stopped_run_is_continued_by_its_own_settings(
 
 
 def test_the_demo_is_run_where_it_is_asked_for(
-    repsim: Callable[..., Said], comparison: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    repsim: Repsim, comparison: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     monkeypatch.setattr(workflows, "demo", lambda folder, reporter: asked.append(folder) or comparison)
@@ -263,52 +243,6 @@ def test_a_mistake_in_another_process_is_one_line_too(tmp_path: Path) -> None:
 
 
 # Mistakes
-
-
-@pytest.fixture(scope="module")
-def workplace(
-    runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory, tiny: TrainingConfig, few: RecordingConfig
-) -> Path:
-    """A folder with runs and files of all kinds, in which no mistake may write anything."""
-    folder = tmp_path_factory.mktemp("workplace")
-    shutil.copytree(runs["backprop"], folder / "run")
-    shutil.copytree(runs["synthetic"], folder / "other")
-    train_run(folder / "elsewhere", replace(tiny, split_seed=1), few)
-    record_run(folder / "run", folder / "recorded", steps="last")
-    (folder / "file").write_text("mine")
-    _damage(Path(shutil.copytree(folder / "run", folder / "damaged")) / "checkpoints/step_00000038/activations.h5")
-    _damage(
-        Path(shutil.copytree(folder / "run", folder / "lightweight")) / "checkpoints/step_00000038/weights.safetensors"
-    )
-    for name, text in {"garbled": "{", "future": '{"format": "repsim-run", "format_version": 99}'}.items():
-        (folder / name).mkdir()
-        (folder / name / "run.json").write_text(text)
-    _save_data(folder)
-    return folder
-
-
-def _damage(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[-100] ^= 1
-    path.write_bytes(content)
-
-
-def _save_data(folder: Path) -> None:
-    X, y = np.random.default_rng(0).normal(size=(60, 5)), np.arange(60) % 3
-    arrays: dict[str, dict[str, Any]] = {
-        "narrow": {"X": X, "y": y},
-        "nan": {"X": np.where(np.arange(60)[:, None] == 7, np.nan, X), "y": y},
-        "no-X": {"features": X, "y": y},
-        "no-y": {"X": X},
-        "few": {"X": X[:5], "y": np.arange(5)},
-        "uneven": {"X": X, "y": y[:-1]},
-        "one-class": {"X": X, "y": 0 * y},
-        "text": {"X": X.astype(str), "y": y},
-        "objects": {"X": X.astype(object), "y": y},
-    }
-    for name, content in arrays.items():
-        np.savez(folder / f"{name}.npz", **content)
-    (folder / "torn.npz").write_bytes((folder / "narrow.npz").read_bytes()[:-50])
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int]]:
@@ -434,7 +368,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_sentence_and_writes_nothing(
-    repsim: Callable[..., Said], workplace: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
+    repsim: Repsim, workplace: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     line, words = MISTAKES[mistake]
     monkeypatch.chdir(workplace)
@@ -449,9 +383,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
     assert listing(workplace) == before
 
 
-def test_mnist_offline_names_both_ways_out(
-    repsim: Callable[..., Said], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mnist_offline_names_both_ways_out(repsim: Repsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
 
@@ -467,7 +399,7 @@ def test_mnist_offline_names_both_ways_out(
 
 @pytest.mark.parametrize("line", ["train new --depth 2.5", "train new --colour red", "analyze", "paint", "record run"])
 def test_what_is_no_command_line_is_explained(
-    repsim: Callable[..., Said], workplace: Path, monkeypatch: pytest.MonkeyPatch, line: str
+    repsim: Repsim, workplace: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     monkeypatch.chdir(workplace)
     before = listing(workplace)
@@ -494,12 +426,12 @@ def test_what_is_no_command_line_is_explained(
     ],
 )
 def test_an_unexpected_error_is_one_line(
-    repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+    repsim: Repsim, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     monkeypatch.setattr(workflows, "analyze_runs", raising(error))
     monkeypatch.delenv("REPSIM_TRACEBACK", raising=False)
     code = 1 if words.startswith("Unexpected") else 2
-    assert repsim("analyze run") == Said(code, "", f"repsim: {words}\n")
+    assert repsim("analyze run") == (code, "", f"repsim: {words}\n")
 
 
 def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -510,14 +442,12 @@ def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) 
         main()
 
 
-def test_ctrl_c_outside_training_stops_with_a_word(
-    repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_outside_training_stops_with_a_word(repsim: Repsim, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflows, "analyze_runs", raising(KeyboardInterrupt()))
-    assert repsim("analyze run") == Said(130, "", "repsim: interrupted.\n")
+    assert repsim("analyze run") == (130, "", "repsim: interrupted.\n")
 
 
-def test_a_warning_is_one_line_without_code(repsim: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_is_one_line_without_code(repsim: Repsim, monkeypatch: pytest.MonkeyPatch) -> None:
     def warn(*_: object, **__: object) -> None:
         warnings.warn("Layer 'x' is constant.", RuntimeWarning, stacklevel=1)
         raise ValueError("enough")
