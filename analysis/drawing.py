@@ -27,7 +27,8 @@ def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:
     folder.mkdir()
     for drawing in drawings:
         drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=150)
-        drawing.figure.savefig(folder / f"{drawing.name}.pdf")
+        drawing.figure.set_layout_engine("none")  # what was laid out stays; it takes as long as drawing
+        drawing.figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None})  # equal, if all is
 
 
 def embedded(drawing: Drawing, figures: Path) -> dict[str, str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from analysis.analysis_config import AnalysisConfig
 from analysis.config_file import Layer, merged
 from analysis.defaults import Defaults, check_analysis, read_tables
 from analysis.seeds import parse_seeds
@@ -19,6 +20,7 @@ __all__ = ["Sweep", "SweptRun", "read_sweep"]
 
 _MOST_RUNS = 100_000
 _TABLES = ("training", "recording", "grid", "cases", "analysis")
+_TAKEN = ("lock", "sweep.csv")
 _NAME = re.compile(r"[\w.+-]+")
 
 
@@ -94,7 +96,7 @@ def read_sweep(path: Path, defaults: Defaults | None = None) -> Sweep:
         except ValueError as error:
             said = str(error)
             raise ValueError(said if said.startswith(str(path)) else f"{path}: {name}: {said}") from None
-        runs.append(SweptRun(name, settings, training, recording))
+        runs.append(SweptRun(name, settings, _found_anywhere(training), recording))
     return Sweep(runs, _analysis(path, tables, common))
 
 
@@ -108,6 +110,13 @@ def _points(
             place = dict(zip(names, values, strict=True))
             parts = [case, *(f"{name}-{_in_path(value)}" for name, value in place.items())]
             yield "/".join(filter(None, parts)), {**({"case": case} if case else {}), **place}, {**changes, **place}
+
+
+def _found_anywhere(training: TrainingConfig) -> TrainingConfig:
+    """Name the file of a user's data so that it is found from any folder, as a run directory does."""
+    if not training.data.endswith(".npz"):
+        return training
+    return replace(training, data=str(Path(training.data).absolute()))
 
 
 def _in_path(value: Any) -> str:
@@ -145,6 +154,8 @@ def _cases(path: Path, table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             raise ValueError(f"{path}, [cases]: '{name}' is no table; put the settings of a case under [cases.NAME].")
         if not _NAME.fullmatch(name) or set(name) <= {"."}:
             raise ValueError(f"{path}: case '{name}' cannot name a folder; use letters, digits, dots, + and hyphens.")
+        if name in _TAKEN:
+            raise ValueError(f"{path}: case '{name}' has the name of a file of the sweep; give it another.")
     return dict(table)
 
 
@@ -152,4 +163,9 @@ def _analysis(path: Path, tables: Mapping[str, Any], defaults: Defaults) -> Mapp
     if "analysis" not in tables:
         return None
     check_analysis(path, tables["analysis"])
-    return {**defaults.analysis, **tables["analysis"]}
+    settings = {**defaults.analysis, **tables["analysis"]}
+    try:
+        AnalysisConfig.from_dict({name: settings[name] for name in settings if name not in ("steps", "layers")}).check()
+    except ValueError as error:
+        raise ValueError(f"{path}, [analysis]: {error}") from None
+    return settings

@@ -15,8 +15,9 @@ from analysis.folders import check_folder
 from analysis.interruption import Interrupted
 from analysis.progress import Reporter, silent
 from analysis.settings import RecordingConfig
-from analysis.sweep_file import Sweep, read_sweep
+from analysis.sweep_file import Sweep, SweptRun, read_sweep
 from analysis.workflows.comparing import analyze_run
+from analysis.workflows.job import configurations
 from analysis.workflows.training import resume_run, train_run
 from checkpoints import Run
 from checkpoints.commit import replace_file
@@ -104,7 +105,7 @@ def sweep(
     folder = Path(output) if output is not None else Path("runs") / path.stem
     check_folder(folder)
     for run in asked.runs:
-        _check_place(folder / run.name, run.training)
+        _check_place(folder / run.name, run)
     if only_list:
         return Swept(folder, sweep_table(asked, folder, {}))
     tasks = _tasks(asked, folder, data_dir)
@@ -198,6 +199,7 @@ def _do(asked: Sweep, tasks: Sequence[Task], place: Executor, folder: Path, repo
                     reporter.say(f"{name}: {reasons[name]}")
                     _write_table(asked, folder, reasons)
     except KeyboardInterrupt:
+        _write_table(asked, folder, reasons)
         raise Interrupted(
             f"Stopped; {done} of {len(tasks)} are done and kept. Continue with the same command."
         ) from None
@@ -215,12 +217,13 @@ def _write_table(asked: Sweep, folder: Path, reasons: Mapping[str, str]) -> pd.D
     return table
 
 
-def _check_place(path: Path, training: TrainingConfig) -> None:
+def _check_place(path: Path, run: SweptRun) -> None:
     """Refuse to take another run for one of the sweep's."""
     if not path.exists():
         return
     if not (path / "run.json").is_file():
         raise FileExistsError(f"{path} exists and is no run; choose another folder with --output.")
-    kept = Run.open(path).config.get("training")
-    if kept is None or TrainingConfig.from_dict({**kept, "data": training.data}) != training:
-        raise ValueError(f"{path} was trained with other settings; choose another folder with --output.")
+    training, recording = configurations(Run.open(path))
+    for done, differs in (("trained", training != run.training), ("recorded", recording != run.recording)):
+        if differs:
+            raise ValueError(f"{path} was {done} with other settings; choose another folder with --output.")

@@ -4,8 +4,8 @@
 
 Every comparison runs on a scheduler and two workers in processes of their own. A lost worker must not stop it. After
 the scheduler or the client is lost, the same command on another cluster must complete. In any case every file must be
-that of a comparison left in peace, byte for byte (``rdm.h5`` in its arrays, figures and report by being there); what
-was whole when the victim died must not have been done again.
+that of a comparison left in peace, byte for byte (``rdm.h5`` in its arrays), figures and report too; what was
+whole when the victim died must not have been done again.
 """
 
 from __future__ import annotations
@@ -162,22 +162,21 @@ def differences(peaceful: Path, folder: Path, number: int) -> list[str]:
     names = {_inside(expected, path) for path in _files(expected)}
     wrong = sorted(names ^ {_inside(found, path) for path in _files(found)})
     for name in sorted(names - set(wrong)):
-        if name.endswith((".csv", ".json")):
-            same = (expected / name).read_bytes() == (found / name).read_bytes()
-        elif name == "rdm.h5":
-            same = _equal_arrays(expected / name, found / name)
-        else:
-            same = (found / name).stat().st_size > 0
-        wrong += [] if same else [name]
+        equal = _equal_arrays if name == "rdm.h5" else _equal_bytes
+        wrong += [] if equal(expected / name, found / name) else [name]
     return wrong
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file())
+    return (path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
 
 
 def _inside(folder: Path, path: Path) -> str:
     return str(path.relative_to(folder))
+
+
+def _equal_bytes(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
 def _equal_arrays(one: Path, other: Path) -> bool:
