@@ -94,4 +94,7 @@ def _numbers(name: str, value: Any) -> tuple[float, ...]:
     )
     if not plain:
         raise ValueError(f"{name} is {value!r}; expected a list of numbers.")
-    return tuple(map(float, value))
+    try:
+        return tuple(map(float, value))
+    except OverflowError:
+        raise ValueError(f"{name} has a number that is too large: {max(value)!r}.") from None

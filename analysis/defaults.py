@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DEFAULTS_FILE", "Defaults", "check_analysis", "read_defaults", "read_tables"]
+__all__ = ["DEFAULTS_FILE", "Defaults", "check_analysis", "read_defaults", "read_tables", "read_toml"]
 
 DEFAULTS_FILE = Path("repsim.toml")
 _TABLES = ("training", "recording", "analysis", "execution")
@@ -69,16 +69,27 @@ def read_tables(path: Path, names: tuple[str, ...]) -> dict[str, dict[str, Any]]
     ValueError
         If it is not TOML, or holds something else than tables of these names.
     """
-    try:
-        with path.open("rb") as file:
-            tables = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file ({error}).") from None
+    tables = read_toml(path)
     for name, table in tables.items():
         if name not in names or not isinstance(table, dict):
             listed = " or ".join(f"[{each}]" for each in names)
             raise ValueError(f"{path}: '{name}' is none of its tables; put settings under {listed}.")
     return tables
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file holds.
+
+    Raises
+    ------
+    ValueError
+        If it is not TOML, is nested too deeply, or has a number of thousands of digits.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not a TOML file ({error}).") from None
 
 
 def check_analysis(path: Path, table: Mapping[str, Any]) -> None:

@@ -32,6 +32,7 @@ TABLES = (
 )
 _TEXTS = ("status", "message")  # columns in which an empty cell is an empty text
 _DECISIVE = 0.9
+_MOST_NAMED = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +161,7 @@ class Findings:
             if is_trained_here(view.run.config) and (state != "finished" or (view.step != n_steps and not alone)):
                 name = path.absolute().name if alone else view.label
                 sentences.append(f"{name} is shown at step {view.step} of {n_steps}; its training is {state}.")
-        return sentences
+        return _at_most(sentences, "more are not at their ends")
 
     def _accuracies(self) -> list[str]:
         scores, sizes = [], set()
@@ -172,7 +173,7 @@ class Findings:
                 sizes.add(str(status["n_test"]))
         if not scores:
             return []
-        return [f"Test accuracy on {' or '.join(sorted(sizes))} held-out examples: {', '.join(scores)}."]
+        return [f"Test accuracy on {' or '.join(sorted(sizes))} held-out examples: {_listed(scores)}."]
 
     def _readable(self) -> list[str]:
         """Say where probes of each network, or of the networks of each method, first read nearly all."""
@@ -187,7 +188,7 @@ class Findings:
             parts.append(f"{method} at {where}{'' if one else f' (mean of {len(rows)} seeds)'}")
         if not parts:
             return []
-        return [f"Probes first reach {_DECISIVE} of their accuracy at the last layer: {', '.join(parts)}."]
+        return [f"Probes first reach {_DECISIVE} of their accuracy at the last layer: {_listed(parts)}."]
 
     def _edges(self) -> list[str]:
         """Say how many probes would have chosen from a wider grid."""
@@ -218,7 +219,7 @@ class Findings:
                 f"Class structure reaches {_DECISIVE} of its last layer's ({final[str(row.view)]:.2f}) first at "
                 f"{row.layer} ({row.depth:.0f} of {row.n_layers}) in {row.view}."
             )
-        return sentences
+        return _at_most(sentences, "more are in class_structure.csv")
 
     def _lowest_similarity(self) -> list[str]:
         from repsim.similarity import MEASURES
@@ -235,7 +236,17 @@ class Findings:
         rows = same.loc[same.groupby("view_b", sort=False)[name].idxmin()]
         parts = [f"{row.view_b} {getattr(row, name):.2f} at {row.layer_a}" for row in rows.itertuples()]
         shown = "CKA" if name == "cka" else name
-        return [f"Lowest {shown} to the same layer of {reference}: {', '.join(parts)}."]
+        return [f"Lowest {shown} to the same layer of {reference}: {_listed(parts)}."]
+
+
+def _listed(parts: Sequence[str]) -> str:
+    more = len(parts) - _MOST_NAMED
+    return ", ".join(parts if more <= 0 else [*parts[:_MOST_NAMED], f"and {more} more"])
+
+
+def _at_most(sentences: Sequence[str], rest: str) -> list[str]:
+    more = len(sentences) - _MOST_NAMED
+    return list(sentences) if more <= 0 else [*sentences[:_MOST_NAMED], f"{more} {rest}."]
 
 
 class Kept(Mapping[str, "pd.DataFrame"]):

@@ -10,6 +10,8 @@ from repsim.learning.checks import check_integer, check_type
 
 __all__ = ["RecordingConfig", "choose_steps"]
 
+_MOST_STEPS = 10_000_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingConfig:
@@ -144,6 +146,9 @@ def _steps_of(part: str, setting: str, n_steps: int) -> list[int]:
         return [round(float(part[:-1]) / 100 * n_steps)]
     kind, _, number = part.partition(":")
     if kind in ("every", "log") and number.isdecimal() and int(number) > 0:
+        count = n_steps // int(number) if kind == "every" else int(number)
+        if count > _MOST_STEPS:
+            raise ValueError(f"{setting}: '{part}' names {count} steps; at most {_MOST_STEPS} are taken.")
         return _every(int(number), n_steps) if kind == "every" else _logarithmic(int(number), n_steps)
     raise ValueError(
         f"{setting}: '{part}' is not understood. Use first, last, every:N, log:N, numbers and shares such as 25%, "

@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.analysis_config import AnalysisConfig
 from analysis.config_file import Layer, merged
-from analysis.defaults import Defaults, check_analysis, read_tables
+from analysis.defaults import DEFAULTS_FILE, Defaults, check_analysis, read_tables
 from analysis.seeds import parse_seeds
 from analysis.settings import RecordingConfig
 from repsim.learning import TrainingConfig
@@ -76,7 +76,7 @@ def read_sweep(path: Path, defaults: Defaults | None = None) -> Sweep:
     tables = read_tables(path, _TABLES)
     common = defaults or Defaults()
     layers: list[Layer] = [
-        ("repsim.toml", {"training": common.training, "recording": common.recording}),
+        (str(DEFAULTS_FILE), {"training": common.training, "recording": common.recording}),
         (str(path), {name: tables.get(name, {}) for name in ("training", "recording")}),
     ]
     grid, cases = _grid(path, tables.get("grid", {})), _cases(path, tables.get("cases", {}))
@@ -95,7 +95,8 @@ def read_sweep(path: Path, defaults: Defaults | None = None) -> Sweep:
             training, recording = merged(layers, changes, {})
         except ValueError as error:
             said = str(error)
-            raise ValueError(said if said.startswith(str(path)) else f"{path}: {name}: {said}") from None
+            blamed = said.startswith(tuple(file for file, _ in layers))
+            raise ValueError(said if blamed else f"{path}: {name}: {said}") from None
         runs.append(SweptRun(name, settings, _found_anywhere(training), recording))
     return Sweep(runs, _analysis(path, tables, common))
 

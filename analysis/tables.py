@@ -175,9 +175,9 @@ _GRADIENT_COLUMNS = [
 
 
 def _runs(views: Sequence[View]) -> list[tuple[str, View]]:
-    """Return a view of each run, with the name of the run."""
+    """Return a view of each run, with the name of the network."""
     runs = {view.run.path: view for view in views}
-    return [(view.label if len(runs) > 1 else view.run.path.absolute().name, view) for view in runs.values()]
+    return [(view.network if len(runs) > 1 else view.run.path.absolute().name, view) for view in runs.values()]
 
 
 def _each_layer(views: Sequence[View]) -> Iterator[tuple[int, View, str, int]]:

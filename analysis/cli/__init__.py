@@ -71,6 +71,8 @@ def _verdict(error: Exception) -> tuple[str, int]:
         return f"{error.filename}: {error.strerror}.", _USER_MISTAKE
     if isinstance(error, ValueError | OSError | Diverged):
         return str(error), _USER_MISTAKE
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # of numpy, and of torch
+        return f"There is not enough memory for this ({error}).", _USER_MISTAKE
     return f"Unexpected {type(error).__name__}: {error} (set REPSIM_TRACEBACK=1 to see where).", _OUR_MISTAKE
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from analysis.defaults import read_toml
 
 __all__ = ["cluster_of", "read_cluster_file"]
 
@@ -61,11 +62,7 @@ def read_cluster_file(path: Path) -> tuple[str, int, dict[str, Any]]:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            tables = tomllib.load(file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not a TOML file ({error}).") from None
+    tables = read_toml(path)
     if set(tables) != {"cluster"} or not isinstance(tables["cluster"], dict):
         raise ValueError(f"{path} has {', '.join(tables) or 'nothing'}; expected one table, [cluster].")
     return dict(tables["cluster"])

@@ -59,7 +59,7 @@ class Store:
         """Keep what a piece came to, durably and all at once."""
         from safetensors.numpy import save
 
-        about = {"facts": json.dumps(found.facts), "warnings": json.dumps(list(found.warnings))}
+        about = {"about": json.dumps({"facts": dict(found.facts), "warnings": list(found.warnings)})}
         arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
         self._path(key).parent.mkdir(parents=True, exist_ok=True)
         replace_file(self._path(key), save(arrays, about))
@@ -80,9 +80,9 @@ class Store:
                 return Found({"rdm": np.asarray(file[_KEYS][key][()])})
         try:
             with safe_open(path, framework="numpy") as file:
-                about = file.metadata()
+                about = json.loads(file.metadata()["about"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-            return Found(arrays, json.loads(about["facts"]), json.loads(about["warnings"]))
+            return Found(arrays, about["facts"], about["warnings"])
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}). Remove it, and give the same command again.") from error
 

@@ -26,6 +26,7 @@ from repsim.learning import (
     load_dataset,
     split_dataset,
 )
+from repsim.learning.memory import available_memory
 
 __all__ = [
     "Job",
@@ -87,11 +88,27 @@ def prepare(
     steps = choose_steps(recording.steps, n_steps)
     if not steps:
         raise ValueError(f"steps '{recording.steps}' name no step of this training, which ends at step {n_steps}.")
+    _check_size(training)
     learner = build_learner(training, dataset.shape, len(dataset.classes)).to(check_device(training.device))
     stimuli = choose_stimuli(dataset, split, recording.sizes, training.split_seed)
     check_layers(learner, recording.layers, stimuli)
     diagnosed = recording.diagnosed_steps(n_steps)
     return Job(training, recording, dataset, split, stimuli, learner, n_steps, steps, diagnosed)
+
+
+def _check_size(training: TrainingConfig) -> None:
+    """See to it that the weights alone fit into memory, as the system may kill who asks for too much."""
+    maps, taps = _WEIGHTS[training.network]
+    needed = 4 * maps * taps * training.depth * training.width**2
+    available = available_memory()
+    if available is not None and needed > available:
+        raise ValueError(
+            f"A network of depth {training.depth} and width {training.width} needs about {needed / 1e9:.2g} GB of "
+            f"memory, and {available / 1e9:.2g} GB are free. Use a smaller one."
+        )
+
+
+_WEIGHTS = {"mlp": (1, 1), "conv": (1, 9), "residual": (2, 9)}  # affine maps of a hidden layer, and pixels each sees
 
 
 def check_device(name: str) -> torch.device:
