@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable
 from typing import TypeGuard
 
 __all__ = ["check_choice", "check_finite", "check_integer", "check_positive", "check_range", "check_type"]
 
 
-def check_integer(name: str, value: object, lowest: int) -> None:
-    """Raise ValueError unless a setting is a whole number of ``lowest`` or more."""
+def check_integer(name: str, value: object, lowest: int, highest: float = math.inf) -> None:
+    """Raise ValueError unless a setting is a whole number of ``lowest`` or more, and of ``highest`` or less."""
     if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
         raise ValueError(f"{name} is {value!r}; expected a whole number of {lowest} or more.")
+    if value > highest:
+        raise ValueError(f"{name} is {value!r}; expected a whole number of {highest} or less.")
 
 
 def check_finite(name: str, value: object) -> None:
@@ -47,4 +50,7 @@ def check_type(name: str, value: object, expected: type, what: str) -> None:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Tell whether a value is a number that a float can hold, if only as infinity or NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) <= sys.float_info.max

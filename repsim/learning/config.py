@@ -85,8 +85,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check every field."""
-        for name, lowest in _LOWEST.items():
-            check_integer(name, getattr(self, name), lowest)
+        for name, (lowest, highest) in _RANGES.items():
+            check_integer(name, getattr(self, name), lowest, highest)
         for name, choices in _CHOICES.items():
             check_choice(name, getattr(self, name), choices)
         check_finite("shift", self.shift)
@@ -128,7 +128,16 @@ class TrainingConfig:
         return cls(**values)
 
 
-_LOWEST = {"seed": 0, "split_seed": 0, "depth": 1, "width": 1, "epochs": 0, "batch_size": 1, "threads": 1}
+_TOP_SEED = 2**63 - 1  # of generators
+_RANGES = {
+    "seed": (0, _TOP_SEED),
+    "split_seed": (0, _TOP_SEED),
+    "depth": (1, 10_000),
+    "width": (1, 1_000_000),
+    "epochs": (0, 1_000_000_000),
+    "batch_size": (1, 1_000_000_000),
+    "threads": (1, 1024),
+}
 _CHOICES = {
     "network": tuple(NETWORKS),
     "norm": tuple(NORMS),
