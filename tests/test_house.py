@@ -219,3 +219,11 @@ def test_nothing_draws_from_a_global_generator() -> None:
     sources = [path for path in SOURCES if module_name(path) != "checkpoints.generators"]  # which keeps them
     assert breaches(lambda path: called(path) & calls | imported(path) & {"random"}, sources) == {}
     assert breaches(lambda path: {name for name in called(path) if draw.match(name)}, sources) == {}
+
+
+def test_the_fifteen_lines_of_the_readme_record_and_compare_networks(tmp_path: Path) -> None:
+    code = re.search(r"in fifteen lines\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "runs" / "comparison" / "report.html").is_file()
