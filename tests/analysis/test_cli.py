@@ -6,20 +6,25 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import sklearn.datasets
 import typer
 
 from analysis import workflows
 from analysis.cli import app, main
+from analysis.executors import Task
+from analysis.executors.serial import SerialExecutor
 from analysis.settings import RecordingConfig
 from analysis.workflows import analyze_runs, compare_runs, record_model, record_run
-from checkpoints import Run
+from analysis.workflows.job import configurations, prepare
+from checkpoints import Capture, Run
 from repsim.learning import ARTIFICIAL, DATASETS, ESTIMATORS, TrainingConfig
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import ACTIVATIONS, NETWORKS, NORMS
@@ -227,6 +232,156 @@ def test_the_demo_is_run_where_it_is_asked_for(
     assert said.out.endswith(f"Report: {comparison.folder}/report.html\n")
 
 
+# Analyses, piece by piece
+
+
+@pytest.fixture
+def pieces_done(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, int]]:
+    """Count the pieces that analyses have done since the last count, by their kind."""
+    kinds: Counter[str] = Counter()
+    completed = SerialExecutor.completed
+
+    def noting(executor: SerialExecutor, tasks: Sequence[Task]) -> Iterator[Any]:
+        for task, error in completed(executor, tasks):
+            kinds[task.key.rpartition(":")[2].partition("-")[0]] += 1
+            yield task, error
+
+    def count() -> dict[str, int]:
+        counted = dict(kinds)
+        kinds.clear()
+        return counted
+
+    monkeypatch.setattr(SerialExecutor, "completed", noting)
+    return count
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+OF_RDMS = {"rdm": 6, "class_structure": 6, "rdm_similarity": 3}  # two steps, three layers
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_each_run_keeps_an_analysis_of_its_own_and_json_lists_them(
+    repsim: Repsim, copied: Callable[[str], Path]
+) -> None:
+    paths = [copied("backprop"), copied("synthetic")]
+    said = repsim("analyze --steps last --json", *paths)
+    assert said.code == 0
+    found = json.loads(said.out)
+    assert [each["folder"] for each in found] == [str(path / "analysis") for path in paths]
+    for path, each in zip(paths, found, strict=True):
+        assert Path(each["report"]) == path / "analysis/report.html"
+        assert f"<title>Analysis of {path.name}</title>" in Path(each["report"]).read_text()
+        assert each["summary"][0].startswith("Test accuracy on 359 held-out examples: step 38 0.")
+    alone = json.loads(repsim("analyze --steps last --json", paths[0]).out)
+    assert alone == found[0]
+
+
+@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ("--layers hidden.2", ["hidden.2"]),
+        ("--layer hidden.3 --layers hidden.1", ["hidden.1", "hidden.3"]),
+        ("--layers hidden.*", ["hidden.1", "hidden.2", "hidden.3"]),
+    ],
+)
+def test_the_layers_asked_for_are_analysed(
+    repsim: Repsim, copied: Callable[[str], Path], options: str, layers: list[str]
+) -> None:
+    path = copied("backprop")
+    assert repsim(f"analyze --steps last --quiet {options}", path).code == 0
+    for name, column in {"probes": "layer", "class_structure": "layer", "similarity": "layer_a"}.items():
+        table = pd.read_csv(path / f"analysis/{name}.csv")
+        assert sorted(set(table[column])) == layers
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_another_measure_adds_a_column_and_computes_nothing_else_anew(
+    repsim: Repsim, copied: Callable[[str], Path], pieces_done: Callable[[], dict[str, int]]
+) -> None:
+    path = copied("backprop")
+    repsim("analyze --executor serial", path)
+    first = pieces_done()
+    assert first == {**OF_RDMS, "probes": 2, "similarity": first["similarity"], "report": 1}
+    before = pd.read_csv(path / "analysis/similarity.csv")
+    assert repsim("analyze --executor serial --measures cka,procrustes", path).code == 0
+    assert pieces_done() == {"similarity": first["similarity"], "report": 1}
+    after = pd.read_csv(path / "analysis/similarity.csv")
+    assert list(after) == [*before, "procrustes"]
+    pd.testing.assert_frame_equal(after[list(before)], before)
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_another_distance_makes_only_what_depends_on_it_anew(
+    repsim: Repsim, copied: Callable[[str], Path], pieces_done: Callable[[], dict[str, int]]
+) -> None:
+    path = copied("backprop")
+    repsim("analyze --executor serial", path)
+    before, _ = contents(path / "analysis"), pieces_done()
+    assert repsim("analyze --executor serial --distance cosine", path).code == 0
+    assert pieces_done() == {**OF_RDMS, "report": 1}
+    after = contents(path / "analysis")
+    changed = {name for name, content in after.items() if before.get(name) != content and "pieces/" not in name}
+    assert {"class_structure.csv", "rdm_similarity.csv", "rdm.h5", "analysis.json", "report.html"} <= changed
+    assert not changed & {"probes.csv", "similarity.csv", "training.csv", "gradients.csv"}
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_changed_checkpoint_makes_only_what_depends_on_it_anew(
+    repsim: Repsim, copied: Callable[[str], Path], pieces_done: Callable[[], dict[str, int]]
+) -> None:
+    path = copied("backprop")
+    repsim("analyze --executor serial", path)
+    before, first = pd.read_csv(path / "analysis/probes.csv").set_index("view"), pieces_done()
+    job = prepare(*configurations(Run.open(path)))
+    shutil.rmtree(path / "checkpoints/step_00000038")
+    with Run.resume(path, job.stimuli) as run:  # an untrained network in the place of the trained one
+        run.checkpoint(38, job.learner, capture=Capture(job.learner.network, ["hidden.*"]))
+    said = repsim("analyze --executor serial", path)
+    assert (said.code, "Nothing has changed" in said.err) == (0, False)
+    again = pieces_done()
+    assert again.pop("similarity") < first["similarity"]
+    assert again == {"rdm": 3, "class_structure": 3, "rdm_similarity": 3, "probes": 1, "report": 1}
+    after = pd.read_csv(path / "analysis/probes.csv").set_index("view")
+    pd.testing.assert_frame_equal(after.loc["untrained"], before.loc["untrained"])
+    assert (after.loc["step 38", "accuracy"] < before.loc["step 38", "accuracy"]).any()
+
+
+@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.parametrize("command", ["analyze", "compare"])
+def test_a_second_call_says_that_nothing_has_changed_and_leaves_every_byte(
+    repsim: Repsim, copied: Callable[[str], Path], tmp_path: Path, command: str
+) -> None:
+    paths = [copied("backprop"), copied("synthetic")]
+    line = f"{command} --steps last --measures cka,procrustes"
+    first = repsim(line, *paths)
+    before = listing(tmp_path), contents(tmp_path)
+    second = repsim(line, *paths)
+    assert second == (0, first.out, "Nothing has changed since the last analysis.\n")
+    assert (listing(tmp_path), contents(tmp_path)) == before
+    assert repsim(f"{line} --quiet", *paths) == (0, first.out, "")
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_quiet_command_says_nothing_of_how_the_work_goes(
+    repsim: Repsim, copied: Callable[[str], Path], tmp_path: Path
+) -> None:
+    a, b = copied("backprop"), copied("synthetic")
+    for line, *arguments in [
+        (f"train {TINY} --quiet", tmp_path / "new"),
+        ("analyze --steps last --quiet", a),
+        ("compare --quiet --output", tmp_path / "both", a, b),
+        ("record --quiet --layers output --output", tmp_path / "recorded", a),
+        ("export --quiet --format npz --output", tmp_path / "a.npz", a),
+    ]:
+        said = repsim(line, *arguments)
+        assert (said.code, said.err) == (0, "")
+        assert said.out
+
+
 # Another process
 
 
@@ -268,6 +423,17 @@ MISTAKES = {
     ),
     "boundary of nothing": (f"{DIGITS} --rule synthetic-gradient --boundaries half", "Use middle, inner, all, every:N"),
     "no depth": (f"{DIGITS} --depth 0", "depth is 0; expected a whole number of 1 or more."),
+    "too deep": (f"{DIGITS} --depth 10001", "depth is 10001; expected a whole number of 10000 or less."),
+    "too many threads": (f"{DIGITS} --threads 9999", "threads is 9999; expected a whole number of 1024 or less."),
+    "too large": (
+        f"{DIGITS} --depth 10000 --width 1000000",
+        "A network of depth 10000 and width 1000000 needs about 4e+07 GB of memory, and ",
+    ),
+    "too many steps": (
+        f"{DIGITS} --epochs 100000000 --record every:2",
+        "steps 'every:2': 'every:2' names 450000000 steps; at most 10000000 are taken.",
+    ),
+    "too large a seed": (f"{DIGITS} --seed {2**63}", f"expected a whole number of {2**63 - 1} or less."),
     "no threads": (f"{DIGITS} --threads 0", "threads is 0; expected a whole number of 1 or more."),
     "negative seed": (f"{DIGITS} --seed -1", "seed is -1; expected a whole number of 0 or more."),
     "no learning": (f"{DIGITS} --learning-rate 0", "learning_rate is 0.0; expected a number above 0."),
@@ -345,6 +511,28 @@ MISTAKES = {
     "analysis over a file": ("analyze run --output file", "file is a file; the results need a folder."),
     "analysis in a file": ("analyze run --output file/new", "file is a file; the results need a folder."),
     "analysis over a run": ("analyze run --output other", "other is a run; choose another folder with --output."),
+    "no measure": ("analyze run --measures cka,,rsa", "--measures is 'cka,,rsa'; expected names with commas between"),
+    "penalty of text": ("analyze run --Cs 1,x", "--Cs is '1,x'; expected numbers with commas, such as 0.01,0.1,1."),
+    "no penalty": ("compare run other --Cs 0", "Cs are 0.0; expected one or more positive, finite numbers."),
+    "one measure twice": ("compare run other --measures cka,cka", "measures are cka, cka; expected each once."),
+    "layer of no run": ("compare run other --layers conv.*", "No layer matches 'conv.*'. Near names: hidden."),
+    "step of no run": ("compare run other --steps 7", "'7' is not a recorded step. Use first, last, all or any of: 0"),
+    "no processes for a comparison": ("compare run other --jobs 0", "jobs is 0; expected 1 or more processes."),
+    "jobs of a scheduler": (
+        "compare run other --scheduler tcp://x:1 --jobs 2",
+        "The cluster of a scheduler decides how many workers there are; leave --jobs out.",
+    ),
+    # sweeps
+    "no sweep": ("sweep missing.toml", "missing.toml: No such file or directory."),
+    "a folder as sweep": ("sweep run", "run: Is a directory."),
+    "sweep of words": ("sweep file", "file is not a TOML file (Expected '=' after a key"),
+    "sweep of nothing": ("sweep fixed.toml", "fixed.toml has neither [grid] nor [cases.NAME]: nothing varies."),
+    "unknown setting of a sweep": ("sweep unknown.toml", "unknown.toml, [training]: Unknown setting 'lr'. Choose from"),
+    "unknown executor of a sweep": ("sweep seeds.toml --executor slurm", "Unknown executor 'slurm'. Choose one of: "),
+    "no processes for a sweep": ("sweep seeds.toml --jobs 0", "jobs is 0; expected 1 or more processes."),
+    "sweep over a file": ("sweep seeds.toml --output file", "file is a file; the results need a folder."),
+    "sweep in a file": ("sweep seeds.toml --output file/new", "file is a file; the results need a folder."),
+    "sweep over a run": ("sweep seeds.toml --output run", "run is a run; choose another folder with --output."),
     "one run": ("compare run", "1 run was given; a comparison needs two or more."),
     "one run twice": ("compare run ./run", "The same run was given twice; each run can be compared once."),
     "a run and nothing": ("compare run missing", "There is no run at missing."),
@@ -421,6 +609,8 @@ def test_what_is_no_command_line_is_explained(
             "Unexpected RuntimeError: first second (set REPSIM_TRACEBACK=1 to see where).",
         ),
         (KeyError("name"), "Unexpected KeyError: 'name' (set REPSIM_TRACEBACK=1 to see where)."),
+        (MemoryError("Unable to allocate 80 TiB"), "There is not enough memory for this (Unable to allocate 80 TiB)."),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "There is not enough memory for this (DefaultCPU"),
         (OSError(28, "No space left on device", "runs/a"), "runs/a: No space left on device."),
         (ValueError("two\nlines"), "two lines"),
     ],
@@ -431,7 +621,9 @@ def test_an_unexpected_error_is_one_line(
     monkeypatch.setattr(workflows, "analyze_runs", raising(error))
     monkeypatch.delenv("REPSIM_TRACEBACK", raising=False)
     code = 1 if words.startswith("Unexpected") else 2
-    assert repsim("analyze run") == (code, "", f"repsim: {words}\n")
+    said = repsim("analyze run")
+    assert (said.code, said.out, said.err.count("\n")) == (code, "", 1)
+    assert said.err.startswith(f"repsim: {words}")
 
 
 def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
