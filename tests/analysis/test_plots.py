@@ -348,7 +348,7 @@ def test_a_grid_without_any_distance_can_be_drawn() -> None:
 
 
 def test_similarity_has_the_first_layers_at_the_bottom_left() -> None:
-    ax = plot_similarity(similarity({"a": 2, "b": 3}), "a", "b", low=-0.5)
+    ax = plot_similarity(similarity({"a": 2, "b": 3}), "a", "b", limits=(-0.5, 1.0))
     image = ax.images[0]
     np.testing.assert_allclose(image.get_array(), [[1.1, 1.2, 1.3], [2.1, 2.2, 2.3]])
     assert image.origin == "lower"
@@ -358,7 +358,9 @@ def test_similarity_has_the_first_layers_at_the_bottom_left() -> None:
 
 
 def test_a_similarity_grid_shows_every_pair_on_one_scale() -> None:
-    figure = plot_similarity_grid(similarity({"a": 2, HOSTILE: 3}), measure="kernel alignment")
+    table = similarity({"a": 2, HOSTILE: 3})
+    table = table.assign(alignment=table["cka"] / table["cka"].max()).drop(columns="cka")
+    figure = plot_similarity_grid(table, "alignment", name="kernel alignment")
     panels = figure.axes[:4]
     assert [ax.images[0].get_array().shape for ax in panels] == [(2, 2), (2, 3), (3, 2), (3, 3)]
     assert {ax.images[0].get_clim() for ax in panels} == {(0.0, 1.0)}
@@ -367,6 +369,23 @@ def test_a_similarity_grid_shows_every_pair_on_one_scale() -> None:
     assert figure.axes[4].get_ylabel() == "kernel alignment"
     assert figure.get_suptitle() == "hidden layer against hidden layer"
     figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize(("largest", "limits"), [(0.1, (0.0, 1.0)), (1.0, (0.0, 1.0)), (7.0, (0.0, 7.0))])
+def test_what_is_not_about_one_has_a_scale_of_its_own(largest: float, limits: tuple[float, float]) -> None:
+    table = similarity({"a": 2, "b": 2})
+    figure = plot_similarity_grid(table.assign(cka=largest * table["cka"] / table["cka"].max()))
+    assert figure.axes[0].images[0].get_clim() == pytest.approx(limits)
+
+
+def test_what_falls_below_zero_is_shown() -> None:
+    figure = plot_similarity_grid(similarity({"a": 2, "b": 2}).assign(cka=[-2.0, *[0.5] * 15]))
+    assert figure.axes[0].images[0].get_clim() == (-2.0, 0.5)
+
+
+def test_of_very_many_networks_some_are_shown() -> None:
+    figure = plot_similarity_grid(similarity({f"n{i}": 1 for i in range(40)}), most=8)
+    assert [ax.get_xlabel() for ax in figure.axes[:-1]] == ["n0", "n6", "n11", "n17", "n22", "n28", "n33", "n39"]
 
 
 def test_many_networks_are_compared_with_the_first_only() -> None:
