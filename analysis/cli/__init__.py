@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import warnings
@@ -41,6 +42,8 @@ _INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on standard error and exit code 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a name of a file that is no text is printed as it is
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning
@@ -61,19 +64,23 @@ def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _verdict(error: Exception) -> tuple[str, int]:
     """Return what to say about an error, and the exit code."""
-    from repsim.learning import Diverged  # here, because it is slow to import and no error happens without it
-
     if isinstance(error, Interrupted):
         return str(error), _INTERRUPTED
     if isinstance(error, Incomplete):
         return str(error), _OUR_MISTAKE
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}.", _USER_MISTAKE
-    if isinstance(error, ValueError | OSError | Diverged):
+    if isinstance(error, ValueError | OSError) or _has_diverged(error):
         return str(error), _USER_MISTAKE
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):  # of numpy, and of torch
         return f"There is not enough memory for this ({error}).", _USER_MISTAKE
     return f"Unexpected {type(error).__name__}: {error} (set REPSIM_TRACEBACK=1 to see where).", _OUR_MISTAKE
+
+
+def _has_diverged(error: Exception) -> bool:
+    """Tell whether a training diverged; if nobody has imported what trains, which is slow, it cannot have."""
+    learning = sys.modules.get("repsim.learning")
+    return learning is not None and isinstance(error, learning.Diverged)
 
 
 def _fail(message: str, code: int) -> None:

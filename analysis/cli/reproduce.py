@@ -10,16 +10,26 @@ import typer
 from analysis.cli.options import ExecutorName, Jobs, Json, Quiet, Scheduler, given, reporter_of
 from analysis.cli.output import print_json
 
-__all__ = ["reproduce"]
+__all__ = ["EXPERIMENT_NAMES", "reproduce"]
+
+# The keys of EXPERIMENTS, which is slow to import.
+EXPERIMENT_NAMES = (
+    "critical-points",
+    "artificial",
+    "tracking",
+    "depth",
+    "rdm",
+    "probes",
+    "implied-loss",
+    "rules",
+    "value-gradients",
+)
 
 
 def reproduce(
     experiments: Annotated[
         list[str],
-        typer.Argument(
-            help="critical-points, artificial, tracking, depth, rdm, probes, implied-loss, rules, value-gradients or "
-            "all; several may be named."
-        ),
+        typer.Argument(help=f"{', '.join(EXPERIMENT_NAMES)} or all; several may be named."),
     ],
     scale: Annotated[
         str, typer.Option(help="quick (two cores, under an hour for all) or full (a GPU or a cluster, hours).")
@@ -41,6 +51,9 @@ def reproduce(
     What is done is kept: the same command continues after Ctrl-C or a crash.
     Example: repsim reproduce depth rdm --seeds 0-3
     """
+    if unknown := [name for name in experiments if name not in (*EXPERIMENT_NAMES, "all")]:
+        listed = ", ".join((*EXPERIMENT_NAMES, "all"))
+        raise ValueError(f"Unknown experiment '{unknown[0]}'. Choose one of: {listed}.")
     from analysis.defaults import read_defaults
     from analysis.experiments import Plan
     from analysis.reproduction import reproduce as run_reproduction

@@ -20,6 +20,7 @@ import pytest
 import analysis.reproduction as reproduction
 import analysis.reproduction_report as reproduction_report
 from analysis.drawing import Drawing
+from analysis.cli.reproduce import EXPERIMENT_NAMES
 from analysis.experiments import EXPERIMENTS, Experiment, Part, Plan, Results, Section
 from analysis.experiments.experiment import Tables
 from analysis.interruption import Interrupted
@@ -205,6 +206,10 @@ def test_a_file_or_a_run_in_the_way_is_left_alone(use: Callable[..., None], tmp_
     with pytest.raises(FileExistsError, match=r"is a run; choose another folder"):
         reproduce(output=tmp_path)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_command_names_every_experiment() -> None:
+    assert tuple(EXPERIMENTS) == EXPERIMENT_NAMES
 
 
 def test_each_experiment_says_what_is_claimed_and_by_whom() -> None:
