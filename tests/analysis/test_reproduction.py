@@ -19,8 +19,8 @@ import pytest
 
 import analysis.reproduction as reproduction
 import analysis.reproduction_report as reproduction_report
-from analysis.drawing import Drawing
 from analysis.cli.reproduce import EXPERIMENT_NAMES
+from analysis.drawing import Drawing
 from analysis.experiments import EXPERIMENTS, Experiment, Part, Plan, Results, Section
 from analysis.experiments.experiment import Tables
 from analysis.interruption import Interrupted
