@@ -24,7 +24,7 @@ from checkpoints.lock import Lock
 if TYPE_CHECKING:
     from analysis.executors import Executor, Task
 
-__all__ = ["analyze_run", "analyze_runs", "compare_runs"]
+__all__ = ["analyze_run", "analyze_runs", "compare_runs", "study_of_run"]
 
 _CHECKED_FIRST = 2 * 2**30  # bytes of activations
 _SPLITS = ("train", "validation", "test")
@@ -135,13 +135,29 @@ def analyze_runs(
     if output is not None and len(paths) > 1:
         raise ValueError(f"One output was given for {len(paths)} runs; leave it out, and each keeps its own analysis.")
     config = AnalysisConfig(distance=distance, measures=tuple(measures), Cs=tuple(Cs))
-    studies = []
-    for path in dict.fromkeys(map(Path, paths)):
-        views = views_of_run(path, steps, layers)
-        target = Path(output) if output is not None else path / "analysis"
-        command = _command("analyze", [path], views, config, {"--steps": steps, "--output": output})
-        studies.append(Study(f"Analysis of {path.absolute().name}", tuple(views), target, config, command))
+    studies = [study_of_run(path, config, steps, layers, output) for path in dict.fromkeys(map(Path, paths))]
     return _carry_out(studies, executor, jobs, scheduler, reporter or silent())
+
+
+def study_of_run(
+    path: str | Path,
+    config: AnalysisConfig,
+    steps: str = "first,last",
+    layers: Sequence[str] = ("**",),
+    output: str | Path | None = None,
+) -> Study:
+    """Return what ``analyze_run`` carries out.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the run or a step will not do.
+    """
+    path = Path(path)
+    views = views_of_run(path, steps, layers)
+    target = Path(output) if output is not None else path / "analysis"
+    command = _command("analyze", [path], views, config, {"--steps": steps, "--output": output})
+    return Study(f"Analysis of {path.absolute().name}", tuple(views), target, config, command)
 
 
 def compare_runs(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.analysis_config import AnalysisConfig
 from analysis.defaults import Defaults
 from analysis.executors import Executor, NotBegun, Task, make_executor
 from analysis.folders import check_folder
@@ -16,7 +17,7 @@ from analysis.interruption import Interrupted
 from analysis.progress import Reporter, silent
 from analysis.settings import RecordingConfig
 from analysis.sweep_file import Sweep, SweptRun, read_sweep
-from analysis.workflows.comparing import analyze_run
+from analysis.workflows.comparing import analyze_run, study_of_run
 from analysis.workflows.job import configurations
 from analysis.workflows.training import resume_run, train_run
 from checkpoints import Run
@@ -177,14 +178,28 @@ def _tasks(asked: Sweep, folder: Path, data_dir: str | Path | None) -> list[Task
         state = Run.open(order.path).status["state"] if (order.path / "run.json").is_file() else None
         if state not in _ENDED:
             tasks.append(Task(f"train:{run.name}", _train, order))
-        if asked.analysis is not None and state != "diverged":
+        if asked.analysis is not None and state != "diverged" and not _is_analysed(order, state):
             tasks.append(Task(f"analyze:{run.name}", _analyze, order, (f"train:{run.name}",)))
     return tasks
+
+
+def _is_analysed(order: _Order, state: str | None) -> bool:
+    if state != "finished":
+        return False
+    asked = dict(order.analysis or {})
+    where = {name: asked.pop(name) for name in ("steps", "layers") if name in asked}
+    try:
+        return study_of_run(order.path, AnalysisConfig.from_dict(asked), **where).is_done()
+    except (ValueError, OSError):
+        return False  # the task finds out why
 
 
 def _do(asked: Sweep, tasks: Sequence[Task], place: Executor, folder: Path, reporter: Reporter) -> dict[str, str]:
     """Do tasks, keep the table up to date, and return why those that failed did, by the run's name."""
     reasons: dict[str, str] = {}
+    if not tasks:
+        reporter.say("Every training is at its end.")
+        return reasons
     done = 0
     try:
         with reporter.task("sweep", len(tasks)) as progress:
