@@ -1,6 +1,7 @@
 """Every command as a person uses it, and what it says when they err."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -395,6 +396,14 @@ def test_a_mistake_in_another_process_is_one_line_too(tmp_path: Path) -> None:
     done = module("info", tmp_path / "missing")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"repsim: There is no run at {tmp_path}/missing.\n"
+
+
+def test_a_name_that_is_no_text_is_printed_as_it_is(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/run\xff"
+    shutil.copytree(runs["backprop"], os.fsdecode(path))
+    done = subprocess.run([sys.executable, "-m", "analysis", "verify", path], capture_output=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == path + b": 2 checkpoints intact (sha256).\n"
 
 
 # Mistakes
