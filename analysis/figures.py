@@ -147,7 +147,7 @@ def _rdm_grid(findings: Findings) -> Figure:
     first = findings.views[0]
     rows = first.rows("test")
     rdms = {
-        view.label: {layer: read_rdm(findings.rdm_path, index, layer) for layer in _spread(list(view.activations))}
+        view.label: {layer: read_rdm(findings.rdm_path, index, layer) for layer in _spread(list(view.listed))}
         for index, view in enumerate(findings.views)
     }
     labels: NDArray[Any] = first.run.stimuli.labels[rows]

@@ -21,7 +21,7 @@ from analysis.pieces.store import RDM_FILE
 from analysis.report import write_report
 from analysis.study import OUTCOME, Study
 from analysis.views import View
-from checkpoints.commit import write_file
+from checkpoints.commit import replace_file, sync
 
 __all__ = ["assemble", "measure"]
 
@@ -30,19 +30,22 @@ def assemble(study: Study) -> None:
     """Write the tables, figures and report of a study whose pieces are done, and last ``analysis.json``."""
     planned = plan(study.views, study.config)
     store = Store(study.target)
-    with refreshed(study.target) as staging, warnings.catch_warnings(record=True) as given:
-        warnings.simplefilter("always")
-        findings = _write_tables(study.views, study.config, planned, store, staging)
-        drawings = list(draw(findings))
-        save_figures(drawings, staging / "figures")
-        write_report(
-            staging / "report.html", study.title, findings, drawings, staging / "figures", command=study.command
-        )
-        said = warnings_of(study.views, planned, store) + [
-            str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)
-        ]
-        write_file(staging / OUTCOME, study.outcome(staging, findings.summary(), list(dict.fromkeys(said))))
+    with refreshed(study.target) as staging:
+        with warnings.catch_warnings(record=True) as given:
+            warnings.simplefilter("always")
+            findings = _write_tables(study.views, study.config, planned, store, staging)
+            drawings = list(draw(findings))
+            save_figures(drawings, staging / "figures")
+            page, figures = staging / "report.html", staging / "figures"
+            write_report(page, study.title, findings, drawings, figures, command=study.command)
+        files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
+        summary = findings.summary()
         (study.target / OUTCOME).unlink(missing_ok=True)  # the folder is of two minds until the new one comes
+    said = warnings_of(study.views, planned, store) + [
+        str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)
+    ]
+    sync(study.target / RDM_FILE)  # before the pieces that it was made of are removed
+    replace_file(study.target / OUTCOME, study.outcome(files, summary, list(dict.fromkeys(said))))
     store.forget(piece.key for piece in planned.rdms.values())
 
 

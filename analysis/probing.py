@@ -35,7 +35,7 @@ def probe_table(views: Sequence[View], found: Mapping[tuple[int, str], Mapping[s
     rows = [
         {"view": view.label, "step": view.step, "depth": depth, **found[index, layer]}
         for index, view in enumerate(views)
-        for depth, layer in enumerate(view.activations, start=1)
+        for depth, layer in enumerate(view.listed, start=1)
     ]
     table = pd.DataFrame(rows)
     numbers = [str(name) for name in table if table[name].dtype == object and name not in _NOT_NUMBERS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,8 @@ def reproduce(
     report = folder / "report.html"
     lock = Lock(folder / "lock")
     try:
-        with reporter.task("reproduce", max(1, round(sum(part.cost for part in pending)))) as task:
+        cost = max(1, round(sum(part.cost for part in pending)))
+        with reporter.task("reproduce", cost) as task, chosen_executor if pending else nullcontext():
             sections, errors = _work(chosen, every, plan, folder, chosen_executor, _Progress(task, reporter))
         for experiment in EXPERIMENTS.values():
             if experiment in chosen or _pending(every[experiment.name], folder):

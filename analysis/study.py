@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +12,8 @@ from typing import Any
 
 from analysis.analysis_config import AnalysisConfig
 from analysis.views import View
+from checkpoints import Damaged
+from checkpoints.manifest import read_json
 
 __all__ = ["OUTCOME", "Study", "read_outcome"]
 
@@ -45,11 +47,13 @@ class Study:
     @property
     def fingerprint(self) -> str:
         """Hash of all that the results follow from."""
+        runs = {str(view.run.path.absolute()): view.run for view in self.views}
+        states = {path: [run.info, run.status, _size(run.path / "metrics.jsonl")] for path, run in runs.items()}
         views = [
-            [view.label, view.network, view.step, list(view.layers), view.run.info, view.run[view.step].manifest]
+            [view.label, view.network, str(view.run.path.absolute()), list(view.layers), view.run[view.step].manifest]
             for view in self.views
         ]
-        everything = [_REVISION, _version(), self.title, self.command, self.config.to_dict(), views]
+        everything = [_REVISION, _version(), self.title, self.config.to_dict(), views, states]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     def is_done(self) -> bool:
@@ -64,9 +68,8 @@ class Study:
         outcome = read_outcome(self.target)
         return [] if outcome is None else list(outcome["warnings"])
 
-    def outcome(self, folder: Path, summary: Sequence[str], warnings: Sequence[str]) -> bytes:
-        """Return what ``analysis.json`` says of the results in a folder."""
-        files = {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    def outcome(self, files: Mapping[str, int], summary: Sequence[str], warnings: Sequence[str]) -> bytes:
+        """Return what ``analysis.json`` says of results: of which files, by name and size, they are."""
         outcome = {
             **_FORMAT,
             "fingerprint": self.fingerprint,
@@ -86,10 +89,11 @@ class Study:
 def read_outcome(folder: Path) -> dict[str, Any] | None:
     """Return what ``analysis.json`` of a folder says; None if there is none that this version reads."""
     try:
-        outcome = json.loads((folder / OUTCOME).read_bytes())
+        outcome = read_json(folder / OUTCOME)
         fits = _FORMAT.items() <= outcome.items() and isinstance(outcome["files"], dict)
-        return outcome if fits and {"fingerprint", "summary", "warnings"} <= set(outcome) else None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        plain = all(Path(name).parts and ".." not in Path(name).parts for name in outcome["files"])
+        return outcome if fits and plain and {"fingerprint", "summary", "warnings"} <= set(outcome) else None
+    except (Damaged, ValueError, AttributeError, KeyError, TypeError):
         return None
 
 

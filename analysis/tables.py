@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,12 @@ def write_rdms(
         for index, view in enumerate(views):
             group = file.create_group(f"{index:04d}")
             group.attrs["view"], group.attrs["step"] = view.label, view.step
-            for layer in view.activations:
+            for layer in view.listed:
                 key = pieces[index, layer].key
                 if key not in keys:
-                    keys[key] = store.read(key).arrays["rdm"]
+                    found = store.read(key)
+                    keys[key] = found.arrays["rdm"]
+                    keys[key].attrs["warnings"] = json.dumps(list(found.warnings))
                 group[layer] = keys[key]
 
 
@@ -182,7 +185,7 @@ def _runs(views: Sequence[View]) -> list[tuple[str, View]]:
 
 def _each_layer(views: Sequence[View]) -> Iterator[tuple[int, View, str, int]]:
     for index, view in enumerate(views):
-        for depth, layer in enumerate(view.activations, start=1):
+        for depth, layer in enumerate(view.listed, start=1):
             yield index, view, layer, depth
 
 

@@ -143,9 +143,11 @@ def views_of_runs(paths: Sequence[str | Path], steps: str = "last", layers: Sequ
 
 
 def _steps_of(run: Run, steps: str) -> tuple[int, ...]:
-    run.last()  # raises if nothing was recorded
+    recorded = run.recorded_steps
+    if not recorded:
+        run.last()  # raises
     try:
-        return choose_recorded_steps(steps, run.recorded_steps)
+        return choose_recorded_steps(steps, recorded)
     except ValueError as error:
         raise ValueError(f"{run.path}: {error}") from None
 

@@ -249,11 +249,11 @@ class Run:
     @property
     def recorded_steps(self) -> list[int]:
         """Committed steps that hold activations, ascending."""
-        return [step for step in self.steps if "activations.h5" in self[step].manifest]
+        return [step for step in self.steps if "activations.h5" in Checkpoint(self._step_path(step), step).manifest]
 
     def __getitem__(self, step: int) -> Checkpoint:
         """Return a committed step; a KeyError lists those there are."""
-        if step not in self.steps:
+        if (self.path / "checkpoints").is_symlink() or not self._is_there(step):
             committed = ", ".join(map(str, self.steps)) or "none"
             raise KeyError(f"{self.path} has no checkpoint of step {step}; committed are: {committed}.")
         check_folder(self._step_path(step))
@@ -431,6 +431,9 @@ class Run:
 
     def _step_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{_STEP_PREFIX}{step:08d}"
+
+    def _is_there(self, step: Any) -> bool:
+        return isinstance(step, SupportsIndex) and self._step_path(operator.index(step)).is_dir()
 
     def _writable(self) -> Log:
         if self._log is None:

@@ -14,7 +14,13 @@ _WORTH_PROCESSES = 15.0  # seconds of work; to start processes takes a few
 
 
 class Executor(Protocol):
-    """Does tasks somewhere."""
+    """Does tasks somewhere. Inside its ``with`` block, several sets of tasks use one cluster."""
+
+    def __enter__(self) -> Executor:
+        """Begin."""
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
 
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do tasks, each after those that it needs, and yield each as it is done, with the error if it raised one."""
@@ -56,7 +62,7 @@ def make_executor(
     if scheduler is not None and name not in (None, "dask"):
         raise ValueError(f"A scheduler belongs to the executor dask, not to {name}; leave one of the two out.")
     if scheduler is not None and jobs is not None:
-        raise ValueError("The cluster of a scheduler decides how many workers there are; leave --jobs out.")
+        raise ValueError(f"The cluster of {scheduler} decides how many workers there are; leave jobs out.")
     count = count_processors() if jobs is None else jobs
     if name is None and scheduler is None:
         name = "processes" if count > 1 and cost >= _WORTH_PROCESSES else "serial"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,12 @@ def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
         If dask-jobqueue is not installed, or the file is not understood.
     """
     kind, jobs, settings = read_cluster_file(path)
+    usual = {"cores": 1, "processes": 1, "scheduler_options": {"dashboard_address": "127.0.0.1:0"}}
     try:
-        cluster = _kinds()[kind](**{"cores": 1, "processes": 1, **settings})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {kind} cannot be made of these settings ({error}).") from error
+        cluster = _kinds()[kind](**{**usual, **settings})
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{path}: {kind} cannot be started with these settings ({said}).") from error
     cluster.scale(jobs=jobs)
     say(f"{jobs} jobs were asked for by {kind}; work begins with the first that starts.")
     return cluster
@@ -58,6 +61,14 @@ def read_cluster_file(path: Path) -> tuple[str, int, dict[str, Any]]:
         raise ValueError(f"{path}: kind is {kind!r}. Choose one of: {', '.join(sorted(kinds))}.")
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
         raise ValueError(f"{path}: jobs is {jobs!r}; expected how many jobs to ask for, such as jobs = 20.")
+    cores, processes = settings.get("cores", 1), settings.get("processes", 1)
+    if cores != processes:
+        raise ValueError(
+            f"{path}: cores are {cores!r} and processes {processes!r}; expected as many, for a task has one thread."
+        )
+    submit = str(getattr(kinds[kind].job_cls, "submit_command", "") or "")
+    if submit and shutil.which(submit.split()[0]) is None:
+        raise ValueError(f"{path}: {kind} needs the command {submit.split()[0]}, which is not here.")
     return kind, jobs, settings
 
 
@@ -68,7 +79,7 @@ def _settings(path: Path) -> dict[str, Any]:
     return dict(tables["cluster"])
 
 
-def _kinds() -> dict[str, Callable[..., Any]]:
+def _kinds() -> dict[str, Any]:
     try:
         import dask_jobqueue
         from dask_jobqueue.local import LocalCluster

@@ -8,9 +8,11 @@ import signal
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import cloudpickle
 
 from analysis.executors.cluster_file import cluster_of, read_cluster_file
 from analysis.executors.processes import end_with
@@ -28,13 +30,14 @@ except ImportError:
 __all__ = ["DaskExecutor"]
 
 _CONNECT_SECONDS = 20
+_SECONDS_BETWEEN_WORDS = 60
 
 
 class DaskExecutor:
     """Runs tasks on a Dask cluster; what a lost worker was doing is done again by another.
 
     Only paths and settings travel: the workers read and write the files, and need to see them under the same paths, and
-    to have repsim installed. A worker has one thread for each task.
+    to have repsim installed. A worker has one thread; the scheduler needs to see nothing.
 
     Parameters
     ----------
@@ -56,34 +59,68 @@ class DaskExecutor:
         self, jobs: int = 1, scheduler: str | None = None, say: Callable[[str], None] = lambda message: None
     ) -> None:
         self.jobs, self.scheduler, self.say = jobs, scheduler, say
+        self._client: distributed.Client | None = None
+        self._open = ExitStack()
         if scheduler is not None and Path(scheduler).is_file():
             read_cluster_file(Path(scheduler))
         elif scheduler is not None:
             with _quiet(), _connected(scheduler):
                 pass  # there is one
 
+    def __enter__(self) -> DaskExecutor:
+        """Connect to the cluster, or start it."""
+        with ExitStack() as stack:
+            stack.enter_context(_quiet())
+            self._client = stack.enter_context(self._connected())
+            self._open = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the cluster, and end it if it was started here."""
+        self._open.close()
+        self._client = None
+
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do tasks, and yield each as it is done, with the error that it raised if it did.
 
+        The error of a task that killed one worker after another is ``Incomplete``.
+
         Raises
         ------
+        ValueError
+            If a worker has several threads, which tasks cannot share.
         Incomplete
-            If the scheduler is lost, or a task killed one worker after another.
+            If the scheduler is lost.
         """
         if not tasks:
             return
-        with _quiet(), self._client() as client:
-            try:
-                yield from _outcomes(client, tasks)
-            except (CancelledError, distributed.client.FutureCancelledError) as error:
-                raise _lost(self.scheduler) from error
+        if self._client is None:
+            with self:
+                yield from self.completed(tasks)
+            return
+        self._await_workers(self._client)
+        try:
+            yield from _outcomes(self._client, tasks)
+        except (CancelledError, distributed.client.FutureCancelledError) as error:
+            raise _lost(self.scheduler) from error
+
+    def _await_workers(self, client: distributed.Client) -> None:
+        """Wait for a first worker, which may take as long as a queue, and say so every minute."""
+        while not (threads := client.nthreads()):
+            where = "the cluster" if self.scheduler is None else self.scheduler
+            self.say(f"No worker of {where} has started yet; waiting for the first.")
+            with suppress(TimeoutError):
+                client.wait_for_workers(1, timeout=_SECONDS_BETWEEN_WORDS)
+        if max(threads.values()) > 1:
+            raise ValueError(
+                f"A worker has {max(threads.values())} threads; tasks need one each. Start workers with --nthreads 1, "
+                "as many as there are cores."
+            )
 
     @contextmanager
-    def _client(self) -> Iterator[distributed.Client]:
+    def _connected(self) -> Iterator[distributed.Client]:
         if self.scheduler is not None and not Path(self.scheduler).is_file():
             with _connected(self.scheduler) as client:
-                if not client.scheduler_info()["workers"]:
-                    self.say(f"{self.scheduler} has no workers yet; waiting for the first.")
                 yield client
             return
         with self._cluster() as cluster, distributed.Client(cluster, timeout=_CONNECT_SECONDS) as client:
@@ -95,7 +132,7 @@ class DaskExecutor:
         return distributed.LocalCluster(
             n_workers=self.jobs,
             threads_per_worker=1,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
             plugins=(_LocalWorker(os.getpid()),),
             host="127.0.0.1",
@@ -134,40 +171,35 @@ def _outcomes(client: distributed.Client, tasks: Sequence[Task]) -> Iterator[Out
     futures: dict[str, distributed.Future] = {}
     for task in tasks:
         needed = [futures[key] for key in task.after if key in futures]
-        futures[task.key] = client.submit(
-            _perform, task.function, task.argument, needed, key=f"{task.key}-{token}", pure=False
-        )
-    by_key = {task.key: task for task in tasks}
-    names = {future.key: name for name, future in futures.items()}
-    failed: dict[str, Exception] = {}
+        # as bytes, which the scheduler, that may see no files, does not look into
+        call = cloudpickle.dumps((task.function, task.argument))
+        futures[task.key] = client.submit(_perform, call, needed, key=f"{task.key}-{token}", pure=False)
+    by_key = {futures[task.key].key: task for task in tasks}
     for future in distributed.as_completed(list(futures.values())):
-        task = by_key[names[future.key]]
-        error = _error_of(future, [futures[key] for key in task.after if key in futures], task, failed)
-        yield task, error
+        task = by_key[future.key]
+        yield task, _error_of(future, [futures[key] for key in task.after if key in futures], task)
 
 
-def _perform(function: Callable[[Any], Any], argument: Any, needed: list[Any]) -> None:
+def _perform(call: bytes, needed: list[Any]) -> None:
     use_one_thread()
+    function, argument = cloudpickle.loads(call)
     function(argument)
 
 
-def _error_of(
-    future: distributed.Future, needed: Sequence[distributed.Future], task: Task, failed: dict[str, Exception]
-) -> Exception | None:
+def _error_of(future: distributed.Future, needed: Sequence[distributed.Future], task: Task) -> Exception | None:
     """Return the error of a task that has ended; that of one which it needs is not its own."""
     if future.status == "finished":
         return None
     if future.status != "error":
         raise CancelledError(future.key)
     error = future.exception()
-    if isinstance(error, distributed.scheduler.KilledWorker):
-        raise Incomplete(
-            f"The task {task.key} killed one worker after another, perhaps for lack of memory. What is done is kept: "
-            "give the same command again, with workers that have more."
-        ) from error
     if any(each.status == "error" for each in needed):
         return NotBegun(f"it needs a task which failed: {error}")
-    failed[task.key] = error
+    if isinstance(error, distributed.scheduler.KilledWorker):
+        return Incomplete(
+            f"{task.key} killed one worker after another, perhaps for lack of memory. What else is done is kept: give "
+            "the same command again, with workers that have more."
+        )
     return error if isinstance(error, Exception) else Incomplete(str(error))
 
 

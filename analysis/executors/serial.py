@@ -14,6 +14,13 @@ __all__ = ["SerialExecutor"]
 class SerialExecutor:
     """Runs everything here; what the others do is compared with this one."""
 
+    def __enter__(self) -> SerialExecutor:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do tasks, and yield each as it is done, with the error that it raised if it did."""
         graph = Graph(tasks)

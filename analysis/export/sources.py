@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.steps import choose_recorded_steps
+from analysis.table_files import read_table
 from checkpoints import Damaged, Layer, Run, Stimuli
 from checkpoints.patterns import choose_names
 
@@ -21,12 +22,6 @@ __all__ = ["Analysis", "Matrix", "Recorded", "Recording", "View", "blocks", "ope
 
 _RDM_FILE = "rdm.h5"
 _BLOCK_BYTES = 16 * 2**20
-_TEXT = (  # columns that are text also where every value looks like a number
-    *("view", "view_a", "view_b", "run", "layer", "layer_a", "layer_b", "reference", "method", "rule"),
-    *("status", "message"),
-)
-# What reads every number as the nearest double: what pandas does by default since its version 3.
-_EXACTLY: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
 
 
 class Recorded(NamedTuple):
@@ -142,7 +137,7 @@ class Analysis:
         Damaged
             If a file is no table.
         """
-        return {path.stem: _read_table(path) for path in self.table_paths}
+        return {path.stem: read_table(path) for path in self.table_paths}
 
 
 def open_source(
@@ -244,7 +239,7 @@ def _order_of_layers(folder: Path) -> dict[tuple[str, str], int]:
     path = folder / "class_structure.csv"
     if not path.is_file():
         return {}
-    table = _read_table(path)
+    table = read_table(path)
     if not {"view", "layer", "depth"} <= set(table):
         return {}
     return {(str(row.view), str(row.layer)): int(str(row.depth)) for row in table.itertuples()}
@@ -252,10 +247,3 @@ def _order_of_layers(folder: Path) -> dict[tuple[str, str], int]:
 
 def _numbers_as_such(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str), keep_default_na=False, na_values=[""], **_EXACTLY)
-    except ValueError as error:  # what pandas raises is one
-        raise Damaged(f"{path} is not a table of comma-separated values ({str(error).strip()}).") from error

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.views import View
 from checkpoints import Layer, Run, Stimuli
-from checkpoints.files import check_unchanged
+from checkpoints.files import check_unchanged, sha256
 
 __all__ = ["Piece", "Request", "Source"]
 
@@ -42,7 +42,7 @@ class Source:
     def of(cls, view: View) -> Source:
         """Return a view as a source, of which no layer is chosen yet."""
         entry = view.run[view.step].manifest["activations.h5"]
-        stimuli = str(view.run.info["stimuli_sha256"])
+        stimuli = str(view.run.info.get("stimuli_sha256") or sha256(view.run.path / "stimuli.h5"))
         return cls(str(view.run.path.absolute()), view.step, (), str(entry["sha256"]), stimuli)
 
     @property

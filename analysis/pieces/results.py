@@ -25,24 +25,30 @@ def probe_rows(planned: Planned, store: Store) -> dict[Place, dict[str, Any]]:
     """Return the row of each probe, by view and layer."""
     rows: dict[Place, dict[str, Any]] = {}
     for places, piece in planned.probes.items():
-        found = store.read(piece.key).facts["rows"]
+        found = _part(store.read(piece.key).facts, "rows", piece)
         rows |= {(index, layer): found[layer] for index, layer in places}
     return rows
 
 
 def similarities(views: Sequence[View], planned: Planned, store: Store) -> dict[str, NDArray[Any]]:
     """Put the blocks of each measure together: all layers of all views, by all."""
-    position = {(index, layer): 0 for index, view in enumerate(views) for layer in view.activations}
+    position = {(index, layer): 0 for index, view in enumerate(views) for layer in view.listed}
     position = {place: number for number, place in enumerate(position)}
     measures = dict.fromkeys(block.measure for block in planned.similarity)
     whole = {measure: np.full((len(position), len(position)), np.nan) for measure in measures}
     for block in planned.similarity:
         rows, columns = ([position[place] for place in side] for side in (block.rows, block.columns))
         arrays = store.read(block.piece.key).arrays
-        whole[block.measure][np.ix_(rows, columns)] = arrays["forth"]
+        whole[block.measure][np.ix_(rows, columns)] = _part(arrays, "forth", block.piece)
         if "back" in arrays:
             whole[block.measure][np.ix_(columns, rows)] = arrays["back"]
     return whole
+
+
+def _part(found: Mapping[str, Any], name: str, piece: Piece) -> Any:
+    if name not in found:
+        raise ValueError(f"{piece.key} in pieces/ is damaged: it has no {name}. Remove it, and give the command again.")
+    return found[name]
 
 
 def warnings_of(views: Sequence[View], planned: Planned, store: Store) -> list[str]:

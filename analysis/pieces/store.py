@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +16,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from checkpoints import Damaged
 from checkpoints.commit import remove_staging, replace_file
+from checkpoints.files import check_folder, check_regular, is_regular
+from checkpoints.hdf5 import checked_dataset, checked_group
 
 __all__ = ["RDM_FILE", "Found", "Store"]
 
 RDM_FILE = "rdm.h5"
+_PIECES = "pieces"
 _KEYS = "keys"  # the group of RDM_FILE in which every matrix has its piece's key as a second name
 
 
@@ -53,37 +60,49 @@ class Store:
 
     def __contains__(self, key: str) -> bool:
         """Tell whether a piece is there."""
-        return self._path(key).is_file() or key in self._in_rdm_file
+        return is_regular(self._path(key)) or key in self._in_rdm_file
 
     def write(self, key: str, found: Found) -> None:
-        """Keep what a piece came to, durably and all at once."""
+        """Keep what a piece came to, durably and all at once.
+
+        Raises
+        ------
+        Damaged
+            If the folder of pieces is a link.
+        """
         from safetensors.numpy import save
 
         about = {"about": json.dumps({"facts": dict(found.facts), "warnings": list(found.warnings)})}
         arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
-        self._path(key).parent.mkdir(parents=True, exist_ok=True)
+        self.make_folder()
         replace_file(self._path(key), save(arrays, about))
+
+    def make_folder(self) -> None:
+        """Make the folder of pieces, if there is none."""
+        folder = self.folder / _PIECES
+        if not folder.is_symlink():
+            folder.mkdir(parents=True, exist_ok=True)
+        check_folder(folder)  # or files elsewhere would be written and removed
 
     def read(self, key: str) -> Found:
         """Return what a piece came to.
 
         Raises
         ------
-        ValueError
+        ValueError, Damaged
             If its file is damaged.
         """
+        path = self._path(key)
+        if not is_regular(path):
+            return self._matrix(key)
         from safetensors import SafetensorError, safe_open
 
-        path = self._path(key)
-        if not path.is_file():
-            with h5py.File(self.folder / RDM_FILE, "r") as file:
-                return Found({"rdm": np.asarray(file[_KEYS][key][()])})
         try:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads(file.metadata()["about"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-            return Found(arrays, about["facts"], about["warnings"])
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            return Found(arrays, dict(about["facts"]), list(about["warnings"]))
+        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}). Remove it, and give the same command again.") from error
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -93,17 +112,56 @@ class Store:
 
     def clear_staging(self) -> None:
         """Remove what killed processes left; only for who holds the analysis' lock."""
-        if (self.folder / "pieces").is_dir():
-            remove_staging(self.folder / "pieces")
+        self.make_folder()
+        remove_staging(self.folder / _PIECES)
+        for left in self.folder.parent.glob(f".part-{glob.escape(self.folder.name)}-*"):
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
 
     def _path(self, key: str) -> Path:
-        return self.folder / "pieces" / f"{key}.safetensors"
+        return self.folder / _PIECES / f"{key}.safetensors"
+
+    def _matrix(self, key: str) -> Found:
+        path = self.folder / RDM_FILE
+        with _opened(path) as file:
+            matrix = checked_dataset(path, checked_group(path, file, _KEYS), key, "<f4", 1)
+            return Found({"rdm": np.asarray(matrix[()])}, warnings=_texts(matrix.attrs.get("warnings")))
 
     @cached_property
     def _in_rdm_file(self) -> frozenset[str]:
         """Keys of the matrices in the file of RDMs; a file that somebody else wrote, or damaged, has none."""
+        path = self.folder / RDM_FILE
         try:
-            with h5py.File(self.folder / RDM_FILE, "r") as file:
-                return frozenset(file[_KEYS])
-        except (OSError, KeyError):
+            with _opened(path) as file:
+                group = checked_group(path, file, _KEYS)
+                return frozenset(key for key in group if _is_matrix(path, group, key))
+        except Damaged:
             return frozenset()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Open the file of RDMs, of which no more is believed than what is looked at."""
+    check_regular(path)
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except Damaged:
+        raise
+    except (OSError, RuntimeError, KeyError) as error:
+        raise Damaged(f"{path} cannot be read ({error}).") from error
+
+
+def _texts(value: Any) -> list[str]:
+    try:
+        return [str(text) for text in json.loads(value)]
+    except (TypeError, ValueError, RecursionError):
+        return []  # of a file without them
+
+
+def _is_matrix(path: Path, group: h5py.Group, key: str) -> bool:
+    try:
+        checked_dataset(path, group, key, "<f4", 1)
+    except Damaged:
+        return False
+    return True

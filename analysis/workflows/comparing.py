@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["analyze_run", "analyze_runs", "compare_runs", "study_of_run"]
 
 _CHECKED_FIRST = 2 * 2**30  # bytes of activations
+_LOCKED_AT_ONCE = 100  # analyses; each lock is an open file
+_MOST_TOLD = 10
 _SPLITS = ("train", "validation", "test")
 
 
@@ -134,7 +136,7 @@ def analyze_runs(
     """
     if output is not None and len(paths) > 1:
         raise ValueError(f"One output was given for {len(paths)} runs; leave it out, and each keeps its own analysis.")
-    config = AnalysisConfig(distance=distance, measures=tuple(measures), Cs=tuple(Cs))
+    config, layers = _asked(distance, measures, Cs), _named(layers)
     studies = [study_of_run(path, config, steps, layers, output) for path in dict.fromkeys(map(Path, paths))]
     return _carry_out(studies, executor, jobs, scheduler, reporter or silent())
 
@@ -196,7 +198,7 @@ def compare_runs(
     ValueError, OSError, Interrupted, Incomplete
         As for ``analyze_run``, and if the runs recorded different stimuli.
     """
-    config = AnalysisConfig(distance=distance, measures=tuple(measures), Cs=tuple(Cs))
+    config, layers = _asked(distance, measures, Cs), _named(layers)
     views = views_of_runs(paths, steps, layers)
     target = Path(output) if output is not None else Path(paths[0]).absolute().parent / "comparison"
     networks = dict.fromkeys(view.network for view in views)
@@ -206,7 +208,17 @@ def compare_runs(
     return findings
 
 
-_DEFAULT_STEPS = {"analyze": "first,last", "compare": "last"}
+def _asked(distance: str, measures: Sequence[str], Cs: Sequence[float]) -> AnalysisConfig:
+    values = {"distance": distance, "measures": _named(measures), "Cs": [float(C) for C in Cs]}
+    return AnalysisConfig.from_dict(values)
+
+
+def _named(names: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names as they are meant: a single one is one."""
+    found = (names,) if isinstance(names, str) else tuple(names)
+    if not found:
+        raise ValueError("No layers and no measures can be left; give one name or pattern at least.")
+    return found
 
 
 def _command(
@@ -216,18 +228,16 @@ def _command(
     config: AnalysisConfig,
     options: dict[str, str | Path | None],
 ) -> str:
-    """Return the command line that does the same; options at their defaults are left out."""
-    usual = AnalysisConfig()
-    given = {option: value for option, value in options.items() if value not in (None, _DEFAULT_STEPS[name])}
-    if config.distance != usual.distance:
-        given["--distance"] = config.distance
-    if config.measures != usual.measures:
-        given["--measures"] = ",".join(config.measures)
-    if config.Cs != usual.Cs:
-        given["--Cs"] = ",".join(f"{C:g}" for C in config.Cs)
+    """Return the command line that does the same wherever it is given, whatever the defaults there."""
     words = ["repsim", name, *map(str, paths)]
-    for layer in views[0].layers if views[0].layers != ("**",) else ():
+    for layer in views[0].layers:
         words += ["--layers", layer]
+    given = {
+        **{option: value for option, value in options.items() if value is not None},
+        "--distance": config.distance,
+        "--measures": ",".join(config.measures),
+        "--Cs": ",".join(f"{C!r}" for C in config.Cs),
+    }
     for option, value in given.items():
         words += [option, str(value)]
     return shlex.join(words)
@@ -238,50 +248,63 @@ def _carry_out(
 ) -> list[Findings]:
     """Do what is not done yet of each study."""
     stale = [study for study in studies if not study.is_done()]
-    if not stale:
+    if stale:
+        _do_studies(stale, executor, jobs, scheduler, reporter)
+    else:
         reporter.say("Nothing has changed since the last analysis.")
-        return [Findings.of(study) for study in studies]
-    from analysis.executors import make_executor  # what follows is slow to import, and often there is nothing to do
+    for study in studies:
+        for message in study.warnings():
+            said = message if len(studies) == 1 else f"{study.views[0].network}, {message}"
+            warnings.warn(said, RuntimeWarning, stacklevel=3)
+    return [Findings.of(study) for study in studies]
+
+
+def _do_studies(
+    studies: Sequence[Study], executor: str | None, jobs: int | None, scheduler: str | None, reporter: Reporter
+) -> None:
+    from analysis.executors import make_executor  # slow to import, and often there is nothing to do
     from analysis.tasks import tasks_of_study
 
-    for study in stale:
+    for study in studies:
         study.config.check()
         check_folder(study.target)
-    _check_views([view for study in stale for view in study.views])
-    tasks = [task for study in stale for task in tasks_of_study(study)]
-    cost = sum(task.cost for task in tasks)
-    place = make_executor(executor, jobs=jobs, scheduler=scheduler, cost=cost, say=reporter.say)
-    with ExitStack() as locks:
-        for study in stale:
-            (study.target / "pieces").mkdir(parents=True, exist_ok=True)
-            locks.callback(Lock(study.target / "pieces" / "lock").release)
-            Store(study.target).clear_staging()
-        _do(tasks, place, reporter)
-    findings = [Findings.of(study) for study in studies]
-    for study in stale:
-        for message in study.warnings():
-            warnings.warn(message, RuntimeWarning, stacklevel=3)
-    return findings
+    _check_views([view for study in studies for view in study.views])
+    cost = sum(task.cost for task in tasks_of_study(studies[0])) * len(studies)
+    with make_executor(executor, jobs=jobs, scheduler=scheduler, cost=cost, say=reporter.say) as place:
+        for start in range(0, len(studies), _LOCKED_AT_ONCE):
+            with ExitStack() as locks:
+                tasks = []
+                for study in studies[start : start + _LOCKED_AT_ONCE]:
+                    Store(study.target).make_folder()
+                    locks.callback(Lock(study.target / "pieces" / "lock").release)
+                    Store(study.target).clear_staging()
+                    tasks += tasks_of_study(study)
+                _do(tasks, place, reporter)
 
 
 def _do(tasks: Sequence[Task], executor: Executor, reporter: Reporter) -> None:
     """Do tasks, and raise the first error when all that could be done is done."""
     from analysis.executors import NotBegun
 
-    first: Exception | None = None
+    errors: dict[str, Exception] = {}
     done = 0
     try:
         with reporter.task("analysis", len(tasks)) as progress:
             for task, error in executor.completed(tasks):
                 done += 1
                 progress.advance(1, task.key.rpartition(":")[2].partition("-")[0].replace("_", " "))
-                first = first or (None if isinstance(error, NotBegun) else error)
+                if error is not None and not isinstance(error, NotBegun):
+                    errors[task.key] = error
     except KeyboardInterrupt:
         raise Interrupted(
             f"Stopped; {done} of {len(tasks)} pieces are done and kept. Continue with the same command."
         ) from None
-    if first is not None:
-        raise first
+    if len(errors) > 1:
+        for key, error in list(errors.items())[:_MOST_TOLD]:
+            reporter.say(f"{key.rpartition(':')[0]}: {error}")
+        reporter.say(f"{len(errors)} pieces failed; what else could be done is kept.")
+    if errors:
+        raise next(iter(errors.values()))
 
 
 def _check_views(views: Sequence[View]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ from analysis.interruption import Interrupted
 from analysis.progress import Reporter, silent
 from analysis.settings import RecordingConfig
 from analysis.sweep_file import Sweep, SweptRun, read_sweep
+from analysis.table_files import read_table
 from analysis.workflows.comparing import analyze_run, study_of_run
 from analysis.workflows.job import configurations
 from analysis.workflows.training import resume_run, train_run
-from checkpoints import Run
+from checkpoints import Damaged, Run
 from checkpoints.commit import replace_file
 from checkpoints.lock import Lock
 from repsim.learning import Diverged, TrainingConfig, keep_freed_memory
@@ -28,6 +30,7 @@ from repsim.learning import Diverged, TrainingConfig, keep_freed_memory
 __all__ = ["Swept", "sweep", "sweep_table"]
 
 TABLE = "sweep.csv"
+_SECONDS_BETWEEN_TABLES = 5.0
 _ENDED = ("finished", "diverged")
 
 
@@ -108,7 +111,7 @@ def sweep(
     for run in asked.runs:
         _check_place(folder / run.name, run)
     if only_list:
-        return Swept(folder, sweep_table(asked, folder, {}))
+        return Swept(folder, sweep_table(asked, folder, _earlier_reasons(folder)))
     tasks = _tasks(asked, folder, data_dir)
     cost = float("inf") if tasks else 0.0
     place = make_executor(executor, jobs=jobs, scheduler=scheduler, cost=cost, say=reporter.say)
@@ -131,7 +134,7 @@ def sweep_table(asked: Sweep, folder: Path, reasons: Mapping[str, str]) -> pd.Da
     for run in asked.runs:
         status: dict[str, Any] = {"state": "failed" if run.name in reasons else "waiting"}
         if (folder / run.name / "run.json").is_file():
-            status = Run.open(folder / run.name).status
+            status = _status(folder / run.name)
         rows.append(
             {
                 "run": run.name,
@@ -145,6 +148,13 @@ def sweep_table(asked: Sweep, folder: Path, reasons: Mapping[str, str]) -> pd.Da
             }
         )
     return pd.DataFrame(rows)
+
+
+def _status(path: Path) -> dict[str, Any]:
+    try:
+        return Run.open(path).status
+    except Damaged as error:
+        return {"state": "damaged", "message": str(error)}
 
 
 @dataclass(frozen=True)
@@ -200,7 +210,7 @@ def _do(asked: Sweep, tasks: Sequence[Task], place: Executor, folder: Path, repo
     if not tasks:
         reporter.say("Every training is at its end.")
         return reasons
-    done = 0
+    done, written = 0, time.monotonic()
     try:
         with reporter.task("sweep", len(tasks)) as progress:
             for task, error in place.completed(tasks):
@@ -212,13 +222,27 @@ def _do(asked: Sweep, tasks: Sequence[Task], place: Executor, folder: Path, repo
                 if error is not None and not isinstance(error, NotBegun):
                     reasons[name] = " ".join(f"{'analysis: ' if what == 'analyze' else ''}{_said(error)}".split())
                     reporter.say(f"{name}: {reasons[name]}")
+                if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
                     _write_table(asked, folder, reasons)
+                    written = time.monotonic()
     except KeyboardInterrupt:
-        _write_table(asked, folder, reasons)
         raise Interrupted(
             f"Stopped; {done} of {len(tasks)} are done and kept. Continue with the same command."
         ) from None
+    finally:
+        _write_table(asked, folder, reasons)
     return reasons
+
+
+def _earlier_reasons(folder: Path) -> dict[str, str]:
+    """Return why trainings failed when the table was last written."""
+    if not (folder / TABLE).is_file():
+        return {}
+    table = read_table(folder / TABLE)
+    if not {"run", "reason"} <= set(table):
+        return {}
+    failed = table.dropna(subset="reason")
+    return dict(zip(failed["run"].astype(str), failed["reason"].astype(str), strict=True))
 
 
 def _said(error: Exception) -> str:

@@ -529,7 +529,7 @@ MISTAKES = {
     "no processes for a comparison": ("compare run other --jobs 0", "jobs is 0; expected 1 or more processes."),
     "jobs of a scheduler": (
         "compare run other --scheduler tcp://x:1 --jobs 2",
-        "The cluster of a scheduler decides how many workers there are; leave --jobs out.",
+        "The cluster of tcp://x:1 decides how many workers there are; leave jobs out.",
     ),
     # sweeps
     "no sweep": ("sweep missing.toml", "missing.toml: No such file or directory."),

@@ -4,13 +4,19 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from analysis import measuring
+from analysis.analysis_config import AnalysisConfig
+from analysis.figures import draw
 from analysis.findings import Findings
+from analysis.pieces import Planned, Store, plan
 from analysis.settings import RecordingConfig
+from analysis.views import views_of_run
 from analysis.workflows import analyze_run, compare_runs, demo
+from analysis.workflows.comparing import study_of_run
 from checkpoints import Damaged
 from repsim.learning import TrainingConfig
 
@@ -182,3 +188,65 @@ def test_the_demo_does_not_take_another_run_for_its_own(
     shutil.copytree(runs["synthetic"], tmp_path / "backprop")
     with pytest.raises(ValueError, match=r"backprop was trained with other settings; choose another folder with --out"):
         demo(tmp_path)
+
+
+# What has changed
+
+
+def test_an_analysis_of_a_training_that_goes_on_is_not_current(copied: Callable[[str], Path]) -> None:
+    path = copied("backprop")
+    analyze_run(path, steps="last")
+    study = study_of_run(path, AnalysisConfig(), "last")
+    assert study.is_done()
+    with (path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 39, "epoch": 3, "loss": 1.0, "accuracy": 0.5}\n')
+    assert not study_of_run(path, AnalysisConfig(), "last").is_done()
+
+
+@pytest.mark.parametrize("name", ["rdm.h5", "report.html", "figures/cka.png", "analysis.json"])
+def test_an_analysis_that_lost_a_file_is_not_current(copied: Callable[[str], Path], name: str) -> None:
+    path = copied("backprop")
+    folder = analyze_run(path, steps="last").folder
+    (folder / name).unlink()
+    assert not study_of_run(path, AnalysisConfig(), "last").is_done()
+
+
+def test_what_says_that_all_is_there_is_written_last(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copied("backprop")
+    folder = analyze_run(path, steps="last").folder
+    monkeypatch.setattr(measuring, "replace_file", refuse)
+    with pytest.raises(RuntimeError, match="no ink"):
+        analyze_run(path, steps="last", Cs=(0.1,))
+    assert not (folder / "analysis.json").exists()
+    assert Store(folder).read(next(iter(plan_of(path).rdms.values())).key).arrays["rdm"].size
+
+
+def plan_of(path: Path) -> Planned:
+    return plan(views_of_run(path, "last"), AnalysisConfig())
+
+
+def test_names_that_look_like_numbers_stay_names(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    paths = [
+        shutil.copytree(runs[name], tmp_path / number) for name, number in (("backprop", "001"), ("synthetic", "1e3"))
+    ]
+    findings = compare_runs(paths, output=tmp_path / "out")
+    assert findings.probes["view"].tolist() == ["001"] * 3 + ["1e3"] * 3
+    assert set(findings.similarity["view_b"]) == {"001", "1e3"}
+    assert next(draw(findings)).name == "probe_accuracy"
+
+
+def test_the_command_of_a_report_does_the_same_whatever_the_defaults(copied: Callable[[str], Path]) -> None:
+    path = copied("backprop")
+    command = study_of_run(path, AnalysisConfig(Cs=(1 / 3,)), "last", ("hidden.1", "hidden.3")).command
+    assert command == (
+        f"repsim analyze {path} --layers hidden.1 --layers hidden.3 --steps last --distance correlation --measures cka "
+        "--Cs 0.3333333333333333"
+    )
+
+
+def test_single_names_and_any_numbers_are_taken(copied: Callable[[str], Path]) -> None:
+    findings = analyze_run(copied("backprop"), steps="last", layers="hidden.2", measures="pls", Cs=np.array([1, 10]))
+    assert findings.probes["layer"].tolist() == ["hidden.2"]
+    assert findings.measures == ("pls",)

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -20,13 +21,14 @@ from analysis.interruption import Incomplete, TrainingInterrupted
 from repsim.learning import Diverged
 
 pytest.importorskip("distributed")
+dask = pytest.importorskip("dask")
 
 
 def tasks_of(function: Callable[[Any], Any], *arguments: Any) -> list[Task]:
     return [Task(f"task-{index}", function, argument) for index, argument in enumerate(arguments)]
 
 
-@pytest.mark.parametrize("name", EXECUTORS)
+@pytest.mark.parametrize("name", ["serial", "processes"])
 def test_every_task_is_done_and_those_that_fail_say_why(name: str) -> None:
     outcomes = make_executor(name, jobs=2).completed(tasks_of(math.sqrt, 4.0, -1.0, 9.0))
     done = {task.argument: error for task, error in outcomes}
@@ -43,9 +45,10 @@ def stop(step: int) -> None:
     raise TrainingInterrupted(Path("run"), step, "--seeds 0-3")
 
 
-@pytest.mark.parametrize("fail", [diverge, stop])
-@pytest.mark.parametrize("name", EXECUTORS)
-def test_errors_come_back_as_they_were(fail: Callable[[int], None], name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fail"), [("serial", diverge), ("processes", diverge), ("processes", stop), ("dask", stop)]
+)
+def test_errors_come_back_as_they_were(name: str, fail: Callable[[int], None]) -> None:
     ((_, error),) = make_executor(name, jobs=1).completed(tasks_of(fail, 3))
     with pytest.raises(type(error)) as here:
         fail(3)
@@ -134,11 +137,80 @@ def test_what_a_killed_process_was_doing_is_done_again(name: str, tmp_path: Path
     assert (tmp_path / "done").exists()
 
 
+@pytest.fixture
+def few_failures() -> Iterator[None]:
+    """Let a cluster give up a task when it has killed two workers."""
+    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
+        yield
+
+
+def die(_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.parametrize("name", ["processes", "dask"])
-def test_a_task_that_kills_every_process_is_told_with_what_to_do(name: str) -> None:
-    with pytest.raises(Incomplete, match=r"again|killed one worker after another") as told:
-        list(make_executor(name, jobs=1).completed(tasks_of(os._exit, 3)))
-    assert "What is done is kept" in str(told.value)
+def test_a_task_that_kills_its_process_fails_alone(name: str, few_failures: None) -> None:
+    tasks = [Task("dies", die, None), *tasks_of(math.sqrt, *range(4)), Task("waits", math.sqrt, 1.0, ("dies",))]
+    found = {task.key: error for task, error in make_executor(name, jobs=2).completed(tasks)}
+    assert {key: type(error) for key, error in found.items() if error} == {"dies": Incomplete, "waits": NotBegun}
+    assert len(found) == len(tasks)
+    assert re.search(
+        r"^dies killed (its process twice|one worker after another), .* What else is done", str(found["dies"])
+    )
+
+
+def test_one_cluster_does_several_sets_of_tasks() -> None:
+    with make_executor("dask", jobs=1) as executor:
+        before = executor._client.id
+        for _ in range(2):
+            assert [error for _, error in executor.completed(tasks_of(math.sqrt, 4.0))] == [None]
+            assert executor._client.id == before
+
+
+def test_the_scheduler_looks_into_nothing(scheduler: tuple[str, Any], tmp_path: Path) -> None:
+    """It may run where neither the files nor this package are."""
+    address, _ = scheduler
+    worker = start_worker(address, tmp_path)
+    try:
+        outcomes = make_executor(scheduler=address).completed(tasks_of(write_where_it_was_read, Told(tmp_path)))
+        assert [error for _, error in outcomes] == [None]
+    finally:
+        worker.kill()
+        worker.wait()
+    assert (tmp_path / "read by").read_text() == str(worker.pid)
+
+
+class Told:
+    """Notes the process that unpickles it."""
+
+    def __init__(self, folder: Path, reader: int = 0) -> None:
+        self.folder, self.reader = folder, reader
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _read_by, (self.folder,)
+
+
+def _read_by(folder: Path) -> Told:
+    with (folder / "readers").open("a") as file:
+        file.write(f"{os.getpid()} ")
+    return Told(folder, os.getpid())
+
+
+def write_where_it_was_read(told: Told) -> None:
+    (told.folder / "read by").write_text((told.folder / "readers").read_text().strip())
+
+
+def test_workers_of_several_threads_are_refused(scheduler: tuple[str, Any], tmp_path: Path) -> None:
+    address, _ = scheduler
+    worker = start_worker(address, tmp_path, threads=2)
+    try:
+        with pytest.raises(
+            ValueError, match=r"^A worker has 2 threads; tasks need one each\. Start workers with --nthr"
+        ):
+            list(make_executor(scheduler=address).completed(tasks_of(math.sqrt, 1.0)))
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 def test_there_is_a_processor() -> None:
@@ -155,7 +227,7 @@ def test_there_is_a_processor() -> None:
         ({"jobs": 0}, r"^jobs is 0; expected 1 or more processes\.$"),
         ({"jobs": True}, r"^jobs is True; expected 1 or more processes\.$"),
         ({"name": "serial", "scheduler": "tcp://x:1"}, r"^A scheduler belongs to the executor dask, not to serial;"),
-        ({"jobs": 2, "scheduler": "tcp://x:1"}, r"^The cluster of a scheduler decides how many workers there are"),
+        ({"jobs": 2, "scheduler": "tcp://x:1"}, r"^The cluster of tcp://x:1 decides how many workers there are"),
         ({"scheduler": "nowhere"}, r"^There is no scheduler at 'nowhere', nor a file of that name\."),
     ],
 )
@@ -183,6 +255,8 @@ def test_little_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
         ("[cluster]\nkind = 'JobQueueCluster'\njobs = 2", "kind is 'JobQueueCluster'"),
         ("[cluster]\nkind = 'LocalCluster'", "jobs is None; expected how many jobs to ask for, such as jobs = 20"),
         ("[cluster]\nkind = 'LocalCluster'\njobs = true", "jobs is True"),
+        ("[cluster]\nkind = 'LocalCluster'\njobs = 1\ncores = 8", "cores are 8 and processes 1; expected as many"),
+        ("[cluster]\nkind = 'OARCluster'\njobs = 1", "OARCluster needs the command oarsub, which is not here"),
     ],
 )
 def test_a_file_that_is_no_cluster_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -219,8 +293,8 @@ def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     process.wait()
 
 
-def start_worker(address: str, folder: Path) -> subprocess.Popen[bytes]:
-    options = [address, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--local-directory", str(folder)]
+def start_worker(address: str, folder: Path, threads: int = 1) -> subprocess.Popen[bytes]:
+    options = [address, "--nthreads", str(threads), "--no-dashboard", "--no-nanny", "--local-directory", str(folder)]
     return subprocess.Popen([sys.executable, "-m", "distributed.cli.dask_worker", *options], stderr=subprocess.DEVNULL)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -14,6 +15,7 @@ from analysis.measuring import measure
 from analysis.pieces import KINDS, Found, Piece, Planned, Source, Store, plan, tasks_of
 from analysis.pieces.planning import COMPARATORS_SHOWN
 from analysis.pieces.results import similarities
+from analysis.tables import write_rdms
 from analysis.views import View, views_of_run, views_of_runs
 from checkpoints import Damaged
 from probes.path import CS
@@ -239,3 +241,45 @@ def test_what_killed_processes_left_is_cleared(tmp_path: Path) -> None:
     shutil.copy(next((tmp_path / "pieces").iterdir()), tmp_path / "pieces" / ".tmp-k-1")
     store.clear_staging()
     assert [path.name for path in (tmp_path / "pieces").iterdir()] == ["k.safetensors"]
+
+
+def test_a_link_in_the_place_of_pieces_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / ".tmp-precious").touch()
+    (tmp_path / "analysis").mkdir()
+    (tmp_path / "analysis" / "pieces").symlink_to(tmp_path / "elsewhere")
+    store = Store(tmp_path / "analysis")
+    for act in (store.clear_staging, lambda: store.write("k", Found())):
+        with pytest.raises(
+            Damaged, match=r"pieces is missing or not a folder of its own \(a link is not followed\)\.$"
+        ):
+            act()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == [".tmp-precious"]
+
+
+def test_matrices_that_lie_outside_of_the_file_of_rdms_are_none(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"0123")
+    with h5py.File(tmp_path / "rdm.h5", "w") as file:
+        group = file.create_group("keys")
+        group.create_dataset("outside", (1,), "<f4", external=[(str(tmp_path / "secret"), 0, 4)])
+        group["nowhere"] = h5py.SoftLink("/missing")
+        group["other"] = np.zeros(3)
+        group["whole"] = np.zeros(3, "<f4")
+    store = Store(tmp_path)
+    assert [key in store for key in ("outside", "nowhere", "other", "whole")] == [False, False, False, True]
+    with pytest.raises(Damaged, match="is external or virtual; it is not read"):
+        store.read("outside")
+
+
+def test_what_a_matrix_had_to_say_is_kept_with_it(
+    known_view: Callable[..., View], pieces_of: Pieces, tmp_path: Path
+) -> None:
+    inputs = np.r_[[[0.0, 0.0]], np.random.default_rng(0).normal(size=(5, 2))]
+    views = [known_view("x", inputs, [0, 0, 0, 1, 1, 1], [np.eye(2)])]
+    planned, store = pieces_of(views, distance="cosine")
+    (piece,) = planned.rdms.values()
+    said = store.read(piece.key).warnings
+    assert "1 of 6 stimuli have zero norm" in said[0]
+    write_rdms(tmp_path / "rdm.h5", views, "cosine", planned.rdms, store)
+    store.forget([piece.key])
+    assert Store(tmp_path).read(piece.key).warnings == said
