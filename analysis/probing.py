@@ -115,7 +115,8 @@ def _methods(views: Sequence[View]) -> list[tuple[str, int]]:
             continue
         if key not in names:
             name = _method_name(view)
-            names[key] = view.label if name in taken else name
+            free = (each for each in (name, f"{name}, step {view.step}") if each not in taken)
+            names[key] = next(free, view.label)
             taken.add(names[key])
         found.append((names[key], seed))
     return found

@@ -1,9 +1,10 @@
 """Analyses of 40 runs x 20 layers beside their limits, and the cluster that does them.
 
-Activations are random: 900 stimuli, of which 300 are held out, by 64 units. Of a cluster's workers, each with one
-thread, two are timed against one at the same pieces (probes, RDMs, similarity), after a piece that does not count.
-The client is measured while it hands out 10,000 tasks that do nothing, and a worker while it probes and compares two
-networks of four layers of 20,000 units (each 144 MB in double precision).
+Activations are random. The 40 runs have 900 stimuli, of which 300 are held out, and 64 units a layer. Of a cluster's
+workers, each with one thread, two are timed against one at the pieces (probes, RDMs, CKA, Procrustes) of a comparison
+of three networks of 128 units with the usual 3,500 stimuli, once all have imported what they need. The client is
+measured while it hands out 10,000 tasks that do nothing, and a worker while it probes and compares two networks of four
+layers of 20,000 units (each 144 MB in double precision).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,7 +33,7 @@ from analysis.pieces import plan, tasks_of
 from analysis.views import views_of_runs
 from checkpoints import Capture, Run, Stimuli
 
-N_RUNS, N_LAYERS, N_STIMULI, WIDTH = 40, 20, 900, 64
+N_RUNS, N_LAYERS, WIDTH = 40, 20, 64
 MOST_SECONDS, MOST_CLIENT, MOST_WORKER = 2.0, 500.0, 1000.0  # s, MB, MB
 N_TASKS = 10_000
 PAIRS = 3  # of runs with one worker and with two
@@ -59,16 +59,23 @@ def run() -> list[Ratio]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = [record(folder / f"run-{seed:02d}", seed) for seed in range(N_RUNS)]
-        return [again(paths), *two_workers(folder, paths[:4]), client(), worker(folder)]
+        usual = [record(folder / f"usual-{seed}", seed, width=128, split=(2000, 500, 1000)) for seed in range(3)]
+        return [again(paths), *two_workers(folder, usual), client(), worker(folder)]
 
 
-def record(path: Path, seed: int, n_layers: int = N_LAYERS, width: int = WIDTH) -> Path:
+def record(
+    path: Path,
+    seed: int,
+    n_layers: int = N_LAYERS,
+    width: int = WIDTH,
+    split: tuple[int, int, int] = (450, 150, 300),
+) -> Path:
     """Record a random network on random images of ten classes."""
     rng = np.random.default_rng(0)  # the same stimuli for all
-    labels = np.arange(N_STIMULI) % 10
-    inputs = (rng.normal(size=(10, WIDTH))[labels] + 3 * rng.normal(size=(N_STIMULI, WIDTH))).astype(np.float32)
-    split = np.repeat(["train", "validation", "test"], [450, 150, 300])
-    stimuli = Stimuli.of([f"s{i:04d}" for i in range(N_STIMULI)], labels, split, inputs)
+    labels = np.arange(sum(split)) % 10
+    inputs = (rng.normal(size=(10, WIDTH))[labels] + 3 * rng.normal(size=(len(labels), WIDTH))).astype(np.float32)
+    parts = np.repeat(["train", "validation", "test"], split)
+    stimuli = Stimuli.of([f"s{i:04d}" for i in range(len(labels))], labels, parts, inputs)
     model = Random(seed, n_layers, width)
     with Run.create(path, {"seed": seed}, stimuli) as made:
         made.checkpoint(0, model, capture=Capture(model, ["hidden.*"]))
@@ -104,9 +111,6 @@ def two_workers(folder: Path, paths: list[Path]) -> list[Ratio]:
             with cluster(folder, n_workers) as address:
                 executor = DaskExecutor(scheduler=address)
                 tasks = tasks_of(planned, target)
-                warm = [task for task in tasks if task.argument.piece.kind in ("probes", "similarity")][:2]
-                _do(executor, warm, rename="warm")
-                shutil.rmtree(target)
                 started = time.perf_counter()
                 _do(executor, tasks)
                 seconds[n_workers].append(time.perf_counter() - started)
@@ -115,9 +119,7 @@ def two_workers(folder: Path, paths: list[Path]) -> list[Ratio]:
     return [Ratio("one worker of one thread", "two of them", values, ">= 1.7")]
 
 
-def _do(executor: DaskExecutor | SerialExecutor, tasks: list[Task], rename: str = "") -> None:
-    if rename:
-        tasks = [Task(f"{rename}-{task.key}", task.function, task.argument) for task in tasks]
+def _do(executor: DaskExecutor | SerialExecutor, tasks: list[Task]) -> None:
     for task, error in executor.completed(tasks):
         if error is not None:
             raise RuntimeError(task.key) from error
@@ -153,6 +155,7 @@ def _wait_for(address: str, n_workers: int) -> None:
 
     with distributed.Client(address) as client:
         client.wait_for_workers(n_workers, timeout=60)
+        client.run(exec, "import analysis.pieces.kinds, probes.layers")  # which takes each some seconds, once
 
 
 def client() -> Ratio:

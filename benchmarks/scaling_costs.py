@@ -25,7 +25,7 @@ from analysis.pieces import plan, tasks_of
 from analysis.views import views_of_runs
 from checkpoints import Capture, Run, Stimuli
 
-SIZES = [(1000, 64), (1000, 256), (1000, 1024), (4000, 64), (4000, 256), (4000, 1024), (10000, 256)]
+SIZES = [(1000, 64), (1000, 256), (1000, 1024), (4000, 64), (4000, 256)]
 FEATURES, N_LAYERS = 64, 8
 
 

@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 from analysis.views import View
-from checkpoints import Layer, Run, Stimuli
+from checkpoints import Activations, Layer, Run, Stimuli
 from checkpoints.files import check_unchanged, sha256
 
 __all__ = ["Piece", "Request", "Source"]
@@ -58,11 +58,19 @@ class Source:
         Damaged
             If a file has changed.
         """
-        run = Run.open(self.run)
-        checkpoint = run[self.step]
-        check_unchanged(checkpoint.path / "activations.h5", self.activations_sha256)
-        check_unchanged(run.path / "stimuli.h5", self.stimuli_sha256)
-        return {layer: checkpoint.activations[layer] for layer in self.layers}, run.stimuli
+        activations, stimuli = _listed(self.run, self.step, self.activations_sha256, self.stimuli_sha256)
+        check_unchanged(activations.path, self.activations_sha256)
+        return {layer: activations[layer] for layer in self.layers}, stimuli
+
+
+@lru_cache(maxsize=16)
+def _listed(path: str, step: int, activations_sha256: str, stimuli_sha256: str) -> tuple[Activations, Stimuli]:
+    """List the layers of a step once a process, as many pieces read of it."""
+    run = Run.open(path)
+    checkpoint = run[step]
+    check_unchanged(checkpoint.path / "activations.h5", activations_sha256)
+    check_unchanged(run.path / "stimuli.h5", stimuli_sha256)
+    return checkpoint.activations, run.stimuli
 
 
 @dataclass(frozen=True)

@@ -106,6 +106,12 @@ def test_a_seed_alone_and_steps_of_a_network_are_methods_of_their_own(
     assert over_time["method"].tolist() == over_time["view"].tolist() == ["untrained", "step 38"]
 
 
+def test_the_steps_of_a_method_are_told_apart(seeds: dict[str, list[Path]]) -> None:
+    table = named(views_of_runs(seeds["bp"], "first,last")).drop_duplicates("view")
+    assert table["method"].tolist() == ["bp", "bp, step 19"] * 3
+    assert table["seed"].tolist() == [0, 0, 1, 1, 2, 2]
+
+
 def test_methods_in_folders_of_one_name_are_told_apart(
     seeds: dict[str, list[Path]], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
 ) -> None:
