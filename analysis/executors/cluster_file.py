@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,11 +39,16 @@ def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
     """
     kind, jobs, settings = read_cluster_file(path)
     usual = {"cores": 1, "processes": 1, "scheduler_options": {"dashboard_address": "127.0.0.1:0"}}
-    try:
-        cluster = _kinds()[kind](**{**usual, **settings})
-    except (TypeError, ValueError, OSError, RuntimeError) as error:
-        said = " ".join(str(error).split())
-        raise ValueError(f"{path}: {kind} cannot be started with these settings ({said}).") from error
+    said = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of a cluster that was half made
+        try:
+            cluster = _kinds()[kind](**{**usual, **settings})
+        except (TypeError, ValueError, OSError, RuntimeError) as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+        if said:
+            gc.collect()
+            raise ValueError(f"{path}: {kind} cannot be started with these settings ({said}).")
     cluster.scale(jobs=jobs)
     say(f"{jobs} jobs were asked for by {kind}; work begins with the first that starts.")
     return cluster
