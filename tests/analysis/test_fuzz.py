@@ -101,7 +101,8 @@ def place(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.setitem(DATASETS, "mnist5k", DATASETS["digits"])  # which is read in no time
         with contextlib.suppress(ValueError):  # where distributed is not installed, to ask for it is a mistake
             dask = import_module("analysis.executors.dask")
-            patch.setattr(dask.DaskExecutor, "completed", stop)
+            for name in ("completed", "__enter__"):  # a cluster of random settings is described, and never started
+                patch.setattr(dask.DaskExecutor, name, stop)
             patch.setattr(dask, "_CONNECT_SECONDS", 0.1)
         yield Workplace(pristine, folder)
 
