@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import isqrt, sqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+from checkpoints.feature_axis import feature_axis
 
 __all__ = [
     "Custom",
@@ -44,6 +47,20 @@ class Reduction(ABC):
             The batch of stimuli that the network was called with.
         """
 
+    def resolved(self, module: nn.Module, shape: tuple[int, ...]) -> Reduction:
+        """Return the reduction with everything settled that depends on the layer, so that ``str`` states it.
+
+        Called once for each layer, before its activations are reduced. Warns of what could not be verified.
+
+        Parameters
+        ----------
+        module : nn.Module
+            The module whose output or input is reduced.
+        shape : tuple of int
+            Of these activations, (n, …).
+        """
+        return self
+
 
 @dataclass(frozen=True)
 class Flatten(Reduction):
@@ -59,125 +76,203 @@ class Flatten(Reduction):
 
 
 @dataclass(frozen=True)
-class SpatialMean(Reduction):
-    """The mean over space of (n, channels, *space): one number a channel.
+class _ByAxis(Reduction):
+    """A reduction that must know which axis holds the features.
 
-    Raises
-    ------
-    ValueError
-        If the values have no spatial axes.
+    Parameters
+    ----------
+    channels : str, default "auto"
+        ``"first"``: axis 1 holds the features (channels). ``"last"``: the last axis does. ``"auto"``: inferred from
+        the module when it is recorded, with a warning where that is not certain; see ``checkpoints.feature_axis``.
     """
 
-    def __call__(self, values: Tensor, inputs: Any) -> Tensor:
-        """Return (n, channels)."""
-        return _spatial(values).flatten(2).mean(2)
+    channels: str = field(default="auto", kw_only=True)
 
-    def __str__(self) -> str:
-        """Return the name."""
-        return "spatial_mean"
+    default_axis: ClassVar[str]  # where nothing indicates one
+
+    def __post_init__(self) -> None:
+        """Check the axis."""
+        if self.channels not in _CHANNELS:
+            raise ValueError(f"Unknown channels {self.channels!r}. Choose one of: {', '.join(_CHANNELS)}.")
+
+    def resolved(self, module: nn.Module, shape: tuple[int, ...]) -> Reduction:
+        """Return the reduction with ``channels`` "first" or "last"; warn if that is not certain."""
+        if self.channels != "auto" or len(shape) < 3:
+            return self
+        axis, certain = feature_axis(module, shape, self.default_axis)
+        if not certain:
+            warnings.warn(
+                f"{self} takes the {'second' if axis == 'first' else 'last'} axis of the activations of "
+                f"{type(module).__name__}, shape {shape}, as the features (channels), which could not be verified. "
+                "Give channels='first' or channels='last' to say which it is.",
+                stacklevel=2,
+            )
+        return replace(self, channels=axis)
+
+    def _written(self, name: str, *arguments: str) -> str:
+        stated = [*arguments, *([] if self.channels == "auto" else [f"channels={self.channels}"])]
+        return f"{name}({', '.join(stated)})" if stated else name
 
 
 @dataclass(frozen=True)
-class SpatialPool(Reduction):
-    """Means over a grid of ``size`` cells along each of one to three spatial axes.
+class SpatialMean(_ByAxis):
+    """The mean over space: one number per channel.
+
+    Parameters
+    ----------
+    channels : str, default "auto"
+        ``"first"`` for activations (n, channels, *space), ``"last"`` for (n, *space, channels). ``"auto"`` infers it
+        from the type of the module, for example "first" for a convolution and "last" for a linear layer, and warns
+        where that is not certain. Without a module (if the reduction is called directly) it is "first".
 
     Raises
     ------
     ValueError
-        If ``size`` is below 1 or the values have no, or more than three, spatial axes.
+        If ``channels`` is unknown or the values have no spatial axes.
+    """
+
+    default_axis: ClassVar[str] = "first"
+
+    def __call__(self, values: Tensor, inputs: Any) -> Tensor:
+        """Return (n, channels)."""
+        return _maps(values, self.channels).flatten(2).mean(2)
+
+    def __str__(self) -> str:
+        """Return the name and the axis."""
+        return self._written("spatial_mean")
+
+
+@dataclass(frozen=True)
+class SpatialPool(_ByAxis):
+    """Means over a grid of ``size`` cells along each of one to three spatial axes.
+
+    Parameters
+    ----------
+    size : int
+        Cells along each axis, 1 or more.
+    channels : str, default "auto"
+        As for ``SpatialMean``.
+
+    Raises
+    ------
+    ValueError
+        If ``size`` is below 1, ``channels`` is unknown, or the values have no, or more than three, spatial axes.
     """
 
     size: int
 
+    default_axis: ClassVar[str] = "first"
+
     def __post_init__(self) -> None:
         """Check the size."""
+        super().__post_init__()
         _check_whole(self.size, "size")
         if self.size < 1:
             raise ValueError(f"The grid has {self.size} cells along an axis; expected 1 or more.")
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
-        """Return (n, channels, size, …)."""
-        axes = _spatial(values).ndim - 2
+        """Return (n, channels, size, …), channels first in any case."""
+        maps = _maps(values, self.channels)
+        axes = maps.ndim - 2
         if axes > 3:
             raise ValueError(f"Activations of shape {tuple(values.shape)} have more than three spatial axes.")
-        return _POOLS[axes](values, (self.size,) * axes)
+        pool = getattr(functional, f"adaptive_avg_pool{axes}d")
+        size = (self.size,) * axes
+        return torch.complex(pool(maps.real, size), pool(maps.imag, size)) if maps.is_complex() else pool(maps, size)
 
     def __str__(self) -> str:
-        """Return the name."""
-        return f"spatial_pool({self.size})"
+        """Return the name, the size and the axis."""
+        return self._written("spatial_pool", str(self.size))
 
 
 @dataclass(frozen=True)
-class Token(Reduction):
-    """One token of (n, n_tokens, n_features, …): 0 is BERT's [CLS], -1 the last.
+class Token(_ByAxis):
+    """One token: 0 is BERT's [CLS], -1 the last.
+
+    Parameters
+    ----------
+    index : int
+        Of the token.
+    channels : str, default "auto"
+        ``"last"`` for activations (n, n_tokens, n_features, …), ``"first"`` for (n, n_features, n_tokens), such as
+        those of a one-dimensional convolution. ``"auto"`` infers it from the type of the module; without one, or where
+        nothing indicates an axis, it is "last".
 
     Raises
     ------
     ValueError
-        If the values have no such token.
+        If ``channels`` is unknown, or the values have no such token.
     """
 
     index: int
 
+    default_axis: ClassVar[str] = "last"
+
     def __post_init__(self) -> None:
         """Check the index."""
+        super().__post_init__()
         _check_whole(self.index, "index")
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
-        """Return (n, …)."""
-        n_tokens = _tokens(values).shape[1]
+        """Return (n, n_features, …)."""
+        tokens = _tokens(values, self.channels)
+        n_tokens = tokens.shape[1]
         if not -n_tokens <= self.index < n_tokens:
             raise ValueError(f"There is no token {self.index} among {n_tokens}.")
-        return values[:, self.index]
+        return tokens[:, self.index]
 
     def __str__(self) -> str:
-        """Return the name."""
-        return f"token({self.index})"
+        """Return the name, the index and the axis."""
+        return self._written("token", str(self.index))
 
 
 @dataclass(frozen=True)
-class TokenMean(Reduction):
-    """The mean over the tokens of (n, n_tokens, n_features, …).
+class TokenMean(_ByAxis):
+    """The mean over the tokens.
 
     Parameters
     ----------
     mask : str, optional
         Name of the input that is 0 where a token is padding, such as ``"attention_mask"``; padding is left out. Without
         it every token counts.
+    channels : str, default "auto"
+        As for ``Token``.
 
     Raises
     ------
     ValueError
-        If the inputs have no such mask, it does not fit, or it leaves a stimulus no token.
+        If ``channels`` is unknown, the inputs have no such mask, it does not fit, or it leaves a stimulus no token.
     """
 
     mask: str | None = None
 
+    default_axis: ClassVar[str] = "last"
+
     def __post_init__(self) -> None:
         """Check the name."""
+        super().__post_init__()
         if not isinstance(self.mask, str | None):
             raise TypeError(f"mask is {self.mask!r}; expected the name of an input.")
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
-        """Return (n, …)."""
-        _tokens(values)
+        """Return (n, n_features, …)."""
+        tokens = _wide(_tokens(values, self.channels))
         if self.mask is None:
-            return values.mean(1)
+            return tokens.mean(1)
         if not isinstance(inputs, Mapping) or self.mask not in inputs:
             names = ", ".join(inputs) if isinstance(inputs, Mapping) else "one tensor without a name"
             raise ValueError(f"There is no mask '{self.mask}' among the inputs ({names}).")
         mask = inputs[self.mask] != 0
-        if mask.shape != values.shape[:2]:
-            raise ValueError(f"Mask '{self.mask}' has shape {tuple(mask.shape)} for tokens {tuple(values.shape[:2])}.")
+        if mask.shape != tokens.shape[:2]:
+            raise ValueError(f"Mask '{self.mask}' has shape {tuple(mask.shape)} for tokens {tuple(tokens.shape[:2])}.")
         if not mask.any(1).all():
             raise ValueError(f"Mask '{self.mask}' leaves a stimulus no token.")
-        kept = mask.reshape(*mask.shape, *[1] * (values.ndim - 2))
-        wide = torch.promote_types(values.dtype, torch.float32)  # the sum of many half floats may overflow
-        return torch.where(kept, values, 0).sum(1, dtype=wide) / kept.sum(1)
+        kept = mask.reshape(*mask.shape, *[1] * (tokens.ndim - 2))
+        return torch.where(kept, tokens, 0).sum(1) / kept.sum(1)
 
     def __str__(self) -> str:
-        """Return the name."""
-        return f"token_mean(mask={self.mask})" if self.mask else "token_mean"
+        """Return the name, the mask and the axis."""
+        return self._written("token_mean", *([f"mask={self.mask}"] if self.mask else []))
 
 
 @dataclass(frozen=True)
@@ -185,7 +280,8 @@ class SparseProjection(Reduction):
     """A random projection to ``n_components`` numbers; the same for equal ``seed``, width and number of components.
 
     Each component adds up √d of the d features, drawn without replacement, with random signs. Squared distances are
-    kept on average, and within a factor 1 ± ε for n stimuli if the components number O(log n / ε²).
+    kept on average, and within a factor 1 ± ε for n stimuli if the components number O(log n / ε²). Of a complex
+    number the real and the imaginary part are two features.
 
     References
     ----------
@@ -209,8 +305,8 @@ class SparseProjection(Reduction):
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return (n, n_components)."""
-        flat = values.flatten(1)
-        flat = flat if flat.dtype == torch.float64 else flat.float()
+        wide = _wide(values).resolve_conj()
+        flat = (torch.view_as_real(wide) if wide.is_complex() else wide).flatten(1)
         projection = _projection(flat.shape[1], self.n_components, self.seed, flat.device, flat.dtype)
         return torch.sparse.mm(projection, flat.T).T
 
@@ -261,8 +357,8 @@ def parse_reduction(text: str) -> Reduction:
     --------
     >>> parse_reduction("sparse_projection(100, seed=3)")
     SparseProjection(n_components=100, seed=3)
-    >>> parse_reduction("token_mean")
-    TokenMean(mask=None)
+    >>> parse_reduction("spatial_mean(channels=last)")
+    SpatialMean(channels='last')
     """
     form = re.fullmatch(r"(\w+)(?:\((.*)\))?", text.strip())
     if form is None or form[1] not in _BY_NAME:
@@ -282,6 +378,8 @@ def parse_reduction(text: str) -> Reduction:
         raise ValueError(f"Reduction '{text}' is not understood; expected such as {_EXAMPLES[form[1]]}.") from error
 
 
+_CHANNELS = ("auto", "first", "last")
+
 _BY_NAME: dict[str, Callable[..., Reduction]] = {
     "flatten": Flatten,
     "spatial_mean": SpatialMean,
@@ -293,17 +391,11 @@ _BY_NAME: dict[str, Callable[..., Reduction]] = {
 
 _EXAMPLES = {
     "flatten": "flatten",
-    "spatial_mean": "spatial_mean",
+    "spatial_mean": "spatial_mean or spatial_mean(channels=last)",
     "spatial_pool": "spatial_pool(4)",
     "token": "token(0)",
     "token_mean": "token_mean or token_mean(mask=attention_mask)",
     "sparse_projection": "sparse_projection(100, seed=0)",
-}
-
-_POOLS: dict[int, Callable[..., Tensor]] = {
-    1: functional.adaptive_avg_pool1d,
-    2: functional.adaptive_avg_pool2d,
-    3: functional.adaptive_avg_pool3d,
 }
 
 
@@ -312,16 +404,31 @@ def _check_whole(value: Any, name: str) -> None:
         raise TypeError(f"{name} is {value!r}; expected a whole number.")
 
 
-def _spatial(values: Tensor) -> Tensor:
+def _maps(values: Tensor, channels: str) -> Tensor:
+    """Return (n, channels, *space), in a type wide enough for sums."""
     if values.ndim < 3:
         raise ValueError(f"Activations of shape {tuple(values.shape)} have no spatial axes.")
-    return values
+    return _wide(values.movedim(-1, 1) if channels == "last" else values)
 
 
-def _tokens(values: Tensor) -> Tensor:
+def _tokens(values: Tensor, channels: str) -> Tensor:
+    """Return (n, n_tokens, n_features, …)."""
     if values.ndim < 3:  # of (n, n_features) a token would be a feature
         raise ValueError(f"Activations of shape {tuple(values.shape)} have no tokens.")
-    return values
+    if channels != "first":
+        return values
+    if values.ndim > 3:
+        raise ValueError(f"Activations of shape {tuple(values.shape)}, channels first, have no single axis of tokens.")
+    return values.movedim(1, 2)
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Return the values in single precision or wider: sums of half floats overflow, and integers have no mean."""
+    if values.is_complex():
+        return values if values.dtype == torch.complex128 else values.to(torch.complex64)
+    if values.is_floating_point():
+        return values if values.dtype == torch.float64 else values.float()
+    return values.double()
 
 
 @lru_cache(maxsize=32)  # one is used for every block of stimuli

@@ -1,0 +1,168 @@
+"""The axis of the features is inferred from the module, and what is not certain is said."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from checkpoints.feature_axis import feature_axis
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Normalises the channels of (n, channels, height, width)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Across(nn.LayerNorm):
+    """The same by a name that does not say so."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Scale(nn.Module):
+    """A value per feature, in axis 1 or the last."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(n_features))
+
+
+class Stated(Scale):
+    data_format = "channels_first"
+
+
+class Patches(nn.Module):
+    """A convolution whose result is tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(2).transpose(1, 2)
+
+
+class Shifted(nn.Module):
+    """A block of (n, height, width, channels)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.mlp = nn.LayerNorm(12), nn.Sequential(nn.Linear(12, 24), nn.GELU(), nn.Linear(24, 12))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(self.norm(x))
+
+
+class Permuting(Shifted):
+    """A block of (n, channels, height, width) whose norm and linear layers have the channels last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(12, 12, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(self.conv(x).movedim(1, -1)).movedim(-1, 1)
+
+
+def layer() -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+
+
+FIRST = [
+    (nn.Conv1d(3, 8, 3), (2, 3, 9)),
+    (nn.Conv2d(3, 8, 3), (2, 3, 8, 8)),
+    (nn.Conv3d(3, 8, 3), (2, 3, 8, 8, 8)),
+    (nn.ConvTranspose2d(3, 8, 3), (2, 3, 8, 8)),
+    (nn.MaxPool2d(2), (2, 3, 8, 8)),
+    (nn.AvgPool1d(2), (2, 3, 8)),
+    (nn.AdaptiveAvgPool2d(2), (2, 3, 8, 9)),
+    (nn.AdaptiveMaxPool2d(2), (2, 3, 8, 9)),
+    (nn.BatchNorm1d(3), (2, 3, 8)),
+    (nn.BatchNorm2d(3), (2, 3, 3, 3)),
+    (nn.InstanceNorm2d(3), (2, 3, 8, 8)),
+    (nn.GroupNorm(1, 3), (2, 3, 8)),
+    (nn.PixelShuffle(2), (2, 8, 3, 3)),
+    (nn.Upsample(scale_factor=2), (2, 3, 4, 4)),
+    (nn.ReflectionPad2d(1), (2, 3, 4, 4)),
+    (nn.ZeroPad2d(1), (2, 3, 4, 4)),
+    (nn.Dropout2d(), (2, 3, 4, 4)),
+    (nn.PReLU(3), (2, 3, 3)),
+    (nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 1)), (2, 3, 8, 8)),
+    (LayerNorm2d(3), (2, 3, 4, 4)),
+    (LayerNorm2d(4), (2, 4, 4, 4)),
+    (Across(3), (2, 3, 4, 4)),
+    (Scale(3), (2, 3, 4)),
+    (Stated(3), (2, 3, 3, 3)),
+    (nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU()), (2, 3, 8, 8)),
+    (nn.Sequential(nn.Conv1d(3, 8, 3), nn.ReLU()), (2, 3, 9)),
+    (nn.Sequential(nn.Conv2d(3, 8, 3, bias=False)), (2, 8, 6, 5)),
+    (Permuting(), (2, 12, 6, 6)),
+    (nn.ReLU(), (2, 12, 8, 8)),
+    (nn.ReLU(), (2, 3, 4, 8, 8)),
+]
+LAST = [
+    (nn.Linear(5, 5), (2, 4, 5)),
+    (nn.Linear(5, 5), (2, 4, 4, 5)),
+    (nn.Linear(5, 5), (2, 5, 5, 5)),
+    (nn.LayerNorm(5), (2, 4, 5)),
+    (nn.RMSNorm(5), (2, 5, 5, 5)),
+    (nn.Embedding(9, 5), (2, 9, 5)),
+    (nn.MultiheadAttention(4, 2), (2, 7, 4)),
+    (nn.LSTM(3, 4, batch_first=True), (2, 7, 4)),
+    (nn.GRU(3, 4, batch_first=True), (2, 7, 4)),
+    (layer(), (2, 7, 8)),
+    (nn.TransformerEncoder(layer(), 1, enable_nested_tensor=False), (2, 7, 8)),
+    (nn.utils.parametrizations.weight_norm(nn.Linear(3, 5)), (2, 5, 5)),
+    (Scale(3), (2, 4, 3)),
+    (Shifted(), (2, 6, 6, 12)),
+    (Shifted(), (2, 12, 12, 12)),
+    (nn.Sequential(nn.Linear(3, 5), nn.GELU(), nn.Dropout()), (2, 4, 5)),
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "axis"),
+    [(*each, "first") for each in FIRST] + [(*each, "last") for each in LAST],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
+)
+def test_the_axis_follows_from_the_module(module: nn.Module, shape: tuple[int, ...], axis: str) -> None:
+    assert feature_axis(module, shape, "first") == (axis, True)
+    if any(True for _ in module.parameters()):
+        assert feature_axis(module, shape, "last") == (axis, True)
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "axis"),
+    [
+        (nn.ReLU(), (2, 8, 8, 12), "first"),  # looks like channels last
+        (nn.ReLU(), (2, 8, 8, 8), "first"),
+        (nn.ReLU(), (2, 40, 101, 32), "first"),
+        (nn.Dropout(), (2, 7, 8), "first"),  # tokens, or a sequence of channels
+        (nn.LayerNorm((3, 8, 5)), (2, 3, 8, 5), "first"),
+        (Across(4), (2, 4, 5, 4), "first"),
+        (Patches(), (2, 16, 8), "last"),
+        (nn.Sequential(nn.Conv2d(3, 8, 3, bias=False)), (2, 6, 6, 8), "first"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
+)
+def test_what_may_be_something_else_is_not_certain(module: nn.Module, shape: tuple[int, ...], axis: str) -> None:
+    assert feature_axis(module, shape, "first") == (axis, False)
+
+
+def test_tokens_are_the_usual_layout_of_three_axes() -> None:
+    assert feature_axis(nn.Dropout(), (2, 7, 8), "last") == ("last", True)
+    assert feature_axis(Patches(), (2, 16, 8), "last") == ("last", True)
+    assert feature_axis(nn.Dropout(), (2, 3, 8, 8), "last") == ("last", False)
+    assert feature_axis(nn.Dropout(), (2, 8, 8, 8), "last") == ("last", False)
+
+
+def test_parameters_that_are_not_there_yet_say_nothing() -> None:
+    assert feature_axis(nn.Sequential(nn.LazyConv2d(8, 1), nn.ReLU()), (2, 8, 5, 5), "first") == ("first", True)
+
+
+def test_a_block_in_which_a_scripted_part_is_says_what_the_others_say() -> None:
+    with pytest.warns(DeprecationWarning):
+        part = torch.jit.script(nn.ReLU())
+    assert feature_axis(nn.Sequential(nn.Linear(3, 5), part), (2, 4, 4, 5), "first") == ("last", True)
