@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from checkpoints.arrays import as_array, as_label_vector, as_texts
 from checkpoints.errors import Damaged
 from checkpoints.hdf5 import attribute, created, opened, read_column, set_attributes, write_column
 from checkpoints.html import MOST_NUMBERS, table
@@ -47,16 +48,29 @@ class Stimuli:
 
     @classmethod
     def of(cls, ids: Any, labels: Any, split: Any, inputs: Any) -> Stimuli:
-        """Return a stimulus set ordered by label from arrays in any order.
+        """Return a stimulus set ordered by label from its parts in any order.
+
+        Parameters
+        ----------
+        ids : sequence or array, shape (n,)
+            Become str.
+        labels : sequence, array or tensor, shape (n,) or (n, 1), or one-hot (n, n_classes)
+            Whole numbers, of any type; one-hot rows (zeros and a single one) become their column number.
+        split : sequence of str, shape (n,)
+            ``"train"``, ``"validation"`` or ``"test"``.
+        inputs : array, tensor, sequence or map-style data set, shape (n, …), or mapping of str to such
+            Numbers, one row for each stimulus. Tensors are copied to the CPU without their gradient; a sequence or
+            data set gives one array, tensor or image for each stimulus, all of one shape.
 
         Raises
         ------
         ValueError
-            If there are none, inputs are no numbers or too large, shapes differ, labels are not whole numbers, ids
-            repeat, or a part is not one of train, validation, test.
+            If there are none; inputs are no real numbers, too large for float32, differ in shape (pad sequences to one
+            length), are pairs of input and label, or have no length (iterators and data loaders); labels are not one
+            whole number for each stimulus; sizes differ; ids repeat; or a split is not one of the three.
         """
-        ids, labels, split = np.asarray(ids, dtype=str), np.asarray(labels), np.asarray(split, dtype=str)
-        named = {name: _plain(part) for name, part in (inputs if isinstance(inputs, Mapping) else {"": inputs}).items()}
+        ids, split, labels = as_texts(ids, "Ids"), as_texts(split, "Splits"), _class_numbers(labels)
+        named = {name: _plain(part, name, ids.size) for name, part in _by_name(inputs).items()}
         lengths = {part.shape[:1] for part in named.values()}
         if not ids.shape == labels.shape == split.shape or lengths != {ids.shape} or not ids.size:
             shapes = ", ".join(str(part.shape) for part in named.values()) or "none"
@@ -64,9 +78,6 @@ class Stimuli:
                 f"Stimuli have ids of shape {ids.shape}, labels {labels.shape}, split {split.shape} and inputs "
                 f"{shapes}; there must be one of each for every stimulus, and one stimulus or more."
             )
-        if labels.dtype.kind not in "iub":
-            raise ValueError(f"Labels are of type {labels.dtype}; expected whole numbers, one class each.")
-        labels = labels.astype(np.int64)
         if len(set(ids.tolist())) != len(ids):
             raise ValueError("Stimulus ids repeat; every stimulus needs an id of its own.")
         if unknown := sorted(set(split.tolist()) - {"train", "validation", "test"}):
@@ -153,17 +164,40 @@ class Stimuli:
         return cls(ids, labels, split, content_hash)
 
 
-def _plain(values: Any) -> NDArray[Any]:
-    array = np.asarray(values)
+def _by_name(inputs: Any) -> Mapping[str, Any]:
+    if not isinstance(inputs, Mapping):
+        return {"": inputs}
+    if unnamed := [name for name in inputs if not isinstance(name, str) or not name]:
+        raise ValueError(f"An input is named {unnamed[0]!r}; expected the name of one of the network's arguments.")
+    return inputs
+
+
+def _plain(values: Any, name: str, n: int) -> NDArray[Any]:
+    """Return an input as an array: floats as float32, whole numbers as they are."""
+    what = f"Inputs '{name}'" if name else "Inputs"
+    array = as_array(values, what, n)
     if array.dtype.kind not in "fiub":
-        raise ValueError(f"Inputs are of type {array.dtype}; expected numbers.")
+        raise ValueError(f"{what} are of type {array.dtype}; expected real numbers.")
     if array.dtype.kind != "f":
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore"):
         plain = array.astype(np.float32)
     if (np.isinf(plain) & np.isfinite(array)).any():
-        raise ValueError(f"Inputs hold {np.abs(array[np.isfinite(array)]).max():.6g}, more than float32 can.")
+        raise ValueError(f"{what} hold {np.abs(array[np.isfinite(array)]).max():.6g}, more than float32 can.")
     return plain
+
+
+def _class_numbers(labels: Any) -> NDArray[np.int64]:
+    array = as_label_vector(labels)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"Labels are of type {array.dtype}; expected whole numbers, one for each class.")
+    with np.errstate(invalid="ignore"):  # what does not fit is found by the comparison
+        numbers = array.astype(np.int64)
+    if (other := numbers != array).any():
+        raise ValueError(
+            f"Label {array[other][0]} is no whole number that fits int64; expected whole numbers, one for each class."
+        )
+    return numbers
 
 
 def _content_hash(inputs: Inputs, labels: NDArray[np.int64]) -> str:

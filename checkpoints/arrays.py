@@ -1,0 +1,194 @@
+"""Conversion of what users give as inputs, labels and ids (tensors, lists of images, data sets) to arrays."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["as_array", "as_label_vector", "as_texts"]
+
+
+def as_array(values: Any, what: str, n: int | None = None) -> NDArray[Any]:
+    """Return values as one array, if there is only one way to do so.
+
+    Parameters
+    ----------
+    values : array, tensor, sequence or map-style data set
+        Tensors may be on any device, require grad, or be of a type that NumPy lacks (bfloat16 becomes float32).
+        Sequences hold numbers, or arrays, tensors or images of one shape. A data set has a length and gives one array
+        or tensor for each index below it.
+    what : str
+        For messages, in the plural, such as "Inputs".
+    n : int, optional
+        Number of stimuli; a data set of another length is not read.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, items are pairs or dicts, the values have no length or cannot be read.
+    """
+    try:
+        return _array(values, what, n)
+    except RecursionError:
+        raise ValueError(f"{what} are nested too deeply to be an array.") from None
+
+
+def as_texts(values: Any, what: str) -> NDArray[Any]:
+    """Return values such as ids as an array of str.
+
+    Raises
+    ------
+    ValueError
+        See ``as_array``.
+    """
+    is_plain = isinstance(values, list | tuple | range) and not any(map(_is_array, values))  # such as paths
+    return np.asarray(values if is_plain else as_array(values, what), dtype=str)
+
+
+def as_label_vector(labels: Any) -> NDArray[Any]:
+    """Return one label for each stimulus.
+
+    Parameters
+    ----------
+    labels : shape (n,), (n, 1) or (n, n_classes)
+        With two columns or more, one-hot: zeros and a single one in each row, which is replaced by its column number.
+
+    Returns
+    -------
+    array, shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If labels have another shape or are NaN.
+    """
+    array = as_array(labels, "Labels")
+    if array.ndim == 0:
+        raise ValueError("Labels are a single value; expected one label for each stimulus, shape (n,).")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim == 2 and _is_one_hot(array):
+        array = array.argmax(1)
+    if array.ndim != 1:
+        raise ValueError(
+            f"Labels have shape {array.shape}; expected one label for each stimulus: shape (n,), (n, 1), or one-hot "
+            "rows of zeros and a single one."
+        )
+    if array.dtype.kind in "fc" and np.isnan(array).any():
+        raise ValueError(f"{int(np.isnan(array).sum())} of {len(array)} labels are NaN; leave out these stimuli.")
+    return array
+
+
+def _array(values: Any, what: str, n: int | None = None, inside: bool = False) -> NDArray[Any]:
+    if _is_tensor(values):
+        return _from_tensor(values, what)
+    if type(values).__name__ == "PackedSequence":
+        raise ValueError(f"{what} are a packed sequence; expected rows of one length. {_PAD}")
+    if np.ma.is_masked(values):
+        raise ValueError(f"{what} have masked values; fill them in, or leave out these stimuli.")
+    if isinstance(values, Number | str | bytes) or (isinstance(values, list | tuple | range) and _is_numbers(values)):
+        try:
+            return np.asarray(values)
+        except ValueError:  # rows of different lengths: the items tell which
+            pass
+    if isinstance(values, Mapping):
+        raise ValueError(
+            f"{what} are dicts, one for each stimulus; expected one dict of arrays, such as "
+            "{'input_ids': …, 'attention_mask': …} with one row for each stimulus, and labels apart."
+        )
+    if _is_array(values):
+        return _from_array(values, what)
+    if hasattr(values, "__len__") and hasattr(values, "__getitem__"):
+        return _from_items(values, what, n, inside)
+    raise ValueError(
+        f"{what} are of type {type(values).__name__}; expected an array, a tensor, a sequence of those of one shape, "
+        "or a data set with a length. Collect what an iterator or data loader gives first, for example with torch.cat."
+    )
+
+
+def _from_tensor(values: Any, what: str) -> NDArray[Any]:
+    torch = sys.modules["torch"]
+    if values.is_nested:
+        raise ValueError(f"{what} are a nested tensor; expected rows of one length. {_PAD}")
+    if values.layout != torch.strided or values.is_quantized or values.device.type == "meta":
+        raise ValueError(
+            f"{what} are a tensor of layout {values.layout} and type {values.dtype} on {values.device.type}; expected "
+            "a dense tensor with values. Convert it with to_dense() or dequantize()."
+        )
+    plain = values.detach().cpu().resolve_conj().resolve_neg()
+    known = plain.dtype in (torch.float16, torch.float32, torch.float64) or not plain.is_floating_point()
+    array: NDArray[Any] = (plain if known else plain.float()).numpy()
+    return array
+
+
+def _from_array(values: Any, what: str) -> NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # whatever an __array__ of another package raises
+        raise ValueError(f"{what} of type {type(values).__name__} are no array ({error}).") from error
+    has_parts = array.dtype == object and array.ndim == 1 and any(map(_has_length, array))
+    return _from_items(array.tolist(), what) if has_parts else array
+
+
+def _from_items(values: Any, what: str, n: int | None = None, inside: bool = False) -> NDArray[Any]:
+    is_data_set = not isinstance(values, Sequence)
+    if is_data_set and n is not None and len(values) != n:
+        raise ValueError(f"{what} have {len(values)} items for {n} stimuli; expected one for each stimulus.")
+    items = [_item(values, index, what) for index in range(len(values))]
+    if is_data_set and any(isinstance(item, tuple) for item in items):
+        raise ValueError(f"{what} give a tuple for each stimulus; {_APART}")
+    parts = [_array(item, what, inside=True) for item in items]
+    shapes = list(dict.fromkeys(part.shape for part in parts))
+    if len(shapes) > 1 and inside and isinstance(values, tuple):
+        raise ValueError(f"{what} give a tuple for each stimulus, of shapes {shapes[0]} and {shapes[1]}; {_APART}")
+    if len(shapes) > 1:
+        raise ValueError(f"{what} differ in shape: {shapes[0]} and {shapes[1]}; expected the same for all. {_PAD}")
+    return np.stack(parts) if parts else np.zeros(0)
+
+
+def _item(values: Any, index: int, what: str) -> Any:
+    try:
+        return values[index]
+    except Exception as error:  # whatever somebody's data set raises
+        raise ValueError(
+            f"{what} of type {type(values).__name__} could not be read at {index} ({type(error).__name__}: {error}); "
+            "expected a sequence, or a data set with an item for each index below its length."
+        ) from error
+
+
+def _is_tensor(values: Any) -> bool:
+    torch = sys.modules.get("torch")  # without it, nothing is a tensor
+    return torch is not None and isinstance(values, torch.Tensor)
+
+
+def _is_array(values: Any) -> bool:
+    return hasattr(values, "__array__") or hasattr(values, "__array_interface__")
+
+
+def _has_length(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes)
+
+
+def _is_numbers(values: Sequence[Any]) -> bool:
+    """Tell whether nested lists hold numbers or text only, which NumPy converts at once."""
+    kinds = set(map(type, values))
+    if kinds & {list, tuple}:
+        return kinds <= {list, tuple} and all(map(_is_numbers, values))
+    return all(issubclass(kind, Number | str | bytes) for kind in kinds)
+
+
+def _is_one_hot(array: NDArray[Any]) -> bool:
+    if array.dtype.kind not in "fiub" or array.shape[1] < 2:
+        return False
+    return bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
+
+
+_PAD = "Pad them to one length, and give the network a mask (such as attention_mask) as another input if it takes one."
+_APART = (
+    "expected the input alone. Give inputs and labels apart: inputs=[x for x, _ in data], labels=[y for _, y in data]."
+)
