@@ -27,12 +27,15 @@ TABLES = (
     "class_structure",
     "similarity",
     "rdm_similarity",
+    "undefined",
     "training",
     "gradients",
 )
 _TEXTS = ("status", "message")  # columns in which an empty cell is an empty text
 _DECISIVE = 0.9
+_PERCENT = f"{100 * _DECISIVE:.0f} %"
 _MOST_NAMED = 12
+_WORDS = {"rdm": "RDM", "rdm_similarity": "RDM similarity", "cka": "CKA", "probes": "probe"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +108,11 @@ class Findings:
         return self.tables["rdm_similarity"]
 
     @property
+    def undefined(self) -> pd.DataFrame:
+        """One row for each layer of a view that lacks a result, with the reason."""
+        return self.tables["undefined"]
+
+    @property
     def training(self) -> pd.DataFrame:
         """One row a run and epoch."""
         return self.tables["training"]
@@ -139,16 +147,55 @@ class Findings:
             *self._unfinished(),
             *self._accuracies(),
             *self._readable(),
+            *self._unreadable(),
             *self._structure(),
             *self._lowest_similarity(),
             *self._edges(),
-            *(f"No probe of {name.rstrip('.')}." for name in self.probe_failures()),
+            *self._incomplete(),
         ]
 
-    def probe_failures(self) -> list[str]:
-        """Return the view, layer and reason of each probe that could not be fitted."""
-        failed = self.probes[self.probes["status"] != "ok"]
-        return [f"{row.view}, {row.layer}: {row.message}" for row in failed.itertuples()]
+    def undefined_in_words(self) -> list[str]:
+        """Return a sentence for each layer that lacks a result: run, step, layer, which results, and why."""
+        networks = {view.label: view.network for view in self.views}
+        columns = ("view", "step", "layer", "results", "reason")
+        sentences = [
+            f"{networks[view]}, step {step}, layer {layer!r} has no {self._in_words(results)}. {_sentence(reason)}"
+            for view, step, layer, results, reason in zip(*(self.undefined[name] for name in columns), strict=True)
+        ]
+        return _at_most(sentences, "more layers are in undefined.csv")
+
+    def check_any_defined(self) -> None:
+        """Check that some layer has some result.
+
+        Raises
+        ------
+        ValueError
+            If no layer has any; the message gives the reason for the first.
+        """
+        lacking = [self._is_everything(results) for results in self.undefined["results"]]
+        if len(lacking) == sum(len(view.listed) for view in self.views) and all(lacking):
+            first = self.undefined.iloc[0]
+            raise ValueError(
+                f"No layer can be analysed: all {len(lacking)} are undefined. The first is layer {first['layer']!r} of "
+                f"{first['run']} at step {first['step']}: {_sentence(first['reason'])}"
+            )
+
+    def _is_everything(self, results: str) -> bool:
+        return {"rdm", "class_structure", "probes", *self.measures} <= set(results.split(", "))
+
+    def _in_words(self, results: str) -> str:
+        """Return a cell of ``undefined.csv`` as part of a sentence, such as "RDM, CKA or probe"."""
+        if self._is_everything(results):
+            return "results"
+        *rest, last = [_WORDS.get(name, name.replace("_", " ")) for name in results.split(", ")]
+        return f"{', '.join(rest)} or {last}" if rest else last
+
+    def _incomplete(self) -> list[str]:
+        """Name the layers that lack a result."""
+        if self.undefined.empty:
+            return []
+        names = [f"{row.layer} of {row.view}" for row in self.undefined.itertuples()]
+        return [f"Results are not defined for {_listed(names)}; undefined.csv says which, and why."]
 
     def _unfinished(self) -> list[str]:
         """Name the runs whose training is not at its end, and those compared at another step than their last."""
@@ -188,7 +235,17 @@ class Findings:
             parts.append(f"{method} at {where}{'' if one else f' (mean of {len(rows)} seeds)'}")
         if not parts:
             return []
-        return [f"Probes first reach {_DECISIVE} of their accuracy at the last layer: {_listed(parts)}."]
+        return [f"First layer whose probe reaches {_PERCENT} of the last layer's accuracy: {_listed(parts)}."]
+
+    def _unreadable(self) -> list[str]:
+        """Name the networks of which it is not known where probes first read nearly all."""
+        table = self.first_layers
+        failed = table[(table["fraction"] == _DECISIVE) & (table["status"] == "failed")]
+        sentences = [
+            f"Which layer of {row.view} is the first to reach {_PERCENT} is not known: {row.message}."
+            for row in failed.itertuples()
+        ]
+        return _at_most(sentences, "more are in first_layers.csv")
 
     def _edges(self) -> list[str]:
         """Say how many probes would have chosen from a wider grid."""
@@ -207,16 +264,17 @@ class Findings:
         found = first_layer_reaching(
             self.class_structure.assign(none=0.0), _DECISIVE, "class_structure", "none", network="view"
         )
-        final = dict(self.class_structure.groupby("view", sort=False)["class_structure"].last())
+        last = self.class_structure.drop_duplicates("view", keep="last")  # which may be NaN
+        final = dict(zip(last["view"], last["class_structure"], strict=True))
         for row in found.itertuples():
-            if not final[str(row.view)] > 0:
+            if final[str(row.view)] <= 0:
                 sentences.append(f"The last layer of {row.view} has no class structure.")
                 continue
             if row.status != "ok":
-                sentences.append(f"Where class structure arises in {row.view} cannot be told: {row.message}.")
+                sentences.append(f"Where class structure arises in {row.view} is not known: {row.message}.")
                 continue
             sentences.append(
-                f"Class structure reaches {_DECISIVE} of its last layer's ({final[str(row.view)]:.2f}) first at "
+                f"Class structure reaches {_PERCENT} of its final value ({final[str(row.view)]:.2f}) at "
                 f"{row.layer} ({row.depth:.0f} of {row.n_layers}) in {row.view}."
             )
         return _at_most(sentences, "more are in class_structure.csv")
@@ -237,6 +295,10 @@ class Findings:
         parts = [f"{row.view_b} {getattr(row, name):.2f} at {row.layer_a}" for row in rows.itertuples()]
         shown = "CKA" if name == "cka" else name
         return [f"Lowest {shown} to the same layer of {reference}: {_listed(parts)}."]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
 def _listed(parts: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from analysis.figures import draw
 from analysis.findings import Findings
 from analysis.folders import refreshed
 from analysis.pieces import Planned, Store, plan, tasks_of
-from analysis.pieces.results import facts_of, probe_rows, similarities, warnings_of
+from analysis.pieces.results import facts_of, probe_rows, similarities, undefined_of, warnings_of
 from analysis.pieces.store import RDM_FILE
 from analysis.report import write_report
 from analysis.study import OUTCOME, Study
@@ -34,6 +34,7 @@ def assemble(study: Study) -> None:
         with warnings.catch_warnings(record=True) as given:
             warnings.simplefilter("always")
             findings = _write_tables(study.views, study.config, planned, store, staging)
+            findings.check_any_defined()
             drawings = list(draw(findings))
             save_figures(drawings, staging / "figures")
             page, figures = staging / "report.html", staging / "figures"
@@ -41,9 +42,8 @@ def assemble(study: Study) -> None:
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
         summary = findings.summary()
         (study.target / OUTCOME).unlink(missing_ok=True)  # the folder is of two minds until the new one comes
-    said = warnings_of(study.views, planned, store) + [
-        str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)
-    ]
+    said = [*findings.undefined_in_words(), *warnings_of(study.views, planned, store)]
+    said += [str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)]
     sync(study.target / RDM_FILE)  # before the pieces that it was made of are removed
     replace_file(study.target / OUTCOME, study.outcome(files, summary, list(dict.fromkeys(said))))
     store.forget(piece.key for piece in planned.rdms.values())
@@ -79,9 +79,10 @@ def measure(
         if error is not None:
             raise error
     store = Store(folder)
-    for message in warnings_of(views, planned, store):
+    findings = _write_tables(views, config, planned, store, folder)
+    for message in [*findings.undefined_in_words(), *warnings_of(views, planned, store)]:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
-    return _write_tables(views, config, planned, store, folder)
+    return findings
 
 
 def _write_tables(
@@ -98,6 +99,7 @@ def _write_tables(
         "class_structure": tables.class_structure_table(views, facts_of(planned.class_structure, store)),
         "similarity": tables.similarity_table(views, similarities(views, planned, store)),
         "rdm_similarity": tables.rdm_similarity_table(views, facts_of(planned.rdm_similarity, store)),
+        "undefined": tables.undefined_table(views, undefined_of(views, planned, store)),
         "training": tables.training_table(views),
         "gradients": tables.gradient_table(views),
     }

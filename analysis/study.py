@@ -19,7 +19,7 @@ __all__ = ["OUTCOME", "Study", "read_outcome"]
 
 OUTCOME = "analysis.json"
 _FORMAT = {"format": "repsim-analysis", "format_version": 1}
-_REVISION = 1  # of what tables, figures and the report show; a later one makes every earlier analysis stale
+_REVISION = 2  # of what tables, figures and the report show; a later one makes every earlier analysis stale
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ __all__ = ["read_table"]
 
 _TEXT = (  # columns that are text also where every value looks like a number
     *("view", "view_a", "view_b", "run", "layer", "layer_a", "layer_b", "reference", "method", "rule"),
-    *("status", "message"),
+    *("status", "message", "results", "reason"),
 )
 # What reads every number as the nearest double: what pandas does by default since its version 3.
 _EXACTLY: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}

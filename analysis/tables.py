@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from analysis.pieces import Piece, Store
 from analysis.pieces.planning import COMPARATORS_SHOWN
+from analysis.pieces.undefined import Undefined
 from analysis.steps import is_trained_here
 from analysis.views import View
 
@@ -24,6 +25,7 @@ __all__ = [
     "read_rdm",
     "similarity_table",
     "training_table",
+    "undefined_table",
     "write_rdms",
 ]
 
@@ -35,7 +37,8 @@ def write_rdms(
 
     Layout: ``/0000/<layer>`` holds the first view's condensed upper triangle in float32, row by row, and the group's
     attributes its name and step; ``/stimulus_id`` and ``/label`` are the stimuli. Root attributes name the method.
-    ``/keys`` has every matrix once more (it is the same one), by the key of its piece.
+    ``/keys`` has every matrix once more (it is the same one), by the key of its piece. A matrix that is not defined is
+    NaN everywhere and has an attribute ``undefined``: JSON of its layer and the reason.
     """
     with h5py.File(path, "x") as file:
         rows = views[0].rows("test")
@@ -52,6 +55,8 @@ def write_rdms(
                     found = store.read(key)
                     keys[key] = found.arrays["rdm"]
                     keys[key].attrs["warnings"] = json.dumps(list(found.warnings))
+                    if found.undefined:
+                        keys[key].attrs["undefined"] = json.dumps([[u.layer, u.reason] for u in found.undefined])
                 group[layer] = keys[key]
 
 
@@ -115,6 +120,29 @@ def similarity_table(views: Sequence[View], values: Mapping[str, NDArray[Any]]) 
             columns[f"{name}_{side}"] = np.array([place[number] for place in places], dtype=object)[index]
     table = pd.DataFrame({**columns, **{name: matrix.ravel() for name, matrix in values.items()}})
     return table.astype({"depth_a": "int64", "depth_b": "int64"}).infer_objects()
+
+
+def undefined_table(views: Sequence[View], found: Mapping[tuple[int, str], Sequence[Undefined]]) -> pd.DataFrame:
+    """Return one row for each layer of a view that lacks a result: which results, and why the first of them.
+
+    Parameters
+    ----------
+    views : sequence of View
+    found : mapping of (position of the view, layer) to sequence of Undefined
+        Layers that have every result are missing.
+    """
+    rows = [
+        {
+            **_keys(view),
+            "layer": layer,
+            "depth": depth,
+            "results": ", ".join(dict.fromkeys(each.result for each in found[index, layer])),
+            "reason": found[index, layer][0].reason,
+        }
+        for index, view, layer, depth in _each_layer(views)
+        if (index, layer) in found
+    ]
+    return pd.DataFrame(rows, columns=["view", "run", "step", "layer", "depth", "results", "reason"])
 
 
 def training_table(views: Sequence[View]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from checkpoints.files import check_unchanged, sha256
 
 __all__ = ["Piece", "Request", "Source"]
 
-_VERSION = 1  # of what the kinds compute; a later one makes every earlier piece stale
+_VERSION = 2  # of what the kinds compute; a later one makes every earlier piece stale
 
 
 @dataclass(frozen=True)

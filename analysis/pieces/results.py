@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from analysis.pieces.piece import Piece
 from analysis.pieces.planning import Place, Planned
 from analysis.pieces.store import Store
+from analysis.pieces.undefined import Undefined
 from analysis.views import View
 
-__all__ = ["facts_of", "probe_rows", "similarities", "warnings_of"]
+__all__ = ["facts_of", "probe_rows", "similarities", "undefined_of", "warnings_of"]
 
 
 def facts_of(pieces: Mapping[Place, Piece], store: Store) -> dict[Place, dict[str, Any]]:
@@ -51,13 +52,27 @@ def _part(found: Mapping[str, Any], name: str, piece: Piece) -> Any:
     return found[name]
 
 
+def undefined_of(views: Sequence[View], planned: Planned, store: Store) -> dict[Place, list[Undefined]]:
+    """Return the results that layers do not have, by view and layer, probes last."""
+    positions = {(str(view.run.path.absolute()), view.step): index for index, view in enumerate(views)}
+    found: dict[Place, list[Undefined]] = {}
+    for piece in sorted(_told(planned, store), key=lambda piece: piece.kind == "probes"):
+        for each in store.read(piece.key).undefined:
+            source = piece.sources[each.source]
+            found.setdefault((positions[source.run, source.step], each.layer), []).append(each)
+    return found
+
+
 def warnings_of(views: Sequence[View], planned: Planned, store: Store) -> list[str]:
-    """Return what the pieces had to say, each with the views that it is about."""
+    """Return what the pieces had to say of results that are defined, each with the views that it is about."""
     labels = {(str(view.run.path.absolute()), view.step): view.label for view in views}
     said = []
-    for piece in planned.pieces():
-        if piece.kind == "rdm" or piece.key not in store:
-            continue  # what a matrix had to say is kept by the piece that is made from it
+    for piece in _told(planned, store):
         about = " and ".join(labels[source.run, source.step] for source in piece.sources)
         said += [f"{about}: {message}" for message in store.read(piece.key).warnings]
     return list(dict.fromkeys(said))
+
+
+def _told(planned: Planned, store: Store) -> Iterator[Piece]:
+    """Yield the pieces that are there, but no matrices: the piece that is made from a matrix keeps what that said."""
+    return (piece for piece in planned.pieces() if piece.kind != "rdm" and piece.key in store)

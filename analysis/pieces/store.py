@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.pieces.undefined import Undefined
 from checkpoints import Damaged
 from checkpoints.commit import remove_staging, replace_file
 from checkpoints.files import check_folder, check_regular, is_regular
@@ -39,11 +40,14 @@ class Found:
         JSON-ready; NaN is kept as null.
     warnings : sequence of str
         What was to be said on the way.
+    undefined : sequence of Undefined
+        Results that a layer does not have; NaN or null stands in their place.
     """
 
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    undefined: Sequence[Undefined] = ()
 
 
 class Store:
@@ -72,7 +76,12 @@ class Store:
         """
         from safetensors.numpy import save
 
-        about = {"about": json.dumps({"facts": dict(found.facts), "warnings": list(found.warnings)})}
+        texts = {
+            "facts": dict(found.facts),
+            "warnings": list(found.warnings),
+            "undefined": [list(each) for each in found.undefined],
+        }
+        about = {"about": json.dumps(texts)}
         arrays = {name: np.ascontiguousarray(array) for name, array in found.arrays.items()}
         self.make_folder()
         replace_file(self._path(key), save(arrays, about))
@@ -101,7 +110,8 @@ class Store:
             with safe_open(path, framework="numpy") as file:
                 about = json.loads(file.metadata()["about"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-            return Found(arrays, dict(about["facts"]), list(about["warnings"]))
+            undefined = [Undefined(*each) for each in about["undefined"]]
+            return Found(arrays, dict(about["facts"]), list(about["warnings"]), undefined)
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}). Remove it, and give the same command again.") from error
 
@@ -125,7 +135,9 @@ class Store:
         path = self.folder / RDM_FILE
         with _opened(path) as file:
             matrix = checked_dataset(path, checked_group(path, file, _KEYS), key, "<f4", 1)
-            return Found({"rdm": np.asarray(matrix[()])}, warnings=_texts(matrix.attrs.get("warnings")))
+            undefined = [Undefined(0, layer, "rdm", why) for layer, why in _pairs(matrix.attrs.get("undefined"))]
+            said = _texts(matrix.attrs.get("warnings"))
+            return Found({"rdm": np.asarray(matrix[()])}, warnings=said, undefined=undefined)
 
     @cached_property
     def _in_rdm_file(self) -> frozenset[str]:
@@ -155,6 +167,13 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 def _texts(value: Any) -> list[str]:
     try:
         return [str(text) for text in json.loads(value)]
+    except (TypeError, ValueError, RecursionError):
+        return []  # of a file without them
+
+
+def _pairs(value: Any) -> list[tuple[str, str]]:
+    try:
+        return [(str(layer), str(reason)) for layer, reason in json.loads(value)]
     except (TypeError, ValueError, RecursionError):
         return []  # of a file without them
 

@@ -74,7 +74,7 @@ def differences(findings: Findings) -> pd.DataFrame:
         return pd.DataFrame()
     band = [f"{low:+.3f} to {high:+.3f}" for low, high in zip(table["band_low"], table["band_high"], strict=True)]
     shown = table[["method", "layer", "n_seeds"]].rename(columns={"n_seeds": "seeds"})
-    shown["difference"] = table["difference"].map("{:+.3f}".format)
+    shown["difference"] = [_ABSENT if pd.isna(value) else f"{value:+.3f}" for value in table["difference"]]
     shown["95 % band, all layers"] = [_ABSENT if "nan" in text else text for text in band]
     for column, name in _P_VALUES.items():
         shown[name] = table[column].map(_shown_value)

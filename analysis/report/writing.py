@@ -54,7 +54,7 @@ def write_report(
         "report.html.j2",
         title=title,
         summary=findings.summary(),
-        failures=findings.probe_failures(),
+        undefined=findings.undefined_in_words(),
         words=methods_in_words(findings),
         drawings=[printed(drawing, figures, findings) for drawing in drawings],
         has={name: bool(len(getattr(findings, name))) for name in ("training", "gradients", "probe_differences")},

@@ -21,7 +21,7 @@ from checkpoints import Damaged
 from repsim.learning import TrainingConfig
 
 NAMES = ("class_structure", "similarity", "rdm_similarity", "training", "gradients")
-NAMES += ("probes", "probe_bands", "probe_differences", "first_layers")
+NAMES += ("probes", "probe_bands", "probe_differences", "first_layers", "undefined")
 FIGURES = {"probe_accuracy", "rdm_grid", "cka", "class_structure", "training"}
 OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html", "analysis.json"}
 OF_BACKPROP |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
@@ -55,7 +55,10 @@ def test_a_comparison_is_written_where_it_is_asked_for(comparison: Findings, run
     assert listing(comparison.folder) == OF_ANOTHER_RULE
     for name, table in comparison.tables.items():
         assert len(pd.read_csv(comparison.folder / f"{name}.csv")) == len(table)
-        assert len(table) or name == "probe_differences"  # of which one seed has none
+        assert len(table) or name in (
+            "probe_differences",
+            "undefined",
+        )  # of which one seed, and sound layers, have none
     assert sorted(comparison.probes["view"].unique()) == sorted(runs)
     assert all(set(listing(path)) == set(listing(runs["backprop"])) for path in runs.values())
 

@@ -190,10 +190,13 @@ def test_a_network_that_died_is_drawn_and_named(
     with pytest.warns(RuntimeWarning) as caught:
         findings = compare_runs([tmp_path / "dead", runs["backprop"]], output=tmp_path / "out")
     warned = [str(warning.message) for warning in caught]
-    assert any(text.startswith("dead: Layer 'hidden.3': 60 of 60 stimuli have zero variance") for text in warned)
-    assert "The last layer of dead has no class structure." in findings.summary()
+    (text,) = [text for text in warned if "layer 'hidden.3'" in text]
+    assert text.startswith(
+        "dead, step 38, layer 'hidden.3' has no results. Layer 'hidden.3': 60 of 60 stimuli have zero"
+    )
+    assert any(text.startswith("Where class structure arises in dead is not known") for text in findings.summary())
     assert np.isfinite(findings.probes.loc[findings.probes["view"] == "backprop", "accuracy"]).all()
-    assert "could not be fitted" in (tmp_path / "out/report.html").read_text()
+    assert "Results that are not defined" in (tmp_path / "out/report.html").read_text()
 
 
 def test_figures_are_saved_as_png_and_pdf(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +52,19 @@ def similarity(*rows: tuple[str, int, str, int, float]) -> pd.DataFrame:
     return table.assign(**names)
 
 
+def undefined(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["view", "layer", "results", "reason"])
+    return table.assign(run=table["view"], step=10)
+
+
 def findings(views: list[View], **tables: pd.DataFrame) -> Findings:
     empty = {
         "probes": pd.DataFrame(columns=["view", "layer", "C_at_edge", "status", "message"]),
         "probe_bands": pd.DataFrame(),
         "probe_differences": pd.DataFrame(),
-        "first_layers": pd.DataFrame(columns=["method", "fraction", "depth", "layer", "n_layers"]),
+        "first_layers": pd.DataFrame(columns=["method", "fraction", "depth", "layer", "n_layers", "status"]),
         "rdm_similarity": pd.DataFrame(),
+        "undefined": undefined(),
         "training": pd.DataFrame(),
         "gradients": pd.DataFrame(),
     }
@@ -69,14 +75,19 @@ def findings(views: list[View], **tables: pd.DataFrame) -> Findings:
 def test_the_summary_says_where_class_structure_arises() -> None:
     table = structure(a=[0.1, 0.49, 0.5], b=[0.2, 0.1, -0.3])
     assert findings([finished("a", 0.5)], class_structure=table).summary()[1:] == [
-        "Class structure reaches 0.9 of its last layer's (0.50) first at hidden.2 (2 of 3) in a.",
+        "Class structure reaches 90 % of its final value (0.50) at hidden.2 (2 of 3) in a.",
         "The last layer of b has no class structure.",
     ]
 
 
 def test_the_summary_does_not_guess_where_an_early_layer_is_unknown() -> None:
     summary = findings([finished("a", 0.5)], class_structure=structure(a=[np.nan, 0.5, 0.5])).summary()
-    assert "Where class structure arises in a cannot be told: no value for 'hidden.1', before 'hidden.2'." in summary
+    assert "Where class structure arises in a is not known: no value for 'hidden.1', before 'hidden.2'." in summary
+
+
+def test_the_summary_takes_no_earlier_layer_for_the_last() -> None:
+    summary = findings([finished("a", 0.5)], class_structure=structure(a=[0.5, 0.5, np.nan])).summary()
+    assert "Where class structure arises in a is not known: no value for the last layer, 'hidden.3'." in summary
 
 
 def test_the_summary_gives_accuracies_of_finished_networks() -> None:
@@ -136,13 +147,27 @@ def test_the_summary_gives_the_lowest_similarity_at_one_depth() -> None:
     assert summary[-1] == "Lowest CKA to the same layer of a: b 0.60 at hidden.2, c -0.02 at hidden.1."
 
 
-def test_a_probe_that_could_not_be_fitted_is_named() -> None:
-    failed = ("a", "hidden.2", False, "failed", "ValueError: 3 of 9 values are NaN.")
-    probes = pd.DataFrame(
-        [("a", "hidden.1", False, "ok", ""), failed], columns=["view", "layer", "C_at_edge", "status", "message"]
+def test_a_layer_without_a_result_is_named_with_run_step_and_reason() -> None:
+    table = undefined(
+        ("a", "hidden.1", "rdm, class_structure, cka, probes", "all of it is NaN"),
+        ("a", "hidden.2", "rdm, cka, probes", "all of it is NaN"),
+        ("a", "x", "cka", "It is constant."),
     )
-    summary = findings([finished("a", 0.5)], probes=probes).summary()
-    assert summary[-1] == "No probe of a, hidden.2: ValueError: 3 of 9 values are NaN."
+    found = findings([replace(finished("a", 0.5), network="net")], undefined=table)
+    assert found.undefined_in_words() == [
+        "net, step 10, layer 'hidden.1' has no results. All of it is NaN.",
+        "net, step 10, layer 'hidden.2' has no RDM, CKA or probe. All of it is NaN.",
+        "net, step 10, layer 'x' has no CKA. It is constant.",
+    ]
+    assert found.summary()[-1].startswith(
+        "Results are not defined for hidden.1 of a, hidden.2 of a, x of a; undefined.csv says"
+    )
+
+
+def test_of_very_many_layers_without_a_result_some_are_named() -> None:
+    found = findings([finished("a", 0.5)], undefined=undefined(*[("a", f"h{k}", "cka", "No.") for k in range(40)]))
+    assert len(found.undefined_in_words()) == 13
+    assert found.undefined_in_words()[-1] == "28 more layers are in undefined.csv."
 
 
 def test_the_summary_says_how_many_probes_chose_at_the_edge() -> None:
@@ -156,15 +181,21 @@ def test_the_summary_says_how_many_probes_chose_at_the_edge() -> None:
 def test_the_summary_says_where_networks_are_first_read() -> None:
     first = pd.DataFrame(
         [
-            *[("bp", 0.9, 2.0, "h2", 5), ("bp", 0.9, 3.0, "h3", 5), ("bp", 0.5, 1.0, "h1", 5)],
-            *[("sg", 0.9, 4.0, "h4", 5), ("at chance", 0.9, np.nan, None, 5)],
+            *[("bp", 0.9, 2.0, "h2", 5, "ok"), ("bp", 0.9, 3.0, "h3", 5, "ok"), ("bp", 0.5, 1.0, "h1", 5, "ok")],
+            *[("sg", 0.9, 4.0, "h4", 5, "ok"), ("at chance", 0.9, np.nan, None, 5, "at chance")],
+            ("dead", 0.9, np.nan, None, 5, "failed"),
         ],
-        columns=["method", "fraction", "depth", "layer", "n_layers"],
+        columns=["method", "fraction", "depth", "layer", "n_layers", "status"],
     )
+    first = first.assign(view=first["method"], message="no value for the last layer, 'h5'")
+    summary = findings([finished("a", 0.5)], first_layers=first).summary()
     assert (
-        "Probes first reach 0.9 of their accuracy at the last layer: bp at layer 2.5 of 5 (mean of 2 seeds), sg at h4 "
-        "(4 of 5)."
-    ) in findings([finished("a", 0.5)], first_layers=first).summary()
+        "First layer whose probe reaches 90 % of the last layer's accuracy: bp at layer 2.5 of 5 (mean of 2 seeds), sg "
+        "at h4 (4 of 5)."
+    ) in summary
+    assert (
+        "Which layer of dead is the first to reach 90 % is not known: no value for the last layer, 'h5'."
+    ) in summary
 
 
 def test_a_single_network_has_nothing_to_be_similar_to() -> None:
@@ -185,7 +216,9 @@ def test_what_is_not_finite_is_left_empty_in_the_files(known_view: Callable[...,
     labels, split = np.arange(24) % 2, np.repeat(["train", "validation", "test"], 8)
     inputs = np.random.default_rng(0).normal(size=(24, 2)) + 9 * labels[:, np.newaxis]
     views = [known_view("x", inputs, labels, [np.eye(2), np.zeros((2, 2))], split=split)]
-    with pytest.warns(RuntimeWarning, match="zero HSIC"):
+    with pytest.warns(
+        RuntimeWarning, match="x, step 7, layer 'hidden.2' has no CKA or probe. Its activations have zero"
+    ):
         measured = measure(views, tmp_path, distance="euclidean")
     assert measured.class_structure["fraction_of_final"][0] == np.inf
     assert pd.read_csv(tmp_path / "class_structure.csv")["fraction_of_final"].isna().all()
@@ -196,8 +229,11 @@ def test_a_network_that_died_is_measured_all_the_same(known_view: Callable[..., 
     inputs, labels, split = rng.normal(size=(60, 4)), np.arange(60) % 2, np.repeat(["train", "validation", "test"], 20)
     matrices = {"alive": [np.eye(4)] * 2, "dead": [np.zeros((4, 4))] * 2}
     views = [known_view(name, inputs, labels, layers, split=split) for name, layers in matrices.items()]
-    with pytest.warns(RuntimeWarning, match="zero variance|NaN|no two distances"):
+    with pytest.warns(RuntimeWarning) as said:
         measured = measure(views, tmp_path, distance="correlation")
-    assert "The last layer of dead has no class structure." in measured.summary()
+    assert [str(each.message).partition(". ")[0] for each in said] == [
+        f"dead, step 7, layer 'hidden.{k}' has no results" for k in (1, 2)
+    ]
+    assert any("'hidden.2'" in sentence and "not known" in sentence for sentence in measured.summary())
     assert measured.probes["status"].tolist() == ["ok", "ok", "failed", "failed"]
     assert measured.rdm_similarity["pearson"].isna().all()

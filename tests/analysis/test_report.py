@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.image import imread
 from numpy.testing import assert_allclose
@@ -158,13 +159,15 @@ def written(findings: Findings, path: Path, **options: Any) -> str:
     return html.unescape((path / "page.html").read_text())
 
 
-def test_a_probe_that_failed_is_reported(comparison: Findings, tmp_path: Path) -> None:
-    assert "could not be fitted" not in written(comparison, tmp_path)
+def test_what_is_not_defined_is_reported(comparison: Findings, tmp_path: Path) -> None:
+    assert "Results that are not defined" not in written(comparison, tmp_path)
     probes = comparison.probes.copy()
     probes.loc[1, ["status", "message", "accuracy"]] = ["failed", "ValueError: 3 of 9 values are <NaN>.", np.nan]
-    text = written(comparison.with_tables(probes=probes), tmp_path)
-    assert "could not be fitted" in text
-    assert "backprop, hidden.2: ValueError: 3 of 9 values are <NaN>." in text
+    cells = ["backprop", "", 38, "hidden.2", 2, "probes", "3 of 9 values are <NaN>."]
+    undefined = pd.DataFrame([cells], columns=comparison.undefined.columns)
+    text = written(comparison.with_tables(probes=probes, undefined=undefined), tmp_path)
+    assert "Results that are not defined; their cells are empty:" in text
+    assert "backprop, step 38, layer 'hidden.2' has no probe. 3 of 9 values are <NaN>." in text
     assert content(text)["tables"]["probes"]["accuracy"][1] is None
 
 

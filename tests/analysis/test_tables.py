@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from analysis.pieces import Planned, Store
-from analysis.pieces.results import facts_of, similarities, warnings_of
+from analysis.pieces.results import facts_of, similarities, undefined_of, warnings_of
 from analysis.tables import (
     class_structure_table,
     gradient_table,
@@ -17,6 +17,7 @@ from analysis.tables import (
     read_rdm,
     similarity_table,
     training_table,
+    undefined_table,
     write_rdms,
 )
 from analysis.views import View, views_of_run
@@ -121,9 +122,11 @@ def test_a_fraction_is_of_the_last_layer_of_the_same_network(
 def test_no_fraction_is_taken_of_an_undefined_last_layer(known_view: Callable[..., View], pieces_of: Pieces) -> None:
     views = [known_view("x", POINTS, [0, 0, 1, 1], [np.eye(2), np.zeros((2, 2))])]
     table = structure(views, pieces_of, "cosine")
-    said = warnings_of(views, *pieces_of(views, distance="cosine"))
-    assert any(re.match(r"x: Layer 'hidden\.2': 4 of 4 stimuli have zero norm", message) for message in said)
-    assert any("the class structure is NaN" in message for message in said)
+    planned, store = pieces_of(views, distance="cosine")
+    (row,) = undefined_table(views, undefined_of(views, planned, store)).to_dict("records")
+    assert (row["layer"], row["depth"], row["results"]) == ("hidden.2", 2, "rdm, class_structure, cka")
+    assert row["reason"].startswith("Layer 'hidden.2': 4 of 4 stimuli have zero norm")
+    assert warnings_of(views, planned, store) == []
     assert table["class_structure"].notna().tolist() == [True, False]
     assert table["fraction_of_final"].isna().all()
 
@@ -191,10 +194,11 @@ def test_cka_that_is_undefined_names_the_layer(
 ) -> None:
     views = [known_view("x", rng.normal(size=(8, 3)), np.arange(8) % 2, [np.eye(3), np.zeros((3, 3))])]
     table = cka(views, pieces_of)
-    assert any(
-        re.search(r"^x: .*1 of 2 representations \(X\['hidden\.2'\]\)", each)
-        for each in warnings_of(views, *pieces_of(views))
-    )
+    planned, store = pieces_of(views)
+    ((place, found),) = undefined_of(views, planned, store).items()
+    assert place == (0, "hidden.2")
+    assert "Its activations have zero HSIC with themselves" in {each.result: each.reason for each in found}["cka"]
+    assert warnings_of(views, planned, store) == []
     assert table["cka"].notna().tolist() == [True, False, False, False]
 
 
