@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from checkpoints import Stimuli, read_weights
+from checkpoints.arrays import as_label_vector
 from checkpoints.generators import kept_generators
 from repsim.learning import read_npz
 
@@ -84,10 +85,10 @@ def load_stimuli(path: str | Path) -> ForeignStimuli:
     ----------
     path : path
         With an array ``X``, the network's only argument, or arrays that are its arguments by name, such as
-        ``input_ids`` and ``attention_mask``; one stimulus a row. Optional are ``y`` (labels, numbers or text), ``ids``
-        (text; row numbers by default) and ``split`` ("train", "validation" or "test"). By default, of any five stimuli
-        of a class in a row three are for training probes, one for validation and one for testing; without labels all
-        are "test".
+        ``input_ids`` and ``attention_mask``; one row for each stimulus. Optional are ``y`` (labels, numbers or text,
+        of shape (n,) or (n, 1), or one-hot rows), ``ids`` (text; row numbers by default) and ``split`` ("train",
+        "validation" or "test"). By default, of five consecutive stimuli of a class three are for training probes, one
+        for validation and one for testing; without labels all are "test".
 
     Raises
     ------
@@ -103,16 +104,17 @@ def load_stimuli(path: str | Path) -> ForeignStimuli:
     if unusable := [name for name, part in parts.items() if part.dtype.kind not in "fiub" or part.ndim == 0]:
         array = parts[unusable[0]]
         raise ValueError(
-            f"{unusable[0]} in {path} has type {array.dtype} and shape {array.shape}; expected numbers, a row each."
+            f"{unusable[0]} in {path} has type {array.dtype} and shape {array.shape}; expected real numbers, one row "
+            "for each stimulus."
         )
     if infinite := [name for name, part in parts.items() if not np.isfinite(part).all()]:
         raise ValueError(f"{infinite[0]} in {path} has values that are NaN or infinite.")
     n = len(next(iter(parts.values())))
-    labels, classes = _labels(arrays.get("y"), n)
-    ids = arrays.get("ids", np.char.mod("%08d", np.arange(n)))
-    split = arrays.get("split", _split(labels) if classes else np.full(n, "test"))
     inputs = parts["X"] if list(parts) == ["X"] else parts
     try:
+        labels, classes = _labels(arrays.get("y"), n)
+        ids = arrays.get("ids", np.char.mod("%08d", np.arange(n)))
+        split = arrays.get("split", _split(labels) if classes else np.full(n, "test"))
         return ForeignStimuli(Stimuli.of(ids, labels, split, inputs), classes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
@@ -121,8 +123,10 @@ def load_stimuli(path: str | Path) -> ForeignStimuli:
 def _labels(y: NDArray[Any] | None, n: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     if y is None:
         return np.zeros(n, dtype=np.int64), ()
-    classes, labels = np.unique(y, return_inverse=True)
-    return labels.reshape(y.shape), tuple(map(str, classes))
+    if y.dtype.kind in "cOV":
+        raise ValueError(f"y has type {y.dtype}; expected labels, as numbers or text.")
+    classes, labels = np.unique(as_label_vector(y), return_inverse=True)
+    return labels, tuple(map(str, classes))
 
 
 def _split(labels: NDArray[np.int64]) -> NDArray[Any]:

@@ -161,7 +161,10 @@ def read_npz(path: Path, wanted: Collection[str] | None = None) -> tuple[list[st
             return names, {name: _read_array(archive, f"{name}.npy") for name in chosen}
     except Exception as error:  # a damaged file makes zipfile, zlib and numpy raise almost anything
         if "Object arrays" in str(error):
-            raise ValueError(f"{path} holds Python objects, which are never loaded; save plain arrays.") from None
+            raise ValueError(
+                f"{path} holds Python objects, which are never loaded; save plain arrays, with sequences padded to one "
+                "length and text as str."
+            ) from None
         raise ValueError(f"{path} is not a readable .npz file ({str(error) or type(error).__name__}).") from error
 
 

@@ -1,6 +1,7 @@
 """Networks of others: what builds them, their weights and their stimuli come from files."""
 
 import io
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from analysis.cli import main
 from analysis.foreign import load_stimuli
 from analysis.progress import Reporter
 from analysis.views import View
@@ -171,6 +173,72 @@ def test_without_labels_all_is_recorded_but_not_analysed(place: Path, capsys: py
     assert not (run.path / "analysis").exists()
 
 
+NUMBERS = np.arange(6) % 3
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        (NUMBERS, ("0", "1", "2")),
+        (NUMBERS[:, None], ("0", "1", "2")),
+        (np.eye(3)[NUMBERS], ("0", "1", "2")),
+        (np.eye(4, dtype=bool)[NUMBERS], ("0", "1", "2")),
+        (NUMBERS > 0, ("False", "True")),
+        (NUMBERS.astype(np.float32), ("0.0", "1.0", "2.0")),
+        (np.array(list("cde"))[NUMBERS], ("c", "d", "e")),
+        (np.array(list("cde"))[NUMBERS][:, None], ("c", "d", "e")),
+    ],
+    ids=["numbers", "column", "one-hot", "one-hot booleans", "booleans", "floats", "text", "column of text"],
+)
+@pytest.mark.usefixtures("place")
+def test_labels_of_a_file_may_be_a_vector_a_column_or_one_hot(y: np.ndarray, classes: tuple[str, ...]) -> None:
+    np.savez("labels.npz", X=np.arange(6.0)[:, None], y=y)
+    loaded = load_stimuli("labels.npz")
+    assert loaded.classes == classes
+    names = y.reshape(6) if y.size == 6 else y.argmax(1)
+    order = loaded.stimuli.ids.astype(int)
+    assert [classes[label] for label in loaded.stimuli.labels] == [str(names[index]) for index in order]
+    np.testing.assert_array_equal(np.asarray(loaded.stimuli.inputs)[:, 0], order)
+
+
+X = np.zeros((6, 2))
+OTHER_FILES: dict[str, tuple[dict[str, Any], str]] = {
+    "a number": ({"X": X, "y": 3}, r"wrong\.npz: Labels are a single value; expected one label for each stimulus"),
+    "two numbers": ({"X": X, "y": np.ones((6, 2))}, r"wrong\.npz: Labels have shape \(6, 2\); expected one label"),
+    "two texts": ({"X": X, "y": np.full((6, 2), "a")}, r"wrong\.npz: Labels have shape \(6, 2\)"),
+    "transposed": ({"X": X, "y": np.arange(6)[None]}, r"wrong\.npz: Labels have shape \(1, 6\)"),
+    "NaN": ({"X": X, "y": [0, 1, 2, np.nan, 1, 0]}, r"wrong\.npz: 1 of 6 labels are NaN; leave out these stimuli"),
+    "complex": ({"X": X, "y": np.full(6, 1j)}, r"wrong\.npz: y has type complex128; expected labels"),
+    "fields": ({"X": X, "y": np.zeros(6, [("a", int)])}, r"wrong\.npz: y has type .*; expected labels"),
+    "fewer": ({"X": X, "y": [0, 1]}, r"wrong\.npz: Stimuli have ids of shape \(6,\), labels \(2,\)"),
+    "fewer, one-hot": ({"X": X, "y": np.eye(2)}, r"wrong\.npz: Stimuli have ids of shape \(6,\), labels \(2,\)"),
+    "other rows": ({"a": X, "b": X[:5]}, r"Stimuli have ids of shape \(6,\), .* inputs \(6, 2\), \(5, 2\)"),
+    "complex inputs": ({"X": X * 1j}, r"X in wrong\.npz has type complex128 and shape \(6, 2\); expected real numbers"),
+    "one input": ({"X": 3.0}, r"X in wrong\.npz has type float64 and shape \(\); expected real numbers, one row"),
+    "ragged": ({"X": np.array([[1], [1, 2]], dtype=object)}, r"wrong\.npz holds Python objects.*padded to one length"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "message"), OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_file_whose_arrays_do_not_fit_is_refused(
+    place: Path,
+    arrays: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.savez("wrong.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        load_stimuli("wrong.npz")
+    command = "repsim record --model somebody:cnn --data wrong.npz --output new"
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not Path("new").exists()
+
+
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "no colon": ({"model": "somebody"}, "Model 'somebody' is not understood; expected module:factory"),
     "no module": ({"model": "nobody:cnn"}, "could not be built .ModuleNotFoundError: No module named 'nobody'"),
@@ -194,7 +262,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no data": ({"data": "none.npz"}, r"There is no file none\.npz; expected an \.npz file"),
     "no stimuli": ({"data": "labels.npz"}, r"labels\.npz holds no stimuli \(found: y\)"),
-    "text": ({"data": "text.npz"}, r"X in text\.npz has type <U1 and shape \(1,\); expected numbers, a row each"),
+    "text": ({"data": "text.npz"}, r"X in text\.npz has type <U1 and shape \(1,\); expected real numbers, one row"),
     "not finite": ({"data": "nan.npz"}, r"X in nan\.npz has values that are NaN or infinite"),
     "other length": ({"data": "long.npz"}, r"long\.npz: Stimuli have ids of shape \(2,\)"),
     "other shape": ({"data": "flat.npz"}, "The network cannot be run on the stimuli .RuntimeError"),

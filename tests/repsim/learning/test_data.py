@@ -515,7 +515,7 @@ def with_values(*values: float) -> NDArray:
         ),
         (
             {"X": X_GOOD.astype(object), "y": Y_GOOD},
-            r"^[^ ]*own\.npz holds Python objects, which are never loaded; save plain arrays\.$",
+            r"^[^ ]*own\.npz holds Python objects, which are never loaded; save plain arrays, with sequences padded",
         ),
         ({"X": X_GOOD, "y": np.array(["a", None] * 6)}, r"holds Python objects, which are never loaded"),
     ],
