@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["kept_generators", "rng_state", "set_rng_state"]
+__all__ = ["generator_states", "kept_generators", "rng_state", "set_rng_state"]
 
 _NUMPY_KEYS = 624
 
@@ -39,6 +39,14 @@ def kept_generators(seed: int | None = None, *, devices: Iterable[torch.device] 
         finally:
             np.random.set_state(of_numpy)
             random.setstate(of_python)
+
+
+def generator_states() -> tuple[Any, ...]:
+    """Return the state of every global generator in a form that can be compared: equal if nothing was drawn."""
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *of_gpus)]
+    return (*states, name, _words(keys), position, has_gauss, cached, random.getstate())
 
 
 def rng_state() -> dict[str, Any]:

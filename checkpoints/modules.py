@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.parameter import is_lazy
 
+from checkpoints.found import Found
 from checkpoints.generators import kept_generators
 
-__all__ = ["evaluating", "plain_name", "unwrapped"]
+__all__ = ["callable_modules", "check_initialized", "evaluating", "is_scripted", "plain_name", "unwrapped"]
 
 _COMPILED = "_orig_mod"
+_CONTAINERS = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+_MOST_NAMES = 100_000
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -29,46 +34,119 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != _COMPILED)
 
 
+def callable_modules(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that a forward pass can call, under every name by which they are registered.
+
+    The model itself has the name ``""``. Left out are what ``torch.compile`` wraps around a module, containers
+    without a forward method of their own, and the parts of scripted modules, which Python does not call.
+    """
+    names = {plain_name(name): unwrapped(module) for name, module in _named(unwrapped(model), "", ())}
+    return {name: module for name, module in names.items() if not _is_never_called(module)}
+
+
+def is_scripted(module: nn.Module) -> bool:
+    """Tell whether a module was made by ``torch.jit``, so that no hook can be put on it."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
+def check_initialized(model: nn.Module) -> None:
+    """Raise ValueError if a lazy module has no weights yet: the first pass would make them."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if is_lazy(tensor):
+            raise ValueError(
+                f"'{name}' has no values yet, because its module is lazy. Run the network on one batch, then record it."
+            )
+
+
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[Found]:
     """Run the block with the model in evaluation mode, uncompiled, unfused and without gradients.
 
-    Afterwards, also if the block raises, every module's mode and buffers and the global generators of torch (CPU and
-    CUDA), numpy and Python are as they were: the same tensor objects with the same values.
+    Afterwards, also if the block raises, the model and all that hangs on it are as they were (see ``Found``), and so
+    are the global generators of torch (CPU and CUDA), numpy and Python.
+
+    Yields
+    ------
+    Found
+        What the model was before the block.
     """
     modules = list(model.modules())
-    modes = [module.training for module in modules]
-    buffers = [dict(module._buffers) for module in modules]
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     with ExitStack() as stack:
         stack.enter_context(kept_generators(devices=devices))
         stack.enter_context(torch.no_grad())
         stack.enter_context(_module_by_module())
+        stack.enter_context(_without_autocast_cache())
         if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled, and the import takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_precision_of(model))
+        _reshard(modules)
+        found = Found(model)
+        scripted = [(module, module.training) for module in modules if is_scripted(module)]
         try:
             for module in modules:
                 module.training = False  # not by eval(), which some modules use to rewrite their weights
-            _give_copies(modules)
-            yield
+                _silence(module)
+            yield found
         finally:
-            for module, training, kept in zip(modules, modes, buffers, strict=True):
+            _reshard(modules)
+            found.put_back()
+            for module, training in scripted:
                 module.training = training
-                if isinstance(module._buffers, dict):  # TorchScript's holds the same names for good
-                    module._buffers.clear()
-                for name, buffer in kept.items():
-                    module._buffers[name] = buffer
 
 
-def _give_copies(modules: list[nn.Module]) -> None:
-    """Let every module work on a copy of its buffers; modules that share one go on sharing it."""
-    copies: dict[int, Tensor] = {}
+def _named(module: nn.Module, name: str, above: tuple[nn.Module, ...]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield every name of every module in the order of registration; a module inside itself is not entered again."""
+    pending = [(name, module, above)]
+    seen = 0
+    while pending:
+        name, module, above = pending.pop()
+        yield name, module
+        if (seen := seen + 1) > _MOST_NAMES:
+            raise ValueError(f"The network registers modules under more than {_MOST_NAMES:,} names.")
+        if is_scripted(module):
+            continue
+        children = [
+            (f"{name}.{key}" if name else key, child, (*above, module))
+            for key, child in module._modules.items()
+            if child is not None and child is not module and all(child is not each for each in above)
+        ]
+        pending.extend(reversed(children))
+
+
+def _is_never_called(module: nn.Module) -> bool:
+    forward = getattr(module.forward, "__func__", module.forward)
+    return isinstance(module, _CONTAINERS) and forward is nn.Module.forward
+
+
+def _is_a(module: nn.Module, name: str) -> bool:
+    """Tell whether a module is of a class of this name, without importing the package that defines it."""
+    return any(base.__name__ == name for base in type(module).__mro__)
+
+
+def _silence(module: nn.Module) -> None:
+    """Keep a LightningModule from logging the recorded pass among the metrics of the training."""
+    if _is_a(module, "LightningModule"):
+        vars(module).update(log=_ignore, log_dict=_ignore)
+
+
+def _precision_of(model: nn.Module) -> AbstractContextManager[Any]:
+    """Return the context in which the trainer of a LightningModule runs it, e.g. autocasting to bfloat16."""
+    trainer = vars(model).get("_trainer") if _is_a(model, "LightningModule") else None
+    plugin = getattr(trainer, "precision_plugin", None)
+    return nullcontext() if plugin is None else plugin.forward_context()
+
+
+def _ignore(*_: Any, **__: Any) -> None:
+    """Do nothing."""
+
+
+def _reshard(modules: list[nn.Module]) -> None:
+    """Let modules of ``fully_shard`` hold their shards only, as they do between passes."""
     for module in modules:
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                if id(buffer) not in copies:
-                    copies[id(buffer)] = buffer.clone()
-                module._buffers[name] = copies[id(buffer)]
+        reshard: Callable[[], None] | None = getattr(module, "reshard", None)
+        if reshard is not None and _is_a(module, "FSDPModule"):
+            reshard()
 
 
 @contextmanager
@@ -80,3 +158,14 @@ def _module_by_module() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextmanager
+def _without_autocast_cache() -> Iterator[None]:
+    """Keep weights that are cast without gradients out of the cache that the user's own autocast region trains with."""
+    enabled = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from checkpoints.modules import plain_name, unwrapped
+from checkpoints.modules import callable_modules
 from checkpoints.patterns import name_expression, nothing_matches
 
-__all__ = ["Pattern", "Selector", "Spot", "as_selectors", "match_layers", "module_names"]
+__all__ = ["NETWORK", "Pattern", "Selector", "Spot", "as_selectors", "chosen_modules", "match_layers", "module_names"]
 
 Pattern = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
 
-_NEVER_CALLED = (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)
+NETWORK = "(network)"  # the layer's name of the network's own output
 _LEAF = re.compile(r"(?P<module>.+?)(?:#(?P<call>\d+))?(?P<input>:input)?(?P<path>(?:\[[^\[\]]*\])*)")
 
 
@@ -119,17 +119,36 @@ def as_selectors(
 
 
 def module_names(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules that a forward pass can reach, by name, without what ``torch.compile`` wraps around them."""
-    named = unwrapped(model).named_modules()
-    return {
-        plain_name(name): unwrapped(module)
-        for name, module in named
-        if plain_name(name) and not isinstance(module, _NEVER_CALLED)
-    }
+    """Return the modules that a forward pass can reach, by every name under which they are registered.
+
+    The model itself is called ``"(network)"``, and comes last.
+    """
+    modules = callable_modules(model)
+    root = modules.pop("", None)
+    return modules if root is None else {**modules, NETWORK: root}
+
+
+def chosen_modules(
+    selectors: Sequence[Selector], modules: Mapping[str, nn.Module]
+) -> dict[str, tuple[nn.Module, tuple[Selector, ...]]]:
+    """Return the modules that selectors accept, by name, with those selectors, in the model's order.
+
+    A selector takes a module that has several names once, under the first of them that it accepts.
+    """
+    taken: dict[str, list[Selector]] = {}
+    for selector in selectors:
+        seen: set[int] = set()
+        for name, module in modules.items():
+            if id(module) not in seen and selector.accepts(name, module):
+                seen.add(id(module))
+                taken.setdefault(name, []).append(selector)
+    return {name: (module, tuple(taken[name])) for name, module in modules.items() if name in taken}
 
 
 def match_layers(model: nn.Module, patterns: Pattern | Sequence[Pattern]) -> tuple[str, ...]:
     """Return the names of the modules that match any of the patterns, in the model's order.
+
+    A module that is registered under several names is returned once for each pattern, under the first that matches.
 
     Raises
     ------
@@ -137,27 +156,44 @@ def match_layers(model: nn.Module, patterns: Pattern | Sequence[Pattern]) -> tup
         If a pattern matches none.
     """
     modules = module_names(model)
-    selectors = as_selectors(patterns, modules, "output")
-    return tuple(name for name, module in modules.items() if any(each.accepts(name, module) for each in selectors))
+    return tuple(chosen_modules(as_selectors(patterns, modules, "output"), modules))
 
 
 def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str) -> Selector:
+    alone = len(modules) == 1  # a network of one layer, which every pattern may mean
+    if isinstance(pattern, str):
+        return _from_text(
+            NETWORK + pattern if pattern.startswith((":", "[", "#")) or not pattern else pattern, modules, side
+        )
     if isinstance(pattern, re.Pattern):
-        return Selector(pattern.pattern, lambda name, _: bool(pattern.fullmatch(name)), False, None, side, ())
+        expression = pattern
+        accepts = _inside(lambda name, _: bool(expression.fullmatch(name)), alone)
+        return Selector(pattern.pattern, accepts, False, None, side, ())
     if callable(pattern) and not isinstance(pattern, type | nn.Module):
-        text = getattr(pattern, "__qualname__", type(pattern).__name__)
-        return Selector(text, lambda name, module: bool(pattern(name, module)), False, None, side, ())
-    if not isinstance(pattern, str):
-        raise TypeError(f"{pattern!r} is no pattern; expected text, a compiled regular expression or a function.")
+        predicate = pattern
+        accepts = _inside(lambda name, module: bool(predicate(name, module)), alone)
+        return Selector(getattr(pattern, "__qualname__", type(pattern).__name__), accepts, False, None, side, ())
+    raise TypeError(f"{pattern!r} is no pattern; expected text, a compiled regular expression or a function.")
+
+
+def _from_text(pattern: str, modules: Mapping[str, nn.Module], side: str) -> Selector:
+    alone = len(modules) == 1
     leaf = None if pattern in modules else _LEAF.fullmatch(pattern)
     if leaf is None:
-        return _by_name(pattern, pattern, None, side, ())
+        return _by_name(pattern, pattern, None, side, (), alone)
     call = None if leaf["call"] is None else int(leaf["call"])
     path = tuple(re.findall(r"\[([^\[\]]*)\]", leaf["path"]))
-    return _by_name(pattern, leaf["module"], call, "input" if leaf["input"] else side, path)
+    return _by_name(pattern, leaf["module"], call, "input" if leaf["input"] else side, path, alone)
 
 
-def _by_name(text: str, module: str, call: int | None, side: str, path: tuple[str, ...]) -> Selector:
+def _by_name(text: str, module: str, call: int | None, side: str, path: tuple[str, ...], alone: bool) -> Selector:
+    if module == NETWORK:
+        return Selector(text, lambda name, _: name == NETWORK, True, call, side, path)
     expression = name_expression(module)
     exact = not set(module) & set("*?")
-    return Selector(text, lambda name, _: bool(expression.fullmatch(name)), exact, call, side, path)
+    return Selector(text, _inside(lambda name, _: bool(expression.fullmatch(name)), alone), exact, call, side, path)
+
+
+def _inside(accepts: Callable[[str, nn.Module], bool], alone: bool) -> Callable[[str, nn.Module], bool]:
+    """Return a test that accepts the network itself only if it has no layers inside."""
+    return lambda name, module: (alone or name != NETWORK) and accepts(name, module)

@@ -1,0 +1,330 @@
+"""Leaving a network as it was found: everything that a forward pass may change is kept and put back.
+
+The same objects are put back with the same content, so that nothing which refers to them notices. What is kept are the
+attributes of every module, also of modules in plain lists, and whatever hangs on them: tensors and arrays, containers,
+plain objects, random generators, and the class attributes of the user's own modules. Not kept are global variables, the
+variables that functions enclose, and objects of frameworks around the network, such as a trainer or a data loader.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+__all__ = ["Found"]
+
+_CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
+_PRIMITIVE = (type(None), bool, int, float, complex, str, bytes, range, slice, *_CODE)
+_MOST_OBJECTS = 200_000
+# Frameworks around a network, and objects that stand for something outside of it.
+_FOREIGN = (
+    "_io", "_thread", "accelerate", "asyncio", "concurrent", "dask", "datasets", "distributed", "fsspec", "h5py", "io",
+    "lightning", "lightning_fabric", "lightning_utilities", "logging", "matplotlib", "multiprocessing", "pandas",
+    "pytorch_lightning", "rich", "socket", "sqlite3", "subprocess", "tensorboard", "threading", "tokenizers", "tqdm",
+    "wandb", "weakref",
+)  # fmt: skip
+_TORCH_KEPT = ("torch.nn",)  # of torch's own objects, only those that belong to modules
+
+
+class Found:
+    """What a network and everything that hangs on it are now.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Attributes
+    ----------
+    lost : list of str
+        Attributes that cannot be put back: generators and other iterators.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.lost: list[str] = []
+        self._seen: dict[int, Any] = {}  # keeps what it names alive, so that no other object gets the same id
+        self._storages: dict[int, _Storage] = {}
+        self._kept: list[_Kept] = []
+        self._tensors: list[tuple[Tensor, Tensor]] = []
+        pending: deque[tuple[str, Any]] = deque([("", model)])
+        while pending:
+            name, value = pending.popleft()
+            if isinstance(value, _PRIMITIVE) or id(value) in self._seen:
+                continue
+            self._seen[id(value)] = value
+            if len(self._seen) > _MOST_OBJECTS:
+                self.lost.append(f"{name} and more: it holds over {_MOST_OBJECTS:,} objects")
+                return
+            pending.extend(self._visit(name, value))
+
+    def put_back(self) -> None:
+        """Put everything back as it was found; what has not changed is not written to."""
+        for kept in self._kept:
+            kept.put_back()
+        for tensor, alias in self._tensors:
+            if tensor.data_ptr() != alias.data_ptr() or tensor.shape != alias.shape or tensor.dtype != alias.dtype:
+                tensor.data = alias
+        for storage in self._storages.values():
+            storage.put_back()
+
+    def changed_attributes(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
+        """Yield each attribute or buffer whose tensors have changed since: where it is, its name and what it was."""
+        for kept in self._kept:
+            if isinstance(kept, _Dict) and kept.is_of_module:
+                for key, before in kept.content.items():
+                    now = kept.target.get(key)
+                    if now is not before or any(self._is_changed(part) for part in _tensors_in(before)):
+                        yield kept.target, key, before
+
+    def _is_changed(self, tensor: Tensor) -> bool:
+        storage = self._storages.get(_address(tensor))
+        return storage is not None and storage.is_changed()
+
+    def _visit(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        """Keep a value and yield what hangs on it."""
+        for kind, visit in _VISITS:
+            if isinstance(value, kind):
+                return visit(self, name, value)
+        if hasattr(type(value), "__next__"):
+            self.lost.append(f"{name} ({type(value).__name__})")
+            return iter(())
+        return self._visit_object(name, value)
+
+    def _visit_module(self, name: str, module: nn.Module) -> Iterator[tuple[str, Any]]:
+        if isinstance(module, torch.jit.ScriptModule):
+            yield from ((name, tensor) for tensor in (*module.parameters(), *module.buffers()))
+            return
+        attributes = vars(module)
+        self._kept.append(_Dict(attributes, is_of_module=True))
+        prefix = f"{type(module).__name__}."
+        for key, value in attributes.items():
+            if key in ("_parameters", "_buffers"):
+                self._seen[id(value)] = value
+                self._kept.append(_Dict(value, is_of_module=key == "_buffers"))
+                yield from ((prefix + each, tensor) for each, tensor in value.items())
+            elif key == "_modules":
+                self._seen[id(value)] = value
+                self._kept.append(_Dict(value))
+                yield from ((each, child) for each, child in value.items())
+            else:
+                yield prefix + key, value
+        yield from self._visit_classes(type(module))
+
+    def _visit_classes(self, cls: type) -> Iterator[tuple[str, Any]]:
+        for each in cls.__mro__:
+            if id(each) in self._seen or each.__module__.partition(".")[0] in ("torch", "builtins", *_FOREIGN):
+                continue
+            self._seen[id(each)] = each
+            for key, value in list(vars(each).items()):
+                if not key.startswith("__") and not isinstance(
+                    value, FunctionType | property | classmethod | staticmethod
+                ):
+                    self._kept.append(_Attribute(each, key, value))
+                    yield f"{each.__name__}.{key}", value
+
+    def _visit_tensor(self, name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:
+        if hasattr(tensor, "_local_tensor"):  # a DTensor: one shard of it is here
+            yield name, tensor._local_tensor
+            return
+        if (
+            tensor.layout is not torch.strided
+            or tensor.is_meta
+            or type(tensor).__module__.startswith("torch._subclasses")
+        ):
+            return
+        if is_lazy(tensor):
+            return
+        storage = tensor.untyped_storage()
+        if not storage.nbytes():
+            return
+        self._tensors.append((tensor, tensor.detach()))
+        if storage.data_ptr() not in self._storages:
+            self._storages[storage.data_ptr()] = _Storage(storage)
+
+    def _visit_array(self, name: str, array: np.ndarray[Any, Any]) -> Iterator[tuple[str, Any]]:
+        if array.flags.writeable:
+            self._kept.append(_Array(array))
+        yield from ((name, each) for each in array.flat) if array.dtype == object else ()
+
+    def _visit_dict(self, name: str, value: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
+        self._kept.append(_Dict(value))
+        yield from ((f"{name}[{key}]", each) for key, each in value.items() if not isinstance(each, _PRIMITIVE))
+        if hasattr(value, "__dict__"):
+            yield from self._visit_object(name, value)
+
+    def _visit_series(
+        self, name: str, value: list[Any] | deque[Any] | set[Any] | bytearray
+    ) -> Iterator[tuple[str, Any]]:
+        self._kept.append(_Series(value))
+        yield from ((name, each) for each in value if not isinstance(each, _PRIMITIVE))
+        if hasattr(value, "__dict__"):
+            yield from self._visit_object(name, value)
+
+    def _visit_fixed(self, name: str, value: tuple[Any, ...] | frozenset[Any]) -> Iterator[tuple[str, Any]]:
+        yield from ((name, each) for each in value if not isinstance(each, _PRIMITIVE))
+
+    def _visit_generator(self, name: str, generator: Any) -> Iterator[tuple[str, Any]]:
+        self._kept.append(_Generator(generator))
+        return iter(())
+
+    def _visit_object(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+        module = type(value).__module__ or ""
+        if module.partition(".")[0] in _FOREIGN:
+            return
+        if module.partition(".")[0] == "torch" and not module.startswith(_TORCH_KEPT):
+            return
+        if hasattr(value, "__dict__"):
+            attributes = vars(value)
+            self._seen[id(attributes)] = attributes
+            self._kept.append(_Dict(attributes))
+            yield from ((f"{name}.{key}", each) for key, each in attributes.items())
+        for key in _slots(type(value)):
+            if hasattr(value, key):
+                self._kept.append(_Attribute(value, key, each := getattr(value, key)))
+                yield f"{name}.{key}", each
+
+
+class _Kept:
+    """Something that was kept and can be put back."""
+
+    def put_back(self) -> None:
+        raise TypeError(f"{type(self).__name__} cannot be put back")
+
+
+class _Dict(_Kept):
+    def __init__(self, target: dict[Any, Any], *, is_of_module: bool = False) -> None:
+        self.target, self.content, self.is_of_module = target, dict(target), is_of_module
+
+    def put_back(self) -> None:
+        same = len(self.target) == len(self.content) and all(
+            a == b and self.target[a] is self.content[b] for a, b in zip(self.target, self.content, strict=True)
+        )
+        if not same:
+            self.target.clear()
+            self.target.update(self.content)
+
+
+class _Series(_Kept):
+    def __init__(self, target: list[Any] | deque[Any] | set[Any] | bytearray) -> None:
+        self.target, self.content = target, list(target)
+
+    def put_back(self) -> None:
+        if len(self.target) == len(self.content) and all(
+            a is b for a, b in zip(self.target, self.content, strict=True)
+        ):
+            return
+        self.target.clear()
+        if isinstance(self.target, set):
+            self.target.update(self.content)
+        else:
+            self.target.extend(self.content)
+
+
+class _Attribute(_Kept):
+    def __init__(self, owner: Any, name: str, value: Any) -> None:
+        self.owner, self.name, self.value = owner, name, value
+
+    def put_back(self) -> None:
+        if isinstance(self.owner, type):
+            if vars(self.owner).get(self.name) is not self.value:
+                setattr(self.owner, self.name, self.value)
+        elif getattr(self.owner, self.name, None) is not self.value:
+            object.__setattr__(self.owner, self.name, self.value)
+
+
+class _Array(_Kept):
+    def __init__(self, array: np.ndarray[Any, Any]) -> None:
+        self.array, self.content = array, array.copy()
+
+    def put_back(self) -> None:
+        self.array[...] = self.content
+
+
+class _Generator(_Kept):
+    """A generator of random numbers that a module holds."""
+
+    def __init__(self, generator: Any) -> None:
+        self.generator, self.state = generator, _state_of(generator)
+
+    def put_back(self) -> None:
+        if isinstance(self.generator, torch.Generator):
+            self.generator.set_state(self.state)
+        elif isinstance(self.generator, np.random.Generator):
+            self.generator.bit_generator.state = self.state
+        elif isinstance(self.generator, np.random.RandomState):
+            self.generator.set_state(self.state)
+        else:
+            self.generator.setstate(self.state)
+
+
+class _Storage(_Kept):
+    """The bytes that one or several tensors share, compared and put back bit for bit."""
+
+    def __init__(self, storage: torch.UntypedStorage) -> None:
+        self.here = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+        try:
+            self.content = self.here.clone()
+        except torch.OutOfMemoryError:
+            self.content = self.here.cpu()
+
+    def is_changed(self) -> bool:
+        return not torch.equal(self.here.to(self.content.device), self.content)
+
+    def put_back(self) -> None:
+        if self.is_changed():
+            self.here.copy_(self.content)
+
+
+def _state_of(generator: Any) -> Any:
+    if isinstance(generator, torch.Generator):
+        return generator.get_state()
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
+
+
+def _slots(cls: type) -> Iterator[str]:
+    for each in cls.__mro__:
+        slots = vars(each).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__"):
+                yield f"_{each.__name__.lstrip('_')}{name}" if name.startswith("__") else name
+
+
+def _tensors_in(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _tensors_in(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _tensors_in(each)
+
+
+def _address(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (NotImplementedError, RuntimeError):
+        return 0
+
+
+_VISITS: tuple[tuple[Any, Callable[..., Iterator[tuple[str, Any]]]], ...] = (
+    (nn.Module, Found._visit_module),
+    (Tensor, Found._visit_tensor),
+    (np.ndarray, Found._visit_array),
+    (dict, Found._visit_dict),
+    ((list, deque, set, bytearray), Found._visit_series),
+    ((tuple, frozenset), Found._visit_fixed),
+    (
+        (torch.Generator, np.random.Generator, np.random.RandomState, random.Random),
+        Found._visit_generator,
+    ),
+)

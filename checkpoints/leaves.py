@@ -1,0 +1,83 @@
+"""Tensors inside what a module takes and returns: tuples, lists, dicts, dataclasses and packed sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+__all__ = ["leaves"]
+
+_MOST_PARTS = 100_000
+_DEEPEST = 32
+
+
+def leaves(value: Any, widths: Sequence[int] = ()) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+    """Yield each tensor in a nested value together with its path.
+
+    A container that contains itself is entered once. A packed sequence becomes two tensors: its values, padded with
+    zeros to shape (n_sequences, length, ...) in the order of the batch, and its lengths under the key ``lengths``.
+
+    Parameters
+    ----------
+    value : Any
+        What a module was given or has returned.
+    widths : sequence of int, optional
+        Lengths to which packed sequences may be padded: the smallest that fits is taken, or else the longest sequence.
+
+    Yields
+    ------
+    path : tuple of str
+        Keys and positions, outermost first; empty if the value itself is a tensor.
+    tensor : Tensor
+
+    Raises
+    ------
+    ValueError
+        If the value has more than 100,000 parts.
+    """
+    yield from _Walk(widths).leaves(value, (), frozenset())
+
+
+class _Walk:
+    """One walk through a nested value, which counts the parts it has seen."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        self._widths = widths
+        self._seen = 0
+
+    def leaves(
+        self, value: Any, path: tuple[str, ...], above: frozenset[int]
+    ) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        self._seen += 1
+        if self._seen > _MOST_PARTS:
+            raise ValueError(f"It holds more than {_MOST_PARTS:,} parts; choose one of them by its path.")
+        if isinstance(value, Tensor):
+            yield path, value
+        elif isinstance(value, PackedSequence):
+            padded, lengths = _padded(value, self._widths)
+            yield path, padded
+            yield (*path, "lengths"), lengths
+        elif id(value) not in above and len(path) < _DEEPEST:
+            for key, part in _parts(value):
+                yield from self.leaves(part, (*path, str(key)), above | {id(value)})
+
+
+def _padded(packed: PackedSequence, widths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    longest = len(packed.batch_sizes)
+    width = min((each for each in widths if each >= longest), default=longest)
+    return pad_packed_sequence(packed, batch_first=True, total_length=width)
+
+
+def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
+    if isinstance(value, Mapping):
+        yield from value.items()
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        yield from zip(value._fields, value, strict=True)
+    elif isinstance(value, tuple | list):
+        yield from enumerate(value)
+    elif is_dataclass(value) and not isinstance(value, type):
+        yield from ((each.name, getattr(value, each.name)) for each in fields(value))

@@ -1,0 +1,159 @@
+"""One forward pass of a network on some of the stimuli: hooks on, state as found, hooks off, everything put back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from checkpoints.found import Found
+from checkpoints.generators import generator_states
+from checkpoints.hooks import Given, Keep, Watch, hooked
+from checkpoints.memory import PeakMemory
+from checkpoints.modules import evaluating
+
+__all__ = ["Batch", "Network", "Passed", "as_tensors", "n_rows", "rows_of"]
+
+Batch = Tensor | dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What one forward pass has shown.
+
+    Attributes
+    ----------
+    calls : Counter of str
+        How often each watched module was called.
+    random : bool
+        Whether a global random generator was drawn from.
+    peak : int
+        Bytes that tensors made in the pass held at the same time; 0 if that was not measured.
+    changed : list of (dict, str, value)
+        Attributes and buffers whose tensors the pass has changed: where each is, its name and what it was.
+    """
+
+    calls: Counter[str]
+    random: bool
+    peak: int
+    changed: list[tuple[dict[str, Any], str, Any]]
+
+
+@dataclass
+class Network:
+    """A network, how it is run and which of its modules are watched.
+
+    Attributes
+    ----------
+    model : nn.Module
+    run : callable (model, batch) -> Any, optional
+        ``model(batch)``, or ``model(**batch)`` if the batch is a dict, by default.
+    watches : tuple of Watch
+    widths : tuple of int
+        See ``checkpoints.leaves.leaves``.
+    prepare : list of callable (n) -> None
+        Called with the number of stimuli before a pass, after everything was kept: what they change is put back.
+    """
+
+    model: nn.Module
+    run: Callable[[nn.Module, Any], Any] | None
+    watches: tuple[Watch, ...]
+    widths: tuple[int, ...] = ()
+    prepare: list[Callable[[int], None]] = field(default_factory=list)
+
+    def pass_(self, batch: Batch, n: int, keep: Keep, *, measured: bool = False, compared: bool = False) -> Passed:
+        """Run the network on a batch of ``n`` stimuli and hand the watched tensors to ``keep``.
+
+        Parameters
+        ----------
+        batch : Tensor or dict of str to Tensor
+            Moved to the device of the model; floats take the type of its weights.
+        n : int
+        keep : callable
+            See ``hooked``. It runs without autocasting.
+        measured, compared : bool, default False
+            Whether to measure memory, and to find changed attributes.
+        """
+        batch = _placed(batch, self.model)
+        memory = PeakMemory() if measured else None
+
+        def kept_apart(given: Given) -> None:
+            with ExitStack() as stack:
+                stack.enter_context(torch.autocast(given.tensor.device.type, enabled=False))
+                if memory is not None:
+                    stack.enter_context(memory.paused())
+                keep(given)
+
+        with evaluating(self.model) as found:
+            for prepare in self.prepare:
+                prepare(n)
+            before = generator_states()
+            with hooked(self.watches, kept_apart, self.widths) as calls, memory or ExitStack():
+                self._call(batch)
+            changed = list(found.changed_attributes()) if compared else []
+            random = before != generator_states()
+        return Passed(calls, random, memory.peak if memory else 0, changed)
+
+    def lost(self) -> list[str]:
+        """Return what of the network cannot be put back after a pass; see ``Found``."""
+        return Found(self.model).lost
+
+    def _call(self, batch: Batch) -> Any:
+        if self.run is not None:
+            return self.run(self.model, batch)
+        return self.model(**batch) if isinstance(batch, dict) else self.model(batch)
+
+
+def as_tensors(inputs: Any) -> Batch:
+    """Return inputs as a tensor, or as a dict of tensors."""
+    if isinstance(inputs, Mapping):
+        return {name: _tensor(part) for name, part in inputs.items()}
+    return _tensor(inputs)
+
+
+def n_rows(tensors: Batch) -> int:
+    """Return the number of stimuli.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or the parts differ in their number.
+    """
+    lengths = {len(part) if part.ndim else 0 for part in _parts(tensors)}
+    if len(lengths) != 1 or lengths == {0}:
+        raise ValueError(f"The inputs have {sorted(lengths)} rows; expected one or more, as many in each.")
+    return lengths.pop()
+
+
+def rows_of(tensors: Batch, rows: slice | Sequence[int]) -> Batch:
+    """Return some of the stimuli."""
+    chosen = rows if isinstance(rows, slice) else torch.as_tensor(rows)
+    return {name: part[chosen] for name, part in tensors.items()} if isinstance(tensors, dict) else tensors[chosen]
+
+
+def _parts(tensors: Batch) -> Iterator[Tensor]:
+    yield from tensors.values() if isinstance(tensors, dict) else (tensors,)
+
+
+def _tensor(values: Any) -> Tensor:
+    if isinstance(values, np.ndarray) and not values.flags.writeable:
+        values = values.copy()  # torch warns of others
+    return torch.as_tensor(values)
+
+
+def _placed(batch: Batch, model: nn.Module) -> Batch:
+    """Return the batch where the model is, floats in its type; parameters that are offloaded are nowhere."""
+    state = [*model.parameters(), *model.buffers()]
+    device = next((each.device for each in state if not each.is_meta), None)
+    floating = next((each.dtype for each in state if each.is_floating_point()), None)
+
+    def place(part: Tensor) -> Tensor:
+        return part.to(device, floating if part.is_floating_point() else None)
+
+    return {name: place(part) for name, part in batch.items()} if isinstance(batch, dict) else place(batch)

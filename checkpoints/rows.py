@@ -1,0 +1,182 @@
+"""Which axis of a tensor indexes the stimuli: established by trial passes, never guessed from sizes that match.
+
+Three short passes decide. The second shows the stimuli of the first in another order, the third another number of
+them. The axis of the stimuli is the one whose size follows their number and whose rows follow their order. Weights
+and position embeddings do neither; tokens that a router has picked may have the size, but not the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Rows", "Sample", "Trial", "agrees", "established", "sampled"]
+
+_ENTRIES = 2**14  # of one stimulus that are compared
+_FOLLOWING = 0.1  # of the difference between rows in the wrong order
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A part of a tensor that is small enough to keep: every axis longer than a bound is thinned evenly.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Of the whole tensor.
+    values : Tensor
+        On the CPU; float64, or complex128.
+    eps : float
+        Machine epsilon of the type in which the tensor was computed; 0 for whole numbers.
+    """
+
+    shape: tuple[int, ...]
+    values: Tensor
+    eps: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one tensor was in the trial passes; None where a pass did not give it.
+
+    Attributes
+    ----------
+    first, reordered : Sample or None
+        Of the same stimuli, in the order 0, 1, 2, ... and in ``order``.
+    resized : Sample or None
+        Of another number of stimuli: the rows ``resized_order`` of the first pass.
+    order : sequence of int
+        ``[0]`` where the network takes one stimulus at a time; the second pass then showed another one.
+    resized_order : sequence of int
+        Empty if there was no such pass, as the network takes batches of one size only.
+    random : bool
+        Whether the network draws random numbers, so that its values say nothing.
+    """
+
+    first: Sample | None
+    reordered: Sample | None
+    resized: Sample | None
+    order: Sequence[int]
+    resized_order: Sequence[int]
+    random: bool = False
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where a tensor has one row per stimulus.
+
+    Attributes
+    ----------
+    axis : int
+    mixed : bool
+        Whether a stimulus' row depends on the other stimuli of the batch.
+    sample : Sample
+        Of the trial pass, to check other passes against.
+    """
+
+    axis: int
+    mixed: bool
+    sample: Sample
+
+
+def sampled(tensor: Tensor, n: int) -> Sample:
+    """Return a sample of a tensor, with every axis of size ``n`` whole; equal shapes are sampled at equal places."""
+    tensor = tensor.detach()
+    eps = torch.finfo(tensor.dtype).eps if tensor.dtype.is_floating_point or tensor.dtype.is_complex else 0.0
+    if tensor.is_quantized:
+        tensor, eps = tensor.dequantize(), torch.finfo(torch.float32).eps
+    if not tensor.ndim:
+        return Sample((), _wide(tensor), eps)
+    most = max(8, int(_ENTRIES ** (1 / max(tensor.ndim - 1, 1))))
+    places = tuple(slice(None, None, 1 if size == n else max(1, -(-size // most))) for size in tensor.shape)
+    return Sample(tuple(tensor.shape), _wide(tensor[places]), eps)
+
+
+def established(trial: Trial) -> Rows | None:
+    """Return where a tensor has its rows, or None if no axis indexes the stimuli in every trial pass."""
+    first, reordered, resized = trial.first, trial.reordered, trial.resized
+    if first is None or reordered is None or (resized is None) is bool(trial.resized_order):
+        return None
+    if first.shape != reordered.shape or (resized is not None and len(resized.shape) != len(first.shape)):
+        return None
+    for axis, size in enumerate(first.shape):
+        sizes = (size, size if resized is None else resized.shape[axis])
+        if sizes == (len(trial.order), len(trial.resized_order or trial.order)) and _follows(trial, axis):
+            return Rows(axis, _is_mixed(trial, axis), first)
+    return None
+
+
+def agrees(rows: Rows, tensor: Tensor, places: Sequence[int], stimuli: Sequence[int]) -> bool:
+    """Tell whether rows of a tensor are those that the same stimuli had in the trial pass.
+
+    Parameters
+    ----------
+    rows : Rows
+    tensor : Tensor
+        Of another pass; true if its other axes have other sizes, as nothing can then be compared.
+    places, stimuli : sequence of int
+        Rows of the tensor, and which stimuli of the trial pass they belong to.
+    """
+    expected = rows.sample.shape
+    if any(a != b for axis, (a, b) in enumerate(zip(expected, tensor.shape, strict=True)) if axis != rows.axis):
+        return True
+    index = torch.as_tensor(places, device=tensor.device)
+    found = sampled(_dense(tensor).index_select(rows.axis, index), expected[rows.axis])
+    wanted = rows.sample.values.index_select(rows.axis, torch.as_tensor(stimuli))
+    return _difference(found.values, wanted) <= max(found.eps, rows.sample.eps) ** 0.5 * _scale(wanted)
+
+
+def _follows(trial: Trial, axis: int) -> bool:
+    """Tell whether rows along the axis follow the order of the stimuli."""
+    if trial.random:
+        return bool(trial.resized_order)
+    assert trial.first is not None
+    assert trial.reordered is not None
+    values, reordered = trial.first.values, trial.reordered.values
+    right = _difference(reordered, values.index_select(axis, torch.as_tensor(trial.order)))
+    wrong = _difference(reordered, values)
+    rounding = trial.first.eps ** (2 / 3) * _scale(values)
+    if not trial.resized_order and wrong <= rounding:
+        return False  # equal rows, and no other evidence
+    if len(trial.order) == 1 and not trial.resized_order:
+        return axis == 0  # the second pass showed another stimulus, and the values are others
+    return right <= max(_FOLLOWING * wrong, rounding)
+
+
+def _is_mixed(trial: Trial, axis: int) -> bool:
+    """Tell whether the rows of the third pass differ from those that the same stimuli had in the first."""
+    first, resized = trial.first, trial.resized
+    if resized is None or first is None or trial.random:
+        return False
+    wanted = first.values.index_select(axis, torch.as_tensor(trial.resized_order))
+    if wanted.shape != resized.values.shape:
+        return True
+    return _difference(resized.values, wanted) > first.eps**0.5 * _scale(wanted)
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    """Return the largest absolute difference; 0 where both are NaN or the same infinity, else infinity there."""
+    same = (a == b) | (a.isnan() & b.isnan())
+    apart = torch.where(same, 0, a - b).abs().nan_to_num(nan=torch.inf)
+    return float(apart.max()) if apart.numel() else 0.0
+
+
+def _scale(values: Tensor) -> float:
+    sizes = values.abs()
+    sizes = sizes[sizes.isfinite()]
+    return float(sizes.max()) if sizes.numel() else 0.0
+
+
+def _dense(tensor: Tensor) -> Tensor:
+    return tensor.dequantize() if tensor.is_quantized else tensor
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    if tensor.is_complex():
+        return tensor.to("cpu", torch.complex128, copy=True)
+    if tensor.is_floating_point() and tensor.itemsize == 1:
+        tensor = tensor.float()  # torch converts eight-bit floats to few types
+    return tensor.to("cpu", torch.float64, copy=True)

@@ -1,0 +1,242 @@
+"""Trial passes before a recording: where each tensor has its rows, and how many stimuli fit into a batch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from checkpoints.carried import carried_states, possible_sizes
+from checkpoints.hooks import Given, Refused, spot_name
+from checkpoints.network import Batch, Network, Passed, rows_of
+from checkpoints.reductions import Custom, Reduction
+from checkpoints.rows import Rows, Sample, Trial, established, sampled
+from checkpoints.selection import Spot
+
+__all__ = ["Plan", "planned", "reduce"]
+
+_ORDER = (2, 0, 3, 1)
+_LARGEST_BATCH = 512
+_PASS_BYTES = 2**26  # that tensors of a forward pass hold at the same time, on the CPU
+_GPU_PART = 8  # of its free memory
+
+
+@dataclass
+class Plan:
+    """What the trial passes have shown.
+
+    Attributes
+    ----------
+    rows : dict of Spot to Rows or None
+        For each tensor before its reduction; None where no axis indexes the stimuli.
+    reduced : dict of Spot to Rows or None
+        For what the user's own reductions return.
+    reductions : dict of Spot to Reduction
+        With their axes settled.
+    stimuli : list of int
+        Those of the first trial pass, to check other passes against.
+    random : bool
+        Whether the network draws random numbers in evaluation mode.
+    largest_batch : int
+        How many stimuli fit by the memory that a pass takes.
+    """
+
+    stimuli: list[int]
+    rows: dict[Spot, Rows | None] = field(default_factory=dict)
+    reduced: dict[Spot, Rows | None] = field(default_factory=dict)
+    reductions: dict[Spot, Reduction] = field(default_factory=dict)
+    random: bool = False
+    largest_batch: int = _LARGEST_BATCH
+
+
+@dataclass(frozen=True)
+class _Orders:
+    """Which stimuli the trial passes show."""
+
+    stimuli: list[int]
+    reordered: list[int]
+    order: Sequence[int]
+    resized_order: Sequence[int]
+
+
+def planned(network: Network, inputs: Batch, n: int, batch_size: int | None) -> Plan:
+    """Run trial passes and return what they show.
+
+    Parameters
+    ----------
+    network : Network
+        State that it carries from batch to batch and that no other batch can be run on is made to start from zero.
+    inputs : Tensor or dict of str to Tensor
+    n : int
+        Number of stimuli.
+    batch_size : int, optional
+        If it is below 4, the trial passes show at most 3 stimuli. If the network takes only batches of this size, they
+        show as many.
+
+    Raises
+    ------
+    Refused
+        If a tensor cannot be recorded.
+    Exception
+        Whatever the network raises, if it can be run on no trial batch.
+    """
+    orders = _orders(n, batch_size)
+    try:
+        return _tried(network, inputs, orders)
+    except Refused:
+        raise
+    except Exception as error:  # whatever somebody's network raises
+        plan = _tried_from_zero(network, inputs, orders, n) or _tried_with_one_size(network, inputs, n, batch_size)
+        if plan is None:
+            raise error
+        return plan
+
+
+def _orders(n: int, batch_size: int | None) -> _Orders:
+    if batch_size is None or batch_size >= len(_ORDER):
+        stimuli = np.linspace(0, n - 1, len(_ORDER)).round().astype(int).tolist()
+        return _Orders(stimuli, [stimuli[place] for place in _ORDER], _ORDER, (1, 0))
+    stimuli = [0, n - 1]
+    return _Orders(stimuli, stimuli[::-1], (1, 0), (1, 0, 1))
+
+
+def _one_size_orders(n: int, size: int) -> _Orders:
+    stimuli = list(range(size))
+    if size == 1:
+        return _Orders(stimuli, [n - 1], (0,), ())
+    order = [*range(1, size), 0] if size == 2 else [*range(size // 2, size), *range(size // 2)]
+    return _Orders(stimuli, order, order, ())
+
+
+def _tried(network: Network, inputs: Batch, orders: _Orders) -> Plan:
+    plan = Plan(orders.stimuli)
+    first, passed = _sample(network, inputs, plan, orders.stimuli, measured=True)
+    reordered, _ = _sample(network, inputs, plan, orders.reordered)
+    resized: dict[Spot, Sample] = {}
+    if orders.resized_order:
+        shown = [orders.stimuli[place] for place in orders.resized_order]
+        resized, other = _sample(network, inputs, plan, shown, measured=True)
+        plan.largest_batch = _largest_batch(network, (passed, other), (len(orders.stimuli), len(shown)))
+    plan.random = passed.random
+    for spot in dict.fromkeys((*first, *reordered, *resized)):
+        samples = (first.get(spot), reordered.get(spot), resized.get(spot))
+        plan.rows[spot] = established(Trial(*samples, orders.order, orders.resized_order, plan.random))
+    _try_reductions(network, inputs, plan, orders)
+    return plan
+
+
+def _try_reductions(network: Network, inputs: Batch, plan: Plan, orders: _Orders) -> None:
+    """Establish where the user's own reductions have their rows."""
+    if not any(isinstance(reduction, Custom) for watch in network.watches for _, reduction in watch.reductions):
+        return
+    shown = [orders.stimuli, orders.reordered, [orders.stimuli[place] for place in orders.resized_order]]
+    samples = [_sample(network, inputs, plan, stimuli, reducing=True)[0] if stimuli else {} for stimuli in shown]
+    for spot in dict.fromkeys(spot for sample in samples for spot in sample):
+        first, reordered, resized = (sample.get(spot) for sample in samples)
+        trial = Trial(first, reordered, resized, orders.order, orders.resized_order, plan.random)
+        plan.reduced[spot] = established(trial)
+
+
+def _sample(
+    network: Network, inputs: Batch, plan: Plan, stimuli: list[int], *, measured: bool = False, reducing: bool = False
+) -> tuple[dict[Spot, Sample], Passed]:
+    """Run one trial pass and return a sample of each tensor, or of what the user's own reductions return."""
+    samples: dict[Spot, Sample] = {}
+    batch = rows_of(inputs, stimuli)
+
+    def keep(given: Given) -> None:
+        if not reducing:
+            samples[given.spot] = sampled(given.tensor, len(stimuli))
+        elif isinstance(given.reduction, Custom):
+            samples[given.spot] = sampled(reduce(given, plan, batch), len(stimuli))
+
+    passed = network.pass_(batch, len(stimuli), keep, measured=measured)
+    return samples, passed
+
+
+def reduce(given: Given, plan: Plan, batch: Batch) -> torch.Tensor:
+    """Return the reduced tensor, with the axis of the stimuli first as far as it is known.
+
+    Raises
+    ------
+    Refused
+        If the reduction raises or returns no tensor.
+    """
+    rows = plan.rows.get(given.spot)
+    source = given.tensor if rows is None else given.tensor.movedim(rows.axis, 0)
+    name = spot_name(given.spot)
+    try:
+        if (reduction := plan.reductions.get(given.spot)) is None:
+            reduction = given.reduction.resolved(given.module, tuple(source.shape))
+            plan.reductions[given.spot] = reduction
+        reduced = reduction(source, batch)
+    except Exception as error:  # whatever somebody's function raises
+        raise Refused(f"Layer '{name}' cannot be reduced by {given.reduction}: {error}") from error
+    if not isinstance(reduced, torch.Tensor):
+        raise Refused(f"{reduction} made a {type(reduced).__name__} of layer '{name}'; expected a tensor.")
+    return reduced
+
+
+def _tried_from_zero(network: Network, inputs: Batch, orders: _Orders, n: int) -> Plan | None:
+    """Find state of an earlier batch that stands in the way, and try again with zeros in its place."""
+    for size in possible_sizes(network.model):
+        stimuli = [place % n for place in range(size)]
+        try:
+            passed = network.pass_(rows_of(inputs, stimuli), size, lambda _: None, compared=True)
+        except Exception:  # this was not the size
+            continue
+        for which in range(3):
+            states = carried_states(passed.changed, size, which)
+            network.prepare = [state.start_from_zero for state in states]
+            try:
+                plan = _tried(network, inputs, orders) if states else None
+            except Refused:
+                raise
+            except Exception:  # another axis, or another size
+                plan = None
+            if plan is not None:
+                _warn_of_states(network, [state.key for state in states], size)
+                return plan
+        network.prepare = []
+    return None
+
+
+def _warn_of_states(network: Network, names: list[str], size: int) -> None:
+    warnings.warn(
+        f"{type(network.model).__name__} keeps a state of its last {size} examples in {', '.join(names)}. Recorded "
+        "passes start it from zeros instead; it is put back afterwards.",
+        stacklevel=2,
+    )
+
+
+def _tried_with_one_size(network: Network, inputs: Batch, n: int, batch_size: int | None) -> Plan | None:
+    """Try a network that takes batches of one size only."""
+    size = min(n, batch_size or _LARGEST_BATCH)
+    try:
+        plan = _tried(network, inputs, _one_size_orders(n, size))
+    except Refused:
+        raise
+    except Exception:  # the caller raises what the first trial raised
+        return None
+    plan.largest_batch = size
+    return plan
+
+
+def _largest_batch(network: Network, passes: tuple[Passed, Passed], sizes: tuple[int, int]) -> int:
+    """Return how many stimuli fit, as a power of two: memory grows by the same amount with each of them."""
+    each = (passes[0].peak - passes[1].peak) / (sizes[0] - sizes[1])
+    if each <= 0:
+        each = max(passed.peak / size for passed, size in zip(passes, sizes, strict=True))
+    fixed = max(0.0, passes[0].peak - sizes[0] * each)
+    fitting = int((_budget(network) - fixed) // max(each, 1))
+    return min(_LARGEST_BATCH, 1 << (max(1, fitting).bit_length() - 1))
+
+
+def _budget(network: Network) -> int:
+    device = next((each.device for each in network.model.parameters() if each.is_cuda), None)
+    if device is None:
+        return _PASS_BYTES
+    return max(_PASS_BYTES, torch.cuda.mem_get_info(device)[0] // _GPU_PART)
