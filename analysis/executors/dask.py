@@ -12,12 +12,10 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
-
 from analysis.executors.cluster_file import cluster_of, read_cluster_file
-from analysis.executors.processes import end_with
-from analysis.executors.tasks import NotBegun, Outcome, Task
+from analysis.executors.tasks import NotBegun, Outcome, Task, pack, perform
 from analysis.executors.threads import use_one_thread
+from analysis.executors.worker import end_with
 from analysis.interruption import Incomplete
 
 try:
@@ -172,8 +170,7 @@ def _outcomes(client: distributed.Client, tasks: Sequence[Task]) -> Iterator[Out
     for task in tasks:
         needed = [futures[key] for key in task.after if key in futures]
         # as bytes, which the scheduler, that may see no files, does not look into
-        call = cloudpickle.dumps((task.function, task.argument))
-        futures[task.key] = client.submit(_perform, call, needed, key=f"{task.key}-{token}", pure=False)
+        futures[task.key] = client.submit(_perform, pack(task), needed, key=f"{task.key}-{token}", pure=False)
     by_key = {futures[task.key].key: task for task in tasks}
     for future in distributed.as_completed(list(futures.values())):
         task = by_key[future.key]
@@ -182,8 +179,7 @@ def _outcomes(client: distributed.Client, tasks: Sequence[Task]) -> Iterator[Out
 
 def _perform(call: bytes, needed: list[Any]) -> None:
     use_one_thread()
-    function, argument = cloudpickle.loads(call)
-    function(argument)
+    perform(call)
 
 
 def _error_of(future: distributed.Future, needed: Sequence[distributed.Future], task: Task) -> Exception | None:

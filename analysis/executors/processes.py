@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
-import warnings
+import socket
+import subprocess
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from typing import Any
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
 
-from loky import ProcessPoolExecutor
+import cloudpickle
 
-from analysis.executors.tasks import Graph, Outcome, Task
-from analysis.executors.threads import use_one_thread
+from analysis.executors.tasks import Graph, Outcome, Task, pack
 from analysis.interruption import Incomplete
 
-__all__ = ["ProcessExecutor", "end_with"]
+__all__ = ["ProcessExecutor"]
 
-_WATCH_SECONDS = 0.2
+_LOOK_SECONDS = 1.0  # between looks for workers that died without closing their socket
+_END_SECONDS = 5.0  # to wait for a killed process; one that is stuck in the kernel is left behind
+_START = """\
+import sys
+sys.path[:] = {path!r}
+from analysis.executors.worker import serve
+serve({descriptor}, {parent})
+"""
 
 
 class ProcessExecutor:
     """Runs tasks in ``jobs`` processes.
 
-    If one dies, what all were doing is done again, one task after the other, so that the one that kills its process is
-    found, fails alone, and the rest goes on.
+    If a process dies, its task is done once more when no other is running, so that one which died for lack of memory
+    finds as much as there is. A task that kills its process twice fails alone, and the rest goes on.
 
     Parameters
     ----------
@@ -47,18 +53,25 @@ class ProcessExecutor:
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Do tasks, and yield each as it is done, with the error that it raised if it did.
 
-        The error of a task that killed its process, as happens when memory is short, is ``Incomplete``.
+        The error of a task that killed its process twice, as happens when memory is short, is ``Incomplete``.
         """
         graph = Graph(tasks)
-        ready = deque(graph.first())
-        if not tasks:
-            return
+        ready, again = deque(graph.first()), deque[Task]()
+        retried: set[str] = set()
         pool = _Pool(min(self.jobs, len(tasks)))
         try:
-            while ready or pool.running:
-                while ready and len(pool.running) < pool.jobs:
-                    pool.submit(ready.popleft())
+            while ready or again or pool.running:
+                if not again:
+                    while ready and pool.has_room():
+                        pool.submit(ready.popleft())
+                elif not pool.running:
+                    pool.submit(again.popleft())
                 for task, error in pool.wait():
+                    if isinstance(error, _Died) and task.key not in retried:
+                        retried.add(task.key)
+                        again.append(task)
+                        continue
+                    error = _plain(error, task)
                     yield task, error
                     freed, lost = graph.settle(task, error)
                     ready.extend(freed)
@@ -67,79 +80,134 @@ class ProcessExecutor:
             pool.close()
 
 
-class _Pool:
-    """Processes, no more tasks at a time than there are of them."""
-
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
-        # loky replaces a process that holds on to memory, and says so; the task is done all the same
-        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
-        self._executor = self._start()
-        self.running: dict[Future[Any], Task] = {}
-
-    def submit(self, task: Task) -> None:
-        """Give a task to a process that is free."""
-        try:
-            self.running[self._executor.submit(task.function, task.argument)] = task
-        except BrokenExecutor:  # one died while it was idle
-            self._restart()
-            self.submit(task)
-
-    def wait(self) -> list[Outcome]:
-        """Return the tasks that have ended, one at least."""
-        ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
-        if any(isinstance(future.exception(), BrokenExecutor) for future in ended):
-            return self._one_by_one()
-        return [(self.running.pop(future), _plain(future.exception())) for future in ended]
-
-    def close(self) -> None:
-        """End the processes."""
-        self._executor.shutdown(wait=True, kill_workers=True)
-
-    def _one_by_one(self) -> list[Outcome]:
-        """Do again what was being done when a process died, and find out which task killed it."""
-        self.running, suspects = {}, list(self.running.values())
-        outcomes: list[Outcome] = []
-        self._restart()
-        for task in suspects:
-            error = self._executor.submit(task.function, task.argument).exception()
-            if isinstance(error, BrokenExecutor):
-                self._restart()
-                error = Incomplete(
-                    f"{task.key} killed its process twice, perhaps for lack of memory. What else is done is kept: give "
-                    "the same command again, with a smaller --jobs."
-                )
-            outcomes.append((task, _plain(error)))
-        return outcomes
-
-    def _restart(self) -> None:
-        self.close()
-        self._executor = self._start()
-
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(max_workers=self.jobs, initializer=_start_worker, initargs=(os.getpid(),))
+class _Died(Exception):
+    """The process of a task ended before the task did."""
 
 
-def _plain(error: BaseException | None) -> Exception | None:
-    """Return an error of a task; raise what is none, such as a request to stop."""
+def _plain(error: BaseException | None, task: Task) -> Exception | None:
+    """Return the error of a task; raise what is none, such as a request to stop."""
+    if isinstance(error, _Died):
+        return Incomplete(
+            f"{task.key} killed its process twice, perhaps for lack of memory. What else is done is kept: give "
+            "the same command again, with a smaller --jobs."
+        )
     if error is not None and not isinstance(error, Exception):
         raise error
     return error
 
 
-def _start_worker(parent: int) -> None:
-    """Use one thread, leave Ctrl-C to the parent, and end when it does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    use_one_thread()
-    end_with(parent)
+class _Pool:
+    """Worker processes, each with one task at a time; they start when there is work for them."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+        self.running: dict[_Worker, Task] = {}
+        self._idle: list[_Worker] = []
+
+    def has_room(self) -> bool:
+        """Return whether one more task can run."""
+        return len(self.running) < self.jobs
+
+    def submit(self, task: Task) -> None:
+        """Give a task to a worker that is idle, or to a new one."""
+        call = pack(task)
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.send(call):
+                self.running[worker] = task
+                return
+            worker.end()  # it died while it was idle
+        worker = _Worker()
+        self.running[worker] = task  # before it is sent: a new worker that is dead already has a task to report
+        worker.send(call)
+
+    def wait(self) -> list[tuple[Task, BaseException | None]]:
+        """Return the tasks that have ended, at least one."""
+        ended: list[tuple[Task, BaseException | None]] = []
+        while not ended:
+            heard = set(wait([worker.connection for worker in self.running], _LOOK_SECONDS))
+            for worker in [each for each in self.running if each.connection in heard or not each.is_alive()]:
+                error = worker.receive()
+                ended.append((self.running.pop(worker), error))
+                if isinstance(error, _Died):
+                    worker.end()
+                else:
+                    self._idle.append(worker)
+        return ended
+
+    def close(self) -> None:
+        """End the workers, whatever they are doing."""
+        workers = [*self.running, *self._idle]
+        self.running.clear()
+        self._idle.clear()
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            worker.end()
 
 
-def end_with(parent: int) -> None:
-    """End this process when another, that started it, has died."""
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+class _Worker:
+    """A process that performs calls, and this end of the socket on which they travel."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self.connection = Connection(ours.detach())
+            try:
+                self._process = _start(theirs.fileno())
+            except BaseException:
+                self.connection.close()
+                raise
+
+    def is_alive(self) -> bool:
+        """Return whether the process is running."""
+        return self._process.poll() is None
+
+    def send(self, call: bytes) -> bool:
+        """Send a call, and return whether there was anybody to send it to."""
+        try:
+            self.connection.send_bytes(call)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> BaseException | None:
+        """Return the error of the call that was sent, if it raised one, or ``_Died``."""
+        try:
+            if not self.connection.poll():  # it is dead, but processes that it started hold its end of the socket
+                return _Died()
+            answer = self.connection.recv_bytes()
+        except (EOFError, OSError):
+            return _Died()
+        return _read_error(cloudpickle.loads(answer))
+
+    def kill(self) -> None:
+        """Kill the process."""
+        self._process.kill()
+
+    def end(self) -> None:
+        """Kill the process, and wait a short while until it is gone."""
+        self.kill()
+        self.connection.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_SECONDS)
 
 
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_WATCH_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)
+def _start(descriptor: int) -> subprocess.Popen[bytes]:
+    """Start a fresh interpreter, which does not import the main module, that leaves Ctrl-C to this process."""
+    code = _START.format(path=sys.path, descriptor=descriptor, parent=os.getpid())
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process inherits what is blocked
+    try:
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=(descriptor,))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _read_error(outcome: tuple[BaseException | None, str, str] | None) -> BaseException | None:
+    if outcome is None:
+        return None
+    error, text, trace = outcome
+    if error is None:
+        error = RuntimeError(text)
+    error.add_note(f"In a worker process:\n{trace}")
+    return error

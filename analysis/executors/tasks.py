@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Graph", "NotBegun", "Outcome", "Task"]
+import cloudpickle
+
+__all__ = ["Graph", "NotBegun", "Outcome", "Task", "pack", "perform"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,17 @@ Outcome = tuple[Task, Exception | None]
 
 class NotBegun(Exception):
     """A task that could not begin, because one that it needs failed."""
+
+
+def pack(task: Task) -> bytes:
+    """Return the call of a task in the form in which it is sent to another process, for ``perform``."""
+    return bytes(cloudpickle.dumps((task.function, task.argument)))
+
+
+def perform(call: bytes) -> None:
+    """Carry out a call that ``pack`` packed, in a process that does nothing but tasks."""
+    function, argument = cloudpickle.loads(call)
+    function(argument)
 
 
 class Graph:

@@ -9,19 +9,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from analysis.executors import EXECUTORS, NotBegun, Task, count_processors, make_executor
+from analysis.executors import EXECUTORS, NotBegun, Task, count_processors, make_executor, processes
 from analysis.executors.tasks import Graph
 from analysis.interruption import Incomplete, TrainingInterrupted
 from repsim.learning import Diverged
 
 pytest.importorskip("distributed")
 dask = pytest.importorskip("dask")
+
+ROOT = Path(__file__).parents[2]
 
 
 def tasks_of(function: Callable[[Any], Any], *arguments: Any) -> list[Task]:
@@ -157,6 +160,153 @@ def test_a_task_that_kills_its_process_fails_alone(name: str, few_failures: None
     assert re.search(
         r"^dies killed (its process twice|one worker after another), .* What else is done", str(found["dies"])
     )
+
+
+class Unpicklable(Exception):
+    """An error that cannot be made again from its arguments."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def raise_unpicklable(_: object) -> None:
+    raise Unpicklable(1, 2)
+
+
+def test_an_error_that_cannot_be_pickled_comes_back_as_its_text() -> None:
+    ((_, error),) = make_executor("processes", jobs=1).completed(tasks_of(raise_unpicklable, None))
+    assert type(error) is RuntimeError
+    assert str(error) == "Unpicklable: 1 and 2"
+    assert "in raise_unpicklable" in error.__notes__[0]
+
+
+def ask_to_stop(_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_request_to_stop_in_a_process_stops_all() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(make_executor("processes", jobs=2).completed(tasks_of(ask_to_stop, None)))
+
+
+def leave_a_process_and_die(folder: Path) -> None:
+    descriptors = [int(path.name) for path in Path("/proc/self/fd").iterdir() if path.exists() and int(path.name) > 2]
+    subprocess.Popen(["sleep", "20"], pass_fds=descriptors)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to list open files")
+def test_a_dead_process_is_noticed_though_one_that_it_started_lives(tmp_path: Path) -> None:
+    ((_, error),) = make_executor("processes", jobs=1).completed(tasks_of(leave_a_process_and_die, tmp_path))
+    assert type(error) is Incomplete
+
+
+def exists(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def is_gone(process: int, within: float = 30.0) -> bool:
+    deadline = time.monotonic() + within
+    while exists(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not exists(process)
+
+
+def processes_of(folder: Path) -> list[int]:
+    return [int(path.name.removeprefix("began-")) for path in folder.glob("began-*")]
+
+
+def test_processes_have_ended_once_nobody_asks_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No program of the system, such as pgrep, is needed for it."""
+    monkeypatch.setenv("PATH", "")
+    outcomes = make_executor("processes", jobs=2).completed([*tasks_of(wait_long, tmp_path), Task("t", math.sqrt, 1.0)])
+    assert next(outcomes)[0].key == "t"
+    assert began(tmp_path)
+    started = time.monotonic()
+    outcomes.close()
+    assert time.monotonic() - started < 5
+    assert not any(exists(process) for process in processes_of(tmp_path))
+
+
+TWO_TASKS = """
+import os, sys, time
+from pathlib import Path
+from analysis.executors import Task, make_executor
+
+def wait_long(folder):
+    (folder / f"began-{os.getpid()}").touch()
+    time.sleep(30)
+
+executor = make_executor("processes", jobs=2)
+print("ready", flush=True)
+list(executor.completed([Task(str(n), wait_long, Path(sys.argv[1])) for n in range(2)]))
+"""
+
+
+@contextmanager
+def working(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start a group of processes, one of which gives the others work."""
+    command = [sys.executable, "-c", TWO_TASKS, str(folder)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **streams) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def test_ctrl_c_reaches_no_worker_not_even_one_that_is_just_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = processes._start
+
+    def start_and_interrupt(descriptor: int) -> subprocess.Popen[bytes]:
+        process = start(descriptor)
+        process.send_signal(signal.SIGINT)
+        return process
+
+    monkeypatch.setattr(processes, "_start", start_and_interrupt)
+    outcomes = list(make_executor("processes", jobs=1).completed(tasks_of(interrupt_myself, 1, 2)))
+    assert [error for _, error in outcomes] == [None, None]
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def interrupt_myself(_: object) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_workers_say_nothing_when_all_are_interrupted(tmp_path: Path) -> None:
+    with working(tmp_path) as process:
+        assert began(tmp_path)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert said.count("Traceback (most recent call last)") == 1  # of the process that asked, as any script has it
+    assert said.endswith("KeyboardInterrupt\n")
+    assert all(is_gone(worker) for worker in processes_of(tmp_path))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_without_a_word_when_the_process_that_started_them_is_killed(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    with working(tmp_path) as process:
+        assert began(tmp_path)
+        process.send_signal(number)
+        assert process.communicate(timeout=60) == ("", "")  # which is when the last of them has closed it
+    assert all(is_gone(worker) for worker in processes_of(tmp_path))
+
+
+def test_a_module_of_the_same_name_in_the_working_folder_is_not_taken_for_a_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "analysis.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert [error for _, error in make_executor("processes", jobs=1).completed(tasks_of(math.sqrt, 4.0))] == [None]
 
 
 def test_one_cluster_does_several_sets_of_tasks() -> None:
