@@ -101,9 +101,10 @@ class _ByAxis(Reduction):
             return self
         axis, certain = feature_axis(module, shape, self.default_axis)
         if not certain:
+            text = f"(n, {', '.join(map(str, shape[1:]))})"  # n is that of a trial
             warnings.warn(
                 f"{self} takes the {'second' if axis == 'first' else 'last'} axis of the activations of "
-                f"{type(module).__name__}, shape {shape}, as the features (channels), which could not be verified. "
+                f"{type(module).__name__}, shape {text}, as the features (channels), which could not be verified. "
                 "Give channels='first' or channels='last' to say which it is.",
                 stacklevel=2,
             )

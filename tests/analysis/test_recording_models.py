@@ -116,7 +116,7 @@ def test_what_was_recorded_is_said_in_the_config(weights: dict[str, Any], place:
     assert run.config["data"] == {"name": "stimuli.npz", "classes": ["cat", "dog", "eel"]}
     layers = run.last().activations
     assert [(layer.reduction, layer.shape[1]) for layer in layers.values()][:2] == [
-        ("spatial_mean", 4),
+        ("spatial_mean(channels=first)", 4),
         ("sparse_projection(5, seed=2)", 5),
     ]
     assert {layer.dtype for layer in layers.values()} == {np.dtype("<f2")}

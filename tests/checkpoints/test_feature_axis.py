@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from checkpoints import Capture, SpatialMean, SpatialPool, Token, TokenMean
 from checkpoints.feature_axis import feature_axis
 
 
@@ -166,3 +167,74 @@ def test_a_block_in_which_a_scripted_part_is_says_what_the_others_say() -> None:
     with pytest.warns(DeprecationWarning):
         part = torch.jit.script(nn.ReLU())
     assert feature_axis(nn.Sequential(nn.Linear(3, 5), part), (2, 4, 4, 5), "first") == ("last", True)
+
+
+class Mixed(nn.Module):
+    """Maps with the channels first, then last, then tokens before stimuli."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.relu = nn.Conv2d(3, 8, 3), nn.ReLU()
+        self.block, self.norm = Shifted8(), nn.LayerNorm(8)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, batch_first=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.norm(self.block(self.relu(self.conv(x)).permute(0, 2, 3, 1)))
+        return self.encoder(maps.flatten(1, 2).transpose(0, 1))
+
+
+class Shifted8(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mlp = nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mlp(x)
+
+
+@pytest.mark.parametrize("n", [2, 5, 8, 25])  # as many stimuli as channels and tokens, too
+def test_every_layer_of_a_network_is_averaged_over_its_own_space(n: int) -> None:
+    model, x = Mixed().eval(), torch.randn(n, 3, 7, 7)
+    layers = Capture(model, "*", reduce=SpatialMean()).record(x)
+    with torch.no_grad():
+        conv = model.conv(x)
+        block = model.block(conv.relu().movedim(1, -1))
+        norm = model.norm(block)
+        expected = {
+            "conv": conv.mean((2, 3)),
+            "relu": conv.relu().mean((2, 3)),
+            "block": block.mean((1, 2)),
+            "norm": norm.mean((1, 2)),
+            "encoder": model.encoder(norm.flatten(1, 2).transpose(0, 1)).mean(0),
+        }
+    assert list(layers) == list(expected)
+    for name, values in expected.items():
+        torch.testing.assert_close(torch.from_numpy(layers[name].values), values)
+    stated = {
+        name: layer.reduction.removeprefix("spatial_mean(channels=").rstrip(")") for name, layer in layers.items()
+    }
+    assert stated == {"conv": "first", "relu": "first", "block": "last", "norm": "last", "encoder": "last"}
+
+
+def test_tokens_before_stimuli_are_averaged_and_chosen_per_stimulus() -> None:
+    model, x = Mixed().eval(), torch.randn(4, 3, 7, 7)
+    whole = torch.from_numpy(Capture(model, "encoder").record(x)["encoder"].values).reshape(4, 25, 8)
+    for reduction, expected in ((TokenMean(), whole.mean(1)), (Token(-1), whole[:, -1])):
+        layer = Capture(model, "encoder", reduce=reduction).record(x)["encoder"]
+        torch.testing.assert_close(torch.from_numpy(layer.values), expected)
+
+
+def test_a_stated_axis_is_used_whatever_the_module_is() -> None:
+    model, x = nn.Sequential(nn.Linear(6, 6)), torch.randn(4, 3, 5, 6)
+    for channels, axes in (("first", (2, 3)), ("last", (1, 2))):
+        layer = Capture(model, "0", reduce=SpatialMean(channels=channels)).record(x)["0"]
+        torch.testing.assert_close(torch.from_numpy(layer.values), model(x).mean(axes).detach())
+        assert layer.reduction == f"spatial_mean(channels={channels})"
+    pooled = Capture(model, "0", reduce=SpatialPool(1, channels="last")).record(x)["0"]
+    assert (pooled.feature_shape, pooled.reduction) == ((6, 1, 1), "spatial_pool(1, channels=last)")
+
+
+def test_a_recording_warns_of_an_axis_that_is_not_certain() -> None:
+    model = nn.Sequential(nn.Identity())
+    with pytest.warns(UserWarning, match=r"takes the second axis of the activations of Identity, shape \(n, 5, 5, 3\)"):
+        Capture(model, "0", reduce=SpatialMean()).record(torch.randn(4, 5, 5, 3))

@@ -246,7 +246,7 @@ def test_what_needs_no_axis_resolves_to_itself(reduction: Reduction) -> None:
 
 def test_an_axis_that_is_not_certain_causes_a_warning_that_says_how_to_state_it() -> None:
     said = (
-        r"^spatial_mean takes the second axis of the activations of ReLU, shape \(2, 8, 8, 12\), as the features "
+        r"^spatial_mean takes the second axis of the activations of ReLU, shape \(n, 8, 8, 12\), as the features "
         r"\(channels\), which could not be verified\. Give channels='first' or channels='last'"
     )
     with pytest.warns(UserWarning, match=said):
