@@ -136,7 +136,8 @@ class SpatialMean(_ByAxis):
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return (n, channels)."""
-        return _maps(values, self.channels).flatten(2).mean(2)
+        maps = _maps(values, self.channels)
+        return maps.mean(tuple(range(2, maps.ndim)), dtype=_wide(maps.dtype))
 
     def __str__(self) -> str:
         """Return the name and the axis."""
@@ -174,7 +175,7 @@ class SpatialPool(_ByAxis):
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return (n, channels, size, …), channels first in any case."""
         maps = _maps(values, self.channels)
-        axes = maps.ndim - 2
+        maps, axes = maps.to(_wide(maps.dtype)), maps.ndim - 2
         if axes > 3:
             raise ValueError(f"Activations of shape {tuple(values.shape)} have more than three spatial axes.")
         pool = getattr(functional, f"adaptive_avg_pool{axes}d")
@@ -257,9 +258,10 @@ class TokenMean(_ByAxis):
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return (n, n_features, …)."""
-        tokens = _wide(_tokens(values, self.channels))
+        tokens = _tokens(values, self.channels)
+        wide = _wide(tokens.dtype)
         if self.mask is None:
-            return tokens.mean(1)
+            return tokens.mean(1, dtype=wide)
         if not isinstance(inputs, Mapping) or self.mask not in inputs:
             names = ", ".join(inputs) if isinstance(inputs, Mapping) else "one tensor without a name"
             raise ValueError(f"There is no mask '{self.mask}' among the inputs ({names}).")
@@ -269,7 +271,7 @@ class TokenMean(_ByAxis):
         if not mask.any(1).all():
             raise ValueError(f"Mask '{self.mask}' leaves a stimulus no token.")
         kept = mask.reshape(*mask.shape, *[1] * (tokens.ndim - 2))
-        return torch.where(kept, tokens, 0).sum(1) / kept.sum(1)
+        return torch.where(kept, tokens, 0).sum(1, dtype=wide) / kept.sum(1)
 
     def __str__(self) -> str:
         """Return the name, the mask and the axis."""
@@ -306,7 +308,7 @@ class SparseProjection(Reduction):
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return (n, n_components)."""
-        wide = _wide(values).resolve_conj()
+        wide = values.to(_wide(values.dtype)).resolve_conj()
         flat = (torch.view_as_real(wide) if wide.is_complex() else wide).flatten(1)
         projection = _projection(flat.shape[1], self.n_components, self.seed, flat.device, flat.dtype)
         return torch.sparse.mm(projection, flat.T).T
@@ -406,10 +408,10 @@ def _check_whole(value: Any, name: str) -> None:
 
 
 def _maps(values: Tensor, channels: str) -> Tensor:
-    """Return (n, channels, *space), in a type wide enough for sums."""
+    """Return (n, channels, *space)."""
     if values.ndim < 3:
         raise ValueError(f"Activations of shape {tuple(values.shape)} have no spatial axes.")
-    return _wide(values.movedim(-1, 1) if channels == "last" else values)
+    return values.movedim(-1, 1) if channels == "last" else values
 
 
 def _tokens(values: Tensor, channels: str) -> Tensor:
@@ -423,13 +425,11 @@ def _tokens(values: Tensor, channels: str) -> Tensor:
     return values.movedim(1, 2)
 
 
-def _wide(values: Tensor) -> Tensor:
-    """Return the values in single precision or wider: sums of half floats overflow, and integers have no mean."""
-    if values.is_complex():
-        return values if values.dtype == torch.complex128 else values.to(torch.complex64)
-    if values.is_floating_point():
-        return values if values.dtype == torch.float64 else values.float()
-    return values.double()
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """Return the type to add up in: sums of half floats overflow, and integers have no mean."""
+    if dtype.is_complex:
+        return torch.complex128 if dtype == torch.complex128 else torch.complex64
+    return torch.float32 if dtype.is_floating_point and dtype != torch.float64 else torch.float64
 
 
 @lru_cache(maxsize=32)  # one is used for every block of stimuli

@@ -273,7 +273,10 @@ def test_half_floats_are_averaged_in_single_precision(reduction: Reduction, dtyp
     assert mean.flatten().tolist() == [LARGE[dtype] + 1] * 2
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.int64, torch.bool], ids=str)
+TYPES = [torch.float8_e4m3fn, torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64, torch.bool]
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("reduction", [*AVERAGES, SparseProjection(3)], ids=str)
 def test_every_type_is_reduced_as_its_double_precision_value(reduction: Reduction, dtype: torch.dtype) -> None:
     values, inputs = (torch.randn(2, 4, 3) * 3).to(dtype), {"mask": torch.ones(2, 4)}
