@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +28,15 @@ STAGING_PREFIX = ".tmp-"
 
 
 @contextmanager
-def staged_directory(final: Path) -> Iterator[Path]:
+def staged_directory(final: Path, confirm: Callable[[], object] | None = None) -> Iterator[Path]:
     """Give an empty directory to fill; when the block ends well it becomes ``final``, durably and all at once.
 
     Parameters
     ----------
     final : Path
         Must not exist. Its parent must.
+    confirm : callable, optional
+        Called immediately before ``final`` appears; raises if this process may no longer write (``Lock.confirm``).
 
     Yields
     ------
@@ -58,6 +61,8 @@ def staged_directory(final: Path) -> Iterator[Path]:
                 sync(Path(folder, name))
             sync(Path(folder))
         _refuse_existing(final)
+        if confirm is not None:
+            confirm()
         staging.rename(final)
         try:
             sync(final.parent)
@@ -146,12 +151,18 @@ def append_line(path: Path, line: bytes) -> None:
             raise
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Make ``content`` the whole of the file at ``path``, so that a reader or a crash sees the old or the new one."""
+def replace_file(path: Path, content: bytes, confirm: Callable[[], object] | None = None) -> None:
+    """Make ``content`` the whole of the file at ``path``, so that a reader or a crash sees the old or the new one.
+
+    ``confirm``, if given, is called immediately before; it raises if this process may no longer write
+    (``Lock.confirm``).
+    """
     staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{uuid.uuid4().hex}")
     try:
         write_file(staging, content)
         sync(staging)
+        if confirm is not None:
+            confirm()
         staging.replace(path)
     except BaseException:
         staging.unlink(missing_ok=True)
@@ -160,12 +171,19 @@ def replace_file(path: Path, content: bytes) -> None:
 
 
 def remove_staging(folder: Path) -> None:
-    """Remove what crashed writers left beside committed files. Only the holder of the run's lock may call this."""
+    """Remove what crashed writers left beside committed files. Only the holder of the run's lock may call this.
+
+    What a network file system keeps because somebody has it open stays; readers ignore it.
+    """
     for left in folder.glob(f"{STAGING_PREFIX}*"):
-        if left.is_dir() and not left.is_symlink():
-            shutil.rmtree(left)
-        else:
-            left.unlink()
+        try:
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+        except OSError as error:
+            if error.errno not in _IN_USE:
+                raise
 
 
 def _refuse_existing(path: Path) -> None:
@@ -178,9 +196,25 @@ def sync(path: Path) -> None:
     with naming(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            _flush(descriptor)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED or not path.is_dir():  # some network file systems sync no directories
+                raise
         finally:
             os.close(descriptor)
+
+
+def _flush(descriptor: int) -> None:
+    """Have the disk itself write: on macOS ``fsync`` leaves the data in the disk's own memory."""
+    command = getattr(fcntl, "F_FULLFSYNC", None)
+    if command is not None:
+        try:
+            fcntl.fcntl(descriptor, command)
+            return
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+    os.fsync(descriptor)
 
 
 @contextmanager
@@ -190,3 +224,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; {path} could not be written", str(path)) from error
+
+
+_IN_USE = (errno.EBUSY, errno.ENOTEMPTY)  # a network file system keeps a file that somebody has open
+_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)

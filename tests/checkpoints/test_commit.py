@@ -1,4 +1,7 @@
+import errno
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +11,15 @@ from typing import Any
 import pytest
 
 import checkpoints.commit
-from checkpoints.commit import append_line, remove_staging, replace_file, staged_directory, staged_file, write_file
+from checkpoints.commit import (
+    append_line,
+    remove_staging,
+    replace_file,
+    staged_directory,
+    staged_file,
+    sync,
+    write_file,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -263,6 +274,81 @@ def test_remove_staging_removes_what_is_staged_and_nothing_else(folder: Path, tm
     assert names(folder) == ["kept", "tmp-kept"]
     assert names(folder / "kept") == [".tmp-deeper", "a"]
     assert names(outside) == ["a"]
+
+
+def test_what_a_network_file_system_keeps_of_an_open_file_does_not_stop_the_rest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (".tmp-busy", ".tmp-other"):
+        (folder / name).mkdir()
+    real = shutil.rmtree
+
+    def remove(path: Path) -> None:
+        if path.name == ".tmp-busy":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path / ".nfs0001"))
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    remove_staging(folder)
+    assert names(folder) == [".tmp-busy"]
+
+
+# Durability
+
+
+class Commands:
+    """Stands for macOS, where ``fcntl`` has a command that empties the disk's own memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, code: int = 0) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.code = code
+        monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+        monkeypatch.setattr(fcntl, "fcntl", self._fcntl)
+        monkeypatch.setattr(os, "fsync", lambda descriptor: self.calls.append(("fsync", 0)))
+
+    def _fcntl(self, descriptor: int, command: int) -> int:
+        self.calls.append(("fcntl", command))
+        if self.code:
+            raise OSError(self.code, os.strerror(self.code))
+        return 0
+
+
+def test_macos_is_asked_to_empty_the_memory_of_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = Commands(monkeypatch)
+    sync(folder)
+    assert commands.calls == [("fcntl", 51)]
+
+
+@pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EINVAL, errno.ENOTTY])
+def test_where_that_is_refused_the_file_is_synced_as_elsewhere(
+    folder: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = Commands(monkeypatch, code)
+    sync(folder)
+    assert commands.calls == [("fcntl", 51), ("fsync", 0)]
+
+
+def test_a_disk_that_fails_at_that_is_not_taken_for_one_that_refuses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = Commands(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match=f"Input/output error; {folder} could not be written"):
+        sync(folder)
+    assert commands.calls == [("fcntl", 51)]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_syncs_no_directories_will_do_but_files_are_synced_or_refused(
+    folder: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    write_file(folder / "a", b"content")
+    monkeypatch.setattr(os, "fsync", refuse)
+    sync(folder)
+    with pytest.raises(OSError, match=f"{os.strerror(code)}; {folder}/a could not be written"):
+        sync(folder / "a")
 
 
 @pytest.mark.parametrize(("fatal", "committed"), [(0, False), (1, False), (2, True), (3, True)])
