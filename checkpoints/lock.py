@@ -1,4 +1,4 @@
-"""One writer a run: an advisory lock that the operating system drops with the process that holds it."""
+"""One writer per run: a lock of the operating system, and a lease for file systems that do not share locks."""
 
 from __future__ import annotations
 
@@ -7,41 +7,51 @@ import fcntl
 import json
 import os
 import platform
-import stat
 import time
+import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
+
+from checkpoints.lease import Lease, Locked, is_leased, open_regular
 
 __all__ = ["Lock", "Locked", "is_locked"]
 
 _PATIENCE = 0.2  # seconds
-
-
-class Locked(OSError):
-    """Another process is writing this run."""
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class Lock:
     """Hold ``path`` exclusively until ``release``; the file says who holds it, and is empty when nobody does.
 
+    Parameters
+    ----------
+    path : Path
+        The lock file, e.g. ``run.lock``. It is locked with ``flock`` where the file system allows that, and a lease
+        (``checkpoints.lease``) is held beside it in any case: some network file systems refuse ``flock``, others
+        grant it on two hosts at once.
+
     Attributes
     ----------
     taken_over_from : str or None
-        The process that died while it held the lock, which is free since then.
+        The process that died, or lost its lease, while it held the lock.
 
     Raises
     ------
     Locked
         If another process, or another Lock of this one, holds it.
     OSError
-        If it is no regular file, cannot be written, or lies where files cannot be locked.
+        If it is no regular file, or cannot be written or locked.
     """
 
     def __init__(self, path: Path) -> None:
         self._process = os.getpid()
+        self._lease: Lease | None = None
         self._file: IO[str] | None = _open(path, os.O_RDWR | os.O_CREAT, "r+")
         try:
             _acquire(self._file)
+            self._lease = Lease(path)
+            self._ending = weakref.finalize(self, self._lease.release)
             self.taken_over_from = _owner(self._file)
             self._write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         except BlockingIOError as error:
@@ -50,6 +60,9 @@ class Lock:
             raise Locked(
                 f"{path.parent} is being written by {owner}. Wait for it, or stop it; readers may go on."
             ) from error
+        except Locked:
+            self._close()
+            raise
         except OSError as error:
             self._close()
             raise OSError(error.errno, f"{error.strerror}; {path} could not be locked", str(path)) from error
@@ -57,17 +70,27 @@ class Lock:
             self._close()
             raise
 
+    def confirm(self) -> None:
+        """Raise Locked if another process has taken the lock over; to be called immediately before each commit."""
+        if self._lease is not None:
+            self._lease.confirm()
+
+    def moved_to(self, path: Path) -> None:
+        """Note that the folder of the lock file has been renamed."""
+        if self._lease is not None:
+            self._lease.moved_to(path)
+
     def release(self) -> None:
         """Let others write; calling it twice does nothing."""
         if self._file is not None and self._process != os.getpid():
             self._close()  # a forked child has a copy: the lock is its parent's
         if self._file is not None:
             try:
+                self.confirm()
                 self._write("")
             except OSError:
-                pass  # the name stays; the next writer will say that it took the lock over
+                pass  # the name stays, or is that of the next writer already
             finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)  # closing is not enough while a forked worker has a copy
                 self._close()
 
     def _write(self, text: str) -> None:
@@ -78,21 +101,36 @@ class Lock:
             written += os.pwrite(self._file.fileno(), content[written:], written)
 
     def _close(self) -> None:
+        """Give up the lease, then the lock, so that whoever gets the lock finds no lease."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
         if self._file is not None:
+            if self._process == os.getpid():
+                with suppress(OSError):  # closing is not enough while a forked worker has a copy
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
             self._file.close()
             self._file = None
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a writer holds the lock now, without taking it from anyone."""
+    """Tell whether a writer holds the lock now, without taking it from anyone.
+
+    If only a heartbeat can tell, that of a process on another host, this waits for it: six seconds at the most.
+    """
     try:
-        with _open(path, os.O_RDONLY, "r") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        file = _open(path, os.O_RDONLY, "r")
     except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+        return path.parent.is_dir() and is_leased(path)
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+    return is_leased(path)
 
 
 def _acquire(file: IO[str]) -> None:
@@ -106,6 +144,10 @@ def _acquire(file: IO[str]) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_PATIENCE / 20)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            return  # the lease alone must do
 
 
 def _owner(file: IO[str]) -> str | None:
@@ -119,11 +161,4 @@ def _owner(file: IO[str]) -> str | None:
 
 
 def _open(path: Path, flags: int, mode: str) -> IO[str]:
-    """Open a regular file and nothing else: a link may lead out of the run, and a pipe would not return."""
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, "A link is not followed", str(path))
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
-    return os.fdopen(descriptor, mode, encoding="utf-8")
+    return os.fdopen(open_regular(path, flags), mode, encoding="utf-8")

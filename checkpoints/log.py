@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,23 @@ from checkpoints.commit import append_line, replace_file, sync
 from checkpoints.errors import Damaged
 from checkpoints.files import read_bytes
 
-__all__ = ["Log", "check_prefixes", "read_log"]
+__all__ = ["Log", "check_prefixes", "finite", "read_log"]
 
 
 class Log:
     """The log that a writer adds to. It must exist.
 
     A torn last line, which a crash can leave, is dropped at once. Threads may share it.
+
+    Parameters
+    ----------
+    path : Path
+    confirm : callable, optional
+        Called immediately before each change; raises if this process may no longer write (``Lock.confirm``).
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, confirm: Callable[[], object] | None = None) -> None:
+        self.path, self._confirm = path, confirm
         self._turn = threading.Lock()
         self._known = 0, hashlib.sha256()  # how much the log holds, and of what
         content = read_bytes(path)
@@ -36,6 +43,8 @@ class Log:
     def append(self, line: bytes) -> None:
         """Add a line; if that fails, nothing of it stays."""
         with self._turn:
+            if self._confirm is not None:
+                self._confirm()
             size, digest = self._known[0], self._known[1].copy()
             if self.path.stat().st_size > size:  # an earlier line failed, and so did taking it back
                 os.truncate(self.path, size)
@@ -63,7 +72,7 @@ class Log:
         """Make ``content`` the whole log; if that fails, it is the old or the new one."""
         with self._turn:
             try:
-                replace_file(self.path, content)
+                replace_file(self.path, content, self._confirm)
             finally:
                 self._know(read_bytes(self.path))
 
@@ -131,3 +140,14 @@ def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise Damaged(f"Line {number} of {path} is not a JSON object.")
     return record
+
+
+def finite(value: Any) -> Any:
+    """Return nested values with null for NaN and infinities, and plain numbers for scalars of NumPy and torch."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a scalar of numpy or torch
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

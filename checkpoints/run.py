@@ -59,7 +59,7 @@ class Run:
         self.path = path
         self.info = info
         self._lock = lock
-        self._log = Log(path / "metrics.jsonl") if lock is not None else None
+        self._log = Log(path / "metrics.jsonl", lock.confirm) if lock is not None else None
         self._given_stimuli = inputs
 
     @classmethod
@@ -103,6 +103,7 @@ class Run:
             if lock is not None:
                 lock.release()
             raise
+        lock.moved_to(path / "run.lock")
         return cls(path, sealed(info), lock, stimuli)
 
     @classmethod
@@ -145,7 +146,7 @@ class Run:
             check_folder(run.path / "checkpoints")  # or files elsewhere would be removed
             remove_staging(run.path)
             remove_staging(run.path / "checkpoints")
-            run._log = Log(run.path / "metrics.jsonl")
+            run._log = Log(run.path / "metrics.jsonl", run._lock.confirm)
             run.info = read_info(run.path)
         except BaseException:
             run.close()
@@ -227,7 +228,7 @@ class Run:
 
     def _replace_info(self, **changes: Any) -> None:
         info = sealed({**self.info, **changes})
-        replace_file(self.path / "run.json", encode_json(info))
+        replace_file(self.path / "run.json", encode_json(info), self._confirm)
         self.info = info
 
     @cached_property
@@ -325,7 +326,7 @@ class Run:
         from checkpoints.training import encode_training  # imports torch, which readers of a run do without
 
         files, state = encode_training(model, optimizer)
-        with staged_directory(self._step_path(step)) as staging:
+        with staged_directory(self._step_path(step), self._confirm) as staging:
             for name, content in files.items():
                 write_file(staging / name, content)
             metrics = log.sync()  # a step never outlives the log that led to it
@@ -434,6 +435,11 @@ class Run:
 
     def _is_there(self, step: Any) -> bool:
         return isinstance(step, SupportsIndex) and self._step_path(operator.index(step)).is_dir()
+
+    def _confirm(self) -> None:
+        """Raise Locked if another process has taken the run over meanwhile."""
+        if self._lock is not None:
+            self._lock.confirm()
 
     def _writable(self) -> Log:
         if self._log is None:

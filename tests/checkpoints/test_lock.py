@@ -164,10 +164,10 @@ def test_a_pipe_is_refused_at_once(path: Path, act: Callable[[Path], object]) ->
 
 def test_a_file_that_cannot_be_locked_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(OSError, match=f"No locks available; {path} could not be locked"):
+    with pytest.raises(OSError, match=f"Input/output error; {path} could not be locked"):
         Lock(path)
 
 

@@ -159,6 +159,7 @@ def _check(act: Act, path: Path) -> None:
     assert not leftovers(path.parent), f"{leftovers(path.parent)} was left"
     assert not before or contents(earlier) == before, "the earlier step has changed"
     assert (path / "run.lock").read_bytes() == b"", "the lock was left"
+    assert not list(path.glob("run.lease-*")), "the lease was left"
 
 
 ACTS = {

@@ -31,6 +31,7 @@ from repsim.learning import TrainingConfig
 TRAINING = TrainingConfig(data="digits", depth=3, width=16, epochs=10, rule="synthetic-gradient")
 RECORDING = RecordingConfig(steps="first,every:3,last", n_train=60, n_validation=20, n_test=20)
 RUN_FILES = {"run.json", "run.lock", "metrics.jsonl", "stimuli.h5", "checkpoints"}
+LEASE = "run.lease-"
 COMPARED = ("weights.safetensors", "optimizer.safetensors", "state.json")
 
 
@@ -173,7 +174,7 @@ def _present(path: Path, known: set[int], figures: Figures) -> set[int]:
 def _strangers(path: Path) -> Iterator[Path]:
     """Yield what is neither a file of a run, nor a step, nor what a resume will remove."""
     for entry in path.iterdir():
-        if entry.name not in RUN_FILES and not entry.name.startswith(".tmp-"):
+        if entry.name not in RUN_FILES and not entry.name.startswith((".tmp-", LEASE)):
             yield entry
     for entry in (path / "checkpoints").iterdir():
         if not entry.name.startswith(("step_", ".tmp-step_")):
@@ -185,7 +186,8 @@ def _differences(path: Path, whole: Path) -> list[str]:
     if not path.exists():
         return [f"{path} is absent"]
     run, reference = Run.open(path), Run.open(whole)
-    found = [f"{path}/{left.relative_to(path)} was left" for left in path.rglob(".tmp-*")]
+    left_over = [*path.rglob(".tmp-*"), *path.glob(f"{LEASE}*")]
+    found = [f"{path}/{left.relative_to(path)} was left" for left in left_over]
     if run.status["state"] != "finished" or run.steps != reference.steps:
         found.append(f"{path} is {run.status['state']} with steps {run.steps}")
     if (path / "metrics.jsonl").read_bytes() != (whole / "metrics.jsonl").read_bytes():

@@ -168,7 +168,7 @@ def differences(peaceful: Path, folder: Path, number: int) -> list[str]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and path.name != "lock")
+    return (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("lock"))
 
 
 def _inside(folder: Path, path: Path) -> str:
