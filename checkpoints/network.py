@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from checkpoints.arrays import as_array
 from checkpoints.found import Found
 from checkpoints.generators import generator_states
 from checkpoints.hooks import Given, Keep, Watch, hooked
@@ -111,7 +112,7 @@ class Network:
 
 
 def as_tensors(inputs: Any) -> Batch:
-    """Return inputs as a tensor, or as a dict of tensors."""
+    """Return inputs as a tensor, or as a dict of tensors; what is no tensor or array goes through ``as_array``."""
     if isinstance(inputs, Mapping):
         return {name: _tensor(part) for name, part in inputs.items()}
     return _tensor(inputs)
@@ -142,6 +143,9 @@ def _parts(tensors: Batch) -> Iterator[Tensor]:
 
 
 def _tensor(values: Any) -> Tensor:
+    if not isinstance(values, Tensor | np.ndarray):
+        values = as_array(values, "Inputs")
+        values = values.astype(np.float32) if values.dtype == np.float64 else values
     if isinstance(values, np.ndarray) and not values.flags.writeable:
         values = values.copy()  # torch warns of others
     return torch.as_tensor(values)

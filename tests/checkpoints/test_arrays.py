@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from checkpoints import Stimuli
+from checkpoints import Capture, Stimuli
 
 N = 6
 LABELS = [2, 0, 1, 0, 2, 1]
@@ -201,3 +201,23 @@ def test_ids_may_be_paths_and_are_no_endless_sequence() -> None:
     assert sorted(named(Images(str)).tolist()) == list("012345")
     with pytest.raises(ValueError, match="Ids are of type count; expected an array"):
         named(itertools.count())
+
+
+def recorded(inputs: Any) -> Any:
+    return Capture(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), "1").record(inputs)["1"].values
+
+
+@pytest.mark.parametrize("make", SAME_INPUTS.values(), ids=SAME_INPUTS)
+def test_a_capture_takes_inputs_in_the_same_forms(make: Callable[[], Any]) -> None:
+    with torch.random.fork_rng():
+        expected = recorded(torch.from_numpy(IMAGES))
+    np.testing.assert_array_equal(recorded(make()), expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["token ids", "tensors", "pairs", "unreadable", "generator", "loader", "stream", "dicts"]
+)
+def test_a_capture_refuses_what_is_no_row_of_numbers(name: str) -> None:
+    make, message = WRONG_INPUTS[name]
+    with pytest.raises(ValueError, match=message):
+        recorded(make())
