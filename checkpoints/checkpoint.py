@@ -13,9 +13,11 @@ from checkpoints.manifest import check_manifest, read_json, read_manifest
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
-__all__ = ["Checkpoint"]
+__all__ = ["NO_WEIGHTS", "Checkpoint"]
+
+NO_WEIGHTS = "none"  # the weights_hash of activations that were recorded without weights
 
 
 class Checkpoint:
@@ -38,11 +40,33 @@ class Checkpoint:
         """Return one recorded layer."""
         return self.activations[layer]
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return the model's ``state_dict``, by name in alphabetical order."""
+    @property
+    def has_weights(self) -> bool:
+        """Whether the step holds the weights, or activations alone."""
+        return "weights.safetensors" in self.manifest
+
+    def weights(self) -> dict[str, Any]:
+        """Return the model's ``state_dict``, by name in alphabetical order.
+
+        All are tensors, except for what quantized layers and modules with extra state keep in it.
+
+        Raises
+        ------
+        ValueError
+            If the step was recorded without weights.
+        Damaged
+            If the file is missing or cannot be read.
+        """
         from checkpoints.weights import read_safetensors  # imports torch, which readers of a run do without
 
-        return read_safetensors(self.path / "weights.safetensors")
+        path = self.path / "weights.safetensors"
+        if not path.exists() and not path.is_symlink():
+            self._check_weights()
+        return read_safetensors(path)
+
+    def _check_weights(self) -> None:
+        if not self.has_weights:
+            raise ValueError(f"{self.path} was recorded without weights; there is nothing to load or restore.")
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -71,9 +95,10 @@ class Checkpoint:
         RuntimeError
             If the weights are those of another model.
         ValueError
-            If optimizers are given and the step was saved without, or with others.
+            If the step was recorded without weights, or optimizers are given and it was saved without, or with others.
         """
         self.verify("sha256")
+        self._check_weights()
         from checkpoints.training import restore_training  # imports torch, which readers of a run do without
 
         restore_training(self.path, self.state, model, optimizer)

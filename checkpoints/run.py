@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-import math
 import operator
 import shutil
 import time
@@ -16,16 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from checkpoints.blocks import write_activations
-from checkpoints.checkpoint import Checkpoint
+from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
 from checkpoints.errors import Damaged
 from checkpoints.files import check_folder, sha256
 from checkpoints.html import few, or_why, table
-from checkpoints.info import checked_info, new_info, now, read_info, sealed
+from checkpoints.info import new_info, now, read_info, sealed
 from checkpoints.lock import Lock, is_locked
-from checkpoints.log import Log, check_prefixes, read_log
+from checkpoints.log import Log, finite, read_log
 from checkpoints.manifest import encode_json, write_json, write_manifest
 from checkpoints.stimuli import Stimuli
+from checkpoints.verification import verify_run
 
 if TYPE_CHECKING:
     import torch
@@ -223,7 +223,7 @@ class Run:
 
     def set_status(self, state: str, **details: Any) -> None:
         """Replace the status in ``run.json``; non-finite numbers become null."""
-        status = {"state": state, "time": now(), **_finite(details)}
+        status = {"state": state, "time": now(), **finite(details)}
         self._replace_info(status=status, metrics=self._writable().sync())
 
     def _replace_info(self, **changes: Any) -> None:
@@ -280,12 +280,14 @@ class Run:
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         *,
         capture: Capture | None = None,
+        weights: str | None = "all",
         extra: Mapping[str, Any] | None = None,
         compress: bool = False,
     ) -> Checkpoint:
         """Commit weights, optimizer, generator state and, with ``capture``, activations of the stimuli.
 
-        When this returns, the step is on disk whole; if it raises, the step is absent.
+        When this returns, the step is on disk whole; if it raises, the step is absent. The weights are encoded before
+        the capture runs, so they are those that the activations were computed with.
 
         Parameters
         ----------
@@ -297,6 +299,9 @@ class Run:
         optimizer : torch.optim.Optimizer or sequence of them, optional
         capture : Capture, optional
             It runs its own model on the run's stimuli, and their activations go to disk as they are computed.
+        weights : "all" or None, default "all"
+            None records activations without weights, for networks whose weights cannot or need not be stored. Such a
+            step cannot be restored.
         extra : mapping, optional
             JSON-ready values kept in ``state.json``.
         compress : bool, default False
@@ -309,13 +314,18 @@ class Run:
         PermissionError
             If the run was opened for reading only.
         TypeError, ValueError
-            If the step is not a whole number of 0 or more, the capture is of another model, or the state cannot be
-            written as JSON and tensors.
+            If the step is not a whole number of 0 or more, the capture is of another model, there is nothing to save
+            (no weights and no capture), or weights or optimizer state cannot be stored exactly; the message names the
+            entry.
         """
         log = self._writable()
         step = _whole(step, "Step")
         if step < 0:
             raise ValueError(f"Step is {step}; expected 0 or more.")
+        if weights not in ("all", None):
+            raise ValueError(f"Unknown weights {weights!r}. Choose 'all' or None.")
+        if weights is None and capture is None:
+            raise ValueError("There is nothing to save: give a capture to record, or save the weights (weights='all').")
         if capture is not None and not any(module is capture.model for module in model.modules()):
             raise ValueError(
                 "The capture records another model than the one whose weights are saved. Make a Capture of this model, "
@@ -325,7 +335,8 @@ class Run:
             raise ValueError("This run has no stimulus inputs at hand; give Stimuli with inputs when creating it.")
         from checkpoints.training import encode_training  # imports torch, which readers of a run do without
 
-        files, state = encode_training(model, optimizer)
+        files, state = encode_training(model, optimizer, with_weights=weights is not None)
+        encoded = files.get("weights.safetensors")
         with staged_directory(self._step_path(step), self._confirm) as staging:
             for name, content in files.items():
                 write_file(staging / name, content)
@@ -337,7 +348,7 @@ class Run:
                     "run_uuid": self.info["uuid"],
                     "step": step,
                     "stimulus_hash": self.stimuli.content_hash,
-                    "weights_hash": hashlib.sha256(files["weights.safetensors"]).hexdigest(),
+                    "weights_hash": NO_WEIGHTS if encoded is None else hashlib.sha256(encoded).hexdigest(),
                 }
                 blocks = capture.blocks(self.stimuli.inputs)
                 write_activations(staging / "activations.h5", blocks, self.stimuli.ids, header, compress=compress)
@@ -353,7 +364,7 @@ class Run:
             If it has no whole number ``step``, by which a resumed run knows what to log anew, or a value is not JSON.
         """
         log = self._writable()
-        plain = _finite({**record, "step": _whole(record.get("step"), "The step of a metric")})
+        plain = finite({**record, "step": _whole(record.get("step"), "The step of a metric")})
         log.append(json.dumps(plain, allow_nan=False).encode())
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -399,36 +410,7 @@ class Run:
         Damaged
             For the first difference found; the message names the file.
         """
-        info = checked_info(self.path)
-        stimuli_path = self.path / "stimuli.h5"
-        if sha256(stimuli_path) != info.get("stimuli_sha256"):
-            raise Damaged(f"{stimuli_path} has changed since the run was created (SHA-256 differs).")
-        stored = Stimuli.read(stimuli_path)
-        self.metrics()
-        prefixes = [("the status", info.get("metrics"))]
-        steps = self.steps  # those committed meanwhile are the next call's
-        for step in steps:
-            checkpoint = self[step]
-            checkpoint.verify(level)
-            prefixes.append((f"step {step}", checkpoint.state.get("metrics")))
-            if step in self.recorded_steps:
-                self._check_origin(checkpoint, stored)
-        check_prefixes(self.path / "metrics.jsonl", prefixes)
-        return steps
-
-    def _check_origin(self, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
-        """Raise unless the activations say that they are of this run, step, weights and stimuli."""
-        expected = {
-            "run_uuid": self.info["uuid"],
-            "step": checkpoint.step,
-            "stimulus_hash": stimuli.content_hash,
-            "weights_hash": checkpoint.manifest.get("weights.safetensors", {}).get("sha256"),
-        }
-        found = checkpoint.activations.header
-        if wrong := [name for name, value in expected.items() if found[name] != value]:
-            raise Damaged(f"{checkpoint.activations.path} was recorded elsewhere: its {wrong[0]} is not this run's.")
-        if not _equal(checkpoint.activations.stimulus_ids, stimuli.ids):
-            raise Damaged(f"{checkpoint.activations.path} records other stimuli than stimuli.h5 lists.")
+        return verify_run(self, level)
 
     def _step_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{_STEP_PREFIX}{step:08d}"
@@ -466,17 +448,3 @@ def _remove_abandoned(path: Path) -> None:
         old = time.time() - left.lstat().st_mtime > _ABANDONED
         if old and left.is_dir() and not left.is_symlink() and not is_locked(left / "run.lock"):
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a scalar of numpy or torch
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _equal(ids: Any, others: Any) -> bool:
-    return len(ids) == len(others) and bool((ids == others).all())

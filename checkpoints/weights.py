@@ -1,8 +1,10 @@
-"""Weights from a file that somebody else wrote."""
+"""Weights from a file: one that a step keeps, or one that somebody else wrote."""
 
 from __future__ import annotations
 
+import json
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,18 @@ from torch import Tensor
 
 from checkpoints.errors import Damaged
 from checkpoints.files import check_regular, read_bytes
+from checkpoints.state import unpack
 
-__all__ = ["read_weights"]
+__all__ = ["PACKED", "PACKED_METADATA", "read_safetensors", "read_weights"]
+
+PACKED = "__packed__."  # names of tensors that are parts of other entries begin with it
+PACKED_METADATA = "repsim"  # the key of the file's metadata that describes these entries
 
 _FIRST_SAFE_TORCH = (2, 10)
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
-def read_weights(path: str | Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Any]:
     """Return a ``state_dict`` from a ``.safetensors`` file, or from a ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` one.
 
     The latter are pickles. They are read by torch's restricted reader only (``weights_only=True``), and by torch 2.10
@@ -36,7 +42,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        On the CPU.
+        On the CPU. From a file that ``Run.checkpoint`` wrote, also what else the ``state_dict`` held.
 
     Raises
     ------
@@ -72,19 +78,36 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return _state_dict(path, content)
 
 
-def read_safetensors(path: Path) -> dict[str, Tensor]:
+def read_safetensors(path: Path) -> dict[str, Any]:
     """Return the tensors of a safetensors file, by name in alphabetical order.
+
+    If it is the ``weights.safetensors`` of a step, entries that are not tensors, such as the packed parameters of
+    quantized layers, are put together again.
 
     Raises
     ------
     Damaged
         If it is missing or cannot be read.
     """
+    content = read_bytes(path)
     try:
-        return dict(sorted(safetensors.torch.load(read_bytes(path)).items()))  # its own order varies
-    except (KeyError, SafetensorError, RuntimeError, ValueError, TypeError, AssertionError) as error:
-        # KeyError: a type that torch does not have; others: a shape
+        tensors = dict(sorted(safetensors.torch.load(content).items()))  # its own order varies
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        described = header.get("__metadata__", {}).get(PACKED_METADATA)
+        return tensors if described is None else _with_packed(tensors, json.loads(described))
+    except (KeyError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        # KeyError: a type that torch does not have; others: a shape, or a description that does not fit
         raise Damaged(f"{path} cannot be read ({error}).") from error
+
+
+def _with_packed(tensors: dict[str, Tensor], described: dict[str, Any]) -> dict[str, Any]:
+    parts = {name: value for name, value in tensors.items() if name.startswith(PACKED)}
+    whole = {name: value for name, value in tensors.items() if name not in parts}
+    others = unpack(parts, described["entries"])
+    state = OrderedDict(sorted({**whole, **others}.items()))
+    versions = described["versions"].items()
+    state._metadata = {module: {"version": version} for module, version in versions}  # type: ignore[attr-defined]
+    return state
 
 
 def _check_archive(path: Path) -> None:

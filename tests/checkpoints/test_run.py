@@ -1001,3 +1001,79 @@ def test_runs_and_steps_say_where_they_are(recorded: Path) -> None:
     assert repr(run) == f"Run('{recorded}')"
     assert repr(run[5]) == f"Checkpoint('{recorded}/checkpoints/step_00000005')"
     assert repr(run[5].activations) == "Activations(6 stimuli; 0: 8, 2: 8)"
+
+
+# Without weights
+
+
+@pytest.fixture
+def unweighted(run: Run, network: nn.Module) -> Run:
+    """Step 1 has weights, step 2 activations alone."""
+    with Capture(network, ["0", "2"]) as capture:
+        run.checkpoint(1, network, capture=capture)
+        run.checkpoint(2, network, capture=capture, weights=None)
+    return run
+
+
+def test_activations_are_recorded_without_weights(unweighted: Run) -> None:
+    step = unweighted[2].path
+    assert {path.name for path in step.iterdir()} == {
+        "activations.h5",
+        "optimizer.safetensors",
+        "state.json",
+        "MANIFEST.json",
+    }
+    run = Run.open(unweighted.path)
+    assert run.verify() == run.verify("size") == run.recorded_steps == [1, 2]
+    assert [run[step].has_weights for step in run.steps] == [True, False]
+    assert run[2].activations.header["weights_hash"] == "none"
+    for layer in run[1].activations:
+        np.testing.assert_array_equal(run[2][layer][:], run[1][layer][:])
+    assert "0" in run._repr_html_()
+
+
+def test_a_step_without_weights_is_not_restored(unweighted: Run, network: nn.Module) -> None:
+    before = weights(network)
+    message = f"{unweighted[2].path} was recorded without weights; there is nothing to load or restore"
+    with pytest.raises(ValueError, match=message):
+        unweighted[2].weights()
+    with pytest.raises(ValueError, match=message):
+        unweighted[2].restore(network)
+    assert_same(weights(network), before)
+
+
+def test_a_network_whose_weights_cannot_be_stored_is_recorded_without_them(run: Run, network: nn.Sequential) -> None:
+    network.register_buffer("graph", torch.eye(3).to_sparse())
+    capture = Capture(network, ["2"])
+    with pytest.raises(TypeError, match=r"'graph' is stored as sparse_coo.*; give weights=None to record activations"):
+        run.checkpoint(0, network, capture=capture)
+    run.checkpoint(0, network, torch.optim.Adam(network.parameters()), capture=capture, weights=None)
+    assert run.verify() == [0]
+
+
+def test_weights_that_were_deleted_are_not_taken_for_none(unweighted: Run) -> None:
+    (unweighted[1].path / "weights.safetensors").unlink()
+    with pytest.raises(Damaged, match=r"weights\.safetensors is missing"):
+        unweighted.verify()
+    with pytest.raises(Damaged, match=r"weights\.safetensors is missing or not a regular file"):
+        unweighted[1].weights()
+
+
+def test_weights_that_were_added_are_noticed(unweighted: Run) -> None:
+    for name in ("weights.safetensors", "MANIFEST.json"):
+        shutil.copyfile(unweighted[1].path / name, unweighted[2].path / name)
+    manifest = json.loads((unweighted[2].path / "MANIFEST.json").read_bytes())
+    for name in manifest["files"]:
+        content = (unweighted[2].path / name).read_bytes()
+        manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (unweighted[2].path / "MANIFEST.json").write_bytes(encode_json(manifest))
+    with pytest.raises(Damaged, match="was recorded elsewhere: its weights_hash is not this run's"):
+        unweighted.verify()
+
+
+def test_there_must_be_something_to_save(run: Run, network: nn.Module) -> None:
+    with pytest.raises(ValueError, match="nothing to save: give a capture to record, or save the weights"):
+        run.checkpoint(0, network, weights=None)
+    with pytest.raises(ValueError, match=r"Unknown weights 'some'\. Choose 'all' or None"):
+        run.checkpoint(0, network, weights="some")
+    assert run.steps == []

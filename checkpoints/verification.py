@@ -1,0 +1,55 @@
+"""Verification of a run: every committed file is what was written, and belongs to this run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
+from checkpoints.errors import Damaged
+from checkpoints.files import sha256
+from checkpoints.info import checked_info
+from checkpoints.log import check_prefixes
+from checkpoints.stimuli import Stimuli
+
+if TYPE_CHECKING:
+    from checkpoints.run import Run
+
+__all__ = ["verify_run"]
+
+
+def verify_run(run: Run, level: str) -> list[int]:
+    """Compare every committed step with its manifest and return the steps; see ``Run.verify``."""
+    info = checked_info(run.path)
+    stimuli_path = run.path / "stimuli.h5"
+    if sha256(stimuli_path) != info.get("stimuli_sha256"):
+        raise Damaged(f"{stimuli_path} has changed since the run was created (SHA-256 differs).")
+    stored = Stimuli.read(stimuli_path)
+    run.metrics()
+    prefixes = [("the status", info.get("metrics"))]
+    steps = run.steps  # those committed meanwhile are the next call's
+    for step in steps:
+        checkpoint = run[step]
+        checkpoint.verify(level)
+        prefixes.append((f"step {step}", checkpoint.state.get("metrics")))
+        if "activations.h5" in checkpoint.manifest:
+            _check_origin(run, checkpoint, stored)
+    check_prefixes(run.path / "metrics.jsonl", prefixes)
+    return steps
+
+
+def _check_origin(run: Run, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
+    """Raise unless the activations say that they are of this run, step, weights and stimuli."""
+    expected = {
+        "run_uuid": run.info["uuid"],
+        "step": checkpoint.step,
+        "stimulus_hash": stimuli.content_hash,
+        "weights_hash": checkpoint.manifest.get("weights.safetensors", {}).get("sha256", NO_WEIGHTS),
+    }
+    activations = checkpoint.activations
+    found = activations.header
+    if wrong := [name for name, value in expected.items() if found[name] != value]:
+        raise Damaged(f"{activations.path} was recorded elsewhere: its {wrong[0]} is not this run's.")
+    if not np.array_equal(activations.stimulus_ids, stimuli.ids):
+        raise Damaged(f"{activations.path} records other stimuli than stimuli.h5 lists.")
