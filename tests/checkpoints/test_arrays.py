@@ -201,6 +201,8 @@ def test_ids_may_be_paths_and_are_no_endless_sequence() -> None:
     assert sorted(named(Images(str)).tolist()) == list("012345")
     with pytest.raises(ValueError, match="Ids are of type count; expected an array"):
         named(itertools.count())
+    with pytest.raises(ValueError, match="Ids differ in shape"):
+        named([["a"], ["b", "c"], ["d"], ["e"], ["f"], ["g"]])
 
 
 def recorded(inputs: Any) -> Any:
