@@ -248,14 +248,11 @@ class Findings:
         return _at_most(sentences, "more are in first_layers.csv")
 
     def _edges(self) -> list[str]:
-        """Say how many probes would have chosen from a wider grid."""
+        """Say for how many probes the grid of C was too narrow."""
         at_edge = int(self.probes["C_at_edge"].sum()) if len(self.probes) else 0
         if not at_edge:
             return []
-        return [
-            f"{at_edge} of {len(self.probes)} probes chose the smallest or the largest C of those they could choose "
-            "from; a wider grid (--Cs) may read more."
-        ]
+        return [f"C hit the edge of the grid for {at_edge} of {len(self.probes)} probes; widen it with --Cs."]
 
     def _structure(self) -> list[str]:
         from probes import first_layer_reaching  # slow to import, and of no use to who reads what is kept

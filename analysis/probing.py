@@ -40,8 +40,8 @@ def probe_table(views: Sequence[View], found: Mapping[tuple[int, str], Mapping[s
     table = pd.DataFrame(rows)
     numbers = [str(name) for name in table if table[name].dtype == object and name not in _NOT_NUMBERS]
     table = table.astype(dict.fromkeys(numbers, "float64"))  # a failed probe has null where a number would be
-    if "n_constant" in table:
-        table["n_constant"] = table["n_constant"].astype("Int64")
+    counts = [name for name in ("n_constant", "C_extended") if name in table]
+    table = table.astype(dict.fromkeys(counts, "Int64"))  # which a failed probe has not
     methods = dict(zip([view.label for view in views], _methods(views), strict=True))
     table["run"] = table["view"].map({view.label: str(view.run.path.absolute()) for view in views})
     table["method"] = table["view"].map({label: method for label, (method, _) in methods.items()})

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from probes.features import blocks_of_layer, read_features
+from probes.grids import AUTO, MOST_DECADES
 from probes.journal import Journal, Row, key_of
 from probes.logistic import LogisticProbe, check_parameters
 from probes.path import CS
@@ -23,7 +24,7 @@ from probes.solvers import Fit
 from probes.task import Task, task_from
 
 MOST_TOGETHER = 32  # layers that are searched at once
-FORMAT = 1  # of rows in a journal
+FORMAT = 2  # of rows in a journal
 
 
 def probe_layers(
@@ -31,7 +32,7 @@ def probe_layers(
     labels: ArrayLike | Mapping[str, ArrayLike],
     split: ArrayLike,
     *,
-    Cs: Sequence[float] = CS,
+    Cs: Sequence[float] | str = AUTO,
     solver: str = "auto",
     tol: float = 1e-6,
     max_iter: int = 1000,
@@ -68,8 +69,12 @@ def probe_layers(
         The class of each stimulus; or several targets by name.
     split : array-like, shape (n,), of str
         "train", "validation" or "test" for each stimulus; each class occurs in "train".
-    Cs : sequence of float, > 0, default (0.001, 0.01, 0.1, 1.0, 10.0)
-        Weights of the data against the penalty to choose from. A single one is used as it is.
+    Cs : "auto" or sequence of float, > 0, default "auto"
+        Weights of the data against the penalty to choose from. "auto" is the grid (0.001, 0.01, 0.1, 1.0, 10.0), which
+        is extended a decade at a time, and by 6 decades at most, while the validation loss still falls by more than
+        1e-4 nats at its edge: upwards for classes that are separable, downwards for layers that hold no information
+        about the labels. Where the loss levels off at large C, the smallest C within 1e-4 nats is kept. Numbers are
+        taken as they are, and a single one is used without a choice.
     solver, tol, max_iter, device
         As in `LogisticProbe`.
     controls : int, >= 0, default 0
@@ -106,7 +111,8 @@ def probe_layers(
         - `network`, `seed` and `checkpoint`, as the recordings say; `target`, "label" if it has no name;
         - `layer`, `layer_index`, `d`, `n_constant` (features without variation on the training rows, which have
           coefficient 0), `n_train`, `n_validation`, `n_test`;
-        - `C`, and `C_at_edge`: whether it is the first or last of several, so that a wider grid may do better;
+        - `C`; `C_at_edge`: whether the validation loss is least at the smallest or largest C that was tried, so that a
+          wider grid may do better; `C_extended`: number of decades by which the grid of "auto" was extended;
         - `accuracy`, `balanced_accuracy` (mean recall of the classes present), both in [0, 1], and `log_loss`
           (nats, >= 0), on the test rows;
         - `train_accuracy`, `validation_log_loss`;
@@ -150,8 +156,10 @@ def probe_layers(
         raise ValueError(f"labels has targets of one name: {', '.join(map(repr, targets))}. Name each by its own text.")
     if journal is not None and fits is not None:
         raise ValueError("journal and fits were both given; rows of a journal have no fits. Give one of them.")
+    automatic = isinstance(Cs, str) and Cs == AUTO
     question = Question.checked(
-        _ascending(Cs, solver=solver, tol=tol, max_iter=max_iter, device=device),
+        _ascending(CS if automatic else Cs, solver=solver, tol=tol, max_iter=max_iter, device=device),
+        MOST_DECADES if automatic else 0,
         {"solver": solver, "tol": tol, "max_iter": max_iter, "device": device},
         tasks,
         split,
@@ -174,7 +182,7 @@ def probe_layers(
                 if progress is not None:
                     progress(name)
     table = pd.DataFrame(rows, columns=COLUMNS)
-    return table.astype(dict.fromkeys(("seed", "checkpoint", "n_constant"), "Int64"))
+    return table.astype(dict.fromkeys(("seed", "checkpoint", "n_constant", "C_extended"), "Int64"))
 
 
 class _Kept:
@@ -232,9 +240,9 @@ def _task(name: object, labels: ArrayLike, split: ArrayLike, *, named: bool) -> 
         raise ValueError(f"Target {name!r}: {error}") from error
 
 
-def _ascending(Cs: Sequence[float], **settings: Any) -> list[float]:
+def _ascending(Cs: Sequence[float] | str, **settings: Any) -> list[float]:
     if isinstance(Cs, str | Real) or not len(Cs):
-        raise ValueError(f"Cs is {Cs!r}; expected one or more positive numbers, such as (0.01, 0.1, 1.0).")
+        raise ValueError(f"Cs is {Cs!r}; expected one or more positive numbers, such as (0.01, 0.1, 1.0), or 'auto'.")
     for C in Cs:
         check_parameters(LogisticProbe(C, **settings))
     return sorted({float(C) for C in Cs})

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
+from math import log
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.grids import chosen, next_decade, wider
 from probes.reduction import Reduction, pays
 from probes.solvers import Fit, Problem, is_searched, lbfgs_layers, solver_named
+from probes.solvers.fit import empty_fit
 
 Array = NDArray[np.float64]
 
-# Penalties that probes choose from unless told: ten thousandfold, since layers and networks differ in what suits them.
+# Values of C that probes choose from by default; extended where the best lies at an edge.
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 # Relative gap at which fits along a path are compared: their losses differ by far less than between neighbours.
 COMPARED = 1e-4
 # Losses that rise so many times in a row will not fall again.
 RISES = 2
-# Losses that differ by less are equal.
-ROUNDING = 1e-9
+# Losses (nats) that differ by no more are equal at the edge of a grid that may be extended: fits along a path are not
+# compared more exactly than this.
+EQUAL = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +37,17 @@ class Path:
     Attributes
     ----------
     Cs : tuple of float
-        Ascending; those that were fitted.
+        The values that were fitted, ascending.
     losses : tuple of float
-        What the judge said of each.
+        The judge's loss of each fit.
     best : int
-        The position of the least loss; of the smallest C, where some are equal.
+        The position of the least loss, or of the smallest C that is as good (see `probes.grids.chosen`).
+    side : int
+        Where a better C may lie beyond the grid: -1 below its smallest C, 1 above its largest, 0 for neither.
+    n_extended : int
+        Number of values, a decade apart, by which the grid was extended.
     fit : Fit
-        The fit at that C, finished.
+        The fit at the best C, finished.
     n_iter : int
         Iterations of all fits.
     unfinished : tuple of (float, Fit)
@@ -48,6 +57,8 @@ class Path:
     Cs: tuple[float, ...]
     losses: tuple[float, ...]
     best: int
+    side: int
+    n_extended: int
     fit: Fit
     n_iter: int
     unfinished: tuple[tuple[float, Fit], ...]
@@ -60,13 +71,15 @@ def fit_path(
     judge: Callable[[Fit], float],
     *,
     start: Fit | None = None,
+    most_decades: int = 0,
     **settings: Any,
 ) -> Path:
     r"""Fit logistic probes along a path of penalties, and finish the one that a judge likes best.
 
     Fits go from the smallest C to the largest, each from the one before and to a relative gap of 1e-4, and end where
-    the loss has risen twice in a row. The best of them is then taken to `tol`. Where there are far more features than
-    examples, all fits are made in the space of the examples, which gives the same.
+    the loss has risen twice in a row. Where a better C may lie beyond the edge of the grid (see `probes.grids.wider`),
+    the grid is extended, a decade at a time. The best fit is then taken to `tol`. Where there are far more features
+    than examples, all fits are made in the space of the examples, which gives the same.
 
     Parameters
     ----------
@@ -80,6 +93,8 @@ def fit_path(
         Takes a `Fit`, returns a loss: the log loss on validation rows.
     start : Fit, optional
         Where the first fit starts, such as that of this layer at an earlier checkpoint.
+    most_decades : int, >= 0, default 0
+        Decades by which the grid may be extended. A grid of a single C is never extended.
     **settings
         `sample_weight` (n,), and `solver`, `tol`, `max_iter` and `device` as in `LogisticProbe`.
 
@@ -94,7 +109,7 @@ def fit_path(
     >>> fit_path(X, y, (0.1, 1.0), judge=lambda fit: fit.objective).best
     0
     """
-    return fit_paths([X], y, Cs, [judge], starts=[start], **settings)[0]
+    return fit_paths([X], y, Cs, [judge], starts=[start], most_decades=most_decades, **settings)[0]
 
 
 def fit_paths(
@@ -104,6 +119,7 @@ def fit_paths(
     judges: Sequence[Callable[[Fit], float]],
     *,
     starts: Sequence[Fit | None],
+    most_decades: int = 0,
     sample_weight: Array | None = None,
     solver: str = "auto",
     tol: float = 1e-6,
@@ -115,7 +131,7 @@ def fit_paths(
     Parameters
     ----------
     layers : sequence of array, shape (n, d), or what gives such rows by slices
-    y, Cs, sample_weight, solver, tol, max_iter, device
+    y, Cs, most_decades, sample_weight, solver, tol, max_iter, device
         As for `fit_path`.
     judges, starts
         One a layer.
@@ -133,20 +149,19 @@ def fit_paths(
     [0, 0]
     """
     settings = {"sample_weight": sample_weight, "max_iter": max_iter, "device": device}
+    ordered = sorted(Cs)
     ways = [
-        _Way(X, y, judge, start, solver, settings, reduce=pays(X, len(Cs)))
+        _Way(X, y, judge, start, ordered, most_decades, solver, settings)
         for X, judge, start in zip(layers, judges, starts, strict=True)
     ]
-    ordered = sorted(Cs)
     compared = tol if len(ordered) == 1 else max(tol, COMPARED)
-    for C in ordered:
-        going = [way for way in ways if not way.has_ended]
-        for way, fit in zip(going, _fits(going, [C] * len(going), compared), strict=True):
-            way.go_on(fit)
-    rough = [way for way in ways if compared > tol and not way.fits[way.best].relative_gap <= tol]
-    for way, fit in zip(rough, _fits(rough, [ordered[way.best] for way in rough], tol, finish=True), strict=True):
-        way.fits[way.best] = fit
-    return [way.path(ordered) for way in ways]
+    while going := [(way, C) for way in ways if (C := way.next_C()) is not None]:
+        for (way, C), fit in zip(going, _fits(going, compared), strict=True):
+            way.add(C, fit)
+    rough = [(way, way.best) for way in ways if compared > tol and not way.fits[way.best].relative_gap <= tol]
+    for (way, C), fit in zip(rough, _fits(rough, tol), strict=True):
+        way.fits[C] = fit
+    return [way.path() for way in ways]
 
 
 class _Way:
@@ -158,40 +173,70 @@ class _Way:
         y: NDArray[np.intp],
         judge: Callable[[Fit], float],
         start: Fit | None,
+        Cs: Sequence[float],
+        most_decades: int,
         solver: str,
         settings: dict[str, Any],
-        *,
-        reduce: bool,
     ) -> None:
         self.X, self.y, self.settings = X, y, settings
         self._judge, self._start = judge, start
+        self._Cs, self._most = Cs, most_decades if len(Cs) > 1 else 0
+        self._equal = EQUAL if self._most else 0.0
         self._solve = solver_named(solver)
+        reduce = pays(X, len(Cs))
         self._reduction = Reduction(X) if reduce else None
-        self.fits, self._losses, self._n_iter = list[Fit](), list[float](), 0
+        self.fits, self._losses, self._n_iter = dict[float, Fit](), dict[float, float](), 0
         # Searches of these can be joined.
         self.kind = X.shape if not reduce and isinstance(X, np.ndarray) and is_searched(solver, y, X.shape[1]) else None
 
+    def next_C(self) -> float | None:
+        """Return the C that is to be fitted next: of the grid, then of its extension; None where the path ends."""
+        rest = [C for C in self._Cs if C not in self.fits]
+        if rest and not self._has_risen:
+            return rest[0]
+        tried, side = sorted(self.fits), self._side
+        if not side or self._n_extended == self._most:
+            return None
+        return next_decade(tried[0] if side < 0 else tried[-1], side)
+
     @property
-    def has_ended(self) -> bool:
+    def best(self) -> float:
+        """The C that is chosen of those that were fitted."""
+        return sorted(self.fits)[chosen(self._along, self._equal)]
+
+    @property
+    def _along(self) -> list[float]:
+        return [self._losses[C] for C in sorted(self.fits)]
+
+    @property
+    def _side(self) -> int:
+        return wider(self._along, self._equal, (lambda: self._null) if self._most else None)
+
+    @cached_property
+    def _null(self) -> float:
+        """The loss of the class rates alone."""
+        return self._judge(empty_fit(self.y, 1.0, self.settings["sample_weight"], self.X.shape[1]))
+
+    @property
+    def _n_extended(self) -> int:
+        return len(self.fits.keys() - set(self._Cs))
+
+    @property
+    def _has_risen(self) -> bool:
         """Whether the loss has risen too often in a row."""
-        last = self._losses[-RISES - 1 :]
+        last = self._along[-RISES - 1 :]
         return len(last) > RISES and all(before < after for before, after in pairwise(last))
 
-    @property
-    def best(self) -> int:
-        least = np.nanmin(self._losses)
-        return next(i for i, loss in enumerate(self._losses) if loss <= least + ROUNDING * abs(least))
+    def start_of(self, C: float) -> Fit | None:
+        """Return the fit that a search starts from: that of the nearest C."""
+        if not self.fits:
+            return self._start
+        return self.fits[min(self.fits, key=lambda other: abs(log(other / C)))]
 
-    def from_where(self, *, finish: bool) -> Fit | None:
-        """Return the fit that the next search starts from."""
-        if finish:
-            return self.fits[self.best]
-        return self.fits[-1] if self.fits else self._start
-
-    def go_on(self, fit: Fit) -> None:
-        """Note the fit of the next C."""
-        self.fits.append(fit)
-        self._losses.append(self._judge(fit))
+    def add(self, C: float, fit: Fit) -> None:
+        """Note the fit of a C."""
+        self.fits[C] = fit
+        self._losses[C] = self._judge(fit)
 
     def counted(self, fit: Fit) -> Fit:
         """Count the iterations of a fit."""
@@ -216,30 +261,28 @@ class _Way:
         further = self._solve(self.X, self.y, C, start=fit, tol=tol, **self.settings)  # of what rounding took
         return replace(further, n_iter=fit.n_iter + further.n_iter)
 
-    def path(self, ordered: Sequence[float]) -> Path:
+    def path(self) -> Path:
         """Return what was found."""
-        tried = tuple(ordered[: len(self.fits)])
+        tried = tuple(sorted(self.fits))
         return Path(
             Cs=tried,
-            losses=tuple(self._losses),
-            best=self.best,
+            losses=tuple(self._along),
+            best=tried.index(self.best),
+            side=self._side,
+            n_extended=self._n_extended,
             fit=self.fits[self.best],
             n_iter=self._n_iter,
-            unfinished=tuple((C, fit) for C, fit in zip(tried, self.fits, strict=True) if not fit.converged),
+            unfinished=tuple((C, self.fits[C]) for C in tried if not self.fits[C].converged),
         )
 
 
-def _fits(ways: Sequence[_Way], Cs: Sequence[float], tol: float, *, finish: bool = False) -> list[Fit]:
-    """Return a fit for each layer, of all at once where they are of a kind."""
-    starts = [way.from_where(finish=finish) for way in ways]
-    if len(ways) > 1 and ways[0].kind is not None and len({way.kind for way in ways}) == 1:
-        settings = dict(ways[0].settings)
+def _fits(going: Sequence[tuple[_Way, float]], tol: float) -> list[Fit]:
+    """Return a fit for each layer at its C, of all layers at once where they are of a kind."""
+    if len(going) > 1 and going[0][0].kind is not None and len({way.kind for way, _ in going}) == 1:
+        settings = dict(going[0][0].settings)
         weight = settings.pop("sample_weight")
-        problems = [
-            Problem(y=way.y, C=C, sample_weight=weight, start=start)
-            for way, C, start in zip(ways, Cs, starts, strict=True)
-        ]
-        fits = lbfgs_layers([way.X for way in ways], problems, tol=tol, **settings)
+        problems = [Problem(y=way.y, C=C, sample_weight=weight, start=way.start_of(C)) for way, C in going]
+        fits = lbfgs_layers([way.X for way, _ in going], problems, tol=tol, **settings)
     else:
-        fits = [way.fit(C, start, tol) for way, C, start in zip(ways, Cs, starts, strict=True)]
-    return [way.counted(fit) for way, fit in zip(ways, fits, strict=True)]
+        fits = [way.fit(C, way.start_of(C), tol) for way, C in going]
+    return [way.counted(fit) for (way, _), fit in zip(going, fits, strict=True)]

@@ -28,6 +28,7 @@ class Question:
     """What is asked of each layer: targets, penalties to choose from, and controls; made, and checked, by `checked`."""
 
     Cs: Sequence[float]
+    most_decades: int  # by which they may be extended
     settings: Mapping[str, Any]  # solver, tol, max_iter, device
     tasks: Mapping[str, Task]
     random: Mapping[str, NDArray[np.intp]]  # of each target, (controls, n_train)
@@ -38,6 +39,7 @@ class Question:
     def checked(
         cls,
         Cs: Sequence[float],
+        most_decades: int,
         settings: Mapping[str, Any],
         tasks: Mapping[str, Task],
         split: ArrayLike,
@@ -66,12 +68,21 @@ class Question:
         )
         if types is not None:
             _check_finer(types, tasks)
-        return cls(Cs=Cs, settings=settings, tasks=tasks, random=random, control=control, codelength=codelength)
+        return cls(
+            Cs=Cs,
+            most_decades=most_decades,
+            settings=settings,
+            tasks=tasks,
+            random=random,
+            control=control,
+            codelength=codelength,
+        )
 
     def parts(self) -> dict[str, Any]:
         """Return all that the answers depend on beside the features."""
         return {
             "Cs": list(self.Cs),
+            "most_decades": self.most_decades,
             "settings": dict(self.settings),
             "targets": list(self.tasks),
             "labels": {name: task.y for name, task in self.tasks.items()},
@@ -152,6 +163,7 @@ def _paths(
             question.Cs,
             [judge(X) for X in features.values()],
             starts=[start_of(name) for name in features],
+            most_decades=question.most_decades,
             **question.settings,
         )
     except Exception as error:
@@ -170,10 +182,13 @@ def _row(path: Path, X: Features, task: Task, question: Question, target: str) -
         f"C={C:g} stopped after {fit.n_iter} iterations at relative gap {fit.relative_gap:.1e}"
         for C, fit in path.unfinished
     ]
+    if path.side and path.n_extended:
+        unfinished.append(f"C={C:g} is where the extension of the grid ends; a better C may lie beyond it")
     row: Row = {
         "n_constant": n_constant(X["train"]),
         "C": C,
-        "C_at_edge": len(question.Cs) > 1 and C in (question.Cs[0], question.Cs[-1]),
+        "C_at_edge": path.side != 0,
+        "C_extended": path.n_extended if question.most_decades else None,
         "accuracy": accuracy(logits, y),
         "balanced_accuracy": balanced_accuracy(logits, y),
         "log_loss": loss,
@@ -242,7 +257,7 @@ def _stopped(fits: Sequence[Fit], what: str) -> list[str]:
 COLUMNS = [
     *("network", "seed", "checkpoint", "target"),
     *("layer", "layer_index", "d", "n_constant", "n_train", "n_validation", "n_test"),
-    *("C", "C_at_edge"),
+    *("C", "C_at_edge", "C_extended"),
     *("accuracy", "balanced_accuracy", "log_loss"),
     *("train_accuracy", "validation_log_loss"),
     "chance",

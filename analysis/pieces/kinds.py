@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.analysis_config import AnalysisConfig
 from analysis.pieces.pairs import compare_layers
 from analysis.pieces.piece import Piece, Request, Source
 from analysis.pieces.store import Found, Store
@@ -107,7 +108,9 @@ def _probes(piece: Piece, store: Store) -> Found:
     """Fit a linear probe to each of some layers: the rows that ``probe_layers`` returns, by layer."""
     (source,) = piece.sources
     layers, stimuli = source.read()
-    table = probe_layers(layers, stimuli.labels, stimuli.split, Cs=piece.options["Cs"], ids=stimuli.ids)
+    Cs = piece.options["Cs"]
+    grid = "auto" if tuple(Cs) == AnalysisConfig.Cs else Cs  # the default grid may be extended, any other may not
+    table = probe_layers(layers, stimuli.labels, stimuli.split, Cs=grid, ids=stimuli.ids)
     rows = {row["layer"]: {name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")}
     return Found(facts={"rows": rows}, undefined=_failed(rows.values()))
 

@@ -9,37 +9,46 @@ from sklearn.base import BaseEstimator
 
 from probes.checks import is_positive
 from probes.estimation import standardisation_of
+from probes.grids import AUTO, MOST_DECADES
 from probes.ridge.path import ridge_path
 
 Array = NDArray[np.float64]
 
-ALPHAS = tuple(10.0**power for power in range(-3, 7))
+ALPHAS = tuple(10.0**power for power in range(-3, 7))  # of "auto"; extended where the best lies at an edge
 
 
 class BaseRidge(BaseEstimator):
     """Standardises, follows the path of penalties and keeps the best."""
 
-    alphas: float | Sequence[float]
+    alphas: float | Sequence[float] | str
     standardize: bool
     coef_: Array
     intercept_: Array | float
 
     def _learn(self, X: Array, T: Array, counts: Array, importance: Array) -> None:
-        alphas = _checked_alphas(self.alphas)
+        automatic = isinstance(self.alphas, str) and self.alphas == AUTO
+        alphas = _checked_alphas(ALPHAS if automatic else self.alphas)
         self.mean_, self.scale_ = standardisation_of(self, X, counts * importance)
-        path = ridge_path((X - self.mean_) / self.scale_, T, alphas, counts, importance=importance)
+        path = ridge_path(
+            (X - self.mean_) / self.scale_,
+            T,
+            alphas,
+            counts,
+            importance=importance,
+            most_decades=MOST_DECADES if automatic else 0,
+        )
         self.coef_, self.intercept_ = path.coef, path.intercept
-        self.alpha_, self.loo_error_ = path.alpha, path.loo_error
-        self.alpha_at_edge_ = len(alphas) > 1 and path.alpha in (alphas.min(), alphas.max())
+        self.alpha_, self.alphas_, self.loo_error_ = path.alpha, path.alphas, path.loo_error
+        self.alpha_at_edge_ = path.at_edge
 
 
 def _checked_alphas(alphas: object) -> Array:
     values = [alphas] if isinstance(alphas, Real | str) or not isinstance(alphas, Iterable) else list(alphas)
     if not values:
-        raise ValueError("alphas is empty; give one or more positive numbers.")
+        raise ValueError("alphas is empty; give one or more positive numbers, or 'auto'.")
     for value in values:
         if not is_positive(value):
-            raise ValueError(f"alphas has {value!r}; expected positive, finite numbers.")
+            raise ValueError(f"alphas has {value!r}; expected positive, finite numbers, or 'auto'.")
     return np.array(values, dtype=np.float64)
 
 

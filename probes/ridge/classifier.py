@@ -9,7 +9,8 @@ from sklearn.base import ClassifierMixin
 
 from probes.checks import is_positive
 from probes.estimation import checked_rows, class_codes, linear_scores
-from probes.ridge.base import ALPHAS, BaseRidge, counted_rows
+from probes.grids import AUTO
+from probes.ridge.base import BaseRidge, counted_rows
 from probes.scores import all_classes
 
 Array = NDArray[np.float64]
@@ -32,8 +33,10 @@ class RidgeProbe(ClassifierMixin, BaseRidge):
 
     Parameters
     ----------
-    alphas : float or sequence of floats, > 0, default 1e-3, 1e-2, …, 1e6
-        Weights of the penalty against the data; a single one is taken as it is.
+    alphas : "auto", float or sequence of floats, > 0, default "auto"
+        Weights of the penalty against the data. "auto" is the grid 1e-3, 1e-2, …, 1e6, which is extended a decade at
+        a time, and by 6 decades at most, while the leave-one-out error still falls at its edge. Numbers are taken as
+        they are.
     standardize : bool, default True
         Give every feature zero mean and unit variance over the weighted training rows. A constant feature gets scale 1
         and coefficient 0.
@@ -52,11 +55,14 @@ class RidgeProbe(ClassifierMixin, BaseRidge):
     mean_, scale_ : arrays, shape (d,)
         The standardisation; zeros and ones with `standardize=False`.
     alpha_ : float
-        The penalty chosen.
+        The penalty chosen, the largest among equals. At the lower end of "auto", errors that differ by no more than
+        1e-4 of the targets' variance are equal.
+    alphas_ : array, shape (n_alphas,)
+        The penalties that were tried: `alphas`, or the grid of "auto" with its extension, ascending.
     alpha_at_edge_ : bool
-        Whether `alpha_` is the smallest or largest of several, so that a wider grid may do better.
+        Whether the error is least at an end of `alphas_`, so that a wider grid may do better.
     loo_error_ : array, shape (n_alphas,), >= 0
-        Leave-one-out squared error, averaged over weighted rows and columns of targets, in the order of `alphas`.
+        Leave-one-out squared error, averaged over weighted rows and columns of targets, in the order of `alphas_`.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -74,7 +80,7 @@ class RidgeProbe(ClassifierMixin, BaseRidge):
 
     def __init__(
         self,
-        alphas: float | Sequence[float] = ALPHAS,
+        alphas: float | Sequence[float] | str = AUTO,
         *,
         standardize: bool = True,
         class_weight: Mapping[Any, float] | str | None = None,

@@ -1,11 +1,20 @@
 """Ridge regression for every penalty at once, with the exact leave-one-out error of each."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.grids import chosen, next_decade, wider
+
 Array = NDArray[np.float64]
+
+# Errors that differ by no more than this share of the targets' variance (1e-4 of R²) are equal at the edge of a grid
+# that may be extended.
+EQUAL = 1e-4
+# A penalty that leaves no coefficient.
+WITHOUT_FEATURES = 1e200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,11 +24,19 @@ class RidgePath:
     coef: Array  # (k, d)
     intercept: Array  # (k,)
     alpha: float
-    loo_error: Array  # (n_alphas,), in the order given
+    alphas: Array  # (n_alphas,), as given, or ascending where the grid was extended
+    loo_error: Array  # (n_alphas,), in the order of alphas
+    at_edge: bool  # whether a better alpha may lie beyond an end of the grid
 
 
 def ridge_path(
-    X: Array, T: Array, alphas: Array, sample_weight: Array | None = None, *, importance: Array | None = None
+    X: Array,
+    T: Array,
+    alphas: Array,
+    sample_weight: Array | None = None,
+    *,
+    importance: Array | None = None,
+    most_decades: int = 0,
 ) -> RidgePath:
     r"""Fit ridge regression for every penalty at once and keep the one of the smallest leave-one-out error.
 
@@ -53,11 +70,16 @@ def ridge_path(
         Occurrences of each row. Leave rows of weight zero out.
     importance : array, shape (n,), > 0, default ones
         Weight of each occurrence, as given by class weights.
+    most_decades : int, >= 0, default 0
+        Decades by which the grid may be extended, at an end beyond which a better penalty may lie (see
+        `probes.grids.wider`). A single penalty is never extended.
 
     Returns
     -------
     RidgePath
-        `coef`, `intercept` and `alpha` of the best fit, the largest alpha among equals, and `loo_error` of each.
+        `coef`, `intercept` and `alpha` of the best fit, the largest alpha among equals, the `alphas` that were tried
+        with the `loo_error` of each, and `at_edge`. Where the grid may be extended, errors that differ by no more than
+        1e-4 of the targets' variance are equal at its edge.
 
     Raises
     ------
@@ -86,10 +108,54 @@ def ridge_path(
     _refuse_overflow(B, "targets")
     fits = _Primal(A, B, share) if A.shape[1] < len(A) - 1 else _Dual(A, B, share)
     left_out = 1.0 / np.maximum(counts, 1.0)
-    errors = np.array([np.sum(_unseen(fits, alpha, left_out) ** 2) for alpha in alphas]) / (B.shape[1] * weight.sum())
-    alpha = float(alphas[errors == errors.min()].max())
-    coef = np.where(A.any(axis=0), fits.coef(alpha), 0.0)  # exactly zero where a feature is constant
-    return RidgePath(coef=coef, intercept=centers[1] - coef @ centers[0], alpha=alpha, loo_error=errors)
+    total = B.shape[1] * weight.sum()
+    equal = EQUAL * float(np.sum(B**2)) / total if most_decades else 0.0
+    grid = _Grid(lambda alpha: float(np.sum(_unseen(fits, alpha, left_out) ** 2)) / total, equal)
+    grid.search(alphas, most_decades)
+    coef = np.where(A.any(axis=0), fits.coef(grid.alpha), 0.0)  # exactly zero where a feature is constant
+    return RidgePath(
+        coef=coef,
+        intercept=centers[1] - coef @ centers[0],
+        alpha=grid.alpha,
+        alphas=np.array(grid.alphas),
+        loo_error=np.array(grid.errors),
+        at_edge=grid.side != 0,
+    )
+
+
+class _Grid:
+    """Penalties with the error of each, and what is chosen of them."""
+
+    def __init__(self, error_of: Callable[[float], float], equal: float) -> None:
+        self._error_of, self._equal = error_of, equal
+        self.alphas, self.errors = list[float](), list[float]()
+
+    def search(self, alphas: Array, most_decades: int) -> None:
+        """Compute the errors of a grid, and of its extension if there is to be one."""
+        self.alphas = [float(alpha) for alpha in alphas]
+        self.errors = [self._error_of(alpha) for alpha in self.alphas]
+        for _ in range(most_decades):
+            if not (side := self.side):
+                return
+            alpha = next_decade(max(self.alphas) if side < 0 else min(self.alphas), -side)
+            tried = [*zip(self.alphas, self.errors, strict=True), (alpha, self._error_of(alpha))]
+            self.alphas, self.errors = map(list, zip(*sorted(tried), strict=True))
+
+    @property
+    def alpha(self) -> float:
+        """The penalty of the least error, the largest among equals."""
+        return self._order[chosen([error for _, error in self._order], self._equal)][0]
+
+    @property
+    def side(self) -> int:
+        """Where a better penalty may lie: above the grid (-1), below it (1) or neither (0)."""
+        null = (lambda: self._error_of(WITHOUT_FEATURES)) if self._equal else None
+        return wider([error for _, error in self._order], self._equal, null)
+
+    @property
+    def _order(self) -> list[tuple[float, float]]:
+        """Penalties and errors, the most regularised first."""
+        return sorted(zip(self.alphas, self.errors, strict=True), reverse=True)
 
 
 class _Primal:

@@ -173,7 +173,7 @@ def test_of_very_many_layers_without_a_result_some_are_named() -> None:
 def test_the_summary_says_how_many_probes_chose_at_the_edge() -> None:
     probes = pd.DataFrame({"view": "a", "layer": ["h1", "h2", "h3"], "C_at_edge": [True, False, True], "status": "ok"})
     summary = findings([finished("a", 0.5)], probes=probes).summary()
-    assert summary[-1].startswith("2 of 3 probes chose the smallest or the largest C of those they could choose from;")
+    assert summary[-1] == "C hit the edge of the grid for 2 of 3 probes; widen it with --Cs."
     inside = probes.assign(C_at_edge=False)
     assert not any("--Cs" in sentence for sentence in findings([finished("a", 0.5)], probes=inside).summary())
 
