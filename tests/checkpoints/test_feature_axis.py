@@ -1,5 +1,7 @@
 """The axis of the features is inferred from the module, and what is not certain is said."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -238,3 +240,60 @@ def test_a_recording_warns_of_an_axis_that_is_not_certain() -> None:
     model = nn.Sequential(nn.Identity())
     with pytest.warns(UserWarning, match=r"takes the second axis of the activations of Identity, shape \(n, 5, 5, 3\)"):
         Capture(model, "0", reduce=SpatialMean()).record(torch.randn(4, 5, 5, 3))
+
+
+def networks() -> list[tuple[nn.Module, dict[str, Tensor], set[int]]]:
+    """Return networks whose widths are no lengths of space or of a sequence, their inputs, and the widths."""
+    from transformers import (
+        ConvNextConfig,
+        ConvNextModel,
+        GPT2Config,
+        GPT2Model,
+        SegformerConfig,
+        SegformerModel,
+        ViTConfig,
+        ViTModel,
+        Wav2Vec2Config,
+        Wav2Vec2Model,
+    )
+
+    images, heads = {"pixel_values": torch.randn(2, 3, 64, 64)}, {"num_attention_heads": 2, "num_hidden_layers": 1}
+    convnext = ConvNextConfig(hidden_sizes=[12, 24], depths=[1, 1], num_stages=2)
+    vit = ViTConfig(hidden_size=12, intermediate_size=20, image_size=64, **heads)
+    segformer = SegformerConfig(hidden_sizes=[12, 24], num_encoder_blocks=2, depths=[1, 1], num_attention_heads=[1, 2])
+    wav = Wav2Vec2Config(
+        hidden_size=12, intermediate_size=20, conv_dim=(24, 24), conv_stride=(5, 2), conv_kernel=(10, 3)
+    )
+    for name, value in {**heads, "num_feat_extract_layers": 2, "num_conv_pos_embedding_groups": 2}.items():
+        setattr(wav, name, value)
+    gpt2 = GPT2Config(n_embd=12, n_layer=1, n_head=2, vocab_size=50)
+    return [
+        (ConvNextModel(convnext), images, {3, 12, 24, 48, 96}),
+        (ViTModel(vit), images, {3, 12, 20}),
+        (SegformerModel(segformer), images, {3, 12, 24, 48, 96}),
+        (Wav2Vec2Model(wav), {"input_values": torch.randn(2, 2000)}, {12, 20, 24}),
+        (GPT2Model(gpt2), {"input_ids": torch.arange(14).reshape(2, 7)}, {12, 36, 48}),
+    ]
+
+
+@pytest.mark.parametrize("index", range(5), ids=["ConvNext", "ViT", "Segformer", "Wav2Vec2", "GPT2"])
+def test_what_is_certain_of_published_networks_is_right(index: int) -> None:
+    pytest.importorskip("transformers")
+    model, inputs, widths = networks()[index]
+    certain = []
+
+    def check(module: nn.Module, args: Any, output: Any) -> None:
+        if not isinstance(output, Tensor) or output.ndim < 3 or len(output) != 2:
+            return
+        shape = tuple(output.shape)
+        axis, is_certain = feature_axis(module, shape, "first")
+        assert (shape[1] in widths) != (shape[-1] in widths), shape
+        if is_certain:
+            certain.append(module)
+            assert axis == ("first" if shape[1] in widths else "last"), (type(module), shape)
+
+    for module in model.modules():
+        module.register_forward_hook(check)
+    with torch.no_grad():
+        model.eval()(**inputs)
+    assert len(certain) >= 8
