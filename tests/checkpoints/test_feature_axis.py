@@ -257,7 +257,8 @@ def networks() -> list[tuple[nn.Module, dict[str, Tensor], set[int]]]:
         Wav2Vec2Model,
     )
 
-    images, heads = {"pixel_values": torch.randn(2, 3, 64, 64)}, {"num_attention_heads": 2, "num_hidden_layers": 1}
+    images = {"pixel_values": torch.randn(2, 3, 64, 64)}
+    heads: dict[str, Any] = {"num_attention_heads": 2, "num_hidden_layers": 1}
     convnext = ConvNextConfig(hidden_sizes=[12, 24], depths=[1, 1], num_stages=2)
     vit = ViTConfig(hidden_size=12, intermediate_size=20, image_size=64, **heads)
     segformer = SegformerConfig(hidden_sizes=[12, 24], num_encoder_blocks=2, depths=[1, 1], num_attention_heads=[1, 2])
