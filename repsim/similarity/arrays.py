@@ -1,9 +1,21 @@
-"""The array type of this room, and the one operation that nearly every measure starts with."""
+"""The array type of this package, centring, and what counts as rounding error in a representation."""
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+
+SINGLE = float(np.finfo(np.float32).eps)
+DOUBLE = float(np.finfo(np.float64).eps)
+# Values of a feature that span no more than this many machine epsilons of the largest one are equal up to rounding:
+# sums of some hundred terms in different orders differ by about 10.
+CONSTANT = 32
+# Larger numbers of single precision have few binary places after the point, and may be whole numbers by rounding.
+EXACT = 2.0**20
+# Rows that are compared first, to rule out most features that are not constant.
+_FEW = 16
 
 
 def centred(X: FloatArray, axis: int) -> FloatArray:
@@ -32,6 +44,160 @@ def centred(X: FloatArray, axis: int) -> FloatArray:
     return Z
 
 
+def epsilon_of(X: NDArray[Any]) -> float:
+    """Return the machine epsilon of the precision that values have, whatever the type of the array is by now.
+
+    Parameters
+    ----------
+    X : array
+        Not centred: it is the values themselves that were rounded.
+
+    Returns
+    -------
+    float
+        That of single precision if every value is a number of single precision, as in a recorded layer that was
+        converted to float64, unless all are whole numbers (counts, codes), which are exact; else that of double
+        precision.
+
+    Examples
+    --------
+    >>> epsilon_of(np.array([0.5, 2.0])) == SINGLE, epsilon_of(np.array([0.1])) == DOUBLE
+    (True, True)
+    """
+    if not (_is_single(X[:_FEW]).all() and _is_single(X).all()):
+        return DOUBLE
+    sizes = np.abs(X)
+    smallest = np.min(sizes, initial=EXACT, where=sizes > 0)
+    return DOUBLE if smallest < EXACT and sizes.max() <= EXACT / SINGLE and _is_whole(X).all() else SINGLE
+
+
+def _is_whole(X: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(np.rint(X) == X)
+
+
+def _is_single(X: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which values are numbers of single precision."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(X.astype(np.float32, copy=False) == X)
+
+
+class FeatureRange:
+    """Smallest and largest value of each feature over blocks of stimuli, and whether the feature is constant.
+
+    Parameters
+    ----------
+    d : int
+        Number of features.
+
+    Examples
+    --------
+    >>> features = FeatureRange(2)
+    >>> features.update(np.array([[1000.0, 0.0], [1000.0 + 2**-13, 1e-20]]))
+    >>> features.constant()
+    array([ True, False])
+    """
+
+    def __init__(self, d: int) -> None:
+        self.low, self.high = np.full(d, np.inf), np.full(d, -np.inf)
+        self._is_single, self._is_whole = np.ones((2, d), dtype=bool)
+
+    def update(self, block: NDArray[Any]) -> None:
+        """Take in a block of stimuli (b, d)."""
+        self.low = np.minimum(self.low, block.min(axis=0))
+        self.high = np.maximum(self.high, block.max(axis=0))
+        which = np.flatnonzero(self._is_single & self._spans_at_most(SINGLE))
+        self._is_single[which] = _is_single(block[:, which]).all(axis=0)
+        self._is_whole[which] &= _is_whole(block[:, which]).all(axis=0)
+
+    def constant(self) -> NDArray[np.bool_]:
+        """Return which features (d,) span no more than `CONSTANT` machine epsilons of their largest value.
+
+        The epsilon is that of `epsilon_of` for the values of the feature.
+        """
+        is_exact = self._is_whole & (np.maximum(np.abs(self.low), np.abs(self.high)) < EXACT)
+        return self._spans_at_most(DOUBLE) | (self._is_single & ~is_exact & self._spans_at_most(SINGLE))
+
+    def _spans_at_most(self, epsilon: float) -> NDArray[np.bool_]:
+        with np.errstate(over="ignore"):
+            spans = self.high - self.low
+        return np.asarray(spans <= CONSTANT * epsilon * np.maximum(np.abs(self.low), np.abs(self.high)))
+
+
+def constant_features(X: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which features are constant over the stimuli, up to rounding.
+
+    Parameters
+    ----------
+    X : array (n, d)
+        Not centred. Its transpose tells which stimuli are constant over the features.
+
+    Returns
+    -------
+    array of bool (d,)
+        As `FeatureRange.constant`.
+
+    Examples
+    --------
+    >>> constant_features(np.array([[1e3, -0.0, 1.0], [1e3 + 2**-13, 0.0, 1.001]]))
+    array([ True,  True, False])
+    """
+    few = FeatureRange(X.shape[1])
+    few.update(X[np.linspace(0, len(X) - 1, min(len(X), _FEW)).astype(np.intp)])
+    is_constant = few.constant()
+    which = np.flatnonzero(is_constant)
+    if which.size and len(X) > _FEW:
+        candidates = FeatureRange(len(which))
+        candidates.update(X[:, which])
+        is_constant[which] = candidates.constant()
+    return is_constant
+
+
+def without_rounding(X: NDArray[Any]) -> NDArray[Any]:
+    """Set features that are constant up to rounding to exactly one value.
+
+    Parameters
+    ----------
+    X : array (n, d)
+
+    Returns
+    -------
+    array (n, d)
+        X itself if nothing is to be changed.
+
+    Examples
+    --------
+    >>> without_rounding(np.array([[1e3, 1.0], [1e3 + 2**-13, 1.001]]))
+    array([[1.000e+03, 1.000e+00],
+           [1.000e+03, 1.001e+00]])
+    """
+    which = np.flatnonzero(constant_features(X))
+    if (X[:, which] == X[0, which]).all():
+        return X
+    X = X.copy()
+    X[:, which] = X[0, which]
+    return X
+
+
+def rounding_of_directions(X: FloatArray) -> float:
+    """Return how far apart patterns scaled to unit length may be and still be equal up to rounding.
+
+    Parameters
+    ----------
+    X : array (n, d)
+        The patterns before they were scaled.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> rounding_of_directions(np.array([[0.5, 1.0]])) < 1e-5, rounding_of_directions(np.array([[0.1, 1.0]]))
+    (True, 1e-12)
+    """
+    return max(CONSTANT * epsilon_of(X), 1e-12)
+
+
 def rounding_of(X: FloatArray) -> float:
     r"""Singular values of what rounding may have added to a representation: below this, a direction is none.
 
@@ -54,10 +220,7 @@ def rounding_of(X: FloatArray) -> float:
     >>> rounding_of(np.eye(4)) < 1e-6, rounding_of(np.eye(4) / 3) < 1e-14
     (True, True)
     """
-    with np.errstate(over="ignore", under="ignore"):
-        is_single = bool((X.astype(np.float32) == X).all())
-    epsilon = np.finfo(np.float32 if is_single else np.float64).eps
     largest = np.abs(X).max()
     norm = largest * np.linalg.norm(X / largest) if largest else 0.0  # so that no square overflows or vanishes
     n, d = X.shape
-    return float(norm * max(epsilon * (n**-0.5 + d**-0.5), np.finfo(np.float64).eps * max(n, d)))
+    return float(norm * max(epsilon_of(X) * (n**-0.5 + d**-0.5), DOUBLE * max(n, d)))

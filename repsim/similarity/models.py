@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 from scipy.spatial.distance import pdist
-from scipy.stats import rankdata
 
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS, Comparator
-from repsim.similarity.comparators.correlations import deviations, inner, is_constant
+from repsim.similarity.comparators.correlations import deviations, inner
 from repsim.similarity.comparators.pairs import in_common
+from repsim.similarity.comparators.ties import is_constant, ranks
 from repsim.similarity.conditions import class_codes
 from repsim.similarity.rdm import condensed
 
@@ -503,4 +503,4 @@ def _offset(vectors: list[FloatArray], weights: FloatArray, lengths: FloatArray)
     return float(np.average(means[:k], weights=1 / lengths) - weights @ means[k:])
 
 
-_PARTIAL: dict[str, Linear] = {"pearson": lambda distances: distances, "spearman": rankdata}
+_PARTIAL: dict[str, Linear] = {"pearson": lambda distances: distances, "spearman": ranks}

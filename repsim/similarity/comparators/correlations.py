@@ -21,30 +21,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from scipy.stats import rankdata
 
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
-from repsim.similarity.comparators.ties import levels, tolerance
-
-
-def is_constant(distances: FloatArray) -> bool:
-    """Whether no two distances differ by more than rounding.
-
-    Parameters
-    ----------
-    distances : array (m,)
-
-    Returns
-    -------
-    bool
-
-    Examples
-    --------
-    >>> is_constant(np.array([1.0, 1.0 + 1e-15])), is_constant(np.array([1.0, 2.0]))
-    (True, False)
-    """
-    return distances.size < 2 or bool(np.ptp(distances) <= tolerance(distances))
+from repsim.similarity.comparators.ties import is_constant, ranks
 
 
 def deviations(distances: FloatArray) -> FloatArray:
@@ -169,7 +149,7 @@ def mean_rank(rdms: FloatArray) -> FloatArray:
     >>> mean_rank(np.array([[1.0, 2.0, 9.0], [5.0, 4.0, 6.0]]))
     array([1.5, 1.5, 3. ])
     """
-    return np.mean([rankdata(levels(rdm)) for rdm in rdms], axis=0)
+    return np.mean([ranks(rdm) for rdm in rdms], axis=0)
 
 
 def cosine_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArray) -> FloatArray | None:
@@ -218,17 +198,17 @@ def _itself(distances: FloatArray) -> FloatArray:
 
 
 def _rank_deviations(distances: FloatArray) -> FloatArray | None:
-    return None if is_constant(distances) else deviations(rankdata(levels(distances)))
+    return None if is_constant(distances) else deviations(ranks(distances))
 
 
 def _spearman(distances: FloatArray) -> FloatArray | None:
-    ranks = _rank_deviations(distances)
-    return None if ranks is None else unit(ranks)
+    deviating = _rank_deviations(distances)
+    return None if deviating is None else unit(deviating)
 
 
 def _rho_a(distances: FloatArray) -> FloatArray | None:
-    ranks, m = _rank_deviations(distances), float(len(distances))
-    return None if ranks is None else ranks * np.sqrt(12 / (m**3 - m))
+    deviating, m = _rank_deviations(distances), float(len(distances))
+    return None if deviating is None else deviating * np.sqrt(12 / (m**3 - m))
 
 
 PEARSON = Comparator(

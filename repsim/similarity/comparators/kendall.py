@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
-from repsim.similarity.comparators.correlations import is_constant, mean_rank
-from repsim.similarity.comparators.ties import levels
+from repsim.similarity.comparators.correlations import mean_rank
+from repsim.similarity.comparators.ties import is_constant, levels
 
 IntArray = NDArray[np.int64]
 

@@ -1,18 +1,24 @@
-"""Which distances are equal: those that differ by nothing but rounding tie, or ranks would order noise."""
+"""Tied distances: distances that differ only by rounding error at their own magnitude.
+
+Ranks would order rounding errors if distances had to be equal to the last digit. Whether two distances are tied depends
+on these two alone, never on the largest distance of the RDM: one stimulus far away from all others leaves the ranks of
+the others as they are.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.arrays import SINGLE, FloatArray, epsilon_of
 
-# Distances that agree to this much, relative to the largest, differ by nothing but rounding.
-ROUNDING = 1e-12
-# The same where all are numbers of single precision: two units in the last place of the largest.
-SINGLE_ROUNDING = 2 * float(np.finfo(np.float32).eps)
+# Rounding error of a distance, relative to the distance, in double and in single precision. It includes that of the
+# activations from which the distance was computed.
+DOUBLE_ROUNDING = 1e-12
+SINGLE_ROUNDING = 12 * SINGLE
 
 
 def levels(distances: FloatArray) -> NDArray[np.int64]:
-    """Return the place of every distance among the different ones; what differs by rounding alone is equal.
+    """Return the position of every distance among the distinct ones; tied distances share a position.
 
     Parameters
     ----------
@@ -21,7 +27,7 @@ def levels(distances: FloatArray) -> NDArray[np.int64]:
     Returns
     -------
     array (m,)
-        Integers from 0 upwards, in the order of the distances.
+        Integers from 0, of the smallest distance, upwards.
 
     Examples
     --------
@@ -29,14 +35,68 @@ def levels(distances: FloatArray) -> NDArray[np.int64]:
     array([1, 1, 0])
     """
     order = np.argsort(distances, kind="stable")
-    begins = np.diff(distances[order]) > tolerance(distances)
     numbers = np.empty(len(distances), dtype=np.int64)
-    numbers[order] = np.concatenate([[0], np.cumsum(begins)])
+    numbers[order] = np.cumsum(starts_of_ties(distances[order])) - 1
     return numbers
 
 
-def tolerance(distances: FloatArray) -> float:
-    """Return by how much distances may differ and still be equal.
+def ranks(distances: FloatArray) -> FloatArray:
+    """Return the rank of every distance, from 1 upwards; tied distances share their mean rank.
+
+    Parameters
+    ----------
+    distances : array (m,)
+
+    Returns
+    -------
+    array (m,)
+
+    Examples
+    --------
+    >>> ranks(np.array([0.3, 0.1 + 0.2, 0.1]))
+    array([2.5, 2.5, 1. ])
+    """
+    return np.asarray(rankdata(levels(distances)), dtype=np.float64)
+
+
+def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
+    """Return where each group of tied distances starts.
+
+    A distance is tied with its predecessor if they differ by no more than rounding error, and if the group still spans
+    no more than that. The second condition matters for RDMs of so many stimuli that neighbouring distances differ by
+    less than rounding error everywhere: such a chain is cut into groups as wide as the rounding error.
+
+    Parameters
+    ----------
+    ascending : array (m,)
+        Distances in ascending order.
+
+    Returns
+    -------
+    array of bool (m,)
+
+    Examples
+    --------
+    >>> starts_of_ties(np.array([0.1, 0.1 + 0.2, 0.3 + 1e-16, 500.0]))
+    array([ True,  True, False,  True])
+    """
+    rounding = relative_rounding(ascending)
+    starts = np.ones(len(ascending), dtype=bool)
+    with np.errstate(over="ignore"):  # the difference of two huge distances of opposite signs is infinite
+        starts[1:] = np.diff(ascending) > rounding * _larger(ascending[:-1], ascending[1:])
+        first = np.flatnonzero(starts)
+        counts = np.diff(first, append=len(ascending))
+        low, high = ascending[first], ascending[first + counts - 1]
+        is_wide = high - low > rounding * _larger(low, high)
+    # Groups are cut on a logarithmic scale: none contains zero or a change of sign, where neighbours are never tied.
+    members = np.flatnonzero(np.repeat(is_wide, counts))
+    ratios = ascending[members] / np.repeat(low[is_wide], counts[is_wide])
+    starts[members[1:]] |= np.diff(np.floor(np.abs(np.log(ratios)) / rounding)) != 0
+    return starts
+
+
+def relative_rounding(distances: FloatArray) -> float:
+    """Return the rounding error of distances relative to their own magnitude.
 
     Parameters
     ----------
@@ -45,12 +105,39 @@ def tolerance(distances: FloatArray) -> float:
     Returns
     -------
     float
+        That of single precision if every distance is a number of single precision, whatever the type of the array, else
+        that of double precision.
 
     Examples
     --------
-    >>> tolerance(np.array([0.1, 2.0])), tolerance(np.array([1.0, 2.0])) > 1e-7
-    (2e-12, True)
+    >>> relative_rounding(np.array([0.1, 2.0])), relative_rounding(np.array([1.0, 2.0])) > 1e-7
+    (1e-12, True)
     """
-    with np.errstate(over="ignore", under="ignore"):
-        is_single = bool((distances.astype(np.float32) == distances).all())
-    return (SINGLE_ROUNDING if is_single else ROUNDING) * float(np.abs(distances).max())
+    return SINGLE_ROUNDING if epsilon_of(distances) == SINGLE else DOUBLE_ROUNDING
+
+
+def is_constant(distances: FloatArray) -> bool:
+    """Return whether all distances are equal up to rounding error.
+
+    Parameters
+    ----------
+    distances : array (m,)
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_constant(np.array([1.0, 1.0 + 1e-15])), is_constant(np.array([1.0, 2.0]))
+    (True, False)
+    """
+    if distances.size < 2:
+        return True
+    low, high = distances.min(), distances.max()
+    with np.errstate(over="ignore"):
+        return bool(high - low <= relative_rounding(distances) * _larger(low, high))
+
+
+def _larger(a: FloatArray, b: FloatArray) -> FloatArray:
+    return np.maximum(np.abs(a), np.abs(b))

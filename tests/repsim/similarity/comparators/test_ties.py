@@ -1,11 +1,16 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import pdist, squareform
+from scipy.stats import kendalltau, rankdata, spearmanr
 
-from repsim.similarity import compare_rdms, evaluate_models, rdm, rsa
-from repsim.similarity.comparators.ties import levels
+from repsim.similarity import compare_rdms, evaluate_models, partial_rsa, rdm, rsa
+from repsim.similarity.comparators.ties import DOUBLE_ROUNDING, SINGLE_ROUNDING, is_constant, levels, ranks
 
 RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
+METHODS = ("euclidean", "sqeuclidean", "cityblock")
+OUTLIERS = (1.0, 10.0, 100.0, 1000.0)
 
 
 def rotation(rng: np.random.Generator, d: int) -> np.ndarray:
@@ -18,14 +23,70 @@ def codes(rng: np.random.Generator) -> np.ndarray:
     return rng.integers(0, 2, size=(40, 6)).astype(float)
 
 
+def with_outlier(X: np.ndarray, outlier: float) -> np.ndarray:
+    """Multiply one stimulus, so that it is far away from all others."""
+    X = X.copy()
+    X[len(X) // 3] *= outlier
+    return X
+
+
+def partial_spearman(A: np.ndarray, B: np.ndarray) -> float:
+    """Compare with a control that is related to neither."""
+    control = np.random.default_rng(9).permutation(len(A)).astype(float)
+    return partial_rsa(A, B, {"control": control}, "spearman")
+
+
+COMPARISONS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    **{method: lambda A, B, method=method: compare_rdms(A, B, method) for method in RANKED},
+    "partial": partial_spearman,
+}
+
+
+@pytest.fixture(params=COMPARISONS)
+def compare(request: pytest.FixtureRequest) -> Callable[[np.ndarray, np.ndarray], float]:
+    return COMPARISONS[request.param]
+
+
+# Ties that rounding would break
+
+
 @pytest.mark.parametrize("single", [False, True])
-@pytest.mark.parametrize("method", RANKED)
-def test_rounding_breaks_no_ties(rng: np.random.Generator, codes: np.ndarray, method: str, single: bool) -> None:
+def test_rounding_breaks_no_ties(rng: np.random.Generator, codes: np.ndarray, compare: Callable, single: bool) -> None:
     kind = np.float32 if single else np.float64
-    exact = rdm(codes, "euclidean")
+    exact, other = rdm(codes, "euclidean"), rdm(rng.normal(size=codes.shape), "euclidean")
     for changed in (codes @ rotation(rng, 6), 0.1 * codes, 3 * codes + 0.1):
         D = rdm(changed.astype(kind), "euclidean")
-        assert compare_rdms(D, exact, method) == pytest.approx(compare_rdms(exact, exact, method), abs=1e-9)
+        assert compare(other, D) == pytest.approx(compare(other, exact), abs=1e-9)
+
+
+@pytest.mark.parametrize("outlier", OUTLIERS)
+@pytest.mark.parametrize("method", ["euclidean", "sqeuclidean", "cosine"])
+@pytest.mark.parametrize(("n", "d"), [(12, 4), (40, 6), (80, 24)])
+def test_rounding_breaks_no_ties_of_one_stimulus_far_away(
+    rng: np.random.Generator, method: str, n: int, d: int, outlier: float
+) -> None:
+    codes = rng.integers(0, 2, size=(n, d)).astype(float)
+    codes[~codes.any(axis=1), 0] = 1
+    codes = with_outlier(codes, outlier)
+    exact, rotated = rdm(codes, method), rdm(codes @ rotation(rng, d), method)
+    np.testing.assert_array_equal(levels(rotated), levels(exact.round(9)))
+
+
+@pytest.mark.parametrize("outlier", OUTLIERS[:3])
+@pytest.mark.parametrize(("n", "d"), [(12, 4), (40, 6), (80, 24)])
+def test_rounding_of_single_precision_breaks_no_ties(rng: np.random.Generator, n: int, d: int, outlier: float) -> None:
+    codes = with_outlier(rng.integers(0, 2, size=(n, d)).astype(float), outlier)
+    rotated = rdm((codes @ rotation(rng, d)).astype(np.float32), "euclidean")
+    np.testing.assert_array_equal(levels(rotated.astype(np.float64)), levels(rdm(codes, "euclidean").round(9)))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ties_do_not_depend_on_the_order_of_stimuli(codes: np.ndarray, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    order, X = rng.permutation(40), with_outlier(codes @ rotation(rng, 6), 300)
+    there = squareform(rdm(X[order], "euclidean"))
+    here = squareform(rdm(X, "euclidean"))[np.ix_(order, order)]
+    np.testing.assert_array_equal(levels(squareform(there)), levels(squareform(here, checks=False)))
 
 
 def test_rsa_of_classes_ignores_rotation_as_it_declares(rng: np.random.Generator) -> None:
@@ -41,7 +102,77 @@ def test_resampled_ranks_tie_alike(rng: np.random.Generator, codes: np.ndarray, 
     np.testing.assert_allclose(samples[:, 0], samples[:, 1], atol=1e-9)
 
 
+# Distances that differ
+
+
+@pytest.mark.parametrize("outlier", OUTLIERS)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("n", "d"), [(16, 3), (40, 64), (100, 5)])
+def test_rank_correlations_of_single_precision_are_those_of_double(
+    rng: np.random.Generator, compare: Callable, method: str, n: int, d: int, outlier: float
+) -> None:
+    X = with_outlier(rng.normal(size=(n, d)), outlier).astype(np.float32)
+    Y = (X + rng.normal(size=X.shape)).astype(np.float32)
+    A, B = (rdm(each.astype(np.float64), method) for each in (X, Y))
+    expected = compare(A, B)
+    assert compare(rdm(X, method), rdm(Y, method)) == pytest.approx(expected, abs=1e-3)
+    assert compare(A.astype(np.float32), B.astype(np.float32)) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("outlier", [1.0, 1e3, 1e8])
+def test_rank_correlations_are_those_of_scipy(rng: np.random.Generator, outlier: float) -> None:
+    A, B = pdist(with_outlier(rng.normal(size=(30, 4)), outlier)), pdist(rng.normal(size=(30, 4)))
+    assert compare_rdms(A, B, "spearman") == pytest.approx(spearmanr(A, B).statistic, abs=1e-6)
+    assert compare_rdms(A, B, "tau-b") == pytest.approx(kendalltau(A, B).statistic, abs=1e-6)
+
+
+def test_the_largest_distance_ties_no_others(rng: np.random.Generator) -> None:
+    distances = rng.uniform(size=200)
+    for largest in (1e2, 1e15, 1e300):
+        np.testing.assert_array_equal(levels(np.append(distances, largest))[:-1], levels(distances))
+
+
+def test_ranks_do_not_change_under_a_steep_monotone_map(rng: np.random.Generator) -> None:
+    distances = rng.uniform(size=300)
+    np.testing.assert_array_equal(ranks(np.exp(400 * distances)), ranks(distances))
+
+
 def test_distances_that_differ_stay_apart(rng: np.random.Generator) -> None:
     distances = np.concatenate([[1.0, 1.0 + 1e-11], rng.uniform(size=200)])
     assert len(np.unique(levels(distances))) == 202
     assert (np.argsort(levels(distances), kind="stable") == np.argsort(distances, kind="stable")).all()
+
+
+def test_whole_numbers_are_exact() -> None:
+    distances = 1e6 + np.arange(5.0)  # numbers of single precision, which would be tied if they were rounded
+    np.testing.assert_array_equal(levels(np.append(distances, 3.0)), [1, 2, 3, 4, 5, 0])
+
+
+def test_negative_distances_tie_at_their_own_magnitude() -> None:
+    distances = np.array([-1.0, -1.0 - 1e-15, -1e-9, 0.0, -0.0, 1e-9, 1e-9 + 1e-24, 5.1])
+    np.testing.assert_array_equal(levels(distances), [0, 0, 1, 2, 2, 3, 3, 4])
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_a_chain_of_near_distances_is_not_one_tie(single: bool) -> None:
+    rounding = SINGLE_ROUNDING if single else DOUBLE_ROUNDING
+    distances = 1.1 * (1 + np.arange(50_000) * rounding / 20)
+    distances = distances.astype(np.float32).astype(np.float64) if single else distances
+    numbers = levels(distances)
+    assert np.bincount(numbers).max() <= 21 + 1
+    assert spearmanr(numbers, distances).statistic > 1 - 1e-6
+
+
+def test_tied_distances_share_their_mean_rank(rng: np.random.Generator) -> None:
+    distances = rng.integers(0, 9, size=100) / 7
+    noisy = distances * (1 + 1e-14 * rng.uniform(-1, 1, size=100))
+    np.testing.assert_array_equal(ranks(noisy), rankdata(distances))
+
+
+def test_an_rdm_is_constant_up_to_rounding(rng: np.random.Generator) -> None:
+    noise = rng.uniform(-1, 1, size=100)
+    assert is_constant(3 * (1 + 1e-13 * noise))
+    assert is_constant((3 * (1 + 1e-7 * noise)).astype(np.float32).astype(np.float64))
+    assert not is_constant(3 * (1 + 1e-7 * noise))
+    assert is_constant(np.zeros(5))
+    assert not is_constant(1e-20 * (1 + noise))
