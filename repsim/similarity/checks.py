@@ -8,13 +8,18 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.arrays import FloatArray, without_rounding
 
 T = TypeVar("T")
 
 
-def representation(X: ArrayLike, name: str = "X", *, keep_single: bool = False, least: int = 2) -> FloatArray:
-    """Convert what a layer did on every stimulus to a finite float64 matrix.
+def representation(
+    X: ArrayLike, name: str = "X", *, keep_single: bool = False, least: int = 2, is_block: bool = False
+) -> FloatArray:
+    """Convert the activations of a layer to a finite float64 matrix.
+
+    Features that are constant up to rounding are set to exactly one value (`arrays.without_rounding`), so that a layer
+    which is constant up to rounding is constant in everything that is computed from it.
 
     Parameters
     ----------
@@ -26,11 +31,13 @@ def representation(X: ArrayLike, name: str = "X", *, keep_single: bool = False, 
         Whether float32 stays float32.
     least : int, default 2
         Smallest number of stimuli.
+    is_block : bool, default False
+        Whether X has only some of the stimuli, so that it does not show which features are constant.
 
     Returns
     -------
     array (n_stimuli, n_features)
-        Float64; the same memory where X already is such an array.
+        Float64; the same memory where X already is such an array and needs no change.
 
     Raises
     ------
@@ -42,12 +49,41 @@ def representation(X: ArrayLike, name: str = "X", *, keep_single: bool = False, 
     >>> representation([[1, 2], [3, 4]]).dtype
     dtype('float64')
     """
-    array = _as_array(X, name)
-    _check_real(array, name)
+    array = real_array(X, name)
     check_shape(array, name, least)
     if not (keep_single and array.dtype == np.float32):
         array = array.astype(np.float64, copy=False)
     _check_finite(array, name)
+    return array if is_block else without_rounding(array)
+
+
+def real_array(X: ArrayLike, name: str) -> NDArray[Any]:
+    """Convert to an array of real numbers.
+
+    Parameters
+    ----------
+    X : array-like
+        A tensor may be on any device, of any real type, and require gradients.
+    name : str
+        What the messages call it.
+
+    Returns
+    -------
+    array
+
+    Raises
+    ------
+    ValueError
+        If X is ragged, masked, a mapping, a sparse tensor, or of complex numbers, strings or objects.
+
+    Examples
+    --------
+    >>> real_array([1, 2], "D")
+    array([1, 2])
+    """
+    array = _as_array(X, name)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {array.dtype}; expected real numbers. Convert it to float first.")
     return array
 
 
@@ -225,13 +261,13 @@ def _as_array(X: ArrayLike, name: str) -> NDArray:
         if X.layout != torch.strided:
             raise ValueError(f"{name} is a sparse tensor; expected a dense one. Call .to_dense() first.")
         X = X.detach().cpu()
-        return (X.float() if X.dtype == torch.bfloat16 else X).numpy()
-    return np.asarray(X)
-
-
-def _check_real(array: NDArray, name: str) -> None:
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} has dtype {array.dtype}; expected real numbers. Convert it to float first.")
+        return (X.float() if X.dtype == torch.bfloat16 else X).resolve_conj().resolve_neg().numpy()
+    if np.ma.is_masked(X):
+        raise ValueError(f"{name} is a masked array with masked values; expected all values. Fill or leave them out.")
+    try:
+        return np.asarray(X)
+    except ValueError as error:
+        raise ValueError(f"{name} is ragged: its rows have different lengths. Expected rows of one length.") from error
 
 
 def check_shape(array: Any, name: str, least: int = 2) -> None:

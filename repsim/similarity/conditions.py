@@ -13,6 +13,9 @@ from repsim.similarity.distances.noise import noise_covariance
 
 Codes = NDArray[np.intp]
 
+# Shrinking a covariance takes fourth powers of the residuals.
+NOISE_RANGE = 1e70
+
 
 def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = "rows") -> Codes:
     """Return the class of every row as a number, in the order of `numpy.unique`.
@@ -235,7 +238,7 @@ def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: s
     Raises
     ------
     ValueError
-        If no condition has two rows.
+        If no condition has two rows, or if fourth powers of the values are out of the range of double precision.
 
     Examples
     --------
@@ -254,4 +257,11 @@ def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: s
             f"{name} has one row a condition{'' if folds is None else ' and fold'}, from which no noise can be "
             "estimated. Give the noise covariance, or record repeats."
         )
-    return noise_covariance(array - means[groups], degrees)
+    residuals = array - means[groups]
+    largest = float(np.abs(residuals).max())
+    if largest and not 1 / NOISE_RANGE <= largest <= NOISE_RANGE:
+        raise ValueError(
+            f"{name} has values up to {largest:.1e} from the means of their conditions; to estimate noise, expected "
+            f"between {1 / NOISE_RANGE:.0e} and {NOISE_RANGE:.0e}. Divide {name} by its largest value."
+        )
+    return noise_covariance(residuals, degrees)

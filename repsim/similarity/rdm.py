@@ -11,6 +11,7 @@ from repsim.similarity.arrays import FloatArray
 from repsim.similarity.conditions import averaged, check_labels, noise_of, split_into_folds
 from repsim.similarity.distances import DISTANCES, Distance, Patterns
 from repsim.similarity.distances.noise import whitening
+from repsim.similarity.distances.reading import Blocks, in_safe_precision
 
 # How far from symmetric, relative to its largest entry, a square matrix may be: single precision.
 SYMMETRY = 1e-6
@@ -49,9 +50,11 @@ def rdm(
     Parameters
     ----------
     X : array-like (n, d)
-        One row a stimulus, one column a feature; n >= 2, and d >= 2 for correlation. Single precision stays single
-        (means and norms are taken in double); all else becomes double. What is no array but has a shape, a dtype and
-        slices, such as an HDF5 dataset, is read in blocks by the first five methods.
+        One row per stimulus, one column per feature; n >= 2, and d >= 2 for correlation. Features that are constant up
+        to rounding count as constant. Single precision stays single (means, norms and small distances are computed in
+        double), unless its squares would overflow or vanish, which is decided from the largest value of each row;
+        everything else becomes double. What is not an array but has a shape, a dtype and slices, such as an HDF5
+        dataset, is read in blocks by the first five methods.
     method : str, default "correlation"
         A key of `DISTANCES`.
     labels : array-like (n,), optional
@@ -83,7 +86,8 @@ def rdm(
     ------
     ValueError
         If X is not a finite real matrix with at least 2 rows; if there is no such method; if labels, folds, noise or
-        out do not suit X or the method; if patterns of one feature are to be correlated, or negative rates compared.
+        out do not suit X or the method; if patterns of one feature are to be correlated, or negative rates compared;
+        if X is so large or small that the precision of the result does not hold its (squared) distances.
 
     Warns
     -----
@@ -105,11 +109,13 @@ def rdm(
     distance = checks.choice(method, DISTANCES, "method")
     label = "X" if name is None else f"Layer {name!r}"
     _check_given(distance, labels, folds, noise)
-    if not (distance.reads_blocks and labels is None and checks.is_read_in_blocks(X)):
-        X = checks.representation(X, label, keep_single=True)
-    else:
+    activations: Any
+    if distance.reads_blocks and labels is None and checks.is_read_in_blocks(X):
         checks.check_shape(X, label)
-    patterns = _patterns(distance, X, labels, folds, noise, prior, out, memory, label)
+        activations = Blocks(X, label)
+    else:
+        activations = in_safe_precision(checks.representation(X, label, keep_single=True))
+    patterns = _patterns(distance, activations, labels, folds, noise, prior, out, memory, label)
     distance.compute(patterns)
     return patterns.out
 
@@ -181,15 +187,15 @@ def condensed(D: ArrayLike, name: str = "D") -> FloatArray:
     Raises
     ------
     ValueError
-        If the length belongs to no number of stimuli; if a matrix is not square, not symmetric or has a diagonal that
-        is not zero; if a distance is infinite.
+        If D is not an array of real numbers; if its length belongs to no number of stimuli; if a matrix is not square,
+        not symmetric or has a diagonal that is not zero; if a distance is infinite.
 
     Examples
     --------
     >>> condensed([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
     array([1., 2., 3.])
     """
-    array = np.asarray(D, dtype=np.float64)
+    array = checks.real_array(D, name).astype(np.float64, copy=False)
     if np.isinf(array).any():
         raise ValueError(f"{name} has {np.isinf(array).sum()} infinite distances; expected finite ones, or NaN.")
     if array.ndim == 2:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from repsim.similarity.arrays import FloatArray, centred
+from repsim.similarity.arrays import FloatArray, centred, constant_features
 from repsim.similarity.distances.distance import Distance, Floats, Patterns
+from repsim.similarity.distances.reading import chunks
 from repsim.similarity.distances.tiles import tile_shape, write_one_minus_cosines, write_squared_distances
 
-# Rows that are converted at a time are as many as have this many entries (8 MiB in float64).
-CHUNK = 2**20
+# Patterns whose median is the point that the others are measured from.
+SAMPLE = 33
 
 
 def _write_cosines(patterns: Patterns, *, centre: bool) -> None:
@@ -25,7 +26,10 @@ def _write_cosines(patterns: Patterns, *, centre: bool) -> None:
     zero: set[int] = set()
 
     def unit_rows(start: int, chunk: FloatArray) -> FloatArray:
-        Z = centred(chunk, axis=1) if centre else chunk
+        Z = chunk
+        if centre:
+            Z = centred(chunk, axis=1)
+            Z[constant_features(chunk.T)] = 0.0
         zero.update((start + np.flatnonzero(~Z.any(axis=1))).tolist())
         with np.errstate(invalid="ignore"):
             Z = Z / np.abs(Z).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
@@ -39,13 +43,14 @@ def _write_cosines(patterns: Patterns, *, centre: bool) -> None:
 
 
 def _write_euclidean(patterns: Patterns, *, whitened: bool = False, root: bool) -> None:
-    mean = sum(_read(patterns, *chunk).sum(axis=0) for chunk in _chunks(patterns.X)) / len(patterns.X)
+    centre = _centre(patterns)
 
     def deviations(chunk: FloatArray) -> FloatArray:
-        Z = chunk - mean
+        Z = chunk - centre
         return patterns.whiten(Z) if whitened and patterns.whiten is not None else Z
 
-    largest = max(float(np.abs(deviations(_read(patterns, *chunk))).max()) for chunk in _chunks(patterns.X))
+    largest = max(float(np.abs(deviations(_read(patterns, *chunk))).max()) for chunk in chunks(patterns.X))
+    _check_representable(patterns, largest, root=root)
     scale = 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0  # a power of two, so that nothing is rounded
 
     def shifted_rows(start: int, chunk: FloatArray) -> FloatArray:
@@ -61,6 +66,31 @@ def _write_euclidean(patterns: Patterns, *, whitened: bool = False, root: bool) 
     write_squared_distances(rows, len(patterns.X), patterns.out, shape=shape, finish=finish)
 
 
+def _centre(patterns: Patterns) -> FloatArray:
+    """Return a point amid the patterns (d,), from which they are measured: the closer, the smaller the rounding errors.
+
+    The median of a few patterns is near most of them, even where the mean is far from all because of one.
+    """
+    n = len(patterns.X)
+    few = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int)).tolist()
+    return np.asarray(np.median(np.concatenate([_read(patterns, i, i + 1) for i in few]), axis=0))
+
+
+def _check_representable(patterns: Patterns, largest: float, *, root: bool) -> None:
+    limits, longest = np.finfo(patterns.out.dtype), 2 * largest * math.sqrt(patterns.X.shape[1])
+    power, what = (1, "distances") if root else (2, "squared distances")
+    if longest > float(limits.max) ** (1 / power):
+        size, advice = "too large", "Divide it by its largest value"
+    elif 0 < largest < (float(limits.tiny) / float(limits.eps)) ** (1 / power):
+        size, advice = "too small", "Multiply it by a large number"
+    else:
+        return
+    raise ValueError(
+        f"{patterns.name} has values that are up to {largest:.1e} from their median; their {what} are {size} for "
+        f"{limits.dtype}. {advice}, or take another distance, such as correlation."
+    )
+
+
 def _rows(
     patterns: Patterns, transform: Callable[[int, FloatArray], FloatArray]
 ) -> tuple[Callable[[int, int], Floats], tuple[int, int]]:
@@ -74,21 +104,13 @@ def _rows(
     if not isinstance(X, np.ndarray):
         return read, tile_shape(len(X), kind.itemsize, patterns.memory, rereads=True)
     Z = np.empty(X.shape, dtype=kind)
-    for start, stop in _chunks(X):
+    for start, stop in chunks(X):
         Z[start:stop] = read(start, stop)
     return lambda start, stop: Z[start:stop], tile_shape(len(X), kind.itemsize, patterns.memory, rereads=False)
 
 
 def _read(patterns: Patterns, start: int, stop: int) -> FloatArray:
-    chunk = np.asarray(patterns.X[start:stop], dtype=np.float64)
-    if not isinstance(patterns.X, np.ndarray) and not np.isfinite(chunk).all():  # arrays are checked at the door
-        raise ValueError(f"{patterns.name} has values that are NaN or infinite in rows {start} to {stop - 1}.")
-    return chunk
-
-
-def _chunks(X: Any) -> list[tuple[int, int]]:
-    step = max(1, CHUNK // X.shape[1])
-    return [(start, min(start + step, len(X))) for start in range(0, len(X), step)]
+    return np.asarray(patterns.X[start:stop], dtype=np.float64)
 
 
 def warn_undefined(stimuli: list[int], n: int, length: str, name: str) -> None:

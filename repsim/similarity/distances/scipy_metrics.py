@@ -40,6 +40,11 @@ def _write(patterns: Patterns, *, metric: str) -> None:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # what is undefined is counted here
         distances = pdist(X, metric)
+    if np.isinf(distances).any():
+        raise ValueError(
+            f"{patterns.name} has values up to {np.abs(X).max():.1e}; their {metric} distances are too large for "
+            "float64. Divide it by its largest value."
+        )
     undefined = int(np.isnan(distances).sum())
     if undefined:
         warnings.warn(

@@ -7,17 +7,47 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from repsim.similarity.arrays import FloatArray
 from repsim.similarity.distances.distance import Floats
 
-# A squared distance this small beside the squared norms it was subtracted from has lost digits, and is summed anew.
-NEAR = {np.dtype(np.float64): 1e-6, np.dtype(np.float32): 1e-3}
+# A squared distance this small beside the squared norms it was subtracted from has lost digits. It is computed anew, so
+# that its error is small beside the distance itself.
+NEAR = {np.dtype(np.float64): 1e-3, np.dtype(np.float32): 0.1}
+# A difference this small beside the lengths of both rows, in machine epsilons, is rounding, and zero.
+ZERO = 4
+# If more than one in so many distances of a row is to be computed anew, a product in double precision is faster.
+FEW = 32
 # Entries of a tile where all rows are in memory (8 MiB in float64): larger ones leave the cache before they are used.
 TILE = 2**20
 
 Rows = Callable[[int, int], Floats]
 
 
-class Piece(NamedTuple):
+class _Tile:
+    """Products of some rows with some others, first in the precision of the rows.
+
+    Parameters
+    ----------
+    A : array (p, d)
+    B : array (q, d)
+    room : array (at least p * q,)
+        Where the products go.
+    """
+
+    def __init__(self, A: Floats, B: Floats, room: Floats) -> None:
+        self.A, self.B = A, B
+        self.products = np.matmul(A, B.T, out=room[: len(A) * len(B)].reshape(len(A), len(B)))
+
+    def multiply_in_double(self) -> None:
+        """Replace the products by those in double precision, some features at a time."""
+        (_, d), step = self.A.shape, max(1, TILE // len(self.B))
+        self.products = np.zeros(self.products.shape)
+        for start in range(0, d, step):
+            A, B = (each[:, start : start + step].astype(np.float64) for each in (self.A, self.B))
+            self.products += A @ B.T
+
+
+class _Piece(NamedTuple):
     """The products of row i with consecutive rows after it.
 
     Attributes
@@ -25,20 +55,40 @@ class Piece(NamedTuple):
     i : int
     after : slice
         Which rows.
-    products : array (k,)
-        May be overwritten.
-    row : array (d,)
-    others : array (k, d)
     place : slice
         Where these pairs stand in the condensed matrix.
+    tile : _Tile
+    k, first : int
+        The products are ``tile.products[k, first:]``.
     """
 
     i: int
     after: slice
-    products: Floats
-    row: Floats
-    others: Floats
     place: slice
+    tile: _Tile
+    k: int
+    first: int
+
+    def distances(self, scale: Any, of_products: Callable[[Floats], Floats]) -> tuple[Floats, Any]:
+        """Return distances that follow from the products, and which of them are near beside ``scale``."""
+        for _ in range(2):
+            distances = of_products(self.tile.products[self.k, self.first :])
+            near = np.flatnonzero(distances < NEAR[distances.dtype] * scale)
+            if distances.dtype == np.float64 or FEW * near.size <= len(distances):
+                break
+            self.tile.multiply_in_double()
+        return distances, near
+
+    def squared_differences(self, which: Any, scale: Any) -> FloatArray:
+        """Return the squared distance of row i to some of the rows after it, from their differences.
+
+        Zero if it is rounding beside ``scale``, the sum of the squared lengths of both rows.
+        """
+        row = self.tile.A[self.k]
+        differences = np.subtract(self.tile.B[self.first :][which], row, dtype=np.float64)
+        distances = np.vecdot(differences, differences)
+        distances[distances <= (ZERO * np.finfo(row.dtype).eps) ** 2 * scale] = 0.0
+        return distances
 
 
 def write_squared_distances(
@@ -67,14 +117,18 @@ def write_squared_distances(
     """
     blocks = (rows(start, min(start + shape[0], n)) for start in range(0, n, shape[0]))
     squares = np.concatenate([np.vecdot(block, block) for block in blocks])  # (n,)
-    for i, after, distances, row, others, place in _pieces(rows, n, shape):
-        scale = squares[after] + squares[i]
-        distances *= -2
-        distances += scale
-        near = np.flatnonzero(distances < NEAR[distances.dtype] * scale)
+    for piece in _pieces(rows, n, shape):
+        scale = squares[piece.after] + squares[piece.i]
+
+        def less_products(products: Floats, scale: Floats = scale) -> Floats:
+            products *= -2
+            products += scale
+            return products
+
+        distances, near = piece.distances(scale, less_products)
         if near.size:
-            distances[near] = np.square(others[near] - row).sum(axis=1)
-        out[place] = finish(distances)
+            distances[near] = piece.squared_differences(near, scale[near])
+        out[piece.place] = finish(distances)
 
 
 def write_one_minus_cosines(rows: Rows, n: int, out: Any, *, shape: tuple[int, int]) -> None:
@@ -94,15 +148,14 @@ def write_one_minus_cosines(rows: Rows, n: int, out: Any, *, shape: tuple[int, i
     >>> out.round(12)
     array([1. , 0.4, 0.2])
     """
-    for _, _, distances, row, others, place in _pieces(rows, n, shape):
-        np.subtract(1, distances, out=distances)
-        if not distances.min() >= NEAR[distances.dtype]:  # or NaN
-            near = np.flatnonzero(distances < NEAR[distances.dtype])
-            distances[near] = np.square(others[near] - row).sum(axis=1) / 2
-        out[place] = np.minimum(distances, 2, out=distances)
+    for piece in _pieces(rows, n, shape):
+        distances, near = piece.distances(1, lambda products: np.subtract(1, products, out=products))
+        if near.size:
+            distances[near] = piece.squared_differences(near, 2.0) / 2
+        out[piece.place] = np.minimum(distances, 2, out=distances)
 
 
-def _pieces(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[Piece]:
+def _pieces(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[_Piece]:
     """Give the pairs i < j of all rows, tile by tile."""
     height, width = shape
     room = np.empty(0)
@@ -115,13 +168,12 @@ def _pieces(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[Piece]:
                 room = np.empty(
                     len(A) * len(B), dtype=A.dtype
                 )  # new memory for every tile costs as much as its product
-            products = np.matmul(A, B.T, out=room[: len(A) * len(B)].reshape(len(A), len(B)))
-            for k, row in enumerate(A):
+            tile = _Tile(A, B, room)
+            for k in range(len(A)):
                 i, first = start + k, max(start + k + 1 - begin, 0)
                 if first < len(B):
                     place = condensed_index(i, begin + first, n)
-                    after, span = slice(begin + first, end), slice(place, place + len(B) - first)
-                    yield Piece(i, after, products[k, first:], row, B[first:], span)
+                    yield _Piece(i, slice(begin + first, end), slice(place, place + len(B) - first), tile, k, first)
 
 
 def condensed_index(i: int, j: int, n: int) -> int:

@@ -245,6 +245,19 @@ def test_a_file_is_read_and_written_in_blocks(
         np.testing.assert_allclose(result[:], rdm(X, method, **noise), rtol=1e-6 if kind is np.float32 else 1e-12)
 
 
+@pytest.mark.parametrize("method", ["correlation", "cosine", "euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("scale", [1.0, 1e20, 1e-30])
+def test_a_file_is_read_in_the_precision_it_needs(
+    rng: np.random.Generator, tmp_path: Path, method: str, scale: float
+) -> None:
+    X = (scale * rng.normal(size=(50, 7))).astype(np.float32)
+    X[:, 3] = scale * (1e3 + 1e-4 * rng.normal(size=50))  # constant up to rounding
+    with h5py.File(tmp_path / "store.h5", "w") as file:
+        D = rdm(file.create_dataset("layer", data=X), method, memory=13 * 13 * 8)
+    assert D.dtype == (np.float32 if scale == 1 else np.float64)
+    np.testing.assert_allclose(D, rdm(X, method), rtol=2e-6)
+
+
 def test_a_file_that_is_not_finite_is_refused(rng: np.random.Generator, tmp_path: Path) -> None:
     X = rng.normal(size=(50, 7))
     X[31, 2] = np.inf

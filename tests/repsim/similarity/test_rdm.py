@@ -7,6 +7,7 @@ import hypothesis.extra.numpy as arrays
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from scipy.spatial.distance import pdist, squareform
 
@@ -19,7 +20,7 @@ BOUNDED = ("correlation", "cosine")
 MATRICES = arrays.arrays(
     np.float64,
     st.tuples(st.integers(2, 8), st.integers(2, 5)),
-    elements=st.floats(-1e6, 1e6, allow_subnormal=False),
+    elements=st.floats(-1e6, 1e6).map(lambda x: x if abs(x) > 1e-100 else 0.0),  # squares of smaller ones vanish
 )
 
 
@@ -42,7 +43,7 @@ def test_rdm_is_the_same_in_blocks(rng: np.random.Generator, monkeypatch: pytest
     X = rng.normal(size=(23, 4))
     whole = rdm(X, method)
     monkeypatch.setattr(import_module("repsim.similarity.distances.tiles"), "TILE", 5 * 23)  # the last one is short
-    monkeypatch.setattr(import_module("repsim.similarity.distances.products"), "CHUNK", 7 * 4)
+    monkeypatch.setattr(import_module("repsim.similarity.distances.reading"), "CHUNK", 7 * 4)
     np.testing.assert_allclose(rdm(X, method), whole, rtol=1e-12)
 
 
@@ -159,6 +160,94 @@ def test_rdm_neither_overflows_nor_vanishes(rng: np.random.Generator, method: st
     np.testing.assert_allclose(rdm(scale * X, method), rdm(X, method), rtol=1e-10)
 
 
+@pytest.mark.parametrize("scale", [1e19, 1e36, 1e-20, 1e-30])
+@pytest.mark.parametrize("method", [*METHODS, "cityblock", "mahalanobis"])
+def test_rdm_is_in_double_precision_where_single_does_not_hold_it(
+    rng: np.random.Generator, method: str, scale: float
+) -> None:
+    X = (scale * rng.normal(size=(12, 4))).astype(np.float32)
+    D = rdm(X, method)
+    assert D.dtype == np.float64
+    np.testing.assert_allclose(D, rdm(X.astype(np.float64), method), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rdm_of_single_precision_holds_small_and_large_distances(rng: np.random.Generator, method: str) -> None:
+    X = rng.normal(size=(12, 4)).astype(np.float32)
+    X[:4] *= np.float32(1e-22)
+    np.testing.assert_allclose(rdm(X, method), rdm(X.astype(np.float64), method), rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_rdm_takes_half_precision(rng: np.random.Generator, method: str, kind: torch.dtype) -> None:
+    X = torch.from_numpy(1e4 * rng.normal(size=(12, 4))).to(kind).requires_grad_()
+    np.testing.assert_allclose(rdm(X, method), rdm(X.detach().double(), method), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1e200, "large"), (1e-200, "small")])
+def test_rdm_refuses_what_double_precision_does_not_hold(rng: np.random.Generator, scale: float, size: str) -> None:
+    X = scale * rng.normal(size=(5, 4))
+    message = (
+        rf"^X has values that are up to .* from their median; their squared distances are too {size} for float64\."
+    )
+    with pytest.raises(ValueError, match=message):
+        rdm(X, "sqeuclidean")
+    with pytest.raises(ValueError, match=r"^X has values up to .* from the means of their conditions"):
+        rdm(X, "mahalanobis")
+    np.testing.assert_allclose(rdm(X, "euclidean") / scale, pdist(X / scale), rtol=1e-12)
+
+
+def test_rdm_refuses_what_its_place_does_not_hold(rng: np.random.Generator) -> None:
+    X = 1e20 * rng.normal(size=(5, 4))
+    with pytest.raises(ValueError, match=r"their squared distances are too large for float32\. Divide it by"):
+        rdm(X, "sqeuclidean", out=np.empty(10, dtype=np.float32))
+    with pytest.raises(
+        ValueError, match=r"^X has values up to .*; their minkowski distances are too large for float64"
+    ):
+        rdm(1e180 * X, "minkowski")
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("method", [*METHODS, "cityblock"])
+def test_rdm_of_a_layer_constant_up_to_rounding_is_zero(rng: np.random.Generator, method: str, kind: type) -> None:
+    bias = rng.uniform(500, 1500, size=6)
+    X = (bias + 1e-4 * rng.normal(size=(12, 6))).astype(np.float32).astype(kind)
+    assert not rdm(X, method).any()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_pattern_constant_up_to_rounding_has_no_variance(rng: np.random.Generator, kind: type) -> None:
+    X = rng.normal(size=(10, 40)).astype(np.float32)
+    X[3] = 1e3 + 1e-4 * rng.normal(size=40)
+    with pytest.warns(RuntimeWarning, match=r"^X: 1 of 10 stimuli have zero variance \(rows 3\)"):
+        D = squareform(rdm(X.astype(kind)))
+    assert np.isnan(D[3, [0, 1, 2, 4]]).all()
+    assert not np.isnan(np.delete(np.delete(D, 3, 0), 3, 1)).any()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("method", ["euclidean", "sqeuclidean"])
+@pytest.mark.parametrize("outlier", [1e3, 1e6])
+def test_distances_are_exact_at_their_own_magnitude(
+    rng: np.random.Generator, method: str, kind: type, outlier: float
+) -> None:
+    X = rng.normal(size=(60, 20)).astype(kind)
+    X[7] *= outlier
+    X[30:45] = X[30] + 1e-3 * X[30:45]
+    exact = pdist(X.astype(np.float64), method)
+    np.testing.assert_allclose(rdm(X, method), exact, rtol=1e-6 if kind is np.float32 else 1e-12)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_many_near_patterns_keep_their_digits(rng: np.random.Generator, kind: type) -> None:
+    classes = np.repeat(rng.normal(size=(4, 60)), 40, axis=0)
+    X = (classes + 0.1 * rng.normal(size=classes.shape)).astype(kind)
+    for method in METHODS:
+        exact = pdist(X.astype(np.float64), method)
+        np.testing.assert_allclose(rdm(X, method), exact, rtol=2e-5 if kind is np.float32 else 1e-11)
+
+
 def test_rdm_leaves_its_input_alone(rng: np.random.Generator) -> None:
     X = rng.normal(size=(6, 3))
     before = X.copy()
@@ -260,6 +349,12 @@ def test_condensed_takes_a_single_precision_matrix() -> None:
         ([], r"^D has 0 distances"),
         ([[0]], r"^D has 0 distances"),
         ([1, np.inf, 2], r"^D has 1 infinite distances; expected finite ones, or NaN"),
+        (np.zeros(3, dtype=complex), r"^D has dtype complex128; expected real numbers"),
+        (["1", "2", "3"], r"^D has dtype <U1; expected real numbers"),
+        ([1, None, 2], r"^D has dtype object; expected real numbers"),
+        ([[0, 1], [1]], r"^D is ragged: its rows have different lengths"),
+        ({"a": 1}, r"^D is a mapping; expected an array"),
+        (np.ma.masked_greater([1.0, 2, 3], 2), r"^D is a masked array with masked values; expected all values"),
     ],
 )
 def test_condensed_refuses(D: np.ndarray, message: str) -> None:

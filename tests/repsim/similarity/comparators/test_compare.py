@@ -3,7 +3,18 @@ import pytest
 from scipy.spatial.distance import squareform
 from scipy.stats import pearsonr, spearmanr
 
-from repsim.similarity import COMPARATORS, compare_rdms, rdm
+from repsim.similarity import (
+    COMPARATORS,
+    class_structure,
+    compare_rdm_pairs,
+    compare_rdms,
+    evaluate_models,
+    fit_models,
+    mantel_test,
+    partial_rsa,
+    rdm,
+    regression_rsa,
+)
 
 SCIPY = {"pearson": pearsonr, "spearman": spearmanr}
 WHOLE = [name for name, comparator in COMPARATORS.items() if comparator.needs_all_pairs]
@@ -108,3 +119,46 @@ def test_compare_rdms_lists_its_methods() -> None:
 def test_compare_rdms_lists_its_ways_with_nan() -> None:
     with pytest.raises(ValueError, match=r"^Unknown way with NaN 'omit'\. Choose one of: pairwise, raise\.$"):
         compare_rdms([1, 2, 3], [1, 2, 3], nan="omit")
+
+
+# What is not an RDM, at every public function that takes one
+
+OTHER = np.array([1.0, 2.0, 4.0, 3.0, 5.0, 7.0])
+DOORS = {
+    "compare_rdms": lambda D: compare_rdms(D, OTHER),
+    "compare_rdms, second": lambda D: compare_rdms(OTHER, D, "tau-b"),
+    "compare_rdm_pairs": lambda D: compare_rdm_pairs({"a": D, "b": OTHER}),
+    "partial_rsa": lambda D: partial_rsa(OTHER, D, {"c": OTHER[::-1]}),
+    "partial_rsa, control": lambda D: partial_rsa(OTHER, OTHER[::-1], {"c": D}),
+    "regression_rsa": lambda D: regression_rsa(D, {"m": OTHER}),
+    "fit_models": lambda D: fit_models(D, {"m": OTHER}),
+    "evaluate_models": lambda D: evaluate_models({"m": OTHER}, {"d": D}),
+    "mantel_test": lambda D: mantel_test({"m": D}, OTHER, n_permutations=5),
+    "class_structure": lambda D: class_structure(D, [0, 0, 1, 1]),
+}
+SQUARE = squareform(OTHER)
+WRONG = {
+    "complex": (SQUARE.astype(complex), "has dtype complex128; expected real numbers"),
+    "strings": (SQUARE.astype(str), "has dtype <U32; expected real numbers"),
+    "objects": (SQUARE.astype(object), "has dtype object; expected real numbers"),
+    "infinite": (np.where(SQUARE == 7, np.inf, SQUARE), "has 2 infinite distances; expected finite ones"),
+    "not square": (SQUARE[:3], r"has shape \(3, 4\); a square RDM has as many rows as columns"),
+    "asymmetric": (SQUARE + np.triu(np.ones((4, 4)), 1), "is not symmetric"),
+    "a similarity": (9 - SQUARE, "has a diagonal that is not zero"),
+    "three dimensions": (SQUARE[None], "has 3 dimensions; expected 1"),
+    "another length": (OTHER[:5], "has 5 distances; a condensed RDM of n >= 2 stimuli has"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("door", DOORS)
+def test_what_is_not_an_rdm_is_refused_everywhere(door: str, wrong: str) -> None:
+    D, message = WRONG[wrong]
+    with pytest.raises(ValueError, match=rf"^\w+(\['\w'\])? {message}"):
+        DOORS[door](D)
+
+
+def test_rounding_of_symmetry_and_diagonal_is_accepted(rng: np.random.Generator) -> None:
+    D = SQUARE + 1e-16 * rng.normal(size=(4, 4))
+    assert compare_rdms(D, OTHER) == pytest.approx(1)
+    assert compare_rdms(D.astype(np.float32), OTHER, "spearman") == pytest.approx(1)
