@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
-from repsim.similarity.inference.multiple import p_value
+from repsim.similarity.inference.multiple import ROUNDING, permutation_p
 from repsim.similarity.measures import MEASURES
 from repsim.similarity.pairwise import Pairwise
 
@@ -37,7 +37,7 @@ class GroupTest:
         How much further away the other group is than the reference's own: within minus between, or between minus within
         for distances.
     null : array (n_permutations, n_cases)
-        Differences for permuted groups.
+        Differences for permuted groups; those equal to the observed one up to rounding are set to it.
     exact : bool
         Whether these are all the ways to divide the networks.
     """
@@ -58,7 +58,7 @@ class GroupTest:
     @property
     def p(self) -> FloatArray:
         """One-sided p-value of each case, (n_cases,): of a difference as large as this by chance."""
-        return self._share(self.null, self.differences)
+        return permutation_p(self.null, self.differences, exact=self.exact)
 
     @property
     def p_max(self) -> FloatArray:
@@ -66,8 +66,10 @@ class GroupTest:
 
         Differences are in units of their spread over divisions, so that no case drowns the others.
         """
-        spread = np.where(self.null.std(axis=0) > 0, self.null.std(axis=0), np.inf)
-        return self._share((self.null / spread).max(axis=1, keepdims=True), self.differences / spread)
+        spread = np.where(np.ptp(self.null, axis=0) > 0, self.null.std(axis=0), np.inf)
+        return permutation_p(
+            (self.null / spread).max(axis=1, keepdims=True), self.differences / spread, exact=self.exact
+        )
 
     def frame(self, names: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Return one row a case: ``within``, ``between``, ``difference``, ``p``, ``p_max``, and columns of names."""
@@ -99,11 +101,6 @@ class GroupTest:
         from repsim.similarity.html import titled
 
         return titled(f"{self.other} beside {self.reference}; p is at least {self.p_least:.2g}", self.frame())
-
-    def _share(self, null: FloatArray, values: FloatArray) -> FloatArray:
-        slack = 1e-12 * np.abs(null).max(initial=0.0)  # sums in another order are the same difference
-        hits = (null >= values - slack).sum(axis=0)
-        return hits / len(null) if self.exact else p_value(hits, len(null))
 
 
 def compare_groups(
@@ -176,14 +173,18 @@ def compare_groups(
     if np.isnan(within).any() or np.isnan(between).any():
         raise ValueError("No pair of networks within the reference, or between the groups, has different seeds.")
     divisions, exact = _divisions(members, starts, n_permutations, seed)
+    differences = sign * (within[0] - between[0])
     null = sign * np.subtract(*_means(S, usable, divisions))
+    # Sums in another order are the same difference: what differs by rounding of the similarities themselves is equal.
+    rounding = ROUNDING * np.abs(S[:, usable]).max(axis=1)
+    null = np.where(np.abs(null - differences) <= rounding, differences, null)
     other = next(str(name) for name in np.unique(np.asarray(groups)) if str(name) != str(reference))
     test = GroupTest(
         reference=str(reference),
         other=other,
         within=within[0],
         between=between[0],
-        differences=sign * (within[0] - between[0]),
+        differences=differences,
         null=null[~np.isnan(null).any(axis=1)],
         exact=exact,
     )

@@ -11,6 +11,9 @@ from scipy.stats import false_discovery_control
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
 
+# Statistics that differ by less than this, relative to their largest value, differ by rounding alone.
+ROUNDING = 1e-10
+
 
 def adjust(p: ArrayLike, method: str = "holm") -> FloatArray:
     """Adjust p-values for their number.
@@ -100,3 +103,31 @@ def p_value(n_as_extreme: ArrayLike, n_samples: int) -> FloatArray:
     0.001
     """
     return (np.asarray(n_as_extreme, dtype=np.float64) + 1) / (n_samples + 1)
+
+
+def permutation_p(null: FloatArray, observed: FloatArray, *, exact: bool) -> FloatArray:
+    """P-values of observed statistics from their values under permutations; larger is more extreme.
+
+    Values that differ by rounding alone count as equal: within 1e-10 of the largest value of the same statistic.
+
+    Parameters
+    ----------
+    null : array (n_permutations, k) or (n_permutations, 1)
+    observed : array (k,)
+    exact : bool
+        Whether ``null`` contains every permutation once, the identity among them. Then p is the share of permutations
+        that are as extreme; otherwise (b + 1) / (B + 1).
+
+    Returns
+    -------
+    array (k,)
+
+    Examples
+    --------
+    >>> null = np.array([[0.3], [0.1], [0.1 + 0.2]])
+    >>> permutation_p(null, null[0], exact=True).round(3), permutation_p(null, null[0], exact=False)
+    (array([0.667]), array([0.75]))
+    """
+    scale = np.maximum(np.abs(null).max(axis=0, initial=0.0), np.abs(observed))
+    hits = (null >= observed - ROUNDING * scale).sum(axis=0)
+    return hits / len(null) if exact else p_value(hits, len(null))

@@ -1,10 +1,12 @@
-"""Whether two RDMs agree more than they would if the stimuli of one had been labelled at random."""
+"""Permutation tests of RDMs: values beside those of randomly relabelled stimuli."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice, permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS, Comparator
-from repsim.similarity.inference.bootstrap import stacked_rdms
-from repsim.similarity.inference.multiple import adjust, p_value
+from repsim.similarity.comparators.correlations import inner_together
+from repsim.similarity.inference.multiple import adjust, permutation_p
+from repsim.similarity.inference.rdms import stacked_rdms
 from repsim.similarity.rdm import n_stimuli
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 # Permuted RDMs are made for this many pairs at a time (16 MiB).
 PAIRS_AT_ONCE = 2**21
+# Up to so many stimuli all permutations are enumerated, whatever number was asked for: 6! = 720.
+FEW_STIMULI = 6
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,6 +41,8 @@ class MantelTest:
     null : array (n_permutations, n_models)
         Values with permuted stimuli.
     alternative : str
+    exact : bool
+        Whether ``null`` contains every permutation of the stimuli once.
     """
 
     models: tuple[str, ...]
@@ -43,20 +50,21 @@ class MantelTest:
     values: FloatArray
     null: FloatArray
     alternative: str
+    exact: bool
 
     @property
     def p(self) -> FloatArray:
-        """P-value of each model, (b + 1) / (B + 1), shape (n_models,)."""
-        return p_value((self._extremity(self.null) >= self._extremity(self.values)).sum(axis=0), len(self.null))
+        """P-value of each model, (n_models,): (b + 1) / (B + 1), or b / B if the test is exact."""
+        return permutation_p(self._extremity(self.null), self._extremity(self.values), exact=self.exact)
 
     @property
     def p_max(self) -> FloatArray:
         """P-values (n_models,) that bound the probability of one false finding or more: against the largest model."""
         largest = self._extremity(self.null).max(axis=1, keepdims=True)
-        return p_value((largest >= self._extremity(self.values)).sum(axis=0), len(self.null))
+        return permutation_p(largest, self._extremity(self.values), exact=self.exact)
 
     def frame(self, adjustment: str = "fdr_bh") -> pd.DataFrame:
-        """Return one row a model: ``model``, ``value``, ``p``, ``p_max`` and ``p_adjusted`` as `adjust` does."""
+        """Return one row per model: ``model``, ``value``, ``p``, ``p_max`` and ``p_adjusted`` as `adjust` does."""
         import pandas as pd
 
         return pd.DataFrame(
@@ -85,7 +93,8 @@ class MantelTest:
         """Show one row a model in a notebook."""
         from repsim.similarity.html import titled
 
-        return titled(f"{self.method}, {len(self.null)} permutations; alternative: {self.alternative}", self.frame())
+        number = f"all {len(self.null)}" if self.exact else f"{len(self.null)} random"
+        return titled(f"{self.method}, {number} permutations; alternative: {self.alternative}", self.frame())
 
     def _extremity(self, values: FloatArray) -> FloatArray:
         return {"greater": values, "less": -values, "two-sided": np.abs(values)}[self.alternative]
@@ -102,8 +111,8 @@ def mantel_test(
 ) -> MantelTest:
     """Test model RDMs against a data RDM by permuting the stimuli of the data.
 
-    The null hypothesis is that stimuli are exchangeable: that it does not matter which is which. It says nothing about
-    other stimuli (for that, bootstrap them).
+    The null hypothesis is that the two RDMs are unrelated: that any relabelling of the stimuli of one would have been
+    as likely. Whether a value would hold for other stimuli is another question; see `evaluate_models`.
 
     Parameters
     ----------
@@ -116,6 +125,8 @@ def mantel_test(
     alternative : {"greater", "less", "two-sided"}, default "greater"
         "two-sided" goes by the absolute value.
     n_permutations : int, default 10000
+        Number of random permutations. If there are no more than that (up to 7 stimuli by default), or at most 6
+        stimuli, every permutation is counted once instead, and p is exact.
     seed : int, default 0
 
     Returns
@@ -125,8 +136,8 @@ def mantel_test(
     Raises
     ------
     ValueError
-        If an RDM is not one, or holds NaN, or the method is not defined for it, or the numbers of stimuli differ, or a
-        choice is unknown.
+        If an RDM is invalid or contains NaN, if the method is not defined for it, if the numbers of stimuli differ, or
+        if a choice is unknown.
 
     References
     ----------
@@ -143,44 +154,94 @@ def mantel_test(
     checks.choice(alternative, dict.fromkeys(("greater", "less", "two-sided")), "alternative")
     if n_permutations < 1:
         raise ValueError(f"n_permutations is {n_permutations}; expected at least 1.")
-    stacked, target = stacked_rdms(models, "models", method), stacked_rdms({"data": data}, "data", method)[0]
-    n = n_stimuli(target)
-    checks.same_stimuli({"models": n_stimuli(stacked[0]), "data": n})
-    values = _values(comparator, stacked)
-    generator = np.random.default_rng(seed)
-    orders = (generator.permutation(n) for _ in range(n_permutations))
-    at_once = max(1, PAIRS_AT_ONCE // len(target))
-    null = np.empty((n_permutations, len(stacked)))
-    for start in range(0, n_permutations, at_once):
-        chosen = [next(orders) for _ in range(min(at_once, n_permutations - start))]
-        null[start : start + len(chosen)] = values(_permuted(target, chosen))
+    stacked, target = stacked_rdms(models, "models", method), stacked_rdms({"data": data}, "data", method)
+    checks.same_stimuli({"models": n_stimuli(stacked[0]), "data": n_stimuli(target[0])})
+    test = permuted_values(comparator, stacked, target, n_permutations, np.random.default_rng(seed))
     return MantelTest(
-        models=tuple(models), method=method, values=values(target[None])[0], null=null, alternative=alternative
+        models=tuple(models),
+        method=method,
+        values=test.values,
+        null=test.null,
+        alternative=alternative,
+        exact=test.exact,
     )
 
 
-def _values(comparator: Comparator, models: FloatArray) -> Callable[[FloatArray], FloatArray]:
-    """Return the function from RDMs (k, m) to their values with all models (k, n_models)."""
+@dataclass(frozen=True, eq=False)
+class Permuted:
+    """Mean values of models over data RDMs, and the same with the stimuli of the data permuted.
+
+    Attributes
+    ----------
+    values : array (n_models,)
+    null : array (n_permutations, n_models)
+    exact : bool
+        Whether these are all permutations.
+    """
+
+    values: FloatArray
+    null: FloatArray
+    exact: bool
+
+
+def permuted_values(
+    comparator: Comparator, models: FloatArray, data: FloatArray, n_permutations: int, generator: np.random.Generator
+) -> Permuted:
+    """Compare models with data RDMs whose stimuli are permuted, all data RDMs in the same way.
+
+    Parameters
+    ----------
+    comparator : Comparator
+    models : array (p, m)
+    data : array (q, m)
+        RDMs for which the comparator is defined.
+    n_permutations : int
+        Fewer are enumerated where there are no more, and for at most six stimuli.
+    generator : numpy Generator
+
+    Returns
+    -------
+    Permuted
+    """
+    n = n_stimuli(data[0])
+    n_all = math.factorial(n)
+    exact = n <= FEW_STIMULI or n_all <= n_permutations
+    number = n_all if exact else n_permutations
+    orders: Iterator[NDArray[np.intp]] = (
+        map(np.array, permutations(range(n))) if exact else (generator.permutation(n) for _ in range(number))
+    )
+    means = _mean_values(comparator, models, data)
+    at_once = max(1, PAIRS_AT_ONCE // data.size)
+    null = np.empty((number, len(models)))
+    for start in range(0, number, at_once):
+        null[start : start + at_once] = means(np.stack(list(islice(orders, at_once))))
+    return Permuted(values=means(np.arange(n)[None])[0], null=null, exact=exact)
+
+
+def _mean_values(
+    comparator: Comparator, models: FloatArray, data: FloatArray
+) -> Callable[[NDArray[np.intp]], FloatArray]:
+    """Return the function from orders of stimuli (k, n) to mean values (k, n_models) of models over data."""
     prepared = [comparator.prepare(model) for model in models]
-    if comparator.together is not None:
-        together = comparator.together
+    if comparator.together is inner_together:
+        # What is prepared are vectors of pairs, which follow the order of the stimuli, as does their mean.
+        columns, mean = np.stack(prepared, axis=1), np.mean([comparator.prepare(rdm) for rdm in data], axis=0)
+        return lambda orders: _permuted(mean, orders) @ columns
 
-        def at_once(rdms: FloatArray) -> FloatArray:
-            return together([comparator.prepare(rdm) for rdm in rdms], prepared)
-
-        return at_once
-
-    def one_by_one(rdms: FloatArray) -> FloatArray:
-        own: list[Any] = [comparator.prepare(rdm) for rdm in rdms]
-        return np.array([[comparator.compare(each, model) for model in prepared] for each in own])
+    def one_by_one(orders: NDArray[np.intp]) -> FloatArray:
+        total = np.zeros((len(orders), len(models)))
+        for rdm in data:
+            permuted = [comparator.prepare(each) for each in _permuted(rdm, orders)]
+            total += [[comparator.compare(each, model) for model in prepared] for each in permuted]
+        return total / len(data)
 
     return one_by_one
 
 
-def _permuted(rdm: FloatArray, orders: list[NDArray[np.intp]]) -> FloatArray:
+def _permuted(rdm: FloatArray, orders: NDArray[np.intp]) -> FloatArray:
     """Return the condensed RDM with its stimuli in other orders, (n_orders, m)."""
-    n = len(orders[0])
+    n = orders.shape[1]
     i, j = np.triu_indices(n, 1)
     square = np.zeros((n, n))
     square[i, j] = square[j, i] = rdm
-    return np.stack([square[order[i], order[j]] for order in orders])
+    return square[orders[:, i], orders[:, j]]

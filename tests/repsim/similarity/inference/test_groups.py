@@ -34,6 +34,41 @@ def test_the_p_value_is_that_of_all_divisions(rng: np.random.Generator) -> None:
     assert (test.reference, test.other) == ("bp", "sg")
 
 
+@pytest.mark.parametrize("level", [0.1, 0.9, 1e6])
+def test_equal_similarities_are_no_difference(level: float) -> None:
+    S = level * np.ones((8, 8))
+    test = compare_groups(S, GROUPS, reference="bp", direction="similarity")
+    assert (test.p == 1).all()
+    assert (test.p_max == 1).all()
+    pairs = level * np.ones((10, 10))
+    for n_permutations in (20, 32):  # drawn, and all
+        paired = compare_groups(
+            pairs, ["bp"] * 5 + ["sg"] * 5, reference="bp", seeds=[1, 2, 3, 4, 5] * 2, n_permutations=n_permutations
+        )
+        assert (paired.p == 1).all()
+
+
+def test_a_constant_case_does_not_drown_the_others(rng: np.random.Generator) -> None:
+    S = similarities(rng, 0.2)
+    S[2] = 0.1
+    test = compare_groups(S, GROUPS, reference="bp")
+    assert test.p[2] == test.p_max[2] == 1
+    assert (test.p_max[:2] < 0.05).all()
+
+
+def test_divisions_that_give_the_same_difference_count_despite_rounding() -> None:
+    S = np.full((8, 8), 0.1)
+    S[:4, 4:] = S[4:, :4] = 0.3
+    S[0, 1] = S[1, 0] = 0.7
+    off = 3e5  # far larger than the differences
+    for offset in (0.0, off):
+        test = compare_groups(offset + S, GROUPS, reference="bp")
+        within = [np.mean([S[i, j] for i in c for j in c if i != j]) for c in combinations(range(8), 4)]
+        between = [np.mean([S[i, j] for i in c for j in set(range(8)) - set(c)]) for c in combinations(range(8), 4)]
+        differences = np.subtract(within, between)
+        assert test.p[0] == np.mean(differences >= differences[0] - 1e-6)
+
+
 def test_a_case_that_varies_much_does_not_drown_the_others(rng: np.random.Generator) -> None:
     S = similarities(rng, 0.2)
     S[1:] = 100 * rng.normal(size=S[1:].shape)

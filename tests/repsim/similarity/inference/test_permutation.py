@@ -1,3 +1,4 @@
+import math
 from importlib import import_module
 from itertools import permutations
 
@@ -27,12 +28,59 @@ def test_values_are_the_comparisons_and_the_null_is_of_permuted_stimuli(rng: np.
         np.testing.assert_allclose(row, [compare_rdms(each, permuted, method) for each in (agrees, other)], atol=1e-10)
 
 
-def test_the_p_value_approaches_that_of_all_permutations(rng: np.random.Generator) -> None:
-    data, agrees, _ = rdms(rng, n=6, noise=2.0)
-    square, value = squareform(data), compare_rdms(agrees, data)
-    every = [compare_rdms(agrees, square[np.ix_(order, order)]) for order in map(list, permutations(range(6)))]
-    exact = np.mean(np.array(every) >= value - 1e-12)
-    assert mantel_test({"m": agrees}, data, n_permutations=4000).p[0] == pytest.approx(exact, abs=0.03)
+def share_of_permutations(model: np.ndarray, data: np.ndarray, method: str, alternative: str) -> float:
+    """P-value from a loop over all permutations of the stimuli."""
+    square, hits = squareform(data), []
+    value = extremity(compare_rdms(model, data, method), alternative)
+    for order in permutations(range(len(square))):
+        permuted = extremity(compare_rdms(model, square[np.ix_(order, order)], method), alternative)
+        hits.append(permuted >= value - 1e-9)
+    return float(np.mean(hits))
+
+
+def extremity(value: float, alternative: str) -> float:
+    return {"greater": value, "less": -value, "two-sided": abs(value)}[alternative]
+
+
+@pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
+@pytest.mark.parametrize("n", [5, 6])
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_few_stimuli_have_the_p_value_of_all_permutations(
+    rng: np.random.Generator, method: str, n: int, alternative: str
+) -> None:
+    data, agrees, _ = rdms(rng, n=n, noise=2.0)
+    test = mantel_test({"m": agrees}, data, method=method, alternative=alternative, n_permutations=100)
+    assert test.exact
+    assert len(test.null) == math.factorial(n)
+    assert test.p[0] == share_of_permutations(agrees, data, method, alternative)
+
+
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_permutations_that_give_the_same_value_count_despite_rounding(rng: np.random.Generator, method: str) -> None:
+    # Distances of few different values, so that many permutations give the same RDM, or one that sums up otherwise.
+    labels = np.array([0, 0, 1, 1, 2])
+    classes = squareform((labels[:, None] != labels) * 0.1)
+    data = squareform(np.abs(labels[:, None] - labels) * 0.1 + (labels[:, None] != labels) * 0.7)
+    for scale in (1, 1e-150, 1e150):
+        p = mantel_test({"m": scale * classes}, data, method=method).p[0]
+        assert p == share_of_permutations(classes, data, method, "greater")
+        assert p >= 4 / 120
+
+
+def test_all_permutations_are_enumerated_where_no_more_were_asked_for(rng: np.random.Generator) -> None:
+    data, agrees, _ = rdms(rng, n=7)
+    assert mantel_test({"m": agrees}, data, n_permutations=5040).exact
+    few = mantel_test({"m": agrees}, data, n_permutations=5039)
+    assert not few.exact
+    assert len(few.null) == 5039
+
+
+def test_a_random_permutation_that_changes_nothing_counts() -> None:
+    data = np.array(squareform(np.abs(np.subtract.outer(np.arange(8) // 4, np.arange(8) // 4)) * 0.1))
+    test = mantel_test({"m": 3 * data + 0.7}, data, n_permutations=999)
+    same = 2 * math.factorial(4) ** 2 / math.factorial(8)  # within the classes, or of the classes
+    assert test.p[0] == pytest.approx(same, abs=0.015)
+    assert test.p[0] > 1 / 1000
 
 
 def test_p_values_are_uniform_without_agreement() -> None:

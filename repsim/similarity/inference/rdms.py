@@ -1,0 +1,100 @@
+"""Checked stacks of RDMs, and which of them a comparator cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from repsim.similarity import checks
+from repsim.similarity.arrays import FloatArray, epsilon_of
+from repsim.similarity.comparators import COMPARATORS, Comparator
+from repsim.similarity.comparators.ties import levels
+from repsim.similarity.rdm import condensed, n_stimuli
+
+# Two RDMs are equal if they differ by no more than this many units in the last place of their largest distances.
+UNITS = 16
+
+
+def stacked_rdms(rdms: Mapping[str, ArrayLike], side: str, method: str) -> FloatArray:
+    """Check RDMs of the same stimuli and return them as one array.
+
+    Parameters
+    ----------
+    rdms : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
+    side : str
+        Name of the argument, for the messages.
+    method : str
+        A key of `COMPARATORS`.
+
+    Returns
+    -------
+    array (k, n * (n - 1) / 2)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are not a mapping, if one is not an RDM or contains NaN, if the method is not defined for it, or if the
+        numbers of stimuli differ.
+    """
+    if not isinstance(rdms, Mapping):
+        raise TypeError(f"{side} is a {type(rdms).__name__}; expected a mapping from names to RDMs.")
+    if not rdms:
+        raise ValueError(f"There are no {side}; expected at least 1 RDM.")
+    arrays = {name: condensed(rdm, f"{side}[{name!r}]") for name, rdm in rdms.items()}
+    checks.same_stimuli({f"{side}[{name!r}]": n_stimuli(array) for name, array in arrays.items()})
+    for name, array in arrays.items():
+        if np.isnan(array).any():
+            raise ValueError(
+                f"{side}[{name!r}] has {np.isnan(array).sum()} pairs that are NaN. Leave those stimuli out of all RDMs."
+            )
+        if COMPARATORS[method].prepare(array) is None:
+            raise ValueError(f"{side}[{name!r}] {COMPARATORS[method].undefined}; {method} is not defined for it.")
+    return np.stack(list(arrays.values()))
+
+
+def first_equal(rdms: FloatArray, comparator: Comparator) -> NDArray[np.intp]:
+    """For each RDM, return the index of the first one that the comparator cannot distinguish from it.
+
+    Two RDMs are indistinguishable if a transformation that the comparator ignores makes them equal up to rounding.
+
+    Parameters
+    ----------
+    rdms : array (k, m)
+    comparator : Comparator
+
+    Returns
+    -------
+    array (k,)
+
+    Examples
+    --------
+    >>> first_equal(np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 5.0], [3.0, 5.0, 9.0]]), COMPARATORS["pearson"])
+    array([0, 1, 0])
+    """
+    first = np.arange(len(rdms))
+    for k in range(len(rdms)):
+        alike = (j for j in range(k) if first[j] == j and _are_equal(rdms[j], rdms[k], comparator.ignores))
+        first[k] = next(alike, k)
+    return first
+
+
+def _are_equal(a: FloatArray, b: FloatArray, ignores: frozenset[str]) -> bool:
+    if "monotone maps" in ignores:
+        return np.array_equal(levels(a), levels(b))
+    # In units of the largest distance, so that no square overflows or vanishes.
+    unit_a, unit_b = np.abs(a).max(), np.abs(b).max()
+    if "scale" not in ignores:
+        unit_b = unit_a
+    error_a, error_b = epsilon_of(a), epsilon_of(b) * np.abs(b).max() / unit_b
+    a, b = a / unit_a, b / unit_b
+    if "offset" in ignores:
+        error_b *= np.ptp(a) / np.ptp(b)
+        a, b = a - a.mean(), b - b.mean()
+    if "scale" in ignores:
+        slope = (a @ b) / (b @ b)
+        if slope <= 0:
+            return False
+        b = b * slope
+    return bool(np.abs(a - b).max() <= UNITS * (error_a + error_b))
