@@ -1,6 +1,6 @@
 """All pairs of RDMs at once: each is prepared once for many comparisons."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ def compare_rdm_pairs(
     chosen = checks.choice(method, COMPARATORS, "method")
     rdms = _labelled(A, "A") | ({} if B is None else _labelled(B, "B"))
     prepared = list(prepare_all(rdms, chosen, stacklevel=3).values())
-    values = _values(chosen, prepared[: len(A)], None if B is None else prepared[len(A) :])
+    values = compare_prepared(chosen, prepared[: len(A)], None if B is None else prepared[len(A) :])
     return Pairwise(values=values, rows=tuple(A), columns=tuple(A if B is None else B), measure=method)
 
 
@@ -70,8 +70,20 @@ def _labelled(rdms: Mapping[str, ArrayLike], side: str) -> dict[str, ArrayLike]:
     return {f"{side}[{name!r}]": rdm for name, rdm in rdms.items()}
 
 
-def _values(chosen: Comparator, rows: list[Any], columns: list[Any] | None) -> FloatArray:
-    """Values of every row with every column, or with every other row; NaN where one is None."""
+def compare_prepared(chosen: Comparator, rows: Sequence[Any], columns: Sequence[Any] | None) -> FloatArray:
+    """Compare every row with every column, or with every other row.
+
+    Parameters
+    ----------
+    chosen : Comparator
+    rows, columns : sequence
+        What its ``prepare`` returned, None where it is not defined. Without columns, rows are compared with rows.
+
+    Returns
+    -------
+    array (n_rows, n_columns)
+        NaN where one is None.
+    """
     others = rows if columns is None else columns
     values = np.full((len(rows), len(others)), np.nan)
     i, j = ([k for k, each in enumerate(side) if each is not None] for side in (rows, others))

@@ -1,31 +1,16 @@
 """Bootstrap of RDM comparisons, against resampling that is really done, and against another package."""
 
 import warnings
+from collections.abc import Callable
+from itertools import combinations
 from types import ModuleType
 
 import numpy as np
 import pytest
-from scipy import stats
 from scipy.spatial.distance import squareform
 
 from repsim.similarity import COMPARATORS, compare_rdms, evaluate_models, rdm
-from repsim.similarity.inference.bootstrap import Evaluation
-from repsim.similarity.inference.weighted import _by_resampling, resampled_values
-
-WEIGHTED = ("pearson", "cosine", "spearman", "rho-a")
-
-
-def signals(rng: np.random.Generator, n: int = 14, networks: int = 4) -> tuple[dict, dict]:
-    """Model RDMs, one of them with ties, and noisy data RDMs that agree with the first."""
-    X = rng.normal(size=(n, 6))
-    labels = np.arange(n) % 3
-    models = {
-        "true": rdm(X, "sqeuclidean"),
-        "classes": squareform((labels[:, None] != labels).astype(float)),
-        "other": rdm(rng.normal(size=(n, 6)), "sqeuclidean"),
-    }
-    data = {f"seed {k}": rdm(X + rng.normal(size=X.shape), "sqeuclidean") for k in range(networks)}
-    return models, data
+from repsim.similarity.inference.weighted import WEIGHTED, _by_resampling, resampled_values
 
 
 def drawn(rng: np.random.Generator, n: int, samples: int = 12) -> np.ndarray:
@@ -43,7 +28,9 @@ def stacked(rdms: dict) -> np.ndarray:
 
 @pytest.mark.parametrize("memory", [1, 2**30])
 @pytest.mark.parametrize("method", WEIGHTED)
-def test_weights_give_what_resampling_gives(rng: np.random.Generator, method: str, memory: int) -> None:
+def test_weights_give_what_resampling_gives(
+    rng: np.random.Generator, method: str, memory: int, signals: Callable
+) -> None:
     models, data = map(stacked, signals(rng))
     counts = drawn(rng, 14)
     weighted = resampled_values(models, data, counts, method, memory=memory)
@@ -54,7 +41,9 @@ def test_weights_give_what_resampling_gives(rng: np.random.Generator, method: st
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_every_stimulus_drawn_once_is_the_comparison_itself(rng: np.random.Generator, method: str) -> None:
+def test_every_stimulus_drawn_once_is_the_comparison_itself(
+    rng: np.random.Generator, method: str, signals: Callable
+) -> None:
     models, data = signals(rng)
     once = resampled_values(stacked(models), stacked(data), np.ones((1, 14), dtype=int), method).values[0]
     expected = [[compare_rdms(model, each, method) for each in data.values()] for model in models.values()]
@@ -63,7 +52,7 @@ def test_every_stimulus_drawn_once_is_the_comparison_itself(rng: np.random.Gener
 
 @pytest.mark.parametrize(("method", "theirs"), [("pearson", "corr"), ("cosine", "cosine"), ("spearman", "spearman")])
 def test_resampled_stimuli_give_what_rsatoolbox_gives(
-    rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str
+    rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str, signals: Callable
 ) -> None:
     models, data = signals(rng)
     counts = drawn(rng, 14)
@@ -75,7 +64,7 @@ def test_resampled_stimuli_give_what_rsatoolbox_gives(
         np.testing.assert_allclose(value, rsatoolbox.rdm.compare(*samples, method=theirs), atol=1e-10)
 
 
-def test_weights_survive_offsets_and_scales(rng: np.random.Generator) -> None:
+def test_weights_survive_offsets_and_scales(rng: np.random.Generator, signals: Callable) -> None:
     models, data = map(stacked, signals(rng))
     counts = drawn(rng, 14)
     plain = resampled_values(models, data, counts, "pearson").values
@@ -84,15 +73,77 @@ def test_weights_survive_offsets_and_scales(rng: np.random.Generator) -> None:
     )
 
 
-def test_a_sample_of_one_stimulus_has_no_value_and_is_left_out(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_copies_of_a_stimulus_form_no_pair(rng: np.random.Generator, method: str, signals: Callable) -> None:
+    models, data = map(stacked, signals(rng, n=8))
+    counts = np.array([3, 2, 0, 1, 1, 0, 1, 0])
+    drawn = np.repeat(np.arange(8), counts) if method in WEIGHTED else np.flatnonzero(counts)
+    pairs = [(i, j) for i, j in combinations(drawn, 2) if i != j]
+
+    def prepared(rdms: np.ndarray) -> list:
+        return [COMPARATORS[method].prepare(np.array([squareform(rdm)[pair] for pair in pairs])) for rdm in rdms]
+
+    expected = [[COMPARATORS[method].compare(a, b) for b in prepared(data)] for a in prepared(models)]
+    np.testing.assert_allclose(resampled_values(models, data, counts[None], method).values[0], expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", COMPARATORS)
+@pytest.mark.parametrize("counts", [[4, 0, 0, 0], [2, 2, 0, 0]])
+def test_fewer_than_three_distinct_stimuli_have_no_value(
+    rng: np.random.Generator, method: str, counts: list[int], signals: Callable
+) -> None:
     models, data = map(stacked, signals(rng, n=4))
-    counts = np.array([[4, 0, 0, 0], [1, 1, 1, 1]])
-    assert np.isnan(resampled_values(models, data, counts, "pearson").values[0]).all()
+    result = resampled_values(models, data, np.array([counts, [1, 1, 1, 1]]), method)
+    assert np.isnan(result.values[0]).all()
+    assert np.isnan(result.upper[0]).all()
+    assert np.isfinite(result.values[1]).all()
+
+
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_a_sample_in_which_a_model_is_constant_has_no_value_for_it(
+    rng: np.random.Generator, method: str, signals: Callable
+) -> None:
+    models, data = map(stacked, signals(rng, n=6))
+    classes = squareform((np.arange(6)[:, None] // 2 != np.arange(6) // 2) * 0.3)
+    result = resampled_values(np.stack([models[0], classes]), data, np.array([[2, 0, 3, 0, 1, 0]]), method)
+    assert np.isfinite(result.values[0, 0]).all()
+    assert np.isnan(result.values[0, 1]).all() == (not is_defined_for_constants(method))
+
+
+def is_defined_for_constants(method: str) -> bool:
+    return COMPARATORS[method].prepare(np.full(3, 0.3)) is not None
+
+
+def test_pearson_is_accurate_where_an_outlier_was_not_drawn(rng: np.random.Generator, signals: Callable) -> None:
+    models, data = map(stacked, signals(rng, n=8))
+    far = data.copy()
+    far[:, 0] = 1e9  # between the first two stimuli
+    counts = np.array([[0, 0, 2, 1, 1, 1, 1, 2]])
+    expected = resampled_values(models, data, counts, "pearson").values
+    np.testing.assert_allclose(resampled_values(models, far, counts, "pearson").values, expected, atol=1e-12)
+
+
+def test_samples_without_a_value_are_left_out_and_counted(rng: np.random.Generator, signals: Callable) -> None:
     with pytest.warns(RuntimeWarning, match=r"^\d+ of 400 bootstrap samples of 4 stimuli have no value") as caught:
         result = evaluate_models(*signals(rng, n=4), n_samples=400)
     assert caught[0].filename == __file__
-    assert 200 < len(result.samples) < 400  # two stimuli have one distance, which nothing correlates with
+    assert len(result.samples) + result.n_left_out == 400
+    assert 200 < result.n_left_out < 300
     assert np.isfinite(result.samples).all()
+    assert str(result.n_left_out) in str(caught[0].message)
+
+
+@pytest.mark.parametrize("over", ["stimuli", "networks", "both"])
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_five_stimuli_can_be_resampled_with_every_comparator(
+    rng: np.random.Generator, method: str, over: str, signals: Callable
+) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table = evaluate_models(*signals(rng, n=5), method=method, over=over, n_samples=60).frame()
+    assert all("are left out" in str(each.message) for each in caught)
+    assert np.isfinite(table[["value", "low", "high", "standard_error", "p_above_chance"]]).all(axis=None)
+    assert ((table["low"] <= table["value"]) & (table["value"] <= table["high"])).all()
 
 
 # Ceilings
@@ -100,7 +151,7 @@ def test_a_sample_of_one_stimulus_has_no_value_and_is_left_out(rng: np.random.Ge
 
 @pytest.mark.parametrize(("method", "theirs"), [("pearson", "corr"), ("cosine", "cosine"), ("spearman", "spearman")])
 def test_the_noise_ceiling_is_that_of_rsatoolbox(
-    rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str
+    rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str, signals: Callable
 ) -> None:
     models, data = signals(rng)
     with warnings.catch_warnings():
@@ -113,7 +164,9 @@ def test_the_noise_ceiling_is_that_of_rsatoolbox(
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_every_comparator_has_a_noise_ceiling_above_the_models(rng: np.random.Generator, method: str) -> None:
+def test_every_comparator_has_a_noise_ceiling_above_the_models(
+    rng: np.random.Generator, method: str, signals: Callable
+) -> None:
     models, data = signals(rng)
     result = evaluate_models(models, data, method=method, over="none")
     lower, upper = result.noise_ceiling
@@ -121,7 +174,7 @@ def test_every_comparator_has_a_noise_ceiling_above_the_models(rng: np.random.Ge
     assert (result.means <= upper + 1e-9).all()
 
 
-def test_one_data_rdm_has_no_lower_ceiling(rng: np.random.Generator) -> None:
+def test_one_data_rdm_has_no_lower_ceiling(rng: np.random.Generator, signals: Callable) -> None:
     models, data = signals(rng, networks=1)
     result = evaluate_models(models, data, n_samples=20)
     assert np.isnan(result.noise_ceiling[0])
@@ -129,124 +182,38 @@ def test_one_data_rdm_has_no_lower_ceiling(rng: np.random.Generator) -> None:
     assert result.frame()["p_below_ceiling"].isna().all()
 
 
-# What is read from the samples
+def test_ceilings_can_be_left_out(rng: np.random.Generator, signals: Callable) -> None:
+    models, data = signals(rng, n=8)
+    for method in ("pearson", "spearman", "tau-a"):
+        whole, quick = (
+            evaluate_models(models, data, method=method, n_samples=20, n_permutations=1, ceilings=ceilings)
+            for ceilings in (True, False)
+        )
+        np.testing.assert_array_equal(quick.samples, whole.samples)
+        assert np.isnan(quick.noise_ceiling).all()
+        assert np.isfinite(whole.noise_ceiling).all()
 
 
-@pytest.fixture
-def result(rng: np.random.Generator) -> Evaluation:
-    return evaluate_models(*signals(rng), n_samples=200)
+def test_ceilings_that_are_nan_in_some_samples_are_left_out_and_counted(signals: Callable) -> None:
+    rng = np.random.default_rng(0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = evaluate_models(*signals(rng, n=5, networks=3), method="spearman", over="both", n_samples=300)
+    assert 0 < result.n_without_ceiling < 100
+    message = f"undefined in {result.n_without_ceiling} of {len(result.samples)} samples, which are left out of p_below"
+    assert sum(message in str(each.message) for each in caught) == 1
+    assert np.isfinite(result.frame()["p_below_ceiling"]).all()
 
 
-def test_an_evaluation_is_a_function_of_its_seed(rng: np.random.Generator) -> None:
-    models, data = signals(rng)
-    one, same, other = (evaluate_models(models, data, over="both", n_samples=30, seed=seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.samples, same.samples)
-    assert not np.array_equal(one.samples, other.samples)
-
-
-def test_the_table_of_models(result: Evaluation) -> None:
-    table = result.frame(level=0.9).set_index("model")
-    assert list(table.index) == ["true", "classes", "other"]
-    np.testing.assert_allclose(table["value"], result.values.mean(axis=1))
-    np.testing.assert_allclose(table["standard_error"], result.samples.std(axis=0, ddof=1))
-    low, high = np.percentile(result.samples, [5, 95], axis=0)
-    np.testing.assert_allclose(table["low"], low)
-    np.testing.assert_allclose(table["high"], high)
-    assert table["p_above_zero"]["true"] == 1 / 201
-    assert table["p_above_zero"]["other"] > 0.05
-    above = result.samples[:, 2] - result.draws["stimuli"][1][:, 0]
-    assert table["p_below_ceiling"]["other"] == ((above >= 0).sum() + 1) / 201
-    assert (result.frame(adjustment="holm")["p_above_zero"] >= result.frame()["p_above_zero"]).all()
-
-
-def test_the_table_of_differences(result: Evaluation) -> None:
-    table = result.compare_models("none")
-    assert table[["model", "other"]].to_numpy().tolist() == [
-        ["true", "classes"],
-        ["true", "other"],
-        ["classes", "other"],
-    ]
-    np.testing.assert_allclose(table["difference"][1], result.means[0] - result.means[2])
-    differences = result.samples[:, 0] - result.samples[:, 2]
-    assert table["standard_error"][1] == pytest.approx(differences.std(ddof=1))
-    assert table["p"][1] == pytest.approx(2 * ((differences <= 0).sum() + 1) / 201)
-    assert (table["p"] <= 1).all()
-    largest = result.compare_models("max_t")["p_adjusted"]
-    assert (largest >= 1 / 201).all()
-    assert largest[1] < 0.05
-
-
-def test_max_t_of_one_pair_is_its_own_studentised_test(rng: np.random.Generator) -> None:
-    models, data = signals(rng)
-    del models["classes"]
-    result = evaluate_models(models, data, n_samples=200)
-    samples = result.samples[:, 0] - result.samples[:, 1]
-    hits = (abs(samples - samples.mean()) >= abs(result.means[0] - result.means[1])).sum()
-    assert result.compare_models("max_t")["p_adjusted"][0] == pytest.approx((hits + 1) / 201)
-
-
-def test_the_standard_error_is_the_spread_over_other_stimuli() -> None:
-    spread, estimated = [], []
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        X = rng.normal(size=(40, 5))
-        models, data = {"m": rdm(X, "euclidean")}, {"d": rdm(X + rng.normal(size=X.shape), "euclidean")}
-        result = evaluate_models(models, data, n_samples=60)
-        spread.append(result.means[0])
-        estimated.append(result.standard_errors[0])
-    assert np.mean(estimated) == pytest.approx(np.std(spread), rel=0.3)
-
-
-def test_over_networks_errors_and_p_values_are_those_of_students_t(rng: np.random.Generator) -> None:
-    models, data = signals(rng, networks=4)
-    result = evaluate_models(models, data, over="networks", n_samples=4000)
-    table, values = result.frame(), result.values
-    np.testing.assert_allclose(table["standard_error"], values.std(axis=1, ddof=1) / 2, rtol=0.05)
-    expected = stats.ttest_1samp(values[2], 0, alternative="greater")
-    assert table["p_above_zero"][2] == pytest.approx(expected.pvalue, rel=0.1)
-    interval = stats.ttest_1samp(values[2], 0).confidence_interval(0.95)
-    assert (table["low"][2], table["high"][2]) == pytest.approx(tuple(interval), rel=0.1)
-    paired = stats.ttest_rel(values[1], values[2])
-    assert result.compare_models("none")["p"][2] == pytest.approx(paired.pvalue, rel=0.15)
-
-
-@pytest.mark.parametrize("networks", [2, 3, 6])
-def test_few_networks_do_not_make_findings(networks: int) -> None:
-    p = []
-    for seed in range(200):
-        rng = np.random.default_rng(seed)
-        models = {"model": rng.uniform(size=45)}
-        data = {str(k): rng.uniform(size=45) for k in range(networks)}
-        p.append(evaluate_models(models, data, over="networks", n_samples=100).frame()["p_above_zero"][0])
-    assert np.mean(np.array(p) <= 0.05) < 0.1
-
-
-def test_resampling_both_is_corrected_for_counting_noise_thrice(rng: np.random.Generator) -> None:
-    models, data = signals(rng)
-    result = evaluate_models(models, data, over="both", n_samples=400)
-    stimuli, networks, both = (result.draws[name][0][:, 0].var(ddof=1) for name in ("stimuli", "networks", "both"))
-    networks *= 4 / 3
-    single = max(stimuli, networks)
-    expected = np.clip(2 * (stimuli + networks) - both, single, max(single, both))
-    assert result.standard_errors[0] ** 2 == pytest.approx(expected, rel=1e-9)
-    np.testing.assert_array_equal(
-        result.draws["stimuli"][0], evaluate_models(models, data, over="stimuli", n_samples=400).samples
-    )
-
-
-def test_resampling_networks_uses_the_values_of_all_stimuli(rng: np.random.Generator) -> None:
-    models, data = signals(rng)
-    result = evaluate_models(models, data, over="networks", n_samples=50)
-    low, high = result.values.min(axis=1), result.values.max(axis=1)
-    assert ((result.samples >= low - 1e-9) & (result.samples <= high + 1e-9)).all()
-
-
-def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator) -> None:
-    result = evaluate_models(*signals(rng), over="none")
-    assert result.samples.shape == (0, 3)
-    assert result.frame()[["standard_error", "low", "high", "p_above_zero"]].isna().all(axis=None)
-    with pytest.raises(ValueError, match=r"^Comparing models needs at least 2 of them, and samples"):
-        result.compare_models()
+def test_ceilings_that_are_nan_everywhere_are_nan_with_a_warning(rng: np.random.Generator) -> None:
+    X = rng.normal(size=(8, 3))
+    data = {"a": rdm(X, "sqeuclidean")}
+    data |= {"b": data["a"].max() - data["a"], "c": data["a"]}
+    models = {"m": rdm(rng.normal(size=(8, 3)), "sqeuclidean")}
+    with pytest.warns(RuntimeWarning, match=r"^The lower noise ceiling is undefined for 2 of 3 data RDMs; p_below_cei"):
+        result = evaluate_models(models, data, method="spearman", over="networks", n_samples=50)
+    assert result.frame()["p_below_ceiling"].isna().all()
+    assert np.isfinite(result.frame()["p_above_zero"]).all()
 
 
 # What is refused
@@ -258,6 +225,7 @@ def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator) -> N
         ({"method": "kendall"}, r"^Unknown method 'kendall'\. Choose one of: bures, cosine"),
         ({"over": "subjects"}, r"^Unknown resampling 'subjects'\. Choose one of: both, networks, none, stimuli\.$"),
         ({"n_samples": 1}, r"^n_samples is 1; expected a whole number of at least 2\.$"),
+        ({"n_permutations": 0}, r"^n_permutations is 0; expected a whole number of at least 1\.$"),
         ({"models": {}}, r"^There are no models; expected at least 1 RDM\.$"),
         ({"data": {"d": np.arange(3.0)}}, r"^models has 14 samples and data has 3; both must come"),
         ({"data": {"d": np.full(91, np.nan)}}, r"^data\['d'\] has 91 pairs that are NaN\. Leave those stimuli out"),
@@ -268,17 +236,25 @@ def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator) -> N
         ),
     ],
 )
-def test_evaluate_models_refuses(rng: np.random.Generator, change: dict, message: str) -> None:
+def test_evaluate_models_refuses(rng: np.random.Generator, change: dict, message: str, signals: Callable) -> None:
     models, data = signals(rng)
     with pytest.raises(ValueError, match=message):
         evaluate_models(**({"models": models, "data": data} | change))
 
 
-def test_tables_refuse(result: Evaluation, rng: np.random.Generator) -> None:
-    with pytest.raises(ValueError, match=r"^level is 95; expected a number between 0 and 1, such as 0\.95\.$"):
-        result.frame(level=95)
-    with pytest.raises(ValueError, match=r"^max_t goes by samples of stimuli; choose another adjustment"):
-        evaluate_models(*signals(rng), over="networks", n_samples=9).compare_models("max_t")
+def test_too_few_stimuli_are_not_resampled(rng: np.random.Generator, signals: Callable) -> None:
+    models, data = signals(rng, n=3)
+    del models["classes"]
+    with pytest.raises(ValueError, match=r"^Resampling stimuli needs at least 4 of them; there are 3\. Resample netw"):
+        evaluate_models(models, data)
+    assert np.isfinite(evaluate_models(models, data, over="networks").frame()["high"]).all()
+
+
+def test_samples_that_all_lack_a_value_are_refused() -> None:
+    classes = {"m": np.array([0.0, 1, 1, 1, 1, 1])}
+    data = {"d": np.array([0.0, 2, 2, 2, 2, 2])}
+    with pytest.raises(ValueError, match=r"^\d of 3 samples of 4 stimuli have no value; expected at least 2 that have"):
+        evaluate_models(classes, data, n_samples=3, seed=4)
 
 
 def test_evaluate_models_refuses_a_single_array() -> None:
