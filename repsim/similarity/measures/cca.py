@@ -193,7 +193,8 @@ def centred_svd(X: FloatArray) -> SVD:
     array([2.])
     """
     U, s, Vt = np.linalg.svd(centred(X, axis=0), full_matrices=False)
-    rank = np.count_nonzero(s > rounding_of(X))
+    varying = X[:, (X[0] != X).any(axis=0)]  # a constant feature, however large, adds no rounding to deviations
+    rank = np.count_nonzero(s > rounding_of(varying)) if varying.size else 0
     return SVD(U[:, :rank], s[:rank], Vt[:rank])
 
 

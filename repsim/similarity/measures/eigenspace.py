@@ -39,7 +39,8 @@ def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:
     Returns
     -------
     float
-        Within [0, 1]; 1 if Y is X up to an invertible linear map. NaN if X or Y is all zeros.
+        Within [0, 1]; 1 if Y is X up to an invertible linear map. NaN if X or Y is constant,
+        and so does not tell stimuli apart.
 
     Raises
     ------
@@ -125,11 +126,13 @@ def gulp(X: ArrayLike, Y: ArrayLike, *, penalty: float = 1.0) -> float:
     return evaluate(X, Y, partial(_prepare_gulp, penalty=penalty), _gulp, what="GULP distance")
 
 
-UNDEFINED = "are all zeros"
+UNDEFINED = "are constant"
 
 
 def _prepare_overlap(X: FloatArray, name: str) -> FloatArray | None:
     n, _ = X.shape
+    if (X[0] == X).all():
+        return None
     U, s, _ = np.linalg.svd(X, full_matrices=False)
     rank = np.count_nonzero(s > rounding_of(X))
     if rank == n:

@@ -117,7 +117,7 @@ def _prepare(X: FloatArray, name: str) -> FloatArray | None:
         )
     Z = centred(X, axis=0)
     spread = np.abs(Z).max(axis=0)
-    varies = spread > np.finfo(np.float64).eps * np.abs(X).max(axis=0)
+    varies = spread > 0
     if not varies.any():
         return None
     Z = Z[:, varies]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from repsim.similarity.arrays import FloatArray, centred
+from repsim.similarity.arrays import FloatArray, centred, rounding_of_directions
 from repsim.similarity.measures.measure import Measure, evaluate
 
 # Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
@@ -207,7 +207,7 @@ def _prepare(X: FloatArray, name: str, *, k: int | None) -> Neighbourhoods | Non
     Z /= np.linalg.norm(Z, axis=1, keepdims=True)
     # Distances between directions go the way of cosines, and once centred keep their digits where all point alike.
     C = centred(Z, axis=0)
-    if np.vecdot(C, C).max() < NOTHING:
+    if np.vecdot(C, C).max() <= rounding_of_directions(X) ** 2:
         return None
     return Neighbourhoods(directions=Z, nearest=_nearest(C, k))
 

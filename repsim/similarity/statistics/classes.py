@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray, centred, rounding_of
+from repsim.similarity.arrays import FloatArray, centred, rounding_of, rounding_of_directions
 from repsim.similarity.conditions import Codes, averaged, comparable_classes
 from repsim.similarity.statistics.patterns import directions, n_zeros
-from repsim.similarity.statistics.statistic import NOTHING, ROTATION, SIMILARITY, Statistic, undefined
+from repsim.similarity.statistics.statistic import ROTATION, SIMILARITY, Statistic, undefined
 
 
 def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
@@ -64,7 +64,7 @@ def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
     # Of directions u, the mean of 1 - u.v over pairs is their mean squared distance from their mean.
     within, means = _within_and_between(directions(array), codes)
     spread, separation = float(np.vdot(within, within)), float(np.vdot(means, means))
-    if spread + separation <= NOTHING**2:
+    if spread + separation <= rounding_of_directions(array) ** 2:
         return undefined("class separation", "all patterns point in one direction")
     return separation / (separation + spread)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.arrays import FeatureRange, FloatArray
 from repsim.similarity.measures.cka import alignment
 from repsim.similarity.measures.hsic import degrees, u_centred
 from repsim.similarity.measures.hsic_pairs import from_tiles
@@ -117,16 +118,15 @@ class _Tile:
 
     def __init__(self, layer: Any, name: str, *, unbiased: bool) -> None:
         self.layer, self._name, self._unbiased = layer, name, unbiased
-        n, starts = len(layer), range(0, len(layer), _ROWS)
-        self._mean = np.sum([self._read(slice(start, start + _ROWS), 0.0).sum(axis=0) for start in starts], axis=0) / n
-        blocks = (self._read(slice(start, start + _ROWS), self._mean) for start in starts)
+        self._mean, self._constant, self._unit = self._scan()
+        blocks = (self._deviations(slice(start, start + _ROWS)) for start in range(0, len(layer), _ROWS))
         self._squares = np.concatenate([np.vecdot(block, block) for block in blocks])
         self._size = np.sqrt(self._squares.mean()) or 1.0
 
     def __call__(self, rows: slice, columns: slice, out: Any) -> Any:
         """Write a tile."""
-        A = self._read(rows, self._mean) / self._size
-        B = A if rows == columns else self._read(columns, self._mean) / self._size
+        A = self._deviations(rows) / self._size
+        B = A if rows == columns else self._deviations(columns) / self._size
         product = (
             torch.matmul(*(torch.from_numpy(each).to(out.device) for each in (A, B.T)), out=out)
             if isinstance(out, Tensor)
@@ -139,5 +139,21 @@ class _Tile:
             product, rows, columns, torch.from_numpy(sums).to(out.device) if isinstance(out, Tensor) else sums
         )
 
-    def _read(self, rows: slice, mean: float | FloatArray) -> FloatArray:
-        return checks.representation(self.layer[rows], self._name, least=1) - mean
+    def _scan(self) -> tuple[FloatArray, NDArray[np.bool_], float]:
+        """Return the mean, which features are constant up to rounding, and a power of two near the largest range."""
+        n, d = self.layer.shape
+        features, total = FeatureRange(d), np.zeros(d)
+        for start in range(0, n, _ROWS):
+            block = self._read(slice(start, start + _ROWS))
+            features.update(block)
+            total += block.sum(axis=0)
+        largest = float((features.high - features.low).max()) or 1.0
+        return total / n, features.constant(), float(2.0 ** np.floor(np.log2(largest)))
+
+    def _deviations(self, rows: slice) -> FloatArray:
+        Z = (self._read(rows) - self._mean) / self._unit
+        Z[:, self._constant] = 0.0
+        return Z
+
+    def _read(self, rows: slice) -> FloatArray:
+        return checks.representation(self.layer[rows], self._name, least=1, is_block=True)

@@ -24,12 +24,12 @@ class Sums(Protocol):
     def products(self, i: int, j: int) -> FloatArray:
         """Return the sum of products of the features of two layers about their means."""
 
-    def hsic(self, *, unbiased: bool) -> FloatArray:
-        """Return HSIC with linear kernels."""
+    def hsic_in_units(self, *, unbiased: bool) -> FloatArray:
+        """Return HSIC with linear kernels, of layers in the units of `products`."""
 
 
 def _cka(moments: Sums, *, unbiased: bool) -> FloatArray:
-    hsic = moments.hsic(unbiased=unbiased)
+    hsic = moments.hsic_in_units(unbiased=unbiased)
     sizes = np.sqrt([np.trace(moments.products(i, i)) for i in range(len(moments.names))])
     with np.errstate(divide="ignore", invalid="ignore"):
         hsic = hsic * np.square(moments.n**0.5 / sizes)[:, None] * np.square(moments.n**0.5 / sizes)
@@ -55,14 +55,17 @@ def _of_pairs(
 
 def _whitener(own: FloatArray, n: int, name: str) -> FloatArray | None:
     """Return what makes a layer's features orthonormal, (d, rank)."""
-    if n <= len(own):
+    d = np.count_nonzero(np.diagonal(own))  # constant features do not count
+    if d == 0:
+        return None
+    if n <= d:
         raise ValueError(
-            f"{name} has {n} stimuli and {len(own)} features; CCA needs more stimuli than features. "
+            f"{name} has {n} stimuli and {d} features that vary; CCA needs more stimuli than features. "
             "Record more stimuli, or take CKA."
         )
     values, vectors = np.linalg.eigh(own)
     kept = values > RANK * values[-1]
-    return vectors[:, kept] / np.sqrt(values[kept]) if values[-1] > 0 else None
+    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
 
 
 def _mean_cca(x: FloatArray, y: FloatArray, cross: FloatArray) -> float:

@@ -52,14 +52,16 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
     np.float64(1.0)
     """
     names: tuple[str, ...] = ()
-    total = scale = np.zeros(())
+    total = scale = units = np.zeros(())
     for number, batch in enumerate(batches, start=1):
         layers = {name: checks.representation(block, name, least=4) for name, block in batch.items()}
         checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
         if names and tuple(layers) != names:
             raise ValueError(f"Batch {number} is of layers {list(layers)}; expected {list(names)}, as in the first.")
+        if not names:  # in units of the first batch, powers of two, so that no fourth power overflows or vanishes
+            units = 2.0 ** np.floor(np.log2([np.abs(layer).max() or 1.0 for layer in layers.values()]))
         names, n = tuple(layers), len(next(iter(layers.values())))
-        centred_layers = [centred(layer, axis=0) for layer in layers.values()]
+        centred_layers = [centred(layer, axis=0) / unit for layer, unit in zip(layers.values(), units, strict=True)]
         flat = np.stack([gram(layer, unbiased=True).ravel() for layer in centred_layers])
         sizes = np.array([np.vdot(layer, layer) / n for layer in centred_layers])
         total = total + n * (flat @ flat.T) / degrees(n, unbiased=True)

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.arrays import FeatureRange, FloatArray
 from repsim.similarity.measures.hsic import degrees
 from repsim.similarity.pairwise import Pairwise
 from repsim.similarity.streaming.forms import STREAMED
@@ -59,7 +59,8 @@ class Moments:
         self._device = device
         self.names: tuple[str, ...] = ()
         self._spans: list[slice] = []
-        self._shift = self._sum = torch.empty(0)
+        self._features = FeatureRange(0)
+        self._shift = self._unit = self._sum = torch.empty(0)
         self._cross: list[Tensor] = []  # one a layer: its features with those of itself and all later layers
         self._with_squares = torch.empty(0)  # (D, n_layers): sums of x |y|^2
         self._squares = torch.empty(0)  # (n_layers, n_layers): sums of |x|^2 |y|^2
@@ -79,14 +80,16 @@ class Moments:
             If a block is not finite and real, or not of the layers and widths of the first, or if the layers have
             different numbers of stimuli.
         """
-        arrays = {name: checks.representation(block, name, least=1) for name, block in blocks.items()}
+        arrays = {name: checks.representation(block, name, least=1, is_block=True) for name, block in blocks.items()}
         if not arrays:
             raise ValueError("There are no layers in the block; expected at least 1.")
         checks.same_stimuli({name: len(array) for name, array in arrays.items()})
         if not self.names:
             self._begin(arrays)
         self._check(arrays)
-        Z = torch.from_numpy(np.concatenate(list(arrays.values()), axis=1)).to(self._device) - self._shift  # (b, D)
+        block = np.concatenate(list(arrays.values()), axis=1)
+        self._features.update(block)
+        Z = (torch.from_numpy(block).to(self._device) - self._shift) / self._unit  # (b, D)
         for span, cross in zip(self._spans, self._cross, strict=True):
             cross.addmm_(Z[:, span].T, Z[:, span.start :])
         squares = torch.stack([torch.linalg.vecdot(Z[:, span], Z[:, span]) for span in self._spans], dim=1)  # (b, L)
@@ -124,14 +127,26 @@ class Moments:
         return Pairwise(values=values, rows=self.names, columns=self.names, measure=measure)
 
     def products(self, i: int, j: int) -> FloatArray:
-        """Return the sum of products (d_i, d_j), i <= j, of the features of two layers about their means."""
+        """Return the sum of products (d_i, d_j), i <= j, of the features of two layers about their means.
+
+        Each layer is in a unit of its own. Features that are constant up to rounding are zero.
+        """
         rows, columns = self._spans[i], self._spans[j]
         within = slice(columns.start - rows.start, columns.stop - rows.start)
         means = torch.outer(self._sum[rows], self._sum[columns]) / self.n
-        return (self._cross[i][:, within] - means).cpu().numpy()
+        products = (self._cross[i][:, within] - means).cpu().numpy()
+        constant = self._features.constant()
+        products[constant[rows]] = 0.0
+        products[:, constant[columns]] = 0.0
+        return products
 
     def hsic(self, *, unbiased: bool) -> FloatArray:
         """Return HSIC (n_layers, n_layers) with linear kernels; see the head of this module."""
+        squares = [float(self._unit[span.start]) ** 2 for span in self._spans]
+        return self.hsic_in_units(unbiased=unbiased) * np.multiply.outer(squares, squares)
+
+    def hsic_in_units(self, *, unbiased: bool) -> FloatArray:
+        """Return HSIC (n_layers, n_layers) of layers in the units of `products`."""
         n, count = self.n, len(self.names)
         total = np.empty((count, count))
         for i, rows in enumerate(self._spans):
@@ -155,9 +170,13 @@ class Moments:
         ends = np.cumsum([array.shape[1] for array in arrays.values()]).tolist()
         self._spans = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
         kind: Any = {"dtype": torch.float64, "device": self._device}
-        self._shift = torch.from_numpy(np.concatenate([array.mean(axis=0) for array in arrays.values()])).to(
-            self._device
-        )
+        means = [array.mean(axis=0) for array in arrays.values()]
+        sizes = [np.abs(array - mean).max() or 1.0 for array, mean in zip(arrays.values(), means, strict=True)]
+        self._features = FeatureRange(ends[-1])
+        self._shift = torch.from_numpy(np.concatenate(means)).to(self._device)
+        # Powers of two, which round nothing, so that no fourth power overflows or vanishes.
+        units = np.repeat(2.0 ** np.floor(np.log2(sizes)), [mean.size for mean in means])
+        self._unit = torch.from_numpy(units).to(self._device)
         self._cross = [torch.zeros(span.stop - span.start, ends[-1] - span.start, **kind) for span in self._spans]
         self._sum = torch.zeros(ends[-1], **kind)
         self._with_squares = torch.zeros(ends[-1], len(arrays), **kind)

@@ -43,7 +43,8 @@ def test_eigenspace_overlap_counts_independent_features_only(rng: np.random.Gene
 def test_eigenspace_overlap_does_not_centre(rng: np.random.Generator) -> None:
     x = rng.normal(size=(20, 1))
     assert eigenspace_overlap(x, 1e6 + x) < 0.5
-    assert eigenspace_overlap(np.full((20, 1), 0.1), np.full((20, 2), 0.3)) == pytest.approx(1, abs=1e-12)
+    shared = np.ones((20, 1))
+    assert eigenspace_overlap(np.hstack([x, shared]), np.hstack([-x, 3 * shared])) == pytest.approx(1, abs=1e-12)
 
 
 def test_eigenspace_overlap_of_unrelated_representations_is_the_share_of_the_smaller(rng: np.random.Generator) -> None:

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,26 @@ from repsim.similarity import MEASURES, Measure, linear_cka, pairwise, streamed_
 from repsim.similarity.measures.measure import INVARIANCES
 
 Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+Make = Callable[[np.random.Generator, int, int], np.ndarray]
+
+
+def sums_in_any_order(rng: np.random.Generator, n: int, d: int, kind: type) -> np.ndarray:
+    """Add the same 512 numbers for every stimulus, each time in another order."""
+    terms = (rng.normal(size=(d, 512)) + 0.3).astype(kind)
+    return np.stack([np.cumsum(terms[:, rng.permutation(512)], axis=1, dtype=kind)[:, -1] for _ in range(n)])
+
+
+# Layers that are constant up to rounding.
+CONSTANTS: dict[str, Make] = {
+    "exactly": lambda rng, n, d: np.repeat(rng.normal(size=(1, d)), n, axis=0),
+    "0.1": lambda rng, n, d: np.full((n, d), 0.1),
+    "a large bias, single": lambda rng, n, d: (1e3 + 1e-4 * rng.normal(size=(n, d))).astype(np.float32),
+    "a large bias, single in double": lambda rng, n, d: np.float64(np.float32(1e3 + 1e-4 * rng.normal(size=(n, d)))),
+    "order of summation, single": lambda rng, n, d: sums_in_any_order(rng, n, d, np.float32),
+    "order of summation, double": lambda rng, n, d: sums_in_any_order(rng, n, d, np.float64),
+    "signs of zero": lambda rng, n, d: np.where(rng.random((n, d)) < 0.5, -0.0, 0.0),
+}
 
 
 @pytest.fixture(params=MEASURES)
@@ -118,21 +139,65 @@ def test_a_measure_takes_wide_representations_or_refuses(rng: np.random.Generato
         assert measure.range[0] <= value <= measure.range[1]
 
 
-# Others depend on the mean: a representation that is constant but not zero has a direction.
 OF_DEVIATIONS = [name for name, measure in MEASURES.items() if "translation" in measure.invariances]
 
 
-@pytest.mark.parametrize("name", OF_DEVIATIONS)
+@pytest.mark.parametrize("constant", CONSTANTS)
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_measure_of_a_constant_representation_is_nan_and_says_so(
-    rng: np.random.Generator, related: Related, name: str, side: int
+    rng: np.random.Generator, related: Related, measure: Measure, side: int, constant: str
 ) -> None:
-    measure, both = MEASURES[name], list(related(rng))
-    both[side] = np.full((30, 4), 0.1)
+    both = list(related(rng))
+    both[side] = CONSTANTS[constant](rng, 30, 24)
     with pytest.warns(RuntimeWarning, match=rf"^1 of 2 representations \({'XY'[side]}\) .*constant.* NaN\.$") as caught:
         assert math.isnan(measure.function(*both))
     assert len(caught) == 1
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("constant", CONSTANTS)
+def test_pairs_with_a_constant_representation_are_nan_and_said_so_once(
+    rng: np.random.Generator, related: Related, measure: Measure, constant: str
+) -> None:
+    X, Y = related(rng)
+    layers = {"x": X, "flat": CONSTANTS[constant](rng, 30, 24), "y": Y}
+    with pytest.warns(RuntimeWarning, match=r"^1 of 3 representations \(X\['flat'\]\) .*constant") as caught:
+        values = pairwise(layers, measure=measure).values
+    assert len(caught) == 1
+    assert np.isnan(values[1]).all()
+    assert np.isnan(values[:, 1]).all()
+    assert np.isfinite(values[[0, 0, 2, 2], [0, 2, 0, 2]]).all()
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("mean", [0.0, 1.0])
+def test_a_measure_of_a_small_signal_is_defined(
+    rng: np.random.Generator, related: Related, measure: Measure, mean: float, kind: type
+) -> None:
+    X, Y = related(rng)
+    small = ((mean + 1e-3 * X) if mean else 1e-20 * X).astype(kind)
+    assert measure.range[0] <= measure.function(small, Y) <= measure.range[1]
+
+
+EXTREMES = [(1e20, np.float32), (1e36, np.float32), (1e-30, np.float32), (1e-200, np.float64), (1e200, np.float64)]
+
+
+@pytest.mark.parametrize(("scale", "kind"), EXTREMES)
+def test_a_measure_neither_overflows_nor_vanishes(
+    rng: np.random.Generator, related: Related, measure: Measure, scale: float, kind: type
+) -> None:
+    X, Y = related(rng)
+    extreme = (scale * X).astype(kind)
+    expected = measure.function(extreme.astype(np.float64) / scale, Y)
+    assert measure.function(extreme, Y) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", [np.float16, torch.bfloat16])
+def test_a_measure_takes_half_precision(rng: np.random.Generator, measure: Measure, kind: Any) -> None:
+    X, Y = 1e4 * rng.normal(size=(30, 4)), rng.normal(size=(30, 5))
+    half = X.astype(kind) if kind is np.float16 else torch.from_numpy(X).to(kind)
+    exact = np.asarray(half if kind is np.float16 else half.float()).astype(np.float64)
+    assert measure.function(half, Y) == pytest.approx(measure.function(exact, Y), abs=1e-12)
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -1,5 +1,6 @@
 import math
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from importlib import import_module
 
@@ -139,6 +140,27 @@ def test_a_statistic_without_an_answer_is_nan_and_says_so_once(statistic: Statis
         assert math.isnan(value(statistic, X, labels))
     assert len(caught) == 1
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_a_statistic_of_a_layer_constant_up_to_rounding_is_that_of_a_constant_one(
+    rng: np.random.Generator, statistic: Statistic, kind: type
+) -> None:
+    noise, labels = rng.normal(size=(30, 4)), np.arange(30) % 3
+    values = []
+    for X in (np.full((30, 4), 1e3), (1e3 + 1e-4 * noise).astype(np.float32).astype(kind)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            values.append((value(statistic, X, labels), [str(each.message) for each in caught]))
+    assert values[1][1] == values[0][1]
+    assert values[1][0] == pytest.approx(values[0][0], rel=1e-6, abs=1e-12, nan_ok=True)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_class_separation_of_one_direction_up_to_rounding_is_nan(rng: np.random.Generator, kind: type) -> None:
+    X = (rng.uniform(1, 2, size=(30, 1)) * rng.normal(size=4)).astype(kind)
+    with pytest.warns(RuntimeWarning, match=r"^X: all patterns point in one direction\. "):
+        assert math.isnan(class_separation(X, np.arange(30) % 3))
 
 
 def test_a_statistic_names_what_is_not_finite(statistic: Statistic) -> None:

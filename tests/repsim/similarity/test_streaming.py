@@ -111,7 +111,65 @@ def test_a_constant_layer_is_nan_and_named(layers: Layers) -> None:
         assert np.isfinite(values[:3, :3]).all()
 
 
+# One pass, and tiles of Gram matrices where memory is short
+MEMORY = {2**30: STREAMED, 8 * 4 * 90**2: ("cka", "cka_biased")}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("memory", MEMORY)
+def test_a_layer_constant_up_to_rounding_is_nan_and_named(
+    rng: np.random.Generator, layers: Layers, kind: type, memory: int
+) -> None:
+    layers["flat"] = (1e3 + 1e-4 * rng.normal(size=(90, 400))).astype(np.float32).astype(kind)
+    for measure in MEMORY[memory]:
+        with pytest.warns(RuntimeWarning, match=r"^1 of 4 representations \(flat\) ") as caught:
+            values = streamed_pairwise(layers, measure=measure, rows=40, memory=memory).values
+        assert len(caught) == 1
+        assert np.isnan(values[3]).all()
+        assert np.isfinite(values[:3, :3]).all()
+
+
+@pytest.mark.parametrize("memory", MEMORY)
+def test_constant_features_do_not_count_in_streams(rng: np.random.Generator, layers: Layers, memory: int) -> None:
+    noise = (1e3 + 1e-4 * rng.normal(size=(90, 400))).astype(np.float32)
+    wide = {**layers, "a": np.hstack([layers["a"] - 50, noise])}
+    for measure in MEMORY[memory]:
+        values = streamed_pairwise(wide, measure=measure, rows=40, memory=memory).values
+        np.testing.assert_allclose(values, pairwise(layers, measure=measure).values, atol=1e-6)
+
+
+EXTREMES = [(1e20, np.float32), (1e36, np.float32), (1e-30, np.float32), (1e-100, np.float64), (1e100, np.float64)]
+
+
+@pytest.mark.parametrize(("scale", "kind"), EXTREMES)
+@pytest.mark.parametrize("memory", MEMORY)
+def test_streams_neither_overflow_nor_vanish(layers: Layers, scale: float, kind: type, memory: int) -> None:
+    if memory < 2**30:
+        layers["b"] = np.tile(layers["b"], 40)
+    scaled = {**layers, "b": (scale * layers["b"]).astype(kind)}
+    expected = {**layers, "b": scaled["b"].astype(np.float64) / scale}
+    for measure in MEMORY[memory]:
+        values = streamed_pairwise(scaled, measure=measure, rows=40, memory=memory).values
+        np.testing.assert_allclose(values, pairwise(expected, measure=measure).values, atol=1e-7)
+
+
 # Minibatches
+
+
+@pytest.mark.parametrize(("scale", "kind"), EXTREMES)
+def test_minibatches_neither_overflow_nor_vanish(layers: Layers, scale: float, kind: type) -> None:
+    scaled = {**layers, "b": (scale * layers["b"]).astype(kind)}
+    expected = {**layers, "b": scaled["b"].astype(np.float64) / scale}
+    values, twin = (minibatch_cka(in_blocks(each, 30)).values for each in (scaled, expected))
+    np.testing.assert_allclose(values, twin, atol=1e-9)
+
+
+def test_minibatches_of_a_layer_constant_up_to_rounding_are_nan(rng: np.random.Generator, layers: Layers) -> None:
+    layers["flat"] = (1e3 + 1e-4 * rng.normal(size=(90, 40))).astype(np.float32)
+    with pytest.warns(RuntimeWarning, match=r"^1 of 4 representations \(flat\) "):
+        values = minibatch_cka(in_blocks(layers, 30)).values
+    assert np.isnan(values[3]).all()
+    assert np.isfinite(values[:3, :3]).all()
 
 
 def slow_minibatch_cka(X: np.ndarray, Y: np.ndarray, size: int) -> float:
@@ -209,7 +267,7 @@ def test_streamed_pairwise_refuses(layers: Layers) -> None:
         streamed_pairwise({**layers, "c": layers["c"][:80]})
     with pytest.raises(ValueError, match=r"^The products of 19 features take \d+ bytes, and memory is 1000\."):
         streamed_pairwise(layers, measure="pls", memory=1000)
-    with pytest.raises(ValueError, match=r"^x has 5 stimuli and 6 features; CCA needs more stimuli than features"):
+    with pytest.raises(ValueError, match=r"^x has 5 stimuli and 6 features that vary; CCA needs more stimuli than features"):
         streamed_pairwise({"x": layers["a"][:5]}, measure="mean_cca")
     with pytest.raises(ValueError, match=r"^rows is 0; expected a whole number of at least 1\.$"):
         streamed_pairwise(layers, rows=0)
