@@ -123,10 +123,10 @@ def _prepare(X: FloatArray, name: str, *, bandwidth: float, unbiased: bool) -> _
             "estimator."
         )
     Z = normalised(X)
-    median = float(np.median(rdm(Z, "sqeuclidean")))
+    median = float(np.median(rdm(Z, "euclidean")))
     if median <= 0:
         return None
-    squares, inverse_width = squared_norms(Z), 1 / (2 * bandwidth**2 * median)
+    squares, inverse_width = squared_norms(Z), 1 / (2 * (bandwidth * median) ** 2)
     blocks = [slice(start, start + LARGEST_TILE) for start in range(0, len(Z), LARGEST_TILE)]
     room = np.empty((LARGEST_TILE, len(Z)))
     everything = slice(0, len(Z))

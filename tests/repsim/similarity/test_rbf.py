@@ -35,8 +35,18 @@ def test_rbf_cka_equals_its_slow_twin(
     X, Y = related(rng)
     K, L = slow_kernel(X, bandwidth), slow_kernel(Y, bandwidth)
     expected = slow_hsic(K, L, unbiased) / math.sqrt(slow_hsic(K, K, unbiased) * slow_hsic(L, L, unbiased))
-    # The median is of squared distances: of an even number of pairs it is not quite the square of the median distance.
     assert rbf_cka(X, Y, bandwidth=bandwidth, unbiased=unbiased) == pytest.approx(expected, abs=1e-10)
+
+
+@pytest.mark.parametrize("n", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_the_bandwidth_is_the_median_of_the_distances(rng: np.random.Generator, n: int, unbiased: bool) -> None:
+    """Where the number of pairs is even, the square of the median is not the median of the squares."""
+    for bandwidth in (0.5, 1.0, 2.0):
+        X, Y = rng.normal(size=(2, n, 3))
+        K, L = slow_kernel(X, bandwidth), slow_kernel(Y, bandwidth)
+        expected = slow_hsic(K, L, unbiased) / math.sqrt(slow_hsic(K, K, unbiased) * slow_hsic(L, L, unbiased))
+        assert rbf_cka(X, Y, bandwidth=bandwidth, unbiased=unbiased) == pytest.approx(expected, abs=1e-9)
 
 
 def test_a_wide_kernel_is_a_linear_one(rng: np.random.Generator, related: Related) -> None:
