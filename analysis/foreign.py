@@ -17,6 +17,7 @@ from torch import nn
 from checkpoints import Stimuli, read_weights
 from checkpoints.arrays import as_label_vector
 from checkpoints.generators import kept_generators
+from checkpoints.model_state import load_weights
 from repsim.learning import read_npz
 
 __all__ = ["ForeignStimuli", "load_model", "load_stimuli"]
@@ -33,7 +34,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
         An importable module, also one in the working directory, and the name in it of a function without arguments
         that returns an ``nn.Module``, or of an ``nn.Module``: ``"my_models:resnet"``. It is code, and is run.
     weights : path, optional
-        See ``checkpoints.read_weights``.
+        See ``checkpoints.read_weights``. Of tied weights the file may hold one name only.
 
     Raises
     ------
@@ -56,9 +57,10 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ValueError(f"Model '{spec}' gave a {type(model).__name__}; expected a torch.nn.Module.")
     if weights is not None:
+        state = read_weights(weights)
         try:
-            model.load_state_dict(read_weights(weights))
-        except RuntimeError as error:  # of several lines, one for each kind of difference
+            load_weights(model, state)
+        except Exception as error:  # of several lines, or whatever a module of somebody's raises
             raise ValueError(f"{weights} does not fit model '{spec}': {' '.join(str(error).split())}") from error
     return model
 

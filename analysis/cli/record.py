@@ -45,9 +45,14 @@ def record(
     ] = None,
     side: Annotated[str | None, typer.Option(help="output, input or both. [default: output]")] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or float64. [default: float32]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Stimuli at a time. [default: as many as fit 16 MiB]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Stimuli in a forward pass. [default: by memory, at most 512]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where the model runs, e.g. cuda. [default: cpu]")] = None,
     compress: Annotated[bool | None, typer.Option("--compress", help="Gzip the model's activations.")] = None,
+    no_weights: Annotated[
+        bool, typer.Option("--no-weights", help="Record activations alone, without the weights.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,7 +76,12 @@ def record(
         device=device,
         compress=compress,
     )
-    for_both = given(layers=tuple(layers) if layers else None, data=data, reporter=reporter_of(quiet=quiet))
+    for_both = given(
+        layers=tuple(layers) if layers else None,
+        data=data,
+        save_weights=False if no_weights else None,
+        reporter=reporter_of(quiet=quiet),
+    )
     if run is None and model is None:
         raise ValueError("Give either a trained run or --model module:factory.")
     if run is not None and model is not None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
 
 from analysis.foreign import load_model, load_stimuli
 from analysis.progress import Reporter, silent
@@ -16,9 +22,14 @@ from analysis.steps import choose_recorded_steps
 from analysis.workflows.job import check_device, check_layers, choose_stimuli, configurations, using_threads
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.files import sha256
+from checkpoints.model_state import model_state
+from checkpoints.modules import unwrapped
+from checkpoints.tensors import NotStorable
 from repsim.learning import Dataset, TrainingConfig, build_learner, load_dataset, split_dataset
 
 __all__ = ["record_model", "record_run"]
+
+_FEW = 4  # stimuli that a network is tried on
 
 
 def record_run(
@@ -29,6 +40,7 @@ def record_run(
     layers: Sequence[str] = ("hidden.*",),
     data: str | None = None,
     data_dir: str | Path | None = None,
+    save_weights: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
     """Write a new run directory with activations of the weights that another run saved.
@@ -47,6 +59,8 @@ def record_run(
         Another data set with as many features; the source's own by default.
     data_dir : path, optional
         For the data set ``mnist``.
+    save_weights : bool, default True
+        Whether the new run holds the weights too, or activations alone.
     reporter : Reporter, optional
 
     Returns
@@ -57,7 +71,8 @@ def record_run(
     Raises
     ------
     ValueError, OSError
-        If the source, the data or the layers will not do; nothing is then written.
+        If the source is not a run with weights that ``train_run`` trained, or the data or the layers do not fit it;
+        nothing is then written.
     """
     run = Run.open(source)
     training, recording = configurations(run)
@@ -73,6 +88,8 @@ def record_run(
     check_layers(learner, layers, stimuli)
     for step in chosen:
         run[step].verify()
+        if not run[step].has_weights:
+            raise ValueError(f"Step {step} of {source} was recorded without weights, so it cannot be recorded anew.")
     config = {
         **run.config,
         "recording": recording.to_dict(),
@@ -89,7 +106,7 @@ def record_run(
         for step in chosen:
             learner.load_state_dict(run[step].weights())
             capture = Capture(learner.network, layers)
-            new.checkpoint(step, learner, capture=capture, compress=recording.compress)
+            new.checkpoint(step, learner, capture=capture, weights=_kept(save_weights), compress=recording.compress)
             task.advance()
         new.set_status("finished", step=chosen[-1], n_steps=run.status.get("n_steps", chosen[-1]))
     return Run.open(output)
@@ -122,6 +139,7 @@ def record_model(
     batch_size: int | None = None,
     device: str = "cpu",
     compress: bool = False,
+    save_weights: bool = True,
     reporter: Reporter | None = None,
 ) -> Run:
     """Write a new run directory with the activations of a network that was trained elsewhere.
@@ -145,9 +163,11 @@ def record_model(
     dtype, side, batch_size : optional
         See ``checkpoints.Capture``.
     device : str, default "cpu"
-        Where the network runs.
+        Where the network runs. A network that accelerate has offloaded stays where it is.
     compress : bool, default False
         Gzip the activations.
+    save_weights : bool, default True
+        Whether the run holds the weights too, or activations alone, as for networks whose weights cannot be stored.
     reporter : Reporter, optional
 
     Returns
@@ -158,16 +178,19 @@ def record_model(
     Raises
     ------
     ValueError, OSError
-        If the model, the weights, the data or the layers will not do; nothing is then written.
+        If the model cannot be built, run on the stimuli or saved, or the weights, the data or the layers do not fit it;
+        nothing is then written.
     """
     reporter = reporter or silent()
     if step < 0:
         raise ValueError(f"Step is {step}; expected 0 or more.")
-    loaded, network = load_stimuli(data), load_model(model, weights).to(check_device(device))
+    loaded, network = load_stimuli(data), _on_device(load_model(model, weights), check_device(device))
+    if save_weights:
+        _check_storable(network)
     reductions: dict[Any, Reduction] = dict(map(_reduction, reduce))
     options: dict[str, Any] = {"side": side, "dtype": dtype, "batch_size": batch_size}
-    capture = Capture(network, layers, reduce=reductions, **options)
-    _check_forward(capture, loaded.stimuli)
+    capturing = partial(Capture, network, layers, reduce=reductions, side=side, dtype=dtype)
+    _check_forward(capturing, loaded.stimuli, batch_size)
     config = {
         "source": {
             "model": model,
@@ -182,7 +205,8 @@ def record_model(
     if not loaded.classes:
         reporter.say(f"{data} has no labels y, which repsim analyze needs.")
     with Run.create(output, config, loaded.stimuli) as new, _removed_if_empty(new), _naming_the_network():
-        new.checkpoint(step, network, capture=capture, compress=compress)
+        capture = capturing(batch_size=batch_size)
+        new.checkpoint(step, network, capture=capture, weights=_kept(save_weights), compress=compress)
         new.set_status("finished", step=step, n_steps=step)
     return Run.open(output)
 
@@ -201,15 +225,14 @@ def _removed_if_empty(run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def _naming_the_network() -> Iterator[None]:
+def _naming_the_network(act: str = "run on the stimuli") -> Iterator[None]:
     """Turn whatever somebody's network raises into one sentence."""
     try:
         yield
     except (ValueError, OSError):
         raise
     except Exception as error:
-        message = " ".join(str(error).split())
-        raise ValueError(f"The network cannot be run on the stimuli ({type(error).__name__}: {message}).") from error
+        raise ValueError(f"The network cannot be {act} ({_described(error)}).") from error
 
 
 def _reduction(text: str) -> tuple[str, Reduction]:
@@ -221,7 +244,70 @@ def _reduction(text: str) -> tuple[str, Reduction]:
     return pattern, parse_reduction(reduction)
 
 
-def _check_forward(capture: Capture, stimuli: Stimuli) -> None:
-    """Show the network two stimuli, so that what cannot be recorded is found before anything is written."""
-    with _naming_the_network():
-        capture.record(stimuli.first_inputs(2))
+def _kept(save_weights: bool) -> str | None:
+    return "all" if save_weights else None
+
+
+def _on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, but for one whose parameters accelerate brings there when they are needed."""
+    if any(parameter.is_meta for parameter in network.parameters()):
+        if device.type != "cpu":
+            raise ValueError(f"The network is offloaded, so it cannot be moved to {device}. Leave --device out.")
+        return network
+    with _naming_the_network(f"moved to {device}"):
+        return network.to(device)
+
+
+def _check_storable(network: nn.Module) -> None:
+    """Raise ValueError if the weights cannot be saved, before the recording has cost anything."""
+    try:
+        model_state(unwrapped(network))
+    except NotStorable as error:
+        raise ValueError(
+            f"The weights of the network cannot be saved: {error}; give --no-weights to record activations alone."
+        ) from error
+
+
+def _check_forward(capturing: Callable[..., Capture], stimuli: Stimuli, batch_size: int | None) -> None:
+    """Run the network on a few stimuli, so that what cannot be recorded is found before anything is written.
+
+    If that fails, it is run on blocks of the sizes that a recording has: some networks take one batch size only.
+    """
+    n = len(stimuli)
+    size = min(n, _FEW, batch_size or n)
+    rest = n % batch_size if batch_size is not None and batch_size < n else 0
+    shown = min(n, max(2, size + (rest == 1)))
+    with _naming_the_network(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are given when the network is recorded
+        try:
+            capturing(batch_size=size).record(_spread_inputs(stimuli, shown))
+        except Exception:
+            if batch_size is None or n <= _FEW:
+                raise
+            _check_blocks(capturing(batch_size=batch_size), stimuli, min(n, batch_size), rest)
+
+
+def _check_blocks(capture: Capture, stimuli: Stimuli, size: int, rest: int) -> None:
+    """Run the network on a whole block of stimuli, and on as many as the last block has."""
+    try:
+        capture.record(stimuli.first_inputs(size + rest))
+    except Exception as error:
+        if rest == 0:
+            raise
+        capture.record(stimuli.first_inputs(size))  # raises if the last block is not the cause
+        cause = error.__cause__ or error
+        raise ValueError(
+            f"The network runs on {size} stimuli but not on the {rest} of the last block ({_described(cause)}). Give a "
+            f"--batch-size that divides {len(stimuli)}."
+        ) from error
+
+
+def _spread_inputs(stimuli: Stimuli, n: int) -> Any:
+    """Return the inputs of ``n`` stimuli from the first to the last, and so of several classes."""
+    rows = np.linspace(0, len(stimuli) - 1, n).round().astype(int)
+    inputs = stimuli.first_inputs(len(stimuli))
+    return {name: part[rows] for name, part in inputs.items()} if isinstance(inputs, dict) else inputs[rows]
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -19,7 +19,7 @@ from analysis.foreign import load_stimuli
 from analysis.progress import Reporter
 from analysis.views import View
 from analysis.workflows import analyze_run, record_model, resume_run
-from checkpoints import Run, Stimuli
+from checkpoints import Capture, Run, Stimuli
 
 MODULE = """
 import torch
@@ -53,6 +53,56 @@ class Late(nn.Module):
         if X[:, 0, 0, 0].max() > 50:
             raise IndexError("too bright")
         return self.out(X.flatten(1))
+
+class Fixed(nn.Module):
+    def __init__(self, size=8):
+        super().__init__()
+        self.out = nn.Linear(64, 2)
+        self.size = size
+    def forward(self, X):
+        return self.out(X.reshape(self.size, 64))
+
+class NotOne(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 2)
+    def forward(self, X):
+        return self.out(X.flatten(1).squeeze(0)).reshape(len(X), 2) if len(X) > 1 else X.missing
+
+passes = []
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 2)
+    def forward(self, X):
+        passes.append(len(X))
+        return self.out(X.flatten(1))
+
+def sparse():
+    model = drawn()
+    model.register_buffer("graph", torch.eye(3).to_sparse())
+    return model
+
+def quantized():
+    import warnings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(drawn(), {nn.Linear})
+
+def offloaded():
+    from accelerate import cpu_offload
+    return cpu_offload(drawn(), execution_device=torch.device("cpu"))
+
+def empty():
+    return drawn().to("meta")
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
+        self.head.weight = self.embed.weight
+    def forward(self, X):
+        return self.head(self.embed(X.flatten(1)))
 
 def leaves():
     raise SystemExit(3)
@@ -301,6 +351,138 @@ def test_weights_that_the_factory_draws_are_the_same_each_time() -> None:
     first, second = (record(model="somebody:drawn", output=name).last() for name in ("first", "second"))
     np.testing.assert_array_equal(first["1"][:], second["1"][:])
     assert torch.equal(torch.get_rng_state(), generator)
+
+
+# Batches
+
+
+@pytest.mark.usefixtures("place")
+def test_a_network_of_one_batch_size_is_recorded_with_it() -> None:
+    np.savez("some.npz", X=np.random.default_rng(0).random((24, 64)), y=np.arange(24) % 2)
+    run = record(model="somebody:Fixed", data="some.npz", batch_size=8)
+    assert run.last()["out"].shape == (24, 2)
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("model", "n", "size", "message"),
+    [
+        ("Fixed", 20, 8, r"runs on 8 stimuli but not on the 4 of the last block \(RuntimeError: shape '\[8, 64\]' is"),
+        ("Fixed", 9, 8, r"runs on 8 stimuli but not on the 1 of the last block \(RuntimeError: shape"),
+        ("NotOne", 17, 8, r"runs on 8 stimuli but not on the 1 of the last block \(AttributeError: 'Tensor' object"),
+        ("NotOne", 7, 3, r"runs on 3 stimuli but not on the 1 of the last block \(AttributeError"),
+    ],
+)
+def test_a_last_block_that_cannot_be_run_is_found_before_anything_is_written(
+    model: str, n: int, size: int, message: str
+) -> None:
+    np.savez("some.npz", X=np.random.default_rng(0).random((n, 64)))
+    with pytest.raises(ValueError, match=rf"^The network {message}.*Give a --batch-size that divides {n}\.$"):
+        record(model=f"somebody:{model}", data="some.npz", batch_size=size)
+    assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("place")
+def test_a_last_block_that_can_be_run_is_no_obstacle() -> None:
+    np.savez("some.npz", X=np.random.default_rng(0).random((18, 64)))
+    assert record(model="somebody:NotOne", data="some.npz", batch_size=8).last()["out"].shape == (18, 2)
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("size", [None, 20, 100])
+def test_a_network_is_tried_on_few_stimuli(size: int | None) -> None:
+    record(model="somebody:Counting", batch_size=size)
+    passes = sys.modules["somebody"].passes
+    assert sum(each for each in passes if each > 4) == 60  # each stimulus is recorded once
+    assert len(passes) <= 12
+
+
+# Weights
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("sparse", "'graph' is stored as sparse_coo; only dense tensors can be stored"),
+        ("empty", r"'1\.weight' is on the meta device and no hook of accelerate keeps its values.*"),
+    ],
+)
+def test_a_network_whose_weights_cannot_be_saved_is_refused_before_it_runs(
+    model: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Capture, "blocks", lambda *_: pytest.fail("the network was run"))
+    message = f"^The weights of the network cannot be saved: {reason}; give --no-weights to record activations alone"
+    with pytest.raises(ValueError, match=message):
+        record(model=f"somebody:{model}")
+    assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("place", "blank_figures")
+def test_activations_alone_are_recorded_verified_and_analysed() -> None:
+    with_weights, without = record(), record(output="alone", save_weights=False)
+    assert without.verify() == [0]
+    assert [with_weights.last().has_weights, without.last().has_weights] == [True, False]
+    for layer in with_weights.last().activations:
+        np.testing.assert_array_equal(without.last()[layer][:], with_weights.last()[layer][:])
+    assert (analyze_run(without.path).folder / "report.html").is_file()
+    assert record(model="somebody:sparse", output="third", save_weights=False).verify() == [0]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_quantized_network_is_recorded_with_its_weights() -> None:
+    X = np.random.default_rng(0).random((12, 64))
+    X[:, 0], X[:, 1] = 0, 1  # the range of each stimulus, so that each is quantized alike in every batch
+    np.savez("some.npz", X=X)
+    run = record(model="somebody:quantized", data="some.npz")
+    assert run.verify() == [0]
+    assert run.last().weights()["1._packed_params.dtype"] is torch.qint8
+    path = run.last().path / "weights.safetensors"
+    again = record(model="somebody:quantized", data="some.npz", weights=path, output="again")
+    np.testing.assert_array_equal(again.last()["1"][:], run.last()["1"][:])
+
+
+@pytest.mark.usefixtures("place")
+def test_an_offloaded_network_is_recorded_with_its_weights() -> None:
+    pytest.importorskip("accelerate")
+    plain, run = record(model="somebody:drawn"), record(model="somebody:offloaded", output="offloaded")
+    assert run.verify() == [0]
+    assert all(torch.equal(run.last().weights()[name], value) for name, value in plain.last().weights().items())
+    np.testing.assert_array_equal(run.last()["1"][:], plain.last()["1"][:])
+
+
+@pytest.mark.usefixtures("place")
+def test_weights_are_not_loaded_into_an_offloaded_network() -> None:
+    pytest.importorskip("accelerate")
+    path = record(model="somebody:drawn").last().path / "weights.safetensors"
+    message = r"does not fit model 'somebody:offloaded': '1\.weight' of the model is on the meta device"
+    with pytest.raises(ValueError, match=message):
+        record(model="somebody:offloaded", weights=path, output="other")
+
+
+def test_an_offloaded_network_stays_where_it_is(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr("analysis.workflows.recording.check_device", lambda _: torch.device("cuda"))
+    with pytest.raises(ValueError, match=r"The network is offloaded, so it cannot be moved to cuda\. Leave"):
+        record(model="somebody:offloaded", device="cuda")
+    assert not (place / "new").exists()
+
+
+def test_one_name_of_tied_weights_is_enough(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(place))
+    import somebody
+
+    model = somebody.Tied()
+    safetensors.torch.save_model(model, "tied.safetensors")
+    run = record(model="somebody:Tied", weights="tied.safetensors")
+    assert list(run.last().weights()) == ["embed.weight", "head.weight"]
+    assert all(torch.equal(value, model.embed.weight) for value in run.last().weights().values())
+    safetensors.torch.save_file({"other.weight": model.embed.weight.data}, "other.safetensors")
+    message = (
+        r"other\.safetensors does not fit model 'somebody:Tied': .*Missing: 'embed\.weight', 'head\.weight'\."
+    )
+    with pytest.raises(ValueError, match=message):
+        record(model="somebody:Tied", weights="other.safetensors", output="other")
 
 
 @pytest.mark.usefixtures("place")

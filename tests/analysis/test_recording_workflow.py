@@ -149,6 +149,18 @@ def test_damaged_weights_leave_nothing(copied: Callable[[str], Path], tmp_path: 
     assert not (tmp_path / "new").exists()
 
 
+def test_activations_alone_are_recorded_of_a_run_and_not_recorded_again(
+    runs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    new = record_run(runs["backprop"], tmp_path / "new", steps="last", save_weights=False)
+    assert new.verify() == [38]
+    assert not new.last().has_weights
+    np.testing.assert_array_equal(new.last()["hidden.1"][:], Run.open(runs["backprop"]).last()["hidden.1"][:])
+    with pytest.raises(ValueError, match=r"^Step 38 of .*new was recorded without weights, so it cannot be recorded"):
+        record_run(tmp_path / "new", tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
 def test_an_existing_output_is_refused(runs: Mapping[str, Path], tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="exists already"):
         record_run(runs["backprop"], tmp_path)
