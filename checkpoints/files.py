@@ -5,10 +5,20 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from checkpoints.errors import Damaged
 
-__all__ = ["check_folder", "check_regular", "check_unchanged", "is_regular", "read_bytes", "sha256"]
+__all__ = [
+    "Look",
+    "check_folder",
+    "check_regular",
+    "check_unchanged",
+    "is_regular",
+    "look",
+    "read_bytes",
+    "sha256",
+]
 
 
 def is_regular(path: Path) -> bool:
@@ -70,11 +80,27 @@ def check_unchanged(path: Path, expected: str) -> None:
         If it is no regular file, or has changed.
     """
     check_regular(path)
-    state = path.stat()
-    if _digest(path, state.st_size, state.st_mtime_ns, state.st_ino) != expected:
+    if _digest(path, look(path)) != expected:
         raise Damaged(f"{path} has changed since it was committed (SHA-256 differs).")
 
 
+class Look(NamedTuple):
+    """What changes when a file is changed or replaced. ``changed`` is the later of two times, in nanoseconds."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+def look(path: Path) -> Look:
+    """Return what a file looks like without reading it."""
+    state = path.stat()
+    latest = max(state.st_mtime_ns, state.st_ctime_ns)
+    return Look(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, latest)
+
+
 @lru_cache(maxsize=65536)
-def _digest(path: Path, size: int, modified: int, inode: int) -> str:
+def _digest(path: Path, seen: Look) -> str:
     return sha256(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from checkpoints.sink import Sink
 __all__ = [
     "MOST_LAYERS",
     "attribute",
+    "attributes",
     "check_expansion",
     "check_inflation",
+    "check_link",
     "checked_dataset",
     "checked_group",
-    "claimed_bytes",
+    "checked_size",
     "created",
     "opened",
     "read_column",
@@ -90,15 +92,22 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
-@contextmanager
-def _distrusting(path: Path) -> Iterator[None]:
-    """Turn whatever h5py makes of malformed bytes into Damaged; not for blocks where a caller's mistake may surface."""
-    try:
-        yield
-    except Damaged:
-        raise
-    except Exception as error:
-        raise Damaged(f"{path} cannot be read ({error}).") from error
+class _distrusting:
+    """Turn whatever h5py makes of malformed bytes into Damaged; not for blocks where a caller's mistake may surface.
+
+    A class, as it is entered several times per layer and a generator takes five times as long.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Raise Damaged from any other error."""
+        if isinstance(error, Exception) and not isinstance(error, Damaged):
+            raise Damaged(f"{self._path} cannot be read ({error}).") from error
 
 
 def checked_group(path: Path, parent: h5py.Group, name: str) -> h5py.Group:
@@ -110,7 +119,17 @@ def checked_group(path: Path, parent: h5py.Group, name: str) -> h5py.Group:
         If there is none, or only a link in its place.
     """
     with _distrusting(path):
-        return _member(path, parent, name, h5py.Group)
+        return h5py.Group(_member(path, parent, name, h5py.h5g.GroupID))
+
+
+def check_link(path: Path, group: h5py.Group, name: str) -> None:
+    """Raise Damaged unless a hard link of this name is in the group: other links may lead out of the file."""
+    try:
+        is_hard = group.id.links.get_info(name.encode()).type == h5py.h5l.TYPE_HARD
+    except (KeyError, RuntimeError):
+        is_hard = False
+    if not is_hard:
+        raise Damaged(f"{group.name.rstrip('/')}/{name} in {path} is missing or only a link.")
 
 
 def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str | tuple[str, ...], ndim: int) -> h5py.Dataset:
@@ -134,43 +153,67 @@ def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str | tuple
         unknown filter or one twice, claims far more bytes than are stored, or lacks a chunk.
     """
     with _distrusting(path):
-        dataset = _member(path, group, name, h5py.Dataset)
-        _check_layout(path, dataset, dtype, ndim)
-        _check_storage(path, dataset)
-        return dataset
+        return h5py.Dataset(_checked(path, group, name, dtype, ndim)[0])
 
 
-def _check_layout(path: Path, dataset: h5py.Dataset, dtype: str | tuple[str, ...], ndim: int) -> None:
-    if dataset.external or dataset.is_virtual:
-        raise Damaged(f"{dataset.name} in {path} is external or virtual; it is not read.")
-    if not (found := _dtype(dataset)).startswith(dtype) or dataset.ndim != ndim:
+def checked_size(
+    path: Path, group: h5py.Group, name: str, dtype: str | tuple[str, ...], ndim: int
+) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Check a dataset as ``checked_dataset`` does; return its shape, type and how much memory reading it may take."""
+    with _distrusting(path):
+        dataset, claimed = _checked(path, group, name, dtype, ndim)
+        return dataset.shape, dataset.dtype, claimed
+
+
+def _checked(
+    path: Path, group: h5py.Group, name: str, dtype: str | tuple[str, ...], ndim: int
+) -> tuple[h5py.h5d.DatasetID, int]:
+    """Return a dataset and the bytes that it claims; by HDF5's own calls, as h5py's objects take far longer to make."""
+    dataset = _member(path, group, name, h5py.h5d.DatasetID)
+    properties = dataset.get_create_plist()
+    filters = _filters(properties)
+    _check_layout(path, dataset, properties, filters, dtype, ndim)
+    return dataset, _check_storage(path, dataset, properties, filters)
+
+
+def _check_layout(
+    path: Path,
+    dataset: h5py.h5d.DatasetID,
+    properties: h5py.h5p.PropDCID,
+    filters: list[str],
+    dtype: str | tuple[str, ...],
+    ndim: int,
+) -> None:
+    if properties.get_external_count() or properties.get_layout() == h5py.h5d.VIRTUAL:
+        raise Damaged(f"{_name(dataset)} in {path} is external or virtual; it is not read.")
+    if not (found := _dtype(dataset)).startswith(dtype) or dataset.rank != ndim:
         expected = dtype if isinstance(dtype, str) else " or ".join(dtype)
         raise Damaged(
-            f"{dataset.name} in {path} has {dataset.ndim} axes of type {found}; expected {ndim} of {expected}."
+            f"{_name(dataset)} in {path} has {dataset.rank} axes of type {found}; expected {ndim} of {expected}."
         )
-    filters = _filters(dataset)
     if unknown := set(filters) - _FILTERS:
-        raise Damaged(f"{dataset.name} in {path} uses unknown filters ({', '.join(sorted(unknown))}).")
+        raise Damaged(f"{_name(dataset)} in {path} uses unknown filters ({', '.join(sorted(unknown))}).")
     if len(filters) != len(set(filters)):
-        raise Damaged(f"{dataset.name} in {path} uses a filter twice ({', '.join(filters)}).")
+        raise Damaged(f"{_name(dataset)} in {path} uses a filter twice ({', '.join(filters)}).")
 
 
-def _check_storage(path: Path, dataset: h5py.Dataset) -> None:
-    stored, claimed = min(dataset.id.get_storage_size(), path.stat().st_size), claimed_bytes(dataset)
-    check_expansion(path, dataset.name, claimed, stored)
-    if "gzip" not in _filters(dataset) and claimed > stored:
-        raise Damaged(f"{dataset.name} in {path} claims {claimed} bytes but stores {stored}.")
-    if dataset.chunks:
-        expected = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
-        if (found := dataset.id.get_num_chunks()) != expected:
-            raise Damaged(f"{dataset.name} in {path} has {found} chunks; expected {expected}.")
-
-
-def claimed_bytes(dataset: h5py.Dataset) -> int:
+def _check_storage(path: Path, dataset: h5py.h5d.DatasetID, properties: h5py.h5p.PropDCID, filters: list[str]) -> int:
     """Return how much memory reading the dataset, or one chunk of it, may take."""
-    if dataset.size == 0:
-        return 0
-    return int(max(dataset.size, math.prod(dataset.chunks or ())) * dataset.dtype.itemsize)
+    shape = dataset.shape
+    chunks = properties.get_chunk() if properties.get_layout() == h5py.h5d.CHUNKED else ()
+    size = math.prod(shape)
+    claimed = max(size, math.prod(chunks)) * dataset.dtype.itemsize if size else 0
+    stored = min(dataset.get_storage_size(), path.stat().st_size)
+    if claimed > stored:
+        name = _name(dataset)
+        check_expansion(path, name, claimed, stored)
+        if "gzip" not in filters:
+            raise Damaged(f"{name} in {path} claims {claimed} bytes but stores {stored}.")
+    if chunks:
+        expected = math.prod(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
+        if (found := dataset.get_num_chunks()) != expected:
+            raise Damaged(f"{_name(dataset)} in {path} has {found} chunks; expected {expected}.")
+    return claimed
 
 
 def check_expansion(path: Path, name: str, claimed: int, stored: int) -> None:
@@ -181,7 +224,7 @@ def check_expansion(path: Path, name: str, claimed: int, stored: int) -> None:
 
 def check_inflation(path: Path, dataset: h5py.Dataset, rows: range) -> None:
     """Raise Damaged if a compressed chunk of these rows holds more than a chunk: HDF5 would inflate it to the end."""
-    filters = _filters(dataset)
+    filters = _filters(dataset.id.get_create_plist())
     if "gzip" not in filters or not rows:
         return
     most = math.prod(dataset.chunks) * dataset.dtype.itemsize + CHECKSUM_BYTES
@@ -214,7 +257,7 @@ def read_column(path: Path, file: h5py.File, name: str, dtype: str) -> NDArray[A
         If it is not a column of this type.
     """
     column = checked_dataset(path, file, name, dtype, 1)
-    if "gzip" in _filters(column):
+    if "gzip" in _filters(column.id.get_create_plist()):
         raise Damaged(f"/{name} in {path} is compressed; a column is not.")
     with _distrusting(path):
         values = column[()]
@@ -230,70 +273,114 @@ def set_attributes(target: Any, values: Mapping[str, Any]) -> None:
         target.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
 
 
-def attribute(path: Path, target: h5py.Group, name: str, kind: str, *, absent: Any = None) -> Any:
-    """Return an attribute that is a ``"text"``, a ``"whole number"`` or a ``"list of sizes"``.
+def attribute(path: Path, target: h5py.Group, name: str, kind: str) -> Any:
+    """Return an attribute that is a ``"text"``, a ``"whole number"`` or a ``"list of sizes"``; see ``attributes``."""
+    return attributes(path, target, {name: kind})[name]
+
+
+def attributes(
+    path: Path, target: h5py.Group, kinds: Mapping[str, str], optional: Collection[str] = ()
+) -> dict[str, Any]:
+    """Return attributes as Python values, by name.
 
     Parameters
     ----------
     path : Path
         Of the file, for messages.
     target : h5py.Group
-    name, kind : str
-    absent : optional
-        Returned if there is no such attribute; None makes that an error.
+    kinds : mapping of str to str
+        What each is: a ``"text"``, a ``"whole number"`` or a ``"list of sizes"``.
+    optional : collection of str, optional
+        Names of those that may be absent, and are then left out.
 
     Raises
     ------
     Damaged
-        If it is absent, of another kind, or larger than such a value is.
+        If one is absent, of another kind, or larger than such a value is.
     """
+    location = target["/"].id if isinstance(target, h5py.File) else target.id
+    values = {}
     with _distrusting(path):
-        if absent is not None and not target.attrs.__contains__(name):
-            return absent
-        value = _stored_attribute(target, name)
-    if not _ATTRIBUTES[kind](value):
-        raise Damaged(f"Attribute '{name}' of {target.name} in {path} is missing or is no {kind}.")
-    return value
+        for name, kind in kinds.items():
+            value = _stored_attribute(location, name.encode(), kind)
+            if value is not None and _ATTRIBUTES[kind](value):
+                values[name] = value
+            elif name not in optional or h5py.h5a.exists(location, name.encode()):
+                raise Damaged(f"Attribute '{name}' of {_name(location)} in {path} is missing or is no {kind}.")
+    return values
 
 
-def _stored_attribute(target: h5py.Group, name: str) -> Any:
-    """Return an attribute as a Python value, or None: nothing is read before its declared size is known to be small."""
+def _stored_attribute(location: Any, name: bytes, kind: str) -> Any:
+    """Return an attribute, or None: nothing is read before its declared size is known to be small.
+
+    It is read by HDF5's own calls, which take a fraction of the time of h5py's ``attrs``.
+    """
     try:
-        stored = target.attrs.get_id(name)
-        if (
-            stored.dtype.kind not in "Siu"
-            or h5py.check_enum_dtype(stored.dtype)
-            or math.prod(stored.shape) > _MOST_SIZES
-        ):
-            return None
-        if stored.dtype.itemsize > _LONGEST_TEXT:
-            return None
-        value = target.attrs[name].tolist() if stored.shape or stored.dtype.kind != "S" else target.attrs[name]
-        return value.decode() if isinstance(value, bytes) else value
+        stored = h5py.h5a.open(location, name)
+        return _stored_text(stored) if kind == "text" else _stored_numbers(stored, kind)
     except (KeyError, TypeError, ValueError):
         return None
 
 
+def _stored_text(stored: h5py.h5a.AttrID) -> str | None:
+    stored_type = stored.get_type()
+    size = stored_type.get_size()
+    if (
+        stored_type.get_class() != h5py.h5t.STRING
+        or stored_type.is_variable_str()
+        or not size == _stored_bytes(stored) <= _LONGEST_TEXT  # one text: the read fills that many bytes, unchecked
+    ):
+        return None
+    if stored_type.get_strpad() != h5py.h5t.STR_NULLPAD:  # what follows the end of the text is no part of it
+        stored_type = stored_type.copy()
+        stored_type.set_strpad(h5py.h5t.STR_NULLPAD)
+    value = np.empty((), dtype=f"S{size}")
+    stored.read(value, stored_type)
+    return str(value.item().decode())
+
+
+def _stored_numbers(stored: h5py.h5a.AttrID, kind: str) -> Any:
+    stored_type, shape = stored.get_type(), stored.shape
+    expected = () if kind == "whole number" else (min(_stored_bytes(stored) // stored_type.get_size(), _MOST_SIZES),)
+    if stored_type.get_class() != h5py.h5t.INTEGER or shape != expected:
+        return None
+    dtype = np.dtype("<i8") if stored_type.equal(h5py.h5t.STD_I64LE) else stored_type.dtype
+    values = np.empty(shape, dtype=dtype)
+    if values.size:
+        stored.read(values, stored_type)
+    return values.tolist()
+
+
+def _stored_bytes(stored: h5py.h5a.AttrID) -> int:
+    try:
+        return int(stored.get_storage_size())
+    except RuntimeError:  # h5py takes 0 for an error
+        return 0
+
+
 def _member(path: Path, group: h5py.Group, name: str, kind: type) -> Any:
-    where = f"{group.name.rstrip('/')}/{name} in {path}"
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise Damaged(f"{where} is missing or only a link.")
-    member = group[name]
+    """Return the low-level object that a hard link leads to."""
+    check_link(path, group, name)
+    member = h5py.h5o.open(group.id, name.encode())
     if not isinstance(member, kind):
-        raise Damaged(f"{where} is not a {kind.__name__.lower()}.")
+        what = "group" if kind is h5py.h5g.GroupID else "dataset"
+        raise Damaged(f"{group.name.rstrip('/')}/{name} in {path} is not a {what}.")
     return member
 
 
-def _dtype(dataset: h5py.Dataset) -> str:
+def _name(member: Any) -> str:
+    return (h5py.h5i.get_name(member) or b"An object").decode(errors="replace")
+
+
+def _dtype(dataset: h5py.h5d.DatasetID) -> str:
     try:
         return "enumeration" if h5py.check_enum_dtype(dataset.dtype) else str(dataset.dtype.str)
     except (TypeError, ValueError):
         return "unknown to numpy"
 
 
-def _filters(dataset: h5py.Dataset) -> list[str]:
+def _filters(properties: h5py.h5p.PropDCID) -> list[str]:
     """Return the filters in the order in which writing applies them, by name; an unknown one by its number."""
-    properties = dataset.id.get_create_plist()
     codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
     return [_FILTER_NAMES.get(code, str(code)) for code in codes]
 

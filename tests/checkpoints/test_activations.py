@@ -1,5 +1,8 @@
 import math
+import os
+import pickle
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import checkpoints.activations
 from checkpoints import Activations, Damaged, Layer
 from checkpoints.blocks import LayerValues, write_activations
 
@@ -399,3 +403,115 @@ def test_scribbled_files_are_read_or_damaged_and_nothing_else(
         assert Activations(path)["a"][:].shape == (N, 3)
     except Damaged as error:
         assert str(path) in str(error)
+
+
+# Listing
+
+
+def many(path: Path, n_layers: int = 101) -> None:
+    layers = {f"block.{index}": LayerValues(np.full((N, 2), index, np.float32), (2,), "x") for index in range(n_layers)}
+    write_activations(path, [layers], IDS, {"step": 1})
+
+
+def settle(path: Path) -> None:
+    """Wait until the file is no longer young."""
+    while time.time_ns() - path.stat().st_ctime_ns < 2 * checkpoints.activations._MOMENT:
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("n_layers", [1, 100, 101, 150])
+def test_any_number_of_layers_is_listed_in_network_order(folder: Path, n_layers: int) -> None:
+    many(folder / "a.h5", n_layers)
+    activations = Activations(folder / "a.h5")
+    names = [f"block.{index}" for index in range(n_layers)]
+    assert (list(activations), len(activations)) == (names, n_layers)
+    assert [layer.name for layer in activations.values()] == names
+    assert (activations[names[-1]][:] == n_layers - 1).all()
+    assert names[-1] in activations
+    assert "block" not in activations
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file["layers/0100"].attrs.create("n_rows", 4), "these do not fit together"),
+        (lambda file: file["layers/0100"].attrs.__delitem__("reduction"), "Attribute 'reduction' of /layers/0100"),
+        (lambda file: relayed(file, "layers/0100/data", np.ones((N, 2), "<i4")), "axes of type <i4; expected 2 of"),
+    ],
+)
+def test_many_layers_are_checked_before_one_is_handed_out(
+    folder: Path, change: Callable[[h5py.File], None], message: str
+) -> None:
+    many(folder / "a.h5")
+    edit(folder / "a.h5", change)
+    activations = Activations(folder / "a.h5")
+    for act in (activations.check, lambda: activations["block.0"], lambda: list(activations.values())):
+        with pytest.raises(Damaged, match=message):
+            act()
+
+
+def relayed(file: h5py.File, name: str, values: Any) -> None:
+    del file[name]
+    file[name] = values
+
+
+def test_a_file_is_listed_once_and_again_when_it_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, listed = folder / "a.h5", []
+    real = checkpoints.activations._list_names
+    monkeypatch.setattr(checkpoints.activations, "_list_names", lambda path: (listed.append(path), real(path))[1])
+    many(path, 3)
+    settle(path)
+    for _ in range(3):
+        assert len(Activations(path)) == 3
+    assert len(listed) == 1
+    edit(path, lambda file: file.__delitem__("layers/0002"))  # in place
+    settle(path)
+    assert [len(Activations(path)) for _ in range(2)] == [2, 2]
+    assert len(listed) == 2
+    many(folder / "b.h5", 4)
+    (folder / "b.h5").replace(path)
+    settle(path)
+    assert [len(Activations(path)) for _ in range(2)] == [4, 4]
+    assert len(listed) == 3
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_listed_anew(folder: Path) -> None:
+    for name, value in {"a.h5": "first", "b.h5": "other"}.items():
+        layer = LayerValues(np.zeros((N, 2), np.float32), (2,), "x")
+        write_activations(folder / name, [{value: layer}], IDS, {"step": 1})
+        settle(folder / name)
+    assert (folder / "a.h5").stat().st_size == (folder / "b.h5").stat().st_size
+    time_of_first = (folder / "a.h5").stat().st_mtime_ns
+    assert list(Activations(folder / "a.h5")) == ["first"]
+    (folder / "b.h5").replace(folder / "a.h5")
+    os.utime(folder / "a.h5", ns=(time_of_first, time_of_first))
+    assert list(Activations(folder / "a.h5")) == ["other"]
+
+
+def test_a_young_file_is_listed_each_time(folder: Path) -> None:
+    path = folder / "a.h5"
+    for value in ("first", "other") * 3:
+        path.unlink(missing_ok=True)
+        write_activations(path, [{value: LayerValues(np.zeros((N, 2), np.float32), (2,), "x")}], IDS, {"step": 1})
+        assert list(Activations(path)) == [value]
+
+
+def test_what_is_shared_cannot_be_changed(path: Path) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        Activations(path).stimulus_ids[0] = "x"
+
+
+def test_a_listing_travels_to_another_process(folder: Path) -> None:
+    many(folder / "a.h5")
+    activations = pickle.loads(pickle.dumps(Activations(folder / "a.h5")))
+    assert (activations["block.7"][:] == 7).all()
+
+
+def test_a_link_in_the_place_of_a_listed_file_is_refused(folder: Path) -> None:
+    many(folder / "a.h5", 3)
+    settle(folder / "a.h5")
+    assert len(Activations(folder / "a.h5")) == 3
+    (folder / "a.h5").rename(folder / "b.h5")
+    (folder / "a.h5").symlink_to(folder / "b.h5")
+    with pytest.raises(Damaged, match="is missing or not a regular file"):
+        Activations(folder / "a.h5")
