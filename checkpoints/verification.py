@@ -53,3 +53,4 @@ def _check_origin(run: Run, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
         raise Damaged(f"{activations.path} was recorded elsewhere: its {wrong[0]} is not this run's.")
     if not np.array_equal(activations.stimulus_ids, stimuli.ids):
         raise Damaged(f"{activations.path} records other stimuli than stimuli.h5 lists.")
+    activations.check()
