@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probes.checks import check_positive_integer
+from probes.stimuli import ByStimulus, ids_of, in_order
 from probes.task import checked_labels
 
 Array = NDArray[np.float64]
@@ -15,7 +16,7 @@ Array = NDArray[np.float64]
 BLOCK_ROWS = 1024
 
 
-def random_labels(labels: ArrayLike, split: ArrayLike | None = None, *, seed: int) -> NDArray:
+def random_labels(labels: ByStimulus, split: ByStimulus | None = None, *, seed: int) -> NDArray:
     """Permute labels within each part of a split, so that no feature tells anything about them.
 
     Every part keeps its class counts. On the test rows accuracy is chance by construction, whatever the probe, so that
@@ -24,17 +25,20 @@ def random_labels(labels: ArrayLike, split: ArrayLike | None = None, *, seed: in
 
     Parameters
     ----------
-    labels : array-like, shape (n,), of int or str
-        The class of each stimulus.
-    split : array-like, shape (n,), of str, optional
-        The part of each stimulus, such as "train" or "test". All stimuli are one part by default.
+    labels : array-like, shape (n,), of int or str, or by stimulus
+        The class of each stimulus: an array, a mapping of stimulus id to class, a Series with the ids as its index, or
+        the ``stimuli`` of a run.
+    split : array-like, shape (n,), of str, or by stimulus, optional
+        The part of each stimulus, such as "train" or "test", matched to the labels by id if both have ids. All stimuli
+        are one part by default.
     seed : int, >= 0
         Of the permutations.
 
     Returns
     -------
     array, shape (n,)
-        The labels in another order.
+        The labels in another order. `probe_layers` takes them by id, ``dict(zip(ids, random_labels(...)))``: an array
+        of a run's own labels in another order it refuses.
 
     Raises
     ------
@@ -52,8 +56,8 @@ def random_labels(labels: ArrayLike, split: ArrayLike | None = None, *, seed: in
     >>> sorted(labels[:3].tolist()), labels[3:].tolist()
     (['cat', 'dog', 'dog'], ['cat', 'cat'])
     """
-    array = checked_labels(labels, "labels")
-    parts = np.zeros(len(array)) if split is None else _parts(split, array, "labels")
+    array = checked_labels(in_order(labels, ids_of(labels), "labels"), "labels")
+    parts = np.zeros(len(array)) if split is None else _parts(split, ids_of(labels), array, "labels")
     rng = np.random.default_rng(seed)
     order = np.arange(len(array))
     for part in np.unique(parts):
@@ -62,7 +66,7 @@ def random_labels(labels: ArrayLike, split: ArrayLike | None = None, *, seed: in
     return array[order]
 
 
-def control_task(types: ArrayLike, split: ArrayLike, n_classes: int, *, seed: int) -> NDArray[np.intp]:
+def control_task(types: ByStimulus, split: ByStimulus, n_classes: int, *, seed: int) -> NDArray[np.intp]:
     r"""Give every type a random class, so that a probe can do the task only by remembering types.
 
     A type is an identity that recurs, on training and on test rows: a fine class, a word, a cluster of stimuli. With T
@@ -76,10 +80,10 @@ def control_task(types: ArrayLike, split: ArrayLike, n_classes: int, *, seed: in
 
     Parameters
     ----------
-    types : array-like, shape (n,), of int or str
-        The type of each stimulus.
-    split : array-like, shape (n,), of str
-        The part of each stimulus, of which "train" has every type.
+    types : array-like, shape (n,), of int or str, or by stimulus
+        The type of each stimulus, in any of the forms of labels of `random_labels`.
+    split : array-like, shape (n,), of str, or by stimulus
+        The part of each stimulus, of which "train" has every type; matched to the types by id if both have ids.
     n_classes : int, 2 to T
         K, as many as the task has.
     seed : int, >= 0
@@ -107,8 +111,8 @@ def control_task(types: ArrayLike, split: ArrayLike, n_classes: int, *, seed: in
     >>> control[:4].tolist() == control[4:].tolist(), np.bincount(control[:4]).tolist()
     (True, [2, 2])
     """
-    array = checked_labels(types, "types")
-    parts = _parts(split, array, "types")
+    array = checked_labels(in_order(types, ids_of(types), "types"), "types")
+    parts = _parts(split, ids_of(types), array, "types")
     names, codes = np.unique(array, return_inverse=True)
     _check_types(names, codes[parts == "train"], n_classes)
     classes = np.random.default_rng(seed).permutation(len(names)) % n_classes  # (T,)
@@ -322,8 +326,8 @@ def _finite_blocks(X: Any) -> Iterator[tuple[int, NDArray]]:
         yield start, block
 
 
-def _parts(split: ArrayLike, labels: NDArray, name: str) -> NDArray:
-    parts = np.asarray(split)
+def _parts(split: ByStimulus, ids: NDArray[Any] | None, labels: NDArray, name: str) -> NDArray:
+    parts = np.asarray(in_order(split, ids, "split", column="split"))
     if parts.shape != labels.shape:
         raise ValueError(
             f"{name} has {len(labels)} entries and split has shape {parts.shape}; "

@@ -13,6 +13,7 @@ from sklearn.base import clone
 
 from probes.controls import class_rates
 from probes.logistic import LogisticProbe
+from probes.stimuli import ByStimulus, targets_of
 from probes.task import checked_labels
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class OnlineCode:
 
 def online_codelength(
     X: ArrayLike,
-    y: ArrayLike,
+    y: ByStimulus,
     *,
     Cs: Sequence[float] = (0.1,),
     fractions: Sequence[float] = FRACTIONS,
@@ -121,8 +122,9 @@ def online_codelength(
     ----------
     X : array-like, shape (n, d)
         Features, finite.
-    y : array-like, shape (n,), of int or str
-        Labels of K >= 2 classes.
+    y : array-like, shape (n,), of int or str, or by stimulus
+        Labels of K >= 2 classes. For a recorded layer also a mapping of stimulus id to label, a Series with the ids as
+        its index, or the ``stimuli`` of a run; an array is taken by position.
     Cs : sequence of float, > 0
         Weights of the data against the penalty, of `LogisticProbe`, to choose from.
     fractions : sequence of float, in (0, 1], rising to 1
@@ -181,8 +183,8 @@ def online_codelength(
     return OnlineCode(n_classes=n_classes, blocks=tuple(blocks))
 
 
-def _checked(X: ArrayLike, y: ArrayLike) -> tuple[NDArray, NDArray[np.intp]]:
-    features, labels = np.asarray(X), checked_labels(y, "y")
+def _checked(X: ArrayLike, y: ByStimulus) -> tuple[NDArray, NDArray[np.intp]]:
+    features, labels = np.asarray(X), checked_labels(targets_of(X, y), "y")
     if features.ndim != 2 or features.shape[1] == 0:
         raise ValueError(f"X has shape {features.shape}; expected (n, d). Pool or flatten it first.")
     if len(features) != len(labels):

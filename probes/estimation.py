@@ -8,19 +8,29 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probes.features import standardisation
+from probes.stimuli import ByStimulus, targets_of
 
 Array = NDArray[np.float64]
 
 
-def checked_rows(probe: Any, X: ArrayLike, y: ArrayLike) -> tuple[Array, NDArray]:
-    """Return what a probe of classes is to be fitted to: features in float64, and one label a row.
+class ScoredByStimulus:
+    """A mixin for probes whose ``score``, as their ``fit``, takes the targets of a recorded layer by stimulus id."""
+
+    def score(self, X: ArrayLike, y: ByStimulus, sample_weight: ArrayLike | None = None) -> float:
+        """Return scikit-learn's score of these rows: accuracy, or R² of continuous targets; y as in `fit`."""
+        score: float = super().score(X, targets_of(X, y), sample_weight)  # type: ignore[misc]
+        return score
+
+
+def checked_rows(probe: Any, X: ArrayLike, y: ByStimulus) -> tuple[Array, NDArray]:
+    """Return what a probe of classes is to be fitted to: features in float64, and one label per row.
 
     Raises
     ------
     ValueError
-        If X or y is not what scikit-learn takes for them.
+        If X or y is not what scikit-learn accepts, or y does not fit the stimuli of a recorded layer.
     """
-    features, labels = validate_data(probe, X, y, dtype=np.float64)
+    features, labels = validate_data(probe, X, targets_of(X, y), dtype=np.float64)
     check_classification_targets(labels)
     return features, labels
 

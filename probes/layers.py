@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from probes.features import blocks_of_layer, read_features
 from probes.grids import AUTO, MOST_DECADES
@@ -21,7 +21,8 @@ from probes.path import CS
 from probes.readout import COLUMNS, NO_CONTROLS, Question, answers, failure
 from probes.recording import FitKey, Recording, baselines, recordings_of
 from probes.solvers import Fit
-from probes.task import Task, task_from
+from probes.stimuli import ByStimulus, RowStimuli, is_by_id, is_stimulus_set
+from probes.task import task_from
 
 MOST_TOGETHER = 32  # layers that are searched at once
 FORMAT = 2  # of rows in a journal
@@ -29,8 +30,8 @@ FORMAT = 2  # of rows in a journal
 
 def probe_layers(
     layers: Mapping[str, ArrayLike] | Recording | Iterable[Recording],
-    labels: ArrayLike | Mapping[str, ArrayLike],
-    split: ArrayLike,
+    labels: ByStimulus | Mapping[str, ByStimulus],
+    split: ByStimulus | None = None,
     *,
     Cs: Sequence[float] | str = AUTO,
     solver: str = "auto",
@@ -38,7 +39,7 @@ def probe_layers(
     max_iter: int = 1000,
     device: str = "cpu",
     controls: int = 0,
-    types: ArrayLike | None = None,
+    types: ByStimulus | None = None,
     codelength: bool = False,
     inputs: ArrayLike | None = None,
     ids: ArrayLike | None = None,
@@ -65,10 +66,17 @@ def probe_layers(
         Activations of one network by layer name, or `Recording`s: of several networks, seeds and checkpoints. The table
         has their order. A layer may be lazy: only `shape` is used until its turn comes. Neighbours of equal width are
         in memory, and searched, together.
-    labels : array-like, shape (n,), of int or str, or mapping of str to such
-        The class of each stimulus; or several targets by name.
-    split : array-like, shape (n,), of str
-        "train", "validation" or "test" for each stimulus; each class occurs in "train".
+    labels : the class of each stimulus, int or str; or several targets by name
+        One of
+
+        - a mapping of stimulus id to class, a Series with the ids as its index, or the ``stimuli`` of a run: matched to
+          the rows of recorded layers by id, whatever their order;
+        - array-like, shape (n,): taken by position. The stimuli of a run are *ordered by label*, so that labels in the
+          order of the data set do not fit. If the layers know the run's own labels, an array of these in another order
+          is refused. Of labels that have nothing to do with the run's own the order cannot be checked: give them by id;
+        - a mapping of names to any of these: several targets.
+    split : "train", "validation" or "test" for each stimulus, in any of these forms
+        Each class occurs in "train". May be left out if `labels` is the ``stimuli`` of a run, which have a split.
     Cs : "auto" or sequence of float, > 0, default "auto"
         Weights of the data against the penalty to choose from. "auto" is the grid (0.001, 0.01, 0.1, 1.0, 10.0), which
         is extended a decade at a time, and by 6 decades at most, while the validation loss still falls by more than
@@ -79,17 +87,19 @@ def probe_layers(
         As in `LogisticProbe`.
     controls : int, >= 0, default 0
         Random labelings (`random_labels`) that are fitted at the kept C, to tell the capacity of the probe.
-    types : array-like, shape (n,), of int or str, optional
+    types : of int or str, in any of the forms of labels, optional
         Finer classes that recur in every part, such as fine labels or clusters. If given, each probe is also fitted to
         a `control_task` on them.
     codelength : bool, default False
         Whether to measure the online code of the training labels (`online_codelength`) at the kept C; takes about as
         long as two fits.
     inputs : array-like, shape (n, d), optional
-        What the networks saw. If given, the table ends with rows of `baselines`: the "raw input", and a "random
-        projection" of it to each width among the layers. An untrained network is a recording like any other.
+        What the networks saw, in the order of the layers' rows (which is not checked). If given, the table ends with
+        rows of `baselines`: the "raw input", and a "random projection" of it to each width among the layers. An
+        untrained network is a recording like any other.
     ids : array-like, shape (n,), optional
-        Names of the stimuli that labels and split belong to. Layers that have `stimulus_ids` must have the same.
+        Names of the stimuli, in the order of the layers' rows; by default those that recorded layers have themselves
+        (`stimulus_ids`). Layers that have `stimulus_ids` must have the same.
     fits : dict of FitKey to Fit, optional
         Holds the kept fits afterwards. Searches start from what it holds before, and from the checkpoint before, which
         saves iterations where features changed little. By default each search starts from nothing. Not together with a
@@ -128,11 +138,17 @@ def probe_layers(
     Raises
     ------
     ValueError
-        Before any fit: if `layers` or `Cs` is empty, a layer is not (n, d) with the n of `labels`, stimuli are others
-        or in another order, a parameter is out of range, a part of the split is missing or unknown, a class is absent
-        from the training rows, or the journal is something else.
+        Before any fit: if `layers` or `Cs` is empty, a layer is not (n, d) with the n of `labels`, layers were recorded
+        on different stimuli or in different orders, labels, split or types lack a stimulus, have others or repeat one,
+        labels are known to be in another order, a parameter is out of range, a part of the split is missing or unknown,
+        a class is absent from the training rows, or the journal is something else.
     TypeError
         If `layers` has something else than recordings.
+
+    Warns
+    -----
+    UserWarning
+        If labels or split may be in another order than the layers' rows.
 
     References
     ----------
@@ -148,10 +164,14 @@ def probe_layers(
     0  sepal  10.0      0.86       True
     1  petal  10.0      0.94       True
     """
-    targets = labels if isinstance(labels, Mapping) else {"label": labels}
-    if not targets:
-        raise ValueError("labels is empty; give one or more targets, name -> array of shape (n,).")
-    tasks = {str(name): _task(name, each, split, named=isinstance(labels, Mapping)) for name, each in targets.items()}
+    recordings = recordings_of(layers)
+    stimuli = RowStimuli(
+        ((_described(name, each), layer) for each in recordings for name, layer in each.layers.items()), ids
+    )
+    targets = _targets(labels)
+    ordered = {name: _of_target(name, labels, stimuli.in_order, each, "labels") for name, each in targets.items()}
+    ordered_split = stimuli.in_order(_split(targets) if split is None else split, "split", column="split")
+    tasks = {str(name): _of_target(name, labels, task_from, each, ordered_split) for name, each in ordered.items()}
     if len(tasks) < len(targets):
         raise ValueError(f"labels has targets of one name: {', '.join(map(repr, targets))}. Name each by its own text.")
     if journal is not None and fits is not None:
@@ -162,13 +182,12 @@ def probe_layers(
         MOST_DECADES if automatic else 0,
         {"solver": solver, "tol": tol, "max_iter": max_iter, "device": device},
         tasks,
-        split,
+        ordered_split,
         controls=controls,
-        types=types,
+        types=None if types is None else stimuli.in_order(types, "types"),
         codelength=codelength,
     )
     n, n_classes = len(next(iter(tasks.values())).y), max(len(task.classes) for task in tasks.values())
-    recordings = recordings_of(layers)
     _check_layers(recordings, n, ids)
     if inputs is not None:
         recordings = recordings_of([*recordings, *baselines(inputs, _widths(recordings))])
@@ -231,12 +250,35 @@ class _Kept:
         return {name: fits.get(FitKey(recording.network, recording.seed, name, target)) for name in names}
 
 
-def _task(name: object, labels: ArrayLike, split: ArrayLike, *, named: bool) -> Task:
-    if not named:
-        return task_from(labels, split)
+def _targets(labels: Any) -> Mapping[Any, Any]:
+    """Return targets by name, of which a single one has none."""
+    if not isinstance(labels, Mapping):
+        return {"label": labels}
+    if not labels:
+        raise ValueError("labels is empty; give one or more targets, name -> array of shape (n,).")
+    single = [not is_by_id(each) and np.ndim(each) == 0 for each in labels.values()]
+    if any(single) and not all(single):
+        raise ValueError(
+            "labels has single labels and whole targets; give a mapping of stimulus id to label, or of name to target."
+        )
+    return {"label": labels} if any(single) else labels
+
+
+def _split(targets: Mapping[Any, Any]) -> Any:
+    """Return the targets that have a split of their own."""
+    for each in targets.values():
+        if hasattr(each, "split") and is_stimulus_set(each):
+            return each
+    raise ValueError("split is missing; give 'train', 'validation' or 'test' for each stimulus, or the run's stimuli.")
+
+
+def _of_target(name: object, labels: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function for a target, which is named in its errors if the user named it."""
     try:
-        return task_from(labels, split)
+        return function(*arguments)
     except ValueError as error:
+        if _targets(labels) is not labels:
+            raise
         raise ValueError(f"Target {name!r}: {error}") from error
 
 
@@ -253,28 +295,18 @@ def _check_layers(recordings: Sequence[Recording], n_labels: int, ids: ArrayLike
         raise ValueError(f"ids has shape {np.shape(ids)} and labels has {n_labels}; give the name of each stimulus.")
     for recording in recordings:
         for name, layer in recording.layers.items():
-            shape, whose = np.shape(layer), f" of {recording.name}" if recording.name else ""
+            shape, described = np.shape(layer), _described(name, recording)
             if len(shape) != 2 or shape[1] == 0:
-                raise ValueError(
-                    f"Layer {name!r}{whose} has shape {tuple(shape)}; expected (n, d). Pool or flatten it first."
-                )
+                raise ValueError(f"{described} has shape {tuple(shape)}; expected (n, d). Pool or flatten it first.")
             if shape[0] != n_labels:
                 raise ValueError(
-                    f"Layer {name!r}{whose} has {shape[0]} rows and labels has {n_labels}; "
+                    f"{described} has {shape[0]} rows and labels has {n_labels}; "
                     "both must come from the same stimuli in the same order."
                 )
-            if ids is not None and hasattr(layer, "stimulus_ids"):
-                _check_ids(f"Layer {name!r}{whose}", np.asarray(layer.stimulus_ids), np.asarray(ids))
 
 
-def _check_ids(layer: str, theirs: NDArray[Any], ours: NDArray[Any]) -> None:
-    if theirs.shape == ours.shape and np.array_equal(theirs.astype(str), ours.astype(str)):
-        return
-    order = "in another order" if sorted(map(str, theirs)) == sorted(map(str, ours)) else "others"
-    raise ValueError(
-        f"{layer} was recorded on stimuli that are {order} than ids; labels would be read from the wrong rows. "
-        "Give labels, split and ids as they were when it was recorded."
-    )
+def _described(name: str, recording: Recording) -> str:
+    return f"Layer {name!r} of {recording.name}" if recording.name else f"Layer {name!r}"
 
 
 def _widths(recordings: Sequence[Recording]) -> list[int]:

@@ -14,14 +14,15 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from probes.checks import check_positive_integer, is_positive
-from probes.estimation import checked_rows, class_codes, linear_scores, standardisation_of
+from probes.estimation import ScoredByStimulus, checked_rows, class_codes, linear_scores, standardisation_of
 from probes.scores import all_classes
 from probes.solvers import Fit, solver_named
+from probes.stimuli import ByStimulus
 
 Array = NDArray[np.float64]
 
 
-class LogisticProbe(ClassifierMixin, BaseEstimator):
+class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
     r"""Multinomial logistic regression that knows how far it is from its optimum.
 
     Minimises, over standardised features :math:`x_i`,
@@ -109,15 +110,16 @@ class LogisticProbe(ClassifierMixin, BaseEstimator):
         self.device = device
         self.warm_start = warm_start
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: ArrayLike, y: ByStimulus, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the probe.
 
         Parameters
         ----------
         X : array-like, shape (n, d)
             Features, finite. They are computed with in float64, whatever their dtype.
-        y : array-like, shape (n,)
-            Class labels, at least two different ones.
+        y : array-like, shape (n,), or by stimulus
+            Class labels, at least two different ones. For a recorded layer also a mapping of stimulus id to label, a
+            Series with the ids as its index, or the ``stimuli`` of a run; an array is taken by position.
         sample_weight : array-like, shape (n,), >= 0, optional
             A weight of 2 is the example twice, also in the standardisation; one of 0 is no example.
 

@@ -8,14 +8,15 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.neighbors import KNeighborsClassifier
 
 from probes.checks import check_positive_integer
-from probes.estimation import checked_rows, class_codes, standardisation_of, standardised
+from probes.estimation import ScoredByStimulus, checked_rows, class_codes, standardisation_of, standardised
+from probes.stimuli import ByStimulus
 
 Array = NDArray[np.float64]
 
 METRICS = ("cosine", "euclidean")
 
 
-class NeighbourProbe(ClassifierMixin, BaseEstimator):
+class NeighbourProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
     r"""Vote of the k nearest training rows: what can be read from a layer without learning a direction in it.
 
     The probability of class c at x is the share of its neighbours :math:`N_k(x)`,
@@ -63,15 +64,16 @@ class NeighbourProbe(ClassifierMixin, BaseEstimator):
         self.metric = metric
         self.standardize = standardize
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+    def fit(self, X: ArrayLike, y: ByStimulus) -> Self:
         """Keep the training rows.
 
         Parameters
         ----------
         X : array-like, shape (n, d)
             Features, finite. They are computed with in float64, whatever their dtype.
-        y : array-like, shape (n,)
-            Class labels, at least two different ones.
+        y : array-like, shape (n,), or by stimulus
+            Class labels, at least two different ones. For a recorded layer also a mapping of stimulus id to label, a
+            Series with the ids as its index, or the ``stimuli`` of a run; an array is taken by position.
 
         Returns
         -------

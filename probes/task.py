@@ -2,9 +2,11 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 PARTS = ("train", "validation", "test")
@@ -76,11 +78,17 @@ def checked_labels(labels: ArrayLike, name: str) -> NDArray:
     array([3, 5])
     """
     array = np.asarray(labels)
-    if array.dtype == object and all(isinstance(label, str) for label in array.flat):
-        array = array.astype(str)
-    if array.ndim != 1 or not array.size or array.dtype.kind not in "iubUT":
+    if array.dtype.kind == "U" and not hasattr(labels, "dtype"):  # a NaN among strings has become one of them
+        array = np.asarray(labels, dtype=object)
+    missing = np.flatnonzero(pd.isna(array))
+    if array.dtype == object and not len(missing):
+        kinds = [kind for kind in (str, Integral) if all(isinstance(label, kind) for label in array.flat)]
+        array = array.astype({str: str, Integral: int}[kinds[0]]) if kinds else array
+    if array.ndim != 1 or not array.size or array.dtype.kind not in "iubUT" or len(missing):
+        where = f"; {len(missing)} of them are missing (NaN), the first at row {missing[0]}" if len(missing) else ""
         raise ValueError(
-            f"{name} has shape {array.shape} and dtype {array.dtype}; expected integers or strings of shape (n,)."
+            f"{name} has shape {array.shape} and dtype {array.dtype}; "
+            f"expected integers or strings of shape (n,){where}."
         )
     return array
 

@@ -8,15 +8,16 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 
 from probes.checks import is_positive
-from probes.estimation import checked_rows, class_codes, linear_scores
+from probes.estimation import ScoredByStimulus, checked_rows, class_codes, linear_scores
 from probes.grids import AUTO
 from probes.ridge.base import BaseRidge, counted_rows
 from probes.scores import all_classes
+from probes.stimuli import ByStimulus
 
 Array = NDArray[np.float64]
 
 
-class RidgeProbe(ClassifierMixin, BaseRidge):
+class RidgeProbe(ScoredByStimulus, ClassifierMixin, BaseRidge):
     r"""Ridge regression on class indicators, its penalty chosen by exact leave-one-out error.
 
     With a target :math:`t_{ik}` of +1 where row i is of class k and -1 elsewhere (for two classes, one column for the
@@ -89,15 +90,16 @@ class RidgeProbe(ClassifierMixin, BaseRidge):
         self.standardize = standardize
         self.class_weight = class_weight
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: ArrayLike, y: ByStimulus, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the probe.
 
         Parameters
         ----------
         X : array-like, shape (n, d)
             Features, finite. They are computed with in float64, whatever their dtype.
-        y : array-like, shape (n,)
-            Class labels, at least two different ones.
+        y : array-like, shape (n,), or by stimulus
+            Class labels, at least two different ones. For a recorded layer also a mapping of stimulus id to label, a
+            Series with the ids as its index, or the ``stimuli`` of a run; an array is taken by position.
         sample_weight : array-like, shape (n,), >= 0, optional
             How often each row counts: a row of weight 2 is a row that occurs twice, one of weight 0 is not there.
 

@@ -9,14 +9,15 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
-from probes.estimation import linear_scores
+from probes.estimation import ScoredByStimulus, linear_scores
 from probes.grids import AUTO
 from probes.ridge.base import BaseRidge, counted_rows
+from probes.stimuli import ByStimulus, targets_of
 
 Array = NDArray[np.float64]
 
 
-class RegressionProbe(RegressorMixin, BaseRidge):
+class RegressionProbe(ScoredByStimulus, RegressorMixin, BaseRidge):
     r"""Ridge regression on continuous targets, its penalty chosen by exact leave-one-out error.
 
     Minimises, over standardised features :math:`x_i`,
@@ -75,15 +76,16 @@ class RegressionProbe(RegressorMixin, BaseRidge):
         self.alphas = alphas
         self.standardize = standardize
 
-    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def fit(self, X: ArrayLike, y: ByStimulus, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the probe.
 
         Parameters
         ----------
         X : array-like, shape (n, d)
             Features, finite. They are computed with in float64, whatever their dtype.
-        y : array-like, shape (n,) or (n, k)
-            Targets, finite real numbers.
+        y : array-like, shape (n,) or (n, k), or by stimulus
+            Targets, finite real numbers. For a recorded layer also a mapping of stimulus id to target, or a Series with
+            the ids as its index; an array is taken by position.
         sample_weight : array-like, shape (n,), >= 0, optional
             How often each row counts: a row of weight 2 is a row that occurs twice, one of weight 0 is not there.
 
@@ -97,7 +99,9 @@ class RegressionProbe(RegressorMixin, BaseRidge):
         ValueError
             If a parameter is out of range, X, y or the weights are unfit, or fewer than two rows have weight.
         """
-        features, targets = validate_data(self, X, y, dtype=np.float64, multi_output=True, y_numeric=True)
+        features, targets = validate_data(
+            self, X, targets_of(X, y), dtype=np.float64, multi_output=True, y_numeric=True
+        )
         features, targets, counts = counted_rows(features, targets, sample_weight)
         columns = targets.astype(np.float64).reshape(len(targets), -1)
         self._learn(features, columns, counts, np.ones(len(features)))

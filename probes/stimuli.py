@@ -1,0 +1,313 @@
+"""Labels, splits and types by stimulus: matched by id to the rows of recorded layers, or else taken by position."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from numbers import Integral
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+
+class StimulusSet(Protocol):
+    """Labels and split of stimuli that have ids, such as the ``stimuli`` of a run."""
+
+    ids: Any
+    labels: Any
+
+
+ByStimulus = ArrayLike | Mapping[Any, Any] | pd.Series | StimulusSet
+
+
+def is_stimulus_set(values: object) -> bool:
+    """Tell whether values are a set of stimuli, with ``ids`` and ``labels``."""
+    return (
+        not isinstance(values, Mapping | pd.Series | np.ndarray)
+        and hasattr(values, "ids")
+        and hasattr(values, "labels")
+    )
+
+
+def is_by_id(values: object) -> bool:
+    """Tell whether values say which stimulus each of them belongs to.
+
+    Examples
+    --------
+    >>> [is_by_id(values) for values in ([0, 1], np.arange(2), {"17": 0}, pd.Series([0], index=["17"]))]
+    [False, False, True, True]
+    """
+    return isinstance(values, Mapping | pd.Series) or is_stimulus_set(values)
+
+
+def ids_of(values: Any) -> NDArray[Any] | None:
+    """Return the ids that values come with: those of a recorded layer, or the keys of a mapping; None without ids.
+
+    Examples
+    --------
+    >>> ids_of({"17": 0, "4": 1}).tolist(), ids_of([0, 1])
+    (['17', '4'], None)
+    """
+    if isinstance(values, Mapping):
+        return np.fromiter(values, dtype=object, count=len(values))
+    if isinstance(values, pd.Series):
+        return np.asarray(values.index)
+    ids = values.ids if is_stimulus_set(values) else getattr(values, "stimulus_ids", None)
+    return None if ids is None else np.asarray(ids)
+
+
+def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "labels") -> Any:
+    """Return values in the order of stimuli; an array, which names no stimuli, as it is.
+
+    Parameters
+    ----------
+    values : array-like, mapping of id to value, Series with ids as its index, or set of stimuli
+    ids : array-like, shape (n,), or None
+        Names of the stimuli, in their order. None if they are not known; then a Series and a set of stimuli are taken
+        by position.
+    name : str
+        Of the values, for messages.
+    column : str
+        What is taken of a set of stimuli: ``"labels"`` or ``"split"``.
+
+    Raises
+    ------
+    ValueError
+        If values are a mapping and ids are not known; the keys are of another type than ids, or repeat; or they are
+        not exactly those of the stimuli; or a value is NaN.
+
+    Examples
+    --------
+    >>> in_order({"17": "cat", "4": "dog"}, ["4", "17"], "labels").tolist()
+    ['dog', 'cat']
+    """
+    if not is_by_id(values):
+        return values
+    if is_stimulus_set(values) and not hasattr(values, column):
+        raise ValueError(f"{name} is a set of stimuli without {column}. Give an array, or a mapping by stimulus id.")
+    found = _array(getattr(values, column) if is_stimulus_set(values) else _plain(values))
+    if ids is None:
+        if isinstance(values, Mapping):
+            raise ValueError(
+                f"{name} is a mapping by stimulus id, but the layers do not say which stimuli their rows are. Give "
+                "recorded layers, the stimuli's ids in the order of the rows (ids=...), or an array in that order."
+            )
+        return found
+    keys, wanted = _listed(ids_of(values)), _listed(ids)
+    ordered = found if keys == wanted else found[_places(keys, wanted, name)]
+    absent = np.flatnonzero(pd.isna(ordered)) if ordered.ndim == 1 else np.empty(0, dtype=np.intp)
+    if len(absent):
+        raise ValueError(
+            f"{name} is missing (NaN) for {len(absent)} of {len(wanted)} stimuli, such as {wanted[absent[0]]!r}; "
+            "give a value for every stimulus, or record fewer."
+        )
+    return ordered
+
+
+def targets_of(X: Any, y: Any, name: str = "y") -> Any:
+    """Return the targets of the rows of X: by id if X is a recorded layer and y says which stimuli it is of.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, d)
+        A recorded layer has ``stimulus_ids`` (n,), and may have ``stimuli``: the set of them.
+    y : array-like, shape (n,), mapping of id to value, Series or set of stimuli
+    name : str
+
+    Raises
+    ------
+    ValueError
+        As for `in_order`; or if y is an array of the run's own labels in another order.
+
+    Examples
+    --------
+    >>> targets_of(np.ones((2, 3)), [0, 1])
+    [0, 1]
+    """
+    ordered = in_order(y, ids_of(X) if hasattr(X, "stimulus_ids") else None, name)
+    if not is_by_id(y):
+        check_order(ordered, X, name)
+    return ordered
+
+
+def check_order(values: ArrayLike, layer: Any, name: str, *, column: str = "labels") -> None:
+    """Compare an array, of which only the order says which stimuli it is of, with what a layer knows of its stimuli.
+
+    Labels that are a function of the run's own, such as their parity, are in the right order. Of other labels nothing
+    can be told.
+
+    Raises
+    ------
+    ValueError
+        If labels are the run's own in another order.
+
+    Warns
+    -----
+    UserWarning
+        If they may be the run's own under other names and in another order, or a split is the run's own in another
+        order.
+    """
+    stimuli = getattr(layer, "stimuli", None)
+    if stimuli is None or not hasattr(stimuli, column):
+        return
+    given, own = np.asarray(values), np.asarray(getattr(stimuli, column))
+    if given.shape != own.shape or given.dtype.kind not in "iubfUTO":
+        return
+    texts, own_texts = _texts(given), _texts(own)
+    if texts == own_texts or (column == "labels" and _is_function(own_texts, texts)):
+        return
+    advice = f"Give the run's stimuli, or a mapping of stimulus id to {'label' if column == 'labels' else 'part'}"
+    if sorted(texts) == sorted(own_texts):
+        found = f"{name} holds the run's own {column}, but in another order than the stimuli were recorded in"
+        if column == "labels":
+            raise ValueError(f"{found}; they would be read from the wrong rows. {advice}.")
+        warnings.warn(f"{found}. {advice}, also if it is a new split on purpose.", UserWarning, stacklevel=5)
+    elif column == "labels" and _sizes(texts) == _sizes(own_texts):
+        warnings.warn(
+            f"{name} has classes of the same sizes as the run's own labels, but on other rows: if they are these under "
+            f"other names, they are in another order than the stimuli were recorded in. {advice}.",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+class RowStimuli:
+    """What is known of the stimuli that the rows of several layers belong to.
+
+    Parameters
+    ----------
+    layers : iterable of (str, layer)
+        Each with its description for messages.
+    ids : array-like, shape (n,), optional
+        Names of the stimuli; by default those of the layers that have ``stimulus_ids``.
+
+    Raises
+    ------
+    ValueError
+        If layers were recorded on different stimuli, or in different orders.
+    """
+
+    def __init__(self, layers: Iterable[tuple[str, Any]], ids: ArrayLike | None) -> None:
+        self._layers = [(name, layer) for name, layer in layers if hasattr(layer, "stimulus_ids")]
+        self.ids = None if ids is None else np.asarray(ids)
+        whose = "ids"
+        self._index: pd.Index | None = None
+        for name, layer in self._layers:
+            if self.ids is None:
+                self.ids, whose = np.asarray(layer.stimulus_ids), name[:1].lower() + name[1:]
+            else:
+                _check_ids(name, layer.stimulus_ids, self.ids, whose)
+
+    def in_order(self, values: Any, name: str, *, column: str = "labels") -> Any:
+        """Return labels, a split or types in the order of the rows; see `in_order` and `check_order`."""
+        if isinstance(values, pd.Series) and self.ids is None:
+            self._check_index(values.index, name)
+        ordered = in_order(values, self.ids, name, column=column)
+        if not is_by_id(values):
+            for layer in self._of_different_runs:
+                check_order(ordered, layer, name, column=column)
+        return ordered
+
+    @cached_property
+    def _of_different_runs(self) -> list[Any]:
+        """One layer of each file, which are of the same stimuli."""
+        return list({getattr(layer, "file", id(layer)): layer for _, layer in self._layers}.values())
+
+    def _check_index(self, index: pd.Index, name: str) -> None:
+        if self._index is None:
+            self._index = index
+        elif not index.equals(self._index) and set(index) == set(self._index):
+            raise ValueError(
+                f"{name} is a Series whose index is in another order than that of the Series before, and the layers do "
+                "not say which stimuli their rows are. Give the stimuli's ids in the order of the rows (ids=...)."
+            )
+
+
+def _check_ids(layer: str, theirs: Any, ours: NDArray[Any], whose: str) -> None:
+    if theirs is ours:
+        return
+    theirs = np.asarray(theirs)
+    if theirs.shape == ours.shape and np.array_equal(theirs.astype(str), ours.astype(str)):
+        return
+    same = sorted(map(str, theirs)) == sorted(map(str, ours))
+    if whose == "ids":
+        raise ValueError(
+            f"{layer} was recorded on stimuli that are {'in another order' if same else 'others'} than ids; labels "
+            "would be read from the wrong rows. Give labels, split and ids as they were when it was recorded."
+        )
+    found = f"the same stimuli as {whose}, in another order" if same else f"other stimuli than {whose}"
+    raise ValueError(f"{layer} was recorded on {found}; their rows do not share labels. Probe them in separate calls.")
+
+
+def _plain(values: Mapping[Any, Any] | pd.Series) -> Any:
+    return list(values.values()) if isinstance(values, Mapping) else values.to_numpy()
+
+
+def _array(values: Any) -> NDArray[Any]:
+    """Return an array that keeps texts and numbers apart, and numbers that may be missing as numbers."""
+    array = np.asarray(values)
+    if array.dtype.kind in "US" and not isinstance(values, np.ndarray):
+        mixed = np.empty(len(values), dtype=object)
+        mixed[:] = values
+        return array if all(isinstance(value, str) for value in values) else mixed
+    return array
+
+
+def _listed(ids: Any) -> list[Any]:
+    return [each.item() if isinstance(each, np.generic) else each for each in np.asarray(ids).tolist()]
+
+
+def _places(keys: Sequence[Any], wanted: Sequence[Any], name: str) -> list[int]:
+    """Return where each of the stimuli is among the keys."""
+    kinds, expected = {_kind(key) for key in keys}, {_kind(key) for key in wanted}
+    if not kinds <= expected:
+        odd = next(key for key in keys if _kind(key) not in expected)
+        raise ValueError(
+            f"{name} has keys that are {_kind(odd)}, such as {odd!r}, but the stimuli's ids are "
+            f"{' or '.join(sorted(expected))}, such as {wanted[0]!r}. If they are ids, convert them; if not, give "
+            "an array in the order of the stimuli."
+        )
+    places = {key: place for place, key in enumerate(keys)}
+    if len(places) < len(keys):
+        repeated = next(key for place, key in enumerate(keys) if places[key] != place)
+        raise ValueError(f"{name} has more than one entry for stimulus {repeated!r}; give one for each id.")
+    missing = [key for key in wanted if key not in places]
+    if missing:
+        raise ValueError(
+            f"{name} has no entry for {len(missing)} of {len(wanted)} stimuli, such as {missing[0]!r}; "
+            "give one for each of the layers' stimulus_ids."
+        )
+    recorded = set(wanted)
+    extra = [key for key in keys if key not in recorded]
+    if extra:
+        raise ValueError(
+            f"{name} has entries for {len(extra)} stimuli that were not recorded, such as {extra[0]!r}; "
+            "give those of the layers' stimulus_ids only."
+        )
+    return [places[key] for key in wanted]
+
+
+def _kind(key: object) -> str:
+    if isinstance(key, str):
+        return "text"
+    return "whole numbers" if isinstance(key, Integral) else f"of type {type(key).__name__}"
+
+
+def _texts(values: NDArray[Any]) -> list[str]:
+    """Return values as text; numbers that are whole alike, whatever their type."""
+    if values.dtype.kind in "bf":
+        whole = values.astype(np.float64)
+        if np.array_equal(whole, np.rint(whole)):
+            values = whole.astype(np.int64)
+    return list(map(str, values.tolist()))
+
+
+def _is_function(of: Sequence[str], values: Sequence[str]) -> bool:
+    return len(set(zip(of, values, strict=True))) == len(set(of))
+
+
+def _sizes(values: Sequence[str]) -> list[int]:
+    return sorted(np.unique(values, return_counts=True)[1].tolist())
