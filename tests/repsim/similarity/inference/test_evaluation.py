@@ -1,6 +1,7 @@
 """What is read from an evaluation: standard errors, intervals, tests against chance, differences of models."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 
 import numpy as np
@@ -225,3 +226,27 @@ def test_identical_networks_do_not_make_a_difference_certain(rng: np.random.Gene
     result = evaluate_models(models, same, over="networks", n_samples=50)
     assert (result.compare_models("none")["p"] >= 2 / 1001).all()
     assert (result.frame()["p_above_zero"] >= 1 / 1001).all()
+
+
+# Unrelated RDMs
+
+
+@pytest.mark.parametrize("method", COMPARATORS)
+def test_unrelated_models_are_no_findings_however_few_the_stimuli(method: str) -> None:
+    draws = 40 if COMPARATORS[method].together else 15  # those are slower
+    hits = dict.fromkeys(("stimuli", "networks", "both"), 0)
+    different = dict(hits)
+    for seed in range(draws):
+        rng = np.random.default_rng([seed, 8])
+        Y, *unrelated = rng.normal(size=(3, 8, 5))
+        data = {str(k): rdm(Y + rng.normal(size=Y.shape), "sqeuclidean") for k in range(3)}
+        models = {name: rdm(X, "sqeuclidean") for name, X in zip("ab", unrelated, strict=True)}
+        settings = {"n_samples": 30, "n_permutations": 99, "ceilings": False}
+        result = evaluate_models(models, data, method=method, over="both", seed=seed, **settings)
+        for over in hits:
+            each = replace(result, over=over, draws=result.draws if over == "both" else {over: result.draws[over]})
+            hits[over] += each.frame()["p_above_chance"][0] <= 0.05
+            different[over] += each.compare_models("none")["p"][0] <= 0.05
+    most = stats.binom.ppf(0.99, draws, 0.05)
+    assert max(hits.values()) <= most, hits
+    assert max(different.values()) <= most, different
