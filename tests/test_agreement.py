@@ -118,6 +118,23 @@ def test_rdms_compare_as_in_scipy_and_rsatoolbox(
     assert value == pytest.approx(rsatoolbox.rdm.compare(*rdms, method=theirs).item(), abs=1e-6)
 
 
+@pytest.mark.parametrize("outlier", [1, 10, 100, 1000])
+@pytest.mark.parametrize("distance", ["euclidean", "sqeuclidean"])
+def test_rdms_with_one_stimulus_far_away_compare_as_in_scipy(
+    networks: Mapping[str, Run], distance: str, outlier: float
+) -> None:
+    """In double precision, and in single precision as they are recorded."""
+    layers = [held_out(networks[network], "hidden.10", 150) for network in ("backprop", "sg-middle")]
+    layers[0][7] *= outlier
+    A, B = (rdm(layer, distance) for layer in layers)
+    singles = [rdm(layer.astype(np.float32), distance) for layer in layers]
+    scipy = {"spearman": stats.spearmanr, "tau-b": stats.kendalltau}
+    for method, function in scipy.items():
+        expected = function(A, B).statistic
+        assert compare_rdms(A, B, method) == pytest.approx(expected, abs=1e-6)
+        assert compare_rdms(*singles, method) == pytest.approx(expected, abs=1e-3)
+
+
 # CKA
 
 

@@ -171,6 +171,18 @@ def _measure(name: str, formula: str, low: float, use: str, *, unbiased: bool) -
 
 
 FAMILY = (
-    _measure("cka_rbf", "CKA of exp(−|x − y|² / 2σ²), unbiased HSIC", -1.0, "neighbourhoods matter", unbiased=True),
-    _measure("cka_rbf_biased", "CKA of exp(−|x − y|² / 2σ²)", 0.0, "to compare with published values", unbiased=False),
+    _measure(
+        "cka_rbf",
+        "CKA of exp(−|x − y|² / 2σ²), σ the median distance, unbiased HSIC",
+        -1.0,
+        "neighbourhoods matter",
+        unbiased=True,
+    ),
+    _measure(
+        "cka_rbf_biased",
+        "CKA of exp(−|x − y|² / 2σ²), σ the median distance",
+        0.0,
+        "to compare with published values",
+        unbiased=False,
+    ),
 )
