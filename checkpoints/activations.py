@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
+from checkpoints.files import Look, check_regular, look
 from checkpoints.hdf5 import (
     MOST_LAYERS,
     attribute,
+    attributes,
     check_expansion,
     check_inflation,
+    check_link,
     checked_dataset,
     checked_group,
-    claimed_bytes,
+    checked_size,
     opened,
     read_column,
 )
@@ -31,6 +36,21 @@ from checkpoints.stimuli import Stimuli
 __all__ = ["Activations", "Layer"]
 
 _DTYPES = ("<f4", "<f2", "<f8")
+_ATTRIBUTES = {
+    "n_rows": "whole number",
+    "feature_shape": "list of sizes",
+    "name": "text",
+    "source_shape": "list of sizes",
+    "source_dtype": "text",
+    "reduction": "text",
+    "module": "text",
+    "call_index": "whole number",
+    "side": "text",
+    "path": "text",
+}
+_OPTIONAL = {"source_shape", "module", "side", "path"}
+_FEW = 100  # layers, which are checked in a few hundredths of a second
+_MOMENT = 10**8  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -157,6 +177,10 @@ class Layer:
 class Activations(Mapping[str, Layer]):
     """The layers of one checkpoint by name, in network order.
 
+    Of a file with more than 100 layers, only their names are read at once; what else is stated of them is read and
+    checked when the first layer is asked for, or by ``check``. A file is listed once per process, as long as it looks
+    the same.
+
     Raises
     ------
     Damaged
@@ -165,20 +189,10 @@ class Activations(Mapping[str, Layer]):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        with opened(path, "repsim-activations") as file:
-            self.stimulus_ids = read_column(path, file, "stimulus_id", "|S")
-            groups = checked_group(path, file, "layers")
-            if len(groups) > MOST_LAYERS:
-                raise Damaged(f"{path} claims {len(groups)} layers; at most {MOST_LAYERS} are read.")
-            self._layers: dict[str, Layer] = {}
-            claimed = 0
-            for key in sorted(map(str, groups)):
-                layer, size = self._describe(groups, key)
-                if layer.name in self._layers:
-                    raise Damaged(f"{path} has two layers of one name.")
-                self._layers[layer.name] = layer
-                claimed += size
-        check_expansion(path, "All layers", claimed, path.stat().st_size)
+        self._listing = _listing(path)
+        self.stimulus_ids = self._listing.stimulus_ids
+        if len(self) <= _FEW:
+            self.check()
 
     def __repr__(self) -> str:
         """List the layers and their widths."""
@@ -196,58 +210,122 @@ class Activations(Mapping[str, Layer]):
 
     def __getitem__(self, name: str) -> Layer:
         """Return a layer; a KeyError lists the names there are."""
-        try:
-            return self._layers[name]
-        except KeyError:
-            raise KeyError(f"No layer '{name}' was recorded; recorded are: {', '.join(self._layers)}.") from None
+        if name not in self._listing.names:
+            raise KeyError(f"No layer '{name}' was recorded; recorded are: {', '.join(self)}.")
+        return self._listing.layers[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Tell whether a layer was recorded."""
+        return name in self._listing.names
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over names in network order."""
-        return iter(self._layers)
+        return iter(self._listing.names)
 
     def __len__(self) -> int:
         """Return the number of layers."""
-        return len(self._layers)
+        return len(self._listing.names)
+
+    def check(self) -> None:
+        """Raise Damaged if any layer holds what a reader must not trust."""
+        _ = self._listing.layers
 
     @property
     def header(self) -> dict[str, str | int]:
         """What the file says of its origin: ``run_uuid``, ``step``, ``stimulus_hash`` and ``weights_hash``."""
         kinds = {"run_uuid": "text", "step": "whole number", "stimulus_hash": "text", "weights_hash": "text"}
         with opened(self.path, "repsim-activations") as file:
-            return {name: attribute(self.path, file, name, kind) for name, kind in kinds.items()}
+            return attributes(self.path, file, kinds)
 
-    def _describe(self, groups: h5py.Group, key: str) -> tuple[Layer, int]:
-        """Return a layer and the bytes that it claims to hold."""
-        group = checked_group(self.path, groups, key)
-        data = _data(self.path, group)
 
-        def stated(name: str, kind: str, absent: Any = None) -> Any:
-            return attribute(self.path, group, name, kind, absent=absent)
+@dataclass(frozen=True)
+class _Listing:
+    """What a file holds: stimulus ids, the group of each layer by the layer's name, and the layers once asked for."""
 
-        n_rows, feature_shape = stated("n_rows", "whole number"), tuple(stated("feature_shape", "list of sizes"))
-        if data.shape != (n_rows, math.prod(feature_shape)) or n_rows != len(self.stimulus_ids):
-            raise Damaged(
-                f"{group.name} in {self.path} has shape {data.shape}, {n_rows} rows and feature shape {feature_shape} "
-                f"for {len(self.stimulus_ids)} stimuli; these do not fit together."
-            )
-        name = stated("name", "text")
-        layer = Layer(
-            file=self.path,
-            key=key,
-            stimulus_ids=self.stimulus_ids,
-            name=name,
-            shape=data.shape,
-            dtype=data.dtype,
-            feature_shape=feature_shape,
-            source_shape=tuple(stated("source_shape", "list of sizes", list(feature_shape))),
-            source_dtype=stated("source_dtype", "text"),
-            reduction=stated("reduction", "text"),
-            module=stated("module", "text", name),
-            call_index=stated("call_index", "whole number"),
-            side=stated("side", "text", "output"),
-            path=stated("path", "text", ""),
+    path: Path
+    stimulus_ids: NDArray[Any]
+    names: dict[str, str]
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """The layers by name, each checked."""
+        layers, claimed = {}, 0
+        with opened(self.path, "repsim-activations") as file:
+            groups = checked_group(self.path, file, "layers")
+            for name, key in self.names.items():
+                layers[name], size = _describe(self.path, groups, key, self.stimulus_ids)
+                claimed += size
+                if layers[name].name != name:
+                    raise Damaged(f"{self.path} has changed while it was read.")
+        check_expansion(self.path, "All layers", claimed, self.path.stat().st_size)
+        return layers
+
+
+def _listing(path: Path) -> _Listing:
+    """List a file, once per process as long as it looks the same.
+
+    What changed less than a moment ago could change again without looking different, as the times that a file system
+    keeps are coarse; it is listed each time.
+    """
+    check_regular(path)
+    seen = look(path)
+    known = _known(path, seen)
+    if not known:
+        listing = _list_names(path)
+        if look(path) != seen or abs(time.time_ns() - seen.changed) < _MOMENT:
+            return listing
+        known.append(listing)
+    return known[0]
+
+
+@lru_cache(maxsize=32)
+def _known(path: Path, seen: Look) -> list[_Listing]:
+    """Return where the listing of a file is kept: an empty list at first."""
+    return []
+
+
+def _list_names(path: Path) -> _Listing:
+    names: dict[str, str] = {}
+    with opened(path, "repsim-activations") as file:
+        stimulus_ids = read_column(path, file, "stimulus_id", "|S")
+        stimulus_ids.setflags(write=False)  # all who list the file share it
+        groups = checked_group(path, file, "layers")
+        if len(groups) > MOST_LAYERS:
+            raise Damaged(f"{path} claims {len(groups)} layers; at most {MOST_LAYERS} are read.")
+        for key in sorted(map(str, groups)):
+            group = checked_group(path, groups, key)
+            check_link(path, group, "data")
+            name = attribute(path, group, "name", "text")
+            if name in names:
+                raise Damaged(f"{path} has two layers of one name.")
+            names[name] = key
+    return _Listing(path, stimulus_ids, names)
+
+
+def _describe(path: Path, groups: h5py.Group, key: str, stimulus_ids: NDArray[Any]) -> tuple[Layer, int]:
+    """Return a layer and the bytes that it claims to hold."""
+    group = checked_group(path, groups, key)
+    shape, dtype, claimed = checked_size(path, group, "data", _DTYPES, 2)
+    stated = attributes(path, group, _ATTRIBUTES, _OPTIONAL)
+    n_rows, feature_shape = stated.pop("n_rows"), tuple(stated.pop("feature_shape"))
+    if shape != (n_rows, math.prod(feature_shape)) or n_rows != len(stimulus_ids):
+        raise Damaged(
+            f"{group.name} in {path} has shape {shape}, {n_rows} rows and feature shape {feature_shape} "
+            f"for {len(stimulus_ids)} stimuli; these do not fit together."
         )
-        return layer, claimed_bytes(data)
+    absent = {"module": stated["name"], "side": "output", "path": ""}
+    source_shape = tuple(stated.pop("source_shape", feature_shape))
+    layer = Layer(
+        file=path,
+        key=key,
+        stimulus_ids=stimulus_ids,
+        shape=(shape[0], shape[1]),
+        dtype=dtype,
+        feature_shape=feature_shape,
+        source_shape=source_shape,
+        **{**absent, **stated},
+    )
+    return layer, claimed
 
 
 def _data(path: Path, group: h5py.Group) -> h5py.Dataset:
