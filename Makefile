@@ -1,4 +1,5 @@
 # make demo | test | check | bench | docs: each creates and refreshes .venv by itself.
+# make test TESTS="tests/probes tests/test_house.py" runs these alone.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -34,7 +35,7 @@ demo: .venv/installed
 	@$(BIN)/repsim demo
 
 test: .venv/installed-dev
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(TESTS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
