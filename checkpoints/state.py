@@ -6,7 +6,8 @@ import json
 import math
 import struct
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ _ORDERED = "__ordered_items__"
 _TUPLE = "__tuple__"
 _DEQUE = "__deque__"
 
+_DEEPEST = 50  # levels of nesting; each is three of JSON, and readers must not run out of stack
 _LONGEST_INT = 10_000  # bits; Python refuses to read integers of more than 4,300 digits
 _QUANTIZED_TYPES = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
 _NUMPY_KINDS = frozenset({np.ndarray, *np.sctypeDict.values()})
@@ -59,10 +61,7 @@ def pack(tree: Any, *, name: str = "", prefix: str = "") -> tuple[dict[str, Tens
         If the tree holds anything else; the message names the entry.
     """
     packer = _Packer(prefix)
-    try:
-        skeleton = packer.walk(tree, name)
-    except RecursionError:
-        raise NotStorable(f"{name or 'the state'} is nested too deeply, or holds itself") from None
+    skeleton = packer.walk(tree, name)
     return packer.tensors, skeleton
 
 
@@ -87,6 +86,7 @@ class _Packer:
     def __init__(self, prefix: str) -> None:
         self.tensors: dict[str, Tensor] = {}
         self._prefix = prefix
+        self._depth = 0
 
     def walk(self, node: Any, name: str) -> Any:
         """Return the skeleton of a node; types are compared exactly, as a subclass would come back as its base."""
@@ -112,17 +112,29 @@ class _Packer:
         if kind in _LEAVES:
             tag, encode, _ = _LEAVES[kind]
             return {tag: encode(node)}
-        raise NotStorable(f"{said} is {_described(node)}, which cannot be stored exactly")
+        of = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+        raise NotStorable(f"{said} is of type {of}, which cannot be stored exactly")
 
     def _each(self, nodes: Any, name: str) -> list[Any]:
-        return [self.walk(node, f"{name}[{index}]") for index, node in enumerate(nodes)]
+        with self._deeper(name):
+            return [self.walk(node, f"{name}[{index}]") for index, node in enumerate(nodes)]
 
     def _items(self, node: dict[Any, Any], name: str) -> list[Any]:
         pairs = []
-        for key, value in node.items():
-            below = str(key) if not name and isinstance(key, str) else f"{name}[{key!r}]"
-            pairs.append([self.walk(key, f"the key {key!r} of {name or 'the state'}"), self.walk(value, below)])
+        with self._deeper(name):
+            for key, value in node.items():
+                below = str(key) if not name and isinstance(key, str) else f"{name}[{key!r}]"
+                pairs.append([self.walk(key, f"the key {key!r} of {name or 'the state'}"), self.walk(value, below)])
         return pairs
+
+    @contextmanager
+    def _deeper(self, name: str) -> Iterator[None]:
+        if self._depth == _DEEPEST:
+            start = f"{name[:40]}..." if len(name) > 40 else name or "the state"
+            raise NotStorable(f"{start} holds itself, or is nested more than {_DEEPEST} levels deep")
+        self._depth += 1
+        yield
+        self._depth -= 1
 
     def _tensor(self, node: Tensor, name: str) -> Any:
         if node.is_quantized:
@@ -153,7 +165,8 @@ class _Packer:
         scalar = not isinstance(node, np.ndarray)
         whole = array.dtype.kind in ("biufcmM" if scalar else "biufcmMSU") and array.dtype.itemsize > 0
         if not whole or (scalar and type(np.zeros((), array.dtype.str)[()]) is not type(node)):
-            raise NotStorable(f"{name} is {_described(node)} of type {array.dtype}, which cannot be stored exactly")
+            kind = type(node).__name__ if scalar else "array"
+            raise NotStorable(f"{name} is a NumPy {kind} of type {array.dtype}, which cannot be stored exactly")
         content = np.frombuffer(bytearray(array.tobytes()), np.uint8)
         return {
             _ARRAY: self._keep(torch.from_numpy(content)),
@@ -227,10 +240,6 @@ _REBUILT: dict[Any, Callable[[_Unpacker, dict[str, Any]], Any]] = {
     _ITEMS: _Unpacker.items,
     _ORDERED: _Unpacker.ordered_items,
 }
-
-
-def _described(node: Any) -> str:
-    return f"a {type(node).__module__}.{type(node).__qualname__}".replace("builtins.", "")
 
 
 def _torch_name(constant: Any) -> str:

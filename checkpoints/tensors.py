@@ -63,8 +63,8 @@ def _gathered(tensor: Any, name: str) -> Tensor:
 
 
 _HOW_TO_GATHER = (
-    "gather it in all of them with torch.distributed.checkpoint.state_dict.get_state_dict "
-    "(options=StateDictOptions(full_state_dict=True)), load it into a model that is not sharded, and save that one"
+    "gather it in all of them (get_model_state_dict of torch.distributed.checkpoint.state_dict, with the option "
+    "full_state_dict=True), load it into a model that is not sharded, and save that one"
 )
 
 
@@ -83,7 +83,7 @@ def check_gathered(model: nn.Module) -> None:
     for name, module in model.named_modules():
         group = getattr(module, "process_group", None)
         if type(module).__name__ == "FullyShardedDataParallel" and group is not None and group.size() > 1:
-            where = f"part '{name}'" if name else "model itself"
+            where = f"the part '{name}'" if name else "the model itself"
             raise NotStorable(f"{where} is sharded over {group.size()} processes; {_HOW_TO_GATHER}")
     for name, parameter in model.named_parameters():
         whole = getattr(parameter, "ds_numel", None)  # of DeepSpeed, whose partitioned parameters are empty

@@ -10,6 +10,7 @@ from torch import nn
 
 from checkpoints.errors import Damaged
 from checkpoints.generators import rng_state, set_rng_state
+from checkpoints.manifest import encode_json
 from checkpoints.model_state import encode_weights, load_weights
 from checkpoints.modules import unwrapped
 from checkpoints.optimizers import Optimizers, check_optimizers, load_optimizers, optimizer_states
@@ -41,9 +42,11 @@ def encode_training(
     states = optimizer_states(optimizer)
     try:
         tensors, skeleton = pack(states, name="optimizers" if isinstance(states, list) else "")
-    except NotStorable as error:
+        encode_json(skeleton)
+    except (NotStorable, ValueError) as error:  # ValueError: longer than what is read again
         raise TypeError(
-            f"The optimizer's state cannot be saved: {error}; give optimizer=None to save the step without it."
+            f"The optimizer's state cannot be saved: {str(error).rstrip('.')}; give optimizer=None to save the step "
+            "without it."
         ) from error
     files["optimizer.safetensors"] = safetensors.torch.save(tensors)
     return files, {"optimizer": skeleton, "rng": rng_state()}

@@ -180,8 +180,8 @@ def test_quantized_tensors_come_back_with_their_scales(run: Run, axis: int | Non
 def test_packed_parameters_that_only_torch_can_read_are_refused(run: Run) -> None:
     model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.LSTM(4, 3)), {nn.LSTM})
     message = (
-        r"cannot be saved: 0\._all_weight_values\.0\.param is a torch\.ScriptObject, which cannot be stored exactly; "
-        "give weights=None to record activations alone"
+        r"cannot be saved: 0\._all_weight_values\.0\.param is of type torch\.ScriptObject, which cannot be stored "
+        "exactly; give weights=None to record activations alone"
     )
     with pytest.raises(TypeError, match=message):
         run.checkpoint(0, model)
@@ -291,7 +291,7 @@ def test_a_network_that_is_sharded_over_several_processes_is_refused_without_wai
     weight = distribute_tensor(model[0].weight.data, mesh, [Shard(0)], src_data_rank=None)
     model[0].register_parameter("weight", nn.Parameter(weight))
     message = (
-        r"'0\.weight' is sharded over 2 processes; gather it in all of them with .*get_state_dict.*full_state_dict=True"
+        r"'0\.weight' is sharded over 2 processes; gather it in all of them .*get_model_state_dict.*full_state_dict"
         ".*; give weights=None to record activations alone"
     )
     with pytest.raises(TypeError, match=message):
@@ -300,6 +300,23 @@ def test_a_network_that_is_sharded_over_several_processes_is_refused_without_wai
     optimizer.state[model[0].weight]["momentum_buffer"] = weight
     with pytest.raises(TypeError, match=r"state\[0\]\['momentum_buffer'\] is sharded over 2 processes.*optimizer=None"):
         run.checkpoint(1, nn.Identity(), optimizer)
+
+
+def test_a_wrapper_whose_state_dict_would_wait_for_other_processes_is_not_asked_for_it(run: Run) -> None:
+    class FullyShardedDataParallel(nn.Sequential):
+        """As that of torch looks, which needs a GPU."""
+
+        process_group = dist.ProcessGroup(0, 2)
+
+        def state_dict(self, *_: Any, **__: Any) -> Any:
+            pytest.fail("the other process would be waited for")
+
+    for model, part in (
+        (FullyShardedDataParallel(nn.Linear(2, 2)), "model itself"),
+        (nn.Sequential(FullyShardedDataParallel(nn.Linear(2, 2))), "part '0'"),
+    ):
+        with pytest.raises(TypeError, match=f"the {part} is sharded over 2 processes; gather it in all of them"):
+            run.checkpoint(0, model)
 
 
 def test_partitioned_parameters_are_not_saved_empty(run: Run) -> None:

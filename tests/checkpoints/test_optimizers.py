@@ -118,11 +118,31 @@ def test_an_entry_that_cannot_be_stored_is_named_and_the_step_can_be_saved_witho
     given = [torch.optim.Adam(model.parameters()), optimizer] if several else optimizer
     entry = r"optimizers\[1\]\['param_groups'\]" if several else "param_groups"
     message = (
-        rf"^The optimizer's state cannot be saved: {entry}\[0\]\['schedule'\] is a builtin_function_or_method, which "
-        r"cannot be stored exactly; give optimizer=None to save the step without it\.$"
+        rf"^The optimizer's state cannot be saved: {entry}\[0\]\['schedule'\] is of type builtin_function_or_method, "
+        r"which cannot be stored exactly; give optimizer=None to save the step without it\.$"
     )
     with pytest.raises(TypeError, match=message):
         run.checkpoint(0, model, given)
     assert run.steps == []
     run.checkpoint(0, model)
     assert run.verify() == [0]
+
+
+def test_a_state_too_long_to_be_read_again_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
+    optimizer.param_groups[0]["history"] = [0.5] * 1000
+    monkeypatch.setattr("checkpoints.manifest._LARGEST_JSON", 5000)
+    with pytest.raises(TypeError, match=r"would have \d+ bytes; at most 5000 are read again; give optimizer=None"):
+        run.checkpoint(0, nn.Identity(), optimizer)
+
+
+def test_a_deeply_nested_setting_is_read_again(run: Run) -> None:
+    first, second = (torch.optim.SGD([nn.Parameter(torch.zeros(1))]) for _ in range(2))
+    setting: dict[str, Any] = {}
+    for _ in range(45):
+        setting = {"a": setting}
+    first.param_groups[0]["setting"] = setting
+    run.checkpoint(0, nn.Identity(), first)
+    assert run.verify() == [0]
+    run[0].restore(nn.Identity(), second)
+    assert second.param_groups[0]["setting"] == setting

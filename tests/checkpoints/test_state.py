@@ -170,19 +170,19 @@ class Row(list):  # type: ignore[type-arg]
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        (len, "a builtin_function_or_method"),
-        (object(), "a object"),
-        (Mode.FAST, r"a .*test_state\.Mode"),
-        (Pair(1, 2), r"a .*test_state\.Pair"),
-        (Row([1]), r"a .*test_state\.Row"),
-        (Counter("aab"), r"a collections\.Counter"),
-        (range(3), "a range"),
-        (np.zeros(1, dtype=object), r"a numpy\.ndarray of type object"),
-        (np.zeros(1, dtype="i4,f4"), r"a numpy\.ndarray of type"),
-        (np.ma.masked_array([1.0]), r"a numpy\.ma.*MaskedArray"),
-        (np.longlong(1), r"a numpy\.longlong of type int64"),
-        (np.str_("a"), r"a numpy\.str_ of type <U1"),
-        (2**20_000, "a int"),
+        (len, "of type builtin_function_or_method"),
+        (object(), "of type object"),
+        (Mode.FAST, r"of type .*test_state\.Mode"),
+        (Pair(1, 2), r"of type .*test_state\.Pair"),
+        (Row([1]), r"of type .*test_state\.Row"),
+        (Counter("aab"), r"of type collections\.Counter"),
+        (range(3), "of type range"),
+        (np.zeros(1, dtype=object), "a NumPy array of type object"),
+        (np.zeros(1, dtype="i4,f4"), "a NumPy array of type"),
+        (np.ma.masked_array([1.0]), r"of type numpy\.ma.*MaskedArray"),
+        (np.longlong(1), "a NumPy longlong of type int64"),
+        (np.str_("a"), "a NumPy str_ of type <U1"),
+        (2**20_000, "of type int"),
         (torch.eye(3).to_sparse(), "stored as sparse_coo; only dense tensors can be stored"),
         (torch.zeros(2, device="meta"), "on the meta device, so its values are not known"),
         (nn.parameter.UninitializedParameter(), "not initialized; run the model on one batch first"),
@@ -200,14 +200,25 @@ def test_what_cannot_be_stored_exactly_is_refused_by_the_name_of_its_entry(value
 
 
 def test_keys_are_held_to_the_same_rule() -> None:
-    with pytest.raises(NotStorable, match=r"the key <Mode\.FAST: 1> of groups is a .*Mode, which cannot be stored"):
+    with pytest.raises(NotStorable, match=r"the key <Mode\.FAST: 1> of groups is of type .*Mode, which cannot"):
         pack({"groups": {Mode.FAST: 1}})
 
 
-def test_a_state_that_holds_itself_is_refused() -> None:
+def nested(kind: type, depth: int) -> Any:
+    tree: Any = kind()
+    for _ in range(depth - 1):
+        tree = {"a": tree} if kind is dict else kind([tree])
+    return tree
+
+
+@pytest.mark.parametrize("kind", [list, tuple, dict, deque])
+def test_what_is_nested_too_deeply_to_be_read_again_or_holds_itself_is_refused(kind: type) -> None:
+    assert same(stored(nested(kind, 50)), nested(kind, 50))
+    with pytest.raises(NotStorable, match=r"\.\.\. holds itself, or is nested more than 50 levels deep"):
+        pack(nested(kind, 51))
     endless: list[Any] = []
     endless.append(endless)
-    with pytest.raises(NotStorable, match="the state is nested too deeply, or holds itself"):
+    with pytest.raises(NotStorable, match=r"a\[0\]\[0\].*holds itself"):
         pack({"a": endless})
 
 

@@ -92,3 +92,30 @@ def test_a_link_of_the_user_is_followed(folder: Path) -> None:
 def test_another_type_of_file_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"w\.npz is of no known type; expected \.safetensors, or \.pt"):
         read_weights(folder / "w.npz")
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "no JSON",
+        "[1]",
+        "{}",
+        '{"entries": 3, "versions": {}}',
+        '{"entries": {"__items__": []}, "versions": []}',
+        '{"entries": {"__items__": [["b", {"__tensor__": "a"}]]}, "versions": {}}',  # a tensor of another entry
+        '{"entries": {"__items__": [["b", {"__tensor__": "__packed__.7"}]]}, "versions": {}}',
+        '{"entries": {"__items__": [["b", {"__pickle__": "80"}]]}, "versions": {}}',
+        '{"entries": ' + "[" * 5000 + "]" * 5000 + ', "versions": {}}',
+    ],
+    ids=range(9),
+)
+def test_a_description_of_packed_entries_that_does_not_fit_is_damaged(folder: Path, description: str) -> None:
+    tensors = {"a": torch.zeros(1), "__packed__.0": torch.ones(1)}
+    safetensors.torch.save_file(tensors, folder / "w.safetensors", {"repsim": description})
+    with pytest.raises(Damaged, match=r"w\.safetensors cannot be read"):
+        read_weights(folder / "w.safetensors")
+
+
+def test_metadata_of_others_is_not_read(folder: Path) -> None:
+    safetensors.torch.save_file(WEIGHTS, folder / "w.safetensors", {"format": "pt", "note": "[["})
+    assert same(read_weights(folder / "w.safetensors"))
