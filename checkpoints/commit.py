@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from checkpoints.files import left_by_system
+
 __all__ = [
     "STAGING_PREFIX",
     "append_line",
@@ -58,7 +60,8 @@ def staged_directory(final: Path, confirm: Callable[[], object] | None = None) -
         yield staging
         for folder, _, names in os.walk(staging, topdown=False):
             for name in names:
-                sync(Path(folder, name))
+                if not left_by_system(name):  # it may be gone already
+                    sync(Path(folder, name))
             sync(Path(folder))
         _refuse_existing(final)
         if confirm is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -14,11 +16,27 @@ __all__ = [
     "check_folder",
     "check_regular",
     "check_unchanged",
+    "file_size",
     "is_regular",
+    "left_by_system",
     "look",
     "read_bytes",
     "sha256",
+    "size_and_sha256",
 ]
+
+
+_BLOCK = 2**18  # bytes
+_SYSTEM_NAMES = (
+    *(".ds_store", "._*", ".appledouble", ".spotlight-v100", ".fseventsd"),  # macOS
+    *("thumbs.db", "ehthumbs.db", "desktop.ini"),  # Windows
+    *(".nfs*", ".fuse_hidden*", ".smbdelete*", ".afp_deleted_*", "@eadir", ".directory", ".snapshot"),  # file systems
+)
+
+
+def left_by_system(name: str) -> bool:
+    """Tell whether a file of this name is made by operating and file systems, in any folder and without being asked."""
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in _SYSTEM_NAMES)
 
 
 def is_regular(path: Path) -> bool:
@@ -55,20 +73,45 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a regular file as hexadecimal text.
+def file_size(path: Path) -> int:
+    """Return the size of a regular file, opened first: a network file system may otherwise answer from memory.
 
     Raises
     ------
     Damaged
-        If it is none or cannot be read.
+        If it is none or cannot be opened.
     """
     check_regular(path)
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return os.fstat(file.fileno()).st_size
     except OSError as error:
         raise Damaged(f"{path} cannot be read ({error}).") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a regular file as hexadecimal text; see ``size_and_sha256``."""
+    return size_and_sha256(path)[1]
+
+
+def size_and_sha256(path: Path, most: int | None = None) -> tuple[int, str]:
+    """Return how many bytes can be read from a regular file, at most ``most``, and their SHA-256 as hexadecimal text.
+
+    Raises
+    ------
+    Damaged
+        If it is no regular file or cannot be read.
+    """
+    check_regular(path)
+    digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(_BLOCK))
+    try:
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer if most is None else buffer[: max(0, most - size)]):
+                digest.update(buffer[:count])
+                size += count
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error}).") from error
+    return size, digest.hexdigest()
 
 
 def check_unchanged(path: Path, expected: str) -> None:

@@ -244,7 +244,10 @@ def check_inflation(path: Path, dataset: h5py.Dataset, rows: range) -> None:
 
 def write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
     """Write one value a stimulus, with a checksum; text as UTF-8 of fixed length."""
-    data = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
+    try:
+        data = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{error.object!r} in /{name} is not Unicode text; it cannot be stored as UTF-8.") from error
     file.create_dataset(name, data=data, chunks=data.shape, fletcher32=True)
 
 
@@ -268,9 +271,27 @@ def read_column(path: Path, file: h5py.File, name: str, dtype: str) -> NDArray[A
 
 
 def set_attributes(target: Any, values: Mapping[str, Any]) -> None:
-    """Set attributes; text is stored with fixed length, because HDF5 keeps no checksum of variable-length text."""
+    """Set attributes; text is stored with fixed length, because HDF5 keeps no checksum of variable-length text.
+
+    Raises
+    ------
+    ValueError
+        If a text would not be read back as it is.
+    """
     for name, value in values.items():
-        target.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
+        target.attrs[name] = _encoded(name, value) if isinstance(value, str) else value
+
+
+def _encoded(name: str, text: str) -> np.bytes_:
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"The {name} {text!r} is not Unicode text; it cannot be stored as UTF-8.") from error
+    if len(content) > _LONGEST_TEXT:
+        raise ValueError(f"The {name} {text[:20]!r}… has {len(content)} bytes; at most {_LONGEST_TEXT} are read again.")
+    if content.endswith(b"\0"):
+        raise ValueError(f"The {name} {text!r} ends with a zero byte, which HDF5 does not keep.")
+    return np.bytes_(content)
 
 
 def attribute(path: Path, target: h5py.Group, name: str, kind: str) -> Any:

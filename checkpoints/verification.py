@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["verify_run"]
 
+_ATTEMPTS = 5
+
 
 def verify_run(run: Run, level: str) -> list[int]:
     """Compare every committed step with its manifest and return the steps; see ``Run.verify``."""
@@ -27,7 +30,7 @@ def verify_run(run: Run, level: str) -> list[int]:
         raise Damaged(f"{stimuli_path} has changed since the run was created (SHA-256 differs).")
     stored = Stimuli.read(stimuli_path)
     run.metrics()
-    prefixes = [("the status", info.get("metrics"))]
+    prefixes = []
     steps = run.steps  # those committed meanwhile are the next call's
     for step in steps:
         checkpoint = run[step]
@@ -35,8 +38,21 @@ def verify_run(run: Run, level: str) -> list[int]:
         prefixes.append((f"step {step}", checkpoint.state.get("metrics")))
         if "activations.h5" in checkpoint.manifest:
             _check_origin(run, checkpoint, stored)
-    check_prefixes(run.path / "metrics.jsonl", prefixes)
+    _check_log(run.path, info, prefixes)
     return steps
+
+
+def _check_log(path: Path, info: dict[str, Any], prefixes: list[tuple[str, Any]]) -> None:
+    """Compare the log with what it was at each commit, again if a writer has changed both meanwhile."""
+    for _ in range(_ATTEMPTS):
+        try:
+            return check_prefixes(path / "metrics.jsonl", [("the status", info.get("metrics")), *prefixes])
+        except Damaged:
+            latest = checked_info(path)
+            if latest == info:
+                raise
+            info = latest
+    return check_prefixes(path / "metrics.jsonl", [("the status", info.get("metrics")), *prefixes])
 
 
 def _check_origin(run: Run, checkpoint: Checkpoint, stimuli: Stimuli) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.experiments.experiment import Part, Plan, Results, Tables
 from analysis.table_files import read_table
 from checkpoints.commit import staged_directory, write_file
+from checkpoints.files import left_by_system
 from repsim.learning import keep_freed_memory
 
 __all__ = ["Assignment", "is_done", "perform", "read_results"]
@@ -60,7 +61,7 @@ def read_results(parts: Sequence[Part], plan: Plan, folder: Path) -> Results:
 
 
 def _read(place: Path) -> Iterable[tuple[str, pd.DataFrame]]:
-    for path in sorted(place.glob("*.csv")):
+    for path in sorted(path for path in place.glob("*.csv") if not left_by_system(path.name)):
         yield path.stem, read_table(path)
 
 

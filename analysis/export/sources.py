@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from analysis.steps import choose_recorded_steps
 from analysis.table_files import read_table
 from checkpoints import Damaged, Layer, Run, Stimuli
+from checkpoints.files import left_by_system
 from checkpoints.patterns import choose_names
 
 __all__ = ["Analysis", "Matrix", "Recorded", "Recording", "View", "blocks", "open_source"]
@@ -108,7 +109,7 @@ class Analysis:
     @property
     def table_paths(self) -> tuple[Path, ...]:
         """The files of the tables."""
-        return tuple(sorted(self.folder.glob("*.csv")))
+        return tuple(sorted(path for path in self.folder.glob("*.csv") if not left_by_system(path.name)))
 
     def __len__(self) -> int:
         """Return the number of dissimilarity matrices."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from analysis.export import FORMATS, Analysis, Format, Recording, open_source
 from analysis.progress import Reporter, silent
 from checkpoints.commit import staged_directory, staged_file
+from checkpoints.files import left_by_system
 
 __all__ = ["export"]
 
@@ -63,7 +64,9 @@ def export(
     task = (reporter or silent()).task(f"export ({format})", len(opened))
     with _naming(output), staged(output) as staging, task as progress:
         _write(chosen, opened, staging, lambda note: progress.advance(1, note))
-    return sorted(path for path in output.rglob("*") if path.is_file()) if chosen.is_folder else [output]
+    if not chosen.is_folder:
+        return [output]
+    return sorted(path for path in output.rglob("*") if path.is_file() and not left_by_system(path.name))
 
 
 def _chosen(name: str) -> Format:

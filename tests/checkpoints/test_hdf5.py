@@ -334,3 +334,73 @@ def test_text_that_is_not_utf8_is_damaged(path: Path) -> None:
     edit(path, lambda file: write_column(file, "column", np.array([b"\xff"])))
     with pytest.raises(Damaged, match=rf"/column in {path} is not UTF-8 text \("), opened(path, KIND) as file:
         read_column(path, file, "column", "|S")
+
+
+@pytest.fixture
+def fresh(folder: Path) -> Path:
+    return folder / "fresh.h5"
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\0", "x" * (2**16 + 1)])
+def test_a_text_that_would_not_be_read_again_is_not_written(fresh: Path, text: str) -> None:
+    with pytest.raises(ValueError, match=r"The name .* (is not Unicode text|ends with a zero byte|has 65537 bytes)"):  # noqa: SIM117
+        with created(fresh) as (file, _):
+            set_attributes(file, {"name": text})
+
+
+@pytest.mark.parametrize("text", ["", "é日本\U0001f600", "a\0b", "x" * 2**16, "é" * 2**15])
+def test_a_text_that_is_written_is_read_again(fresh: Path, text: str) -> None:
+    with created(fresh) as (file, _):
+        set_attributes(file, {"format": KIND, "format_version": 1, "text": text})
+    with opened(fresh, KIND) as file:
+        assert attribute(fresh, file, "text", "text") == text
+
+
+def test_a_column_of_what_is_no_text_is_not_written(fresh: Path) -> None:
+    with pytest.raises(ValueError, match=r"in /ids is not Unicode text; it cannot be stored as UTF-8"):  # noqa: SIM117
+        with created(fresh) as (file, _):
+            write_column(file, "ids", np.array(["a", "\ud800"]))
+
+
+@pytest.mark.parametrize("padding", [h5py.h5t.STR_NULLTERM, h5py.h5t.STR_SPACEPAD, h5py.h5t.STR_NULLPAD])
+@pytest.mark.parametrize("character_set", [h5py.h5t.CSET_ASCII, h5py.h5t.CSET_UTF8])
+def test_texts_of_other_writers_are_read_to_their_end(fresh: Path, padding: int, character_set: int) -> None:
+    kind = h5py.h5t.C_S1.copy()
+    kind.set_size(8)
+    kind.set_strpad(padding)
+    kind.set_cset(character_set)
+    content = {h5py.h5t.STR_NULLTERM: b"ab\0junk\0", h5py.h5t.STR_SPACEPAD: b"ab      "}.get(padding, b"ab" + bytes(6))
+    with created(fresh) as (file, _):
+        set_attributes(file, {"format": KIND, "format_version": 1})
+        stored = h5py.h5a.create(file["/"].id, b"text", kind, h5py.h5s.create(h5py.h5s.SCALAR))
+        stored.write(np.frombuffer(content, "S8").reshape(()), kind)
+    with opened(fresh, KIND) as file:
+        assert attribute(fresh, file, "text", "text") == "ab"
+
+
+@pytest.mark.parametrize("value", [np.array([b"a", b"b"]), np.zeros(0, "S2"), h5py.Empty("S3")])
+def test_several_texts_are_no_text(fresh: Path, value: Any) -> None:
+    with created(fresh) as (file, _):
+        set_attributes(file, {"format": KIND, "format_version": 1})
+        file.attrs["text"] = value
+    with (
+        opened(fresh, KIND) as file,
+        pytest.raises(Damaged, match=r"Attribute 'text' of / in .* is missing or is no text"),
+    ):
+        attribute(fresh, file, "text", "text")
+
+
+@pytest.mark.parametrize("dtype", ["<i8", ">i8", "<i4", "<u8", "|u1", ">u2"])
+def test_whole_numbers_of_any_width_are_read(fresh: Path, dtype: str) -> None:
+    largest = int(np.iinfo(dtype).max)
+    with created(fresh) as (file, _):
+        set_attributes(file, {"format": KIND, "format_version": 1})
+        file.attrs["one"], file.attrs["sizes"] = np.array(largest, dtype), np.array([0, 1, largest], dtype)
+        file.attrs["none"], file.attrs["several"] = np.zeros(0, dtype), np.zeros((2, 2), dtype)
+    with opened(fresh, KIND) as file:
+        assert attribute(fresh, file, "one", "whole number") == largest
+        assert attribute(fresh, file, "sizes", "list of sizes") == [0, 1, largest]
+        assert attribute(fresh, file, "none", "list of sizes") == []
+        for name, kind in {"sizes": "whole number", "one": "list of sizes", "several": "list of sizes"}.items():
+            with pytest.raises(Damaged, match=f"Attribute '{name}' of / in .* is missing or is no {kind}"):
+                attribute(fresh, file, name, kind)

@@ -1,12 +1,25 @@
 import hashlib
 import json
+import os
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from checkpoints import Damaged
-from checkpoints.manifest import LEVELS, check_manifest, encode_json, read_json, write_json, write_manifest
+from checkpoints.manifest import (
+    LEVELS,
+    check_as_written,
+    check_manifest,
+    encode_json,
+    read_json,
+    write_json,
+    write_manifest,
+)
 
 CONTENTS = {"a.bin": bytes(range(256)), "b.json": b'{"b": 1}\n', "empty": b""}
 
@@ -178,3 +191,174 @@ def test_json_that_would_not_be_read_again_is_not_written(folder: Path) -> None:
 def test_numbers_that_json_does_not_have_are_refused(number: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         encode_json({"loss": [number]})
+
+
+# What operating systems leave
+
+SYSTEM = [
+    *(
+        ".DS_Store",
+        "._weights.safetensors",
+        "._MANIFEST.json",
+        ".AppleDouble",
+        "Thumbs.db",
+        "desktop.ini",
+        "Desktop.ini",
+    ),
+    *(".nfs000000000123abcd00000001", ".fuse_hidden0000000200000001", "@eaDir", ".smbdeleteAAA12f4"),
+]
+OTHERS = ["DS_Store", ".DS_Store.txt", "_a.bin", ".a.bin", "nfs0001", "Thumbs.db.h5", "a.bin~", "eaDir", "added", ".nf"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+@pytest.mark.parametrize("name", SYSTEM)
+def test_what_the_system_leaves_is_no_damage(committed: Path, name: str, kind: str, level: str) -> None:
+    if kind == "file":
+        (committed / name).write_bytes(b"left")
+    elif kind == "folder":
+        (committed / name).mkdir()
+    else:
+        (committed / name).symlink_to(committed / "nowhere")
+    check_manifest(committed, level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("name", OTHERS)
+def test_any_other_name_is_damage(committed: Path, name: str, level: str) -> None:
+    (committed / name).write_bytes(b"")
+    with pytest.raises(Damaged, match=f"{committed}/{name} is not in its manifest"):
+        check_manifest(committed, level)
+
+
+def test_what_the_system_leaves_is_not_committed_and_may_go(folder: Path) -> None:
+    (folder / "a.bin").write_bytes(b"a")
+    (folder / ".nfs0001").write_bytes(b"open elsewhere")
+    (folder / "@eaDir").mkdir()
+    write_manifest(folder)
+    assert list(json.loads((folder / "MANIFEST.json").read_bytes())["files"]) == ["a.bin"]
+    (folder / ".nfs0001").unlink()
+    check_manifest(folder, "sha256")
+
+
+def test_an_earlier_manifest_that_lists_such_a_file_is_no_damage_without_it(committed: Path) -> None:
+    files = json.loads((committed / "MANIFEST.json").read_bytes())["files"]
+    rewrite(committed, files={**files, ".DS_Store": {"size": 3, "sha256": ""}})
+    check_manifest(committed, "sha256")
+
+
+# File systems that answer late
+
+
+class _Late:
+    """Stands for a file system that says of each file that it has a byte less than it has."""
+
+    def __init__(self, real: os.stat_result) -> None:
+        self._real = real
+        self.st_size = max(0, real.st_size - 1)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def test_sizes_that_come_late_are_not_committed_and_are_no_damage(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.bin").write_bytes(bytes(1000))
+    real = Path.stat
+    with monkeypatch.context() as late:
+        late.setattr(Path, "stat", lambda path, **options: _Late(real(path, **options)))
+        write_manifest(folder)
+        check_manifest(folder, "sha256")
+        check_manifest(folder, "size")
+    check_manifest(folder, "sha256")
+    check_manifest(folder, "size")
+    assert json.loads((folder / "MANIFEST.json").read_bytes())["files"]["a.bin"]["size"] == 1000
+
+
+def test_a_listing_that_comes_late_is_no_damage_but_an_absent_file_is(
+    committed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter([path / "MANIFEST.json"]))
+    check_manifest(committed, "sha256")
+    (committed / "empty").unlink()
+    with pytest.raises(Damaged, match=f"{committed}/empty is missing"):
+        check_manifest(committed, "size")
+
+
+# What is written is read again
+
+TEXT = st.text(st.characters(codec=None), max_size=5)
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none()
+VALUES = st.recursive(
+    TEXT | NUMBERS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(TEXT, inner, max_size=3)
+        | st.dictionaries(st.integers() | st.floats(allow_nan=False), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+
+
+@given(value=VALUES)
+def test_whatever_can_be_written_is_read_as_it_was_written(
+    value: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    try:
+        write_json(path, value)
+    except ValueError as error:
+        assert "Two keys" in str(error) or "not JSON compliant" in str(error)
+        return
+    check_as_written(path)
+    assert read_json(path) == json.loads(json.dumps(value))
+
+
+class Colour(IntEnum):
+    RED = 1
+
+
+TEXTS = {
+    "é": "日本",
+    "\U0001f600": "\ud83d\ude00",
+    "lone": "\ud800",
+    "zero": "\0",
+    "line": "\u2028\x85\r\n",
+    "\ud800": 1,
+}
+NUMBERS_OF_OTHERS = {"float": np.float64(0.1), "enum": Colour.RED, "small": 5e-324, "minus": -0.0, "large": 2**200}
+
+
+@pytest.mark.parametrize("value", [TEXTS, NUMBERS_OF_OTHERS, {1: 0, 2.5: 0, None: 0, False: 1}])
+def test_texts_and_numbers_of_every_kind_are_read_as_they_were_written(folder: Path, value: Any) -> None:
+    write_json(folder / "a.json", value)
+    check_as_written(folder / "a.json")
+
+
+@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, [{"x": {True: 1, "true": 2}}], ({None: 1, "null": 2},)])
+def test_two_keys_that_json_cannot_tell_apart_are_refused(folder: Path, value: Any) -> None:
+    with pytest.raises(ValueError, match=r"Two keys of one mapping would both be written as '(1|true|null)'"):
+        write_json(folder / "a.json", value)
+    assert list(folder.iterdir()) == []
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for level in range(levels):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+def test_what_is_nested_so_deeply_that_a_reader_could_fail_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="nested more than 200 levels deep"):
+        write_json(folder / "a.json", nested(201))
+    write_json(folder / "a.json", nested(200))
+
+    def read(depth: int) -> None:
+        if depth:
+            read(depth - 1)
+        else:
+            check_as_written(folder / "a.json")
+
+    read(400)
