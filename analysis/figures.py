@@ -14,6 +14,7 @@ from analysis.drawing import Drawing
 from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
 from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.tables import read_rdm
+from repsim.similarity.labelling import shorten
 
 if TYPE_CHECKING:
     from analysis.findings import Findings
@@ -130,7 +131,7 @@ def _plot_differences(findings: Findings) -> Axes:
     ax = plot_by_layer(
         findings.probe_differences,
         "difference",
-        ylabel=f"probe accuracy less {verbatim(str(findings.probes['method'].iloc[0]))}'s",
+        ylabel=verbatim(f"probe accuracy less {shorten([str(findings.probes['method'].iloc[0])])[0]}'s"),
         curve="method",
         band=("band_low", "band_high"),
         among=list(findings.probes["method"].unique()),
@@ -163,9 +164,8 @@ def _spread(layers: list[str]) -> list[str]:
 def _training_figure(findings: Findings) -> Figure:
     left, right = axes_grid(1, 2, 10.0, 3.8)[0]
     plot_training(findings.training, "loss", ylabel=_loss_label(findings), ax=left)
-    plot_training(findings.training, "accuracy", ylabel="accuracy", ax=right)
+    plot_training(findings.training, "accuracy", ylabel="accuracy", legend=False, ax=right)
     left.set_yscale("log")
-    right.get_legend().remove()
     return figure_of(left)
 
 
@@ -177,6 +177,5 @@ def _loss_label(findings: Findings) -> str:
 def _alignment_figure(findings: Findings) -> Figure:
     left, right = axes_grid(1, 2, 10.0, 3.8)[0]
     plot_alignment(findings.gradients, "boundary", ax=left)
-    plot_alignment(findings.gradients, "step", ax=right)
-    right.get_legend().remove()
+    plot_alignment(findings.gradients, "step", legend=False, ax=right)
     return figure_of(left)

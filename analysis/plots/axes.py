@@ -1,4 +1,4 @@
-"""What the plots share: figures without global state, and axes that count layers."""
+"""Shared by the plots: figures without global state, colours, and axes that count layers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from repsim.similarity.drawing import ShownAxes
+from repsim.similarity.axes import ShownAxes, figure_of, name_ticks
+from repsim.similarity.labelling import shorten, verbatim
 
 __all__ = ["MARKERS", "axes_grid", "colours", "figure_of", "label_layers", "layer_names", "new_axes", "verbatim"]
 
@@ -29,27 +30,9 @@ def axes_grid(n_rows: int, n_columns: int, width: float, height: float, *, share
         return figure.subplots(n_rows, n_columns, squeeze=False, sharey="row" if share_y else False, subplot_kw=shown)
 
 
-def figure_of(ax: Axes) -> Figure:
-    """Return the figure that axes stand on."""
-    figure = ax.get_figure(root=True)
-    assert figure is not None  # axes are made on figures, and nothing here takes them off
-    return figure
-
-
 def colours(labels: Sequence[str]) -> dict[str, Any]:
     """Return a colour for each label that people with colour blindness can tell apart."""
     return dict(zip(labels, sns.color_palette("colorblind", max(len(labels), 1)), strict=False))
-
-
-def verbatim(name: str) -> str:
-    r"""Return a name so that matplotlib shows it as it is: no mathematics between dollars, no hidden legend entry.
-
-    Examples
-    --------
-    >>> verbatim("a$b$")
-    'a\\$b\\$'
-    """
-    return (" " if name.startswith("_") else "") + name.replace("$", r"\$")
 
 
 def layer_names(layers: Sequence[str]) -> tuple[list[str], str]:
@@ -66,12 +49,15 @@ def layer_names(layers: Sequence[str]) -> tuple[list[str], str]:
     return list(layers), "layer"
 
 
-def label_layers(axis: Any, layers: Sequence[str], *, start: float = 0.0, most: int = 10) -> None:
-    """Put layer names on a matplotlib axis on which layer i lies at ``start + i``, at most about ``most`` of them."""
+def label_layers(axis: Any, layers: Sequence[str], *, start: float = 0.0) -> dict[str, str]:
+    """Put layer names on a matplotlib axis on which layer i lies at ``start + i``, as many as there is room for.
+
+    Returns
+    -------
+    dict of str to str
+        The whole name for each label that was cut.
+    """
     names, title = layer_names(layers)
-    stride = -(-len(names) // most)
-    shown = list(range(stride - 1, len(names), stride)) if stride > 1 else list(range(len(names)))
-    if stride > 1 and 0 not in shown:
-        shown = [0, *shown]
-    axis.set_ticks([start + i for i in shown], labels=[names[i] for i in shown])
-    axis.set_label_text(title)
+    cut = name_ticks(axis, names, [start + i for i in range(len(names))])
+    axis.set_label_text(verbatim(shorten([title])[0]))
+    return cut

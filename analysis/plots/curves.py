@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.axes import MARKERS, colours, label_layers, new_axes, verbatim
+from repsim.similarity.axes import legend_labels, place_legend
+from repsim.similarity.labelling import shorten
 
 __all__ = ["plot_alignment", "plot_by_layer", "plot_training"]
+
+_N_COLOURS = 10  # that differ
+_MOST_MARKED = 60  # points of a curve whose markers do not run into one another
 
 
 def plot_by_layer(
@@ -42,18 +48,22 @@ def plot_by_layer(
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
-    names = list(table[curve].unique() if among is None else among)
-    palette = colours(names)
+    names = [str(name) for name in (table[curve].unique() if among is None else among)]
+    palette, labels = colours(names), legend_labels(names)
     for name, rows in table.groupby(curve, sort=False):
-        marker = MARKERS[names.index(name) % len(MARKERS)]
-        label, colour = verbatim(str(name)), palette[str(name)]
-        ax.plot(rows["depth"], rows[value], label=label, color=colour, marker=marker, markersize=4)
+        marker = MARKERS[names.index(str(name)) % len(MARKERS)]
+        label, colour = labels[str(name)], palette[str(name)]
+        markersize = 4.0 if len(rows) <= _MOST_MARKED else 2.0
+        ax.plot(rows["depth"], rows[value], label=label, color=colour, marker=marker, markersize=markersize)
         if band is not None:
             low, high = (rows[end] for end in band)
             ax.fill_between(rows["depth"], low, high, color=colour, alpha=0.15, linewidth=0)
-    label_layers(ax.xaxis, _names_by_depth(table), start=1.0)
+    layers = _names_by_depth(table)
+    ax.update_datalim([(1.0, 0.0), (float(len(layers)), 0.0)], updatey=False)  # also where values are not defined
+    ax.autoscale_view(scaley=False)
+    label_layers(ax.xaxis, layers, start=1.0)
     ax.set_ylabel(ylabel)
-    ax.legend(frameon=True)
+    place_legend(ax, names)
     return ax
 
 
@@ -64,7 +74,7 @@ def _names_by_depth(table: pd.DataFrame) -> list[str]:
     return [str(names.get(depth, depth)) for depth in depths]
 
 
-def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | None = None) -> Axes:
+def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, legend: bool = True, ax: Axes | None = None) -> Axes:
     """Draw training (solid) and validation (dashed) curves over epochs, one colour a run.
 
     Parameters
@@ -74,28 +84,38 @@ def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, ax: Axes | No
     value : str
         ``"loss"`` or ``"accuracy"``.
     ylabel : str
+    legend : bool, default True
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
-    palette = colours(list(table["view"].unique()))
-    for view, rows in table.groupby("view", sort=False):
-        ax.plot(rows["epoch"], rows[value], color=palette[str(view)], label=verbatim(f"{view}, training"))
+    views = [str(view) for view in table["view"].unique()]
+    palette, names = colours(views), dict(zip(views, shorten(views), strict=True))
+    for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
+        colour, name = palette[str(view)], names[str(view)]
+        look: dict[str, Any] = {"color": colour, "marker": _marker(index, len(views)), "markersize": 4}
+        ax.plot(rows["epoch"], rows[value], label=verbatim(f"{name}, training"), **look)
         validation = rows.dropna(subset=[f"validation_{value}"])
         ax.plot(
             validation["epoch"],
             validation[f"validation_{value}"],
-            color=palette[str(view)],
             linestyle="--",
-            label=verbatim(f"{view}, validation"),
+            label=verbatim(f"{name}, validation"),
+            **look,
         )
     ax.set_xlabel("epoch")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel(ylabel)
-    ax.legend(frameon=True, fontsize="small")
+    if legend:
+        place_legend(ax, views, size="small")
     return ax
 
 
-def plot_alignment(table: pd.DataFrame, over: str, *, ax: Axes | None = None) -> Axes:
+def _marker(index: int, n_curves: int) -> str | None:
+    """Return a marker where there are more curves than colours."""
+    return MARKERS[index % len(MARKERS)] if n_curves > _N_COLOURS else None
+
+
+def plot_alignment(table: pd.DataFrame, over: str, *, legend: bool = True, ax: Axes | None = None) -> Axes:
     """Draw the angle between the chosen and the true gradient, one curve a run.
 
     Parameters
@@ -106,10 +126,12 @@ def plot_alignment(table: pd.DataFrame, over: str, *, ax: Axes | None = None) ->
         ``"boundary"``: at the last step; ``"step"``: the mean over boundaries, without those of backprop in a run
         that has others. Steps at which the angle is defined at all boundaries are shown, if there are any; a run
         without a defined angle has no curve.
+    legend : bool, default True
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
-    palette = colours(list(table["view"].unique()))
+    views = [str(view) for view in table["view"].unique()]
+    palette, labels = colours(views), legend_labels(views)
     for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
         if over == "step" and (rows["rule"] != "backprop").any():
             rows = rows[rows["rule"] != "backprop"]
@@ -119,11 +141,12 @@ def plot_alignment(table: pd.DataFrame, over: str, *, ax: Axes | None = None) ->
             continue
         angles = known.iloc[-1] if over == "boundary" else known.mean(axis=1)
         marker = MARKERS[index % len(MARKERS)]
-        ax.plot(angles.index, angles, color=palette[str(view)], label=verbatim(str(view)), marker=marker, markersize=4)
+        ax.plot(angles.index, angles, color=palette[str(view)], label=labels[str(view)], marker=marker, markersize=4)
     ax.axhline(90.0, color="0.4", linestyle=":", linewidth=1)
     ax.set_ylim(-3.0, max(93.0, ax.get_ylim()[1]))
     ax.set_xlabel(over)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylabel("angle to the true gradient (degrees)")
-    ax.legend(frameon=True, fontsize="small")
+    if legend:
+        place_legend(ax, views, size="small")
     return ax

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.axes import MARKERS, colours, figure_of, new_axes, verbatim
+from analysis.plots.axes import MARKERS, colours, figure_of, new_axes
+from repsim.similarity.axes import legend_labels, place_legend
 
 __all__ = ["noted", "plot_lines", "write_note"]
 
@@ -50,23 +51,24 @@ def plot_lines(
     """
     ax = ax if ax is not None else new_axes()
     names = [str(name) for name in (table[curve].unique() if among is None else among)]
-    palette = colours(names)
+    palette, labels = colours(names), legend_labels(names)
     for name, rows in table.groupby(curve, sort=False):
         place = names.index(str(name))
         marker = MARKERS[place % len(MARKERS)] if markers else None
         colour = palette[str(name)]
-        ax.plot(rows[x], rows[y], label=verbatim(str(name)), color=colour, marker=marker, markersize=4, linewidth=1.4)
+        ax.plot(rows[x], rows[y], label=labels[str(name)], color=colour, marker=marker, markersize=4, linewidth=1.4)
         if band is not None:
             ax.fill_between(rows[x], rows[band[0]], rows[band[1]], color=colour, alpha=0.15, linewidth=0)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
     if legend:
-        ax.legend(frameon=True, fontsize="small")
+        place_legend(ax, names, size="small")
     return ax
 
 
 def write_note(figure: Figure, text: str) -> None:
     """Write a line below a figure: its seeds, its n, what its bands are."""
+    text = "\n".join(filter(None, [text, figure.get_supxlabel()]))
     figure.supxlabel(text, fontsize=7.5, color="0.35", x=0.01, horizontalalignment="left")
 
 

@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
 
 from analysis.plots.axes import axes_grid, figure_of, layer_names, new_axes, verbatim
+from repsim.similarity.axes import mark_undefined, name_ticks, show_matrix, write_key
+from repsim.similarity.labelling import cut_names, family_for, fit, shorten
 
 __all__ = ["plot_rdm", "plot_rdm_grid"]
 
 _MOST_PIXELS = 300
+_MOST_LINES = 40  # between classes; above, they would hide the matrix
+_CELL = 1.15 * 72  # points, the width of a matrix in a grid
 
 
 def plot_rdm(
@@ -41,26 +45,52 @@ def plot_rdm(
 
     Notes
     -----
-    Above 300 stimuli, neighbouring cells are averaged for display.
+    Above 300 stimuli, neighbouring cells are averaged for display. Undefined cells are hatched in grey.
     """
     ax = ax if ax is not None else new_axes(4.8, 4.0)
+    _draw_rdm(ax, rdm, labels, classes, limits if limits is not None else _range(rdm))
+    mark_undefined([ax])
+    return ax
+
+
+def _draw_rdm(
+    ax: Axes,
+    rdm: NDArray[Any],
+    labels: NDArray[np.int64],
+    classes: Mapping[int, str],
+    limits: tuple[float, float],
+    size: float = 7.0,
+) -> dict[str, str]:
+    """Draw one matrix; return the whole name for each label of a class that was cut."""
     n = len(labels)
-    low, high = limits if limits is not None else (float(np.nanmin(rdm)), float(np.nanmax(rdm)))
-    image = _shrink(squareform(rdm, checks=False))
+    low, high = limits
     cmap = sns.color_palette("mako", as_cmap=True)
-    ax.imshow(image, cmap=cmap, vmin=low, vmax=high, extent=(0, n, n, 0), interpolation="nearest")
+    show_matrix(ax, _shrink(_square(rdm)), cmap=cmap, vmin=low, vmax=high, extent=(0, n, n, 0))
     edges = [int(edge) + 1 for edge in np.flatnonzero(np.diff(labels))]
-    for edge in edges:
+    for edge in edges if len(edges) <= _MOST_LINES else []:
         ax.axhline(edge, color="white", linewidth=0.3, alpha=0.6)
         ax.axvline(edge, color="white", linewidth=0.3, alpha=0.6)
     starts, stops = [0, *edges], [*edges, n]
     centres = [(start + stop) / 2 for start, stop in zip(starts, stops, strict=True)]
-    names = [verbatim(classes[int(labels[start])]) for start in starts]
+    names = [classes[int(labels[start])] for start in starts]
+    cut: dict[str, str] = {}
     for axis in (ax.xaxis, ax.yaxis):
-        axis.set_ticks(centres, labels=names)
-        axis.set_tick_params(length=0, labelsize=7)
-    ax.grid(visible=False)
-    return ax
+        axis.set_tick_params(length=0, labelsize=size)
+        cut |= name_ticks(axis, names, centres)
+    return cut
+
+
+def _square(rdm: NDArray[Any]) -> NDArray[Any]:
+    """Return the whole matrix; a stimulus without any distance has none to itself."""
+    square = squareform(np.asarray(rdm, dtype=np.float64), checks=False)
+    alone = np.isnan(square).sum(axis=0) >= len(square) - 1
+    square[alone, alone] = np.nan
+    return np.asarray(square)
+
+
+def _range(rdm: NDArray[Any]) -> tuple[float, float]:
+    defined = rdm[np.isfinite(rdm)]
+    return (float(defined.min()), float(defined.max())) if defined.size else (0.0, 1.0)
 
 
 def plot_rdm_grid(
@@ -84,25 +114,26 @@ def plot_rdm_grid(
     grid = axes_grid(len(rdms), n_columns, 1.15 * n_columns + 1.6, 1.2 * len(rdms) + 0.7)
     figure = figure_of(grid[0][0])
     high = _highest([matrix for row in rdms.values() for matrix in row.values()])
-    titles: list[str] = []
-    for place, (view, matrices) in enumerate(rdms.items()):
-        row = grid[place]
+    views, titles, cut = fit(list(rdms), _CELL, 9.0), list[str](), dict[str, str]()
+    for place, matrices in enumerate(rdms.values()):
         names, axis_title = layer_names(list(matrices))
-        for column, ax in enumerate(row):
+        shown = fit(names, _CELL, 9.0)
+        for column, ax in enumerate(grid[place]):
             if column >= len(matrices):
                 ax.set_axis_off()
                 continue
-            plot_rdm(list(matrices.values())[column], labels, classes, limits=(0.0, high), ax=ax)
-            ax.xaxis.set_tick_params(labelsize=5, labelbottom=place == len(rdms) - 1)
-            ax.yaxis.set_tick_params(labelsize=5, labelleft=column == 0)
+            cut |= _draw_rdm(ax, list(matrices.values())[column], labels, classes, (0.0, high), size=5.0)
+            ax.xaxis.set_tick_params(labelbottom=place == len(rdms) - 1)
+            ax.yaxis.set_tick_params(labelleft=column == 0)
             if names != titles:
-                ax.set_title(names[column], fontsize=9)
-        titles = names
-        row[0].set_ylabel(verbatim(view), fontsize=9)
-    figure.suptitle(axis_title, fontsize=9)
-    images = grid[0][0].images[0]
-    bar = figure.colorbar(images, ax=grid, shrink=0.8, pad=0.01, extend="max")
-    bar.set_label(distance, fontsize=9)
+                ax.set_title(verbatim(shown[column]), fontsize=9, family=family_for(shown))
+        titles, cut = names, cut | cut_names(names, shown)
+        grid[place][0].set_ylabel(verbatim(views[place]), fontsize=9, family=family_for(views))
+    figure.suptitle(verbatim(shorten([axis_title])[0]), fontsize=9)
+    bar = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.8, pad=0.01, extend="max")
+    bar.set_label(verbatim(distance), fontsize=9)
+    mark_undefined([ax for ax in grid.flat if ax.images])
+    write_key(figure, cut | cut_names(list(rdms), views))
     return figure
 
 
@@ -113,11 +144,14 @@ def _highest(matrices: Sequence[NDArray[Any]]) -> float:
 
 
 def _shrink(image: NDArray[Any]) -> NDArray[Any]:
-    """Average square blocks until at most _MOST_PIXELS remain on a side; a last partial block is kept."""
+    """Average the defined cells of square blocks until at most _MOST_PIXELS remain on a side."""
     block = -(-len(image) // _MOST_PIXELS)
     if block == 1:
         return image
     starts = np.arange(0, len(image), block)
-    counts = np.diff(np.r_[starts, len(image)])
-    sums = np.add.reduceat(np.add.reduceat(image, starts, axis=0), starts, axis=1)
-    return np.asarray(sums / np.outer(counts, counts))
+    defined = np.isfinite(image)
+    sums, counts = (
+        np.add.reduceat(np.add.reduceat(values, starts, axis=0), starts, axis=1)
+        for values in (np.where(defined, image, 0.0), defined.astype(float))
+    )
+    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)

@@ -11,10 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.axes import axes_grid, figure_of, label_layers, layer_names, new_axes, verbatim
+from repsim.similarity.axes import mark_undefined, show_matrix, write_key
+from repsim.similarity.labelling import cut_names, family_for, fit, shorten
 
 __all__ = ["plot_similarity", "plot_similarity_grid"]
 
 _MOST_VIEWS = 8
+_CELL = 2.1 * 72  # points, the width of a matrix in a grid
 
 
 def plot_similarity(
@@ -40,14 +43,24 @@ def plot_similarity(
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes(4.4, 3.8)
+    _draw_similarity(ax, table, view_a, view_b, measure, limits)
+    mark_undefined([ax])
+    return ax
+
+
+def _draw_similarity(
+    ax: Axes, table: pd.DataFrame, view_a: str, view_b: str, measure: str, limits: tuple[float, float]
+) -> dict[str, str]:
+    """Draw one matrix; return the whole name for each label of a layer that was cut."""
     rows = table[(table["view_a"] == view_a) & (table["view_b"] == view_b)]
     matrix = rows.pivot(index="depth_a", columns="depth_b", values=measure)
     cmap = sns.color_palette("rocket", as_cmap=True)
-    ax.imshow(matrix.to_numpy(), cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", interpolation="nearest")
-    label_layers(ax.yaxis, list(rows.drop_duplicates("depth_a").sort_values("depth_a")["layer_a"]), most=6)
-    label_layers(ax.xaxis, list(rows.drop_duplicates("depth_b").sort_values("depth_b")["layer_b"]), most=6)
-    ax.grid(visible=False)
-    return ax
+    show_matrix(ax, matrix.to_numpy(), cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower")
+    cut: dict[str, str] = {}
+    for axis, side in ((ax.yaxis, "a"), (ax.xaxis, "b")):
+        in_order = rows.drop_duplicates(f"depth_{side}").sort_values(f"depth_{side}")
+        cut |= label_layers(axis, list(in_order[f"layer_{side}"]))
+    return cut
 
 
 def plot_similarity_grid(
@@ -72,16 +85,23 @@ def plot_similarity_grid(
     grid = axes_grid(len(rows), len(views), 2.3 * len(views) + 1.4, 2.3 * len(rows) + 0.6)
     figure = figure_of(grid[0][0])
     limits = _limits(table[measure])
+    shown = dict(zip(views, fit(views, _CELL, 9.0), strict=True))
+    font = {"fontsize": 9, "family": family_for(shown.values())}
+    cut = cut_names(views, list(shown.values()))
     for view_a, axes in zip(rows, grid, strict=True):
         for view_b, ax in zip(views, axes, strict=True):
-            plot_similarity(table, view_a, view_b, measure=measure, limits=limits, ax=ax)
-            ax.set_xlabel(verbatim(view_b) if view_a == rows[-1] else "", fontsize=9)
-            ax.set_ylabel(verbatim(view_a) if view_b == views[0] else "", fontsize=9)
             ax.tick_params(labelsize=7)
+            cut |= _draw_similarity(ax, table, view_a, view_b, measure, limits)
+            ax.tick_params(labelbottom=view_a == rows[-1], labelleft=view_b == views[0])
+            ax.set_xlabel(verbatim(shown[view_b]) if view_a == rows[-1] else "", **font)
+            ax.set_ylabel(verbatim(shown[view_a]) if view_b == views[0] else "", **font)
     _, axis_title = layer_names(list(table["layer_a"].unique()))
-    figure.suptitle(f"{axis_title} against {axis_title}", fontsize=9)
+    axis_title = shorten([axis_title])[0]
+    figure.suptitle(verbatim(f"{axis_title} against {axis_title}"), fontsize=9)
     bar = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.8, pad=0.02)
-    bar.set_label(name, fontsize=9)
+    bar.set_label(verbatim(name), fontsize=9)
+    mark_undefined(list(grid.flat))
+    write_key(figure, cut)
     return figure
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from scipy.spatial.distance import squareform
 
 from analysis.drawing import Drawing, save_figures
@@ -62,11 +63,18 @@ def test_chance_far_away_does_not_flatten_the_curves(comparison: Findings) -> No
     assert 0.85 < low < 0.9 < 1.0 < high < 1.05
 
 
+def legend_of(ax: Axes) -> list[str]:
+    """Return the entries of the legend of axes, or where it needs much room that of their figure."""
+    legend = ax.get_legend() or ax.get_figure().legends[0]
+    return [text.get_text() for text in legend.get_texts()]
+
+
 def test_rdms_are_those_of_the_file(drawings: dict[str, Drawing], comparison: Findings) -> None:
     figure = drawings["rdm_grid"].figure
     panels = np.array(figure.axes[:9], dtype=object).reshape(3, 3)  # a row a network, a column a layer
     for index, view in enumerate(comparison.views):
-        assert panels[index, 0].get_ylabel() == verbatim(view.label)
+        label = panels[index, 0].get_ylabel()
+        assert label == verbatim(view.label) if len(view.label) < 15 else label.startswith("<img")
         for column, layer in enumerate(view.activations):
             expected = squareform(read_rdm(comparison.rdm_path, index, layer))
             np.testing.assert_array_equal(panels[index, column].images[0].get_array(), expected)
@@ -83,7 +91,7 @@ def test_class_structure_and_training_are_those_of_the_tables(
     )
     left, right = drawings["training"].figure.axes
     assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
-    assert left.get_legend() is not None
+    assert len(legend_of(left)) == 2 * len(comparison.views)
     assert right.get_legend() is None
     assert list(right.get_lines()[0].get_ydata()) == list(comparison.training["accuracy"][:2])
 
@@ -102,9 +110,7 @@ def test_alignment_is_that_of_the_table_by_boundary_and_over_training(
             expected = angles.iloc[-1] if last else angles.mean(axis=1)
             np.testing.assert_allclose(curve.get_ydata(), expected)
             assert curve.get_xdata().tolist() == expected.index.tolist()
-    assert [text.get_text() for text in left.get_legend().get_texts()] == [
-        verbatim(view.label) for view in comparison.views
-    ]
+    assert legend_of(left) == [verbatim(view.label) for view in comparison.views]
     assert right.get_legend() is None
     assert (left.get_xlabel(), right.get_xlabel()) == ("boundary", "step")
 
