@@ -23,7 +23,7 @@ from checkpoints.html import few, or_why, table
 from checkpoints.info import new_info, now, read_info, sealed
 from checkpoints.lock import Lock, is_locked
 from checkpoints.log import Log, finite, read_log
-from checkpoints.manifest import encode_json, write_json, write_manifest
+from checkpoints.manifest import checked_json, encode_json, write_json, write_manifest
 from checkpoints.stimuli import Stimuli
 from checkpoints.verification import verify_run
 
@@ -335,13 +335,13 @@ class Run:
             raise ValueError("This run has no stimulus inputs at hand; give Stimuli with inputs when creating it.")
         from checkpoints.training import encode_training  # imports torch, which readers of a run do without
 
+        kept = checked_json(dict(extra or {}), "extra")
         files, state = encode_training(model, optimizer, with_weights=weights is not None)
         encoded = files.get("weights.safetensors")
         with staged_directory(self._step_path(step), self._confirm) as staging:
             for name, content in files.items():
                 write_file(staging / name, content)
-            metrics = log.sync()  # a step never outlives the log that led to it
-            state = {"step": step, **state, "metrics": metrics, "extra": dict(extra or {})}
+            state = {"step": step, **state, "metrics": log.sync(), "extra": kept}  # no step outlives its log
             write_json(staging / "state.json", state)
             if capture is not None:
                 header = {

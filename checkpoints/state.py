@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections import OrderedDict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,11 +24,14 @@ _QUANTIZED = "__quantized_tensor__"
 _ARRAY = "__array__"
 _ITEMS = "__items__"
 _ORDERED = "__ordered_items__"
+_DEFAULT = "__default_items__"
 _TUPLE = "__tuple__"
 _DEQUE = "__deque__"
 
 _DEEPEST = 50  # levels of nesting; each is three of JSON, and readers must not run out of stack
 _LONGEST_INT = 10_000  # bits; Python refuses to read integers of more than 4,300 digits
+_DICTS = {dict: _ITEMS, OrderedDict: _ORDERED}
+_FACTORIES = {"none": None, **{kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict, set)}}
 _QUANTIZED_TYPES = {torch.qint8: torch.int8, torch.quint8: torch.uint8, torch.qint32: torch.int32}
 _NUMPY_KINDS = frozenset({np.ndarray, *np.sctypeDict.values()})
 _TORCH_KINDS = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
@@ -95,16 +98,13 @@ class _Packer:
             return self._tensor(node, said)
         if kind in _NUMPY_KINDS:
             return self._array(node, said)
-        if kind is dict or kind is OrderedDict:
-            return {_ITEMS if kind is dict else _ORDERED: self._items(node, name)}
-        if kind is list:
-            return self._each(node, name)
-        if kind is deque:
-            return {_DEQUE: self._each(node, name), "maxlen": node.maxlen}
-        if kind in _SEQUENCES:
-            tag, _ = _SEQUENCES[kind]
-            items = self._each(node, name)
-            return {tag: items if kind is tuple else sorted(items, key=json.dumps)}
+        if kind is defaultdict and node.default_factory in _FACTORIES.values():
+            factory = next(each for each, made in _FACTORIES.items() if made is node.default_factory)
+            return {_DEFAULT: self._items(node, name), "factory": factory}
+        if kind in _DICTS:
+            return {_DICTS[kind]: self._items(node, name)}
+        if kind in (list, deque) or kind in _SEQUENCES:
+            return self._sequence(node, name)
         if node is None or kind in (str, bool) or (kind is int and node.bit_length() <= _LONGEST_INT):
             return node
         if kind is float and math.isfinite(node):
@@ -114,6 +114,15 @@ class _Packer:
             return {tag: encode(node)}
         of = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
         raise NotStorable(f"{said} is of type {of}, which cannot be stored exactly")
+
+    def _sequence(self, node: Any, name: str) -> Any:
+        items, kind = self._each(node, name), type(node)
+        if kind is list:
+            return items
+        if kind is deque:
+            return {_DEQUE: items, "maxlen": node.maxlen}
+        tag, _ = _SEQUENCES[kind]
+        return {tag: items if kind is tuple else sorted(items, key=json.dumps)}  # sets have no order
 
     def _each(self, nodes: Any, name: str) -> list[Any]:
         with self._deeper(name):
@@ -227,6 +236,10 @@ class _Unpacker:
     def items(self, node: dict[str, Any]) -> dict[Any, Any]:
         return {self.walk(key): self.walk(value) for key, value in node[_ITEMS]}
 
+    def default_items(self, node: dict[str, Any]) -> defaultdict[Any, Any]:
+        pairs = ((self.walk(key), self.walk(value)) for key, value in node[_DEFAULT])
+        return defaultdict(_FACTORIES[node["factory"]], pairs)
+
     def ordered_items(self, node: dict[str, Any]) -> OrderedDict[Any, Any]:
         return OrderedDict((self.walk(key), self.walk(value)) for key, value in node[_ORDERED])
 
@@ -238,6 +251,7 @@ _REBUILT: dict[Any, Callable[[_Unpacker, dict[str, Any]], Any]] = {
     _ARRAY: _Unpacker.array,
     _DEQUE: _Unpacker.deque,
     _ITEMS: _Unpacker.items,
+    _DEFAULT: _Unpacker.default_items,
     _ORDERED: _Unpacker.ordered_items,
 }
 

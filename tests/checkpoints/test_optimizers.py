@@ -110,6 +110,28 @@ def test_an_optimizer_that_keeps_its_own_types_trains_on_bit_for_bit(run: Run) -
     assert same(resumed.state_dict(), optimizer.state_dict())
 
 
+def test_an_optimizer_with_lists_of_tensors_trains_on_bit_for_bit(run: Run) -> None:
+    def advance(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        def loss() -> Tensor:
+            optimizer.zero_grad()
+            value = (model(torch.linspace(-1, 1, 12).reshape(4, 3)) - 1).square().mean()
+            value.backward()
+            return value
+
+        for _ in range(3):
+            optimizer.step(loss)  # type: ignore[arg-type]
+
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    first, second = (torch.optim.LBFGS(each.parameters(), lr=0.1, max_iter=2) for each in (model, other))
+    advance(model, first)
+    run.checkpoint(0, model, first)
+    run[0].restore(other, second)
+    advance(model, first)
+    advance(other, second)
+    assert torch.equal(other.weight, model.weight)
+    assert same(second.state_dict(), first.state_dict())
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_an_entry_that_cannot_be_stored_is_named_and_the_step_can_be_saved_without_it(run: Run, several: bool) -> None:
     model = nn.Linear(2, 2)

@@ -4,7 +4,7 @@ import random
 import struct
 import subprocess
 import sys
-from collections import Counter, OrderedDict, deque, namedtuple
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from enum import IntEnum
 from typing import Any
 
@@ -61,6 +61,8 @@ OTHERS = [
     {1, "a", (2, 3)},
     frozenset([float("-inf"), None]),
     OrderedDict(b=1, a=(math.nan,)),
+    defaultdict(list, {1: [math.inf]}),
+    defaultdict(None, a=1),
     struct.unpack(">d", bytes.fromhex("fff8000000000123"))[0],  # a NaN with a sign and a payload
 ]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.complex_numbers() | st.text() | st.binary()
@@ -95,6 +97,8 @@ def same(tree: Any, other: Any) -> bool:
         return (tree.dtype, tree.shape, bits(tree)) == (other.dtype, other.shape, bits(other))
     if isinstance(tree, np.ndarray | np.generic):
         return (tree.dtype, tree.shape, tree.tobytes()) == (other.dtype, other.shape, other.tobytes())
+    if isinstance(tree, defaultdict) and tree.default_factory is not other.default_factory:
+        return False
     if isinstance(tree, dict):
         return same(list(tree.items()), list(other.items()))
     if isinstance(tree, deque) and tree.maxlen != other.maxlen:
@@ -175,6 +179,7 @@ class Row(list):  # type: ignore[type-arg]
         (Mode.FAST, r"of type .*test_state\.Mode"),
         (Pair(1, 2), r"of type .*test_state\.Pair"),
         (Row([1]), r"of type .*test_state\.Row"),
+        (defaultdict(lambda: 1), r"of type collections\.defaultdict"),
         (Counter("aab"), r"of type collections\.Counter"),
         (range(3), "of type range"),
         (np.zeros(1, dtype=object), "a NumPy array of type object"),
