@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import sys
@@ -43,7 +44,8 @@ _INTERRUPTED = 130
 def main() -> None:
     """Run the command line; a user's mistake is one sentence on standard error and exit code 2."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a name of a file that is no text is printed as it is
+        codecs.register_error("repsim", _encode_anyway)
+        sys.stdout.reconfigure(errors="repsim")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say_warning
@@ -56,6 +58,14 @@ def main() -> None:
         if os.environ.get("REPSIM_TRACEBACK"):
             raise
         _fail(*_verdict(error))
+
+
+def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Print file names that are not text as they are, and escape characters that the terminal's encoding lacks."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
 
 
 def _say_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -406,6 +406,17 @@ def test_a_name_that_is_no_text_is_printed_as_it_is(runs: Mapping[str, Path], tm
     assert done.stdout == path + b": 2 checkpoints intact (sha256).\n"
 
 
+def test_a_character_that_the_terminal_cannot_show_is_escaped(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + "/größe".encode()
+    shutil.copytree(runs["backprop"], os.fsdecode(path))
+    only_ascii = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for words, said in ((["rules"], b"\\xb7"), (["verify", path], path)):
+        command = [sys.executable, "-m", "analysis", *words]
+        done = subprocess.run(command, env=only_ascii, capture_output=True, timeout=120)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert said in done.stdout
+
+
 # Mistakes
 
 

@@ -233,9 +233,11 @@ def test_processes_have_ended_once_nobody_asks_for_more(tmp_path: Path, monkeypa
 
 
 TWO_TASKS = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from analysis.executors import Task, make_executor
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
 
 def wait_long(folder):
     (folder / f"began-{os.getpid()}").touch()
