@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints.blocks import LayerValues, check_alike
-from checkpoints.hooks import Given, Refused, Watch, spot_name
+from checkpoints.captured import Block
+from checkpoints.hooks import Watch
 from checkpoints.modules import check_initialized, is_scripted, unwrapped
 from checkpoints.network import Batch, Network, as_tensors, n_rows, rows_of
-from checkpoints.reductions import Custom, Reduction, as_reduction
-from checkpoints.rows import agrees
+from checkpoints.reductions import Reduction, as_reduction
 from checkpoints.selection import Pattern, Selector, Spot, as_selectors, chosen_modules, module_names
-from checkpoints.trials import Plan, planned, reduce
+from checkpoints.trials import Plan, planned
 
 __all__ = ["Capture"]
 
@@ -193,20 +192,20 @@ class Capture:
         n = n_rows(tensors)
         check_initialized(self.model)
         selectors, watches = self._watches()
-        network = Network(self.model, self._run, watches, _widths(tensors))
-        self._warn_of_lost(network)
+        network = Network(self.model, self._run, watches, _widths(tensors), self._warn_of_lost)
         plan = planned(network, tensors, n, self._batch_size)
         if plan.random:
             self._warn("The network draws random numbers in evaluation mode; recorded activations are one draw.")
-        size = self._batch_size or self._fitting_batch(network, plan, tensors, n)
+        size = self._batch_size or self._fitting_batch(plan, n)
         memory: dict[Spot, Tensor] = {}
         for start in range(0, n, size):
-            block = _Block(plan, start, min(size, n - start), self._dtype, memory)
+            block = Block(plan, start, min(size, n - start), self._dtype, memory)
             with _naming_the_last(n, size, start):
                 block.run(network, rows_of(tensors, slice(start, start + size)))
             self._warn_of_block(block)
             _check_reached(selectors, watches, block.kept)
             yield block.named()
+            network.look_again()
 
     def _watches(self) -> tuple[tuple[Selector, ...], tuple[Watch, ...]]:
         """Return what is recorded of the network as it is now."""
@@ -230,31 +229,27 @@ class Capture:
             for name, (module, takers) in watched.items()
         )
 
-    def _fitting_batch(self, network: Network, plan: Plan, tensors: Batch, n: int) -> int:
-        """Return how many stimuli to run at once: what two of them give is measured."""
-        some = min(n, 2, plan.largest_batch)
-        block = _Block(plan, 0, some, self._dtype, {}, checked=False)
-        block.run(network, rows_of(tensors, slice(0, some)))
-        row = sum(layer.values.nbytes for layer in block.kept.values()) / some
-        fitting = max(1, int(_BLOCK_BYTES // max(row, 1)))
+    def _fitting_batch(self, plan: Plan, n: int) -> int:
+        """Return how many stimuli to run at once, by what a pass takes and by what is stored of each of them."""
+        if plan.only_batch:
+            return plan.only_batch
+        row = sum(plan.row_bytes.values()) * self._dtype.itemsize // 4
+        fitting = max(1, _BLOCK_BYTES // max(row, 1))
         size = min(plan.largest_batch, 1 << (fitting.bit_length() - 1))
         while size > 2 and n % size == 1:  # a block of one stimulus fails or misleads in many networks
             size -= max(1, size // 32)
         return size
 
-    def _warn_of_lost(self, network: Network) -> None:
-        if lost := network.lost():
-            self._warn(
-                f"These attributes of the network cannot be put back if its forward pass changes them: {_listed(lost)}."
-            )
+    def _warn_of_lost(self, names: list[str]) -> None:
+        self._warn(f"These attributes cannot be put back if the forward pass changes them: {_listed(names)}.")
 
-    def _warn_of_block(self, block: _Block) -> None:
-        new = {name: shape for name, shape in block.left_out.items() if name not in self._said}
+    def _warn_of_block(self, block: Block) -> None:
+        new = {name: why for name, why in block.left_out.items() if name not in self._said}
         self._said |= set(new)
-        if new:
-            listed = _listed([f"{name} {shape}" for name, shape in new.items()])
-            self._warn(f"Not recorded, because none of their axes indexes the stimuli: {listed}.")
-        if mixed := [spot_name(spot) for spot in block.kept if _is_mixed(block.plan, spot)]:
+        for reason in dict.fromkeys(reason for _, reason in new.values()):
+            listed = _listed([f"{name} {shape}" for name, (shape, why) in new.items() if why == reason])
+            self._warn(f"Not recorded, because {reason.replace('its', 'their')}: {listed}.")
+        if mixed := block.mixed():
             self._warn(
                 "The activations of a stimulus depend on the other stimuli of its batch, and so on batch_size, in: "
                 f"{_listed(mixed)}."
@@ -265,96 +260,6 @@ class Capture:
         if message not in self._said:
             self._said.add(message)
             warnings.warn(message, stacklevel=4)
-
-
-@dataclass
-class _Block:
-    """Consecutive stimuli, and what one forward pass gives for them."""
-
-    plan: Plan
-    start: int
-    n: int
-    dtype: torch.dtype
-    memory: dict[Spot, Tensor]  # of the passes before, to be used again: new memory costs more than the copy
-    checked: bool = True
-    kept: dict[Spot, LayerValues] = field(default_factory=dict)
-    left_out: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes
-    calls: Counter[str] = field(default_factory=Counter)
-
-    def run(self, network: Network, batch: Batch) -> None:
-        """Run the network on the block."""
-        self.calls = network.pass_(batch, self.n, lambda given: self._keep(given, batch)).calls
-
-    def named(self) -> dict[str, LayerValues]:
-        """Return the layers by name."""
-        block = {spot.name(several_calls=self.calls[spot.module] > 1): layer for spot, layer in self.kept.items()}
-        if len(block) != len(self.kept):
-            raise ValueError("Two layers have one name, as a module is named like another's call. Record fewer.")
-        return block
-
-    def _keep(self, given: Given, batch: Batch) -> None:
-        spot, source = given.spot, given.tensor
-        custom = isinstance(given.reduction, Custom)
-        has_rows = self._has_rows(self.plan.rows, spot, source)
-        reduced = reduce(given, self.plan, batch) if has_rows or custom else source
-        if custom:
-            has_rows = self._has_rows(self.plan.reduced, spot, reduced)
-            reduced = _rows_first(self.plan.reduced, spot, reduced) if has_rows else reduced
-        if not has_rows or reduced.shape[:1] != (self.n,):
-            self._leave_out(given, reduced)
-            return
-        moved = _rows_first(self.plan.rows, spot, source)
-        self.kept[spot] = self._values(spot, moved, reduced, str(self.plan.reductions[spot]))
-
-    def _has_rows(self, known: Mapping[Spot, Any], spot: Spot, tensor: Tensor) -> bool:
-        """Tell whether the tensor has a row for each stimulus of the block, and the rows of the trial passes."""
-        rows = known.get(spot)
-        if rows is None or tensor.ndim != len(rows.sample.shape) or tensor.shape[rows.axis] != self.n:
-            return False
-        if not self.checked or rows.mixed or self.plan.random:
-            return True
-        here = {
-            place: each - self.start for place, each in enumerate(self.plan.stimuli) if 0 <= each - self.start < self.n
-        }
-        return not here or agrees(rows, tensor, list(here.values()), list(here))
-
-    def _leave_out(self, given: Given, tensor: Tensor) -> None:
-        name, shape = spot_name(given.spot), tuple(tensor.shape)
-        if given.exact:
-            raise Refused(
-                f"Layer '{name}' gives shape {shape} for {self.n} stimuli, and none of its axes indexes the stimuli. "
-                "Choose another tensor, or give a reduction that returns one row per stimulus."
-            )
-        self.left_out[name] = shape
-
-    def _values(self, spot: Spot, source: Tensor, reduced: Tensor, reduction: str) -> LayerValues:
-        if reduced.numel() == 0:
-            raise Refused(f"Layer '{spot_name(spot)}' gives no values: its shape is {tuple(reduced.shape)}.")
-        reduced = torch.view_as_real(reduced.resolve_conj()) if reduced.is_complex() else reduced
-        if (copy := self.memory.get(spot)) is None or copy.shape != reduced.shape:
-            with torch.inference_mode(False):
-                copy = self.memory[spot] = torch.empty(reduced.shape, dtype=self.dtype)
-        _store(reduced, copy, spot_name(spot))
-        return LayerValues(
-            values=copy.reshape(self.n, -1).numpy(),
-            feature_shape=tuple(reduced.shape[1:]),
-            source_dtype=str(source.dtype),
-            source_shape=tuple(source.shape[1:]),
-            reduction=reduction,
-            module=spot.module,
-            call_index=spot.call,
-            side=spot.side,
-            path=spot.path_text,
-        )
-
-
-def _rows_first(known: Mapping[Spot, Any], spot: Spot, tensor: Tensor) -> Tensor:
-    rows = known.get(spot)
-    return tensor if rows is None or rows.axis >= tensor.ndim else tensor.movedim(rows.axis, 0)
-
-
-def _is_mixed(plan: Plan, spot: Spot) -> bool:
-    return any(rows is not None and rows.mixed for rows in (plan.rows.get(spot), plan.reduced.get(spot)))
 
 
 def _check_reached(selectors: Sequence[Selector], watches: Sequence[Watch], kept: Mapping[Spot, LayerValues]) -> None:
@@ -387,34 +292,6 @@ def _naming_the_last(n: int, size: int, start: int) -> Iterator[None]:
             f"The network failed on the last {n - start} of {n} stimuli ({type(error).__name__}: "
             f"{' '.join(str(error).split())}). It ran on blocks of {size}: give a batch_size that divides {n}."
         ) from error
-
-
-def _store(values: Tensor, copy: Tensor, name: str) -> None:
-    """Copy values to the CPU, in the type of the store.
-
-    Raises
-    ------
-    Refused
-        If finite values would become infinite, or whole numbers would change.
-    """
-    if values.is_quantized:
-        values = values.dequantize()
-    if values.is_floating_point() and values.itemsize == 1:
-        values = values.float()  # of eight bits torch can do little else
-    copy.copy_(values)
-    if values.dtype == copy.dtype or (values.dtype in _NARROW and copy.dtype != torch.float16):
-        return
-    if values.is_floating_point() and bool((copy.isinf() & values.cpu().isfinite()).any()):
-        largest = values[values.isfinite()].abs().max().item()
-        raise Refused(
-            f"Layer '{name}' holds {largest:.6g}, more than {copy.dtype} can ({torch.finfo(copy.dtype).max:.6g}). "
-            "Record it in a wider type."
-        )
-    if not values.is_floating_point() and not torch.equal(copy.to(values.dtype), values.cpu()):
-        raise Refused(f"Layer '{name}' holds whole numbers too large for {copy.dtype}. Record it in a wider type.")
-
-
-_NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8)
 
 
 def _widths(tensors: Batch) -> tuple[int, ...]:

@@ -9,8 +9,11 @@ variables that functions enclose, and objects of frameworks around the network, 
 from __future__ import annotations
 
 import random
-from collections import deque
+from abc import ABC, abstractmethod
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from itertools import chain
+from operator import eq, is_
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -23,6 +26,7 @@ __all__ = ["Found"]
 
 _CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 _PRIMITIVE = (type(None), bool, int, float, complex, str, bytes, range, slice, *_CODE)
+_PLAIN_DICTS = (dict, OrderedDict, defaultdict)
 _MOST_OBJECTS = 200_000
 # Frameworks around a network, and objects that stand for something outside of it.
 _FOREIGN = (
@@ -52,7 +56,8 @@ class Found:
         self._seen: dict[int, Any] = {}  # keeps what it names alive, so that no other object gets the same id
         self._storages: dict[int, _Storage] = {}
         self._kept: list[_Kept] = []
-        self._tensors: list[tuple[Tensor, Tensor]] = []
+        self._empty: list[dict[Any, Any]] = []  # most dicts of most modules are, such as those of their hooks
+        self._tensors: list[_Place] = []
         pending: deque[tuple[str, Any]] = deque([("", model)])
         while pending:
             name, value = pending.popleft()
@@ -66,13 +71,19 @@ class Found:
 
     def put_back(self) -> None:
         """Put everything back as it was found; what has not changed is not written to."""
-        for kept in self._kept:
-            kept.put_back()
-        for tensor, alias in self._tensors:
-            if tensor.data_ptr() != alias.data_ptr() or tensor.shape != alias.shape or tensor.dtype != alias.dtype:
-                tensor.data = alias
-        for storage in self._storages.values():
-            storage.put_back()
+        for kept in self._everything():
+            if kept.is_changed():
+                kept.put_back()
+        for empty in self._empty:
+            empty.clear()
+
+    def is_current(self) -> bool:
+        """Tell whether everything is still as it was found."""
+        return not any(self._empty) and not any(kept.is_changed() for kept in self._everything())
+
+    def _everything(self) -> Iterator[_Kept]:
+        """Yield what was kept: where tensors are before what is in them."""
+        return chain(self._kept, self._tensors, self._storages.values())
 
     def changed_attributes(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
         """Yield each attribute or buffer whose tensors have changed since: where it is, its name and what it was."""
@@ -113,7 +124,9 @@ class Found:
                 self._seen[id(value)] = value
                 self._kept.append(_Dict(value))
                 yield from ((each, child) for each, child in value.items())
-            else:
+            elif type(value) in _PLAIN_DICTS and not value:
+                self._empty.append(value)
+            elif not isinstance(value, _PRIMITIVE):
                 yield prefix + key, value
         yield from self._visit_classes(type(module))
 
@@ -144,7 +157,7 @@ class Found:
         storage = tensor.untyped_storage()
         if not storage.nbytes():
             return
-        self._tensors.append((tensor, tensor.detach()))
+        self._tensors.append(_Place(tensor))
         if storage.data_ptr() not in self._storages:
             self._storages[storage.data_ptr()] = _Storage(storage)
 
@@ -156,7 +169,7 @@ class Found:
     def _visit_dict(self, name: str, value: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
         self._kept.append(_Dict(value))
         yield from ((f"{name}[{key}]", each) for key, each in value.items() if not isinstance(each, _PRIMITIVE))
-        if hasattr(value, "__dict__"):
+        if type(value) not in _PLAIN_DICTS and hasattr(value, "__dict__"):
             yield from self._visit_object(name, value)
 
     def _visit_series(
@@ -191,35 +204,39 @@ class Found:
                 yield f"{name}.{key}", each
 
 
-class _Kept:
+class _Kept(ABC):
     """Something that was kept and can be put back."""
 
+    @abstractmethod
+    def is_changed(self) -> bool:
+        """Tell whether it is not as it was."""
+
+    @abstractmethod
     def put_back(self) -> None:
-        raise TypeError(f"{type(self).__name__} cannot be put back")
+        """Make it as it was."""
 
 
 class _Dict(_Kept):
     def __init__(self, target: dict[Any, Any], *, is_of_module: bool = False) -> None:
         self.target, self.content, self.is_of_module = target, dict(target), is_of_module
 
+    def is_changed(self) -> bool:
+        now, then = self.target, self.content
+        return len(now) != len(then) or not all(map(is_, now.values(), then.values())) or not all(map(eq, now, then))
+
     def put_back(self) -> None:
-        same = len(self.target) == len(self.content) and all(
-            a == b and self.target[a] is self.content[b] for a, b in zip(self.target, self.content, strict=True)
-        )
-        if not same:
-            self.target.clear()
-            self.target.update(self.content)
+        self.target.clear()
+        self.target.update(self.content)
 
 
 class _Series(_Kept):
     def __init__(self, target: list[Any] | deque[Any] | set[Any] | bytearray) -> None:
         self.target, self.content = target, list(target)
 
+    def is_changed(self) -> bool:
+        return len(self.target) != len(self.content) or not all(map(is_, self.target, self.content))
+
     def put_back(self) -> None:
-        if len(self.target) == len(self.content) and all(
-            a is b for a, b in zip(self.target, self.content, strict=True)
-        ):
-            return
         self.target.clear()
         if isinstance(self.target, set):
             self.target.update(self.content)
@@ -228,20 +245,29 @@ class _Series(_Kept):
 
 
 class _Attribute(_Kept):
+    """An attribute of a class, or one in a slot."""
+
     def __init__(self, owner: Any, name: str, value: Any) -> None:
         self.owner, self.name, self.value = owner, name, value
 
+    def is_changed(self) -> bool:
+        if isinstance(self.owner, type):
+            return vars(self.owner).get(self.name) is not self.value
+        return getattr(self.owner, self.name, None) is not self.value
+
     def put_back(self) -> None:
         if isinstance(self.owner, type):
-            if vars(self.owner).get(self.name) is not self.value:
-                setattr(self.owner, self.name, self.value)
-        elif getattr(self.owner, self.name, None) is not self.value:
+            setattr(self.owner, self.name, self.value)
+        else:
             object.__setattr__(self.owner, self.name, self.value)
 
 
 class _Array(_Kept):
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
         self.array, self.content = array, array.copy()
+
+    def is_changed(self) -> bool:
+        return self.array.tobytes() != self.content.tobytes()
 
     def put_back(self) -> None:
         self.array[...] = self.content
@@ -252,6 +278,9 @@ class _Generator(_Kept):
 
     def __init__(self, generator: Any) -> None:
         self.generator, self.state = generator, _state_of(generator)
+
+    def is_changed(self) -> bool:
+        return _comparable(_state_of(self.generator)) != _comparable(self.state)
 
     def put_back(self) -> None:
         if isinstance(self.generator, torch.Generator):
@@ -264,11 +293,26 @@ class _Generator(_Kept):
             self.generator.setstate(self.state)
 
 
+class _Place(_Kept):
+    """Where a tensor has its values."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor, self.then = tensor, tensor.detach()
+
+    def is_changed(self) -> bool:
+        now, then = self.tensor, self.then
+        return now.data_ptr() != then.data_ptr() or now.shape != then.shape or now.dtype != then.dtype
+
+    def put_back(self) -> None:
+        self.tensor.data = self.then
+
+
 class _Storage(_Kept):
     """The bytes that one or several tensors share, compared and put back bit for bit."""
 
     def __init__(self, storage: torch.UntypedStorage) -> None:
-        self.here = torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
+        dtype = next(each for each in (torch.int64, torch.uint8) if storage.nbytes() % each.itemsize == 0)
+        self.here = torch.empty(0, dtype=dtype, device=storage.device).set_(storage)
         try:
             self.content = self.here.clone()
         except torch.OutOfMemoryError:
@@ -278,8 +322,7 @@ class _Storage(_Kept):
         return not torch.equal(self.here.to(self.content.device), self.content)
 
     def put_back(self) -> None:
-        if self.is_changed():
-            self.here.copy_(self.content)
+        self.here.copy_(self.content)
 
 
 def _state_of(generator: Any) -> Any:
@@ -288,6 +331,15 @@ def _state_of(generator: Any) -> Any:
     if isinstance(generator, np.random.Generator):
         return generator.bit_generator.state
     return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
+
+
+def _comparable(state: Any) -> Any:
+    """Return the state of a generator in a form of which equality is one truth value."""
+    if isinstance(state, Tensor | np.ndarray):
+        return np.asarray(state).tobytes()
+    if isinstance(state, dict):
+        return {key: _comparable(value) for key, value in state.items()}
+    return tuple(map(_comparable, state)) if isinstance(state, tuple) else state
 
 
 def _slots(cls: type) -> Iterator[str]:

@@ -59,11 +59,17 @@ def check_initialized(model: nn.Module) -> None:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[Found]:
+def evaluating(model: nn.Module, found: Found | None = None) -> Iterator[Found]:
     """Run the block with the model in evaluation mode, uncompiled, unfused and without gradients.
 
     Afterwards, also if the block raises, the model and all that hangs on it are as they were (see ``Found``), and so
     are the global generators of torch (CPU and CUDA), numpy and Python.
+
+    Parameters
+    ----------
+    model : nn.Module
+    found : Found, optional
+        What an earlier call has yielded, if nothing has changed since.
 
     Yields
     ------
@@ -81,7 +87,7 @@ def evaluating(model: nn.Module) -> Iterator[Found]:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_precision_of(model))
         _reshard(modules)
-        found = Found(model)
+        found = found or Found(model)
         scripted = [(module, module.training) for module in modules if is_scripted(module)]
         try:
             for module in modules:

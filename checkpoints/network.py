@@ -58,6 +58,8 @@ class Network:
     watches : tuple of Watch
     widths : tuple of int
         See ``checkpoints.leaves.leaves``.
+    warn_of_lost : callable (list of str) -> None
+        Called before a pass with the attributes that cannot be put back after it, if there are any; see ``Found``.
     prepare : list of callable (n) -> None
         Called with the number of stimuli before a pass, after everything was kept: what they change is put back.
     """
@@ -65,8 +67,10 @@ class Network:
     model: nn.Module
     run: Callable[[nn.Module, Any], Any] | None
     watches: tuple[Watch, ...]
-    widths: tuple[int, ...] = ()
+    widths: tuple[int, ...]
+    warn_of_lost: Callable[[list[str]], None]
     prepare: list[Callable[[int], None]] = field(default_factory=list)
+    _found: Found | None = field(default=None, init=False)
 
     def pass_(self, batch: Batch, n: int, keep: Keep, *, measured: bool = False, compared: bool = False) -> Passed:
         """Run the network on a batch of ``n`` stimuli and hand the watched tensors to ``keep``.
@@ -91,7 +95,10 @@ class Network:
                     stack.enter_context(memory.paused())
                 keep(given)
 
-        with evaluating(self.model) as found:
+        with evaluating(self.model, self._found) as found:
+            self._found = found
+            if found.lost:
+                self.warn_of_lost(found.lost)
             for prepare in self.prepare:
                 prepare(n)
             before = generator_states()
@@ -101,9 +108,10 @@ class Network:
             random = before != generator_states()
         return Passed(calls, random, memory.peak if memory else 0, changed)
 
-    def lost(self) -> list[str]:
-        """Return what of the network cannot be put back after a pass; see ``Found``."""
-        return Found(self.model).lost
+    def look_again(self) -> None:
+        """Notice what has changed since the last pass; to be called where other code may have run in between."""
+        if self._found is not None and not self._found.is_current():
+            self._found = None
 
     def _call(self, batch: Batch) -> Any:
         if self.run is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from checkpoints.carried import carried_states, possible_sizes
 from checkpoints.hooks import Given, Refused, spot_name
 from checkpoints.network import Batch, Network, Passed, rows_of
 from checkpoints.reductions import Custom, Reduction
-from checkpoints.rows import Rows, Sample, Trial, established, sampled
+from checkpoints.rows import Rows, Sample, Trial, agrees, established, sampled
 from checkpoints.selection import Spot
 
 __all__ = ["Plan", "planned", "reduce"]
@@ -38,18 +38,24 @@ class Plan:
         With their axes settled.
     stimuli : list of int
         Those of the first trial pass, to check other passes against.
+    row_bytes : dict of Spot to int
+        What a stimulus takes in float32, after reduction.
     random : bool
         Whether the network draws random numbers in evaluation mode.
     largest_batch : int
         How many stimuli fit by the memory that a pass takes.
+    only_batch : int
+        The number of stimuli that the network takes, if it is the only one; else 0.
     """
 
     stimuli: list[int]
     rows: dict[Spot, Rows | None] = field(default_factory=dict)
     reduced: dict[Spot, Rows | None] = field(default_factory=dict)
     reductions: dict[Spot, Reduction] = field(default_factory=dict)
+    row_bytes: dict[Spot, int] = field(default_factory=dict)
     random: bool = False
     largest_batch: int = _LARGEST_BATCH
+    only_batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,7 +104,7 @@ def planned(network: Network, inputs: Batch, n: int, batch_size: int | None) -> 
 def _orders(n: int, batch_size: int | None) -> _Orders:
     if batch_size is None or batch_size >= len(_ORDER):
         stimuli = np.linspace(0, n - 1, len(_ORDER)).round().astype(int).tolist()
-        return _Orders(stimuli, [stimuli[place] for place in _ORDER], _ORDER, (1, 0))
+        return _Orders(stimuli, [stimuli[place] for place in _ORDER], _ORDER, (3, 0))
     stimuli = [0, n - 1]
     return _Orders(stimuli, stimuli[::-1], (1, 0), (1, 0, 1))
 
@@ -107,7 +113,7 @@ def _one_size_orders(n: int, size: int) -> _Orders:
     stimuli = list(range(size))
     if size == 1:
         return _Orders(stimuli, [n - 1], (0,), ())
-    order = [*range(1, size), 0] if size == 2 else [*range(size // 2, size), *range(size // 2)]
+    order = [*range(size // 2, size), *range(size // 2)]
     return _Orders(stimuli, order, order, ())
 
 
@@ -125,6 +131,7 @@ def _tried(network: Network, inputs: Batch, orders: _Orders) -> Plan:
         samples = (first.get(spot), reordered.get(spot), resized.get(spot))
         plan.rows[spot] = established(Trial(*samples, orders.order, orders.resized_order, plan.random))
     _try_reductions(network, inputs, plan, orders)
+    _try_alone(network, inputs, plan, len(orders.resized_order) or len(orders.stimuli))
     return plan
 
 
@@ -138,6 +145,37 @@ def _try_reductions(network: Network, inputs: Batch, plan: Plan, orders: _Orders
         first, reordered, resized = (sample.get(spot) for sample in samples)
         trial = Trial(first, reordered, resized, orders.order, orders.resized_order, plan.random)
         plan.reduced[spot] = established(trial)
+
+
+def _try_alone(network: Network, inputs: Batch, plan: Plan, n: int) -> None:
+    """Show one stimulus ``n`` times: see whether its rows depend on the other stimuli, and how much would be stored."""
+    stimulus = plan.stimuli[0]
+    batch = rows_of(inputs, [stimulus] * n)
+
+    def keep(given: Given) -> None:
+        kept = given.tensor
+        _compare(plan, plan.rows, given.spot, kept)
+        if isinstance(given.reduction, Custom) or plan.rows.get(given.spot) is not None:
+            kept = reduce(given, plan, batch)
+            _compare(plan, plan.reduced, given.spot, kept)
+        plan.row_bytes[given.spot] = kept.numel() * (2 if kept.is_complex() else 1) * 4 // n
+
+    try:
+        network.pass_(batch, n, keep)
+    except Refused:
+        raise
+    except Exception:  # some networks take no batch of equal stimuli
+        return
+
+
+def _compare(plan: Plan, known: dict[Spot, Rows | None], spot: Spot, tensor: torch.Tensor) -> None:
+    """Notice if a stimulus has other rows among equal ones than it has among others."""
+    rows = known.get(spot)
+    if rows is None or rows.mixed or plan.random or tensor.ndim != len(rows.sample.shape):
+        return
+    places = range(tensor.shape[rows.axis])
+    if not agrees(rows, tensor, places, [0] * len(places)):
+        known[spot] = replace(rows, mixed=True)
 
 
 def _sample(
@@ -170,14 +208,23 @@ def reduce(given: Given, plan: Plan, batch: Batch) -> torch.Tensor:
     name = spot_name(given.spot)
     try:
         if (reduction := plan.reductions.get(given.spot)) is None:
-            reduction = given.reduction.resolved(given.module, tuple(source.shape))
-            plan.reductions[given.spot] = reduction
+            reduction = plan.reductions[given.spot] = _settled(given, source, name)
         reduced = reduction(source, batch)
     except Exception as error:  # whatever somebody's function raises
         raise Refused(f"Layer '{name}' cannot be reduced by {given.reduction}: {error}") from error
     if not isinstance(reduced, torch.Tensor):
         raise Refused(f"{reduction} made a {type(reduced).__name__} of layer '{name}'; expected a tensor.")
     return reduced
+
+
+def _settled(given: Given, source: torch.Tensor, name: str) -> Reduction:
+    """Return the reduction with its axes settled; a warning of it names the layer."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reduction = given.reduction.resolved(given.module, tuple(source.shape))
+    for each in caught:
+        warnings.warn(f"Layer '{name}': {each.message}", stacklevel=2)
+    return reduction
 
 
 def _tried_from_zero(network: Network, inputs: Batch, orders: _Orders, n: int) -> Plan | None:
@@ -221,7 +268,7 @@ def _tried_with_one_size(network: Network, inputs: Batch, n: int, batch_size: in
         raise
     except Exception:  # the caller raises what the first trial raised
         return None
-    plan.largest_batch = size
+    plan.only_batch = size
     return plan
 
 

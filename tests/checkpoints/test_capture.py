@@ -426,19 +426,19 @@ def test_several_inputs_are_named_by_position_and_name() -> None:
     [
         (lambda x: x[:1], r"\(1, 3\)"),
         (lambda x: x.sum(), r"\(\)"),
-        (lambda x: x @ x.T, r"\(2, 2\)"),  # both axes have as many entries as there are stimuli
-        (lambda x: x.repeat_interleave(2, 0), r"\(4, 3\)"),
-        (lambda x: x.sort(0).values, r"\(2, 3\)"),  # the rows are those of no stimulus
+        (lambda x: x @ x.T, r"\(6, 6\)"),  # both axes have as many entries as there are stimuli
+        (lambda x: x.repeat_interleave(2, 0), r"\(12, 3\)"),
+        (lambda x: x.sort(0).values, r"\(6, 3\)"),  # the rows are those of no stimulus
     ],
 )
 def test_an_output_without_one_row_per_stimulus_is_an_error(function: Callable[[Tensor], Tensor], shape: str) -> None:
-    message = f"Layer '0' gives shape {shape} for 2 stimuli, and none of its axes indexes the stimuli. Choose another"
+    message = f"Layer '0' gives shape {shape} for 6 stimuli, and none of its axes indexes the stimuli. Choose another"
     with pytest.raises(ValueError, match=message):
         record(nn.Sequential(Lambda(function)), ["0"])
 
 
 def test_an_output_without_values_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"Layer '0' gives no values: its shape is \(2, 0\)"):
+    with pytest.raises(ValueError, match=r"Layer '0' gives no values: its shape is \(6, 0\)"):
         record(nn.Sequential(Lambda(lambda x: x[:, :0])), ["0"])
 
 
@@ -559,7 +559,7 @@ def test_what_has_no_row_per_stimulus_is_left_out_by_a_pattern_and_said_once() -
     with pytest.warns(UserWarning, match=r"Not recorded, because none .* the stimuli: position \(1, 3, 4\)\.$"):
         assert list(capture.record(X)) == ["out"]
     assert list(capture.record(X)) == ["out"]
-    with pytest.raises(ValueError, match=r"Layer 'position' gives shape \(1, 3, 4\) for 2 stimuli, and none of its"):
+    with pytest.raises(ValueError, match=r"Layer 'position' gives shape \(1, 3, 4\) for 6 stimuli, and none of its"):
         record(Embedded(), ["position", "out"])
 
 

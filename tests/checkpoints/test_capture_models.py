@@ -240,7 +240,7 @@ def test_the_input_of_a_transformer_layer_is_the_output_of_the_one_before(gpt: A
 
 
 def test_an_input_that_all_stimuli_share_is_refused(gpt: Any) -> None:
-    with pytest.raises(ValueError, match=r"'h\.1:input\[position_ids\]' gives shape \(1, 7\) for 2 stimuli, and none"):
+    with pytest.raises(ValueError, match=r"'h\.1:input\[position_ids\]' gives shape \(1, 7\) for 6 stimuli, and none"):
         record(gpt, "h.1:input", TEXT)
 
 

@@ -1,0 +1,158 @@
+"""A block of stimuli: one forward pass, and the layers that it gives, in the type of the store."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from checkpoints.blocks import LayerValues
+from checkpoints.hooks import Given, Refused, spot_name
+from checkpoints.network import Batch, Network
+from checkpoints.reductions import Custom
+from checkpoints.rows import Rows, agrees
+from checkpoints.selection import Spot
+from checkpoints.trials import Plan, reduce
+
+__all__ = ["Block"]
+
+_NO_AXIS = "none of its axes indexes the stimuli"
+_OTHER_ROWS = "its rows differ from those of the same stimuli in a shorter batch"
+
+
+_NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8)
+
+
+@dataclass
+class Block:
+    """Consecutive stimuli, and what one forward pass gives for them.
+
+    Attributes
+    ----------
+    plan : Plan
+    start, n : int
+        The first stimulus and the number of stimuli.
+    dtype : torch.dtype
+        In which values are stored.
+    memory : dict of Spot to Tensor
+        Of the passes before, to be used again: new memory costs more than the copy.
+    kept : dict of Spot to LayerValues
+        In the order in which the network reached them.
+    left_out : dict of str to (shape, reason)
+    calls : Counter of str
+        How often each module was called.
+    """
+
+    plan: Plan
+    start: int
+    n: int
+    dtype: torch.dtype
+    memory: dict[Spot, Tensor]
+    kept: dict[Spot, LayerValues] = field(default_factory=dict)
+    left_out: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+
+    def run(self, network: Network, batch: Batch) -> None:
+        """Run the network on the block."""
+        self.calls = network.pass_(batch, self.n, lambda given: self._keep(given, batch)).calls
+
+    def named(self) -> dict[str, LayerValues]:
+        """Return the layers by name."""
+        block = {spot.name(several_calls=self.calls[spot.module] > 1): layer for spot, layer in self.kept.items()}
+        if len(block) != len(self.kept):
+            raise ValueError("Two layers have one name, as a module is named like another's call. Record fewer.")
+        return block
+
+    def mixed(self) -> list[str]:
+        """Return the layers in which a stimulus' row depends on the other stimuli of the batch."""
+        known = (self.plan.rows, self.plan.reduced)
+        return [spot_name(spot) for spot in self.kept if any((rows := each.get(spot)) and rows.mixed for each in known)]
+
+    def _keep(self, given: Given, batch: Batch) -> None:
+        spot, source = given.spot, given.tensor
+        custom = isinstance(given.reduction, Custom)
+        wrong = self._what_is_wrong(self.plan.rows, spot, source)
+        reduced = source if wrong and not custom else reduce(given, self.plan, batch)
+        if custom:
+            wrong = self._what_is_wrong(self.plan.reduced, spot, reduced)
+            reduced = reduced if wrong else _rows_first(self.plan.reduced, spot, reduced)
+        if not wrong and reduced.shape[:1] != (self.n,):
+            wrong = _NO_AXIS
+        if wrong:
+            self._leave_out(given, reduced, wrong)
+        else:
+            moved = _rows_first(self.plan.rows, spot, source)
+            self.kept[spot] = self._values(spot, moved, reduced, str(self.plan.reductions[spot]))
+
+    def _what_is_wrong(self, known: Mapping[Spot, Rows | None], spot: Spot, tensor: Tensor) -> str:
+        """Return why the tensor has no row for each stimulus of the block; empty if it has one."""
+        rows = known.get(spot)
+        if rows is None or tensor.ndim != len(rows.sample.shape) or tensor.shape[rows.axis] != self.n:
+            return _NO_AXIS
+        if rows.mixed or self.plan.random:
+            return ""
+        stimuli = self.plan.stimuli
+        here = {place: each - self.start for place, each in enumerate(stimuli) if 0 <= each - self.start < self.n}
+        return "" if not here or agrees(rows, tensor, list(here.values()), list(here)) else _OTHER_ROWS
+
+    def _leave_out(self, given: Given, tensor: Tensor, wrong: str) -> None:
+        name, shape = spot_name(given.spot), tuple(tensor.shape)
+        if given.exact:
+            raise Refused(
+                f"Layer '{name}' gives shape {shape} for {self.n} stimuli, and {wrong}. Choose another tensor, or give "
+                "a reduction that returns one row per stimulus."
+            )
+        self.left_out[name] = (shape, wrong)
+
+    def _values(self, spot: Spot, source: Tensor, reduced: Tensor, reduction: str) -> LayerValues:
+        if reduced.numel() == 0:
+            raise Refused(f"Layer '{spot_name(spot)}' gives no values: its shape is {tuple(reduced.shape)}.")
+        reduced = torch.view_as_real(reduced.resolve_conj()) if reduced.is_complex() else reduced
+        if (copy := self.memory.get(spot)) is None or copy.shape != reduced.shape:
+            with torch.inference_mode(False):
+                copy = self.memory[spot] = torch.empty(reduced.shape, dtype=self.dtype)
+        _store(reduced, copy, spot_name(spot))
+        return LayerValues(
+            values=copy.reshape(self.n, -1).numpy(),
+            feature_shape=tuple(reduced.shape[1:]),
+            source_dtype=str(source.dtype),
+            source_shape=tuple(source.shape[1:]),
+            reduction=reduction,
+            module=spot.module,
+            call_index=spot.call,
+            side=spot.side,
+            path=spot.path_text,
+        )
+
+
+def _rows_first(known: Mapping[Spot, Rows | None], spot: Spot, tensor: Tensor) -> Tensor:
+    rows = known.get(spot)
+    return tensor if rows is None or rows.axis >= tensor.ndim else tensor.movedim(rows.axis, 0)
+
+
+def _store(values: Tensor, copy: Tensor, name: str) -> None:
+    """Copy values to the CPU, in the type of the store.
+
+    Raises
+    ------
+    Refused
+        If finite values would become infinite, or whole numbers would change.
+    """
+    if values.is_quantized:
+        values = values.dequantize()
+    if values.is_floating_point() and values.itemsize == 1:
+        values = values.float()  # of eight bits torch can do little else
+    copy.copy_(values)
+    if values.dtype == copy.dtype or (values.dtype in _NARROW and copy.dtype != torch.float16):
+        return
+    if values.is_floating_point() and bool((copy.isinf() & values.cpu().isfinite()).any()):
+        largest = values[values.isfinite()].abs().max().item()
+        raise Refused(
+            f"Layer '{name}' holds {largest:.6g}, more than {copy.dtype} can ({torch.finfo(copy.dtype).max:.6g}). "
+            "Record it in a wider type."
+        )
+    if not values.is_floating_point() and not torch.equal(copy.to(values.dtype), values.cpu()):
+        raise Refused(f"Layer '{name}' holds whole numbers too large for {copy.dtype}. Record it in a wider type.")
