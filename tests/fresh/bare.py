@@ -118,20 +118,23 @@ def bare_root(revision: str = "HEAD") -> Iterator[BareRoot]:
     Raises
     ------
     RuntimeError
-        If debootstrap fails.
+        If there is no such revision, or debootstrap fails.
     """
+    git = ["git", "-c", f"safe.directory={ROOT}", "archive", revision]  # root may read a clone of somebody else's
+    archive = subprocess.run(git, cwd=ROOT, capture_output=True)
+    if archive.returncode:
+        raise RuntimeError(f"git has no files of {revision}: {archive.stderr.decode().strip()}")
+    mirror = _mirror()
+    assert mirror is not None, why_not()
+    uri, suite = mirror
     with tempfile.TemporaryDirectory(prefix="fresh-") as place:
         folder = Path(place) / "root"
-        mirror = _mirror()
-        assert mirror is not None, why_not()
-        uri, suite = mirror
         make = ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(folder), uri]
         done = _run([*_isolated(), *make], INSTALL_SECONDS, show=False)
         if done.status:
             raise RuntimeError(f"debootstrap ended with {done.status}:\n{done.output[-2000:]}")
         (folder / SOURCE[1:]).mkdir()
-        archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
-        subprocess.run(["tar", "-x", "-C", f"{folder}{SOURCE}"], input=archive, check=True)
+        subprocess.run(["tar", "-x", "-C", f"{folder}{SOURCE}"], input=archive.stdout, check=True)
         yield BareRoot(folder, _share_pip(folder))
 
 

@@ -46,8 +46,11 @@ def main() -> None:
         signal.signal(number, _stop)
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.cores])
     print(f"Making a bare root for {arguments.revision}", flush=True)
-    with bare_root(arguments.revision) as root:
-        wrong = check(root, arguments.tests, 60 * arguments.minutes)
+    try:
+        with bare_root(arguments.revision) as root:
+            wrong = check(root, arguments.tests, 60 * arguments.minutes)
+    except RuntimeError as error:
+        wrong = [str(error)]
     print("\n".join(wrong) or "Everything works on a bare machine.")
     sys.exit(bool(wrong))
 
