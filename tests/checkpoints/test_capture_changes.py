@@ -1,0 +1,364 @@
+"""Capture of networks that change, are wrapped, or run elsewhere: adapters, scripted, sharded, offloaded, quantised."""
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from checkpoints import Capture, match_layers
+from checkpoints.blocks import LayerValues
+
+X = torch.linspace(-2, 2, 24).reshape(6, 4)
+
+
+def record(model: nn.Module, layers: Any = "*", inputs: Any = X, **options: Any) -> dict[str, LayerValues]:
+    return Capture(model, layers, **options).record(inputs)
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+
+
+class Adapter(nn.Module):
+    """A low-rank adapter around a layer, as fine-tuning libraries put it in the layer's place."""
+
+    def __init__(self, base: nn.Linear) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.down, self.up = nn.Linear(base.in_features, 2, bias=False), nn.Linear(2, base.out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base_layer(x) + self.up(self.down(x))
+
+
+# Layers are resolved when recording
+
+
+def test_a_replaced_head_is_recorded_as_it_is_now() -> None:
+    model = network()
+    capture = Capture(model, "*")
+    model[2] = nn.Linear(5, 7)
+    layers = capture.record(X)
+    assert capture.names == ("0", "1", "2")
+    np.testing.assert_array_equal(layers["2"].values, model(X).detach().numpy())
+
+
+def test_an_adapter_wrapped_in_place_is_recorded_under_the_layers_name() -> None:
+    model = network()
+    capture, inside = Capture(model, ["0", "2"]), Capture(model, "**")
+    plain = capture.record(X)["0"].values
+    model[0] = Adapter(model[0])
+    adapted = capture.record(X)["0"].values
+    np.testing.assert_array_equal(adapted, model[0](X).detach().numpy())
+    assert not np.allclose(adapted, plain)
+    assert {"0", "0.base_layer", "0.down", "0.up"} <= set(inside.record(X))
+
+
+def test_an_added_layer_is_recorded_and_a_removed_one_refused() -> None:
+    model = network()
+    star, named = Capture(model, "*"), Capture(model, ["0", "2"])
+    model.append(nn.Tanh())
+    assert list(star.record(X)) == ["0", "1", "2", "3"]
+    del model[2:]
+    assert list(star.record(X)) == ["0", "1"]
+    with pytest.raises(ValueError, match=r"No layer matches '2'\. Near names: "):
+        named.record(X)
+
+
+def test_reductions_follow_the_layers_as_they_are_now() -> None:
+    model = network()
+    capture = Capture(model, "*", reduce={"2": lambda values: values[:, :1]})
+    model[2] = nn.Linear(5, 7)
+    assert capture.record(X)["2"].values.shape == (6, 1)
+
+
+# What can be captured
+
+
+class Dense(nn.ModuleDict):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x) for part in self.values()], 1)
+
+
+class Listed(nn.ModuleList):
+    def forward(self, x: Tensor) -> Tensor:
+        for part in self:
+            x = part(x)
+        return x
+
+
+@pytest.mark.parametrize("container", [Dense({"a": nn.Linear(4, 2)}), Listed([nn.Linear(4, 2), nn.Tanh()])])
+def test_containers_with_a_forward_of_their_own_are_layers(container: nn.Module) -> None:
+    model = nn.Sequential(container, nn.Linear(2, 2))
+    assert match_layers(model, "*") == ("0", "1")
+    np.testing.assert_array_equal(record(model)["0"].values, container(X).detach().numpy())
+    plain = nn.Sequential(nn.Linear(4, 2))
+    plain.parts = nn.ModuleList([nn.Linear(1, 1)])
+    assert "parts" not in match_layers(plain, "**")
+
+
+@pytest.mark.parametrize("pattern", ["", "(network)", ["(network)", "0"]])
+def test_the_networks_own_output_can_be_recorded(pattern: Any) -> None:
+    model = network()
+    layer = record(model, pattern)["(network)"]
+    np.testing.assert_array_equal(layer.values, model(X).detach().numpy())
+    assert layer.module == "(network)"
+    assert "(network)" not in record(model, "**")
+
+
+def test_paths_and_inputs_of_the_network_itself() -> None:
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"a": x + 1, "b": x * 2}
+
+    assert list(record(nn.Sequential(Pair()), ["[b]", ":input"])) == ["(network):input", "(network)[b]"]
+
+
+def test_a_network_of_one_layer_is_recorded_by_any_pattern() -> None:
+    layer = nn.Linear(4, 3)
+    for pattern in ("*", "**", lambda name, module: True):
+        assert list(record(layer, pattern)) == ["(network)"]
+
+
+def test_a_module_can_be_named_by_every_name_that_it_has() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.between = nn.Linear(4, 4), nn.Tanh()
+            self.last = self.other = self.first
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.between(self.first(x)))
+
+    model = Twice()
+    assert list(record(model, "**")) == ["first#0", "between", "first#1"]
+    for name in ("last", "other"):
+        layers = record(model, name)
+        assert list(layers) == [f"{name}#0", f"{name}#1"]
+        np.testing.assert_array_equal(layers[f"{name}#1"].values, model(X).detach().numpy())
+    assert list(record(model, ["oth*", "between"])) == ["other#0", "between", "other#1"]
+
+
+def test_a_value_that_contains_itself_is_entered_once() -> None:
+    class Recursive(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            state: dict[str, Any] = {"h": x, "list": [x + 1]}
+            state["previous"], state["again"] = state, [state, state["list"]]
+            state["list"].append(state["list"])
+            return state
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Recursive()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)["h"]
+
+    assert list(record(Outer(), "inner")) == ["inner[h]", "inner[list][0]", "inner[again][1][0]"]
+
+
+def test_a_value_of_very_many_parts_is_refused() -> None:
+    class Many(nn.Module):
+        def forward(self, x: Tensor) -> Any:
+            value: Any = (x,)
+            for _ in range(25):
+                value = (value, value)
+            return value
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Many()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.inner(x)
+            return x
+
+    with pytest.raises(
+        ValueError, match="Layer 'inner' cannot be recorded: It holds more than 100,000 parts; choose one"
+    ):
+        record(Outer(), "inner")
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("trace", [False, True])
+def test_a_scripted_part_is_left_out_with_a_warning_and_refused_by_name(trace: bool) -> None:
+    part = nn.Sequential(nn.Linear(5, 5), nn.Tanh() if trace else nn.BatchNorm1d(5))
+    scripted = torch.jit.trace(part, torch.randn(4, 5)) if trace else torch.jit.script(part)
+    model = nn.Sequential(nn.Linear(4, 5), scripted, nn.Linear(5, 3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.warns(UserWarning, match=r"torch\.jit gives no access to scripted modules: 1\.$"):
+        layers = record(model, "**")
+    assert list(layers) == ["0", "2"]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model)
+    with pytest.raises(ValueError, match=r"Layer '1' is scripted by torch\.jit, which gives no access to its output"):
+        record(model, ["0", "1"])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_quantised_layers_are_recorded_as_what_they_compute() -> None:
+    model = torch.ao.quantization.quantize_dynamic(network().eval(), {nn.Linear})
+    layers = record(model, "*")
+    np.testing.assert_array_equal(layers["2"].values, model(X).detach().numpy())
+    quantised = nn.Sequential(nn.Identity())
+    layer = record(quantised, "0", forward=lambda model, x: model(torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)))
+    np.testing.assert_allclose(layer["0"].values, X.clamp(0).numpy(), atol=0.051)
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    import torch.distributed as distributed
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.usefixtures("one_process")
+def test_a_sharded_network_is_recorded_and_stays_sharded() -> None:
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    plain, model = network(), network()
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    kinds = [type(parameter).__name__ for parameter in model.parameters()]
+    for _ in range(2):
+        layers = record(model, "*")
+        np.testing.assert_allclose(layers["2"].values, plain(X).detach().numpy(), rtol=1e-6)
+        assert [type(parameter).__name__ for parameter in model.parameters()] == kinds
+    model(X).sum().backward()
+    plain(X).sum().backward()
+    gradient = model[0].weight.grad
+    assert torch.allclose(gradient.full_tensor(), plain[0].weight.grad)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+def test_an_offloaded_network_is_recorded_and_stays_offloaded() -> None:
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    plain, model = network(), network()
+    accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+    for _ in range(2):
+        layers = record(model, "*")
+        assert list(layers) == ["0", "1", "2"]
+        np.testing.assert_allclose(layers["2"].values, plain(X).detach().numpy(), rtol=1e-6)
+        assert all(parameter.is_meta for parameter in model.parameters())
+    np.testing.assert_allclose(model(X).detach().numpy(), plain(X).detach().numpy(), rtol=1e-6)
+
+
+# Batches
+
+
+class Sized(nn.Module):
+    """Notes the sizes of its batches where nothing puts them back, and takes only batches that it likes."""
+
+    def __init__(self, sizes: list[int], likes: Any = lambda n: True, width: int = 3) -> None:
+        super().__init__()
+        self.inside = nn.Linear(4, width)
+        self.note, self.likes = sizes.append, likes
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.note(len(x))
+        if not self.likes(len(x)):
+            raise ArithmeticError(f"a batch of {len(x)}")
+        return self.inside(x)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 513, 1025, 1537])
+def test_a_last_block_of_one_stimulus_is_avoided(n: int) -> None:
+    sizes: list[int] = []
+    blocks = [len(block["inside"]) for block in Capture(Sized(sizes), "inside").blocks(torch.zeros(n, 4))]
+    assert sum(blocks) == n
+    assert max(sizes) <= 512
+    assert min(blocks) > 1 or n == 1
+    assert len(set(blocks[:-1])) <= 1
+
+
+def test_a_last_block_that_fails_names_the_cause() -> None:
+    model = Sized([], likes=lambda n: n != 1)
+    message = (
+        r"failed on the last 1 of 9 stimuli \(ArithmeticError: a batch of 1\)\. It ran on blocks of 4: give a batch_si"
+    )
+    with pytest.raises(ValueError, match=message):
+        record(model, "inside", torch.zeros(9, 4), batch_size=4)
+    assert len(record(model, "inside", torch.zeros(9, 4), batch_size=3)["inside"]) == 9
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+def test_a_network_of_one_batch_size_is_recorded_in_batches_of_it(size: int) -> None:
+    torch.manual_seed(0)
+    model = Sized(sizes := [], likes=lambda n: n == size)
+    inputs = torch.randn(4 * size, 4)
+    layer = record(model, "inside", inputs, batch_size=size)["inside"]
+    np.testing.assert_allclose(layer.values, model.inside(inputs).detach().numpy(), rtol=1e-5, atol=1e-6)
+    assert set(sizes) - {2, 3, 4} <= {size}
+    if size == 8:
+        assert len(record(model, "inside", inputs[:8])["inside"]) == 8
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_trial_passes_are_hardly_larger_than_the_batches_that_the_user_allows(batch_size: int) -> None:
+    record(Sized(sizes := []), "inside", torch.zeros(20, 4), batch_size=batch_size)
+    assert max(sizes) <= 3
+
+
+class Wide(nn.Module):
+    """Makes large maps on the way to a small layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 64, 3, padding=1), nn.Linear(64, 2)
+        self.largest: list[int] = []
+        self.note = self.largest.append
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv(x).square().add(1)
+        WIDE.append(h.numel() * 4)
+        return self.fc(h.mean((2, 3)))
+
+
+WIDE: list[int] = []
+
+
+def test_the_batch_is_chosen_by_the_memory_of_the_pass_not_of_what_is_stored() -> None:
+    WIDE.clear()
+    layer = record(Wide(), "fc", torch.zeros(150, 1, 64, 64))["fc"]  # 1 MiB for each stimulus and map
+    assert len(layer) == 150
+    assert max(WIDE) <= 2**25  # two maps are held at the same time
+    assert max(WIDE) >= 2**23
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.BatchNorm1d(3, track_running_stats=False),
+        lambda: nn.BatchNorm1d(3, track_running_stats=False, affine=False),
+    ],
+)
+@pytest.mark.parametrize("n", [2, 3, 6])
+def test_rows_that_depend_on_their_batch_are_said(make: Any, n: int) -> None:
+    model = nn.Sequential(nn.Linear(4, 3), make(), nn.Linear(3, 2))
+    with pytest.warns(
+        UserWarning, match=r"depend on the other stimuli of its batch, and so on batch_size, in: 1, 2\.$"
+    ):
+        layers = record(model, "*", X[:n])
+    with torch.no_grad():
+        np.testing.assert_allclose(layers["2"].values, model(X[:n]).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_what_draws_at_random_is_said_and_two_recordings_are_equal() -> None:
+    model = nn.Sequential(nn.Linear(4, 3))
+    model.forward = lambda x: nn.functional.dropout(nn.Sequential.forward(model, x), 0.5, training=True)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        one, two = (record(model, "(network)")["(network)"].values for _ in range(2))
+    assert "draws random numbers in evaluation mode" in str(caught[0].message)
+    np.testing.assert_array_equal(one, two)
