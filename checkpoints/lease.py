@@ -30,7 +30,7 @@ from checkpoints.commit import STAGING_PREFIX, naming, write_all
 __all__ = ["LEASE", "Lease", "Locked", "is_leased", "open_regular"]
 
 LEASE = 30.0  # seconds without a heartbeat after which another process may replace the holder
-_BEATS = 10  # heartbeats in that time
+_BEATS = 15  # heartbeats in that time
 _LONGEST = 4096  # bytes of a lease file
 _MOST = 64  # lease files beside one lock
 _FORGOTTEN = 3600  # seconds; clocks of hosts that share files differ by less
@@ -189,7 +189,7 @@ class Lease:
 def is_leased(lock: Path) -> bool:
     """Tell whether a process holds the lease beside a lock file now.
 
-    A process of this host is looked up. Any other is watched until its next heartbeat, for a fifth of ``LEASE`` at the
+    A process of this host is looked up. Any other is watched until its next heartbeat, 4 seconds at the
     most, and not at all if its last one was more than an hour ago.
     """
     found = {path: content for path, content in _leases(lock).items() if not _is_forgotten(path)}

@@ -116,7 +116,7 @@ class Lock:
 def is_locked(path: Path) -> bool:
     """Tell whether a writer holds the lock now, without taking it from anyone.
 
-    If only a heartbeat can tell, that of a process on another host, this waits for it: six seconds at the most.
+    If only a heartbeat can tell, that of a process on another host, this waits for it: 4 seconds at the most.
     """
     try:
         file = _open(path, os.O_RDONLY, "r")

@@ -265,6 +265,12 @@ def test_there_is_one_writer_and_readers_see_whole_steps_only() -> None:
     assert re.search(r"^taken over from process \d+ on .+; before, from None$", done.stdout, re.MULTILINE)
 
 
+def test_processes_that_die_and_stall_take_a_lease_from_one_another_and_never_write_together() -> None:
+    done = script("leases.py", "--seconds", 15)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\d+ times held, \d+ lines, [1-9]\d* holders killed", done.stdout, re.MULTILINE)
+
+
 # What a person is told
 
 

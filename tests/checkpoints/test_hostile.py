@@ -722,6 +722,7 @@ REFUSED = {
     "run.json": "open, status, steps, activations, verify, resume",
     "metrics.jsonl": "metrics, verify, resume",
     "run.lock": "status, resume",
+    "run.lease-1": "status, resume",
     "stimuli.h5": "stimuli, verify, resume",
 }
 
@@ -740,8 +741,8 @@ for name, refusing in REFUSED.items():
     for kind, substitute in SUBSTITUTES.items():
 
         def substituted(place: Place, name: str = name, substitute: Any = substitute) -> None:
-            path = place.of(name)
-            path.unlink()
+            path = place.run / name if "lease" in name else place.of(name)
+            path.unlink(missing_ok=True)
             substitute(path, place.outside / path.relative_to(place.run))
 
         CASES[f"{kind} instead of {name}"] = Case(substituted, tuple(refusing.split(", ")), name)
@@ -927,6 +928,12 @@ for kind, text in BAD_JSON.items():
 def metrics_of_a_step_that_is_no_number(place: Place) -> None:
     with (place.run / "metrics.jsonl").open("a") as file:
         file.write('{"step": [5]}\n')
+
+
+@hostile("status, resume", "65 leases are beside this lock; at most 64 are read")
+def leases_without_number(place: Place) -> None:
+    for number in range(65):
+        (place.run / f"run.lease-{number}").touch()
 
 
 for name, text in {"an endless number": '{"pid": 1e999, "host": 3}', "deep": "[" * 5000, "no text": "\udcff"}.items():

@@ -21,7 +21,7 @@ from checkpoints.commit import append_line, replace_file, staged_directory
 from checkpoints.lease import Lease, Locked, is_leased
 from checkpoints.lock import Lock, is_locked
 
-SHORT = 1.0  # seconds
+SHORT = 1.5  # seconds
 
 PREPARE = """
 import errno, fcntl, os, pathlib, platform, random, signal, sys, time
@@ -49,7 +49,7 @@ lock.release()
 CONTEND = """
 random.seed(host)
 taken, until = 0, time.monotonic() + 40
-while taken < 8 and time.monotonic() < until:
+while taken < 5 and time.monotonic() < until:
     try:
         lock = Lock(path)
     except Locked:
@@ -116,9 +116,9 @@ def names(folder: Path) -> set[str]:
 @pytest.mark.parametrize("flock", ["refused", "local"])
 @pytest.mark.parametrize("hosts", [("here", "there", "yonder"), ("here", "here", "here")], ids=["hosts", "host"])
 def test_processes_that_contend_never_hold_it_together(path: Path, hosts: tuple[str, ...], flock: str) -> None:
-    children = [started(CONTEND, path, host, flock, 0.2) for host in hosts]
+    children = [started(CONTEND, path, host, flock, 3) for host in hosts]
     ends = [child.communicate(timeout=60) for child in children]
-    assert ends == [("8\n", "")] * len(hosts)
+    assert ends == [("5\n", "")] * len(hosts)
     assert names(path.parent) == {"run.lock"}
 
 
@@ -147,7 +147,7 @@ def test_what_is_released_is_free_at_once(path: Path) -> None:
     lock.release()
     start = time.monotonic()
     Lock(path).release()
-    assert time.monotonic() - start < SHORT / 2
+    assert time.monotonic() - start < SHORT
 
 
 # Taking over
@@ -161,7 +161,7 @@ def test_a_killed_holder_of_this_host_is_replaced_at_once(path: Path) -> None:
         start = time.monotonic()
         assert not is_locked(path)
         lock = Lock(path)
-        assert time.monotonic() - start < SHORT / 2
+        assert time.monotonic() - start < SHORT
         assert lock.taken_over_from == f"process {child.pid} on {platform.node()}"
         lock.confirm()
         lock.release()
@@ -174,7 +174,7 @@ def test_a_holder_of_this_host_that_ended_and_was_not_waited_for_is_dead(path: P
         time.sleep(0.2)  # now a zombie
         start = time.monotonic()
         Lock(path).release()
-        assert time.monotonic() - start < SHORT / 2
+        assert time.monotonic() - start < SHORT
 
 
 @pytest.mark.usefixtures("short")
@@ -200,7 +200,7 @@ def test_a_holder_that_stalls_longer_than_the_lease_refuses_to_commit(path: Path
         os.kill(child.pid, signal.SIGCONT)
         assert answer(child, "\n") == (
             f"{path.parent} was taken over by process {os.getpid()} on {platform.node()}: this process had shown no "
-            "heartbeat for 1 s, or its lease was removed. Nothing more is written; resume the run when nobody else "
+            "heartbeat for 1.5 s, or its lease was removed. Nothing more is written; resume the run when nobody else "
             "writes it."
         )
         child.communicate("")  # it releases what it does not hold
@@ -493,4 +493,4 @@ def test_a_process_id_that_was_used_again_is_not_the_holder(path: Path) -> None:
         pytest.skip("the system does not tell when a process was started")
     start = time.monotonic()
     Lock(path).release()
-    assert time.monotonic() - start < SHORT / 2
+    assert time.monotonic() - start < SHORT

@@ -28,14 +28,14 @@ import checkpoints.lease
 from checkpoints.commit import append_line
 from checkpoints.lock import Lock, Locked, is_locked
 
-KILLS, STALLS = 0.15, 0.15  # of the times that a process holds the lock
+KILLS, STALLS = 0.25, 0.25  # of the times that a process holds the lock
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--lease", type=float, default=0.5, help="seconds")
+    parser.add_argument("--lease", type=float, default=1, help="seconds")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     checkpoints.lease.LEASE = arguments.lease
