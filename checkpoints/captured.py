@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from checkpoints.blocks import LayerValues
 from checkpoints.hooks import Given, Refused, spot_name
 from checkpoints.network import Batch, Network
 from checkpoints.reductions import Custom
-from checkpoints.rows import Rows, agrees
+from checkpoints.rows import Rows, agreement
 from checkpoints.selection import Spot
 from checkpoints.trials import Plan, reduce
 
@@ -87,7 +87,7 @@ class Block:
             moved = _rows_first(self.plan.rows, spot, source)
             self.kept[spot] = self._values(spot, moved, reduced, str(self.plan.reductions[spot]))
 
-    def _what_is_wrong(self, known: Mapping[Spot, Rows | None], spot: Spot, tensor: Tensor) -> str:
+    def _what_is_wrong(self, known: dict[Spot, Rows | None], spot: Spot, tensor: Tensor) -> str:
         """Return why the tensor has no row for each stimulus of the block; empty if it has one."""
         rows = known.get(spot)
         if rows is None or tensor.ndim != len(rows.sample.shape) or tensor.shape[rows.axis] != self.n:
@@ -96,7 +96,10 @@ class Block:
             return ""
         stimuli = self.plan.stimuli
         here = {place: each - self.start for place, each in enumerate(stimuli) if 0 <= each - self.start < self.n}
-        return "" if not here or agrees(rows, tensor, list(here.values()), list(here)) else _OTHER_ROWS
+        found = agreement(rows, tensor, list(here.values()), list(here)) if here else "same"
+        if found == "similar":  # such as layers that are quantised by the range of the batch
+            known[spot] = replace(rows, mixed=True)
+        return _OTHER_ROWS if found == "other" else ""
 
     def _leave_out(self, given: Given, tensor: Tensor, wrong: str) -> None:
         name, shape = spot_name(given.spot), tuple(tensor.shape)

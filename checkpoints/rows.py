@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "Sample", "Trial", "agrees", "established", "sampled"]
+__all__ = ["Rows", "Sample", "Trial", "agreement", "established", "sampled"]
 
 _ENTRIES = 2**14  # of one stimulus that are compared
 _FOLLOWING = 0.1  # of the difference between rows in the wrong order
+_NEAR = 0.3  # of the difference to the nearest other stimulus
 
 
 @dataclass(frozen=True)
@@ -109,24 +110,41 @@ def established(trial: Trial) -> Rows | None:
     return None
 
 
-def agrees(rows: Rows, tensor: Tensor, places: Sequence[int], stimuli: Sequence[int]) -> bool:
-    """Tell whether rows of a tensor are those that the same stimuli had in the trial pass.
+def agreement(rows: Rows, tensor: Tensor, places: Sequence[int], stimuli: Sequence[int]) -> str:
+    """Compare rows of a tensor with those that the same stimuli had in the first trial pass.
 
     Parameters
     ----------
     rows : Rows
     tensor : Tensor
-        Of another pass; true if its other axes have other sizes, as nothing can then be compared.
+        Of another pass.
     places, stimuli : sequence of int
         Rows of the tensor, and which stimuli of the trial pass they belong to.
+
+    Returns
+    -------
+    str
+        ``"same"`` up to rounding, also if the other axes have other sizes, as nothing can then be compared;
+        ``"similar"`` if every row is far nearer to its own stimulus than to the others; or ``"other"``.
     """
     expected = rows.sample.shape
     if any(a != b for axis, (a, b) in enumerate(zip(expected, tensor.shape, strict=True)) if axis != rows.axis):
-        return True
+        return "same"
     index = torch.as_tensor(places, device=tensor.device)
     found = sampled(_dense(tensor).index_select(rows.axis, index), expected[rows.axis])
-    wanted = rows.sample.values.index_select(rows.axis, torch.as_tensor(stimuli))
-    return _difference(found.values, wanted) <= max(found.eps, rows.sample.eps) ** 0.5 * _scale(wanted)
+    known = rows.sample.values.movedim(rows.axis, 0)
+    shown = found.values.movedim(rows.axis, 0)
+    wanted = known[torch.as_tensor(stimuli)]
+    if _difference(shown, wanted) <= max(found.eps, rows.sample.eps) ** 0.5 * _scale(wanted):
+        return "same"
+    similar = all(_is_nearest(row, own, known) for row, own in zip(shown, wanted, strict=True))
+    return "similar" if similar else "other"
+
+
+def _is_nearest(row: Tensor, own: Tensor, known: Tensor) -> bool:
+    """Tell whether a row is far nearer to its own stimulus than to every other one."""
+    others = [distance for each in known if (distance := _difference(own, each))]
+    return bool(others) and _difference(row, own) <= _NEAR * min(others)
 
 
 def _follows(trial: Trial, axis: int) -> bool:

@@ -13,7 +13,7 @@ from checkpoints.carried import carried_states, possible_sizes
 from checkpoints.hooks import Given, Refused, spot_name
 from checkpoints.network import Batch, Network, Passed, rows_of
 from checkpoints.reductions import Custom, Reduction
-from checkpoints.rows import Rows, Sample, Trial, agrees, established, sampled
+from checkpoints.rows import Rows, Sample, Trial, agreement, established, sampled
 from checkpoints.selection import Spot
 
 __all__ = ["Plan", "planned", "reduce"]
@@ -174,7 +174,7 @@ def _compare(plan: Plan, known: dict[Spot, Rows | None], spot: Spot, tensor: tor
     if rows is None or rows.mixed or plan.random or tensor.ndim != len(rows.sample.shape):
         return
     places = range(tensor.shape[rows.axis])
-    if not agrees(rows, tensor, places, [0] * len(places)):
+    if agreement(rows, tensor, places, [0] * len(places)) != "same":
         known[spot] = replace(rows, mixed=True)
 
 

@@ -104,17 +104,24 @@ def test_single_numbers_are_logged_and_nothing_else() -> None:
 # Lightning
 
 
-def lightning_module(lightning: ModuleType) -> Any:
+def lightning_module(lightning: ModuleType, *, logging: bool = False) -> Any:
     class Classifier(lightning.LightningModule):
         def __init__(self) -> None:
             super().__init__()
+            self.computed_in: set[torch.dtype] = set()
             self.network = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 2))
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.network(x)
+            h = self.network(x)
+            if logging:
+                self.log("output", h.float().mean(), on_step=False, on_epoch=True)
+                self.log_dict({"largest": h.float().max(), "batch_size": float(len(x))}, on_step=False, on_epoch=True)
+            if self.training:
+                self.computed_in.add(h.dtype)
+            return h
 
         def training_step(self, batch: list[Tensor], index: int) -> Tensor:
-            loss = nn.functional.cross_entropy(self(batch[0]), batch[1])
+            loss = nn.functional.cross_entropy(self(batch[0]).float(), batch[1])
             self.log("loss", loss)
             self.log("batch", float(index))
             return loss
@@ -126,9 +133,9 @@ def lightning_module(lightning: ModuleType) -> Any:
     return Classifier()
 
 
-def fit(lightning: ModuleType, folder: Path, callbacks: list[Any], **options: Any) -> Any:
+def fit(lightning: ModuleType, folder: Path, callbacks: list[Any], *, logging: bool = False, **options: Any) -> Any:
     """Train for four batches of seeded noise, shuffled by the global generator, and return the module."""
-    module = lightning_module(lightning)
+    module = lightning_module(lightning, logging=logging)
     draw = torch.Generator().manual_seed(2)
     data = TensorDataset(torch.randn(16, 4, generator=draw), torch.randint(0, 2, (16,), generator=draw))
     with warnings.catch_warnings():
@@ -145,6 +152,7 @@ def fit(lightning: ModuleType, folder: Path, callbacks: list[Any], **options: An
             **options,
         )
         trainer.fit(module, DataLoader(data, batch_size=4, shuffle=True))
+    module.logged = dict(trainer.callback_metrics)
     return module
 
 
@@ -234,6 +242,31 @@ def test_lightning_records_on_one_process_only(lightning: ModuleType, run: Run) 
     assert (run.steps, run.metrics()) == ([], [])
 
 
+def test_lightning_metrics_that_forward_logs_are_those_of_the_training(
+    lightning: ModuleType, run: Run, tmp_path: Path
+) -> None:
+    from checkpoints.callbacks.lightning import RecordActivations
+
+    plain = fit(lightning, tmp_path, [], logging=True).logged
+    beside = fit(lightning, tmp_path, [RecordActivations(run, 1, "network.*")], logging=True).logged
+    assert plain.keys() == beside.keys() == {"loss", "batch", "output", "largest", "batch_size"}
+    assert all(torch.equal(plain[name], beside[name]) for name in plain)
+    assert plain["batch_size"] == 4
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_lightning_records_in_the_precision_of_the_training(
+    lightning: ModuleType, run: Run, tmp_path: Path, precision: str
+) -> None:
+    from checkpoints.callbacks.lightning import RecordActivations
+
+    module = fit(lightning, tmp_path, [RecordActivations(run, {2}, "network.*")], precision=precision)
+    assert {layer.source_dtype for layer in run[2].activations.values()} >= set(map(str, module.computed_in))
+    assert run[2]["network.0"].source_dtype == str(module.network[0](torch.zeros(1, 4).to(module.dtype)).dtype) or (
+        precision == "bf16-mixed" and run[2]["network.0"].source_dtype == "torch.bfloat16"
+    )
+
+
 # Transformers
 
 LAYERS = "bert.encoder.layer.*"
@@ -309,6 +342,15 @@ def test_transformers_trains_to_the_same_bits_with_and_without_recording(
 
     plain = train(transformers, tmp_path, [])
     assert_same_weights(plain, train(transformers, tmp_path, [RecordActivations(text_run, 1, "**.output")]))
+
+
+def test_transformers_records_in_the_precision_of_the_training(
+    transformers: ModuleType, text_run: Run, tmp_path: Path
+) -> None:
+    from checkpoints.callbacks.transformers import RecordActivations
+
+    train(transformers, tmp_path, [RecordActivations(text_run, {2}, "**.intermediate.dense")], bf16=True)
+    assert {layer.source_dtype for layer in text_run[2].activations.values()} == {"torch.bfloat16"}
 
 
 def test_transformers_logs_what_the_trainer_logs(transformers: ModuleType, text_run: Run, tmp_path: Path) -> None:

@@ -208,6 +208,9 @@ def test_quantised_layers_are_recorded_as_what_they_compute() -> None:
     model = torch.ao.quantization.quantize_dynamic(network().eval(), {nn.Linear})
     layers = record(model, "*")
     np.testing.assert_array_equal(layers["2"].values, model(X).detach().numpy())
+    for n in (12, 60):
+        stimuli = torch.randn(n, 4, generator=torch.Generator().manual_seed(n))
+        np.testing.assert_array_equal(record(model, "2", stimuli)["2"].values, model(stimuli).detach().numpy())
     quantised = nn.Sequential(nn.Identity())
     layer = record(quantised, "0", forward=lambda model, x: model(torch.quantize_per_tensor(x, 0.1, 0, torch.quint8)))
     np.testing.assert_allclose(layer["0"].values, X.clamp(0).numpy(), atol=0.051)
@@ -316,8 +319,6 @@ class Wide(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.fc = nn.Conv2d(1, 64, 3, padding=1), nn.Linear(64, 2)
-        self.largest: list[int] = []
-        self.note = self.largest.append
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv(x).square().add(1)
