@@ -78,6 +78,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for each in value[:_MOST_SIZES]:
             yield from _tensors(each)
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
 
 
 def _zeros(value: Any, size: int, n: int, which: int) -> Any:
@@ -92,4 +94,6 @@ def _zeros(value: Any, size: int, n: int, which: int) -> Any:
         return type(value)(*(_zeros(each, size, n, which) for each in value))
     if isinstance(value, tuple | list):
         return type(value)(_zeros(each, size, n, which) for each in value)
+    if isinstance(value, dict):
+        return {key: _zeros(each, size, n, which) for key, each in value.items()}
     return value

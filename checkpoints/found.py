@@ -12,6 +12,7 @@ import random
 from abc import ABC, abstractmethod
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import chain
 from operator import eq, is_
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -132,7 +133,7 @@ class Found:
 
     def _visit_classes(self, cls: type) -> Iterator[tuple[str, Any]]:
         for each in cls.__mro__:
-            if id(each) in self._seen or each.__module__.partition(".")[0] in ("torch", "builtins", *_FOREIGN):
+            if id(each) in self._seen or _is_foreign(each) or each.__module__.startswith(("torch.", "builtins")):
                 continue
             self._seen[id(each)] = each
             for key, value in list(vars(each).items()):
@@ -188,10 +189,7 @@ class Found:
         return iter(())
 
     def _visit_object(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
-        module = type(value).__module__ or ""
-        if module.partition(".")[0] in _FOREIGN:
-            return
-        if module.partition(".")[0] == "torch" and not module.startswith(_TORCH_KEPT):
+        if any(map(_is_foreign, type(value).__mro__)):
             return
         if hasattr(value, "__dict__"):
             attributes = vars(value)
@@ -340,6 +338,13 @@ def _comparable(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: _comparable(value) for key, value in state.items()}
     return tuple(map(_comparable, state)) if isinstance(state, tuple) else state
+
+
+@lru_cache(maxsize=4096)
+def _is_foreign(cls: type) -> bool:
+    """Tell whether a class belongs to a framework around networks, such as data sets, optimizers and trainers."""
+    root = cls.__module__.partition(".")[0]
+    return root in _FOREIGN or (root == "torch" and not cls.__module__.startswith(_TORCH_KEPT))
 
 
 def _slots(cls: type) -> Iterator[str]:

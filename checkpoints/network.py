@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from checkpoints.arrays import as_array
 from checkpoints.found import Found
 from checkpoints.generators import generator_states
-from checkpoints.hooks import Given, Keep, Watch, hooked
+from checkpoints.hooks import Given, Keep, Refused, Watch, hooked
 from checkpoints.memory import PeakMemory
 from checkpoints.modules import evaluating
 
@@ -86,13 +86,18 @@ class Network:
             Whether to measure memory, and to find changed attributes.
         """
         batch = _placed(batch, self.model)
-        memory = PeakMemory() if measured else None
+        if measured:
+            try:
+                return self._pass(batch, n, keep, PeakMemory(), compared)
+            except Refused:
+                raise
+            except Exception:  # some operations cannot be observed; a fault of the network shows again below
+                pass
+        return self._pass(batch, n, keep, None, compared)
 
+    def _pass(self, batch: Batch, n: int, keep: Keep, memory: PeakMemory | None, compared: bool) -> Passed:
         def kept_apart(given: Given) -> None:
-            with ExitStack() as stack:
-                stack.enter_context(torch.autocast(given.tensor.device.type, enabled=False))
-                if memory is not None:
-                    stack.enter_context(memory.paused())
+            with torch.autocast(given.tensor.device.type, enabled=False), memory.paused() if memory else nullcontext():
                 keep(given)
 
         with evaluating(self.model, self._found) as found:
@@ -102,7 +107,7 @@ class Network:
             for prepare in self.prepare:
                 prepare(n)
             before = generator_states()
-            with hooked(self.watches, kept_apart, self.widths) as calls, memory or ExitStack():
+            with hooked(self.watches, kept_apart, self.widths) as calls, memory or nullcontext():
                 self._call(batch)
             changed = list(found.changed_attributes()) if compared else []
             random = before != generator_states()

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -285,3 +286,62 @@ def test_modules_inside_one_another_end() -> None:
     with pytest.raises(RecursionError):
         model.eval()  # as torch's own functions do
     assert Capture(model, "0").names == ("0",)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "buffer", "in place"])
+@pytest.mark.parametrize("examples", [1, 2, 4, 9])
+def test_states_of_every_form_start_from_zero(kind: str, examples: int) -> None:
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.step, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
+            self.register_buffer("state_buffer", torch.zeros(examples, 4) if kind == "buffer" else None)
+            self.state: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if kind == "buffer":
+                self.state_buffer = torch.tanh(self.step(x) + self.state_buffer)
+                return self.out(self.state_buffer)
+            before = self.state["h"] if isinstance(self.state, dict) else (self.state or (0,))[0]
+            h = torch.tanh(self.step(x) + before)
+            if kind == "in place" and self.state is not None:
+                self.state[0].copy_(h)
+            else:
+                self.state = {"h": h} if kind == "dict" else (h,)
+            return self.out(h)
+
+    model = Stateful()
+    with torch.no_grad():
+        expected = model.out(torch.tanh(model.step(X))).numpy()
+        model(torch.randn(examples, 3))
+    before = {name: content(value) for name, value in vars(model).items() if "state" in name}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layer = Capture(model, "out").record(X)["out"]
+    assert {name: content(value) for name, value in vars(model).items() if "state" in name} == before
+    if examples > 1:  # a state of one example fits batches of every size, and is used as it was found
+        assert "keeps a state of its last" in str(caught[0].message)
+        np.testing.assert_allclose(layer.values, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_data_that_a_module_holds_is_not_copied() -> None:
+    class Numbers(torch.utils.data.Dataset[Tensor]):
+        def __init__(self) -> None:
+            self.values = torch.zeros(10)
+
+    model = nn.Sequential(nn.Linear(3, 2))
+    model.data, model.optimizer = Numbers(), torch.optim.Adam(model.parameters())
+    storages = {storage.here.data_ptr() for storage in Found(model)._storages.values()}
+    assert storages == {parameter.data_ptr() for parameter in model.parameters()}
+
+
+def test_an_operation_that_cannot_be_observed_is_recorded_all_the_same() -> None:
+    class Conditional(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+            if _get_current_dispatch_mode() is not None:
+                raise NotImplementedError("no rule for this mode")
+            return x * 2
+
+    np.testing.assert_array_equal(Capture(nn.Sequential(Conditional()), "0").record(X)["0"].values, 2 * X.numpy())
