@@ -10,8 +10,8 @@ FloatArray = NDArray[np.float64]
 SINGLE = float(np.finfo(np.float32).eps)
 DOUBLE = float(np.finfo(np.float64).eps)
 # Values of a feature that span no more than this many machine epsilons of the largest one are equal up to rounding:
-# sums of some hundred terms in different orders differ by about 10.
-CONSTANT = 32
+# sums of 512 terms in different orders span up to 40.
+CONSTANT = 64
 # Larger numbers of single precision have few binary places after the point, and may be whole numbers by rounding.
 EXACT = 2.0**20
 # Rows that are compared first, to rule out most features that are not constant.
@@ -82,7 +82,7 @@ def _is_single(X: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 class FeatureRange:
-    """Smallest and largest value of each feature over blocks of stimuli, and whether the feature is constant.
+    """Smallest and largest value of each feature over blocks of stimuli, and which features are constant.
 
     Parameters
     ----------
@@ -105,36 +105,58 @@ class FeatureRange:
         """Take in a block of stimuli (b, d)."""
         self.low = np.minimum(self.low, block.min(axis=0))
         self.high = np.maximum(self.high, block.max(axis=0))
-        which = np.flatnonzero(self._is_single & self._spans_at_most(SINGLE))
+        which = np.flatnonzero(self._is_single & self._spans_at_most(SINGLE, self._typical_sizes()))
         self._is_single[which] = _is_single(block[:, which]).all(axis=0)
         self._is_whole[which] &= _is_whole(block[:, which]).all(axis=0)
 
     def constant(self) -> NDArray[np.bool_]:
-        """Return which features (d,) span no more than `CONSTANT` machine epsilons of their largest value.
+        """Return which features (d,) are constant up to rounding, taken as one layer.
 
-        The epsilon is that of `epsilon_of` for the values of the feature.
+        A feature is constant if its values span no more than `CONSTANT` machine epsilons of the largest of them. So are
+        all features if each spans no more than that of its own largest value or of a typical feature's: sums that
+        nearly cancel have the rounding errors of their terms. The epsilon is that of `epsilon_of` for the values of the
+        feature.
         """
-        is_exact = self._is_whole & (np.maximum(np.abs(self.low), np.abs(self.high)) < EXACT)
-        return self._spans_at_most(DOUBLE) | (self._is_single & ~is_exact & self._spans_at_most(SINGLE))
+        own = self.constant_alone()
+        return own if own.all() else own | self._within_rounding(self._typical_sizes()).all()
 
-    def _spans_at_most(self, epsilon: float) -> NDArray[np.bool_]:
+    def constant_alone(self) -> NDArray[np.bool_]:
+        """Return which features (d,) are constant up to rounding, each on its own."""
+        return self._within_rounding(self._sizes())
+
+    def _sizes(self) -> FloatArray:
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+    def _typical_sizes(self) -> FloatArray:
+        """Return the size of each feature (d,), or the median of those that are not zero if that is larger."""
+        sizes = self._sizes()
+        positive = sizes[sizes > 0]
+        return np.maximum(sizes, np.median(positive)) if positive.size else sizes
+
+    def _within_rounding(self, sizes: FloatArray) -> NDArray[np.bool_]:
+        is_rounded = self._is_single & ~(self._is_whole & (self._sizes() < EXACT))
+        return self._spans_at_most(DOUBLE, sizes) | (is_rounded & self._spans_at_most(SINGLE, sizes))
+
+    def _spans_at_most(self, epsilon: float, sizes: FloatArray) -> NDArray[np.bool_]:
         with np.errstate(over="ignore"):
             spans = self.high - self.low
-        return np.asarray(spans <= CONSTANT * epsilon * np.maximum(np.abs(self.low), np.abs(self.high)))
+        return np.asarray(spans <= CONSTANT * epsilon * sizes)
 
 
-def constant_features(X: NDArray[Any]) -> NDArray[np.bool_]:
+def constant_features(X: NDArray[Any], *, alone: bool = False) -> NDArray[np.bool_]:
     """Return which features are constant over the stimuli, up to rounding.
 
     Parameters
     ----------
     X : array (n, d)
-        Not centred. Its transpose tells which stimuli are constant over the features.
+        Not centred.
+    alone : bool, default False
+        Whether each feature is taken on its own (`FeatureRange.constant_alone`), instead of as part of a layer
+        (`FeatureRange.constant`). With it, the transpose of X tells which patterns are constant over the features.
 
     Returns
     -------
     array of bool (d,)
-        As `FeatureRange.constant`.
 
     Examples
     --------
@@ -143,12 +165,13 @@ def constant_features(X: NDArray[Any]) -> NDArray[np.bool_]:
     """
     few = FeatureRange(X.shape[1])
     few.update(X[np.linspace(0, len(X) - 1, min(len(X), _FEW)).astype(np.intp)])
-    is_constant = few.constant()
+    is_constant = few.constant_alone() if alone else few.constant()
     which = np.flatnonzero(is_constant)
     if which.size and len(X) > _FEW:
+        all_of_them = len(which) == X.shape[1]
         candidates = FeatureRange(len(which))
-        candidates.update(X[:, which])
-        is_constant[which] = candidates.constant()
+        candidates.update(X if all_of_them else X[:, which])
+        is_constant[which] = candidates.constant() if all_of_them and not alone else candidates.constant_alone()
     return is_constant
 
 

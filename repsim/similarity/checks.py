@@ -82,9 +82,30 @@ def real_array(X: ArrayLike, name: str) -> NDArray[Any]:
     array([1, 2])
     """
     array = _as_array(X, name)
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"{name} has dtype {array.dtype}; expected real numbers. Convert it to float first.")
+    check_real(array.dtype, name)
     return array
+
+
+def check_real(dtype: np.dtype[Any], name: str) -> None:
+    """Check that a type is one of real numbers.
+
+    Parameters
+    ----------
+    dtype : dtype
+    name : str
+        What the messages call the array.
+
+    Raises
+    ------
+    ValueError
+        If it is of complex numbers, strings, objects or anything else.
+
+    Examples
+    --------
+    >>> check_real(np.dtype("float16"), "X")
+    """
+    if dtype.kind not in "biuf":
+        raise ValueError(f"{name} has dtype {dtype}; expected real numbers. Convert it to float first.")
 
 
 def same_stimuli(sizes: Mapping[str, int]) -> None:

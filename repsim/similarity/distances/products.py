@@ -29,7 +29,7 @@ def _write_cosines(patterns: Patterns, *, centre: bool) -> None:
         Z = chunk
         if centre:
             Z = centred(chunk, axis=1)
-            Z[constant_features(chunk.T)] = 0.0
+            Z[constant_features(chunk.T, alone=True)] = 0.0
         zero.update((start + np.flatnonzero(~Z.any(axis=1))).tolist())
         with np.errstate(invalid="ignore"):
             Z = Z / np.abs(Z).max(axis=1, keepdims=True)  # so that no square overflows or vanishes

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from repsim.similarity import checks
 from repsim.similarity.arrays import FeatureRange
 from repsim.similarity.distances.distance import Floats
 
@@ -65,7 +66,7 @@ class Blocks:
     Raises
     ------
     ValueError
-        If a value is NaN or infinite.
+        If the values are not real numbers, or one is NaN or infinite.
 
     Examples
     --------
@@ -76,6 +77,7 @@ class Blocks:
 
     def __init__(self, X: Any, name: str) -> None:
         self._X, self._name, self.shape = X, name, tuple(X.shape)
+        checks.check_real(np.dtype(X.dtype), name)
         features, sizes = FeatureRange(self.shape[1]), []
         for start, stop in chunks(X):
             block = self._read(slice(start, stop))

@@ -59,7 +59,7 @@ class Moments:
         self._device = device
         self.names: tuple[str, ...] = ()
         self._spans: list[slice] = []
-        self._features = FeatureRange(0)
+        self._features: list[FeatureRange] = []
         self._shift = self._unit = self._sum = torch.empty(0)
         self._cross: list[Tensor] = []  # one a layer: its features with those of itself and all later layers
         self._with_squares = torch.empty(0)  # (D, n_layers): sums of x |y|^2
@@ -87,8 +87,9 @@ class Moments:
         if not self.names:
             self._begin(arrays)
         self._check(arrays)
+        for features, array in zip(self._features, arrays.values(), strict=True):
+            features.update(array)
         block = np.concatenate(list(arrays.values()), axis=1)
-        self._features.update(block)
         Z = (torch.from_numpy(block).to(self._device) - self._shift) / self._unit  # (b, D)
         for span, cross in zip(self._spans, self._cross, strict=True):
             cross.addmm_(Z[:, span].T, Z[:, span.start :])
@@ -135,9 +136,8 @@ class Moments:
         within = slice(columns.start - rows.start, columns.stop - rows.start)
         means = torch.outer(self._sum[rows], self._sum[columns]) / self.n
         products = (self._cross[i][:, within] - means).cpu().numpy()
-        constant = self._features.constant()
-        products[constant[rows]] = 0.0
-        products[:, constant[columns]] = 0.0
+        products[self._features[i].constant()] = 0.0
+        products[:, self._features[j].constant()] = 0.0
         return products
 
     def hsic(self, *, unbiased: bool) -> FloatArray:
@@ -172,7 +172,7 @@ class Moments:
         kind: Any = {"dtype": torch.float64, "device": self._device}
         means = [array.mean(axis=0) for array in arrays.values()]
         sizes = [np.abs(array - mean).max() or 1.0 for array, mean in zip(arrays.values(), means, strict=True)]
-        self._features = FeatureRange(ends[-1])
+        self._features = [FeatureRange(mean.size) for mean in means]
         self._shift = torch.from_numpy(np.concatenate(means)).to(self._device)
         # Powers of two, which round nothing, so that no fourth power overflows or vanishes.
         units = np.repeat(2.0 ** np.floor(np.log2(sizes)), [mean.size for mean in means])

@@ -71,6 +71,24 @@ def test_a_feature_is_constant_up_to_some_units_of_its_last_place(
         assert (constant_features(X.astype(np.float64)) == expected).all()
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_rounding_of_a_small_feature_is_that_of_the_layer_it_is_in(rng: np.random.Generator, kind: type) -> None:
+    """Sums that nearly cancel have the rounding errors of their terms, if nothing else in the layer varies."""
+    epsilon = np.finfo(kind).eps
+    sizes = np.array([1.0, -2.0, 1.0, 1.5, 1e-4])
+    X = (sizes + 10 * epsilon * rng.uniform(size=(40, 5))).astype(kind)
+    assert constant_features(X).all()
+    np.testing.assert_array_equal(constant_features(X, alone=True), [True] * 4 + [False])
+    X[:, 0] += 1e-3 * rng.normal(size=40).astype(kind)  # a layer that varies, and the small feature with it
+    np.testing.assert_array_equal(constant_features(X), [False, True, True, True, False])
+
+
+def test_one_large_constant_feature_does_not_hide_the_others(rng: np.random.Generator) -> None:
+    X = rng.normal(size=(40, 9)).astype(np.float32)
+    X[:, 4] = 1e8
+    np.testing.assert_array_equal(constant_features(X), np.arange(9) == 4)
+
+
 @pytest.mark.parametrize("place", [0, 7, 99])
 def test_one_stimulus_that_differs_is_enough(place: int) -> None:
     X = np.full((100, 2), 0.1)

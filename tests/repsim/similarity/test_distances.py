@@ -258,6 +258,13 @@ def test_a_file_is_read_in_the_precision_it_needs(
     np.testing.assert_allclose(D, rdm(X, method), rtol=2e-6)
 
 
+def test_a_file_that_is_not_real_is_refused(rng: np.random.Generator, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "store.h5", "w") as file:
+        layer = file.create_dataset("layer", data=rng.normal(size=(5, 3)) + 1j)
+        with pytest.raises(ValueError, match=r"^Layer 'fc' has dtype complex128; expected real numbers\."):
+            rdm(layer, name="fc")
+
+
 def test_a_file_that_is_not_finite_is_refused(rng: np.random.Generator, tmp_path: Path) -> None:
     X = rng.normal(size=(50, 7))
     X[31, 2] = np.inf

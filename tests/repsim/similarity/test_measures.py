@@ -17,9 +17,9 @@ Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 Make = Callable[[np.random.Generator, int, int], np.ndarray]
 
 
-def sums_in_any_order(rng: np.random.Generator, n: int, d: int, kind: type) -> np.ndarray:
+def sums_in_any_order(rng: np.random.Generator, n: int, d: int, kind: type, mean: float = 0.3) -> np.ndarray:
     """Add the same 512 numbers for every stimulus, each time in another order."""
-    terms = (rng.normal(size=(d, 512)) + 0.3).astype(kind)
+    terms = (rng.normal(size=(d, 512)) + mean).astype(kind)
     return np.stack([np.cumsum(terms[:, rng.permutation(512)], axis=1, dtype=kind)[:, -1] for _ in range(n)])
 
 
@@ -31,6 +31,8 @@ CONSTANTS: dict[str, Make] = {
     "a large bias, single in double": lambda rng, n, d: np.float64(np.float32(1e3 + 1e-4 * rng.normal(size=(n, d)))),
     "order of summation, single": lambda rng, n, d: sums_in_any_order(rng, n, d, np.float32),
     "order of summation, double": lambda rng, n, d: sums_in_any_order(rng, n, d, np.float64),
+    "sums near zero, single": lambda rng, n, d: sums_in_any_order(rng, n, d, np.float32, 0.0),
+    "sums near zero, double": lambda rng, n, d: sums_in_any_order(rng, n, d, np.float64, 0.0),
     "signs of zero": lambda rng, n, d: np.where(rng.random((n, d)) < 0.5, -0.0, 0.0),
 }
 
