@@ -127,6 +127,17 @@ def test_types_are_taken_by_id_too(stimuli: Set, layers: dict[str, Layer]) -> No
     assert expected["control_accuracy"].notna().all()
 
 
+def test_rows_of_a_journal_are_found_again_however_labels_were_given(
+    stimuli: Set, layers: dict[str, Layer], tmp_path: Path
+) -> None:
+    path, order = tmp_path / "probes.jsonl", in_another_order(stimuli)
+    expected = table(layers, stimuli.labels, stimuli.split, journal=path)
+    content = path.read_bytes()
+    by_id = [FORMS["series"](stimuli.ids[order], values[order]) for values in (stimuli.labels, stimuli.split)]
+    pd.testing.assert_frame_equal(table(layers, *by_id, journal=path), expected, check_exact=True)
+    assert path.read_bytes() == content
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, str, object])
 def test_an_array_of_the_runs_own_labels_in_another_order_is_refused(
