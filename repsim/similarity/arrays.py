@@ -92,7 +92,7 @@ class FeatureRange:
     Examples
     --------
     >>> features = FeatureRange(2)
-    >>> features.update(np.array([[1000.0, 0.0], [1000.0 + 2**-13, 1e-20]]))
+    >>> features.update(np.array([[1000.0, 1.0], [1000.0 + 2**-13, 1.001]]))
     >>> features.constant()
     array([ True, False])
     """
@@ -190,8 +190,8 @@ def without_rounding(X: NDArray[Any]) -> NDArray[Any]:
     Examples
     --------
     >>> without_rounding(np.array([[1e3, 1.0], [1e3 + 2**-13, 1.001]]))
-    array([[1.000e+03, 1.000e+00],
-           [1.000e+03, 1.001e+00]])
+    array([[1000.   ,    1.   ],
+           [1000.   ,    1.001]])
     """
     which = np.flatnonzero(constant_features(X))
     if (X[:, which] == X[0, which]).all():

@@ -105,12 +105,11 @@ def relative_rounding(distances: FloatArray) -> float:
     Returns
     -------
     float
-        That of single precision if every distance is a number of single precision, whatever the type of the array, else
-        that of double precision.
+        That of the precision of the distances, whatever the type of the array is (`arrays.epsilon_of`).
 
     Examples
     --------
-    >>> relative_rounding(np.array([0.1, 2.0])), relative_rounding(np.array([1.0, 2.0])) > 1e-7
+    >>> relative_rounding(np.array([0.1, 2.0])), relative_rounding(np.array([0.5, 2.0])) > 1e-7
     (1e-12, True)
     """
     return SINGLE_ROUNDING if epsilon_of(distances) == SINGLE else DOUBLE_ROUNDING
