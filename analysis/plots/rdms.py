@@ -20,7 +20,7 @@ __all__ = ["plot_rdm", "plot_rdm_grid"]
 
 _MOST_PIXELS = 300
 _MOST_LINES = 40  # between classes; above, they would hide the matrix
-_CELL = 1.15 * 72  # points, the width of a matrix in a grid
+_CELL = 0.95 * 72  # points, about the width of a matrix in a grid
 
 
 def plot_rdm(

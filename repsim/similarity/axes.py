@@ -265,6 +265,8 @@ def write_key(figure: Figure, names: Mapping[str, str]) -> None:
     figure.supxlabel(text, fontproperties=font, color="0.35", x=0.01, horizontalalignment="left")
     added = len(lines) * _KEY_SIZE * _LINE / _POINTS
     figure.set_figheight(figure.get_figheight() + 2 * added)  # the axes get as much as the key, to stay the larger part
+    if len(figure.axes) > 1:  # square panels do not get higher without getting wider
+        figure.set_figwidth(figure.get_figwidth() + added)
 
 
 def _font(texts: Sequence[str], size: str | float) -> FontProperties:

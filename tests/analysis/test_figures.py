@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.axes import Axes
 from scipy.spatial.distance import squareform
+from torch import Tensor, nn
 
 from analysis.drawing import Drawing, save_figures
 from analysis.figures import draw
@@ -17,7 +19,20 @@ from analysis.settings import RecordingConfig
 from analysis.tables import read_rdm
 from analysis.views import View
 from analysis.workflows import compare_runs, train_run
+from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
+
+ODD_NAMES = [
+    "cost$_$in",
+    "_hidden",
+    "a\\b^{2}%",
+    "two\nlines",
+    "\u4e2d\u6587",
+    "\U0001f680",
+    "<i>&amp;",
+    "x" * 120,
+    "fc",
+]
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +218,44 @@ def test_a_network_that_died_is_drawn_and_named(
     assert any(text.startswith("Where class structure arises in dead is not known") for text in findings.summary())
     assert np.isfinite(findings.probes.loc[findings.probes["view"] == "backprop", "accuracy"]).all()
     assert "Results that are not defined" in (tmp_path / "out/report.html").read_text()
+
+
+class Odd(nn.Module):
+    """Random maps of the input, with names that are hard to show; one of them NaN if it is asked for."""
+
+    def __init__(self, seed: int, undefined: str = "") -> None:
+        super().__init__()
+        self.generator, self.undefined = seed, undefined
+        self.layers = nn.ModuleDict({name: nn.Identity() for name in ODD_NAMES})
+
+    def forward(self, X: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.generator)
+        for name, layer in self.layers.items():
+            h = X @ torch.randn(X.shape[1], 4, generator=generator)
+            layer(h * torch.nan if name == self.undefined else h)
+        return X
+
+
+def test_names_of_every_kind_are_drawn_and_reported(tmp_path: Path) -> None:
+    n = 48
+    labels, split = np.arange(n) % 4, np.repeat(["train", "validation", "test"], n // 3)
+    inputs = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32) + labels[:, None]
+    stimuli = Stimuli.of([f"s{k:02d}" for k in range(n)], labels, split, inputs)
+    classes = ["$a$", "_b", "<script>alert(1)</script>", "\u72ac" * 40]
+    paths = [tmp_path / "_run $x$", tmp_path / ("<b>&amp; " + "z" * 100)]
+    for seed, path in enumerate(paths):
+        model = Odd(seed, "_hidden" if seed else "")
+        with Run.create(path, {"data": {"classes": classes}}, stimuli) as run:
+            run.checkpoint(1, model, capture=Capture(model, ["layers.*"]))
+    with pytest.warns(RuntimeWarning) as caught:
+        findings = compare_runs(paths, output=tmp_path / "out")
+    assert ["layers._hidden" in str(each.message) for each in caught] == [True]
+    for drawing in draw(findings):
+        assert (tmp_path / "out" / "figures" / f"{drawing.name}.pdf").stat().st_size > 0
+        assert drawing.figure.get_supxlabel() != "" or drawing.name == "training"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;b&gt;&amp;amp; zzz" in page
 
 
 def test_figures_are_saved_as_png_and_pdf(tmp_path: Path) -> None:

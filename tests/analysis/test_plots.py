@@ -1,7 +1,11 @@
+from itertools import pairwise
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist, squareform
@@ -416,3 +420,162 @@ def test_plots_leave_pyplot_alone() -> None:
     plot_by_layer(by_layer(["a"]), "score", ylabel="score")
     plot_similarity_grid(similarity({"a": 2}))
     assert pyplot.get_fignums() == []
+
+
+# Many, long and odd names, and what is not defined
+
+ODD = [
+    "cost$_$in",
+    "_hidden",
+    "a\\b^{2}%",
+    "two\nlines",
+    "\u4e2d\u6587\u5c42",
+    "\U0001f680",
+    "<script>&amp;",
+    "\u05e2\u05d1",
+    "",
+]
+LONG = [(f"encoder_{k}_" + "attention_output_" * 9)[:120] for k in range(6)]
+MANY = [f"block_{k:03d}" for k in range(200)]
+
+
+def named(layers: list[str], views: list[str]) -> pd.DataFrame:
+    rows = [
+        {"view": view, "layer": layer, "depth": depth, "score": 0.5 + 0.01 * depth}
+        for view in views
+        for depth, layer in enumerate(layers, start=1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def named_similarity(layers: list[str], views: list[str]) -> pd.DataFrame:
+    rows = [
+        {"view_a": a, "layer_a": m, "depth_a": i, "view_b": b, "layer_b": n, "depth_b": j, "cka": 0.5}
+        for a in views
+        for b in views
+        for i, m in enumerate(layers)
+        for j, n in enumerate(layers)
+    ]
+    return pd.DataFrame(rows)
+
+
+def check_readable(figure: Figure) -> None:
+    """Draw a figure, and check that neighbouring tick labels do not overlap; warnings are errors."""
+    FigureCanvasAgg(figure).draw()
+    for ax in figure.axes:
+        for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
+            boxes = [label.get_window_extent() for label in labels if label.get_text() and label.get_visible()]
+            assert not any(a.overlaps(b) for a, b in pairwise(boxes))
+
+
+@pytest.mark.parametrize("layers", [ODD, LONG, MANY, ["fc"]], ids=["odd", "long", "many", "one"])
+@pytest.mark.parametrize(
+    "views", [["a", "b"], ODD, LONG, [f"run {k}" for k in range(30)]], ids=["two", "odd", "long", "30"]
+)
+def test_curves_stay_readable(layers: list[str], views: list[str]) -> None:
+    ax = plot_by_layer(named(layers, views), "score", ylabel="score")
+    check_readable(figure_of(ax))
+    assert ax.get_window_extent().height >= 0.5 * figure_of(ax).bbox.height
+    assert len(legend(ax)) == len(set(legend(ax))) == len(views)
+
+
+def test_layers_that_are_cut_differ_and_are_explained() -> None:
+    ax = plot_by_layer(named(LONG, ["a"]), "score", ylabel="score")
+    labels = list(ticks(ax.xaxis).values())
+    assert len(set(labels)) == 6
+    key = figure_of(ax).get_supxlabel().replace("\n    ", "").replace(" ", "")
+    assert all(f"{label}={name}" in key for label, name in zip(labels, LONG, strict=True))
+
+
+@pytest.mark.parametrize("draw", [plot_training, plot_alignment], ids=["training", "alignment"])
+def test_curves_of_30_runs_have_their_legend_outside(draw: Any) -> None:
+    views = [f"run {k}" for k in range(30)]
+    table = training(views) if draw is plot_training else alignment({view: [[10.0, 20.0]] for view in views})
+    ax = draw(table, "loss", ylabel="nats") if draw is plot_training else draw(table, "boundary")
+    check_readable(figure_of(ax))
+    box = ax.get_window_extent()
+    assert box.height >= 0.5 * figure_of(ax).bbox.height
+    assert not ax.get_legend().get_window_extent().overlaps(box)
+    assert len({(line.get_color(), line.get_marker()) for line in ax.get_lines() if line.get_label()[0] == "r"}) == 30
+
+
+def test_without_a_defined_value_there_are_axes_with_all_layers() -> None:
+    ax = plot_by_layer(named(["a", "b", "c"], ["x"]).assign(score=np.nan), "score", ylabel="score")
+    check_readable(figure_of(ax))
+    assert ticks(ax.xaxis) == {1.0: "a", 2.0: "b", 3.0: "c"}
+
+
+def test_without_a_defined_angle_there_is_no_legend() -> None:
+    ax = plot_alignment(alignment({"dead": [[np.nan]]}), "boundary")
+    assert ax.get_legend() is None
+    check_readable(figure_of(ax))
+
+
+@pytest.mark.parametrize("layers", [ODD, LONG, MANY[:60]], ids=["odd", "long", "many"])
+def test_a_grid_of_similarities_stays_readable(layers: list[str]) -> None:
+    figure = plot_similarity_grid(named_similarity(layers, ["_a", "b" * 120]))
+    check_readable(figure)
+    assert sum(ax.get_window_extent().height for ax in figure.axes[:3:2]) >= 0.5 * figure.bbox.height
+
+
+def test_a_grid_names_layers_at_its_edges_only() -> None:
+    figure = plot_similarity_grid(named_similarity(["x", "y"], ["a", "b"]))
+    figure.draw_without_rendering()
+    shown = [
+        [
+            any(t.get_visible() and t.get_text() for t in labels)
+            for labels in (ax.get_xticklabels(), ax.get_yticklabels())
+        ]
+        for ax in figure.axes[:4]
+    ]
+    assert shown == [[False, True], [False, False], [True, True], [True, False]]
+
+
+@pytest.mark.parametrize("layers", [ODD, LONG], ids=["odd", "long"])
+def test_a_grid_of_rdms_stays_readable(layers: list[str]) -> None:
+    n, classes = 200, dict(enumerate([*ODD, *LONG, *MANY[:85]]))
+    labels = np.repeat(np.arange(100), 2)
+    rdms = {view: {layer: distances(n) for layer in layers} for view in ("_a", "b" * 120, "c$d$")}
+    figure = plot_rdm_grid(rdms, labels, classes)
+    check_readable(figure)
+    assert figure.get_supxlabel() != ""
+
+
+def test_undefined_similarities_are_marked_in_plot_and_legend() -> None:
+    table = named_similarity(["x", "y", "z"], ["a", "b"])
+    table.loc[(table["view_a"] == "b") & (table["layer_a"] == "y"), "cka"] = np.nan
+    figure = plot_similarity_grid(table)
+    masks = [np.ma.getmaskarray(ax.images[0].get_array()) for ax in figure.axes[:4]]
+    assert [mask.any(axis=1).tolist() for mask in masks] == [[False] * 3, [False] * 3, *[[False, True, False]] * 2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["undefined"]
+    alone = plot_similarity(table, "b", "a")
+    assert legend(alone) == ["undefined"]
+    assert plot_similarity(table, "a", "a").get_legend() is None
+
+
+def test_undefined_rdms_are_marked_in_plot_and_legend() -> None:
+    labels, classes = np.repeat([0, 1], 3), {0: "a", 1: "b"}
+    nothing = np.full(15, np.nan)
+    ax = plot_rdm(nothing, labels, classes)
+    assert np.ma.getmaskarray(ax.images[0].get_array()).all()
+    assert legend(ax) == ["undefined"]
+    one = squareform(distances(6))
+    one[2, :] = one[:, 2] = np.nan
+    one[2, 2] = 0.0
+    ax = plot_rdm(squareform(one, checks=False), labels, classes)
+    mask = np.ma.getmaskarray(ax.images[0].get_array())
+    assert (mask == (np.arange(6) == 2) | (np.arange(6)[:, None] == 2)).all()
+    figure = plot_rdm_grid({"v": {"x": distances(6), "y": nothing}}, labels, classes)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["undefined"]
+    check_readable(figure)
+
+
+def test_an_undefined_stimulus_among_many_costs_no_neighbour_its_cells() -> None:
+    n = 700
+    square = squareform(distances(n))
+    square[5, :] = square[:, 5] = np.nan
+    np.fill_diagonal(square, 0.0)
+    ax = plot_rdm(squareform(square, checks=False), np.zeros(n, int), {0: "a"})
+    image = ax.images[0].get_array()
+    assert image.shape[0] <= 300
+    assert not np.ma.getmaskarray(image).any()

@@ -60,12 +60,25 @@ function roomyRange(curves, isLogarithmic, also) {
 function layerTicks(layers, start, most = 10) {
   const stride = Math.ceil(layers.length / most);
   const places = layers.map((_, i) => i).filter((i) => i % stride === 0);
-  const names = shortNames(layers);
+  const names = shortNames(layers), labels = shortenedAll(names);
   const prefix = layers.length && names[0] !== layers[0] ? layers[0].slice(0, layers[0].length - names[0].length - 1).replace(/\./g, " ") + " " : "";
-  return { title: verbatim(`${prefix}layer`), tickvals: places.map((i) => i + start), ticktext: places.map((i) => verbatim(shortened(names[i]))) };
+  return { title: verbatim(`${shortened(prefix, 40)}layer`), tickvals: places.map((i) => i + start), ticktext: places.map((i) => verbatim(labels[i])) };
 }
 
-const shortened = (text, most = 22) => (text.length > most ? `${text.slice(0, most - 1)}\u2026` : text);
+/** Return a text with its middle left out if it is long: names often differ at their ends. */
+function shortened(text, most = 22) {
+  const letters = Array.from(text), half = (most - 1) / 2;
+  if (letters.length <= most) return text;
+  return `${letters.slice(0, Math.ceil(half)).join("")}\u2026${letters.slice(-Math.floor(half)).join("")}`;
+}
+
+/** Return short texts that differ where the texts do: those that would be alike are numbered. */
+function shortenedAll(texts, most = 22) {
+  const labels = texts.map((text) => shortened(text, most));
+  const alike = new Map();
+  labels.forEach((label, i) => alike.set(label, (alike.get(label) ?? new Set()).add(texts[i])));
+  return labels.map((label, i) => (alike.get(label).size < 2 ? label : `${label} (${[...alike.get(label)].indexOf(texts[i]) + 1})`));
+}
 
 function legendOf(curves, redraw) {
   if (curves.length < 2) return undefined;

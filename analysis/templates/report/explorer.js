@@ -49,8 +49,9 @@ function classMarks(colours) {
   const starts = [0, ...edges], stops = [...edges, labels.length];
   const stride = Math.ceil(starts.length / 12);
   const kept = starts.map((_, i) => i).filter((i) => i % stride === 0);
+  const names = shortenedAll(starts.map((start) => String(className(start))), 12);
   const ticks = {
-    tickvals: kept.map((i) => (starts[i] + stops[i] - 1) / 2), ticktext: kept.map((i) => verbatim(shortened(String(className(starts[i])), 12))), ticks: "",
+    tickvals: kept.map((i) => (starts[i] + stops[i] - 1) / 2), ticktext: kept.map((i) => verbatim(names[i])), ticks: "",
   };
   const line = { color: translucent(colours.paper, 0.6), width: 0.7 };
   const lines = starts.length > 20 ? [] : edges.flatMap((edge) => [
