@@ -1,7 +1,7 @@
 r"""Neighbourhood measures: whether two representations give each stimulus the same nearest neighbours.
 
 The neighbours of a stimulus are the k others whose patterns have the largest cosine with its own. Nothing is centred,
-so that these measures depend on where the origin is. Cosines that differ by less than 1e-12 of their spread are tied,
+so that these measures depend on where the origin is. Neighbours whose cosines differ only by rounding error are tied,
 and of tied stimuli the one with the smaller index is nearer. A stimulus is never its own neighbour, but a duplicate of
 it may be.
 """
@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from repsim.similarity.arrays import FloatArray, centred, rounding_of_directions
+from repsim.similarity.arrays import SINGLE, FloatArray, centred, epsilon_of, rounding_of_directions
 from repsim.similarity.measures.measure import Measure, evaluate
 
 # Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
 PAIRS_AT_ONCE = 2**20
 # Squared distances between directions that differ by less than this, beside the spread of the directions, are tied.
 TIED = 1e-12
+# The same for activations of single precision: rounding error of the distance between two patterns of length one.
+TIED_SINGLE = 8 * SINGLE
 # Below this a squared norm, of numbers that are at most one, is nothing but rounding.
 NOTHING = 1e-24
 
@@ -209,7 +211,7 @@ def _prepare(X: FloatArray, name: str, *, k: int | None) -> Neighbourhoods | Non
     C = centred(Z, axis=0)
     if np.vecdot(C, C).max() <= rounding_of_directions(X) ** 2:
         return None
-    return Neighbourhoods(directions=Z, nearest=_nearest(C, k))
+    return Neighbourhoods(directions=Z, nearest=_nearest(C, k, is_single=epsilon_of(X) == SINGLE))
 
 
 def _number_of_neighbours(k: int | None, n: int, name: str) -> int:
@@ -224,7 +226,7 @@ def _number_of_neighbours(k: int | None, n: int, name: str) -> int:
     return k
 
 
-def _nearest(C: FloatArray, k: int) -> NDArray[np.intp]:
+def _nearest(C: FloatArray, k: int, *, is_single: bool) -> NDArray[np.intp]:
     """Find the k rows nearest to each row, nearest first; (n, k)."""
     squares = np.vecdot(C, C)
     unit = TIED * squares.max()
@@ -236,23 +238,37 @@ def _nearest(C: FloatArray, k: int) -> NDArray[np.intp]:
         distances *= -2
         distances += squares
         distances += squares[start : start + rows, None]
-        distances /= unit
-        np.rint(distances, out=distances)
+        if is_single:
+            np.sqrt(np.maximum(distances, 0.0, out=distances), out=distances)
+        else:
+            distances /= unit
+            np.rint(distances, out=distances)
         itself = np.arange(len(block))
         distances[itself, start + itself] = np.inf
-        nearest[start : start + rows] = _smallest(distances, k)
+        nearest[start : start + rows] = _smallest(distances, k, TIED_SINGLE if is_single else 0.0)
     return nearest
 
 
-def _smallest(distances: FloatArray, k: int) -> NDArray[np.intp]:
+def _smallest(distances: FloatArray, k: int, tolerance: float) -> NDArray[np.intp]:
     """Columns of the k smallest entries of each row, smallest first, ties by column; (rows, k)."""
     chosen = np.argpartition(distances, k - 1, axis=1)[:, :k]
     largest = np.take_along_axis(distances, chosen[:, -1:], axis=1)  # argpartition leaves the k-th smallest there
-    tied = np.count_nonzero(distances <= largest, axis=1) > k
-    chosen[tied] = np.argsort(distances[tied], axis=1, kind="stable")[:, :k]
     chosen.sort(axis=1)
-    order = np.argsort(np.take_along_axis(distances, chosen, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(chosen, order, axis=1)
+    levels = _levels(np.take_along_axis(distances, chosen, axis=1), tolerance)
+    order = np.argsort(levels, axis=1, kind="stable")
+    chosen = np.take_along_axis(chosen, order, axis=1)
+    tied = np.count_nonzero(distances <= largest + tolerance, axis=1) > k  # with one that was not chosen
+    chosen[tied] = np.argsort(_levels(distances[tied], tolerance), axis=1, kind="stable")[:, :k]
+    return chosen
+
+
+def _levels(distances: FloatArray, tolerance: float) -> NDArray[np.intp]:
+    """Position of each entry among the distinct ones of its row; neighbours within the tolerance share one."""
+    order = np.argsort(distances, axis=1)
+    differ = np.diff(np.take_along_axis(distances, order, axis=1), axis=1) > tolerance
+    levels = np.zeros(distances.shape, dtype=np.intp)
+    np.put_along_axis(levels, order[:, 1:], np.cumsum(differ, axis=1), axis=1)
+    return levels
 
 
 def _jaccard(x: Neighbourhoods, y: Neighbourhoods) -> float:

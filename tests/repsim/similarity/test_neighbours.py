@@ -190,3 +190,17 @@ def test_too_many_or_too_few_neighbours_are_refused(rng: np.random.Generator, me
         measure(X, X, k=0)
     with pytest.raises(ValueError, match=r"^X has 2 stimuli; at least 3 are needed to tell 1 nearest"):
         measure(X[:2], X[:2])
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 3.0])
+@pytest.mark.parametrize("far", [1.0, 1000.0])
+@pytest.mark.parametrize("measure", [knn_jaccard, rank_similarity, second_order_cosine])
+def test_rounding_breaks_no_ties_of_neighbours(
+    rng: np.random.Generator, measure: Callable, far: float, offset: float, kind: type
+) -> None:
+    codes = rng.integers(0, 2, size=(60, 6)).astype(float) + offset  # most stimuli have several neighbours equally near
+    codes[~codes.any(axis=1), 0] = 1
+    codes[7] *= far
+    rotated = codes @ np.linalg.qr(rng.normal(size=(6, 6)))[0]
+    assert measure(codes, rotated.astype(kind)) == pytest.approx(1, abs=1e-6)
