@@ -129,12 +129,12 @@ def targets_of(X: Any, y: Any, name: str = "y") -> Any:
     """
     ordered = in_order(y, ids_of(X) if hasattr(X, "stimulus_ids") else None, name)
     if not is_by_id(y):
-        check_order(ordered, X, name)
+        check_order(ordered, getattr(X, "stimuli", None), name)
     return ordered
 
 
-def check_order(values: ArrayLike, layer: Any, name: str, *, column: str = "labels") -> None:
-    """Compare an array, of which only the order says which stimuli it is of, with what a layer knows of its stimuli.
+def check_order(values: ArrayLike, stimuli: Any, name: str, *, column: str = "labels") -> None:
+    """Compare an array, of which only the order says which stimuli it is of, with the stimuli of a layer, if known.
 
     Labels that are a function of the run's own, such as their parity, are in the right order. Of other labels nothing
     can be told.
@@ -150,8 +150,7 @@ def check_order(values: ArrayLike, layer: Any, name: str, *, column: str = "labe
         If they may be the run's own under other names and in another order, or a split is the run's own in another
         order.
     """
-    stimuli = getattr(layer, "stimuli", None)
-    if stimuli is None or not hasattr(stimuli, column):
+    if not hasattr(stimuli, column):
         return
     given, own = np.asarray(values), np.asarray(getattr(stimuli, column))
     if given.shape != own.shape or given.dtype.kind not in "iubfUTO":
@@ -207,14 +206,20 @@ class RowStimuli:
             self._check_index(values.index, name)
         ordered = in_order(values, self.ids, name, column=column)
         if not is_by_id(values):
-            for layer in self._of_different_runs:
-                check_order(ordered, layer, name, column=column)
+            for stimuli in self._known:
+                check_order(ordered, stimuli, name, column=column)
         return ordered
 
     @cached_property
-    def _of_different_runs(self) -> list[Any]:
-        """One layer of each file, which are of the same stimuli."""
-        return list({getattr(layer, "file", id(layer)): layer for _, layer in self._layers}.values())
+    def _known(self) -> list[Any]:
+        """The stimuli that layers know of; those of several steps, or runs, that have the same labels once."""
+        known: dict[bytes, Any] = {}
+        for layer in {getattr(layer, "file", id(layer)): layer for _, layer in self._layers}.values():
+            stimuli = getattr(layer, "stimuli", None)
+            if stimuli is not None:
+                columns = [np.asarray(getattr(stimuli, name, ())).tobytes() for name in ("labels", "split")]
+                known.setdefault(b"".join(columns), stimuli)
+        return list(known.values())
 
     def _check_index(self, index: pd.Index, name: str) -> None:
         if self._index is None:
