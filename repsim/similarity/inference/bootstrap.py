@@ -193,13 +193,17 @@ def _jackknifed(observed: Resampled, left_out: Resampled, n: int) -> Resampled:
 
 
 def _means(resampled: Resampled, counts: Counts | FloatArray) -> Draws:
-    """Return weighted means over data RDMs."""
+    """Return weighted means over data RDMs.
+
+    Ceilings deviate twice as far from their plain mean, because each network counts twice in them: as the one that is
+    predicted, and in the pools that predict the others.
+    """
     weights = counts / counts.sum(axis=1, keepdims=True)
     n_samples = len(weights)
     values = np.broadcast_to(resampled.values, (n_samples, *resampled.values.shape[1:]))
     means = (values @ weights[:, :, None])[:, :, 0]
-    ceilings = np.stack([(each * weights).sum(axis=1) for each in (resampled.lower, resampled.upper)], axis=1)
-    return means, ceilings
+    ceilings = [2 * (each * weights).sum(axis=1) - each.mean(axis=1) for each in (resampled.lower, resampled.upper)]
+    return means, np.stack(ceilings, axis=1)
 
 
 def _with_values(draws: Draws) -> Draws:

@@ -250,3 +250,14 @@ def test_unrelated_models_are_no_findings_however_few_the_stimuli(method: str) -
     most = stats.binom.ppf(0.99, draws, 0.05)
     assert max(hits.values()) <= most, hits
     assert max(different.values()) <= most, different
+
+
+def test_unrelated_networks_do_not_put_a_model_below_the_ceiling() -> None:
+    draws, hits = 120, 0
+    for seed in range(draws):
+        rng = np.random.default_rng([seed, 6])
+        data = {str(k): rng.uniform(size=28) for k in range(5)}
+        models = {"m": rng.uniform(size=28)}
+        result = evaluate_models(models, data, over="networks", n_samples=60, n_permutations=1, seed=seed)
+        hits += result.frame()["p_below_ceiling"][0] <= 0.05
+    assert hits <= stats.binom.ppf(0.99, draws, 0.05)
