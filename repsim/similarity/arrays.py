@@ -163,6 +163,9 @@ def constant_features(X: NDArray[Any], *, alone: bool = False) -> NDArray[np.boo
     >>> constant_features(np.array([[1e3, -0.0, 1.0], [1e3 + 2**-13, 0.0, 1.001]]))
     array([ True,  True, False])
     """
+    with np.errstate(over="ignore"):
+        if (np.abs(X[0] - X[-1]) > 2 * CONSTANT * SINGLE * np.abs(X[0])).all():
+            return np.zeros(X.shape[1], dtype=bool)
     few = FeatureRange(X.shape[1])
     few.update(X[np.linspace(0, len(X) - 1, min(len(X), _FEW)).astype(np.intp)])
     is_constant = few.constant_alone() if alone else few.constant()

@@ -20,6 +20,8 @@ FEW = 32
 # Entries of a tile where all rows are in memory (8 MiB in float64): larger ones leave the cache before they are used.
 TILE = 2**20
 
+NOBODY = np.empty(0, dtype=np.intp)
+
 Rows = Callable[[int, int], Floats]
 
 
@@ -73,7 +75,10 @@ class _Piece(NamedTuple):
         """Return distances that follow from the products, and which of them are near beside ``scale``."""
         for _ in range(2):
             distances = of_products(self.tile.products[self.k, self.first :])
-            near = np.flatnonzero(distances < NEAR[distances.dtype] * scale)
+            limit = NEAR[distances.dtype] * scale
+            if np.ndim(limit) == 0 and distances.min() >= limit:  # faster than looking for them
+                return distances, NOBODY
+            near = np.flatnonzero(distances < limit)
             if distances.dtype == np.float64 or FEW * near.size <= len(distances):
                 break
             self.tile.multiply_in_double()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import centred
+from repsim.similarity.arrays import FloatArray, centred
 from repsim.similarity.measures.cka import NOTHING
 from repsim.similarity.measures.hsic import degrees, gram
 from repsim.similarity.pairwise import Pairwise
@@ -58,10 +58,13 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
         checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
         if names and tuple(layers) != names:
             raise ValueError(f"Batch {number} is of layers {list(layers)}; expected {list(names)}, as in the first.")
-        if not names:  # in units of the first batch, powers of two, so that no fourth power overflows or vanishes
-            units = 2.0 ** np.floor(np.log2([np.abs(layer).max() or 1.0 for layer in layers.values()]))
+        if not names:
+            units = np.array([_unit(layer) for layer in layers.values()])
         names, n = tuple(layers), len(next(iter(layers.values())))
-        centred_layers = [centred(layer, axis=0) / unit for layer, unit in zip(layers.values(), units, strict=True)]
+        centred_layers = [centred(layer, axis=0) for layer in layers.values()]
+        for layer, unit in zip(centred_layers, units, strict=True):
+            if unit != 1:
+                layer /= unit
         flat = np.stack([gram(layer, unbiased=True).ravel() for layer in centred_layers])
         sizes = np.array([np.vdot(layer, layer) / n for layer in centred_layers])
         total = total + n * (flat @ flat.T) / degrees(n, unbiased=True)
@@ -73,3 +76,9 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
         warn_undefined(names, np.isnan(own), "cka", stacklevel=2)
     values = np.clip(total / np.sqrt(np.multiply.outer(own, own)), -1.0, 1.0)
     return Pairwise(values=values, rows=names, columns=names, measure="cka")
+
+
+def _unit(layer: FloatArray) -> float:
+    """Return what a layer is to be divided by, so that no fourth power overflows or vanishes."""
+    largest = float(np.abs(layer).max()) or 1.0
+    return 1.0 if 1e-60 < largest < 1e60 else largest
