@@ -20,9 +20,10 @@ def compare_rdms(A: ArrayLike, B: ArrayLike, method: str = "pearson", *, nan: Na
 
     .. math:: r(a, b) = \frac{(a - \bar a)^T (b - \bar b)}{|a - \bar a| \, |b - \bar b|}
 
-    where a and b are the upper triangles (pearson) or, for spearman, their ranks, ties sharing the mean rank. Pairs are
-    not independent of one another, so this is not a correlation to read a p-value from. What else there is, with its
-    formula, range and use, is in `COMPARATORS`.
+    where a and b are the upper triangles (pearson) or, for spearman, their ranks; tied distances share their mean rank.
+    Distances that differ only by rounding error at their own magnitude are tied. Pairs of stimuli are not independent
+    of one another, so no p-value follows from this correlation. `COMPARATORS` lists all methods with their formula,
+    range and use.
 
     Parameters
     ----------
@@ -42,7 +43,8 @@ def compare_rdms(A: ArrayLike, B: ArrayLike, method: str = "pearson", *, nan: Na
     Raises
     ------
     ValueError
-        If A or B is no RDM, if they have different numbers of stimuli or NaN at different pairs, or if there is no such
+        If A or B is not an RDM (not real numbers, not square, not symmetric, with infinite distances or a diagonal that
+        is not zero), if they have different numbers of stimuli or NaN at different pairs, or if there is no such
         method. Methods that go by the whole matrix (the whitened ones, bures, riemannian) refuse NaN unless all pairs
         of a stimulus are NaN.
 
