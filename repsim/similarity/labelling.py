@@ -120,11 +120,14 @@ def fit(names: Sequence[str], points: float, size: float, most: int = 28) -> lis
     most : int, default 28
         Characters.
     """
-    while True:
-        labels = shorten(names, most)
-        if most <= _FEWEST or width_of(labels) * size <= points:
-            return labels
-        most = max(_FEWEST, min(most - 2, int(most * points / (width_of(labels) * size)) + 1))
+    short = dict(zip(names, shorten(names, most), strict=True))
+    wide = [name for name, label in short.items() if width_of([label]) * size > points]
+    while most > _FEWEST and (widest := width_of(short[name] for name in wide) * size) > points:
+        most = max(_FEWEST, min(most - 2, int(most * points / widest) + 1))
+        short |= dict(zip(wide, shorten(wide, most), strict=True))
+    if len(set(short.values())) < len(short):  # a cut label is the same as a whole one
+        return shorten(names, most)
+    return [short[name] for name in names]
 
 
 def cut_names(names: Sequence[str], labels: Sequence[str]) -> dict[str, str]:

@@ -124,6 +124,18 @@ def test_labels_fit_where_there_is_room() -> None:
     assert len(fit(names, 60.0, 8.0)[0]) < len(fit(names, 120.0, 8.0)[0])
 
 
+def test_a_name_that_fits_is_not_cut_for_the_sake_of_others() -> None:
+    labels = fit(["W" * 80, "hidden layer 12"], 75.0, 9.0)
+    assert labels[1] == "hidden layer 12"
+    assert len(labels[0]) < 15
+
+
+def test_a_label_is_not_that_of_a_name_that_fits() -> None:
+    (cut, _), whole = fit(["W" * 80, "i"], 60.0, 8.0), "i"
+    labels = fit(["W" * 80, cut, whole], 60.0, 8.0)
+    assert len(set(labels)) == 3
+
+
 def test_labels_do_not_get_shorter_than_six_characters() -> None:
     assert [len(label) for label in fit(["W" * 80], 1.0, 10.0)] == [6]
 
