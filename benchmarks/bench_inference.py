@@ -27,7 +27,7 @@ from scipy.stats import t as student
 
 from repsim.similarity import COMPARATORS, Evaluation, evaluate_models
 
-FEATURES, NETWORKS, SAMPLES, PERMUTATIONS = 6, 5, 100, 99
+FEATURES, NETWORKS, SAMPLES, PERMUTATIONS = 6, 5, 50, 99
 OVER = ("stimuli", "networks", "both")
 SIZES = (8, 12, 30)
 MANY = 300  # stimuli, for the value of very many
@@ -43,19 +43,19 @@ def main() -> None:
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", RuntimeWarning)  # of samples of 8 stimuli that are left out
     started = time.perf_counter()
-    print(false_positives(arguments.methods, arguments.sizes, arguments.draws), flush=True)
-    print(coverage(arguments.methods, arguments.sizes, arguments.draws), flush=True)
+    for table in (false_positives, coverage):
+        for line in table(arguments.methods, arguments.sizes, arguments.draws):
+            print(line, flush=True)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 
-def false_positives(methods: list[str], sizes: list[int], draws: int) -> str:
-    """Return the table of false-positive rates."""
-    lines = [f"\n## False positives: p <= 0.05, of {draws} draws ({_nominal(5, draws)} %)\n"]
-    lines += _header(["above chance", "difference"], sizes)
+def false_positives(methods: list[str], sizes: list[int], draws: int) -> Iterator[str]:
+    """Yield the lines of the table of false-positive rates."""
+    yield f"\n## False positives: p <= 0.05, of {draws} draws ({_nominal(5, draws)} %)\n"
+    yield from _header(["above chance", "difference"], sizes)
     for method in methods:
         found = {n: np.mean(list(_unrelated_findings(method, n, draws)), axis=0) for n in sizes}  # (over, question)
-        lines += _rows(method, [[found[n][o, q] for q in range(2) for n in sizes] for o in range(len(OVER))])
-    return "\n".join(lines)
+        yield from _rows(method, [[found[n][o, q] for q in range(2) for n in sizes] for o in range(len(OVER))])
 
 
 def _unrelated_findings(method: str, n: int, draws: int) -> Iterator[list[list[bool]]]:
@@ -71,15 +71,14 @@ def _unrelated_findings(method: str, n: int, draws: int) -> Iterator[list[list[b
         ]
 
 
-def coverage(methods: list[str], sizes: list[int], draws: int) -> str:
-    """Return the table of coverage."""
-    lines = [f"\n## Coverage of 95 % intervals, of {draws} draws ({_nominal(95, draws)} %)\n"]
-    lines += _header(["expected value", "difference", "very many stimuli"], sizes)
+def coverage(methods: list[str], sizes: list[int], draws: int) -> Iterator[str]:
+    """Yield the lines of the table of coverage."""
+    yield f"\n## Coverage of 95 % intervals, of {draws} draws ({_nominal(95, draws)} %)\n"
+    yield from _header(["expected value", "difference", "very many stimuli"], sizes)
     for method in methods:
         limit = _limit(method)
         found = {(over, n): _covered(method, n, over, draws, limit) for over in OVER for n in sizes}
-        lines += _rows(method, [[found[over, n][q] for q in range(3) for n in sizes] for over in OVER])
-    return "\n".join(lines)
+        yield from _rows(method, [[found[over, n][q] for q in range(3) for n in sizes] for over in OVER])
 
 
 def _covered(method: str, n: int, over: str, draws: int, limit: float) -> tuple[float, float, float]:
