@@ -8,7 +8,6 @@ variables that functions enclose, and objects of frameworks around the network, 
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -22,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from checkpoints.generators import GENERATORS, set_state, state_of
 
 __all__ = ["Found"]
 
@@ -275,20 +276,13 @@ class _Generator(_Kept):
     """A generator of random numbers that a module holds."""
 
     def __init__(self, generator: Any) -> None:
-        self.generator, self.state = generator, _state_of(generator)
+        self.generator, self.state = generator, state_of(generator)
 
     def is_changed(self) -> bool:
-        return _comparable(_state_of(self.generator)) != _comparable(self.state)
+        return _comparable(state_of(self.generator)) != _comparable(self.state)
 
     def put_back(self) -> None:
-        if isinstance(self.generator, torch.Generator):
-            self.generator.set_state(self.state)
-        elif isinstance(self.generator, np.random.Generator):
-            self.generator.bit_generator.state = self.state
-        elif isinstance(self.generator, np.random.RandomState):
-            self.generator.set_state(self.state)
-        else:
-            self.generator.setstate(self.state)
+        set_state(self.generator, self.state)
 
 
 class _Place(_Kept):
@@ -321,14 +315,6 @@ class _Storage(_Kept):
 
     def put_back(self) -> None:
         self.here.copy_(self.content)
-
-
-def _state_of(generator: Any) -> Any:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    if isinstance(generator, np.random.Generator):
-        return generator.bit_generator.state
-    return generator.get_state() if isinstance(generator, np.random.RandomState) else generator.getstate()
 
 
 def _comparable(state: Any) -> Any:
@@ -380,8 +366,5 @@ _VISITS: tuple[tuple[Any, Callable[..., Iterator[tuple[str, Any]]]], ...] = (
     (dict, Found._visit_dict),
     ((list, deque, set, bytearray), Found._visit_series),
     ((tuple, frozenset), Found._visit_fixed),
-    (
-        (torch.Generator, np.random.Generator, np.random.RandomState, random.Random),
-        Found._visit_generator,
-    ),
+    (GENERATORS, Found._visit_generator),
 )

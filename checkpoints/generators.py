@@ -1,4 +1,4 @@
-"""The global random generators of torch, numpy and Python: kept, saved and put back, never drawn from."""
+"""Random generators of torch, numpy and Python, global ones and others: kept, saved and put back, never drawn from."""
 
 from __future__ import annotations
 
@@ -12,9 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["generator_states", "kept_generators", "rng_state", "set_rng_state"]
+__all__ = [
+    "GENERATORS",
+    "generator_states",
+    "kept_generators",
+    "rng_state",
+    "set_rng_state",
+    "set_state",
+    "state_of",
+]
 
 _NUMPY_KEYS = 624
+
+GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 
 @contextmanager
@@ -81,6 +91,23 @@ def set_rng_state(state: dict[str, Any]) -> None:
     if not isinstance(gauss, float | None):  # Python would fail at the next draw only
         raise TypeError(f"Python's next normal draw is {gauss!r}")
     random.setstate((version, tuple(_from_words(internal).tolist()), gauss))
+
+
+def state_of(generator: Any) -> Any:
+    """Return the state of one of ``GENERATORS``."""
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    return generator.getstate() if isinstance(generator, random.Random) else generator.get_state()
+
+
+def set_state(generator: Any, state: Any) -> None:
+    """Put back what ``state_of`` returned."""
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, random.Random):
+        generator.setstate(state)
+    else:
+        generator.set_state(state)
 
 
 def _words(values: Any) -> str:
