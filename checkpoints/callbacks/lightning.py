@@ -18,10 +18,10 @@ __all__ = ["RecordActivations"]
 class RecordActivations(Callback):
     """Commits weights, optimizers and activations of the run's stimuli at chosen steps, and logs the metrics then.
 
-    Training is as it would be without it: what the module logs in ``forward`` is not logged for the recorded passes, and
-    these run in the trainer's precision. The process of rank 0 alone records, so it must hold the model whole: on one
-    device or with data-parallel training, not with a sharded model. A step that the run holds already is left as it
-    is, so that training may be resumed from an earlier one.
+    Training is as it would be without it: what the module logs in ``forward`` is not logged for the recorded passes,
+    and these run in the trainer's precision. The process of rank 0 alone records, so it must hold the model whole: on
+    one device or with data-parallel training, not with a sharded model. A step that the run holds already is left as
+    it is, so that training may be resumed from an earlier one.
 
     Parameters
     ----------
