@@ -244,4 +244,4 @@ def _permuted(rdm: FloatArray, orders: NDArray[np.intp]) -> FloatArray:
     i, j = np.triu_indices(n, 1)
     square = np.zeros((n, n))
     square[i, j] = square[j, i] = rdm
-    return square[orders[:, i], orders[:, j]]
+    return square.ravel().take((orders * n).take(i, axis=1) + orders.take(j, axis=1))  # faster than two indices
