@@ -13,7 +13,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain
-from operator import eq, is_
+from operator import is_
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -30,6 +30,7 @@ _CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
 _PRIMITIVE = (type(None), bool, int, float, complex, str, bytes, range, slice, *_CODE)
 _PLAIN_DICTS = (dict, OrderedDict, defaultdict)
 _MOST_OBJECTS = 200_000
+_ABSENT = object()  # in place of the value of an attribute that is not set
 # Frameworks around a network, and objects that stand for something outside of it.
 _FOREIGN = (
     "_io", "_thread", "accelerate", "asyncio", "concurrent", "dask", "datasets", "distributed", "fsspec", "h5py", "io",
@@ -41,7 +42,7 @@ _TORCH_KEPT = ("torch.nn",)  # of torch's own objects, only those that belong to
 
 
 class Found:
-    """What a network and everything that hangs on it are now.
+    """A network and everything that hangs on it, kept as they are now.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ class Found:
     def __init__(self, model: nn.Module) -> None:
         self.lost: list[str] = []
         self._seen: dict[int, Any] = {}  # keeps what it names alive, so that no other object gets the same id
-        self._storages: dict[int, _Storage] = {}
+        self._storages: dict[tuple[int, int], _Storage] = {}  # by address and size: they may begin at one address
         self._kept: list[_Kept] = []
         self._empty: list[dict[Any, Any]] = []  # most dicts of most modules are, such as those of their hooks
         self._tensors: list[_Place] = []
@@ -97,7 +98,7 @@ class Found:
                         yield kept.target, key, before
 
     def _is_changed(self, tensor: Tensor) -> bool:
-        storage = self._storages.get(_address(tensor))
+        storage = self._storages.get(_extent(tensor))
         return storage is not None and storage.is_changed()
 
     def _visit(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -137,12 +138,9 @@ class Found:
             if id(each) in self._seen or _is_foreign(each) or each.__module__.startswith(("torch.", "builtins")):
                 continue
             self._seen[id(each)] = each
-            for key, value in list(vars(each).items()):
-                if not key.startswith("__") and not isinstance(
-                    value, FunctionType | property | classmethod | staticmethod
-                ):
-                    self._kept.append(_Attribute(each, key, value))
-                    yield f"{each.__name__}.{key}", value
+            kept = _Class(each)
+            self._kept.append(kept)
+            yield from ((f"{each.__name__}.{key}", value) for key, value in kept.content.items())
 
     def _visit_tensor(self, name: str, tensor: Tensor) -> Iterator[tuple[str, Any]]:
         if hasattr(tensor, "_local_tensor"):  # a DTensor: one shard of it is here
@@ -160,8 +158,8 @@ class Found:
         if not storage.nbytes():
             return
         self._tensors.append(_Place(tensor))
-        if storage.data_ptr() not in self._storages:
-            self._storages[storage.data_ptr()] = _Storage(storage)
+        if (extent := _extent(tensor)) not in self._storages:
+            self._storages[extent] = _Storage(storage)
 
     def _visit_array(self, name: str, array: np.ndarray[Any, Any]) -> Iterator[tuple[str, Any]]:
         if array.flags.writeable:
@@ -198,9 +196,9 @@ class Found:
             self._kept.append(_Dict(attributes))
             yield from ((f"{name}.{key}", each) for key, each in attributes.items())
         for key in _slots(type(value)):
-            if hasattr(value, key):
-                self._kept.append(_Attribute(value, key, each := getattr(value, key)))
-                yield f"{name}.{key}", each
+            kept = _Slot(value, key)
+            self._kept.append(kept)
+            yield f"{name}.{key}", kept.content
 
 
 class _Kept(ABC):
@@ -221,7 +219,7 @@ class _Dict(_Kept):
 
     def is_changed(self) -> bool:
         now, then = self.target, self.content
-        return len(now) != len(then) or not all(map(is_, now.values(), then.values())) or not all(map(eq, now, then))
+        return len(now) != len(then) or not all(map(is_, now.values(), then.values())) or not all(map(is_, now, then))
 
     def put_back(self) -> None:
         self.target.clear()
@@ -243,22 +241,39 @@ class _Series(_Kept):
             self.target.extend(self.content)
 
 
-class _Attribute(_Kept):
-    """An attribute of a class, or one in a slot."""
+class _Class(_Kept):
+    """The attributes of a class, except for its methods."""
 
-    def __init__(self, owner: Any, name: str, value: Any) -> None:
-        self.owner, self.name, self.value = owner, name, value
+    def __init__(self, cls: type) -> None:
+        self.cls, self.content = cls, _class_attributes(cls)
 
     def is_changed(self) -> bool:
-        if isinstance(self.owner, type):
-            return vars(self.owner).get(self.name) is not self.value
-        return getattr(self.owner, self.name, None) is not self.value
+        now = _class_attributes(self.cls)
+        return now.keys() != self.content.keys() or any(now[key] is not value for key, value in self.content.items())
 
     def put_back(self) -> None:
-        if isinstance(self.owner, type):
-            setattr(self.owner, self.name, self.value)
+        now = _class_attributes(self.cls)
+        for key in now.keys() - self.content.keys():
+            delattr(self.cls, key)
+        for key, value in self.content.items():
+            if now.get(key, _ABSENT) is not value:
+                setattr(self.cls, key, value)
+
+
+class _Slot(_Kept):
+    """An attribute of an object that has a slot for it."""
+
+    def __init__(self, owner: Any, name: str) -> None:
+        self.owner, self.name, self.content = owner, name, getattr(owner, name, _ABSENT)
+
+    def is_changed(self) -> bool:
+        return getattr(self.owner, self.name, _ABSENT) is not self.content
+
+    def put_back(self) -> None:
+        if self.content is _ABSENT:
+            object.__delattr__(self.owner, self.name)
         else:
-            object.__setattr__(self.owner, self.name, self.value)
+            object.__setattr__(self.owner, self.name, self.content)
 
 
 class _Array(_Kept):
@@ -286,17 +301,24 @@ class _Generator(_Kept):
 
 
 class _Place(_Kept):
-    """Where a tensor has its values."""
+    """The place of a tensor's values in memory, and whether it requires a gradient."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.tensor, self.then = tensor, tensor.detach()
+        self.tensor, self.then, self.requires_grad = tensor, tensor.detach(), tensor.requires_grad
 
     def is_changed(self) -> bool:
-        now, then = self.tensor, self.then
-        return now.data_ptr() != then.data_ptr() or now.shape != then.shape or now.dtype != then.dtype
+        return self._is_elsewhere() or self.tensor.requires_grad != self.requires_grad
 
     def put_back(self) -> None:
-        self.tensor.data = self.then
+        if self._is_elsewhere():
+            self.tensor.data = self.then
+        if self.tensor.is_leaf and self.tensor.requires_grad != self.requires_grad:
+            self.tensor.requires_grad_(self.requires_grad)
+
+    def _is_elsewhere(self) -> bool:
+        now, then = self.tensor, self.then
+        layout = now.shape, now.stride(), now.dtype
+        return now.data_ptr() != then.data_ptr() or layout != (then.shape, then.stride(), then.dtype)
 
 
 class _Storage(_Kept):
@@ -318,7 +340,7 @@ class _Storage(_Kept):
 
 
 def _comparable(state: Any) -> Any:
-    """Return the state of a generator in a form of which equality is one truth value."""
+    """Return the state of a generator in a form that can be compared with ``==``."""
     if isinstance(state, Tensor | np.ndarray):
         return np.asarray(state).tobytes()
     if isinstance(state, dict):
@@ -331,6 +353,11 @@ def _is_foreign(cls: type) -> bool:
     """Tell whether a class belongs to a framework around networks, such as data sets, optimizers and trainers."""
     root = cls.__module__.partition(".")[0]
     return root in _FOREIGN or (root == "torch" and not cls.__module__.startswith(_TORCH_KEPT))
+
+
+def _class_attributes(cls: type) -> dict[str, Any]:
+    methods = (FunctionType, property, classmethod, staticmethod)
+    return {key: value for key, value in vars(cls).items() if key[:2] != "__" and not isinstance(value, methods)}
 
 
 def _slots(cls: type) -> Iterator[str]:
@@ -352,11 +379,13 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
             yield from _tensors_in(each)
 
 
-def _address(tensor: Tensor) -> int:
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    """Return the address and the size of a tensor's memory in bytes; zeros if it has none of its own."""
     try:
-        return tensor.untyped_storage().data_ptr()
+        storage = tensor.untyped_storage()
+        return storage.data_ptr(), storage.nbytes()
     except (NotImplementedError, RuntimeError):
-        return 0
+        return 0, 0
 
 
 _VISITS: tuple[tuple[Any, Callable[..., Iterator[tuple[str, Any]]]], ...] = (

@@ -85,6 +85,7 @@ def evaluating(model: nn.Module, found: Found | None = None) -> Iterator[Found]:
         stack.enter_context(_without_autocast_cache())
         if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled, and the import takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(_without_gradients_of(model))
         stack.enter_context(_precision_of(model))
         _reshard(modules)
         found = found or Found(model)
@@ -164,6 +165,19 @@ def _module_by_module() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@contextmanager
+def _without_gradients_of(model: nn.Module) -> Iterator[None]:
+    """Put the gradients of the parameters aside: a network that calls ``backward`` would add to them."""
+    gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
+    try:
+        for parameter, _ in gradients:
+            parameter.grad = None
+        yield
+    finally:
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
 
 
 @contextmanager

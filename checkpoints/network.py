@@ -1,4 +1,4 @@
-"""One forward pass of a network on some of the stimuli: hooks on, state as found, hooks off, everything put back."""
+"""One forward pass of a network on some of the stimuli, with hooks, after which everything is put back."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Batch = Tensor | dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Passed:
-    """What one forward pass has shown.
+    """Observations of one forward pass.
 
     Attributes
     ----------
@@ -78,14 +78,13 @@ class Network:
         Parameters
         ----------
         batch : Tensor or dict of str to Tensor
-            Moved to the device of the model; floats take the type of its weights.
+            Copied to the device of the model, as the network may write over it; floats take the type of its weights.
         n : int
         keep : callable
             See ``hooked``. It runs without autocasting.
         measured, compared : bool, default False
             Whether to measure memory, and to find changed attributes.
         """
-        batch = _placed(batch, self.model)
         if measured:
             try:
                 return self._pass(batch, n, keep, PeakMemory(), compared)
@@ -100,6 +99,7 @@ class Network:
             with torch.autocast(given.tensor.device.type, enabled=False), memory.paused() if memory else nullcontext():
                 keep(given)
 
+        placed = _placed(batch, self.model)
         with evaluating(self.model, self._found) as found:
             self._found = found
             if found.lost:
@@ -108,7 +108,7 @@ class Network:
                 prepare(n)
             before = generator_states()
             with hooked(self.watches, kept_apart, self.widths) as calls, memory or nullcontext():
-                self._call(batch)
+                self._call(placed)
             changed = list(found.changed_attributes()) if compared else []
             random = before != generator_states()
         return Passed(calls, random, memory.peak if memory else 0, changed)
@@ -165,12 +165,12 @@ def _tensor(values: Any) -> Tensor:
 
 
 def _placed(batch: Batch, model: nn.Module) -> Batch:
-    """Return the batch where the model is, floats in its type; parameters that are offloaded are nowhere."""
+    """Return a copy of the batch on the model's device, floats in its type; offloaded parameters are on none."""
     state = [*model.parameters(), *model.buffers()]
     device = next((each.device for each in state if not each.is_meta), None)
     floating = next((each.dtype for each in state if each.is_floating_point()), None)
 
     def place(part: Tensor) -> Tensor:
-        return part.to(device, floating if part.is_floating_point() else None)
+        return part.to(device, floating if part.is_floating_point() else None, copy=True)
 
     return {name: place(part) for name, part in batch.items()} if isinstance(batch, dict) else place(batch)

@@ -184,6 +184,79 @@ def test_class_attributes_are_put_back() -> None:
     assert (Counting.calls, Counting.seen) == (0, [])
 
 
+def test_class_attributes_that_a_pass_adds_or_removes_are_put_back() -> None:
+    class Counting(Changing):
+        first: Any = None
+
+    def count(module: Any) -> None:
+        Counting.calls = getattr(Counting, "calls", 0) + 1
+        del Counting.first
+
+    Capture(Counting(count), "layer").record(X)
+    assert not hasattr(Counting, "calls")
+    assert vars(Counting)["first"] is None
+
+
+def test_a_slot_that_a_pass_fills_is_emptied_again() -> None:
+    module = Changing(lambda module: setattr(module.slotted, "count", 1))
+    module.slotted = Slotted.__new__(Slotted)
+    Capture(module, "layer").record(X)
+    assert not hasattr(module.slotted, "count")
+
+
+def test_a_tensor_that_is_transposed_in_place_is_put_back() -> None:
+    module = Changing(lambda module: module.square.t_())
+    module.register_buffer("square", torch.arange(9.0).reshape(3, 3))
+    Capture(module, "layer").record(X)
+    assert module.square.tolist() == torch.arange(9.0).reshape(3, 3).tolist()
+    assert module.square.is_contiguous()
+
+
+def test_memory_that_begins_where_other_memory_does_is_put_back() -> None:
+    values = np.zeros(8, dtype=np.float32)
+    module = Changing(lambda module: module.whole.add_(1))
+    module.part, module.whole = torch.from_numpy(values[:2]), torch.from_numpy(values)
+    Capture(module, "layer").record(X)
+    assert values.tolist() == [0] * 8
+
+
+def test_a_dict_with_tensors_as_keys_is_kept() -> None:
+    module = Changing(lambda module: module.marks.clear())
+    module.marks = {module.layer.weight: 1, module.layer.bias: 2}
+    Capture(module, "layer").record(X)
+    assert list(module.marks.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("given", [None, 3.0])
+def test_gradients_are_put_back(given: float | None) -> None:
+    def descend(module: Any) -> None:
+        with torch.enable_grad():
+            module.layer.weight.pow(2).sum().backward()
+        module.layer.bias.requires_grad_(False)
+
+    module = Changing(descend)
+    before = None if given is None else torch.full((4, 3), given)
+    module.layer.weight.grad = before
+    Capture(module, "layer").record(X)
+    assert module.layer.weight.grad is before
+    assert before is None or before.eq(3.0).all()
+    assert module.layer.bias.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "dict"])
+def test_inputs_that_a_network_writes_over_are_left_as_they_were(kind: str) -> None:
+    class Doubling(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(2)
+
+    inputs = {"array": X.numpy().copy(), "tensor": X.clone(), "dict": {"x": X.clone()}}[kind]
+    for _ in range(2):
+        recorded = Capture(Doubling(), "", batch_size=4).record(inputs)["(network)"]
+        assert recorded.values.tolist() == (2 * X).tolist()
+    kept = inputs["x"] if isinstance(inputs, dict) else inputs
+    assert kept.tolist() == X.tolist()
+
+
 def test_attributes_that_cannot_be_put_back_are_said_before_recording() -> None:
     order: list[str] = []
     module = Changing(lambda self: (next(self.noise), order.append("run")))
