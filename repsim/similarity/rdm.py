@@ -1,6 +1,7 @@
 """Representational dissimilarity matrices: how far apart a layer holds every two stimuli."""
 
 import math
+import warnings
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,52 @@ def rdm(
     """
     distance = checks.choice(method, DISTANCES, "method")
     label = "X" if name is None else f"Layer {name!r}"
+    distances, undefined = compute_rdm(
+        X, distance, label, labels=labels, folds=folds, noise=noise, prior=prior, out=out, memory=memory
+    )
+    if undefined is not None:
+        warnings.warn(undefined, RuntimeWarning, stacklevel=2)
+    return distances
+
+
+def compute_rdm(
+    X: ArrayLike,
+    distance: Distance,
+    label: str,
+    *,
+    labels: ArrayLike | None = None,
+    folds: ArrayLike | None = None,
+    noise: ArrayLike | None = None,
+    prior: tuple[float, float] = (1.0, 0.1),
+    out: Any = None,
+    memory: int = 256 * 2**20,
+) -> tuple[Any, str | None]:
+    """Compute an RDM without warning, for callers in several threads: filters of warnings belong to all threads.
+
+    Parameters
+    ----------
+    X, labels, folds, noise, prior, out, memory
+        As for `rdm`.
+    distance : Distance
+    label : str
+        What messages call X.
+
+    Returns
+    -------
+    distances : array (n * (n - 1) / 2,)
+    undefined : str or None
+        Text of the warning if some of them are NaN.
+
+    Raises
+    ------
+    ValueError
+        As `rdm`.
+
+    Examples
+    --------
+    >>> compute_rdm([[0.0, 0.0], [3.0, 4.0]], DISTANCES["cosine"], "hidden.1")[1]
+    'hidden.1: 1 of 2 stimuli have zero norm (rows 0); their distances are NaN.'
+    """
     _check_given(distance, labels, folds, noise)
     activations: Any
     if distance.reads_blocks and labels is None and checks.is_read_in_blocks(X):
@@ -116,8 +163,8 @@ def rdm(
     else:
         activations = in_safe_precision(checks.representation(X, label, keep_single=True))
     patterns = _patterns(distance, activations, labels, folds, noise, prior, out, memory, label)
-    distance.compute(patterns)
-    return patterns.out
+    undefined = distance.compute(patterns)
+    return patterns.out, undefined
 
 
 def _check_given(

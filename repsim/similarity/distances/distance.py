@@ -54,7 +54,8 @@ class Distance:
     name : str
         Its key in `DISTANCES`.
     compute : callable
-        Takes `Patterns`, writes the condensed distances to ``out``.
+        Takes `Patterns`, writes the condensed distances to ``out``. Returns which of them are not defined, and NaN, as
+        the text of a warning; None if all are defined.
     formula : str
         In plain characters, for patterns x and y, as the table of distances shows it.
     range : (float, float)
@@ -69,7 +70,7 @@ class Distance:
     """
 
     name: str
-    compute: Callable[[Patterns], None]
+    compute: Callable[[Patterns], str | None]
     formula: str
     range: tuple[float, float]
     needs: frozenset[str] = frozenset()

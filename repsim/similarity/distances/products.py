@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -18,7 +17,7 @@ from repsim.similarity.distances.tiles import tile_shape, write_one_minus_cosine
 SAMPLE = 33
 
 
-def _write_cosines(patterns: Patterns, *, centre: bool) -> None:
+def _write_cosines(patterns: Patterns, *, centre: bool) -> str | None:
     if centre and patterns.X.shape[1] == 1:
         raise ValueError(
             f"{patterns.name} has 1 feature; a correlation between patterns needs at least 2. Use method='euclidean'."
@@ -38,8 +37,9 @@ def _write_cosines(patterns: Patterns, *, centre: bool) -> None:
 
     rows, shape = _rows(patterns, unit_rows)
     write_one_minus_cosines(rows, len(patterns.X), patterns.out, shape=shape)
-    if zero:
-        warn_undefined(sorted(zero), len(patterns.X), "variance" if centre else "norm", patterns.name)
+    if not zero:
+        return None
+    return _undefined(sorted(zero), len(patterns.X), "variance" if centre else "norm", patterns.name)
 
 
 def _write_euclidean(patterns: Patterns, *, whitened: bool = False, root: bool) -> None:
@@ -113,20 +113,9 @@ def _read(patterns: Patterns, start: int, stop: int) -> FloatArray:
     return np.asarray(patterns.X[start:stop], dtype=np.float64)
 
 
-def warn_undefined(stimuli: list[int], n: int, length: str, name: str) -> None:
-    """Warn once of stimuli whose distances are NaN.
-
-    Warns
-    -----
-    RuntimeWarning
-        With their number, and the first of them.
-    """
+def _undefined(stimuli: list[int], n: int, length: str, name: str) -> str:
     first = ", ".join(map(str, stimuli[:5])) + (", ..." if len(stimuli) > 5 else "")
-    warnings.warn(
-        f"{name}: {len(stimuli)} of {n} stimuli have zero {length} (rows {first}); their distances are NaN.",
-        RuntimeWarning,
-        stacklevel=4,  # the caller of rdm
-    )
+    return f"{name}: {len(stimuli)} of {n} stimuli have zero {length} (rows {first}); their distances are NaN."
 
 
 KRIEGESKORTE = "Kriegeskorte, Mur & Bandettini (2008), Representational similarity analysis"

@@ -29,7 +29,7 @@ METRICS = (
 OF_TRUTHS = ("dice", "jaccard", "rogerstanimoto", "russellrao", "sokalsneath", "yule")
 
 
-def _write(patterns: Patterns, *, metric: str) -> None:
+def _write(patterns: Patterns, *, metric: str) -> str | None:
     X = np.asarray(patterns.X)
     if metric in OF_TRUTHS:
         if not np.isin(X, (0, 1)).all():
@@ -45,14 +45,11 @@ def _write(patterns: Patterns, *, metric: str) -> None:
             f"{patterns.name} has values up to {np.abs(X).max():.1e}; their {metric} distances are too large for "
             "float64. Divide it by its largest value."
         )
-    undefined = int(np.isnan(distances).sum())
-    if undefined:
-        warnings.warn(
-            f"{patterns.name}: the {metric} distance of {undefined} of {len(distances)} pairs is not defined, and NaN.",
-            RuntimeWarning,
-            stacklevel=3,  # the caller of rdm
-        )
     patterns.out[:] = distances
+    undefined = int(np.isnan(distances).sum())
+    if not undefined:
+        return None
+    return f"{patterns.name}: the {metric} distance of {undefined} of {len(distances)} pairs is not defined, and NaN."
 
 
 FAMILY = tuple(

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity.arrays import FloatArray
+from repsim.similarity.distances import DISTANCES
 from repsim.similarity.measures.measure import Measure, evaluate
-from repsim.similarity.rdm import rdm
+from repsim.similarity.rdm import compute_rdm
 
 # Centred distances this small beside the distances are nothing but rounding.
 NOTHING = 1e-12
@@ -137,7 +138,7 @@ def _prepare(X: FloatArray, name: str, *, unbiased: bool) -> FloatArray | None:
             f"{name} has {len(X)} stimuli; unbiased distance correlation needs at least 4. Record more stimuli, or "
             "take distance_correlation."
         )
-    D = rdm(X, "euclidean", name=name)
+    D, _ = compute_rdm(X, DISTANCES["euclidean"], name)
     size = D.max()
     if size == 0:
         return None

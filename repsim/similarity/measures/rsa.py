@@ -1,10 +1,8 @@
 """Representational similarity analysis (RSA) as a measure: the RDMs of two representations, compared."""
 
-import warnings
 from functools import partial
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
@@ -12,7 +10,7 @@ from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.registry import COMPARATORS
 from repsim.similarity.distances import DISTANCES, Distance
 from repsim.similarity.measures.measure import Measure, evaluate
-from repsim.similarity.rdm import rdm
+from repsim.similarity.rdm import compute_rdm
 
 
 def rsa(X: ArrayLike, Y: ArrayLike, *, distance: str = "correlation", comparator: str = "pearson") -> float:
@@ -66,6 +64,7 @@ def rsa(X: ArrayLike, Y: ArrayLike, *, distance: str = "correlation", comparator
 
     Examples
     --------
+    >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(size=(50, 8))
     >>> round(rsa(X, 2 * X[:, ::-1]), 6), round(rsa(X, X[:, :4], distance="euclidean", comparator="spearman"), 2)
     (1.0, 0.57)
@@ -84,14 +83,8 @@ def _prepare(X: FloatArray, name: str, *, distance: str, comparator: str) -> Any
         raise ValueError(
             f"{name} has {len(X)} stimuli; RSA needs at least 3, for 2 have a single distance. Record more stimuli."
         )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        D = rdm(X, distance, name=name)
-    if np.isnan(D).any():
-        return None  # the door says so once, of all representations
-    for each in caught:
-        warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
-    return COMPARATORS[comparator].prepare(D)
+    D, undefined = compute_rdm(X, DISTANCES[distance], name)
+    return COMPARATORS[comparator].prepare(D) if undefined is None else None  # callers warn once, of all layers
 
 
 def _check_needs_nothing(distance: Distance) -> None:
