@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.dataset_names import dataset_name
 from analysis.pieces import Piece, Store
 from analysis.pieces.planning import COMPARATORS_SHOWN
 from analysis.pieces.undefined import Undefined
@@ -36,9 +37,10 @@ def write_rdms(
     """Write the dissimilarity matrix of every layer on the held-out stimuli to an HDF5 file.
 
     Layout: ``/0000/<layer>`` holds the first view's condensed upper triangle in float32, row by row, and the group's
-    attributes its name and step; ``/stimulus_id`` and ``/label`` are the stimuli. Root attributes name the method.
-    ``/keys`` has every matrix once more (it is the same one), by the key of its piece. A matrix that is not defined is
-    NaN everywhere and has an attribute ``undefined``: JSON of its layer and the reason.
+    attributes its name and step; see ``dataset_name`` for layers with a slash in their names. ``/stimulus_id`` and
+    ``/label`` are the stimuli. Root attributes name the method. ``/keys`` has every matrix once more (it is the same
+    one), by the key of its piece. A matrix that is not defined is NaN everywhere and has an attribute ``undefined``:
+    JSON of its layer and the reason.
     """
     with h5py.File(path, "x") as file:
         rows = views[0].rows("test")
@@ -57,13 +59,13 @@ def write_rdms(
                     keys[key].attrs["warnings"] = json.dumps(list(found.warnings))
                     if found.undefined:
                         keys[key].attrs["undefined"] = json.dumps([[u.layer, u.reason] for u in found.undefined])
-                group[layer] = keys[key]
+                group[dataset_name(layer)] = keys[key]
 
 
 def read_rdm(path: Path, view: int, layer: str) -> NDArray[np.float32]:
     """Return one condensed matrix of a file that ``write_rdms`` wrote, by the view's position."""
     with h5py.File(path, "r") as file:
-        return np.asarray(file[f"{view:04d}"][layer][()])
+        return np.asarray(file[f"{view:04d}"][dataset_name(layer)][()])
 
 
 def class_structure_table(views: Sequence[View], found: Mapping[tuple[int, str], Mapping[str, Any]]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.dataset_names import dataset_name, layer_name
 from analysis.steps import choose_recorded_steps
 from analysis.table_files import read_table
 from checkpoints import Damaged, Layer, Run, Stimuli
@@ -125,7 +126,7 @@ class Analysis:
         """
         path, n = self.folder / _RDM_FILE, len(self.stimulus_ids)
         with h5py.File(path, "r") as file:
-            values = np.asarray(file[matrix.view.key][matrix.layer][()])
+            values = np.asarray(file[matrix.view.key][dataset_name(matrix.layer)][()])
         if values.shape != (n * (n - 1) // 2,):
             raise Damaged(f"The RDM of '{matrix.layer}' in {path} has shape {values.shape}; there are {n} stimuli.")
         return values
@@ -220,19 +221,16 @@ def _analysis(folder: Path) -> Analysis:
 
 
 def _view(group: h5py.Group, order: Mapping[tuple[str, str], int]) -> View:
-    """Return the view that a group holds; a layer with a slash in its name lies in groups of its own."""
+    """Return the view that a group holds."""
     label = str(group.attrs["view"])
-    layers = sorted(_datasets(group), key=lambda name: (order.get((label, name), len(order)), _numbers_as_such(name)))
+    if nested := [name for name, item in group.items() if isinstance(item, h5py.Group)]:
+        raise Damaged(
+            f"{group.file.filename} has the group {nested[0]!r} in place of a matrix, as earlier versions wrote layers "
+            "with a slash in their names. Run repsim analyze again."
+        )
+    names = map(layer_name, group)
+    layers = sorted(names, key=lambda name: (order.get((label, name), len(order)), _numbers_as_such(name)))
     return View(group.name.strip("/"), label, int(group.attrs["step"]), tuple(layers))
-
-
-def _datasets(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    """Yield the names of all data sets below a group, also of one that has several names."""
-    for name, item in group.items():
-        if isinstance(item, h5py.Group):
-            yield from _datasets(item, f"{prefix}{name}/")
-        else:
-            yield f"{prefix}{name}"
 
 
 def _order_of_layers(folder: Path) -> dict[tuple[str, str], int]:

@@ -359,13 +359,20 @@ def test_matlab_gets_tables_as_structs_and_matrices_as_rows(analysis: Path, tmp_
 
 def test_layers_come_in_the_order_of_the_network(analysis: Path) -> None:
     with h5py.File(analysis / "rdm.h5", "a") as file:
-        for name in ("hidden.10", "conv", "a/b"):
+        for name in ("hidden.10", "conv", "a%2Fb"):
             file["0000"][name] = file["0000/hidden.1"][()]
     assert open_source(analysis).views[0].layers == ("a/b", "conv", "hidden.1", "hidden.2", "hidden.10")
     order = ["conv", "hidden.1", "hidden.2", "hidden.10", "a/b"]
     table = pd.DataFrame({"view": "007", "layer": order, "depth": range(1, 6)})
     table.to_csv(analysis / "class_structure.csv", index=False)
     assert open_source(analysis).views[0].layers == tuple(order)
+
+
+def test_a_layer_in_groups_of_its_own_is_refused(analysis: Path) -> None:
+    with h5py.File(analysis / "rdm.h5", "a") as file:
+        file["0000/a/b"] = file["0000/hidden.1"][()]
+    with pytest.raises(Damaged, match="has the group 'a' in place of a matrix"):
+        open_source(analysis)
 
 
 # Mistakes

@@ -7,7 +7,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
+from analysis.export.sources import Analysis, open_source
 from analysis.pieces import Planned, Store
 from analysis.pieces.results import facts_of, similarities, undefined_of, warnings_of
 from analysis.tables import (
@@ -21,6 +23,7 @@ from analysis.tables import (
     write_rdms,
 )
 from analysis.views import View, views_of_run
+from checkpoints import Capture, Run, Stimuli
 from repsim import compare_rdms, linear_cka, rdm
 
 KEYS = ["view", "run", "step"]
@@ -93,6 +96,33 @@ def test_any_hdf5_reader_finds_the_documented_layout(
         }
         assert dict(file["0001"].attrs) == {"view": "v1", "step": 7}
         assert file["0000"]["hidden.1"].shape == (len(rows) * (len(rows) - 1) // 2,)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("a", "a/b"), ("/a", "a"), ("a/b", "a%2Fb"), ("%", "50%25"), ("a//b", "a/b")],
+    ids=["beside its folder", "leading slash", "escape", "per cent", "equal paths"],
+)
+def test_layers_whose_names_look_like_paths_keep_their_own_matrices(
+    pieces_of: Pieces, tmp_path: Path, names: tuple[str, str]
+) -> None:
+    rng = np.random.default_rng(0)
+    stimuli = Stimuli.of([f"s{k}" for k in range(6)], [0, 0, 0, 1, 1, 1], ["test"] * 6, rng.normal(size=(6, 4)))
+    model = nn.Sequential()
+    for name in names:
+        model.add_module(name, nn.Linear(4, 4))
+    with Run.create(tmp_path / "run", {}, stimuli) as run, Capture(model) as capture:
+        run.checkpoint(7, model, capture=capture)
+    view = View("v", Run.open(tmp_path / "run"), 7)
+    assert set(names) <= set(view.listed)
+    path = rdm_file(tmp_path, [view], pieces_of)
+    for name in names:
+        np.testing.assert_array_equal(read_rdm(path, 0, name), rdm(view.listed[name][:], "euclidean").astype("f4"))
+    analysis = open_source(tmp_path)
+    assert isinstance(analysis, Analysis)
+    assert set(analysis.views[0].layers) == set(view.listed)
+    for matrix in analysis.matrices:
+        np.testing.assert_array_equal(analysis.rdm(matrix), read_rdm(path, 0, matrix.layer))
 
 
 # Class structure
