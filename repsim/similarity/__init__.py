@@ -38,9 +38,7 @@ from repsim.similarity.measures.stochastic import stochastic_procrustes
 from repsim.similarity.models import (
     FittedModels,
     Regression,
-    categorical_rdm,
     fit_models,
-    ordinal_rdm,
     partial_rsa,
     regression_rsa,
 )
@@ -59,6 +57,7 @@ from repsim.similarity.statistics import (
     uniformity,
 )
 from repsim.similarity.streaming import STREAMED, Moments, minibatch_cka, streamed_pairwise
+from repsim.similarity.theories import categorical_rdm, ordinal_rdm
 
 __all__ = [
     "COMPARATORS",

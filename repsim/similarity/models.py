@@ -1,4 +1,4 @@
-"""Models of an RDM: what a theory predicts of the distances, and how much of measured ones several theories explain."""
+"""An RDM explained by model RDMs: partial correlation, regression, and weights that are not negative."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import nnls
-from scipy.spatial.distance import pdist
 
 from repsim.similarity import checks
 from repsim.similarity.arrays import FloatArray
@@ -17,7 +16,6 @@ from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.correlations import deviations, inner
 from repsim.similarity.comparators.pairs import in_common
 from repsim.similarity.comparators.ties import is_constant, ranks
-from repsim.similarity.conditions import class_codes
 from repsim.similarity.rdm import condensed
 
 if TYPE_CHECKING:
@@ -28,71 +26,6 @@ Linear = Callable[[FloatArray], FloatArray]
 
 # What is left of a vector of length one, once others are taken off, is nothing but rounding below this.
 NOTHING = 1e-8
-
-
-def categorical_rdm(labels: ArrayLike) -> FloatArray:
-    """RDM of a theory in which only the class counts: 0 within classes, 1 between them.
-
-    Parameters
-    ----------
-    labels : array-like (n,)
-        The class of every stimulus: numbers or strings.
-
-    Returns
-    -------
-    array (n * (n - 1) / 2,)
-
-    Raises
-    ------
-    ValueError
-        If the labels are not one-dimensional, or are missing or of mixed kinds; if all are equal, or no two are: such
-        an RDM predicts nothing.
-
-    Examples
-    --------
-    >>> categorical_rdm(["cat", "cat", "dog"])
-    array([0., 1., 1.])
-    """
-    n = len(_one_for_each_stimulus(labels, "labels"))
-    codes = class_codes(labels, n, "labels", "the RDM", unit="stimuli")
-    n_classes = int(codes.max()) + 1
-    if n_classes in (1, n):
-        raise ValueError(
-            f"The {n} labels are of {n_classes} classes; expected at least 2, one of them with 2 members. "
-            "A model that holds all stimuli equally far apart predicts nothing."
-        )
-    return (pdist(codes[:, None].astype(np.float64), "cityblock") > 0).astype(np.float64)
-
-
-def ordinal_rdm(values: ArrayLike) -> FloatArray:
-    r"""RDM of a theory in which stimuli lie on a line: :math:`|v_i - v_j|`.
-
-    Parameters
-    ----------
-    values : array-like (n,)
-        A number for every stimulus: size, position, frequency.
-
-    Returns
-    -------
-    array (n * (n - 1) / 2,)
-
-    Raises
-    ------
-    ValueError
-        If the values are not one-dimensional, not finite real numbers, or all equal.
-
-    Examples
-    --------
-    >>> ordinal_rdm([1, 2, 5])
-    array([1., 4., 3.])
-    """
-    array = checks.representation(_one_for_each_stimulus(values, "values")[:, None], "values")
-    if not np.ptp(array):
-        raise ValueError(
-            f"All {len(array)} values are {array[0, 0]:g}; expected at least 2 that differ. "
-            "A model that holds all stimuli at one place predicts nothing."
-        )
-    return pdist(array, "cityblock")
 
 
 def partial_rsa(
@@ -166,7 +99,7 @@ class Regression:
     unique: dict[str, float]
 
     def frame(self) -> pd.DataFrame:
-        """Return one row a model: ``model``, ``coefficient``, ``standardised`` and ``unique``."""
+        """Return one row per model: ``model``, ``coefficient``, ``standardised`` and ``unique``."""
         import pandas as pd
 
         table = {"coefficient": self.coefficients, "standardised": self.standardised, "unique": self.unique}
@@ -188,7 +121,7 @@ class Regression:
         return ax
 
     def _repr_html_(self) -> str:
-        """Show one row a model in a notebook."""
+        """Show one row per model in a notebook."""
         from repsim.similarity.html import titled
 
         return titled(f"Regression of an RDM on {len(self.unique)} models; r2 {self.r2:.4g}", self.frame())
@@ -289,7 +222,7 @@ class FittedModels:
         return bars(list(self.weights), list(self.weights.values()), "weight", ax)
 
     def _repr_html_(self) -> str:
-        """Show one row a model in a notebook."""
+        """Show one row per model in a notebook."""
         import pandas as pd
 
         from repsim.similarity.html import titled
@@ -381,15 +314,6 @@ def fit_models(
         cross_validated=_left_out_values(R, projected) if cross_validated else None,
         method=method,
     )
-
-
-def _one_for_each_stimulus(values: ArrayLike, name: str) -> NDArray:
-    array = np.asarray(values)
-    if array.ndim != 1 or len(array) < 2:
-        raise ValueError(
-            f"{name} has shape {array.shape}; expected (n_stimuli,), at least 2. Give one for each stimulus, in order."
-        )
-    return array
 
 
 def _labelled(rdms: Mapping[str, ArrayLike], side: str) -> dict[str, ArrayLike]:
