@@ -1,4 +1,4 @@
-"""Making activations smaller before they are stored: a mean over space, one token, a random projection."""
+"""Reductions of activations before they are stored: a mean over space, one token, a random projection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Reduction(ABC):
         values : Tensor, shape (n, …)
             On the network's device, without gradient; must not be changed.
         inputs : Tensor or dict of str to Tensor
-            The batch of stimuli that the network was called with.
+            The batch of stimuli as it was given, which may be on another device than the network.
         """
 
     def resolved(self, module: nn.Module, shape: tuple[int, ...]) -> Reduction:
@@ -64,7 +64,7 @@ class Reduction(ABC):
 
 @dataclass(frozen=True)
 class Flatten(Reduction):
-    """Everything, in row-major order."""
+    """All values, in row-major order."""
 
     def __call__(self, values: Tensor, inputs: Any) -> Tensor:
         """Return the values."""
@@ -270,7 +270,7 @@ class TokenMean(_ByAxis):
             raise ValueError(f"Mask '{self.mask}' has shape {tuple(mask.shape)} for tokens {tuple(tokens.shape[:2])}.")
         if not mask.any(1).all():
             raise ValueError(f"Mask '{self.mask}' leaves a stimulus no token.")
-        kept = mask.reshape(*mask.shape, *[1] * (tokens.ndim - 2))
+        kept = mask.reshape(*mask.shape, *[1] * (tokens.ndim - 2)).to(tokens.device)
         return torch.where(kept, tokens, 0).sum(1, dtype=wide) / kept.sum(1)
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from checkpoints import Capture, Run, SparseProjection, SpatialMean, Stimuli
+from checkpoints import Capture, Run, SparseProjection, SpatialMean, Stimuli, TokenMean
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 
@@ -29,6 +29,23 @@ def test_activations_are_those_of_the_network_on_the_cpu() -> None:
     for name, layer in on_gpu.items():
         np.testing.assert_allclose(layer.values, on_cpu[name].values, atol=1e-3)  # convolutions may use TF32
         assert (layer.feature_shape, layer.source_dtype) == (on_cpu[name].feature_shape, "torch.float32")
+
+
+def test_a_mask_among_the_inputs_reaches_the_network_on_the_gpu() -> None:
+    class Encoder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(7, 4)
+
+        def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return self.embedding(tokens)
+
+    generator = np.random.default_rng(0)
+    inputs = {"tokens": generator.integers(0, 7, (6, 5)), "mask": np.tri(6, 5, dtype=np.int64)}
+    network = Encoder().cuda()
+    on_gpu = Capture(network, "embedding", reduce=TokenMean("mask")).record(inputs)["embedding"]
+    on_cpu = Capture(network.cpu(), "embedding", reduce=TokenMean("mask")).record(inputs)["embedding"]
+    np.testing.assert_allclose(on_gpu.values, on_cpu.values, atol=1e-6)
 
 
 def test_half_precision_is_stored_as_it_was() -> None:

@@ -56,6 +56,13 @@ def test_the_mean_over_tokens_leaves_out_padding_where_a_mask_says_so() -> None:
     torch.testing.assert_close(TokenMean("mask")(padded, {"mask": mask}), expected)
 
 
+def test_a_mask_may_be_on_another_device_than_the_network() -> None:
+    mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
+    reduced = TokenMean("mask")(TOKENS.to("meta"), {"mask": mask})  # as tokens on a GPU and stimuli on the CPU
+    assert reduced.is_meta
+    assert reduced.shape == TOKENS[:, 0].shape
+
+
 def test_the_mean_of_many_half_floats_does_not_overflow() -> None:
     values, mask = torch.full((1, 8192, 2), 20.0, dtype=torch.float16), torch.ones(1, 8192)
     assert TokenMean("mask")(values, {"mask": mask}).tolist() == [[20.0, 20.0]]
