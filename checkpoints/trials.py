@@ -1,4 +1,4 @@
-"""Trial passes before a recording: where each tensor has its rows, and how many stimuli fit into a batch."""
+"""Trial passes before a recording: they establish the rows of each tensor, and how many stimuli fit into a batch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GPU_PART = 8  # of its free memory
 
 @dataclass
 class Plan:
-    """What the trial passes have shown.
+    """Results of the trial passes.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Plan:
     stimuli : list of int
         Those of the first trial pass, to check other passes against.
     row_bytes : dict of Spot to int
-        What a stimulus takes in float32, after reduction.
+        Bytes that a stimulus takes in float32, after reduction; only of layers that are stored.
     random : bool
         Whether the network draws random numbers in evaluation mode.
     largest_batch : int
@@ -60,7 +60,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Orders:
-    """Which stimuli the trial passes show."""
+    """The stimuli of the trial passes."""
 
     stimuli: list[int]
     reordered: list[int]
@@ -153,12 +153,11 @@ def _try_alone(network: Network, inputs: Batch, plan: Plan, n: int) -> None:
     batch = rows_of(inputs, [stimulus] * n)
 
     def keep(given: Given) -> None:
-        kept = given.tensor
-        _compare(plan, plan.rows, given.spot, kept)
+        _compare(plan, plan.rows, given.spot, given.tensor)
         if isinstance(given.reduction, Custom) or plan.rows.get(given.spot) is not None:
-            kept = reduce(given, plan, batch)
-            _compare(plan, plan.reduced, given.spot, kept)
-        plan.row_bytes[given.spot] = kept.numel() * (2 if kept.is_complex() else 1) * 4 // n
+            reduced = reduce(given, plan, batch)
+            _compare(plan, plan.reduced, given.spot, reduced)
+            plan.row_bytes[given.spot] = reduced.numel() * (2 if reduced.is_complex() else 1) * 4 // n
 
     try:
         network.pass_(batch, n, keep)

@@ -522,6 +522,20 @@ def test_each_row_is_what_the_network_computes_of_that_stimulus_alone(name: str,
             assert_rows(network, first(inputs, slice(0, n)), kept, n)
 
 
+def test_weights_that_are_left_out_do_not_make_batches_smaller() -> None:
+    seen = []
+
+    def run(self: Any, x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return self.weights(self.large.weight)[:3] @ x.T
+
+    network = Function(run, weights=nn.Identity(), large=nn.Linear(3, 2**19))
+    network = nn.Sequential(nn.Linear(3, 3), network)
+    with pytest.warns(UserWarning, match="Not recorded"):
+        list(Capture(network, "**").blocks(torch.randn(64, 3)))
+    assert max(seen) == 64
+
+
 @pytest.mark.parametrize("name", ["perceptron", "recurrent, time first", "encoder, tokens first", "Keeping"])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 5])
 def test_rows_are_the_same_in_batches_of_every_size(name: str, batch_size: int) -> None:
