@@ -1,9 +1,8 @@
-"""Activations of one checkpoint on disk: one (n_stimuli, n_features) array a layer, read lazily and in blocks."""
+"""Activations of one checkpoint on disk: an (n_stimuli, n_features) array per layer, read lazily and in blocks."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
-from checkpoints.files import Look, check_regular, look
+from checkpoints.files import Look, check_regular, is_settled, look
 from checkpoints.hdf5 import (
     MOST_LAYERS,
     attribute,
@@ -50,7 +49,6 @@ _ATTRIBUTES = {
 }
 _OPTIONAL = {"source_shape", "module", "side", "path"}
 _FEW = 100  # layers, which are checked in a few hundredths of a second
-_MOMENT = 10**8  # nanoseconds
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Layer:
     @property
     def stimuli(self) -> Stimuli | None:
         """The stimuli of its rows with their labels and split, from the run's ``stimuli.h5``; None outside a run."""
-        path = self.file.absolute().parents[2] / "stimuli.h5"  # of runs/NAME/checkpoints/step_…/activations.h5
+        path = self.file.absolute().parent.parent.parent / "stimuli.h5"  # NAME/checkpoints/step_…/activations.h5
         if not path.exists():
             return None
         stimuli = Stimuli.read(path)
@@ -144,7 +142,7 @@ class Layer:
             yield _data(self.file, group)
 
     def _span(self, rows: Any) -> range:
-        """Return the rows that a slice or a number, if it is one that there is, selects; of anything else all."""
+        """Return the rows that a slice or a valid number selects; all rows for anything else."""
         every = range(len(self))
         if isinstance(rows, slice):
             return every[rows]
@@ -177,9 +175,9 @@ class Layer:
 class Activations(Mapping[str, Layer]):
     """The layers of one checkpoint by name, in network order.
 
-    Of a file with more than 100 layers, only their names are read at once; what else is stated of them is read and
-    checked when the first layer is asked for, or by ``check``. A file is listed once per process, as long as it looks
-    the same.
+    If a file has more than 100 layers, only their names are read at first; their shapes and other attributes are read
+    and checked when the first layer is asked for, or by ``check``. A file is listed once per process, as long as it
+    looks the same.
 
     Raises
     ------
@@ -227,12 +225,12 @@ class Activations(Mapping[str, Layer]):
         return len(self._listing.names)
 
     def check(self) -> None:
-        """Raise Damaged if any layer holds what a reader must not trust."""
+        """Check every layer; raise Damaged if one holds anything that a reader must not trust."""
         _ = self._listing.layers
 
     @property
     def header(self) -> dict[str, str | int]:
-        """What the file says of its origin: ``run_uuid``, ``step``, ``stimulus_hash`` and ``weights_hash``."""
+        """The stated origin of the file: ``run_uuid``, ``step``, ``stimulus_hash`` and ``weights_hash``."""
         kinds = {"run_uuid": "text", "step": "whole number", "stimulus_hash": "text", "weights_hash": "text"}
         with opened(self.path, "repsim-activations") as file:
             return attributes(self.path, file, kinds)
@@ -240,7 +238,7 @@ class Activations(Mapping[str, Layer]):
 
 @dataclass(frozen=True)
 class _Listing:
-    """What a file holds: stimulus ids, the group of each layer by the layer's name, and the layers once asked for."""
+    """Contents of a file: stimulus ids, the group of each layer by its name, and the layers, read when needed."""
 
     path: Path
     stimulus_ids: NDArray[Any]
@@ -262,26 +260,15 @@ class _Listing:
 
 
 def _listing(path: Path) -> _Listing:
-    """List a file, once per process as long as it looks the same.
-
-    What changed less than a moment ago could change again without looking different, as the times that a file system
-    keeps are coarse; it is listed each time.
-    """
+    """List a file, once per process as long as it looks the same."""
     check_regular(path)
     seen = look(path)
-    known = _known(path, seen)
-    if not known:
-        listing = _list_names(path)
-        if look(path) != seen or abs(time.time_ns() - seen.changed) < _MOMENT:
-            return listing
-        known.append(listing)
-    return known[0]
+    return _known_listing(path, seen) if is_settled(seen) else _list_names(path)
 
 
 @lru_cache(maxsize=32)
-def _known(path: Path, seen: Look) -> list[_Listing]:
-    """Return where the listing of a file is kept: an empty list at first."""
-    return []
+def _known_listing(path: Path, seen: Look) -> _Listing:
+    return _list_names(path)
 
 
 def _list_names(path: Path) -> _Listing:

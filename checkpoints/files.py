@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import time
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ __all__ = [
     "check_unchanged",
     "file_size",
     "is_regular",
+    "is_settled",
     "left_by_system",
     "look",
     "read_bytes",
@@ -25,8 +27,8 @@ __all__ = [
     "size_and_sha256",
 ]
 
-
 _BLOCK = 2**18  # bytes
+_MOMENT = 10**8  # nanoseconds
 _SYSTEM_NAMES = (
     *(".ds_store", "._*", ".appledouble", ".spotlight-v100", ".fseventsd"),  # macOS
     *("thumbs.db", "ehthumbs.db", "desktop.ini"),  # Windows
@@ -115,7 +117,7 @@ def size_and_sha256(path: Path, most: int | None = None) -> tuple[int, str]:
 
 
 def check_unchanged(path: Path, expected: str) -> None:
-    """Compare every byte of a file with its SHA-256, once a process as long as the file looks the same.
+    """Compare every byte of a file with its SHA-256, once per process as long as the file looks the same.
 
     Raises
     ------
@@ -123,12 +125,13 @@ def check_unchanged(path: Path, expected: str) -> None:
         If it is no regular file, or has changed.
     """
     check_regular(path)
-    if _digest(path, look(path)) != expected:
+    seen = look(path)
+    if (_digest(path, seen) if is_settled(seen) else sha256(path)) != expected:
         raise Damaged(f"{path} has changed since it was committed (SHA-256 differs).")
 
 
 class Look(NamedTuple):
-    """What changes when a file is changed or replaced. ``changed`` is the later of two times, in nanoseconds."""
+    """Signs of a change to a file, or of its replacement. ``changed`` is the later of two times, in nanoseconds."""
 
     device: int
     inode: int
@@ -142,6 +145,15 @@ def look(path: Path) -> Look:
     state = path.stat()
     latest = max(state.st_mtime_ns, state.st_ctime_ns)
     return Look(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, latest)
+
+
+def is_settled(seen: Look) -> bool:
+    """Tell whether a file has not changed for a moment.
+
+    One that has could change again without looking different, as the times that a file system keeps are coarse. What
+    was read of it must not be remembered.
+    """
+    return abs(time.time_ns() - seen.changed) >= _MOMENT
 
 
 @lru_cache(maxsize=65536)

@@ -4,6 +4,7 @@ import pickle
 import random
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 import checkpoints.activations
 from checkpoints import Activations, Damaged, Layer
 from checkpoints.blocks import LayerValues, write_activations
+from checkpoints.files import is_settled, look
 
 N = 5
 IDS = np.array([f"s{index}" for index in range(N)])
@@ -415,7 +417,7 @@ def many(path: Path, n_layers: int = 101) -> None:
 
 def settle(path: Path) -> None:
     """Wait until the file is no longer young."""
-    while time.time_ns() - path.stat().st_ctime_ns < 2 * checkpoints.activations._MOMENT:
+    while not is_settled(look(path)):
         time.sleep(0.02)
 
 
@@ -486,6 +488,11 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_listed_anew(folder:
     (folder / "b.h5").replace(folder / "a.h5")
     os.utime(folder / "a.h5", ns=(time_of_first, time_of_first))
     assert list(Activations(folder / "a.h5")) == ["other"]
+
+
+def test_a_file_near_the_root_has_no_stimuli(path: Path) -> None:
+    layer = next(iter(Activations(path).values()))
+    assert replace(layer, file=Path("/a.h5")).stimuli is None
 
 
 def test_a_young_file_is_listed_each_time(folder: Path) -> None:
