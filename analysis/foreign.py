@@ -1,4 +1,4 @@
-"""What people bring: a network of their own, by the name of what builds it, and a file of stimuli to show it."""
+"""Networks and stimuli of the user: ``module:factory`` for the network, an ``.npz`` file for the stimuli."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _labels(y: NDArray[Any] | None, n: int) -> tuple[NDArray[np.int64], tuple[st
     if y.dtype.kind in "cOV":
         raise ValueError(f"y has type {y.dtype}; expected labels, as numbers or text.")
     classes, labels = np.unique(as_label_vector(y), return_inverse=True)
-    return labels, tuple(map(str, classes))
+    return labels, tuple(map(str, classes.astype(str) if classes.dtype.kind == "S" else classes))
 
 
 def _split(labels: NDArray[np.int64]) -> NDArray[Any]:

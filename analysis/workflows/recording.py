@@ -66,7 +66,7 @@ def record_run(
     Returns
     -------
     Run
-        With one checkpoint a step, open for reading.
+        With one checkpoint per step, open for reading.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def record_run(
 
 
 def _check_shape(dataset: Dataset, training: TrainingConfig, shape: tuple[int, ...], source: str | Path) -> None:
-    """See to it that a network which was trained on examples of a shape can take those of a data set."""
+    """Raise ValueError unless a network that was trained on examples of a shape can take those of a data set."""
     if training.network == "mlp":  # flattens what it gets
         if dataset.X.shape[1] != prod(shape):
             raise ValueError(
@@ -187,7 +187,7 @@ def record_model(
     loaded, network = load_stimuli(data), _on_device(load_model(model, weights), check_device(device))
     if save_weights:
         _check_storable(network)
-    reductions: dict[Any, Reduction] = dict(map(_reduction, reduce))
+    reductions = _reductions(reduce)
     options: dict[str, Any] = {"side": side, "dtype": dtype, "batch_size": batch_size}
     capturing = partial(Capture, network, layers, reduce=reductions, side=side, dtype=dtype)
     _check_forward(capturing, loaded.stimuli, batch_size)
@@ -233,6 +233,16 @@ def _naming_the_network(act: str = "run on the stimuli") -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(f"The network cannot be {act} ({_described(error)}).") from error
+
+
+def _reductions(texts: Sequence[str]) -> dict[Any, Reduction]:
+    """Return the reductions by pattern, in the order in which they are tried."""
+    reductions: dict[Any, Reduction] = {}
+    for pattern, reduction in map(_reduction, texts):
+        if pattern in reductions:
+            raise ValueError(f"Two reductions were given for '{pattern}'; give one for each pattern.")
+        reductions[pattern] = reduction
+    return reductions
 
 
 def _reduction(text: str) -> tuple[str, Reduction]:

@@ -237,8 +237,9 @@ NUMBERS = np.arange(6) % 3
         (NUMBERS.astype(np.float32), ("0.0", "1.0", "2.0")),
         (np.array(list("cde"))[NUMBERS], ("c", "d", "e")),
         (np.array(list("cde"))[NUMBERS][:, None], ("c", "d", "e")),
+        (np.array(list("cde"), dtype=bytes)[NUMBERS], ("c", "d", "e")),
     ],
-    ids=["numbers", "column", "one-hot", "one-hot booleans", "booleans", "floats", "text", "column of text"],
+    ids=["numbers", "column", "one-hot", "one-hot booleans", "booleans", "floats", "text", "column of text", "bytes"],
 )
 @pytest.mark.usefixtures("place")
 def test_labels_of_a_file_may_be_a_vector_a_column_or_one_hot(y: np.ndarray, classes: tuple[str, ...]) -> None:
@@ -246,6 +247,7 @@ def test_labels_of_a_file_may_be_a_vector_a_column_or_one_hot(y: np.ndarray, cla
     loaded = load_stimuli("labels.npz")
     assert loaded.classes == classes
     names = y.reshape(6) if y.size == 6 else y.argmax(1)
+    names = names.astype(str) if names.dtype.kind == "S" else names
     order = loaded.stimuli.ids.astype(int)
     assert [classes[label] for label in loaded.stimuli.labels] == [str(names[index]) for index in order]
     np.testing.assert_array_equal(np.asarray(loaded.stimuli.inputs)[:, 0], order)
@@ -322,6 +324,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"reduce": ["spatial_mean"]},
         "Reduction 'spatial_mean' is not understood; expected PATTERN=REDUCTION",
     ),
+    "two reductions": ({"reduce": ["0=spatial_mean", "0=flatten"]}, "Two reductions were given for '0'"),
     "cannot be reduced": ({"reduce": ["4=spatial_mean"]}, "Layer '4' cannot be reduced by spatial_mean"),
     "no device": ({"device": "abacus"}, "There is no device 'abacus' here"),
     "no dtype": ({"dtype": "int8"}, "Unknown dtype 'int8'"),
@@ -478,9 +481,7 @@ def test_one_name_of_tied_weights_is_enough(place: Path, monkeypatch: pytest.Mon
     assert list(run.last().weights()) == ["embed.weight", "head.weight"]
     assert all(torch.equal(value, model.embed.weight) for value in run.last().weights().values())
     safetensors.torch.save_file({"other.weight": model.embed.weight.data}, "other.safetensors")
-    message = (
-        r"other\.safetensors does not fit model 'somebody:Tied': .*Missing: 'embed\.weight', 'head\.weight'\."
-    )
+    message = r"other\.safetensors does not fit model 'somebody:Tied': .*Missing: 'embed\.weight', 'head\.weight'\."
     with pytest.raises(ValueError, match=message):
         record(model="somebody:Tied", weights="other.safetensors", output="other")
 
