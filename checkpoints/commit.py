@@ -1,4 +1,4 @@
-"""Stage, fsync, rename, fsync: the only code that makes a file final."""
+"""Commit protocol: stage, fsync, rename, fsync. No other code makes a file final."""
 
 from __future__ import annotations
 
@@ -66,12 +66,7 @@ def staged_directory(final: Path, confirm: Callable[[], object] | None = None) -
         _refuse_existing(final)
         if confirm is not None:
             confirm()
-        staging.rename(final)
-        try:
-            sync(final.parent)
-        except BaseException:
-            final.rename(staging)
-            raise
+        _appear(staging, final)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -104,12 +99,7 @@ def staged_file(final: Path) -> Iterator[Path]:
         yield staging
         sync(staging)
         _refuse_existing(final)
-        staging.rename(final)
-        try:
-            sync(final.parent)
-        except BaseException:
-            final.rename(staging)
-            raise
+        _appear(staging, final)
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
@@ -192,6 +182,16 @@ def remove_staging(folder: Path) -> None:
 def _refuse_existing(path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path} exists already; committed files are never replaced.")
+
+
+def _appear(staging: Path, final: Path) -> None:
+    """Rename what is complete into its place, durably; if that fails, it is back at ``staging``."""
+    staging.rename(final)
+    try:
+        sync(final.parent)
+    except BaseException:
+        final.rename(staging)
+        raise
 
 
 def sync(path: Path) -> None:

@@ -4,9 +4,9 @@ The lease is a small file, ``run.lease-1`` beside ``run.lock``, in which its hol
 watches it on a clock of their own: a heartbeat proves that it is held; after ``LEASE`` seconds without one it may be
 replaced by a file of the next number. Clocks of different hosts are never compared. Three rules keep two writers apart:
 
-1. A lease file comes into being whole and exclusively, so that only one process can create a number.
-2. Who has created one looks again, gives it up if anything is there that was not found dead, and only then removes the
-   dead ones.
+1. A lease file is created complete and exclusively, so that only one process can create a number.
+2. The process that has created one lists all again, gives its own up if any but those that it found dead is there, and
+   only then removes the dead ones.
 3. The holder looks for its own file before each commit, and stops if it is gone.
 """
 
@@ -27,7 +27,7 @@ from typing import Any
 
 from checkpoints.commit import STAGING_PREFIX, naming, write_all
 
-__all__ = ["LEASE", "Lease", "Locked", "is_leased", "open_regular"]
+__all__ = ["LEASE", "Lease", "Locked", "is_leased", "open_regular", "refusal"]
 
 LEASE = 30.0  # seconds without a heartbeat after which another process may replace the holder
 _BEATS = 15  # heartbeats in that time
@@ -67,7 +67,7 @@ class Lease:
         deadline = time.monotonic() + 4 * LEASE
         while not self._take():
             if time.monotonic() > deadline:
-                raise Locked(_refusal(lock, _leases(lock)))
+                raise Locked(refusal(lock, _owner(_leases(lock))))
             time.sleep(LEASE / 1000)
         try:
             self._thread.start()
@@ -214,7 +214,7 @@ def _wait_until_dead(lock: Path, found: dict[Path, bytes], patience: float | Non
             if now is None:
                 del watched[path]
             elif now != before:
-                raise Locked(_refusal(lock, {path: now}))
+                raise Locked(refusal(lock, _owner({path: now})))
 
 
 # What is beside the lock
@@ -270,9 +270,11 @@ def _is_forgotten(path: Path) -> bool:
 # Whose it is
 
 
-def _refusal(lock: Path, leases: dict[Path, bytes]) -> str:
-    owner = _owner(leases) or "another process"
-    return f"{lock.parent} is being written by {owner}. Wait for it, or stop it; readers may go on."
+def refusal(lock: Path, owner: str | None) -> str:
+    """Return the sentence that says who holds a lock, if that is known."""
+    return (
+        f"{lock.parent} is being written by {owner or 'another process'}. Wait for it, or stop it; readers may go on."
+    )
 
 
 def _owner(leases: dict[Path, bytes]) -> str | None:

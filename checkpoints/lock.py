@@ -13,7 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from checkpoints.lease import Lease, Locked, is_leased, open_regular
+from checkpoints.commit import write_all
+from checkpoints.lease import Lease, Locked, is_leased, open_regular, refusal
 
 __all__ = ["Lock", "Locked", "is_locked"]
 
@@ -55,11 +56,9 @@ class Lock:
             self.taken_over_from = _owner(self._file)
             self._write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         except BlockingIOError as error:
-            owner = _owner(self._file) or "another process"
+            owner = _owner(self._file)
             self._close()
-            raise Locked(
-                f"{path.parent} is being written by {owner}. Wait for it, or stop it; readers may go on."
-            ) from error
+            raise Locked(refusal(path, owner)) from error
         except Locked:
             self._close()
             raise
@@ -95,10 +94,9 @@ class Lock:
 
     def _write(self, text: str) -> None:
         assert self._file is not None
-        content, written = text.encode(), 0
         os.ftruncate(self._file.fileno(), 0)
-        while written < len(content):
-            written += os.pwrite(self._file.fileno(), content[written:], written)
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+        write_all(self._file.fileno(), text.encode())
 
     def _close(self) -> None:
         """Give up the lease, then the lock, so that whoever gets the lock finds no lease."""

@@ -51,10 +51,8 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     ValueError
         If it is of another type, or a pickle and torch is too old to read it safely.
     """
-    path, suffix = (
-        Path(path).resolve(),
-        Path(path).suffix,
-    )  # a link of the user's own, as model hubs' caches are made of
+    suffix = Path(path).suffix
+    path = Path(path).resolve()  # it may be a link of the user's own, as in the caches of model hubs
     if suffix == ".safetensors":
         return read_safetensors(path)
     if suffix not in (".pt", ".pth", ".bin", ".ckpt"):
