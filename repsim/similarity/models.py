@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.arrays import FloatArray, epsilon_of
 from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.correlations import deviations, inner
 from repsim.similarity.comparators.pairs import in_common
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
 Linear = Callable[[FloatArray], FloatArray]
 
-# What is left of a vector of length one, once others are taken off, is nothing but rounding below this.
+# What is left of a vector of length one, once others are taken off, is rounding error below the larger of this and so
+# many machine epsilons of the RDMs, in units of their deviations.
 NOTHING = 1e-8
+EPSILONS = 4
 
 
 def partial_rsa(
@@ -69,10 +71,12 @@ def partial_rsa(
     named = {"target": target, "model": model} | _labelled(controls, "controls")
     vectors = in_common(named)
     _check_not_constant(vectors)  # before ranks make differences of rounding
-    (a, b, *others), _ = _unit_deviations({name: transform(vector) for name, vector in vectors.items()})
+    vectors = {name: transform(vector) for name, vector in vectors.items()}
+    (a, b, *others), lengths = _unit_deviations(vectors)
     _check_not_saturated(1 + len(others), len(a), "models, the controls among them,")
-    basis = _independent(np.stack(others, axis=1), "controls")[0]
-    return inner(*(_residual(each, basis, name) for each, name in ((a, "target"), (b, "model"))))
+    rounding = _rounding(vectors, lengths)
+    basis = _independent(np.stack(others, axis=1), "controls", rounding)[0]
+    return inner(*(_residual(each, basis, name, rounding) for each, name in ((a, "target"), (b, "model"))))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -164,7 +168,8 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
     vectors = in_common({"target": target} | _labelled(models, "models"))
     (y, *columns), (length, *lengths) = _unit_deviations(vectors)
     _check_not_saturated(len(columns), len(y), "models")
-    basis, R = _independent(np.stack(columns, axis=1), "models")
+    rounding = _rounding(vectors, np.array([length, *lengths]))
+    basis, R = _independent(np.stack(columns, axis=1), "models", rounding)
     explained = basis.T @ y
     inverse = np.linalg.inv(R)
     standardised = inverse @ explained
@@ -300,7 +305,7 @@ def fit_models(
     vectors = in_common(several | named, whole=method if chosen.needs_all_pairs else None)
     units, lengths = _prepared(vectors, chosen, chosen.linear)
     k = len(several)
-    basis, R = _independent(np.stack(units[k:], axis=1), "models")
+    basis, R = _independent(np.stack(units[k:], axis=1), "models", _rounding(vectors, lengths))
     projected = np.stack(units[:k]) @ basis  # (k, p): all of the targets that the models can be like
     best = _best_weights(R, projected.mean(axis=0))
     weights = _in_units_of(best, lengths[:k], lengths[k:])
@@ -368,11 +373,20 @@ def _check_not_saturated(p: int, m: int, what: str) -> None:
         )
 
 
-def _independent(columns: FloatArray, what: str) -> tuple[FloatArray, FloatArray]:
-    """QR decomposition of columns of length one, none of which is a weighted sum of others."""
+def _rounding(vectors: Mapping[str, FloatArray], lengths: FloatArray) -> float:
+    """Return how long the rounding error of an RDM may be once the RDM is scaled to length one after its linear map."""
+    errors = [
+        EPSILONS * epsilon_of(vector) * float(np.linalg.norm(vector / length))
+        for vector, length in zip(vectors.values(), lengths, strict=True)
+    ]
+    return max(NOTHING, *errors)
+
+
+def _independent(columns: FloatArray, what: str, rounding: float) -> tuple[FloatArray, FloatArray]:
+    """QR decomposition of columns of length one, none of which is a weighted sum of others up to rounding."""
     m, p = columns.shape
     basis, R = np.linalg.qr(columns)
-    rank = int((np.linalg.svd(R, compute_uv=False) > NOTHING).sum())
+    rank = int((np.linalg.svd(R, compute_uv=False) > rounding).sum())
     if rank < p:
         raise ValueError(
             f"The {p} {what} are linearly dependent: they have rank {rank} over {m} pairs, besides what the method "
@@ -381,11 +395,11 @@ def _independent(columns: FloatArray, what: str) -> tuple[FloatArray, FloatArray
     return basis, R
 
 
-def _residual(vector: FloatArray, basis: FloatArray, name: str) -> FloatArray:
-    """Take off a vector of length one what lies in the basis; what is left is scaled to length one."""
+def _residual(vector: FloatArray, basis: FloatArray, name: str, rounding: float) -> FloatArray:
+    """Subtract from a vector of length one its projection onto the basis; scale the residual to length one."""
     vector = vector - basis @ (basis.T @ vector)
     length = np.linalg.norm(vector)
-    if length <= NOTHING:
+    if length <= rounding:
         raise ValueError(
             f"The controls explain all of the {name}; nothing is left to correlate. Leave out the control that equals "
             "it."

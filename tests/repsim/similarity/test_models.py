@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -114,6 +115,19 @@ def test_partial_rsa_refuses_what_differs_by_rounding_only(
     name = ("target", "model", r"controls\['flat'\]")[place]
     with pytest.raises(ValueError, match=rf"^{name} has no two distances that differ, over 36 pairs; it neither expl"):
         partial_rsa(rdms[0], rdms[1], {"flat": rdms[2]}, method)
+
+
+@pytest.mark.parametrize("offset", [0, 1, 100])
+def test_rdms_that_differ_by_rounding_to_single_precision_are_dependent(
+    models: dict[str, np.ndarray], target: np.ndarray, offset: float
+) -> None:
+    single = target.astype(np.float32)
+    copy = (2 * single + offset).astype(np.float32)
+    with pytest.raises(ValueError, match=r"^The controls explain all of the target"):
+        partial_rsa(single, models["third"], {"copy": copy})
+    for function in (regression_rsa, partial(fit_models, method="pearson")):
+        with pytest.raises(ValueError, match=r"^The 2 models are linearly dependent"):
+            function(models["third"], {"single": single, "copy": copy})
 
 
 def test_partial_rsa_lists_its_methods() -> None:
