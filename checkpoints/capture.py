@@ -1,4 +1,4 @@
-"""Capture the activations of chosen modules of any network while it looks at a fixed stimulus set."""
+"""Capture of the activations of chosen modules of any network for a fixed stimulus set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from checkpoints.blocks import LayerValues, check_alike
 from checkpoints.captured import Block
 from checkpoints.hooks import Watch
 from checkpoints.modules import check_initialized, is_scripted, unwrapped
-from checkpoints.network import Batch, Network, as_tensors, n_rows, rows_of
+from checkpoints.network import Network, as_tensors, n_rows, rows_of, sequence_lengths
 from checkpoints.reductions import Reduction, as_reduction
 from checkpoints.selection import Pattern, Selector, Spot, as_selectors, chosen_modules, module_names
 from checkpoints.trials import Plan, planned
@@ -33,16 +33,16 @@ _MOST_NAMED = 10  # layers in a warning
 
 
 class Capture:
-    """Records chosen modules' outputs or inputs, each reduced and stored in its own way.
+    """Record the outputs or inputs of chosen modules, each reduced in its own way.
 
-    The layers are looked up each time the network is recorded, so that a layer which has been replaced or wrapped
-    since is recorded as it is then. While it is recorded, the network runs uncompiled, without torch's fused
-    transformer layers, in evaluation mode and without gradients. Afterwards, also if its forward pass raises,
-    everything is as it was: its parameters, buffers, attributes, modes and hooks, and the global random generators.
-    Each forward pass starts from that state. Values are copied the moment a module returns them, so operations in
-    place do not change what was recorded.
+    The layers are looked up at each recording, so that a layer which has been replaced or wrapped in the meantime is
+    recorded in its new form. The network runs uncompiled, without torch's fused transformer layers, in evaluation mode
+    and without gradients. Afterwards, also if its forward pass raises, everything is as it was: its parameters,
+    gradients, buffers, attributes, modes and hooks, the inputs, and the global random generators. Each forward pass
+    starts from that state. Values are copied as soon as a module returns them, so later in-place operations do not
+    change the recorded values.
 
-    Which axis of a tensor indexes the stimuli is established by three short passes over two to four stimuli: the rows
+    The axis of a tensor that indexes the stimuli is established by four short passes over two to four stimuli: the rows
     must follow the stimuli when their order and their number change. That axis is moved to the front. Tensors that
     have no such axis, such as weights and position embeddings, are left out with a warning.
 
@@ -64,17 +64,18 @@ class Capture:
     dtype : str, default "float32"
         A key of ``DTYPES``: how values are stored.
     batch_size : int, optional
-        Stimuli in a forward pass. By default at most 512, fewer where their stored activations would exceed 16 MiB, or
-        where the tensors that a pass holds at the same time would exceed 64 MiB (on a GPU: an eighth of its free
+        Number of stimuli in a forward pass. By default at most 512, fewer if their stored activations would exceed
+        16 MiB, or the tensors that a pass holds at the same time would exceed 64 MiB (on a GPU: an eighth of its free
         memory).
     forward : callable (model, batch) -> Any, optional
-        How the network is run; ``model(batch)``, or ``model(**batch)`` if the stimuli are a dict of arrays, by default.
+        Function that runs the network; by default ``model(batch)``, or ``model(**batch)`` if the stimuli are a dict of
+        arrays.
 
     Raises
     ------
     ValueError
-        If a pattern matches no module (the message lists near names) or a reduction no recorded one, or an option is
-        unknown.
+        If a pattern matches no module (the message lists similar names), a reduction matches no recorded module, or an
+        option is unknown.
 
     Warns
     -----
@@ -136,7 +137,7 @@ class Capture:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The modules that match now, in the model's order."""
+        """The names of the modules that match now, in the model's order."""
         return tuple(watch.name for watch in self._watches()[1])
 
     def record(self, inputs: Any) -> dict[str, LayerValues]:
@@ -172,27 +173,27 @@ class Capture:
         Parameters
         ----------
         inputs : Tensor or array, shape (n, ...), or mapping of str to such
-            Moved to the device of the model's first parameter or buffer, a block at a time; floats take the type of the
-            first that is of floats.
+            Copied to the device of the model's first parameter or buffer, one block at a time; floats take the type of
+            the first that holds floats.
 
         Yields
         ------
         dict of str to LayerValues
-            In the order in which the layers are first reached. The next block is written over the values of this one:
-            copy what is to stay.
+            In the order in which the layers are first reached. The values are overwritten by the next block: copy those
+            that you keep.
 
         Raises
         ------
         ValueError
-            If there are no inputs; if a pattern records nothing, or a named layer is not reached or gives a tensor of
-            which no axis indexes the stimuli; if a reduction fails; if values do not fit the type to be stored in; or
-            if the network has lazy modules without weights.
+            If there are no inputs; if a pattern records nothing, or a named layer is not reached or gives a tensor
+            without an axis that indexes the stimuli; if a reduction fails; if values do not fit the type in which they
+            are stored; or if the network has lazy modules without weights.
         """
         tensors = as_tensors(inputs)
         n = n_rows(tensors)
         check_initialized(self.model)
         selectors, watches = self._watches()
-        network = Network(self.model, self._run, watches, _widths(tensors), self._warn_of_lost)
+        network = Network(self.model, self._run, watches, sequence_lengths(tensors), self._warn_of_lost)
         plan = planned(network, tensors, n, self._batch_size)
         if plan.random:
             self._warn("The network draws random numbers in evaluation mode; recorded activations are one draw.")
@@ -208,7 +209,7 @@ class Capture:
             network.look_again()
 
     def _watches(self) -> tuple[tuple[Selector, ...], tuple[Watch, ...]]:
-        """Return what is recorded of the network as it is now."""
+        """Return the selectors, and the modules of the present network that they choose."""
         modules = module_names(self.model)
         selectors = as_selectors(self._layers, modules, self._side)
         chosen = chosen_modules(selectors, modules)
@@ -230,7 +231,7 @@ class Capture:
         )
 
     def _fitting_batch(self, plan: Plan, n: int) -> int:
-        """Return how many stimuli to run at once, by what a pass takes and by what is stored of each of them."""
+        """Return how many stimuli to run at once, given the memory of a pass and the stored bytes per stimulus."""
         if plan.only_batch:
             return plan.only_batch
         row = sum(plan.row_bytes.values()) * self._dtype.itemsize // 4
@@ -292,12 +293,6 @@ def _naming_the_last(n: int, size: int, start: int) -> Iterator[None]:
             f"The network failed on the last {n - start} of {n} stimuli ({type(error).__name__}: "
             f"{' '.join(str(error).split())}). It ran on blocks of {size}: give a batch_size that divides {n}."
         ) from error
-
-
-def _widths(tensors: Batch) -> tuple[int, ...]:
-    """Return the lengths of sequences among the inputs."""
-    parts = tensors.values() if isinstance(tensors, dict) else (tensors,)
-    return tuple(part.shape[1] for part in parts if part.ndim > 1)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""A block of stimuli: one forward pass, and the layers that it gives, in the type of the store."""
+"""Blocks of stimuli: one forward pass each, and the layers that it gives, in the type in which they are stored."""
 
 from __future__ import annotations
 
@@ -21,14 +21,12 @@ __all__ = ["Block"]
 
 _NO_AXIS = "none of its axes indexes the stimuli"
 _OTHER_ROWS = "its rows differ from those of the same stimuli in a shorter batch"
-
-
 _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8)
 
 
 @dataclass
 class Block:
-    """Consecutive stimuli, and what one forward pass gives for them.
+    """Consecutive stimuli, and the layers that one forward pass gives for them.
 
     Attributes
     ----------
@@ -36,9 +34,9 @@ class Block:
     start, n : int
         The first stimulus and the number of stimuli.
     dtype : torch.dtype
-        In which values are stored.
+        The type in which values are stored.
     memory : dict of Spot to Tensor
-        Of the passes before, to be used again: new memory costs more than the copy.
+        Memory of the previous blocks, which is used again: allocating it costs more than the copy.
     kept : dict of Spot to LayerValues
         In the order in which the network reached them.
     left_out : dict of str to (shape, reason)
@@ -63,7 +61,10 @@ class Block:
         """Return the layers by name."""
         block = {spot.name(several_calls=self.calls[spot.module] > 1): layer for spot, layer in self.kept.items()}
         if len(block) != len(self.kept):
-            raise ValueError("Two layers have one name, as a module is named like another's call. Record fewer.")
+            raise ValueError(
+                "Two layers have one name, because a module is named like another's call, such as 'relu#1'. Record "
+                "them one after the other."
+            )
         return block
 
     def mixed(self) -> list[str]:
@@ -137,7 +138,7 @@ def _rows_first(known: Mapping[Spot, Rows | None], spot: Spot, tensor: Tensor) -
 
 
 def _store(values: Tensor, copy: Tensor, name: str) -> None:
-    """Copy values to the CPU, in the type of the store.
+    """Copy values to the CPU, converted to the type in which they are stored.
 
     Raises
     ------

@@ -19,7 +19,7 @@ from checkpoints.hooks import Given, Keep, Refused, Watch, hooked
 from checkpoints.memory import PeakMemory
 from checkpoints.modules import evaluating
 
-__all__ = ["Batch", "Network", "Passed", "as_tensors", "n_rows", "rows_of"]
+__all__ = ["Batch", "Network", "Passed", "as_tensors", "n_rows", "rows_of", "sequence_lengths"]
 
 Batch = Tensor | dict[str, Tensor]
 
@@ -125,14 +125,14 @@ class Network:
 
 
 def as_tensors(inputs: Any) -> Batch:
-    """Return inputs as a tensor, or as a dict of tensors; what is no tensor or array goes through ``as_array``."""
+    """Return inputs as a tensor, or as a dict of tensors; see ``as_array`` for the types that are accepted."""
     if isinstance(inputs, Mapping):
         return {name: _tensor(part) for name, part in inputs.items()}
     return _tensor(inputs)
 
 
 def n_rows(tensors: Batch) -> int:
-    """Return the number of stimuli.
+    """Return the number of stimuli, which all parts have in common.
 
     Raises
     ------
@@ -151,17 +151,22 @@ def rows_of(tensors: Batch, rows: slice | Sequence[int]) -> Batch:
     return {name: part[chosen] for name, part in tensors.items()} if isinstance(tensors, dict) else tensors[chosen]
 
 
+def sequence_lengths(tensors: Batch) -> tuple[int, ...]:
+    """Return the lengths of the sequences of each part: the size of its second axis, if it has one."""
+    return tuple(part.shape[1] for part in _parts(tensors) if part.ndim > 1)
+
+
 def _parts(tensors: Batch) -> Iterator[Tensor]:
     yield from tensors.values() if isinstance(tensors, dict) else (tensors,)
 
 
 def _tensor(values: Any) -> Tensor:
-    if not isinstance(values, Tensor | np.ndarray):
-        values = as_array(values, "Inputs")
-        values = values.astype(np.float32) if values.dtype == np.float64 else values
-    if isinstance(values, np.ndarray) and not values.flags.writeable:
-        values = values.copy()  # torch warns of others
-    return torch.as_tensor(values)
+    if isinstance(values, Tensor):
+        return values
+    array = as_array(values, "Inputs")
+    is_list = not isinstance(values, np.ndarray)  # its numbers are of double precision by default only
+    dtype = np.dtype(np.float32) if is_list and array.dtype == np.float64 else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))  # torch refuses or warns of others
 
 
 def _placed(batch: Batch, model: nn.Module) -> Batch:

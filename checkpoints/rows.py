@@ -1,4 +1,4 @@
-"""Which axis of a tensor indexes the stimuli: established by trial passes, never guessed from sizes that match.
+"""The axis of a tensor that indexes the stimuli: established by trial passes, never guessed from sizes that match.
 
 Three short passes decide. The second shows the stimuli of the first in another order, the third another number of
 them. The axis of the stimuli is the one whose size follows their number and whose rows follow their order. Weights
@@ -41,18 +41,18 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one tensor was in the trial passes; None where a pass did not give it.
+    """Samples of one tensor from the trial passes; None where a pass did not give it.
 
     Attributes
     ----------
     first, reordered : Sample or None
-        Of the same stimuli, in the order 0, 1, 2, ... and in ``order``.
+        From passes over the same stimuli, in the order 0, 1, 2, ... and in ``order``.
     resized : Sample or None
-        Of another number of stimuli: the rows ``resized_order`` of the first pass.
+        From a pass over another number of stimuli: the rows ``resized_order`` of the first pass.
     order : sequence of int
-        ``[0]`` where the network takes one stimulus at a time; the second pass then showed another one.
+        ``[0]`` if the network takes one stimulus at a time; the second pass then showed another one.
     resized_order : sequence of int
-        Empty if there was no such pass, as the network takes batches of one size only.
+        Empty if there was no such pass, because the network takes batches of one size only.
     random : bool
         Whether the network draws random numbers, so that its values say nothing.
     """
@@ -67,15 +67,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class Rows:
-    """Where a tensor has one row per stimulus.
+    """The axis along which a tensor has one row per stimulus.
 
     Attributes
     ----------
     axis : int
     mixed : bool
-        Whether a stimulus' row depends on the other stimuli of the batch.
+        Whether the row of a stimulus depends on the other stimuli of the batch.
     sample : Sample
-        Of the trial pass, to check other passes against.
+        From the first trial pass; other passes are compared with it.
     """
 
     axis: int
@@ -97,7 +97,7 @@ def sampled(tensor: Tensor, n: int) -> Sample:
 
 
 def established(trial: Trial) -> Rows | None:
-    """Return where a tensor has its rows, or None if no axis indexes the stimuli in every trial pass."""
+    """Return the rows of a tensor, or None if no axis indexes the stimuli in every trial pass."""
     first, reordered, resized = trial.first, trial.reordered, trial.resized
     if first is None or reordered is None or (resized is None) is bool(trial.resized_order):
         return None

@@ -1,4 +1,4 @@
-"""Which modules and which of their tensors are recorded: names, patterns, regular expressions, predicates."""
+"""Selection of modules, and of their tensors: by names, patterns, regular expressions or predicates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["NETWORK", "Pattern", "Selector", "Spot", "as_selectors", "chosen_mod
 
 Pattern = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
 
-NETWORK = "(network)"  # the layer's name of the network's own output
+NETWORK = "(network)"  # the layer name of the network's own output
 _LEAF = re.compile(r"(?P<module>.+?)(?:#(?P<call>\d+))?(?P<input>:input)?(?P<path>(?:\[[^\[\]]*\])*)")
 
 
@@ -45,14 +45,14 @@ class Spot:
         return "".join(f"[{part}]" for part in self.path)
 
     def name(self, *, several_calls: bool) -> str:
-        """Return the layer's name: ``module#call:input[path]`` without what goes without saying."""
+        """Return the layer's name: ``module#call:input[path]``, without the parts that have their default."""
         call = f"#{self.call}" if several_calls else ""
         return f"{self.module}{call}{':input' if self.side == 'input' else ''}{self.path_text}"
 
 
 @dataclass(frozen=True)
 class Selector:
-    """One pattern, understood.
+    """One pattern in parsed form.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Selector:
     exact : bool
         Whether the pattern names one module.
     call : int or None
-        The only call wanted.
+        The number of the only call that is wanted; None for every call.
     side : str
         "input", "output" or "both".
     path : tuple of str
@@ -89,23 +89,23 @@ class Selector:
 def as_selectors(
     patterns: Pattern | Sequence[Pattern], modules: Mapping[str, nn.Module], side: str
 ) -> tuple[Selector, ...]:
-    """Understand patterns; each must accept a module.
+    """Return patterns in parsed form; each must accept a module.
 
     Parameters
     ----------
     patterns : pattern or sequence of patterns
         See ``Capture``.
     modules : mapping of str to nn.Module
-        What ``module_names`` returned.
+        As ``module_names`` returns them.
     side : str
         For patterns that do not say ``:input``.
 
     Raises
     ------
     ValueError
-        If there are none, or one accepts no module; the message lists near names.
+        If there are no patterns, or one accepts no module; the message lists similar names.
     TypeError
-        If one is no pattern.
+        If one is not a pattern.
     """
     one = isinstance(patterns, str | re.Pattern | nn.Module) or callable(patterns)
     listed: list[Pattern] = [patterns] if one else list(patterns)  # type: ignore[list-item, arg-type]

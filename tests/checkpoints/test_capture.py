@@ -601,7 +601,7 @@ def test_two_tensors_of_one_name_are_an_error() -> None:
         record(model, "inner")
     twice = Lambda(lambda x: other(a(a(x))), a=(a := nn.Identity()))
     twice.add_module("a#1", other := nn.Identity())
-    with pytest.raises(ValueError, match="Two layers have one name, as a module is named like another's call"):
+    with pytest.raises(ValueError, match="Two layers have one name, because a module is named like another's call"):
         record(twice, "*")
 
 
@@ -639,3 +639,23 @@ def test_recording_may_begin_in_inference_mode() -> None:
 
 def test_a_capture_says_how_much_it_records(network: nn.Sequential) -> None:
     assert repr(Capture(network, "*")) == "Capture(Sequential, 5 modules)"
+
+
+@pytest.mark.parametrize("kind", ["other byte order", "reversed", "read-only", "transposed"])
+def test_arrays_are_recorded_however_they_lie_in_memory(kind: str) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    given = {
+        "other byte order": values.astype(values.dtype.newbyteorder("S")),
+        "reversed": values[::-1].copy()[::-1],
+        "read-only": values.copy(),
+        "transposed": np.asfortranarray(values),
+    }[kind]
+    given.flags.writeable = kind != "read-only"
+    layer = Capture(nn.Identity(), "").record(given)["(network)"]
+    np.testing.assert_array_equal(layer.values, values)
+
+
+def test_inputs_with_masked_values_are_refused() -> None:
+    masked = np.ma.masked_greater(np.arange(12, dtype=np.float32).reshape(4, 3), 8)
+    with pytest.raises(ValueError, match="Inputs have masked values; fill them in"):
+        Capture(nn.Identity(), "").record(masked)

@@ -160,6 +160,12 @@ def test_a_function_becomes_a_reduction_that_says_its_name() -> None:
     assert as_reduction(reduction) is reduction
 
 
+def test_a_function_that_writes_over_its_values_leaves_those_of_the_network_alone() -> None:
+    values = TOKENS.clone()
+    assert torch.equal(Custom(lambda own: own.mul_(2))(values, None), 2 * TOKENS)
+    assert torch.equal(values, TOKENS)
+
+
 REDUCTIONS = [
     Flatten(),
     SpatialMean(),
