@@ -42,8 +42,8 @@ def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = 
     Raises
     ------
     ValueError
-        If there is not one label a row, if labels are missing (None, NaN, NaT, masked), or of kinds that have no order
-        among them.
+        If there is not one label per row, if labels are missing (None, NaN, NaT, masked), or of kinds that have no
+        order among them.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
     Raises
     ------
     ValueError
-        If there is not one label a row, if labels are missing or of mixed kinds, or if there is only one condition.
+        If there is not one label per row, if labels are missing or of mixed kinds, or if there is only one condition.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) ->
     Raises
     ------
     ValueError
-        If there is not one fold a row, if folds are missing or of mixed kinds, if there is only one fold, or if a
+        If there is not one fold per row, if folds are missing or of mixed kinds, if there is only one fold, or if a
         condition does not occur in a fold.
 
     Examples
@@ -238,7 +238,8 @@ def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: s
     Raises
     ------
     ValueError
-        If no condition has two rows, or if fourth powers of the values are out of the range of double precision.
+        If no condition has two rows, if nothing varies within conditions, or if fourth powers of the values are out of
+        the range of double precision.
 
     Examples
     --------
@@ -254,12 +255,17 @@ def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: s
     degrees = len(array) - len(means)
     if degrees == 0:
         raise ValueError(
-            f"{name} has one row a condition{'' if folds is None else ' and fold'}, from which no noise can be "
+            f"{name} has one row per condition{'' if folds is None else ' and fold'}, from which no noise can be "
             "estimated. Give the noise covariance, or record repeats."
         )
     residuals = array - means[groups]
     largest = float(np.abs(residuals).max())
-    if largest and not 1 / NOISE_RANGE <= largest <= NOISE_RANGE:
+    if not largest:
+        raise ValueError(
+            f"{name} does not vary within conditions, so that its noise cannot be estimated. Give the noise "
+            "covariance, or leave the layer out if it is constant."
+        )
+    if not 1 / NOISE_RANGE <= largest <= NOISE_RANGE:
         raise ValueError(
             f"{name} has values up to {largest:.1e} from the means of their conditions; to estimate noise, expected "
             f"between {1 / NOISE_RANGE:.0e} and {NOISE_RANGE:.0e}. Divide {name} by its largest value."

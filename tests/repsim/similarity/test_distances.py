@@ -303,8 +303,8 @@ FOLDED = {"labels": [0, 1, 2, 0, 1, 2], "folds": [0, 0, 0, 1, 1, 1]}
             FOLDED | {"folds": [0, 0, 0, 1, 1, 0]},
             r"^X: 1 conditions do not occur in every fold\. Leave them out, or divide the data into fewer folds\.$",
         ),
-        ("crossnobis", FOLDED, r"^X has one row a condition and fold, from which no noise can be estimated\."),
-        ("mahalanobis", {"labels": range(6)}, r"^X has one row a condition, from which no noise"),
+        ("crossnobis", FOLDED, r"^X has one row per condition and fold, from which no noise can be estimated\."),
+        ("mahalanobis", {"labels": range(6)}, r"^X has one row per condition, from which no noise"),
         ("mahalanobis", {"noise": np.eye(3)}, r"^noise has shape \(3, 3\); expected \(2, 2\), or \(2,\) for variances"),
         ("mahalanobis", {"noise": [1.0, 0.0]}, r"^noise has variances that are not positive"),
         ("mahalanobis", {"noise": [[1.0, 2.0], [0.0, 1.0]]}, r"^noise is not symmetric, so it is no covariance"),
@@ -322,6 +322,15 @@ FOLDED = {"labels": [0, 1, 2, 0, 1, 2], "folds": [0, 0, 0, 1, 1, 1]}
 def test_rdm_refuses_what_does_not_suit(method: str, given: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rdm(X6, method, **given)
+
+
+@pytest.mark.parametrize(
+    ("method", "given"), [("mahalanobis", {}), ("crossnobis", FOLDED | {"folds": [0, 0, 0, 1, 1, 1]})]
+)
+def test_noise_of_a_constant_layer_cannot_be_estimated(method: str, given: dict) -> None:
+    given = {**given, "labels": [0, 0, 1, 0, 0, 1]} if given else given
+    with pytest.raises(ValueError, match=r"^X does not vary within conditions, so that its noise cannot be estimated"):
+        rdm(np.full((6, 2), 0.3), method, **given)
 
 
 def test_poisson_refuses_negative_rates() -> None:
