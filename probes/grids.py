@@ -10,8 +10,6 @@ import numpy as np
 AUTO = "auto"
 # Decades by which a default grid is extended at most, on either side.
 MOST_DECADES = 6
-
-
 # Losses that differ by less, relative to the least, differ by rounding.
 ROUNDING = 1e-9
 
@@ -21,7 +19,7 @@ def chosen(losses: Sequence[float], equal: float) -> int:
 
     It is that of the least loss, the most regularised one among ties. Where it would be the least regularised value of
     the grid, it is the most regularised one whose loss is equal within a tolerance: on a curve that flattens out, less
-    regularisation is not worth anything.
+    regularisation gains nothing.
 
     Parameters
     ----------
@@ -44,8 +42,8 @@ def wider(losses: Sequence[float], equal: float, null: Callable[[], float] | Non
     """Return on which side of the grid a better value may lie: -1 (more regularised), 1 (less), or 0 (neither).
 
     It may lie where the loss still falls at the edge. A curve that is flat at its least regularised end has nothing
-    further to gain there. One that is flat at its other end has not either, if its loss is that of a probe without any
-    features; if not, it must change further on.
+    further to gain there. Nor has one that is flat at its other end, if its loss there is that of a probe without any
+    features; otherwise it must change further on.
 
     Parameters
     ----------

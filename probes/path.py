@@ -74,7 +74,7 @@ def fit_path(
     most_decades: int = 0,
     **settings: Any,
 ) -> Path:
-    r"""Fit logistic probes along a path of penalties, and finish the one that a judge likes best.
+    r"""Fit logistic probes along a path of penalties, and finish the one with the least loss.
 
     Fits go from the smallest C to the largest, each from the one before and to a relative gap of 1e-4, and end where
     the loss has risen twice in a row. Where a better C may lie beyond the edge of the grid (see `probes.grids.wider`),
@@ -134,7 +134,7 @@ def fit_paths(
     y, Cs, most_decades, sample_weight, solver, tol, max_iter, device
         As for `fit_path`.
     judges, starts
-        One a layer.
+        One per layer.
 
     Returns
     -------
@@ -150,22 +150,26 @@ def fit_paths(
     """
     settings = {"sample_weight": sample_weight, "max_iter": max_iter, "device": device}
     ordered = sorted(Cs)
-    ways = [
-        _Way(X, y, judge, start, ordered, most_decades, solver, settings)
+    searches = [
+        _Search(X, y, judge, start, ordered, most_decades, solver, settings)
         for X, judge, start in zip(layers, judges, starts, strict=True)
     ]
     compared = tol if len(ordered) == 1 else max(tol, COMPARED)
-    while going := [(way, C) for way in ways if (C := way.next_C()) is not None]:
-        for (way, C), fit in zip(going, _fits(going, compared), strict=True):
-            way.add(C, fit)
-    rough = [(way, way.best) for way in ways if compared > tol and not way.fits[way.best].relative_gap <= tol]
-    for (way, C), fit in zip(rough, _fits(rough, tol), strict=True):
-        way.fits[C] = fit
-    return [way.path() for way in ways]
+    while going := [(search, C) for search in searches if (C := search.next_C()) is not None]:
+        for (search, C), fit in zip(going, _fits(going, compared), strict=True):
+            search.add(C, fit)
+    rough = [
+        (search, search.best)
+        for search in searches
+        if compared > tol and not search.fits[search.best].relative_gap <= tol
+    ]
+    for (search, C), fit in zip(rough, _fits(rough, tol), strict=True):
+        search.fits[C] = fit
+    return [search.path() for search in searches]
 
 
-class _Way:
-    """A layer on its way along the path, in the space of the examples where that is smaller."""
+class _Search:
+    """The search along the path of one layer, in the space of the examples where that is smaller."""
 
     def __init__(
         self,
@@ -276,13 +280,13 @@ class _Way:
         )
 
 
-def _fits(going: Sequence[tuple[_Way, float]], tol: float) -> list[Fit]:
+def _fits(going: Sequence[tuple[_Search, float]], tol: float) -> list[Fit]:
     """Return a fit for each layer at its C, of all layers at once where they are of a kind."""
-    if len(going) > 1 and going[0][0].kind is not None and len({way.kind for way, _ in going}) == 1:
+    if len(going) > 1 and going[0][0].kind is not None and len({search.kind for search, _ in going}) == 1:
         settings = dict(going[0][0].settings)
         weight = settings.pop("sample_weight")
-        problems = [Problem(y=way.y, C=C, sample_weight=weight, start=way.start_of(C)) for way, C in going]
-        fits = lbfgs_layers([way.X for way, _ in going], problems, tol=tol, **settings)
+        problems = [Problem(y=search.y, C=C, sample_weight=weight, start=search.start_of(C)) for search, C in going]
+        fits = lbfgs_layers([search.X for search, _ in going], problems, tol=tol, **settings)
     else:
-        fits = [way.fit(C, way.start_of(C), tol) for way, C in going]
-    return [way.counted(fit) for (way, _), fit in zip(going, fits, strict=True)]
+        fits = [search.fit(C, search.start_of(C), tol) for search, C in going]
+    return [search.counted(fit) for (search, _), fit in zip(going, fits, strict=True)]
