@@ -1,4 +1,4 @@
-"""One probe a layer, of many networks and checkpoints, as a table."""
+"""One probe per layer, of many networks and checkpoints, as a table."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def probe_layers(
     Returns
     -------
     pandas.DataFrame
-        A row a network, checkpoint, layer and target, with the columns
+        One row per network, checkpoint, layer and target, with the columns
 
         - `network`, `seed` and `checkpoint`, as the recordings say; `target`, "label" if it has no name;
         - `layer`, `layer_index`, `d`, `n_constant` (features without variation on the training rows, which have
@@ -335,7 +335,7 @@ def _key(recording: Recording, index: int, names: Sequence[str], question: Quest
 
 
 def _will_last(row: Row) -> bool:
-    """Say whether a row would be the same another time: a disk or a device that failed may do better."""
+    """Tell whether a row would be the same another time: a disk or a device that failed may do better."""
     message = str(row["message"])
     return NO_CONTROLS not in message if row["status"] == "ok" else message.startswith("ValueError")
 

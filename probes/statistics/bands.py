@@ -45,7 +45,7 @@ def seed_bands(
     Parameters
     ----------
     table : DataFrame
-        One row a network and layer.
+        One row per network and layer.
     value : str, default "accuracy"
         The column that is averaged. NaN and infinite ones count as missing.
     group, seed, layer : str, default "method", "seed", "layer"

@@ -34,7 +34,7 @@ def first_layer_reaching(
     Parameters
     ----------
     table : DataFrame
-        One row a network and layer, with the layers of a network in their order.
+        One row per network and layer, with the layers of a network in their order.
     fraction : float, default 0.9
         f, within (0, 1].
     value : str, default "accuracy"
@@ -54,7 +54,7 @@ def first_layer_reaching(
     Returns
     -------
     DataFrame
-        A row a network, in the order of the table, with the columns of `network`, and
+        One row per network, in the order of the table, with the columns of `network`, and
 
         - `depth`, 1 … L as a float, and the layer's name, both missing unless `status` is "ok"; and `n_layers`, L;
         - `status` and `message`: "ok"; "at chance" if the last layer does not exceed chance (or zero, if counted from

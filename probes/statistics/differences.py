@@ -47,7 +47,7 @@ def seed_differences(
     Parameters
     ----------
     table : DataFrame
-        One row a network and layer, such as tables of `probe_layers` put together with columns for group and seed.
+        One row per network and layer, such as tables of `probe_layers` put together with columns for group and seed.
     reference : hashable
         The group that is subtracted from each other one.
     value : str, default "accuracy"

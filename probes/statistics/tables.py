@@ -26,14 +26,14 @@ def by_group(table: pd.DataFrame, *, value: str, group: str, seed: str, layer: s
 
 
 def check_table(table: pd.DataFrame, keys: Sequence[str], numbers: Sequence[str]) -> None:
-    """Check that there are rows and columns, and one row a network and layer."""
+    """Check that there are rows and columns, and one row per network and layer."""
     absent = [name for name in (*keys, *numbers) if name not in table]
     if absent:
         raise ValueError(
             f"The table has no column {', '.join(map(repr, absent))}; it has: {', '.join(map(str, table))}."
         )
     if table.empty:
-        raise ValueError("The table has no rows; expected one a network and layer.")
+        raise ValueError("The table has no rows; expected one per network and layer.")
     for name in keys:
         if n_missing := int(table[name].isna().sum()):
             raise ValueError(f"Column {name!r} has no entry in {n_missing} of {len(table)} rows; name every network.")

@@ -225,12 +225,11 @@ def rounding_of_directions(X: FloatArray) -> float:
 
 
 def rounding_of(X: FloatArray) -> float:
-    r"""Singular values of what rounding may have added to a representation: below this, a direction is none.
+    r"""Return the singular value below which a direction of a representation is nothing but rounding error.
 
-    A matrix of independent errors of :math:`\epsilon |x_{ij}|` has the spectral norm
-    :math:`\epsilon \, \mathrm{rms}(X) (\sqrt n + \sqrt d)` at most, about. :math:`\epsilon` is that of single precision
-    where every value is one, as in a recorded layer, whatever its type is by now; else that of double. A decomposition
-    adds :math:`\max(n, d)` times that of double.
+    A matrix of independent errors of :math:`\epsilon |x_{ij}|` has a spectral norm of about
+    :math:`\epsilon \, \mathrm{rms}(X) (\sqrt n + \sqrt d)` at most, where :math:`\epsilon` is that of `epsilon_of`. A
+    decomposition adds :math:`\max(n, d)` machine epsilons of double precision.
 
     Parameters
     ----------

@@ -34,8 +34,8 @@ def class_structure(D: ArrayLike, labels: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If D is no RDM, if there is not one label a stimulus, if labels are missing or of mixed kinds, if there is only
-        one class, or if no class has two members.
+        If D is no RDM, if there is not one label per stimulus, if labels are missing or of mixed kinds, if there is
+        only one class, or if no class has two members.
 
     Warns
     -----

@@ -48,7 +48,7 @@ def heat_map(
 def intervals(
     ax: Axes, names: Sequence[str], values: ArrayLike, low: ArrayLike, high: ArrayLike, *, label: str
 ) -> None:
-    """Draw one point with its interval a row, the first name at the top.
+    """Draw one point with its interval per row, the first name at the top.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def intervals(
 
 
 def beside_null(names: Sequence[str], values: FloatArray, null: FloatArray, label: str, ax: Axes | None) -> Axes:
-    """Draw values over the central 95 % of what chance gives, one row a name.
+    """Draw values over the central 95 % of what chance gives, one row per name.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def beside_null(names: Sequence[str], values: FloatArray, null: FloatArray, labe
 
 
 def bars(names: Sequence[str], values: Sequence[float], label: str, ax: Axes | None) -> Axes:
-    """Draw one bar a name, the first at the top.
+    """Draw one bar per name, the first at the top.
 
     Parameters
     ----------

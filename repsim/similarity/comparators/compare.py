@@ -111,7 +111,8 @@ def prepare_all(
     undefined = [name for name, each in prepared.items() if each is None]
     if undefined:
         warnings.warn(
-            f"{' and '.join(undefined)} {chosen.undefined}, over {m} pairs; the comparison is NaN.",
+            f"{'Each of ' if len(undefined) > 1 else ''}{' and '.join(undefined)} {chosen.undefined}, over "
+            f"{m} pair{'' if m == 1 else 's'}; the comparison is NaN.",
             RuntimeWarning,
             stacklevel=stacklevel,
         )

@@ -16,7 +16,7 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Patterns:
-    """The patterns to compare, one a condition, and what else a distance may need of the data.
+    """The patterns to compare, one row per condition, and what else a distance may need of the data.
 
     Attributes
     ----------

@@ -39,7 +39,7 @@ def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If X is not a finite real matrix, if there is not one label a stimulus, if labels are missing or of mixed
+        If X is not a finite real matrix, if there is not one label per stimulus, if labels are missing or of mixed
         kinds, if there is only one class, or if no class has two members.
 
     Warns
@@ -95,7 +95,7 @@ def neural_collapse(X: ArrayLike, labels: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If X is not a finite real matrix, if there is not one label a stimulus, if labels are missing or of mixed
+        If X is not a finite real matrix, if there is not one label per stimulus, if labels are missing or of mixed
         kinds, if there is only one class, or if no class has two members.
 
     Warns

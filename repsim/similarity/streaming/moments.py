@@ -61,7 +61,7 @@ class Moments:
         self._spans: list[slice] = []
         self._features: list[FeatureRange] = []
         self._shift = self._unit = self._sum = torch.empty(0)
-        self._cross: list[Tensor] = []  # one a layer: its features with those of itself and all later layers
+        self._cross: list[Tensor] = []  # one per layer: its features with those of itself and all later layers
         self._with_squares = torch.empty(0)  # (D, n_layers): sums of x |y|^2
         self._squares = torch.empty(0)  # (n_layers, n_layers): sums of |x|^2 |y|^2
         self._norms = torch.empty(0)  # (n_layers,): sums of |x|^2

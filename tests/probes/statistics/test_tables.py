@@ -58,7 +58,7 @@ def test_unfit_column_or_number_is_an_error(
 @pytest.mark.parametrize(
     ("spoiled", "message"),
     [
-        (lambda table: table.iloc[:0], "The table has no rows; expected one a network and layer"),
+        (lambda table: table.iloc[:0], "The table has no rows; expected one per network and layer"),
         (
             lambda table: table.assign(layer=table["layer"].where(table["layer"] != "fc1")),
             "Column 'layer' has no entry in 10 of 40 rows; name every network",

@@ -72,8 +72,8 @@ def test_what_goes_by_the_whole_matrix_refuses_missing_pairs(rng: np.random.Gene
     [
         ([1, 1, 1], [1, 2, 3], r"^A has no two distances that differ, over 3 pairs; the comparison is NaN"),
         ([1, 2, 3], [0, 0, 0], r"^B has no two distances"),
-        ([1, 1, 1 + 1e-15], [0, 0, 0], r"^A and B has no two distances"),
-        ([1], [2], r"over 1 pairs"),
+        ([1, 1, 1 + 1e-15], [0, 0, 0], r"^Each of A and B has no two distances"),
+        ([1], [2], r"over 1 pair; "),
     ],
 )
 def test_compare_rdms_of_a_constant_rdm_is_nan(method: str, A: list, B: list, message: str) -> None:
@@ -84,7 +84,7 @@ def test_compare_rdms_of_a_constant_rdm_is_nan(method: str, A: list, B: list, me
 
 @pytest.mark.parametrize("method", COMPARATORS)
 def test_compare_rdms_over_no_pairs_is_nan(method: str) -> None:
-    with pytest.warns(RuntimeWarning, match=r"^A and B .*, over 0 pairs; the comparison is NaN") as record:
+    with pytest.warns(RuntimeWarning, match=r"^Each of A and B .*, over 0 pairs; the comparison is NaN") as record:
         assert np.isnan(compare_rdms([np.nan] * 3, [np.nan] * 3, method))
     assert len(record) == 1
 
