@@ -12,6 +12,9 @@ from probes.blocks import BLOCK, blocks_of
 
 Array = NDArray[np.float64]
 
+# Squares of smaller deviations lose digits, or vanish.
+SMALLEST = 1e-140
+
 
 def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int) -> dict[str, NDArray[Any]]:
     """Read a layer once, and give each part of the stimuli its standardised features.
@@ -136,5 +139,8 @@ def standardisation(X: NDArray[Any], weights: Array | None = None) -> tuple[Arra
     if not np.all(np.isfinite(scale)):
         raise ValueError(f"X reaches {np.max(np.abs(X)):.1e}, too large to standardise in float64. Rescale it.")
     # The standard deviation of a constant is not zero but rounding, which must not pass for variation.
-    constant = (X.max(axis=0) == X.min(axis=0)) | (scale == 0.0)
+    constant = X.max(axis=0) == X.min(axis=0)
+    for k in np.flatnonzero(~constant & (scale < SMALLEST)):
+        unit = np.ptp(X[:, k].astype(np.float64))
+        scale[k] = unit * np.sqrt(shares @ np.square((X[:, k] - mean[k]) / unit))
     return np.where(constant, X[0], mean), np.where(constant, 1.0, scale)

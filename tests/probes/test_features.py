@@ -54,6 +54,15 @@ def test_a_constant_has_scale_one_in_either_precision() -> None:
         assert (mean[0], scale[0]) == (dtype(0.1), 1.0)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-145, 1e-160, 1e-300])
+def test_features_of_any_small_size_are_standardised(layer: NDArray, size: float) -> None:
+    features = layer.copy()
+    features[:, 1] *= size
+    parts, scaled = read_features(layer, ROWS, 2**20), read_features(features, ROWS, 2**20)
+    for part in ROWS:
+        np.testing.assert_allclose(scaled[part], parts[part], rtol=1e-12)
+
+
 def test_single_precision_far_from_zero_is_standardised_exactly() -> None:
     X = (1e4 + np.random.default_rng(0).normal(size=(500, 2))).astype(np.float32)
     mean, scale = standardisation(X)
