@@ -1,4 +1,4 @@
-"""Conversion of what users give as inputs, labels and ids (tensors, lists of images, data sets) to arrays."""
+"""Conversion of inputs, labels and ids (tensors, lists of images, data sets) to arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["as_array", "as_label_vector", "as_texts"]
 
 
 def as_array(values: Any, what: str, n: int | None = None) -> NDArray[Any]:
-    """Return values as one array, if there is only one way to do so.
+    """Return values as one array, if they can be read as an array in only one way.
 
     Parameters
     ----------

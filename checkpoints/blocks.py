@@ -1,4 +1,4 @@
-"""Blocks of activations on their way to the disk: what was captured of some stimuli, written beside what was before."""
+"""Blocks of activations: those of some of the stimuli, written to the file of all one after the other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDEST_CHUNK = 8192
 
 @dataclass(frozen=True)
 class LayerValues:
-    """What was captured of one layer, of all stimuli or of a block of them.
+    """The activations of one layer, for all stimuli or a block of them.
 
     Attributes
     ----------
@@ -104,7 +104,7 @@ def write_activations(
     Raises
     ------
     ValueError
-        If the blocks differ in their layers, or a layer does not have one row a stimulus.
+        If the blocks differ in their layers, or a layer does not have one row per stimulus.
     OSError
         If the file could not be written; the message names it.
     """
@@ -205,10 +205,10 @@ def _write_chunks(data: h5py.Dataset, first_row: int, values: NDArray[Any]) -> N
 
 
 def _chunk(n_rows: int, n_columns: int, itemsize: int) -> tuple[int, int]:
-    """Return a chunk of about 1 MiB of which a block of ``n_rows`` holds a whole number, so that each is written once.
+    """Return a chunk of about 1 MiB such that a block of ``n_rows`` is cut into whole chunks, each written once.
 
-    A chunk is a few whole rows where rows are narrow. If the block cannot be cut into such pieces (a prime number of
-    rows, say), it is cut by columns instead.
+    A chunk is a few whole rows if rows are narrow. If the block cannot be cut into such pieces (for example for a
+    prime number of rows), it is cut by columns instead.
     """
     columns = max(1, min(n_columns, _WIDEST_CHUNK))
     wanted = max(1, _CHUNK_BYTES // (columns * itemsize))

@@ -1,8 +1,7 @@
 """State that a network keeps from batch to batch, such as the hidden state of a recurrent layer in an attribute.
 
-Such a state has a row for each example of the last batch, and belongs to those examples. A batch of another size
-cannot be run on it. It is found by running the network on as many stimuli as the state has rows, and seeing which
-attributes change.
+Such a state has a row for each example of the last batch, so that a batch of another size cannot be run with it. It is
+found by running the network on as many stimuli as the state has rows, and by comparing its attributes before and after.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ class Carried:
     key : str
     state : tensor, or tuple, list or dict with tensors
     size : int
-        For how many examples the state is.
+        The number of examples that the state is for.
     which : int
-        Which of several axes of this size to take, from 0.
+        The number of the axis of the examples among the axes of this size, from 0.
     """
 
     owner: dict[str, Any]
@@ -50,12 +49,12 @@ class Carried:
 
 
 def carried_states(changed: list[tuple[dict[str, Any], str, Any]], size: int, which: int) -> list[Carried]:
-    """Return those of the changed attributes that have a row for each of ``size`` examples."""
+    """Return the changed attributes that have a row for each of ``size`` examples."""
     return [Carried(owner, key, value, size, which) for owner, key, value in changed if _has_axis(value, size)]
 
 
 def possible_sizes(model: nn.Module) -> list[int]:
-    """Return how many examples the states that a network may keep can be for, plain attributes before buffers."""
+    """Return the numbers of examples that kept states may be for: sizes of plain attributes, then of buffers."""
     attributes = [vars(module) for module in model.modules() if not is_scripted(module)]
     buffers = [module._buffers for module in model.modules() if not is_scripted(module)]
     sizes = (

@@ -21,7 +21,7 @@ NO_WEIGHTS = "none"  # the weights_hash of activations that were recorded withou
 
 
 class Checkpoint:
-    """One committed step. Nothing is read before it is asked for."""
+    """One committed step. Its files are read only when they are needed."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path = path

@@ -25,7 +25,7 @@ def feature_axis(module: nn.Module, shape: tuple[int, ...], default: str) -> tup
     shape : tuple of int
         Of the activations, (n, …) with three axes or more.
     default : str
-        ``"first"`` or ``"last"``: the answer where nothing indicates one.
+        ``"first"`` or ``"last"``: the result if nothing indicates an axis.
 
     Returns
     -------

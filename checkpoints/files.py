@@ -1,4 +1,4 @@
-"""Reading plain files that somebody else may have made: regular files only, no links, no more than expected."""
+"""Plain files that somebody else may have made: only regular ones are read, no links, no more than expected."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Look(NamedTuple):
 
 
 def look(path: Path) -> Look:
-    """Return what a file looks like without reading it."""
+    """Return the signs of a file without reading it."""
     state = path.stat()
     latest = max(state.st_mtime_ns, state.st_ctime_ns)
     return Look(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, latest)

@@ -1,9 +1,9 @@
-"""Leaving a network as it was found: everything that a forward pass may change is kept and put back.
+"""Everything of a network that a forward pass may change, kept so that it can be put back.
 
-The same objects are put back with the same content, so that nothing which refers to them notices. What is kept are the
-attributes of every module, also of modules in plain lists, and whatever hangs on them: tensors and arrays, containers,
-plain objects, random generators, and the class attributes of the user's own modules. Not kept are global variables, the
-variables that functions enclose, and objects of frameworks around the network, such as a trainer or a data loader.
+The same objects are put back with the same content, so that other references to them stay valid. Kept are the
+attributes of every module, also of modules in plain lists, and everything that they refer to: tensors and arrays,
+containers, plain objects, random generators, and the class attributes of the user's own modules. Not kept are global
+variables, variables in closures, and objects of frameworks around the network, such as a trainer or a data loader.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Found:
             pending.extend(self._visit(name, value))
 
     def put_back(self) -> None:
-        """Put everything back as it was found; what has not changed is not written to."""
+        """Put everything back as it was found; objects that have not changed are not written to."""
         for kept in self._everything():
             if kept.is_changed():
                 kept.put_back()
@@ -85,11 +85,11 @@ class Found:
         return not any(self._empty) and not any(kept.is_changed() for kept in self._everything())
 
     def _everything(self) -> Iterator[_Kept]:
-        """Yield what was kept: where tensors are before what is in them."""
+        """Yield everything that was kept; the places of tensors before their content."""
         return chain(self._kept, self._tensors, self._storages.values())
 
     def changed_attributes(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
-        """Yield each attribute or buffer whose tensors have changed since: where it is, its name and what it was."""
+        """Yield the owner, the name and the earlier value of each attribute or buffer whose tensors have changed."""
         for kept in self._kept:
             if isinstance(kept, _Dict) and kept.is_of_module:
                 for key, before in kept.content.items():
@@ -102,7 +102,7 @@ class Found:
         return storage is not None and storage.is_changed()
 
     def _visit(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
-        """Keep a value and yield what hangs on it."""
+        """Keep a value and yield the values that it refers to."""
         for kind, visit in _VISITS:
             if isinstance(value, kind):
                 return visit(self, name, value)

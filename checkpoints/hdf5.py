@@ -50,19 +50,19 @@ _MOST_SIZES = 64
 
 @contextmanager
 def created(path: Path) -> Iterator[tuple[h5py.File, Sink]]:
-    """Make a new HDF5 file; all calls must come from one thread.
+    """Create a new HDF5 file; all calls must come from one thread.
 
     Yields
     ------
     file : h5py.File
         Without chunk cache: write whole chunks. Metadata carries checksums (HDF5 1.10 format).
     sink : Sink
-        Its ``check`` raises what the disk has refused so far; ask it after each block.
+        Its ``check`` raises the errors of the disk so far; call it after each block.
 
     Raises
     ------
     OSError
-        If the file could not be written, naming it; at the end at the latest.
+        If the file could not be written, at the latest at the end of the block; the message names the file.
     """
     with Sink(path) as sink:
         with h5py.File(sink, "w", libver=("v110", "v110"), rdcc_nbytes=0) as file:
@@ -93,7 +93,7 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
 
 
 class _distrusting:
-    """Turn whatever h5py makes of malformed bytes into Damaged; not for blocks where a caller's mistake may surface.
+    """Turn every error that h5py raises for malformed bytes into Damaged; not for blocks where callers may be at fault.
 
     A class, as it is entered several times per layer and a generator takes five times as long.
     """
@@ -142,8 +142,8 @@ def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str | tuple
     group : h5py.Group
     name : str
     dtype : str or tuple of str
-        How the type is written by numpy, or how that begins: ``"<f4"``, ``"<i8"``, ``"|S"`` for text of any length.
-        Any of several.
+        NumPy's string for the type, or the beginning of it: ``"<f4"``, ``"<i8"``, ``"|S"`` for text of any length. Of
+        several, any is accepted.
     ndim : int
 
     Raises
@@ -198,7 +198,7 @@ def _check_layout(
 
 
 def _check_storage(path: Path, dataset: h5py.h5d.DatasetID, properties: h5py.h5p.PropDCID, filters: list[str]) -> int:
-    """Return how much memory reading the dataset, or one chunk of it, may take."""
+    """Return the bytes of memory that reading the dataset, or one chunk of it, may take."""
     shape = dataset.shape
     chunks = properties.get_chunk() if properties.get_layout() == h5py.h5d.CHUNKED else ()
     size = math.prod(shape)
@@ -243,7 +243,7 @@ def check_inflation(path: Path, dataset: h5py.Dataset, rows: range) -> None:
 
 
 def write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
-    """Write one value a stimulus, with a checksum; text as UTF-8 of fixed length."""
+    """Write one value per stimulus, with a checksum; text as UTF-8 of fixed length."""
     try:
         data = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
     except UnicodeEncodeError as error:
@@ -310,9 +310,9 @@ def attributes(
         Of the file, for messages.
     target : h5py.Group
     kinds : mapping of str to str
-        What each is: a ``"text"``, a ``"whole number"`` or a ``"list of sizes"``.
+        The kind of each: ``"text"``, ``"whole number"`` or ``"list of sizes"``.
     optional : collection of str, optional
-        Names of those that may be absent, and are then left out.
+        Names of attributes that may be absent; they are then left out.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Hooks that hand over the tensors of watched modules during one forward pass."""
+"""Hooks that pass on the tensors of watched modules during one forward pass."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Given:
         Without gradient.
     module : nn.Module
     reduction : Reduction
-        The one that was asked for; its axes may not be settled yet.
+        As it was given; its axes may not be settled yet.
     exact : bool
         Whether the layer was asked for by its exact name.
     """
@@ -60,7 +60,7 @@ Keep = Callable[[Given], None]
 
 @contextmanager
 def hooked(watches: Sequence[Watch], keep: Keep, widths: Sequence[int]) -> Iterator[Counter[str]]:
-    """Hand every tensor that is wanted of the watched modules to ``keep`` while the block runs.
+    """Pass every selected tensor of the watched modules to ``keep`` while the block runs.
 
     Parameters
     ----------
@@ -137,5 +137,5 @@ class _Listener:
 
 
 def spot_name(spot: Spot) -> str:
-    """Return a layer's name while it is not known yet whether its module will be called again."""
+    """Return the provisional name of a layer: it is not known yet whether its module will be called again."""
     return spot.name(several_calls=spot.call > 0)

@@ -51,8 +51,8 @@ class Lease:
     Raises
     ------
     Locked
-        If another process holds the lease. A holder that has died on this host is replaced at once, one that cannot
-        be seen from here when it has shown no heartbeat for ``LEASE`` seconds.
+        If another process holds the lease. A holder that has died on this host is replaced at once; one on another
+        host after it has shown no heartbeat for ``LEASE`` seconds.
     OSError
         If the lease cannot be written or read.
     """
@@ -76,7 +76,7 @@ class Lease:
             raise
 
     def confirm(self) -> None:
-        """Raise Locked unless this process holds the lease still; to be called immediately before each commit."""
+        """Raise Locked unless this process still holds the lease; to be called immediately before each commit."""
         if not self._is_mine():
             others = _owner(_leases(self._lock)) if self._lock.parent.is_dir() else None
             reason = f"was taken over by {others}" if others else "is no longer held by this process"
@@ -101,7 +101,7 @@ class Lease:
     # Taking
 
     def _take(self) -> bool:
-        """Replace what is found dead; return False if somebody else did or came back."""
+        """Replace dead leases; return False if another process did so first, or a holder came back."""
         found = _leases(self._lock)
         _wait_until_dead(self._lock, found)
         if not self._create(self._lock.with_suffix(f".lease-{1 + max(map(_number, found), default=0)}")):
@@ -122,7 +122,7 @@ class Lease:
         return False
 
     def _create(self, path: Path) -> bool:
-        """Create a lease file, whole and at once; return False if there is one of this name."""
+        """Create a complete lease file in one step; return False if one of this name exists."""
         draft = path.with_name(f"{STAGING_PREFIX}{path.name}-{self._token}")
         self._path = draft
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_DSYNC", os.O_SYNC)
@@ -144,7 +144,7 @@ class Lease:
         return True
 
     def _publish(self, draft: Path, path: Path) -> None:
-        """Give the draft its name, exclusively; raise FileExistsError if it is taken."""
+        """Give the draft its final name; raise FileExistsError if that is taken."""
         try:
             os.link(draft, path)
         except FileExistsError:
@@ -159,8 +159,8 @@ class Lease:
             self._beat(0)
 
     def _give_up(self) -> None:
-        """Remove the lease file if it is this one's, and close it."""
-        with suppress(OSError):  # somebody else will find it without a heartbeat
+        """Remove the lease file if this process holds it, and close it."""
+        with suppress(OSError):  # a lease that stays has no heartbeat, so it can be replaced
             if self._is_mine():
                 self._path.unlink()
         if self._descriptor >= 0:
@@ -217,11 +217,11 @@ def _wait_until_dead(lock: Path, found: dict[Path, bytes], patience: float | Non
                 raise Locked(refusal(lock, _owner({path: now})))
 
 
-# What is beside the lock
+# Lease files beside the lock
 
 
 def _leases(lock: Path) -> dict[Path, bytes]:
-    """Return the lease files beside a lock and what they hold."""
+    """Return the content of each lease file beside a lock."""
     pattern = re.compile(rf"{re.escape(lock.stem)}\.lease-[0-9]{{1,9}}")
     names = (path.name for path in lock.parent.iterdir())
     paths = [lock.with_name(name) for name in names if pattern.fullmatch(name)]
@@ -236,7 +236,7 @@ def _number(path: Path) -> int:
 
 
 def _read(path: Path) -> bytes | None:
-    """Return what a lease file holds, or None if it is gone; opening it makes a network file system ask the server."""
+    """Return the content of a lease file, or None if it is gone; opening makes a network file system ask the server."""
     try:
         descriptor = open_regular(path, os.O_RDONLY)
         try:
@@ -267,7 +267,7 @@ def _is_forgotten(path: Path) -> bool:
         return False
 
 
-# Whose it is
+# Owners
 
 
 def refusal(lock: Path, owner: str | None) -> str:
@@ -294,7 +294,7 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
 
 
 def _has_died(content: bytes) -> bool:
-    """Tell whether the holder was a process that could be seen from here and has ended; False if it is not known."""
+    """Tell whether the holder was a process of this host that has ended; False if that is not known."""
     owner = _parsed(content)
     if owner is None or owner["place"] != _place():
         return False
@@ -308,7 +308,7 @@ def _has_died(content: bytes) -> bool:
 
 
 def _place() -> str:
-    """Return where process ids mean the same: host, boot and, for containers, name space."""
+    """Return the scope within which process ids are unique: host, boot and, for containers, name space."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -321,7 +321,7 @@ def _place() -> str:
 
 
 def _started(process: int) -> str:
-    """Return when a process was started, as the system counts, "ended" if it is a zombie, or "" if unknown."""
+    """Return the start time of a process in clock ticks since boot, "ended" for a zombie, or "" if unknown."""
     try:
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     except OSError:

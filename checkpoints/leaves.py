@@ -1,4 +1,4 @@
-"""Tensors inside what a module takes and returns: tuples, lists, dicts, dataclasses and packed sequences."""
+"""Tensors inside the arguments and results of modules: tuples, lists, dicts, dataclasses and packed sequences."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def leaves(value: Any, widths: Sequence[int] = ()) -> Iterator[tuple[tuple[str, 
     Parameters
     ----------
     value : Any
-        What a module was given or has returned.
+        The arguments or the result of a module.
     widths : sequence of int, optional
-        Lengths to which packed sequences may be padded: the smallest that fits is taken, or else the longest sequence.
+        Lengths to which packed sequences may be padded: the smallest that fits is taken; if none does, the length of
+        the longest sequence.
 
     Yields
     ------

@@ -23,7 +23,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 class Lock:
-    """Hold ``path`` exclusively until ``release``; the file says who holds it, and is empty when nobody does.
+    """Hold ``path`` exclusively until ``release``; the file names its holder, and is empty when nobody holds it.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Lock:
             self._lease.moved_to(path)
 
     def release(self) -> None:
-        """Let others write; calling it twice does nothing."""
+        """Let others write; a second call does nothing."""
         if self._file is not None and self._process != os.getpid():
             self._close()  # a forked child has a copy: the lock is its parent's
         if self._file is not None:
@@ -114,7 +114,7 @@ class Lock:
 def is_locked(path: Path) -> bool:
     """Tell whether a writer holds the lock now, without taking it from anyone.
 
-    If only a heartbeat can tell, that of a process on another host, this waits for it: 4 seconds at the most.
+    If the holder is on another host, this waits for its next heartbeat: 4 seconds at most.
     """
     try:
         file = _open(path, os.O_RDONLY, "r")
@@ -145,11 +145,11 @@ def _acquire(file: IO[str]) -> None:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            return  # the lease alone must do
+            return  # there is the lease alone
 
 
 def _owner(file: IO[str]) -> str | None:
-    """Return who the file says holds it, or None if it does not say."""
+    """Return the holder that the file names, or None if it names none."""
     try:
         file.seek(0)
         owner = json.loads(file.read(1000))

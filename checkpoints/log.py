@@ -1,4 +1,4 @@
-"""The log of a run, ``metrics.jsonl``: lines are only added, and what was there at a commit is known by its hash."""
+"""The log of a run, ``metrics.jsonl``: lines are only added, and each commit keeps the hash of the lines before it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def check_prefixes(path: Path, prefixes: Iterable[tuple[str, Any]]) -> None:
     ----------
     path : Path
     prefixes : iterable of (str, dict)
-        Who says so, for messages, and what ``Log.sync`` returned then.
+        The name of each commit, for messages, and the value that ``Log.sync`` returned then.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a committed step consists of: the size and SHA-256 of each of its files."""
+"""Manifest of a committed step: the size and SHA-256 of each of its files."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def check_manifest(folder: Path, level: str = "size") -> None:
     ------
     Damaged
         If a file is missing, added, of another size, or (level "sha256") of other content; the message names it.
-        Files that operating systems leave in any folder, such as ``.DS_Store``, are none of these.
+        Files that operating systems leave in any folder, such as ``.DS_Store``, do not count.
     ValueError
         If the level is unknown.
     """
@@ -80,7 +80,7 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     Raises
     ------
     Damaged
-        If the manifest is missing, malformed, of another format, or not as it was written.
+        If the manifest is missing, malformed or of another format, or has changed since it was written.
     """
     check_folder(folder)
     manifest = read_json(folder / MANIFEST)
@@ -156,7 +156,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def _check_tree(value: Any) -> None:
-    """Raise ValueError if what is read again could be refused, or hold less than was written."""
+    """Raise ValueError if readers would refuse the value, or read less than was written."""
     level, depth = [value], 0
     while level:
         if depth > _DEEPEST_JSON:
@@ -188,7 +188,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     Damaged
-        If it is missing, no regular file, larger than such a file is, or no JSON; the message names the file.
+        If it is missing, not a regular file, too large, or not JSON; the message names the file.
     """
     return _parsed(path, read_bytes(path, _LARGEST_JSON))
 
@@ -201,7 +201,7 @@ def _parsed(path: Path, content: bytes) -> Any:
 
 
 def check_as_written(path: Path) -> None:
-    """Raise Damaged if a JSON file says its value in other bytes than ``write_json``: a bit may flip in a space.
+    """Raise Damaged if ``write_json`` would write the value of a JSON file in other bytes: a bit may flip in a space.
 
     The file is read once, here: a writer may replace it at any time.
     """
@@ -211,7 +211,7 @@ def check_as_written(path: Path) -> None:
 
 
 def _is_as_written(path: Path, content: bytes, value: Any) -> bool:
-    """Compare piece by piece: what indents deeply nested lists may be a thousand times larger than the file."""
+    """Compare piece by piece: the indentation of deeply nested lists may be a thousand times larger than the file."""
     place = 0
     try:
         for piece in itertools.chain(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value), "\n"):

@@ -1,4 +1,4 @@
-"""Memory that a forward pass takes, measured while it runs."""
+"""Memory of a forward pass, measured while it runs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class PeakMemory(TorchDispatchMode):
     Attributes
     ----------
     peak : int
-        Bytes. Not counted are tensors that existed before, workspaces inside an operation, and what is made in
-        ``paused`` blocks.
+        Bytes. Tensors that existed before, workspaces inside an operation, and tensors made in ``paused`` blocks are
+        not counted.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class PeakMemory(TorchDispatchMode):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave out what is made inside the block."""
+        """Leave out tensors that are made inside the block."""
         before, self._paused = self._paused, True
         try:
             yield

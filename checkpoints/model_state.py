@@ -1,4 +1,4 @@
-"""A model's ``state_dict``: as the file that a step keeps, and from such a file back into a model."""
+"""A model's ``state_dict``: encoding as a file, and loading from such a file into a model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_NAMES = 5
 
 
 def encode_weights(model: nn.Module) -> bytes:
-    """Return ``weights.safetensors``, in which each of several tensors that share memory is stored.
+    """Return the content of ``weights.safetensors``; each of several tensors that share memory is stored.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
     ------
     RuntimeError
         If names or shapes are those of another model, tied weights differ, or the model's own weights are offloaded.
-        Except in the last case, the model may hold some of the new weights then.
+        Except in the last case, the model may then hold some of the new weights.
     """
     before = model.state_dict()
     if absent := [name for name, value in before.items() if isinstance(value, Tensor) and _is_offloaded(value)]:

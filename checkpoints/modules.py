@@ -1,4 +1,4 @@
-"""Running somebody's network without leaving a trace in it."""
+"""The modules of a network, and the context in which it is evaluated without leaving a trace in it."""
 
 from __future__ import annotations
 
@@ -69,12 +69,12 @@ def evaluating(model: nn.Module, found: Found | None = None) -> Iterator[Found]:
     ----------
     model : nn.Module
     found : Found, optional
-        What an earlier call has yielded, if nothing has changed since.
+        The value that an earlier call yielded, if nothing has changed since.
 
     Yields
     ------
     Found
-        What the model was before the block.
+        The state of the model before the block.
     """
     modules = list(model.modules())
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}

@@ -37,7 +37,7 @@ class Passed:
     peak : int
         Bytes that tensors made in the pass held at the same time; 0 if that was not measured.
     changed : list of (dict, str, value)
-        Attributes and buffers whose tensors the pass has changed: where each is, its name and what it was.
+        Owner, name and earlier value of the attributes and buffers whose tensors the pass has changed.
     """
 
     calls: Counter[str]
@@ -48,7 +48,7 @@ class Passed:
 
 @dataclass
 class Network:
-    """A network, how it is run and which of its modules are watched.
+    """A network, the function that runs it, and its watched modules.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Network:
     warn_of_lost : callable (list of str) -> None
         Called before a pass with the attributes that cannot be put back after it, if there are any; see ``Found``.
     prepare : list of callable (n) -> None
-        Called with the number of stimuli before a pass, after everything was kept: what they change is put back.
+        Called with the number of stimuli before a pass, after everything was kept: their changes are put back too.
     """
 
     model: nn.Module

@@ -1,4 +1,4 @@
-"""The state of optimizers: as it is saved, and put back exactly."""
+"""The state of optimizers: saving it, and putting it back exactly."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def optimizer_states(optimizer: Optimizers) -> Any:
 
 
 def check_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> None:
-    """Raise, before anything is changed, if the states are those of other optimizers than the ones given.
+    """Check, before anything is changed, that the saved states belong to the given optimizers.
 
     Raises
     ------
     Damaged
         If a state is not that of an optimizer.
     ValueError
-        If there are other numbers of optimizers, groups or parameters.
+        If the numbers of optimizers, groups or parameters differ.
     """
     optimizers = _as_list(optimizer)
     if optimizers and len(optimizers) != len(states):
@@ -56,7 +56,7 @@ def check_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> No
         except (KeyError, TypeError) as error:
             raise Damaged(f"{path} does not hold the state of an optimizer.") from error
         if saved != (given := [len(group["params"]) for group in each.param_groups]):
-            raise ValueError(f"{path} has an optimizer of {saved} parameters a group; the one given has {given}.")
+            raise ValueError(f"{path} has an optimizer with {saved} parameters per group; the given one has {given}.")
 
 
 def load_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The fixed stimulus set of a run: which examples are recorded, in which order."""
+"""The fixed stimulus set of a run: the examples that are recorded, and their order."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Stimuli:
     content_hash : str
         SHA-256 of inputs and labels.
     inputs : array, shape (n, …), mapping of str to array, or None
-        What the network is called with: one argument, or several by name, such as token ids and their mask. Floats as
-        float32; whole numbers as they are. Kept in memory only; a run's ``stimuli.h5`` holds the hash.
+        The arguments of the network: one, or several by name, such as token ids and their mask. Floats are float32;
+        whole numbers keep their type. Inputs are kept in memory only; a run's ``stimuli.h5`` holds their hash.
     """
 
     ids: NDArray[Any]
@@ -65,9 +65,9 @@ class Stimuli:
         Raises
         ------
         ValueError
-            If there are none; inputs are no real numbers, too large for float32, differ in shape (pad sequences to one
-            length), are pairs of input and label, or have no length (iterators and data loaders); labels are not one
-            whole number for each stimulus; sizes differ; ids repeat; or a split is not one of the three.
+            If there are no stimuli; inputs are not real numbers, are too large for float32, differ in shape (pad
+            sequences to one length), are pairs of input and label, or have no length (iterators and data loaders);
+            labels are not one whole number per stimulus; sizes differ; ids repeat; or a split is not one of the three.
         """
         ids, split, labels = as_texts(ids, "Ids"), as_texts(split, "Splits"), _class_numbers(labels)
         named = {name: _plain(part, name, ids.size) for name, part in _by_name(inputs).items()}

@@ -1,4 +1,4 @@
-"""The state of a training: weights, optimizers and generators, as files and as they were."""
+"""The state of a training: weights, optimizers and generators, encoded as files and restored from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Optimizers", "encode_training", "restore_training"]
 def encode_training(
     model: nn.Module, optimizer: Optimizers, *, with_weights: bool = True
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return files by name, and what of ``state.json`` belongs to them and to the generators.
+    """Return files by name, and the entries of ``state.json`` for the optimizer and the generators.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def encode_training(
 
 
 def restore_training(path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizers) -> None:
-    """Put back what a step holds, of which the files are verified; see ``Checkpoint.restore``."""
+    """Restore the state that a verified step holds; see ``Checkpoint.restore``."""
     saved = _saved_optimizers(path, state)
     check_optimizers(path, optimizer, saved)
     load_weights(unwrapped(model), read_safetensors(path / "weights.safetensors"))

@@ -939,7 +939,7 @@ def test_several_optimizers_are_saved_and_restored(run: Run, network: nn.Sequent
     with torch.no_grad():
         network[0].weight.add_(1)
     changed = weights(network)
-    with pytest.raises(ValueError, match=r"has an optimizer of \[2\] parameters a group; the one given has \[6\]"):
+    with pytest.raises(ValueError, match=r"has an optimizer with \[2\] parameters per group; the given one has \[6\]"):
         run[1].restore(network, [torch.optim.SGD(network.parameters()), second[1]])
     assert_same(weights(network), changed)  # nothing was restored
     run[1].restore(network)
