@@ -38,7 +38,8 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
     Raises
     ------
     ValueError
-        If there is no batch, if one has fewer than 4 stimuli or other layers than the first, or is not finite.
+        If there is no batch, or if one has no layers, fewer than 4 stimuli, other layers than the first, values that are not
+        finite, or layers of different stimuli (where they carry ids).
 
     References
     ----------
@@ -54,6 +55,9 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
     names: tuple[str, ...] = ()
     total = scale = units = np.zeros(())
     for number, batch in enumerate(batches, start=1):
+        if not batch:
+            raise ValueError(f"Batch {number} has no layers; expected at least 1.")
+        checks.same_ids(batch)
         layers = {name: checks.representation(block, name, least=4) for name, block in batch.items()}
         checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
         if names and tuple(layers) != names:

@@ -78,8 +78,9 @@ class Moments:
         ------
         ValueError
             If a block is not finite and real, or not of the layers and widths of the first, or if the layers have
-            different numbers of stimuli.
+            different numbers of stimuli (or, where blocks carry them, ids of stimuli).
         """
+        checks.same_ids(blocks)
         arrays = {name: checks.representation(block, name, least=1, is_block=True) for name, block in blocks.items()}
         if not arrays:
             raise ValueError("There are no layers in the block; expected at least 1.")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from repsim.similarity import MEASURES, Measure, linear_cka, pairwise, streamed_pairwise
+from repsim.similarity import MEASURES, Measure, Moments, linear_cka, minibatch_cka, pairwise, streamed_pairwise
 from repsim.similarity.measures.measure import INVARIANCES
 
 Related = Callable[..., tuple[np.ndarray, np.ndarray]]
@@ -325,7 +325,7 @@ def test_ids_of_stimuli_are_compared_not_only_their_number(
     X, other = Recorded.of(X, IDS), Recorded.of(Y[: len(ids)], ids)
     with pytest.raises(ValueError, match=message):
         linear_cka(X, other)
-    for compare in (pairwise, streamed_pairwise):
+    for compare in (pairwise, streamed_pairwise, Moments().update, lambda batch: minibatch_cka([batch])):
         with pytest.raises(ValueError, match=message.replace("X and Y", r"\S+ and \S+")):
             compare({"x": X, "y": other})
     assert linear_cka(X, Recorded.of(Y, IDS)) == linear_cka(X, Y)

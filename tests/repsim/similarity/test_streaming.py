@@ -233,6 +233,11 @@ def test_no_batches_are_refused() -> None:
         minibatch_cka([])
 
 
+def test_a_batch_without_layers_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Batch 1 has no layers; expected at least 1\.$"):
+        minibatch_cka([{}])
+
+
 def test_batches_of_other_layers_are_refused(layers: Layers) -> None:
     with pytest.raises(
         ValueError, match=r"^Batch 2 is of layers \['a'\]; expected \['a', 'b', 'c'\], as in the first\.$"
@@ -267,7 +272,9 @@ def test_streamed_pairwise_refuses(layers: Layers) -> None:
         streamed_pairwise({**layers, "c": layers["c"][:80]})
     with pytest.raises(ValueError, match=r"^The products of 19 features take \d+ bytes, and memory is 1000\."):
         streamed_pairwise(layers, measure="pls", memory=1000)
-    with pytest.raises(ValueError, match=r"^x has 5 stimuli and 6 features that vary; CCA needs more stimuli than features"):
+    with pytest.raises(
+        ValueError, match=r"^x has 5 stimuli and 6 features that vary; CCA needs more stimuli than features"
+    ):
         streamed_pairwise({"x": layers["a"][:5]}, measure="mean_cca")
     with pytest.raises(ValueError, match=r"^rows is 0; expected a whole number of at least 1\.$"):
         streamed_pairwise(layers, rows=0)
