@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from operator import is_
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
@@ -26,7 +26,7 @@ from checkpoints.generators import GENERATORS, set_state, state_of
 
 __all__ = ["Found"]
 
-_CODE = (type, ModuleType, FunctionType, BuiltinFunctionType, MethodType)
+_CODE = (type, ModuleType, FunctionType, BuiltinFunctionType)
 _PRIMITIVE = (type(None), bool, int, float, complex, str, bytes, range, slice, *_CODE)
 _PLAIN_DICTS = (dict, OrderedDict, defaultdict)
 _MOST_OBJECTS = 200_000
@@ -88,14 +88,19 @@ class Found:
         """Yield everything that was kept; the places of tensors before their content."""
         return chain(self._kept, self._tensors, self._storages.values())
 
-    def changed_attributes(self) -> Iterator[tuple[dict[str, Any], str, Any]]:
-        """Yield the owner, the name and the earlier value of each attribute or buffer whose tensors have changed."""
+    def changed_entries(self) -> Iterator[tuple[Any, Any, Any]]:
+        """Yield the owner, the key and the earlier value of each attribute or entry whose tensors have changed."""
         for kept in self._kept:
-            if isinstance(kept, _Dict) and kept.is_of_module:
-                for key, before in kept.content.items():
-                    now = kept.target.get(key)
-                    if now is not before or any(self._is_changed(part) for part in _tensors_in(before)):
+            if isinstance(kept, _Dict | _Series) and not isinstance(kept.target, deque | set | bytearray):
+                items = kept.content.items() if isinstance(kept, _Dict) else enumerate(kept.content)
+                now = dict(kept.target) if isinstance(kept, _Dict) else dict(enumerate(kept.target))
+                for key, before in items:
+                    if now.get(key) is not before or any(self._is_changed(part) for part in _tensors_in(before)):
                         yield kept.target, key, before
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that are kept, those of the network itself first."""
+        return [place.tensor for place in self._tensors]
 
     def _is_changed(self, tensor: Tensor) -> bool:
         storage = self._storages.get(_extent(tensor))
@@ -116,12 +121,12 @@ class Found:
             yield from ((name, tensor) for tensor in (*module.parameters(), *module.buffers()))
             return
         attributes = vars(module)
-        self._kept.append(_Dict(attributes, is_of_module=True))
+        self._kept.append(_Dict(attributes))
         prefix = f"{type(module).__name__}."
         for key, value in attributes.items():
             if key in ("_parameters", "_buffers"):
                 self._seen[id(value)] = value
-                self._kept.append(_Dict(value, is_of_module=key == "_buffers"))
+                self._kept.append(_Dict(value))
                 yield from ((prefix + each, tensor) for each, tensor in value.items())
             elif key == "_modules":
                 self._seen[id(value)] = value
@@ -183,6 +188,11 @@ class Found:
     def _visit_fixed(self, name: str, value: tuple[Any, ...] | frozenset[Any]) -> Iterator[tuple[str, Any]]:
         yield from ((name, each) for each in value if not isinstance(each, _PRIMITIVE))
 
+    def _visit_call(self, name: str, value: MethodType | partial[Any]) -> Iterator[tuple[str, Any]]:
+        """Yield the object of a bound method, or the arguments of a partial call."""
+        bound = (value.func, *value.args, *value.keywords.values()) if isinstance(value, partial) else (value.__self__,)
+        yield from ((name, each) for each in bound if not isinstance(each, _PRIMITIVE))
+
     def _visit_generator(self, name: str, generator: Any) -> Iterator[tuple[str, Any]]:
         self._kept.append(_Generator(generator))
         return iter(())
@@ -214,8 +224,8 @@ class _Kept(ABC):
 
 
 class _Dict(_Kept):
-    def __init__(self, target: dict[Any, Any], *, is_of_module: bool = False) -> None:
-        self.target, self.content, self.is_of_module = target, dict(target), is_of_module
+    def __init__(self, target: dict[Any, Any]) -> None:
+        self.target, self.content = target, dict(target)
 
     def is_changed(self) -> bool:
         now, then = self.target, self.content
@@ -395,5 +405,6 @@ _VISITS: tuple[tuple[Any, Callable[..., Iterator[tuple[str, Any]]]], ...] = (
     (dict, Found._visit_dict),
     ((list, deque, set, bytearray), Found._visit_series),
     ((tuple, frozenset), Found._visit_fixed),
+    ((MethodType, partial), Found._visit_call),
     (GENERATORS, Found._visit_generator),
 )

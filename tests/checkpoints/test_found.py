@@ -6,6 +6,8 @@ import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -218,6 +220,15 @@ def test_memory_that_begins_where_other_memory_does_is_put_back() -> None:
     module.part, module.whole = torch.from_numpy(values[:2]), torch.from_numpy(values)
     Capture(module, "layer").record(X)
     assert values.tolist() == [0] * 8
+
+
+def test_what_bound_methods_and_partial_calls_refer_to_is_put_back() -> None:
+    state, values = State(), [1]
+    module = Changing(lambda module: (module.call(2), module.method("count", 5)))
+    module.call, module.method = partial(list.append, values), MethodType(State.__setattr__, state)
+    Capture(module, "layer").record(X)
+    assert values == [1]
+    assert state.count == 0
 
 
 def test_a_dict_with_tensors_as_keys_is_kept() -> None:
