@@ -38,8 +38,8 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
     Raises
     ------
     ValueError
-        If there is no batch, or if one has no layers, fewer than 4 stimuli, other layers than the first, values that are not
-        finite, or layers of different stimuli (where they carry ids).
+        If there is no batch, or if one has no layers, fewer than 4 stimuli, other layers than the first, values that
+        are not finite, or layers of different stimuli (where they carry ids).
 
     References
     ----------

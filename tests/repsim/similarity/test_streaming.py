@@ -272,9 +272,7 @@ def test_streamed_pairwise_refuses(layers: Layers) -> None:
         streamed_pairwise({**layers, "c": layers["c"][:80]})
     with pytest.raises(ValueError, match=r"^The products of 19 features take \d+ bytes, and memory is 1000\."):
         streamed_pairwise(layers, measure="pls", memory=1000)
-    with pytest.raises(
-        ValueError, match=r"^x has 5 stimuli and 6 features that vary; CCA needs more stimuli than features"
-    ):
+    with pytest.raises(ValueError, match=r"^x has 5 stimuli and 6 features that vary; CCA needs more stimuli than"):
         streamed_pairwise({"x": layers["a"][:5]}, measure="mean_cca")
     with pytest.raises(ValueError, match=r"^rows is 0; expected a whole number of at least 1\.$"):
         streamed_pairwise(layers, rows=0)
