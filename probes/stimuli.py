@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -163,14 +164,20 @@ def check_order(values: ArrayLike, stimuli: Any, name: str, *, column: str = "la
         found = f"{name} holds the run's own {column}, but in another order than the stimuli were recorded in"
         if column == "labels":
             raise ValueError(f"{found}; they would be read from the wrong rows. {advice}.")
-        warnings.warn(f"{found}. {advice}, also if it is a new split on purpose.", UserWarning, stacklevel=5)
+        _warn(f"{found}. {advice}, also if it is a new split on purpose.")
     elif column == "labels" and _sizes(texts) == _sizes(own_texts):
-        warnings.warn(
+        _warn(
             f"{name} has classes of the same sizes as the run's own labels, but on other rows: if they are these under "
-            f"other names, they are in another order than the stimuli were recorded in. {advice}.",
-            UserWarning,
-            stacklevel=5,
+            f"other names, they are in another order than the stimuli were recorded in. {advice}."
         )
+
+
+def _warn(message: str) -> None:
+    """Warn at the line of the first caller outside of this package."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals["__name__"].partition(".")[0] == __package__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, UserWarning, stacklevel=level)
 
 
 class RowStimuli:

@@ -185,6 +185,22 @@ def test_a_split_that_may_be_in_another_order_is_a_warning(stimuli: Set, layers:
     table(layers, stimuli, FORMS["mapping"](stimuli.ids, split))
 
 
+def test_warnings_name_the_line_of_the_caller(stimuli: Set, layers: dict[str, Layer]) -> None:
+    order = in_another_order(stimuli)
+    labels = np.array(["", "", "", "a", "", "b", "", "", "c"])[stimuli.labels[order]]
+    layer = next(iter(layers.values()))
+    calls: list[Callable[[], Any]] = [
+        lambda: probe_layers(layers, labels, stimuli.split, Cs=[1.0]),
+        lambda: probe_layers(layers, stimuli, stimuli.split[order], Cs=[1.0]),
+        lambda: RidgeProbe().fit(layer, labels),
+        lambda: RidgeProbe().fit(layer, FORMS["mapping"](stimuli.ids, labels)).score(layer, labels),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match="in another order than the stimuli were recorded in") as caught:
+            call()
+        assert {(each.filename, each.lineno) for each in caught} == {(__file__, call.__code__.co_firstlineno)}
+
+
 def test_layers_that_do_not_know_their_labels_take_arrays_by_position(stimuli: Set) -> None:
     array = np.random.default_rng(0).normal(size=(N, 4))
     shuffled = stimuli.labels[in_another_order(stimuli)]
