@@ -51,7 +51,6 @@ _LINE, _TALL_LINE = 1.35, 1.7  # heights of a line, without and with fonts of ot
 _NARROW = 3.5  # width up to which a tick label is never rotated
 _WIDEST_INSIDE = 18.0  # width of an entry of a legend inside the axes
 _HANDLE = 4.5  # width of what is before and after the text of an entry
-_KEY_EM = 0.58  # mean width of a character
 
 _MOST_INSIDE = 8  # entries of a legend inside the axes
 _MOST_ENTRIES = 60
@@ -254,11 +253,12 @@ def write_key(figure: Figure, names: Mapping[str, str]) -> None:
     names = {label: name for label, name in names.items() if verbatim(f"{label} = ") not in said}
     if not names or not _is_ours(figure):
         return
-    width = int(0.95 * _POINTS * figure.get_figwidth() / (_KEY_EM * _KEY_SIZE))
     entries = [f"{label} = {printable(name)}" for label, name in names.items()]
     rest = len(entries) - _MOST_KEYS
     if rest > 0:
         entries = [*entries[:_MOST_KEYS], f"\u2026 and {rest} more shortened names"]
+    em = max(width_of([entry]) / len(entry) for entry in entries)  # of a character of the widest
+    width = max(int(0.95 * _POINTS * figure.get_figwidth() / (em * _KEY_SIZE)), 8)
     lines = [line for entry in entries for line in textwrap.wrap(entry, width, subsequent_indent="    ")]
     text = "\n".join(filter(None, [said, *map(verbatim, lines)]))
     font = _font(lines, _KEY_SIZE)

@@ -172,6 +172,14 @@ def test_a_key_counts_what_it_leaves_out() -> None:
     assert figure_of(ax).get_figheight() == height
 
 
+@pytest.mark.parametrize("letter", ["i", "n", "W", "\u4e2d"])
+def test_a_key_is_no_wider_than_its_figure(letter: str) -> None:
+    figure = figure_of(new_axes(3.0, 3.0))
+    write_key(figure, {"cut": 120 * letter})
+    (key,) = drawn(figure).texts
+    assert key.get_window_extent().x1 <= figure.bbox.x1
+
+
 # Matrices
 
 
