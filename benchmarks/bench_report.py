@@ -23,6 +23,7 @@ from analysis.drawing import save_figures
 from analysis.figures import draw
 from analysis.findings import Findings
 from analysis.report import write_report
+from analysis.tables import undefined_table
 from analysis.views import View
 from checkpoints import Capture, Run, Stimuli
 from repsim import rdm
@@ -97,6 +98,7 @@ def _findings(folder: Path) -> Findings:
         "class_structure": _by_layer(views, "class_structure"),
         "similarity": _similarity(views),
         "rdm_similarity": _by_layer(views, "pearson"),
+        "undefined": undefined_table(views, {}),
         "training": _training(views),
         "gradients": _gradients(views),
     }
