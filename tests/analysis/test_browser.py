@@ -60,7 +60,9 @@ def strange(browser: Any, comparison: Findings, tmp_path_factory: pytest.TempPat
         values[LOST] = values[:, LOST] = np.nan
         file["0000/hidden.3"][()] = squareform(values, checks=False)
     structure = comparison.class_structure.replace({"view": {"backprop": FORMULA}})
-    findings = replace(comparison, folder=folder).with_tables(class_structure=structure)
+    probes = comparison.probes.copy()
+    probes.loc[1, "accuracy"] = np.nan  # of the second of three layers
+    findings = replace(comparison, folder=folder).with_tables(class_structure=structure, probes=probes)
     write_report(folder / "report.html", "Strange", findings, [], folder)
     return opened(browser, folder / "report.html", color_scheme="dark")
 
@@ -343,6 +345,11 @@ def test_a_text_that_a_spreadsheet_would_run_is_guarded_and_a_number_is_not(stra
     data = downloaded(strange, "structure", "csv")
     assert csv_rows(data)[0]["curve"] == "'" + FORMULA
     assert b"'-" not in downloaded(strange, "embedding", "csv")
+
+
+def test_a_band_is_interrupted_where_it_is_not_known(strange: Any) -> None:
+    bands = [trace["x"] for trace in plotted(strange, "probes", "data") if trace.get("fill") == "tonexty"]
+    assert bands[:2] == [[1], [3]]
 
 
 def test_what_is_missing_is_shown_as_missing(strange: Any) -> None:

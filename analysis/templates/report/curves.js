@@ -14,15 +14,20 @@ function viewStyles() {
   });
 }
 
+/** Return the traces of a band, which is interrupted where it is not known. */
 function bandTraces(curve, colour) {
-  const points = curve.points.filter(({ low, high }) => isKnown(low) && isKnown(high));
-  if (!points.length) return [];
-  const x = points.map((point) => point.x);
-  const edge = { x, mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
-  return [
-    { ...edge, y: points.map(({ low }) => low) },
-    { ...edge, y: points.map(({ high }) => high), fill: "tonexty", fillcolor: translucent(colour, 0.16) },
-  ];
+  const pieces = [[]];
+  for (const point of curve.points) {
+    if (isKnown(point.low) && isKnown(point.high)) pieces.at(-1).push(point);
+    else pieces.push([]);
+  }
+  return pieces.filter((points) => points.length).flatMap((points) => {
+    const edge = { x: points.map(({ x }) => x), mode: "lines", line: { width: 0 }, hoverinfo: "skip", showlegend: false };
+    return [
+      { ...edge, y: points.map(({ low }) => low) },
+      { ...edge, y: points.map(({ high }) => high), fill: "tonexty", fillcolor: translucent(colour, 0.16) },
+    ];
+  });
 }
 
 function curveTrace(curve, colour) {
