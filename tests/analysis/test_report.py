@@ -35,7 +35,7 @@ from repsim.learning import load_dataset
 FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
 SECTIONS = [
     *("overview", "training-curves", "probes", "explorer", "similarity", "embedding", "structure", "gradients"),
-    *("accuracies", "first-layers", "networks", "figures", "again"),
+    *("accuracies", "first-layers", "networks", "figures", "reproduce"),
 ]
 
 

@@ -335,7 +335,7 @@ function startExplorer() {
   const { n_test, why_not } = content.stimuli;
   const counted = nShown() < n_test ? `${nShown()} of ${n_test} stimuli are shown, evenly over classes.` : `All ${n_test} stimuli are shown.`;
   const { bytes } = content.arrays["rdm-0-0"];
-  document.getElementById("shown").textContent = `${counted} Distances are kept to 1/${256 ** bytes - 2} of the range of each matrix. ${why_not}`;
+  document.getElementById("shown").textContent = `${counted} Distances are stored with ${8 * bytes} bits. ${why_not}`;
   const scale = checkbox("One colour scale for both panels", true, (isOne) => {
     state.isOneScale = isOne;
     ["a", "b"].forEach((side) => linked[side].chart.draw());
