@@ -224,15 +224,19 @@ class Findings:
 
     def _readable(self) -> list[str]:
         """Say where probes of each network, or of the networks of each method, first read nearly all."""
-        table = self.first_layers[self.first_layers["fraction"] == _DECISIVE].dropna(subset="depth")
+        table = self.first_layers[self.first_layers["fraction"] == _DECISIVE]
         parts = []
-        for method, rows in table.groupby("method", sort=False):
+        for method, every in table.groupby("method", sort=False):
+            rows = every.dropna(subset="depth")
+            if rows.empty:
+                continue
             depth, n_layers = rows["depth"].mean(), rows["n_layers"].iloc[0]
-            one = len(rows) == 1
+            one = len(every) == 1
             where = (
                 f"{rows['layer'].iloc[0]} ({depth:.0f} of {n_layers})" if one else f"layer {depth:.1f} of {n_layers}"
             )
-            parts.append(f"{method} at {where}{'' if one else f' (mean of {len(rows)} seeds)'}")
+            n = f"{len(rows)} of {len(every)}" if len(rows) < len(every) else len(rows)
+            parts.append(f"{method} at {where}{'' if one else f' (mean of {n} seeds)'}")
         if not parts:
             return []
         return [f"First layer whose probe reaches {_PERCENT} of the last layer's accuracy: {_listed(parts)}."]

@@ -183,7 +183,8 @@ def test_the_summary_says_where_networks_are_first_read() -> None:
         [
             *[("bp", 0.9, 2.0, "h2", 5, "ok"), ("bp", 0.9, 3.0, "h3", 5, "ok"), ("bp", 0.5, 1.0, "h1", 5, "ok")],
             *[("sg", 0.9, 4.0, "h4", 5, "ok"), ("at chance", 0.9, np.nan, None, 5, "at chance")],
-            ("dead", 0.9, np.nan, None, 5, "failed"),
+            *[("dead", 0.9, np.nan, None, 5, "failed"), ("half", 0.9, 3.0, "h3", 5, "ok")],
+            ("half", 0.9, np.nan, None, 5, "failed"),
         ],
         columns=["method", "fraction", "depth", "layer", "n_layers", "status"],
     )
@@ -191,7 +192,7 @@ def test_the_summary_says_where_networks_are_first_read() -> None:
     summary = findings([finished("a", 0.5)], first_layers=first).summary()
     assert (
         "First layer whose probe reaches 90 % of the last layer's accuracy: bp at layer 2.5 of 5 (mean of 2 seeds), sg "
-        "at h4 (4 of 5)."
+        "at h4 (4 of 5), half at layer 3.0 of 5 (mean of 1 of 2 seeds)."
     ) in summary
     assert (
         "Which layer of dead is the first to reach 90 % is not known: no value for the last layer, 'h5'."
