@@ -41,7 +41,7 @@ def assemble(study: Study) -> None:
             write_report(page, study.title, findings, drawings, figures, command=study.command)
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
         summary = findings.summary()
-        (study.target / OUTCOME).unlink(missing_ok=True)  # the folder is of two minds until the new one comes
+        (study.target / OUTCOME).unlink(missing_ok=True)  # the folder is inconsistent until it is rewritten
     said = [*findings.undefined_in_words(), *warnings_of(study.views, planned, store)]
     said += [str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)]
     sync(study.target / RDM_FILE)  # before the pieces that it was made of are removed
