@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from checkpoints.blocks import LayerValues, check_alike
 from checkpoints.captured import Block
-from checkpoints.hooks import Watch
+from checkpoints.hooks import Refused, Watch, spot_name
 from checkpoints.modules import check_initialized, is_scripted, unwrapped
 from checkpoints.network import Network, as_tensors, n_rows, rows_of, sequence_lengths
 from checkpoints.reductions import Reduction, as_reduction
 from checkpoints.selection import Pattern, Selector, Spot, as_selectors, chosen_modules, module_names
-from checkpoints.trials import Plan, planned
+from checkpoints.trials import Plan, add_checks, planned
 
 __all__ = ["Capture"]
 
@@ -29,7 +29,6 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "float64": torch.f
 Reducing = Reduction | Callable[[Tensor], Tensor]
 
 _BLOCK_BYTES = 2**24  # of activations
-_MOST_NAMED = 10  # layers in a warning
 
 
 class Capture:
@@ -195,16 +194,15 @@ class Capture:
         selectors, watches = self._watches()
         network = Network(self.model, self._run, watches, sequence_lengths(tensors), self._warn_of_lost)
         plan = planned(network, tensors, n, self._batch_size)
-        if plan.random:
-            self._warn("The network draws random numbers in evaluation mode; recorded activations are one draw.")
         size = self._batch_size or self._fitting_batch(plan, n)
+        add_checks(network, tensors, plan, n, size)
         memory: dict[Spot, Tensor] = {}
         for start in range(0, n, size):
             block = Block(plan, start, min(size, n - start), self._dtype, memory)
             with _naming_the_last(n, size, start):
                 block.run(network, rows_of(tensors, slice(start, start + size)))
+            _check_reached(selectors, watches, block)
             self._warn_of_block(block)
-            _check_reached(selectors, watches, block.kept)
             yield block.named()
             network.look_again()
 
@@ -224,7 +222,9 @@ class Capture:
             self._warn(f"Not recorded, because torch.jit gives no access to scripted modules: {_listed(scripted)}.")
         watched = {name: each for name, each in chosen.items() if name not in scripted}
         named = {name: module for name, (module, _) in watched.items()}
-        reductions = [(as_selectors(pattern, named, "both")[0], each) for pattern, each in self._reductions.items()]
+        reductions = [
+            (as_selectors(pattern, named, "both", network=True)[0], each) for pattern, each in self._reductions.items()
+        ]
         return selectors, tuple(
             Watch(name, module, takers, tuple(pair for pair in reductions if pair[0].accepts(name, module)))
             for name, (module, takers) in watched.items()
@@ -245,11 +245,17 @@ class Capture:
         self._warn(f"These attributes cannot be put back if the forward pass changes them: {_listed(names)}.")
 
     def _warn_of_block(self, block: Block) -> None:
-        new = {name: why for name, why in block.left_out.items() if name not in self._said}
+        left_out = {spot_name(spot): why for spot, why in block.left_out.items()}
+        new = {name: why for name, why in left_out.items() if name not in self._said}
         self._said |= set(new)
         for reason in dict.fromkeys(reason for _, reason in new.values()):
             listed = _listed([f"{name} {shape}" for name, (shape, why) in new.items() if why == reason])
             self._warn(f"Not recorded, because {reason.replace('its', 'their')}: {listed}.")
+        if random := [spot_name(spot) for spot in block.kept if spot in block.plan.random]:
+            self._warn(
+                "The network draws random numbers in evaluation mode. Recorded activations are one draw, and which row "
+                f"belongs to which stimulus could not be checked, in: {_listed(random)}."
+            )
         if mixed := block.mixed():
             self._warn(
                 "The activations of a stimulus depend on the other stimuli of its batch, and so on batch_size, in: "
@@ -263,12 +269,18 @@ class Capture:
             warnings.warn(message, stacklevel=4)
 
 
-def _check_reached(selectors: Sequence[Selector], watches: Sequence[Watch], kept: Mapping[Spot, LayerValues]) -> None:
+def _check_reached(selectors: Sequence[Selector], watches: Sequence[Watch], block: Block) -> None:
     """Raise unless every selector has given a layer."""
     for selector in selectors:
         accepted = {watch.name for watch in watches if selector in watch.selectors}
-        if any(spot.module in accepted and selector.takes(spot) for spot in kept):
+        if any(spot.module in accepted and selector.takes(spot) for spot in block.kept):
             continue
+        for spot, (shape, wrong) in block.left_out.items():
+            if selector.exact and spot.module in accepted and selector.takes(spot):
+                raise Refused(
+                    f"Layer '{spot_name(spot)}' gives shape {shape} for {block.n} stimuli, and {wrong}. Choose another "
+                    "tensor, or give a reduction that returns one row per stimulus."
+                )
         if selector.path or selector.call is not None:
             raise ValueError(
                 f"'{selector.text}' names no tensor that a forward pass gives. Record the module without what "
@@ -277,7 +289,8 @@ def _check_reached(selectors: Sequence[Selector], watches: Sequence[Watch], kept
         if selector.exact:
             raise ValueError(f"Layer '{selector.text}' was not reached in a forward pass, or gave no tensor.")
         raise ValueError(
-            f"'{selector.text}' matches modules, but none of them gives one row per stimulus in a forward pass."
+            f"'{selector.text}' matches modules, but none of them gives one row per stimulus in a forward pass. The "
+            "network's own output is ''."
         )
 
 
@@ -296,8 +309,7 @@ def _naming_the_last(n: int, size: int, start: int) -> Iterator[None]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(names)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -39,7 +39,7 @@ class Block:
         Memory of the previous blocks, which is used again: allocating it costs more than the copy.
     kept : dict of Spot to LayerValues
         In the order in which the network reached them.
-    left_out : dict of str to (shape, reason)
+    left_out : dict of Spot to (shape, reason)
     calls : Counter of str
         How often each module was called.
     """
@@ -50,12 +50,13 @@ class Block:
     dtype: torch.dtype
     memory: dict[Spot, Tensor]
     kept: dict[Spot, LayerValues] = field(default_factory=dict)
-    left_out: dict[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    left_out: dict[Spot, tuple[tuple[int, ...], str]] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
 
     def run(self, network: Network, batch: Batch) -> None:
-        """Run the network on the block."""
-        self.calls = network.pass_(batch, self.n, lambda given: self._keep(given, batch)).calls
+        """Run the network on the block; random numbers differ from those of the other blocks."""
+        seed = self.start if self.plan.random and self.start else None
+        self.calls = network.pass_(batch, self.n, lambda given: self._keep(given, batch), seed=seed).calls
 
     def named(self) -> dict[str, LayerValues]:
         """Return the layers by name."""
@@ -74,6 +75,9 @@ class Block:
 
     def _keep(self, given: Given, batch: Batch) -> None:
         spot, source = given.spot, given.tensor
+        if given.wrong:
+            self._leave_out(spot, source, given.wrong)
+            return
         custom = isinstance(given.reduction, Custom)
         wrong = self._what_is_wrong(self.plan.rows, spot, source)
         reduced = source if wrong and not custom else reduce(given, self.plan, batch)
@@ -82,8 +86,10 @@ class Block:
             reduced = reduced if wrong else _rows_first(self.plan.reduced, spot, reduced)
         if not wrong and reduced.shape[:1] != (self.n,):
             wrong = _NO_AXIS
+        if not wrong and not reduced.numel():
+            wrong = "it has no values"
         if wrong:
-            self._leave_out(given, reduced, wrong)
+            self._leave_out(spot, reduced, wrong)
         else:
             moved = _rows_first(self.plan.rows, spot, source)
             self.kept[spot] = self._values(spot, moved, reduced, str(self.plan.reductions[spot]))
@@ -93,27 +99,33 @@ class Block:
         rows = known.get(spot)
         if rows is None or tensor.ndim != len(rows.sample.shape) or tensor.shape[rows.axis] != self.n:
             return _NO_AXIS
-        if rows.mixed or self.plan.random:
+        if rows.mixed or spot in self.plan.random:
             return ""
-        stimuli = self.plan.stimuli
-        here = {place: each - self.start for place, each in enumerate(stimuli) if 0 <= each - self.start < self.n}
-        found = agreement(rows, tensor, list(here.values()), list(here)) if here else "same"
-        if found == "similar":  # such as layers that are quantised by the range of the batch
+        found = {self._agreement(stimuli, each, tensor) for stimuli, each in self._shown(known, spot, rows)}
+        if "similar" in found:  # such as layers that are quantised by the range of the batch
             known[spot] = replace(rows, mixed=True)
-        return _OTHER_ROWS if found == "other" else ""
+        return _OTHER_ROWS if "other" in found else ""
 
-    def _leave_out(self, given: Given, tensor: Tensor, wrong: str) -> None:
-        name, shape = spot_name(given.spot), tuple(tensor.shape)
-        if given.exact:
+    def _shown(self, known: object, spot: Spot, rows: Rows) -> Iterator[tuple[list[int], Rows]]:
+        """Yield stimuli that were shown together in other passes, and the rows that they had."""
+        yield self.plan.stimuli, rows
+        for stimuli, samples in self.plan.checks if known is self.plan.rows else ():
+            if spot in samples and len(samples[spot].shape) == len(rows.sample.shape):
+                yield stimuli, replace(rows, sample=samples[spot])
+
+    def _agreement(self, stimuli: list[int], rows: Rows, tensor: Tensor) -> str:
+        here = {place: each - self.start for place, each in enumerate(stimuli) if 0 <= each - self.start < self.n}
+        return agreement(rows, tensor, list(here.values()), list(here)) if here else "same"
+
+    def _leave_out(self, spot: Spot, tensor: Tensor, wrong: str) -> None:
+        if spot in self.memory:
             raise Refused(
-                f"Layer '{name}' gives shape {shape} for {self.n} stimuli, and {wrong}. Choose another tensor, or give "
-                "a reduction that returns one row per stimulus."
+                f"Layer '{spot_name(spot)}' was recorded for the stimuli before number {self.start}, and now {wrong}. "
+                "Record without it, or with another batch_size."
             )
-        self.left_out[name] = (shape, wrong)
+        self.left_out[spot] = ((*tensor.shape,) if not tensor.is_nested else (), wrong)
 
     def _values(self, spot: Spot, source: Tensor, reduced: Tensor, reduction: str) -> LayerValues:
-        if reduced.numel() == 0:
-            raise Refused(f"Layer '{spot_name(spot)}' gives no values: its shape is {tuple(reduced.shape)}.")
         reduced = torch.view_as_real(reduced.resolve_conj()) if reduced.is_complex() else reduced
         if (copy := self.memory.get(spot)) is None or copy.shape != reduced.shape:
             with torch.inference_mode(False):

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from checkpoints.modules import is_scripted
+from checkpoints.found import Found
 
 __all__ = ["Carried", "carried_states", "possible_sizes"]
 
@@ -27,9 +27,9 @@ class Carried:
 
     Attributes
     ----------
-    owner : dict
-        The attributes or buffers of a module.
-    key : str
+    owner : dict or list
+        The attributes or buffers of a module, or a container or the attributes of an object that hangs on it.
+    key : str or int
     state : tensor, or tuple, list or dict with tensors
     size : int
         The number of examples that the state is for.
@@ -37,8 +37,8 @@ class Carried:
         The number of the axis of the examples among the axes of this size, from 0.
     """
 
-    owner: dict[str, Any]
-    key: str
+    owner: Any
+    key: Any
     state: Any
     size: int
     which: int
@@ -48,22 +48,16 @@ class Carried:
         self.owner[self.key] = _zeros(self.state, self.size, n, self.which)
 
 
-def carried_states(changed: list[tuple[dict[str, Any], str, Any]], size: int, which: int) -> list[Carried]:
+def carried_states(changed: list[tuple[Any, Any, Any]], size: int, which: int) -> list[Carried]:
     """Return the changed attributes that have a row for each of ``size`` examples."""
     return [Carried(owner, key, value, size, which) for owner, key, value in changed if _has_axis(value, size)]
 
 
 def possible_sizes(model: nn.Module) -> list[int]:
     """Return the numbers of examples that kept states may be for: sizes of plain attributes, then of buffers."""
-    attributes = [vars(module) for module in model.modules() if not is_scripted(module)]
-    buffers = [module._buffers for module in model.modules() if not is_scripted(module)]
-    sizes = (
-        size
-        for place in (*attributes, *buffers)
-        for value in place.values()
-        for part in _tensors(value)
-        for size in part.shape
-    )
+    buffers = {id(buffer) for buffer in model.buffers()}
+    tensors = [each for each in Found(model).tensors() if not isinstance(each, nn.Parameter)]
+    sizes = (size for each in sorted(tensors, key=lambda each: id(each) in buffers) for size in each.shape)
     return list(islice(dict.fromkeys(size for size in sizes if 0 < size <= _LARGEST_SIZE), _MOST_SIZES))
 
 

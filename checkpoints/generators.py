@@ -43,6 +43,8 @@ def kept_generators(seed: int | None = None, *, devices: Iterable[torch.device] 
         try:
             if seed is not None:
                 torch.default_generator.manual_seed(seed)  # torch.manual_seed reseeds every GPU too
+                for device in devices:
+                    torch.cuda.default_generators[device.index or 0].manual_seed(seed)
                 np.random.seed(seed % 2**32)
                 random.seed(seed)
             yield

@@ -44,15 +44,15 @@ class Given:
     module : nn.Module
     reduction : Reduction
         As it was given; its axes may not be settled yet.
-    exact : bool
-        Whether the layer was asked for by its exact name.
+    wrong : str
+        Why the tensor cannot be recorded; empty if it can.
     """
 
     spot: Spot
     tensor: Tensor
     module: nn.Module
     reduction: Reduction
-    exact: bool
+    wrong: str = ""
 
 
 Keep = Callable[[Given], None]
@@ -118,22 +118,20 @@ class _Listener:
             raise Refused(f"Layer '{self._watch.name}' cannot be recorded: {error}") from error
 
     def _take(self, spot: Spot, tensor: Tensor) -> None:
-        takers = [selector for selector in self._watch.selectors if selector.takes(spot)]
-        if not takers:
+        if not any(selector.takes(spot) for selector in self._watch.selectors):
             return
-        name = spot_name(spot)
         if spot in self._seen:
-            raise Refused(f"Layer '{name}' gives two tensors of this name; keys must differ as text.")
+            raise Refused(f"Layer '{spot_name(spot)}' gives two tensors of this name; keys must differ as text.")
         self._seen.add(spot)
+        wrong = ""
         if tensor.is_nested:
-            raise Refused(f"Layer '{name}' gives a nested tensor; expected one shape for all stimuli.")
-        if tensor.layout is not torch.strided:
-            raise Refused(f"Layer '{name}' gives {tensor.layout} values; only dense ones can be recorded.")
-        if hasattr(tensor, "full_tensor"):  # a sharded one
+            wrong = "it is a nested tensor, in which stimuli differ in shape"
+        elif tensor.layout is not torch.strided:
+            wrong = f"it is not dense but {tensor.layout}"
+        elif hasattr(tensor, "full_tensor"):  # a sharded one
             tensor = tensor.full_tensor()
         reduction = next((each for selector, each in self._watch.reductions if selector.takes(spot)), Flatten())
-        exact = any(selector.exact for selector in takers)
-        self._keep(Given(spot, tensor.detach(), self._watch.module, reduction, exact))
+        self._keep(Given(spot, tensor.detach(), self._watch.module, reduction, wrong))
 
 
 def spot_name(spot: Spot) -> str:

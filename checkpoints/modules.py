@@ -59,7 +59,7 @@ def check_initialized(model: nn.Module) -> None:
 
 
 @contextmanager
-def evaluating(model: nn.Module, found: Found | None = None) -> Iterator[Found]:
+def evaluating(model: nn.Module, found: Found | None = None, seed: int | None = None) -> Iterator[Found]:
     """Run the block with the model in evaluation mode, uncompiled, unfused and without gradients.
 
     Afterwards, also if the block raises, the model and all that hangs on it are as they were (see ``Found``), and so
@@ -79,7 +79,7 @@ def evaluating(model: nn.Module, found: Found | None = None) -> Iterator[Found]:
     modules = list(model.modules())
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}
     with ExitStack() as stack:
-        stack.enter_context(kept_generators(devices=devices))
+        stack.enter_context(kept_generators(seed, devices=devices))
         stack.enter_context(torch.no_grad())
         stack.enter_context(_module_by_module())
         stack.enter_context(_without_autocast_cache())
@@ -91,8 +91,8 @@ def evaluating(model: nn.Module, found: Found | None = None) -> Iterator[Found]:
         found = found or Found(model)
         scripted = [(module, module.training) for module in modules if is_scripted(module)]
         try:
-            for module in modules:
-                module.training = False  # not by eval(), which some modules use to rewrite their weights
+            _set_evaluation_mode(model)
+            for module in model.modules():
                 _silence(module)
             yield found
         finally:
@@ -124,6 +124,15 @@ def _named(module: nn.Module, name: str, above: tuple[nn.Module, ...]) -> Iterat
 def _is_never_called(module: nn.Module) -> bool:
     forward = getattr(module.forward, "__func__", module.forward)
     return isinstance(module, _CONTAINERS) and forward is nn.Module.forward
+
+
+def _set_evaluation_mode(model: nn.Module) -> None:
+    """Call ``eval``, which some modules use to merge their weights or to keep dropout on, where that is possible."""
+    try:
+        model.eval()
+    except (RecursionError, NotImplementedError):  # a module inside itself; a network that was exported
+        for module in model.modules():
+            module.training = False
 
 
 def _is_a(module: nn.Module, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from checkpoints.generators import generator_states
 from checkpoints.hooks import Given, Keep, Refused, Watch, hooked
 from checkpoints.memory import PeakMemory
 from checkpoints.modules import evaluating
+from checkpoints.selection import module_names
 
 __all__ = ["Batch", "Network", "Passed", "as_tensors", "n_rows", "rows_of", "sequence_lengths"]
 
@@ -43,7 +44,7 @@ class Passed:
     calls: Counter[str]
     random: bool
     peak: int
-    changed: list[tuple[dict[str, Any], str, Any]]
+    changed: list[tuple[Any, Any, Any]]
 
 
 @dataclass
@@ -71,8 +72,22 @@ class Network:
     warn_of_lost: Callable[[list[str]], None]
     prepare: list[Callable[[int], None]] = field(default_factory=list)
     _found: Found | None = field(default=None, init=False)
+    _modules: tuple[int, ...] = field(default=(), init=False)
 
-    def pass_(self, batch: Batch, n: int, keep: Keep, *, measured: bool = False, compared: bool = False) -> Passed:
+    def __post_init__(self) -> None:
+        """Remember which modules there are."""
+        self._modules = tuple(map(id, self.model.modules()))
+
+    def pass_(
+        self,
+        batch: Batch,
+        n: int,
+        keep: Keep,
+        *,
+        measured: bool = False,
+        compared: bool = False,
+        seed: int | None = None,
+    ) -> Passed:
         """Run the network on a batch of ``n`` stimuli and hand the watched tensors to ``keep``.
 
         Parameters
@@ -84,32 +99,36 @@ class Network:
             See ``hooked``. It runs without autocasting.
         measured, compared : bool, default False
             Whether to measure memory, and to find changed attributes.
+        seed : int, optional
+            For the global generators; they start as they are by default.
         """
         if measured:
             try:
-                return self._pass(batch, n, keep, PeakMemory(), compared)
+                return self._pass(batch, n, keep, PeakMemory(), compared, seed)
             except Refused:
                 raise
             except Exception:  # some operations cannot be observed; a fault of the network shows again below
                 pass
-        return self._pass(batch, n, keep, None, compared)
+        return self._pass(batch, n, keep, None, compared, seed)
 
-    def _pass(self, batch: Batch, n: int, keep: Keep, memory: PeakMemory | None, compared: bool) -> Passed:
+    def _pass(
+        self, batch: Batch, n: int, keep: Keep, memory: PeakMemory | None, compared: bool, seed: int | None
+    ) -> Passed:
         def kept_apart(given: Given) -> None:
             with torch.autocast(given.tensor.device.type, enabled=False), memory.paused() if memory else nullcontext():
                 keep(given)
 
         placed = _placed(batch, self.model)
-        with evaluating(self.model, self._found) as found:
+        with evaluating(self.model, self._found, seed) as found:
             self._found = found
             if found.lost:
                 self.warn_of_lost(found.lost)
             for prepare in self.prepare:
                 prepare(n)
             before = generator_states()
-            with hooked(self.watches, kept_apart, self.widths) as calls, memory or nullcontext():
+            with hooked(self._watches_now(), kept_apart, self.widths) as calls, memory or nullcontext():
                 self._call(placed)
-            changed = list(found.changed_attributes()) if compared else []
+            changed = list(found.changed_entries()) if compared else []
             random = before != generator_states()
         return Passed(calls, random, memory.peak if memory else 0, changed)
 
@@ -117,6 +136,13 @@ class Network:
         """Notice what has changed since the last pass; to be called where other code may have run in between."""
         if self._found is not None and not self._found.is_current():
             self._found = None
+
+    def _watches_now(self) -> tuple[Watch, ...]:
+        """Return the watched modules of the evaluation mode: some networks replace modules when they enter it."""
+        if self._modules == tuple(map(id, self.model.modules())):
+            return self.watches
+        modules = module_names(self.model)
+        return tuple(replace(each, module=modules[each.name]) for each in self.watches if each.name in modules)
 
     def _call(self, batch: Batch) -> Any:
         if self.run is not None:

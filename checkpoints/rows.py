@@ -8,12 +8,12 @@ and position embeddings do neither; tokens that a router has picked may have the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "Sample", "Trial", "agreement", "established", "sampled"]
+__all__ = ["Rows", "Sample", "Trial", "agreement", "equal", "established", "resolved", "sampled"]
 
 _ENTRIES = 2**14  # of one stimulus that are compared
 _FOLLOWING = 0.1  # of the difference between rows in the wrong order
@@ -106,8 +106,14 @@ def established(trial: Trial) -> Rows | None:
     for axis, size in enumerate(first.shape):
         sizes = (size, size if resized is None else resized.shape[axis])
         if sizes == (len(trial.order), len(trial.resized_order or trial.order)) and _follows(trial, axis):
-            return Rows(axis, _is_mixed(trial, axis), first)
+            rows = Rows(axis, False, first)
+            return rows if trial.random or resized is None else resolved(rows, resized.values, trial.resized_order)
     return None
+
+
+def equal(a: Sample | None, b: Sample | None) -> bool:
+    """Tell whether two passes gave the same values, bit for bit."""
+    return a is not None and b is not None and a.shape == b.shape and _difference(a.values, b.values) == 0
 
 
 def agreement(rows: Rows, tensor: Tensor, places: Sequence[int], stimuli: Sequence[int]) -> str:
@@ -164,15 +170,26 @@ def _follows(trial: Trial, axis: int) -> bool:
     return right <= max(_FOLLOWING * wrong, rounding)
 
 
-def _is_mixed(trial: Trial, axis: int) -> bool:
-    """Tell whether the rows of the third pass differ from those that the same stimuli had in the first."""
-    first, resized = trial.first, trial.resized
-    if resized is None or first is None or trial.random:
-        return False
-    wanted = first.values.index_select(axis, torch.as_tensor(trial.resized_order))
-    if wanted.shape != resized.values.shape:
-        return True
-    return _difference(resized.values, wanted) > first.eps**0.5 * _scale(wanted)
+def resolved(rows: Rows, values: Tensor, stimuli: Sequence[int]) -> Rows | None:
+    """Return the rows after another pass: mixed if it gave a stimulus other values, None if those of another stimulus.
+
+    Parameters
+    ----------
+    rows : Rows
+    values : Tensor
+        Sample of the other pass.
+    stimuli : sequence of int
+        Which stimulus of the first pass each row of the other pass belongs to.
+    """
+    known, shown = rows.sample.values.movedim(rows.axis, 0), values.movedim(rows.axis, 0)
+    if known.shape[1:] != shown.shape[1:]:
+        return replace(rows, mixed=True)
+    tolerance = rows.sample.eps**0.5 * _scale(known)
+    own = [_difference(row, known[stimulus]) for row, stimulus in zip(shown, stimuli, strict=True)]
+    if max(own) <= tolerance:
+        return rows
+    nearest = [min(_difference(row, each) for each in known) for row in shown]
+    return None if max(nearest) <= tolerance else replace(rows, mixed=True)
 
 
 def _difference(a: Tensor, b: Tensor) -> float:

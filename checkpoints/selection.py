@@ -87,7 +87,7 @@ class Selector:
 
 
 def as_selectors(
-    patterns: Pattern | Sequence[Pattern], modules: Mapping[str, nn.Module], side: str
+    patterns: Pattern | Sequence[Pattern], modules: Mapping[str, nn.Module], side: str, *, network: bool = False
 ) -> tuple[Selector, ...]:
     """Return patterns in parsed form; each must accept a module.
 
@@ -99,6 +99,8 @@ def as_selectors(
         As ``module_names`` returns them.
     side : str
         For patterns that do not say ``:input``.
+    network : bool, default False
+        Whether a pattern may mean the network itself too; it always may where there is no other module.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def as_selectors(
     listed: list[Pattern] = [patterns] if one else list(patterns)  # type: ignore[list-item, arg-type]
     if not listed:
         raise ValueError("No layers were asked for; give at least one name or pattern.")
-    selectors = tuple(_as_selector(pattern, modules, side) for pattern in listed)
+    selectors = tuple(_as_selector(pattern, modules, side, network or len(modules) == 1) for pattern in listed)
     for selector in selectors:
         if not any(selector.accepts(name, module) for name, module in modules.items()):
             raise ValueError(nothing_matches(selector.text, list(modules)))
@@ -159,41 +161,38 @@ def match_layers(model: nn.Module, patterns: Pattern | Sequence[Pattern]) -> tup
     return tuple(chosen_modules(as_selectors(patterns, modules, "output"), modules))
 
 
-def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str) -> Selector:
-    alone = len(modules) == 1  # a network of one layer, which every pattern may mean
+def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str, network: bool) -> Selector:
     if isinstance(pattern, str):
-        return _from_text(
-            NETWORK + pattern if pattern.startswith((":", "[", "#")) or not pattern else pattern, modules, side
-        )
+        named = pattern and not pattern.startswith((":", "[", "#"))
+        return _from_text(pattern if named else NETWORK + pattern, modules, side, network)
     if isinstance(pattern, re.Pattern):
         expression = pattern
-        accepts = _inside(lambda name, _: bool(expression.fullmatch(name)), alone)
+        accepts = _inside(lambda name, _: bool(expression.fullmatch(name)), network)
         return Selector(pattern.pattern, accepts, False, None, side, ())
     if callable(pattern) and not isinstance(pattern, type | nn.Module):
         predicate = pattern
-        accepts = _inside(lambda name, module: bool(predicate(name, module)), alone)
+        accepts = _inside(lambda name, module: bool(predicate(name, module)), network)
         return Selector(getattr(pattern, "__qualname__", type(pattern).__name__), accepts, False, None, side, ())
     raise TypeError(f"{pattern!r} is no pattern; expected text, a compiled regular expression or a function.")
 
 
-def _from_text(pattern: str, modules: Mapping[str, nn.Module], side: str) -> Selector:
-    alone = len(modules) == 1
+def _from_text(pattern: str, modules: Mapping[str, nn.Module], side: str, network: bool) -> Selector:
     leaf = None if pattern in modules else _LEAF.fullmatch(pattern)
     if leaf is None:
-        return _by_name(pattern, pattern, None, side, (), alone)
+        return _by_name(pattern, pattern, None, side, (), network)
     call = None if leaf["call"] is None else int(leaf["call"])
     path = tuple(re.findall(r"\[([^\[\]]*)\]", leaf["path"]))
-    return _by_name(pattern, leaf["module"], call, "input" if leaf["input"] else side, path, alone)
+    return _by_name(pattern, leaf["module"], call, "input" if leaf["input"] else side, path, network)
 
 
-def _by_name(text: str, module: str, call: int | None, side: str, path: tuple[str, ...], alone: bool) -> Selector:
+def _by_name(text: str, module: str, call: int | None, side: str, path: tuple[str, ...], network: bool) -> Selector:
     if module == NETWORK:
         return Selector(text, lambda name, _: name == NETWORK, True, call, side, path)
     expression = name_expression(module)
     exact = not set(module) & set("*?")
-    return Selector(text, _inside(lambda name, _: bool(expression.fullmatch(name)), alone), exact, call, side, path)
+    return Selector(text, _inside(lambda name, _: bool(expression.fullmatch(name)), network), exact, call, side, path)
 
 
-def _inside(accepts: Callable[[str, nn.Module], bool], alone: bool) -> Callable[[str, nn.Module], bool]:
+def _inside(accepts: Callable[[str, nn.Module], bool], network: bool) -> Callable[[str, nn.Module], bool]:
     """Return a test that accepts the network itself only if it has no layers inside."""
-    return lambda name, module: (alone or name != NETWORK) and accepts(name, module)
+    return lambda name, module: (network or name != NETWORK) and accepts(name, module)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from checkpoints.carried import carried_states, possible_sizes
 from checkpoints.hooks import Given, Refused, spot_name
 from checkpoints.network import Batch, Network, Passed, rows_of
 from checkpoints.reductions import Custom, Reduction
-from checkpoints.rows import Rows, Sample, Trial, agreement, established, sampled
+from checkpoints.rows import Rows, Sample, Trial, equal, established, resolved, sampled
 from checkpoints.selection import Spot
 
-__all__ = ["Plan", "planned", "reduce"]
+__all__ = ["Plan", "add_checks", "planned", "reduce"]
 
-_ORDER = (2, 0, 3, 1)
+_ORDER = (1, 2, 0, 3)  # commutes with no reversal, shift or exchange that a network may make itself
 _LARGEST_BATCH = 512
+_LARGEST_CHECK = 32
+_SEEDS = (1, 2, 3)  # dropout may keep the same few units under two of them
 _PASS_BYTES = 2**26  # that tensors of a forward pass hold at the same time, on the CPU
 _GPU_PART = 8  # of its free memory
 
@@ -40,8 +42,10 @@ class Plan:
         Those of the first trial pass, to check other passes against.
     row_bytes : dict of Spot to int
         Bytes that a stimulus takes in float32, after reduction; only of layers that are stored.
-    random : bool
-        Whether the network draws random numbers in evaluation mode.
+    random : set of Spot
+        Tensors that differ between two passes on the same stimuli with other random numbers.
+    checks : list of (list of int, dict of Spot to Sample)
+        Further stimuli that were shown together, and samples of each tensor.
     largest_batch : int
         How many stimuli fit by the memory that a pass takes.
     only_batch : int
@@ -53,7 +57,8 @@ class Plan:
     reduced: dict[Spot, Rows | None] = field(default_factory=dict)
     reductions: dict[Spot, Reduction] = field(default_factory=dict)
     row_bytes: dict[Spot, int] = field(default_factory=dict)
-    random: bool = False
+    random: set[Spot] = field(default_factory=set)
+    checks: list[tuple[list[int], dict[Spot, Sample]]] = field(default_factory=list)
     largest_batch: int = _LARGEST_BATCH
     only_batch: int = 0
 
@@ -113,7 +118,7 @@ def _one_size_orders(n: int, size: int) -> _Orders:
     stimuli = list(range(size))
     if size == 1:
         return _Orders(stimuli, [n - 1], (0,), ())
-    order = [*range(size // 2, size), *range(size // 2)]
+    order = [1, 0] if size == 2 else np.random.default_rng(0).permutation(size).tolist()
     return _Orders(stimuli, order, order, ())
 
 
@@ -126,10 +131,13 @@ def _tried(network: Network, inputs: Batch, orders: _Orders) -> Plan:
         shown = [orders.stimuli[place] for place in orders.resized_order]
         resized, other = _sample(network, inputs, plan, shown, measured=True)
         plan.largest_batch = _largest_batch(network, (passed, other), (len(orders.stimuli), len(shown)))
-    plan.random = passed.random
+    if passed.random:
+        for seed in _SEEDS:
+            again, _ = _sample(network, inputs, plan, orders.stimuli, seed=seed)
+            plan.random |= {spot for spot, sample in first.items() if not equal(sample, again.get(spot))}
     for spot in dict.fromkeys((*first, *reordered, *resized)):
         samples = (first.get(spot), reordered.get(spot), resized.get(spot))
-        plan.rows[spot] = established(Trial(*samples, orders.order, orders.resized_order, plan.random))
+        plan.rows[spot] = established(Trial(*samples, orders.order, orders.resized_order, spot in plan.random))
     _try_reductions(network, inputs, plan, orders)
     _try_alone(network, inputs, plan, len(orders.resized_order) or len(orders.stimuli))
     return plan
@@ -143,7 +151,7 @@ def _try_reductions(network: Network, inputs: Batch, plan: Plan, orders: _Orders
     samples = [_sample(network, inputs, plan, stimuli, reducing=True)[0] if stimuli else {} for stimuli in shown]
     for spot in dict.fromkeys(spot for sample in samples for spot in sample):
         first, reordered, resized = (sample.get(spot) for sample in samples)
-        trial = Trial(first, reordered, resized, orders.order, orders.resized_order, plan.random)
+        trial = Trial(first, reordered, resized, orders.order, orders.resized_order, spot in plan.random)
         plan.reduced[spot] = established(trial)
 
 
@@ -153,6 +161,8 @@ def _try_alone(network: Network, inputs: Batch, plan: Plan, n: int) -> None:
     batch = rows_of(inputs, [stimulus] * n)
 
     def keep(given: Given) -> None:
+        if given.wrong:
+            return
         _compare(plan, plan.rows, given.spot, given.tensor)
         if isinstance(given.reduction, Custom) or plan.rows.get(given.spot) is not None:
             reduced = reduce(given, plan, batch)
@@ -170,27 +180,60 @@ def _try_alone(network: Network, inputs: Batch, plan: Plan, n: int) -> None:
 def _compare(plan: Plan, known: dict[Spot, Rows | None], spot: Spot, tensor: torch.Tensor) -> None:
     """Notice if a stimulus has other rows among equal ones than it has among others."""
     rows = known.get(spot)
-    if rows is None or rows.mixed or plan.random or tensor.ndim != len(rows.sample.shape):
+    if rows is None or rows.mixed or spot in plan.random or tensor.ndim != len(rows.sample.shape):
         return
-    places = range(tensor.shape[rows.axis])
-    if agreement(rows, tensor, places, [0] * len(places)) != "same":
-        known[spot] = replace(rows, mixed=True)
+    sample = sampled(tensor, len(plan.stimuli))
+    known[spot] = resolved(rows, sample.values, [0] * tensor.shape[rows.axis])
+
+
+def add_checks(network: Network, inputs: Batch, plan: Plan, n: int, size: int) -> None:
+    """Show stimuli of every block among those of others, to compare the rows of the blocks with.
+
+    Parameters
+    ----------
+    network : Network
+    inputs : Tensor or dict of str to Tensor
+    plan : Plan
+        Gets the samples.
+    n, size : int
+        Number of stimuli, and how many are in a block.
+    """
+    starts = range(0, n, size)
+    if len(starts) < 3:  # the stimuli of the first trial pass are among the first and the last
+        return
+    chosen = sorted(
+        {place for start in starts for place in (start + min(size, n - start) // 2, min(start + size, n) - 1)}
+    )
+    together = plan.only_batch or max(2, min(size, _LARGEST_CHECK))
+    for first in range(0, len(chosen), together):
+        stimuli = chosen[first : first + together]
+        stimuli += stimuli[:1] * (together - len(stimuli))
+        plan.checks.append((stimuli, _sample(network, inputs, plan, stimuli)[0]))
 
 
 def _sample(
-    network: Network, inputs: Batch, plan: Plan, stimuli: list[int], *, measured: bool = False, reducing: bool = False
+    network: Network,
+    inputs: Batch,
+    plan: Plan,
+    stimuli: list[int],
+    *,
+    measured: bool = False,
+    reducing: bool = False,
+    seed: int | None = None,
 ) -> tuple[dict[Spot, Sample], Passed]:
     """Run one trial pass and return a sample of each tensor, or of what the user's own reductions return."""
     samples: dict[Spot, Sample] = {}
     batch = rows_of(inputs, stimuli)
 
     def keep(given: Given) -> None:
+        if given.wrong:
+            return
         if not reducing:
             samples[given.spot] = sampled(given.tensor, len(stimuli))
         elif isinstance(given.reduction, Custom):
             samples[given.spot] = sampled(reduce(given, plan, batch), len(stimuli))
 
-    passed = network.pass_(batch, len(stimuli), keep, measured=measured)
+    passed = network.pass_(batch, len(stimuli), keep, measured=measured, seed=seed)
     return samples, passed
 
 
@@ -244,7 +287,7 @@ def _tried_from_zero(network: Network, inputs: Batch, orders: _Orders, n: int) -
             except Exception:  # another axis, or another size
                 plan = None
             if plan is not None:
-                _warn_of_states(network, [state.key for state in states], size)
+                _warn_of_states(network, [str(state.key) for state in states], size)
                 return plan
         network.prepare = []
     return None

@@ -363,3 +363,168 @@ def test_what_draws_at_random_is_said_and_two_recordings_are_equal() -> None:
         one, two = (record(model, "(network)")["(network)"].values for _ in range(2))
     assert "draws random numbers in evaluation mode" in str(caught[0].message)
     np.testing.assert_array_equal(one, two)
+
+
+# Found by people who tried
+
+
+class Between(nn.Module):
+    """Applies a function of the whole batch between two layers, perhaps with noise after it."""
+
+    def __init__(self, function: Any, noise: bool = False) -> None:
+        super().__init__()
+        self.inside, self.out, self.function, self.noise = nn.Linear(4, 3), nn.Linear(3, 2), function, noise
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.function(self.inside, x)
+        return self.out(nn.functional.dropout(h, 0.5) if self.noise else h)
+
+
+def swapped(x: Tensor) -> Tensor:
+    """Exchange neighbouring stimuli."""
+    return x.unflatten(0, (-1, 2)).flip(1).flatten(0, 1)
+
+
+SHUFFLES = {
+    "flip": lambda layer, x: layer(x.flip(0)).flip(0),
+    "roll": lambda layer, x: layer(x.roll(1, 0)).roll(-1, 0),
+    "pairs": lambda layer, x: swapped(layer(swapped(x))),
+    "sort": lambda layer, x: (lambda order: layer(x[order])[order.argsort()])(x.sum(1).argsort()),
+}
+
+
+@pytest.mark.parametrize("noise", [False, True])
+@pytest.mark.parametrize(
+    ("name", "n"), [(name, n) for name in SHUFFLES for n in (3, 6, 9) if name != "pairs" or n == 6]
+)
+def test_rows_of_other_stimuli_are_left_out_whatever_the_order_and_the_noise(name: str, n: int, noise: bool) -> None:
+    torch.manual_seed(5)
+    model = Between(SHUFFLES[name], noise).train(False)
+    inputs = torch.randn(n, 4)
+    for batch_size in (None, 3, 2):
+        if name == "pairs" and batch_size is not None and (batch_size == 3 or noise):
+            continue  # batches of odd size cannot be exchanged in pairs; noise and one size leave nothing to check
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            layers = record(model, ["*", "(network)"], inputs, batch_size=batch_size)
+        assert "inside" not in layers
+        assert any("none of their axes indexes the stimuli: inside" in str(each.message) for each in caught)
+        assert any("could not be checked, in: out, (network)" in str(each.message) for each in caught) is noise
+
+
+def test_noise_differs_between_blocks_and_not_between_recordings() -> None:
+    model = nn.Sequential(nn.Identity())
+    model.forward = lambda x: x + torch.randn_like(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        one, two = (record(model, "", torch.zeros(6, 4), batch_size=2)["(network)"].values for _ in range(2))
+    np.testing.assert_array_equal(one, two)
+    assert len({row.tobytes() for row in one}) == 6
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_batch_in_the_middle_that_mixes_its_stimuli_is_refused(exact: bool) -> None:
+    inputs = torch.ones(64, 4)
+    inputs[35] = 1000.0
+    model = nn.Sequential(nn.Linear(4, 4), nn.Identity())
+    model[1].forward = lambda h: h / max(h.abs().max().item(), 50.0)
+    with pytest.raises(
+        ValueError, match=r"Layer '1' was recorded for the stimuli before number 32, and now its rows differ"
+    ):
+        record(model, "1" if exact else "*", inputs, batch_size=8)
+
+
+def test_evaluation_mode_is_the_one_that_the_network_defines() -> None:
+    class MonteCarlo(nn.Sequential):
+        def train(self, mode: bool = True) -> Any:
+            super().train(mode)
+            self[1].train()
+            return self
+
+    model = MonteCarlo(nn.Linear(4, 50), nn.Dropout(0.5))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layers = record(model, "*")
+    assert (layers["1"].values == 0).mean() > 0.3
+    assert "could not be checked, in: 1." in str(caught[0].message)
+    assert model.training
+
+
+def test_a_network_that_replaces_its_layers_for_evaluation_is_recorded_so() -> None:
+    class Fusing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3))
+
+        def train(self, mode: bool = True) -> Any:
+            if not mode and isinstance(self.layer, nn.Sequential):
+                first, second = self.layer
+                self.layer = nn.Linear(4, 3)
+                with torch.no_grad():
+                    self.layer.weight.copy_(second.weight @ first.weight)
+                    self.layer.bias.copy_(second.bias + second.weight @ first.bias)
+            return super().train(mode)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x)
+
+    model = Fusing()
+    expected = model(X).detach().numpy()
+    np.testing.assert_allclose(record(model, "layer")["layer"].values, expected, rtol=1e-4, atol=1e-6)
+    assert isinstance(model.layer, nn.Sequential)
+
+
+@pytest.mark.parametrize("form", ["dict", "list", "object"])
+@pytest.mark.parametrize("n", [3, 5])
+def test_states_in_containers_and_objects_start_from_zero(form: str, n: int) -> None:
+    class Memory:
+        h: Any = None
+
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.memory, self.list, self.dict = nn.GRUCell(4, 6), Memory(), [None], {"h": None}
+
+        def forward(self, x: Tensor) -> Tensor:
+            before = {"dict": self.dict["h"], "list": self.list[0], "object": self.memory.h}[form]
+            after = self.cell(x, before)
+            if form == "dict":
+                self.dict["h"] = after
+            elif form == "list":
+                self.list[0] = after
+            else:
+                self.memory.h = after
+            return after
+
+    model = Stateful()
+    with torch.no_grad():
+        expected = model.cell(X[:n]).numpy()
+        model(torch.randn(3, 4))
+    with pytest.warns(UserWarning, match="Stateful keeps a state of its last 3 examples in "):
+        layer = record(model, "cell", X[:n])["cell"]
+    np.testing.assert_allclose(layer.values, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_odd_tensor_does_not_end_the_recording_of_a_pattern() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 3), nn.Identity(), nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.b(x[:, :0])
+            self.c(x.to_sparse())
+            return self.a(x)
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert list(record(Odd(), "*")) == ["a"]
+    said = " ".join(str(each.message) for each in caught)
+    assert "it has no values: b (6, 0)" in said
+    assert "it is not dense but torch.sparse_coo: c (6, 4)" in said
+
+
+def test_one_reduction_for_all_is_for_the_networks_own_output_too() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 1))
+    layers = record(model, ["0", ""], torch.zeros(4, 1, 5, 5), reduce=lambda values: values.mean((2, 3)))
+    assert [layer.feature_shape for layer in layers.values()] == [(2,), (3,)]
