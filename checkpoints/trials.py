@@ -207,7 +207,7 @@ def add_checks(network: Network, inputs: Batch, plan: Plan, n: int, size: int) -
     together = plan.only_batch or max(2, min(size, _LARGEST_CHECK))
     for first in range(0, len(chosen), together):
         stimuli = chosen[first : first + together]
-        stimuli += stimuli[:1] * (together - len(stimuli))
+        stimuli += stimuli[:1] * ((plan.only_batch or 2) - len(stimuli))
         plan.checks.append((stimuli, _sample(network, inputs, plan, stimuli)[0]))
 
 

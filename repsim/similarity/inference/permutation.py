@@ -90,7 +90,7 @@ class MantelTest:
         return beside_null(self.models, self.values, self.null, self.method, ax)
 
     def _repr_html_(self) -> str:
-        """Show one row a model in a notebook."""
+        """Show one row per model in a notebook."""
         from repsim.similarity.html import titled
 
         number = f"all {len(self.null)}" if self.exact else f"{len(self.null)} random"
@@ -123,7 +123,8 @@ def mantel_test(
     method : str, default "pearson"
         A key of `COMPARATORS`.
     alternative : {"greater", "less", "two-sided"}, default "greater"
-        "two-sided" goes by the absolute value.
+        "two-sided" goes by the absolute value. That suits correlations; for a comparator of one sign, such as
+        riemannian, choose one side.
     n_permutations : int, default 10000
         Number of random permutations. If there are no more than that (up to 7 stimuli by default), or at most 6
         stimuli, every permutation is counted once instead, and p is exact.
@@ -152,8 +153,7 @@ def mantel_test(
     """
     comparator = checks.choice(method, COMPARATORS, "method")
     checks.choice(alternative, dict.fromkeys(("greater", "less", "two-sided")), "alternative")
-    if n_permutations < 1:
-        raise ValueError(f"n_permutations is {n_permutations}; expected at least 1.")
+    checks.whole_number(n_permutations, "n_permutations", 1)
     stacked, target = stacked_rdms(models, "models", method), stacked_rdms({"data": data}, "data", method)
     checks.same_stimuli({"models": n_stimuli(stacked[0]), "data": n_stimuli(target[0])})
     test = permuted_values(comparator, stacked, target, n_permutations, np.random.default_rng(seed))

@@ -124,7 +124,7 @@ def test_many_permutations_go_in_several_parts(rng: np.random.Generator, monkeyp
     [
         ({"method": "tau"}, r"^Unknown method 'tau'\."),
         ({"alternative": "both"}, r"^Unknown alternative 'both'\. Choose one of: greater, less, two-sided\.$"),
-        ({"n_permutations": 0}, r"^n_permutations is 0; expected at least 1\.$"),
+        ({"n_permutations": 0}, r"^n_permutations is 0; expected a whole number of at least 1\.$"),
         ({"data": np.arange(3.0)}, r"^models has 12 samples and data has 3; both must come"),
         ({"data": np.full(66, np.nan)}, r"^data\['data'\] has 66 pairs that are NaN"),
     ],
