@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from checkpoints.generators import GENERATORS, set_state, state_of
+from checkpoints.generators import GENERATORS, set_seed, set_state, state_of
 
 __all__ = ["Found"]
 
@@ -97,6 +97,16 @@ class Found:
                 for key, before in items:
                     if now.get(key) is not before or any(self._is_changed(part) for part in _tensors_in(before)):
                         yield kept.target, key, before
+
+    def reseed(self, seed: int) -> None:
+        """Seed the generators of random numbers that hang on the network."""
+        for kept in self._kept:
+            if isinstance(kept, _Generator):
+                set_seed(kept.generator, seed)
+
+    def has_drawn(self) -> bool:
+        """Tell whether one of these generators is in another state than it was."""
+        return any(isinstance(kept, _Generator) and kept.is_changed() for kept in self._kept)
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors that are kept, those of the network itself first."""

@@ -18,6 +18,7 @@ __all__ = [
     "kept_generators",
     "rng_state",
     "set_rng_state",
+    "set_seed",
     "set_state",
     "state_of",
 ]
@@ -110,6 +111,17 @@ def set_state(generator: Any, state: Any) -> None:
         generator.setstate(state)
     else:
         generator.set_state(state)
+
+
+def set_seed(generator: Any, seed: int) -> None:
+    """Seed one of ``GENERATORS``."""
+    if isinstance(generator, np.random.Generator):
+        kind: Any = type(generator.bit_generator)
+        generator.bit_generator.state = kind(seed).state
+    elif isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    else:
+        generator.seed(seed)
 
 
 def _words(values: Any) -> str:

@@ -81,7 +81,9 @@ def hooked(watches: Sequence[Watch], keep: Keep, widths: Sequence[int]) -> Itera
             listener = _Listener(watch, keep, widths, calls)
             before = watch.module.register_forward_pre_hook(listener.before, with_kwargs=True)
             stack.callback(before.remove)
-            after = watch.module.register_forward_hook(listener.after)
+            after = watch.module.register_forward_hook(
+                listener.after, always_call=True
+            )  # also if it raises and is caught
             stack.callback(after.remove)
         yield calls
 

@@ -34,7 +34,7 @@ class Passed:
     calls : Counter of str
         How often each watched module was called.
     random : bool
-        Whether a global random generator was drawn from.
+        Whether a random generator, global or of the network, was drawn from.
     peak : int
         Bytes that tensors made in the pass held at the same time; 0 if that was not measured.
     changed : list of (dict, str, value)
@@ -100,7 +100,7 @@ class Network:
         measured, compared : bool, default False
             Whether to measure memory, and to find changed attributes.
         seed : int, optional
-            For the global generators; they start as they are by default.
+            For the global generators and those of the network; they start as they are by default.
         """
         if measured:
             try:
@@ -125,11 +125,13 @@ class Network:
                 self.warn_of_lost(found.lost)
             for prepare in self.prepare:
                 prepare(n)
+            if seed is not None:
+                found.reseed(seed)
             before = generator_states()
             with hooked(self._watches_now(), kept_apart, self.widths) as calls, memory or nullcontext():
                 self._call(placed)
             changed = list(found.changed_entries()) if compared else []
-            random = before != generator_states()
+            random = before != generator_states() or found.has_drawn()
         return Passed(calls, random, memory.peak if memory else 0, changed)
 
     def look_again(self) -> None:

@@ -1,7 +1,9 @@
 """Capture of networks that change, are wrapped, or run elsewhere: adapters, scripted, sharded, offloaded, quantised."""
 
+import random
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -528,3 +530,49 @@ def test_one_reduction_for_all_is_for_the_networks_own_output_too() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 1))
     layers = record(model, ["0", ""], torch.zeros(4, 1, 5, 5), reduce=lambda values: values.mean((2, 3)))
     assert [layer.feature_shape for layer in layers.values()] == [(2,), (3,)]
+
+
+@pytest.mark.parametrize("kind", ["torch", "numpy", "legacy", "python"])
+def test_noise_of_a_generator_of_the_networks_own_is_one_draw(kind: str) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.plain, self.noisy = nn.Linear(4, 3), nn.Linear(4, 3)
+            self.generator: Any = {
+                "torch": torch.Generator().manual_seed(1),
+                "numpy": np.random.default_rng(1),
+                "legacy": np.random.RandomState(1),
+                "python": random.Random(1),
+            }[kind]
+
+        def forward(self, x: Tensor) -> Tensor:
+            if kind == "torch":
+                noise = torch.randn(x.shape, generator=self.generator)
+            elif kind == "python":
+                noise = torch.tensor([[self.generator.random() for _ in row] for row in x])
+            else:
+                noise = torch.as_tensor(self.generator.standard_normal(x.shape), dtype=torch.float32)
+            return self.plain(x) + self.noisy(x + noise)
+
+    model = Noisy()
+    with pytest.warns(UserWarning, match=r"could not be checked, in: noisy\.$"):
+        layers = record(model, "*")
+    np.testing.assert_array_equal(layers["plain"].values, model.plain(X).detach().numpy())
+    assert len(layers["noisy"]) == 6
+
+
+def test_a_call_that_fails_and_is_caught_is_counted_as_a_call() -> None:
+    class Careful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with suppress(RuntimeError):
+                self.layer(x[:, :2])
+            return self.layer(x) + self.layer(2 * x)
+
+    model = Careful()
+    layers = record(model, "layer")
+    assert list(layers) == ["layer#1", "layer#2"]
+    np.testing.assert_array_equal(layers["layer#2"].values, model.layer(2 * X).detach().numpy())
