@@ -184,10 +184,10 @@ def record_model(
     reporter = reporter or silent()
     if step < 0:
         raise ValueError(f"Step is {step}; expected 0 or more.")
+    reductions = _reductions(reduce)
     loaded, network = load_stimuli(data), _on_device(load_model(model, weights), check_device(device))
     if save_weights:
         _check_storable(network)
-    reductions = _reductions(reduce)
     options: dict[str, Any] = {"side": side, "dtype": dtype, "batch_size": batch_size}
     capturing = partial(Capture, network, layers, reduce=reductions, side=side, dtype=dtype)
     _check_forward(capturing, loaded.stimuli, batch_size)

@@ -55,7 +55,7 @@ class Workplace:
         shutil.copytree(self.pristine, self.folder, dirs_exist_ok=True)
 
     def listing(self) -> dict[str, Any]:
-        paths = sorted(self.folder.rglob("*"))
+        paths = [path for path in sorted(self.folder.rglob("*")) if "__pycache__" not in path.parts]
         stats = {str(path): path.lstat() for path in paths}
         return {name: None if Path(name).is_dir() else (s.st_size, s.st_mtime_ns) for name, s in stats.items()}
 

@@ -1,9 +1,11 @@
 import errno
 import fcntl
 import gc
+import itertools
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -231,9 +233,11 @@ def test_a_holder_that_comes_back_while_it_is_replaced_keeps_the_lease(
     holder = Lease(path)
     beat, real = (path.parent / "run.lease-1"), Lease._create
 
+    beats = itertools.count(10**6)  # the holder has not come as far by itself
+
     def create(lease: Lease, name: Path) -> bool:
-        content = beat.read_bytes()
-        beat.write_bytes(content.replace(b'"beat": "', b'"beat": "9', 1)[:-2] + b"\n")
+        content = re.sub(rb'"beat": "[0-9]+"', b'"beat": "%012d"' % next(beats), beat.read_bytes())
+        beat.write_bytes(content)
         return real(lease, name)
 
     monkeypatch.setattr(checkpoints.lease, "_wait_until_dead", lambda *_: None)
