@@ -161,13 +161,11 @@ class Found:
         if hasattr(tensor, "_local_tensor"):  # a DTensor: one shard of it is here
             yield name, tensor._local_tensor
             return
-        if (
-            tensor.layout is not torch.strided
-            or tensor.is_meta
-            or type(tensor).__module__.startswith("torch._subclasses")
-        ):
+        if tensor.is_meta or is_lazy(tensor) or type(tensor).__module__.startswith("torch._subclasses"):
             return
-        if is_lazy(tensor):
+        if tensor.layout is torch.sparse_coo:
+            yield from ((name, part) for part in (tensor._indices(), tensor._values()))
+        if tensor.layout is not torch.strided:
             return
         storage = tensor.untyped_storage()
         if not storage.nbytes():

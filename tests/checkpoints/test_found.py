@@ -429,3 +429,10 @@ def test_an_operation_that_cannot_be_observed_is_recorded_all_the_same() -> None
             return x * 2
 
     np.testing.assert_array_equal(Capture(nn.Sequential(Conditional()), "0").record(X)["0"].values, 2 * X.numpy())
+
+
+def test_the_values_of_a_sparse_tensor_are_put_back() -> None:
+    module = Changing(lambda self: self.graph._values().add_(1))
+    module.graph = torch.eye(3).to_sparse()
+    Capture(module, "layer").record(X)
+    assert torch.equal(module.graph.to_dense(), torch.eye(3))
