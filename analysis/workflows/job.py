@@ -201,7 +201,8 @@ def check_layers(learner: Learner, layers: Sequence[str], stimuli: Stimuli) -> N
     ValueError
         If a pattern matches no layer, or one that the network does not reach.
     """
-    Capture(learner.network, layers).record(stimuli.first_inputs(1))
+    with using_threads(1):  # so few stimuli need no more, and a process that forks later has no threads to lose
+        Capture(learner.network, layers).record(stimuli.first_inputs(1))
 
 
 @contextmanager
