@@ -29,6 +29,7 @@ QUIET = (
 )
 MAGIC = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF-1.4"}
 LOST = 9
+BETWEEN_DOWNLOADS = 150  # milliseconds
 FORMULA = '=1+1,"x"'
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 
@@ -107,9 +108,16 @@ def slide(page: Any, chart: str, label: str, value: int) -> None:
     slider.fill(str(value))
 
 
-def downloaded(page: Any, chart: str, kind: str) -> bytes:
+def download(page: Any, button: str) -> Any:
+    """Click a button that saves something, at the pace of a person: Chromium drops the eleventh within a second."""
+    page.wait_for_timeout(BETWEEN_DOWNLOADS)
     with page.expect_download() as waiting:
-        page.locator(f'[data-chart="{chart}"] [data-save="{kind}"]').click()
+        page.locator(button).click()
+    return waiting
+
+
+def downloaded(page: Any, chart: str, kind: str) -> bytes:
+    waiting = download(page, f'[data-chart="{chart}"] [data-save="{kind}"]')
     assert waiting.value.suggested_filename.endswith(f".{kind}")
     return Path(waiting.value.path()).read_bytes()
 
@@ -365,8 +373,7 @@ def test_what_is_missing_is_shown_as_missing(strange: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf", "csv"])
 def test_a_figure_for_print_is_saved(page: Any, comparison: Findings, kind: str) -> None:
-    with page.expect_download() as waiting:
-        page.locator(f'#probe_accuracy [data-save="{kind}"]').click()
+    waiting = download(page, f'#probe_accuracy [data-save="{kind}"]')
     data = Path(waiting.value.path()).read_bytes()
     if kind == "csv":
         assert [float(row["accuracy"]) for row in csv_rows(data)] == comparison.probes["accuracy"].tolist()
