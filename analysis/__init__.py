@@ -1,4 +1,8 @@
-"""Analysis: the roof that wires learning, store, probes and similarity into commands, tables, figures and reports.
+"""Analysis: commands, comparison, figures and reports over the packages that learn, store, probe and compare.
 
-The commands' functions are in ``analysis.workflows``; nothing heavy is imported until they are.
+The names that the package offers are listed in ``__init__.pyi``; each is imported on first use.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -24,12 +24,12 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from probes import probe_layers
-from probes.certificate import certify
 from probes.features import standardisation
-from probes.path import CS as DEFAULT
-from probes.path import fit_paths
 from probes.scores import log_loss
 from probes.solvers import Fit, Problem, lbfgs, lbfgs_layers
+from probes.solvers.certificate import certify
+from probes.solvers.path import CS as DEFAULT
+from probes.solvers.path import fit_paths
 from repsim.learning import TrainingConfig, build_learner, build_optimizer, load_dataset, train
 
 GAP, CS, C = 1e-6, tuple(10.0 ** np.linspace(-3, 1, 10)), 0.1

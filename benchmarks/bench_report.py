@@ -19,12 +19,12 @@ from harness import Ratio
 from torch import Tensor, nn
 
 from analysis import probing
-from analysis.drawing import save_figures
-from analysis.figures import draw
-from analysis.findings import Findings
+from analysis.comparison.figures import draw
+from analysis.comparison.result import Findings
+from analysis.comparison.tables import undefined_table
+from analysis.comparison.view import View
+from analysis.plots.drawing import save_figures
 from analysis.report import write_report
-from analysis.tables import undefined_table
-from analysis.views import View
 from checkpoints import Capture, Run, Stimuli
 from repsim import rdm
 from repsim.learning import load_dataset

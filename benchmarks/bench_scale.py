@@ -25,12 +25,12 @@ import torch
 from harness import Ratio
 from torch import Tensor, nn
 
-from analysis.analysis_config import AnalysisConfig
-from analysis.executors import Task
-from analysis.executors.dask import DaskExecutor
-from analysis.executors.serial import SerialExecutor
-from analysis.pieces import plan, tasks_of
-from analysis.views import views_of_runs
+from analysis.comparison import plan, tasks_of
+from analysis.comparison.view import views_of_runs
+from analysis.config.analysis import AnalysisConfig
+from analysis.execution import Task
+from analysis.execution.dask import DaskExecutor
+from analysis.execution.serial import SerialExecutor
 from checkpoints import Capture, Run, Stimuli
 
 N_RUNS, N_LAYERS, WIDTH = 40, 20, 64
@@ -155,7 +155,9 @@ def _wait_for(address: str, n_workers: int) -> None:
 
     with distributed.Client(address) as client:
         client.wait_for_workers(n_workers, timeout=60)
-        client.run(exec, "import analysis.pieces.kinds, probes.layers")  # which takes each some seconds, once
+        client.run(
+            exec, "import analysis.comparison.compute, probes.table.layers"
+        )  # which takes each some seconds, once
 
 
 def client() -> Ratio:

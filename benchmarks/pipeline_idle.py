@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from repsim.learning import TrainingConfig, build_learner, build_optimizer, load_dataset, split_dataset, train
-from repsim.learning.pipeline import PipelineResult, train_pipeline
+from repsim.learning.decoupled.pipeline import PipelineResult, train_pipeline
 
 REPEATS = 3
 CUTS = {"2 stages": (4,), "4 stages": (2, 4, 6)}

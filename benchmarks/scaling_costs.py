@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.analysis_config import AnalysisConfig
-from analysis.executors import one_thread
-from analysis.pieces import plan, tasks_of
-from analysis.views import views_of_runs
+from analysis.comparison import plan, tasks_of
+from analysis.comparison.view import views_of_runs
+from analysis.config.analysis import AnalysisConfig
+from analysis.execution import one_thread
 from checkpoints import Capture, Run, Stimuli
 
 SIZES = [(1000, 64), (1000, 256), (1000, 1024), (4000, 64), (4000, 256)]

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
-from checkpoints.files import Look, check_regular, is_settled, look
-from checkpoints.hdf5 import (
+from checkpoints.html import table
+from checkpoints.stimuli import Stimuli
+from checkpoints.storage.files import Look, check_regular, is_settled, look
+from checkpoints.storage.hdf5 import (
     MOST_LAYERS,
     attribute,
     attributes,
@@ -29,8 +31,6 @@ from checkpoints.hdf5 import (
     opened,
     read_column,
 )
-from checkpoints.html import table
-from checkpoints.stimuli import Stimuli
 
 __all__ = ["Activations", "Layer"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from checkpoints.activations import Activations, Layer
 from checkpoints.errors import Damaged
-from checkpoints.manifest import check_manifest, read_json, read_manifest
+from checkpoints.storage.manifest import check_manifest, read_json, read_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +57,7 @@ class Checkpoint:
         Damaged
             If the file is missing or cannot be read.
         """
-        from checkpoints.weights import read_safetensors  # imports torch, which readers of a run do without
+        from checkpoints.storage.weights import read_safetensors  # imports torch, which readers of a run do without
 
         path = self.path / "weights.safetensors"
         if not path.exists() and not path.is_symlink():
@@ -99,7 +99,9 @@ class Checkpoint:
         """
         self.verify("sha256")
         self._check_weights()
-        from checkpoints.training import restore_training  # imports torch, which readers of a run do without
+        from checkpoints.training_state.state_files import (
+            restore_training,  # imports torch, which readers of a run do without
+        )
 
         restore_training(self.path, self.state, model, optimizer)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from checkpoints.environment import environment
 from checkpoints.errors import Damaged
-from checkpoints.manifest import check_as_written, encode_json, read_json
+from checkpoints.storage.manifest import check_as_written, encode_json, read_json
 
 __all__ = ["checked_info", "new_info", "now", "read_info", "sealed"]
 

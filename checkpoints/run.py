@@ -14,24 +14,24 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-from checkpoints.blocks import write_activations
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
-from checkpoints.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
 from checkpoints.errors import Damaged
-from checkpoints.files import check_folder, sha256
 from checkpoints.html import few, or_why, table
 from checkpoints.info import new_info, now, read_info, sealed
-from checkpoints.lock import Lock, is_locked
-from checkpoints.log import Log, finite, read_log
-from checkpoints.manifest import checked_json, encode_json, write_json, write_manifest
 from checkpoints.stimuli import Stimuli
+from checkpoints.storage.blocks import write_activations
+from checkpoints.storage.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
+from checkpoints.storage.files import check_folder, sha256
+from checkpoints.storage.lock import Lock, is_locked
+from checkpoints.storage.log import Log, finite, read_log
+from checkpoints.storage.manifest import checked_json, encode_json, write_json, write_manifest
 from checkpoints.verification import verify_run
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from checkpoints.capture import Capture
+    from checkpoints.capture.capture import Capture
 
 __all__ = ["Run"]
 
@@ -333,7 +333,9 @@ class Run:
             )
         if capture is not None and self.stimuli.inputs is None:
             raise ValueError("This run has no stimulus inputs at hand; give Stimuli with inputs when creating it.")
-        from checkpoints.training import encode_training  # imports torch, which readers of a run do without
+        from checkpoints.training_state.state_files import (
+            encode_training,  # imports torch, which readers of a run do without
+        )
 
         kept = checked_json(dict(extra or {}), "extra")
         files, state = encode_training(model, optimizer, with_weights=weights is not None)

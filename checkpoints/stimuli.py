@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from checkpoints.arrays import as_array, as_label_vector, as_texts
 from checkpoints.errors import Damaged
-from checkpoints.hdf5 import attribute, created, opened, read_column, set_attributes, write_column
 from checkpoints.html import MOST_NUMBERS, table
+from checkpoints.storage.hdf5 import attribute, created, opened, read_column, set_attributes, write_column
 
 __all__ = ["Inputs", "Stimuli"]
 

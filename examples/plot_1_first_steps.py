@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 import pandas as pd
 
+from analysis import RecordingConfig, train_run
 from analysis.plots import plot_by_layer, plot_rdm
-from analysis.workflows import RecordingConfig, train_run
 from probes import Recording, probe_layers
 from repsim import class_structure, pairwise, rdm
 from repsim.learning import TrainingConfig

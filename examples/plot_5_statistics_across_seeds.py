@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 import numpy as np
 
+from analysis import RecordingConfig, train_seeds
 from analysis.plots import plot_by_layer
-from analysis.workflows import RecordingConfig, train_seeds
 from probes import LogisticProbe, Recording, example_interval, probe_layers, seed_bands, seed_differences
 from repsim import pairwise, rdm
 from repsim.learning import TrainingConfig

@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 from distributed import LocalCluster
 
+from analysis import RecordingConfig, analyze_run, train_run
 from analysis.plots import plot_by_layer
-from analysis.workflows import RecordingConfig, analyze_run, train_run
 from repsim.learning import TrainingConfig
 
 # %%

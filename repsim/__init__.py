@@ -1,10 +1,12 @@
 """repsim: what a learning rule does to the layers of a network.
 
-``repsim.learning`` trains networks; the names below compare representations. Recorded runs are read with
-``checkpoints``, probes fitted with ``probes``.
+``repsim.learning`` trains networks, ``repsim.theory`` holds what is known of synthetic gradients, and the names listed
+in ``__init__.pyi`` compare representations; each is imported on first use. Recorded runs are read with
+``checkpoints``, probes are fitted with ``probes``.
 """
 
-from repsim.similarity import class_structure, compare_rdms, linear_cka, pairwise, rdm
+import lazy_loader
 
 __version__ = "0.1.0"
-__all__ = ["class_structure", "compare_rdms", "linear_cka", "pairwise", "rdm"]
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,8 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from analysis.workflows import RecordingConfig, job, train_run
-from analysis.workflows.demonstration import DEMO_RUNS
+from analysis import RecordingConfig, train_run
+from analysis.training import job
+from analysis.workflows.demo import DEMO_RUNS
 from checkpoints import Run
 from probes import LogisticProbe, probe_layers
 from repsim import compare_rdms, linear_cka, pairwise, rdm

@@ -20,7 +20,7 @@ OPTIONAL = {
     "distributed": "cluster",
 }  # what an example may need, and the extra that has it
 REFERENCE = ("repsim.learning", "repsim.similarity", "probes", "checkpoints", "analysis.workflows", "analysis.plots")
-REFERENCE += ("repsim.learning.critical_points", "repsim.learning.implied_loss", "repsim.learning.control")
+REFERENCE += ("repsim.theory.critical_points", "repsim.theory.implied_loss", "repsim.theory.control")
 OWN_WARNINGS = [  # what is warned of elsewhere is none of ours
     "error",
     "ignore:FigureCanvasAgg is non-interactive",

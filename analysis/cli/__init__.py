@@ -21,7 +21,7 @@ from analysis.cli.rules import rules
 from analysis.cli.sweep import sweep
 from analysis.cli.train import train
 from analysis.cli.verify import verify
-from analysis.interruption import Incomplete, Interrupted
+from analysis.execution.interruption import Incomplete, Interrupted
 
 __all__ = ["app", "main"]
 

@@ -50,8 +50,8 @@ def analyze(
     Only what is missing or has changed is computed; after Ctrl-C the same command goes on.
     Example: repsim analyze runs/sg --steps all
     """
-    from analysis.defaults import read_defaults
-    from analysis.workflows import analyze_runs
+    from analysis.config.defaults import read_defaults
+    from analysis.workflows.analyze import analyze_runs
 
     defaults = read_defaults()
     findings = analyze_runs(

@@ -53,8 +53,8 @@ def compare(
     Only what is missing or has changed is computed; after Ctrl-C the same command goes on.
     Example: repsim compare runs/backprop runs/sg-middle runs/sg-all
     """
-    from analysis.defaults import read_defaults
-    from analysis.workflows import compare_runs
+    from analysis.config.defaults import read_defaults
+    from analysis.workflows.analyze import compare_runs
 
     defaults = read_defaults()
     findings = compare_runs(

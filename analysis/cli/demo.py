@@ -23,6 +23,6 @@ def demo(
     Backprop; one synthetic gradient in the middle; synthetic gradients at every boundary between hidden layers.
     Example: repsim demo --output runs/demo
     """
-    from analysis.workflows import demo as run_demo
+    from analysis.workflows.demo import demo as run_demo
 
     print_findings([run_demo(output, reporter=reporter_of(quiet=quiet))], as_json=json)

@@ -35,7 +35,7 @@ def export(
 
     An analysis: repsim export runs/sg/analysis --format rsatoolbox --output sg-rdms.h5
     """
-    from analysis.workflows import export as write
+    from analysis.export.exporting import export as write
 
     files = write(source, output, format=format, steps=steps, layers=layers, reporter=reporter_of(quiet=quiet))
     size = sum(path.stat().st_size for path in files)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from analysis.progress import Reporter
+    from analysis.execution.progress import Reporter
 
 __all__ = [
     "Distance",
@@ -73,7 +73,7 @@ def given(**options: Any) -> dict[str, Any]:
 
 def reporter_of(*, quiet: bool) -> Reporter:
     """Return who tells on standard error how the work goes."""
-    from analysis.progress import Reporter
+    from analysis.execution.progress import Reporter
 
     return Reporter(quiet=quiet)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.findings import Findings
+    from analysis.comparison.result import Findings
 
 __all__ = ["print_findings", "print_json"]
 

@@ -63,7 +63,7 @@ def record(
     A network of yours: repsim record --model my_models:resnet --weights resnet.safetensors --data stimuli.npz
     --layers 'layer*' --output runs/resnet
     """
-    from analysis.workflows import record_model, record_run
+    from analysis.training.record import record_model, record_run
 
     for_run = given(steps=steps, data_dir=data_dir)
     for_model = given(

@@ -54,10 +54,10 @@ def reproduce(
     if unknown := [name for name in experiments if name not in (*EXPERIMENT_NAMES, "all")]:
         listed = ", ".join((*EXPERIMENT_NAMES, "all"))
         raise ValueError(f"Unknown experiment '{unknown[0]}'. Choose one of: {listed}.")
-    from analysis.defaults import read_defaults
-    from analysis.experiments import Plan
-    from analysis.reproduction import reproduce as run_reproduction
-    from analysis.seeds import parse_seeds
+    from analysis.config.defaults import read_defaults
+    from analysis.config.seeds import parse_seeds
+    from analysis.reproduction.claims import Plan
+    from analysis.reproduction.run import reproduce as run_reproduction
 
     seeds = seeds or ("0-9" if scale == "full" else "0-4")
     folder = None if data_dir is None else str(data_dir.absolute())

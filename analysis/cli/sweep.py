@@ -31,8 +31,8 @@ def sweep(
     What is trained already is left alone: the same command continues after Ctrl-C or a crash.
     Example: repsim sweep sweep.toml --output runs/sweep
     """
-    from analysis.defaults import read_defaults
-    from analysis.workflows import sweep as run_sweep
+    from analysis.config.defaults import read_defaults
+    from analysis.workflows.sweep import sweep as run_sweep
 
     defaults = read_defaults()
     swept = run_sweep(

@@ -130,9 +130,10 @@ def train(
     )
     recording = given(steps=record, layers=tuple(layer) if layer else None, compress=compress, diagnose=diagnose)
 
-    from analysis.config_file import read_config
-    from analysis.defaults import read_defaults
-    from analysis.workflows import resume_run, resume_seeds, train_run, train_seeds
+    from analysis.config.defaults import read_defaults
+    from analysis.config.files import read_config
+    from analysis.training.seeds import resume_seeds, train_seeds
+    from analysis.training.train import resume_run, train_run
     from repsim.learning import keep_freed_memory
 
     keep_freed_memory()

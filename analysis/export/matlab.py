@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.export.sources import Analysis, Recording, blocks
-from checkpoints.sink import Sink
+from checkpoints.storage.sink import Sink
 
 __all__ = ["write_analysis", "write_recording"]
 

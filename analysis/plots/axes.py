@@ -9,8 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from repsim.similarity.axes import ShownAxes, figure_of, name_ticks
-from repsim.similarity.labelling import shorten, verbatim
+from repsim.similarity.drawing.axes import ShownAxes, figure_of, name_ticks
+from repsim.similarity.drawing.labels import shorten, verbatim
 
 __all__ = ["MARKERS", "axes_grid", "colours", "figure_of", "label_layers", "layer_names", "new_axes", "verbatim"]
 

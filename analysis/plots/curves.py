@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.axes import MARKERS, colours, label_layers, new_axes, verbatim
-from repsim.similarity.axes import legend_labels, place_legend
-from repsim.similarity.labelling import shorten
+from repsim.similarity.drawing.axes import legend_labels, place_legend
+from repsim.similarity.drawing.labels import shorten
 
 __all__ = ["plot_alignment", "plot_by_layer", "plot_training"]
 

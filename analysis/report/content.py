@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from analysis.findings import Findings
+from analysis.comparison.result import Findings
 from analysis.report.layers import add_layers, add_similarity
 from analysis.report.networks import network_names
 from analysis.report.packing import Arrays

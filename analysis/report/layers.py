@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.findings import Findings
+from analysis.comparison.result import Findings
+from analysis.comparison.tables import read_rdm
+from analysis.comparison.view import View
 from analysis.report.embedding import Embedding, aligned, classical_mds, pca
 from analysis.report.packing import Arrays
 from analysis.report.shown import RDM_BUDGET, pairs_of
-from analysis.tables import read_rdm
-from analysis.views import View
 
 __all__ = ["add_layers", "add_similarity", "measures_of"]
 

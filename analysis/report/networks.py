@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from analysis.views import View
+from analysis.comparison.view import View
 
 __all__ = ["by_network", "network_names"]
 

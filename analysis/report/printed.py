@@ -14,8 +14,8 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.image import imread, imsave
 
-from analysis.drawing import Drawing
-from analysis.findings import Findings
+from analysis.comparison.result import Findings
+from analysis.plots.drawing import Drawing
 from analysis.report.layers import measures_of
 from analysis.report.packing import pack
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from analysis.findings import Findings
+from analysis.comparison.result import Findings
 
 __all__ = ["command_of"]
 

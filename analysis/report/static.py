@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.findings import Findings
+from analysis.comparison.result import Findings
+from analysis.comparison.steps import is_trained_here
+from analysis.comparison.view import View
 from analysis.report.networks import by_network
-from analysis.steps import is_trained_here
-from analysis.views import View
 
 __all__ = ["accuracy_by_layer", "differences", "first_layers", "runs", "settings", "shortened"]
 

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from analysis.foreign import load_stimuli
-from analysis.steps import is_trained_here
+from analysis.comparison.steps import is_trained_here
+from analysis.training.foreign import load_stimuli
 from checkpoints import Run, Stimuli
 from repsim.learning import Dataset, load_dataset
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.findings import Findings
+from analysis.comparison.result import Findings
 from analysis.report.layers import measures_of
 from repsim.similarity import MEASURES
 

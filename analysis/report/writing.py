@@ -10,12 +10,12 @@ from pathlib import Path
 import pandas as pd
 from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
 
-from analysis.drawing import Drawing
-from analysis.findings import Findings
-from analysis.page import as_html, render
+from analysis.comparison.result import Findings
+from analysis.plots.drawing import Drawing
 from analysis.report import static
 from analysis.report.content import content_of
 from analysis.report.packing import pack, pack_json
+from analysis.report.page import as_html, render
 from analysis.report.printed import printed
 from analysis.report.rerun import command_of
 from analysis.report.words import methods_in_words
@@ -78,7 +78,7 @@ def _html(table: pd.DataFrame) -> str:
 
 
 def _template(name: str) -> str:
-    return (files("analysis") / "templates" / name).read_text(encoding="utf-8")
+    return (files("analysis.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -8,9 +8,9 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from checkpoints.callbacks import check_steps, is_due, metrics_record
-from checkpoints.capture import Capture
+from checkpoints.capture.capture import Capture
+from checkpoints.capture.selection import Pattern
 from checkpoints.run import Run
-from checkpoints.selection import Pattern
 
 __all__ = ["RecordActivations"]
 

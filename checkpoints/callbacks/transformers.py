@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from checkpoints.callbacks import check_steps, is_due, metrics_record
-from checkpoints.capture import Capture
+from checkpoints.capture.capture import Capture
+from checkpoints.capture.selection import Pattern
 from checkpoints.run import Run
-from checkpoints.selection import Pattern
 
 __all__ = ["RecordActivations"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.blocks import blocks_of
-from probes.certificate import Certificate, certify
+from probes.solvers.certificate import Certificate, certify
 
 Array = NDArray[np.float64]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from probes.certificate import certify
+from probes.solvers.certificate import certify
 from probes.solvers.fit import Fit, certified, empty_fit, fit_of
 from probes.solvers.losses import Losses
 from probes.solvers.memory import Memory
@@ -50,7 +50,7 @@ def lbfgs(
 
     The objective is :math:`P(W, b) = C \sum_i s_i \, \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2`, with the
     softmax cross-entropy over K rows, or one sigmoid row when K = 2. The work is done in single precision as long as it
-    makes progress, then in double; the gap is always computed in double (`probes.certificate.certify`).
+    makes progress, then in double; the gap is always computed in double (`probes.solvers.certificate.certify`).
 
     It does not check, center or scale X, and it does not warn: read `converged`.
 

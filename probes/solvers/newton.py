@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import expit, softmax
 
-from probes.certificate import Certificate, certify
+from probes.solvers.certificate import Certificate, certify
 from probes.solvers.fit import Fit, certified, empty_fit, fit_of
 
 Array = NDArray[np.float64]

@@ -1,11 +1,12 @@
 """Learning: networks as chains of segments, and what gradient each layer gets."""
 
-from repsim.learning.artificial import ARTIFICIAL, artificial
 from repsim.learning.catalogue import CatalogueEntry, catalogue
 from repsim.learning.config import TrainingConfig
-from repsim.learning.convergence import Tracking, track, tracked
-from repsim.learning.data import DATASETS, SPLITS, load_dataset, read_npz, split_dataset
-from repsim.learning.dataset import Dataset
+from repsim.learning.data.artificial import ARTIFICIAL, artificial
+from repsim.learning.data.dataset import Dataset
+from repsim.learning.data.loading import DATASETS, SPLITS, load_dataset, read_npz, split_dataset
+from repsim.learning.decoupled.local import LocalLearner
+from repsim.learning.decoupled.pipeline import PipelineResult, StageReport, train_pipeline
 from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
 from repsim.learning.estimators import (
     ESTIMATORS,
@@ -30,20 +31,10 @@ from repsim.learning.estimators import (
     locks,
 )
 from repsim.learning.learner import Learner, build_learner, build_optimizer, site_of
-from repsim.learning.linear_dynamics import (
-    Rates,
-    iteration_matrix,
-    largest_rates,
-    least_squares,
-    linear_model,
-    spectral_radius,
-)
-from repsim.learning.local import LocalLearner
 from repsim.learning.losses import LOSSES
-from repsim.learning.memory import keep_freed_memory
 from repsim.learning.networks import NETWORKS, Chain, Readout, ResidualBlock, Segment, conv_net, mlp, residual_net
-from repsim.learning.pipeline import PipelineResult, StageReport, train_pipeline
-from repsim.learning.replicas import Choice, Replicas, ReplicaTraining, train_replicas
+from repsim.learning.parallel.memory import keep_freed_memory
+from repsim.learning.parallel.replicas import Choice, Replicas, ReplicaTraining, train_replicas
 from repsim.learning.rules import Rule, choose_boundaries, option_types, parse_rules
 from repsim.learning.seeds import stream
 from repsim.learning.stacking import stack, unstack
@@ -80,7 +71,6 @@ __all__ = [
     "Observed",
     "Outcome",
     "PipelineResult",
-    "Rates",
     "Readout",
     "ReplicaTraining",
     "Replicas",
@@ -95,7 +85,6 @@ __all__ = [
     "SyntheticGradient",
     "SyntheticGradientProp",
     "TargetPropagation",
-    "Tracking",
     "TrainingConfig",
     "artificial",
     "build_learner",
@@ -107,11 +96,7 @@ __all__ = [
     "count_steps",
     "diagnose",
     "evaluate",
-    "iteration_matrix",
     "keep_freed_memory",
-    "largest_rates",
-    "least_squares",
-    "linear_model",
     "load_dataset",
     "locks",
     "mlp",
@@ -120,12 +105,9 @@ __all__ = [
     "read_npz",
     "residual_net",
     "site_of",
-    "spectral_radius",
     "split_dataset",
     "stack",
     "stream",
-    "track",
-    "tracked",
     "train",
     "train_pipeline",
     "train_replicas",

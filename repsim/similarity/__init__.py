@@ -35,13 +35,14 @@ from repsim.similarity.measures.rbf import rbf_cka
 from repsim.similarity.measures.regression import linear_regression
 from repsim.similarity.measures.rsa import rsa
 from repsim.similarity.measures.stochastic import stochastic_procrustes
-from repsim.similarity.models import (
+from repsim.similarity.models.fitting import (
     FittedModels,
     Regression,
     fit_models,
     partial_rsa,
     regression_rsa,
 )
+from repsim.similarity.models.theories import categorical_rdm, ordinal_rdm
 from repsim.similarity.pairwise import Pairwise, pairwise
 from repsim.similarity.rdm import rdm
 from repsim.similarity.rdm_pairs import compare_rdm_pairs
@@ -57,7 +58,6 @@ from repsim.similarity.statistics import (
     uniformity,
 )
 from repsim.similarity.streaming import STREAMED, Moments, minibatch_cka, streamed_pairwise
-from repsim.similarity.theories import categorical_rdm, ordinal_rdm
 
 __all__ = [
     "COMPARATORS",

@@ -65,7 +65,7 @@ class Pairwise:
         ax : matplotlib Axes, optional
             Of a new figure by default.
         """
-        from repsim.similarity.drawing import heat_map
+        from repsim.similarity.drawing.figures import heat_map
 
         return heat_map(self.values, self.rows, self.columns, self.measure, ax)
 
@@ -73,7 +73,7 @@ class Pairwise:
         """Show the values in a notebook."""
         import pandas as pd
 
-        from repsim.similarity.html import titled
+        from repsim.similarity.drawing.html import titled
 
         return titled(self.measure, pd.DataFrame(self.values, index=self.rows, columns=self.columns), index=True)
 

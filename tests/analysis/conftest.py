@@ -18,14 +18,14 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from analysis.analysis_config import AnalysisConfig
+from analysis import compare_runs, record_run, train_run
 from analysis.cli import main
-from analysis.findings import Findings
-from analysis.pieces import Planned, Store, plan, tasks_of
-from analysis.progress import Reporter
-from analysis.settings import RecordingConfig
-from analysis.views import View
-from analysis.workflows import compare_runs, record_run, train_run
+from analysis.comparison import Planned, Store, plan, tasks_of
+from analysis.comparison.result import Findings
+from analysis.comparison.view import View
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.recording import RecordingConfig
+from analysis.execution.progress import Reporter
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
 

@@ -23,12 +23,12 @@ import pytest
 import typer
 from hypothesis import strategies as st
 
-from analysis.analysis_config import AnalysisConfig
 from analysis.cli import app, main
-from analysis.executors.processes import ProcessExecutor
-from analysis.executors.serial import SerialExecutor
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.recording import RecordingConfig
+from analysis.execution.processes import ProcessExecutor
+from analysis.execution.serial import SerialExecutor
 from analysis.export import FORMATS
-from analysis.settings import RecordingConfig
 from repsim.learning import DATASETS, ESTIMATORS, TrainingConfig
 from repsim.similarity import DISTANCES, MEASURES
 
@@ -100,7 +100,7 @@ def place(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             patch.setattr(import_module(f"analysis.workflows.{name}"), "_run_to_the_end", stop)
         patch.setitem(DATASETS, "mnist5k", DATASETS["digits"])  # which is read in no time
         with contextlib.suppress(ValueError):  # where distributed is not installed, to ask for it is a mistake
-            dask = import_module("analysis.executors.dask")
+            dask = import_module("analysis.execution.dask")
             for name in ("completed", "__enter__"):  # a cluster of random settings is described, and never started
                 patch.setattr(dask.DaskExecutor, name, stop)
             patch.setattr(dask, "_CONNECT_SECONDS", 0.1)

@@ -16,11 +16,11 @@ import pytest
 
 import checkpoints.info
 import checkpoints.run
+from analysis import train_run
 from analysis.cli import main
-from analysis.settings import RecordingConfig
-from analysis.workflows import train_run
+from analysis.config.recording import RecordingConfig
 from checkpoints import Run
-from checkpoints.sink import Sink
+from checkpoints.storage.sink import Sink
 from repsim.learning import TrainingConfig
 
 FAULTS = Path(__file__).parents[1] / "faults"

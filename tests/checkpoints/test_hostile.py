@@ -35,7 +35,7 @@ import torch
 from torch import nn
 
 from checkpoints import Activations, Capture, Run, Stimuli, read_weights
-from checkpoints.blocks import LayerValues, write_activations
+from checkpoints.storage.blocks import LayerValues, write_activations
 
 STEP = 5
 LARGEST = 2**20  # bytes of a hostile file on disk

@@ -24,8 +24,8 @@ import checkpoints.environment
 import checkpoints.run
 from checkpoints import Capture, Damaged, Locked, Run, SparseProjection, SpatialMean, Stimuli
 from checkpoints.info import sealed
-from checkpoints.lock import Lock
-from checkpoints.manifest import encode_json
+from checkpoints.storage.lock import Lock
+from checkpoints.storage.manifest import encode_json
 
 CONFIG = {"lr": 0.1, "layers": [1, 2], "note": "é"}
 

@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from analysis.settings import RecordingConfig
-from analysis.workflows import train_run
+from analysis import train_run
+from analysis.config.recording import RecordingConfig
 from checkpoints import Damaged, Run
 from repsim.learning import TrainingConfig
 

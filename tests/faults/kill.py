@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from injection import forked
 
-from analysis.settings import RecordingConfig
-from analysis.workflows import resume_run, train_run
+from analysis import resume_run, train_run
+from analysis.config.recording import RecordingConfig
 from checkpoints import Checkpoint, Damaged, Run
-from checkpoints.lock import Lock
+from checkpoints.storage.lock import Lock
 from repsim.learning import TrainingConfig
 
 TRAINING = TrainingConfig(data="digits", depth=3, width=16, epochs=10, rule="synthetic-gradient")

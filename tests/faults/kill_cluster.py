@@ -28,8 +28,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from analysis.settings import RecordingConfig
-from analysis.workflows import train_run
+from analysis import train_run
+from analysis.config.recording import RecordingConfig
 from repsim.learning import TrainingConfig
 
 VICTIMS = ("worker", "scheduler", "client")

@@ -24,9 +24,9 @@ from pathlib import Path
 
 from injection import forked
 
-import checkpoints.lease
-from checkpoints.commit import append_line
-from checkpoints.lock import Lock, Locked, is_locked
+import checkpoints.storage.lease
+from checkpoints.storage.commit import append_line
+from checkpoints.storage.lock import Lock, Locked, is_locked
 
 KILLS, STALLS = 0.25, 0.25  # of the times that a process holds the lock
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--lease", type=float, default=1, help="seconds")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    checkpoints.lease.LEASE = arguments.lease
+    checkpoints.storage.lease.LEASE = arguments.lease
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run.lock")
         path.with_name("log").touch()
@@ -60,7 +60,7 @@ def _contend(path: Path, seconds: float, processes: int, dice: random.Random) ->
         for child in list(alive):
             ended, status = os.waitpid(child, os.WNOHANG | os.WUNTRACED)
             if ended and os.WIFSTOPPED(status):
-                asleep[child] = time.monotonic() + checkpoints.lease.LEASE * dice.uniform(0.2, 3)
+                asleep[child] = time.monotonic() + checkpoints.storage.lease.LEASE * dice.uniform(0.2, 3)
             elif ended:
                 alive.remove(child)
                 events[f"ended with {status}"] += 1

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from probes import SOLVERS, OnlineCode, online_codelength
-from probes.description_length import Block
+from probes.codelength import Block
 
 
 @pytest.fixture

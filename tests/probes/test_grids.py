@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from probes import Recording, RegressionProbe, RidgeProbe, probe_layers
-from probes.certificate import certify
+from probes.estimators.ridge.base import ALPHAS
 from probes.grids import MOST_DECADES, chosen, next_decade, wider
-from probes.path import CS, fit_path, fit_paths
-from probes.ridge.base import ALPHAS
 from probes.solvers import Fit
+from probes.solvers.certificate import certify
+from probes.solvers.path import CS, fit_path, fit_paths
 from repsim.learning import TrainingConfig, build_learner, build_optimizer, load_dataset, train
 
 N = 400
@@ -172,7 +172,7 @@ def test_a_grid_that_was_given_is_not_extended(Cs: Any) -> None:
 
 
 def test_a_probe_whose_loss_still_falls_at_the_bound_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probes.layers.MOST_DECADES", 1)
+    monkeypatch.setattr("probes.table.layers.MOST_DECADES", 1)
     X, y = layers_of("separable", 8, np.random.default_rng(0))
     row = probe_layers({"h": X}, y, SPLIT).iloc[0]
     assert (row["C"], row["C_at_edge"], row["C_extended"]) == (100.0, True, 1)

@@ -18,13 +18,13 @@ from sklearn.datasets import load_digits, load_iris, make_blobs
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from analysis.workflows import RecordingConfig, train_run
-from analysis.workflows.demonstration import DEMO_RUNS
+from analysis import RecordingConfig, train_run
+from analysis.workflows.demo import DEMO_RUNS
 from probes import SOLVERS, LogisticProbe
-from probes.certificate import certify
-from probes.path import fit_path
-from probes.reduction import Reduction, pays
 from probes.solvers import Fit, Problem, lbfgs_many
+from probes.solvers.certificate import certify
+from probes.solvers.path import fit_path
+from probes.solvers.reduction import Reduction, pays
 
 Array = NDArray[np.float64]
 

@@ -222,7 +222,7 @@ class Evaluation:
         ax : matplotlib Axes, optional
             Of a new figure by default.
         """
-        from repsim.similarity.drawing import intervals, new_axes
+        from repsim.similarity.drawing.figures import intervals, new_axes
 
         ax = new_axes() if ax is None else ax
         table, (lower, upper) = self.frame(level), self.noise_ceiling
@@ -236,7 +236,7 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """Show one row per model in a notebook."""
-        from repsim.similarity.html import titled
+        from repsim.similarity.drawing.html import titled
 
         return titled(f"{self.method} of models with {len(self.data)} data RDMs; resampled: {self.over}", self.frame())
 

@@ -88,7 +88,7 @@ class GroupTest:
         ax : matplotlib Axes, optional
             Of a new figure by default.
         """
-        from repsim.similarity.drawing import beside_null
+        from repsim.similarity.drawing.figures import beside_null
 
         cases = list(names) if names is not None else [f"case {k}" for k in range(1, len(self.differences) + 1)]
         if len(cases) != len(self.differences):
@@ -98,7 +98,7 @@ class GroupTest:
 
     def _repr_html_(self) -> str:
         """Show one row a case in a notebook."""
-        from repsim.similarity.html import titled
+        from repsim.similarity.drawing.html import titled
 
         return titled(f"{self.other} beside {self.reference}; p is at least {self.p_least:.2g}", self.frame())
 

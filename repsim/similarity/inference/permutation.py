@@ -85,13 +85,13 @@ class MantelTest:
         ax : matplotlib Axes, optional
             Of a new figure by default.
         """
-        from repsim.similarity.drawing import beside_null
+        from repsim.similarity.drawing.figures import beside_null
 
         return beside_null(self.models, self.values, self.null, self.method, ax)
 
     def _repr_html_(self) -> str:
         """Show one row per model in a notebook."""
-        from repsim.similarity.html import titled
+        from repsim.similarity.drawing.html import titled
 
         number = f"all {len(self.null)}" if self.exact else f"{len(self.null)} random"
         return titled(f"{self.method}, {number} permutations; alternative: {self.alternative}", self.frame())

@@ -65,7 +65,7 @@ def main() -> None:
     }
     with (
         mock.patch("checkpoints.info.environment", return_value=neutral),
-        mock.patch("checkpoints.lock.platform.node", return_value="host"),
+        mock.patch("checkpoints.storage.lock.platform.node", return_value="host"),
         Run.create(sys.argv[1], {"name": "golden", "rate": 0.5}, stimuli) as run,
     ):
         run.checkpoint(0, network, capture=capture)

@@ -3,8 +3,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from probes.certificate import certify
 from probes.solvers import SOLVERS, Fit, solver_named
+from probes.solvers.certificate import certify
 
 EACH_SOLVER = pytest.mark.parametrize("solver", list(SOLVERS))
 

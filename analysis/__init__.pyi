@@ -1,0 +1,18 @@
+"""Names that the package offers; each is imported on first use."""
+
+from .config.analysis import AnalysisConfig as AnalysisConfig
+from .config.recording import RecordingConfig as RecordingConfig
+from .execution.interruption import Interrupted as Interrupted
+from .training.record import record_model as record_model
+from .training.record import record_run as record_run
+from .training.seeds import resume_seeds as resume_seeds
+from .training.seeds import train_seeds as train_seeds
+from .training.train import resume_run as resume_run
+from .training.train import train_run as train_run
+from .workflows.analyze import Findings as Findings
+from .workflows.analyze import analyze_run as analyze_run
+from .workflows.analyze import analyze_runs as analyze_runs
+from .workflows.analyze import compare_runs as compare_runs
+from .workflows.demo import demo as demo
+from .workflows.sweep import Swept as Swept
+from .workflows.sweep import sweep as sweep

@@ -1,0 +1,107 @@
+"""Similarity of the layers of one or two sources, with NaN where a layer allows none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.comparison.undefined import Attempt, Undefined, attempt
+from repsim.similarity import MEASURES, pairwise
+
+__all__ = ["Similarities", "compare_layers"]
+
+Layers = Mapping[str, NDArray[Any]]
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Similarities:
+    """Values of a measure, shape (n_rows, n_columns), and what is to be known of them.
+
+    Attributes
+    ----------
+    values : array
+        NaN where the measure is not defined.
+    undefined : list of Undefined
+        Layers that have no similarity even with themselves.
+    warnings : list of str
+        Warnings about single pairs of layers.
+    """
+
+    values: Values
+    undefined: list[Undefined]
+    warnings: list[str]
+
+
+def compare_layers(sides: Sequence[Layers], measure: str) -> Similarities:
+    """Compare every layer of the first side with every layer of the last; with one side, of the side itself.
+
+    Layers that the measure refuses have NaN in their rows and columns; the others are compared as if these were not
+    there.
+    """
+    names = [list(side) for side in sides]
+    whole = attempt(lambda: pairwise(*sides, measure=measure).values)
+    if whole.value is not None:
+        return _judged(whole, names, [{} for _ in sides], measure)
+    refused = [_refused(side, measure) for side in sides]
+    return _judged(_rest(sides, refused, measure), names, refused, measure)
+
+
+def _rest(sides: Sequence[Layers], refused: Sequence[Mapping[str, str]], measure: str) -> Attempt[Values]:
+    """Compare the layers that are not refused; NaN in the rows and columns of those that are."""
+    kept = [
+        {name: layer for name, layer in side.items() if name not in bad}
+        for side, bad in zip(sides, refused, strict=True)
+    ]
+    rows, columns = ([k for k, name in enumerate(sides[s]) if name in kept[s]] for s in (0, -1))
+    values = np.full((len(sides[0]), len(sides[-1])), np.nan)
+    if not rows or not columns:
+        return Attempt(values, [], "")
+    found = attempt(lambda: pairwise(*kept, measure=measure).values)
+    if found.value is None:  # each layer is comparable with itself, but some pair is not
+        found = _one_by_one(kept, measure)
+    values[np.ix_(rows, columns)] = found.value
+    return replace(found, value=values, error="")
+
+
+def _refused(side: Layers, measure: str) -> dict[str, str]:
+    """Return the layers that cannot be compared with themselves, each with the reason."""
+    alone = {name: attempt(partial(pairwise, {name: layer}, measure=measure)) for name, layer in side.items()}
+    return {name: each.error for name, each in alone.items() if each.value is None}
+
+
+def _one_by_one(sides: Sequence[Layers], measure: str) -> Attempt[Values]:
+    values = np.full((len(sides[0]), len(sides[-1])), np.nan)
+    messages = []
+    for i, (first, X) in enumerate(sides[0].items()):
+        for j, (second, Y) in enumerate(sides[-1].items()):
+            pair = attempt(partial(pairwise, {"X": X}, {"Y": Y}, measure=measure))
+            if pair.value is not None:
+                values[i, j] = pair.value.values.item()
+            else:
+                messages.append(f"{measure} of {first} and {second} is not defined: {pair.error}")
+    return Attempt(values, messages, "")
+
+
+def _judged(
+    found: Attempt[Values], names: list[list[str]], refused: list[dict[str, str]], measure: str
+) -> Similarities:
+    """Tell layers without any similarity from single pairs without one; warnings of NaN are kept for these only."""
+    values = found.value
+    assert values is not None
+    undefined = [Undefined(s, name, measure, why) for s, side in enumerate(refused) for name, why in side.items()]
+    missing = np.isnan(values)
+    if len(names) == 1:
+        why = f"Its activations {MEASURES[measure].undefined}."
+        dead = [name for name, is_missing in zip(names[0], missing.diagonal(), strict=True) if is_missing]
+        undefined += [Undefined(0, name, measure, why) for name in dead if name not in refused[0]]
+    explained = np.logical_or.outer(missing.all(axis=1), missing.all(axis=0))
+    messages = (
+        found.warnings if (missing & ~explained).any() else [said for said in found.warnings if "NaN" not in said]
+    )
+    return Similarities(values, undefined, messages)

@@ -1,0 +1,173 @@
+"""What is compared: networks at a step, seen on the same stimuli."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.comparison.steps import choose_recorded_steps, is_trained_here
+from checkpoints import Layer, Run
+from checkpoints.patterns import choose_names
+from checkpoints.storage.files import check_unchanged
+
+__all__ = ["View", "views_of_run", "views_of_runs"]
+
+
+@dataclass(frozen=True)
+class View:
+    """One network at one recorded step. It travels to another process as its paths and names.
+
+    Attributes
+    ----------
+    label : str
+        What it is called in tables and figures.
+    run : Run
+    step : int
+    layers : tuple of str
+        Patterns of the layers that are looked at.
+    network : str
+        The label without the step; the label itself by default.
+    """
+
+    label: str
+    run: Run
+    step: int
+    layers: tuple[str, ...] = ("**",)
+    network: str = ""
+
+    def __post_init__(self) -> None:
+        """Name the network."""
+        if not self.network:
+            object.__setattr__(self, "network", self.label)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave behind what was read."""
+        return View, (self.label, self.run, self.step, self.layers, self.network)
+
+    @cached_property
+    def activations(self) -> Mapping[str, Layer]:
+        """The chosen layers that were recorded, after comparing every byte with the manifest.
+
+        Raises
+        ------
+        ValueError, Damaged
+            As for ``listed``, and if a file has changed.
+        """
+        checkpoint = self.run[self.step]
+        checkpoint.verify("size")
+        for name, entry in checkpoint.manifest.items():
+            check_unchanged(checkpoint.path / name, entry["sha256"])
+        return self.listed
+
+    @cached_property
+    def listed(self) -> Mapping[str, Layer]:
+        """The chosen layers that were recorded, after comparing the sizes of files with the manifest.
+
+        Raises
+        ------
+        ValueError
+            If a pattern matches no layer.
+        Damaged
+            If a file is missing, added or of another size.
+        """
+        checkpoint = self.run[self.step]
+        checkpoint.verify("size")
+        recorded = checkpoint.activations
+        if self.layers == ("**",):
+            return recorded
+        return {name: recorded[name] for name in choose_names(list(recorded), self.layers)}
+
+    @property
+    def classes(self) -> dict[int, str]:
+        """Names of the classes, by label."""
+        data = self.run.config.get("data")
+        classes = data.get("classes") if isinstance(data, dict) else None
+        labels = self.run.stimuli.labels
+        if isinstance(classes, list) and labels.min() >= 0 and labels.max() < len(classes):
+            return dict(enumerate(map(str, classes)))
+        return {int(label): str(label) for label in np.unique(labels)}
+
+    def rows(self, part: str) -> NDArray[np.int64]:
+        """Return the rows of the stimuli in one part of the split."""
+        return np.flatnonzero(self.run.stimuli.split == part)
+
+
+def views_of_run(path: str | Path, steps: str, layers: Sequence[str] = ("**",)) -> list[View]:
+    """Return one view for each chosen recorded step of a run.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there is no such run or step.
+    """
+    run = Run.open(path)
+    untrained = 0 if is_trained_here(run.config) else None  # in others' runs step 0 may come after an update
+    name = run.path.absolute().name
+    return [
+        View("untrained" if step == untrained else f"step {step}", run, step, tuple(layers), name)
+        for step in _steps_of(run, steps)
+    ]
+
+
+def views_of_runs(paths: Sequence[str | Path], steps: str = "last", layers: Sequence[str] = ("**",)) -> list[View]:
+    """Return the chosen recorded steps of each run; the first run, at the first of them, is the reference.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two runs are given, one is given twice, they did not record the same stimuli, or not the steps.
+    OSError
+        If there is no such run.
+    """
+    runs = [Run.open(path) for path in paths]
+    if len(runs) < 2:
+        were = "run was" if len(runs) == 1 else "runs were"
+        raise ValueError(f"{len(runs)} {were} given; a comparison needs two or more.")
+    uuids = [run.info["uuid"] for run in runs]
+    if len(set(uuids)) != len(uuids):
+        raise ValueError("The same run was given twice; each run can be compared once.")
+    _check_stimuli(runs)
+    chosen = [_steps_of(run, steps) for run in runs]
+    one = all(len(each) == 1 for each in chosen)
+    return [
+        View(name if one else f"{name}, step {step}", run, step, tuple(layers), name)
+        for name, run, each in zip(_labels(runs), runs, chosen, strict=True)
+        for step in each
+    ]
+
+
+def _steps_of(run: Run, steps: str) -> tuple[int, ...]:
+    recorded = run.recorded_steps
+    if not recorded:
+        run.last()  # raises
+    try:
+        return choose_recorded_steps(steps, recorded)
+    except ValueError as error:
+        raise ValueError(f"{run.path}: {error}") from None
+
+
+def _check_stimuli(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for run in runs[1:]:
+        equal_files = run.info.get("stimuli_sha256") == first.info.get("stimuli_sha256") is not None
+        if not equal_files and not run.stimuli.is_same_as(first.stimuli):
+            raise ValueError(
+                f"{run.path} and {first.path} recorded different stimuli; train or record them with the same data, "
+                "split seed and numbers of stimuli."
+            )
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Name runs by their folder, or by as much of the path as tells them apart."""
+    parts = [run.path.absolute().parts for run in runs]
+    for depth in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(part[-depth:]) for part in parts]
+        if len(set(labels)) == len(labels):
+            return labels
+    raise ValueError("The same run was given twice; each run can be compared once.")

@@ -1,5 +1,0 @@
-"""E7: every learning rule on one network, as one training step with another gradient at the boundaries."""
-
-from analysis.experiments.rules.experiment import RULES
-
-__all__ = ["RULES"]

@@ -1,5 +1,0 @@
-"""Claim 2: training converges where the synthetic gradient tracks the true one; where it does, and where not."""
-
-from analysis.experiments.tracking.experiment import TRACKING
-
-__all__ = ["TRACKING"]

@@ -1,5 +1,0 @@
-"""E8: value gradients, where the gradient of a learned critic is the synthetic gradient of a policy."""
-
-from analysis.experiments.value_gradients.experiment import VALUE_GRADIENTS
-
-__all__ = ["VALUE_GRADIENTS"]

@@ -1,0 +1,113 @@
+"""From runs and analyses to files for other programs."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from analysis.execution.progress import Reporter, silent
+from analysis.export import FORMATS, Analysis, Format, Recording, open_source
+from checkpoints.storage.commit import staged_directory, staged_file
+from checkpoints.storage.files import left_by_system
+
+__all__ = ["export"]
+
+
+def export(
+    source: str | Path,
+    output: str | Path,
+    *,
+    format: str,  # noqa: A002 (the name of the option)
+    steps: str | None = None,
+    layers: Sequence[str] | None = None,
+    reporter: Reporter | None = None,
+) -> list[Path]:
+    """Write what a run has recorded, or what an analysis found, in a format of other programs.
+
+    Parameters
+    ----------
+    source : path
+        A run: its recorded activations. The folder of an analysis: its tables and dissimilarity matrices.
+    output : path
+        A new file, or for ``csv`` and ``parquet`` a new folder; it appears whole or not at all.
+    format : str
+        A key of ``analysis.export.FORMATS``.
+    steps : str, optional
+        Of a run: ``first``, ``last``, ``all`` or step numbers joined by commas; ``last`` by default.
+    layers : sequence of str, optional
+        Of a run: names or patterns, as when recording; all by default.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    list of Path
+        The files, in order of their names.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the source, a step, a layer or the format will not do, the format's package is missing, something stands at
+        ``output``, or a file cannot be written.
+    """
+    output, chosen = Path(output), _chosen(format)
+    _check_output(output, format, chosen)
+    opened = open_source(source, steps, layers)
+    if isinstance(opened, Recording) and chosen.write_recording is None:
+        raise ValueError(
+            f"The format {format} holds dissimilarity matrices, and {source} is a run. Make them with: repsim analyze "
+            f"{source}; then export the folder that it wrote."
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    staged = staged_directory if chosen.is_folder else staged_file
+    task = (reporter or silent()).task(f"export ({format})", len(opened))
+    with _naming(output), staged(output) as staging, task as progress:
+        _write(chosen, opened, staging, lambda note: progress.advance(1, note))
+    if not chosen.is_folder:
+        return [output]
+    return sorted(path for path in output.rglob("*") if path.is_file() and not left_by_system(path.name))
+
+
+def _chosen(name: str) -> Format:
+    if name not in FORMATS:
+        raise ValueError(f"Unknown format '{name}'. Choose one of: {', '.join(FORMATS)}.")
+    package, _, extra = FORMATS[name].needs.rstrip("]").partition("[")
+    if package and importlib.util.find_spec(package) is None:
+        raise ValueError(
+            f"The format {name} needs the package {package}, which is not installed. Install it with: pip install "
+            f"'repsim-sg[{extra}]'."
+        )
+    return FORMATS[name]
+
+
+def _check_output(output: Path, name: str, chosen: Format) -> None:
+    for parent in output.parents:
+        if parent.exists() and not parent.is_dir():
+            raise NotADirectoryError(f"{parent} is a file; {output} cannot be made inside it. Choose another --output.")
+    if output.exists() or output.is_symlink():
+        raise FileExistsError(f"{output} exists already, and nothing is overwritten. Choose another --output.")
+    if chosen.suffixes and output.suffix.lower() not in chosen.suffixes:
+        endings = " or ".join(chosen.suffixes)
+        raise ValueError(
+            f"{output} should end in {endings}, by which {name} files are known. Use {output.name}{chosen.suffixes[0]}."
+        )
+
+
+def _write(chosen: Format, source: Recording | Analysis, path: Path, done: Callable[[str], None]) -> None:
+    if isinstance(source, Analysis):
+        chosen.write_analysis(source, path, done)
+    else:
+        assert chosen.write_recording is not None  # refused above
+        chosen.write_recording(source, path, done)
+
+
+@contextmanager
+def _naming(output: Path) -> Iterator[None]:
+    """Make an error of the disk that names no file one that names the output."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, f"{error.strerror}; it could not be written", str(output)) from error

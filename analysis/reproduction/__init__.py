@@ -1,0 +1,1 @@
+"""Reproduction of the claims of the papers."""

@@ -1,0 +1,274 @@
+"""What E2 runs: trainings of linear and deep linear models, and descents near the solution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from analysis.reproduction.claim import Tables
+from repsim.learning import (
+    ARTIFICIAL,
+    Chain,
+    Diverged,
+    Learner,
+    SyntheticGradient,
+    artificial,
+    evaluate,
+    mlp,
+    site_of,
+    stream,
+    train_replicas,
+)
+from repsim.theory import largest_rates, least_squares, linear_model, spectral_radius
+
+__all__ = [
+    "DEPTH",
+    "DIMENSIONS",
+    "FACTORS",
+    "LOSSES",
+    "METHODS",
+    "MODELS",
+    "N_EXAMPLES",
+    "WIDTH",
+    "Case",
+    "measure_rates",
+    "train_sets",
+]
+
+DIMENSIONS = (2, 100)
+MODELS = {"linear": "linear model", "deep linear": "10 hidden linear layers"}
+LOSSES = {"mse": "mean squared error", "log_loss": "log loss"}
+METHODS = ("backprop", "synthetic gradient")
+N_EXAMPLES, WIDTH, DEPTH = 500, 16, 10
+FACTORS = (0.1, 0.5, 0.9, 0.98, 1.02, 1.1)  # learning rates, as multiples of the largest that theory allows
+_CURVE_POINTS = 60
+_MOST_STEPS, _SMALLEST, _LARGEST = 2000, 1e-12, 1e-2  # of a descent near the solution: steps, and distance from it
+_START_BELOW, _START_BEYOND = 1e-4, 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A model of artificial examples, and how it learns.
+
+    Attributes
+    ----------
+    model, loss, method : str
+        Of ``MODELS``, ``LOSSES`` and ``METHODS``.
+    n_features, n_examples : int
+    depth, width : int
+        Hidden layers of a deep linear model, and units of each.
+    """
+
+    model: str
+    loss: str
+    n_features: int
+    method: str
+    n_examples: int = N_EXAMPLES
+    depth: int = DEPTH
+    width: int = WIDTH
+
+    def data(self, name: str, seed: int) -> tuple[Tensor, Tensor]:
+        """Return X and classes, or for the squared error targets of ±1 (N, 1), in double precision."""
+        dataset = artificial(name, self.n_features, self.n_examples, seed)
+        y = torch.from_numpy(dataset.y)
+        targets = 2.0 * y.double()[:, None] - 1.0 if self.loss == "mse" else y
+        return torch.from_numpy(dataset.X).double(), targets
+
+    def learner(self, seed: int) -> Learner:
+        """Return the model in double precision, with a linear label-conditioned module in its middle, or without."""
+        n_outputs = 1 if self.loss == "mse" else 2
+        network = self._network(n_outputs, stream(seed, "weights"))
+        middle = (len(network.boundaries) + 1) // 2
+        site = site_of(network, middle, loss=self.loss, seed=seed, n_outputs=n_outputs)
+        estimators = {} if self.method == METHODS[0] else {middle: SyntheticGradient(site)}
+        return Learner(network, estimators, loss=self.loss).double()
+
+    def _network(self, n_outputs: int, generator: torch.Generator) -> Chain:
+        if self.model == "linear":
+            return linear_model(self.n_features, n_outputs, generator=generator)
+        kind: dict[str, Any] = {"norm": "none", "activation": "linear"}
+        return mlp(self.n_features, n_outputs, depth=self.depth, width=self.width, generator=generator, **kind)
+
+
+def train_sets(
+    folder: Path, *, case: Mapping[str, Any], seeds: Sequence[int], n_steps: int, rates: Sequence[float]
+) -> Tables:
+    """Train one model on all sets with all seeds at once, by full-batch gradient steps.
+
+    Parameters
+    ----------
+    folder : Path
+        Not used.
+    case : mapping
+        The fields of ``Case``.
+    seeds : sequence of int
+        Each decides data and initial weights.
+    n_steps : int
+    rates : (float, float)
+        Of the model and of the module.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        ``curves``, the training loss (``value``) before some steps, and ``endings``: ``final`` loss, that of ``best``
+        linear model (squared error only), ``steps`` to within 1 % of the way; NaN where training diverged.
+    """
+    chosen = Case(**case)
+    keys = [(name, seed) for name in ARTIFICIAL for seed in seeds]
+    data = [chosen.data(name, seed) for name, seed in keys]
+    learners = [chosen.learner(seed) for _, seed in keys]
+    optimizers = [_optimizer(learner, chosen.model, rates) for learner in learners]
+    points = set(np.unique(np.geomspace(1, n_steps, _CURVE_POINTS).round()).astype(int).tolist())
+    place = {name: case[name] for name in ("model", "loss", "n_features", "method")}
+    curves: list[dict[str, Any]] = []
+    losses: list[list[float]] = [[] for _ in keys]
+    training = train_replicas(
+        learners,
+        optimizers,
+        data,
+        epochs=n_steps,
+        batch_size=chosen.n_examples,
+        seeds=[seed for _, seed in keys],
+        schedule="cosine" if chosen.model == "deep linear" else "constant",
+        how="stacked",
+    )
+    for number, records in enumerate(training, start=1):
+        for (name, seed), record, seen in zip(keys, records, losses, strict=True):
+            if isinstance(record, Diverged):
+                continue
+            seen.append(record.loss)
+            if number in points:
+                curves.append({**place, "data": name, "seed": seed, "step": number, "value": record.loss})
+    training.write_back()
+    ends = [
+        {**place, "data": name, "seed": seed, **_ending(learner, X, y, seen, n_steps)}
+        for (name, seed), learner, (X, y), seen in zip(keys, learners, data, losses, strict=True)
+    ]
+    return {"curves": pd.DataFrame(curves), "endings": pd.DataFrame(ends)}
+
+
+def _optimizer(learner: Learner, model: str, rates: Sequence[float]) -> torch.optim.Optimizer:
+    groups = [
+        {"params": list(module.parameters()), "lr": rate}
+        for module, rate in zip((learner.network, learner.estimators), rates, strict=True)
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.SGD(groups) if model == "linear" else torch.optim.Adam(groups)
+
+
+def _ending(learner: Learner, X: Tensor, y: Tensor, seen: Sequence[float], n_steps: int) -> dict[str, Any]:
+    """Return the loss at the end, that of the best linear model where it is known, and the steps it took."""
+    if len(seen) < n_steps:
+        return {"final": math.nan, "best": math.nan, "steps": math.nan}
+    final = evaluate(learner.network, X, y, loss=learner.loss).loss
+    best = math.nan
+    if learner.loss == "mse":
+        Z = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
+        best = float((Z @ least_squares(X, y) - y).square().sum(dim=1).mean())
+    near = np.flatnonzero(np.asarray(seen) - final <= 0.01 * (seen[0] - final))
+    return {"final": final, "best": best, "steps": int(near[0]) + 1 if len(near) else n_steps}
+
+
+def measure_rates(folder: Path, *, case: Mapping[str, Any], name: str, seed: int, factors: Sequence[float]) -> Tables:
+    """Descend near the solution of the linear model at rates below and above the largest, and measure the decay.
+
+    Parameters
+    ----------
+    folder : Path
+        Not used.
+    case : mapping
+        The fields of a linear ``Case`` with squared error and synthetic gradient.
+    name : str
+        Of the data set.
+    seed : int
+    factors : sequence of float
+        Rates, of the model and then of the module, as multiples of the largest that theory allows; the other is half.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        ``rates``: the ``spectral_radius`` of the iteration matrix, and the factor of a step as it was ``measured``.
+    """
+    chosen = Case(**case)
+    X, Y = chosen.data(name, seed)
+    limits = largest_rates(X, Y)
+    rows = []
+    for which in ("model", "module"):
+        for factor in factors:
+            alpha = limits.alpha * (factor if which == "model" else 0.5)
+            beta = limits.beta * (factor if which == "module" else 0.5)
+            predicted = spectral_radius(X, Y, alpha, beta)
+            start = _START_BELOW if predicted < 1 else _START_BEYOND
+            measured = _measured_factor(chosen.learner(seed), X, Y, (alpha, beta), start, seed)
+            rows.append(
+                {
+                    "data": name,
+                    "n_features": chosen.n_features,
+                    "seed": seed,
+                    "varied": which,
+                    "factor": factor,
+                    "alpha": alpha,
+                    "beta": beta,
+                    "spectral_radius": predicted,
+                    "measured": measured,
+                }
+            )
+    return {"rates": pd.DataFrame(rows)}
+
+
+def _measured_factor(
+    learner: Learner, X: Tensor, Y: Tensor, rates: tuple[float, float], start: float, seed: int
+) -> float:
+    """Return the factor by which a step multiplies the distance from the solution, once the slowest direction is left.
+
+    A descent that leaves the solution begins so near to it that it is still where the linearised map holds when the
+    fastest direction is all that is seen; others are followed as far as rounding allows.
+    """
+    optimizer = _optimizer(learner, "linear", rates)
+    best = least_squares(X, Y)
+    _place_near_solution(learner, best, start, seed)
+    solution = torch.cat([X, X.new_ones(len(X), 1)], dim=1) @ best
+    distances = [_distance(learner, X, Y, solution)]
+    for _ in range(_MOST_STEPS):
+        optimizer.zero_grad()
+        learner.compute_gradients(X, Y)
+        optimizer.step()
+        distances.append(_distance(learner, X, Y, solution))
+        if not _SMALLEST < distances[-1] < _LARGEST:
+            break
+    since = 3 * len(distances) // 4
+    return float((distances[-1] / distances[since - 1]) ** (1 / (len(distances) - since)))
+
+
+@torch.no_grad()
+def _place_near_solution(learner: Learner, best: Tensor, off: float, seed: int) -> None:
+    """Set model and module to their exact values, a little off in a random direction."""
+    generator = stream(seed, "perturbation")
+    layer: Any = learner.network.segments[0]
+    module: Any = next(iter(learner.estimators.values()))
+    exact = {
+        layer.weight: best[:-1].T,
+        layer.bias: best[-1],
+        module.layers[0].weight: torch.full((1, 1), 2.0),
+        module.layers[0].bias: torch.zeros(1),
+        module.label_vectors.weight: torch.full((1, 1), -2.0),
+    }
+    for parameter, value in exact.items():
+        parameter.copy_(value + off * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+
+
+@torch.no_grad()
+def _distance(learner: Learner, X: Tensor, Y: Tensor, solution: Tensor) -> float:
+    """Return how far model and module are from exact, as seen on the data: root mean square over examples."""
+    module: Any = next(iter(learner.estimators.values()))
+    estimate = solution @ module.layers[0].weight.T + module.layers[0].bias + Y @ module.label_vectors.weight
+    off = torch.cat([learner.network(X) - solution, estimate - 2 * (solution - Y)], dim=1)
+    return float(off.square().sum(dim=1).mean().sqrt())

@@ -1,0 +1,151 @@
+"""Networks and stimuli of the user: ``module:factory`` for the network, an ``.npz`` file for the stimuli."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from checkpoints import Stimuli, read_weights
+from checkpoints.arrays import as_label_vector
+from checkpoints.generators import kept_generators
+from checkpoints.training_state.model import load_weights
+from repsim.learning import read_npz
+
+__all__ = ["ForeignStimuli", "load_model", "load_stimuli"]
+
+_ABOUT = ("y", "ids", "split")  # arrays about the stimuli; all others are shown to the network
+
+
+def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
+    """Return the network that ``module:factory`` builds, with weights from a file if one is given.
+
+    Parameters
+    ----------
+    spec : str
+        An importable module, also one in the working directory, and the name in it of a function without arguments
+        that returns an ``nn.Module``, or of an ``nn.Module``: ``"my_models:resnet"``. It is code, and is run.
+    weights : path, optional
+        See ``checkpoints.read_weights``. Of tied weights the file may hold one name only.
+
+    Raises
+    ------
+    ValueError
+        If there is no such module or name, it fails or gives something else, or the weights are not the network's.
+    """
+    module, _, name = spec.partition(":")
+    if not module or not name:
+        raise ValueError(f"Model '{spec}' is not understood; expected module:factory, such as my_models:resnet.")
+    with _working_directory_importable():
+        try:
+            with kept_generators():
+                target: Any = importlib.import_module(module)
+            for part in name.split("."):
+                target = getattr(target, part)
+            with kept_generators(0):  # weights that it draws are the same each time
+                model = target if isinstance(target, nn.Module) else target()
+        except (Exception, SystemExit) as error:  # whatever somebody's code raises
+            raise ValueError(f"Model '{spec}' could not be built ({type(error).__name__}: {error}).") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"Model '{spec}' gave a {type(model).__name__}; expected a torch.nn.Module.")
+    if weights is not None:
+        state = read_weights(weights)
+        try:
+            load_weights(model, state)
+        except Exception as error:  # of several lines, or whatever a module of somebody's raises
+            raise ValueError(f"{weights} does not fit model '{spec}': {' '.join(str(error).split())}") from error
+    return model
+
+
+@dataclass(frozen=True)
+class ForeignStimuli:
+    """Stimuli from somebody's file.
+
+    Attributes
+    ----------
+    stimuli : Stimuli
+    classes : tuple of str
+        Names of the labels, or empty if the file has no labels (all are 0 then).
+    """
+
+    stimuli: Stimuli
+    classes: tuple[str, ...]
+
+
+def load_stimuli(path: str | Path) -> ForeignStimuli:
+    """Return the stimuli of an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : path
+        With an array ``X``, the network's only argument, or arrays that are its arguments by name, such as
+        ``input_ids`` and ``attention_mask``; one row for each stimulus. Optional are ``y`` (labels, numbers or text,
+        of shape (n,) or (n, 1), or one-hot rows), ``ids`` (text; row numbers by default) and ``split`` ("train",
+        "validation" or "test"). By default, of five consecutive stimuli of a class three are for training probes, one
+        for validation and one for testing; without labels all are "test".
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, it holds no stimuli, or its arrays do not fit together.
+    """
+    path = Path(path)
+    names, arrays = read_npz(path)
+    parts = {name: array for name, array in arrays.items() if name not in _ABOUT}
+    if not parts:
+        found = ", ".join(names) or "nothing"
+        raise ValueError(f"{path} holds no stimuli (found: {found}). Save them with numpy.savez(path, X=X, y=y).")
+    if unusable := [name for name, part in parts.items() if part.dtype.kind not in "fiub" or part.ndim == 0]:
+        array = parts[unusable[0]]
+        raise ValueError(
+            f"{unusable[0]} in {path} has type {array.dtype} and shape {array.shape}; expected real numbers, one row "
+            "for each stimulus."
+        )
+    if infinite := [name for name, part in parts.items() if not np.isfinite(part).all()]:
+        raise ValueError(f"{infinite[0]} in {path} has values that are NaN or infinite.")
+    n = len(next(iter(parts.values())))
+    inputs = parts["X"] if list(parts) == ["X"] else parts
+    try:
+        labels, classes = _labels(arrays.get("y"), n)
+        ids = arrays.get("ids", np.char.mod("%08d", np.arange(n)))
+        split = arrays.get("split", _split(labels) if classes else np.full(n, "test"))
+        return ForeignStimuli(Stimuli.of(ids, labels, split, inputs), classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _labels(y: NDArray[Any] | None, n: int) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    if y is None:
+        return np.zeros(n, dtype=np.int64), ()
+    if y.dtype.kind in "cOV":
+        raise ValueError(f"y has type {y.dtype}; expected labels, as numbers or text.")
+    classes, labels = np.unique(as_label_vector(y), return_inverse=True)
+    return labels, tuple(map(str, classes.astype(str) if classes.dtype.kind == "S" else classes))
+
+
+def _split(labels: NDArray[np.int64]) -> NDArray[Any]:
+    """Share the stimuli of each class out in turn, in the order of the file."""
+    parts = np.full(labels.shape, "validation")
+    turns = np.array(["train", "test", "train", "validation", "train"])
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        parts[members] = turns[np.arange(len(members)) % len(turns)]
+    return parts
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)

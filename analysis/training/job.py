@@ -1,0 +1,216 @@
+"""A training job: settings, data, split, stimuli and learner, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from analysis.comparison.steps import is_trained_here
+from analysis.config.recording import RecordingConfig, choose_steps
+from checkpoints import Capture, Run, Stimuli
+from repsim.learning import (
+    SPLITS,
+    Dataset,
+    Learner,
+    TrainingConfig,
+    build_learner,
+    count_steps,
+    load_dataset,
+    split_dataset,
+)
+from repsim.learning.parallel.memory import available_memory
+
+__all__ = [
+    "Job",
+    "check_device",
+    "check_layers",
+    "choose_stimuli",
+    "configurations",
+    "describe",
+    "prepare",
+    "using_threads",
+]
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that one training run needs, checked and ready.
+
+    ``recorded_steps`` and ``diagnosed_steps`` are ascending.
+    """
+
+    training: TrainingConfig
+    recording: RecordingConfig
+    dataset: Dataset
+    split: dict[str, NDArray[np.int64]]
+    stimuli: Stimuli
+    learner: Learner
+    n_steps: int
+    recorded_steps: Sequence[int]
+    diagnosed_steps: Sequence[int]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Updates in a pass over the training examples."""
+        return self.n_steps // max(self.training.epochs, 1)
+
+    def part(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return X (n, n_features) and y (n,) of one part of the split."""
+        indices = self.split[name]
+        X, y = torch.from_numpy(self.dataset.X[indices]), torch.from_numpy(self.dataset.y[indices])
+        return X.to(self.training.device), y.to(self.training.device)
+
+
+def prepare(
+    training: TrainingConfig,
+    recording: RecordingConfig,
+    data_dir: str | Path | None = None,
+    dataset: Dataset | None = None,
+) -> Job:
+    """Load the data, unless they are given, and build the network of a configuration.
+
+    Raises
+    ------
+    ValueError, OSError
+        If anything is wrong with the settings or the data; nothing is written.
+    """
+    dataset = dataset or load_dataset(training.data, data_dir)
+    split = split_dataset(dataset, training.split_seed)
+    n_steps = count_steps(len(split["train"]), training.batch_size, training.epochs)
+    steps = choose_steps(recording.steps, n_steps)
+    if not steps:
+        raise ValueError(f"steps '{recording.steps}' name no step of this training, which ends at step {n_steps}.")
+    _check_size(training)
+    learner = build_learner(training, dataset.shape, len(dataset.classes)).to(check_device(training.device))
+    stimuli = choose_stimuli(dataset, split, recording.sizes, training.split_seed)
+    check_layers(learner, recording.layers, stimuli)
+    diagnosed = recording.diagnosed_steps(n_steps)
+    return Job(training, recording, dataset, split, stimuli, learner, n_steps, steps, diagnosed)
+
+
+def _check_size(training: TrainingConfig) -> None:
+    """See to it that the weights alone fit into memory, as the system may kill who asks for too much."""
+    maps, taps = _WEIGHTS[training.network]
+    needed = 4 * maps * taps * training.depth * training.width**2
+    available = available_memory()
+    if available is not None and needed > available:
+        raise ValueError(
+            f"A network of depth {training.depth} and width {training.width} needs about {needed / 1e9:.2g} GB of "
+            f"memory, and {available / 1e9:.2g} GB are free. Use a smaller one."
+        )
+
+
+_WEIGHTS = {"mlp": (1, 1), "conv": (1, 9), "residual": (2, 9)}  # affine maps of a hidden layer, and pixels each sees
+
+
+def check_device(name: str) -> torch.device:
+    """Return a device by name.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name here.
+    """
+    try:
+        ones = torch.ones(1, device=name)
+        ones.cpu()  # which fails on the device meta, where tensors have no values
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        raise ValueError(f"There is no device '{name}' here ({reason}).") from error
+    return ones.device
+
+
+def describe(job: Job, data_dir: str | Path | None) -> dict[str, Any]:
+    """Return what a run directory keeps of a job as its configuration."""
+    training = job.training
+    if training.data.endswith(".npz"):
+        training = replace(training, data=str(Path(training.data).absolute()))  # found again from any folder
+    return {
+        "training": training.to_dict(),
+        "boundaries": _boundaries(training),
+        "recording": job.recording.to_dict(),
+        "data": {
+            "name": job.dataset.name,
+            "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
+            "n_features": int(job.dataset.X.shape[1]),
+            "shape": list(job.dataset.shape),
+            "classes": list(job.dataset.classes),
+            **{f"n_{part}": len(job.split[part]) for part in SPLITS},
+        },
+    }
+
+
+def _boundaries(training: TrainingConfig) -> dict[str, list[int]]:
+    """Return the boundaries at which each rule acts; backprop acts at all others."""
+    boundaries: dict[str, list[int]] = {}
+    for k, rule in training.rules.items():
+        boundaries.setdefault(f"{rule.name} (observed)" if rule.observe else rule.name, []).append(k)
+    return boundaries
+
+
+def configurations(run: Run) -> tuple[TrainingConfig, RecordingConfig]:
+    """Return the settings that a run was trained and recorded with.
+
+    Raises
+    ------
+    ValueError
+        If it was not trained by this package's trainer.
+    """
+    config = run.config
+    if not is_trained_here(config):
+        raise ValueError(f"{run.path} was not trained by repsim train, so it cannot be retrained or recorded anew.")
+    return TrainingConfig.from_dict(config["training"]), RecordingConfig.from_dict(config["recording"])
+
+
+def choose_stimuli(dataset: Dataset, split: dict[str, NDArray[np.int64]], sizes: dict[str, int], seed: int) -> Stimuli:
+    """Choose the examples to record: from each part, class by class in turn, in an order that the seed decides.
+
+    Returns
+    -------
+    Stimuli
+        Ordered by label.
+    """
+    chosen = {part: _draw_evenly(split[part], dataset.y, sizes[part], seed) for part in SPLITS}
+    indices = np.concatenate([chosen[part] for part in SPLITS])
+    parts = np.repeat(SPLITS, [len(chosen[part]) for part in SPLITS])
+    return Stimuli.of([f"{index:08d}" for index in indices], dataset.y[indices], parts, dataset.X[indices])
+
+
+def _draw_evenly(indices: NDArray[np.int64], y: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    shuffled = np.random.default_rng([seed, 0x571]).permutation(indices)
+    labels = y[shuffled]
+    turn = np.zeros(len(shuffled), dtype=np.int64)
+    for label in np.unique(labels):
+        turn[labels == label] = np.arange((labels == label).sum())
+    return np.sort(shuffled[np.argsort(turn, kind="stable")[:size]])
+
+
+def check_layers(learner: Learner, layers: Sequence[str], stimuli: Stimuli) -> None:
+    """Record one stimulus to no file, so that layers which cannot be recorded are found before anything is written.
+
+    Raises
+    ------
+    ValueError
+        If a pattern matches no layer, or one that the network does not reach.
+    """
+    with using_threads(1):  # so few stimuli need no more, and a process that forks later has no threads to lose
+        Capture(learner.network, layers).record(stimuli.first_inputs(1))
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads inside the block: their number decides the last bits of a run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,323 @@
+"""Record the activations of saved weights: those of a run, or of a network that was trained elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from analysis.comparison.steps import choose_recorded_steps
+from analysis.execution.progress import Reporter, silent
+from analysis.training.foreign import load_model, load_stimuli
+from analysis.training.job import check_device, check_layers, choose_stimuli, configurations, using_threads
+from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
+from checkpoints.capture.modules import unwrapped
+from checkpoints.storage.files import sha256
+from checkpoints.storage.tensors import NotStorable
+from checkpoints.training_state.model import model_state
+from repsim.learning import Dataset, TrainingConfig, build_learner, load_dataset, split_dataset
+
+__all__ = ["record_model", "record_run"]
+
+_FEW = 4  # stimuli that a network is tried on
+
+
+def record_run(
+    source: str | Path,
+    output: str | Path,
+    *,
+    steps: str = "all",
+    layers: Sequence[str] = ("hidden.*",),
+    data: str | None = None,
+    data_dir: str | Path | None = None,
+    save_weights: bool = True,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Write a new run directory with activations of the weights that another run saved.
+
+    Parameters
+    ----------
+    source : path
+        A run trained by ``train_run``; it is not changed.
+    output : path
+        Must not exist.
+    steps : str, default "all"
+        ``first``, ``last``, ``all`` or numbers, of the source's committed steps.
+    layers : sequence of str
+        Names or patterns.
+    data : str, optional
+        Another data set with as many features; the source's own by default.
+    data_dir : path, optional
+        For the data set ``mnist``.
+    save_weights : bool, default True
+        Whether the new run holds the weights too, or activations alone.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    Run
+        With one checkpoint per step, open for reading.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the source is not a run with weights that ``train_run`` trained, or the data or the layers do not fit it;
+        nothing is then written.
+    """
+    run = Run.open(source)
+    training, recording = configurations(run)
+    recording = replace(recording, layers=tuple(layers), steps="first,last")
+    if not run.steps:
+        raise ValueError(f"{source} has no committed step to record.")
+    chosen = choose_recorded_steps(steps, run.steps)
+    info = run.config["data"]
+    dataset = load_dataset(data or training.data, data_dir or info["data_dir"])
+    _check_shape(dataset, training, tuple(info["shape"]), source)
+    learner = build_learner(training, tuple(info["shape"]), len(info["classes"]))
+    stimuli = choose_stimuli(dataset, split_dataset(dataset, training.split_seed), recording.sizes, training.split_seed)
+    check_layers(learner, layers, stimuli)
+    for step in chosen:
+        run[step].verify()
+        if not run[step].has_weights:
+            raise ValueError(f"Step {step} of {source} was recorded without weights, so it cannot be recorded anew.")
+    config = {
+        **run.config,
+        "recording": recording.to_dict(),
+        "source": {"path": str(source), "uuid": run.info["uuid"]},
+        "data": {**info, "name": dataset.name, "classes": list(dataset.classes)},
+    }
+    reporter = reporter or silent()
+    with (
+        using_threads(training.threads),
+        Run.create(output, config, stimuli) as new,
+        _removed_if_empty(new),
+        reporter.task(new.path.name, len(chosen)) as task,
+    ):
+        for step in chosen:
+            learner.load_state_dict(run[step].weights())
+            capture = Capture(learner.network, layers)
+            new.checkpoint(step, learner, capture=capture, weights=_kept(save_weights), compress=recording.compress)
+            task.advance()
+        new.set_status("finished", step=chosen[-1], n_steps=run.status.get("n_steps", chosen[-1]))
+    return Run.open(output)
+
+
+def _check_shape(dataset: Dataset, training: TrainingConfig, shape: tuple[int, ...], source: str | Path) -> None:
+    """Raise ValueError unless a network that was trained on examples of a shape can take those of a data set."""
+    if training.network == "mlp":  # flattens what it gets
+        if dataset.X.shape[1] != prod(shape):
+            raise ValueError(
+                f"{dataset.name} has {dataset.X.shape[1]} features; the network of {source} takes {prod(shape)}."
+            )
+    elif dataset.shape != shape:
+        raise ValueError(
+            f"The examples of {dataset.name} have shape {dataset.shape}; the network of {source} takes {shape}."
+        )
+
+
+def record_model(
+    model: str,
+    output: str | Path,
+    *,
+    data: str | Path,
+    weights: str | Path | None = None,
+    step: int = 0,
+    layers: Sequence[str] = ("**",),
+    reduce: Sequence[str] = (),
+    dtype: str = "float32",
+    side: str = "output",
+    batch_size: int | None = None,
+    device: str = "cpu",
+    compress: bool = False,
+    save_weights: bool = True,
+    reporter: Reporter | None = None,
+) -> Run:
+    """Write a new run directory with the activations of a network that was trained elsewhere.
+
+    Parameters
+    ----------
+    model : str
+        ``module:factory``; see ``analysis.training.foreign.load_model``.
+    output : path
+        Must not exist.
+    data : path
+        An ``.npz`` file; see ``analysis.training.foreign.load_stimuli``.
+    weights : path, optional
+        ``.safetensors`` or, with torch 2.10 or newer, ``.pt``; those that the factory gives by default.
+    step : int, default 0
+        The step that the weights are of.
+    layers : sequence of str
+        Names or patterns; see ``checkpoints.Capture``.
+    reduce : sequence of str
+        ``PATTERN=REDUCTION``, such as ``"conv*=spatial_mean"``; see ``checkpoints.parse_reduction``.
+    dtype, side, batch_size : optional
+        See ``checkpoints.Capture``.
+    device : str, default "cpu"
+        Where the network runs. A network that accelerate has offloaded stays where it is.
+    compress : bool, default False
+        Gzip the activations.
+    save_weights : bool, default True
+        Whether the run holds the weights too, or activations alone, as for networks whose weights cannot be stored.
+    reporter : Reporter, optional
+
+    Returns
+    -------
+    Run
+        With one checkpoint, open for reading.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the model cannot be built, run on the stimuli or saved, or the weights, the data or the layers do not fit it;
+        nothing is then written.
+    """
+    reporter = reporter or silent()
+    if step < 0:
+        raise ValueError(f"Step is {step}; expected 0 or more.")
+    reductions = _reductions(reduce)
+    loaded, network = load_stimuli(data), _on_device(load_model(model, weights), check_device(device))
+    if save_weights:
+        _check_storable(network)
+    options: dict[str, Any] = {"side": side, "dtype": dtype, "batch_size": batch_size}
+    capturing = partial(Capture, network, layers, reduce=reductions, side=side, dtype=dtype)
+    _check_forward(capturing, loaded.stimuli, batch_size)
+    config = {
+        "source": {
+            "model": model,
+            "weights": None if weights is None else str(Path(weights).absolute()),
+            "weights_sha256": None if weights is None else sha256(Path(weights).resolve()),
+        },
+        "recording": {"layers": list(layers), "reduce": list(reduce), "compress": compress, **options},
+        "data": {"name": Path(data).name, "classes": list(loaded.classes)},
+    }
+    if weights is None:
+        reporter.say(f"No weights were given: {model} is recorded with those that it makes or loads itself.")
+    if not loaded.classes:
+        reporter.say(f"{data} has no labels y, which repsim analyze needs.")
+    with Run.create(output, config, loaded.stimuli) as new, _removed_if_empty(new), _naming_the_network():
+        capture = capturing(batch_size=batch_size)
+        new.checkpoint(step, network, capture=capture, weights=_kept(save_weights), compress=compress)
+        new.set_status("finished", step=step, n_steps=step)
+    return Run.open(output)
+
+
+@contextmanager
+def _removed_if_empty(run: Run) -> Iterator[None]:
+    """Remove a new run if the block fails before its first step, so that the same command can be given again."""
+    try:
+        yield
+    except BaseException:
+        if run.steps:
+            run.set_status("interrupted", step=run.steps[-1], n_steps=run.steps[-1])
+        else:
+            shutil.rmtree(run.path)
+        raise
+
+
+@contextmanager
+def _naming_the_network(act: str = "run on the stimuli") -> Iterator[None]:
+    """Turn whatever somebody's network raises into one sentence."""
+    try:
+        yield
+    except (ValueError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError(f"The network cannot be {act} ({_described(error)}).") from error
+
+
+def _reductions(texts: Sequence[str]) -> dict[Any, Reduction]:
+    """Return the reductions by pattern, in the order in which they are tried."""
+    reductions: dict[Any, Reduction] = {}
+    for pattern, reduction in map(_reduction, texts):
+        if pattern in reductions:
+            raise ValueError(f"Two reductions were given for '{pattern}'; give one for each pattern.")
+        reductions[pattern] = reduction
+    return reductions
+
+
+def _reduction(text: str) -> tuple[str, Reduction]:
+    pattern, equals, reduction = text.rpartition("=") if "(" not in text else text.partition("=")
+    if not equals or not pattern:
+        raise ValueError(
+            f"Reduction '{text}' is not understood; expected PATTERN=REDUCTION, such as conv*=spatial_mean."
+        )
+    return pattern, parse_reduction(reduction)
+
+
+def _kept(save_weights: bool) -> str | None:
+    return "all" if save_weights else None
+
+
+def _on_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device, but for one whose parameters accelerate brings there when they are needed."""
+    if any(parameter.is_meta for parameter in network.parameters()):
+        if device.type != "cpu":
+            raise ValueError(f"The network is offloaded, so it cannot be moved to {device}. Leave --device out.")
+        return network
+    with _naming_the_network(f"moved to {device}"):
+        return network.to(device)
+
+
+def _check_storable(network: nn.Module) -> None:
+    """Raise ValueError if the weights cannot be saved, before the recording has cost anything."""
+    try:
+        model_state(unwrapped(network))
+    except NotStorable as error:
+        raise ValueError(
+            f"The weights of the network cannot be saved: {error}; give --no-weights to record activations alone."
+        ) from error
+
+
+def _check_forward(capturing: Callable[..., Capture], stimuli: Stimuli, batch_size: int | None) -> None:
+    """Run the network on a few stimuli, so that what cannot be recorded is found before anything is written.
+
+    If that fails, it is run on blocks of the sizes that a recording has: some networks take one batch size only.
+    """
+    n = len(stimuli)
+    size = min(n, _FEW, batch_size or n)
+    rest = n % batch_size if batch_size is not None and batch_size < n else 0
+    shown = min(n, max(2, size + (rest == 1)))
+    with _naming_the_network(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are given when the network is recorded
+        try:
+            capturing(batch_size=size).record(_spread_inputs(stimuli, shown))
+        except Exception:
+            if batch_size is None or n <= _FEW:
+                raise
+            _check_blocks(capturing(batch_size=batch_size), stimuli, min(n, batch_size), rest)
+
+
+def _check_blocks(capture: Capture, stimuli: Stimuli, size: int, rest: int) -> None:
+    """Run the network on a whole block of stimuli, and on as many as the last block has."""
+    try:
+        capture.record(stimuli.first_inputs(size + rest))
+    except Exception as error:
+        if rest == 0:
+            raise
+        capture.record(stimuli.first_inputs(size))  # raises if the last block is not the cause
+        cause = error.__cause__ or error
+        raise ValueError(
+            f"The network runs on {size} stimuli but not on the {rest} of the last block ({_described(cause)}). Give a "
+            f"--batch-size that divides {len(stimuli)}."
+        ) from error
+
+
+def _spread_inputs(stimuli: Stimuli, n: int) -> Any:
+    """Return the inputs of ``n`` stimuli from the first to the last, and so of several classes."""
+    rows = np.linspace(0, len(stimuli) - 1, n).round().astype(int)
+    inputs = stimuli.first_inputs(len(stimuli))
+    return {name: part[rows] for name, part in inputs.items()} if isinstance(inputs, dict) else inputs[rows]
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -1,0 +1,65 @@
+"""Three networks of 20 hidden layers on real digits: backprop, one SG in the middle, an SG at every inner boundary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from analysis.comparison.result import Findings
+from analysis.config.recording import RecordingConfig
+from analysis.execution.progress import Reporter, silent
+from analysis.training.train import resume_run, train_run
+from analysis.workflows.analyze import compare_runs
+from checkpoints import Run
+from repsim.learning import TrainingConfig
+
+__all__ = ["DEMO_RUNS", "demo"]
+
+DEMO_RUNS = {
+    "backprop": TrainingConfig(rule="backprop", epochs=40, learning_rate=3e-3, schedule="cosine"),
+    "sg-middle": TrainingConfig(
+        rule="synthetic-gradient",
+        boundaries="middle",
+        epochs=40,
+        learning_rate=3e-3,
+        estimator_learning_rate=1e-3,
+        schedule="cosine",
+    ),
+    # Stacked this deep, the modules can only follow a network that moves slowly: a lower rate, and more epochs.
+    "sg-every-boundary": TrainingConfig(
+        rule="synthetic-gradient",
+        boundaries="inner",
+        epochs=130,
+        learning_rate=2e-4,
+        estimator_learning_rate=1e-3,
+    ),
+}
+
+
+def demo(folder: str | Path, *, reporter: Reporter | None = None) -> Findings:
+    """Train what is not trained yet of the three networks, and compare them.
+
+    Parameters
+    ----------
+    folder : path
+        Holds a run directory for each network and ``comparison``; runs of an earlier, stopped demo are continued.
+    reporter : Reporter, optional
+
+    Raises
+    ------
+    ValueError
+        If a run of the same name but other settings stands in the folder.
+    """
+    reporter = reporter or silent()
+    folder = Path(folder)
+    for name, training in DEMO_RUNS.items():
+        _train_or_continue(folder / name, training, reporter)
+    return compare_runs([folder / name for name in DEMO_RUNS], output=folder / "comparison", reporter=reporter)
+
+
+def _train_or_continue(path: Path, training: TrainingConfig, reporter: Reporter) -> None:
+    if not path.exists():
+        train_run(path, training, RecordingConfig(), reporter=reporter)
+        return
+    if Run.open(path).config.get("training") != training.to_dict():
+        raise ValueError(f"{path} was trained with other settings; choose another folder with --output.")
+    resume_run(path, reporter=reporter)

@@ -1,0 +1,1 @@
+"""Capture of the activations of any network, one row per stimulus."""

@@ -1,0 +1,1 @@
+"""Storage: files written durably and read with suspicion."""

@@ -1,0 +1,1 @@
+"""State of a training (weights, optimizers, random generators) as files."""

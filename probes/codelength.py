@@ -1,0 +1,291 @@
+"""How much a layer says about labels, in bits: the length of a code for them, and usable information."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+
+from probes.controls import class_rates
+from probes.estimators.logistic import LogisticProbe
+from probes.stimuli import ByStimulus, targets_of
+from probes.task import checked_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = NDArray[np.float64]
+
+FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # Voita and Titov's
+PSEUDO_COUNT = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A run of examples that one probe codes. Without a probe, C and gap are NaN and there was nothing to converge."""
+
+    n_before: int  # examples that the probe is fitted on
+    n_block: int
+    bits: float
+    C: float = np.nan
+    relative_gap: float = np.nan
+    converged: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineCode:
+    """The code of a column of labels, block by block; see `online_codelength`."""
+
+    n_classes: int
+    blocks: tuple[Block, ...]
+
+    @property
+    def codelength(self) -> float:
+        """Bits of all blocks, > 0."""
+        return sum(block.bits for block in self.blocks)
+
+    @property
+    def uniform_codelength(self) -> float:
+        """Bits that the labels take without features: n log2 K."""
+        return sum(block.n_block for block in self.blocks) * float(np.log2(self.n_classes))
+
+    @property
+    def compression(self) -> float:
+        """Uniform codelength over codelength, > 0: about 1, or less, where features say nothing about labels."""
+        return self.uniform_codelength / self.codelength
+
+    @property
+    def converged(self) -> bool:
+        """Whether every probe converged. The code is valid if not, but may be longer than it has to be."""
+        return all(block.converged for block in self.blocks)
+
+    def plot(self, ax: "Axes | None" = None) -> "Axes":
+        """Draw bits an example of each block, beside those of a uniform code.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            Of a new figure by default.
+        """
+        from probes.drawing import plot_code
+
+        sizes, bits = [block.n_block for block in self.blocks], [block.bits for block in self.blocks]
+        return plot_code(sizes, bits, self.n_classes, ax)
+
+    def _repr_html_(self) -> str:
+        """Show the length, and one row a block, in a notebook."""
+        title = f"Online code of {self.codelength:.1f} bits; compression {self.compression:.3f}"
+        return f"<b>{title}</b>{self.frame().to_html(index=False, float_format='{:.4g}'.format)}"
+
+    def frame(self) -> pd.DataFrame:
+        """Return one row a block: `n_before`, `n_block`, `bits`, `C`, `relative_gap` and `converged`."""
+        return pd.DataFrame([asdict(block) for block in self.blocks])
+
+
+def online_codelength(
+    X: ArrayLike,
+    y: ByStimulus,
+    *,
+    Cs: Sequence[float] = (0.1,),
+    fractions: Sequence[float] = FRACTIONS,
+    seed: int,
+    standardize: bool = True,
+    solver: str = "lbfgs",
+    tol: float = 1e-6,
+    max_iter: int = 1000,
+) -> OnlineCode:
+    r"""Measure the online (prequential) code of labels given features.
+
+    Examples come in a random order and are coded in blocks that end at :math:`n_1 < n_2 < \dots < n_B = n`. The first
+    block is coded uniformly, each later one with a probe fitted on all examples before it:
+
+    .. math:: L = n_1 \log_2 K - \sum_{b=1}^{B-1} \sum_{i=n_b+1}^{n_{b+1}} \log_2 q_b(y_i \mid x_i), \qquad
+        q_b(k \mid x) = \frac{n_b\, p_b(k \mid x) + 1/2}{n_b + K / 2} .
+
+    Here :math:`p_b` is the probe, zero for classes that it has not seen, and one for the only class seen where a prefix
+    has a single one. The half count is a mixture with the uniform distribution, of weight :math:`K / (2 n_b + K)`: q
+    sums to one over all K classes and is never zero, so nothing is clipped, a class new to the probe costs
+    :math:`\log_2 (2 n_b + K)` bits, and a block no longer than its prefix pays 0.73 K bits for it at most. Without
+    features q is the Krichevsky-Trofimov estimator. Decoding takes the features and the names of the K classes.
+
+    With several `Cs` each has its own code, and a block is taken from the one whose code of the blocks before is
+    shortest (the smallest C on a tie, and so for the first probe). No choice looks at labels still to be coded.
+
+    L depends on the order of examples: report its mean over several seeds.
+
+    Parameters
+    ----------
+    X : array-like, shape (n, d)
+        Features, finite.
+    y : array-like, shape (n,), of int or str, or by stimulus
+        Labels of K >= 2 classes. For a recorded layer also a mapping of stimulus id to label, a Series with the ids as
+        its index, or the ``stimuli`` of a run; an array is taken by position.
+    Cs : sequence of float, > 0
+        Weights of the data against the penalty, of `LogisticProbe`, to choose from.
+    fractions : sequence of float, in (0, 1], rising to 1
+        Where blocks end, as shares of n: the nearest example, and at least the first. Blocks without examples are left
+        out. Twice as many examples each time cost about as much as two fits on all.
+    seed : int, >= 0
+        Of the order of examples.
+    standardize, solver, tol, max_iter
+        As in `LogisticProbe`; a prefix is standardised by itself.
+
+    Returns
+    -------
+    OnlineCode
+        `codelength` and `uniform_codelength` in bits, their `compression`, the `blocks` and a `frame()` of them.
+
+    Raises
+    ------
+    ValueError
+        If X is not (n, d) with the n of y, not of real numbers, or has NaN or infinite values; y has one class or is
+        not of integers or strings; or a parameter is out of range.
+
+    References
+    ----------
+    Voita and Titov (2020). Information-theoretic probing with minimum description length. EMNLP, section 2.2.2.
+    Krichevsky and Trofimov (1981). The performance of universal encoding. IEEE Trans. Inf. Theory 27, 199-207.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> code = online_codelength(*load_iris(return_X_y=True), Cs=[1.0], fractions=(0.1, 0.2, 0.5, 1.0), seed=0)
+    >>> print(code.frame()[["n_before", "n_block", "converged"]].to_string())
+       n_before  n_block  converged
+    0         0       15       True
+    1        15       15       True
+    2        30       45       True
+    3        75       75       True
+    >>> code.compression > 2
+    True
+    """
+    features, labels = _checked(X, y)
+    ends = _block_ends(fractions, len(labels))
+    candidates = [
+        LogisticProbe(C, standardize=standardize, solver=solver, tol=tol, max_iter=max_iter) for C in sorted(Cs)
+    ]
+    if not candidates:
+        raise ValueError("Cs is empty; give one or more positive numbers, such as (0.01, 0.1, 1.0).")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    features, labels = features[order], labels[order]
+    n_classes = int(labels.max()) + 1
+    blocks = [Block(n_before=0, n_block=ends[0], bits=ends[0] * float(np.log2(n_classes)))]
+    spent = np.zeros(len(candidates))  # bits of each C so far
+    for start, end in pairwise(ends):
+        coded = [_coded(probe, features[:end], labels[:end], start, n_classes) for probe in candidates]
+        blocks.append(coded[np.argmin(spent)])
+        spent += [block.bits for block in coded]
+    return OnlineCode(n_classes=n_classes, blocks=tuple(blocks))
+
+
+def _checked(X: ArrayLike, y: ByStimulus) -> tuple[NDArray, NDArray[np.intp]]:
+    features, labels = np.asarray(X), checked_labels(targets_of(X, y), "y")
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise ValueError(f"X has shape {features.shape}; expected (n, d). Pool or flatten it first.")
+    if len(features) != len(labels):
+        raise ValueError(
+            f"X has {len(features)} rows and y has {len(labels)}; "
+            "both must come from the same stimuli in the same order."
+        )
+    if features.dtype.kind not in "fiub":
+        raise ValueError(f"X has dtype {features.dtype}; expected real numbers.")
+    n_bad = features.size - np.count_nonzero(np.isfinite(features))
+    if n_bad:
+        raise ValueError(f"X has {n_bad} NaN or infinite of {features.size} values; drop or mend these stimuli.")
+    classes, codes = np.unique(labels, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(f"y has one class, {classes.tolist()[0]!r}; there is nothing to code. Give two or more.")
+    return features, codes
+
+
+def _block_ends(fractions: Sequence[float], n: int) -> list[int]:
+    shares = np.asarray(fractions, dtype=np.float64)
+    if shares.ndim != 1 or not shares.size or shares[-1] != 1.0 or not np.all(np.diff(shares, prepend=0.0) > 0.0):
+        raise ValueError(f"fractions is {fractions!r}; expected positive numbers that rise to 1, such as (0.5, 1.0).")
+    ends = np.maximum(np.rint(shares * n), 1).astype(int)
+    return np.unique(ends).tolist()
+
+
+def _coded(probe: LogisticProbe, X: NDArray, y: NDArray[np.intp], start: int, n_classes: int) -> Block:
+    """Code the examples from `start` on with a probe of those before it."""
+    seen = np.unique(y[:start])
+    p = np.zeros((len(y) - start, n_classes))
+    fit: dict[str, Any] = {}
+    if len(seen) == 1:
+        p[:, seen] = 1.0
+    else:
+        fitted = _fitted(probe, X[:start], y[:start])
+        p[:, seen] = fitted.predict_proba(X[start:])
+        fit = {"C": float(probe.C), "relative_gap": fitted.relative_gap_, "converged": fitted.converged_}
+    n_block = len(p)
+    q = (start * p[np.arange(n_block), y[start:]] + PSEUDO_COUNT) / (start + PSEUDO_COUNT * n_classes)
+    return Block(n_before=start, n_block=n_block, bits=-float(np.sum(np.log2(q))), **fit)
+
+
+def _fitted(probe: LogisticProbe, X: NDArray, y: NDArray[np.intp]) -> LogisticProbe:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the block says so; in a prefix nothing may vary
+        return clone(probe).fit(X, y)
+
+
+def v_information(log_loss: ArrayLike, labels_train: ArrayLike, labels_test: ArrayLike, *, unit: str = "bits") -> Any:
+    r"""Return how much of what labels are uncertain of, a probe takes away on held-out rows.
+
+    .. math:: I_V(X \to Y) = H_V(Y) - H_V(Y \mid X)
+
+    :math:`H_V(Y)` is the loss of the best probe that sees no features: the class rates of the *training* rows, scored
+    on the test rows. :math:`H_V(Y \mid X)` is the loss of the probe on the same rows. This is an estimate from finite
+    samples. It is *negative* where a probe does worse than the class rates, as one that overfits does: it then found no
+    information that it can use. It is not Shannon's mutual information, and may grow with processing of X.
+
+    Parameters
+    ----------
+    log_loss : float or array-like, >= 0
+        Mean held-out log loss in nats of a probe, or of several: the column of `probe_layers`, or
+        `sklearn.metrics.log_loss`. NaN, as of layers that failed, stays NaN.
+    labels_train : array-like, shape (n_train,), of int or str
+        Labels that the probe was fitted to.
+    labels_test : array-like, shape (n_test,), of int or str
+        Labels that it was scored on.
+    unit : {"bits", "nats"}
+        Of what is returned.
+
+    Returns
+    -------
+    float or array of the shape of log_loss
+        From minus infinity up to :math:`H_V(Y)`, per example.
+
+    Raises
+    ------
+    ValueError
+        If a log loss is negative, the unit is unknown, labels are not integers or strings, or a test label is absent
+        from training.
+
+    References
+    ----------
+    Xu, Zhao, Song, Stewart and Ermon (2020). A theory of usable information under computational constraints. ICLR,
+    definition 2.
+
+    Examples
+    --------
+    >>> float(v_information(0.0, ["cat", "dog"], ["dog", "cat", "cat"]))
+    1.0
+    >>> v_information([0.25, 1.0], ["cat", "dog"], ["dog", "cat"], unit="nats").round(2).tolist()
+    [0.44, -0.31]
+    """
+    if unit not in NATS:
+        raise ValueError(f"Unknown unit {unit!r}. Choose one of: {', '.join(sorted(NATS))}.")
+    losses = np.asarray(log_loss, dtype=np.float64)
+    negative = losses[losses < 0.0]
+    if negative.size:
+        raise ValueError(f"log_loss has {negative[0]:g}; expected mean losses of 0 or more, in nats. Check the sign.")
+    rates, test = class_rates(labels_train, labels_test)
+    return (-np.mean(np.log(rates[test])) - losses) / NATS[unit]
+
+
+NATS: dict[str, float] = {"bits": float(np.log(2.0)), "nats": 1.0}

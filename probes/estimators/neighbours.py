@@ -1,0 +1,114 @@
+"""A nearest-neighbour probe as a scikit-learn estimator."""
+
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.neighbors import KNeighborsClassifier
+
+from probes.checks import check_positive_integer
+from probes.estimators.base import ScoredByStimulus, checked_rows, class_codes, standardisation_of, standardised
+from probes.stimuli import ByStimulus
+
+Array = NDArray[np.float64]
+
+METRICS = ("cosine", "euclidean")
+
+
+class NeighbourProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
+    r"""Vote of the k nearest training rows: what can be read from a layer without learning a direction in it.
+
+    The probability of class c at x is the share of its neighbours :math:`N_k(x)`,
+
+    .. math:: p_c(x) = \frac1k \sum_{i \in N_k(x)} [y_i = c],
+
+    where nearness is Euclidean or cosine distance of standardised features. Every vote weighs the same. It is not a
+    linear probe: it reads classes that no plane divides, and it suffers from features that carry no class.
+
+    Parameters
+    ----------
+    k : int, >= 1, default 20
+        Neighbours that vote; no more than there are training rows.
+    metric : {"euclidean", "cosine"}, default "euclidean"
+        Distance between rows. The cosine distance from a row of zeros is 1.
+    standardize : bool, default True
+        Give every feature zero mean and unit variance over the training rows. A constant feature gets scale 1, and
+        makes no difference to which rows are near.
+
+    Attributes
+    ----------
+    classes_ : array, shape (K,)
+        Labels, sorted.
+    mean_, scale_ : arrays, shape (d,)
+        The standardisation; zeros and ones with `standardize=False`.
+    neighbours_ : KNeighborsClassifier
+        scikit-learn's classifier of the standardised features.
+    n_features_in_, feature_names_in_
+        As in scikit-learn.
+
+    References
+    ----------
+    Cover and Hart (1967). Nearest neighbor pattern classification. IEEE Trans. Inf. Theory 13.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> probe = NeighbourProbe(k=5).fit(*load_iris(return_X_y=True))
+    >>> round(probe.score(*load_iris(return_X_y=True)), 2)
+    0.95
+    """
+
+    def __init__(self, k: int = 20, *, metric: str = "euclidean", standardize: bool = True) -> None:
+        self.k = k
+        self.metric = metric
+        self.standardize = standardize
+
+    def fit(self, X: ArrayLike, y: ByStimulus) -> Self:
+        """Keep the training rows.
+
+        Parameters
+        ----------
+        X : array-like, shape (n, d)
+            Features, finite. They are computed with in float64, whatever their dtype.
+        y : array-like, shape (n,), or by stimulus
+            Class labels, at least two different ones. For a recorded layer also a mapping of stimulus id to label, a
+            Series with the ids as its index, or the ``stimuli`` of a run; an array is taken by position.
+
+        Returns
+        -------
+        NeighbourProbe
+            The probe itself.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range, X or y is unfit, y has one class only, or k exceeds the number of rows.
+        """
+        _check_parameters(self)
+        features, labels = checked_rows(self, X, y)
+        self.classes_, _ = class_codes(labels)
+        n = len(features)
+        if self.k > n:
+            raise ValueError(f"k is {self.k} and X has {n} rows; a row cannot have more neighbours than that. Lower k.")
+        self.mean_, self.scale_ = standardisation_of(self, features)
+        model = KNeighborsClassifier(n_neighbors=self.k, metric=self.metric)
+        self.neighbours_ = model.fit((features - self.mean_) / self.scale_, labels)
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """Return the share of neighbours of each class, shape (n, K), in [0, 1]; rows sum to 1."""
+        features = standardised(self, X)
+        shares: Array = self.neighbours_.predict_proba(features)
+        return shares
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Return the label of most neighbours of each row, shape (n,); the first in order among equals."""
+        best = np.argmax(self.predict_proba(X), axis=1)
+        return self.classes_[best]
+
+
+def _check_parameters(probe: NeighbourProbe) -> None:
+    check_positive_integer(probe.k, "k")
+    if probe.metric not in METRICS:
+        raise ValueError(f"Unknown metric {probe.metric!r}. Choose one of: {', '.join(METRICS)}.")

@@ -1,0 +1,1 @@
+"""Tables of probes: one row per layer, network and checkpoint."""

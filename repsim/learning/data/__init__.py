@@ -1,0 +1,1 @@
+"""Data sets: real, artificial, and the user's own."""

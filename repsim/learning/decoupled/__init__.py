@@ -1,0 +1,1 @@
+"""Decoupled training: segments that step before those above them have run."""

@@ -1,0 +1,1 @@
+"""Training of several networks at once."""

@@ -1,6 +1,0 @@
-"""A pipeline: groups of segments in processes of their own, which exchange activations and gradients."""
-
-from repsim.learning.pipeline.pipeline import PipelineResult, train_pipeline
-from repsim.learning.pipeline.worker import StageReport
-
-__all__ = ["PipelineResult", "StageReport", "train_pipeline"]

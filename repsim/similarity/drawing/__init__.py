@@ -1,0 +1,1 @@
+"""Figures and tables in which results of comparisons show themselves."""

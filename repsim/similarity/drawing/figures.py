@@ -1,0 +1,103 @@
+"""How results draw themselves; importing this imports matplotlib, which importing `repsim` does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+from repsim.similarity.arrays import FloatArray
+from repsim.similarity.drawing.axes import (
+    figure_of,
+    mark_undefined,
+    name_rows,
+    name_ticks,
+    new_axes,
+    place_legend,
+    show_matrix,
+)
+from repsim.similarity.drawing.labels import verbatim
+
+__all__ = ["bars", "beside_null", "heat_map", "intervals", "new_axes"]
+
+
+def heat_map(
+    values: FloatArray, rows: Sequence[str], columns: Sequence[str], label: str, ax: Axes | None = None
+) -> Axes:
+    """Draw a matrix, its first row at the top, with a colour bar; undefined cells (NaN) are hatched.
+
+    Parameters
+    ----------
+    values : array (n_rows, n_columns)
+    rows, columns : sequence of str
+    label : str
+        Of the colour bar.
+    ax : Axes, optional
+    """
+    ax = new_axes() if ax is None else ax
+    image = show_matrix(ax, values, cmap="viridis", aspect="auto")
+    name_ticks(ax.yaxis, rows)
+    name_ticks(ax.xaxis, columns)
+    mark_undefined([ax])
+    figure_of(ax).colorbar(image, ax=ax, label=verbatim(label))
+    return ax
+
+
+def intervals(
+    ax: Axes, names: Sequence[str], values: ArrayLike, low: ArrayLike, high: ArrayLike, *, label: str
+) -> None:
+    """Draw one point with its interval per row, the first name at the top.
+
+    Parameters
+    ----------
+    ax : Axes
+    names : sequence of str
+    values, low, high : array-like (n,)
+        Where an end is NaN there is no interval.
+    label : str
+        For the legend.
+    """
+    places = np.arange(len(names))
+    values, low, high = (np.asarray(each, dtype=np.float64) for each in (values, low, high))
+    ax.hlines(places, low, high, color="C0", linewidth=2)
+    ax.plot(values, places, "o", color="C0", label=verbatim(label))
+    name_rows(ax, names)
+
+
+def beside_null(names: Sequence[str], values: FloatArray, null: FloatArray, label: str, ax: Axes | None) -> Axes:
+    """Draw values over the central 95 % of what chance gives, one row per name.
+
+    Parameters
+    ----------
+    names : sequence of str
+    values : array (n,)
+    null : array (n_permutations, n)
+    label : str
+    ax : Axes or None
+    """
+    ax = new_axes() if ax is None else ax
+    low, high = np.percentile(null, [2.5, 97.5], axis=0)
+    ax.hlines(np.arange(len(names)), low, high, color="0.8", linewidth=6, label="95 % of permutations", zorder=0)
+    intervals(ax, names, values, values, values, label="observed")
+    ax.set_xlabel(verbatim(label))
+    place_legend(ax)
+    return ax
+
+
+def bars(names: Sequence[str], values: Sequence[float], label: str, ax: Axes | None) -> Axes:
+    """Draw one bar per name, the first at the top.
+
+    Parameters
+    ----------
+    names : sequence of str
+    values : sequence of float
+    label : str
+    ax : Axes or None
+    """
+    ax = new_axes() if ax is None else ax
+    ax.barh(np.arange(len(names)), values)
+    name_rows(ax, names)
+    ax.set_xlabel(verbatim(label))
+    return ax

@@ -1,0 +1,1 @@
+"""Model RDMs, and how well they explain others."""

@@ -1,0 +1,51 @@
+"""Control: the gradient of a learned critic as the synthetic gradient of a policy."""
+
+from repsim.theory.control.critics import (
+    Critic,
+    GradientCritic,
+    LinearGradient,
+    MLPGradient,
+    MLPValue,
+    QuadraticValue,
+    ValueCritic,
+)
+from repsim.theory.control.environment import Environment, Trajectory, discounted_cost, roll_out
+from repsim.theory.control.linear_quadratic import LinearQuadratic, Riccati
+from repsim.theory.control.pendulum import Pendulum
+from repsim.theory.control.policies import LinearPolicy, MLPPolicy
+from repsim.theory.control.targets import improvement, total_derivatives, value_gradient_targets, value_targets
+from repsim.theory.control.value_gradients import (
+    ControlOptions,
+    ControlStep,
+    backprop_through_time,
+    stochastic_value_gradients,
+    value_gradient_learning,
+)
+
+__all__ = [
+    "ControlOptions",
+    "ControlStep",
+    "Critic",
+    "Environment",
+    "GradientCritic",
+    "LinearGradient",
+    "LinearPolicy",
+    "LinearQuadratic",
+    "MLPGradient",
+    "MLPPolicy",
+    "MLPValue",
+    "Pendulum",
+    "QuadraticValue",
+    "Riccati",
+    "Trajectory",
+    "ValueCritic",
+    "backprop_through_time",
+    "discounted_cost",
+    "improvement",
+    "roll_out",
+    "stochastic_value_gradients",
+    "total_derivatives",
+    "value_gradient_learning",
+    "value_gradient_targets",
+    "value_targets",
+]

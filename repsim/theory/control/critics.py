@@ -1,0 +1,125 @@
+"""Critics: what they say of a state is a value V(x), or at once its gradient G(x) = ∂V/∂x.
+
+Either way ``gradient`` is a synthetic gradient: it stands in for the derivative of all that is still to come, as the
+synthetic gradient of a layer stands in for what the layers above would send back. All critics start at zero, so that
+the first policy gradients are those of the immediate reward.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from repsim.learning.networks import Chain, mlp
+from repsim.theory.control.environment import Environment
+
+__all__ = ["Critic", "GradientCritic", "LinearGradient", "MLPGradient", "MLPValue", "QuadraticValue", "ValueCritic"]
+
+
+class Critic(nn.Module, ABC):
+    """Knows ∂V/∂x."""
+
+    @abstractmethod
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return the critic's ∂V/∂x at states x (..., n_states), same shape."""
+
+
+class ValueCritic(Critic):
+    """V(x), shape (...): its gradient is found by autograd."""
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return ∂V/∂x at states x (..., n_states), same shape, detached."""
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(self(x).sum(), x)
+        return gradient
+
+
+class GradientCritic(Critic):
+    """G(x), shape (..., n_states): a vector field, not always the gradient of any V."""
+
+    def gradient(self, x: Tensor) -> Tensor:
+        """Return G(x) at states x (..., n_states), same shape."""
+        return self(x)
+
+
+class QuadraticValue(ValueCritic):
+    """V(x) = -xᵀSx, with S of shape (n_states, n_states) learned; V(0) = 0."""
+
+    def __init__(self, n_states: int) -> None:
+        super().__init__()
+        self.S = nn.Parameter(torch.zeros(n_states, n_states, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return V(x), shape (...)."""
+        return -(x @ self.S * x).sum(-1)
+
+
+class LinearGradient(GradientCritic):
+    """G(x) = -2Sx, with S of shape (n_states, n_states) learned; it is the gradient of a V where S is symmetric."""
+
+    def __init__(self, n_states: int) -> None:
+        super().__init__()
+        self.S = nn.Parameter(torch.zeros(n_states, n_states, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return G(x), shape (..., n_states)."""
+        return -2 * x @ self.S.T
+
+
+class MLPValue(ValueCritic):
+    """V(x) = network(features(x)), with hidden layers of tanh.
+
+    Parameters
+    ----------
+    environment : Environment
+    depth, width : int, default 2 and 64
+        Hidden layers and the units in each.
+    generator : torch.Generator
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self, environment: Environment, *, depth: int = 2, width: int = 64, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self._features = environment.features
+        self.network = _network(environment.n_features, 1, depth, width, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return V(x), shape (...)."""
+        return self.network(self._features(x)).squeeze(-1)
+
+
+class MLPGradient(GradientCritic):
+    """G(x) = network(features(x)), with hidden layers of tanh.
+
+    Parameters
+    ----------
+    environment : Environment
+    depth, width : int, default 2 and 64
+        Hidden layers and the units in each.
+    generator : torch.Generator
+        Source of the initial weights.
+    """
+
+    def __init__(
+        self, environment: Environment, *, depth: int = 2, width: int = 64, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self._features = environment.features
+        self.network = _network(environment.n_features, environment.n_states, depth, width, generator)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return G(x), shape (..., n_states)."""
+        return self.network(self._features(x))
+
+
+def _network(n_features: int, n_outputs: int, depth: int, width: int, generator: torch.Generator) -> Chain:
+    sizes = (n_features, n_outputs)
+    network = mlp(*sizes, depth=depth, width=width, norm="none", activation="tanh", generator=generator).double()
+    for parameter in network.output.parameters():
+        nn.init.zeros_(parameter)
+    return network

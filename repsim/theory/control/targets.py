@@ -1,0 +1,150 @@
+"""What critics learn from a trajectory, and what a policy learns from a critic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from repsim.theory.control.critics import Critic, ValueCritic
+from repsim.theory.control.environment import Environment, Trajectory
+
+__all__ = ["improvement", "total_derivatives", "value_gradient_targets", "value_targets"]
+
+
+def value_gradient_targets(
+    environment: Environment, policy: nn.Module, critic: Critic, trajectory: Trajectory, trace: float
+) -> Tensor:
+    """Return the targets G'_t of VGL(λ) for the states x_0 … x_{T-1} of a trajectory.
+
+    Backward from the end, where G'_T = G(x_T),
+
+        G'_t = Dr/Dx + γ (Df/Dx)ᵀ (λ G'_{t+1} + (1 - λ) G(x_{t+1})),
+
+    with total derivatives D/Dx = ∂/∂x + (∂π/∂x)ᵀ ∂/∂u at (x_t, π(x_t)). With λ = 1 this is backprop through time, cut
+    at T where the critic takes over; with λ = 0 it looks one step ahead and bootstraps.
+
+    Parameters
+    ----------
+    environment : Environment
+    policy : nn.Module
+        The policy of the trajectory.
+    critic : Critic
+        G is its gradient, be it a critic of gradients or of values.
+    trajectory : Trajectory
+        Of T steps.
+    trace : float
+        λ, 0 to 1.
+
+    Returns
+    -------
+    Tensor, shape (T, n, n_states)
+        Detached.
+
+    References
+    ----------
+    Fairbank, Alonso (2012), Value-gradient learning, IJCNN (after).
+    """
+    states = trajectory.states.detach()
+    slopes, jacobians = total_derivatives(environment, policy, states[:-1])
+
+    def step_back(t: int, later: Tensor) -> Tensor:
+        return slopes[t] + environment.gamma * (later.unsqueeze(-2) @ jacobians[t]).squeeze(-2)
+
+    with torch.no_grad():
+        return _backward(critic.gradient(states[1:]), trace, step_back)
+
+
+def value_targets(environment: Environment, critic: ValueCritic, trajectory: Trajectory, trace: float) -> Tensor:
+    """Return the targets V'_t of TD(λ) for the states x_0 … x_{T-1} of a trajectory.
+
+    Backward from the end, where V'_T = V(x_T),
+
+        V'_t = r_t + γ (λ V'_{t+1} + (1 - λ) V(x_{t+1})).
+
+    Parameters
+    ----------
+    environment : Environment
+        Its γ is used.
+    critic : ValueCritic
+    trajectory : Trajectory
+        Of T steps.
+    trace : float
+        λ, 0 to 1; 0 is the one-step target r + γ V(x').
+
+    Returns
+    -------
+    Tensor, shape (T, n)
+        Detached.
+    """
+    with torch.no_grad():
+        bootstraps = critic(trajectory.states[1:])
+        return _backward(bootstraps, trace, lambda t, later: trajectory.rewards[t] + environment.gamma * later)
+
+
+def improvement(environment: Environment, policy: nn.Module, critic: Critic, x: Tensor) -> Tensor:
+    """Return a number whose gradient with respect to the policy's parameters is the policy gradient of SVG(1) and VGL.
+
+    With u = π(x) and x' = f(x, u), that gradient is the mean over states of
+
+        (∂π/∂parameters)ᵀ (∂r/∂u + γ (∂f/∂u)ᵀ g),    g = the critic's ∂V/∂x at x'.
+
+    For a critic of values it is the gradient of r + γ V(f(x, π(x))); all that the policy is told of the future is the
+    vector g, the synthetic gradient.
+
+    Parameters
+    ----------
+    environment : Environment
+    policy : nn.Module
+    critic : Critic
+    x : Tensor, shape (..., n_states)
+        States, taken as given.
+
+    Returns
+    -------
+    Tensor, shape ()
+        The mean of r + γ⟨x', g⟩, of no meaning but for its gradient.
+
+    References
+    ----------
+    Heess, Wayne, Silver, Lillicrap, Erez, Tassa (2015), Learning continuous control policies by stochastic value
+    gradients, NeurIPS, without noise (after).
+    """
+    x = x.detach()
+    u = policy(x)
+    later = environment.dynamics(x, u)
+    synthetic = critic.gradient(later.detach()).detach()
+    return (environment.reward(x, u) + environment.gamma * (later * synthetic).sum(-1)).mean()
+
+
+def total_derivatives(environment: Environment, policy: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Dr/Dx and Df/Dx: how reward and next state change with the state when the policy answers the change.
+
+    Parameters
+    ----------
+    environment : Environment
+    policy : nn.Module
+    x : Tensor, shape (..., n_states)
+
+    Returns
+    -------
+    Tensor, shape (..., n_states)
+        Dr/Dx.
+    Tensor, shape (..., n_states, n_states)
+        Df/Dx; entry (i, j) is the derivative of the i-th number of x' with respect to the j-th of x.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        u = policy(x)
+        outputs = [environment.reward(x, u), *environment.dynamics(x, u).unbind(-1)]
+        slope, *rows = [torch.autograd.grad(each.sum(), x, retain_graph=True)[0] for each in outputs]
+    return slope, torch.stack(rows, dim=-2)
+
+
+def _backward(bootstraps: Tensor, trace: float, step_back: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Return targets (T, ...) from what the critic says of x_1 … x_T, found from the last to the first."""
+    targets = [bootstraps[-1]]
+    for t in reversed(range(len(bootstraps))):
+        targets.append(step_back(t, trace * targets[-1] + (1 - trace) * bootstraps[t]))
+    return torch.stack(targets[:0:-1])

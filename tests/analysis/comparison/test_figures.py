@@ -1,0 +1,267 @@
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.axes import Axes
+from scipy.spatial.distance import squareform
+from torch import Tensor, nn
+
+from analysis import compare_runs, train_run
+from analysis.comparison.figures import draw
+from analysis.comparison.result import Findings
+from analysis.comparison.tables import read_rdm
+from analysis.comparison.view import View
+from analysis.config.recording import RecordingConfig
+from analysis.plots.axes import new_axes, verbatim
+from analysis.plots.drawing import Drawing, save_figures
+from analysis.workflows.measuring import measure
+from checkpoints import Capture, Run, Stimuli
+from repsim.learning import TrainingConfig
+
+ODD_NAMES = [
+    "cost$_$in",
+    "_hidden",
+    "a\\b^{2}%",
+    "two\nlines",
+    "\u4e2d\u6587",
+    "\U0001f680",
+    "<i>&amp;",
+    "x" * 120,
+    "fc",
+]
+
+
+@pytest.fixture(scope="module")
+def drawings(comparison: Findings) -> dict[str, Drawing]:
+    return {drawing.name: drawing for drawing in draw(comparison)}
+
+
+def test_the_main_figures_come_first(drawings: dict[str, Drawing]) -> None:
+    assert list(drawings) == ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
+
+
+def test_every_figure_says_what_it_shows(drawings: dict[str, Drawing]) -> None:
+    for drawing in drawings.values():
+        assert drawing.heading
+        assert drawing.caption.endswith(".")
+
+
+def test_probes_are_drawn_with_their_chance(drawings: dict[str, Drawing], comparison: Findings) -> None:
+    *curves, chance = drawings["probe_accuracy"].figure.axes[0].get_lines()
+    for curve, (_, rows) in zip(curves, comparison.probes.groupby("view", sort=False), strict=True):
+        assert list(curve.get_ydata()) == list(rows["accuracy"])
+    assert list(chance.get_ydata()) == [comparison.probes["chance"][0]] * 2
+    assert chance.get_linestyle() == ":"
+    assert f"is {comparison.probes['chance'][0]:.3f} (dotted" in drawings["probe_accuracy"].caption
+
+
+def test_probes_have_a_band_of_one_standard_error(drawings: dict[str, Drawing], comparison: Findings) -> None:
+    band = drawings["probe_accuracy"].figure.axes[0].collections[0].get_paths()[0].vertices
+    accuracy, n = comparison.probes["accuracy"][0], comparison.probes["n_test"][0]
+    heights = band[band[:, 0] == 1.0, 1]
+    assert heights.max() - heights.min() == pytest.approx(2 * np.sqrt(accuracy * (1 - accuracy) / n))
+
+
+def test_noise_does_not_fill_the_figure(comparison: Findings) -> None:
+    probes = comparison.probes.assign(accuracy=0.95, n_test=10**9)
+    low, high = next(draw(comparison.with_tables(probes=probes))).figure.axes[0].get_ylim()
+    assert high - low == pytest.approx(0.1)
+
+
+def test_chance_far_away_does_not_flatten_the_curves(comparison: Findings) -> None:
+    probes = comparison.probes.assign(accuracy=np.linspace(0.9, 1.0, len(comparison.probes)))
+    low, high = next(draw(comparison.with_tables(probes=probes))).figure.axes[0].get_ylim()
+    assert 0.85 < low < 0.9 < 1.0 < high < 1.05
+
+
+def legend_of(ax: Axes) -> list[str]:
+    """Return the entries of the legend of axes, or where it needs much room that of their figure."""
+    legend = ax.get_legend() or ax.get_figure().legends[0]
+    return [text.get_text() for text in legend.get_texts()]
+
+
+def test_rdms_are_those_of_the_file(drawings: dict[str, Drawing], comparison: Findings) -> None:
+    figure = drawings["rdm_grid"].figure
+    panels = np.array(figure.axes[:9], dtype=object).reshape(3, 3)  # a row a network, a column a layer
+    for index, view in enumerate(comparison.views):
+        label = panels[index, 0].get_ylabel()
+        assert label == verbatim(view.label) if len(view.label) < 15 else label.startswith("<img")
+        for column, layer in enumerate(view.activations):
+            expected = squareform(read_rdm(comparison.rdm_path, index, layer))
+            np.testing.assert_array_equal(panels[index, column].images[0].get_array(), expected)
+    assert figure.axes[9].get_ylabel() == "correlation distance"
+    assert [label.get_text() for label in panels[2, 0].get_xticklabels()] == list("0123456789")
+
+
+def test_class_structure_and_training_are_those_of_the_tables(
+    drawings: dict[str, Drawing], comparison: Findings
+) -> None:
+    structure = drawings["class_structure"].figure.axes[0].get_lines()
+    assert np.concatenate([line.get_ydata() for line in structure]).tolist() == list(
+        comparison.class_structure["class_structure"]
+    )
+    left, right = drawings["training"].figure.axes
+    assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
+    assert len(legend_of(left)) == 2 * len(comparison.views)
+    assert right.get_legend() is None
+    assert list(right.get_lines()[0].get_ydata()) == list(comparison.training["accuracy"][:2])
+
+
+def test_alignment_is_that_of_the_table_by_boundary_and_over_training(
+    drawings: dict[str, Drawing], comparison: Findings
+) -> None:
+    left, right = drawings["alignment"].figure.axes
+    table = comparison.gradients
+    for ax, last in ((left, True), (right, False)):
+        *curves, right_angle = ax.get_lines()
+        assert list(right_angle.get_ydata()) == [90.0, 90.0]
+        for curve, (_, rows) in zip(curves, table.groupby("view", sort=False), strict=True):
+            acting = rows if last or (rows["rule"] == "backprop").all() else rows[rows["rule"] != "backprop"]
+            angles = acting.pivot(index="step", columns="boundary", values="angle").dropna()
+            expected = angles.iloc[-1] if last else angles.mean(axis=1)
+            np.testing.assert_allclose(curve.get_ydata(), expected)
+            assert curve.get_xdata().tolist() == expected.index.tolist()
+    assert legend_of(left) == [verbatim(view.label) for view in comparison.views]
+    assert right.get_legend() is None
+    assert (left.get_xlabel(), right.get_xlabel()) == ("boundary", "step")
+
+
+NAMES = ["view", "step", "boundary", "angle"]
+
+
+@pytest.mark.parametrize(
+    "gradients",
+    [
+        pd.DataFrame(columns=NAMES),
+        pd.DataFrame([["a", 1, 1, 0.02], ["a", 1, 2, 0.0]], columns=NAMES),
+        pd.DataFrame([["a", 1, 1, np.nan]], columns=NAMES),
+        pd.DataFrame([["a", 1, 1, None]], columns=NAMES),
+    ],
+    ids=["nothing diagnosed", "backprop", "no angle", "no angle, as read"],
+)
+def test_no_alignment_is_drawn_where_there_is_none_to_see(comparison: Findings, gradients: pd.DataFrame) -> None:
+    assert "alignment" not in [drawing.name for drawing in draw(comparison.with_tables(gradients=gradients))]
+
+
+def test_the_loss_has_its_unit_where_all_runs_have_it(
+    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, comparison: Findings
+) -> None:
+    squared = train_run(tmp_path / "squared", replace(tiny, loss="mse"), few)
+    views = [comparison.views[0], View("squared", squared, squared.last().step)]
+    for seen, label in ((views[:1], "cross-entropy (nats)"), (views[1:], "loss"), (views, "loss")):
+        (drawing,) = (each for each in draw(replace(comparison, views=seen)) if each.name == "training")
+        assert drawing.figure.axes[0].get_ylabel() == label
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        pd.DataFrame(),
+        pd.DataFrame({"view": ["a"], "epoch": [1], "loss": [1.0], "accuracy": [0.5]}),
+        pd.DataFrame({"view": ["a"], "epoch": [1], "loss": [1.0], "accuracy": [0.5], "validation_accuracy": [0.5]}),
+    ],
+    ids=["other trainer", "no whole epoch", "no validation loss"],
+)
+def test_no_training_curve_without_validation(comparison: Findings, training: pd.DataFrame) -> None:
+    assert "training" not in [drawing.name for drawing in draw(comparison.with_tables(training=training))]
+
+
+def test_ten_layers_of_a_deep_network_are_shown(known_view: Callable[..., View], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    inputs, labels, split = rng.normal(size=(18, 4)), np.arange(18) % 2, np.repeat(["train", "validation", "test"], 6)
+    views = [known_view("deep", inputs, labels, list(rng.normal(size=(23, 4, 3))), split=split)]
+    findings = measure(views, tmp_path, distance="euclidean")
+    grid = next(drawing for drawing in draw(findings) if drawing.name == "rdm_grid").figure
+    titles = [ax.get_title() for ax in grid.axes[:-1]]
+    assert len(titles) == 10
+    assert (titles[0], titles[-1]) == ("1", "23")
+    assert set(np.diff([int(title) for title in titles])) <= {2, 3}
+
+
+def test_a_probe_that_failed_moves_no_other(comparison: Findings) -> None:
+    probes = comparison.probes.copy()
+    probes.loc[probes["depth"] == 1, ["status", "accuracy"]] = ["failed", np.nan]
+    ax = next(draw(comparison.with_tables(probes=probes))).figure.axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3"]
+    assert list(ax.get_xticks()) == [1.0, 2.0, 3.0]
+    assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
+
+
+# Networks that are not alike, drawn to the end
+
+
+def test_networks_of_different_depth_are_drawn(
+    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
+) -> None:
+    train_run(tmp_path / "deeper", replace(tiny, depth=5, width=8), few)
+    findings = compare_runs([runs["backprop"], tmp_path / "deeper"], output=tmp_path / "out")
+    assert findings.rdm_similarity["depth"].tolist() == [1, 2, 3]
+    assert len(findings.similarity) == 8**2
+    assert (tmp_path / "out/report.html").is_file()
+
+
+def test_a_network_that_died_is_drawn_and_named(
+    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
+) -> None:
+    train_run(tmp_path / "dead", replace(tiny, norm="none", learning_rate=30.0), few)
+    with pytest.warns(RuntimeWarning) as caught:
+        findings = compare_runs([tmp_path / "dead", runs["backprop"]], output=tmp_path / "out")
+    warned = [str(warning.message) for warning in caught]
+    (text,) = [text for text in warned if "layer 'hidden.3'" in text]
+    assert text.startswith(
+        "dead, step 38, layer 'hidden.3' has no results. Layer 'hidden.3': 60 of 60 stimuli have zero"
+    )
+    assert any(text.startswith("Where class structure arises in dead is not known") for text in findings.summary())
+    assert np.isfinite(findings.probes.loc[findings.probes["view"] == "backprop", "accuracy"]).all()
+    assert "Results that are not defined" in (tmp_path / "out/report.html").read_text()
+
+
+class Odd(nn.Module):
+    """Random maps of the input, with names that are hard to show; one of them NaN if it is asked for."""
+
+    def __init__(self, seed: int, undefined: str = "") -> None:
+        super().__init__()
+        self.generator, self.undefined = seed, undefined
+        self.layers = nn.ModuleDict({name: nn.Identity() for name in ODD_NAMES})
+
+    def forward(self, X: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(self.generator)
+        for name, layer in self.layers.items():
+            h = X @ torch.randn(X.shape[1], 4, generator=generator)
+            layer(h * torch.nan if name == self.undefined else h)
+        return X
+
+
+def test_names_of_every_kind_are_drawn_and_reported(tmp_path: Path) -> None:
+    n = 48
+    labels, split = np.arange(n) % 4, np.repeat(["train", "validation", "test"], n // 3)
+    inputs = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32) + labels[:, None]
+    stimuli = Stimuli.of([f"s{k:02d}" for k in range(n)], labels, split, inputs)
+    classes = ["$a$", "_b", "<script>alert(1)</script>", "\u72ac" * 40]
+    paths = [tmp_path / "_run $x$", tmp_path / ("<b>&amp; " + "z" * 100)]
+    for seed, path in enumerate(paths):
+        model = Odd(seed, "_hidden" if seed else "")
+        with Run.create(path, {"data": {"classes": classes}}, stimuli) as run:
+            run.checkpoint(1, model, capture=Capture(model, ["layers.*"]))
+    with pytest.warns(RuntimeWarning) as caught:
+        findings = compare_runs(paths, output=tmp_path / "out")
+    assert ["layers._hidden" in str(each.message) for each in caught] == [True]
+    for drawing in draw(findings):
+        assert (tmp_path / "out" / "figures" / f"{drawing.name}.pdf").stat().st_size > 0
+        assert drawing.figure.get_supxlabel() != "" or drawing.name == "training"
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;b&gt;&amp;amp; zzz" in page
+
+
+def test_figures_are_saved_as_png_and_pdf(tmp_path: Path) -> None:
+    drawing = Drawing("one", "One", "One.", new_axes(2.0, 1.0).get_figure())
+    save_figures([drawing], tmp_path / "figures")
+    assert {path.name: path.read_bytes()[:4] for path in (tmp_path / "figures").iterdir()} == {
+        "one.png": b"\x89PNG",
+        "one.pdf": b"%PDF",
+    }

@@ -1,0 +1,237 @@
+"""Defaults of a project in repsim.toml: which commands heed them, what wins over them, and what is said of mistakes."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis import reproduction, workflows
+from analysis.config.defaults import Defaults, read_defaults
+from analysis.execution import choice
+from checkpoints import Run
+from repsim.learning import TrainingConfig
+
+Repsim = Callable[..., Any]
+
+SMALL = "[training]\ndata = 'digits'\ndepth = 2\nwidth = 4\nepochs = 1\nbatch_size = 200\n"
+FEW = "[recording]\nn_train = 60\nn_validation = 20\nn_test = 40\n"
+
+
+@pytest.fixture
+def defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Write repsim.toml in an empty working directory."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return lambda text: Path("repsim.toml").write_text(text) and None
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Return what a workflow would be asked to do by the last command line, without doing it."""
+    heard: dict[str, Any] = {}
+
+    def hear(*arguments: Any, **options: Any) -> None:
+        heard.clear()
+        heard.update(options)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(reproduction, "reproduce", hear)
+    for name in ("analyze_runs", "compare_runs", "sweep"):
+        monkeypatch.setattr(workflows, name, hear)
+    return lambda name: heard.get(name)
+
+
+# What they are used for
+
+
+def test_train_heeds_them_and_the_command_line_wins(defaults: Callable[[str], None], repsim: Repsim) -> None:
+    defaults(SMALL + FEW + "diagnose = 'none'\n")
+    assert repsim("train a --quiet").code == repsim("train b --width 8 --diagnose last --quiet").code == 0
+    first, second = Run.open("a").config, Run.open("b").config
+    small = TrainingConfig(data="digits", depth=2, width=4, epochs=1, batch_size=200)
+    assert first["training"] == small.to_dict()
+    assert second["training"] == {**small.to_dict(), "width": 8}
+    assert (first["recording"]["n_test"], first["recording"]["diagnose"]) == (40, "none")
+    assert second["recording"]["n_test"] == 40
+
+
+def test_a_file_of_settings_wins_over_them_and_the_command_line_over_both(
+    defaults: Callable[[str], None], repsim: Repsim
+) -> None:
+    defaults(SMALL + FEW)
+    Path("mine.toml").write_text("[training]\nwidth = 5\ndepth = 3\n[recording]\nn_test = 30\n")
+    assert repsim("train a --config mine.toml --depth 1 --quiet").code == 0
+    config = Run.open("a").config
+    training = config["training"]
+    assert (training["data"], training["width"], training["depth"]) == ("digits", 5, 1)
+    assert (config["recording"]["n_train"], config["recording"]["n_test"]) == (60, 30)
+
+
+@pytest.mark.parametrize("line", ["analyze run", "compare run other"])
+def test_analyses_heed_them_and_the_command_line_wins(
+    defaults: Callable[[str], None], repsim: Repsim, asked: Callable[[str], Any], line: str
+) -> None:
+    table = "[analysis]\nsteps = 'all'\nlayers = ['hidden.1']\ndistance = 'cosine'\nmeasures = ['rsa']\nCs = [1]\n"
+    defaults(table + "[execution]\nexecutor = 'processes'\njobs = 3\n")
+    assert repsim(line).err == "repsim: enough\n"
+    assert (asked("steps"), asked("layers"), asked("distance")) == ("all", ["hidden.1"], "cosine")
+    assert (asked("measures"), asked("Cs"), asked("executor"), asked("jobs")) == (["rsa"], [1], "processes", 3)
+    repsim(f"{line} --steps last --measures cka,procrustes --Cs 0.1")
+    assert (asked("steps"), asked("measures"), asked("Cs")) == ("last", ("cka", "procrustes"), (0.1,))
+    assert (asked("layers"), asked("distance")) == (["hidden.1"], "cosine")
+    repsim(f"{line} --layers hidden.2 --distance euclidean")
+    assert (asked("layers"), asked("distance"), asked("steps")) == (["hidden.2"], "euclidean", "all")
+
+
+@pytest.mark.parametrize("line", ["analyze run", "compare run other", "sweep sweep.toml", "reproduce rdm"])
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ("", {"executor": "processes", "jobs": 3}),
+        ("--jobs 2", {"jobs": 2}),
+        ("--executor serial", {"executor": "serial"}),
+        ("--scheduler tcp://x:1", {"scheduler": "tcp://x:1"}),
+        ("--executor dask --jobs 1", {"executor": "dask", "jobs": 1}),
+    ],
+)
+def test_any_word_on_where_to_work_replaces_all_that_they_say_of_it(
+    defaults: Callable[[str], None],
+    repsim: Repsim,
+    asked: Callable[[str], Any],
+    line: str,
+    options: str,
+    place: Mapping[str, Any],
+) -> None:
+    defaults("[execution]\nexecutor = 'processes'\njobs = 3\n")
+    repsim(f"{line} {options}")
+    found = {name: asked(name) for name in ("executor", "jobs", "scheduler")}
+    assert {name: value for name, value in found.items() if value is not None} == place
+
+
+def test_a_sweep_heeds_them_and_its_file_wins(defaults: Callable[[str], None], repsim: Repsim) -> None:
+    defaults(SMALL + FEW + "[execution]\nexecutor = 'serial'\n")
+    Path("sweep.toml").write_text("[training]\nwidth = 5\n[grid]\ndepth = [1, 2]\n")
+    assert repsim("sweep sweep.toml --output out --quiet").code == 0
+    configs = [Run.open(f"out/depth-{depth}").config for depth in (1, 2)]
+    assert [(each["training"]["depth"], each["training"]["width"]) for each in configs] == [(1, 5), (2, 5)]
+    assert all((each["training"]["data"], each["recording"]["n_test"]) == ("digits", 40) for each in configs)
+
+
+def test_a_run_is_continued_without_them(defaults: Callable[[str], None], repsim: Repsim) -> None:
+    defaults(SMALL + FEW)
+    repsim("train a --quiet")
+    for text in ("[training]\nwidth = 9\n", "[training]\nwidth = -9\n", "no TOML"):
+        defaults(text)
+        said = repsim("train a --resume --quiet")
+        assert (said.code, said.err) == (0, "")
+        assert Run.open("a").config["training"]["width"] == 4
+
+
+def test_without_a_file_there_are_none(defaults: Callable[[str], None]) -> None:
+    assert read_defaults() == Defaults()
+    Path("repsim.toml").mkdir()
+    assert read_defaults() == Defaults()
+
+
+def test_they_are_those_of_the_working_directory_alone(
+    defaults: Callable[[str], None], repsim: Repsim, asked: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults("[analysis]\ndistance = 'cosine'\n")
+    Path("below").mkdir()
+    monkeypatch.chdir("below")
+    repsim("analyze ../run")
+    assert asked("distance") is None
+
+
+# Mistakes
+
+ANALYSIS, EXECUTION = "repsim.toml, [analysis]: ", "repsim.toml, [execution]: "
+MISTAKES = {
+    "not TOML": ("analysis: x", "analyze run", "repsim.toml is not a TOML file (Expected"),
+    "not text": ("[training]\ndata = '\udcff'", "train new", "repsim.toml is not a TOML file ('utf-8' codec can't"),
+    "unknown table": ("[analyse]", "analyze run", "repsim.toml: 'analyse' is none of its tables; put settings under ["),
+    "a grid": ("[grid]\nseed = [0]", "sweep sweep.toml", "repsim.toml: 'grid' is none of its tables"),
+    "outside of a table": ("jobs = 3", "reproduce rdm", "repsim.toml: 'jobs' is none of its tables"),
+    "unknown setting": ("[training]\nlr = 1", "train new", "repsim.toml, [training]: Unknown setting 'lr'."),
+    "unknown recording": (
+        "[recording]\nn = 1",
+        "train new",
+        "repsim.toml, [recording]: Unknown recording setting 'n'.",
+    ),
+    "out of range": ("[training]\ndepth = 0", "train new", "repsim.toml, [training]: depth is 0; expected a whole num"),
+    "beside an option": ("[training]\ndepth = 0", "train new --width 3", "repsim.toml, [training]: depth is 0;"),
+    "beside a file": ("[training]\ndepth = 0", "train new --config mine.toml", "repsim.toml, [training]: depth is 0;"),
+    "in a sweep": ("[training]\ndepth = 0", "sweep sweep.toml", "repsim.toml, [training]: depth is 0;"),
+    "unknown in an analysis": ("[analysis]\nlayer = 'a'", "analyze run", f"{ANALYSIS}unknown setting 'layer'. Choose"),
+    "number for steps": ("[analysis]\nsteps = 3", "analyze run", f"{ANALYSIS}expected steps as text, and layers as a"),
+    "text for layers": ("[analysis]\nlayers = 'a'", "compare run other", f"{ANALYSIS}expected steps as text, and laye"),
+    "number for a layer": ("[analysis]\nlayers = [1]", "analyze run", f"{ANALYSIS}layers are [1]; expected a list of"),
+    "number for distance": ("[analysis]\ndistance = 1", "analyze run", f"{ANALYSIS}distance is 1; expected text."),
+    "text for measures": (
+        "[analysis]\nmeasures = 'cka'",
+        "analyze run",
+        f"{ANALYSIS}measures is 'cka'; expected a lis",
+    ),
+    "number for a measure": ("[analysis]\nmeasures = [1]", "analyze run", f"{ANALYSIS}measures is 1; expected text."),
+    "number for penalties": ("[analysis]\nCs = 1", "analyze run", f"{ANALYSIS}Cs is 1; expected a list of numbers."),
+    "text for a penalty": ("[analysis]\nCs = ['1']", "analyze run", f"{ANALYSIS}Cs is ['1']; expected a list of num"),
+    "endless penalty": (f"[analysis]\nCs = [1{'0' * 400}]", "analyze run", f"{ANALYSIS}Cs has a number that is too l"),
+    "unknown in execution": ("[execution]\ncores = 3", "analyze run", f"{EXECUTION}unknown setting 'cores'. Choose fr"),
+    "number for executor": ("[execution]\nexecutor = 3", "reproduce rdm", f"{EXECUTION}executor is 3; expected text."),
+    "number for scheduler": ("[execution]\nscheduler = 3", "sweep sweep.toml", f"{EXECUTION}scheduler is 3; expected"),
+    "text for jobs": ("[execution]\njobs = '3'", "analyze run", f"{EXECUTION}jobs is '3'; expected a whole number."),
+    "truth for jobs": ("[execution]\njobs = true", "analyze run", f"{EXECUTION}jobs is True; expected a whole number."),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_that_names_the_file_and_the_table(
+    defaults: Callable[[str], None], repsim: Repsim, mistake: str
+) -> None:
+    text, line, words = MISTAKES[mistake]
+    defaults("")
+    Path("repsim.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    Path("mine.toml").write_text("[training]\nwidth = 3\n")
+    Path("sweep.toml").write_text("[grid]\nseed = [0]\n")
+    said = repsim(line)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"repsim: {words}")
+    assert said.err.count("\n") == 1
+    assert sorted(path.name for path in Path().iterdir()) == ["mine.toml", "repsim.toml", "sweep.toml"]
+
+
+def test_an_option_mends_what_is_wrong_in_the_file(defaults: Callable[[str], None], repsim: Repsim) -> None:
+    defaults(SMALL.replace("depth = 2", "depth = 0") + FEW)
+    assert repsim("train a --depth 1 --quiet").code == 0
+
+
+@pytest.mark.parametrize("line", ["rules", "info run", "verify run"])
+def test_commands_that_need_none_do_not_read_them(
+    defaults: Callable[[str], None], repsim: Repsim, runs: Mapping[str, Path], line: str
+) -> None:
+    defaults("no TOML")
+    Path("run").symlink_to(runs["backprop"])
+    assert repsim(line).code == 0
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_an_analysis_is_done_as_they_say(
+    defaults: Callable[[str], None], repsim: Repsim, copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults(
+        "[analysis]\nsteps = 'last'\nlayers = ['hidden.1']\ndistance = 'cosine'\n[execution]\nexecutor = 'serial'\n"
+    )
+    used: list[str] = []
+    serial = choice.EXECUTORS["serial"]
+    monkeypatch.setitem(choice.EXECUTORS, "serial", lambda *given: used.append("serial") or serial(*given))
+    path = copied("backprop")
+    assert repsim("analyze --quiet", path).code == 0
+    found = json.loads((path / "analysis/analysis.json").read_text())
+    assert (found["config"]["distance"], [view["step"] for view in found["views"]], used) == (
+        "cosine",
+        [38],
+        ["serial"],
+    )

@@ -1,0 +1,547 @@
+"""What is exported reads, with other programs, as exactly what was recorded or found."""
+
+import csv
+import importlib.util
+import json
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import mat73
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from analysis.cli import main
+from analysis.comparison.result import Findings
+from analysis.comparison.tables import read_rdm
+from analysis.comparison.view import View
+from analysis.export import FORMATS, matlab, open_source, sources
+from analysis.export.exporting import export
+from checkpoints import Capture, Damaged, Run, Stimuli
+from repsim import rdm
+
+IDS = ["plain", "Größe, ‘x’", '"quoted"\nline', "日本", "=1+1", "NA"]
+LABELS, SPLIT = [0, 0, 1, 1, 2, 2], ["train", "test", "validation", "test", "test", "train"]
+LAYERS = ["a/b", "Ä $x$", "wide"]
+SUFFIX = {name: (each.suffixes or ("",))[0] for name, each in FORMATS.items()}
+
+
+class Odd(nn.Module):
+    """Layers whose names are no file names; their values are far from round."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict({"a/b": nn.Linear(4, 3), "Ä $x$": nn.Linear(4, 1), "wide": nn.Linear(4, 40)})
+        for k, parameter in enumerate(self.parameters()):
+            parameter.data = torch.sin(torch.arange(parameter.numel()) * 1.7 + k).reshape(parameter.shape) * 1e-3**k
+
+    def forward(self, X: Tensor) -> Tensor:
+        return torch.cat([part(X) for part in self.parts.values()], dim=1)
+
+
+@pytest.fixture(scope="module", params=["float32", "float16", "float64"])
+def odd_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    path = tmp_path_factory.mktemp("odd") / "run"
+    model = Odd().double() if request.param == "float64" else Odd()
+    inputs = np.random.default_rng(0).normal(size=(6, 4)) ** 3
+    stimuli = Stimuli.of(IDS, LABELS, SPLIT, inputs)
+    with Run.create(path, {}, stimuli) as run, Capture(model, ["parts.*"], dtype=request.param) as capture:
+        run.checkpoint(0, model, capture=capture)
+        model.parts["wide"].bias.data[0] = 0.5
+        run.checkpoint(12, model, capture=capture)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Layers of more than a few numbers come in several blocks."""
+    monkeypatch.setattr(sources, "_BLOCK_BYTES", 400)
+    monkeypatch.setattr(matlab, "_ROWS", 4)
+    monkeypatch.setattr(matlab, "_COLUMNS", 7)
+
+
+@pytest.fixture
+def analysis(tmp_path: Path) -> Path:
+    """An analysis of two networks, with two tables."""
+    folder = tmp_path / "analysis"
+    folder.mkdir()
+    generator = np.random.default_rng(1)
+    X = generator.normal(size=(7, 3))
+    matrices = [generator.normal(size=(3, d)) for d in (5, 4)]
+    with h5py.File(folder / "rdm.h5", "x") as file:
+        file.attrs.update({"format": "repsim-rdms", "format_version": 1, "method": "euclidean"})
+        file["stimulus_id"], file["label"] = np.array([f"s00{k}" for k in range(7)], dtype="S"), [0, 0, 1, 1, 1, 2, 2]
+        for view, label in enumerate(["007", "ß"]):
+            group = file.create_group(f"{view:04d}")
+            group.attrs["view"], group.attrs["step"] = label, 7 + view
+            for k, matrix in enumerate(matrices, start=1):
+                group[f"hidden.{k}"] = rdm(X @ matrix + view, "euclidean").astype(np.float32)
+        file["keys/same"] = group["hidden.1"]  # a matrix may lie in the file by other names too
+    probes = {
+        "view": ["007", "ß"],
+        "layer": ["hidden.1", "hidden.2"],
+        "accuracy": [1 / 3, np.nan],
+        "converged": [True, False],
+        "message": [None, None],
+    }
+    pd.DataFrame(probes).to_csv(folder / "probes.csv", index=False)
+    pd.DataFrame(columns=["epoch", "loss"]).to_csv(folder / "training.csv", index=False)
+    return folder
+
+
+def recorded(path: Path) -> dict[int, dict[str, NDArray[Any]]]:
+    run = Run.open(path)
+    return {step: {name: layer[:] for name, layer in run[step].activations.items()} for step in run.recorded_steps}
+
+
+def same_bits(values: NDArray[Any], expected: NDArray[Any]) -> bool:
+    return values.dtype == expected.dtype and values.shape == expected.shape and values.tobytes() == expected.tobytes()
+
+
+# Runs
+
+
+def test_arrays_hold_every_bit_without_pickle(odd_run: Path, tmp_path: Path) -> None:
+    export(odd_run, tmp_path / "all.npz", format="npz", steps="all")
+    with np.load(tmp_path / "all.npz", allow_pickle=False) as arrays:
+        assert arrays["stimulus_id"].tolist() == IDS
+        assert arrays["label"].tolist() == LABELS
+        assert arrays["split"].tolist() == SPLIT
+        assert arrays["step"].tolist() == [0, 12]
+        assert arrays["layer"].tolist() == [f"parts.{name}" for name in LAYERS]
+        for step, layers in recorded(odd_run).items():
+            for name, values in layers.items():
+                assert same_bits(arrays[f"{step}/{name}"], values)
+        assert len(arrays.files) == 5 + 6
+
+
+def test_text_reads_as_the_same_numbers(odd_run: Path, tmp_path: Path) -> None:
+    files = export(odd_run, tmp_path / "all", format="csv", steps="all")
+    index = pd.read_csv(tmp_path / "all" / "layers.csv")
+    assert index["file"][0] == "step_00000000/01_parts.a_b.csv"
+    assert len(files) == 7
+    for row in index.itertuples():
+        expected = recorded(odd_run)[row.step][row.layer]
+        assert (row.d, row.dtype) == (expected.shape[1], expected.dtype)
+        with (tmp_path / "all" / row.file).open(encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        assert header[:4] == ["stimulus_id", "label", "split", "feature_0"]
+        assert [cells[0] for cells in rows] == IDS
+        assert [int(cells[1]) for cells in rows] == LABELS
+        assert [cells[2] for cells in rows] == SPLIT
+        values = np.array([[expected.dtype.type(cell) for cell in cells[3:]] for cells in rows])
+        assert same_bits(values, expected)
+
+
+def test_parquet_holds_every_bit(odd_run: Path, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    export(odd_run, tmp_path / "all", format="parquet", steps="all")
+    index = pd.read_parquet(tmp_path / "all" / "layers.parquet")
+    for row in index.itertuples():
+        expected = recorded(odd_run)[row.step][row.layer]
+        table = pq.read_table(tmp_path / "all" / row.file)
+        assert table["stimulus_id"].to_pylist() == IDS
+        assert (table["label"].to_pylist(), table["split"].to_pylist()) == (LABELS, SPLIT)
+        assert same_bits(np.stack(table["activation"].to_pandas().to_numpy()), expected)
+    assert pq.read_metadata(tmp_path / "all" / index["file"].iloc[-1]).num_row_groups > 1
+
+
+def test_matlab_variables_are_those_recorded(odd_run: Path, tmp_path: Path) -> None:
+    export(odd_run, tmp_path / "all.mat", format="matlab", steps="all")
+    variables = mat73.loadmat(tmp_path / "all.mat")
+    assert np.ravel(variables["stimulus_id"]).tolist() == IDS
+    assert np.ravel(variables["split"]).tolist() == SPLIT
+    assert np.ravel(variables["layer"]).tolist() == [f"parts.{name}" for name in LAYERS]
+    assert variables["label"].tolist() == LABELS
+    assert variables["label"].dtype == np.int64
+    assert variables["step"].tolist() == [0, 12]
+    for column, layers in enumerate(recorded(odd_run).values()):
+        for row, expected in enumerate(layers.values()):
+            values = variables["activations"][row][column]
+            stored = np.float32 if expected.dtype == np.float16 else expected.dtype
+            assert same_bits(values.reshape(expected.shape), expected.astype(stored))
+
+
+def test_a_mat_file_is_laid_out_as_matlab_does(odd_run: Path, tmp_path: Path) -> None:
+    (path,) = export(odd_run, tmp_path / "last.mat", format="matlab")
+    head = path.read_bytes()[:520]
+    assert head.startswith(b"MATLAB 7.3 MAT-file, ")
+    assert head[:116] == head[:116].rstrip().ljust(116)
+    assert head[116:124] == bytes(8)
+    assert struct.unpack("<H2s", head[124:128]) == (0x0200, b"IM")
+    assert head[512:] == b"\x89HDF\r\n\x1a\n"
+    with h5py.File(path) as file:
+        assert file.userblock_size == 512
+        cells = file["activations"]
+        assert cells.shape == (1, 3)  # a column of three cells
+        assert cells.attrs["MATLAB_class"] == b"cell"
+        wide = file[cells[0, 2]]
+        assert wide.shape == (40, 6)  # which MATLAB sees as 6 x 40
+        assert wide.attrs["MATLAB_class"] in (b"single", b"double")
+        assert wide.attrs["H5PATH"] == b"/#refs#"
+        kind = wide.attrs.get_id("MATLAB_class").get_type()
+        assert (kind.get_size(), kind.get_strpad()) == (6, h5py.h5t.STR_NULLTERM)
+        word = file[file["stimulus_id"][0, 3]]
+        assert (word.attrs["MATLAB_class"], word.attrs["MATLAB_int_decode"]) == (b"char", 2)
+        assert word[:, 0].astype("<u2").tobytes().decode("utf-16-le") == "日本"
+
+
+def test_steps_and_layers_are_chosen_as_elsewhere(odd_run: Path, tmp_path: Path) -> None:
+    export(odd_run, tmp_path / "one.npz", format="npz", layers=["parts.w*"])
+    with np.load(tmp_path / "one.npz") as arrays:
+        assert [name for name in arrays.files if "/" in name] == ["12/parts.wide"]
+    found = open_source(odd_run, "first", ["parts.a/b", "**.wide"])
+    assert [(each.step, each.depth, each.layer.name) for each in found.layers] == [
+        (0, 1, "parts.a/b"),
+        (0, 3, "parts.wide"),
+    ]
+
+
+def test_a_layer_that_one_step_lacks_is_an_empty_cell(tmp_path: Path) -> None:
+    model, stimuli = Odd(), Stimuli.of(IDS, LABELS, SPLIT, np.eye(6, 4))
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
+        for step, name in enumerate(["parts.wide", "parts.a/b"]):
+            with Capture(model, [name]) as capture:
+                run.checkpoint(step, model, capture=capture)
+    (path,) = export(tmp_path / "run", tmp_path / "x.mat", format="matlab", steps="all")
+    with h5py.File(path) as file:
+        empty = file[file["activations"][1, 0]]
+        assert (empty[()].tolist(), empty.attrs["MATLAB_empty"]) == ([0, 0], 1)
+    assert np.shape(mat73.loadmat(path)["activations"][0][0]) == (6, 40)
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab"])
+def test_a_layer_is_never_read_whole(odd_run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def watched(layer: Any, multiple: int = 1) -> Any:
+        for rows, block in sources.blocks(layer, multiple):
+            seen.append((layer.shape[0], len(block)))
+            yield rows, block
+
+    monkeypatch.setattr(
+        f"analysis.export.{FORMATS[name].write_recording.__module__.rpartition('.')[2]}.blocks", watched
+    )
+    export(odd_run, tmp_path / f"x{SUFFIX[name]}", format=name, layers=["parts.wide"])
+    assert len(seen) > 1
+    assert all(height < n for n, height in seen)
+
+
+# Analyses
+
+
+def test_rsatoolbox_reads_the_matrices(analysis: Path, tmp_path: Path) -> None:
+    rsatoolbox = pytest.importorskip("rsatoolbox")
+    (path,) = export(analysis, tmp_path / "rdms.h5", format="rsatoolbox")
+    rdms = rsatoolbox.rdm.load_rdm(str(path))
+    assert (rdms.n_rdm, rdms.n_cond, rdms.dissimilarity_measure) == (4, 7, "euclidean")
+    assert list(rdms.rdm_descriptors["layer"]) == ["hidden.1", "hidden.2"] * 2
+    assert list(rdms.rdm_descriptors["view"]) == ["007", "007", "ß", "ß"]
+    assert list(rdms.rdm_descriptors["step"]) == [7, 7, 8, 8]
+    assert list(rdms.pattern_descriptors["stimulus_id"]) == [f"s00{k}" for k in range(7)]
+    assert list(rdms.pattern_descriptors["label"]) == [0, 0, 1, 1, 1, 2, 2]
+    expected = [read_rdm(analysis / "rdm.h5", view, f"hidden.{k}") for view in (0, 1) for k in (1, 2)]
+    assert same_bits(rdms.dissimilarities, np.stack(expected))
+    chosen = rdms.subset("view", "ß").subset_pattern("label", [1, 2])
+    assert (chosen.n_rdm, chosen.n_cond) == (2, 5)
+
+
+def test_a_comparison_is_read_as_it_was_written(comparison: Findings, tmp_path: Path) -> None:
+    """By another program, and with a name that is hostile and not ASCII."""
+    rsatoolbox = pytest.importorskip("rsatoolbox")
+    found = open_source(comparison.folder)
+    assert [view.label for view in found.views] == [view.label for view in comparison.views]
+    assert [list(view.layers) for view in found.views] == [list(view.activations) for view in comparison.views]
+    (path,) = export(comparison.folder, tmp_path / "rdms.h5", format="rsatoolbox")
+    rdms = rsatoolbox.rdm.load_rdm(str(path))
+    assert list(rdms.rdm_descriptors["view"]) == [view.label for view in comparison.views for _ in view.activations]
+    places = [(k, layer) for k, view in enumerate(comparison.views) for layer in view.activations]
+    assert same_bits(rdms.dissimilarities, np.stack([read_rdm(comparison.rdm_path, *place) for place in places]))
+    tables = found.tables()
+    assert set(tables) == set(comparison.tables)
+    assert tables["similarity"]["cka"].tolist() == comparison.similarity["cka"].tolist()
+
+
+def test_ids_of_any_letters_and_number_reach_rsatoolbox(analysis: Path, tmp_path: Path) -> None:
+    rsatoolbox = pytest.importorskip("rsatoolbox")
+    n, ids = 5000, [f"größe {k}" for k in range(5000)]
+    with h5py.File(analysis / "rdm.h5", "a") as file:
+        for name in ("stimulus_id", "label", "0001", "0000/hidden.1", "0000/hidden.2"):
+            del file[name]
+        file["stimulus_id"], file["label"] = np.char.encode(ids, "utf-8"), np.zeros(n, dtype=np.int64)
+        file.create_dataset("0000/x", (n * (n - 1) // 2,), "f4")
+    (path,) = export(analysis, tmp_path / "rdms.h5", format="rsatoolbox")
+    assert list(rsatoolbox.rdm.load_rdm(str(path)).pattern_descriptors["stimulus_id"]) == ids
+
+
+def test_a_file_of_matrices_is_laid_out_as_rsatoolbox_does(analysis: Path, tmp_path: Path) -> None:
+    rsatoolbox = pytest.importorskip("rsatoolbox")
+    (path,) = export(analysis, tmp_path / "ours.h5", format="rsatoolbox")
+    rdms = rsatoolbox.rdm.load_rdm(str(path))
+    rdms.rdm_descriptors["view"] = ["a", "a", "b", "b"]  # rsatoolbox cannot write other letters
+    rdms.save(str(tmp_path / "theirs.h5"))
+    again = rsatoolbox.rdm.load_rdm(str(tmp_path / "theirs.h5"))
+    assert same_bits(again.dissimilarities, rdms.dissimilarities)
+    with h5py.File(path) as ours, h5py.File(tmp_path / "theirs.h5") as theirs:
+        assert set(ours) == set(theirs)
+        assert set(ours["pattern_descriptors"]) == set(theirs["pattern_descriptors"])
+        assert ours.attrs["dissimilarity_measure"] == theirs.attrs["dissimilarity_measure"]
+
+
+def test_matrices_of_an_analysis_are_arrays(analysis: Path, tmp_path: Path) -> None:
+    (path,) = export(analysis, tmp_path / "rdms.npz", format="npz")
+    with np.load(path, allow_pickle=False) as arrays:
+        assert arrays["view"].tolist() == ["007", "ß"]
+        assert (arrays["step"].tolist(), str(arrays["distance"])) == ([7, 8], "euclidean")
+        assert same_bits(arrays["0001/hidden.2"], read_rdm(analysis / "rdm.h5", 1, "hidden.2"))
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet"])
+def test_matrices_of_an_analysis_are_tables_of_pairs(analysis: Path, tmp_path: Path, name: str) -> None:
+    export(analysis, tmp_path / "out", format=name)
+    read = {"csv": lambda path: pd.read_csv(path, dtype={"view": str, "distance": str}), "parquet": pd.read_parquet}[
+        name
+    ]
+    index = read(tmp_path / "out" / f"rdms.{name}")
+    assert index[["view", "layer", "depth"]].to_numpy().tolist() == [
+        [view, f"hidden.{k}", k] for view in ("007", "ß") for k in (1, 2)
+    ]
+    pairs = read(tmp_path / "out" / index["file"].iloc[3])
+    i, j = np.triu_indices(7, 1)
+    assert pairs["stimulus_a"].tolist() == [f"s00{k}" for k in i]
+    assert pairs["stimulus_b"].tolist() == [f"s00{k}" for k in j]
+    assert pairs["label_b"].tolist() == np.array([0, 0, 1, 1, 1, 2, 2])[j].tolist()
+    distances = np.array([np.float32(value) for value in pairs["distance"]])
+    assert same_bits(distances, read_rdm(analysis / "rdm.h5", 1, "hidden.2"))
+
+
+def test_tables_are_copied_or_keep_their_types(analysis: Path, tmp_path: Path) -> None:
+    export(analysis, tmp_path / "text", format="csv")
+    assert (tmp_path / "text" / "probes.csv").read_bytes() == (analysis / "probes.csv").read_bytes()
+    pytest.importorskip("pyarrow")
+    export(analysis, tmp_path / "typed", format="parquet")
+    probes = pd.read_parquet(tmp_path / "typed" / "probes.parquet")
+    assert probes["view"].tolist() == ["007", "ß"]
+    assert probes["accuracy"].iloc[0] == 1 / 3
+    assert np.isnan(probes["accuracy"].iloc[1])
+    assert probes["converged"].dtype == bool
+    assert probes["message"].isna().all()
+    assert list(pd.read_parquet(tmp_path / "typed" / "training.parquet")) == ["epoch", "loss"]
+
+
+def test_matlab_gets_tables_as_structs_and_matrices_as_rows(analysis: Path, tmp_path: Path) -> None:
+    (path,) = export(analysis, tmp_path / "analysis.mat", format="matlab")
+    variables = mat73.loadmat(path)
+    assert np.ravel(variables["rdm_view"]).tolist() == ["007", "007", "ß", "ß"]
+    assert np.ravel(variables["rdm_layer"]).tolist() == ["hidden.1", "hidden.2"] * 2
+    assert variables["distance"] == "euclidean"
+    assert same_bits(np.asarray(variables["rdm"][3]).ravel(), read_rdm(analysis / "rdm.h5", 1, "hidden.2"))
+    probes = variables["probes"]
+    assert np.ravel(probes["view"]).tolist() == ["007", "ß"]
+    assert probes["accuracy"][0] == 1 / 3
+    assert probes["converged"].tolist() == [True, False]
+    with h5py.File(path) as file:
+        assert file[file["rdm"][0, 0]].shape == (21, 1)  # a row of 21 in MATLAB, as pdist returns
+        assert [b"".join(field).decode() for field in file["probes"].attrs["MATLAB_fields"]] == [
+            *("view", "layer", "accuracy", "converged", "message")
+        ]
+        assert file["probes/converged"].attrs["MATLAB_class"] == b"logical"
+        assert file["training/loss"][()].tolist() == [0, 1]
+        assert file["training/loss"].attrs["MATLAB_empty"] == 1
+
+
+def test_layers_come_in_the_order_of_the_network(analysis: Path) -> None:
+    with h5py.File(analysis / "rdm.h5", "a") as file:
+        for name in ("hidden.10", "conv", "a%2Fb"):
+            file["0000"][name] = file["0000/hidden.1"][()]
+    assert open_source(analysis).views[0].layers == ("a/b", "conv", "hidden.1", "hidden.2", "hidden.10")
+    order = ["conv", "hidden.1", "hidden.2", "hidden.10", "a/b"]
+    table = pd.DataFrame({"view": "007", "layer": order, "depth": range(1, 6)})
+    table.to_csv(analysis / "class_structure.csv", index=False)
+    assert open_source(analysis).views[0].layers == tuple(order)
+
+
+def test_a_layer_in_groups_of_its_own_is_refused(analysis: Path) -> None:
+    with h5py.File(analysis / "rdm.h5", "a") as file:
+        file["0000/a/b"] = file["0000/hidden.1"][()]
+    with pytest.raises(Damaged, match="has the group 'a' in place of a matrix"):
+        open_source(analysis)
+
+
+# Mistakes
+
+
+@pytest.fixture
+def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run one command line in this process."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["repsim", "export", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return (int(stop.value.code or 0), *capsys.readouterr())
+
+    return call
+
+
+def test_the_command_says_what_it_wrote(repsim: Callable[..., Any], runs: Mapping[str, Path], tmp_path: Path) -> None:
+    code, out, err = repsim(runs["backprop"], "--format", "npz", "--output", tmp_path / "a.npz")
+    size = (tmp_path / "a.npz").stat().st_size
+    assert (code, out) == (0, f"Wrote {tmp_path}/a.npz: 1 file, {size} bytes.\n")
+    assert err.startswith("export (npz): 3/3 in ")
+    code, out, _ = repsim(runs["backprop"], "--format=csv", "--json", "--steps=all", "--output", tmp_path / "new" / "a")
+    written = json.loads(out)
+    assert written["format"] == "csv"
+    assert len(written["files"]) == 7
+    assert written["bytes"] == sum(Path(path).stat().st_size for path in written["files"])
+
+
+MISTAKES = {
+    "unknown format": ("run", "excel", "x", "Unknown format 'excel'. Choose one of: csv, parquet, npz,"),
+    "no source": ("missing", "csv", "x", "There is no run at missing."),
+    "a file": ("file", "csv", "x", "file is a file; expected the directory of a run."),
+    "neither": (".", "csv", "x", ". is neither a run (it has no run.json) nor an analysis (it has no rdm.h5)."),
+    "RDMs of a run": ("run", "rsatoolbox", "x.h5", "and run is a run. Make them with: repsim analyze run; then export"),
+    "existing file": ("run", "npz", "old.npz", "old.npz exists already, and nothing is overwritten. Choose another"),
+    "existing folder": ("run", "csv", "run", "run exists already, and nothing is overwritten."),
+    "in a file": ("run", "csv", "file/x", "file is a file; file/x cannot be made inside it."),
+    "wrong ending": ("run", "matlab", "x.txt", "x.txt should end in .mat, by which matlab files are known."),
+    "no RDMs": ("torn", "csv", "x", "torn/rdm.h5 cannot be read ("),
+    "other HDF5": ("foreign", "csv", "x", "foreign/rdm.h5 is not a file of dissimilarity matrices of format"),
+    "short RDM": ("short", "npz", "x.npz", "The RDM of 'hidden.1' in short/rdm.h5 has shape (3,); there are 7"),
+    "no table": ("no-table", "parquet", "x", "no-table/probes.csv is not a table of comma-separated values ("),
+    "nothing recorded": ("empty", "csv", "x", "empty has no checkpoint with activations yet."),
+    "damaged": ("damaged", "csv", "x", "activations.h5 has changed since it was committed"),
+}  # fmt: skip
+OPTIONS = {
+    "unrecorded step": ("run", ["--steps", "3"], "'3' is not a recorded step. Use first, last, all or any of: 7."),
+    "unknown layer": ("run", ["--layer", "conv*"], "No layer matches 'conv*'. Near names: hidden.1."),
+    "unknown input": ("run", ["--layer", "hidden.1:input"], "No layer matches 'hidden.1:input'. Near names: hidden.1."),
+    "steps of an analysis": ("analysis", ["--steps", "all"], "analysis is an analysis, and --steps belongs to a run."),
+    "layers of one": ("analysis", ["--layer", "x"], "analysis is an analysis, and --layers belongs to a run."),
+}
+
+
+@pytest.fixture
+def workplace(analysis: Path, known_view: Callable[..., View], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs, analyses and files of all kinds."""
+    folder = analysis.parent
+    monkeypatch.chdir(folder)
+    for name in ("run", "damaged"):
+        known_view(name, np.eye(4, 3), [0, 0, 1, 1], [np.eye(3)])
+    damaged = next((folder / "damaged").rglob("activations.h5"))
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    Run.create(folder / "empty", {}, Stimuli.of(IDS, LABELS, SPLIT, np.eye(6))).close()
+    (folder / "file").write_text("mine")
+    (folder / "old.npz").write_text("mine")
+    for name in ("torn", "foreign", "short", "no-table"):
+        (folder / name).mkdir()
+        (folder / name / "rdm.h5").write_bytes((analysis / "rdm.h5").read_bytes()[: 900 if name == "torn" else None])
+    (folder / "no-table" / "probes.csv").write_bytes(b"")
+    with h5py.File(folder / "foreign" / "rdm.h5", "a") as file:
+        file.attrs["format_version"] = 2
+    with h5py.File(folder / "short" / "rdm.h5", "a") as file:
+        del file["0000/hidden.1"]
+        file["0000/hidden.1"] = np.zeros(3, dtype=np.float32)
+    return folder
+
+
+def listing(folder: Path) -> set[tuple[str, int]]:
+    return {(str(path), path.stat().st_size) for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_and_writes_nothing(
+    repsim: Callable[..., tuple[int, str, str]], workplace: Path, mistake: str
+) -> None:
+    source, format_name, output, words = MISTAKES[mistake]
+    refuses(repsim, workplace, [source, "--format", format_name, "--output", output], words)
+
+
+@pytest.mark.parametrize("mistake", OPTIONS)
+def test_a_choice_that_is_not_there_is_one_sentence(
+    repsim: Callable[..., tuple[int, str, str]], workplace: Path, mistake: str
+) -> None:
+    source, options, words = OPTIONS[mistake]
+    refuses(repsim, workplace, [source, "--format", "npz", "--output", "x.npz", *options], words)
+
+
+def refuses(call: Callable[..., tuple[int, str, str]], folder: Path, arguments: list[str], words: str) -> None:
+    before = listing(folder)
+    code, out, err = call(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert (err.count("\n"), err.startswith("repsim: ")) == (1, True)
+    assert listing(folder) == before
+
+
+def test_a_missing_package_is_named(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs the package pyarrow, .* pip install 'repsim-sg\[parquet\]'"):
+        export("run", "x", format="parquet")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_fails_half_way_leaves_nothing(
+    analysis: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
+) -> None:
+    """A file is there whole or not at all; the error of a disk names it."""
+    reads = sources.Analysis.rdm
+
+    def failing(self: Any, matrix: Any) -> Any:
+        if matrix.view.key == "0001":
+            raise error
+        return reads(self, matrix)
+
+    monkeypatch.setattr(sources.Analysis, "rdm", failing)
+    before = listing(workplace)
+    with pytest.raises(type(error)) as caught:
+        export(analysis, f"x{SUFFIX[name]}", format=name)
+    if isinstance(error, OSError):
+        assert (caught.value.errno, caught.value.filename) == (28, f"x{SUFFIX[name]}")
+    assert listing(workplace) == before
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab"])
+def test_a_run_that_fails_half_way_leaves_nothing(workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def failing(layer: Any, rows: int) -> Any:
+        yield layer[:1]
+        raise Damaged("gone")
+
+    monkeypatch.setattr("checkpoints.activations.Layer.blocks", failing)
+    before = listing(workplace)
+    with pytest.raises(Damaged, match="gone"):
+        export("run", f"x{SUFFIX[name]}", format=name)
+    assert listing(workplace) == before
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_what_has_come_into_being_meanwhile_is_not_overwritten(
+    analysis: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    reads, path = sources.Analysis.rdm, Path(f"x{SUFFIX[name]}")
+
+    def read(self: Any, matrix: Any) -> Any:
+        path.write_text("theirs")
+        return reads(self, matrix)
+
+    monkeypatch.setattr(sources.Analysis, "rdm", read)
+    with pytest.raises(FileExistsError, match="exists already"):
+        export(analysis, path, format=name)
+    assert path.read_text() == "theirs"
+    assert not list(workplace.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("probes", "probes"), ("2nd", "x2nd"), ("_a b", "x_a_b"), ("é", "x_"), ("a" * 70, "a" * 63)]
+)
+def test_names_of_matlab_are_identifiers(name: str, expected: str) -> None:
+    assert matlab.identifier(name) == expected

@@ -1,0 +1,387 @@
+"""The report as a person sees it: in a browser, without a network."""
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from scipy.spatial.distance import squareform
+
+from analysis.comparison.result import Findings
+from analysis.comparison.tables import read_rdm
+from analysis.report import write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+)
+MAGIC = {"png": b"\x89PNG", "svg": b"<svg", "pdf": b"%PDF-1.4"}
+LOST = 9
+BETWEEN_DOWNLOADS = 150  # milliseconds
+FORMULA = '=1+1,"x"'
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to open the report with")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, comparison: Findings) -> Any:
+    """The report in an offline browser, all of it seen, with what it complained of and asked for."""
+    return opened(browser, comparison.folder / "report.html")
+
+
+@pytest.fixture(scope="module")
+def strange(browser: Any, comparison: Findings, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A report of a stimulus without distances and of a run that a spreadsheet would run, opened in the dark."""
+    folder = tmp_path_factory.mktemp("strange")
+    shutil.copy(comparison.rdm_path, folder)
+    with h5py.File(folder / comparison.rdm_path.name, "r+") as file:
+        values = squareform(file["0000/hidden.3"][()], checks=False)
+        values[LOST] = values[:, LOST] = np.nan
+        file["0000/hidden.3"][()] = squareform(values, checks=False)
+    structure = comparison.class_structure.replace({"view": {"backprop": FORMULA}})
+    probes = comparison.probes.copy()
+    probes.loc[1, "accuracy"] = np.nan  # of the second of three layers
+    findings = replace(comparison, folder=folder).with_tables(class_structure=structure, probes=probes)
+    write_report(folder / "report.html", "Strange", findings, [], folder)
+    return opened(browser, folder / "report.html", color_scheme="dark")
+
+
+def opened(browser: Any, path: Path, **options: Any) -> Any:
+    page = browser.new_context(offline=True, accept_downloads=True, **options).new_page()
+    page.complaints, page.requests = [], []
+    page.on("console", lambda message: page.complaints.append(message.text))
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (page.complaints.append(dialog.message), dialog.dismiss()))
+    page.on("requestfailed", lambda request: page.complaints.append(request.url))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_function("window.repsimReady")
+    for chart in page.query_selector_all(".chart"):
+        chart.scroll_into_view_if_needed()
+        chart.wait_for_selector(".plot .main-svg", state="attached")
+    return page
+
+
+def plotted(page: Any, chart: str, what: str = "data[0].z") -> Any:
+    """Return what plotly holds of a chart, once what was asked of it is drawn."""
+    return page.evaluate(
+        """async ([name, what]) => {
+            const host = document.querySelector(`[data-chart="${name}"]`);
+            await new Promise((done) => setTimeout(done, 80));
+            const keys = what.split(/[.[\\]]+/).filter(Boolean);
+            const value = keys.reduce((at, key) => at?.[key], host.querySelector(".plot"));
+            return JSON.parse(JSON.stringify(value, (_, v) => (ArrayBuffer.isView(v) ? [...v] : v)) ?? "null");
+        }""",
+        [chart, what],
+    )
+
+
+def matrix(findings: Findings, view: int, layer: int) -> Any:
+    names = list(findings.views[view].activations)
+    return squareform(read_rdm(findings.rdm_path, view, names[layer]).astype(float), checks=False)
+
+
+def slide(page: Any, chart: str, label: str, value: int) -> None:
+    slider = page.locator(f'[data-chart="{chart}"] label', has_text=label).locator("input")
+    slider.fill(str(value))
+
+
+def download(page: Any, button: str) -> Any:
+    """Click a button that saves something, at the pace of a person: Chromium drops the eleventh within a second."""
+    page.wait_for_timeout(BETWEEN_DOWNLOADS)
+    with page.expect_download() as waiting:
+        page.locator(button).click()
+    return waiting
+
+
+def downloaded(page: Any, chart: str, kind: str) -> bytes:
+    waiting = download(page, f'[data-chart="{chart}"] [data-save="{kind}"]')
+    assert waiting.value.suggested_filename.endswith(f".{kind}")
+    return Path(waiting.value.path()).read_bytes()
+
+
+def csv_rows(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode())))
+
+
+# What it must not do
+
+
+def test_nothing_is_asked_of_the_network_and_nothing_fails(page: Any) -> None:
+    outside = [url for url in page.requests if not url.startswith(("data:", "blob:"))]
+    assert outside == [page.url]
+    assert page.complaints == []
+
+
+def test_a_hostile_name_is_text_in_every_chart(page: Any, comparison: Findings) -> None:
+    hostile = comparison.views[-1].label
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator('[data-chart="rdm-b"] h3').inner_text() == f"B: {hostile}, hidden.3"
+    names = plotted(page, "probes", "data")
+    assert names[-1]["name"] == hostile.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert page.locator('[data-chart="similarity"] .xtitle').text_content().endswith(hostile)
+
+
+# What is seen
+
+
+def test_every_image_is_seen(page: Any) -> None:
+    widths = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
+    assert len(widths) == 6
+    assert min(widths) > 0
+
+
+def test_the_title_and_every_link_work(page: Any, comparison: Findings) -> None:
+    assert page.title() == "Comparison of " + ", ".join(view.label for view in comparison.views)
+    for link in page.query_selector_all("nav a"):
+        assert page.query_selector(f"section{link.get_attribute('href')} h2").is_visible()
+
+
+def test_headings_are_in_order(page: Any) -> None:
+    levels = page.eval_on_selector_all("h1, h2, h3", "all => all.filter((e) => !e.hidden).map((e) => +e.tagName[1])")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_every_control_has_a_name(page: Any) -> None:
+    nameless = page.evaluate(
+        """[...document.querySelectorAll("button, select, input, [tabindex], .plot")].filter((e) =>
+            !(e.getAttribute("aria-label") || e.textContent.trim() || e.labels?.[0]?.textContent.trim())).length"""
+    )
+    assert nameless == 0
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_the_page_fits_the_window(page: Any, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_timeout(400)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for selector in ("img", ".main-svg", "button", "select", "input"):
+        for box in filter(None, (each.bounding_box() for each in page.query_selector_all(selector))):
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= width
+    page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def contrast(first: str, second: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = np.array([int(part) / 255 for part in re.findall(r"\d+", colour)[:3]])
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        return float(linear @ LUMINANCE)
+
+    bright, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def colours_of(page: Any) -> list[float]:
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    ways = [".keys", ".note", "nav a", "summary", "td", "footer"]
+    return [contrast(page.eval_on_selector(way, "e => getComputedStyle(e).color"), paper) for way in ways]
+
+
+def test_both_schemes_can_be_read_and_the_button_changes_them(strange: Any) -> None:
+    page = strange
+    dark = plotted(page, "probes", "layout.paper_bgcolor")
+    assert min(colours_of(page)) >= 4.5
+    page.click("#theme")
+    assert min(colours_of(page)) >= 4.5
+    assert (dark, plotted(page, "probes", "layout.paper_bgcolor")) == ("#15181e", "#ffffff")
+    assert page.locator("#theme").inner_text() == "Dark"
+    assert page.complaints == []
+
+
+# What can be done
+
+
+def test_sliders_and_runs_change_the_matrix(page: Any, comparison: Findings) -> None:
+    for layer in (0, 2, 1):
+        slide(page, "rdm-a", "Layer", layer)
+        np.testing.assert_allclose(plotted(page, "rdm-a"), matrix(comparison, 0, layer), atol=1e-4)
+    page.locator('[data-chart="rdm-a"] select').select_option(index=1)
+    np.testing.assert_allclose(plotted(page, "rdm-a"), matrix(comparison, 1, 1), atol=1e-4)
+    assert page.locator('[data-chart="rdm-a"] output').all_inner_texts() == ["step 38", "hidden.2 (2 of 3)"]
+    page.locator('[data-chart="rdm-a"] select').select_option(index=0)
+
+
+def test_pointing_at_a_cell_shows_its_stimuli_and_the_true_distance(page: Any, comparison: Findings) -> None:
+    slide(page, "rdm-a", "Layer", 2)
+    plotted(page, "rdm-a")
+    box = page.locator('[data-chart="rdm-a"] .nsewdrag').bounding_box()
+    n = len(comparison.views[0].rows("test"))
+    row, column = 7, 40
+    page.mouse.move(box["x"] + (column + 0.4) * box["width"] / n, box["y"] + (row + 0.4) * box["height"] / n)
+    page.mouse.move(box["x"] + (column + 0.5) * box["width"] / n, box["y"] + (row + 0.5) * box["height"] / n)
+    readout = page.locator('[data-chart="rdm-a"] .readout')
+    readout.locator(".thumb").first.wait_for()
+    stimuli = comparison.views[0].run.stimuli
+    ids, labels = (each[comparison.views[0].rows("test")] for each in (stimuli.ids, stimuli.labels))
+    value, first, second = readout.locator("p").all_inner_texts()
+    assert float(value.rpartition(" ")[2]) == pytest.approx(matrix(comparison, 0, 2)[row, column], abs=1e-4)
+    assert first == f"row: {ids[row]}, class {labels[row]}"
+    assert second == f"column: {ids[column]}, class {labels[column]}"
+    assert readout.locator(".thumb").count() == 2
+
+
+def test_the_arrow_keys_walk_over_a_matrix(page: Any, comparison: Findings) -> None:
+    slide(page, "rdm-b", "Layer", 0)
+    plot = page.locator('[data-chart="rdm-b"] .plot')
+    plot.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "ArrowRight"):
+        plot.press(key)
+    value = page.locator('[data-chart="rdm-b"] .readout .value').inner_text()
+    assert float(value.rpartition(" ")[2]) == pytest.approx(matrix(comparison, 2, 0)[2, 1], abs=1e-4)
+    x0 = [shape["x0"] for shape in plotted(page, "rdm-b", "layout.shapes") if shape["type"] == "rect"]
+    assert x0 == [0.5]  # the cursor's cell
+
+
+def test_a_click_on_a_similarity_sets_both_panels_and_the_plane(page: Any, comparison: Findings) -> None:
+    chart = page.locator('[data-chart="similarity"]')
+    chart.scroll_into_view_if_needed()
+    box = chart.locator(".nsewdrag").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 6 - 2, box["y"] + box["height"] / 2)
+    page.mouse.click(box["x"] + box["width"] / 6, box["y"] + box["height"] / 2)
+    page.wait_for_function("""document.querySelector('[data-chart="embedding"] h3').textContent.includes("hidden.2")""")
+    titles = [page.locator(f'[data-chart="{name}"] h3').inner_text() for name in ("rdm-a", "rdm-b")]
+    assert titles == ["A: backprop, hidden.2", f"B: {comparison.views[2].label}, hidden.1"]
+    np.testing.assert_allclose(plotted(page, "rdm-b"), matrix(comparison, 2, 0), atol=1e-4)
+
+
+def test_a_similarity_is_chosen_with_the_keyboard_alone(page: Any, comparison: Findings) -> None:
+    page.locator('[data-chart="similarity"] select').nth(1).select_option(index=1)
+    plot = page.locator('[data-chart="similarity"] .plot')
+    plot.focus()
+    for key in ("End", "End", "ArrowUp", "ArrowUp", "ArrowUp", "Enter"):
+        plot.press(key)
+    table = comparison.similarity
+    found = table.query("view_a == 'backprop' and view_b == 'synthetic' and depth_a == 3 and depth_b == 3")["cka"]
+    said = page.locator('[data-chart="similarity"] .readout').inner_text()
+    assert float(said.rpartition(" ")[2]) == pytest.approx(float(found.iloc[0]), abs=1e-3)
+    np.testing.assert_allclose(plotted(page, "rdm-b"), matrix(comparison, 1, 2), atol=1e-4)
+    np.testing.assert_allclose(plotted(page, "rdm-a"), matrix(comparison, 0, 2), atol=1e-4)
+
+
+def test_the_plane_changes_between_mds_and_pca_and_says_who_is_who(page: Any, comparison: Findings) -> None:
+    before = plotted(page, "embedding", "data[0].x")
+    page.locator('[data-chart="embedding"] select').select_option(label="PCA of the activations")
+    assert plotted(page, "embedding", "data[0].x") != before
+    plot = page.locator('[data-chart="embedding"] .plot')
+    plot.focus()
+    plot.press("ArrowRight")
+    first = comparison.views[0].rows("test")[0]
+    assert comparison.views[0].run.stimuli.ids[first] in page.locator('[data-chart="embedding"] .readout').inner_text()
+    page.locator('[data-chart="embedding"] select').select_option(label="MDS of the distances")
+
+
+def test_curves_can_be_hidden(page: Any) -> None:
+    boxes = page.locator('[data-chart="structure"] input[type=checkbox]')
+    assert len(plotted(page, "structure", "data")) == 3
+    boxes.first.uncheck()
+    assert len(plotted(page, "structure", "data")) == 2
+    boxes.first.check()
+
+
+def test_a_chart_is_also_a_table(page: Any, comparison: Findings) -> None:
+    chart = page.locator('[data-chart="structure"]')
+    chart.locator("summary").click()
+    chart.locator("td").first.wait_for()
+    cells = chart.locator("tbody tr").first.locator("td").all_inner_texts()
+    assert cells[:3] == ["backprop", "hidden.1", "1"]
+    assert float(cells[3]) == pytest.approx(comparison.class_structure["class_structure"].iloc[0], rel=1e-3)
+
+
+# What can be taken away
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf"])
+@pytest.mark.parametrize("chart", ["probes", "rdm-a", "embedding"])
+def test_a_chart_is_saved_as_a_picture(page: Any, chart: str, kind: str) -> None:
+    data = downloaded(page, chart, kind)
+    assert data.startswith(MAGIC[kind])
+    assert len(data) > 5000
+    if kind == "pdf":
+        start = int(re.search(rb"startxref\n(\d+)\n%%EOF", data)[1])
+        assert data[start : start + 4] == b"xref"
+        places = [int(place) for place in re.findall(rb"(\d{10}) 00000 n", data)]
+        assert [data[place : place + 7] for place in places] == [b"%d 0 obj" % k for k in range(1, 6)]
+        assert b"\xff\xd8\xff" in data
+
+
+def test_numbers_are_saved_as_they_are_in_the_tables(page: Any, comparison: Findings) -> None:
+    rows = csv_rows(downloaded(page, "probes", "csv"))
+    assert [float(row["accuracy"]) for row in rows] == comparison.probes["accuracy"].tolist()
+    assert [row["curve"] for row in rows] == comparison.probes["view"].tolist()
+    rows = csv_rows(downloaded(page, "similarity", "csv"))
+    table = comparison.similarity.set_index(["view_a", "layer_a", "view_b", "layer_b"])["cka"]
+    assert len(rows) == 9
+    for row in rows:
+        key = tuple(row[name] for name in table.index.names)
+        assert float(row["cka"]) == pytest.approx(table[key], abs=1e-6)
+
+
+def test_the_distances_shown_are_saved(page: Any, comparison: Findings) -> None:
+    slide(page, "rdm-a", "Layer", 1)
+    rows = csv_rows(downloaded(page, "rdm-a", "csv"))
+    kept = read_rdm(comparison.rdm_path, 0, "hidden.2")
+    np.testing.assert_allclose([float(row["distance"]) for row in rows], kept, atol=1e-4)
+    assert rows[0]["stimulus_a"] < rows[0]["stimulus_b"]
+
+
+def test_a_text_that_a_spreadsheet_would_run_is_guarded_and_a_number_is_not(strange: Any) -> None:
+    data = downloaded(strange, "structure", "csv")
+    assert csv_rows(data)[0]["curve"] == "'" + FORMULA
+    assert b"'-" not in downloaded(strange, "embedding", "csv")
+
+
+def test_a_band_is_interrupted_where_it_is_not_known(strange: Any) -> None:
+    bands = [trace["x"] for trace in plotted(strange, "probes", "data") if trace.get("fill") == "tonexty"]
+    assert bands[:2] == [[1], [3]]
+
+
+def test_what_is_missing_is_shown_as_missing(strange: Any) -> None:
+    z = np.array(plotted(strange, "rdm-a"), dtype=float)
+    assert np.isnan(z[LOST]).all()
+    assert np.isnan(z[:, LOST]).all()
+    assert np.isnan(z).sum() == 2 * len(z) - 1
+    assert strange.locator('[data-chart="rdm-a"] .note').inner_text().startswith("Grey: no distance")
+    assert "1 of the stimuli have no place" in strange.locator('[data-chart="embedding"] .note').inner_text()
+    rows = csv_rows(downloaded(strange, "rdm-a", "csv"))
+    assert sum(row["distance"] == "" for row in rows) == len(z) - 1
+
+
+@pytest.mark.parametrize("kind", ["png", "svg", "pdf", "csv"])
+def test_a_figure_for_print_is_saved(page: Any, comparison: Findings, kind: str) -> None:
+    waiting = download(page, f'#probe_accuracy [data-save="{kind}"]')
+    data = Path(waiting.value.path()).read_bytes()
+    if kind == "csv":
+        assert [float(row["accuracy"]) for row in csv_rows(data)] == comparison.probes["accuracy"].tolist()
+    elif kind == "svg":
+        assert b"<svg" in data
+    else:
+        assert data == (comparison.folder / "figures" / f"probe_accuracy.{kind}").read_bytes()
+
+
+def test_nothing_failed_in_all_this(page: Any) -> None:
+    assert page.complaints == []

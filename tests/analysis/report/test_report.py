@@ -1,0 +1,380 @@
+import base64
+import html
+import json
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+from numpy.testing import assert_allclose
+from scipy.spatial.distance import pdist, squareform
+
+from analysis import analyze_run
+from analysis.comparison.result import Findings
+from analysis.comparison.tables import read_rdm
+from analysis.comparison.view import View
+from analysis.plots.axes import figure_of, new_axes
+from analysis.plots.drawing import Drawing, save_figures
+from analysis.report import write_report
+from analysis.report.embedding import aligned, classical_mds, pca
+from analysis.report.packing import Arrays, pack_json, quantise
+from analysis.report.printed import printed
+from analysis.report.rerun import command_of
+from analysis.report.shown import RDM_BUDGET, choose_shown, most_shown, pairs_of
+from analysis.report.thumbnails import images_of, sprite_of, thumbnails
+from checkpoints import Run
+from repsim.learning import load_dataset
+
+FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
+SECTIONS = [
+    *("overview", "training-curves", "probes", "explorer", "similarity", "embedding", "structure", "gradients"),
+    *("accuracies", "first-layers", "networks", "figures", "reproduce"),
+]
+
+
+@pytest.fixture(scope="module")
+def page(comparison: Findings) -> str:
+    return (comparison.folder / "report.html").read_text()
+
+
+def without_data(page: str) -> str:
+    """Return the page without pictures and scripts; what they do is looked at in a browser."""
+    page = re.sub(r'"data:image/png;base64,[A-Za-z0-9+/=]*"', '"data:"', page)
+    return re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+
+
+def unpacked(page: str, name: str) -> bytes:
+    text = re.search(rf'<script type="text/plain" id="{name}">([^<]*)</script>', page)
+    assert text
+    return zlib.decompress(base64.b64decode(text[1]))
+
+
+def content(page: str) -> Any:
+    return json.loads(unpacked(page, "content"))
+
+
+# The page
+
+
+def test_every_figure_is_in_the_page(page: str, comparison: Findings) -> None:
+    images = re.findall(r'<img src="data:image/png;base64,([^"]*)" alt="([^"]+)">', page)
+    files = [(comparison.folder / "figures" / f"{name}.png").read_bytes() for name in FIGURES]
+    assert [base64.b64decode(data) for data, _ in images] == files
+    for name in FIGURES:
+        assert unpacked(page, f"{name}-pdf") == (comparison.folder / "figures" / f"{name}.pdf").read_bytes()
+        assert b"<svg" in unpacked(page, f"{name}-svg")[:1000]
+    assert re.findall(r'<section id="([^"]+)">', page) == SECTIONS
+
+
+def test_a_large_figure_is_shown_smaller_and_drawn_once(comparison: Findings, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).random((900, 1200, 3))
+    ax = new_axes(12.0, 9.0)
+    ax.imshow(noise)
+    drawing = Drawing("noise", "Noise", "Much.", figure_of(ax))
+    save_figures([drawing], tmp_path / "figures")
+    shown = printed(drawing, tmp_path / "figures", comparison)
+    assert (tmp_path / "figures/noise.png").stat().st_size > 1_000_000
+    assert shown["source"].startswith("data:image/webp;base64,")
+    assert len(shown["source"]) < 1_000_000
+    assert shown["files"] == {}
+    assert shown["data"] == ""
+
+
+def test_the_page_needs_nothing_from_outside(page: str) -> None:
+    text = without_data(page)
+    references = re.findall(r'(?:src|href|srcset|action|data)\s*=\s*"([^"]*)"', text)
+    assert references
+    assert all(reference == "data:" or reference.startswith("#") for reference in references)
+    assert not re.search(r"https?:|//\w|url\(|@import|<link|<iframe", text.replace("&lt;", ""))
+    assert "default-src 'none'" in text  # and the browser holds the script to it
+    assert re.findall(r"<script [^>]*src", page) == []
+
+
+def test_every_link_leads_to_a_section(page: str) -> None:
+    targets = re.findall(r'href="#([^"]+)"', page)
+    assert set(targets) == set(SECTIONS) - {"accuracies"}
+
+
+def test_a_hostile_name_is_only_ever_text(page: str, comparison: Findings) -> None:
+    hostile = comparison.views[-1].label
+    assert hostile.startswith("<img src=x")
+    assert html.escape(hostile) in page
+    assert hostile not in page
+    assert re.findall(r"<img (?!src=\"data:image/png)", page) == []
+    assert content(page)["views"][-1]["label"] == hostile
+
+
+def test_the_page_tells_the_summary_and_how_each_network_was_trained(page: str, comparison: Findings) -> None:
+    text = html.unescape(page)
+    for sentence in comparison.summary():
+        assert sentence in text
+    assert "synthetic-gradient, boundaries" in text
+    rows = dict(re.findall(r"<th>([^<]+)</th>\s*<td>([^<]*)</td>", page))
+    assert rows["rule"] == "backprop"
+    assert (rows["depth"], rows["examples, test"], rows["step shown"], rows["state"]) == ("3", "359", "38", "finished")
+    assert rows["torch"]
+    assert rows["hidden.3"] == f"{comparison.probes['accuracy'][2]:.3f}"
+
+
+def test_the_page_names_every_file_beside_it(page: str, comparison: Findings) -> None:
+    for path in comparison.folder.iterdir():
+        if path.suffix in (".csv", ".h5"):
+            assert path.name in page
+
+
+def test_the_page_names_the_methods_behind_bands(page: str) -> None:
+    assert "multinomial logistic regression with an L2 penalty" in page
+    assert "Bands are one standard error from the number of test stimuli" in page
+
+
+def test_the_tables_are_in_the_page_with_all_their_digits(page: str, comparison: Findings) -> None:
+    tables = content(page)["tables"]
+    assert tables["probes"]["accuracy"] == comparison.probes["accuracy"].tolist()
+    assert tables["class_structure"]["layer"] == comparison.class_structure["layer"].tolist()
+
+
+def test_matrices_are_kept_to_a_fraction_of_their_range(page: str, comparison: Findings) -> None:
+    known = content(page)["arrays"]["rdm-1-2"]
+    codes = np.frombuffer(unpacked(page, "array-rdm-1-2"), dtype="<u2")
+    step = (known["high"] - known["low"]) / 65534
+    rdm = read_rdm(comparison.rdm_path, 1, "hidden.3")
+    assert known["bytes"] == 2
+    assert_allclose(known["low"] + codes * step, rdm, rtol=0, atol=step * 0.501)
+
+
+def test_similarities_are_those_of_the_table(page: str, comparison: Findings) -> None:
+    matrix = np.frombuffer(unpacked(page, "array-similarity-0"), dtype="<f4").reshape(9, 9)
+    assert_allclose(matrix.ravel(), comparison.similarity["cka"], rtol=1e-6)
+
+
+def written(findings: Findings, path: Path, **options: Any) -> str:
+    write_report(path / "page.html", "Title", findings, [], path, **options)
+    return html.unescape((path / "page.html").read_text())
+
+
+def test_what_is_not_defined_is_reported(comparison: Findings, tmp_path: Path) -> None:
+    assert "Results that are not defined" not in written(comparison, tmp_path)
+    probes = comparison.probes.copy()
+    probes.loc[1, ["status", "message", "accuracy"]] = ["failed", "ValueError: 3 of 9 values are <NaN>.", np.nan]
+    cells = ["backprop", "", 38, "hidden.2", 2, "probes", "3 of 9 values are <NaN>."]
+    undefined = pd.DataFrame([cells], columns=comparison.undefined.columns)
+    text = written(comparison.with_tables(probes=probes, undefined=undefined), tmp_path)
+    assert "Results that are not defined; their cells are empty:" in text
+    assert "backprop, step 38, layer 'hidden.2' has no probe. 3 of 9 values are <NaN>." in text
+    assert content(text)["tables"]["probes"]["accuracy"][1] is None
+
+
+def test_other_measures_are_shown_beside_the_first(comparison: Findings, tmp_path: Path) -> None:
+    table = comparison.similarity.assign(procrustes=1.0, mine=np.nan)
+    text = written(comparison.with_tables(similarity=table), tmp_path)
+    measures = {measure["name"]: measure for measure in content(text)["measures"]}
+    assert list(measures) == ["cka", "procrustes", "mine"]
+    assert measures["procrustes"]["words"].startswith("Procrustes, a distance from 0 to 1.41:")
+    assert np.isnan(np.frombuffer(unpacked(text, "array-similarity-2"), dtype="<f4")).all()
+
+
+def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
+    known_view: Callable[..., View], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    inputs, labels, split = rng.normal(size=(30, 4)), np.arange(30) % 2, np.repeat(["train", "validation", "test"], 10)
+    config = {"data": "my birds", "training": ["long"], "lr": None}
+    view = known_view("mine", inputs, labels, [np.eye(4)], split=split, config=config)
+    findings = analyze_run(view.run.path, output=tmp_path / "out", distance="euclidean")
+    text = html.unescape((findings.folder / "report.html").read_text())
+    assert re.findall(r'<figure id="([^"]+)"', text) == FIGURES[:-2]
+    assert "my birds" in text
+    assert "<th>lr</th>\n      <td>\u2013</td>" in text
+    assert "No pictures of the stimuli: the run does not say" in content(text)["stimuli"]["why_not"]
+
+
+# The command
+
+
+def test_the_command_names_runs_steps_and_distance(comparison: Findings, tmp_path: Path) -> None:
+    paths = " ".join([str(view.run.path) for view in comparison.views[:2]])
+    command = command_of(comparison)
+    assert command.startswith(f"repsim compare {paths} '")
+    alone = replace(comparison, views=comparison.views[:1], distance="euclidean")
+    path = comparison.views[0].run.path
+    assert command_of(alone) == f"repsim analyze {path} --steps 38 --distance euclidean"
+    assert "<code>mine 'a b'</code>" in written(comparison, tmp_path, command="mine 'a b'")
+
+
+# Numbers in a page
+
+
+@pytest.mark.parametrize("n_bytes", [1, 2])
+def test_quantised_numbers_are_off_by_half_a_step_and_missing_ones_are_missing(n_bytes: int) -> None:
+    values = np.random.default_rng(0).normal(size=1000)
+    values[[3, 7, 9]] = np.nan, np.inf, -np.inf
+    quantised = quantise(values, n_bytes)
+    restored, known = quantised.restored(), np.isfinite(values)
+    assert (np.isnan(restored) == ~known).all()
+    assert_allclose(restored[known], values[known], rtol=0, atol=0.5001 * quantised.step)
+    assert quantised.codes.itemsize == n_bytes
+
+
+@pytest.mark.parametrize("values", [[], [np.nan], [2.0, 2.0, np.nan]])
+def test_numbers_without_a_spread_are_quantised(values: list[float]) -> None:
+    assert_allclose(quantise(values, 1).restored(), values)
+
+
+def test_an_array_of_four_bytes_is_kept_as_it_is() -> None:
+    arrays = Arrays()
+    arrays.add("x", [[0.1, np.nan]], 4)
+    data = zlib.decompress(base64.b64decode(arrays.packed["x"]))
+    assert_allclose(np.frombuffer(data, dtype="<f4"), np.float32([0.1, np.nan]))
+
+
+def test_packed_text_cannot_end_a_script() -> None:
+    assert re.fullmatch("[A-Za-z0-9+/=]*", pack_json({"name": "</script><!--"}))
+
+
+# Which stimuli are shown
+
+
+def test_all_matrices_together_fit_the_budget() -> None:
+    for n_rdms in (1, 30, 300, 800, 20_000):
+        n = most_shown(n_rdms)
+        assert 2 <= n <= 200
+        assert n == 2 or n_rdms * n * (n - 1) // 2 <= RDM_BUDGET
+        assert n == 200 or n_rdms * n * (n + 1) // 2 > RDM_BUDGET
+
+
+def test_shown_stimuli_are_even_over_classes_and_ascending() -> None:
+    labels = np.repeat([0, 1, 2, 5], [100, 4, 50, 300])
+    shown = choose_shown(labels, 40)
+    assert (np.diff(shown) > 0).all()
+    assert dict(zip(*np.unique(labels[shown], return_counts=True), strict=True)) == {0: 12, 1: 4, 2: 12, 5: 12}
+    assert choose_shown(labels, 1000).tolist() == list(range(len(labels)))
+
+
+def test_pairs_of_shown_stimuli_are_found_in_a_condensed_matrix() -> None:
+    points = np.random.default_rng(0).normal(size=(30, 3))
+    shown = np.array([0, 4, 5, 17, 29])
+    assert_allclose(pdist(points)[pairs_of(shown, 30)], pdist(points[shown]))
+
+
+# Stimuli in a plane
+
+
+def planar(n: int = 40, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).normal(size=(n, 2)) * [3, 1]
+
+
+def test_mds_recovers_the_distances_of_points_in_a_plane() -> None:
+    found = classical_mds(pdist(planar()))
+    assert_allclose(pdist(found.points), pdist(planar()), atol=1e-9)
+    assert found.fit == pytest.approx(1.0)
+
+
+def test_mds_leaves_out_stimuli_without_distances_only() -> None:
+    distances = squareform(pdist(planar()))
+    distances[5] = distances[:, 5] = np.nan
+    found = classical_mds(squareform(distances, checks=False))
+    assert np.isnan(found.points).any(axis=1).nonzero()[0].tolist() == [5]
+    assert_allclose(pdist(np.delete(found.points, 5, 0)), pdist(np.delete(planar(), 5, 0)), atol=1e-9)
+    assert np.isnan(classical_mds(np.full(45, np.nan)).points).all(axis=1).sum() >= 9
+
+
+def test_pca_is_that_of_a_singular_value_decomposition() -> None:
+    X = np.random.default_rng(1).normal(size=(30, 50))
+    U, s, _ = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
+    found = pca(X)
+    assert_allclose(np.abs(found.points), np.abs(U[:, :2] * s[:2]), atol=1e-9)
+    assert found.fit == pytest.approx((s[:2] ** 2).sum() / (s**2).sum())
+
+
+@pytest.mark.parametrize("mirror", [1, -1])
+def test_a_turned_and_mirrored_plane_is_turned_back(mirror: int) -> None:
+    turn = np.array([[np.cos(2.0), -np.sin(2.0)], [np.sin(2.0), np.cos(2.0)]]) @ np.diag([1, mirror])
+    assert_allclose(aligned(planar() @ turn + [4, 5], planar()), planar(), atol=1e-9)
+    assert_allclose(pdist(aligned(planar(seed=1), planar())), pdist(planar(seed=1)))  # never scaled
+
+
+def test_alignment_takes_the_stimuli_that_both_have() -> None:
+    points, reference = planar() @ np.array([[0, 1], [-1, 0]]), planar()
+    points[3], reference[4] = np.nan, np.nan
+    found = aligned(points, reference)
+    both = np.delete(np.arange(40), [3, 4])
+    assert_allclose(found[both], planar()[both], atol=1e-9)
+
+
+# Pictures of stimuli
+
+
+def test_pictures_are_those_that_the_run_recorded(runs: Mapping[str, Path]) -> None:
+    run = Run.open(runs["backprop"])
+    images = images_of(run)
+    X = load_dataset("digits").X
+    assert images.shape == (len(run.stimuli), 8, 8, 1)
+    assert_allclose(images[5].ravel(), X[int(run.stimuli.ids[5])])
+
+
+def altered(run: Run, monkeypatch: pytest.MonkeyPatch, **data: Any) -> Run:
+    config = {**run.config, "data": {**run.config["data"], **data}}
+    if "name" in data:
+        config["training"] = {**config["training"], "data": data["name"]}
+    monkeypatch.setitem(run.info, "config", config)
+    return run
+
+
+def test_other_data_than_recorded_give_no_pictures(runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run.open(runs["backprop"])
+    data = load_dataset("digits")
+    monkeypatch.setattr(
+        "analysis.report.thumbnails.load_dataset", lambda *_: replace(data, X=np.roll(data.X, 1, axis=0))
+    )
+    sprite, why_not = thumbnails(run, np.arange(3))
+    assert sprite is None
+    assert why_not == "No pictures of the stimuli: digits does not hold what was recorded (its content hash differs)."
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mnist", "a report fetches nothing"),
+        ("/gone/mine.npz", "mine.npz"),
+        ("nonsense", "Unknown data set"),
+        ("xor", "has no examples with the ids of the stimuli|does not hold what was recorded"),
+    ],
+)
+def test_data_that_are_not_there_give_no_pictures_and_the_reason(
+    runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch, name: str, reason: str
+) -> None:
+    sprite, why_not = thumbnails(altered(Run.open(runs["backprop"]), monkeypatch, name=name), np.arange(3))
+    assert sprite is None
+    assert re.search(reason, why_not)
+
+
+def test_pictures_of_a_file_are_found_in_the_folder_one_works_in(
+    known_view: Callable[..., View], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = np.random.default_rng(0).random((6, 3, 4, 5)).astype(np.float32)
+    ids, y = [f"s{index:03d}" for index in range(6)], np.repeat([0, 1], 3)
+    config = {"source": {"model": "a:b"}, "data": {"name": "mine.npz", "classes": ["0", "1"]}}
+    view = known_view("mine", images, y, [np.eye(5)], config=config)
+    np.savez(tmp_path / "mine.npz", X=images, y=y, ids=ids, split=np.full(6, "test"))
+    assert "mine.npz is not in the folder" in thumbnails(view.run, np.arange(6))[1]
+    monkeypatch.chdir(tmp_path)
+    assert_allclose(images_of(view.run), np.moveaxis(images, 1, -1))
+
+
+def test_a_sprite_has_a_small_tile_for_each_image() -> None:
+    images = np.zeros((20, 70, 64, 1))
+    images[17, :35] = 2.0
+    sprite = sprite_of(images)
+    assert (sprite.width, sprite.height, sprite.columns) == (22, 24, 16)
+    path = base64.b64decode(sprite.source.partition(",")[2])
+    sheet = imread(BytesIO(path))[..., :3]
+    assert sheet.shape[:2] == (48, 352)
+    tile = sheet[24:, 22:44, 0]
+    assert (tile[:11].min(), tile[13:].max(), sheet[:24].max()) == (1.0, 0.0, 0.0)

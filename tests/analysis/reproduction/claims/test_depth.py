@@ -1,0 +1,81 @@
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.reproduction.claims import EXPERIMENTS, Plan, Results, Section
+from analysis.reproduction.claims.depth import DEPTHS, METHODS, SHIFTS
+
+PLAN = Plan(seeds=(0, 1, 2, 3))
+EXPERIMENT = EXPERIMENTS["depth"]
+
+
+def made_up(lost: float = 0.0, at: tuple[int, ...] = DEPTHS, backprop: float = 0.95) -> Results:
+    rows = [
+        {
+            "activation": activation,
+            "depth": depth,
+            "rule": rule,
+            "seed": seed,
+            "n_test": 1000,
+            "train_accuracy": 0.99,
+            "test_accuracy": backprop + 1e-3 * np.sin(seed + depth) - (lost if "@" in rule and depth in at else 0.0),
+        }
+        for activation, depth, rule, seed in product(SHIFTS, DEPTHS, METHODS.values(), range(3))
+    ]
+    return Results(plan=PLAN, folder=Path("nowhere"), tables={"networks": pd.DataFrame(rows)})
+
+
+def test_every_depth_activation_and_method_is_trained_with_equal_seeds() -> None:
+    settings = [part.settings["training"] for part in EXPERIMENT.parts(PLAN)]
+    kinds = {(each["depth"], each["activation"], each["rule"], each["seed"]) for each in settings}
+    assert kinds == set(product(DEPTHS, SHIFTS, METHODS.values(), (0, 1, 2)))
+    for depth, activation, seed in product(DEPTHS, SHIFTS, (0, 1, 2)):
+        pair = [
+            {name: value for name, value in each.items() if name != "rule"}
+            for each in settings
+            if (each["depth"], each["activation"], each["seed"]) == (depth, activation, seed)
+        ]
+        assert pair[0] == pair[1]  # what differs is the rule alone
+
+
+@pytest.mark.parametrize(
+    ("lost", "at", "verdict"),
+    [
+        (0.0, DEPTHS, "holds"),
+        (0.019, DEPTHS, "holds"),
+        (-0.3, DEPTHS, "holds"),
+        (0.03, (50,), "holds in part"),
+        (0.03, (3,), "holds"),  # which the claim is not about
+        (0.03, DEPTHS, "does not hold"),
+    ],
+)
+def test_the_verdict_follows_the_numbers(lost: float, at: tuple[int, ...], verdict: str) -> None:
+    assert EXPERIMENT.conclude(made_up(lost, at)).verdict == verdict
+
+
+def test_networks_that_do_not_train_hold_nothing() -> None:
+    assert EXPERIMENT.conclude(made_up(backprop=0.4)).verdict == "does not hold"
+
+
+def test_a_case_with_a_diverged_network_does_not_hold_and_is_counted() -> None:
+    results = made_up()
+    table = results["networks"]
+    lost = (table["depth"] == 50) & (table["seed"] == 1) & table["rule"].str.contains("@")
+    table = table.assign(test_accuracy=table["test_accuracy"].mask(lost))
+    section = EXPERIMENT.conclude(Results(plan=PLAN, folder=results.folder, tables={"networks": table}))
+    assert section.verdict == "holds in part"
+    assert f"2 of {len(table)} networks diverged; their cases count as not trained." in section.findings
+
+
+def test_networks_that_did_not_learn_are_named() -> None:
+    findings = " ".join(EXPERIMENT.conclude(made_up(backprop=0.4)).findings)
+    assert findings.count("reaches only") == len(DEPTHS) * len(SHIFTS)
+    assert "reaches only" not in " ".join(EXPERIMENT.conclude(made_up()).findings)
+
+
+def test_the_section_is_fit_to_be_shown(check_section: Callable[[Section], None]) -> None:
+    check_section(EXPERIMENT.conclude(made_up(0.01)))

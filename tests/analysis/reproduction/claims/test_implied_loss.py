@@ -1,0 +1,243 @@
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.reproduction.claims import Plan, Results, Section
+from analysis.reproduction.claims.implied_loss import IMPLIED_LOSS
+from analysis.reproduction.claims.implied_loss.line import DATA, LINE_LOSSES, MODULES, believe_on_a_line
+from analysis.reproduction.claims.implied_loss.networks import WHERE, believe_in_a_network
+from repsim.learning import TrainingConfig
+
+PLAN = Plan(seeds=(0, 1, 2, 3))
+Tables = Mapping[str, pd.DataFrame]
+
+
+def on_a_line(loss: str, module: str) -> dict[str, pd.DataFrame]:
+    return believe_on_a_line(
+        Path(),
+        loss=loss,
+        module=module,
+        seeds=[0, 1],
+        n_points=16,
+        n_steps=200,
+        rates=[0.05, 0.1],
+        hidden_width=8,
+        h_limit=4.0,
+        w_limits=[-2.0, 4.0],
+        b_limit=2.0,
+        n_grid=21,
+        n_side=5,
+        tolerance=1e-5,
+    )
+
+
+def in_a_network(hidden_layers: int, seed: int = 0) -> dict[str, pd.DataFrame]:
+    training = TrainingConfig(
+        data="digits",
+        seed=seed,
+        depth=2,
+        width=8,
+        rule=f"synthetic-gradient:hidden_layers={hidden_layers}@1",
+        epochs=2,
+        batch_size=100,
+    )
+    return believe_in_a_network(
+        Path(),
+        training=training.to_dict(),
+        boundary=1,
+        at_epochs=[1, 2],
+        n_points=40,
+        n_curls=5,
+        n_paths=3,
+        n_components=2,
+        tolerance=1e-4,
+        data_dir=None,
+    )
+
+
+@cache
+def line_tables(loss: str, module: str) -> dict[str, pd.DataFrame]:
+    return on_a_line(loss, module)
+
+
+@cache
+def network_tables(hidden_layers: int) -> dict[str, pd.DataFrame]:
+    return in_a_network(hidden_layers)
+
+
+@cache
+def found() -> dict[str, pd.DataFrame]:
+    """The tables of all tiny parts, those of networks twice, as of two seeds."""
+    parts: list[Tables] = [line_tables(loss, module) for loss in LINE_LOSSES for module in MODULES]
+    networks = [network_tables(layers) for layers in (0, 1)]
+    parts += [*networks, *({name: t.assign(seed=1) for name, t in each.items()} for each in networks)]
+    names = dict.fromkeys(name for tables in parts for name in tables)
+    return {name: pd.concat([tables[name] for tables in parts if name in tables], ignore_index=True) for name in names}
+
+
+def conclude(**changed: pd.DataFrame) -> Section:
+    return IMPLIED_LOSS.conclude(Results(plan=PLAN, folder=Path(), tables=found() | changed))
+
+
+def test_parts_have_places_of_their_own_and_settings_that_json_keeps() -> None:
+    for scale in ("quick", "full"):
+        parts = IMPLIED_LOSS.parts(Plan(scale=scale, seeds=PLAN.seeds))
+        assert len({part.key for part in parts}) == len(parts) == len(LINE_LOSSES) * len(MODULES) + 2 * len(PLAN.seeds)
+        assert all(json.loads(json.dumps(part.settings)) == part.settings for part in parts)
+    assert all(part.cost <= 60 for part in IMPLIED_LOSS.parts(PLAN))
+    assert sum(part.cost for part in IMPLIED_LOSS.parts(PLAN)) <= 240
+
+
+@pytest.mark.parametrize("loss", LINE_LOSSES)
+def test_a_linear_module_believes_in_a_quadratic_and_another_does_not(loss: str) -> None:
+    assert line_tables(loss, "linear")["line"]["residual"].max() <= 1e-8
+    assert line_tables(loss, "MLP with 1 hidden layer")["line"]["residual"].min() > 1e-4
+
+
+def test_a_linear_module_recovers_the_squared_error_and_not_the_log_loss() -> None:
+    squared, log = (line_tables(loss, "linear")["line"].set_index(["data", "seed"]) for loss in LINE_LOSSES)
+    assert squared["difference"].max() < 0.05
+    assert (log.loc["separable", "difference"] > 2 * squared.loc["separable", "difference"]).all()
+    assert (log["residual_true"] > 1e-3).all() and squared["residual_true"].max() < 1e-8
+
+
+def test_the_line_has_a_row_a_training_and_what_the_figures_need() -> None:
+    tables = line_tables("log_loss", "linear")
+    assert set(tables) == {"line", "curves", "points", "paths", "surfaces"}
+    assert len(tables["line"]) == 2 * 2  # data sets, seeds
+    assert len(tables["curves"]) == 2 * 2 * 2 * 21  # and labels
+    assert len(tables["points"]) == 2 * 2 * 16
+    assert len(tables["surfaces"]) == 2 * 5 * 5  # the first seed's
+    assert not tables["curves"].isna().any(axis=None)
+
+
+def test_corruption_draws_half_of_the_labels_anew_and_leaves_the_points_alone() -> None:
+    points = line_tables("mse", "linear")["points"]
+    clean, corrupted = (points[points["data"] == data].reset_index(drop=True) for data in DATA)
+    assert clean["x"].equals(corrupted["x"])
+    assert (clean["label"] == (clean["x"] > 0)).all() and not clean["corrupted"].any()
+    assert corrupted["corrupted"].sum() == len(corrupted) // 2
+    assert (clean["label"] == corrupted["label"])[~corrupted["corrupted"]].all()
+
+
+def test_implied_curves_lie_on_the_true_ones_where_the_points_of_a_label_are() -> None:
+    tables = line_tables("mse", "MLP with 1 hidden layer")
+    place = ["data", "seed", "label"]
+    ends = tables["points"].groupby(place)["h"].agg(["min", "max"])
+    curves = tables["curves"].join(ends, on=place)
+    off = (curves["implied"] - curves["true"]).abs()
+    inside = curves["h"].between(curves["min"], curves["max"])
+    assert inside.sum() > 10
+    assert off[inside].max() < 0.1 < off[~inside].max()
+
+
+def test_paths_end_where_surfaces_are_zero() -> None:
+    tables = line_tables("mse", "linear")
+    ends = tables["line"].set_index(["data", "seed"])[["w", "b"]]
+    last = tables["paths"].groupby(["data", "seed"])[["w", "b"]].last()
+    pd.testing.assert_frame_equal(ends.sort_index(), last.sort_index())
+    assert (tables["paths"]["step"].min(), tables["paths"]["step"].max()) == (0, 200)
+    assert (tables["surfaces"]["true"] > -0.05).all()  # training ended near the least squared error
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_a_network_is_asked_at_every_time_and_place(layers: int) -> None:
+    tables = network_tables(layers)
+    assert list(tables["fields"]["epoch"]) == [1, 2]
+    assert set(tables["beliefs"]["where"]) == set(WHERE) == set(tables["pairs"]["where"])
+    assert len(tables["beliefs"]) == 2 * len(WHERE) and set(tables["pairs"]["epoch"]) == {2}
+    fields = tables["fields"]
+    assert (fields["curl_of_true"] < 1e-8).all() and (fields["curl"] > 0.1).all()
+    assert (fields["residual"] <= 1e-8).all() == (layers == 0)
+    means = tables["pairs"].groupby(["where", "label"])[["implied", "true"]].mean()
+    assert means.abs().max(axis=None) < 1e-12
+
+
+@pytest.mark.parametrize("work", [lambda: on_a_line("log_loss", "MLP with 1 hidden layer"), lambda: in_a_network(1)])
+def test_the_same_settings_give_the_same_bits(work: Any) -> None:
+    first, second = work(), work()
+    assert first.keys() == second.keys()
+    for name, table in first.items():
+        pd.testing.assert_frame_equal(table, second[name], check_exact=True)
+
+
+def test_the_section_has_numbers_and_figures_whose_axes_have_labels() -> None:
+    section = conclude()
+    assert {drawing.name for drawing in section.drawings} == {"curves", "surfaces", "recovery", "networks", "pairs"}
+    for drawing in section.drawings:
+        assert drawing.caption
+        assert "eed" in drawing.figure.get_supxlabel() and "n = " in drawing.figure.get_supxlabel()
+        panels = [ax for ax in drawing.figure.axes if ax.get_label() != "<colorbar>"]
+        assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title() for ax in panels), drawing.name
+        assert any(ax.get_legend() for ax in panels)
+    bars = [ax for ax in section.drawings[1].figure.axes if ax.get_label() == "<colorbar>"]
+    assert len(bars) == 4 and all(ax.get_ylabel() for ax in bars)
+    assert f"{found()['fields']['curl_of_true'].max():.0e}" in " ".join(section.findings)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.reproduction.claims.implied_loss.experiment.draw_beliefs", lambda *_: ())
+
+
+def good() -> dict[str, pd.DataFrame]:
+    """Tables of a run in which all that is claimed is so."""
+    line, fields = found()["line"].copy(), found()["fields"].copy()
+    linear = line["module"] == "linear"
+    line.loc[~linear, "residual"] = 0.1
+    line.loc[linear & (line["loss"] == "mse"), "difference"] = 1e-4
+    line.loc[linear & (line["loss"] == "log_loss"), "difference"] = 0.5
+    fields["curl"] = 0.01
+    fields.loc[fields["hidden_layers"] > 0, "residual"] = 0.1
+    return {"line": line, "fields": fields}
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_claim_holds_if_all_of_it_does() -> None:
+    section = conclude(**good())
+    assert section.verdict == "holds"
+    assert "the curl of the field is linear 0.01, MLP with 1 hidden layer 0.01" in section.findings[0]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_claim_does_not_hold_if_none_of_it_does() -> None:
+    tables = good()
+    line, fields = tables["line"], tables["fields"]
+    line.loc[line["module"] != "linear", "residual"] = 1e-5
+    line.loc[line["module"] == "linear", "difference"] = np.where(
+        line.loc[line["module"] == "linear", "loss"] == "mse", 0.2, 1e-4
+    )
+    fields["curl"] = 0.9
+    assert conclude(line=line, fields=fields).verdict == "does not hold"
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("table", "rows", "column", "value", "verdict"),
+    [
+        ("line", "module == 'linear' and seed == 1 and loss == 'mse'", "residual", 1e-6, "does not hold"),
+        ("fields", "hidden_layers == 0 and epoch == 1", "residual", 1e-6, "does not hold"),
+        ("line", "module == 'MLP with 2 hidden layers'", "residual", 1e-5, "holds in part"),
+        ("line", "module == 'linear' and loss == 'mse'", "difference", 0.2, "holds in part"),
+        ("line", "module == 'linear' and loss == 'log_loss'", "difference", 1e-4, "holds in part"),
+        ("fields", "hidden_layers == 1", "curl", 0.9, "holds in part"),
+    ],
+)
+def test_the_verdict_turns_with_the_numbers(table: str, rows: str, column: str, value: float, verdict: str) -> None:
+    tables = good()
+    tables[table].loc[tables[table].query(rows).index, column] = value
+    assert conclude(**tables).verdict == verdict
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_reason_of_the_verdict_states_the_numbers() -> None:
+    tables = good()
+    tables["fields"]["curl"] = 0.875
+    sentence = conclude(**tables).findings[0]
+    assert "0.5 at separable points" in sentence and "linear 0.88, MLP with 1 hidden layer 0.88" in sentence

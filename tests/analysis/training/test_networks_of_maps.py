@@ -1,0 +1,128 @@
+"""Convolutional and residual networks, whose layers are maps, from images to the report."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import analyze_run, compare_runs, record_run, train_run
+from analysis.config.recording import RecordingConfig
+from checkpoints import Run
+from repsim.learning import TrainingConfig
+
+LAYERS = ["hidden.1", "hidden.2", "hidden.3"]
+
+
+@pytest.fixture(scope="module")
+def of_maps(tmp_path_factory: pytest.TempPathFactory, tiny: TrainingConfig, few: RecordingConfig) -> Mapping[str, Path]:
+    """A run of each network of maps, by a rule that is not backprop, on 8×8 digits."""
+    folder, settings = tmp_path_factory.mktemp("maps"), replace(tiny, rule="synthetic-gradient@2", width=4)
+    return {name: train_run(folder / name, replace(settings, network=name), few).path for name in ("conv", "residual")}
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Callable[..., str]:
+    """Save 90 images of three classes; one is brighter, one darker on the left."""
+
+    def save(name: str, *shape: int, flat: bool = False) -> str:
+        y = np.arange(90) % 3
+        X = np.random.default_rng(0).random((90, *shape))
+        X[..., : shape[-1] // 2] += np.array([0.0, 2.0, -2.0])[y].reshape(-1, *[1] * len(shape))
+        np.savez(tmp_path / f"{name}.npz", X=X.reshape(90, -1) if flat else X, y=y)
+        return str(tmp_path / f"{name}.npz")
+
+    return save
+
+
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_maps_are_recorded_as_rows_of_all_their_units(of_maps: Mapping[str, Path], name: str) -> None:
+    run = Run.open(of_maps[name])
+    assert run.config["data"]["shape"] == [1, 8, 8]
+    shapes = {layer: values.shape for layer, values in run.last().activations.items()}
+    assert shapes == dict.fromkeys(LAYERS, (320, 4 * 4 * 4))
+
+
+@pytest.mark.usefixtures("blank_figures")
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_a_network_of_maps_is_analysed(of_maps: Mapping[str, Path], tmp_path: Path, name: str) -> None:
+    findings = analyze_run(of_maps[name], output=tmp_path / "out")
+    assert findings.probes["layer"].tolist() == LAYERS * 2
+    assert findings.probes["d"].unique().tolist() == [64]
+    assert (findings.probes["status"] == "ok").all()
+    assert findings.gradients["boundary"].unique().tolist() == [1, 2, 3]
+    assert (tmp_path / "out/figures/alignment.png").is_file()
+    assert f"<td>{name}</td>" in (tmp_path / "out/report.html").read_text()
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_networks_of_all_kinds_are_compared(
+    of_maps: Mapping[str, Path], runs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    findings = compare_runs([runs["backprop"], *of_maps.values()], output=tmp_path / "out")
+    assert findings.rdm_similarity["view"].tolist() == ["conv"] * 3 + ["residual"] * 3
+    assert findings.rdm_similarity["layer"].tolist() == LAYERS * 2
+    assert len(findings.similarity) == 9**2
+    assert findings.gradients["view"].unique().tolist() == ["backprop", "conv", "residual"]
+
+
+@pytest.mark.parametrize("name", ["conv", "residual"])
+def test_what_a_network_of_maps_recorded_is_recorded_again_to_the_bit(
+    of_maps: Mapping[str, Path], tmp_path: Path, name: str
+) -> None:
+    source, new = Run.open(of_maps[name]), record_run(of_maps[name], tmp_path / "new")
+    for step in source.steps:
+        for layer, values in source[step].activations.items():
+            np.testing.assert_array_equal(new[step][layer][:], values[:])
+
+
+@pytest.mark.parametrize("network", ["conv", "residual"])
+@pytest.mark.parametrize(
+    ("shape", "of_one"), [((9, 7), (1, 9, 7)), ((2, 9, 7), (2, 9, 7))], ids=["(n, h, w)", "(n, c, h, w)"]
+)
+def test_images_of_ones_own_train_a_network_of_maps(
+    tmp_path: Path,
+    images: Callable[..., str],
+    few: RecordingConfig,
+    network: str,
+    shape: tuple[int, ...],
+    of_one: tuple[int, ...],
+) -> None:
+    settings = TrainingConfig(
+        data=images("mine", *shape),
+        network=network,
+        depth=2,
+        width=4,
+        epochs=20,
+        batch_size=32,
+        learning_rate=0.01,
+    )
+    run = train_run(tmp_path / "run", settings, few)
+    assert tuple(run.config["data"]["shape"]) == of_one
+    assert run.status["test_accuracy"] > 0.8
+
+
+def test_images_train_a_perceptron_as_their_flat_rows_do_to_the_bit(
+    tmp_path: Path, images: Callable[..., str], few: RecordingConfig
+) -> None:
+    weights = []
+    for name in ("images", "rows"):
+        path = images(name, 2, 3, 4, flat=name == "rows")
+        settings = TrainingConfig(data=path, depth=2, width=4, epochs=1, batch_size=32)
+        weights.append(train_run(tmp_path / name, settings, few).last().weights())
+    assert list(weights[0]) == list(weights[1])
+    assert all(weights[0][name].equal(values) for name, values in weights[1].items())
+
+
+def test_rows_that_are_no_images_are_refused_before_anything_is_written(
+    tmp_path: Path, images: Callable[..., str]
+) -> None:
+    settings = TrainingConfig(data=images("rows", 24), network="conv", depth=2, batch_size=32)
+    with pytest.raises(
+        ValueError,
+        match=r"^A convolutional network needs images, of shape \(channels, height, width\); these examples have shape "
+        r"\(24,\)\. Use network 'mlp', or give X as \(n, height, width\)\.$",
+    ):
+        train_run(tmp_path / "run", settings)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.npz"]

@@ -1,0 +1,180 @@
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from analysis import analyze_run, compare_runs, record_run, resume_run, train_run
+from analysis.comparison.view import View
+from analysis.config.recording import RecordingConfig
+from checkpoints import Damaged, Run
+from checkpoints.storage.manifest import encode_json
+from repsim.learning import TrainingConfig
+
+
+def files(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def own_data(path: Path, n_features: int = 64) -> str:
+    X = np.random.default_rng(0).normal(size=(60, n_features))
+    np.savez(path / "mine.npz", X=X, y=np.resize(["cat", "dog", "eel"], 60))
+    return str(path / "mine.npz")
+
+
+def test_what_was_recorded_while_training_is_recorded_again_to_the_bit(
+    runs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    source, new = Run.open(runs["synthetic"]), record_run(runs["synthetic"], tmp_path / "new")
+    assert new.verify() == source.steps == new.recorded_steps
+    for step in source.steps:
+        for name, layer in source[step].activations.items():
+            np.testing.assert_array_equal(new[step][name][:], layer[:])
+        assert all(torch.equal(new[step].weights()[name], value) for name, value in source[step].weights().items())
+
+
+def test_a_run_on_artificial_data_is_recorded_again_from_their_name(tmp_path: Path) -> None:
+    training = TrainingConfig(data="xor:5", depth=2, width=8, epochs=1)
+    source = train_run(tmp_path / "run", training, RecordingConfig(steps="last"))
+    assert source.config["data"]["name"] == "xor:5"
+    new = record_run(source.path, tmp_path / "new")
+    np.testing.assert_array_equal(new.last()["hidden.2"][:], source.last()["hidden.2"][:])
+
+
+def test_the_source_is_named_and_not_changed(copied: Callable[[str], Path], tmp_path: Path) -> None:
+    path = copied("backprop")
+    before = files(path)
+    new = record_run(path, tmp_path / "new", steps="last", layers=["output"])
+    assert files(path) == before
+    assert new.config["source"] == {"path": str(path), "uuid": Run.open(path).info["uuid"]}
+    assert (new.status["state"], new.status["step"]) == ("finished", 38)
+
+
+def test_other_layers_and_steps_are_recorded(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    new = record_run(runs["backprop"], tmp_path / "new", steps="last", layers=["output", "hidden.2.*"])
+    assert new.steps == [38]
+    parts = ("affine", "norm", "activation", "pool")
+    assert list(new.last().activations) == [f"hidden.2.{part}" for part in parts] + ["output"]
+    source = Run.open(runs["backprop"])
+    np.testing.assert_array_equal(new.last()["hidden.2.activation"][:], source.last()["hidden.2"][:])
+
+
+def test_a_step_saved_without_activations_can_be_recorded(copied: Callable[[str], Path], tmp_path: Path) -> None:
+    path = copied("backprop")
+    folder, whole = path / "checkpoints/step_00000038", Run.open(path).last()["hidden.1"][:]
+    (folder / "activations.h5").unlink()
+    manifest = json.loads((folder / "MANIFEST.json").read_text())
+    del manifest["files"]["activations.h5"]
+    (folder / "MANIFEST.json").write_bytes(encode_json(manifest))
+    assert Run.open(path).recorded_steps == [0]
+    np.testing.assert_array_equal(record_run(path, tmp_path / "new")[38]["hidden.1"][:], whole)
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_other_stimuli_with_as_many_features_are_recorded(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    new = record_run(runs["backprop"], tmp_path / "new", steps="last", data=own_data(tmp_path))
+    assert len(new.stimuli) == 60
+    assert new.config["data"]["classes"] == ["cat", "dog", "eel"]
+    assert View("x", new, 38).classes == {0: "cat", 1: "dog", 2: "eel"}
+    assert (analyze_run(new.path).folder / "report.html").is_file()
+
+
+def test_stimuli_with_other_features_are_refused(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^mine\.npz has 5 features; the network of .*backprop takes 64\.$"):
+        record_run(runs["backprop"], tmp_path / "new", data=own_data(tmp_path, 5))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
+
+
+def test_a_network_of_maps_records_images_of_its_own_shape_only(
+    tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
+) -> None:
+    train_run(tmp_path / "conv", replace(tiny, network="conv", width=4, epochs=1), few)
+    X, y = np.random.default_rng(0).random((60, 8, 8)), np.resize([0, 1, 2], 60)
+    for name, values in {"images": X, "wide": X.reshape(60, 4, 16), "rows": X.reshape(60, 64)}.items():
+        np.savez(tmp_path / f"{name}.npz", X=values, y=y)
+    new = record_run(tmp_path / "conv", tmp_path / "new", steps="last", data=str(tmp_path / "images.npz"))
+    assert {name: layer.shape for name, layer in new.last().activations.items()} == {
+        f"hidden.{k}": (60, 4 * 4 * 4) for k in (1, 2, 3)
+    }
+    for name, shape in {"wide": r"\(1, 4, 16\)", "rows": r"\(64,\)"}.items():
+        message = rf"^The examples of {name}\.npz have shape {shape}; the network of .*conv takes \(1, 8, 8\)\.$"
+        with pytest.raises(ValueError, match=message):
+            record_run(tmp_path / "conv", tmp_path / "other", data=str(tmp_path / f"{name}.npz"))
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_recordings_of_two_runs_can_be_compared(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a", "b")]
+    for path, source in zip(paths, runs.values(), strict=False):
+        record_run(source, path, layers=["output"], data=own_data(tmp_path))
+    findings = compare_runs(paths, output=tmp_path / "both")
+    assert set(findings.similarity["view_a"]) == {"a", "b"}
+    assert findings.summary()[-1].startswith("Lowest CKA to the same layer of a: b ")
+
+
+def test_recordings_are_not_trained_on(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    record_run(runs["backprop"], tmp_path / "new", steps="first")
+    with pytest.raises(ValueError, match=r"new holds recordings of .*backprop; there is nothing to train\.$"):
+        resume_run(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": ["hidden.7"]}, r"^No layer matches 'hidden\.7'\. Near names: hidden\."),
+        ({"layers": ["hidden.1#1"]}, r"^'hidden\.1#1' names no tensor that a forward pass gives"),
+        ({"steps": "19"}, r"^'19' is not a recorded step\. Use first, last, all or any of: 0, 38\.$"),
+        ({"data": "birds"}, "^Unknown data set 'birds'"),
+    ],
+)
+def test_what_cannot_be_recorded_leaves_nothing(
+    runs: Mapping[str, Path], tmp_path: Path, options: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        record_run(runs["backprop"], tmp_path / "new", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_weights_leave_nothing(copied: Callable[[str], Path], tmp_path: Path) -> None:
+    path = copied("backprop")
+    weights = path / "checkpoints/step_00000038/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(Damaged, match=r"step_00000038/weights\.safetensors has changed since it was committed"):
+        record_run(path, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_activations_alone_are_recorded_of_a_run_and_not_recorded_again(
+    runs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    new = record_run(runs["backprop"], tmp_path / "new", steps="last", save_weights=False)
+    assert new.verify() == [38]
+    assert not new.last().has_weights
+    np.testing.assert_array_equal(new.last()["hidden.1"][:], Run.open(runs["backprop"]).last()["hidden.1"][:])
+    with pytest.raises(ValueError, match=r"^Step 38 of .*new was recorded without weights, so it cannot be recorded"):
+        record_run(tmp_path / "new", tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_an_existing_output_is_refused(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="exists already"):
+        record_run(runs["backprop"], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_steps_has_nothing_to_record(copied: Callable[[str], Path], tmp_path: Path) -> None:
+    path = copied("backprop")
+    shutil.rmtree(path / "checkpoints")
+    with pytest.raises(ValueError, match=r"has no committed step to record\.$"):
+        record_run(path, tmp_path / "new")
+
+
+def test_a_run_of_another_trainer_is_refused(known_view: Callable[..., View], tmp_path: Path) -> None:
+    view = known_view("mine", np.eye(4), [0, 0, 1, 1], [np.eye(4)], config={"data": "my birds"})
+    with pytest.raises(ValueError, match="was not trained by repsim train, so it cannot be retrained or recorded anew"):
+        record_run(view.run.path, tmp_path / "new")

@@ -1,0 +1,535 @@
+"""Networks of others: what builds them, their weights and their stimuli come from files."""
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from rich.console import Console
+from torch import nn
+
+from analysis import analyze_run, record_model, resume_run
+from analysis.cli import main
+from analysis.comparison.view import View
+from analysis.execution.progress import Reporter
+from analysis.training.foreign import load_stimuli
+from checkpoints import Capture, Run, Stimuli
+
+MODULE = """
+import torch
+from torch import nn
+
+def cnn():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(144, 3))
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+        self.out = nn.Linear(4, 2)
+    def forward(self, ids, mask):
+        return self.out((self.embed(ids) * mask[..., None]).sum(1))
+
+ready = cnn()
+number = 3
+class inner:
+    made = staticmethod(Two)
+
+def drawn():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+
+class Late(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 2)
+    def forward(self, X):
+        if X[:, 0, 0, 0].max() > 50:
+            raise IndexError("too bright")
+        return self.out(X.flatten(1))
+
+class Fixed(nn.Module):
+    def __init__(self, size=8):
+        super().__init__()
+        self.out = nn.Linear(64, 2)
+        self.size = size
+    def forward(self, X):
+        return self.out(X.reshape(self.size, 64))
+
+class NotOne(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 2)
+    def forward(self, X):
+        return self.out(X.flatten(1).squeeze(0)).reshape(len(X), 2) if len(X) > 1 else X.missing
+
+passes = []
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 2)
+    def forward(self, X):
+        passes.append(len(X))
+        return self.out(X.flatten(1))
+
+def sparse():
+    model = drawn()
+    model.register_buffer("graph", torch.eye(3).to_sparse())
+    return model
+
+def quantized():
+    import warnings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.ao.quantization.quantize_dynamic(drawn(), {nn.Linear})
+
+def offloaded():
+    from accelerate import cpu_offload
+    return cpu_offload(drawn(), execution_device=torch.device("cpu"))
+
+def empty():
+    return drawn().to("meta")
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Linear(64, 64, bias=False), nn.Linear(64, 64, bias=False)
+        self.head.weight = self.embed.weight
+    def forward(self, X):
+        return self.head(self.embed(X.flatten(1)))
+
+def leaves():
+    raise SystemExit(3)
+
+def broken():
+    raise RuntimeError("no such thing")
+"""
+LABELS = np.resize(["cat", "dog", "eel"], 60)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Work in an empty folder with a module, weights and stimuli of somebody's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "somebody.py").write_text(MODULE)
+    X = np.random.default_rng(0).random((60, 1, 8, 8))
+    np.savez(tmp_path / "stimuli.npz", X=X, y=LABELS)
+    yield tmp_path
+    sys.modules.pop("somebody", None)
+
+
+def network() -> nn.Module:
+    import somebody  # type: ignore[import-not-found]
+
+    return somebody.cnn()
+
+
+def record(**options: Any) -> Run:
+    return record_model(
+        **{"model": "somebody:cnn", "output": "new", "data": "stimuli.npz", "layers": ["**"], **options}
+    )
+
+
+@pytest.fixture
+def weights(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, torch.Tensor]:
+    monkeypatch.syspath_prepend(str(place))
+    state = {name: value + 1 for name, value in network().state_dict().items()}
+    safetensors.torch.save_file(state, "weights.safetensors")
+    torch.save({"state_dict": state}, "weights.pt")
+    return state
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+def test_activations_are_those_of_the_network_with_the_weights(weights: dict[str, Any], suffix: str) -> None:
+    run = record(weights=f"weights.{suffix}", step=7, layers=["0", "4"])
+    assert run.verify() == run.recorded_steps == [7]
+    model = network()
+    model.load_state_dict(weights)
+    X = torch.from_numpy(np.load("stimuli.npz")["X"]).float()[run.stimuli.ids.astype(int)]
+    with torch.no_grad():
+        np.testing.assert_allclose(run[7]["4"][:], model.eval()(X).numpy(), atol=1e-5)
+    assert list(run[7].activations) == ["0", "4"]
+    assert all(torch.equal(run[7].weights()[name], value) for name, value in weights.items())
+
+
+def test_what_was_recorded_is_said_in_the_config(weights: dict[str, Any], place: Path) -> None:
+    run = record(weights="weights.pt", reduce=["0=spatial_mean", "*=sparse_projection(5, seed=2)"], dtype="float16")
+    assert run.config["source"]["model"] == "somebody:cnn"
+    assert run.config["source"]["weights"] == str(place / "weights.pt")
+    assert len(run.config["source"]["weights_sha256"]) == 64
+    assert run.config["data"] == {"name": "stimuli.npz", "classes": ["cat", "dog", "eel"]}
+    layers = run.last().activations
+    assert [(layer.reduction, layer.shape[1]) for layer in layers.values()][:2] == [
+        ("spatial_mean(channels=first)", 4),
+        ("sparse_projection(5, seed=2)", 5),
+    ]
+    assert {layer.dtype for layer in layers.values()} == {np.dtype("<f2")}
+
+
+@pytest.mark.usefixtures("blank_figures", "place")
+def test_a_recorded_network_is_analysed_with_the_names_of_its_classes() -> None:
+    run = record()
+    assert View("x", run, 0).classes == {0: "cat", 1: "dog", 2: "eel"}
+    findings = analyze_run(run.path)
+    assert (findings.probes["status"] == "ok").all()
+    assert list(findings.probes["layer"]) == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_network_may_be_there_already_or_take_several_arguments() -> None:
+    ready = record(model="somebody:ready", output="ready").last()
+    np.testing.assert_array_equal(ready["0"][:], record(output="made").last()["0"][:])
+    ids = np.arange(40).reshape(10, 4) % 10
+    np.savez("tokens.npz", ids=[f"s{i}" for i in range(10)], y=np.arange(10) % 2, mask=np.ones((10, 4)), tokens=ids)
+    with pytest.raises(ValueError, match=r"The network cannot be run on the stimuli \(TypeError: .*unexpected keyword"):
+        record(model="somebody:inner.made", output="no", data="tokens.npz")
+    assert not Path("no").exists()
+
+
+def test_stimuli_of_several_parts_are_given_by_name(place: Path) -> None:
+    np.savez("parts.npz", a=np.ones((4, 2)), b=np.arange(4), y=[1, 0, 1, 0])
+    loaded = load_stimuli("parts.npz")
+    assert isinstance(loaded.stimuli.inputs, dict)
+    assert loaded.stimuli.inputs["b"].tolist() == [1, 3, 0, 2]
+    assert (loaded.stimuli.inputs["a"].dtype, loaded.classes) == (np.float32, ("0", "1"))
+
+
+def test_ids_and_split_are_taken_from_the_file(place: Path) -> None:
+    np.savez("own.npz", X=np.ones((3, 2)), ids=["a", "b", "c"], split=["test", "train", "validation"])
+    stimuli = load_stimuli("own.npz").stimuli
+    assert (stimuli.ids.tolist(), stimuli.split.tolist()) == (["a", "b", "c"], ["test", "train", "validation"])
+
+
+def test_without_a_split_each_class_is_shared_out(place: Path) -> None:
+    stimuli = load_stimuli("stimuli.npz").stimuli
+    for label in range(3):
+        parts, counts = np.unique(stimuli.split[stimuli.labels == label], return_counts=True)
+        assert dict(zip(parts.tolist(), counts.tolist(), strict=True)) == {"test": 4, "train": 12, "validation": 4}
+
+
+def test_without_labels_all_is_recorded_but_not_analysed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("plain.npz", X=np.zeros((4, 1, 8, 8)))
+    run = record(data="plain.npz")
+    assert run.stimuli.split.tolist() == ["test"] * 4
+    assert run.stimuli.ids.tolist() == ["00000000", "00000001", "00000002", "00000003"]
+    with pytest.raises(ValueError, match="new recorded no stimuli for train or validation; an analysis needs labels"):
+        analyze_run(run.path)
+    assert not (run.path / "analysis").exists()
+
+
+NUMBERS = np.arange(6) % 3
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        (NUMBERS, ("0", "1", "2")),
+        (NUMBERS[:, None], ("0", "1", "2")),
+        (np.eye(3)[NUMBERS], ("0", "1", "2")),
+        (np.eye(4, dtype=bool)[NUMBERS], ("0", "1", "2")),
+        (NUMBERS > 0, ("False", "True")),
+        (NUMBERS.astype(np.float32), ("0.0", "1.0", "2.0")),
+        (np.array(list("cde"))[NUMBERS], ("c", "d", "e")),
+        (np.array(list("cde"))[NUMBERS][:, None], ("c", "d", "e")),
+        (np.array(list("cde"), dtype=bytes)[NUMBERS], ("c", "d", "e")),
+    ],
+    ids=["numbers", "column", "one-hot", "one-hot booleans", "booleans", "floats", "text", "column of text", "bytes"],
+)
+@pytest.mark.usefixtures("place")
+def test_labels_of_a_file_may_be_a_vector_a_column_or_one_hot(y: np.ndarray, classes: tuple[str, ...]) -> None:
+    np.savez("labels.npz", X=np.arange(6.0)[:, None], y=y)
+    loaded = load_stimuli("labels.npz")
+    assert loaded.classes == classes
+    names = y.reshape(6) if y.size == 6 else y.argmax(1)
+    names = names.astype(str) if names.dtype.kind == "S" else names
+    order = loaded.stimuli.ids.astype(int)
+    assert [classes[label] for label in loaded.stimuli.labels] == [str(names[index]) for index in order]
+    np.testing.assert_array_equal(np.asarray(loaded.stimuli.inputs)[:, 0], order)
+
+
+X = np.zeros((6, 2))
+OTHER_FILES: dict[str, tuple[dict[str, Any], str]] = {
+    "a number": ({"X": X, "y": 3}, r"wrong\.npz: Labels are a single value; expected one label for each stimulus"),
+    "two numbers": ({"X": X, "y": np.ones((6, 2))}, r"wrong\.npz: Labels have shape \(6, 2\); expected one label"),
+    "two texts": ({"X": X, "y": np.full((6, 2), "a")}, r"wrong\.npz: Labels have shape \(6, 2\)"),
+    "transposed": ({"X": X, "y": np.arange(6)[None]}, r"wrong\.npz: Labels have shape \(1, 6\)"),
+    "NaN": ({"X": X, "y": [0, 1, 2, np.nan, 1, 0]}, r"wrong\.npz: 1 of 6 labels are NaN; leave out these stimuli"),
+    "complex": ({"X": X, "y": np.full(6, 1j)}, r"wrong\.npz: y has type complex128; expected labels"),
+    "fields": ({"X": X, "y": np.zeros(6, [("a", int)])}, r"wrong\.npz: y has type .*; expected labels"),
+    "fewer": ({"X": X, "y": [0, 1]}, r"wrong\.npz: Stimuli have ids of shape \(6,\), labels \(2,\)"),
+    "fewer, one-hot": ({"X": X, "y": np.eye(2)}, r"wrong\.npz: Stimuli have ids of shape \(6,\), labels \(2,\)"),
+    "other rows": ({"a": X, "b": X[:5]}, r"Stimuli have ids of shape \(6,\), .* inputs \(6, 2\), \(5, 2\)"),
+    "complex inputs": ({"X": X * 1j}, r"X in wrong\.npz has type complex128 and shape \(6, 2\); expected real numbers"),
+    "one input": ({"X": 3.0}, r"X in wrong\.npz has type float64 and shape \(\); expected real numbers, one row"),
+    "ragged": ({"X": np.array([[1], [1, 2]], dtype=object)}, r"wrong\.npz holds Python objects.*padded to one length"),
+}
+
+
+@pytest.mark.parametrize(("arrays", "message"), OTHER_FILES.values(), ids=OTHER_FILES)
+def test_a_file_whose_arrays_do_not_fit_is_refused(
+    place: Path,
+    arrays: dict[str, Any],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.savez("wrong.npz", **arrays)
+    with pytest.raises(ValueError, match=message):
+        load_stimuli("wrong.npz")
+    command = "repsim record --model somebody:cnn --data wrong.npz --output new"
+    monkeypatch.setattr(sys, "argv", command.split())
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+    assert not Path("new").exists()
+
+
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "no colon": ({"model": "somebody"}, "Model 'somebody' is not understood; expected module:factory"),
+    "no module": ({"model": "nobody:cnn"}, "could not be built .ModuleNotFoundError: No module named 'nobody'"),
+    "no name": (
+        {"model": "somebody:rnn"},
+        "could not be built .AttributeError: module 'somebody' has no attribute 'rnn'",
+    ),
+    "fails": ({"model": "somebody:broken"}, "could not be built .RuntimeError: no such thing"),
+    "leaves": ({"model": "somebody:leaves"}, "could not be built .SystemExit: 3"),
+    "negative step": ({"step": -1}, "Step is -1; expected 0 or more"),
+    "fails late": (
+        {"model": "somebody:Late", "data": "late.npz"},
+        "cannot be run on the stimuli .IndexError: too bright",
+    ),
+    "no network": ({"model": "somebody:inner"}, "Model 'somebody:inner' gave a inner; expected a torch.nn.Module"),
+    "no call": ({"model": "somebody:number"}, "could not be built .TypeError: 'int' object is not callable"),
+    "no weights": ({"weights": "none.pt"}, r"none\.pt is missing or not a regular file"),
+    "other weights": (
+        {"weights": "other.safetensors"},
+        r"other\.safetensors does not fit model 'somebody:cnn': .*Missing",
+    ),
+    "no data": ({"data": "none.npz"}, r"There is no file none\.npz; expected an \.npz file"),
+    "no stimuli": ({"data": "labels.npz"}, r"labels\.npz holds no stimuli \(found: y\)"),
+    "text": ({"data": "text.npz"}, r"X in text\.npz has type <U1 and shape \(1,\); expected real numbers, one row"),
+    "not finite": ({"data": "nan.npz"}, r"X in nan\.npz has values that are NaN or infinite"),
+    "other length": ({"data": "long.npz"}, r"long\.npz: Stimuli have ids of shape \(2,\)"),
+    "other shape": ({"data": "flat.npz"}, "The network cannot be run on the stimuli .RuntimeError"),
+    "no layer": ({"layers": ["conv"]}, "No layer matches 'conv'"),
+    "no reduction": ({"reduce": ["0=mean"]}, "Unknown reduction 'mean'"),
+    "no pattern": (
+        {"reduce": ["spatial_mean"]},
+        "Reduction 'spatial_mean' is not understood; expected PATTERN=REDUCTION",
+    ),
+    "two reductions": ({"reduce": ["0=spatial_mean", "0=flatten"]}, "Two reductions were given for '0'"),
+    "cannot be reduced": ({"reduce": ["4=spatial_mean"]}, "Layer '4' cannot be reduced by spatial_mean"),
+    "no device": ({"device": "abacus"}, "There is no device 'abacus' here"),
+    "no dtype": ({"dtype": "int8"}, "Unknown dtype 'int8'"),
+    "a run there": ({"output": "place"}, "place exists already"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_found_before_anything_is_written(place: Path, options: dict[str, Any], message: str) -> None:
+    (place / "place").mkdir()
+    safetensors.torch.save_file({"a": torch.zeros(1)}, "other.safetensors")
+    np.savez("labels.npz", y=[1, 2])
+    np.savez("text.npz", X=["a"])
+    np.savez("nan.npz", X=[[np.nan]])
+    np.savez("long.npz", X=np.zeros((2, 1)), y=[1, 2, 3])
+    np.savez("flat.npz", X=np.zeros((2, 5)))
+    np.savez("late.npz", X=np.arange(64 * 6.0).reshape(6, 1, 8, 8))
+    before = sorted(path.name for path in place.iterdir())
+    with pytest.raises((ValueError, OSError), match=message):
+        record(**options)
+    assert sorted(path.name for path in place.iterdir() if path.name != "__pycache__") == before
+
+
+@pytest.mark.usefixtures("place")
+def test_weights_that_the_factory_draws_are_the_same_each_time() -> None:
+    generator = torch.get_rng_state()
+    first, second = (record(model="somebody:drawn", output=name).last() for name in ("first", "second"))
+    np.testing.assert_array_equal(first["1"][:], second["1"][:])
+    assert torch.equal(torch.get_rng_state(), generator)
+
+
+# Batches
+
+
+@pytest.mark.usefixtures("place")
+def test_a_network_of_one_batch_size_is_recorded_with_it() -> None:
+    np.savez("some.npz", X=np.random.default_rng(0).random((24, 64)), y=np.arange(24) % 2)
+    run = record(model="somebody:Fixed", data="some.npz", batch_size=8)
+    assert run.last()["out"].shape == (24, 2)
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("model", "n", "size", "message"),
+    [
+        ("Fixed", 20, 8, r"runs on 8 stimuli but not on the 4 of the last block \(RuntimeError: shape '\[8, 64\]' is"),
+        ("Fixed", 9, 8, r"runs on 8 stimuli but not on the 1 of the last block \(RuntimeError: shape"),
+        ("NotOne", 17, 8, r"runs on 8 stimuli but not on the 1 of the last block \(AttributeError: 'Tensor' object"),
+        ("NotOne", 7, 3, r"runs on 3 stimuli but not on the 1 of the last block \(AttributeError"),
+    ],
+)
+def test_a_last_block_that_cannot_be_run_is_found_before_anything_is_written(
+    model: str, n: int, size: int, message: str
+) -> None:
+    np.savez("some.npz", X=np.random.default_rng(0).random((n, 64)))
+    with pytest.raises(ValueError, match=rf"^The network {message}.*Give a --batch-size that divides {n}\.$"):
+        record(model=f"somebody:{model}", data="some.npz", batch_size=size)
+    assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("place")
+def test_a_last_block_that_can_be_run_is_no_obstacle() -> None:
+    np.savez("some.npz", X=np.random.default_rng(0).random((18, 64)))
+    assert record(model="somebody:NotOne", data="some.npz", batch_size=8).last()["out"].shape == (18, 2)
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("size", [None, 20, 100])
+def test_a_network_is_tried_on_few_stimuli(size: int | None) -> None:
+    record(model="somebody:Counting", batch_size=size)
+    passes = sys.modules["somebody"].passes
+    # Each stimulus is recorded once; two of each of three blocks are also shown together, to compare their rows.
+    assert sum(each for each in passes if each > 4) == (66 if size == 20 else 60)
+    assert len(passes) <= 13
+
+
+# Weights
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("sparse", "'graph' is stored as sparse_coo; only dense tensors can be stored"),
+        ("empty", r"'1\.weight' is on the meta device and no hook of accelerate keeps its values.*"),
+    ],
+)
+def test_a_network_whose_weights_cannot_be_saved_is_refused_before_it_runs(
+    model: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Capture, "blocks", lambda *_: pytest.fail("the network was run"))
+    message = f"^The weights of the network cannot be saved: {reason}; give --no-weights to record activations alone"
+    with pytest.raises(ValueError, match=message):
+        record(model=f"somebody:{model}")
+    assert not Path("new").exists()
+
+
+@pytest.mark.usefixtures("place", "blank_figures")
+def test_activations_alone_are_recorded_verified_and_analysed() -> None:
+    with_weights, without = record(), record(output="alone", save_weights=False)
+    assert without.verify() == [0]
+    assert [with_weights.last().has_weights, without.last().has_weights] == [True, False]
+    for layer in with_weights.last().activations:
+        np.testing.assert_array_equal(without.last()[layer][:], with_weights.last()[layer][:])
+    assert (analyze_run(without.path).folder / "report.html").is_file()
+    assert record(model="somebody:sparse", output="third", save_weights=False).verify() == [0]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_quantized_network_is_recorded_with_its_weights() -> None:
+    X = np.random.default_rng(0).random((12, 64))
+    X[:, 0], X[:, 1] = 0, 1  # the range of each stimulus, so that each is quantized alike in every batch
+    np.savez("some.npz", X=X)
+    run = record(model="somebody:quantized", data="some.npz")
+    assert run.verify() == [0]
+    assert run.last().weights()["1._packed_params.dtype"] is torch.qint8
+    path = run.last().path / "weights.safetensors"
+    again = record(model="somebody:quantized", data="some.npz", weights=path, output="again")
+    np.testing.assert_array_equal(again.last()["1"][:], run.last()["1"][:])
+
+
+@pytest.mark.usefixtures("place")
+def test_an_offloaded_network_is_recorded_with_its_weights() -> None:
+    pytest.importorskip("accelerate")
+    plain, run = record(model="somebody:drawn"), record(model="somebody:offloaded", output="offloaded")
+    assert run.verify() == [0]
+    assert all(torch.equal(run.last().weights()[name], value) for name, value in plain.last().weights().items())
+    np.testing.assert_array_equal(run.last()["1"][:], plain.last()["1"][:])
+
+
+@pytest.mark.usefixtures("place")
+def test_weights_are_not_loaded_into_an_offloaded_network() -> None:
+    pytest.importorskip("accelerate")
+    path = record(model="somebody:drawn").last().path / "weights.safetensors"
+    message = r"does not fit model 'somebody:offloaded': '1\.weight' of the model is on the meta device"
+    with pytest.raises(ValueError, match=message):
+        record(model="somebody:offloaded", weights=path, output="other")
+
+
+def test_an_offloaded_network_stays_where_it_is(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr("analysis.training.record.check_device", lambda _: torch.device("cuda"))
+    with pytest.raises(ValueError, match=r"The network is offloaded, so it cannot be moved to cuda\. Leave"):
+        record(model="somebody:offloaded", device="cuda")
+    assert not (place / "new").exists()
+
+
+def test_one_name_of_tied_weights_is_enough(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(place))
+    import somebody
+
+    model = somebody.Tied()
+    safetensors.torch.save_model(model, "tied.safetensors")
+    run = record(model="somebody:Tied", weights="tied.safetensors")
+    assert list(run.last().weights()) == ["embed.weight", "head.weight"]
+    assert all(torch.equal(value, model.embed.weight) for value in run.last().weights().values())
+    safetensors.torch.save_file({"other.weight": model.embed.weight.data}, "other.safetensors")
+    message = r"other\.safetensors does not fit model 'somebody:Tied': .*Missing: 'embed\.weight', 'head\.weight'\."
+    with pytest.raises(ValueError, match=message):
+        record(model="somebody:Tied", weights="other.safetensors", output="other")
+
+
+@pytest.mark.usefixtures("place")
+def test_it_is_said_that_no_weights_were_given() -> None:
+    said = io.StringIO()
+    record(reporter=Reporter(Console(file=said, width=1000)))
+    assert (
+        said.getvalue() == "No weights were given: somebody:cnn is recorded with those that it makes or loads itself.\n"
+    )
+
+
+@pytest.mark.usefixtures("place")
+def test_a_recorded_network_is_not_trained_on() -> None:
+    with pytest.raises(ValueError, match="new holds recordings of somebody:cnn; there is nothing to train"):
+        resume_run(record().path)
+
+
+@pytest.mark.usefixtures("place")
+def test_an_interrupted_recording_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "checkpoint", interrupted)
+        record()
+    assert not Path("new").exists()
+    assert record().steps == [0]
+
+
+def test_the_search_path_is_left_as_it_was(place: Path) -> None:
+    before = list(sys.path)
+    record()
+    with pytest.raises(ValueError, match="could not be built"):
+        record(model="somebody:broken", output="other")
+    assert sys.path == before
+
+
+@pytest.mark.usefixtures("place")
+def test_stimuli_of_one_class_are_not_analysed() -> None:
+    np.savez("one.npz", X=np.zeros((10, 1, 8, 8)), y=["cat"] * 10)
+    with pytest.raises(ValueError, match="new recorded stimuli of one class only; an analysis needs labels"):
+        analyze_run(record(data="one.npz").path)
+
+
+def test_names_of_classes_that_do_not_fit_the_labels_are_not_used(tmp_path: Path) -> None:
+    stimuli = Stimuli.of(["a", "b"], [3, 7], ["test", "test"], np.zeros((2, 1)))
+    with Run.create(tmp_path / "run", {"data": {"classes": ["cat", "dog"]}}, stimuli) as run:
+        assert View("x", run, 0).classes == {3: "3", 7: "7"}

@@ -1,0 +1,254 @@
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import analyze_run, compare_runs, demo, measuring
+from analysis.comparison import Planned, Store, plan
+from analysis.comparison.figures import draw
+from analysis.comparison.result import Findings
+from analysis.comparison.view import views_of_run
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.recording import RecordingConfig
+from analysis.workflows.analyze import study_of_run
+from checkpoints import Damaged
+from repsim.learning import TrainingConfig
+
+NAMES = ("class_structure", "similarity", "rdm_similarity", "training", "gradients")
+NAMES += ("probes", "probe_bands", "probe_differences", "first_layers", "undefined")
+FIGURES = {"probe_accuracy", "rdm_grid", "cka", "class_structure", "training"}
+OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html", "analysis.json"}
+OF_BACKPROP |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
+OF_ANOTHER_RULE = OF_BACKPROP | {"figures/alignment.png", "figures/alignment.pdf"}
+
+
+pytestmark = pytest.mark.usefixtures("blank_figures")
+
+
+def listing(folder: Path) -> set[str]:
+    """Return the files of a folder, without the pieces that analyses keep for the next time."""
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+    return {name for name in files if "pieces/" not in name}
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise RuntimeError("no ink")
+
+
+def test_an_analysis_is_written_into_its_run(copied: Callable[[str], Path]) -> None:
+    path = copied("backprop")
+    before = listing(path)
+    findings = analyze_run(path)
+    assert findings.folder == path / "analysis"
+    assert listing(path) - before == {f"analysis/{name}" for name in OF_BACKPROP}
+    assert [view.label for view in findings.views] == ["untrained", "step 38"]
+    assert "<title>Analysis of backprop</title>" in (path / "analysis" / "report.html").read_text()
+
+
+def test_a_comparison_is_written_where_it_is_asked_for(comparison: Findings, runs: Mapping[str, Path]) -> None:
+    assert listing(comparison.folder) == OF_ANOTHER_RULE
+    for name, table in comparison.tables.items():
+        assert len(pd.read_csv(comparison.folder / f"{name}.csv")) == len(table)
+        assert len(table) or name in (
+            "probe_differences",
+            "undefined",
+        )  # of which one seed, and sound layers, have none
+    assert sorted(comparison.probes["view"].unique()) == sorted(runs)
+    assert all(set(listing(path)) == set(listing(runs["backprop"])) for path in runs.values())
+
+
+def test_a_comparison_stands_beside_the_first_run(copied: Callable[[str], Path]) -> None:
+    paths = [copied("synthetic"), copied("backprop")]
+    assert compare_runs(paths).folder == paths[0].parent / "comparison"
+    assert listing(paths[0].parent / "comparison") == OF_ANOTHER_RULE
+
+
+def test_the_distance_asked_for_is_used(copied: Callable[[str], Path]) -> None:
+    findings = analyze_run(copied("backprop"), steps="last", distance="sqeuclidean")
+    assert findings.class_structure["class_structure"].max() > 2  # no correlation distance is as large
+
+
+def test_an_earlier_analysis_is_replaced_and_other_files_are_left_alone(copied: Callable[[str], Path]) -> None:
+    path = copied("backprop")
+    folder = path / "analysis"
+    (folder / "figures").mkdir(parents=True)
+    for name in ("notes.txt", "figures/mine.png", "probes.csv"):
+        (folder / name).write_text("mine")
+    analyze_run(path, steps="last")
+    assert listing(folder) == OF_BACKPROP | {"notes.txt", "figures/mine.png"}
+    assert (folder / "notes.txt").read_text() == (folder / "figures/mine.png").read_text() == "mine"
+    assert (folder / "probes.csv").read_text() != "mine"
+
+
+@pytest.mark.parametrize("step", ["draw", "save_figures", "write_report"])
+def test_a_failure_midway_leaves_nothing_half_done(
+    runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setattr(measuring, step, refuse)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "probes.csv").write_text("earlier")
+    with pytest.raises(RuntimeError, match="no ink"):
+        analyze_run(runs["backprop"], steps="last", output=folder)
+    assert listing(tmp_path) == {"out/probes.csv"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (folder / "probes.csv").read_text() == "earlier"
+
+
+# What is refused
+
+
+def test_an_unknown_distance_is_refused_before_any_work(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    message = r"^Unknown distance 'manhattan'\. Choose one of: correlation, cosine, euclidean, sqeuclidean, mahal"
+    with pytest.raises(ValueError, match=message):
+        analyze_run(runs["backprop"], output=tmp_path / "out", distance="manhattan")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("Cs", [(), (0.1, 0.0), (float("inf"),), (float("nan"),)])
+def test_penalties_that_are_none_are_refused_before_any_work(
+    runs: Mapping[str, Path], tmp_path: Path, Cs: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"^Cs are .*; expected one or more positive, finite numbers\.$"):
+        analyze_run(runs["backprop"], output=tmp_path / "out", Cs=Cs)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_penalties_asked_for_are_used(copied: Callable[[str], Path]) -> None:
+    findings = analyze_run(copied("backprop"), steps="last", Cs=(0.002,))
+    assert findings.probes["C"].tolist() == [0.002] * 3
+
+
+def test_a_file_is_not_written_over(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"out is a file; the results need a folder\. Choose another with --o"):
+        analyze_run(runs["backprop"], output=tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_results_are_not_mixed_into_a_run(copied: Callable[[str], Path], runs: Mapping[str, Path]) -> None:
+    path = copied("synthetic")
+    before = listing(path)
+    with pytest.raises(FileExistsError, match=r"synthetic is a run; choose another folder with --output\.$"):
+        analyze_run(runs["backprop"], output=path)
+    assert listing(path) == before
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_fewer_than_two_runs_are_no_comparison(runs: Mapping[str, Path], count: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{count} runs? (was|were) given; a comparison needs two or more\.$"):
+        compare_runs(list(runs.values())[:count])
+
+
+def test_damaged_activations_are_named_before_any_work(copied: Callable[[str], Path], tmp_path: Path) -> None:
+    path = copied("backprop")
+    file = path / "checkpoints/step_00000038/activations.h5"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(Damaged, match=r"step_00000038/activations\.h5 has \d+ bytes; \d+ were committed\.$"):
+        compare_runs([copied("synthetic"), path], output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# The demo
+
+
+@pytest.fixture
+def small_demo(
+    monkeypatch: pytest.MonkeyPatch, tiny: TrainingConfig, few: RecordingConfig
+) -> dict[str, TrainingConfig]:
+    """Put small networks of the same rules, and fewer stimuli, in the place of the demo's."""
+    module = import_module("analysis.workflows.demo")
+    rules = {name: {"rule": run.rule, "boundaries": run.boundaries} for name, run in module.DEMO_RUNS.items()}
+    small = {name: replace(tiny, **rule) for name, rule in rules.items()}
+    monkeypatch.setattr(module, "DEMO_RUNS", small)
+    monkeypatch.setattr(module, "RecordingConfig", lambda: few)
+    return small
+
+
+def test_the_demo_trains_compares_and_goes_on_where_it_stopped(
+    small_demo: dict[str, TrainingConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "demo"
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no ink"):
+        patch.setattr(measuring, "write_report", refuse)
+        demo(folder)
+    trained = {name: (folder / name / "run.json").read_bytes() for name in small_demo}
+    findings = demo(folder)
+    assert [view.label for view in findings.views] == ["backprop", "sg-middle", "sg-every-boundary"]
+    assert listing(folder / "comparison") == OF_ANOTHER_RULE
+    assert {name: (folder / name / "run.json").read_bytes() for name in small_demo} == trained
+
+
+def test_the_demo_does_not_take_another_run_for_its_own(
+    small_demo: dict[str, TrainingConfig], runs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(runs["synthetic"], tmp_path / "backprop")
+    with pytest.raises(ValueError, match=r"backprop was trained with other settings; choose another folder with --out"):
+        demo(tmp_path)
+
+
+# What has changed
+
+
+def test_an_analysis_of_a_training_that_goes_on_is_not_current(copied: Callable[[str], Path]) -> None:
+    path = copied("backprop")
+    analyze_run(path, steps="last")
+    study = study_of_run(path, AnalysisConfig(), "last")
+    assert study.is_done()
+    with (path / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 39, "epoch": 3, "loss": 1.0, "accuracy": 0.5}\n')
+    assert not study_of_run(path, AnalysisConfig(), "last").is_done()
+
+
+@pytest.mark.parametrize("name", ["rdm.h5", "report.html", "figures/cka.png", "analysis.json"])
+def test_an_analysis_that_lost_a_file_is_not_current(copied: Callable[[str], Path], name: str) -> None:
+    path = copied("backprop")
+    folder = analyze_run(path, steps="last").folder
+    (folder / name).unlink()
+    assert not study_of_run(path, AnalysisConfig(), "last").is_done()
+
+
+def test_what_says_that_all_is_there_is_written_last(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = copied("backprop")
+    folder = analyze_run(path, steps="last").folder
+    monkeypatch.setattr(measuring, "replace_file", refuse)
+    with pytest.raises(RuntimeError, match="no ink"):
+        analyze_run(path, steps="last", Cs=(0.1,))
+    assert not (folder / "analysis.json").exists()
+    assert Store(folder).read(next(iter(plan_of(path).rdms.values())).key).arrays["rdm"].size
+
+
+def plan_of(path: Path) -> Planned:
+    return plan(views_of_run(path, "last"), AnalysisConfig())
+
+
+def test_names_that_look_like_numbers_stay_names(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    paths = [
+        shutil.copytree(runs[name], tmp_path / number) for name, number in (("backprop", "001"), ("synthetic", "1e3"))
+    ]
+    findings = compare_runs(paths, output=tmp_path / "out")
+    assert findings.probes["view"].tolist() == ["001"] * 3 + ["1e3"] * 3
+    assert set(findings.similarity["view_b"]) == {"001", "1e3"}
+    assert next(draw(findings)).name == "probe_accuracy"
+
+
+def test_the_command_of_a_report_does_the_same_whatever_the_defaults(copied: Callable[[str], Path]) -> None:
+    path = copied("backprop")
+    command = study_of_run(path, AnalysisConfig(Cs=(1 / 3,)), "last", ("hidden.1", "hidden.3")).command
+    assert command == (
+        f"repsim analyze {path} --layers hidden.1 --layers hidden.3 --steps last --distance correlation --measures cka "
+        "--Cs 0.3333333333333333"
+    )
+
+
+def test_single_names_and_any_numbers_are_taken(copied: Callable[[str], Path]) -> None:
+    findings = analyze_run(copied("backprop"), steps="last", layers="hidden.2", measures="pls", Cs=np.array([1, 10]))
+    assert findings.probes["layer"].tolist() == ["hidden.2"]
+    assert findings.measures == ("pls",)

@@ -1,0 +1,425 @@
+"""Many trainings from one file: which they are, what becomes of each, and what is said of a file that will not do."""
+
+import json
+import os
+import re
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis import sweep, train_run
+from analysis.config.defaults import Defaults
+from analysis.config.sweep import read_sweep
+from analysis.execution.progress import Reporter
+from analysis.workflows import sweep as sweeping
+from checkpoints import Run
+from repsim.learning import TrainingConfig
+
+Repsim = Callable[..., Any]
+Learned = Callable[[Path], dict[str, Any]]
+
+SMALL = "[training]\ndata = 'digits'\ndepth = 2\nwidth = 4\nepochs = 1\nbatch_size = 200\n"
+FEW = "[recording]\nn_train = 60\nn_validation = 20\nn_test = 40\n"
+N_STEPS = 6
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Write sweep.toml in an empty working directory."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def to_file(text: str) -> Path:
+        path = Path("sweep.toml")
+        path.write_text(text)
+        return path
+
+    return to_file
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def states(swept: sweeping.Swept) -> dict[str, str]:
+    return dict(zip(swept.table["run"], swept.table["state"], strict=True))
+
+
+# What a file asks for
+
+
+def test_every_case_is_trained_at_every_point_of_the_grid_and_seeds_vary_fastest(write: Callable[[str], Path]) -> None:
+    path = write(
+        SMALL + "[grid]\nseed = '0-1'\nwidth = [4, 8]\n[cases.bp]\n[cases.noise]\nrule = 'noise'\nlearning_rate = 0.1\n"
+    )
+    runs = read_sweep(path).runs
+    assert [run.name for run in runs] == [
+        f"{case}/width-{width}/seed-{seed}" for case in ("bp", "noise") for width in (4, 8) for seed in (0, 1)
+    ]
+    assert runs[-1].training == TrainingConfig(
+        data="digits", depth=2, width=8, epochs=1, batch_size=200, rule="noise", learning_rate=0.1, seed=1
+    )
+    assert runs[-1].settings == {"case": "noise", "width": 8, "seed": 1}
+    assert runs[0].training.rule == "backprop"
+
+
+@pytest.mark.parametrize(
+    ("varied", "names"),
+    [
+        ("[grid]\nseed = [3, 1]", ["seed-3", "seed-1"]),
+        ("[grid]\nseed = '0,3,5-6'", ["seed-0", "seed-3", "seed-5", "seed-6"]),
+        ("[grid]\nseed = '1-10'", [f"seed-{seed}" for seed in range(1, 11)]),
+        ("[cases.deep]\ndepth = 4\n[cases.'v1.5+b']\n", ["deep", "v1.5+b"]),
+        ("[grid]\nrule = ['noise:scale=2@1', 'backprop']", ["rule-noise_scale_2_1", "rule-backprop"]),
+        ("[grid]\nlearning_rate = [0.1, 1e-3]", ["learning_rate-0.1", "learning_rate-0.001"]),
+    ],
+)
+def test_folders_of_runs_are_named_by_what_varies(write: Callable[[str], Path], varied: str, names: list[str]) -> None:
+    assert [run.name for run in read_sweep(write(SMALL + varied)).runs] == names
+
+
+def test_the_grid_wins_over_a_case_which_wins_over_the_file_which_wins_over_the_defaults(
+    write: Callable[[str], Path],
+) -> None:
+    path = write("[training]\ndepth = 3\nwidth = 5\n[grid]\nseed = [7]\n[cases.a]\nwidth = 6\nseed = 1\n")
+    defaults = Defaults(training={"depth": 9, "epochs": 4}, recording={"n_train": 5})
+    (run,) = read_sweep(path, defaults).runs
+    chosen = run.training
+    assert (chosen.epochs, chosen.depth, chosen.width, chosen.seed, run.recording.n_train) == (4, 3, 6, 7, 5)
+
+
+def test_the_file_of_a_users_data_is_found_from_any_folder(write: Callable[[str], Path]) -> None:
+    (run,) = read_sweep(write("[training]\ndata = 'mine.npz'\n[grid]\nseed = [0]\n")).runs
+    assert run.training.data == str(Path("mine.npz").absolute())
+
+
+def test_an_analysis_is_asked_for_by_its_table_alone(write: Callable[[str], Path]) -> None:
+    defaults = Defaults(analysis={"distance": "cosine", "steps": "all"})
+    assert read_sweep(write("[grid]\nseed = [0]\n"), defaults).analysis is None
+    asked = read_sweep(write("[grid]\nseed = [0]\n[analysis]\nsteps = 'last'\n"), defaults).analysis
+    assert asked == {"distance": "cosine", "steps": "last"}
+
+
+MISTAKES = {
+    "not TOML": ("grid: seed", "sweep.toml is not a TOML file (Expected"),
+    "deeper than can be read": (f"a = {'[' * 5000}", "sweep.toml is not a TOML file ("),
+    "a number without end": (f"[grid]\nseed = [{'9' * 5000}]", "sweep.toml is not a TOML file ("),
+    "unknown table": (
+        "[gird]\nseed = '0-1'",
+        "sweep.toml: 'gird' is none of its tables; put settings under [training]",
+    ),
+    "a table that is none": ("grid = 3", "sweep.toml: 'grid' is none of its tables"),
+    "nothing varies": (SMALL, "sweep.toml has neither [grid] nor [cases.NAME]: nothing varies. Train one network by"),
+    "an empty file": ("", "sweep.toml has neither [grid] nor [cases.NAME]"),
+    "unknown setting": ("[training]\nlr = 1\n[grid]\nseed = [0]", "sweep.toml, [training]: Unknown setting 'lr'."),
+    "unknown recording": ("[recording]\nn = 1\n[grid]\nseed = [0]", "sweep.toml, [recording]: Unknown recording sett"),
+    "unknown in the grid": ("[grid]\nlr = [1]", "sweep.toml, [grid]: unknown setting 'lr'. Choose from: activation,"),
+    "recording in the grid": ("[grid]\nsteps = ['last']", "sweep.toml, [grid]: unknown setting 'steps'."),
+    "one value": ("[grid]\ndepth = 3", "sweep.toml, [grid]: depth is 3; expected a list of one or more values."),
+    "no value": ("[grid]\ndepth = []", "sweep.toml, [grid]: depth is []; expected a list of one or more values."),
+    "text for a list": ("[grid]\nrule = 'noise'", "sweep.toml, [grid]: rule is 'noise'; expected a list"),
+    "a value twice": ("[grid]\ndepth = [2, 2]", "sweep.toml, [grid]: depth has a value twice, or two that would have"),
+    "one folder": ("[grid]\nrule = ['noise@1', 'noise:1']", "sweep.toml, [grid]: rule has a value twice, or two that"),
+    "no seeds": ("[grid]\nseed = 'few'", "sweep.toml, [grid]: seeds 'few' are not understood at 'few'."),
+    "seeds that count down": ("[grid]\nseed = '3-1'", "sweep.toml, [grid]: seeds '3-1' are not understood at '3-1'"),
+    "a seed twice": ("[grid]\nseed = '0,0-2'", "sweep.toml, [grid]: seeds '0,0-2' name a seed twice."),
+    "a value out of range": ("[grid]\ndepth = [2, 0]", "sweep.toml: depth-0: depth is 0; expected a whole number of 1"),
+    "a value of another kind": ("[grid]\nseed = [0, 'x']", "sweep.toml: seed-x: seed is 'x'; expected a whole number"),
+    "what does not go together": (
+        "[training]\nrule = 'noise@4'\n[grid]\ndepth = [4, 2]\nseed = [0]",
+        "sweep.toml: depth-2/seed-0: boundaries '4' names boundary 4; a network with 2 hidden layers",
+    ),
+    "a case that is none": ("[cases]\ndepth = 3", "sweep.toml, [cases]: 'depth' is no table; put the settings of a ca"),
+    "a case without a folder": ("[cases.'a/b']", "sweep.toml: case 'a/b' cannot name a folder; use letters, digits,"),
+    "a case above": ("[cases.'..']", "sweep.toml: case '..' cannot name a folder"),
+    "a case of no name": ("[cases.'']", "sweep.toml: case '' cannot name a folder"),
+    "a case like the lock": (
+        "[cases.lock]",
+        "sweep.toml: case 'lock' has the name of a file of the sweep; give it ano",
+    ),
+    "a case that will not do": (
+        "[cases.bad]\nnorm = 'l2'",
+        "sweep.toml: bad: Unknown norm 'l2'. Choose one of: batch,",
+    ),
+    "a case of unknown settings": ("[cases.bad]\nlr = 2", "sweep.toml: bad: Unknown setting 'lr'."),
+    "too many": (
+        "[grid]\nseed = '0-9999'\nsplit_seed = [0,1,2,3,4,5,6,7,8,9,10]",
+        "sweep.toml asks for 110000 trainings; at most 100000 are taken at a time.",
+    ),
+    "unknown in the analysis": (
+        "[grid]\nseed = [0]\n[analysis]\nlayer = ['a']",
+        "sweep.toml, [analysis]: unknown setting 'layer'. Choose from: steps, layers, distance, measures, Cs.",
+    ),
+    "steps that are no text": (
+        "[grid]\nseed = [0]\n[analysis]\nsteps = 3",
+        "sweep.toml, [analysis]: expected steps as",
+    ),
+    "unknown distance": ("[grid]\nseed = [0]\n[analysis]\ndistance = 'city'", "[analysis]: Unknown distance 'city'."),
+    "unknown measure": ("[grid]\nseed = [0]\n[analysis]\nmeasures = ['hsik']", "[analysis]: Unknown measure 'hsik'."),
+    "no penalty": ("[grid]\nseed = [0]\n[analysis]\nCs = [0]", "sweep.toml, [analysis]: Cs are 0.0; expected one or"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_in_a_file_is_one_sentence_with_its_place_and_writes_nothing(
+    write: Callable[[str], Path], repsim: Repsim, mistake: str
+) -> None:
+    text, words = MISTAKES[mistake]
+    write(text)
+    said = repsim("sweep sweep.toml")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("repsim: sweep.toml")
+    assert words in said.err
+    assert said.err.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["sweep.toml"]
+
+
+# What becomes of the trainings
+
+
+def test_every_training_is_the_run_that_train_makes_wherever_it_is_made(
+    write: Callable[[str], Path], learned: Learned
+) -> None:
+    path = write(SMALL + FEW + "[grid]\nseed = '0-1'\n[cases.bp]\n[cases.noise]\nrule = 'noise'\n")
+    swept = {name: sweep(path, output=name, executor=name, jobs=2) for name in ("serial", "processes")}
+    for run in read_sweep(path).runs:
+        alone = train_run(Path("alone") / run.name, run.training, run.recording)
+        for name in swept:
+            assert learned(Path(name) / run.name) == learned(alone.path)
+    for name, each in swept.items():
+        assert set(states(each).values()) == {"finished"}
+        assert each.summary() == ["4 trainings: 4 finished."]
+        table = pd.read_csv(Path(name) / "sweep.csv")
+        assert list(table) == [
+            *("run", "case", "seed", "state", "step", "n_steps", "test_accuracy", "seconds", "reason")
+        ]
+        assert table["case"].tolist() == ["bp", "bp", "noise", "noise"]
+        assert table["test_accuracy"].tolist() == [
+            Run.open(Path(name) / run).status["test_accuracy"] for run in table["run"]
+        ]
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_what_fails_does_not_stop_the_others_and_says_why(
+    write: Callable[[str], Path], repsim: Repsim, executor: str
+) -> None:
+    write(
+        f"{SMALL}{FEW}[cases.fine]\n[cases.lost]\ndata = 'missing.npz'\n"
+        "[cases.wild]\nnorm = 'none'\nactivation = 'linear'\nlearning_rate = 1e30\n[cases.well]\nseed = 1\n"
+    )
+    said = repsim(f"sweep sweep.toml --output out --executor {executor} --jobs 2")
+    assert said.code == 0
+    table = pd.read_csv("out/sweep.csv", keep_default_na=False).set_index("run")
+    assert table["state"].to_dict() == {"fine": "finished", "lost": "failed", "wild": "diverged", "well": "finished"}
+    assert table["reason"]["lost"] == f"There is no file {Path('missing.npz').absolute()}; expected an .npz file."
+    assert table["reason"]["wild"].startswith("Training diverged: the loss is ")
+    assert (table["reason"]["fine"], table["reason"]["well"]) == ("", "")
+    first, *rest = said.out.splitlines()
+    assert first == "4 trainings: 2 finished, 1 failed, 1 diverged."
+    assert rest == [
+        f"lost: {table['reason']['lost']}",
+        f"wild: {table['reason']['wild']}",
+        "Table: out/sweep.csv",
+    ]
+    assert not Path("out/lost").exists()
+
+
+def test_what_failed_is_tried_again_and_what_diverged_is_not(write: Callable[[str], Path]) -> None:
+    path = write(
+        f"{SMALL}{FEW}[cases.mine]\ndata = 'mine.npz'\nbatch_size = 8\n"
+        "[cases.wild]\nnorm = 'none'\nactivation = 'linear'\nlearning_rate = 1e30\n"
+    )
+    assert states(sweep(path, output="out", executor="serial")) == {"mine": "failed", "wild": "diverged"}
+    wild = Path("out/wild/run.json").read_bytes()
+    rng = np.random.default_rng(0)
+    np.savez("mine.npz", X=rng.normal(size=(60, 5)), y=np.arange(60) % 3)
+    again = sweep(path, output="out", executor="serial")
+    assert states(again) == {"mine": "finished", "wild": "diverged"}
+    assert Path("out/wild/run.json").read_bytes() == wild
+    assert again.summary()[1].startswith("wild: Training diverged")
+
+
+def test_a_second_call_does_nothing_new(write: Callable[[str], Path], repsim: Repsim) -> None:
+    write(SMALL + FEW + "[grid]\nseed = '0-1'\n")
+    first = repsim("sweep sweep.toml")
+    before = contents(Path("runs/sweep"))
+    assert {"seed-0/run.json", "seed-1/run.json", "sweep.csv"} <= set(before)
+    second = repsim("sweep sweep.toml")
+    assert (second.code, second.out) == (0, first.out)
+    assert contents(Path("runs/sweep")) == before
+
+
+def test_what_a_larger_grid_adds_is_trained_and_nothing_else(write: Callable[[str], Path]) -> None:
+    sweep(write(SMALL + FEW + "[grid]\nseed = '0-1'\n"), executor="serial")
+    before = contents(Path("runs/sweep/seed-0"))
+    swept = sweep(write(SMALL + FEW + "[grid]\nseed = '0-2'\n"), executor="serial")
+    assert states(swept) == dict.fromkeys(("seed-0", "seed-1", "seed-2"), "finished")
+    assert contents(Path("runs/sweep/seed-0")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("width = 4", "width = 5"), "seed-0 was trained with other settings; choose another folder with --output."),
+        (("'digits'", "'xor'"), "seed-0 was trained with other settings; choose another folder with --output."),
+        (("n_test = 40", "n_test = 41"), "seed-0 was recorded with other settings; choose another folder with --out"),
+    ],
+)
+def test_other_settings_in_the_place_of_a_run_are_refused_before_anything_is_written(
+    write: Callable[[str], Path], repsim: Repsim, change: tuple[str, str], words: str
+) -> None:
+    text = SMALL + FEW + "[grid]\nseed = [{}]\n"
+    sweep(write(text.format(0)), executor="serial")
+    before = contents(Path("runs"))
+    write(text.format("1, 0").replace(*change))
+    said = repsim("sweep sweep.toml")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"repsim: runs/sweep/{words}")
+    assert contents(Path("runs")) == before
+
+
+def test_a_folder_that_is_no_run_is_not_written_into(write: Callable[[str], Path], repsim: Repsim) -> None:
+    write(SMALL + "[grid]\nseed = [0]\n")
+    Path("out/seed-0").mkdir(parents=True)
+    said = repsim("sweep sweep.toml --output out")
+    assert said == (2, "", "repsim: out/seed-0 exists and is no run; choose another folder with --output.\n")
+    assert contents(Path("out")) == {}
+
+
+# Listing
+
+
+def test_a_list_says_what_ran_failed_and_remains_and_writes_nothing(
+    write: Callable[[str], Path], repsim: Repsim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(SMALL + FEW + "[grid]\nseed = '0-2'\n")
+    said = repsim("sweep sweep.toml --list")
+    assert said.code == 0
+    assert [line.split()[:3] for line in said.out.splitlines()[1:4]] == [
+        [f"seed-{seed}", str(seed), "waiting"] for seed in range(3)
+    ]
+    assert said.out.endswith("\nFolder: runs/sweep\n")
+    assert not Path("runs").exists()
+    (_, asked) = write(""), read_sweep(write(SMALL + FEW + "[grid]\nseed = '0-2'\n"))
+    train_run("runs/sweep/seed-1", asked.runs[1].training, asked.runs[1].recording)
+    before = contents(Path("runs"))
+    listed = json.loads(repsim("sweep sweep.toml --list --json").out)
+    assert listed["folder"] == "runs/sweep"
+    assert [row["state"] for row in listed["runs"]] == ["waiting", "finished", "waiting"]
+    assert listed["runs"][0] == {
+        **{"run": "seed-0", "seed": 0, "state": "waiting", "reason": ""},
+        **dict.fromkeys(("step", "n_steps", "test_accuracy", "seconds")),
+    }
+    assert contents(Path("runs")) == before
+
+
+# Stopping
+
+
+@pytest.fixture
+def stop_at(monkeypatch: pytest.MonkeyPatch, at_update: Callable[..., Reporter]) -> Callable[..., None]:
+    """Let something happen to the second training of a sweep once it has made three updates."""
+
+    def arm(act: Callable[[], Any]) -> None:
+        begun: list[Path] = []
+
+        def train(path: Path, *settings: Any, **options: Any) -> Run:
+            begun.append(path)
+            reporter = at_update(3, act) if len(begun) == 2 else None
+            return train_run(path, *settings, **options, reporter=reporter)
+
+        monkeypatch.setattr(sweeping, "train_run", train)
+
+    return arm
+
+
+def press_ctrl_c() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def lose_power() -> None:
+    raise RuntimeError("power cut")
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
+    write: Callable[[str], Path], repsim: Repsim, stop_at: Callable[..., None], learned: Learned
+) -> None:
+    path = write(SMALL + FEW + "[grid]\nseed = '0-2'\n")
+    stop_at(press_ctrl_c)
+    said = repsim("sweep sweep.toml --executor serial --quiet")
+    assert said == (130, "", "repsim: Stopped; 1 of 3 are done and kept. Continue with the same command.\n")
+    table = pd.read_csv("runs/sweep/sweep.csv")
+    assert table["state"].tolist() == ["finished", "interrupted", "waiting"]
+    assert table["step"].tolist()[:2] == [N_STEPS, 3]
+    finished = contents(Path("runs/sweep/seed-0"))
+    said = repsim("sweep sweep.toml --executor serial --quiet")
+    assert (said.code, said.out.splitlines()[0]) == (0, "3 trainings: 3 finished.")
+    assert contents(Path("runs/sweep/seed-0")) == finished
+    for run in read_sweep(path).runs:
+        alone = train_run(Path("alone") / run.name, run.training, run.recording)
+        assert learned(Path("runs/sweep") / run.name) == learned(alone.path)
+
+
+def test_a_training_that_died_goes_on_from_its_last_commit(
+    write: Callable[[str], Path], stop_at: Callable[..., None], learned: Learned
+) -> None:
+    path = write(SMALL + FEW + "[grid]\nseed = '0-1'\n")
+    stop_at(lose_power)
+    swept = sweep(path, executor="serial")
+    assert states(swept) == {"seed-0": "finished", "seed-1": "stopped"}
+    assert swept.summary() == ["2 trainings: 1 finished, 1 stopped.", "seed-1: RuntimeError: power cut"]
+    assert states(sweep(path, executor="serial")) == {"seed-0": "finished", "seed-1": "finished"}
+    run = read_sweep(path).runs[1]
+    assert learned(Path("runs/sweep/seed-1")) == learned(train_run("alone", run.training, run.recording).path)
+
+
+def test_two_sweeps_of_one_folder_do_not_mix(write: Callable[[str], Path], repsim: Repsim) -> None:
+    from checkpoints.storage.lock import Lock
+
+    write(SMALL + FEW + "[grid]\nseed = [0]\n")
+    Path("runs/sweep").mkdir(parents=True)
+    lock = Lock(Path("runs/sweep/lock"))
+    try:
+        said = repsim("sweep sweep.toml --quiet")
+    finally:
+        lock.release()
+    assert said.code == 2
+    assert re.match(rf"repsim: runs/sweep is being written by process {os.getpid()} on ", said.err)
+    assert not Path("runs/sweep/seed-0").exists()
+
+
+# Analyses
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_what_finishes_is_analysed_as_the_file_asks_and_what_does_not_is_left_alone(
+    write: Callable[[str], Path],
+) -> None:
+    text = (
+        f"{SMALL}{FEW}[cases.fine]\n[cases.wild]\nnorm = 'none'\nactivation = 'linear'\nlearning_rate = 1e30\n"
+        "[analysis]\nsteps = 'last'\nlayers = ['hidden.2']\ndistance = 'cosine'\n"
+    )
+    swept = sweep(write(text), executor="serial")
+    assert states(swept) == {"fine": "finished", "wild": "diverged"}
+    found = json.loads(Path("runs/sweep/fine/analysis/analysis.json").read_text())
+    assert found["config"]["distance"] == "cosine"
+    assert [view["step"] for view in found["views"]] == [N_STEPS]
+    assert set(pd.read_csv("runs/sweep/fine/analysis/probes.csv")["layer"]) == {"hidden.2"}
+    assert not Path("runs/sweep/wild/analysis").exists()
+    before = contents(Path("runs/sweep"))
+    sweep(write(text), executor="serial")
+    assert contents(Path("runs/sweep")) == before
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_an_analysis_that_fails_is_told_apart_from_its_training(write: Callable[[str], Path]) -> None:
+    path = write(SMALL + FEW + "[cases.fine]\n[analysis]\nlayers = ['conv.*']\n")
+    swept = sweep(path, executor="serial")
+    assert states(swept) == {"fine": "finished"}
+    assert re.match(r"fine: analysis: No layer matches 'conv\.\*'\. Near names: hidden\.", swept.summary()[1])

@@ -1,0 +1,731 @@
+"""Capture on networks of other people's making: residual, transformer, recurrent, compiled, and ones that misbehave."""
+
+import random
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from checkpoints import Capture, Run, SpatialMean, Stimuli, Token, TokenMean, match_layers
+from checkpoints.storage.blocks import LayerValues
+from repsim.learning import mlp
+
+X = torch.linspace(-2, 2, 18).reshape(6, 3)
+
+
+@pytest.fixture(scope="module")
+def transformers() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        warnings.simplefilter("ignore")
+        yield pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+class Lambda(nn.Module):
+    """A module that computes what it is given, perhaps with modules of its own."""
+
+    def __init__(self, function: Callable[..., Any], **modules: nn.Module) -> None:
+        super().__init__()
+        self.function = function
+        for name, module in modules.items():
+            self.add_module(name, module)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def record(model: nn.Module, layers: Any, inputs: Any = X, **options: Any) -> dict[str, LayerValues]:
+    return Capture(model, layers, **options).record(inputs)
+
+
+def assert_values(layer: LayerValues, expected: Tensor) -> None:
+    """Assert that the layer holds the tensor, bit for bit."""
+    assert layer.feature_shape == tuple(expected.shape[1:])
+    np.testing.assert_array_equal(layer.values, expected.detach().flatten(1).numpy(), strict=True)
+
+
+def hooks_on(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
+
+
+# Residual networks
+
+
+class BasicBlock(nn.Module):
+    """Torchvision's block: one relu, in place, called twice."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+        shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+        self.downsample = shortcut if stride > 1 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += x if self.downsample is None else self.downsample(x)
+        return self.relu(out)
+
+
+class ResNet(nn.Module):
+    """A small one of torchvision's make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(4)
+        self.relu = nn.ReLU(inplace=True)
+        self.layer1 = nn.Sequential(BasicBlock(4, 4, 1), BasicBlock(4, 4, 1))
+        self.layer2 = nn.Sequential(BasicBlock(4, 8, 2), BasicBlock(8, 8, 1))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        return self.fc(self.avgpool(self.layer2(self.layer1(x))).flatten(1))
+
+
+@pytest.fixture
+def resnet() -> ResNet:
+    model = ResNet()
+    model(torch.randn(8, 3, 8, 8))  # so that batch norm has seen something
+    return model
+
+
+IMAGES = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(4))
+
+
+def test_each_call_of_a_relu_is_a_layer(resnet: ResNet) -> None:
+    layers = record(resnet, ["layer1.0.**", "relu"], IMAGES)
+    resnet.eval()
+    block = resnet.layer1[0]
+    x = torch.relu(resnet.bn1(resnet.conv1(IMAGES)))
+    first = torch.relu(block.bn1(block.conv1(x)))
+    second = torch.relu(block.bn2(block.conv2(first)) + x)
+    assert_values(layers["relu"], x)
+    assert_values(layers["layer1.0.relu#0"], first)
+    assert_values(layers["layer1.0.relu#1"], second)
+    assert list(layers) == [
+        "relu",
+        *(f"layer1.0.{name}" for name in ("conv1", "bn1", "relu#0", "conv2", "bn2", "relu#1")),
+    ]
+    assert [layers[f"layer1.0.relu#{call}"].call_index for call in (0, 1)] == [0, 1]
+    assert {layers[f"layer1.0.relu#{call}"].module for call in (0, 1)} == {"layer1.0.relu"}
+
+
+def test_one_call_of_a_relu_can_be_chosen(resnet: ResNet) -> None:
+    chosen = record(resnet, "layer*.*.relu#1", IMAGES)
+    assert list(chosen) == [f"layer{layer}.{block}.relu#1" for layer in (1, 2) for block in (0, 1)]
+    assert list(record(resnet, "layer1.0.relu#0", IMAGES)) == ["layer1.0.relu#0"]
+    np.testing.assert_array_equal(
+        chosen["layer2.1.relu#1"].values, record(resnet, "layer2.1", IMAGES)["layer2.1"].values
+    )
+    with pytest.raises(ValueError, match=r"'layer1\.0\.relu#2' names no tensor that a forward pass gives"):
+        record(resnet, "layer1.0.relu#2", IMAGES)
+
+
+def test_operations_in_place_do_not_change_what_was_recorded(resnet: ResNet) -> None:
+    layers = record(resnet, ["layer1.0.bn1", "layer1.0.bn2", "layer1.0.conv2:input"], IMAGES)
+    resnet.eval()
+    block = resnet.layer1[0]
+    x = torch.relu(resnet.bn1(resnet.conv1(IMAGES)))
+    before = block.bn1(block.conv1(x))
+    assert (before < 0).any()
+    assert_values(layers["layer1.0.bn1"], before)
+    assert_values(layers["layer1.0.conv2:input"], torch.relu(before))
+    assert_values(layers["layer1.0.bn2"], block.bn2(block.conv2(torch.relu(before))))
+
+
+def test_spatial_mean_is_the_mean_over_pixels(resnet: ResNet) -> None:
+    maps = record(resnet, ["layer2", "fc"], IMAGES)["layer2"]
+    layers = record(resnet, ["layer2", "fc"], IMAGES, reduce={"layer*": SpatialMean()})
+    assert (layers["layer2"].feature_shape, layers["layer2"].source_shape) == ((8,), (8, 4, 4))
+    assert (layers["layer2"].reduction, layers["fc"].reduction) == ("spatial_mean(channels=first)", "flatten")
+    expected = maps.values.reshape(5, 8, 4, 4).mean((2, 3))
+    np.testing.assert_allclose(layers["layer2"].values, expected, rtol=1e-5, atol=1e-7)
+
+
+# Transformers
+
+TOKENS = torch.randint(0, 20, (6, 7), generator=torch.Generator().manual_seed(5))
+MASK = (torch.arange(7) < torch.tensor([[7], [3], [5], [1], [7], [6]])).long()
+TEXT = {"input_ids": TOKENS, "attention_mask": MASK}
+
+
+@pytest.fixture
+def bert(transformers: ModuleType) -> Any:
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=3, num_attention_heads=2, intermediate_size=12
+    )
+    return transformers.BertModel(config)
+
+
+@pytest.fixture
+def gpt(transformers: ModuleType) -> Any:
+    return transformers.GPT2Model(transformers.GPT2Config(vocab_size=20, n_positions=16, n_embd=8, n_layer=3, n_head=2))
+
+
+def hidden_states(model: nn.Module) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        return model.eval()(**TEXT, output_hidden_states=True).hidden_states
+
+
+def by_module(layers: dict[str, LayerValues], side: str = "output") -> dict[str, LayerValues]:
+    """Return layers by module: some versions return the hidden state alone, some in a tuple."""
+    kept = {layer.module: layer for layer in layers.values() if layer.side == side and layer.path in ("", "[0]")}
+    assert len(kept) == len({layer.module for layer in layers.values()})
+    return kept
+
+
+def test_bert_layers_are_its_hidden_states(bert: Any) -> None:
+    assert bert.training
+    layers = by_module(record(bert, ["embeddings", "encoder.layer.*"], TEXT))
+    assert bert.training
+    assert list(layers) == ["embeddings", *(f"encoder.layer.{index}" for index in range(3))]
+    for layer, expected in zip(layers.values(), hidden_states(bert), strict=True):
+        assert_values(layer, expected)
+
+
+def test_a_token_mean_leaves_padding_out(bert: Any) -> None:
+    reduced = by_module(record(bert, "encoder.layer.*", TEXT, reduce={"**": TokenMean(mask="attention_mask")}))
+    for layer, states in zip(reduced.values(), hidden_states(bert)[1:], strict=True):
+        assert (layer.feature_shape, layer.source_shape) == ((8,), (7, 8))
+        assert layer.reduction.startswith("token_mean(mask=attention_mask")
+        expected = torch.stack([state[: keep.sum()].mean(0) for state, keep in zip(states, MASK, strict=True)])
+        np.testing.assert_allclose(layer.values, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_token_0_is_the_first_hidden_state(bert: Any) -> None:
+    reduced = by_module(record(bert, "encoder.layer.*", TEXT, reduce={"encoder.layer.*": Token(0)}))
+    for layer, states in zip(reduced.values(), hidden_states(bert)[1:], strict=True):
+        assert_values(layer, states[:, 0])
+
+
+def test_a_mask_that_the_model_was_not_given_is_an_error(bert: Any) -> None:
+    with pytest.raises(ValueError, match=r"There is no mask 'attention_mask' among the inputs \(input_ids\)"):
+        record(bert, "encoder.layer.0", {"input_ids": TOKENS}, reduce={"**": TokenMean(mask="attention_mask")})
+
+
+def test_batches_of_a_dict_are_cut_alike(bert: Any) -> None:
+    whole, cut = (by_module(record(bert, "encoder.layer.2", TEXT, batch_size=size)) for size in (6, 4))
+    np.testing.assert_allclose(cut["encoder.layer.2"].values, whole["encoder.layer.2"].values, rtol=1e-5, atol=1e-6)
+
+
+def test_gpt_blocks_are_its_hidden_states(gpt: Any) -> None:
+    *blocks, last = by_module(record(gpt, ["h.*", "ln_f"], TEXT)).values()
+    embedded, *states = hidden_states(gpt)
+    assert [layer.module for layer in (*blocks, last)] == ["h.0", "h.1", "h.2", "ln_f"]
+    for layer, expected in zip(blocks[:-1], states[:-1], strict=True):
+        assert_values(layer, expected)
+    assert_values(last, states[-1])  # its last hidden state is after the final norm
+    assert_values(record(gpt, "ln_f:input", TEXT)["ln_f:input"], torch.from_numpy(blocks[-1].values).reshape(6, 7, 8))
+    assert not np.array_equal(blocks[0].values, embedded.flatten(1).numpy())
+
+
+def test_the_input_of_a_transformer_layer_is_the_output_of_the_one_before(gpt: Any) -> None:
+    before = by_module(record(gpt, "h.0", TEXT))["h.0"]
+    assert_values(record(gpt, "h.1:input[0]", TEXT)["h.1:input[0]"], torch.from_numpy(before.values).reshape(6, 7, 8))
+
+
+def test_an_input_that_all_stimuli_share_is_refused(gpt: Any) -> None:
+    with pytest.raises(ValueError, match=r"'h\.1:input\[position_ids\]' gives shape \(1, 7\) for 6 stimuli, and none"):
+        record(gpt, "h.1:input[position_ids]", TEXT)
+    with pytest.warns(
+        UserWarning, match=r"none of their axes indexes the stimuli: h\.1:input\[position_ids\] \(1, 7\)"
+    ):
+        assert "h.1:input[0]" in record(gpt, "h.1:input", TEXT)
+
+
+class Encoder(nn.Module):
+    """Torch's own encoder, which in evaluation mode fuses its layers and packs padded tokens away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(8, 2, 12, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, 2)
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:
+        return self.encoder(x, src_key_padding_mask=padding)
+
+
+def test_fused_layers_are_recorded_module_by_module() -> None:
+    model = Encoder()
+    batch = {"x": torch.randn(6, 7, 8), "padding": MASK == 0}
+    inside = record(model, ["encoder.layers.*", "encoder.layers.*.norm2"], batch)
+    outside = record(model, "encoder", batch)["encoder"]
+    assert [layer.source_shape for layer in (*inside.values(), outside)] == [(7, 8)] * 5
+    np.testing.assert_array_equal(inside["encoder.layers.1"].values, outside.values)
+    np.testing.assert_array_equal(inside["encoder.layers.1.norm2"].values, outside.values)
+    fused = model.eval()(**batch).detach()
+    tokens = MASK.bool().numpy()
+    np.testing.assert_allclose(outside.values.reshape(6, 7, 8)[tokens], fused.numpy()[tokens], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_fused_layers_are_allowed_as_before(enabled: bool) -> None:
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(enabled)
+    try:
+        record(nn.Sequential(nn.Identity()), "0")
+        with pytest.raises(ArithmeticError):
+            record(nn.Sequential(Restless(torch.zeros(3), True)), "0")
+        assert torch.backends.mha.get_fastpath_enabled() is enabled
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_a_nested_tensor_is_refused() -> None:
+    ragged = Lambda(lambda x: torch.nested.nested_tensor(list(x)))
+    with pytest.raises(ValueError, match=r"Layer 'ragged' .* it is a nested tensor, in which stimuli differ in shape"):
+        record(Lambda(lambda x: ragged(x), ragged=ragged), "ragged")
+
+
+# Recurrent networks
+
+
+class Recurrent(nn.Module):
+    """A classifier of sequences by their last hidden state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, 4, num_layers=2, batch_first=True)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x)[1][0][-1])
+
+
+SEQUENCES = torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(6))
+
+
+def test_the_outputs_of_an_lstm_are_at_0() -> None:
+    model = Recurrent()
+    layers = record(model, "lstm[0]", SEQUENCES)
+    with torch.no_grad():
+        outputs, _ = model.lstm(SEQUENCES)
+    assert list(layers) == ["lstm[0]"]
+    assert layers["lstm[0]"].path == "[0]"
+    assert_values(layers["lstm[0]"], outputs)
+
+
+def test_states_of_an_lstm_are_moved_to_stimuli_first() -> None:
+    model = Recurrent()
+    layers = record(model, ["lstm", "head"], SEQUENCES)
+    with torch.no_grad():
+        _, (hidden, cell) = model.lstm(SEQUENCES)
+    assert list(layers) == ["lstm[0]", "lstm[1][0]", "lstm[1][1]", "head"]
+    assert layers["lstm[1][0]"].source_shape == (2, 4)
+    assert_values(layers["lstm[1][0]"], hidden.transpose(0, 1))
+    assert_values(layers["lstm[1][1]"], cell.transpose(0, 1))
+
+
+def last_layer(state: Tensor) -> Tensor:
+    """Return the state of the last layer of (n, layers, units)."""
+    return state[:, -1]
+
+
+def test_a_reduction_gets_stimuli_first() -> None:
+    model = Recurrent()
+    layers = record(model, "lstm[1]", SEQUENCES, reduce={"lstm[1][*]": last_layer})
+    with torch.no_grad():
+        _, (hidden, _) = model.lstm(SEQUENCES)
+    assert (layers["lstm[1][0]"].reduction, layers["lstm[1][0]"].source_shape) == ("custom(last_layer)", (2, 4))
+    assert_values(layers["lstm[1][0]"], hidden[-1])
+
+
+def test_a_reduction_that_fails_says_which_layer() -> None:
+    with pytest.raises(ValueError, match=r"Layer 'head' cannot be reduced by custom\(.*\): Dimension out of range"):
+        record(Recurrent(), "head", SEQUENCES, reduce={"head": lambda values: values.mean(5)})
+
+
+def test_a_path_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"'lstm\[2\]' names no tensor that a forward pass gives"):
+        record(Recurrent(), "lstm[2]", SEQUENCES)
+
+
+# Compiled networks
+
+
+class Chain(nn.Sequential):
+    """A sequence with a forward of its own: torch does not compile its own one in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for module in self:
+            x = module(x)
+        return x
+
+
+def plain_network() -> Chain:
+    torch.manual_seed(7)
+    return Chain(nn.Linear(3, 8), nn.BatchNorm1d(8), Chain(nn.Linear(8, 4), nn.ReLU()))
+
+
+def compiled_outside() -> nn.Module:
+    return torch.compile(plain_network(), backend="eager")
+
+
+def compiled_inside() -> nn.Module:
+    model = plain_network()
+    model[2] = torch.compile(model[2], backend="eager")
+    return model
+
+
+def compiled_in_and_out() -> nn.Module:
+    return torch.compile(compiled_inside(), backend="eager")
+
+
+def compiled_in_place() -> nn.Module:
+    model = plain_network()
+    model.compile(backend="eager")
+    model[2].compile(backend="eager")
+    return model
+
+
+COMPILED = [compiled_outside, compiled_inside, compiled_in_and_out, compiled_in_place]
+
+
+@pytest.fixture
+def dynamo() -> Iterator[None]:
+    """Forget afterwards what was compiled."""
+    import torch._dynamo
+
+    yield
+    torch._dynamo.reset()
+
+
+# The compiler looks at the gradient of what is no leaf, and hides the warning that it gets where that is no error.
+hushed = pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor that is not a leaf:UserWarning")
+
+
+@hushed
+@pytest.mark.usefixtures("dynamo")
+@pytest.mark.parametrize("run_before", [False, True])
+@pytest.mark.parametrize("build", COMPILED)
+def test_a_compiled_network_is_recorded_as_if_it_were_not(build: Callable[[], nn.Module], run_before: bool) -> None:
+    plain, model = plain_network().eval(), build().eval()
+    if run_before:
+        model(X)
+    expected, layers = record(plain, "**"), record(model, "**")
+    assert list(layers) == list(expected) == ["0", "1", "2.0", "2.1", "2"]
+    for name, layer in expected.items():
+        np.testing.assert_array_equal(layers[name].values, layer.values, strict=True)
+    assert hooks_on(model) == 0
+    np.testing.assert_allclose(model(X).detach().numpy(), plain(X).detach().numpy(), rtol=1e-6)
+
+
+@hushed
+@pytest.mark.usefixtures("dynamo")
+@pytest.mark.parametrize("build", COMPILED)
+def test_a_compiled_network_still_trains_compiled_after_it_was_recorded(build: Callable[[], nn.Module]) -> None:
+    plain, model = plain_network(), build()
+    for network in (plain, model):
+        network(X).sum().backward()
+    record(model, ["0", "2.*"])
+    for network in (plain, model):
+        network(X).square().sum().backward()
+    gradients = [[weight.grad for weight in network.parameters()] for network in (plain, model)]
+    for expected, gradient in zip(*gradients, strict=True):
+        torch.testing.assert_close(gradient, expected)
+    assert all(module.training for module in model.modules())
+
+
+@hushed
+@pytest.mark.usefixtures("dynamo")
+@pytest.mark.parametrize("run_before", [False, True])
+@pytest.mark.parametrize("how", ["outside", "inside", "in place"])
+def test_recording_compiles_nothing(how: str, run_before: bool) -> None:
+    graphs = []
+
+    def backend(graph: Any, example: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    model: nn.Module = plain_network()
+    if how == "outside":
+        model = torch.compile(model, backend=backend)
+    elif how == "inside":
+        model[2] = torch.compile(model[2], backend=backend)
+    else:
+        model.compile(backend=backend)
+    if run_before:
+        model(X)
+    before = len(graphs)
+    assert bool(before) is run_before
+    record(model, "**")
+    assert len(graphs) == before
+    model(X)
+    assert len(graphs) == max(before, 1)
+
+
+@hushed
+@pytest.mark.usefixtures("dynamo")
+@pytest.mark.parametrize("build", COMPILED)
+def test_a_compiled_networks_weights_are_saved_under_plain_names(
+    build: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    model = build()
+    stimuli = Stimuli.of(range(6), [0, 0, 0, 1, 1, 1], ["test"] * 6, X.numpy())
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
+        run.checkpoint(1, model, capture=Capture(model, ["2.*"]))
+        weights = run[1].weights()
+        assert list(run[1].activations) == ["2.0", "2.1"]
+    plain = plain_network()
+    assert set(weights) == set(plain.state_dict())
+    plain.load_state_dict(weights)
+    np.testing.assert_array_equal(record(plain, "2")["2"].values, record(model, "2.1")["2.1"].values)
+
+
+# What modules return
+
+
+@dataclass
+class Output:
+    hidden: Tensor
+    others: dict[str, list[Tensor]]
+    loss: Tensor | None = None
+
+
+class Pair(NamedTuple):
+    mean: Tensor
+    scale: Tensor
+
+
+def test_dataclasses_dicts_lists_and_named_tuples_are_paths() -> None:
+    inner = Lambda(lambda x: Output(x, {"a": [x + 1, x + 2], "b": []}))
+    pair = Lambda(lambda x: {"pair": Pair(x * 2, x * 3), 7: (x * 7,)})
+    model = Lambda(lambda x: (inner(x), pair(x)), inner=inner, pair=pair)
+    layers = record(model, ["inner", "pair"])
+    expected = {
+        "inner[hidden]": X,
+        "inner[others][a][0]": X + 1,
+        "inner[others][a][1]": X + 2,
+        "pair[pair][mean]": X * 2,
+        "pair[pair][scale]": X * 3,
+        "pair[7][0]": X * 7,
+    }
+    assert list(layers) == list(expected)
+    for name, values in expected.items():
+        assert_values(layers[name], values)
+        assert list(record(model, name)) == [name]
+    assert list(record(model, ["inner[others]", "pair[*][scale]"])) == [
+        "inner[others][a][0]",
+        "inner[others][a][1]",
+        "pair[pair][scale]",
+    ]
+
+
+def test_a_module_that_returns_no_tensor_is_an_error() -> None:
+    inner = Lambda(lambda x: "nothing")
+    model = Lambda(lambda x: (inner(x), x)[1], inner=inner)
+    with pytest.raises(ValueError, match="Layer 'inner' was not reached in a forward pass, or gave no tensor"):
+        record(model, "inner")
+
+
+class Halving(nn.Module):
+    """Calls itself until nothing is left to halve."""
+
+    def forward(self, x: Tensor, depth: int = 2) -> Tensor:
+        return x if depth == 0 else self(x / 2, depth - 1) + 1
+
+
+def test_a_module_that_calls_itself_numbers_its_calls_from_the_outside() -> None:
+    layers = record(nn.Sequential(Halving()), "0", side="both")
+    assert list(layers) == ["0#0:input", "0#1:input[0]", "0#2:input[0]", "0#2", "0#1", "0#0"]
+    for call, expected in enumerate([X / 4 + 1 + 1, X / 4 + 1, X / 4]):
+        assert_values(layers[f"0#{call}"], expected)
+
+
+def test_inputs_are_recorded_by_position_and_name() -> None:
+    inner = Lambda(lambda x, y, *, scale: (x + y) * scale)
+    model = Lambda(lambda x: inner(x, x + 1, scale=x * 2), inner=inner, single=nn.Identity())
+    layers = record(model, "inner:input")
+    assert list(layers) == ["inner:input[0]", "inner:input[1]", "inner:input[scale]"]
+    for name, expected in zip(layers, (X, X + 1, X * 2), strict=True):
+        assert_values(layers[name], expected)
+    assert list(record(model, "inner:input[scale]")) == ["inner:input[scale]"]
+
+
+def test_both_sides_of_a_module_are_recorded() -> None:
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU(inplace=True))
+    layers = record(model, ["*"], side="both")
+    assert list(layers) == ["0:input", "0", "1:input", "1"]
+    assert [layer.side for layer in layers.values()] == ["input", "output"] * 2
+    assert_values(layers["0:input"], X)
+    assert_values(layers["1:input"], model[0](X))
+    assert_values(layers["1"], model[0](X).relu())
+    assert list(record(model, "1", side="input")) == ["1:input"]
+
+
+def test_modules_are_chosen_by_expression_and_by_function(resnet: ResNet) -> None:
+    assert match_layers(resnet, re.compile(r"layer\d\.\d")) == ("layer1.0", "layer1.1", "layer2.0", "layer2.1")
+    assert match_layers(resnet, lambda _, module: isinstance(module, nn.AdaptiveAvgPool2d)) == ("avgpool",)
+
+
+@pytest.mark.parametrize("pattern", [nn.Linear, 3, None])
+def test_what_is_no_pattern_is_refused(resnet: ResNet, pattern: Any) -> None:
+    with pytest.raises(TypeError, match="is no pattern; expected text, a compiled regular expression or a function"):
+        match_layers(resnet, [pattern])
+
+
+# Types
+
+
+def test_values_beyond_float16_are_refused() -> None:
+    model = nn.Sequential(Lambda(lambda x: x * 60_000))
+    with pytest.raises(ValueError, match=r"Layer '0' holds 120000, more than torch\.float16 can \(65504\)"):
+        record(model, "0", dtype="float16")
+    assert record(model, "0")["0"].values.max() == 120_000
+
+
+@pytest.mark.parametrize("source", [torch.bfloat16, torch.float64])
+def test_other_types_too_are_checked_against_float16(source: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=r"more than torch\.float16 can"):
+        record(nn.Sequential(Lambda(lambda x: (x * 60_000).to(source))), "0", dtype="float16")
+
+
+def test_float64_beyond_float32_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"Layer '0' holds 2e\+200, more than torch\.float32 can"):
+        record(nn.Sequential(Lambda(lambda x: x.double() * 1e200)), "0")
+
+
+def test_infinity_and_nan_are_kept_as_computed() -> None:
+    values = X.clone()
+    values[0] = torch.tensor([torch.inf, -torch.inf, torch.nan])
+    for dtype in ("float16", "float32", "float64"):
+        layer = record(nn.Sequential(nn.Identity()), "0", values, dtype=dtype)["0"]
+        np.testing.assert_array_equal(layer.values[0], np.array([np.inf, -np.inf, np.nan], dtype=dtype), strict=True)
+
+
+def test_bfloat16_is_stored_as_float32_and_remembered() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh()).bfloat16()
+    layers = record(model, "*")
+    assert_values(layers["1"], model(X.bfloat16()).float())
+    assert {layer.source_dtype for layer in layers.values()} == {"torch.bfloat16"}
+    assert {layer.values.dtype for layer in layers.values()} == {np.dtype("float32")}
+
+
+def test_float64_is_kept_whole_on_demand() -> None:
+    model = nn.Sequential(nn.Linear(3, 4)).double()
+    layer = record(model, "0", X.double(), dtype="float64")["0"]
+    assert_values(layer, model(X.double()))
+    assert layer.values.dtype == np.float64
+    assert not np.array_equal(layer.values, layer.values.astype(np.float32))
+
+
+# Nothing is left behind
+
+
+class Restless(nn.Module):
+    """Draws from three generators, changes buffers in place, replaces, adds and drops some, and perhaps fails."""
+
+    def __init__(self, shared: Tensor, failing: bool) -> None:
+        super().__init__()
+        self.register_buffer("shared", shared)
+        self.register_buffer("replaced", torch.zeros(2))
+        self.register_buffer("dropped", torch.zeros(1))
+        self.register_buffer("empty", None)
+        self.inner = nn.Dropout()
+        self.failing = failing
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.shared += 1
+        self.replaced = self.replaced + 1
+        self.register_buffer("created", torch.ones(3))
+        self.empty = torch.ones(1)
+        if "dropped" in self._buffers:
+            del self.dropped
+        self.train()
+        x = x + torch.randn_like(x) + np.random.standard_normal() + random.random()
+        if self.failing:
+            raise ArithmeticError("in forward")
+        return x + self.shared
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_modes_buffers_hooks_and_generators_are_left_as_found(failing: bool) -> None:
+    shared = torch.zeros(3)
+    model = nn.Sequential(Restless(shared, False), nn.BatchNorm1d(3), Restless(shared, failing))
+    model.train()
+    model[1].eval()
+    modes = [module.training for module in model.modules()]
+    buffers = [dict(module._buffers) for module in model.modules()]
+    values = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    states = torch.get_rng_state(), np.random.get_state(legacy=False), random.getstate()
+    other_hook = model[1].register_forward_hook(lambda *_: None)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            record(model, "**", side="both", batch_size=2)
+        assert not failing
+        assert "draws random numbers" in str(caught[0].message)
+    except ArithmeticError:
+        assert failing
+    assert [module.training for module in model.modules()] == modes
+    assert set(modes) == {False, True}
+    for module, kept in zip(model.modules(), buffers, strict=True):
+        assert list(module._buffers) == list(kept)
+        assert all(module._buffers[name] is kept[name] for name in kept)
+    assert all(torch.equal(buffer, values[name]) for name, buffer in model.named_buffers())
+    assert torch.equal(torch.get_rng_state(), states[0])
+    np.testing.assert_equal(np.random.get_state(legacy=False), states[1])
+    assert random.getstate() == states[2]
+    assert hooks_on(model) == 1
+    other_hook.remove()
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_scripted_module_is_left_as_found() -> None:
+    scripted = torch.jit.script(nn.BatchNorm1d(3))
+    model = nn.Sequential(nn.Linear(3, 3), scripted, nn.Linear(3, 2), nn.Dropout())
+    model(X)
+    kept = {name: buffer.clone() for name, buffer in scripted.named_buffers()}
+    layers = record(model, ["0", "2:input"])
+    assert all(module.training for module in model.modules())
+    assert len(kept) == 3
+    assert all(torch.equal(buffer, kept[name]) for name, buffer in scripted.named_buffers())
+    model.eval()
+    assert_values(layers["2:input"], scripted(torch.from_numpy(layers["0"].values)))
+
+
+def test_modules_that_share_a_buffer_share_it_while_they_are_recorded() -> None:
+    writer, reader = Lambda(lambda x: x + writer.shared.add_(1)), Lambda(lambda x: x + reader.shared)
+    writer.register_buffer("shared", shared := torch.zeros(3))
+    reader.register_buffer("shared", shared)
+    layers = record(nn.Sequential(writer, reader), ["0", "1"], torch.zeros(4, 3))
+    assert (layers["0"].values == 1).all()
+    assert (layers["1"].values == 2).all()
+    assert writer.shared is reader.shared is shared
+    assert torch.equal(shared, torch.zeros(3))
+
+
+# Chains of the house
+
+
+def test_a_chain_is_recorded_by_its_hidden_segments() -> None:
+    net = mlp(3, 4, depth=3, width=5, generator=torch.Generator().manual_seed(0))
+    net(X)
+    layers = record(net, "hidden.*")
+    assert list(layers) == ["hidden.1", "hidden.2", "hidden.3"]
+    assert list(record(net, "*")) == ["input", "output"]
+    h = X
+    net.eval()
+    for layer, segment in zip(layers.values(), net.segments, strict=False):
+        h = segment(h)
+        assert_values(layer, h)
+    assert_values(record(net, "*")["output"], net(X))
+    inner = [f"hidden.1.{name}" for name in ("affine", "norm", "activation", "pool")]
+    assert list(record(net, "hidden.1.*")) == inner

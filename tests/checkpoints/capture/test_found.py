@@ -1,0 +1,438 @@
+"""Everything that a forward pass may change is put back: the same objects with the same content."""
+
+import copy
+import random
+import warnings
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from types import MethodType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from checkpoints import Capture
+from checkpoints.capture.found import Found
+from checkpoints.capture.modules import evaluating
+
+X = torch.linspace(-2, 2, 18).reshape(6, 3)
+
+
+class Changing(nn.Module):
+    """Applies a function to itself in every pass."""
+
+    def __init__(self, change: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.change = change
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.change(self)
+        return self.layer(x)
+
+
+@dataclass
+class State:
+    count: int = 0
+    values: list[int] = field(default_factory=list)
+
+
+class Slotted:
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+def attributes() -> dict[str, Any]:
+    """Return attributes of every kind that a pass may change."""
+    shared = torch.arange(6.0)
+    return {
+        "number": 1,
+        "tensor": torch.zeros(3),
+        "whole": shared,
+        "view": shared[::2],
+        "array": np.zeros(3),
+        "list": [1, [2]],
+        "dict": {"a": {"b": 1}},
+        "ordered": OrderedDict(a=1),
+        "default": defaultdict(list, a=[1]),
+        "counter": Counter("a"),
+        "set": {1, 2},
+        "deque": deque([1, 2], maxlen=3),
+        "bytes": bytearray(b"ab"),
+        "object": State(),
+        "slotted": Slotted(),
+        "generator": torch.Generator().manual_seed(1),
+        "of_numpy": np.random.default_rng(1),
+        "legacy": np.random.RandomState(1),
+        "of_python": random.Random(1),
+        "nested": ([torch.zeros(2)], {"k": (np.zeros(2),)}),
+        "unregistered": [nn.Linear(2, 2)],
+    }
+
+
+def change_everything(module: Any) -> None:
+    module.number += 1
+    module.tensor.add_(1)
+    module.view.add_(1)
+    module.array += 1
+    module.list[1].append(3)
+    module.list.append(4)
+    module.dict["a"]["b"] = 2
+    module.ordered["b"] = 2
+    module.default["b"].append(1)
+    module.counter["a"] += 1
+    module.set.add(3)
+    module.deque.append(4)
+    module.deque.append(5)
+    module.bytes.extend(b"c")
+    module.object.count += 1
+    module.object.values.append(1)
+    module.slotted.count += 1
+    torch.rand(2, generator=module.generator)
+    module.of_numpy.random()
+    module.legacy.random()
+    module.of_python.random()
+    module.nested[0][0].add_(1)
+    module.nested[1]["k"][0][:] = 5
+    module.unregistered[0].weight.mul_(2)
+    module.new = torch.zeros(1)
+    module.register_buffer("made", torch.zeros(1))
+    module.layer.weight.data = module.layer.weight.data * 2
+    module.layer.bias.data.add_(1)
+
+
+def content(value: Any) -> Any:
+    """Return what a value holds in a form that can be compared."""
+    if isinstance(value, Tensor | np.ndarray):
+        return np.asarray(value.detach() if isinstance(value, Tensor) else value).tolist()
+    if isinstance(value, torch.Generator):
+        return value.get_state().tolist()
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, np.random.RandomState):
+        return str(value.get_state())
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, dict):
+        return [(key, content(each)) for key, each in value.items()]
+    if isinstance(value, list | tuple | deque | set):
+        return [content(each) for each in value]
+    if isinstance(value, nn.Module):
+        return [content(each) for each in value.parameters()]
+    return value.count if isinstance(value, Slotted) else copy.deepcopy(value)
+
+
+def test_attributes_of_every_kind_are_put_back() -> None:
+    module = Changing(change_everything)
+    for name, value in attributes().items():
+        setattr(module, name, value)
+    before = {name: (id(value), content(value)) for name, value in vars(module).items() if name != "_modules"}
+    weights = [(id(each), each.data_ptr(), content(each)) for each in module.parameters()]
+    for _ in range(2):
+        list(Capture(module, "layer", batch_size=2).blocks(X))
+        assert {name: (id(vars(module)[name]), content(vars(module)[name])) for name in before} == before
+        assert vars(module).keys() == {*before, "_modules"}
+        assert [(id(each), each.data_ptr(), content(each)) for each in module.parameters()] == weights
+    with torch.no_grad():
+        module.change(module)
+    assert module.tensor.tolist() == [1, 1, 1]
+    assert module.whole.tolist() == [1, 1, 3, 3, 5, 5]
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_weights_that_a_layer_renormalises_are_put_back_bit_for_bit(failing: bool) -> None:
+    embedding = nn.Embedding(5, 3, max_norm=0.1)
+    model = nn.Sequential(embedding, Changing(lambda _: 1 / 0) if failing else nn.Linear(3, 2))
+    weight, before = embedding.weight, embedding.weight.detach().clone()
+    tokens = torch.arange(5)
+    if failing:
+        with pytest.raises(ZeroDivisionError):
+            Capture(model, "0").record(tokens)
+    else:
+        layer = Capture(model, "0").record(tokens)["0"]
+        np.testing.assert_allclose(np.linalg.norm(layer.values, axis=1), 0.1, rtol=1e-4)
+    assert embedding.weight is weight
+    assert torch.equal(weight, before)
+
+
+def test_values_that_are_no_numbers_are_put_back_too() -> None:
+    module = Changing(lambda self: self.odd.zero_())
+    module.odd = torch.tensor([torch.nan, -0.0, torch.inf])
+    Capture(module, "layer").record(X)
+    assert (
+        module.odd.view(torch.int32).tolist() == torch.tensor([torch.nan, -0.0, torch.inf]).view(torch.int32).tolist()
+    )
+
+
+def test_class_attributes_are_put_back() -> None:
+    class Counting(nn.Linear):
+        calls = 0
+        seen: list[int] = []  # noqa: RUF012
+
+        def forward(self, x: Tensor) -> Tensor:
+            type(self).calls += 1
+            self.seen.append(len(x))
+            return super().forward(x)
+
+    model = nn.Sequential(Counting(3, 2))
+    Capture(model, "0").record(X)
+    assert (Counting.calls, Counting.seen) == (0, [])
+
+
+def test_class_attributes_that_a_pass_adds_or_removes_are_put_back() -> None:
+    class Counting(Changing):
+        first: Any = None
+
+    def count(module: Any) -> None:
+        Counting.calls = getattr(Counting, "calls", 0) + 1
+        del Counting.first
+
+    Capture(Counting(count), "layer").record(X)
+    assert not hasattr(Counting, "calls")
+    assert vars(Counting)["first"] is None
+
+
+def test_a_slot_that_a_pass_fills_is_emptied_again() -> None:
+    module = Changing(lambda module: setattr(module.slotted, "count", 1))
+    module.slotted = Slotted.__new__(Slotted)
+    Capture(module, "layer").record(X)
+    assert not hasattr(module.slotted, "count")
+
+
+def test_a_tensor_that_is_transposed_in_place_is_put_back() -> None:
+    module = Changing(lambda module: module.square.t_())
+    module.register_buffer("square", torch.arange(9.0).reshape(3, 3))
+    Capture(module, "layer").record(X)
+    assert module.square.tolist() == torch.arange(9.0).reshape(3, 3).tolist()
+    assert module.square.is_contiguous()
+
+
+def test_memory_that_begins_where_other_memory_does_is_put_back() -> None:
+    values = np.zeros(8, dtype=np.float32)
+    module = Changing(lambda module: module.whole.add_(1))
+    module.part, module.whole = torch.from_numpy(values[:2]), torch.from_numpy(values)
+    Capture(module, "layer").record(X)
+    assert values.tolist() == [0] * 8
+
+
+def test_what_bound_methods_and_partial_calls_refer_to_is_put_back() -> None:
+    state, values = State(), [1]
+    module = Changing(lambda module: (module.call(2), module.method("count", 5)))
+    module.call, module.method = partial(list.append, values), MethodType(State.__setattr__, state)
+    Capture(module, "layer").record(X)
+    assert values == [1]
+    assert state.count == 0
+
+
+def test_a_dict_with_tensors_as_keys_is_kept() -> None:
+    module = Changing(lambda module: module.marks.clear())
+    module.marks = {module.layer.weight: 1, module.layer.bias: 2}
+    Capture(module, "layer").record(X)
+    assert list(module.marks.values()) == [1, 2]
+
+
+@pytest.mark.parametrize("given", [None, 3.0])
+def test_gradients_are_put_back(given: float | None) -> None:
+    def descend(module: Any) -> None:
+        with torch.enable_grad():
+            module.layer.weight.pow(2).sum().backward()
+        module.layer.bias.requires_grad_(False)
+
+    module = Changing(descend)
+    before = None if given is None else torch.full((4, 3), given)
+    module.layer.weight.grad = before
+    Capture(module, "layer").record(X)
+    assert module.layer.weight.grad is before
+    assert before is None or before.eq(3.0).all()
+    assert module.layer.bias.requires_grad
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "dict"])
+def test_inputs_that_a_network_writes_over_are_left_as_they_were(kind: str) -> None:
+    class Doubling(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mul_(2)
+
+    inputs = {"array": X.numpy().copy(), "tensor": X.clone(), "dict": {"x": X.clone()}}[kind]
+    for _ in range(2):
+        recorded = Capture(Doubling(), "", batch_size=4).record(inputs)["(network)"]
+        assert recorded.values.tolist() == (2 * X).tolist()
+    kept = inputs["x"] if isinstance(inputs, dict) else inputs
+    assert kept.tolist() == X.tolist()
+
+
+def test_attributes_that_cannot_be_put_back_are_said_before_recording() -> None:
+    order: list[str] = []
+    module = Changing(lambda self: (next(self.noise), order.append("run")))
+    module.noise = iter(range(1000))
+    with pytest.warns(UserWarning, match=r"cannot be put back if the forward pass changes them: Changing\.noise"):
+        Capture(module, "layer").record(X)
+
+
+def test_a_lazy_module_is_refused_before_anything_runs() -> None:
+    model = nn.Sequential(nn.LazyLinear(3), nn.Linear(3, 2))
+    with pytest.raises(
+        ValueError, match=r"'0\.weight' has no values yet, because its module is lazy\. Run the network on"
+    ):
+        Capture(model, "1").record(X)
+    assert isinstance(model[0], nn.LazyLinear)
+    model(X)
+    assert Capture(model, "0").record(X)["0"].values.shape == (6, 3)
+
+
+def test_a_network_that_is_trained_between_blocks_is_refused_and_keeps_what_it_learnt() -> None:
+    model = nn.Sequential(nn.Linear(3, 2))
+    model.log = []
+    blocks = Capture(model, "0", batch_size=2).blocks(X)
+    np.testing.assert_allclose(next(blocks)["0"].values, model[0](X[:2]).detach().numpy(), rtol=1e-6)
+    with torch.no_grad():
+        model[0].weight.add_(1)
+    model.log.append(1)
+    changed = model[0].weight.detach().clone()
+    with pytest.raises(
+        ValueError, match=r"Layer '0' .* its rows differ from those of the same stimuli in a shorter batch"
+    ):
+        list(blocks)
+    assert torch.equal(model[0].weight, changed)
+    assert model.log == [1]
+
+
+def test_a_state_of_another_batch_size_starts_from_zero_and_is_put_back() -> None:
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell, self.out = nn.LSTMCell(3, 4), nn.Linear(4, 2)
+            self.state: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.state = self.cell(x, self.state)
+            return self.out(self.state[0])
+
+    model = Stateful()
+    with torch.no_grad():
+        fresh = Capture(model, "out").record(X)["out"].values
+        assert model.state is None
+        model(torch.randn(9, 3))
+    state = model.state
+    kept = [each.clone() for each in state]
+    with pytest.warns(
+        UserWarning, match=r"Stateful keeps a state of its last 9 examples in state\. Recorded passes start"
+    ):
+        layer = Capture(model, "out").record(X)["out"]
+    np.testing.assert_array_equal(layer.values, fresh)
+    assert model.state is state
+    assert all(map(torch.equal, state, kept))
+
+
+def test_recording_inside_autocast_leaves_later_gradients_alone() -> None:
+    def gradient(recorded: bool) -> Tensor:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4))
+        with torch.autocast("cpu", torch.bfloat16):
+            if recorded:
+                layer = Capture(model, "0").record(X)["0"]
+                assert layer.source_dtype == "torch.bfloat16"
+            model(X).float().sum().backward()
+        assert model[0].weight.grad is not None
+        return model[0].weight.grad
+
+    assert torch.equal(gradient(False), gradient(True))
+
+
+def test_nothing_is_written_to_what_has_not_changed() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    versions = [each._version for each in (*model.parameters(), *model.buffers())]
+    Capture(model, "*").record(X)
+    assert [each._version for each in (*model.parameters(), *model.buffers())] == versions
+
+
+def test_a_network_that_refers_to_itself_is_walked_through_once() -> None:
+    model: Any = nn.Sequential(nn.Linear(3, 2))
+    model.me, model.more = [model], {"model": model}
+    model.more["more"] = model.more
+    with evaluating(model) as found:
+        assert isinstance(found, Found)
+    assert model.training
+    assert model.me[0] is model
+
+
+def test_modules_inside_one_another_end() -> None:
+    inner: Any = nn.Linear(3, 2)
+    model: Any = nn.Sequential(inner)
+    inner.parent = model
+    with pytest.raises(RecursionError):
+        model.eval()  # as torch's own functions do
+    assert Capture(model, "0").names == ("0",)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "buffer", "in place"])
+@pytest.mark.parametrize("examples", [1, 2, 4, 9])
+def test_states_of_every_form_start_from_zero(kind: str, examples: int) -> None:
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.step, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
+            self.register_buffer("state_buffer", torch.zeros(examples, 4) if kind == "buffer" else None)
+            self.state: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if kind == "buffer":
+                self.state_buffer = torch.tanh(self.step(x) + self.state_buffer)
+                return self.out(self.state_buffer)
+            before = self.state["h"] if isinstance(self.state, dict) else (self.state or (0,))[0]
+            h = torch.tanh(self.step(x) + before)
+            if kind == "in place" and self.state is not None:
+                self.state[0].copy_(h)
+            else:
+                self.state = {"h": h} if kind == "dict" else (h,)
+            return self.out(h)
+
+    model = Stateful()
+    with torch.no_grad():
+        expected = model.out(torch.tanh(model.step(X))).numpy()
+        model(torch.randn(examples, 3))
+    before = {name: content(value) for name, value in vars(model).items() if "state" in name}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        layer = Capture(model, "out").record(X)["out"]
+    assert {name: content(value) for name, value in vars(model).items() if "state" in name} == before
+    if examples > 1:  # a state of one example fits batches of every size, and is used as it was found
+        assert "keeps a state of its last" in str(caught[0].message)
+        np.testing.assert_allclose(layer.values, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_data_that_a_module_holds_is_not_copied() -> None:
+    class Numbers(torch.utils.data.Dataset[Tensor]):
+        def __init__(self) -> None:
+            self.values = torch.zeros(10)
+
+    model = nn.Sequential(nn.Linear(3, 2))
+    model.data, model.optimizer = Numbers(), torch.optim.Adam(model.parameters())
+    storages = {storage.here.data_ptr() for storage in Found(model)._storages.values()}
+    assert storages == {parameter.data_ptr() for parameter in model.parameters()}
+
+
+def test_an_operation_that_cannot_be_observed_is_recorded_all_the_same() -> None:
+    class Conditional(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+            if _get_current_dispatch_mode() is not None:
+                raise NotImplementedError("no rule for this mode")
+            return x * 2
+
+    np.testing.assert_array_equal(Capture(nn.Sequential(Conditional()), "0").record(X)["0"].values, 2 * X.numpy())
+
+
+def test_the_values_of_a_sparse_tensor_are_put_back() -> None:
+    module = Changing(lambda self: self.graph._values().add_(1))
+    module.graph = torch.eye(3).to_sparse()
+    Capture(module, "layer").record(X)
+    assert torch.equal(module.graph.to_dense(), torch.eye(3))

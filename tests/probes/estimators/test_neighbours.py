@@ -1,0 +1,123 @@
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.datasets import load_iris
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from probes.estimators.neighbours import METRICS, NeighbourProbe
+
+EACH_METRIC = pytest.mark.parametrize("metric", METRICS)
+
+
+@parametrize_with_checks([NeighbourProbe(k=3), NeighbourProbe(k=3, metric="cosine")])
+def test_probe_is_a_scikit_learn_estimator(estimator: NeighbourProbe, check: Callable[[Any], None]) -> None:
+    check(estimator)
+
+
+def iris() -> tuple[NDArray, NDArray]:
+    X, y = load_iris(return_X_y=True)
+    return X, y
+
+
+@EACH_METRIC
+@pytest.mark.parametrize("k", [1, 20, 150])
+def test_shares_are_counted_from_the_distances(metric: str, k: int) -> None:
+    X, y = iris()
+    Z = (X - X.mean(axis=0)) / X.std(axis=0)
+    queries = np.random.default_rng(0).normal(size=(10, 4))
+    units, directions = (A / np.linalg.norm(A, axis=1, keepdims=True) for A in (Z, queries))
+    squared = np.sum((queries[:, np.newaxis] - Z) ** 2, axis=2)
+    nearest = np.argsort(squared if metric == "euclidean" else -directions @ units.T, axis=1)[:, :k]
+    shares = np.eye(3)[y[nearest]].mean(axis=1)
+    probe = NeighbourProbe(k, metric=metric).fit(X, y)
+    raw = queries * X.std(axis=0) + X.mean(axis=0)
+    np.testing.assert_allclose(probe.predict_proba(raw), shares, atol=1e-12)
+    np.testing.assert_array_equal(probe.predict(raw), np.argmax(shares, axis=1))
+
+
+@EACH_METRIC
+def test_predictions_equal_those_of_a_scikit_learn_pipeline(relu_digits: tuple[NDArray, NDArray], metric: str) -> None:
+    X, y = relu_digits
+    oracle = make_pipeline(StandardScaler(), KNeighborsClassifier(20, metric=metric)).fit(X[:500], y[:500])
+    probe = NeighbourProbe(metric=metric).fit(X[:500], y[:500])
+    np.testing.assert_array_equal(probe.predict(X[500:900]), oracle.predict(X[500:900]))
+    assert probe.score(X[500:900], y[500:900]) > 0.7
+
+
+def test_scale_of_a_feature_matters_only_without_standardisation() -> None:
+    X, y = iris()
+    stretched = X * np.array([100.0, 1.0, 1.0, 1.0])
+    for standardize, same in ((True, True), (False, False)):
+        probe = NeighbourProbe(standardize=standardize)
+        before, after = (probe.fit(Z, y).predict_proba(Z) for Z in (X, stretched))
+        assert np.array_equal(before, after) == same
+    np.testing.assert_array_equal(probe.mean_, np.zeros(4))
+    np.testing.assert_array_equal(probe.scale_, np.ones(4))
+
+
+@EACH_METRIC
+def test_constant_feature_does_not_change_who_is_near(metric: str) -> None:
+    X, y = iris()
+    probe = NeighbourProbe(k=5, metric=metric)
+    without = probe.fit(X, y).predict_proba(X)
+    probe.fit(np.column_stack([X, np.full(150, 0.1)]), y)
+    assert (probe.mean_[-1], probe.scale_[-1]) == (0.1, 1.0)
+    np.testing.assert_array_equal(probe.predict_proba(np.column_stack([X, np.full(150, 0.6)])), without)
+
+
+def test_cosine_ignores_the_length_of_a_row() -> None:
+    X = np.array([[1.0, 0.1], [9.0, 0.0], [0.0, 1.0], [0.1, 9.0]])
+    probe = NeighbourProbe(k=2, metric="cosine", standardize=False).fit(X, [0, 0, 1, 1])
+    np.testing.assert_array_equal(probe.predict([[0.1, 0.01], [1e6, 1.0], [0.02, 0.1], [1.0, 1e6]]), [0, 0, 1, 1])
+
+
+def test_equal_votes_go_to_the_first_label() -> None:
+    probe = NeighbourProbe(k=2).fit([[0.0], [1.0]], ["b", "a"])
+    np.testing.assert_array_equal(probe.predict([[0.0], [1.0]]), ["a", "a"])
+
+
+def test_string_labels_come_back() -> None:
+    X, y = iris()
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    probe = NeighbourProbe().fit(X, names)
+    assert probe.classes_.tolist() == ["setosa", "versicolor", "virginica"]
+    assert probe.score(X, names) == NeighbourProbe().fit(X, y).score(X, y)
+
+
+def test_nearest_of_training_rows_is_the_row_itself() -> None:
+    X, y = np.random.default_rng(0).normal(size=(60, 3)), np.resize([0, 1, 1], 60)
+    assert NeighbourProbe(k=1).fit(X, y).score(X, y) == 1.0
+
+
+def test_single_class_is_an_error() -> None:
+    with pytest.raises(ValueError, match="y has one class, 7; a probe needs two or more classes"):
+        NeighbourProbe(k=1).fit(np.eye(3), [7, 7, 7])
+
+
+def test_more_neighbours_than_rows_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"k is 20 and X has 3 rows; .* Lower k"):
+        NeighbourProbe().fit(np.eye(3), [0, 1, 1])
+
+
+def test_values_too_large_to_square_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"X reaches 1\.0e\+300, too large to standardise in float64\. Rescale it"):
+        NeighbourProbe(k=1).fit([[1e300], [0.0]], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"k": 0}, "k is 0; expected a positive integer"),
+        ({"k": 1.5}, r"k is 1\.5; expected a positive integer"),
+        ({"metric": "manhattan"}, r"Unknown metric 'manhattan'\. Choose one of: cosine, euclidean\."),
+    ],
+)
+def test_parameter_out_of_range_is_an_error_in_fit(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NeighbourProbe(**parameters).fit(*iris())

@@ -1,0 +1,459 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from probes import Recording, probe_layers
+from probes.table.journal import Journal, key_of
+
+N = 48
+SPLIT = np.resize(["train", "train", "validation", "test"], N)
+
+
+class Lazy:
+    """An array that counts how often it is read."""
+
+    def __init__(self, array: NDArray) -> None:
+        self.array, self.shape, self.reads = array, array.shape, 0
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        self.reads += 1
+        return np.asarray(self.array, dtype=dtype)
+
+
+def recordings(kind: Callable[[NDArray], Any] = np.asarray) -> list[Recording]:
+    """Return two checkpoints of one network: five layers, of which two are searched together."""
+    rng = np.random.default_rng(0)
+    return [
+        Recording(
+            layers={
+                name: kind(rng.normal(size=(N, d)) + np.arange(N)[:, np.newaxis] % 3) for name, d in widths.items()
+            },
+            network="mlp",
+            seed=0,
+            checkpoint=step,
+        )
+        for step, widths in ((0, {"a": 5, "b": 5, "c": 3}), (10, {"a": 4, "b": 5}))
+    ]
+
+
+ARGUMENTS: dict[str, Any] = {
+    "labels": {"class": np.arange(N) % 3, "parity": np.arange(N) % 2},
+    "split": SPLIT,
+    "Cs": (0.1,),
+    "tol": 1e-3,
+    "controls": 1,
+    "solver": "lbfgs",
+}
+GROUPS = [["a", "b"], ["c"], ["a"], ["b"]]
+
+
+def table_of(layers: Any = None, **arguments: Any) -> pd.DataFrame:
+    return probe_layers(recordings() if layers is None else layers, **{**ARGUMENTS, **arguments})
+
+
+def assert_same(table: pd.DataFrame, expected: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+
+
+def interrupted(path: Path, after: int, layers: Any = None) -> None:
+    """Probe layers until some of them are done."""
+    heard: list[str] = []
+
+    def stop(name: str) -> None:
+        heard.append(name)
+        if len(heard) == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        table_of(layers, journal=path, progress=stop)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, bytes]:
+    """A table that was not cut off, and its journal."""
+    path = tmp_path_factory.mktemp("whole") / "probes.jsonl"
+    return table_of(journal=path), path.read_bytes()
+
+
+# A file of rows
+
+
+def test_rows_are_found_again_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "probes.jsonl"
+    rows = [
+        {"C": np.float64(0.1), "n_iter": np.int64(3), "converged": np.bool_(True), "network": np.str_("mlp")},
+        {"C": np.inf, "n_iter": 0, "converged": False, "network": "line\nbreak \u2028 é", "seed": None},
+    ]
+    journal = Journal(path)
+    assert journal.rows("one") is None
+    assert not path.exists()
+    journal.add("one", rows)
+    journal.add("two", [])
+    for each in (journal, Journal(path)):
+        found = each.rows("one")
+        assert found == rows
+        assert [type(value) for value in found[0].values()] == [float, int, bool, str]
+        assert each.rows("two") == []
+        assert each.rows("three") is None
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_numbers_that_are_none_are_found_again(tmp_path: Path) -> None:
+    Journal(tmp_path / "probes.jsonl").add("one", [{"codelength": np.nan}])
+    (row,) = Journal(tmp_path / "probes.jsonl").rows("one") or []
+    assert np.isnan(row["codelength"])
+
+
+def test_a_last_line_that_is_torn_anywhere_is_dropped_and_the_file_is_mended(tmp_path: Path) -> None:
+    path = tmp_path / "probes.jsonl"
+    journal = Journal(path)
+    journal.add("one", [{"C": 1.0}])
+    first = path.read_bytes()
+    journal.add("two", [{"C": 2.0}])
+    both = path.read_bytes()
+    for end in range(len(first), len(both)):
+        path.write_bytes(both[:end])
+        torn = Journal(path)
+        assert torn.rows("one") == [{"C": 1.0}]
+        assert torn.rows("two") is None
+        assert path.read_bytes() == both[:end]  # to look changes nothing
+        torn.add("two", [{"C": 2.0}])
+        assert path.read_bytes() == both
+
+
+def test_a_short_line_after_a_long_torn_one_leaves_nothing_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "probes.jsonl"
+    path.write_bytes(b'{"key": "one", "rows": [{"message": "' + b"x" * 1000)
+    Journal(path).add("two", [])
+    assert path.read_bytes() == b'{"key": "two", "rows": []}\n'
+
+
+NO_JOURNALS = [
+    (b"layer,accuracy\nfc1,0.5\n", 1),
+    (b'{"step": 1}\n', 1),
+    (b'{"key": "one"}\n', 1),
+    (b'{"key": "one", "rows": 3}\n', 1),
+    (b"[1, 2]\n", 1),
+    (b"3\n", 1),
+    (b"\x89HDF\r\n\x1a\n\x00\x00", 1),
+    (b'{"key": "one", "rows": []}\n{"key": "tw\n{"key": "three", "rows": []}\n', 2),
+    (b'{"key": "one", "rows": []}\n\n', 2),
+]
+
+
+@pytest.mark.parametrize(("content", "line"), NO_JOURNALS)
+def test_a_file_that_is_something_else_is_refused_and_left_as_it_was(tmp_path: Path, content: bytes, line: int) -> None:
+    path = tmp_path / "probes.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=f"Line {line} of .*probes.jsonl is not one of a journal of probes. Give anoth"
+    ):
+        Journal(path)
+    assert path.read_bytes() == content
+
+
+def test_keys_tell_apart_values_kinds_shapes_and_names() -> None:
+    y = np.arange(6)
+    parts = [
+        {"y": y},
+        {"x": y},
+        {"y": y.astype(float)},
+        {"y": y.reshape(2, 3)},
+        {"y": y[::-1]},
+        {"y": y.tolist()},
+        {"y": y.astype(str)},
+        {"y": y.astype(str)[::-1]},
+        {"y": {"y": y}},
+        {"y": None},
+        {"y": 1.0},
+        {"y": 1.0 + 1e-16 + 1e-15},
+        {"y": True},
+        {"y": "1.0"},
+        {},
+    ]
+    assert len({key_of(**each) for each in parts}) == len(parts)
+    assert key_of(a=1, b={"c": 2, "d": y}) == key_of(b={"d": y.copy(), "c": 2}, a=1)
+    assert key_of(y=y.astype(str)) == key_of(y=y.astype(str).astype("U9"))
+    assert key_of(y=(1, 2)) == key_of(y=[1, 2])
+
+
+# A table that goes on
+
+
+def test_a_journal_changes_no_row(whole: tuple[pd.DataFrame, bytes]) -> None:
+    table, content = whole
+    assert_same(table, table_of())
+    assert content.count(b"\n") == len(GROUPS)
+    assert table["status"].eq("ok").all()
+
+
+@pytest.mark.parametrize(("after", "n_done"), [(1, 1), (2, 1), (3, 2), (4, 3), (5, 4)])
+def test_a_table_that_was_cut_off_goes_on_and_is_the_uninterrupted_one(
+    whole: tuple[pd.DataFrame, bytes], tmp_path: Path, after: int, n_done: int
+) -> None:
+    table, content = whole
+    path = tmp_path / "probes.jsonl"
+    interrupted(path, after)
+    assert path.read_bytes() == b"".join(content.splitlines(keepends=True)[:n_done])
+    layers, heard = recordings(Lazy), list[str]()
+    assert_same(table_of(layers, journal=path, progress=heard.append), table)
+    assert path.read_bytes() == content
+    assert heard == [name for group in GROUPS for name in group]
+    # Of what is known only the content is looked at; the rest is looked at and read.
+    reads = [layer.reads for recording in layers for layer in recording.layers.values()]
+    assert reads == [1 if i < n_done else 2 for i, group in enumerate(GROUPS) for _ in group]
+
+
+def test_a_table_whose_last_line_was_torn_is_the_uninterrupted_one(
+    whole: tuple[pd.DataFrame, bytes], tmp_path: Path
+) -> None:
+    table, content = whole
+    path = tmp_path / "probes.jsonl"
+    path.write_bytes(content[: content.rindex(b"\n", 0, -1) + 500])
+    assert_same(table_of(journal=path), table)
+    assert path.read_bytes() == content
+
+
+def touched(recording: int, name: str) -> list[Recording]:
+    """Return the recordings with another last value in one layer."""
+    made = recordings()
+    made[recording].layers[name][-1, -1] += 1e-12
+    return made
+
+
+def moved(array: NDArray, one: int = 0, other: int = 2) -> NDArray:
+    """Return labels, or a split, with two rows of different value exchanged."""
+    changed = array.copy()
+    changed[[one, other]] = changed[[other, one]]
+    assert (changed != array).any()
+    return changed
+
+
+CLASSES = ARGUMENTS["labels"]
+CHANGES: dict[str, dict[str, Any]] = {
+    "labels": {"labels": {**CLASSES, "class": moved(CLASSES["class"])}},
+    "another target": {"labels": {**CLASSES, "parity": moved(np.arange(N) // 2 % 2)}},
+    "name of a target": {"labels": {"class": CLASSES["class"], "odd": CLASSES["parity"]}},
+    "training rows": {"split": moved(SPLIT)},
+    "test rows": {"split": moved(SPLIT, 2, 3)},
+    "C": {"Cs": (0.2,)},
+    "more Cs": {"Cs": (0.01, 0.1)},
+    "tol": {"tol": 1e-4},
+    "max_iter": {"max_iter": 999},
+    "solver": {"solver": "newton"},
+    "controls": {"controls": 2},
+    "no controls": {"controls": 0},
+    "types": {"types": np.arange(N) % 6},
+    "codelength": {"codelength": True},
+    "memory": {"memory": 1},
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_what_was_computed_of_something_else_is_computed_anew(
+    whole: tuple[pd.DataFrame, bytes], tmp_path: Path, change: str
+) -> None:
+    path = tmp_path / "probes.jsonl"
+    path.write_bytes(whole[1])
+    arguments = CHANGES[change]
+    table = table_of(journal=path, **arguments)
+    assert_same(table, table_of(**arguments))
+    n_groups = 5 if change == "memory" else 4  # layers of equal width are no longer together
+    assert path.read_bytes().count(b"\n") == len(GROUPS) + n_groups
+    assert_same(table_of(journal=path), whole[0])  # what was there is still there
+
+
+@pytest.mark.parametrize(("recording", "name"), [(0, "a"), (0, "b"), (0, "c"), (1, "b")])
+def test_a_layer_that_changed_is_computed_anew_and_no_other(
+    whole: tuple[pd.DataFrame, bytes], tmp_path: Path, recording: int, name: str
+) -> None:
+    path = tmp_path / "probes.jsonl"
+    path.write_bytes(whole[1])
+    assert_same(table_of(touched(recording, name), journal=path), table_of(touched(recording, name)))
+    assert path.read_bytes().count(b"\n") == len(GROUPS) + 1
+
+
+@pytest.mark.parametrize("other", [{"network": "cnn"}, {"seed": 1}, {"checkpoint": 1}])
+def test_equal_layers_of_another_network_have_rows_of_their_own(tmp_path: Path, other: dict[str, Any]) -> None:
+    path, (first, _) = tmp_path / "probes.jsonl", recordings()
+    table_of([first], journal=path)
+    twin = Recording(**{**vars(first), **other})
+    assert_same(table_of([first, twin], journal=path), table_of([first, twin]))
+    assert path.read_bytes().count(b"\n") == 4
+
+
+def test_a_layer_at_another_place_has_a_row_that_says_so(tmp_path: Path) -> None:
+    path, layers = tmp_path / "probes.jsonl", recordings()[0].layers
+    table_of({"c": layers["c"]}, journal=path)
+    table = table_of({"a": layers["a"], "c": layers["c"]}, journal=path)
+    assert table["layer_index"].tolist() == [0, 0, 1, 1]
+
+
+def test_layers_that_cannot_be_read_are_not_kept(tmp_path: Path) -> None:
+    class Broken(Lazy):
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+            raise OSError("checksum of block 3 is wrong")
+
+    path, sound = tmp_path / "probes.jsonl", recordings()[0].layers
+    table = table_of({**sound, "c": Broken(np.asarray(sound["c"]))}, journal=path)
+    assert table["status"].tolist() == ["ok"] * 4 + ["failed"] * 2
+    assert path.read_bytes().count(b"\n") == 1
+    assert_same(table_of(sound, journal=path), table_of(sound))
+    assert path.read_bytes().count(b"\n") == 2
+
+
+def test_layers_that_say_nothing_are_kept_as_failed(tmp_path: Path) -> None:
+    path, layers = tmp_path / "probes.jsonl", {"flat": np.ones((N, 2))}
+    table = table_of(layers, journal=path)
+    assert table["status"].eq("failed").all()
+    again = {"flat": Lazy(layers["flat"])}
+    assert_same(table_of(again, journal=path), table)
+    assert again["flat"].reads == 1
+
+
+def test_baselines_are_kept_too(tmp_path: Path) -> None:
+    path, inputs = tmp_path / "probes.jsonl", np.random.default_rng(1).normal(size=(N, 7))
+    layers = {"a": recordings()[0].layers["a"]}
+    table = table_of(layers, journal=path, inputs=inputs)
+    assert path.read_bytes().count(b"\n") == 3
+    content = path.read_bytes()
+    assert_same(table_of(layers, journal=path, inputs=inputs), table)
+    assert path.read_bytes() == content
+    table_of(layers, journal=path, inputs=-inputs)
+    assert path.read_bytes().count(b"\n") == 5
+
+
+def test_something_else_is_refused_before_any_layer_is_read(tmp_path: Path) -> None:
+    path, layers = tmp_path / "metrics.jsonl", {"a": Lazy(np.ones((N, 2)))}
+    path.write_text(json.dumps({"step": 1}) + "\n")
+    with pytest.raises(ValueError, match=r"Line 1 of .*metrics\.jsonl is not one of a journal of probes"):
+        table_of(layers, journal=path)
+    assert path.read_text() == json.dumps({"step": 1}) + "\n"
+    assert layers["a"].reads == 0
+
+
+# A process that dies
+
+
+class Endless(Lazy):
+    """A layer that says that it is being read, and then never comes."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        print("reading", flush=True)
+        time.sleep(120.0)
+        raise AssertionError
+
+
+def die(path: str) -> None:
+    """Be a process that hangs at the first layer of the second checkpoint."""
+    first, second = recordings()
+    layers = {**second.layers, "a": Endless(np.asarray(second.layers["a"]))}
+    table_of([first, Recording(**{**vars(second), "layers": layers})], journal=path)
+
+
+def test_a_table_whose_process_was_killed_goes_on_and_is_the_uninterrupted_one(
+    whole: tuple[pd.DataFrame, bytes], tmp_path: Path
+) -> None:
+    table, content = whole
+    path = tmp_path / "probes.jsonl"
+    program = "import runpy, sys; runpy.run_path(sys.argv[1])['die'](sys.argv[2])"
+    command = [sys.executable, "-c", program, __file__, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "reading\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"".join(content.splitlines(keepends=True)[:2])
+    assert_same(table_of(journal=path), table)
+    assert path.read_bytes() == content
+
+
+# Where it fails
+
+
+@pytest.mark.parametrize("content", [b'{"format": 1, "status": "done"}', b"notes of mine"])
+def test_a_file_of_one_unended_line_that_is_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="not one of a journal"):
+        Journal(path).add("one", [])
+    assert path.read_bytes() == content
+
+
+def test_a_layer_that_could_not_be_read_once_is_read_again(tmp_path: Path) -> None:
+    class Flaky(Lazy):
+        def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+            if self.reads == 1:
+                self.reads += 1
+                raise OSError("stale file handle")
+            return super().__array__(dtype, copy)
+
+    path, sound = tmp_path / "probes.jsonl", {"c": np.asarray(recordings()[0].layers["c"])}
+    assert table_of({"c": Flaky(sound["c"])}, journal=path)["status"].eq("failed").all()
+    assert_same(table_of(sound, journal=path), table_of(sound))
+
+
+def test_a_journal_and_warm_starts_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^journal and fits were both given; rows of a journal have no fits\."):
+        table_of(recordings(), journal=tmp_path / "probes.jsonl", fits={})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_no_journal(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match=r"^The journal .* is a folder\. Name a file in it\.$"):
+        Journal(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named_before_any_fit(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"^There is no folder for the journal .*absent/probes\.jsonl\. Make it"
+    ):
+        Journal(tmp_path / "absent" / "probes.jsonl")
+
+
+@pytest.mark.parametrize("change", ["longer", "gone"])
+def test_a_journal_that_somebody_else_changed_is_not_written_over(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "probes.jsonl"
+    journal = Journal(path)
+    journal.add("k", [{"layer": "h1"}])
+    if change == "longer":
+        Journal(path).add("other", [{"layer": "h2"}])
+    else:
+        path.unlink()
+    before = path.read_bytes() if path.exists() else b""
+    with pytest.raises(ValueError, match="was changed by somebody else; give each table a journal of its own"):
+        journal.add("l", [])
+    assert (path.read_bytes() if path.exists() else b"") == before
+
+
+@pytest.mark.parametrize("known", [{"seed": np.int64(1)}, {"checkpoint": np.int64(1)}])
+def test_seeds_and_steps_may_be_numbers_of_numpy(tmp_path: Path, known: dict[str, Any]) -> None:
+    table = table_of([Recording(layers=recordings()[0].layers, **known)], journal=tmp_path / "probes.jsonl")
+    assert all((table[name] == value).all() for name, value in known.items())
+
+
+def test_a_control_that_failed_is_told_beside_its_probe_and_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    path = tmp_path / "probes.jsonl"
+    with monkeypatch.context() as patched:
+        patched.setattr("probes.table.columns.lbfgs_many", fail)
+        failed = table_of(recordings(), controls=1, journal=path)
+    assert failed["status"].eq("ok").all()
+    assert failed["message"].str.endswith("no controls: RuntimeError: out of memory").all()
+    assert failed["random_label_accuracy"].isna().all()
+    assert table_of(recordings(), controls=1, journal=path)["random_label_accuracy"].notna().all()

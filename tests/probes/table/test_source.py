@@ -1,0 +1,131 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from probes import Recording, baselines, random_projection
+from probes.table.source import recordings_of
+
+LAYERS = {"h": np.ones((3, 2))}
+
+
+@pytest.mark.parametrize(
+    ("known", "name"),
+    [
+        ({}, ""),
+        ({"network": "backprop"}, "backprop"),
+        ({"seed": 0}, "seed 0"),
+        ({"checkpoint": 0}, "step 0"),
+        ({"network": "backprop", "seed": 3, "checkpoint": 100}, "backprop, seed 3, step 100"),
+        ({"network": "backprop", "checkpoint": 100}, "backprop, step 100"),
+    ],
+)
+def test_a_recording_is_called_what_is_known_of_it(known: dict[str, Any], name: str) -> None:
+    assert Recording(layers=LAYERS, **known).name == name
+
+
+def test_layers_by_name_are_those_of_one_unnamed_network() -> None:
+    (recording,) = recordings_of(LAYERS)
+    assert recording == Recording(layers=LAYERS, network="", seed=None, checkpoint=None)
+
+
+def test_recordings_of_an_iterator_keep_their_order() -> None:
+    names = ["b", "a", "c"]
+    assert [each.network for each in recordings_of(Recording(layers=LAYERS, network=name) for name in names)] == names
+
+
+def test_recordings_may_differ_in_one_of_network_seed_and_step() -> None:
+    alike = [{}, {"network": "a"}, {"network": "a", "seed": 0}, {"network": "a", "seed": 0, "checkpoint": 0}]
+    assert len(recordings_of(Recording(layers=LAYERS, **each) for each in alike)) == 4
+
+
+@pytest.mark.parametrize(
+    "nothing", [{}, [], iter([]), [Recording(layers={})], [Recording(layers=LAYERS), Recording(layers={})]]
+)
+def test_no_layers_are_an_error(nothing: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"layers is empty; give one or more layers, name -> array of shape \(n, d\)\."
+    ):
+        recordings_of(nothing)
+
+
+@pytest.mark.parametrize(
+    ("layers", "found"), [([np.ones((3, 2))], "ndarray"), ([Recording(layers=LAYERS), LAYERS], "dict"), ("h", "str")]
+)
+def test_something_else_among_recordings_is_an_error_that_names_it(layers: Any, found: str) -> None:
+    with pytest.raises(TypeError, match=f"layers has {found}; expected a mapping of arrays, or Recordings"):
+        recordings_of(layers)
+
+
+@pytest.mark.parametrize(
+    ("known", "name"), [({}, "''"), ({"network": "a", "seed": 1, "checkpoint": 2}, "'a, seed 1, step 2'")]
+)
+def test_two_recordings_of_one_name_are_an_error_that_says_it(known: dict[str, Any], name: str) -> None:
+    recordings = [Recording(layers=LAYERS, network="other"), *[Recording(layers=LAYERS, **known)] * 2]
+    with pytest.raises(ValueError, match=f"Two recordings are called {name}; give each another network, seed or step"):
+        recordings_of(recordings)
+
+
+# Baselines
+
+
+class Inputs:
+    """Inputs that count how often they are read."""
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(self, X: NDArray) -> None:
+        self._X, self.shape, self.reads = X, X.shape, 0
+
+    def __getitem__(self, rows: slice) -> NDArray:
+        self.reads += 1
+        return self._X[rows]
+
+
+def test_baselines_are_the_inputs_and_a_projection_to_each_width_once() -> None:
+    X = np.random.default_rng(0).normal(size=(5, 3))
+    raw, projected = baselines(X, iter([8, 4, 8, 8]), seed=7)
+    assert (raw.network, projected.network) == ("raw input", "random projection")
+    assert raw.layers == {"input": X}
+    assert list(projected.layers) == ["width 8", "width 4"]
+    for width in (8, 4):
+        layer = projected.layers[f"width {width}"]
+        assert np.shape(layer) == (5, width)
+        np.testing.assert_array_equal(np.asarray(layer), random_projection(X, width, seed=7))
+    assert np.any(np.asarray(projected.layers["width 4"]) != random_projection(X, 4, seed=0))
+    assert {each.seed for each in (raw, projected)} == {each.checkpoint for each in (raw, projected)} == {None}
+
+
+def test_a_projection_is_made_when_it_is_read_and_not_before() -> None:
+    X = Inputs(np.random.default_rng(0).normal(size=(5, 3)))
+    raw, projected = baselines(X, [4])
+    assert raw.layers["input"] is X
+    assert projected.layers["width 4"].shape == (5, 4)
+    assert X.reads == 0
+    np.asarray(projected.layers["width 4"])
+    assert X.reads == 1
+
+
+def test_inputs_may_be_lists_and_projections_are_given_in_the_precision_asked_for() -> None:
+    _, projected = baselines([[1.0, 2.0], [3.0, 4.0]], [3])
+    expected = random_projection([[1.0, 2.0], [3.0, 4.0]], 3, seed=0)
+    assert np.asarray(projected.layers["width 3"], dtype=np.float32).dtype == np.float32
+    np.testing.assert_array_equal(np.asarray(projected.layers["width 3"]), expected)
+
+
+@pytest.mark.parametrize("known", [{"seed": "a"}, {"checkpoint": 0.5}])
+def test_seeds_and_steps_that_are_no_whole_numbers_are_refused(known: dict[str, Any]) -> None:
+    (name, value), *_ = known.items()
+    with pytest.raises(TypeError, match=rf"^{name} is {value!r}; expected a whole number, or None\.$"):
+        recordings_of([Recording(layers={"h": np.ones((2, 1))}, **known)])
+
+
+def test_a_single_recording_is_one_of_several() -> None:
+    one = Recording(layers={"h": np.ones((2, 1))}, network="bp")
+    assert recordings_of(one) == [one]
+
+
+def test_inputs_that_are_no_matrix_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^inputs has shape \(\); expected \(n, d\)\. Flatten it first\.$"):
+        baselines(5, [2])

@@ -1,0 +1,308 @@
+"""The pipeline in its processes. Each takes seconds to start, so that what can be seen in one run is seen in one."""
+
+import copy
+import multiprocessing
+import operator
+import os
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from repsim.learning import (
+    Diverged,
+    Learner,
+    TrainingConfig,
+    build_learner,
+    build_optimizer,
+    load_dataset,
+    split_dataset,
+    train,
+)
+from repsim.learning.decoupled.local import split_into_stages
+from repsim.learning.decoupled.pipeline import PipelineResult, StageReport, train_pipeline
+from repsim.learning.decoupled.pipeline.processes import run_together
+from repsim.learning.decoupled.pipeline.worker import wants_target
+
+ROOT = Path(__file__).parents[4]
+FEATURES, CLASSES, BATCH = 64, 10, 64
+
+
+@pytest.fixture(autouse=True, scope="module")
+def path_to_this_module() -> Iterator[None]:
+    """New processes import the classes below by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left_behind() -> Iterator[None]:
+    yield
+    assert multiprocessing.active_children() == []
+
+
+class Slow(nn.Module):
+    """A segment that takes its time."""
+
+    def __init__(self, segment: nn.Module, seconds: float) -> None:
+        super().__init__()
+        self.segment, self.seconds = segment, seconds
+
+    def forward(self, X: Tensor) -> Tensor:
+        time.sleep(self.seconds)
+        return self.segment(X)
+
+
+class Mortal(nn.Module):
+    """A segment whose process is killed at the third batch."""
+
+    def __init__(self, segment: nn.Module) -> None:
+        super().__init__()
+        self.segment, self.left = segment, 3
+
+    def forward(self, X: Tensor) -> Tensor:
+        self.left -= 1
+        if not self.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.segment(X)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Tensor, Tensor]:
+    dataset = load_dataset("digits")
+    rows = split_dataset(dataset, seed=0)["train"]
+    return torch.from_numpy(dataset.X[rows]), torch.from_numpy(dataset.y[rows])
+
+
+def config(rule: str, **settings: Any) -> TrainingConfig:
+    return TrainingConfig.from_dict({"depth": 5, "width": 32, "rule": rule} | settings)
+
+
+def start(settings: TrainingConfig) -> Learner:
+    return build_learner(settings, FEATURES, CLASSES, together=False)
+
+
+def last_loss(steps: list[Any]) -> float:
+    return statistics.mean(step.loss for step in steps if step.epoch == steps[-1].epoch)
+
+
+def assert_same(one: nn.Module, other: nn.Module, tolerance: float) -> None:
+    torch.testing.assert_close(dict(one.state_dict()), dict(other.state_dict()), rtol=0.0, atol=tolerance)
+
+
+# The locked schedule
+
+LOCKED = "feedback-alignment@1 + direct-feedback-alignment@5 + synthetic-gradient:observe=true@3"
+
+
+@pytest.fixture(scope="module")
+def locked(digits: tuple[Tensor, Tensor]) -> tuple[PipelineResult, Learner, Learner]:
+    """Return backprop across two cuts with a slow top, the learner that was given, and one that is to be trained."""
+    X, y = digits
+    given, other = (start(config(LOCKED, schedule="cosine")).double() for _ in range(2))
+    slowed = copy.deepcopy(given)
+    slowed.network.output = Slow(slowed.network.output, 0.002)
+    settings = {"epochs": 2, "batch_size": BATCH, "seed": 3, "schedule": "cosine"}
+    return train_pipeline(slowed, X.double(), y, cuts=[2, 4], in_flight=3, **settings), slowed, other
+
+
+def test_the_locked_pipeline_is_the_synchronous_run(
+    locked: tuple[PipelineResult, Learner, Learner], digits: tuple[Tensor, Tensor]
+) -> None:
+    result, _, other = locked
+    X, y = digits
+    optimizer = build_optimizer(other, config(LOCKED))
+    steps = list(train(other, optimizer, X.double(), y, epochs=2, batch_size=BATCH, seed=3, schedule="cosine"))
+    assert len(result.steps) == len(steps) == 2 * (len(y) // BATCH)
+    for step, expected in zip(result.steps, steps, strict=True):
+        assert (step.step, step.epoch, step.accuracy) == (expected.step, expected.epoch, expected.accuracy)
+        assert step.loss == pytest.approx(expected.loss, abs=1e-10)
+        assert step.estimator_losses == pytest.approx(expected.estimator_losses, abs=1e-10)
+        assert step.estimator_losses.keys() == {3}
+    result.learner.network.output = result.learner.network.output.segment
+    assert_same(result.learner, other, 1e-10)
+
+
+def test_a_locked_stage_never_gets_ahead_however_much_room_there_is(
+    locked: tuple[PipelineResult, Learner, Learner],
+) -> None:
+    result, _, _ = locked
+    assert [stage.segments for stage in result.stages] == [(1, 2), (3, 4), (5, 6)]
+    assert [stage.ahead for stage in result.stages] == [1, 1, 0]
+    n_steps = len(result.steps)
+    for stage in result.stages[:-1]:
+        assert stage.idle["gradient"] > 0.002 * n_steps * 0.9  # the top sleeps that long while all others wait
+
+
+def test_reports_add_up(locked: tuple[PipelineResult, Learner, Learner]) -> None:
+    result, _, _ = locked
+    for stage in result.stages:
+        assert set(stage.idle) == {"input", "room", "gradient", "drain"}
+        assert 0 <= stage.idle_fraction <= 1
+        assert stage.busy + stage.idle_seconds == pytest.approx(stage.seconds)
+        assert stage.cpu > 0
+    assert result.seconds == max(stage.seconds for stage in result.stages)
+    assert result.stages[0].idle["input"] == 0
+    assert result.stages[-1].idle["gradient"] == 0
+
+
+def test_the_learner_that_was_given_is_left_as_it_is(
+    locked: tuple[PipelineResult, Learner, Learner],
+) -> None:
+    _, given, _ = locked
+    given.network.output = given.network.output.segment
+    assert_same(given, start(config(LOCKED)).double(), 0.0)
+
+
+def test_idle_time_is_a_share_of_all_time() -> None:
+    report = StageReport((1,), 4.0, {"input": 1.0, "room": 0.5, "gradient": 0.0, "drain": 1.5}, 0.5, 2)
+    assert (report.idle_seconds, report.busy, report.idle_fraction) == (3.0, 1.0, 0.75)
+
+
+# Unlocked
+
+EPOCHS, ROOM = 8, 2
+
+
+@pytest.fixture(scope="module")
+def unlocked(digits: tuple[Tensor, Tensor]) -> PipelineResult:
+    """Return synthetic gradients with a slow top: the stages below run ahead as far as they can."""
+    learner = start(config("synthetic-gradient@2,4"))
+    learner.network.output = Slow(learner.network.output, 0.005)
+    return train_pipeline(learner, *digits, epochs=EPOCHS, batch_size=BATCH, seed=0, in_flight=ROOM)
+
+
+def test_an_unlocked_stage_waits_for_nothing_from_above_and_gets_ahead_as_far_as_there_is_room(
+    unlocked: PipelineResult,
+) -> None:
+    for stage in unlocked.stages[:-1]:
+        assert stage.idle["gradient"] == 0
+        # ROOM wait, one is worked on above, one here; a target may be on its way
+        assert ROOM + 1 <= stage.ahead <= ROOM + 3
+    assert unlocked.stages[-1].ahead == 0
+    assert unlocked.stages[-2].idle["room"] > 0  # the top is slow, and memory is bounded
+
+
+def test_all_targets_arrive_and_teach(unlocked: PipelineResult) -> None:
+    assert all(step.estimator_losses.keys() == {2, 4} for step in unlocked.steps)
+    first, last = unlocked.steps[0], unlocked.steps[-1]
+    assert len(unlocked.steps) == EPOCHS * (1259 // BATCH)
+    assert first.estimator_losses[2] == 0  # the gradient that S at 4 starts with is zero, and so is its pull-back
+    assert all(losses[k] > 0 for losses, k in [(first.estimator_losses, 4), (last.estimator_losses, 2)])
+    for estimator in unlocked.learner.estimators.values():
+        assert all(parameter.any() for parameter in estimator.parameters())  # they began at zero
+
+
+def test_the_unlocked_pipeline_learns_as_the_synchronous_run_does_within_the_noise_of_seeds(
+    unlocked: PipelineResult, digits: tuple[Tensor, Tensor]
+) -> None:
+    """The mean loss of the last epoch is within three standard deviations over seeds; noise in place of S is not."""
+
+    def synchronous(rule: str, seed: int) -> float:
+        settings = config(rule, seed=seed)
+        learner = start(settings)
+        optimizer = build_optimizer(learner, settings)
+        return last_loss(list(train(learner, optimizer, *digits, epochs=EPOCHS, batch_size=BATCH, seed=seed)))
+
+    same_seed, *others = [synchronous("synthetic-gradient@2,4", seed) for seed in range(5)]
+    tolerance = 3 * statistics.stdev([same_seed, *others])
+    assert abs(last_loss(unlocked.steps) - same_seed) <= tolerance
+    assert abs(synchronous("noise@2,4", 0) - same_seed) > tolerance
+
+
+def test_no_target_is_sent_to_a_rule_that_learns_without() -> None:
+    rules = "direct-random-target@1 + noise@2 + decoupled-greedy@3 + synthetic-gradient@4"
+    stages = split_into_stages(start(config(rules)), [1, 2, 3, 4, 5])
+    assert [wants_target(stage) for stage in stages] == [False, True, False, True, True, False]
+
+
+# When something goes wrong
+
+
+def test_a_process_that_is_killed_ends_all(digits: tuple[Tensor, Tensor]) -> None:
+    learner = start(config("synthetic-gradient@2"))
+    learner.network.hidden["4"] = Mortal(learner.network.hidden["4"])
+    with pytest.raises(RuntimeError, match=r"Process 2 of 2 died with exit code -9, and the others were stopped"):
+        train_pipeline(learner, *digits, epochs=1, batch_size=BATCH, seed=0)
+
+
+def test_a_process_that_waits_too_long_ends_all(digits: tuple[Tensor, Tensor]) -> None:
+    learner = start(config("backprop"))
+    learner.network.output = Slow(learner.network.output, 600)
+    started = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"(?s)Process 1 of 2 failed.*PeerLost: Another process was .* not in time"):
+        train_pipeline(learner, *digits, cuts=[3], epochs=1, batch_size=BATCH, seed=0, timeout=3)
+    assert time.monotonic() - started < 60
+
+
+def test_divergence_is_told_as_by_the_trainer(digits: tuple[Tensor, Tensor]) -> None:
+    X, y = digits
+    with pytest.raises(Diverged, match="Training diverged: the loss is nan at step 1") as caught:
+        train_pipeline(start(config("backprop")), X * torch.nan, y, cuts=[], epochs=1, batch_size=BATCH, seed=0)
+    assert caught.value.step == 1
+
+
+def test_a_failure_is_raised_with_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)Process 1 of 1 failed, and the others.*ZeroDivisionError"):
+        run_together(operator.floordiv, [0])
+
+
+def dawdle(rank: int, path: Path) -> None:
+    path.write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+def test_processes_end_if_the_one_that_started_them_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    starter = multiprocessing.get_context("spawn").Process(target=run_together, args=(dawdle, [path]))
+    starter.start()
+    assert comes_true(lambda: path.exists() and path.read_text() != "")
+    pid = int(path.read_text())
+    os.kill(pid, 0)  # it is there
+    starter.kill()
+    starter.join()
+    assert comes_true(lambda: not is_running(pid))
+
+
+def comes_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+# At the door
+
+
+def test_settings_are_checked() -> None:
+    learner, X, y = start(config("backprop")), torch.zeros(10, FEATURES), torch.zeros(10, dtype=torch.int64)
+    good = {"epochs": 1, "batch_size": 2, "seed": 0}
+    bad = {
+        "Unknown optimizer 'sdg'": {"optimizer": "sdg"},
+        "Unknown schedule 'linear'": {"schedule": "linear"},
+        "^learning_rate is 0": {"learning_rate": 0},
+        "^estimator_learning_rate is -1": {"estimator_learning_rate": -1},
+        "in_flight is 0; expected a whole number of 1 or more": {"in_flight": 0},
+        "timeout is 0; expected a number above 0": {"timeout": 0},
+        "batch_size is 11 but there are only 10": {"batch_size": 11},
+        "There is no boundary 6 to cut at": {"cuts": [6]},
+    }
+    for message, settings in bad.items():
+        with pytest.raises(ValueError, match=message):
+            train_pipeline(learner, X, y, **(good | settings))
+    with pytest.raises(ValueError, match="X has 10 examples and y has 9"):
+        train_pipeline(learner, X, y[:9], **good)
+    with pytest.raises(ValueError, match=r"needs the error of the output.*do not cut at boundary 3"):
+        train_pipeline(start(config("direct-feedback-alignment@1")), X, y, cuts=[3], **good)
