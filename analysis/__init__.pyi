@@ -1,6 +1,7 @@
 """Names that the package offers; each is imported on first use."""
 
 from .config.analysis import AnalysisConfig as AnalysisConfig
+from .config.execution import ExecutionConfig as ExecutionConfig
 from .config.recording import RecordingConfig as RecordingConfig
 from .execution.interruption import Interrupted as Interrupted
 from .training.record import record_model as record_model

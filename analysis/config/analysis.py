@@ -16,6 +16,11 @@ class AnalysisConfig:
 
     Attributes
     ----------
+    steps : str or None
+        Recorded steps: ``first``, ``last``, ``all`` or numbers joined by commas. None: the command's own default
+        (``first,last`` of ``analyze_run``, ``last`` of ``compare_runs``).
+    layers : tuple of str
+        Names or patterns of recorded layers.
     distance : str
         Of the RDMs; a method of ``repsim.similarity.rdm`` that needs activations alone.
     measures : tuple of str
@@ -24,6 +29,8 @@ class AnalysisConfig:
         Weights of the data against the penalty that probes choose from.
     """
 
+    steps: str | None = None
+    layers: tuple[str, ...] = ("**",)
     distance: str = "correlation"
     measures: tuple[str, ...] = ("cka",)
     Cs: tuple[float, ...] = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -69,7 +76,10 @@ class AnalysisConfig:
         if unknown := sorted(set(values) - known):
             raise ValueError(f"Unknown setting '{unknown[0]}' of an analysis. Choose from: {', '.join(sorted(known))}.")
         usual = cls()
+        steps = values.get("steps")
         return cls(
+            steps=None if steps is None else _text("steps", steps),
+            layers=_texts("layers", values.get("layers", usual.layers)),
             distance=_text("distance", values.get("distance", usual.distance)),
             measures=_texts("measures", values.get("measures", usual.measures)),
             Cs=_numbers("Cs", values.get("Cs", usual.Cs)),
