@@ -281,6 +281,7 @@ def _weighted(x: _Weighted, y: _Weighted) -> float:
 
 MEAN = Measure(
     name="mean_cca",
+    label="mean CCA",
     function=mean_cca,
     prepare=_prepare_mean,
     compare=_mean,
@@ -296,6 +297,7 @@ MEAN = Measure(
 
 LEADING = Measure(
     name="svcca",
+    label="SVCCA",
     function=svcca,
     prepare=partial(_prepare_leading, variance=0.99),
     compare=_mean,
@@ -311,6 +313,7 @@ LEADING = Measure(
 
 WEIGHTED = Measure(
     name="pwcca",
+    label="PWCCA",
     function=pwcca,
     prepare=_prepare_weighted,
     compare=_weighted,

@@ -117,6 +117,7 @@ INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic scaling", "tran
 
 UNBIASED = Measure(
     name="cka",
+    label="CKA",
     function=linear_cka,
     prepare=partial(_prepare, unbiased=True),
     compare=partial(_compare, unbiased=True),
@@ -134,6 +135,7 @@ UNBIASED = Measure(
 
 BIASED = Measure(
     name="cka_biased",
+    label="biased CKA",
     function=partial(linear_cka, unbiased=False),
     prepare=partial(_prepare, unbiased=False),
     compare=partial(_compare, unbiased=False),

@@ -185,6 +185,7 @@ INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic scaling", "tran
 
 BIASED = Measure(
     name="distance_correlation",
+    label="distance correlation",
     function=distance_correlation,
     prepare=partial(_prepare, unbiased=False),
     compare=partial(_compare, unbiased=False),
@@ -201,6 +202,7 @@ BIASED = Measure(
 
 UNBIASED = Measure(
     name="distance_correlation_unbiased",
+    label="bias-corrected distance correlation",
     function=distance_correlation_unbiased,
     prepare=partial(_prepare, unbiased=True),
     compare=partial(_compare, unbiased=True),

@@ -185,6 +185,7 @@ def _summed_anew(x: FloatArray, y: FloatArray) -> float:
 
 OVERLAP = Measure(
     name="eigenspace_overlap",
+    label="eigenspace overlap",
     function=eigenspace_overlap,
     prepare=_prepare_overlap,
     compare=_overlap,
@@ -201,6 +202,7 @@ OVERLAP = Measure(
 
 GULP = Measure(
     name="gulp",
+    label="GULP distance",
     function=gulp,
     prepare=partial(_prepare_gulp, penalty=1.0),
     compare=_gulp,

@@ -140,6 +140,7 @@ INVARIANCES = frozenset({"permutation", "isotropic scaling", "translation"})
 
 HARD = Measure(
     name="hard_matching",
+    label="one-to-one matching",
     function=hard_matching,
     prepare=_prepare,
     compare=_hard,
@@ -156,6 +157,7 @@ HARD = Measure(
 
 SOFT = Measure(
     name="soft_matching",
+    label="one-to-many matching",
     function=soft_matching,
     prepare=_prepare,
     compare=_soft,

@@ -30,6 +30,8 @@ class Measure:
     ----------
     name : str
         Its key in `MEASURES`.
+    label : str, optional
+        Its name in figures and summaries, such as "SVCCA"; ``name`` by default.
     function : callable
         The documented function: takes X (n, d1) and Y (n, d2), returns a float.
     prepare : callable
@@ -81,6 +83,7 @@ class Measure:
     """
 
     name: str
+    label: str = ""
     function: Callable[..., float]
     prepare: Prepare
     compare: Compare
@@ -97,7 +100,8 @@ class Measure:
     together: Callable[..., FloatArray] | None = None
 
     def __post_init__(self) -> None:
-        """Check the declaration."""
+        """Check the declaration, and fill in the label."""
+        object.__setattr__(self, "label", self.label or self.name)
         if self.direction not in ("similarity", "distance"):
             raise ValueError(f"Unknown direction {self.direction!r}. Choose one of: distance, similarity.")
         if unknown := self.invariances - INVARIANCES:

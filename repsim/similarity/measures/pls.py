@@ -79,6 +79,7 @@ def _compare(x: FloatArray, y: FloatArray) -> float:
 
 PLS = Measure(
     name="pls",
+    label="PLS correlation",
     function=pls,
     prepare=_prepare,
     compare=_compare,

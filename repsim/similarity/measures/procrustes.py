@@ -340,6 +340,7 @@ ROTATIONS = frozenset({"permutation", "orthogonal", "isotropic scaling", "transl
 
 CHORD = Measure(
     name="procrustes",
+    label="Procrustes distance",
     function=procrustes,
     prepare=_prepare_rotated,
     compare=_chord,
@@ -355,6 +356,7 @@ CHORD = Measure(
 
 ANGLE = Measure(
     name="angular_procrustes",
+    label="angular Procrustes distance",
     function=angular_procrustes,
     prepare=_prepare_rotated,
     compare=_angle,
@@ -370,6 +372,7 @@ ANGLE = Measure(
 
 SHAPE = Measure(
     name="shape",
+    label="shape distance",
     function=shape_distance,
     prepare=partial(_prepare_whitened, alpha=0.5),
     compare=_angle,
@@ -385,6 +388,7 @@ SHAPE = Measure(
 
 MATCHED = Measure(
     name="permutation_procrustes",
+    label="permutation Procrustes distance",
     function=permutation_procrustes,
     prepare=_prepare_scaled,
     compare=_matched,

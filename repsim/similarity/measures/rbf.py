@@ -151,9 +151,10 @@ def _together(
     return alignment(hsic, own, own)
 
 
-def _measure(name: str, formula: str, low: float, use: str, *, unbiased: bool) -> Measure:
+def _measure(name: str, label: str, formula: str, low: float, use: str, *, unbiased: bool) -> Measure:
     return Measure(
         name=name,
+        label=label,
         function=partial(rbf_cka, unbiased=unbiased),
         prepare=partial(_prepare, bandwidth=1.0, unbiased=unbiased),
         compare=partial(_compare, unbiased=unbiased),
@@ -173,6 +174,7 @@ def _measure(name: str, formula: str, low: float, use: str, *, unbiased: bool) -
 FAMILY = (
     _measure(
         "cka_rbf",
+        "RBF CKA",
         "CKA of exp(−|x − y|² / 2σ²), σ the median distance, unbiased HSIC",
         -1.0,
         "neighbourhoods matter",
@@ -180,6 +182,7 @@ FAMILY = (
     ),
     _measure(
         "cka_rbf_biased",
+        "biased RBF CKA",
         "CKA of exp(−|x − y|² / 2σ²), σ the median distance",
         0.0,
         "to compare with published values",

@@ -85,6 +85,7 @@ def _compare(x: _Prepared, y: _Prepared) -> float:
 
 REGRESSION = Measure(
     name="linear_regression",
+    label="R² of linear regression",
     function=linear_regression,
     prepare=_prepare,
     compare=_compare,
