@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export MPLBACKEND := Agg
+# Coverage of some tests is added to that of earlier ones; where nothing can be written, none is measured.
+COVERAGE = $(shell test -w . && echo --cov --cov-report= $(if $(TESTS),--cov-append))
 
 .PHONY: demo test check bench docs clean
 
@@ -35,13 +37,14 @@ demo: .venv/installed
 	@$(BIN)/repsim demo
 
 test: .venv/installed-dev
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(COVERAGE) $(TESTS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/coverage_report.py
 
 bench: .venv/installed-dev
 	@$(BIN)/python benchmarks/run.py
