@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 from scipy.stats import t as student
 
-from repsim.similarity import COMPARATORS, Evaluation, evaluate_models
+from repsim.similarity import COMPARATORS, ModelEvaluation, evaluate_models
 
 FEATURES, NETWORKS, SAMPLES, PERMUTATIONS = 6, 5, 50, 99
 OVER = ("stimuli", "networks", "both")
@@ -126,7 +126,7 @@ def _networks(X: NDArray[np.float64], maps: NDArray[np.float64], rng: np.random.
     return {str(k): pdist(X @ each + rng.normal(size=X.shape), "sqeuclidean") for k, each in enumerate(maps)}
 
 
-def _evaluated(models: Arrays, data: Arrays, method: str, over: str, seed: int, n_permutations: int) -> Evaluation:
+def _evaluated(models: Arrays, data: Arrays, method: str, over: str, seed: int, n_permutations: int) -> ModelEvaluation:
     return evaluate_models(
         models,
         data,
@@ -139,7 +139,7 @@ def _evaluated(models: Arrays, data: Arrays, method: str, over: str, seed: int, 
     )
 
 
-def _of(result: Evaluation, over: str) -> dict:
+def _of(result: ModelEvaluation, over: str) -> dict:
     return dict(result.draws) if over == "both" else {over: result.draws[over]}
 
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.axes import MARKERS, colours, label_layers, new_axes, verbatim
-from repsim.similarity.drawing.axes import legend_labels, place_legend
+from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 from repsim.similarity.drawing.labels import shorten
 
 __all__ = ["plot_alignment", "plot_by_layer", "plot_training"]

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.axes import MARKERS, colours, figure_of, new_axes
-from repsim.similarity.drawing.axes import legend_labels, place_legend
+from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 
 __all__ = ["noted", "plot_lines", "write_note"]
 

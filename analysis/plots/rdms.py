@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
 
 from analysis.plots.axes import axes_grid, figure_of, layer_names, new_axes, verbatim
-from repsim.similarity.drawing.axes import mark_undefined, name_ticks, show_matrix, write_key
+from repsim.similarity.drawing.figure_axes import mark_undefined, name_ticks, show_matrix, write_key
 from repsim.similarity.drawing.labels import cut_names, family_for, fit, shorten
 
 __all__ = ["plot_rdm", "plot_rdm_grid"]

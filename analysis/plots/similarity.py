@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots.axes import axes_grid, figure_of, label_layers, layer_names, new_axes, verbatim
-from repsim.similarity.drawing.axes import mark_undefined, show_matrix, write_key
+from repsim.similarity.drawing.figure_axes import mark_undefined, show_matrix, write_key
 from repsim.similarity.drawing.labels import cut_names, family_for, fit, shorten
 
 __all__ = ["plot_similarity", "plot_similarity_grid"]

@@ -9,9 +9,9 @@ from repsim.similarity.class_structure import class_structure
 from repsim.similarity.comparators import COMPARATORS, Comparator, compare_rdms
 from repsim.similarity.distances import DISTANCES
 from repsim.similarity.inference import (
-    Evaluation,
     GroupTest,
     MantelTest,
+    ModelEvaluation,
     adjust,
     compare_groups,
     evaluate_models,
@@ -23,7 +23,7 @@ from repsim.similarity.measures.cka import linear_cka
 from repsim.similarity.measures.distance_correlation import distance_correlation, distance_correlation_unbiased
 from repsim.similarity.measures.eigenspace import eigenspace_overlap, gulp
 from repsim.similarity.measures.matching import hard_matching, soft_matching
-from repsim.similarity.measures.neighbours import knn_jaccard, rank_similarity, second_order_cosine
+from repsim.similarity.measures.neighbourhoods import knn_jaccard, rank_similarity, second_order_cosine
 from repsim.similarity.measures.pls import pls
 from repsim.similarity.measures.procrustes import (
     angular_procrustes,
@@ -66,11 +66,11 @@ __all__ = [
     "STATISTICS",
     "STREAMED",
     "Comparator",
-    "Evaluation",
     "FittedModels",
     "GroupTest",
     "MantelTest",
     "Measure",
+    "ModelEvaluation",
     "Moments",
     "Pairwise",
     "Regression",

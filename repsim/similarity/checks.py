@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from repsim.similarity.arrays import FloatArray, without_rounding
+from repsim.similarity.precision import FloatArray, without_rounding
 
 T = TypeVar("T")
 
@@ -18,8 +18,8 @@ def representation(
 ) -> FloatArray:
     """Convert the activations of a layer to a finite float64 matrix.
 
-    Features that are constant up to rounding are set to exactly one value (`arrays.without_rounding`), so that a layer
-    which is constant up to rounding is constant in everything that is computed from it.
+    Features that are constant up to rounding are set to exactly one value (see `precision.without_rounding`): a
+    layer that is constant up to rounding is then constant in everything that is computed from it.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from repsim.similarity.arrays import FloatArray
-from repsim.similarity.distances.noise import noise_covariance
+from repsim.similarity.distances.noise_covariance import noise_covariance
+from repsim.similarity.precision import FloatArray
 
 Codes = NDArray[np.intp]
 

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures import MEASURES, Measure
 from repsim.similarity.measures.measure import warn_undefined
+from repsim.similarity.precision import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +73,7 @@ class Pairwise:
         """Show the values in a notebook."""
         import pandas as pd
 
-        from repsim.similarity.drawing.html import titled
+        from repsim.similarity.drawing.notebook import titled
 
         return titled(self.measure, pd.DataFrame(self.values, index=self.rows, columns=self.columns), index=True)
 

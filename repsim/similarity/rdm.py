@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.conditions import averaged, check_labels, noise_of, split_into_folds
 from repsim.similarity.distances import DISTANCES, Distance, Patterns
-from repsim.similarity.distances.noise import whitening
+from repsim.similarity.distances.noise_covariance import whitening
 from repsim.similarity.distances.reading import Blocks, in_safe_precision
+from repsim.similarity.precision import FloatArray
 
 # How far from symmetric, relative to its largest entry, a square matrix may be: single precision.
 SYMMETRY = 1e-6

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS, Comparator
-from repsim.similarity.comparators.compare import prepare_all
+from repsim.similarity.comparators.two_rdms import prepare_all
 from repsim.similarity.pairwise import Pairwise
+from repsim.similarity.precision import FloatArray
 
 
 def compare_rdm_pairs(

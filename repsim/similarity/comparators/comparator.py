@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.precision import FloatArray
 
 TRANSFORMATIONS = frozenset({"scale", "offset", "monotone maps"})
 

@@ -22,9 +22,9 @@ from functools import partial
 
 import numpy as np
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
 from repsim.similarity.comparators.ties import is_constant, ranks
+from repsim.similarity.precision import FloatArray
 
 
 def deviations(distances: FloatArray) -> FloatArray:

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from scipy.linalg import helmert
 from scipy.spatial.distance import squareform
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.comparator import Comparator
+from repsim.similarity.precision import FloatArray
 
 T = TypeVar("T")
 

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
 from repsim.similarity.comparators.correlations import mean_rank
 from repsim.similarity.comparators.ties import is_constant, levels
+from repsim.similarity.precision import FloatArray
 
 IntArray = NDArray[np.int64]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from repsim.similarity.arrays import SINGLE, FloatArray, epsilon_of
+from repsim.similarity.precision import SINGLE, FloatArray, epsilon_of
 
 # Rounding error of a distance, relative to the distance, in double and in single precision. It includes that of the
 # activations from which the distance was computed.
@@ -105,7 +105,7 @@ def relative_rounding(distances: FloatArray) -> float:
     Returns
     -------
     float
-        That of the precision of the distances, whatever the type of the array is (`arrays.epsilon_of`).
+        That of the precision of the distances, whatever the type of the array is (`precision.epsilon_of`).
 
     Examples
     --------

@@ -27,7 +27,6 @@ from functools import partial
 import numpy as np
 from scipy.spatial.distance import squareform
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.comparator import Comparator
 from repsim.similarity.comparators.correlations import (
     correlation_after,
@@ -37,6 +36,7 @@ from repsim.similarity.comparators.correlations import (
     inner_together,
     weighted_mean,
 )
+from repsim.similarity.precision import FloatArray
 
 
 def whiten(distances: FloatArray) -> FloatArray:

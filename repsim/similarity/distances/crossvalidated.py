@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.distances.distance import Distance, Patterns
 from repsim.similarity.distances.poisson import DIVERGENCE, rates
 from repsim.similarity.distances.products import WALTHER
+from repsim.similarity.precision import FloatArray
 
 
 def _write_crossnobis(patterns: Patterns) -> None:

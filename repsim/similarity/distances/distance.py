@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.precision import FloatArray
 
 Floats = NDArray[np.floating[Any]]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.distances.distance import Distance, Patterns
 from repsim.similarity.distances.tiles import condensed_index
+from repsim.similarity.precision import FloatArray
 
 DIVERGENCE = (
     "Schutt et al. (2023), Statistical inference on representational geometries: "

@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from repsim.similarity.arrays import FloatArray, centred, constant_features
 from repsim.similarity.distances.distance import Distance, Floats, Patterns
 from repsim.similarity.distances.reading import chunks
 from repsim.similarity.distances.tiles import tile_shape, write_one_minus_cosines, write_squared_distances
+from repsim.similarity.precision import FloatArray, centred, constant_features
 
 # Patterns whose median is the point that the others are measured from.
 SAMPLE = 33

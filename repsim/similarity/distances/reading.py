@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FeatureRange
 from repsim.similarity.distances.distance import Floats
+from repsim.similarity.precision import FeatureRange
 
 # Rows that are converted at a time are as many as have this many entries (8 MiB in float64).
 CHUNK = 2**20

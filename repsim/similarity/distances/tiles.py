@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.distances.distance import Floats
+from repsim.similarity.precision import FloatArray
 
 # A squared distance this small beside the squared norms it was subtracted from has lost digits. It is computed anew, so
 # that its error is small beside the distance itself.

@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray
-from repsim.similarity.drawing.axes import (
+from repsim.similarity.drawing.figure_axes import (
     figure_of,
     mark_undefined,
     name_rows,
@@ -19,6 +18,7 @@ from repsim.similarity.drawing.axes import (
     show_matrix,
 )
 from repsim.similarity.drawing.labels import verbatim
+from repsim.similarity.precision import FloatArray
 
 __all__ = ["bars", "beside_null", "heat_map", "intervals", "new_axes"]
 

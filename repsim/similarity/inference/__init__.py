@@ -1,16 +1,16 @@
 """Inference on similarity: bootstrap, permutation tests, noise ceilings, groups of networks, many tests at once."""
 
 from repsim.similarity.inference.bootstrap import evaluate_models
-from repsim.similarity.inference.evaluation import Evaluation
+from repsim.similarity.inference.evaluation import ModelEvaluation
 from repsim.similarity.inference.groups import GroupTest, compare_groups
 from repsim.similarity.inference.multiple import ADJUSTMENTS, adjust
 from repsim.similarity.inference.permutation import MantelTest, mantel_test
 
 __all__ = [
     "ADJUSTMENTS",
-    "Evaluation",
     "GroupTest",
     "MantelTest",
+    "ModelEvaluation",
     "adjust",
     "compare_groups",
     "evaluate_models",

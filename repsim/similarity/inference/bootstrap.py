@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS
-from repsim.similarity.inference.evaluation import Draws, Evaluation
+from repsim.similarity.inference.evaluation import Draws, ModelEvaluation
 from repsim.similarity.inference.permutation import permuted_values
-from repsim.similarity.inference.rdms import first_equal, stacked_rdms
+from repsim.similarity.inference.rdm_stack import first_equal, stacked_rdms
 from repsim.similarity.inference.weighted import (
     LEAST_STIMULI,
     WEIGHTED,
@@ -23,6 +22,7 @@ from repsim.similarity.inference.weighted import (
     compare_with_ceilings,
     resampled_values,
 )
+from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import n_stimuli
 
 
@@ -37,7 +37,7 @@ def evaluate_models(
     ceilings: bool = True,
     seed: int = 0,
     memory: int = 256 * 2**20,
-) -> Evaluation:
+) -> ModelEvaluation:
     """Compare model RDMs with data RDMs, with resampling for standard errors and permutations for chance.
 
     Resampling stimuli generalises to other stimuli of the same kind, resampling networks to other networks. For
@@ -68,7 +68,7 @@ def evaluate_models(
 
     Returns
     -------
-    Evaluation
+    ModelEvaluation
 
     Raises
     ------
@@ -117,7 +117,7 @@ def evaluate_models(
     n_left_out = _report_left_out(draws, n_samples, n_stimuli(rdms[1][0]), method)
     n_without_ceiling = _report_ceilings(draws.get(over), lower) if ceilings else 0
     chance = permuted_values(comparator, *rdms, n_permutations, permutations) if over != "none" else None
-    return Evaluation(
+    return ModelEvaluation(
         models=tuple(models),
         data=tuple(data),
         method=method,

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS
 from repsim.similarity.inference.multiple import ROUNDING, adjust, permutation_p
+from repsim.similarity.precision import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ JOINT_DRAWS = 4000
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Evaluation:
+class ModelEvaluation:
     """How well model RDMs agree with data RDMs, with standard errors, tests and noise ceilings.
 
     Intervals and tests are those of Student's t with the standard errors of the resampling. A model counts as better
@@ -236,7 +236,7 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         """Show one row per model in a notebook."""
-        from repsim.similarity.drawing.html import titled
+        from repsim.similarity.drawing.notebook import titled
 
         return titled(f"{self.method} of models with {len(self.data)} data RDMs; resampled: {self.over}", self.frame())
 

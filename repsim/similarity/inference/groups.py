@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.inference.multiple import ROUNDING, permutation_p
 from repsim.similarity.measures import MEASURES
 from repsim.similarity.pairwise import Pairwise
+from repsim.similarity.precision import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,7 +98,7 @@ class GroupTest:
 
     def _repr_html_(self) -> str:
         """Show one row a case in a notebook."""
-        from repsim.similarity.drawing.html import titled
+        from repsim.similarity.drawing.notebook import titled
 
         return titled(f"{self.other} beside {self.reference}; p is at least {self.p_least:.2g}", self.frame())
 

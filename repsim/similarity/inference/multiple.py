@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import false_discovery_control
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.precision import FloatArray
 
 # Statistics that differ by less than this, relative to their largest value, differ by rounding alone.
 ROUNDING = 1e-10

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.correlations import inner_together
 from repsim.similarity.inference.multiple import adjust, permutation_p
-from repsim.similarity.inference.rdms import stacked_rdms
+from repsim.similarity.inference.rdm_stack import stacked_rdms
+from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import n_stimuli
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class MantelTest:
 
     def _repr_html_(self) -> str:
         """Show one row per model in a notebook."""
-        from repsim.similarity.drawing.html import titled
+        from repsim.similarity.drawing.notebook import titled
 
         number = f"all {len(self.null)}" if self.exact else f"{len(self.null)} random"
         return titled(f"{self.method}, {number} permutations; alternative: {self.alternative}", self.frame())

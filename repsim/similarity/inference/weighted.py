@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.ties import levels
+from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm_pairs import compare_prepared
 
 Counts = NDArray[np.int64]

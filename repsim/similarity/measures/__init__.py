@@ -6,7 +6,7 @@ from repsim.similarity.measures import (
     distance_correlation,
     eigenspace,
     matching,
-    neighbours,
+    neighbourhoods,
     pls,
     procrustes,
     rbf,
@@ -28,7 +28,7 @@ _FAMILIES = (
     distance_correlation,
     rsa,
     matching,
-    neighbours,
+    neighbourhoods,
 )
 
 MEASURES: dict[str, Measure] = {measure.name: measure for family in _FAMILIES for measure in family.FAMILY}

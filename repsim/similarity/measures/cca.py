@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray, centred, rounding_of
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray, centred, rounding_of
 
 
 def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
@@ -185,7 +185,7 @@ def centred_svd(X: FloatArray) -> SVD:
     -------
     SVD
         Of rank 0 if X is constant. A singular value counts if it is larger than what rounding may have added, of single
-        precision where X holds nothing but numbers of single precision (`arrays.rounding_of`).
+        precision where X holds nothing but numbers of single precision (`precision.rounding_of`).
 
     Examples
     --------

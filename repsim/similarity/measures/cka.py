@@ -6,10 +6,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures.hsic import hsic, normalised
 from repsim.similarity.measures.hsic_pairs import Pairs, linear_hsic
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray
 
 # HSIC of a normalised representation with itself is about one over its number of dimensions; below this it is rounding.
 NOTHING = 1e-12

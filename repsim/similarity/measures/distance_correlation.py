@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.distances import DISTANCES
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import compute_rdm
 
 # Centred distances this small beside the distances are nothing but rounding.

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray, rounding_of
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray, rounding_of
 
 # A squared distance this small beside the squared norms it was subtracted from has lost digits, and is summed anew.
 NEAR = 1e-6

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from repsim.similarity.arrays import FloatArray, centred
+from repsim.similarity.precision import FloatArray, centred
 
 EVERYTHING = slice(None)
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures.hsic import degrees, gram, squared_norms
+from repsim.similarity.precision import FloatArray
 
 # Larger tiles of a Gram matrix are not faster, and waste more of the half that symmetry saves.
 LARGEST_TILE = 512

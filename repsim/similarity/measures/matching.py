@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from repsim.similarity.arrays import FloatArray, centred
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray, centred
 
 
 def hard_matching(X: ArrayLike, Y: ArrayLike) -> float:

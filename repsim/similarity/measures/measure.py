@@ -11,7 +11,7 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.precision import FloatArray
 
 INVARIANCES = frozenset({"permutation", "orthogonal", "invertible linear", "isotropic scaling", "translation"})
 

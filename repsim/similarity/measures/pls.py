@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures.measure import Measure, evaluate
 from repsim.similarity.measures.procrustes import in_row_space, unit_norm
+from repsim.similarity.precision import FloatArray
 
 
 def pls(X: ArrayLike, Y: ArrayLike) -> float:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from repsim.similarity.arrays import FloatArray, centred
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray, centred
 
 # Above this sum of singular values 2 - 2 s has lost digits, and the distance is taken from the residual.
 NEAR = 1 - 1e-4

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures.cka import INVARIANCES, UNDEFINED, alignment
 from repsim.similarity.measures.hsic import degrees, normalised, squared_norms, u_centred
 from repsim.similarity.measures.hsic_pairs import LARGEST_TILE, Pairs, from_tiles
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import rdm
 
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray
 
 
 def linear_regression(X: ArrayLike, Y: ArrayLike) -> float:

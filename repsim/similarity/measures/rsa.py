@@ -6,10 +6,10 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.comparators.registry import COMPARATORS
 from repsim.similarity.distances import DISTANCES, Distance
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import compute_rdm
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray, centred
 from repsim.similarity.measures.procrustes import in_row_space, polar, with_width
+from repsim.similarity.precision import FloatArray, centred
 
 # An agreement of means this small beside the size of both is nothing but rounding.
 NOTHING = 1e-12

@@ -11,11 +11,11 @@ from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray, epsilon_of
 from repsim.similarity.comparators import COMPARATORS, Comparator
+from repsim.similarity.comparators.common_pairs import in_common
 from repsim.similarity.comparators.correlations import deviations, inner
-from repsim.similarity.comparators.pairs import in_common
 from repsim.similarity.comparators.ties import is_constant, ranks
+from repsim.similarity.precision import FloatArray, epsilon_of
 from repsim.similarity.rdm import condensed
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class Regression:
 
     def _repr_html_(self) -> str:
         """Show one row per model in a notebook."""
-        from repsim.similarity.drawing.html import titled
+        from repsim.similarity.drawing.notebook import titled
 
         return titled(f"Regression of an RDM on {len(self.unique)} models; r2 {self.r2:.4g}", self.frame())
 
@@ -230,7 +230,7 @@ class FittedModels:
         """Show one row per model in a notebook."""
         import pandas as pd
 
-        from repsim.similarity.drawing.html import titled
+        from repsim.similarity.drawing.notebook import titled
 
         table = pd.DataFrame({"model": list(self.weights), "weight": list(self.weights.values())})
         return titled(f"Weighted sum of models; {self.method} {self.value:.4g}", table)

@@ -5,8 +5,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import pdist
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.conditions import class_codes
+from repsim.similarity.precision import FloatArray
 
 
 def categorical_rdm(labels: ArrayLike) -> FloatArray:

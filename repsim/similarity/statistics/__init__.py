@@ -1,9 +1,9 @@
 """Statistics of one representation: where its patterns lie, how they spread, and how its classes separate."""
 
-from repsim.similarity.statistics import classes, dimension, patterns
+from repsim.similarity.statistics import classes, dimension, spread
 from repsim.similarity.statistics.classes import class_separation, neural_collapse
 from repsim.similarity.statistics.dimension import intrinsic_dimension, participation_ratio
-from repsim.similarity.statistics.patterns import concentricity, magnitude, uniformity
+from repsim.similarity.statistics.spread import concentricity, magnitude, uniformity
 from repsim.similarity.statistics.statistic import Statistic
 
 __all__ = [
@@ -18,6 +18,6 @@ __all__ = [
     "uniformity",
 ]
 
-_FAMILIES = (patterns, dimension, classes)
+_FAMILIES = (spread, dimension, classes)
 
 STATISTICS: dict[str, Statistic] = {statistic.name: statistic for family in _FAMILIES for statistic in family.FAMILY}

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray, centred, rounding_of, rounding_of_directions
 from repsim.similarity.conditions import Codes, averaged, comparable_classes
-from repsim.similarity.statistics.patterns import directions, n_zeros
+from repsim.similarity.precision import FloatArray, centred, rounding_of, rounding_of_directions
+from repsim.similarity.statistics.spread import directions, n_zeros
 from repsim.similarity.statistics.statistic import ROTATION, SIMILARITY, Statistic, undefined
 
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray, centred
-from repsim.similarity.statistics.blocks import squared_distances
+from repsim.similarity.precision import FloatArray, centred
+from repsim.similarity.statistics.pair_distances import squared_distances
 from repsim.similarity.statistics.statistic import NOTHING, SIMILARITY, Statistic, undefined
 
 # So many of the nearest by distances from products are measured again.

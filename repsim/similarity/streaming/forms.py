@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from repsim.similarity.arrays import FloatArray
 from repsim.similarity.measures.cka import alignment
+from repsim.similarity.precision import FloatArray
 
 # Singular values of a covariance below this, relative to the largest, are rounding: its square root is that of float64.
 RANK = 1e-12

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray, centred
 from repsim.similarity.measures.cka import NOTHING
 from repsim.similarity.measures.hsic import degrees, gram
 from repsim.similarity.pairwise import Pairwise
+from repsim.similarity.precision import FloatArray, centred
 from repsim.similarity.streaming.moments import warn_undefined
 
 

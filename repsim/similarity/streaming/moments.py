@@ -28,9 +28,9 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FeatureRange, FloatArray
 from repsim.similarity.measures.hsic import degrees
 from repsim.similarity.pairwise import Pairwise
+from repsim.similarity.precision import FeatureRange, FloatArray
 from repsim.similarity.streaming.forms import STREAMED
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from repsim.similarity.arrays import (
+from repsim.similarity.precision import (
     CONSTANT,
     DOUBLE,
     SINGLE,

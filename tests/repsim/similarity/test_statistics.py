@@ -21,7 +21,7 @@ from repsim.similarity.statistics import (
     uniformity,
 )
 
-blocks = import_module("repsim.similarity.statistics.blocks")
+blocks = import_module("repsim.similarity.statistics.pair_distances")
 dimension = import_module("repsim.similarity.statistics.dimension")
 
 

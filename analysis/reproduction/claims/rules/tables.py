@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from analysis.reproduction.claim import Tables
 from analysis.reproduction.claims.rules.networks import BACKPROP, CONTROLS, ENTRIES, OUTPUT_ALONE, describe
 from analysis.reproduction.summary import seed_intervals
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.precision import FloatArray
 
 __all__ = ["PROFILES", "classical_scaling", "summarise"]
 

@@ -33,7 +33,7 @@ def groups() -> Any:
 
 RESULTS: dict[str, Callable[[], Any]] = {
     "Pairwise": lambda: pairwise({HOSTILE: X, "first": X[:, :1]}),
-    "Evaluation": lambda: evaluate_models(MODELS, DATA, n_samples=50),
+    "ModelEvaluation": lambda: evaluate_models(MODELS, DATA, n_samples=50),
     "GroupTest": groups,
     "MantelTest": lambda: mantel_test(MODELS, DATA["seed 0"], n_permutations=50),
     "Regression": lambda: regression_rsa(DATA["seed 0"], MODELS),

@@ -9,12 +9,12 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import squareform
 
-from repsim.similarity import COMPARATORS, Evaluation, compare_rdms, evaluate_models, rdm
+from repsim.similarity import COMPARATORS, ModelEvaluation, compare_rdms, evaluate_models, rdm
 from repsim.similarity.inference.multiple import ADJUSTMENTS
 
 
 @pytest.fixture
-def result(rng: np.random.Generator, signals: Callable) -> Evaluation:
+def result(rng: np.random.Generator, signals: Callable) -> ModelEvaluation:
     return evaluate_models(*signals(rng), n_samples=200)
 
 
@@ -25,7 +25,7 @@ def test_an_evaluation_is_a_function_of_its_seed(rng: np.random.Generator, signa
     assert not np.array_equal(one.samples, other.samples)
 
 
-def test_the_table_of_models(result: Evaluation) -> None:
+def test_the_table_of_models(result: ModelEvaluation) -> None:
     table = result.frame(level=0.9).set_index("model")
     assert list(table.index) == ["true", "classes", "other"]
     np.testing.assert_allclose(table["value"], result.values.mean(axis=1))
@@ -45,7 +45,7 @@ def test_the_table_of_models(result: Evaluation) -> None:
     assert (result.frame(adjustment="holm")["p_above_zero"] >= result.frame()["p_above_zero"]).all()
 
 
-def test_the_table_of_differences(result: Evaluation) -> None:
+def test_the_table_of_differences(result: ModelEvaluation) -> None:
     table = result.compare_models("none")
     assert table[["model", "other"]].to_numpy().tolist() == [
         ["true", "classes"],

@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from repsim.similarity.drawing.axes import (
+from repsim.similarity.drawing.figure_axes import (
     figure_of,
     legend_labels,
     mark_undefined,

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from sklearn.covariance import ledoit_wolf
 
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.precision import FloatArray
 
 
 def noise_covariance(residuals: FloatArray, degrees: int) -> FloatArray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from repsim.similarity import COMPARATORS
-from repsim.similarity.inference.rdms import first_equal
+from repsim.similarity.inference.rdm_stack import first_equal
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])

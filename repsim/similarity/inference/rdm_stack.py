@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray, epsilon_of
 from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.ties import levels
+from repsim.similarity.precision import FloatArray, epsilon_of
 from repsim.similarity.rdm import condensed, n_stimuli
 
 # Two RDMs are equal if they differ by no more than this many units in the last place of their largest distances.

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.precision import FloatArray
 
 # Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
 PAIRS_AT_ONCE = 2**20

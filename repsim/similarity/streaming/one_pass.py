@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FeatureRange, FloatArray
 from repsim.similarity.measures.cka import alignment
 from repsim.similarity.measures.hsic import degrees, u_centred
 from repsim.similarity.measures.hsic_pairs import from_tiles
 from repsim.similarity.pairwise import Pairwise
+from repsim.similarity.precision import FeatureRange, FloatArray
 from repsim.similarity.streaming.forms import STREAMED
 from repsim.similarity.streaming.moments import Moments, warn_undefined
 

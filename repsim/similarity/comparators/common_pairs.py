@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import squareform
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
+from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import condensed, n_stimuli
 
 Nan = Literal["raise", "pairwise"]

@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
+from repsim.similarity.comparators.common_pairs import Nan, in_common
 from repsim.similarity.comparators.comparator import Comparator
-from repsim.similarity.comparators.pairs import Nan, in_common
 from repsim.similarity.comparators.registry import COMPARATORS
 
 

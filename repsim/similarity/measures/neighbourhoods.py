@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from repsim.similarity.arrays import SINGLE, FloatArray, centred, epsilon_of, rounding_of_directions
 from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.precision import SINGLE, FloatArray, centred, epsilon_of, rounding_of_directions
 
 # Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
 PAIRS_AT_ONCE = 2**20

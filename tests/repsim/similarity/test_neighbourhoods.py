@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from repsim.similarity.measures.neighbours import knn_jaccard, rank_similarity, second_order_cosine
+from repsim.similarity.measures.neighbourhoods import knn_jaccard, rank_similarity, second_order_cosine
 
 Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 MEASURES = [knn_jaccard, second_order_cosine, rank_similarity]
-module = import_module("repsim.similarity.measures.neighbours")
+module = import_module("repsim.similarity.measures.neighbourhoods")
 
 # Slow twins
 

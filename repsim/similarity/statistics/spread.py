@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from repsim.similarity import checks
-from repsim.similarity.arrays import FloatArray
-from repsim.similarity.statistics.blocks import squared_distances
+from repsim.similarity.precision import FloatArray
+from repsim.similarity.statistics.pair_distances import squared_distances
 from repsim.similarity.statistics.statistic import NOTHING, ROTATION, Statistic, undefined
 
 
