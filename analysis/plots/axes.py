@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from repsim.similarity.drawing.figure_axes import NotebookAxes, figure_of, name_ticks
+from repsim.similarity.drawing.figure_axes import ShownAxes, figure_of, name_ticks
 from repsim.similarity.drawing.labels import shorten, verbatim
 
 __all__ = ["MARKERS", "axes_grid", "colours", "figure_of", "label_layers", "layer_names", "new_axes", "verbatim"]
@@ -26,7 +26,7 @@ def axes_grid(n_rows: int, n_columns: int, width: float, height: float, *, share
     """Return a 2-D array of the axes of a new figure of the given size in inches; rows may share their y axes."""
     with sns.axes_style("whitegrid"):
         figure = Figure(figsize=(width, height), layout="constrained")
-        shown = {"axes_class": NotebookAxes}
+        shown = {"axes_class": ShownAxes}
         return figure.subplots(n_rows, n_columns, squeeze=False, sharey="row" if share_y else False, subplot_kw=shown)
 
 

@@ -27,7 +27,7 @@ from repsim.similarity.drawing.labels import cut_names, family_for, fit, printab
 from repsim.similarity.precision import FloatArray
 
 __all__ = [
-    "NotebookAxes",
+    "ShownAxes",
     "figure_of",
     "legend_labels",
     "mark_undefined",
@@ -60,7 +60,7 @@ _KEY_SIZE = 6.0  # points
 _UNDEFINED: dict[str, Any] = {"facecolor": "0.8", "edgecolor": "0.5", "hatch": "////", "linewidth": 0.0}
 
 
-class NotebookAxes(Axes):
+class ShownAxes(Axes):
     """Axes that a notebook shows as the picture of their figure."""
 
     def _repr_png_(self) -> bytes:
@@ -72,7 +72,7 @@ class NotebookAxes(Axes):
 def new_axes(width: float = 5.6, height: float = 4.0) -> Axes:
     """Return the axes of a new figure of a size in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure.add_subplot(axes_class=NotebookAxes)
+    return figure.add_subplot(axes_class=ShownAxes)
 
 
 # Ticks
@@ -337,7 +337,7 @@ def _grow(ax: Axes, *, width: float = 0.0, height: float = 0.0, among_others: bo
 
 
 def _is_ours(figure: Figure) -> bool:
-    return bool(figure.axes) and isinstance(figure.axes[0], NotebookAxes)
+    return bool(figure.axes) and isinstance(figure.axes[0], ShownAxes)
 
 
 def figure_of(ax: Axes) -> Figure:
