@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from probes import probe_layers
 from probes.features import standardisation
 from probes.scores import log_loss
-from probes.solvers import Fit, Problem, lbfgs, lbfgs_layers
+from probes.solvers import Fit, LogisticProblem, lbfgs, lbfgs_layers
 from probes.solvers.certificate import certify
 from probes.solvers.path import CS as DEFAULT
 from probes.solvers.path import fit_paths
@@ -158,7 +158,7 @@ def _activations(network: torch.nn.Module, X: torch.Tensor) -> Layers:
 
 
 def _ours(layers: Layers, y: np.ndarray) -> list[Fit]:
-    fits = lbfgs_layers(layers, [Problem(y=y, C=C)] * len(layers), tol=GAP)
+    fits = lbfgs_layers(layers, [LogisticProblem(y=y, C=C)] * len(layers), tol=GAP)
     assert all(fit.converged for fit in fits)
     return fits
 
@@ -229,7 +229,7 @@ def _over_steps(steps: Layers, y: np.ndarray, *, warm: bool) -> int:
 
 def _on_gpu(layers: Layers, y: np.ndarray, reach: list[float]) -> list[Ratio]:
     def ours() -> None:
-        fits = lbfgs_layers(layers, [Problem(y=y, C=C)] * len(layers), tol=GAP, device="cuda")
+        fits = lbfgs_layers(layers, [LogisticProblem(y=y, C=C)] * len(layers), tol=GAP, device="cuda")
         assert all(fit.converged for fit in fits)
 
     return [

@@ -156,7 +156,7 @@ def _wait_for(address: str, n_workers: int) -> None:
     with distributed.Client(address) as client:
         client.wait_for_workers(n_workers, timeout=60)
         client.run(
-            exec, "import analysis.comparison.compute, probes.table.layers"
+            exec, "import analysis.comparison.compute, probes.table.layer_table"
         )  # which takes each some seconds, once
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from analysis import RecordingConfig, train_run
 from analysis.plots import plot_by_layer, plot_rdm
-from probes import Recording, probe_layers
+from probes import NetworkLayers, probe_layers
 from repsim import class_structure, pairwise, rdm
 from repsim.learning import TrainingConfig
 
@@ -63,7 +63,7 @@ print(layers["backprop"]["hidden.4"].shape, "of which", (stimuli.split == "test"
 # scored once on the test stimuli. Each row carries a certificate: the objective is no further above its minimum than
 # ``relative_gap`` times the objective.
 
-recordings = [Recording(layers=activations, network=name) for name, activations in layers.items()]
+recordings = [NetworkLayers(layers=activations, network=name) for name, activations in layers.items()]
 table = probe_layers(recordings, stimuli.labels, stimuli.split)
 print(table.pivot(index="layer", columns="network", values="accuracy").round(3))
 print("largest relative gap:", f"{table.relative_gap.max():.1e}")

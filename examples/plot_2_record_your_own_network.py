@@ -18,7 +18,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from checkpoints import Capture, Run, Stimuli, TokenMean
-from probes import Recording, probe_layers
+from probes import NetworkLayers, probe_layers
 from repsim import pairwise
 
 # %%
@@ -133,7 +133,7 @@ print(f"{layer.name}: {layer.shape}, from {layer.source_shape} of {layer.source_
 # to read it. What training does is to make it easier to read.
 
 recordings = [
-    Recording(layers=run[step].activations, network="bert", seed=seed, checkpoint=step)
+    NetworkLayers(layers=run[step].activations, network="bert", seed=seed, checkpoint=step)
     for seed, run in runs.items()
     for step in run.recorded_steps
 ]

@@ -15,7 +15,7 @@ import numpy as np
 
 from analysis import RecordingConfig, train_seeds
 from analysis.plots import plot_by_layer
-from probes import LogisticProbe, Recording, example_interval, probe_layers, seed_bands, seed_differences
+from probes import LogisticProbe, NetworkLayers, example_interval, probe_layers, seed_bands, seed_differences
 from repsim import pairwise, rdm
 from repsim.learning import TrainingConfig
 from repsim.similarity import adjust, categorical_rdm, compare_groups, mantel_test
@@ -40,7 +40,7 @@ for name, rule in rules.items():
 
 stimuli = runs["backprop", 0].stimuli
 recordings = [
-    Recording(layers=run.last().activations, network=name, seed=seed, checkpoint=run.steps[-1])
+    NetworkLayers(layers=run.last().activations, network=name, seed=seed, checkpoint=run.steps[-1])
     for (name, seed), run in runs.items()
 ]
 table = probe_layers(recordings, stimuli.labels, stimuli.split, Cs=[0.1])

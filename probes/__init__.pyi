@@ -10,7 +10,7 @@ from .controls import random_labels as random_labels
 from .controls import random_projection as random_projection
 from .controls import selectivity as selectivity
 from .estimators.logistic import LogisticProbe as LogisticProbe
-from .estimators.neighbours import NeighbourProbe as NeighbourProbe
+from .estimators.nearest_neighbours import NeighbourProbe as NeighbourProbe
 from .estimators.ridge import RegressionProbe as RegressionProbe
 from .estimators.ridge import RidgeProbe as RidgeProbe
 from .solvers import SOLVERS as SOLVERS
@@ -19,7 +19,7 @@ from .statistics import example_interval as example_interval
 from .statistics import first_layer_reaching as first_layer_reaching
 from .statistics import seed_bands as seed_bands
 from .statistics import seed_differences as seed_differences
-from .table.layers import probe_layers as probe_layers
-from .table.source import FitKey as FitKey
-from .table.source import Recording as Recording
-from .table.source import baselines as baselines
+from .table.layer_table import probe_layers as probe_layers
+from .table.network_layers import FitKey as FitKey
+from .table.network_layers import NetworkLayers as NetworkLayers
+from .table.network_layers import baselines as baselines

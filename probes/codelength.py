@@ -13,8 +13,8 @@ from sklearn.base import clone
 
 from probes.controls import class_rates
 from probes.estimators.logistic import LogisticProbe
-from probes.stimuli import ByStimulus, targets_of
-from probes.task import checked_labels
+from probes.stimulus_order import ByStimulus, targets_of
+from probes.targets import checked_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ class OnlineCode:
         ax : matplotlib Axes, optional
             Of a new figure by default.
         """
-        from probes.drawing import plot_code
+        from probes.code_plot import plot_code
 
         sizes, bits = [block.n_block for block in self.blocks], [block.bits for block in self.blocks]
         return plot_code(sizes, bits, self.n_classes, ax)

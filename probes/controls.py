@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probes.checks import check_positive_integer
-from probes.stimuli import ByStimulus, ids_of, in_order
-from probes.task import checked_labels
+from probes.stimulus_order import ByStimulus, ids_of, in_order
+from probes.targets import checked_labels
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from probes.features import standardisation
-from probes.stimuli import ByStimulus, targets_of
+from probes.stimulus_order import ByStimulus, targets_of
 
 Array = NDArray[np.float64]
 

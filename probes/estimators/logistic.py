@@ -17,7 +17,7 @@ from probes.checks import check_positive_integer, is_positive
 from probes.estimators.base import ScoredByStimulus, checked_rows, class_codes, linear_scores, standardisation_of
 from probes.scores import all_classes
 from probes.solvers import Fit, solver_named
-from probes.stimuli import ByStimulus
+from probes.stimulus_order import ByStimulus
 
 Array = NDArray[np.float64]
 

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.solvers.fit import Fit
+from probes.solvers.fit import Fit, LogisticProblem
 from probes.solvers.lbfgs import lbfgs, lbfgs_layers, lbfgs_many
 from probes.solvers.newton import newton
-from probes.solvers.problem import Problem
 
 __all__ = [
     "SOLVERS",
     "Fit",
-    "Problem",
+    "LogisticProblem",
     "Solver",
     "auto",
     "is_searched",

@@ -47,6 +47,28 @@ class Fit:
         return np.concatenate([block @ self.coef.T for _, block in blocks_of(X)]) + self.intercept
 
 
+@dataclass(frozen=True, kw_only=True)
+class LogisticProblem:
+    """One logistic regression on features that are given apart from it.
+
+    Attributes
+    ----------
+    y : array, shape (n,), int
+        Class codes 0 … K - 1.
+    C : float, > 0
+        Weight of the data against the penalty.
+    sample_weight : array, shape (n,), >= 0, or None
+        None means all ones.
+    start : Fit or None
+        Where the search starts; None means zero coefficients and the log rates of the classes.
+    """
+
+    y: NDArray[np.intp]
+    C: float
+    sample_weight: Array | None = None
+    start: Fit | None = None
+
+
 def fit_of(coef: Array, proof: Certificate, *, n_iter: int, tol: float) -> Fit:
     """Return coefficients and their certificate as a fit."""
     return Fit(

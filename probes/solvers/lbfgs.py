@@ -12,11 +12,10 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from probes.solvers.certificate import certify
-from probes.solvers.fit import Fit, certified, empty_fit, fit_of
-from probes.solvers.losses import Losses
-from probes.solvers.memory import Memory
-from probes.solvers.problem import Problem
-from probes.solvers.rows import Rows, Shared, Stacked, dot, on_cpu
+from probes.solvers.feature_products import FeatureProducts, SharedFeatures, StackedLayers, dot, on_cpu
+from probes.solvers.fit import Fit, LogisticProblem, certified, empty_fit, fit_of
+from probes.solvers.lbfgs_memory import LbfgsMemory
+from probes.solvers.logistic_losses import LogisticLosses
 
 Array = NDArray[np.float64]
 
@@ -89,12 +88,12 @@ def lbfgs(
     >>> fit.converged, fit.relative_gap < 1e-6, fit.coef.shape
     (True, True, (3, 4))
     """
-    problem = Problem(y=y, C=C, sample_weight=sample_weight, start=start)
+    problem = LogisticProblem(y=y, C=C, sample_weight=sample_weight, start=start)
     return lbfgs_many(X, [problem], tol=tol, max_iter=max_iter, device=device)[0]
 
 
 def lbfgs_many(
-    X: Array, problems: Sequence[Problem], *, tol: float = 1e-6, max_iter: int = 1000, device: str = "cpu"
+    X: Array, problems: Sequence[LogisticProblem], *, tol: float = 1e-6, max_iter: int = 1000, device: str = "cpu"
 ) -> list[Fit]:
     """Minimise several logistic objectives that share their features; each as `lbfgs` alone would.
 
@@ -104,7 +103,7 @@ def lbfgs_many(
     Parameters
     ----------
     X : array, shape (n, d)
-    problems : sequence of Problem
+    problems : sequence of LogisticProblem
         Of one number of classes.
     tol, max_iter, device
         As for `lbfgs`; iterations are counted for each.
@@ -117,15 +116,15 @@ def lbfgs_many(
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> [fit.converged for fit in lbfgs_many(X, [Problem(y=y, C=C) for C in (0.1, 1.0)])]
+    >>> [fit.converged for fit in lbfgs_many(X, [LogisticProblem(y=y, C=C) for C in (0.1, 1.0)])]
     [True, True]
     """
-    return _minimise([X] * len(problems), problems, lambda *of: Shared(X, *of), tol, max_iter, device)
+    return _minimise([X] * len(problems), problems, lambda *of: SharedFeatures(X, *of), tol, max_iter, device)
 
 
 def lbfgs_layers(
     layers: Sequence[Array],
-    problems: Sequence[Problem],
+    problems: Sequence[LogisticProblem],
     *,
     tol: float = 1e-6,
     max_iter: int = 1000,
@@ -140,7 +139,7 @@ def lbfgs_layers(
     ----------
     layers : sequence of array, shape (n, d)
         All of one shape.
-    problems : sequence of Problem
+    problems : sequence of LogisticProblem
         One a layer, of one number of classes.
     tol, max_iter, device
         As for `lbfgs`; iterations are counted for each.
@@ -153,19 +152,19 @@ def lbfgs_layers(
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> fits = lbfgs_layers([X, X - 1.0], [Problem(y=y, C=1.0)] * 2)
+    >>> fits = lbfgs_layers([X, X - 1.0], [LogisticProblem(y=y, C=1.0)] * 2)
     >>> bool(abs(fits[0].objective - fits[1].objective) < 1e-4)
     True
     """
     return _minimise(layers, problems, None, tol, max_iter, device)
 
 
-_RowsOf = Callable[[torch.dtype, str, int], Rows]
+_RowsOf = Callable[[torch.dtype, str, int], FeatureProducts]
 
 
 def _minimise(
     features: Sequence[Array],
-    problems: Sequence[Problem],
+    problems: Sequence[LogisticProblem],
     shared: _RowsOf | None,
     tol: float,
     max_iter: int,
@@ -190,7 +189,7 @@ def _minimise(
 def _improve(
     fits: list[Fit],
     features: Sequence[Array],
-    problems: Sequence[Problem],
+    problems: Sequence[LogisticProblem],
     dtype: torch.dtype,
     shared: _RowsOf | None,
     tol: float,
@@ -204,7 +203,7 @@ def _improve(
         return
     rows = None if shared is None else shared(dtype, device, sum(len(fits[i].coef) for i in aims))
     while aims:
-        used = rows or Stacked([features[i] for i in aims], dtype, device, len(fits[0].coef))
+        used = rows or StackedLayers([features[i] for i in aims], dtype, device, len(fits[0].coef))
         with np.errstate(over="ignore", invalid="ignore"):  # what is no number finds no step
             descent = _Descent(used, [problems[i] for i in aims], [fits[i] for i in aims])
             found = descent.run(list(aims.values()), [max_iter - fits[i].n_iter for i in aims])
@@ -226,13 +225,13 @@ class _Descent:
     Steps are chosen in the unknowns of the rows; `_w` (P, q) are coefficients of the features.
     """
 
-    def __init__(self, rows: Rows, problems: Sequence[Problem], fits: Sequence[Fit]) -> None:
+    def __init__(self, rows: FeatureProducts, problems: Sequence[LogisticProblem], fits: Sequence[Fit]) -> None:
         self._rows = rows
         W = rows.tensor(np.stack([fit.coef for fit in fits]))
         self._n_rows = W.shape[1]
         self._size = self._value = self._gap = np.zeros(len(W))
         self._w = torch.cat([W.flatten(1), rows.tensor(np.stack([fit.intercept for fit in fits]))], dim=1)
-        self._losses = Losses(rows, problems, self._n_rows)
+        self._losses = LogisticLosses(rows, problems, self._n_rows)
 
     def run(self, aims: Sequence[float], most: Sequence[int]) -> list[tuple[Array, Array, int]]:
         """Descend until the relative gap, as far as it can be told here, is below its aim, or there is no way down.
@@ -245,7 +244,7 @@ class _Descent:
         found: dict[int, tuple[Array, Array, int]] = {}
         alive, aim, limit = np.arange(len(aims)), np.asarray(aims), np.asarray(most)
         self._survey()
-        memory = Memory(1.0 / (1.0 + self._losses.curvature()), self._slopes)
+        memory = LbfgsMemory(1.0 / (1.0 + self._losses.curvature()), self._slopes)
         D, stuck = memory.direction(self._slopes), np.zeros(len(alive), dtype=bool)
         for n_iter in range(int(limit.max()) + 1):
             ended = (self._gap <= aim[alive] * self._value) | stuck | (n_iter >= limit[alive])
@@ -261,7 +260,7 @@ class _Descent:
             D, stuck = self._iterate(memory, D, refresh=n_iter % REFRESH == REFRESH - 1)
         return [found[i] for i in range(len(aims))]
 
-    def _iterate(self, memory: Memory, D: Tensor, *, refresh: bool) -> tuple[Tensor, NDArray[np.bool_]]:
+    def _iterate(self, memory: LbfgsMemory, D: Tensor, *, refresh: bool) -> tuple[Tensor, NDArray[np.bool_]]:
         """Go one step along directions D (P, q); return the next ones, and which problems found no way."""
         slope = on_cpu(dot(self._slopes, D))
         uphill = ~(slope < 0)

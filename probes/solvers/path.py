@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.grids import chosen, next_decade, wider
-from probes.solvers import Fit, Problem, is_searched, lbfgs_layers, solver_named
+from probes.solvers import Fit, LogisticProblem, is_searched, lbfgs_layers, solver_named
+from probes.solvers.example_space import ExampleSpace, pays
 from probes.solvers.fit import empty_fit
-from probes.solvers.reduction import Reduction, pays
 
 Array = NDArray[np.float64]
 
@@ -188,7 +188,7 @@ class _Search:
         self._equal = EQUAL if self._most else 0.0
         self._solve = solver_named(solver)
         reduce = pays(X, len(Cs))
-        self._reduction = Reduction(X) if reduce else None
+        self._reduction = ExampleSpace(X) if reduce else None
         self.fits, self._losses, self._n_iter = dict[float, Fit](), dict[float, float](), 0
         # Searches of these can be joined.
         self.kind = X.shape if not reduce and isinstance(X, np.ndarray) and is_searched(solver, y, X.shape[1]) else None
@@ -285,7 +285,9 @@ def _fits(going: Sequence[tuple[_Search, float]], tol: float) -> list[Fit]:
     if len(going) > 1 and going[0][0].kind is not None and len({search.kind for search, _ in going}) == 1:
         settings = dict(going[0][0].settings)
         weight = settings.pop("sample_weight")
-        problems = [Problem(y=search.y, C=C, sample_weight=weight, start=search.start_of(C)) for search, C in going]
+        problems = [
+            LogisticProblem(y=search.y, C=C, sample_weight=weight, start=search.start_of(C)) for search, C in going
+        ]
         fits = lbfgs_layers([search.X for search, _ in going], problems, tol=tol, **settings)
     else:
         fits = [search.fit(C, search.start_of(C), tol) for search, C in going]

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from probes.statistics.summary import over_seeds
-from probes.statistics.tables import by_group, check_draws, missing
+from probes.statistics.seed_summary import over_seeds
+from probes.statistics.seed_values import by_group, check_draws, missing
 
 
 def seed_bands(

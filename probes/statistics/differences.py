@@ -7,8 +7,8 @@ import pandas as pd
 from scipy.stats import t as student
 
 from probes.statistics.largest_t import flipped_p_values
-from probes.statistics.summary import over_seeds
-from probes.statistics.tables import by_group, check_draws, missing
+from probes.statistics.seed_summary import over_seeds
+from probes.statistics.seed_values import by_group, check_draws, missing
 
 
 def seed_differences(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from probes.statistics.tables import check_draws
+from probes.statistics.seed_values import check_draws
 
 
 class ExampleInterval(NamedTuple):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from probes.statistics.tables import ROUNDING
+from probes.statistics.seed_values import ROUNDING
 
 Array = NDArray[np.float64]
 

@@ -14,10 +14,10 @@ from probes.codelength import online_codelength, v_information
 from probes.controls import control_task, random_labels, selectivity
 from probes.features import n_constant
 from probes.scores import accuracy, balanced_accuracy, log_loss
-from probes.solvers import Fit, Problem, lbfgs_many
+from probes.solvers import Fit, LogisticProblem, lbfgs_many
 from probes.solvers.path import Path, fit_paths
-from probes.table.journal import Row
-from probes.task import Task
+from probes.table.row_cache import Row
+from probes.targets import Target
 
 NO_CONTROLS = "no controls"  # what a message says where these failed, and the probe did not
 Features = Mapping[str, NDArray[Any]]  # of each part of the split, (n_part, d)
@@ -30,7 +30,7 @@ class Question:
     Cs: Sequence[float]
     most_decades: int  # by which they may be extended
     settings: Mapping[str, Any]  # solver, tol, max_iter, device
-    tasks: Mapping[str, Task]
+    tasks: Mapping[str, Target]
     random: Mapping[str, NDArray[np.intp]]  # of each target, (controls, n_train)
     control: Mapping[str, NDArray[np.intp]]  # of each target, (n,); empty without types
     codelength: bool
@@ -41,7 +41,7 @@ class Question:
         Cs: Sequence[float],
         most_decades: int,
         settings: Mapping[str, Any],
-        tasks: Mapping[str, Task],
+        tasks: Mapping[str, Target],
         split: ArrayLike,
         *,
         controls: int,
@@ -93,7 +93,7 @@ class Question:
         }
 
 
-def _check_finer(types: ArrayLike, tasks: Mapping[str, Task]) -> None:
+def _check_finer(types: ArrayLike, tasks: Mapping[str, Target]) -> None:
     n_types = len(np.unique(np.asarray(types)))
     for name, task in tasks.items():
         if n_types <= len(task.classes):
@@ -104,7 +104,7 @@ def _check_finer(types: ArrayLike, tasks: Mapping[str, Task]) -> None:
 
 
 def answers(
-    features: Mapping[str, Features], task: Task, question: Question, target: str, starts: Mapping[str, Fit | None]
+    features: Mapping[str, Features], task: Target, question: Question, target: str, starts: Mapping[str, Fit | None]
 ) -> dict[str, tuple[Row, Fit | None]]:
     """Return the row, and the fit unless it failed, of each layer.
 
@@ -112,7 +112,7 @@ def answers(
     ----------
     features : dict of str to dict of array
         By layer and part of the split, standardised; of layers of equal width.
-    task : Task
+    task : Target
     question : Question
     target : str
         The name of the task in the question.
@@ -143,7 +143,7 @@ def failure(error: Exception) -> Row:
 
 
 def _paths(
-    features: Mapping[str, Features], task: Task, question: Question, starts: Mapping[str, Fit | None]
+    features: Mapping[str, Features], task: Target, question: Question, starts: Mapping[str, Fit | None]
 ) -> dict[str, Path | Exception]:
     """Return a path for each layer, of all together, or if that fails of each alone."""
     validation = task.labels_of("validation")
@@ -174,7 +174,7 @@ def _paths(
     return dict(zip(features, paths, strict=True))
 
 
-def _row(path: Path, X: Features, task: Task, question: Question, target: str) -> Row:
+def _row(path: Path, X: Features, task: Target, question: Question, target: str) -> Row:
     C, fit, y = path.Cs[path.best], path.fit, task.labels_of("test")
     logits = fit.logits(X["test"])
     loss = log_loss(logits, y)
@@ -207,7 +207,7 @@ def _row(path: Path, X: Features, task: Task, question: Question, target: str) -
     return {**row, **extra, "message": "; ".join([*unfinished, *stopped])}
 
 
-def _extra(X: Features, C: float, score: float, task: Task, question: Question, target: str) -> tuple[Row, list[str]]:
+def _extra(X: Features, C: float, score: float, task: Target, question: Question, target: str) -> tuple[Row, list[str]]:
     """Return the columns that were asked for beside the probe's own, and what of them did not converge."""
     row: Row = {}
     unfinished = list[str]()
@@ -225,19 +225,19 @@ def _extra(X: Features, C: float, score: float, task: Task, question: Question, 
 
 
 def _random_label_accuracy(X: NDArray[Any], C: float, question: Question, target: str) -> tuple[float, list[str]]:
-    problems = [Problem(y=y, C=C) for y in question.random[target]]
+    problems = [LogisticProblem(y=y, C=C) for y in question.random[target]]
     fits = lbfgs_many(X, problems, **_of_search(question))
     shares = [accuracy(fit.logits(X), problem.y) for fit, problem in zip(fits, problems, strict=True)]
     return float(np.mean(shares)), _stopped(fits, "random labels")
 
 
-def _control_accuracy(X: Features, C: float, task: Task, question: Question, target: str) -> tuple[float, list[str]]:
+def _control_accuracy(X: Features, C: float, task: Target, question: Question, target: str) -> tuple[float, list[str]]:
     y = question.control[target]
-    fits = lbfgs_many(X["train"], [Problem(y=y[task.rows["train"]], C=C)], **_of_search(question))
+    fits = lbfgs_many(X["train"], [LogisticProblem(y=y[task.rows["train"]], C=C)], **_of_search(question))
     return accuracy(fits[0].logits(X["test"]), y[task.rows["test"]]), _stopped(fits, "the control task")
 
 
-def _codelength(X: NDArray[Any], C: float, task: Task, question: Question) -> tuple[float, list[str]]:
+def _codelength(X: NDArray[Any], C: float, task: Target, question: Question) -> tuple[float, list[str]]:
     settings = {name: question.settings[name] for name in ("solver", "tol", "max_iter")}
     code = online_codelength(X, task.labels_of("train"), Cs=(C,), seed=0, **settings)
     return code.codelength, [] if code.converged else ["fits of the online code stopped early, so that it may be long"]

@@ -10,8 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from probes import Recording, RegressionProbe, RidgeProbe, probe_layers
-from probes.estimators.ridge.base import ALPHAS
+from probes import NetworkLayers, RegressionProbe, RidgeProbe, probe_layers
+from probes.estimators.ridge.fitting import ALPHAS
 from probes.grids import MOST_DECADES, chosen, next_decade, wider
 from probes.solvers import Fit
 from probes.solvers.certificate import certify
@@ -172,7 +172,7 @@ def test_a_grid_that_was_given_is_not_extended(Cs: Any) -> None:
 
 
 def test_a_probe_whose_loss_still_falls_at_the_bound_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probes.table.layers.MOST_DECADES", 1)
+    monkeypatch.setattr("probes.table.layer_table.MOST_DECADES", 1)
     X, y = layers_of("separable", 8, np.random.default_rng(0))
     row = probe_layers({"h": X}, y, SPLIT).iloc[0]
     assert (row["C"], row["C_at_edge"], row["C_extended"]) == (100.0, True, 1)
@@ -190,16 +190,16 @@ def test_a_table_of_extended_grids_that_was_cut_off_goes_on_byte_for_byte(tmp_pa
             raise KeyboardInterrupt
 
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
-    table = probe_layers(layers, y, SPLIT, journal=whole)
+    table = probe_layers(layers, y, SPLIT, cache=whole)
     with pytest.raises(KeyboardInterrupt):
-        probe_layers(layers, y, SPLIT, journal=cut, progress=stop)
+        probe_layers(layers, y, SPLIT, cache=cut, progress=stop)
     assert 0 < len(cut.read_bytes()) < len(whole.read_bytes())
-    pd.testing.assert_frame_equal(probe_layers(layers, y, SPLIT, journal=cut), table, check_exact=True)
+    pd.testing.assert_frame_equal(probe_layers(layers, y, SPLIT, cache=cut), table, check_exact=True)
     assert cut.read_bytes() == whole.read_bytes()
     pd.testing.assert_frame_equal(probe_layers(layers, y, SPLIT), table, check_exact=True)
     assert table["C_extended"].sum() > 0
     # The same numbers as a grid that is not extended are another question.
-    assert (probe_layers(layers, y, SPLIT, Cs=CS, journal=cut)["C_extended"].isna()).all()
+    assert (probe_layers(layers, y, SPLIT, Cs=CS, cache=cut)["C_extended"].isna()).all()
 
 
 # Ridge
@@ -251,14 +251,14 @@ NETWORKS = {
 STEPS = (0, 10, 40, 60, 200)
 
 
-def recorded(name: str) -> tuple[list[Recording], NDArray, NDArray]:
+def recorded(name: str) -> tuple[list[NetworkLayers], NDArray, NDArray]:
     """Return the hidden layers of a network at several steps, and labels and split of the stimuli."""
     config, dataset = NETWORKS[name], load_dataset(NETWORKS[name].data)
     order = np.random.default_rng(0).permutation(len(dataset.y))[:1600]
     X, y = torch.from_numpy(dataset.X[order]), torch.from_numpy(dataset.y[order])
     learner = build_learner(config, X.shape[1], 10)
     optimizer = build_optimizer(learner, config)
-    stimuli, recordings = slice(1000, 1600), list[Recording]()
+    stimuli, recordings = slice(1000, 1600), list[NetworkLayers]()
 
     def record(step: int) -> None:
         learner.network.eval()
@@ -268,7 +268,7 @@ def recorded(name: str) -> tuple[list[Recording], NDArray, NDArray]:
                 h = segment(h)
                 layers[f"hidden.{k}"] = h.numpy().copy()
         learner.network.train()
-        recordings.append(Recording(layers=layers, network=name, checkpoint=step))
+        recordings.append(NetworkLayers(layers=layers, network=name, checkpoint=step))
 
     record(0)
     seen = X[:1000], y[:1000]

@@ -21,10 +21,10 @@ from sklearn.preprocessing import StandardScaler
 from analysis import RecordingConfig, train_run
 from analysis.workflows.demo import DEMO_RUNS
 from probes import SOLVERS, LogisticProbe
-from probes.solvers import Fit, Problem, lbfgs_many
+from probes.solvers import Fit, LogisticProblem, lbfgs_many
 from probes.solvers.certificate import certify
+from probes.solvers.example_space import ExampleSpace, pays
 from probes.solvers.path import fit_path
-from probes.solvers.reduction import Reduction, pays
 
 Array = NDArray[np.float64]
 
@@ -313,7 +313,7 @@ def test_fit_in_the_space_of_the_examples_expands_to_the_optimum(
     n_classes: int, weighted: bool, solver: str, tol: float
 ) -> None:
     case = wide(n_classes, weighted, 1.0)
-    reduction = Reduction(case.Z)
+    reduction = ExampleSpace(case.Z)
     assert reduction.X.shape[1] < 60  # centring took one
     small = SOLVERS[solver](reduction.X, case.codes, case.C, sample_weight=case.sample_weight, tol=tol / 2)
     assert_is_optimum(case, reduction.expanded(small, case.codes, case.C, case.sample_weight, tol=tol), tol)
@@ -330,6 +330,6 @@ def test_problems_that_are_solved_at_once_have_their_own_optima(n_classes: int, 
         replace(plain, sample_weight=rng.integers(3, size=150).astype(float)),
         replace(plain, y=rng.permutation(y)),
     ]
-    problems = [Problem(y=each.codes, C=each.C, sample_weight=each.sample_weight) for each in cases]
+    problems = [LogisticProblem(y=each.codes, C=each.C, sample_weight=each.sample_weight) for each in cases]
     for each, fit in zip(cases, lbfgs_many(X, problems, tol=tol), strict=True):
         assert_is_optimum(each, fit, tol)

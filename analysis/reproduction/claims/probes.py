@@ -25,7 +25,7 @@ from analysis.reproduction.representations import (
     view_of,
 )
 from analysis.reproduction.summary import listed, seed_intervals
-from probes import Recording, first_layer_reaching, probe_layers, seed_bands, seed_differences
+from probes import NetworkLayers, first_layer_reaching, probe_layers, seed_bands, seed_differences
 
 __all__ = ["PROBES"]
 
@@ -55,7 +55,7 @@ def _probe(folder: Path, **settings: Any) -> Tables:
     views = {fraction: view_of(folder, recipe, fraction) for fraction in FRACTIONS}
     stimuli = views[1.0].run.stimuli
     recordings = [
-        Recording(layers=view.activations, network=METHODS[recipe.name], seed=recipe.seed, checkpoint=view.step)
+        NetworkLayers(layers=view.activations, network=METHODS[recipe.name], seed=recipe.seed, checkpoint=view.step)
         for view in views.values()
     ]
     table = probe_layers(recordings, stimuli.labels, stimuli.split, ids=stimuli.ids)

@@ -1,7 +1,7 @@
 """Ridge probes, of classes and of continuous targets: one eigendecomposition gives every penalty its exact error."""
 
 from probes.estimators.ridge.classifier import RidgeProbe
-from probes.estimators.ridge.path import RidgePath, ridge_path
+from probes.estimators.ridge.leave_one_out import RidgePath, ridge_path
 from probes.estimators.ridge.regressor import RegressionProbe
 
 __all__ = ["RegressionProbe", "RidgePath", "RidgeProbe", "ridge_path"]

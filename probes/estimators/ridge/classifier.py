@@ -9,10 +9,10 @@ from sklearn.base import ClassifierMixin
 
 from probes.checks import is_positive
 from probes.estimators.base import ScoredByStimulus, checked_rows, class_codes, linear_scores
-from probes.estimators.ridge.base import BaseRidge, counted_rows
+from probes.estimators.ridge.fitting import BaseRidge, counted_rows
 from probes.grids import AUTO
 from probes.scores import all_classes
-from probes.stimuli import ByStimulus
+from probes.stimulus_order import ByStimulus
 
 Array = NDArray[np.float64]
 

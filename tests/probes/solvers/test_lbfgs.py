@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_iris
 
-from probes.solvers import Fit, Problem, lbfgs, lbfgs_layers, lbfgs_many
+from probes.solvers import Fit, LogisticProblem, lbfgs, lbfgs_layers, lbfgs_many
 from probes.solvers.lbfgs import _closed_up
 
 CS = (0.01, 10.0, 0.3)  # the hardest in the middle, so that those around it end before
@@ -25,7 +25,7 @@ def layers_of(X: NDArray) -> list[NDArray]:
     return [X, X @ rng.normal(size=(X.shape[1],) * 2) / 7.0, np.maximum(X, 0.0)]
 
 
-def alone(X: NDArray, problem: Problem, **settings: Any) -> Fit:
+def alone(X: NDArray, problem: LogisticProblem, **settings: Any) -> Fit:
     return lbfgs(X, problem.y, problem.C, sample_weight=problem.sample_weight, start=problem.start, **settings)
 
 
@@ -46,7 +46,7 @@ def test_problems_searched_together_have_the_fits_of_each_alone(
     rng = np.random.default_rng(0)
     weights = (None, rng.uniform(0.5, 2.0, size=len(y)), np.where(np.arange(len(y)) % 5, 1.0, 0.0))
     problems = [
-        Problem(y=labels, C=C, sample_weight=weight)
+        LogisticProblem(y=labels, C=C, sample_weight=weight)
         for labels, C, weight in zip((y, y[::-1].copy(), rng.permutation(y)), CS, weights, strict=True)
     ]
     layers = [X] * 3 if together == "features" else layers_of(X)
@@ -63,7 +63,7 @@ def test_problems_searched_together_have_the_fits_of_each_alone(
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_a_layer_alone_has_the_fit_of_features_alone(relu_digits: tuple[NDArray, NDArray], n_classes: int) -> None:
     X, y = data(relu_digits, n_classes)
-    assert_one_optimum(lbfgs_layers([X], [Problem(y=y, C=1.0)])[0], lbfgs(X, y, 1.0))
+    assert_one_optimum(lbfgs_layers([X], [LogisticProblem(y=y, C=1.0)])[0], lbfgs(X, y, 1.0))
 
 
 @pytest.mark.parametrize("together", ["features", "layers"])
@@ -75,9 +75,9 @@ def test_one_that_ends_at_once_and_one_that_is_cut_short_leave_the_others_alone(
     layers = [X] * 3 if together == "features" else layers_of(X)
     done = lbfgs(layers[0], y, 0.1)
     shifted = replace(done, intercept=done.intercept + 1.0)  # the certificate finds the best one
-    hard, easy = Problem(y=y, C=1e4), Problem(y=y, C=0.01)
+    hard, easy = LogisticProblem(y=y, C=1e4), LogisticProblem(y=y, C=0.01)
     for order in ([1, 0, 2], [2, 1, 0]):
-        problems = [Problem(y=y, C=0.1, start=shifted), hard, easy]
+        problems = [LogisticProblem(y=y, C=0.1, start=shifted), hard, easy]
         chosen, where = [problems[i] for i in order], [layers[i] for i in order]
         fits = (
             lbfgs_many(X, chosen, max_iter=40) if together == "features" else lbfgs_layers(where, chosen, max_iter=40)
@@ -100,8 +100,8 @@ def test_each_search_starts_where_its_problem_says(relu_digits: tuple[NDArray, N
     layers = [X] * 2 if together == "features" else layers_of(X)[:2]
     starts = [lbfgs(layer, y, 0.9) for layer in layers]
     of = lambda problems: lbfgs_many(X, problems) if together == "features" else lbfgs_layers(layers, problems)  # noqa: E731
-    cold = of([Problem(y=y, C=1.0)] * 2)
-    mixed = of([Problem(y=y, C=1.0), Problem(y=y, C=1.0, start=starts[1])])
+    cold = of([LogisticProblem(y=y, C=1.0)] * 2)
+    mixed = of([LogisticProblem(y=y, C=1.0), LogisticProblem(y=y, C=1.0, start=starts[1])])
     assert mixed[1].n_iter < 0.8 * cold[1].n_iter
     assert mixed[0].n_iter > 0.8 * cold[0].n_iter
     for one, other in zip(cold, mixed, strict=True):
@@ -111,7 +111,7 @@ def test_each_search_starts_where_its_problem_says(relu_digits: tuple[NDArray, N
 def test_layers_in_single_precision_are_certified_in_double(relu_digits: tuple[NDArray, NDArray]) -> None:
     X, y = data(relu_digits, 3)
     layers = [layer.astype(np.float32) for layer in layers_of(X)]
-    fits = lbfgs_layers(layers, [Problem(y=y, C=1.0)] * 3, tol=1e-10)
+    fits = lbfgs_layers(layers, [LogisticProblem(y=y, C=1.0)] * 3, tol=1e-10)
     for layer, fit in zip(layers, fits, strict=True):
         assert fit.relative_gap <= 1e-10
         assert_one_optimum(fit, lbfgs(layer.astype(np.float64), y, 1.0))
@@ -119,7 +119,7 @@ def test_layers_in_single_precision_are_certified_in_double(relu_digits: tuple[N
 
 def test_a_layer_that_says_nothing_is_done_at_once_among_others(relu_digits: tuple[NDArray, NDArray]) -> None:
     X, y = data(relu_digits, 3)
-    nothing, something = lbfgs_layers([np.zeros_like(X), X], [Problem(y=y, C=1.0)] * 2)
+    nothing, something = lbfgs_layers([np.zeros_like(X), X], [LogisticProblem(y=y, C=1.0)] * 2)
     assert (nothing.n_iter, nothing.gap, nothing.converged) == (0, 0.0, True)
     assert_one_optimum(something, lbfgs(X, y, 1.0))
 
@@ -128,7 +128,7 @@ def test_the_features_are_left_as_they_were(relu_digits: tuple[NDArray, NDArray]
     X, y = data(relu_digits, 3)
     layers = layers_of(X)
     before = [layer.copy() for layer in layers]
-    lbfgs_layers(layers, [Problem(y=y, C=C) for C in CS])
+    lbfgs_layers(layers, [LogisticProblem(y=y, C=C) for C in CS])
     np.testing.assert_array_equal(layers, before)
 
 

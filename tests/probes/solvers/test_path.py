@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from probes.scores import log_loss
 from probes.solvers import Fit, lbfgs, newton
 from probes.solvers.certificate import certify
+from probes.solvers.example_space import ExampleSpace, pays
 from probes.solvers.path import fit_path, fit_paths
-from probes.solvers.reduction import Reduction, pays
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
@@ -77,7 +77,7 @@ def wide() -> tuple[NDArray, NDArray]:
 @pytest.mark.parametrize("weights", [None, np.linspace(0.5, 2.0, 60)])
 def test_the_reduction_has_the_same_optimum(wide: tuple[NDArray, NDArray], weights: NDArray | None) -> None:
     X, y = wide
-    reduction = Reduction(X)
+    reduction = ExampleSpace(X)
     small = newton(reduction.X, y, 0.1, sample_weight=weights)
     fit = reduction.expanded(small, y, 0.1, weights, tol=1e-6)
     assert fit.objective == pytest.approx(small.objective, rel=1e-10)
@@ -98,7 +98,7 @@ def test_a_path_of_wide_features_goes_by_the_reduction(wide: tuple[NDArray, NDAr
 
 def test_duplicates_among_wide_examples_lose_nothing(wide: tuple[NDArray, NDArray]) -> None:
     X, y = np.repeat(wide[0][:30], 2, axis=0), np.repeat(wide[1][:30], 2)
-    assert Reduction(X).X.shape == (60, 30)
+    assert ExampleSpace(X).X.shape == (60, 30)
     assert fit_path(X, y, (0.01, 0.1), lambda fit: -fit.objective).fit.converged
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analysis.comparison.tables import gradient_table
+from analysis.comparison.run_tables import gradient_table
 from analysis.reproduction.claim import Experiment, Part, Plan, Results, Section, Tables
 from analysis.reproduction.claims.rules.figures import draw
 from analysis.reproduction.claims.rules.networks import (
@@ -30,7 +30,7 @@ from analysis.reproduction.claims.rules.networks import (
 from analysis.reproduction.claims.rules.tables import PROFILES, summarise
 from analysis.reproduction.summary import listed
 from analysis.training.job import using_threads
-from probes import Recording, probe_layers
+from probes import NetworkLayers, probe_layers
 from repsim.learning import Dataset, Step, build_learner, build_optimizer, load_dataset, split_dataset, train
 from repsim.similarity import class_structure, compare_rdm_pairs, pairwise, rdm
 
@@ -71,7 +71,7 @@ def _examine(folder: Path, **settings: Any) -> Tables:
         return {}
     stimuli = next(iter(views.values())).run.stimuli
     recordings = [
-        Recording(layers=view.activations, network=name, seed=seed, checkpoint=view.step)
+        NetworkLayers(layers=view.activations, network=name, seed=seed, checkpoint=view.step)
         for (name, seed), view in views.items()
     ]
     probes = probe_layers(recordings, stimuli.labels, stimuli.split, ids=stimuli.ids)

@@ -19,7 +19,7 @@ ROWS_A_FEATURE = 4  # as many rows as tell what is elongated
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
-class Rows(ABC):
+class FeatureProducts(ABC):
     """What torch multiplies with: features X (n, d) that problems share, or X (P, n, d) of a layer each.
 
     Parameters
@@ -70,7 +70,7 @@ class Rows(ABC):
         ----------
         X : Tensor, shape (..., n, d)
         n_outputs : int
-            Rows of W that are multiplied with each X.
+            FeatureProducts of W that are multiplied with each X.
         """
         n, d = X.shape[-2:]
         step = max(1, n // (ROWS_A_FEATURE * d))
@@ -85,16 +85,16 @@ class Rows(ABC):
             self._metric = torch.linalg.solve_triangular(L, eye, upper=False)
 
 
-class Shared(Rows):
+class SharedFeatures(FeatureProducts):
     """Features X (n, d) of all problems, held, or read by blocks at each pass where a copy would be too large.
 
     Parameters
     ----------
     X : array, shape (n, d), or what gives such rows by slices
     dtype, device
-        As for `Rows`.
+        As for `FeatureProducts`.
     n_outputs : int
-        Rows of W of all problems.
+        FeatureProducts of W of all problems.
     """
 
     def __init__(self, X: Any, dtype: torch.dtype, device: str, n_outputs: int) -> None:
@@ -132,7 +132,7 @@ class Shared(Rows):
             yield rows, self.tensor(block)
 
 
-class Stacked(Rows):
+class StackedLayers(FeatureProducts):
     """Features X (P, n, d), of a problem each, in a copy of their own.
 
     Parameters
@@ -140,9 +140,9 @@ class Stacked(Rows):
     layers : sequence of array, shape (n, d)
         All of one shape.
     dtype, device
-        As for `Rows`.
+        As for `FeatureProducts`.
     n_outputs : int
-        Rows of W of one problem.
+        FeatureProducts of W of one problem.
     """
 
     def __init__(self, layers: Sequence[NDArray[Any]], dtype: torch.dtype, device: str, n_outputs: int) -> None:

@@ -13,8 +13,8 @@ PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """Labels as class codes, and the rows of each part; made, and checked, by `task_from`."""
+class Target:
+    """Labels as class codes, and the rows of each part; made, and checked, by `encode_target`."""
 
     classes: NDArray  # (K,) sorted labels
     y: NDArray[np.intp]  # (n,) codes into classes
@@ -31,7 +31,7 @@ class Task:
         return self.y[self.rows[part]]
 
 
-def task_from(labels: ArrayLike, split: ArrayLike) -> Task:
+def encode_target(labels: ArrayLike, split: ArrayLike) -> Target:
     """Check labels and split, and encode them.
 
     Parameters
@@ -43,7 +43,7 @@ def task_from(labels: ArrayLike, split: ArrayLike) -> Task:
 
     Returns
     -------
-    Task
+    Target
         The classes, the class codes and the row indices of the three parts.
 
     Raises
@@ -53,7 +53,7 @@ def task_from(labels: ArrayLike, split: ArrayLike) -> Task:
 
     Examples
     --------
-    >>> task = task_from(["cat", "dog", "cat", "dog"], ["train", "train", "validation", "test"])
+    >>> task = encode_target(["cat", "dog", "cat", "dog"], ["train", "train", "validation", "test"])
     >>> task.y.tolist(), task.rows["train"].tolist()
     ([0, 1, 0, 1], [0, 1])
     """
@@ -64,7 +64,7 @@ def task_from(labels: ArrayLike, split: ArrayLike) -> Task:
             "both need one entry per stimulus, in the same order."
         )
     classes, y = np.unique(label_array, return_inverse=True)
-    task = Task(classes=classes, y=y, rows=_rows(split_array))
+    task = Target(classes=classes, y=y, rows=_rows(split_array))
     _check_classes(task)
     return task
 
@@ -104,7 +104,7 @@ def _rows(split: NDArray) -> dict[str, NDArray[np.intp]]:
     return rows
 
 
-def _check_classes(task: Task) -> None:
+def _check_classes(task: Target) -> None:
     n_train, n_classes = len(task.rows["train"]), len(task.classes)
     if n_classes < 2:
         raise ValueError(f"labels has one class, {_listed(task.classes.tolist())}; a probe needs two or more.")

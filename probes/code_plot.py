@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
-class ShownAxes(Axes):
+class NotebookAxes(Axes):
     """Axes that a notebook shows as the picture of their figure."""
 
     def _repr_png_(self) -> bytes:
@@ -35,7 +35,7 @@ def plot_code(sizes: Sequence[int], bits: Sequence[float], n_classes: int, ax: A
     ax : Axes, optional
     """
     if ax is None:
-        ax = Figure(figsize=(5.6, 4.0), layout="constrained").add_subplot(axes_class=ShownAxes)
+        ax = Figure(figsize=(5.6, 4.0), layout="constrained").add_subplot(axes_class=NotebookAxes)
     ax.stairs(np.divide(bits, sizes), [0, *np.cumsum(sizes)], label="online code")
     ax.axhline(np.log2(n_classes), color="0.4", linestyle=":", linewidth=1, label="uniform code")
     ax.set_xlabel("examples coded")

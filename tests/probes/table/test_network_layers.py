@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from probes import Recording, baselines, random_projection
-from probes.table.source import recordings_of
+from probes import NetworkLayers, baselines, random_projection
+from probes.table.network_layers import list_networks
 
 LAYERS = {"h": np.ones((3, 2))}
 
@@ -22,49 +22,52 @@ LAYERS = {"h": np.ones((3, 2))}
     ],
 )
 def test_a_recording_is_called_what_is_known_of_it(known: dict[str, Any], name: str) -> None:
-    assert Recording(layers=LAYERS, **known).name == name
+    assert NetworkLayers(layers=LAYERS, **known).name == name
 
 
 def test_layers_by_name_are_those_of_one_unnamed_network() -> None:
-    (recording,) = recordings_of(LAYERS)
-    assert recording == Recording(layers=LAYERS, network="", seed=None, checkpoint=None)
+    (recording,) = list_networks(LAYERS)
+    assert recording == NetworkLayers(layers=LAYERS, network="", seed=None, checkpoint=None)
 
 
 def test_recordings_of_an_iterator_keep_their_order() -> None:
     names = ["b", "a", "c"]
-    assert [each.network for each in recordings_of(Recording(layers=LAYERS, network=name) for name in names)] == names
+    assert [
+        each.network for each in list_networks(NetworkLayers(layers=LAYERS, network=name) for name in names)
+    ] == names
 
 
 def test_recordings_may_differ_in_one_of_network_seed_and_step() -> None:
     alike = [{}, {"network": "a"}, {"network": "a", "seed": 0}, {"network": "a", "seed": 0, "checkpoint": 0}]
-    assert len(recordings_of(Recording(layers=LAYERS, **each) for each in alike)) == 4
+    assert len(list_networks(NetworkLayers(layers=LAYERS, **each) for each in alike)) == 4
 
 
 @pytest.mark.parametrize(
-    "nothing", [{}, [], iter([]), [Recording(layers={})], [Recording(layers=LAYERS), Recording(layers={})]]
+    "nothing", [{}, [], iter([]), [NetworkLayers(layers={})], [NetworkLayers(layers=LAYERS), NetworkLayers(layers={})]]
 )
 def test_no_layers_are_an_error(nothing: Any) -> None:
     with pytest.raises(
         ValueError, match=r"layers is empty; give one or more layers, name -> array of shape \(n, d\)\."
     ):
-        recordings_of(nothing)
+        list_networks(nothing)
 
 
 @pytest.mark.parametrize(
-    ("layers", "found"), [([np.ones((3, 2))], "ndarray"), ([Recording(layers=LAYERS), LAYERS], "dict"), ("h", "str")]
+    ("layers", "found"),
+    [([np.ones((3, 2))], "ndarray"), ([NetworkLayers(layers=LAYERS), LAYERS], "dict"), ("h", "str")],
 )
 def test_something_else_among_recordings_is_an_error_that_names_it(layers: Any, found: str) -> None:
     with pytest.raises(TypeError, match=f"layers has {found}; expected a mapping of arrays, or Recordings"):
-        recordings_of(layers)
+        list_networks(layers)
 
 
 @pytest.mark.parametrize(
     ("known", "name"), [({}, "''"), ({"network": "a", "seed": 1, "checkpoint": 2}, "'a, seed 1, step 2'")]
 )
 def test_two_recordings_of_one_name_are_an_error_that_says_it(known: dict[str, Any], name: str) -> None:
-    recordings = [Recording(layers=LAYERS, network="other"), *[Recording(layers=LAYERS, **known)] * 2]
+    recordings = [NetworkLayers(layers=LAYERS, network="other"), *[NetworkLayers(layers=LAYERS, **known)] * 2]
     with pytest.raises(ValueError, match=f"Two recordings are called {name}; give each another network, seed or step"):
-        recordings_of(recordings)
+        list_networks(recordings)
 
 
 # Baselines
@@ -118,12 +121,12 @@ def test_inputs_may_be_lists_and_projections_are_given_in_the_precision_asked_fo
 def test_seeds_and_steps_that_are_no_whole_numbers_are_refused(known: dict[str, Any]) -> None:
     (name, value), *_ = known.items()
     with pytest.raises(TypeError, match=rf"^{name} is {value!r}; expected a whole number, or None\.$"):
-        recordings_of([Recording(layers={"h": np.ones((2, 1))}, **known)])
+        list_networks([NetworkLayers(layers={"h": np.ones((2, 1))}, **known)])
 
 
 def test_a_single_recording_is_one_of_several() -> None:
-    one = Recording(layers={"h": np.ones((2, 1))}, network="bp")
-    assert recordings_of(one) == [one]
+    one = NetworkLayers(layers={"h": np.ones((2, 1))}, network="bp")
+    assert list_networks(one) == [one]
 
 
 def test_inputs_that_are_no_matrix_are_refused() -> None:

@@ -38,7 +38,7 @@ def pays(X: Any, n_fits: int) -> bool:
     return n_fits > 1 and WIDE * n <= d and n <= MOST_EXAMPLES
 
 
-class Reduction:
+class ExampleSpace:
     r"""Features (n, d) as coordinates (n, r) in the space that the examples span.
 
     With :math:`X X^\top = U \Lambda U^\top` the coordinates are :math:`U \Lambda^{1/2}`. The optimal W lies in that
@@ -59,7 +59,7 @@ class Reduction:
     Examples
     --------
     >>> X = np.random.default_rng(0).normal(size=(4, 9))
-    >>> Z = Reduction(X).X
+    >>> Z = ExampleSpace(X).X
     >>> Z.shape, bool(np.allclose(Z @ Z.T, X @ X.T))
     ((4, 4), True)
     """

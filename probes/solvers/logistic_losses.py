@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from probes.solvers.problem import Problem
-from probes.solvers.rows import Rows, dot, on_cpu
+from probes.solvers.feature_products import FeatureProducts, dot, on_cpu
+from probes.solvers.fit import LogisticProblem
 
 Array = NDArray[np.float64]
 
 STRAIGHT = 40.0  # logits above which softplus is one with them, also in double precision
 
 
-class Losses:
+class LogisticLosses:
     r"""C Σ s ℓ for P problems at coefficients w (P, R (d + 1)), in one precision.
 
     The coefficients of a problem go row by row, its intercepts follow. Logits are kept, so that trials along a line
@@ -26,14 +26,14 @@ class Losses:
 
     Parameters
     ----------
-    rows : Rows
-    problems : sequence of Problem
+    rows : FeatureProducts
+    problems : sequence of LogisticProblem
         Of one number of classes.
     n_outputs : int
         R: the number of classes, or 1 for two.
     """
 
-    def __init__(self, rows: Rows, problems: Sequence[Problem], n_outputs: int) -> None:
+    def __init__(self, rows: FeatureProducts, problems: Sequence[LogisticProblem], n_outputs: int) -> None:
         self._rows, self._n_outputs = rows, n_outputs
         shift = int(n_outputs == 1)  # the one row is that of the second of two classes
         codes = torch.as_tensor(np.stack([problem.y for problem in problems]), device=rows.device)  # (P, n)

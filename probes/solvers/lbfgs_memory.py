@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrtrs
 from torch import Tensor
 
-from probes.solvers.rows import dot, on_cpu
+from probes.solvers.feature_products import dot, on_cpu
 
 Array = NDArray[np.float64]
 
@@ -18,7 +18,7 @@ PAIRS = 30  # steps remembered: more than usual, since a pass over the data cost
 LEAST_CURVATURE = 1e-10
 
 
-class Memory:
+class LbfgsMemory:
     r"""The last steps s and changes of slope y of P objectives with q unknowns each.
 
     The inverse Hessian that they imply is applied by its compact representation, with

@@ -12,7 +12,7 @@ from probes.controls import BASELINES
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
+class NetworkLayers:
     """The layers of one network at one checkpoint.
 
     Attributes
@@ -49,7 +49,7 @@ class FitKey(NamedTuple):
     target: str
 
 
-def recordings_of(layers: Mapping[str, ArrayLike] | Recording | Iterable[Recording]) -> list[Recording]:
+def list_networks(layers: Mapping[str, ArrayLike] | NetworkLayers | Iterable[NetworkLayers]) -> list[NetworkLayers]:
     """Return recordings as a list, and the layers of a single, unnamed network as one.
 
     Raises
@@ -61,15 +61,15 @@ def recordings_of(layers: Mapping[str, ArrayLike] | Recording | Iterable[Recordi
 
     Examples
     --------
-    >>> [recording.network for recording in recordings_of({"fc1": np.ones((3, 2))})]
+    >>> [recording.network for recording in list_networks({"fc1": np.ones((3, 2))})]
     ['']
     """
-    if isinstance(layers, Mapping | Recording):
-        recordings = [layers if isinstance(layers, Recording) else Recording(layers=layers)]
+    if isinstance(layers, Mapping | NetworkLayers):
+        recordings = [layers if isinstance(layers, NetworkLayers) else NetworkLayers(layers=layers)]
     else:
         recordings = list(layers)
     for recording in recordings:
-        if not isinstance(recording, Recording):
+        if not isinstance(recording, NetworkLayers):
             raise TypeError(f"layers has {type(recording).__name__}; expected a mapping of arrays, or Recordings.")
         for name in ("seed", "checkpoint"):
             if not isinstance(getattr(recording, name), Integral | None):
@@ -85,7 +85,7 @@ def recordings_of(layers: Mapping[str, ArrayLike] | Recording | Iterable[Recordi
     return recordings
 
 
-def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> list[Recording]:
+def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> list[NetworkLayers]:
     """Return what layers are to be compared with: the inputs, and random projections of them to the same widths.
 
     Parameters
@@ -99,7 +99,7 @@ def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> lis
 
     Returns
     -------
-    list of Recording
+    list of NetworkLayers
         One for each of `BASELINES`. Projections are made when they are read.
 
     Examples
@@ -114,7 +114,7 @@ def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> lis
         raise ValueError(f"inputs has shape {tuple(source.shape)}; expected (n, d). Flatten it first.")
     projected = {f"width {width}": _Projected(source, width, seed) for width in dict.fromkeys(widths)}
     layers: dict[str, dict[str, Any]] = {"raw input": {"input": source}, "random projection": projected}
-    return [Recording(network=network, layers=layers[network]) for network in BASELINES]
+    return [NetworkLayers(network=network, layers=layers[network]) for network in BASELINES]
 
 
 class _Projected:

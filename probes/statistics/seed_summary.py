@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 from probes.statistics.largest_t import largest_t_quantile
-from probes.statistics.tables import ROUNDING
+from probes.statistics.seed_values import ROUNDING
 
 
 def over_seeds(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from probes.statistics.tables import ROUNDING, check_table, floats
+from probes.statistics.seed_values import ROUNDING, check_table, floats
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ Row = dict[str, Any]
 _FIRST = b'{"key": "'  # what a line begins with
 
 
-class Journal:
+class RowCache:
     """Groups of rows in a file of one JSON object a line, found again by what they were computed from.
 
     A line is written whole or, where the process died, not whole; such a last line is dropped. Lines are never

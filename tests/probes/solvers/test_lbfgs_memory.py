@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from probes.solvers.memory import LEAST_CURVATURE, PAIRS, Memory
+from probes.solvers.lbfgs_memory import LEAST_CURVATURE, PAIRS, LbfgsMemory
 
 P, Q = 3, 40  # problems, unknowns of each
 GAMMA = np.array([0.5, 1.0, 2.0])
@@ -43,7 +43,7 @@ class Both:
         self.rng = np.random.default_rng(0)
         roots = self.rng.normal(size=(P, Q, Q)) / np.sqrt(Q)
         self.curvature = roots @ roots.transpose(0, 2, 1) + 0.1 * np.eye(Q)
-        self.memory, self.dtype = Memory(GAMMA, torch.empty(P, Q, dtype=dtype)), dtype
+        self.memory, self.dtype = LbfgsMemory(GAMMA, torch.empty(P, Q, dtype=dtype)), dtype
         self.twins = [TwoLoops(gamma) for gamma in GAMMA]
 
     def steps(self, n: int) -> "Both":

@@ -6,9 +6,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from probes.solvers.losses import Losses
-from probes.solvers.problem import Problem
-from probes.solvers.rows import Rows, Shared, Stacked
+from probes.solvers.feature_products import FeatureProducts, SharedFeatures, StackedLayers
+from probes.solvers.fit import LogisticProblem
+from probes.solvers.logistic_losses import LogisticLosses
 
 N, D, P = 30, 4, 3
 CS = (0.1, 1.0, 3.0)
@@ -19,14 +19,14 @@ class Case:
     """Problems, and their losses by autograd alone."""
 
     layers: NDArray  # (P, n, d)
-    problems: list[Problem]
+    problems: list[LogisticProblem]
     n_outputs: int
-    rows: Rows
+    rows: FeatureProducts
     w: NDArray
     way: NDArray
 
-    def losses(self) -> Losses:
-        losses = Losses(self.rows, self.problems, self.n_outputs)
+    def losses(self) -> LogisticLosses:
+        losses = LogisticLosses(self.rows, self.problems, self.n_outputs)
         losses.move_to(torch.tensor(self.w))
         return losses
 
@@ -61,13 +61,13 @@ def case(request: Any) -> Case:
     n_classes = max(2, n_outputs)
     weights = [None, rng.uniform(0.0, 2.0, size=N), np.resize([0.0, 1.0], N)]
     problems = [
-        Problem(y=np.resize(rng.permutation(n_classes), N), C=C, sample_weight=weight)
+        LogisticProblem(y=np.resize(rng.permutation(n_classes), N), C=C, sample_weight=weight)
         for C, weight in zip(CS, weights, strict=True)
     ]
-    rows: Rows = (
-        Shared(layers[0], torch.float64, "cpu", P * n_outputs)
+    rows: FeatureProducts = (
+        SharedFeatures(layers[0], torch.float64, "cpu", P * n_outputs)
         if kind == "shared"
-        else Stacked(list(layers), torch.float64, "cpu", n_outputs)
+        else StackedLayers(list(layers), torch.float64, "cpu", n_outputs)
     )
     w, way = rng.normal(size=(2, P, n_outputs * (D + 1)))
     return Case(layers, problems, n_outputs, rows, w, way)
@@ -138,7 +138,7 @@ def test_problems_that_are_left_keep_what_is_theirs(case: Case, left: list[int])
 def test_logits_in_the_thousands_overflow_nowhere(dtype: torch.dtype, n_outputs: int) -> None:
     X = np.array([[1.0], [-1.0], [0.0]])
     y = np.array([0, 1, 1]) if n_outputs == 1 else np.array([0, 1, 2])
-    losses = Losses(Shared(X, dtype, "cpu", n_outputs), [Problem(y=y, C=1.0)], n_outputs)
+    losses = LogisticLosses(SharedFeatures(X, dtype, "cpu", n_outputs), [LogisticProblem(y=y, C=1.0)], n_outputs)
     coef = [5000.0] if n_outputs == 1 else [5000.0, 0.0, -5000.0]
     losses.move_to(torch.tensor([coef + [0.0] * n_outputs], dtype=dtype))
     # Two classes: 5000 for each of two wrong examples and log 2. Three: 0, then 5000, and log 3.
@@ -150,6 +150,8 @@ def test_logits_in_the_thousands_overflow_nowhere(dtype: torch.dtype, n_outputs:
 
 @pytest.mark.parametrize("z", [21.0, 30.0])
 def test_a_second_class_that_is_all_but_certain_has_the_loss_that_is_left(z: float) -> None:
-    losses = Losses(Shared(np.ones((2, 1)), torch.float64, "cpu", 1), [Problem(y=np.array([1, 1]), C=1.0)], 1)
+    losses = LogisticLosses(
+        SharedFeatures(np.ones((2, 1)), torch.float64, "cpu", 1), [LogisticProblem(y=np.array([1, 1]), C=1.0)], 1
+    )
     losses.move_to(torch.tensor([[z, 0.0]], dtype=torch.float64))
     assert losses.values.item() == pytest.approx(2.0 * np.log1p(np.exp(-z)), rel=3e-2, abs=0.0)

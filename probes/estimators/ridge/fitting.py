@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 
 from probes.checks import is_positive
 from probes.estimators.base import standardisation_of
-from probes.estimators.ridge.path import ridge_path
+from probes.estimators.ridge.leave_one_out import ridge_path
 from probes.grids import AUTO, MOST_DECADES
 
 Array = NDArray[np.float64]

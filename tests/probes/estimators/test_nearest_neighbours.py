@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from probes.estimators.neighbours import METRICS, NeighbourProbe
+from probes.estimators.nearest_neighbours import METRICS, NeighbourProbe
 
 EACH_METRIC = pytest.mark.parametrize("metric", METRICS)
 

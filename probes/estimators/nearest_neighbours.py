@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from probes.checks import check_positive_integer
 from probes.estimators.base import ScoredByStimulus, checked_rows, class_codes, standardisation_of, standardised
-from probes.stimuli import ByStimulus
+from probes.stimulus_order import ByStimulus
 
 Array = NDArray[np.float64]
 

@@ -18,18 +18,18 @@ from probes.features import blocks_of_layer, read_features
 from probes.grids import AUTO, MOST_DECADES
 from probes.solvers import Fit
 from probes.solvers.path import CS
-from probes.stimuli import ByStimulus, RowStimuli, is_by_id, is_stimulus_set
+from probes.stimulus_order import ByStimulus, RowStimuli, is_by_id, is_stimulus_set
 from probes.table.columns import COLUMNS, NO_CONTROLS, Question, answers, failure
-from probes.table.journal import Journal, Row, key_of
-from probes.table.source import FitKey, Recording, baselines, recordings_of
-from probes.task import task_from
+from probes.table.network_layers import FitKey, NetworkLayers, baselines, list_networks
+from probes.table.row_cache import Row, RowCache, key_of
+from probes.targets import encode_target
 
 MOST_TOGETHER = 32  # layers that are searched at once
 FORMAT = 2  # of rows in a journal
 
 
 def probe_layers(
-    layers: Mapping[str, ArrayLike] | Recording | Iterable[Recording],
+    layers: Mapping[str, ArrayLike] | NetworkLayers | Iterable[NetworkLayers],
     labels: ByStimulus | Mapping[str, ByStimulus],
     split: ByStimulus | None = None,
     *,
@@ -44,7 +44,7 @@ def probe_layers(
     inputs: ArrayLike | None = None,
     ids: ArrayLike | None = None,
     fits: MutableMapping[FitKey, Fit] | None = None,
-    journal: str | Path | None = None,
+    cache: str | Path | None = None,
     memory: int = 2**30,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
@@ -62,8 +62,8 @@ def probe_layers(
 
     Parameters
     ----------
-    layers : mapping of str to array-like, shape (n, d), or iterable of Recording
-        Activations of one network by layer name, or `Recording`s: of several networks, seeds and checkpoints. The table
+    layers : mapping of str to array-like, shape (n, d), or iterable of NetworkLayers
+        Activations of one network by layer name, or `NetworkLayers` objects of several networks. The table
         has their order. A layer may be lazy: only `shape` is used until its turn comes. Neighbours of equal width are
         in memory, and searched, together.
     labels : the class of each stimulus, int or str; or several targets by name
@@ -104,7 +104,7 @@ def probe_layers(
         Holds the kept fits afterwards. Searches start from what it holds before, and from the checkpoint before, which
         saves iterations where features changed little. By default each search starts from nothing. Not together with a
         journal, which keeps no fits.
-    journal : path, optional
+    cache : path, optional
         A file that rows are kept in. A table that was cut off goes on where it was, and has the same rows as one that
         was not, as long as arguments and activations are the same; to tell, layers are read once more.
     memory : int, default 1 GiB
@@ -164,18 +164,18 @@ def probe_layers(
     0  sepal  10.0      0.86       True
     1  petal  10.0      0.94       True
     """
-    recordings = recordings_of(layers)
+    recordings = list_networks(layers)
     stimuli = RowStimuli(
         ((_described(name, each), layer) for each in recordings for name, layer in each.layers.items()), ids
     )
     targets = _targets(labels)
     ordered = {name: _of_target(name, labels, stimuli.in_order, each, "labels") for name, each in targets.items()}
     ordered_split = stimuli.in_order(_split(targets) if split is None else split, "split", column="split")
-    tasks = {str(name): _of_target(name, labels, task_from, each, ordered_split) for name, each in ordered.items()}
+    tasks = {str(name): _of_target(name, labels, encode_target, each, ordered_split) for name, each in ordered.items()}
     if len(tasks) < len(targets):
         raise ValueError(f"labels has targets of one name: {', '.join(map(repr, targets))}. Name each by its own text.")
-    if journal is not None and fits is not None:
-        raise ValueError("journal and fits were both given; rows of a journal have no fits. Give one of them.")
+    if cache is not None and fits is not None:
+        raise ValueError("cache and fits were both given; rows of a cache have no fits. Give one of them.")
     automatic = isinstance(Cs, str) and Cs == AUTO
     question = Question.checked(
         _ascending(CS if automatic else Cs, solver=solver, tol=tol, max_iter=max_iter, device=device),
@@ -190,9 +190,9 @@ def probe_layers(
     n, n_classes = len(next(iter(tasks.values())).y), max(len(task.classes) for task in tasks.values())
     _check_layers(recordings, n, ids)
     if inputs is not None:
-        recordings = recordings_of([*recordings, *baselines(inputs, _widths(recordings))])
+        recordings = list_networks([*recordings, *baselines(inputs, _widths(recordings))])
         _check_layers(recordings, n, ids)
-    kept = _Kept(None if journal is None else Journal(journal), question, fits)
+    kept = _Kept(None if cache is None else RowCache(cache), question, fits)
     rows: list[Row] = []
     for recording in recordings:
         for index, names in _groups(recording, n, n_classes, memory):
@@ -207,21 +207,21 @@ def probe_layers(
 class _Kept:
     """Rows, from the journal or computed, and fits to start from."""
 
-    def __init__(self, journal: Journal | None, question: Question, fits: MutableMapping[FitKey, Fit] | None) -> None:
-        self._journal, self._question, self._fits = journal, question, fits
+    def __init__(self, cache: RowCache | None, question: Question, fits: MutableMapping[FitKey, Fit] | None) -> None:
+        self._cache, self._question, self._fits = cache, question, fits
 
-    def rows(self, recording: Recording, index: int, names: Sequence[str], memory: int) -> list[Row]:
+    def rows(self, recording: NetworkLayers, index: int, names: Sequence[str], memory: int) -> list[Row]:
         """Return the rows of neighbouring layers, the first of which is at a position of the network."""
-        key = None if self._journal is None else _key(recording, index, names, self._question, memory)
-        known = None if self._journal is None or key is None else self._journal.rows(key)
+        key = None if self._cache is None else _key(recording, index, names, self._question, memory)
+        known = None if self._cache is None or key is None else self._cache.rows(key)
         if known is not None:
             return known
         rows = self._computed(recording, index, names, memory)
-        if self._journal is not None and key is not None and all(_will_last(row) for row in rows):
-            self._journal.add(key, rows)
+        if self._cache is not None and key is not None and all(_will_last(row) for row in rows):
+            self._cache.add(key, rows)
         return rows
 
-    def _computed(self, recording: Recording, index: int, names: Sequence[str], memory: int) -> list[Row]:
+    def _computed(self, recording: NetworkLayers, index: int, names: Sequence[str], memory: int) -> list[Row]:
         features, failures = {}, {}
         any_task = next(iter(self._question.tasks.values()))
         for name in names:
@@ -245,7 +245,7 @@ class _Kept:
                 rows.append({**where, **place, **task.facts(), **answer})
         return rows
 
-    def _starts(self, recording: Recording, names: Iterable[str], target: str) -> dict[str, Fit | None]:
+    def _starts(self, recording: NetworkLayers, names: Iterable[str], target: str) -> dict[str, Fit | None]:
         fits = self._fits or {}
         return {name: fits.get(FitKey(recording.network, recording.seed, name, target)) for name in names}
 
@@ -290,7 +290,7 @@ def _ascending(Cs: Sequence[float] | str, **settings: Any) -> list[float]:
     return sorted({float(C) for C in Cs})
 
 
-def _check_layers(recordings: Sequence[Recording], n_labels: int, ids: ArrayLike | None) -> None:
+def _check_layers(recordings: Sequence[NetworkLayers], n_labels: int, ids: ArrayLike | None) -> None:
     if ids is not None and np.shape(ids) != (n_labels,):
         raise ValueError(f"ids has shape {np.shape(ids)} and labels has {n_labels}; give the name of each stimulus.")
     for recording in recordings:
@@ -305,15 +305,15 @@ def _check_layers(recordings: Sequence[Recording], n_labels: int, ids: ArrayLike
                 )
 
 
-def _described(name: str, recording: Recording) -> str:
+def _described(name: str, recording: NetworkLayers) -> str:
     return f"Layer {name!r} of {recording.name}" if recording.name else f"Layer {name!r}"
 
 
-def _widths(recordings: Sequence[Recording]) -> list[int]:
+def _widths(recordings: Sequence[NetworkLayers]) -> list[int]:
     return [int(np.shape(layer)[1]) for recording in recordings for layer in recording.layers.values()]
 
 
-def _groups(recording: Recording, n: int, n_classes: int, memory: int) -> Iterator[tuple[int, list[str]]]:
+def _groups(recording: NetworkLayers, n: int, n_classes: int, memory: int) -> Iterator[tuple[int, list[str]]]:
     """Give neighbours of equal width that fit into memory together, with the position of the first."""
     widths = {name: int(np.shape(layer)[1]) for name, layer in recording.layers.items()}
     start = 0
@@ -324,7 +324,7 @@ def _groups(recording: Recording, n: int, n_classes: int, memory: int) -> Iterat
         start += len(names)
 
 
-def _key(recording: Recording, index: int, names: Sequence[str], question: Question, memory: int) -> str | None:
+def _key(recording: NetworkLayers, index: int, names: Sequence[str], question: Question, memory: int) -> str | None:
     """Return what finds the rows of these layers again; None for layers that cannot be read."""
     try:
         contents = [_digest(recording.layers[name]) for name in names]

@@ -15,7 +15,7 @@ from checkpoints import Capture, Run, Stimuli
 from probes import (
     LogisticProbe,
     NeighbourProbe,
-    Recording,
+    NetworkLayers,
     RegressionProbe,
     RidgeProbe,
     control_task,
@@ -23,7 +23,7 @@ from probes import (
     probe_layers,
     random_labels,
 )
-from probes.stimuli import ids_of, in_order, is_by_id
+from probes.stimulus_order import ids_of, in_order, is_by_id
 
 N = 60
 
@@ -131,10 +131,10 @@ def test_rows_of_a_journal_are_found_again_however_labels_were_given(
     stimuli: Set, layers: dict[str, Layer], tmp_path: Path
 ) -> None:
     path, order = tmp_path / "probes.jsonl", in_another_order(stimuli)
-    expected = table(layers, stimuli.labels, stimuli.split, journal=path)
+    expected = table(layers, stimuli.labels, stimuli.split, cache=path)
     content = path.read_bytes()
     by_id = [FORMS["series"](stimuli.ids[order], values[order]) for values in (stimuli.labels, stimuli.split)]
-    pd.testing.assert_frame_equal(table(layers, *by_id, journal=path), expected, check_exact=True)
+    pd.testing.assert_frame_equal(table(layers, *by_id, cache=path), expected, check_exact=True)
     assert path.read_bytes() == content
 
 
@@ -295,7 +295,10 @@ def test_layers_in_different_orders_are_refused_in_one_call(stimuli: Set, layers
     message = (
         "^Layer 'fc1' of sg, seed 1 was recorded on the same stimuli as layer 'fc1' of bp, in another order; their"
     )
-    recordings = [Recording(layers=layers, network="bp"), Recording(layers={"fc1": moved}, network="sg", seed=1)]
+    recordings = [
+        NetworkLayers(layers=layers, network="bp"),
+        NetworkLayers(layers={"fc1": moved}, network="sg", seed=1),
+    ]
     with pytest.raises(ValueError, match=message):
         table(recordings, stimuli)
     strangers = Layer(np.asarray(layers["fc1"]), replace(stimuli, ids=np.char.add("x", stimuli.ids)))
@@ -408,7 +411,7 @@ def test_layers_of_a_run_know_their_stimuli(run: Run, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(table(layers, *by_id), expected)
     with pytest.raises(ValueError, match=r"^labels holds the run's own labels, but in another order than the stimuli"):
         table(layers, y, split)
-    recordings = [Recording(layers=run[step].activations, checkpoint=step) for step in (1, 2)]
+    recordings = [NetworkLayers(layers=run[step].activations, checkpoint=step) for step in (1, 2)]
     assert table(recordings, *by_id)["accuracy"].tolist() == [*expected["accuracy"]] * 2
     # A file outside its run knows ids only.
     apart = tmp_path / "a" / "b" / "c" / "activations.h5"

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from probes import Recording, probe_layers
-from probes.table.journal import Journal, key_of
+from probes import NetworkLayers, probe_layers
+from probes.table.row_cache import RowCache, key_of
 
 N = 48
 SPLIT = np.resize(["train", "train", "validation", "test"], N)
@@ -31,11 +31,11 @@ class Lazy:
         return np.asarray(self.array, dtype=dtype)
 
 
-def recordings(kind: Callable[[NDArray], Any] = np.asarray) -> list[Recording]:
+def recordings(kind: Callable[[NDArray], Any] = np.asarray) -> list[NetworkLayers]:
     """Return two checkpoints of one network: five layers, of which two are searched together."""
     rng = np.random.default_rng(0)
     return [
-        Recording(
+        NetworkLayers(
             layers={
                 name: kind(rng.normal(size=(N, d)) + np.arange(N)[:, np.newaxis] % 3) for name, d in widths.items()
             },
@@ -76,14 +76,14 @@ def interrupted(path: Path, after: int, layers: Any = None) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        table_of(layers, journal=path, progress=stop)
+        table_of(layers, cache=path, progress=stop)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, bytes]:
     """A table that was not cut off, and its journal."""
     path = tmp_path_factory.mktemp("whole") / "probes.jsonl"
-    return table_of(journal=path), path.read_bytes()
+    return table_of(cache=path), path.read_bytes()
 
 
 # A file of rows
@@ -95,12 +95,12 @@ def test_rows_are_found_again_as_they_were(tmp_path: Path) -> None:
         {"C": np.float64(0.1), "n_iter": np.int64(3), "converged": np.bool_(True), "network": np.str_("mlp")},
         {"C": np.inf, "n_iter": 0, "converged": False, "network": "line\nbreak \u2028 é", "seed": None},
     ]
-    journal = Journal(path)
+    journal = RowCache(path)
     assert journal.rows("one") is None
     assert not path.exists()
     journal.add("one", rows)
     journal.add("two", [])
-    for each in (journal, Journal(path)):
+    for each in (journal, RowCache(path)):
         found = each.rows("one")
         assert found == rows
         assert [type(value) for value in found[0].values()] == [float, int, bool, str]
@@ -110,21 +110,21 @@ def test_rows_are_found_again_as_they_were(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_none_are_found_again(tmp_path: Path) -> None:
-    Journal(tmp_path / "probes.jsonl").add("one", [{"codelength": np.nan}])
-    (row,) = Journal(tmp_path / "probes.jsonl").rows("one") or []
+    RowCache(tmp_path / "probes.jsonl").add("one", [{"codelength": np.nan}])
+    (row,) = RowCache(tmp_path / "probes.jsonl").rows("one") or []
     assert np.isnan(row["codelength"])
 
 
 def test_a_last_line_that_is_torn_anywhere_is_dropped_and_the_file_is_mended(tmp_path: Path) -> None:
     path = tmp_path / "probes.jsonl"
-    journal = Journal(path)
+    journal = RowCache(path)
     journal.add("one", [{"C": 1.0}])
     first = path.read_bytes()
     journal.add("two", [{"C": 2.0}])
     both = path.read_bytes()
     for end in range(len(first), len(both)):
         path.write_bytes(both[:end])
-        torn = Journal(path)
+        torn = RowCache(path)
         assert torn.rows("one") == [{"C": 1.0}]
         assert torn.rows("two") is None
         assert path.read_bytes() == both[:end]  # to look changes nothing
@@ -135,7 +135,7 @@ def test_a_last_line_that_is_torn_anywhere_is_dropped_and_the_file_is_mended(tmp
 def test_a_short_line_after_a_long_torn_one_leaves_nothing_of_it(tmp_path: Path) -> None:
     path = tmp_path / "probes.jsonl"
     path.write_bytes(b'{"key": "one", "rows": [{"message": "' + b"x" * 1000)
-    Journal(path).add("two", [])
+    RowCache(path).add("two", [])
     assert path.read_bytes() == b'{"key": "two", "rows": []}\n'
 
 
@@ -159,7 +159,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_as_it_was(tmp_path: P
     with pytest.raises(
         ValueError, match=f"Line {line} of .*probes.jsonl is not one of a journal of probes. Give anoth"
     ):
-        Journal(path)
+        RowCache(path)
     assert path.read_bytes() == content
 
 
@@ -207,7 +207,7 @@ def test_a_table_that_was_cut_off_goes_on_and_is_the_uninterrupted_one(
     interrupted(path, after)
     assert path.read_bytes() == b"".join(content.splitlines(keepends=True)[:n_done])
     layers, heard = recordings(Lazy), list[str]()
-    assert_same(table_of(layers, journal=path, progress=heard.append), table)
+    assert_same(table_of(layers, cache=path, progress=heard.append), table)
     assert path.read_bytes() == content
     assert heard == [name for group in GROUPS for name in group]
     # Of what is known only the content is looked at; the rest is looked at and read.
@@ -221,11 +221,11 @@ def test_a_table_whose_last_line_was_torn_is_the_uninterrupted_one(
     table, content = whole
     path = tmp_path / "probes.jsonl"
     path.write_bytes(content[: content.rindex(b"\n", 0, -1) + 500])
-    assert_same(table_of(journal=path), table)
+    assert_same(table_of(cache=path), table)
     assert path.read_bytes() == content
 
 
-def touched(recording: int, name: str) -> list[Recording]:
+def touched(recording: int, name: str) -> list[NetworkLayers]:
     """Return the recordings with another last value in one layer."""
     made = recordings()
     made[recording].layers[name][-1, -1] += 1e-12
@@ -267,11 +267,11 @@ def test_what_was_computed_of_something_else_is_computed_anew(
     path = tmp_path / "probes.jsonl"
     path.write_bytes(whole[1])
     arguments = CHANGES[change]
-    table = table_of(journal=path, **arguments)
+    table = table_of(cache=path, **arguments)
     assert_same(table, table_of(**arguments))
     n_groups = 5 if change == "memory" else 4  # layers of equal width are no longer together
     assert path.read_bytes().count(b"\n") == len(GROUPS) + n_groups
-    assert_same(table_of(journal=path), whole[0])  # what was there is still there
+    assert_same(table_of(cache=path), whole[0])  # what was there is still there
 
 
 @pytest.mark.parametrize(("recording", "name"), [(0, "a"), (0, "b"), (0, "c"), (1, "b")])
@@ -280,23 +280,23 @@ def test_a_layer_that_changed_is_computed_anew_and_no_other(
 ) -> None:
     path = tmp_path / "probes.jsonl"
     path.write_bytes(whole[1])
-    assert_same(table_of(touched(recording, name), journal=path), table_of(touched(recording, name)))
+    assert_same(table_of(touched(recording, name), cache=path), table_of(touched(recording, name)))
     assert path.read_bytes().count(b"\n") == len(GROUPS) + 1
 
 
 @pytest.mark.parametrize("other", [{"network": "cnn"}, {"seed": 1}, {"checkpoint": 1}])
 def test_equal_layers_of_another_network_have_rows_of_their_own(tmp_path: Path, other: dict[str, Any]) -> None:
     path, (first, _) = tmp_path / "probes.jsonl", recordings()
-    table_of([first], journal=path)
-    twin = Recording(**{**vars(first), **other})
-    assert_same(table_of([first, twin], journal=path), table_of([first, twin]))
+    table_of([first], cache=path)
+    twin = NetworkLayers(**{**vars(first), **other})
+    assert_same(table_of([first, twin], cache=path), table_of([first, twin]))
     assert path.read_bytes().count(b"\n") == 4
 
 
 def test_a_layer_at_another_place_has_a_row_that_says_so(tmp_path: Path) -> None:
     path, layers = tmp_path / "probes.jsonl", recordings()[0].layers
-    table_of({"c": layers["c"]}, journal=path)
-    table = table_of({"a": layers["a"], "c": layers["c"]}, journal=path)
+    table_of({"c": layers["c"]}, cache=path)
+    table = table_of({"a": layers["a"], "c": layers["c"]}, cache=path)
     assert table["layer_index"].tolist() == [0, 0, 1, 1]
 
 
@@ -306,31 +306,31 @@ def test_layers_that_cannot_be_read_are_not_kept(tmp_path: Path) -> None:
             raise OSError("checksum of block 3 is wrong")
 
     path, sound = tmp_path / "probes.jsonl", recordings()[0].layers
-    table = table_of({**sound, "c": Broken(np.asarray(sound["c"]))}, journal=path)
+    table = table_of({**sound, "c": Broken(np.asarray(sound["c"]))}, cache=path)
     assert table["status"].tolist() == ["ok"] * 4 + ["failed"] * 2
     assert path.read_bytes().count(b"\n") == 1
-    assert_same(table_of(sound, journal=path), table_of(sound))
+    assert_same(table_of(sound, cache=path), table_of(sound))
     assert path.read_bytes().count(b"\n") == 2
 
 
 def test_layers_that_say_nothing_are_kept_as_failed(tmp_path: Path) -> None:
     path, layers = tmp_path / "probes.jsonl", {"flat": np.ones((N, 2))}
-    table = table_of(layers, journal=path)
+    table = table_of(layers, cache=path)
     assert table["status"].eq("failed").all()
     again = {"flat": Lazy(layers["flat"])}
-    assert_same(table_of(again, journal=path), table)
+    assert_same(table_of(again, cache=path), table)
     assert again["flat"].reads == 1
 
 
 def test_baselines_are_kept_too(tmp_path: Path) -> None:
     path, inputs = tmp_path / "probes.jsonl", np.random.default_rng(1).normal(size=(N, 7))
     layers = {"a": recordings()[0].layers["a"]}
-    table = table_of(layers, journal=path, inputs=inputs)
+    table = table_of(layers, cache=path, inputs=inputs)
     assert path.read_bytes().count(b"\n") == 3
     content = path.read_bytes()
-    assert_same(table_of(layers, journal=path, inputs=inputs), table)
+    assert_same(table_of(layers, cache=path, inputs=inputs), table)
     assert path.read_bytes() == content
-    table_of(layers, journal=path, inputs=-inputs)
+    table_of(layers, cache=path, inputs=-inputs)
     assert path.read_bytes().count(b"\n") == 5
 
 
@@ -338,7 +338,7 @@ def test_something_else_is_refused_before_any_layer_is_read(tmp_path: Path) -> N
     path, layers = tmp_path / "metrics.jsonl", {"a": Lazy(np.ones((N, 2)))}
     path.write_text(json.dumps({"step": 1}) + "\n")
     with pytest.raises(ValueError, match=r"Line 1 of .*metrics\.jsonl is not one of a journal of probes"):
-        table_of(layers, journal=path)
+        table_of(layers, cache=path)
     assert path.read_text() == json.dumps({"step": 1}) + "\n"
     assert layers["a"].reads == 0
 
@@ -359,7 +359,7 @@ def die(path: str) -> None:
     """Be a process that hangs at the first layer of the second checkpoint."""
     first, second = recordings()
     layers = {**second.layers, "a": Endless(np.asarray(second.layers["a"]))}
-    table_of([first, Recording(**{**vars(second), "layers": layers})], journal=path)
+    table_of([first, NetworkLayers(**{**vars(second), "layers": layers})], cache=path)
 
 
 def test_a_table_whose_process_was_killed_goes_on_and_is_the_uninterrupted_one(
@@ -375,7 +375,7 @@ def test_a_table_whose_process_was_killed_goes_on_and_is_the_uninterrupted_one(
         os.kill(process.pid, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"".join(content.splitlines(keepends=True)[:2])
-    assert_same(table_of(journal=path), table)
+    assert_same(table_of(cache=path), table)
     assert path.read_bytes() == content
 
 
@@ -387,7 +387,7 @@ def test_a_file_of_one_unended_line_that_is_something_else_is_refused(tmp_path: 
     path = tmp_path / "run.json"
     path.write_bytes(content)
     with pytest.raises(ValueError, match="not one of a journal"):
-        Journal(path).add("one", [])
+        RowCache(path).add("one", [])
     assert path.read_bytes() == content
 
 
@@ -400,35 +400,35 @@ def test_a_layer_that_could_not_be_read_once_is_read_again(tmp_path: Path) -> No
             return super().__array__(dtype, copy)
 
     path, sound = tmp_path / "probes.jsonl", {"c": np.asarray(recordings()[0].layers["c"])}
-    assert table_of({"c": Flaky(sound["c"])}, journal=path)["status"].eq("failed").all()
-    assert_same(table_of(sound, journal=path), table_of(sound))
+    assert table_of({"c": Flaky(sound["c"])}, cache=path)["status"].eq("failed").all()
+    assert_same(table_of(sound, cache=path), table_of(sound))
 
 
 def test_a_journal_and_warm_starts_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^journal and fits were both given; rows of a journal have no fits\."):
-        table_of(recordings(), journal=tmp_path / "probes.jsonl", fits={})
+    with pytest.raises(ValueError, match=r"^cache and fits were both given; rows of a cache have no fits\."):
+        table_of(recordings(), cache=tmp_path / "probes.jsonl", fits={})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_no_journal(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=r"^The journal .* is a folder\. Name a file in it\.$"):
-        Journal(tmp_path)
+        RowCache(tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_named_before_any_fit(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"^There is no folder for the journal .*absent/probes\.jsonl\. Make it"
     ):
-        Journal(tmp_path / "absent" / "probes.jsonl")
+        RowCache(tmp_path / "absent" / "probes.jsonl")
 
 
 @pytest.mark.parametrize("change", ["longer", "gone"])
 def test_a_journal_that_somebody_else_changed_is_not_written_over(tmp_path: Path, change: str) -> None:
     path = tmp_path / "probes.jsonl"
-    journal = Journal(path)
+    journal = RowCache(path)
     journal.add("k", [{"layer": "h1"}])
     if change == "longer":
-        Journal(path).add("other", [{"layer": "h2"}])
+        RowCache(path).add("other", [{"layer": "h2"}])
     else:
         path.unlink()
     before = path.read_bytes() if path.exists() else b""
@@ -439,7 +439,7 @@ def test_a_journal_that_somebody_else_changed_is_not_written_over(tmp_path: Path
 
 @pytest.mark.parametrize("known", [{"seed": np.int64(1)}, {"checkpoint": np.int64(1)}])
 def test_seeds_and_steps_may_be_numbers_of_numpy(tmp_path: Path, known: dict[str, Any]) -> None:
-    table = table_of([Recording(layers=recordings()[0].layers, **known)], journal=tmp_path / "probes.jsonl")
+    table = table_of([NetworkLayers(layers=recordings()[0].layers, **known)], cache=tmp_path / "probes.jsonl")
     assert all((table[name] == value).all() for name, value in known.items())
 
 
@@ -452,8 +452,8 @@ def test_a_control_that_failed_is_told_beside_its_probe_and_computed_again(
     path = tmp_path / "probes.jsonl"
     with monkeypatch.context() as patched:
         patched.setattr("probes.table.columns.lbfgs_many", fail)
-        failed = table_of(recordings(), controls=1, journal=path)
+        failed = table_of(recordings(), controls=1, cache=path)
     assert failed["status"].eq("ok").all()
     assert failed["message"].str.endswith("no controls: RuntimeError: out of memory").all()
     assert failed["random_label_accuracy"].isna().all()
-    assert table_of(recordings(), controls=1, journal=path)["random_label_accuracy"].notna().all()
+    assert table_of(recordings(), controls=1, cache=path)["random_label_accuracy"].notna().all()

@@ -12,7 +12,7 @@ from probes import (
     Fit,
     FitKey,
     LogisticProbe,
-    Recording,
+    NetworkLayers,
     control_task,
     online_codelength,
     probe_layers,
@@ -308,11 +308,11 @@ KEYS = ["network", "seed", "checkpoint", "target", "layer"]
 PLACE = ["network", "seed", "checkpoint", "target", "layer", "layer_index"]
 
 
-def recordings_from(X: NDArray) -> list[Recording]:
+def recordings_from(X: NDArray) -> list[NetworkLayers]:
     """Return two networks of two seeds at two steps, each of three layers, of which two are of a width."""
     rng = np.random.default_rng(0)
     return [
-        Recording(
+        NetworkLayers(
             layers={
                 "wide": X[:, :20] + 0.3 * rng.normal(size=(N, 20)),
                 "flat": X[:, 20:40] + 0.3 * rng.normal(size=(N, 20)),
@@ -380,7 +380,7 @@ def test_searches_start_from_the_checkpoint_before_and_save_iterations(
     X, y, split = stimuli
     noise = np.random.default_rng(0).normal(size=X.shape)
     recordings = [
-        Recording(layers={"h": X + size * noise}, network="bp", seed=0, checkpoint=step)
+        NetworkLayers(layers={"h": X + size * noise}, network="bp", seed=0, checkpoint=step)
         for step, size in ((0, 0.0), (10, 0.01), (20, 0.02))
     ]
     settings: dict[str, Any] = {"Cs": [0.1], "solver": "lbfgs"}
@@ -395,10 +395,10 @@ def test_searches_start_from_the_checkpoint_before_and_save_iterations(
 def test_no_search_starts_from_another_network_seed_layer_or_target(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
     recordings = [
-        Recording(layers={"h": X[:, :8]}, network="bp", seed=0),
-        Recording(layers={"h": X[:, :8]}, network="bp", seed=1),
-        Recording(layers={"h": X[:, :8]}, network="dfa", seed=0),
-        Recording(layers={"g": X[:, :8]}, network="bp", seed=2),
+        NetworkLayers(layers={"h": X[:, :8]}, network="bp", seed=0),
+        NetworkLayers(layers={"h": X[:, :8]}, network="bp", seed=1),
+        NetworkLayers(layers={"h": X[:, :8]}, network="dfa", seed=0),
+        NetworkLayers(layers={"g": X[:, :8]}, network="bp", seed=2),
     ]
     fits: dict[FitKey, Fit] = {}
     table = probe_layers(recordings, {"one": y, "other": y}, split, Cs=[0.1], solver="lbfgs", fits=fits)
@@ -444,7 +444,7 @@ def test_no_more_layers_are_together_than_fit(
     X, y, split = stimuli
     layers = {str(k): Lazy(X[:, k : k + 20]) for k in range(5)}
     ends: list[int] = []
-    monkeypatch.setattr("probes.table.layers.MOST_TOGETHER", most)
+    monkeypatch.setattr("probes.table.layer_table.MOST_TOGETHER", most)
     count = lambda name: ends.append(sum(layer.reads for layer in layers.values()))  # noqa: E731
     table = probe_layers(layers, y % 2, split, Cs=[0.1], memory=memory, progress=count)
     assert ends == reads
@@ -503,8 +503,8 @@ def test_baselines_are_the_rows_of_their_arrays_once(stimuli: tuple[NDArray, NDA
     X, y, split = stimuli
     inputs = np.random.default_rng(1).normal(size=(N, 30)) + y[:, np.newaxis] * np.linspace(0.0, 0.3, 30)
     recordings = [
-        Recording(layers={"h1": X[:, :8], "h2": X[:, 8:16], "h3": X[:, :4]}, network="bp", seed=0),
-        Recording(layers={"h1": X[:, 8:16], "h2": X[:, :6]}, network="bp", seed=1),
+        NetworkLayers(layers={"h1": X[:, :8], "h2": X[:, 8:16], "h3": X[:, :4]}, network="bp", seed=0),
+        NetworkLayers(layers={"h1": X[:, 8:16], "h2": X[:, :6]}, network="bp", seed=1),
     ]
     table = probe_layers(recordings, y, split, inputs=inputs)
     assert table["network"].tolist() == ["bp"] * 5 + ["raw input"] + ["random projection"] * 3
@@ -587,7 +587,7 @@ IDS = [f"image {i}" for i in range(8)]
 def test_layers_of_other_stimuli_are_refused_before_any_is_read(theirs: list[str], what: str) -> None:
     first, second = Recorded(np.ones((8, 2)), np.array(IDS)), Recorded(np.ones((8, 2)), np.array(theirs))
     message = f"Layer 'h' of bp, seed 0 was recorded on stimuli that are {what} than ids; labels would be read from"
-    recordings = [Recording(layers={"g": first}), Recording(layers={"h": second}, network="bp", seed=0)]
+    recordings = [NetworkLayers(layers={"g": first}), NetworkLayers(layers={"h": second}, network="bp", seed=0)]
     with pytest.raises(ValueError, match=message):
         probe_layers(recordings, [0, 1] * 4, split_of(8), ids=IDS)
     assert first.reads == second.reads == 0
@@ -630,7 +630,7 @@ def test_misuse_of_targets_controls_and_inputs_is_an_error_before_any_layer_is_r
 
 def test_recordings_that_are_none_or_have_one_name_are_errors_before_any_layer_is_read() -> None:
     layer = Lazy(np.ones((8, 2)))
-    recording = Recording(layers={"h": layer}, network="bp")
+    recording = NetworkLayers(layers={"h": layer}, network="bp")
     with pytest.raises(ValueError, match="Two recordings are called 'bp'"):
         probe_layers([recording, recording], [0, 1] * 4, split_of(8))
     with pytest.raises(TypeError, match="layers has Lazy; expected a mapping of arrays, or Recordings"):
@@ -647,7 +647,7 @@ def test_targets_whose_names_read_alike_are_refused(stimuli: tuple[NDArray, NDAr
 def test_a_recording_is_not_called_as_a_baseline(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
     with pytest.raises(ValueError, match=r"^Two recordings are called 'raw input'"):
-        probe_layers([Recording(layers={"h": X}, network="raw input")], y, split, inputs=X)
+        probe_layers([NetworkLayers(layers={"h": X}, network="raw input")], y, split, inputs=X)
 
 
 def test_ids_are_one_a_stimulus(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probes.solvers.rows import Rows, Shared, Stacked, on_cpu
+from probes.solvers.feature_products import FeatureProducts, SharedFeatures, StackedLayers, on_cpu
 
 N, D, P, R = 23, 5, 3, 2
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
@@ -17,7 +17,7 @@ W, B, RESIDUALS = rng.normal(size=(P, R, D)), rng.normal(size=(P, R)), rng.norma
 
 
 class Slices:
-    """Rows that can be sliced and nothing else; it counts how often."""
+    """FeatureProducts that can be sliced and nothing else; it counts how often."""
 
     def __init__(self, X: NDArray) -> None:
         self._X, self.shape, self.reads = X, X.shape, 0
@@ -27,11 +27,11 @@ class Slices:
         return self._X[rows]
 
 
-def given(rows: Rows, values: NDArray) -> Tensor:
+def given(rows: FeatureProducts, values: NDArray) -> Tensor:
     return rows.tensor(values)
 
 
-def assert_products(rows: Rows, layers: NDArray, which: list[int] | None = None) -> None:
+def assert_products(rows: FeatureProducts, layers: NDArray, which: list[int] | None = None) -> None:
     """Check the products of some problems against einsum, with the layer of each."""
     which = list(range(P)) if which is None else which
     close: Callable[[Any, Any], None] = lambda found, expected: np.testing.assert_allclose(  # noqa: E731
@@ -46,7 +46,7 @@ def assert_products(rows: Rows, layers: NDArray, which: list[int] | None = None)
 @pytest.mark.parametrize("of", [np.float32, np.float64])
 def test_products_of_shared_rows_are_those_of_numpy(dtype: torch.dtype, of: Any) -> None:
     X = LAYERS[0].astype(of)
-    assert_products(Shared(X, dtype, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
+    assert_products(SharedFeatures(X, dtype, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -56,7 +56,7 @@ def test_products_by_blocks_are_those_of_numpy(
 ) -> None:
     monkeypatch.setattr("probes.blocks.BLOCK", 8 * D * rows_a_block)
     X = Slices(LAYERS[0])
-    shared = Shared(X, dtype, "cpu", P * R)
+    shared = SharedFeatures(X, dtype, "cpu", P * R)
     assert_products(shared, np.broadcast_to(LAYERS[0], LAYERS.shape))
     assert X.reads == 2 * -(-N // rows_a_block)  # a pass each way, and none to set up
 
@@ -68,28 +68,28 @@ def test_a_copy_too_large_to_hold_is_made_by_blocks(monkeypatch: pytest.MonkeyPa
         made.append(len(X))
         return [(slice(0, 10), X[:10].astype(dtype)), (slice(10, N), X[10:].astype(dtype))]
 
-    monkeypatch.setattr("probes.solvers.rows.blocks_of", spy)
+    monkeypatch.setattr("probes.solvers.feature_products.blocks_of", spy)
     X, size = LAYERS[0], 4 * N * D
     for resident, passes in ((size, 0), (size - 1, 2)):
-        monkeypatch.setattr("probes.solvers.rows.RESIDENT", resident)
+        monkeypatch.setattr("probes.solvers.feature_products.RESIDENT", resident)
         made.clear()
-        assert_products(Shared(X, torch.float32, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
+        assert_products(SharedFeatures(X, torch.float32, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
         assert len(made) == passes
     made.clear()
-    assert_products(Shared(X, torch.float64, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
+    assert_products(SharedFeatures(X, torch.float64, "cpu", P * R), np.broadcast_to(X, LAYERS.shape))
     assert not made  # no copy is needed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_products_of_stacked_rows_are_those_of_numpy_layer_by_layer(dtype: torch.dtype) -> None:
-    assert_products(Stacked(list(LAYERS), dtype, "cpu", R), LAYERS)
+    assert_products(StackedLayers(list(LAYERS), dtype, "cpu", R), LAYERS)
     single = [layer.astype(np.float32) for layer in LAYERS]
-    assert_products(Stacked(single, dtype, "cpu", R), np.stack(single))
+    assert_products(StackedLayers(single, dtype, "cpu", R), np.stack(single))
 
 
 @pytest.mark.parametrize("left", [[0, 1, 2], [0, 2], [2, 1], [1, 2], [2], [1]])
 def test_stacked_rows_close_up_to_those_that_are_left(left: list[int]) -> None:
-    rows = Stacked(list(LAYERS), torch.float64, "cpu", R)
+    rows = StackedLayers(list(LAYERS), torch.float64, "cpu", R)
     U = rows.tensor(W)
     outwards, inwards = on_cpu(rows.outwards(U))[left], on_cpu(rows.inwards(U))[left]
     rows.only(np.array(left))
@@ -100,7 +100,7 @@ def test_stacked_rows_close_up_to_those_that_are_left(left: list[int]) -> None:
 
 def test_stacked_rows_close_up_again_and_again_and_leave_the_layers_alone() -> None:
     layers = [layer.copy() for layer in LAYERS]
-    rows = Stacked(layers, torch.float64, "cpu", R)
+    rows = StackedLayers(layers, torch.float64, "cpu", R)
     rows.only(np.array([2, 1]))
     rows.only(np.array([1]))
     assert_products(rows, LAYERS, [1])
@@ -108,7 +108,7 @@ def test_stacked_rows_close_up_again_and_again_and_leave_the_layers_alone() -> N
 
 
 def test_shared_rows_are_those_of_whoever_is_left() -> None:
-    rows = Shared(LAYERS[0], torch.float64, "cpu", P * R)
+    rows = SharedFeatures(LAYERS[0], torch.float64, "cpu", P * R)
     rows.only(np.array([2, 1]))
     assert_products(rows, np.broadcast_to(LAYERS[0], LAYERS.shape), [2, 1])
 
@@ -116,10 +116,10 @@ def test_shared_rows_are_those_of_whoever_is_left() -> None:
 # Unknowns
 
 
-def flattened() -> list[tuple[Rows, NDArray]]:
+def flattened() -> list[tuple[FeatureProducts, NDArray]]:
     return [
-        (Shared(LAYERS[1], torch.float64, "cpu", P * R), np.broadcast_to(LAYERS[1], LAYERS.shape)),
-        (Stacked(list(LAYERS), torch.float64, "cpu", R), LAYERS),
+        (SharedFeatures(LAYERS[1], torch.float64, "cpu", P * R), np.broadcast_to(LAYERS[1], LAYERS.shape)),
+        (StackedLayers(list(LAYERS), torch.float64, "cpu", R), LAYERS),
     ]
 
 
@@ -145,7 +145,7 @@ def test_unknowns_are_as_long_as_coefficients_and_their_logits_together() -> Non
 
 def test_many_rows_are_flattened_by_every_so_many_of_them() -> None:
     X = np.repeat(LAYERS[0], 8, axis=0)  # more than four rows a feature; each step meets other rows
-    rows = Shared(X, torch.float64, "cpu", R)
+    rows = SharedFeatures(X, torch.float64, "cpu", R)
     step = len(X) // (4 * D)
     some = X[::step]
     mean = np.sum(np.square(some)) / D
@@ -158,8 +158,8 @@ def test_many_rows_are_flattened_by_every_so_many_of_them() -> None:
 def test_unknowns_are_coefficients_where_flattening_does_not_pay(kind: str) -> None:
     X: Any = {"wide": np.ones((3, 400)), "by blocks": Slices(LAYERS[0]), "zero": np.zeros((N, D))}[kind]
     U = torch.tensor(np.random.default_rng(1).normal(size=(1, 1, X.shape[1])))
-    rows: list[Rows] = [Shared(X, torch.float64, "cpu", 1)]
-    rows += [] if isinstance(X, Slices) else [Stacked([X], torch.float64, "cpu", 1)]
+    rows: list[FeatureProducts] = [SharedFeatures(X, torch.float64, "cpu", 1)]
+    rows += [] if isinstance(X, Slices) else [StackedLayers([X], torch.float64, "cpu", 1)]
     for each in rows:
         np.testing.assert_array_equal(each.outwards(U), U)
         np.testing.assert_array_equal(each.inwards(U), U)

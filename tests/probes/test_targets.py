@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes.task import task_from
+from probes.targets import encode_target
 
 SPLIT = ["train", "train", "validation", "test"]
 
 
 def test_task_encodes_labels_and_finds_the_rows_of_each_part() -> None:
-    task = task_from(["b", "a", "b", "a"], SPLIT)
+    task = encode_target(["b", "a", "b", "a"], SPLIT)
     assert task.classes.tolist() == ["a", "b"]
     assert task.y.tolist() == [1, 0, 1, 0]
     assert {part: rows.tolist() for part, rows in task.rows.items()} == {
@@ -32,7 +32,7 @@ def test_task_encodes_labels_and_finds_the_rows_of_each_part() -> None:
     ],
 )
 def test_labels_may_be_integers_or_strings(labels: Any) -> None:
-    assert task_from(labels, pd.Series(SPLIT)).y.tolist() == [0, 1, 0, 1]
+    assert encode_target(labels, pd.Series(SPLIT)).y.tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -53,4 +53,4 @@ def test_labels_may_be_integers_or_strings(labels: Any) -> None:
 )
 def test_unfit_task_is_an_error(labels: Any, split: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        task_from(labels, split)
+        encode_target(labels, split)
