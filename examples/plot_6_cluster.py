@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import matplotlib.pyplot as plt
 from distributed import LocalCluster
 
-from analysis import RecordingConfig, analyze_run, train_run
+from analysis import AnalysisConfig, ExecutionConfig, RecordingConfig, analyze_run, train_run
 from analysis.plots import plot_by_layer
 from repsim.learning import TrainingConfig
 
@@ -52,7 +52,10 @@ run = train_run(
     TrainingConfig(data="digits", depth=3, width=16, rule="synthetic-gradient@2", epochs=4, batch_size=64),
     RecordingConfig(steps="last", diagnose="none", n_train=300, n_validation=80, n_test=120),
 )
-here = analyze_run(run.path, steps="last", output=Path(folder.name) / "here", executor="serial")
+LAST = AnalysisConfig(steps="last")
+here = analyze_run(
+    run.path, config=LAST, output=Path(folder.name) / "here", execution=ExecutionConfig(executor="serial")
+)
 print(here.probes[["layer", "accuracy", "relative_gap"]].to_string(index=False))
 
 # %%
@@ -78,7 +81,8 @@ print(here.probes[["layer", "accuracy", "relative_gap"]].to_string(index=False))
 with LocalCluster(
     n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None
 ) as cluster:
-    there = analyze_run(run.path, steps="last", output=Path(folder.name) / "there", scheduler=cluster.scheduler_address)
+    elsewhere = ExecutionConfig(scheduler=cluster.scheduler_address)
+    there = analyze_run(run.path, config=LAST, output=Path(folder.name) / "there", execution=elsewhere)
 
 print("the same tables:", all(here.tables[name].equals(table) for name, table in there.tables.items()))
 

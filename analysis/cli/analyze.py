@@ -17,7 +17,6 @@ from analysis.cli.options import (
     Penalties,
     Quiet,
     Scheduler,
-    given,
     names,
     numbers,
     reporter_of,
@@ -50,21 +49,25 @@ def analyze(
     Only what is missing or has changed is computed; after Ctrl-C the same command goes on.
     Example: repsim analyze runs/sg --steps all
     """
+    from analysis.config.analysis import AnalysisConfig
     from analysis.config.defaults import read_defaults
+    from analysis.config.execution import ExecutionConfig
     from analysis.workflows.analyze import analyze_runs
 
     defaults = read_defaults()
+    asked = defaults.asked(
+        steps=steps,
+        layers=layers,
+        distance=distance,
+        measures=names(measures, "--measures"),
+        Cs=numbers(Cs, "--Cs"),
+    )
     findings = analyze_runs(
         runs,
-        reporter=reporter_of(quiet=quiet),
-        **given(output=output),
-        **defaults.asked(
-            steps=steps,
-            layers=layers,
-            distance=distance,
-            measures=names(measures, "--measures"),
-            Cs=numbers(Cs, "--Cs"),
+        config=AnalysisConfig.from_dict(asked),
+        output=output,
+        execution=ExecutionConfig(
+            progress=reporter_of(quiet=quiet), **defaults.place(executor=executor, jobs=jobs, scheduler=scheduler)
         ),
-        **defaults.place(executor=executor, jobs=jobs, scheduler=scheduler),
     )
     print_findings(findings, as_json=json)

@@ -23,6 +23,7 @@ def demo(
     Backprop; one synthetic gradient in the middle; synthetic gradients at every boundary between hidden layers.
     Example: repsim demo --output runs/demo
     """
+    from analysis.config.execution import ExecutionConfig
     from analysis.workflows.demo import demo as run_demo
 
-    print_findings([run_demo(output, reporter=reporter_of(quiet=quiet))], as_json=json)
+    print_findings([run_demo(output, execution=ExecutionConfig(progress=reporter_of(quiet=quiet)))], as_json=json)

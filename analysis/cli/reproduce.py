@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import ExecutorName, Jobs, Json, Quiet, Scheduler, given, reporter_of
+from analysis.cli.options import ExecutorName, Jobs, Json, Quiet, Scheduler, reporter_of
 from analysis.cli.output import print_json
 
 __all__ = ["EXPERIMENT_NAMES", "reproduce"]
@@ -55,6 +55,7 @@ def reproduce(
         listed = ", ".join((*EXPERIMENT_NAMES, "all"))
         raise ValueError(f"Unknown experiment '{unknown[0]}'. Choose one of: {listed}.")
     from analysis.config.defaults import read_defaults
+    from analysis.config.execution import ExecutionConfig
     from analysis.config.seeds import parse_seeds
     from analysis.reproduction.claims import Plan
     from analysis.reproduction.run import reproduce as run_reproduction
@@ -63,7 +64,8 @@ def reproduce(
     folder = None if data_dir is None else str(data_dir.absolute())
     plan = Plan(scale=scale, seeds=parse_seeds(seeds), device=device, data_dir=folder)
     place = read_defaults().place(executor=executor, jobs=jobs, scheduler=scheduler)
-    done = run_reproduction(experiments, plan=plan, reporter=reporter_of(quiet=quiet), **given(output=output), **place)
+    execution = ExecutionConfig(progress=reporter_of(quiet=quiet), **place)
+    done = run_reproduction(experiments, plan=plan, output=output, execution=execution)
     if json:
         verdicts = {name: section.verdict for name, section in done.sections.items()}
         print_json({"report": str(done.report), "verdicts": verdicts, "summary": done.summary()})

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import ExecutorName, Jobs, Json, Quiet, Scheduler, given, reporter_of
+from analysis.cli.options import ExecutorName, Jobs, Json, Quiet, Scheduler, reporter_of
 from analysis.cli.output import print_json
 
 __all__ = ["sweep"]
@@ -32,6 +32,7 @@ def sweep(
     Example: repsim sweep sweep.toml --output runs/sweep
     """
     from analysis.config.defaults import read_defaults
+    from analysis.config.execution import ExecutionConfig
     from analysis.workflows.sweep import sweep as run_sweep
 
     defaults = read_defaults()
@@ -39,9 +40,11 @@ def sweep(
         file,
         defaults=defaults,
         only_list=only_list,
-        reporter=reporter_of(quiet=quiet),
-        **given(output=output, data_dir=data_dir),
-        **defaults.place(executor=executor, jobs=jobs, scheduler=scheduler),
+        output=output,
+        data_dir=data_dir,
+        execution=ExecutionConfig(
+            progress=reporter_of(quiet=quiet), **defaults.place(executor=executor, jobs=jobs, scheduler=scheduler)
+        ),
     )
     if json:
         print_json({"folder": str(swept.folder), "runs": swept.records()})

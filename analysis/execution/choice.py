@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from analysis.config.execution import ExecutionConfig
 from analysis.execution.task import Outcome, Task
 from analysis.execution.threads import count_processors
 
@@ -26,35 +27,23 @@ class Executor(Protocol):
         """Do tasks, each after those that it needs, and yield each as it is done, with the error if it raised one."""
 
 
-def make_executor(
-    name: str | None = None,
-    *,
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    cost: float = float("inf"),
-    say: Callable[[str], None] = lambda message: None,
-) -> Executor:
-    """Return the executor that is asked for.
+def make_executor(execution: ExecutionConfig | None = None, *, cost: float = float("inf")) -> Executor:
+    """Return the executor that a configuration names.
 
     Parameters
     ----------
-    name : str, optional
-        A key of ``EXECUTORS``. By default "dask" where a scheduler is given, else "processes" where there is work for
-        them, else "serial".
-    jobs : int, optional
-        Processes; as many as there are processors by default.
-    scheduler : str, optional
-        Address of a Dask scheduler, or path of a TOML file that describes a cluster.
+    execution : ExecutionConfig, optional
+        If it names no executor: Dask if it has a scheduler, processes if the work takes long enough, else this process.
     cost : float
         About how many seconds the work takes on one core.
-    say : callable, optional
-        Hears what there is to wait for.
 
     Raises
     ------
     ValueError
-        If there is no such executor, the number of processes is none, or they do not go together.
+        If the executor is unknown, ``jobs`` is not a positive number, or the settings exclude one another.
     """
+    execution = execution or ExecutionConfig()
+    name, jobs, scheduler = execution.executor, execution.jobs, execution.scheduler
     if name is not None and name not in EXECUTORS:
         raise ValueError(f"Unknown executor '{name}'. Choose one of: {', '.join(EXECUTORS)}.")
     if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
@@ -66,7 +55,12 @@ def make_executor(
     count = count_processors() if jobs is None else jobs
     if name is None and scheduler is None:
         name = "processes" if count > 1 and cost >= _WORTH_PROCESSES else "serial"
+    say = execution.progress.say if execution.progress is not None else _say_nothing
     return EXECUTORS[name or "dask"](count, scheduler, say)
+
+
+def _say_nothing(message: str) -> None:
+    """Drop a message."""
 
 
 def _serial(jobs: int, scheduler: str | None, say: Callable[[str], None]) -> Executor:

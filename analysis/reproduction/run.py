@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from analysis.config.execution import ExecutionConfig
 from analysis.execution import Executor, Task, make_executor
 from analysis.execution.folders import check_folder, refreshed
 from analysis.execution.interruption import Incomplete, Interrupted
@@ -39,34 +40,28 @@ class Reproduction:
 
 
 def reproduce(
-    experiments: Sequence[str] = ("all",),
+    claims: Sequence[str] = ("all",),
     *,
     output: str | Path | None = None,
     plan: Plan | None = None,
-    jobs: int | None = None,
-    executor: str | None = None,
-    scheduler: str | None = None,
-    reporter: Reporter | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> Reproduction:
-    """Do what is not done yet of some experiments, and write tables, figures and the report.
+    """Test some claims: run what has not run yet, and write tables, figures and the report.
 
     Every part is kept as soon as it is done, in a place that its settings decide: the same call continues what was
     stopped or killed, and equal seeds give equal numbers, whatever the number of processes.
 
     Parameters
     ----------
-    experiments : sequence of str, default ("all",)
+    claims : sequence of str, default ("all",)
         Keys of ``EXPERIMENTS``, or "all".
     output : path, optional
         ``runs/reproduction-<scale>`` by default: run directories in ``networks``, tables of the parts in ``parts``, a
         folder an experiment with its tables and figures, and ``report.html`` over all that are done.
     plan : Plan, optional
         Scale, seeds, device. Quick, with seeds 0 to 4, by default.
-    jobs : int, optional
-        Processes, one thread each; as many as there are processors by default.
-    executor, scheduler : str, optional
-        As for ``analysis.execution.make_executor``.
-    reporter : Reporter, optional
+    execution : ExecutionConfig, optional
+        Where the tasks run and who is told about their progress.
 
     Raises
     ------
@@ -79,10 +74,9 @@ def reproduce(
     Incomplete
         If parts or conclusions failed, or processes died. What could be done is done, and kept.
     """
-    chosen, plan, reporter = _choose(experiments), plan or Plan(), reporter or silent()
-    chosen_executor = make_executor(
-        executor or ("serial" if jobs == 1 else None), jobs=jobs, scheduler=scheduler, say=reporter.say
-    )
+    chosen, plan, execution = _choose(claims), plan or Plan(), execution or ExecutionConfig()
+    reporter = execution.progress or silent()
+    chosen_executor = make_executor(execution)
     check_device(plan.device)
     folder = Path(output) if output is not None else Path("runs") / f"reproduction-{plan.scale}"
     check_folder(folder)

@@ -16,6 +16,7 @@ from analysis.comparison.store import Store
 from analysis.comparison.study import Study
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.execution import ExecutionConfig
 from analysis.execution.folders import check_folder
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter, silent
@@ -29,47 +30,32 @@ __all__ = ["analyze_run", "analyze_runs", "compare_runs", "study_of_run"]
 _CHECKED_FIRST = 2 * 2**30  # bytes of activations
 _LOCKED_AT_ONCE = 100  # analyses; each lock is an open file
 _MOST_TOLD = 10
+_USUAL = AnalysisConfig()
 _SPLITS = ("train", "validation", "test")
 
 
 def analyze_run(
     path: str | Path,
     *,
-    steps: str = "first,last",
-    layers: Sequence[str] = ("**",),
+    config: AnalysisConfig = _USUAL,
     output: str | Path | None = None,
-    distance: str = "correlation",
-    measures: Sequence[str] = ("cka",),
-    Cs: Sequence[float] = AnalysisConfig.Cs,
-    executor: str | None = None,
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    reporter: Reporter | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> Findings:
     """Probe and compare the layers of one run at one or more of its recorded steps.
 
-    What an earlier, perhaps interrupted, analysis in the same folder found out of the same activations is used again.
-    If nothing has changed, nothing is done.
+    Results that an earlier, perhaps interrupted, analysis in the same folder computed from the same activations are
+    used again. If nothing has changed, nothing is computed.
 
     Parameters
     ----------
     path : path
-        The run.
-    steps : str, default "first,last"
-        ``first``, ``last``, ``all`` or step numbers joined by commas.
-    layers : sequence of str, default ("**",)
-        Names or patterns of recorded layers.
+        The run directory.
+    config : AnalysisConfig, optional
+        What is computed. By default all layers of the first and the last recorded step are analyzed.
     output : path, optional
         ``<run>/analysis`` by default. Files of an earlier analysis there are replaced, others left alone.
-    distance : str, default "correlation"
-        A method of ``repsim.similarity.rdm``.
-    measures : sequence of str, default ("cka",)
-        Keys of ``repsim.similarity.MEASURES``. The first is the one that figures show.
-    Cs : sequence of float, > 0, default (0.001, 0.01, 0.1, 1.0, 10.0)
-        Weights of the data against the penalty that probes choose from.
-    executor, jobs, scheduler
-        Where the work is done; see ``analysis.execution.make_executor``. The numbers are the same everywhere.
-    reporter : Reporter, optional
+    execution : ExecutionConfig, optional
+        Where the tasks run and who is told about their progress. The numbers are the same everywhere.
 
     Returns
     -------
@@ -78,85 +64,61 @@ def analyze_run(
     Raises
     ------
     ValueError, OSError
-        If the run, a step or a setting will not do; a file that differs from its manifest is named.
+        If the run cannot be read, a step or layer was not recorded, or a setting is invalid. A file that differs from
+        its manifest is named.
     Interrupted
-        After Ctrl-C; what is done is kept, and the same call goes on with it.
+        After Ctrl-C. Finished tasks are kept, and the same call continues.
     Incomplete
-        If processes or the scheduler died.
+        If worker processes or the scheduler died.
     """
-    (findings,) = analyze_runs(
-        [path],
-        steps=steps,
-        layers=layers,
-        output=output,
-        distance=distance,
-        measures=measures,
-        Cs=Cs,
-        executor=executor,
-        jobs=jobs,
-        scheduler=scheduler,
-        reporter=reporter,
-    )
+    (findings,) = analyze_runs([path], config=config, output=output, execution=execution)
     return findings
 
 
 def analyze_runs(
     paths: Sequence[str | Path],
     *,
-    steps: str = "first,last",
-    layers: Sequence[str] = ("**",),
+    config: AnalysisConfig = _USUAL,
     output: str | Path | None = None,
-    distance: str = "correlation",
-    measures: Sequence[str] = ("cka",),
-    Cs: Sequence[float] = AnalysisConfig.Cs,
-    executor: str | None = None,
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    reporter: Reporter | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> list[Findings]:
-    """Do what ``analyze_run`` does with each of several runs, as one set of tasks.
+    """Analyze several runs, each by itself as ``analyze_run`` does, with one set of tasks.
 
     Parameters
     ----------
     paths : sequence of path
+        Run directories.
     output : path, optional
         For one run only.
-    steps, layers, distance, measures, Cs, executor, jobs, scheduler, reporter
+    config, execution
         As for ``analyze_run``.
 
     Returns
     -------
     list of Findings
-        One a run.
+        One for each run.
 
     Raises
     ------
     ValueError, OSError, Interrupted, Incomplete
-        As for ``analyze_run``. Nothing is written if one of the runs will not do.
+        As for ``analyze_run``. Nothing is written if one of the runs cannot be analyzed.
     """
     if output is not None and len(paths) > 1:
         raise ValueError(f"One output was given for {len(paths)} runs; leave it out, and each keeps its own analysis.")
-    config, layers = _asked(distance, measures, Cs), _named(layers)
-    studies = [study_of_run(path, config, steps, layers, output) for path in dict.fromkeys(map(Path, paths))]
-    return _carry_out(studies, executor, jobs, scheduler, reporter or silent())
+    studies = [study_of_run(path, config, output) for path in dict.fromkeys(map(Path, paths))]
+    return _carry_out(studies, execution or ExecutionConfig())
 
 
-def study_of_run(
-    path: str | Path,
-    config: AnalysisConfig,
-    steps: str = "first,last",
-    layers: Sequence[str] = ("**",),
-    output: str | Path | None = None,
-) -> Study:
-    """Return what ``analyze_run`` carries out.
+def study_of_run(path: str | Path, config: AnalysisConfig, output: str | Path | None = None) -> Study:
+    """Return the study that ``analyze_run`` carries out.
 
     Raises
     ------
     ValueError, OSError
-        If the run or a step will not do.
+        If the run cannot be read, or a step or layer was not recorded.
     """
-    path = Path(path)
-    views = views_of_run(path, steps, layers)
+    path, steps = Path(path), config.steps or "first,last"
+    views = views_of_run(path, steps, config.layers)
     target = Path(output) if output is not None else path / "analysis"
     command = _command("analyze", [path], views, config, {"--steps": steps, "--output": output})
     return Study(f"Analysis of {path.absolute().name}", tuple(views), target, config, command)
@@ -165,28 +127,21 @@ def study_of_run(
 def compare_runs(
     paths: Sequence[str | Path],
     *,
-    steps: str = "last",
-    layers: Sequence[str] = ("**",),
+    config: AnalysisConfig = _USUAL,
     output: str | Path | None = None,
-    distance: str = "correlation",
-    measures: Sequence[str] = ("cka",),
-    Cs: Sequence[float] = AnalysisConfig.Cs,
-    executor: str | None = None,
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    reporter: Reporter | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> Findings:
     """Compare the layers of two or more runs; the first is the reference.
 
     Parameters
     ----------
     paths : sequence of path
-        Runs that recorded the same stimuli.
-    steps : str, default "last"
-        The recorded steps of each that are compared, as for ``analyze_run``.
+        Run directories that recorded the same stimuli.
+    config : AnalysisConfig, optional
+        What is computed. By default all layers of the last recorded step of each run are compared.
     output : path, optional
         ``comparison`` beside the first run by default.
-    layers, distance, measures, Cs, executor, jobs, scheduler, reporter
+    execution : ExecutionConfig, optional
         As for ``analyze_run``.
 
     Returns
@@ -198,27 +153,14 @@ def compare_runs(
     ValueError, OSError, Interrupted, Incomplete
         As for ``analyze_run``, and if the runs recorded different stimuli.
     """
-    config, layers = _asked(distance, measures, Cs), _named(layers)
-    views = views_of_runs(paths, steps, layers)
+    steps = config.steps or "last"
+    views = views_of_runs(paths, steps, config.layers)
     target = Path(output) if output is not None else Path(paths[0]).absolute().parent / "comparison"
     networks = dict.fromkeys(view.network for view in views)
     command = _command("compare", paths, views, config, {"--steps": steps, "--output": output})
     study = Study(f"Comparison of {', '.join(networks)}", tuple(views), target, config, command)
-    (findings,) = _carry_out([study], executor, jobs, scheduler, reporter or silent())
+    (findings,) = _carry_out([study], execution or ExecutionConfig())
     return findings
-
-
-def _asked(distance: str, measures: Sequence[str], Cs: Sequence[float]) -> AnalysisConfig:
-    values = {"distance": distance, "measures": _named(measures), "Cs": [float(C) for C in Cs]}
-    return AnalysisConfig.from_dict(values)
-
-
-def _named(names: str | Sequence[str]) -> tuple[str, ...]:
-    """Return names as they are meant: a single one is one."""
-    found = (names,) if isinstance(names, str) else tuple(names)
-    if not found:
-        raise ValueError("No layers and no measures can be left; give one name or pattern at least.")
-    return found
 
 
 def _command(
@@ -243,15 +185,13 @@ def _command(
     return shlex.join(words)
 
 
-def _carry_out(
-    studies: Sequence[Study], executor: str | None, jobs: int | None, scheduler: str | None, reporter: Reporter
-) -> list[Findings]:
+def _carry_out(studies: Sequence[Study], execution: ExecutionConfig) -> list[Findings]:
     """Do what is not done yet of each study."""
     stale = [study for study in studies if not study.is_done()]
     if stale:
-        _do_studies(stale, executor, jobs, scheduler, reporter)
-    else:
-        reporter.say("Nothing has changed since the last analysis.")
+        _do_studies(stale, execution)
+    elif execution.progress is not None:
+        execution.progress.say("Nothing has changed since the last analysis.")
     for study in studies:
         for message in study.warnings():
             said = message if len(studies) == 1 else f"{study.views[0].network}, {message}"
@@ -259,9 +199,7 @@ def _carry_out(
     return [Findings.of(study) for study in studies]
 
 
-def _do_studies(
-    studies: Sequence[Study], executor: str | None, jobs: int | None, scheduler: str | None, reporter: Reporter
-) -> None:
+def _do_studies(studies: Sequence[Study], execution: ExecutionConfig) -> None:
     from analysis.execution import make_executor  # slow to import, and often there is nothing to do
     from analysis.workflows.tasks import tasks_of_study
 
@@ -270,7 +208,8 @@ def _do_studies(
         check_folder(study.target)
     _check_views([view for study in studies for view in study.views])
     cost = sum(task.cost for task in tasks_of_study(studies[0])) * len(studies)
-    with make_executor(executor, jobs=jobs, scheduler=scheduler, cost=cost, say=reporter.say) as place:
+    reporter = execution.progress or silent()
+    with make_executor(execution, cost=cost) as place:
         for start in range(0, len(studies), _LOCKED_AT_ONCE):
             with ExitStack() as locks:
                 tasks = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.comparison.result import Findings
+from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig
 from analysis.execution.progress import Reporter, silent
 from analysis.training.train import resume_run, train_run
@@ -35,25 +36,26 @@ DEMO_RUNS = {
 }
 
 
-def demo(folder: str | Path, *, reporter: Reporter | None = None) -> Findings:
+def demo(folder: str | Path, *, execution: ExecutionConfig | None = None) -> Findings:
     """Train what is not trained yet of the three networks, and compare them.
 
     Parameters
     ----------
     folder : path
         Holds a run directory for each network and ``comparison``; runs of an earlier, stopped demo are continued.
-    reporter : Reporter, optional
+    execution : ExecutionConfig, optional
+        Where the comparison runs and who is told about the progress of all.
 
     Raises
     ------
     ValueError
         If a run of the same name but other settings stands in the folder.
     """
-    reporter = reporter or silent()
+    reporter = (execution.progress if execution else None) or silent()
     folder = Path(folder)
     for name, training in DEMO_RUNS.items():
         _train_or_continue(folder / name, training, reporter)
-    return compare_runs([folder / name for name in DEMO_RUNS], output=folder / "comparison", reporter=reporter)
+    return compare_runs([folder / name for name in DEMO_RUNS], output=folder / "comparison", execution=execution)
 
 
 def _train_or_continue(path: Path, training: TrainingConfig, reporter: Reporter) -> None:

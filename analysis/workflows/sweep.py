@@ -13,6 +13,7 @@ import pandas as pd
 from analysis.comparison.table_files import read_table
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.defaults import Defaults
+from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig
 from analysis.config.sweep import Sweep, SweptRun, read_sweep
 from analysis.execution import Executor, NotBegun, Task, make_executor
@@ -69,10 +70,7 @@ def sweep(
     data_dir: str | Path | None = None,
     defaults: Defaults | None = None,
     only_list: bool = False,
-    executor: str | None = None,
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    reporter: Reporter | None = None,
+    execution: ExecutionConfig | None = None,
 ) -> Swept:
     """Train what is not trained yet of a sweep; one that fails does not stop the others.
 
@@ -88,9 +86,8 @@ def sweep(
     defaults : Defaults, optional
     only_list : bool, default False
         Train nothing; say what there is to do.
-    executor, jobs, scheduler
-        Where networks are trained; see ``analysis.execution.make_executor``.
-    reporter : Reporter, optional
+    execution : ExecutionConfig, optional
+        Where networks are trained and who is told about their progress.
 
     Returns
     -------
@@ -104,7 +101,8 @@ def sweep(
     Interrupted
         After Ctrl-C; the same call goes on.
     """
-    reporter, path = reporter or silent(), Path(path)
+    execution, path = execution or ExecutionConfig(), Path(path)
+    reporter = execution.progress or silent()
     asked = read_sweep(path, defaults)
     folder = Path(output) if output is not None else Path("runs") / path.stem
     check_folder(folder)
@@ -114,7 +112,7 @@ def sweep(
         return Swept(folder, sweep_table(asked, folder, _earlier_reasons(folder)))
     tasks = _tasks(asked, folder, data_dir)
     cost = float("inf") if tasks else 0.0
-    place = make_executor(executor, jobs=jobs, scheduler=scheduler, cost=cost, say=reporter.say)
+    place = make_executor(execution, cost=cost)
     folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder / "lock")
     try:
@@ -177,7 +175,8 @@ def _train(order: _Order) -> None:
 
 
 def _analyze(order: _Order) -> None:
-    analyze_run(order.path, **(order.analysis or {}), executor="serial")
+    config = AnalysisConfig.from_dict(order.analysis or {})
+    analyze_run(order.path, config=config, execution=ExecutionConfig(executor="serial"))
 
 
 def _tasks(asked: Sweep, folder: Path, data_dir: str | Path | None) -> list[Task]:
@@ -196,10 +195,8 @@ def _tasks(asked: Sweep, folder: Path, data_dir: str | Path | None) -> list[Task
 def _is_analysed(order: _Order, state: str | None) -> bool:
     if state != "finished":
         return False
-    asked = dict(order.analysis or {})
-    where = {name: asked.pop(name) for name in ("steps", "layers") if name in asked}
     try:
-        return study_of_run(order.path, AnalysisConfig.from_dict(asked), **where).is_done()
+        return study_of_run(order.path, AnalysisConfig.from_dict(order.analysis or {})).is_done()
     except (ValueError, OSError):
         return False  # the task finds out why
 

@@ -18,7 +18,7 @@ import pytest
 import sklearn.datasets
 import typer
 
-from analysis import analyze_runs, compare_runs, record_model, record_run, workflows
+from analysis import AnalysisConfig, record_model, record_run
 from analysis.cli import app, main
 from analysis.config.recording import RecordingConfig
 from analysis.execution import Task
@@ -87,13 +87,13 @@ def test_the_defaults_that_train_promises_are_those_of_the_settings() -> None:
     assert recording.compress is False
 
 
-@pytest.mark.parametrize(("command", "function"), [("analyze", analyze_runs), ("compare", compare_runs)])
-def test_the_defaults_of_an_analysis_are_those_of_its_function(command: str, function: Any) -> None:
-    options, defaults = promised(command), function.__kwdefaults__
-    assert (options["steps"][1], options["distance"][1]) == (defaults["steps"], defaults["distance"])
-    assert options["measures"][1] == ",".join(defaults["measures"])
-    assert options["Cs"][1] == ",".join(f"{C:g}" for C in defaults["Cs"])
-    assert (options["layers"][1], defaults["layers"]) == ("all", ("**",))
+@pytest.mark.parametrize(("command", "steps"), [("analyze", "first,last"), ("compare", "last")])
+def test_the_defaults_of_an_analysis_are_those_of_its_config(command: str, steps: str) -> None:
+    options, usual = promised(command), AnalysisConfig()
+    assert (options["steps"][1], options["distance"][1]) == (steps, usual.distance)
+    assert options["measures"][1] == ",".join(usual.measures)
+    assert options["Cs"][1] == ",".join(f"{C:g}" for C in usual.Cs)
+    assert (options["layers"][1], usual.layers) == ("all", ("**",))
     assert all(option.default in (None, False) for option in COMMANDS[command].params if option.name != "runs")
 
 
@@ -226,7 +226,7 @@ def test_the_demo_is_run_where_it_is_asked_for(
     repsim: Repsim, comparison: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr(workflows, "demo", lambda folder, reporter: asked.append(folder) or comparison)
+    monkeypatch.setattr("analysis.workflows.demo.demo", lambda folder, execution: asked.append(folder) or comparison)
     said = repsim("demo --output", tmp_path)
     assert asked == [tmp_path]
     assert said.out.endswith(f"Report: {comparison.folder}/report.html\n")
@@ -637,7 +637,7 @@ def test_what_is_no_command_line_is_explained(
 def test_an_unexpected_error_is_one_line(
     repsim: Repsim, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
-    monkeypatch.setattr(workflows, "analyze_runs", raising(error))
+    monkeypatch.setattr("analysis.workflows.analyze.analyze_runs", raising(error))
     monkeypatch.delenv("REPSIM_TRACEBACK", raising=False)
     code = 1 if words.startswith("Unexpected") else 2
     said = repsim("analyze run")
@@ -646,7 +646,7 @@ def test_an_unexpected_error_is_one_line(
 
 
 def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflows, "analyze_runs", raising(RuntimeError("boom")))
+    monkeypatch.setattr("analysis.workflows.analyze.analyze_runs", raising(RuntimeError("boom")))
     monkeypatch.setenv("REPSIM_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["repsim", "analyze", "run"])
     with pytest.raises(RuntimeError, match="boom"):
@@ -654,7 +654,7 @@ def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_ctrl_c_outside_training_stops_with_a_word(repsim: Repsim, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflows, "analyze_runs", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("analysis.workflows.analyze.analyze_runs", raising(KeyboardInterrupt()))
     assert repsim("analyze run") == (130, "", "repsim: interrupted.\n")
 
 
@@ -663,7 +663,7 @@ def test_a_warning_is_one_line_without_code(repsim: Repsim, monkeypatch: pytest.
         warnings.warn("Layer 'x' is constant.", RuntimeWarning, stacklevel=1)
         raise ValueError("enough")
 
-    monkeypatch.setattr(workflows, "analyze_runs", warn)
+    monkeypatch.setattr("analysis.workflows.analyze.analyze_runs", warn)
     shown = warnings.showwarning
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -14,7 +14,7 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import Tensor, nn
 
-from analysis import compare_runs
+from analysis import AnalysisConfig, compare_runs
 from analysis.comparison.pairs import compare_layers
 from analysis.comparison.undefined import attempt
 from analysis.export.exporting import export
@@ -64,7 +64,7 @@ def recorded(
 
 def compared(paths: list[Path], output: Path, **options: Any) -> tuple[Any, list[str]]:
     with pytest.warns(RuntimeWarning) as caught:
-        findings = compare_runs(paths, output=output, **options)
+        findings = compare_runs(paths, output=output, config=AnalysisConfig(**options))
     return findings, [str(each.message) for each in caught]
 
 
@@ -104,7 +104,8 @@ def test_the_values_of_other_layers_are_as_without_the_bad_one(blank_figures: No
     healthy = recorded(tmp_path / "r0", {"a": None, "b": None})
     with_bad = recorded(tmp_path / "r1", {"a": None, "b": None, "c": "nan"})
     findings, _ = compared([healthy, with_bad], tmp_path / "o")
-    alone = compare_runs([healthy, with_bad], layers=["outputs.a", "outputs.b"], output=tmp_path / "p")
+    sound = AnalysisConfig(layers=("outputs.a", "outputs.b"))
+    alone = compare_runs([healthy, with_bad], config=sound, output=tmp_path / "p")
     both = findings.similarity[(findings.similarity[["layer_a", "layer_b"]] != "outputs.c").all(axis=1)]
     np.testing.assert_allclose(both["cka"], alone.similarity["cka"], rtol=1e-12)
     kept = findings.probes[findings.probes["layer"] != "outputs.c"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from analysis import reproduction, workflows
 from analysis.config.defaults import Defaults, read_defaults
 from analysis.execution import choice
 from checkpoints import Run
@@ -30,7 +29,7 @@ def defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str],
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
-    """Return what a workflow would be asked to do by the last command line, without doing it."""
+    """Return a setting that the last command line would hand to its workflow, without running it."""
     heard: dict[str, Any] = {}
 
     def hear(*arguments: Any, **options: Any) -> None:
@@ -38,10 +37,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
         heard.update(options)
         raise ValueError("enough")
 
-    monkeypatch.setattr(reproduction, "reproduce", hear)
-    for name in ("analyze_runs", "compare_runs", "sweep"):
-        monkeypatch.setattr(workflows, name, hear)
-    return lambda name: heard.get(name)
+    for name in (
+        "workflows.analyze.analyze_runs",
+        "workflows.analyze.compare_runs",
+        "workflows.sweep.sweep",
+        "reproduction.run.reproduce",
+    ):
+        monkeypatch.setattr(f"analysis.{name}", hear)
+    return lambda name: next(
+        (vars(each)[name] for each in heard.values() if name in getattr(each, "__dict__", ())), None
+    )
 
 
 # What they are used for
@@ -77,13 +82,13 @@ def test_analyses_heed_them_and_the_command_line_wins(
     table = "[analysis]\nsteps = 'all'\nlayers = ['hidden.1']\ndistance = 'cosine'\nmeasures = ['rsa']\nCs = [1]\n"
     defaults(table + "[execution]\nexecutor = 'processes'\njobs = 3\n")
     assert repsim(line).err == "repsim: enough\n"
-    assert (asked("steps"), asked("layers"), asked("distance")) == ("all", ["hidden.1"], "cosine")
-    assert (asked("measures"), asked("Cs"), asked("executor"), asked("jobs")) == (["rsa"], [1], "processes", 3)
+    assert (asked("steps"), asked("layers"), asked("distance")) == ("all", ("hidden.1",), "cosine")
+    assert (asked("measures"), asked("Cs"), asked("executor"), asked("jobs")) == (("rsa",), (1.0,), "processes", 3)
     repsim(f"{line} --steps last --measures cka,procrustes --Cs 0.1")
     assert (asked("steps"), asked("measures"), asked("Cs")) == ("last", ("cka", "procrustes"), (0.1,))
-    assert (asked("layers"), asked("distance")) == (["hidden.1"], "cosine")
+    assert (asked("layers"), asked("distance")) == (("hidden.1",), "cosine")
     repsim(f"{line} --layers hidden.2 --distance euclidean")
-    assert (asked("layers"), asked("distance"), asked("steps")) == (["hidden.2"], "euclidean", "all")
+    assert (asked("layers"), asked("distance"), asked("steps")) == (("hidden.2",), "euclidean", "all")
 
 
 @pytest.mark.parametrize("line", ["analyze run", "compare run other", "sweep sweep.toml", "reproduce rdm"])
@@ -143,7 +148,7 @@ def test_they_are_those_of_the_working_directory_alone(
     Path("below").mkdir()
     monkeypatch.chdir("below")
     repsim("analyze ../run")
-    assert asked("distance") is None
+    assert asked("distance") == "correlation"
 
 
 # Mistakes

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 import pytest
 import torch
 
+from analysis.config.execution import ExecutionConfig
 from analysis.execution import EXECUTORS, NotBegun, Task, count_processors, make_executor, processes
 from analysis.execution.interruption import Incomplete, TrainingInterrupted
-from analysis.execution.task import Graph
+from analysis.execution.progress import Reporter
+from analysis.execution.task import Graph, Outcome
 from repsim.learning import Diverged
 
 pytest.importorskip("distributed")
@@ -27,13 +29,17 @@ dask = pytest.importorskip("dask")
 ROOT = Path(__file__).parents[3]
 
 
+def completed(*, tasks: Sequence[Task], **settings: Any) -> Iterator[Outcome]:
+    return make_executor(ExecutionConfig(**settings)).completed(tasks)
+
+
 def tasks_of(function: Callable[[Any], Any], *arguments: Any) -> list[Task]:
     return [Task(f"task-{index}", function, argument) for index, argument in enumerate(arguments)]
 
 
 @pytest.mark.parametrize("name", ["serial", "processes"])
 def test_every_task_is_done_and_those_that_fail_say_why(name: str) -> None:
-    outcomes = make_executor(name, jobs=2).completed(tasks_of(math.sqrt, 4.0, -1.0, 9.0))
+    outcomes = completed(executor=name, jobs=2, tasks=tasks_of(math.sqrt, 4.0, -1.0, 9.0))
     done = {task.argument: error for task, error in outcomes}
     assert set(done) == {4.0, -1.0, 9.0}
     assert isinstance(done.pop(-1.0), ValueError)
@@ -52,7 +58,7 @@ def stop(step: int) -> None:
     ("name", "fail"), [("serial", diverge), ("processes", diverge), ("processes", stop), ("dask", stop)]
 )
 def test_errors_come_back_as_they_were(name: str, fail: Callable[[int], None]) -> None:
-    ((_, error),) = make_executor(name, jobs=1).completed(tasks_of(fail, 3))
+    ((_, error),) = completed(executor=name, jobs=1, tasks=tasks_of(fail, 3))
     with pytest.raises(type(error)) as here:
         fail(3)
     assert str(error) == str(here.value)
@@ -61,7 +67,7 @@ def test_errors_come_back_as_they_were(name: str, fail: Callable[[int], None]) -
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_nothing_to_do_is_done(name: str) -> None:
-    assert list(make_executor(name).completed([])) == []
+    assert list(completed(executor=name, tasks=[])) == []
 
 
 def note(argument: tuple[Path, str, tuple[str, ...]]) -> None:
@@ -77,7 +83,7 @@ def note(argument: tuple[Path, str, tuple[str, ...]]) -> None:
 def test_a_task_waits_for_those_it_needs_and_is_not_begun_if_one_failed(name: str, tmp_path: Path) -> None:
     needs = {"a": (), "fails": (), "b": ("a",), "c": ("fails",), "d": ("a", "b"), "e": ("c", "a")}
     tasks = [Task(key, note, (tmp_path, key, needed), needed) for key, needed in needs.items()]
-    found = {task.key: error for task, error in make_executor(name, jobs=2).completed(tasks)}
+    found = {task.key: error for task, error in completed(executor=name, jobs=2, tasks=tasks)}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "d"]
     assert {key: type(error) for key, error in found.items() if error} == {
         "fails": ValueError,
@@ -96,7 +102,7 @@ def test_tasks_in_an_impossible_order_are_refused() -> None:
 
 
 def test_what_was_done_earlier_is_not_waited_for() -> None:
-    ((task, error),) = make_executor("serial").completed([Task("b", math.sqrt, 1.0, ("done before",))])
+    ((task, error),) = completed(executor="serial", tasks=[Task("b", math.sqrt, 1.0, ("done before",))])
     assert (task.key, error) == ("b", None)
 
 
@@ -105,7 +111,7 @@ def test_work_here_has_one_thread_and_gives_the_others_back() -> None:
     torch.set_num_threads(2)
     try:
         seen: list[int] = []
-        list(make_executor("serial").completed([Task("t", lambda _: seen.append(torch.get_num_threads()), 0)]))
+        list(completed(executor="serial", tasks=[Task("t", lambda _: seen.append(torch.get_num_threads()), 0)]))
         assert seen == [1]
         assert torch.get_num_threads() == 2
     finally:
@@ -120,7 +126,7 @@ def count_threads(path: Path) -> None:
 
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_a_task_has_one_thread_wherever_it_runs(name: str, tmp_path: Path) -> None:
-    list(make_executor(name, jobs=1).completed(tasks_of(count_threads, tmp_path / "threads")))
+    list(completed(executor=name, jobs=1, tasks=tasks_of(count_threads, tmp_path / "threads")))
     assert set(json.loads((tmp_path / "threads").read_text())) == {1}
 
 
@@ -134,7 +140,7 @@ def die_once(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["processes", "dask"])
 def test_what_a_killed_process_was_doing_is_done_again(name: str, tmp_path: Path) -> None:
     tasks = [Task("dies", die_once, tmp_path), *tasks_of(math.sqrt, *range(6))]
-    outcomes = list(make_executor(name, jobs=2).completed(tasks))
+    outcomes = list(completed(executor=name, jobs=2, tasks=tasks))
     assert sorted(task.key for task, _ in outcomes) == sorted(task.key for task in tasks)
     assert all(error is None for _, error in outcomes)
     assert (tmp_path / "done").exists()
@@ -154,7 +160,7 @@ def die(_: object) -> None:
 @pytest.mark.parametrize("name", ["processes", "dask"])
 def test_a_task_that_kills_its_process_fails_alone(name: str, few_failures: None) -> None:
     tasks = [Task("dies", die, None), *tasks_of(math.sqrt, *range(4)), Task("waits", math.sqrt, 1.0, ("dies",))]
-    found = {task.key: error for task, error in make_executor(name, jobs=2).completed(tasks)}
+    found = {task.key: error for task, error in completed(executor=name, jobs=2, tasks=tasks)}
     assert {key: type(error) for key, error in found.items() if error} == {"dies": Incomplete, "waits": NotBegun}
     assert len(found) == len(tasks)
     assert re.search(
@@ -174,7 +180,7 @@ def raise_unpicklable(_: object) -> None:
 
 
 def test_an_error_that_cannot_be_pickled_comes_back_as_its_text() -> None:
-    ((_, error),) = make_executor("processes", jobs=1).completed(tasks_of(raise_unpicklable, None))
+    ((_, error),) = completed(executor="processes", jobs=1, tasks=tasks_of(raise_unpicklable, None))
     assert type(error) is RuntimeError
     assert str(error) == "Unpicklable: 1 and 2"
     assert "in raise_unpicklable" in error.__notes__[0]
@@ -186,7 +192,7 @@ def ask_to_stop(_: object) -> None:
 
 def test_a_request_to_stop_in_a_process_stops_all() -> None:
     with pytest.raises(KeyboardInterrupt):
-        list(make_executor("processes", jobs=2).completed(tasks_of(ask_to_stop, None)))
+        list(completed(executor="processes", jobs=2, tasks=tasks_of(ask_to_stop, None)))
 
 
 def leave_a_process_and_die(folder: Path) -> None:
@@ -197,7 +203,7 @@ def leave_a_process_and_die(folder: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to list open files")
 def test_a_dead_process_is_noticed_though_one_that_it_started_lives(tmp_path: Path) -> None:
-    ((_, error),) = make_executor("processes", jobs=1).completed(tasks_of(leave_a_process_and_die, tmp_path))
+    ((_, error),) = completed(executor="processes", jobs=1, tasks=tasks_of(leave_a_process_and_die, tmp_path))
     assert type(error) is Incomplete
 
 
@@ -223,7 +229,9 @@ def processes_of(folder: Path) -> list[int]:
 def test_processes_have_ended_once_nobody_asks_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No program of the system, such as pgrep, is needed for it."""
     monkeypatch.setenv("PATH", "")
-    outcomes = make_executor("processes", jobs=2).completed([*tasks_of(wait_long, tmp_path), Task("t", math.sqrt, 1.0)])
+    outcomes = completed(
+        executor="processes", jobs=2, tasks=[*tasks_of(wait_long, tmp_path), Task("t", math.sqrt, 1.0)]
+    )
     assert next(outcomes)[0].key == "t"
     assert began(tmp_path)
     started = time.monotonic()
@@ -235,6 +243,7 @@ def test_processes_have_ended_once_nobody_asks_for_more(tmp_path: Path, monkeypa
 TWO_TASKS = """
 import os, signal, sys, time
 from pathlib import Path
+from analysis import ExecutionConfig
 from analysis.execution import Task, make_executor
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
@@ -243,7 +252,7 @@ def wait_long(folder):
     (folder / f"began-{os.getpid()}").touch()
     time.sleep(30)
 
-executor = make_executor("processes", jobs=2)
+executor = make_executor(ExecutionConfig(executor="processes", jobs=2))
 print("ready", flush=True)
 list(executor.completed([Task(str(n), wait_long, Path(sys.argv[1])) for n in range(2)]))
 """
@@ -272,7 +281,7 @@ def test_ctrl_c_reaches_no_worker_not_even_one_that_is_just_starting(monkeypatch
         return process
 
     monkeypatch.setattr(processes, "_start", start_and_interrupt)
-    outcomes = list(make_executor("processes", jobs=1).completed(tasks_of(interrupt_myself, 1, 2)))
+    outcomes = list(completed(executor="processes", jobs=1, tasks=tasks_of(interrupt_myself, 1, 2)))
     assert [error for _, error in outcomes] == [None, None]
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
@@ -308,11 +317,11 @@ def test_a_module_of_the_same_name_in_the_working_folder_is_not_taken_for_a_work
     (tmp_path / "analysis.py").write_text("raise SystemExit('not this one')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
-    assert [error for _, error in make_executor("processes", jobs=1).completed(tasks_of(math.sqrt, 4.0))] == [None]
+    assert [error for _, error in completed(executor="processes", jobs=1, tasks=tasks_of(math.sqrt, 4.0))] == [None]
 
 
 def test_one_cluster_does_several_sets_of_tasks() -> None:
-    with make_executor("dask", jobs=1) as executor:
+    with make_executor(ExecutionConfig(executor="dask", jobs=1)) as executor:
         before = executor._client.id
         for _ in range(2):
             assert [error for _, error in executor.completed(tasks_of(math.sqrt, 4.0))] == [None]
@@ -324,7 +333,7 @@ def test_the_scheduler_looks_into_nothing(scheduler: tuple[str, Any], tmp_path: 
     address, _ = scheduler
     worker = start_worker(address, tmp_path)
     try:
-        outcomes = make_executor(scheduler=address).completed(tasks_of(write_where_it_was_read, Told(tmp_path)))
+        outcomes = completed(scheduler=address, tasks=tasks_of(write_where_it_was_read, Told(tmp_path)))
         assert [error for _, error in outcomes] == [None]
     finally:
         worker.kill()
@@ -359,7 +368,7 @@ def test_workers_of_several_threads_are_refused(scheduler: tuple[str, Any], tmp_
         with pytest.raises(
             ValueError, match=r"^A worker has 2 threads; tasks need one each\. Start workers with --nthr"
         ):
-            list(make_executor(scheduler=address).completed(tasks_of(math.sqrt, 1.0)))
+            list(completed(scheduler=address, tasks=tasks_of(math.sqrt, 1.0)))
     finally:
         worker.kill()
         worker.wait()
@@ -375,27 +384,41 @@ def test_there_is_a_processor() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": "slurm"}, r"^Unknown executor 'slurm'\. Choose one of: serial, processes, dask\.$"),
+        ({"executor": "slurm"}, r"^Unknown executor 'slurm'\. Choose one of: serial, processes, dask\.$"),
         ({"jobs": 0}, r"^jobs is 0; expected 1 or more processes\.$"),
         ({"jobs": True}, r"^jobs is True; expected 1 or more processes\.$"),
-        ({"name": "serial", "scheduler": "tcp://x:1"}, r"^A scheduler belongs to the executor dask, not to serial;"),
+        (
+            {"executor": "serial", "scheduler": "tcp://x:1"},
+            r"^A scheduler belongs to the executor dask, not to serial;",
+        ),
         ({"jobs": 2, "scheduler": "tcp://x:1"}, r"^The cluster of tcp://x:1 decides how many workers there are"),
         ({"scheduler": "nowhere"}, r"^There is no scheduler at 'nowhere', nor a file of that name\."),
     ],
 )
 def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_executor(**arguments)
+        make_executor(ExecutionConfig(**arguments))
 
 
 def test_little_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.execution.choice.count_processors", lambda: 4)
     assert type(make_executor(cost=1.0)).__name__ == "SerialExecutor"
     assert type(make_executor(cost=100.0)).__name__ == "ProcessExecutor"
-    assert type(make_executor(cost=100.0, jobs=1)).__name__ == "SerialExecutor"
+    assert type(make_executor(ExecutionConfig(jobs=1), cost=100.0)).__name__ == "SerialExecutor"
 
 
 # Clusters
+
+
+class Listener(Reporter):
+    """Keeps messages in a list."""
+
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__(quiet=True)
+        self.heard = heard
+
+    def say(self, message: str) -> None:
+        self.heard.append(message)
 
 
 @pytest.mark.parametrize(
@@ -416,7 +439,7 @@ def test_a_file_that_is_no_cluster_is_refused(tmp_path: Path, text: str, message
     path = tmp_path / "cluster.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        make_executor(scheduler=str(path))
+        make_executor(ExecutionConfig(scheduler=str(path)))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of its
@@ -425,7 +448,7 @@ def test_a_cluster_in_a_queue_does_the_work(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     path.write_text("[cluster]\nkind = 'LocalCluster'\njobs = 1\nmemory = '1 GB'\ninterface = 'lo'\n")
     heard: list[str] = []
-    executor = make_executor(scheduler=str(path), say=heard.append)
+    executor = make_executor(ExecutionConfig(scheduler=str(path), progress=Listener(heard)))
     assert [error for _, error in executor.completed(tasks_of(math.sqrt, 4.0, 9.0))] == [None, None]
     assert heard == ["1 jobs were asked for by LocalCluster; work begins with the first that starts."]
 
@@ -469,7 +492,7 @@ def test_a_lost_scheduler_is_told_with_what_to_do(
 ) -> None:
     address, process = scheduler
     heard: list[str] = []
-    executor = make_executor(scheduler=address, say=heard.append)
+    executor = make_executor(ExecutionConfig(scheduler=address, progress=Listener(heard)))
     worker = start_worker(address, tmp_path)
     try:
         with ThreadPoolExecutor(1) as pool:

@@ -16,7 +16,7 @@ from matplotlib.image import imread
 from numpy.testing import assert_allclose
 from scipy.spatial.distance import pdist, squareform
 
-from analysis import analyze_run
+from analysis import AnalysisConfig, analyze_run
 from analysis.comparison.result import Findings
 from analysis.comparison.tables import read_rdm
 from analysis.comparison.view import View
@@ -187,7 +187,7 @@ def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
     inputs, labels, split = rng.normal(size=(30, 4)), np.arange(30) % 2, np.repeat(["train", "validation", "test"], 10)
     config = {"data": "my birds", "training": ["long"], "lr": None}
     view = known_view("mine", inputs, labels, [np.eye(4)], split=split, config=config)
-    findings = analyze_run(view.run.path, output=tmp_path / "out", distance="euclidean")
+    findings = analyze_run(view.run.path, output=tmp_path / "out", config=AnalysisConfig(distance="euclidean"))
     text = html.unescape((findings.folder / "report.html").read_text())
     assert re.findall(r'<figure id="([^"]+)"', text) == FIGURES[:-2]
     assert "my birds" in text

@@ -20,6 +20,7 @@ import pytest
 import analysis.reproduction.report as reproduction_report
 import analysis.reproduction.run as reproduction
 from analysis.cli.reproduce import EXPERIMENT_NAMES
+from analysis.config.execution import ExecutionConfig
 from analysis.execution.interruption import Interrupted
 from analysis.plots.axes import figure_of, new_axes
 from analysis.plots.drawing import Drawing
@@ -29,6 +30,7 @@ from analysis.reproduction.run import reproduce
 from checkpoints.storage.lock import Lock, Locked
 
 CALLS: list[str] = []
+SERIAL = ExecutionConfig(executor="serial")
 
 
 def work(folder: Path, *, name: str, seed: int, fails: bool = False, stops: bool = False) -> Tables:
@@ -79,7 +81,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def test_every_experiment_gets_tables_figures_and_a_section(use: Callable[..., None], tmp_path: Path) -> None:
     use(experiment("first"), experiment("second"))
-    done = reproduce(output=tmp_path / "out", jobs=1)
+    done = reproduce(output=tmp_path / "out", execution=SERIAL)
     assert list(done.sections) == ["first", "second"]
     assert done.summary() == [f"{name}: holds. The sum is 3.33." for name in ("First", "Second")]
     for name in done.sections:
@@ -93,39 +95,39 @@ def test_every_experiment_gets_tables_figures_and_a_section(use: Callable[..., N
 
 def test_what_is_done_is_not_done_again(use: Callable[..., None], tmp_path: Path) -> None:
     use(experiment("first"), experiment("second"))
-    reproduce(["first"], output=tmp_path, jobs=1)
+    reproduce(["first"], output=tmp_path, execution=SERIAL)
     assert len(CALLS) == 5
-    done = reproduce(["all"], output=tmp_path, jobs=1)
+    done = reproduce(["all"], output=tmp_path, execution=SERIAL)
     assert len(CALLS) == 10
     assert list(done.sections) == ["first", "second"]
 
 
 def test_parts_that_experiments_share_are_done_once(use: Callable[..., None], tmp_path: Path) -> None:
     use(experiment("first", shared=True), experiment("second", shared=True))
-    done = reproduce(output=tmp_path, jobs=1)
+    done = reproduce(output=tmp_path, execution=SERIAL)
     assert len(CALLS) == 5
     assert list(done.sections) == ["first", "second"]
 
 
 def test_the_report_keeps_experiments_that_were_done_before(use: Callable[..., None], tmp_path: Path) -> None:
     use(experiment("first"), experiment("second"))
-    done = reproduce(["second"], output=tmp_path, jobs=1)
+    done = reproduce(["second"], output=tmp_path, execution=SERIAL)
     assert "Not done yet: First." in done.report.read_text()
-    done = reproduce(["first"], output=tmp_path, jobs=1)
+    done = reproduce(["first"], output=tmp_path, execution=SERIAL)
     assert list(done.sections) == ["first", "second"]
     assert "Not done yet" not in done.report.read_text()
 
 
 def test_stages_wait_for_one_another(use: Callable[..., None], tmp_path: Path) -> None:
     use(experiment("first"))
-    reproduce(output=tmp_path, jobs=1)
+    reproduce(output=tmp_path, execution=SERIAL)
     assert [int(call[-1]) % 2 for call in CALLS] == [0, 0, 0, 1, 1]
 
 
 def test_a_part_that_fails_does_not_stop_the_other_experiments(use: Callable[..., None], tmp_path: Path) -> None:
     use(experiment("first", fails=True), experiment("second"))
     with pytest.raises(RuntimeError, match=r"^3 parts failed \(first/seed-0-\w+: it went wrong; .* done and kept\.$"):
-        reproduce(output=tmp_path, jobs=1)
+        reproduce(output=tmp_path, execution=SERIAL)
     assert "Not done yet: First." in (tmp_path / "report.html").read_text()
     assert (tmp_path / "second" / "numbers.csv").is_file()
 
@@ -137,9 +139,9 @@ def test_a_conclusion_that_fails_does_not_stop_the_other_experiments(use: Callab
     use(dataclasses.replace(experiment("first"), conclude=fail), experiment("second"))
     message = r"^1 parts failed \(the conclusion of first: it cannot be said\)\. The rest is done and kept\.$"
     with pytest.raises(RuntimeError, match=message):
-        reproduce(output=tmp_path, jobs=1)
+        reproduce(output=tmp_path, execution=SERIAL)
     assert "Not done yet: First." in (tmp_path / "report.html").read_text()
-    done = reproduce(["second"], output=tmp_path, jobs=1)  # what was done before and cannot be concluded is left out
+    done = reproduce(["second"], output=tmp_path, execution=SERIAL)
     assert list(done.sections) == ["second"]
 
 
@@ -147,9 +149,9 @@ def test_two_do_not_reproduce_in_one_folder(use: Callable[..., None], tmp_path: 
     use(experiment("first"))
     lock = Lock(tmp_path / "lock")
     with pytest.raises(Locked, match="is being written by"):
-        reproduce(output=tmp_path, jobs=1)
+        reproduce(output=tmp_path, execution=SERIAL)
     lock.release()
-    assert list(reproduce(output=tmp_path, jobs=1).sections) == ["first"]
+    assert list(reproduce(output=tmp_path, execution=SERIAL).sections) == ["first"]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_the_report_says_how_to_do_it_again(
     use: Callable[..., None], tmp_path: Path, seeds: tuple[int, ...], option: str
 ) -> None:
     use(experiment("first"))
-    done = reproduce(output=tmp_path / "a b", plan=Plan(seeds=seeds, data_dir="/data"), jobs=1)
+    done = reproduce(output=tmp_path / "a b", plan=Plan(seeds=seeds, data_dir="/data"), execution=SERIAL)
     command = f"repsim reproduce first --scale quick {option} --data-dir /data --output '{tmp_path}/a b'"
     assert command in html.unescape(done.report.read_text())
 
@@ -173,18 +175,18 @@ def test_seeds_of_the_networks_that_others_are_compared_with_are_refused() -> No
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(use: Callable[..., None], tmp_path: Path) -> None:
     use(experiment("first"), experiment("second", stops=True))
     with pytest.raises(Interrupted, match=r"^Stopped; of 10 parts 5 are done and kept\. Continue with the same com"):
-        reproduce(output=tmp_path, jobs=1)
+        reproduce(output=tmp_path, execution=SERIAL)
     use(experiment("first"), experiment("second"))
     CALLS.clear()
-    reproduce(output=tmp_path, jobs=1)
+    reproduce(output=tmp_path, execution=SERIAL)
     assert len(CALLS) == 5
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"experiments": ["third"]}, r"experiment.*'third'.*first, second, all"),
-        ({"jobs": 0}, r"jobs is 0"),
+        ({"claims": ["third"]}, r"experiment.*'third'.*first, second, all"),
+        ({"execution": ExecutionConfig(jobs=0)}, r"jobs is 0"),
         ({"plan": Plan(device="nowhere")}, r"There is no device 'nowhere' here"),
     ],
 )
@@ -263,8 +265,9 @@ slow = Experiment(name="slow", title="Slow", claim="-", parts=parts, conclude=co
 for module in (reproduction, reproduction_report):
     module.EXPERIMENTS = {"slow": slow}
 if __name__ == "__main__":
+    from analysis import ExecutionConfig
     from analysis.reproduction.claims import Plan
-    reproduction.reproduce(output=sys.argv[1], plan=Plan(seeds=tuple(range(16))), jobs=2)
+    reproduction.reproduce(output=sys.argv[1], plan=Plan(seeds=tuple(range(16))), execution=ExecutionConfig(jobs=2))
 """
 
 

@@ -4,17 +4,17 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import analyze_run, compare_runs, demo, measuring
+from analysis import analyze_run, compare_runs, demo
 from analysis.comparison import Planned, Store, plan
 from analysis.comparison.figures import draw
 from analysis.comparison.result import Findings
 from analysis.comparison.view import views_of_run
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
+from analysis.workflows import measuring
 from analysis.workflows.analyze import study_of_run
 from checkpoints import Damaged
 from repsim.learning import TrainingConfig
@@ -26,6 +26,7 @@ OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html", "ana
 OF_BACKPROP |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
 OF_ANOTHER_RULE = OF_BACKPROP | {"figures/alignment.png", "figures/alignment.pdf"}
 
+LAST = AnalysisConfig(steps="last")
 
 pytestmark = pytest.mark.usefixtures("blank_figures")
 
@@ -69,7 +70,7 @@ def test_a_comparison_stands_beside_the_first_run(copied: Callable[[str], Path])
 
 
 def test_the_distance_asked_for_is_used(copied: Callable[[str], Path]) -> None:
-    findings = analyze_run(copied("backprop"), steps="last", distance="sqeuclidean")
+    findings = analyze_run(copied("backprop"), config=AnalysisConfig(steps="last", distance="sqeuclidean"))
     assert findings.class_structure["class_structure"].max() > 2  # no correlation distance is as large
 
 
@@ -79,7 +80,7 @@ def test_an_earlier_analysis_is_replaced_and_other_files_are_left_alone(copied: 
     (folder / "figures").mkdir(parents=True)
     for name in ("notes.txt", "figures/mine.png", "probes.csv"):
         (folder / name).write_text("mine")
-    analyze_run(path, steps="last")
+    analyze_run(path, config=LAST)
     assert listing(folder) == OF_BACKPROP | {"notes.txt", "figures/mine.png"}
     assert (folder / "notes.txt").read_text() == (folder / "figures/mine.png").read_text() == "mine"
     assert (folder / "probes.csv").read_text() != "mine"
@@ -94,7 +95,7 @@ def test_a_failure_midway_leaves_nothing_half_done(
     folder.mkdir()
     (folder / "probes.csv").write_text("earlier")
     with pytest.raises(RuntimeError, match="no ink"):
-        analyze_run(runs["backprop"], steps="last", output=folder)
+        analyze_run(runs["backprop"], config=LAST, output=folder)
     assert listing(tmp_path) == {"out/probes.csv"}
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (folder / "probes.csv").read_text() == "earlier"
@@ -106,7 +107,7 @@ def test_a_failure_midway_leaves_nothing_half_done(
 def test_an_unknown_distance_is_refused_before_any_work(runs: Mapping[str, Path], tmp_path: Path) -> None:
     message = r"^Unknown distance 'manhattan'\. Choose one of: correlation, cosine, euclidean, sqeuclidean, mahal"
     with pytest.raises(ValueError, match=message):
-        analyze_run(runs["backprop"], output=tmp_path / "out", distance="manhattan")
+        analyze_run(runs["backprop"], output=tmp_path / "out", config=AnalysisConfig(distance="manhattan"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -115,12 +116,12 @@ def test_penalties_that_are_none_are_refused_before_any_work(
     runs: Mapping[str, Path], tmp_path: Path, Cs: tuple[float, ...]
 ) -> None:
     with pytest.raises(ValueError, match=r"^Cs are .*; expected one or more positive, finite numbers\.$"):
-        analyze_run(runs["backprop"], output=tmp_path / "out", Cs=Cs)
+        analyze_run(runs["backprop"], output=tmp_path / "out", config=AnalysisConfig(Cs=Cs))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_penalties_asked_for_are_used(copied: Callable[[str], Path]) -> None:
-    findings = analyze_run(copied("backprop"), steps="last", Cs=(0.002,))
+    findings = analyze_run(copied("backprop"), config=AnalysisConfig(steps="last", Cs=(0.002,)))
     assert findings.probes["C"].tolist() == [0.002] * 3
 
 
@@ -197,30 +198,30 @@ def test_the_demo_does_not_take_another_run_for_its_own(
 
 def test_an_analysis_of_a_training_that_goes_on_is_not_current(copied: Callable[[str], Path]) -> None:
     path = copied("backprop")
-    analyze_run(path, steps="last")
-    study = study_of_run(path, AnalysisConfig(), "last")
+    analyze_run(path, config=LAST)
+    study = study_of_run(path, LAST)
     assert study.is_done()
     with (path / "metrics.jsonl").open("a") as log:
         log.write('{"step": 39, "epoch": 3, "loss": 1.0, "accuracy": 0.5}\n')
-    assert not study_of_run(path, AnalysisConfig(), "last").is_done()
+    assert not study_of_run(path, LAST).is_done()
 
 
 @pytest.mark.parametrize("name", ["rdm.h5", "report.html", "figures/cka.png", "analysis.json"])
 def test_an_analysis_that_lost_a_file_is_not_current(copied: Callable[[str], Path], name: str) -> None:
     path = copied("backprop")
-    folder = analyze_run(path, steps="last").folder
+    folder = analyze_run(path, config=LAST).folder
     (folder / name).unlink()
-    assert not study_of_run(path, AnalysisConfig(), "last").is_done()
+    assert not study_of_run(path, LAST).is_done()
 
 
 def test_what_says_that_all_is_there_is_written_last(
     copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = copied("backprop")
-    folder = analyze_run(path, steps="last").folder
+    folder = analyze_run(path, config=LAST).folder
     monkeypatch.setattr(measuring, "replace_file", refuse)
     with pytest.raises(RuntimeError, match="no ink"):
-        analyze_run(path, steps="last", Cs=(0.1,))
+        analyze_run(path, config=replace(LAST, Cs=(0.1,)))
     assert not (folder / "analysis.json").exists()
     assert Store(folder).read(next(iter(plan_of(path).rdms.values())).key).arrays["rdm"].size
 
@@ -241,14 +242,14 @@ def test_names_that_look_like_numbers_stay_names(runs: Mapping[str, Path], tmp_p
 
 def test_the_command_of_a_report_does_the_same_whatever_the_defaults(copied: Callable[[str], Path]) -> None:
     path = copied("backprop")
-    command = study_of_run(path, AnalysisConfig(Cs=(1 / 3,)), "last", ("hidden.1", "hidden.3")).command
+    command = study_of_run(path, replace(LAST, Cs=(1 / 3,), layers=("hidden.1", "hidden.3"))).command
     assert command == (
         f"repsim analyze {path} --layers hidden.1 --layers hidden.3 --steps last --distance correlation --measures cka "
         "--Cs 0.3333333333333333"
     )
 
 
-def test_single_names_and_any_numbers_are_taken(copied: Callable[[str], Path]) -> None:
-    findings = analyze_run(copied("backprop"), steps="last", layers="hidden.2", measures="pls", Cs=np.array([1, 10]))
+def test_the_layers_and_measures_asked_for_are_used(copied: Callable[[str], Path]) -> None:
+    findings = analyze_run(copied("backprop"), config=replace(LAST, layers=("hidden.2",), measures=("pls",)))
     assert findings.probes["layer"].tolist() == ["hidden.2"]
     assert findings.measures == ("pls",)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import sweep, train_run
+from analysis import ExecutionConfig, sweep, train_run
 from analysis.config.defaults import Defaults
 from analysis.config.sweep import read_sweep
 from analysis.execution.progress import Reporter
@@ -23,6 +23,7 @@ from repsim.learning import TrainingConfig
 Repsim = Callable[..., Any]
 Learned = Callable[[Path], dict[str, Any]]
 
+SERIAL = ExecutionConfig(executor="serial")
 SMALL = "[training]\ndata = 'digits'\ndepth = 2\nwidth = 4\nepochs = 1\nbatch_size = 200\n"
 FEW = "[recording]\nn_train = 60\nn_validation = 20\nn_test = 40\n"
 N_STEPS = 6
@@ -187,7 +188,8 @@ def test_every_training_is_the_run_that_train_makes_wherever_it_is_made(
     write: Callable[[str], Path], learned: Learned
 ) -> None:
     path = write(SMALL + FEW + "[grid]\nseed = '0-1'\n[cases.bp]\n[cases.noise]\nrule = 'noise'\n")
-    swept = {name: sweep(path, output=name, executor=name, jobs=2) for name in ("serial", "processes")}
+    two = ExecutionConfig(executor="processes", jobs=2)
+    swept = {name: sweep(path, output=name, execution=each) for name, each in (("serial", SERIAL), ("processes", two))}
     for run in read_sweep(path).runs:
         alone = train_run(Path("alone") / run.name, run.training, run.recording)
         for name in swept:
@@ -235,11 +237,11 @@ def test_what_failed_is_tried_again_and_what_diverged_is_not(write: Callable[[st
         f"{SMALL}{FEW}[cases.mine]\ndata = 'mine.npz'\nbatch_size = 8\n"
         "[cases.wild]\nnorm = 'none'\nactivation = 'linear'\nlearning_rate = 1e30\n"
     )
-    assert states(sweep(path, output="out", executor="serial")) == {"mine": "failed", "wild": "diverged"}
+    assert states(sweep(path, output="out", execution=SERIAL)) == {"mine": "failed", "wild": "diverged"}
     wild = Path("out/wild/run.json").read_bytes()
     rng = np.random.default_rng(0)
     np.savez("mine.npz", X=rng.normal(size=(60, 5)), y=np.arange(60) % 3)
-    again = sweep(path, output="out", executor="serial")
+    again = sweep(path, output="out", execution=SERIAL)
     assert states(again) == {"mine": "finished", "wild": "diverged"}
     assert Path("out/wild/run.json").read_bytes() == wild
     assert again.summary()[1].startswith("wild: Training diverged")
@@ -256,9 +258,9 @@ def test_a_second_call_does_nothing_new(write: Callable[[str], Path], repsim: Re
 
 
 def test_what_a_larger_grid_adds_is_trained_and_nothing_else(write: Callable[[str], Path]) -> None:
-    sweep(write(SMALL + FEW + "[grid]\nseed = '0-1'\n"), executor="serial")
+    sweep(write(SMALL + FEW + "[grid]\nseed = '0-1'\n"), execution=SERIAL)
     before = contents(Path("runs/sweep/seed-0"))
-    swept = sweep(write(SMALL + FEW + "[grid]\nseed = '0-2'\n"), executor="serial")
+    swept = sweep(write(SMALL + FEW + "[grid]\nseed = '0-2'\n"), execution=SERIAL)
     assert states(swept) == dict.fromkeys(("seed-0", "seed-1", "seed-2"), "finished")
     assert contents(Path("runs/sweep/seed-0")) == before
 
@@ -275,7 +277,7 @@ def test_other_settings_in_the_place_of_a_run_are_refused_before_anything_is_wri
     write: Callable[[str], Path], repsim: Repsim, change: tuple[str, str], words: str
 ) -> None:
     text = SMALL + FEW + "[grid]\nseed = [{}]\n"
-    sweep(write(text.format(0)), executor="serial")
+    sweep(write(text.format(0)), execution=SERIAL)
     before = contents(Path("runs"))
     write(text.format("1, 0").replace(*change))
     said = repsim("sweep sweep.toml")
@@ -371,10 +373,10 @@ def test_a_training_that_died_goes_on_from_its_last_commit(
 ) -> None:
     path = write(SMALL + FEW + "[grid]\nseed = '0-1'\n")
     stop_at(lose_power)
-    swept = sweep(path, executor="serial")
+    swept = sweep(path, execution=SERIAL)
     assert states(swept) == {"seed-0": "finished", "seed-1": "stopped"}
     assert swept.summary() == ["2 trainings: 1 finished, 1 stopped.", "seed-1: RuntimeError: power cut"]
-    assert states(sweep(path, executor="serial")) == {"seed-0": "finished", "seed-1": "finished"}
+    assert states(sweep(path, execution=SERIAL)) == {"seed-0": "finished", "seed-1": "finished"}
     run = read_sweep(path).runs[1]
     assert learned(Path("runs/sweep/seed-1")) == learned(train_run("alone", run.training, run.recording).path)
 
@@ -405,7 +407,7 @@ def test_what_finishes_is_analysed_as_the_file_asks_and_what_does_not_is_left_al
         f"{SMALL}{FEW}[cases.fine]\n[cases.wild]\nnorm = 'none'\nactivation = 'linear'\nlearning_rate = 1e30\n"
         "[analysis]\nsteps = 'last'\nlayers = ['hidden.2']\ndistance = 'cosine'\n"
     )
-    swept = sweep(write(text), executor="serial")
+    swept = sweep(write(text), execution=SERIAL)
     assert states(swept) == {"fine": "finished", "wild": "diverged"}
     found = json.loads(Path("runs/sweep/fine/analysis/analysis.json").read_text())
     assert found["config"]["distance"] == "cosine"
@@ -413,13 +415,13 @@ def test_what_finishes_is_analysed_as_the_file_asks_and_what_does_not_is_left_al
     assert set(pd.read_csv("runs/sweep/fine/analysis/probes.csv")["layer"]) == {"hidden.2"}
     assert not Path("runs/sweep/wild/analysis").exists()
     before = contents(Path("runs/sweep"))
-    sweep(write(text), executor="serial")
+    sweep(write(text), execution=SERIAL)
     assert contents(Path("runs/sweep")) == before
 
 
 @pytest.mark.usefixtures("blank_figures")
 def test_an_analysis_that_fails_is_told_apart_from_its_training(write: Callable[[str], Path]) -> None:
     path = write(SMALL + FEW + "[cases.fine]\n[analysis]\nlayers = ['conv.*']\n")
-    swept = sweep(path, executor="serial")
+    swept = sweep(path, execution=SERIAL)
     assert states(swept) == {"fine": "finished"}
     assert re.match(r"fine: analysis: No layer matches 'conv\.\*'\. Near names: hidden\.", swept.summary()[1])
