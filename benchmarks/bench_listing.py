@@ -12,7 +12,7 @@ from harness import Ratio, ratio
 
 import checkpoints.activations
 from checkpoints import Activations
-from checkpoints.storage.blocks import LayerValues, write_activations
+from checkpoints.storage.activation_file import LayerValues, write_activations
 
 N, WIDTH, LAYERS = 50, 64, 1000
 
@@ -27,7 +27,7 @@ def run() -> list[Ratio]:
 
         def first_time(act: Callable[[], object]) -> Callable[[], object]:
             def timed() -> object:
-                checkpoints.activations._known.cache_clear()
+                checkpoints.activations._known_listing.cache_clear()
                 return act()
 
             return timed

@@ -1,8 +1,9 @@
-"""What the package offers; each is imported when it is asked for, as torch is slow to import."""
+"""Public names of the package, each imported on first use, because torch is slow to import."""
 
 from .activations import Activations as Activations
 from .activations import Layer as Layer
 from .capture.capture import Capture as Capture
+from .capture.reductions import REDUCTIONS as REDUCTIONS
 from .capture.reductions import Reduction as Reduction
 from .capture.reductions import SparseProjection as SparseProjection
 from .capture.reductions import SpatialMean as SpatialMean

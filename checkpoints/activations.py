@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
-from checkpoints.html import table
+from checkpoints.html_tables import table
 from checkpoints.stimuli import Stimuli
-from checkpoints.storage.files import Look, check_regular, is_settled, look
 from checkpoints.storage.hdf5 import (
     MOST_LAYERS,
     attribute,
@@ -31,6 +30,7 @@ from checkpoints.storage.hdf5 import (
     opened,
     read_column,
 )
+from checkpoints.storage.regular_files import FileSignature, check_regular, is_settled, look
 
 __all__ = ["Activations", "Layer"]
 
@@ -267,7 +267,7 @@ def _listing(path: Path) -> _Listing:
 
 
 @lru_cache(maxsize=32)
-def _known_listing(path: Path, seen: Look) -> _Listing:
+def _known_listing(path: Path, seen: FileSignature) -> _Listing:
     return _list_names(path)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 __all__ = [
     "GENERATORS",
     "generator_states",
-    "kept_generators",
+    "preserve_generators",
     "rng_state",
     "set_rng_state",
     "set_seed",
@@ -29,7 +29,7 @@ GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, rando
 
 
 @contextmanager
-def kept_generators(seed: int | None = None, *, devices: Iterable[torch.device] = ()) -> Iterator[None]:
+def preserve_generators(seed: int | None = None, *, devices: Iterable[torch.device] = ()) -> Iterator[None]:
     """Leave the global generators after the block as they were before it.
 
     Parameters

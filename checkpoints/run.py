@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
-from checkpoints.html import few, or_why, table
-from checkpoints.info import new_info, now, read_info, sealed
+from checkpoints.html_tables import few, or_why, table
+from checkpoints.metadata import new_info, now, read_info, sealed
 from checkpoints.stimuli import Stimuli
-from checkpoints.storage.blocks import write_activations
+from checkpoints.storage.activation_file import write_activations
 from checkpoints.storage.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
-from checkpoints.storage.files import check_folder, sha256
 from checkpoints.storage.lock import Lock, is_locked
 from checkpoints.storage.log import Log, finite, read_log
 from checkpoints.storage.manifest import checked_json, encode_json, write_json, write_manifest
+from checkpoints.storage.regular_files import check_folder, sha256
 from checkpoints.verification import verify_run
 
 if TYPE_CHECKING:

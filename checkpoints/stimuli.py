@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from checkpoints.arrays import as_array, as_label_vector, as_texts
+from checkpoints.conversion import as_array, as_label_vector, as_texts
 from checkpoints.errors import Damaged
-from checkpoints.html import MOST_NUMBERS, table
+from checkpoints.html_tables import MOST_NUMBERS, table
 from checkpoints.storage.hdf5 import attribute, created, opened, read_column, set_attributes, write_column
 
 __all__ = ["Inputs", "Stimuli"]

@@ -9,10 +9,10 @@ import numpy as np
 
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
-from checkpoints.info import checked_info
+from checkpoints.metadata import checked_info
 from checkpoints.stimuli import Stimuli
-from checkpoints.storage.files import sha256
 from checkpoints.storage.log import check_prefixes
+from checkpoints.storage.regular_files import sha256
 
 if TYPE_CHECKING:
     from checkpoints.run import Run

@@ -12,7 +12,7 @@ from typing import Any
 
 from analysis.comparison.view import View
 from checkpoints import Activations, Layer, Run, Stimuli
-from checkpoints.storage.files import check_unchanged, sha256
+from checkpoints.storage.regular_files import check_unchanged, sha256
 
 __all__ = ["Piece", "Request", "Source"]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from analysis.comparison.steps import choose_recorded_steps, is_trained_here
 from checkpoints import Layer, Run
-from checkpoints.patterns import choose_names
-from checkpoints.storage.files import check_unchanged
+from checkpoints.name_patterns import choose_names
+from checkpoints.storage.regular_files import check_unchanged
 
 __all__ = ["View", "views_of_run", "views_of_runs"]
 

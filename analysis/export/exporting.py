@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis.execution.progress import Reporter, silent
 from analysis.export import FORMATS, Analysis, Format, Recording, open_source
 from checkpoints.storage.commit import staged_directory, staged_file
-from checkpoints.storage.files import left_by_system
+from checkpoints.storage.regular_files import left_by_system
 
 __all__ = ["export"]
 

@@ -17,8 +17,8 @@ from analysis.comparison.dataset_names import dataset_name, layer_name
 from analysis.comparison.steps import choose_recorded_steps
 from analysis.comparison.table_files import read_table
 from checkpoints import Damaged, Layer, Run, Stimuli
-from checkpoints.patterns import choose_names
-from checkpoints.storage.files import left_by_system
+from checkpoints.name_patterns import choose_names
+from checkpoints.storage.regular_files import left_by_system
 
 __all__ = ["Analysis", "Matrix", "Recorded", "Recording", "View", "blocks", "open_source"]
 

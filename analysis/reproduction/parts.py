@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.comparison.table_files import read_table
 from analysis.reproduction.claim import Part, Plan, Results, Tables
 from checkpoints.storage.commit import staged_directory, write_file
-from checkpoints.storage.files import left_by_system
+from checkpoints.storage.regular_files import left_by_system
 from repsim.learning import keep_freed_memory
 
 __all__ = ["Assignment", "is_done", "perform", "read_results"]

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from checkpoints import Stimuli, read_weights
-from checkpoints.arrays import as_label_vector
-from checkpoints.generators import kept_generators
-from checkpoints.training_state.model import load_weights
+from checkpoints.conversion import as_label_vector
+from checkpoints.generators import preserve_generators
+from checkpoints.training_state.model_state import load_weights
 from repsim.learning import read_npz
 
 __all__ = ["ForeignStimuli", "load_model", "load_stimuli"]
@@ -46,11 +46,11 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
         raise ValueError(f"Model '{spec}' is not understood; expected module:factory, such as my_models:resnet.")
     with _working_directory_importable():
         try:
-            with kept_generators():
+            with preserve_generators():
                 target: Any = importlib.import_module(module)
             for part in name.split("."):
                 target = getattr(target, part)
-            with kept_generators(0):  # weights that it draws are the same each time
+            with preserve_generators(0):  # weights that it draws are the same each time
                 model = target if isinstance(target, nn.Module) else target()
         except (Exception, SystemExit) as error:  # whatever somebody's code raises
             raise ValueError(f"Model '{spec}' could not be built ({type(error).__name__}: {error}).") from error

@@ -22,9 +22,9 @@ from analysis.training.foreign import load_model, load_stimuli
 from analysis.training.job import check_device, check_layers, choose_stimuli, configurations, using_threads
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.capture.modules import unwrapped
-from checkpoints.storage.files import sha256
+from checkpoints.storage.regular_files import sha256
 from checkpoints.storage.tensors import NotStorable
-from checkpoints.training_state.model import model_state
+from checkpoints.training_state.model_state import model_state
 from repsim.learning import Dataset, TrainingConfig, build_learner, load_dataset, split_dataset
 
 __all__ = ["record_model", "record_run"]

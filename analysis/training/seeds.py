@@ -18,7 +18,7 @@ from analysis.training.job import Job, configurations, describe, prepare, using_
 from analysis.training.recorder import Chronicle
 from analysis.training.train import resumable, resume_run, say_resumed
 from checkpoints import Run
-from checkpoints.generators import kept_generators
+from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, ReplicaTraining, TrainingConfig, build_optimizer, load_dataset, train_replicas
 from repsim.learning.checks import check_choice
 
@@ -79,7 +79,7 @@ def train_seeds(
     dataset = load_dataset(training.data, data_dir)
     jobs = [prepare(replace(training, seed=seed), recording or RecordingConfig(), dataset=dataset) for seed in chosen]
     optimizers = [build_optimizer(job.learner, job.training) for job in jobs]
-    with kept_generators(chosen[0]), using_threads(training.threads), ExitStack() as open_runs:
+    with preserve_generators(chosen[0]), using_threads(training.threads), ExitStack() as open_runs:
         replicas = _replicas(jobs, optimizers, 0, how or "auto", reporter)
         shared = {"seeds": list(chosen), "how": replicas.choice.how}
         folder.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _resume_together(folder: Path, stored: Sequence[Run], reporter: Reporter) ->
         training, recording = configurations(run)
         jobs.append(prepare(training, recording, run.config["data"]["data_dir"]))
     optimizers = [build_optimizer(job.learner, job.training) for job in jobs]
-    with kept_generators(jobs[0].training.seed), using_threads(jobs[0].training.threads), ExitStack() as open_runs:
+    with preserve_generators(jobs[0].training.seed), using_threads(jobs[0].training.threads), ExitStack() as open_runs:
         runs = [
             open_runs.enter_context(Run.resume(run.path, job.stimuli)) for run, job in zip(stored, jobs, strict=True)
         ]

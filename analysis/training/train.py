@@ -10,7 +10,7 @@ from analysis.execution.progress import Reporter, silent
 from analysis.training.job import Job, configurations, describe, prepare, using_threads
 from analysis.training.recorder import Chronicle
 from checkpoints import Run
-from checkpoints.generators import kept_generators
+from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, TrainingConfig, build_optimizer, train
 
 __all__ = ["resumable", "resume_run", "say_resumed", "train_run"]
@@ -59,7 +59,7 @@ def train_run(
         raise FileExistsError(f"{path} exists already. Choose another name, or continue it with --resume.")
     job = prepare(training, recording, data_dir)
     config = describe(job, data_dir)
-    with kept_generators(training.seed), using_threads(training.threads), Run.create(path, config, job.stimuli) as run:
+    with preserve_generators(training.seed), using_threads(training.threads), Run.create(path, config, job.stimuli) as run:
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)
 
@@ -81,7 +81,7 @@ def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
         return stored
     training, recording = configurations(stored)
     job = prepare(training, recording, stored.config["data"]["data_dir"])
-    with kept_generators(training.seed), using_threads(training.threads), Run.resume(path, job.stimuli) as run:
+    with preserve_generators(training.seed), using_threads(training.threads), Run.resume(path, job.stimuli) as run:
         say_resumed(run, reporter or silent())
         _run_to_the_end(run, job, reporter or silent())
     return Run.open(path)

@@ -6,49 +6,48 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from checkpoints.capture.captured import Block
-from checkpoints.capture.hooks import Refused, Watch, spot_name
+from checkpoints.capture.batch_size import fitting_batch
+from checkpoints.capture.hooks import NotRecordable, WatchedModule, layer_name
 from checkpoints.capture.modules import check_initialized, is_scripted, unwrapped
 from checkpoints.capture.network import Network, as_tensors, n_rows, rows_of, sequence_lengths
+from checkpoints.capture.recorded_block import RecordedBlock
 from checkpoints.capture.reductions import Reduction, as_reduction
-from checkpoints.capture.selection import Pattern, Selector, Spot, as_selectors, chosen_modules, module_names
-from checkpoints.capture.trials import Plan, add_checks, planned
-from checkpoints.storage.blocks import LayerValues, check_alike
+from checkpoints.capture.selection import LayerKey, Pattern, Selector, as_selectors, chosen_modules, module_names
+from checkpoints.capture.trials import add_check_samples, run_trials
+from checkpoints.storage.activation_file import LayerValues, check_same_layers
 
 __all__ = ["Capture"]
 
 SIDES = ("output", "input", "both")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "float64": torch.float64}
 
-Reducing = Reduction | Callable[[Tensor], Tensor]
-
-_BLOCK_BYTES = 2**24  # of activations
+ReductionLike = Reduction | Callable[[Tensor], Tensor] | str
 
 
 class Capture:
-    """Record the outputs or inputs of chosen modules, each reduced in its own way.
+    """Record the outputs or inputs of selected modules, each with a reduction of its own.
 
     The layers are looked up at each recording, so that a layer which has been replaced or wrapped in the meantime is
     recorded in its new form. The network runs uncompiled, without torch's fused transformer layers, in evaluation mode
-    and without gradients. Afterwards, also if its forward pass raises, everything is as it was: its parameters,
-    gradients, buffers, attributes, modes and hooks, the inputs, and the global random generators. Each forward pass
-    starts from that state. Values are copied as soon as a module returns them, so later in-place operations do not
-    change the recorded values.
+    and without gradients. Afterwards, also if the forward pass raises, its parameters, gradients, buffers, attributes,
+    modes and hooks, the inputs, and the global random generators are restored. Each forward pass starts from that
+    state. Values are copied as soon as a module returns them, so later in-place operations do not change the recorded
+    values.
 
-    The axis of a tensor that indexes the stimuli is established by four short passes over two to four stimuli: the rows
-    must follow the stimuli when their order and their number change. That axis is moved to the front. Tensors that
-    have no such axis, such as weights and position embeddings, are left out with a warning.
+    Four short passes over two to four stimuli establish the axis of a tensor that indexes the stimuli: its rows must
+    follow the stimuli when their order and number change. That axis is moved to the front. Tensors without such an
+    axis, such as weights and position embeddings, are left out with a warning.
 
     Parameters
     ----------
     model : nn.Module
-        Also one that ``torch.compile`` or a data-parallel wrapper returned.
+        May be wrapped by ``torch.compile`` or by a data-parallel wrapper.
     layers : pattern or sequence of patterns, default "*"
         Module names, or patterns in which ``*`` matches within one part of a dotted name and ``**`` any number of
         parts: ``"hidden.*"``, ``"encoder.layer.*.output"``, ``"**.norm"``. ``""`` is the network's own output,
@@ -56,16 +55,17 @@ class Capture:
         ``:input``, and a path into what the module returns: ``"lstm[0]"``, ``"block[hidden]"``, ``"encoder[*][0]"``.
         Or a compiled regular expression that matches whole module names, or a function ``(name, module) -> bool``.
     side : str, default "output"
-        What to record where a pattern does not say ``:input``: "output", "input" or "both".
-    reduce : mapping of pattern to reduction, or a reduction for all, optional
-        Makes activations smaller, e.g. ``{"conv*": SpatialMean()}``: a reduction, or a function of a tensor (n, ...).
-        The first pattern that matches counts; other layers are flattened.
+        The tensors recorded for patterns without ``:input``: "output", "input" or "both".
+    reduce : mapping of pattern to reduction, or one reduction for all layers, optional
+        Makes activations smaller, e.g. ``{"conv*": SpatialMean()}``. A reduction is a ``Reduction``, its text such as
+        ``"token(0)"`` (see ``parse_reduction``), or a function of a tensor (n, ...). The first matching pattern
+        applies; other layers are flattened.
     dtype : str, default "float32"
-        A key of ``DTYPES``: how values are stored.
+        The type in which values are stored: "float32", "float16" or "float64".
     batch_size : int, optional
-        Number of stimuli in a forward pass. By default at most 512, fewer if their stored activations would exceed
-        16 MiB, or the tensors that a pass holds at the same time would exceed 64 MiB (on a GPU: an eighth of its free
-        memory).
+        Number of stimuli per forward pass. By default at most 512, fewer if their stored activations would exceed
+        16 MiB, or if the tensors that a pass holds at the same time would exceed 64 MiB (on a GPU: an eighth of its
+        free memory).
     forward : callable (model, batch) -> Any, optional
         Function that runs the network; by default ``model(batch)``, or ``model(**batch)`` if the stimuli are a dict of
         arrays.
@@ -80,15 +80,16 @@ class Capture:
     -----
     UserWarning
         When recording: if layers are left out; if the rows of a layer depend on the other stimuli of the batch; if the
-        network draws random numbers in evaluation mode, keeps a state of earlier batches, or cannot be left as found.
+        network draws random numbers in evaluation mode or carries a state of earlier batches; or if an attribute cannot
+        be restored.
 
     Notes
     -----
-    Layers are named by their module. One that a forward pass calls several times gives a layer for each call,
-    ``relu#0``, ``relu#1``; tuples, lists, dicts and dataclasses give one for each tensor in them, ``lstm[1][0]``. A
-    packed sequence gives its values, padded with zeros, and its lengths, ``lstm[0][lengths]``. Complex values are
-    stored as real and imaginary part along a last axis. A module that is registered under several names is recorded
-    once by a pattern.
+    Layers are named after their module. If a forward pass calls a module several times, each call gives a layer:
+    ``relu#0``, ``relu#1``. Tuples, lists, dicts and dataclasses give one layer for each tensor in them: ``lstm[1][0]``.
+    A packed sequence gives its values, padded with zeros, and its lengths: ``lstm[0][lengths]``. Complex values are
+    stored as real and imaginary part along a last axis. A pattern records a module that is registered under several
+    names once.
 
     Examples
     --------
@@ -104,7 +105,7 @@ class Capture:
         layers: Pattern | Sequence[Pattern] = "*",
         *,
         side: str = "output",
-        reduce: Mapping[Pattern, Reducing] | Reducing | None = None,
+        reduce: Mapping[Pattern, ReductionLike] | ReductionLike | None = None,
         dtype: str = "float32",
         batch_size: int | None = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
@@ -117,14 +118,14 @@ class Capture:
         self._layers, self._side = layers, side
         by_pattern = reduce if isinstance(reduce, Mapping) else {} if reduce is None else {"**": reduce}
         self._reductions = {pattern: as_reduction(reduction) for pattern, reduction in by_pattern.items()}
-        self._said: set[str] = set()  # warnings that were given
+        self._warned: set[str] = set()  # warnings so far, and names of layers that they mention
         self._dtype = DTYPES[dtype]
         self._batch_size = batch_size
-        self._run = forward
-        self._watches()  # a wrong pattern fails here
+        self._forward = forward
+        self._watches()  # raises if a pattern is wrong
 
     def __enter__(self) -> Capture:
-        """Return the capture; a ``with`` block is not needed, as nothing stays on the network."""
+        """Return the capture. A ``with`` block is optional, because no hooks stay on the network."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,7 +159,7 @@ class Capture:
         """
         parts: dict[str, list[LayerValues]] = {}
         for block in self.blocks(inputs):
-            check_alike({name: first for name, (first, *_) in parts.items()} or block, block)
+            check_same_layers({name: first for name, (first, *_) in parts.items()} or block, block)
             for name, layer in block.items():
                 parts.setdefault(name, []).append(replace(layer, values=layer.values.copy()))
         return {
@@ -178,35 +179,35 @@ class Capture:
         Yields
         ------
         dict of str to LayerValues
-            In the order in which the layers are first reached. The values are overwritten by the next block: copy those
-            that you keep.
+            In the order in which the layers are first reached. The next block overwrites the values; copy those that
+            you need longer.
 
         Raises
         ------
         ValueError
-            If there are no inputs; if a pattern records nothing, or a named layer is not reached or gives a tensor
-            without an axis that indexes the stimuli; if a reduction fails; if values do not fit the type in which they
-            are stored; or if the network has lazy modules without weights.
+            If there are no inputs; if a pattern records nothing; if a layer that is given by its exact name is not
+            reached or has no axis that indexes the stimuli; if a reduction fails; if values exceed the range of the
+            stored type; or if the network has lazy modules without weights.
         """
         tensors = as_tensors(inputs)
         n = n_rows(tensors)
         check_initialized(self.model)
         selectors, watches = self._watches()
-        network = Network(self.model, self._run, watches, sequence_lengths(tensors), self._warn_of_lost)
-        plan = planned(network, tensors, n, self._batch_size)
-        size = self._batch_size or self._fitting_batch(plan, n)
-        add_checks(network, tensors, plan, n, size)
-        memory: dict[Spot, Tensor] = {}
+        network = Network(self.model, self._forward, watches, sequence_lengths(tensors), self._warn_not_restorable)
+        plan = run_trials(network, tensors, n, self._batch_size)
+        size = self._batch_size or fitting_batch(plan, n, self._dtype.itemsize)
+        add_check_samples(network, tensors, plan, n, size)
+        memory: dict[LayerKey, Tensor] = {}
         for start in range(0, n, size):
-            block = Block(plan, start, min(size, n - start), self._dtype, memory)
-            with _naming_the_last(n, size, start):
+            block = RecordedBlock(plan, start, min(size, n - start), self._dtype, memory)
+            with _last_block_error(n, size, start):
                 block.run(network, rows_of(tensors, slice(start, start + size)))
             _check_reached(selectors, watches, block)
             self._warn_of_block(block)
             yield block.named()
-            network.look_again()
+            network.notice_changes()
 
-    def _watches(self) -> tuple[tuple[Selector, ...], tuple[Watch, ...]]:
+    def _watches(self) -> tuple[tuple[Selector, ...], tuple[WatchedModule, ...]]:
         """Return the selectors, and the modules of the present network that they choose."""
         modules = module_names(self.model)
         selectors = as_selectors(self._layers, modules, self._side)
@@ -219,84 +220,77 @@ class Capture:
                 )
         scripted = [name for name, (module, _) in chosen.items() if is_scripted(module)]
         if scripted:
-            self._warn(f"Not recorded, because torch.jit gives no access to scripted modules: {_listed(scripted)}.")
+            self._warn(f"Not recorded, because torch.jit gives no access to scripted modules: {', '.join(scripted)}.")
         watched = {name: each for name, each in chosen.items() if name not in scripted}
         named = {name: module for name, (module, _) in watched.items()}
         reductions = [
             (as_selectors(pattern, named, "both", network=True)[0], each) for pattern, each in self._reductions.items()
         ]
         return selectors, tuple(
-            Watch(name, module, takers, tuple(pair for pair in reductions if pair[0].accepts(name, module)))
+            WatchedModule(name, module, takers, tuple(pair for pair in reductions if pair[0].accepts(name, module)))
             for name, (module, takers) in watched.items()
         )
 
-    def _fitting_batch(self, plan: Plan, n: int) -> int:
-        """Return how many stimuli to run at once, given the memory of a pass and the stored bytes per stimulus."""
-        if plan.only_batch:
-            return plan.only_batch
-        row = sum(plan.row_bytes.values()) * self._dtype.itemsize // 4
-        fitting = max(1, _BLOCK_BYTES // max(row, 1))
-        size = min(plan.largest_batch, 1 << (fitting.bit_length() - 1))
-        while size > 2 and n % size == 1:  # a block of one stimulus fails or misleads in many networks
-            size -= max(1, size // 32)
-        return size
+    def _warn_not_restorable(self, names: list[str]) -> None:
+        self._warn(f"These attributes cannot be restored if the forward pass changes them: {', '.join(names)}.")
 
-    def _warn_of_lost(self, names: list[str]) -> None:
-        self._warn(f"These attributes cannot be put back if the forward pass changes them: {_listed(names)}.")
-
-    def _warn_of_block(self, block: Block) -> None:
-        left_out = {spot_name(spot): why for spot, why in block.left_out.items()}
-        new = {name: why for name, why in left_out.items() if name not in self._said}
-        self._said |= set(new)
-        for reason in dict.fromkeys(reason for _, reason in new.values()):
-            listed = _listed([f"{name} {shape}" for name, (shape, why) in new.items() if why == reason])
-            self._warn(f"Not recorded, because {reason.replace('its', 'their')}: {listed}.")
-        if random := [spot_name(spot) for spot in block.kept if spot in block.plan.random]:
+    def _warn_of_block(self, block: RecordedBlock) -> None:
+        left_out = {layer_name(key): entry for key, entry in block.left_out.items()}
+        new = {name: entry for name, entry in left_out.items() if name not in self._warned}
+        self._warned |= set(new)
+        for problem in dict.fromkeys(problem for _, problem in new.values()):
+            layers = ", ".join(f"{name} {shape}" for name, (shape, each) in new.items() if each == problem)
+            self._warn(f"Not recorded, because {problem.several}: {layers}.")
+        if random := [layer_name(key) for key in block.layers if key in block.plan.random]:
             self._warn(
-                "The network draws random numbers in evaluation mode. Recorded activations are one draw, and which row "
-                f"belongs to which stimulus could not be checked, in: {_listed(random)}."
+                "The network draws random numbers in evaluation mode. Recorded activations are one draw, and it could "
+                f"not be checked which row belongs to which stimulus, in: {', '.join(random)}."
             )
         if mixed := block.mixed():
             self._warn(
-                "The activations of a stimulus depend on the other stimuli of its batch, and so on batch_size, in: "
-                f"{_listed(mixed)}."
+                "The activations of a stimulus depend on the other stimuli of its batch, and thus on batch_size, in: "
+                f"{', '.join(mixed)}."
             )
 
     def _warn(self, message: str) -> None:
         """Warn once."""
-        if message not in self._said:
-            self._said.add(message)
+        if message not in self._warned:
+            self._warned.add(message)
             warnings.warn(message, stacklevel=4)
 
 
-def _check_reached(selectors: Sequence[Selector], watches: Sequence[Watch], block: Block) -> None:
-    """Raise unless every selector has given a layer."""
+def _check_reached(selectors: Sequence[Selector], watches: Sequence[WatchedModule], block: RecordedBlock) -> None:
+    """Raise unless every selector has recorded a layer."""
     for selector in selectors:
         accepted = {watch.name for watch in watches if selector in watch.selectors}
-        if any(spot.module in accepted and selector.takes(spot) for spot in block.kept):
-            continue
-        for spot, (shape, wrong) in block.left_out.items():
-            if selector.exact and spot.module in accepted and selector.takes(spot):
-                raise Refused(
-                    f"Layer '{spot_name(spot)}' gives shape {shape} for {block.n} stimuli, and {wrong}. Choose another "
-                    "tensor, or give a reduction that returns one row per stimulus."
-                )
-        if selector.path or selector.call is not None:
-            raise ValueError(
-                f"'{selector.text}' names no tensor that a forward pass gives. Record the module without what "
-                "follows its name to see what there is."
-            )
-        if selector.exact:
-            raise ValueError(f"Layer '{selector.text}' was not reached in a forward pass, or gave no tensor.")
-        raise ValueError(
-            f"'{selector.text}' matches modules, but none of them gives one row per stimulus in a forward pass. The "
-            "network's own output is ''."
+        if not any(key.module in accepted and selector.takes(key) for key in block.layers):
+            left_out = [key for key in block.left_out if key.module in accepted and selector.takes(key)]
+            _raise_not_reached(selector, left_out, block)
+
+
+def _raise_not_reached(selector: Selector, left_out: Sequence[LayerKey], block: RecordedBlock) -> NoReturn:
+    if selector.exact and left_out:
+        shape, problem = block.left_out[left_out[0]]
+        raise NotRecordable(
+            f"Layer '{layer_name(left_out[0])}' has shape {shape} for {block.n} stimuli, and {problem.one}. Choose "
+            "another tensor, or give a reduction that returns one row per stimulus."
         )
+    if selector.path or selector.call is not None:
+        raise ValueError(
+            f"'{selector.text}' matches no tensor of a forward pass. Record the module without the end of its name "
+            "('#', '[') to see its tensors."
+        )
+    if selector.exact:
+        raise ValueError(f"Layer '{selector.text}' was not reached in a forward pass, or returned no tensor.")
+    raise ValueError(
+        f"'{selector.text}' matches modules, but none of them gives one row per stimulus in a forward pass. The "
+        "network's own output is ''."
+    )
 
 
 @contextmanager
-def _naming_the_last(n: int, size: int, start: int) -> Iterator[None]:
-    """Name the cause where a network fails on a last block that is shorter than the others."""
+def _last_block_error(n: int, size: int, start: int) -> Iterator[None]:
+    """Name the batch size as the cause if the network fails on a last block that is shorter than the others."""
     try:
         yield
     except Exception as error:
@@ -306,10 +300,6 @@ def _naming_the_last(n: int, size: int, start: int) -> Iterator[None]:
             f"The network failed on the last {n - start} of {n} stimuli ({type(error).__name__}: "
             f"{' '.join(str(error).split())}). It ran on blocks of {size}: give a batch_size that divides {n}."
         ) from error
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

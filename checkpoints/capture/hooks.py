@@ -1,4 +1,4 @@
-"""Hooks that pass on the tensors of watched modules during one forward pass."""
+"""Forward hooks: hand over the selected tensors of watched modules during one forward pass."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from checkpoints.capture.leaves import leaves
 from checkpoints.capture.reductions import Flatten, Reduction
-from checkpoints.capture.selection import Selector, Spot
+from checkpoints.capture.selection import LayerKey, Selector
 
-__all__ = ["Given", "Keep", "Refused", "Watch", "hooked", "spot_name"]
+__all__ = ["LayerTensor", "NotRecordable", "Receive", "WatchedModule", "hooked", "layer_name"]
 
 
-class Refused(ValueError):
-    """A tensor that was asked for cannot be recorded."""
+class NotRecordable(ValueError):
+    """A selected tensor cannot be recorded."""
 
 
 @dataclass(frozen=True)
-class Watch:
+class WatchedModule:
     """A module that is recorded, under one of its names."""
 
     name: str
@@ -33,40 +33,54 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Given:
-    """A tensor that a watched module was given or has returned.
+class Problem:
+    """The reason why a tensor cannot be recorded, as clauses about one layer and about several.
 
     Attributes
     ----------
-    spot : Spot
+    one, several : str
+        Such as "its rows differ" and "their rows differ".
+    """
+
+    one: str
+    several: str
+
+
+@dataclass(frozen=True)
+class LayerTensor:
+    """An input or output tensor of a watched module.
+
+    Attributes
+    ----------
+    key : LayerKey
     tensor : Tensor
         Without gradient.
     module : nn.Module
     reduction : Reduction
-        As it was given; its axes may not be settled yet.
-    wrong : str
-        Why the tensor cannot be recorded; empty if it can.
+        As the user gave it; ``Reduction.resolved`` has not been called yet.
+    problem : Problem or None
+        The reason why the tensor cannot be recorded.
     """
 
-    spot: Spot
+    key: LayerKey
     tensor: Tensor
     module: nn.Module
     reduction: Reduction
-    wrong: str = ""
+    problem: Problem | None = None
 
 
-Keep = Callable[[Given], None]
+Receive = Callable[[LayerTensor], None]
 
 
 @contextmanager
-def hooked(watches: Sequence[Watch], keep: Keep, widths: Sequence[int]) -> Iterator[Counter[str]]:
-    """Pass every selected tensor of the watched modules to ``keep`` while the block runs.
+def hooked(watches: Sequence[WatchedModule], receive: Receive, widths: Sequence[int]) -> Iterator[Counter[str]]:
+    """Pass every selected tensor of the watched modules to ``receive`` while the block runs.
 
     Parameters
     ----------
-    watches : sequence of Watch
-    keep : callable
-        Must copy what it keeps: the network may write over the tensor.
+    watches : sequence of WatchedModule
+    receive : callable
+        Must copy the values that it needs later, because the network may overwrite the tensor.
     widths : sequence of int
         See ``leaves``.
 
@@ -78,12 +92,11 @@ def hooked(watches: Sequence[Watch], keep: Keep, widths: Sequence[int]) -> Itera
     calls: Counter[str] = Counter()
     with ExitStack() as stack:
         for watch in watches:
-            listener = _Listener(watch, keep, widths, calls)
+            listener = _Listener(watch, receive, widths, calls)
             before = watch.module.register_forward_pre_hook(listener.before, with_kwargs=True)
             stack.callback(before.remove)
-            after = watch.module.register_forward_hook(
-                listener.after, always_call=True
-            )  # also if it raises and is caught
+            # always_call: also if the module raises and the network catches the error
+            after = watch.module.register_forward_hook(listener.after, always_call=True)
             stack.callback(after.remove)
         yield calls
 
@@ -91,10 +104,10 @@ def hooked(watches: Sequence[Watch], keep: Keep, widths: Sequence[int]) -> Itera
 class _Listener:
     """The hooks on one module."""
 
-    def __init__(self, watch: Watch, keep: Keep, widths: Sequence[int], calls: Counter[str]) -> None:
-        self._watch, self._keep, self._widths, self._calls = watch, keep, widths, calls
-        self._open: list[int] = []  # calls that have not returned: a module may call itself
-        self._seen: set[Spot] = set()
+    def __init__(self, watch: WatchedModule, receive: Receive, widths: Sequence[int], calls: Counter[str]) -> None:
+        self._watch, self._receive, self._widths, self._calls = watch, receive, widths, calls
+        self._open: list[int] = []  # numbers of calls that have not returned; a module may call itself
+        self._seen: set[LayerKey] = set()
 
     def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         call = self._calls[self._watch.name]
@@ -113,29 +126,36 @@ class _Listener:
     def _hand_over(self, call: int, side: str, value: Any) -> None:
         try:
             for path, tensor in leaves(value, self._widths):
-                self._take(Spot(self._watch.name, call, side, path), tensor)
-        except Refused:
+                self._take(LayerKey(self._watch.name, call, side, path), tensor)
+        except NotRecordable:
             raise
         except ValueError as error:
-            raise Refused(f"Layer '{self._watch.name}' cannot be recorded: {error}") from error
+            raise NotRecordable(f"Layer '{self._watch.name}' cannot be recorded: {error}") from error
 
-    def _take(self, spot: Spot, tensor: Tensor) -> None:
-        if not any(selector.takes(spot) for selector in self._watch.selectors):
+    def _take(self, key: LayerKey, tensor: Tensor) -> None:
+        if not any(selector.takes(key) for selector in self._watch.selectors):
             return
-        if spot in self._seen:
-            raise Refused(f"Layer '{spot_name(spot)}' gives two tensors of this name; keys must differ as text.")
-        self._seen.add(spot)
-        wrong = ""
-        if tensor.is_nested:
-            wrong = "it is a nested tensor, in which stimuli differ in shape"
-        elif tensor.layout is not torch.strided:
-            wrong = f"it is not dense but {tensor.layout}"
-        elif hasattr(tensor, "full_tensor"):  # a sharded one
+        if key in self._seen:
+            raise NotRecordable(f"Layer '{layer_name(key)}' gives two tensors of this name; keys must differ as text.")
+        self._seen.add(key)
+        problem = _layout_problem(tensor)
+        if problem is None and hasattr(tensor, "full_tensor"):  # a sharded tensor
             tensor = tensor.full_tensor()
-        reduction = next((each for selector, each in self._watch.reductions if selector.takes(spot)), Flatten())
-        self._keep(Given(spot, tensor.detach(), self._watch.module, reduction, wrong))
+        reduction = next((each for selector, each in self._watch.reductions if selector.takes(key)), Flatten())
+        self._receive(LayerTensor(key, tensor.detach(), self._watch.module, reduction, problem))
 
 
-def spot_name(spot: Spot) -> str:
-    """Return the provisional name of a layer: it is not known yet whether its module will be called again."""
-    return spot.name(several_calls=spot.call > 0)
+def _layout_problem(tensor: Tensor) -> Problem | None:
+    if tensor.is_nested:
+        return Problem(
+            "it is a nested tensor, in which stimuli differ in shape",
+            "they are nested tensors, in which stimuli differ in shape",
+        )
+    if tensor.layout is not torch.strided:
+        return Problem(f"it is not dense but {tensor.layout}", f"they are not dense but {tensor.layout}")
+    return None
+
+
+def layer_name(key: LayerKey) -> str:
+    """Return the provisional name of a layer, while it is unknown whether its module will be called again."""
+    return key.name(several_calls=key.call > 0)

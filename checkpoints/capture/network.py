@@ -1,4 +1,4 @@
-"""One forward pass of a network on some of the stimuli, with hooks, after which everything is put back."""
+"""One forward pass of a network on some stimuli, observed by hooks, after which everything is restored."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from checkpoints.arrays import as_array
-from checkpoints.capture.found import Found
-from checkpoints.capture.hooks import Given, Keep, Refused, Watch, hooked
-from checkpoints.capture.memory import PeakMemory
-from checkpoints.capture.modules import evaluating
+from checkpoints.capture.evaluation_mode import evaluation_mode
+from checkpoints.capture.hooks import LayerTensor, NotRecordable, Receive, WatchedModule, hooked
+from checkpoints.capture.peak_memory import PeakMemory
+from checkpoints.capture.preservation import PreservedNetwork
 from checkpoints.capture.selection import module_names
+from checkpoints.conversion import as_array
 from checkpoints.generators import generator_states
 
-__all__ = ["Batch", "Network", "Passed", "as_tensors", "n_rows", "rows_of", "sequence_lengths"]
+__all__ = ["Batch", "Network", "PassReport", "as_tensors", "n_rows", "rows_of", "sequence_lengths"]
 
 Batch = Tensor | dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Passed:
+class PassReport:
     """Observations of one forward pass.
 
     Attributes
@@ -34,11 +34,11 @@ class Passed:
     calls : Counter of str
         How often each watched module was called.
     random : bool
-        Whether a random generator, global or of the network, was drawn from.
+        Whether numbers were drawn from a random generator, global or of the network.
     peak : int
-        Bytes that tensors made in the pass held at the same time; 0 if that was not measured.
-    changed : list of (dict, str, value)
-        Owner, name and earlier value of the attributes and buffers whose tensors the pass has changed.
+        Largest number of bytes that tensors made in the pass held at the same time; 0 if it was not measured.
+    changed : list of (owner, key, value)
+        Owner, key and earlier value of the attributes and buffers whose tensors the pass has changed.
     """
 
     calls: Counter[str]
@@ -54,101 +54,101 @@ class Network:
     Attributes
     ----------
     model : nn.Module
-    run : callable (model, batch) -> Any, optional
-        ``model(batch)``, or ``model(**batch)`` if the batch is a dict, by default.
-    watches : tuple of Watch
+    forward : callable (model, batch) -> Any, optional
+        By default ``model(batch)``, or ``model(**batch)`` if the batch is a dict.
+    watches : tuple of WatchedModule
     widths : tuple of int
         See ``checkpoints.capture.leaves.leaves``.
-    warn_of_lost : callable (list of str) -> None
-        Called before a pass with the attributes that cannot be put back after it, if there are any; see ``Found``.
+    warn_not_restorable : callable (list of str) -> None
+        Called before a pass with the names of attributes that cannot be restored after it, if there are any.
     prepare : list of callable (n) -> None
-        Called with the number of stimuli before a pass, after everything was kept: their changes are put back too.
+        Called with the number of stimuli before each pass. Their changes to the network are restored as well.
     """
 
     model: nn.Module
-    run: Callable[[nn.Module, Any], Any] | None
-    watches: tuple[Watch, ...]
+    forward: Callable[[nn.Module, Any], Any] | None
+    watches: tuple[WatchedModule, ...]
     widths: tuple[int, ...]
-    warn_of_lost: Callable[[list[str]], None]
+    warn_not_restorable: Callable[[list[str]], None]
     prepare: list[Callable[[int], None]] = field(default_factory=list)
-    _found: Found | None = field(default=None, init=False)
+    _preserved: PreservedNetwork | None = field(default=None, init=False)
     _modules: tuple[int, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
-        """Remember which modules there are."""
+        """Remember the identity of every module."""
         self._modules = tuple(map(id, self.model.modules()))
 
-    def pass_(
+    def run_pass(
         self,
         batch: Batch,
         n: int,
-        keep: Keep,
+        receive: Receive,
         *,
         measured: bool = False,
         compared: bool = False,
         seed: int | None = None,
-    ) -> Passed:
-        """Run the network on a batch of ``n`` stimuli and hand the watched tensors to ``keep``.
+    ) -> PassReport:
+        """Run the network on a batch of ``n`` stimuli and hand the watched tensors to ``receive``.
 
         Parameters
         ----------
         batch : Tensor or dict of str to Tensor
-            Copied to the device of the model, as the network may write over it; floats take the type of its weights.
+            Copied to the device of the model, because the network may write to it; floats take the type of its weights.
         n : int
-        keep : callable
+        receive : callable
             See ``hooked``. It runs without autocasting.
         measured, compared : bool, default False
-            Whether to measure memory, and to find changed attributes.
+            Whether to measure memory, and whether to find changed attributes.
         seed : int, optional
-            For the global generators and those of the network; they start as they are by default.
+            Seed of the global generators and those of the network; by default they keep their state.
         """
         if measured:
             try:
-                return self._pass(batch, n, keep, PeakMemory(), compared, seed)
-            except Refused:
+                return self._run(batch, n, receive, PeakMemory(), compared, seed)
+            except NotRecordable:
                 raise
-            except Exception:  # some operations cannot be observed; a fault of the network shows again below
+            except Exception:  # some operations cannot be observed; an error of the network itself recurs below
                 pass
-        return self._pass(batch, n, keep, None, compared, seed)
+        return self._run(batch, n, receive, None, compared, seed)
 
-    def _pass(
-        self, batch: Batch, n: int, keep: Keep, memory: PeakMemory | None, compared: bool, seed: int | None
-    ) -> Passed:
-        def kept_apart(given: Given) -> None:
+    def _run(
+        self, batch: Batch, n: int, receive: Receive, memory: PeakMemory | None, compared: bool, seed: int | None
+    ) -> PassReport:
+        def receive_unobserved(given: LayerTensor) -> None:
             with torch.autocast(given.tensor.device.type, enabled=False), memory.paused() if memory else nullcontext():
-                keep(given)
+                receive(given)
 
         placed = _placed(batch, self.model)
-        with evaluating(self.model, self._found, seed) as found:
-            self._found = found
-            if found.lost:
-                self.warn_of_lost(found.lost)
+        with evaluation_mode(self.model, self._preserved, seed) as preserved:
+            self._preserved = preserved
+            if preserved.not_restorable:
+                self.warn_not_restorable(preserved.not_restorable)
             for prepare in self.prepare:
                 prepare(n)
             if seed is not None:
-                found.reseed(seed)
+                preserved.reseed(seed)
             before = generator_states()
-            with hooked(self._watches_now(), kept_apart, self.widths) as calls, memory or nullcontext():
+            with hooked(self._watches_now(), receive_unobserved, self.widths) as calls, memory or nullcontext():
                 self._call(placed)
-            changed = list(found.changed_entries()) if compared else []
-            random = before != generator_states() or found.has_drawn()
-        return Passed(calls, random, memory.peak if memory else 0, changed)
+            changed = list(preserved.changed_entries()) if compared else []
+            random = before != generator_states() or preserved.has_drawn()
+        return PassReport(calls, random, memory.peak if memory else 0, changed)
 
-    def look_again(self) -> None:
-        """Notice what has changed since the last pass; to be called where other code may have run in between."""
-        if self._found is not None and not self._found.is_current():
-            self._found = None
+    def notice_changes(self) -> None:
+        """Preserve the network anew if it has changed since the last pass; call this after other code may have run."""
+        if self._preserved is not None and not self._preserved.is_current():
+            self._preserved = None
 
-    def _watches_now(self) -> tuple[Watch, ...]:
-        """Return the watched modules of the evaluation mode: some networks replace modules when they enter it."""
+    def _watches_now(self) -> tuple[WatchedModule, ...]:
+        """Return the watched modules in evaluation mode; some networks replace modules when they enter it."""
         if self._modules == tuple(map(id, self.model.modules())):
             return self.watches
         modules = module_names(self.model)
         return tuple(replace(each, module=modules[each.name]) for each in self.watches if each.name in modules)
 
     def _call(self, batch: Batch) -> Any:
-        if self.run is not None:
-            return self.run(self.model, batch)
+        if self.forward is not None:
+            return self.forward(self.model, batch)
         return self.model(**batch) if isinstance(batch, dict) else self.model(batch)
 
 
@@ -160,16 +160,16 @@ def as_tensors(inputs: Any) -> Batch:
 
 
 def n_rows(tensors: Batch) -> int:
-    """Return the number of stimuli, which all parts have in common.
+    """Return the number of stimuli, which is the same in all inputs.
 
     Raises
     ------
     ValueError
-        If there are none, or the parts differ in their number.
+        If there are no stimuli, or the inputs differ in their number of rows.
     """
     lengths = {len(part) if part.ndim else 0 for part in _parts(tensors)}
     if len(lengths) != 1 or lengths == {0}:
-        raise ValueError(f"The inputs have {sorted(lengths)} rows; expected one or more, as many in each.")
+        raise ValueError(f"The inputs have {sorted(lengths)} rows; expected one or more, and the same number in each.")
     return lengths.pop()
 
 
@@ -180,7 +180,7 @@ def rows_of(tensors: Batch, rows: slice | Sequence[int]) -> Batch:
 
 
 def sequence_lengths(tensors: Batch) -> tuple[int, ...]:
-    """Return the lengths of the sequences of each part: the size of its second axis, if it has one."""
+    """Return the size of the second axis of each input that has one: the length of its sequences."""
     return tuple(part.shape[1] for part in _parts(tensors) if part.ndim > 1)
 
 
@@ -192,13 +192,13 @@ def _tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values
     array = as_array(values, "Inputs")
-    is_list = not isinstance(values, np.ndarray)  # its numbers are of double precision by default only
+    is_list = not isinstance(values, np.ndarray)  # Python numbers become float64 merely by default
     dtype = np.dtype(np.float32) if is_list and array.dtype == np.float64 else array.dtype.newbyteorder("=")
-    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))  # torch refuses or warns of others
+    return torch.from_numpy(np.require(array, dtype, ["C", "W"]))  # torch accepts no other arrays without a warning
 
 
 def _placed(batch: Batch, model: nn.Module) -> Batch:
-    """Return a copy of the batch on the model's device, floats in its type; offloaded parameters are on none."""
+    """Return a copy of the batch on the device and in the float type of the model, as far as these are known."""
     state = [*model.parameters(), *model.buffers()]
     device = next((each.device for each in state if not each.is_meta), None)
     floating = next((each.dtype for each in state if each.is_floating_point()), None)

@@ -9,9 +9,18 @@ from dataclasses import dataclass
 from torch import nn
 
 from checkpoints.capture.modules import callable_modules
-from checkpoints.patterns import name_expression, nothing_matches
+from checkpoints.name_patterns import name_expression, no_match
 
-__all__ = ["NETWORK", "Pattern", "Selector", "Spot", "as_selectors", "chosen_modules", "match_layers", "module_names"]
+__all__ = [
+    "NETWORK",
+    "LayerKey",
+    "Pattern",
+    "Selector",
+    "as_selectors",
+    "chosen_modules",
+    "match_layers",
+    "module_names",
+]
 
 Pattern = str | re.Pattern[str] | Callable[[str, nn.Module], bool]
 
@@ -20,8 +29,8 @@ _LEAF = re.compile(r"(?P<module>.+?)(?:#(?P<call>\d+))?(?P<input>:input)?(?P<pat
 
 
 @dataclass(frozen=True)
-class Spot:
-    """One tensor that passes through a module: at which call, on which side, where in the tuple or dict.
+class LayerKey:
+    """The identity of a recorded tensor: its module, the call, the side, and the path inside a tuple or dict.
 
     Attributes
     ----------
@@ -62,11 +71,11 @@ class Selector:
     exact : bool
         Whether the pattern names one module.
     call : int or None
-        The number of the only call that is wanted; None for every call.
+        The number of the call to record; None for every call.
     side : str
         "input", "output" or "both".
     path : tuple of str
-        The path wanted, or how it begins; ``*`` stands for any part.
+        The path to record, or its beginning; ``*`` stands for any part.
     """
 
     text: str
@@ -76,20 +85,20 @@ class Selector:
     side: str
     path: tuple[str, ...]
 
-    def takes(self, spot: Spot) -> bool:
-        """Tell whether a tensor of a module that it accepts is wanted."""
+    def takes(self, key: LayerKey) -> bool:
+        """Tell whether a tensor of an accepted module is selected."""
         return (
-            self.side in ("both", spot.side)
-            and self.call in (None, spot.call)
-            and len(self.path) <= len(spot.path)
-            and all(wanted in ("*", part) for wanted, part in zip(self.path, spot.path, strict=False))
+            self.side in ("both", key.side)
+            and self.call in (None, key.call)
+            and len(self.path) <= len(key.path)
+            and all(expected in ("*", part) for expected, part in zip(self.path, key.path, strict=False))
         )
 
 
 def as_selectors(
     patterns: Pattern | Sequence[Pattern], modules: Mapping[str, nn.Module], side: str, *, network: bool = False
 ) -> tuple[Selector, ...]:
-    """Return patterns in parsed form; each must accept a module.
+    """Parse patterns, each of which must accept a module.
 
     Parameters
     ----------
@@ -98,32 +107,32 @@ def as_selectors(
     modules : mapping of str to nn.Module
         As ``module_names`` returns them.
     side : str
-        For patterns that do not say ``:input``.
+        The side of patterns without ``:input``.
     network : bool, default False
-        Whether a pattern may mean the network itself too; it always may where there is no other module.
+        Whether a pattern may match the network itself; it always may if there is no other module.
 
     Raises
     ------
     ValueError
-        If there are no patterns, or one accepts no module; the message lists similar names.
+        If there are no patterns, or a pattern accepts no module; the message lists similar names.
     TypeError
-        If one is not a pattern.
+        If an item is not a pattern.
     """
     one = isinstance(patterns, str | re.Pattern | nn.Module) or callable(patterns)
     listed: list[Pattern] = [patterns] if one else list(patterns)  # type: ignore[list-item, arg-type]
     if not listed:
-        raise ValueError("No layers were asked for; give at least one name or pattern.")
+        raise ValueError("The list of layers is empty; give at least one name or pattern.")
     selectors = tuple(_as_selector(pattern, modules, side, network or len(modules) == 1) for pattern in listed)
     for selector in selectors:
         if not any(selector.accepts(name, module) for name, module in modules.items()):
-            raise ValueError(nothing_matches(selector.text, list(modules)))
+            raise ValueError(no_match(selector.text, list(modules)))
     return selectors
 
 
 def module_names(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules that a forward pass can reach, by every name under which they are registered.
 
-    The model itself is called ``"(network)"``, and comes last.
+    The name of the model itself is ``"(network)"``, and it comes last.
     """
     modules = callable_modules(model)
     root = modules.pop("", None)
@@ -135,7 +144,7 @@ def chosen_modules(
 ) -> dict[str, tuple[nn.Module, tuple[Selector, ...]]]:
     """Return the modules that selectors accept, by name, with those selectors, in the model's order.
 
-    A selector takes a module that has several names once, under the first of them that it accepts.
+    A selector takes a module that has several names once, under the first name that it accepts.
     """
     taken: dict[str, list[Selector]] = {}
     for selector in selectors:
@@ -155,7 +164,7 @@ def match_layers(model: nn.Module, patterns: Pattern | Sequence[Pattern]) -> tup
     Raises
     ------
     ValueError
-        If a pattern matches none.
+        If a pattern matches no module.
     """
     modules = module_names(model)
     return tuple(chosen_modules(as_selectors(patterns, modules, "output"), modules))
@@ -173,7 +182,7 @@ def _as_selector(pattern: Pattern, modules: Mapping[str, nn.Module], side: str, 
         predicate = pattern
         accepts = _inside(lambda name, module: bool(predicate(name, module)), network)
         return Selector(getattr(pattern, "__qualname__", type(pattern).__name__), accepts, False, None, side, ())
-    raise TypeError(f"{pattern!r} is no pattern; expected text, a compiled regular expression or a function.")
+    raise TypeError(f"{pattern!r} is not a pattern; expected text, a compiled regular expression or a function.")
 
 
 def _from_text(pattern: str, modules: Mapping[str, nn.Module], side: str, network: bool) -> Selector:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from checkpoints.storage.files import left_by_system
+from checkpoints.storage.regular_files import left_by_system
 
 __all__ = [
     "STAGING_PREFIX",

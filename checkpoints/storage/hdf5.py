@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from checkpoints.errors import Damaged
 from checkpoints.storage.checksum import CHECKSUM_BYTES
-from checkpoints.storage.files import check_regular
+from checkpoints.storage.regular_files import check_regular
 from checkpoints.storage.sink import Sink
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 
 from checkpoints.errors import Damaged
 from checkpoints.storage.commit import append_line, replace_file, sync
-from checkpoints.storage.files import read_bytes
+from checkpoints.storage.regular_files import read_bytes
 
 __all__ = ["Log", "check_prefixes", "finite", "read_log"]
 

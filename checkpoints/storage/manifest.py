@@ -11,7 +11,7 @@ from typing import Any
 
 from checkpoints.errors import Damaged
 from checkpoints.storage.commit import sync, write_file
-from checkpoints.storage.files import check_folder, file_size, left_by_system, read_bytes, size_and_sha256
+from checkpoints.storage.regular_files import check_folder, file_size, left_by_system, read_bytes, size_and_sha256
 
 __all__ = [
     "LEVELS",

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from checkpoints.errors import Damaged
-from checkpoints.storage.files import check_regular, read_bytes
-from checkpoints.storage.state import unpack
+from checkpoints.storage.nested_state import unpack
+from checkpoints.storage.regular_files import check_regular, read_bytes
 
 __all__ = ["PACKED", "PACKED_METADATA", "read_safetensors", "read_weights"]
 

@@ -12,11 +12,11 @@ from checkpoints.capture.modules import unwrapped
 from checkpoints.errors import Damaged
 from checkpoints.generators import rng_state, set_rng_state
 from checkpoints.storage.manifest import encode_json
-from checkpoints.storage.state import pack, unpack
+from checkpoints.storage.nested_state import pack, unpack
 from checkpoints.storage.tensors import NotStorable
 from checkpoints.storage.weights import read_safetensors
-from checkpoints.training_state.model import encode_weights, load_weights
-from checkpoints.training_state.optimizers import Optimizers, check_optimizers, load_optimizers, optimizer_states
+from checkpoints.training_state.model_state import encode_weights, load_weights
+from checkpoints.training_state.optimizer_state import Optimizers, check_optimizers, load_optimizers, optimizer_states
 
 __all__ = ["Optimizers", "encode_training", "restore_training"]
 

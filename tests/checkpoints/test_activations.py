@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 import checkpoints.activations
 from checkpoints import Activations, Damaged, Layer
-from checkpoints.storage.blocks import LayerValues, write_activations
-from checkpoints.storage.files import is_settled, look
+from checkpoints.storage.activation_file import LayerValues, write_activations
+from checkpoints.storage.regular_files import is_settled, look
 
 N = 5
 IDS = np.array([f"s{index}" for index in range(N)])

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import checkpoints.info
+import checkpoints.metadata
 import checkpoints.run
 from analysis import train_run
 from analysis.cli import main
@@ -204,13 +204,13 @@ def test_a_system_that_takes_a_few_bytes_at_a_time_gets_them_all(folder: Path) -
 def test_a_status_that_is_replaced_while_a_reader_verifies_is_no_damage(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = checkpoints.info.check_as_written
+    real = checkpoints.metadata.check_as_written
 
     def replaced_before(path: Path) -> None:
         run.set_status("running", step=LATER)
         real(path)
 
-    monkeypatch.setattr(checkpoints.info, "check_as_written", replaced_before)
+    monkeypatch.setattr(checkpoints.metadata, "check_as_written", replaced_before)
     assert Run.open(run.path).verify() == [EARLIER]
 
 

@@ -35,7 +35,7 @@ import torch
 from torch import nn
 
 from checkpoints import Activations, Capture, Run, Stimuli, read_weights
-from checkpoints.storage.blocks import LayerValues, write_activations
+from checkpoints.storage.activation_file import LayerValues, write_activations
 
 STEP = 5
 LARGEST = 2**20  # bytes of a hostile file on disk
@@ -257,7 +257,7 @@ def reader(original: Path) -> Iterator[Reader]:
 # What is touched outside
 
 
-class Watch:
+class WatchedModule:
     """Tells which files below a folder are opened, read, written, made or removed, by whichever process."""
 
     _OPEN, _ACCESS, _MODIFY, _CREATE, _DELETE, _MOVED = 0x20, 0x1, 0x2, 0x100, 0x200, 0xC0
@@ -1196,7 +1196,7 @@ def test_a_hostile_run_is_refused_by_name_and_harms_nothing(name: str, place: Pl
         seal(place)
     assert size_on_disk(place.folder) <= LARGEST
     before = contents(place.outside)
-    watch = Watch(place.outside)
+    watch = WatchedModule(place.outside)
     resume = "resume" in case.refusing or not case.refusing  # the other cases are for readers; resuming syncs a lot
     report = reader.read(place, resume=resume, torch_version=case.torch_version)
     touched = watch.close()
@@ -1217,7 +1217,7 @@ def test_a_hostile_run_is_refused_by_name_and_harms_nothing(name: str, place: Pl
 @pytest.mark.parametrize("name", ["external link at layers/0000/data", "external_storage", "virtual_dataset"])
 def test_the_watch_sees_a_reader_that_follows_what_it_is_given(name: str, place: Place) -> None:
     CASES[name].make(place)
-    watch = Watch(place.outside)
+    watch = WatchedModule(place.outside)
     with h5py.File(place.activations) as file:
         assert file[DATA][()].shape == (6, 8)
     assert watch.close()

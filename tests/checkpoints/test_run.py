@@ -20,10 +20,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-import checkpoints.environment
+import checkpoints.metadata
 import checkpoints.run
 from checkpoints import Capture, Damaged, Locked, Run, SparseProjection, SpatialMean, Stimuli
-from checkpoints.info import sealed
+from checkpoints.metadata import sealed
 from checkpoints.storage.lock import Lock
 from checkpoints.storage.manifest import encode_json
 
@@ -158,8 +158,8 @@ def test_a_package_that_is_not_installed_has_no_version(monkeypatch: pytest.Monk
     def absent(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(checkpoints.environment, "version", absent)
-    assert set(checkpoints.environment.environment()["packages"].values()) == {None}
+    monkeypatch.setattr(checkpoints.metadata, "version", absent)
+    assert set(checkpoints.metadata.environment()["packages"].values()) == {None}
 
 
 def test_config_hash_and_uuid_tell_runs_apart(folder: Path, stimuli: Stimuli) -> None:

@@ -104,7 +104,7 @@ def test_a_dot_in_a_pattern_is_a_dot() -> None:
 
 
 def test_no_patterns_are_refused() -> None:
-    with pytest.raises(ValueError, match="No layers were asked for; give at least one name or pattern"):
+    with pytest.raises(ValueError, match="list of layers is empty; give at least one"):
         Capture(Tree(), [])
 
 
@@ -166,7 +166,7 @@ def test_a_list_of_modules_is_never_called_and_so_no_layer() -> None:
 
 @pytest.mark.parametrize("pattern", [3, None, b"0", nn.Linear, nn.Linear(1, 1)])
 def test_what_is_no_pattern_is_refused(pattern: Any) -> None:
-    with pytest.raises(TypeError, match="is no pattern; expected text, a compiled regular expression or a function"):
+    with pytest.raises(TypeError, match="is not a pattern; expected text"):
         Capture(Tree(), [pattern])
 
 
@@ -255,13 +255,13 @@ def test_unknown_options_are_refused(network: nn.Sequential, options: dict[str, 
 
 def test_a_reduction_that_cannot_be_called_is_refused(network: nn.Sequential) -> None:
     for reduction in (3, SpatialMean):
-        with pytest.raises(TypeError, match=r"is no reduction; expected one such as SpatialMean\(\) or a function"):
+        with pytest.raises(TypeError, match=r"is not a reduction; expected one such as SpatialMean\(\)"):
             Capture(network, "0", reduce={"0": reduction})
 
 
 @pytest.mark.parametrize("inputs", [torch.zeros(0, 3), torch.tensor(1.0), {"a": X, "b": X[:2]}, {}])
 def test_there_must_be_stimuli_and_as_many_of_each_part(network: nn.Sequential, inputs: Any) -> None:
-    with pytest.raises(ValueError, match=r"The inputs have .* rows; expected one or more, as many in each"):
+    with pytest.raises(ValueError, match=r"The inputs have .* rows; expected one or more, and the same number in each"):
         record(network, "0", inputs)
 
 
@@ -300,7 +300,7 @@ def test_generators_and_buffers_are_untouched(network: nn.Sequential) -> None:
     values = {name: buffer.clone() for name, buffer in buffers.items()}
     generator = torch.get_rng_state()
     with pytest.warns(
-        UserWarning, match=r"draws random numbers in evaluation mode\. Recorded .* could not be checked, in: 1\."
+        UserWarning, match=r"draws random numbers in evaluation mode\. Recorded .* belongs to which stimulus, in: 1\."
     ):
         record(model, ["**"], batch_size=2)
     assert torch.equal(torch.get_rng_state(), generator)
@@ -336,7 +336,7 @@ def test_gradients_are_not_tracked() -> None:
 
 def test_a_named_layer_that_is_never_reached_is_an_error() -> None:
     model = Lambda(lambda x: used(x), used=(used := nn.Linear(3, 3)), unused=nn.Linear(3, 3))
-    with pytest.raises(ValueError, match="Layer 'unused' was not reached in a forward pass, or gave no tensor"):
+    with pytest.raises(ValueError, match="Layer 'unused' was not reached in a forward pass, or returned no tensor"):
         record(model, ["used", "unused"])
     with pytest.raises(ValueError, match=r"'unus\*' matches modules, but none of them gives one row per"):
         record(model, ["used", "unus*"])
@@ -358,7 +358,7 @@ def test_each_call_of_a_module_is_a_layer_of_its_own() -> None:
     np.testing.assert_array_equal(layers["shared#0"].values, shared(X).detach().numpy())
     np.testing.assert_array_equal(layers["shared#1"].values, shared(shared(X)).detach().numpy())
     assert list(record(model, "shared#1")) == ["shared#1"]
-    with pytest.raises(ValueError, match="'shared#2' names no tensor that a forward pass gives"):
+    with pytest.raises(ValueError, match="'shared#2' matches no tensor of a forward pass"):
         record(model, "shared#2")
 
 
@@ -388,13 +388,13 @@ def test_tensors_in_tuples_lists_dicts_and_dataclasses_are_layers_by_path(struct
     assert [layer.path for layer in layers.values()] == paths
     assert list(record(model, f"inner{paths[-1]}")) == [f"inner{paths[-1]}"]
     assert list(record(model, "inner[*]")) == list(layers)
-    with pytest.raises(ValueError, match=r"'inner\[9\]' names no tensor that a forward pass gives"):
+    with pytest.raises(ValueError, match=r"'inner\[9\]' matches no tensor of a forward pass"):
         record(model, "inner[9]")
 
 
 def test_an_output_without_a_tensor_is_an_error() -> None:
     model = Lambda(lambda x: (inner(x), x)[1], inner=(inner := Lambda(lambda x: None)))
-    with pytest.raises(ValueError, match="Layer 'inner' was not reached in a forward pass, or gave no tensor"):
+    with pytest.raises(ValueError, match="Layer 'inner' was not reached in a forward pass, or returned no tensor"):
         record(model, "inner")
 
 
@@ -434,13 +434,13 @@ def test_several_inputs_are_named_by_position_and_name() -> None:
     ],
 )
 def test_an_output_without_one_row_per_stimulus_is_an_error(function: Callable[[Tensor], Tensor], shape: str) -> None:
-    message = f"Layer '0' gives shape {shape} for 6 stimuli, and none of its axes indexes the stimuli. Choose another"
+    message = f"Layer '0' has shape {shape} for 6 stimuli, and none of its axes indexes the stimuli. Choose another"
     with pytest.raises(ValueError, match=message):
         record(nn.Sequential(Lambda(function)), ["0"])
 
 
 def test_an_output_without_values_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"Layer '0' gives shape \(6, 0\) for 6 stimuli, and it has no values"):
+    with pytest.raises(ValueError, match=r"Layer '0' has shape \(6, 0\) for 6 stimuli, and it has no values"):
         record(nn.Sequential(Lambda(lambda x: x[:, :0])), ["0"])
 
 
@@ -462,7 +462,7 @@ def test_float16_is_exact_or_an_error() -> None:
     layer = record(model, "0", dtype="float16")["0"]
     assert layer.values.dtype == np.float16
     np.testing.assert_array_equal(layer.values, (X * 30_000).half().numpy())
-    message = r"Layer '0' holds 80000, more than torch.float16 can \(65504\)\. Record it in a wider type"
+    message = r"Layer '0' holds 80000, which exceeds the largest torch.float16 number \(65504\)\. Record it in a wider type"
     with pytest.raises(ValueError, match=message):
         record(nn.Sequential(Lambda(lambda x: x * 40_000)), "0", dtype="float16")
 
@@ -477,7 +477,7 @@ def test_values_that_are_not_finite_are_stored_as_they_are() -> None:
 def test_float64_is_kept_where_it_is_asked_for_and_its_overflow_found() -> None:
     model = nn.Sequential(Lambda(lambda x: x.double() / 3))
     np.testing.assert_array_equal(record(model, "0", dtype="float64")["0"].values, X.double().numpy() / 3, strict=True)
-    with pytest.raises(ValueError, match=r"Layer '0' holds 2e\+300, more than torch.float32 can"):
+    with pytest.raises(ValueError, match=r"Layer '0' holds 2e\+300, which exceeds the largest torch.float32"):
         record(nn.Sequential(Lambda(lambda x: x.double() * 1e300)), "0")
 
 
@@ -561,7 +561,7 @@ def test_what_has_no_row_per_stimulus_is_left_out_by_a_pattern_and_said_once() -
     with pytest.warns(UserWarning, match=r"Not recorded, because none .* the stimuli: position \(1, 3, 4\)\.$"):
         assert list(capture.record(X)) == ["out"]
     assert list(capture.record(X)) == ["out"]
-    with pytest.raises(ValueError, match=r"Layer 'position' gives shape \(1, 3, 4\) for 6 stimuli, and none of its"):
+    with pytest.raises(ValueError, match=r"Layer 'position' has shape \(1, 3, 4\) for 6 stimuli, and none of its"):
         record(Embedded(), ["position", "out"])
 
 
@@ -603,7 +603,7 @@ def test_two_tensors_of_one_name_are_an_error() -> None:
         record(model, "inner")
     twice = Lambda(lambda x: other(a(a(x))), a=(a := nn.Identity()))
     twice.add_module("a#1", other := nn.Identity())
-    with pytest.raises(ValueError, match="Two layers have one name, because a module is named like another's call"):
+    with pytest.raises(ValueError, match="Two layers have the same name, because a module is named like another module's call"):
         record(twice, "*")
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints import Capture, match_layers
-from checkpoints.storage.blocks import LayerValues
+from checkpoints.storage.activation_file import LayerValues
 
 X = torch.linspace(-2, 2, 24).reshape(6, 4)
 
@@ -350,7 +350,7 @@ def test_the_batch_is_chosen_by_the_memory_of_the_pass_not_of_what_is_stored() -
 def test_rows_that_depend_on_their_batch_are_said(make: Any, n: int) -> None:
     model = nn.Sequential(nn.Linear(4, 3), make(), nn.Linear(3, 2))
     with pytest.warns(
-        UserWarning, match=r"depend on the other stimuli of its batch, and so on batch_size, in: 1, 2\.$"
+        UserWarning, match=r"depend on the other stimuli of its batch, and thus on batch_size, in: 1, 2\.$"
     ):
         layers = record(model, "*", X[:n])
     with torch.no_grad():
@@ -411,7 +411,7 @@ def test_rows_of_other_stimuli_are_left_out_whatever_the_order_and_the_noise(nam
             layers = record(model, ["*", "(network)"], inputs, batch_size=batch_size)
         assert "inside" not in layers
         assert any("none of their axes indexes the stimuli: inside" in str(each.message) for each in caught)
-        assert any("could not be checked, in: out, (network)" in str(each.message) for each in caught) is noise
+        assert any("belongs to which stimulus, in: out, (network)" in str(each.message) for each in caught) is noise
 
 
 def test_noise_differs_between_blocks_and_not_between_recordings() -> None:
@@ -448,7 +448,7 @@ def test_evaluation_mode_is_the_one_that_the_network_defines() -> None:
         warnings.simplefilter("always")
         layers = record(model, "*")
     assert (layers["1"].values == 0).mean() > 0.3
-    assert "could not be checked, in: 1." in str(caught[0].message)
+    assert "which row belongs to which stimulus, in: 1." in str(caught[0].message)
     assert model.training
 
 
@@ -502,7 +502,7 @@ def test_states_in_containers_and_objects_start_from_zero(form: str, n: int) -> 
     with torch.no_grad():
         expected = model.cell(X[:n]).numpy()
         model(torch.randn(3, 4))
-    with pytest.warns(UserWarning, match="Stateful keeps a state of its last 3 examples in "):
+    with pytest.warns(UserWarning, match="Stateful carries a state of its last 3 examples in "):
         layer = record(model, "cell", X[:n])["cell"]
     np.testing.assert_allclose(layer.values, expected, rtol=1e-5, atol=1e-6)
 
@@ -522,8 +522,8 @@ def test_one_odd_tensor_does_not_end_the_recording_of_a_pattern() -> None:
         warnings.simplefilter("always")
         assert list(record(Odd(), "*")) == ["a"]
     said = " ".join(str(each.message) for each in caught)
-    assert "it has no values: b (6, 0)" in said
-    assert "it is not dense but torch.sparse_coo: c (6, 4)" in said
+    assert "they have no values: b (6, 0)" in said
+    assert "they are not dense but torch.sparse_coo: c (6, 4)" in said
 
 
 def test_one_reduction_for_all_is_for_the_networks_own_output_too() -> None:
@@ -555,7 +555,7 @@ def test_noise_of_a_generator_of_the_networks_own_is_one_draw(kind: str) -> None
             return self.plain(x) + self.noisy(x + noise)
 
     model = Noisy()
-    with pytest.warns(UserWarning, match=r"could not be checked, in: noisy\.$"):
+    with pytest.warns(UserWarning, match=r"belongs to which stimulus, in: noisy\.$"):
         layers = record(model, "*")
     np.testing.assert_array_equal(layers["plain"].values, model.plain(X).detach().numpy())
     assert len(layers["noisy"]) == 6

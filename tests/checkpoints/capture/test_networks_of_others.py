@@ -22,7 +22,7 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from checkpoints import Capture
-from checkpoints.storage.blocks import LayerValues
+from checkpoints.storage.activation_file import LayerValues
 
 Build = Callable[[], nn.Module]
 Draw = Callable[[int, torch.Generator], Any]
@@ -515,7 +515,7 @@ def test_each_row_is_what_the_network_computes_of_that_stimulus_alone(name: str,
             assert not missing & {layer.module for layer in layers.values()}
             assert all(module in said for module in missing)
         assert "draws random numbers" not in said
-        mixed = said.partition("depend on the other stimuli of its batch, and so on batch_size, in: ")[2]
+        mixed = said.partition("depend on the other stimuli of its batch, and thus on batch_size, in: ")[2]
         assert not mixed or n == 1 or name == "experts choose tokens"
         kept = {name: layer for name, layer in layers.items() if name not in mixed}
         if name != "squeezed":

@@ -134,7 +134,7 @@ def test_what_cannot_be_reduced_is_an_error(reduction: Reduction, values: Tensor
 @pytest.mark.parametrize("mask", [torch.ones(2, 4), torch.tensor([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]])])
 def test_a_mask_that_does_not_fit_is_an_error(mask: Tensor) -> None:
     with pytest.raises(
-        ValueError, match=r"Mask 'mask' (has shape \(2, 4\) for tokens \(2, 5\)|leaves a stimulus no token)\."
+        ValueError, match=r"Mask 'mask' (has shape \(2, 4\) for tokens \(2, 5\)|leaves a stimulus no token)"
     ):
         TokenMean("mask")(TOKENS, {"mask": mask})
 
@@ -145,7 +145,7 @@ def test_a_mask_that_is_not_there_is_an_error_that_lists_the_inputs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "message"), [(SpatialPool, "0 cells along an axis"), (SparseProjection, "0 components")]
+    ("make", "message"), [(SpatialPool, "0 cells along an axis"), (SparseProjection, "n_components is 0")]
 )
 def test_sizes_are_one_or_more(make: Callable[..., Reduction], message: str) -> None:
     with pytest.raises(ValueError, match=message):

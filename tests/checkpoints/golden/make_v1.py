@@ -64,7 +64,7 @@ def main() -> None:
         "packages": {},
     }
     with (
-        mock.patch("checkpoints.info.environment", return_value=neutral),
+        mock.patch("checkpoints.metadata.environment", return_value=neutral),
         mock.patch("checkpoints.storage.lock.platform.node", return_value="host"),
         Run.create(sys.argv[1], {"name": "golden", "rate": 0.5}, stimuli) as run,
     ):

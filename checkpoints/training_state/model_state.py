@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints.capture.modules import plain_name
-from checkpoints.storage.state import pack
+from checkpoints.storage.nested_state import pack
 from checkpoints.storage.tensors import (
     NotStorable,
     check_gathered,

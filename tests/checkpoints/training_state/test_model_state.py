@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from checkpoints import Capture, Run, Stimuli, read_weights
-from checkpoints.training_state.model import load_weights
+from checkpoints.training_state.model_state import load_weights
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import Damaged, files
-from checkpoints.storage.files import check_unchanged, is_settled, look, sha256
+from checkpoints.storage.regular_files import check_unchanged, is_settled, look, sha256
 
 
 def test_a_change_that_does_not_show_in_the_times_of_a_young_file_is_noticed(

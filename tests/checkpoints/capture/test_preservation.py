@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints import Capture
-from checkpoints.capture.found import Found
-from checkpoints.capture.modules import evaluating
+from checkpoints.capture.evaluation_mode import evaluation_mode
+from checkpoints.capture.preservation import PreservedNetwork
 
 X = torch.linspace(-2, 2, 18).reshape(6, 3)
 
@@ -272,7 +272,7 @@ def test_attributes_that_cannot_be_put_back_are_said_before_recording() -> None:
     order: list[str] = []
     module = Changing(lambda self: (next(self.noise), order.append("run")))
     module.noise = iter(range(1000))
-    with pytest.warns(UserWarning, match=r"cannot be put back if the forward pass changes them: Changing\.noise"):
+    with pytest.warns(UserWarning, match=r"cannot be restored if the forward pass changes them: Changing\.noise"):
         Capture(module, "layer").record(X)
 
 
@@ -323,7 +323,7 @@ def test_a_state_of_another_batch_size_starts_from_zero_and_is_put_back() -> Non
     state = model.state
     kept = [each.clone() for each in state]
     with pytest.warns(
-        UserWarning, match=r"Stateful keeps a state of its last 9 examples in state\. Recorded passes start"
+        UserWarning, match=r"Stateful carries a state of its last 9 examples in state\. Recorded passes start"
     ):
         layer = Capture(model, "out").record(X)["out"]
     np.testing.assert_array_equal(layer.values, fresh)
@@ -357,8 +357,8 @@ def test_a_network_that_refers_to_itself_is_walked_through_once() -> None:
     model: Any = nn.Sequential(nn.Linear(3, 2))
     model.me, model.more = [model], {"model": model}
     model.more["more"] = model.more
-    with evaluating(model) as found:
-        assert isinstance(found, Found)
+    with evaluation_mode(model) as found:
+        assert isinstance(found, PreservedNetwork)
     assert model.training
     assert model.me[0] is model
 
@@ -404,7 +404,7 @@ def test_states_of_every_form_start_from_zero(kind: str, examples: int) -> None:
         layer = Capture(model, "out").record(X)["out"]
     assert {name: content(value) for name, value in vars(model).items() if "state" in name} == before
     if examples > 1:  # a state of one example fits batches of every size, and is used as it was found
-        assert "keeps a state of its last" in str(caught[0].message)
+        assert "carries a state of its last" in str(caught[0].message)
         np.testing.assert_allclose(layer.values, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -415,7 +415,7 @@ def test_data_that_a_module_holds_is_not_copied() -> None:
 
     model = nn.Sequential(nn.Linear(3, 2))
     model.data, model.optimizer = Numbers(), torch.optim.Adam(model.parameters())
-    storages = {storage.here.data_ptr() for storage in Found(model)._storages.values()}
+    storages = {storage.here.data_ptr() for storage in PreservedNetwork(model)._storages.values()}
     assert storages == {parameter.data_ptr() for parameter in model.parameters()}
 
 

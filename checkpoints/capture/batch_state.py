@@ -1,40 +1,39 @@
-"""State that a network keeps from batch to batch, such as the hidden state of a recurrent layer in an attribute.
+"""State that a network carries from batch to batch, such as a recurrent layer's hidden state in an attribute.
 
-Such a state has a row for each example of the last batch, so that a batch of another size cannot be run with it. It is
-found by running the network on as many stimuli as the state has rows, and by comparing its attributes before and after.
+Such a state has one row per example of the last batch, so that the network fails on a batch of another size. To find
+the state, the network runs on as many stimuli as the state has rows, and its attributes are compared before and after.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from torch import Tensor, nn
 
-from checkpoints.capture.found import Found
+from checkpoints.capture.preservation import PreservedNetwork, tensors_in
 
-__all__ = ["Carried", "carried_states", "possible_sizes"]
+__all__ = ["BatchState", "batch_states", "possible_sizes"]
 
 _MOST_SIZES = 8
 _LARGEST_SIZE = 1024
 
 
 @dataclass(frozen=True)
-class Carried:
+class BatchState:
     """An attribute that holds a state of earlier examples.
 
     Attributes
     ----------
     owner : dict or list
-        The attributes or buffers of a module, or a container or the attributes of an object that hangs on it.
+        The attributes or buffers of a module, or a container or the attributes of an object that the module refers to.
     key : str or int
     state : tensor, or tuple, list or dict with tensors
     size : int
-        The number of examples that the state is for.
+        Number of examples in the batch that the state comes from.
     which : int
-        The number of the axis of the examples among the axes of this size, from 0.
+        Index of the axis of the examples among those axes of a tensor that have this size, from 0.
     """
 
     owner: Any
@@ -48,31 +47,21 @@ class Carried:
         self.owner[self.key] = _zeros(self.state, self.size, n, self.which)
 
 
-def carried_states(changed: list[tuple[Any, Any, Any]], size: int, which: int) -> list[Carried]:
-    """Return the changed attributes that have a row for each of ``size`` examples."""
-    return [Carried(owner, key, value, size, which) for owner, key, value in changed if _has_axis(value, size)]
+def batch_states(changed: list[tuple[Any, Any, Any]], size: int, which: int) -> list[BatchState]:
+    """Return the changed attributes that have a tensor with an axis of ``size``."""
+    return [BatchState(owner, key, value, size, which) for owner, key, value in changed if _has_axis(value, size)]
 
 
 def possible_sizes(model: nn.Module) -> list[int]:
-    """Return the numbers of examples that kept states may be for: sizes of plain attributes, then of buffers."""
+    """Return the batch sizes that states may come from: axis lengths of plain tensor attributes, then of buffers."""
     buffers = {id(buffer) for buffer in model.buffers()}
-    tensors = [each for each in Found(model).tensors() if not isinstance(each, nn.Parameter)]
+    tensors = [each for each in PreservedNetwork(model).tensors() if not isinstance(each, nn.Parameter)]
     sizes = (size for each in sorted(tensors, key=lambda each: id(each) in buffers) for size in each.shape)
     return list(islice(dict.fromkeys(size for size in sizes if 0 < size <= _LARGEST_SIZE), _MOST_SIZES))
 
 
 def _has_axis(value: Any, size: int) -> bool:
-    return any(size in part.shape for part in _tensors(value))
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-        yield value
-    elif isinstance(value, tuple | list):
-        for each in value[:_MOST_SIZES]:
-            yield from _tensors(each)
-    elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
+    return any(size in tensor.shape for tensor in tensors_in(value) if not isinstance(tensor, nn.Parameter))
 
 
 def _zeros(value: Any, size: int, n: int, which: int) -> Any:

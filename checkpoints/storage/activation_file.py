@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from checkpoints.storage.checksum import CHECKSUM_BYTES, fletcher32
 from checkpoints.storage.hdf5 import MOST_LAYERS, created, set_attributes, write_column
 
-__all__ = ["LayerValues", "check_alike", "write_activations"]
+__all__ = ["LayerValues", "check_same_layers", "write_activations"]
 
 _CHUNK_BYTES = 2**20
 _WIDEST_CHUNK = 8192
@@ -149,7 +149,7 @@ class _Writer:
                 raise ValueError(f"Layer '{name}' has {self._row + len(layer)} rows for {self._n} stimuli.")
         if not self._datasets:
             self._create_layers(block)
-        check_alike(self._first, block)
+        check_same_layers(self._first, block)
         for data, layer in zip(self._datasets, block.values(), strict=True):
             height = data.chunks[0]
             whole = self._row % height == 0 and (len(layer) % height == 0 or stop == self._n)
@@ -218,7 +218,7 @@ def _chunk(n_rows: int, n_columns: int, itemsize: int) -> tuple[int, int]:
     return rows, columns
 
 
-def check_alike(first: Mapping[str, LayerValues], block: Mapping[str, LayerValues]) -> None:
+def check_same_layers(first: Mapping[str, LayerValues], block: Mapping[str, LayerValues]) -> None:
     """Raise ValueError unless two blocks of stimuli hold the same layers, described alike."""
     if list(first) != list(block):
         difference = sorted(set(first) ^ set(block)) or ["their order"]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from checkpoints import Activations
-from checkpoints.storage.blocks import LayerValues, write_activations
+from checkpoints.storage.activation_file import LayerValues, write_activations
 
 N = 5
 IDS = np.array([f"s{index}" for index in range(N)])

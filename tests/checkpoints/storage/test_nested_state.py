@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from checkpoints.capture.modules import evaluating
+from checkpoints.capture.evaluation_mode import evaluation_mode
 from checkpoints.generators import rng_state, set_rng_state
-from checkpoints.storage.state import pack, unpack
+from checkpoints.storage.nested_state import pack, unpack
 from checkpoints.storage.tensors import NotStorable
 
 TENSORS = [
@@ -228,7 +228,7 @@ def test_what_is_nested_too_deeply_to_be_read_again_or_holds_itself_is_refused(k
 
 
 def test_a_set_is_written_alike_by_every_process() -> None:
-    code = "from checkpoints.storage.state import pack; print(pack({'b', 'a', 'c', 'd', 1, (2, 3), None}))"
+    code = "from checkpoints.storage.nested_state import pack; print(pack({'b', 'a', 'c', 'd', 1, (2, 3), None}))"
     said = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, check=True
@@ -275,7 +275,7 @@ def draws() -> list[float]:
 
 
 def test_every_global_generator_draws_the_same_after_it_is_put_back() -> None:
-    with evaluating(torch.nn.Identity()):  # puts the generators back for other tests
+    with evaluation_mode(torch.nn.Identity()):  # puts the generators back for other tests
         torch.randn(5)
         np.random.standard_normal(3)  # leaves one draw cached
         random.gauss()

@@ -1,27 +1,28 @@
-"""What ``run.json`` says of a run: its name, settings, environment and state, sealed with a hash of its own."""
+"""The file ``run.json``: identity, settings, environment and status of a run, sealed with a hash of the rest."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from checkpoints.environment import environment
 from checkpoints.errors import Damaged
 from checkpoints.storage.manifest import check_as_written, encode_json, read_json
 
-__all__ = ["checked_info", "new_info", "now", "read_info", "sealed"]
+__all__ = ["checked_info", "environment", "new_info", "now", "read_info", "sealed"]
 
 _FORMAT, _FORMAT_VERSION = "repsim-run", 1
-_PARTS = {"uuid": str, "created": str, "config": dict, "environment": dict, "status": dict}
+_REQUIRED = {"uuid": str, "created": str, "config": dict, "environment": dict, "status": dict}
 
 
 def new_info(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what is said of a run that is made now."""
+    """Return the content of ``run.json`` for a new run, not yet sealed."""
     return {
         "format": _FORMAT,
         "format_version": _FORMAT_VERSION,
@@ -35,37 +36,37 @@ def new_info(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def sealed(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``run.json`` says, with the hash of all the rest of it last."""
+    """Return the content of ``run.json`` with the SHA-256 of all other entries as its last entry."""
     rest = {name: value for name, value in info.items() if name != "sha256"}
     return {**rest, "sha256": hashlib.sha256(encode_json(rest)).hexdigest()}
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """Return what the ``run.json`` of a run directory says.
+    """Return the content of the ``run.json`` in a run directory.
 
     Raises
     ------
     Damaged
-        If it cannot be read, is of another format or version, or lacks a part.
+        If the file cannot be read, is of another format or version, or lacks a required entry.
     """
     info = read_json(path / "run.json")
     if not isinstance(info, dict) or info.get("format") != _FORMAT:
         raise Damaged(f"{path / 'run.json'} is not of the format '{_FORMAT}'.")
     if (found := info.get("format_version")) != _FORMAT_VERSION:
         raise Damaged(f"{path} has format version {found}; this version of repsim reads {_FORMAT_VERSION}.")
-    for key, kind in _PARTS.items():
+    for key, kind in _REQUIRED.items():
         if not isinstance(info.get(key), kind):
             raise Damaged(f"{path / 'run.json'} has no {key}.")
     return info
 
 
 def checked_info(path: Path) -> dict[str, Any]:
-    """Return what ``run.json`` says if not a bit of it has changed.
+    """Return the content of ``run.json`` after comparing the file with its own hash.
 
     Raises
     ------
     Damaged
-        Otherwise.
+        If the file cannot be read, or a single bit of it has changed.
     """
     info = read_info(path)
     check_as_written(path / "run.json")
@@ -75,5 +76,27 @@ def checked_info(path: Path) -> dict[str, Any]:
 
 
 def now() -> str:
-    """Return the time in UTC, as it is written everywhere in a run."""
+    """Return the current time in UTC as ISO 8601 text."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, platform, device and thread count, which influence the numbers of a run beside its config."""
+    import torch  # imported here, because reading a run needs no torch
+
+    packages = ("repsim-sg", "torch", "numpy", "scikit-learn", "h5py", "safetensors")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "packages": {name: _version(name) for name in packages},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from checkpoints.errors import Damaged
 
 __all__ = [
-    "Look",
+    "FileSignature",
     "check_folder",
     "check_regular",
     "check_unchanged",
@@ -130,7 +130,7 @@ def check_unchanged(path: Path, expected: str) -> None:
         raise Damaged(f"{path} has changed since it was committed (SHA-256 differs).")
 
 
-class Look(NamedTuple):
+class FileSignature(NamedTuple):
     """Signs of a change to a file, or of its replacement. ``changed`` is the later of two times, in nanoseconds."""
 
     device: int
@@ -140,14 +140,14 @@ class Look(NamedTuple):
     changed: int
 
 
-def look(path: Path) -> Look:
+def look(path: Path) -> FileSignature:
     """Return the signs of a file without reading it."""
     state = path.stat()
     latest = max(state.st_mtime_ns, state.st_ctime_ns)
-    return Look(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, latest)
+    return FileSignature(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, latest)
 
 
-def is_settled(seen: Look) -> bool:
+def is_settled(seen: FileSignature) -> bool:
     """Tell whether a file has not changed for a moment.
 
     One that has could change again without looking different, as the times that a file system keeps are coarse. What
@@ -157,5 +157,5 @@ def is_settled(seen: Look) -> bool:
 
 
 @lru_cache(maxsize=65536)
-def _digest(path: Path, seen: Look) -> str:
+def _digest(path: Path, seen: FileSignature) -> str:
     return sha256(path)

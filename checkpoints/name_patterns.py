@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-__all__ = ["choose_names", "name_expression", "nothing_matches"]
+__all__ = ["choose_names", "name_expression", "no_match"]
 
 
 def choose_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
@@ -29,7 +29,7 @@ def choose_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[str, ..
         expression = name_expression(pattern)
         found = {name for name in names if pattern == name or any(map(expression.fullmatch, (name, _module(name))))}
         if not found:
-            raise ValueError(nothing_matches(pattern, names))
+            raise ValueError(no_match(pattern, names))
         chosen |= found
     return tuple(name for name in names if name in chosen)
 
@@ -42,7 +42,7 @@ def name_expression(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(parts), re.DOTALL)
 
 
-def nothing_matches(pattern: str, names: Sequence[str]) -> str:
+def no_match(pattern: str, names: Sequence[str]) -> str:
     """Return the sentence that says so, with the names nearest to the pattern."""
     close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3)
     near = [*close, *(name for name in names if name not in close)][:5]

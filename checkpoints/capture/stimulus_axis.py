@@ -1,8 +1,8 @@
-"""The axis of a tensor that indexes the stimuli: established by trial passes, never guessed from sizes that match.
+"""The axis of a tensor that indexes the stimuli: established by trial passes, never guessed from matching sizes.
 
-Three short passes decide. The second shows the stimuli of the first in another order, the third another number of
-them. The axis of the stimuli is the one whose size follows their number and whose rows follow their order. Weights
-and position embeddings do neither; tokens that a router has picked may have the size, but not the order.
+Three short passes decide. The second pass shows the stimuli of the first in another order, the third pass another
+number of them. The axis of the stimuli is the axis whose size follows their number and whose rows follow their order.
+Weights and position embeddings do neither; tokens that a router has chosen may have the size, but not the order.
 """
 
 from __future__ import annotations
@@ -13,25 +13,34 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-__all__ = ["Rows", "Sample", "Trial", "agreement", "equal", "established", "resolved", "sampled"]
+__all__ = [
+    "Sample",
+    "StimulusAxis",
+    "Trial",
+    "compare_rows",
+    "establish_axis",
+    "is_equal",
+    "refine_axis",
+    "sample_tensor",
+]
 
-_ENTRIES = 2**14  # of one stimulus that are compared
-_FOLLOWING = 0.1  # of the difference between rows in the wrong order
-_NEAR = 0.3  # of the difference to the nearest other stimulus
+_ENTRIES = 2**14  # compared per stimulus
+_FOLLOWING = 0.1  # fraction of the difference between rows in the wrong order
+_NEAR = 0.3  # fraction of the difference to the nearest other stimulus
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A part of a tensor that is small enough to keep: every axis longer than a bound is thinned evenly.
+    """A small sample of a tensor: axes longer than a bound are sampled at even intervals.
 
     Attributes
     ----------
     shape : tuple of int
-        Of the whole tensor.
+        Shape of the whole tensor.
     values : Tensor
         On the CPU; float64, or complex128.
     eps : float
-        Machine epsilon of the type in which the tensor was computed; 0 for whole numbers.
+        Machine epsilon of the tensor's type; 0 for whole numbers.
     """
 
     shape: tuple[int, ...]
@@ -41,7 +50,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Trial:
-    """Samples of one tensor from the trial passes; None where a pass did not give it.
+    """Samples of one tensor from the trial passes; None if the tensor did not occur in a pass.
 
     Attributes
     ----------
@@ -50,11 +59,11 @@ class Trial:
     resized : Sample or None
         From a pass over another number of stimuli: the rows ``resized_order`` of the first pass.
     order : sequence of int
-        ``[0]`` if the network takes one stimulus at a time; the second pass then showed another one.
+        ``[0]`` if the network takes one stimulus at a time; the second pass then shows another stimulus.
     resized_order : sequence of int
-        Empty if there was no such pass, because the network takes batches of one size only.
+        Empty if there is no such pass, because the network takes batches of one size only.
     random : bool
-        Whether the network draws random numbers, so that its values say nothing.
+        Whether the network draws random numbers, so that its values cannot be compared.
     """
 
     first: Sample | None
@@ -66,7 +75,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Rows:
+class StimulusAxis:
     """The axis along which a tensor has one row per stimulus.
 
     Attributes
@@ -75,7 +84,7 @@ class Rows:
     mixed : bool
         Whether the row of a stimulus depends on the other stimuli of the batch.
     sample : Sample
-        From the first trial pass; other passes are compared with it.
+        From the first trial pass, to compare other passes with.
     """
 
     axis: int
@@ -83,8 +92,8 @@ class Rows:
     sample: Sample
 
 
-def sampled(tensor: Tensor, n: int) -> Sample:
-    """Return a sample of a tensor, with every axis of size ``n`` whole; equal shapes are sampled at equal places."""
+def sample_tensor(tensor: Tensor, n: int) -> Sample:
+    """Return a sample of a tensor, with all entries along axes of size ``n``; equal shapes give equal places."""
     tensor = tensor.detach()
     eps = torch.finfo(tensor.dtype).eps if tensor.dtype.is_floating_point or tensor.dtype.is_complex else 0.0
     if tensor.is_quantized:
@@ -96,8 +105,8 @@ def sampled(tensor: Tensor, n: int) -> Sample:
     return Sample(tuple(tensor.shape), _wide(tensor[places]), eps)
 
 
-def established(trial: Trial) -> Rows | None:
-    """Return the rows of a tensor, or None if no axis indexes the stimuli in every trial pass."""
+def establish_axis(trial: Trial) -> StimulusAxis | None:
+    """Return the axis of the stimuli in a tensor, or None if no axis indexes them in every trial pass."""
     first, reordered, resized = trial.first, trial.reordered, trial.resized
     if first is None or reordered is None or (resized is None) is bool(trial.resized_order):
         return None
@@ -106,42 +115,44 @@ def established(trial: Trial) -> Rows | None:
     for axis, size in enumerate(first.shape):
         sizes = (size, size if resized is None else resized.shape[axis])
         if sizes == (len(trial.order), len(trial.resized_order or trial.order)) and _follows(trial, axis):
-            rows = Rows(axis, False, first)
-            return rows if trial.random or resized is None else resolved(rows, resized.values, trial.resized_order)
+            result = StimulusAxis(axis, False, first)
+            if trial.random or resized is None:
+                return result
+            return refine_axis(result, resized.values, trial.resized_order)
     return None
 
 
-def equal(a: Sample | None, b: Sample | None) -> bool:
-    """Tell whether two passes gave the same values, bit for bit."""
+def is_equal(a: Sample | None, b: Sample | None) -> bool:
+    """Tell whether two samples have the same values, bit for bit."""
     return a is not None and b is not None and a.shape == b.shape and _difference(a.values, b.values) == 0
 
 
-def agreement(rows: Rows, tensor: Tensor, places: Sequence[int], stimuli: Sequence[int]) -> str:
+def compare_rows(axis: StimulusAxis, tensor: Tensor, places: Sequence[int], stimuli: Sequence[int]) -> str:
     """Compare rows of a tensor with those that the same stimuli had in the first trial pass.
 
     Parameters
     ----------
-    rows : Rows
+    axis : StimulusAxis
     tensor : Tensor
-        Of another pass.
+        From another pass.
     places, stimuli : sequence of int
-        Rows of the tensor, and which stimuli of the trial pass they belong to.
+        Rows of the tensor, and the stimuli of the trial pass that they belong to.
 
     Returns
     -------
     str
-        ``"same"`` up to rounding, also if the other axes have other sizes, as nothing can then be compared;
-        ``"similar"`` if every row is far nearer to its own stimulus than to the others; or ``"other"``.
+        ``"same"`` if they are equal up to rounding, or if other axes differ in size, so that nothing can be compared;
+        ``"similar"`` if every row is far nearer to its own stimulus than to the others; else ``"other"``.
     """
-    expected = rows.sample.shape
-    if any(a != b for axis, (a, b) in enumerate(zip(expected, tensor.shape, strict=True)) if axis != rows.axis):
+    expected = axis.sample.shape
+    if any(a != b for dim, (a, b) in enumerate(zip(expected, tensor.shape, strict=True)) if dim != axis.axis):
         return "same"
     index = torch.as_tensor(places, device=tensor.device)
-    found = sampled(_dense(tensor).index_select(rows.axis, index), expected[rows.axis])
-    known = rows.sample.values.movedim(rows.axis, 0)
-    shown = found.values.movedim(rows.axis, 0)
+    shown_sample = sample_tensor(_dense(tensor).index_select(axis.axis, index), expected[axis.axis])
+    known = axis.sample.values.movedim(axis.axis, 0)
+    shown = shown_sample.values.movedim(axis.axis, 0)
     wanted = known[torch.as_tensor(stimuli)]
-    if _difference(shown, wanted) <= max(found.eps, rows.sample.eps) ** 0.5 * _scale(wanted):
+    if _difference(shown, wanted) <= max(shown_sample.eps, axis.sample.eps) ** 0.5 * _scale(wanted):
         return "same"
     similar = all(_is_nearest(row, own, known) for row, own in zip(shown, wanted, strict=True))
     return "similar" if similar else "other"
@@ -164,36 +175,38 @@ def _follows(trial: Trial, axis: int) -> bool:
     wrong = _difference(reordered, values)
     rounding = trial.first.eps ** (2 / 3) * _scale(values)
     if not trial.resized_order and wrong <= rounding:
-        return False  # equal rows, and no other evidence
+        return False  # equal rows are no evidence
     if len(trial.order) == 1 and not trial.resized_order:
-        return axis == 0  # the second pass showed another stimulus, and the values are others
+        return axis == 0  # the second pass showed another stimulus, and the values differ
     return right <= max(_FOLLOWING * wrong, rounding)
 
 
-def resolved(rows: Rows, values: Tensor, stimuli: Sequence[int]) -> Rows | None:
-    """Return the rows after another pass: mixed if it gave a stimulus other values, None if those of another stimulus.
+def refine_axis(axis: StimulusAxis, values: Tensor, stimuli: Sequence[int]) -> StimulusAxis | None:
+    """Return the axis in the light of another pass.
+
+    It is mixed if a stimulus had other values in that pass, and None if a stimulus had the values of another stimulus.
 
     Parameters
     ----------
-    rows : Rows
+    axis : StimulusAxis
     values : Tensor
-        Sample of the other pass.
+        Sample from the other pass.
     stimuli : sequence of int
-        Which stimulus of the first pass each row of the other pass belongs to.
+        The stimulus of the first pass that each row of the other pass belongs to.
     """
-    known, shown = rows.sample.values.movedim(rows.axis, 0), values.movedim(rows.axis, 0)
+    known, shown = axis.sample.values.movedim(axis.axis, 0), values.movedim(axis.axis, 0)
     if known.shape[1:] != shown.shape[1:]:
-        return replace(rows, mixed=True)
-    tolerance = rows.sample.eps**0.5 * _scale(known)
+        return replace(axis, mixed=True)
+    tolerance = axis.sample.eps**0.5 * _scale(known)
     own = [_difference(row, known[stimulus]) for row, stimulus in zip(shown, stimuli, strict=True)]
     if max(own) <= tolerance:
-        return rows
+        return axis
     nearest = [min(_difference(row, each) for each in known) for row in shown]
-    return None if max(nearest) <= tolerance else replace(rows, mixed=True)
+    return None if max(nearest) <= tolerance else replace(axis, mixed=True)
 
 
 def _difference(a: Tensor, b: Tensor) -> float:
-    """Return the largest absolute difference; 0 where both are NaN or the same infinity, else infinity there."""
+    """Return the largest absolute difference; equal infinities and pairs of NaN count as 0, other NaN as infinity."""
     same = (a == b) | (a.isnan() & b.isnan())
     apart = torch.where(same, 0, a - b).abs().nan_to_num(nan=torch.inf)
     return float(apart.max()) if apart.numel() else 0.0
