@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probes.checks import check_positive_integer
+from probes.features import row_blocks
 from probes.stimulus_order import ByStimulus, ids_of, in_order
 from probes.targets import checked_labels
 
@@ -301,8 +302,8 @@ def random_projection(X: ArrayLike, width: int, *, seed: int) -> NDArray[np.floa
     weights = np.random.default_rng(seed).standard_normal((source.shape[1], width))
     weights = (weights / np.sqrt(source.shape[1])).astype(dtype)
     projected = np.empty((source.shape[0], width), dtype=dtype)
-    for start, block in _finite_blocks(source):
-        projected[start : start + len(block)] = block.astype(dtype) @ weights
+    for rows, block in _finite_blocks(source):
+        projected[rows] = block.astype(dtype) @ weights
     return projected
 
 
@@ -314,16 +315,15 @@ def _check_projection(X: Any, width: int) -> None:
     check_positive_integer(width, "width")
 
 
-def _finite_blocks(X: Any) -> Iterator[tuple[int, NDArray]]:
-    for start in range(0, X.shape[0], BLOCK_ROWS):
-        block = np.asarray(X[start : start + BLOCK_ROWS])
+def _finite_blocks(X: Any) -> Iterator[tuple[slice, NDArray]]:
+    for rows, block in row_blocks(X, dtype=None, n_rows=BLOCK_ROWS):
         n_bad = block.size - np.count_nonzero(np.isfinite(block))
         if n_bad:
             raise ValueError(
-                f"X has {n_bad} NaN or infinite values in rows {start} to {start + len(block) - 1}, "
-                "which a projection would spread over every feature. Drop these stimuli or mend their values."
+                f"X has {n_bad} NaN or infinite values in rows {rows.start} to {rows.stop - 1}; a projection would "
+                "spread them over every feature. Drop these stimuli or correct their values."
             )
-        yield start, block
+        yield rows, block
 
 
 def _parts(split: ByStimulus, ids: NDArray[Any] | None, labels: NDArray, name: str) -> NDArray:

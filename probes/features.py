@@ -1,4 +1,4 @@
-"""Features of one layer as probes want them: read by blocks, parted, checked and standardised."""
+"""Features of one layer: reading by blocks of rows, division by split, standardisation."""
 
 from __future__ import annotations
 
@@ -8,25 +8,65 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.blocks import BLOCK, blocks_of
-
 Array = NDArray[np.float64]
 
+BLOCK = 8 * 2**20  # bytes of features that are read or converted at a time
 # Squares of smaller deviations lose digits, or vanish.
 SMALLEST = 1e-140
 
 
-def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int) -> dict[str, NDArray[Any]]:
-    """Read a layer once, and give each part of the stimuli its standardised features.
-
-    Mean and scale are those of the training rows. A layer that fits into `memory` in double precision is held so, a
-    larger one in single precision; beside it there is no more than a block of rows.
+def row_blocks(X: Any, dtype: Any = np.float64, n_rows: int | None = None) -> Iterator[tuple[slice, NDArray[Any]]]:
+    """Yield consecutive rows of X and their slice, so that a large layer is never converted as a whole.
 
     Parameters
     ----------
-    layer : array-like, shape (n, d), or what gives rows by slices
+    X : array, shape (n, d), or an object whose slices are such arrays
+    dtype : dtype or None, default float64
+        The precision of the blocks; None keeps that of X. An array of this precision is yielded as one block.
+    n_rows : int, optional
+        Rows per block; by default as many as `BLOCK` bytes hold in double precision.
+
+    Examples
+    --------
+    >>> [(rows, block.dtype.name) for rows, block in row_blocks(np.ones((3, 2), np.float32))]
+    [(slice(0, 3, None), 'float64')]
+    """
+    n, d = X.shape
+    if dtype is not None and isinstance(X, np.ndarray) and X.dtype == dtype:
+        yield slice(0, n), X
+        return
+    step = n_rows or max(1, BLOCK // (8 * d))
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        yield rows, np.asarray(X[rows], dtype=dtype)
+
+
+def layer_blocks(layer: Any) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the index of the first row and the rows of each block of a layer, in the layer's own dtype.
+
+    Raises
+    ------
+    ValueError
+        If the layer does not hold real numbers.
+    """
+    layer = layer if hasattr(layer, "shape") and hasattr(layer, "__getitem__") else np.asarray(layer)
+    for rows, block in row_blocks(layer, dtype=None):
+        if block.dtype.kind not in "fiub":
+            raise ValueError(f"the layer has dtype {block.dtype}; expected real numbers.")
+        yield rows.start, block
+
+
+def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int) -> dict[str, NDArray[Any]]:
+    """Read a layer once and return the standardised features of each part of the split.
+
+    Mean and scale are those of the training rows. A layer that fits into `memory` in double precision is held in double
+    precision, a larger one in single precision; in addition no more than one block of rows is in memory.
+
+    Parameters
+    ----------
+    layer : array-like, shape (n, d), or an object whose slices are such arrays
     rows : dict of str to array of int
-        The rows of each part, "train" among them.
+        The row indices of each part; "train" is one of them.
     memory : int
         Bytes.
 
@@ -37,7 +77,7 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
     Raises
     ------
     ValueError
-        If the values are no finite real numbers, or all features are constant on the training rows.
+        If values are NaN, infinite or not real numbers, or every feature is constant on the training rows.
 
     Examples
     --------
@@ -49,9 +89,9 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
     dtype = np.float64 if 8 * n * d <= memory else np.float32
     parts = {part: np.empty((len(which), d), dtype=dtype) for part, which in rows.items()}
     n_finite, reference = 0, np.zeros(d)
-    for start, block in blocks_of_layer(layer):
+    for start, block in layer_blocks(layer):
         if dtype == np.float32:
-            if start == 0:  # what features have in common is taken off before digits are
+            if start == 0:  # subtracted in double precision, so that a common offset costs no digits
                 reference = np.where(np.isfinite(block[0]), block[0], 0.0).astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
                 block = (block - reference).astype(dtype)
@@ -63,7 +103,7 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
         where = " in single precision" if dtype == np.float32 else ""
         raise ValueError(f"{n * d - n_finite} of {n * d} values are NaN or infinite{where}.")
     if np.array_equal(parts["train"].max(axis=0), parts["train"].min(axis=0)):
-        raise ValueError("every feature is constant on the training rows; there is nothing to read.")
+        raise ValueError("every feature is constant on the training rows, so no probe can be fitted.")
     mean, scale = standardisation(parts["train"])
     for X in parts.values():
         X -= mean.astype(dtype)
@@ -71,53 +111,19 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
     return parts
 
 
-def blocks_of_layer(layer: Any) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Give consecutive rows of a layer as they are, with the number of the first.
-
-    Raises
-    ------
-    ValueError
-        If they are no real numbers.
-
-    Examples
-    --------
-    >>> [(start, block.shape) for start, block in blocks_of_layer([[1.0], [2.0]])]
-    [(0, (2, 1))]
-    """
-    layer = layer if hasattr(layer, "shape") and hasattr(layer, "__getitem__") else np.asarray(layer)
-    n, d = layer.shape
-    step = max(1, BLOCK // (8 * d))
-    for start in range(0, n, step):
-        block = np.asarray(layer[start : start + step])
-        if block.dtype.kind not in "fiub":
-            raise ValueError(f"the layer has dtype {block.dtype}; expected real numbers.")
-        yield start, block
-
-
-def n_constant(X: NDArray[Any]) -> int:
-    """Count the features that do not vary, of rows that were standardised by themselves.
-
-    Examples
-    --------
-    >>> n_constant(np.array([[0.0, 1.0], [0.0, -1.0]]))
-    1
-    """
-    return int(np.count_nonzero(~np.any(X, axis=0)))
-
-
 def standardisation(X: NDArray[Any], weights: Array | None = None) -> tuple[Array, Array]:
-    """Mean and scale that give every feature zero mean and unit variance over the training rows.
+    """Return the mean and scale that give every feature zero mean and unit variance over the training rows.
 
     Parameters
     ----------
     X : array, shape (n, d), float64 or float32
     weights : array, shape (n,), >= 0, optional
-        A row of weight 2 counts twice, one of weight 0 not at all.
+        A row of weight 2 counts as two rows; a row of weight 0 is left out.
 
     Returns
     -------
     mean, scale : arrays, shape (d,), float64
-        The value itself, and 1, of a feature that is constant.
+        For a constant feature, its value and 1.
 
     Raises
     ------
@@ -133,12 +139,12 @@ def standardisation(X: NDArray[Any], weights: Array | None = None) -> tuple[Arra
         X, weights = X[weights > 0], weights[weights > 0]
     shares = np.full(len(X), 1 / len(X)) if weights is None else weights / weights.sum()
     with np.errstate(over="ignore", invalid="ignore"):
-        mean = sum(shares[rows] @ block for rows, block in blocks_of(X))
-        variance = sum(shares[rows] @ np.square(block - mean) for rows, block in blocks_of(X))
+        mean = sum(shares[rows] @ block for rows, block in row_blocks(X))
+        variance = sum(shares[rows] @ np.square(block - mean) for rows, block in row_blocks(X))
         scale = np.sqrt(variance)
     if not np.all(np.isfinite(scale)):
         raise ValueError(f"X reaches {np.max(np.abs(X)):.1e}, too large to standardise in float64. Rescale it.")
-    # The standard deviation of a constant is not zero but rounding, which must not pass for variation.
+    # Rounding gives a constant a standard deviation above zero, which must not count as variation.
     constant = X.max(axis=0) == X.min(axis=0)
     for k in np.flatnonzero(~constant & (scale < SMALLEST)):
         unit = np.ptp(X[:, k].astype(np.float64))

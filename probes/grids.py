@@ -1,25 +1,105 @@
-"""Grids of penalties: which value is chosen, and whether a wider grid may do better."""
+"""Grids of penalties: the choice of a value, and extension where a better one may lie beyond an edge."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
-# Asks for the default grid, which is extended where the best value lies at its edge.
+# The default grid, which is extended where the best value lies at its edge.
 AUTO = "auto"
 # Decades by which a default grid is extended at most, on either side.
 MOST_DECADES = 6
 # Losses that differ by less, relative to the least, differ by rounding.
 ROUNDING = 1e-9
+# A search along a grid ends once the loss has risen this many times in a row.
+RISES = 2
+
+
+class PenaltyGrid:
+    """A grid of penalties with the loss of each value that was tried.
+
+    Parameters
+    ----------
+    values : iterable of float
+        The grid; a grid of a single value is never extended.
+    sign : {1, -1}
+        1 if larger values regularise less (C), -1 if they regularise more (alpha).
+    equal : float, >= 0
+        Losses that differ by no more than this are equal at the edge of a grid that may be extended.
+    most_decades : int, >= 0
+        Decades by which the grid may be extended.
+    null : callable
+        Returns the loss of the probe without features.
+    """
+
+    def __init__(
+        self, values: Iterable[float], *, sign: int, equal: float, most_decades: int, null: Callable[[], float]
+    ) -> None:
+        self._sign, self._null_of = sign, null
+        self._values = self._ordered(set(values))
+        self._most = most_decades if len(self._values) > 1 else 0
+        self._equal = equal if self._most else 0.0
+        self.losses: dict[float, float] = {}
+
+    def next_value(self) -> float | None:
+        """Return the value to try next, of the grid or of its extension; None at the end of the search.
+
+        Values are tried from the most regularised one on. The rest of the grid is left out once the loss has risen
+        twice in a row.
+        """
+        rest = [value for value in self._values if value not in self.losses]
+        if rest and not self._has_risen:
+            return rest[0]
+        if self.n_extended == self._most or not (side := self.side):
+            return None
+        return next_decade(self.tried[0 if side < 0 else -1], side * self._sign)
+
+    @property
+    def tried(self) -> list[float]:
+        """The values that were tried, the most regularised first."""
+        return self._ordered(self.losses)
+
+    @property
+    def best(self) -> float:
+        """The value that is chosen of those that were tried; see `chosen`."""
+        return self.tried[chosen(self._along, self._equal)]
+
+    @property
+    def side(self) -> int:
+        """Where a better value may lie beyond the values tried; see `wider`."""
+        return wider(self._along, self._equal, (lambda: self._null) if self._most else None)
+
+    @property
+    def n_extended(self) -> int:
+        """Number of values, a decade apart, by which the grid was extended."""
+        return len(self.losses.keys() - set(self._values))
+
+    @property
+    def _along(self) -> list[float]:
+        return [self.losses[value] for value in self.tried]
+
+    @cached_property
+    def _null(self) -> float:
+        return self._null_of()
+
+    @property
+    def _has_risen(self) -> bool:
+        last = self._along[-RISES - 1 :]
+        return len(last) > RISES and all(before < after for before, after in pairwise(last))
+
+    def _ordered(self, values: Iterable[float]) -> list[float]:
+        return sorted(values, reverse=self._sign < 0)
 
 
 def chosen(losses: Sequence[float], equal: float) -> int:
     """Return the position of the value that is chosen from a grid.
 
-    It is that of the least loss, the most regularised one among ties. Where it would be the least regularised value of
-    the grid, it is the most regularised one whose loss is equal within a tolerance: on a curve that flattens out, less
-    regularisation gains nothing.
+    The value with the least loss is chosen, the most regularised one among ties. If that is the least regularised value
+    of the grid, the most regularised value whose loss is equal within a tolerance is chosen instead: where the curve
+    flattens out, less regularisation gains nothing.
 
     Parameters
     ----------
@@ -41,16 +121,16 @@ def chosen(losses: Sequence[float], equal: float) -> int:
 def wider(losses: Sequence[float], equal: float, null: Callable[[], float] | None = None) -> int:
     """Return on which side of the grid a better value may lie: -1 (more regularised), 1 (less), or 0 (neither).
 
-    It may lie where the loss still falls at the edge. A curve that is flat at its least regularised end has nothing
-    further to gain there. Nor has one that is flat at its other end, if its loss there is that of a probe without any
-    features; otherwise it must change further on.
+    A better value may lie beyond an edge where the loss still falls towards it. A curve that is flat at its least
+    regularised end gains nothing further there. A curve that is flat at its most regularised end gains nothing if its
+    loss there is that of a probe without features; otherwise the loss must change further on.
 
     Parameters
     ----------
     losses, equal
         As for `chosen`.
     null : callable, optional
-        Returns the loss of the probe without features, for the second rule, which is left out by default.
+        Returns the loss of the probe without features. The rule about it is left out by default.
 
     Examples
     --------
@@ -73,7 +153,7 @@ def _first(losses: Sequence[float], most: float) -> int:
 
 
 def next_decade(value: float, power: int) -> float:
-    """Return a value times a power of ten, to 12 digits, so that decades have their usual names.
+    """Return a value times a power of ten, rounded to 12 digits so that decades are exact literals.
 
     Examples
     --------

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.blocks import blocks_of
+from probes.features import row_blocks
 
 Array = NDArray[np.float64]
 
@@ -75,11 +75,11 @@ def certify(
     0.5
     """
     weights = np.ones(len(y)) if sample_weight is None else sample_weight
-    margins = _with_reference(np.concatenate([coef @ block.T for _, block in blocks_of(X)], axis=1))  # (K, n)
+    margins = _with_reference(np.concatenate([coef @ block.T for _, block in row_blocks(X)], axis=1))  # (K, n)
     reference = _with_reference(intercept[:, np.newaxis])
     best, residuals, loss = _at_best_intercept(margins, y, weights, reference)
     gradient = coef.copy()
-    for rows, block in blocks_of(X):
+    for rows, block in row_blocks(X):
         gradient += C * residuals[-len(coef) :, rows] @ block
     return Certificate(
         intercept=best[1:] - best[:1] if len(coef) == 1 else best - best.mean(),

@@ -1,4 +1,4 @@
-"""Far more features than examples: the same probe in the space of the examples."""
+"""Space of the examples: the same probe with fewer unknowns, where features are far more than examples."""
 
 from __future__ import annotations
 
@@ -8,26 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.blocks import blocks_of
+from probes.features import row_blocks
 from probes.solvers import Fit
 from probes.solvers.certificate import certify
 from probes.solvers.fit import fit_of
 
 Array = NDArray[np.float64]
 
-# How many times as many features as examples make up for the decomposition, and what one of that size takes no longer.
+# The decomposition pays from twice as many features as examples on, and up to so many examples.
 WIDE, MOST_EXAMPLES = 2, 5000
 # Eigenvalues of the Gram matrix below this, relative to the largest, are rounding.
 RANK = 1e-12
 
 
 def pays(X: Any, n_fits: int) -> bool:
-    """Return whether a decomposition of the Gram matrix costs less than what it saves.
-
-    Parameters
-    ----------
-    X : array, shape (n, d)
-    n_fits : int
+    """Return whether decomposing the Gram matrix costs less than it saves in `n_fits` fits.
 
     Examples
     --------
@@ -46,11 +41,12 @@ class ExampleSpace:
 
     Parameters
     ----------
-    X : array, shape (n, d), or what gives such rows by slices
+    X : array, shape (n, d), or an object whose slices are such arrays
 
     Attributes
     ----------
     X : array, shape (n, r)
+        The coordinates.
 
     References
     ----------
@@ -67,25 +63,25 @@ class ExampleSpace:
     def __init__(self, X: Any) -> None:
         n = X.shape[0]
         gram = np.empty((n, n))
-        for rows, block in blocks_of(X):
-            for columns, other in blocks_of(X):
+        for rows, block in row_blocks(X):
+            for columns, other in row_blocks(X):
                 gram[rows, columns] = block @ other.T
         values, vectors = np.linalg.eigh(gram)
-        kept = values > RANK * max(values[-1], 0.0)
+        spanned = values > RANK * max(values[-1], 0.0)
         self._full = X
-        self._vectors, self._lengths = vectors[:, kept], np.sqrt(values[kept])
+        self._vectors, self._lengths = vectors[:, spanned], np.sqrt(values[spanned])
         self.X = self._vectors * self._lengths
 
     def reduced(self, fit: Fit) -> Fit:
-        """Return a fit of the full features as one of the coordinates; what no example shows of it is lost."""
-        logits = np.concatenate([block @ fit.coef.T for _, block in blocks_of(self._full)])  # (n, R)
+        """Return a fit of the features as a fit of the coordinates; components that no example has are lost."""
+        logits = np.concatenate([block @ fit.coef.T for _, block in row_blocks(self._full)])  # (n, R)
         return replace(fit, coef=(self._vectors.T @ logits).T / self._lengths)
 
     def expanded(self, fit: Fit, y: NDArray[np.intp], C: float, sample_weight: Array | None, *, tol: float) -> Fit:
-        """Return a fit of the coordinates as one of the full features, certified there."""
+        """Return a fit of the coordinates as a fit of the features, with its certificate there."""
         duals = (fit.coef / self._lengths) @ self._vectors.T  # (R, n)
         coef = np.zeros((len(fit.coef), self._full.shape[1]))
-        for rows, block in blocks_of(self._full):
+        for rows, block in row_blocks(self._full):
             coef += duals[:, rows] @ block
         proof = certify(self._full, y, C, coef, fit.intercept, sample_weight)
         return fit_of(coef, proof, n_iter=fit.n_iter, tol=tol)

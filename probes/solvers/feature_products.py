@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probes.blocks import blocks_of
+from probes.features import row_blocks
 
 RESIDENT = 512 * 2**20  # bytes of a copy in another precision that are held rather than made anew at every pass
 PASSES_SAVED = 30  # by flatter objectives, at least
@@ -128,7 +128,7 @@ class SharedFeatures(FeatureProducts):
         """Do nothing: the features are those of all."""
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        for rows, block in blocks_of(self._X, _NUMPY[self.dtype]):
+        for rows, block in row_blocks(self._X, _NUMPY[self.dtype]):
             yield rows, self.tensor(block)
 
 

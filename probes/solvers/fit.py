@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.blocks import blocks_of
+from probes.features import row_blocks
 from probes.solvers.certificate import Certificate, certify
 
 Array = NDArray[np.float64]
@@ -44,7 +44,7 @@ class Fit:
 
     def logits(self, X: Any) -> Array:
         """Return the logits of features that are standardised as those it was fitted to: (n, K), or (n, 1) for two."""
-        return np.concatenate([block @ self.coef.T for _, block in blocks_of(X)]) + self.intercept
+        return np.concatenate([block @ self.coef.T for _, block in row_blocks(X)]) + self.intercept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""Whose layers are probed: a network at a checkpoint, or what stands in for one."""
+"""Layers of a network at a checkpoint, and the baselines that stand beside them."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,13 +20,13 @@ class NetworkLayers:
     Attributes
     ----------
     layers : mapping of str to array-like, shape (n, d)
-        Activations by layer name, in their order. Layers may be lazy: only `shape` is used until their turn comes.
+        Activations by layer name, in their order. Layers may be lazy: only `shape` is used before they are probed.
     network : str
-        What the network is called: its method, or its run.
+        The name of the network: its method, or its run.
     seed : int or None
-        Of the network; equal for networks that are to be compared as pairs.
+        The seed of the network. Networks that are compared as a pair have the same seed.
     checkpoint : int or None
-        The step at which it was recorded.
+        The step at which the layers were recorded.
     """
 
     layers: Mapping[str, ArrayLike]
@@ -34,14 +36,22 @@ class NetworkLayers:
 
     @property
     def name(self) -> str:
-        """Network, seed and checkpoint, as far as they are known, for messages."""
+        """Network, seed and checkpoint, as far as they are given, for messages."""
         known = [self.network] if self.network else []
         known += [f"seed {self.seed}"] if self.seed is not None else []
         return ", ".join([*known, f"step {self.checkpoint}"] if self.checkpoint is not None else known)
 
+    def describe(self, layer: str) -> str:
+        """Return how messages call a layer."""
+        return f"Layer {layer!r} of {self.name}" if self.name else f"Layer {layer!r}"
+
+    def widths(self) -> dict[str, int]:
+        """Return the number of features of each layer."""
+        return {name: int(np.shape(layer)[1]) for name, layer in self.layers.items()}
+
 
 class FitKey(NamedTuple):
-    """Whose fit it is, whatever the checkpoint."""
+    """Network, layer and target of a fit, whatever the checkpoint."""
 
     network: str
     seed: int | None
@@ -50,62 +60,67 @@ class FitKey(NamedTuple):
 
 
 def list_networks(layers: Mapping[str, ArrayLike] | NetworkLayers | Iterable[NetworkLayers]) -> list[NetworkLayers]:
-    """Return recordings as a list, and the layers of a single, unnamed network as one.
+    """Return the networks as a list; a mapping of layers is one network without a name.
 
     Raises
     ------
     ValueError
-        If there are none, one has no layers, or two have one name.
+        If there is no network, a network has no layers, or two networks have the same name.
     TypeError
-        If something else is among them.
+        If an element is not a `NetworkLayers`, or a seed or checkpoint is not an integer.
 
     Examples
     --------
-    >>> [recording.network for recording in list_networks({"fc1": np.ones((3, 2))})]
+    >>> [each.network for each in list_networks({"fc1": np.ones((3, 2))})]
     ['']
     """
     if isinstance(layers, Mapping | NetworkLayers):
-        recordings = [layers if isinstance(layers, NetworkLayers) else NetworkLayers(layers=layers)]
+        networks = [layers if isinstance(layers, NetworkLayers) else NetworkLayers(layers=layers)]
     else:
-        recordings = list(layers)
-    for recording in recordings:
-        if not isinstance(recording, NetworkLayers):
-            raise TypeError(f"layers has {type(recording).__name__}; expected a mapping of arrays, or Recordings.")
+        networks = list(layers)
+    for each in networks:
+        if not isinstance(each, NetworkLayers):
+            raise TypeError(f"layers has {type(each).__name__}; expected a mapping of arrays, or NetworkLayers.")
         for name in ("seed", "checkpoint"):
-            if not isinstance(getattr(recording, name), Integral | None):
-                raise TypeError(f"{name} is {getattr(recording, name)!r}; expected a whole number, or None.")
-    if not recordings or not all(recording.layers for recording in recordings):
+            if not isinstance(getattr(each, name), Integral | None):
+                raise TypeError(f"{name} is {getattr(each, name)!r}; expected an integer, or None.")
+    if not networks or not all(each.layers for each in networks):
         raise ValueError("layers is empty; give one or more layers, name -> array of shape (n, d).")
     seen = set[tuple[Any, ...]]()
-    for recording in recordings:
-        key = (recording.network, recording.seed, recording.checkpoint)
+    for each in networks:
+        key = (each.network, each.seed, each.checkpoint)
         if key in seen:
-            raise ValueError(f"Two recordings are called {recording.name!r}; give each another network, seed or step.")
+            raise ValueError(f"Two networks are called {each.name!r}; give each another network, seed or checkpoint.")
         seen.add(key)
-    return recordings
+    return networks
 
 
 def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> list[NetworkLayers]:
-    """Return what layers are to be compared with: the inputs, and random projections of them to the same widths.
+    """Return baselines for the probes of layers: the inputs, and random projections of them to the same widths.
 
     Parameters
     ----------
     inputs : array-like, shape (n, d)
-        What the network saw, flattened.
+        The inputs of the network, flattened.
     widths : iterable of int
-        Of the layers. Each is projected to once.
+        Widths of the layers. There is one projection for each different width.
     seed : int, >= 0
-        Of the projections.
+        Seed of the projections.
 
     Returns
     -------
     list of NetworkLayers
-        One for each of `BASELINES`. Projections are made when they are read.
+        One for each of `BASELINES`. Projections are computed when they are read.
+
+    Raises
+    ------
+    ValueError
+        If inputs are not two-dimensional.
 
     Examples
     --------
-    >>> for recording in baselines(np.ones((3, 2)), [8, 8, 4]):
-    ...     print(recording.network, *((name, layer.shape) for name, layer in recording.layers.items()))
+    >>> for each in baselines(np.ones((3, 2)), [8, 8, 4]):
+    ...     print(each.network, *((name, layer.shape) for name, layer in each.layers.items()))
     raw input ('input', (3, 2))
     random projection ('width 8', (3, 8)) ('width 4', (3, 4))
     """
@@ -118,7 +133,7 @@ def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> lis
 
 
 class _Projected:
-    """A random projection that is made when it is read."""
+    """A random projection that is computed when it is read."""
 
     def __init__(self, inputs: Any, width: int, seed: int) -> None:
         self._inputs, self._width, self._seed = inputs, width, seed

@@ -1,4 +1,4 @@
-"""What is computed once: rows of a table in a file, so that a table that was cut off can go on."""
+"""Cache of rows in a file, so that an interrupted table continues where it stopped."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ import numpy as np
 
 Row = dict[str, Any]
 
-_FIRST = b'{"key": "'  # what a line begins with
+_FIRST = b'{"key": "'  # the beginning of every line
 
 
 class RowCache:
-    """Groups of rows in a file of one JSON object a line, found again by what they were computed from.
+    """Groups of rows in a file with one JSON object per line, each under the key of what it was computed from.
 
-    A line is written whole or, where the process died, not whole; such a last line is dropped. Lines are never
-    changed.
+    Lines are only ever appended. The last line may be incomplete if the process died while it wrote; it is ignored when
+    the file is read, and removed when the next line is added.
 
     Parameters
     ----------
     path : str or Path
-        Need not exist; its folder does.
+        The file. It need not exist, but its folder must.
 
     Raises
     ------
     ValueError
-        If the file is no such journal.
+        If the file is not a cache of rows.
     OSError
         If it cannot be read.
     """
@@ -39,44 +39,44 @@ class RowCache:
         self._path = Path(path)
         self._known: dict[str, list[Row]] = {}
         if not self._path.absolute().parent.is_dir():
-            raise FileNotFoundError(f"There is no folder for the journal {self._path}. Make it first.")
+            raise FileNotFoundError(f"There is no folder for the cache {self._path}. Create the folder first.")
         if self._path.is_dir():
-            raise IsADirectoryError(f"The journal {self._path} is a folder. Name a file in it.")
+            raise IsADirectoryError(f"The cache {self._path} is a folder. Give the name of a file.")
         content = self._path.read_bytes() if self._path.exists() else b""
-        self._size, self._whole = len(content), content.rfind(b"\n") + 1  # of the file, and of its whole lines
+        self._size, self._whole = len(content), content.rfind(b"\n") + 1  # of the file, and of its complete lines
         for number, line in enumerate(content[: self._whole].splitlines(), start=1):
             try:
                 entry = json.loads(line)
                 self._known[str(entry["key"])] = list(entry["rows"])
             except (ValueError, KeyError, TypeError) as error:
-                raise self._foreign(number) from error
-        torn = content[self._whole :]
-        if not (torn.startswith(_FIRST) or _FIRST.startswith(torn)):
-            raise self._foreign(content.count(b"\n") + 1)
+                raise self._not_a_cache(number) from error
+        incomplete = content[self._whole :]
+        if not (incomplete.startswith(_FIRST) or _FIRST.startswith(incomplete)):
+            raise self._not_a_cache(content.count(b"\n") + 1)
 
-    def rows(self, key: str) -> list[Row] | None:
-        """Return the rows of a key, or None."""
-        return self._known.get(key)
-
-    def _foreign(self, number: int) -> ValueError:
+    def _not_a_cache(self, number: int) -> ValueError:
         return ValueError(
-            f"Line {number} of {self._path} is not one of a journal of probes. Give another file, or remove it."
+            f"Line {number} of {self._path} is not a line of a cache of probes. Give another file, or remove this one."
         )
 
+    def rows(self, key: str) -> list[Row] | None:
+        """Return the rows under a key, or None if there are none."""
+        return self._known.get(key)
+
     def add(self, key: str, rows: Sequence[Row]) -> None:
-        """Append the rows of a key, durably.
+        """Append the rows of a key and wait until they are on disk.
 
         Raises
         ------
         ValueError
-            If somebody else has changed the file.
+            If another program has changed the file since it was read.
         """
         plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
         line = json.dumps({"key": key, "rows": plain}).encode() + b"\n"
         with self._path.open("ab") as file:
             if file.seek(0, os.SEEK_END) != self._size:
-                raise ValueError(f"{self._path} was changed by somebody else; give each table a journal of its own.")
-            file.truncate(self._whole)  # of a line that was cut off
+                raise ValueError(f"{self._path} was changed by another program; give each table a cache of its own.")
+            file.truncate(self._whole)  # removes an incomplete last line
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
@@ -86,7 +86,7 @@ class RowCache:
 
 
 def key_of(**parts: Any) -> str:
-    """Return a digest of what rows are computed from: plain values, and arrays by their content.
+    """Return a digest of plain values, and of arrays by dtype, shape and content.
 
     Examples
     --------

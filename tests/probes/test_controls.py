@@ -241,7 +241,7 @@ def test_random_projection_keeps_the_precision(dtype: str, expected: str) -> Non
         (
             np.where(np.arange(BLOCK_ROWS + 2)[:, np.newaxis] < BLOCK_ROWS, [1.0, 2.0], np.nan),
             3,
-            "X has 4 NaN or infinite values in rows 1024 to 1025, which a projection would spread over every feature",
+            "X has 4 NaN or infinite values in rows 1024 to 1025; a projection would spread them",
         ),
     ],
 )

@@ -15,11 +15,17 @@ from probes.estimators.ridge.fitting import ALPHAS
 from probes.grids import MOST_DECADES, chosen, next_decade, wider
 from probes.solvers import Fit
 from probes.solvers.certificate import certify
-from probes.solvers.path import CS, fit_path, fit_paths
+from probes.solvers.path import CS, PenaltyPath, fit_paths
 from repsim.learning import TrainingConfig, build_learner, build_optimizer, load_dataset, train
 
 N = 400
 SPLIT = np.resize(["train", "train", "validation", "test"], N)
+
+
+def fit_path(X: Any, y: NDArray, Cs: Sequence[float], judge: Callable[[Fit], float], **settings: Any) -> PenaltyPath:
+    """Return the path of a single layer."""
+    start = settings.pop("start", None)
+    return fit_paths([X], y, Cs, [judge], starts=[start], **settings)[0]
 
 
 # The rule

@@ -24,7 +24,7 @@ from probes import SOLVERS, LogisticProbe
 from probes.solvers import Fit, LogisticProblem, lbfgs_many
 from probes.solvers.certificate import certify
 from probes.solvers.example_space import ExampleSpace, pays
-from probes.solvers.path import fit_path
+from probes.solvers.path import fit_paths
 
 Array = NDArray[np.float64]
 
@@ -299,9 +299,8 @@ def test_each_fit_of_a_path_over_wide_features_is_its_optimum(
     case = wide(n_classes, weighted, C)
     assert pays(case.Z, len(CS))
     losses = iter([float(each != C) for each in CS])  # so that C is chosen
-    path = fit_path(
-        case.Z, case.codes, CS, lambda fit: next(losses), sample_weight=case.sample_weight, solver=solver, tol=tol
-    )
+    settings: dict[str, Any] = {"sample_weight": case.sample_weight, "solver": solver, "tol": tol}
+    (path,) = fit_paths([case.Z], case.codes, CS, [lambda fit: next(losses)], starts=[None], **settings)
     assert path.Cs[path.best] == C
     assert_is_optimum(case, path.fit, tol)
 

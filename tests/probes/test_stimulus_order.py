@@ -273,7 +273,7 @@ def test_what_cannot_be_matched_is_refused(stimuli: Set, layers: dict[str, Layer
     ):
         table({"h": array}, mapping, stimuli.split)
     with pytest.raises(
-        ValueError, match=r"^labels has single labels and whole targets; give a mapping of stimulus id to"
+        ValueError, match=r"^labels mixes single labels with whole targets; give a mapping of stimulus id to"
     ):
         table(layers, {"a": stimuli.labels, "17": 3}, stimuli.split)
     with pytest.raises(

@@ -1,12 +1,11 @@
 """Ridge regression for every penalty at once, with the exact leave-one-out error of each."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.grids import chosen, next_decade, wider
+from probes.grids import PenaltyGrid
 
 Array = NDArray[np.float64]
 
@@ -110,52 +109,26 @@ def ridge_path(
     left_out = 1.0 / np.maximum(counts, 1.0)
     total = B.shape[1] * weight.sum()
     equal = EQUAL * float(np.sum(B**2)) / total if most_decades else 0.0
-    grid = _Grid(lambda alpha: float(np.sum(_unseen(fits, alpha, left_out) ** 2)) / total, equal)
-    grid.search(alphas, most_decades)
-    coef = np.where(A.any(axis=0), fits.coef(grid.alpha), 0.0)  # exactly zero where a feature is constant
+
+    def error_of(alpha: float) -> float:
+        return float(np.sum(_unseen(fits, alpha, left_out) ** 2)) / total
+
+    grid = PenaltyGrid(
+        alphas.tolist(), sign=-1, equal=equal, most_decades=most_decades, null=lambda: error_of(WITHOUT_FEATURES)
+    )
+    grid.losses |= {alpha: error_of(alpha) for alpha in alphas.tolist()}
+    while (alpha := grid.next_value()) is not None:
+        grid.losses[alpha] = error_of(alpha)
+    best, tried = grid.best, grid.tried[::-1] if grid.n_extended else alphas.tolist()
+    coef = np.where(A.any(axis=0), fits.coef(best), 0.0)  # exactly zero where a feature is constant
     return RidgePath(
         coef=coef,
         intercept=centers[1] - coef @ centers[0],
-        alpha=grid.alpha,
-        alphas=np.array(grid.alphas),
-        loo_error=np.array(grid.errors),
+        alpha=best,
+        alphas=np.array(tried),
+        loo_error=np.array([grid.losses[alpha] for alpha in tried]),
         at_edge=grid.side != 0,
     )
-
-
-class _Grid:
-    """Penalties with the error of each, and what is chosen of them."""
-
-    def __init__(self, error_of: Callable[[float], float], equal: float) -> None:
-        self._error_of, self._equal = error_of, equal
-        self.alphas, self.errors = list[float](), list[float]()
-
-    def search(self, alphas: Array, most_decades: int) -> None:
-        """Compute the errors of a grid, and of its extension if there is to be one."""
-        self.alphas = [float(alpha) for alpha in alphas]
-        self.errors = [self._error_of(alpha) for alpha in self.alphas]
-        for _ in range(most_decades):
-            if not (side := self.side):
-                return
-            alpha = next_decade(max(self.alphas) if side < 0 else min(self.alphas), -side)
-            tried = [*zip(self.alphas, self.errors, strict=True), (alpha, self._error_of(alpha))]
-            self.alphas, self.errors = map(list, zip(*sorted(tried), strict=True))
-
-    @property
-    def alpha(self) -> float:
-        """The penalty of the least error, the largest among equals."""
-        return self._order[chosen([error for _, error in self._order], self._equal)][0]
-
-    @property
-    def side(self) -> int:
-        """Where a better penalty may lie: above the grid (-1), below it (1) or neither (0)."""
-        null = (lambda: self._error_of(WITHOUT_FEATURES)) if self._equal else None
-        return wider([error for _, error in self._order], self._equal, null)
-
-    @property
-    def _order(self) -> list[tuple[float, float]]:
-        """Penalties and errors, the most regularised first."""
-        return sorted(zip(self.alphas, self.errors, strict=True), reverse=True)
 
 
 class _Primal:

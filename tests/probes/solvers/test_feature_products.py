@@ -54,7 +54,7 @@ def test_products_of_shared_rows_are_those_of_numpy(dtype: torch.dtype, of: Any)
 def test_products_by_blocks_are_those_of_numpy(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rows_a_block: int
 ) -> None:
-    monkeypatch.setattr("probes.blocks.BLOCK", 8 * D * rows_a_block)
+    monkeypatch.setattr("probes.features.BLOCK", 8 * D * rows_a_block)
     X = Slices(LAYERS[0])
     shared = SharedFeatures(X, dtype, "cpu", P * R)
     assert_products(shared, np.broadcast_to(LAYERS[0], LAYERS.shape))
@@ -68,7 +68,7 @@ def test_a_copy_too_large_to_hold_is_made_by_blocks(monkeypatch: pytest.MonkeyPa
         made.append(len(X))
         return [(slice(0, 10), X[:10].astype(dtype)), (slice(10, N), X[10:].astype(dtype))]
 
-    monkeypatch.setattr("probes.solvers.feature_products.blocks_of", spy)
+    monkeypatch.setattr("probes.solvers.feature_products.row_blocks", spy)
     X, size = LAYERS[0], 4 * N * D
     for resident, passes in ((size, 0), (size - 1, 2)):
         monkeypatch.setattr("probes.solvers.feature_products.RESIDENT", resident)

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,15 @@ from probes.scores import log_loss
 from probes.solvers import Fit, lbfgs, newton
 from probes.solvers.certificate import certify
 from probes.solvers.example_space import ExampleSpace, pays
-from probes.solvers.path import fit_path, fit_paths
+from probes.solvers.path import PenaltyPath, fit_paths
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+def fit_path(X: Any, y: NDArray, Cs: Sequence[float], judge: Callable[[Fit], float], **settings: Any) -> PenaltyPath:
+    """Return the path of a single layer."""
+    start = settings.pop("start", None)
+    return fit_paths([X], y, Cs, [judge], starts=[start], **settings)[0]
 
 
 @pytest.fixture(scope="module")

@@ -90,7 +90,7 @@ def test_row_holds_the_scores_of_the_probe_chosen_on_validation_log_loss(
         "n_constant": 0,
         "v_information": np.log2(10) - row["log_loss"] / np.log(2),
     }
-    assert row.index.tolist() == COLUMNS
+    assert row.index.tolist() == list(COLUMNS)
     assert rest["v_information"] == pytest.approx(row["v_information"], abs=0.02)  # classes are as good as balanced
     assert row[[name for name in COLUMNS if name not in {**expected, **rest}]].isna().all()
     for column, value in expected.items():
@@ -209,7 +209,7 @@ def test_fits_that_did_not_converge_are_told_without_a_warning(stimuli: tuple[ND
     [
         (np.where(np.eye(N, 5) > 0, np.nan, 1.0), "ValueError: 5 of 1200 values are NaN or infinite"),
         (np.where(np.eye(N, 5) > 0, -np.inf, 1.0), "ValueError: 5 of 1200 values are NaN or infinite"),
-        (np.full((N, 3), 0.1), "ValueError: every feature is constant on the training rows; there is nothing to read"),
+        (np.full((N, 3), 0.1), "ValueError: every feature is constant on the training rows"),
         (np.resize([1e300, -1e300, 0.0], (N, 1)), r"ValueError: X reaches 1\.0e\+300, too large to standardise"),
         (np.ones((N, 3), dtype=complex), "ValueError: the layer has dtype complex128; expected real numbers"),
         (np.full((N, 3), "0"), "ValueError: the layer has dtype <U1; expected real numbers"),
@@ -243,7 +243,7 @@ def test_bad_layer_is_a_failed_row_beside_good_ones(
         ({"Cs": 1.0}, r"Cs is 1\.0; expected one or more positive numbers"),
         ({"Cs": "0.1"}, "Cs is '0.1'; expected one or more positive numbers"),
         ({"device": "abacus"}, "device is 'abacus', which torch does not have here"),
-        ({"types": [0, 1] * 4}, "types has 2 different types, and target 'label' 2 classes; a control task regroups"),
+        ({"types": [0, 1] * 4}, "types has 2 different types, and target 'label' 2 classes; a control task needs"),
         ({"Cs": (1.0, -0.1)}, r"C is -0\.1; expected a positive, finite number"),
         ({"solver": "sgd"}, "Unknown solver 'sgd'"),
         ({"tol": 0.0}, r"tol is 0\.0; expected a positive, finite number"),
@@ -631,9 +631,9 @@ def test_misuse_of_targets_controls_and_inputs_is_an_error_before_any_layer_is_r
 def test_recordings_that_are_none_or_have_one_name_are_errors_before_any_layer_is_read() -> None:
     layer = Lazy(np.ones((8, 2)))
     recording = NetworkLayers(layers={"h": layer}, network="bp")
-    with pytest.raises(ValueError, match="Two recordings are called 'bp'"):
+    with pytest.raises(ValueError, match="Two networks are called 'bp'"):
         probe_layers([recording, recording], [0, 1] * 4, split_of(8))
-    with pytest.raises(TypeError, match="layers has Lazy; expected a mapping of arrays, or Recordings"):
+    with pytest.raises(TypeError, match="layers has Lazy; expected a mapping of arrays, or NetworkLayers"):
         probe_layers([recording, layer], [0, 1] * 4, split_of(8))  # type: ignore[list-item]
     assert layer.reads == 0
 
@@ -646,7 +646,7 @@ def test_targets_whose_names_read_alike_are_refused(stimuli: tuple[NDArray, NDAr
 
 def test_a_recording_is_not_called_as_a_baseline(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
-    with pytest.raises(ValueError, match=r"^Two recordings are called 'raw input'"):
+    with pytest.raises(ValueError, match=r"^Two networks are called 'raw input'"):
         probe_layers([NetworkLayers(layers={"h": X}, network="raw input")], y, split, inputs=X)
 
 

@@ -57,7 +57,7 @@ def test_no_layers_are_an_error(nothing: Any) -> None:
     [([np.ones((3, 2))], "ndarray"), ([NetworkLayers(layers=LAYERS), LAYERS], "dict"), ("h", "str")],
 )
 def test_something_else_among_recordings_is_an_error_that_names_it(layers: Any, found: str) -> None:
-    with pytest.raises(TypeError, match=f"layers has {found}; expected a mapping of arrays, or Recordings"):
+    with pytest.raises(TypeError, match=f"layers has {found}; expected a mapping of arrays, or NetworkLayers"):
         list_networks(layers)
 
 
@@ -66,7 +66,9 @@ def test_something_else_among_recordings_is_an_error_that_names_it(layers: Any, 
 )
 def test_two_recordings_of_one_name_are_an_error_that_says_it(known: dict[str, Any], name: str) -> None:
     recordings = [NetworkLayers(layers=LAYERS, network="other"), *[NetworkLayers(layers=LAYERS, **known)] * 2]
-    with pytest.raises(ValueError, match=f"Two recordings are called {name}; give each another network, seed or step"):
+    with pytest.raises(
+        ValueError, match=f"Two networks are called {name}; give each another network, seed or checkpoint"
+    ):
         list_networks(recordings)
 
 
@@ -120,7 +122,7 @@ def test_inputs_may_be_lists_and_projections_are_given_in_the_precision_asked_fo
 @pytest.mark.parametrize("known", [{"seed": "a"}, {"checkpoint": 0.5}])
 def test_seeds_and_steps_that_are_no_whole_numbers_are_refused(known: dict[str, Any]) -> None:
     (name, value), *_ = known.items()
-    with pytest.raises(TypeError, match=rf"^{name} is {value!r}; expected a whole number, or None\.$"):
+    with pytest.raises(TypeError, match=rf"^{name} is {value!r}; expected an integer, or None\.$"):
         list_networks([NetworkLayers(layers={"h": np.ones((2, 1))}, **known)])
 
 

@@ -157,7 +157,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_as_it_was(tmp_path: P
     path = tmp_path / "probes.jsonl"
     path.write_bytes(content)
     with pytest.raises(
-        ValueError, match=f"Line {line} of .*probes.jsonl is not one of a journal of probes. Give anoth"
+        ValueError, match=f"Line {line} of .*probes.jsonl is not a line of a cache of probes. Give another"
     ):
         RowCache(path)
     assert path.read_bytes() == content
@@ -337,7 +337,7 @@ def test_baselines_are_kept_too(tmp_path: Path) -> None:
 def test_something_else_is_refused_before_any_layer_is_read(tmp_path: Path) -> None:
     path, layers = tmp_path / "metrics.jsonl", {"a": Lazy(np.ones((N, 2)))}
     path.write_text(json.dumps({"step": 1}) + "\n")
-    with pytest.raises(ValueError, match=r"Line 1 of .*metrics\.jsonl is not one of a journal of probes"):
+    with pytest.raises(ValueError, match=r"Line 1 of .*metrics\.jsonl is not a line of a cache of probes"):
         table_of(layers, cache=path)
     assert path.read_text() == json.dumps({"step": 1}) + "\n"
     assert layers["a"].reads == 0
@@ -386,7 +386,7 @@ def test_a_table_whose_process_was_killed_goes_on_and_is_the_uninterrupted_one(
 def test_a_file_of_one_unended_line_that_is_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="not one of a journal"):
+    with pytest.raises(ValueError, match="not a line of a cache"):
         RowCache(path).add("one", [])
     assert path.read_bytes() == content
 
@@ -405,20 +405,18 @@ def test_a_layer_that_could_not_be_read_once_is_read_again(tmp_path: Path) -> No
 
 
 def test_a_journal_and_warm_starts_exclude_each_other(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^cache and fits were both given; rows of a cache have no fits\."):
+    with pytest.raises(ValueError, match=r"^cache and fits were both given"):
         table_of(recordings(), cache=tmp_path / "probes.jsonl", fits={})
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_is_no_journal(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError, match=r"^The journal .* is a folder\. Name a file in it\.$"):
+    with pytest.raises(IsADirectoryError, match=r"^The cache .* is a folder\. Give the name of a file"):
         RowCache(tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_named_before_any_fit(tmp_path: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"^There is no folder for the journal .*absent/probes\.jsonl\. Make it"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"^There is no folder for the cache .*absent/probes\.jsonl\. Create"):
         RowCache(tmp_path / "absent" / "probes.jsonl")
 
 
@@ -432,7 +430,7 @@ def test_a_journal_that_somebody_else_changed_is_not_written_over(tmp_path: Path
     else:
         path.unlink()
     before = path.read_bytes() if path.exists() else b""
-    with pytest.raises(ValueError, match="was changed by somebody else; give each table a journal of its own"):
+    with pytest.raises(ValueError, match="was changed by another program; give each table a cache"):
         journal.add("l", [])
     assert (path.read_bytes() if path.exists() else b"") == before
 
@@ -454,6 +452,6 @@ def test_a_control_that_failed_is_told_beside_its_probe_and_computed_again(
         patched.setattr("probes.table.columns.lbfgs_many", fail)
         failed = table_of(recordings(), controls=1, cache=path)
     assert failed["status"].eq("ok").all()
-    assert failed["message"].str.endswith("no controls: RuntimeError: out of memory").all()
+    assert failed["message"].str.endswith("no random_label_accuracy: RuntimeError: out of memory").all()
     assert failed["random_label_accuracy"].isna().all()
     assert table_of(recordings(), controls=1, cache=path)["random_label_accuracy"].notna().all()
