@@ -1,12 +1,19 @@
 """Learning: networks as chains of segments, and what gradient each layer gets."""
 
 from repsim.learning.catalogue import CatalogueEntry, catalogue
+from repsim.learning.chain import Chain, Readout, ResidualBlock, Segment
 from repsim.learning.config import TrainingConfig
-from repsim.learning.data.artificial import ARTIFICIAL, artificial
-from repsim.learning.data.dataset import Dataset
-from repsim.learning.data.loading import DATASETS, SPLITS, load_dataset, read_npz, split_dataset
-from repsim.learning.decoupled.local import LocalLearner
-from repsim.learning.decoupled.pipeline import PipelineResult, StageReport, train_pipeline
+from repsim.learning.data import (
+    ARTIFICIAL,
+    DATASETS,
+    SPLITS,
+    Dataset,
+    artificial,
+    load_dataset,
+    read_npz,
+    split_dataset,
+)
+from repsim.learning.decoupled import LocalLearner, PipelineResult, StageReport, train_pipeline
 from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
 from repsim.learning.estimators import (
     ESTIMATORS,
@@ -32,13 +39,12 @@ from repsim.learning.estimators import (
 )
 from repsim.learning.learner import Learner, build_learner, build_optimizer, site_of
 from repsim.learning.losses import LOSSES
-from repsim.learning.networks import NETWORKS, Chain, Readout, ResidualBlock, Segment, conv_net, mlp, residual_net
-from repsim.learning.parallel.memory import keep_freed_memory
-from repsim.learning.parallel.replicas import Choice, Replicas, ReplicaTraining, train_replicas
+from repsim.learning.networks import NETWORKS, conv_net, mlp, residual_net
+from repsim.learning.parallel import Choice, Replicas, ReplicaTraining, keep_freed_memory, train_replicas
 from repsim.learning.rules import Rule, choose_boundaries, option_types, parse_rules
-from repsim.learning.seeds import stream
 from repsim.learning.stacking import stack, unstack
 from repsim.learning.step import Outcome, compute_gradients
+from repsim.learning.streams import stream
 from repsim.learning.training import Diverged, Evaluation, Step, count_steps, evaluate, train
 
 __all__ = [

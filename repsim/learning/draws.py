@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from repsim.learning.seeds import stream
+from repsim.learning.streams import stream
 
 __all__ = ["Draws"]
 

@@ -8,14 +8,15 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from repsim.learning.chain import Chain
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import Estimator, Site
-from repsim.learning.networks import NETWORKS, Chain
+from repsim.learning.networks import NETWORKS
 from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.rules import Rule
-from repsim.learning.seeds import stream
 from repsim.learning.stacking import stack
 from repsim.learning.step import Outcome, compute_gradients
+from repsim.learning.streams import stream
 
 __all__ = ["Learner", "build_learner", "build_optimizer", "site_of"]
 

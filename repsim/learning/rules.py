@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, get_type_hints
 
 from repsim.learning.estimators import ESTIMATORS, Estimator, Observed, Site
-from repsim.learning.seeds import stream
+from repsim.learning.streams import stream
 
 __all__ = ["Rule", "choose_boundaries", "is_observable", "parse_rules"]
 

@@ -13,7 +13,7 @@ from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
 from repsim.learning.learner import Learner
 from repsim.learning.losses import LOSSES
 from repsim.learning.schedules import SCHEDULES
-from repsim.learning.seeds import stream
+from repsim.learning.streams import stream
 
 __all__ = ["Diverged", "Evaluation", "Step", "batches", "count_steps", "evaluate", "propagate", "set_rates", "train"]
 

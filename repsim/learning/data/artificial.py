@@ -1,4 +1,4 @@
-"""Artificial data sets: two classes of normal examples, of which it is known what can be learnt."""
+"""Artificial data sets: two classes of normally distributed examples with known ground truth."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from repsim.learning.data.dataset import Dataset
 
 __all__ = ["ARTIFICIAL", "artificial"]
 
-_FLIPPED = 0.1  # the fraction of labels that noisy-linear has wrong
+_FLIPPED = 0.1  # fraction of wrong labels in noisy-linear
 
 
 def artificial(name: str, n_features: int = 2, n_examples: int = 1000, seed: int = 0) -> Dataset:
-    """Return standard normal examples x in two classes, "0" and "1".
+    """Return a data set of standard normal examples x in two classes, "0" and "1".
 
-    With u and v two random orthonormal directions, the class is "1"
+    Let u and v be two random orthonormal directions. The class is "1"
 
     - ``linear``: where u · x > 0;
-    - ``noisy-linear``: as in ``linear``, but for a tenth of the examples, chosen at random, the other class;
-    - ``random-labels``: for half of the examples, chosen at random, whatever x is;
+    - ``noisy-linear``: as in ``linear``, with the classes of a random tenth of the examples exchanged;
+    - ``random-labels``: for a random half of the examples, independently of x;
     - ``xor``: where either u · x > 0 or v · x > 0, but not both.
 
-    A plane through the origin separates the classes of ``linear``. On new examples, which are as noisy, nothing is
-    expected to be right more often than 9/10 in ``noisy-linear`` and 1/2 in ``random-labels``. In ``xor`` no plane is
-    right more often than 5/8, whereas four rectified units in one hidden layer can always be.
+    A plane through the origin separates the classes of ``linear``. On new examples with the same noise, no classifier
+    has an expected accuracy above 9/10 in ``noisy-linear`` or above 1/2 in ``random-labels``. In ``xor`` no plane has
+    an accuracy above 5/8, whereas a network with four rectified units in one hidden layer can classify all examples.
 
     Parameters
     ----------
     name : str
         A key of ``ARTIFICIAL``.
     n_features : int, default 2
-        Dimensions, 2 or more.
+        Number of dimensions, 2 or more.
     n_examples : int, default 1000
-        With more, u, v and the first rows of X stay the same.
+        Number of examples. It does not change u, v and the first rows of X.
     seed : int, default 0
-        Decides u, v, X and the noise. Sets that differ by name alone share u, v and X.
+        Decides u, v, X and the noise. Data sets that differ only in their name have the same u, v and X.
 
     Returns
     -------
     Dataset
-        Classes are equally frequent, in ``linear``, ``noisy-linear`` and ``xor`` up to chance. Its name is one that
-        ``load_dataset`` understands, ``"xor"`` or ``"xor:100"``.
+        Its classes are equally frequent in ``random-labels``, and equally likely in the others. Its name, such as
+        ``"xor"`` or ``"xor:100"``, is one that ``load_dataset`` accepts.
 
     Raises
     ------
     ValueError
-        If the name is unknown or a number is too small.
+        If the name is unknown, or if a number is below its minimum.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def artificial(name: str, n_features: int = 2, n_examples: int = 1000, seed: int
 
 
 def _orthonormal(rng: np.random.Generator, n_features: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draw two orthogonal directions of length 1, each uniform on the sphere."""
+    """Return two orthogonal unit vectors, each drawn uniformly from the sphere."""
     u, v = rng.standard_normal((2, n_features))
     u /= np.linalg.norm(u)
     v -= (u @ v) * u
@@ -98,7 +98,7 @@ def _xor(a: _Projections, b: _Projections, rng: np.random.Generator) -> _Classes
     return (a > 0) ^ (b > 0)
 
 
-ARTIFICIAL: dict[str, Callable[[_Projections, _Projections, np.random.Generator], _Classes]] = {
+ARTIFICIAL: dict[str, Callable[[_Projections, _Projections, np.random.Generator], _Classes]] = {  # from u · x and v · x
     "linear": _linear,
     "noisy-linear": _noisy_linear,
     "random-labels": _random_labels,

@@ -1,4 +1,4 @@
-"""What a data set is: examples, their classes, and what is to be known of both."""
+"""Data sets in memory: examples and their classes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["Dataset"]
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Examples and their classes.
+    """Examples and their classes, as arrays.
 
     Attributes
     ----------
     name : str
     X : float32 array, shape (n, n_features)
-        Images are flattened and scaled to [0, 1]; a user's values are left as they are.
+        One example per row. Images are flattened and scaled to [0, 1]; values of the user's own data are not changed.
     y : int64 array, shape (n,)
-        Index into ``classes``.
+        Class of each example, as an index into ``classes``.
     classes : tuple of str
-        Sorted labels.
+        Labels, sorted.
     held_out : bool array, shape (n,), optional
-        The examples that the data set itself reserves for testing.
+        True for examples that the data set reserves for testing.
     image_shape : tuple of int, optional
         (channels, height, width), if the rows of X are flattened images.
     """

@@ -1,5 +1,7 @@
 """Control: the gradient of a learned critic as the synthetic gradient of a policy."""
 
+from repsim.theory.control.control_problem import Environment, Trajectory, discounted_cost, roll_out
+from repsim.theory.control.critic_targets import improvement, total_derivatives, value_gradient_targets, value_targets
 from repsim.theory.control.critics import (
     Critic,
     GradientCritic,
@@ -9,11 +11,9 @@ from repsim.theory.control.critics import (
     QuadraticValue,
     ValueCritic,
 )
-from repsim.theory.control.environment import Environment, Trajectory, discounted_cost, roll_out
 from repsim.theory.control.linear_quadratic import LinearQuadratic, Riccati
 from repsim.theory.control.pendulum import Pendulum
 from repsim.theory.control.policies import LinearPolicy, MLPPolicy
-from repsim.theory.control.targets import improvement, total_derivatives, value_gradient_targets, value_targets
 from repsim.theory.control.value_gradients import (
     ControlOptions,
     ControlStep,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from repsim.learning.checks import check_positive
 from repsim.learning.networks import mlp
-from repsim.theory.control.environment import Environment
+from repsim.theory.control.control_problem import Environment
 
 __all__ = ["LinearPolicy", "MLPPolicy"]
 

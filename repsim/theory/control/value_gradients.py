@@ -15,13 +15,13 @@ from torch.nn.functional import mse_loss
 from repsim.learning.checks import check_choice, check_integer, check_positive, check_range, check_type
 from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.schedules import SCHEDULES
-from repsim.learning.seeds import stream
+from repsim.learning.streams import stream
 from repsim.learning.training import Diverged, set_rates
+from repsim.theory.control.control_problem import Environment, Trajectory, discounted_cost, roll_out
+from repsim.theory.control.critic_targets import improvement, value_gradient_targets, value_targets
 from repsim.theory.control.critics import Critic, GradientCritic, ValueCritic
-from repsim.theory.control.environment import Environment, Trajectory, discounted_cost, roll_out
 from repsim.theory.control.linear_quadratic import LinearQuadratic
 from repsim.theory.control.policies import LinearPolicy
-from repsim.theory.control.targets import improvement, value_gradient_targets, value_targets
 
 __all__ = [
     "ControlOptions",

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev
 
+from repsim.learning.chain import Chain
 from repsim.learning.checks import check_choice, check_range
-from repsim.learning.losses import LOSSES
-from repsim.learning.networks import Chain
-from repsim.learning.step import count_examples
+from repsim.learning.losses import LOSSES, count_examples
 
 __all__ = ["Objective", "function_distance", "parameter_distance"]
 

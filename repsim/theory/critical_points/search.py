@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from repsim.learning.checks import check_integer, check_positive, check_range
-from repsim.theory.critical_points.fields import VectorField
+from repsim.theory.critical_points.vector_fields import VectorField
 
 __all__ = ["StationaryPoint", "find_stationary"]
 

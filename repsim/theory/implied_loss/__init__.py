@@ -1,13 +1,13 @@
 """The loss that a synthetic gradient module believes in: its line integral, its curl, and the true loss beside it."""
 
 from repsim.theory.implied_loss.curl import curl
-from repsim.theory.implied_loss.fields import Field, module_of
 from repsim.theory.implied_loss.line_integral import (
     PathDependence,
     affine_implied_loss,
     implied_loss,
     path_dependence,
 )
+from repsim.theory.implied_loss.module_field import Field, module_of
 from repsim.theory.implied_loss.quadratic import QuadraticFit, quadratic_fit
 from repsim.theory.implied_loss.truth import Agreement, agreement, true_loss_at
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from repsim.learning.checks import check_integer
 from repsim.learning.estimators import Estimator
-from repsim.theory.implied_loss.fields import Field, as_field, check_points, evaluate_field
+from repsim.theory.implied_loss.module_field import Field, as_field, check_points, evaluate_field
 
 __all__ = ["curl"]
 

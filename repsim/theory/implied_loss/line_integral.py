@@ -13,7 +13,7 @@ from torch import Tensor
 
 from repsim.learning.checks import check_integer, check_positive
 from repsim.learning.estimators import Estimator
-from repsim.theory.implied_loss.fields import (
+from repsim.theory.implied_loss.module_field import (
     Field,
     anchor_of,
     as_field,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from repsim.theory.implied_loss.fields import check_activations
+from repsim.theory.implied_loss.module_field import check_activations
 from repsim.theory.implied_loss.values import about_means, check_values
 
 __all__ = ["QuadraticFit", "quadratic_fit"]

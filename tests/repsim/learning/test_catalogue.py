@@ -1,7 +1,7 @@
 from repsim.learning import ESTIMATORS, locks, parse_rules, site_of
 from repsim.learning.catalogue import catalogue
 from repsim.learning.networks import mlp
-from repsim.learning.seeds import stream
+from repsim.learning.streams import stream
 
 
 def test_the_catalogue_holds_every_rule_in_order() -> None:

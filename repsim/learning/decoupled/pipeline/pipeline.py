@@ -1,4 +1,4 @@
-"""Training in a pipeline, from the outside: cut, send out, start, and put together again."""
+"""Training of a network as a pipeline of processes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from repsim.learning.checks import check_choice, check_integer, check_positive
-from repsim.learning.decoupled.local import Stage, split_into_stages
-from repsim.learning.decoupled.pipeline.processes import Ended, run_together
-from repsim.learning.decoupled.pipeline.worker import Job, Plan, Record, StageReport, wants_target, work
+from repsim.learning.decoupled.pipeline.process_group import Ended, run_together
+from repsim.learning.decoupled.pipeline.stage_training import (
+    PipelineSettings,
+    StageRecord,
+    StageReport,
+    StageSetup,
+    train_stage,
+    wants_target,
+)
+from repsim.learning.decoupled.stages import Stage, split_into_stages
 from repsim.learning.learner import Learner
-from repsim.learning.optimizers import OPTIMIZERS
-from repsim.learning.schedules import SCHEDULES
 from repsim.learning.training import Diverged, Step, count_steps
 
 __all__ = ["PipelineResult", "train_pipeline"]
@@ -24,17 +28,18 @@ __all__ = ["PipelineResult", "train_pipeline"]
 
 @dataclass(frozen=True)
 class PipelineResult:
-    """What a pipeline made.
+    """A trained learner, the record of its training, and how the processes spent their time.
 
     Attributes
     ----------
     learner : Learner
-        A copy of the one that was given, with the final weights of all stages.
+        A copy of the learner that was passed, with the final weights of all stages.
     steps : list of Step
-        One for each batch, as ``train`` yields them: the loss is that which the top stage saw.
+        One record per batch, as ``train`` yields them; the loss is that of the top stage.
     stages : tuple of StageReport
+        One report per process, from the input to the output.
     seconds : float
-        From the common start, when all processes were ready, to the end of the last.
+        Time from the common start, when all processes are ready, to the end of the last process.
     """
 
     learner: Learner
@@ -59,38 +64,39 @@ def train_pipeline(
     in_flight: int = 2,
     timeout: float = 300.0,
 ) -> PipelineResult:
-    """Train a learner with its stages in processes of their own, one processor thread each.
+    """Train each stage of a learner in a process of its own, with one processor thread per process.
 
-    Activations go up from process to process. Below an unlocked boundary nothing is awaited from above: the estimator
-    chooses g, the stage learns and goes on to the next batch; when the target of the batch arrives, it teaches the
-    estimator on the stored activation and labels. Below a boundary where backprop acts, the stage waits for the
-    gradient of the batch: the locked schedule, whose numbers are those of ``train``.
+    Activations are sent up from process to process. A stage below an unlocked boundary does not wait for the stages
+    above: the estimator chooses g, and the stage updates and continues with the next batch. When the target of a batch
+    arrives, the estimator learns from it and from the stored activation and labels. A stage below a boundary where
+    backprop is used waits for the gradient of the batch; without unlocked boundaries the results equal those of
+    ``train``.
 
-    With unlocked boundaries the numbers depend on when targets arrive, and so differ a little from run to run. Errors
-    leave no process behind. Processes are spawned: call this under ``if __name__ == "__main__":``, with modules that
-    can be pickled.
+    With unlocked boundaries the results depend on when targets arrive, and so differ slightly from run to run. If a
+    process fails, all processes are stopped. Processes are spawned: call this function under
+    ``if __name__ == "__main__":``, with modules that can be pickled.
 
     Parameters
     ----------
     learner : Learner
-        Built with ``together=False``; it is left as it is.
+        Built with ``together=False``. It is not changed.
     X, y : Tensor
-        Of all training examples, as in ``train``; batches are the same.
+        All training examples, as in ``train``, which draws the same batches.
     cuts : sequence of int, optional
-        The boundaries between processes; by default all whose estimators are unlocked.
+        Boundaries between processes; by default all boundaries whose estimators are unlocked.
     epochs, batch_size, seed : int
         As in ``train``.
     optimizer : str, default "adam"
-        A key of ``OPTIMIZERS``. Each stage has one of its own, and so has each estimator at a cut.
+        A key of ``OPTIMIZERS``. Every stage, and every estimator at a cut, has its own optimizer.
     learning_rate, estimator_learning_rate : float, default 1e-3
-        For the segments, and for what learns in estimators.
+        Learning rate of the segments, and of the estimators' own parameters.
     schedule : str, default "constant"
-        A key of ``SCHEDULES``; targets that arrive late teach at the rate of their batch.
+        A key of ``SCHEDULES``. An estimator learns from a late target at the learning rate of its batch.
     in_flight : int, default 2
-        How many activations may wait between two stages, 1 or more. It bounds the memory, and how far a stage gets
-        ahead of the next.
+        Largest number of activations that may wait between two stages, 1 or more. It bounds the memory, and how many
+        batches a stage can be ahead of the next.
     timeout : float, default 300
-        Seconds after which a process that waits for another gives up.
+        Seconds after which a process that waits for another process stops with an error.
 
     Returns
     -------
@@ -99,19 +105,18 @@ def train_pipeline(
     Raises
     ------
     ValueError
-        If a setting is out of range, or the learner cannot be cut so.
+        If a setting is out of range, X and y differ in length, or the learner cannot be split at these boundaries.
     Diverged
-        If the loss, or that of an estimator, is not finite.
+        If the loss of the network or of an estimator is not finite.
     RuntimeError
-        If a process failed, died or waited too long.
+        If a process failed, died or exceeded the timeout.
     """
-    _check(optimizer, schedule, learning_rate, estimator_learning_rate, in_flight, timeout)
     if len(X) != len(y):
         raise ValueError(f"X has {len(X)} examples and y has {len(y)}; give one label for each example.")
     count_steps(len(y), batch_size, epochs)  # raises if not even one batch can be filled
     sent, trained = copy.deepcopy(learner).train(), copy.deepcopy(learner)
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
-        plan = Plan(
+        settings = PipelineSettings(
             epochs=epochs,
             batch_size=batch_size,
             seed=seed,
@@ -123,38 +128,27 @@ def train_pipeline(
             folder=folder,
             dtype=next(parameter.dtype for parameter in sent.network.parameters()),
         )
-        jobs = _jobs(split_into_stages(sent, cuts), sent, plan)
+        setups = _setups(split_into_stages(sent, cuts), sent, settings)
         for name, values in (("X", X), ("y", y)):
-            save_file({name: values.contiguous()}, plan.data(name))
+            save_file({name: values.contiguous()}, settings.data(name))
         try:
-            records = run_together(work, jobs)
+            records = run_together(train_stage, setups)
         except Ended as end:
             raise Diverged(*end.args) from None
         for rank, stage in enumerate(split_into_stages(trained, cuts)):
-            stage.load_state_dict(load_file(plan.weights(rank)))
+            stage.load_state_dict(load_file(settings.weights(rank)))
     reports = tuple(record.report for record in records)
-    return PipelineResult(
-        trained, _steps(records, len(y) // batch_size), reports, max(each.seconds for each in reports)
-    )
+    seconds = max(report.seconds for report in reports)
+    return PipelineResult(trained, _steps(records, len(y) // batch_size), reports, seconds)
 
 
-def _check(
-    optimizer: str, schedule: str, learning_rate: float, estimator_learning_rate: float, in_flight: int, timeout: float
-) -> None:
-    check_choice("optimizer", optimizer, OPTIMIZERS)
-    check_choice("schedule", schedule, SCHEDULES)
-    check_positive("learning_rate", learning_rate)
-    check_positive("estimator_learning_rate", estimator_learning_rate)
-    check_integer("in_flight", in_flight, 1)
-    check_positive("timeout", timeout)
-
-
-def _jobs(stages: Sequence[Stage], learner: Learner, plan: Plan) -> list[Job]:
+def _setups(stages: Sequence[Stage], learner: Learner, settings: PipelineSettings) -> list[StageSetup]:
+    """Return what each process needs, from the input to the output."""
     shapes = dict(enumerate(learner.network.shapes, start=1))
     return [
-        Job(
+        StageSetup(
             stage,
-            plan,
+            settings,
             len(stages),
             shapes.get(stage.numbers[0] - 1, ()),
             shapes.get(stage.numbers[-1], ()),
@@ -164,7 +158,8 @@ def _jobs(stages: Sequence[Stage], learner: Learner, plan: Plan) -> list[Job]:
     ]
 
 
-def _steps(records: Sequence[Record], steps_per_epoch: int) -> list[Step]:
+def _steps(records: Sequence[StageRecord], steps_per_epoch: int) -> list[Step]:
+    """Return the records of all stages as one record per batch."""
     losses: dict[int, list[float]] = {}
     for record in records:
         losses |= record.estimator_losses

@@ -97,23 +97,15 @@ def test_artificial_data_are_split_with_both_classes_in_each_part(name: str) -> 
 
 @pytest.mark.parametrize("dimensions", ["", "1", "0", "-3", "abc", "2.5", "1e2", " 3", "3:4"])
 def test_dimensions_that_are_no_whole_number_of_two_or_more_are_refused(dimensions: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=rf"'xor:{dimensions}' is not understood at '{dimensions}'; .*such as xor:100"):
         load_dataset(f"xor:{dimensions}")
-    assert str(caught.value) == (
-        f"Data set 'xor:{dimensions}' is not understood at '{dimensions}'; expected a whole number of 2 or more "
-        "dimensions, e.g. xor:100."
-    )
 
 
 @pytest.mark.parametrize("name", DATASETS)
-@pytest.mark.parametrize("dimensions", ["", "3", "abc"])
-def test_dimensions_of_data_that_have_their_own_are_refused(name: str, dimensions: str) -> None:
-    with pytest.raises(ValueError) as caught:
-        load_dataset(f"{name}:{dimensions}")
-    assert str(caught.value) == (
-        f"Data set '{name}:{dimensions}' is not understood: only linear, noisy-linear, random-labels, xor take "
-        f"dimensions; expected '{name}'."
-    )
+def test_dimensions_of_data_that_have_their_own_are_refused(name: str) -> None:
+    message = f"Data set '{name}:3' is not understood: only linear, .*, xor take dimensions; expected '{name}'"
+    with pytest.raises(ValueError, match=message):
+        load_dataset(f"{name}:3")
 
 
 def test_a_file_may_have_the_name_of_artificial_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +175,7 @@ def test_a_class_too_rare_to_split_is_refused(counts: list[int], label: str, n: 
 def test_fractions_that_leave_a_part_without_a_class_are_refused(
     counts: list[int], fractions: dict[str, float], label: str, part: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"^Class '{label}' of made-up has no {part} example; each part needs one of"):
+    with pytest.raises(ValueError, match=rf"^Class '{label}' of made-up has no {part} example; each split needs one"):
         split_dataset(dataset(counts), 0, **fractions)
 
 
@@ -191,7 +183,7 @@ def test_fractions_that_leave_a_part_without_a_class_are_refused(
 def test_held_out_examples_must_leave_every_class_in_every_part(held_out: slice, part: str) -> None:
     mask = np.zeros(10, bool)
     mask[held_out] = True
-    with pytest.raises(ValueError, match=rf"^Class 'a' of made-up has no {part} example; each part needs one of"):
+    with pytest.raises(ValueError, match=rf"^Class 'a' of made-up has no {part} example; each split needs one"):
         split_dataset(dataset([5, 5], mask), 0)
 
 
@@ -274,22 +266,22 @@ def test_a_missing_idx_file_is_named(mnist_folder: Path) -> None:
         (
             IMAGES,
             idx(MNIST[IMAGES])[:-1],
-            r"announces shape \(60000, 2, 2\) and holds 239999 bytes; expected one byte a",
+            r"declares shape \(60000, 2, 2\) and holds 239999 bytes; expected one byte per",
         ),
-        (LABELS, idx(MNIST[LABELS]) + b"\0", r"announces shape \(60000,\) and holds 60001 bytes; expected one byte a"),
+        (LABELS, idx(MNIST[LABELS]) + b"\0", r"declares shape \(60000,\) and holds 60001 bytes; expected one byte per"),
         (
             TEST_IMAGES,
             idx(np.zeros((0, 2, 2))),
-            r"announces shape \(0, 2, 2\) and holds 0 bytes.* at least one value\.$",
+            r"declares shape \(0, 2, 2\) and holds 0 bytes.* at least one value\.$",
         ),
-        (IMAGES, idx(np.zeros((60_000, 0, 0))), r"announces shape \(60000, 0, 0\) and holds 0 bytes"),
+        (IMAGES, idx(np.zeros((60_000, 0, 0))), r"declares shape \(60000, 0, 0\) and holds 0 bytes"),
         (
             IMAGES,  # the product of the sizes is 2⁶⁴, which is 0 to an int64
             struct.pack(">HBB3I", 0, 8, 3, 2**31, 2**31, 4),
-            r"announces shape \(2147483648, 2147483648, 4\) and holds 0 bytes",
+            r"declares shape \(2147483648, 2147483648, 4\) and holds 0 bytes",
         ),
-        (LABELS, idx(digit_labels(59_999)), r"hold 60000 images and 59999 labels\.$"),
-        (TEST_LABELS, idx(digit_labels(51)), r"hold 50 images and 51 labels\.$"),
+        (LABELS, idx(digit_labels(59_999)), r"hold 60000 images and 59999 labels"),
+        (TEST_LABELS, idx(digit_labels(51)), r"hold 50 images and 51 labels"),
         (
             TEST_IMAGES,
             idx(np.zeros((50, 3, 2), np.uint8)),
@@ -345,7 +337,7 @@ def test_a_failed_download_names_both_ways(failure: Exception, monkeypatch: pyte
 
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", fail)
     message = (
-        r"^mnist could not be fetched from OpenML \(.+\)\. Give --data-dir with the four IDX files .*plain or \.gz\), "
+        r"^mnist could not be fetched from OpenML \(.+\)\. Set --data-dir .* the four IDX files .*plain or \.gz\), "
         r"or use mnist5k, which needs no download\.$"
     )
     with pytest.raises(OSError, match=message) as caught:
@@ -457,7 +449,7 @@ def with_values(*values: float) -> NDArray:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"y": Y_GOOD}, r"own\.npz has no array X \(found: y\)\. Save it with numpy\.savez\(path, X=X, y=y\)\.$"),
+        ({"y": Y_GOOD}, r"own\.npz has no array X \(found: y\)\. Save it with numpy\.savez\(path, X=X, y=y\)"),
         ({"X": X_GOOD, "labels": Y_GOOD}, r"has no array y \(found: X, labels\)\. Save it"),
         ({}, r"has no array X and no array y \(found: nothing\)\. Save it"),
         (
@@ -473,13 +465,13 @@ def with_values(*values: float) -> NDArray:
         ({"X": X_GOOD[:, :0], "y": Y_GOOD}, r"has shape \(12, 0\) and type float64; expected real numbers"),
         (
             {"X": X_GOOD, "y": Y_GOOD[:, None]},
-            r"y in own\.npz has shape \(12, 1\); expected one label an example, shape \(12,\)",
+            r"y in own\.npz has shape \(12, 1\); expected one label per example, shape \(12,\)",
         ),
         ({"X": X_GOOD, "y": 3}, r"y in own\.npz has shape \(\); expected one label"),
         ({"X": X_GOOD, "y": np.eye(12)}, r"y in own\.npz has shape \(12, 12\); expected one label"),
         (
             {"X": X_GOOD, "y": Y_GOOD[1:]},
-            r"X in own\.npz has 12 examples and y has 11 labels; there must be one label each",
+            r"X in own\.npz has 12 examples and y has 11 labels; expected equally many",
         ),
         (
             {"X": X_GOOD, "y": Y_GOOD + 0.5},
@@ -515,7 +507,7 @@ def with_values(*values: float) -> NDArray:
         ),
         (
             {"X": X_GOOD.astype(object), "y": Y_GOOD},
-            r"^[^ ]*own\.npz holds Python objects, which are never loaded; save plain arrays, with sequences padded",
+            r"^[^ ]*own\.npz holds Python objects, which are never loaded\. Save plain arrays, with sequences padded",
         ),
         ({"X": X_GOOD, "y": np.array(["a", None] * 6)}, r"holds Python objects, which are never loaded"),
     ],

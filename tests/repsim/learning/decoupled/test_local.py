@@ -19,7 +19,8 @@ from repsim.learning import (
     mlp,
     stack,
 )
-from repsim.learning.decoupled.local import LocalLearner, is_unlocked, learns_from_target, split_into_stages
+from repsim.learning.decoupled.local import LocalLearner
+from repsim.learning.decoupled.stages import is_unlocked, learns_from_target, split_into_stages
 
 N, CLASSES, STEPS = 20, 3, 5
 TINY = {"rtol": 0.0, "atol": 1e-12}

@@ -1,4 +1,4 @@
-"""Processes that work on one thing: if one ends before its time, all are ended and the cause is raised."""
+"""Groups of processes that run together: if one fails, all are stopped and its error is raised."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from typing import Any
 
 __all__ = ["Ended", "PeerLost", "run_together"]
 
-_GRACE = 2.0  # seconds: for the others to say what they saw, and then to end
+_GRACE = 2.0  # seconds for the other processes to report, and then to end
 
 
 class PeerLost(RuntimeError):
-    """Another process was not there, or not in time. It is likely to know more about the cause."""
+    """Another process was lost or exceeded the timeout; its own error is more likely to name the cause."""
 
 
 class Ended(Exception):
-    """What a worker raises to end all: it is raised again, with its arguments, by ``run_together``."""
+    """Raised in one process to stop all; ``run_together`` raises it again with the same arguments."""
 
 
-def run_together(work: Callable[[int, Any], Any], jobs: Sequence[Any]) -> list[Any]:
-    """Call ``work(rank, job)`` in a fresh process for each job, at once, and return what they returned.
+def run_together(function: Callable[[int, Any], Any], arguments: Sequence[Any]) -> list[Any]:
+    """Call ``function(rank, argument)`` in a new process for each argument, in parallel, and return the results.
 
-    However this ends, no process is left behind, not even if this one is killed.
+    All processes are stopped in any case, even if the calling process is killed.
 
     Parameters
     ----------
-    work : callable
-        A function of a module. It raises ``PeerLost`` where others are the cause.
-    jobs : sequence
-        Picklable.
+    function : callable
+        A function defined in a module. It raises ``PeerLost`` for errors that another process caused.
+    arguments : sequence
+        Picklable objects, one per process.
 
     Raises
     ------
     Ended
-        If one of them did.
+        If a process raised it.
     RuntimeError
-        If one failed, with its traceback, or died.
+        If a process raised another error, whose traceback is included, or died.
     """
     context = multiprocessing.get_context("spawn")
     workers: list[tuple[BaseProcess, Connection]] = []
     try:
-        for rank, job in enumerate(jobs):
+        for rank, argument in enumerate(arguments):
             ours, theirs = context.Pipe(duplex=False)
-            process = context.Process(target=_main, args=(theirs, work, rank, job), daemon=True)
+            process = context.Process(target=_main, args=(theirs, function, rank, argument), daemon=True)
             workers.append((process, ours))
             process.start()
-            theirs.close()  # so that the end of the process is the end of the pipe
+            theirs.close()  # so that the pipe closes when the process ends
         results = _collect(workers)
         _wait([process for process, _ in workers])
         return results
@@ -66,14 +66,14 @@ def run_together(work: Callable[[int, Any], Any], jobs: Sequence[Any]) -> list[A
 
 @dataclass(frozen=True)
 class _Report:
-    kind: str  # "result", "ended", "failed", "lost" or "died"; of those that are no result, the first is the cause
+    kind: str  # "result", "ended", "failed", "lost" or "died"
     value: Any
 
 
-def _main(report: Connection, work: Callable[[int, Any], Any], rank: int, job: Any) -> None:
+def _main(report: Connection, function: Callable[[int, Any], Any], rank: int, argument: Any) -> None:
     Thread(target=_end_with_parent, daemon=True).start()
     try:
-        report.send(_Report("result", work(rank, job)))
+        report.send(_Report("result", function(rank, argument)))
     except Ended as error:
         report.send(_Report("ended", error.args))
     except PeerLost:
@@ -90,20 +90,21 @@ def _end_with_parent() -> None:
 
 
 def _collect(workers: Sequence[tuple[BaseProcess, Connection]]) -> list[Any]:
-    found: dict[int, _Report] = {}
+    """Return the results of all processes, or raise the error that is most likely the cause of a failure."""
+    reports: dict[int, _Report] = {}
     deadline = None
-    while len(found) < len(workers) and (deadline is None or time.monotonic() < deadline):
-        waiting = {report: rank for rank, (_, report) in enumerate(workers) if rank not in found}
+    while len(reports) < len(workers) and (deadline is None or time.monotonic() < deadline):
+        waiting = {report: rank for rank, (_, report) in enumerate(workers) if rank not in reports}
         for report in wait(list(waiting), None if deadline is None else max(0.0, deadline - time.monotonic())):
             rank = waiting[report]  # type: ignore[index]
-            found[rank] = _read(*workers[rank])
-            if found[rank].kind != "result" and deadline is None:
+            reports[rank] = _read(*workers[rank])
+            if reports[rank].kind != "result" and deadline is None:
                 deadline = time.monotonic() + _GRACE
     for kind in ("ended", "failed", "died", "lost"):
-        for rank, seen in sorted(found.items()):
-            if seen.kind == kind:
-                raise _error(rank, len(workers), seen)
-    return [found[rank].value for rank in range(len(workers))]
+        for rank, report_of_rank in sorted(reports.items()):
+            if report_of_rank.kind == kind:
+                raise _error(rank, len(workers), report_of_rank)
+    return [reports[rank].value for rank in range(len(workers))]
 
 
 def _read(process: BaseProcess, report: Connection) -> _Report:
@@ -119,9 +120,9 @@ def _error(rank: int, n: int, report: _Report) -> Exception:
         return Ended(*report.value)
     if report.kind == "died":
         return RuntimeError(
-            f"Process {rank + 1} of {n} died with exit code {report.value}, and the others were stopped. A code below "
-            "0 is a signal: -9 is often a lack of memory. If it died at once, call this under "
-            "`if __name__ == '__main__':`, as new processes import the main module."
+            f"Process {rank + 1} of {n} died with exit code {report.value}, and the others were stopped. A negative "
+            "code is a signal; -9 is often a lack of memory. If the process died at once, call this function under "
+            "`if __name__ == '__main__':`, because new processes import the main module."
         )
     return RuntimeError(f"Process {rank + 1} of {n} failed, and the others were stopped:\n{report.value}")
 

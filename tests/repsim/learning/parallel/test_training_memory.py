@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from repsim.learning import TrainingConfig, build_learner, build_optimizer, memory
-from repsim.learning.parallel.memory import Footprint, available_memory, keep_freed_memory, measure_footprint
+from repsim.learning import TrainingConfig, build_learner, build_optimizer
+from repsim.learning.parallel import training_memory
+from repsim.learning.parallel.training_memory import Footprint, available_memory, keep_freed_memory, measure_footprint
 
 FEATURES, CLASSES, N, BATCH = 6, 3, 20, 10
 
@@ -58,18 +59,18 @@ def test_glibc_is_told_to_keep_what_is_freed(monkeypatch: pytest.MonkeyPatch):
         told[parameter] = value
         return 1
 
-    monkeypatch.setattr(memory.sys, "platform", "linux")
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr(training_memory.sys, "platform", "linux")
+    monkeypatch.setattr(training_memory.ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     assert keep_freed_memory()
     assert told == {-1: 2**30, -2: 2**26, -3: 2**25}
 
 
 def test_other_libraries_are_left_alone(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(memory.sys, "platform", "linux")
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda name: SimpleNamespace())
+    monkeypatch.setattr(training_memory.sys, "platform", "linux")
+    monkeypatch.setattr(training_memory.ctypes, "CDLL", lambda name: SimpleNamespace())
     assert not keep_freed_memory()
-    monkeypatch.setattr(memory.sys, "platform", "darwin")
-    monkeypatch.setattr(memory.ctypes, "CDLL", None)  # not even asked for
+    monkeypatch.setattr(training_memory.sys, "platform", "darwin")
+    monkeypatch.setattr(training_memory.ctypes, "CDLL", None)  # not even asked for
     assert not keep_freed_memory()
 
 
@@ -78,7 +79,7 @@ def test_keeping_freed_memory_spares_page_faults():
     def faults(prepare: str) -> int:
         code = (
             "import ctypes, resource, sys\n"
-            f"from repsim.learning.parallel.memory import keep_freed_memory\n{prepare}\n"
+            f"from repsim.learning.parallel.training_memory import keep_freed_memory\n{prepare}\n"
             "libc = ctypes.CDLL(None)\n"
             "libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = (\n"
             "    ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p])\n"

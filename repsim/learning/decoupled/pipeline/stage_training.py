@@ -1,4 +1,4 @@
-"""Training in a pipeline, from the inside: what one process does from the first batch to the last target."""
+"""Training of one stage of a pipeline in its process."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from repsim.learning.decoupled.local import Guess, Stage, learns_from_target, one_update
+from repsim.learning.checks import check_choice, check_integer, check_positive
 from repsim.learning.decoupled.pipeline.messages import Clock, Mailbox, Receiver, Sender, connect, talk
-from repsim.learning.decoupled.pipeline.processes import Ended
+from repsim.learning.decoupled.pipeline.process_group import Ended
+from repsim.learning.decoupled.stages import Guess, Stage, learns_from_target, one_update
+from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.schedules import SCHEDULES
 from repsim.learning.training import accuracies, batches, count_steps
 
-__all__ = ["Job", "Plan", "Record", "StageReport", "wants_target", "work"]
+__all__ = ["PipelineSettings", "StageRecord", "StageReport", "StageSetup", "train_stage", "wants_target"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What all processes have in common; see ``train_pipeline``."""
+class PipelineSettings:
+    """Settings that all processes share, checked once; see ``train_pipeline``."""
 
     epochs: int
     batch_size: int
@@ -37,37 +39,46 @@ class Plan:
     folder: str
     dtype: torch.dtype  # of activations and gradients
 
+    def __post_init__(self) -> None:
+        """Check every field that is not checked by ``train_pipeline``."""
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        for name, rate in zip(("learning_rate", "estimator_learning_rate"), self.rates, strict=True):
+            check_positive(name, rate)
+        check_integer("in_flight", self.in_flight, 1)
+        check_positive("timeout", self.timeout)
+
     @property
     def store(self) -> Path:
-        """Where the processes find one another."""
+        """File through which the processes find one another."""
         return Path(self.folder) / "store"
 
     def data(self, name: str) -> Path:
-        """Return the file of X or y."""
+        """Return the path of the file that holds X or y."""
         return Path(self.folder) / f"{name}.safetensors"
 
     def weights(self, rank: int) -> Path:
-        """Return the file of a stage's final weights."""
+        """Return the path of the file that holds the final weights of a stage."""
         return Path(self.folder) / f"stage_{rank}.safetensors"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What one process is to do.
+class StageSetup:
+    """A stage, and everything that its process needs to train it.
 
     Attributes
     ----------
     stage : Stage
-    plan : Plan
+    settings : PipelineSettings
     n_processes : int
     shape_below, shape_above : tuple of int
-        Of one example's activation at the boundaries below and above; empty where there is none.
+        Shape of one example's activation at the boundaries below and above; empty where there is no boundary.
     target_wanted_below : bool
-        Whether the stage below makes use of the target.
+        Whether the stage below needs the gradient that this stage passes down.
     """
 
     stage: Stage
-    plan: Plan
+    settings: PipelineSettings
     n_processes: int
     shape_below: tuple[int, ...]
     shape_above: tuple[int, ...]
@@ -75,17 +86,17 @@ class Job:
 
 
 @dataclass
-class Record:
-    """What one process has seen, step by step.
+class StageRecord:
+    """Losses and accuracies of one stage, step by step.
 
     Attributes
     ----------
     outcomes : list of pairs of float
-        Loss and accuracy; in the top stage alone.
+        Loss and accuracy of each batch; empty except in the top stage.
     estimator_losses : dict of int to list of float
-        By boundary.
+        Losses of the estimators, by boundary.
     report : StageReport, optional
-        At the end.
+        Times of the process; None until it has finished.
     """
 
     outcomes: list[tuple[float, float]] = field(default_factory=list)
@@ -93,12 +104,12 @@ class Record:
     report: StageReport | None = None
 
     def add_outcome(self, loss: float, accuracy: float) -> None:
-        """Keep what the output of a batch was like."""
+        """Append the loss and accuracy of a batch."""
         _check(len(self.outcomes) + 1, loss)
         self.outcomes.append((loss, accuracy))
 
     def add_losses(self, losses: Mapping[int, Tensor]) -> None:
-        """Keep the estimators' losses of a batch."""
+        """Append the losses of the estimators for a batch."""
         for k, loss in losses.items():
             values = self.estimator_losses.setdefault(k, [])
             _check(len(values) + 1, float(loss), k)
@@ -112,22 +123,22 @@ def _check(step: int, loss: float, boundary: int | None = None) -> None:
 
 @dataclass(frozen=True)
 class StageReport:
-    """How one process spent its time, from the common start to its last act.
+    """How one process spent its time, from the common start of all processes to the end of its work.
 
     Attributes
     ----------
     segments : tuple of int
         Numbers of its segments.
     seconds : float
-        The time it took.
+        Total time.
     idle : dict of str to float
-        Seconds in which it was blocked: by ``"input"`` (waiting for an activation from below), ``"room"`` (the stage
-        above has not taken what was sent), ``"gradient"`` (waiting for the gradient from above; 0 below an unlocked
-        boundary) and ``"drain"`` (all its batches are done, but not all targets of its estimator have arrived).
+        Seconds spent waiting, by reason: ``"input"`` (for an activation from below), ``"room"`` (for the stage above
+        to receive earlier activations), ``"gradient"`` (for the gradient from above; 0 below an unlocked boundary) and
+        ``"drain"`` (after the last batch, for the remaining targets of its estimator).
     cpu : float
-        Seconds that its threads ran on a processor. Less than ``busy`` by what other programs took of it.
+        Seconds of processor time. It is less than ``busy`` by the time that other programs used the processor.
     ahead : int
-        The most batches that it had learned from, or begun, while their targets had not arrived.
+        Largest number of batches that were learned from, or begun, before their targets had arrived.
     """
 
     segments: tuple[int, ...]
@@ -138,62 +149,67 @@ class StageReport:
 
     @property
     def idle_seconds(self) -> float:
-        """Seconds in which it was blocked."""
+        """Seconds spent waiting."""
         return sum(self.idle.values())
 
     @property
     def busy(self) -> float:
-        """Seconds in which it was not blocked."""
+        """Seconds not spent waiting."""
         return self.seconds - self.idle_seconds
 
     @property
     def idle_fraction(self) -> float:
-        """The share of its time in which it was blocked, 0 to 1."""
+        """Fraction of the time spent waiting, 0 to 1."""
         return self.idle_seconds / self.seconds
 
 
-def work(rank: int, job: Job) -> Record:
-    """Train one stage, leave its weights in a file and return what was seen."""
+def train_stage(rank: int, setup: StageSetup) -> StageRecord:
+    """Train one stage, save its weights to a file and return its record."""
     torch.set_num_threads(1)
-    plan = job.plan
-    y = load_file(plan.data("y"))["y"]
-    X = load_file(plan.data("X"))["X"] if rank == 0 else None
+    settings = setup.settings
+    y = load_file(settings.data("y"))["y"]
+    X = load_file(settings.data("X"))["X"] if rank == 0 else None
     with talk():
-        down = connect(rank, job.n_processes, plan.store, plan.timeout)
-    worker = _Worker(rank, job, X, y, down)
+        down = connect(rank, setup.n_processes, settings.store, settings.timeout)
+    trainer = _StageTrainer(rank, setup, X, y, down)
     with talk():
         dist.barrier()  # the common start
-    record = worker.run()
-    save_file({name: value.contiguous() for name, value in job.stage.state_dict().items()}, plan.weights(rank))
+    record = trainer.run()
+    save_file({name: value.contiguous() for name, value in setup.stage.state_dict().items()}, settings.weights(rank))
     with talk():
-        dist.barrier()  # nobody hangs up while a message is on its way
+        dist.barrier()  # no process disconnects while a message is in transit
         dist.destroy_process_group()
     return record
 
 
-class _Worker:
-    """One stage with its neighbours."""
+class _StageTrainer:
+    """Training loop of one stage, with the connections to its neighbours."""
 
-    def __init__(self, rank: int, job: Job, X: Tensor | None, y: Tensor, down: dist.ProcessGroup) -> None:
-        plan, stage = job.plan, job.stage
-        self._stage, self._plan, self._X, self._y, self._target_wanted = stage, plan, X, y, job.target_wanted_below
-        self._own, others = stage.optimizers(plan.optimizer, *plan.rates)
-        self._n_steps = count_steps(len(y), plan.batch_size, plan.epochs)
-        self._clock, self._record = Clock(), Record()
-        below, above = ((plan.batch_size, *shape) for shape in (job.shape_below, job.shape_above))
-        self._inputs = Receiver(rank - 1, below, plan.dtype, 0 if X is not None else self._n_steps, self._clock)
-        self._outputs = Sender(rank + 1, None, plan.in_flight - 1, self._clock)  # one more is with the receiver
+    def __init__(self, rank: int, setup: StageSetup, X: Tensor | None, y: Tensor, down: dist.ProcessGroup) -> None:
+        settings, stage = setup.settings, setup.stage
+        self._stage, self._settings, self._X, self._y = stage, settings, X, y
+        self._target_wanted = setup.target_wanted_below
+        self._own, others = stage.optimizers(settings.optimizer, *settings.rates)
+        self._n_steps = count_steps(len(y), settings.batch_size, settings.epochs)
+        self._clock, self._record = Clock(), StageRecord()
+        below, above = ((settings.batch_size, *shape) for shape in (setup.shape_below, setup.shape_above))
+        self._inputs = Receiver(rank - 1, below, settings.dtype, 0 if X is not None else self._n_steps, self._clock)
+        self._outputs = Sender(rank + 1, None, settings.in_flight - 1, self._clock)  # the receiver holds one more
         self._targets = Sender(rank - 1, down, 1, self._clock)
         n_targets = self._n_steps if wants_target(stage) else 0
-        mailbox = Mailbox(rank + 1, above, plan.dtype, n_targets, down, plan.timeout, self._clock)
-        self._above = _Locked(mailbox) if stage.above is None else _Unlocked(stage, others, mailbox, self._record)
+        mailbox = Mailbox(rank + 1, above, settings.dtype, n_targets, down, settings.timeout, self._clock)
+        self._above = (
+            _LockedBoundary(mailbox) if stage.above is None else _UnlockedBoundary(stage, others, mailbox, self._record)
+        )
 
-    def run(self) -> Record:
-        """Learn from every batch, then from the targets that are still on their way."""
-        plan, n_examples = self._plan, len(self._y)
+    def run(self) -> StageRecord:
+        """Train on every batch, then teach the estimator the remaining targets; return the record."""
+        settings, n_examples = self._settings, len(self._y)
         self._clock.start()
-        for step, _, rows in batches(n_examples, epochs=plan.epochs, batch_size=plan.batch_size, seed=plan.seed):
-            factor = SCHEDULES[plan.schedule]((step - 1) / self._n_steps)
+        for step, _, rows in batches(
+            n_examples, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed
+        ):
+            factor = SCHEDULES[settings.schedule]((step - 1) / self._n_steps)
             self._learn(rows, factor)
         self._outputs.finish()
         self._targets.finish()
@@ -219,8 +235,8 @@ class _Worker:
             self._record.add_losses(estimator_losses)
 
 
-class _Locked:
-    """g is the target, which is waited for."""
+class _LockedBoundary:
+    """A boundary with backprop: g is the gradient from above, for which the stage waits."""
 
     ahead = 1
 
@@ -231,13 +247,15 @@ class _Locked:
         return self._mailbox.wait("gradient")
 
     def finish(self) -> None:
-        """Nothing is left to come."""
+        """Do nothing, as no targets are outstanding."""
 
 
-class _Unlocked:
-    """g is what the estimator chooses at once; targets teach it when they arrive, in the order of the batches."""
+class _UnlockedBoundary:
+    """A boundary whose estimator chooses g at once, and learns from targets when they arrive, batch by batch."""
 
-    def __init__(self, stage: Stage, optimizer: torch.optim.Optimizer | None, mailbox: Mailbox, record: Record) -> None:
+    def __init__(
+        self, stage: Stage, optimizer: torch.optim.Optimizer | None, mailbox: Mailbox, record: StageRecord
+    ) -> None:
         self._stage, self._optimizer, self._mailbox, self._record = stage, optimizer, mailbox, record
         self._waiting: deque[tuple[Guess, float]] = deque()
         self.ahead = 0
@@ -259,7 +277,7 @@ class _Unlocked:
 
     def _teach_first(self, target: Tensor) -> None:
         guess, factor = self._waiting.popleft()
-        if self._optimizer is not None:  # the parameters have moved since, so that a graph to them must be new
+        if self._optimizer is not None:  # the parameters have changed since, so that a new graph is needed
             guess = self._stage.guess(guess.signals.activation, guess.signals.labels)
         self._teach(guess, target, factor)
 
@@ -269,5 +287,5 @@ class _Unlocked:
 
 
 def wants_target(stage: Stage) -> bool:
-    """Return whether a stage makes use of the target that the stage above can give it."""
+    """Return whether a stage needs the gradient that the stage above passes down."""
     return not stage.is_top and (stage.above is None or learns_from_target(stage.above))

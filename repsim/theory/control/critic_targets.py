@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from repsim.theory.control.control_problem import Environment, Trajectory
 from repsim.theory.control.critics import Critic, ValueCritic
-from repsim.theory.control.environment import Environment, Trajectory
 
 __all__ = ["improvement", "total_derivatives", "value_gradient_targets", "value_targets"]
 

@@ -1,4 +1,4 @@
-"""Memory: how much there is, how much a learner takes, and how to keep what was freed."""
+"""Memory of training: the memory available, and the memory that a learner needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GIB = 2**30
 
 
 def available_memory(device: torch.device | str = "cpu") -> int | None:
-    """Return the bytes that can still be taken on a device, or None where the system does not say."""
+    """Return the bytes of memory available on a device, or None if the system does not report it."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -32,16 +32,16 @@ def available_memory(device: torch.device | str = "cpu") -> int | None:
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library to keep freed memory for this process, rather than to return it and fault it in again.
+    """Make the C library keep freed memory for this process instead of returning it to the system.
 
-    Every training step frees and takes the same blocks; where these are large, giving them back costs a fifth of the
-    time. The process then holds on to the most that it has used at once, up to a gibibyte more than it uses. It changes
-    glibc only, for the whole process, and no numbers.
+    Every training step frees and allocates the same blocks; if they are large, returning them to the system takes a
+    fifth of the time. With this setting the process keeps up to a gibibyte more than it uses. The setting affects glibc
+    only, for the whole process, and changes no results.
 
     Returns
     -------
     bool
-        Whether there is a glibc that took the settings.
+        Whether the C library is glibc and accepted the settings.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -58,17 +58,18 @@ _SETTINGS = {  # of <malloc.h>
 
 @dataclass(frozen=True)
 class Footprint:
-    """The memory that training one learner takes, in bytes.
+    """Memory needed to train one learner, in bytes.
 
     Attributes
     ----------
     weights : int
         Parameters and buffers.
     gradients : int
+        Gradients of the parameters.
     moments : int
-        What the optimizer remembers.
+        State of the optimizer.
     batch : int
-        One batch and what a step keeps of it for the way back.
+        One batch, and the tensors that a step saves for the backward pass.
     """
 
     weights: int
@@ -78,53 +79,55 @@ class Footprint:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all four."""
         return self.weights + self.gradients + self.moments + self.batch
 
 
 def measure_footprint(
     learner: Learner, optimizer: torch.optim.Optimizer, X: Tensor, y: Tensor, batch_size: int
 ) -> Footprint:
-    """Return what a learner takes, seen in one update of a copy on two examples; neither it nor the optimizer changes.
+    """Measure the memory of training a learner by one update of a copy on two examples.
+
+    Neither the learner nor the optimizer changes.
 
     Parameters
     ----------
     learner : Learner
     optimizer : torch.optim.Optimizer
-        Over its parameters.
+        Optimizer of its parameters.
     X, y : Tensor
-        Examples to take two from.
+        Training examples, of which two are used.
     batch_size : int
-        Of the batches that it will be trained on.
+        Size of the batches of the training.
     """
     learner, optimizer = copy.deepcopy((learner, optimizer))
-    X, y = X[:2].clone(), y[:2].clone()  # what is saved of a view is the storage of all examples
+    X, y = X[:2].clone(), y[:2].clone()  # a view would save the storage of all examples
     tensors = [*learner.parameters(), *learner.buffers()]
-    seen = _Seen([*tensors, X, y])
-    with torch.autograd.graph.saved_tensors_hooks(seen.note, lambda saved: saved):
+    saved = _SavedBytes([*tensors, X, y])
+    with torch.autograd.graph.saved_tensors_hooks(saved.count, lambda tensor: tensor):
         learner.train().compute_gradients(X, y)
     optimizer.step()
     return Footprint(
         _bytes(tensors),
         _bytes(p.grad for p in learner.parameters() if p.grad is not None),
         _bytes(v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor)),
-        (seen.bytes + _bytes([X, y])) * batch_size // len(y),
+        (saved.bytes + _bytes([X, y])) * batch_size // len(y),
     )
 
 
-class _Seen:
-    """Counts the bytes of tensors that autograd saves, each storage once, without those of known tensors."""
+class _SavedBytes:
+    """Counter of the bytes that autograd saves: each storage once, and those of known tensors not at all."""
 
     def __init__(self, known: Iterable[Tensor]) -> None:
         self.bytes = 0
         self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
 
-    def note(self, saved: Tensor) -> Tensor:
-        storage = saved.untyped_storage()
+    def count(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
         if storage.data_ptr() not in self._known:
             self._known.add(storage.data_ptr())
             self.bytes += storage.nbytes()
-        return saved
+        return tensor
 
 
 def _bytes(tensors: Iterable[Tensor]) -> int:

@@ -1,0 +1,262 @@
+"""Stages: consecutive segments that learn together, and the estimator at the boundary above them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, locks
+from repsim.learning.learner import Learner
+from repsim.learning.optimizers import OPTIMIZERS
+from repsim.learning.tape import Tape
+from repsim.learning.training import set_rates
+
+Optimizers = tuple[torch.optim.Optimizer | None, torch.optim.Optimizer | None]
+
+__all__ = [
+    "Guess",
+    "Stage",
+    "describe_rule",
+    "is_unlocked",
+    "learns_from_target",
+    "one_update",
+    "split_into_stages",
+]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The gradient that the estimator above a stage chose before its target was known.
+
+    Attributes
+    ----------
+    gradient : Tensor
+        g_k, detached.
+    proposed : Tensor
+        The proposal from which the estimator's loss is computed; it may hold a graph to the estimator's parameters.
+    signals : Signals
+        Signals that the estimator saw.
+    """
+
+    gradient: Tensor
+    proposed: Tensor
+    signals: Signals
+
+
+class Stage(nn.Module):
+    """Consecutive segments that learn together, and the estimator at the boundary above them.
+
+    Any rule may be used at the boundaries inside the top stage. In the other stages, rules that need the error of the
+    output cannot be used.
+
+    Parameters
+    ----------
+    entrance : nn.Module
+        Module applied to a batch before the first segment.
+    segments : mapping of int to nn.Module
+        Segments by number.
+    inner : mapping of int to Estimator
+        Estimators between these segments, by boundary.
+    above : Estimator or None
+        Estimator at the boundary above. None in the top stage, or if the stage waits for the gradient from above.
+    loss : str or None
+        A key of ``LOSSES`` in the top stage, None in the others.
+
+    Raises
+    ------
+    ValueError
+        If an inner estimator needs the error of the output and this is not the top stage.
+    """
+
+    def __init__(
+        self,
+        entrance: nn.Module,
+        segments: Mapping[int, nn.Module],
+        inner: Mapping[int, Estimator],
+        above: Estimator | None,
+        loss: str | None,
+    ) -> None:
+        super().__init__()
+        self.entrance, self.above, self.loss = entrance, above, loss
+        self.numbers = tuple(segments)
+        self.segments = nn.ModuleList(segments.values())
+        self._boundaries = tuple(inner)
+        self.inner = nn.ModuleList(inner.values())
+        for k, estimator in inner.items():
+            if "error" in estimator.needs and not self.is_top:
+                raise ValueError(
+                    f"Rule {describe_rule(estimator)} at boundary {k} needs the error of the output, which segments "
+                    f"{self.numbers[0]} to {self.numbers[-1]} do not receive because the chain is cut above them. "
+                    f"Use a rule that needs no error, do not cut at boundary {self.numbers[-1]}, or train with the "
+                    "synchronous step."
+                )
+
+    @property
+    def is_top(self) -> bool:
+        """Whether the stage holds the output segment."""
+        return self.loss is not None
+
+    def forward(self, X: Tensor, n_examples: int) -> Tape:
+        """Return the tape of a batch of ``n_examples``; its ``output`` is the input of the next stage."""
+        segments = dict(zip(self.numbers, self.segments, strict=True))
+        return Tape(segments, self._inner(), self.entrance(X), n_examples)
+
+    def estimators(self) -> dict[int, Estimator]:
+        """Return the estimators by boundary, including the one above the stage."""
+        return self._inner() | ({} if self.above is None else {self.numbers[-1]: self.above})
+
+    def guess(self, h: Tensor, y: Tensor | None) -> Guess:
+        """Return the gradient that the estimator above chooses for the output h of this stage."""
+        assert self.above is not None
+        signals = Signals(h, y)
+        chosen = self.above.gradient(signals)
+        return Guess(chosen.detach(), self.above.proposal(chosen, signals), signals)
+
+    def learn(self, tape: Tape, y: Tensor, gradient: Tensor | None) -> tuple[Tensor | None, dict[int, Tensor]]:
+        """Add the gradients of a batch to ``.grad`` of the segments' and the inner estimators' parameters.
+
+        Parameters
+        ----------
+        tape : Tape
+        y : Tensor
+        gradient : Tensor or None
+            Per-example gradient g at the boundary above; None in the top stage.
+
+        Returns
+        -------
+        tuple
+            The mean loss, shape (*lead), in the top stage and None in the others; the losses of the inner estimators
+            by boundary.
+        """
+        if self.loss is not None:
+            return tape.descend_from_loss(y, self.loss), tape.teach()
+        tape.descend(y, tape.output, gradient)
+        return None, tape.teach()
+
+    def teach(self, guess: Guess, target: Tensor | None) -> dict[int, Tensor]:
+        """Add the gradients of the loss of the estimator above, given its target, and return that loss by boundary."""
+        assert self.above is not None
+        loss = self.above.loss(guess.proposed, replace(guess.signals, target=target))
+        if loss is None:
+            return {}
+        if loss.requires_grad:
+            loss.sum().backward()
+        return {self.numbers[-1]: loss.detach()}
+
+    def optimizers(self, name: str, learning_rate: float, estimator_learning_rate: float) -> Optimizers:
+        """Return an optimizer of the segments and inner estimators, and an optimizer of the estimator above.
+
+        Either is None if it has no parameters.
+        """
+        own = _groups((self.segments, learning_rate), (self.inner, estimator_learning_rate))
+        above = _groups((self.above, estimator_learning_rate))
+        return OPTIMIZERS[name](own) if own else None, OPTIMIZERS[name](above) if above else None
+
+    def _inner(self) -> dict[int, Estimator]:
+        return {k: cast(Estimator, estimator) for k, estimator in zip(self._boundaries, self.inner, strict=True)}
+
+
+def _groups(*modules: tuple[nn.Module | None, float]) -> list[dict[str, Any]]:
+    """Return one parameter group for each module that has parameters."""
+    groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in modules if module is not None]
+    return [group for group in groups if group["params"]]
+
+
+def is_unlocked(estimator: Estimator) -> bool:
+    """Return whether the segments below an estimator can learn before the segments above have run."""
+    return not locks(estimator) and type(estimator).through is Estimator.through
+
+
+def learns_from_target(estimator: Estimator) -> bool:
+    """Return whether an estimator learns from the gradient that the segments above pass down."""
+    return type(estimator).loss is not Estimator.loss and not estimator.learns_alone
+
+
+def split_into_stages(learner: Learner, cuts: Sequence[int] | None = None) -> tuple[Stage, ...]:
+    """Split a learner into stages, which share its modules.
+
+    Parameters
+    ----------
+    learner : Learner
+        Built with ``together=False``.
+    cuts : sequence of int, optional
+        Boundaries between stages; by default all boundaries whose estimators are unlocked. Any other cut must be at a
+        boundary where backprop is used; the stage below then waits for the gradient.
+
+    Raises
+    ------
+    ValueError
+        If a cut is not a boundary, or is given twice; if the rule at a cut is locked; if an estimator below the top
+        stage needs the error of the output; or if several estimators are evaluated together.
+    """
+    estimators = _single_estimators(learner)
+    boundaries = learner.network.boundaries
+    if cuts is None:
+        cuts = [k for k, estimator in estimators.items() if is_unlocked(estimator)]
+    _check_cuts(cuts, boundaries, estimators)
+    segments = dict(enumerate(learner.network.segments, start=1))
+    edges = [0, *sorted(cuts), len(segments)]
+    stages = []
+    for low, high in pairwise(edges):
+        above = estimators.get(high)
+        stages.append(
+            Stage(
+                learner.network.input if low == 0 else nn.Identity(),
+                {k: segments[k] for k in range(low + 1, high + 1)},
+                {k: each for k, each in estimators.items() if low < k < high},
+                None if above is None or isinstance(above, Backprop) else above,
+                learner.loss if high == len(segments) else None,
+            )
+        )
+    return tuple(stages)
+
+
+def _single_estimators(learner: Learner) -> dict[int, Estimator]:
+    placed = learner.placed()
+    for ks in placed:
+        if len(ks) > 1:
+            raise ValueError(
+                f"The estimators at boundaries {', '.join(map(str, ks))} are evaluated together, but stages learn one "
+                "after the other. Build the learner with together=False."
+            )
+    return {ks[0]: estimator for ks, estimator in placed.items()}
+
+
+def _check_cuts(cuts: Sequence[int], boundaries: range, estimators: Mapping[int, Estimator]) -> None:
+    if len(set(cuts)) < len(cuts):
+        raise ValueError(f"cuts {list(cuts)} name a boundary twice; name each boundary once.")
+    for k in cuts:
+        if k not in boundaries:
+            raise ValueError(f"There is no boundary {k} to cut at; this network has boundaries 1 to {boundaries[-1]}.")
+        estimator = estimators.get(k)
+        if estimator is not None and type(estimator) is not Backprop and not is_unlocked(estimator):
+            raise ValueError(
+                f"Rule {describe_rule(estimator)} at boundary {k} is locked: the segments below it wait for those "
+                "above. Cut where the rule needs at most the activation and the labels, or where backprop is used."
+            )
+
+
+@contextmanager
+def one_update(optimizer: torch.optim.Optimizer | None, factor: float | None = None) -> Iterator[None]:
+    """Clear gradients on entry and take an optimizer step on exit.
+
+    If ``factor`` is given, the learning rates are set to that multiple of their initial values.
+    """
+    if optimizer is not None:
+        if factor is not None:
+            set_rates(optimizer, factor)
+        optimizer.zero_grad(set_to_none=True)
+    yield
+    if optimizer is not None:
+        optimizer.step()
+
+
+def describe_rule(estimator: Estimator) -> str:
+    """Return the name under which an estimator is registered, or that of its class."""
+    return next((name for name, kind in ESTIMATORS.items() if kind is type(estimator)), type(estimator).__name__)

@@ -1,0 +1,69 @@
+"""Data and settings with which replicas are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from repsim.learning.learner import Learner
+from repsim.learning.training import Step, batches, count_steps, train
+
+__all__ = ["Learners", "Optimizers", "ReplicaSetup", "gather"]
+
+Learners = Sequence[Learner]
+Optimizers = Sequence[torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class ReplicaSetup:
+    """Data and settings of replicas; see ``train_replicas``."""
+
+    data: list[tuple[Tensor, Tensor]]
+    seeds: list[int]
+    epochs: int
+    batch_size: int
+    schedule: str
+    start: int
+    diagnosed: Container[int]
+
+    @property
+    def n_steps(self) -> int:
+        """Number of updates of each replica."""
+        return count_steps(len(self.data[0][1]), self.batch_size, self.epochs)
+
+    def batches(self) -> Iterator[tuple[int, int, list[Tensor]]]:
+        """Yield the number of each update, its epoch, and the examples in the batch of each replica."""
+        n, start = len(self.data[0][1]), self.start
+        of_each = [
+            batches(n, epochs=self.epochs, batch_size=self.batch_size, seed=seed, start=start) for seed in self.seeds
+        ]
+        for several in zip(*of_each, strict=True):
+            step, epoch, _ = several[0]
+            yield step, epoch, [rows for _, _, rows in several]
+
+    def train(self, learner: Learner, optimizer: torch.optim.Optimizer, i: int) -> Iterator[Step]:
+        """Train replica i by itself."""
+        return train(
+            learner,
+            optimizer,
+            *self.data[i],
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            seed=self.seeds[i],
+            schedule=self.schedule,
+            start=self.start,
+            diagnosed=self.diagnosed,
+        )
+
+
+def gather(data: Sequence[tuple[Tensor, Tensor]], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the chosen rows of each data set as one batch, X (R, N, n_features) and y (R, N)."""
+    X, y = data[0]
+    batch = X.new_empty(len(rows), len(rows[0]), *X.shape[1:]), y.new_empty(len(rows), len(rows[0]), *y.shape[1:])
+    for i, chosen in enumerate(rows):
+        for values, into in zip(data[i], batch, strict=True):
+            torch.index_select(values, 0, chosen.to(values.device), out=into[i])
+    return batch
