@@ -6,7 +6,7 @@ from repsim.learning.estimators.direct_feedback import (
     DirectFeedbackAlignment,
     DirectRandomTarget,
 )
-from repsim.learning.estimators.estimator import Estimator, Signals, Site, locks
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, locks, option
 from repsim.learning.estimators.feedback_alignment import AdaptiveRandomBackprop, FeedbackAlignment, SignSymmetric
 from repsim.learning.estimators.greedy import DecoupledGreedy
 from repsim.learning.estimators.kickback import Kickback
@@ -29,6 +29,7 @@ __all__ = [
     "Kickback",
     "Noise",
     "Observed",
+    "RuleOptions",
     "SignSymmetric",
     "Signals",
     "Site",
@@ -36,6 +37,7 @@ __all__ = [
     "SyntheticGradientProp",
     "TargetPropagation",
     "locks",
+    "option",
 ]
 
 ESTIMATORS: dict[str, type[Estimator]] = {

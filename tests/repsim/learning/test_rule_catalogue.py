@@ -1,6 +1,6 @@
 from repsim.learning import ESTIMATORS, locks, parse_rules, site_of
-from repsim.learning.catalogue import catalogue
 from repsim.learning.networks import mlp
+from repsim.learning.rule_catalogue import catalogue
 from repsim.learning.streams import stream
 
 
