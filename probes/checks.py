@@ -1,4 +1,4 @@
-"""Numbers that a caller gives, checked once at the door."""
+"""Checks of numbers that a caller gives."""
 
 from numbers import Integral, Real
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def is_positive(value: object) -> bool:
-    """Say whether a value is a positive, finite number.
+    """Return whether a value is a positive, finite number.
 
     Examples
     --------
@@ -17,7 +17,7 @@ def is_positive(value: object) -> bool:
 
 
 def check_positive_integer(value: object, name: str) -> None:
-    """Raise a ValueError that calls the value by name, unless it is an integer of 1 or more.
+    """Raise a ValueError that calls the value by `name`, unless it is an integer of 1 or more.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""How results of probes draw themselves; importing this imports matplotlib, which importing `probes` does not.
+"""Plot of an online code. Importing this module imports matplotlib; importing `probes` does not.
 
-Figures are no part of pyplot's state. Axes made here show themselves where they are the last value of a cell.
+Figures are not registered with pyplot. Axes made here show themselves at the end of a notebook cell.
 """
 
 import io
@@ -23,23 +23,25 @@ class NotebookAxes(Axes):
 
 
 def plot_code(sizes: Sequence[int], bits: Sequence[float], n_classes: int, ax: Axes | None = None) -> Axes:
-    """Draw bits an example of each block of a code, beside those of a uniform code.
+    """Draw the bits per example of each block of a code, and of a uniform code, and return the axes.
 
     Parameters
     ----------
     sizes : sequence of int
         Examples in each block.
     bits : sequence of float
-        Of each block.
+        Bits of each block.
     n_classes : int
+        Number of classes, which gives the uniform code.
     ax : Axes, optional
+        The axes to draw on; those of a new figure by default.
     """
     if ax is None:
         ax = Figure(figsize=(5.6, 4.0), layout="constrained").add_subplot(axes_class=NotebookAxes)
     ax.stairs(np.divide(bits, sizes), [0, *np.cumsum(sizes)], label="online code")
     ax.axhline(np.log2(n_classes), color="0.4", linestyle=":", linewidth=1, label="uniform code")
     ax.set_xlabel("examples coded")
-    ax.set_ylabel("bits an example")
+    ax.set_ylabel("bits per example")
     ax.set_ylim(bottom=0)
     ax.legend()
     return ax

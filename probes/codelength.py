@@ -1,4 +1,4 @@
-"""How much a layer says about labels, in bits: the length of a code for them, and usable information."""
+"""Information of a layer about labels, in bits: length of the online code, and V-information."""
 
 import warnings
 from collections.abc import Sequence
@@ -26,8 +26,8 @@ PSEUDO_COUNT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Block:
-    """A run of examples that one probe codes. Without a probe, C and gap are NaN and there was nothing to converge."""
+class CodeBlock:
+    """Consecutive examples that one probe codes. The first block has no probe: C and gap are NaN."""
 
     n_before: int  # examples that the probe is fitted on
     n_block: int
@@ -39,10 +39,10 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class OnlineCode:
-    """The code of a column of labels, block by block; see `online_codelength`."""
+    """The online code of labels, block by block; see `online_codelength`."""
 
     n_classes: int
-    blocks: tuple[Block, ...]
+    blocks: tuple[CodeBlock, ...]
 
     @property
     def codelength(self) -> float:
@@ -51,26 +51,26 @@ class OnlineCode:
 
     @property
     def uniform_codelength(self) -> float:
-        """Bits that the labels take without features: n log2 K."""
+        """Bits of the labels without features: n log2 K."""
         return sum(block.n_block for block in self.blocks) * float(np.log2(self.n_classes))
 
     @property
     def compression(self) -> float:
-        """Uniform codelength over codelength, > 0: about 1, or less, where features say nothing about labels."""
+        """Uniform codelength over codelength, > 0; about 1 or less if features hold no information about labels."""
         return self.uniform_codelength / self.codelength
 
     @property
     def converged(self) -> bool:
-        """Whether every probe converged. The code is valid if not, but may be longer than it has to be."""
+        """Whether every probe converged. If not, the code is valid but may be longer than necessary."""
         return all(block.converged for block in self.blocks)
 
     def plot(self, ax: "Axes | None" = None) -> "Axes":
-        """Draw bits an example of each block, beside those of a uniform code.
+        """Draw the bits per example of each block, and of a uniform code, and return the axes.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Of a new figure by default.
+            The axes to draw on; those of a new figure by default.
         """
         from probes.code_plot import plot_code
 
@@ -78,12 +78,12 @@ class OnlineCode:
         return plot_code(sizes, bits, self.n_classes, ax)
 
     def _repr_html_(self) -> str:
-        """Show the length, and one row a block, in a notebook."""
+        """Show the length, and one row per block, in a notebook."""
         title = f"Online code of {self.codelength:.1f} bits; compression {self.compression:.3f}"
         return f"<b>{title}</b>{self.frame().to_html(index=False, float_format='{:.4g}'.format)}"
 
     def frame(self) -> pd.DataFrame:
-        """Return one row a block: `n_before`, `n_block`, `bits`, `C`, `relative_gap` and `converged`."""
+        """Return one row per block: `n_before`, `n_block`, `bits`, `C`, `relative_gap` and `converged`."""
         return pd.DataFrame([asdict(block) for block in self.blocks])
 
 
@@ -99,24 +99,25 @@ def online_codelength(
     tol: float = 1e-6,
     max_iter: int = 1000,
 ) -> OnlineCode:
-    r"""Measure the online (prequential) code of labels given features.
+    r"""Return the online (prequential) code of labels given features.
 
-    Examples come in a random order and are coded in blocks that end at :math:`n_1 < n_2 < \dots < n_B = n`. The first
+    Examples are put in a random order and coded in blocks that end at :math:`n_1 < n_2 < \dots < n_B = n`. The first
     block is coded uniformly, each later one with a probe fitted on all examples before it:
 
     .. math:: L = n_1 \log_2 K - \sum_{b=1}^{B-1} \sum_{i=n_b+1}^{n_{b+1}} \log_2 q_b(y_i \mid x_i), \qquad
         q_b(k \mid x) = \frac{n_b\, p_b(k \mid x) + 1/2}{n_b + K / 2} .
 
-    Here :math:`p_b` is the probe, zero for classes that it has not seen, and one for the only class seen where a prefix
-    has a single one. The half count is a mixture with the uniform distribution, of weight :math:`K / (2 n_b + K)`: q
-    sums to one over all K classes and is never zero, so nothing is clipped, a class new to the probe costs
-    :math:`\log_2 (2 n_b + K)` bits, and a block no longer than its prefix pays 0.73 K bits for it at most. Without
-    features q is the Krichevsky-Trofimov estimator. Decoding takes the features and the names of the K classes.
+    Here :math:`p_b` is the probability that the probe gives; it is zero for classes that the probe was not trained on,
+    and one if it was trained on a single class. The half count mixes it with the uniform distribution, with weight
+    :math:`K / (2 n_b + K)`: q sums to one over all K classes and is never zero, so nothing is clipped, a class that is
+    new to the probe costs :math:`\log_2 (2 n_b + K)` bits, and a block no longer than all blocks before it pays 0.73 K
+    bits for the mixture at most. Without features q is the Krichevsky-Trofimov estimator. Decoding needs the features
+    and the names of the K classes.
 
-    With several `Cs` each has its own code, and a block is taken from the one whose code of the blocks before is
-    shortest (the smallest C on a tie, and so for the first probe). No choice looks at labels still to be coded.
+    With several `Cs` each C has a code of its own, and each block is taken from the C whose code of the blocks before
+    is shortest (the smallest C on a tie, and for the first probe). No choice depends on labels still to be coded.
 
-    L depends on the order of examples: report its mean over several seeds.
+    L depends on the order of examples; report its mean over several seeds.
 
     Parameters
     ----------
@@ -128,12 +129,13 @@ def online_codelength(
     Cs : sequence of float, > 0
         Weights of the data against the penalty, of `LogisticProbe`, to choose from.
     fractions : sequence of float, in (0, 1], rising to 1
-        Where blocks end, as shares of n: the nearest example, and at least the first. Blocks without examples are left
-        out. Twice as many examples each time cost about as much as two fits on all.
+        Ends of the blocks, as shares of n, rounded to the nearest example; the first block has at least one. Blocks
+        without examples are left out. If the number of examples doubles from block to block, all fits together cost
+        about as much as two fits on all examples.
     seed : int, >= 0
-        Of the order of examples.
+        Seed of the order of examples.
     standardize, solver, tol, max_iter
-        As in `LogisticProbe`; a prefix is standardised by itself.
+        As in `LogisticProbe`. The examples before a block are standardised by their own mean and scale.
 
     Returns
     -------
@@ -143,8 +145,8 @@ def online_codelength(
     Raises
     ------
     ValueError
-        If X is not (n, d) with the n of y, not of real numbers, or has NaN or infinite values; y has one class or is
-        not of integers or strings; or a parameter is out of range.
+        If X is not (n, d) with the n of y or does not hold real and finite numbers, y has one class or is not of
+        integers or strings, or a parameter is out of range.
 
     References
     ----------
@@ -174,7 +176,7 @@ def online_codelength(
     order = np.random.default_rng(seed).permutation(len(labels))
     features, labels = features[order], labels[order]
     n_classes = int(labels.max()) + 1
-    blocks = [Block(n_before=0, n_block=ends[0], bits=ends[0] * float(np.log2(n_classes)))]
+    blocks = [CodeBlock(n_before=0, n_block=ends[0], bits=ends[0] * float(np.log2(n_classes)))]
     spent = np.zeros(len(candidates))  # bits of each C so far
     for start, end in pairwise(ends):
         coded = [_coded(probe, features[:end], labels[:end], start, n_classes) for probe in candidates]
@@ -196,10 +198,10 @@ def _checked(X: ArrayLike, y: ByStimulus) -> tuple[NDArray, NDArray[np.intp]]:
         raise ValueError(f"X has dtype {features.dtype}; expected real numbers.")
     n_bad = features.size - np.count_nonzero(np.isfinite(features))
     if n_bad:
-        raise ValueError(f"X has {n_bad} NaN or infinite of {features.size} values; drop or mend these stimuli.")
+        raise ValueError(f"X has {n_bad} NaN or infinite of {features.size} values; drop or correct these stimuli.")
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
-        raise ValueError(f"y has one class, {classes.tolist()[0]!r}; there is nothing to code. Give two or more.")
+        raise ValueError(f"y has one class, {classes.tolist()[0]!r}; a code needs two or more classes.")
     return features, codes
 
 
@@ -211,8 +213,8 @@ def _block_ends(fractions: Sequence[float], n: int) -> list[int]:
     return np.unique(ends).tolist()
 
 
-def _coded(probe: LogisticProbe, X: NDArray, y: NDArray[np.intp], start: int, n_classes: int) -> Block:
-    """Code the examples from `start` on with a probe of those before it."""
+def _coded(probe: LogisticProbe, X: NDArray, y: NDArray[np.intp], start: int, n_classes: int) -> CodeBlock:
+    """Code the examples from `start` on with a probe that is fitted to those before."""
     seen = np.unique(y[:start])
     p = np.zeros((len(y) - start, n_classes))
     fit: dict[str, Any] = {}
@@ -224,47 +226,47 @@ def _coded(probe: LogisticProbe, X: NDArray, y: NDArray[np.intp], start: int, n_
         fit = {"C": float(probe.C), "relative_gap": fitted.relative_gap_, "converged": fitted.converged_}
     n_block = len(p)
     q = (start * p[np.arange(n_block), y[start:]] + PSEUDO_COUNT) / (start + PSEUDO_COUNT * n_classes)
-    return Block(n_before=start, n_block=n_block, bits=-float(np.sum(np.log2(q))), **fit)
+    return CodeBlock(n_before=start, n_block=n_block, bits=-float(np.sum(np.log2(q))), **fit)
 
 
 def _fitted(probe: LogisticProbe, X: NDArray, y: NDArray[np.intp]) -> LogisticProbe:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the block says so; in a prefix nothing may vary
+        warnings.simplefilter("ignore", UserWarning)  # the block holds this; few examples may not vary
         return clone(probe).fit(X, y)
 
 
 def v_information(log_loss: ArrayLike, labels_train: ArrayLike, labels_test: ArrayLike, *, unit: str = "bits") -> Any:
-    r"""Return how much of what labels are uncertain of, a probe takes away on held-out rows.
+    r"""Return the V-information of a probe: by how much it reduces the uncertainty of labels on held-out rows.
 
     .. math:: I_V(X \to Y) = H_V(Y) - H_V(Y \mid X)
 
-    :math:`H_V(Y)` is the loss of the best probe that sees no features: the class rates of the *training* rows, scored
-    on the test rows. :math:`H_V(Y \mid X)` is the loss of the probe on the same rows. This is an estimate from finite
-    samples. It is *negative* where a probe does worse than the class rates, as one that overfits does: it then found no
-    information that it can use. It is not Shannon's mutual information, and may grow with processing of X.
+    :math:`H_V(Y)` is the loss of the best probe without features: the class rates of the *training* rows, scored on the
+    test rows. :math:`H_V(Y \mid X)` is the loss of the probe on the same rows. This is an estimate from finite samples.
+    It is *negative* if the probe does worse than the class rates, for example because it overfits; it then found no
+    usable information. It is not Shannon's mutual information, and may grow when X is processed.
 
     Parameters
     ----------
     log_loss : float or array-like, >= 0
         Mean held-out log loss in nats of a probe, or of several: the column of `probe_layers`, or
-        `sklearn.metrics.log_loss`. NaN, as of layers that failed, stays NaN.
+        `sklearn.metrics.log_loss`. NaN, the loss of a layer that failed, stays NaN.
     labels_train : array-like, shape (n_train,), of int or str
         Labels that the probe was fitted to.
     labels_test : array-like, shape (n_test,), of int or str
-        Labels that it was scored on.
+        Labels that the probe was scored on.
     unit : {"bits", "nats"}
-        Of what is returned.
+        Unit of the result.
 
     Returns
     -------
     float or array of the shape of log_loss
-        From minus infinity up to :math:`H_V(Y)`, per example.
+        Information per example, from minus infinity to :math:`H_V(Y)`.
 
     Raises
     ------
     ValueError
         If a log loss is negative, the unit is unknown, labels are not integers or strings, or a test label is absent
-        from training.
+        from the training labels.
 
     References
     ----------

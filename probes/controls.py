@@ -1,4 +1,4 @@
-"""What a probe's accuracy is to be held against: labels without meaning, and inputs without a network."""
+"""Controls for the accuracy of a probe: random labels, control tasks, and baselines without a network."""
 
 from collections.abc import Callable, Iterator
 from numbers import Integral
@@ -18,11 +18,11 @@ BLOCK_ROWS = 1024
 
 
 def random_labels(labels: ByStimulus, split: ByStimulus | None = None, *, seed: int) -> NDArray:
-    """Permute labels within each part of a split, so that no feature tells anything about them.
+    """Permute labels within each part of a split, so that features hold no information about them.
 
-    Every part keeps its class counts. On the test rows accuracy is chance by construction, whatever the probe, so that
-    accuracy minus this control is accuracy minus chance. What is worth a report is how well a probe fits such labels on
-    the *training* rows: its capacity. For a control that can be solved on test rows see `control_task`.
+    Every part keeps its class counts. On the test rows accuracy is at chance by construction, whatever the probe. The
+    informative number is the accuracy on the *training* rows, which measures the capacity of the probe. For a control
+    that can be solved on test rows see `control_task`.
 
     Parameters
     ----------
@@ -30,16 +30,16 @@ def random_labels(labels: ByStimulus, split: ByStimulus | None = None, *, seed: 
         The class of each stimulus: an array, a mapping of stimulus id to class, a Series with the ids as its index, or
         the ``stimuli`` of a run.
     split : array-like, shape (n,), of str, or by stimulus, optional
-        The part of each stimulus, such as "train" or "test", matched to the labels by id if both have ids. All stimuli
-        are one part by default.
+        The part of each stimulus, such as "train" or "test", matched to the labels by id if both have ids. By default
+        all stimuli are in one part.
     seed : int, >= 0
-        Of the permutations.
+        Seed of the permutations.
 
     Returns
     -------
     array, shape (n,)
-        The labels in another order. `probe_layers` takes them by id, ``dict(zip(ids, random_labels(...)))``: an array
-        of a run's own labels in another order it refuses.
+        The labels in another order. Give them to `probe_layers` by id, as ``dict(zip(ids, random_labels(...)))``; it
+        rejects an array of a run's own labels in another order.
 
     Raises
     ------
@@ -68,27 +68,27 @@ def random_labels(labels: ByStimulus, split: ByStimulus | None = None, *, seed: 
 
 
 def control_task(types: ByStimulus, split: ByStimulus, n_classes: int, *, seed: int) -> NDArray[np.intp]:
-    r"""Give every type a random class, so that a probe can do the task only by remembering types.
+    r"""Assign a random class to every type, so that a probe can solve the task only by memorising types.
 
-    A type is an identity that recurs, on training and on test rows: a fine class, a word, a cluster of stimuli. With T
+    A type is an identity that recurs on training and on test rows: a fine class, a word, a cluster of stimuli. With T
     types in a random order :math:`\pi`, the class of type t is
 
     .. math:: c(t) = \pi(t) \bmod K ,
 
     so that every class has :math:`\lfloor T / K \rfloor` or :math:`\lceil T / K \rceil` types. Classes are balanced in
-    types, not in rows; Hewitt and Liang draw each type's class independently from the labels' distribution instead.
-    Types have to be finer than the classes of the task: with T = K the control is a renaming of the types.
+    types, not in rows; Hewitt and Liang instead draw the class of each type independently from the distribution of the
+    labels. Types must be finer than the classes of the task: with T = K the control only renames the types.
 
     Parameters
     ----------
     types : array-like, shape (n,), of int or str, or by stimulus
-        The type of each stimulus, in any of the forms of labels of `random_labels`.
+        The type of each stimulus, in any form that `random_labels` accepts.
     split : array-like, shape (n,), of str, or by stimulus
-        The part of each stimulus, of which "train" has every type; matched to the types by id if both have ids.
+        The part of each stimulus; "train" has every type. Matched to the types by id if both have ids.
     n_classes : int, 2 to T
-        K, as many as the task has.
+        K, the number of classes of the task.
     seed : int, >= 0
-        Of the order of types.
+        Seed of the order of types.
 
     Returns
     -------
@@ -125,30 +125,31 @@ def _check_types(names: NDArray, train: NDArray[np.intp], n_classes: int) -> Non
         raise ValueError(f"n_classes is {n_classes!r}; expected an integer of two or more.")
     if len(names) < n_classes:
         raise ValueError(
-            f"types has {len(names)} different types for {n_classes} classes; every class needs one or more. "
+            f"types has {len(names)} different types for {n_classes} classes; every class needs at least one type. "
             "Give finer types, or fewer classes."
         )
     absent = np.setdiff1d(np.arange(len(names)), train)
     if len(absent):
         raise ValueError(
             f"{len(absent)} of {len(names)} types, such as {names[absent].tolist()[0]!r}, have no training rows; "
-            "a probe can remember only what it has seen. Give types that recur, or move a stimulus of each to train."
+            "a probe can memorise only types that it was trained on. Give types that recur, or move a stimulus of each "
+            "to train."
         )
 
 
 def selectivity(task_accuracy: ArrayLike, control_accuracy: ArrayLike) -> Any:
-    """Subtract the accuracy on a control task from that on the task.
+    """Return the accuracy on a task minus that on its control task.
 
     Parameters
     ----------
     task_accuracy, control_accuracy : float or array-like, of the same shape, in [0, 1]
         Test accuracies of the same probe, on features of the same layer, fitted to the task and to its `control_task`.
-        NaN, as of layers that failed, stays NaN.
+        NaN, the accuracy of a layer that failed, stays NaN.
 
     Returns
     -------
     float or array of that shape, in [-1, 1]
-        High where a probe reads what the layer says and not what it could learn by heart.
+        High if the probe relies on information in the layer rather than on memorised types.
 
     Raises
     ------
@@ -187,9 +188,9 @@ def majority_rate(labels_train: ArrayLike, labels_test: ArrayLike) -> float:
     Parameters
     ----------
     labels_train : array-like, shape (n_train,), of int or str
-        Labels to find the commonest in; of several, the first in sorted order.
+        Labels whose commonest class is the answer; the first in sorted order if there are several.
     labels_test : array-like, shape (n_test,), of int or str
-        Labels to score it on.
+        Labels on which the answer is scored.
 
     Returns
     -------
@@ -198,7 +199,7 @@ def majority_rate(labels_train: ArrayLike, labels_test: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If labels are not integers or strings, there are none, or a test label is absent from training.
+        If labels are empty, not integers or strings, or a test label is absent from the training labels.
 
     Examples
     --------
@@ -210,23 +211,14 @@ def majority_rate(labels_train: ArrayLike, labels_test: ArrayLike) -> float:
 
 
 def class_rates(labels_train: ArrayLike, labels_test: ArrayLike) -> tuple[Array, NDArray[np.intp]]:
-    """Count classes on training rows, and encode the labels of test rows.
+    """Return the share of each class among training labels, (K,), and the class codes of test labels, (n_test,).
 
-    Parameters
-    ----------
-    labels_train, labels_test : array-like, shapes (n_train,) and (n_test,), of int or str
-
-    Returns
-    -------
-    rates : array, shape (K,), in (0, 1]
-        The share of each class, in sorted order, of the training rows.
-    test : array, shape (n_test,), of int
-        Class codes 0 … K - 1 of the test rows.
+    Classes are in sorted order.
 
     Raises
     ------
     ValueError
-        If labels are not integers or strings, there are none, or a test label is absent from training.
+        If labels are empty, not integers or strings, or a test label is absent from the training labels.
 
     Examples
     --------
@@ -240,14 +232,14 @@ def class_rates(labels_train: ArrayLike, labels_test: ArrayLike) -> tuple[Array,
     absent = [label for label in test if label not in code_of]
     if absent:
         raise ValueError(
-            f"labels_test has {absent[0]!r}, which labels_train has not; every class needs training rows. "
-            "Give both as the same kind of label, and move stimuli of every class to train."
+            f"labels_test has {absent[0]!r}, which is absent from labels_train; every class needs training rows. "
+            "Give labels of the same kind for both, and move stimuli of every class to train."
         )
     return counts / counts.sum(), np.array([code_of[label] for label in test])
 
 
 def raw_input(X: ArrayLike, width: int, *, seed: int) -> ArrayLike:
-    """Return the inputs as they are, whatever the width and the seed.
+    """Return the inputs unchanged; width and seed are ignored.
 
     Examples
     --------
@@ -258,23 +250,22 @@ def raw_input(X: ArrayLike, width: int, *, seed: int) -> ArrayLike:
 
 
 def random_projection(X: ArrayLike, width: int, *, seed: int) -> NDArray[np.floating]:
-    r"""Project inputs at random to the width of a layer: what a linear map gives that has learned nothing.
+    r"""Project inputs to the width of a layer by a random linear map, as a baseline that has learned nothing.
 
     .. math:: Z = \frac{1}{\sqrt d} X R, \qquad R_{jk} \sim \mathcal N(0, 1) ,
 
     so that a projected feature is on average as large as an input feature, whatever the width:
-    :math:`E \lVert z \rVert^2 / \text{width} = \lVert x \rVert^2 / d`. It does not center. It has no nonlinearity: of a
-    width above d it says to a linear probe what X says, and no more.
+    :math:`E \lVert z \rVert^2 / \text{width} = \lVert x \rVert^2 / d`. It does not center. It has no nonlinearity, so
+    a projection wider than d gives a linear probe the same information as X.
 
     Parameters
     ----------
     X : array-like, shape (n, d)
-        Inputs, finite. May be lazy: of anything with a numpy `dtype` that can be sliced, 1024 rows are in memory at a
-        time, beside R, d x width numbers.
+        Inputs, finite. May be lazy: if X has a numpy `dtype` and can be sliced, it is read 1024 rows at a time.
     width : int, >= 1
         Features of the projection.
     seed : int, >= 0
-        Of R, which is the same for float32 and float64.
+        Seed of R, which is the same for float32 and float64.
 
     Returns
     -------
@@ -284,7 +275,7 @@ def random_projection(X: ArrayLike, width: int, *, seed: int) -> NDArray[np.floa
     Raises
     ------
     ValueError
-        If X is not (n, d), not of real numbers, or has NaN or infinite values, or width is not a positive integer.
+        If X is not two-dimensional, does not hold real and finite numbers, or width is not a positive integer.
 
     References
     ----------

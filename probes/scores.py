@@ -1,4 +1,4 @@
-"""How good logits are: the scores of probes."""
+"""Scores of logits: log loss, accuracy, balanced accuracy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,18 +8,13 @@ Array = NDArray[np.float64]
 
 
 def log_loss(logits: Array, y: NDArray[np.intp]) -> float:
-    """Mean negative log probability of the true class.
+    """Return the mean negative log probability of the true class, in nats, >= 0.
 
     Parameters
     ----------
     logits : array, shape (n, K), or (n, 1) for the second of two classes
     y : array, shape (n,), int
         Class codes.
-
-    Returns
-    -------
-    float
-        Nats, >= 0.
 
     Examples
     --------
@@ -30,56 +25,34 @@ def log_loss(logits: Array, y: NDArray[np.intp]) -> float:
 
 
 def accuracy(logits: Array, y: NDArray[np.intp]) -> float:
-    """Share of examples whose largest logit is that of the true class, in [0, 1].
-
-    Parameters
-    ----------
-    logits, y
-        As for `log_loss`.
+    """Return the share of examples whose largest logit is that of the true class, in [0, 1]; arguments as `log_loss`.
 
     Examples
     --------
     >>> accuracy(np.array([[1.0], [-1.0]]), np.array([1, 1]))
     0.5
     """
-    return float(np.mean(hits(logits, y)))
+    return float(np.mean(_hits(logits, y)))
 
 
 def balanced_accuracy(logits: Array, y: NDArray[np.intp]) -> float:
-    """Mean over the classes that occur of the accuracy on their examples, in [0, 1].
-
-    Parameters
-    ----------
-    logits, y
-        As for `log_loss`.
+    """Return the mean accuracy over the classes that occur in y, in [0, 1]; arguments as `log_loss`.
 
     Examples
     --------
     >>> balanced_accuracy(np.array([[1.0], [-1.0], [-1.0]]), np.array([1, 1, 0]))
     0.75
     """
-    right = hits(logits, y)
-    return float(np.mean([np.mean(right[y == code]) for code in np.unique(y)]))
+    hits = _hits(logits, y)
+    return float(np.mean([np.mean(hits[y == code]) for code in np.unique(y)]))
 
 
-def hits(logits: Array, y: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """For each example, whether its largest logit is that of the true class.
-
-    Parameters
-    ----------
-    logits, y
-        As for `log_loss`.
-
-    Examples
-    --------
-    >>> hits(np.array([[1.0], [-1.0]]), np.array([1, 1]))
-    array([ True, False])
-    """
+def _hits(logits: Array, y: NDArray[np.intp]) -> NDArray[np.bool_]:
     return np.argmax(all_classes(logits), axis=1) == y
 
 
 def all_classes(logits: Array) -> Array:
-    """Return a logit for every class, (n, K): of two, the first has 0 where only the second has one.
+    """Return one logit per class, (n, K); if only the second of two classes has one, that of the first is 0.
 
     Examples
     --------

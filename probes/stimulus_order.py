@@ -1,4 +1,4 @@
-"""Labels, splits and types by stimulus: matched by id to the rows of recorded layers, or else taken by position."""
+"""Order of stimuli: labels, splits and types matched by stimulus id to the rows of layers, or taken by position."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ByStimulus = ArrayLike | Mapping[Any, Any] | pd.Series | StimulusSet
 
 
 def is_stimulus_set(values: object) -> bool:
-    """Tell whether values are a set of stimuli, with ``ids`` and ``labels``."""
+    """Return whether values are a set of stimuli, with ``ids`` and ``labels``."""
     return (
         not isinstance(values, Mapping | pd.Series | np.ndarray)
         and hasattr(values, "ids")
@@ -34,7 +34,7 @@ def is_stimulus_set(values: object) -> bool:
 
 
 def is_by_id(values: object) -> bool:
-    """Tell whether values say which stimulus each of them belongs to.
+    """Return whether values come with the id of the stimulus of each.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def is_by_id(values: object) -> bool:
 
 
 def ids_of(values: Any) -> NDArray[Any] | None:
-    """Return the ids that values come with: those of a recorded layer, or the keys of a mapping; None without ids.
+    """Return the ids that values come with: those of a recorded layer, or the keys of a mapping; or None.
 
     Examples
     --------
@@ -61,24 +61,24 @@ def ids_of(values: Any) -> NDArray[Any] | None:
 
 
 def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "labels") -> Any:
-    """Return values in the order of stimuli; an array, which names no stimuli, as it is.
+    """Return values in the order of the stimuli; an array, which has no ids, is returned unchanged.
 
     Parameters
     ----------
     values : array-like, mapping of id to value, Series with ids as its index, or set of stimuli
     ids : array-like, shape (n,), or None
-        Names of the stimuli, in their order. None if they are not known; then a Series and a set of stimuli are taken
-        by position.
+        Ids of the stimuli, in their order. None if they are not known; a Series or a set of stimuli is then taken by
+        position.
     name : str
-        Of the values, for messages.
-    column : str
-        What is taken of a set of stimuli: ``"labels"`` or ``"split"``.
+        Name of the values in messages.
+    column : {"labels", "split"}
+        The column that is read from a set of stimuli.
 
     Raises
     ------
     ValueError
-        If values are a mapping and ids are not known; the keys are of another type than ids, or repeat; or they are
-        not exactly those of the stimuli; or a value is NaN.
+        If values are a mapping and ids are not known, the keys differ from the ids in type or repeat, a stimulus has no
+        key, a key has no stimulus, or a value is NaN.
 
     Examples
     --------
@@ -93,8 +93,8 @@ def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "la
     if ids is None:
         if isinstance(values, Mapping):
             raise ValueError(
-                f"{name} is a mapping by stimulus id, but the layers do not say which stimuli their rows are. Give "
-                "recorded layers, the stimuli's ids in the order of the rows (ids=...), or an array in that order."
+                f"{name} is a mapping by stimulus id, but the layers have no stimulus ids. Give recorded layers, the "
+                "ids of the stimuli in the order of the rows (ids=...), or an array in that order."
             )
         return found
     keys, wanted = _listed(ids_of(values)), _listed(ids)
@@ -103,25 +103,26 @@ def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "la
     if len(absent):
         raise ValueError(
             f"{name} is missing (NaN) for {len(absent)} of {len(wanted)} stimuli, such as {wanted[absent[0]]!r}; "
-            "give a value for every stimulus, or record fewer."
+            "give a value for every stimulus, or record fewer stimuli."
         )
     return ordered
 
 
 def targets_of(X: Any, y: Any, name: str = "y") -> Any:
-    """Return the targets of the rows of X: by id if X is a recorded layer and y says which stimuli it is of.
+    """Return y in the order of the rows of X: matched by id if X is a recorded layer and y has ids.
 
     Parameters
     ----------
     X : array-like, shape (n, d)
-        A recorded layer has ``stimulus_ids`` (n,), and may have ``stimuli``: the set of them.
+        A recorded layer has ``stimulus_ids`` (n,), and may have ``stimuli``, the set of stimuli.
     y : array-like, shape (n,), mapping of id to value, Series or set of stimuli
     name : str
+        Name of y in messages.
 
     Raises
     ------
     ValueError
-        As for `in_order`; or if y is an array of the run's own labels in another order.
+        If `in_order` raises, or y is an array of the run's own labels in another order.
 
     Examples
     --------
@@ -135,10 +136,10 @@ def targets_of(X: Any, y: Any, name: str = "y") -> Any:
 
 
 def check_order(values: ArrayLike, stimuli: Any, name: str, *, column: str = "labels") -> None:
-    """Compare an array, of which only the order says which stimuli it is of, with the stimuli of a layer, if known.
+    """Check an array without ids against the labels or the split that a layer knows, if it knows any.
 
-    Labels that are a function of the run's own, such as their parity, are in the right order. Of other labels nothing
-    can be told.
+    Labels that are a function of the run's own, such as their parity, are in the right order. The order of unrelated
+    labels cannot be checked.
 
     Raises
     ------
@@ -148,7 +149,7 @@ def check_order(values: ArrayLike, stimuli: Any, name: str, *, column: str = "la
     Warns
     -----
     UserWarning
-        If they may be the run's own under other names and in another order, or a split is the run's own in another
+        If labels may be the run's own under other names and in another order, or if a split is the run's own in another
         order.
     """
     if not hasattr(stimuli, column):
@@ -161,19 +162,19 @@ def check_order(values: ArrayLike, stimuli: Any, name: str, *, column: str = "la
         return
     advice = f"Give the run's stimuli, or a mapping of stimulus id to {'label' if column == 'labels' else 'part'}"
     if sorted(texts) == sorted(own_texts):
-        found = f"{name} holds the run's own {column}, but in another order than the stimuli were recorded in"
+        found = f"{name} holds the run's own {column}, but in another order than the recorded stimuli"
         if column == "labels":
-            raise ValueError(f"{found}; they would be read from the wrong rows. {advice}.")
-        _warn(f"{found}. {advice}, also if it is a new split on purpose.")
+            raise ValueError(f"{found}; every label would belong to the wrong row. {advice}.")
+        _warn(f"{found}. {advice}, also if you changed the split on purpose.")
     elif column == "labels" and _sizes(texts) == _sizes(own_texts):
         _warn(
-            f"{name} has classes of the same sizes as the run's own labels, but on other rows: if they are these under "
-            f"other names, they are in another order than the stimuli were recorded in. {advice}."
+            f"{name} has classes of the same sizes as the run's own labels, but on other rows. If they are the same "
+            f"labels under other names, they are in another order than the recorded stimuli. {advice}."
         )
 
 
 def _warn(message: str) -> None:
-    """Warn at the line of the first caller outside of this package."""
+    """Warn at the line of the first caller outside this package."""
     frame, level = inspect.currentframe(), 1
     while frame is not None and frame.f_globals["__name__"].partition(".")[0] == __package__:
         frame, level = frame.f_back, level + 1
@@ -181,14 +182,14 @@ def _warn(message: str) -> None:
 
 
 class RowStimuli:
-    """What is known of the stimuli that the rows of several layers belong to.
+    """The stimuli that the rows of several layers belong to, as far as the layers or the caller name them.
 
     Parameters
     ----------
     layers : iterable of (str, layer)
-        Each with its description for messages.
+        Each layer with its description for messages.
     ids : array-like, shape (n,), optional
-        Names of the stimuli; by default those of the layers that have ``stimulus_ids``.
+        Ids of the stimuli; by default those of the layers that have ``stimulus_ids``.
 
     Raises
     ------
@@ -219,7 +220,7 @@ class RowStimuli:
 
     @cached_property
     def _known(self) -> list[Any]:
-        """The stimuli that layers know of; those of several steps, or runs, that have the same labels once."""
+        """The sets of stimuli that layers have; sets of the same labels and split only once."""
         known: dict[bytes, Any] = {}
         for layer in {getattr(layer, "file", id(layer)): layer for _, layer in self._layers}.values():
             stimuli = getattr(layer, "stimuli", None)
@@ -233,8 +234,8 @@ class RowStimuli:
             self._index = index
         elif not index.equals(self._index) and set(index) == set(self._index):
             raise ValueError(
-                f"{name} is a Series whose index is in another order than that of the Series before, and the layers do "
-                "not say which stimuli their rows are. Give the stimuli's ids in the order of the rows (ids=...)."
+                f"{name} is a Series whose index is in another order than that of the Series before, and the layers "
+                "have no stimulus ids. Give the ids of the stimuli in the order of the rows (ids=...)."
             )
 
 
@@ -247,11 +248,13 @@ def _check_ids(layer: str, theirs: Any, ours: NDArray[Any], whose: str) -> None:
     same = sorted(map(str, theirs)) == sorted(map(str, ours))
     if whose == "ids":
         raise ValueError(
-            f"{layer} was recorded on stimuli that are {'in another order' if same else 'others'} than ids; labels "
-            "would be read from the wrong rows. Give labels, split and ids as they were when it was recorded."
+            f"{layer} was recorded on {'the stimuli of ids in another order' if same else 'other stimuli than ids'}; "
+            "labels would belong to the wrong rows. Give labels, split and ids in the order in which it was recorded."
         )
     found = f"the same stimuli as {whose}, in another order" if same else f"other stimuli than {whose}"
-    raise ValueError(f"{layer} was recorded on {found}; their rows do not share labels. Probe them in separate calls.")
+    raise ValueError(
+        f"{layer} was recorded on {found}, so their rows have different labels. Probe them in separate calls."
+    )
 
 
 def _plain(values: Mapping[Any, Any] | pd.Series) -> Any:
@@ -259,7 +262,7 @@ def _plain(values: Mapping[Any, Any] | pd.Series) -> Any:
 
 
 def _array(values: Any) -> NDArray[Any]:
-    """Return an array that keeps texts and numbers apart, and numbers that may be missing as numbers."""
+    """Return an array in which mixed strings and numbers stay as they are."""
     array = np.asarray(values)
     if array.dtype.kind in "US" and not isinstance(values, np.ndarray):
         mixed = np.empty(len(values), dtype=object)
@@ -273,31 +276,31 @@ def _listed(ids: Any) -> list[Any]:
 
 
 def _places(keys: Sequence[Any], wanted: Sequence[Any], name: str) -> list[int]:
-    """Return where each of the stimuli is among the keys."""
+    """Return the position of each stimulus among the keys."""
     kinds, expected = {_kind(key) for key in keys}, {_kind(key) for key in wanted}
     if not kinds <= expected:
         odd = next(key for key in keys if _kind(key) not in expected)
         raise ValueError(
-            f"{name} has keys that are {_kind(odd)}, such as {odd!r}, but the stimuli's ids are "
-            f"{' or '.join(sorted(expected))}, such as {wanted[0]!r}. If they are ids, convert them; if not, give "
+            f"{name} has keys that are {_kind(odd)}, such as {odd!r}, but the ids of the stimuli are "
+            f"{' or '.join(sorted(expected))}, such as {wanted[0]!r}. If the keys are ids, convert them; if not, give "
             "an array in the order of the stimuli."
         )
     places = {key: place for place, key in enumerate(keys)}
     if len(places) < len(keys):
         repeated = next(key for place, key in enumerate(keys) if places[key] != place)
-        raise ValueError(f"{name} has more than one entry for stimulus {repeated!r}; give one for each id.")
+        raise ValueError(f"{name} has more than one entry for stimulus {repeated!r}; give one entry per id.")
     missing = [key for key in wanted if key not in places]
     if missing:
         raise ValueError(
             f"{name} has no entry for {len(missing)} of {len(wanted)} stimuli, such as {missing[0]!r}; "
-            "give one for each of the layers' stimulus_ids."
+            "give one entry for each of the layers' stimulus_ids."
         )
     recorded = set(wanted)
     extra = [key for key in keys if key not in recorded]
     if extra:
         raise ValueError(
             f"{name} has entries for {len(extra)} stimuli that were not recorded, such as {extra[0]!r}; "
-            "give those of the layers' stimulus_ids only."
+            "give only entries of the layers' stimulus_ids."
         )
     return [places[key] for key in wanted]
 
@@ -305,11 +308,11 @@ def _places(keys: Sequence[Any], wanted: Sequence[Any], name: str) -> list[int]:
 def _kind(key: object) -> str:
     if isinstance(key, str):
         return "text"
-    return "whole numbers" if isinstance(key, Integral) else f"of type {type(key).__name__}"
+    return "integers" if isinstance(key, Integral) else f"of type {type(key).__name__}"
 
 
 def _texts(values: NDArray[Any]) -> list[str]:
-    """Return values as text; numbers that are whole alike, whatever their type."""
+    """Return values as strings; equal integers give equal strings, whatever their dtype."""
     if values.dtype.kind in "bf":
         whole = values.astype(np.float64)
         if np.array_equal(whole, np.rint(whole)):

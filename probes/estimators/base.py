@@ -1,4 +1,4 @@
-"""What probes that are scikit-learn estimators have in common: rows to fit and to read, classes, standardisation."""
+"""Functions that all probes share: validation of features and labels, class codes, standardisation."""
 
 from typing import Any
 
@@ -14,21 +14,21 @@ Array = NDArray[np.float64]
 
 
 class ScoredByStimulus:
-    """A mixin for probes whose ``score``, as their ``fit``, takes the targets of a recorded layer by stimulus id."""
+    """Mixin: ``score``, like ``fit``, accepts the targets of a recorded layer by stimulus id."""
 
     def score(self, X: ArrayLike, y: ByStimulus, sample_weight: ArrayLike | None = None) -> float:
-        """Return scikit-learn's score of these rows: accuracy, or R² of continuous targets; y as in `fit`."""
+        """Return the score of scikit-learn: accuracy, or R² for continuous targets. y has the forms of `fit`."""
         score: float = super().score(X, targets_of(X, y), sample_weight)  # type: ignore[misc]
         return score
 
 
 def checked_rows(probe: Any, X: ArrayLike, y: ByStimulus) -> tuple[Array, NDArray]:
-    """Return what a probe of classes is to be fitted to: features in float64, and one label per row.
+    """Return validated features in float64, and one class label per row.
 
     Raises
     ------
     ValueError
-        If X or y is not what scikit-learn accepts, or y does not fit the stimuli of a recorded layer.
+        If scikit-learn rejects X or y, or y does not match the stimuli of a recorded layer.
     """
     features, labels = validate_data(probe, X, targets_of(X, y), dtype=np.float64)
     check_classification_targets(labels)
@@ -36,7 +36,7 @@ def checked_rows(probe: Any, X: ArrayLike, y: ByStimulus) -> tuple[Array, NDArra
 
 
 def class_codes(labels: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
-    """Return the classes, sorted, and the place of each label among them; refuse a single class.
+    """Return the sorted classes and the class code of each label; raise a ValueError if there is a single class.
 
     Examples
     --------
@@ -50,17 +50,17 @@ def class_codes(labels: NDArray) -> tuple[NDArray, NDArray[np.intp]]:
 
 
 def standardisation_of(probe: Any, X: Array, weights: Array | None = None) -> tuple[Array, Array]:
-    """Return the mean and scale of the training rows, or zeros and ones if the probe does not standardise."""
+    """Return the mean and scale of the training rows; zeros and ones if the probe does not standardise."""
     return standardisation(X, weights) if probe.standardize else (np.zeros(X.shape[1]), np.ones(X.shape[1]))
 
 
 def standardised(probe: Any, X: ArrayLike) -> Array:
-    """Return features to be read by a fitted probe, shape (n, d), standardised as its training rows were."""
+    """Return features, shape (n, d), standardised with the mean and scale of a fitted probe."""
     check_is_fitted(probe)
     features: Array = validate_data(probe, X, reset=False, dtype=np.float64)
     return (features - probe.mean_) / probe.scale_
 
 
 def linear_scores(probe: Any, X: ArrayLike) -> Array:
-    """Return what a fitted linear probe makes of features, with a column for each row of its `coef_`."""
+    """Return the outputs of a fitted linear probe, with one column for each row of its `coef_`."""
     return standardised(probe, X) @ probe.coef_.T + probe.intercept_

@@ -1,4 +1,4 @@
-"""A linear classifier probe as a scikit-learn estimator."""
+"""Logistic probe: multinomial logistic regression with a certificate, as a scikit-learn estimator."""
 
 import warnings
 from collections.abc import Mapping
@@ -23,16 +23,16 @@ Array = NDArray[np.float64]
 
 
 class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
-    r"""Multinomial logistic regression that knows how far it is from its optimum.
+    r"""Multinomial logistic regression with a bound on the distance to its optimum.
 
     Minimises, over standardised features :math:`x_i`,
 
     .. math:: P(W, b) = C \sum_i s_i \, \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2
 
-    where :math:`s_i` is the weight of an example times that of its class, and :math:`\ell` is the softmax
+    where :math:`s_i` is the weight of an example times the weight of its class, and :math:`\ell` is the softmax
     cross-entropy over K rows of `W`, or for two classes the sigmoid cross-entropy of one row. The intercept is not
-    penalised. Standardising makes one C mean the same for layers of different scale; it is part of the objective, so
-    coefficients differ from those of a fit on the raw features.
+    penalised. With standardisation, one C has the same effect on layers of different scale. It changes the objective,
+    so coefficients differ from those of a fit to the raw features.
 
     Parameters
     ----------
@@ -42,17 +42,17 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         Give every feature zero mean and unit variance over the training rows. A constant feature gets scale 1 and
         coefficient 0.
     solver : str, default "auto"
-        A key of `probes.SOLVERS`: "lbfgs", "newton" (few features and classes), or what suits the size.
+        A key of `probes.SOLVERS`: "lbfgs", "newton" (few features and classes), or "auto", which chooses by size.
     class_weight : None, "balanced" or dict, default None
         Weight of each class, by label; "balanced" is n / (K · number of its examples).
     device : str, default "cpu"
-        Where torch is to multiply, such as "cuda"; the certificate is computed on the CPU in double precision.
+        Device on which torch multiplies, such as "cuda"; the certificate is computed on the CPU in double precision.
     warm_start : bool, default False
-        Whether `fit` starts from the coefficients of an earlier fit on as many features and classes.
+        Whether `fit` starts from the coefficients of an earlier fit with the same numbers of features and classes.
     tol : float, > 0, default 1e-6
         Largest duality gap, relative to the objective, of a converged fit.
     max_iter : int, >= 1, default 1000
-        Iterations allowed.
+        Largest number of iterations.
 
     Attributes
     ----------
@@ -61,17 +61,17 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
     coef_ : array, shape (K, d), or (1, d) for two classes
         Coefficients of the standardised features `(X - mean_) / scale_`.
     intercept_ : array, shape (K,), or (1,) for two classes
-        Intercept beside `coef_`; sums to zero when K > 2.
+        Intercept that belongs to `coef_`; sums to zero when K > 2.
     mean_, scale_ : arrays, shape (d,)
         The standardisation; zeros and ones with `standardize=False`.
     n_constant_ : int
-        Features that do not vary over the training rows.
+        Number of features that are constant on the training rows.
     n_iter_ : int
         Iterations used; 0 when the intercept alone is optimal.
     duality_gap_ : float, >= 0
-        The objective exceeds its minimum by no more than this.
+        Upper bound on the objective minus its minimum.
     relative_gap_ : float, >= 0
-        `duality_gap_` over the objective.
+        `duality_gap_` divided by the objective.
     converged_ : bool
         Whether `relative_gap_ <= tol`.
     n_features_in_, feature_names_in_
@@ -111,7 +111,7 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         self.warm_start = warm_start
 
     def fit(self, X: ArrayLike, y: ByStimulus, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the probe.
+        """Fit the probe and return it.
 
         Parameters
         ----------
@@ -121,7 +121,7 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
             Class labels, at least two different ones. For a recorded layer also a mapping of stimulus id to label, a
             Series with the ids as its index, or the ``stimuli`` of a run; an array is taken by position.
         sample_weight : array-like, shape (n,), >= 0, optional
-            A weight of 2 is the example twice, also in the standardisation; one of 0 is no example.
+            A weight of 2 counts as two examples, also in the standardisation; an example of weight 0 is left out.
 
         Returns
         -------
@@ -131,14 +131,14 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is out of range, X or y is unfit, or y has one class only.
+            If a parameter is out of range, X or y has a wrong shape or invalid values, or y has one class only.
 
         Warns
         -----
         UserWarning
-            If no feature varies.
+            If every feature is constant on the training rows.
         ConvergenceWarning
-            If the duality gap is still above `tol` when the iterations are used up.
+            If the duality gap is above `tol` after `max_iter` iterations.
         """
         check_parameters(self)
         features, labels = checked_rows(self, X, y)
@@ -167,7 +167,7 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         n_constant = int(np.count_nonzero(features.max(axis=0) == features.min(axis=0)))
         if n_constant == features.shape[1]:
             warnings.warn(
-                f"All {n_constant} features are constant on the training rows; the probe knows only the class rates.",
+                f"All {n_constant} features are constant on the training rows; the probe predicts the class rates.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -182,11 +182,11 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
             total = np.bincount(codes, chosen)
         if np.any(total <= 0):
             lost = self.classes_[total <= 0].tolist()[0]
-            raise ValueError(f"The examples of class {lost!r} weigh nothing; leave them out, or give them some weight.")
+            raise ValueError(f"The examples of class {lost!r} have weight 0; leave them out or raise it.")
         return chosen
 
     def _earlier(self, d: int) -> Fit | None:
-        """Return the earlier fit to start from, if there is one of this shape."""
+        """Return the earlier fit if it can be the start of this one."""
         n_classes = len(self.classes_)
         shape = (1 if n_classes == 2 else n_classes, d)
         if not (self.warm_start and hasattr(self, "coef_") and self.coef_.shape == shape):
@@ -200,7 +200,7 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         if not fit.converged:
             warnings.warn(
                 f"The probe stopped after {fit.n_iter} iterations at relative duality gap {fit.relative_gap:.1e}; "
-                f"tol={self.tol:.1e} was asked for. Raise max_iter, raise tol, or lower C.",
+                f"tol={self.tol:.1e} was requested. Raise max_iter, raise tol, or lower C.",
                 ConvergenceWarning,
                 stacklevel=3,
             )
@@ -231,4 +231,4 @@ def check_parameters(probe: LogisticProbe) -> None:
     try:
         torch.empty(0, device=probe.device)
     except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {probe.device!r}, which torch does not have here: {error}") from error
+        raise ValueError(f"device is {probe.device!r}, which torch cannot use on this machine: {error}") from error

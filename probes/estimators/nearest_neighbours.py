@@ -1,4 +1,4 @@
-"""A nearest-neighbour probe as a scikit-learn estimator."""
+"""Nearest-neighbour probe as a scikit-learn estimator."""
 
 from typing import Self
 
@@ -17,24 +17,25 @@ METRICS = ("cosine", "euclidean")
 
 
 class NeighbourProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
-    r"""Vote of the k nearest training rows: what can be read from a layer without learning a direction in it.
+    r"""Classifier by the votes of the k nearest training rows; it learns no direction in the layer.
 
-    The probability of class c at x is the share of its neighbours :math:`N_k(x)`,
+    The probability of class c at x is its share among the neighbours :math:`N_k(x)`,
 
     .. math:: p_c(x) = \frac1k \sum_{i \in N_k(x)} [y_i = c],
 
-    where nearness is Euclidean or cosine distance of standardised features. Every vote weighs the same. It is not a
-    linear probe: it reads classes that no plane divides, and it suffers from features that carry no class.
+    which are nearest in Euclidean or cosine distance of standardised features. Every vote has the same weight. It is
+    not a linear probe: it also reads classes that are not linearly separable, and features without information about
+    the class make it worse.
 
     Parameters
     ----------
     k : int, >= 1, default 20
-        Neighbours that vote; no more than there are training rows.
+        Number of neighbours that vote, at most the number of training rows.
     metric : {"euclidean", "cosine"}, default "euclidean"
         Distance between rows. The cosine distance from a row of zeros is 1.
     standardize : bool, default True
-        Give every feature zero mean and unit variance over the training rows. A constant feature gets scale 1, and
-        makes no difference to which rows are near.
+        Give every feature zero mean and unit variance over the training rows. A constant feature gets scale 1 and does
+        not affect which rows are near.
 
     Attributes
     ----------
@@ -43,7 +44,7 @@ class NeighbourProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
     mean_, scale_ : arrays, shape (d,)
         The standardisation; zeros and ones with `standardize=False`.
     neighbours_ : KNeighborsClassifier
-        scikit-learn's classifier of the standardised features.
+        The fitted classifier of scikit-learn on standardised features.
     n_features_in_, feature_names_in_
         As in scikit-learn.
 
@@ -65,7 +66,7 @@ class NeighbourProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         self.standardize = standardize
 
     def fit(self, X: ArrayLike, y: ByStimulus) -> Self:
-        """Keep the training rows.
+        """Store the training rows and return the probe.
 
         Parameters
         ----------
@@ -83,27 +84,28 @@ class NeighbourProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a parameter is out of range, X or y is unfit, y has one class only, or k exceeds the number of rows.
+            If a parameter is out of range, X or y has a wrong shape or invalid values, y has one class only, or k
+            exceeds the number of rows.
         """
         _check_parameters(self)
         features, labels = checked_rows(self, X, y)
         self.classes_, _ = class_codes(labels)
         n = len(features)
         if self.k > n:
-            raise ValueError(f"k is {self.k} and X has {n} rows; a row cannot have more neighbours than that. Lower k.")
+            raise ValueError(f"k is {self.k} and X has {n} rows; there are not enough neighbours. Lower k.")
         self.mean_, self.scale_ = standardisation_of(self, features)
         model = KNeighborsClassifier(n_neighbors=self.k, metric=self.metric)
         self.neighbours_ = model.fit((features - self.mean_) / self.scale_, labels)
         return self
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Return the share of neighbours of each class, shape (n, K), in [0, 1]; rows sum to 1."""
+        """Return the share of each class among the neighbours, shape (n, K), in [0, 1]; rows sum to 1."""
         features = standardised(self, X)
         shares: Array = self.neighbours_.predict_proba(features)
         return shares
 
     def predict(self, X: ArrayLike) -> NDArray:
-        """Return the label of most neighbours of each row, shape (n,); the first in order among equals."""
+        """Return the commonest label among the neighbours of each row, shape (n,); on a tie the first one."""
         best = np.argmax(self.predict_proba(X), axis=1)
         return self.classes_[best]
 

@@ -1,4 +1,4 @@
-"""Solvers of L2-penalised logistic regression on arrays, and SOLVERS: the dict of them all, by name."""
+"""Solvers of L2-penalised logistic regression on arrays, listed in SOLVERS by name."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ __all__ = [
 
 Solver = Callable[..., Fit]
 
-# Unknowns up to which a Newton step costs less than the passes that it saves.
+# Number of unknowns up to which Newton steps cost less than the passes over the data that they save.
 SMALL = 150
 
 
 def auto(X: Any, y: Any, C: float, **settings: Any) -> Fit:
-    """Minimise the logistic objective by `newton` where unknowns are few, and else by `lbfgs`.
+    """Minimise the logistic objective, by `newton` if there are few unknowns and by `lbfgs` otherwise.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def auto(X: Any, y: Any, C: float, **settings: Any) -> Fit:
 
 
 def is_searched(name: str, y: NDArray[np.intp], d: int) -> bool:
-    """Return whether the solver of a name uses `lbfgs` for class codes y and d features.
+    """Return whether the named solver uses `lbfgs` for class codes y and d features.
 
     Examples
     --------
@@ -67,13 +67,7 @@ def is_searched(name: str, y: NDArray[np.intp], d: int) -> bool:
 
 
 def solver_named(name: str) -> Solver:
-    """Look a solver up by name.
-
-    Raises
-    ------
-    ValueError
-        If there is none of that name.
-    """
+    """Return the solver of a name; raise a ValueError if there is none."""
     if name not in SOLVERS:
         raise ValueError(f"Unknown solver {name!r}. Choose one of: {', '.join(sorted(SOLVERS))}.")
     return SOLVERS[name]

@@ -1,4 +1,4 @@
-"""A certificate of optimality for L2-penalised logistic regression, read off its own gradient."""
+"""Certificate of optimality for L2-penalised logistic regression: the duality gap, computed from the gradient."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +12,12 @@ Array = NDArray[np.float64]
 
 NEWTON_STEPS = 200
 ROUNDING = 1e-13
-FLOOR = 1e-100  # of curvature and step, against overflow
+FLOOR = 1e-100  # of curvature and step, to avoid division by zero
 
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """How far a pair (W, b) can be from the optimum; see `certify`."""
+    """Bound on the distance of (W, b) from the optimum; see `certify`."""
 
     intercept: Array  # (n_rows,) the best intercept for the given W
     objective: float
@@ -27,9 +27,9 @@ class Certificate:
 def certify(
     X: Any, y: NDArray[np.intp], C: float, coef: Array, intercept: Array, sample_weight: Array | None = None
 ) -> Certificate:
-    r"""Bound the distance of a logistic regression from its optimum.
+    r"""Return a bound on the distance of a logistic regression from its optimum.
 
-    The objective, with one row of `W` a class (softmax), or a single row for two classes (sigmoid), is
+    The objective, with one row of `W` per class (softmax), or a single row for two classes (sigmoid), is
 
     .. math:: P(W, b) = C \sum_i s_i \, \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2 .
 
@@ -42,7 +42,7 @@ def certify(
 
     Parameters
     ----------
-    X : array, shape (n, d), float64 or float32, or what gives such rows by slices
+    X : array, shape (n, d), float64 or float32, or an object whose slices are such arrays
         Features. All sums are in double precision.
     y : array, shape (n,), int
         Class codes 0 … K - 1.
@@ -51,16 +51,16 @@ def certify(
     coef : array, shape (K, d), or (1, d) when K = 2
         `W`.
     intercept : array, shape (K,), or (1,) when K = 2
-        Where the search for the best intercept starts.
+        Start of the search for the best intercept.
     sample_weight : array, shape (n,), >= 0, optional
         s; all ones by default.
 
     Returns
     -------
     Certificate
-        `intercept`, profiled (it sums to zero when K > 2, where a common constant is free); `objective`, > 0, and
-        `gap`, >= 0, both at (coef, profiled intercept). The gap is infinite if the search for the best intercept
-        failed, as it may where logits are in the hundreds and wrong.
+        The best `intercept` for these coefficients (it sums to zero when K > 2, where a common constant is arbitrary);
+        `objective`, > 0, and `gap`, >= 0, both at the coefficients and this intercept. The gap is infinite if the
+        search for the best intercept failed, which may happen if logits are in the hundreds and wrong.
 
     References
     ----------
@@ -89,7 +89,7 @@ def certify(
 
 
 def _with_reference(logits: Array) -> Array:
-    """Put the logits of the first of two classes, zero, before those of the second."""
+    """Return logits (K, n), with a row of zeros for the first of two classes."""
     return logits if len(logits) > 1 else np.concatenate([np.zeros_like(logits), logits])
 
 
@@ -97,9 +97,9 @@ def _at_best_intercept(
     margins: Array, y: NDArray[np.intp], weights: Array, intercept: Array
 ) -> tuple[Array, Array, float]:
     """Return the best intercept (K,), and the residuals (K, n) and the sum of losses at it."""
-    # A Newton step that changes logits by r against one another is shortened to log(1 + r). For the logistic loss that
-    # never overshoots, however flat it is, and leaves the last steps whole (generalised self-concordance: Sun and
-    # Tran-Dinh 2019, Math. Program. 178).
+    # A Newton step that changes the differences between logits by r is shortened to log(1 + r). For the logistic loss
+    # this never overshoots, and leaves the last steps nearly whole (generalised self-concordance: Sun and Tran-Dinh
+    # 2019, Math. Program. 178).
     examples = np.arange(len(y))
     for step in range(NEWTON_STEPS + 1):
         means = margins + intercept  # (K, n)
@@ -124,8 +124,8 @@ def _balanced(residuals: Array, weights: Array) -> bool:
 
 
 def _newton_step(means: Array, weights: Array, slope: Array) -> Array:
-    # The curvature, diag(p) - p p' summed over examples, is singular along 1. Summing its diagonal from the rest and
-    # scaling it to ones keeps the digits of classes that are all but certain, or all but impossible.
+    # The curvature, diag(p) - p p' summed over examples, is singular along 1. Computing its diagonal from the other
+    # entries and scaling it to ones keeps the digits of classes whose probability is near 0 or 1.
     curvature = -(weights * means) @ means.T  # (K, K)
     np.fill_diagonal(curvature, 0.0)
     diagonal = FLOOR - curvature.sum(axis=0)

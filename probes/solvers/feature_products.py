@@ -1,4 +1,4 @@
-"""Products with the features of all examples, in one precision, on one device: of one layer, or of several at once."""
+"""Products with the features of all examples in one precision on one device, of one layer or of several at once."""
 
 from __future__ import annotations
 
@@ -13,21 +13,14 @@ from torch import Tensor
 
 from probes.features import row_blocks
 
-RESIDENT = 512 * 2**20  # bytes of a copy in another precision that are held rather than made anew at every pass
-PASSES_SAVED = 30  # by flatter objectives, at least
-ROWS_A_FEATURE = 4  # as many rows as tell what is elongated
+RESIDENT = 512 * 2**20  # bytes up to which a copy in another precision is held instead of made at every pass
+PASSES_SAVED = 30  # passes that better conditioned unknowns save, at least
+ROWS_PER_FEATURE = 4  # rows that suffice to choose these unknowns
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class FeatureProducts(ABC):
-    """What torch multiplies with: features X (n, d) that problems share, or X (P, n, d) of a layer each.
-
-    Parameters
-    ----------
-    dtype : torch.dtype
-        float32 or float64.
-    device : str
-    """
+    """Products with features X (n, d) that P problems share, or X (P, n, d) of one layer per problem."""
 
     def __init__(self, dtype: torch.dtype, device: str) -> None:
         self.dtype, self.device = dtype, torch.device(device)
@@ -43,7 +36,7 @@ class FeatureProducts(ABC):
 
     @abstractmethod
     def only(self, left: NDArray[np.intp]) -> None:
-        """Go on with some problems, the k-th being the one that was at left[k] >= k."""
+        """Continue with some problems only; the k-th is the one that was at left[k] >= k."""
 
     def tensor(self, values: Any) -> Tensor:
         """Return an array in this precision, on this device."""
@@ -52,28 +45,19 @@ class FeatureProducts(ABC):
         return torch.as_tensor(values, dtype=self.dtype, device=self.device)
 
     def inwards(self, G: Tensor) -> Tensor:
-        """Return slopes (P, R, d) along coefficients as those along the unknowns of a descent."""
+        """Return the gradient (P, R, d) in the unknowns of a descent, given the gradient in the coefficients."""
         return G if self._metric is None else G @ self._metric.mT
 
     def outwards(self, U: Tensor) -> Tensor:
-        """Return unknowns (P, R, d) as coefficients."""
+        """Return the coefficients (P, R, d) that unknowns stand for."""
         return U if self._metric is None else U @ self._metric
 
     def _flatten(self, X: Tensor, n_outputs: int) -> None:
-        r"""Choose unknowns in which the objectives are less elongated, if that costs less than it saves.
-
-        With :math:`X^\top X = \bar\lambda (L L^\top - I)`, :math:`\bar\lambda` the mean eigenvalue, the unknowns are
-        :math:`U = W L`: as if every example had a curvature such that the average direction is bent by the loss as much
-        as by the penalty.
-
-        Parameters
-        ----------
-        X : Tensor, shape (..., n, d)
-        n_outputs : int
-            FeatureProducts of W that are multiplied with each X.
-        """
+        """Choose better conditioned unknowns for features X (..., n, d), if that costs less than it saves."""
+        # With X'X = m (L L' - I), where m is the mean eigenvalue, the unknowns are U = W L. They have the curvature of
+        # the identity if loss and penalty have the same curvature in the average direction.
         n, d = X.shape[-2:]
-        step = max(1, n // (ROWS_A_FEATURE * d))
+        step = max(1, n // (ROWS_PER_FEATURE * d))
         if d * (d + 2 * (n // step)) > PASSES_SAVED * 4 * n * n_outputs:
             return
         some = X[..., ::step, :]
@@ -81,20 +65,14 @@ class FeatureProducts(ABC):
         mean = gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
         eye = torch.eye(d, dtype=self.dtype, device=self.device).expand_as(gram)
         L, failed = torch.linalg.cholesky_ex(eye + gram / torch.where(mean > 0, mean, 1.0))
-        if not failed.any() and bool(torch.isfinite(L).all()):  # numbers were not too large for this precision
+        if not failed.any() and bool(torch.isfinite(L).all()):  # false if X overflows this precision
             self._metric = torch.linalg.solve_triangular(L, eye, upper=False)
 
 
 class SharedFeatures(FeatureProducts):
-    """Features X (n, d) of all problems, held, or read by blocks at each pass where a copy would be too large.
+    """Features X (n, d) that all problems share; read by blocks at each pass if a copy would be too large.
 
-    Parameters
-    ----------
-    X : array, shape (n, d), or what gives such rows by slices
-    dtype, device
-        As for `FeatureProducts`.
-    n_outputs : int
-        FeatureProducts of W of all problems.
+    `n_outputs` is the number of rows of W of all problems together.
     """
 
     def __init__(self, X: Any, dtype: torch.dtype, device: str, n_outputs: int) -> None:
@@ -125,7 +103,7 @@ class SharedFeatures(FeatureProducts):
         return total.view(*residuals.shape[:2], -1)
 
     def only(self, left: NDArray[np.intp]) -> None:
-        """Do nothing: the features are those of all."""
+        """Do nothing, since the problems share their features."""
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         for rows, block in row_blocks(self._X, _NUMPY[self.dtype]):
@@ -133,16 +111,9 @@ class SharedFeatures(FeatureProducts):
 
 
 class StackedLayers(FeatureProducts):
-    """Features X (P, n, d), of a problem each, in a copy of their own.
+    """A copy of the features X (P, n, d) of one layer per problem; all layers have the same shape.
 
-    Parameters
-    ----------
-    layers : sequence of array, shape (n, d)
-        All of one shape.
-    dtype, device
-        As for `FeatureProducts`.
-    n_outputs : int
-        FeatureProducts of W of one problem.
+    `n_outputs` is the number of rows of W of one problem.
     """
 
     def __init__(self, layers: Sequence[NDArray[Any]], dtype: torch.dtype, device: str, n_outputs: int) -> None:
@@ -162,7 +133,7 @@ class StackedLayers(FeatureProducts):
         return torch.bmm(residuals, self._X.mT)
 
     def only(self, left: NDArray[np.intp]) -> None:
-        """Move the features of the problems that go on to the front."""
+        """Move the features of the remaining problems to the front."""
         for place, before in enumerate(left):
             if before != place:
                 self._X[place] = self._X[before]
@@ -172,22 +143,10 @@ class StackedLayers(FeatureProducts):
 
 
 def dot(one: Tensor, other: Tensor) -> Tensor:
-    """Return inner products over all axes but the first, (P,).
-
-    Examples
-    --------
-    >>> dot(torch.ones(2, 3), torch.ones(2, 3)).tolist()
-    [3.0, 3.0]
-    """
+    """Return inner products over all axes but the first, (P,)."""
     return torch.linalg.vecdot(one.flatten(1), other.flatten(1))
 
 
 def on_cpu(values: Tensor) -> NDArray[np.float64]:
-    """Return a tensor as an array in double precision.
-
-    Examples
-    --------
-    >>> on_cpu(torch.ones(2))
-    array([1., 1.])
-    """
+    """Return a tensor as an array in double precision."""
     return values.double().cpu().numpy()

@@ -1,4 +1,4 @@
-"""What every solver returns: a solution with its certificate."""
+"""Problems that solvers take, and fits that they return: solutions with their certificates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """A solution and its certificate: `objective` exceeds the optimum by at most `gap`."""
+    """A solution with its certificate: `objective` exceeds the optimum by at most `gap`."""
 
     coef: Array  # (K, d), or (1, d) for two classes
     intercept: Array  # (K,), or (1,) for two classes
@@ -43,7 +43,7 @@ class Fit:
         return f"<b>Fit</b><table>{rows}</table>"
 
     def logits(self, X: Any) -> Array:
-        """Return the logits of features that are standardised as those it was fitted to: (n, K), or (n, 1) for two."""
+        """Return the logits of features standardised like the training rows: (n, K), or (n, 1) for two classes."""
         return np.concatenate([block @ self.coef.T for _, block in row_blocks(X)]) + self.intercept
 
 
@@ -82,12 +82,12 @@ def fit_of(coef: Array, proof: Certificate, *, n_iter: int, tol: float) -> Fit:
 
 
 def certified(X: Any, y: NDArray[np.intp], C: float, fit: Fit, sample_weight: Array | None, tol: float) -> Fit:
-    """Return the coefficients of another fit with the intercept and certificate that they have here."""
+    """Return the coefficients of a fit to other data, with their best intercept and certificate for these data."""
     return fit_of(fit.coef, certify(X, y, C, fit.coef, fit.intercept, sample_weight), n_iter=0, tol=tol)
 
 
 def empty_fit(y: NDArray[np.intp], C: float, sample_weight: Array | None, d: int) -> Fit:
-    """Return no coefficients, and the log rates of the classes; the gap, which it does not look for, is infinite."""
+    """Return zero coefficients with the log rates of the classes as intercept; the gap is not computed (infinite)."""
     counts = np.bincount(y, weights=sample_weight)
     logits = np.log(counts / counts.sum())
     return Fit(

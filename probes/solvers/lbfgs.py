@@ -1,4 +1,4 @@
-"""L-BFGS for many logistic regressions on the same features, as wide products."""
+"""L-BFGS for many logistic regressions at once, whose products with the features are joined."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from probes.solvers.logistic_losses import LogisticLosses
 
 Array = NDArray[np.float64]
 
-# Armijo's and Wolfe's constants: how much of the decrease that the slope promises, how much of the slope may be left.
+# Constants of the Armijo and Wolfe conditions: least share of the predicted decrease, largest share of the slope.
 DECREASE, SLOPE = 1e-4, 0.9
 MOST_TRIALS = 30
-# Multiply-adds a pass. Below it a second thread gains little, and on a busy machine waiting for it costs far more than
-# the work.
+# Multiply-adds per pass. Below this a second thread gains little, and on a busy machine waiting for it costs more than
+# the work itself.
 WORTH_A_SECOND_THREAD = 1e8
-REFRESH = 25  # iterations after which logits are computed anew, as rounding adds up in them
-# Rounding of an objective in units of itself, by the precision that it is computed in.
+REFRESH = 25  # iterations after which logits are recomputed, since rounding errors accumulate
+# Relative rounding of an objective, by precision.
 ROUNDING = {torch.float32: 2e-7, torch.float64: 1e-15}
-# Relative gaps below which a search in that precision only wastes iterations.
+# Relative gaps that a search in that precision cannot reach.
 LEAST = {torch.float32: 1e-7, torch.float64: 0.0}
-# The share of the tolerance that the fit itself aims at; the rest is left to what the certificate sees better.
+# Share of the tolerance that a search aims at, since its own estimate of the gap is less exact than the certificate.
 AIM = 0.7
 
 
@@ -48,10 +48,10 @@ def lbfgs(
     r"""Minimise the logistic objective until the duality gap is small.
 
     The objective is :math:`P(W, b) = C \sum_i s_i \, \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2`, with the
-    softmax cross-entropy over K rows, or one sigmoid row when K = 2. The work is done in single precision as long as it
-    makes progress, then in double; the gap is always computed in double (`probes.solvers.certificate.certify`).
+    softmax cross-entropy over K rows, or one sigmoid row when K = 2. The search uses single precision as long as it
+    makes progress, then double; the gap is always computed in double (`probes.solvers.certificate.certify`).
 
-    It does not check, center or scale X, and it does not warn: read `converged`.
+    The function does not check, center or scale X, and it does not warn: read `converged`.
 
     Parameters
     ----------
@@ -64,18 +64,18 @@ def lbfgs(
     sample_weight : array, shape (n,), >= 0, optional
         s; each class has a weight above zero. All ones by default.
     start : Fit, optional
-        Where to start: the fit of a neighbouring C, or of the layer at another checkpoint.
+        Start of the search: the fit of a neighbouring C, or of the layer at another checkpoint.
     tol : float, > 0
         Largest relative duality gap of a converged fit.
     max_iter : int, >= 1
-        Iterations allowed in all.
+        Largest number of iterations, over both precisions.
     device : str, default "cpu"
-        Where torch is to multiply.
+        Device on which torch multiplies.
 
     Returns
     -------
     Fit
-        `coef`, `intercept`, `objective`, `gap`, `n_iter` (0 where the start is good enough) and `converged`.
+        `coef`, `intercept`, `objective`, `gap`, `n_iter` (0 if the start is good enough) and `converged`.
 
     References
     ----------
@@ -95,18 +95,18 @@ def lbfgs(
 def lbfgs_many(
     X: Array, problems: Sequence[LogisticProblem], *, tol: float = 1e-6, max_iter: int = 1000, device: str = "cpu"
 ) -> list[Fit]:
-    """Minimise several logistic objectives that share their features; each as `lbfgs` alone would.
+    """Minimise several logistic objectives that share their features; each fit is as by `lbfgs` alone.
 
-    The coefficients of all are multiplied with X at once, which is faster than one after the other. Each has its own
-    curvature, its own step and its own end.
+    The coefficients of all problems are multiplied with X together, which is faster than one after the other. Each
+    problem has its own curvature, step and end.
 
     Parameters
     ----------
     X : array, shape (n, d)
     problems : sequence of LogisticProblem
-        Of one number of classes.
+        Problems with the same number of classes.
     tol, max_iter, device
-        As for `lbfgs`; iterations are counted for each.
+        As for `lbfgs`; iterations are counted per problem.
 
     Returns
     -------
@@ -130,19 +130,19 @@ def lbfgs_layers(
     max_iter: int = 1000,
     device: str = "cpu",
 ) -> list[Fit]:
-    """Minimise a logistic objective on each of several layers of equal width; each as `lbfgs` alone would.
+    """Minimise a logistic objective on each of several layers of equal width; each fit is as by `lbfgs` alone.
 
-    All are in memory at once, also in single precision. On a GPU, and where processors are busy, that is far faster
-    than one after the other, since a step then is enough work for all of them.
+    All layers are held in memory, with a copy in single precision. On a GPU and on busy processors this is far faster
+    than one after the other, since each step is larger.
 
     Parameters
     ----------
     layers : sequence of array, shape (n, d)
         All of one shape.
     problems : sequence of LogisticProblem
-        One a layer, of one number of classes.
+        One per layer, with the same number of classes.
     tol, max_iter, device
-        As for `lbfgs`; iterations are counted for each.
+        As for `lbfgs`; iterations are counted per problem.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def _minimise(
     max_iter: int,
     device: str,
 ) -> list[Fit]:
-    """Minimise the objective of each problem on its features, which are the same array where there are shared rows."""
+    """Minimise the objective of each problem on its features; `shared` is None unless all features are one array."""
     n_outputs = 1 if problems[0].y.max() == 1 else int(problems[0].y.max()) + 1
     n_multiplied = features[0].shape[0] * features[0].shape[1] * n_outputs * len(problems)
     with threadpool_limits(1 if n_multiplied < WORTH_A_SECOND_THREAD else None):
@@ -196,7 +196,7 @@ def _improve(
     max_iter: int,
     device: str,
 ) -> None:
-    """Take fits as far as the precision allows, or to the tolerance; the certificate decides."""
+    """Improve fits until the certificate reaches the tolerance or the limit of the precision."""
     least = LEAST[dtype]
     aims = {i: max(AIM * tol, least) for i, fit in enumerate(fits) if not fit.converged and fit.n_iter < max_iter}
     if not aims:
@@ -204,10 +204,10 @@ def _improve(
     rows = None if shared is None else shared(dtype, device, sum(len(fits[i].coef) for i in aims))
     while aims:
         used = rows or StackedLayers([features[i] for i in aims], dtype, device, len(fits[0].coef))
-        with np.errstate(over="ignore", invalid="ignore"):  # what is no number finds no step
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow ends in a search without a step
             descent = _Descent(used, [problems[i] for i in aims], [fits[i] for i in aims])
-            found = descent.run(list(aims.values()), [max_iter - fits[i].n_iter for i in aims])
-        for (i, aim), (coef, intercept, n_iter) in zip(list(aims.items()), found, strict=True):
+            solutions = descent.run(list(aims.values()), [max_iter - fits[i].n_iter for i in aims])
+        for (i, aim), (coef, intercept, n_iter) in zip(list(aims.items()), solutions, strict=True):
             if len(coef) > 1:
                 coef -= coef.mean(axis=0)  # a constant over classes is free, and the optimum has none
             proof = certify(features[i], problems[i].y, problems[i].C, coef, intercept, problems[i].sample_weight)
@@ -220,10 +220,7 @@ def _improve(
 
 
 class _Descent:
-    """The search for P problems at once in one precision, each with q coefficients and intercepts.
-
-    Steps are chosen in the unknowns of the rows; `_w` (P, q) are coefficients of the features.
-    """
+    """Descent of P problems at once in one precision; steps are chosen in the unknowns of `FeatureProducts`."""
 
     def __init__(self, rows: FeatureProducts, problems: Sequence[LogisticProblem], fits: Sequence[Fit]) -> None:
         self._rows = rows
@@ -234,14 +231,8 @@ class _Descent:
         self._losses = LogisticLosses(rows, problems, self._n_rows)
 
     def run(self, aims: Sequence[float], most: Sequence[int]) -> list[tuple[Array, Array, int]]:
-        """Descend until the relative gap, as far as it can be told here, is below its aim, or there is no way down.
-
-        Returns
-        -------
-        list of (array (R, d), array (R,), int)
-            Coefficients, intercept and iterations of each problem.
-        """
-        found: dict[int, tuple[Array, Array, int]] = {}
+        """Descend until each gap is below its aim or no step helps; return coefficients, intercepts and iterations."""
+        solutions: dict[int, tuple[Array, Array, int]] = {}
         alive, aim, limit = np.arange(len(aims)), np.asarray(aims), np.asarray(most)
         self._survey()
         memory = LbfgsMemory(1.0 / (1.0 + self._losses.curvature()), self._slopes)
@@ -250,7 +241,7 @@ class _Descent:
             ended = (self._gap <= aim[alive] * self._value) | stuck | (n_iter >= limit[alive])
             if ended.any():
                 for p in map(int, np.flatnonzero(ended)):
-                    found[int(alive[p])] = (*self._solution(p), n_iter)
+                    solutions[int(alive[p])] = (*self._solution(p), n_iter)
                 if ended.all():
                     break
                 left = _closed_up(~ended)
@@ -258,13 +249,13 @@ class _Descent:
                 memory.only(left)
                 self._only(left)
             D, stuck = self._iterate(memory, D, refresh=n_iter % REFRESH == REFRESH - 1)
-        return [found[i] for i in range(len(aims))]
+        return [solutions[i] for i in range(len(aims))]
 
     def _iterate(self, memory: LbfgsMemory, D: Tensor, *, refresh: bool) -> tuple[Tensor, NDArray[np.bool_]]:
-        """Go one step along directions D (P, q); return the next ones, and which problems found no way."""
+        """Take one step along directions D (P, q); return the next directions, and which problems found no step."""
         slope = on_cpu(dot(self._slopes, D))
         uphill = ~(slope < 0)
-        if uphill.any():  # rounding spoiled what is remembered
+        if uphill.any():  # by rounding in the memory
             memory.forget(uphill)
             D = torch.where(torch.as_tensor(uphill, device=D.device)[:, None], -self._slopes, D)
             slope = on_cpu(dot(self._slopes, D))
@@ -283,13 +274,7 @@ class _Descent:
         return memory.direction(self._slopes), stuck
 
     def _search(self, slope: Array, across: Array, of_way: Array) -> tuple[Array, NDArray[np.bool_]]:
-        """Find for each problem a step that is short enough and long enough, from the logits alone.
-
-        Returns
-        -------
-        array (P,), array (P,) of bool
-            Steps, and which found none: their step is 0.
-        """
+        """Return a step (P,) that satisfies both conditions for each problem, or 0, and which problems found none."""
         n, start = len(slope), self._value
         low, high = np.zeros(n), np.full(n, np.inf)
         slope_low, slope_high = slope.copy(), np.full(n, np.nan)
@@ -312,7 +297,7 @@ class _Descent:
         return np.where(settled, t, 0.0), ~settled
 
     def _survey(self) -> None:
-        """Compute everything from the coefficients alone."""
+        """Recompute losses, penalties and gradients from the coefficients."""
         self._losses.move_to(self._w)
         W, _ = self._split(self._w)
         self._size = on_cpu(dot(W, W))
@@ -320,11 +305,11 @@ class _Descent:
         self._measure()
 
     def _measure(self) -> None:
-        """Note the slopes of each objective along its unknowns, (P, q), and its gap."""
+        """Update the gradients in the unknowns, (P, q), and the estimated gaps."""
         of_W, of_b = self._split(self._losses.slope())
         W, _ = self._split(self._w)
         G = of_W + W
-        # Half the squared gradient: what the duality gap is at the best intercept.
+        # At the best intercept, half the squared gradient is the duality gap.
         self._gap = 0.5 * on_cpu(dot(G, G) + dot(of_b, of_b))
         self._slopes = torch.cat([self._rows.inwards(G).flatten(1), of_b], dim=1)
 
@@ -333,7 +318,7 @@ class _Descent:
         return torch.cat([self._rows.outwards(of_W).flatten(1), of_b], dim=1)
 
     def _penalties(self, way: Tensor) -> Array:
-        """Return the products of directions with the coefficients, and with themselves, (2, P)."""
+        """Return the inner products of directions with the coefficients, and with themselves, (2, P)."""
         (W, _), (D, _) = self._split(self._w), self._split(way)
         return on_cpu(torch.stack([dot(W, D), dot(D, D)]))
 
@@ -353,7 +338,7 @@ class _Descent:
 
 
 def _closed_up(stay: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return who is at each place once those that stay have closed up: in the gaps, the last ones."""
+    """Return the former place of each remaining problem, after the last ones have filled the gaps."""
     places = np.flatnonzero(stay)
     n = len(places)
     order = np.arange(n)
@@ -362,7 +347,7 @@ def _closed_up(stay: NDArray[np.bool_]) -> NDArray[np.intp]:
 
 
 def _between(low: Array, high: Array, slope_low: Array, slope_high: Array) -> Array:
-    """Return where the slope, which grows along the way, may vanish, well inside the interval."""
+    """Return a step well inside the interval where the slope may vanish, by linear interpolation."""
     with np.errstate(all="ignore"):
         share = np.nan_to_num(-slope_low / (slope_high - slope_low), nan=0.5)
         inside = low + np.clip(share, 0.1, 0.9) * (high - low)

@@ -1,4 +1,4 @@
-"""What L-BFGS remembers of the curvature of many objectives, in compact form."""
+"""Memory of L-BFGS for many objectives: recent steps and changes of gradient, in compact form."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from probes.solvers.feature_products import dot, on_cpu
 
 Array = NDArray[np.float64]
 
-PAIRS = 30  # steps remembered: more than usual, since a pass over the data costs far more than a pair
+PAIRS = 30  # more than usual, since a pass over the data costs far more than a pair
 LEAST_CURVATURE = 1e-10
 
 
 class LbfgsMemory:
-    r"""The last steps s and changes of slope y of P objectives with q unknowns each.
+    r"""The last steps s and changes of gradient y of P objectives with q unknowns each.
 
     The inverse Hessian that they imply is applied by its compact representation, with
     :math:`R_{ij} = s_i^\top y_j` for :math:`i \le j`, :math:`D = \mathrm{diag}(s_i^\top y_i)` and
@@ -30,9 +30,9 @@ class LbfgsMemory:
     Parameters
     ----------
     gamma : array, shape (P,)
-        The inverse curvature to start with.
+        The initial inverse curvature.
     like : Tensor, shape (P, q)
-        Whose precision and device the pairs have.
+        A tensor of the precision and device that pairs are stored in.
 
     References
     ----------
@@ -43,13 +43,13 @@ class LbfgsMemory:
     def __init__(self, gamma: Array, like: Tensor) -> None:
         n_problems, n_unknowns = like.shape
         self._pairs = like.new_zeros(n_problems, 2 * PAIRS, n_unknowns)  # each s before its y, in a ring
-        # Of the pairs, the oldest first: s_i' y_j where i is not later than j, and y_i' y_j.
+        # Products of pairs, the oldest first: s_i' y_j for i <= j, and y_i' y_j.
         self._sy, self._yy = np.zeros((2, n_problems, PAIRS, PAIRS))
         self._gamma = gamma.copy()
         self._n = 0  # pairs seen
 
     def remember(self, s: Tensor, y: Tensor) -> None:
-        """Remember a step and the change of slope along it, both (P, q); where the curvature is none, nothing."""
+        """Store a step and its change of gradient, both (P, q), except for problems without positive curvature."""
         place, last = self._n % PAIRS, min(self._n, PAIRS - 1)
         self._n += 1
         self._pairs[:, 2 * place], self._pairs[:, 2 * place + 1] = s, y
@@ -77,14 +77,14 @@ class LbfgsMemory:
         return combined.addcmul_(g, -gamma)
 
     def _shares(self, p: int, Sg: Array, Yg: Array) -> tuple[Array, Array]:
-        """Return what the steps, and what the changes of slope, contribute to the direction of one problem."""
+        """Return the coefficients of the steps and of the changes of gradient in the direction of one problem."""
         m = len(Sg)
         R, YY, gamma = self._sy[p, :m, :m], self._yy[p, :m, :m], self._gamma[p]
         u = _solved(R, Sg)
         return -_solved(R, R.diagonal() * u + gamma * (YY @ u - Yg), transposed=True), gamma * u
 
     def _products(self, v: Tensor) -> Array:
-        """Return the products of v (P, q) with steps and with changes of slope, the oldest first: (2, P, m)."""
+        """Return the products of v (P, q) with steps and with changes of gradient, the oldest first: (2, P, m)."""
         products = on_cpu(torch.matmul(self._used(), v[:, :, None])).reshape(len(v), -1, 2)
         return products[:, self._order()].transpose(2, 0, 1)
 
@@ -97,26 +97,26 @@ class LbfgsMemory:
         return (np.arange(m) + self._n) % m
 
     def _leave_out(self, which: NDArray[np.bool_], place: int, last: int) -> None:
-        """Have the last pair of some problems take no part in any sum."""
+        """Exclude the last pair of some problems from all sums."""
         self._pairs[torch.as_tensor(which, device=self._pairs.device), 2 * place : 2 * place + 2] = 0.0
         self._sy[which, :, last] = 0.0
         self._sy[which, last, last] = 1.0
         self._yy[which, :, last] = self._yy[which, last, :] = 0.0
 
     def forget(self, which: NDArray[np.bool_]) -> None:
-        """Start anew with some problems."""
+        """Drop all pairs of some problems."""
         self._pairs[torch.as_tensor(which, device=self._pairs.device)] = 0.0
         self._yy[which], self._sy[which] = 0.0, np.eye(PAIRS)
 
     def only(self, which: NDArray[Any]) -> None:
-        """Go on with some problems."""
+        """Continue with some problems only."""
         self._pairs = self._pairs[torch.as_tensor(which, device=self._pairs.device)]
         self._sy, self._yy, self._gamma = self._sy[which], self._yy[which], self._gamma[which]
 
 
 def _solved(R: Array, b: Array, *, transposed: bool = False) -> Array:
     """Solve R x = b, or R' x = b, where R is upper triangular."""
-    x: Array = dtrtrs(R, b, trans=int(transposed))[0]  # what is below the diagonal is not read
+    x: Array = dtrtrs(R, b, trans=int(transposed))[0]  # entries below the diagonal are ignored
     return x
 
 

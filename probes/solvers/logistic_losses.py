@@ -1,4 +1,4 @@
-"""The logistic losses of many problems on the same features, and how they change along a line."""
+"""Logistic losses of many problems at once, with their gradients and their values along a line."""
 
 from __future__ import annotations
 
@@ -15,22 +15,15 @@ from probes.solvers.fit import LogisticProblem
 
 Array = NDArray[np.float64]
 
-STRAIGHT = 40.0  # logits above which softplus is one with them, also in double precision
+STRAIGHT = 40.0  # logits above which softplus equals the logit, also in double precision
 
 
 class LogisticLosses:
     r"""C Σ s ℓ for P problems at coefficients w (P, R (d + 1)), in one precision.
 
-    The coefficients of a problem go row by row, its intercepts follow. Logits are kept, so that trials along a line
-    cost no product with the features. `values` (P,) are those at the coefficients moved to last.
-
-    Parameters
-    ----------
-    rows : FeatureProducts
-    problems : sequence of LogisticProblem
-        Of one number of classes.
-    n_outputs : int
-        R: the number of classes, or 1 for two.
+    w holds the coefficients of a problem row by row, then its R intercepts; R is the number of classes, or 1 for two.
+    Logits are stored, so that trials along a line need no product with the features. `values` (P,) are the losses at
+    the current coefficients.
     """
 
     def __init__(self, rows: FeatureProducts, problems: Sequence[LogisticProblem], n_outputs: int) -> None:
@@ -45,17 +38,17 @@ class LogisticLosses:
         self._weights = rows.tensor(np.stack(scaled))[:, None]  # C s, (P, 1, n)
 
     def move_to(self, w: Tensor) -> None:
-        """Compute logits and losses from coefficients."""
+        """Compute logits and losses at coefficients w."""
         self._Z = self._logits(w)
         self._residuals, mass = self._residuals_at(self._Z)
         self.values = on_cpu(self._sums(self._Z, mass))
 
     def look(self, way: Tensor) -> None:
-        """Choose the line through the present coefficients that the next trials are on, (P, q)."""
+        """Set the direction (P, q) of the line through the current coefficients for the next trials."""
         self._Z_way = self._logits(way)
 
     def trial(self, t: Array) -> tuple[Array, Array]:
-        """Return values and slopes along the line at steps t, each (P,)."""
+        """Return losses and directional derivatives at steps t along the line, each (P,)."""
         Z = torch.addcmul(self._Z, self._rows.tensor(t)[:, None, None], self._Z_way)
         residuals, mass = self._residuals_at(Z)
         value, along = on_cpu(torch.stack([self._sums(Z, mass), dot(residuals, self._Z_way).double()]))
@@ -63,7 +56,7 @@ class LogisticLosses:
         return value, along
 
     def accept(self, values: Array, moved: NDArray[np.bool_]) -> None:
-        """Move to the last trial; some problems stay where they were."""
+        """Make the last trial current for the problems in `moved`."""
         Z, residuals = self._tried
         if not moved.all():
             mask = torch.as_tensor(moved, device=Z.device)[:, None, None]
@@ -72,16 +65,16 @@ class LogisticLosses:
         self.values = np.where(moved, values, self.values)
 
     def slope(self) -> Tensor:
-        """Return the gradients in coefficients and intercepts, (P, q)."""
+        """Return the gradients with respect to coefficients and intercepts, (P, q)."""
         return torch.cat([self._rows.back(self._residuals).flatten(1), self._residuals.sum(2)], dim=1)
 
     def curvature(self) -> Array:
-        """Return the curvatures in a logit, averaged over classes and summed over examples, (P,)."""
+        """Return second derivatives in a logit, averaged over classes and summed over examples, (P,)."""
         p = torch.sigmoid(self._Z) if self._n_outputs == 1 else torch.softmax(self._Z, dim=1)
         return on_cpu((self._weights * p * (1 - p)).sum((1, 2))) / self._n_outputs
 
     def only(self, index: Tensor) -> None:
-        """Go on with some problems."""
+        """Continue with some problems only."""
         for name in ("_Z", "_residuals", "_targets", "_weights"):
             setattr(self, name, getattr(self, name)[index])
         self.values = self.values[index.cpu().numpy()]
@@ -91,7 +84,7 @@ class LogisticLosses:
         return self._rows.logits(w[:, :split].view(len(w), self._n_outputs, -1), w[:, split:])
 
     def _residuals_at(self, Z: Tensor) -> tuple[Tensor, Tensor]:
-        """Return C s (p - y), (P, R, n), and the log of the sum of the exponentials of the logits, (P, 1, n)."""
+        """Return C s (p - y), (P, R, n), and the log-sum-exp of the logits, (P, 1, n)."""
         if self._n_outputs == 1:
             p, mass = torch.sigmoid(Z), softplus(Z, 1.0, STRAIGHT)
         else:

@@ -1,4 +1,4 @@
-"""Newton's method for one small logistic regression: a few exact steps, to the limit of double precision."""
+"""Newton's method for one small logistic regression, to the limit of double precision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from probes.solvers.fit import Fit, certified, empty_fit, fit_of
 
 Array = NDArray[np.float64]
 
-ENOUGH = 1e-15  # relative gap below which a further step finds rounding only
+ENOUGH = 1e-15  # relative gap below which further steps only change rounding
 HALVINGS = 40
 
 
@@ -31,10 +31,10 @@ def newton(
 ) -> Fit:
     r"""Minimise the logistic objective of `lbfgs` by Newton's method.
 
-    A step solves for all R (d + 1) unknowns at once, of R rows of W and their intercepts: it takes
-    :math:`n R^2 d^2 / 2 + R^3 d^3 / 3` multiply-adds and the memory of :math:`R^2 d^2` numbers, so it is for few
-    features and classes. As the last steps square the error, it goes on until the gap is that of rounding, whatever
-    ``tol`` allows.
+    A step solves for all R (d + 1) unknowns at once, the R rows of W and their intercepts. It takes
+    :math:`n R^2 d^2 / 2 + R^3 d^3 / 3` multiply-adds and memory for :math:`R^2 d^2` numbers, so the method is for few
+    features and classes. Convergence is quadratic, so the search continues until the gap is within rounding of zero,
+    whatever ``tol`` is.
 
     Parameters
     ----------
@@ -85,12 +85,12 @@ def _step(X1: Array, y: NDArray[np.intp], weights: Array, fit: Fit) -> Array:
             curvature = weights * p[:, k] * ((k == j) - p[:, j])
             block = X1.T @ (curvature[:, np.newaxis] * X1) + (k == j) * np.diag(penalised)
             hessian[k, :, j, :] = hessian[j, :, k, :] = block
-    if n_rows > 1:  # a constant in all intercepts is free; this holds their sum
+    if n_rows > 1:  # a constant added to all intercepts changes nothing; this fixes their sum
         hessian[:, -1, :, -1] += np.mean(np.einsum("kk->k", hessian[:, -1, :, -1]))
     flat = hessian.reshape(n_rows * width, -1)
     try:
         step = cho_solve(cho_factor(flat), gradient.ravel())
-    except LinAlgError:  # no curvature is left along an intercept: every example is all but certain
+    except LinAlgError:  # no curvature along an intercept, since all probabilities are near 0 or 1
         step = np.linalg.lstsq(flat, gradient.ravel())[0]
     return -step.reshape(W.shape)
 
@@ -98,7 +98,7 @@ def _step(X1: Array, y: NDArray[np.intp], weights: Array, fit: Fit) -> Array:
 def _shortened(
     X: Array, y: NDArray[np.intp], C: float, sample_weight: Array | None, fit: Fit, step: Array, tol: float
 ) -> Fit | None:
-    """Return the fit after as much of the step as makes it better, or None."""
+    """Return the fit after the largest halving of the step that improves it, or None."""
     for halvings in range(HALVINGS):
         part = step / 2**halvings
         coef = fit.coef + part[:, :-1]

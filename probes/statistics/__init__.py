@@ -1,4 +1,4 @@
-"""What probes of several networks say together: a network is one replicate, and its seed is its name."""
+"""Statistics over seeds and over test examples; a network is one replicate, identified by its seed."""
 
 from probes.statistics.bands import seed_bands
 from probes.statistics.differences import seed_differences

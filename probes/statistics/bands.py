@@ -1,4 +1,4 @@
-"""What the networks of a group are like, layer by layer, over their seeds."""
+"""Mean over seeds of each layer, with an interval for one layer and a band for all layers."""
 
 import numpy as np
 import pandas as pd
@@ -18,62 +18,64 @@ def seed_bands(
     n_samples: int = 20_000,
     rng_seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Average every layer over the seeds of a group, with an interval for one layer and a band for all.
+    r"""Return the mean of each layer over the seeds of a group, with an interval for one layer and a band for all.
 
     With :math:`\bar x_\ell` the mean over n seeds and :math:`e_\ell` its standard error,
 
     .. math:: \bar x_\ell \pm t_{n-1}\, e_\ell \qquad\text{and}\qquad \bar x_\ell \pm q\, e_\ell
 
-    are the interval, which covers one layer's expectation at the level, and the band, which covers all at once. Both
-    take seeds to be independent and their values to be normal. The band's q is a quantile of
+    are the interval, which covers the expectation of one layer at the level, and the band, which covers those of all
+    layers at once. Both assume that seeds are independent and their values normal. The q of the band is a quantile of
 
     .. math:: \max_\ell \frac{|z_\ell|}{\sqrt{W_{\ell\ell} / (n - 1)}}, \qquad z \sim N(0, R), \quad
         W \sim \text{Wishart}(R, n - 1),
 
-    by Monte Carlo: the largest t statistic of n seeds whose layers are correlated by R. Two things keep it honest where
-    seeds are few, as they are:
+    by Monte Carlo: the largest t statistic of n seeds whose layers are correlated by R. Two choices give correct
+    coverage with few seeds:
 
     - every layer has its own variance, estimated on its own. The multivariate t distribution has one denominator for
-      all, and is too narrow: with 3 seeds and 10 independent layers a 95% band from it covers about 74%;
-    - R is the sample correlation with the share :math:`1 / (n - 1)`, which is the variance of such a correlation
-      between unrelated layers, given to the identity. Correlations of three seeds are near ±1 by chance, and would have
-      the layers pass for fewer than they are.
+      all layers, and is too narrow: with 3 seeds and 10 independent layers a 95% band from it covers about 74%;
+    - R is the sample correlation shrunk towards the identity by :math:`1 / (n - 1)`, the variance of such a correlation
+      between unrelated layers. Correlations over three seeds are near ±1 by chance, which would make the band too
+      narrow.
 
-    For two seeds R is the identity, for many the estimate. q lies between the quantiles for one layer and for
-    independent ones (Sidak). In simulations 95% bands cover about 95%, up to 99% where layers are all but equal.
+    For two seeds R is the identity; for many seeds it is the sample correlation. q lies between the quantiles for one
+    layer and for independent layers (Sidak). In simulations 95% bands cover about 95%, and up to 99% where layers are
+    nearly equal.
 
     Parameters
     ----------
     table : DataFrame
         One row per network and layer.
     value : str, default "accuracy"
-        The column that is averaged. NaN and infinite ones count as missing.
+        The column that is averaged. NaN and infinite values count as missing.
     group, seed, layer : str, default "method", "seed", "layer"
         Columns that name the network and the layer.
     level : float, default 0.95
-        Of intervals and bands, within (0, 1).
+        Level of intervals and bands, within (0, 1).
     n_samples : int, >= 1, default 20000
-        Draws of the largest t.
+        Number of draws of the largest t.
     rng_seed : int, default 0
-        Of these draws, afresh for every group.
+        Seed of these draws, used anew for every group.
 
     Returns
     -------
     DataFrame
-        A row a group and layer of the table, both in the order of the table, with the columns
+        One row per group and layer, both in the order of the table, with the columns
 
-        - group and layer, under the names they have in the table, and `n_seeds`;
+        - group and layer, under their names in the table, and `n_seeds`;
         - `mean` and `standard_error`, >= 0;
-        - `low`, `high`, and `band_low`, `band_high`, which may leave the range of the values;
-        - `status` and `message`: "ok"; "failed" if a network has no value for the layer, where these numbers are NaN;
-          or "no spread" if there is one seed or all are equal, where there is a mean but no interval.
+        - `low`, `high`, and `band_low`, `band_high`, which may lie outside the range of the values;
+        - `status` and `message`: "ok"; "failed" if a network has no value for the layer (these numbers are then NaN);
+          or "no spread" if there is one seed or all values are equal (there is then a mean but no interval).
 
-        Layers that are not "ok" do not belong to the family that the band is for.
+        The band covers the layers that are "ok".
 
     Raises
     ------
     ValueError
-        If a column is missing or unfit, a network has several rows for a layer, or a number is out of range.
+        If a column is missing or has a wrong dtype, a network has several rows for a layer, or a number is out of
+        range.
 
     References
     ----------

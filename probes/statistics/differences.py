@@ -1,4 +1,4 @@
-"""How groups of networks differ from one of them, in pairs of equal seeds."""
+"""Differences between groups of networks, in pairs of equal seeds."""
 
 from collections.abc import Hashable
 
@@ -30,56 +30,57 @@ def seed_differences(
 
     .. math:: t_\ell = \bar d_\ell / e_\ell, \qquad e_\ell^2 = \frac{1}{n (n - 1)} \sum_s (d_{s\ell} - \bar d_\ell)^2 .
 
-    `low` to `high` and `p_value` are Student's, for one layer that was chosen beforehand. `band_low` to `band_high` and
-    `p_adjusted` allow for looking at all layers, and come from the largest :math:`|t_\ell|` under two different
-    assumptions, so that one may exclude zero where the other does not:
+    `low`, `high` and `p_value` are those of Student's t-test, for one layer that was chosen beforehand. `band_low`,
+    `band_high` and `p_adjusted` account for testing all layers. Both come from the largest :math:`|t_\ell|`, under
+    different assumptions, so one may exclude zero where the other does not:
 
-    - the band takes differences to be normal. Few seeds make it wide, rather than wrong. See
-      `seed_bands` for how it is drawn;
-    - `p_adjusted` only takes them to be symmetric about zero under the null hypothesis: it is the share of sign flips
-      of whole seeds whose largest :math:`|t|` is as large as that of the layer. All flips are counted if there are no
-      more than `n_samples`; else it is (b + 1) / (B + 1) of B drawn ones. Of n seeds there are :math:`2^{n - 1}` flips
-      that differ, so that **no adjusted p-value can be below** `p_least`: 1/4 for three seeds, 1/16 for five, and
-      six are the fewest that can reach 0.05. That `p_adjusted` is large says nothing if `p_least` is.
+    - the band assumes normal differences. With few seeds it is wide, but its coverage is correct. See `seed_bands` for
+      its computation;
+    - `p_adjusted` only assumes that differences are symmetric about zero under the null hypothesis. It is the share of
+      sign flips of whole seeds whose largest :math:`|t|` is at least that of the layer. All flips are counted if there
+      are no more than `n_samples`; otherwise it is (b + 1) / (B + 1), of B flips drawn at random. n seeds have
+      :math:`2^{n - 1}` different flips, so **no adjusted p-value can be below** `p_least`: 1/4 for three seeds, 1/16
+      for five; at least six seeds are needed to reach 0.05. If `p_least` is large, a large `p_adjusted` is not
+      informative.
 
-    Each group is a family of its own: nothing is adjusted for the number of groups.
+    Groups are not adjusted for one another: each is a family of its own.
 
     Parameters
     ----------
     table : DataFrame
-        One row per network and layer, such as tables of `probe_layers` put together with columns for group and seed.
+        One row per network and layer, such as concatenated tables of `probe_layers` with columns for group and seed.
     reference : hashable
-        The group that is subtracted from each other one.
+        The group that is subtracted from each other group.
     value : str, default "accuracy"
-        The column that is compared. NaN and infinite ones count as missing.
+        The column that is compared. NaN and infinite values count as missing.
     group, seed, layer : str, default "method", "seed", "layer"
-        Columns that name the network and the layer. Networks of equal seeds are pairs.
+        Columns that name the network and the layer. Networks of equal seed form a pair.
     level : float, default 0.95
-        Of intervals and bands, within (0, 1).
+        Level of intervals and bands, within (0, 1).
     n_samples : int, >= 1, default 20000
-        Draws of the largest t, and of sign flips where there are more.
+        Number of draws of the largest t, and largest number of sign flips.
     rng_seed : int, default 0
-        Of these draws, afresh for every group.
+        Seed of these draws, used anew for every group.
 
     Returns
     -------
     DataFrame
-        A row a group other than the reference, and layer of the table, both in the order of the table, with the columns
+        One row per group other than the reference and layer, both in the order of the table, with the columns
 
-        - group and layer, under the names they have in the table, and `n_seeds`;
+        - group and layer, under their names in the table, and `n_seeds`;
         - `difference`, the mean, and `standard_error`, >= 0;
         - `low`, `high`, and `band_low`, `band_high`;
         - `p_value`, `p_adjusted`, two-sided, and `p_least`, in (0, 1];
-        - `status` and `message`: "ok"; "failed" if a network has no value for the layer, where these numbers are NaN;
-          or "no spread" if all seeds differ equally, where only the mean and the standard error, zero, are known.
+        - `status` and `message`: "ok"; "failed" if a network has no value for the layer (these numbers are then NaN);
+          or "no spread" if all differences are equal (only the mean and the standard error, zero, are then known).
 
-        Layers that are not "ok" do not belong to the family: bands and adjusted p-values of the others ignore them.
+        Bands and adjusted p-values are those of the family of layers that are "ok".
 
     Raises
     ------
     ValueError
-        If a column is missing or unfit, a network has several rows for a layer, there is no such reference or no other
-        group, a seed has no pair, there are fewer than two seeds, or a number is out of range.
+        If a column is missing or has a wrong dtype, a network has several rows for a layer, the reference is not a
+        group or the only one, a seed has no pair, there are fewer than two seeds, or a number is out of range.
 
     References
     ----------
@@ -117,7 +118,7 @@ def _others(networks: dict[Hashable, pd.DataFrame], reference: Hashable) -> list
         raise ValueError(f"There is no group {reference!r}. Choose one of: {', '.join(map(repr, networks))}.")
     others = [name for name in networks if name != reference]
     if not others:
-        raise ValueError(f"There is no group beside the reference {reference!r}; a difference needs another.")
+        raise ValueError(f"There is no group besides the reference {reference!r}; a difference needs two groups.")
     return others
 
 
@@ -125,9 +126,11 @@ def _check_pairs(seeds: pd.Index, reference_seeds: pd.Index, name: Hashable, ref
     sides = ((seeds.difference(reference_seeds), name), (reference_seeds.difference(seeds), reference))
     alone = [f"{', '.join(map(str, extra))} (only {owner!r})" for extra, owner in sides if len(extra)]
     if alone:
-        raise ValueError(f"Seeds without a pair: {'; '.join(alone)}. Probe both groups for each seed, or leave it out.")
+        raise ValueError(
+            f"Seeds without a pair: {'; '.join(alone)}. Probe both groups for each seed, or leave the seed out."
+        )
     if len(seeds) < 2:
-        raise ValueError(f"{name!r} and {reference!r} have 1 seed; a difference needs 2 or more to be judged.")
+        raise ValueError(f"{name!r} and {reference!r} have 1 seed; a test of the difference needs 2 or more seeds.")
 
 
 def _joined(first: pd.Series, second: pd.Series) -> pd.Series:

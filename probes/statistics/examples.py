@@ -1,4 +1,4 @@
-"""How much an accuracy owes to the very examples that it was measured on."""
+"""Bootstrap interval of an accuracy over test examples."""
 
 from typing import NamedTuple
 
@@ -17,33 +17,33 @@ class ExampleInterval(NamedTuple):
 
 
 def example_interval(hits: ArrayLike, *, level: float = 0.95, n_samples: int = 2000, seed: int = 0) -> ExampleInterval:
-    r"""Bootstrap the test examples of an accuracy, of one network or averaged over several.
+    r"""Return a bootstrap interval over test examples for the accuracy of one network, or the mean of several.
 
-    **This is the inner level only.** It says how the accuracy of these very networks may change with other test
-    examples, and nothing about networks of other seeds, for which see `seed_bands`.
+    **This is the inner level only.** The interval is about the accuracy of the same networks on other test examples. It
+    does not cover networks of other seeds; for these see `seed_bands`.
 
-    With :math:`h_i` the share of the networks that are right about example i, it is the percentile interval of
+    With :math:`h_i` the share of the networks that classify example i correctly, it is the percentile interval of
 
     .. math:: \frac1n \sum_i c_i h_i, \qquad c \sim \text{Multinomial}(n; \tfrac1n, \dots, \tfrac1n) .
 
-    Examples of equal share are drawn together, as one binomial count, which is the same distribution.
+    Examples of equal share are drawn together as one count, which gives the same distribution.
 
     Parameters
     ----------
     hits : array-like, shape (n,) or (n_networks, n), of bool
-        Whether each example was classified correctly. Networks are scored on the same examples in the same order, which
-        are drawn for all of them together.
+        Whether each example was classified correctly. All networks are scored on the same examples in the same order; a
+        bootstrap sample is drawn for all of them together.
     level : float, default 0.95
-        Within (0, 1).
+        Level of the interval, within (0, 1).
     n_samples : int, >= 1, default 2000
-        Bootstrap samples.
+        Number of bootstrap samples.
     seed : int, default 0
+        Seed of these samples.
 
     Returns
     -------
     ExampleInterval
-        `mean`, `low` and `high`, in [0, 1]. Without any hit, or any miss, the interval has no width: the bootstrap
-        draws only what it has seen.
+        `mean`, `low` and `high`, in [0, 1]. If all examples are hits, or none is, the interval has no width.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How early a network can be read."""
+"""First layer whose score reaches a fraction of that at the last layer."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,13 +23,13 @@ def first_layer_reaching(
     above_chance: bool = False,
     mean_over: str | None = None,
 ) -> pd.DataFrame:
-    r"""Find how early each network can be read almost as well as at its end.
+    r"""Return the first layer of each network whose score reaches a fraction of that at the last layer.
 
-    It is the first layer :math:`\ell` of L whose value :math:`v_\ell` is
+    It is the first layer :math:`\ell` of L whose value :math:`v_\ell` satisfies
 
     .. math:: v_\ell \ge f\, v_L, \qquad\text{or, above chance } c, \qquad v_\ell - c_\ell \ge f\, (v_L - c_L) .
 
-    Later layers may fall below again. A network whose last layer does not exceed chance has no such layer.
+    Later layers may fall below that again. A network whose last layer does not exceed chance has no such layer.
 
     Parameters
     ----------
@@ -38,36 +38,37 @@ def first_layer_reaching(
     fraction : float, default 0.9
         f, within (0, 1].
     value : str, default "accuracy"
-        A column in which more is better.
+        A column in which larger values are better.
     chance : str, default "chance"
-        The column of what blind guessing has.
+        The column of the value that guessing reaches.
     network : str or sequence of str, default ("method", "seed")
         Columns that name a network.
     layer : str, default "layer"
         The column that names a layer.
     above_chance : bool, default False
-        Count from chance rather than from zero. With ten classes, nine tenths of 0.3 are reached at 0.27 from zero, and
-        at 0.28 from chance.
+        Whether the fraction is of the value above chance rather than of the value itself. With ten classes, nine tenths
+        of 0.3 are 0.27 from zero, and 0.28 from chance.
     mean_over : str, optional
-        One of the columns of `network`, such as "seed", over which depths are averaged.
+        The column of `network` over which depths are averaged, such as "seed".
 
     Returns
     -------
     DataFrame
         One row per network, in the order of the table, with the columns of `network`, and
 
-        - `depth`, 1 … L as a float, and the layer's name, both missing unless `status` is "ok"; and `n_layers`, L;
-        - `status` and `message`: "ok"; "at chance" if the last layer does not exceed chance (or zero, if counted from
-          there); or "failed" if the last layer has no value, or one before the first that is known to reach it.
+        - `depth`, 1 … L as a float, and the name of the layer, both missing unless `status` is "ok"; and `n_layers`, L;
+        - `status` and `message`: "ok"; "at chance" if the last layer does not exceed chance (or zero, unless
+          `above_chance`); or "failed" if the last layer has no value, or a layer before the first known one that
+          reaches the fraction has none.
 
-        With `mean_over`, a row for the other columns of `network`: `depth` and its `standard_error` over the
-        `n_reached` networks, of `n_networks`, that have one.
+        With `mean_over`, one row for each combination of the other columns of `network`: the mean `depth` and its
+        `standard_error` over the `n_reached` of `n_networks` networks that have a depth.
 
     Raises
     ------
     ValueError
-        If a column is missing or unfit, a network has several rows for a layer, or `fraction` or `mean_over` is none of
-        the above.
+        If a column is missing or has a wrong dtype, a network has several rows for a layer, `fraction` is out of range,
+        or `mean_over` is not one of two or more columns of `network`.
 
     Examples
     --------

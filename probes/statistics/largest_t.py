@@ -1,4 +1,4 @@
-"""How large the largest |t| of several layers is by chance: of normal seeds, and of seeds with their signs flipped."""
+"""Distribution of the largest |t| of several layers: for normal seeds, and for seeds with their signs flipped."""
 
 from itertools import product
 
@@ -36,12 +36,12 @@ def flipped_p_values(D: Array, n_samples: int, rng: np.random.Generator) -> tupl
     """Return single-step max-T p-values under sign flips of the rows of D, and the smallest possible one."""
     n = len(D)
     exact = 2 ** (n - 1) <= n_samples
-    if exact:  # the first keeps its sign, as flipping all leaves |t| alone
+    if exact:  # the first keeps its sign, since flipping all signs does not change |t|
         signs = np.array([(1.0, *rest) for rest in product((1.0, -1.0), repeat=n - 1)])
     else:
         signs = rng.choice([1.0, -1.0], size=(n_samples, n))
-    # Flips leave a layer's sum of squares alone. Scaled to n, the sum u of its differences says what t is, in the same
-    # way for all layers: t² = (n - 1) u² / (n² - u²), which grows with |u|.
+    # Flips do not change the sum of squares of a layer. Scaled such that it is n, the sum u of the differences gives t
+    # in the same way for all layers: t² = (n - 1) u² / (n² - u²), which grows with |u|.
     scaled = D / np.sqrt(np.mean(D**2, axis=0))
     largest = np.max(np.abs(signs @ scaled), axis=1, keepdims=True)  # (n_flips, 1)
     hits = np.sum(largest >= np.abs(scaled.sum(axis=0)) - ROUNDING * n, axis=0)

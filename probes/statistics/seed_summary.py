@@ -1,4 +1,4 @@
-"""Summary over seeds, one row per layer: their mean, its error, an interval for one layer and a band for all."""
+"""Summary over seeds, one row per layer: mean, standard error, an interval for one layer and a band for all."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from probes.statistics.seed_values import ROUNDING
 def over_seeds(
     values: pd.DataFrame, messages: pd.Series, scale: pd.Series, level: float, n_samples: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Return one row per layer: mean, standard error, interval and band over seeds, and what cannot be told."""
+    """Return one row per layer: mean, standard error, interval and band over seeds, with status and message."""
     X, n = values.to_numpy(), len(values)  # (n_seeds, n_layers)
     mean = X.mean(axis=0)
     known, varied = np.isfinite(mean), np.ptp(X, axis=0) > ROUNDING * scale.to_numpy()

@@ -1,4 +1,4 @@
-"""Tables of networks and layers, and numbers of draws: checked once at the door, and read."""
+"""Values by seed and layer from tables of probes, and checks of these tables and of numbers of draws."""
 
 from collections.abc import Hashable, Sequence
 
@@ -10,12 +10,12 @@ from probes.checks import check_positive_integer
 
 Array = NDArray[np.float64]
 
-# Differences of equal numbers differ by rounding, and so do sums in another order.
+# Relative size of rounding, below which values count as equal.
 ROUNDING = 1e-12
 
 
 def by_group(table: pd.DataFrame, *, value: str, group: str, seed: str, layer: str) -> dict[Hashable, pd.DataFrame]:
-    """Return the values of each group, (n_seeds, n_layers), with NaN where there is none, for all layers."""
+    """Return the values of each group, (n_seeds, n_layers), for all layers of the table; missing values are NaN."""
     check_table(table, keys=[group, seed, layer], numbers=[value])
     finite = table.assign(**{value: floats(table[value])}).replace({value: [np.inf, -np.inf]}, np.nan)
     layers = list(dict.fromkeys(table[layer]))
@@ -26,7 +26,7 @@ def by_group(table: pd.DataFrame, *, value: str, group: str, seed: str, layer: s
 
 
 def check_table(table: pd.DataFrame, keys: Sequence[str], numbers: Sequence[str]) -> None:
-    """Check that there are rows and columns, and one row per network and layer."""
+    """Raise a ValueError unless the columns exist, have values, and each network has one row per layer."""
     absent = [name for name in (*keys, *numbers) if name not in table]
     if absent:
         raise ValueError(
@@ -47,19 +47,19 @@ def check_table(table: pd.DataFrame, keys: Sequence[str], numbers: Sequence[str]
 
 
 def floats(column: pd.Series) -> Array:
-    """Return the values of a column, with NaN for what is missing."""
+    """Return the values of a column; missing values are NaN."""
     numbers: Array = column.to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers
 
 
 def missing(values: pd.DataFrame, whose: str = "") -> pd.Series:
-    """Say of each layer which seeds have no value; "" where all have."""
+    """Return a message for each layer: which seeds have no value, or "" if all have one."""
     absent = {name: ", ".join(map(str, values.index[column.isna()])) for name, column in values.items()}
     return pd.Series({name: f"no value{whose} for seed {seeds}" if seeds else "" for name, seeds in absent.items()})
 
 
 def check_draws(level: float, n_samples: int) -> None:
-    """Check the level of an interval, and of how many draws it is made."""
+    """Raise a ValueError if the level of an interval or the number of its draws is out of range."""
     if not 0 < level < 1:
         raise ValueError(f"level is {level}; expected a number between 0 and 1, such as 0.95.")
     check_positive_integer(n_samples, "n_samples")

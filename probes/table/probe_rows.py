@@ -172,7 +172,7 @@ def _probed_row(probed: ProbedLayer) -> tuple[Row, bool]:
 def _value(name: str, source: LayerTarget) -> Any:
     compute = COLUMNS[name].compute
     if compute is None:
-        raise TypeError(f"ProbeColumn {name!r} has no computation. Give it a function of {type(source).__name__}.")
+        raise TypeError(f"Column {name!r} has no computation; give it a function of a {type(source).__name__}.")
     value = compute(source)
     return value.item() if isinstance(value, np.generic) else value
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from probes import SOLVERS, OnlineCode, online_codelength
-from probes.codelength import Block
+from probes.codelength import CodeBlock
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_code_shows_its_length_and_blocks(code: OnlineCode) -> None:
 
 
 def test_a_code_of_one_block_can_be_drawn() -> None:
-    assert OnlineCode(n_classes=2, blocks=(Block(n_before=0, n_block=5, bits=5.0),)).plot().patches
+    assert OnlineCode(n_classes=2, blocks=(CodeBlock(n_before=0, n_block=5, bits=5.0),)).plot().patches
 
 
 def test_a_fit_shows_its_certificate() -> None:

@@ -1,4 +1,4 @@
-"""Ridge probes, of classes and of continuous targets: one eigendecomposition gives every penalty its exact error."""
+"""Ridge probes of classes and of continuous targets, with exact leave-one-out errors from one eigendecomposition."""
 
 from probes.estimators.ridge.classifier import RidgeProbe
 from probes.estimators.ridge.leave_one_out import RidgePath, ridge_path

@@ -1,4 +1,4 @@
-"""Ridge regression on class indicators: a quick linear probe of classes."""
+"""Ridge probe of classes: ridge regression on class indicators, a fast linear probe."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -18,26 +18,25 @@ Array = NDArray[np.float64]
 
 
 class RidgeProbe(ScoredByStimulus, ClassifierMixin, BaseRidge):
-    r"""Ridge regression on class indicators, its penalty chosen by exact leave-one-out error.
+    r"""Ridge regression on class indicators, with the penalty of least exact leave-one-out error.
 
     With a target :math:`t_{ik}` of +1 where row i is of class k and -1 elsewhere (for two classes, one column for the
     second), it minimises over standardised features :math:`x_i`
 
     .. math:: \sum_i s_i \lVert t_i - W x_i - b \rVert^2 + \alpha \lVert W \rVert_F^2
 
-    for each :math:`\alpha` of a grid, and keeps the one whose leave-one-out squared error is smallest (see
-    `ridge_path`). All of them cost one eigendecomposition. The intercept is not penalised. The leave-one-out error is
-    exact given the standardisation of all rows: a row left out has still had its part in `mean_` and `scale_`.
+    for each :math:`\alpha` of a grid, and chooses the one whose leave-one-out squared error is smallest (see
+    `ridge_path`). The whole grid costs one eigendecomposition. The intercept is not penalised. The leave-one-out error
+    is exact given the standardisation of all rows: a row that is left out still contributes to `mean_` and `scale_`.
 
-    It estimates no probabilities, and squared error punishes confident right answers; use it to screen many layers,
-    and report it as a probe of its own beside `LogisticProbe`.
+    It does not estimate probabilities, and squared error also penalises correct answers of high confidence. Use it to
+    screen many layers, and report it separately from `LogisticProbe`.
 
     Parameters
     ----------
     alphas : "auto", float or sequence of floats, > 0, default "auto"
         Weights of the penalty against the data. "auto" is the grid 1e-3, 1e-2, …, 1e6, which is extended a decade at
-        a time, and by 6 decades at most, while the leave-one-out error still falls at its edge. Numbers are taken as
-        they are.
+        a time, by 6 decades at most, while the leave-one-out error still falls at its edge. Numbers are used as given.
     standardize : bool, default True
         Give every feature zero mean and unit variance over the weighted training rows. A constant feature gets scale 1
         and coefficient 0.
@@ -48,16 +47,16 @@ class RidgeProbe(ScoredByStimulus, ClassifierMixin, BaseRidge):
     Attributes
     ----------
     classes_ : array, shape (K,)
-        Labels, sorted; those of rows of weight zero do not count.
+        Labels of the rows of positive weight, sorted.
     coef_ : array, shape (K, d), or (1, d) for two classes
         Coefficients of the standardised features `(X - mean_) / scale_`.
     intercept_ : array, shape (K,), or (1,) for two classes
-        Intercept beside `coef_`.
+        Intercept that belongs to `coef_`.
     mean_, scale_ : arrays, shape (d,)
         The standardisation; zeros and ones with `standardize=False`.
     alpha_ : float
-        The penalty chosen, the largest among equals. At the lower end of "auto", errors that differ by no more than
-        1e-4 of the targets' variance are equal.
+        The chosen penalty, the largest on a tie. At the lower end of "auto", errors that differ by no more than 1e-4 of
+        the variance of the targets count as a tie.
     alphas_ : array, shape (n_alphas,)
         The penalties that were tried: `alphas`, or the grid of "auto" with its extension, ascending.
     alpha_at_edge_ : bool
@@ -91,7 +90,7 @@ class RidgeProbe(ScoredByStimulus, ClassifierMixin, BaseRidge):
         self.class_weight = class_weight
 
     def fit(self, X: ArrayLike, y: ByStimulus, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the probe.
+        """Fit the probe and return it.
 
         Parameters
         ----------
@@ -101,7 +100,7 @@ class RidgeProbe(ScoredByStimulus, ClassifierMixin, BaseRidge):
             Class labels, at least two different ones. For a recorded layer also a mapping of stimulus id to label, a
             Series with the ids as its index, or the ``stimuli`` of a run; an array is taken by position.
         sample_weight : array-like, shape (n,), >= 0, optional
-            How often each row counts: a row of weight 2 is a row that occurs twice, one of weight 0 is not there.
+            A row of weight 2 counts as a row that occurs twice; a row of weight 0 is left out.
 
         Returns
         -------
@@ -111,7 +110,8 @@ class RidgeProbe(ScoredByStimulus, ClassifierMixin, BaseRidge):
         Raises
         ------
         ValueError
-            If a parameter is out of range, X, y or the weights are unfit, or y has one class only.
+            If a parameter is out of range, X, y or the weights have a wrong shape or invalid values, or y has one class
+            only.
         """
         features, labels = checked_rows(self, X, y)
         features, labels, counts = counted_rows(features, labels, sample_weight)
@@ -139,7 +139,7 @@ def _class_targets(codes: NDArray[np.intp]) -> Array:
 
 
 def _class_importance(class_weight: object, classes: NDArray, counts: Array) -> Array:
-    """Return the weight of each class, (K,), given how often each occurs."""
+    """Return the weight of each class, (K,), given the number of its rows."""
     if class_weight is None:
         return np.ones(len(classes))
     if isinstance(class_weight, str) and class_weight == "balanced":
@@ -149,7 +149,7 @@ def _class_importance(class_weight: object, classes: NDArray, counts: Array) -> 
     names = classes.tolist()
     for name, weight in class_weight.items():
         if name not in names:
-            raise ValueError(f"class_weight has {name!r}, which is no class of y. The classes are: {names}.")
+            raise ValueError(f"class_weight has {name!r}, which is not a class of y. Choose from: {names}.")
         if not is_positive(weight):
             raise ValueError(f"class_weight gives class {name!r} {weight!r}; expected a positive, finite number.")
     return np.array([float(class_weight.get(name, 1.0)) for name in names])

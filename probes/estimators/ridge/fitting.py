@@ -1,4 +1,4 @@
-"""What both ridge probes share: the grid of penalties, rows that count, and what a fit leaves behind."""
+"""Fitting of both ridge probes: the grid of penalties, rows of positive weight, and fitted attributes."""
 
 from collections.abc import Iterable, Sequence
 from numbers import Real
@@ -14,11 +14,11 @@ from probes.grids import AUTO, MOST_DECADES
 
 Array = NDArray[np.float64]
 
-ALPHAS = tuple(10.0**power for power in range(-3, 7))  # of "auto"; extended where the best lies at an edge
+ALPHAS = tuple(10.0**power for power in range(-3, 7))  # the grid "auto"
 
 
 class BaseRidge(BaseEstimator):
-    """Standardises, follows the path of penalties and keeps the best."""
+    """Base of the ridge probes: standardises features, fits every penalty and stores the best fit."""
 
     alphas: float | Sequence[float] | str
     standardize: bool
@@ -53,12 +53,12 @@ def _checked_alphas(alphas: object) -> Array:
 
 
 def counted_rows(X: Array, y: NDArray, sample_weight: ArrayLike | None) -> tuple[Array, NDArray, Array]:
-    """Return the rows of positive weight, and their weights: ones without `sample_weight`."""
+    """Return the rows of positive weight and their weights, which are ones without `sample_weight`."""
     if sample_weight is None:
         return X, y, np.ones(len(X))
     counts = np.asarray(sample_weight, dtype=np.float64)
     if counts.shape != (len(X),):
-        raise ValueError(f"sample_weight has shape {counts.shape}; expected one weight a row, shape ({len(X)},).")
+        raise ValueError(f"sample_weight has shape {counts.shape}; expected one weight per row, shape ({len(X)},).")
     unfit = np.flatnonzero(~(np.isfinite(counts) & (counts >= 0.0)))
     if len(unfit):
         raise ValueError(f"sample_weight has {counts[unfit[0]]} at row {unfit[0]}; expected finite numbers >= 0.")

@@ -1,4 +1,4 @@
-"""Ridge regression for every penalty at once, with the exact leave-one-out error of each."""
+"""Ridge regression for all penalties of a grid, with the exact leave-one-out error of each."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 # Errors that differ by no more than this share of the targets' variance (1e-4 of R²) are equal at the edge of a grid
 # that may be extended.
 EQUAL = 1e-4
-# A penalty that leaves no coefficient.
+# A penalty so large that all coefficients are zero.
 WITHOUT_FEATURES = 1e200
 
 
@@ -37,25 +37,25 @@ def ridge_path(
     importance: Array | None = None,
     most_decades: int = 0,
 ) -> RidgePath:
-    r"""Fit ridge regression for every penalty at once and keep the one of the smallest leave-one-out error.
+    r"""Fit ridge regression for every penalty at once and return the fit of the least leave-one-out error.
 
     With row weights :math:`s_i` = `sample_weight` · `importance`, each fit minimises
 
     .. math:: \sum_i s_i \lVert t_i - W x_i - b \rVert^2 + \alpha \lVert W \rVert_F^2 .
 
-    The residual of a row that the fit has not seen follows from the residual :math:`e_i` of one that it has, through
-    the leverage :math:`h_i`, here of features and intercept together:
+    The residual of a row that is left out of the fit follows from its residual :math:`e_i` in the fit to all rows and
+    its leverage :math:`h_i`, here of features and intercept together:
 
     .. math:: L(\alpha) = \frac{1}{k \sum_i s_i} \sum_i s_i \left\lVert \frac{e_i}{1 - u_i h_i} \right\rVert^2,
               \qquad u_i = 1 / \max(\text{sample\_weight}_i, 1) .
 
-    It equals n refits, with no approximation. `sample_weight` counts occurrences, and one is left out at a time
-    (:math:`u_i` is the share of the row's weight that goes with it), so that a row of weight 2 and a row that occurs
-    twice give the same error; a row of weight below 1 goes whole. `importance` scales the error of each occurrence.
+    This equals n refits, without approximation. `sample_weight` counts occurrences, and one occurrence is left out at a
+    time (:math:`u_i` is its share of the weight of the row), so that a row of weight 2 and a row that occurs twice give
+    the same error; a row of weight below 1 is left out completely. `importance` scales the error of each occurrence.
 
-    The eigendecomposition is of X'X where d < n - 1 and else of XX'. Directions whose eigenvalue is no more than
-    rounding get no coefficient. Where d < n - 1, the error of a row that only one feature tells from the others loses
-    digits once alpha is below 1e-10 of that eigenvalue. It does not check or scale X; it centers it.
+    The eigendecomposition is of X'X if d < n - 1 and of XX' otherwise. Directions whose eigenvalue is within rounding
+    of zero get no coefficient. If d < n - 1, the error of a row that differs from the others in one feature only loses
+    digits once alpha is below 1e-10 of that eigenvalue. The function centers X; it does not check or scale it.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def ridge_path(
     alphas : array, shape (n_alphas,), > 0
         Penalties, in any order.
     sample_weight : array, shape (n,), > 0, default ones
-        Occurrences of each row. Leave rows of weight zero out.
+        Occurrences of each row. Leave out rows of weight zero before.
     importance : array, shape (n,), > 0, default ones
         Weight of each occurrence, as given by class weights.
     most_decades : int, >= 0, default 0
@@ -76,14 +76,14 @@ def ridge_path(
     Returns
     -------
     RidgePath
-        `coef`, `intercept` and `alpha` of the best fit, the largest alpha among equals, the `alphas` that were tried
-        with the `loo_error` of each, and `at_edge`. Where the grid may be extended, errors that differ by no more than
-        1e-4 of the targets' variance are equal at its edge.
+        `coef`, `intercept` and `alpha` of the best fit (the largest alpha on a tie), the `alphas` that were tried with
+        the `loo_error` of each, and `at_edge`. If the grid may be extended, errors at its edge that differ by no more
+        than 1e-4 of the variance of the targets count as a tie.
 
     Raises
     ------
     ValueError
-        If fewer than two rows share the weight, or squares overflow.
+        If all weight is on one row, or squares overflow.
 
     References
     ----------
@@ -132,10 +132,10 @@ def ridge_path(
 
 
 class _Primal:
-    """Fits of B on A through the eigenvectors of A'A: rows are weighted and centered, the intercept is out."""
+    """Fits of B on A by the eigenvectors of A'A; rows are weighted and centered, so there is no intercept."""
 
     def __init__(self, A: Array, B: Array, share: Array) -> None:
-        self.B, self.free = B, 1.0 - share  # (n,), what the intercept leaves of each row
+        self.B, self.free = B, 1.0 - share  # (n,), one minus the leverage of the intercept
         self.values, self.vectors = _spectrum(A.T @ A)  # (d,), (d, d)
         self.scores = A @ self.vectors  # (n, d)
         self.squared_scores = self.scores**2
@@ -145,7 +145,7 @@ class _Primal:
         return self.B - self.scores @ (_inverse(self.values, alpha)[:, np.newaxis] * self.loadings)
 
     def slack(self, alpha: float) -> Array:
-        """Return one minus the leverage, (n,); no less than where every direction is fitted like the first."""
+        """Return one minus the leverage, (n,), bounded below as if every direction had the largest eigenvalue."""
         least = self.free * alpha / (self.values[-1] + alpha)
         return np.maximum(self.free - self.squared_scores @ _inverse(self.values, alpha), least)
 
@@ -154,12 +154,12 @@ class _Primal:
 
 
 class _Dual:
-    """The same through the eigenvectors of AA', where features and intercept can fit every row."""
+    """Fits of B on A by the eigenvectors of AA', for features and intercept that can fit every row."""
 
     def __init__(self, A: Array, B: Array, share: Array) -> None:
         self.A = A
         gram = A @ A.T
-        # Moved to the top of the spectrum, the direction of the intercept can be told from others of eigenvalue zero.
+        # The direction of the intercept is moved to the top of the spectrum, apart from others of eigenvalue zero.
         top = 2.0 * float(np.trace(gram)) or 1.0
         values, vectors = _spectrum(gram + top * np.outer(np.sqrt(share), np.sqrt(share)))
         self.values, self.vectors = values[:-1], vectors[:, :-1]  # (n - 1,), (n, n - 1)
@@ -178,13 +178,13 @@ class _Dual:
 
 
 def _unseen(fits: _Primal | _Dual, alpha: float, left_out: Array) -> Array:
-    """Return the residual of each row after `left_out` of its weight is taken from the fit, (n, k)."""
-    kept = (1.0 - left_out) + left_out * fits.slack(alpha)
-    return fits.residuals(alpha) / kept[:, np.newaxis]
+    """Return the residual of each row after `left_out` of its weight was removed from the fit, (n, k)."""
+    slack = (1.0 - left_out) + left_out * fits.slack(alpha)
+    return fits.residuals(alpha) / slack[:, np.newaxis]
 
 
 def _spectrum(gram: Array) -> tuple[Array, Array]:
-    """Return eigenvalues, ascending, and eigenvectors; an eigenvalue that is no more than rounding is zero."""
+    """Return eigenvalues, ascending, and eigenvectors; eigenvalues within rounding of zero are zero."""
     values, vectors = np.linalg.eigh(gram)
     rounding = len(gram) * np.finfo(np.float64).eps * values[-1]
     return np.where(values > rounding, values, 0.0), vectors

@@ -1,4 +1,4 @@
-"""Ridge regression on continuous targets: a linear probe of what has no classes."""
+"""Ridge probe of continuous targets."""
 
 from collections.abc import Sequence
 from typing import Self
@@ -18,24 +18,24 @@ Array = NDArray[np.float64]
 
 
 class RegressionProbe(ScoredByStimulus, RegressorMixin, BaseRidge):
-    r"""Ridge regression on continuous targets, its penalty chosen by exact leave-one-out error.
+    r"""Ridge regression on continuous targets, with the penalty of least exact leave-one-out error.
 
     Minimises, over standardised features :math:`x_i`,
 
     .. math:: \sum_i s_i \lVert t_i - W x_i - b \rVert^2 + \alpha \lVert W \rVert_F^2
 
-    for each :math:`\alpha` of a grid, and keeps the one whose leave-one-out squared error is smallest (see
+    for each :math:`\alpha` of a grid, and chooses the one whose leave-one-out squared error is smallest (see
     `ridge_path`). All targets share one :math:`\alpha`, so give targets of comparable scale. Targets are not
-    standardised; that would not change the fit of one. The intercept is not penalised. The leave-one-out error is
-    exact given the standardisation of all rows: a row left out has still had its part in `mean_` and `scale_`.
+    standardised, which would not change the fit of a single target. The intercept is not penalised. The leave-one-out
+    error is exact given the standardisation of all rows: a row that is left out still contributes to `mean_` and
+    `scale_`.
     `score` is R², at most 1, averaged over targets.
 
     Parameters
     ----------
     alphas : "auto", float or sequence of floats, > 0, default "auto"
         Weights of the penalty against the data. "auto" is the grid 1e-3, 1e-2, …, 1e6, which is extended a decade at
-        a time, and by 6 decades at most, while the leave-one-out error still falls at its edge. Numbers are taken as
-        they are.
+        a time, by 6 decades at most, while the leave-one-out error still falls at its edge. Numbers are used as given.
     standardize : bool, default True
         Give every feature zero mean and unit variance over the weighted training rows. A constant feature gets scale 1
         and coefficient 0.
@@ -45,12 +45,12 @@ class RegressionProbe(ScoredByStimulus, RegressorMixin, BaseRidge):
     coef_ : array, shape (k, d), or (d,) where y was one-dimensional
         Coefficients of the standardised features `(X - mean_) / scale_`.
     intercept_ : array, shape (k,), or a float where y was one-dimensional
-        Intercept beside `coef_`.
+        Intercept that belongs to `coef_`.
     mean_, scale_ : arrays, shape (d,)
         The standardisation; zeros and ones with `standardize=False`.
     alpha_ : float
-        The penalty chosen, the largest among equals. At the lower end of "auto", errors that differ by no more than
-        1e-4 of the targets' variance are equal.
+        The chosen penalty, the largest on a tie. At the lower end of "auto", errors that differ by no more than 1e-4 of
+        the variance of the targets count as a tie.
     alphas_ : array, shape (n_alphas,)
         The penalties that were tried: `alphas`, or the grid of "auto" with its extension, ascending.
     alpha_at_edge_ : bool
@@ -77,7 +77,7 @@ class RegressionProbe(ScoredByStimulus, RegressorMixin, BaseRidge):
         self.standardize = standardize
 
     def fit(self, X: ArrayLike, y: ByStimulus, sample_weight: ArrayLike | None = None) -> Self:
-        """Fit the probe.
+        """Fit the probe and return it.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class RegressionProbe(ScoredByStimulus, RegressorMixin, BaseRidge):
             Targets, finite real numbers. For a recorded layer also a mapping of stimulus id to target, or a Series with
             the ids as its index; an array is taken by position.
         sample_weight : array-like, shape (n,), >= 0, optional
-            How often each row counts: a row of weight 2 is a row that occurs twice, one of weight 0 is not there.
+            A row of weight 2 counts as a row that occurs twice; a row of weight 0 is left out.
 
         Returns
         -------
@@ -97,7 +97,8 @@ class RegressionProbe(ScoredByStimulus, RegressorMixin, BaseRidge):
         Raises
         ------
         ValueError
-            If a parameter is out of range, X, y or the weights are unfit, or fewer than two rows have weight.
+            If a parameter is out of range, X, y or the weights have a wrong shape or invalid values, or fewer than two
+            rows have a positive weight.
         """
         features, targets = validate_data(
             self, X, targets_of(X, y), dtype=np.float64, multi_output=True, y_numeric=True

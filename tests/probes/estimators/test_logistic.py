@@ -84,7 +84,7 @@ def test_constant_feature_gets_scale_one_and_coefficient_zero(constant: float) -
 @pytest.mark.parametrize("standardize", [True, False])
 def test_features_that_are_all_constant_leave_the_class_rates(standardize: bool) -> None:
     y = np.repeat([0, 1, 2], [10, 20, 70])
-    with pytest.warns(UserWarning, match=r"^All 2 features are constant on the training rows; the probe knows only"):
+    with pytest.warns(UserWarning, match=r"^All 2 features are constant on the training rows; the probe predicts"):
         probe = LogisticProbe(standardize=standardize).fit(np.tile([0.1, -3.0], (100, 1)), y)
     np.testing.assert_array_equal(probe.coef_, np.zeros((3, 2)))
     assert probe.n_constant_ == 2
@@ -181,7 +181,7 @@ def test_missing_values_are_an_error_of_every_prediction() -> None:
     [(None, [0.0, 1.0, 1.0]), ({"b": 0.0, "a": 0.0, "c": 1.0}, None), ({"a": 0.0, "b": 1.0, "c": 1.0}, [1.0] * 3)],
 )
 def test_class_that_weighs_nothing_is_an_error(class_weight: Any, weights: list[float] | None) -> None:
-    with pytest.raises(ValueError, match="The examples of class 'a' weigh nothing; leave them out, or give them some"):
+    with pytest.raises(ValueError, match="The examples of class 'a' have weight 0; leave them out or"):
         LogisticProbe(class_weight=class_weight).fit(np.eye(3), ["a", "b", "c"], weights)
 
 

@@ -89,11 +89,11 @@ def test_unpaired_seeds_are_named(tidy: Tidy) -> None:
     ("groups", "reference", "message"),
     [
         ({"bp": np.eye(3)}, "sg", "There is no group 'sg'. Choose one of: 'bp'"),
-        ({"bp": np.eye(3)}, "bp", "There is no group beside the reference 'bp'; a difference needs another"),
+        ({"bp": np.eye(3)}, "bp", "There is no group besides the reference 'bp'; a difference needs two"),
         (
             {"bp": np.ones((1, 2)), "sg": np.ones((1, 2))},
             "bp",
-            "'sg' and 'bp' have 1 seed; a difference needs 2 or more to be judged",
+            "'sg' and 'bp' have 1 seed; a test of the difference needs 2 or more",
         ),
     ],
 )

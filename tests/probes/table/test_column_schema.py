@@ -105,7 +105,7 @@ def test_a_column_that_raises_fails_alone_or_with_its_layer(
 
 def test_a_column_without_a_computation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COLUMNS, "norm", ProbeColumn(dtype="float64", meaning=""))
-    assert table_of()["message"][0].startswith("TypeError: ProbeColumn 'norm' has no computation")
+    assert table_of()["message"][0].startswith("TypeError: Column 'norm' has no computation")
 
 
 def test_the_documentation_has_one_row_per_column() -> None:

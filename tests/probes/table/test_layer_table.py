@@ -242,7 +242,7 @@ def test_bad_layer_is_a_failed_row_beside_good_ones(
         ({"Cs": ()}, r"Cs is \(\); expected one or more positive numbers"),
         ({"Cs": 1.0}, r"Cs is 1\.0; expected one or more positive numbers"),
         ({"Cs": "0.1"}, "Cs is '0.1'; expected one or more positive numbers"),
-        ({"device": "abacus"}, "device is 'abacus', which torch does not have here"),
+        ({"device": "abacus"}, "device is 'abacus', which torch cannot use"),
         ({"types": [0, 1] * 4}, "types has 2 different types, and target 'label' 2 classes; a control task needs"),
         ({"Cs": (1.0, -0.1)}, r"C is -0\.1; expected a positive, finite number"),
         ({"solver": "sgd"}, "Unknown solver 'sgd'"),
@@ -577,16 +577,16 @@ IDS = [f"image {i}" for i in range(8)]
 @pytest.mark.parametrize(
     ("theirs", "what"),
     [
-        (IDS[::-1], "in another order"),
-        ([*IDS[:-1], "image 9"], "others"),
-        ([*IDS[:-1], IDS[0]], "others"),
-        (IDS[:-1], "others"),
-        ([*IDS, "image 9"], "others"),
+        (IDS[::-1], "the stimuli of ids in another order"),
+        ([*IDS[:-1], "image 9"], "other stimuli than ids"),
+        ([*IDS[:-1], IDS[0]], "other stimuli than ids"),
+        (IDS[:-1], "other stimuli than ids"),
+        ([*IDS, "image 9"], "other stimuli than ids"),
     ],
 )
 def test_layers_of_other_stimuli_are_refused_before_any_is_read(theirs: list[str], what: str) -> None:
     first, second = Recorded(np.ones((8, 2)), np.array(IDS)), Recorded(np.ones((8, 2)), np.array(theirs))
-    message = f"Layer 'h' of bp, seed 0 was recorded on stimuli that are {what} than ids; labels would be read from"
+    message = f"Layer 'h' of bp, seed 0 was recorded on {what}; labels would belong to the wrong rows"
     recordings = [NetworkLayers(layers={"g": first}), NetworkLayers(layers={"h": second}, network="bp", seed=0)]
     with pytest.raises(ValueError, match=message):
         probe_layers(recordings, [0, 1] * 4, split_of(8), ids=IDS)

@@ -27,8 +27,8 @@ def test_rows_of_weight_zero_are_not_there(probe: RidgeProbe | RegressionProbe) 
 @pytest.mark.parametrize(
     ("sample_weight", "message"),
     [
-        (np.ones(149), r"sample_weight has shape \(149,\); expected one weight a row, shape \(150,\)"),
-        (np.ones((150, 1)), r"sample_weight has shape \(150, 1\); expected one weight a row"),
+        (np.ones(149), r"sample_weight has shape \(149,\); expected one weight per row, shape \(150,\)"),
+        (np.ones((150, 1)), r"sample_weight has shape \(150, 1\); expected one weight per row"),
         (np.where(np.arange(150) == 3, -1.0, 1.0), r"sample_weight has -1\.0 at row 3; expected finite numbers >= 0"),
         (np.where(np.arange(150) == 4, np.nan, 1.0), "sample_weight has nan at row 4"),
         (np.zeros(150), "sample_weight is zero for every row; give one or more rows a positive weight"),
