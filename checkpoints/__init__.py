@@ -1,6 +1,6 @@
-"""Checkpoints: run directories, capture of activations from any network, and the store that holds them.
+"""Checkpoints: run directories, capture of activations from any network, and their storage.
 
-What is here is listed in ``__init__.pyi``, and imported when it is asked for: reading a run needs no torch.
+The public names are listed in ``__init__.pyi`` and imported on first use, so that reading a run needs no torch.
 """
 
 import lazy_loader

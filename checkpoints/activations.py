@@ -1,4 +1,4 @@
-"""Activations of one checkpoint on disk: an (n_stimuli, n_features) array per layer, read lazily and in blocks."""
+"""Activations of one checkpoint on disk: one (n_stimuli, n_features) array per layer, read lazily and in blocks."""
 
 from __future__ import annotations
 
@@ -17,20 +17,17 @@ from numpy.typing import NDArray
 from checkpoints.errors import Damaged
 from checkpoints.html_tables import table
 from checkpoints.stimuli import Stimuli
-from checkpoints.storage.hdf5 import (
-    MOST_LAYERS,
-    attribute,
-    attributes,
+from checkpoints.storage.hdf5 import MOST_LAYERS, opened, read_column
+from checkpoints.storage.hdf5_attributes import attribute, attributes
+from checkpoints.storage.hdf5_datasets import (
     check_expansion,
     check_inflation,
     check_link,
     checked_dataset,
     checked_group,
     checked_size,
-    opened,
-    read_column,
 )
-from checkpoints.storage.regular_files import FileSignature, check_regular, is_settled, look
+from checkpoints.storage.regular_files import FileSignature, check_regular, file_signature, is_settled
 
 __all__ = ["Activations", "Layer"]
 
@@ -48,19 +45,19 @@ _ATTRIBUTES = {
     "path": "text",
 }
 _OPTIONAL = {"source_shape", "module", "side", "path"}
-_FEW = 100  # layers, which are checked in a few hundredths of a second
+_FEW = 100  # layers, which take a few hundredths of a second to check
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer's activations on disk. Nothing is read until it is indexed; no file stays open.
+    """The activations of one layer on disk. Values are read when the layer is indexed; no file stays open.
 
     Attributes
     ----------
     file : Path
-        The ``activations.h5`` that holds it.
+        The ``activations.h5`` that holds the layer.
     key : str
-        Its group below ``/layers``.
+        Name of the layer's group in ``/layers``.
     name : str
         The module's name in the network, followed by ``#call`` if a forward pass called it several times, by
         ``:input`` if its input was recorded, and by the path into a tuple, dict or dataclass, e.g. ``lstm[0]``.
@@ -69,7 +66,7 @@ class Layer:
     dtype : numpy.dtype
         float32, float16 or float64.
     feature_shape, source_shape : tuple of int
-        Shape of one stimulus' activation after and before its reduction.
+        Shape of the activation of one stimulus, after and before its reduction.
     source_dtype : str
     reduction : str
     module : str
@@ -99,7 +96,7 @@ class Layer:
 
     @property
     def stimuli(self) -> Stimuli | None:
-        """The stimuli of its rows with their labels and split, from the run's ``stimuli.h5``; None outside a run."""
+        """The stimuli of the rows, from the run's ``stimuli.h5``; None if the file is outside of a run."""
         path = self.file.absolute().parent.parent.parent / "stimuli.h5"  # NAME/checkpoints/step_…/activations.h5
         if not path.exists():
             return None
@@ -111,9 +108,9 @@ class Layer:
         return self.shape[0]
 
     def __getitem__(self, selection: Any) -> Any:
-        """Read the selected rows (and columns), and the chunks that hold them, only.
+        """Read the selected rows (and columns); only the chunks that hold them are read.
 
-        Rows may be a number, a slice, a boolean mask or numbers in any order, also repeated; columns as in h5py.
+        Rows may be a number, a slice, a boolean mask, or numbers in any order with repetitions; columns as in h5py.
         """
         rows, *columns = (selection if isinstance(selection, tuple) else (selection,)) or (...,)
         with self._opened() as data:
@@ -129,9 +126,9 @@ class Layer:
         return np.asarray(self[:], dtype=dtype)
 
     def blocks(self, rows: int = 1024) -> Iterator[NDArray[Any]]:
-        """Yield consecutive blocks of at most ``rows`` stimuli; at least 1."""
+        """Yield consecutive blocks of at most ``rows`` stimuli, where ``rows`` is 1 or more."""
         if rows < 1:
-            raise ValueError(f"Blocks of {rows} rows were asked for; expected 1 or more.")
+            raise ValueError(f"rows is {rows}; expected 1 or more rows per block.")
         for start in range(0, len(self), rows):
             yield self[start : start + rows]
 
@@ -153,14 +150,14 @@ class Layer:
         if chosen.dtype == bool and chosen.shape == (len(self),):
             return np.flatnonzero(chosen)
         if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
-            raise IndexError(f"Rows of layer '{self.name}' are numbers or a mask of {len(self)} truth values.")
+            raise IndexError(f"Rows of layer '{self.name}' must be numbers, or a mask of {len(self)} truth values.")
         numbers = chosen.astype(np.int64)
         if numbers.size and not -len(self) <= numbers.min() <= numbers.max() < len(self):
-            raise IndexError(f"Layer '{self.name}' has rows 0 to {len(self) - 1}; others were asked for.")
+            raise IndexError(f"Layer '{self.name}' has rows 0 to {len(self) - 1}; the selection has others.")
         return numbers % max(len(self), 1)
 
     def _rows(self, data: h5py.Dataset, numbers: NDArray[np.int64], columns: tuple[Any, ...]) -> NDArray[Any]:
-        """Read rows in any order, one row of chunks at a time."""
+        """Read rows in any order, for one row of chunks after the other."""
         height = data.chunks[0] if data.chunks else len(data)
         parts = [np.empty((0, data.shape[1]), dtype=data.dtype)[(slice(None), *columns)]]
         order = np.argsort(numbers, kind="stable")
@@ -175,14 +172,13 @@ class Layer:
 class Activations(Mapping[str, Layer]):
     """The layers of one checkpoint by name, in network order.
 
-    If a file has more than 100 layers, only their names are read at first; their shapes and other attributes are read
-    and checked when the first layer is asked for, or by ``check``. A file is listed once per process, as long as it
-    looks the same.
+    For a file with more than 100 layers, only their names are read at first. Shapes and other attributes are read and
+    checked on the first access to a layer, or by ``check``. A file is listed once per process, until it changes.
 
     Raises
     ------
     Damaged
-        If the file is missing, unreadable, of another format, or holds anything that a reader must not trust.
+        If the file is missing, unreadable, of another format, or holds unsafe content (see ``docs/run-format.md``).
     """
 
     def __init__(self, path: Path) -> None:
@@ -193,12 +189,12 @@ class Activations(Mapping[str, Layer]):
             self.check()
 
     def __repr__(self) -> str:
-        """List the layers and their widths."""
+        """Return the layers and their widths."""
         layers = ", ".join(f"{layer.name}: {layer.shape[1]}" for layer in self.values())
         return f"Activations({len(self.stimulus_ids)} stimuli; {layers})"
 
     def _repr_html_(self) -> str:
-        """Show the layers in a notebook."""
+        """Return a table of the layers as HTML, for a notebook."""
         rows = [
             (layer.name, layer.shape[1], " × ".join(map(str, layer.feature_shape)) or 1, layer.dtype, layer.reduction)
             for layer in self.values()
@@ -207,7 +203,7 @@ class Activations(Mapping[str, Layer]):
         return f"<b>Activations</b> of {len(self.stimulus_ids)} stimuli{table(rows, header)}"
 
     def __getitem__(self, name: str) -> Layer:
-        """Return a layer; a KeyError lists the names there are."""
+        """Return a layer; a KeyError lists the recorded layers."""
         if name not in self._listing.names:
             raise KeyError(f"No layer '{name}' was recorded; recorded are: {', '.join(self)}.")
         return self._listing.layers[name]
@@ -225,7 +221,7 @@ class Activations(Mapping[str, Layer]):
         return len(self._listing.names)
 
     def check(self) -> None:
-        """Check every layer; raise Damaged if one holds anything that a reader must not trust."""
+        """Check every layer; raise Damaged if one has unsafe content."""
         _ = self._listing.layers
 
     @property
@@ -238,7 +234,7 @@ class Activations(Mapping[str, Layer]):
 
 @dataclass(frozen=True)
 class _Listing:
-    """Contents of a file: stimulus ids, the group of each layer by its name, and the layers, read when needed."""
+    """Content of a file: stimulus ids, the group of each layer by name, and the layers, read on first access."""
 
     path: Path
     stimulus_ids: NDArray[Any]
@@ -246,7 +242,7 @@ class _Listing:
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
-        """The layers by name, each checked."""
+        """The checked layers by name."""
         layers, claimed = {}, 0
         with opened(self.path, "repsim-activations") as file:
             groups = checked_group(self.path, file, "layers")
@@ -260,14 +256,14 @@ class _Listing:
 
 
 def _listing(path: Path) -> _Listing:
-    """List a file, once per process as long as it looks the same."""
+    """List a file once per process, until it changes."""
     check_regular(path)
-    seen = look(path)
-    return _known_listing(path, seen) if is_settled(seen) else _list_names(path)
+    signature = file_signature(path)
+    return _known_listing(path, signature) if is_settled(signature) else _list_names(path)
 
 
 @lru_cache(maxsize=32)
-def _known_listing(path: Path, seen: FileSignature) -> _Listing:
+def _known_listing(path: Path, signature: FileSignature) -> _Listing:
     return _list_names(path)
 
 
@@ -275,7 +271,7 @@ def _list_names(path: Path) -> _Listing:
     names: dict[str, str] = {}
     with opened(path, "repsim-activations") as file:
         stimulus_ids = read_column(path, file, "stimulus_id", "|S")
-        stimulus_ids.setflags(write=False)  # all who list the file share it
+        stimulus_ids.setflags(write=False)  # shared by all callers
         groups = checked_group(path, file, "layers")
         if len(groups) > MOST_LAYERS:
             raise Damaged(f"{path} claims {len(groups)} layers; at most {MOST_LAYERS} are read.")
@@ -284,13 +280,13 @@ def _list_names(path: Path) -> _Listing:
             check_link(path, group, "data")
             name = attribute(path, group, "name", "text")
             if name in names:
-                raise Damaged(f"{path} has two layers of one name.")
+                raise Damaged(f"{path} has two layers of the same name.")
             names[name] = key
     return _Listing(path, stimulus_ids, names)
 
 
 def _describe(path: Path, groups: h5py.Group, key: str, stimulus_ids: NDArray[Any]) -> tuple[Layer, int]:
-    """Return a layer and the bytes that it claims to hold."""
+    """Return a layer and the number of bytes that it claims."""
     group = checked_group(path, groups, key)
     shape, dtype, claimed = checked_size(path, group, "data", _DTYPES, 2)
     stated = attributes(path, group, _ATTRIBUTES, _OPTIONAL)
@@ -298,7 +294,7 @@ def _describe(path: Path, groups: h5py.Group, key: str, stimulus_ids: NDArray[An
     if shape != (n_rows, math.prod(feature_shape)) or n_rows != len(stimulus_ids):
         raise Damaged(
             f"{group.name} in {path} has shape {shape}, {n_rows} rows and feature shape {feature_shape} "
-            f"for {len(stimulus_ids)} stimuli; these do not fit together."
+            f"for {len(stimulus_ids)} stimuli; these contradict each other."
         )
     absent = {"module": stated["name"], "side": "output", "path": ""}
     source_shape = tuple(stated.pop("source_shape", feature_shape))

@@ -28,7 +28,7 @@ class Checkpoint:
         self.step = step
 
     def __repr__(self) -> str:
-        """Say where it is."""
+        """Return the class and the path."""
         return f"Checkpoint({str(self.path)!r})"
 
     @cached_property
@@ -42,13 +42,13 @@ class Checkpoint:
 
     @property
     def has_weights(self) -> bool:
-        """Whether the step holds the weights, or activations alone."""
+        """Whether the step holds weights, and not only activations."""
         return "weights.safetensors" in self.manifest
 
     def weights(self) -> dict[str, Any]:
         """Return the model's ``state_dict``, by name in alphabetical order.
 
-        All are tensors, except for what quantized layers and modules with extra state keep in it.
+        All entries are tensors, except those of quantized layers and of modules with extra state.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class Checkpoint:
         Damaged
             If the file is missing or cannot be read.
         """
-        from checkpoints.storage.weights import read_safetensors  # imports torch, which readers of a run do without
+        from checkpoints.storage.weights import read_safetensors  # here, because reading a run needs no torch
 
         path = self.path / "weights.safetensors"
         if not path.exists() and not path.is_symlink():
@@ -66,7 +66,7 @@ class Checkpoint:
 
     def _check_weights(self) -> None:
         if not self.has_weights:
-            raise ValueError(f"{self.path} was recorded without weights; there is nothing to load or restore.")
+            raise ValueError(f"{self.path} was recorded without weights, which loading and restoring need.")
 
     @cached_property
     def state(self) -> dict[str, Any]:
@@ -86,27 +86,26 @@ class Checkpoint:
         model: nn.Module,
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
     ) -> None:
-        """Put weights, optimizers and the global generators of torch, numpy and Python back as they were.
+        """Restore weights, optimizers and the global generators of torch, numpy and Python.
 
         Raises
         ------
         Damaged
-            If a file differs from its manifest, or does not hold what it should.
+            If a file differs from its manifest or has invalid content.
         RuntimeError
-            If the weights are those of another model.
+            If the weights belong to another model.
         ValueError
-            If the step was recorded without weights, or optimizers are given and it was saved without, or with others.
+            If the step was recorded without weights; or if optimizers are given, and it was saved without optimizers or
+            with others.
         """
         self.verify("sha256")
         self._check_weights()
-        from checkpoints.training_state.state_files import (
-            restore_training,  # imports torch, which readers of a run do without
-        )
+        from checkpoints.training_state.state_files import restore_training  # here, because reading needs no torch
 
         restore_training(self.path, self.state, model, optimizer)
 
     def verify(self, level: str = "sha256") -> None:
-        """Compare the step's files with its manifest (see ``check_manifest``), its number with its folder's name."""
+        """Compare the files with the manifest (see ``check_manifest``), and the step with the folder's name."""
         check_manifest(self.path, level)
-        if (said := self.state.get("step")) != self.step:
-            raise Damaged(f"{self.path} holds step {said}; the folder has been renamed.")
+        if (stated := self.state.get("step")) != self.step:
+            raise Damaged(f"{self.path} holds step {stated}; the folder has been renamed.")

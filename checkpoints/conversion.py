@@ -1,4 +1,4 @@
-"""Conversion of inputs, labels and ids (tensors, lists of images, data sets) to arrays."""
+"""Conversion of inputs, labels and ids (tensors, lists of images, data sets) to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ __all__ = ["as_array", "as_label_vector", "as_texts"]
 
 
 def as_array(values: Any, what: str, n: int | None = None) -> NDArray[Any]:
-    """Return values as one array, if they can be read as an array in only one way.
+    """Return values as one array, if there is only one way to read them as an array.
 
     Parameters
     ----------
     values : array, tensor, sequence or map-style data set
-        Tensors may be on any device, require grad, or be of a type that NumPy lacks (bfloat16 becomes float32).
-        Sequences hold numbers, or arrays, tensors or images of one shape. A data set has a length and gives one array
-        or tensor for each index below it.
+        Tensors may be on any device, require a gradient, or have a type that NumPy lacks (bfloat16 becomes float32).
+        Sequences hold numbers, or arrays, tensors or images of one shape. A data set has a length, and returns one
+        array or tensor for each index below it.
     what : str
-        For messages, in the plural, such as "Inputs".
+        Name of the values in messages, in the plural, such as "Inputs".
     n : int, optional
-        Number of stimuli; a data set of another length is not read.
+        Number of stimuli; a data set of another length is refused before it is read.
 
     Raises
     ------
@@ -51,12 +51,12 @@ def as_texts(values: Any, what: str) -> NDArray[Any]:
 
 
 def as_label_vector(labels: Any) -> NDArray[Any]:
-    """Return one label for each stimulus.
+    """Return one label per stimulus.
 
     Parameters
     ----------
     labels : shape (n,), (n, 1) or (n, n_classes)
-        With two columns or more, one-hot: zeros and a single one in each row, which is replaced by its column number.
+        With two columns or more, one-hot: each row of zeros and a single one is replaced by the column of the one.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def as_label_vector(labels: Any) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If labels have another shape or are NaN.
+        If labels have another shape, or some are NaN.
     """
     array = as_array(labels, "Labels")
     if array.ndim == 0:
@@ -94,7 +94,7 @@ def _array(values: Any, what: str, n: int | None = None, inside: bool = False) -
     if isinstance(values, Number | str | bytes) or (isinstance(values, list | tuple | range) and _is_numbers(values)):
         try:
             return np.asarray(values)
-        except ValueError:  # rows of different lengths: the items tell which
+        except ValueError:  # rows of different lengths, which the items below will name
             pass
     if isinstance(values, Mapping):
         raise ValueError(
@@ -129,8 +129,10 @@ def _from_tensor(values: Any, what: str) -> NDArray[Any]:
 def _from_array(values: Any, what: str) -> NDArray[Any]:
     try:
         array = np.asarray(values)
-    except Exception as error:  # whatever an __array__ of another package raises
-        raise ValueError(f"{what} of type {type(values).__name__} are no array ({error}).") from error
+    except Exception as error:  # the __array__ of another package may raise anything
+        raise ValueError(
+            f"{what} of type {type(values).__name__} cannot be converted to an array ({error})."
+        ) from error
     has_parts = array.dtype == object and array.ndim == 1 and any(map(_has_length, array))
     return _from_items(array.tolist(), what) if has_parts else array
 
@@ -154,7 +156,7 @@ def _from_items(values: Any, what: str, n: int | None = None, inside: bool = Fal
 def _item(values: Any, index: int, what: str) -> Any:
     try:
         return values[index]
-    except Exception as error:  # whatever somebody's data set raises
+    except Exception as error:  # a data set of the user may raise anything
         raise ValueError(
             f"{what} of type {type(values).__name__} could not be read at {index} ({type(error).__name__}: {error}); "
             "expected a sequence, or a data set with an item for each index below its length."

@@ -1,7 +1,7 @@
-"""The one error type of the store: what is on disk is not what was committed, or cannot be trusted."""
+"""The error of all readers: a file differs from what was committed, or cannot be trusted."""
 
 __all__ = ["Damaged"]
 
 
 class Damaged(ValueError):
-    """A file of a run is missing, changed, torn, of an unknown format, or refused as unsafe; the message names it."""
+    """A file of a run is missing, changed, incomplete, of an unknown format or unsafe; the message names it."""

@@ -1,4 +1,4 @@
-"""Random generators of torch, numpy and Python, global ones and others: kept, saved and put back, never drawn from."""
+"""States of random generators of torch, numpy and Python: preserved, saved and restored, without drawing."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, rando
 
 @contextmanager
 def preserve_generators(seed: int | None = None, *, devices: Iterable[torch.device] = ()) -> Iterator[None]:
-    """Leave the global generators after the block as they were before it.
+    """Restore the global generators after the block.
 
     Parameters
     ----------
     seed : int, optional
-        What the block finds them seeded with; as they are by default.
+        Seed of the generators inside the block; by default they keep their state.
     devices : iterable of torch.device
-        The GPUs whose generators are kept too.
+        GPUs whose generators are restored as well.
     """
     of_numpy, of_python = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(sorted(devices, key=str)):
@@ -55,7 +55,7 @@ def preserve_generators(seed: int | None = None, *, devices: Iterable[torch.devi
 
 
 def generator_states() -> tuple[Any, ...]:
-    """Return the state of every global generator in a form that can be compared: equal if nothing was drawn."""
+    """Return the state of every global generator in comparable form: equal if no number was drawn in between."""
     of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     states = [state.numpy().tobytes() for state in (torch.get_rng_state(), *of_gpus)]
@@ -63,12 +63,12 @@ def generator_states() -> tuple[Any, ...]:
 
 
 def rng_state() -> dict[str, Any]:
-    """Return the state of every global generator that a training loop may draw from, JSON-ready.
+    """Return the state of every global generator as a JSON-ready dict.
 
     Returns
     -------
     dict
-        ``torch`` and each of ``cuda`` as hexadecimal text; ``numpy`` (its legacy global generator) and ``python``,
+        ``torch`` and a list ``cuda`` as hexadecimal text; ``numpy`` (the legacy global generator) and ``python`` with
         their words as hexadecimal uint32.
     """
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
@@ -82,16 +82,18 @@ def rng_state() -> dict[str, Any]:
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
-    """Put back what ``rng_state`` returned; of GPUs, those that there are."""
+    """Restore a state that ``rng_state`` returned; states of GPUs that do not exist here are ignored."""
     torch.set_rng_state(_bytes(state["torch"]))
     for device, text in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(_bytes(text), device)
     name, keys, position, has_gauss, cached = state["numpy"]
-    if type(position) is not int or not 0 <= position <= _NUMPY_KEYS:  # numpy does not look, and reads what lies there
+    if (
+        type(position) is not int or not 0 <= position <= _NUMPY_KEYS
+    ):  # numpy does not check it, and would read foreign memory
         raise ValueError(f"numpy's generator is at {position!r} of {_NUMPY_KEYS}")
     np.random.set_state((name, _from_words(keys), position, has_gauss, cached))
     version, internal, gauss = state["python"]
-    if not isinstance(gauss, float | None):  # Python would fail at the next draw only
+    if not isinstance(gauss, float | None):  # Python would not fail before the next draw
         raise TypeError(f"Python's next normal draw is {gauss!r}")
     random.setstate((version, tuple(_from_words(internal).tolist()), gauss))
 
@@ -104,7 +106,7 @@ def state_of(generator: Any) -> Any:
 
 
 def set_state(generator: Any, state: Any) -> None:
-    """Put back what ``state_of`` returned."""
+    """Restore a state that ``state_of`` returned."""
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
     elif isinstance(generator, random.Random):

@@ -1,18 +1,22 @@
-"""What a notebook shows of a run: tables, in which every name is escaped."""
+"""HTML tables of runs for notebooks; every name is escaped."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MOST_NUMBERS", "few", "or_why", "table"]
+if TYPE_CHECKING:
+    from checkpoints.run import Run
+
+__all__ = ["MOST_NUMBERS", "abbreviated", "run_as_html", "table", "value_or_error"]
 
 MOST_NUMBERS = 12
 
 
 def table(rows: Iterable[Iterable[Any]], header: Iterable[str] = ()) -> str:
-    """Return a table whose cells are escaped.
+    """Return an HTML table with escaped cells.
 
     Examples
     --------
@@ -24,12 +28,12 @@ def table(rows: Iterable[Iterable[Any]], header: Iterable[str] = ()) -> str:
     return f"<table>{f'<tr>{head}</tr>' if head else ''}{body}</table>"
 
 
-def few(numbers: Sequence[int]) -> str:
-    """Return numbers as text, the first and the last of many.
+def abbreviated(numbers: Sequence[int]) -> str:
+    """Return numbers as text, abbreviated to the first and the last if there are many.
 
     Examples
     --------
-    >>> few([1, 5]), few(range(100))
+    >>> abbreviated([1, 5]), abbreviated(range(100))
     ('1, 5', '0, 1, 2 … 99 (100)')
     """
     if len(numbers) <= MOST_NUMBERS:
@@ -37,9 +41,30 @@ def few(numbers: Sequence[int]) -> str:
     return f"{', '.join(map(str, numbers[:3]))} … {numbers[-1]} ({len(numbers)})"
 
 
-def or_why(fact: Callable[[], Any]) -> str:
-    """Return a fact, or the sentence that says why it cannot be read: a notebook shows what there is."""
+def value_or_error(function: Callable[[], Any]) -> str:
+    """Return the value of a function as text, or the message of its error if a file cannot be read."""
     try:
-        return str(fact())
+        return str(function())
     except (ValueError, OSError) as error:
         return str(error)
+
+
+def run_as_html(run: Run) -> str:
+    """Return state, steps, layers and settings of a run as HTML; unreadable values are replaced by their error."""
+    values: dict[str, Callable[[], Any]] = {
+        "state": lambda: run.status.get("state"),
+        "steps": lambda: abbreviated(run.steps),
+        "recorded steps": lambda: abbreviated(run.recorded_steps),
+        "stimuli": lambda: len(run.stimuli),
+    }
+    try:
+        last = run.last()
+        layers = f"Step {last.step}: {last.activations._repr_html_()}"
+    except (ValueError, OSError) as error:
+        layers = escape(str(error))
+    config = escape(json.dumps(run.config, indent=2))
+    rows = table((name, value_or_error(value)) for name, value in values.items())
+    return (
+        f"<b>Run {escape(str(run.path))}</b>{rows}{layers}"
+        f"<details><summary>config</summary><pre>{config}</pre></details>"
+    )

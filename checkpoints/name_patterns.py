@@ -1,4 +1,4 @@
-"""Patterns of dotted names, as people write them: ``*`` within a part, ``**`` across parts, ``?`` a character."""
+"""Patterns of dotted names: ``*`` matches within a part, ``**`` across parts, ``?`` one character."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ __all__ = ["choose_names", "name_expression", "no_match"]
 
 
 def choose_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the recorded layers' names that match any of the patterns, in their order.
+    """Return the names of recorded layers that match any of the patterns, in their order.
 
-    A pattern matches a whole name, or what stands before its ``#call``, ``:input`` and ``[path]``.
+    A pattern matches a whole name, or the name without its ``#call``, ``:input`` and ``[path]``.
 
     Raises
     ------
     ValueError
-        If a pattern matches none; the message lists near names.
+        If a pattern matches no name; the message lists similar names.
 
     Examples
     --------
@@ -27,15 +27,15 @@ def choose_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[str, ..
     chosen: set[str] = set()
     for pattern in patterns:
         expression = name_expression(pattern)
-        found = {name for name in names if pattern == name or any(map(expression.fullmatch, (name, _module(name))))}
-        if not found:
+        matching = {name for name in names if pattern == name or any(map(expression.fullmatch, (name, _module(name))))}
+        if not matching:
             raise ValueError(no_match(pattern, names))
-        chosen |= found
+        chosen |= matching
     return tuple(name for name in names if name in chosen)
 
 
 def name_expression(pattern: str) -> re.Pattern[str]:
-    """Return the regular expression that a pattern stands for."""
+    """Return a pattern as a regular expression."""
     parts = []
     for part in re.split(r"(\*\*\.|\*\*|\*|\?)", pattern):
         parts.append({"**.": r"(?:.*\.)?", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(part, re.escape(part)))
@@ -43,7 +43,7 @@ def name_expression(pattern: str) -> re.Pattern[str]:
 
 
 def no_match(pattern: str, names: Sequence[str]) -> str:
-    """Return the sentence that says so, with the names nearest to the pattern."""
+    """Return the error message for a pattern without a match; it lists the most similar names."""
     close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3)
     near = [*close, *(name for name in names if name not in close)][:5]
     return f"No layer matches '{pattern}'. Near names: {', '.join(near) or 'none'}."

@@ -1,4 +1,4 @@
-"""A run directory: what was trained, how, and what was recorded on the way."""
+"""A run directory: settings, log and status of a training, and its committed steps."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import json
 import operator
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
-from checkpoints.html_tables import few, or_why, table
+from checkpoints.html_tables import run_as_html
 from checkpoints.metadata import new_info, now, read_info, sealed
 from checkpoints.stimuli import Stimuli
 from checkpoints.storage.activation_file import write_activations
@@ -36,11 +35,11 @@ if TYPE_CHECKING:
 __all__ = ["Run"]
 
 _STEP_PREFIX = "step_"
-_ABANDONED = 60  # seconds after which an unlocked staging directory is nobody's
+_ABANDONED = 60  # seconds after which an unlocked staging directory may be removed
 
 
 class Run:
-    """A run directory. ``Run.open`` reads; ``Run.create`` and ``Run.resume`` also write and hold the run's lock.
+    """A run directory. ``Run.open`` reads; ``Run.create`` and ``Run.resume`` also write, and hold the run's lock.
 
     Examples
     --------
@@ -64,35 +63,35 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any], stimuli: Stimuli) -> Run:
-        """Make a new run directory, whole or not at all, and hold its lock.
+        """Create a run directory, completely or not at all, and hold its lock.
 
         Parameters
         ----------
         path : path
-            Must not exist; parents are made.
+            Must not exist; missing parents are created.
         config : mapping
             JSON-ready settings.
         stimuli : Stimuli
-            With inputs.
+            Must have inputs.
 
         Raises
         ------
         FileExistsError
-            If something stands at ``path``.
+            If ``path`` exists.
         NotADirectoryError
             If a parent of ``path`` is a file.
         TypeError, ValueError
-            If the config is not JSON, or holds NaN or infinity.
+            If the config cannot be written as JSON, or holds NaN or infinity.
         """
         path = Path(path)
-        settings = json.loads(encode_json(dict(config)))  # a copy, as a reader will see it
+        settings = json.loads(encode_json(dict(config)))  # a copy that equals what a reader gets
         info = new_info(settings)
         _make_parents(path)
         _remove_abandoned(path)
         lock = None
         try:
             with staged_directory(path) as staging:
-                lock = Lock(staging / "run.lock")  # it goes with the file when the directory is renamed
+                lock = Lock(staging / "run.lock")  # stays with the file when the directory is renamed
                 stimuli.write(staging / "stimuli.h5")
                 write_file(staging / "metrics.jsonl", b"")
                 info["stimuli_sha256"] = sha256(staging / "stimuli.h5")
@@ -130,20 +129,20 @@ class Run:
 
     @classmethod
     def resume(cls, path: str | Path, stimuli: Stimuli) -> Run:
-        """Open a run directory to continue it, hold its lock and remove what a crashed writer left half done.
+        """Open a run directory to continue it, hold its lock, and remove unfinished writes of a crashed process.
 
         Raises
         ------
         Locked
-            If another process writes it.
+            If another process is writing the run.
         ValueError
-            If the stimuli are not those that the run records.
+            If the run records other stimuli.
         """
         run = cls.open(path)
         run._given_stimuli = Stimuli.read(run.path / "stimuli.h5").with_inputs(stimuli)
         run._lock = Lock(run.path / "run.lock")
         try:
-            check_folder(run.path / "checkpoints")  # or files elsewhere would be removed
+            check_folder(run.path / "checkpoints")  # otherwise files outside of the run might be removed
             remove_staging(run.path)
             remove_staging(run.path / "checkpoints")
             run._log = Log(run.path / "metrics.jsonl", run._lock.confirm)
@@ -154,30 +153,15 @@ class Run:
         return run
 
     def __repr__(self) -> str:
-        """Say where it is."""
+        """Return the class and the path."""
         return f"Run({str(self.path)!r})"
 
     def _repr_html_(self) -> str:
-        """Show state, steps, layers and settings in a notebook."""
-        facts: dict[str, Callable[[], Any]] = {
-            "state": lambda: self.status.get("state"),
-            "steps": lambda: few(self.steps),
-            "recorded steps": lambda: few(self.recorded_steps),
-            "stimuli": lambda: len(self.stimuli),
-        }
-        try:
-            last = self.last()
-            layers = f"Step {last.step}: {last.activations._repr_html_()}"
-        except (ValueError, OSError) as error:  # a notebook shows what there is
-            layers = escape(str(error))
-        config = escape(json.dumps(self.config, indent=2))
-        return (
-            f"<b>Run {escape(str(self.path))}</b>{table((name, or_why(fact)) for name, fact in facts.items())}{layers}"
-            f"<details><summary>config</summary><pre>{config}</pre></details>"
-        )
+        """Return state, steps, layers and settings as HTML, for a notebook."""
+        return run_as_html(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as its path, open for reading there."""
+        """Pickle as the path, which another process opens for reading."""
         if self._lock is not None:
             raise TypeError(
                 f"{self!r} is open for writing, which only one process can do. Send Run.open({str(self.path)!r})."
@@ -200,7 +184,7 @@ class Run:
 
     @property
     def taken_over_from(self) -> str | None:
-        """Which process died while it wrote this run, if the lock that this one holds was its."""
+        """The process that held the lock before and ended without releasing it, or None."""
         return None if self._lock is None else self._lock.taken_over_from
 
     @property
@@ -210,11 +194,11 @@ class Run:
 
     @property
     def status(self) -> dict[str, Any]:
-        """``state`` (created, running, finished, interrupted, diverged) and what belongs to it.
+        """``state`` (created, running, finished, interrupted, diverged) and its details.
 
-        A run that says it is running while nobody holds its lock is reported as ``stopped``.
+        The state is ``stopped`` if the run is marked as running but no process holds its lock.
         """
-        # The lock is looked at first: a writer says how it ended before it lets go.
+        # The lock comes first, because a writer sets its last status before it releases the lock.
         held = is_locked(self.path / "run.lock")
         status = dict(read_info(self.path)["status"])
         if status.get("state") == "running" and not held:
@@ -238,10 +222,10 @@ class Run:
 
     @property
     def steps(self) -> list[int]:
-        """Committed steps, ascending."""
+        """Numbers of the committed steps, ascending."""
         folder = self.path / "checkpoints"
         if folder.is_symlink():
-            raise Damaged(f"{folder} is a link, which is not followed.")
+            raise Damaged(f"{folder} is a link; links are not followed.")
         entries = folder.glob(f"{_STEP_PREFIX}*")
         digits = [entry.name.removeprefix(_STEP_PREFIX) for entry in entries]
         numbers = {int(text) for text in digits if text.isascii() and text.isdigit()}
@@ -249,24 +233,24 @@ class Run:
 
     @property
     def recorded_steps(self) -> list[int]:
-        """Committed steps that hold activations, ascending."""
+        """Numbers of the committed steps with activations, ascending."""
         return [step for step in self.steps if "activations.h5" in Checkpoint(self._step_path(step), step).manifest]
 
     def __getitem__(self, step: int) -> Checkpoint:
-        """Return a committed step; a KeyError lists those there are."""
-        if (self.path / "checkpoints").is_symlink() or not self._is_there(step):
+        """Return a committed step; a KeyError lists the committed steps."""
+        if (self.path / "checkpoints").is_symlink() or not self._exists(step):
             committed = ", ".join(map(str, self.steps)) or "none"
             raise KeyError(f"{self.path} has no checkpoint of step {step}; committed are: {committed}.")
         check_folder(self._step_path(step))
         return Checkpoint(self._step_path(step), step)
 
     def last(self) -> Checkpoint:
-        """Return the last step that holds activations.
+        """Return the last step with activations.
 
         Raises
         ------
         FileNotFoundError
-            If none does.
+            If no step has activations.
         """
         recorded = self.recorded_steps
         if not recorded:
@@ -284,28 +268,27 @@ class Run:
         extra: Mapping[str, Any] | None = None,
         compress: bool = False,
     ) -> Checkpoint:
-        """Commit weights, optimizer, generator state and, with ``capture``, activations of the stimuli.
+        """Commit weights, optimizer and generator state and, with ``capture``, the activations of the stimuli.
 
-        When this returns, the step is on disk whole; if it raises, the step is absent. The weights are encoded before
-        the capture runs, so they are those that the activations were computed with.
+        When this returns, the complete step is on disk; if it raises, the step is absent. The weights are encoded
+        before the capture runs, so they are the weights that the activations were computed with.
 
         Parameters
         ----------
         step : int
             0 or more.
         model : nn.Module
-            Of one that ``torch.compile`` or a data-parallel wrapper returned, the weights are those of the module that
-            it was given.
+            Wrappers of ``torch.compile`` and of data-parallel training are removed before its weights are saved.
         optimizer : torch.optim.Optimizer or sequence of them, optional
         capture : Capture, optional
-            It runs its own model on the run's stimuli, and their activations go to disk as they are computed.
+            Runs its own model on the run's stimuli; activations are written as they are computed.
         weights : "all" or None, default "all"
             None records activations without weights, for networks whose weights cannot or need not be stored. Such a
             step cannot be restored.
         extra : mapping, optional
-            JSON-ready values kept in ``state.json``.
+            JSON-ready values, stored in ``state.json``.
         compress : bool, default False
-            Gzip the activations.
+            Whether to compress the activations with gzip.
 
         Raises
         ------
@@ -314,12 +297,30 @@ class Run:
         PermissionError
             If the run was opened for reading only.
         TypeError, ValueError
-            If the step is not a whole number of 0 or more, the capture is of another model, there is nothing to save
-            (no weights and no capture), or weights or optimizer state cannot be stored exactly; the message names the
-            entry.
+            If the step is not a whole number of 0 or more; if the capture is of another model; if neither weights nor a
+            capture are given; or if weights or optimizer state cannot be stored exactly (the message names the entry).
         """
         log = self._writable()
         step = _whole(step, "Step")
+        self._check_request(step, model, capture, weights)
+        from checkpoints.training_state.state_files import encode_training  # here, because reading needs no torch
+
+        extra = checked_json(dict(extra or {}), "extra")
+        files, state = encode_training(model, optimizer, with_weights=weights is not None)
+        with staged_directory(self._step_path(step), self._confirm) as staging:
+            for name, content in files.items():
+                write_file(staging / name, content)
+            state = {"step": step, **state, "metrics": log.sync(), "extra": extra}  # the log is durable before the step
+            write_json(staging / "state.json", state)
+            if capture is not None:
+                header = self._activation_header(step, files.get("weights.safetensors"))
+                blocks = capture.blocks(self.stimuli.inputs)
+                write_activations(staging / "activations.h5", blocks, self.stimuli.ids, header, compress=compress)
+            write_manifest(staging)
+        return Checkpoint(self._step_path(step), step)
+
+    def _check_request(self, step: int, model: nn.Module, capture: Capture | None, weights: str | None) -> None:
+        """Raise ValueError if ``checkpoint`` is called with arguments that cannot be saved."""
         if step < 0:
             raise ValueError(f"Step is {step}; expected 0 or more.")
         if weights not in ("all", None):
@@ -332,38 +333,23 @@ class Run:
                 "or of a part of it."
             )
         if capture is not None and self.stimuli.inputs is None:
-            raise ValueError("This run has no stimulus inputs at hand; give Stimuli with inputs when creating it.")
-        from checkpoints.training_state.state_files import (
-            encode_training,  # imports torch, which readers of a run do without
-        )
+            raise ValueError("The stimuli of this run have no inputs; give Stimuli with inputs when creating it.")
 
-        kept = checked_json(dict(extra or {}), "extra")
-        files, state = encode_training(model, optimizer, with_weights=weights is not None)
-        encoded = files.get("weights.safetensors")
-        with staged_directory(self._step_path(step), self._confirm) as staging:
-            for name, content in files.items():
-                write_file(staging / name, content)
-            state = {"step": step, **state, "metrics": log.sync(), "extra": kept}  # no step outlives its log
-            write_json(staging / "state.json", state)
-            if capture is not None:
-                header = {
-                    "run_uuid": self.info["uuid"],
-                    "step": step,
-                    "stimulus_hash": self.stimuli.content_hash,
-                    "weights_hash": NO_WEIGHTS if encoded is None else hashlib.sha256(encoded).hexdigest(),
-                }
-                blocks = capture.blocks(self.stimuli.inputs)
-                write_activations(staging / "activations.h5", blocks, self.stimuli.ids, header, compress=compress)
-            write_manifest(staging)
-        return Checkpoint(self._step_path(step), step)
+    def _activation_header(self, step: int, weights: bytes | None) -> dict[str, str | int]:
+        return {
+            "run_uuid": self.info["uuid"],
+            "step": step,
+            "stimulus_hash": self.stimuli.content_hash,
+            "weights_hash": NO_WEIGHTS if weights is None else hashlib.sha256(weights).hexdigest(),
+        }
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one object to ``metrics.jsonl``; numbers that are not finite become null, scalar arrays plain numbers.
+        """Append one object to ``metrics.jsonl``; non-finite numbers become null, scalar arrays plain numbers.
 
         Raises
         ------
         TypeError
-            If it has no whole number ``step``, by which a resumed run knows what to log anew, or a value is not JSON.
+            If the record has no whole number ``step``, or a value cannot be written as JSON.
         """
         log = self._writable()
         plain = finite({**record, "step": _whole(record.get("step"), "The step of a metric")})
@@ -380,14 +366,14 @@ class Run:
         return read_log(self.path / "metrics.jsonl")
 
     def cut_metrics(self, step: int) -> None:
-        """Drop what was logged from the first line of a later step on, so that a resumed run logs it once.
+        """Remove the log from the first line of a later step on, so that a resumed run logs each step once.
 
-        What had been logged when the last step was committed stays.
+        Lines that were logged before the last step was committed are never removed.
 
         Raises
         ------
         ValueError
-            If a later step is committed: its log must stay with it.
+            If a later step is committed, because its log must be preserved.
         """
         log = self._writable()
         if (steps := self.steps) and steps[-1] > step:
@@ -395,33 +381,33 @@ class Run:
                 f"{self.path} has a checkpoint of step {steps[-1]}; move it out of the run before the log is cut at "
                 f"step {step}."
             )
-        kept = log.upto(step, self[steps[-1]].state["metrics"]["size"] if steps else 0)
-        self._replace_info(metrics={"size": len(kept), "sha256": hashlib.sha256(kept).hexdigest()})
-        log.replace(kept)
+        lines = log.upto(step, self[steps[-1]].state["metrics"]["size"] if steps else 0)
+        self._replace_info(metrics={"size": len(lines), "sha256": hashlib.sha256(lines).hexdigest()})
+        log.replace(lines)
 
     def verify(self, level: str = "sha256") -> list[int]:
-        """Compare every committed step with its manifest and return the steps.
+        """Compare every committed step with its manifest, and return the steps.
 
         Parameters
         ----------
         level : str, default "sha256"
-            Or "size".
+            "size" compares file sizes only, "sha256" every byte.
 
         Raises
         ------
         Damaged
-            For the first difference found; the message names the file.
+            At the first difference; the message names the file.
         """
         return verify_run(self, level)
 
     def _step_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{_STEP_PREFIX}{step:08d}"
 
-    def _is_there(self, step: Any) -> bool:
+    def _exists(self, step: Any) -> bool:
         return isinstance(step, SupportsIndex) and self._step_path(operator.index(step)).is_dir()
 
     def _confirm(self) -> None:
-        """Raise Locked if another process has taken the run over meanwhile."""
+        """Raise Locked if another process has taken the run over."""
         if self._lock is not None:
             self._lock.confirm()
 
@@ -445,7 +431,7 @@ def _make_parents(path: Path) -> None:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what processes left that died while they created this run."""
+    """Remove staging directories of processes that died while they created this run."""
     for left in path.parent.glob(f"{STAGING_PREFIX}{glob.escape(path.name)}-*"):
         old = time.time() - left.lstat().st_mtime > _ABANDONED
         if old and left.is_dir() and not left.is_symlink() and not is_locked(left / "run.lock"):

@@ -1,4 +1,4 @@
-"""The fixed stimulus set of a run: the examples that are recorded, and their order."""
+"""The fixed stimulus set of a run: the recorded examples and their order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from checkpoints.conversion import as_array, as_label_vector, as_texts
 from checkpoints.errors import Damaged
 from checkpoints.html_tables import MOST_NUMBERS, table
-from checkpoints.storage.hdf5 import attribute, created, opened, read_column, set_attributes, write_column
+from checkpoints.storage.hdf5 import created, opened, read_column, set_attributes, write_column
+from checkpoints.storage.hdf5_attributes import attribute
 
 __all__ = ["Inputs", "Stimuli"]
 
@@ -28,16 +29,16 @@ class Stimuli:
     Attributes
     ----------
     ids : str array, shape (n,)
-        Names each example, e.g. its index in the data set; unique.
+        Unique name of each example, e.g. its index in the data set.
     labels : int64 array, shape (n,)
-        Ascending, so that a dissimilarity matrix shows classes as blocks.
+        Ascending, so that classes are blocks of a dissimilarity matrix.
     split : str array, shape (n,)
         ``"train"``, ``"validation"`` or ``"test"``.
     content_hash : str
         SHA-256 of inputs and labels.
     inputs : array, shape (n, …), mapping of str to array, or None
-        The arguments of the network: one, or several by name, such as token ids and their mask. Floats are float32;
-        whole numbers keep their type. Inputs are kept in memory only; a run's ``stimuli.h5`` holds their hash.
+        One input of the network, or several by argument name, such as token ids and their mask. Floats are float32;
+        whole numbers have their own type. Inputs are held in memory only; ``stimuli.h5`` contains their hash.
     """
 
     ids: NDArray[Any]
@@ -48,26 +49,26 @@ class Stimuli:
 
     @classmethod
     def of(cls, ids: Any, labels: Any, split: Any, inputs: Any) -> Stimuli:
-        """Return a stimulus set ordered by label from its parts in any order.
+        """Return a stimulus set, ordered by label, from columns in any order.
 
         Parameters
         ----------
         ids : sequence or array, shape (n,)
-            Become str.
+            Converted to str.
         labels : sequence, array or tensor, shape (n,) or (n, 1), or one-hot (n, n_classes)
-            Whole numbers, of any type; one-hot rows (zeros and a single one) become their column number.
+            Whole numbers of any type; one-hot rows (zeros and a single one) are replaced by the column of the one.
         split : sequence of str, shape (n,)
             ``"train"``, ``"validation"`` or ``"test"``.
         inputs : array, tensor, sequence or map-style data set, shape (n, …), or mapping of str to such
-            Numbers, one row for each stimulus. Tensors are copied to the CPU without their gradient; a sequence or
-            data set gives one array, tensor or image for each stimulus, all of one shape.
+            Numbers, one row per stimulus. Tensors are copied to the CPU without their gradient. A sequence or data set
+            has one array, tensor or image per stimulus, all of the same shape.
 
         Raises
         ------
         ValueError
-            If there are no stimuli; inputs are not real numbers, are too large for float32, differ in shape (pad
-            sequences to one length), are pairs of input and label, or have no length (iterators and data loaders);
-            labels are not one whole number per stimulus; sizes differ; ids repeat; or a split is not one of the three.
+            If there are no stimuli; if inputs are not real numbers, exceed the range of float32, differ in shape (pad
+            sequences to one length), are pairs of input and label, or have no length (iterators and data loaders); if
+            labels are not one whole number per stimulus; if sizes differ; if ids repeat; or if a split is unknown.
         """
         ids, split, labels = as_texts(ids, "Ids"), as_texts(split, "Splits"), _class_numbers(labels)
         named = {name: _plain(part, name, ids.size) for name, part in _by_name(inputs).items()}
@@ -76,10 +77,10 @@ class Stimuli:
             shapes = ", ".join(str(part.shape) for part in named.values()) or "none"
             raise ValueError(
                 f"Stimuli have ids of shape {ids.shape}, labels {labels.shape}, split {split.shape} and inputs "
-                f"{shapes}; there must be one of each for every stimulus, and one stimulus or more."
+                f"{shapes}; expected one of each per stimulus, and one stimulus or more."
             )
         if len(set(ids.tolist())) != len(ids):
-            raise ValueError("Stimulus ids repeat; every stimulus needs an id of its own.")
+            raise ValueError("Stimulus ids repeat; give every stimulus a unique id.")
         if unknown := sorted(set(split.tolist()) - {"train", "validation", "test"}):
             raise ValueError(f"Unknown split '{unknown[0]}'. Choose one of: train, validation, test.")
         order = np.argsort(labels, kind="stable")
@@ -92,7 +93,7 @@ class Stimuli:
         return len(self.ids)
 
     def _repr_html_(self) -> str:
-        """Show how many there are of each part and label, in a notebook."""
+        """Return a table of the number of stimuli per split and label as HTML, for a notebook."""
         labels = np.unique(self.labels)
         shown = labels[:MOST_NUMBERS].tolist()
         rows = [
@@ -108,26 +109,26 @@ class Stimuli:
         Raises
         ------
         ValueError
-            If they are not at hand.
+            If the set was read from a run, which does not store inputs.
         """
         if self.inputs is None:
-            raise ValueError("A run keeps no inputs of its stimuli; make them anew with Stimuli.of.")
+            raise ValueError("These stimuli were read from a run, which stores no inputs; create them with Stimuli.of.")
         if isinstance(self.inputs, dict):
             return {name: part[:n] for name, part in self.inputs.items()}
         return self.inputs[:n]
 
     def is_same_as(self, other: Stimuli) -> bool:
-        """Tell whether two sets hold the same inputs, labels, ids and split in the same order."""
+        """Tell whether two sets have the same inputs, labels, ids and split in the same order."""
         same = np.array_equal(other.ids, self.ids) and np.array_equal(other.split, self.split)
         return same and other.content_hash == self.content_hash
 
     def with_inputs(self, other: Stimuli) -> Stimuli:
-        """Return ``other`` if it is this set with its inputs at hand.
+        """Return ``other``, which has inputs, after checking that it is the same set.
 
         Raises
         ------
         ValueError
-            If it has other inputs, labels, ids or another split.
+            If inputs, labels, ids or splits differ.
         """
         if not self.is_same_as(other):
             raise ValueError(
@@ -137,7 +138,7 @@ class Stimuli:
         return other
 
     def write(self, path: Path) -> None:
-        """Write ``stimuli.h5``; an OSError names it."""
+        """Write ``stimuli.h5``; an OSError names the path."""
         with created(path) as (file, _):
             header = {"format": "repsim-stimuli", "format_version": 1, "content_hash": self.content_hash}
             set_attributes(file, header)
@@ -152,7 +153,7 @@ class Stimuli:
         Raises
         ------
         Damaged
-            If it is missing or not of this format.
+            If the file is missing or of another format.
         """
         with opened(path, "repsim-stimuli") as file:
             ids = read_column(path, file, "stimulus_id", "|S")
@@ -173,7 +174,7 @@ def _by_name(inputs: Any) -> Mapping[str, Any]:
 
 
 def _plain(values: Any, name: str, n: int) -> NDArray[Any]:
-    """Return an input as an array: floats as float32, whole numbers as they are."""
+    """Return an input as an array: floats as float32, whole numbers in their own type."""
     what = f"Inputs '{name}'" if name else "Inputs"
     array = as_array(values, what, n)
     if array.dtype.kind not in "fiub":
@@ -183,7 +184,9 @@ def _plain(values: Any, name: str, n: int) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         plain = array.astype(np.float32)
     if (np.isinf(plain) & np.isfinite(array)).any():
-        raise ValueError(f"{what} hold {np.abs(array[np.isfinite(array)]).max():.6g}, more than float32 can.")
+        raise ValueError(
+            f"{what} hold {np.abs(array[np.isfinite(array)]).max():.6g}, which exceeds the range of float32."
+        )
     return plain
 
 
@@ -191,11 +194,11 @@ def _class_numbers(labels: Any) -> NDArray[np.int64]:
     array = as_label_vector(labels)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"Labels are of type {array.dtype}; expected whole numbers, one for each class.")
-    with np.errstate(invalid="ignore"):  # what does not fit is found by the comparison
+    with np.errstate(invalid="ignore"):  # the comparison finds values out of range
         numbers = array.astype(np.int64)
     if (other := numbers != array).any():
         raise ValueError(
-            f"Label {array[other][0]} is no whole number that fits int64; expected whole numbers, one for each class."
+            f"Label {array[other][0]} is not a whole number in the range of int64; expected one whole number per class."
         )
     return numbers
 

@@ -1,4 +1,4 @@
-"""Verification of a run: every committed file is what was written, and belongs to this run."""
+"""Verification of a run: comparison of every committed file with its manifest, and with the run itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def verify_run(run: Run, level: str) -> list[int]:
     stored = Stimuli.read(stimuli_path)
     run.metrics()
     prefixes = []
-    steps = run.steps  # those committed meanwhile are the next call's
+    steps = run.steps  # steps committed meanwhile are left to the next call
     for step in steps:
         checkpoint = run[step]
         checkpoint.verify(level)
@@ -43,7 +43,7 @@ def verify_run(run: Run, level: str) -> list[int]:
 
 
 def _check_log(path: Path, info: dict[str, Any], prefixes: list[tuple[str, Any]]) -> None:
-    """Compare the log with what it was at each commit, again if a writer has changed both meanwhile."""
+    """Compare the log with its state at each commit; try again if a writer changes both meanwhile."""
     for _ in range(_ATTEMPTS):
         try:
             return check_prefixes(path / "metrics.jsonl", [("the status", info.get("metrics")), *prefixes])
@@ -56,7 +56,7 @@ def _check_log(path: Path, info: dict[str, Any], prefixes: list[tuple[str, Any]]
 
 
 def _check_origin(run: Run, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
-    """Raise unless the activations say that they are of this run, step, weights and stimuli."""
+    """Raise Damaged unless the activations state this run, step, weights and stimuli as their origin."""
     expected = {
         "run_uuid": run.info["uuid"],
         "step": checkpoint.step,
@@ -64,9 +64,9 @@ def _check_origin(run: Run, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
         "weights_hash": checkpoint.manifest.get("weights.safetensors", {}).get("sha256", NO_WEIGHTS),
     }
     activations = checkpoint.activations
-    found = activations.header
-    if wrong := [name for name, value in expected.items() if found[name] != value]:
-        raise Damaged(f"{activations.path} was recorded elsewhere: its {wrong[0]} is not this run's.")
+    stated = activations.header
+    if wrong := [name for name, value in expected.items() if stated[name] != value]:
+        raise Damaged(f"{activations.path} was recorded elsewhere: its {wrong[0]} differs from this run's.")
     if not np.array_equal(activations.stimulus_ids, stimuli.ids):
-        raise Damaged(f"{activations.path} records other stimuli than stimuli.h5 lists.")
+        raise Damaged(f"{activations.path} records other stimuli than stimuli.h5.")
     activations.check()

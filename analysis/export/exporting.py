@@ -10,7 +10,7 @@ from pathlib import Path
 from analysis.execution.progress import Reporter, silent
 from analysis.export import FORMATS, Analysis, Format, Recording, open_source
 from checkpoints.storage.commit import staged_directory, staged_file
-from checkpoints.storage.regular_files import left_by_system
+from checkpoints.storage.regular_files import is_system_file
 
 __all__ = ["export"]
 
@@ -66,7 +66,7 @@ def export(
         _write(chosen, opened, staging, lambda note: progress.advance(1, note))
     if not chosen.is_folder:
         return [output]
-    return sorted(path for path in output.rglob("*") if path.is_file() and not left_by_system(path.name))
+    return sorted(path for path in output.rglob("*") if path.is_file() and not is_system_file(path.name))
 
 
 def _chosen(name: str) -> Format:

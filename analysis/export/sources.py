@@ -18,7 +18,7 @@ from analysis.comparison.steps import choose_recorded_steps
 from analysis.comparison.table_files import read_table
 from checkpoints import Damaged, Layer, Run, Stimuli
 from checkpoints.name_patterns import choose_names
-from checkpoints.storage.regular_files import left_by_system
+from checkpoints.storage.regular_files import is_system_file
 
 __all__ = ["Analysis", "Matrix", "Recorded", "Recording", "View", "blocks", "open_source"]
 
@@ -110,7 +110,7 @@ class Analysis:
     @property
     def table_paths(self) -> tuple[Path, ...]:
         """The files of the tables."""
-        return tuple(sorted(path for path in self.folder.glob("*.csv") if not left_by_system(path.name)))
+        return tuple(sorted(path for path in self.folder.glob("*.csv") if not is_system_file(path.name)))
 
     def __len__(self) -> int:
         """Return the number of dissimilarity matrices."""

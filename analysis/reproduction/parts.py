@@ -12,7 +12,7 @@ import pandas as pd
 from analysis.comparison.table_files import read_table
 from analysis.reproduction.claim import Part, Plan, Results, Tables
 from checkpoints.storage.commit import staged_directory, write_file
-from checkpoints.storage.regular_files import left_by_system
+from checkpoints.storage.regular_files import is_system_file
 from repsim.learning import keep_freed_memory
 
 __all__ = ["Assignment", "is_done", "perform", "read_results"]
@@ -61,7 +61,7 @@ def read_results(parts: Sequence[Part], plan: Plan, folder: Path) -> Results:
 
 
 def _read(place: Path) -> Iterable[tuple[str, pd.DataFrame]]:
-    for path in sorted(path for path in place.glob("*.csv") if not left_by_system(path.name)):
+    for path in sorted(path for path in place.glob("*.csv") if not is_system_file(path.name)):
         yield path.stem, read_table(path)
 
 

@@ -1,4 +1,4 @@
-"""Recording a run while Lightning trains."""
+"""Callback for Lightning that records a run during training."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from checkpoints.callbacks import check_steps, is_due, metrics_record
-from checkpoints.capture.capture import Capture
+from checkpoints.callbacks import StepRecorder, metrics_record
 from checkpoints.capture.selection import Pattern
 from checkpoints.run import Run
 
@@ -16,29 +15,29 @@ __all__ = ["RecordActivations"]
 
 
 class RecordActivations(Callback):
-    """Commits weights, optimizers and activations of the run's stimuli at chosen steps, and logs the metrics then.
+    """Commits weights, optimizers and activations of the run's stimuli at chosen steps, and logs the metrics.
 
-    Training is as it would be without it: what the module logs in ``forward`` is not logged for the recorded passes,
-    and these run in the trainer's precision. The process of rank 0 alone records, so it must hold the model whole: on
-    one device or with data-parallel training, not with a sharded model. A step that the run holds already is left as
-    it is, so that training may be resumed from an earlier one.
+    Recording does not affect training: recorded passes run in the trainer's precision, and ``self.log`` does nothing in
+    them. Only the process of rank 0 records, so it must hold the complete model: on one device or with data-parallel
+    training, not with a sharded model. Steps that the run already holds are skipped, so that training can be resumed
+    from an earlier step.
 
     Parameters
     ----------
     run : Run
-        Created or resumed, with the inputs of its stimuli at hand.
+        Created or resumed, so that its stimuli have inputs.
     steps : int or collection of int
-        Record every so many values of ``trainer.global_step``, from 0 on, or at these. 0 is the network before its
-        first update. Lightning counts the steps of several optimizers together.
+        Record every so many values of ``trainer.global_step`` from 0 on, or at these values. Step 0 is the network
+        before its first update. Lightning adds up the steps of several optimizers.
     layers : pattern or sequence of patterns, default "*"
-        See ``Capture``; names are those in the LightningModule.
+        See ``Capture``; names are relative to the LightningModule.
     **capture_options
         Further arguments of ``Capture``, e.g. ``reduce`` or ``forward``.
 
     Raises
     ------
     ValueError
-        If ``steps`` names no step; when training starts, if a pattern matches no module.
+        If ``steps`` is empty; when training starts, if a pattern matches no module.
 
     Examples
     --------
@@ -51,22 +50,19 @@ class RecordActivations(Callback):
     def __init__(
         self, run: Run, steps: int | Collection[int], layers: Pattern | Sequence[Pattern] = "*", **capture_options: Any
     ) -> None:
-        self._run, self._steps = run, check_steps(steps)
-        self._layers, self._options = layers, capture_options
+        self._recorder = StepRecorder(run, steps, layers, capture_options)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Record the network before its first update; a wrong pattern fails here, not at the first step due."""
-        Capture(pl_module, self._layers, **self._options)
+        """Record the network before its first update; patterns are checked even if step 0 is not due."""
+        self._recorder.capture(pl_module)
         self._record(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Record if the step is due; while gradients accumulate, its number stays the same."""
+        """Record if the step is due; its number stays the same while gradients accumulate."""
         self._record(trainer, pl_module)
 
     def _record(self, trainer: Trainer, module: LightningModule) -> None:
-        run, step = self._run, trainer.global_step
-        if not trainer.is_global_zero or not is_due(self._steps, step) or step in run.steps:
-            return
-        run.log(metrics_record(step, trainer.callback_metrics))
-        capture = Capture(module, self._layers, **self._options)
-        run.checkpoint(step, module, trainer.optimizers, capture=capture)
+        step = trainer.global_step
+        if trainer.is_global_zero and self._recorder.is_due(step):
+            self._recorder.run.log(metrics_record(step, trainer.callback_metrics))
+            self._recorder.record(step, module, trainer.optimizers)

@@ -1,4 +1,4 @@
-"""Recording a run while the Trainer of Hugging Face's transformers trains."""
+"""Callback for the Trainer of Hugging Face's transformers that records a run during training."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from checkpoints.callbacks import check_steps, is_due, metrics_record
-from checkpoints.capture.capture import Capture
+from checkpoints.callbacks import StepRecorder, metrics_record
 from checkpoints.capture.selection import Pattern
 from checkpoints.run import Run
 
@@ -18,18 +17,19 @@ __all__ = ["RecordActivations"]
 
 
 class RecordActivations(TrainerCallback):
-    """Commits weights, optimizer and activations of the run's stimuli at chosen steps, and logs what the trainer logs.
+    """Commits weights, optimizer and activations of the run's stimuli at chosen steps, and logs the trainer's metrics.
 
-    Training is as it would be without it. The process of rank 0 alone records, so it must hold the model whole: on one
-    device or with data-parallel training, not with a sharded model. A step that the run holds already is left as it
-    is, so that training may be resumed from an earlier one.
+    Recording does not affect training. Only the process of rank 0 records, so it must hold the complete model: on one
+    device or with data-parallel training, not with a sharded model. Steps that the run already holds are skipped, so
+    that training can be resumed from an earlier step.
 
     Parameters
     ----------
     run : Run
-        Created or resumed; the inputs of its stimuli are a dict of what the model is called with, e.g. ``input_ids``.
+        Created or resumed; the inputs of its stimuli are a dict of the model's arguments, e.g. ``input_ids``.
     steps : int or collection of int
-        Record every so many updates, from 0 on, or after these. 0 is the network before its first update.
+        Record every so many updates from 0 on, or after these numbers of updates. 0 is the network before its first
+        update.
     layers : pattern or sequence of patterns, default "*"
         See ``Capture``.
     **capture_options
@@ -38,7 +38,7 @@ class RecordActivations(TrainerCallback):
     Raises
     ------
     ValueError
-        If ``steps`` names no step; when training starts, if a pattern matches no module.
+        If ``steps`` is empty; when training starts, if a pattern matches no module.
 
     Examples
     --------
@@ -52,14 +52,13 @@ class RecordActivations(TrainerCallback):
     def __init__(
         self, run: Run, steps: int | Collection[int], layers: Pattern | Sequence[Pattern] = "*", **capture_options: Any
     ) -> None:
-        self._run, self._steps = run, check_steps(steps)
-        self._layers, self._options = layers, capture_options
+        self._recorder = StepRecorder(run, steps, layers, capture_options)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
     ) -> None:
-        """Record the network before its first update; a wrong pattern fails here, not at the first step due."""
-        Capture(objects["model"], self._layers, **self._options)
+        """Record the network before its first update; patterns are checked even if step 0 is not due."""
+        self._recorder.capture(objects["model"])
         self._record(state, objects["model"], objects["optimizer"])
 
     def on_step_end(
@@ -76,13 +75,10 @@ class RecordActivations(TrainerCallback):
         logs: Mapping[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        """Log the numbers that the trainer logs."""
+        """Log the trainer's metrics."""
         if state.is_world_process_zero and logs:
-            self._run.log(metrics_record(state.global_step, logs))
+            self._recorder.run.log(metrics_record(state.global_step, logs))
 
     def _record(self, state: TrainerState, model: nn.Module, optimizer: Optimizer) -> None:
-        run, step = self._run, state.global_step
-        if not state.is_world_process_zero or not is_due(self._steps, step) or step in run.steps:
-            return
-        capture = Capture(model, self._layers, **self._options)
-        run.checkpoint(step, model, optimizer, capture=capture)
+        if state.is_world_process_zero and self._recorder.is_due(state.global_step):
+            self._recorder.record(state.global_step, model, optimizer)

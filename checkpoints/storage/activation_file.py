@@ -1,4 +1,4 @@
-"""Blocks of activations: those of some of the stimuli, written to the file of all one after the other."""
+"""The file ``activations.h5``: blocks of stimuli are written as they are computed."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _WIDEST_CHUNK = 8192
 
 @dataclass(frozen=True)
 class LayerValues:
-    """The activations of one layer, for all stimuli or a block of them.
+    """The activations of one layer for all stimuli, or for a block of them.
 
     Attributes
     ----------
     values : float array, shape (n_stimuli, n_features)
-        float32, or float16 or float64 where that was asked for.
+        float32, float16 or float64.
     feature_shape : tuple of int
-        Shape of one stimulus' activation, after its reduction and before it was flattened.
+        Shape of the activation of one stimulus, after its reduction and before flattening.
     source_dtype : str
-        The type that the network computed in, e.g. ``"torch.float32"``.
+        Type of the network's activations, e.g. ``"torch.float32"``.
     source_shape : tuple of int, optional
-        Shape of one stimulus' activation before its reduction; ``feature_shape`` by default.
+        Shape of the activation of one stimulus before its reduction; by default ``feature_shape``.
     reduction : str, default "flatten"
-        What was done to each activation, e.g. ``"spatial_mean"``.
+        Text of the reduction, e.g. ``"spatial_mean"``.
     module : str, optional
-        The module's name in the network; the layer's own name by default.
+        Name of the module in the network; by default the name of the layer.
     call_index : int, default 0
-        Which call of the module in a forward pass, from 0.
+        Number of the module's call in a forward pass, from 0.
     side : str, default "output"
-        Or "input".
+        "output" or "input".
     path : str, default ""
-        Where in a tuple, dict or dataclass the tensor stood, e.g. ``"[1][hidden]"``.
+        Position of the tensor in a tuple, dict or dataclass, e.g. ``"[1][hidden]"``.
     """
 
     values: NDArray[Any]
@@ -63,7 +63,7 @@ class LayerValues:
         return len(self.values)
 
     def attributes(self, name: str) -> dict[str, Any]:
-        """Return what ``activations.h5`` says of the layer beside its values."""
+        """Return the attributes of the layer in ``activations.h5``."""
         source_shape = self.feature_shape if self.source_shape is None else self.source_shape
         return {
             "name": name,
@@ -86,20 +86,20 @@ def write_activations(
     *,
     compress: bool = False,
 ) -> None:
-    """Write ``activations.h5`` while its values are computed; one block is in memory at a time.
+    """Write ``activations.h5`` while its values are computed; only one block is in memory at a time.
 
     Parameters
     ----------
     path : Path
         Must not exist.
     blocks : iterable of mapping of str to LayerValues
-        Consecutive stimuli; every block has the same layers, in the order in which a stimulus passes through them. All
-        blocks but the last have as many rows as the first, or fewer.
+        Consecutive blocks of stimuli. All have the same layers, in the order in which a stimulus passes through them,
+        and none has more rows than the first block.
     stimulus_ids : str array, shape (n_stimuli,)
     header : mapping
         Further root attributes, e.g. step, run uuid, hashes.
     compress : bool, default False
-        Gzip level 1: about 0.6 of the size for relu layers, slower to write.
+        Whether to compress with gzip level 1: about 0.6 of the size for relu layers, but slower to write.
 
     Raises
     ------
@@ -108,21 +108,21 @@ def write_activations(
     OSError
         If the file could not be written; the message names it.
     """
-    with _Writer(path, stimulus_ids, header, compress) as writer:
+    with _ActivationWriter(path, stimulus_ids, header, compress) as writer:
         for block in blocks:
             writer.append(block)
-        writer.check_whole()
+        writer.check_complete()
 
 
-class _Writer:
-    """An ``activations.h5`` that is being filled, block by block."""
+class _ActivationWriter:
+    """An ``activations.h5`` in the course of writing."""
 
     def __init__(self, path: Path, stimulus_ids: NDArray[Any], header: Mapping[str, str | int], compress: bool) -> None:
         self._n = len(stimulus_ids)
         self._row = 0
         self._compress = compress
         self._filters = {"fletcher32": True} | ({"compression": "gzip", "compression_opts": 1} if compress else {})
-        self._first: dict[str, LayerValues] = {}  # the first row, to compare others with
+        self._first: dict[str, LayerValues] = {}  # the first row of each layer, to compare other blocks with
         self._datasets: list[h5py.Dataset] = []
         with ExitStack() as stack:
             self._file, self._sink = stack.enter_context(created(path))
@@ -130,14 +130,14 @@ class _Writer:
             write_column(self._file, "stimulus_id", stimulus_ids)
             self._file["stimulus_id"].make_scale("stimulus_id")
             self._groups = self._file.create_group("layers")
-            self._stack = stack.pop_all()  # to be closed with the writer
+            self._stack = stack.pop_all()  # closed with the writer
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> _ActivationWriter:
         """Return the writer."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let HDF5 write what it still holds."""
+        """Close the file, so that HDF5 writes its buffers."""
         self._datasets.clear()
         self._stack.close()
 
@@ -160,8 +160,8 @@ class _Writer:
             self._sink.check()
         self._row = stop
 
-    def check_whole(self) -> None:
-        """Raise unless every stimulus has its row."""
+    def check_complete(self) -> None:
+        """Raise ValueError unless every stimulus has a row."""
         if self._row != self._n or not self._datasets:
             raise ValueError(f"{self._row} rows of {len(self._datasets)} layers were captured for {self._n} stimuli.")
 
@@ -183,7 +183,9 @@ class _Writer:
             **self._filters,
         )
         set_attributes(group, {**layer.attributes(name), "n_rows": self._n})
-        feature = group.create_dataset("feature", shape=(n_features,), dtype="<i4")  # a dimension's name, no values
+        feature = group.create_dataset(
+            "feature", shape=(n_features,), dtype="<i4"
+        )  # names a dimension and holds no values
         feature.make_scale("This is a netCDF dimension but not a netCDF variable.")
         data.dims[0].attach_scale(self._file["stimulus_id"])
         data.dims[1].attach_scale(feature)
@@ -191,7 +193,7 @@ class _Writer:
 
 
 def _write_chunks(data: h5py.Dataset, first_row: int, values: NDArray[Any]) -> None:
-    """Write whole chunks with their checksums past the filters of HDF5, which copy twice and check at 0.9 GB/s."""
+    """Write whole chunks with checksums, bypassing the filters of HDF5, which copy twice and run at 0.9 GB/s."""
     height, width = data.chunks
     buffer = np.zeros(height * width * data.dtype.itemsize + CHECKSUM_BYTES, dtype=np.uint8)
     content, checksum = buffer[:-CHECKSUM_BYTES], buffer[-CHECKSUM_BYTES:].view("<u4")
@@ -205,10 +207,10 @@ def _write_chunks(data: h5py.Dataset, first_row: int, values: NDArray[Any]) -> N
 
 
 def _chunk(n_rows: int, n_columns: int, itemsize: int) -> tuple[int, int]:
-    """Return a chunk of about 1 MiB such that a block of ``n_rows`` is cut into whole chunks, each written once.
+    """Return a chunk shape of about 1 MiB that divides a block of ``n_rows`` into whole chunks.
 
-    A chunk is a few whole rows if rows are narrow. If the block cannot be cut into such pieces (for example for a
-    prime number of rows), it is cut by columns instead.
+    If rows are narrow, a chunk is several whole rows. If their number has no suitable divisor (for example a prime
+    number), the block is divided by columns instead.
     """
     columns = max(1, min(n_columns, _WIDEST_CHUNK))
     wanted = max(1, _CHUNK_BYTES // (columns * itemsize))
@@ -219,7 +221,7 @@ def _chunk(n_rows: int, n_columns: int, itemsize: int) -> tuple[int, int]:
 
 
 def check_same_layers(first: Mapping[str, LayerValues], block: Mapping[str, LayerValues]) -> None:
-    """Raise ValueError unless two blocks of stimuli hold the same layers, described alike."""
+    """Raise ValueError unless two blocks of stimuli have the same layers with the same shapes and types."""
     if list(first) != list(block):
         difference = sorted(set(first) ^ set(block)) or ["their order"]
         raise ValueError(f"The layers differ between blocks of stimuli: {', '.join(difference)}.")

@@ -1,4 +1,4 @@
-"""HDF5's Fletcher-32 checksum, seven times as fast as the filter of the library computes it."""
+"""HDF5's Fletcher-32 checksum, seven times as fast as the filter of the library."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _MOST_WORDS = 2**16  # whose sum is below 2³²
 
 
 def fletcher32(chunk: NDArray[np.uint16]) -> int:
-    """Return the checksum that HDF5's filter appends to a chunk, little-endian, in 4 bytes.
+    """Return the checksum that HDF5's filter appends to a chunk as 4 little-endian bytes.
 
-    For words w_1 … w_n it consists of Σ w_i and, in the upper half, Σ (n + 1 - i) w_i, both modulo 2¹⁶ - 1. HDF5 takes
-    words as big-endian; to swap the bytes of a word is to multiply it by 2⁸ modulo 2¹⁶ - 1, so one factor at the end
-    will do.
+    For words w_1 … w_n it consists of Σ w_i and, in the upper half, Σ (n + 1 - i) w_i, both modulo 2¹⁶ - 1. HDF5 reads
+    words as big-endian. Swapping the bytes of a word is multiplication by 2⁸ modulo 2¹⁶ - 1, so one factor at the end
+    suffices.
 
     Parameters
     ----------

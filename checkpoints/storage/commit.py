@@ -1,4 +1,4 @@
-"""Commit protocol: stage, fsync, rename, fsync. No other code makes a file final."""
+"""Commit protocol: stage, fsync, rename, fsync the folder. All files of a run become final here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from checkpoints.storage.regular_files import left_by_system
+from checkpoints.storage.regular_files import is_system_file
 
 __all__ = [
     "STAGING_PREFIX",
@@ -31,26 +31,26 @@ STAGING_PREFIX = ".tmp-"
 
 @contextmanager
 def staged_directory(final: Path, confirm: Callable[[], object] | None = None) -> Iterator[Path]:
-    """Give an empty directory to fill; when the block ends well it becomes ``final``, durably and all at once.
+    """Yield an empty directory to fill; when the block succeeds, it becomes ``final``, durably and all at once.
 
     Parameters
     ----------
     final : Path
-        Must not exist. Its parent must.
+        Must not exist; its parent must exist.
     confirm : callable, optional
-        Called immediately before ``final`` appears; raises if this process may no longer write (``Lock.confirm``).
+        Called immediately before ``final`` appears. Raises if this process may no longer write (``Lock.confirm``).
 
     Yields
     ------
     Path
-        The staging directory, beside ``final`` on the same file system. It is removed if the block raises.
+        The staging directory, beside ``final`` on the same file system; removed if the block raises.
 
     Raises
     ------
     FileExistsError
         If ``final`` exists when the block begins or ends.
     OSError
-        If writing fails; nothing then stands at ``final``.
+        If writing fails; ``final`` then does not exist.
     """
     _refuse_existing(final)
     staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")
@@ -60,13 +60,13 @@ def staged_directory(final: Path, confirm: Callable[[], object] | None = None) -
         yield staging
         for folder, _, names in os.walk(staging, topdown=False):
             for name in names:
-                if not left_by_system(name):  # it may be gone already
+                if not is_system_file(name):  # it may have disappeared already
                     sync(Path(folder, name))
             sync(Path(folder))
         _refuse_existing(final)
         if confirm is not None:
             confirm()
-        _appear(staging, final)
+        _publish(staging, final)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -74,24 +74,24 @@ def staged_directory(final: Path, confirm: Callable[[], object] | None = None) -
 
 @contextmanager
 def staged_file(final: Path) -> Iterator[Path]:
-    """Give the path of a file to write; when the block ends well it becomes ``final``, durably and all at once.
+    """Yield the path of a file to write; when the block succeeds, it becomes ``final``, durably and all at once.
 
     Parameters
     ----------
     final : Path
-        Must not exist. Its parent must.
+        Must not exist; its parent must exist.
 
     Yields
     ------
     Path
-        Where the file is to be made, beside ``final`` on the same file system. It is removed if the block raises.
+        The staging path, beside ``final`` on the same file system; removed if the block raises.
 
     Raises
     ------
     FileExistsError
         If ``final`` exists when the block begins or ends.
     OSError
-        If writing fails; nothing then stands at ``final``.
+        If writing fails; ``final`` then does not exist.
     """
     _refuse_existing(final)
     staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")
@@ -99,7 +99,7 @@ def staged_file(final: Path) -> Iterator[Path]:
         yield staging
         sync(staging)
         _refuse_existing(final)
-        _appear(staging, final)
+        _publish(staging, final)
     except BaseException:
         staging.unlink(missing_ok=True)
         raise
@@ -116,7 +116,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:
-    """Write every byte at the descriptor's position, however few the system takes at a time."""
+    """Write all bytes at the descriptor's position, in as many calls as the system needs."""
     rest = memoryview(content)
     while rest.nbytes:
         written = os.write(descriptor, rest)
@@ -126,7 +126,7 @@ def write_all(descriptor: int, content: bytes | memoryview) -> None:
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append a line to a log; if that fails, nothing of it stays. Only a crash can leave a torn line."""
+    """Append a line to a log; if that fails, the log is as before. Only a crash can leave a torn line."""
     with naming(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
@@ -145,10 +145,9 @@ def append_line(path: Path, line: bytes) -> None:
 
 
 def replace_file(path: Path, content: bytes, confirm: Callable[[], object] | None = None) -> None:
-    """Make ``content`` the whole of the file at ``path``, so that a reader or a crash sees the old or the new one.
+    """Replace the content of a file, so that readers see, and a crash leaves, the old or the new content.
 
-    ``confirm``, if given, is called immediately before; it raises if this process may no longer write
-    (``Lock.confirm``).
+    ``confirm`` as for ``staged_directory``.
     """
     staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{uuid.uuid4().hex}")
     try:
@@ -164,9 +163,9 @@ def replace_file(path: Path, content: bytes, confirm: Callable[[], object] | Non
 
 
 def remove_staging(folder: Path) -> None:
-    """Remove what crashed writers left beside committed files. Only the holder of the run's lock may call this.
+    """Remove the unfinished writes of crashed processes. Only the holder of the run's lock may call this.
 
-    What a network file system keeps because somebody has it open stays; readers ignore it.
+    Files that a network file system keeps because a process has them open remain; readers ignore them.
     """
     for left in folder.glob(f"{STAGING_PREFIX}*"):
         try:
@@ -184,8 +183,8 @@ def _refuse_existing(path: Path) -> None:
         raise FileExistsError(f"{path} exists already; committed files are never replaced.")
 
 
-def _appear(staging: Path, final: Path) -> None:
-    """Rename what is complete into its place, durably; if that fails, it is back at ``staging``."""
+def _publish(staging: Path, final: Path) -> None:
+    """Rename a complete file or directory into its place, durably; rename it back if that fails."""
     staging.rename(final)
     try:
         sync(final.parent)
@@ -201,14 +200,16 @@ def sync(path: Path) -> None:
         try:
             _flush(descriptor)
         except OSError as error:
-            if error.errno not in _UNSUPPORTED or not path.is_dir():  # some network file systems sync no directories
+            if (
+                error.errno not in _UNSUPPORTED or not path.is_dir()
+            ):  # some network file systems cannot sync directories
                 raise
         finally:
             os.close(descriptor)
 
 
 def _flush(descriptor: int) -> None:
-    """Have the disk itself write: on macOS ``fsync`` leaves the data in the disk's own memory."""
+    """Flush to the disk itself: on macOS, ``fsync`` leaves data in the disk's own cache."""
     command = getattr(fcntl, "F_FULLFSYNC", None)
     if command is not None:
         try:
@@ -222,12 +223,12 @@ def _flush(descriptor: int) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Make an OSError of the block one that names the path."""
+    """Add the path to the message of an OSError in the block."""
     try:
         yield
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}; {path} could not be written", str(path)) from error
 
 
-_IN_USE = (errno.EBUSY, errno.ENOTEMPTY)  # a network file system keeps a file that somebody has open
+_IN_USE = (errno.EBUSY, errno.ENOTEMPTY)  # a network file system keeps a file that a process has open
 _UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTTY)

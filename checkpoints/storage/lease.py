@@ -1,13 +1,13 @@
-"""A lease beside a lock file, for file systems where locks are refused or known to one host only.
+"""Lease beside a lock file, for file systems where locks are refused or local to one host.
 
-The lease is a small file, ``run.lease-1`` beside ``run.lock``, in which its holder counts heartbeats. Whoever finds one
-watches it on a clock of their own: a heartbeat proves that it is held; after ``LEASE`` seconds without one it may be
+The lease is a small file, ``run.lease-1`` beside ``run.lock``, in which its holder counts heartbeats. Another process
+watches it on its own clock: a heartbeat proves that the lease is held; after ``LEASE`` seconds without one it may be
 replaced by a file of the next number. Clocks of different hosts are never compared. Three rules keep two writers apart:
 
 1. A lease file is created complete and exclusively, so that only one process can create a number.
-2. The process that has created one lists all again, gives its own up if any but those that it found dead is there, and
-   only then removes the dead ones.
-3. The holder looks for its own file before each commit, and stops if it is gone.
+2. A process that has created a lease lists all leases again. If there are others than those that it knows to be dead,
+   it removes its own; otherwise it removes the dead leases.
+3. The holder looks for its own file before each commit, and stops writing if the file is gone.
 """
 
 from __future__ import annotations
@@ -15,29 +15,39 @@ from __future__ import annotations
 import errno
 import json
 import os
-import platform
-import re
-import stat
 import threading
 import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from checkpoints.storage.commit import STAGING_PREFIX, naming, write_all
+from checkpoints.storage.lease_files import (
+    describe_holder,
+    has_ended,
+    holder_of_this_process,
+    is_forgotten,
+    lease_number,
+    leases,
+    read_lease,
+)
 
-__all__ = ["LEASE", "Lease", "Locked", "is_leased", "open_regular", "refusal"]
+__all__ = ["LEASE", "Lease", "Locked", "is_leased", "locked_by"]
 
 LEASE = 30.0  # seconds without a heartbeat after which another process may replace the holder
 _BEATS = 15  # heartbeats in that time
-_LONGEST = 4096  # bytes of a lease file
-_MOST = 64  # lease files beside one lock
-_FORGOTTEN = 3600  # seconds; clocks of hosts that share files differ by less
 
 
 class Locked(OSError):
     """Another process is writing this run."""
+
+
+def locked_by(lock: Path, holder: str | None) -> Locked:
+    """Return the error for a lock that another process holds."""
+    return Locked(
+        f"{lock.parent} is being written by {holder or 'another process'}. Wait for it, or stop it. "
+        "The run can be read meanwhile."
+    )
 
 
 class Lease:
@@ -51,23 +61,22 @@ class Lease:
     Raises
     ------
     Locked
-        If another process holds the lease. A holder that has died on this host is replaced at once; one on another
-        host after it has shown no heartbeat for ``LEASE`` seconds.
+        If another process holds the lease. A holder on this host is replaced as soon as its process has ended, a holder
+        on another host after ``LEASE`` seconds without a heartbeat.
     OSError
         If the lease cannot be written or read.
     """
 
     def __init__(self, lock: Path) -> None:
         self._process, self._token = os.getpid(), uuid.uuid4().hex
-        self._owner = {"pid": self._process, "host": platform.node(), "place": _place()}
-        self._owner |= {"started": _started(self._process), "token": self._token}
+        self._holder = {**holder_of_this_process(), "token": self._token}
         self._lock, self._path, self._descriptor = lock, lock, -1
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_beating, name="lease", daemon=True)
         deadline = time.monotonic() + 4 * LEASE
         while not self._take():
             if time.monotonic() > deadline:
-                raise Locked(refusal(lock, _owner(_leases(lock))))
+                raise locked_by(lock, describe_holder(leases(lock)))
             time.sleep(LEASE / 1000)
         try:
             self._thread.start()
@@ -78,41 +87,39 @@ class Lease:
     def confirm(self) -> None:
         """Raise Locked unless this process still holds the lease; to be called immediately before each commit."""
         if not self._is_mine():
-            others = _owner(_leases(self._lock)) if self._lock.parent.is_dir() else None
+            others = describe_holder(leases(self._lock)) if self._lock.parent.is_dir() else None
             reason = f"was taken over by {others}" if others else "is no longer held by this process"
             raise Locked(
-                f"{self._lock.parent} {reason}: this process had shown no heartbeat for {LEASE:g} s, or its lease was "
-                "removed. Nothing more is written; resume the run when nobody else writes it."
+                f"{self._lock.parent} {reason}: its lease was removed, or had no heartbeat for {LEASE:g} s. Nothing "
+                "more is written; resume the run when no other process writes it."
             )
 
     def moved_to(self, lock: Path) -> None:
-        """Note that the folder of the lock has been renamed."""
+        """Follow the lock to its new path after its folder was renamed."""
         self._lock, self._path = lock, lock.with_name(self._path.name)
 
     def release(self) -> None:
-        """Stop the heartbeat and remove the lease; calling it twice, or in a forked child, does no harm."""
+        """Stop the heartbeat and remove the lease; a second call, or a call in a forked child, does nothing."""
         if self._process == os.getpid() and not self._stop.is_set():
             self._stop.set()
             if self._thread.is_alive() and self._thread is not threading.current_thread():
                 self._thread.join(LEASE / _BEATS)
-            if not self._thread.is_alive():  # or its next write might reach another file
+            if not self._thread.is_alive():  # otherwise its next write might reach another file
                 self._give_up()
 
-    # Taking
-
     def _take(self) -> bool:
-        """Replace dead leases; return False if another process did so first, or a holder came back."""
-        found = _leases(self._lock)
+        """Replace dead leases; return False if another process was faster, or a holder is alive after all."""
+        found = leases(self._lock)
         _wait_until_dead(self._lock, found)
-        if not self._create(self._lock.with_suffix(f".lease-{1 + max(map(_number, found), default=0)}")):
+        if not self._create(self._lock.with_suffix(f".lease-{1 + max(map(lease_number, found), default=0)}")):
             return False
         try:
-            others = {path: content for path, content in _leases(self._lock).items() if path != self._path}
+            others = {path: content for path, content in leases(self._lock).items() if path != self._path}
             if others == found:
                 for path in found:
                     path.unlink(missing_ok=True)
-                if not all(map(_has_died, found.values())):
-                    time.sleep(LEASE / _BEATS)  # the holder may have begun a commit just before
+                if not all(map(has_ended, found.values())):
+                    time.sleep(LEASE / _BEATS)  # the holder may have begun a commit just before it was taken for dead
                 if self._is_mine():
                     return True
         except BaseException:
@@ -148,7 +155,7 @@ class Lease:
         try:
             os.link(draft, path)
         except FileExistsError:
-            if not self._is_mine(path):  # the answer to a first attempt may have been lost on its way
+            if not self._is_mine(path):  # the answer to a first attempt may have been lost in the network
                 raise
         except OSError as error:
             if error.errno not in _NO_LINKS:
@@ -160,7 +167,7 @@ class Lease:
 
     def _give_up(self) -> None:
         """Remove the lease file if this process holds it, and close it."""
-        with suppress(OSError):  # a lease that stays has no heartbeat, so it can be replaced
+        with suppress(OSError):  # a lease that remains has no heartbeat and can be replaced
             if self._is_mine():
                 self._path.unlink()
         if self._descriptor >= 0:
@@ -169,9 +176,7 @@ class Lease:
                 os.close(descriptor)
 
     def _is_mine(self, path: Path | None = None) -> bool:
-        return self._token.encode() in (_read(path or self._path) or b"")
-
-    # Heartbeat
+        return self._token.encode() in (read_lease(path or self._path) or b"")
 
     def _keep_beating(self) -> None:
         beat = 0
@@ -181,18 +186,18 @@ class Lease:
                 self._beat(beat)
 
     def _beat(self, number: int) -> None:
-        content = json.dumps({**self._owner, "beat": f"{number:012d}"}) + "\n"  # always of the same length
+        content = json.dumps({**self._holder, "beat": f"{number:012d}"}) + "\n"  # the length never changes
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         write_all(self._descriptor, content.encode())
 
 
 def is_leased(lock: Path) -> bool:
-    """Tell whether a process holds the lease beside a lock file now.
+    """Tell whether a process holds the lease beside a lock file.
 
-    A process of this host is looked up. Any other is watched until its next heartbeat, 4 seconds at the
-    most, and not at all if its last one was more than an hour ago.
+    A process of this host is looked up. Any other holder is watched for a heartbeat for up to 4 seconds, unless its
+    last heartbeat was more than an hour ago.
     """
-    found = {path: content for path, content in _leases(lock).items() if not _is_forgotten(path)}
+    found = {path: content for path, content in leases(lock).items() if not is_forgotten(path)}
     try:
         _wait_until_dead(lock, found, 2 * LEASE / _BEATS)
     except Locked:
@@ -201,132 +206,20 @@ def is_leased(lock: Path) -> bool:
 
 
 def _wait_until_dead(lock: Path, found: dict[Path, bytes], patience: float | None = None) -> None:
-    """Return when no lease can be held any more; raise Locked at the first heartbeat."""
+    """Return once all leases are dead; raise Locked at the first heartbeat."""
     deadline = time.monotonic() + (LEASE if patience is None else patience)
     watched = dict(found)
     while True:
-        watched = {path: content for path, content in watched.items() if not _has_died(content)}
+        watched = {path: content for path, content in watched.items() if not has_ended(content)}
         if not watched or time.monotonic() > deadline:
             return
         time.sleep(LEASE / _BEATS / 8)
         for path, before in list(watched.items()):
-            now = _read(path)
+            now = read_lease(path)
             if now is None:
                 del watched[path]
             elif now != before:
-                raise Locked(refusal(lock, _owner({path: now})))
-
-
-# Lease files beside the lock
-
-
-def _leases(lock: Path) -> dict[Path, bytes]:
-    """Return the content of each lease file beside a lock."""
-    pattern = re.compile(rf"{re.escape(lock.stem)}\.lease-[0-9]{{1,9}}")
-    names = (path.name for path in lock.parent.iterdir())
-    paths = [lock.with_name(name) for name in names if pattern.fullmatch(name)]
-    if len(paths) > _MOST:
-        raise OSError(errno.EINVAL, f"{len(paths)} leases are beside this lock; at most {_MOST} are read", str(lock))
-    contents = {path: _read(path) for path in sorted(paths)}
-    return {path: content for path, content in contents.items() if content is not None}
-
-
-def _number(path: Path) -> int:
-    return int(path.name.rpartition("-")[2])
-
-
-def _read(path: Path) -> bytes | None:
-    """Return the content of a lease file, or None if it is gone; opening makes a network file system ask the server."""
-    try:
-        descriptor = open_regular(path, os.O_RDONLY)
-        try:
-            return os.read(descriptor, _LONGEST)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESTALE):
-            return None
-        raise OSError(error.errno, f"{error.strerror}; {path} could not be read", str(path)) from error
-
-
-def open_regular(path: Path, flags: int) -> int:
-    """Open a regular file and nothing else: a link may lead out of the run, and a pipe would not return."""
-    if path.is_symlink():
-        raise OSError(errno.ELOOP, "A link is not followed", str(path))
-    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "Not a regular file", str(path))
-    return descriptor
-
-
-def _is_forgotten(path: Path) -> bool:
-    try:
-        return abs(time.time() - path.stat().st_mtime) > _FORGOTTEN
-    except OSError:
-        return False
-
-
-# Owners
-
-
-def refusal(lock: Path, owner: str | None) -> str:
-    """Return the sentence that says who holds a lock, if that is known."""
-    return (
-        f"{lock.parent} is being written by {owner or 'another process'}. Wait for it, or stop it; readers may go on."
-    )
-
-
-def _owner(leases: dict[Path, bytes]) -> str | None:
-    """Return the process that the last lease names, or None if there is none."""
-    named = [owner for path in sorted(leases, key=_number) if (owner := _parsed(leases[path]))]
-    return f"process {named[-1]['pid']} on {named[-1]['host']}" if named else None
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
-    try:
-        owner = json.loads(content)
-        kinds = {"pid": int, "host": str, "place": str, "started": str}
-        valid = all(type(owner[name]) is kind for name, kind in kinds.items()) and 0 < owner["pid"] < 2**31
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return owner if valid else None
-
-
-def _has_died(content: bytes) -> bool:
-    """Tell whether the holder was a process of this host that has ended; False if that is not known."""
-    owner = _parsed(content)
-    if owner is None or owner["place"] != _place():
-        return False
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    return _started(owner["pid"]) not in (owner["started"], "")
-
-
-def _place() -> str:
-    """Return the scope within which process ids are unique: host, boot and, for containers, name space."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = f"{uuid.getnode():x}"
-    try:
-        space = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        space = ""
-    return f"{platform.node()} {boot} {space}"
-
-
-def _started(process: int) -> str:
-    """Return the start time of a process in clock ticks since boot, "ended" for a zombie, or "" if unknown."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "ended" if fields[0] in "ZX" else fields[19]
+                raise locked_by(lock, describe_holder({path: now}))
 
 
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EXDEV)

@@ -1,4 +1,4 @@
-"""One writer per run: a lock of the operating system, and a lease for file systems that do not share locks."""
+"""Lock of a run, so that one process writes it: ``flock``, and a lease for file systems that do not share locks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from checkpoints.storage.commit import write_all
-from checkpoints.storage.lease import Lease, Locked, is_leased, open_regular, refusal
+from checkpoints.storage.lease import Lease, Locked, is_leased, locked_by
+from checkpoints.storage.regular_files import open_regular
 
 __all__ = ["Lock", "Locked", "is_locked"]
 
@@ -23,26 +24,26 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 class Lock:
-    """Hold ``path`` exclusively until ``release``; the file names its holder, and is empty when nobody holds it.
+    """Hold a lock file exclusively until ``release``; the file names its holder, and is empty if it has none.
 
     Parameters
     ----------
     path : Path
-        The lock file, e.g. ``run.lock``. It is locked with ``flock`` where the file system allows that, and a lease
-        (``checkpoints.storage.lease``) is held beside it in any case: some network file systems refuse ``flock``,
-        others grant it on two hosts at once.
+        The lock file, e.g. ``run.lock``. It is locked with ``flock`` if the file system allows that, and always with a
+        lease beside it (``checkpoints.storage.lease``): some network file systems refuse ``flock``, others grant it on
+        two hosts at once.
 
     Attributes
     ----------
     taken_over_from : str or None
-        The process that died, or lost its lease, while it held the lock.
+        The process that held the lock before and ended, or lost its lease, without releasing it.
 
     Raises
     ------
     Locked
-        If another process, or another Lock of this one, holds it.
+        If another process, or another Lock of this process, holds the file.
     OSError
-        If it is no regular file, or cannot be written or locked.
+        If the file is not a regular file, or cannot be written or locked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,12 +54,12 @@ class Lock:
             _acquire(self._file)
             self._lease = Lease(path)
             self._ending = weakref.finalize(self, self._lease.release)
-            self.taken_over_from = _owner(self._file)
+            self.taken_over_from = _named_holder(self._file)
             self._write(json.dumps({"pid": os.getpid(), "host": platform.node()}))
         except BlockingIOError as error:
-            owner = _owner(self._file)
+            holder = _named_holder(self._file)
             self._close()
-            raise Locked(refusal(path, owner)) from error
+            raise locked_by(path, holder) from error
         except Locked:
             self._close()
             raise
@@ -75,20 +76,20 @@ class Lock:
             self._lease.confirm()
 
     def moved_to(self, path: Path) -> None:
-        """Note that the folder of the lock file has been renamed."""
+        """Follow the lock file to its new path after its folder was renamed."""
         if self._lease is not None:
             self._lease.moved_to(path)
 
     def release(self) -> None:
-        """Let others write; a second call does nothing."""
+        """Release the lock; a second call does nothing."""
         if self._file is not None and self._process != os.getpid():
-            self._close()  # a forked child has a copy: the lock is its parent's
+            self._close()  # in a forked child: the lock belongs to its parent
         if self._file is not None:
             try:
                 self.confirm()
                 self._write("")
             except OSError:
-                pass  # the name stays, or is that of the next writer already
+                pass  # the file keeps this holder's name, or names the next writer already
             finally:
                 self._close()
 
@@ -99,22 +100,22 @@ class Lock:
         write_all(self._file.fileno(), text.encode())
 
     def _close(self) -> None:
-        """Give up the lease, then the lock, so that whoever gets the lock finds no lease."""
+        """Release the lease, then the lock, so that the next holder of the lock finds no lease."""
         if self._lease is not None:
             self._lease.release()
             self._lease = None
         if self._file is not None:
             if self._process == os.getpid():
-                with suppress(OSError):  # closing is not enough while a forked worker has a copy
+                with suppress(OSError):  # closing does not suffice while a forked worker has a copy of the descriptor
                     fcntl.flock(self._file, fcntl.LOCK_UN)
             self._file.close()
             self._file = None
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a writer holds the lock now, without taking it from anyone.
+    """Tell whether a writer holds the lock, without acquiring it.
 
-    If the holder is on another host, this waits for its next heartbeat: 4 seconds at most.
+    If the holder is on another host, this waits for its next heartbeat, at most 4 seconds.
     """
     try:
         file = _open(path, os.O_RDONLY, "r")
@@ -132,7 +133,7 @@ def is_locked(path: Path) -> bool:
 
 
 def _acquire(file: IO[str]) -> None:
-    """Try for a moment: a reader that asks whether the run is locked shares the lock for an instant."""
+    """Lock the file, with retries for a moment, because ``is_locked`` in a reader shares the lock for an instant."""
     deadline = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -145,15 +146,15 @@ def _acquire(file: IO[str]) -> None:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            return  # there is the lease alone
+            return  # the lease alone must do
 
 
-def _owner(file: IO[str]) -> str | None:
-    """Return the holder that the file names, or None if it names none."""
+def _named_holder(file: IO[str]) -> str | None:
+    """Return the process and host in the file, or None if it contains none."""
     try:
         file.seek(0)
-        owner = json.loads(file.read(1000))
-        return f"process {int(owner['pid'])} on {owner['host']}"
+        holder = json.loads(file.read(1000))
+        return f"process {int(holder['pid'])} on {holder['host']}"
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 

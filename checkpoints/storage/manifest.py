@@ -1,4 +1,4 @@
-"""Manifest of a committed step: the size and SHA-256 of each of its files."""
+"""Manifest of a committed step, the size and SHA-256 of each file; and the JSON files of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from checkpoints.errors import Damaged
 from checkpoints.storage.commit import sync, write_file
-from checkpoints.storage.regular_files import check_folder, file_size, left_by_system, read_bytes, size_and_sha256
+from checkpoints.storage.regular_files import check_folder, file_size, is_system_file, read_bytes, size_and_sha256
 
 __all__ = [
     "LEVELS",
@@ -28,15 +28,15 @@ __all__ = [
 MANIFEST = "MANIFEST.json"
 LEVELS = ("size", "sha256")
 _LARGEST_JSON = 2**24
-_DEEPEST_JSON = 200  # levels; the limit when reading depends on how deep the reader is called
+_DEEPEST_JSON = 200  # levels; the limit when reading depends on the call depth of the reader
 
 
 def write_manifest(folder: Path) -> None:
-    """Describe every file of a staged folder in ``MANIFEST.json``, written last, and make the files durable."""
+    """Write the size and hash of every file of a staged folder to ``MANIFEST.json``, and make the files durable."""
     files = {}
-    with ThreadPoolExecutor(1, "sync") as disk:  # the disk writes a file while it is read from memory and hashed
+    with ThreadPoolExecutor(1, "sync") as disk:  # syncs a file to the disk while this thread hashes it from memory
         for path in sorted(folder.iterdir()):
-            if not left_by_system(path.name):
+            if not is_system_file(path.name):
                 synced = disk.submit(sync, path)
                 size, digest = size_and_sha256(path)
                 files[path.name] = {"size": size, "sha256": digest}
@@ -56,16 +56,16 @@ def check_manifest(folder: Path, level: str = "size") -> None:
     Raises
     ------
     Damaged
-        If a file is missing, added, of another size, or (level "sha256") of other content; the message names it.
-        Files that operating systems leave in any folder, such as ``.DS_Store``, do not count.
+        If a file is missing, was added, has another size or, at level "sha256", other content; the message names the
+        file. Files that operating systems create in any folder, such as ``.DS_Store``, are ignored.
     ValueError
         If the level is unknown.
     """
     if level not in LEVELS:
         raise ValueError(f"Unknown level '{level}'. Choose one of: {', '.join(LEVELS)}.")
-    files = {name: entry for name, entry in read_manifest(folder).items() if not left_by_system(name)}
-    present = {path.name for path in folder.iterdir() if not left_by_system(path.name)} - {MANIFEST}
-    # A network file system may list a new folder as it was: a file that is not listed is looked for by name.
+    files = {name: entry for name, entry in read_manifest(folder).items() if not is_system_file(name)}
+    present = {path.name for path in folder.iterdir() if not is_system_file(path.name)} - {MANIFEST}
+    # A network file system may list a folder from its cache, so files that are not listed are looked up by name.
     missing = {name for name in set(files) - present if not os.path.lexists(folder / name)}
     if difference := sorted(present - set(files) | missing):
         state = "is missing" if difference[0] in missing else "is not in its manifest"
@@ -90,12 +90,12 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def checked_json(value: Any, name: str) -> Any:
-    """Return a value that can be written as JSON.
+    """Return a value after checking that it can be written as JSON.
 
     Raises
     ------
     TypeError, ValueError
-        If it cannot.
+        If the value cannot be written as JSON.
     """
     try:
         encode_json(value)
@@ -109,7 +109,9 @@ def _check_entries(folder: Path, manifest: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(manifest, dict) or manifest.get("format") != "repsim-step":
         raise Damaged(f"{folder / MANIFEST} is not a manifest of this format.")
     if manifest.get("format_version") != 1:
-        raise Damaged(f"{folder / MANIFEST} has format version {manifest.get('format_version')}; this reader knows 1.")
+        raise Damaged(
+            f"{folder / MANIFEST} has format version {manifest.get('format_version')}; this version of repsim reads 1."
+        )
     files = manifest.get("files")
     if not isinstance(files, dict) or not all(_is_entry(name, entry) for name, entry in files.items()):
         raise Damaged(f"{folder / MANIFEST} has a malformed list of files.")
@@ -124,7 +126,7 @@ def _is_entry(name: str, entry: Any) -> bool:
 def _check_file(path: Path, entry: dict[str, Any], level: str) -> None:
     if level == "size":
         size, digest = file_size(path), entry["sha256"]
-    else:  # what can be read counts, and no more is read than was committed
+    else:  # at most one byte more than was committed is read
         size, digest = size_and_sha256(path, max(0, entry["size"]) + 1)
         if size > entry["size"]:
             size = max(size, file_size(path))
@@ -145,22 +147,24 @@ def encode_json(value: Any) -> bytes:
     Raises
     ------
     ValueError
-        If it holds NaN, which is not JSON, is larger or nested more deeply than readers take, or has two keys that
-        JSON cannot tell apart, such as 1 and "1".
+        If the value holds NaN, which is not JSON; exceeds the size or depth that readers accept; or has two keys that
+        are equal in JSON, such as 1 and "1".
     """
     content = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
     if len(content) > _LARGEST_JSON:
-        raise ValueError(f"A JSON file would have {len(content)} bytes; at most {_LARGEST_JSON} are read again.")
+        raise ValueError(f"A JSON file would have {len(content)} bytes; at most {_LARGEST_JSON} can be read again.")
     _check_tree(value)
     return content
 
 
 def _check_tree(value: Any) -> None:
-    """Raise ValueError if readers would refuse the value, or read less than was written."""
+    """Raise ValueError if readers would refuse the value, or lose a key."""
     level, depth = [value], 0
     while level:
         if depth > _DEEPEST_JSON:
-            raise ValueError(f"A value is nested more than {_DEEPEST_JSON} levels deep; such JSON is not read again.")
+            raise ValueError(
+                f"A value is nested more than {_DEEPEST_JSON} levels deep; such JSON cannot be read again."
+            )
         inner: list[Any] = []
         for node in level:
             if isinstance(node, dict):
@@ -188,7 +192,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     Damaged
-        If it is missing, not a regular file, too large, or not JSON; the message names the file.
+        If the file is missing, not regular, too large, or not JSON; the message names the file.
     """
     return _parsed(path, read_bytes(path, _LARGEST_JSON))
 
@@ -201,21 +205,23 @@ def _parsed(path: Path, content: bytes) -> Any:
 
 
 def check_as_written(path: Path) -> None:
-    """Raise Damaged if ``write_json`` would write the value of a JSON file in other bytes: a bit may flip in a space.
+    """Raise Damaged if a JSON file has other bytes than ``write_json`` would write, such as a flipped bit in a space.
 
-    The file is read once, here: a writer may replace it at any time.
+    The file is read only once, because a writer may replace it at any time.
     """
     content = read_bytes(path, _LARGEST_JSON)
     if not _is_as_written(path, content, _parsed(path, content)):
-        raise Damaged(f"{path} has changed since it was written: this format writes the same in other bytes.")
+        raise Damaged(
+            f"{path} has changed since it was written: its bytes differ from the canonical form of its value."
+        )
 
 
 def _is_as_written(path: Path, content: bytes, value: Any) -> bool:
-    """Compare piece by piece: the indentation of deeply nested lists may be a thousand times larger than the file."""
+    """Compare incrementally, because the indentation of deeply nested lists may exceed the file a thousandfold."""
     place = 0
     try:
-        for piece in itertools.chain(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value), "\n"):
-            encoded = piece.encode()
+        for text in itertools.chain(json.JSONEncoder(indent=2, allow_nan=False).iterencode(value), "\n"):
+            encoded = text.encode()
             if not content.startswith(encoded, place):
                 return False
             place += len(encoded)

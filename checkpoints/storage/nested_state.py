@@ -1,4 +1,4 @@
-"""Nested state with tensors in it, as safetensors beside plain JSON: no pickle."""
+"""Nested state with tensors, separated into safetensors and plain JSON, without pickle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _DEFAULT = "__default_items__"
 _TUPLE = "__tuple__"
 _DEQUE = "__deque__"
 
-_DEEPEST = 50  # levels of nesting; each is three of JSON, and readers must not run out of stack
+_DEEPEST = 50  # levels of nesting; each is three levels of JSON, and readers must not exhaust the stack
 _LONGEST_INT = 10_000  # bits; Python refuses to read integers of more than 4,300 digits
 _DICTS = {dict: _ITEMS, OrderedDict: _ORDERED}
 _FACTORIES = {"none": None, **{kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict, set)}}
@@ -46,22 +46,22 @@ def pack(tree: Any, *, name: str = "", prefix: str = "") -> tuple[dict[str, Tens
         Dicts, lists, tuples, sets and deques of tensors, numbers (also infinite ones and NaN), text, bytes, NumPy
         arrays and scalars, torch's dtypes and devices, and None; for example an optimizer's ``state_dict()``.
     name : str, optional
-        What messages call the tree.
+        Name of the tree in messages.
     prefix : str, optional
-        The keys of tensors begin with it.
+        Prefix of the keys of ``tensors``.
 
     Returns
     -------
     tensors : dict of str to Tensor
         Detached contiguous CPU copies, of types that safetensors has.
     skeleton : JSON-ready value
-        The tree with each tensor replaced by a reference into ``tensors``, and whatever JSON does not have by an object
-        with a key such as ``__float__``.
+        The tree, with a reference into ``tensors`` in place of each tensor, and an object with a key such as
+        ``__float__`` in place of each value that JSON does not have.
 
     Raises
     ------
     NotStorable
-        If the tree holds anything else; the message names the entry.
+        If the tree holds a value of any other type; the message names the entry.
     """
     packer = _Packer(prefix)
     skeleton = packer.walk(tree, name)
@@ -69,12 +69,12 @@ def pack(tree: Any, *, name: str = "", prefix: str = "") -> tuple[dict[str, Tens
 
 
 def unpack(tensors: dict[str, Tensor], skeleton: Any) -> Any:
-    """Put back together what ``pack`` took apart.
+    """Return the nested state that ``pack`` separated.
 
     Raises
     ------
     KeyError, TypeError, ValueError, RuntimeError, RecursionError
-        If the two do not fit together, or the skeleton was not made by ``pack``.
+        If the tensors and the skeleton do not belong together, or ``pack`` did not make the skeleton.
 
     Examples
     --------
@@ -92,12 +92,12 @@ class _Packer:
         self._depth = 0
 
     def walk(self, node: Any, name: str) -> Any:
-        """Return the skeleton of a node; types are compared exactly, as a subclass would come back as its base."""
-        kind, said = type(node), name or "the state"
+        """Return the skeleton of a node; types must match exactly, because a subclass would be read as its base."""
+        kind, label = type(node), name or "the state"
         if isinstance(node, Tensor):
-            return self._tensor(node, said)
+            return self._tensor(node, label)
         if kind in _NUMPY_KINDS:
-            return self._array(node, said)
+            return self._array(node, label)
         if kind is defaultdict and node.default_factory in _FACTORIES.values():
             factory = next(each for each, made in _FACTORIES.items() if made is node.default_factory)
             return {_DEFAULT: self._items(node, name), "factory": factory}
@@ -113,7 +113,7 @@ class _Packer:
             tag, encode, _ = _LEAVES[kind]
             return {tag: encode(node)}
         of = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
-        raise NotStorable(f"{said} is of type {of}, which cannot be stored exactly")
+        raise NotStorable(f"{label} is of type {of}, which cannot be stored exactly")
 
     def _sequence(self, node: Any, name: str) -> Any:
         items, kind = self._each(node, name), type(node)
@@ -150,12 +150,12 @@ class _Packer:
             return self._quantized(node, name)
         plain = dense(node, name)
         if is_native(plain.dtype):
-            return {_TENSOR: self._keep(plain)}
+            return {_TENSOR: self._add(plain)}
         try:
             raw = plain.reshape(-1).view(torch.uint8)
         except RuntimeError:
             raise NotStorable(f"{name} is a tensor of type {node.dtype}, which cannot be stored exactly") from None
-        return {_RAW: self._keep(raw), "dtype": _torch_name(plain.dtype), "shape": list(plain.shape)}
+        return {_RAW: self._add(raw), "dtype": _torch_name(plain.dtype), "shape": list(plain.shape)}
 
     def _quantized(self, node: Tensor, name: str) -> Any:
         scheme = node.qscheme()
@@ -167,7 +167,7 @@ class _Packer:
             scales, zero_points = node.q_per_channel_scales(), node.q_per_channel_zero_points()
             parts = {"scale": scales, "zero_point": zero_points, "axis": node.q_per_channel_axis()}
         stored = {part: self.walk(value, f"{name}.{part}") for part, value in parts.items()}
-        return {_QUANTIZED: self._keep(node.detach().int_repr().cpu().contiguous()), **stored}
+        return {_QUANTIZED: self._add(node.detach().int_repr().cpu().contiguous()), **stored}
 
     def _array(self, node: Any, name: str) -> Any:
         array = np.asarray(node)
@@ -178,13 +178,13 @@ class _Packer:
             raise NotStorable(f"{name} is a NumPy {kind} of type {array.dtype}, which cannot be stored exactly")
         content = np.frombuffer(bytearray(array.tobytes()), np.uint8)
         return {
-            _ARRAY: self._keep(torch.from_numpy(content)),
+            _ARRAY: self._add(torch.from_numpy(content)),
             "dtype": array.dtype.str,
             "shape": list(array.shape),
             "scalar": scalar,
         }
 
-    def _keep(self, tensor: Tensor) -> str:
+    def _add(self, tensor: Tensor) -> str:
         key = f"{self._prefix}{len(self.tensors)}"
         self.tensors[key] = tensor.clone()
         return key
@@ -192,7 +192,9 @@ class _Packer:
 
 class _Unpacker:
     def __init__(self, tensors: dict[str, Tensor]) -> None:
-        self._rest = dict(tensors)  # each is referred to once: many references to a large one would become many copies
+        self._rest = dict(
+            tensors
+        )  # each may be referred to once, so that a small file cannot become many copies of a large tensor
 
     def walk(self, node: Any) -> Any:
         if isinstance(node, list):

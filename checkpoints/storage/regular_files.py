@@ -1,10 +1,12 @@
-"""Plain files that somebody else may have made: only regular ones are read, no links, no more than expected."""
+"""Regular files from an untrusted source: no links or pipes are opened, and no more bytes read than expected."""
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import os
+import stat
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -17,11 +19,12 @@ __all__ = [
     "check_folder",
     "check_regular",
     "check_unchanged",
+    "file_signature",
     "file_size",
     "is_regular",
     "is_settled",
-    "left_by_system",
-    "look",
+    "is_system_file",
+    "open_regular",
     "read_bytes",
     "sha256",
     "size_and_sha256",
@@ -36,26 +39,26 @@ _SYSTEM_NAMES = (
 )
 
 
-def left_by_system(name: str) -> bool:
-    """Tell whether a file of this name is made by operating and file systems, in any folder and without being asked."""
+def is_system_file(name: str) -> bool:
+    """Tell whether operating systems or file systems create files of this name in any folder, such as ``.DS_Store``."""
     return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in _SYSTEM_NAMES)
 
 
 def is_regular(path: Path) -> bool:
-    """Tell whether a regular file, and no link to one, stands at the path."""
+    """Tell whether the path is a regular file and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 
 def check_regular(path: Path) -> None:
-    """Raise Damaged unless a regular file stands at the path: what a link leads to may lie outside the run."""
+    """Raise Damaged unless the path is a regular file; the target of a link may lie outside the run."""
     if not is_regular(path):
         raise Damaged(f"{path} is missing or not a regular file.")
 
 
 def check_folder(path: Path) -> None:
-    """Raise Damaged if there is a link, or no folder, at the path."""
+    """Raise Damaged unless the path is a folder and not a link to one."""
     if path.is_symlink() or not path.is_dir():
-        raise Damaged(f"{path} is missing or not a folder of its own (a link is not followed).")
+        raise Damaged(f"{path} is missing or not a folder (links are not followed).")
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
@@ -64,7 +67,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     Raises
     ------
     Damaged
-        If it is none, cannot be read, or holds more than ``most`` bytes.
+        If the file is missing or not regular, cannot be read, or has more than ``most`` bytes.
     """
     check_regular(path)
     try:
@@ -75,13 +78,24 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
+def open_regular(path: Path, flags: int) -> int:
+    """Return the descriptor of a regular file; a link may lead out of the run, and opening a pipe may not return."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "Links are not followed", str(path))
+    descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", str(path))
+    return descriptor
+
+
 def file_size(path: Path) -> int:
-    """Return the size of a regular file, opened first: a network file system may otherwise answer from memory.
+    """Return the size of a regular file; it is opened, because a network file system may otherwise use a cache.
 
     Raises
     ------
     Damaged
-        If it is none or cannot be opened.
+        If the file is missing or not regular, or cannot be opened.
     """
     check_regular(path)
     try:
@@ -97,12 +111,12 @@ def sha256(path: Path) -> str:
 
 
 def size_and_sha256(path: Path, most: int | None = None) -> tuple[int, str]:
-    """Return how many bytes can be read from a regular file, at most ``most``, and their SHA-256 as hexadecimal text.
+    """Return the number of bytes of a regular file, at most ``most``, and their SHA-256 as hexadecimal text.
 
     Raises
     ------
     Damaged
-        If it is no regular file or cannot be read.
+        If the file is missing or not regular, or cannot be read.
     """
     check_regular(path)
     digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(_BLOCK))
@@ -117,21 +131,21 @@ def size_and_sha256(path: Path, most: int | None = None) -> tuple[int, str]:
 
 
 def check_unchanged(path: Path, expected: str) -> None:
-    """Compare every byte of a file with its SHA-256, once per process as long as the file looks the same.
+    """Compare a file with its SHA-256; every byte is read once per process while the file's signature is the same.
 
     Raises
     ------
     Damaged
-        If it is no regular file, or has changed.
+        If the file is missing or not regular, or has changed.
     """
     check_regular(path)
-    seen = look(path)
-    if (_digest(path, seen) if is_settled(seen) else sha256(path)) != expected:
+    signature = file_signature(path)
+    if (_digest(path, signature) if is_settled(signature) else sha256(path)) != expected:
         raise Damaged(f"{path} has changed since it was committed (SHA-256 differs).")
 
 
 class FileSignature(NamedTuple):
-    """Signs of a change to a file, or of its replacement. ``changed`` is the later of two times, in nanoseconds."""
+    """What differs after a file was changed or replaced; ``changed`` is the later of two times, in nanoseconds."""
 
     device: int
     inode: int
@@ -140,22 +154,21 @@ class FileSignature(NamedTuple):
     changed: int
 
 
-def look(path: Path) -> FileSignature:
-    """Return the signs of a file without reading it."""
+def file_signature(path: Path) -> FileSignature:
+    """Return the signature of a file without reading its content."""
     state = path.stat()
     latest = max(state.st_mtime_ns, state.st_ctime_ns)
     return FileSignature(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, latest)
 
 
-def is_settled(seen: FileSignature) -> bool:
-    """Tell whether a file has not changed for a moment.
+def is_settled(signature: FileSignature) -> bool:
+    """Tell whether a file has not changed for a moment, so that its content may be cached under its signature.
 
-    One that has could change again without looking different, as the times that a file system keeps are coarse. What
-    was read of it must not be remembered.
+    A file that has just changed could change again under the same signature, because time stamps are coarse.
     """
-    return abs(time.time_ns() - seen.changed) >= _MOMENT
+    return abs(time.time_ns() - signature.changed) >= _MOMENT
 
 
 @lru_cache(maxsize=65536)
-def _digest(path: Path, seen: FileSignature) -> str:
+def _digest(path: Path, signature: FileSignature) -> str:
     return sha256(path)

@@ -1,4 +1,4 @@
-"""The file that HDF5 writes to: the first failure is kept, and HDF5 never hears of it."""
+"""File object for HDF5 that stores the first error instead of raising it inside HDF5."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Sink"]
 class Sink(io.RawIOBase):
     """A new file for h5py's file-object driver.
 
-    HDF5 2.0 crashes the process when its own flush on closing fails, as it does on a full disk. So after the first
-    OSError this sink keeps what HDF5 writes in memory and reports success; whoever fills the file asks ``check`` after
-    every block, stops at once, and lets HDF5 close in peace.
+    HDF5 2.0 crashes the process when its own flush on closing fails, as on a full disk. After the first OSError, this
+    sink therefore stores everything that HDF5 writes in memory and reports success. The writer of the file calls
+    ``check`` after every block and stops at the first error, and HDF5 can close the file.
 
     Parameters
     ----------
@@ -28,35 +28,35 @@ class Sink(io.RawIOBase):
     Raises
     ------
     OSError
-        If the file cannot be made; the message names it.
+        If the file cannot be created; the message names it.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
-        self._error: BaseException | None = None  # also Ctrl-C, which must not pass through HDF5 either
-        self._patches: list[tuple[int, bytes]] = []  # what could not be written: (offset, content)
+        self._error: BaseException | None = None  # or KeyboardInterrupt, which must not pass through HDF5 either
+        self._patches: list[tuple[int, bytes]] = []  # (offset, content) that could not be written
         self._position = 0
         try:
             with naming(path):
                 self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError:
-            super().close()  # so that the finalizer finds nothing to close
+            super().close()  # otherwise the finalizer would try to close it
             raise
         self._size = 0
 
     def check(self) -> None:
-        """Raise the first error that the file met, if any; an OSError names the path."""
+        """Raise the first error, if there was any; an OSError names the path."""
         if self._error is not None:
             with naming(self.path):
                 raise self._error
 
     def seekable(self) -> bool:
-        """HDF5 writes in any order."""
+        """Return True, because HDF5 writes in any order."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to an offset from the start, from here or from the end."""
+        """Move to an offset from the start, the current position or the end, and return the new position."""
         origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
         self._position = origin + offset
         return self._position
@@ -66,7 +66,7 @@ class Sink(io.RawIOBase):
         return self._position
 
     def write(self, content: Any) -> int:
-        """Write every byte, or keep it once the file has failed."""
+        """Write all bytes, to memory if an earlier write failed, and return their number."""
         rest = memoryview(content).cast("B")
         size, offset = rest.nbytes, self._position
         end = offset + size
@@ -84,7 +84,7 @@ class Sink(io.RawIOBase):
         return size
 
     def readinto(self, buffer: Any) -> int:
-        """Read back what was written, or kept; what is missing is zeros."""
+        """Read back from file and memory, zeros where nothing was written, and return the number of bytes."""
         view = memoryview(buffer).cast("B")
         size = max(0, min(view.nbytes, self._size - self._position))
         content = bytearray(size)
@@ -100,7 +100,7 @@ class Sink(io.RawIOBase):
         return size
 
     def truncate(self, size: int | None = None) -> int:
-        """Make the file so many bytes long."""
+        """Set the size of the file in bytes and return it."""
         before, self._size = self._size, self._position if size is None else size
         try:
             if self._error is None:
@@ -108,23 +108,23 @@ class Sink(io.RawIOBase):
         except BaseException as error:
             self._error = error
         if self._error is not None and self._size < before:
-            self._patches.append((self._size, bytes(before - self._size)))  # what is cut off is gone
+            self._patches.append((self._size, bytes(before - self._size)))  # bytes beyond the new end read as zeros
         return self._size
 
     def flush(self) -> None:
-        """Do nothing: nothing is held back, and HDF5 may ask after the close."""
+        """Do nothing: there is no buffer, and HDF5 may call this after closing."""
 
     def close(self) -> None:
-        """Close the file, and name it if that fails; the second time does nothing, as the descriptor is gone."""
+        """Close the file; an OSError names it. A second call does nothing."""
         if not self.closed:
-            descriptor, self._descriptor = self._descriptor, -1  # HDF5 may still write: into no other file
+            descriptor, self._descriptor = self._descriptor, -1  # HDF5 may still write, and must not reach another file
             super().close()
             with naming(self.path):
                 os.close(descriptor)
 
 
 def _overlay(content: bytearray, patch: bytes, start: int) -> None:
-    """Put a patch that begins at ``start``, which may be negative, over the content."""
+    """Overwrite content with a patch that begins at ``start``, which may be negative."""
     begin, end = max(start, 0), min(start + len(patch), len(content))
     if begin < end:
         content[begin:end] = patch[begin - start : end - start]

@@ -1,4 +1,4 @@
-"""Tensors as they can be stored: dense, on the CPU, with the values that the network computes with."""
+"""Conversion of tensors for storage: dense, on the CPU, gathered from shards and offloaded parts."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ __all__ = ["NotStorable", "check_gathered", "dense", "is_native", "is_sharded", 
 
 
 class NotStorable(TypeError):
-    """A state holds something that cannot be stored exactly; the message names it and ends without a full stop."""
+    """An entry of a state cannot be stored exactly; the message names it and ends without a full stop."""
 
 
 def dense(tensor: Tensor, name: str) -> Tensor:
-    """Return the values of a tensor on the CPU, contiguous; memory is shared with the tensor where that is possible.
+    """Return the values of a tensor on the CPU, contiguous; they share its memory if possible.
 
     Parameters
     ----------
     tensor : Tensor
-        Also a ``DTensor`` whose values are all in this process, or a quantized tensor.
+        May be a ``DTensor`` whose values are all in this process, or a quantized tensor.
     name : str
-        What messages call it.
+        Name of the tensor in messages.
 
     Raises
     ------
     NotStorable
-        If its values are not here (offloaded, not initialized, sharded over several processes), or it is not dense.
+        If the tensor has no values in this process (offloaded, not initialized, sharded over several processes), or is
+        not dense.
     """
     if nn.parameter.is_lazy(tensor):
         raise NotStorable(f"{name} is not initialized; run the model on one batch first")
@@ -47,12 +48,12 @@ def dense(tensor: Tensor, name: str) -> Tensor:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Tell whether a tensor is a ``DTensor``, without importing what defines it."""
+    """Tell whether a tensor is a ``DTensor``, without importing its module."""
     return hasattr(tensor, "device_mesh") and hasattr(tensor, "placements")
 
 
 def _gathered(tensor: Any, name: str) -> Tensor:
-    """Return the whole of a ``DTensor`` without communication, in which other processes might not take part."""
+    """Return all values of a ``DTensor`` without communication, because other processes might not take part."""
     processes = tensor.device_mesh.size()
     if processes > 1 and not all(placement.is_replicate() for placement in tensor.placements):
         raise NotStorable(f"{name} is sharded over {processes} processes; {_HOW_TO_GATHER}")
@@ -79,28 +80,28 @@ def sharded_like(value: Tensor, target: Any) -> Tensor:
 
 
 def check_gathered(model: nn.Module) -> None:
-    """Raise NotStorable for networks whose ``state_dict()`` would communicate, or whose parameters are elsewhere."""
+    """Raise NotStorable if ``state_dict()`` would communicate, or parameters are in other processes."""
     for name, module in model.named_modules():
         group = getattr(module, "process_group", None)
         if type(module).__name__ == "FullyShardedDataParallel" and group is not None and group.size() > 1:
             where = f"the part '{name}'" if name else "the model itself"
             raise NotStorable(f"{where} is sharded over {group.size()} processes; {_HOW_TO_GATHER}")
     for name, parameter in model.named_parameters():
-        whole = getattr(parameter, "ds_numel", None)  # of DeepSpeed, whose partitioned parameters are empty
+        whole = getattr(parameter, "ds_numel", None)  # set by DeepSpeed, whose partitioned parameters are empty
         if whole is not None and whole != parameter.numel():
             raise NotStorable(f"'{name}' is partitioned over several processes; {_HOW_TO_GATHER}")
 
 
 def offloaded_value(model: nn.Module, name: str, tensor: Tensor) -> Tensor:
-    """Return the value that the hooks of accelerate keep for a parameter that is on the meta device between calls.
+    """Return the value of a parameter that accelerate has offloaded, from the hooks that hold it between calls.
 
     Raises
     ------
     NotStorable
-        If none of them keeps one of its shape and type.
+        If no hook holds a value of the parameter's shape and type.
     """
     parts = name.split(".")
-    for length in range(len(parts) - 1, -1, -1):  # a hook serves a module, or all modules below it
+    for length in range(len(parts) - 1, -1, -1):  # a hook belongs to a module, or to all modules below it
         try:
             hook: Any = getattr(model.get_submodule(".".join(parts[:length])), "_hf_hook", None)
         except AttributeError:
@@ -112,7 +113,7 @@ def offloaded_value(model: nn.Module, name: str, tensor: Tensor) -> Tensor:
                 continue
             if isinstance(value, Tensor) and (value.shape, value.dtype) == (tensor.shape, tensor.dtype):
                 return value
-    raise NotStorable(f"'{name}' is on the meta device and no hook of accelerate keeps its values, so they are unknown")
+    raise NotStorable(f"'{name}' is on the meta device and no hook of accelerate holds its values, so they are unknown")
 
 
 @cache
@@ -121,5 +122,5 @@ def is_native(dtype: torch.dtype) -> bool:
     try:
         stored = safetensors.torch.save({"x": torch.empty(2, dtype=dtype)})
         return safetensors.torch.load(stored)["x"].dtype is dtype
-    except Exception:  # of several kinds, by version
+    except Exception:  # the type of error varies between versions
         return False

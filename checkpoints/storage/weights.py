@@ -1,4 +1,4 @@
-"""Weights from a file: one that a step keeps, or one that somebody else wrote."""
+"""Reading of weights, from the file of a step or from a file of another program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from checkpoints.storage.regular_files import check_regular, read_bytes
 
 __all__ = ["PACKED", "PACKED_METADATA", "read_safetensors", "read_weights"]
 
-PACKED = "__packed__."  # names of tensors that are parts of other entries begin with it
+PACKED = "__packed__."  # prefix of tensors that are parts of other entries
 PACKED_METADATA = "repsim"  # the key of the file's metadata that describes these entries
 
 _FIRST_SAFE_TORCH = (2, 10)
@@ -30,9 +30,9 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model")
 def read_weights(path: str | Path) -> dict[str, Any]:
     """Return a ``state_dict`` from a ``.safetensors`` file, or from a ``.pt``, ``.pth``, ``.bin`` or ``.ckpt`` one.
 
-    The latter are pickles. They are read by torch's restricted reader only (``weights_only=True``), and by torch 2.10
-    or newer only: in earlier ones a file could corrupt memory (CVE-2026-24747) or, before 2.6, run code
-    (CVE-2025-32434).
+    Files of the latter types are pickles. They are read only by torch's restricted reader (``weights_only=True``), and
+    only with torch 2.10 or newer: in earlier versions a file could corrupt memory (CVE-2026-24747) or, before 2.6, run
+    code (CVE-2025-32434).
 
     Parameters
     ----------
@@ -42,21 +42,21 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict of str to Tensor
-        On the CPU. From a file that ``Run.checkpoint`` wrote, also what else the ``state_dict`` held.
+        On the CPU. From a file that ``Run.checkpoint`` wrote, also the entries that are not tensors.
 
     Raises
     ------
     Damaged
-        If the file is missing, cannot be read, or holds anything but tensors.
+        If the file is missing, cannot be read, or holds other objects than tensors.
     ValueError
-        If it is of another type, or a pickle and torch is too old to read it safely.
+        If the file is of another type, or is a pickle and torch is too old to read it safely.
     """
     suffix = Path(path).suffix
-    path = Path(path).resolve()  # it may be a link of the user's own, as in the caches of model hubs
+    path = Path(path).resolve()  # users' own links are followed, as in the caches of model hubs
     if suffix == ".safetensors":
         return read_safetensors(path)
     if suffix not in (".pt", ".pth", ".bin", ".ckpt"):
-        raise ValueError(f"{path} is of no known type; expected .safetensors, or .pt, .pth, .bin or .ckpt.")
+        raise ValueError(f"{path} has an unknown type; expected .safetensors, or .pt, .pth, .bin or .ckpt.")
     if _torch_version() < _FIRST_SAFE_TORCH:
         raise ValueError(
             f"{path} is a pickle, which torch {torch.__version__} does not read safely. Install torch 2.10 or newer, "
@@ -79,22 +79,22 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 def read_safetensors(path: Path) -> dict[str, Any]:
     """Return the tensors of a safetensors file, by name in alphabetical order.
 
-    If it is the ``weights.safetensors`` of a step, entries that are not tensors, such as the packed parameters of
-    quantized layers, are put together again.
+    In the ``weights.safetensors`` of a step, entries that are not tensors, such as the packed parameters of quantized
+    layers, are reassembled.
 
     Raises
     ------
     Damaged
-        If it is missing or cannot be read.
+        If the file is missing or cannot be read.
     """
     content = read_bytes(path)
     try:
-        tensors = dict(sorted(safetensors.torch.load(content).items()))  # its own order varies
+        tensors = dict(sorted(safetensors.torch.load(content).items()))  # the order in the file varies
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         described = header.get("__metadata__", {}).get(PACKED_METADATA)
         return tensors if described is None else _with_packed(tensors, json.loads(described))
     except (KeyError, SafetensorError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
-        # KeyError: a type that torch does not have; others: a shape, or a description that does not fit
+        # KeyError: a type that torch does not have; others: an invalid shape or description
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
@@ -109,7 +109,7 @@ def _with_packed(tensors: dict[str, Tensor], described: dict[str, Any]) -> dict[
 
 
 def _check_archive(path: Path) -> None:
-    """Raise Damaged if the records of a zip need more memory than it has bytes: compressed or overlapping ones."""
+    """Raise Damaged if the records of a zip archive are compressed or overlap, and so exceed its size."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()

@@ -1,4 +1,4 @@
-"""A model's ``state_dict``: encoding as a file, and loading from such a file into a model."""
+"""The ``state_dict`` of a model: encoding for a file, and loading into a model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_NAMES = 5
 
 
 def encode_weights(model: nn.Module) -> bytes:
-    """Return the content of ``weights.safetensors``; each of several tensors that share memory is stored.
+    """Return the content of ``weights.safetensors``; tensors that share memory are stored one by one.
 
     Raises
     ------
@@ -47,16 +47,16 @@ def encode_weights(model: nn.Module) -> bytes:
 
 
 def model_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return a model's ``state_dict``, with the values that its forward pass computes with, as safetensors takes it.
+    """Return a model's ``state_dict`` in the form of safetensors, with the values that a forward pass uses.
 
-    Values that accelerate has offloaded are read from where its hooks keep them. Nothing is communicated: of sharded
-    parameters, those that are whole in this process are returned.
+    Values that accelerate has offloaded are read from its hooks. There is no communication between processes, so
+    sharded parameters must be complete in this process.
 
     Returns
     -------
     tensors : dict of str to Tensor
-        On the CPU; they may share memory with each other and with the model. Those whose names begin with ``PACKED``
-        are parts of entries that are described in the metadata.
+        On the CPU; they may share memory with each other and with the model. Names that begin with ``PACKED`` belong to
+        parts of entries that the metadata describe.
     metadata : dict of str to str
         Empty if all entries are tensors of types that safetensors has.
 
@@ -80,33 +80,33 @@ def model_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, {}
     packed, entries = pack(others, prefix=PACKED)
     if clash := packed.keys() & tensors.keys():
-        raise NotStorable(f"'{min(clash)}' has a name that the file uses otherwise")
+        raise NotStorable(f"'{min(clash)}' has a name that is reserved in the file")
     known = getattr(state, "_metadata", {})
     versions = {plain_name(name): about["version"] for name, about in known.items() if "version" in about}
     return {**tensors, **packed}, {PACKED_METADATA: json.dumps({"entries": entries, "versions": versions})}
 
 
 def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
-    """Put weights into a model; every entry must be given, or share its memory with one that is given.
+    """Load weights into a model; each of its entries must be given, or share its memory with a given one.
 
-    Files written by ``safetensors.torch.save_model`` hold one name of each group of tied weights.
+    Files of ``safetensors.torch.save_model`` contain one name of each group of tied weights.
 
     Parameters
     ----------
     model : nn.Module
-    weights : mapping of str to Tensor, or to what else a ``state_dict`` holds
+    weights : mapping of str to Tensor, or to another value of a ``state_dict``
         By name, without the parts that ``torch.compile`` adds.
 
     Raises
     ------
     RuntimeError
-        If names or shapes are those of another model, tied weights differ, or the model's own weights are offloaded.
-        Except in the last case, the model may then hold some of the new weights.
+        If names or shapes belong to another model, tied weights differ, or the model's own weights are offloaded.
+        Except in the last case, some of the new weights may have been loaded.
     """
     before = model.state_dict()
     if absent := [name for name, value in before.items() if isinstance(value, Tensor) and _is_offloaded(value)]:
         raise RuntimeError(
-            f"'{absent[0]}' of the model is on the meta device, where no value can be put; load the weights before the "
+            f"'{absent[0]}' of the model is on the meta device, which holds no values; load the weights before the "
             "model is offloaded."
         )
     names = {plain_name(name): name for name in before}
@@ -124,17 +124,17 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
 def _check_complete(
     held: Mapping[str, Any], given: Mapping[str, Any], missing: list[str], unexpected: list[str]
 ) -> None:
-    """Raise RuntimeError unless a model holds what it was given, and all of it was given."""
+    """Raise RuntimeError unless all entries were given, and the model holds the given values."""
     groups: dict[int, dict[str, Tensor]] = defaultdict(dict)  # by memory
     for name, value in held.items():
         if isinstance(value, Tensor) and (place := _storage(value)):
             groups[place][name] = value
     lacking = [name for name in missing if not _is_covered(held.get(name), groups, given)]
     if lacking or unexpected:
-        said = [
+        parts = [
             f"{kind}: {_some(names)}." for kind, names in (("Missing", lacking), ("Unexpected", unexpected)) if names
         ]
-        raise RuntimeError(f"The weights are those of another model. {' '.join(said)}")
+        raise RuntimeError(f"The weights are those of another model. {' '.join(parts)}")
     for group in groups.values():
         tied = [name for name in group if name in given]
         if len(tied) > 1 and (wrong := [name for name in tied if not _same(group[name], given[name])]):
@@ -145,7 +145,7 @@ def _check_complete(
 
 
 def _is_covered(value: Any, groups: Mapping[int, Mapping[str, Tensor]], given: Mapping[str, Any]) -> bool:
-    """Tell whether the memory of an entry lies within that of one that was given."""
+    """Tell whether the memory of an entry lies within the memory of a given entry."""
     if not isinstance(value, Tensor) or not (place := _storage(value)):
         return False
     start, stop = _span(value)
@@ -154,15 +154,15 @@ def _is_covered(value: Any, groups: Mapping[int, Mapping[str, Tensor]], given: M
 
 
 def _storage(tensor: Tensor) -> int:
-    """Return the address of a tensor's memory, or 0 if it has none of its own."""
+    """Return the address of a tensor's memory, or 0 if it has no memory of its own."""
     try:
         return _local(tensor).untyped_storage().data_ptr()
-    except (RuntimeError, NotImplementedError, ValueError):  # a tensor that wraps others
+    except (RuntimeError, NotImplementedError, ValueError):  # a tensor that wraps other tensors
         return 0
 
 
 def _span(tensor: Tensor) -> tuple[int, int]:
-    """Return where in its memory a tensor begins and ends, in bytes."""
+    """Return the first and the last byte of a tensor in its memory."""
     local = _local(tensor)
     start = int(local.storage_offset())
     reach = sum((int(size) - 1) * int(stride) for size, stride in zip(local.shape, local.stride(), strict=True))
@@ -174,7 +174,7 @@ def _local(tensor: Any) -> Tensor:
 
 
 def _same(held: Tensor, given: Any) -> bool:
-    """Compare bit by bit, after the conversion that loading makes."""
+    """Compare bit by bit, after the conversion of types that loading makes."""
     one, other = (_local(tensor).detach().to("cpu", held.dtype).contiguous().reshape(-1) for tensor in (held, given))
     return torch.equal(one.view(torch.uint8), other.view(torch.uint8))
 

@@ -1,4 +1,4 @@
-"""The state of optimizers: saving it, and putting it back exactly."""
+"""The state of optimizers: saving and exact restoring."""
 
 from __future__ import annotations
 
@@ -20,28 +20,30 @@ Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 
 
 def optimizer_states(optimizer: Optimizers) -> Any:
-    """Return the ``state_dict`` of an optimizer, a list of them of several, or None.
+    """Return the ``state_dict`` of an optimizer, a list for several optimizers, or None.
 
     Raises
     ------
     TypeError
-        If one is not a ``torch.optim.Optimizer``.
+        If an object is not a ``torch.optim.Optimizer``.
     """
     optimizers = _as_list(optimizer)
     for each in optimizers:
         if not isinstance(each, torch.optim.Optimizer):
-            raise TypeError(f"{type(each).__name__} is no optimizer; expected a torch.optim.Optimizer or several.")
+            raise TypeError(
+                f"{type(each).__name__} is not an optimizer; expected one or several torch.optim.Optimizer."
+            )
     states = [each.state_dict() for each in optimizers]
     return states if isinstance(optimizer, Sequence) else states[0] if states else None
 
 
 def check_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> None:
-    """Check, before anything is changed, that the saved states belong to the given optimizers.
+    """Check that the saved states belong to the given optimizers, before anything is changed.
 
     Raises
     ------
     Damaged
-        If a state is not that of an optimizer.
+        If a saved state is not the state of an optimizer.
     ValueError
         If the numbers of optimizers, groups or parameters differ.
     """
@@ -60,42 +62,44 @@ def check_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> No
 
 
 def load_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> None:
-    """Put states back, types and all.
+    """Restore the states of optimizers, including the types of all entries.
 
     Raises
     ------
     Damaged
-        If a state is not one that the optimizer takes.
+        If an optimizer does not accept its state.
     """
     for each, state in zip(_as_list(optimizer), states, strict=False):
         try:
             _load(each, state)
-        except Exception as error:  # torch trusts the state to be one
+        except Exception as error:  # torch does not validate the state
             raise Damaged(f"{path} does not hold a state of this optimizer ({error}).") from error
 
 
 def _load(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Load a state, then replace what torch converts: to the parameter's type, or from text to something else."""
+    """Load a state, then replace the entries that torch has converted to another type."""
     saved = chain.from_iterable(group["params"] for group in state["param_groups"])
     given = chain.from_iterable(group["params"] for group in optimizer.param_groups)
     parameters = dict(zip(saved, given, strict=True))
-    kept = {key: entries for key, entries in state["state"].items() if key in parameters and isinstance(entries, dict)}
-    plain = {key: {name: _plain(value) for name, value in entries.items()} for key, entries in kept.items()}
+    entries_by_key = {
+        key: entries for key, entries in state["state"].items() if key in parameters and isinstance(entries, dict)
+    }
+    plain = {key: {name: _plain(value) for name, value in entries.items()} for key, entries in entries_by_key.items()}
     optimizer.load_state_dict({**state, "state": {**state["state"], **plain}})
-    for key, entries in kept.items():
+    for key, entries in entries_by_key.items():
         loaded = optimizer.state[parameters[key]]
         for name, value in entries.items():
             loaded[name] = _exact(value, loaded.get(name), parameters[key])
 
 
 def _plain(value: Any) -> Any:
-    """Return what torch can convert without loss or failure, or None."""
+    """Return a value that torch can convert without loss or error, otherwise None."""
     convertible = not value.is_complex() if isinstance(value, Tensor) else isinstance(value, float | int)
     return value if convertible else None
 
 
 def _exact(value: Any, loaded: Any, parameter: Tensor) -> Any:
-    """Return an entry with its saved type and value, where torch or the optimizer has put it."""
+    """Return an entry with its saved type and value, on the device on which torch has placed it."""
     if isinstance(value, Tensor) and isinstance(loaded, Tensor):
         same = loaded if loaded.dtype == value.dtype else value.to(loaded.device)
         return sharded_like(same, parameter)

@@ -1,4 +1,4 @@
-"""The state of a training: weights, optimizers and generators, encoded as files and restored from them."""
+"""The files of a step that restore a training: weights, optimizers and random generators."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["Optimizers", "encode_training", "restore_training"]
 def encode_training(
     model: nn.Module, optimizer: Optimizers, *, with_weights: bool = True
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return files by name, and the entries of ``state.json`` for the optimizer and the generators.
+    """Return the content of files by name, and the entries of ``state.json`` for optimizers and generators.
 
     Raises
     ------
     TypeError
-        If an optimizer is not a ``torch.optim.Optimizer``, or a state cannot be stored exactly.
+        If an optimizer is not a ``torch.optim.Optimizer``, or an entry cannot be stored exactly.
     """
     files = {}
     if with_weights:
@@ -43,7 +43,7 @@ def encode_training(
     try:
         tensors, skeleton = pack(states, name="optimizers" if isinstance(states, list) else "")
         encode_json(skeleton)
-    except (NotStorable, ValueError) as error:  # ValueError: longer than what is read again
+    except (NotStorable, ValueError) as error:  # ValueError: longer than readers accept
         raise TypeError(
             f"The optimizer's state cannot be saved: {str(error).rstrip('.')}; give optimizer=None to save the step "
             "without it."
@@ -53,7 +53,7 @@ def encode_training(
 
 
 def restore_training(path: Path, state: dict[str, Any], model: nn.Module, optimizer: Optimizers) -> None:
-    """Restore the state that a verified step holds; see ``Checkpoint.restore``."""
+    """Restore model, optimizers and generators from a verified step; see ``Checkpoint.restore``."""
     saved = _saved_optimizers(path, state)
     check_optimizers(path, optimizer, saved)
     load_weights(unwrapped(model), read_safetensors(path / "weights.safetensors"))
@@ -61,7 +61,7 @@ def restore_training(path: Path, state: dict[str, Any], model: nn.Module, optimi
     try:
         set_rng_state(state["rng"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise Damaged(f"{path / 'state.json'} holds no state of the generators ({error}).") from error
+        raise Damaged(f"{path / 'state.json'} holds no valid state of the generators ({error}).") from error
 
 
 def _saved_optimizers(path: Path, state: dict[str, Any]) -> list[Any]:
@@ -69,5 +69,5 @@ def _saved_optimizers(path: Path, state: dict[str, Any]) -> list[Any]:
     try:
         saved = unpack(tensors, state["optimizer"])
     except (KeyError, TypeError, ValueError, RuntimeError, OverflowError) as error:  # RecursionError is a RuntimeError
-        raise Damaged(f"{path / 'state.json'} does not fit optimizer.safetensors ({error}).") from error
+        raise Damaged(f"{path / 'state.json'} does not match optimizer.safetensors ({error}).") from error
     return saved if isinstance(saved, list) else [] if saved is None else [saved]

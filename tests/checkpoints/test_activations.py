@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import checkpoints.activations
 from checkpoints import Activations, Damaged, Layer
 from checkpoints.storage.activation_file import LayerValues, write_activations
-from checkpoints.storage.regular_files import is_settled, look
+from checkpoints.storage.regular_files import file_signature, is_settled
 
 N = 5
 IDS = np.array([f"s{index}" for index in range(N)])
@@ -171,13 +171,13 @@ def test_rows_in_any_order_and_columns_are_those_of_the_whole(
 
 @pytest.mark.parametrize("rows", [[9], [-10], [0, 99]])
 def test_rows_that_there_are_not_are_refused(shared_wide: tuple[Layer, NDArray], rows: list[int]) -> None:
-    with pytest.raises(IndexError, match="Layer 'wide' has rows 0 to 8; others were asked for"):
+    with pytest.raises(IndexError, match="Layer 'wide' has rows 0 to 8; the selection has others"):
         shared_wide[0][rows]
 
 
 @pytest.mark.parametrize("rows", [[True, False], [[0, 1]], [0.5]])
 def test_rows_that_are_no_rows_are_refused(shared_wide: tuple[Layer, NDArray], rows: Any) -> None:
-    with pytest.raises(IndexError, match="Rows of layer 'wide' are numbers or a mask of 9 truth values"):
+    with pytest.raises(IndexError, match="Rows of layer 'wide' must be numbers, or a mask of 9 truth values"):
         shared_wide[0][rows]
 
 
@@ -202,7 +202,7 @@ def test_blocks_are_the_whole_in_turn(shared_wide: tuple[Layer, NDArray], rows: 
 
 @pytest.mark.parametrize("rows", [0, -1])
 def test_blocks_of_no_rows_are_refused(shared_wide: tuple[Layer, NDArray], rows: int) -> None:
-    with pytest.raises(ValueError, match=f"Blocks of {rows} rows were asked for; expected 1 or more"):
+    with pytest.raises(ValueError, match=f"rows is {rows}; expected 1 or more"):
         next(shared_wide[0].blocks(rows))
 
 
@@ -287,7 +287,7 @@ def test_a_missing_or_malformed_attribute_is_damage(path: Path, name: str, value
             file["layers/0001"].attrs[name] = value
 
     edit(path, change)
-    with pytest.raises(Damaged, match=f"Attribute '{name}' of /layers/0001 in {path} is missing or is no"):
+    with pytest.raises(Damaged, match=f"Attribute '{name}' of /layers/0001 in {path} is missing or is not a"):
         Activations(path)
 
 
@@ -303,7 +303,7 @@ def test_a_file_that_does_not_say_what_it_is_is_damaged(path: Path, name: str) -
 )
 def test_attributes_that_contradict_the_data_are_damage(path: Path, name: str, value: Any) -> None:
     edit(path, lambda file: file["layers/0001"].attrs.__setitem__(name, value))
-    with pytest.raises(Damaged, match=rf"/layers/0001 in {path} has shape \(5, 7\), .*these do not fit together"):
+    with pytest.raises(Damaged, match=rf"/layers/0001 in {path} has shape \(5, 7\), .*these contradict each other"):
         Activations(path)
 
 
@@ -359,8 +359,8 @@ def unwritten(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (remove_stimulus, r"/layers/0000 in .* has shape \(5, 24\), 5 rows .* for 4 stimuli; these do not fit"),
-        (name_twice, "has two layers of one name"),
+        (remove_stimulus, r"/layers/0000 in .* has shape \(5, 24\), 5 rows .* for 4 stimuli; these contradict"),
+        (name_twice, "has two layers of the same name"),
         (link_to_root, "/layers/0003/data in .* is missing or only a link"),
         (link_softly, "/layers/0003 in .* is missing or only a link"),
         (link_outside, "/layers/0003 in .* is missing or only a link"),
@@ -417,7 +417,7 @@ def many(path: Path, n_layers: int = 101) -> None:
 
 def settle(path: Path) -> None:
     """Wait until the file is no longer young."""
-    while not is_settled(look(path)):
+    while not is_settled(file_signature(path)):
         time.sleep(0.02)
 
 
@@ -436,7 +436,7 @@ def test_any_number_of_layers_is_listed_in_network_order(folder: Path, n_layers:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda file: file["layers/0100"].attrs.create("n_rows", 4), "these do not fit together"),
+        (lambda file: file["layers/0100"].attrs.create("n_rows", 4), "these contradict each other"),
         (lambda file: file["layers/0100"].attrs.__delitem__("reduction"), "Attribute 'reduction' of /layers/0100"),
         (lambda file: relayed(file, "layers/0100/data", np.ones((N, 2), "<i4")), "axes of type <i4; expected 2 of"),
     ],

@@ -85,7 +85,7 @@ def test_an_interval_below_1_is_refused(steps: int) -> None:
 
 @pytest.mark.parametrize(("steps", "listed"), [((), r"\[\]"), ({3, -1}, r"\[-1, 3\]")])
 def test_no_step_or_one_below_0_is_refused(steps: Collection[int], listed: str) -> None:
-    with pytest.raises(ValueError, match=rf"steps holds {listed}; expected one step number or more, each 0 or more"):
+    with pytest.raises(ValueError, match=rf"steps holds {listed}; expected one step or more, each 0 or more"):
         check_steps(steps)
 
 

@@ -173,7 +173,9 @@ class Unreadable:
 
 
 def test_an_array_of_another_package_that_cannot_be_read_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"Inputs of type Unreadable are no array \(it is on another device\)"):
+    with pytest.raises(
+        ValueError, match=r"Inputs of type Unreadable cannot be converted to an array \(it is on another device\)"
+    ):
         given(Unreadable())
 
 

@@ -471,7 +471,7 @@ def one_layer_linked_ten_thousand_times(file: h5py.File, place: Place) -> None:
     link_often(file["layers"], file[DATA], 9999)
 
 
-@hostile_hdf5("has two layers of one name")
+@hostile_hdf5("has two layers of the same name")
 def one_layer_linked_nine_thousand_times(file: h5py.File, place: Place) -> None:
     link_often(file["layers"], file["layers/0000"], 9000)
 
@@ -518,7 +518,7 @@ for kind, dtype in TYPES.items():
             h5py.h5a.create(file["layers/0000"].id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
 
         CASES[f"{kind} in attribute {name}"] = Case(
-            partial(in_activations, stated), ("activations", "verify"), f"Attribute '{name}' .* is missing or is no"
+            partial(in_activations, stated), ("activations", "verify"), f"Attribute '{name}' .* is missing or is not a"
         )
 
 
@@ -544,8 +544,8 @@ def stating(name: str, value: Any, message: str, **options: Any) -> None:
     CASES[shown] = Case(partial(in_activations, state, **options), ("activations", "verify"), message)
 
 
-NO_SIZES = "Attribute 'feature_shape' .* is missing or is no list of sizes"
-UNFIT = "these do not fit together"
+NO_SIZES = "Attribute 'feature_shape' .* is missing or is not a list of sizes"
+UNFIT = "these contradict each other"
 stating("feature_shape", [np.nan], NO_SIZES)
 stating("feature_shape", [-2, -4], NO_SIZES)
 stating("feature_shape", np.array([2**40, 2**40]), UNFIT)
@@ -554,10 +554,10 @@ stating("feature_shape", np.array([2**63 + 4, 2], np.uint64), UNFIT)  # their pr
 stating("feature_shape", np.zeros(120_000, np.int64), NO_SIZES, libver=("v110", "v110"))
 stating("n_rows", 7, UNFIT)
 stating("n_rows", -6, UNFIT)
-stating("n_rows", np.nan, "Attribute 'n_rows' .* is missing or is no whole number")
-stating("name", np.bytes_(b"x" * 900_000), "Attribute 'name' .* is missing or is no text", libver=("v110", "v110"))
-stating("name", np.bytes_(b"\xff\xfe"), "Attribute 'name' .* is missing or is no text")
-stating("name", np.bytes_(b"2"), "has two layers of one name")
+stating("n_rows", np.nan, "Attribute 'n_rows' .* is missing or is not a whole number")
+stating("name", np.bytes_(b"x" * 900_000), "Attribute 'name' .* is missing or is not a text", libver=("v110", "v110"))
+stating("name", np.bytes_(b"\xff\xfe"), "Attribute 'name' .* is missing or is not a text")
+stating("name", np.bytes_(b"2"), "has two layers of the same name")
 
 
 @hostile("activations, verify", "cannot be read|is missing")
@@ -748,19 +748,19 @@ for name, refusing in REFUSED.items():
         CASES[f"{kind} instead of {name}"] = Case(substituted, tuple(refusing.split(", ")), name)
 
 
-@hostile("activations, weights, restore, verify", "is missing or not a folder of its own")
+@hostile("activations, weights, restore, verify", "is missing or not a folder")
 def step_that_is_a_link(place: Place) -> None:
     shutil.rmtree(place.step)
     place.step.symlink_to(place.outside / "checkpoints" / place.step.name)
 
 
-@hostile("steps, activations, weights, restore, verify, resume", "is a link|is missing or not a folder of its own")
+@hostile("steps, activations, weights, restore, verify, resume", "is a link|is missing or not a folder")
 def checkpoints_that_are_a_link(place: Place) -> None:
     shutil.rmtree(place.run / "checkpoints")
     (place.run / "checkpoints").symlink_to(place.outside)
 
 
-@hostile("activations, weights, restore, resume", "has no checkpoint of step 5|is missing or not a folder of its own")
+@hostile("activations, weights, restore, resume", "has no checkpoint of step 5|is missing or not a folder")
 def checkpoints_that_are_a_pipe(place: Place) -> None:
     shutil.rmtree(place.run / "checkpoints")
     os.mkfifo(place.run / "checkpoints")
@@ -901,7 +901,7 @@ changing(
 changing(
     "run.json",
     "verify",
-    "the status does not say how long .*metrics.jsonl was",
+    "the status does not state the size of .*metrics.jsonl",
     a_log_of_negative_size=lambda info: info.update(metrics={"size": -1, "sha256": ""}),
     no_log=lambda info: info.update(metrics=3),
     a_log_of_half_a_byte=lambda info: info.update(metrics={"size": 0.5}),
@@ -972,7 +972,7 @@ TWICE = {"__items__": [["a", {"__tensor__": "0"}], ["b", {"__tensor__": "0"}]]}
 changing(
     "state.json",
     "restore",
-    "does not fit optimizer.safetensors",
+    "does not match optimizer.safetensors",
     one_tensor_twice=lambda state: state.update(optimizer=TWICE),
     a_tensor_of_another_name=lambda state: state.update(optimizer={"__tensor__": "../0"}),
     a_tensor_whose_name_is_a_list=lambda state: state.update(optimizer={"__tensor__": [1]}),

@@ -465,7 +465,7 @@ def test_a_capture_that_fails_leaves_nothing_behind(run: Run, network: nn.Module
 def test_activations_need_stimuli_with_inputs(recorded: Path, network: nn.Module) -> None:
     stored = Stimuli.read(recorded / "stimuli.h5")
     with Run.resume(recorded, stored) as run, Capture(network, ["0"]) as capture:
-        with pytest.raises(ValueError, match="This run has no stimulus inputs at hand; give Stimuli with inputs"):
+        with pytest.raises(ValueError, match="The stimuli of this run have no inputs; give Stimuli with inputs"):
             run.checkpoint(9, network, capture=capture)
         assert run.checkpoint(9, network).step == 9
 
@@ -734,7 +734,9 @@ def test_activations_of_other_stimuli_are_found(recorded: Path, ids: list[str]) 
     info = json.loads((recorded / "run.json").read_bytes())
     info["stimuli_sha256"] = hashlib.sha256((recorded / "stimuli.h5").read_bytes()).hexdigest()
     (recorded / "run.json").write_bytes(encode_json(sealed(info)))
-    with pytest.raises(Damaged, match=r"activations\.h5 was recorded elsewhere: its stimulus_hash is not this run's"):
+    with pytest.raises(
+        Damaged, match=r"activations\.h5 was recorded elsewhere: its stimulus_hash differs from this run's"
+    ):
         Run.open(recorded).verify()
 
 
@@ -742,7 +744,7 @@ def test_a_step_of_another_run_is_found(recorded: Path, stimuli: Stimuli) -> Non
     other = recorded.with_name("other")
     Run.create(other, {}, stimuli).close()
     shutil.copytree(recorded / "checkpoints", other / "checkpoints", dirs_exist_ok=True)
-    with pytest.raises(Damaged, match=r"activations\.h5 was recorded elsewhere: its run_uuid is not this run's"):
+    with pytest.raises(Damaged, match=r"activations\.h5 was recorded elsewhere: its run_uuid differs from this run's"):
         Run.open(other).verify()
 
 
@@ -915,7 +917,7 @@ def test_a_step_whose_activations_were_deleted_is_not_taken_for_one_without(reco
 @pytest.mark.parametrize("wrap", [lambda scheduler: scheduler, lambda scheduler: [scheduler]])
 def test_what_is_no_optimizer_is_not_saved_as_one(run: Run, network: nn.Module, wrap: Callable[[Any], Any]) -> None:
     scheduler = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(network.parameters()), 1)
-    with pytest.raises(TypeError, match=r"StepLR is no optimizer; expected a torch\.optim\.Optimizer"):
+    with pytest.raises(TypeError, match=r"StepLR is not an optimizer; expected one or several torch\.optim\.Optimizer"):
         run.checkpoint(1, network, wrap(scheduler))
 
 
@@ -1039,7 +1041,7 @@ def test_activations_are_recorded_without_weights(unweighted: Run) -> None:
 
 def test_a_step_without_weights_is_not_restored(unweighted: Run, network: nn.Module) -> None:
     before = weights(network)
-    message = f"{unweighted[2].path} was recorded without weights; there is nothing to load or restore"
+    message = f"{unweighted[2].path} was recorded without weights, which loading and restoring need"
     with pytest.raises(ValueError, match=message):
         unweighted[2].weights()
     with pytest.raises(ValueError, match=message):
@@ -1072,7 +1074,7 @@ def test_weights_that_were_added_are_noticed(unweighted: Run) -> None:
         content = (unweighted[2].path / name).read_bytes()
         manifest["files"][name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     (unweighted[2].path / "MANIFEST.json").write_bytes(encode_json(manifest))
-    with pytest.raises(Damaged, match="was recorded elsewhere: its weights_hash is not this run's"):
+    with pytest.raises(Damaged, match="was recorded elsewhere: its weights_hash differs from this run's"):
         unweighted.verify()
 
 

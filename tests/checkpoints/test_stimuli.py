@@ -144,9 +144,7 @@ def test_a_flipped_bit_is_found_or_harmless(path: Path) -> None:
 def test_parts_that_do_not_match_are_refused_with_their_shapes(part: dict[str, Any]) -> None:
     name, value = next(iter(part.items()))
     shape = re.escape(str(np.shape(value) if name == "inputs" else np.shape(value)[:1]))
-    with pytest.raises(
-        ValueError, match=rf"^Stimuli have .*{name} (of shape )?{shape}.*one of each for every stimulus"
-    ):
+    with pytest.raises(ValueError, match=rf"^Stimuli have .*{name} (of shape )?{shape}.*one of each per stimulus"):
         changed(**part)
 
 
@@ -156,7 +154,7 @@ def test_no_stimuli_are_refused() -> None:
 
 
 def test_repeated_ids_are_refused() -> None:
-    with pytest.raises(ValueError, match="Stimulus ids repeat; every stimulus needs an id of its own"):
+    with pytest.raises(ValueError, match="Stimulus ids repeat; give every stimulus a unique id"):
         changed(ids=list("abcdea"))
 
 
@@ -206,7 +204,7 @@ def test_columns_of_another_kind_are_damaged(path: Path, name: str, values: Any)
 def test_a_file_without_a_hash_is_damaged(path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file.attrs["content_hash"]
-    with pytest.raises(Damaged, match=f"Attribute 'content_hash' of / in {path} is missing or is no text"):
+    with pytest.raises(Damaged, match=f"Attribute 'content_hash' of / in {path} is missing or is not a text"):
         Stimuli.read(path)
 
 
@@ -241,9 +239,12 @@ def test_a_column_of_zeros_and_ones_is_not_one_hot() -> None:
 
 
 WRONG_LABELS: dict[str, tuple[Any, str]] = {
-    "not whole": ([0.0, 1.5, 1, 0, 2, 1], r"Label 1\.5 is no whole number that fits int64; expected whole numbers"),
-    "infinite": ([0, 1, np.inf, 0, 2, 1], "Label inf is no whole number"),
-    "too large": (np.full(N, 2**63, dtype=np.uint64), "Label 9223372036854775808 is no whole number that fits int64"),
+    "not whole": ([0.0, 1.5, 1, 0, 2, 1], r"Label 1\.5 is not a whole number in the range of int64"),
+    "infinite": ([0, 1, np.inf, 0, 2, 1], "Label inf is not a whole number"),
+    "too large": (
+        np.full(N, 2**63, dtype=np.uint64),
+        "Label 9223372036854775808 is not a whole number in the range of int64",
+    ),
     "NaN": ([0, np.nan, 1, np.nan, 2, 1], "2 of 6 labels are NaN; leave out these stimuli"),
     "text": (list("abcdef"), "Labels are of type <U1; expected whole numbers, one for each class"),
     "complex": ([1j] * N, "Labels are of type complex128; expected whole numbers"),
@@ -277,7 +278,7 @@ def test_token_ids_stay_whole_numbers_and_floats_become_float32() -> None:
 
 
 def test_inputs_too_large_for_float32_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"Inputs hold 1e\+300, more than float32 can"):
+    with pytest.raises(ValueError, match=r"Inputs hold 1e\+300, which exceeds the range of float32"):
         Stimuli.of(["a", "b"], [0, 1], ["train", "test"], [[1e300], [float("inf")]])
 
 
@@ -290,5 +291,5 @@ def test_a_run_keeps_no_inputs(folder: Path) -> None:
     stimuli = Stimuli.of(["a", "b"], [0, 1], ["train", "test"], {"x": [[1.0], [2.0]], "m": [1, 2]})
     assert {name: part.tolist() for name, part in dict(stimuli.first_inputs(1)).items()} == {"x": [[1.0]], "m": [1]}
     stimuli.write(folder / "stimuli.h5")
-    with pytest.raises(ValueError, match="A run keeps no inputs of its stimuli; make them anew"):
+    with pytest.raises(ValueError, match="read from a run, which stores no inputs; create them"):
         Stimuli.read(folder / "stimuli.h5").first_inputs(1)

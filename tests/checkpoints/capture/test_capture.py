@@ -462,7 +462,9 @@ def test_float16_is_exact_or_an_error() -> None:
     layer = record(model, "0", dtype="float16")["0"]
     assert layer.values.dtype == np.float16
     np.testing.assert_array_equal(layer.values, (X * 30_000).half().numpy())
-    message = r"Layer '0' holds 80000, which exceeds the largest torch.float16 number \(65504\)\. Record it in a wider type"
+    message = (
+        r"Layer '0' holds 80000, which exceeds the largest torch.float16 number \(65504\)\. Record it in a wider type"
+    )
     with pytest.raises(ValueError, match=message):
         record(nn.Sequential(Lambda(lambda x: x * 40_000)), "0", dtype="float16")
 
@@ -603,7 +605,9 @@ def test_two_tensors_of_one_name_are_an_error() -> None:
         record(model, "inner")
     twice = Lambda(lambda x: other(a(a(x))), a=(a := nn.Identity()))
     twice.add_module("a#1", other := nn.Identity())
-    with pytest.raises(ValueError, match="Two layers have the same name, because a module is named like another module's call"):
+    with pytest.raises(
+        ValueError, match="Two layers have the same name, because a module is named like another module's call"
+    ):
         record(twice, "*")
 
 

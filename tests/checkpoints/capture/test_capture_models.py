@@ -585,7 +585,9 @@ def test_what_is_no_pattern_is_refused(resnet: ResNet, pattern: Any) -> None:
 
 def test_values_beyond_float16_are_refused() -> None:
     model = nn.Sequential(Lambda(lambda x: x * 60_000))
-    with pytest.raises(ValueError, match=r"Layer '0' holds 120000, which exceeds the largest torch\.float16 number \(65504\)"):
+    with pytest.raises(
+        ValueError, match=r"Layer '0' holds 120000, which exceeds the largest torch\.float16 number \(65504\)"
+    ):
         record(model, "0", dtype="float16")
     assert record(model, "0")["0"].values.max() == 120_000
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import checkpoints.storage.lease
+import checkpoints.storage.lease_files
 from checkpoints import Run, Stimuli
 from checkpoints.storage.commit import append_line, replace_file, staged_directory
 from checkpoints.storage.lease import Lease, Locked, is_leased
@@ -28,6 +29,7 @@ SHORT = 1.5  # seconds
 PREPARE = """
 import errno, fcntl, os, pathlib, platform, random, signal, sys, time
 import checkpoints.storage.lease
+import checkpoints.storage.lease_files
 from checkpoints.storage.lock import Lock, Locked, is_locked
 path, host, flock, lease = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
 checkpoints.storage.lease.LEASE = lease
@@ -200,11 +202,9 @@ def test_a_holder_that_stalls_longer_than_the_lease_refuses_to_commit(path: Path
         os.kill(child.pid, signal.SIGSTOP)
         lock = Lock(path)
         os.kill(child.pid, signal.SIGCONT)
-        assert answer(child, "\n") == (
-            f"{path.parent} was taken over by process {os.getpid()} on {platform.node()}: this process had shown no "
-            "heartbeat for 1.5 s, or its lease was removed. Nothing more is written; resume the run when nobody else "
-            "writes it."
-        )
+        said = answer(child, "\n")
+        assert f"{path.parent} was taken over by process {os.getpid()} on {platform.node()}" in said
+        assert "no heartbeat for 1.5 s" in said and "resume the run" in said
         child.communicate("")  # it releases what it does not hold
         lock.confirm()
         assert json.loads(path.read_text())["pid"] == os.getpid()
@@ -444,7 +444,7 @@ def test_a_lease_that_is_no_regular_file_is_refused(path: Path, kind: str, act: 
         os.mkfifo(lease)
     else:
         lease.mkdir()
-    with pytest.raises(OSError, match=r"A link is not followed|Not a regular file") as caught:
+    with pytest.raises(OSError, match=r"Links are not followed|Not a regular file") as caught:
         act(path)
     assert str(path.parent) in str(caught.value)
 
@@ -491,9 +491,9 @@ def test_a_reader_does_not_wait_for_a_heartbeat_of_hours_ago(path: Path) -> None
 
 @pytest.mark.usefixtures("short")
 def test_a_process_id_that_was_used_again_is_not_the_holder(path: Path) -> None:
-    owner = OWNER | {"pid": os.getpid(), "host": platform.node(), "place": checkpoints.storage.lease._place()}
+    owner = OWNER | {"pid": os.getpid(), "host": platform.node(), "place": checkpoints.storage.lease_files._place()}
     path.with_name("run.lease-1").write_text(json.dumps(owner))
-    if checkpoints.storage.lease._started(os.getpid()) == "":
+    if checkpoints.storage.lease_files._started(os.getpid()) == "":
         pytest.skip("the system does not tell when a process was started")
     start = time.monotonic()
     Lock(path).release()

@@ -129,7 +129,7 @@ def test_another_format_is_refused(committed: Path) -> None:
 @pytest.mark.parametrize("version", [2, 0, None, "1"])
 def test_another_version_is_refused(committed: Path, version: Any) -> None:
     rewrite(committed, format_version=version)
-    with pytest.raises(Damaged, match=rf"MANIFEST\.json has format version {version}; this reader knows 1"):
+    with pytest.raises(Damaged, match=rf"MANIFEST\.json has format version {version}; this version of repsim reads 1"):
         check_manifest(committed)
 
 
@@ -182,7 +182,7 @@ def test_json_round_trips_through_a_file(folder: Path) -> None:
 
 
 def test_json_that_would_not_be_read_again_is_not_written(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"A JSON file would have \d+ bytes; at most 16777216 are read again"):
+    with pytest.raises(ValueError, match=r"A JSON file would have \d+ bytes; at most 16777216 can be read again"):
         write_json(folder / "a.json", "x" * 2**24)
     assert list(folder.iterdir()) == []
 

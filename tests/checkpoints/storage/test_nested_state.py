@@ -176,9 +176,9 @@ class Row(list):  # type: ignore[type-arg]
     [
         (len, "of type builtin_function_or_method"),
         (object(), "of type object"),
-        (Mode.FAST, r"of type .*test_state\.Mode"),
-        (Pair(1, 2), r"of type .*test_state\.Pair"),
-        (Row([1]), r"of type .*test_state\.Row"),
+        (Mode.FAST, r"of type .*test_nested_state\.Mode"),
+        (Pair(1, 2), r"of type .*test_nested_state\.Pair"),
+        (Row([1]), r"of type .*test_nested_state\.Row"),
         (defaultdict(lambda: 1), r"of type collections\.defaultdict"),
         (Counter("aab"), r"of type collections\.Counter"),
         (range(3), "of type range"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from checkpoints import Damaged, files
-from checkpoints.storage.regular_files import check_unchanged, is_settled, look, sha256
+from checkpoints.storage.regular_files import check_unchanged, file_signature, is_settled, sha256
 
 
 def test_a_change_that_does_not_show_in_the_times_of_a_young_file_is_noticed(
@@ -14,8 +14,8 @@ def test_a_change_that_does_not_show_in_the_times_of_a_young_file_is_noticed(
 ) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
-    expected, seen = sha256(path), look(path)
-    monkeypatch.setattr(files, "look", lambda _: seen)  # a file system whose times are coarse
+    expected, seen = sha256(path), file_signature(path)
+    monkeypatch.setattr(files, "file_signature", lambda _: seen)  # a file system whose times are coarse
     check_unchanged(path, expected)
     path.write_bytes(b"two")
     with pytest.raises(Damaged, match=r"a has changed since it was committed"):
@@ -25,8 +25,8 @@ def test_a_change_that_does_not_show_in_the_times_of_a_young_file_is_noticed(
 def test_a_settled_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, read = tmp_path / "a", []
     path.write_bytes(b"one")
-    expected, seen = sha256(path), look(path)
-    monkeypatch.setattr(files, "look", lambda _: seen._replace(changed=seen.changed - 10**9))
+    expected, seen = sha256(path), file_signature(path)
+    monkeypatch.setattr(files, "file_signature", lambda _: seen._replace(changed=seen.changed - 10**9))
     monkeypatch.setattr(files, "sha256", lambda path: (read.append(path), expected)[1])
     for _ in range(3):
         check_unchanged(path, expected)
@@ -36,9 +36,9 @@ def test_a_settled_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_file_is_settled_a_moment_after_its_last_change(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
-    assert not is_settled(look(path))
-    seen = look(path)
+    assert not is_settled(file_signature(path))
+    seen = file_signature(path)
     assert is_settled(seen._replace(changed=seen.changed - 10**9))
     assert is_settled(seen._replace(changed=seen.changed + 10**9))  # by the clock of a file server
     os.utime(path, ns=(0, 0))
-    assert not is_settled(look(path))  # the time of the change of its times
+    assert not is_settled(file_signature(path))  # the time of the change of its times

@@ -90,7 +90,7 @@ def test_a_link_of_the_user_is_followed(folder: Path) -> None:
 
 
 def test_another_type_of_file_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"w\.npz is of no known type; expected \.safetensors, or \.pt"):
+    with pytest.raises(ValueError, match=r"w\.npz has an unknown type; expected \.safetensors, or \.pt"):
         read_weights(folder / "w.npz")
 
 

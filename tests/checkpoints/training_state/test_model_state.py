@@ -101,7 +101,7 @@ def test_extra_state_is_saved_and_restored(run: Run, extra: Any) -> None:
     ("value", "reason"),
     [
         (torch.eye(3).to_sparse(), "stored as sparse_coo; only dense tensors can be stored"),
-        (torch.zeros(2, device="meta"), "on the meta device and no hook of accelerate keeps its values"),
+        (torch.zeros(2, device="meta"), "on the meta device and no hook of accelerate holds its values"),
     ],
 )
 def test_an_entry_without_storable_values_is_named_and_activations_are_offered(
@@ -219,16 +219,14 @@ def test_offloaded_weights_are_saved_with_their_values(run: Run, folder: Path, k
 def test_a_value_of_another_shape_is_not_taken_for_the_offloaded_one(run: Run, folder: Path) -> None:
     model, _ = offloaded("cpu", folder)
     model[0]._hf_hook.weights_map.dataset["0.weight"] = torch.zeros(1)
-    with pytest.raises(TypeError, match=r"'0\.weight' is on the meta device and no hook of accelerate keeps its"):
+    with pytest.raises(TypeError, match=r"'0\.weight' is on the meta device and no hook of accelerate holds its"):
         run.checkpoint(0, model)
 
 
 def test_nothing_is_restored_into_an_offloaded_network(run: Run, folder: Path) -> None:
     model, _ = offloaded("cpu", folder)
     run.checkpoint(0, model)
-    with pytest.raises(
-        RuntimeError, match=r"'0\.weight' of the model is on the meta device, where no value can be put"
-    ):
+    with pytest.raises(RuntimeError, match=r"'0\.weight' of the model is on the meta device, which holds no values"):
         run[0].restore(model)
 
 

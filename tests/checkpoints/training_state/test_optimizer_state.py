@@ -154,7 +154,7 @@ def test_a_state_too_long_to_be_read_again_is_refused(run: Run, monkeypatch: pyt
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))])
     optimizer.param_groups[0]["history"] = [0.5] * 1000
     monkeypatch.setattr("checkpoints.storage.manifest._LARGEST_JSON", 5000)
-    with pytest.raises(TypeError, match=r"would have \d+ bytes; at most 5000 are read again; give optimizer=None"):
+    with pytest.raises(TypeError, match=r"would have \d+ bytes; at most 5000 can be read again; give optimizer=None"):
         run.checkpoint(0, nn.Identity(), optimizer)
 
 
