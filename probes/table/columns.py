@@ -61,8 +61,8 @@ def _control(option: str, meaning: str, compute: Callable[[ProbedLayer], Any]) -
     return ProbeColumn(dtype="float64", meaning=meaning, compute=compute, stage="control", option=option)
 
 
-def _n_rows(part: str) -> ProbeColumn:
-    return _place("int64", f"number of {part} rows", lambda place: len(place.target.rows[part]))
+def _n_rows(part: str, adjective: str) -> ProbeColumn:
+    return _place("int64", f"number of {adjective} rows", lambda place: len(place.target.rows[part]))
 
 
 def _chance(place: LayerTarget) -> float:
@@ -135,9 +135,9 @@ COLUMNS: dict[str, ProbeColumn] = {
     "n_constant": _probe(
         "Int64", "number of features that are constant on the training rows; their coefficients are 0", _n_constant
     ),
-    "n_train": _n_rows("train"),
-    "n_validation": _n_rows("validation"),
-    "n_test": _n_rows("test"),
+    "n_train": _n_rows("train", "training"),
+    "n_validation": _n_rows("validation", "validation"),
+    "n_test": _n_rows("test", "test"),
     "C": _probe("float64", "the C that was chosen", lambda probed: probed.C),
     "C_at_edge": _probe(
         "bool",
