@@ -6,8 +6,8 @@ from .config.recording import RecordingConfig as RecordingConfig
 from .execution.interruption import Interrupted as Interrupted
 from .training.record import record_model as record_model
 from .training.record import record_run as record_run
-from .training.seeds import resume_seeds as resume_seeds
-from .training.seeds import train_seeds as train_seeds
+from .training.seed_runs import resume_seeds as resume_seeds
+from .training.seed_runs import train_seeds as train_seeds
 from .training.train import resume_run as resume_run
 from .training.train import train_run as train_run
 from .workflows.analyze import Findings as Findings

@@ -1,10 +1,11 @@
-"""Write the reference pages that follow from the code: commands, learning rules, similarity measures.
+"""Reference pages written from the code: commands, settings files, learning rules, similarity measures.
 
-``python docs/generate.py`` writes them; with ``--check`` it only says which are out of date, and fails.
+``python docs/generate.py`` writes them; with ``--check`` it only lists those that are out of date, and fails.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from analysis.cli import app
+from analysis.config.schema import json_schema
 from repsim.learning import catalogue
 from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS, STREAMED
 
@@ -21,17 +23,28 @@ HERE = Path(__file__).parent
 NOTE = "<!-- Written by `make docs` from the code; do not edit. -->\n\n"
 
 
-def commands() -> str:
-    """Return the help of every command."""
+def commands(app: typer.Typer = app) -> str:
+    """Return the help of every command of an application."""
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    sections = ["# Commands\n\nAlso as `python -m analysis COMMAND`.\n"]
+    sections = [f"# Commands\n\nAlso as `python -m analysis COMMAND`.\n\n{_SETTINGS_FILES}"]
     for name, command in group.commands.items():
         context = command.make_context(name, [], parent=None, resilient_parsing=True, terminal_width=80)
         context.info_name = f"repsim {name}"
         text = "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
         sections.append(f"## repsim {name}\n\n```text\n{text}\n```\n")
     return "\n".join(sections)
+
+
+_SETTINGS_FILES = """\
+Options of `train`, `analyze` and `compare`, and those that choose where tasks run, can also be set in the file
+`repsim.toml` of the working directory, in the tables `[training]`, `[recording]`, `[analysis]` and `[execution]`. A key
+is the name of its option, with `_` for `-`; only `--record` is the key `steps` of `[recording]`. Options on the command
+line override the file of `--config`, which overrides `repsim.toml`.
+
+An editor that knows JSON Schema (for example with the TOML language server Taplo) completes and checks these files, and
+sweep files, if their first line is `#:schema PATH`, with the path of [repsim.schema.json](repsim.schema.json).
+"""
 
 
 def rules() -> str:
@@ -87,12 +100,12 @@ label, all per example.
 
 
 def measures() -> str:
-    """Return the tables of all that the similarity room has to choose from."""
+    """Return the tables of measures, statistics, distances and comparators."""
     return "\n".join(
         [
             "# Measures\n",
-            "n is the number of stimuli, d of features, m = n (n − 1) / 2 of pairs. X and Y are representations with "
-            "their columns centred, unless it says otherwise; x and y are patterns; a and b are RDMs.\n",
+            "n is the number of stimuli, d of features, m = n (n − 1) / 2 of pairs of stimuli. X and Y are "
+            "representations with centred columns unless stated otherwise, x and y are patterns, a and b are RDMs.\n",
             *_table_of_measures(),
             *_table(
                 "## Statistics of one representation",
@@ -100,13 +113,13 @@ def measures() -> str:
                 [
                     (
                         f"`{name}`",
-                        each.formula,
+                        each.about.formula,
                         _range(each.range),
                         "yes" if each.needs_labels else "no",
                         ", ".join(sorted(each.invariances)) or "nothing",
-                        each.cost,
-                        each.use,
-                        each.reference,
+                        each.about.cost,
+                        each.about.use,
+                        each.about.reference,
                     )
                     for name, each in STATISTICS.items()
                 ],
@@ -117,27 +130,28 @@ def measures() -> str:
                 [
                     (
                         f"`{name}`",
-                        each.formula,
+                        each.about.formula,
                         _range(each.range),
                         ", ".join(sorted(each.needs)) or "-",
-                        each.reference,
+                        each.about.reference,
                     )
                     for name, each in DISTANCES.items()
                 ],
             ),
             *_table(
                 "## Comparators of RDMs",
-                ("name", "formula", "range", "ignores", "best model", "cost", "use", "reference"),
+                ("name", "formula", "range", "ignores", "weighted", "best model", "cost", "use", "reference"),
                 [
                     (
                         f"`{name}`",
-                        each.formula,
+                        each.about.formula,
                         _range(each.range),
                         ", ".join(sorted(each.ignores)) or "nothing",
+                        "no" if each.weighted is None else "yes",
                         "exact" if each.is_exact_pool else "approximate",
-                        each.cost,
-                        each.use,
-                        each.reference,
+                        each.about.cost,
+                        each.about.use,
+                        each.about.reference,
                     )
                     for name, each in COMPARATORS.items()
                 ],
@@ -150,19 +164,20 @@ def measures() -> str:
 def _table_of_measures() -> list[str]:
     return _table(
         "## Measures between representations",
-        ("name", "formula", "range", "grows with", "metric", "invariant to", "streams", "cost", "use", "reference"),
+        ("name", "label", "formula", "range", "kind", "metric", "invariant to", "streams", "cost", "use", "reference"),
         [
             (
                 f"`{name}`",
-                each.formula,
+                each.label,
+                each.about.formula,
                 _range(each.range),
                 each.direction if each.is_symmetric else f"{each.direction} (asymmetric)",
                 "yes" if each.is_metric else "no",
                 ", ".join(sorted(each.invariances)) or "nothing",
                 "yes" if name in STREAMED else "no",
-                each.cost,
-                each.use,
-                each.reference,
+                each.about.cost,
+                each.about.use,
+                each.about.reference,
             )
             for name, each in MEASURES.items()
         ],
@@ -180,16 +195,27 @@ def _range(bounds: tuple[float, float]) -> str:
 
 _NOTES_ON_MEASURES = """## Notes
 
-- *Streams*: `streamed_pairwise` and `Moments` find it in one pass over blocks of stimuli.
-- *Best model*: whether the pooled RDM of a noise ceiling is the best there is for that comparator.
-- `stochastic_procrustes` compares representations with trials (n, trials, d), and is therefore in no table.
-- Left out: representation topology divergence (RTD) and the intrinsic multi-scale distance (IMD). No maintained package
-  computes them (the projects `rtd` and `msid` of the Python Package Index are something else), and the code of their
-  papers is not packaged.
+- *Streams*: `streamed_pairwise` and `Moments` compute the measure in one pass over blocks of stimuli.
+- *Weighted*: the comparator has a weighted form, so that stimuli are bootstrapped; otherwise the jackknife is used.
+- *Best model*: whether the pooled RDM of a noise ceiling maximises the mean value of that comparator.
+- `stochastic_procrustes` compares representations with trials (n, trials, d) and is therefore in no table.
+- Not included: representation topology divergence (RTD) and the intrinsic multi-scale distance (IMD). No maintained
+  package computes them (the projects `rtd` and `msid` of the Python Package Index are something else), and the code of
+  their papers is not packaged.
 """
 
 
-PAGES: dict[str, Callable[[], str]] = {"commands.md": commands, "rules.md": rules, "measures.md": measures}
+def schema() -> str:
+    """Return the JSON Schema of settings files."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": lambda: NOTE + commands(),
+    "rules.md": lambda: NOTE + rules(),
+    "measures.md": lambda: NOTE + measures(),
+    "repsim.schema.json": schema,
+}
 
 
 def main() -> None:
@@ -197,7 +223,7 @@ def main() -> None:
     check = "--check" in sys.argv
     stale = []
     for name, page in PAGES.items():
-        path, text = HERE / name, NOTE + page()
+        path, text = HERE / name, page()
         if not path.is_file() or path.read_text() != text:
             stale.append(name)
             if not check:

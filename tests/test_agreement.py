@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from analysis import RecordingConfig, train_run
-from analysis.training import job
+from analysis.training import setup
 from analysis.workflows.demo import DEMO_RUNS
 from checkpoints import Run
 from probes import LogisticProbe, probe_layers
@@ -41,7 +41,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
     folder, recording = tmp_path_factory.mktemp("demo"), RecordingConfig(steps="last", layers=LAYERS)
     settings = {name: replace(training, epochs=EPOCHS) for name, training in DEMO_RUNS.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "load_dataset", cache(load_dataset))  # it takes longer than the training
+        patch.setattr(setup, "load_dataset", cache(load_dataset))  # it takes longer than the training
         return {name: train_run(folder / name, training, recording) for name, training in settings.items()}
 
 

@@ -7,67 +7,38 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import (
-    Distance,
-    ExecutorName,
-    Jobs,
-    Json,
-    Layers,
-    Measures,
-    Penalties,
-    Quiet,
-    Scheduler,
-    names,
-    numbers,
-    reporter_of,
-)
+from analysis.cli.options import Given, Json, Quiet, execution_of, with_options
 from analysis.cli.output import print_findings
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.execution import ExecutionConfig
+from analysis.config.toml_files import merge, read_defaults
 
 __all__ = ["analyze"]
 
 
+@with_options(analysis=AnalysisConfig, execution=ExecutionConfig)
 def analyze(
     runs: Annotated[
-        list[Path], typer.Argument(help="Run directories with recorded steps; each is analysed by itself.")
+        list[Path], typer.Argument(help="Run directories with recorded steps; each is analyzed by itself.")
     ],
-    steps: Annotated[
-        str | None, typer.Option(help="Recorded steps: first, last, all or numbers with commas. [default: first,last]")
-    ] = None,
-    layers: Layers = None,
-    distance: Distance = None,
-    measures: Measures = None,
-    Cs: Penalties = None,
+    analysis: Given,
+    execution: Given,
     output: Annotated[Path | None, typer.Option(help="Folder to write, for one run. [default: RUN/analysis]")] = None,
-    executor: ExecutorName = None,
-    jobs: Jobs = None,
-    scheduler: Scheduler = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Probe and compare the layers of runs, each by itself: tables, RDMs, figures, report.
 
-    Only what is missing or has changed is computed; after Ctrl-C the same command goes on.
+    Only results that are missing or out of date are computed; after Ctrl-C the same command continues.
     Example: repsim analyze runs/sg --steps all
     """
-    from analysis.config.analysis import AnalysisConfig
-    from analysis.config.defaults import read_defaults
-    from analysis.config.execution import ExecutionConfig
     from analysis.workflows.analyze import analyze_runs
 
     defaults = read_defaults()
-    asked = defaults.asked(
-        steps=steps,
-        layers=layers,
-        distance=distance,
-        measures=names(measures, "--measures"),
-        Cs=numbers(Cs, "--Cs"),
-    )
-    findings = analyze_runs(
+    results = analyze_runs(
         runs,
-        config=AnalysisConfig.from_dict(asked),
+        config=merge(AnalysisConfig.from_dict, "analysis", [defaults], analysis),
         output=output,
-        execution=ExecutionConfig(
-            progress=reporter_of(quiet=quiet), **defaults.place(executor=executor, jobs=jobs, scheduler=scheduler)
-        ),
+        execution=execution_of(execution, defaults, quiet=quiet),
     )
-    print_findings(findings, as_json=json)
+    print_findings(results, as_json=json)

@@ -9,6 +9,7 @@ import typer
 
 from analysis.cli.options import Json, Quiet, reporter_of
 from analysis.cli.output import print_findings
+from analysis.config.execution import ExecutionConfig
 
 __all__ = ["demo"]
 
@@ -20,10 +21,9 @@ def demo(
 ) -> None:
     """Train three networks of 20 hidden layers on real digits and compare their layers (a few minutes).
 
-    Backprop; one synthetic gradient in the middle; synthetic gradients at every boundary between hidden layers.
+    One uses backprop, one a synthetic gradient in the middle, one synthetic gradients between all hidden layers.
     Example: repsim demo --output runs/demo
     """
-    from analysis.config.execution import ExecutionConfig
     from analysis.workflows.demo import demo as run_demo
 
     print_findings([run_demo(output, execution=ExecutionConfig(progress=reporter_of(quiet=quiet)))], as_json=json)

@@ -3,56 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from analysis.cli.options import Json, Quiet, given, reporter_of
+from analysis.cli.options import DataDir, Given, Json, Quiet, flags_of, reporter_of, with_options
 from analysis.cli.output import print_json
+from analysis.config.recording import CaptureConfig
 
 __all__ = ["record"]
 
+_FOR_RUNS_TOO = ("layers", "save_weights")
 
+
+@with_options(capture=CaptureConfig)
 def record(
     output: Annotated[Path, typer.Option(help="New run directory for the activations.")],
+    capture: Given,
     run: Annotated[Path | None, typer.Argument(help="A trained run; it is not changed. Or give --model.")] = None,
     steps: Annotated[
-        str | None, typer.Option(help="Of RUN: first, last, all or numbers with commas. [default: all]")
-    ] = None,
-    layers: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--layers",
-            "--layer",
-            help="Layer or pattern to record; repeatable. [default: hidden.* of RUN, ** of a model]",
-        ),
+        str | None, typer.Option(help="Steps of RUN: first, last, all or numbers with commas. [default: all]")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Stimuli: an .npz, for RUN also a data set with as many features. [default: the run's]"),
+        typer.Option(help="Stimuli: an .npz file, for RUN also a data set with as many features. [default: the run's]"),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the IDX files of mnist.")] = None,
+    data_dir: DataDir = None,
     model: Annotated[
-        str | None, typer.Option(help="A network of yours: module:factory. The module is imported, that is, run.")
+        str | None,
+        typer.Option(help="A network of yours: module:factory. The module is imported, so its code runs."),
     ] = None,
     weights: Annotated[
         Path | None, typer.Option(help="The model's weights: .safetensors, or .pt without code.")
     ] = None,
-    step: Annotated[int | None, typer.Option(help="The step that the weights are of. [default: 0]")] = None,
-    reduce: Annotated[
-        list[str] | None,
-        typer.Option(help="PATTERN=REDUCTION, e.g. conv*=spatial_mean or h.*=token(-1); repeatable."),
-    ] = None,
-    side: Annotated[str | None, typer.Option(help="output, input or both. [default: output]")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32, float16 or float64. [default: float32]")] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Stimuli in a forward pass. [default: by memory, at most 512]")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Where the model runs, e.g. cuda. [default: cpu]")] = None,
-    compress: Annotated[bool | None, typer.Option("--compress", help="Gzip the model's activations.")] = None,
-    no_weights: Annotated[
-        bool, typer.Option("--no-weights", help="Record activations alone, without the weights.")
-    ] = False,
+    step: Annotated[int | None, typer.Option(help="Training step of the weights. [default: 0]")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -63,41 +47,44 @@ def record(
     A network of yours: repsim record --model my_models:resnet --weights resnet.safetensors --data stimuli.npz
     --layers 'layer*' --output runs/resnet
     """
-    from analysis.training.record import record_model, record_run
-
-    for_run = given(steps=steps, data_dir=data_dir)
-    for_model = given(
-        weights=weights,
-        step=step,
-        reduce=reduce,
-        side=side,
-        dtype=dtype,
-        batch_size=batch_size,
-        device=device,
-        compress=compress,
-    )
-    for_both = given(
-        layers=tuple(layers) if layers else None,
-        data=data,
-        save_weights=False if no_weights else None,
-        reporter=reporter_of(quiet=quiet),
-    )
     if run is None and model is None:
         raise ValueError("Give either a trained run or --model module:factory.")
     if run is not None and model is not None:
         raise ValueError(f"Both --model and a run, {run}, were given. Repeat --layers for each pattern of several.")
-    if misplaced := for_run if run is None else for_model:
-        option = "--" + next(iter(misplaced)).replace("_", "-")
-        raise ValueError(f"{option} belongs to {'a trained run' if run is None else '--model'}; leave it out.")
+    progress = reporter_of(quiet=quiet)
     if run is not None:
-        recorded = record_run(run, output, **for_run, **for_both)
-    elif data is None:
-        raise ValueError("No --data was given: an .npz file with the stimuli that the model is to be shown.")
+        _refuse(_options_of_model(capture, weights, step), "--model")
+        from analysis.training.record import record_run
+
+        given = _without_none(steps=steps, data_dir=data_dir)
+        recorded = record_run(run, output, data=data, progress=progress, **given, **capture)
     else:
         assert model is not None
-        recorded = record_model(model, output, **for_model, **for_both)
+        _refuse({"--steps": steps, "--data-dir": data_dir}, "a trained run")
+        if data is None:
+            raise ValueError("No --data was given: an .npz file with the stimuli that the model is to be shown.")
+        from analysis.training.record import record_model
+
+        config, given = CaptureConfig.from_dict(capture), _without_none(weights=weights, step=step)
+        recorded = record_model(model, output, data=data, capture=config, progress=progress, **given)
     if json:
         print_json({"run": str(output), "steps": list(recorded.steps)})
         return
     command = "analyze" if len(set(recorded.stimuli.labels.tolist())) > 1 else "info"
     print(f"Recorded steps {', '.join(map(str, recorded.steps))}. Next: repsim {command} {output}")
+
+
+def _options_of_model(capture: Given, weights: Path | None, step: int | None) -> dict[str, Any]:
+    """Return the options that only a model takes, by flag; the value is None if one was not given."""
+    settings = [each for each in CaptureConfig.settings() if each.name not in _FOR_RUNS_TOO]
+    return {"--weights": weights, "--step": step, **{flags_of(each)[0]: capture.get(each.name) for each in settings}}
+
+
+def _refuse(options: dict[str, Any], owner: str) -> None:
+    """Raise ValueError if an option was given that belongs to the other kind of source."""
+    if given := [flag for flag, value in options.items() if value is not None]:
+        raise ValueError(f"{given[0]} belongs to {owner}; leave it out.")
+
+
+def _without_none(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}

@@ -7,44 +7,43 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import ExecutorName, Jobs, Json, Quiet, Scheduler, reporter_of
+from analysis.cli.options import DataDir, Given, Json, Quiet, execution_of, with_options
 from analysis.cli.output import print_json
+from analysis.config.execution import ExecutionConfig
+from analysis.config.toml_files import read_defaults
 
 __all__ = ["sweep"]
 
 
+@with_options(execution=ExecutionConfig)
 def sweep(
     file: Annotated[
         Path, typer.Argument(help="TOML file with [training], [recording], [grid], [cases.NAME] and [analysis].")
     ],
+    execution: Given,
     output: Annotated[Path | None, typer.Option(help="Folder for the runs. [default: runs/NAME of the file]")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the IDX files of mnist.")] = None,
-    only_list: Annotated[bool, typer.Option("--list", help="Train nothing; say what ran, failed and remains.")] = False,
-    executor: ExecutorName = None,
-    jobs: Jobs = None,
-    scheduler: Scheduler = None,
+    data_dir: DataDir = None,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="List the trainings and their states without training.")
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train every combination of rules, depths, seeds ...; those that fail do not stop the others.
 
-    What is trained already is left alone: the same command continues after Ctrl-C or a crash.
+    Finished trainings are not repeated: the same command continues after Ctrl-C or a crash.
     Example: repsim sweep sweep.toml --output runs/sweep
     """
-    from analysis.config.defaults import read_defaults
-    from analysis.config.execution import ExecutionConfig
     from analysis.workflows.sweep import sweep as run_sweep
 
     defaults = read_defaults()
     swept = run_sweep(
         file,
-        defaults=defaults,
-        only_list=only_list,
         output=output,
         data_dir=data_dir,
-        execution=ExecutionConfig(
-            progress=reporter_of(quiet=quiet), **defaults.place(executor=executor, jobs=jobs, scheduler=scheduler)
-        ),
+        defaults=defaults,
+        only_list=only_list,
+        execution=execution_of(execution, defaults, quiet=quiet),
     )
     if json:
         print_json({"folder": str(swept.folder), "runs": swept.records()})

@@ -1,9 +1,9 @@
-"""Settings of where and how work is done."""
-
-from __future__ import annotations
+"""Settings of the place where tasks run."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from repsim.settings import Settings, setting
 
 if TYPE_CHECKING:
     from analysis.execution.progress import Reporter
@@ -12,7 +12,7 @@ __all__ = ["ExecutionConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExecutionConfig:
+class ExecutionConfig(Settings):
     """Where tasks run and who is told about their progress. No number of a result depends on it.
 
     Attributes
@@ -28,7 +28,13 @@ class ExecutionConfig:
         Shows progress and messages. None: nothing is shown.
     """
 
-    executor: str | None = None
-    jobs: int | None = None
-    scheduler: str | None = None
-    progress: Reporter | None = None
+    executor: str | None = setting(
+        None, help="Where tasks run: serial, processes or dask.", shown="processes if the work takes long enough"
+    )
+    jobs: int | None = setting(
+        None, help="Number of processes, one thread each.", lowest=1, shown="the number of processors"
+    )
+    scheduler: str | None = setting(
+        None, help="Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786, or a TOML file that describes a cluster."
+    )
+    progress: "Reporter | None" = None

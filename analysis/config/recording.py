@@ -1,63 +1,54 @@
-"""What is recorded of a run, and which of its steps."""
-
-from __future__ import annotations
+"""Settings of recordings: which steps and layers of a run, and how a model is captured."""
 
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from repsim.learning.checks import check_integer, check_type
+from repsim.settings import Settings, setting
 
-__all__ = ["RecordingConfig", "choose_steps"]
+__all__ = ["CaptureConfig", "RecordingConfig", "choose_steps"]
 
 _MOST_STEPS = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordingConfig:
-    """What each checkpoint of a run records.
+class RecordingConfig(Settings):
+    """What each checkpoint of a training run records.
 
-    Attributes
-    ----------
-    steps : str
-        Any of ``first``, ``last``, ``every:N``, ``log:N`` (N steps spaced evenly on a logarithmic scale), step numbers
-        and shares of the training such as ``12.5%``, joined by commas. ``first`` is step 0, before training.
-    layers : tuple of str
-        Module names or patterns of the network.
-    n_train, n_validation, n_test : int
-        At most so many stimuli of each part of the split, the same number of each class where there are enough.
-    compress : bool
-        Gzip the activations.
-    diagnose : str
-        The steps at which the log compares the gradients that the rule chose with the true ones, as ``steps`` or
-        ``none``. Each costs a forward and a backward pass more.
+    The help text of each field says what it is; the page on commands, under ``repsim train``, lists them all.
 
     Raises
     ------
     ValueError
-        If a field is out of range or no layer is named.
+        If a setting is out of range; the message names it.
     """
 
-    steps: str = "first,last"
-    layers: tuple[str, ...] = ("hidden.*",)
-    n_train: int = 2000
-    n_validation: int = 500
-    n_test: int = 1000
-    compress: bool = False
-    diagnose: str = "1,every:50,last"
+    steps: str = setting(
+        "first,last",
+        help="Steps to record: first (step 0, before training), last, every:N, log:N (N steps spaced evenly on a "
+        "logarithmic scale), numbers, shares of the training such as 25%; joined by commas.",
+        flags=("--record",),
+    )
+    layers: tuple[str, ...] = setting(
+        ("hidden.*",),
+        help="Layers or patterns to record.",
+        flags=("--layers", "--layer"),
+        singular="layer",
+    )
+    n_train: int = setting(
+        2000, help="Largest number of recorded training stimuli; balanced over classes where possible.", lowest=1
+    )
+    n_validation: int = setting(500, help="Largest number of recorded validation stimuli.", lowest=1)
+    n_test: int = setting(1000, help="Largest number of recorded test stimuli.", lowest=1)
+    compress: bool = setting(False, help="Compress the activations with gzip.")
+    diagnose: str = setting(
+        "1,every:50,last",
+        help="Steps at which the log compares the rule's gradients with the true ones, "
+        "written like those to record, or none. Each costs one more forward and backward pass.",
+    )
 
     def __post_init__(self) -> None:
-        """Check every field."""
-        for name in ("n_train", "n_validation", "n_test"):
-            check_integer(name, getattr(self, name), 1)
-        check_type("layers", self.layers, tuple, "a tuple of names or patterns")
-        if not self.layers:
-            raise ValueError("No layers are to be recorded; name at least one, such as 'hidden.*'.")
-        for layer in self.layers:
-            check_type("layers", layer, str, "names or patterns")
-        check_type("compress", self.compress, bool, "true or false")
-        for name in ("steps", "diagnose"):
-            check_type(name, getattr(self, name), str, "text")
+        """Check every setting."""
+        super().__post_init__()
         choose_steps(self.steps, n_steps=0, check_range=False)
         self.diagnosed_steps(n_steps=1)
 
@@ -70,29 +61,53 @@ class RecordingConfig:
             raise ValueError(f"diagnose '{self.diagnose}' names step 0; gradients are chosen from step 1 on. Use 1.")
         return chosen
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-ready values."""
-        return {**asdict(self), "layers": list(self.layers)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> RecordingConfig:
-        """Return the settings held in a dictionary.
-
-        Raises
-        ------
-        ValueError
-            If a key is unknown or a value is out of range.
-        """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"Unknown recording setting '{unknown[0]}'. Choose from: {', '.join(sorted(known))}.")
-        layers = values.get("layers", cls.layers)
-        return cls(**{**values, "layers": tuple(layers) if isinstance(layers, list | tuple) else (layers,)})
-
     @property
     def sizes(self) -> dict[str, int]:
         """The largest number of stimuli of each part of the split."""
         return {"train": self.n_train, "validation": self.n_validation, "test": self.n_test}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureConfig(Settings):
+    """How the layers of a network that was trained elsewhere are captured.
+
+    The help text of each field says what it is; the page on commands, under ``repsim record``, lists them all. See
+    ``checkpoints.Capture`` for details.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range; the message names it.
+    """
+
+    layers: tuple[str, ...] = setting(
+        ("**",),
+        help="Layers or patterns to record.",
+        flags=("--layers", "--layer"),
+        singular="layer",
+        shown="hidden.* of RUN, ** of a model",
+    )
+    reduce: tuple[str, ...] = setting(
+        (),
+        help="Reductions of the model's layers: PATTERN=REDUCTION, e.g. conv*=spatial_mean or h.*=token(-1).",
+        singular="reduction",
+    )
+    side: str = setting(
+        "output",
+        help="Tensors of each of the model's modules: output, input or both.",
+        choices=("output", "input", "both"),
+    )
+    dtype: str = setting(
+        "float32",
+        help="Stored type of the model's activations: float32, float16 or float64.",
+        choices=("float32", "float16", "float64"),
+    )
+    batch_size: int | None = setting(
+        None, help="Stimuli in a forward pass of the model.", lowest=1, shown="by memory, at most 512"
+    )
+    device: str = setting("cpu", help="Device where the model runs, e.g. cuda.")
+    compress: bool = setting(False, help="Compress the model's activations with gzip.")
+    save_weights: bool = setting(True, help="Record activations alone, without the weights.", flags=("--no-weights",))
 
 
 def choose_steps(text: str, n_steps: int, *, check_range: bool = True, name: str = "steps") -> tuple[int, ...]:

@@ -40,14 +40,12 @@ def make_executor(execution: ExecutionConfig | None = None, *, cost: float = flo
     Raises
     ------
     ValueError
-        If the executor is unknown, ``jobs`` is not a positive number, or the settings exclude one another.
+        If the executor is unknown, or the settings exclude one another.
     """
     execution = execution or ExecutionConfig()
     name, jobs, scheduler = execution.executor, execution.jobs, execution.scheduler
     if name is not None and name not in EXECUTORS:
         raise ValueError(f"Unknown executor '{name}'. Choose one of: {', '.join(EXECUTORS)}.")
-    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
-        raise ValueError(f"jobs is {jobs!r}; expected 1 or more processes.")
     if scheduler is not None and name not in (None, "dask"):
         raise ValueError(f"A scheduler belongs to the executor dask, not to {name}; leave one of the two out.")
     if scheduler is not None and jobs is not None:

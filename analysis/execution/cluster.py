@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from analysis.config.defaults import read_toml
+from analysis.config.toml_files import read_toml
 
 __all__ = ["cluster_of", "read_cluster_file"]
 

@@ -17,7 +17,7 @@ from analysis.plots.drawing import save_figures
 from analysis.reproduction.claims import EXPERIMENTS, Experiment, Part, Plan, Section
 from analysis.reproduction.parts import Assignment, is_done, perform, read_results
 from analysis.reproduction.report import write_reproduction_report
-from analysis.training.job import check_device
+from analysis.training.setup import check_device
 from checkpoints.storage.lock import Lock
 from repsim.learning.checks import check_choice
 

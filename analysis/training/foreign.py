@@ -1,4 +1,4 @@
-"""Networks and stimuli of the user: ``module:factory`` for the network, an ``.npz`` file for the stimuli."""
+"""Networks and stimuli of the user: ``module:factory`` and ``.npz`` files."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
     ----------
     spec : str
         An importable module, also one in the working directory, and the name in it of a function without arguments
-        that returns an ``nn.Module``, or of an ``nn.Module``: ``"my_models:resnet"``. It is code, and is run.
+        that returns an ``nn.Module``, or of an ``nn.Module``: ``"my_models:resnet"``. The module's code runs.
     weights : path, optional
         See ``checkpoints.read_weights``. Of tied weights the file may hold one name only.
 
     Raises
     ------
     ValueError
-        If there is no such module or name, it fails or gives something else, or the weights are not the network's.
+        If there is no such module or name, if the function fails or returns something else, or if the weights do not
+        belong to the network.
     """
     module, _, name = spec.partition(":")
     if not module or not name:
@@ -52,28 +53,28 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
                 target = getattr(target, part)
             with preserve_generators(0):  # weights that it draws are the same each time
                 model = target if isinstance(target, nn.Module) else target()
-        except (Exception, SystemExit) as error:  # whatever somebody's code raises
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise ValueError(f"Model '{spec}' could not be built ({type(error).__name__}: {error}).") from error
     if not isinstance(model, nn.Module):
-        raise ValueError(f"Model '{spec}' gave a {type(model).__name__}; expected a torch.nn.Module.")
+        raise ValueError(f"Model '{spec}' is a {type(model).__name__}; expected a torch.nn.Module.")
     if weights is not None:
         state = read_weights(weights)
         try:
             load_weights(model, state)
-        except Exception as error:  # of several lines, or whatever a module of somebody's raises
+        except Exception as error:  # torch's message has several lines, and the user's module may raise anything
             raise ValueError(f"{weights} does not fit model '{spec}': {' '.join(str(error).split())}") from error
     return model
 
 
 @dataclass(frozen=True)
 class ForeignStimuli:
-    """Stimuli from somebody's file.
+    """Stimuli from a user's file.
 
     Attributes
     ----------
     stimuli : Stimuli
     classes : tuple of str
-        Names of the labels, or empty if the file has no labels (all are 0 then).
+        Names of the labels; empty if the file has no labels (all are 0 then).
     """
 
     stimuli: Stimuli
@@ -86,16 +87,16 @@ def load_stimuli(path: str | Path) -> ForeignStimuli:
     Parameters
     ----------
     path : path
-        With an array ``X``, the network's only argument, or arrays that are its arguments by name, such as
-        ``input_ids`` and ``attention_mask``; one row for each stimulus. Optional are ``y`` (labels, numbers or text,
-        of shape (n,) or (n, 1), or one-hot rows), ``ids`` (text; row numbers by default) and ``split`` ("train",
-        "validation" or "test"). By default, of five consecutive stimuli of a class three are for training probes, one
-        for validation and one for testing; without labels all are "test".
+        Holds an array ``X``, the network's only argument, or its arguments by name, such as ``input_ids`` and
+        ``attention_mask``, with one row for each stimulus. Optional arrays are ``y`` (labels as numbers or text, of
+        shape (n,) or (n, 1), or one-hot rows), ``ids`` (text; row numbers by default) and ``split`` ("train",
+        "validation" or "test"). By default, of each five consecutive stimuli of a class three are for training probes,
+        one for validation and one for testing; without labels all are "test".
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, it holds no stimuli, or its arrays do not fit together.
+        If there is no such file, it holds no stimuli, or its arrays have different numbers of rows.
     """
     path = Path(path)
     names, arrays = read_npz(path)
@@ -132,7 +133,7 @@ def _labels(y: NDArray[Any] | None, n: int) -> tuple[NDArray[np.int64], tuple[st
 
 
 def _split(labels: NDArray[np.int64]) -> NDArray[Any]:
-    """Share the stimuli of each class out in turn, in the order of the file."""
+    """Assign the stimuli of each class to the parts of the split in turn, in the order of the file."""
     parts = np.full(labels.shape, "validation")
     turns = np.array(["train", "test", "train", "validation", "train"])
     for label in np.unique(labels):

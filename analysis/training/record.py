@@ -1,4 +1,4 @@
-"""Record the activations of saved weights: those of a run, or of a network that was trained elsewhere."""
+"""Recording of saved weights: those of a run, or of a network that was trained elsewhere."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from analysis.comparison.steps import choose_recorded_steps
+from analysis.config.recording import CaptureConfig
 from analysis.execution.progress import Reporter, silent
 from analysis.training.foreign import load_model, load_stimuli
-from analysis.training.job import check_device, check_layers, choose_stimuli, configurations, using_threads
+from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations, using_threads
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.capture.modules import unwrapped
 from checkpoints.storage.regular_files import sha256
@@ -41,7 +42,7 @@ def record_run(
     data: str | None = None,
     data_dir: str | Path | None = None,
     save_weights: bool = True,
-    reporter: Reporter | None = None,
+    progress: Reporter | None = None,
 ) -> Run:
     """Write a new run directory with activations of the weights that another run saved.
 
@@ -52,16 +53,17 @@ def record_run(
     output : path
         Must not exist.
     steps : str, default "all"
-        ``first``, ``last``, ``all`` or numbers, of the source's committed steps.
+        Committed steps of the source: ``first``, ``last``, ``all`` or numbers joined by commas.
     layers : sequence of str
-        Names or patterns.
+        Names or patterns of layers to record.
     data : str, optional
         Another data set with as many features; the source's own by default.
     data_dir : path, optional
-        For the data set ``mnist``.
+        Folder of the IDX files of the data set ``mnist``.
     save_weights : bool, default True
         Whether the new run holds the weights too, or activations alone.
-    reporter : Reporter, optional
+    progress : Reporter, optional
+        Shows progress and messages; by default nothing is shown.
 
     Returns
     -------
@@ -71,8 +73,8 @@ def record_run(
     Raises
     ------
     ValueError, OSError
-        If the source is not a run with weights that ``train_run`` trained, or the data or the layers do not fit it;
-        nothing is then written.
+        If the source was not trained by ``train_run`` or has no weights, or if the network cannot take the data or has
+        no such layer. Nothing is written then.
     """
     run = Run.open(source)
     training, recording = configurations(run)
@@ -96,17 +98,17 @@ def record_run(
         "source": {"path": str(source), "uuid": run.info["uuid"]},
         "data": {**info, "name": dataset.name, "classes": list(dataset.classes)},
     }
-    reporter = reporter or silent()
     with (
         using_threads(training.threads),
         Run.create(output, config, stimuli) as new,
         _removed_if_empty(new),
-        reporter.task(new.path.name, len(chosen)) as task,
+        (progress or silent()).task(new.path.name, len(chosen)) as task,
     ):
         for step in chosen:
             learner.load_state_dict(run[step].weights())
             capture = Capture(learner.network, layers)
-            new.checkpoint(step, learner, capture=capture, weights=_kept(save_weights), compress=recording.compress)
+            weights = "all" if save_weights else None
+            new.checkpoint(step, learner, capture=capture, weights=weights, compress=recording.compress)
             task.advance()
         new.set_status("finished", step=chosen[-1], n_steps=run.status.get("n_steps", chosen[-1]))
     return Run.open(output)
@@ -132,15 +134,8 @@ def record_model(
     data: str | Path,
     weights: str | Path | None = None,
     step: int = 0,
-    layers: Sequence[str] = ("**",),
-    reduce: Sequence[str] = (),
-    dtype: str = "float32",
-    side: str = "output",
-    batch_size: int | None = None,
-    device: str = "cpu",
-    compress: bool = False,
-    save_weights: bool = True,
-    reporter: Reporter | None = None,
+    capture: CaptureConfig | None = None,
+    progress: Reporter | None = None,
 ) -> Run:
     """Write a new run directory with the activations of a network that was trained elsewhere.
 
@@ -153,22 +148,14 @@ def record_model(
     data : path
         An ``.npz`` file; see ``analysis.training.foreign.load_stimuli``.
     weights : path, optional
-        ``.safetensors`` or, with torch 2.10 or newer, ``.pt``; those that the factory gives by default.
+        ``.safetensors`` or, with torch 2.10 or newer, ``.pt``; by default those that the factory sets.
     step : int, default 0
-        The step that the weights are of.
-    layers : sequence of str
-        Names or patterns; see ``checkpoints.Capture``.
-    reduce : sequence of str
-        ``PATTERN=REDUCTION``, such as ``"conv*=spatial_mean"``; see ``checkpoints.parse_reduction``.
-    dtype, side, batch_size : optional
-        See ``checkpoints.Capture``.
-    device : str, default "cpu"
-        Where the network runs. A network that accelerate has offloaded stays where it is.
-    compress : bool, default False
-        Gzip the activations.
-    save_weights : bool, default True
-        Whether the run holds the weights too, or activations alone, as for networks whose weights cannot be stored.
-    reporter : Reporter, optional
+        Training step of the weights.
+    capture : CaptureConfig, optional
+        Layers to record, reductions, storage and device; all layers on the CPU by default. A network that accelerate
+        has offloaded stays where it is.
+    progress : Reporter, optional
+        Shows messages; by default nothing is shown.
 
     Returns
     -------
@@ -178,42 +165,53 @@ def record_model(
     Raises
     ------
     ValueError, OSError
-        If the model cannot be built, run on the stimuli or saved, or the weights, the data or the layers do not fit it;
-        nothing is then written.
+        If the model cannot be built, run on the stimuli or saved, if the weights do not belong to it, if the data
+        cannot be read, or if no layer matches. Nothing is written then.
     """
-    reporter = reporter or silent()
+    progress, capture = progress or silent(), capture or CaptureConfig()
     if step < 0:
-        raise ValueError(f"Step is {step}; expected 0 or more.")
-    reductions = _reductions(reduce)
-    loaded, network = load_stimuli(data), _on_device(load_model(model, weights), check_device(device))
-    if save_weights:
+        raise ValueError(f"step is {step}; expected a whole number of 0 or more.")
+    reductions = _reductions(capture.reduce)
+    loaded, network = load_stimuli(data), _on_device(load_model(model, weights), check_device(capture.device))
+    if capture.save_weights:
         _check_storable(network)
-    options: dict[str, Any] = {"side": side, "dtype": dtype, "batch_size": batch_size}
-    capturing = partial(Capture, network, layers, reduce=reductions, side=side, dtype=dtype)
-    _check_forward(capturing, loaded.stimuli, batch_size)
+    capturing = partial(Capture, network, capture.layers, reduce=reductions, side=capture.side, dtype=capture.dtype)
+    _check_forward(capturing, loaded.stimuli, capture.batch_size)
     config = {
         "source": {
             "model": model,
             "weights": None if weights is None else str(Path(weights).absolute()),
             "weights_sha256": None if weights is None else sha256(Path(weights).resolve()),
         },
-        "recording": {"layers": list(layers), "reduce": list(reduce), "compress": compress, **options},
+        "recording": _described_capture(capture),
         "data": {"name": Path(data).name, "classes": list(loaded.classes)},
     }
     if weights is None:
-        reporter.say(f"No weights were given: {model} is recorded with those that it makes or loads itself.")
+        progress.say(f"No weights were given: {model} is recorded with those that it makes or loads itself.")
     if not loaded.classes:
-        reporter.say(f"{data} has no labels y, which repsim analyze needs.")
+        progress.say(f"{data} has no labels y, which repsim analyze needs.")
     with Run.create(output, config, loaded.stimuli) as new, _removed_if_empty(new), _naming_the_network():
-        capture = capturing(batch_size=batch_size)
-        new.checkpoint(step, network, capture=capture, weights=_kept(save_weights), compress=compress)
+        new.checkpoint(
+            step,
+            network,
+            capture=capturing(batch_size=capture.batch_size),
+            weights="all" if capture.save_weights else None,
+            compress=capture.compress,
+        )
         new.set_status("finished", step=step, n_steps=step)
     return Run.open(output)
 
 
+def _described_capture(capture: CaptureConfig) -> dict[str, Any]:
+    """Return the settings that a run stores of its recording."""
+    names = ("layers", "reduce", "compress", "side", "dtype", "batch_size")
+    settings = capture.to_dict()
+    return {name: settings[name] for name in names}
+
+
 @contextmanager
 def _removed_if_empty(run: Run) -> Iterator[None]:
-    """Remove a new run if the block fails before its first step, so that the same command can be given again."""
+    """Remove a new run if the block fails before its first step, so that the same command can be repeated."""
     try:
         yield
     except BaseException:
@@ -226,7 +224,7 @@ def _removed_if_empty(run: Run) -> Iterator[None]:
 
 @contextmanager
 def _naming_the_network(act: str = "run on the stimuli") -> Iterator[None]:
-    """Turn whatever somebody's network raises into one sentence."""
+    """Raise any error of the network as a ValueError of one sentence."""
     try:
         yield
     except (ValueError, OSError):
@@ -236,7 +234,7 @@ def _naming_the_network(act: str = "run on the stimuli") -> Iterator[None]:
 
 
 def _reductions(texts: Sequence[str]) -> dict[Any, Reduction]:
-    """Return the reductions by pattern, in the order in which they are tried."""
+    """Return the reductions by pattern; the first pattern that matches applies."""
     reductions: dict[Any, Reduction] = {}
     for pattern, reduction in map(_reduction, texts):
         if pattern in reductions:
@@ -254,12 +252,8 @@ def _reduction(text: str) -> tuple[str, Reduction]:
     return pattern, parse_reduction(reduction)
 
 
-def _kept(save_weights: bool) -> str | None:
-    return "all" if save_weights else None
-
-
 def _on_device(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device, but for one whose parameters accelerate brings there when they are needed."""
+    """Return a network on a device; one that accelerate has offloaded is returned as it is."""
     if any(parameter.is_meta for parameter in network.parameters()):
         if device.type != "cpu":
             raise ValueError(f"The network is offloaded, so it cannot be moved to {device}. Leave --device out.")
@@ -269,7 +263,7 @@ def _on_device(network: nn.Module, device: torch.device) -> nn.Module:
 
 
 def _check_storable(network: nn.Module) -> None:
-    """Raise ValueError if the weights cannot be saved, before the recording has cost anything."""
+    """Raise ValueError if the weights cannot be saved."""
     try:
         model_state(unwrapped(network))
     except NotStorable as error:
@@ -279,9 +273,9 @@ def _check_storable(network: nn.Module) -> None:
 
 
 def _check_forward(capturing: Callable[..., Capture], stimuli: Stimuli, batch_size: int | None) -> None:
-    """Run the network on a few stimuli, so that what cannot be recorded is found before anything is written.
+    """Run the network on a few stimuli, to find errors before anything is written.
 
-    If that fails, it is run on blocks of the sizes that a recording has: some networks take one batch size only.
+    If that fails, run it on blocks of the sizes that a recording has, as some networks take one batch size only.
     """
     n = len(stimuli)
     size = min(n, _FEW, batch_size or n)
@@ -298,7 +292,7 @@ def _check_forward(capturing: Callable[..., Capture], stimuli: Stimuli, batch_si
 
 
 def _check_blocks(capture: Capture, stimuli: Stimuli, size: int, rest: int) -> None:
-    """Run the network on a whole block of stimuli, and on as many as the last block has."""
+    """Run the network on a whole block of stimuli, and on a block of the size of the last one."""
     try:
         capture.record(stimuli.first_inputs(size + rest))
     except Exception as error:
@@ -313,7 +307,7 @@ def _check_blocks(capture: Capture, stimuli: Stimuli, size: int, rest: int) -> N
 
 
 def _spread_inputs(stimuli: Stimuli, n: int) -> Any:
-    """Return the inputs of ``n`` stimuli from the first to the last, and so of several classes."""
+    """Return the inputs of ``n`` stimuli, evenly spaced, so that they are of several classes."""
     rows = np.linspace(0, len(stimuli) - 1, n).round().astype(int)
     inputs = stimuli.first_inputs(len(stimuli))
     return {name: part[rows] for name, part in inputs.items()} if isinstance(inputs, dict) else inputs[rows]

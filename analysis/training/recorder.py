@@ -1,4 +1,4 @@
-"""What is written of one training run while it goes on: log, checkpoints and status."""
+"""Recorder of a training run: log, checkpoints and status."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from typing import Any
 import torch
 
 from analysis.execution.interruption import TrainingInterrupted
-from analysis.training.job import Job
+from analysis.training.setup import TrainingSetup
 from checkpoints import Capture, Run
 from repsim.learning import Diverged, Step, evaluate
 
-__all__ = ["Chronicle"]
+__all__ = ["RunRecorder"]
 
 
-class Chronicle:
-    """Keeps a run directory up with its training, from the step that it begins at to its end.
+class RunRecorder:
+    """Writer of the log, the checkpoints and the status of one training run.
 
     Parameters
     ----------
     run : Run
-        Open for writing. If it has committed steps, the job's learner and the optimizer are set to the last of them.
-    job : Job
+        Open for writing. If it has committed steps, the learner and the optimizer are set to the last of them.
+    setup : TrainingSetup
     optimizer : torch.optim.Optimizer
     """
 
-    def __init__(self, run: Run, job: Job, optimizer: torch.optim.Optimizer) -> None:
-        self.run, self.job, self.optimizer = run, job, optimizer
+    def __init__(self, run: Run, setup: TrainingSetup, optimizer: torch.optim.Optimizer) -> None:
+        self.run, self.setup, self.optimizer = run, setup, optimizer
         committed = run.steps
         self.start = committed[-1] if committed else 0
         if committed:
-            run[self.start].restore(job.learner, optimizer)
+            run[self.start].restore(setup.learner, optimizer)
         run.cut_metrics(self.start)
         spent = run.status.get("seconds", 0.0)
-        run.set_status("running", step=self.start, n_steps=job.n_steps, seconds=spent)
-        self._started = time.monotonic() - spent  # as if it had never been stopped
+        run.set_status("running", step=self.start, n_steps=setup.n_steps, seconds=spent)
+        self._started = time.monotonic() - spent  # includes the time before an interruption
         self.commit_if_due(self.start)
 
     def reads_learner(self, step: int) -> bool:
-        """Return whether ``follow`` looks at the learner and the optimizer after an update."""
+        """Return whether ``follow`` reads the learner and the optimizer after an update."""
         return self._ends_epoch(step) or self._is_due(step)
 
     def follow(self, step: Step) -> str:
-        """Log an update, and commit what is due after it; return a note on how it goes.
+        """Log an update, commit its checkpoint if one is due, and return a note for the progress bar.
 
         Raises
         ------
@@ -70,50 +70,50 @@ class Chronicle:
         return "" if accuracy is None else f"validation accuracy {accuracy:.3f}"
 
     def commit_if_due(self, step: int) -> None:
-        """Commit a step with its activations, if it is to be recorded and is not yet."""
+        """Commit a step with its activations if it is among the recorded steps and not committed yet."""
         if self._is_due(step):
-            capture = Capture(self.job.learner.network, self.job.recording.layers)
+            capture = Capture(self.setup.learner.network, self.setup.recording.layers)
             self.run.checkpoint(
-                step, self.job.learner, self.optimizer, capture=capture, compress=self.job.recording.compress
+                step, self.setup.learner, self.optimizer, capture=capture, compress=self.setup.recording.compress
             )
 
     def stop(self, step: int) -> TrainingInterrupted:
-        """Commit the present step and say in the status that the run was interrupted; return the error to raise."""
+        """Commit the present step, set the status to interrupted, and return the error to raise."""
         self._commit_weights(step)
         self._set_status("interrupted", step)
         return TrainingInterrupted(self.run.path, step)
 
     def give_up(self, error: Diverged) -> None:
-        """Say in the status that the run diverged."""
+        """Set the status to diverged."""
         self._set_status("diverged", error.step, message=str(error))
 
     def finish(self) -> None:
-        """Commit the last step, and say in the status what the network reaches on the test examples."""
-        self._commit_weights(self.job.n_steps)
-        test = evaluate(self.job.learner.network, *self.job.part("test"), loss=self.job.training.loss)
-        scores = {"test_loss": test.loss, "test_accuracy": test.accuracy, "n_test": len(self.job.split["test"])}
-        self._set_status("finished", self.job.n_steps, **scores)
+        """Commit the last step, and set the status to finished, with loss and accuracy on the test examples."""
+        self._commit_weights(self.setup.n_steps)
+        test = evaluate(self.setup.learner.network, *self.setup.part("test"), loss=self.setup.training.loss)
+        scores = {"test_loss": test.loss, "test_accuracy": test.accuracy, "n_test": len(self.setup.split["test"])}
+        self._set_status("finished", self.setup.n_steps, **scores)
 
     def _ends_epoch(self, step: int) -> bool:
-        return step % self.job.steps_per_epoch == 0
+        return step % self.setup.steps_per_epoch == 0
 
     def _is_due(self, step: int) -> bool:
-        return step in self.job.recorded_steps and step not in self.run.steps
+        return step in self.setup.recorded_steps and step not in self.run.steps
 
     def _validate(self, step: int) -> dict[str, float]:
-        validation = evaluate(self.job.learner.network, *self.job.part("validation"), loss=self.job.training.loss)
+        validation = evaluate(self.setup.learner.network, *self.setup.part("validation"), loss=self.setup.training.loss)
         if not math.isfinite(validation.loss):
             raise Diverged(step, validation.loss, " on the validation examples")
         return {"validation_loss": validation.loss, "validation_accuracy": validation.accuracy}
 
     def _commit_weights(self, step: int) -> None:
-        """Commit a step that was not recorded, so that it can be continued or recorded later."""
+        """Commit a step without activations, so that it can be continued or recorded later."""
         if step not in self.run.steps:
-            self.run.checkpoint(step, self.job.learner, self.optimizer)
+            self.run.checkpoint(step, self.setup.learner, self.optimizer)
 
     def _set_status(self, state: str, step: int, **facts: Any) -> None:
         seconds = round(time.monotonic() - self._started, 1)
-        self.run.set_status(state, step=step, n_steps=self.job.n_steps, seconds=seconds, **facts)
+        self.run.set_status(state, step=step, n_steps=self.setup.n_steps, seconds=seconds, **facts)
 
 
 def _without_nan(values: dict[str, float]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""Train a network and record it: data in, a run directory out."""
+"""Training of one network into a run directory."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 from analysis.config.recording import RecordingConfig
 from analysis.execution.interruption import Interruption
 from analysis.execution.progress import Reporter, silent
-from analysis.training.job import Job, configurations, describe, prepare, using_threads
-from analysis.training.recorder import Chronicle
+from analysis.training.recorder import RunRecorder
+from analysis.training.setup import TrainingSetup, configurations, describe, prepare, using_threads
 from checkpoints import Run
 from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, TrainingConfig, build_optimizer, train
 
-__all__ = ["resumable", "resume_run", "say_resumed", "train_run"]
+__all__ = ["open_resumable", "report_resumed", "resume_run", "train_run"]
 
 
 def train_run(
@@ -22,11 +22,11 @@ def train_run(
     recording: RecordingConfig | None = None,
     *,
     data_dir: str | Path | None = None,
-    reporter: Reporter | None = None,
+    progress: Reporter | None = None,
 ) -> Run:
     """Train a network from its configuration and record it in a new run directory.
 
-    Everything that can be wrong with the settings or the data is found before anything is written.
+    Settings and data are checked before anything is written.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def train_run(
     training : TrainingConfig
     recording : RecordingConfig, optional
     data_dir : path, optional
-        For the data set ``mnist``.
-    reporter : Reporter, optional
-        Silent by default.
+        Folder of the IDX files of the data set ``mnist``.
+    progress : Reporter, optional
+        Shows progress and messages; by default nothing is shown.
 
     Returns
     -------
@@ -47,53 +47,57 @@ def train_run(
     Raises
     ------
     ValueError, OSError
-        If a setting, the data or the path will not do.
+        If a setting is invalid, the data cannot be read, or the path exists.
     Diverged
-        If the loss stops being finite; the run's status says so, and earlier checkpoints stay.
+        If the loss is no longer finite. The status of the run says so, and earlier checkpoints are kept.
     Interrupted
-        After Ctrl-C; the present step is committed.
+        After Ctrl-C. The present step is committed.
     """
     recording = recording or RecordingConfig()
     path = Path(path)
     if path.exists():
         raise FileExistsError(f"{path} exists already. Choose another name, or continue it with --resume.")
-    job = prepare(training, recording, data_dir)
-    config = describe(job, data_dir)
-    with preserve_generators(training.seed), using_threads(training.threads), Run.create(path, config, job.stimuli) as run:
-        _run_to_the_end(run, job, reporter or silent())
+    setup = prepare(training, recording, data_dir)
+    config = describe(setup, data_dir)
+    with (
+        preserve_generators(training.seed),
+        using_threads(training.threads),
+        Run.create(path, config, setup.stimuli) as run,
+    ):
+        _run_to_the_end(run, setup, progress or silent())
     return Run.open(path)
 
 
-def resume_run(path: str | Path, *, reporter: Reporter | None = None) -> Run:
-    """Continue a run from its last committed step to its end; a finished run is returned as it is.
+def resume_run(path: str | Path, *, progress: Reporter | None = None) -> Run:
+    """Continue a run from its last committed step to its end; a finished run is returned unchanged.
 
-    The numbers are those of the uninterrupted run, bit for bit, on the same machine.
+    On the same machine, the numbers are those of the uninterrupted run, bit for bit.
 
     Raises
     ------
     ValueError, OSError
-        If there is no such run, it is damaged or being written, or its data are not what they were.
+        If there is no such run, it is damaged or being written, or its data have changed.
     Diverged, Interrupted
         As for ``train_run``.
     """
-    stored = resumable(path)
+    stored = open_resumable(path)
     if stored.status.get("state") == "finished":
         return stored
     training, recording = configurations(stored)
-    job = prepare(training, recording, stored.config["data"]["data_dir"])
-    with preserve_generators(training.seed), using_threads(training.threads), Run.resume(path, job.stimuli) as run:
-        say_resumed(run, reporter or silent())
-        _run_to_the_end(run, job, reporter or silent())
+    setup = prepare(training, recording, stored.config["data"]["data_dir"])
+    with preserve_generators(training.seed), using_threads(training.threads), Run.resume(path, setup.stimuli) as run:
+        report_resumed(run, progress or silent())
+        _run_to_the_end(run, setup, progress or silent())
     return Run.open(path)
 
 
-def resumable(path: str | Path) -> Run:
+def open_resumable(path: str | Path) -> Run:
     """Open a run for reading.
 
     Raises
     ------
     ValueError
-        If it holds recordings of something that was trained elsewhere.
+        If the run only holds recordings of a network that was trained elsewhere.
     """
     stored = Run.open(path)
     if "source" in stored.config:
@@ -104,21 +108,21 @@ def resumable(path: str | Path) -> Run:
     return stored
 
 
-def say_resumed(run: Run, reporter: Reporter) -> None:
-    """Say who was writing a run before, if they died, and after which step it goes on."""
+def report_resumed(run: Run, progress: Reporter) -> None:
+    """Report which dead process the run was taken over from, if any, and the step after which it continues."""
     if run.taken_over_from:
-        reporter.say(f"{run.path} was being written by {run.taken_over_from}, which died; it is taken over.")
+        progress.say(f"{run.path} was being written by {run.taken_over_from}, which died; it is taken over.")
     if run.steps:
-        reporter.say(f"{run.path} continues after step {run.steps[-1]}.")
+        progress.say(f"{run.path} continues after step {run.steps[-1]}.")
 
 
-def _run_to_the_end(run: Run, job: Job, reporter: Reporter) -> None:
-    optimizer = build_optimizer(job.learner, job.training)
-    chronicle = Chronicle(run, job, optimizer)
-    X, y = job.part("train")
-    settings = job.training
+def _run_to_the_end(run: Run, setup: TrainingSetup, progress: Reporter) -> None:
+    optimizer = build_optimizer(setup.learner, setup.training)
+    recorder = RunRecorder(run, setup, optimizer)
+    X, y = setup.part("train")
+    settings = setup.training
     steps = train(
-        job.learner,
+        setup.learner,
         optimizer,
         X,
         y,
@@ -126,17 +130,17 @@ def _run_to_the_end(run: Run, job: Job, reporter: Reporter) -> None:
         batch_size=settings.batch_size,
         seed=settings.seed,
         schedule=settings.schedule,
-        start=chronicle.start,
-        diagnosed=job.diagnosed_steps,
+        start=recorder.start,
+        diagnosed=setup.diagnosed_steps,
     )
     try:
-        with reporter.task(run.path.absolute().name, job.n_steps) as task, Interruption() as interruption:
-            task.advance(chronicle.start)
+        with progress.task(run.path.absolute().name, setup.n_steps) as task, Interruption() as interruption:
+            task.advance(recorder.start)
             for step in steps:
-                task.advance(1, chronicle.follow(step))
+                task.advance(1, recorder.follow(step))
                 if interruption.requested:
-                    raise chronicle.stop(step.step)
+                    raise recorder.stop(step.step)
     except Diverged as error:
-        chronicle.give_up(error)
+        recorder.give_up(error)
         raise
-    chronicle.finish()
+    recorder.finish()

@@ -204,7 +204,7 @@ def _do_studies(studies: Sequence[Study], execution: ExecutionConfig) -> None:
     from analysis.workflows.tasks import tasks_of_study
 
     for study in studies:
-        study.config.check()
+        study.config.check_choices()
         check_folder(study.target)
     _check_views([view for study in studies for view in study.views])
     cost = sum(task.cost for task in tasks_of_study(studies[0])) * len(studies)

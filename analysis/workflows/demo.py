@@ -60,8 +60,8 @@ def demo(folder: str | Path, *, execution: ExecutionConfig | None = None) -> Fin
 
 def _train_or_continue(path: Path, training: TrainingConfig, reporter: Reporter) -> None:
     if not path.exists():
-        train_run(path, training, RecordingConfig(), reporter=reporter)
+        train_run(path, training, RecordingConfig(), progress=reporter)
         return
     if Run.open(path).config.get("training") != training.to_dict():
         raise ValueError(f"{path} was trained with other settings; choose another folder with --output.")
-    resume_run(path, reporter=reporter)
+    resume_run(path, progress=reporter)

@@ -12,15 +12,15 @@ import pandas as pd
 
 from analysis.comparison.table_files import read_table
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.defaults import Defaults
+from analysis.config.toml_files import SettingsFile
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig
-from analysis.config.sweep import Sweep, SweptRun, read_sweep
+from analysis.config.sweep_file import Sweep, SweptRun, read_sweep
 from analysis.execution import Executor, NotBegun, Task, make_executor
 from analysis.execution.folders import check_folder
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter, silent
-from analysis.training.job import configurations
+from analysis.training.setup import configurations
 from analysis.training.train import resume_run, train_run
 from analysis.workflows.analyze import analyze_run, study_of_run
 from checkpoints import Damaged, Run
@@ -68,7 +68,7 @@ def sweep(
     *,
     output: str | Path | None = None,
     data_dir: str | Path | None = None,
-    defaults: Defaults | None = None,
+    defaults: SettingsFile | None = None,
     only_list: bool = False,
     execution: ExecutionConfig | None = None,
 ) -> Swept:
@@ -77,13 +77,13 @@ def sweep(
     Parameters
     ----------
     path : path
-        The file; see ``analysis.config.sweep.read_sweep``.
+        The file; see ``analysis.config.sweep_file.read_sweep``.
     output : path, optional
         ``runs/NAME`` by default, NAME being the file's without its ending. Holds a run directory a training, and
         ``sweep.csv``.
     data_dir : path, optional
         For the data set ``mnist``.
-    defaults : Defaults, optional
+    defaults : SettingsFile, optional
     only_list : bool, default False
         Train nothing; say what there is to do.
     execution : ExecutionConfig, optional
@@ -163,7 +163,7 @@ class _Order:
     training: TrainingConfig
     recording: RecordingConfig
     data_dir: str | None
-    analysis: Mapping[str, Any] | None
+    analysis: AnalysisConfig | None
 
 
 def _train(order: _Order) -> None:
@@ -175,8 +175,7 @@ def _train(order: _Order) -> None:
 
 
 def _analyze(order: _Order) -> None:
-    config = AnalysisConfig.from_dict(order.analysis or {})
-    analyze_run(order.path, config=config, execution=ExecutionConfig(executor="serial"))
+    analyze_run(order.path, config=order.analysis or AnalysisConfig(), execution=ExecutionConfig(executor="serial"))
 
 
 def _tasks(asked: Sweep, folder: Path, data_dir: str | Path | None) -> list[Task]:
@@ -196,7 +195,7 @@ def _is_analysed(order: _Order, state: str | None) -> bool:
     if state != "finished":
         return False
     try:
-        return study_of_run(order.path, AnalysisConfig.from_dict(order.analysis or {})).is_done()
+        return study_of_run(order.path, order.analysis or AnalysisConfig()).is_done()
     except (ValueError, OSError):
         return False  # the task finds out why
 

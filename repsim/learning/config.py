@@ -1,148 +1,116 @@
-"""The settings of one training run, checked once, here."""
+"""Settings of one training run."""
 
-from __future__ import annotations
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from repsim.settings import Settings, setting
 
-from repsim.learning.checks import check_choice, check_finite, check_integer, check_positive, check_type
-from repsim.learning.losses import LOSSES
-from repsim.learning.networks import ACTIVATIONS, NETWORKS, NORMS
-from repsim.learning.optimizers import OPTIMIZERS
-from repsim.learning.rules import Rule, parse_rules
-from repsim.learning.schedules import SCHEDULES
+if TYPE_CHECKING:
+    from repsim.learning.rules import Rule
 
 __all__ = ["TrainingConfig"]
 
+_LARGEST_SEED = 2**63 - 1  # of random generators
+
+
+def _keys_of(module: str, registry: str) -> Callable[[], Iterable[str]]:
+    """Return a function that imports a registry and returns its keys."""
+    return lambda: tuple(getattr(import_module(f"repsim.learning.{module}"), registry))
+
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """Everything that decides the numbers of a training run, given the machine.
+class TrainingConfig(Settings):
+    """Everything that determines the numbers of a training run, given the machine.
 
-    Attributes
-    ----------
-    data : str
-        Name of a data set or path of an ``.npz`` file.
-    seed : int
-        Decides the initial weights, what the rule draws and the order of the examples.
-    split_seed : int
-        Decides the split into train, validation and test, and the stimuli that are recorded: networks of several seeds
-        can be compared.
-    network : str
-        ``"mlp"``, ``"conv"`` or ``"residual"``.
-    depth, width, norm, activation, shift
-        Of the network, see ``mlp``, ``conv_net`` and ``residual_net``.
-    loss : str
-        ``"log_loss"``, or ``"mse"``: the squared error, summed over outputs; classes are then one-hot targets.
-    rule : str
-        Which estimators act where, with which options: ``"synthetic-gradient:hidden_layers=1"`` or, for a mixed chain,
-        ``"direct-feedback-alignment@1,2 + synthetic-gradient@5"``; see ``parse_rules``. Backprop is used at all other
-        boundaries.
-    boundaries : str or None
-        Where rules act that do not say it: ``"middle"``, ``"every:N"``, ``"inner"`` (all between hidden layers),
-        ``"all"`` (also the one below the output layer) or numbers such as ``"4,8-12"``. None leaves it to the rule.
-    epochs : int
-        Passes over the training examples; the last incomplete batch of a pass is left out.
-    batch_size : int
-    optimizer : str
-        ``"adam"``, ``"sgd"`` or ``"momentum"`` (SGD with momentum 0.9).
-    learning_rate, estimator_learning_rate : float
-        Step sizes for the network, and for what learns in the estimators.
-    schedule : str
-        ``"constant"`` or ``"cosine"`` (both rates fall to zero along half a cosine).
-    device : str
-        Where the network is trained: ``"cpu"``, ``"cuda"``, ``"cuda:1"``.
-    threads : int
-        Processor threads of each product. They change the last bits of the numbers, and pay for networks much wider
-        than the default's only.
+    The help text of each field says what it is; the page on commands, under ``repsim train``, lists them all.
 
     Raises
     ------
     ValueError
-        If a setting is out of range; the message names it and what was expected.
+        If a setting is out of range, or if rule, boundaries and depth are inconsistent; the message names the setting
+        and what was expected.
     """
 
-    data: str = "mnist5k"
-    seed: int = 0
-    split_seed: int = 0
-    network: str = "mlp"
-    depth: int = 20
-    width: int = 128
-    norm: str = "batch"
-    activation: str = "relu"
-    shift: float = 0.0
-    loss: str = "log_loss"
-    rule: str = "backprop"
-    boundaries: str | None = None
-    epochs: int = 30
-    batch_size: int = 128
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    estimator_learning_rate: float = 1e-3
-    schedule: str = "constant"
-    device: str = "cpu"
-    threads: int = 1
+    data: str = setting(
+        "mnist5k",
+        help="Data set: mnist5k, digits, mnist, the path of an .npz file with X and y, or synthetic data: linear, "
+        "noisy-linear, random-labels, xor, in 2 dimensions or in as many as xor:100 names.",
+    )
+    seed: int = setting(
+        0, help="Seed of the initial weights and the order of the examples.", lowest=0, highest=_LARGEST_SEED
+    )
+    split_seed: int = setting(
+        0,
+        help="Seed of the data split and of the choice of stimuli; runs with equal ones can be compared.",
+        lowest=0,
+        highest=_LARGEST_SEED,
+    )
+    network: str = setting("mlp", help="Network: mlp, conv or residual.", choices=_keys_of("networks", "NETWORKS"))
+    depth: int = setting(20, help="Number of hidden layers.", lowest=1, highest=10_000)
+    width: int = setting(128, help="Units (or channels) of each hidden layer.", lowest=1, highest=1_000_000)
+    norm: str = setting("batch", help="Normalization: batch, layer or none.", choices=_keys_of("networks", "NORMS"))
+    activation: str = setting(
+        "relu", help="Nonlinearity: relu, tanh, sigmoid or linear.", choices=_keys_of("networks", "ACTIVATIONS")
+    )
+    shift: float = setting(
+        0.0,
+        help="Initial value of the shifts of the norms, or of the biases if there is no norm; 1 helps very deep relu "
+        "networks.",
+    )
+    loss: str = setting(
+        "log_loss",
+        help="Loss: log_loss or mse (squared error, summed over outputs, with one-hot targets).",
+        choices=_keys_of("losses", "LOSSES"),
+    )
+    rule: str = setting(
+        "backprop",
+        help="Learning rule: NAME[:option=value,...][@boundaries], see `repsim rules`. Several rules are joined by "
+        "' + '; where two name the same boundary, the later one applies.",
+        joined=" + ",
+    )
+    boundaries: str | None = setting(
+        None,
+        help="Boundaries for rules given without @: middle, every:N, inner, all or numbers such as 4,8-12.",
+        shown="the rule's own",
+    )
+    epochs: int = setting(30, help="Passes over the training examples.", lowest=0, highest=1_000_000_000)
+    batch_size: int = setting(128, help="Examples per update.", lowest=1, highest=1_000_000_000)
+    optimizer: str = setting(
+        "adam",
+        help="Optimizer: adam, sgd or momentum (SGD with momentum 0.9).",
+        choices=_keys_of("optimizers", "OPTIMIZERS"),
+    )
+    learning_rate: float = setting(1e-3, help="Step size for the network.", positive=True)
+    estimator_learning_rate: float = setting(1e-3, help="Step size for the rule's own parameters.", positive=True)
+    schedule: str = setting(
+        "constant",
+        help="Schedule of both step sizes: constant or cosine (half a cosine, down to 0).",
+        choices=_keys_of("schedules", "SCHEDULES"),
+    )
+    device: str = setting("cpu", help="Device: cpu, cuda, cuda:1 ...")
+    threads: int = setting(
+        1,
+        help="Processor threads; more than one is faster for wide networks and many seeds.",
+        lowest=1,
+        highest=1024,
+    )
 
     def __post_init__(self) -> None:
-        """Check every field."""
-        for name, (lowest, highest) in _RANGES.items():
-            check_integer(name, getattr(self, name), lowest, highest)
-        for name, choices in _CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
-        check_finite("shift", self.shift)
-        for name in ("learning_rate", "estimator_learning_rate"):
-            check_positive(name, getattr(self, name))
-        for name in ("data", "rule", "device"):
-            check_type(name, getattr(self, name), str, "text")
-        if self.boundaries is not None:
-            check_type("boundaries", self.boundaries, str, "text")
+        """Check every setting, and whether rule, boundaries and depth are consistent."""
+        super().__post_init__()
+        self.check_choices()
         if self.batch_size == 1 and self.norm == "batch":
             raise ValueError(
                 "batch_size is 1 and norm is 'batch': batch norm cannot normalise a single example. "
                 "Use a batch_size of 2 or more, or norm 'layer' or 'none'."
             )
-        parse_rules(self.rule, self.boundaries, self.depth)  # raises if they do not fit
+        _ = self.rules
 
     @property
-    def rules(self) -> dict[int, Rule]:
+    def rules(self) -> "dict[int, Rule]":
         """The rule at each boundary where it is not backprop, ascending."""
+        from repsim.learning.rules import parse_rules
+
         return parse_rules(self.rule, self.boundaries, self.depth)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON-ready values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
-        """Return the settings held in a dictionary.
-
-        Raises
-        ------
-        ValueError
-            If a key is unknown or a value is out of range.
-        """
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            known = ", ".join(field.name for field in fields(cls))
-            raise ValueError(f"Unknown setting '{unknown[0]}'. Choose from: {known}.")
-        return cls(**values)
-
-
-_TOP_SEED = 2**63 - 1  # of generators
-_RANGES = {
-    "seed": (0, _TOP_SEED),
-    "split_seed": (0, _TOP_SEED),
-    "depth": (1, 10_000),
-    "width": (1, 1_000_000),
-    "epochs": (0, 1_000_000_000),
-    "batch_size": (1, 1_000_000_000),
-    "threads": (1, 1024),
-}
-_CHOICES = {
-    "network": tuple(NETWORKS),
-    "norm": tuple(NORMS),
-    "activation": tuple(ACTIVATIONS),
-    "loss": tuple(LOSSES),
-    "optimizer": tuple(OPTIMIZERS),
-    "schedule": tuple(SCHEDULES),
-}

@@ -31,7 +31,7 @@ def keys(views: list[View], **config: Any) -> list[str]:
 def test_the_settings_of_an_analysis_are_those_of_the_rooms_it_asks() -> None:
     assert AnalysisConfig.Cs == CS
     assert set(COMPARATORS_SHOWN) <= set(COMPARATORS)
-    AnalysisConfig().check()
+    AnalysisConfig().check_choices()
     assert AnalysisConfig.from_dict(AnalysisConfig(measures=("pls",)).to_dict()) == AnalysisConfig(measures=("pls",))
 
 
@@ -65,7 +65,7 @@ def test_settings_of_another_kind_are_refused(values: dict[str, Any], message: s
 )
 def test_what_there_is_not_is_refused(config: AnalysisConfig, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        config.check()
+        config.check_choices()
 
 
 # Keys

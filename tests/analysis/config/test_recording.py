@@ -92,7 +92,7 @@ def test_recording_settings_come_back_from_json() -> None:
 
 def test_a_recording_setting_of_another_version_is_named() -> None:
     with pytest.raises(
-        ValueError, match=r"^Unknown recording setting 'colour'\. Choose from: compress, diagnose, layers, n_test,"
+        ValueError, match=r"^Unknown setting 'colour'\. Choose from: steps, layers, n_train, n_validation, n_test,"
     ):
         RecordingConfig.from_dict({"colour": "red"})
 
@@ -104,7 +104,7 @@ def test_recording_needs_a_stimulus_of_every_part(name: str) -> None:
 
 
 def test_recording_needs_a_layer() -> None:
-    with pytest.raises(ValueError, match=r"^No layers are to be recorded; name at least one, such as 'hidden\.\*'\.$"):
+    with pytest.raises(ValueError, match=r"^No layers were given; expected one or more, such as hidden\.\*\.$"):
         RecordingConfig(layers=())
 
 

@@ -385,8 +385,8 @@ def test_there_is_a_processor() -> None:
     ("arguments", "message"),
     [
         ({"executor": "slurm"}, r"^Unknown executor 'slurm'\. Choose one of: serial, processes, dask\.$"),
-        ({"jobs": 0}, r"^jobs is 0; expected 1 or more processes\.$"),
-        ({"jobs": True}, r"^jobs is True; expected 1 or more processes\.$"),
+        ({"jobs": 0}, r"^jobs is 0; expected a whole number of 1 or more\.$"),
+        ({"jobs": True}, r"^jobs is True; expected a whole number of 1 or more\.$"),
         (
             {"executor": "serial", "scheduler": "tcp://x:1"},
             r"^A scheduler belongs to the executor dask, not to serial;",

@@ -186,7 +186,7 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(use: Callable[..., None], tmp
     ("arguments", "message"),
     [
         ({"claims": ["third"]}, r"experiment.*'third'.*first, second, all"),
-        ({"execution": ExecutionConfig(jobs=0)}, r"jobs is 0"),
+        ({"execution": ExecutionConfig(executor="slurm")}, r"Unknown executor 'slurm'"),
         ({"plan": Plan(device="nowhere")}, r"There is no device 'nowhere' here"),
     ],
 )

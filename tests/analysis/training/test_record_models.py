@@ -17,6 +17,7 @@ from torch import nn
 from analysis import analyze_run, record_model, resume_run
 from analysis.cli import main
 from analysis.comparison.view import View
+from analysis.config.recording import CaptureConfig
 from analysis.execution.progress import Reporter
 from analysis.training.foreign import load_stimuli
 from checkpoints import Capture, Run, Stimuli
@@ -131,9 +132,10 @@ def network() -> nn.Module:
 
 
 def record(**options: Any) -> Run:
-    return record_model(
-        **{"model": "somebody:cnn", "output": "new", "data": "stimuli.npz", "layers": ["**"], **options}
-    )
+    """Record a model of the place; options of ``CaptureConfig`` are given like those of ``record_model``."""
+    capture = {each.name: options.pop(each.name) for each in CaptureConfig.settings() if each.name in options}
+    given = {"model": "somebody:cnn", "output": "new", "data": "stimuli.npz", **options}
+    return record_model(**given, capture=CaptureConfig.from_dict(capture))
 
 
 @pytest.fixture
@@ -300,12 +302,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "fails": ({"model": "somebody:broken"}, "could not be built .RuntimeError: no such thing"),
     "leaves": ({"model": "somebody:leaves"}, "could not be built .SystemExit: 3"),
-    "negative step": ({"step": -1}, "Step is -1; expected 0 or more"),
+    "negative step": ({"step": -1}, "step is -1; expected a whole number of 0 or more"),
     "fails late": (
         {"model": "somebody:Late", "data": "late.npz"},
         "cannot be run on the stimuli .IndexError: too bright",
     ),
-    "no network": ({"model": "somebody:inner"}, "Model 'somebody:inner' gave a inner; expected a torch.nn.Module"),
+    "no network": ({"model": "somebody:inner"}, "Model 'somebody:inner' is a inner; expected a torch.nn.Module"),
     "no call": ({"model": "somebody:number"}, "could not be built .TypeError: 'int' object is not callable"),
     "no weights": ({"weights": "none.pt"}, r"none\.pt is missing or not a regular file"),
     "other weights": (
@@ -490,7 +492,7 @@ def test_one_name_of_tied_weights_is_enough(place: Path, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("place")
 def test_it_is_said_that_no_weights_were_given() -> None:
     said = io.StringIO()
-    record(reporter=Reporter(Console(file=said, width=1000)))
+    record(progress=Reporter(Console(file=said, width=1000)))
     assert (
         said.getvalue() == "No weights were given: somebody:cnn is recorded with those that it makes or loads itself.\n"
     )

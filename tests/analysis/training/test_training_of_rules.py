@@ -58,7 +58,7 @@ def test_an_interrupted_run_of_any_rule_goes_on_as_if_nothing_had_happened(
 ) -> None:
     path = tmp_path / "run"
     with pytest.raises(Interrupted, match=rf"^Stopped at step {STOPPED}, "):
-        train_run(path, settings_of(name), FEW, reporter=at_update(STOPPED))
+        train_run(path, settings_of(name), FEW, progress=at_update(STOPPED))
     assert Run.open(path).steps == [0, STOPPED]
     resume_run(path)
     assert learned(path) == learned(trained(name))

@@ -27,29 +27,26 @@ def test_config_is_frozen_and_keyword_only() -> None:
         TrainingConfig("digits")
 
 
-@pytest.mark.parametrize("name", ["seed", "split_seed", "depth", "width", "epochs", "batch_size", "threads"])
-@pytest.mark.parametrize("value", [-1, 1.0, "3", True, None])
-def test_whole_numbers_are_checked(name: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"^{name} is {value!r}; expected a whole number of [01] or more\.$"):
-        TrainingConfig.from_dict({name: value})
-
-
-@pytest.mark.parametrize(
-    ("name", "lowest"),
-    [
-        ("seed", 0),
-        ("split_seed", 0),
-        ("depth", 1),
-        ("width", 1),
-        ("epochs", 0),
-        ("batch_size", 1),
-        ("threads", 1),
-    ],
-)
-def test_whole_numbers_have_a_lowest_value(name: str, lowest: int) -> None:
-    assert getattr(TrainingConfig.from_dict({name: lowest, "norm": "none"}), name) == lowest
-    with pytest.raises(ValueError, match=f"{name} is {lowest - 1}; expected a whole number of {lowest} or more"):
-        TrainingConfig.from_dict({name: lowest - 1})
+def test_numbers_have_a_lowest_and_a_highest_value() -> None:
+    ranges = {
+        "seed": (0, 2**63 - 1),
+        "split_seed": (0, 2**63 - 1),
+        "depth": (1, 10_000),
+        "width": (1, 1_000_000),
+        "epochs": (0, 1_000_000_000),
+        "batch_size": (1, 1_000_000_000),
+        "threads": (1, 1024),
+    }
+    for name, (lowest, highest) in ranges.items():
+        for value in (lowest, highest):
+            assert getattr(TrainingConfig.from_dict({name: value, "norm": "none"}), name) == value
+        for value, words in ((lowest - 1, f"{lowest} or more"), (highest + 1, f"{highest} or less")):
+            with pytest.raises(ValueError, match=f"{name} is {value}; expected a whole number of {words}"):
+                TrainingConfig.from_dict({name: value})
+    for name in ("learning_rate", "estimator_learning_rate"):
+        with pytest.raises(ValueError, match=rf"^{name} is 0\.0; expected a number above 0\.$"):
+            TrainingConfig.from_dict({name: 0.0})
+    assert TrainingConfig(shift=-1).shift == -1
 
 
 @pytest.mark.parametrize(
@@ -63,31 +60,10 @@ def test_whole_numbers_have_a_lowest_value(name: str, lowest: int) -> None:
         ("schedule", SCHEDULES),
     ],
 )
-@pytest.mark.parametrize("value", ["Batch", "", None, ["relu"]])
-def test_choices_are_checked_and_listed(name: str, choices: Any, value: object) -> None:
+def test_choices_are_those_of_the_registries(name: str, choices: Any) -> None:
     with pytest.raises(ValueError) as caught:
-        TrainingConfig.from_dict({name: value})
-    assert str(caught.value) == f"Unknown {name} '{value}'. Choose one of: {', '.join(choices)}."
-
-
-@pytest.mark.parametrize("name", ["learning_rate", "estimator_learning_rate"])
-@pytest.mark.parametrize("value", [0, 0.0, -1e-3, float("nan"), float("inf"), "0.1", True, None])
-def test_learning_rates_are_positive_numbers(name: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"^{name} is {value!r}; expected a number above 0\.$"):
-        TrainingConfig.from_dict({name: value})
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), "1", True, None])
-def test_a_shift_is_a_finite_number(value: object) -> None:
-    assert TrainingConfig(shift=-1).shift == -1
-    with pytest.raises(ValueError, match=rf"^shift is {value!r}; expected a finite number\.$"):
-        TrainingConfig.from_dict({"shift": value})
-
-
-@pytest.mark.parametrize("name", ["data", "rule", "boundaries"])
-def test_texts_are_texts(name: str) -> None:
-    with pytest.raises(ValueError, match=rf"^{name} is 4; expected text\.$"):
-        TrainingConfig.from_dict({name: 4})
+        TrainingConfig.from_dict({name: "Batch"})
+    assert str(caught.value) == f"Unknown {name} 'Batch'. Choose one of: {', '.join(choices)}."
 
 
 def test_an_option_of_the_rule_is_checked_with_the_configuration() -> None:
@@ -124,8 +100,7 @@ def test_config_survives_json() -> None:
 
 def test_from_dict_keeps_defaults_and_names_an_unknown_key() -> None:
     assert TrainingConfig.from_dict({"seed": 5}) == TrainingConfig(seed=5)
-    message = r"^Unknown setting 'lr'\. Choose from: data, seed, .*, threads\.$"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=r"^Unknown setting 'lr'\. Choose from: data, seed, .*, threads\.$"):
         TrainingConfig.from_dict({"seed": 5, "lr": 0.1})
 
 

@@ -29,7 +29,7 @@ from analysis.reproduction.claims.rules.networks import (
 )
 from analysis.reproduction.claims.rules.tables import PROFILES, summarise
 from analysis.reproduction.summary import listed
-from analysis.training.job import using_threads
+from analysis.training.setup import using_threads
 from probes import NetworkLayers, probe_layers
 from repsim.learning import Dataset, Step, build_learner, build_optimizer, load_dataset, split_dataset, train
 from repsim.similarity import class_structure, compare_rdm_pairs, pairwise, rdm

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor
 
 from analysis.reproduction.claim import Tables
-from analysis.training.job import using_threads
+from analysis.training.setup import using_threads
 from repsim.learning import (
     LOSSES,
     Learner,

@@ -1,4 +1,4 @@
-"""Seeds as people write them."""
+"""Lists of seeds written as text, such as 0-9 or 0,3,5."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _MOST_SEEDS = 10_000
 
 
 def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:
-    """Return the seeds that a text such as ``"0-9"`` or ``"0,3,5-7"`` names, ascending.
+    """Return the seeds that a text such as ``"0-9"`` or ``"0,3,5-7"`` names, in ascending order.
 
     Raises
     ------
     ValueError
-        If it is not understood, or names no seed, or one twice.
+        If the text cannot be parsed, names no seed, or names a seed twice.
 
     Examples
     --------

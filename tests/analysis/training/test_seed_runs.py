@@ -1,4 +1,4 @@
-"""Several seeds at once, into ordinary runs: each is what it would be alone."""
+"""Runs of several seeds, trained together or one by one: each is the run that it would be alone."""
 
 import io
 import json
@@ -18,10 +18,12 @@ from rich.console import Console
 from analysis import Interrupted, analyze_run, compare_runs, resume_run, resume_seeds, train_run, train_seeds
 from analysis.cli import main
 from analysis.config.recording import RecordingConfig
-from analysis.config.seeds import parse_seeds
+from analysis.config.seed_list import parse_seeds
 from analysis.execution.progress import Reporter
+from analysis.training import setup
 from checkpoints import Run
-from repsim.learning import Diverged, TrainingConfig, replicas
+from repsim.learning import Diverged, TrainingConfig
+from repsim.learning.parallel import replica_choice
 
 AtUpdate = Callable[..., Reporter]
 Learned = Callable[[Path], dict[str, Any]]
@@ -110,22 +112,22 @@ def test_a_run_says_how_it_was_trained(together: dict[str, Path], how: str) -> N
 def test_the_callers_threads_are_given_back(tmp_path: Path, at_update: AtUpdate) -> None:
     before, seen = torch.get_num_threads(), []
     watch = at_update(2, lambda: seen.append(torch.get_num_threads()))
-    train_seeds(tmp_path, replace(TRAINING, threads=before + 1), FEW, seeds=[1, 0], how="stacked", reporter=watch)
+    train_seeds(tmp_path, replace(TRAINING, threads=before + 1), FEW, seeds=[1, 0], how="stacked", progress=watch)
     assert seen == [before + 1]
     assert torch.get_num_threads() == before
 
 
 def test_what_is_faster_is_chosen_and_said(tmp_path: Path) -> None:
     said = Console(file=io.StringIO(), width=1000)
-    run, _ = train_seeds(tmp_path, TRAINING, FEW, seeds="0-1", reporter=Reporter(said))
-    way = {"stacked": "at once", "loop": "one beside the other"}[run.config["replicas"]["how"]]
-    words = rf"^2 seeds are trained {way}: \S+ ms an update of all, against \S+ ms (stacked|loop)\.\n"
+    run, _ = train_seeds(tmp_path, TRAINING, FEW, seeds="0-1", progress=Reporter(said))
+    way = {"stacked": "together", "loop": "one by one"}[run.config["replicas"]["how"]]
+    words = rf"^2 seeds are trained {way}: batched: \S+ ms per update; one by one: \S+ ms\.\n"
     assert re.match(words, said.file.getvalue())
 
 
 def test_one_seed_is_a_single_run(tmp_path: Path, alone: dict[int, Path], learned: Learned) -> None:
     said = Console(file=io.StringIO(), width=1000)
-    (run,) = train_seeds(tmp_path, TRAINING, FEW, seeds="2", reporter=Reporter(said))
+    (run,) = train_seeds(tmp_path, TRAINING, FEW, seeds="2", progress=Reporter(said))
     assert run.config["replicas"]["how"] == "loop"
     assert "seeds are trained" not in said.file.getvalue()
     assert learned(run.path) == learned(alone[2])
@@ -154,9 +156,8 @@ def test_runs_of_several_seeds_are_analysed_and_compared(together: dict[str, Pat
 @pytest.fixture
 def seed_1_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     """Poison the initial weights of seed 1, and of it alone."""
-    from analysis.training import job
 
-    build = job.build_learner
+    build = setup.build_learner
 
     def poisoned(config: TrainingConfig, *rest: Any) -> Any:
         learner = build(config, *rest)
@@ -165,14 +166,14 @@ def seed_1_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
                 learner.network.output.weight.fill_(1e25)
         return learner
 
-    monkeypatch.setattr(job, "build_learner", poisoned)
+    monkeypatch.setattr(setup, "build_learner", poisoned)
 
 
 @pytest.mark.usefixtures("seed_1_diverges")
 @pytest.mark.parametrize("how", HOW)
 def test_a_seed_that_diverges_does_not_stop_the_others(tmp_path: Path, learned: Learned, how: str) -> None:
     said = Console(file=io.StringIO(), width=1000)
-    runs = train_seeds(tmp_path / "three", LINEAR, FEW, seeds="0-2", how=how, reporter=Reporter(said))
+    runs = train_seeds(tmp_path / "three", LINEAR, FEW, seeds="0-2", how=how, progress=Reporter(said))
     assert [run.status["state"] for run in runs] == ["finished", "diverged", "finished"]
     with pytest.raises(Diverged):
         train_run(tmp_path / "alone", replace(LINEAR, seed=1), FEW)
@@ -202,7 +203,7 @@ def test_a_seed_that_diverges_again_does_not_stop_those_that_are_continued(
 ) -> None:
     train_seeds(tmp_path / "whole", LINEAR, FEW, seeds="0-2", how=how)
     with pytest.raises(Interrupted, match=r"--seeds 0,2 --resume$"):
-        train_seeds(tmp_path / "parts", LINEAR, FEW, seeds="0-2", how=how, reporter=at_update(STOPPED))
+        train_seeds(tmp_path / "parts", LINEAR, FEW, seeds="0-2", how=how, progress=at_update(STOPPED))
     assert list(states(tmp_path / "parts").values()) == ["interrupted", "diverged", "interrupted"]
     resume_seeds(tmp_path / "parts", "0-2")
     assert states(tmp_path / "parts") == states(tmp_path / "whole")
@@ -232,7 +233,7 @@ def test_ctrl_c_commits_all_and_the_command_it_names_finishes_them_bit_for_bit(
     folder = tmp_path / "parts"
     message = rf"^Stopped at step {STOPPED}, which is committed\. Continue with: repsim train .+ --seeds 0,2,5 --resume"
     with pytest.raises(Interrupted, match=message) as stopped:
-        train_seeds(folder, TRAINING, FEW, seeds="0,2,5", how=how, reporter=at_update(STOPPED))
+        train_seeds(folder, TRAINING, FEW, seeds="0,2,5", how=how, progress=at_update(STOPPED))
     assert set(states(folder).values()) == {"interrupted"}
     for path in folder.iterdir():
         assert Run.open(path).verify() == [0, 5, STOPPED]
@@ -253,10 +254,10 @@ def test_a_stack_can_be_stopped_again_and_again(
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train_seeds(whole, settings, FEW, seeds="0,2,5", how="stacked")
     with pytest.raises(Interrupted):
-        train_seeds(parts, settings, FEW, seeds="0,2,5", how="stacked", reporter=at_update(2))
+        train_seeds(parts, settings, FEW, seeds="0,2,5", how="stacked", progress=at_update(2))
     for update in (9, LAST):
         with pytest.raises(Interrupted):
-            resume_seeds(parts, "0,2,5", reporter=at_update(update))
+            resume_seeds(parts, "0,2,5", progress=at_update(update))
     resume_seeds(parts, "0,2,5")
     for path in whole.iterdir():
         assert learned(parts / path.name) == learned(path)
@@ -266,10 +267,10 @@ def test_one_run_of_a_stack_can_go_on_alone_and_the_others_after_it(
     together: dict[str, Path], tmp_path: Path, at_update: AtUpdate
 ) -> None:
     with pytest.raises(Interrupted):
-        train_seeds(tmp_path, TRAINING, FEW, seeds="0,2,5", how="stacked", reporter=at_update(STOPPED))
+        train_seeds(tmp_path, TRAINING, FEW, seeds="0,2,5", how="stacked", progress=at_update(STOPPED))
     resume_run(tmp_path / "seed-2")
     said = Console(file=io.StringIO(), width=1000)
-    resume_seeds(tmp_path, "0,2,5", reporter=Reporter(said))
+    resume_seeds(tmp_path, "0,2,5", progress=Reporter(said))
     assert set(states(tmp_path).values()) == {"finished"}
     assert f"{tmp_path}/seed-5 continues after step {STOPPED}.\n" in said.file.getvalue()
     for path in together["stacked"].iterdir():
@@ -286,7 +287,7 @@ def test_finished_runs_are_left_as_they_are(together: dict[str, Path]) -> None:
 
 def test_runs_are_continued_in_the_way_in_which_they_began(tmp_path: Path, at_update: AtUpdate) -> None:
     with pytest.raises(Interrupted):
-        train_seeds(tmp_path, TRAINING, FEW, seeds="0-1", how="loop", reporter=at_update(2))
+        train_seeds(tmp_path, TRAINING, FEW, seeds="0-1", how="loop", progress=at_update(2))
     with pytest.raises(ValueError, match=r"^These runs were not trained with --how stacked; leave --how out to contin"):
         resume_seeds(tmp_path, "0-1", "stacked")
     with pytest.raises(ValueError, match=r"^Unknown how 'fast'\. Choose one of: auto, stacked, loop\.$"):
@@ -383,7 +384,7 @@ def test_runs_are_not_put_into_a_run(alone: dict[int, Path]) -> None:
     [
         (
             "stacked",
-            r"^Training 2 replicas as one needs about .* GB of memory, and 1e-06 GB is available\. Use how='loop",
+            r"^Training 2 replicas together needs about .* GB of memory, and 1e-06 GB is available\. Use how='loop",
         ),
         (
             "loop",
@@ -398,7 +399,7 @@ def test_runs_are_not_put_into_a_run(alone: dict[int, Path]) -> None:
 def test_too_little_memory_is_said_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str | None, words: str
 ) -> None:
-    monkeypatch.setattr(replicas, "available_memory", lambda device: 1000)
+    monkeypatch.setattr(replica_choice, "available_memory", lambda device: 1000)
     with pytest.raises(ValueError, match=words):
         train_seeds(tmp_path / "new", TRAINING, FEW, seeds="0-1", how=how)
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""A training job: settings, data, split, stimuli and learner, checked before anything is written."""
+"""Setup of a training: settings, data, split, stimuli and learner, checked before anything is written."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from repsim.learning import (
     load_dataset,
     split_dataset,
 )
-from repsim.learning.parallel.memory import available_memory
+from repsim.learning.parallel.training_memory import available_memory
 
 __all__ = [
-    "Job",
+    "TrainingSetup",
     "check_device",
     "check_layers",
     "choose_stimuli",
@@ -41,8 +41,8 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that one training run needs, checked and ready.
+class TrainingSetup:
+    """Everything that one training run needs, checked.
 
     ``recorded_steps`` and ``diagnosed_steps`` are ascending.
     """
@@ -59,7 +59,7 @@ class Job:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates in a pass over the training examples."""
+        """Number of updates in a pass over the training examples."""
         return self.n_steps // max(self.training.epochs, 1)
 
     def part(self, name: str) -> tuple[Tensor, Tensor]:
@@ -74,13 +74,13 @@ def prepare(
     recording: RecordingConfig,
     data_dir: str | Path | None = None,
     dataset: Dataset | None = None,
-) -> Job:
-    """Load the data, unless they are given, and build the network of a configuration.
+) -> TrainingSetup:
+    """Load the data, unless a data set is given, and build the network of a configuration. Nothing is written.
 
     Raises
     ------
     ValueError, OSError
-        If anything is wrong with the settings or the data; nothing is written.
+        If a setting is invalid or does not suit the data, or if the data cannot be read.
     """
     dataset = dataset or load_dataset(training.data, data_dir)
     split = split_dataset(dataset, training.split_seed)
@@ -93,11 +93,11 @@ def prepare(
     stimuli = choose_stimuli(dataset, split, recording.sizes, training.split_seed)
     check_layers(learner, recording.layers, stimuli)
     diagnosed = recording.diagnosed_steps(n_steps)
-    return Job(training, recording, dataset, split, stimuli, learner, n_steps, steps, diagnosed)
+    return TrainingSetup(training, recording, dataset, split, stimuli, learner, n_steps, steps, diagnosed)
 
 
 def _check_size(training: TrainingConfig) -> None:
-    """See to it that the weights alone fit into memory, as the system may kill who asks for too much."""
+    """Raise ValueError if the weights exceed the free memory, as the system may kill a process that allocates more."""
     maps, taps = _WEIGHTS[training.network]
     needed = 4 * maps * taps * training.depth * training.width**2
     available = available_memory()
@@ -117,33 +117,35 @@ def check_device(name: str) -> torch.device:
     Raises
     ------
     ValueError
-        If there is none of that name here.
+        If this machine has no device of that name.
     """
     try:
         ones = torch.ones(1, device=name)
         ones.cpu()  # which fails on the device meta, where tensors have no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0]
-        raise ValueError(f"There is no device '{name}' here ({reason}).") from error
+        raise ValueError(
+            f"There is no device '{name}' here ({reason}). Use cpu, or cuda where there is a GPU."
+        ) from error
     return ones.device
 
 
-def describe(job: Job, data_dir: str | Path | None) -> dict[str, Any]:
-    """Return what a run directory keeps of a job as its configuration."""
-    training = job.training
+def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any]:
+    """Return the configuration that a run directory stores."""
+    training = setup.training
     if training.data.endswith(".npz"):
-        training = replace(training, data=str(Path(training.data).absolute()))  # found again from any folder
+        training = replace(training, data=str(Path(training.data).absolute()))  # so that it is found from any folder
     return {
         "training": training.to_dict(),
         "boundaries": _boundaries(training),
-        "recording": job.recording.to_dict(),
+        "recording": setup.recording.to_dict(),
         "data": {
-            "name": job.dataset.name,
+            "name": setup.dataset.name,
             "data_dir": str(Path(data_dir).absolute()) if data_dir is not None else None,
-            "n_features": int(job.dataset.X.shape[1]),
-            "shape": list(job.dataset.shape),
-            "classes": list(job.dataset.classes),
-            **{f"n_{part}": len(job.split[part]) for part in SPLITS},
+            "n_features": int(setup.dataset.X.shape[1]),
+            "shape": list(setup.dataset.shape),
+            "classes": list(setup.dataset.classes),
+            **{f"n_{part}": len(setup.split[part]) for part in SPLITS},
         },
     }
 
@@ -162,7 +164,7 @@ def configurations(run: Run) -> tuple[TrainingConfig, RecordingConfig]:
     Raises
     ------
     ValueError
-        If it was not trained by this package's trainer.
+        If the run was not trained by ``train_run``.
     """
     config = run.config
     if not is_trained_here(config):
@@ -171,13 +173,7 @@ def configurations(run: Run) -> tuple[TrainingConfig, RecordingConfig]:
 
 
 def choose_stimuli(dataset: Dataset, split: dict[str, NDArray[np.int64]], sizes: dict[str, int], seed: int) -> Stimuli:
-    """Choose the examples to record: from each part, class by class in turn, in an order that the seed decides.
-
-    Returns
-    -------
-    Stimuli
-        Ordered by label.
-    """
+    """Return the stimuli to record: from each part, a random draw that is balanced over classes."""
     chosen = {part: _draw_evenly(split[part], dataset.y, sizes[part], seed) for part in SPLITS}
     indices = np.concatenate([chosen[part] for part in SPLITS])
     parts = np.repeat(SPLITS, [len(chosen[part]) for part in SPLITS])
@@ -194,20 +190,20 @@ def _draw_evenly(indices: NDArray[np.int64], y: NDArray[np.int64], size: int, se
 
 
 def check_layers(learner: Learner, layers: Sequence[str], stimuli: Stimuli) -> None:
-    """Record one stimulus to no file, so that layers which cannot be recorded are found before anything is written.
+    """Record one stimulus without writing it, to find layers that cannot be recorded.
 
     Raises
     ------
     ValueError
-        If a pattern matches no layer, or one that the network does not reach.
+        If a pattern matches no layer, or a layer that the forward pass does not reach.
     """
-    with using_threads(1):  # so few stimuli need no more, and a process that forks later has no threads to lose
+    with using_threads(1):  # enough for one stimulus, and a process with one thread can be forked later
         Capture(learner.network, layers).record(stimuli.first_inputs(1))
 
 
 @contextmanager
 def using_threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads inside the block: their number decides the last bits of a run."""
+    """Limit torch to ``count`` threads inside the block; their number changes the last bits of a run's numbers."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,0 +1,91 @@
+"""JSON Schema of settings files, with which editors complete and check TOML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.execution import ExecutionConfig
+from analysis.config.recording import RecordingConfig
+from repsim.learning.config import TrainingConfig
+from repsim.settings import Setting, Settings
+
+__all__ = ["TABLES", "json_schema"]
+
+TABLES: dict[str, type[Settings]] = {
+    "training": TrainingConfig,
+    "recording": RecordingConfig,
+    "analysis": AnalysisConfig,
+    "execution": ExecutionConfig,
+}
+_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+def json_schema(tables: Mapping[str, type[Settings]] = TABLES) -> dict[str, Any]:
+    """Return the schema of ``repsim.toml``, of files for ``--config`` and of sweep files.
+
+    Parameters
+    ----------
+    tables : mapping
+        Class of settings of each table. The table ``training`` also describes ``[grid]`` and ``[cases.NAME]``.
+    """
+    properties: dict[str, Any] = {name: _table(config) for name, config in tables.items()}
+    if "training" in tables:
+        properties["grid"] = _grid(tables["training"])
+        properties["cases"] = {
+            "type": "object",
+            "description": "Of a sweep: settings that belong together, by the name of their case.",
+            "additionalProperties": _table(tables["training"]),
+        }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Settings of repsim",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _table(config: type[Settings]) -> dict[str, Any]:
+    properties = {each.name: _setting(each) for each in config.settings()}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _grid(config: type[Settings]) -> dict[str, Any]:
+    """Return the schema of lists of values, of which a sweep trains every combination."""
+    properties: dict[str, Any] = {
+        each.name: {"type": "array", "description": each.help, "items": _value(each), "minItems": 1}
+        for each in config.settings()
+    }
+    properties["seed"] = {"anyOf": [properties["seed"], {"type": "string", "examples": ["0-9", "0,3,5"]}]}
+    description = "Of a sweep: lists of values; every combination is trained."
+    return {"type": "object", "description": description, "properties": properties, "additionalProperties": False}
+
+
+def _setting(setting: Setting) -> dict[str, Any]:
+    schema = _value(setting)
+    if setting.is_list:
+        schema = {"type": "array", "items": schema}
+        if setting.default:
+            schema["minItems"] = 1
+        if setting.unique:
+            schema["uniqueItems"] = True
+    schema = {**schema, "description": setting.help}
+    if setting.default is not None:
+        schema["default"] = list(setting.default) if setting.is_list else setting.default
+    return schema
+
+
+def _value(setting: Setting) -> dict[str, Any]:
+    """Return the schema of one value."""
+    schema: dict[str, Any] = {"type": _TYPES[setting.type]}
+    if setting.choices is not None:
+        schema["enum"] = list(setting.choices() if callable(setting.choices) else setting.choices)
+    if setting.lowest is not None:
+        schema["minimum"] = setting.lowest
+    if setting.highest is not None:
+        schema["maximum"] = setting.highest
+    if setting.positive:
+        schema["exclusiveMinimum"] = 0
+    return schema

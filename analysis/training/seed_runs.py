@@ -1,0 +1,248 @@
+"""Training of one network per seed, together where that is faster, each into a run directory of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from analysis.config.recording import RecordingConfig
+from analysis.config.seed_list import parse_seeds
+from analysis.execution.interruption import Interruption, TrainingInterrupted
+from analysis.execution.progress import Reporter, silent
+from analysis.training.recorder import RunRecorder
+from analysis.training.setup import TrainingSetup, configurations, describe, prepare, using_threads
+from analysis.training.train import open_resumable, report_resumed, resume_run
+from checkpoints import Run
+from checkpoints.generators import preserve_generators
+from repsim.learning import Diverged, ReplicaTraining, TrainingConfig, build_optimizer, load_dataset, train_replicas
+from repsim.learning.checks import check_choice
+
+__all__ = ["resume_seeds", "train_seeds"]
+
+
+def train_seeds(
+    folder: str | Path,
+    training: TrainingConfig,
+    recording: RecordingConfig | None = None,
+    *,
+    seeds: str | Sequence[int],
+    how: str | None = None,
+    data_dir: str | Path | None = None,
+    progress: Reporter | None = None,
+) -> list[Run]:
+    """Train a network from its configuration once for each seed, and record it in ``folder/seed-<seed>``.
+
+    Each run is the one that ``train_run`` writes with that seed, up to rounding: networks that are trained together
+    share batched products. (Adam turns rounding errors of a zero gradient into whole steps, so a parameter whose
+    gradient is zero may differ by more.) If a run diverges, its status says so, and the others continue.
+
+    Parameters
+    ----------
+    folder : path
+        May exist, but must not hold runs of these seeds.
+    training : TrainingConfig
+        Its seed is ignored. Networks that are trained together use all of its ``threads``.
+    recording : RecordingConfig, optional
+    seeds : str or sequence of int
+        Such as ``"0-9"`` or ``"0,3,5"``.
+    how : str, optional
+        ``"stacked"`` (together), ``"loop"`` or ``"auto"``, the default: the faster of both in a few trial updates.
+    data_dir, progress
+        As for ``train_run``.
+
+    Returns
+    -------
+    list of Run
+        One for each seed, open for reading.
+
+    Raises
+    ------
+    ValueError, OSError
+        If a setting or seed is invalid, the data cannot be read, the memory is too small, or a run exists. Nothing is
+        written then.
+    Diverged
+        If every run diverged.
+    Interrupted
+        After Ctrl-C. The present step of each run is committed.
+    """
+    progress, folder = progress or silent(), Path(folder)
+    chosen = parse_seeds(seeds)
+    if (folder / "run.json").exists():
+        raise FileExistsError(f"{folder} is a run; choose another folder for the runs of several seeds.")
+    for seed in chosen:
+        if (path := _path(folder, seed)).exists():
+            raise FileExistsError(f"{path} exists already. Choose another folder, or continue with --resume.")
+    dataset = load_dataset(training.data, data_dir)
+    recording = recording or RecordingConfig()
+    setups = [prepare(replace(training, seed=seed), recording, dataset=dataset) for seed in chosen]
+    optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
+    with preserve_generators(chosen[0]), using_threads(training.threads), ExitStack() as open_runs:
+        replicas = _replicas(setups, optimizers, 0, how or "auto", progress)
+        shared = {"seeds": list(chosen), "how": replicas.choice.how}
+        folder.mkdir(parents=True, exist_ok=True)
+        runs = [
+            open_runs.enter_context(
+                Run.create(_path(folder, seed), describe(setup, data_dir) | {"replicas": shared}, setup.stimuli)
+            )
+            for seed, setup in zip(chosen, setups, strict=True)
+        ]
+        recorders = [RunRecorder(*each) for each in zip(runs, setups, optimizers, strict=True)]
+        errors = _run_to_the_end(folder, recorders, replicas, progress)
+    if len(errors) == len(chosen):
+        raise errors[0]
+    return [Run.open(_path(folder, seed)) for seed in chosen]
+
+
+def resume_seeds(
+    folder: str | Path, seeds: str | Sequence[int], how: str | None = None, progress: Reporter | None = None
+) -> list[Run]:
+    """Continue the runs of several seeds to their ends; finished runs are returned unchanged.
+
+    Runs that were trained together and stopped at the same step continue together. On the same machine, the numbers are
+    those of an uninterrupted training, bit for bit. Other runs continue one by one, those that diverged last. If a run
+    diverges again, its status says so, and the others continue.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there is no such run, it is damaged or being written, its data have changed, or ``how`` differs from the way
+        in which the runs were trained before.
+    Diverged, Interrupted
+        As for ``train_seeds``.
+    """
+    progress, folder = progress or silent(), Path(folder)
+    check_choice("how", how or "auto", ("auto", "stacked", "loop"))
+    paths = [_path(folder, seed) for seed in parse_seeds(seeds)]
+    stored = [open_resumable(path) for path in paths]
+    diverged = [run for run in stored if run.status.get("state") == "diverged"]
+    unfinished = [run for run in stored if run.status.get("state") not in ("finished", "diverged")]
+    together = _continue_together(unfinished, how)
+    errors = _resume_together(folder, unfinished, progress) if together else []
+    errors += _resume_one_by_one([*([] if together else unfinished), *diverged], progress)
+    if len(errors) == len(stored):
+        raise errors[0]
+    return [Run.open(path) for path in paths]
+
+
+def _resume_one_by_one(runs: Sequence[Run], progress: Reporter) -> list[Diverged]:
+    """Continue runs, and return the errors of those that diverged."""
+    errors = []
+    for run in runs:
+        try:
+            resume_run(run.path, progress=progress)
+        except Diverged as error:
+            errors.append(error)
+            progress.say(f"{run.path}: {error}")
+    return errors
+
+
+def _path(folder: Path, seed: int) -> Path:
+    return folder / f"seed-{seed}"
+
+
+def _continue_together(runs: Sequence[Run], how: str | None) -> bool:
+    """Return whether unfinished runs were trained together and stopped at the same step."""
+    ways = {run.config.get("replicas", {}).get("how") for run in runs}
+    if how in ("stacked", "loop") and ways - {how}:
+        raise ValueError(f"These runs were not trained with --how {how}; leave --how out to continue them.")
+    together = {tuple(run.config.get("replicas", {}).get("seeds", ())) for run in runs}
+    steps = {run.steps[-1] if run.steps else 0 for run in runs}
+    return len(runs) > 1 and ways == {"stacked"} and len(together) == len(steps) == 1
+
+
+def _resume_together(folder: Path, stored: Sequence[Run], progress: Reporter) -> list[Diverged]:
+    setups = [prepare(*configurations(run), run.config["data"]["data_dir"]) for run in stored]
+    optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
+    training = setups[0].training
+    with preserve_generators(training.seed), using_threads(training.threads), ExitStack() as open_runs:
+        runs = [
+            open_runs.enter_context(Run.resume(run.path, setup.stimuli))
+            for run, setup in zip(stored, setups, strict=True)
+        ]
+        for run in runs:
+            report_resumed(run, progress)
+        recorders = [RunRecorder(*each) for each in zip(runs, setups, optimizers, strict=True)]
+        replicas = _replicas(setups, optimizers, recorders[0].start, "stacked", progress)
+        return _run_to_the_end(folder, recorders, replicas, progress)
+
+
+def _replicas(
+    setups: Sequence[TrainingSetup],
+    optimizers: Sequence[torch.optim.Optimizer],
+    start: int,
+    how: str,
+    progress: Reporter,
+) -> ReplicaTraining:
+    settings = setups[0].training
+    replicas = train_replicas(
+        [setup.learner for setup in setups],
+        optimizers,
+        [setup.part("train") for setup in setups],
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seeds=[setup.training.seed for setup in setups],
+        schedule=settings.schedule,
+        start=start,
+        diagnosed=setups[0].diagnosed_steps,
+        how=how,
+    )
+    way = {"stacked": "together", "loop": "one by one"}[replicas.choice.how]
+    if len(setups) > 1:
+        progress.say(f"{len(setups)} seeds are trained {way}: {replicas.choice.reason}.")
+    return replicas
+
+
+def _run_to_the_end(
+    folder: Path, recorders: Sequence[RunRecorder], replicas: ReplicaTraining, progress: Reporter
+) -> list[Diverged]:
+    """Train and record all runs, and return the errors of those that diverged."""
+    n_steps, start = recorders[0].setup.n_steps, recorders[0].start
+    diverged: dict[int, Diverged] = {}
+    with progress.task(folder.absolute().name, n_steps) as task, Interruption() as interruption:
+        task.advance(start)
+        for number, updates in enumerate(replicas, start=start + 1):
+            if recorders[0].reads_learner(number):
+                replicas.write_back()
+            notes = _follow(recorders, updates, diverged, progress)
+            task.advance(1, notes[0] if notes else "")
+            if interruption.requested and len(diverged) < len(recorders):
+                replicas.write_back()
+                raise _stop(folder, number, [each for i, each in enumerate(recorders) if i not in diverged])
+            if len(diverged) == len(recorders):
+                break
+    for i, recorder in enumerate(recorders):
+        if i not in diverged:
+            recorder.finish()
+    return list(diverged.values())
+
+
+def _stop(folder: Path, step: int, recorders: Sequence[RunRecorder]) -> TrainingInterrupted:
+    """Commit the present step of runs, and return the error that says how to continue them."""
+    for recorder in recorders:
+        recorder.stop(step)
+    seeds = ",".join(str(recorder.setup.training.seed) for recorder in recorders)
+    return TrainingInterrupted(folder, step, f"--seeds {seeds}")
+
+
+def _follow(
+    recorders: Sequence[RunRecorder], updates: Sequence[Any], diverged: dict[int, Diverged], progress: Reporter
+) -> list[str]:
+    """Log one update of every run that has not diverged, add those that diverge now, and return notes on the others."""
+    notes = []
+    for i, (recorder, update) in enumerate(zip(recorders, updates, strict=True)):
+        if i in diverged:
+            continue
+        try:
+            if isinstance(update, Diverged):
+                raise update
+            notes.append(recorder.follow(update))
+        except Diverged as error:
+            diverged[i] = error
+            recorder.give_up(error)
+            progress.say(f"{recorder.run.path}: {error}")
+    return notes

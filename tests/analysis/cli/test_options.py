@@ -1,0 +1,175 @@
+"""Options of commands, which follow from the fields of settings: a new field is an option everywhere at once."""
+
+import inspect
+import re
+import runpy
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+import typer
+import typer.testing
+
+from analysis.cli import app
+from analysis.cli.options import Given, Quiet, with_options
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.execution import ExecutionConfig
+from analysis.config.recording import CaptureConfig, RecordingConfig
+from analysis.config.schema import TABLES, json_schema
+from analysis.config.toml_files import merge, read_settings
+from repsim.learning import ARTIFICIAL, DATASETS, TrainingConfig
+from repsim.settings import Settings, setting
+from repsim.similarity import DISTANCES
+from repsim.similarity.distances import scipy_metrics
+
+COMMANDS = typer.main.get_command(app).commands
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("command", "config"),
+    [
+        ("train", TrainingConfig),
+        ("train", RecordingConfig),
+        ("record", CaptureConfig),
+        *[(command, AnalysisConfig) for command in ("analyze", "compare")],
+        *[(command, ExecutionConfig) for command in ("analyze", "compare", "sweep", "reproduce")],
+    ],
+)
+def test_every_setting_is_an_option_with_its_help_and_default(command: str, config: type[Settings]) -> None:
+    options = {option.name: option for option in COMMANDS[command].params}
+    for each in config.settings():
+        option = options[each.name]
+        assert option.help.startswith(each.help)
+        assert option.default is None
+        assert set(option.opts) == set(each.flags or (f"--{each.name.replace('_', '-')}",))
+        if isinstance(each.default, str | int | float) and not isinstance(each.default, bool):
+            assert option.help.endswith(f"[default: {each.default}]")
+    promised = {name: option.help.partition("[default: ")[2] for name, option in options.items()}
+    if command == "compare":
+        assert promised["Cs"] == "0.001,0.01,0.1,1,10]"
+        assert (promised["layers"], promised["measures"]) == ("all]", "cka]")
+        assert promised["steps"] == "first,last for analyze, last for compare]"
+
+
+@pytest.mark.parametrize("config", [*TABLES.values(), CaptureConfig])
+def test_help_names_every_choice(config: type[Settings]) -> None:
+    chosen = [
+        each for each in config.settings() if each.choices is not None and each.name not in ("measures", "distance")
+    ]
+    for each in chosen:
+        assert each.choices is not None
+        choices = set(each.choices() if callable(each.choices) else each.choices)
+        assert choices <= set(re.findall(r"[\w-]+", each.help)), each.name
+        assert each.default in choices
+
+
+def test_help_names_every_data_set_and_distance() -> None:
+    texts = {each.name: each.help for config in TABLES.values() for each in config.settings()}
+    assert {*DATASETS, *ARTIFICIAL} <= set(re.findall(r"[\w-]+", texts["data"]))
+    named = texts["distance"].partition(": ")[2].partition(", or ")[0].split(", ")
+    of_scipy = {distance.name for distance in scipy_metrics.FAMILY}
+    assert named == [name for name, each in DISTANCES.items() if not each.needs and name not in of_scipy]
+
+
+# Values
+
+
+def given_to(line: str, **configs: type[Settings]) -> Any:
+    """Return the settings that a command with the options of ``configs`` gets from a command line."""
+    received: dict[str, Any] = {}
+
+    def command(**arguments: Any) -> None:
+        received.update(arguments)
+
+    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in configs]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    application = typer.Typer()
+    application.command()(with_options(**configs)(command))
+    application(line.split(), standalone_mode=False)
+    return received
+
+
+@pytest.mark.parametrize(
+    ("line", "config", "values"),
+    [
+        ("", TrainingConfig, {}),
+        ("--rule noise@1 --rule kickback --depth 0", TrainingConfig, {"rule": "noise@1 + kickback", "depth": 0}),
+        ("--layer a --layers b* --compress", RecordingConfig, {"layers": ("a", "b*"), "compress": True}),
+        ("--record last --n-test 3", RecordingConfig, {"steps": "last", "n_test": 3}),
+        ("--measures cka,rsa --Cs 0.1,2", AnalysisConfig, {"measures": ("cka", "rsa"), "Cs": (0.1, 2.0)}),
+        ("--no-weights --batch-size 2", CaptureConfig, {"save_weights": False, "batch_size": 2}),
+    ],
+)
+def test_a_command_gets_the_values_that_were_given(line: str, config: type[Settings], values: dict[str, Any]) -> None:
+    assert given_to(line, config=config) == {"config": values}
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--measures cka,,rsa", "--measures is 'cka,,rsa'; expected names with commas, such as cka,rsa."),
+        ("--Cs 1,x", "--Cs is '1,x'; expected numbers with commas, such as 0.01,0.1,1."),
+        ("--Cs ,", "--Cs is ','; expected numbers with commas"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_named_with_its_option(line: str, words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        given_to(line, analysis=AnalysisConfig)
+
+
+# A new setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extended(AnalysisConfig):
+    """An analysis with one more setting: nothing but this field is written for it."""
+
+    folds: int = setting(5, help="Folds of a cross-validation.", lowest=2)
+
+
+def test_a_new_field_appears_wherever_settings_do(tmp_path: Path) -> None:
+    application = typer.Typer()
+    application.callback()(lambda: None)
+
+    @application.command()
+    @with_options(analysis=Extended)
+    def analyze(run: Annotated[str, typer.Argument()], analysis: Given, quiet: Quiet = False) -> None:
+        config = merge(Extended.from_dict, "analysis", [read_settings(path, ("analysis",))], analysis)
+        typer.echo(f"{run} {config.folds} {config.distance}")
+
+    path = tmp_path / "repsim.toml"
+    path.write_text("[analysis]\nfolds = 3\ndistance = 'cosine'\n")
+    run = typer.testing.CliRunner().invoke
+    assert run(application, ["analyze", "a"]).output == "a 3 cosine\n"
+    assert run(application, ["analyze", "a", "--folds", "7"]).output == "a 7 cosine\n"
+
+    page = runpy.run_path(str(ROOT / "docs/generate.py"))["commands"](application)
+    for text in (run(application, ["analyze", "--help"], terminal_width=80).output, page):
+        assert re.search(r"--folds <int>\s+Folds of a cross-validation\. \[default: 5\]", text)
+
+    described = json_schema({**TABLES, "analysis": Extended})["properties"]["analysis"]["properties"]["folds"]
+    assert described == {"type": "integer", "minimum": 2, "description": "Folds of a cross-validation.", "default": 5}
+
+    with pytest.raises(ValueError, match=r"^folds is 1; expected a whole number of 2 or more\.$"):
+        Extended(folds=1)
+    assert Extended().to_dict()["folds"] == 5
+
+
+# What is imported
+
+
+@pytest.mark.parametrize("line", ["--help", "info RUN", "verify RUN", "analyze --help", "train --help"])
+def test_light_commands_import_no_heavy_packages(line: str, runs: dict[str, Path]) -> None:
+    script = (
+        "import sys; from analysis.cli import main; sys.argv[0] = 'repsim'\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "sys.exit(', '.join({'torch', 'pandas', 'sklearn', 'scipy', 'matplotlib'} & set(sys.modules)) or 0)"
+    )
+    words = [str(runs["backprop"]) if word == "RUN" else word for word in line.split()]
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,174 @@
+"""Settings in TOML files: which file overrides which, and the sentence that answers a mistake in one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.execution import ExecutionConfig
+from analysis.config.recording import RecordingConfig
+from analysis.config.toml_files import DEFAULTS_FILE, SettingsFile, merge, read_defaults, read_settings
+from repsim.learning import TrainingConfig
+from repsim.settings import Settings
+
+Write = Callable[[str], Path]
+
+TRAINING = {
+    "data": "digits",
+    "seed": 3,
+    "split_seed": 4,
+    "network": "conv",
+    "depth": 2,
+    "width": 8,
+    "norm": "layer",
+    "activation": "tanh",
+    "shift": 0.5,
+    "loss": "mse",
+    "rule": "direct-feedback-alignment:scale=0.5@1 + synthetic-gradient:hidden_layers=1",
+    "boundaries": "2",
+    "epochs": 1,
+    "batch_size": 64,
+    "optimizer": "momentum",
+    "learning_rate": 0.01,
+    "estimator_learning_rate": 2,
+    "schedule": "cosine",
+    "device": "cpu",
+    "threads": 2,
+}
+RECORDING = {
+    "steps": "first,every:5",
+    "layers": ["hidden.1", "output"],
+    "n_train": 30,
+    "n_validation": 20,
+    "n_test": 10,
+    "compress": True,
+    "diagnose": "none",
+}
+ANALYSIS = {"steps": "all", "layers": ["hidden.1"], "distance": "cosine", "measures": ["rsa", "cka"], "Cs": [0.5, 2.0]}
+EXECUTION = {"executor": "processes", "jobs": 3, "scheduler": "tcp://x:1"}
+VALUES = {"training": TRAINING, "recording": RECORDING, "analysis": ANALYSIS, "execution": EXECUTION}
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a settings file."""
+
+    def to_file(text: str) -> Path:
+        path = tmp_path / "mine.toml"
+        path.write_text(text)
+        return path
+
+    return to_file
+
+
+def as_toml(table: dict[str, Any]) -> str:
+    return "".join(
+        f"{name} = {str(value).lower() if isinstance(value, bool) else repr(value)}\n" for name, value in table.items()
+    )
+
+
+CONFIGS: dict[str, type[Settings]] = {
+    "training": TrainingConfig,
+    "recording": RecordingConfig,
+    "analysis": AnalysisConfig,
+    "execution": ExecutionConfig,
+}
+
+
+def of_file(path: Path, table: str, **given: Any) -> Any:
+    return merge(CONFIGS[table].from_dict, table, [read_settings(path, tuple(CONFIGS))], given)
+
+
+@pytest.mark.parametrize("table", CONFIGS)
+def test_every_field_is_read(write: Write, table: str) -> None:
+    values = VALUES[table]
+    assert list(values) == [each.name for each in CONFIGS[table].settings()]
+    assert of_file(write(f"[{table}]\n{as_toml(values)}"), table).to_dict() == values
+
+
+@pytest.mark.parametrize("text", ["", "[training]\n", "# nothing yet\n[recording]\n[training]\n"])
+def test_settings_that_a_file_leaves_out_have_their_defaults(write: Write, text: str) -> None:
+    assert of_file(write(text), "training") == TrainingConfig()
+
+
+def test_the_command_line_overrides_the_file_which_overrides_the_defaults(write: Write) -> None:
+    defaults = SettingsFile(DEFAULTS_FILE, {"training": {"depth": 5, "width": 7, "epochs": 2}})
+    file = read_settings(write("[training]\ndepth = 4\nwidth = 32\n"), ("training",))
+    config = merge(TrainingConfig.from_dict, "training", [defaults, file], {"depth": 3})
+    assert config == TrainingConfig(depth=3, width=32, epochs=2)
+    assert merge(TrainingConfig.from_dict, "training", [], {"depth": 3}) == TrainingConfig(depth=3)
+
+
+def test_an_option_mends_an_error_in_the_file(write: Write) -> None:
+    path = write("[training]\nrule = 'direct-feedback-alignment@25'\nepochs = -1\n")
+    assert list(of_file(path, "training", depth=30, epochs=2).rules) == [25]
+
+
+def test_the_first_file_with_an_error_is_named_and_none_for_an_option(write: Write) -> None:
+    good, bad = SettingsFile(Path("a.toml"), {"training": {"depth": 4}}), {"training": {"depth": 0}}
+    with pytest.raises(ValueError, match=r"^b\.toml, \[training\]: depth is 0; expected"):
+        merge(TrainingConfig.from_dict, "training", [good, SettingsFile(Path("b.toml"), bad)], {"width": 3})
+    with pytest.raises(ValueError, match=r"^boundaries '9' names boundary 9; a network with 4 hidden layers"):
+        merge(TrainingConfig.from_dict, "training", [good], {"rule": "noise", "boundaries": "9"})
+
+
+def test_without_a_file_there_are_no_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_defaults() == SettingsFile(DEFAULTS_FILE)
+    DEFAULTS_FILE.mkdir()
+    assert read_defaults() == SettingsFile(DEFAULTS_FILE)
+
+
+MISTAKES = {
+    "not TOML": ("training: depth", "mine.toml is not a TOML file (Expected"),
+    "twice": ("[training]\ndepth = 3\ndepth = 4", "mine.toml is not a TOML file (Cannot overwrite a value"),
+    "not text": ("[training]\ndata = '\udcff'", "mine.toml is not a TOML file ('utf-8' codec can't decode"),
+    "unknown table": ("[trianing]\ndepth = 3", "mine.toml: 'trianing' is not one of its tables; put settings under ["),
+    "a grid": ("[grid]\nseed = [0]", "mine.toml: 'grid' is not one of its tables"),
+    "outside of a table": ("depth = 3", "mine.toml: 'depth' is not one of its tables; put settings under [training]"),
+    "a table that is none": ("training = 3", "mine.toml: 'training' is not one of its tables"),
+    "unknown setting": ("[training]\nlr = 0.1", "[training]: Unknown setting 'lr'. Choose from: data,"),
+    "misplaced": ("[training]\nsteps = 'last'", "[training]: Unknown setting 'steps'."),
+    "text for a number": ("[training]\ndepth = 'x'", "[training]: depth is 'x'; expected a whole number of 1 or more."),
+    "list for a choice": ("[training]\nnorm = ['batch']", "[training]: norm is ['batch']; expected text."),
+    "unknown choice": ("[training]\nnorm = 'l2'", "[training]: Unknown norm 'l2'. Choose one of: batch"),
+    "date for a path": (
+        "[training]\ndata = 2020-01-01",
+        "[training]: data is datetime.date(2020, 1, 1); expected text",
+    ),
+    "out of range": ("[training]\nbatch_size = 0", "[training]: batch_size is 0; expected a whole number of 1 or"),
+    "endless": ("[training]\nlearning_rate = inf", "[training]: learning_rate is inf; expected a number above 0."),
+    "unknown rule": ("[training]\nrule = 'hebb'", "[training]: Unknown rule 'hebb'. Choose one of: backprop"),
+    "unknown option": ("[training]\nrule = 'noise:volume=1'", "[training]: Rule noise has no option 'volume'. Choose"),
+    "option out of range": ("[training]\nrule = 'bp-lambda:lam=1.5'", "[training]: bp-lambda: lam is 1.5;"),
+    "boundary out of range": ("[training]\nrule = 'noise@21'", "[training]: boundaries '21' names boundary 21; a net"),
+    "unknown recording": ("[recording]\nn = 1", "[recording]: Unknown setting 'n'. Choose from: steps, layers,"),
+    "number for layers": ("[recording]\nlayers = [1]", "[recording]: layers is 1; expected text."),
+    "no layers": ("[recording]\nlayers = []", "[recording]: No layers were given; expected one or more, such as hid"),
+    "number for truth": ("[recording]\ncompress = 1", "[recording]: compress is 1; expected true or false."),
+    "unknown step": ("[recording]\ndiagnose = 'often'", "[recording]: diagnose 'often': 'often' is not understood."),
+    "unknown in an analysis": ("[analysis]\nlayer = 'a'", "[analysis]: Unknown setting 'layer'. Choose from: steps,"),
+    "number for steps": ("[analysis]\nsteps = 3", "[analysis]: steps is 3; expected text."),
+    "number for a measure": ("[analysis]\nmeasures = ['cka', 1]", "[analysis]: measures is 1; expected text."),
+    "text for a penalty": ("[analysis]\nCs = ['1']", "[analysis]: Cs is '1'; expected a number above 0."),
+    "endless penalty": (f"[analysis]\nCs = [1{'0' * 400}]", "[analysis]: Cs is 1"),
+    "unknown in execution": ("[execution]\ncores = 3", "[execution]: Unknown setting 'cores'. Choose from: executor"),
+    "progress": ("[execution]\nprogress = 'no'", "[execution]: Unknown setting 'progress'."),
+    "truth for jobs": ("[execution]\njobs = true", "[execution]: jobs is True; expected a whole number of 1 or more."),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence_that_names_the_file_and_the_table(
+    write: Write, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> None:
+    text, words = MISTAKES[mistake]
+    monkeypatch.chdir(write("").parent)
+    Path("mine.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ValueError, match=r"^mine\.toml") as caught:
+        for table in CONFIGS:
+            of_file(Path("mine.toml"), table)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
