@@ -3,22 +3,22 @@ A measure of similarity of your own
 ===================================
 
 A measure takes two representations of the same stimuli, X of shape (n, d₁) and Y of shape (n, d₂), and returns a
-number. ``pairwise`` takes any function of two arrays. A ``Measure`` is the same with what one should know of it: its
-range, whether it grows or falls with likeness, and which changes of a representation it does not see.
+number. ``pairwise`` accepts any function of two arrays. A ``Measure`` also declares the properties of such a function:
+its range, whether it is a similarity or a distance, and to which transformations it is invariant.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from repsim import pairwise
-from repsim.similarity import Measure, shape_distance
+from repsim.similarity import About, Measure, shape_distance
 
 # %%
-# Something to compare
-# --------------------
+# Data
+# ----
 #
-# Three "networks" of three layers that look at the same 120 stimuli of six classes. The third differs from the second
-# by a rotation of each layer only.
+# Three "networks" of three layers, each with activations for the same 120 stimuli of six classes. The third network
+# differs from the second only by a rotation of each layer.
 
 
 def layers_of(seed):
@@ -42,11 +42,11 @@ layers = {f"{network}.{layer}": X for network, each in networks.items() for laye
 # A plain function
 # ----------------
 #
-# RV coefficient without centring, say: how far the matrices of inner products of stimuli point the same way.
+# As an example, the RV coefficient without centring: the cosine of the matrices of inner products of stimuli.
 #
 # .. math:: s(X, Y) = \frac{\operatorname{tr}(X X^T Y Y^T)}{\lVert X X^T \rVert_F \, \lVert Y Y^T \rVert_F}
 #
-# With the trick :math:`\operatorname{tr}(X X^T Y Y^T) = \lVert X^T Y \rVert_F^2` nothing of size n × n is made.
+# Because of :math:`\operatorname{tr}(X X^T Y Y^T) = \lVert X^T Y \rVert_F^2` no matrix of size n × n is needed.
 
 
 def inner_products(X, Y):
@@ -58,15 +58,15 @@ table = pairwise(layers, measure=inner_products)
 print(table.frame().head(3).round(3))
 
 # %%
-# ``pairwise`` has checked that all layers are finite matrices of equally many stimuli, and gives arrays of float64 to
-# the function. It asks for both orders of each pair, since it does not know that the function is symmetric; and it
-# cannot know what X and Y have in common, so that for each pair everything is computed anew. A ``Measure`` says both.
+# ``pairwise`` checks that all layers are finite matrices with the same number of stimuli, and passes float64 arrays to
+# the function. It evaluates both orders of each pair, as it does not know that the function is symmetric, and computes
+# everything for each pair, as it does not know which steps depend on one layer only. A ``Measure`` declares both.
 #
-# What does it ignore?
-# --------------------
+# Invariances
+# -----------
 #
-# Before a number between two layers means anything, one should know which differences it does not see. So take a
-# representation and a changed one, and look whether the value against a third stays.
+# To interpret a similarity of two layers, one needs to know which differences it ignores. The following function
+# transforms a representation and tests whether its similarity to another one changes.
 
 
 def changes(X, rng):
@@ -90,19 +90,20 @@ def invariances(function, X, Y, seed=0):
 
 X, Y = networks["a"]["2"], networks["b"]["2"]
 for name, ignored in invariances(inner_products, X, Y).items():
-    print(f"{name:18} {'ignored' if ignored else 'seen'}")
+    print(f"{name:18} {'ignored' if ignored else 'not ignored'}")
 
 # %%
-# It sees translation: two layers whose units all have a large mean would look alike for that reason alone. That is why
-# linear CKA centres first. A test like this shows an invariance that is *not* there with one example, while one that is
-# there it can only fail to refute; the proof is the algebra: a rotation Q of X cancels in X Q Qᵀ Xᵀ.
+# Translations are not ignored: two layers whose units all have a large mean are similar for that reason alone. That is
+# why linear CKA centres first. A single example refutes an invariance, but none can prove one; the proof is algebra: a
+# rotation Q of X cancels in X Q Qᵀ Xᵀ.
 #
-# A Measure, prepared once
+# A Measure with two steps
 # ------------------------
 #
-# Centring mends it. A ``Measure`` has two halves. ``prepare`` is given each representation once and does all that needs
-# it alone; ``compare`` is given two prepared ones. ``prepare`` returns None where the measure is not defined (a
-# constant layer); ``pairwise`` then warns with the layer's name and gives NaN, never a made-up number.
+# Centring makes the measure invariant to translation. A ``Measure`` has two steps. ``prepare`` is called once for each
+# representation and computes all that depends on this representation only; ``compare`` is called for each pair of
+# prepared representations. ``prepare`` returns None if the measure is not defined (a constant layer); ``pairwise`` then
+# warns with the name of the layer and returns NaN.
 
 
 def prepare(X, name):
@@ -117,41 +118,38 @@ def compare(x, y):
     return np.arccos(np.clip(np.sum((x.T @ y) ** 2), 0.0, 1.0))
 
 
-def angle(X, Y):
-    """Return the angle of centred X Xᵀ and Y Yᵀ, in radians."""
-    return compare(prepare(np.asarray(X), "X"), prepare(np.asarray(Y), "Y"))
-
-
 cka_angle = Measure(
     name="cka_angle",
-    function=angle,
+    label="angle of CKA",
     prepare=prepare,
     compare=compare,
-    formula="arccos tr(XXᵀYYᵀ) / (|XXᵀ| |YYᵀ|), centred columns",
     range=(0.0, np.pi / 2),
     direction="distance",
     is_metric=True,
     invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"}),
-    cost="n d²",
-    use="where a distance is needed that obeys the triangle inequality",
-    reference="the angle of two vectors; CKA is its cosine: Kornblith et al. (2019), section 3",
+    about=About(
+        formula="arccos tr(XXᵀYYᵀ) / (|XXᵀ| |YYᵀ|), centred columns",
+        cost="n d²",
+        use="where a distance is needed that obeys the triangle inequality",
+        reference="the angle of two vectors; CKA is its cosine: Kornblith et al. (2019), section 3",
+    ),
 )
 
-found = {name for name, ignored in invariances(angle, X, Y).items() if ignored}
-print("declared and found agree:", found == cka_angle.invariances)
+ignored = {name for name, is_ignored in invariances(cka_angle, X, Y).items() if is_ignored}
+print("the declaration agrees with the test:", ignored == cka_angle.invariances)
 
 # %%
-# The declaration is checked when it is made, for contradictions: what is invariant to rotations must be so to
-# permutations. To add the measure to the package, put it into a file of ``repsim/similarity/measures/`` and list that
-# file's ``FAMILY`` in its ``__init__.py``. The tests then hold it to every word: range, symmetry, triangle
-# inequality, each invariance both ways.
+# A measure can be called like a function, as above. Contradictions in its declaration are errors: a measure that is
+# invariant to rotations must also be invariant to permutations. To add the measure to the package, put it into a file
+# of ``repsim/similarity/measures/`` and list that file in its ``__init__.py``. The tests of the package then check all
+# that it declares: range, symmetry, triangle inequality, and each invariance.
 #
-# Use it
-# ------
+# Comparison with other measures
+# ------------------------------
 #
-# Layer b.k and its rotation are at distance 0. To :func:`~repsim.similarity.shape_distance`, half-way between CCA and
-# Procrustes, too; but a measure that matches single units would see the rotation. Which of them is right depends on
-# what will read the layer.
+# Layer b.k and its rotation have distance 0, also by :func:`~repsim.similarity.shape_distance`, which is between CCA
+# and Procrustes; a measure that matches single units does not ignore the rotation. Which of them is appropriate depends
+# on what reads the layer.
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.4), layout="constrained")
 for ax, measure in zip(axes, (cka_angle, "shape", "permutation_procrustes"), strict=True):
@@ -163,5 +161,5 @@ for ax, measure in zip(axes, (cka_angle, "shape", "permutation_procrustes"), str
 figure.colorbar(image, ax=axes, label="distance")
 
 a, rotated = layers["b.2"], layers["b rotated.2"]
-print(f"b.2 to its rotation: {angle(a, rotated):.6f} (cka_angle), {shape_distance(a, rotated):.6f} (shape)")
+print(f"b.2 to its rotation: {cka_angle(a, rotated):.6f} (cka_angle), {shape_distance(a, rotated):.6f} (shape)")
 plt.show()

@@ -1,13 +1,15 @@
-"""Representational similarity: how alike two layers arrange the same stimuli, from arrays in memory.
+"""Representational similarity of layers, from arrays in memory.
 
-`rdm` and `compare_rdms` go by the distances between stimuli, `linear_cka` and `pairwise` compare the representations
-themselves, and `class_structure` asks how far apart the classes are. What there is to choose from is in three dicts:
-`DISTANCES`, `COMPARATORS` and `MEASURES`, whose entries say what they are: a `Comparator`, a `Measure`.
+`rdm` and `compare_rdms` compare the distances between stimuli, `linear_cka` and `pairwise` compare representations, and
+`class_structure` measures how far apart classes are. The dicts `MEASURES`, `DISTANCES`, `COMPARATORS` and `STATISTICS`
+list the choices; each entry (`Measure`, `Distance`, `Comparator`, `Statistic`) documents itself. An entry of your own,
+or a plain function, is accepted wherever a name is.
 """
 
 from repsim.similarity.class_structure import class_structure
 from repsim.similarity.comparators import COMPARATORS, Comparator, compare_rdms
-from repsim.similarity.distances import DISTANCES
+from repsim.similarity.distances import DISTANCES, Distance
+from repsim.similarity.entries import About
 from repsim.similarity.inference import (
     GroupTest,
     MantelTest,
@@ -57,15 +59,16 @@ from repsim.similarity.statistics import (
     participation_ratio,
     uniformity,
 )
-from repsim.similarity.streaming import STREAMED, Moments, minibatch_cka, streamed_pairwise
+from repsim.similarity.streaming import Moments, minibatch_cka, streamed_pairwise
 
 __all__ = [
     "COMPARATORS",
     "DISTANCES",
     "MEASURES",
     "STATISTICS",
-    "STREAMED",
+    "About",
     "Comparator",
+    "Distance",
     "FittedModels",
     "GroupTest",
     "MantelTest",

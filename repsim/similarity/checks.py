@@ -1,4 +1,4 @@
-"""Checks made once, at the public doors of this room; nothing below them checks again."""
+"""Checks of arguments, made once by the public functions of this package."""
 
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -167,6 +167,43 @@ def same_ids(representations: Mapping[str, object]) -> None:
             f"{first} and {other} are of different stimuli: at position {where} {shown[0]} and {shown[1]}. "
             "Record both with the same stimulus set."
         )
+
+
+def mapping(given: Mapping[str, ArrayLike], side: str, what: str, advice: str) -> dict[str, ArrayLike]:
+    """Check a mapping from names to arrays, and return it with the names that error messages use.
+
+    Parameters
+    ----------
+    given : mapping
+    side : str
+        Name of the argument: "X", "models".
+    what : str
+        Plural noun for its values: "representations", "RDMs".
+    advice : str
+        Last sentence of the error messages.
+
+    Returns
+    -------
+    dict
+        With keys such as "models['classes']".
+
+    Raises
+    ------
+    TypeError
+        If it is not a mapping.
+    ValueError
+        If it is empty.
+
+    Examples
+    --------
+    >>> mapping({"hidden.1": [[1.0]]}, "X", "representations", "")
+    {"X['hidden.1']": [[1.0]]}
+    """
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{side} is a {type(given).__name__}; expected a mapping from names to {what}. {advice}")
+    if not given:
+        raise ValueError(f"{side} has no {what}; expected at least 1. {advice}")
+    return {f"{side}[{name!r}]": each for name, each in given.items()}
 
 
 def is_read_in_blocks(X: object) -> bool:

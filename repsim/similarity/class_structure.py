@@ -1,4 +1,4 @@
-"""How far a dissimilarity matrix holds classes apart."""
+"""Separation of classes in a dissimilarity matrix."""
 
 import math
 import warnings
@@ -11,12 +11,12 @@ from repsim.similarity.rdm import condensed, n_stimuli
 
 
 def class_structure(D: ArrayLike, labels: ArrayLike) -> float:
-    r"""How much further apart stimuli of different classes are than stimuli of the same class.
+    r"""Compute the mean distance between classes minus the mean distance within classes.
 
     .. math:: \mathrm{mean}_{c_i \neq c_j} D_{ij} - \mathrm{mean}_{c_i = c_j} D_{ij}
 
-    in the unit of D. Pairs whose distance is NaN are left out. It is not divided by the spread of D: between layers it
-    compares only for a distance that does not depend on their scale (correlation, cosine).
+    in the unit of D. Pairs whose distance is NaN are left out. The value is not divided by the spread of D: layers can
+    be compared only for distances that do not depend on their scale (correlation, cosine).
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ def class_structure(D: ArrayLike, labels: ArrayLike) -> float:
     Returns
     -------
     float
-        Zero without class structure, positive where classes form clusters; within [-max D, max D]. NaN if all the
-        distances within classes, or all those between them, are NaN.
+        Zero without class structure, positive if classes form clusters; within [-max D, max D]. NaN if all distances
+        within classes, or all distances between them, are NaN.
 
     Raises
     ------
     ValueError
-        If D is no RDM, if there is not one label per stimulus, if labels are missing or of mixed kinds, if there is
+        If D is not an RDM, if there is not one label per stimulus, if labels are missing or of mixed kinds, if there is
         only one class, or if no class has two members.
 
     Warns
@@ -62,6 +62,6 @@ def class_structure(D: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _same_class(labels: ArrayLike, n: int) -> NDArray[np.bool_]:
-    """For each pair of a condensed RDM, whether its two stimuli share their class."""
+    """Return for each pair of a condensed RDM whether both stimuli are of the same class."""
     codes = comparable_classes(labels, n, "D")
     return np.concatenate([codes[i + 1 :] == code for i, code in enumerate(codes)])

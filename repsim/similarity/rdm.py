@@ -1,7 +1,8 @@
-"""Representational dissimilarity matrices: how far apart a layer holds every two stimuli."""
+"""Representational dissimilarity matrices (RDMs): distances between all pairs of stimuli in one layer."""
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,15 +13,16 @@ from repsim.similarity.conditions import averaged, check_labels, noise_of, split
 from repsim.similarity.distances import DISTANCES, Distance, Patterns
 from repsim.similarity.distances.noise_covariance import whitening
 from repsim.similarity.distances.reading import Blocks, in_safe_precision
+from repsim.similarity.entries import choose
 from repsim.similarity.precision import FloatArray
 
-# How far from symmetric, relative to its largest entry, a square matrix may be: single precision.
+# Largest asymmetry of a square matrix, relative to its largest entry: that of single precision.
 SYMMETRY = 1e-6
 
 
 def rdm(
     X: ArrayLike,
-    method: str = "correlation",
+    method: str | Distance | Callable[[FloatArray, FloatArray], float] = "correlation",
     *,
     labels: ArrayLike | None = None,
     folds: ArrayLike | None = None,
@@ -30,7 +32,7 @@ def rdm(
     memory: int = 256 * 2**20,
     name: str | None = None,
 ) -> Any:
-    r"""Dissimilarity of every two stimuli, or conditions, in one representation.
+    r"""Compute the distance of every pair of stimuli, or conditions, in one representation.
 
     ============  ==========================================================  =============
     method        distance of x and y                                         range
@@ -46,54 +48,54 @@ def rdm(
     ============  ==========================================================  =============
 
     and the metrics of `scipy.spatial.distance.pdist` by their names. The first five are computed from matrix products
-    in tiles: the peak of memory is the result, one copy of X in its precision and some 20 MiB.
+    in tiles; the peak of memory is the result, one copy of X in its precision and about 20 MiB.
 
     Parameters
     ----------
     X : array-like (n, d)
         One row per stimulus, one column per feature; n >= 2, and d >= 2 for correlation. Features that are constant up
-        to rounding count as constant. Single precision stays single (means, norms and small distances are computed in
-        double), unless its squares would overflow or vanish, which is decided from the largest value of each row;
-        everything else becomes double. What is not an array but has a shape, a dtype and slices, such as an HDF5
-        dataset, is read in blocks by the first five methods.
-    method : str, default "correlation"
-        A key of `DISTANCES`.
+        to rounding are treated as constant. Single precision stays single (means, norms and small distances are
+        computed in double precision), unless the squares of the largest value of a row would overflow or vanish;
+        other types become double. Objects with a shape, a dtype and slices that are not arrays, such as HDF5 datasets,
+        are read in blocks by the first five methods.
+    method : str, Distance or callable, default "correlation"
+        A key of `DISTANCES`, a distance of your own, or a symmetric function of two patterns (d,).
     labels : array-like (n,), optional
-        The condition of every row: rows of one condition are averaged, and the result is of conditions in the order of
-        `numpy.unique`. The cross-validated distances need it.
+        The condition of every row. Rows of one condition are averaged, and the result has the conditions in the order
+        of `numpy.unique`. The cross-validated distances need labels.
     folds : array-like (n,), optional
-        The part of the data, such as the run or the session, that every row comes from; every condition must occur in
-        every fold. Only for the cross-validated distances, which need it. Noise must be independent between folds.
+        The fold (such as the run or the session) of every row; every condition must occur in every fold. Only for the
+        cross-validated distances, which need folds. Noise must be independent between folds.
     noise : array-like (d, d) or (d,), optional
         Covariance, or variances, of the noise, for mahalanobis and crossnobis. By default the shrunk covariance of the
-        deviations from the mean of each condition (each condition in each fold if there are folds; without labels
-        from the mean of all rows).
+        deviations from the mean of each condition (each condition in each fold if there are folds; the mean of all
+        rows if there are no labels).
     prior : (float, float), default (1.0, 0.1)
-        Rate, and its weight, mixed into rates for the Poisson distances, whose logarithms need rates above zero.
+        Rate of the prior and its weight in the rates of the Poisson distances, whose logarithms need positive rates.
     out : array-like (n * (n - 1) / 2,), optional
-        Where the result goes: an array, a memory map, an HDF5 dataset. It is filled slice by slice.
+        Array, memory map or HDF5 dataset in which the result is written slice by slice.
     memory : int, default 256 MiB
-        Bound in bytes on what is held of an X that is read in blocks, and of its distances.
+        Bound in bytes on the rows of an X that is read in blocks, and on their distances.
     name : str, optional
-        The name of the layer, for messages.
+        Name of the layer in messages.
 
     Returns
     -------
     array (n * (n - 1) / 2,)
-        The upper triangle row by row, the order of `scipy.spatial.distance.pdist`; `squareform` there makes it square.
-        ``out`` if it was given. Pairs with a stimulus of zero variance (correlation) or zero norm (cosine) are NaN.
+        The upper triangle row by row, in the order of `scipy.spatial.distance.pdist`; `squareform` makes it square.
+        This is ``out`` if given. Pairs with a stimulus of zero variance (correlation) or zero norm (cosine) are NaN.
 
     Raises
     ------
     ValueError
-        If X is not a finite real matrix with at least 2 rows; if there is no such method; if labels, folds, noise or
-        out do not suit X or the method; if patterns of one feature are to be correlated, or negative rates compared;
-        if X is so large or small that the precision of the result does not hold its (squared) distances.
+        If X is not a finite real matrix with at least 2 rows; if the method is unknown; if labels, folds, noise or out
+        have a wrong shape, are missing or are not used by the method; if X has one feature (correlation) or negative
+        values (Poisson distances); if (squared) distances overflow or vanish in the precision of the result.
 
     Warns
     -----
     RuntimeWarning
-        Once, with their number, if some stimuli have zero variance or zero norm.
+        Once, with the number of stimuli, if some have zero variance or zero norm.
 
     References
     ----------
@@ -107,7 +109,7 @@ def rdm(
     >>> rdm([[0, 0], [3, 4], [0, 1]], method="euclidean").round(2)
     array([5.  , 1.  , 4.24])
     """
-    distance = checks.choice(method, DISTANCES, "method")
+    distance = choose(method, DISTANCES, Distance, "method")
     label = "X" if name is None else f"Layer {name!r}"
     distances, undefined = compute_rdm(
         X, distance, label, labels=labels, folds=folds, noise=noise, prior=prior, out=out, memory=memory
@@ -129,7 +131,7 @@ def compute_rdm(
     out: Any = None,
     memory: int = 256 * 2**20,
 ) -> tuple[Any, str | None]:
-    """Compute an RDM without warning, for callers in several threads: filters of warnings belong to all threads.
+    """Compute an RDM and return the text of its warning, for callers in several threads.
 
     Parameters
     ----------
@@ -137,13 +139,13 @@ def compute_rdm(
         As for `rdm`.
     distance : Distance
     label : str
-        What messages call X.
+        Name of X in messages.
 
     Returns
     -------
     distances : array (n * (n - 1) / 2,)
     undefined : str or None
-        Text of the warning if some of them are NaN.
+        Text of the warning if some distances are NaN.
 
     Raises
     ------
@@ -170,14 +172,14 @@ def compute_rdm(
 def _check_given(
     distance: Distance, labels: ArrayLike | None, folds: ArrayLike | None, noise: ArrayLike | None
 ) -> None:
-    """Check that there is what the distance needs, and nothing that it would ignore."""
+    """Check that all required arguments are given, and none that the distance would ignore."""
     for what, given in (("labels", labels), ("folds", folds)):
         if what in distance.needs and given is None:
-            raise ValueError(f"method '{distance.name}' needs {what}: one for each row of X.")
+            raise ValueError(f"method '{distance.name}' needs {what}. Pass one for each row of X.")
     if folds is not None and "folds" not in distance.needs:
-        raise ValueError(f"method '{distance.name}' makes no use of folds; take crossnobis or poisson_cv.")
+        raise ValueError(f"method '{distance.name}' does not use folds. Omit them, or choose crossnobis or poisson_cv.")
     if noise is not None and not distance.takes_noise:
-        raise ValueError(f"method '{distance.name}' makes no use of noise; take mahalanobis or crossnobis.")
+        raise ValueError(f"method '{distance.name}' does not use noise. Omit it, or choose mahalanobis or crossnobis.")
 
 
 def _patterns(
@@ -199,11 +201,11 @@ def _patterns(
         whiten = whitening(covariance, X.shape[1])
     if codes is not None:
         X = averaged(X, codes)
-    room = _room(out, X)
+    room = _output(out, X)
     return Patterns(X=X, name=name, out=room, memory=memory, folds=by_fold, whiten=whiten, prior=prior)
 
 
-def _room(out: Any, X: Any) -> Any:
+def _output(out: Any, X: Any) -> Any:
     size = len(X) * (len(X) - 1) // 2
     if out is None:
         return np.empty(size, dtype=np.float32 if X.dtype == np.float32 else np.float64)
@@ -212,30 +214,30 @@ def _room(out: Any, X: Any) -> Any:
     if tuple(out.shape) != (size,):
         raise ValueError(f"out has shape {tuple(out.shape)}; {len(X)} stimuli have ({size},) distances.")
     if np.dtype(out.dtype).kind != "f":
-        raise ValueError(f"out is of {out.dtype}, which would cut distances off; expected float32 or float64.")
+        raise ValueError(f"out is of {out.dtype}, which cannot hold distances; expected float32 or float64.")
     return out
 
 
 def condensed(D: ArrayLike, name: str = "D") -> FloatArray:
-    """Upper triangle of an RDM that is given condensed or square.
+    """Return the upper triangle of an RDM that is given condensed or square.
 
     Parameters
     ----------
     D : array-like (n * (n - 1) / 2,) or (n, n)
         NaN marks a distance that is not defined.
     name : str, default "D"
-        What the messages call it.
+        Its name in messages.
 
     Returns
     -------
     array (n * (n - 1) / 2,)
-        Float64; the same memory where D already is such an array.
+        Float64; the memory of D if D already is such an array.
 
     Raises
     ------
     ValueError
-        If D is not an array of real numbers; if its length belongs to no number of stimuli; if a matrix is not square,
-        not symmetric or has a diagonal that is not zero; if a distance is infinite.
+        If D is not an array of real numbers; if its length is not n * (n - 1) / 2 for a whole n; if a matrix is not
+        square, not symmetric or has a nonzero diagonal; if a distance is infinite.
 
     Examples
     --------
@@ -262,7 +264,7 @@ def n_stimuli(condensed: NDArray[Any], name: str = "D") -> int:
     ----------
     condensed : array (n * (n - 1) / 2,)
     name : str, default "D"
-        What the message calls it.
+        Its name in messages.
 
     Returns
     -------
@@ -272,7 +274,7 @@ def n_stimuli(condensed: NDArray[Any], name: str = "D") -> int:
     Raises
     ------
     ValueError
-        If no number of stimuli has that many pairs.
+        If m is not n * (n - 1) / 2 for a whole n >= 2.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""All pairs of RDMs at once: each is prepared once for many comparisons."""
+"""Comparison of all pairs of RDMs, each of which is prepared once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,16 +9,19 @@ from numpy.typing import ArrayLike
 from repsim.similarity import checks
 from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.two_rdms import prepare_all
+from repsim.similarity.entries import choose
 from repsim.similarity.pairwise import Pairwise
 from repsim.similarity.precision import FloatArray
 
 
 def compare_rdm_pairs(
-    A: Mapping[str, ArrayLike], B: Mapping[str, ArrayLike] | None = None, method: str = "pearson"
+    A: Mapping[str, ArrayLike],
+    B: Mapping[str, ArrayLike] | None = None,
+    method: str | Comparator | Callable[[FloatArray, FloatArray], float] = "pearson",
 ) -> Pairwise:
     """Compare every RDM of A with every RDM of B; each is checked, ranked, whitened or decomposed once.
 
-    The values are those of `compare_rdms`, to rounding.
+    The values are those of `compare_rdms`, up to rounding.
 
     Parameters
     ----------
@@ -26,20 +29,20 @@ def compare_rdm_pairs(
         RDMs of the same stimuli in the same order, NaN at the same pairs.
     B : mapping from str to array-like, optional
         A itself by default.
-    method : str, default "pearson"
-        A key of `COMPARATORS`.
+    method : str, Comparator or callable, default "pearson"
+        As in `compare_rdms`.
 
     Returns
     -------
     Pairwise
-        Values (len(A), len(B)) in the range of the method, which it names as its measure; NaN where it is not defined.
+        Values (len(A), len(B)) in the range of the method; NaN where the method is not defined.
 
     Raises
     ------
     TypeError
         If A or B is not a mapping.
     ValueError
-        If one has no RDMs; otherwise as `compare_rdms`.
+        If A or B is empty; otherwise as `compare_rdms`.
 
     Warns
     -----
@@ -52,37 +55,30 @@ def compare_rdm_pairs(
     array([[0.8 ],
            [0.53]])
     """
-    chosen = checks.choice(method, COMPARATORS, "method")
-    rdms = _labelled(A, "A") | ({} if B is None else _labelled(B, "B"))
+    chosen = choose(method, COMPARATORS, Comparator, "method")
+    sides = {"A": A} if B is None else {"A": A, "B": B}
+    rdms: dict[str, ArrayLike] = {}
+    for side, given in sides.items():
+        rdms |= checks.mapping(given, side, "RDMs", "Pass {name: RDM}, or compare two RDMs with compare_rdms(A, B).")
     prepared = list(prepare_all(rdms, chosen, stacklevel=3).values())
     values = compare_prepared(chosen, prepared[: len(A)], None if B is None else prepared[len(A) :])
-    return Pairwise(values=values, rows=tuple(A), columns=tuple(A if B is None else B), measure=method)
-
-
-def _labelled(rdms: Mapping[str, ArrayLike], side: str) -> dict[str, ArrayLike]:
-    if not isinstance(rdms, Mapping):
-        raise TypeError(
-            f"{side} is a {type(rdms).__name__}; expected a mapping from names to RDMs. "
-            "Compare two RDMs with compare_rdms(A, B)."
-        )
-    if not rdms:
-        raise ValueError(f"{side} has no RDMs; expected at least 1. Check which layers were recorded.")
-    return {f"{side}[{name!r}]": rdm for name, rdm in rdms.items()}
+    columns = tuple(A if B is None else B)
+    return Pairwise(values=values, rows=tuple(A), columns=columns, measure=chosen.name, direction="similarity")
 
 
 def compare_prepared(chosen: Comparator, rows: Sequence[Any], columns: Sequence[Any] | None) -> FloatArray:
-    """Compare every row with every column, or with every other row.
+    """Compare every row with every column, or all rows with one another.
 
     Parameters
     ----------
     chosen : Comparator
     rows, columns : sequence
-        What its ``prepare`` returned, None where it is not defined. Without columns, rows are compared with rows.
+        What ``chosen.prepare`` returned for each RDM. Without columns, rows are compared with rows.
 
     Returns
     -------
     array (n_rows, n_columns)
-        NaN where one is None.
+        NaN where one of the two is None.
     """
     others = rows if columns is None else columns
     values = np.full((len(rows), len(others)), np.nan)

@@ -1,4 +1,4 @@
-"""Comparators of RDMs, one family a file: whether two representations arrange the same stimuli alike."""
+"""Comparators of RDMs, one file per family."""
 
 from repsim.similarity.comparators.comparator import Comparator
 from repsim.similarity.comparators.registry import COMPARATORS

@@ -1,4 +1,4 @@
-"""Which pairs of stimuli RDMs have in common."""
+"""Pairs of stimuli that RDMs have in common."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -20,11 +20,11 @@ def in_common(rdms: Mapping[str, ArrayLike], *, nan: Nan = "raise", whole: str |
     Parameters
     ----------
     rdms : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
-        From what the messages call an RDM to the RDM.
+        From the name of an RDM in messages to the RDM.
     nan : {"raise", "pairwise"}
-        Whether all must be NaN at the same pairs, or pairs that are NaN in any are left out of all.
+        Whether all RDMs must be NaN at the same pairs, or pairs that are NaN in one are left out of all.
     whole : str, optional
-        What needs all pairs of the stimuli that remain, if anything does.
+        Name of the method, if it needs all pairs of the remaining stimuli.
 
     Returns
     -------
@@ -34,15 +34,15 @@ def in_common(rdms: Mapping[str, ArrayLike], *, nan: Nan = "raise", whole: str |
     Raises
     ------
     ValueError
-        If one is no RDM, if they have different numbers of stimuli or NaN at different pairs, or if single pairs are
-        missing for what needs them all.
+        If one is not an RDM, if they have different numbers of stimuli or NaN at different pairs, or if single pairs
+        are missing for a method that needs all.
 
     Examples
     --------
     >>> in_common({"A": [1, np.nan, 3], "B": [4, np.nan, 6]})
     {'A': array([1., 3.]), 'B': array([4., 6.])}
     """
-    checks.choice(nan, {"raise": 0, "pairwise": 1}, "way with NaN")
+    checks.choice(nan, {"raise": 0, "pairwise": 1}, "treatment of NaN")
     vectors = {name: condensed(rdm, name) for name, rdm in rdms.items()}
     checks.same_stimuli({name: n_stimuli(vector) for name, vector in vectors.items()})
     masks = {name: np.isnan(vector) for name, vector in vectors.items()}
@@ -73,6 +73,6 @@ def _check_whole_stimuli(missing: NDArray[np.bool_], names: str, whole: str) -> 
     n_single = int(missing.sum()) - (len(missing) - some.sum() * (some.sum() - 1) // 2)
     if n_single:
         raise ValueError(
-            f"{n_single} pairs of {names} are NaN between stimuli that have other distances; {whole} needs every "
-            "pair. Leave those stimuli out, or take a comparator that goes pair by pair, such as pearson."
+            f"{n_single} pairs of {names} are NaN between stimuli that have other distances; {whole} needs all "
+            "pairs. Leave those stimuli out, or choose a comparator that needs no whole matrix, such as pearson."
         )

@@ -22,7 +22,8 @@ from functools import partial
 
 import numpy as np
 
-from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
+from repsim.similarity.comparators.comparator import TRANSFORMATIONS, About, Comparator
+from repsim.similarity.comparators.resampled import weighted_cosines, weighted_rank_correlations
 from repsim.similarity.comparators.ties import is_constant, ranks
 from repsim.similarity.precision import FloatArray
 
@@ -217,14 +218,17 @@ PEARSON = Comparator(
     compare=inner,
     pool=partial(weighted_mean, linear=deviations),
     is_exact_pool=True,
-    formula="Σ (a - ā)(b - b̄) / (|a - ā| |b - b̄|)",
     range=(-1.0, 1.0),
     ignores=frozenset({"scale", "offset"}),
-    cost="m; m",
-    use="the default: distances are linearly related",
-    reference="Kriegeskorte et al. (2008)",
     together=inner_together,
     linear=deviations,
+    weighted=partial(weighted_cosines, centre=True),
+    about=About(
+        formula="Σ (a - ā)(b - b̄) / (|a - ā| |b - b̄|)",
+        cost="m; m",
+        use="the default: distances are linearly related",
+        reference="Kriegeskorte et al. (2008)",
+    ),
 )
 
 COSINE = Comparator(
@@ -233,15 +237,18 @@ COSINE = Comparator(
     compare=inner,
     pool=partial(weighted_mean, linear=_itself),
     is_exact_pool=True,
-    formula="Σ a b / (|a| |b|)",
     range=(-1.0, 1.0),
     ignores=frozenset({"scale"}),
     undefined="is zero everywhere",
-    cost="m; m",
-    use="a distance of zero means something, as in cross-validated distances",
-    reference="Diedrichsen et al. (2020)",
     together=inner_together,
     linear=_itself,
+    weighted=partial(weighted_cosines, centre=False),
+    about=About(
+        formula="Σ a b / (|a| |b|)",
+        cost="m; m",
+        use="a distance of zero means something, as in cross-validated distances",
+        reference="Diedrichsen et al. (2020)",
+    ),
 )
 
 SPEARMAN = Comparator(
@@ -249,14 +256,16 @@ SPEARMAN = Comparator(
     prepare=_spearman,
     compare=inner,
     pool=mean_rank,  # the best among RDMs without ties; one that ties a few pairs can be a little better
-    is_exact_pool=False,
-    formula="pearson of the ranks",
     range=(-1.0, 1.0),
     ignores=TRANSFORMATIONS,
-    cost="m log m; m",
-    use="distances are monotonically related, and no model has ties",
-    reference="Kriegeskorte et al. (2008)",
     together=inner_together,
+    weighted=partial(weighted_rank_correlations, exact=True),
+    about=About(
+        formula="pearson of the ranks",
+        cost="m log m; m",
+        use="distances are monotonically related, and no model has ties",
+        reference="Kriegeskorte et al. (2008)",
+    ),
 )
 
 RHO_A = Comparator(
@@ -265,13 +274,16 @@ RHO_A = Comparator(
     compare=inner,
     pool=mean_rank,  # exact: ranks with ties are means of ranks without, and the value is linear in them
     is_exact_pool=True,
-    formula="12 Σ (rank a - mean)(rank b - mean) / (m³ - m)",
     range=(-1.0, 1.0),
     ignores=TRANSFORMATIONS,
-    cost="m log m; m",
-    use="distances are monotonically related, and a model has ties",
-    reference="Schütt et al. (2023)",
     together=inner_together,
+    weighted=partial(weighted_rank_correlations, exact=False),
+    about=About(
+        formula="12 Σ (rank a - mean)(rank b - mean) / (m³ - m)",
+        cost="m log m; m",
+        use="distances are monotonically related, and a model has ties",
+        reference="Schütt et al. (2023)",
+    ),
 )
 
 FAMILY = (PEARSON, COSINE, SPEARMAN, RHO_A)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from scipy.linalg import helmert
 from scipy.spatial.distance import squareform
 
-from repsim.similarity.comparators.comparator import Comparator
+from repsim.similarity.comparators.comparator import About, Comparator
 from repsim.similarity.precision import FloatArray
 
 T = TypeVar("T")
@@ -276,14 +276,16 @@ BURES = Comparator(
     compare=nuclear_norm,
     pool=barycentre,
     is_exact_pool=True,
-    formula="tr √(√A B √A) / √(tr A tr B), A and B = -HDH/2",
     range=(0.0, 1.0),
     ignores=frozenset({"scale"}),
     undefined="has no patterns that differ",
     needs_all_pairs=True,
-    cost="n³; n³",
-    use="squared distances; the cosine of the angular Procrustes distance if they are Euclidean",
-    reference="Williams et al. (2021)",
+    about=About(
+        formula="tr √(√A B √A) / √(tr A tr B), A and B = -HDH/2",
+        cost="n³; n³",
+        use="squared distances; the cosine of the angular Procrustes distance if they are Euclidean",
+        reference="Williams et al. (2021)",
+    ),
 )
 
 RIEMANNIAN = Comparator(
@@ -291,15 +293,16 @@ RIEMANNIAN = Comparator(
     prepare=second_moments,
     compare=negative_distance,
     pool=log_euclidean_mean,
-    is_exact_pool=False,
-    formula="-|log(A^-½ B A^-½)|, A and B = -HDH/2 + ridge, scaled to determinant 1",
     range=(-np.inf, 0.0),
     ignores=frozenset({"scale"}),
     undefined="has no patterns that differ",
     needs_all_pairs=True,
-    cost="n³; n³",
-    use="squared distances where directions of little variance count as much as those of much; needs d ≥ n - 1",
-    reference="Shahbazi et al. (2021)",
+    about=About(
+        formula="-|log(A^-½ B A^-½)|, A and B = -HDH/2 + ridge, scaled to determinant 1",
+        cost="n³; n³",
+        use="squared distances where directions of little variance count as much as those of much; needs d ≥ n - 1",
+        reference="Shahbazi et al. (2021)",
+    ),
 )
 
 FAMILY = (BURES, RIEMANNIAN)

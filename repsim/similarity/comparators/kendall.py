@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from repsim.similarity.comparators.comparator import TRANSFORMATIONS, Comparator
+from repsim.similarity.comparators.comparator import TRANSFORMATIONS, About, Comparator
 from repsim.similarity.comparators.correlations import mean_rank
 from repsim.similarity.comparators.ties import is_constant, levels
 from repsim.similarity.precision import FloatArray
@@ -186,13 +186,14 @@ TAU_A = Comparator(
     prepare=ranked,
     compare=_tau_a,
     pool=mean_rank,  # an approximation: the best order (Kemeny's) is NP-hard to find
-    is_exact_pool=False,
-    formula="(concordant - discordant) / (m (m - 1) / 2)",
     range=(-1.0, 1.0),
     ignores=TRANSFORMATIONS,
-    cost="m log m; m log m",
-    use="as rho-a, where published values are tau-a; rho-a is faster and nearly proportional",
-    reference="Nili et al. (2014)",
+    about=About(
+        formula="(concordant - discordant) / (m (m - 1) / 2)",
+        cost="m log m; m log m",
+        use="as rho-a, where published values are tau-a; rho-a is faster and nearly proportional",
+        reference="Nili et al. (2014)",
+    ),
 )
 
 TAU_B = Comparator(
@@ -200,13 +201,14 @@ TAU_B = Comparator(
     prepare=ranked,
     compare=_tau_b,
     pool=mean_rank,  # an approximation: the best order (Kemeny's) is NP-hard to find
-    is_exact_pool=False,
-    formula="(concordant - discordant) / √(pairs untied in a · pairs untied in b)",
     range=(-1.0, 1.0),
     ignores=TRANSFORMATIONS,
-    cost="m log m; m log m",
-    use="as spearman, where published values are tau-b; not for models with ties",
-    reference="Knight (1966)",
+    about=About(
+        formula="(concordant - discordant) / √(pairs untied in a · pairs untied in b)",
+        cost="m log m; m log m",
+        use="as spearman, where published values are tau-b; not for models with ties",
+        reference="Knight (1966)",
+    ),
 )
 
 FAMILY = (TAU_A, TAU_B)

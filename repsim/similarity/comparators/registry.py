@@ -1,4 +1,4 @@
-"""COMPARATORS: the dict of all comparators of RDMs, by name."""
+"""COMPARATORS, the dict of all comparators of RDMs by name."""
 
 from repsim.similarity.comparators import correlations, geometry, kendall, whitened
 from repsim.similarity.comparators.comparator import Comparator

@@ -1,44 +1,52 @@
-"""The door: two RDMs compared by any comparator."""
+"""Comparison of two RDMs by any comparator."""
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from repsim.similarity import checks
 from repsim.similarity.comparators.common_pairs import Nan, in_common
 from repsim.similarity.comparators.comparator import Comparator
 from repsim.similarity.comparators.registry import COMPARATORS
+from repsim.similarity.entries import choose
+from repsim.similarity.precision import FloatArray
 
 
-def compare_rdms(A: ArrayLike, B: ArrayLike, method: str = "pearson", *, nan: Nan = "raise") -> float:
-    r"""Likeness of two RDMs over their pairs of stimuli.
+def compare_rdms(
+    A: ArrayLike,
+    B: ArrayLike,
+    method: str | Comparator | Callable[[FloatArray, FloatArray], float] = "pearson",
+    *,
+    nan: Nan = "raise",
+) -> float:
+    r"""Compare two RDMs over their pairs of stimuli.
 
     By default the correlation
 
     .. math:: r(a, b) = \frac{(a - \bar a)^T (b - \bar b)}{|a - \bar a| \, |b - \bar b|}
 
-    where a and b are the upper triangles (pearson) or, for spearman, their ranks; tied distances share their mean rank.
-    Distances that differ only by rounding error at their own magnitude are tied. Pairs of stimuli are not independent
-    of one another, so no p-value follows from this correlation. `COMPARATORS` lists all methods with their formula,
-    range and use.
+    where a and b are the upper triangles (pearson) or, for spearman, their ranks; tied distances have the same mean
+    rank. Distances that differ only by rounding error at their own magnitude are tied. As pairs of stimuli are not
+    independent, no p-value follows from this correlation. `COMPARATORS` lists all methods with their formula, range and
+    use.
 
     Parameters
     ----------
     A, B : array-like (n * (n - 1) / 2,) or (n, n)
         Condensed or square RDMs of the same stimuli in the same order. A pair that is NaN in both is left out.
-    method : str, default "pearson"
-        A key of `COMPARATORS`. Pearson takes distances to be linearly related, spearman monotonically.
+    method : str, Comparator or callable, default "pearson"
+        A key of `COMPARATORS`, a comparator of your own, or a symmetric function of two condensed RDMs (m,) without
+        NaN. Pearson assumes that distances are linearly related, spearman that they are monotonically related.
     nan : {"raise", "pairwise"}, default "raise"
-        What to do about pairs that are NaN in one RDM only: refuse them, or leave them out too.
+        For pairs that are NaN in one RDM only: raise an error, or leave them out too.
 
     Returns
     -------
     float
-        Within the range of the method, [-1, 1] for pearson; larger for RDMs that are more alike. NaN if one RDM is
-        constant, or, for methods that do not ignore an offset, if it is zero.
+        Within the range of the method, [-1, 1] for pearson; larger for RDMs that are more alike. NaN, with a warning,
+        if an RDM is constant or, for methods that do not ignore an offset, zero.
 
     Raises
     ------
@@ -47,11 +55,6 @@ def compare_rdms(A: ArrayLike, B: ArrayLike, method: str = "pearson", *, nan: Na
         is not zero), if they have different numbers of stimuli or NaN at different pairs, or if there is no such
         method. Methods that go by the whole matrix (the whitened ones, bures, riemannian) refuse NaN unless all pairs
         of a stimulus are NaN.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -63,7 +66,7 @@ def compare_rdms(A: ArrayLike, B: ArrayLike, method: str = "pearson", *, nan: Na
     >>> compare_rdms([1, 2, 9], [1, 4, 81], method="tau-a")
     1.0
     """
-    chosen = checks.choice(method, COMPARATORS, "method")
+    chosen = choose(method, COMPARATORS, Comparator, "method")
     prepared = prepare_all({"A": A, "B": B}, chosen, nan=nan, stacklevel=3)
     if any(each is None for each in prepared.values()):
         return math.nan
@@ -73,12 +76,12 @@ def compare_rdms(A: ArrayLike, B: ArrayLike, method: str = "pearson", *, nan: Na
 def prepare_all(
     rdms: Mapping[str, ArrayLike], chosen: Comparator, *, nan: Nan = "raise", stacklevel: int
 ) -> dict[str, Any]:
-    """Check RDMs of the same stimuli, and prepare each for a comparator.
+    """Check RDMs of the same stimuli, and prepare each of them for a comparator.
 
     Parameters
     ----------
     rdms : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
-        From what the messages call an RDM to the RDM.
+        From the name of an RDM in messages to the RDM.
     chosen : Comparator
     nan : {"raise", "pairwise"}
         As in `compare_rdms`.
@@ -98,7 +101,7 @@ def prepare_all(
     Warns
     -----
     RuntimeWarning
-        Once, with the names of those that are None.
+        Once, with the names of the RDMs for which the comparator is not defined.
 
     Examples
     --------

@@ -27,7 +27,7 @@ from functools import partial
 import numpy as np
 from scipy.spatial.distance import squareform
 
-from repsim.similarity.comparators.comparator import Comparator
+from repsim.similarity.comparators.comparator import About, Comparator
 from repsim.similarity.comparators.correlations import (
     correlation_after,
     cosine_after,
@@ -77,16 +77,18 @@ COSINE_WHITENED = Comparator(
     compare=inner,
     pool=partial(weighted_mean, linear=whiten),
     is_exact_pool=True,
-    formula="aᵀV⁻¹b / √(aᵀV⁻¹a · bᵀV⁻¹b), V = 2 I + BBᵀ",
     range=(-1.0, 1.0),
     ignores=frozenset({"scale"}),
     undefined="is zero everywhere",
     needs_all_pairs=True,
-    cost="m; m",
-    use="squared distances of which zero means something; biased linear CKA if they are Euclidean",
-    reference="Diedrichsen et al. (2020)",
     together=inner_together,
     linear=whiten,
+    about=About(
+        formula="aᵀV⁻¹b / √(aᵀV⁻¹a · bᵀV⁻¹b), V = 2 I + BBᵀ",
+        cost="m; m",
+        use="squared distances of which zero means something; biased linear CKA if they are Euclidean",
+        reference="Diedrichsen et al. (2020)",
+    ),
 )
 
 PEARSON_WHITENED = Comparator(
@@ -95,15 +97,17 @@ PEARSON_WHITENED = Comparator(
     compare=inner,
     pool=partial(weighted_mean, linear=_whiten_deviations),
     is_exact_pool=True,
-    formula="cosine_whitened of a - ā and b - b̄",
     range=(-1.0, 1.0),
     ignores=frozenset({"scale", "offset"}),
     needs_all_pairs=True,
-    cost="m; m",
-    use="squared distances that are biased by noise, all by the same amount",
-    reference="Diedrichsen et al. (2020)",
     together=inner_together,
     linear=_whiten_deviations,
+    about=About(
+        formula="cosine_whitened of a - ā and b - b̄",
+        cost="m; m",
+        use="squared distances that are biased by noise, all by the same amount",
+        reference="Diedrichsen et al. (2020)",
+    ),
 )
 
 FAMILY = (COSINE_WHITENED, PEARSON_WHITENED)

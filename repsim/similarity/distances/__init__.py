@@ -1,4 +1,4 @@
-"""Distances between stimuli, one family a file, and DISTANCES: the dict of them all, by name."""
+"""Distances between stimuli, one file per family, and DISTANCES, the dict of all distances by name."""
 
 from repsim.similarity.distances import crossvalidated, poisson, products, scipy_metrics
 from repsim.similarity.distances.distance import Distance, Patterns

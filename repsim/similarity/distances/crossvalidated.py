@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from repsim.similarity.distances.distance import Distance, Patterns
+from repsim.similarity.distances.distance import About, Distance, Patterns
 from repsim.similarity.distances.poisson import DIVERGENCE, rates
 from repsim.similarity.distances.products import WALTHER
 from repsim.similarity.precision import FloatArray
@@ -49,18 +49,16 @@ FAMILY = (
     Distance(
         name="crossnobis",
         compute=_write_crossnobis,
-        formula="mean over folds m ≠ m' of (xᵐ − yᵐ)ᵀ Σ⁻¹ (xᵐ' − yᵐ')",
         range=(-np.inf, np.inf),
         needs=frozenset({"labels", "folds"}),
         takes_noise=True,
-        reference=WALTHER,
+        about=About(formula="mean over folds m ≠ m' of (xᵐ − yᵐ)ᵀ Σ⁻¹ (xᵐ' − yᵐ')", reference=WALTHER),
     ),
     Distance(
         name="poisson_cv",
         compute=_write_poisson,
-        formula="mean over folds m ≠ m' of (xᵐ − yᵐ)ᵀ (log xᵐ' − log yᵐ')",
         range=(-np.inf, np.inf),
         needs=frozenset({"labels", "folds"}),
-        reference=DIVERGENCE,
+        about=About(formula="mean over folds m ≠ m' of (xᵐ − yᵐ)ᵀ (log xᵐ' − log yᵐ')", reference=DIVERGENCE),
     ),
 )

@@ -1,39 +1,45 @@
-"""What a distance between stimuli declares about itself, and what it is computed from."""
+"""Protocol of distances between stimuli, and the patterns that they compare."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
+from repsim.similarity.entries import About, Entry
 from repsim.similarity.precision import FloatArray
+
+__all__ = ["About", "Distance", "Floats", "Patterns", "write_pdist"]
 
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Patterns:
-    """The patterns to compare, one row per condition, and what else a distance may need of the data.
+    """Patterns to compare, one row per condition, and other data that distances need.
 
     Attributes
     ----------
-    X : array (n, d), or anything of that shape that gives rows by slices
+    X : array (n, d), or anything of that shape whose rows are read by slices
         float32 or float64.
     name : str
-        What messages call the representation.
+        Name of the representation in messages.
     folds : array (n_folds, n, d), optional
-        The patterns of each fold alone.
+        The patterns of each fold.
     whiten : callable, optional
         Takes patterns (k, d), returns them with unit noise covariance.
     prior : (float, float)
-        Rate and weight of what is mixed into rates (Poisson).
+        Rate and weight of the prior that is mixed into rates (Poisson).
     out : array-like (n * (n - 1) / 2,)
-        Where the distances go.
+        Where the distances are written.
     memory : int
-        Bound in bytes on what is held beside X and out.
+        Bound in bytes on memory beside X and out.
     """
 
     X: Any
@@ -46,34 +52,60 @@ class Patterns:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distance:
-    """One way of saying how far apart two stimuli are.
+class Distance(Entry):
+    """One way of computing the distance between two stimuli.
 
     Parameters
     ----------
     name : str
         Its key in `DISTANCES`.
     compute : callable
-        Takes `Patterns`, writes the condensed distances to ``out``. Returns which of them are not defined, and NaN, as
-        the text of a warning; None if all are defined.
-    formula : str
-        In plain characters, for patterns x and y, as the table of distances shows it.
-    range : (float, float)
-        Smallest and largest value it can take.
+        Takes `Patterns`, writes the condensed distances to ``out``. Returns the text of a warning if some distances are
+        not defined and NaN, otherwise None.
+    range : (float, float), default (-inf, inf)
+        Smallest and largest value.
     needs : frozenset of str
-        What must be given beside X, out of "labels" and "folds".
-    takes_noise : bool
+        Required arguments beside X: "labels", "folds".
+    takes_noise : bool, default False
         Whether it is relative to a noise covariance.
-    reads_blocks : bool
+    reads_blocks : bool, default False
         Whether X may be something that is read block by block.
-    reference : str
+    about : About
+        Its documentation.
     """
 
-    name: str
+    takes: ClassVar[str] = "two patterns"
+
     compute: Callable[[Patterns], str | None]
-    formula: str
-    range: tuple[float, float]
     needs: frozenset[str] = frozenset()
     takes_noise: bool = False
     reads_blocks: bool = False
-    reference: str = ""
+
+    @classmethod
+    def from_function(cls, name: str, function: Callable[[FloatArray, FloatArray], float]) -> Self:
+        """Return a distance that is a symmetric function of two patterns (d,), evaluated for every pair."""
+        return cls(name=name, compute=partial(write_pdist, name=name, metric=function))
+
+
+def write_pdist(patterns: Patterns, *, name: str, metric: str | Callable[..., float]) -> str | None:
+    """Write the distances of `scipy.spatial.distance.pdist`, and count those that are not defined.
+
+    Raises
+    ------
+    ValueError
+        If a distance is infinite.
+    """
+    X = np.asarray(patterns.X)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)  # undefined distances are counted below
+        distances = pdist(X, metric)
+    if np.isinf(distances).any():
+        raise ValueError(
+            f"{patterns.name} has values up to {np.abs(X).max():.1e}; their {name} distances are too large for "
+            "float64. Divide it by its largest value."
+        )
+    patterns.out[:] = distances
+    undefined = int(np.isnan(distances).sum())
+    if not undefined:
+        return None
+    return f"{patterns.name}: the {name} distance of {undefined} of {len(distances)} pairs is not defined, and NaN."

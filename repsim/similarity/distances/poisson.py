@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from repsim.similarity.distances.distance import Distance, Patterns
+from repsim.similarity.distances.distance import About, Distance, Patterns
 from repsim.similarity.distances.tiles import condensed_index
 from repsim.similarity.precision import FloatArray
 
@@ -49,8 +49,7 @@ FAMILY = (
     Distance(
         name="poisson",
         compute=_write_poisson,
-        formula="(x − y)ᵀ (log x − log y), of rates",
         range=(0.0, np.inf),
-        reference=DIVERGENCE,
+        about=About(formula="(x − y)ᵀ (log x − log y), of rates", reference=DIVERGENCE),
     ),
 )

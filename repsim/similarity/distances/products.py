@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from repsim.similarity.distances.distance import Distance, Floats, Patterns
+from repsim.similarity.distances.distance import About, Distance, Floats, Patterns
 from repsim.similarity.distances.reading import chunks
 from repsim.similarity.distances.tiles import tile_shape, write_one_minus_cosines, write_squared_distances
 from repsim.similarity.precision import FloatArray, centred, constant_features
@@ -125,42 +125,37 @@ FAMILY = (
     Distance(
         name="correlation",
         compute=partial(_write_cosines, centre=True),
-        formula="1 − r(x, y), over features",
         range=(0.0, 2.0),
         reads_blocks=True,
-        reference=KRIEGESKORTE,
+        about=About(formula="1 − r(x, y), over features", reference=KRIEGESKORTE),
     ),
     Distance(
         name="cosine",
         compute=partial(_write_cosines, centre=False),
-        formula="1 − xᵀy / (|x| |y|)",
         range=(0.0, 2.0),
         reads_blocks=True,
-        reference=KRIEGESKORTE,
+        about=About(formula="1 − xᵀy / (|x| |y|)", reference=KRIEGESKORTE),
     ),
     Distance(
         name="euclidean",
         compute=partial(_write_euclidean, root=True),
-        formula="|x − y|",
         range=(0.0, np.inf),
         reads_blocks=True,
-        reference=KRIEGESKORTE,
+        about=About(formula="|x − y|", reference=KRIEGESKORTE),
     ),
     Distance(
         name="sqeuclidean",
         compute=partial(_write_euclidean, root=False),
-        formula="|x − y|², not divided by d",
         range=(0.0, np.inf),
         reads_blocks=True,
-        reference=KRIEGESKORTE,
+        about=About(formula="|x − y|², not divided by d", reference=KRIEGESKORTE),
     ),
     Distance(
         name="mahalanobis",
         compute=partial(_write_euclidean, root=True, whitened=True),
-        formula="√((x − y)ᵀ Σ⁻¹ (x − y))",
         range=(0.0, np.inf),
         takes_noise=True,
         reads_blocks=True,
-        reference=WALTHER,
+        about=About(formula="√((x − y)ᵀ Σ⁻¹ (x − y))", reference=WALTHER),
     ),
 )

@@ -1,4 +1,4 @@
-"""Evaluation of model RDMs: resampling of stimuli and networks."""
+"""Evaluation of model RDMs with resampled stimuli and networks."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
-from repsim.similarity.comparators import COMPARATORS
+from repsim.similarity.comparators import COMPARATORS, Comparator
+from repsim.similarity.comparators.resampled import Counts, Resampled
+from repsim.similarity.entries import choose
 from repsim.similarity.inference.evaluation import Draws, ModelEvaluation
 from repsim.similarity.inference.permutation import permuted_values
 from repsim.similarity.inference.rdm_stack import first_equal, stacked_rdms
-from repsim.similarity.inference.weighted import (
-    LEAST_STIMULI,
-    WEIGHTED,
-    Counts,
-    Resampled,
-    compare_with_ceilings,
-    resampled_values,
-)
+from repsim.similarity.inference.resampling import LEAST_STIMULI, compare_with_ceilings, resampled_values
 from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import n_stimuli
 
@@ -30,7 +25,7 @@ def evaluate_models(
     models: Mapping[str, ArrayLike],
     data: Mapping[str, ArrayLike],
     *,
-    method: str = "pearson",
+    method: str | Comparator | Callable[[FloatArray, FloatArray], float] = "pearson",
     over: str = "stimuli",
     n_samples: int = 1000,
     n_permutations: int = 1000,
@@ -38,33 +33,34 @@ def evaluate_models(
     seed: int = 0,
     memory: int = 256 * 2**20,
 ) -> ModelEvaluation:
-    """Compare model RDMs with data RDMs, with resampling for standard errors and permutations for chance.
+    """Compare model RDMs with data RDMs; standard errors are from resampling, chance is from permutations.
 
     Resampling stimuli generalises to other stimuli of the same kind, resampling networks to other networks. For
-    pearson, cosine, spearman and rho-a, stimuli are bootstrapped: pairs are weighted by how often they were drawn, and
-    copies of one stimulus form no pair. The other comparators are not defined for weighted pairs; for them, each
-    stimulus is left out in turn (jackknife).
+    comparators with a weighted form (pearson, cosine, spearman and rho-a), stimuli are bootstrapped: pairs are weighted
+    by how often they were drawn, and copies of one stimulus form no pair. For the others, each stimulus is left out in
+    turn (jackknife).
 
     Parameters
     ----------
     models, data : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
-        RDMs of the same stimuli in the same order, without NaN. Data are, for example, one RDM a seed.
-    method : str, default "pearson"
-        A key of `COMPARATORS`.
+        RDMs of the same stimuli in the same order, without NaN. Data are, for example, one RDM per seed.
+    method : str, Comparator or callable, default "pearson"
+        As in `compare_rdms`.
     over : {"stimuli", "networks", "both", "none"}, default "stimuli"
         What is resampled. "stimuli" and "both" need at least 4 stimuli. "networks" and "both" need several data RDMs;
         intervals are wide with fewer than five.
     n_samples : int, default 1000
         Number of samples of stimuli, networks or both.
     n_permutations : int, default 1000
-        Number of permutations of the stimuli for the tests against chance. All are enumerated if there are no more than
-        that, or if there are at most 6 stimuli.
+        Number of permutations of the stimuli for the tests against chance. All permutations are enumerated if there are
+        no more than that, or if there are at most 6 stimuli.
     ceilings : bool, default True
-        Whether to compute noise ceilings, also of every sample. They take most of the time for rank correlations and
-        for bures; without them they are NaN.
+        Whether to compute noise ceilings, also for every sample; otherwise they are NaN. They take most of the time for
+        rank correlations and for bures.
     seed : int, default 0
+        Seed of samples and permutations.
     memory : int, default 256 MiB
-        Bound in bytes on the weights that are held at a time.
+        Bound in bytes on the weights held at a time.
 
     Returns
     -------
@@ -73,15 +69,14 @@ def evaluate_models(
     Raises
     ------
     ValueError
-        If there are no models or data, if an RDM is invalid, contains NaN or is one for which the method is not
-        defined, if the numbers of stimuli differ, if there are too few stimuli or data RDMs to resample, or if a choice
-        is unknown.
+        If there are no models or data, if an RDM is invalid or contains NaN, if the method is not defined for it, if
+        the numbers of stimuli differ, if there are too few stimuli or data RDMs to resample, or if a choice is unknown.
 
     Warns
     -----
     RuntimeWarning
         If samples are left out because too few distinct stimuli were drawn, or if the noise ceiling is undefined in
-        some samples; with their number.
+        some samples. The warning states the number of samples.
 
     References
     ----------
@@ -97,32 +92,31 @@ def evaluate_models(
     >>> result.means.round(6), result.samples.shape
     (array([1.]), (100, 1))
     """
-    comparator = checks.choice(method, COMPARATORS, "method")
+    comparator = choose(method, COMPARATORS, Comparator, "method")
     checks.choice(over, dict.fromkeys(("stimuli", "networks", "both", "none")), "resampling")
     checks.whole_number(n_samples, "n_samples", 2)
     checks.whole_number(n_permutations, "n_permutations", 1)
-    stacked = {side: stacked_rdms(rdms, side, method) for side, rdms in (("models", models), ("data", data))}
+    stacked = {side: stacked_rdms(rdms, side, comparator) for side, rdms in (("models", models), ("data", data))}
     checks.same_stimuli({side: n_stimuli(rdms[0]) for side, rdms in stacked.items()})
     _check_enough(over, n_stimuli(stacked["data"][0]), len(data))
-    # Models that the comparator cannot distinguish are evaluated once, so that they differ by nothing.
+    # Models that the comparator cannot distinguish are evaluated once, so that their difference is exactly zero.
     different, place = np.unique(first_equal(stacked["models"], comparator), return_inverse=True)
     rdms = stacked["models"][different], stacked["data"]
     values, lower, upper = compare_with_ceilings(comparator, *rdms, ceilings=ceilings)
     observed = Resampled(values[None], lower[None], upper[None])
     generator = np.random.default_rng(seed)
     permutations = generator.spawn(1)[0]  # so that they do not depend on what is resampled
-    resample = partial(resampled_values, *rdms, method=method, memory=memory, ceilings=ceilings)
-    drawn = _draw(resample, observed, method, over, n_samples, n_stimuli(rdms[1][0]), generator)
+    resample = partial(resampled_values, *rdms, comparator=comparator, memory=memory, ceilings=ceilings)
+    drawn = _draw(resample, observed, comparator, over, n_samples, n_stimuli(rdms[1][0]), generator)
     draws = {name: _with_values(each) for name, each in drawn.items()}
-    n_left_out = _report_left_out(draws, n_samples, n_stimuli(rdms[1][0]), method)
+    n_left_out = _report_left_out(draws, n_samples, n_stimuli(rdms[1][0]), comparator)
     n_without_ceiling = _report_ceilings(draws.get(over), lower) if ceilings else 0
     chance = permuted_values(comparator, *rdms, n_permutations, permutations) if over != "none" else None
     return ModelEvaluation(
         models=tuple(models),
         data=tuple(data),
-        method=method,
+        comparator=comparator,
         over=over,
-        resampling="bootstrap" if method in WEIGHTED else "jackknife",
         values=values[place],
         ceilings=np.stack([lower, upper]),
         draws={name: (means[:, place], ceilings) for name, (means, ceilings) in draws.items()},
@@ -146,18 +140,18 @@ def _check_enough(over: str, n: int, k: int) -> None:
 def _draw(
     resample: Callable[[Counts], Resampled],
     observed: Resampled,
-    method: str,
+    comparator: Comparator,
     over: str,
     n_samples: int,
     n: int,
     generator: np.random.Generator,
 ) -> dict[str, Draws]:
-    """Return means over data of values and ceilings in samples, by what was resampled; those without a value too."""
+    """Return means over data of values and ceilings of all samples, by what was resampled."""
     q = observed.values.shape[-1]
     draws: dict[str, Draws] = {}
     if over in ("stimuli", "both"):
-        resampled = resample(_drawn_stimuli(n, n_samples, method, generator))
-        if method not in WEIGHTED:
+        resampled = resample(_drawn_stimuli(n, n_samples, comparator, generator))
+        if comparator.weighted is None:
             resampled = _jackknifed(observed, resampled, n)
         draws["stimuli"] = _means(resampled, np.ones((n_samples, q)))
     if over in ("networks", "both"):
@@ -168,21 +162,17 @@ def _draw(
     return draws
 
 
-def _drawn_stimuli(n: int, n_samples: int, method: str, generator: np.random.Generator) -> Counts:
+def _drawn_stimuli(n: int, n_samples: int, comparator: Comparator, generator: np.random.Generator) -> Counts:
     """Return how often each stimulus is in each sample, (n_samples, n): bootstrap, or all but one."""
-    if method in WEIGHTED:
+    if comparator.weighted is not None:
         return generator.multinomial(n, np.full(n, 1 / n), size=n_samples)
     left_out = np.resize(generator.permutation(n), n_samples)  # each as often as any other
     return (left_out[:, None] != np.arange(n)).astype(np.int64)
 
 
 def _jackknifed(observed: Resampled, left_out: Resampled, n: int) -> Resampled:
-    r"""Spread values without one stimulus about the observed ones, so that their variance is the jackknife's.
-
-    .. math:: v + \sqrt{n - 1} \, (v_{(i)} - \bar v_{(\cdot)})
-
-    The variance of these over i is :math:`\frac{n - 1}{n} \sum_i (v_{(i)} - \bar v_{(\cdot)})^2`.
-    """
+    """Scale the deviations of values without one stimulus so that their variance is that of the jackknife."""
+    # v + sqrt(n - 1) (v_i - mean v), whose variance over i is (n - 1) / n sum_i (v_i - mean v)^2.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of means of NaN alone
         spread = (
@@ -193,11 +183,9 @@ def _jackknifed(observed: Resampled, left_out: Resampled, n: int) -> Resampled:
 
 
 def _means(resampled: Resampled, counts: Counts | FloatArray) -> Draws:
-    """Return weighted means over data RDMs.
-
-    Ceilings deviate twice as far from their plain mean, because each network counts twice in them: as the one that is
-    predicted, and in the pools that predict the others.
-    """
+    """Return weighted means over data RDMs."""
+    # Each network enters the ceilings twice: as the one that is predicted, and in the pools that predict the others. So
+    # the weighted ceilings deviate twice as far from their plain mean.
     weights = counts / counts.sum(axis=1, keepdims=True)
     n_samples = len(weights)
     values = np.broadcast_to(resampled.values, (n_samples, *resampled.values.shape[1:]))
@@ -213,7 +201,7 @@ def _with_values(draws: Draws) -> Draws:
     return means[known], ceilings[known]
 
 
-def _report_left_out(draws: Mapping[str, Draws], n_samples: int, n: int, method: str) -> int:
+def _report_left_out(draws: Mapping[str, Draws], n_samples: int, n: int, comparator: Comparator) -> int:
     """Return how many samples have no value, and warn if there are any."""
     lost = max((n_samples - len(means) for means, _ in draws.values()), default=0)
     if lost > n_samples - 2:
@@ -222,10 +210,10 @@ def _report_left_out(draws: Mapping[str, Draws], n_samples: int, n: int, method:
             "Compare RDMs of more stimuli."
         )
     if lost:
-        kind = "bootstrap" if method in WEIGHTED else "jackknife"
+        kind = "jackknife" if comparator.weighted is None else "bootstrap"
         warnings.warn(
-            f"{lost} of {n_samples} {kind} samples of {n} stimuli have no value and are left out: {method} is not "
-            "defined for the distinct stimuli that they contain.",
+            f"{lost} of {n_samples} {kind} samples of {n} stimuli have no value and are left out: {comparator.name} "
+            "is not defined for the distinct stimuli in them.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -234,7 +222,7 @@ def _report_left_out(draws: Mapping[str, Draws], n_samples: int, n: int, method:
 
 def _report_ceilings(draws: Draws | None, lower: FloatArray) -> int:
     """Return in how many samples the lower noise ceiling is undefined, and warn if there are any."""
-    if draws is None or len(lower) == 1:  # a single data RDM has none by definition
+    if draws is None or len(lower) == 1:  # a single data RDM has no lower ceiling
         return 0 if draws is None else len(draws[0])
     undefined = int(np.isnan(draws[1][:, 0]).sum())
     if np.isnan(lower).any():

@@ -1,4 +1,4 @@
-"""Result of comparing models with data: values, intervals, tests and noise ceilings."""
+"""Result of an evaluation of models: values, intervals, tests and noise ceilings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from repsim.similarity.comparators import COMPARATORS
+from repsim.similarity.comparators import Comparator
 from repsim.similarity.inference.multiple import ROUNDING, adjust, permutation_p
 from repsim.similarity.precision import FloatArray
 
@@ -28,46 +28,45 @@ JOINT_DRAWS = 4000
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ModelEvaluation:
-    """How well model RDMs agree with data RDMs, with standard errors, tests and noise ceilings.
+    """Agreement of model RDMs with data RDMs, with standard errors, tests and noise ceilings.
 
-    Intervals and tests are those of Student's t with the standard errors of the resampling. A model counts as better
-    than chance only if, besides, its value is larger than those of randomly relabelled stimuli; and two models count as
-    different only if at least one of them is related to the data in that sense. Both conditions hold for few stimuli,
-    for which resampling alone is not reliable.
+    Intervals and tests are those of Student's t with the standard errors of the resampling. Besides, a model is better
+    than chance only if its value is larger than the values for randomly relabelled stimuli, and two models differ only
+    if at least one of them is related to the data in that sense. These conditions are needed for few stimuli, for which
+    resampling alone is not reliable.
 
     Attributes
     ----------
     models, data : tuple of str
         Names.
-    method : str
-        The key of `COMPARATORS`.
+    comparator : Comparator
+        The comparator of RDMs.
     over : str
         What was resampled: "stimuli", "networks", "both" or "none".
-    resampling : str
-        How stimuli are resampled: "bootstrap", or "jackknife" for comparators without a weighted form.
     values : array (n_models, n_data)
-        Each model with each data RDM.
+        Value of each model with each data RDM.
     ceilings : array (2, n_data)
-        What the best possible model reaches with each data RDM: found without it (lower bound), and with it (upper).
+        Value of the best possible model with each data RDM: the best for all other data RDMs (lower bound), and the
+        best for all of them (upper bound).
     draws : dict of str to (array (n_samples, n_models), array (n_samples, 2))
-        Means over data RDMs of values and ceilings in the samples, by what was resampled. Those of a jackknife are
-        spread about their mean so that their variance is that of the mean value; they can exceed its range.
+        Means over data RDMs of values and ceilings in the samples, by what was resampled. The deviations of a jackknife
+        are scaled so that their variance is that of the mean value; such values can exceed the range.
     null : array (n_permutations, n_models)
         Means over data RDMs with the stimuli of the data permuted.
     is_exact_null : bool
-        Whether these are all permutations of the stimuli.
+        Whether the null contains all permutations of the stimuli.
     n_stimuli : int
     n_left_out : int
-        Samples without a value, such as those of fewer than three distinct stimuli. They are not among the draws.
+        Number of samples without a value, such as those of fewer than three distinct stimuli. They are not among the
+        draws.
     n_without_ceiling : int
-        Samples among the draws of which the lower noise ceiling is undefined. They are left out of ``p_below_ceiling``.
+        Number of draws in which the lower noise ceiling is undefined. They are left out of ``p_below_ceiling``.
     """
 
     models: tuple[str, ...]
     data: tuple[str, ...]
-    method: str
+    comparator: Comparator
     over: str
-    resampling: str
     values: FloatArray
     ceilings: FloatArray
     draws: Mapping[str, Draws]
@@ -78,15 +77,25 @@ class ModelEvaluation:
     n_without_ceiling: int
 
     @property
+    def method(self) -> str:
+        """Name of the comparator."""
+        return self.comparator.name
+
+    @property
+    def resampling(self) -> str:
+        """How stimuli are resampled: "bootstrap", or "jackknife" for comparators without a weighted form."""
+        return "jackknife" if self.comparator.weighted is None else "bootstrap"
+
+    @property
     def means(self) -> FloatArray:
         """Mean over data RDMs of every model's values, (n_models,)."""
         return self.values.mean(axis=1)
 
     @property
     def chance(self) -> FloatArray:
-        """Mean value of each model with unrelated data, (n_models,): 0 for correlations, else that of permutations."""
-        comparator = COMPARATORS[self.method]
-        if "offset" in comparator.ignores and comparator.range[0] == -comparator.range[1]:
+        """Mean value of each model with unrelated data, (n_models,): 0 for correlations, else the mean of the null."""
+        low, high = self.comparator.range
+        if "offset" in self.comparator.ignores and low == -high:
             return np.zeros(len(self.models))
         return self.null.mean(axis=0) if len(self.null) else np.full(len(self.models), np.nan)
 
@@ -103,30 +112,30 @@ class ModelEvaluation:
 
     @property
     def standard_errors(self) -> FloatArray:
-        """Of the means, (n_models,)."""
+        """Standard errors of the means, (n_models,)."""
         return self._errors(_values)
 
     def frame(self, level: float = 0.95, adjustment: str = "none") -> pd.DataFrame:
-        """Return one row per model: its mean value and the uncertainty of it.
+        """Return one row per model: its mean value with standard error, interval and p-values.
 
         Parameters
         ----------
         level : float, default 0.95
-            Of the intervals.
+            Level of the intervals.
         adjustment : str, default "none"
-            Of the p-values for their number; see `adjust`.
+            Adjustment of the p-values for their number; see `adjust`.
 
         Returns
         -------
         DataFrame
             ``model``, ``value``, ``standard_error``, ``low``, ``high``, ``chance``, ``p_above_chance`` (one-sided),
-            ``p_above_zero`` (the same where chance is zero, else NaN: unrelated RDMs are then above zero too),
+            ``p_above_zero`` (the same if chance is zero, otherwise NaN, as unrelated RDMs then have positive values),
             ``ceiling_low``, ``ceiling_high`` and ``p_below_ceiling`` (one-sided, against the lower bound).
 
         Raises
         ------
         ValueError
-            If the level is not within (0, 1), or there is no such adjustment.
+            If the level is not within (0, 1), or the adjustment is unknown.
         """
         import pandas as pd
 
@@ -152,7 +161,7 @@ class ModelEvaluation:
         )
 
     def compare_models(self, adjustment: str = "holm") -> pd.DataFrame:
-        """Return one row per pair of models: their difference, and whether it could be chance.
+        """Return one row per pair of models: their difference with standard error and p-values.
 
         Models that the method cannot distinguish have a difference of 0 and a p-value of 1.
 
@@ -160,8 +169,8 @@ class ModelEvaluation:
         ----------
         adjustment : str, default "holm"
             A key of `ADJUSTMENTS`, or, over stimuli, ``"max_t"``: each difference is compared with the distribution of
-            the largest studentised one, given their correlations. That bounds the probability of one false finding or
-            more, and is less strict than "holm" where differences are correlated.
+            the largest studentised difference, given their correlations. That bounds the probability of at least one
+            false positive, and is less strict than "holm" if differences are correlated.
 
         Returns
         -------
@@ -171,7 +180,7 @@ class ModelEvaluation:
         Raises
         ------
         ValueError
-            If there are fewer than two models, nothing was resampled, or there is no such adjustment.
+            If there are fewer than two models, if nothing was resampled, or if the adjustment is unknown.
 
         References
         ----------
@@ -181,7 +190,7 @@ class ModelEvaluation:
 
         if len(self.models) < 2 or not self.draws:
             raise ValueError(
-                "Comparing models needs at least 2 of them, and samples: evaluate over stimuli or networks."
+                "Comparing models needs at least 2 models and resampling. Evaluate over stimuli or networks."
             )
         if adjustment == "max_t" and self.over != "stimuli":
             raise ValueError("max_t needs samples of stimuli; choose another adjustment, or evaluate over stimuli.")
@@ -218,9 +227,9 @@ class ModelEvaluation:
         Parameters
         ----------
         level : float, default 0.95
-            Of the intervals.
+            Level of the intervals.
         ax : matplotlib Axes, optional
-            Of a new figure by default.
+            Axes to draw on; those of a new figure by default.
         """
         from repsim.similarity.drawing.figures import intervals, new_axes
 
@@ -235,7 +244,7 @@ class ModelEvaluation:
         return ax
 
     def _repr_html_(self) -> str:
-        """Show one row per model in a notebook."""
+        """Return a table with one row per model, for notebooks."""
         from repsim.similarity.drawing.notebook import titled
 
         return titled(f"{self.method} of models with {len(self.data)} data RDMs; resampled: {self.over}", self.frame())
@@ -244,22 +253,22 @@ class ModelEvaluation:
         return pick(self.means[None], np.array([self.noise_ceiling]))[0]
 
     def _errors(self, pick: Pick) -> FloatArray:
-        """Return standard errors of what is picked from values and ceilings."""
+        """Return standard errors of a function of values and ceilings."""
         if not self.draws:
             return np.full(len(self.models), np.nan)
         variances = {name: _variance(pick(*each)) for name, each in self.draws.items()}
-        if self.over != "stimuli":  # k networks, resampled, vary by (k - 1) / k too little
+        if self.over != "stimuli":  # a bootstrap of k networks underestimates the variance by (k - 1) / k
             k = len(self.data)
             variances["networks"] = variances["networks"] * k / (k - 1)
         if self.over != "both":
             return np.sqrt(variances[self.over])
-        # Resampling both factors counts the variance of a single measurement three times, resampling either once.
+        # Resampling both factors counts the variance of a single measurement three times, resampling one of them once.
         either = np.maximum(variances["stimuli"], variances["networks"])
         corrected = 2 * (variances["stimuli"] + variances["networks"]) - variances["both"]
         return np.sqrt(np.clip(corrected, either, np.maximum(either, variances["both"])))
 
     def _t(self, pick: Pick) -> FloatArray:
-        """Return what is picked in units of its standard error; infinite where that is zero."""
+        """Return a function of values and ceilings in units of its standard error; infinite if that is zero."""
         observed, errors = self._observed(pick), self._errors(pick)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where((errors == 0) & (observed == 0), -np.inf, observed / errors)
@@ -287,7 +296,7 @@ class ModelEvaluation:
         if not self.draws:
             return np.full((2, len(self.models)), np.nan)
         reach = student.ppf(0.5 + level / 2, self._degrees) * self.standard_errors
-        return np.clip(np.stack([self.means - reach, self.means + reach]), *COMPARATORS[self.method].range)
+        return np.clip(np.stack([self.means - reach, self.means + reach]), *self.comparator.range)
 
     @property
     def _degrees(self) -> int:
@@ -308,18 +317,18 @@ def _negative(pick: Pick) -> Pick:
 
 
 def _without_rounding(differences: FloatArray, values: FloatArray) -> FloatArray:
-    """Set differences to zero that are nothing but rounding beside the values."""
+    """Set differences to zero that are rounding errors of the values."""
     return np.where(np.abs(differences) <= ROUNDING * np.abs(values).max(initial=0.0), 0.0, differences)
 
 
 def _variance(samples: FloatArray) -> FloatArray:
-    """Return variances (k,) over the samples in which nothing is NaN; NaN if there are fewer than two of these."""
+    """Return variances (k,) over the samples without NaN; NaN if there are fewer than two of these."""
     known = samples[~np.isnan(samples).any(axis=1)]
     return known.var(axis=0, ddof=1) if len(known) > 1 else np.full(samples.shape[1], np.nan)
 
 
 def _max_t(samples: FloatArray, t: FloatArray, degrees: int) -> FloatArray:
-    """Return p-values of t from the largest of variables that are jointly t-distributed and correlate as samples do."""
+    """Return p-values of t from the largest of jointly t-distributed variables with the correlations of samples."""
     deviations = samples - samples.mean(axis=0)
     lengths = np.linalg.norm(deviations, axis=0)
     units = deviations / np.where(lengths > 0, lengths, 1.0)

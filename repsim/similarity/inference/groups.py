@@ -1,4 +1,4 @@
-"""Whether two groups of networks differ: similarity within one, beside similarity between the two."""
+"""Test of a difference between two groups of networks, from similarities within and between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity import checks
 from repsim.similarity.inference.multiple import ROUNDING, permutation_p
-from repsim.similarity.measures import MEASURES
 from repsim.similarity.pairwise import Pairwise
 from repsim.similarity.precision import FloatArray
 
@@ -25,21 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GroupTest:
-    """Whether networks of one group are less similar to those of another than among themselves.
+    """Comparison of the similarity of networks within a reference group and with another group.
 
     Attributes
     ----------
     reference, other : str
-        The groups.
+        Names of the groups.
     within, between : array (n_cases,)
-        Mean similarity (or distance) of networks of the reference among themselves, and with those of the other group.
+        Mean similarity (or distance) of pairs of reference networks, and of pairs of a reference and another network.
     differences : array (n_cases,)
-        How much further away the other group is than the reference's own: within minus between, or between minus within
-        for distances.
+        How much further the other group is from the reference than the reference from itself: within minus between, or
+        between minus within for distances.
     null : array (n_permutations, n_cases)
-        Differences for permuted groups; those equal to the observed one up to rounding are set to it.
+        Differences for permuted groups; those equal to the observed difference up to rounding are set to it.
     exact : bool
-        Whether these are all the ways to divide the networks.
+        Whether the null contains all divisions of the networks into groups.
     """
 
     reference: str
@@ -52,19 +51,19 @@ class GroupTest:
 
     @property
     def p_least(self) -> float:
-        """The smallest p-value that so many networks allow."""
+        """Smallest p-value that is possible with this number of networks."""
         return 1 / len(self.null) if self.exact else 1 / (len(self.null) + 1)
 
     @property
     def p(self) -> FloatArray:
-        """One-sided p-value of each case, (n_cases,): of a difference as large as this by chance."""
+        """One-sided p-value of each case, (n_cases,): probability of a difference this large by chance."""
         return permutation_p(self.null, self.differences, exact=self.exact)
 
     @property
     def p_max(self) -> FloatArray:
-        """The same, bounding the probability of one false finding or more: against the largest difference of any case.
+        """P-values against the largest difference of any case, which bound the probability of any false positive.
 
-        Differences are in units of their spread over divisions, so that no case drowns the others.
+        Differences are in units of their spread over divisions, so that no case dominates the others.
         """
         spread = np.where(np.ptp(self.null, axis=0) > 0, self.null.std(axis=0), np.inf)
         return permutation_p(
@@ -72,32 +71,34 @@ class GroupTest:
         )
 
     def frame(self, names: Mapping[str, Any] | None = None) -> pd.DataFrame:
-        """Return one row a case: ``within``, ``between``, ``difference``, ``p``, ``p_max``, and columns of names."""
+        """Return one row per case: ``within``, ``between``, ``difference``, ``p``, ``p_max``, and columns of names."""
         import pandas as pd
 
         table = {"within": self.within, "between": self.between, "difference": self.differences}
         return pd.DataFrame({**(names or {}), **table, "p": self.p, "p_max": self.p_max})
 
     def plot(self, names: Sequence[str] | None = None, ax: Axes | None = None) -> Axes:
-        """Draw each case's difference over where 95 % of those of permuted groups lie.
+        """Draw the difference of each case over the central 95 % of differences of permuted groups.
 
         Parameters
         ----------
         names : sequence of str, optional
-            Of the cases, such as layers; their numbers by default.
+            Names of the cases, such as layers; their numbers by default.
         ax : matplotlib Axes, optional
-            Of a new figure by default.
+            Axes to draw on; those of a new figure by default.
         """
         from repsim.similarity.drawing.figures import beside_null
 
         cases = list(names) if names is not None else [f"case {k}" for k in range(1, len(self.differences) + 1)]
         if len(cases) != len(self.differences):
-            raise ValueError(f"{len(cases)} names were given for {len(self.differences)} cases; give one name a case.")
-        label = f"how much further {self.other} is from {self.reference} than {self.reference} from itself"
+            raise ValueError(
+                f"{len(cases)} names were given for {len(self.differences)} cases; expected one name per case."
+            )
+        label = f"distance of {self.other} from {self.reference} minus distance within {self.reference}"
         return beside_null(cases, self.differences, self.null, label, ax)
 
     def _repr_html_(self) -> str:
-        """Show one row a case in a notebook."""
+        """Return a table with one row per case, for notebooks."""
         from repsim.similarity.drawing.notebook import titled
 
         return titled(f"{self.other} beside {self.reference}; p is at least {self.p_least:.2g}", self.frame())
@@ -113,29 +114,30 @@ def compare_groups(
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> GroupTest:
-    """Test whether networks of another group are further from the reference's than these are from one another.
+    """Test whether networks of another group are further from the reference group than the reference is from itself.
 
-    Such as: are the layers of networks trained with synthetic gradients less similar to those of backprop than two
-    backprop networks of different seeds are? The null hypothesis is that the groups do not differ: that it does not
-    matter which networks are called which. Where there are few ways to divide the networks, all are counted.
+    For example: are the layers of networks trained with synthetic gradients less similar to those of backprop than two
+    backprop networks of different seeds are to one another? The null hypothesis is that the groups do not differ, so
+    that their names can be permuted. If there are few ways to divide the networks, all of them are enumerated.
 
     Parameters
     ----------
     similarities : array-like (n_networks, n_networks) or (n_cases, n_networks, n_networks), or Pairwise, or several
-        Symmetric. Cases are, for example, layers. The diagonal is not used.
+        Symmetric matrices, one per case. Cases are, for example, layers. The diagonal is not used.
     groups : array-like (n_networks,)
-        Two groups, each at least 2 networks.
+        Group of each network; two groups of at least 2 networks.
     reference : str
-        One of them.
+        Name of the reference group.
     seeds : array-like (n_networks,), optional
-        Networks of equal seeds started from equal weights, and are alike for that reason: such pairs are left out. If
-        every seed has one network in each group, groups are permuted within seeds, of which there are 2 ** n_seeds
-        ways.
+        Seed of each network. Networks of equal seeds started from equal weights and are similar for that reason: such
+        pairs are left out. If every seed has one network in each group, groups are permuted within seeds, in
+        2 ** n_seeds ways.
     direction : {"similarity", "distance"}, optional
-        Whether a larger value means more alike. Taken from the measure of a `Pairwise`; "similarity" for arrays.
+        Whether a larger value means more alike; by default that of a `Pairwise`, and "similarity" for arrays.
     n_permutations : int, default 10000
-        Drawn where there are more ways than that.
+        Number of random permutations, if there are more ways to divide the networks than that.
     seed : int, default 0
+        Seed of the permutations.
 
     Returns
     -------
@@ -144,8 +146,8 @@ def compare_groups(
     Raises
     ------
     ValueError
-        If similarities are not symmetric or not finite, or look like distances; if there are not two groups of two
-        networks, or if the reference is none of them; if a choice is unknown.
+        If similarities are not symmetric or not finite, or zero on the diagonal as distances are; if there are not two
+        groups of at least two networks; if the reference or the direction is unknown.
 
     Warns
     -----
@@ -171,11 +173,13 @@ def compare_groups(
         usable &= starts[:, None] != starts
     within, between = _means(S, usable, members[None])
     if np.isnan(within).any() or np.isnan(between).any():
-        raise ValueError("No pair of networks within the reference, or between the groups, has different seeds.")
+        raise ValueError(
+            "No pair of networks within the reference, or between the groups, has different seeds. Train more seeds."
+        )
     divisions, exact = _divisions(members, starts, n_permutations, seed)
     differences = sign * (within[0] - between[0])
     null = sign * np.subtract(*_means(S, usable, divisions))
-    # Sums in another order are the same difference: what differs by rounding of the similarities themselves is equal.
+    # Sums in another order are the same difference: those that differ by rounding of the similarities are equal.
     rounding = ROUNDING * np.abs(S[:, usable]).max(axis=1)
     null = np.where(np.abs(null - differences) <= rounding, differences, null)
     other = next(str(name) for name in np.unique(np.asarray(groups)) if str(name) != str(reference))
@@ -204,9 +208,11 @@ def _stacked(similarities: ArrayLike | Pairwise | Sequence[Pairwise]) -> tuple[F
     if isinstance(several, list | tuple) and several and all(isinstance(each, Pairwise) for each in several):
         tables = cast("Sequence[Pairwise]", several)
         names = {table.measure for table in tables}
-        directions = {MEASURES[name].direction if name in MEASURES else "similarity" for name in names}
+        directions = {table.direction for table in tables}
         if len(directions) > 1:
-            raise ValueError(f"The cases are of measures {sorted(names)}: similarities and distances. Compare either.")
+            raise ValueError(
+                f"The cases are of measures {sorted(names)}, similarities and distances. Compare one kind at a time."
+            )
         return np.stack([table.values for table in tables]), directions.pop()
     array = np.asarray(several, dtype=np.float64)
     return array[None] if array.ndim == 2 else array, "similarity"
@@ -219,17 +225,17 @@ def _check_groups(
     if S.ndim != 3 or S.shape[1] != n or groups.shape != (n,):
         raise ValueError(
             f"similarities has shape {S.shape} and groups {groups.shape}; expected (n_networks, n_networks), or one "
-            "such matrix a case, and one group a network."
+            "such matrix per case, and one group per network."
         )
     off = ~np.eye(n, dtype=bool)
     if not np.isfinite(S[:, off]).all() or not np.allclose(S[:, off], S.swapaxes(1, 2)[:, off]):
-        raise ValueError("similarities are not symmetric and finite beside the diagonal. Leave undefined networks out.")
+        raise ValueError("similarities are not symmetric and finite off the diagonal. Leave undefined networks out.")
     if direction == "similarity" and not S[:, ~off].any() and (S[:, off] > 0).any():
-        raise ValueError("similarities are zero on the diagonal, as distances are. Say direction='distance'.")
+        raise ValueError("similarities are zero on the diagonal, as distances are. Pass direction='distance'.")
     names, counts = np.unique(groups, return_counts=True)
     if len(names) != 2 or counts.min() < 2:
-        found = dict(zip(names.tolist(), counts.tolist(), strict=True))
-        raise ValueError(f"There are groups {found}; expected 2, each of 2 networks or more.")
+        sizes = dict(zip(names.tolist(), counts.tolist(), strict=True))
+        raise ValueError(f"There are groups {sizes}; expected 2, each of 2 networks or more. Train more seeds.")
     if reference not in names:
         raise ValueError(f"There is no group {reference!r}. Choose one of: {', '.join(map(str, names))}.")
     return S, groups == reference
@@ -237,12 +243,12 @@ def _check_groups(
 
 def _check_seeds(starts: NDArray[Any], n: int) -> NDArray[Any]:
     if starts.shape != (n,):
-        raise ValueError(f"seeds has shape {starts.shape}; expected ({n},), one a network.")
+        raise ValueError(f"seeds has shape {starts.shape}; expected ({n},), one per network.")
     return starts
 
 
 def _means(S: FloatArray, usable: NDArray[np.bool_], members: NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-    """Mean similarity within the reference and between the groups, (n_divisions, n_cases) each."""
+    """Return mean similarities within the reference and between the groups, (n_divisions, n_cases) each."""
     chosen = members.astype(np.float64)  # (n_divisions, n)
     values, counts = np.where(usable, S, 0.0), usable.astype(np.float64)
 
@@ -258,7 +264,7 @@ def _means(S: FloatArray, usable: NDArray[np.bool_], members: NDArray[np.bool_])
 def _divisions(
     members: NDArray[np.bool_], starts: NDArray[Any] | None, k: int, seed: int
 ) -> tuple[NDArray[np.bool_], bool]:
-    """Return who is in the reference (n_divisions, n_networks), and whether these are all the ways that there are."""
+    """Return masks of reference networks (n_divisions, n_networks), and whether these are all divisions."""
     generator = np.random.default_rng(seed)
     if starts is not None and _are_paired(members, starts):
         _, pair = np.unique(starts, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Many tests at once: p-values that keep their promise together."""
+"""P-values of permutation tests, and their adjustment for multiple tests."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def adjust(p: ArrayLike, method: str = "holm") -> FloatArray:
     Parameters
     ----------
     p : array-like (k,)
-        Within [0, 1]. NaN stays NaN and is not counted.
+        P-values within [0, 1]. NaN stays NaN and is not counted.
     method : str, default "holm"
-        A key of `ADJUSTMENTS`: ``"holm"`` and ``"bonferroni"`` bound the probability of one false finding or more,
-        whatever the dependence; ``"fdr_bh"`` bounds the expected share of false findings under independence or
-        positive dependence, ``"fdr_by"`` under any; ``"none"`` leaves them.
+        A key of `ADJUSTMENTS`: ``"holm"`` and ``"bonferroni"`` bound the probability of at least one false positive,
+        under any dependence of the tests; ``"fdr_bh"`` bounds the expected fraction of false positives under
+        independence or positive dependence, ``"fdr_by"`` under any dependence; ``"none"`` adjusts nothing.
 
     Returns
     -------
     array (k,)
-        Compare with the level that is wanted.
+        Adjusted p-values.
 
     Raises
     ------
     ValueError
-        If there is no such method, or a value is no probability.
+        If the method is unknown, or a value is outside [0, 1].
 
     References
     ----------
@@ -53,7 +53,7 @@ def adjust(p: ArrayLike, method: str = "holm") -> FloatArray:
     values = np.array(p, dtype=np.float64)
     known = ~np.isnan(values)
     if ((values[known] < 0) | (values[known] > 1)).any():
-        raise ValueError("A p-value is outside [0, 1].")
+        raise ValueError("A p-value is outside [0, 1]. Pass probabilities, not percentages or statistics.")
     if known.any():
         values[known] = adjusted(values[known])
     return values
@@ -77,16 +77,16 @@ ADJUSTMENTS: dict[str, Callable[[FloatArray], FloatArray]] = {
 
 
 def p_value(n_as_extreme: ArrayLike, n_samples: int) -> FloatArray:
-    """Return (b + 1) / (B + 1): the share of draws, the data among them, that are as extreme as the data.
+    """Return (b + 1) / (B + 1): the fraction of draws, including the data, that are as extreme as the data.
 
-    Never zero, since the data are one of the draws under the null hypothesis.
+    It is never zero, since the data are one of the draws under the null hypothesis.
 
     Parameters
     ----------
     n_as_extreme : array-like of int
-        b.
+        Number b of draws that are as extreme as the data.
     n_samples : int
-        B.
+        Number B of draws.
 
     Returns
     -------
@@ -106,17 +106,17 @@ def p_value(n_as_extreme: ArrayLike, n_samples: int) -> FloatArray:
 
 
 def permutation_p(null: FloatArray, observed: FloatArray, *, exact: bool) -> FloatArray:
-    """P-values of observed statistics from their values under permutations; larger is more extreme.
+    """Compute p-values of observed statistics from their values under permutations; larger is more extreme.
 
-    Values that differ by rounding alone count as equal: within 1e-10 of the largest value of the same statistic.
+    Values are equal up to rounding if they differ by at most 1e-10 of the largest value of the same statistic.
 
     Parameters
     ----------
     null : array (n_permutations, k) or (n_permutations, 1)
     observed : array (k,)
     exact : bool
-        Whether ``null`` contains every permutation once, the identity among them. Then p is the share of permutations
-        that are as extreme; otherwise (b + 1) / (B + 1).
+        Whether ``null`` contains every permutation once, including the identity. Then p is the fraction of permutations
+        that are as extreme; otherwise it is (b + 1) / (B + 1).
 
     Returns
     -------

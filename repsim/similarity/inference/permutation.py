@@ -1,4 +1,4 @@
-"""Permutation tests of RDMs: values beside those of randomly relabelled stimuli."""
+"""Permutation tests of RDMs with randomly relabelled stimuli."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from repsim.similarity import checks
 from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.correlations import inner_together
+from repsim.similarity.entries import choose
 from repsim.similarity.inference.multiple import adjust, permutation_p
 from repsim.similarity.inference.rdm_stack import stacked_rdms
 from repsim.similarity.precision import FloatArray
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-# Permuted RDMs are made for this many pairs at a time (16 MiB).
+# Pairs of permuted RDMs that are computed at a time (16 MiB).
 PAIRS_AT_ONCE = 2**21
-# Up to so many stimuli all permutations are enumerated, whatever number was asked for: 6! = 720.
+# Up to this number of stimuli all permutations are enumerated for any n_permutations: 6! = 720.
 FEW_STIMULI = 6
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class MantelTest:
-    """Model RDMs against one data RDM, and against that RDM with its stimuli permuted.
+    """Values of model RDMs with one data RDM, and with that RDM after permutations of its stimuli.
 
     Attributes
     ----------
@@ -59,7 +60,7 @@ class MantelTest:
 
     @property
     def p_max(self) -> FloatArray:
-        """P-values (n_models,) that bound the probability of one false finding or more: against the largest model."""
+        """P-values (n_models,) against the largest model, which bound the probability of any false positive."""
         largest = self._extremity(self.null).max(axis=1, keepdims=True)
         return permutation_p(largest, self._extremity(self.values), exact=self.exact)
 
@@ -78,19 +79,19 @@ class MantelTest:
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw each model's value over where 95 % of those with permuted stimuli lie.
+        """Draw the value of each model over the central 95 % of its values with permuted stimuli.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Of a new figure by default.
+            Axes to draw on; those of a new figure by default.
         """
         from repsim.similarity.drawing.figures import beside_null
 
         return beside_null(self.models, self.values, self.null, self.method, ax)
 
     def _repr_html_(self) -> str:
-        """Show one row per model in a notebook."""
+        """Return a table with one row per model, for notebooks."""
         from repsim.similarity.drawing.notebook import titled
 
         number = f"all {len(self.null)}" if self.exact else f"{len(self.null)} random"
@@ -104,15 +105,15 @@ def mantel_test(
     models: Mapping[str, ArrayLike],
     data: ArrayLike,
     *,
-    method: str = "pearson",
+    method: str | Comparator | Callable[[FloatArray, FloatArray], float] = "pearson",
     alternative: str = "greater",
     n_permutations: int = 10_000,
     seed: int = 0,
 ) -> MantelTest:
     """Test model RDMs against a data RDM by permuting the stimuli of the data.
 
-    The null hypothesis is that the two RDMs are unrelated: that any relabelling of the stimuli of one would have been
-    as likely. Whether a value would hold for other stimuli is another question; see `evaluate_models`.
+    The null hypothesis is that the two RDMs are unrelated: any relabelling of the stimuli of one of them would have
+    been as likely. To generalise to other stimuli, use `evaluate_models`.
 
     Parameters
     ----------
@@ -120,15 +121,16 @@ def mantel_test(
         RDMs, without NaN.
     data : array-like (n * (n - 1) / 2,) or (n, n)
         An RDM of the same stimuli in the same order.
-    method : str, default "pearson"
-        A key of `COMPARATORS`.
+    method : str, Comparator or callable, default "pearson"
+        As in `compare_rdms`.
     alternative : {"greater", "less", "two-sided"}, default "greater"
-        "two-sided" goes by the absolute value. That suits correlations; for a comparator of one sign, such as
+        "two-sided" compares absolute values, which is useful for correlations; for a comparator of one sign, such as
         riemannian, choose one side.
     n_permutations : int, default 10000
-        Number of random permutations. If there are no more than that (up to 7 stimuli by default), or at most 6
-        stimuli, every permutation is counted once instead, and p is exact.
+        Number of random permutations. If there are no more permutations than that (up to 7 stimuli by default), or at
+        most 6 stimuli, every permutation is evaluated once instead, and p is exact.
     seed : int, default 0
+        Seed of the permutations.
 
     Returns
     -------
@@ -151,15 +153,15 @@ def mantel_test(
     >>> mantel_test({"itself": rdm(X)}, rdm(X), n_permutations=99).p
     array([0.01])
     """
-    comparator = checks.choice(method, COMPARATORS, "method")
+    comparator = choose(method, COMPARATORS, Comparator, "method")
     checks.choice(alternative, dict.fromkeys(("greater", "less", "two-sided")), "alternative")
     checks.whole_number(n_permutations, "n_permutations", 1)
-    stacked, target = stacked_rdms(models, "models", method), stacked_rdms({"data": data}, "data", method)
+    stacked, target = stacked_rdms(models, "models", comparator), stacked_rdms({"data": data}, "data", comparator)
     checks.same_stimuli({"models": n_stimuli(stacked[0]), "data": n_stimuli(target[0])})
     test = permuted_values(comparator, stacked, target, n_permutations, np.random.default_rng(seed))
     return MantelTest(
         models=tuple(models),
-        method=method,
+        method=comparator.name,
         values=test.values,
         null=test.null,
         alternative=alternative,

@@ -1,4 +1,4 @@
-"""Checked stacks of RDMs, and which of them a comparator cannot tell apart."""
+"""Checked stacks of RDMs, and groups of RDMs that a comparator cannot distinguish."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity import checks
-from repsim.similarity.comparators import COMPARATORS, Comparator
+from repsim.similarity.comparators import Comparator
 from repsim.similarity.comparators.ties import levels
 from repsim.similarity.precision import FloatArray, epsilon_of
 from repsim.similarity.rdm import condensed, n_stimuli
@@ -17,16 +17,15 @@ from repsim.similarity.rdm import condensed, n_stimuli
 UNITS = 16
 
 
-def stacked_rdms(rdms: Mapping[str, ArrayLike], side: str, method: str) -> FloatArray:
+def stacked_rdms(rdms: Mapping[str, ArrayLike], side: str, comparator: Comparator) -> FloatArray:
     """Check RDMs of the same stimuli and return them as one array.
 
     Parameters
     ----------
     rdms : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
     side : str
-        Name of the argument, for the messages.
-    method : str
-        A key of `COMPARATORS`.
+        Name of the argument in messages.
+    comparator : Comparator
 
     Returns
     -------
@@ -34,28 +33,27 @@ def stacked_rdms(rdms: Mapping[str, ArrayLike], side: str, method: str) -> Float
 
     Raises
     ------
-    TypeError, ValueError
-        If they are not a mapping, if one is not an RDM or contains NaN, if the method is not defined for it, or if the
+    TypeError
+        If they are not a mapping.
+    ValueError
+        If there are none, if one is not an RDM or contains NaN, if the comparator is not defined for it, or if the
         numbers of stimuli differ.
     """
-    if not isinstance(rdms, Mapping):
-        raise TypeError(f"{side} is a {type(rdms).__name__}; expected a mapping from names to RDMs.")
-    if not rdms:
-        raise ValueError(f"There are no {side}; expected at least 1 RDM.")
-    arrays = {name: condensed(rdm, f"{side}[{name!r}]") for name, rdm in rdms.items()}
-    checks.same_stimuli({f"{side}[{name!r}]": n_stimuli(array) for name, array in arrays.items()})
+    named = checks.mapping(rdms, side, "RDMs", "Pass {name: RDM}.")
+    arrays = {name: condensed(rdm, name) for name, rdm in named.items()}
+    checks.same_stimuli({name: n_stimuli(array) for name, array in arrays.items()})
     for name, array in arrays.items():
         if np.isnan(array).any():
             raise ValueError(
-                f"{side}[{name!r}] has {np.isnan(array).sum()} pairs that are NaN. Leave those stimuli out of all RDMs."
+                f"{name} has {np.isnan(array).sum()} pairs that are NaN. Leave those stimuli out of all RDMs."
             )
-        if COMPARATORS[method].prepare(array) is None:
-            raise ValueError(f"{side}[{name!r}] {COMPARATORS[method].undefined}; {method} is not defined for it.")
+        if comparator.prepare(array) is None:
+            raise ValueError(f"{name} {comparator.undefined}; {comparator.name} is not defined for it. Leave it out.")
     return np.stack(list(arrays.values()))
 
 
 def first_equal(rdms: FloatArray, comparator: Comparator) -> NDArray[np.intp]:
-    """For each RDM, return the index of the first one that the comparator cannot distinguish from it.
+    """Return for each RDM the index of the first RDM that the comparator cannot distinguish from it.
 
     Two RDMs are indistinguishable if a transformation that the comparator ignores makes them equal up to rounding.
 
@@ -70,12 +68,13 @@ def first_equal(rdms: FloatArray, comparator: Comparator) -> NDArray[np.intp]:
 
     Examples
     --------
+    >>> from repsim.similarity import COMPARATORS
     >>> first_equal(np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 5.0], [3.0, 5.0, 9.0]]), COMPARATORS["pearson"])
     array([0, 1, 0])
     """
     if "monotone maps" in comparator.ignores:
-        _, found, place = np.unique([levels(rdm) for rdm in rdms], axis=0, return_index=True, return_inverse=True)
-        return found[place.ravel()]
+        _, first, place = np.unique([levels(rdm) for rdm in rdms], axis=0, return_index=True, return_inverse=True)
+        return first[place.ravel()]
     first = np.arange(len(rdms))
     for k in range(len(rdms)):
         alike = (j for j in range(k) if first[j] == j and _are_equal(rdms[j], rdms[k], comparator.ignores))

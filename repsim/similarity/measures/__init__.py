@@ -1,4 +1,4 @@
-"""Measures of similarity, one family a file, and MEASURES: the dict of them all, by name."""
+"""Measures of similarity, one file per family, and MEASURES, the dict of all measures by name."""
 
 from repsim.similarity.measures import (
     cca,

@@ -1,12 +1,14 @@
-"""Canonical correlation analysis (CCA) of two representations, and two ways of letting it ignore noise directions."""
+"""Canonical correlation analysis (CCA) of two representations, plain, of principal components, and weighted."""
 
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.measures.measure import ISOMETRY, SHAPE, About, Measure, Streamed, evaluate
+from repsim.similarity.measures.streamed import RANK, values_of_pairs
 from repsim.similarity.precision import FloatArray, centred, rounding_of
 
 
@@ -16,34 +18,31 @@ def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
     .. math:: \bar\rho(X, Y) = \frac{|U_X^T U_Y|_*}{\min(r_X, r_Y)}
 
     where the columns of :math:`U_X` (n, r_X) are an orthonormal basis of the centred columns of X, and the nuclear norm
-    sums the singular values, which are the canonical correlations. Every direction counts the same, however little of X
-    varies along it, so that noise directions weigh as much as signal; `svcca` and `pwcca` are made against that. Not
-    corrected for chance: of unrelated representations it grows with the numbers of features, and is 1 where one of them
-    has as many independent features as the n - 1 dimensions that n centred stimuli leave, hence the refusal.
+    sums the singular values, which are the canonical correlations. All directions have the same weight, however little
+    of X varies along them, so that noise counts as much as signal; `svcca` and `pwcca` avoid this. The value is not
+    corrected for chance: for unrelated representations it grows with the number of features, and it is 1 if one of them
+    has n - 1 linearly independent features, as many as n centred stimuli have dimensions. Such representations are
+    refused.
 
     The rank of X counts the singular values above max(n, d) times machine epsilon times the largest.
 
     Parameters
     ----------
     X : array-like (n, d1)
-        Its rank, centred, must be smaller than n - 1.
+        The rank of X after centring must be smaller than n - 1.
     Y : array-like (n, d2)
-        The same stimuli in the same order; of such rank too.
+        The same stimuli in the same order, with the same condition on the rank.
 
     Returns
     -------
     float
-        Within [0, 1]; 1 if Y is X up to an invertible linear map and translation. NaN if X or Y is constant.
+        Within [0, 1]; 1 if Y is X up to an invertible linear map and translation. NaN, with a warning, if X or Y is
+        constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -56,43 +55,40 @@ def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
     >>> round(mean_cca(X, X @ [[1, 2, 0], [0, 1, 0], [0, 0, 9]]), 6)
     1.0
     """
-    return evaluate(X, Y, _prepare_mean, _mean, what="mean CCA")
+    return evaluate(MEAN, X, Y)
 
 
 def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
     r"""Singular vector canonical correlation analysis: mean CCA of the leading principal components.
 
-    Of each representation the smallest number k of principal components is kept whose squared singular values reach a
-    fraction of the total,
+    Each representation is reduced to the smallest number k of principal components whose squared singular values reach
+    a fraction of the total,
 
     .. math:: \sum_{i \leq k} s_i^2 \geq \text{variance} \cdot \sum_i s_i^2
 
-    and the value is `mean_cca` of what is kept. Some implementations cut on :math:`s_i` instead, and keep more.
+    and the value is `mean_cca` of these components. Some implementations use :math:`s_i` instead of its square, and
+    keep more components.
 
     Parameters
     ----------
     X : array-like (n, d1)
-        May have more features than stimuli, if fewer than n - 1 components reach the fraction.
+        X may have more features than stimuli, if fewer than n - 1 components reach the fraction.
     Y : array-like (n, d2)
         The same stimuli in the same order.
     variance : float in (0, 1], default 0.99
-        The fraction. The whole of it gives mean CCA.
+        The fraction. With 1 the value is that of mean CCA.
 
     Returns
     -------
     float
-        Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation. NaN if X or Y is constant.
+        Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation. NaN, with a warning, if X or Y is
+        constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, if there are too few rows for the
         components kept, or if ``variance`` is not such a fraction.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -109,7 +105,7 @@ def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
         raise ValueError(
             f"variance is {variance}; expected a fraction above 0 and at most 1. The usual one is 0.99, not 99."
         )
-    return evaluate(X, Y, partial(_prepare_leading, variance=variance), _mean, what="SVCCA")
+    return evaluate(replace(LEADING, prepare=partial(_prepare_leading, variance=variance)), X, Y)
 
 
 def pwcca(X: ArrayLike, Y: ArrayLike) -> float:
@@ -118,31 +114,27 @@ def pwcca(X: ArrayLike, Y: ArrayLike) -> float:
     .. math:: \sum_i \frac{\alpha_i}{\sum_k \alpha_k} \rho_i, \qquad \alpha_i = \sum_j |\langle h_i, x_j \rangle|
 
     with the canonical correlations :math:`\rho_i`, the canonical variates :math:`h_i` of X (n,), of unit length, and
-    the centred features :math:`x_j` of X. Not symmetric: the weights are X's. The variates of equal correlations are
-    not unique; where X and Y share two dimensions exactly, the weights between these and the others depend on the
-    choice that the singular value decomposition makes.
+    the centred features :math:`x_j` of X. The value is not symmetric: the weights are those of X. Variates of equal
+    correlations are not unique; where X and Y share two dimensions exactly, the weights depend on the choice that the
+    singular value decomposition makes.
 
     Parameters
     ----------
     X : array-like (n, d1)
-        Its rank, centred, must be smaller than n - 1.
+        The rank of X after centring must be smaller than n - 1.
     Y : array-like (n, d2)
-        The same stimuli in the same order; of such rank too.
+        The same stimuli in the same order, with the same condition on the rank.
 
     Returns
     -------
     float
-        Within [0, 1]; 1 if Y is X up to an invertible linear map and translation. NaN if X or Y is constant.
+        Within [0, 1]; 1 if Y is X up to an invertible linear map and translation. NaN, with a warning, if X or Y is
+        constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -156,7 +148,7 @@ def pwcca(X: ArrayLike, Y: ArrayLike) -> float:
     >>> round(pwcca(X, X @ [[1, 2, 0], [0, 1, 0], [0, 0, 9]]), 6)
     1.0
     """
-    return evaluate(X, Y, _prepare_weighted, _weighted, what="PWCCA")
+    return evaluate(WEIGHTED, X, Y)
 
 
 class SVD(NamedTuple):
@@ -175,7 +167,7 @@ class SVD(NamedTuple):
 
 
 def centred_svd(X: FloatArray) -> SVD:
-    """Decompose a centred representation, leaving out the directions that are rounding.
+    """Decompose a centred representation, without the directions that are rounding error.
 
     Parameters
     ----------
@@ -184,8 +176,8 @@ def centred_svd(X: FloatArray) -> SVD:
     Returns
     -------
     SVD
-        Of rank 0 if X is constant. A singular value counts if it is larger than what rounding may have added, of single
-        precision where X holds nothing but numbers of single precision (`precision.rounding_of`).
+        Of rank 0 if X is constant. Singular values are kept if they are larger than rounding error
+        (`precision.rounding_of`), which is that of single precision if all values of X are numbers of single precision.
 
     Examples
     --------
@@ -201,7 +193,7 @@ def centred_svd(X: FloatArray) -> SVD:
 def refuse_saturated(
     X_shape: tuple[int, ...], rank: int, name: str, what: str, advice: str = "take svcca or cka"
 ) -> None:
-    """Refuse a representation that spans all that n centred stimuli can differ in, and so explains anything.
+    """Refuse a representation that spans all n - 1 dimensions of n centred stimuli, and so fits anything exactly.
 
     Parameters
     ----------
@@ -210,9 +202,9 @@ def refuse_saturated(
     rank : int
         Of the centred representation.
     name, what : str
-        What the message calls the representation and the analysis.
+        Names of the representation and of the analysis in the message.
     advice : str
-        What else can be done.
+        Alternative that the message offers.
 
     Raises
     ------
@@ -227,7 +219,7 @@ def refuse_saturated(
     if rank >= n - 1:
         raise ValueError(
             f"{name} has {n} stimuli and {d} features; {what} needs more stimuli: these features span all {rank} "
-            f"dimensions in which {n} stimuli can differ, and so fit anything exactly. Record more stimuli, or "
+            f"dimensions in which {n} stimuli can differ, and fit anything exactly. Record more stimuli, or "
             f"{advice}."
         )
 
@@ -244,16 +236,16 @@ def _prepare_leading(X: FloatArray, name: str, *, variance: float) -> FloatArray
     k = _n_leading(s, variance)
     if k >= n - 1:
         raise ValueError(
-            f"{name} has {n} stimuli, and {variance:g} of its variance takes {k} principal components; SVCCA needs two "
-            "stimuli more than components, for otherwise these fit anything exactly. Record more stimuli, keep less "
-            "of the variance, or take cka."
+            f"{name} has {n} stimuli, and {variance:g} of its variance takes {k} principal components; SVCCA needs at "
+            "least two more stimuli than components, or these fit anything exactly. Record more stimuli, keep less of "
+            "the variance, or take cka."
         )
     return U[:, :k] if k else None
 
 
 def _n_leading(s: FloatArray, variance: float) -> int:
-    """Count the components before which the fraction is not reached yet, so that the one that crosses it is in."""
-    # By what is still missing and not by what is there: at variance 1 every component, however small, is missed.
+    """Count the leading components whose variance reaches the fraction."""
+    # From the sum of the rest, not of the leading ones: at variance 1 every component is counted, however small.
     rest = np.cumsum((s[::-1] / s[:1]) ** 2)[::-1]
     return int(np.count_nonzero(rest > (1 - variance) * rest[:1]))
 
@@ -279,53 +271,70 @@ def _weighted(x: _Weighted, y: _Weighted) -> float:
     return float(np.clip(weights @ correlations / weights.sum(), 0.0, 1.0))
 
 
+def _whitener(own: FloatArray, n: int, name: str) -> FloatArray | None:
+    """Return the matrix (d, rank) that makes the features of a layer orthonormal."""
+    d = np.count_nonzero(np.diagonal(own))  # constant features do not count
+    if d == 0:
+        return None
+    if n <= d:
+        raise ValueError(
+            f"{name} has {n} stimuli and {d} features that vary; CCA needs more stimuli than features. "
+            "Record more stimuli, or take CKA."
+        )
+    values, vectors = np.linalg.eigh(own)
+    kept = values > RANK * values[-1]
+    return np.asarray(vectors[:, kept] / np.sqrt(values[kept]))
+
+
+def _mean_of_streams(x: FloatArray, y: FloatArray, cross: FloatArray) -> float:
+    return float(np.clip(np.linalg.svd(x.T @ cross @ y, compute_uv=False), 0.0, 1.0).mean())
+
+
 MEAN = Measure(
     name="mean_cca",
     label="mean CCA",
-    function=mean_cca,
     prepare=_prepare_mean,
     compare=_mean,
-    formula="|UₓᵀUᵧ|₊ / min(rₓ, rᵧ), nuclear norm, U orthonormal bases of the centred columns",
+    streamed=Streamed(from_sums=partial(values_of_pairs, prepare=_whitener, compare=_mean_of_streams)),
     range=(0.0, 1.0),
-    direction="similarity",
-    is_metric=False,
-    invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation", "invertible linear"}),
-    cost="n d²",
-    use="what is linearly decodable is to count, not how large it is; needs n well above d",
-    reference="Kornblith et al. (2019), table 1",
+    invariances=ISOMETRY | {"invertible linear"},
+    about=About(
+        formula="|UₓᵀUᵧ|₊ / min(rₓ, rᵧ), nuclear norm, U orthonormal bases of the centred columns",
+        cost="n d²",
+        use="to compare what is linearly decodable, however small it is; needs n well above d",
+        reference="Kornblith et al. (2019), table 1",
+    ),
 )
 
 LEADING = Measure(
     name="svcca",
     label="SVCCA",
-    function=svcca,
     prepare=partial(_prepare_leading, variance=0.99),
     compare=_mean,
-    formula="mean CCA of the principal components that hold 99% of the variance",
     range=(0.0, 1.0),
-    direction="similarity",
-    is_metric=False,
-    invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"}),
-    cost="n d min(n, d)",
-    use="CCA of representations with noise directions or more features than stimuli",
-    reference="Raghu et al. (2017), section 2",
+    invariances=ISOMETRY,
+    about=About(
+        formula="mean CCA of the principal components that hold 99% of the variance",
+        cost="n d min(n, d)",
+        use="CCA of representations with noise directions or more features than stimuli",
+        reference="Raghu et al. (2017), section 2",
+    ),
 )
 
 WEIGHTED = Measure(
     name="pwcca",
     label="PWCCA",
-    function=pwcca,
     prepare=_prepare_weighted,
     compare=_weighted,
-    formula="Σᵢ αᵢ ρᵢ / Σᵢ αᵢ, canonical correlations ρᵢ, αᵢ = Σⱼ |⟨hᵢ, xⱼ⟩| of the variates hᵢ and features xⱼ of X",
     range=(0.0, 1.0),
-    direction="similarity",
-    is_metric=False,
     is_symmetric=False,
-    invariances=frozenset({"permutation", "isotropic scaling", "translation"}),
-    cost="n d²",
-    use="CCA whose directions count by how much of X they account for",
-    reference="Morcos et al. (2018)",
+    invariances=SHAPE,
+    about=About(
+        formula="Σᵢ αᵢ ρᵢ / Σᵢ αᵢ, canonical correlations ρᵢ, αᵢ = Σⱼ |⟨hᵢ, xⱼ⟩|, variates hᵢ and features xⱼ of X",
+        cost="n d²",
+        use="CCA whose directions are weighted by how much of X they account for",
+        reference="Morcos et al. (2018)",
+    ),
 )
 
 FAMILY = (MEAN, LEADING, WEIGHTED)

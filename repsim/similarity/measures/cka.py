@@ -8,10 +8,11 @@ from numpy.typing import ArrayLike
 
 from repsim.similarity.measures.hsic import hsic, normalised
 from repsim.similarity.measures.hsic_pairs import Pairs, linear_hsic
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.measures.measure import ISOMETRY, About, Measure, Streamed, evaluate
+from repsim.similarity.measures.streamed import Sums
 from repsim.similarity.precision import FloatArray
 
-# HSIC of a normalised representation with itself is about one over its number of dimensions; below this it is rounding.
+# HSIC of a normalised representation with itself is about one over its number of dimensions; less is rounding error.
 NOTHING = 1e-12
 
 
@@ -22,7 +23,7 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
 
     with the Hilbert-Schmidt independence criterion of linear kernels. The biased estimator of HSIC lets every stimulus
     be similar to itself, so that biased CKA of unrelated representations grows with d / n: it is near 0.5 for n = d and
-    near 1 for n << d. The unbiased one is near 0 there. (Its ratio is not exactly unbiased; each HSIC is.)
+    near 1 for n << d. Unbiased CKA is near 0 there. (Each HSIC is unbiased; their ratio is not exactly.)
 
     Parameters
     ----------
@@ -31,23 +32,19 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
     Y : array-like (n, d2)
         The same stimuli in the same order.
     unbiased : bool, default True
-        Which estimator of HSIC.
+        Whether to use the unbiased estimator of HSIC.
 
     Returns
     -------
     float
-        Within [0, 1] if biased. Within [-1, 1] if not, slightly negative for unrelated representations. 1 if Y is X up
-        to rotation, isotropic scaling and translation. NaN if the HSIC of X or Y with itself is zero.
+        Within [0, 1] if biased. Within [-1, 1] if unbiased; slightly negative values occur for unrelated
+        representations. 1 if Y is X up to rotation, isotropic scaling and translation. NaN, with a warning, if the HSIC
+        of X or Y with itself is zero: it is constant, or (unbiased) no two of its stimuli are more alike than others.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN: X or Y is constant, or (unbiased) no two of its stimuli are more alike than others.
 
     References
     ----------
@@ -60,19 +57,33 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
     >>> round(linear_cka(X, 2 * X[:, ::-1] + 1), 6)
     1.0
     """
-    prepare, compare = partial(_prepare, unbiased=unbiased), partial(_compare, unbiased=unbiased)
-    return evaluate(X, Y, prepare, compare, what="CKA", undefined=UNDEFINED)
+    return evaluate(UNBIASED if unbiased else BIASED, X, Y)
 
 
 UNDEFINED = "have zero HSIC with themselves: they are constant, or no two of their stimuli are more alike than others"
 
 
-def _prepare(X: FloatArray, name: str, *, unbiased: bool) -> FloatArray:
+def check_enough(X: FloatArray, name: str, *, unbiased: bool) -> None:
+    """Check that there are enough stimuli for the estimator of HSIC.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than 4 stimuli for the unbiased estimator.
+
+    Examples
+    --------
+    >>> check_enough(np.eye(3), "X", unbiased=False)
+    """
     if unbiased and len(X) < 4:
         raise ValueError(
             f"{name} has {len(X)} stimuli; unbiased CKA needs at least 4. Record more stimuli, or take the biased "
             "estimator."
         )
+
+
+def _prepare(X: FloatArray, name: str, *, unbiased: bool) -> FloatArray:
+    check_enough(X, name, unbiased=unbiased)
     return normalised(X)
 
 
@@ -90,12 +101,12 @@ def _together(
 
 
 def alignment(cross: float | FloatArray, x: float | FloatArray, y: float | FloatArray) -> FloatArray:
-    """CKA from HSIC.
+    """Compute CKA from HSIC.
 
     Parameters
     ----------
     cross : float or array (p, q)
-        HSIC of each X with each Y, normalised representations.
+        HSIC of each X with each Y.
     x, y : float or arrays (p,) and (q,)
         HSIC of each X, and of each Y, with itself.
 
@@ -113,42 +124,49 @@ def alignment(cross: float | FloatArray, x: float | FloatArray, y: float | Float
     return np.clip(cross / np.sqrt(np.multiply.outer(x, y)), -1.0, 1.0)
 
 
-INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"})
+def _from_sums(sums: Sums, *, unbiased: bool) -> FloatArray:
+    hsic = sums.hsic_in_units(unbiased=unbiased)
+    sizes = np.sqrt([np.trace(sums.products(i, i)) for i in range(len(sums.names))])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hsic = hsic * np.square(sums.n**0.5 / sizes)[:, None] * np.square(sums.n**0.5 / sizes)
+    own = np.where(sizes > 0, np.diagonal(hsic), 0.0)
+    return alignment(hsic, own, own)
+
 
 UNBIASED = Measure(
     name="cka",
     label="CKA",
-    function=linear_cka,
     prepare=partial(_prepare, unbiased=True),
     compare=partial(_compare, unbiased=True),
     together=partial(_together, unbiased=True),
-    formula="HSIC(X, Y) / √(HSIC(X, X) HSIC(Y, Y)), unbiased HSIC",
+    streamed=Streamed(from_sums=partial(_from_sums, unbiased=True), hsic="unbiased"),
     range=(-1.0, 1.0),
-    direction="similarity",
-    is_metric=False,
-    invariances=INVARIANCES,
+    invariances=ISOMETRY,
     undefined=UNDEFINED,
-    cost="n d min(n, d)",
-    use="the default: unrelated representations are near 0 whatever n and d",
-    reference="Kornblith et al. (2019), section 3, with the estimator of Song et al. (2012), eq. 5",
+    about=About(
+        formula="HSIC(X, Y) / √(HSIC(X, X) HSIC(Y, Y)), unbiased HSIC",
+        cost="n d min(n, d)",
+        use="the default: unrelated representations are near 0 whatever n and d",
+        reference="Kornblith et al. (2019), section 3, with the estimator of Song et al. (2012), eq. 5",
+    ),
 )
 
 BIASED = Measure(
     name="cka_biased",
     label="biased CKA",
-    function=partial(linear_cka, unbiased=False),
     prepare=partial(_prepare, unbiased=False),
     compare=partial(_compare, unbiased=False),
     together=partial(_together, unbiased=False),
-    formula="|XᵀY|² / (|XᵀX| |YᵀY|), Frobenius norms, centred columns",
+    streamed=Streamed(from_sums=partial(_from_sums, unbiased=False), hsic="biased"),
     range=(0.0, 1.0),
-    direction="similarity",
-    is_metric=False,
-    invariances=INVARIANCES,
+    invariances=ISOMETRY,
     undefined=UNDEFINED,
-    cost="n d min(n, d)",
-    use="to compare with published values; grows with d / n",
-    reference="Kornblith et al. (2019), section 3",
+    about=About(
+        formula="|XᵀY|² / (|XᵀX| |YᵀY|), Frobenius norms, centred columns",
+        cost="n d min(n, d)",
+        use="to compare with published values; grows with d / n",
+        reference="Kornblith et al. (2019), section 3",
+    ),
 )
 
 FAMILY = (UNBIASED, BIASED)

@@ -1,4 +1,4 @@
-"""Distance correlation: whether two representations depend on one another in any way, linear or not."""
+"""Distance correlation: linear and nonlinear dependence of two representations."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity.distances import DISTANCES
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import compute_rdm
 
-# Centred distances this small beside the distances are nothing but rounding.
+# Centred distances below this fraction of the distances are rounding error.
 NOTHING = 1e-12
 
 
@@ -22,9 +22,9 @@ def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
               {\sqrt{\mathrm{dCov}^2(X, X) \, \mathrm{dCov}^2(Y, Y)}}}, \quad
               \mathrm{dCov}^2(X, Y) = \frac{1}{n^2} \sum_{ij} A_{ij} B_{ij}
 
-    with the Euclidean distances of the stimuli in X and in Y, centred over rows and columns, in A and B. It is the
-    square root of biased CKA with distances (negative) for kernels. A V-statistic: a biased estimator, far above zero
-    for unrelated representations of many features; `distance_correlation_unbiased` is near zero there.
+    where A and B are the Euclidean distances between the stimuli in X and in Y, centred over rows and columns. It is
+    the square root of biased CKA with negative distances as kernels. It is a V-statistic, a biased estimator that is
+    far above zero for unrelated representations of many features; `distance_correlation_unbiased` is near zero there.
 
     Parameters
     ----------
@@ -36,17 +36,13 @@ def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
     Returns
     -------
     float
-        Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation. NaN if X or Y is constant.
+        Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation. NaN, with a warning, if X or Y is
+        constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, or if their numbers of rows differ.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -59,14 +55,7 @@ def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
     >>> round(distance_correlation(x, 1 - 2 * x), 6), round(distance_correlation(x, x**2), 2)
     (1.0, 0.49)
     """
-    return evaluate(
-        X,
-        Y,
-        partial(_prepare, unbiased=False),
-        partial(_compare, unbiased=False),
-        what="distance correlation",
-        undefined=UNDEFINED,
-    )
+    return evaluate(BIASED, X, Y)
 
 
 def distance_correlation_unbiased(X: ArrayLike, Y: ArrayLike) -> float:
@@ -75,8 +64,8 @@ def distance_correlation_unbiased(X: ArrayLike, Y: ArrayLike) -> float:
     .. math:: R^*(X, Y) = \frac{\langle \tilde A, \tilde B \rangle}{|\tilde A| \, |\tilde B|}, \quad
               \langle \tilde A, \tilde B \rangle = \frac{1}{n (n - 3)} \sum_{i \neq j} \tilde A_{ij} \tilde B_{ij}
 
-    with the Euclidean distances of the stimuli in X and in Y, U-centred, in A and B. It estimates the square of the
-    distance correlation, and no root is taken, because it may be negative. (Each inner product is unbiased; their ratio
+    where A and B are the Euclidean distances between the stimuli in X and in Y, U-centred. It estimates the square of
+    the distance correlation; no root is taken because it may be negative. (Each inner product is unbiased; their ratio
     is not exactly.)
 
     Parameters
@@ -90,17 +79,12 @@ def distance_correlation_unbiased(X: ArrayLike, Y: ArrayLike) -> float:
     -------
     float
         Within [-1, 1], about 0 for independent representations; 1 if Y is X up to rotation, isotropic scaling and
-        translation. NaN if X or Y is constant or has all its stimuli equally far apart.
+        translation. NaN, with a warning, if X or Y is constant or has all its stimuli equally far apart.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are fewer than 4 rows.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -113,26 +97,11 @@ def distance_correlation_unbiased(X: ArrayLike, Y: ArrayLike) -> float:
     >>> round(distance_correlation_unbiased(x, 1 - 2 * x), 6), round(distance_correlation_unbiased(x, x**2), 2)
     (1.0, 0.19)
     """
-    return evaluate(
-        X,
-        Y,
-        partial(_prepare, unbiased=True),
-        partial(_compare, unbiased=True),
-        what="bias-corrected distance correlation",
-        undefined=UNDEFINED_UNBIASED,
-    )
-
-
-UNDEFINED = "are constant"
-UNDEFINED_UNBIASED = "are constant, or have all their stimuli equally far apart"
+    return evaluate(UNBIASED, X, Y)
 
 
 def _prepare(X: FloatArray, name: str, *, unbiased: bool) -> FloatArray | None:
-    """Centred distances, scaled so that the product of two of them is the correlation.
-
-    The matrix is symmetric, so its upper triangle is kept, times the root of 2, and after it the diagonal: half the
-    memory and half the product. U-centred matrices have no diagonal.
-    """
+    """Return centred distances, scaled so that the product of two of them is the correlation."""
     if unbiased and len(X) < 4:
         raise ValueError(
             f"{name} has {len(X)} stimuli; unbiased distance correlation needs at least 4. Record more stimuli, or "
@@ -145,6 +114,7 @@ def _prepare(X: FloatArray, name: str, *, unbiased: bool) -> FloatArray | None:
     D /= size
     size = np.linalg.norm(D)
     diagonal = _centre(D, len(X), unbiased=unbiased)
+    # The matrix is symmetric: the upper triangle times the root of 2, and after it the diagonal, take half the memory.
     D *= np.sqrt(2)
     centred = D if unbiased else np.concatenate([D, diagonal])
     left = np.linalg.norm(centred)
@@ -169,7 +139,7 @@ def _centre(D: FloatArray, n: int, *, unbiased: bool) -> FloatArray:
 
 
 def _rows(n: int) -> Iterator[tuple[int, slice]]:
-    """Where the distances of stimulus i to those after it are in a condensed RDM."""
+    """Yield the slice of a condensed RDM with the distances of stimulus i to all later ones."""
     end = 0
     for i in range(n - 1):
         begin, end = end, end + n - 1 - i
@@ -181,40 +151,35 @@ def _compare(x: FloatArray, y: FloatArray, *, unbiased: bool) -> float:
     return float(np.clip(product, -1.0, 1.0) if unbiased else np.sqrt(np.clip(product, 0.0, 1.0)))
 
 
-INVARIANCES = frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"})
-
 BIASED = Measure(
     name="distance_correlation",
     label="distance correlation",
-    function=distance_correlation,
     prepare=partial(_prepare, unbiased=False),
     compare=partial(_compare, unbiased=False),
-    formula="√(dCov²(X, Y) / √(dCov²(X, X) dCov²(Y, Y))), centred Euclidean distances",
     range=(0.0, 1.0),
-    direction="similarity",
-    is_metric=False,
-    invariances=INVARIANCES,
-    undefined=UNDEFINED,
-    cost="n² d once for each representation, of which n²/2 numbers are kept; n² for a pair",
-    use="to compare with published values; far above 0 for unrelated wide representations",
-    reference="Szekely, Rizzo & Bakirov (2007), definition 5",
+    invariances=ISOMETRY,
+    about=About(
+        formula="√(dCov²(X, Y) / √(dCov²(X, X) dCov²(Y, Y))), centred Euclidean distances",
+        cost="n² d and n²/2 stored numbers for each representation; n² for each pair",
+        use="to compare with published values; far above 0 for unrelated wide representations",
+        reference="Szekely, Rizzo & Bakirov (2007), definition 5",
+    ),
 )
 
 UNBIASED = Measure(
     name="distance_correlation_unbiased",
     label="bias-corrected distance correlation",
-    function=distance_correlation_unbiased,
     prepare=partial(_prepare, unbiased=True),
     compare=partial(_compare, unbiased=True),
-    formula="⟨A, B⟩ / (|A| |B|), U-centred Euclidean distances",
     range=(-1.0, 1.0),
-    direction="similarity",
-    is_metric=False,
-    invariances=INVARIANCES,
-    undefined=UNDEFINED_UNBIASED,
-    cost="n² d once for each representation, of which n²/2 numbers are kept; n² for a pair",
-    use="dependence that need not be linear; unrelated representations are near 0 whatever n and d",
-    reference="Szekely & Rizzo (2014), definitions 2 and 3",
+    invariances=ISOMETRY,
+    undefined="are constant, or have all their stimuli equally far apart",
+    about=About(
+        formula="⟨A, B⟩ / (|A| |B|), U-centred Euclidean distances",
+        cost="n² d and n²/2 stored numbers for each representation; n² for each pair",
+        use="linear or nonlinear dependence; unrelated representations are near 0 for any n and d",
+        reference="Szekely & Rizzo (2014), definitions 2 and 3",
+    ),
 )
 
 FAMILY = (BIASED, UNBIASED)

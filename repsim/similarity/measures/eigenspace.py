@@ -1,6 +1,7 @@
-"""Measures of what linear regression can predict from two representations: eigenspace overlap and GULP."""
+"""Measures of linear predictions from two representations: eigenspace overlap and GULP."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -8,49 +9,43 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray, rounding_of
 
-# A squared distance this small beside the squared norms it was subtracted from has lost digits, and is summed anew.
+# Below this fraction of the squared norms, a squared distance has lost digits and is computed entry by entry.
 NEAR = 1e-6
-# Products are then formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
+# Pairs of stimuli whose products are formed at a time (8 MiB), so that no n x n matrix is held.
 PAIRS_AT_ONCE = 2**20
 
 
 def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Share of the column spaces that two representations have in common.
+    r"""Shared fraction of the column spaces of two representations.
 
     .. math:: \mathcal{E}(X, Y) = \frac{|U_X^T U_Y|_F^2}{\max(r_X, r_Y)}
 
     where the columns of :math:`U_X` (n, r_X) are the left singular vectors of X. It is the mean squared canonical
-    correlation of representations that are not centred, with the larger rank for divisor: a subspace of a larger space
-    is not equal to it. Singular values do not count, so that noise directions weigh as much as signal. Of unrelated
-    representations it is min(r_X, r_Y) / n; it is not corrected for that.
+    correlation of representations that are not centred, divided by the larger rank, so that a subspace of a larger
+    space is not equal to it. All directions have the same weight, so that noise counts as much as signal. For unrelated
+    representations the value is min(r_X, r_Y) / n; it is not corrected for chance.
 
     The rank of X counts the singular values above max(n, d) times machine epsilon times the largest.
 
     Parameters
     ----------
     X : array-like (n, d1)
-        Its rank must be smaller than n.
+        The rank of X must be smaller than n.
     Y : array-like (n, d2)
-        The same stimuli in the same order; of such rank too.
+        The same stimuli in the same order, with the same condition on the rank.
 
     Returns
     -------
     float
-        Within [0, 1]; 1 if Y is X up to an invertible linear map. NaN if X or Y is constant,
-        and so does not tell stimuli apart.
+        Within [0, 1]; 1 if Y is X up to an invertible linear map. NaN, with a warning, if X or Y is constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if its rank is the number of rows.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -64,29 +59,29 @@ def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:
     >>> round(eigenspace_overlap(X, X[:, :1]), 6)
     0.333333
     """
-    return evaluate(X, Y, _prepare_overlap, _overlap, what="eigenspace overlap", undefined=UNDEFINED)
+    return evaluate(OVERLAP, X, Y)
 
 
 def gulp(X: ArrayLike, Y: ArrayLike, *, penalty: float = 1.0) -> float:
-    r"""GULP distance: how differently ridge regression predicts from two representations.
+    r"""GULP distance: difference of the predictions that ridge regression makes from two representations.
 
     .. math:: d^2(X, Y) = |H_X - H_Y|_F^2 = \mathrm{tr}(S_X^2) + \mathrm{tr}(S_Y^2)
               - 2 \, \mathrm{tr}\left((C_X + \lambda I)^{-1} C_{XY} (C_Y + \lambda I)^{-1} C_{XY}^T\right)
 
     with centred columns, scaled so that the mean squared norm of a row is 1, the covariances :math:`C_X = X^T X / n`
     and :math:`C_{XY} = X^T Y / n`, and :math:`S_X = (C_X + \lambda I)^{-1} C_X`. The matrix
-    :math:`H_X = X (C_X + \lambda I)^{-1} X^T / n` takes any target to what ridge regression on X predicts of it. So the
-    squared distance is the mean squared difference of the two predictions, summed over n orthogonal targets of mean
-    square one; of no single such target is the difference larger. These are predictions for the stimuli they are
-    fitted to.
+    :math:`H_X = X (C_X + \lambda I)^{-1} X^T / n` maps a target to its prediction by ridge regression on X. The squared
+    distance is therefore the mean squared difference of the two predictions, summed over n orthogonal targets of mean
+    square one, and an upper bound of the difference for each of them. The predictions are for the stimuli that the
+    regression is fitted to.
 
-    Without penalty it is a Euclidean form of CCA, in which directions of X that are tiny, but no rounding (above
-    max(n, d) times machine epsilon times the largest), count like any other; with a large one, only the largest count.
+    Without penalty it is a Euclidean form of CCA, in which all directions above rounding error (max(n, d) times machine
+    epsilon times the largest) have the same weight; with a large penalty, only the largest directions matter.
 
     Parameters
     ----------
     X : array-like (n, d1)
-        Without penalty, its rank when centred must be smaller than n - 1.
+        Without penalty, the rank of X after centring must be smaller than n - 1.
     Y : array-like (n, d2)
         The same stimuli in the same order.
     penalty : float, default 1.0
@@ -96,19 +91,14 @@ def gulp(X: ArrayLike, Y: ArrayLike, *, penalty: float = 1.0) -> float:
     -------
     float
         At least 0, and 0 if Y is X up to rotation, isotropic scaling and translation; at most
-        :math:`\sqrt 2 / (1 + \lambda)` if :math:`\lambda \geq 1`, and :math:`1 / \sqrt{2 \lambda}` if less. NaN if X or
-        Y is constant.
+        :math:`\sqrt 2 / (1 + \lambda)` if :math:`\lambda \geq 1`, and :math:`1 / \sqrt{2 \lambda}` if less. NaN,
+        with a warning, if X or Y is constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, if the penalty is negative or not
         finite, or if it is 0 and there are too few rows.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -123,10 +113,7 @@ def gulp(X: ArrayLike, Y: ArrayLike, *, penalty: float = 1.0) -> float:
     """
     if not 0 <= penalty < math.inf:
         raise ValueError(f"penalty is {penalty}; expected a finite number of at least 0. The usual one is 1.")
-    return evaluate(X, Y, partial(_prepare_gulp, penalty=penalty), _gulp, what="GULP distance")
-
-
-UNDEFINED = "are constant"
+    return evaluate(replace(GULP, prepare=partial(_prepare_gulp, penalty=penalty)), X, Y)
 
 
 def _prepare_overlap(X: FloatArray, name: str) -> FloatArray | None:
@@ -137,8 +124,8 @@ def _prepare_overlap(X: FloatArray, name: str) -> FloatArray | None:
     rank = np.count_nonzero(s > rounding_of(X))
     if rank == n:
         raise ValueError(
-            f"{name} has {n} stimuli and as many linearly independent features, which span everything; eigenspace "
-            "overlap needs more stimuli. Record more stimuli, or take gulp or cka."
+            f"{name} has {n} stimuli and as many linearly independent features; eigenspace overlap needs more "
+            "stimuli than that. Record more stimuli, or take gulp or cka."
         )
     return U[:, :rank] if rank else None
 
@@ -149,8 +136,8 @@ def _overlap(x: FloatArray, y: FloatArray) -> float:
 
 
 class _Predictor(NamedTuple):
-    root: FloatArray  # (n, r); root @ root.T is what takes a target to its prediction
-    squared_norm: float  # of that, Frobenius
+    root: FloatArray  # (n, r); root @ root.T maps a target to its prediction
+    squared_norm: float  # Frobenius norm of root @ root.T, squared
 
 
 def _prepare_gulp(X: FloatArray, name: str, *, penalty: float) -> _Predictor | None:
@@ -169,11 +156,11 @@ def _gulp(x: _Predictor, y: _Predictor) -> float:
     cross = (x.root.T @ y.root).ravel()
     scale = x.squared_norm + y.squared_norm
     squared = scale - 2 * float(cross @ cross)
-    return math.sqrt(_summed_anew(x.root, y.root) if squared < NEAR * scale else squared)
+    return math.sqrt(_entry_by_entry(x.root, y.root) if squared < NEAR * scale else squared)
 
 
-def _summed_anew(x: FloatArray, y: FloatArray) -> float:
-    """Squared Frobenius norm of x x' - y y', entry by entry."""
+def _entry_by_entry(x: FloatArray, y: FloatArray) -> float:
+    """Return the squared Frobenius norm of x x' - y y' from the differences of their entries."""
     rows, total = max(1, PAIRS_AT_ONCE // len(x)), 0.0
     for start in range(0, len(x), rows):
         block = slice(start, start + rows)
@@ -186,34 +173,33 @@ def _summed_anew(x: FloatArray, y: FloatArray) -> float:
 OVERLAP = Measure(
     name="eigenspace_overlap",
     label="eigenspace overlap",
-    function=eigenspace_overlap,
     prepare=_prepare_overlap,
     compare=_overlap,
-    formula="|UₓᵀUᵧ|² / max(rₓ, rᵧ), Frobenius norm, U left singular vectors, nothing centred",
     range=(0.0, 1.0),
-    direction="similarity",
-    is_metric=False,
     invariances=frozenset({"permutation", "orthogonal", "invertible linear", "isotropic scaling"}),
-    undefined=UNDEFINED,
-    cost="n d²",
-    use="what unpenalised regression could predict from both; needs n well above d",
-    reference="May et al. (2019), section 3",
+    about=About(
+        formula="|UₓᵀUᵧ|² / max(rₓ, rᵧ), Frobenius norm, U left singular vectors, nothing centred",
+        cost="n d²",
+        use="to compare what regression without penalty could predict; needs n well above d",
+        reference="May et al. (2019), section 3",
+    ),
 )
 
 GULP = Measure(
     name="gulp",
     label="GULP distance",
-    function=gulp,
     prepare=partial(_prepare_gulp, penalty=1.0),
     compare=_gulp,
-    formula="|Hₓ − Hᵧ|, Frobenius norm, H = X (XᵀX/n + λI)⁻¹ Xᵀ/n, centred columns, total variance 1, λ = 1",
     range=(0.0, math.sqrt(0.5)),
     direction="distance",
     is_metric=True,
-    invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"}),
-    cost="n d min(n, d)",
-    use="a metric of what ridge regression would predict",
-    reference="Boix-Adsera et al. (2022), section 2",
+    invariances=ISOMETRY,
+    about=About(
+        formula="|Hₓ − Hᵧ|, Frobenius norm, H = X (XᵀX/n + λI)⁻¹ Xᵀ/n, centred columns, total variance 1, λ = 1",
+        cost="n d min(n, d)",
+        use="a metric of what ridge regression would predict",
+        reference="Boix-Adsera et al. (2022), section 2",
+    ),
 )
 
 FAMILY = (OVERLAP, GULP)

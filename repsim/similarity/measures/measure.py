@@ -1,4 +1,4 @@
-"""What a measure of similarity declares about itself, and how one is evaluated; the tests hold it to every word."""
+"""Protocol of measures of similarity, and their evaluation on two representations."""
 
 from __future__ import annotations
 
@@ -6,114 +6,23 @@ import math
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
+from repsim.similarity.entries import About, Entry, check_invariances
+from repsim.similarity.measures.streamed import Streamed
 from repsim.similarity.precision import FloatArray
 
-INVARIANCES = frozenset({"permutation", "orthogonal", "invertible linear", "isotropic scaling", "translation"})
+__all__ = ["ISOMETRY", "SHAPE", "About", "Measure", "Streamed", "evaluate", "warn_undefined"]
+
+# Invariances of measures of single features, and of measures of the arrangement of stimuli.
+SHAPE = frozenset({"permutation", "isotropic scaling", "translation"})
+ISOMETRY = SHAPE | {"orthogonal"}
 
 Prepare = Callable[[FloatArray, str], Any]
 Compare = Callable[[Any, Any], float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measure:
-    """One way of comparing two representations of the same stimuli.
-
-    A measure is evaluated in two steps, so that of many representations each is prepared once and only what depends on
-    two of them is done for every pair.
-
-    Parameters
-    ----------
-    name : str
-        Its key in `MEASURES`.
-    label : str, optional
-        Its name in figures and summaries, such as "SVCCA"; ``name`` by default.
-    function : callable
-        The documented function: takes X (n, d1) and Y (n, d2), returns a float.
-    prepare : callable
-        Takes a checked X (n, d) and the name that messages call it by; returns all that ``compare`` needs of it, or
-        None if the measure is not defined for it. Raises ValueError if X has too few stimuli.
-    compare : callable
-        Takes what ``prepare`` returned for X and for Y, returns a float; NaN where it is not defined.
-    formula : str
-        In plain characters, as the table of measures shows it.
-    range : (float, float)
-        Smallest and largest value it can take.
-    direction : {"similarity", "distance"}
-        A similarity grows with likeness, a distance falls.
-    is_metric : bool
-        Whether it is symmetric, zero between representations that differ by what it is invariant to, and obeys the
-        triangle inequality.
-    is_symmetric : bool, default True
-        Whether X and Y may change places.
-    invariances : frozenset of str
-        The transformations of X alone that leave the value as it is, out of "permutation" (of the features),
-        "orthogonal" (rotation and reflection), "invertible linear", "isotropic scaling" (by a positive factor) and
-        "translation". What is not named here does change it.
-    undefined : str, default "are constant"
-        What is to be said of representations for which it is not defined.
-    cost : str
-        In n stimuli and d features, for one pair, as the table of measures shows it.
-    use : str
-        When to choose it.
-    reference : str
-        The paper, with its equation.
-    together : callable, optional
-        All pairs at once, faster than one by one: takes a sequence of what ``prepare`` returned (none of it None), the
-        pairs (i, j), i <= j, that are asked for, among them all (i, i), and the keywords ``memory`` in bytes and
-        ``device``; returns an array that is right at those pairs.
-
-    Raises
-    ------
-    ValueError
-        If a range is empty, if an invariance or a direction is unknown, or if invariances imply others that are not
-        named.
-
-    Examples
-    --------
-    >>> gap = Measure(name="gap", function=lambda X, Y: 0.0, prepare=lambda X, name: X, compare=lambda x, y: 0.0,
-    ...               formula="0", range=(0, 1), direction="distance", is_metric=False, cost="1", use="never",
-    ...               invariances=frozenset({"translation"}), reference="none")
-    >>> gap.direction
-    'distance'
-    """
-
-    name: str
-    label: str = ""
-    function: Callable[..., float]
-    prepare: Prepare
-    compare: Compare
-    formula: str
-    range: tuple[float, float]
-    direction: Literal["similarity", "distance"]
-    is_metric: bool
-    is_symmetric: bool = True
-    invariances: frozenset[str]
-    undefined: str = "are constant"
-    cost: str
-    use: str
-    reference: str
-    together: Callable[..., FloatArray] | None = None
-
-    def __post_init__(self) -> None:
-        """Check the declaration, and fill in the label."""
-        object.__setattr__(self, "label", self.label or self.name)
-        if self.direction not in ("similarity", "distance"):
-            raise ValueError(f"Unknown direction {self.direction!r}. Choose one of: distance, similarity.")
-        if unknown := self.invariances - INVARIANCES:
-            raise ValueError(f"Unknown invariances {sorted(unknown)}. Choose among: {', '.join(sorted(INVARIANCES))}.")
-        if self.range[0] >= self.range[1]:
-            raise ValueError(f"The range {self.range} is empty; expected (smallest, largest).")
-        for one, implied in _IMPLIED:
-            if one in self.invariances and implied not in self.invariances:
-                raise ValueError(f"A measure invariant to {one} transformations is so to {implied}; name both.")
-        if self.is_metric and not self.is_symmetric:
-            raise ValueError("A metric is symmetric.")
-
 
 _IMPLIED = (
     ("orthogonal", "permutation"),
@@ -122,83 +31,188 @@ _IMPLIED = (
 )
 
 
-def evaluate(
-    X: ArrayLike, Y: ArrayLike, prepare: Prepare, compare: Compare, *, what: str, undefined: str = "are constant"
-) -> float:
-    """Check two representations, prepare them and compare them; the body of the documented functions.
+@dataclass(frozen=True, kw_only=True)
+class Measure(Entry):
+    """One way of comparing two representations of the same stimuli.
+
+    A measure is evaluated in two steps: each of many representations is prepared once, and only what depends on two of
+    them is computed for every pair. Called with X (n, d1) and Y (n, d2), a measure returns its value.
 
     Parameters
     ----------
-    X : array-like (n, d1)
-    Y : array-like (n, d2)
-    prepare, compare, undefined
-        As in `Measure`.
-    what : str
-        What the warning calls the value: "CKA".
-
-    Returns
-    -------
-    float
+    name : str
+        Its key in `MEASURES`.
+    label : str, optional
+        Its name in figures and summaries, such as "SVCCA"; ``name`` by default.
+    prepare : callable
+        Takes a checked X (n, d) and the name of X for messages; returns all that ``compare`` needs of X, or None if the
+        measure is not defined for it. Raises ValueError if X has too few stimuli.
+    compare : callable
+        Takes what ``prepare`` returned for X and for Y, returns a float; NaN where the measure is not defined.
+    range : (float, float), default (-inf, inf)
+        Smallest and largest value.
+    direction : {"similarity", "distance"}, default "similarity"
+        A similarity grows with likeness, a distance falls.
+    is_metric : bool, default False
+        Whether it is symmetric, zero between representations that differ by an invariance, and obeys the triangle
+        inequality.
+    is_symmetric : bool, default True
+        Whether X and Y may be exchanged.
+    invariances : frozenset of str
+        The transformations of X alone that do not change the value: "permutation" (of the features), "orthogonal"
+        (rotation and reflection), "invertible linear", "isotropic scaling" (by a positive factor) and "translation".
+        Any other of these changes it.
+    undefined : str, default "are constant"
+        What the warning says of representations for which the measure is not defined.
+    about : About
+        Its documentation.
+    together : callable, optional
+        Computes all pairs at once, faster than one by one. Takes a sequence of what ``prepare`` returned (none of it
+        None), the required pairs (i, j), i <= j, among them all (i, i), and the keywords ``memory`` in bytes and
+        ``device``; returns an array that is correct at those pairs.
+    streamed : Streamed, optional
+        Its form for stimuli that are read in blocks.
 
     Raises
     ------
     ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows (or, where they carry them, ids of stimuli)
-        differ, or as ``prepare`` does.
+        If the range is empty, if an invariance or the direction is unknown, or if an invariance implies another that is
+        missing.
+
+    Examples
+    --------
+    >>> gap = Measure(name="gap", prepare=lambda X, name: X.mean(), compare=lambda x, y: abs(x - y),
+    ...               range=(0, math.inf), direction="distance", invariances=frozenset({"permutation"}))
+    >>> gap([[1], [2]], [[3], [5]])
+    2.5
+    """
+
+    takes: ClassVar[str] = "two arrays"
+
+    label: str = ""
+    prepare: Prepare
+    compare: Compare
+    direction: Literal["similarity", "distance"] = "similarity"
+    is_metric: bool = False
+    is_symmetric: bool = True
+    invariances: frozenset[str] = frozenset()
+    undefined: str = "are constant"
+    together: Callable[..., FloatArray] | None = None
+    streamed: Streamed | None = None
+
+    def __post_init__(self) -> None:
+        """Check the declaration, and fill in the label."""
+        super().__post_init__()
+        object.__setattr__(self, "label", self.label or self.name)
+        if self.direction not in ("similarity", "distance"):
+            raise ValueError(f"Unknown direction {self.direction!r}. Choose one of: distance, similarity.")
+        check_invariances(self.invariances)
+        for one, implied in _IMPLIED:
+            if one in self.invariances and implied not in self.invariances:
+                raise ValueError(f"Invariance to {one} transformations implies invariance to {implied}; name both.")
+        if self.is_metric and not self.is_symmetric:
+            raise ValueError("A metric is symmetric; set is_symmetric=True or is_metric=False.")
+
+    def __call__(self, X: ArrayLike, Y: ArrayLike) -> float:
+        """Return the value for two representations; see `evaluate`."""
+        return evaluate(self, X, Y)
+
+    @classmethod
+    def from_function(cls, name: str, function: Callable[[FloatArray, FloatArray], float]) -> Self:
+        """Return a measure of which only a function of two arrays is known; it is evaluated for both orders."""
+        return cls(
+            name=name,
+            prepare=lambda X, name: X,
+            compare=function,
+            is_symmetric=False,
+            undefined="have no value with themselves",
+        )
+
+
+def evaluate(measure: Measure, X: ArrayLike, Y: ArrayLike) -> float:
+    """Check two representations, prepare them and compare them.
+
+    Parameters
+    ----------
+    measure : Measure
+    X : array-like (n, d1)
+    Y : array-like (n, d2)
+        The same stimuli in the same order.
+
+    Returns
+    -------
+    float
+        NaN, with a warning, if the measure is not defined for X or Y.
+
+    Raises
+    ------
+    ValueError
+        If X or Y is not a finite real matrix, if their numbers of rows (or their ids of stimuli, where both have ids)
+        differ, or if there are too few rows for the measure.
 
     Warns
     -----
     RuntimeWarning
-        If the value is NaN.
+        If the value is NaN. The warning is attributed to the caller of the function that calls this one.
 
     Examples
     --------
-    >>> evaluate([[1], [2]], [[3], [5]], lambda X, name: X.sum(), lambda x, y: x - y, what="difference")
+    >>> evaluate(Measure.from_function("difference", lambda X, Y: X.sum() - Y.sum()), [[1], [2]], [[3], [5]])
     -5.0
     """
     checks.same_ids({"X": X, "Y": Y})
     representations = {"X": checks.representation(X, "X"), "Y": checks.representation(Y, "Y")}
     checks.same_stimuli({name: len(representation) for name, representation in representations.items()})
-    prepared = {name: prepare(representation, name) for name, representation in representations.items()}
-    value = math.nan if any(each is None for each in prepared.values()) else float(compare(*prepared.values()))
+    prepared = {name: measure.prepare(representation, name) for name, representation in representations.items()}
+    is_defined = all(each is not None for each in prepared.values())
+    value = float(measure.compare(prepared["X"], prepared["Y"])) if is_defined else math.nan
     if math.isnan(value):
-        warn_undefined(prepared, compare, what=what, undefined=undefined, stacklevel=4)
+        warn_undefined(measure, undefined_among(measure, prepared), stacklevel=4)
     return value
 
 
-def warn_undefined(
-    prepared: Mapping[str, Any], compare: Compare, *, what: str, undefined: str, stacklevel: int
-) -> None:
+def undefined_among(measure: Measure, prepared: Mapping[str, Any]) -> dict[str, bool]:
+    """Return for which prepared representations a measure is not defined: those that are None, or NaN by themselves.
+
+    Examples
+    --------
+    >>> undefined_among(Measure.from_function("product", lambda x, y: x * y), {"X": None, "Y": 1.0})
+    {'X': True, 'Y': False}
+    """
+    return {name: each is None or math.isnan(measure.compare(each, each)) for name, each in prepared.items()}
+
+
+def warn_undefined(measure: Measure, is_undefined: Mapping[str, bool], *, stacklevel: int) -> None:
     """Warn once of the representations for which a measure is not defined.
 
     Parameters
     ----------
-    prepared : mapping
-        From what the message calls a representation to what ``prepare`` returned.
-    compare, what, undefined
-        As in `evaluate`.
+    measure : Measure
+    is_undefined : mapping
+        From the name of a representation in the message to whether the measure is not defined for it.
     stacklevel : int
-        As in `warnings.warn`.
+        As in `warnings.warn`, counted from this function.
 
     Warns
     -----
     RuntimeWarning
-        With the names of those that are None, or NaN beside themselves.
+        With the names of these representations.
 
     Examples
     --------
+    >>> product = Measure.from_function("product", lambda x, y: x * y)
     >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always")
-    ...     warn_undefined({"X": None, "Y": 1.0}, lambda x, y: x, what="product", undefined="are zero", stacklevel=2)
+    ...     warn_undefined(product, {"X": True, "Y": False}, stacklevel=2)
     >>> print(caught[0].message)
-    1 of 2 representations (X) are zero. Their product is NaN.
+    1 of 2 representations (X) have no value with themselves. Their product is NaN.
     """
-    names = [name for name, each in prepared.items() if each is None or math.isnan(compare(each, each))]
+    names = [name for name, each in is_undefined.items() if each]
     if names:
-        warnings.warn(
-            f"{len(names)} of {len(prepared)} representations ({', '.join(names)}) {undefined}. Their {what} is NaN.",
-            RuntimeWarning,
-            stacklevel=stacklevel,
+        message = (
+            f"{len(names)} of {len(is_undefined)} representations ({', '.join(names)}) {measure.undefined}. "
+            f"Their {measure.label} is NaN."
         )
     else:
-        warnings.warn(f"The {what} of some pairs is not defined, and NaN.", RuntimeWarning, stacklevel=stacklevel)
+        message = f"The {measure.label} of some pairs is not defined, and NaN."
+    warnings.warn(message, RuntimeWarning, stacklevel=stacklevel)

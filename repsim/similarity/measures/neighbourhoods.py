@@ -1,39 +1,38 @@
-r"""Neighbourhood measures: whether two representations give each stimulus the same nearest neighbours.
+r"""Neighbourhood measures: agreement of two representations on the nearest neighbours of each stimulus.
 
 The neighbours of a stimulus are the k others whose patterns have the largest cosine with its own. Nothing is centred,
-so that these measures depend on where the origin is. Neighbours whose cosines differ only by rounding error are tied,
-and of tied stimuli the one with the smaller index is nearer. A stimulus is never its own neighbour, but a duplicate of
-it may be.
+so that these measures depend on the origin. Neighbours whose cosines differ only by rounding error are tied, and of
+tied stimuli the one with the smaller index is nearer. A stimulus is never its own neighbour, but its duplicates may be.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.measures.measure import About, Measure, evaluate
 from repsim.similarity.precision import SINGLE, FloatArray, centred, epsilon_of, rounding_of_directions
 
-# Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
+# Pairs of stimuli whose products are formed at a time (8 MiB), so that no n x n matrix is held.
 PAIRS_AT_ONCE = 2**20
-# Squared distances between directions that differ by less than this, beside the spread of the directions, are tied.
+# Squared distances between directions are tied if they differ by less than this fraction of the directions' spread.
 TIED = 1e-12
-# The same for activations of single precision: rounding error of the distance between two patterns of length one.
+# Distances between directions of single precision are tied if they differ by less than this, their rounding error.
 TIED_SINGLE = 8 * SINGLE
-# Below this a squared norm, of numbers that are at most one, is nothing but rounding.
+# Squared norms below this, of numbers that are at most one, are rounding error.
 NOTHING = 1e-24
 
 
 def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
-    r"""Share of the nearest neighbours that two representations have in common.
+    r"""Fraction of the nearest neighbours that two representations have in common.
 
     .. math:: \frac{1}{n} \sum_i \frac{|N_i(X) \cap N_i(Y)|}{|N_i(X) \cup N_i(Y)|}
 
-    with the k nearest neighbours :math:`N_i` of each stimulus by cosine. The order of the neighbours is ignored. For
-    unrelated representations it is about k / (2 n), not zero.
+    with the k nearest neighbours :math:`N_i` of each stimulus by cosine, in any order. For unrelated representations
+    the value is about k / (2 n), not zero.
 
     Parameters
     ----------
@@ -42,24 +41,19 @@ def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
     Y : array-like (n, d2)
         The same stimuli in the same order.
     k : int, optional
-        Number of neighbours, 1 <= k < n - 1; by default 10, or (n - 1) // 2 where that is less.
+        Number of neighbours, 1 <= k < n - 1; by default the smaller of 10 and (n - 1) // 2.
 
     Returns
     -------
     float
-        Within [0, 1]; 1 if every stimulus has the same neighbours in both. NaN if all patterns of X or of Y point in
-        one direction, or one is all zeros.
+        Within [0, 1]; 1 if every stimulus has the same neighbours in both. NaN, with a warning, if all patterns of X
+        or of Y point in one direction, or if one of them is all zeros.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
         n - 1.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -72,17 +66,17 @@ def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
     >>> knn_jaccard(X, 2 * X[:, ::-1]), round(knn_jaccard(X, X[:, :2]), 2)
     (1.0, 0.54)
     """
-    return evaluate(X, Y, partial(_prepare, k=k), _jaccard, what="k-NN Jaccard similarity", undefined=UNDEFINED)
+    return evaluate(replace(JACCARD, prepare=partial(_prepare, k=k)), X, Y)
 
 
 def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
-    r"""Agreement of the similarities that a stimulus has with its neighbours.
+    r"""Agreement of the cosines of each stimulus with its neighbours.
 
     .. math:: \frac{1}{n} \sum_i \cos(s_i(X), s_i(Y)), \quad
               s_i(X) = (\cos(x_i, x_j))_{j \in N_i(X) \cup N_i(Y)}
 
-    with the k nearest neighbours :math:`N_i` of each stimulus by cosine. The similarities are not centred: where all of
-    them are large the value is near 1, whatever their order.
+    with the k nearest neighbours :math:`N_i` of each stimulus by cosine. The cosines are not centred: if all of them
+    are large the value is near 1, whatever their order.
 
     Parameters
     ----------
@@ -91,24 +85,19 @@ def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> 
     Y : array-like (n, d2)
         The same stimuli in the same order.
     k : int, optional
-        Number of neighbours, 1 <= k < n - 1; by default 10, or (n - 1) // 2 where that is less.
+        Number of neighbours, 1 <= k < n - 1; by default the smaller of 10 and (n - 1) // 2.
 
     Returns
     -------
     float
-        Within [-1, 1]; 1 if the similarities are proportional. NaN if all patterns of X or of Y point in one direction,
-        or one is all zeros or orthogonal to all the neighbours.
+        Within [-1, 1]; 1 if the cosines are proportional. NaN, with a warning, if all patterns of X or of Y point
+        in one direction, or if one of them is all zeros or orthogonal to all its neighbours.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
         n - 1.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -121,20 +110,19 @@ def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> 
     >>> round(second_order_cosine(X, 2 * X[:, ::-1]), 6), round(second_order_cosine(X, X[:, :2]), 2)
     (1.0, 0.84)
     """
-    what, undefined = "second-order cosine similarity", UNDEFINED_SECOND_ORDER
-    return evaluate(X, Y, partial(_prepare, k=k), _second_order, what=what, undefined=undefined)
+    return evaluate(replace(SECOND_ORDER, prepare=partial(_prepare, k=k)), X, Y)
 
 
 def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
-    r"""Agreement on the order of the common nearest neighbours, near ones counting most.
+    r"""Agreement on the order of the common nearest neighbours, with most weight on the nearest.
 
     .. math:: \frac{1}{n} \sum_i \frac{1}{v_i} \sum_{j \in N_i(X) \cap N_i(Y)}
               \frac{2}{(1 + |r_{ij} - r'_{ij}|) (r_{ij} + r'_{ij})}, \quad
               v_i = \sum_{m=1}^{|N_i(X) \cap N_i(Y)|} \frac{1}{m}
 
     where stimulus j is the r-th nearest neighbour of i in X and the r'-th in Y. A stimulus without common neighbours
-    counts 0. How many are common matters only so far as their ranks suffer from it: one common neighbour that is first
-    in both counts 1. `knn_jaccard` tells how many there are.
+    contributes 0, and one whose only common neighbour is the nearest in both contributes 1. `knn_jaccard` measures how
+    many neighbours are common.
 
     Parameters
     ----------
@@ -143,24 +131,19 @@ def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> floa
     Y : array-like (n, d2)
         The same stimuli in the same order.
     k : int, optional
-        Number of neighbours, 1 <= k < n - 1; by default 10, or (n - 1) // 2 where that is less.
+        Number of neighbours, 1 <= k < n - 1; by default the smaller of 10 and (n - 1) // 2.
 
     Returns
     -------
     float
-        Within [0, 1]; 1 if every stimulus has the same neighbours in the same order. NaN if all patterns of X or of Y
-        point in one direction, or one is all zeros.
+        Within [0, 1]; 1 if every stimulus has the same neighbours in the same order. NaN, with a warning, if all
+        patterns of X or of Y point in one direction, or if one of them is all zeros.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
         n - 1.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -175,16 +158,15 @@ def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> floa
     >>> round(rank_similarity(X, 2 * X[:, ::-1]), 6), round(rank_similarity(X, X[:, :2]), 2)
     (1.0, 0.35)
     """
-    return evaluate(X, Y, partial(_prepare, k=k), _rank, what="rank similarity", undefined=UNDEFINED)
+    return evaluate(replace(RANK, prepare=partial(_prepare, k=k)), X, Y)
 
 
 UNDEFINED = "have patterns of one direction only (they are constant), or a pattern that is all zeros"
-UNDEFINED_SECOND_ORDER = f"{UNDEFINED} or orthogonal to all its neighbours"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Neighbourhoods:
-    """Patterns scaled to unit length, and the indices of the neighbours of each, nearest first.
+    """Patterns scaled to unit length, and the indices of the neighbours of each pattern, nearest first.
 
     Parameters
     ----------
@@ -207,7 +189,7 @@ def _prepare(X: FloatArray, name: str, *, k: int | None) -> Neighbourhoods | Non
         return None
     Z = X / np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
     Z /= np.linalg.norm(Z, axis=1, keepdims=True)
-    # Distances between directions go the way of cosines, and once centred keep their digits where all point alike.
+    # Distances between directions have the order of cosines; centring keeps their digits if directions are similar.
     C = centred(Z, axis=0)
     if np.vecdot(C, C).max() <= rounding_of_directions(X) ** 2:
         return None
@@ -217,7 +199,7 @@ def _prepare(X: FloatArray, name: str, *, k: int | None) -> Neighbourhoods | Non
 def _number_of_neighbours(k: int | None, n: int, name: str) -> int:
     k = max(1, min(10, (n - 1) // 2)) if k is None else k
     if k < 1:
-        raise ValueError(f"k is {k}; expected at least 1 neighbour. Leave it out for the default.")
+        raise ValueError(f"k is {k}; expected at least 1 neighbour. Omit k for the default.")
     if k >= n - 1:
         raise ValueError(
             f"{name} has {n} stimuli; at least {k + 2} are needed to tell {k} nearest neighbours from the rest. "
@@ -250,7 +232,7 @@ def _nearest(C: FloatArray, k: int, *, is_single: bool) -> NDArray[np.intp]:
 
 
 def _smallest(distances: FloatArray, k: int, tolerance: float) -> NDArray[np.intp]:
-    """Columns of the k smallest entries of each row, smallest first, ties by column; (rows, k)."""
+    """Return the columns of the k smallest entries of each row, smallest first, ties by column; (rows, k)."""
     chosen = np.argpartition(distances, k - 1, axis=1)[:, :k]
     largest = np.take_along_axis(distances, chosen[:, -1:], axis=1)  # argpartition leaves the k-th smallest there
     chosen.sort(axis=1)
@@ -263,7 +245,7 @@ def _smallest(distances: FloatArray, k: int, tolerance: float) -> NDArray[np.int
 
 
 def _levels(distances: FloatArray, tolerance: float) -> NDArray[np.intp]:
-    """Position of each entry among the distinct ones of its row; neighbours within the tolerance share one."""
+    """Return the position of each entry among the distinct entries of its row, equal up to a tolerance."""
     order = np.argsort(distances, axis=1)
     differ = np.diff(np.take_along_axis(distances, order, axis=1), axis=1) > tolerance
     levels = np.zeros(distances.shape, dtype=np.intp)
@@ -289,7 +271,7 @@ def _second_order(x: Neighbourhoods, y: Neighbourhoods) -> float:
 
 
 def _cosines(Z: FloatArray, i: NDArray[np.intp], j: NDArray[np.intp]) -> FloatArray:
-    """Products of the rows i with the rows j, one by one, in blocks."""
+    """Return the products of rows i with rows j, one by one, computed in blocks."""
     cosines = np.empty(len(i))
     pairs = max(1, PAIRS_AT_ONCE // Z.shape[1])
     for start in range(0, len(i), pairs):
@@ -307,54 +289,55 @@ def _rank(x: Neighbourhoods, y: Neighbourhoods) -> float:
     return float(np.clip(np.mean(scores / largest), 0.0, 1.0))
 
 
-def _measure(name: str, function: Callable[..., float], compare: Callable[[Any, Any], float], **words: Any) -> Measure:
+def _measure(name: str, label: str, compare: Callable[[Any, Any], float], **fields: Any) -> Measure:
     return Measure(
         name=name,
-        function=function,
+        label=label,
         prepare=partial(_prepare, k=None),
         compare=compare,
-        direction="similarity",
-        is_metric=False,
         invariances=frozenset({"permutation", "orthogonal", "isotropic scaling"}),
-        **words,
+        **({"undefined": UNDEFINED} | fields),
     )
 
 
-FAMILY = (
-    _measure(
-        "knn_jaccard",
-        knn_jaccard,
-        _jaccard,
-        label="k-NN Jaccard similarity",
+JACCARD = _measure(
+    "knn_jaccard",
+    "k-NN Jaccard similarity",
+    _jaccard,
+    range=(0.0, 1.0),
+    about=About(
         formula="mean of |A ∩ B| / |A ∪ B|, the k nearest neighbours of a stimulus in X and in Y",
-        range=(0.0, 1.0),
-        undefined=UNDEFINED,
-        cost="n² d once for each representation, n k log(n k) for a pair",
-        use="whether the nearest stimuli are the same, however far the others are",
+        cost="n² d for each representation, n k log(n k) for each pair",
+        use="to ask whether the nearest stimuli are the same, however far the others are",
         reference="Klabunde et al. (2023), section 3",
     ),
-    _measure(
-        "second_order_cosine",
-        second_order_cosine,
-        _second_order,
-        label="second-order cosine similarity",
+)
+
+SECOND_ORDER = _measure(
+    "second_order_cosine",
+    "second-order cosine similarity",
+    _second_order,
+    range=(-1.0, 1.0),
+    undefined=f"{UNDEFINED} or orthogonal to all its neighbours",
+    about=About(
         formula="mean of cos(sx, sy), the cosines of a stimulus with its neighbours in X or Y",
-        range=(-1.0, 1.0),
-        undefined=UNDEFINED_SECOND_ORDER,
-        cost="n² d once for each representation, n k d for a pair",
-        use="how alike neighbours are, not only who they are",
+        cost="n² d for each representation, n k d for each pair",
+        use="to compare how similar neighbours are, and not only which stimuli they are",
         reference="Hamilton, Leskovec & Jurafsky (2016), section 3",
     ),
-    _measure(
-        "rank_similarity",
-        rank_similarity,
-        _rank,
-        label="rank similarity",
+)
+
+RANK = _measure(
+    "rank_similarity",
+    "rank similarity",
+    _rank,
+    range=(0.0, 1.0),
+    about=About(
         formula="mean of Σ 2 / ((1 + |r − s|) (r + s)) / Σ 1/m, ranks r and s of common neighbours",
-        range=(0.0, 1.0),
-        undefined=UNDEFINED,
-        cost="n² d once for each representation, n k log(n k) for a pair",
-        use="whether common neighbours come in the same order",
+        cost="n² d for each representation, n k log(n k) for each pair",
+        use="to ask whether common neighbours come in the same order",
         reference="Wang et al. (2022); Klabunde et al. (2023), section 3",
     ),
 )
+
+FAMILY = (JACCARD, SECOND_ORDER, RANK)

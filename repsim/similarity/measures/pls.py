@@ -1,10 +1,13 @@
-"""Partial least squares (PLS): how well the directions of largest covariance agree."""
+"""Partial least squares (PLS): correlations along the directions of largest covariance."""
+
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from repsim.similarity.measures.measure import Measure, evaluate
-from repsim.similarity.measures.procrustes import in_row_space, unit_norm
+from repsim.similarity.measures.measure import ISOMETRY, About, Measure, Streamed, evaluate
+from repsim.similarity.measures.procrustes import prepare_rotated
+from repsim.similarity.measures.streamed import RANK, values_of_pairs
 from repsim.similarity.precision import FloatArray
 
 
@@ -15,13 +18,13 @@ def pls(X: ArrayLike, Y: ArrayLike) -> float:
               r_i = \frac{s_i}{|X u_i| \, |Y v_i|}
 
     with X and Y centred, the singular value decomposition of their cross product, and the correlation :math:`r_i` of
-    the scores :math:`X u_i` and :math:`Y v_i`. Where CCA takes the directions of largest correlation, however little of
-    X and Y varies along them, these are the ones of largest covariance. The singular vectors of equal singular values
-    are not unique, and the correlations depend on their choice. Not corrected for chance: of unrelated representations
-    it grows with d / n.
+    the scores :math:`X u_i` and :math:`Y v_i`. CCA uses the directions of largest correlation, however little of X and
+    Y varies along them; these are the directions of largest covariance. The singular vectors of equal singular values
+    are not unique, and the correlations depend on their choice. The value is not corrected for chance: for unrelated
+    representations it grows with d / n.
 
-    This is PLS-SVD (PLS-C), of which all pairs of scores come from one decomposition; not PLS regression, nor the
-    canonical PLS that deflates X and Y in turn.
+    This is PLS-SVD (PLS-C), in which all pairs of scores come from one decomposition. It is neither PLS regression nor
+    the canonical PLS that deflates X and Y in turn.
 
     Parameters
     ----------
@@ -33,17 +36,12 @@ def pls(X: ArrayLike, Y: ArrayLike) -> float:
     -------
     float
         Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation, 0 if no feature of X covaries
-        with any of Y. NaN if X or Y is constant.
+        with any of Y. NaN, with a warning, if X or Y is constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, or if their numbers of rows differ.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -58,17 +56,12 @@ def pls(X: ArrayLike, Y: ArrayLike) -> float:
     >>> round(pls(X, 2 * X[:, ::-1] + 1), 6)
     1.0
     """
-    return evaluate(X, Y, _prepare, _compare, what="PLS correlation")
-
-
-def _prepare(X: FloatArray, name: str) -> FloatArray | None:
-    Z = unit_norm(X)
-    return None if Z is None else in_row_space(Z)
+    return evaluate(PLS, X, Y)
 
 
 def _compare(x: FloatArray, y: FloatArray) -> float:
     U, s, Vt = np.linalg.svd(x.T @ y, full_matrices=False)
-    # x and y have norm 1: what is below this is the rounding of their product, and its directions are arbitrary.
+    # x and y have norm 1: smaller values are rounding errors of their product, with arbitrary directions.
     kept = s > max(x.shape + y.shape) * np.finfo(s.dtype).eps
     if not kept.any():
         return 0.0
@@ -77,20 +70,31 @@ def _compare(x: FloatArray, y: FloatArray) -> float:
     return float(np.clip(s @ correlations / s.sum(), 0.0, 1.0))
 
 
+def _covariance(own: FloatArray, n: int, name: str) -> FloatArray | None:
+    return own if own.any() else None
+
+
+def _compare_streams(x: FloatArray, y: FloatArray, cross: FloatArray) -> float:
+    U, s, V = np.linalg.svd(cross, full_matrices=False)
+    lengths = np.sqrt(np.vecdot(U.T, U.T @ x) * np.vecdot(V, V @ y))
+    shared = s > RANK * s[0]
+    return float(np.clip((s[shared] ** 2 / lengths[shared]).sum() / s[shared].sum(), 0.0, 1.0))
+
+
 PLS = Measure(
     name="pls",
     label="PLS correlation",
-    function=pls,
-    prepare=_prepare,
+    prepare=prepare_rotated,
     compare=_compare,
-    formula="Σᵢ sᵢ rᵢ / Σᵢ sᵢ, rᵢ = corr(X uᵢ, Y vᵢ), XᵀY = Σᵢ sᵢ uᵢ vᵢᵀ, centred columns",
+    streamed=Streamed(from_sums=partial(values_of_pairs, prepare=_covariance, compare=_compare_streams)),
     range=(0.0, 1.0),
-    direction="similarity",
-    is_metric=False,
-    invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"}),
-    cost="n d min(n, d) + min(n, d)³",
-    use="between CCA and CKA: correlations, but along the directions of largest covariance",
-    reference="McIntosh et al. (1996); Wegelin (2000)",
+    invariances=ISOMETRY,
+    about=About(
+        formula="Σᵢ sᵢ rᵢ / Σᵢ sᵢ, rᵢ = corr(X uᵢ, Y vᵢ), XᵀY = Σᵢ sᵢ uᵢ vᵢᵀ, centred columns",
+        cost="n d min(n, d) + min(n, d)³",
+        use="between CCA and CKA: correlations along the directions of largest covariance",
+        reference="McIntosh et al. (1996); Wegelin (2000)",
+    ),
 )
 
 FAMILY = (PLS,)

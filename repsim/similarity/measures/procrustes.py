@@ -1,6 +1,7 @@
-"""Procrustes distances: how far apart two representations stay when one is rotated, or reordered, onto the other."""
+"""Procrustes distances: distances of two representations after the best rotation, or reordering, of one of them."""
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,10 +9,11 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.measures.measure import ISOMETRY, SHAPE, About, Measure, Streamed, evaluate
+from repsim.similarity.measures.streamed import values_of_pairs
 from repsim.similarity.precision import FloatArray, centred
 
-# Above this sum of singular values 2 - 2 s has lost digits, and the distance is taken from the residual.
+# Above this sum s of singular values, 2 - 2 s has lost digits and the distance is computed from the residual.
 NEAR = 1 - 1e-4
 
 
@@ -20,8 +22,9 @@ def procrustes(X: ArrayLike, Y: ArrayLike) -> float:
 
     .. math:: d(X, Y) = \min_{Q^T Q = I} |X - Y Q|_F = \sqrt{2 - 2 |X^T Y|_*}
 
-    with the nuclear norm :math:`|\cdot|_*`, the sum of the singular values. The narrower one is padded with columns of
-    zeros. Not `scipy.spatial.procrustes`, which also scales Y to fit: that disparity is :math:`1 - |X^T Y|_*^2`.
+    with the nuclear norm :math:`|\cdot|_*`, the sum of the singular values. The narrower representation is padded with
+    columns of zeros. This is not `scipy.spatial.procrustes`, which also scales Y to fit: that disparity is
+    :math:`1 - |X^T Y|_*^2`.
 
     Parameters
     ----------
@@ -32,18 +35,13 @@ def procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     Returns
     -------
     float
-        Within [0, sqrt(2)], a metric; 0 if Y is X up to rotation, reflection, isotropic scaling and translation. NaN
-        if X or Y is constant.
+        Within [0, sqrt(2)], a metric; 0 if Y is X up to rotation, reflection, isotropic scaling and translation. NaN,
+        with a warning, if X or Y is constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, or if their numbers of rows differ.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -56,7 +54,7 @@ def procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     >>> round(procrustes(X, 2 * X[:, ::-1] + 1), 6)
     0.0
     """
-    return evaluate(X, Y, _prepare_rotated, _chord, what="Procrustes distance")
+    return evaluate(CHORD, X, Y)
 
 
 def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
@@ -64,8 +62,8 @@ def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
 
     .. math:: \theta(X, Y) = \arccos |X^T Y|_*
 
-    with X and Y centred and of Frobenius norm 1, and the nuclear norm :math:`|\cdot|_*`. The length of the arc on the
-    unit sphere whose chord is `procrustes`. Its cosine is also the normalised Bures similarity of the Gram matrices.
+    with X and Y centred and of Frobenius norm 1, and the nuclear norm :math:`|\cdot|_*`. It is the length of the arc on
+    the unit sphere whose chord is `procrustes`. Its cosine is the normalised Bures similarity of the Gram matrices.
 
     Parameters
     ----------
@@ -77,17 +75,12 @@ def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     -------
     float
         In radians, within [0, pi / 2], a metric; 0 if Y is X up to rotation, reflection, isotropic scaling and
-        translation. NaN if X or Y is constant.
+        translation. NaN, with a warning, if X or Y is constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, or if their numbers of rows differ.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -98,7 +91,7 @@ def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     >>> round(angular_procrustes([[1], [-1], [0]], [[1], [1], [-2]]) / np.pi, 6)
     0.5
     """
-    return evaluate(X, Y, _prepare_rotated, _angle, what="angular Procrustes distance")
+    return evaluate(ANGLE, X, Y)
 
 
 def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
@@ -107,35 +100,30 @@ def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
     .. math:: \theta(X, Y) = \arccos \frac{|Z_X^T Z_Y|_*}{|Z_X|_F \, |Z_Y|_F},
               \qquad Z_X = X \left( \alpha I + (1 - \alpha) (X^T X)^{-1/2} \right)
 
-    with X centred and scaled to the Frobenius norm of its whitened self, the square root of its rank, so that alpha
-    means the same in any unit and for any number of features (the paper leaves the scale of X to the user). At alpha 1
-    this is `angular_procrustes`; at alpha 0 the arc cosine of `mean_cca`, for equal ranks; between them, both at once.
+    with X centred and scaled to the Frobenius norm of the whitened X, the square root of its rank, so that alpha has
+    the same meaning in any unit and for any number of features (the paper leaves the scale of X to the user). With
+    alpha 1 this is `angular_procrustes`; with alpha 0 it is the arc cosine of `mean_cca`, for equal ranks.
 
     Parameters
     ----------
     X : array-like (n, d1)
-        At alpha 0 its rank, centred, must be smaller than n - 1.
+        With alpha 0 the rank of X after centring must be smaller than n - 1.
     Y : array-like (n, d2)
         The same stimuli in the same order.
     alpha : float in [0, 1], default 0.5
-        How much of the representation is left as it is.
+        Weight of the representation without whitening.
 
     Returns
     -------
     float
         In radians, within [0, pi / 2], a metric; 0 if Y is X up to rotation, reflection, isotropic scaling and
-        translation. NaN if X or Y is constant.
+        translation. NaN, with a warning, if X or Y is constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, if alpha is 0 and there are too few
         rows, or if alpha is outside [0, 1].
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -149,7 +137,7 @@ def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; expected a number from 0 (CCA) to 1 (Procrustes).")
-    return evaluate(X, Y, partial(_prepare_whitened, alpha=alpha), _angle, what="shape distance")
+    return evaluate(replace(GENERALISED, prepare=partial(_prepare_whitened, alpha=alpha)), X, Y)
 
 
 def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
@@ -157,10 +145,10 @@ def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
 
     .. math:: d(X, Y) = \min_P |X - Y P|_F = \sqrt{2 - 2 \max_M \sum_{(i, j) \in M} x_i^T y_j}
 
-    over the permutations P of the features, with as many features of zeros added to both as there may be use for; that
-    is, over the matchings M of some features of X to as many of Y. A feature whose match would be negatively
-    correlated is better left alone, and is. Where all features are matched, this is the usual distance over
-    permutation matrices. It is a metric between any numbers of features, which padding only the narrower is not.
+    over the permutations P of the features after both are padded with features of zeros; that is, over the matchings M
+    of some features of X with as many features of Y. A feature remains unmatched if its match would have a negative
+    covariance. Where all features are matched, this is the usual distance over permutation matrices. It is a metric for
+    any numbers of features; padding only the narrower representation would not give one.
 
     Parameters
     ----------
@@ -172,17 +160,12 @@ def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     -------
     float
         Within [0, sqrt(2)], a metric; 0 if Y is X up to the order of the features, isotropic scaling and translation.
-        NaN if X or Y is constant.
+        NaN, with a warning, if X or Y is constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, or if their numbers of rows differ.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -194,7 +177,7 @@ def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     >>> permutation_procrustes(X, 2 * X[:, ::-1]) < 1e-12 < permutation_procrustes(X, -X)
     True
     """
-    return evaluate(X, Y, _prepare_scaled, _matched, what="permutation Procrustes distance")
+    return evaluate(MATCHED, X, Y)
 
 
 def unit_norm(X: FloatArray) -> FloatArray | None:
@@ -225,9 +208,9 @@ def unit_norm(X: FloatArray) -> FloatArray | None:
 
 
 def in_row_space(X: FloatArray) -> FloatArray:
-    """Rotate a wide representation into the space of its rows, so that no more than n features are left.
+    """Rotate a wide representation into the space of its rows, which has at most n features.
 
-    For what does not change with a rotation: all inner products of stimuli stay as they are.
+    All inner products of stimuli are unchanged.
 
     Parameters
     ----------
@@ -248,7 +231,7 @@ def in_row_space(X: FloatArray) -> FloatArray:
 
 
 def polar(M: FloatArray) -> FloatArray:
-    """Orthogonal polar factor: of all orthogonal Q the one whose inner product with M is largest.
+    """Return the orthogonal polar factor: the orthogonal matrix with the largest inner product with M.
 
     Parameters
     ----------
@@ -269,7 +252,7 @@ def polar(M: FloatArray) -> FloatArray:
 
 
 def with_width(X: FloatArray, width: int) -> FloatArray:
-    """Add columns of zeros.
+    """Append columns of zeros.
 
     Parameters
     ----------
@@ -293,7 +276,14 @@ def _prepare_scaled(X: FloatArray, name: str) -> FloatArray | None:
     return unit_norm(X)
 
 
-def _prepare_rotated(X: FloatArray, name: str) -> FloatArray | None:
+def prepare_rotated(X: FloatArray, name: str) -> FloatArray | None:
+    """Centre a representation, scale it to norm 1 and rotate it into the space of its rows; None if it is constant.
+
+    Examples
+    --------
+    >>> prepare_rotated(np.ones((3, 2)), "X") is None
+    True
+    """
     Z = unit_norm(X)
     return None if Z is None else in_row_space(Z)
 
@@ -320,7 +310,7 @@ def _angle(x: FloatArray, y: FloatArray) -> float:
 
 
 def _residual(x: FloatArray, y: FloatArray) -> float:
-    """Distance by carrying the rotation out: exact to rounding also where it is small."""
+    """Return the distance of the rotated representations, which is exact to rounding even if it is small."""
     d = max(x.shape[1], y.shape[1])
     x, y = with_width(x, d), with_width(y, d)
     return float(np.linalg.norm(x - y @ polar(y.T @ x)))
@@ -331,75 +321,96 @@ def _matched(x: FloatArray, y: FloatArray) -> float:
     i, j = linear_sum_assignment(np.maximum(products, 0), maximize=True)
     kept = products[i, j] > 0
     i, j = i[kept], j[kept]
-    # By the residual: 2 - 2 s would lose the digits of a small distance.
+    # From the residual, since 2 - 2 s would lose the digits of a small distance.
     alone = np.linalg.norm(np.delete(x, i, axis=1)), np.linalg.norm(np.delete(y, j, axis=1))
     return min(math.hypot(np.linalg.norm(x[:, i] - y[:, j]), *alone), math.sqrt(2))
 
 
-ROTATIONS = frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"})
+def _length(own: FloatArray, n: int, name: str) -> float | None:
+    return float(np.sqrt(np.trace(own))) or None
+
+
+def _cosine_of_streams(x: float, y: float, cross: FloatArray) -> float:
+    """Return the cosine of the angular distance: the nuclear norm of the products of both, scaled to norm 1."""
+    return float(np.clip(np.linalg.svd(cross / (x * y), compute_uv=False).sum(), 0.0, 1.0))
+
+
+def _chord_of_streams(x: float, y: float, cross: FloatArray) -> float:
+    return float(np.sqrt(2 - 2 * _cosine_of_streams(x, y, cross)))
+
+
+def _angle_of_streams(x: float, y: float, cross: FloatArray) -> float:
+    return float(np.arccos(_cosine_of_streams(x, y, cross)))
+
 
 CHORD = Measure(
     name="procrustes",
     label="Procrustes distance",
-    function=procrustes,
-    prepare=_prepare_rotated,
+    prepare=prepare_rotated,
     compare=_chord,
-    formula="√(2 − 2 |XᵀY|₊), nuclear norm, centred columns, |X| = |Y| = 1",
+    streamed=Streamed(from_sums=partial(values_of_pairs, prepare=_length, compare=_chord_of_streams)),
     range=(0.0, math.sqrt(2)),
     direction="distance",
     is_metric=True,
-    invariances=ROTATIONS,
-    cost="n d min(n, d) + min(n, d)³",
-    use="what stays apart after the best rotation; a metric",
-    reference="Schoenemann (1966); Williams et al. (2021)",
+    invariances=ISOMETRY,
+    about=About(
+        formula="√(2 − 2 |XᵀY|₊), nuclear norm, centred columns, |X| = |Y| = 1",
+        cost="n d min(n, d) + min(n, d)³",
+        use="the distance that remains after the best rotation; a metric",
+        reference="Schoenemann (1966); Williams et al. (2021)",
+    ),
 )
 
 ANGLE = Measure(
     name="angular_procrustes",
     label="angular Procrustes distance",
-    function=angular_procrustes,
-    prepare=_prepare_rotated,
+    prepare=prepare_rotated,
     compare=_angle,
-    formula="arccos |XᵀY|₊, nuclear norm, centred columns, |X| = |Y| = 1",
+    streamed=Streamed(from_sums=partial(values_of_pairs, prepare=_length, compare=_angle_of_streams)),
     range=(0.0, math.pi / 2),
     direction="distance",
     is_metric=True,
-    invariances=ROTATIONS,
-    cost="n d min(n, d) + min(n, d)³",
-    use="Procrustes as an angle, to embed or cluster layers by distance",
-    reference="Williams et al. (2021)",
+    invariances=ISOMETRY,
+    about=About(
+        formula="arccos |XᵀY|₊, nuclear norm, centred columns, |X| = |Y| = 1",
+        cost="n d min(n, d) + min(n, d)³",
+        use="Procrustes as an angle, to embed or cluster layers by distance",
+        reference="Williams et al. (2021)",
+    ),
 )
 
-SHAPE = Measure(
+GENERALISED = Measure(
     name="shape",
     label="shape distance",
-    function=shape_distance,
     prepare=partial(_prepare_whitened, alpha=0.5),
     compare=_angle,
-    formula="angular Procrustes distance of X (½ I + ½ (XᵀX)^(−½)), centred columns, |X|² = rank of X",
     range=(0.0, math.pi / 2),
     direction="distance",
     is_metric=True,
-    invariances=ROTATIONS,
-    cost="n d min(n, d)",
-    use="half way between CCA and Procrustes: large directions count more, small ones too",
-    reference="Williams et al. (2021)",
+    invariances=ISOMETRY,
+    about=About(
+        formula="angular Procrustes distance of X (½ I + ½ (XᵀX)^(−½)), centred columns, |X|² = rank of X",
+        cost="n d min(n, d)",
+        use="between CCA and Procrustes: large directions have more weight, small ones some",
+        reference="Williams et al. (2021)",
+    ),
 )
 
 MATCHED = Measure(
     name="permutation_procrustes",
     label="permutation Procrustes distance",
-    function=permutation_procrustes,
     prepare=_prepare_scaled,
     compare=_matched,
-    formula="√(2 − 2 max Σ xᵢᵀyⱼ) over matchings of features i to j, centred columns, |X| = |Y| = 1",
     range=(0.0, math.sqrt(2)),
     direction="distance",
     is_metric=True,
-    invariances=frozenset({"permutation", "isotropic scaling", "translation"}),
-    cost="n d² + d³",
-    use="to ask whether single units correspond, not only the spaces they span",
-    reference="Williams et al. (2021)",
+    invariances=SHAPE,
+    about=About(
+        formula="√(2 − 2 max Σ xᵢᵀyⱼ) over matchings of features i to j, centred columns, |X| = |Y| = 1",
+        cost="n d² + d³",
+        use="to ask whether single units correspond, and not only the spaces they span",
+        reference="Williams et al. (2021)",
+    ),
 )
 
-FAMILY = (CHORD, ANGLE, SHAPE, MATCHED)
+FAMILY = (CHORD, ANGLE, GENERALISED, MATCHED)

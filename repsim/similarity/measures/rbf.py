@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -11,22 +11,22 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from repsim.similarity.measures.cka import INVARIANCES, UNDEFINED, alignment
+from repsim.similarity.measures.cka import UNDEFINED, alignment, check_enough
 from repsim.similarity.measures.hsic import degrees, normalised, squared_norms, u_centred
 from repsim.similarity.measures.hsic_pairs import LARGEST_TILE, Pairs, from_tiles
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import rdm
 
 
 def rbf_cka(X: ArrayLike, Y: ArrayLike, *, bandwidth: float = 1.0, unbiased: bool = True) -> float:
-    r"""Centered kernel alignment with Gaussian kernels of two representations.
+    r"""Centered kernel alignment of two representations with Gaussian kernels.
 
     .. math:: K_{ij} = \exp\left(-\frac{|x_i - x_j|^2}{2 \sigma^2}\right), \quad
               \sigma = \mathrm{bandwidth} \cdot \mathrm{median}_{i < j} |x_i - x_j|
 
-    and CKA of these kernels as in `linear_cka`. The median is over pairs of different stimuli. The smaller the
-    bandwidth, the more only near neighbours count; for large ones it approaches linear CKA.
+    and CKA of these kernels as in `linear_cka`. The median is over pairs of different stimuli. With a small bandwidth
+    only near neighbours matter; with a large one the value approaches linear CKA.
 
     Parameters
     ----------
@@ -35,26 +35,22 @@ def rbf_cka(X: ArrayLike, Y: ArrayLike, *, bandwidth: float = 1.0, unbiased: boo
     Y : array-like (n, d2)
         The same stimuli in the same order.
     bandwidth : float, default 1.0
-        Positive.
+        In median distances; positive.
     unbiased : bool, default True
-        Which estimator of HSIC.
+        Whether to use the unbiased estimator of HSIC.
 
     Returns
     -------
     float
-        Within [0, 1] if biased, [-1, 1] if not. 1 if Y is X up to rotation, isotropic scaling and translation. NaN if
-        the HSIC of X or Y with itself is zero, or if more than half of all pairs of stimuli are equal.
+        Within [0, 1] if biased, [-1, 1] if not. 1 if Y is X up to rotation, isotropic scaling and translation. NaN,
+        with a warning, if the HSIC of X or Y with itself is zero, or if more than half of all pairs of stimuli are
+        equal.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, if there are too few rows, or if the
         bandwidth is not positive.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -69,16 +65,13 @@ def rbf_cka(X: ArrayLike, Y: ArrayLike, *, bandwidth: float = 1.0, unbiased: boo
     """
     if not (np.isfinite(bandwidth) and bandwidth > 0):
         raise ValueError(f"bandwidth is {bandwidth}; expected a positive number of median distances.")
-    prepare = partial(_prepare, bandwidth=bandwidth, unbiased=unbiased)
-    return evaluate(X, Y, prepare, partial(_compare, unbiased=unbiased), what="RBF CKA", undefined=_UNDEFINED)
-
-
-_UNDEFINED = UNDEFINED + ", or more than half of all pairs are equal"
+    measure = UNBIASED if unbiased else BIASED
+    return evaluate(replace(measure, prepare=partial(_prepare, bandwidth=bandwidth, unbiased=unbiased)), X, Y)
 
 
 @dataclass(frozen=True, eq=False)
 class _Kernel:
-    """The Gram matrix of one representation, centred as the estimator asks, of which tiles can be had."""
+    """Gram matrix of one representation, centred for the estimator of HSIC and computed tile by tile."""
 
     Z: FloatArray
     squares: FloatArray
@@ -117,11 +110,7 @@ def _gaussian(Z: Any, squares: Any, inverse_width: float, rows: slice, columns: 
 
 
 def _prepare(X: FloatArray, name: str, *, bandwidth: float, unbiased: bool) -> _Kernel | None:
-    if unbiased and len(X) < 4:
-        raise ValueError(
-            f"{name} has {len(X)} stimuli; unbiased CKA needs at least 4. Record more stimuli, or take the biased "
-            "estimator."
-        )
+    check_enough(X, name, unbiased=unbiased)
     Z = normalised(X)
     median = float(np.median(rdm(Z, "euclidean")))
     if median <= 0:
@@ -145,47 +134,53 @@ def _together(
 ) -> FloatArray:
     n = len(kernels[0].Z)
     hsic = from_tiles([kernel.tile for kernel in kernels], n, memory, device) / degrees(n, unbiased=unbiased)
-    sizes = np.array([min(kernel.inverse_width, 1.0) for kernel in kernels])  # of what is not one in a wide kernel
+    # A wide kernel deviates from one by about its inverse width.
+    sizes = np.array([min(kernel.inverse_width, 1.0) for kernel in kernels])
     hsic = hsic / np.multiply.outer(sizes, sizes)
     own = np.diagonal(hsic)
     return alignment(hsic, own, own)
 
 
-def _measure(name: str, label: str, formula: str, low: float, use: str, *, unbiased: bool) -> Measure:
+def _measure(name: str, label: str, *, unbiased: bool, **fields: Any) -> Measure:
     return Measure(
         name=name,
         label=label,
-        function=partial(rbf_cka, unbiased=unbiased),
         prepare=partial(_prepare, bandwidth=1.0, unbiased=unbiased),
         compare=partial(_compare, unbiased=unbiased),
         together=partial(_together, unbiased=unbiased),
-        formula=formula,
-        range=(low, 1.0),
-        direction="similarity",
-        is_metric=False,
-        invariances=INVARIANCES,
-        undefined=_UNDEFINED,
-        cost="n² d, and n² / 2 numbers once for the median",
-        use=use,
-        reference="Kornblith et al. (2019), section 3",
+        invariances=ISOMETRY,
+        undefined=UNDEFINED + ", or more than half of all pairs are equal",
+        **fields,
     )
 
 
-FAMILY = (
-    _measure(
-        "cka_rbf",
-        "RBF CKA",
-        "CKA of exp(−|x − y|² / 2σ²), σ the median distance, unbiased HSIC",
-        -1.0,
-        "neighbourhoods matter",
-        unbiased=True,
-    ),
-    _measure(
-        "cka_rbf_biased",
-        "biased RBF CKA",
-        "CKA of exp(−|x − y|² / 2σ²), σ the median distance",
-        0.0,
-        "to compare with published values",
-        unbiased=False,
+_COST = "n² d, and n² / 2 numbers once for the median"
+_REFERENCE = "Kornblith et al. (2019), section 3"
+
+UNBIASED = _measure(
+    "cka_rbf",
+    "RBF CKA",
+    unbiased=True,
+    range=(-1.0, 1.0),
+    about=About(
+        formula="CKA of exp(−|x − y|² / 2σ²), σ the median distance, unbiased HSIC",
+        cost=_COST,
+        use="neighbourhoods matter",
+        reference=_REFERENCE,
     ),
 )
+
+BIASED = _measure(
+    "cka_rbf_biased",
+    "biased RBF CKA",
+    unbiased=False,
+    range=(0.0, 1.0),
+    about=About(
+        formula="CKA of exp(−|x − y|² / 2σ²), σ the median distance",
+        cost=_COST,
+        use="to compare with published values",
+        reference=_REFERENCE,
+    ),
+)
+
+FAMILY = (UNBIASED, BIASED)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray
 
 
@@ -17,31 +17,26 @@ def linear_regression(X: ArrayLike, Y: ArrayLike) -> float:
               = \frac{|U_X^T Y|_F^2}{|Y|_F^2}
 
     where in the last expression Y is centred and the columns of :math:`U_X` are an orthonormal basis of the centred
-    columns of X. All features of Y share one denominator, so that those of large variance count more. Not symmetric: X
-    explains, Y is explained. Not cross-validated and not adjusted: it is the fit to the very stimuli compared, and for
-    unrelated X near its rank over n - 1.
+    columns of X. All features of Y share one denominator, so that those of large variance have more weight. The value
+    is not symmetric: X is the predictor and Y the target. It is neither cross-validated nor adjusted: for unrelated X
+    it is about the rank of X over n - 1.
 
     Parameters
     ----------
     X : array-like (n, d1)
-        What explains. Its rank, centred, must be smaller than n - 1.
+        The predictors. The rank of X after centring must be smaller than n - 1.
     Y : array-like (n, d2)
-        What is explained, for the same stimuli in the same order; it may have any number of features.
+        The targets, for the same stimuli in the same order; any number of features.
 
     Returns
     -------
     float
-        Within [0, 1]; 1 if Y is a linear function of X, up to translation. NaN if X or Y is constant.
+        Within [0, 1]; 1 if Y is a linear function of X, up to translation. NaN, with a warning, if X or Y is constant.
 
     Raises
     ------
     ValueError
         If X or Y is not a finite real matrix, if their numbers of rows differ, or if X has too few.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -56,7 +51,7 @@ def linear_regression(X: ArrayLike, Y: ArrayLike) -> float:
     >>> linear_regression(X[:, :2], X) < 0.9
     True
     """
-    return evaluate(X, Y, _prepare, _compare, what="R²")
+    return evaluate(REGRESSION, X, Y)
 
 
 class _Prepared(NamedTuple):
@@ -75,8 +70,7 @@ def _prepare(X: FloatArray, name: str) -> _Prepared | None:
 
 
 def _compare(x: _Prepared, y: _Prepared) -> float:
-    # Here and not before, because what is only to be explained may have any number of features; and with itself it is 1
-    # whatever that number.
+    # Checked here because only X, the predictor, needs more stimuli than features; with itself the value is 1 anyway.
     if x is not y:
         refuse_saturated(x.shape, x.basis.shape[1], x.name, "linear regression", "take cka")
     explained = np.linalg.norm(x.basis.T @ y.scores) ** 2
@@ -86,18 +80,17 @@ def _compare(x: _Prepared, y: _Prepared) -> float:
 REGRESSION = Measure(
     name="linear_regression",
     label="R² of linear regression",
-    function=linear_regression,
     prepare=_prepare,
     compare=_compare,
-    formula="|UₓᵀY|² / |Y|², Frobenius norms, Uₓ an orthonormal basis of X, centred columns",
     range=(0.0, 1.0),
-    direction="similarity",
-    is_metric=False,
     is_symmetric=False,
-    invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation", "invertible linear"}),
-    cost="n d²",
-    use="how much of Y can be read out of X, and not the reverse; needs n well above d",
-    reference="Kornblith et al. (2019), table 1",
+    invariances=ISOMETRY | {"invertible linear"},
+    about=About(
+        formula="|UₓᵀY|² / |Y|², Frobenius norms, Uₓ an orthonormal basis of X, centred columns",
+        cost="n d²",
+        use="how much of Y can be predicted from X, which is not symmetric; needs n well above d",
+        reference="Kornblith et al. (2019), table 1",
+    ),
 )
 
 FAMILY = (REGRESSION,)

@@ -1,33 +1,40 @@
-"""Representational similarity analysis (RSA) as a measure: the RDMs of two representations, compared."""
+"""Representational similarity analysis (RSA) as a measure: a comparison of the RDMs of two representations."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
 
-from repsim.similarity import checks
+from repsim.similarity.comparators.comparator import Comparator
 from repsim.similarity.comparators.registry import COMPARATORS
 from repsim.similarity.distances import DISTANCES, Distance
-from repsim.similarity.measures.measure import Measure, evaluate
+from repsim.similarity.entries import choose
+from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import compute_rdm
 
 
-def rsa(X: ArrayLike, Y: ArrayLike, *, distance: str = "correlation", comparator: str = "pearson") -> float:
-    r"""Likeness of the RDMs of two representations.
+def rsa(
+    X: ArrayLike,
+    Y: ArrayLike,
+    *,
+    distance: str | Distance | Callable[..., float] = "correlation",
+    comparator: str | Comparator | Callable[..., float] = "pearson",
+) -> float:
+    r"""Similarity of the RDMs of two representations.
 
-    By default the correlation, over all pairs of stimuli, of what one minus the correlation of their patterns is in X
-    and in Y:
+    By default the RDMs hold correlation distances, and the value is their correlation over all pairs of stimuli:
 
     .. math:: r\left((1 - r(x_i, x_j))_{i < j}, (1 - r(y_i, y_j))_{i < j}\right)
 
-    It is ``compare_rdms(rdm(X, distance), rdm(Y, distance), comparator)``, which is to be preferred where RDMs are used
-    again or some of their distances are not defined: here one stimulus without them leaves the value undefined. Pairs
-    of stimuli are not independent of one another, so this is no correlation to read a p-value from.
+    It is ``compare_rdms(rdm(X, distance), rdm(Y, distance), comparator)``. Prefer these functions if RDMs are used
+    again or if some distances are not defined: here the value is NaN if the distances of one stimulus are not defined.
+    As pairs of stimuli are not independent, no p-value follows from this correlation.
 
-    What it is invariant to depends on the distance and the comparator. By default X may be scaled, and a number added
-    to all features of a stimulus; neither a rotation nor an offset of its own for each feature is ignored. With
-    Euclidean distances both are.
+    Invariances depend on the distance and the comparator. By default the value does not change if X is scaled or if a
+    number is added to all features of a stimulus; it changes if X is rotated or if each feature has an offset of its
+    own. With Euclidean distances it is invariant to both.
 
     Parameters
     ----------
@@ -35,27 +42,22 @@ def rsa(X: ArrayLike, Y: ArrayLike, *, distance: str = "correlation", comparator
         n >= 3, and d1 >= 2 for correlation.
     Y : array-like (n, d2)
         The same stimuli in the same order.
-    distance : str, default "correlation"
-        A key of `DISTANCES`, of a distance that needs neither labels nor folds.
-    comparator : str, default "pearson"
-        A key of `COMPARATORS`.
+    distance : str, Distance or callable, default "correlation"
+        As ``method`` of `rdm`; a distance that needs neither labels nor folds.
+    comparator : str, Comparator or callable, default "pearson"
+        As ``method`` of `compare_rdms`.
 
     Returns
     -------
     float
-        In the range of the comparator, [-1, 1] for pearson; larger for RDMs that are more alike. NaN if the distances
-        of X or of Y are all the same, or some are not defined (correlation: a pattern without variance).
+        In the range of the comparator, [-1, 1] for pearson; larger for RDMs that are more alike. NaN, with a warning,
+        if the distances of X or of Y are all equal or some are not defined (correlation: a pattern without variance).
 
     Raises
     ------
     ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ or are less than 3, if there is no such
-        distance or comparator, if the distance needs labels or folds, or if X or Y does not suit it.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
+        If X or Y is not a finite real matrix, if their numbers of rows differ or are less than 3, if the distance or
+        the comparator is unknown, if the distance needs labels or folds, or if X or Y is invalid for it.
 
     References
     ----------
@@ -69,67 +71,69 @@ def rsa(X: ArrayLike, Y: ArrayLike, *, distance: str = "correlation", comparator
     >>> round(rsa(X, 2 * X[:, ::-1]), 6), round(rsa(X, X[:, :4], distance="euclidean", comparator="spearman"), 2)
     (1.0, 0.57)
     """
-    _check_needs_nothing(checks.choice(distance, DISTANCES, "distance"))
-    chosen = checks.choice(comparator, COMPARATORS, "comparator")
-    prepare = partial(_prepare, distance=distance, comparator=comparator)
-    return evaluate(X, Y, prepare, chosen.compare, what="RSA", undefined=UNDEFINED)
+    chosen = choose(distance, DISTANCES, Distance, "distance")
+    _check_needs_nothing(chosen)
+    return evaluate(_measure("rsa", "RSA", chosen, choose(comparator, COMPARATORS, Comparator, "comparator")), X, Y)
 
 
-UNDEFINED = "are constant, or their distances are all the same or not all defined"
-
-
-def _prepare(X: FloatArray, name: str, *, distance: str, comparator: str) -> Any:
+def _prepare(X: FloatArray, name: str, *, distance: Distance, comparator: Comparator) -> Any:
     if len(X) < 3:
         raise ValueError(
-            f"{name} has {len(X)} stimuli; RSA needs at least 3, for 2 have a single distance. Record more stimuli."
+            f"{name} has {len(X)} stimuli; RSA needs at least 3, as 2 have a single distance. Record more stimuli."
         )
-    D, undefined = compute_rdm(X, DISTANCES[distance], name)
-    return COMPARATORS[comparator].prepare(D) if undefined is None else None  # callers warn once, of all layers
+    D, undefined = compute_rdm(X, distance, name)
+    return comparator.prepare(D) if undefined is None else None  # the caller warns once for all layers
 
 
 def _check_needs_nothing(distance: Distance) -> None:
     if distance.needs:
         raise ValueError(
-            f"The distance '{distance.name}' needs {' and '.join(sorted(distance.needs))}, which RSA does not take. "
+            f"The distance '{distance.name}' needs {' and '.join(sorted(distance.needs))}, which RSA does not accept. "
             f"Choose one of: {', '.join(sorted(name for name, each in DISTANCES.items() if not each.needs))}. "
-            "Or compare what rdm() makes of them by compare_rdms()."
+            "Or compute RDMs with rdm() and compare them with compare_rdms()."
         )
 
 
-def _measure(name: str, distance: str, comparator: str, **words: Any) -> Measure:
+def _measure(name: str, label: str, distance: Distance, comparator: Comparator, **fields: Any) -> Measure:
     return Measure(
         name=name,
-        function=partial(rsa, distance=distance, comparator=comparator),
+        label=label,
         prepare=partial(_prepare, distance=distance, comparator=comparator),
-        compare=COMPARATORS[comparator].compare,
-        range=COMPARATORS[comparator].range,
-        direction="similarity",
-        is_metric=False,
-        undefined=UNDEFINED,
-        reference="Kriegeskorte, Mur & Bandettini (2008)",
-        **words,
+        compare=comparator.compare,
+        range=comparator.range,
+        undefined="are constant, or their distances are all equal or not all defined",
+        **fields,
     )
 
 
-FAMILY = (
-    _measure(
-        "rsa",
-        "correlation",
-        "pearson",
-        label="RSA",
+_REFERENCE = "Kriegeskorte, Mur & Bandettini (2008)"
+
+PEARSON = _measure(
+    "rsa",
+    "RSA",
+    DISTANCES["correlation"],
+    COMPARATORS["pearson"],
+    invariances=frozenset({"permutation", "isotropic scaling"}),
+    about=About(
         formula="r(Dₓ, Dᵧ) over pairs of stimuli, D = 1 − r between their patterns",
-        invariances=frozenset({"permutation", "isotropic scaling"}),
-        cost="n² d once for each representation, of which n²/2 numbers are kept; n² for a pair",
-        use="to compare with models of the RDM, and where the mean activity of a stimulus means nothing",
-    ),
-    _measure(
-        "rsa_spearman",
-        "euclidean",
-        "spearman",
-        label="RSA (Spearman)",
-        formula="r(rank Dₓ, rank Dᵧ) over pairs of stimuli, D Euclidean distances",
-        invariances=frozenset({"permutation", "orthogonal", "isotropic scaling", "translation"}),
-        cost="n² (d + log n) once for each representation, of which n²/2 numbers are kept; n² for a pair",
-        use="whether the same stimuli are near and far, by any monotone law",
+        cost="n² d and n²/2 stored numbers for each representation; n² for each pair",
+        use="to compare with model RDMs, and where the mean activity of a stimulus has no meaning",
+        reference=_REFERENCE,
     ),
 )
+
+SPEARMAN = _measure(
+    "rsa_spearman",
+    "RSA (Spearman)",
+    DISTANCES["euclidean"],
+    COMPARATORS["spearman"],
+    invariances=ISOMETRY,
+    about=About(
+        formula="r(rank Dₓ, rank Dᵧ) over pairs of stimuli, D Euclidean distances",
+        cost="n² (d + log n) and n²/2 stored numbers for each representation; n² for each pair",
+        use="to ask whether the same stimuli are near and far, under any monotone relation",
+        reference=_REFERENCE,
+    ),
+)
+
+FAMILY = (PEARSON, SPEARMAN)

@@ -1,4 +1,4 @@
-"""An RDM explained by model RDMs: partial correlation, regression, and weights that are not negative."""
+"""Fits of RDMs by model RDMs: partial correlation, regression, and nonnegative weights."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.common_pairs import in_common
 from repsim.similarity.comparators.correlations import deviations, inner
 from repsim.similarity.comparators.ties import is_constant, ranks
+from repsim.similarity.entries import choose
 from repsim.similarity.precision import FloatArray, epsilon_of
 from repsim.similarity.rdm import condensed
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 Linear = Callable[[FloatArray], FloatArray]
 
-# What is left of a vector of length one, once others are taken off, is rounding error below the larger of this and so
-# many machine epsilons of the RDMs, in units of their deviations.
+# The residual of a vector of length one is rounding error below the larger of this and so many machine epsilons of the
+# RDMs, in units of their deviations.
 NOTHING = 1e-8
 EPSILONS = 4
 
@@ -33,20 +34,21 @@ EPSILONS = 4
 def partial_rsa(
     target: ArrayLike, model: ArrayLike, controls: Mapping[str, ArrayLike], method: str = "pearson"
 ) -> float:
-    r"""Correlation of two RDMs, once what the controls explain of either is taken off.
+    r"""Correlate the residuals of two RDMs after regression on controls.
 
     .. math:: r(a - P a, \; b - P b)
 
-    where P projects onto the controls and a constant. For spearman all RDMs are ranked first. Every control takes away
-    a dimension; where a single one is left, any two RDMs correlate by 1 or -1.
+    where P projects onto the controls and a constant. For spearman all RDMs are ranked first. Every control removes a
+    dimension; if a single one remains, the correlation of any two RDMs is 1 or -1.
 
     Parameters
     ----------
     target, model : array-like (n * (n - 1) / 2,) or (n, n)
         RDMs of the same stimuli in the same order, NaN at the same pairs.
     controls : mapping from str to array-like
-        The RDMs that are held constant.
-    method : {"pearson", "spearman"}
+        The RDMs whose linear effect is removed.
+    method : {"pearson", "spearman"}, default "pearson"
+        Whether distances or their ranks are correlated.
 
     Returns
     -------
@@ -56,11 +58,11 @@ def partial_rsa(
     Raises
     ------
     ValueError
-        If one is no RDM, or they are not of the same pairs of stimuli; if one is constant, if the controls are linearly
-        dependent or as many as the pairs less 2, or if they explain all of the target or of the model; if there is no
-        such method.
+        If one is not an RDM, or if the RDMs have different pairs of stimuli; if one is constant; if the controls are
+        linearly dependent, if there are too many for the number of pairs, or if they explain all of the target or of
+        the model; if the method is unknown.
     TypeError
-        If the controls are no mapping.
+        If the controls are not a mapping.
 
     Examples
     --------
@@ -68,7 +70,7 @@ def partial_rsa(
     0.905
     """
     transform = checks.choice(method, _PARTIAL, "method")
-    named = {"target": target, "model": model} | _labelled(controls, "controls")
+    named = {"target": target, "model": model} | _named(controls, "controls")
     vectors = in_common(named)
     _check_not_constant(vectors)  # before ranks make differences of rounding
     vectors = {name: transform(vector) for name, vector in vectors.items()}
@@ -81,19 +83,19 @@ def partial_rsa(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Regression:
-    """A target RDM as a weighted sum of models and an intercept, by least squares.
+    """Least-squares fit of a target RDM by a weighted sum of models and an intercept.
 
     Parameters
     ----------
     coefficients : dict from str to float
-        Of each model, in units of the target for each unit of the model.
+        Coefficient of each model, in units of the target per unit of the model.
     standardised : dict from str to float
         The same in standard deviations.
     intercept : float
     r2 : float
-        The part of the variance of the target that all models explain, within [0, 1]; not adjusted for their number.
+        Fraction of the variance of the target that all models explain, within [0, 1]; not adjusted for their number.
     unique : dict from str to float
-        By how much r2 falls without this model, within [0, r2].
+        Decrease of r2 without each model, within [0, r2].
     """
 
     coefficients: dict[str, float]
@@ -110,22 +112,22 @@ class Regression:
         return pd.DataFrame({"model": list(self.unique), **{name: list(each.values()) for name, each in table.items()}})
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw by how much r2 falls without each model, and what all explain together.
+        """Draw the decrease of r2 without each model, and r2 of all models.
 
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Of a new figure by default.
+            Axes to draw on; those of a new figure by default.
         """
         from repsim.similarity.drawing.figures import bars
 
-        ax = bars(list(self.unique), list(self.unique.values()), "part of the variance", ax)
+        ax = bars(list(self.unique), list(self.unique.values()), "fraction of the variance", ax)
         ax.axvline(self.r2, color="0.4", linestyle=":", linewidth=1, label="all models")
         ax.legend()
         return ax
 
     def _repr_html_(self) -> str:
-        """Show one row per model in a notebook."""
+        """Return a table with one row per model, for notebooks."""
         from repsim.similarity.drawing.notebook import titled
 
         return titled(f"Regression of an RDM on {len(self.unique)} models; r2 {self.r2:.4g}", self.frame())
@@ -136,9 +138,9 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
 
     .. math:: d \approx \beta_0 + \sum_k \beta_k m_k
 
-    Coefficients may be negative; `fit_models` keeps them from it. Pairs of stimuli are not independent of one another,
-    so no standard errors are given. :math:`r^2` is not adjusted for the number of models: it never falls when one is
-    added, and p unrelated models of m pairs explain about p / (m - 1).
+    Coefficients may be negative; those of `fit_models` are not. As pairs of stimuli are not independent, no standard
+    errors are computed. :math:`r^2` is not adjusted for the number of models: it never decreases when a model is added,
+    and p unrelated models of m pairs explain about p / (m - 1).
 
     Parameters
     ----------
@@ -153,10 +155,10 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
     Raises
     ------
     ValueError
-        If one is no RDM, or they are not of the same pairs of stimuli; if one is constant; if the models are linearly
-        dependent, or as many as the pairs less 1, which would fit any target.
+        If one is not an RDM, or if the RDMs have different pairs of stimuli; if one is constant; if the models are
+        linearly dependent, or so many that they fit any target.
     TypeError
-        If the models are no mapping.
+        If the models are not a mapping.
 
     Examples
     --------
@@ -165,7 +167,7 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
     >>> {name: round(coefficient, 6) for name, coefficient in result.coefficients.items()}
     {'line': 1.0, 'class': 2.0}
     """
-    vectors = in_common({"target": target} | _labelled(models, "models"))
+    vectors = in_common({"target": target} | _named(models, "models"))
     (y, *columns), (length, *lengths) = _unit_deviations(vectors)
     _check_not_saturated(len(columns), len(y), "models")
     rounding = _rounding(vectors, np.array([length, *lengths]))
@@ -175,7 +177,7 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
     standardised = inverse @ explained
     coefficients = standardised * length / np.array(lengths)
     y_mean, *means = (vector.mean() for vector in vectors.values())
-    # The fall of r2 is what a model explains once the others are taken off it: that part has length 1 / |row|.
+    # r2 decreases by what the residual of a model explains after regression on the others; its length is 1 / |row|.
     unique = np.square(standardised / np.linalg.norm(inverse, axis=1))
     r2 = float(np.clip(explained @ explained, 0.0, 1.0))
     return Regression(
@@ -189,22 +191,22 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FittedModels:
-    """The weighted sum of models that is most like one or several targets.
+    """Weighted sum of models with the largest mean value with one or several targets.
 
     Parameters
     ----------
     weights : dict from str to float
-        Of each model, not negative.
+        Nonnegative weight of each model.
     offset : float
-        What is added to every distance; 0 for comparators that do not ignore it.
+        Constant that is added to every distance; 0 for comparators that do not ignore an offset.
     rdm : array (n * (n - 1) / 2,)
-        The weighted sum; NaN where the models are.
+        The weighted sum; NaN where the models are NaN.
     value : float
-        The mean value of the comparator between it and the targets.
+        Mean value of the comparator between the weighted sum and the targets.
     cross_validated : array (n_targets,) or None
-        For each target, its value with the sum that is most like the other targets.
+        Value of each target with the weighted sum that is fitted to the other targets.
     method : str
-        The key of `COMPARATORS`.
+        Name of the comparator.
     """
 
     weights: dict[str, float]
@@ -220,14 +222,14 @@ class FittedModels:
         Parameters
         ----------
         ax : matplotlib Axes, optional
-            Of a new figure by default.
+            Axes to draw on; those of a new figure by default.
         """
         from repsim.similarity.drawing.figures import bars
 
         return bars(list(self.weights), list(self.weights.values()), "weight", ax)
 
     def _repr_html_(self) -> str:
-        """Show one row per model in a notebook."""
+        """Return a table with one row per model, for notebooks."""
         import pandas as pd
 
         from repsim.similarity.drawing.notebook import titled
@@ -240,18 +242,18 @@ def fit_models(
     targets: ArrayLike | Mapping[str, ArrayLike],
     models: Mapping[str, ArrayLike],
     *,
-    method: str = "cosine",
+    method: str | Comparator = "cosine",
     cross_validated: bool = False,
 ) -> FittedModels:
-    r"""Weight models, not negatively, so that their sum is as like the targets as it can be.
+    r"""Fit nonnegative weights of models that maximise the mean value of their sum with the targets.
 
     .. math:: \max_{w \ge 0} \; \mathrm{mean}_t \; s\left(d_t, \sum_k w_k m_k\right)
 
     for a comparator s that is the cosine after a linear map L. Its mean over targets is, up to a factor, the cosine
-    with the mean of the :math:`L d_t / |L d_t|`, which non-negative least squares maximises exactly wherever the
-    maximum is positive: weights are then those of the least-squares fit, after L, to the targets' mean weighted by one
-    over length (to the target itself if there is one). Where no weighting has a positive value, the best is a single
-    model, which gets all the weight.
+    with the mean of the :math:`L d_t / |L d_t|`. Nonnegative least squares maximises this exactly if the maximum is
+    positive: the weights are those of the least-squares fit, after L, to the mean of the targets weighted by one over
+    length (to the target itself if there is one). If no weights have a positive value, a single model is the best and
+    gets all the weight.
 
     Parameters
     ----------
@@ -259,11 +261,12 @@ def fit_models(
         One RDM, or several: subjects, seeds.
     models : mapping from str to array-like
         RDMs of the same stimuli in the same order, NaN at the same pairs.
-    method : {"cosine", "pearson", "cosine_whitened", "pearson_whitened"}
-        Which value is maximised.
+    method : str or Comparator, default "cosine"
+        Comparator whose value is maximised: "cosine", "pearson", "cosine_whitened", "pearson_whitened", or another that
+        declares its linear map.
     cross_validated : bool, default False
-        Whether to fit anew without each target and compare with that one. The value of the fit itself is too good,
-        the more so the more models there are.
+        Whether to fit the models to all other targets and compare the fit with the target that was left out. The value
+        of the fit itself is biased upwards, more so with more models.
 
     Returns
     -------
@@ -272,11 +275,11 @@ def fit_models(
     Raises
     ------
     ValueError
-        If one is no RDM, or they are not of the same pairs of stimuli; if one is constant (or, for cosines, zero), or
-        the models are linearly dependent; if the comparator is not the cosine after a linear map; if one target is to
-        be cross-validated.
+        If one is not an RDM, or if the RDMs have different pairs of stimuli; if one is constant (or, for cosines,
+        zero); if the models are linearly dependent; if the comparator is not the cosine after a linear map; if there is
+        only one target to cross-validate.
     TypeError
-        If the models are no mapping.
+        If the models are not a mapping.
 
     References
     ----------
@@ -290,23 +293,23 @@ def fit_models(
     >>> {name: round(weight, 6) for name, weight in fit.weights.items()}
     {'line': 2.0, 'class': 0.0, 'flat': 1.0}
     """
-    chosen = checks.choice(method, COMPARATORS, "method")
+    chosen = choose(method, COMPARATORS, Comparator, "method")
     if chosen.linear is None:
         raise ValueError(
-            f"Models cannot be fitted by {method}; expected a cosine after a linear map. Choose one of: "
+            f"Models cannot be fitted with {chosen.name}, which is not a cosine after a linear map. Choose one of: "
             f"{', '.join(sorted(name for name, each in COMPARATORS.items() if each.linear is not None))}."
         )
-    several = _labelled(targets, "targets") if isinstance(targets, Mapping) else {"target": targets}
+    several = _named(targets, "targets") if isinstance(targets, Mapping) else {"target": targets}
     if cross_validated and len(several) < 2:
         raise ValueError(
-            "There is 1 target; to leave one out and fit the others, at least 2 are needed. Give several RDMs."
+            "There is 1 target; cross-validation needs at least 2. Pass several RDMs, or cross_validated=False."
         )
-    named = _labelled(models, "models")
-    vectors = in_common(several | named, whole=method if chosen.needs_all_pairs else None)
+    named = _named(models, "models")
+    vectors = in_common(several | named, whole=chosen.name if chosen.needs_all_pairs else None)
     units, lengths = _prepared(vectors, chosen, chosen.linear)
     k = len(several)
     basis, R = _independent(np.stack(units[k:], axis=1), "models", _rounding(vectors, lengths))
-    projected = np.stack(units[:k]) @ basis  # (k, p): all of the targets that the models can be like
+    projected = np.stack(units[:k]) @ basis  # (k, p): targets in the space of the models
     best = _best_weights(R, projected.mean(axis=0))
     weights = _in_units_of(best, lengths[:k], lengths[k:])
     total = weights @ np.stack([condensed(model) for model in models.values()])
@@ -317,16 +320,12 @@ def fit_models(
         rdm=total + offset,
         value=float(_values(R, best, projected).mean()),
         cross_validated=_left_out_values(R, projected) if cross_validated else None,
-        method=method,
+        method=chosen.name,
     )
 
 
-def _labelled(rdms: Mapping[str, ArrayLike], side: str) -> dict[str, ArrayLike]:
-    if not isinstance(rdms, Mapping):
-        raise TypeError(f"{side} is a {type(rdms).__name__}; expected a mapping from names to RDMs. Name each of them.")
-    if not rdms:
-        raise ValueError(f"{side} has no RDMs; expected at least 1. Name one, or compare with compare_rdms.")
-    return {f"{side}[{name!r}]": rdm for name, rdm in rdms.items()}
+def _named(rdms: Mapping[str, ArrayLike], side: str) -> dict[str, ArrayLike]:
+    return checks.mapping(rdms, side, "RDMs", "Pass {name: RDM}, or compare two RDMs with compare_rdms.")
 
 
 def _by_name(models: Mapping[str, ArrayLike], values: FloatArray) -> dict[str, float]:
@@ -340,7 +339,7 @@ def _unit_deviations(vectors: Mapping[str, FloatArray]) -> tuple[list[FloatArray
 def _prepared(
     vectors: Mapping[str, FloatArray], chosen: Comparator, linear: Linear
 ) -> tuple[list[FloatArray], FloatArray]:
-    """RDMs after the linear map of a comparator, of length one; and the lengths they had."""
+    """Return RDMs after the linear map of a comparator, scaled to length one, and their lengths before."""
     units, lengths = [], []
     for name, vector in vectors.items():
         prepared = chosen.prepare(vector) if vector.size else None
@@ -360,21 +359,21 @@ def _check_not_constant(vectors: Mapping[str, FloatArray]) -> None:
 
 def _uninformative(name: str, vector: FloatArray, chosen: Comparator) -> ValueError:
     return ValueError(
-        f"{name} {chosen.undefined}, over {len(vector)} pairs; it neither explains nor can be explained. Leave it out."
+        f"{name} {chosen.undefined}, over {len(vector)} pairs; it cannot be fitted or correlated. Leave it out."
     )
 
 
 def _check_not_saturated(p: int, m: int, what: str) -> None:
-    """With a constant, p models leave m - 1 - p dimensions in which they can fail."""
+    """Check that p models and a constant leave residuals: m - 1 - p dimensions."""
     if p >= m - 1:
         raise ValueError(
-            f"There are {p} {what} for {m} pairs, which any target fits perfectly; expected at most {max(m - 2, 0)}. "
-            "Leave some out, or take RDMs of more stimuli."
+            f"There are {p} {what} for {m} pairs, which fit any target exactly; expected at most {max(m - 2, 0)}. "
+            "Leave some out, or use RDMs of more stimuli."
         )
 
 
 def _rounding(vectors: Mapping[str, FloatArray], lengths: FloatArray) -> float:
-    """Return how long the rounding error of an RDM may be once the RDM is scaled to length one after its linear map."""
+    """Return the largest rounding error of an RDM that was scaled to length one after its linear map."""
     errors = [
         EPSILONS * epsilon_of(vector) * float(np.linalg.norm(vector / length))
         for vector, length in zip(vectors.values(), lengths, strict=True)
@@ -383,13 +382,13 @@ def _rounding(vectors: Mapping[str, FloatArray], lengths: FloatArray) -> float:
 
 
 def _independent(columns: FloatArray, what: str, rounding: float) -> tuple[FloatArray, FloatArray]:
-    """QR decomposition of columns of length one, none of which is a weighted sum of others up to rounding."""
+    """Return the QR decomposition of columns of length one; raise an error if they are linearly dependent."""
     m, p = columns.shape
     basis, R = np.linalg.qr(columns)
     rank = int((np.linalg.svd(R, compute_uv=False) > rounding).sum())
     if rank < p:
         raise ValueError(
-            f"The {p} {what} are linearly dependent: they have rank {rank} over {m} pairs, besides what the method "
+            f"The {p} {what} are linearly dependent: they have rank {rank} over {m} pairs, up to what the method "
             "ignores. Leave out those that follow from the others."
         )
     return basis, R
@@ -401,24 +400,24 @@ def _residual(vector: FloatArray, basis: FloatArray, name: str, rounding: float)
     length = np.linalg.norm(vector)
     if length <= rounding:
         raise ValueError(
-            f"The controls explain all of the {name}; nothing is left to correlate. Leave out the control that equals "
-            "it."
+            f"The controls explain all of the {name}; no residual is left to correlate. Leave out the control that "
+            "equals it."
         )
     return vector / length
 
 
 def _best_weights(R: FloatArray, projected: FloatArray) -> FloatArray:
-    """Non-negative weights of models of length one whose sum has the largest cosine with a target."""
+    """Return nonnegative weights of models of length one whose sum has the largest cosine with a target."""
     weights, _ = nnls(R, projected)
     if not weights.any():
-        # No value is positive. The best is then a single model: -cosine is a linear function over a convex one, whose
+        # If no value is positive, a single model is the best: -cosine is a linear function over a convex one, whose
         # minimum over a cone lies on an edge.
         weights[np.argmax(projected @ R)] = 1.0
     return weights
 
 
 def _values(R: FloatArray, weights: FloatArray, projected: FloatArray) -> FloatArray:
-    """Cosine of the weighted sum with each target, from their projections (k, p)."""
+    """Return the cosine of the weighted sum with each target, from their projections (k, p)."""
     total = R @ weights
     return np.clip(projected @ (total / np.linalg.norm(total)), -1.0, 1.0)
 
@@ -430,12 +429,12 @@ def _left_out_values(R: FloatArray, projected: FloatArray) -> FloatArray:
 
 
 def _in_units_of(weights: FloatArray, targets: FloatArray, models: FloatArray) -> FloatArray:
-    """Weights of models as they were given, from those of models and targets of length one; lengths are given."""
+    """Return the weights of models in their own units, from those of models and targets of length one."""
     return weights / models / np.mean(1 / targets)
 
 
 def _offset(vectors: list[FloatArray], weights: FloatArray, lengths: FloatArray) -> float:
-    """Mean of the targets, weighted by one over length, less the mean of the weighted sum of models."""
+    """Return the mean of the targets, weighted by one over length, minus the mean of the weighted sum of models."""
     means = np.array([vector.mean() for vector in vectors])
     k = len(lengths)
     return float(np.average(means[:k], weights=1 / lengths) - weights @ means[k:])

@@ -11,7 +11,7 @@ from repsim.similarity import checks
 from repsim.similarity.conditions import Codes, averaged, comparable_classes
 from repsim.similarity.precision import FloatArray, centred, rounding_of, rounding_of_directions
 from repsim.similarity.statistics.spread import directions, n_zeros
-from repsim.similarity.statistics.statistic import ROTATION, SIMILARITY, Statistic, undefined
+from repsim.similarity.statistics.statistic import ROTATION, SIMILARITY, About, Statistic, undefined
 
 
 def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
@@ -41,11 +41,6 @@ def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
     ValueError
         If X is not a finite real matrix, if there is not one label per stimulus, if labels are missing or of mixed
         kinds, if there is only one class, or if no class has two members.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -98,11 +93,6 @@ def neural_collapse(X: ArrayLike, labels: ArrayLike) -> float:
         If X is not a finite real matrix, if there is not one label per stimulus, if labels are missing or of mixed
         kinds, if there is only one class, or if no class has two members.
 
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
-
     References
     ----------
     Papyan, Han & Donoho (2020). Prevalence of neural collapse during the terminal phase of deep learning training.
@@ -143,23 +133,27 @@ FAMILY = (
     Statistic(
         name="class_separation",
         function=class_separation,
-        formula="1 − mean cosine distance within classes / mean cosine distance",
         range=(0.0, 1.0),
         needs_labels=True,
         invariances=ROTATION | {"isotropic scaling"},
-        cost="n d",
-        use="how far classes are apart, beside how wide they are",
-        reference="Kornblith et al. (2021), section 4",
+        about=About(
+            formula="1 − mean cosine distance within classes / mean cosine distance",
+            cost="n d",
+            use="how far classes are apart, beside how wide they are",
+            reference="Kornblith et al. (2021), section 4",
+        ),
     ),
     Statistic(
         name="neural_collapse",
         function=neural_collapse,
-        formula="tr(Σw Σb⁺) / C, covariances within classes and of the C class means",
         range=(0.0, math.inf),
         needs_labels=True,
         invariances=SIMILARITY,
-        cost="n d c",
-        use="whether classes shrink to points at the end of training: lower is more collapsed",
-        reference="Papyan, Han & Donoho (2020), NC1",
+        about=About(
+            formula="tr(Σw Σb⁺) / C, covariances within classes and of the C class means",
+            cost="n d c",
+            use="whether classes shrink to points at the end of training: lower is more collapsed",
+            reference="Papyan, Han & Donoho (2020), NC1",
+        ),
     ),
 )

@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 from repsim.similarity import checks
 from repsim.similarity.precision import FloatArray, centred
 from repsim.similarity.statistics.pair_distances import squared_distances
-from repsim.similarity.statistics.statistic import NOTHING, SIMILARITY, Statistic, undefined
+from repsim.similarity.statistics.statistic import NOTHING, SIMILARITY, About, Statistic, undefined
 
 # So many of the nearest by distances from products are measured again.
 CANDIDATES = 8
@@ -104,11 +104,6 @@ def participation_ratio(X: ArrayLike) -> float:
     ValueError
         If X is not a finite real matrix.
 
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
-
     References
     ----------
     Gao, Trautmann, Yu, Santhanam, Ryu, Shenoy & Ganguli (2017). A theory of multineuronal dimensionality, dynamics and
@@ -179,21 +174,25 @@ FAMILY = (
     Statistic(
         name="intrinsic_dimension",
         function=intrinsic_dimension,
-        formula="(n − 1) / Σ log(r₂ / r₁), distances to the two nearest stimuli",
         range=(0.0, math.inf),
         invariances=SIMILARITY,
-        cost="n² d",
-        use="dimension of a curved manifold, by its finest scale",
-        reference="Facco et al. (2017)",
+        about=About(
+            formula="(n − 1) / Σ log(r₂ / r₁), distances to the two nearest stimuli",
+            cost="n² d",
+            use="dimension of a curved manifold, by its finest scale",
+            reference="Facco et al. (2017)",
+        ),
     ),
     Statistic(
         name="participation_ratio",
         function=participation_ratio,
-        formula="(Σ λ)² / Σ λ², eigenvalues of the covariance",
         range=(1.0, math.inf),
         invariances=SIMILARITY,
-        cost="n d min(n, d)",
-        use="linear dimension, by the spread of the variance",
-        reference="Gao et al. (2017)",
+        about=About(
+            formula="(Σ λ)² / Σ λ², eigenvalues of the covariance",
+            cost="n d min(n, d)",
+            use="linear dimension, by the spread of the variance",
+            reference="Gao et al. (2017)",
+        ),
     ),
 )

@@ -11,7 +11,7 @@ from scipy.special import logsumexp
 from repsim.similarity import checks
 from repsim.similarity.precision import FloatArray
 from repsim.similarity.statistics.pair_distances import squared_distances
-from repsim.similarity.statistics.statistic import NOTHING, ROTATION, Statistic, undefined
+from repsim.similarity.statistics.statistic import NOTHING, ROTATION, About, Statistic, undefined
 
 
 def magnitude(X: ArrayLike) -> float:
@@ -70,11 +70,6 @@ def concentricity(X: ArrayLike) -> float:
     ValueError
         If X is not a finite real matrix.
 
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
-
     References
     ----------
     Klabunde, Schumacher, Strohmaier & Lemmerich (2023). Similarity of neural network models: a survey of functional and
@@ -119,11 +114,6 @@ def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
     ------
     ValueError
         If X is not a finite real matrix, or if t is not above 0 and finite.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the result is NaN.
 
     References
     ----------
@@ -190,31 +180,37 @@ FAMILY = (
     Statistic(
         name="magnitude",
         function=magnitude,
-        formula="|mean pattern|",
         range=(0.0, math.inf),
         invariances=ROTATION,
-        cost="n d",
-        use="how far from the origin the patterns lie, in the unit of X",
-        reference="Klabunde et al. (2023), section 3",
+        about=About(
+            formula="|mean pattern|",
+            cost="n d",
+            use="how far from the origin the patterns lie, in the unit of X",
+            reference="Klabunde et al. (2023), section 3",
+        ),
     ),
     Statistic(
         name="concentricity",
         function=concentricity,
-        formula="mean of cos(pattern, mean pattern)",
         range=(-1.0, 1.0),
         invariances=ROTATION | {"isotropic scaling"},
-        cost="n d",
-        use="whether all patterns point the same way",
-        reference="Klabunde et al. (2023), section 3",
+        about=About(
+            formula="mean of cos(pattern, mean pattern)",
+            cost="n d",
+            use="whether all patterns point the same way",
+            reference="Klabunde et al. (2023), section 3",
+        ),
     ),
     Statistic(
         name="uniformity",
         function=uniformity,
-        formula="log mean of exp(−2 |u − v|²), u and v two patterns scaled to unit length",
         range=(-8.0, 0.0),
         invariances=ROTATION | {"isotropic scaling"},
-        cost="n² d",
-        use="how evenly directions fill the sphere: lower is more even",
-        reference="Wang & Isola (2020), section 4",
+        about=About(
+            formula="log mean of exp(−2 |u − v|²), u and v two patterns scaled to unit length",
+            cost="n² d",
+            use="how evenly directions fill the sphere: lower is more even",
+            reference="Wang & Isola (2020), section 4",
+        ),
     ),
 )

@@ -1,4 +1,4 @@
-"""What a statistic of one representation declares about itself, and what it says where it has no value."""
+"""Protocol of statistics of one representation, and the warning where one has no value."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
-from repsim.similarity.measures.measure import INVARIANCES
+from repsim.similarity.entries import About, Entry, check_invariances
 
-# What leaves patterns with their lengths and angles as they are; and what leaves shapes.
+__all__ = ["NOTHING", "ROTATION", "SIMILARITY", "About", "Statistic", "undefined"]
+
+# Transformations that preserve lengths of patterns and the angles between them; and those that preserve shapes.
 ROTATION = frozenset({"permutation", "orthogonal"})
 SIMILARITY = ROTATION | {"isotropic scaling", "translation"}
 
-# A length this small beside those it is the difference of is nothing but rounding.
+# A difference of lengths below this fraction of them is rounding error.
 NOTHING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistic:
+class Statistic(Entry):
     """One number that describes one representation.
 
     Parameters
@@ -26,22 +29,16 @@ class Statistic:
     name : str
         Its key in `STATISTICS`.
     function : callable
-        The documented function: takes X (n, d), and labels (n,) if it needs them, returns a float.
-    formula : str
-        In plain characters.
-    range : (float, float)
-        Smallest and largest value it can take.
+        Takes X (n, d), and labels (n,) if it needs them, returns a float.
+    range : (float, float), default (-inf, inf)
+        Smallest and largest value.
     needs_labels : bool, default False
-        Whether it goes by classes of stimuli.
+        Whether it depends on classes of stimuli.
     invariances : frozenset of str
-        The transformations of X that leave the value as it is, by the names that `Measure` has for them. What is not
-        named here does change it.
-    cost : str
-        In n stimuli, d features and c classes.
-    use : str
-        When to choose it.
-    reference : str
-        The paper.
+        The transformations of X that do not change the value, by their names in `Measure`. Any other of these changes
+        it.
+    about : About
+        Its documentation.
 
     Raises
     ------
@@ -50,38 +47,37 @@ class Statistic:
 
     Examples
     --------
-    >>> from repsim.similarity.statistics import STATISTICS
-    >>> STATISTICS["magnitude"].range
-    (0.0, inf)
+    >>> import numpy as np
+    >>> Statistic(name="largest", function=np.max, invariances=frozenset({"permutation"})).function(np.eye(2))
+    np.float64(1.0)
     """
 
-    name: str
+    takes: ClassVar[str] = "an array"
+
     function: Callable[..., float]
-    formula: str
-    range: tuple[float, float]
     needs_labels: bool = False
-    invariances: frozenset[str]
-    cost: str
-    use: str
-    reference: str
+    invariances: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Check the declaration."""
-        if unknown := self.invariances - INVARIANCES:
-            raise ValueError(f"Unknown invariances {sorted(unknown)}. Choose among: {', '.join(sorted(INVARIANCES))}.")
-        if self.range[0] >= self.range[1]:
-            raise ValueError(f"The range {self.range} is empty; expected (smallest, largest).")
+        super().__post_init__()
+        check_invariances(self.invariances)
+
+    @classmethod
+    def from_function(cls, name: str, function: Callable[..., float]) -> Self:
+        """Return a statistic of which only a function of an array is known."""
+        return cls(name=name, function=function)
 
 
 def undefined(statistic: str, why: str) -> float:
-    """Warn, in the name of the caller of the statistic, and return NaN.
+    """Warn that a statistic is not defined, attributed to the caller of the statistic, and return NaN.
 
     Parameters
     ----------
     statistic : str
-        What the warning calls it.
+        Its name in the warning.
     why : str
-        What about X leaves it without a value.
+        Property of X because of which it is not defined.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""CKA estimated from minibatches."""
+"""Estimate of CKA from minibatches."""
 
 from __future__ import annotations
 
@@ -8,38 +8,39 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
+from repsim.similarity.measures import MEASURES
 from repsim.similarity.measures.cka import NOTHING
 from repsim.similarity.measures.hsic import degrees, gram
 from repsim.similarity.pairwise import Pairwise
 from repsim.similarity.precision import FloatArray, centred
-from repsim.similarity.streaming.moments import warn_undefined
+from repsim.similarity.streaming.moments import as_pairwise
 
 
 def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
-    r"""CKA of every layer with every other from HSIC within batches: an estimate, not the value over all stimuli.
+    r"""Estimate the CKA of every pair of layers from HSIC within batches.
 
     .. math:: \frac{\sum_b \mathrm{HSIC}(X_b, Y_b)}
               {\sqrt{\sum_b \mathrm{HSIC}(X_b, X_b) \sum_b \mathrm{HSIC}(Y_b, Y_b)}}
 
-    with the unbiased HSIC of each batch, so that their means estimate the same HSIC whatever the size of batches. The
-    three are summed before the one division; a mean of the ratios of batches is another quantity. For all stimuli at
-    the same cost take `streamed_pairwise`, which is exact.
+    with the unbiased HSIC of each batch, whose mean estimates the same HSIC for any batch size. The three sums are
+    computed before the division; a mean of the ratios of batches is another quantity. The value is not CKA over all
+    stimuli: use `streamed_pairwise` for that, which is exact at the same cost.
 
     Parameters
     ----------
     batches : iterable of mapping from str to array-like (b, d_i)
-        The same layers every time, b >= 4. Batches of fewer stimuli count less: each is weighted by b.
+        Batches of the same layers, with b >= 4 stimuli. Each batch is weighted by b.
 
     Returns
     -------
     Pairwise
-        Within [-1, 1]; NaN where the sum of a layer's HSIC with itself is not positive.
+        Values within [-1, 1]; NaN where the sum of a layer's HSIC with itself is not positive.
 
     Raises
     ------
     ValueError
-        If there is no batch, or if one has no layers, fewer than 4 stimuli, other layers than the first, values that
-        are not finite, or layers of different stimuli (where they carry ids).
+        If there are no batches, or if a batch has no layers, fewer than 4 stimuli, other layers than the first batch,
+        values that are not finite, or layers with different ids of stimuli.
 
     References
     ----------
@@ -61,7 +62,9 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
         layers = {name: checks.representation(block, name, least=4) for name, block in batch.items()}
         checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
         if names and tuple(layers) != names:
-            raise ValueError(f"Batch {number} is of layers {list(layers)}; expected {list(names)}, as in the first.")
+            raise ValueError(
+                f"Batch {number} has layers {list(layers)}; expected {list(names)}, as in the first batch."
+            )
         if not names:
             units = np.array([_unit(layer) for layer in layers.values()])
         names, n = tuple(layers), len(next(iter(layers.values())))
@@ -76,13 +79,11 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
     if not names:
         raise ValueError("There are no batches; expected at least 1.")
     own = np.where(np.diagonal(total) > NOTHING * scale, np.diagonal(total), np.nan)
-    if np.isnan(own).any():
-        warn_undefined(names, np.isnan(own), "cka", stacklevel=2)
     values = np.clip(total / np.sqrt(np.multiply.outer(own, own)), -1.0, 1.0)
-    return Pairwise(values=values, rows=names, columns=names, measure="cka")
+    return as_pairwise(MEASURES["cka"], names, values, stacklevel=4)
 
 
 def _unit(layer: FloatArray) -> float:
-    """Return what a layer is to be divided by, so that no fourth power overflows or vanishes."""
+    """Return a divisor for a layer after which no fourth power overflows or vanishes."""
     largest = float(np.abs(layer).max()) or 1.0
     return 1.0 if 1e-60 < largest < 1e60 else largest

@@ -1,8 +1,8 @@
-r"""Similarity of representations of more stimuli than fit in memory, exactly, in one pass over blocks of them.
+r"""Sums over stimuli from which measures follow exactly, in one pass over blocks of stimuli.
 
-CKA, CCA, PLS and Procrustes distances follow from sums over stimuli. Subtracting any fixed vector from a representation
-changes none of them, so the mean of the first block is subtracted, and the sums keep their digits; what it differs from
-the true mean is taken off at the end. With x and y the rows so shifted,
+CKA, CCA, PLS and Procrustes distances follow from sums over stimuli. Subtracting a fixed vector from a representation
+changes none of them, so the mean of the first block is subtracted to preserve digits; its difference from the true mean
+is subtracted at the end. With the shifted rows x and y,
 
 .. math::
 
@@ -18,31 +18,33 @@ the unbiased HSIC of Song et al. (2012, eq. 5), whose kernels have no diagonal, 
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from repsim.similarity import checks
+from repsim.similarity.entries import choose
+from repsim.similarity.measures import MEASURES, Measure
 from repsim.similarity.measures.hsic import degrees
+from repsim.similarity.measures.measure import warn_undefined
+from repsim.similarity.measures.streamed import Streamed
 from repsim.similarity.pairwise import Pairwise
 from repsim.similarity.precision import FeatureRange, FloatArray
-from repsim.similarity.streaming.forms import STREAMED
 
 
 class Moments:
-    """Sums of products of the features of several layers, over blocks of stimuli that come one after the other.
+    """Sums of products of the features of several layers over blocks of stimuli.
 
-    Memory is 8 bytes for every two features of all layers, halved by symmetry, whatever the number of stimuli.
+    Memory is 8 bytes for every pair of features of all layers, for any number of stimuli.
 
     Parameters
     ----------
     device : str, optional
-        Where torch is to multiply; the CPU by default.
+        Device on which torch multiplies; the CPU by default.
 
     Examples
     --------
@@ -72,13 +74,14 @@ class Moments:
         Parameters
         ----------
         blocks : mapping from str to array-like (b, d_i)
-            What each layer did on these stimuli; the same layers, of the same widths, every time. b may differ.
+            Activations of each layer for these stimuli; every block has the same layers of the same widths. The number
+            of stimuli b may differ between blocks.
 
         Raises
         ------
         ValueError
-            If a block is not finite and real, or not of the layers and widths of the first, or if the layers have
-            different numbers of stimuli (or, where blocks carry them, ids of stimuli).
+            If a block is not finite and real, if its layers or widths differ from those of the first block, or if the
+            layers have different numbers or ids of stimuli.
         """
         checks.same_ids(blocks)
         arrays = {name: checks.representation(block, name, least=1, is_block=True) for name, block in blocks.items()}
@@ -101,37 +104,44 @@ class Moments:
         self._norms += squares.sum(dim=0)
         self.n += len(Z)
 
-    def pairwise(self, measure: str = "cka") -> Pairwise:
+    def pairwise(self, measure: str | Measure = "cka") -> Pairwise:
         """Compare every layer with every other, over all stimuli so far.
 
         Parameters
         ----------
-        measure : str, default "cka"
-            A key of `STREAMED`.
+        measure : str or Measure, default "cka"
+            A measure that has a streamed form, or its key in `MEASURES`.
 
         Returns
         -------
         Pairwise
-            What ``repsim.pairwise`` returns for the same measure, to 1e-10 where covariances are well conditioned
+            The result of ``repsim.pairwise`` for the same measure, to 1e-10 where covariances are well conditioned
             (Procrustes distances near zero to 1e-7).
 
         Raises
         ------
         ValueError
-            If there is no such measure, or there are too few stimuli for it.
+            If the measure is unknown or has no streamed form, or if there are too few stimuli for it.
         """
-        values_of = checks.choice(measure, STREAMED, "measure of streams")
+        chosen, streamed = streamable(measure)
+        return as_pairwise(chosen, self.names, streamed.from_sums(self.checked()), stacklevel=4)
+
+    def checked(self) -> Moments:
+        """Return these sums if there are enough stimuli to compare layers.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than 4 stimuli.
+        """
         if self.n < 4:
-            raise ValueError(f"There are {self.n} stimuli so far; at least 4 are needed to compare.")
-        values = values_of(self)
-        if np.isnan(values).any():
-            warn_undefined(self.names, np.isnan(np.diagonal(values)), measure, stacklevel=2)
-        return Pairwise(values=values, rows=self.names, columns=self.names, measure=measure)
+            raise ValueError(f"There are {self.n} stimuli so far; at least 4 are needed to compare. Add more blocks.")
+        return self
 
     def products(self, i: int, j: int) -> FloatArray:
         """Return the sum of products (d_i, d_j), i <= j, of the features of two layers about their means.
 
-        Each layer is in a unit of its own. Features that are constant up to rounding are zero.
+        Each layer has a unit of its own. Products of features that are constant up to rounding are zero.
         """
         rows, columns = self._spans[i], self._spans[j]
         within = slice(columns.start - rows.start, columns.stop - rows.start)
@@ -142,7 +152,7 @@ class Moments:
         return products
 
     def hsic(self, *, unbiased: bool) -> FloatArray:
-        """Return HSIC (n_layers, n_layers) with linear kernels; see the head of this module."""
+        """Return HSIC (n_layers, n_layers) with linear kernels; see the equation of this module."""
         squares = [float(self._unit[span.start]) ** 2 for span in self._spans]
         return self.hsic_in_units(unbiased=unbiased) * np.multiply.outer(squares, squares)
 
@@ -186,27 +196,35 @@ class Moments:
 
     def _check(self, arrays: Mapping[str, FloatArray]) -> None:
         if tuple(arrays) != self.names:
-            raise ValueError(f"The block is of layers {list(arrays)}; expected {list(self.names)}, as in the first.")
+            raise ValueError(
+                f"The block has layers {list(arrays)}; expected {list(self.names)}, as in the first block."
+            )
         for (name, array), span in zip(arrays.items(), self._spans, strict=True):
             if array.shape[1] != span.stop - span.start:
                 raise ValueError(
                     f"{name} has {array.shape[1]} features in this block; expected {span.stop - span.start}, as in the "
-                    "first."
+                    "first block."
                 )
 
 
-def warn_undefined(names: Sequence[str], undefined: NDArray[np.bool_], measure: str, stacklevel: int) -> None:
-    """Warn once of the layers for which a measure is not defined.
+def streamable(measure: str | Measure | Callable[..., float]) -> tuple[Measure, Streamed]:
+    """Return a measure and its streamed form.
 
-    Warns
-    -----
-    RuntimeWarning
-        With their names.
+    Raises
+    ------
+    ValueError
+        If the measure is unknown or has no streamed form.
     """
-    which = [name for name, is_undefined in zip(names, undefined, strict=True) if is_undefined]
-    warnings.warn(
-        f"{len(which)} of {len(names)} representations ({', '.join(which)}) are constant, or have no two stimuli "
-        f"that are more alike than others. Their {measure} is NaN.",
-        RuntimeWarning,
-        stacklevel=stacklevel + 1,
-    )
+    chosen = choose(measure, MEASURES, Measure, "measure")
+    if chosen.streamed is None:
+        names = sorted(name for name, each in MEASURES.items() if each.streamed is not None)
+        raise ValueError(f"The measure {chosen.name!r} has no streamed form. Choose one of: {', '.join(names)}.")
+    return chosen, chosen.streamed
+
+
+def as_pairwise(measure: Measure, names: tuple[str, ...], values: FloatArray, *, stacklevel: int) -> Pairwise:
+    """Return values of all pairs of layers as a `Pairwise`, with one warning if some are NaN."""
+    if np.isnan(values).any():
+        is_undefined = dict(zip(names, np.isnan(np.diagonal(values)).tolist(), strict=True))
+        warn_undefined(measure, is_undefined, stacklevel=stacklevel)
+    return Pairwise(values=values, rows=names, columns=names, measure=measure.name, direction=measure.direction)

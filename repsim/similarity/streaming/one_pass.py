@@ -1,4 +1,4 @@
-"""Layers that are read in blocks of stimuli, compared in one pass where memory allows."""
+"""Comparison of layers that are read in blocks of stimuli, in one pass if memory allows."""
 
 from __future__ import annotations
 
@@ -14,56 +14,57 @@ from repsim.similarity import checks
 from repsim.similarity.measures.cka import alignment
 from repsim.similarity.measures.hsic import degrees, u_centred
 from repsim.similarity.measures.hsic_pairs import from_tiles
+from repsim.similarity.measures.measure import Measure
 from repsim.similarity.pairwise import Pairwise
 from repsim.similarity.precision import FeatureRange, FloatArray
-from repsim.similarity.streaming.forms import STREAMED
-from repsim.similarity.streaming.moments import Moments, warn_undefined
+from repsim.similarity.streaming.moments import Moments, as_pairwise, streamable
 
-# Entries of a block of all layers: 32 MiB in float64, of which three copies are held.
+# Entries of a block of all layers (32 MiB in float64); three copies are held.
 BLOCK = 2**22
-# Tiles of Gram matrices with fewer rows read the data too often.
+# Smallest number of rows of a tile of a Gram matrix; with fewer, the data are read too often.
 SMALLEST_TILE = 128
-# Stimuli that are read at a time to find the mean of a layer and the lengths of its rows.
+# Stimuli read at a time to compute the mean of a layer and the lengths of its rows.
 _ROWS = 1024
 
 
 def streamed_pairwise(
     layers: Mapping[str, Any],
     *,
-    measure: str = "cka",
+    measure: str | Measure = "cka",
     rows: int | None = None,
     memory: int = 512 * 2**20,
     device: str | None = None,
 ) -> Pairwise:
-    """Compare every layer with every other, reading blocks of stimuli rather than whole layers.
+    """Compare every layer with every other, reading blocks of stimuli instead of whole layers.
 
-    One pass over the data where the products of all features fit in memory; else, for CKA, tiles of Gram matrices, for
-    which the data are read about n / 512 times.
+    The data are read once if the products of all features fit in memory. Otherwise CKA is computed from tiles of Gram
+    matrices, for which the data are read about n / 512 times.
 
     Parameters
     ----------
     layers : mapping from str to array-like (n, d_i)
-        Anything with a shape whose rows are read by slices: a recorded layer, an HDF5 dataset, a memory map, an array.
-    measure : str, default "cka"
-        A key of `STREAMED`.
+        Anything with a shape and rows that are read by slices: a recorded layer, an HDF5 dataset, a memory map, an
+        array.
+    measure : str or Measure, default "cka"
+        A measure that has a streamed form, or its key in `MEASURES`.
     rows : int, optional
         Stimuli in a block; by default as many as take 32 MiB.
     memory : int, default 512 MiB
-        Bound in bytes on the sums that are held; blocks come beside it.
+        Bound in bytes on the sums; blocks take memory beside it.
     device : str, optional
-        Where torch is to multiply; the CPU by default.
+        Device on which torch multiplies; the CPU by default.
 
     Returns
     -------
     Pairwise
-        What ``repsim.pairwise`` returns for the same measure, to 1e-10 where covariances are well conditioned
+        The result of ``repsim.pairwise`` for the same measure, to 1e-10 where covariances are well conditioned
         (Procrustes distances near zero to 1e-7).
 
     Raises
     ------
     ValueError
-        If the layers have different numbers of stimuli, are not finite, or are too wide for the memory; if there is no
-        such measure, or there are too few stimuli for it.
+        If the layers have different numbers of stimuli, are not finite, or are too wide for the memory; if the measure
+        is unknown or has no streamed form, or if there are too few stimuli for it.
 
     Examples
     --------
@@ -72,49 +73,52 @@ def streamed_pairwise(
     array([[1.  , 0.78],
            [0.78, 1.  ]])
     """
-    checks.choice(measure, STREAMED, "measure of streams")
+    chosen, streamed = streamable(measure)
     if rows is not None:
         checks.whole_number(rows, "rows", 1)
     if device is not None:
-        checks.device(device, measure, can_use_it=True)
+        checks.device(device, chosen.name, can_use_it=True)
     for name, layer in layers.items():
         checks.check_shape(layer, name)
     checks.same_ids(layers)
     checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
     widths = [layer.shape[1] for layer in layers.values()]
     needed = 8 * sum(width * sum(widths[i:]) for i, width in enumerate(widths))
-    if needed > memory:
-        if not measure.startswith("cka"):
-            raise ValueError(
-                f"The products of {sum(widths)} features take {needed} bytes, and memory is {memory}. Compare fewer "
-                "layers at a time, give more memory, or record fewer features."
-            )
-        least = 8 * len(layers) * min(len(next(iter(layers.values()))), SMALLEST_TILE) ** 2
-        if memory < least:
-            raise ValueError(f"memory is {memory} bytes; {len(layers)} layers of this size need at least {least}.")
-        return _from_tiles(layers, measure, memory, device)
+    if needed <= memory:
+        values = streamed.from_sums(_read_once(layers, rows or max(1, BLOCK // sum(widths)), device).checked())
+    elif streamed.hsic is not None:
+        values = _from_tiles(layers, memory, device, unbiased=streamed.hsic == "unbiased")
+    else:
+        raise ValueError(
+            f"The products of {sum(widths)} features take {needed} bytes, and memory is {memory}. Compare fewer "
+            "layers at a time, give more memory, or record fewer features."
+        )
+    return as_pairwise(chosen, tuple(layers), values, stacklevel=4)
+
+
+def _read_once(layers: Mapping[str, Any], rows: int, device: str | None) -> Moments:
     moments = Moments(device)
-    n, rows = len(next(iter(layers.values()))), rows or max(1, BLOCK // sum(widths))
-    for start in range(0, n, rows):
+    for start in range(0, len(next(iter(layers.values()))), rows):
         moments.update({name: layer[start : start + rows] for name, layer in layers.items()})
-    return moments.pairwise(measure)
+    return moments
 
 
-def _from_tiles(layers: Mapping[str, Any], measure: str, memory: int, device: str | None) -> Pairwise:
-    """CKA from tiles of Gram matrices, whose rows are read when they are needed."""
-    unbiased = measure == "cka"
-    tiles = [_Tile(layer, name, unbiased=unbiased) for name, layer in layers.items()]
-    n = len(tiles[0].layer)
+def _from_tiles(layers: Mapping[str, Any], memory: int, device: str | None, *, unbiased: bool) -> FloatArray:
+    """Return CKA from tiles of Gram matrices, whose rows are read when they are needed."""
+    n = len(next(iter(layers.values())))
+    least = 8 * len(layers) * min(n, SMALLEST_TILE) ** 2
+    if memory < least:
+        raise ValueError(
+            f"memory is {memory} bytes; {len(layers)} layers of {n} stimuli need at least {least}. Give more memory."
+        )
+    tiles = [_StreamedGram(layer, name, unbiased=unbiased) for name, layer in layers.items()]
     hsic = from_tiles(tiles, n, memory, device) / degrees(n, unbiased=unbiased)
     own = np.diagonal(hsic)
-    values = alignment(hsic, own, own)
-    if np.isnan(values).any():
-        warn_undefined(tuple(layers), np.isnan(np.diagonal(values)), measure, stacklevel=3)
-    return Pairwise(values=values, rows=tuple(layers), columns=tuple(layers), measure=measure)
+    return alignment(hsic, own, own)
 
 
-class _Tile:
-    """Tiles of the (U-centred) Gram matrix of a layer that is read block by block."""
+class _StreamedGram:
+    """Gram matrix of a layer that is read block by block; U-centred for the unbiased estimator."""
 
     def __init__(self, layer: Any, name: str, *, unbiased: bool) -> None:
         self.layer, self._name, self._unbiased = layer, name, unbiased
@@ -124,7 +128,7 @@ class _Tile:
         self._size = np.sqrt(self._squares.mean()) or 1.0
 
     def __call__(self, rows: slice, columns: slice, out: Any) -> Any:
-        """Write a tile."""
+        """Write a tile to ``out`` and return it."""
         A = self._deviations(rows) / self._size
         B = A if rows == columns else self._deviations(columns) / self._size
         product = (
@@ -140,7 +144,7 @@ class _Tile:
         )
 
     def _scan(self) -> tuple[FloatArray, NDArray[np.bool_], float]:
-        """Return the mean, which features are constant up to rounding, and a power of two near the largest range."""
+        """Return the mean, a mask of features that are constant, and a power of two near the largest range."""
         n, d = self.layer.shape
         features, total = FeatureRange(d), np.zeros(d)
         for start in range(0, n, _ROWS):

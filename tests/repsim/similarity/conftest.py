@@ -27,3 +27,19 @@ def related() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
         return X, X @ rng.normal(size=(d1, d2)) + 4 * rng.normal(size=(n, d2)) + 1
 
     return make
+
+
+@pytest.fixture
+def transforms() -> dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]]:
+    """One example of each transformation that a measure or a statistic may be invariant to."""
+
+    def square(rng: np.random.Generator, X: np.ndarray) -> np.ndarray:
+        return rng.normal(size=2 * X.shape[1:])
+
+    return {
+        "permutation": lambda X, rng: X[:, np.roll(np.arange(X.shape[1]), 1)],
+        "orthogonal": lambda X, rng: X @ np.linalg.qr(square(rng, X))[0],
+        "isotropic scaling": lambda X, rng: 2.5 * X,
+        "translation": lambda X, rng: X + 3 * rng.normal(size=X.shape[1]),
+        "invertible linear": lambda X, rng: X @ square(rng, X),
+    }

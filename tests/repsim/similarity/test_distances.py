@@ -340,4 +340,4 @@ def test_poisson_refuses_negative_rates() -> None:
 
 def test_distances_are_listed_by_name() -> None:
     assert all(DISTANCES[name].name == name for name in DISTANCES)
-    assert all(distance.formula and distance.reference for distance in DISTANCES.values())
+    assert all(distance.about.formula and distance.about.reference for distance in DISTANCES.values())

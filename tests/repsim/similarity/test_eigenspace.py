@@ -54,7 +54,7 @@ def test_eigenspace_overlap_of_unrelated_representations_is_the_share_of_the_sma
 
 @pytest.mark.parametrize("d", [10, 40])
 def test_eigenspace_overlap_refuses_representations_that_span_everything(rng: np.random.Generator, d: int) -> None:
-    message = r"^Y has 10 stimuli and as many linearly independent features, which span everything; .* gulp or cka\.$"
+    message = r"^Y has 10 stimuli and as many linearly independent features; .* gulp or cka\.$"
     with pytest.raises(ValueError, match=message):
         eigenspace_overlap(rng.normal(size=(10, 2)), rng.normal(size=(10, d)))
     low_rank = rng.normal(size=(10, 3)) @ rng.normal(size=(3, d))

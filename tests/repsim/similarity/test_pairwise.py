@@ -32,7 +32,7 @@ def network(rng: np.random.Generator, n: int, widths: list[int]) -> Layers:
 
 
 def each_pair(X: Layers, Y: Layers, measure: str) -> np.ndarray:
-    return np.array([[MEASURES[measure].function(x, y) for y in Y.values()] for x in X.values()])
+    return np.array([[MEASURES[measure](x, y) for y in Y.values()] for x in X.values()])
 
 
 LINEAR = ("cka", "cka_biased")  # test_measures.py has all
@@ -154,7 +154,7 @@ def test_pairwise_lists_its_measures() -> None:
 
 def test_pairwise_refuses_a_single_array() -> None:
     with pytest.raises(
-        TypeError, match=r"^X is a ndarray; expected a mapping .* Compare two arrays with the function of the measure"
+        TypeError, match=r"^X is a ndarray; expected a mapping .* compare two arrays with the function of a measure"
     ):
         pairwise(np.eye(5))
 

@@ -47,10 +47,10 @@ def test_pairs_refuse_nan_at_different_pairs() -> None:
 
 
 def test_pairs_refuse_what_is_no_mapping() -> None:
-    with pytest.raises(TypeError, match=r"^B is a list; expected a mapping from names to RDMs\. Compare two RDMs with"):
+    with pytest.raises(TypeError, match=r"^B is a list; expected a mapping from names to RDMs\. .*compare_rdms"):
         compare_rdm_pairs({"a": [1, 2, 3]}, [[1, 2, 3]])
 
 
 def test_pairs_refuse_an_empty_mapping() -> None:
-    with pytest.raises(ValueError, match=r"^A has no RDMs; expected at least 1\. Check which layers were recorded\.$"):
+    with pytest.raises(ValueError, match=r"^A has no RDMs; expected at least 1\."):
         compare_rdm_pairs({})

@@ -84,5 +84,5 @@ def test_all_pairs_name_the_layer_with_too_many_predictors(rng: np.random.Genera
 
 
 def test_a_wide_y_of_a_constant_x_is_nan(rng: np.random.Generator) -> None:
-    with pytest.warns(RuntimeWarning, match=r"^1 of 2 representations \(X\) are constant\. Their R² is NaN\.$"):
+    with pytest.warns(RuntimeWarning, match=r"^1 of 2 representations \(X\) are constant\. Their R² .* is NaN\.$"):
         assert math.isnan(linear_regression(np.ones((10, 1)), rng.normal(size=(10, 40))))

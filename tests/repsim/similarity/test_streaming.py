@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from repsim.similarity import MEASURES, Moments, minibatch_cka, pairwise, streamed_pairwise
-from repsim.similarity.streaming import STREAMED
+
+STREAMED = [name for name, measure in MEASURES.items() if measure.streamed is not None]
 
 Layers = dict[str, np.ndarray]
 
@@ -52,10 +53,6 @@ def test_sums_are_taken_where_they_are_told_to(layers: Layers, device: str, memo
     for measure in ("cka", "cka_biased"):
         values = streamed_pairwise(layers, measure=measure, rows=20, device=device, memory=memory).values
         np.testing.assert_allclose(values, pairwise(layers, measure=measure).values, atol=1e-10)
-
-
-def test_every_streamed_measure_is_a_measure() -> None:
-    assert set(STREAMED) <= set(MEASURES)
 
 
 @pytest.mark.parametrize("unbiased", [True, False])
@@ -103,7 +100,7 @@ def test_a_constant_layer_is_nan_and_named(layers: Layers) -> None:
     layers["flat"] = np.full((90, 3), 0.1)
     for measure in STREAMED:
         with pytest.warns(
-            RuntimeWarning, match=rf"^1 of 4 representations \(flat\) .* Their {measure} is NaN\.$"
+            RuntimeWarning, match=rf"^1 of 4 representations \(flat\) .* Their {MEASURES[measure].label} is NaN\.$"
         ) as caught:
             values = streamed_pairwise(layers, measure=measure, rows=40).values
         assert caught[0].filename == __file__ or measure
@@ -239,9 +236,7 @@ def test_a_batch_without_layers_is_refused() -> None:
 
 
 def test_batches_of_other_layers_are_refused(layers: Layers) -> None:
-    with pytest.raises(
-        ValueError, match=r"^Batch 2 is of layers \['a'\]; expected \['a', 'b', 'c'\], as in the first\.$"
-    ):
+    with pytest.raises(ValueError, match=r"^Batch 2 has layers \['a'\]; expected \['a', 'b', 'c'\]"):
         minibatch_cka([layers, {"a": layers["a"]}])
 
 
@@ -250,11 +245,11 @@ def test_a_stream_refuses_what_does_not_fit_its_first_block(layers: Layers) -> N
     with pytest.raises(ValueError, match=r"^There are no layers in the block"):
         moments.update({})
     moments.update({name: layer[:3] for name, layer in layers.items()})
-    with pytest.raises(ValueError, match=r"^There are 3 stimuli so far; at least 4 are needed to compare\.$"):
+    with pytest.raises(ValueError, match=r"^There are 3 stimuli so far; at least 4 are needed"):
         moments.pairwise()
-    with pytest.raises(ValueError, match=r"^The block is of layers \['a'\]; expected \['a', 'b', 'c'\]"):
+    with pytest.raises(ValueError, match=r"^The block has layers \['a'\]; expected \['a', 'b', 'c'\]"):
         moments.update({"a": layers["a"]})
-    with pytest.raises(ValueError, match=r"^b has 8 features in this block; expected 9, as in the first\.$"):
+    with pytest.raises(ValueError, match=r"^b has 8 features in this block; expected 9"):
         moments.update({**layers, "b": layers["b"][:, :8]})
     with pytest.raises(ValueError, match=r"^a has 90 samples and c has 80; both must come from the same stimuli"):
         moments.update({**layers, "c": layers["c"][:80]})
@@ -265,7 +260,7 @@ def test_a_stream_refuses_what_does_not_fit_its_first_block(layers: Layers) -> N
 
 def test_streamed_pairwise_refuses(layers: Layers) -> None:
     with pytest.raises(
-        ValueError, match=r"^Unknown measure of streams 'pwcca'\. Choose one of: angular_procrustes, cka"
+        ValueError, match=r"^The measure 'pwcca' has no streamed form\. Choose one of: angular_procrustes, cka"
     ):
         streamed_pairwise(layers, measure="pwcca")
     with pytest.raises(ValueError, match=r"^a has 90 samples and c has 80; both must come from the same stimuli"):
@@ -278,7 +273,7 @@ def test_streamed_pairwise_refuses(layers: Layers) -> None:
         streamed_pairwise(layers, rows=0)
     with pytest.raises(ValueError, match=r"^There is no device 'abacus' here \("):
         streamed_pairwise(layers, device="abacus")
-    with pytest.raises(ValueError, match=r"^memory is 1000 bytes; 3 layers of this size need at least 194400\.$"):
+    with pytest.raises(ValueError, match=r"^memory is 1000 bytes; 3 layers of 90 stimuli need at least 194400\."):
         streamed_pairwise(layers, memory=1000)
     with pytest.raises(ValueError, match=r"^x has shape \(90,\); expected two dimensions"):
         streamed_pairwise({"x": layers["a"][:, 0]})

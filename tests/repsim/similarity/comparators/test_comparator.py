@@ -146,7 +146,7 @@ def test_a_linear_comparator_is_the_cosine_after_its_map(rng: np.random.Generato
 
 def test_comparators_are_listed_by_name(comparator: Comparator) -> None:
     assert COMPARATORS[comparator.name] is comparator
-    assert all((comparator.reference, comparator.formula, comparator.cost, comparator.use))
+    assert all((comparator.about.reference, comparator.about.formula, comparator.about.cost, comparator.about.use))
 
 
 @pytest.mark.parametrize(
@@ -161,18 +161,5 @@ def test_comparators_are_listed_by_name(comparator: Comparator) -> None:
     ],
 )
 def test_a_comparator_refuses_a_declaration(field: dict, message: str) -> None:
-    valid = {
-        "name": "c",
-        "prepare": max,
-        "compare": max,
-        "pool": max,
-        "is_exact_pool": False,
-        "formula": "c",
-        "range": (0, 1),
-        "ignores": frozenset(),
-        "cost": "1",
-        "use": "never",
-        "reference": "none",
-    }
     with pytest.raises(ValueError, match=message):
-        Comparator(**(valid | field))
+        Comparator(**({"name": "c", "prepare": max, "compare": max, "pool": max} | field))

@@ -61,7 +61,7 @@ def test_compare_rdms_leaves_out_stimuli_of_which_nothing_is_known(rng: np.rando
 def test_what_goes_by_the_whole_matrix_refuses_missing_pairs(rng: np.random.Generator, method: str) -> None:
     A, B = rng.uniform(size=(2, 10))
     A[:4] = A[7] = np.nan  # all of stimulus 0, and one other pair
-    message = rf"^1 pairs of A and B are NaN between stimuli that have other distances; {method} needs every pair\."
+    message = rf"^1 pairs of A and B are NaN between stimuli that have other distances; {method} needs all pairs\."
     with pytest.raises(ValueError, match=message):
         compare_rdms(A, B, method, nan="pairwise")
 
@@ -116,8 +116,8 @@ def test_compare_rdms_lists_its_methods() -> None:
         compare_rdms([1, 2, 3], [1, 2, 3], "kendall")
 
 
-def test_compare_rdms_lists_its_ways_with_nan() -> None:
-    with pytest.raises(ValueError, match=r"^Unknown way with NaN 'omit'\. Choose one of: pairwise, raise\.$"):
+def test_compare_rdms_lists_its_treatments_of_nan() -> None:
+    with pytest.raises(ValueError, match=r"'omit'.* one of: pairwise, raise\.$"):
         compare_rdms([1, 2, 3], [1, 2, 3], nan="omit")
 
 

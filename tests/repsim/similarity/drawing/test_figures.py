@@ -133,7 +133,7 @@ def test_a_test_shows_what_chance_gives() -> None:
 def test_cases_of_groups_can_be_named() -> None:
     assert ticks(groups().plot().yaxis) == ["case 1", "case 2"]
     assert ticks(groups().plot(["hidden.1", "_b"]).yaxis) == ["hidden.1", " _b"]
-    with pytest.raises(ValueError, match="1 names were given for 2 cases; give one name a case"):
+    with pytest.raises(ValueError, match="1 names were given for 2 cases; expected one name per case"):
         groups().plot(["hidden.1"])
 
 

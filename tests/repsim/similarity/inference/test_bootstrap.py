@@ -10,7 +10,9 @@ import pytest
 from scipy.spatial.distance import squareform
 
 from repsim.similarity import COMPARATORS, compare_rdms, evaluate_models, rdm
-from repsim.similarity.inference.weighted import WEIGHTED, _by_resampling, resampled_values
+from repsim.similarity.inference.resampling import by_resampling, resampled_values
+
+WEIGHTED = [name for name, comparator in COMPARATORS.items() if comparator.weighted is not None]
 
 
 def drawn(rng: np.random.Generator, n: int, samples: int = 12) -> np.ndarray:
@@ -33,8 +35,8 @@ def test_weights_give_what_resampling_gives(
 ) -> None:
     models, data = map(stacked, signals(rng))
     counts = drawn(rng, 14)
-    weighted = resampled_values(models, data, counts, method, memory=memory)
-    resampled = _by_resampling(COMPARATORS[method], np.concatenate([models, data]), counts, len(models))
+    weighted = resampled_values(models, data, counts, COMPARATORS[method], memory=memory)
+    resampled = by_resampling(COMPARATORS[method], np.concatenate([models, data]), counts, len(models))
     np.testing.assert_allclose(weighted.values, resampled.values, atol=1e-10)
     np.testing.assert_allclose(weighted.upper, resampled.upper, atol=1e-10)
     np.testing.assert_allclose(weighted.lower, resampled.lower, atol=1e-10)
@@ -45,7 +47,7 @@ def test_every_stimulus_drawn_once_is_the_comparison_itself(
     rng: np.random.Generator, method: str, signals: Callable
 ) -> None:
     models, data = signals(rng)
-    once = resampled_values(stacked(models), stacked(data), np.ones((1, 14), dtype=int), method).values[0]
+    once = resampled_values(stacked(models), stacked(data), np.ones((1, 14), dtype=int), COMPARATORS[method]).values[0]
     expected = [[compare_rdms(model, each, method) for each in data.values()] for model in models.values()]
     np.testing.assert_allclose(once, expected, atol=1e-10)
 
@@ -56,7 +58,7 @@ def test_resampled_stimuli_give_what_rsatoolbox_gives(
 ) -> None:
     models, data = signals(rng)
     counts = drawn(rng, 14)
-    ours = resampled_values(stacked(models), stacked(data), counts, method).values
+    ours = resampled_values(stacked(models), stacked(data), counts, COMPARATORS[method]).values
     both = [rsatoolbox.rdm.RDMs(stacked(rdms)) for rdms in (models, data)]
     for count, value in zip(counts, ours, strict=True):
         chosen = np.repeat(np.arange(14), count)
@@ -67,9 +69,9 @@ def test_resampled_stimuli_give_what_rsatoolbox_gives(
 def test_weights_survive_offsets_and_scales(rng: np.random.Generator, signals: Callable) -> None:
     models, data = map(stacked, signals(rng))
     counts = drawn(rng, 14)
-    plain = resampled_values(models, data, counts, "pearson").values
+    plain = resampled_values(models, data, counts, COMPARATORS["pearson"]).values
     np.testing.assert_allclose(
-        resampled_values(1e-200 * models, 1e6 + data, counts, "pearson").values, plain, atol=1e-7
+        resampled_values(1e-200 * models, 1e6 + data, counts, COMPARATORS["pearson"]).values, plain, atol=1e-7
     )
 
 
@@ -84,7 +86,9 @@ def test_copies_of_a_stimulus_form_no_pair(rng: np.random.Generator, method: str
         return [COMPARATORS[method].prepare(np.array([squareform(rdm)[pair] for pair in pairs])) for rdm in rdms]
 
     expected = [[COMPARATORS[method].compare(a, b) for b in prepared(data)] for a in prepared(models)]
-    np.testing.assert_allclose(resampled_values(models, data, counts[None], method).values[0], expected, atol=1e-10)
+    np.testing.assert_allclose(
+        resampled_values(models, data, counts[None], COMPARATORS[method]).values[0], expected, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
@@ -93,7 +97,7 @@ def test_fewer_than_three_distinct_stimuli_have_no_value(
     rng: np.random.Generator, method: str, counts: list[int], signals: Callable
 ) -> None:
     models, data = map(stacked, signals(rng, n=4))
-    result = resampled_values(models, data, np.array([counts, [1, 1, 1, 1]]), method)
+    result = resampled_values(models, data, np.array([counts, [1, 1, 1, 1]]), COMPARATORS[method])
     assert np.isnan(result.values[0]).all()
     assert np.isnan(result.upper[0]).all()
     assert np.isfinite(result.values[1]).all()
@@ -105,7 +109,7 @@ def test_a_sample_in_which_a_model_is_constant_has_no_value_for_it(
 ) -> None:
     models, data = map(stacked, signals(rng, n=6))
     classes = squareform((np.arange(6)[:, None] // 2 != np.arange(6) // 2) * 0.3)
-    result = resampled_values(np.stack([models[0], classes]), data, np.array([[2, 0, 3, 0, 1, 0]]), method)
+    result = resampled_values(np.stack([models[0], classes]), data, np.array([[2, 0, 3, 0, 1, 0]]), COMPARATORS[method])
     assert np.isfinite(result.values[0, 0]).all()
     assert np.isnan(result.values[0, 1]).all() == (not is_defined_for_constants(method))
 
@@ -119,8 +123,10 @@ def test_pearson_is_accurate_where_an_outlier_was_not_drawn(rng: np.random.Gener
     far = data.copy()
     far[:, 0] = 1e9  # between the first two stimuli
     counts = np.array([[0, 0, 2, 1, 1, 1, 1, 2]])
-    expected = resampled_values(models, data, counts, "pearson").values
-    np.testing.assert_allclose(resampled_values(models, far, counts, "pearson").values, expected, atol=1e-12)
+    expected = resampled_values(models, data, counts, COMPARATORS["pearson"]).values
+    np.testing.assert_allclose(
+        resampled_values(models, far, counts, COMPARATORS["pearson"]).values, expected, atol=1e-12
+    )
 
 
 def test_samples_without_a_value_are_left_out_and_counted(rng: np.random.Generator, signals: Callable) -> None:
@@ -226,7 +232,7 @@ def test_ceilings_that_are_nan_everywhere_are_nan_with_a_warning(rng: np.random.
         ({"over": "subjects"}, r"^Unknown resampling 'subjects'\. Choose one of: both, networks, none, stimuli\.$"),
         ({"n_samples": 1}, r"^n_samples is 1; expected a whole number of at least 2\.$"),
         ({"n_permutations": 0}, r"^n_permutations is 0; expected a whole number of at least 1\.$"),
-        ({"models": {}}, r"^There are no models; expected at least 1 RDM\.$"),
+        ({"models": {}}, r"^models has no RDMs; expected at least 1\."),
         ({"data": {"d": np.arange(3.0)}}, r"^models has 14 samples and data has 3; both must come"),
         ({"data": {"d": np.full(91, np.nan)}}, r"^data\['d'\] has 91 pairs that are NaN\. Leave those stimuli out"),
         ({"data": {"d": np.ones(91)}}, r"^data\['d'\] has no two distances that differ; pearson is not defined for it"),
@@ -258,5 +264,5 @@ def test_samples_that_all_lack_a_value_are_refused() -> None:
 
 
 def test_evaluate_models_refuses_a_single_array() -> None:
-    with pytest.raises(TypeError, match=r"^models is a ndarray; expected a mapping from names to RDMs\.$"):
+    with pytest.raises(TypeError, match=r"^models is a ndarray; expected a mapping from names to RDMs\."):
         evaluate_models(np.ones(3), {"d": np.arange(3.0)})

@@ -178,7 +178,7 @@ def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator, sign
     result = evaluate_models(*signals(rng), over="none")
     assert result.samples.shape == (0, 3)
     assert result.frame()[["standard_error", "low", "high", "p_above_zero"]].isna().all(axis=None)
-    with pytest.raises(ValueError, match=r"^Comparing models needs at least 2 of them, and samples"):
+    with pytest.raises(ValueError, match=r"^Comparing models needs at least 2 models and resampling"):
         result.compare_models()
 
 

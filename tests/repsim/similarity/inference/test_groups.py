@@ -3,7 +3,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from repsim.similarity import Pairwise, compare_groups, pairwise
+from repsim.similarity import MEASURES, Pairwise, compare_groups, pairwise
 
 
 def similarities(rng: np.random.Generator, shift: float = 0.0, n: int = 4, cases: int = 3) -> np.ndarray:
@@ -174,31 +174,32 @@ def test_too_few_networks_are_told_so(rng: np.random.Generator) -> None:
             {"groups": ["bp"] * 7},
             r"^similarities has shape \(3, 8, 8\) and groups \(7,\); expected \(n_networks, n_networks\)",
         ),
-        ({"groups": ["bp"] * 8}, r"^There are groups \{'bp': 8\}; expected 2, each of 2 networks or more\.$"),
+        ({"groups": ["bp"] * 8}, r"^There are groups \{'bp': 8\}; expected 2, each of 2 networks or more\."),
         ({"groups": ["bp"] * 7 + ["sg"]}, r"^There are groups \{'bp': 7, 'sg': 1\}; expected 2"),
         ({"reference": "noise"}, r"^There is no group 'noise'\. Choose one of: bp, sg\.$"),
-        ({"seeds": [1, 2]}, r"^seeds has shape \(2,\); expected \(8,\), one a network\.$"),
+        ({"seeds": [1, 2]}, r"^seeds has shape \(2,\); expected \(8,\), one per network"),
         (
             {"seeds": [1] * 8},
-            r"^No pair of networks within the reference, or between the groups, has different seeds\.$",
+            r"^No pair of networks within the reference, or between the groups, has different seeds\.",
         ),
         ({"direction": "closeness"}, r"^Unknown direction 'closeness'\. Choose one of: distance, similarity\.$"),
         ({"n_permutations": 0.5}, r"^n_permutations is 0\.5; expected a whole number of at least 1\.$"),
         (
             {"similarities": np.ones((8, 8)) - np.eye(8)},
-            r"^similarities are zero on the diagonal, as distances are\. Say direction='distance'\.$",
+            r"^similarities are zero on the diagonal, as distances are\. .*direction='distance'\.",
         ),
         (
             {
                 "similarities": [
-                    Pairwise(values=np.eye(8), rows=(), columns=(), measure=m) for m in ("cka", "procrustes")
+                    Pairwise(values=np.eye(8), rows=(), columns=(), measure=m.name, direction=m.direction)
+                    for m in (MEASURES["cka"], MEASURES["procrustes"])
                 ]
             },
-            r"^The cases are of measures \['cka', 'procrustes'\]: similarities and distances\.",
+            r"^The cases are of measures \['cka', 'procrustes'\], similarities and distances\.",
         ),
         (
             {"similarities": np.full((8, 8), np.nan)},
-            r"^similarities are not symmetric and finite beside the diagonal\.",
+            r"^similarities are not symmetric and finite off the diagonal",
         ),
         ({"similarities": np.arange(64.0).reshape(8, 8)}, r"^similarities are not symmetric and finite"),
     ],

@@ -74,14 +74,14 @@ def test_partial_rsa_ignores_what_the_controls_add(models: dict[str, np.ndarray]
 
 
 def test_partial_rsa_refuses_a_target_that_a_control_explains(models: dict[str, np.ndarray]) -> None:
-    with pytest.raises(ValueError, match=r"^The controls explain all of the target; nothing is left to correlate\."):
+    with pytest.raises(ValueError, match=r"^The controls explain all of the target; no residual"):
         partial_rsa(2 * models["class"] + 1, models["line"], {"class": models["class"]})
     with pytest.raises(ValueError, match=r"^The controls explain all of the model;"):
         partial_rsa(models["line"], models["class"], {"class": models["class"]})
 
 
 def test_partial_rsa_refuses_dependent_controls(models: dict[str, np.ndarray], target: np.ndarray) -> None:
-    message = r"^The 2 controls are linearly dependent: they have rank 1 over 36 pairs, besides what the method ignores"
+    message = r"^The 2 controls are linearly dependent: they have rank 1 over 36 pairs"
     with pytest.raises(ValueError, match=message):
         partial_rsa(target, models["line"], {"one": models["class"], "two": 2 * models["class"] + 1})
 
@@ -91,16 +91,14 @@ def test_partial_rsa_refuses_constants(models: dict[str, np.ndarray], place: int
     rdms = list(models.values())
     rdms[place] = np.ones(36)
     name = ("target", "model", r"controls\['flat'\]")[place]
-    with pytest.raises(ValueError, match=rf"^{name} has no two distances that differ, over 36 pairs; it neither expl"):
+    with pytest.raises(ValueError, match=rf"^{name} has no two distances that differ, over 36 pairs"):
         partial_rsa(rdms[0], rdms[1], {"flat": rdms[2]})
 
 
 def test_partial_rsa_refuses_controls_that_leave_one_dimension(rng: np.random.Generator) -> None:
     target, model, *controls = rng.uniform(size=(6, 6))
     assert abs(partial_rsa(target, model, dict(zip("abc", controls[:3], strict=True)))) < 1 - 1e-6
-    message = (
-        r"^There are 5 models, the controls among them, for 6 pairs, which any target fits perfectly; expected at m"
-    )
+    message = r"^There are 5 models, the controls among them, for 6 pairs, which fit any target exactly; expected at m"
     with pytest.raises(ValueError, match=message):
         partial_rsa(target, model, dict(zip("abcd", controls, strict=True)))
 
@@ -113,7 +111,7 @@ def test_partial_rsa_refuses_what_differs_by_rounding_only(
     rdms = list(models.values())
     rdms[place] = 1 + 1e-15 * rng.normal(size=36)
     name = ("target", "model", r"controls\['flat'\]")[place]
-    with pytest.raises(ValueError, match=rf"^{name} has no two distances that differ, over 36 pairs; it neither expl"):
+    with pytest.raises(ValueError, match=rf"^{name} has no two distances that differ, over 36 pairs"):
         partial_rsa(rdms[0], rdms[1], {"flat": rdms[2]}, method)
 
 
@@ -136,7 +134,7 @@ def test_partial_rsa_lists_its_methods() -> None:
 
 
 def test_partial_rsa_refuses_controls_without_names() -> None:
-    with pytest.raises(TypeError, match=r"^controls is a list; expected a mapping from names to RDMs\. Name each"):
+    with pytest.raises(TypeError, match=r"^controls is a list; expected a mapping from names to RDMs"):
         partial_rsa([1, 2, 3], [1, 2, 4], [1, 3, 2])
     with pytest.raises(ValueError, match=r"^controls has no RDMs; expected at least 1\."):
         partial_rsa([1, 2, 3], [1, 2, 4], {})
@@ -191,21 +189,19 @@ def test_regression_refuses_dependent_models(models: dict[str, np.ndarray], targ
 def test_regression_refuses_more_models_than_pairs_can_tell_apart(rng: np.random.Generator) -> None:
     target, *models = rng.uniform(size=(6, 6))
     assert regression_rsa(target, dict(zip("abcd", models[:4], strict=True))).r2 < 1
-    message = (
-        r"^There are 5 models for 6 pairs, which any target fits perfectly; expected at most 4\. Leave some out, or"
-    )
+    message = r"^There are 5 models for 6 pairs, which fit any target exactly; expected at most 4\. Leave some out, or"
     with pytest.raises(ValueError, match=message):
         regression_rsa(target, dict(zip("abcde", models, strict=True)))
 
 
 @pytest.mark.parametrize("function", [regression_rsa, fit_models])
 def test_models_need_names(function: Callable) -> None:
-    with pytest.raises(TypeError, match=r"^models is a list; expected a mapping from names to RDMs\. Name each"):
+    with pytest.raises(TypeError, match=r"^models is a list; expected a mapping from names to RDMs"):
         function([1, 2, 3], [[1, 2, 4]])
 
 
 def test_regression_refuses_a_constant_model(models: dict[str, np.ndarray], target: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"^models\['flat'\] has no two distances that differ, over 36 pairs; it nei"):
+    with pytest.raises(ValueError, match=r"^models\['flat'\] has no two distances that differ, over 36 pairs"):
         regression_rsa(target, models | {"flat": np.ones(36)})
 
 
@@ -325,7 +321,7 @@ def test_a_fit_leaves_out_pairs_that_are_nan_in_all(models: dict[str, np.ndarray
     fit = fit_models(target, models)
     np.testing.assert_allclose(list(fit.weights.values()), expected, atol=1e-10)
     np.testing.assert_array_equal(np.flatnonzero(np.isnan(fit.rdm)), [4])
-    with pytest.raises(ValueError, match=r"cosine_whitened needs every pair"):
+    with pytest.raises(ValueError, match=r"cosine_whitened needs all pairs"):
         fit_models(target, models, method="cosine_whitened")
 
 
@@ -350,7 +346,7 @@ def test_fits_refuse_dependent_models(models: dict[str, np.ndarray], target: np.
 @pytest.mark.parametrize("method", [name for name in COMPARATORS if name not in LINEAR])
 def test_fits_refuse_comparators_that_are_not_linear(method: str) -> None:
     message = (
-        rf"^Models cannot be fitted by {method}; expected a cosine after a linear map\. "
+        rf"^Models cannot be fitted with {method}, .* cosine after a linear map\. "
         r"Choose one of: cosine, cosine_whitened, pearson, pearson_whitened\.$"
     )
     with pytest.raises(ValueError, match=message):
@@ -363,7 +359,7 @@ def test_fits_refuse_an_unknown_method() -> None:
 
 
 def test_one_target_cannot_be_left_out() -> None:
-    with pytest.raises(ValueError, match=r"^There is 1 target; to leave one out and fit the others, at least 2 are"):
+    with pytest.raises(ValueError, match=r"^There is 1 target; cross-validation needs at least 2"):
         fit_models([1, 2, 3], {"m": [1, 2, 4]}, cross_validated=True)
 
 
