@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from analysis.cli import app
 from analysis.config.schema import json_schema
 from repsim.learning import catalogue
-from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS, STREAMED
+from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Written by `make docs` from the code; do not edit. -->\n\n"
@@ -174,7 +174,7 @@ def _table_of_measures() -> list[str]:
                 each.direction if each.is_symmetric else f"{each.direction} (asymmetric)",
                 "yes" if each.is_metric else "no",
                 ", ".join(sorted(each.invariances)) or "nothing",
-                "yes" if name in STREAMED else "no",
+                "no" if each.streamed is None else "yes",
                 each.about.cost,
                 each.about.use,
                 each.about.reference,
