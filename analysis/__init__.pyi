@@ -10,7 +10,7 @@ from .training.seed_runs import resume_seeds as resume_seeds
 from .training.seed_runs import train_seeds as train_seeds
 from .training.train import resume_run as resume_run
 from .training.train import train_run as train_run
-from .workflows.analyze import Findings as Findings
+from .workflows.analyze import ComparisonResult as ComparisonResult
 from .workflows.analyze import analyze_run as analyze_run
 from .workflows.analyze import analyze_runs as analyze_runs
 from .workflows.analyze import compare_runs as compare_runs

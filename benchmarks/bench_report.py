@@ -18,11 +18,12 @@ import torch
 from harness import Ratio
 from torch import Tensor, nn
 
-from analysis import probing
-from analysis.comparison.figures import draw
-from analysis.comparison.result import Findings
-from analysis.comparison.tables import undefined_table
+from analysis.comparison import probe_tables
+from analysis.comparison.figures import draw_figures
+from analysis.comparison.layer_tables import undefined_table
+from analysis.comparison.tables import Tables
 from analysis.comparison.view import View
+from analysis.config.analysis import AnalysisConfig
 from analysis.plots.drawing import save_figures
 from analysis.report import write_report
 from checkpoints import Capture, Run, Stimuli
@@ -62,12 +63,12 @@ def run() -> list[Ratio]:
 def measured(repeats: int) -> tuple[float, float, list[float]]:
     """Return megabytes, seconds to write, and seconds until the page responds."""
     with tempfile.TemporaryDirectory() as name:
-        findings = _findings(Path(name))
-        drawings = list(draw(findings))
+        tables = _tables(Path(name))
+        drawings = list(draw_figures(tables))
         save_figures(drawings, Path(name) / "figures")
         page = Path(name) / "report.html"
         start = time.perf_counter()
-        write_report(page, "Random", findings, drawings, Path(name) / "figures")
+        write_report(page, "Random", tables, drawings, Path(name) / "figures", command="repsim")
         seconds = time.perf_counter() - start
         return page.stat().st_size / 1e6, seconds, [_opened(page) for _ in range(repeats)]
 
@@ -86,15 +87,15 @@ def _opened(page: Path) -> float:
     return seconds
 
 
-def _findings(folder: Path) -> Findings:
+def _tables(folder: Path) -> Tables:
     views = [view for index in range(N_RUNS) for view in _recorded(folder, index)]
     _write_rdms(folder / "rdm.h5", views)
     probes = _probes(views)
-    tables = {
+    frames = {
         "probes": probes,
-        "probe_bands": probing.probe_band_table(probes),
-        "probe_differences": probing.probe_difference_table(probes),
-        "first_layers": probing.first_layer_table(probes),
+        "probe_bands": probe_tables.probe_band_table(probes),
+        "probe_differences": probe_tables.probe_difference_table(probes),
+        "first_layers": probe_tables.first_layer_table(probes),
         "class_structure": _by_layer(views, "class_structure"),
         "similarity": _similarity(views),
         "rdm_similarity": _by_layer(views, "pearson"),
@@ -102,7 +103,7 @@ def _findings(folder: Path) -> Findings:
         "training": _training(views),
         "gradients": _gradients(views),
     }
-    return Findings(views, folder, "correlation", ("cka", "procrustes"), tables)
+    return Tables(views, AnalysisConfig(measures=("cka", "procrustes")), folder, frames)
 
 
 def _recorded(folder: Path, index: int) -> list[View]:

@@ -56,7 +56,7 @@ LAST = AnalysisConfig(steps="last")
 here = analyze_run(
     run.path, config=LAST, output=Path(folder.name) / "here", execution=ExecutionConfig(executor="serial")
 )
-print(here.probes[["layer", "accuracy", "relative_gap"]].to_string(index=False))
+print(here.tables["probes"][["layer", "accuracy", "relative_gap"]].to_string(index=False))
 
 # %%
 # On a scheduler that runs somewhere
@@ -115,7 +115,7 @@ print("the same tables:", all(here.tables[name].equals(table) for name, table in
 # If the command itself is stopped, give it again: what is done is kept beside the tables, and is not done twice.
 
 figure, ax = plt.subplots(figsize=(5.6, 3.6), layout="constrained")
-plot_by_layer(there.probes, "accuracy", ylabel="accuracy of a linear probe, test", ax=ax)
+plot_by_layer(there.tables["probes"], "accuracy", ylabel="accuracy of a linear probe, test", ax=ax)
 ax.set_title("computed by the cluster", fontsize=10)
 
 plt.show()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from analysis.cli.options import Given, Json, Quiet, execution_of, with_options
-from analysis.cli.output import print_findings
+from analysis.cli.output import print_results
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.toml_files import merge, read_defaults
@@ -44,4 +44,4 @@ def compare(
         output=output,
         execution=execution_of(execution, defaults, quiet=quiet),
     )
-    print_findings([result], as_json=json)
+    print_results([result], as_json=json)

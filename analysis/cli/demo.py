@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from analysis.cli.options import Json, Quiet, reporter_of
-from analysis.cli.output import print_findings
+from analysis.cli.output import print_results
 from analysis.config.execution import ExecutionConfig
 
 __all__ = ["demo"]
@@ -26,4 +26,4 @@ def demo(
     """
     from analysis.workflows.demo import demo as run_demo
 
-    print_findings([run_demo(output, execution=ExecutionConfig(progress=reporter_of(quiet=quiet)))], as_json=json)
+    print_results([run_demo(output, execution=ExecutionConfig(progress=reporter_of(quiet=quiet)))], as_json=json)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.comparison.result import Findings
+    from analysis.comparison.result import ComparisonResult
 
-__all__ = ["print_findings", "print_json"]
+__all__ = ["print_json", "print_results"]
 
 
 def print_json(value: Any) -> None:
@@ -17,16 +17,20 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def print_findings(findings: Sequence[Findings], *, as_json: bool) -> None:
-    """Print the summary of each analysis and where its report is."""
+def print_results(results: Sequence[ComparisonResult], *, as_json: bool) -> None:
+    """Print the summary of each analysis and the path of its report."""
     if as_json:
-        found = [
-            {"report": str(each.folder / "report.html"), "folder": str(each.folder), "summary": each.summary()}
-            for each in findings
+        values = [
+            {
+                "report": str(each.tables.folder / "report.html"),
+                "folder": str(each.tables.folder),
+                "summary": each.summary(),
+            }
+            for each in results
         ]
-        print_json(found[0] if len(found) == 1 else found)
+        print_json(values[0] if len(values) == 1 else values)
         return
-    for each in findings:
+    for each in results:
         for sentence in each.summary():
             print(sentence)
-        print(f"Report: {each.folder / 'report.html'}")
+        print(f"Report: {each.tables.folder / 'report.html'}")

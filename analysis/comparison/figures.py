@@ -1,123 +1,88 @@
-"""The figures of an analysis: which plots, of which tables, with which captions."""
+"""Figures of a comparison: the registry ``FIGURES``, with the heading, caption and drawing of each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from analysis.comparison.tables import read_rdm
+from analysis.comparison.tables import Tables
 from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
 from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.plots.drawing import Drawing
+from repsim.similarity import MEASURES
 from repsim.similarity.drawing.labels import shorten
 
-if TYPE_CHECKING:
-    from analysis.comparison.result import Findings
-
-__all__ = ["draw"]
+__all__ = ["FIGURES", "ComparisonFigure", "draw_figures", "possible_figures"]
 
 _MOST_RDM_COLUMNS = 10
 _SMALLEST_SPAN = 0.1
 _VISIBLE_ANGLE = 0.1
 
 
-def draw(findings: Findings) -> Iterator[Drawing]:
-    """Yield the figures that the tables allow, the main ones first."""
-    yield from _probe_drawings(findings)
-    n_test = len(findings.views[0].rows("test"))
-    yield Drawing(
-        "rdm_grid",
-        "Representational dissimilarity",
-        f"{findings.distance.capitalize()} distance between the activations of {n_test} held-out stimuli ordered by "
-        "class, on one colour scale; darker is more alike. Blocks on the diagonal are classes.",
-        _rdm_grid(findings),
+@dataclass(frozen=True, kw_only=True)
+class ComparisonFigure:
+    """A figure that is drawn from the tables of a comparison.
+
+    Attributes
+    ----------
+    heading : str
+    table : str
+        Table that the figure shows, which the report offers as CSV: a key of ``TABLES`` or ``"rdm"``.
+    caption : callable (tables) -> str
+    draw : callable (tables) -> Figure
+    is_possible : callable (tables) -> bool
+        Whether the tables hold what the figure needs. By default they always do.
+    file_name : callable (tables) -> str, optional
+        Name of the file without its ending; the key in ``FIGURES`` by default.
+    """
+
+    heading: str
+    table: str
+    caption: Callable[[Tables], str]
+    draw: Callable[[Tables], Figure]
+    is_possible: Callable[[Tables], bool] = lambda tables: True
+    file_name: Callable[[Tables], str] | None = None
+
+
+def draw_figures(tables: Tables, name: str | None = None) -> Iterator[Drawing]:
+    """Yield the figures that the tables allow, in the order of ``FIGURES``.
+
+    Parameters
+    ----------
+    tables : Tables
+    name : str, optional
+        Draw the figure of this file name only.
+    """
+    for file_name, figure in possible_figures(tables).items():
+        if name in (None, file_name):
+            yield Drawing(file_name, figure.heading, figure.caption(tables), figure.draw(tables), figure.table)
+
+
+def possible_figures(tables: Tables) -> dict[str, ComparisonFigure]:
+    """Return the figures that the tables allow, by file name."""
+    possible = {key: figure for key, figure in FIGURES.items() if figure.is_possible(tables)}
+    return {figure.file_name(tables) if figure.file_name else key: figure for key, figure in possible.items()}
+
+
+# Probes
+
+
+def _probe_caption(tables: Tables) -> str:
+    return (
+        f"Test accuracy of a linear classifier fitted to each layer's activations; {tables.n_test} held-out stimuli. "
+        f"{_bands_caption(tables)} Chance, always answering the most frequent class, is {_chance(tables):.3f} "
+        "(dotted where it is in view)."
     )
-    yield Drawing(
-        findings.measures[0],
-        "Similarity between layers",
-        f"{_measure_in_words(findings)} between every layer of one network (rows) and of another (columns), {n_test} "
-        f"held-out stimuli.{_RANGE_OF_CKA if findings.measures[0] == 'cka' else ''}",
-        plot_similarity_grid(findings.similarity, findings.measures[0], name=_measure_in_words(findings)),
-    )
-    yield Drawing(
-        "class_structure",
-        "Class structure by layer",
-        "Mean distance between stimuli of different classes minus mean distance within a class.",
-        figure_of(
-            plot_by_layer(findings.class_structure, "class_structure", ylabel="between minus within class distance")
-        ),
-    )
-    if {"validation_loss", "validation_accuracy"} <= set(findings.training):
-        yield Drawing(
-            "training",
-            "Training",
-            "Loss (left) and accuracy (right) over epochs: means over the epoch's batches (solid) and on the "
-            "validation part at its end (dashed).",
-            _training_figure(findings),
-        )
-    if findings.gradients["angle"].max() > _VISIBLE_ANGLE:
-        yield Drawing(
-            "alignment",
-            "Alignment with the true gradient",
-            "Angle between the gradient that the rule chose and the true one, over a batch: by boundary, at the last "
-            "diagnosed step (left), and over training, the mean of the boundaries where it acts (right). Backprop's is "
-            "0; at 90 degrees (dotted) a small step along it leaves the loss as it is.",
-            _alignment_figure(findings),
-        )
 
 
-_RANGE_OF_CKA = " Independent representations give 0 on average, equal ones 1."
-
-
-def _measure_in_words(findings: Findings) -> str:
-    name = findings.measures[0]
-    return "Unbiased linear CKA" if name == "cka" else name.replace("_", " ").capitalize()
-
-
-def _probe_drawings(findings: Findings) -> Iterator[Drawing]:
-    n_test = len(findings.views[0].rows("test"))
-    yield Drawing(
-        "probe_accuracy",
-        "Linear probes by layer",
-        f"Test accuracy of a linear classifier fitted to each layer's activations; {n_test} held-out stimuli. "
-        f"{_bands_in_words(findings)} Chance, always answering the most frequent class, is {_chance(findings):.3f} "
-        "(dotted where it is in view).",
-        figure_of(_plot_probes(findings)),
-    )
-    if len(findings.probe_differences):
-        yield Drawing(
-            "probe_differences",
-            "Difference between probes",
-            f"Test accuracy of probes less that of {findings.probes['method'].iloc[0]}, mean of pairs of networks of "
-            "equal seed, with bands that cover all layers of a method at once with 95 % confidence.",
-            figure_of(_plot_differences(findings)),
-        )
-
-
-def _plot_probes(findings: Findings) -> Axes:
-    ylabel, most = "probe accuracy on test", findings.probe_bands["n_seeds"].max()
-    if most > 1:
-        ends = findings.probe_bands[["band_low", "band_high"]].clip(0.0, 1.0)
-        table = findings.probe_bands.assign(low=ends["band_low"], high=ends["band_high"])
-        ax = plot_by_layer(table, "mean", ylabel=ylabel, curve="method", band=("low", "high"))
-    else:
-        accuracy, n_test = findings.probes["accuracy"], findings.probes["n_test"]
-        error = np.sqrt(accuracy * (1 - accuracy) / n_test)
-        table = findings.probes.assign(low=accuracy - error, high=accuracy + error)
-        ax = plot_by_layer(table, "accuracy", ylabel=ylabel, band=("low", "high"))
-    low, high = ax.get_ylim()
-    ax.axhline(_chance(findings), color="0.4", linestyle=":", linewidth=1)
-    ax.set_ylim(min(low, high - _SMALLEST_SPAN), high)  # chance may be out of view; noise must not fill the figure
-    return ax
-
-
-def _bands_in_words(findings: Findings) -> str:
-    seeds = findings.probe_bands.groupby("method", sort=False)["n_seeds"].max()
+def _bands_caption(tables: Tables) -> str:
+    seeds = tables["probe_bands"].groupby("method", sort=False)["n_seeds"].max()
     if seeds.max() < 2:
         return "Bands are one standard error from the number of stimuli."
     counts = ", ".join(f"{name} {count}" for name, count in seeds.items())
@@ -127,55 +92,176 @@ def _bands_in_words(findings: Findings) -> str:
     )
 
 
-def _plot_differences(findings: Findings) -> Axes:
+def _draw_probes(tables: Tables) -> Figure:
+    ylabel, bands = "probe accuracy on test", tables["probe_bands"]
+    if bands["n_seeds"].max() > 1:
+        ends = bands[["band_low", "band_high"]].clip(0.0, 1.0)
+        table = bands.assign(low=ends["band_low"], high=ends["band_high"])
+        ax = plot_by_layer(table, "mean", ylabel=ylabel, curve="method", band=("low", "high"))
+    else:
+        accuracy, n_test = tables["probes"]["accuracy"], tables["probes"]["n_test"]
+        error = np.sqrt(accuracy * (1 - accuracy) / n_test)
+        table = tables["probes"].assign(low=accuracy - error, high=accuracy + error)
+        ax = plot_by_layer(table, "accuracy", ylabel=ylabel, band=("low", "high"))
+    low, high = ax.get_ylim()
+    _dotted_line(ax, _chance(tables))
+    ax.set_ylim(min(low, high - _SMALLEST_SPAN), high)  # chance may be out of view; noise must not fill the figure
+    return figure_of(ax)
+
+
+def _chance(tables: Tables) -> float:
+    return float(tables["probes"]["chance"].iloc[0])
+
+
+def _first_method(tables: Tables) -> str:
+    return str(tables["probes"]["method"].iloc[0])
+
+
+def _differences_caption(tables: Tables) -> str:
+    return (
+        f"Test accuracy of probes less that of {_first_method(tables)}, mean of pairs of networks of equal seed, with "
+        "bands that cover all layers of a method at once with 95 % confidence."
+    )
+
+
+def _draw_differences(tables: Tables) -> Figure:
     ax = plot_by_layer(
-        findings.probe_differences,
+        tables["probe_differences"],
         "difference",
-        ylabel=verbatim(f"probe accuracy less {shorten([str(findings.probes['method'].iloc[0])])[0]}'s"),
+        ylabel=verbatim(f"probe accuracy less {shorten([_first_method(tables)])[0]}'s"),
         curve="method",
         band=("band_low", "band_high"),
-        among=list(findings.probes["method"].unique()),
+        among=list(tables["probes"]["method"].unique()),
     )
-    ax.axhline(0.0, color="0.4", linestyle=":", linewidth=1)
-    return ax
+    _dotted_line(ax, 0.0)
+    return figure_of(ax)
 
 
-def _chance(findings: Findings) -> float:
-    return float(findings.probes["chance"].iloc[0])
+def _dotted_line(ax: Axes, level: float) -> None:
+    ax.axhline(level, color="0.4", linestyle=":", linewidth=1)
 
 
-def _rdm_grid(findings: Findings) -> Figure:
-    first = findings.views[0]
-    rows = first.rows("test")
+# Matrices
+
+
+def _rdm_caption(tables: Tables) -> str:
+    return (
+        f"{tables.config.distance.capitalize()} distance between the activations of {tables.n_test} held-out stimuli "
+        "ordered by class, on one colour scale; darker is more alike. Blocks on the diagonal are classes."
+    )
+
+
+def _draw_rdms(tables: Tables) -> Figure:
+    first = tables.views[0]
     rdms = {
-        view.label: {layer: read_rdm(findings.rdm_path, index, layer) for layer in _spread(list(view.listed))}
-        for index, view in enumerate(findings.views)
+        view.label: {layer: tables.rdm(index, layer) for layer in _evenly(list(view.listed))}
+        for index, view in enumerate(tables.views)
     }
-    labels: NDArray[Any] = first.run.stimuli.labels[rows]
-    return plot_rdm_grid(rdms, labels, first.classes, distance=f"{findings.distance} distance")
+    labels: NDArray[Any] = first.run.stimuli.labels[first.rows("test")]
+    return plot_rdm_grid(rdms, labels, first.classes, distance=f"{tables.config.distance} distance")
 
 
-def _spread(layers: list[str]) -> list[str]:
-    """Choose layers evenly, the first and the last among them."""
+def _evenly(layers: list[str]) -> list[str]:
+    """Choose layers at even distances, including the first and the last."""
     count = min(len(layers), _MOST_RDM_COLUMNS)
     return [layers[i] for i in np.linspace(0, len(layers) - 1, count).round().astype(int)]
 
 
-def _training_figure(findings: Findings) -> Figure:
+def _first_measure(tables: Tables) -> str:
+    return tables.config.measures[0]
+
+
+def _measure_label(tables: Tables) -> str:
+    label = MEASURES[_first_measure(tables)].label
+    return f"{label[:1].upper()}{label[1:]}"
+
+
+def _similarity_caption(tables: Tables) -> str:
+    unbiased = " The estimator is unbiased: independent representations give 0 on average, equal ones 1."
+    return (
+        f"{_measure_label(tables)} between every layer of one network (rows) and of another (columns), {tables.n_test} "
+        f"held-out stimuli.{unbiased if _first_measure(tables) == 'cka' else ''}"
+    )
+
+
+def _draw_similarity(tables: Tables) -> Figure:
+    return plot_similarity_grid(tables["similarity"], _first_measure(tables), name=_measure_label(tables))
+
+
+# Curves
+
+
+def _draw_class_structure(tables: Tables) -> Figure:
+    label = "between minus within class distance"
+    return figure_of(plot_by_layer(tables["class_structure"], "class_structure", ylabel=label))
+
+
+def _draw_training(tables: Tables) -> Figure:
     left, right = axes_grid(1, 2, 10.0, 3.8)[0]
-    plot_training(findings.training, "loss", ylabel=_loss_label(findings), ax=left)
-    plot_training(findings.training, "accuracy", ylabel="accuracy", legend=False, ax=right)
+    plot_training(tables["training"], "loss", ylabel=_loss_label(tables), ax=left)
+    plot_training(tables["training"], "accuracy", ylabel="accuracy", legend=False, ax=right)
     left.set_yscale("log")
     return figure_of(left)
 
 
-def _loss_label(findings: Findings) -> str:
-    losses = {view.run.config.get("training", {}).get("loss", "log_loss") for view in findings.views}
+def _loss_label(tables: Tables) -> str:
+    losses = {view.run.config.get("training", {}).get("loss", "log_loss") for view in tables.views}
     return "cross-entropy (nats)" if losses == {"log_loss"} else "loss"
 
 
-def _alignment_figure(findings: Findings) -> Figure:
+def _draw_alignment(tables: Tables) -> Figure:
     left, right = axes_grid(1, 2, 10.0, 3.8)[0]
-    plot_alignment(findings.gradients, "boundary", ax=left)
-    plot_alignment(findings.gradients, "step", legend=False, ax=right)
+    plot_alignment(tables["gradients"], "boundary", ax=left)
+    plot_alignment(tables["gradients"], "step", legend=False, ax=right)
     return figure_of(left)
+
+
+FIGURES: dict[str, ComparisonFigure] = {
+    "probe_accuracy": ComparisonFigure(
+        heading="Linear probes by layer", table="probes", caption=_probe_caption, draw=_draw_probes
+    ),
+    "probe_differences": ComparisonFigure(
+        heading="Difference between probes",
+        table="probe_differences",
+        caption=_differences_caption,
+        draw=_draw_differences,
+        is_possible=lambda tables: len(tables["probe_differences"]) > 0,
+    ),
+    "rdm_grid": ComparisonFigure(
+        heading="Representational dissimilarity", table="rdm", caption=_rdm_caption, draw=_draw_rdms
+    ),
+    "similarity": ComparisonFigure(
+        heading="Similarity between layers",
+        table="similarity",
+        caption=_similarity_caption,
+        draw=_draw_similarity,
+        file_name=_first_measure,
+    ),
+    "class_structure": ComparisonFigure(
+        heading="Class structure by layer",
+        table="class_structure",
+        caption=lambda _: "Mean distance between stimuli of different classes minus mean distance within a class.",
+        draw=_draw_class_structure,
+    ),
+    "training": ComparisonFigure(
+        heading="Training",
+        table="training",
+        caption=lambda _: (
+            "Loss (left) and accuracy (right) over epochs: means over the epoch's batches (solid) and on the "
+            "validation part at its end (dashed)."
+        ),
+        draw=_draw_training,
+        is_possible=lambda tables: {"validation_loss", "validation_accuracy"} <= set(tables["training"]),
+    ),
+    "alignment": ComparisonFigure(
+        heading="Alignment with the true gradient",
+        table="gradients",
+        caption=lambda _: (
+            "Angle between the gradient that the rule chose and the true one, over a batch: by boundary, at the last "
+            "diagnosed step (left), and over training, the mean of the boundaries where it acts (right). Backprop's is "
+            "0; at 90 degrees (dotted) a small step along it leaves the loss as it is."
+        ),
+        draw=_draw_alignment,
+        is_possible=lambda tables: bool(tables["gradients"]["angle"].max() > _VISIBLE_ANGLE),
+    ),
+}

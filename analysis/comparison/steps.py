@@ -1,4 +1,4 @@
-"""Which of a run's recorded steps are meant, and whether it was trained by this package."""
+"""Recorded steps of a run: selection by name or number; and whether this package trained the run."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["choose_recorded_steps", "is_trained_here"]
 
 
 def is_trained_here(config: Mapping[str, Any]) -> bool:
-    """Tell whether a run's config was written by ``train_run``; people may keep anything in the config of theirs."""
+    """Return whether ``train_run`` wrote the config of a run. Other runs may hold anything in their config."""
     return all(isinstance(config.get(part), dict) for part in ("training", "recording", "data"))
 
 
 def choose_recorded_steps(text: str, recorded: Sequence[int]) -> tuple[int, ...]:
-    """Return those of a run's recorded steps that ``first``, ``last``, ``all`` or numbers joined by commas name.
+    """Return the recorded steps that a text selects: ``first``, ``last``, ``all``, or step numbers joined by commas.
 
     Raises
     ------
     ValueError
-        If a part is not understood or a step was not recorded.
+        If a part of the text is neither a keyword nor a recorded step.
 
     Examples
     --------
@@ -27,7 +27,7 @@ def choose_recorded_steps(text: str, recorded: Sequence[int]) -> tuple[int, ...]
     (0, 20)
     """
     chosen: set[int] = set()
-    for part in (piece.strip() for piece in text.split(",")):
+    for part in (each.strip() for each in text.split(",")):
         if part == "all":
             chosen.update(recorded)
         elif part in ("first", "last"):

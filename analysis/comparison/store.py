@@ -16,15 +16,15 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.comparison.rdm_file import RDM_FILE
 from analysis.comparison.undefined import Undefined
 from checkpoints import Damaged
 from checkpoints.storage.commit import remove_staging, replace_file
+from checkpoints.storage.hdf5 import checked_dataset, checked_group
 from checkpoints.storage.regular_files import check_folder, check_regular, is_regular
-from checkpoints.storage.hdf5_datasets import checked_dataset, checked_group
 
-__all__ = ["RDM_FILE", "Found", "Store"]
+__all__ = ["Found", "Store"]
 
-RDM_FILE = "rdm.h5"
 _PIECES = "pieces"
 _KEYS = "keys"  # the group of RDM_FILE in which every matrix has its piece's key as a second name
 

@@ -1,4 +1,4 @@
-"""What is compared: networks at a step, seen on the same stimuli."""
+"""Views: networks at recorded steps, on the same stimuli."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from checkpoints import Layer, Run
 from checkpoints.name_patterns import choose_names
 from checkpoints.storage.regular_files import check_unchanged
 
-__all__ = ["View", "views_of_run", "views_of_runs"]
+__all__ = ["View", "as_text", "views_of_run", "views_of_runs"]
 
 
 @dataclass(frozen=True)
 class View:
-    """One network at one recorded step. It travels to another process as its paths and names.
+    """One network at one recorded step. Pickling keeps paths and names only, not the data that were read.
 
     Attributes
     ----------
     label : str
-        What it is called in tables and figures.
+        Name in tables and figures.
     run : Run
     step : int
     layers : tuple of str
-        Patterns of the layers that are looked at.
+        Names or patterns of the chosen layers.
     network : str
         The label without the step; the label itself by default.
     """
@@ -42,22 +42,24 @@ class View:
     network: str = ""
 
     def __post_init__(self) -> None:
-        """Name the network."""
+        """Use the label as the name of the network if none was given."""
         if not self.network:
             object.__setattr__(self, "network", self.label)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Leave behind what was read."""
+        """Return the fields, without cached data."""
         return View, (self.label, self.run, self.step, self.layers, self.network)
 
     @cached_property
     def activations(self) -> Mapping[str, Layer]:
-        """The chosen layers that were recorded, after comparing every byte with the manifest.
+        """The chosen layers that were recorded, after comparing the hashes of all files with the manifest.
 
         Raises
         ------
-        ValueError, Damaged
-            As for ``listed``, and if a file has changed.
+        ValueError
+            If a pattern matches no layer.
+        Damaged
+            If a file is missing, was added or has changed.
         """
         checkpoint = self.run[self.step]
         checkpoint.verify("size")
@@ -74,7 +76,7 @@ class View:
         ValueError
             If a pattern matches no layer.
         Damaged
-            If a file is missing, added or of another size.
+            If a file is missing, was added or has another size.
         """
         checkpoint = self.run[self.step]
         checkpoint.verify("size")
@@ -85,7 +87,7 @@ class View:
 
     @property
     def classes(self) -> dict[int, str]:
-        """Names of the classes, by label."""
+        """Name of each class, by its label."""
         data = self.run.config.get("data")
         classes = data.get("classes") if isinstance(data, dict) else None
         labels = self.run.stimuli.labels
@@ -93,9 +95,30 @@ class View:
             return dict(enumerate(map(str, classes)))
         return {int(label): str(label) for label in np.unique(labels)}
 
+    @property
+    def location(self) -> str:
+        """The absolute path of the run as text. Bytes that are not UTF-8 are escaped."""
+        return as_text(self.run.path.absolute())
+
+    @property
+    def run_name(self) -> str:
+        """The folder of the run as text. Bytes that are not UTF-8 are escaped."""
+        return as_text(self.run.path.absolute().name)
+
     def rows(self, part: str) -> NDArray[np.int64]:
-        """Return the rows of the stimuli in one part of the split."""
+        """Return the rows of the stimuli in one part of the split (train, validation or test)."""
         return np.flatnonzero(self.run.stimuli.split == part)
+
+
+def as_text(path: str | Path) -> str:
+    r"""Return a path as text that can be encoded. Bytes that are not UTF-8 are escaped.
+
+    Examples
+    --------
+    >>> as_text("run-\udcff")
+    'run-\\udcff'
+    """
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def views_of_run(path: str | Path, steps: str, layers: Sequence[str] = ("**",)) -> list[View]:
@@ -103,12 +126,14 @@ def views_of_run(path: str | Path, steps: str, layers: Sequence[str] = ("**",)) 
 
     Raises
     ------
-    ValueError, OSError
-        If there is no such run or step.
+    ValueError
+        If a step was not recorded.
+    OSError
+        If there is no such run.
     """
     run = Run.open(path)
-    untrained = 0 if is_trained_here(run.config) else None  # in others' runs step 0 may come after an update
-    name = run.path.absolute().name
+    untrained = 0 if is_trained_here(run.config) else None  # elsewhere, step 0 may come after an update
+    name = as_text(run.path.absolute().name)
     return [
         View("untrained" if step == untrained else f"step {step}", run, step, tuple(layers), name)
         for step in _steps_of(run, steps)
@@ -116,12 +141,13 @@ def views_of_run(path: str | Path, steps: str, layers: Sequence[str] = ("**",)) 
 
 
 def views_of_runs(paths: Sequence[str | Path], steps: str = "last", layers: Sequence[str] = ("**",)) -> list[View]:
-    """Return the chosen recorded steps of each run; the first run, at the first of them, is the reference.
+    """Return one view for each chosen recorded step of each run. The first view is the reference.
 
     Raises
     ------
     ValueError
-        If fewer than two runs are given, one is given twice, they did not record the same stimuli, or not the steps.
+        If fewer than two runs are given, a run is given twice, the runs recorded different stimuli, or a step was not
+        recorded.
     OSError
         If there is no such run.
     """
@@ -164,8 +190,8 @@ def _check_stimuli(runs: Sequence[Run]) -> None:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Name runs by their folder, or by as much of the path as tells them apart."""
-    parts = [run.path.absolute().parts for run in runs]
+    """Name runs by their folder, or by as many folders of the path as tell them apart."""
+    parts = [Path(as_text(run.path.absolute())).parts for run in runs]
     for depth in range(1, max(map(len, parts)) + 1):
         labels = ["/".join(part[-depth:]) for part in parts]
         if len(set(labels)) == len(labels):

@@ -14,12 +14,13 @@ __all__ = ["Drawing", "embedded", "save_figures"]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its file name, heading and caption."""
+    """A figure with its file name, heading and caption, and the name of the table that it shows, if there is one."""
 
     name: str
     heading: str
     caption: str
     figure: Figure
+    table: str = ""
 
 
 def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:

@@ -1,5 +1,5 @@
-"""The report of an analysis: one interactive HTML page that holds all it needs."""
+"""Report of a comparison: one interactive HTML page that works offline."""
 
-from analysis.report.writing import write_report
+from analysis.report.page import write_report
 
 __all__ = ["write_report"]

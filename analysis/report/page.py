@@ -1,21 +1,92 @@
-"""HTML pages that hold all they need: no network, no files beside them."""
+"""Self-contained HTML pages: rendering of templates, and the interactive report of a comparison."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-__all__ = ["as_html", "render"]
+from analysis.comparison.summary import summarise, undefined_sentences
+from analysis.comparison.tables import Tables
+from analysis.plots.drawing import Drawing
+from analysis.report.content import page_content
+from analysis.report.packing import pack, pack_json
+from analysis.report.print_figures import embed_figure
+from analysis.report.sections import TABLES_SHOWN, describe_methods
+
+__all__ = ["SCRIPTS", "as_html", "render", "template", "write_report"]
+
+# In the order in which they are joined, within one function.
+SCRIPTS = ("data", "dom", "files", "chart", "curves", "matrix", "explorer", "sections", "main")
 
 
-def render(template: str, **values: Any) -> str:
-    """Return a template of this package, filled in; text is escaped unless the template says it is HTML."""
+def write_report(
+    path: Path, title: str, tables: Tables, drawings: Sequence[Drawing], figures: Path, *, command: str
+) -> None:
+    """Write the report of a comparison as one HTML file that works offline.
+
+    Parameters
+    ----------
+    path : Path
+        The new file.
+    title : str
+    tables : Tables
+    drawings : sequence of Drawing
+        Figures for print.
+    figures : Path
+        Folder with a PNG and a PDF of each drawing; the page holds copies.
+    command : str
+        The command line that makes the report again.
+    """
+    content, arrays = page_content(tables)
+    page = render(
+        "report.html.j2",
+        title=title,
+        summary=summarise(tables),
+        undefined=undefined_sentences(tables),
+        words=describe_methods(tables),
+        drawings=[embed_figure(drawing, figures) for drawing in drawings],
+        has={name: len(tables[name]) > 0 for name in ("training", "gradients", "probe_differences")},
+        tables={name: _table_html(table(tables)) for name, table in TABLES_SHOWN.items()},
+        command=command,
+        files=[f"{name}.csv" for name in tables] + [tables.rdm_path.name],
+        style=template("report/report.css"),
+        script="\n".join(template(f"report/{name}.js") for name in SCRIPTS),
+        plotly=_plotly(),
+        content=pack_json(content),
+        arrays=arrays.packed,
+    )
+    path.write_text(page, encoding="utf-8", errors="backslashreplace")  # names of files may be no UTF-8
+
+
+def _table_html(table: pd.DataFrame) -> str:
+    return as_html(table, index=not isinstance(table.index, pd.RangeIndex))
+
+
+def render(name: str, **values: Any) -> str:
+    """Return a template of this package with the values filled in. Text is escaped unless marked as safe."""
     environment = Environment(loader=PackageLoader("analysis.report"), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(template).render(**values)
+    return environment.get_template(name).render(**values)
 
 
 def as_html(table: pd.DataFrame, *, index: bool = True) -> str:
-    """Return a table as HTML, its texts escaped."""
+    """Return a table as HTML, with its texts escaped."""
     return table.to_html(border=0, escape=True, index=index)
+
+
+def template(name: str) -> str:
+    """Return the text of a file in the folder of templates."""
+    return (files("analysis.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+@cache
+def _plotly() -> str:
+    """Return the library that draws the charts, packed."""
+    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+
+    return pack(get_plotlyjs().encode())

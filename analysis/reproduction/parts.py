@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from analysis.comparison.table_files import read_table
+from analysis.comparison.schema import read_table
 from analysis.reproduction.claim import Part, Plan, Results, Tables
 from checkpoints.storage.commit import staged_directory, write_file
 from checkpoints.storage.regular_files import is_system_file

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.comparison.result import Findings
+from analysis.comparison.result import ComparisonResult
 from analysis.comparison.store import Store
-from analysis.comparison.study import Study
+from analysis.comparison.study import Study, read_outcome
+from analysis.comparison.tables import Tables
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
@@ -40,7 +41,7 @@ def analyze_run(
     config: AnalysisConfig = _USUAL,
     output: str | Path | None = None,
     execution: ExecutionConfig | None = None,
-) -> Findings:
+) -> ComparisonResult:
     """Probe and compare the layers of one run at one or more of its recorded steps.
 
     Results that an earlier, perhaps interrupted, analysis in the same folder computed from the same activations are
@@ -59,7 +60,7 @@ def analyze_run(
 
     Returns
     -------
-    Findings
+    ComparisonResult
 
     Raises
     ------
@@ -71,8 +72,8 @@ def analyze_run(
     Incomplete
         If worker processes or the scheduler died.
     """
-    (findings,) = analyze_runs([path], config=config, output=output, execution=execution)
-    return findings
+    (result,) = analyze_runs([path], config=config, output=output, execution=execution)
+    return result
 
 
 def analyze_runs(
@@ -81,7 +82,7 @@ def analyze_runs(
     config: AnalysisConfig = _USUAL,
     output: str | Path | None = None,
     execution: ExecutionConfig | None = None,
-) -> list[Findings]:
+) -> list[ComparisonResult]:
     """Analyze several runs, each by itself as ``analyze_run`` does, with one set of tasks.
 
     Parameters
@@ -95,7 +96,7 @@ def analyze_runs(
 
     Returns
     -------
-    list of Findings
+    list of ComparisonResult
         One for each run.
 
     Raises
@@ -130,7 +131,7 @@ def compare_runs(
     config: AnalysisConfig = _USUAL,
     output: str | Path | None = None,
     execution: ExecutionConfig | None = None,
-) -> Findings:
+) -> ComparisonResult:
     """Compare the layers of two or more runs; the first is the reference.
 
     Parameters
@@ -146,7 +147,7 @@ def compare_runs(
 
     Returns
     -------
-    Findings
+    ComparisonResult
 
     Raises
     ------
@@ -159,8 +160,8 @@ def compare_runs(
     networks = dict.fromkeys(view.network for view in views)
     command = _command("compare", paths, views, config, {"--steps": steps, "--output": output})
     study = Study(f"Comparison of {', '.join(networks)}", tuple(views), target, config, command)
-    (findings,) = _carry_out([study], execution or ExecutionConfig())
-    return findings
+    (result,) = _carry_out([study], execution or ExecutionConfig())
+    return result
 
 
 def _command(
@@ -185,7 +186,7 @@ def _command(
     return shlex.join(words)
 
 
-def _carry_out(studies: Sequence[Study], execution: ExecutionConfig) -> list[Findings]:
+def _carry_out(studies: Sequence[Study], execution: ExecutionConfig) -> list[ComparisonResult]:
     """Do what is not done yet of each study."""
     stale = [study for study in studies if not study.is_done()]
     if stale:
@@ -196,7 +197,13 @@ def _carry_out(studies: Sequence[Study], execution: ExecutionConfig) -> list[Fin
         for message in study.warnings():
             said = message if len(studies) == 1 else f"{study.views[0].network}, {message}"
             warnings.warn(said, RuntimeWarning, stacklevel=3)
-    return [Findings.of(study) for study in studies]
+    return [_result(study) for study in studies]
+
+
+def _result(study: Study) -> ComparisonResult:
+    outcome = read_outcome(study.target)
+    tables = Tables(study.views, study.config, study.target)
+    return ComparisonResult(tables, None if outcome is None else outcome["summary"])
 
 
 def _do_studies(studies: Sequence[Study], execution: ExecutionConfig) -> None:

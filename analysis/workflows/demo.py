@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from analysis.comparison.result import Findings
+from analysis.comparison.result import ComparisonResult
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig
 from analysis.execution.progress import Reporter, silent
@@ -36,7 +36,7 @@ DEMO_RUNS = {
 }
 
 
-def demo(folder: str | Path, *, execution: ExecutionConfig | None = None) -> Findings:
+def demo(folder: str | Path, *, execution: ExecutionConfig | None = None) -> ComparisonResult:
     """Train what is not trained yet of the three networks, and compare them.
 
     Parameters

@@ -6,14 +6,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from analysis.comparison import Planned, Store, plan, probe_tables, tables, tasks_of
-from analysis.comparison.figures import draw
-from analysis.comparison.result import Findings
+from analysis.comparison import Planned, Store, layer_tables, plan, probe_tables, run_tables, tasks_of
+from analysis.comparison.figures import draw_figures
+from analysis.comparison.rdm_file import RDM_FILE, write_rdms
+from analysis.comparison.result import ComparisonResult
 from analysis.comparison.results import facts_of, probe_rows, similarities, undefined_of, warnings_of
-from analysis.comparison.store import RDM_FILE
 from analysis.comparison.study import OUTCOME, Study
+from analysis.comparison.summary import check_any_defined, summarise, undefined_sentences
+from analysis.comparison.tables import Tables
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution.folders import refreshed
@@ -32,16 +32,16 @@ def assemble(study: Study) -> None:
     with refreshed(study.target) as staging:
         with warnings.catch_warnings(record=True) as given:
             warnings.simplefilter("always")
-            findings = _write_tables(study.views, study.config, planned, store, staging)
-            findings.check_any_defined()
-            drawings = list(draw(findings))
+            tables = _write_tables(study.views, study.config, planned, store, staging)
+            check_any_defined(tables)
+            drawings = list(draw_figures(tables))
             save_figures(drawings, staging / "figures")
             page, figures = staging / "report.html", staging / "figures"
-            write_report(page, study.title, findings, drawings, figures, command=study.command)
+            write_report(page, study.title, tables, drawings, figures, command=study.command)
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
-        summary = findings.summary()
+        summary = summarise(tables)
         (study.target / OUTCOME).unlink(missing_ok=True)  # the folder is inconsistent until it is rewritten
-    said = [*findings.undefined_in_words(), *warnings_of(study.views, planned, store)]
+    said = [*undefined_sentences(tables), *warnings_of(study.views, planned, store)]
     said += [str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)]
     sync(study.target / RDM_FILE)  # before the pieces that it was made of are removed
     replace_file(study.target / OUTCOME, study.outcome(files, summary, list(dict.fromkeys(said))))
@@ -55,7 +55,7 @@ def measure(
     distance: str = "correlation",
     measures: Sequence[str] = ("cka",),
     Cs: Sequence[float] = AnalysisConfig.Cs,
-) -> Findings:
+) -> ComparisonResult:
     """Fit the probes, compute the RDMs and similarities of the views, and write the tables and ``rdm.h5``.
 
     Parameters
@@ -78,30 +78,30 @@ def measure(
         if error is not None:
             raise error
     store = Store(folder)
-    findings = _write_tables(views, config, planned, store, folder)
-    for message in [*findings.undefined_in_words(), *warnings_of(views, planned, store)]:
+    tables = _write_tables(views, config, planned, store, folder)
+    for message in [*undefined_sentences(tables), *warnings_of(views, planned, store)]:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
-    return findings
+    return ComparisonResult(tables)
 
 
 def _write_tables(
     views: Sequence[View], config: AnalysisConfig, planned: Planned, store: Store, folder: Path
-) -> Findings:
+) -> Tables:
     """Write ``rdm.h5`` and a CSV file of every table into a folder."""
-    tables.write_rdms(folder / RDM_FILE, views, config.distance, planned.rdms, store)
+    write_rdms(folder / RDM_FILE, views, config.distance, planned.rdms, store)
     probes = probe_tables.probe_table(views, probe_rows(planned, store))
-    found = {
+    frames = {
         "probes": probes,
         "probe_bands": probe_tables.probe_band_table(probes),
         "probe_differences": probe_tables.probe_difference_table(probes),
         "first_layers": probe_tables.first_layer_table(probes),
-        "class_structure": tables.class_structure_table(views, facts_of(planned.class_structure, store)),
-        "similarity": tables.similarity_table(views, similarities(views, planned, store)),
-        "rdm_similarity": tables.rdm_similarity_table(views, facts_of(planned.rdm_similarity, store)),
-        "undefined": tables.undefined_table(views, undefined_of(views, planned, store)),
-        "training": tables.training_table(views),
-        "gradients": tables.gradient_table(views),
+        "class_structure": layer_tables.class_structure_table(views, facts_of(planned.class_structure, store)),
+        "similarity": layer_tables.similarity_table(views, similarities(views, planned, store)),
+        "rdm_similarity": layer_tables.rdm_similarity_table(views, facts_of(planned.rdm_similarity, store)),
+        "undefined": layer_tables.undefined_table(views, undefined_of(views, planned, store)),
+        "training": run_tables.training_table(views),
+        "gradients": run_tables.gradient_table(views),
     }
-    for name, table in found.items():
-        table.replace([np.inf, -np.inf], np.nan).to_csv(folder / f"{name}.csv", index=False)
-    return Findings(views, folder, config.distance, config.measures, found)
+    tables = Tables(views, config, folder, frames)
+    tables.write(folder)
+    return tables

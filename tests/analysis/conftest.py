@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from analysis import compare_runs, record_run, train_run
 from analysis.cli import main
 from analysis.comparison import Planned, Store, plan, tasks_of
-from analysis.comparison.result import Findings
+from analysis.comparison.result import ComparisonResult
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
@@ -120,7 +120,7 @@ def copied(runs: Mapping[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
     """All runs compared, one of them with a hostile name."""
     return compare_runs(list(runs.values()), output=tmp_path_factory.mktemp("comparison"))
 

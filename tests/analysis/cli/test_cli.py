@@ -147,7 +147,7 @@ def test_the_demo_is_run_where_it_is_asked_for(
     monkeypatch.setattr("analysis.workflows.demo.demo", lambda folder, execution: asked.append(folder) or comparison)
     said = repsim("demo --output", tmp_path)
     assert asked == [tmp_path]
-    assert said.out.endswith(f"Report: {comparison.folder}/report.html\n")
+    assert said.out.endswith(f"Report: {comparison.tables.folder}/report.html\n")
 
 
 # Analyses, piece by piece

@@ -11,9 +11,9 @@ from scipy.spatial.distance import squareform
 from torch import Tensor, nn
 
 from analysis import compare_runs, train_run
-from analysis.comparison.figures import draw
-from analysis.comparison.result import Findings
-from analysis.comparison.tables import read_rdm
+from analysis.comparison.figures import draw_figures, possible_figures
+from analysis.comparison.result import ComparisonResult
+from analysis.comparison.tables import Tables
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
 from analysis.plots.axes import new_axes, verbatim
@@ -36,8 +36,13 @@ ODD_NAMES = [
 
 
 @pytest.fixture(scope="module")
-def drawings(comparison: Findings) -> dict[str, Drawing]:
-    return {drawing.name: drawing for drawing in draw(comparison)}
+def tables(comparison: ComparisonResult) -> Tables:
+    return comparison.tables
+
+
+@pytest.fixture(scope="module")
+def drawings(tables: Tables) -> dict[str, Drawing]:
+    return {drawing.name: drawing for drawing in draw_figures(tables)}
 
 
 def test_the_main_figures_come_first(drawings: dict[str, Drawing]) -> None:
@@ -50,31 +55,31 @@ def test_every_figure_says_what_it_shows(drawings: dict[str, Drawing]) -> None:
         assert drawing.caption.endswith(".")
 
 
-def test_probes_are_drawn_with_their_chance(drawings: dict[str, Drawing], comparison: Findings) -> None:
+def test_probes_are_drawn_with_their_chance(drawings: dict[str, Drawing], tables: Tables) -> None:
     *curves, chance = drawings["probe_accuracy"].figure.axes[0].get_lines()
-    for curve, (_, rows) in zip(curves, comparison.probes.groupby("view", sort=False), strict=True):
+    for curve, (_, rows) in zip(curves, tables["probes"].groupby("view", sort=False), strict=True):
         assert list(curve.get_ydata()) == list(rows["accuracy"])
-    assert list(chance.get_ydata()) == [comparison.probes["chance"][0]] * 2
+    assert list(chance.get_ydata()) == [tables["probes"]["chance"][0]] * 2
     assert chance.get_linestyle() == ":"
-    assert f"is {comparison.probes['chance'][0]:.3f} (dotted" in drawings["probe_accuracy"].caption
+    assert f"is {tables['probes']['chance'][0]:.3f} (dotted" in drawings["probe_accuracy"].caption
 
 
-def test_probes_have_a_band_of_one_standard_error(drawings: dict[str, Drawing], comparison: Findings) -> None:
+def test_probes_have_a_band_of_one_standard_error(drawings: dict[str, Drawing], tables: Tables) -> None:
     band = drawings["probe_accuracy"].figure.axes[0].collections[0].get_paths()[0].vertices
-    accuracy, n = comparison.probes["accuracy"][0], comparison.probes["n_test"][0]
+    accuracy, n = tables["probes"]["accuracy"][0], tables["probes"]["n_test"][0]
     heights = band[band[:, 0] == 1.0, 1]
     assert heights.max() - heights.min() == pytest.approx(2 * np.sqrt(accuracy * (1 - accuracy) / n))
 
 
-def test_noise_does_not_fill_the_figure(comparison: Findings) -> None:
-    probes = comparison.probes.assign(accuracy=0.95, n_test=10**9)
-    low, high = next(draw(comparison.with_tables(probes=probes))).figure.axes[0].get_ylim()
+def test_noise_does_not_fill_the_figure(tables: Tables) -> None:
+    probes = tables["probes"].assign(accuracy=0.95, n_test=10**9)
+    low, high = next(draw_figures(tables.replaced(probes=probes))).figure.axes[0].get_ylim()
     assert high - low == pytest.approx(0.1)
 
 
-def test_chance_far_away_does_not_flatten_the_curves(comparison: Findings) -> None:
-    probes = comparison.probes.assign(accuracy=np.linspace(0.9, 1.0, len(comparison.probes)))
-    low, high = next(draw(comparison.with_tables(probes=probes))).figure.axes[0].get_ylim()
+def test_chance_far_away_does_not_flatten_the_curves(tables: Tables) -> None:
+    probes = tables["probes"].assign(accuracy=np.linspace(0.9, 1.0, len(tables["probes"])))
+    low, high = next(draw_figures(tables.replaced(probes=probes))).figure.axes[0].get_ylim()
     assert 0.85 < low < 0.9 < 1.0 < high < 1.05
 
 
@@ -84,38 +89,36 @@ def legend_of(ax: Axes) -> list[str]:
     return [text.get_text() for text in legend.get_texts()]
 
 
-def test_rdms_are_those_of_the_file(drawings: dict[str, Drawing], comparison: Findings) -> None:
+def test_rdms_are_those_of_the_file(drawings: dict[str, Drawing], tables: Tables) -> None:
     figure = drawings["rdm_grid"].figure
     panels = np.array(figure.axes[:9], dtype=object).reshape(3, 3)  # a row a network, a column a layer
-    for index, view in enumerate(comparison.views):
+    for index, view in enumerate(tables.views):
         label = panels[index, 0].get_ylabel()
         assert label == verbatim(view.label) if len(view.label) < 15 else label.startswith("<img")
         for column, layer in enumerate(view.activations):
-            expected = squareform(read_rdm(comparison.rdm_path, index, layer))
+            expected = squareform(tables.rdm(index, layer))
             np.testing.assert_array_equal(panels[index, column].images[0].get_array(), expected)
     assert figure.axes[9].get_ylabel() == "correlation distance"
     assert [label.get_text() for label in panels[2, 0].get_xticklabels()] == list("0123456789")
 
 
-def test_class_structure_and_training_are_those_of_the_tables(
-    drawings: dict[str, Drawing], comparison: Findings
-) -> None:
+def test_class_structure_and_training_are_those_of_the_tables(drawings: dict[str, Drawing], tables: Tables) -> None:
     structure = drawings["class_structure"].figure.axes[0].get_lines()
     assert np.concatenate([line.get_ydata() for line in structure]).tolist() == list(
-        comparison.class_structure["class_structure"]
+        tables["class_structure"]["class_structure"]
     )
     left, right = drawings["training"].figure.axes
     assert (left.get_yscale(), right.get_yscale()) == ("log", "linear")
-    assert len(legend_of(left)) == 2 * len(comparison.views)
+    assert len(legend_of(left)) == 2 * len(tables.views)
     assert right.get_legend() is None
-    assert list(right.get_lines()[0].get_ydata()) == list(comparison.training["accuracy"][:2])
+    assert list(right.get_lines()[0].get_ydata()) == list(tables["training"]["accuracy"][:2])
 
 
 def test_alignment_is_that_of_the_table_by_boundary_and_over_training(
-    drawings: dict[str, Drawing], comparison: Findings
+    drawings: dict[str, Drawing], tables: Tables
 ) -> None:
     left, right = drawings["alignment"].figure.axes
-    table = comparison.gradients
+    table = tables["gradients"]
     for ax, last in ((left, True), (right, False)):
         *curves, right_angle = ax.get_lines()
         assert list(right_angle.get_ydata()) == [90.0, 90.0]
@@ -125,7 +128,7 @@ def test_alignment_is_that_of_the_table_by_boundary_and_over_training(
             expected = angles.iloc[-1] if last else angles.mean(axis=1)
             np.testing.assert_allclose(curve.get_ydata(), expected)
             assert curve.get_xdata().tolist() == expected.index.tolist()
-    assert legend_of(left) == [verbatim(view.label) for view in comparison.views]
+    assert legend_of(left) == [verbatim(view.label) for view in tables.views]
     assert right.get_legend() is None
     assert (left.get_xlabel(), right.get_xlabel()) == ("boundary", "step")
 
@@ -143,17 +146,17 @@ NAMES = ["view", "step", "boundary", "angle"]
     ],
     ids=["nothing diagnosed", "backprop", "no angle", "no angle, as read"],
 )
-def test_no_alignment_is_drawn_where_there_is_none_to_see(comparison: Findings, gradients: pd.DataFrame) -> None:
-    assert "alignment" not in [drawing.name for drawing in draw(comparison.with_tables(gradients=gradients))]
+def test_no_alignment_is_drawn_where_there_is_none_to_see(tables: Tables, gradients: pd.DataFrame) -> None:
+    assert "alignment" not in [drawing.name for drawing in draw_figures(tables.replaced(gradients=gradients))]
 
 
 def test_the_loss_has_its_unit_where_all_runs_have_it(
-    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, comparison: Findings
+    runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, tables: Tables
 ) -> None:
     squared = train_run(tmp_path / "squared", replace(tiny, loss="mse"), few)
-    views = [comparison.views[0], View("squared", squared, squared.last().step)]
+    views = [tables.views[0], View("squared", squared, squared.last().step)]
     for seen, label in ((views[:1], "cross-entropy (nats)"), (views[1:], "loss"), (views, "loss")):
-        (drawing,) = (each for each in draw(replace(comparison, views=seen)) if each.name == "training")
+        (drawing,) = (each for each in draw_figures(replace(tables, views=seen)) if each.name == "training")
         assert drawing.figure.axes[0].get_ylabel() == label
 
 
@@ -166,26 +169,26 @@ def test_the_loss_has_its_unit_where_all_runs_have_it(
     ],
     ids=["other trainer", "no whole epoch", "no validation loss"],
 )
-def test_no_training_curve_without_validation(comparison: Findings, training: pd.DataFrame) -> None:
-    assert "training" not in [drawing.name for drawing in draw(comparison.with_tables(training=training))]
+def test_no_training_curve_without_validation(tables: Tables, training: pd.DataFrame) -> None:
+    assert "training" not in possible_figures(tables.replaced(training=training))
 
 
 def test_ten_layers_of_a_deep_network_are_shown(known_view: Callable[..., View], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     inputs, labels, split = rng.normal(size=(18, 4)), np.arange(18) % 2, np.repeat(["train", "validation", "test"], 6)
     views = [known_view("deep", inputs, labels, list(rng.normal(size=(23, 4, 3))), split=split)]
-    findings = measure(views, tmp_path, distance="euclidean")
-    grid = next(drawing for drawing in draw(findings) if drawing.name == "rdm_grid").figure
+    result = measure(views, tmp_path, distance="euclidean")
+    grid = next(drawing for drawing in draw_figures(result.tables) if drawing.name == "rdm_grid").figure
     titles = [ax.get_title() for ax in grid.axes[:-1]]
     assert len(titles) == 10
     assert (titles[0], titles[-1]) == ("1", "23")
     assert set(np.diff([int(title) for title in titles])) <= {2, 3}
 
 
-def test_a_probe_that_failed_moves_no_other(comparison: Findings) -> None:
-    probes = comparison.probes.copy()
+def test_a_probe_that_failed_moves_no_other(tables: Tables) -> None:
+    probes = tables["probes"].copy()
     probes.loc[probes["depth"] == 1, ["status", "accuracy"]] = ["failed", np.nan]
-    ax = next(draw(comparison.with_tables(probes=probes))).figure.axes[0]
+    ax = next(draw_figures(tables.replaced(probes=probes))).figure.axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3"]
     assert list(ax.get_xticks()) == [1.0, 2.0, 3.0]
     assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
@@ -198,9 +201,9 @@ def test_networks_of_different_depth_are_drawn(
     runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
 ) -> None:
     train_run(tmp_path / "deeper", replace(tiny, depth=5, width=8), few)
-    findings = compare_runs([runs["backprop"], tmp_path / "deeper"], output=tmp_path / "out")
-    assert findings.rdm_similarity["depth"].tolist() == [1, 2, 3]
-    assert len(findings.similarity) == 8**2
+    result = compare_runs([runs["backprop"], tmp_path / "deeper"], output=tmp_path / "out")
+    assert result.tables["rdm_similarity"]["depth"].tolist() == [1, 2, 3]
+    assert len(result.tables["similarity"]) == 8**2
     assert (tmp_path / "out/report.html").is_file()
 
 
@@ -209,14 +212,14 @@ def test_a_network_that_died_is_drawn_and_named(
 ) -> None:
     train_run(tmp_path / "dead", replace(tiny, norm="none", learning_rate=30.0), few)
     with pytest.warns(RuntimeWarning) as caught:
-        findings = compare_runs([tmp_path / "dead", runs["backprop"]], output=tmp_path / "out")
+        result = compare_runs([tmp_path / "dead", runs["backprop"]], output=tmp_path / "out")
     warned = [str(warning.message) for warning in caught]
     (text,) = [text for text in warned if "layer 'hidden.3'" in text]
     assert text.startswith(
         "dead, step 38, layer 'hidden.3' has no results. Layer 'hidden.3': 60 of 60 stimuli have zero"
     )
-    assert any(text.startswith("Where class structure arises in dead is not known") for text in findings.summary())
-    assert np.isfinite(findings.probes.loc[findings.probes["view"] == "backprop", "accuracy"]).all()
+    assert any(text.startswith("Where class structure arises in dead is not known") for text in result.summary())
+    assert np.isfinite(result.tables["probes"].loc[result.tables["probes"]["view"] == "backprop", "accuracy"]).all()
     assert "Results that are not defined" in (tmp_path / "out/report.html").read_text()
 
 
@@ -248,9 +251,9 @@ def test_names_of_every_kind_are_drawn_and_reported(tmp_path: Path) -> None:
         with Run.create(path, {"data": {"classes": classes}}, stimuli) as run:
             run.checkpoint(1, model, capture=Capture(model, ["layers.*"]))
     with pytest.warns(RuntimeWarning) as caught:
-        findings = compare_runs(paths, output=tmp_path / "out")
+        result = compare_runs(paths, output=tmp_path / "out")
     assert ["layers._hidden" in str(each.message) for each in caught] == [True]
-    for drawing in draw(findings):
+    for drawing in draw_figures(result.tables):
         assert (tmp_path / "out" / "figures" / f"{drawing.name}.pdf").stat().st_size > 0
         assert drawing.figure.get_supxlabel() != "" or drawing.name == "training"
     page = (tmp_path / "out" / "report.html").read_text()

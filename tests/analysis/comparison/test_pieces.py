@@ -12,8 +12,8 @@ import pytest
 
 from analysis.comparison import KINDS, Found, Piece, Planned, Source, Store, plan, tasks_of
 from analysis.comparison.plan import COMPARATORS_SHOWN
+from analysis.comparison.rdm_file import write_rdms
 from analysis.comparison.results import similarities
-from analysis.comparison.tables import write_rdms
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.workflows.measuring import measure

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 from analysis import compare_runs, train_seeds
-from analysis.comparison.figures import draw
+from analysis.comparison.figures import draw_figures
 from analysis.comparison.probe_tables import (
     FRACTIONS,
     first_layer_table,
@@ -18,7 +18,7 @@ from analysis.comparison.probe_tables import (
     probe_difference_table,
     probe_table,
 )
-from analysis.comparison.result import Findings
+from analysis.comparison.result import ComparisonResult
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.recording import RecordingConfig
 from analysis.workflows.measuring import measure
@@ -34,7 +34,7 @@ def test_probes_read_what_a_layer_holds(known_view: Callable[..., View], tmp_pat
     views = [known_view("pixels", X[:400], y[:400], [np.eye(64), np.zeros((64, 2))], split=split)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the layer that does not vary
-        table = measure(views, tmp_path).probes
+        table = measure(views, tmp_path).tables["probes"]
     assert list(table["status"]) == ["ok", "failed"]
     assert table["accuracy"][0] > 0.85
     assert np.isnan(table["accuracy"][1])
@@ -43,7 +43,7 @@ def test_probes_read_what_a_layer_holds(known_view: Callable[..., View], tmp_pat
 
 def test_the_probe_table_has_a_row_a_network_and_layer(runs: Mapping[str, Path], tmp_path: Path) -> None:
     views = views_of_runs(list(runs.values())[:2])
-    table = measure(views, tmp_path).probes
+    table = measure(views, tmp_path).tables["probes"]
     assert list(table.columns[:8]) == [*KEYS, "layer", "depth", "d", "method", "seed"]
     assert list(table["view"]) == list(table["method"]) == ["backprop"] * 3 + ["synthetic"] * 3
     assert list(table["layer"]) == ["hidden.1", "hidden.2", "hidden.3"] * 2
@@ -56,7 +56,7 @@ def test_probes_are_those_of_the_recorded_arrays(runs: Mapping[str, Path], tmp_p
     view = views_of_run(runs["backprop"], "last")[0]
     stimuli = view.run.stimuli
     expected = probe_layers({n: a[:] for n, a in view.activations.items()}, stimuli.labels, stimuli.split)
-    table = measure([view], tmp_path).probes
+    table = measure([view], tmp_path).tables["probes"]
     columns = [name for name in expected if name in table and name != "seed"]
     assert {"accuracy", "C", "n_constant", "v_information", "relative_gap", "message"} <= set(columns)
     pd.testing.assert_frame_equal(table[columns], expected[columns])
@@ -78,7 +78,7 @@ def seeds(
 
 
 @pytest.fixture(scope="module")
-def findings(seeds: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Findings:
+def result(seeds: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
     return compare_runs([*seeds["bp"], *seeds["sg"]], output=tmp_path_factory.mktemp("out") / "cmp")
 
 
@@ -89,8 +89,8 @@ def named(views: Sequence[View]) -> pd.DataFrame:
     return probe_table(views, {place: {"layer": place[1], "d": 16, **row} for place in places})
 
 
-def test_networks_that_differ_in_their_seed_alone_are_one_method(findings: Findings) -> None:
-    probes = findings.probes.drop_duplicates("view")
+def test_networks_that_differ_in_their_seed_alone_are_one_method(result: ComparisonResult) -> None:
+    probes = result.tables["probes"].drop_duplicates("view")
     assert probes["method"].tolist() == ["bp"] * 3 + ["sg"] * 3
     assert probes["seed"].tolist() == [0, 1, 2] * 2
 
@@ -125,14 +125,14 @@ def test_methods_in_folders_of_one_name_are_told_apart(
     assert alone["seed"].tolist() == [0, 1]
 
 
-def test_bands_and_differences_are_those_of_the_probes(findings: Findings) -> None:
-    bands = seed_bands(findings.probes)
+def test_bands_and_differences_are_those_of_the_probes(result: ComparisonResult) -> None:
+    bands = seed_bands(result.tables["probes"])
     columns = ["method", "layer", "n_seeds", "mean", "low", "high", "band_low", "band_high", "status"]
-    pd.testing.assert_frame_equal(findings.probe_bands[columns], bands[columns])
-    assert findings.probe_bands["depth"].tolist() == [1, 2, 3] * 2
-    expected = seed_differences(findings.probes, reference="bp")
-    assert findings.probe_differences["depth"].tolist() == [1, 2, 3]
-    pd.testing.assert_frame_equal(findings.probe_differences.drop(columns="depth"), expected)
+    pd.testing.assert_frame_equal(result.tables["probe_bands"][columns], bands[columns])
+    assert result.tables["probe_bands"]["depth"].tolist() == [1, 2, 3] * 2
+    expected = seed_differences(result.tables["probes"], reference="bp")
+    assert result.tables["probe_differences"]["depth"].tolist() == [1, 2, 3]
+    pd.testing.assert_frame_equal(result.tables["probe_differences"].drop(columns="depth"), expected)
 
 
 def probed(method: str, values: NDArray, seeds: list[int], layers: list[str]) -> pd.DataFrame:
@@ -165,12 +165,12 @@ def test_first_layers_are_where_a_share_of_the_last_accuracy_is_reached() -> Non
     assert table["depth"].tolist() == [1, 2, 2, 4, 4]
 
 
-def test_figures_over_seeds_have_a_curve_a_method_and_a_band_for_all_layers(findings: Findings) -> None:
-    drawings = {drawing.name: drawing for drawing in draw(findings)}
+def test_figures_over_seeds_have_a_curve_a_method_and_a_band_for_all_layers(result: ComparisonResult) -> None:
+    drawings = {drawing.name: drawing for drawing in draw_figures(result.tables)}
     probes, differences = drawings["probe_accuracy"], drawings["probe_differences"]
     ax = probes.figure.axes[0]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["bp", "sg"]
-    bands = findings.probe_bands
+    bands = result.tables["probe_bands"]
     for curve, (_, rows) in zip(ax.get_lines(), bands.groupby("method", sort=False), strict=False):
         assert list(curve.get_ydata()) == list(rows["mean"])
     corners = ax.collections[0].get_paths()[0].vertices[:, 1]
@@ -179,14 +179,14 @@ def test_figures_over_seeds_have_a_curve_a_method_and_a_band_for_all_layers(find
     assert corners.max() == pytest.approx(min(1.0, of_bp["band_high"].max()))
     assert "several seeds (bp 3, sg 3)" in probes.caption
     curve = differences.figure.axes[0].get_lines()[0]
-    assert list(curve.get_ydata()) == list(findings.probe_differences["difference"])
+    assert list(curve.get_ydata()) == list(result.tables["probe_differences"]["difference"])
     assert curve.get_color() == ax.get_lines()[1].get_color()
 
 
-def test_the_page_has_the_first_layers(findings: Findings) -> None:
-    page = (findings.folder / "report.html").read_text()
+def test_the_page_has_the_first_layers(result: ComparisonResult) -> None:
+    page = (result.tables.folder / "report.html").read_text()
     section = page[page.index('id="first-layers"') : page.index('id="networks"')]
-    first = findings.first_layers
+    first = result.tables["first_layers"]
     row = first[(first["view"] == "bp/seed-1") & (first["fraction"] == 0.9)].iloc[0]
     assert f"{row['layer']} ({row['depth']:.0f} of 3)" in section
     assert all(f"<th>{share} %</th>" in section for share in ("50", "80", "90", "95", "99"))

@@ -64,8 +64,8 @@ def recorded(
 
 def compared(paths: list[Path], output: Path, **options: Any) -> tuple[Any, list[str]]:
     with pytest.warns(RuntimeWarning) as caught:
-        findings = compare_runs(paths, output=output, config=AnalysisConfig(**options))
-    return findings, [str(each.message) for each in caught]
+        result = compare_runs(paths, output=output, config=AnalysisConfig(**options))
+    return result, [str(each.message) for each in caught]
 
 
 @pytest.mark.parametrize("fault", list(FAULTS))
@@ -74,20 +74,21 @@ def test_one_bad_layer_costs_its_own_cells_only(blank_figures: None, tmp_path: P
     names = ["a", "b", "c"]
     healthy = recorded(tmp_path / "r0", dict.fromkeys(names))
     faulty = recorded(tmp_path / "r1", {name: fault if k == place else None for k, name in enumerate(names)})
-    findings, said = compared([healthy, faulty], tmp_path / "o", measures=("cka", "procrustes"))
+    result, said = compared([healthy, faulty], tmp_path / "o", measures=("cka", "procrustes"))
     bad = f"outputs.{names[place]}"
     (message,) = said
     assert message.startswith(f"r1, step 3, layer '{bad}' has no results. ")
 
-    is_bad = (findings.probes["view"] == "r1") & (findings.probes["layer"] == bad)
-    assert_array_equal(findings.probes["accuracy"].isna(), is_bad)
-    assert_array_equal(findings.class_structure["class_structure"].isna(), is_bad)
-    table = findings.similarity
+    is_bad = (result.tables["probes"]["view"] == "r1") & (result.tables["probes"]["layer"] == bad)
+    assert_array_equal(result.tables["probes"]["accuracy"].isna(), is_bad)
+    assert_array_equal(result.tables["class_structure"]["class_structure"].isna(), is_bad)
+    table = result.tables["similarity"]
     touched = sum((table[f"view_{s}"] == "r1") & (table[f"layer_{s}"] == bad) for s in "ab") > 0
     for measure in ("cka", "procrustes"):
         assert_array_equal(table[measure].isna(), touched)
-    assert_array_equal(findings.rdm_similarity["pearson"].isna(), findings.rdm_similarity["layer"] == bad)
-    (row,) = findings.undefined.to_dict("records")
+    of_rdms = result.tables["rdm_similarity"]
+    assert_array_equal(of_rdms["pearson"].isna(), of_rdms["layer"] == bad)
+    (row,) = result.tables["undefined"].to_dict("records")
     assert (row["view"], row["step"], row["layer"], row["depth"]) == ("r1", 3, bad, place + 1)
     assert row["results"] == "rdm, class_structure, rdm_similarity, cka, procrustes, probes"
 
@@ -103,20 +104,20 @@ def test_one_bad_layer_costs_its_own_cells_only(blank_figures: None, tmp_path: P
 def test_the_values_of_other_layers_are_as_without_the_bad_one(blank_figures: None, tmp_path: Path) -> None:
     healthy = recorded(tmp_path / "r0", {"a": None, "b": None})
     with_bad = recorded(tmp_path / "r1", {"a": None, "b": None, "c": "nan"})
-    findings, _ = compared([healthy, with_bad], tmp_path / "o")
+    result, _ = compared([healthy, with_bad], tmp_path / "o")
     sound = AnalysisConfig(layers=("outputs.a", "outputs.b"))
     alone = compare_runs([healthy, with_bad], config=sound, output=tmp_path / "p")
-    both = findings.similarity[(findings.similarity[["layer_a", "layer_b"]] != "outputs.c").all(axis=1)]
-    np.testing.assert_allclose(both["cka"], alone.similarity["cka"], rtol=1e-12)
-    kept = findings.probes[findings.probes["layer"] != "outputs.c"]
-    np.testing.assert_allclose(kept["log_loss"], alone.probes["log_loss"], rtol=1e-6)
+    both = result.tables["similarity"][(result.tables["similarity"][["layer_a", "layer_b"]] != "outputs.c").all(axis=1)]
+    np.testing.assert_allclose(both["cka"], alone.tables["similarity"]["cka"], rtol=1e-12)
+    kept = result.tables["probes"][result.tables["probes"]["layer"] != "outputs.c"]
+    np.testing.assert_allclose(kept["log_loss"], alone.tables["probes"]["log_loss"], rtol=1e-6)
 
 
 def test_the_reference_is_named_where_it_is_at_fault(blank_figures: None, tmp_path: Path) -> None:
     paths = [recorded(tmp_path / "r0", {"a": "nan", "b": None}), recorded(tmp_path / "r1", {"a": None, "b": None})]
-    findings, said = compared(paths, tmp_path / "o")
+    result, said = compared(paths, tmp_path / "o")
     assert [message.partition(" has")[0] for message in said] == ["r0, step 3, layer 'outputs.a'"]
-    assert findings.rdm_similarity["pearson"].isna().tolist() == [True, False]
+    assert result.tables["rdm_similarity"]["pearson"].isna().tolist() == [True, False]
 
 
 def test_a_piece_that_failed_is_kept_and_said_again(blank_figures: None, tmp_path: Path) -> None:
@@ -147,19 +148,19 @@ def test_where_every_layer_is_bad_there_is_nothing_to_write(tmp_path: Path) -> N
 
 def test_of_two_runs_one_may_be_bad_altogether(tmp_path: Path) -> None:
     paths = [recorded(tmp_path / "r0", {"a": "nan", "b": "zero"}), recorded(tmp_path / "r1", {"a": None, "b": None})]
-    findings, said = compared(paths, tmp_path / "o")
+    result, said = compared(paths, tmp_path / "o")
     assert len(said) == 2
     assert (tmp_path / "o" / "figures" / "rdm_grid.png").is_file()
-    assert findings.probes["accuracy"].notna().tolist() == [False, False, True, True]
-    assert "Which layer of r0 is the first to reach 90 % is not known" in " ".join(findings.summary())
+    assert result.tables["probes"]["accuracy"].notna().tolist() == [False, False, True, True]
+    assert "Which layer of r0 is the first to reach 90 % is not known" in " ".join(result.summary())
 
 
 def test_a_layer_too_narrow_for_the_distance_keeps_its_other_results(blank_figures: None, tmp_path: Path) -> None:
     paths = [recorded(tmp_path / f"r{k}", {"a": None}, width=1) for k in range(2)]
-    findings, said = compared(paths, tmp_path / "o")
+    result, said = compared(paths, tmp_path / "o")
     assert "has no RDM, class structure or RDM similarity. Layer 'outputs.a' has 1 feature;" in said[0]
-    assert findings.similarity["cka"].notna().all()
-    assert findings.probes["accuracy"].notna().all()
+    assert result.tables["similarity"]["cka"].notna().all()
+    assert result.tables["probes"]["accuracy"].notna().all()
 
 
 @pytest.mark.parametrize(
@@ -182,9 +183,9 @@ def test_over_seeds_the_mean_of_a_layer_is_unknown_where_a_seed_has_none(blank_f
         )
         for seed in range(3)
     ]
-    findings, said = compared(paths, tmp_path / "o")
+    result, said = compared(paths, tmp_path / "o")
     assert len(said) == 1
-    bands = findings.probe_bands.set_index("layer")
+    bands = result.tables["probe_bands"].set_index("layer")
     assert np.isfinite(bands.loc["outputs.a", "mean"])
     assert np.isnan(bands.loc["outputs.b", "mean"])
     assert (bands.loc["outputs.b", "status"], bands.loc["outputs.b", "message"]) == ("failed", "no value for seed 1")
@@ -196,7 +197,7 @@ def test_the_command_warns_once_and_succeeds(repsim: Callable[..., Any], blank_f
     said = repsim("compare", *paths, "--output", tmp_path / "o", "--jobs", 1, "--quiet")
     assert said.code == 0
     assert said.err.count("r1, step 3, layer 'outputs.b' has no results.") == said.err.count("warning:") == 1
-    assert "Results are not defined for outputs.b of r1; undefined.csv says which, and why." in said.out
+    assert "Results are not defined for outputs.b of r1; undefined.csv lists them" in said.out
 
 
 # Parts
@@ -249,6 +250,6 @@ def test_errors_of_the_numbers_become_a_reason() -> None:
 
 def test_a_table_of_undefined_results_reads_back(blank_figures: None, tmp_path: Path) -> None:
     paths = [recorded(tmp_path / "r0", {"a": None, "b": None}), recorded(tmp_path / "r1", {"a": None, "b": "nan"})]
-    findings, _ = compared(paths, tmp_path / "o")
+    result, _ = compared(paths, tmp_path / "o")
     read = pd.read_csv(tmp_path / "o" / "undefined.csv")
-    assert read["reason"].tolist() == findings.undefined["reason"].tolist()
+    assert read["reason"].tolist() == result.tables["undefined"]["reason"].tolist()

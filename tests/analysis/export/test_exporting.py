@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from analysis.cli import main
-from analysis.comparison.result import Findings
-from analysis.comparison.tables import read_rdm
+from analysis.comparison.rdm_file import read_rdm
+from analysis.comparison.result import ComparisonResult
 from analysis.comparison.view import View
 from analysis.export import FORMATS, matlab, open_source, sources
 from analysis.export.exporting import export
@@ -253,20 +253,22 @@ def test_rsatoolbox_reads_the_matrices(analysis: Path, tmp_path: Path) -> None:
     assert (chosen.n_rdm, chosen.n_cond) == (2, 5)
 
 
-def test_a_comparison_is_read_as_it_was_written(comparison: Findings, tmp_path: Path) -> None:
+def test_a_comparison_is_read_as_it_was_written(comparison: ComparisonResult, tmp_path: Path) -> None:
     """By another program, and with a name that is hostile and not ASCII."""
     rsatoolbox = pytest.importorskip("rsatoolbox")
-    found = open_source(comparison.folder)
-    assert [view.label for view in found.views] == [view.label for view in comparison.views]
-    assert [list(view.layers) for view in found.views] == [list(view.activations) for view in comparison.views]
-    (path,) = export(comparison.folder, tmp_path / "rdms.h5", format="rsatoolbox")
+    found = open_source(comparison.tables.folder)
+    assert [view.label for view in found.views] == [view.label for view in comparison.tables.views]
+    assert [list(view.layers) for view in found.views] == [list(view.activations) for view in comparison.tables.views]
+    (path,) = export(comparison.tables.folder, tmp_path / "rdms.h5", format="rsatoolbox")
     rdms = rsatoolbox.rdm.load_rdm(str(path))
-    assert list(rdms.rdm_descriptors["view"]) == [view.label for view in comparison.views for _ in view.activations]
-    places = [(k, layer) for k, view in enumerate(comparison.views) for layer in view.activations]
-    assert same_bits(rdms.dissimilarities, np.stack([read_rdm(comparison.rdm_path, *place) for place in places]))
+    assert list(rdms.rdm_descriptors["view"]) == [
+        view.label for view in comparison.tables.views for _ in view.activations
+    ]
+    places = [(k, layer) for k, view in enumerate(comparison.tables.views) for layer in view.activations]
+    assert same_bits(rdms.dissimilarities, np.stack([comparison.tables.rdm(*place) for place in places]))
     tables = found.tables()
     assert set(tables) == set(comparison.tables)
-    assert tables["similarity"]["cka"].tolist() == comparison.similarity["cka"].tolist()
+    assert tables["similarity"]["cka"].tolist() == comparison.tables["similarity"]["cka"].tolist()
 
 
 def test_ids_of_any_letters_and_number_reach_rsatoolbox(analysis: Path, tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import squareform
 
-from analysis.comparison.result import Findings
-from analysis.comparison.tables import read_rdm
+from analysis.comparison.result import ComparisonResult
 from analysis.report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -46,25 +45,27 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def page(browser: Any, comparison: Findings) -> Any:
+def page(browser: Any, comparison: ComparisonResult) -> Any:
     """The report in an offline browser, all of it seen, with what it complained of and asked for."""
-    return opened(browser, comparison.folder / "report.html")
+    return opened(browser, comparison.tables.folder / "report.html")
 
 
 @pytest.fixture(scope="module")
-def strange(browser: Any, comparison: Findings, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def strange(browser: Any, comparison: ComparisonResult, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A report of a stimulus without distances and of a run that a spreadsheet would run, opened in the dark."""
     folder = tmp_path_factory.mktemp("strange")
-    shutil.copy(comparison.rdm_path, folder)
-    with h5py.File(folder / comparison.rdm_path.name, "r+") as file:
+    shutil.copy(comparison.tables.rdm_path, folder)
+    with h5py.File(folder / comparison.tables.rdm_path.name, "r+") as file:
         values = squareform(file["0000/hidden.3"][()], checks=False)
         values[LOST] = values[:, LOST] = np.nan
         file["0000/hidden.3"][()] = squareform(values, checks=False)
-    structure = comparison.class_structure.replace({"view": {"backprop": FORMULA}})
-    probes = comparison.probes.copy()
+    structure = comparison.tables["class_structure"].replace({"view": {"backprop": FORMULA}})
+    probes = comparison.tables["probes"].copy()
     probes.loc[1, "accuracy"] = np.nan  # of the second of three layers
-    findings = replace(comparison, folder=folder).with_tables(class_structure=structure, probes=probes)
-    write_report(folder / "report.html", "Strange", findings, [], folder)
+    tables = replace(
+        comparison.tables, folder=folder, frames={**comparison.tables, "class_structure": structure, "probes": probes}
+    )
+    write_report(folder / "report.html", "Strange", tables, [], folder, command="repsim")
     return opened(browser, folder / "report.html", color_scheme="dark")
 
 
@@ -98,9 +99,9 @@ def plotted(page: Any, chart: str, what: str = "data[0].z") -> Any:
     )
 
 
-def matrix(findings: Findings, view: int, layer: int) -> Any:
-    names = list(findings.views[view].activations)
-    return squareform(read_rdm(findings.rdm_path, view, names[layer]).astype(float), checks=False)
+def matrix(result: ComparisonResult, view: int, layer: int) -> Any:
+    names = list(result.tables.views[view].activations)
+    return squareform(result.tables.rdm(view, names[layer]).astype(float), checks=False)
 
 
 def slide(page: Any, chart: str, label: str, value: int) -> None:
@@ -135,8 +136,8 @@ def test_nothing_is_asked_of_the_network_and_nothing_fails(page: Any) -> None:
     assert page.complaints == []
 
 
-def test_a_hostile_name_is_text_in_every_chart(page: Any, comparison: Findings) -> None:
-    hostile = comparison.views[-1].label
+def test_a_hostile_name_is_text_in_every_chart(page: Any, comparison: ComparisonResult) -> None:
+    hostile = comparison.tables.views[-1].label
     assert page.locator("img[src=x]").count() == 0
     assert page.locator('[data-chart="rdm-b"] h3').inner_text() == f"B: {hostile}, hidden.3"
     names = plotted(page, "probes", "data")
@@ -153,8 +154,8 @@ def test_every_image_is_seen(page: Any) -> None:
     assert min(widths) > 0
 
 
-def test_the_title_and_every_link_work(page: Any, comparison: Findings) -> None:
-    assert page.title() == "Comparison of " + ", ".join(view.label for view in comparison.views)
+def test_the_title_and_every_link_work(page: Any, comparison: ComparisonResult) -> None:
+    assert page.title() == "Comparison of " + ", ".join(view.label for view in comparison.tables.views)
     for link in page.query_selector_all("nav a"):
         assert page.query_selector(f"section{link.get_attribute('href')} h2").is_visible()
 
@@ -216,7 +217,7 @@ def test_both_schemes_can_be_read_and_the_button_changes_them(strange: Any) -> N
 # What can be done
 
 
-def test_sliders_and_runs_change_the_matrix(page: Any, comparison: Findings) -> None:
+def test_sliders_and_runs_change_the_matrix(page: Any, comparison: ComparisonResult) -> None:
     for layer in (0, 2, 1):
         slide(page, "rdm-a", "Layer", layer)
         np.testing.assert_allclose(plotted(page, "rdm-a"), matrix(comparison, 0, layer), atol=1e-4)
@@ -226,18 +227,18 @@ def test_sliders_and_runs_change_the_matrix(page: Any, comparison: Findings) -> 
     page.locator('[data-chart="rdm-a"] select').select_option(index=0)
 
 
-def test_pointing_at_a_cell_shows_its_stimuli_and_the_true_distance(page: Any, comparison: Findings) -> None:
+def test_pointing_at_a_cell_shows_its_stimuli_and_the_true_distance(page: Any, comparison: ComparisonResult) -> None:
     slide(page, "rdm-a", "Layer", 2)
     plotted(page, "rdm-a")
     box = page.locator('[data-chart="rdm-a"] .nsewdrag').bounding_box()
-    n = len(comparison.views[0].rows("test"))
+    n = len(comparison.tables.views[0].rows("test"))
     row, column = 7, 40
     page.mouse.move(box["x"] + (column + 0.4) * box["width"] / n, box["y"] + (row + 0.4) * box["height"] / n)
     page.mouse.move(box["x"] + (column + 0.5) * box["width"] / n, box["y"] + (row + 0.5) * box["height"] / n)
     readout = page.locator('[data-chart="rdm-a"] .readout')
     readout.locator(".thumb").first.wait_for()
-    stimuli = comparison.views[0].run.stimuli
-    ids, labels = (each[comparison.views[0].rows("test")] for each in (stimuli.ids, stimuli.labels))
+    stimuli = comparison.tables.views[0].run.stimuli
+    ids, labels = (each[comparison.tables.views[0].rows("test")] for each in (stimuli.ids, stimuli.labels))
     value, first, second = readout.locator("p").all_inner_texts()
     assert float(value.rpartition(" ")[2]) == pytest.approx(matrix(comparison, 0, 2)[row, column], abs=1e-4)
     assert first == f"row: {ids[row]}, class {labels[row]}"
@@ -245,7 +246,7 @@ def test_pointing_at_a_cell_shows_its_stimuli_and_the_true_distance(page: Any, c
     assert readout.locator(".thumb").count() == 2
 
 
-def test_the_arrow_keys_walk_over_a_matrix(page: Any, comparison: Findings) -> None:
+def test_the_arrow_keys_walk_over_a_matrix(page: Any, comparison: ComparisonResult) -> None:
     slide(page, "rdm-b", "Layer", 0)
     plot = page.locator('[data-chart="rdm-b"] .plot')
     plot.focus()
@@ -257,7 +258,7 @@ def test_the_arrow_keys_walk_over_a_matrix(page: Any, comparison: Findings) -> N
     assert x0 == [0.5]  # the cursor's cell
 
 
-def test_a_click_on_a_similarity_sets_both_panels_and_the_plane(page: Any, comparison: Findings) -> None:
+def test_a_click_on_a_similarity_sets_both_panels_and_the_plane(page: Any, comparison: ComparisonResult) -> None:
     chart = page.locator('[data-chart="similarity"]')
     chart.scroll_into_view_if_needed()
     box = chart.locator(".nsewdrag").bounding_box()
@@ -265,17 +266,17 @@ def test_a_click_on_a_similarity_sets_both_panels_and_the_plane(page: Any, compa
     page.mouse.click(box["x"] + box["width"] / 6, box["y"] + box["height"] / 2)
     page.wait_for_function("""document.querySelector('[data-chart="embedding"] h3').textContent.includes("hidden.2")""")
     titles = [page.locator(f'[data-chart="{name}"] h3').inner_text() for name in ("rdm-a", "rdm-b")]
-    assert titles == ["A: backprop, hidden.2", f"B: {comparison.views[2].label}, hidden.1"]
+    assert titles == ["A: backprop, hidden.2", f"B: {comparison.tables.views[2].label}, hidden.1"]
     np.testing.assert_allclose(plotted(page, "rdm-b"), matrix(comparison, 2, 0), atol=1e-4)
 
 
-def test_a_similarity_is_chosen_with_the_keyboard_alone(page: Any, comparison: Findings) -> None:
+def test_a_similarity_is_chosen_with_the_keyboard_alone(page: Any, comparison: ComparisonResult) -> None:
     page.locator('[data-chart="similarity"] select').nth(1).select_option(index=1)
     plot = page.locator('[data-chart="similarity"] .plot')
     plot.focus()
     for key in ("End", "End", "ArrowUp", "ArrowUp", "ArrowUp", "Enter"):
         plot.press(key)
-    table = comparison.similarity
+    table = comparison.tables["similarity"]
     found = table.query("view_a == 'backprop' and view_b == 'synthetic' and depth_a == 3 and depth_b == 3")["cka"]
     said = page.locator('[data-chart="similarity"] .readout').inner_text()
     assert float(said.rpartition(" ")[2]) == pytest.approx(float(found.iloc[0]), abs=1e-3)
@@ -283,15 +284,18 @@ def test_a_similarity_is_chosen_with_the_keyboard_alone(page: Any, comparison: F
     np.testing.assert_allclose(plotted(page, "rdm-a"), matrix(comparison, 0, 2), atol=1e-4)
 
 
-def test_the_plane_changes_between_mds_and_pca_and_says_who_is_who(page: Any, comparison: Findings) -> None:
+def test_the_plane_changes_between_mds_and_pca_and_says_who_is_who(page: Any, comparison: ComparisonResult) -> None:
     before = plotted(page, "embedding", "data[0].x")
     page.locator('[data-chart="embedding"] select').select_option(label="PCA of the activations")
     assert plotted(page, "embedding", "data[0].x") != before
     plot = page.locator('[data-chart="embedding"] .plot')
     plot.focus()
     plot.press("ArrowRight")
-    first = comparison.views[0].rows("test")[0]
-    assert comparison.views[0].run.stimuli.ids[first] in page.locator('[data-chart="embedding"] .readout').inner_text()
+    first = comparison.tables.views[0].rows("test")[0]
+    assert (
+        comparison.tables.views[0].run.stimuli.ids[first]
+        in page.locator('[data-chart="embedding"] .readout').inner_text()
+    )
     page.locator('[data-chart="embedding"] select').select_option(label="MDS of the distances")
 
 
@@ -303,13 +307,13 @@ def test_curves_can_be_hidden(page: Any) -> None:
     boxes.first.check()
 
 
-def test_a_chart_is_also_a_table(page: Any, comparison: Findings) -> None:
+def test_a_chart_is_also_a_table(page: Any, comparison: ComparisonResult) -> None:
     chart = page.locator('[data-chart="structure"]')
     chart.locator("summary").click()
     chart.locator("td").first.wait_for()
     cells = chart.locator("tbody tr").first.locator("td").all_inner_texts()
     assert cells[:3] == ["backprop", "hidden.1", "1"]
-    assert float(cells[3]) == pytest.approx(comparison.class_structure["class_structure"].iloc[0], rel=1e-3)
+    assert float(cells[3]) == pytest.approx(comparison.tables["class_structure"]["class_structure"].iloc[0], rel=1e-3)
 
 
 # What can be taken away
@@ -329,22 +333,22 @@ def test_a_chart_is_saved_as_a_picture(page: Any, chart: str, kind: str) -> None
         assert b"\xff\xd8\xff" in data
 
 
-def test_numbers_are_saved_as_they_are_in_the_tables(page: Any, comparison: Findings) -> None:
+def test_numbers_are_saved_as_they_are_in_the_tables(page: Any, comparison: ComparisonResult) -> None:
     rows = csv_rows(downloaded(page, "probes", "csv"))
-    assert [float(row["accuracy"]) for row in rows] == comparison.probes["accuracy"].tolist()
-    assert [row["curve"] for row in rows] == comparison.probes["view"].tolist()
+    assert [float(row["accuracy"]) for row in rows] == comparison.tables["probes"]["accuracy"].tolist()
+    assert [row["curve"] for row in rows] == comparison.tables["probes"]["view"].tolist()
     rows = csv_rows(downloaded(page, "similarity", "csv"))
-    table = comparison.similarity.set_index(["view_a", "layer_a", "view_b", "layer_b"])["cka"]
+    table = comparison.tables["similarity"].set_index(["view_a", "layer_a", "view_b", "layer_b"])["cka"]
     assert len(rows) == 9
     for row in rows:
         key = tuple(row[name] for name in table.index.names)
         assert float(row["cka"]) == pytest.approx(table[key], abs=1e-6)
 
 
-def test_the_distances_shown_are_saved(page: Any, comparison: Findings) -> None:
+def test_the_distances_shown_are_saved(page: Any, comparison: ComparisonResult) -> None:
     slide(page, "rdm-a", "Layer", 1)
     rows = csv_rows(downloaded(page, "rdm-a", "csv"))
-    kept = read_rdm(comparison.rdm_path, 0, "hidden.2")
+    kept = comparison.tables.rdm(0, "hidden.2")
     np.testing.assert_allclose([float(row["distance"]) for row in rows], kept, atol=1e-4)
     assert rows[0]["stimulus_a"] < rows[0]["stimulus_b"]
 
@@ -372,15 +376,15 @@ def test_what_is_missing_is_shown_as_missing(strange: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["png", "svg", "pdf", "csv"])
-def test_a_figure_for_print_is_saved(page: Any, comparison: Findings, kind: str) -> None:
+def test_a_figure_for_print_is_saved(page: Any, comparison: ComparisonResult, kind: str) -> None:
     waiting = download(page, f'#probe_accuracy [data-save="{kind}"]')
     data = Path(waiting.value.path()).read_bytes()
     if kind == "csv":
-        assert [float(row["accuracy"]) for row in csv_rows(data)] == comparison.probes["accuracy"].tolist()
+        assert [float(row["accuracy"]) for row in csv_rows(data)] == comparison.tables["probes"]["accuracy"].tolist()
     elif kind == "svg":
         assert b"<svg" in data
     else:
-        assert data == (comparison.folder / "figures" / f"probe_accuracy.{kind}").read_bytes()
+        assert data == (comparison.tables.folder / "figures" / f"probe_accuracy.{kind}").read_bytes()
 
 
 def test_nothing_failed_in_all_this(page: Any) -> None:

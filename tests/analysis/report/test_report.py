@@ -17,17 +17,16 @@ from numpy.testing import assert_allclose
 from scipy.spatial.distance import pdist, squareform
 
 from analysis import AnalysisConfig, analyze_run
-from analysis.comparison.result import Findings
-from analysis.comparison.tables import read_rdm
+from analysis.comparison.result import ComparisonResult
+from analysis.comparison.tables import Tables
 from analysis.comparison.view import View
 from analysis.plots.axes import figure_of, new_axes
 from analysis.plots.drawing import Drawing, save_figures
 from analysis.report import write_report
+from analysis.report.content import RDM_BUDGET, choose_shown, most_shown, pairs_of
 from analysis.report.embedding import aligned, classical_mds, pca
 from analysis.report.packing import Arrays, pack_json, quantise
-from analysis.report.printed import printed
-from analysis.report.rerun import command_of
-from analysis.report.shown import RDM_BUDGET, choose_shown, most_shown, pairs_of
+from analysis.report.print_figures import embed_figure
 from analysis.report.thumbnails import images_of, sprite_of, thumbnails
 from checkpoints import Run
 from repsim.learning import load_dataset
@@ -40,8 +39,8 @@ SECTIONS = [
 
 
 @pytest.fixture(scope="module")
-def page(comparison: Findings) -> str:
-    return (comparison.folder / "report.html").read_text()
+def page(comparison: ComparisonResult) -> str:
+    return (comparison.tables.folder / "report.html").read_text()
 
 
 def without_data(page: str) -> str:
@@ -63,23 +62,23 @@ def content(page: str) -> Any:
 # The page
 
 
-def test_every_figure_is_in_the_page(page: str, comparison: Findings) -> None:
+def test_every_figure_is_in_the_page(page: str, comparison: ComparisonResult) -> None:
     images = re.findall(r'<img src="data:image/png;base64,([^"]*)" alt="([^"]+)">', page)
-    files = [(comparison.folder / "figures" / f"{name}.png").read_bytes() for name in FIGURES]
+    files = [(comparison.tables.folder / "figures" / f"{name}.png").read_bytes() for name in FIGURES]
     assert [base64.b64decode(data) for data, _ in images] == files
     for name in FIGURES:
-        assert unpacked(page, f"{name}-pdf") == (comparison.folder / "figures" / f"{name}.pdf").read_bytes()
+        assert unpacked(page, f"{name}-pdf") == (comparison.tables.folder / "figures" / f"{name}.pdf").read_bytes()
         assert b"<svg" in unpacked(page, f"{name}-svg")[:1000]
     assert re.findall(r'<section id="([^"]+)">', page) == SECTIONS
 
 
-def test_a_large_figure_is_shown_smaller_and_drawn_once(comparison: Findings, tmp_path: Path) -> None:
+def test_a_large_figure_is_shown_smaller_and_drawn_once(comparison: ComparisonResult, tmp_path: Path) -> None:
     noise = np.random.default_rng(0).random((900, 1200, 3))
     ax = new_axes(12.0, 9.0)
     ax.imshow(noise)
     drawing = Drawing("noise", "Noise", "Much.", figure_of(ax))
     save_figures([drawing], tmp_path / "figures")
-    shown = printed(drawing, tmp_path / "figures", comparison)
+    shown = embed_figure(drawing, tmp_path / "figures")
     assert (tmp_path / "figures/noise.png").stat().st_size > 1_000_000
     assert shown["source"].startswith("data:image/webp;base64,")
     assert len(shown["source"]) < 1_000_000
@@ -102,8 +101,8 @@ def test_every_link_leads_to_a_section(page: str) -> None:
     assert set(targets) == set(SECTIONS) - {"accuracies"}
 
 
-def test_a_hostile_name_is_only_ever_text(page: str, comparison: Findings) -> None:
-    hostile = comparison.views[-1].label
+def test_a_hostile_name_is_only_ever_text(page: str, comparison: ComparisonResult) -> None:
+    hostile = comparison.tables.views[-1].label
     assert hostile.startswith("<img src=x")
     assert html.escape(hostile) in page
     assert hostile not in page
@@ -111,7 +110,7 @@ def test_a_hostile_name_is_only_ever_text(page: str, comparison: Findings) -> No
     assert content(page)["views"][-1]["label"] == hostile
 
 
-def test_the_page_tells_the_summary_and_how_each_network_was_trained(page: str, comparison: Findings) -> None:
+def test_the_page_tells_the_summary_and_how_each_network_was_trained(page: str, comparison: ComparisonResult) -> None:
     text = html.unescape(page)
     for sentence in comparison.summary():
         assert sentence in text
@@ -120,11 +119,11 @@ def test_the_page_tells_the_summary_and_how_each_network_was_trained(page: str, 
     assert rows["rule"] == "backprop"
     assert (rows["depth"], rows["examples, test"], rows["step shown"], rows["state"]) == ("3", "359", "38", "finished")
     assert rows["torch"]
-    assert rows["hidden.3"] == f"{comparison.probes['accuracy'][2]:.3f}"
+    assert rows["hidden.3"] == f"{comparison.tables['probes']['accuracy'][2]:.3f}"
 
 
-def test_the_page_names_every_file_beside_it(page: str, comparison: Findings) -> None:
-    for path in comparison.folder.iterdir():
+def test_the_page_names_every_file_beside_it(page: str, comparison: ComparisonResult) -> None:
+    for path in comparison.tables.folder.iterdir():
         if path.suffix in (".csv", ".h5"):
             assert path.name in page
 
@@ -134,49 +133,49 @@ def test_the_page_names_the_methods_behind_bands(page: str) -> None:
     assert "Bands are one standard error from the number of test stimuli" in page
 
 
-def test_the_tables_are_in_the_page_with_all_their_digits(page: str, comparison: Findings) -> None:
+def test_the_tables_are_in_the_page_with_all_their_digits(page: str, comparison: ComparisonResult) -> None:
     tables = content(page)["tables"]
-    assert tables["probes"]["accuracy"] == comparison.probes["accuracy"].tolist()
-    assert tables["class_structure"]["layer"] == comparison.class_structure["layer"].tolist()
+    assert tables["probes"]["accuracy"] == comparison.tables["probes"]["accuracy"].tolist()
+    assert tables["class_structure"]["layer"] == comparison.tables["class_structure"]["layer"].tolist()
 
 
-def test_matrices_are_kept_to_a_fraction_of_their_range(page: str, comparison: Findings) -> None:
+def test_matrices_are_kept_to_a_fraction_of_their_range(page: str, comparison: ComparisonResult) -> None:
     known = content(page)["arrays"]["rdm-1-2"]
     codes = np.frombuffer(unpacked(page, "array-rdm-1-2"), dtype="<u2")
     step = (known["high"] - known["low"]) / 65534
-    rdm = read_rdm(comparison.rdm_path, 1, "hidden.3")
+    rdm = comparison.tables.rdm(1, "hidden.3")
     assert known["bytes"] == 2
     assert_allclose(known["low"] + codes * step, rdm, rtol=0, atol=step * 0.501)
 
 
-def test_similarities_are_those_of_the_table(page: str, comparison: Findings) -> None:
+def test_similarities_are_those_of_the_table(page: str, comparison: ComparisonResult) -> None:
     matrix = np.frombuffer(unpacked(page, "array-similarity-0"), dtype="<f4").reshape(9, 9)
-    assert_allclose(matrix.ravel(), comparison.similarity["cka"], rtol=1e-6)
+    assert_allclose(matrix.ravel(), comparison.tables["similarity"]["cka"], rtol=1e-6)
 
 
-def written(findings: Findings, path: Path, **options: Any) -> str:
-    write_report(path / "page.html", "Title", findings, [], path, **options)
+def written(tables: Tables, path: Path, command: str = "repsim") -> str:
+    write_report(path / "page.html", "Title", tables, [], path, command=command)
     return html.unescape((path / "page.html").read_text())
 
 
-def test_what_is_not_defined_is_reported(comparison: Findings, tmp_path: Path) -> None:
-    assert "Results that are not defined" not in written(comparison, tmp_path)
-    probes = comparison.probes.copy()
+def test_what_is_not_defined_is_reported(comparison: ComparisonResult, tmp_path: Path) -> None:
+    assert "Results that are not defined" not in written(comparison.tables, tmp_path)
+    probes = comparison.tables["probes"].copy()
     probes.loc[1, ["status", "message", "accuracy"]] = ["failed", "ValueError: 3 of 9 values are <NaN>.", np.nan]
     cells = ["backprop", "", 38, "hidden.2", 2, "probes", "3 of 9 values are <NaN>."]
-    undefined = pd.DataFrame([cells], columns=comparison.undefined.columns)
-    text = written(comparison.with_tables(probes=probes, undefined=undefined), tmp_path)
+    undefined = pd.DataFrame([cells], columns=comparison.tables["undefined"].columns)
+    text = written(comparison.tables.replaced(probes=probes, undefined=undefined), tmp_path)
     assert "Results that are not defined; their cells are empty:" in text
     assert "backprop, step 38, layer 'hidden.2' has no probe. 3 of 9 values are <NaN>." in text
     assert content(text)["tables"]["probes"]["accuracy"][1] is None
 
 
-def test_other_measures_are_shown_beside_the_first(comparison: Findings, tmp_path: Path) -> None:
-    table = comparison.similarity.assign(procrustes=1.0, mine=np.nan)
-    text = written(comparison.with_tables(similarity=table), tmp_path)
+def test_other_measures_are_shown_beside_the_first(comparison: ComparisonResult, tmp_path: Path) -> None:
+    table = comparison.tables["similarity"].assign(procrustes=1.0, mine=np.nan)
+    text = written(comparison.tables.replaced(similarity=table), tmp_path)
     measures = {measure["name"]: measure for measure in content(text)["measures"]}
     assert list(measures) == ["cka", "procrustes", "mine"]
-    assert measures["procrustes"]["words"].startswith("Procrustes, a distance from 0 to 1.41:")
+    assert measures["procrustes"]["words"].startswith("Procrustes distance, a distance from 0 to 1.41:")
     assert np.isnan(np.frombuffer(unpacked(text, "array-similarity-2"), dtype="<f4")).all()
 
 
@@ -187,8 +186,8 @@ def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
     inputs, labels, split = rng.normal(size=(30, 4)), np.arange(30) % 2, np.repeat(["train", "validation", "test"], 10)
     config = {"data": "my birds", "training": ["long"], "lr": None}
     view = known_view("mine", inputs, labels, [np.eye(4)], split=split, config=config)
-    findings = analyze_run(view.run.path, output=tmp_path / "out", config=AnalysisConfig(distance="euclidean"))
-    text = html.unescape((findings.folder / "report.html").read_text())
+    result = analyze_run(view.run.path, output=tmp_path / "out", config=AnalysisConfig(distance="euclidean"))
+    text = html.unescape((result.tables.folder / "report.html").read_text())
     assert re.findall(r'<figure id="([^"]+)"', text) == FIGURES[:-2]
     assert "my birds" in text
     assert "<th>lr</th>\n      <td>\u2013</td>" in text
@@ -198,14 +197,8 @@ def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
 # The command
 
 
-def test_the_command_names_runs_steps_and_distance(comparison: Findings, tmp_path: Path) -> None:
-    paths = " ".join([str(view.run.path) for view in comparison.views[:2]])
-    command = command_of(comparison)
-    assert command.startswith(f"repsim compare {paths} '")
-    alone = replace(comparison, views=comparison.views[:1], distance="euclidean")
-    path = comparison.views[0].run.path
-    assert command_of(alone) == f"repsim analyze {path} --steps 38 --distance euclidean"
-    assert "<code>mine 'a b'</code>" in written(comparison, tmp_path, command="mine 'a b'")
+def test_the_page_gives_the_command_that_makes_it_again(comparison: ComparisonResult, tmp_path: Path) -> None:
+    assert "<code>mine 'a b'</code>" in written(comparison.tables, tmp_path, command="mine 'a b'")
 
 
 # Numbers in a page

@@ -47,11 +47,11 @@ def test_maps_are_recorded_as_rows_of_all_their_units(of_maps: Mapping[str, Path
 @pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("name", ["conv", "residual"])
 def test_a_network_of_maps_is_analysed(of_maps: Mapping[str, Path], tmp_path: Path, name: str) -> None:
-    findings = analyze_run(of_maps[name], output=tmp_path / "out")
-    assert findings.probes["layer"].tolist() == LAYERS * 2
-    assert findings.probes["d"].unique().tolist() == [64]
-    assert (findings.probes["status"] == "ok").all()
-    assert findings.gradients["boundary"].unique().tolist() == [1, 2, 3]
+    result = analyze_run(of_maps[name], output=tmp_path / "out")
+    assert result.tables["probes"]["layer"].tolist() == LAYERS * 2
+    assert result.tables["probes"]["d"].unique().tolist() == [64]
+    assert (result.tables["probes"]["status"] == "ok").all()
+    assert result.tables["gradients"]["boundary"].unique().tolist() == [1, 2, 3]
     assert (tmp_path / "out/figures/alignment.png").is_file()
     assert f"<td>{name}</td>" in (tmp_path / "out/report.html").read_text()
 
@@ -60,11 +60,11 @@ def test_a_network_of_maps_is_analysed(of_maps: Mapping[str, Path], tmp_path: Pa
 def test_networks_of_all_kinds_are_compared(
     of_maps: Mapping[str, Path], runs: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    findings = compare_runs([runs["backprop"], *of_maps.values()], output=tmp_path / "out")
-    assert findings.rdm_similarity["view"].tolist() == ["conv"] * 3 + ["residual"] * 3
-    assert findings.rdm_similarity["layer"].tolist() == LAYERS * 2
-    assert len(findings.similarity) == 9**2
-    assert findings.gradients["view"].unique().tolist() == ["backprop", "conv", "residual"]
+    result = compare_runs([runs["backprop"], *of_maps.values()], output=tmp_path / "out")
+    assert result.tables["rdm_similarity"]["view"].tolist() == ["conv"] * 3 + ["residual"] * 3
+    assert result.tables["rdm_similarity"]["layer"].tolist() == LAYERS * 2
+    assert len(result.tables["similarity"]) == 9**2
+    assert result.tables["gradients"]["view"].unique().tolist() == ["backprop", "conv", "residual"]
 
 
 @pytest.mark.parametrize("name", ["conv", "residual"])

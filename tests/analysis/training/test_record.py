@@ -112,9 +112,9 @@ def test_recordings_of_two_runs_can_be_compared(runs: Mapping[str, Path], tmp_pa
     paths = [tmp_path / name for name in ("a", "b")]
     for path, source in zip(paths, runs.values(), strict=False):
         record_run(source, path, layers=["output"], data=own_data(tmp_path))
-    findings = compare_runs(paths, output=tmp_path / "both")
-    assert set(findings.similarity["view_a"]) == {"a", "b"}
-    assert findings.summary()[-1].startswith("Lowest CKA to the same layer of a: b ")
+    result = compare_runs(paths, output=tmp_path / "both")
+    assert set(result.tables["similarity"]["view_a"]) == {"a", "b"}
+    assert result.summary()[-1].startswith("Lowest CKA to the same layer of a: b ")
 
 
 def test_recordings_are_not_trained_on(runs: Mapping[str, Path], tmp_path: Path) -> None:

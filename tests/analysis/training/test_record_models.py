@@ -178,9 +178,9 @@ def test_what_was_recorded_is_said_in_the_config(weights: dict[str, Any], place:
 def test_a_recorded_network_is_analysed_with_the_names_of_its_classes() -> None:
     run = record()
     assert View("x", run, 0).classes == {0: "cat", 1: "dog", 2: "eel"}
-    findings = analyze_run(run.path)
-    assert (findings.probes["status"] == "ok").all()
-    assert list(findings.probes["layer"]) == ["0", "1", "2", "3", "4"]
+    result = analyze_run(run.path)
+    assert (result.tables["probes"]["status"] == "ok").all()
+    assert list(result.tables["probes"]["layer"]) == ["0", "1", "2", "3", "4"]
 
 
 @pytest.mark.usefixtures("place")

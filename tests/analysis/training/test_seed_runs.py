@@ -145,8 +145,8 @@ def test_networks_of_maps_are_stacked_too(tmp_path: Path, network: str) -> None:
 @pytest.mark.usefixtures("blank_figures")
 def test_runs_of_several_seeds_are_analysed_and_compared(together: dict[str, Path], tmp_path: Path) -> None:
     paths = sorted(together["stacked"].iterdir())
-    findings = compare_runs(paths, output=tmp_path / "both")
-    assert [view.label for view in findings.views] == ["seed-0", "seed-2", "seed-5"]
+    result = compare_runs(paths, output=tmp_path / "both")
+    assert [view.label for view in result.tables.views] == ["seed-0", "seed-2", "seed-5"]
     assert (analyze_run(paths[0], output=tmp_path / "alone").folder / "report.html").is_file()
 
 

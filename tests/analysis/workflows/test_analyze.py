@@ -9,8 +9,8 @@ import pytest
 
 from analysis import analyze_run, compare_runs, demo
 from analysis.comparison import Planned, Store, plan
-from analysis.comparison.figures import draw
-from analysis.comparison.result import Findings
+from analysis.comparison.figures import draw_figures
+from analysis.comparison.result import ComparisonResult
 from analysis.comparison.view import views_of_run
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
@@ -44,34 +44,34 @@ def refuse(*_: object, **__: object) -> None:
 def test_an_analysis_is_written_into_its_run(copied: Callable[[str], Path]) -> None:
     path = copied("backprop")
     before = listing(path)
-    findings = analyze_run(path)
-    assert findings.folder == path / "analysis"
+    result = analyze_run(path)
+    assert result.tables.folder == path / "analysis"
     assert listing(path) - before == {f"analysis/{name}" for name in OF_BACKPROP}
-    assert [view.label for view in findings.views] == ["untrained", "step 38"]
+    assert [view.label for view in result.tables.views] == ["untrained", "step 38"]
     assert "<title>Analysis of backprop</title>" in (path / "analysis" / "report.html").read_text()
 
 
-def test_a_comparison_is_written_where_it_is_asked_for(comparison: Findings, runs: Mapping[str, Path]) -> None:
-    assert listing(comparison.folder) == OF_ANOTHER_RULE
+def test_a_comparison_is_written_where_it_is_asked_for(comparison: ComparisonResult, runs: Mapping[str, Path]) -> None:
+    assert listing(comparison.tables.folder) == OF_ANOTHER_RULE
     for name, table in comparison.tables.items():
-        assert len(pd.read_csv(comparison.folder / f"{name}.csv")) == len(table)
+        assert len(pd.read_csv(comparison.tables.folder / f"{name}.csv")) == len(table)
         assert len(table) or name in (
             "probe_differences",
             "undefined",
         )  # of which one seed, and sound layers, have none
-    assert sorted(comparison.probes["view"].unique()) == sorted(runs)
+    assert sorted(comparison.tables["probes"]["view"].unique()) == sorted(runs)
     assert all(set(listing(path)) == set(listing(runs["backprop"])) for path in runs.values())
 
 
 def test_a_comparison_stands_beside_the_first_run(copied: Callable[[str], Path]) -> None:
     paths = [copied("synthetic"), copied("backprop")]
-    assert compare_runs(paths).folder == paths[0].parent / "comparison"
+    assert compare_runs(paths).tables.folder == paths[0].parent / "comparison"
     assert listing(paths[0].parent / "comparison") == OF_ANOTHER_RULE
 
 
 def test_the_distance_asked_for_is_used(copied: Callable[[str], Path]) -> None:
-    findings = analyze_run(copied("backprop"), config=AnalysisConfig(steps="last", distance="sqeuclidean"))
-    assert findings.class_structure["class_structure"].max() > 2  # no correlation distance is as large
+    result = analyze_run(copied("backprop"), config=AnalysisConfig(steps="last", distance="sqeuclidean"))
+    assert result.tables["class_structure"]["class_structure"].max() > 2  # no correlation distance is as large
 
 
 def test_an_earlier_analysis_is_replaced_and_other_files_are_left_alone(copied: Callable[[str], Path]) -> None:
@@ -86,7 +86,7 @@ def test_an_earlier_analysis_is_replaced_and_other_files_are_left_alone(copied: 
     assert (folder / "probes.csv").read_text() != "mine"
 
 
-@pytest.mark.parametrize("step", ["draw", "save_figures", "write_report"])
+@pytest.mark.parametrize("step", ["draw_figures", "save_figures", "write_report"])
 def test_a_failure_midway_leaves_nothing_half_done(
     runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -121,8 +121,8 @@ def test_penalties_that_are_none_are_refused_before_any_work(
 
 
 def test_the_penalties_asked_for_are_used(copied: Callable[[str], Path]) -> None:
-    findings = analyze_run(copied("backprop"), config=AnalysisConfig(steps="last", Cs=(0.002,)))
-    assert findings.probes["C"].tolist() == [0.002] * 3
+    result = analyze_run(copied("backprop"), config=AnalysisConfig(steps="last", Cs=(0.002,)))
+    assert result.tables["probes"]["C"].tolist() == [0.002] * 3
 
 
 def test_a_file_is_not_written_over(runs: Mapping[str, Path], tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_the_demo_trains_compares_and_goes_on_where_it_stopped(
         patch.setattr(measuring, "write_report", refuse)
         demo(folder)
     trained = {name: (folder / name / "run.json").read_bytes() for name in small_demo}
-    findings = demo(folder)
-    assert [view.label for view in findings.views] == ["backprop", "sg-middle", "sg-every-boundary"]
+    result = demo(folder)
+    assert [view.label for view in result.tables.views] == ["backprop", "sg-middle", "sg-every-boundary"]
     assert listing(folder / "comparison") == OF_ANOTHER_RULE
     assert {name: (folder / name / "run.json").read_bytes() for name in small_demo} == trained
 
@@ -209,7 +209,7 @@ def test_an_analysis_of_a_training_that_goes_on_is_not_current(copied: Callable[
 @pytest.mark.parametrize("name", ["rdm.h5", "report.html", "figures/cka.png", "analysis.json"])
 def test_an_analysis_that_lost_a_file_is_not_current(copied: Callable[[str], Path], name: str) -> None:
     path = copied("backprop")
-    folder = analyze_run(path, config=LAST).folder
+    folder = analyze_run(path, config=LAST).tables.folder
     (folder / name).unlink()
     assert not study_of_run(path, LAST).is_done()
 
@@ -218,7 +218,7 @@ def test_what_says_that_all_is_there_is_written_last(
     copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = copied("backprop")
-    folder = analyze_run(path, config=LAST).folder
+    folder = analyze_run(path, config=LAST).tables.folder
     monkeypatch.setattr(measuring, "replace_file", refuse)
     with pytest.raises(RuntimeError, match="no ink"):
         analyze_run(path, config=replace(LAST, Cs=(0.1,)))
@@ -234,10 +234,10 @@ def test_names_that_look_like_numbers_stay_names(runs: Mapping[str, Path], tmp_p
     paths = [
         shutil.copytree(runs[name], tmp_path / number) for name, number in (("backprop", "001"), ("synthetic", "1e3"))
     ]
-    findings = compare_runs(paths, output=tmp_path / "out")
-    assert findings.probes["view"].tolist() == ["001"] * 3 + ["1e3"] * 3
-    assert set(findings.similarity["view_b"]) == {"001", "1e3"}
-    assert next(draw(findings)).name == "probe_accuracy"
+    result = compare_runs(paths, output=tmp_path / "out")
+    assert result.tables["probes"]["view"].tolist() == ["001"] * 3 + ["1e3"] * 3
+    assert set(result.tables["similarity"]["view_b"]) == {"001", "1e3"}
+    assert next(draw_figures(result.tables)).name == "probe_accuracy"
 
 
 def test_the_command_of_a_report_does_the_same_whatever_the_defaults(copied: Callable[[str], Path]) -> None:
@@ -250,6 +250,6 @@ def test_the_command_of_a_report_does_the_same_whatever_the_defaults(copied: Cal
 
 
 def test_the_layers_and_measures_asked_for_are_used(copied: Callable[[str], Path]) -> None:
-    findings = analyze_run(copied("backprop"), config=replace(LAST, layers=("hidden.2",), measures=("pls",)))
-    assert findings.probes["layer"].tolist() == ["hidden.2"]
-    assert findings.measures == ("pls",)
+    result = analyze_run(copied("backprop"), config=replace(LAST, layers=("hidden.2",), measures=("pls",)))
+    assert result.tables["probes"]["layer"].tolist() == ["hidden.2"]
+    assert result.tables.config.measures == ("pls",)

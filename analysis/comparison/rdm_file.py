@@ -1,0 +1,88 @@
+"""HDF5 file of dissimilarity matrices: ``rdm.h5`` of a comparison."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.comparison.view import View
+
+if TYPE_CHECKING:
+    from analysis.comparison.piece import Piece
+    from analysis.comparison.store import Store
+
+__all__ = ["RDM_FILE", "dataset_name", "layer_name", "read_rdm", "write_rdms"]
+
+RDM_FILE = "rdm.h5"
+_ESCAPE = re.compile(r"%(?:2F|2E|25|00)")
+_TO_ESCAPE = re.compile(rf"[/\0]|^\.$|{_ESCAPE.pattern}")
+
+
+def write_rdms(
+    path: Path, views: Sequence[View], method: str, pieces: Mapping[tuple[int, str], Piece], store: Store
+) -> None:
+    """Write the dissimilarity matrix of every layer on the held-out stimuli.
+
+    ``/0000/<layer>`` holds the condensed upper triangle of the first view in float32, row by row; the attributes of
+    the group are its name and step, and ``dataset_name`` gives the names of layers. ``/stimulus_id`` and ``/label``
+    describe the stimuli; the root attributes name the method. ``/keys`` links every matrix a second time, by the key of
+    its result in the cache. An undefined matrix is NaN everywhere and has an attribute ``undefined``: JSON of its layer
+    and the reason.
+    """
+    with h5py.File(path, "x") as file:
+        rows = views[0].rows("test")
+        file.attrs["format"], file.attrs["format_version"], file.attrs["method"] = "repsim-rdms", 1, method
+        file["stimulus_id"] = np.char.encode(views[0].run.stimuli.ids[rows], "utf-8")
+        file["label"] = views[0].run.stimuli.labels[rows]
+        keys = file.create_group("keys")
+        for index, view in enumerate(views):
+            group = file.create_group(f"{index:04d}")
+            group.attrs["view"], group.attrs["step"] = view.label, view.step
+            for layer in view.listed:
+                key = pieces[index, layer].key
+                if key not in keys:
+                    found = store.read(key)
+                    keys[key] = found.arrays["rdm"]
+                    keys[key].attrs["warnings"] = json.dumps(list(found.warnings))
+                    if found.undefined:
+                        keys[key].attrs["undefined"] = json.dumps([[u.layer, u.reason] for u in found.undefined])
+                group[dataset_name(layer)] = keys[key]
+
+
+def read_rdm(path: Path, view: int, layer: str) -> NDArray[np.float32]:
+    """Return one condensed matrix of a file that ``write_rdms`` wrote, by the position of the view."""
+    with h5py.File(path, "r") as file:
+        return np.asarray(file[f"{view:04d}"][dataset_name(layer)][()])
+
+
+def dataset_name(layer: str) -> str:
+    """Return the name of a layer's data set: the layer's own name with ``%2F`` for a slash, as HDF5 names are paths.
+
+    Also escaped are a zero byte (``%00``), the name ``.`` (``%2E``) and the per cent sign of text that looks like one
+    of these escapes (``%25``), so that different layers have different names.
+
+    Examples
+    --------
+    >>> dataset_name("hidden.1"), dataset_name("a/b"), dataset_name("50%")
+    ('hidden.1', 'a%2Fb', '50%')
+    """
+    return _TO_ESCAPE.sub(lambda match: f"%{ord(match[0][0]):02X}{match[0][1:]}", layer)
+
+
+def layer_name(dataset: str) -> str:
+    """Return the layer for which ``dataset_name`` gives this name.
+
+    Examples
+    --------
+    >>> layer_name("a%2Fb")
+    'a/b'
+    """
+    return _ESCAPE.sub(lambda match: unquote(match[0]), dataset)

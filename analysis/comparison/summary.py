@@ -1,0 +1,203 @@
+"""Sentences about the tables of a comparison: the summary, and the layers that lack a result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from analysis.comparison.steps import is_trained_here
+from analysis.comparison.tables import Tables
+
+__all__ = ["check_any_defined", "summarise", "undefined_sentences"]
+
+_FRACTION = 0.9
+_PERCENT = f"{100 * _FRACTION:.0f} %"
+_MOST_NAMED = 12
+_NAMES = {"rdm": "RDM", "rdm_similarity": "RDM similarity", "probes": "probe"}
+
+
+def summarise(tables: Tables) -> list[str]:
+    """Return a few sentences with the numbers that matter first."""
+    return [
+        *_unfinished(tables),
+        *_accuracies(tables),
+        *_first_layers(tables),
+        *_unknown_first_layers(tables),
+        *_class_structure(tables),
+        *_lowest_similarity(tables),
+        *_edges(tables),
+        *_incomplete(tables),
+    ]
+
+
+def undefined_sentences(tables: Tables) -> list[str]:
+    """Return one sentence per layer that lacks a result: run, step, layer, the missing results and the reason."""
+    networks = {view.label: view.network for view in tables.views}
+    columns = ("view", "step", "layer", "results", "reason")
+    sentences = [
+        f"{networks[view]}, step {step}, layer {layer!r} has no {_results(results, tables)}. {_sentence(reason)}"
+        for view, step, layer, results, reason in zip(*(tables["undefined"][name] for name in columns), strict=True)
+    ]
+    return _at_most(sentences, "more layers are in undefined.csv")
+
+
+def check_any_defined(tables: Tables) -> None:
+    """Check that at least one layer has a result.
+
+    Raises
+    ------
+    ValueError
+        If no layer has any; the message gives the reason for the first.
+    """
+    undefined = tables["undefined"]
+    lacking = [_is_everything(results, tables) for results in undefined["results"]]
+    if len(lacking) == sum(len(view.listed) for view in tables.views) and all(lacking):
+        first = undefined.iloc[0]
+        raise ValueError(
+            f"No layer can be analysed: all {len(lacking)} are undefined. The first is layer {first['layer']!r} of "
+            f"{first['run']} at step {first['step']}: {_sentence(first['reason'])}"
+        )
+
+
+def _is_everything(results: str, tables: Tables) -> bool:
+    return {"rdm", "class_structure", "probes", *tables.config.measures} <= set(results.split(", "))
+
+
+def _results(results: str, tables: Tables) -> str:
+    """Return a cell of ``undefined.csv`` as part of a sentence, such as "RDM, CKA or probe"."""
+    if _is_everything(results, tables):
+        return "results"
+    *rest, last = [_NAMES.get(name) or _label(name) for name in results.split(", ")]
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+def _label(measure: str) -> str:
+    from repsim.similarity import MEASURES  # not needed to read a stored summary
+
+    return MEASURES[measure].label if measure in MEASURES else measure.replace("_", " ")
+
+
+def _unfinished(tables: Tables) -> list[str]:
+    """Name the runs whose training has not finished, and those compared at another step than their last."""
+    latest = {view.run.path: view for view in tables.views}
+    alone = len(latest) == 1
+    sentences = []
+    for view in latest.values():
+        status = view.run.status
+        state, n_steps = status.get("state"), status.get("n_steps", view.step)
+        if is_trained_here(view.run.config) and (state != "finished" or (view.step != n_steps and not alone)):
+            name = view.run_name if alone else view.label
+            sentences.append(f"{name} is shown at step {view.step} of {n_steps}; its training is {state}.")
+    return _at_most(sentences, "more are not at their ends")
+
+
+def _accuracies(tables: Tables) -> list[str]:
+    scores, sizes = [], set()
+    for view in tables.views:
+        status = view.run.status
+        at_end = status.get("state") == "finished" and status.get("step") == view.step
+        if at_end and {"test_accuracy", "n_test"} <= set(status):
+            scores.append(f"{view.label} {status['test_accuracy']:.3f}")
+            sizes.add(str(status["n_test"]))
+    if not scores:
+        return []
+    return [f"Test accuracy on {' or '.join(sorted(sizes))} held-out examples: {_listed(scores)}."]
+
+
+def _first_layers(tables: Tables) -> list[str]:
+    """Name the first layer of each network, or of the networks of each method, whose probe is nearly the best."""
+    table = tables["first_layers"]
+    parts = []
+    for method, every in table[table["fraction"] == _FRACTION].groupby("method", sort=False):
+        rows = every.dropna(subset="depth")
+        if rows.empty:
+            continue
+        depth, n_layers = rows["depth"].mean(), rows["n_layers"].iloc[0]
+        if len(every) == 1:
+            parts.append(f"{method} at {rows['layer'].iloc[0]} ({depth:.0f} of {n_layers})")
+        else:
+            n = f"{len(rows)} of {len(every)}" if len(rows) < len(every) else len(rows)
+            parts.append(f"{method} at layer {depth:.1f} of {n_layers} (mean of {n} seeds)")
+    if not parts:
+        return []
+    return [f"First layer whose probe reaches {_PERCENT} of the last layer's accuracy: {_listed(parts)}."]
+
+
+def _unknown_first_layers(tables: Tables) -> list[str]:
+    """Name the networks whose first layer of that kind is unknown, as a probe failed."""
+    table = tables["first_layers"]
+    failed = table[(table["fraction"] == _FRACTION) & (table["status"] == "failed")]
+    sentences = [
+        f"Which layer of {row.view} is the first to reach {_PERCENT} is not known: {row.message}."
+        for row in failed.itertuples()
+    ]
+    return _at_most(sentences, "more are in first_layers.csv")
+
+
+def _edges(tables: Tables) -> list[str]:
+    """Count the probes for which the grid of C was too narrow."""
+    probes = tables["probes"]
+    at_edge = int(probes["C_at_edge"].sum()) if len(probes) else 0
+    if not at_edge:
+        return []
+    return [f"C hit the edge of the grid for {at_edge} of {len(probes)} probes; widen it with --Cs."]
+
+
+def _class_structure(tables: Tables) -> list[str]:
+    from probes import first_layer_reaching  # slow to import, and not needed to read a stored summary
+
+    table = tables["class_structure"]
+    first = first_layer_reaching(table.assign(none=0.0), _FRACTION, "class_structure", "none", network="view")
+    last = table.drop_duplicates("view", keep="last")  # which may be NaN
+    final: Mapping[str, float] = dict(zip(last["view"], last["class_structure"], strict=True))
+    sentences = []
+    for row in first.itertuples():
+        if final[str(row.view)] <= 0:
+            sentences.append(f"The last layer of {row.view} has no class structure.")
+        elif row.status != "ok":
+            sentences.append(f"Where class structure arises in {row.view} is not known: {row.message}.")
+        else:
+            sentences.append(
+                f"Class structure reaches {_PERCENT} of its final value ({final[str(row.view)]:.2f}) at "
+                f"{row.layer} ({row.depth:.0f} of {row.n_layers}) in {row.view}."
+            )
+    return _at_most(sentences, "more are in class_structure.csv")
+
+
+def _lowest_similarity(tables: Tables) -> list[str]:
+    from repsim.similarity import MEASURES
+
+    reference, name = tables.views[0].label, tables.config.measures[0]
+    if MEASURES[name].direction != "similarity":
+        return []
+    table = tables["similarity"]
+    same = table[
+        (table["view_a"] == reference) & (table["view_b"] != reference) & (table["layer_a"] == table["layer_b"])
+    ].dropna(subset=name)
+    if same.empty:
+        return []
+    rows = same.loc[same.groupby("view_b", sort=False)[name].idxmin()]
+    parts = [f"{row.view_b} {getattr(row, name):.2f} at {row.layer_a}" for row in rows.itertuples()]
+    return [f"Lowest {_label(name)} to the same layer of {reference}: {_listed(parts)}."]
+
+
+def _incomplete(tables: Tables) -> list[str]:
+    """Name the layers that lack a result."""
+    undefined = tables["undefined"]
+    if undefined.empty:
+        return []
+    names = [f"{row.layer} of {row.view}" for row in undefined.itertuples()]
+    return [f"Results are not defined for {_listed(names)}; undefined.csv lists them with the reasons."]
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    more = len(parts) - _MOST_NAMED
+    return ", ".join(parts if more <= 0 else [*parts[:_MOST_NAMED], f"and {more} more"])
+
+
+def _at_most(sentences: Sequence[str], rest: str) -> list[str]:
+    more = len(sentences) - _MOST_NAMED
+    return list(sentences) if more <= 0 else [*sentences[:_MOST_NAMED], f"{more} {rest}."]

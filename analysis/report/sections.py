@@ -1,0 +1,244 @@
+"""Texts and tables of the sections of the page: methods, runs, probes, differences, settings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.comparison.steps import is_trained_here
+from analysis.comparison.tables import Tables
+from analysis.comparison.view import View
+from repsim.similarity import MEASURES
+
+__all__ = ["TABLES_SHOWN", "describe_measures", "describe_methods", "network_names"]
+
+_ABSENT = "\u2013"
+
+
+# Texts
+
+
+def describe_methods(tables: Tables) -> dict[str, str]:
+    """Return a few sentences about the method of each section."""
+    distance = tables.config.distance
+    return {
+        "probes": f"{_describe_probes(tables)} {_describe_bands(tables)}",
+        "differences": _describe_differences(tables),
+        "structure": (
+            f"Mean {distance} distance between stimuli of different classes minus the mean within a class, over all "
+            f"pairs of {tables.n_test} held-out stimuli."
+        ),
+        "rdm": f"{distance.capitalize()} distance between the activations of held-out stimuli, ordered by class.",
+        "first": (
+            "First layer whose probe reaches that share of the accuracy at the last layer. Later layers may fall below "
+            "it again."
+        ),
+    }
+
+
+def _describe_probes(tables: Tables) -> str:
+    return (
+        "Each point is the accuracy of a linear classifier (multinomial logistic regression with an L2 penalty) that "
+        "was fitted to a layer's activations on the training stimuli. The penalty is chosen by log loss on the "
+        f"validation stimuli. The accuracy is on {tables.n_test} test stimuli, which were used for neither."
+    )
+
+
+def _describe_bands(tables: Tables) -> str:
+    if tables["probe_bands"]["n_seeds"].max() < 2:
+        return (
+            "Bands are one standard error from the number of test stimuli, \u221a(p (1 \u2212 p) / n); they do not "
+            "cover the variation between seeds."
+        )
+    return (
+        "Bands are simultaneous 95 % bands over seeds: mean \u00b1 q standard errors, with q the quantile of the "
+        "largest |t| over all layers (Monte Carlo, correlated layers), so that they cover all layers of a method at "
+        "once. A single seed has no band."
+    )
+
+
+def _describe_differences(tables: Tables) -> str:
+    reference = tables["probes"]["method"].iloc[0]
+    return (
+        f"Accuracy minus that of {reference}, in pairs of networks of equal seed. The p-value of a layer alone is from "
+        "a paired Student t-test. The p-value for all layers is from a permutation test that flips the signs of whole "
+        "seeds and compares the largest |t| over layers (single-step max-T of Westfall and Young); with few seeds it "
+        "cannot be below the smallest possible p. Bands are simultaneous 95 % bands over layers, for normally "
+        "distributed differences."
+    )
+
+
+def describe_measures(tables: Tables) -> list[dict[str, Any]]:
+    """Return name, label, range and description of each measure in the table of similarities."""
+    return [_describe_measure(name) for name in tables.measures]
+
+
+def _describe_measure(name: str) -> dict[str, Any]:
+    if name not in MEASURES:
+        label = name.replace("_", " ")
+        return {"name": name, "label": label, "range": None, "words": label}
+    measure = MEASURES[name]
+    low, high = measure.range
+    label = f"{measure.label[:1].upper()}{measure.label[1:]}"
+    return {
+        "name": name,
+        "label": measure.label,
+        "range": [max(low, 0.0), high] if measure.direction == "similarity" else None,
+        "words": f"{label}, a {measure.direction} from {low:g} to {high:.3g}: {measure.formula}",
+    }
+
+
+# Networks
+
+
+def network_names(views: Sequence[View]) -> list[str]:
+    """Return the name of the network of each view. Views of one run share the name of the run."""
+    counts = Counter(view.run.path for view in views)
+    names = []
+    for view in views:
+        own = view.label if counts[view.run.path] == 1 else view.run_name
+        names.append(str(getattr(view, "network", own)))
+    return names
+
+
+def _by_network(views: Sequence[View]) -> dict[str, list[View]]:
+    """Return the views of each network, in the order of the views."""
+    networks: dict[str, list[View]] = {}
+    for name, view in zip(network_names(views), views, strict=True):
+        networks.setdefault(name, []).append(view)
+    return networks
+
+
+# Tables
+
+
+def _runs(tables: Tables) -> pd.DataFrame:
+    """Return one row per network: rule, data, steps and accuracy."""
+    rows = {name: _headline(views) for name, views in _by_network(tables.views).items()}
+    return pd.DataFrame.from_dict(rows, orient="index").map(_shown_value)
+
+
+def _headline(views: Sequence[View]) -> dict[str, Any]:
+    config, status = views[-1].run.config, views[-1].run.status
+    training = config["training"] if is_trained_here(config) else {}
+    source, data = config.get("source"), config.get("data")
+    model = source.get("model") if isinstance(source, dict) else None
+    return {
+        "rule": training.get("rule"),
+        "network": training.get("network", model),
+        "depth": training.get("depth"),
+        "data": data.get("name") if isinstance(data, dict) else data,
+        "seed": training.get("seed"),
+        "state": status.get("state"),
+        "test accuracy": status.get("test_accuracy"),
+        "steps shown": ", ".join(str(view.step) for view in views),
+    }
+
+
+def _accuracy_by_layer(tables: Tables) -> pd.DataFrame:
+    """Return one row per layer and one column per view: the accuracy of the probe on test."""
+    table = tables["probes"].pivot(index=["depth", "layer"], columns="view", values="accuracy")
+    shown = table[[view.label for view in tables.views]].map(
+        lambda value: _ABSENT if pd.isna(value) else f"{value:.3f}"
+    )
+    return shown.droplevel("depth").rename_axis(index=None, columns=None)
+
+
+def _first_layers(tables: Tables) -> pd.DataFrame:
+    """Return one row per view and one column per share of the last accuracy: the first layer that reaches it."""
+    table = tables["first_layers"]
+    columns = zip(table["layer"], table["depth"], table["n_layers"], table["status"], strict=True)
+    shown = table.assign(
+        share=[f"{100 * fraction:g} %" for fraction in table["fraction"]],
+        where=[f"{layer} ({depth:.0f} of {n})" if status == "ok" else status for layer, depth, n, status in columns],
+    )
+    shares = list(dict.fromkeys(shown["share"]))
+    pivoted = shown.pivot(index="view", columns="share", values="where")
+    return pivoted.loc[[view.label for view in tables.views], shares].rename_axis(index=None, columns=None)
+
+
+def _differences(tables: Tables) -> pd.DataFrame:
+    """Return one row per method and layer: the difference to the first method, its band and p-values."""
+    table = tables["probe_differences"]
+    if table.empty:
+        return pd.DataFrame()
+    band = [f"{low:+.3f} to {high:+.3f}" for low, high in zip(table["band_low"], table["band_high"], strict=True)]
+    shown = table[["method", "layer", "n_seeds"]].rename(columns={"n_seeds": "seeds"})
+    shown["difference"] = [_ABSENT if pd.isna(value) else f"{value:+.3f}" for value in table["difference"]]
+    shown["95 % band, all layers"] = [_ABSENT if "nan" in text else text for text in band]
+    for column, name in _P_VALUES.items():
+        shown[name] = table[column].map(_shown_value)
+    return shown
+
+
+_P_VALUES = {"p_value": "p, this layer alone", "p_adjusted": "p, all layers", "p_least": "smallest p possible"}
+
+
+def _run_settings(tables: Tables) -> pd.DataFrame:
+    """Return one column per network: how it was trained, its state, and the version of torch."""
+    columns = {name: _facts(views) for name, views in _by_network(tables.views).items()}
+    return pd.DataFrame(columns).fillna(_ABSENT)
+
+
+def _facts(views: Sequence[View]) -> dict[str, str]:
+    run = views[-1].run
+    config, status, environment = run.config, run.status, run.info.get("environment", {})
+    facts = dict(config)
+    if is_trained_here(config):
+        training = config["training"]
+        unused = ("boundaries", "estimator_learning_rate") if training.get("rule") == "backprop" else ()
+        facts = {_spaced(name): None if name.startswith(unused) else value for name, value in training.items()}
+        facts |= {f"{rule}, boundaries": shorten_ranges(ks) for rule, ks in config.get("boundaries", {}).items()}
+        facts |= {f"examples, {part}": config["data"][f"n_{part}"] for part in ("train", "validation", "test")}
+    steps = ", ".join(str(view.step) for view in views)
+    facts |= {"step shown": steps, "state": status.get("state"), "test accuracy": status.get("test_accuracy")}
+    facts |= {"torch": environment.get("packages", {}).get("torch")}
+    return {name: _shown_value(value) for name, value in facts.items()}
+
+
+def _analysis_settings(tables: Tables) -> pd.DataFrame:
+    """Return one row per field of the config of the analysis."""
+    values = {_spaced(name): _shown_value(value) for name, value in tables.config.to_dict().items()}
+    return pd.DataFrame({"value": values})
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _shown_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown_value, value))
+    if value is None or (isinstance(value, float) and pd.isna(value)):
+        return _ABSENT
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def shorten_ranges(numbers: Sequence[int]) -> str:
+    """Return ascending whole numbers as text, with their ranges.
+
+    Examples
+    --------
+    >>> shorten_ranges([1, 2, 3, 7])
+    '1-3, 7'
+    """
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][1] + 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
+
+
+TABLES_SHOWN = {
+    "runs": _runs,
+    "accuracy_by_layer": _accuracy_by_layer,
+    "first_layers": _first_layers,
+    "differences": _differences,
+    "run_settings": _run_settings,
+    "analysis_settings": _analysis_settings,
+}
