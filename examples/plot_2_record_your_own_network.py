@@ -2,9 +2,9 @@
 Record a network of your own
 ============================
 
-Any PyTorch network, in any training loop, can be recorded. Here it is a transformer of the Hugging Face library, made
-from a small configuration with random weights, so that nothing is downloaded; with ``from_pretrained`` in its place the
-rest is the same. Two such networks learn a toy task, and their layers are compared while they learn.
+Any PyTorch network can be recorded in any training loop. This example uses a transformer of the Hugging Face library
+with a small configuration and random weights, so that nothing is downloaded; ``from_pretrained`` could be used instead.
+Two such networks learn a toy task, and their layers are compared during training.
 
 This example needs the extra ``transformers``: ``pip install 'repsim-sg[transformers]'``.
 """
@@ -25,8 +25,8 @@ from repsim import pairwise
 # A task
 # ------
 #
-# Sentences of 4 to 12 words from a vocabulary of 60. Each of five topics has 12 words of its own, and four words in
-# ten are of the topic. Shorter sentences are padded with the token 0, and an attention mask says what is padding.
+# Sentences of 4 to 12 words from a vocabulary of 60. Each of five topics has 12 words of its own, and 40 % of the words
+# of a sentence belong to its topic. Shorter sentences are padded with the token 0, which an attention mask marks.
 
 rng = np.random.default_rng(0)
 n, longest, n_topics = 600, 12, 5
@@ -40,20 +40,20 @@ inputs = {"input_ids": np.where(mask == 1, words + 1, 0), "attention_mask": mask
 split = np.repeat(["train", "validation", "test"], [300, 100, 200])
 
 # %%
-# What is recorded
-# ----------------
+# Stimuli and layers
+# ------------------
 #
-# ``Stimuli`` are what the network is shown at every recorded step: a name, a label, a part of the split and the input
-# of each. The input is one array, or as here several by name, which the network is called with. They are kept in the
-# order of their labels: from here on, ``stimuli.ids`` and ``stimuli.labels`` say which row is which.
+# ``Stimuli`` hold the examples that are shown to the network at every recorded step, each with an id, a label, a split
+# and an input. The input is one array or, as here, several arrays by argument name. Stimuli are ordered by label:
+# row i of every recorded layer belongs to ``stimuli.ids[i]``.
 
 stimuli = Stimuli.of([f"sentence-{i}" for i in range(n)], topics, split, inputs)
 print(len(stimuli), "stimuli, the first of them:", stimuli.ids[:3], stimuli.labels[:3])
 
 # %%
-# ``Capture`` says which modules, and how each is made smaller. A layer of a transformer returns (n, tokens, units). Its
-# mean over tokens is one vector a sentence; the mask keeps padding out of it. The pattern ``bert.encoder.layer.*``
-# matches each layer, but nothing inside of it. A layer that returns a tuple gives one recorded layer a tensor in it.
+# ``Capture`` selects modules, and a reduction for each of them. A layer of a transformer returns (n, tokens, units). The
+# mean over tokens is one vector per sentence; the mask excludes padding. The pattern ``bert.encoder.layer.*`` matches
+# each layer, but no module inside of it. A module that returns a tuple gives one recorded layer per tensor.
 
 
 def build(seed):
@@ -72,7 +72,7 @@ def build(seed):
 
 
 def capture_of(model):
-    """Return what is recorded of a model: embeddings and each layer, as means over tokens."""
+    """Return the capture of a model: embeddings and each layer, as means over tokens."""
     layers = ["bert.embeddings", "bert.encoder.layer.*"]
     return Capture(model, layers=layers, reduce={"**": TokenMean(mask="attention_mask")})
 
@@ -80,21 +80,21 @@ def capture_of(model):
 print(capture_of(build(0)).names)
 
 # %%
-# A loop of your own
-# ------------------
+# Your own training loop
+# ----------------------
 #
-# ``Run.create`` makes the directory and holds its lock. ``run.checkpoint`` commits one step: weights, optimizer, random
-# generators and activations, all or nothing. Meanwhile the model is in evaluation mode and without gradients;
-# afterwards it is as it was. ``run.log`` adds a line to ``metrics.jsonl``.
+# ``Run.create`` creates the directory and holds its lock. ``run.checkpoint`` commits one step completely or not at all:
+# weights, optimizer, random generators and activations. The model runs in evaluation mode without gradients, and is
+# restored afterwards. ``run.log`` appends a line to ``metrics.jsonl``.
 
-torch.set_num_threads(1)  # so small a network gains nothing from more
+torch.set_num_threads(1)  # more threads do not help such a small network
 folder = TemporaryDirectory()
 x = {name: torch.from_numpy(part[:300]) for name, part in inputs.items()}
 y = torch.from_numpy(topics[:300])
 
 
 def train(seed, recorded=(0, 20, 80)):
-    """Train one network, and record it."""
+    """Train and record one network."""
     model = build(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
     capture = capture_of(model)
@@ -119,7 +119,7 @@ for seed, run in runs.items():
     print(f"seed {seed}: steps {run.recorded_steps}, loss {losses[0]:.2f} at first and {losses[-1]:.2f} at the end")
 
 # %%
-# ``verify`` reads every checkpoint again and compares it with its checksums.
+# ``verify`` compares every checkpoint with its checksums.
 
 print("intact steps:", runs[0].verify())
 layer = runs[0].last().activations["bert.encoder.layer.2"]
@@ -129,8 +129,8 @@ print(f"{layer.name}: {layer.shape}, from {layer.source_shape} of {layer.source_
 # Read it back
 # ------------
 #
-# From a linear probe's point of view, the topic is there before any training: a mean of random word vectors is enough
-# to read it. What training does is to make it easier to read.
+# A linear probe can read the topic before any training, because the mean of random word vectors contains it. Training
+# makes the topic easier to read.
 
 recordings = [
     NetworkLayers(layers=run[step].activations, network="bert", seed=seed, checkpoint=step)
@@ -142,10 +142,10 @@ means = table.groupby(["layer", "checkpoint"], sort=False).accuracy.mean().unsta
 print(means.round(2))
 
 # %%
-# Are they alike?
-# ---------------
+# Similarity of the two networks
+# ------------------------------
 #
-# CKA of each layer of one network with each of the other, on the held-out sentences, before and after training.
+# CKA between all layers of one network and all layers of the other, on the test sentences, before and after training.
 
 test = stimuli.split == "test"
 figure, axes = plt.subplots(1, 2, figsize=(8, 3.6), layout="constrained")
@@ -162,13 +162,13 @@ axes[0].set_ylabel("layer, seed 0")
 figure.colorbar(image, ax=axes, label="unbiased linear CKA")
 
 # %%
-# Before training, a layer with small weights hardly changes what it is given, and means of random vectors of the same
-# words are somewhat alike in any network: what CKA sees there are the stimuli. A similarity between trained networks is
-# worth something only beside that of untrained ones.
+# Before training, a layer with small weights hardly changes its input, and means of random vectors of the same words are
+# similar in any network: there CKA reflects the stimuli. The similarity of trained networks should therefore be compared
+# with that of untrained networks.
 #
-# Such a run directory is one that ``repsim analyze`` and ``repsim compare`` read, too. To record with the library's
-# ``Trainer``, see ``checkpoints.callbacks.transformers``; to record a network that is trained already, ``repsim
-# record``.
+# ``repsim analyze`` and ``repsim compare`` read these run directories as well. To record with the ``Trainer`` of the
+# library, see ``checkpoints.callbacks.transformers``; to record a network that has been trained already, use
+# ``repsim record``.
 
 plt.show()
 folder.cleanup()

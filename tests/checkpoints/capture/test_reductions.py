@@ -1,12 +1,14 @@
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+import checkpoints
 from checkpoints.capture.reductions import (
     Custom,
     Flatten,
@@ -158,6 +160,30 @@ def test_a_function_becomes_a_reduction_that_says_its_name() -> None:
     assert str(reduction) == "custom(double)"
     assert torch.equal(reduction(TOKENS, None), 2 * TOKENS)
     assert as_reduction(reduction) is reduction
+
+
+@dataclass(frozen=True)
+class Maximum(Reduction):
+    """A reduction from outside the package."""
+
+    smallest: int = 0
+
+    def __call__(self, values: Tensor, inputs: object) -> Tensor:
+        return values.flatten(2).amax(2).clamp_min(self.smallest)
+
+    def __str__(self) -> str:
+        return f"maximum({self.smallest})"
+
+
+def test_a_reduction_from_outside_the_package_is_recorded_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(checkpoints.REDUCTIONS, "maximum", Maximum)
+    network, images = nn.Sequential(nn.Conv2d(1, 3, 3)), torch.randn(5, 1, 6, 6)
+    layer = checkpoints.Capture(network, "0", reduce="maximum(1)").record(images)["0"]
+    assert (layer.reduction, layer.feature_shape) == ("maximum(1)", (3,))
+    np.testing.assert_array_equal(layer.values, network(images).detach().amax((2, 3)).clamp_min(1).numpy())
+    assert parse_reduction("maximum") == Maximum()
+    with pytest.raises(ValueError, match=r"Reduction 'maximum\(1, 2\)' is not understood; expected such as maximum"):
+        parse_reduction("maximum(1, 2)")
 
 
 def test_a_function_that_writes_over_its_values_leaves_those_of_the_network_alone() -> None:

@@ -154,11 +154,11 @@ def test_what_is_not_json_is_damaged(folder: Path, content: bytes) -> None:
 
 
 def test_json_that_cannot_be_read_is_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(path: Path) -> bytes:
+    def fail(*_: object) -> int:
         raise OSError(5, "Input/output error")
 
     write_json(folder / "a.json", 1)
-    monkeypatch.setattr(Path, "read_bytes", fail)
+    monkeypatch.setattr(os, "open", fail)
     with pytest.raises(Damaged, match=rf"{folder}/a\.json cannot be read.*Input/output error"):
         read_json(folder / "a.json")
 
