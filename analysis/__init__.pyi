@@ -2,6 +2,7 @@
 
 from .config.analysis import AnalysisConfig as AnalysisConfig
 from .config.execution import ExecutionConfig as ExecutionConfig
+from .config.recording import CaptureConfig as CaptureConfig
 from .config.recording import RecordingConfig as RecordingConfig
 from .execution.interruption import Interrupted as Interrupted
 from .training.record import record_model as record_model

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from analysis.cli import app
-from analysis.config.schema import json_schema
+from analysis.config.json_schema import json_schema
 from repsim.learning import catalogue
 from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS
 

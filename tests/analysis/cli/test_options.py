@@ -1,10 +1,12 @@
 """Options of commands, which follow from the fields of settings: a new field is an option everywhere at once."""
 
 import inspect
+import json
 import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +15,13 @@ import pytest
 import typer
 import typer.testing
 
+from analysis import analyze_run
 from analysis.cli import app
 from analysis.cli.options import Given, Quiet, with_options
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
+from analysis.config.json_schema import TABLES, json_schema
 from analysis.config.recording import CaptureConfig, RecordingConfig
-from analysis.config.schema import TABLES, json_schema
 from analysis.config.toml_files import merge, read_settings
 from repsim.learning import ARTIFICIAL, DATASETS, TrainingConfig
 from repsim.settings import Settings, setting
@@ -132,7 +135,7 @@ class Extended(AnalysisConfig):
 
 
 def test_a_new_field_appears_wherever_settings_do(tmp_path: Path) -> None:
-    application = typer.Typer()
+    application = typer.Typer(rich_markup_mode=None)
     application.callback()(lambda: None)
 
     @application.command()
@@ -157,6 +160,15 @@ def test_a_new_field_appears_wherever_settings_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^folds is 1; expected a whole number of 2 or more\.$"):
         Extended(folds=1)
     assert Extended().to_dict()["folds"] == 5
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_a_new_field_is_stored_with_an_analysis_and_listed_in_its_report(copied: Callable[[str], Path]) -> None:
+    path = copied("backprop")
+    config = Extended(steps="last", layers=("hidden.1",), folds=7)
+    analyze_run(path, config=config, execution=ExecutionConfig(executor="serial"))
+    assert json.loads((path / "analysis/analysis.json").read_text())["config"]["folds"] == 7
+    assert re.search(r"<th>folds</th>\s*<td>7</td>", (path / "analysis/report.html").read_text())
 
 
 # What is imported
