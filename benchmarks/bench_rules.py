@@ -20,7 +20,7 @@ from statistics import mean
 
 import torch
 
-from analysis.reproduction.claims.rules.networks import ENTRIES, Entry
+from analysis.reproduction.claims.rules.parts import ENTRIES, Entry
 from repsim.learning import (
     Diverged,
     TrainingConfig,

@@ -1,11 +1,11 @@
-"""What an experiment promises: parts that can be done one by one, and what follows from their tables."""
+"""The shape of a claim: tasks that compute tables, a conclusion from them, and its figures."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,32 @@ import repsim
 from analysis.plots.drawing import Drawing
 from repsim.learning.checks import check_choice
 
-__all__ = ["SCALES", "VERDICTS", "Experiment", "Part", "Plan", "Results", "Section", "digest"]
+__all__ = ["SCALES", "VERDICTS", "Claim", "ClaimTask", "Frames", "Plan", "Results", "Section", "digest", "verdict_of"]
 
 SCALES = ("quick", "full")
 VERDICTS = ("holds", "holds in part", "does not hold")
 
-Tables = dict[str, pd.DataFrame]
+Frames = dict[str, pd.DataFrame]
 
 _FEWEST_SEEDS = 4
-_TOP_SEED = 1_000_000  # those from here on are for networks that a plan's are compared with
+_TOP_SEED = 1_000_000  # larger seeds are reserved for the reference networks of a claim
+_QUICK_SEEDS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """At what scale to reproduce, with which seeds, on what.
+    """Scale, seeds, device and data of a reproduction.
 
     Attributes
     ----------
     scale : {"quick", "full"}
-        Two processor cores in minutes, or a GPU or cluster in hours.
+        "quick" takes minutes on two processor cores, "full" takes hours on a GPU or a cluster.
     seeds : tuple of int
-        Ascending. Everything that is drawn follows from them.
+        At least four, in ascending order. All random numbers are drawn from them.
     device : str
-        Where networks are trained at full scale.
+        Device on which networks are trained at full scale.
     data_dir : str or None
-        Folder of the IDX files of mnist, which full scale uses.
+        Folder with the IDX files of MNIST, which full scale uses.
     """
 
     scale: str = "quick"
@@ -63,43 +64,58 @@ class Plan:
         """Whether the scale is "full"."""
         return self.scale == "full"
 
+    @property
+    def few_seeds(self) -> tuple[int, ...]:
+        """All seeds at full scale, and the first three at quick scale: for tasks that take long."""
+        return self.seeds if self.is_full else self.seeds[:_QUICK_SEEDS]
+
+    @property
+    def dataset(self) -> str:
+        """The set of digits that networks are trained on, as ``TrainingConfig`` names it."""
+        return "mnist" if self.is_full else "mnist5k"
+
+    @property
+    def digits(self) -> str:
+        """The training digits, for a sentence."""
+        return "MNIST" if self.is_full else "3,500 MNIST digits"
+
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """One piece of work whose numbers depend on its settings alone; it is done once, and kept.
+class ClaimTask:
+    """One call whose tables depend on its settings alone.
 
     Attributes
     ----------
     name : str
-        For people, and unique among the parts of its group; letters, digits, dots and hyphens.
-    work : callable
-        Of a module. ``work(folder, **settings)`` returns tidy tables by name; ``folder`` is that of the whole
-        reproduction, in which trained networks have their places.
+        Unique in its group; letters, digits, dots, hyphens and underscores.
+    function : callable
+        A function of a module. ``function(folder, **settings)`` returns tidy tables by name; ``folder`` is the folder
+        of the whole reproduction, which holds the trained networks.
     settings : mapping
-        JSON-ready.
+        JSON-ready values.
     cost : float
-        About how many seconds it takes on one core.
-    stage : int
-        Parts of a stage begin when all of lower stages, of the same experiment, are done.
+        Estimated seconds on one core.
     group : str
-        The experiment's name, or that of what several share. Parts of equal group, name and settings are one.
+        Name of the claim, or of what several claims share. Tasks of equal group, name and settings are one task.
+    after : sequence of str, default ()
+        Keys of the tasks that must be finished before this one begins.
     """
 
     name: str
-    work: Callable[..., Tables]
+    function: Callable[..., Frames]
     settings: Mapping[str, Any]
     cost: float
     group: str
-    stage: int = 0
+    after: Sequence[str] = ()
 
     @property
     def key(self) -> str:
-        """Where it is kept: its group, and a name that no other settings have."""
+        """Group, name and digest of the settings."""
         return f"{self.group}/{self.name}-{digest(self.settings)}"
 
 
 def digest(settings: Mapping[str, Any]) -> str:
-    """Return eight characters that differ between settings, and between versions of repsim.
+    """Return eight characters that identify the settings and the version of repsim.
 
     Examples
     --------
@@ -112,20 +128,20 @@ def digest(settings: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What the parts of an experiment found.
+    """Tables that the tasks of a claim returned.
 
     Attributes
     ----------
     plan : Plan
     folder : Path
-        Of the whole reproduction.
+        Folder of the whole reproduction.
     tables : dict of str to DataFrame
-        Those of all parts, one below the other, in the order of the parts.
+        Tables of equal name are concatenated, in the order of the tasks.
     """
 
     plan: Plan
     folder: Path
-    tables: Tables
+    tables: Frames
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """Return a table by name."""
@@ -134,29 +150,30 @@ class Results:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """What an experiment says: a section of the report, and the files beside it.
+    """Conclusion about a claim: a section of the report, and the files beside it.
 
     Attributes
     ----------
     setting : str
-        What was run, with its numbers: data, networks, rates, seeds. Choices of ours are called so.
+        Data, networks, rates and seeds in words. Choices that the claim leaves open are marked as ours.
     verdict : str
         One of ``VERDICTS``.
     findings : sequence of str
-        Sentences with the numbers that decide, the verdict's reason first.
-    drawings : sequence of Drawing
+        Sentences with numbers; the first gives the reason for the verdict.
     tables : dict of str to DataFrame
-        Written as CSV.
+        Tables that are written as CSV.
     shown : dict of str to DataFrame
-        By heading: small tables of the report itself.
+        Small tables of the report itself, by heading.
+    drawings : sequence of Drawing
+        Figures, which ``Claim.section`` adds.
     """
 
     setting: str
     verdict: str
     findings: Sequence[str]
-    drawings: Sequence[Drawing]
-    tables: Tables
-    shown: Tables = field(default_factory=dict)
+    tables: Frames
+    shown: Frames = field(default_factory=dict)
+    drawings: Sequence[Drawing] = ()
 
     def __post_init__(self) -> None:
         """Check the verdict."""
@@ -164,25 +181,50 @@ class Section:
             raise ValueError(f"Unknown verdict '{self.verdict}'. Choose one of: {', '.join(VERDICTS)}.")
 
 
+def verdict_of(held: Iterable[bool]) -> str:
+    """Return "holds" if all conditions hold, "holds in part" if some do, and "does not hold" if none does.
+
+    Examples
+    --------
+    >>> verdict_of([True, False])
+    'holds in part'
+    """
+    conditions = [bool(each) for each in held]
+    return "holds" if all(conditions) else "holds in part" if any(conditions) else "does not hold"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
-    """One claim, and how it is put to the test.
+class Claim:
+    """A claim of the paper, and the test of it.
 
     Attributes
     ----------
     name : str
-        Of the command.
+        Name on the command line.
     title : str
-    claim : str
-        What is claimed, in our words, and by whom.
+    statement : str
+        What is claimed and by whom, in our words.
     parts : callable
-        Of a ``Plan``: the parts, in the order in which their tables are read. Nothing is computed here.
+        ``parts(plan)`` returns the tasks, in the order in which their tables are concatenated. It computes nothing.
     conclude : callable
-        Of ``Results``: the ``Section``. Quick, and nothing is drawn at random.
+        ``conclude(results)`` returns the ``Section`` without its figures. It is quick and draws no random numbers.
+    figures : callable
+        ``figures(results, section)`` returns the figures of a section.
+
+    Examples
+    --------
+    ``claims/depth.py`` is a claim in one file. A claim of your own runs without being registered:
+    ``reproduce([my_claim])``.
     """
 
     name: str
     title: str
-    claim: str
-    parts: Callable[[Plan], Sequence[Part]]
+    statement: str
+    parts: Callable[[Plan], Sequence[ClaimTask]]
     conclude: Callable[[Results], Section]
+    figures: Callable[[Results, Section], Iterable[Drawing]]
+
+    def section(self, results: Results) -> Section:
+        """Return the conclusion with its figures."""
+        section = self.conclude(results)
+        return replace(section, drawings=tuple(self.figures(results, section)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from analysis.comparison.schema import read_table
-from analysis.reproduction.claim import Part, Plan, Results, Tables
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, Results
 from checkpoints.storage.commit import staged_directory, write_file
 from checkpoints.storage.regular_files import is_system_file
 from repsim.learning import keep_freed_memory
@@ -24,11 +24,11 @@ _FOLDER = "parts"
 class Assignment:
     """A part, and the folder of the reproduction that it belongs to."""
 
-    part: Part
+    part: ClaimTask
     folder: Path
 
 
-def is_done(part: Part, folder: Path) -> bool:
+def is_done(part: ClaimTask, folder: Path) -> bool:
     """Return whether a part's tables are there."""
     return _place(part, folder).is_dir()
 
@@ -40,7 +40,7 @@ def perform(assignment: Assignment) -> None:
     if place.is_dir():
         return
     keep_freed_memory()
-    tables = part.work(folder, **part.settings)
+    tables = part.function(folder, **part.settings)
     place.parent.mkdir(parents=True, exist_ok=True)
     with staged_directory(place) as staging:
         for name, table in tables.items():
@@ -50,13 +50,13 @@ def perform(assignment: Assignment) -> None:
         write_file(staging / "settings.json", json.dumps(dict(part.settings), indent=1).encode())
 
 
-def read_results(parts: Sequence[Part], plan: Plan, folder: Path) -> Results:
+def read_results(parts: Sequence[ClaimTask], plan: Plan, folder: Path) -> Results:
     """Return the tables of parts that are done, those of equal name one below the other."""
     found: dict[str, list[pd.DataFrame]] = {}
     for part in parts:
         for name, table in _read(_place(part, folder)):
             found.setdefault(name, []).append(table)
-    tables: Tables = {name: pd.concat(each, ignore_index=True) for name, each in found.items()}
+    tables: Frames = {name: pd.concat(each, ignore_index=True) for name, each in found.items()}
     return Results(plan=plan, folder=folder, tables=tables)
 
 
@@ -65,5 +65,5 @@ def _read(place: Path) -> Iterable[tuple[str, pd.DataFrame]]:
         yield path.stem, read_table(path)
 
 
-def _place(part: Part, folder: Path) -> Path:
+def _place(part: ClaimTask, folder: Path) -> Path:
     return folder / _FOLDER / part.key

@@ -1,46 +1,52 @@
-"""The page of a reproduction: a section an experiment, with claim, setting, figures, numbers and verdict."""
+"""HTML report of a reproduction: a section per claim, with its setting, figures, numbers and verdict."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from analysis.plots.drawing import embedded
 from analysis.report.page import as_html, render
-from analysis.reproduction.claims import EXPERIMENTS, Plan, Section
+from analysis.reproduction.claim import Claim, Plan, Section
 from checkpoints.storage.commit import replace_file
 
 __all__ = ["write_reproduction_report"]
 
 
-def write_reproduction_report(path: Path, plan: Plan, sections: Mapping[str, Section], folder: Path) -> None:
-    """Write the page.
+def write_reproduction_report(
+    path: Path, claims: Sequence[Claim], plan: Plan, sections: Mapping[str, Section], folder: Path
+) -> None:
+    """Write the report.
 
     Parameters
     ----------
     path : Path
-        The HTML file, replaced if it is there.
+        The HTML file, which is replaced if it exists.
+    claims : sequence of Claim
+        All claims of the reproduction; those without a section are listed as missing.
     plan : Plan
     sections : mapping of str to Section
-        By the experiment's name.
+        By the name of the claim.
     folder : Path
-        Holds a folder for each, with its figures.
+        Contains a folder per claim, with its figures.
     """
     page = render(
         "reproduction.html.j2",
         title=f"Reproduction at {plan.scale} scale",
         seeds=", ".join(map(str, plan.seeds)),
         options=_options(plan, folder),
-        missing=[EXPERIMENTS[name].title for name in EXPERIMENTS if name not in sections],
-        sections=[_shown(name, section, folder / name) for name, section in sections.items()],
+        missing=[claim.title for claim in claims if claim.name not in sections],
+        sections=[
+            _shown(claim, sections[claim.name], folder / claim.name) for claim in claims if claim.name in sections
+        ],
     )
     replace_file(path, page.encode())
 
 
 def _options(plan: Plan, folder: Path) -> str:
-    """Return the options with which the command does the same again."""
+    """Return the options with which the command repeats the reproduction."""
     first, last = plan.seeds[0], plan.seeds[-1]
     is_range = plan.seeds == tuple(range(first, last + 1))
     options = {
@@ -53,17 +59,16 @@ def _options(plan: Plan, folder: Path) -> str:
     return " ".join(f"--{name} {shlex.quote(value)}" for name, value in options.items() if value)
 
 
-def _shown(name: str, section: Section, folder: Path) -> dict[str, Any]:
-    experiment = EXPERIMENTS[name]
+def _shown(claim: Claim, section: Section, folder: Path) -> dict[str, Any]:
     return {
-        "name": name,
-        "title": experiment.title,
-        "claim": experiment.claim,
+        "name": claim.name,
+        "title": claim.title,
+        "claim": claim.statement,
         "setting": section.setting,
         "verdict": section.verdict,
         "mark": section.verdict.replace(" ", "-"),
         "findings": section.findings,
         "drawings": [embedded(drawing, folder / "figures") for drawing in section.drawings],
         "tables": {heading: as_html(table, index=False) for heading, table in section.shown.items()},
-        "files": [f"{name}/{table}.csv" for table in section.tables],
+        "files": [f"{claim.name}/{table}.csv" for table in section.tables],
     }

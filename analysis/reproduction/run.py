@@ -1,4 +1,4 @@
-"""Reproduce the paper: every claim as runs, numbers and figures, and one report of them all."""
+"""Reproduction of the paper: run the tasks of its claims, and write tables, figures and one report."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ from analysis.execution.folders import check_folder, refreshed
 from analysis.execution.interruption import Incomplete, Interrupted
 from analysis.execution.progress import Reporter, silent
 from analysis.execution.progress import Task as Work
+from analysis.execution.task import NotBegun
 from analysis.plots.drawing import save_figures
-from analysis.reproduction.claims import EXPERIMENTS, Experiment, Part, Plan, Section
+from analysis.reproduction.claim import Claim, ClaimTask, Plan, Section
+from analysis.reproduction.claims import load_claims
 from analysis.reproduction.parts import Assignment, is_done, perform, read_results
 from analysis.reproduction.report import write_reproduction_report
 from analysis.training.setup import check_device
 from checkpoints.storage.lock import Lock
-from repsim.learning.checks import check_choice
 
 __all__ = ["Reproduction", "reproduce"]
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came of it: the report, and a section for each experiment whose parts are all done."""
+    """Report of a reproduction, and a section for each claim whose tasks are all finished."""
 
     report: Path
     sections: dict[str, Section]
+    titles: Mapping[str, str]
 
     def summary(self) -> list[str]:
-        """Return a sentence an experiment: its verdict, and why."""
+        """Return one sentence per claim: its verdict, and the reason."""
         return [
-            f"{EXPERIMENTS[name].title}: {section.verdict}. {section.findings[0]}"
-            for name, section in self.sections.items()
+            f"{self.titles[name]}: {section.verdict}. {section.findings[0]}" for name, section in self.sections.items()
         ]
 
 
 def reproduce(
-    claims: Sequence[str] = ("all",),
+    claims: Sequence[str | Claim] = ("all",),
     *,
     output: str | Path | None = None,
     plan: Plan | None = None,
@@ -48,16 +49,16 @@ def reproduce(
 ) -> Reproduction:
     """Test some claims: run what has not run yet, and write tables, figures and the report.
 
-    Every part is kept as soon as it is done, in a place that its settings decide: the same call continues what was
-    stopped or killed, and equal seeds give equal numbers, whatever the number of processes.
+    Every result is stored as soon as its task has finished, in a place that its settings determine: the same call
+    continues a reproduction that was stopped or killed, and equal seeds give equal numbers for any number of processes.
 
     Parameters
     ----------
-    claims : sequence of str, default ("all",)
-        Keys of ``EXPERIMENTS``, or "all".
+    claims : sequence of str or Claim, default ("all",)
+        Names of ``CLAIMS``, "all" of them, or claims of your own.
     output : path, optional
-        ``runs/reproduction-<scale>`` by default: run directories in ``networks``, tables of the parts in ``parts``, a
-        folder an experiment with its tables and figures, and ``report.html`` over all that are done.
+        ``runs/reproduction-<scale>`` by default. It gets run directories in ``networks``, tables of the tasks in
+        ``parts``, a folder per claim with its tables and figures, and ``report.html`` over all finished claims.
     plan : Plan, optional
         Scale, seeds, device. Quick, with seeds 0 to 4, by default.
     execution : ExecutionConfig, optional
@@ -65,124 +66,129 @@ def reproduce(
 
     Raises
     ------
-    ValueError, OSError
-        If a name, a setting or the folder will not do; nothing is then written.
+    ValueError
+        If a claim, the device or a setting is unknown; nothing is written then.
+    OSError
+        If the output is a file or a run.
     Interrupted
         After Ctrl-C.
     Locked
         If another process is reproducing in this folder.
     Incomplete
-        If parts or conclusions failed, or processes died. What could be done is done, and kept.
+        If tasks or conclusions failed, or processes died. All other results are stored.
     """
-    chosen, plan, execution = _choose(claims), plan or Plan(), execution or ExecutionConfig()
+    chosen, plan, execution = load_claims(claims), plan or Plan(), execution or ExecutionConfig()
     reporter = execution.progress or silent()
     chosen_executor = make_executor(execution)
     check_device(plan.device)
     folder = Path(output) if output is not None else Path("runs") / f"reproduction-{plan.scale}"
     check_folder(folder)
-    every = {experiment.name: list(experiment.parts(plan)) for experiment in EXPERIMENTS.values()}
-    pending = _pending([part for experiment in chosen for part in every[experiment.name]], folder)
+    known = load_claims(("all", *chosen))
+    every = {claim.name: list(claim.parts(plan)) for claim in known}
+    pending = _pending([task for claim in chosen for task in every[claim.name]], folder)
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.html"
     lock = Lock(folder / "lock")
     try:
-        cost = max(1, round(sum(part.cost for part in pending)))
+        cost = max(1, round(sum(task.cost for task in pending)))
         with reporter.task("reproduce", cost) as task, chosen_executor if pending else nullcontext():
             sections, errors = _work(chosen, every, plan, folder, chosen_executor, _Progress(task, reporter))
-        for experiment in EXPERIMENTS.values():
-            if experiment in chosen or _pending(every[experiment.name], folder):
+        for claim in known:
+            if claim in chosen or _pending(every[claim.name], folder):
                 continue
             try:
-                sections[experiment.name] = _conclude(experiment, every[experiment.name], plan, folder)
-            except Exception as error:  # of what nobody asked for now
-                reporter.say(f"{experiment.name}, done before, has no section: {error}")
-        sections = {name: sections[name] for name in EXPERIMENTS if name in sections}
-        write_reproduction_report(report, plan, sections, folder)
+                sections[claim.name] = _conclude(claim, every[claim.name], plan, folder)
+            except Exception as error:  # of a claim that was finished earlier and not chosen now
+                reporter.say(f"The conclusion of {claim.name} failed, and the report leaves it out: {error}")
+        sections = {claim.name: sections[claim.name] for claim in known if claim.name in sections}
+        write_reproduction_report(report, known, plan, sections, folder)
     except KeyboardInterrupt:
-        done = sum(is_done(part, folder) for part in pending)
+        done = sum(is_done(task, folder) for task in pending)
         raise Interrupted(
-            f"Stopped; of {len(pending)} parts {done} are done and kept. Continue with the same command."
+            f"Stopped; of {len(pending)} tasks {done} are finished and stored. Continue with the same command."
         ) from None
     finally:
         lock.release()
     if errors:
         listed = "; ".join(f"{name}: {error}" for name, error in errors.items())
-        raise Incomplete(f"{len(errors)} parts failed ({listed}). The rest is done and kept.")
-    return Reproduction(report, sections)
+        raise Incomplete(f"{len(errors)} tasks failed ({listed}). All other results are stored.")
+    return Reproduction(report, sections, {claim.name: claim.title for claim in known})
 
 
 class _Progress:
-    """Counts what is done in seconds of one core."""
+    """Count finished tasks in seconds of one core."""
 
-    def __init__(self, task: Work, reporter: Reporter) -> None:
-        self.task, self.reporter = task, reporter
+    def __init__(self, work: Work, reporter: Reporter) -> None:
+        self.work, self.reporter = work, reporter
         self._done = 0.0
         self._shown = 0
 
-    def advance(self, part: Part, error: Exception | None) -> None:
-        """Tell that a part is done, or has failed."""
-        self._done += part.cost
-        self.task.advance(round(self._done) - self._shown, part.key.rpartition("-")[0])
+    def advance(self, task: ClaimTask, error: Exception | None) -> None:
+        self._done += task.cost
+        self.work.advance(round(self._done) - self._shown, task.key.rpartition("-")[0])
         self._shown = round(self._done)
         if error is not None:
-            self.reporter.say(f"{part.key} failed: {error}")
+            self.reporter.say(f"{task.key} failed: {error}")
 
 
-def _choose(names: Sequence[str]) -> list[Experiment]:
-    for name in names:
-        check_choice("experiment", name, (*EXPERIMENTS, "all"))
-    return [each for each in EXPERIMENTS.values() if "all" in names or each.name in names]
-
-
-def _pending(parts: Iterable[Part], folder: Path) -> list[Part]:
-    unique = {part.key: part for part in parts}
-    return [part for part in unique.values() if not is_done(part, folder)]
+def _pending(tasks: Iterable[ClaimTask], folder: Path) -> list[ClaimTask]:
+    unique = {task.key: task for task in tasks}
+    return [task for task in unique.values() if not is_done(task, folder)]
 
 
 def _work(
-    chosen: Sequence[Experiment],
-    every: Mapping[str, Sequence[Part]],
+    chosen: Sequence[Claim],
+    every: Mapping[str, Sequence[ClaimTask]],
     plan: Plan,
     folder: Path,
     executor: Executor,
     progress: _Progress,
 ) -> tuple[dict[str, Section], dict[str, Exception]]:
-    """Do the parts of experiments and conclude each; return their sections, and what failed."""
+    """Run the tasks of each claim and conclude it; return the sections and the errors."""
     sections: dict[str, Section] = {}
     errors: dict[str, Exception] = {}
-    for experiment in chosen:
-        parts = every[experiment.name]
-        if failed := _perform(parts, folder, executor, progress):
+    for claim in chosen:
+        tasks = every[claim.name]
+        if failed := _perform(tasks, folder, executor, progress):
             errors |= failed
             continue
         try:
-            sections[experiment.name] = _conclude(experiment, parts, plan, folder)
-        except Exception as error:  # of one conclusion, for which the others should not be lost
-            errors[f"the conclusion of {experiment.name}"] = error
+            sections[claim.name] = _conclude(claim, tasks, plan, folder)
+        except Exception as error:  # the other claims go on
+            errors[f"the conclusion of {claim.name}"] = error
     return sections, errors
 
 
-def _perform(parts: Sequence[Part], folder: Path, executor: Executor, progress: _Progress) -> dict[str, Exception]:
-    """Do the parts that are not done, stage by stage, the long ones of a stage first; return what failed."""
-    for stage in sorted({part.stage for part in parts}):
-        pending = _pending([part for part in parts if part.stage == stage], folder)
-        pending.sort(key=lambda part: -part.cost)
-        tasks = [Task(part.key, perform, Assignment(part, folder.absolute())) for part in pending]
-        errors: dict[str, Exception] = {}
-        for task, error in executor.completed(tasks):
-            if isinstance(error, Interrupted):
-                raise KeyboardInterrupt
-            progress.advance(task.argument.part, error)
-            if error is not None:
-                errors[task.key] = error
-        if errors:
-            return errors  # later stages need this one
-    return {}
+def _perform(tasks: Sequence[ClaimTask], folder: Path, executor: Executor, progress: _Progress) -> dict[str, Exception]:
+    """Run the tasks that have no results yet, each after those that it needs; return the errors."""
+    errors: dict[str, Exception] = {}
+    for task, error in executor.completed(
+        [
+            Task(task.key, perform, Assignment(task, folder.absolute()), after=tuple(task.after), cost=task.cost)
+            for task in _ordered(_pending(tasks, folder))
+        ]
+    ):
+        if isinstance(error, Interrupted):
+            raise KeyboardInterrupt
+        if isinstance(error, NotBegun):
+            continue
+        progress.advance(task.argument.part, error)
+        if error is not None:
+            errors[task.key] = error
+    return errors
 
 
-def _conclude(experiment: Experiment, parts: Sequence[Part], plan: Plan, folder: Path) -> Section:
-    section = experiment.conclude(read_results(parts, plan, folder))
-    with refreshed(folder / experiment.name) as staging:
+def _ordered(tasks: Sequence[ClaimTask]) -> list[ClaimTask]:
+    """Return tasks after those that they need, and otherwise those that take longest first."""
+    level: dict[str, int] = {}
+    for task in tasks:
+        level[task.key] = 1 + max((level.get(key, 0) for key in task.after), default=0)
+    return sorted(tasks, key=lambda task: (level[task.key], -task.cost))
+
+
+def _conclude(claim: Claim, tasks: Sequence[ClaimTask], plan: Plan, folder: Path) -> Section:
+    section = claim.section(read_results(tasks, plan, folder))
+    with refreshed(folder / claim.name) as staging:
         for name, table in section.tables.items():
             table.to_csv(staging / f"{name}.csv", index=False)
         save_figures(section.drawings, staging / "figures")

@@ -1,8 +1,6 @@
-"""Reproduction as a whole, over two small experiments that stand in for the real ones."""
+"""Reproduction as a whole, over two small claims that stand in for the real ones."""
 
-import dataclasses
 import html
-import json
 import os
 import re
 import signal
@@ -11,21 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-import analysis.reproduction.report as reproduction_report
-import analysis.reproduction.run as reproduction
-from analysis.cli.reproduce import EXPERIMENT_NAMES
 from analysis.config.execution import ExecutionConfig
 from analysis.execution.interruption import Interrupted
 from analysis.plots.axes import figure_of, new_axes
 from analysis.plots.drawing import Drawing
-from analysis.reproduction.claim import Tables
-from analysis.reproduction.claims import EXPERIMENTS, Experiment, Part, Plan, Results, Section
+from analysis.reproduction import claims as registry
+from analysis.reproduction.claim import Claim, ClaimTask, Frames, Plan, Results, Section
 from analysis.reproduction.run import reproduce
 from checkpoints.storage.lock import Lock, Locked
 
@@ -33,54 +29,68 @@ CALLS: list[str] = []
 SERIAL = ExecutionConfig(executor="serial")
 
 
-def work(folder: Path, *, name: str, seed: int, fails: bool = False, stops: bool = False) -> Tables:
+def work(folder: Path, *, name: str, seed: int, fails: bool = False, stops: bool = False) -> Frames:
     CALLS.append(f"{name}-{seed}")
     if fails:
         raise ValueError("it went wrong")
     if stops:
         raise KeyboardInterrupt
-    return {"numbers": pd.DataFrame([{"experiment": name, "seed": seed, "value": seed / 3}])}
+    return {"numbers": pd.DataFrame([{"claim": name, "seed": seed, "value": seed / 3}])}
 
 
 def conclude(results: Results) -> Section:
-    ax = new_axes(2.0, 1.5)
-    ax.plot(results["numbers"]["seed"], results["numbers"]["value"])
     return Section(
         setting="Some <numbers>.",
         verdict="holds",
         findings=[f"The sum is {results['numbers']['value'].sum():.2f}."],
-        drawings=[Drawing("values", "Values", "What they are.", figure_of(ax))],
         tables={"numbers": results["numbers"]},
         shown={"All": results["numbers"]},
     )
 
 
-def experiment(name: str, shared: bool = False, **options: Any) -> Experiment:
-    def parts(plan: Plan) -> list[Part]:
-        group = "shared" if shared else name
-        settings = {"name": group, **options}
-        return [
-            Part(name=f"seed-{s}", work=work, settings=settings | {"seed": s}, cost=1.0, group=group, stage=s % 2)
-            for s in plan.seeds
-        ]
+def figures(results: Results, section: Section) -> list[Drawing]:
+    ax = new_axes(2.0, 1.5)
+    ax.plot(section.tables["numbers"]["seed"], section.tables["numbers"]["value"])
+    return [Drawing("values", "Values", "Their plot.", figure_of(ax))]
 
-    return Experiment(name=name, title=name.capitalize(), claim="[S] It is so.", parts=parts, conclude=conclude)
+
+def claim(name: str, shared: bool = False, **options: Any) -> Claim:
+    """Return a claim whose tasks of odd seeds need those of even seeds."""
+
+    def parts(plan: Plan) -> list[ClaimTask]:
+        group = "shared" if shared else name
+        tasks = [
+            ClaimTask(
+                name=f"seed-{seed}",
+                function=work,
+                settings={"name": group, **options, "seed": seed},
+                cost=1.0,
+                group=group,
+            )
+            for seed in plan.seeds
+        ]
+        even = [task.key for task in tasks if task.settings["seed"] % 2 == 0]
+        odd = [replace(task, after=even) for task in tasks if task.settings["seed"] % 2]
+        return [*(task for task in tasks if task.settings["seed"] % 2 == 0), *odd]
+
+    return Claim(
+        name=name, title=name.capitalize(), statement="[S] It is so.", parts=parts, conclude=conclude, figures=figures
+    )
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Register the given claims alone."""
     CALLS.clear()
 
-    def replace_all(*experiments: Experiment) -> None:
-        by_name = {each.name: each for each in experiments}
-        for module in (reproduction, reproduction_report):
-            monkeypatch.setattr(module, "EXPERIMENTS", by_name)
+    def register(*claims: Claim) -> None:
+        monkeypatch.setattr(registry, "CLAIMS", {each.name: each for each in claims})
 
-    return replace_all
+    return register
 
 
-def test_every_experiment_gets_tables_figures_and_a_section(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first"), experiment("second"))
+def test_every_claim_gets_tables_figures_and_a_section(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first"), claim("second"))
     done = reproduce(output=tmp_path / "out", execution=SERIAL)
     assert list(done.sections) == ["first", "second"]
     assert done.summary() == [f"{name}: holds. The sum is 3.33." for name in ("First", "Second")]
@@ -93,8 +103,8 @@ def test_every_experiment_gets_tables_figures_and_a_section(use: Callable[..., N
     assert re.search(r"(src|href)=\"(?!data:|#)", page) is None  # needs nothing beside it
 
 
-def test_what_is_done_is_not_done_again(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first"), experiment("second"))
+def test_finished_tasks_do_not_run_again(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first"), claim("second"))
     reproduce(["first"], output=tmp_path, execution=SERIAL)
     assert len(CALLS) == 5
     done = reproduce(["all"], output=tmp_path, execution=SERIAL)
@@ -102,15 +112,15 @@ def test_what_is_done_is_not_done_again(use: Callable[..., None], tmp_path: Path
     assert list(done.sections) == ["first", "second"]
 
 
-def test_parts_that_experiments_share_are_done_once(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first", shared=True), experiment("second", shared=True))
+def test_tasks_that_claims_share_run_once(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first", shared=True), claim("second", shared=True))
     done = reproduce(output=tmp_path, execution=SERIAL)
     assert len(CALLS) == 5
     assert list(done.sections) == ["first", "second"]
 
 
-def test_the_report_keeps_experiments_that_were_done_before(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first"), experiment("second"))
+def test_the_report_keeps_claims_that_were_finished_before(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first"), claim("second"))
     done = reproduce(["second"], output=tmp_path, execution=SERIAL)
     assert "Not done yet: First." in done.report.read_text()
     done = reproduce(["first"], output=tmp_path, execution=SERIAL)
@@ -118,26 +128,26 @@ def test_the_report_keeps_experiments_that_were_done_before(use: Callable[..., N
     assert "Not done yet" not in done.report.read_text()
 
 
-def test_stages_wait_for_one_another(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first"))
+def test_tasks_wait_for_those_that_they_need(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first"))
     reproduce(output=tmp_path, execution=SERIAL)
     assert [int(call[-1]) % 2 for call in CALLS] == [0, 0, 0, 1, 1]
 
 
-def test_a_part_that_fails_does_not_stop_the_other_experiments(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first", fails=True), experiment("second"))
-    with pytest.raises(RuntimeError, match=r"^3 parts failed \(first/seed-0-\w+: it went wrong; .* done and kept\.$"):
+def test_a_task_that_fails_does_not_stop_the_other_claims(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first", fails=True), claim("second"))
+    with pytest.raises(RuntimeError, match=r"^3 tasks failed \(first/seed-0-\w+: it went wrong; .* stored"):
         reproduce(output=tmp_path, execution=SERIAL)
     assert "Not done yet: First." in (tmp_path / "report.html").read_text()
     assert (tmp_path / "second" / "numbers.csv").is_file()
 
 
-def test_a_conclusion_that_fails_does_not_stop_the_other_experiments(use: Callable[..., None], tmp_path: Path) -> None:
+def test_a_conclusion_that_fails_does_not_stop_the_other_claims(use: Callable[..., None], tmp_path: Path) -> None:
     def fail(results: Results) -> Section:
-        raise ValueError("it cannot be said")
+        raise ValueError("no conclusion")
 
-    use(dataclasses.replace(experiment("first"), conclude=fail), experiment("second"))
-    message = r"^1 parts failed \(the conclusion of first: it cannot be said\)\. The rest is done and kept\.$"
+    use(replace(claim("first"), conclude=fail), claim("second"))
+    message = r"1 tasks failed \(the conclusion of first: no conclusion\).* stored"
     with pytest.raises(RuntimeError, match=message):
         reproduce(output=tmp_path, execution=SERIAL)
     assert "Not done yet: First." in (tmp_path / "report.html").read_text()
@@ -145,8 +155,8 @@ def test_a_conclusion_that_fails_does_not_stop_the_other_experiments(use: Callab
     assert list(done.sections) == ["second"]
 
 
-def test_two_do_not_reproduce_in_one_folder(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first"))
+def test_two_processes_do_not_reproduce_in_one_folder(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first"))
     lock = Lock(tmp_path / "lock")
     with pytest.raises(Locked, match="is being written by"):
         reproduce(output=tmp_path, execution=SERIAL)
@@ -158,25 +168,20 @@ def test_two_do_not_reproduce_in_one_folder(use: Callable[..., None], tmp_path: 
     ("seeds", "option"),
     [((0, 1, 2, 3), "--seeds 0-3"), ((0, 2, 3, 9), "--seeds 0,2,3,9"), ((5, 6, 7, 8), "--seeds 5-8")],
 )
-def test_the_report_says_how_to_do_it_again(
+def test_the_report_has_the_command_that_repeats_it(
     use: Callable[..., None], tmp_path: Path, seeds: tuple[int, ...], option: str
 ) -> None:
-    use(experiment("first"))
+    use(claim("first"))
     done = reproduce(output=tmp_path / "a b", plan=Plan(seeds=seeds, data_dir="/data"), execution=SERIAL)
     command = f"repsim reproduce first --scale quick {option} --data-dir /data --output '{tmp_path}/a b'"
     assert command in html.unescape(done.report.read_text())
 
 
-def test_seeds_of_the_networks_that_others_are_compared_with_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^Seed 1000000 is too large; expected seeds below 1,000,000\.$"):
-        Plan(seeds=(0, 1, 2, 1_000_000))
-
-
-def test_ctrl_c_says_what_is_kept_and_how_to_go_on(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first"), experiment("second", stops=True))
-    with pytest.raises(Interrupted, match=r"^Stopped; of 10 parts 5 are done and kept\. Continue with the same com"):
+def test_ctrl_c_tells_what_is_stored_and_how_to_continue(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first"), claim("second", stops=True))
+    with pytest.raises(Interrupted, match=r"of 10 tasks 5 are .* stored\. Continue with the same command"):
         reproduce(output=tmp_path, execution=SERIAL)
-    use(experiment("first"), experiment("second"))
+    use(claim("first"), claim("second"))
     CALLS.clear()
     reproduce(output=tmp_path, execution=SERIAL)
     assert len(CALLS) == 5
@@ -185,22 +190,22 @@ def test_ctrl_c_says_what_is_kept_and_how_to_go_on(use: Callable[..., None], tmp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"claims": ["third"]}, r"experiment.*'third'.*first, second, all"),
+        ({"claims": ["third"]}, r"claim 'third'.*first, second, all"),
         ({"execution": ExecutionConfig(executor="slurm")}, r"Unknown executor 'slurm'"),
         ({"plan": Plan(device="nowhere")}, r"There is no device 'nowhere' here"),
     ],
 )
-def test_what_will_not_do_is_told_before_anything_is_written(
+def test_unknown_claims_settings_and_devices_are_refused_before_anything_is_written(
     use: Callable[..., None], tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
-    use(experiment("first"), experiment("second"))
+    use(claim("first"), claim("second"))
     with pytest.raises(ValueError, match=message):
         reproduce(output=tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_file_or_a_run_in_the_way_is_left_alone(use: Callable[..., None], tmp_path: Path) -> None:
-    use(experiment("first"))
+    use(claim("first"))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(NotADirectoryError, match=r"file is a file; the results need a folder"):
         reproduce(output=tmp_path / "file")
@@ -210,45 +215,27 @@ def test_a_file_or_a_run_in_the_way_is_left_alone(use: Callable[..., None], tmp_
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_the_command_names_every_experiment() -> None:
-    assert tuple(EXPERIMENTS) == EXPERIMENT_NAMES
-
-
-def test_each_experiment_says_what_is_claimed_and_by_whom() -> None:
-    for name, each in EXPERIMENTS.items():
-        assert name == each.name
-        assert re.match(r"\[[SM]\] .+\.$", each.claim, re.DOTALL), name
-
-
-@pytest.mark.parametrize("scale", ["quick", "full"])
-def test_the_parts_of_all_experiments_are_told_apart_and_can_be_kept(scale: str) -> None:
-    plan = Plan(scale=scale)
-    for each in EXPERIMENTS.values():
-        parts = list(each.parts(plan))
-        assert len({part.key for part in parts}) == len(parts)
-        for part in parts:
-            assert json.loads(json.dumps(part.settings)) == part.settings, part.key
-            assert re.fullmatch(r"[\w./-]+", part.key), part.key
-            assert part.cost > 0
-            assert part.stage >= 0
-
-
-def test_parts_follow_from_the_seeds() -> None:
-    for each in EXPERIMENTS.values():
-        few, others = (
-            {part.key for part in each.parts(Plan(seeds=seeds))} for seeds in ((0, 1, 2, 3), (10, 11, 12, 13))
-        )
-        assert not few & others, each.name
+def test_a_claim_from_outside_the_package_is_reproduced_beside_registered_ones(
+    use: Callable[..., None], tmp_path: Path
+) -> None:
+    use(claim("first"))
+    own = claim("own")
+    done = reproduce([own, "first"], output=tmp_path, execution=SERIAL)
+    assert list(done.sections) == ["first", "own"]
+    assert done.summary()[1] == "Own: holds. The sum is 3.33."
+    assert (tmp_path / "own" / "figures" / "values.png").is_file()
+    assert 'id="own"' in done.report.read_text()
 
 
 SCRIPT = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent of the tests did with it
+from dataclasses import replace
 from pathlib import Path
 import pandas as pd
-import analysis.reproduction.run as reproduction
-import analysis.reproduction.report as reproduction_report
-from analysis.reproduction.claims import Experiment, Part, Section
+from analysis.reproduction.claim import Claim, ClaimTask, Plan, Section
+from analysis.reproduction.claims import CLAIMS
+from analysis.reproduction.run import reproduce
 
 def work(folder, *, seed):
     (folder / f"pid-{os.getpid()}").touch()
@@ -256,18 +243,21 @@ def work(folder, *, seed):
     return {"numbers": pd.DataFrame({"seed": [seed], "value": [seed / 3]})}
 
 def parts(plan):
-    return [Part(name=f"seed-{s}", work=work, settings={"seed": s}, cost=1.0, group="slow") for s in plan.seeds]
+    task = ClaimTask(name="seed", function=work, settings={}, cost=1.0, group="slow")
+    return [replace(task, name=f"seed-{seed}", settings={"seed": seed}) for seed in plan.seeds]
 
 def conclude(results):
-    return Section(setting="-", verdict="holds", findings=["-"], drawings=[], tables=results.tables)
+    return Section(setting="-", verdict="holds", findings=["-"], tables=results.tables)
 
-slow = Experiment(name="slow", title="Slow", claim="-", parts=parts, conclude=conclude)
-for module in (reproduction, reproduction_report):
-    module.EXPERIMENTS = {"slow": slow}
+def figures(results, section):
+    return []
+
+slow = Claim(name="slow", title="Slow", statement="-", parts=parts, conclude=conclude, figures=figures)
+CLAIMS.clear()
+CLAIMS["slow"] = slow
 if __name__ == "__main__":
     from analysis import ExecutionConfig
-    from analysis.reproduction.claims import Plan
-    reproduction.reproduce(output=sys.argv[1], plan=Plan(seeds=tuple(range(16))), execution=ExecutionConfig(jobs=2))
+    reproduce(output=sys.argv[1], plan=Plan(seeds=tuple(range(16))), execution=ExecutionConfig(jobs=2))
 """
 
 
@@ -309,7 +299,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_in_the_middle_it_goes_on_and_ends_the_same(tmp_path: Path, number: int, undisturbed: bytes) -> None:
+def test_a_killed_reproduction_continues_to_the_same_numbers(tmp_path: Path, number: int, undisturbed: bytes) -> None:
     script, output = tmp_path / "script.py", tmp_path / "out"
     script.write_text(SCRIPT)
     with started(script, output) as process:

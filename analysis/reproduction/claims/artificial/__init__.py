@@ -1,5 +1,17 @@
-"""E2: whether linear and deep linear models on artificial data end with synthetic gradients where backprop does."""
+"""Claim: linear and deep linear models converge with synthetic gradients, to the solution of backprop."""
 
-from analysis.reproduction.claims.artificial.experiment import ARTIFICIAL_DATA
+from analysis.reproduction.claim import Claim
+from analysis.reproduction.claims.artificial import conclude, figures, parts
 
-__all__ = ["ARTIFICIAL_DATA"]
+__all__ = ["CLAIM"]
+
+CLAIM = Claim(
+    name="artificial",
+    title="Artificial data",
+    statement="[S] The learning system with synthetic gradients converges for linear and deep linear models; on four "
+    "basic data sets in 2 and 100 dimensions, for a linear model and one with 10 hidden linear layers, with squared "
+    "error and log loss, the question is whether it converges numerically to the same solution as backprop.",
+    parts=parts.parts,
+    conclude=conclude.conclude,
+    figures=figures.figures,
+)

@@ -1,4 +1,4 @@
-"""Figures of E2: curves, gaps and rates."""
+"""Figures: loss over training, gaps to backprop, and rates of convergence."""
 
 from __future__ import annotations
 
@@ -9,38 +9,45 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots import noted, plot_lines
+from analysis.plots import noted
 from analysis.plots.axes import axes_grid, colours
 from analysis.plots.drawing import Drawing
-from analysis.reproduction.claims.artificial.runs import DIMENSIONS, LOSSES, METHODS, MODELS, N_EXAMPLES
+from analysis.reproduction.claim import Results, Section
+from analysis.reproduction.claims.artificial.conclude import EQUAL
+from analysis.reproduction.claims.artificial.parts import DIMENSIONS, LOSSES, METHODS, MODELS, N_EXAMPLES
+from analysis.reproduction.kit.numbers import listed, rows_of
+from analysis.reproduction.kit.panels import diagonal, dotted, label, legend, plot_means
 from repsim.learning import ARTIFICIAL
 
-__all__ = ["EQUAL", "draw"]
-
-EQUAL = 1e-6  # relative differences up to this are none
+__all__ = ["figures"]
 
 
-def draw(curves: pd.DataFrame, gaps: pd.DataFrame, rates: pd.DataFrame, note: str) -> Iterator[Drawing]:
-    """Yield the figures, from losses over steps, gaps by pair of seeds, and measured rates."""
+def figures(results: Results, section: Section) -> Iterator[Drawing]:
+    """Yield the figures."""
+    curves, gaps, rates = (section.tables[name] for name in ("curves", "gaps", "rates"))
+    note = (
+        f"Seeds {listed(results.plan.seeds)}, from which data and initial weights are drawn; n = {N_EXAMPLES} training "
+        "examples."
+    )
     for model, words in MODELS.items():
         yield Drawing(
             f"curves_{model.replace(' ', '_')}",
             f"Training loss, {words}",
             "Median training loss over the seeds that have not diverged, shaded from the smallest to the largest; rows "
             "are losses and dimensions, columns data sets. A curve ends where the last seed has diverged.",
-            _curves_figure(curves[curves["model"] == model], note),
+            _curves_figure(rows_of(curves, model=model), note),
         )
     yield Drawing(
         "gaps",
         "Final loss with a synthetic gradient against backprop",
-        "Relative difference of the final training losses, |SG / backprop − 1|, one point a seed; the dotted line is "
+        "Relative difference of the final training losses, |SG / backprop − 1|, one mark per seed; the dotted line is "
         "one in a million. Differences below 1e-16 are drawn there.",
         _gap_figure(gaps, note),
     )
     yield Drawing(
         "rates",
         "Measured rate against the spectral radius",
-        "The factor by which a step multiplies the distance from the solution: measured near the solution against the "
+        "Factor by which a step multiplies the distance from the solution: measured near the solution against the "
         "spectral radius of the exact iteration matrix (left), and against the learning rate as a multiple of the "
         "largest that converges (right). Beyond 1 training must diverge.",
         _rate_figure(
@@ -58,73 +65,62 @@ def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
     summary = curves.groupby(keys, sort=False)["value"].agg(["median", "min", "max"]).reset_index()
     for row, (loss, n_features) in enumerate(cases):
         for column, name in enumerate(ARTIFICIAL):
-            ax = grid[row][column]
-            rows = summary[
-                (summary["loss"] == loss) & (summary["n_features"] == n_features) & (summary["data"] == name)
-            ]
-            plot_lines(
+            ax, rows = grid[row][column], rows_of(summary, loss=loss, n_features=n_features, data=name)
+            plot_means(
+                ax,
                 rows,
                 "step",
-                "median",
-                curve="method",
-                xlabel="step" if row == len(cases) - 1 else "",
-                ylabel=f"{LOSSES[loss]}\n{n_features} dimensions" if column == 0 else "",
+                y="median",
                 band=("min", "max"),
                 among=METHODS,
+                xlabel="step" if row == len(cases) - 1 else "",
+                ylabel=f"{LOSSES[loss]}\n{n_features} dimensions" if column == 0 else "",
                 markers=False,
                 legend=row == column == 0,
-                ax=ax,
             )
             ax.set_xscale("log")
             _zoom_on_ends(ax, rows)
-            ax.set_title(name if row == 0 else "", fontsize=10)
+            label(ax, title=name if row == 0 else "")
     return noted(grid[0][0], note)
 
 
 def _zoom_on_ends(ax: Axes, rows: pd.DataFrame) -> None:
-    """Leave out of view what the first steps overshoot, so that the ends can be told apart."""
+    """Cut off the overshoot of the first steps, so that the ends can be told apart."""
     first = rows.loc[rows["step"] == rows["step"].min(), "median"].max()
     low = rows["min"].min()
     ax.set_ylim(low - 0.05 * (first - low), first + 0.1 * (first - low))
 
 
 def _gap_figure(gaps: pd.DataFrame, note: str) -> Figure:
-    grid = axes_grid(1, len(MODELS) * len(LOSSES), 12.0, 4.0)
-    palette = colours([str(n_features) for n_features in DIMENSIONS])
     cases = [(model, loss) for model in MODELS for loss in LOSSES]
+    grid = axes_grid(1, len(cases), 12.0, 4.0)
+    palette = colours([str(n_features) for n_features in DIMENSIONS])
     for ax, (model, loss) in zip(grid[0], cases, strict=True):
-        rows = gaps[(gaps["model"] == model) & (gaps["loss"] == loss)]
         for n_features in DIMENSIONS:
-            each = rows[rows["n_features"] == n_features]
+            each = rows_of(gaps, model=model, loss=loss, n_features=n_features)
             x = each["data"].map(list(ARTIFICIAL).index) + (-0.12 if n_features == DIMENSIONS[0] else 0.12)
             y = each["gap"].abs().clip(lower=1e-16)
             ax.plot(x, y, "o", color=palette[str(n_features)], markersize=4, label=f"{n_features} dimensions")
-        ax.axhline(EQUAL, color="0.4", linestyle=":", linewidth=1)
+        dotted(ax, y=EQUAL)
         ax.set_yscale("log")
         ax.set_ylim(5e-17, 1e4)
         ax.set_xticks(range(len(ARTIFICIAL)), labels=list(ARTIFICIAL), rotation=30, fontsize=8)
-        ax.set_xlabel("data set")
-        ax.set_title(f"{MODELS[model]}\n{LOSSES[loss]}", fontsize=10)
-    grid[0][0].set_ylabel("|SG / backprop − 1| of the final loss")
-    grid[0][0].legend(frameon=True, fontsize="small")
+        label(ax, title=f"{MODELS[model]}\n{LOSSES[loss]}", xlabel="data set")
+    label(grid[0][0], ylabel="|SG / backprop − 1| of the final loss")
+    legend(grid[0][0])
     return noted(grid[0][0], note)
 
 
 def _rate_figure(rates: pd.DataFrame, note: str) -> Figure:
-    grid = axes_grid(1, 2, 9.5, 4.0)
-    left, right = grid[0]
+    left, right = axes_grid(1, 2, 9.5, 4.0)[0]
     palette = colours(["model", "module"])
     for which, rows in rates.groupby("varied"):
         style: Mapping[str, Any] = {"color": palette[str(which)], "markersize": 5, "alpha": 0.7}
         left.plot(rows["spectral_radius"], rows["measured"], "o", label=f"rate of the {which} varied", **style)
         right.plot(rows["factor"], rows["measured"], "o", **style)
-    ends = [rates["spectral_radius"].min(), rates["spectral_radius"].max()]
-    left.plot(ends, ends, color="0.4", linestyle=":", linewidth=1)
-    left.set_xlabel("spectral radius")
-    left.set_ylabel("measured factor a step")
-    left.legend(frameon=True, fontsize="small")
-    right.axvline(1.0, color="0.4", linestyle=":", linewidth=1)
-    right.axhline(1.0, color="0.4", linestyle=":", linewidth=1)
-    right.set_xlabel("learning rate / largest that converges")
-    right.set_ylabel("measured factor a step")
+    diagonal(left, rates["spectral_radius"])
+    dotted(right, x=1.0, y=1.0)
+    label(left, xlabel="spectral radius", ylabel="measured factor per step")
+    label(right, xlabel="learning rate / largest that converges", ylabel="measured factor per step")
+    legend(left)
     return noted(left, note)

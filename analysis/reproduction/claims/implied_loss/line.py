@@ -1,4 +1,4 @@
-"""E6, one unit: points on a line under a model of two parameters, and the loss its synthetic gradient believes in."""
+"""Points on a line, a model of two parameters, and the loss that its synthetic gradient implies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis.reproduction.claim import Tables
+from analysis.reproduction.claim import Frames
+from analysis.reproduction.kit.in_memory import rate_groups
 from repsim.learning import (
     Chain,
     Diverged,
@@ -26,26 +27,20 @@ from repsim.learning import (
     true_gradients,
 )
 from repsim.theory import linear_model
-from repsim.theory.implied_loss import (
-    agreement,
-    implied_loss,
-    module_of,
-    quadratic_fit,
-    true_loss_at,
-)
+from repsim.theory.implied_loss import agreement, implied_loss, module_of, quadratic_fit, true_loss_at
 
-__all__ = ["DATA", "LINE_LOSSES", "MODULES", "believe_on_a_line"]
+__all__ = ["DATA", "LINE_LOSSES", "MODULES", "imply_on_a_line"]
 
 DATA = ("separable", "half corrupted")
 LINE_LOSSES = {"mse": "squared error", "log_loss": "log loss"}
 MODULES = {"linear": 0, "MLP with 1 hidden layer": 1, "MLP with 2 hidden layers": 2}
 _PATH_POINTS = 120
-_KNOTS = 801  # of the implied loss as a function of h, between which surfaces interpolate
+_KNOTS = 801  # values of h at which the implied loss is computed; surfaces interpolate between them
 
 
 @dataclass(frozen=True)
-class _Case:
-    """One training: its data, labels as the loss takes them, and the learner, with the module at its boundary 1."""
+class LineCase:
+    """One training: its data, targets of the loss, and the learner, whose module is at boundary 1."""
 
     place: Mapping[str, Any]
     X: Tensor
@@ -81,7 +76,7 @@ class _Case:
         return implied, true_loss_at(self.learner.network, 1, h, y, loss=self.loss)
 
     def field_error(self) -> float:
-        """Return ‖S − t‖² / ‖t‖² over the training points: what the module has not learned."""
+        """Return ‖S − t‖² / ‖t‖² over the training points, the relative error of the module."""
         t = true_gradients(self.learner.network, self.X, self.y, loss=self.loss)[1]
         return float((self.field(self.activations(), self.y).detach() - t).square().sum() / t.square().sum())
 
@@ -95,7 +90,7 @@ class _TwoLogits(nn.Module):
         return torch.cat([-h / 2, h / 2], dim=-1)
 
 
-def believe_on_a_line(
+def imply_on_a_line(
     folder: Path,
     *,
     loss: str,
@@ -111,38 +106,34 @@ def believe_on_a_line(
     n_grid: int,
     n_side: int,
     tolerance: float,
-) -> Tables:
-    """Train the model h = w x + b on separable and on half corrupted points, and integrate what its module has learned.
+) -> Frames:
+    """Train the model h = w x + b on separable and on half corrupted points, and integrate its synthetic gradient.
 
     Parameters
     ----------
     folder : Path
         Not used.
-    loss : {"mse", "log_loss"}
-    module : str
-        A key of ``MODULES``.
+    loss, module : str
+        Keys of ``LINE_LOSSES`` and ``MODULES``.
     seeds : sequence of int
-        Of points, corruption and initial weights.
-    n_points : int
-        On the line, uniform from -1 to 1.
-    n_steps : int
-        On all points at once, by Adam with rates that fall to zero along half a cosine.
+        Seeds of points, corruption and initial weights.
+    n_points, n_steps : int
+        Points on the line, and steps of Adam on all of them, with learning rates that fall to zero on a cosine.
     rates : (float, float)
-        Of the model and of the module, to begin with.
+        Initial learning rates of the model and of the module.
     hidden_width : int
-        Of the module's hidden layers.
-    h_limit : float
-        Curves reach from -h_limit to h_limit, at n_grid points.
-    w_limits, b_limit : (float, float), float
-        Of the surfaces, at n_side × n_side models, for the first seed.
-    n_grid, n_side : int
+        Width of the module's hidden layers.
+    h_limit, n_grid : float, int
+        Range of the curves, -h_limit to h_limit, and their number of points.
+    w_limits, b_limit, n_side : (float, float), float, int
+        Ranges of the surfaces, of n_side × n_side models, for the first seed.
     tolerance : float
-        Of the integrals, see ``implied_loss``.
+        Tolerance of the integrals, see ``implied_loss``.
 
     Returns
     -------
     dict of str to DataFrame
-        ``line`` (a row a training), ``curves``, ``points``, ``paths`` and ``surfaces``.
+        ``line`` (one row per training), ``curves``, ``points``, ``paths`` and ``surfaces``.
     """
     cases = [_case(data, loss, module, seed, n_points, hidden_width, tolerance) for data, seed in product(DATA, seeds)]
     paths = _train(cases, n_steps, rates)
@@ -157,7 +148,7 @@ def believe_on_a_line(
     }
 
 
-def _case(data: str, loss: str, module: str, seed: int, n_points: int, hidden_width: int, tolerance: float) -> _Case:
+def _case(data: str, loss: str, module: str, seed: int, n_points: int, hidden_width: int, tolerance: float) -> LineCase:
     X, classes, corrupted = _draw(data, seed, n_points)
     network = linear_model(1, 1, generator=stream(seed, "weights"))
     if loss == "log_loss":
@@ -167,11 +158,13 @@ def _case(data: str, loss: str, module: str, seed: int, n_points: int, hidden_wi
         site, generator=stream(seed, "estimator", 1), hidden_layers=MODULES[module], hidden_width=hidden_width
     )
     place = {"loss": loss, "data": data, "module": module, "seed": seed}
-    return _Case(place, X, _labels(classes, loss), corrupted, Learner(network, {1: S}, loss=loss).double(), tolerance)
+    return LineCase(
+        place, X, _labels(classes, loss), corrupted, Learner(network, {1: S}, loss=loss).double(), tolerance
+    )
 
 
 def _draw(data: str, seed: int, n_points: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return points x (N, 1), their classes (1 where x > 0), and which of those were drawn anew."""
+    """Return points x (N, 1), their classes (1 where x > 0), and which classes were drawn again."""
     generator = stream(seed, "points on a line")
     X = 2 * torch.rand(n_points, 1, generator=generator, dtype=torch.float64) - 1
     classes, corrupted = (X[:, 0] > 0).long(), torch.zeros(n_points, dtype=torch.bool)
@@ -183,16 +176,16 @@ def _draw(data: str, seed: int, n_points: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _labels(classes: Tensor, loss: str) -> Tensor:
-    """Return classes as the loss takes them: for the squared error targets of -1 and 1, shape (N, 1)."""
+    """Return the targets of the loss: classes, or -1 and 1 of shape (N, 1) for the squared error."""
     return 2.0 * classes.double()[:, None] - 1.0 if loss == "mse" else classes
 
 
-def _train(cases: Sequence[_Case], n_steps: int, rates: Sequence[float]) -> pd.DataFrame:
-    """Train all cases at once, and return where w and b were on the way."""
+def _train(cases: Sequence[LineCase], n_steps: int, rates: Sequence[float]) -> pd.DataFrame:
+    """Train all cases at once, and return the paths of w and b."""
     learners = [case.learner for case in cases]
     training = train_replicas(
         learners,
-        [_optimizer(learner, rates) for learner in learners],
+        [torch.optim.Adam(rate_groups(learner, rates)) for learner in learners],
         [(case.X, case.y) for case in cases],
         epochs=n_steps,
         batch_size=len(cases[0].X),
@@ -200,31 +193,26 @@ def _train(cases: Sequence[_Case], n_steps: int, rates: Sequence[float]) -> pd.D
         schedule="cosine",
         how="stacked",
     )
-    kept = {round(n_steps * (i / _PATH_POINTS) ** 2) for i in range(1, _PATH_POINTS + 1)}
-    rows = _whereabouts(cases, 0)
+    shown = {round(n_steps * (i / _PATH_POINTS) ** 2) for i in range(1, _PATH_POINTS + 1)}
+    rows = _models(cases, 0)
     for step, records in enumerate(training, start=1):
         for record in records:
             if isinstance(record, Diverged):
                 raise record
-        if step in kept:
+        if step in shown:
             training.write_back()
-            rows += _whereabouts(cases, step)
+            rows += _models(cases, step)
     return pd.DataFrame(rows)
 
 
-def _optimizer(learner: Learner, rates: Sequence[float]) -> torch.optim.Optimizer:
-    modules = (learner.network, learner.estimators)
-    return torch.optim.Adam([{"params": list(m.parameters()), "lr": r} for m, r in zip(modules, rates, strict=True)])
-
-
-def _whereabouts(cases: Sequence[_Case], step: int) -> list[dict[str, Any]]:
+def _models(cases: Sequence[LineCase], step: int) -> list[dict[str, Any]]:
     return [{**case.place, "step": step, **dict(zip("wb", case.model, strict=True))} for case in cases]
 
 
-def _measured(case: _Case, h: Tensor) -> dict[str, Any]:
-    """Return how the implied loss compares with the true one where the points are and elsewhere, and with a quadratic.
+def _measured(case: LineCase, h: Tensor) -> dict[str, Any]:
+    """Return differences of the implied loss from the true one at the points and elsewhere, and from a quadratic.
 
-    Elsewhere is what lies, for each label, outside the range of its points.
+    "Elsewhere" is outside the range of the points of each label.
     """
     near = agreement(*case.losses_at(case.activations(), case.y), case.y)
     grids = [(h, _labels(torch.full((len(h),), label), case.loss)) for label in (0, 1)]
@@ -247,18 +235,18 @@ def _measured(case: _Case, h: Tensor) -> dict[str, Any]:
     }
 
 
-def _outside(case: _Case, h: Tensor, label: int) -> Tensor:
+def _outside(case: LineCase, h: Tensor, label: int) -> Tensor:
     """Return which activations lie outside the range of a label's points, or all if it has none."""
     own = case.activations()[_classes(case) == label]
     return ((h < own.min()) | (h > own.max()))[:, 0] if len(own) else torch.ones(len(h), dtype=torch.bool)
 
 
-def _classes(case: _Case) -> Tensor:
+def _classes(case: LineCase) -> Tensor:
     return (case.y[:, 0] > 0).long() if case.loss == "mse" else case.y
 
 
-def _curves(case: _Case, h: Tensor) -> pd.DataFrame:
-    """Return both losses over h for each label, the implied one moved to the true mean over the label's points."""
+def _curves(case: LineCase, h: Tensor) -> pd.DataFrame:
+    """Return both losses over h for each label; their means over the points of the label are made equal."""
     tables = []
     for label in (0, 1):
         own = case.activations()[_classes(case) == label]
@@ -269,13 +257,13 @@ def _curves(case: _Case, h: Tensor) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _points(case: _Case) -> pd.DataFrame:
+def _points(case: LineCase) -> pd.DataFrame:
     columns = {"x": case.X[:, 0], "label": _classes(case), "corrupted": case.corrupted, "h": case.activations()[:, 0]}
     return pd.DataFrame({**case.place, **{name: values.numpy() for name, values in columns.items()}})
 
 
-def _surface(case: _Case, w_limits: Sequence[float], b_limit: float, n_side: int) -> pd.DataFrame:
-    """Return both mean losses over the training points for models on a grid, less those of the model at the end."""
+def _surface(case: LineCase, w_limits: Sequence[float], b_limit: float, n_side: int) -> pd.DataFrame:
+    """Return both mean losses over the training points for models on a grid, minus those of the trained model."""
     w, b = (torch.linspace(low, high, n_side).double() for low, high in (w_limits, (-b_limit, b_limit)))
     models = torch.cat([torch.cartesian_prod(w, b), torch.tensor([case.model], dtype=torch.float64)])
     h = models[:, :1] * case.X[:, 0] + models[:, 1:]  # (models, points)
@@ -284,13 +272,13 @@ def _surface(case: _Case, w_limits: Sequence[float], b_limit: float, n_side: int
     return pd.DataFrame({**case.place, **{name: values[:-1].numpy() for name, values in columns.items()}})
 
 
-def _losses_of_points(case: _Case, h: Tensor) -> tuple[Tensor, Tensor]:
+def _losses_of_points(case: LineCase, h: Tensor) -> tuple[Tensor, Tensor]:
     """Return both losses at activations (models, points) under the points' labels, the implied one by interpolation."""
     knots = torch.linspace(float(h.min()), float(h.max()), _KNOTS, dtype=torch.float64)
     implied = torch.empty_like(h)
     for label in (0, 1):
-        believed, _ = case.losses_at(knots[:, None], _labels(torch.full((_KNOTS,), label), case.loss))
+        values, _ = case.losses_at(knots[:, None], _labels(torch.full((_KNOTS,), label), case.loss))
         own = _classes(case) == label
-        implied[:, own] = torch.from_numpy(np.interp(h[:, own], knots, believed))
+        implied[:, own] = torch.from_numpy(np.interp(h[:, own], knots, values))
     y = case.y.repeat(len(h), *[1] * (case.y.ndim - 1))
     return implied, true_loss_at(case.learner.network, 1, h.reshape(-1, 1), y, loss=case.loss).view_as(h)

@@ -1,5 +1,17 @@
-"""E7: every learning rule on one network, as one training step with another gradient at the boundaries."""
+"""Claim: all learning rules are one training step with another gradient at the boundaries."""
 
-from analysis.reproduction.claims.rules.experiment import RULES
+from analysis.reproduction.claim import Claim
+from analysis.reproduction.claims.rules import conclude, figures, parts
 
-__all__ = ["RULES"]
+__all__ = ["CLAIM"]
+
+CLAIM = Claim(
+    name="rules",
+    title="All rules in one language",
+    statement="[S] Synthetic gradients fit one unifying language with other techniques that approximate errors: noise, "
+    "feedback alignment, direct feedback alignment, random backpropagation and the learning channel, Kickback, schemes "
+    "like target propagation.",
+    parts=parts.parts,
+    conclude=conclude.conclude,
+    figures=figures.figures,
+)

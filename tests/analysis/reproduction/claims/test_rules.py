@@ -1,6 +1,7 @@
-"""E7 on tiny networks of a few rules."""
+"""The claim on all rules, on tiny networks of a few rules."""
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,21 @@ import pandas as pd
 import pytest
 
 from analysis.config.recording import RecordingConfig
-from analysis.reproduction.claim import Part
-from analysis.reproduction.claims import EXPERIMENTS, Plan, Results, Section
-from analysis.reproduction.claims.rules import experiment as rules_module
-from analysis.reproduction.claims.rules.experiment import RULES, parts_of
-from analysis.reproduction.claims.rules.networks import (
+from analysis.reproduction.claim import ClaimTask, Plan, Results, Section
+from analysis.reproduction.claims.rules import CLAIM
+from analysis.reproduction.claims.rules.conclude import classical_scaling, summarise
+from analysis.reproduction.claims.rules.parts import (
     BACKPROP,
     CONTROLS,
     ENTRIES,
     FAMILIES,
     OUTPUT_ALONE,
     UNTRAINED,
-    Study,
+    RuleComparison,
     describe,
+    examine,
+    tasks_of,
 )
-from analysis.reproduction.claims.rules.tables import classical_scaling, summarise
-from analysis.reproduction.parts import Assignment, perform, read_results
 from repsim.learning import ESTIMATORS, TrainingConfig, catalogue
 from repsim.similarity import linear_cka
 
@@ -33,7 +33,7 @@ PLAN = Plan(seeds=(0, 1, 2, 3))
 FEW = (BACKPROP, "synthetic gradient", "Kickback", "noise", OUTPUT_ALONE, UNTRAINED)
 TRAINING = TrainingConfig(data="digits", depth=2, width=16, epochs=1, batch_size=64)
 RECORDING = RecordingConfig(steps="last", n_train=60, n_validation=30, n_test=40, diagnose="1,every:5,last")
-STUDY = Study(
+COMPARISON = RuleComparison(
     training=TRAINING,
     recording=RECORDING,
     seeds=(0, 1),
@@ -56,17 +56,16 @@ PROMISED = {
 }
 
 
-def done(study: Study, folder: Path) -> Results:
-    parts = [shortened(part) for part in parts_of(study, PLAN)]
-    for part in sorted(parts, key=lambda part: part.stage):
-        perform(Assignment(part, folder))
-    return read_results(parts, PLAN, folder)
+RunAll = Callable[[Sequence[ClaimTask], Path], Results]
 
 
-def shortened(part: Part) -> Part:
-    """Return a part that times less, if it does."""
-    fewer = {"repeats": 2, "steps": 1} if "repeats" in part.settings else {}
-    return replace(part, settings={**part.settings, **fewer})
+def shortened(comparison: RuleComparison) -> list[ClaimTask]:
+    """Return the tasks of a comparison, with few updates to time."""
+    tasks = tasks_of(comparison, PLAN)
+    fewer = {"repeats": 2, "steps": 1}
+    return [
+        replace(task, settings={**task.settings, **(fewer if "repeats" in task.settings else {})}) for task in tasks
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -75,20 +74,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def results(folder: Path) -> Results:
-    return done(STUDY, folder)
+def results(folder: Path, run_all: RunAll) -> Results:
+    return run_all(shortened(COMPARISON), folder)
 
 
 @pytest.fixture(scope="module")
 def section(results: Results) -> Section:
-    return RULES.conclude(results)
+    return CLAIM.section(results)
 
 
-# What is trained
-
-
-def test_it_is_one_of_the_experiments() -> None:
-    assert EXPERIMENTS["rules"] is RULES
+# Tasks
 
 
 def test_every_estimator_has_an_entry() -> None:
@@ -109,29 +104,19 @@ def test_entries_have_names_of_their_own_and_a_family() -> None:
     assert {entry.family for entry in ENTRIES} == set(FAMILIES)
 
 
-@pytest.mark.parametrize("scale", ["quick", "full"])
-def test_parts_have_keys_of_their_own_and_settings_that_json_keeps(scale: str) -> None:
-    parts = RULES.parts(Plan(scale=scale))
-    assert len({part.key for part in parts}) == len(parts)
-    for part in parts:
-        assert json.loads(json.dumps(dict(part.settings))) == dict(part.settings)
-    n_seeds = 3 if scale == "quick" else 5
-    assert sum(part.stage == 0 for part in parts) == n_seeds * (len(ENTRIES) - 1)
+def test_a_comparison_is_read_back_from_its_settings() -> None:
+    assert RuleComparison.from_dict(json.loads(json.dumps(COMPARISON.to_dict()))) == COMPARISON
 
 
-def test_quick_scale_is_within_eight_minutes_and_no_part_above_one() -> None:
-    costs = [part.cost for part in RULES.parts(Plan())]
-    assert max(costs) <= 60
-    assert sum(costs) <= 480
+def test_tasks_differ_between_comparisons() -> None:
+    wider = replace(COMPARISON, training=replace(TRAINING, width=17))
+    assert not {task.key for task in tasks_of(COMPARISON, PLAN)} & {task.key for task in tasks_of(wider, PLAN)}
 
 
-def test_a_study_is_read_back_from_its_settings() -> None:
-    assert Study.from_dict(json.loads(json.dumps(STUDY.to_dict()))) == STUDY
-
-
-def test_parts_differ_between_studies() -> None:
-    wider = replace(STUDY, training=replace(TRAINING, width=17))
-    assert not {part.key for part in parts_of(STUDY, PLAN)} & {part.key for part in parts_of(wider, PLAN)}
+def test_rules_are_timed_when_all_other_tasks_are_finished() -> None:
+    *others, timed = tasks_of(COMPARISON, PLAN)
+    assert timed.name == "time-a-step"
+    assert set(timed.after) == {task.key for task in others}
 
 
 def test_locks_and_needs_follow_from_the_estimators() -> None:
@@ -144,10 +129,10 @@ def test_locks_and_needs_follow_from_the_estimators() -> None:
     assert unlabelled["options"] == "label_conditioned=False"
 
 
-# What is found
+# Tables
 
 
-def test_the_tables_are_there(results: Results, section: Section) -> None:
+def test_the_section_has_all_tables(results: Results, section: Section) -> None:
     assert set(section.tables) == PROMISED | {"timings"}
     table = section.tables["rules"].set_index("method")
     assert list(table.index) == list(FEW)
@@ -161,7 +146,7 @@ def test_the_tables_are_there(results: Results, section: Section) -> None:
 
 
 def test_the_untrained_networks_are_those_of_backprop_before_training(results: Results, folder: Path) -> None:
-    views = STUDY.views(folder)
+    views = COMPARISON.views(folder)
     untrained, trained = views[UNTRAINED, 0], views[BACKPROP, 0]
     assert untrained.run.path == trained.run.path
     assert (untrained.step, trained.step) == (0, trained.run.recorded_steps[-1])
@@ -178,12 +163,12 @@ def test_angles_are_those_of_the_last_step(results: Results, section: Section) -
     logged = results["gradients"]
     chosen = logged[(logged["method"] == "Kickback") & (logged["boundary"] == 2)]
     last = chosen[chosen["step"] == chosen["step"].max()]
-    assert len(last) == len(STUDY.seeds)
+    assert len(last) == len(COMPARISON.seeds)
     assert table.loc["Kickback", "angle_2"] == pytest.approx(last["angle"].mean())
 
 
 def test_likeness_to_backprop_is_to_its_other_seeds(section: Section, folder: Path) -> None:
-    views = STUDY.views(folder)
+    views = COMPARISON.views(folder)
     rows = views[BACKPROP, 0].rows("test")
     layers = {key: view.activations["hidden.2"][rows] for key, view in views.items()}
     pairs = [linear_cka(layers["Kickback", seed], layers[BACKPROP, 1 - seed]) for seed in (0, 1)]
@@ -194,10 +179,9 @@ def test_likeness_to_backprop_is_to_its_other_seeds(section: Section, folder: Pa
 
 
 def test_equal_seeds_give_equal_bits_in_all_tables_but_the_timings(
-    section: Section, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    section: Section, tmp_path: Path, run_all: RunAll
 ) -> None:
-    monkeypatch.setattr(rules_module, "draw", lambda *_: [])
-    again = RULES.conclude(done(STUDY, tmp_path))
+    again = CLAIM.conclude(run_all(shortened(COMPARISON), tmp_path))
     for name in PROMISED:
         pd.testing.assert_frame_equal(section.tables[name], again.tables[name], check_exact=True, obj=name)
     assert list(section.findings) == list(again.findings)
@@ -210,16 +194,12 @@ def test_every_rule_is_timed(results: Results) -> None:
     assert (timings["milliseconds_a_step"] > 0).all()
 
 
-def test_figures_say_what_they_show(section: Section) -> None:
+def test_figures_have_labels_and_notes(section: Section, check_section: Callable[..., None]) -> None:
+    check_section(section)
     assert [drawing.name for drawing in section.drawings] == ["accuracy", "alignment", "layers", "relations", "map"]
     for drawing in section.drawings:
-        axes = drawing.figure.axes
-        assert axes
-        assert all(ax.get_xlabel() for ax in axes)
-        assert axes[0].get_ylabel()
-        note = drawing.figure.get_supxlabel()
-        assert "Seeds 0, 1" in note
-        assert "n = " in note
+        assert all(ax.get_xlabel() for ax in drawing.figure.axes)
+        assert "Seeds 0, 1" in drawing.figure.get_supxlabel()
 
 
 def test_the_cells_of_the_heat_maps_hold_their_numbers(section: Section) -> None:
@@ -229,7 +209,7 @@ def test_the_cells_of_the_heat_maps_hold_their_numbers(section: Section) -> None
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == list(FEW)
 
 
-# What follows
+# Conclusion
 
 
 def with_accuracies(results: Results, **accuracies: float) -> Results:
@@ -242,22 +222,21 @@ def with_accuracies(results: Results, **accuracies: float) -> Results:
 
 
 @pytest.fixture
-def concluded(results: Results, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(rules_module, "draw", lambda *_: [])
-    return lambda **accuracies: RULES.conclude(with_accuracies(results, **accuracies))
+def concluded(results: Results) -> Any:
+    return lambda **accuracies: CLAIM.conclude(with_accuracies(results, **accuracies))
 
 
 def test_the_claim_holds_if_all_rules_learn(concluded: Any) -> None:
     section = concluded(**{OUTPUT_ALONE: 0.5, "noise": 0.4})
     assert section.verdict == "holds"
     assert "3 of 3 rules" in section.findings[0]
-    assert "not so" not in section.findings[0]
+    assert "exceptions" not in section.findings[0]
 
 
 def test_a_rule_that_does_not_learn_is_named(concluded: Any) -> None:
     section = concluded(**{OUTPUT_ALONE: 0.5, "noise": 0.5, "Kickback": 0.3})
     assert section.verdict == "holds in part"
-    assert "not so Kickback (-0.200" in section.findings[0]
+    assert "exceptions: Kickback -0.200" in section.findings[0]
 
 
 def test_the_claim_does_not_hold_if_few_rules_learn(concluded: Any) -> None:
@@ -274,28 +253,21 @@ def test_a_gain_within_the_spread_of_seeds_is_none(results: Results) -> None:
     assert not gains.loc["Kickback", "learns"]
 
 
-def test_a_training_that_diverged_counts_against_its_rule_and_is_not_compared(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rules_module, "draw", lambda *_: [])
+def test_a_training_that_diverged_counts_against_its_rule_and_is_not_compared(tmp_path: Path, run_all: RunAll) -> None:
     wild = replace(next(entry for entry in ENTRIES if entry.name == "Kickback"), learning_rate=1e30)
     others = (entry for entry in ENTRIES if entry.name in (BACKPROP, "synthetic gradient", OUTPUT_ALONE, UNTRAINED))
-    study = replace(STUDY, entries=(*others, wild))
-    results = done(study, tmp_path)
-    section = RULES.conclude(results)
+    results = run_all(shortened(replace(COMPARISON, entries=(*others, wild))), tmp_path)
+    section = CLAIM.conclude(results)
     assert "Kickback" not in set(results["similarity"]["method_a"])
     assert "6 of 8 networks" in section.findings[0]
-    assert "not so" in section.findings[0]
+    assert "exceptions" in section.findings[0]
     assert not section.tables["gains"].set_index("method").loc["Kickback", "learns"]
 
 
-def test_the_gradients_of_a_seed_that_is_left_alone_are_its_own(tmp_path: Path) -> None:
+def test_gradients_of_one_seed_are_its_own(folder: Path, results: Results) -> None:
     entry = next(entry for entry in ENTRIES if entry.name == "synthetic gradient")
-    study = replace(STUDY, entries=(entry,))
-    for part in study.parts(PLAN, cost=1.0):
-        part.work(tmp_path, **part.settings)
-    tables = rules_module._examine(tmp_path, **replace(study, seeds=STUDY.seeds[1:2]).to_dict())
-    assert set(tables["gradients"]["seed"]) == {STUDY.seeds[1]}
+    tables = examine(folder, **replace(COMPARISON, entries=(entry,), seeds=COMPARISON.seeds[1:2]).to_dict())
+    assert set(tables["gradients"]["seed"]) == {COMPARISON.seeds[1]}
     assert set(tables["gradients"]["method"]) == {"synthetic gradient"}
 
 

@@ -1,7 +1,5 @@
-"""Claim 2 on tiny problems."""
+"""The claim on tracking, on tiny problems."""
 
-import json
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.reproduction.claims import EXPERIMENTS, Plan, Results, Section
-from analysis.reproduction.claims.tracking.experiment import TOLERANCE, TRACKING, conclude, summarise
-from analysis.reproduction.claims.tracking.runs import (
+from analysis.reproduction.claim import Plan, Results, Section
+from analysis.reproduction.claims.tracking import CLAIM
+from analysis.reproduction.claims.tracking.conclude import conclude, summarise
+from analysis.reproduction.claims.tracking.parts import (
     BACKPROP,
     FIXED,
     KINDS,
+    TOLERANCE,
     Disturbed,
-    Problem,
+    NoisyProblem,
     descend,
     disturb,
     practise,
@@ -29,7 +29,7 @@ from repsim.learning.losses import targets_of
 from repsim.theory import track
 
 PLAN = Plan(seeds=(0, 1, 2, 3, 4))
-NOWHERE = Path("/nowhere")  # no work of this experiment writes anything
+NOWHERE = Path("/nowhere")  # no task of this claim writes anything
 PACES = {"slow": {"head_start": 0, "module_steps": 1}, "fast": {"head_start": 0, "module_steps": 1000}}
 SCHEDULE = {"rate": 0.1, "module_rate": 0.3, "n_steps": 5, "tolerance": 1e-5, "dense": 2, "every": 4}
 TRAINING = TrainingConfig(
@@ -84,39 +84,15 @@ def arrived(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     return {**tables, **{name: table.reset_index(drop=True) for name, table in changed.items()}}
 
 
+def results_of(tables: Mapping[str, pd.DataFrame]) -> Results:
+    return Results(plan=PLAN, folder=NOWHERE, tables=dict(tables))
+
+
 def section_of(tables: Mapping[str, pd.DataFrame]) -> Section:
-    return conclude(Results(plan=PLAN, folder=NOWHERE, tables=dict(tables)))
+    return conclude(results_of(tables))
 
 
-# Parts
-
-
-@pytest.mark.parametrize("scale", ["quick", "full"])
-def test_parts_are_told_apart_and_can_be_written_down(scale: str) -> None:
-    parts = TRACKING.parts(Plan(scale=scale))
-    assert len({part.key for part in parts}) == len({part.name for part in parts}) == len(parts)
-    for part in parts:
-        assert json.loads(json.dumps(part.settings)) == part.settings
-        assert pickle.loads(pickle.dumps(part.work)) is part.work
-
-
-def test_quick_parts_are_cheap() -> None:
-    parts = TRACKING.parts(PLAN)
-    assert max(part.cost for part in parts) <= 60
-    assert sum(part.cost for part in parts) <= 240
-
-
-def test_seeds_are_all_that_a_plan_of_equal_scale_changes() -> None:
-    first, second = (TRACKING.parts(Plan(seeds=seeds)) for seeds in ((0, 1, 2, 3), (1, 2, 3, 4)))
-    assert [part.name.partition("-seed-")[0] for part in first] == [part.name.partition("-seed-")[0] for part in second]
-    assert not {part.key for part in first if "seed" not in part.name} & {part.key for part in second}
-
-
-def test_it_is_among_the_experiments() -> None:
-    assert EXPERIMENTS["tracking"] is TRACKING
-
-
-# Work
+# Tables
 
 
 @pytest.mark.parametrize(
@@ -124,13 +100,13 @@ def test_it_is_among_the_experiments() -> None:
     [lambda: looks_of("linear", "log_loss", (1,)), lambda: disturbed_by("noise"), practised],
     ids=["descend", "disturb", "practise"],
 )
-def test_work_gives_the_same_bits_twice(work: Callable[[], pd.DataFrame]) -> None:
+def test_a_task_gives_the_same_bits_twice(work: Callable[[], pd.DataFrame]) -> None:
     first, again = work(), work()
     assert len(first) > 2
     pd.testing.assert_frame_equal(first, again, check_exact=True)
 
 
-def test_the_columns_that_name_a_run_tell_all_rows_apart(tables: Mapping[str, pd.DataFrame]) -> None:
+def test_rows_are_identified_by_the_columns_that_name_a_descent(tables: Mapping[str, pd.DataFrame]) -> None:
     keys = ["network", "loss", "method", "size", "seed", "step"]
     for name in ("looks", "disturbed"):
         assert not tables[name].duplicated(keys).any()
@@ -139,7 +115,7 @@ def test_the_columns_that_name_a_run_tell_all_rows_apart(tables: Mapping[str, pd
     assert list(tables["practice"]["step"])[:3] == [0, *sorted(set(tables["practice"]["step"]) - {0})[:2]]
 
 
-def test_steps_are_looked_at_as_the_schedule_says() -> None:
+def test_looks_follow_the_schedule() -> None:
     rows = looks_of("tanh", "mse")
     assert list(rows.loc[(rows["method"] == "slow") & (rows["seed"] == 1), "step"]) == [0, 1, 4, 5]
 
@@ -178,8 +154,8 @@ def test_the_practical_run_learns_and_is_looked_at_from_the_start() -> None:
 def learner_and_examples(
     network: str, loss: str, estimator: type[SyntheticGradient] = SyntheticGradient
 ) -> tuple[Learner, Tensor, Tensor]:
-    posed = Problem(**problem(network, loss))
-    return posed.learner(0, estimator), *posed.examples(0)
+    small = NoisyProblem(**problem(network, loss))
+    return small.learner(0, estimator), *small.examples(0)
 
 
 def at_boundary(learner: Learner, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +186,7 @@ def test_teaching_is_gradient_descent_on_the_loss_of_the_module(case: tuple[str,
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_module_at_its_best_is_exact_for_the_squared_error_and_errs_where_linear_layers_feel_nothing(
+def test_the_best_module_is_exact_for_the_squared_error_and_its_error_never_reaches_linear_layers(
     case: tuple[str, str],
 ) -> None:
     learner, X, y = learner_and_examples(*case)
@@ -232,7 +208,7 @@ def test_the_read_out_of_the_tanh_unit_does_not_learn() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != FIXED])
-def test_a_disturbance_in_proportion_has_the_ratio_that_was_asked_for(kind: str) -> None:
+def test_a_disturbance_in_proportion_has_the_given_ratio(kind: str) -> None:
     rows = disturbed_by(kind)
     assert rows["ratio"].to_numpy() == pytest.approx(rows["size"].to_numpy(), rel=1e-3)
 
@@ -253,7 +229,7 @@ def test_only_where_the_condition_holds_is_the_worst_disturbance_sure_to_descend
     assert not descended[4.0].any()
 
 
-def test_noise_is_drawn_anew_each_step_and_biases_are_not() -> None:
+def test_noise_is_drawn_in_each_step_and_biases_are_not() -> None:
     J, gradient = torch.ones(5, 3, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)
     noise = [KINDS["noise"](J, gradient, 0, step) for step in (0, 0, 1)]
     assert torch.equal(noise[0], noise[1])
@@ -286,7 +262,7 @@ def test_a_descent_that_diverges_ends_with_its_last_look() -> None:
     assert not summarise(rows, rows[:0])["converged"].any()
 
 
-# What follows
+# Conclusion
 
 
 def test_a_descent_that_climbed_to_where_the_tanh_is_flat_has_not_converged() -> None:
@@ -308,7 +284,7 @@ def test_a_descent_that_climbed_to_where_the_tanh_is_flat_has_not_converged() ->
     assert runs["excess"].to_dict() == pytest.approx({BACKPROP: 0.0, "down": 0.3, "up": 1.8})
 
 
-def test_the_promise_holds_if_every_descent_that_kept_the_condition_converged(arrived: dict[str, pd.DataFrame]) -> None:
+def test_the_claim_holds_if_every_descent_that_kept_the_condition_converged(arrived: dict[str, pd.DataFrame]) -> None:
     section = section_of(arrived)
     assert section.verdict == "holds"
     runs = section.tables["runs"]
@@ -331,15 +307,15 @@ def test_an_error_beyond_its_bound_refutes_it(arrived: dict[str, pd.DataFrame]) 
     practice.loc[1, "error_norm"] = 2 * practice.loc[1, "error_bound"]
     section = section_of({**arrived, "practice": practice})
     assert section.verdict == "does not hold"
-    assert "exceeded its bound εC at 1 looks" in section.findings[-1]
+    assert "exceeded its bound εC at 1 of all looks" in section.findings[-1]
 
 
-def test_a_condition_that_no_module_ever_meets_is_a_promise_about_little(arrived: dict[str, pd.DataFrame]) -> None:
+def test_a_condition_that_no_module_ever_meets_holds_in_part(arrived: dict[str, pd.DataFrame]) -> None:
     looks = arrived["looks"].assign(ratio=arrived["looks"]["ratio"] * 0 + 2)
     assert section_of({**arrived, "looks": looks}).verdict == "holds in part"
 
 
-def test_what_is_said_of_practice_follows_from_its_numbers(arrived: dict[str, pd.DataFrame]) -> None:
+def test_looks_in_practice_that_meet_the_condition_are_counted(arrived: dict[str, pd.DataFrame]) -> None:
     never = arrived["practice"].assign(ratio=3.0)
     assert "met at none of" in section_of({**arrived, "practice": never}).findings[0]
     once = never.copy()
@@ -358,8 +334,11 @@ def test_a_loss_that_rose_within_the_condition_is_counted(arrived: dict[str, pd.
     assert rises({**arrived, "looks": looks}).endswith("the loss rose in 1.")
 
 
-def test_figures_name_axes_seeds_and_numbers_of_examples(tables: Mapping[str, pd.DataFrame]) -> None:
-    section = section_of(tables)
+def test_figures_name_axes_seeds_and_numbers_of_examples(
+    tables: Mapping[str, pd.DataFrame], check_section: Callable[..., None]
+) -> None:
+    section = CLAIM.section(results_of(tables))
+    check_section(section)
     assert [drawing.name for drawing in section.drawings] == ["small_problems", "disturbances", "practice"]
     for drawing in section.drawings:
         for ax in drawing.figure.axes:
@@ -367,13 +346,10 @@ def test_figures_name_axes_seeds_and_numbers_of_examples(tables: Mapping[str, pd
             assert ax.get_ylabel()
         assert all(ax.get_title() for ax in drawing.figure.axes[:2])
         assert any(ax.get_legend() is not None for ax in drawing.figure.axes)
-        note = drawing.figure.get_supxlabel()
-        assert note.startswith("Seeds 0, 1. n = ")
-        assert drawing.caption
+        assert drawing.figure.get_supxlabel().startswith("Seeds 0, 1. n = ")
 
 
 def test_the_section_names_its_choices_and_keeps_its_tables(tables: Mapping[str, pd.DataFrame]) -> None:
     section = section_of(tables)
-    assert section.setting.startswith("All of this is our choice.")
+    assert "our choices" in section.setting
     assert set(section.tables) == {"looks", "disturbed", "practice", "runs"}
-    assert [finding for finding in section.findings if "nan" in finding] == []

@@ -1,9 +1,10 @@
-"""The runs of E8: linear-quadratic problems and the swing-up of a pendulum, learned with critics and without."""
+"""Tasks: learn linear-quadratic problems and the swing-up of a pendulum, with critics and without."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis.reproduction.claim import Tables
+from analysis.reproduction.claim import ClaimTask, Frames, Plan
 from repsim.learning import Diverged, stream
 from repsim.theory.control import (
     ControlOptions,
@@ -37,15 +38,124 @@ from repsim.theory.control import (
     value_gradient_learning,
 )
 
-__all__ = ["ALLOWED", "N_SHOWN", "SPREAD", "UPRIGHT", "learn_linear", "learn_pendulum"]
+__all__ = [
+    "ALLOWED",
+    "BESIDE_CRITIC",
+    "BPTT",
+    "GOING_ON",
+    "LINEAR",
+    "N_SHOWN",
+    "N_STARTS",
+    "PENDULUM",
+    "PROBLEMS",
+    "SECONDS",
+    "SPREAD",
+    "SVG",
+    "SWING",
+    "UPRIGHT",
+    "VGL",
+    "WIDTH",
+    "learn_linear",
+    "learn_pendulum",
+    "parts",
+]
 
-ALLOWED = 0.01  # excess cost, of the best policy's
-UPRIGHT = 0.2  # rad of tilt, throughout the last second of a swing-up that succeeds
-SPREAD = 0.2  # of the first gains around those of the problem, uniform, relative
-N_SHOWN = 6  # states at which the gradients of a linear-quadratic problem are kept
+ALLOWED = 0.01  # excess cost over the best policy, relative
+UPRIGHT = 0.2  # largest tilt in rad throughout the last second of a successful swing-up
+SPREAD = 0.2  # initial gains are uniform around those of the problem, within this relative distance
+N_SHOWN = 6  # states at which the gradients of a linear-quadratic problem are stored
+WIDTH, N_STARTS, SECONDS, _N_EVALUATIONS = 32, 200, 10.0, 25
 _CURVE_POINTS, _N_STATES = 60, 1000
 _N_CHECKED, _EVERY = 25, 5  # swing-ups along which gradients are compared, and steps between states there
 _GRID = (25, 15)  # angles and velocities of the phase plane
+
+_INTEGRATOR = {
+    "A": [[1.0, 0.1], [0.0, 1.0]],
+    "B": [[0.0], [0.1]],
+    "Q": [[1.0, 0.0], [0.0, 1.0]],
+    "R": [[0.1]],
+    "gamma": 0.95,
+    "gain": [[1.0, 1.0]],
+}
+PROBLEMS: dict[str, dict[str, Any]] = {
+    "double integrator, γ = 0.95": _INTEGRATOR,
+    "double integrator, γ = 0.99": {**_INTEGRATOR, "gamma": 0.99},
+    "unstable system of 4 states": {  # the largest eigenvalue of A is 1.12
+        "A": [[1.05, 0.2, 0.0, 0.0], [0.0, 0.95, 0.1, 0.0], [0.0, 0.0, 1.0, 0.2], [0.1, 0.0, -0.1, 1.0]],
+        "B": [[0.0, 0.0], [0.4, 0.0], [0.0, 0.1], [0.0, 0.4]],
+        "Q": [[1.0, 0.0, 0.0, 0.0], [0.0, 0.1, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.1]],
+        "R": [[0.2, 0.0], [0.0, 0.2]],
+        "gamma": 0.98,
+        "gain": [[0.61, 0.69, 0.18, 0.08], [0.18, 0.11, 0.29, 0.51]],  # the best gain if controls cost 30 times as much
+    },
+}
+_SLUGS = dict(zip(PROBLEMS, ("integrator-0.95", "integrator-0.99", "unstable"), strict=True))
+
+VGL, SVG, BPTT = "VGL(0.5)", "SVG(1)", "backprop through time"
+GOING_ON = "VGL(0.5), going on"  # its trajectories seldom restart, as those of SVG(1)
+BESIDE_CRITIC = {"steps": 200, "horizon": 5, "policy_rate": 0.15, "critic_rate": 0.2, "head_start": 30}
+LINEAR: dict[str, dict[str, Any]] = {
+    **{
+        f"VGL({trace:g})": {"critic": "gradient", "options": {**BESIDE_CRITIC, "trace": trace}}
+        for trace in (0.0, 0.5, 1.0)
+    },
+    SVG: {"critic": "value", "options": {**BESIDE_CRITIC, "trace": 0.0}},
+    BPTT: {"critic": "none", "options": {"steps": 100, "horizon": 80, "batch_size": 32, "policy_rate": 0.2}},
+}
+SWING = {"batch_size": 128, "horizon": 5, "tracking": 0.1, "critic_updates": 1, "head_start": 50}
+_SWING_VGL = {**SWING, "steps": 800, "policy_rate": 1.5e-3, "critic_rate": 3e-3, "trace": 0.5}
+_SWING_SVG = {**SWING, "steps": 1000, "policy_rate": 1e-3, "critic_rate": 2e-3, "trace": 0.8}
+PENDULUM: dict[str, dict[str, Any]] = {
+    VGL: {"critic": "gradient", "options": {**_SWING_VGL, "restart": 1.0}},
+    SVG: {"critic": "value", "options": {**_SWING_SVG, "restart": 0.05}},
+    BPTT: {"critic": "none", "options": {"steps": 250, "batch_size": 64, "horizon": 60, "policy_rate": 4e-3}},
+    GOING_ON: {"critic": "gradient", "options": {**_SWING_VGL, "restart": 0.05}},
+}
+_COSTS = {VGL: 13.0, SVG: 15.0, BPTT: 28.0, GOING_ON: 13.0}
+
+
+def parts(plan: Plan) -> list[ClaimTask]:
+    """Return one task per linear-quadratic problem and method, and one per method and seed of the pendulum."""
+    linear = [
+        _task(
+            f"{_SLUGS[problem]}-{_slug(method)}",
+            learn_linear,
+            cost=(2.0 if method == BPTT else 1.4) * len(plan.seeds),
+            problem=problem,
+            definition=definition,
+            method=method,
+            **choices,
+            seeds=list(plan.seeds),
+        )
+        for problem, definition in PROBLEMS.items()
+        for method, choices in LINEAR.items()
+    ]
+    pendulum = [
+        _task(
+            f"pendulum-{_slug(method)}-seed-{seed}",
+            learn_pendulum,
+            cost=_COSTS[method],
+            method=method,
+            **choices,
+            seed=seed,
+            width=WIDTH,
+            pendulum=asdict(Pendulum()),
+            n_starts=N_STARTS,
+            seconds=SECONDS,
+            n_evaluations=_N_EVALUATIONS,
+        )
+        for method, choices in PENDULUM.items()
+        for seed in plan.few_seeds
+    ]
+    return [*linear, *pendulum]
+
+
+def _task(name: str, function: Callable[..., Frames], *, cost: float, **settings: Any) -> ClaimTask:
+    return ClaimTask(name=name, function=function, settings=settings, cost=cost, group="value-gradients")
+
+
+def _slug(method: str) -> str:
+    return method.lower().translate(str.maketrans(" (", "--", "),"))
 
 
 def learn_linear(
@@ -57,15 +167,16 @@ def learn_linear(
     critic: str,
     options: Mapping[str, Any],
     seeds: Sequence[int],
-) -> Tables:
-    """Learn a linear policy of one linear-quadratic problem by one method, from several seeds.
+) -> Frames:
+    """Learn a linear policy for one linear-quadratic problem by one method, from several seeds.
 
-    ``definition`` holds the matrices A, B, Q, R as lists, gamma, and the gain around which first policies are drawn.
+    ``definition`` holds the matrices A, B, Q, R as lists, gamma, and the gain around which initial policies are drawn.
+    Returns ``linear_curves``, ``linear_ends``, ``gains`` and ``gradients``.
     """
     given = {name: torch.tensor(definition[name], dtype=torch.float64) for name in ("A", "B", "Q", "R", "gain")}
     gain = given.pop("gain")
     environment = LinearQuadratic(gamma=definition["gamma"], **given)
-    found: dict[str, list[dict[str, Any]]] = {"linear_curves": [], "linear_ends": [], "gains": [], "gradients": []}
+    tables: dict[str, list[dict[str, Any]]] = {"linear_curves": [], "linear_ends": [], "gains": [], "gradients": []}
     for seed in seeds:
         place = {"problem": problem, "method": method, "seed": seed}
         policy = LinearPolicy(gain * (1 + SPREAD * _uniform(gain, seed)))
@@ -73,11 +184,11 @@ def learn_linear(
         learner = _linear_critic(critic, environment.n_states)
         settings = ControlOptions(seed=seed, **options)
         records = list(_learn(environment, policy, learner, settings))
-        found["linear_curves"] += [{**place, **each} for each in _curve(records, settings.steps)]
-        found["linear_ends"].append({**place, **_linear_end(environment, policy, learner, records, seed)})
-        found["gains"] += [{**place, **each} for each in _gains(environment, first, policy.gain.detach())]
-        found["gradients"] += [{**place, **each} for each in _gradients(environment, policy, learner, seed)]
-    return {name: pd.DataFrame(rows) for name, rows in found.items() if rows}
+        tables["linear_curves"] += [{**place, **each} for each in _curve(records, settings.steps)]
+        tables["linear_ends"].append({**place, **_linear_end(environment, policy, learner, records, seed)})
+        tables["gains"] += [{**place, **each} for each in _gains(environment, first, policy.gain.detach())]
+        tables["gradients"] += [{**place, **each} for each in _gradients(environment, policy, learner, seed)]
+    return {name: pd.DataFrame(rows) for name, rows in tables.items() if rows}
 
 
 def _uniform(like: Tensor, seed: int) -> Tensor:
@@ -93,7 +204,7 @@ def _linear_critic(kind: str, n_states: int) -> Critic | None:
 def _learn(
     environment: Environment, policy: nn.Module, critic: Critic | None, options: ControlOptions
 ) -> Iterator[ControlStep]:
-    """Learn as the kind of the critic asks, until the end or until it diverges."""
+    """Yield the updates of the method that belongs to the kind of critic, until the end or until it diverges."""
     try:
         if isinstance(critic, GradientCritic):
             yield from value_gradient_learning(environment, policy, critic, options)
@@ -123,7 +234,7 @@ def _linear_end(
     records: Sequence[ControlStep],
     seed: int,
 ) -> dict[str, Any]:
-    """Return where policy and critic end, and the update from which the excess cost stays allowed."""
+    """Return the final errors of policy and critic, and the update from which the excess cost stays allowed."""
     K, best = policy.gain.detach(), environment.optimum
     excess = environment.cost(K) / environment.cost(best.K) - 1
     outside = [record.step for record in records if not record.excess_cost <= ALLOWED]
@@ -149,7 +260,7 @@ def _relative(estimate: Tensor, exact: Tensor) -> float:
 
 
 def _gains(environment: LinearQuadratic, first: Tensor, last: Tensor) -> Iterator[dict[str, Any]]:
-    """Yield each entry of the gain at first, at last and of the best policy."""
+    """Yield each entry of the initial, the learned and the optimal gain."""
     best = environment.optimum.K
     for i, j in np.ndindex(*best.shape):
         place = (i, j)
@@ -164,7 +275,7 @@ def _gains(environment: LinearQuadratic, first: Tensor, last: Tensor) -> Iterato
 def _gradients(
     environment: LinearQuadratic, policy: LinearPolicy, critic: Critic | None, seed: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield a few numbers of the critic's gradient beside the exact ones of its policy."""
+    """Yield some entries of the critic's gradient and of the exact value gradient of its policy."""
     if critic is None or not environment.is_stable(policy.gain):
         return
     x = environment.draw_states(N_SHOWN, stream(seed, "test"))
@@ -185,11 +296,12 @@ def learn_pendulum(
     n_starts: int,
     seconds: float,
     n_evaluations: int,
-) -> Tables:
-    """Learn to swing a pendulum up by one method, from one seed; see how well, and how right its critic is.
+) -> Frames:
+    """Learn to swing a pendulum up by one method, from one seed, and evaluate the policy and its critic.
 
-    ``pendulum`` holds the fields of ``Pendulum`` that are not its defaults. Policies are followed for some seconds
-    from starts near hanging, as many times as there are evaluations while they learn, and once at the end.
+    ``pendulum`` holds fields of ``Pendulum``. A policy is evaluated by following it for ``seconds`` from states near
+    hanging, ``n_evaluations`` times during learning and once at the end. Returns ``pendulum_curves``,
+    ``pendulum_ends``, ``pendulum_examples`` and ``pendulum_fields``.
     """
     environment, settings = Pendulum(**pendulum), ControlOptions(seed=seed, **options)
     place: dict[str, Any] = {"method": method, "seed": seed}
@@ -202,9 +314,8 @@ def learn_pendulum(
     for record in _learn(environment, policy, learner, settings):
         updates = record.step
         if updates in shown:
-            curve.append(
-                {**place, "step": updates, **_swing_ups(environment, _follow(environment, policy, starts, horizon))}
-            )
+            trajectory = _follow(environment, policy, starts, horizon)
+            curve.append({**place, "step": updates, **_swing_ups(environment, trajectory)})
     trajectory = _follow(environment, policy, starts, horizon)
     end = {**place, "updates": updates, "n_starts": n_starts, **_swing_ups(environment, trajectory)}
     end |= _compare(environment, policy, learner, trajectory)
@@ -243,7 +354,7 @@ def _compare(
 ) -> dict[str, float]:
     """Return medians, over states on the way up, of the critic's distance and angle from the exact value gradient.
 
-    States that are upright are left out: there both gradients are near zero, and neither says where to go.
+    Upright states are left out: both gradients are near zero there, and their directions mean nothing.
     """
     if critic is None:
         return {"gradient_error": math.nan, "gradient_angle": math.nan}
@@ -259,14 +370,14 @@ def _compare(
 
 
 def _exact(environment: Pendulum, policy: nn.Module, x: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
-    """Return value and value gradient of states, as far as the policy is followed."""
+    """Return value and value gradient of states, from following the policy over the horizon."""
     x = x.detach().requires_grad_()
     value = -discounted_cost(roll_out(environment, policy, x, horizon), environment.gamma)
     return value.detach(), torch.autograd.grad(value.sum(), x)[0]
 
 
 def _example(environment: Pendulum, trajectory: Trajectory) -> pd.DataFrame:
-    """Return the first swing-up, its angle such that it ends between -π and π."""
+    """Return the first swing-up, with its angle shifted so that it ends between -π and π."""
     angle, speed = trajectory.states[:-1, 0].unbind(-1)
     turns = (angle[-1] / (2 * math.pi)).round()
     return pd.DataFrame(
@@ -280,7 +391,7 @@ def _example(environment: Pendulum, trajectory: Trajectory) -> pd.DataFrame:
 
 
 def _field(environment: Pendulum, policy: nn.Module, critic: Critic | None, horizon: int) -> pd.DataFrame:
-    """Return value and value gradient over the phase plane: the critic's, as far as it has them, and the exact ones."""
+    """Return value and value gradient over the phase plane: those of the critic if it has them, and the exact ones."""
     axes = [torch.linspace(-1, 1, n, dtype=torch.float64) for n in _GRID]
     x = torch.cartesian_prod(math.pi * axes[0], environment.top_speed * axes[1])
     value, gradient = _exact(environment, policy, x, horizon)

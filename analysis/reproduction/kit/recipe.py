@@ -1,4 +1,4 @@
-"""Networks that experiments train and record, in run directories that they share."""
+"""Recipes of networks that claims train and record, in run directories that they share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.config.recording import RecordingConfig
-from analysis.reproduction.claim import Part, Plan, Tables, digest
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, digest
 from analysis.training.train import resume_run, train_run
 from checkpoints import Run
 from repsim.learning import Diverged, TrainingConfig
@@ -22,14 +22,14 @@ _FOLDER = "networks"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How one network is trained and recorded.
+    """Configuration of one network: its training and its recording.
 
     Attributes
     ----------
     name : str
-        Of the method, without the seed.
+        Name of the method, without the seed.
     training : TrainingConfig
-        With the seed.
+        Includes the seed.
     recording : RecordingConfig
     """
 
@@ -43,7 +43,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Return the recipe that ``to_dict`` wrote down."""
+        """Return the recipe that ``to_dict`` wrote."""
         training = TrainingConfig.from_dict(values["training"])
         return cls(name=values["name"], training=training, recording=RecordingConfig.from_dict(values["recording"]))
 
@@ -52,16 +52,16 @@ class Recipe:
         """The seed of the training."""
         return self.training.seed
 
-    def part(self, plan: Plan, *, cost: float, stage: int = 0) -> Part:
-        """Return the part that trains and records the network; experiments with the same recipe share it.
+    def task(self, plan: Plan, *, cost: float) -> ClaimTask:
+        """Return the task that trains and records the network; claims with equal recipes share it.
 
         Its table ``networks`` has one row: ``network`` (the name), ``seed``, ``rule``, ``boundaries``, ``depth``,
-        ``activation``, ``state``, train, validation and test accuracy and loss at the end (empty if training
-        diverged). For cost and stage see ``Part``.
+        ``activation``, ``state``, and train, validation and test accuracy and loss at the end (missing if training
+        diverged).
         """
         settings = {**self.to_dict(), "data_dir": plan.data_dir}
         name = f"{self.name}-seed-{self.seed}"
-        return Part(name=name, work=_train, settings=settings, cost=cost, group=_FOLDER, stage=stage)
+        return ClaimTask(name=name, function=_train, settings=settings, cost=cost, group=_FOLDER)
 
     def path(self, folder: Path) -> Path:
         """Return the run directory of the network within the folder of a reproduction."""
@@ -73,7 +73,7 @@ class Recipe:
         return Run.open(self.path(folder))
 
 
-def _train(folder: Path, *, data_dir: str | None, **settings: Any) -> Tables:
+def _train(folder: Path, *, data_dir: str | None, **settings: Any) -> Frames:
     recipe = Recipe.from_dict(settings)
     path = recipe.path(folder)
     try:
@@ -86,14 +86,14 @@ def _train(folder: Path, *, data_dir: str | None, **settings: Any) -> Tables:
 
 
 def _row(recipe: Recipe, run: Run) -> dict[str, Any]:
-    kept = ("seed", "rule", "boundaries", "depth", "width", "activation", "epochs", "learning_rate")
-    settings = {key: value for key, value in asdict(recipe.training).items() if key in kept}
+    columns = ("seed", "rule", "boundaries", "depth", "width", "activation", "epochs", "learning_rate")
+    settings = {key: value for key, value in asdict(recipe.training).items() if key in columns}
     last = {key: run.status.get(key) for key in ("state", "test_accuracy", "test_loss", "n_test")}
-    return {"network": recipe.name, **settings, **last, **_ending(run)}
+    return {"network": recipe.name, **settings, **last, **_last_epoch(run)}
 
 
-def _ending(run: Run) -> dict[str, float | None]:
-    """Return means over the last epoch's batches, and what validation came to at its end."""
+def _last_epoch(run: Run) -> dict[str, float | None]:
+    """Return means over the batches of the last epoch, and the validation accuracy at its end."""
     records = pd.DataFrame(run.metrics())
     last = records[records["epoch"] == records["epoch"].max()]
     return {

@@ -1,10 +1,10 @@
-"""How the condition of convergence is looked at: small problems by gradient descent, disturbances, and real digits."""
+"""Tasks: descend small problems, disturb the synthetic gradient on purpose, and train a deep network on digits."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from analysis.reproduction.claim import Tables
+from analysis.reproduction.claim import ClaimTask, Frames, Plan
+from analysis.reproduction.kit.in_memory import InMemoryTraining
 from analysis.training.setup import using_threads
+from analysis.workflows.demo import DEMO_RUNS
 from repsim.learning import (
     LOSSES,
     Learner,
@@ -21,32 +23,107 @@ from repsim.learning import (
     Site,
     SyntheticGradient,
     TrainingConfig,
-    build_learner,
-    build_optimizer,
     count_steps,
     evaluate,
-    load_dataset,
     mlp,
     site_of,
-    split_dataset,
     stream,
-    train,
 )
 from repsim.learning.losses import targets_of
 from repsim.theory import Tracking, track, tracked
 
-__all__ = ["BACKPROP", "FIXED", "KINDS", "Disturbed", "Problem", "Schedule", "descend", "disturb", "practise"]
+__all__ = [
+    "BACKPROP",
+    "DATA",
+    "DENSE",
+    "FIXED",
+    "KINDS",
+    "MODULE_RATE",
+    "RATES",
+    "SIZES",
+    "STEPS",
+    "TOLERANCE",
+    "Descent",
+    "Disturbed",
+    "NoisyProblem",
+    "descend",
+    "disturb",
+    "parts",
+    "practise",
+    "teach",
+]
 
 BACKPROP = "backprop"
 FIXED = "bias of fixed size"
-_ALONE = {"head_start": 0, "module_steps": 0}  # of the module, with backprop
+TOLERANCE = 1e-5  # a descent has converged when the true gradient has fallen to this share of the first
+PACES = {f"SG, module steps: {n:,}": {"head_start": 0, "module_steps": n} for n in (1, 30, 1000)}
+SIZES = {"below": (0.5, 0.9), "beyond": (1.1, 2.0, 8.0, 16.0), "fixed": (0.01, 0.1, 0.5)}  # of disturbances, in r
+DATA = {"n_examples": 100, "slope": 1.2, "share": 0.9, "read_out": 2.0}
+RATES = {("linear", "mse"): 0.05, ("tanh", "mse"): 1.0, ("linear", "log_loss"): 0.3, ("tanh", "log_loss"): 0.5}
+MODULE_RATE = 0.3
+STEPS = {"mse": 1000, "log_loss": 400}
+DENSE, _EVERY = 150, 10
+_DISTURBED_STEPS = {"below": 2000, "beyond": 400, "fixed": 250}
+_DENSE_DISTURBED, _EVERY_DISTURBED = {"below": 1, "beyond": 1, "fixed": 40}, 20
+_WITHOUT_MODULE = {"head_start": 0, "module_steps": 0}
+
+
+def parts(plan: Plan) -> list[ClaimTask]:
+    """Return one task per small problem, per kind and range of disturbances, and per deep network."""
+    kinds = [(kind, span) for kind in KINDS if kind != FIXED for span in ("below", "beyond")]
+    return [
+        *(_small_problem(network, loss, plan) for network, loss in RATES),
+        *(_disturbance(kind, span, plan) for kind, span in (*kinds, (FIXED, "fixed"))),
+        *(_deep_network(plan, seed) for seed in plan.few_seeds),
+    ]
+
+
+def _small_problem(network: str, loss: str, plan: Plan) -> ClaimTask:
+    settings = {
+        "problem": {"network": network, "loss": loss, **DATA},
+        "schedule": _schedule(network, loss, n_steps=STEPS[loss], dense=DENSE, every=_EVERY),
+        "paces": PACES,
+        "seeds": list(plan.seeds),
+    }
+    return _task(f"{network}-{loss.replace('_', '-')}", descend, settings, cost=4.0 * len(plan.seeds))
+
+
+def _disturbance(kind: str, span: str, plan: Plan) -> ClaimTask:
+    looks = {"dense": _DENSE_DISTURBED[span], "every": _EVERY_DISTURBED}
+    schedule = _schedule("tanh", "mse", n_steps=_DISTURBED_STEPS[span], **looks)
+    settings = {
+        "problem": {"network": "tanh", "loss": "mse", **DATA},
+        "schedule": {**schedule, "head_start": 0, "module_steps": 1000},
+        "kind": kind,
+        "sizes": list(SIZES[span]),
+        "seeds": list(plan.few_seeds),
+    }
+    cost = 0.8 * len(plan.few_seeds) * len(SIZES[span])
+    return _task(f"{kind.replace(' ', '-')}-{span}", disturb, settings, cost=cost)
+
+
+def _schedule(network: str, loss: str, **steps: int) -> dict[str, Any]:
+    rates = {"rate": RATES[network, loss], "module_rate": MODULE_RATE}
+    return {**rates, "tolerance": TOLERANCE, **steps}
+
+
+def _deep_network(plan: Plan, seed: int) -> ClaimTask:
+    training = replace(DEMO_RUNS["sg-middle"], seed=seed)
+    if plan.is_full:
+        training = replace(training, data="mnist", device=plan.device, epochs=training.epochs // 4)
+    settings = {"training": training.to_dict(), "n_looks": 40 if plan.is_full else 12, "data_dir": plan.data_dir}
+    return _task(f"practice-seed-{seed}", practise, settings, cost=30.0)
+
+
+def _task(name: str, function: Callable[..., Frames], settings: Mapping[str, Any], *, cost: float) -> ClaimTask:
+    return ClaimTask(name=name, function=function, settings=settings, cost=cost, group="tracking")
 
 
 class Disturbed(SyntheticGradient):
-    """g_k = S(h_k, y) + e with an error e that is set before each step; S learns from its own answer."""
+    """g_k = S(h_k, y) + e with an error e that is set before each step; the loss of S leaves e out."""
 
     formula = "S_k(h_k, y) + e"
-    regresses = False  # what it returns is more than S
+    regresses = False  # the gradient is S plus an error
     error: Tensor
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
@@ -63,22 +140,23 @@ class Disturbed(SyntheticGradient):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Problem:
+class NoisyProblem:
     """A small network on noisy labels, in double precision.
 
     Attributes
     ----------
     network : {"linear", "tanh"}
-        Two hidden layers of four linear units below a linear output; or one tanh unit whose read-out does not learn.
-        The boundary lies below the output.
+        "linear" has two hidden layers of four linear units below a linear output; "tanh" has one tanh unit and a
+        read-out that does not learn. The boundary is below the output.
     loss : str
         "mse", to targets of ±1, or "log_loss".
     n_examples : int
-        Standard normal in two dimensions.
+        Standard normal examples in two dimensions.
     slope, share : float
-        The class of x is "1" with probability (1 + share · tanh(slope · u · x)) / 2, u a random direction.
+        The class of x is "1" with probability (1 + share · tanh(slope · u · x)) / 2, with u a random direction.
     read_out : float
-        Of the tanh unit: the logits under the log loss are ∓ this, times the unit. Under the squared error it is 1.
+        Weight of the tanh unit's read-out: the logits of the log loss are ∓ read_out times the unit. It is 1 for the
+        squared error.
     """
 
     network: str
@@ -89,7 +167,7 @@ class Problem:
     read_out: float
 
     def place(self, method: str, size: float, seed: int) -> dict[str, Any]:
-        """Return the columns that name a run."""
+        """Return the columns that identify a descent."""
         named = {"network": self.network, "loss": self.loss, "n_examples": self.n_examples}
         return {**named, "method": method, "size": size, "seed": seed}
 
@@ -124,25 +202,23 @@ class Problem:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How a problem is descended.
+class Descent:
+    """Step sizes and numbers of steps of a descent.
 
     Attributes
     ----------
     rate : float
-        Of gradient descent on all examples, for the network.
+        Learning rate of gradient descent on all examples, for the network.
     module_rate : float
-        For the module, as a share of the largest rate that its own descent bears, 0 to 1.
-    head_start : int
-        Steps of the module before the network moves at all.
-    module_steps : int
-        Steps of the module before each of the network; 0 with backprop.
+        Learning rate of the module, as a share of the largest with which its own descent converges, 0 to 1.
+    head_start, module_steps : int
+        Steps of the module before the first step of the network, and before each; 0 with backprop.
     n_steps : int
-        Of the network, at the most.
+        Largest number of steps of the network.
     tolerance : float
         The descent ends when the true gradient has fallen to this share of the first.
     dense, every : int
-        The condition is looked at before each of the first so many steps, and before every so many of the later.
+        The condition is measured before each of the first ``dense`` steps, and then at multiples of ``every``.
     """
 
     rate: float
@@ -155,7 +231,7 @@ class Schedule:
     every: int
 
     def looks_at(self, step: int) -> bool:
-        """Return whether the condition is looked at before a step, counted from 0."""
+        """Return whether the condition is measured before a step, counted from 0."""
         return step < self.dense or step % self.every == 0
 
 
@@ -166,15 +242,15 @@ def descend(
     schedule: Mapping[str, Any],
     paces: Mapping[str, Mapping[str, int]],
     seeds: Sequence[int],
-) -> Tables:
-    """Return ``looks``: one problem by backprop, and with a synthetic gradient whose module learns at several paces."""
-    posed = Problem(**problem)
+) -> Frames:
+    """Return ``looks``: descents by backprop, and with a synthetic gradient whose module learns at several paces."""
+    small = NoisyProblem(**problem)
     rows: list[dict[str, Any]] = []
-    for method, pace in {BACKPROP: _ALONE, **paces}.items():
+    for method, pace in {BACKPROP: _WITHOUT_MODULE, **paces}.items():
         for seed in seeds:
-            place = posed.place(method, 0.0, seed)
-            learner = posed.learner(seed, None if method == BACKPROP else SyntheticGradient)
-            steps = _descend(learner, *posed.examples(seed), Schedule(**schedule, **pace))
+            place = small.place(method, 0.0, seed)
+            learner = small.learner(seed, None if method == BACKPROP else SyntheticGradient)
+            steps = _descend(learner, *small.examples(seed), Descent(**schedule, **pace))
             rows += [{**place, **row} for row in steps]
     return {"looks": pd.DataFrame(rows)}
 
@@ -187,63 +263,47 @@ def disturb(
     kind: str,
     sizes: Sequence[float],
     seeds: Sequence[int],
-) -> Tables:
-    """Return ``disturbed``: the tanh unit under squared error, its synthetic gradient disturbed at several sizes."""
-    posed = Problem(**problem)
+) -> Frames:
+    """Return ``disturbed``: descents of the tanh unit with disturbed synthetic gradients of several sizes."""
+    small = NoisyProblem(**problem)
     rows: list[dict[str, Any]] = []
     for size in sizes:
         for seed in seeds:
-            place = posed.place(kind, size, seed)
-            X, y = posed.examples(seed)
+            place = small.place(kind, size, seed)
+            X, y = small.examples(seed)
             spoil = _Spoiler(kind, size, seed, X)
-            rows += [
-                {**place, **row} for row in _descend(posed.learner(seed, Disturbed), X, y, Schedule(**schedule), spoil)
-            ]
+            steps = _descend(small.learner(seed, Disturbed), X, y, Descent(**schedule), spoil)
+            rows += [{**place, **row} for row in steps]
     return {"disturbed": pd.DataFrame(rows)}
 
 
-def practise(folder: Path, *, training: Mapping[str, Any], n_looks: int, data_dir: str | None) -> Tables:
-    """Return ``practice``: a network as people train it, looked at on one batch of examples, in training mode."""
+def practise(folder: Path, *, training: Mapping[str, Any], n_looks: int, data_dir: str | None) -> Frames:
+    """Return ``practice``: a deep network on digits, measured on one batch of examples in training mode."""
     config = TrainingConfig.from_dict(dict(training))
-    dataset = load_dataset(config.data, data_dir)
-    split = split_dataset(dataset, config.split_seed)
-    parts = {
-        name: (torch.from_numpy(dataset.X[rows]), torch.from_numpy(dataset.y[rows])) for name, rows in split.items()
-    }
-    (X, y), held_out = (tuple(each.to(config.device) for each in parts[name]) for name in ("train", "validation"))
-    learner = build_learner(config, dataset.shape, len(dataset.classes)).to(config.device)
+    setup = InMemoryTraining.of(config, data_dir)
+    (X, y), held_out, learner = setup.examples("train"), setup.examples("validation"), setup.learner
     rows = torch.randperm(len(y), generator=stream(config.seed, "looks"))[: config.batch_size].to(X.device)
     batch = X[rows], y[rows]
     n_steps = count_steps(len(y), config.batch_size, config.epochs)
     with using_threads(config.threads):
-        seen = [_practical_row(0, track(learner, *batch), learner, *held_out)]
-        steps = train(
-            learner,
-            build_optimizer(learner, config),
-            X,
-            y,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            schedule=config.schedule,
-        )
-        for step, tracking in tracked(steps, learner, *batch, every=max(1, n_steps // n_looks)):
+        looks = [_practical_row(0, track(learner, *batch), learner, *held_out)]
+        for step, tracking in tracked(setup.steps(), learner, *batch, every=max(1, n_steps // n_looks)):
             if tracking:
-                seen.append(_practical_row(step.step, tracking, learner, *held_out))
+                looks.append(_practical_row(step.step, tracking, learner, *held_out))
     n_classes = len(batch[1].unique())
-    table = pd.DataFrame(seen).assign(seed=config.seed, n_steps=n_steps, n_batch=len(rows), n_classes=n_classes)
+    table = pd.DataFrame(looks).assign(seed=config.seed, n_steps=n_steps, n_batch=len(rows), n_classes=n_classes)
     return {"practice": table}
 
 
-def _practical_row(step: int, seen: Mapping[int, Tracking], learner: Learner, X: Tensor, y: Tensor) -> dict[str, Any]:
-    (tracking,) = seen.values()
+def _practical_row(step: int, look: Mapping[int, Tracking], learner: Learner, X: Tensor, y: Tensor) -> dict[str, Any]:
+    (tracking,) = look.values()
     accuracy = evaluate(learner.network, X, y, loss=learner.loss).accuracy
     return {"step": step, "validation_accuracy": accuracy, "n_validation": len(y), **_numbers(tracking)}
 
 
 def _numbers(tracking: Tracking) -> dict[str, float]:
-    kept = ("epsilon", "jacobian_bound", "gradient_norm", "error_norm")
-    numbers = {name: value for name, value in asdict(tracking).items() if name in kept}
+    columns = ("epsilon", "jacobian_bound", "gradient_norm", "error_norm")
+    numbers = {name: value for name, value in asdict(tracking).items() if name in columns}
     return {**numbers, "error_bound": tracking.error_bound, "ratio": tracking.ratio}
 
 
@@ -251,9 +311,9 @@ Spoil = Callable[[Learner, Tensor, int], None]
 
 
 def _descend(
-    learner: Learner, X: Tensor, y: Tensor, schedule: Schedule, spoil: Spoil | None = None
+    learner: Learner, X: Tensor, y: Tensor, schedule: Descent, spoil: Spoil | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield what is seen before each step that is looked at, and at the end: the loss, the true gradient, r.
+    """Yield loss, true gradient and r before each step that the schedule looks at, and at the end.
 
     A descent that diverges ends with its last look.
     """
@@ -271,8 +331,8 @@ def _descend(
         first = slope if step == 0 else first
         is_last = slope <= schedule.tolerance * first or step == schedule.n_steps
         if is_last or schedule.looks_at(step):
-            seen = [_numbers(tracking) for tracking in track(learner, X, y).values()]
-            yield {"step": step, "value": value, "slope": slope, "slope_share": slope / first} | dict(*seen)
+            numbers = [_numbers(tracking) for tracking in track(learner, X, y).values()]
+            yield {"step": step, "value": value, "slope": slope, "slope_share": slope / first} | dict(*numbers)
         if is_last:
             return
         optimizer.zero_grad()
@@ -293,7 +353,7 @@ def _at_boundary(learner: Learner, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor
 
 @torch.no_grad()
 def teach(learner: Learner, h: Tensor, y: Tensor, t: Tensor, rate: float, n_steps: int) -> None:
-    """Make steps of gradient descent on the module's own loss, mean ‖S(h, y) − t‖², while the network stands still.
+    """Take gradient steps on the module's own loss, mean ‖S(h, y) − t‖², while the network is fixed.
 
     The rate is a share of the largest that converges, 1 / λ with λ the largest eigenvalue of the mean of φ φᵀ over
     examples, φ = [h, y, 1]. A step is an affine map Θ ↦ (I − A) Θ + B of the module's parameters, and n of them are its
@@ -315,7 +375,7 @@ def teach(learner: Learner, h: Tensor, y: Tensor, t: Tensor, rate: float, n_step
 
 
 def _true_slope(learner: Learner, X: Tensor, y: Tensor) -> tuple[float, float]:
-    """Return the loss, and the norm of its gradient by all that learns in the network."""
+    """Return the loss, and the norm of its gradient with respect to the parameters that learn."""
     learning = [parameter for parameter in learner.network.parameters() if parameter.requires_grad]
     value = LOSSES[learner.loss](learner.network(X), y).mean()
     slopes = torch.autograd.grad(value, learning)
@@ -323,7 +383,7 @@ def _true_slope(learner: Learner, X: Tensor, y: Tensor) -> tuple[float, float]:
 
 
 class _Spoiler:
-    """Sets the error of a ``Disturbed`` estimator above one tanh unit, so that ε C is a multiple of ‖∂L/∂θ‖."""
+    """Set the error of a ``Disturbed`` estimator above one tanh unit, so that ε C is a multiple of ‖∂L/∂θ‖."""
 
     def __init__(self, kind: str, size: float, seed: int, X: Tensor) -> None:
         self._kind, self._size, self._seed = kind, size, seed
@@ -332,7 +392,7 @@ class _Spoiler:
 
     @torch.no_grad()
     def __call__(self, learner: Learner, t: Tensor, step: int) -> None:
-        """Set the error of a step; in proportion to the true gradient, or if its size is fixed to the first one."""
+        """Set the error of a step, in proportion to the true gradient of the step, or of the first step if fixed."""
         (estimator,) = learner.placed().values()
         h = learner.network.hidden["1"](self._inputs[:, :-1])
         J = (1 - h.square()) * self._inputs  # (N, 3)

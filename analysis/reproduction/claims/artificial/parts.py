@@ -1,10 +1,10 @@
-"""What E2 runs: trainings of linear and deep linear models, and descents near the solution."""
+"""Tasks: train linear and deep linear models, and measure rates of convergence near the solution."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.reproduction.claim import Tables
+from analysis.reproduction.claim import ClaimTask, Frames, Plan
+from analysis.reproduction.kit.in_memory import rate_groups
 from repsim.learning import (
     ARTIFICIAL,
     Chain,
@@ -37,9 +38,11 @@ __all__ = [
     "METHODS",
     "MODELS",
     "N_EXAMPLES",
+    "RATES",
     "WIDTH",
-    "Case",
+    "LinearCase",
     "measure_rates",
+    "parts",
     "train_sets",
 ]
 
@@ -48,23 +51,20 @@ MODELS = {"linear": "linear model", "deep linear": "10 hidden linear layers"}
 LOSSES = {"mse": "mean squared error", "log_loss": "log loss"}
 METHODS = ("backprop", "synthetic gradient")
 N_EXAMPLES, WIDTH, DEPTH = 500, 16, 10
+RATES = {"linear": (0.1, 0.2), "deep linear": (3e-3, 1e-2)}  # of the model, of the module
 FACTORS = (0.1, 0.5, 0.9, 0.98, 1.02, 1.1)  # learning rates, as multiples of the largest that theory allows
+_STEPS = {("linear", 2): 6000, ("linear", 100): 1500, ("deep linear", 2): 1500, ("deep linear", 100): 1500}
 _CURVE_POINTS = 60
 _MOST_STEPS, _SMALLEST, _LARGEST = 2000, 1e-12, 1e-2  # of a descent near the solution: steps, and distance from it
 _START_BELOW, _START_BEYOND = 1e-4, 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
-    """A model of artificial examples, and how it learns.
+class LinearCase:
+    """A linear or deep linear model of artificial examples, its loss and its method of learning.
 
-    Attributes
-    ----------
-    model, loss, method : str
-        Of ``MODELS``, ``LOSSES`` and ``METHODS``.
-    n_features, n_examples : int
-    depth, width : int
-        Hidden layers of a deep linear model, and units of each.
+    ``model``, ``loss`` and ``method`` are names in ``MODELS``, ``LOSSES`` and ``METHODS``; ``depth`` and ``width`` are
+    those of a deep linear model.
     """
 
     model: str
@@ -98,30 +98,55 @@ class Case:
         return mlp(self.n_features, n_outputs, depth=self.depth, width=self.width, generator=generator, **kind)
 
 
+def parts(plan: Plan) -> list[ClaimTask]:
+    """Return one task per model, loss, dimension and method, and one per data set and dimension for the rates."""
+    seeds = list(plan.seeds)
+    trainings = [
+        _task(
+            f"{model.replace(' ', '-')}-{loss}-{n_features}-{method.replace(' ', '-')}",
+            train_sets,
+            LinearCase(model=model, loss=loss, n_features=n_features, method=method),
+            cost=14.0 if model == "linear" else 45.0,
+            seeds=seeds,
+            n_steps=_STEPS[model, n_features],
+            rates=list(RATES[model]),
+        )
+        for model in MODELS
+        for loss in LOSSES
+        for n_features in DIMENSIONS
+        for method in METHODS
+    ]
+    rates = [
+        _task(
+            f"rates-{name}-{n_features}",
+            measure_rates,
+            LinearCase(model="linear", loss="mse", n_features=n_features, method=METHODS[1]),
+            cost=4.0,
+            name=name,
+            seed=seeds[0],
+            factors=list(FACTORS),
+        )
+        for name in ARTIFICIAL
+        for n_features in DIMENSIONS
+    ]
+    return [*trainings, *rates]
+
+
+def _task(task: str, function: Callable[..., Frames], case: LinearCase, *, cost: float, **settings: Any) -> ClaimTask:
+    settings = {"case": asdict(case), **settings}
+    return ClaimTask(name=task, function=function, settings=settings, cost=cost, group="artificial")
+
+
 def train_sets(
     folder: Path, *, case: Mapping[str, Any], seeds: Sequence[int], n_steps: int, rates: Sequence[float]
-) -> Tables:
+) -> Frames:
     """Train one model on all sets with all seeds at once, by full-batch gradient steps.
 
-    Parameters
-    ----------
-    folder : Path
-        Not used.
-    case : mapping
-        The fields of ``Case``.
-    seeds : sequence of int
-        Each decides data and initial weights.
-    n_steps : int
-    rates : (float, float)
-        Of the model and of the module.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``curves``, the training loss (``value``) before some steps, and ``endings``: ``final`` loss, that of ``best``
-        linear model (squared error only), ``steps`` to within 1 % of the way; NaN where training diverged.
+    ``rates`` are those of the model and of the module. Returns ``curves``, the training loss (``value``) before some
+    steps, and ``endings``: ``final`` loss, loss of the ``best`` linear model (squared error only), and number of
+    ``steps`` until 99 % of the decrease; all NaN if training diverged.
     """
-    chosen = Case(**case)
+    chosen = LinearCase(**case)
     keys = [(name, seed) for name in ARTIFICIAL for seed in seeds]
     data = [chosen.data(name, seed) for name, seed in keys]
     learners = [chosen.learner(seed) for _, seed in keys]
@@ -141,63 +166,45 @@ def train_sets(
         how="stacked",
     )
     for number, records in enumerate(training, start=1):
-        for (name, seed), record, seen in zip(keys, records, losses, strict=True):
+        for (name, seed), record, history in zip(keys, records, losses, strict=True):
             if isinstance(record, Diverged):
                 continue
-            seen.append(record.loss)
+            history.append(record.loss)
             if number in points:
                 curves.append({**place, "data": name, "seed": seed, "step": number, "value": record.loss})
     training.write_back()
     ends = [
-        {**place, "data": name, "seed": seed, **_ending(learner, X, y, seen, n_steps)}
-        for (name, seed), learner, (X, y), seen in zip(keys, learners, data, losses, strict=True)
+        {**place, "data": name, "seed": seed, **_ending(learner, X, y, history, n_steps)}
+        for (name, seed), learner, (X, y), history in zip(keys, learners, data, losses, strict=True)
     ]
     return {"curves": pd.DataFrame(curves), "endings": pd.DataFrame(ends)}
 
 
 def _optimizer(learner: Learner, model: str, rates: Sequence[float]) -> torch.optim.Optimizer:
-    groups = [
-        {"params": list(module.parameters()), "lr": rate}
-        for module, rate in zip((learner.network, learner.estimators), rates, strict=True)
-    ]
-    groups = [group for group in groups if group["params"]]
+    groups = rate_groups(learner, rates)
     return torch.optim.SGD(groups) if model == "linear" else torch.optim.Adam(groups)
 
 
-def _ending(learner: Learner, X: Tensor, y: Tensor, seen: Sequence[float], n_steps: int) -> dict[str, Any]:
-    """Return the loss at the end, that of the best linear model where it is known, and the steps it took."""
-    if len(seen) < n_steps:
+def _ending(learner: Learner, X: Tensor, y: Tensor, history: Sequence[float], n_steps: int) -> dict[str, Any]:
+    """Return the final loss, the loss of the best linear model where it is known, and the number of steps."""
+    if len(history) < n_steps:
         return {"final": math.nan, "best": math.nan, "steps": math.nan}
     final = evaluate(learner.network, X, y, loss=learner.loss).loss
     best = math.nan
     if learner.loss == "mse":
         Z = torch.cat([X, X.new_ones(len(X), 1)], dim=1)
         best = float((Z @ least_squares(X, y) - y).square().sum(dim=1).mean())
-    near = np.flatnonzero(np.asarray(seen) - final <= 0.01 * (seen[0] - final))
+    near = np.flatnonzero(np.asarray(history) - final <= 0.01 * (history[0] - final))
     return {"final": final, "best": best, "steps": int(near[0]) + 1 if len(near) else n_steps}
 
 
-def measure_rates(folder: Path, *, case: Mapping[str, Any], name: str, seed: int, factors: Sequence[float]) -> Tables:
-    """Descend near the solution of the linear model at rates below and above the largest, and measure the decay.
+def measure_rates(folder: Path, *, case: Mapping[str, Any], name: str, seed: int, factors: Sequence[float]) -> Frames:
+    """Return ``rates``: the measured factor per step near the solution of the linear model, and its prediction.
 
-    Parameters
-    ----------
-    folder : Path
-        Not used.
-    case : mapping
-        The fields of a linear ``Case`` with squared error and synthetic gradient.
-    name : str
-        Of the data set.
-    seed : int
-    factors : sequence of float
-        Rates, of the model and then of the module, as multiples of the largest that theory allows; the other is half.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``rates``: the ``spectral_radius`` of the iteration matrix, and the factor of a step as it was ``measured``.
+    ``factors`` are learning rates of the model, and then of the module, as multiples of the largest that theory
+    allows; the other learning rate is half its largest. ``spectral_radius`` is that of the iteration matrix.
     """
-    chosen = Case(**case)
+    chosen = LinearCase(**case)
     X, Y = chosen.data(name, seed)
     limits = largest_rates(X, Y)
     rows = []
@@ -227,10 +234,10 @@ def measure_rates(folder: Path, *, case: Mapping[str, Any], name: str, seed: int
 def _measured_factor(
     learner: Learner, X: Tensor, Y: Tensor, rates: tuple[float, float], start: float, seed: int
 ) -> float:
-    """Return the factor by which a step multiplies the distance from the solution, once the slowest direction is left.
+    """Return the factor by which a late step multiplies the distance from the solution.
 
-    A descent that leaves the solution begins so near to it that it is still where the linearised map holds when the
-    fastest direction is all that is seen; others are followed as far as rounding allows.
+    A descent that diverges starts so close to the solution that the linearised map still holds when the fastest
+    direction dominates; a descent that converges is followed as far as rounding allows.
     """
     optimizer = _optimizer(learner, "linear", rates)
     best = least_squares(X, Y)
@@ -250,7 +257,7 @@ def _measured_factor(
 
 @torch.no_grad()
 def _place_near_solution(learner: Learner, best: Tensor, off: float, seed: int) -> None:
-    """Set model and module to their exact values, a little off in a random direction."""
+    """Set model and module to their exact values plus a small random perturbation."""
     generator = stream(seed, "perturbation")
     layer: Any = learner.network.segments[0]
     module: Any = next(iter(learner.estimators.values()))
@@ -267,7 +274,7 @@ def _place_near_solution(learner: Learner, best: Tensor, off: float, seed: int) 
 
 @torch.no_grad()
 def _distance(learner: Learner, X: Tensor, Y: Tensor, solution: Tensor) -> float:
-    """Return how far model and module are from exact, as seen on the data: root mean square over examples."""
+    """Return the distance of model and module outputs from exact: root mean square over examples."""
     module: Any = next(iter(learner.estimators.values()))
     estimate = solution @ module.layers[0].weight.T + module.layers[0].bias + Y @ module.label_vectors.weight
     off = torch.cat([learner.network(X) - solution, estimate - 2 * (solution - Y)], dim=1)

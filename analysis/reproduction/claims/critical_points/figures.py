@@ -1,0 +1,129 @@
+"""Figures: stationary points by module, their losses and their spectra."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from analysis.plots import noted
+from analysis.plots.axes import axes_grid, colours
+from analysis.plots.drawing import Drawing
+from analysis.reproduction.claim import Results, Section
+from analysis.reproduction.claims.critical_points.parts import FAMILIES, N_EXAMPLES, N_TEST, PROBLEMS
+from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
+from analysis.reproduction.kit.panels import dotted, error_bars, jitter, label, legend
+
+__all__ = ["figures"]
+
+_NAMES = {"backprop": "backprop", **FAMILIES}
+_LEAST = 1e-16
+
+
+def figures(results: Results, section: Section) -> Iterator[Drawing]:
+    """Yield the figures."""
+    seeds, points, spectra = results.plan.seeds, section.tables["points"], section.tables["spectra"]
+    note = (
+        f"Seeds {listed(seeds)}, from which data, initial weights and random features are drawn; n = {N_EXAMPLES} "
+        f"training examples, {N_TEST} for testing."
+    )
+    yield Drawing(
+        "stationary_points",
+        "Stationary points by what the module can hold",
+        "True gradient at the stationary point (top), and root mean square distance of the network's outputs from "
+        f"those at backprop's point (bottom): one mark per seed, the bar is the median. Values below {_LEAST:g} are "
+        "drawn there.",
+        _point_figure(points, note),
+    )
+    yield Drawing(
+        "losses",
+        "Loss at the stationary points",
+        "Loss on the training examples, without weight decay, and on held-out ones; means over seeds with 95 % "
+        "intervals.",
+        _loss_figure(points, note),
+    )
+    yield Drawing(
+        "spectra",
+        "Spectra at the stationary points",
+        "Eigenvalues of the Jacobian of the field that the network follows (circles; those of backprop are real), "
+        f"and of the Hessian of the true loss at the same point (crosses), seed {seeds[0]}. Left of 0 the field "
+        "leads away from the point.",
+        _spectrum_figure(rows_of(spectra, seed=seeds[0]), f"Seed {seeds[0]}; n = {N_EXAMPLES} examples."),
+    )
+
+
+def _point_figure(points: pd.DataFrame, note: str) -> Figure:
+    grid = axes_grid(2, len(PROBLEMS), 11.5, 6.5)
+    values = {"true_gradient_norm": "norm of the true gradient", "distance": "distance of outputs to backprop's"}
+    for row, (value, words) in enumerate(values.items()):
+        for column, (problem, setting) in enumerate(PROBLEMS.items()):
+            ax = grid[row][column]
+            _plot_by_family(ax, rows_of(points, problem=problem), value)
+            _name_families(ax, named=row == 1)
+            ax.set_yscale("log")
+            ax.set_ylim(3e-17, 30.0)
+            label(ax, title=setting.words if row == 0 else "", ylabel=words if column == 0 else "")
+    return noted(grid[0][0], note)
+
+
+def _plot_by_family(ax: Axes, points: pd.DataFrame, value: str) -> None:
+    for place, family in enumerate(_NAMES):
+        values = rows_of(points, family=family)[value].clip(lower=_LEAST)
+        if values.empty:
+            continue
+        ax.plot(place + jitter(len(values)), values, "o", color="C0", markersize=4, alpha=0.7)
+        ax.plot([place - 0.3, place + 0.3], [values.median()] * 2, color="0.2", linewidth=1.5)
+
+
+def _name_families(ax: Axes, *, named: bool = True) -> None:
+    """Put the names of the families on the x axis."""
+    labels = list(_NAMES.values()) if named else [""] * len(_NAMES)
+    ax.set_xticks(range(len(_NAMES)), labels=labels, rotation=40, ha="right", fontsize=8)
+    ax.set_xlabel("module" if named else "")
+
+
+def _loss_figure(points: pd.DataFrame, note: str) -> Figure:
+    grid = axes_grid(1, len(PROBLEMS), 11.5, 4.2)
+    curves = {"training": (-0.12, "data_loss"), "held out": (0.12, "test_loss")}
+    palette = colours(list(curves))
+    for ax, (problem, setting) in zip(grid[0], PROBLEMS.items(), strict=True):
+        rows = rows_of(points, problem=problem)
+        for words, (shift, value) in curves.items():
+            table = seed_intervals(rows, ["family"], value).set_index("family").reindex(list(_NAMES))
+            x = np.arange(len(_NAMES)) + shift
+            error_bars(ax, x, table, fmt="o", color=palette[words], markersize=4, capsize=2, label=words)
+        _name_families(ax)
+        label(ax, title=setting.words)
+    label(grid[0][0], ylabel="mean loss of an example")
+    legend(grid[0][0])
+    return noted(grid[0][0], note)
+
+
+def _spectrum_figure(spectra: pd.DataFrame, note: str) -> Figure:
+    shown: Sequence[str] = ("backprop", "linear", "linear-labels", "relu-64")
+    grid = axes_grid(len(PROBLEMS), len(shown), 11.5, 7.0)
+    for row, (problem, setting) in enumerate(PROBLEMS.items()):
+        for ax, family in zip(grid[row], shown, strict=True):
+            rows = rows_of(spectra, problem=problem, family=family)
+            label(ax, title=_NAMES[family] if row == 0 else "")
+            if rows.empty:
+                ax.set_axis_off()
+                continue
+            ax.plot(rows["real"], rows["imaginary"], "o", markersize=5, alpha=0.6, label="Jacobian of the field")
+            ax.plot(rows["hessian"], np.zeros(len(rows)), "x", color="0.2", markersize=4, label="Hessian of the loss")
+            dotted(ax, x=0.0)
+            ax.set_xscale("symlog", linthresh=1e-3)
+            ax.set_ylim(*_symmetric(rows_of(spectra, problem=problem)["imaginary"]))
+            ax.set_xticks([-1, -0.01, 0, 0.01, 1])
+            ax.set_xlabel("real part" if row == len(PROBLEMS) - 1 else "")
+        grid[row][0].set_ylabel(f"{setting.words}\nimaginary part", fontsize=8)
+    legend(grid[0][0], fontsize="x-small")
+    return noted(grid[0][0], note)
+
+
+def _symmetric(values: pd.Series) -> tuple[float, float]:
+    largest = max(1.2 * float(values.abs().max()), 0.01)
+    return -largest, largest

@@ -1,0 +1,1 @@
+"""Helpers that several claims share: numbers over seeds, figures, and training of networks."""
