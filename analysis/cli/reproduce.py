@@ -12,29 +12,14 @@ from analysis.cli.output import print_json
 from analysis.config.execution import ExecutionConfig
 from analysis.config.seed_list import parse_seeds
 from analysis.config.toml_files import read_defaults
+from analysis.reproduction.claims import CLAIMS
 
-__all__ = ["EXPERIMENT_NAMES", "reproduce"]
-
-# The keys of EXPERIMENTS, which imports torch.
-EXPERIMENT_NAMES = (
-    "critical-points",
-    "artificial",
-    "tracking",
-    "depth",
-    "rdm",
-    "probes",
-    "implied-loss",
-    "rules",
-    "value-gradients",
-)
+__all__ = ["reproduce"]
 
 
 @with_options(execution=ExecutionConfig)
 def reproduce(
-    experiments: Annotated[
-        list[str],
-        typer.Argument(help=f"{', '.join(EXPERIMENT_NAMES)} or all; several may be named."),
-    ],
+    claims: Annotated[list[str], typer.Argument(help=f"{', '.join(CLAIMS)} or all; several may be named.")],
     execution: Given,
     scale: Annotated[
         str, typer.Option(help="quick (two cores, under an hour for all) or full (a GPU or a cluster, hours).")
@@ -53,17 +38,16 @@ def reproduce(
     Finished results are kept: the same command continues after Ctrl-C or a crash.
     Example: repsim reproduce depth rdm --seeds 0-3
     """
-    if unknown := [name for name in experiments if name not in (*EXPERIMENT_NAMES, "all")]:
-        listed = ", ".join((*EXPERIMENT_NAMES, "all"))
-        raise ValueError(f"Unknown experiment '{unknown[0]}'. Choose one of: {listed}.")
-    from analysis.reproduction.claims import Plan
+    if unknown := [name for name in claims if name not in (*CLAIMS, "all")]:
+        raise ValueError(f"Unknown claim '{unknown[0]}'. Choose one of: {', '.join((*CLAIMS, 'all'))}.")
+    from analysis.reproduction.claim import Plan
     from analysis.reproduction.run import reproduce as run_reproduction
 
     seeds = seeds or ("0-9" if scale == "full" else "0-4")
     folder = None if data_dir is None else str(data_dir.absolute())
     plan = Plan(scale=scale, seeds=parse_seeds(seeds), device=device, data_dir=folder)
     where = execution_of(execution, read_defaults(), quiet=quiet)
-    done = run_reproduction(experiments, output=output, plan=plan, execution=where)
+    done = run_reproduction(claims, output=output, plan=plan, execution=where)
     if json:
         verdicts = {name: section.verdict for name, section in done.sections.items()}
         print_json({"report": str(done.report), "verdicts": verdicts, "summary": done.summary()})
