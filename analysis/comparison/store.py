@@ -20,7 +20,7 @@ from analysis.comparison.rdm_file import RDM_FILE
 from analysis.comparison.undefined import Undefined
 from checkpoints import Damaged
 from checkpoints.storage.commit import remove_staging, replace_file
-from checkpoints.storage.hdf5 import checked_dataset, checked_group
+from checkpoints.storage.hdf5_datasets import checked_dataset, checked_group
 from checkpoints.storage.regular_files import check_folder, check_regular, is_regular
 
 __all__ = ["Found", "Store"]
