@@ -172,7 +172,7 @@ SENSIBLE: dict[str, Sequence[str]] = {
     "dtype": ("float32", "float16", "int8"),
     "step": ("0", "7"),
     "format": tuple(FORMATS),
-    "experiments": ("critical-points", "depth", "rdm", "all"),
+    "claims": ("critical-points", "depth", "rdm", "all"),
     "scale": ("quick", "full"),
     "level": ("size", "sha256"),
     "name": ("noise", "hebb"),
