@@ -87,7 +87,7 @@ def _describe_measure(name: str) -> dict[str, Any]:
         "name": name,
         "label": measure.label,
         "range": [max(low, 0.0), high] if measure.direction == "similarity" else None,
-        "words": f"{label}, a {measure.direction} from {low:g} to {high:.3g}: {measure.formula}",
+        "words": f"{label}, a {measure.direction} from {low:g} to {high:.3g}: {measure.about.formula}",
     }
 
 
