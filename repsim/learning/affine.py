@@ -1,4 +1,4 @@
-"""Affine maps with a way back of their own: forward by W, backward by a feedback matrix B of the same shape."""
+"""Affine maps that use the weight W in the forward pass and a feedback matrix B in the backward pass."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["affine_maps", "apply_with_feedback", "takes_apply"]
 
 
 def affine_maps(segment: nn.Module) -> list[nn.Module]:
-    """Return the affine maps of a segment, in the order in which it registers them."""
+    """Return the affine maps of a segment, in the order of its submodules."""
     return [module for module in segment.modules() if type(module) in _KINDS and _pads_with_zeros(module)]
 
 
 def _pads_with_zeros(module: nn.Module) -> bool:
-    """Return whether the way back needs no other padding than so many zeros."""
+    """Return whether a layer pads with a given number of zeros, as the backward pass assumes."""
     padding = getattr(module, "padding", 0)
     return getattr(module, "padding_mode", "zeros") == "zeros" and not isinstance(padding, str)
 
 
 def takes_apply(segment: nn.Module | None) -> bool:
-    """Return whether a segment is an affine map, or lets others choose how each of its affine maps is applied."""
+    """Return whether a segment is an affine map, or its ``forward`` takes ``apply`` for each of its affine maps."""
     if isinstance(segment, ResidualBlock):
         return takes_apply(segment.first) and segment.affine in affine_maps(segment)
     if isinstance(segment, Segment | Readout):
@@ -36,17 +36,18 @@ def takes_apply(segment: nn.Module | None) -> bool:
 
 
 def apply_with_feedback(affine: nn.Module, X: Tensor, feedback: Tensor) -> Tensor:
-    """Return affine(X), through which gradients go back by ``feedback`` instead of the weight.
+    """Return affine(X), with a backward pass that uses ``feedback`` in place of the weight.
 
-    The gradient of the weight is exact. A ``feedback`` that requires a gradient gets that of the weight: the adaptive
-    rule.
+    The gradient of the weight is exact. If ``feedback`` requires a gradient, it receives the gradient of the weight,
+    which is the adaptive rule.
 
     Parameters
     ----------
     affine : nn.Linear or nn.Conv2d, or a stack of them
     X : Tensor
+        Input of the affine map.
     feedback : Tensor
-        B, of the weight's shape.
+        Feedback matrix B, of the shape of the weight.
 
     References
     ----------
@@ -106,14 +107,14 @@ def _geometry(affine: Any) -> dict[str, Any]:
 
 
 def _stacked_conv_to_input(affine: Any, dY: Tensor, feedback: Tensor, X: Tensor) -> Tensor:
-    return _stacked_conv_way_back(affine, X, feedback, dY)[0]
+    return _stacked_conv_backward(affine, X, feedback, dY)[0]
 
 
 def _stacked_conv_to_weight(affine: Any, dY: Tensor, X: Tensor) -> Tensor:
-    return _stacked_conv_way_back(affine, X, affine.weight.detach(), dY)[1]
+    return _stacked_conv_backward(affine, X, affine.weight.detach(), dY)[1]
 
 
-def _stacked_conv_way_back(affine: Any, X: Tensor, weight: Tensor, dY: Tensor) -> tuple[Tensor, ...]:
+def _stacked_conv_backward(affine: Any, X: Tensor, weight: Tensor, dY: Tensor) -> tuple[Tensor, ...]:
     def one(X: Tensor, weight: Tensor, dY: Tensor) -> tuple[Tensor, ...]:
         back: Any = torch.func.vjp(lambda X, weight: F.conv2d(X, weight, **affine.geometry), X, weight)[1]
         return back(dY)
@@ -121,7 +122,7 @@ def _stacked_conv_way_back(affine: Any, X: Tensor, weight: Tensor, dY: Tensor) -
     return torch.vmap(one)(X.detach(), weight.detach(), dY)
 
 
-_KINDS: dict[type[nn.Module], tuple[Any, Any, Any]] = {
+_KINDS: dict[type[nn.Module], tuple[Any, Any, Any]] = {  # gradients of the input, the weight and the bias
     nn.Linear: (_linear_to_input, _linear_to_weight, _linear_to_bias),
     StackedLinear: (_linear_to_input, _linear_to_weight, _linear_to_bias),
     nn.Conv2d: (_conv_to_input, _conv_to_weight, _conv_to_bias),

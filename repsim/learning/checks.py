@@ -1,4 +1,4 @@
-"""Checks of settings: each says the name, the value and what was expected."""
+"""Checks of settings, whose errors name the setting, its value and what was expected."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check_choice", "check_finite", "check_integer", "check_positive", "c
 
 
 def check_integer(name: str, value: object, lowest: int, highest: float = math.inf) -> None:
-    """Raise ValueError unless a setting is a whole number of ``lowest`` or more, and of ``highest`` or less."""
+    """Raise ValueError unless a setting is a whole number from ``lowest`` to ``highest``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
         raise ValueError(f"{name} is {value!r}; expected a whole number of {lowest} or more.")
     if value > highest:
@@ -44,13 +44,13 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def check_type(name: str, value: object, expected: type, what: str) -> None:
-    """Raise ValueError unless a setting is of a type; ``what`` says of which in words."""
+    """Raise ValueError unless a setting is of a type, which ``what`` describes in the message."""
     if not isinstance(value, expected):
         raise ValueError(f"{name} is {value!r}; expected {what}.")
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    """Tell whether a value is a number that a float can hold, if only as infinity or NaN."""
+    """Return whether a value is an int or float (infinity and NaN included) that fits in a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) <= sys.float_info.max

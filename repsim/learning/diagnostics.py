@@ -1,4 +1,4 @@
-"""How far the gradients that a rule chooses are from the true ones."""
+"""Comparison of the gradients that a rule chooses with the true gradients."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Diagnosis", "diagnose", "true_gradients"]
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The chosen gradient g at one boundary beside the true one, t, of the same batch.
+    """Comparison of the chosen gradient g with the true gradient t at one boundary, for one batch.
 
     Attributes
     ----------
@@ -27,9 +27,9 @@ class Diagnosis:
     relative_error : float
         ‖g − t‖ / ‖t‖, 0 or more; NaN if t is 0.
     cosine : float
-        ⟨g, t⟩ / ‖g‖ ‖t‖ over all examples and units, -1 to 1; NaN if either is 0.
+        ⟨g, t⟩ / (‖g‖ ‖t‖) over all examples and units, -1 to 1; NaN if g or t is 0.
     angle : float
-        Its arc cosine in degrees, 0 to 180; NaN with it.
+        Arc cosine of ``cosine`` in degrees, 0 to 180; NaN if ``cosine`` is NaN.
     """
 
     norm: float
@@ -40,12 +40,12 @@ class Diagnosis:
 
 
 def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_loss") -> dict[int, Tensor]:
-    """Return N · ∂L/∂h_k at every boundary, of a pass of its own that changes no running statistics.
+    """Return N · ∂L/∂h_k at every boundary, from an extra forward pass that does not change running statistics.
 
     Parameters
     ----------
     network : Chain
-        Or a stack of them.
+        One network, or a stack of networks.
     X, y, loss
         As in ``compute_gradients``.
 
@@ -64,18 +64,19 @@ def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_los
 
 
 def diagnose(chosen: Mapping[int, Tensor], true: Mapping[int, Tensor], lead: int = 0) -> dict[int, list[Diagnosis]]:
-    """Compare chosen with true gradients, boundary by boundary.
+    """Compare chosen gradients with true gradients at each boundary.
 
     Parameters
     ----------
     chosen, true : mapping of int to Tensor, shape (*lead, N, ...)
+        Per-example gradients by boundary.
     lead : int, default 0
-        1 for a stack of networks.
+        Number of leading axes: 0 for one network, 1 for a stack of networks.
 
     Returns
     -------
     dict of int to list of Diagnosis
-        One for each network.
+        One comparison per network, by boundary.
     """
     return {k: _compare(chosen[k].flatten(lead + 1), true[k].flatten(lead + 1)) for k in sorted(chosen)}
 

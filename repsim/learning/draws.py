@@ -1,4 +1,4 @@
-"""Random numbers that a rule draws while it learns: a function of seed, name and how often it has drawn."""
+"""Random numbers drawn during training, as a function of the seed and of the number of earlier draws."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ __all__ = ["Draws"]
 
 
 class Draws(nn.Module):
-    """A stream of normal draws whose position is saved with the network, so that a resumed run draws the same.
+    """A stream of normal random numbers whose position is saved with the network.
+
+    A resumed run therefore draws the same numbers as an uninterrupted one.
 
     Parameters
     ----------
     seed : int
+        Seed of the run.
     *index : int
-        Which of the streams of this seed, e.g. the boundary.
+        Index of the stream among those of the seed, such as the boundary.
     """
 
     count: Tensor
@@ -32,7 +35,7 @@ class Draws(nn.Module):
 
     @classmethod
     def stacked(cls, several: Sequence[Draws]) -> Draws:
-        """Return one module that draws for all: along a new first axis, what each would have drawn alone."""
+        """Return one module that draws, along a new first axis, the numbers that each stream would draw by itself."""
         draws = cls(0)
         draws._keys = [key for one in several for key in one._keys]
         draws._lead = (len(several), *several[0]._lead)
@@ -40,7 +43,7 @@ class Draws(nn.Module):
         return draws
 
     def normal_like(self, like: Tensor) -> Tensor:
-        """Return the next draws from N(0, I) in the shape, type and place of a tensor (*lead, ...)."""
+        """Return the next draws from N(0, I), with the shape, type and device of a tensor (*lead, ...)."""
         count, shape = int(self.count.flatten()[0]), like.shape[len(self._lead) :]
         self.count += 1
         drawn = [

@@ -1,4 +1,4 @@
-"""A learner: a network, the estimators at its boundaries, and the optimizer that moves both."""
+"""Learners: a network, the estimators at its boundaries, and the optimizer of both."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ __all__ = ["Learner", "build_learner", "build_optimizer", "site_of"]
 
 
 class Learner(nn.Module):
-    """All that a learning rule changes in one module, so that one ``state_dict`` holds it.
+    """A network and the estimators at its boundaries, as one module with one ``state_dict``.
 
     Parameters
     ----------
     network : Chain
     estimators : mapping of int to Estimator, default empty
-        By boundary, one for each that does not use backprop.
+        Estimators by boundary. Boundaries without an estimator use backprop.
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     together : bool, default True
-        Whether estimators that need nothing from the segments above, and are alike, are stacked and evaluated at once.
-        The ``state_dict`` then holds them as one, named by their boundaries: ``estimators.1_2_3``.
+        Whether estimators of equal kind, shape and options that need nothing from the segments above are stacked and
+        evaluated together. The ``state_dict`` then holds them as one entry named by their boundaries, such as
+        ``estimators.1_2_3``.
 
     Raises
     ------
     ValueError
-        If an estimator stands at a boundary that the network does not have.
+        If the network does not have the boundary of an estimator.
     """
 
     stacks_by_parts = True
@@ -56,7 +57,7 @@ class Learner(nn.Module):
         for k in estimators:
             network.check_boundary(k)
         self.network, self.loss = network, loss
-        groups = _alike(estimators) if together else {(k,): [estimator] for k, estimator in estimators.items()}
+        groups = _group_alike(estimators) if together else {(k,): [estimator] for k, estimator in estimators.items()}
         self.estimators = nn.ModuleDict(
             {
                 "_".join(map(str, ks)): several[0] if len(several) == 1 else stack(several)
@@ -69,42 +70,43 @@ class Learner(nn.Module):
         return self.network(X)
 
     def compute_gradients(self, X: Tensor, y: Tensor, *, watch: bool = False) -> Outcome:
-        """Add one batch's gradients to ``.grad`` of every parameter; see ``compute_gradients``."""
+        """Add the gradients of one batch to ``.grad`` of every parameter; see the function ``compute_gradients``."""
         return compute_gradients(self.network, self.placed(), X, y, loss=self.loss, watch=watch)
 
     def placed(self) -> dict[tuple[int, ...], Estimator]:
-        """Return the estimators by the boundaries that each serves."""
+        """Return the estimators, keyed by the tuple of boundaries that each serves."""
         return {
             tuple(map(int, name.split("_"))): cast(Estimator, estimator) for name, estimator in self.estimators.items()
         }
 
 
-_FREE = frozenset({"activation", "labels", "error"})
+_AVAILABLE_AFTER_FORWARD = frozenset({"activation", "labels", "error"})
 
 
-def _alike(estimators: Mapping[int, Estimator]) -> dict[tuple[int, ...], list[Estimator]]:
-    """Return the estimators in groups that can be evaluated at once, as soon as the forward pass is done."""
+def _group_alike(estimators: Mapping[int, Estimator]) -> dict[tuple[int, ...], list[Estimator]]:
+    """Return the estimators in groups that can be evaluated together right after the forward pass."""
     groups: dict[Any, dict[int, Estimator]] = {}
     for k, estimator in estimators.items():
-        shared = (type(estimator), estimator.site.shape, estimator.options) if estimator.needs <= _FREE else k
-        groups.setdefault(shared, {})[k] = estimator
+        alike = (type(estimator), estimator.site.shape, estimator.options)
+        key = alike if estimator.needs <= _AVAILABLE_AFTER_FORWARD else k
+        groups.setdefault(key, {})[k] = estimator
     return {tuple(group): list(group.values()) for group in groups.values()}
 
 
 def site_of(network: Chain, k: int, *, loss: str = "log_loss", seed: int = 0, n_outputs: int) -> Site:
-    """Return boundary k of a network as a place for an estimator.
+    """Return the site of an estimator at boundary k of a network.
 
     Parameters
     ----------
     network : Chain
     k : int
-        1 or more; boundary k lies after hidden segment k.
+        Boundary, 1 or more; boundary k lies after hidden segment k.
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     seed : int, default 0
-        The run's.
+        Seed of the run.
     n_outputs : int
-        Of the network.
+        Number of outputs of the network.
     """
     segments, shapes = network.segments, network.shapes
     above = () if k == len(shapes) else shapes[k]
@@ -116,13 +118,13 @@ def build_learner(
 ) -> Learner:
     """Return the network and estimators that a configuration describes, initialised from its seed.
 
-    Networks of equal shape and seed start from equal weights whatever their rule.
+    Networks of equal shape and seed start from equal weights for every rule.
 
     Parameters
     ----------
     config : TrainingConfig
     shape : int or tuple of int
-        Of one example: the number of features, or (channels, height, width).
+        Shape of one example: the number of features, or (channels, height, width).
     n_outputs : int
         Number of classes, or of regression targets.
     together : bool, default True
@@ -131,7 +133,7 @@ def build_learner(
     Raises
     ------
     ValueError
-        If the network does not suit the shape, or the rule the network.
+        If the network cannot process examples of this shape, or if the rule cannot be used in the network.
     """
     network = NETWORKS[config.network](
         (shape,) if isinstance(shape, int) else tuple(shape),
@@ -157,8 +159,8 @@ def _build_estimators(
 
 
 def build_optimizer(learner: Learner, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the optimizer over two parameter groups, the network and the estimators, each with its learning rate."""
+    """Return the optimizer, with one parameter group for the network and one for the estimators."""
     groups = [{"params": list(learner.network.parameters()), "lr": config.learning_rate}]
-    if learning := list(learner.estimators.parameters()):
-        groups.append({"params": learning, "lr": config.estimator_learning_rate})
+    if parameters := list(learner.estimators.parameters()):
+        groups.append({"params": parameters, "lr": config.estimator_learning_rate})
     return OPTIMIZERS[config.optimizer](groups)

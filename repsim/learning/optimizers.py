@@ -10,7 +10,7 @@ import torch
 
 __all__ = ["OPTIMIZERS"]
 
-OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {  # from parameter groups
     "adam": partial(torch.optim.Adam, fused=True),
     "sgd": partial(torch.optim.SGD, fused=True),
     "momentum": partial(torch.optim.SGD, momentum=0.9, fused=True),

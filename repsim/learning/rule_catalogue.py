@@ -1,4 +1,4 @@
-"""The table of learning rules, derived from what each estimator declares."""
+"""Table of learning rules, derived from the declarations of the estimators."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ __all__ = ["CatalogueEntry", "catalogue"]
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """One rule.
+    """One learning rule, as tables and commands show it.
 
     Attributes
     ----------
     name, formula, learns, places, reference : str
-        ``places`` is where it acts if nobody says where.
-    needs, locks : tuple of str
-        Names of ``Signals``; a subset of ("backward", "update").
+        Name of the rule, and the class attributes of its estimator.
+    needs : tuple of str
+        Signals that the rule reads, as field names of ``Signals``.
+    locks : tuple of str
+        A subset of ("backward", "update").
     options : dict of str to object
-        With their defaults.
+        Default values by option.
     meanings : dict of str to str
-        Of the options.
+        Descriptions by option.
     """
 
     name: str
@@ -42,7 +44,7 @@ class CatalogueEntry:
 
 
 def catalogue() -> list[CatalogueEntry]:
-    """Return all rules in the order of ``ESTIMATORS``, each as it is with its default options.
+    """Return all rules in the order of ``ESTIMATORS``, each with its default options.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Rules as text: which estimator acts at which boundaries, and with which options."""
+"""Rules as text: the estimators of a network, their options and their boundaries."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["Rule", "choose_boundaries", "is_observable", "parse_rules"]
 
 @dataclass(frozen=True)
 class Rule:
-    """One estimator with its options.
+    """The name of an estimator with its options.
 
     Attributes
     ----------
     name : str
         A key of ``ESTIMATORS``.
     options : dict
-        Checked fields of the estimator's ``Options``.
+        Values of the estimator's ``Options`` that differ from their defaults, already checked.
     observe : bool
-        Whether the estimator only learns, while the network uses backprop.
+        Whether the estimator only learns while the network uses backprop.
     """
 
     name: str
@@ -32,35 +32,36 @@ class Rule:
     observe: bool = False
 
     def build(self, site: Site) -> Estimator:
-        """Return the estimator for a place; what it draws depends on the seed and the boundary alone."""
+        """Return the estimator for a site; its random numbers depend only on the seed and the boundary."""
         generator = stream(site.seed, "estimator", site.boundary)
         estimator = ESTIMATORS[self.name](site, generator=generator, **self.options)
         return Observed(estimator) if self.observe else estimator
 
 
 def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule]:
-    """Return the rule at each boundary that a text names; backprop acts at all others.
+    """Return the rule at each boundary that a text names; all other boundaries use backprop.
 
     Parameters
     ----------
     text : str
-        ``NAME[:option=value[,option=value]][@boundaries]``, several of them joined by " + ". Later ones win where two
-        name the same boundary. ``observe=true`` is an option of every rule that chooses a gradient of its own.
+        ``NAME[:option=value[,option=value]][@boundaries]``. Several rules are joined by " + "; where two of them name
+        the same boundary, the later one applies. Every rule that chooses its own gradient also has the option
+        ``observe=true``.
     boundaries : str or None
-        Where rules act that say nothing about it; see ``choose_boundaries``. None leaves it to the rule: "middle" for
-        synthetic gradients, "all" for others.
+        Boundaries for rules given without @; see ``choose_boundaries``. With None each rule uses its own default:
+        "middle" for synthetic gradients, "all" for the others.
     depth : int
-        Hidden layers of the network.
+        Number of hidden layers of the network.
 
     Returns
     -------
     dict of int to Rule
-        Ascending; without plain backprop.
+        Rules by boundary, in ascending order; boundaries that use backprop are left out.
 
     Raises
     ------
     ValueError
-        If a name, an option, its value or a boundary will not do.
+        If a name, an option, a value or a boundary is unknown or out of range.
 
     Examples
     --------
@@ -69,7 +70,10 @@ def parse_rules(text: str, boundaries: str | None, depth: int) -> dict[int, Rule
     """
     at: dict[int, Rule] = {}
     if boundaries is not None and all("@" in part for part in text.split(" + ")):
-        raise ValueError(f"boundaries is '{boundaries}', but every rule of '{text}' says itself where it acts.")
+        raise ValueError(
+            f"boundaries is '{boundaries}', but every rule of '{text}' names its boundaries after an @. Leave out "
+            "either boundaries or the @."
+        )
     for part in text.split(" + "):
         described, at_sign, where = part.strip().partition("@")
         rule = _parse_rule(described)
@@ -99,7 +103,8 @@ def _parse_rule(text: str) -> Rule:
     observe = options.pop("observe", False)
     if observe and not is_observable(name):
         raise ValueError(
-            f"{name} cannot be observed beside backprop: it uses, or changes, the way back through the segment above."
+            f"{name} cannot be observed beside backprop: it uses or changes the backward pass through the segment "
+            "above. Remove observe=true."
         )
     try:
         ESTIMATORS[name].Options(**options)
@@ -109,14 +114,14 @@ def _parse_rule(text: str) -> Rule:
 
 
 def option_types(name: str) -> dict[str, Any]:
-    """Return the options of a rule by name, each with its type; ``observe`` is last."""
+    """Return the type of each option of a rule; ``observe`` is last."""
     options = ESTIMATORS[name].Options
     hints = get_type_hints(options)
     return {field.name: hints[field.name] for field in fields(options)} | {"observe": bool}
 
 
 def is_observable(name: str) -> bool:
-    """Return whether a rule chooses a gradient of its own, so that it can learn beside backprop without being used."""
+    """Return whether a rule chooses its own gradient, so that it can learn while the network uses backprop."""
     rule = ESTIMATORS[name]
     return not rule.passes_target_unchanged and rule.through is Estimator.through
 
@@ -133,27 +138,32 @@ def _parse_value(what: str, text: str, annotation: Any) -> Any:
 
 
 def choose_boundaries(text: str, depth: int) -> tuple[int, ...]:
-    """Return the boundaries that a description names in a network of ``depth`` hidden layers.
+    """Return the boundaries that a text names in a network of ``depth`` hidden layers.
 
-    Boundary k lies after hidden layer k. ``"middle"`` is depth // 2, or 1; ``"every:N"`` is N, 2N, … below depth;
-    ``"inner"`` is 1 … depth - 1, all that lie between hidden layers; ``"all"`` adds the boundary below the output
-    layer. Otherwise numbers and ranges, such as ``"4,8-12"``.
+    Boundary k lies after hidden layer k.
 
     Parameters
     ----------
     text : str
+        One of
+
+        - ``"middle"``: boundary depth // 2, or 1 if the depth is 1;
+        - ``"every:N"``: boundaries N, 2N, … below depth;
+        - ``"inner"``: boundaries 1 … depth - 1, that is, all between hidden layers;
+        - ``"all"``: boundaries 1 … depth, that is, also the one below the output layer;
+        - numbers and ranges, such as ``"4,8-12"``.
     depth : int
-        1 or more.
+        Number of hidden layers, 1 or more.
 
     Returns
     -------
     tuple of int
-        Ascending, without repeats, never empty.
+        In ascending order, without duplicates, never empty.
 
     Raises
     ------
     ValueError
-        If the text is not understood or names no boundary, or one outside 1 … depth.
+        If the text has another form, names no boundary, or names a boundary outside 1 … depth.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a factor on the base rate as a function of how much of the training is done."""
+"""Learning-rate schedules by name: functions from progress (0 to 1) to a factor of the base learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Independent random streams from one seed, so that no draw depends on which draws came before it."""
+"""Independent random streams of one seed, so that draws do not depend on other draws before them."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ __all__ = ["stream"]
 def stream(seed: int, name: str, *index: int) -> torch.Generator:
     """Return the generator of one named stream of a seed.
 
-    Streams are functions of ``(seed, name, *index)`` alone. A resumed run therefore needs no saved generator: it
-    asks for the stream of the epoch it continues in.
+    A stream is a function of ``(seed, name, *index)`` alone. A resumed run therefore needs no saved generator: it
+    uses the stream of the epoch in which it continues.
 
     Parameters
     ----------
     seed : int
-        The run's seed, 0 or greater.
+        Seed of the run, 0 or more.
     name : str
-        What the stream is for, e.g. ``"weights"`` or ``"order"``.
+        Purpose of the stream, such as ``"weights"`` or ``"order"``.
     *index : int
-        Which one of a family of streams, e.g. the epoch; 0 if none is given.
+        Index of the stream among those of equal name, such as the epoch; 0 by default.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Training as a generator: one record out per update; the caller stops it by stopping to iterate."""
+"""Training loop, as a generator that yields one record per update."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["Diverged", "Evaluation", "Step", "batches", "count_steps", "evaluate
 
 
 class Diverged(ArithmeticError):
-    """The loss, or that of an estimator, stopped being a finite number.
+    """Raised when the loss of the network or of an estimator is not finite.
 
     Attributes
     ----------
     step : int
-        The step at which it was seen.
+        Number of the update.
     loss : float
-        What it was.
+        Value of the loss.
     whose : str
-        Empty for the loss of the network, or such as " of the critic".
+        Empty for the loss of the network, otherwise a phrase such as " of the critic".
     """
 
     def __init__(self, step: int, loss: float, whose: str = "") -> None:
@@ -36,28 +36,29 @@ class Diverged(ArithmeticError):
         self.step, self.loss, self.whose = step, loss, whose
 
     def __reduce__(self) -> tuple[type[Diverged], tuple[int, float, str]]:
-        """Tell other processes how to make it again."""
+        """Return how to rebuild the error in another process."""
         return Diverged, (self.step, self.loss, self.whose)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One update.
+    """Record of one update.
 
     Attributes
     ----------
     step : int
-        Updates made so far, from 1.
+        Number of the update, from 1.
     epoch : int
-        The pass over the training examples that this update belongs to, from 1.
+        Number of the pass over the training examples, from 1.
     loss : float
         Mean loss of the batch before the update.
     accuracy : float
         Fraction of the batch classified correctly before the update, 0 to 1; NaN for regression targets.
     estimator_losses : dict of int to float
-        By boundary, for each estimator that learns.
+        Loss of each estimator that learns, by boundary.
     diagnoses : dict of int to Diagnosis
-        By boundary, at the steps that were asked for: the chosen gradient beside the true one, before the update.
+        Comparison of the chosen with the true gradient before the update, by boundary; empty except at the steps in
+        ``diagnosed``.
     """
 
     step: int
@@ -77,12 +78,12 @@ class Evaluation:
 
 
 def count_steps(n_examples: int, batch_size: int, epochs: int) -> int:
-    """Return the number of updates that ``train`` makes: whole batches an epoch, times epochs.
+    """Return the number of updates that ``train`` makes: full batches per epoch times epochs.
 
     Raises
     ------
     ValueError
-        If not even one batch can be filled.
+        If ``batch_size`` exceeds the number of examples.
     """
     if batch_size > n_examples:
         raise ValueError(
@@ -104,29 +105,34 @@ def train(
     start: int = 0,
     diagnosed: Container[int] = (),
 ) -> Iterator[Step]:
-    """Train a learner, yielding after every update.
+    """Train a learner, and yield a record after every update. To stop the training, stop iterating.
 
-    The order of the examples in an epoch is a function of the seed and the epoch, and a scheduled learning rate of
-    the step, so that a run continued at ``start`` with the learner and optimizer of that step makes the updates that
-    it would have made uninterrupted, bit for bit on one machine and thread count.
+    The order of the examples in an epoch depends only on the seed and the epoch, and the learning rate only on the
+    step. A run that is continued at ``start`` with the learner and optimizer of that step therefore makes the same
+    updates as an uninterrupted run, bit for bit on one machine and thread count.
 
     Parameters
     ----------
     learner : Learner
     optimizer : torch.optim.Optimizer
-        The base of the schedule is each group's ``initial_lr``, set to its ``lr`` here if absent. It is part of the
-        optimizer's ``state_dict``, so that a resumed optimizer has it.
+        The schedule multiplies ``initial_lr`` of each parameter group, which is set to ``lr`` if absent. It is part of
+        the optimizer's ``state_dict``, so that a resumed optimizer has it.
     X : Tensor, shape (n, n_features)
     y : Tensor, shape (n,)
         Classes (int64), or regression targets (n, n_outputs).
-    epochs, batch_size, seed : int
+    epochs : int
+        Number of passes over the examples; the last incomplete batch of each pass is left out.
+    batch_size : int
+        Number of examples per update.
+    seed : int
+        Decides the order of the examples.
     schedule : str, default "constant"
-        Or "cosine": rate × (1 + cos(π · step / steps)) / 2.
+        A key of ``SCHEDULES``. ``"cosine"``: rate × (1 + cos(π · step / steps)) / 2.
     start : int, default 0
-        Updates already made.
+        Number of updates already made.
     diagnosed : container of int, default empty
-        The steps at which the chosen gradients are compared with the true ones, at the cost of one more forward and
-        backward pass. Training goes on as without, bit for bit.
+        Steps at which the chosen gradients are compared with the true ones, which takes another forward and backward
+        pass. It does not change the training, bit for bit.
 
     Yields
     ------
@@ -135,9 +141,9 @@ def train(
     Raises
     ------
     Diverged
-        If the loss, or that of an estimator, is not finite; the update of that step is not made.
+        If the loss of the network or of an estimator is not finite. The update of that step is not made.
     ValueError
-        If not even one batch can be filled. Both come when the generator is first advanced, not at the call.
+        If ``batch_size`` exceeds the number of examples. It is raised when the generator is first advanced.
     """
     n_steps = count_steps(len(y), batch_size, epochs)
     learner.train()
@@ -153,7 +159,7 @@ def train(
 def batches(
     n_examples: int, *, epochs: int, batch_size: int, seed: int, start: int = 0
 ) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield for each update that ``train`` makes its number, its epoch (both from 1) and the examples in its batch."""
+    """Yield, for each update of ``train``, its number and epoch (both from 1) and the indices of its examples."""
     steps_per_epoch = n_examples // batch_size
     for step in range(start, count_steps(n_examples, batch_size, epochs)):
         epoch, batch = divmod(step, steps_per_epoch)
@@ -163,7 +169,7 @@ def batches(
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's learning rate to a multiple of its ``initial_lr``, which is its present one if it has none."""
+    """Set the learning rate of every group to a multiple of ``initial_lr``, by default its present learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
@@ -177,14 +183,14 @@ def propagate(
     epoch: int,
     diagnosed: bool = False,
 ) -> list[Step | Diverged]:
-    """Put the gradients of one batch in place of the last's, and return what was seen.
+    """Replace all gradients by those of one batch, and return one record per network.
 
     Parameters
     ----------
     learner : Learner
-        Or a stack of them.
+        One learner, or a stack of learners.
     optimizer : torch.optim.Optimizer
-        Over its parameters; it does not step.
+        Optimizer of its parameters, which makes no step here.
     X : Tensor, shape (*lead, N, n_features)
     y : Tensor, shape (*lead, N)
     step, epoch, diagnosed
@@ -193,7 +199,7 @@ def propagate(
     Returns
     -------
     list of Step or Diverged
-        One for each network.
+        One record per network, or the error of its divergence.
     """
     optimizer.zero_grad(set_to_none=True)
     true = true_gradients(learner.network, X, y, loss=learner.loss) if diagnosed else {}
@@ -211,7 +217,7 @@ def propagate(
 
 @torch.no_grad()
 def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, loss: str = "log_loss", batch_size: int = 4096) -> Evaluation:
-    """Return loss and accuracy of a network in evaluation mode; every module's mode is put back afterwards.
+    """Return loss and accuracy of a network in evaluation mode, and restore the mode of every module.
 
     Parameters
     ----------
@@ -222,7 +228,7 @@ def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, loss: str = "log_loss"
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     batch_size : int, default 4096
-        Examples at a time; it changes no more than rounding.
+        Number of examples per forward pass; it changes the result by rounding errors only.
     """
     modes = {module: module.training for module in network.modules()}
     network.eval()
@@ -235,14 +241,14 @@ def evaluate(network: nn.Module, X: Tensor, y: Tensor, *, loss: str = "log_loss"
 
 
 def _divergence(record: Step) -> Diverged | None:
-    """Return the error that says which loss is not finite, if one is not."""
+    """Return the error that names the first loss that is not finite, or None."""
     losses = [("", record.loss)]
     losses += [(f" of the estimator at boundary {k}", loss) for k, loss in record.estimator_losses.items()]
     return next((Diverged(record.step, loss, whose) for whose, loss in losses if not math.isfinite(loss)), None)
 
 
 def accuracies(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the fraction of examples whose class has the largest output, shape (*lead); NaN for regression targets."""
+    """Return the fraction of examples classified correctly, shape (*lead); NaN for regression targets."""
     if y.is_floating_point():
         return logits.new_full(logits.shape[:-2], math.nan)
     return (logits.contiguous().argmax(dim=-1) == y).float().mean(dim=-1)

@@ -1,4 +1,4 @@
-"""Gradient estimators, one family per file; a learning rule is a choice of one at each boundary."""
+"""Gradient estimators, one family per file; a learning rule uses one at each boundary."""
 
 from repsim.learning.estimators.backprop import Backprop
 from repsim.learning.estimators.direct_feedback import (
@@ -40,7 +40,7 @@ __all__ = [
     "option",
 ]
 
-ESTIMATORS: dict[str, type[Estimator]] = {
+ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folder and a line here
     "backprop": Backprop,
     "noise": Noise,
     "feedback-alignment": FeedbackAlignment,

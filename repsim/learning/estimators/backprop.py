@@ -1,4 +1,4 @@
-"""Backpropagation: the gradient that the segment above passes down is used as it is."""
+"""Backpropagation: the gradient from the segment above is used unchanged."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ class Backprop(Estimator):
 
     def gradient(self, signals: Signals) -> Tensor:
         """Return t_k."""
-        assert signals.target is not None  # promised to every estimator whose `needs` name it
+        assert signals.target is not None  # guaranteed by `needs`
         return signals.target

@@ -1,4 +1,4 @@
-"""One learned vector per class: what a module that is conditioned on the label adds."""
+"""Learned vectors, one per class, for modules that are conditioned on the label."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ __all__ = ["ClassVectors", "sum_by_label"]
 
 
 class ClassVectors(nn.Module):
-    """The linear map of one-hot labels, or of regression targets, to activations of a shape; it starts at zero.
+    """A linear map from one-hot labels, or regression targets, to activations; it starts at zero.
 
     Parameters
     ----------
     n_outputs : int
+        Number of classes, or of regression targets.
     shape : tuple of int
+        Shape of one example's activation.
     """
 
     stacks_by_parts = True
@@ -26,12 +28,12 @@ class ClassVectors(nn.Module):
         self.weight = nn.Parameter(torch.zeros(n_outputs, int(torch.Size(shape).numel())))
 
     def forward(self, labels: Tensor, plus: Tensor | None = None) -> Tensor:
-        """Return the vector of each label, shape (*lead, N, *shape), plus a constant (*lead, units)."""
+        """Return the vector of each label plus a constant (*lead, units), shape (*lead, N, *shape)."""
         if labels.is_floating_point():
             vectors = labels @ self.weight
             return (vectors if plus is None else vectors + plus.unsqueeze(-2)).unflatten(-1, self.shape)
         weight = self.weight if plus is None else self.weight + plus.unsqueeze(-2)
-        if labels.numel() == labels.shape[-1]:  # the same for all that are stacked
+        if labels.numel() == labels.shape[-1]:  # the same labels for all stacked modules
             vectors = weight.index_select(-2, labels.flatten())
         else:
             vectors = F.one_hot(labels, weight.shape[-2]).to(weight) @ weight
@@ -39,7 +41,7 @@ class ClassVectors(nn.Module):
 
 
 def sum_by_label(values: Tensor, labels: Tensor, n_outputs: int) -> Tensor:
-    """Return yᵀ values: for each class the sum over its examples, shape (*lead, n_outputs, d) for (*lead, N, d)."""
+    """Return yᵀ values (*lead, n_outputs, d): the sum of values (*lead, N, d) over the examples of each class."""
     if labels.is_floating_point():
         return labels.mT @ values
     if labels.numel() == labels.shape[-1]:

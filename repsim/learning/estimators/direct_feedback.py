@@ -1,4 +1,4 @@
-"""Direct feedback: the output's error, or the label alone, is projected to every boundary at once."""
+"""Direct feedback: projections of the output error, or of the label, to each boundary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["AdaptiveSkippedBackprop", "DirectFeedbackAlignment", "DirectRandomTa
 class DirectFeedbackAlignment(Estimator):
     """g_k = e B_k, with B_k (n_outputs × units of h_k) fixed, drawn from N(0, scale² / n_outputs).
 
-    B is dense for maps too. Also known as skipped random backpropagation.
+    For feature maps B has a column for every unit. Also known as skipped random backpropagation.
 
     References
     ----------
@@ -34,9 +34,9 @@ class DirectFeedbackAlignment(Estimator):
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
         super().__init__(site, **options)
         std = self.options.scale / sqrt(site.n_outputs)
-        self._keep("feedback", torch.randn(site.n_outputs, site.size, generator=generator) * std)
+        self._register("feedback", torch.randn(site.n_outputs, site.size, generator=generator) * std)
 
-    def _keep(self, name: str, feedback: Tensor) -> None:
+    def _register(self, name: str, feedback: Tensor) -> None:
         self.register_buffer(name, feedback)
 
     def gradient(self, signals: Signals) -> Tensor:
@@ -46,7 +46,7 @@ class DirectFeedbackAlignment(Estimator):
 
 
 class AdaptiveSkippedBackprop(DirectFeedbackAlignment):
-    """Direct feedback alignment whose B learns: ΔB_k = −η eᵀ h_k.
+    """Direct feedback alignment in which B learns, ΔB_k = −η eᵀ h_k.
 
     References
     ----------
@@ -57,18 +57,18 @@ class AdaptiveSkippedBackprop(DirectFeedbackAlignment):
     learns = "ΔB_k = −η eᵀ h_k"
     reference = "Baldi, Sadowski, Lu (2018), Learning in the machine: random backpropagation"
 
-    def _keep(self, name: str, feedback: Tensor) -> None:
+    def _register(self, name: str, feedback: Tensor) -> None:
         self.register_parameter(name, nn.Parameter(feedback))
 
     def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
-        """Return the mean of ⟨h_k, e B_k⟩, whose slope in B_k is eᵀ h_k / N; it has no lower bound."""
+        """Return the mean of ⟨h_k, e B_k⟩, whose gradient in B_k is eᵀ h_k / N; it has no lower bound."""
         assert signals.error is not None
         h = signals.activation.flatten(-len(self.site.shape))
         return (h * (signals.error @ self.feedback)).sum(dim=-1).mean(dim=-1)
 
 
 class DirectRandomTarget(DirectFeedbackAlignment):
-    """g_k = y B_k: direct random target projection; the labels stand in for the error, whose sign they decide.
+    """g_k = y B_k: direct random target projection, which uses the one-hot label y in place of the error.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""What every gradient estimator promises: the one protocol behind all learning rules."""
+"""Base class of gradient estimators: the protocol behind all learning rules."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ __all__ = ["LOCKS", "Estimator", "RuleOptions", "Signals", "Site", "locks", "opt
 
 @dataclass(frozen=True)
 class Site:
-    """The place in a network where an estimator stands: boundary k, between segments k and k + 1.
+    """The place of an estimator in a network: boundary k, between segments k and k + 1.
 
     Attributes
     ----------
     shape : tuple of int
-        Of one example's h_k: (width,) or (channels, height, width).
+        Shape of one example's h_k: (width,) or (channels, height, width).
     n_outputs : int
-        Of the network: the number of classes, or of regression targets.
+        Number of outputs of the network: classes, or regression targets.
     boundary : int
-        k.
+        Number k of the boundary.
     above : nn.Module, optional
         Segment k + 1.
     shape_above : tuple of int
-        Of one example's h_{k+1}; empty if segment k + 1 is the output.
+        Shape of one example's h_{k+1}; empty if segment k + 1 is the output segment.
     loss : str
-        A key of ``LOSSES``: that of the network.
+        Loss of the network, a key of ``LOSSES``.
     seed : int
-        The run's.
+        Seed of the run.
     """
 
     shape: tuple[int, ...]
@@ -50,15 +50,16 @@ class Site:
 
     @property
     def is_last(self) -> bool:
-        """Whether segment k + 1 is the output."""
+        """Whether segment k + 1 is the output segment."""
         return not self.shape_above
 
 
 @dataclass(frozen=True)
 class Signals:
-    """What is known at one boundary during one step; every tensor is detached.
+    """The tensors available at one boundary during one step, all detached.
 
-    Shapes may have leading axes (*lead) for networks, or boundaries, that are computed as one.
+    Shapes may have leading axes (*lead) of networks, or boundaries, that are computed together. While an estimator
+    chooses its gradient, optional signals that it does not list in ``needs`` are None.
 
     Attributes
     ----------
@@ -67,18 +68,17 @@ class Signals:
     labels : Tensor, optional
         Class of each example, int64 (*lead, N), or its regression targets (*lead, N, n_outputs).
     target : Tensor, optional, shape of the activation
-        t_k, the gradient that the segment above passes down, per example (N · ∂L/∂h_k for a mean loss L). None while
-        an estimator that does not need it is asked for a gradient. The same holds for all below.
+        t_k, the gradient that the segment above passes down, per example (N · ∂L/∂h_k for a mean loss L).
     error : Tensor, optional, shape (*lead, N, n_outputs)
         e, the gradient of the loss with respect to the output, per example.
     influence : Tensor, optional, shape of the activation
-        The pull-back of a vector of ones through segment k + 1.
+        Pull-back of a vector of ones through segment k + 1.
     activation_above : Tensor, optional, shape (*lead, N, *shape_above)
         h_{k+1}.
     gradient_above : Tensor, optional, shape of ``activation_above``
-        g_{k+1}, chosen at the boundary above.
+        g_{k+1}, the gradient chosen at the boundary above.
     segment_above : callable, optional
-        Segment k + 1 as a function of h_k, which changes no running statistics and holds no graph.
+        Segment k + 1 as a function of h_k, without a graph and without changing running statistics.
     """
 
     activation: Tensor
@@ -93,78 +93,79 @@ class Signals:
 
 @dataclass(frozen=True, kw_only=True)
 class RuleOptions:
-    """The options of a rule, checked once, here, and each made by ``option``; a rule that has none uses this class."""
+    """Base class of the options of a rule: a frozen dataclass whose fields are made by ``option``."""
 
 
 def option(default: Any, meaning: str) -> Any:
-    """Return a field of ``RuleOptions``, with what it means as people read it in ``repsim rules NAME``."""
+    """Return a field of ``RuleOptions`` with its default and the description shown by ``repsim rules NAME``."""
     return field(default=default, metadata={"meaning": meaning})
 
 
 class Estimator(nn.Module, ABC):
-    """Chooses, at one boundary, the vector g_k that stands in for the per-example gradient N · ∂L/∂h_k.
+    """Base class of estimators, which choose the vector g_k used in place of the gradient N · ∂L/∂h_k at a boundary.
 
-    Subclasses declare what ``gradient`` reads as names of ``Signals`` fields in ``needs``; locks follow from that.
-    What learns, or is random but fixed, is a parameter or a buffer, so that it is saved with the network. Every method
-    treats axes before those of one example as a batch, so that estimators can be stacked (``stacking.stack``).
+    Subclasses list in ``needs`` the fields of ``Signals`` that ``gradient`` reads; locks follow from this declaration.
+    Quantities that learn are parameters, and random but fixed quantities are buffers, so that both are saved with the
+    network. All methods treat the axes before those of one example as batch axes, so that estimators can be stacked
+    (see ``stack``).
 
     Parameters
     ----------
     site : Site
-        Where it stands.
+        Place of the estimator in the network.
     generator : torch.Generator, optional
-        Source of what is drawn at the start.
+        Source of random initial values.
     **options
         Fields of the class's ``Options``.
 
     Raises
     ------
     ValueError
-        If an option is out of range, or the rule cannot serve this place.
+        If an option is out of range, or if the rule cannot be used at this site.
     TypeError
         If an option is unknown.
     """
 
-    formula: ClassVar[str]  # of g_k, as the table of rules shows it
-    learns: ClassVar[str] = "-"  # what else learns
+    formula: ClassVar[str]  # formula of g_k in the table of rules
+    learns: ClassVar[str] = "-"  # additional quantities that learn, with their loss
     reference: ClassVar[str]
     Options: ClassVar[type[RuleOptions]] = RuleOptions
-    places: ClassVar[str] = "all"  # where it acts if nobody says where, see ``choose_boundaries``
+    places: ClassVar[str] = "all"  # default boundaries, see ``choose_boundaries``
     needs: frozenset[str]
     stacks_by_parts = True
-    regresses = False  # True where the loss is that of g_k − t_k: ``loss_of_residual``
-    learns_alone = False  # True where what ``loss`` is of does not hold the target
-    passes_target_unchanged = False  # True only where g_k = t_k, so that the chain need not be cut at the boundary
+    regresses = False  # True if the loss is a function of g_k − t_k, given by ``loss_of_residual``
+    learns_alone = False  # True if ``loss`` does not use the target
+    passes_target_unchanged = False  # True if g_k = t_k, so that the chain need not be cut
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
         super().__init__()
-        self.site = replace(site, above=None)  # an estimator holds nothing of the network
+        self.site = replace(site, above=None)  # an estimator does not hold modules of the network
         self.options: Any = self.Options(**options)
 
     def __init_subclass__(cls, **keywords: Any) -> None:
-        """See to it that a class with a loss of its own is asked for it, rather than for one that it inherits."""
+        """Reset ``regresses`` in subclasses that define their own loss, so that it is used."""
         super().__init_subclass__(**keywords)
         if "loss" in vars(cls) and "regresses" not in vars(cls):
             cls.regresses = False
 
     @abstractmethod
     def gradient(self, signals: Signals) -> Tensor:
-        """Return g_k, shape (*lead, N, *shape); it may hold a graph to this estimator's parameters alone."""
+        """Return g_k, shape (*lead, N, *shape), without a graph except to this estimator's own parameters."""
 
     def loss(self, gradient: Tensor, signals: Signals) -> Tensor | None:
-        """Return what this estimator minimises given its own ``proposal``, shape (*lead), or None if nothing learns."""
+        """Return the loss that this estimator minimises for its proposal, shape (*lead), or None if it has no loss."""
         return None
 
     def loss_of_residual(self, residual: Tensor, signals: Signals) -> Tensor:
-        """Return ``loss`` given g_k − t_k in place of both; only for rules that regress."""
+        """Return ``loss`` as a function of g_k − t_k; only called if ``regresses`` is True."""
         raise NotImplementedError
 
     def through(self, segment: nn.Module, X: Tensor) -> Tensor:
-        """Return segment k + 1 of X; a rule that changes the way back through the segment does so here."""
+        """Return segment(X); rules that change the backward pass through segment k + 1 override this method."""
         return segment(X)
 
     def proposal(self, gradient: Tensor, signals: Signals) -> Tensor:
-        """Return the gradient whose error is reported, once a step: the one in use, unless a rule is only watched."""
+        """Return the gradient to which ``loss`` and diagnoses refer: g_k itself, unless the rule is only observed."""
         return gradient
 
 
@@ -178,10 +179,10 @@ LOCKS = {
 
 
 def locks(estimator: Estimator) -> frozenset[str]:
-    """Return which locks a segment is under when this estimator stands above it, derived from what it needs.
+    """Return the locks of a segment below this estimator, derived from the signals that the estimator needs.
 
-    A segment is *update locked* if it must wait for its successors to run before it can learn, and *backward locked*
-    if it must also wait for a backward pass. Every rule here is forward locked; that one is not listed.
+    A segment is *update locked* if it can learn only after the segments above have run, and *backward locked* if it
+    must also wait for their backward pass. All rules are forward locked, which is not listed.
 
     Returns
     -------

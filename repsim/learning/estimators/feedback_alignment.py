@@ -1,4 +1,4 @@
-"""Feedback through matrices that are not the transposed weights: fixed, adaptive, or of the weights' signs."""
+"""Feedback alignment: backward passes through fixed, adaptive or sign-symmetric matrices."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["AdaptiveRandomBackprop", "FeedbackAlignment", "SignSymmetric"]
 
 @dataclass(frozen=True, kw_only=True)
 class FeedbackOptions(RuleOptions):
-    """The size of B."""
+    """Options of the feedback matrix B."""
 
-    scale: float = option(1.0, "the size of B, as a multiple of its usual one")
+    scale: float = option(1.0, "scale of B, as a multiple of its standard scale")
 
     def __post_init__(self) -> None:
         """Check the scale."""
@@ -29,10 +29,10 @@ class FeedbackOptions(RuleOptions):
 
 
 class FeedbackAlignment(Backprop):
-    """g_k = δ_{k+1} B_{k+1}: gradients go back through each affine map of segment k + 1 by a fixed random B.
+    """g_k = δ_{k+1} B_{k+1}: the backward pass through each affine map of segment k + 1 uses a fixed random matrix B.
 
-    B is of the weight's shape and drawn as the initial weights are, but independently of them. Norms, nonlinearities
-    and ways around are differentiated exactly. Also known as random backpropagation.
+    B has the shape of the weight and is drawn from the distribution of the initial weights, independently of them.
+    Norms, nonlinearities and skip connections are differentiated exactly. Also known as random backpropagation.
 
     References
     ----------
@@ -49,26 +49,26 @@ class FeedbackAlignment(Backprop):
         affines: list[Any] = [] if site.above is None else affine_maps(site.above)
         if not affines or not takes_apply(site.above):
             raise ValueError(
-                f"Feedback needs affine maps that are known to it above boundary {site.boundary}; segment "
-                f"{site.boundary + 1} is a {type(site.above).__name__}. Use nn.Linear, nn.Conv2d, or segments of "
-                "repsim.learning made of them."
+                f"Feedback alignment at boundary {site.boundary} needs affine maps in segment {site.boundary + 1}, "
+                f"which is a {type(site.above).__name__}. Use nn.Linear, nn.Conv2d, or segments of repsim.learning "
+                "made of them."
             )
         for i, affine in enumerate(affines):
-            self._keep(f"feedback_{i}", self._draw(affine.weight.detach(), generator))
+            self._register(f"feedback_{i}", self._draw(affine.weight.detach(), generator))
 
     def _draw(self, weight: Tensor, generator: Generator | None) -> Tensor:
         drawn = torch.randn(weight.shape, generator=generator).to(weight)
         return drawn * weight.square().mean().sqrt() * self.options.scale
 
-    def _keep(self, name: str, feedback: Tensor) -> None:
+    def _register(self, name: str, feedback: Tensor) -> None:
         self.register_buffer(name, feedback)
 
     def feedback(self, i: int, weight: Tensor) -> Tensor:
-        """Return B of the i-th affine map of segment k + 1, given its weight."""
+        """Return B for the i-th affine map of segment k + 1, given its weight."""
         return getattr(self, f"feedback_{i}")
 
     def through(self, segment: nn.Module, X: Tensor) -> Tensor:
-        """Return segment k + 1 of X, with a way back by B."""
+        """Return segment(X), with a backward pass that uses B."""
         numbers = {affine: i for i, affine in enumerate(affine_maps(segment))}
 
         def apply(affine: Any, X: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class FeedbackAlignment(Backprop):
 
 
 class AdaptiveRandomBackprop(FeedbackAlignment):
-    """Feedback alignment whose B learns: ΔB = −η δᵀh, the update of the weight itself.
+    """Feedback alignment in which B learns by the update of the weight, ΔB = −η δᵀh.
 
     References
     ----------
@@ -89,29 +89,29 @@ class AdaptiveRandomBackprop(FeedbackAlignment):
     learns = "ΔB = −η δ_{k+1}ᵀ h_k"
     reference = "Baldi, Sadowski, Lu (2018), Learning in the machine: random backpropagation"
 
-    def _keep(self, name: str, feedback: Tensor) -> None:
+    def _register(self, name: str, feedback: Tensor) -> None:
         self.register_parameter(name, nn.Parameter(feedback))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignSymmetricOptions(FeedbackOptions):
-    """How large the entries of B are."""
+    """Options of the magnitudes of B."""
 
     magnitude: str = option(
-        "uniform", "of the entries of B: uniform, fixed (drawn once) or resampled (drawn each step)"
+        "uniform", "magnitudes of the entries of B: uniform, fixed (drawn once) or resampled (drawn each step)"
     )
 
     def __post_init__(self) -> None:
-        """Check both."""
+        """Check both fields."""
         super().__post_init__()
         check_choice("magnitude", self.magnitude, ("uniform", "fixed", "resampled"))
 
 
 class SignSymmetric(FeedbackAlignment):
-    """Feedback alignment by B = |M| ⊙ sign(W): the way back knows the signs of the weights, not their sizes.
+    """Feedback alignment with B = |M| ⊙ sign(W): the backward pass uses the signs of the weights, not their magnitudes.
 
-    ``uniform``: M is the initial weights' root mean square (uSF); ``fixed``: M is drawn once (frSF); ``resampled``: M
-    is drawn for every batch (brSF).
+    ``uniform``: M is the root mean square of the initial weights (uSF). ``fixed``: M is drawn once (frSF).
+    ``resampled``: M is drawn for every batch (brSF).
 
     References
     ----------

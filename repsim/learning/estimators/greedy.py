@@ -1,4 +1,4 @@
-"""Decoupled greedy learning: every boundary has a small classifier of its own, and learns from its loss."""
+"""Decoupled greedy learning: the gradient of a small local classifier at each boundary."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["DecoupledGreedy", "DecoupledGreedyOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class DecoupledGreedyOptions(RuleOptions):
-    """The local classifier A."""
+    """Options of the local classifier A."""
 
-    hidden_layers: int = option(0, "of the classifier A; 0 makes it linear")
-    hidden_width: int | None = option(None, "units of each; none for as many as the boundary has units, or channels")
-    pool: int = option(4, "at boundaries of maps, the side of the map of means that A sees")
+    hidden_layers: int = option(0, "hidden layers of the classifier A; 0 for a linear classifier")
+    hidden_width: int | None = option(None, "units of each hidden layer; none for as many as h_k has units (channels)")
+    pool: int = option(4, "for feature maps: side length to which they are average-pooled before A")
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -61,14 +61,14 @@ class DecoupledGreedy(Estimator):
         self.classifier = nn.Sequential(first, *(part for layer in layers[1:] for part in (nn.ReLU(), layer)))
 
     def gradient(self, signals: Signals) -> Tensor:
-        """Return the slope of the local loss of each example."""
+        """Return the gradient of the local loss of each example."""
         with torch.enable_grad():
             h = signals.activation.detach().requires_grad_()
             (slope,) = torch.autograd.grad(self._losses(replace(signals, activation=h)).sum(), h)
         return slope
 
     def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
-        """Return the mean of the local loss, shape (*lead)."""
+        """Return the mean local loss, shape (*lead)."""
         return self._losses(signals).mean(dim=-1)
 
     def _losses(self, signals: Signals) -> Tensor:

@@ -1,4 +1,4 @@
-"""Kickback: one number says how wrong an example is, and the next segment alone says who is to blame."""
+"""Kickback: a scalar error per example, distributed over units by the next segment alone."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Kickback", "KickbackOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class KickbackOptions(RuleOptions):
-    """Which number β is."""
+    """Definition of the scalar error β."""
 
-    error: str = option("true-class", "what β is: true-class (e of the example's class) or sum (the sum of e)")
+    error: str = option("true-class", "scalar error β: true-class (e at the class of the example) or sum (sum of e)")
 
     def __post_init__(self) -> None:
         """Check the choice."""
@@ -27,9 +27,9 @@ class KickbackOptions(RuleOptions):
 class Kickback(Estimator):
     """g_k = β · (pull-back of a vector of ones through segment k + 1).
 
-    β is a scalar error per example. The rule was stated for one output, where β = e. For several classes a choice is
-    needed: ``true-class`` takes e_y, p_y − 1 under the log loss, which says how far the example is from being
-    recognised; ``sum`` takes Σ e, which is always 0 for a softmax with log loss and is refused there.
+    β is a scalar error per example. The paper defines the rule for one output, where β = e. For several classes there
+    are two choices: ``true-class`` uses e_y, which is p_y − 1 for the log loss; ``sum`` uses Σ e, which is always 0 for
+    the log loss and is not allowed there.
 
     References
     ----------
@@ -49,8 +49,8 @@ class Kickback(Estimator):
             self.needs = self.needs - {"labels"}
             if site.n_outputs > 1 and site.loss == "log_loss":
                 raise ValueError(
-                    "Kickback with error=sum has no error to send: under the log loss the errors of all classes sum to "
-                    "0. Use error=true-class, or the loss 'mse'."
+                    "Kickback with error=sum cannot be used with the log loss, whose errors sum to 0 over classes. "
+                    "Use error=true-class, or the loss 'mse'."
                 )
 
     def gradient(self, signals: Signals) -> Tensor:
@@ -65,5 +65,5 @@ class Kickback(Estimator):
             return signals.error.sum(dim=-1)
         assert signals.labels is not None
         if signals.labels.is_floating_point():
-            raise ValueError("Kickback with error=true-class needs classes; these labels are numbers. Use error=sum.")
+            raise ValueError("Kickback with error=true-class needs classes, but the labels are floats. Use error=sum.")
         return signals.error.gather(-1, signals.labels.unsqueeze(-1)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Noise: the control that shows what the output segment alone reaches."""
+"""Noise: a control in which only the output segment learns from the loss."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["Noise", "NoiseOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class NoiseOptions(RuleOptions):
-    """The size of the noise."""
+    """Options of the noise."""
 
     scale: float | None = option(
-        None, "σ; none for the root mean square of the first target that arrives, before which there is no gradient"
+        None, "standard deviation σ; none for the root mean square of the first target, before which g_k is 0"
     )
 
     def __post_init__(self) -> None:
@@ -30,7 +30,7 @@ class NoiseOptions(RuleOptions):
 
 
 class Noise(Estimator):
-    """g_k = σ · N(0, I), drawn anew each step."""
+    """g_k = σ · N(0, I), drawn independently at each step."""
 
     formula = "σ · N(0, I)"
     reference = "Czarnecki et al. (2017), Understanding synthetic gradients"
@@ -45,13 +45,13 @@ class Noise(Estimator):
         self.register_buffer("scale", torch.tensor(float(self.options.scale or 0.0)))
 
     def gradient(self, signals: Signals) -> Tensor:
-        """Return σ times new draws."""
+        """Return σ times the next draws."""
         h = signals.activation
         return self.draws.normal_like(h) * self.scale.view(*self.scale.shape, *[1] * (h.ndim - self.scale.ndim))
 
     @torch.no_grad()
     def loss(self, gradient: Tensor, signals: Signals) -> None:
-        """Set σ when the first target that is not zero has arrived."""
+        """Set σ from the first target that is not zero; nothing is minimised."""
         assert signals.target is not None
         if self.options.scale is None and not self.scale.all():
             rms = signals.target.flatten(self.scale.ndim).square().mean(dim=-1).sqrt()

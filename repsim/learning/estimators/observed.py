@@ -1,4 +1,4 @@
-"""A rule that is watched and not used: the network learns by backprop, the estimator learns beside it."""
+"""Observed rules: the network learns by backprop while another estimator learns without being used."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ __all__ = ["Observed"]
 
 
 class Observed(Estimator):
-    """g_k = t_k, while another estimator learns at the boundary, so that its error can be seen.
+    """g_k = t_k, while another estimator learns at the boundary, so that its error can be measured.
 
     Parameters
     ----------
     watched : Estimator
+        Estimator that learns without being used.
 
     Raises
     ------
     ValueError
-        If the rule acts on the way back through the segment above, which backprop needs as it is.
+        If the rule changes the backward pass through the segment above, which backprop needs unchanged.
     """
 
     def __init__(self, watched: Estimator) -> None:
         super().__init__(watched.site)
         if type(watched).through is not Estimator.through:
             raise ValueError(
-                f"{type(watched).__name__} cannot be observed beside backprop: it changes the way back through segment "
-                f"{watched.site.boundary + 1} itself. Use the rule, and diagnose the gradients that it gives."
+                f"{type(watched).__name__} cannot be observed beside backprop: it changes the backward pass through "
+                f"segment {watched.site.boundary + 1}. Use the rule itself, and diagnose its gradients."
             )
         self.watched = watched
         self.needs = watched.needs | {"target"}
@@ -38,7 +39,7 @@ class Observed(Estimator):
         return signals.target
 
     def loss(self, gradient: Tensor, signals: Signals) -> Tensor | None:
-        """Return the loss of the watched estimator, given its proposal."""
+        """Return the loss of the watched estimator for its proposal."""
         return self.watched.loss(gradient, signals)
 
     def proposal(self, gradient: Tensor, signals: Signals) -> Tensor:

@@ -1,4 +1,4 @@
-"""Synthetic gradients: a small module at the boundary learns to predict the gradient from the activation."""
+"""Synthetic gradients: a module that learns to predict the gradient from the activation and the label."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["BPLambda", "SyntheticGradient", "SyntheticGradientProp"]
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticGradientOptions(RuleOptions):
-    """The module S."""
+    """Options of the module S."""
 
-    hidden_layers: int = option(0, "of the module S; 0 makes it linear")
-    hidden_width: int | None = option(None, "units, or channels, of each; none for those of the boundary")
-    label_conditioned: bool = option(True, "whether S sees the label")
-    kernel_size: int = option(3, "side of the convolutions at boundaries of maps; odd")
+    hidden_layers: int = option(0, "hidden layers of the module S; 0 for a linear module")
+    hidden_width: int | None = option(None, "units (or channels) of each hidden layer; none for as many as h_k has")
+    label_conditioned: bool = option(True, "whether the label is an input of S")
+    kernel_size: int = option(3, "for feature maps: side length of the convolutions, odd")
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -41,10 +41,10 @@ class SyntheticGradientOptions(RuleOptions):
 class SyntheticGradient(Estimator):
     """g_k = S(h_k[, y]), where S minimises the mean over examples of ‖S(h_k[, y]) − t_k‖².
 
-    S is linear, or a relu network with hidden layers; at boundaries of maps its layers are convolutions that keep the
-    size of the map. Conditioning on the label adds a learned vector per class (a map per class) to the first layer,
-    which for vectors is that layer applied to [h, one_hot(y)]. Weight and bias of the last layer start at zero, so that
-    learning begins with no gradient rather than a random one.
+    S is linear, or a relu network with hidden layers. For feature maps its layers are convolutions that preserve the
+    size of the map. If S is conditioned on the label, a learned vector (or map) per class is added to the output of its
+    first layer, which for vectors equals that layer applied to [h, one_hot(y)]. Weight and bias of the last layer start
+    at zero, so that the first gradients are zero rather than random.
 
     References
     ----------
@@ -90,7 +90,7 @@ class SyntheticGradient(Estimator):
 
     @property
     def _is_affine(self) -> bool:
-        """Whether S is one affine map of vectors, whose slopes are written down here instead of traced."""
+        """Whether S is one affine map of vectors, whose gradients are computed here without autograd."""
         return len(self.layers) == 1 and len(self.site.shape) == 1
 
     def gradient(self, signals: Signals) -> Tensor:
@@ -101,20 +101,20 @@ class SyntheticGradient(Estimator):
 
     @torch.no_grad()
     def _affine(self, signals: Signals) -> Tensor:
-        """Return h Wᵀ + b + y V, with examples before units in memory."""
+        """Return h Wᵀ + b + y V, as a contiguous tensor."""
         weight, bias = self.layers[0].weight, self.layers[0].bias
         h = signals.activation
         if self.label_vectors is None:
             g = torch.empty_like(h, memory_format=torch.contiguous_format).copy_(bias.unsqueeze(-2))
         else:
-            g = self.label_vectors(signals.labels, plus=bias).expand(h.shape).contiguous()  # new memory already
+            g = self.label_vectors(signals.labels, plus=bias).expand(h.shape).contiguous()  # already a copy
         if h.ndim == 2:
             return g.addmm_(h, weight.T)
         g.flatten(0, -3).baddbmm_(h.flatten(0, -3), weight.flatten(0, -3).mT)
         return g
 
     def traced(self, signals: Signals) -> Tensor:
-        """Return S(h[, y]), with its graph to the parameters of S and to the activation, if that asks for one."""
+        """Return S(h[, y]), with its graph to the parameters of S and to an activation that requires a gradient."""
         first, *rest = self.layers
         g = first(signals.activation)
         if self.label_vectors is not None:
@@ -126,7 +126,7 @@ class SyntheticGradient(Estimator):
 
     def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
         """Return the mean over examples of ‖S(h[, y]) − t‖², shape (*lead)."""
-        assert signals.target is not None  # the step knows every target by the time that losses are asked for
+        assert signals.target is not None  # losses are computed after all targets are known
         return self.loss_of_residual(gradient - signals.target, signals)
 
     def loss_of_residual(self, residual: Tensor, signals: Signals) -> Tensor:
@@ -139,10 +139,10 @@ class SyntheticGradient(Estimator):
 
 
 class SyntheticGradientProp(SyntheticGradient):
-    """SG + prop: g_k = S(h_k[, y]) + ∂/∂h_k ‖S(h_k[, y]) − t_k‖²: the module's own loss also reaches the network below.
+    """SG + prop: g_k = S(h_k[, y]) + ∂/∂h_k ‖S(h_k[, y]) − t_k‖², so that the network also minimises the loss of S.
 
-    The network below is so asked to make its activations ones from which the gradient can be told. As the loss holds
-    t_k, the rule waits for it.
+    The segments below then learn activations from which the gradient can be predicted. As the loss depends on t_k, the
+    rule is backward locked.
 
     References
     ----------
@@ -151,14 +151,14 @@ class SyntheticGradientProp(SyntheticGradient):
 
     formula = "S_k(h_k[, y]) + ∂/∂h_k ‖S_k(h_k[, y]) − t_k‖²"
     reference = "Czarnecki et al. (2017), Understanding synthetic gradients"
-    regresses = False  # what it returns is more than S
+    regresses = False  # g_k is not S alone
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
         super().__init__(site, generator=generator, **options)
         self.needs = self.needs | {"target"}
 
     def gradient(self, signals: Signals) -> Tensor:
-        """Return S(h[, y]) plus the slope of its squared distance from t."""
+        """Return S(h[, y]) plus the gradient in h of its squared distance from t."""
         assert signals.target is not None
         with torch.enable_grad():
             h = signals.activation.detach().requires_grad_()
@@ -173,9 +173,9 @@ class SyntheticGradientProp(SyntheticGradient):
 
 @dataclass(frozen=True, kw_only=True)
 class BPLambdaOptions(SyntheticGradientOptions):
-    """The module S, and λ."""
+    """Options of the module S, and λ."""
 
-    lam: float = option(0.5, "λ, the share of the target, from 0 to 1")
+    lam: float = option(0.5, "weight λ of the target, from 0 to 1")
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -184,9 +184,9 @@ class BPLambdaOptions(SyntheticGradientOptions):
 
 
 class BPLambda(SyntheticGradient):
-    """BP(λ): g_k = λ t_k + (1 − λ) S(h_k[, y]), where S learns as a synthetic gradient does.
+    """BP(λ): g_k = λ t_k + (1 − λ) S(h_k[, y]), where S learns like a synthetic gradient.
 
-    t_k is itself the pull-back of what was chosen above. λ = 1 is backprop; λ = 0 the synthetic gradient.
+    t_k is the pull-back of the gradient chosen at the boundary above. λ = 1 is backprop, λ = 0 a synthetic gradient.
 
     References
     ----------
@@ -195,7 +195,7 @@ class BPLambda(SyntheticGradient):
 
     formula = "λ t_k + (1 − λ) S_k(h_k[, y])"
     Options = BPLambdaOptions
-    regresses = False  # what it returns is not S alone
+    regresses = False  # g_k is not S alone
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
         super().__init__(site, generator=generator, **options)
@@ -203,7 +203,7 @@ class BPLambda(SyntheticGradient):
             self.needs = self.needs | {"target"}
 
     def gradient(self, signals: Signals) -> Tensor:
-        """Return the mixture."""
+        """Return λ t + (1 − λ) S(h[, y])."""
         estimate, lam = super().gradient(signals), self.options.lam
         if lam == 0:
             return estimate

@@ -1,4 +1,4 @@
-"""Difference target propagation: learned inverses carry targets, not gradients, down the network."""
+"""Difference target propagation: learned inverses of segments pass targets down the network."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["TargetPropagation", "TargetPropagationOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class TargetPropagationOptions(RuleOptions):
-    """How targets are made and inverses learn."""
+    """Options of the targets and of the inverse ψ."""
 
-    step: float = option(0.5, "α: targets lie α times the gradient away from the activations")
-    noise: float = option(0.5, "σ of the noise that ψ learns to undo, in units of the activation's root mean square")
-    hidden_layers: int = option(0, "of the inverse ψ; 0 makes it affine")
+    step: float = option(0.5, "step size α from activations to targets, along the negative gradient")
+    noise: float = option(0.5, "standard deviation σ of the noise that ψ learns to undo, relative to the rms of h_k")
+    hidden_layers: int = option(0, "hidden layers of the inverse ψ; 0 for an affine map")
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -36,8 +36,8 @@ class TargetPropagation(Estimator):
     """g_k = (h_k − ĥ_k) / α with ĥ_k = h_k + ψ_k(ĥ_{k+1}) − ψ_k(h_{k+1}) and ĥ_{k+1} = h_{k+1} − α g_{k+1}.
 
     ψ_k learns to invert segment k + 1: it minimises ‖ψ_k(f_{k+1}(h̃)) − h̃‖² / σ² for h̃ = h_k + σ ε, ε from N(0, I). At
-    the last boundary the target lies against the gradient itself, ĥ = h − α t. With α = 1/2, g_k = 2 (h_k − ĥ_k), the
-    gradient of ‖h_k − ĥ_k‖². The segment sees h̃ with its batch's statistics and forgets them.
+    the last boundary the target is ĥ = h − α t. With α = 1/2, g_k = 2 (h_k − ĥ_k), the gradient of ‖h_k − ĥ_k‖². The
+    pass of h̃ through the segment does not change its running statistics.
 
     References
     ----------
@@ -58,7 +58,7 @@ class TargetPropagation(Estimator):
             self.inverse = _Inverse(site, self.options.hidden_layers, generator)
 
     def gradient(self, signals: Signals) -> Tensor:
-        """Return how far the target lies from the activation, in steps of α."""
+        """Return (h_k − ĥ_k) / α."""
         if self.site.is_last:
             assert signals.target is not None
             return signals.target
@@ -81,12 +81,12 @@ class TargetPropagation(Estimator):
 
 
 def _rms(h: Tensor, rank: int) -> Tensor:
-    """Return the root mean square over examples and units, never 0, with axes to multiply h by."""
+    """Return the root mean square over examples and units, at least 1e-8, in a shape that broadcasts with h."""
     return h.square().mean(dim=tuple(range(-rank - 1, 0)), keepdim=True).sqrt().clamp_min(1e-8)
 
 
 class _Inverse(nn.Module):
-    """ψ: from activations above to activations at the boundary, through relu layers as large as the latter."""
+    """ψ: a network from h_{k+1} to h_k, with relu layers of the size of h_k."""
 
     stacks_by_parts = True
 

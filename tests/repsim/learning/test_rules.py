@@ -204,7 +204,7 @@ def test_any_text_names_boundaries_of_the_network_or_is_refused(text: str, depth
 
 
 def test_a_place_that_no_rule_takes_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^boundaries is 'middle', but every rule of 'noise@1' says itself where it"):
+    with pytest.raises(ValueError, match=r"^boundaries is 'middle', but every rule of 'noise@1' names its boundaries"):
         parse_rules("noise@1", "middle", 2)
 
 

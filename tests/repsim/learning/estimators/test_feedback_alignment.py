@@ -278,10 +278,7 @@ def test_sign_symmetric_feedback_is_nearer_to_backprop_than_random_feedback() ->
     "above", [None, nn.Tanh(), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Bilinear(4, 4, 2)], ids=str
 )
 def test_segments_without_affine_maps_that_hand_them_over_are_refused(above: nn.Module | None, name: str) -> None:
-    message = (
-        r"^Feedback needs affine maps that are known to it above boundary 3; segment 4 is a "
-        rf"{type(above).__name__}\. Use nn\.Linear, nn\.Conv2d, or segments of repsim\.learning made of them\.$"
-    )
+    message = rf"boundary 3 needs affine maps in segment 4, which is a {type(above).__name__}\. Use nn\.Linear"
     with pytest.raises(ValueError, match=message):
         ESTIMATORS[name](Site((4,), CLASSES, 3, above))
 
@@ -311,5 +308,5 @@ def test_a_segment_of_ones_own_is_served_if_it_is_a_segment() -> None:
 
 def test_a_segment_that_hides_its_affine_map_is_refused() -> None:
     hidden = Segment(nn.Sequential(nn.Linear(4, 4)), nn.Identity(), nn.ReLU())
-    with pytest.raises(ValueError, match="Feedback needs affine maps that are known to it above boundary 1; segment 2"):
+    with pytest.raises(ValueError, match="boundary 1 needs affine maps in segment 2"):
         FeedbackAlignment(Site((4,), 3, 1, hidden, (4,)), generator=seeded())

@@ -75,10 +75,7 @@ def test_kickback_at_every_boundary_of_a_linear_chain_follows_its_formula() -> N
 
 
 def test_sum_of_errors_vanishes_under_the_log_loss_and_is_refused_there() -> None:
-    message = (
-        r"^Kickback with error=sum has no error to send: under the log loss the errors of all classes sum to 0\. "
-        r"Use error=true-class, or the loss 'mse'\.$"
-    )
+    message = r"error=sum cannot be used with the log loss.* Use error=true-class, or the loss 'mse'"
     with pytest.raises(ValueError, match=message):
         Kickback(Site((WIDTH,), CLASSES), error="sum")
     assert Kickback(Site((WIDTH,), CLASSES, loss="mse"), error="sum").needs == {"error", "influence"}
@@ -88,7 +85,7 @@ def test_sum_of_errors_vanishes_under_the_log_loss_and_is_refused_there() -> Non
 def test_the_true_class_of_numbers_is_refused() -> None:
     rule = Kickback(Site((WIDTH,), CLASSES, loss="mse"))
     signals = Signals(randn(N, WIDTH), randn(N, CLASSES), error=randn(N, CLASSES), influence=randn(N, WIDTH))
-    message = r"^Kickback with error=true-class needs classes; these labels are numbers\. Use error=sum\.$"
+    message = r"error=true-class needs classes, but the labels are floats\. Use error=sum"
     with pytest.raises(ValueError, match=message):
         rule.gradient(signals)
 

@@ -88,12 +88,9 @@ def test_a_network_under_observation_is_locked_as_backprop_is(rule: str) -> None
 @pytest.mark.parametrize("rule", FAMILY)
 def test_rules_that_change_the_way_back_cannot_be_observed(rule: str) -> None:
     name = ESTIMATORS[rule].__name__
-    message = (
-        rf"^{name} cannot be observed beside backprop: it changes the way back through segment 3 itself\. "
-        r"Use the rule, and diagnose the gradients that it gives\.$"
-    )
+    message = rf"^{name} cannot be observed beside backprop: .* segment 3\. Use the rule itself"
     estimators = build_learner(TrainingConfig(rule=f"{rule}@2", depth=3), 6, CLASSES).placed()
     with pytest.raises(ValueError, match=message):
         Observed(estimators[2,])
-    with pytest.raises(ValueError, match=rf"^{rule} cannot be observed beside backprop: it uses, or changes, the way"):
+    with pytest.raises(ValueError, match=rf"^{rule} cannot be observed beside backprop: .* Remove observe=true"):
         TrainingConfig(rule=f"{rule}:observe=true@2", depth=3)
