@@ -26,18 +26,18 @@ def representation(
     X : array-like (n_stimuli, n_features)
         Anything that `numpy.asarray` accepts; it is converted once.
     name : str, default "X"
-        What the messages call it.
+        Its name in messages.
     keep_single : bool, default False
         Whether float32 stays float32.
     least : int, default 2
         Smallest number of stimuli.
     is_block : bool, default False
-        Whether X has only some of the stimuli, so that it does not show which features are constant.
+        Whether X is a block of stimuli, in which constant features cannot be detected.
 
     Returns
     -------
     array (n_stimuli, n_features)
-        Float64; the same memory where X already is such an array and needs no change.
+        Float64; the memory of X if X already is such an array and needs no change.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def real_array(X: ArrayLike, name: str) -> NDArray[Any]:
     X : array-like
         A tensor may be on any device, of any real type, and require gradients.
     name : str
-        What the messages call it.
+        Its name in messages.
 
     Returns
     -------
@@ -87,13 +87,13 @@ def real_array(X: ArrayLike, name: str) -> NDArray[Any]:
 
 
 def check_real(dtype: np.dtype[Any], name: str) -> None:
-    """Check that a type is one of real numbers.
+    """Check that a dtype is of real numbers.
 
     Parameters
     ----------
     dtype : dtype
     name : str
-        What the messages call the array.
+        Name of the array in messages.
 
     Raises
     ------
@@ -114,12 +114,12 @@ def same_stimuli(sizes: Mapping[str, int]) -> None:
     Parameters
     ----------
     sizes : mapping
-        From what the message calls a representation to its number of stimuli.
+        From the name of a representation in messages to its number of stimuli.
 
     Raises
     ------
     ValueError
-        If one differs from the first.
+        If a number differs from the first.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def mapping(given: Mapping[str, ArrayLike], side: str, what: str, advice: str) -
 
 
 def is_read_in_blocks(X: object) -> bool:
-    """Return whether something is no array, but has rows that can be read by slices.
+    """Return whether an object is not an array but has rows that can be read by slices.
 
     Examples
     --------
@@ -226,9 +226,9 @@ def whole_number(value: object, name: str, least: int) -> int:
     ----------
     value : object
     name : str
-        What the message calls it.
+        Its name in the message.
     least : int
-        Smallest that will do.
+        Smallest valid number.
 
     Returns
     -------
@@ -237,7 +237,7 @@ def whole_number(value: object, name: str, least: int) -> int:
     Raises
     ------
     ValueError
-        If it is none, or too small.
+        If it is not a whole number, or smaller than ``least``.
 
     Examples
     --------
@@ -250,32 +250,33 @@ def whole_number(value: object, name: str, least: int) -> int:
 
 
 def device(name: str, what: str, *, can_use_it: bool) -> None:
-    """Check that torch has a device, and that it would be used.
+    """Check that torch has a device, and that a measure uses it.
 
     Parameters
     ----------
     name : str
-        Of the device: "cuda", "cuda:1".
+        Name of the device: "cuda", "cuda:1".
     what : str
-        Of the measure.
+        Name of the measure.
     can_use_it : bool
+        Whether the measure can use a device.
 
     Raises
     ------
     ValueError
-        If not.
+        If torch has no such device, or the measure does not use it.
 
     Examples
     --------
     >>> device("cpu", "cka", can_use_it=True)
     """
     if not can_use_it:
-        raise ValueError(f"{what} makes no use of a device; leave it out.")
+        raise ValueError(f"{what} does not use a device. Omit device=.")
     try:
         torch.ones(1, device=name).cpu()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0]
-        raise ValueError(f"There is no device {name!r} here ({reason}).") from error
+        raise ValueError(f"Unknown or unavailable device {name!r} ({reason}). Omit it to use the CPU.") from error
 
 
 def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
@@ -284,21 +285,21 @@ def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
     Parameters
     ----------
     name : str
-        What was asked for.
+        The name.
     choices : mapping
-        What there is.
+        From names to values.
     kind : str
-        What the message calls it: "method", "measure".
+        Noun for the choice in messages: "method", "measure".
 
     Returns
     -------
     object
-        The value of that name.
+        The value for that name.
 
     Raises
     ------
     ValueError
-        If there is no such name; the message lists those there are.
+        If the name is unknown; the message lists the known names.
 
     Examples
     --------
@@ -307,7 +308,7 @@ def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
     """
     if name not in choices:
         near = get_close_matches(str(name).lower(), choices, n=1)
-        hint = f"Did you mean {near[0]!r}? There are" if near else "Choose one of"
+        hint = f"Did you mean {near[0]!r}? Choose one of" if near else "Choose one of"
         raise ValueError(f"Unknown {kind} {name!r}. {hint}: {', '.join(sorted(choices))}.")
     return choices[name]
 
@@ -321,7 +322,9 @@ def _as_array(X: ArrayLike, name: str) -> NDArray:
         X = X.detach().cpu()
         return (X.float() if X.dtype == torch.bfloat16 else X).resolve_conj().resolve_neg().numpy()
     if np.ma.is_masked(X):
-        raise ValueError(f"{name} is a masked array with masked values; expected all values. Fill or leave them out.")
+        raise ValueError(
+            f"{name} is a masked array with masked values; expected no masked values. Fill them or leave them out."
+        )
     try:
         return np.asarray(X)
     except ValueError as error:
@@ -329,20 +332,20 @@ def _as_array(X: ArrayLike, name: str) -> NDArray:
 
 
 def check_shape(array: Any, name: str, least: int = 2) -> None:
-    """Check that something is (n, d) with enough stimuli and at least one feature.
+    """Check that an array has shape (n, d) with enough stimuli and at least one feature.
 
     Parameters
     ----------
     array : array-like with a shape
     name : str
-        What the messages call it.
+        Its name in messages.
     least : int, default 2
         Smallest number of stimuli.
 
     Raises
     ------
     ValueError
-        If not.
+        If it has another number of dimensions, too few stimuli or no features.
 
     Examples
     --------

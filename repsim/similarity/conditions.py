@@ -1,4 +1,4 @@
-"""Rows that belong together: classes, conditions, folds, and the noise about their means."""
+"""Classes, conditions and folds of stimuli, and the noise around their means."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from repsim.similarity.precision import FloatArray
 
 Codes = NDArray[np.intp]
 
-# Shrinking a covariance takes fourth powers of the residuals.
+# Largest residuals whose fourth powers, which shrinkage of a covariance needs, are in the range of double precision.
 NOISE_RANGE = 1e70
 
 
 def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = "rows") -> Codes:
     """Return the class of every row as a number, in the order of `numpy.unique`.
 
-    NaN would be a class like any other, and numpy writes 1 as "1" where another label is a string: both are refused.
+    Missing labels and labels of mixed kinds are errors: NaN would be a class of its own, and numpy converts 1 to "1" if
+    another label is a string.
 
     Parameters
     ----------
     labels : array-like (n,)
-        Numbers, strings, or other things of one kind that have an order.
+        Numbers, strings, or other objects of one kind that have an order.
     n : int
-        Rows.
+        Number of rows.
     what : str
-        What the messages call the labels: "labels", "folds".
+        Name of the labels in messages: "labels", "folds".
     name : str
-        What the messages call the thing that has rows.
+        Name of the labelled array in messages.
     unit : str, default "rows"
-        What the messages call the rows.
+        Name of the rows in messages.
 
     Returns
     -------
@@ -42,8 +43,8 @@ def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = 
     Raises
     ------
     ValueError
-        If there is not one label per row, if labels are missing (None, NaN, NaT, masked), or of kinds that have no
-        order among them.
+        If there is not one label per row, if labels are missing (None, NaN, NaT, masked), or if they are of mixed kinds
+        or have no order.
 
     Examples
     --------
@@ -53,12 +54,12 @@ def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = 
     array = np.asarray(labels)
     if array.shape != (n,):
         raise ValueError(f"{name} has {n} {unit} and {what} has shape {array.shape}; expected shape ({n},).")
-    # As they were given: numpy makes strings of None and numbers among strings.
+    # Before conversion: numpy converts None and numbers among strings to strings.
     given = array if hasattr(labels, "dtype") else np.asarray(labels, dtype=object)
     if missing := int(np.count_nonzero(_missing(given) | np.ma.getmask(labels))):
         raise ValueError(
             f"{missing} of the {n} {what} of {name} are missing (None or NaN); expected one for each of the {unit}. "
-            f"Leave out the {unit} without."
+            f"Leave out the {unit} without a label."
         )
     kinds = sorted({_kind(each) for each in set(map(type, given))}) if given.dtype == object else []
     if len(kinds) > 1:
@@ -78,12 +79,12 @@ def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = 
 def _missing(array: NDArray[Any]) -> NDArray[np.bool_]:
     if array.dtype == object:
         return np.array([each is None or type(each).__name__ == "NAType" or bool(each != each) for each in array])
-    return array != array  # of NaN and NaT alone
+    return array != array  # true for NaN and NaT only
 
 
 def _kind(type_: type) -> str:
-    """Truths and numbers are told apart: True and 1 would be one class."""
-    for kind, name in (((bool, np.bool_), "truth"), ((Number, np.number), "number"), (str, "string")):
+    """Return the kind of a type; Booleans and numbers differ, as True and 1 would be one class."""
+    for kind, name in (((bool, np.bool_), "Boolean"), ((Number, np.number), "number"), (str, "string")):
         if issubclass(type_, kind):
             return name
     return type_.__name__
@@ -96,9 +97,9 @@ def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
     ----------
     labels : array-like (n,)
     n : int
-        Rows.
+        Number of rows.
     name : str
-        What the messages call the representation.
+        Name of the representation in messages.
 
     Returns
     -------
@@ -116,20 +117,20 @@ def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
     """
     codes = class_codes(labels, n, "labels", name)
     if codes.max() == 0:
-        raise ValueError(f"{name} has only one condition; at least 2 are needed to compare.")
+        raise ValueError(f"{name} has only one condition; expected at least 2. Pass labels of more conditions.")
     return codes
 
 
 def comparable_classes(labels: ArrayLike, n: int, name: str) -> Codes:
-    """Return the class of every stimulus as a number, where stimuli of one class and of two are to be compared.
+    """Return the class of every stimulus as a number, for comparisons within and between classes.
 
     Parameters
     ----------
     labels : array-like (n,)
     n : int
-        Stimuli.
+        Number of stimuli.
     name : str
-        What the messages call the thing that has stimuli.
+        Name of the labelled array in messages.
 
     Returns
     -------
@@ -138,7 +139,7 @@ def comparable_classes(labels: ArrayLike, n: int, name: str) -> Codes:
     Raises
     ------
     ValueError
-        As `class_codes`, and if there is only one class, or none has two members.
+        As `class_codes`, and if there is only one class, or if no class has two members.
 
     Examples
     --------
@@ -153,22 +154,12 @@ def comparable_classes(labels: ArrayLike, n: int, name: str) -> Codes:
             "Record stimuli of more classes."
         )
     if counts.max() == 1:
-        raise ValueError(f"Each of the {n} classes has 1 member; one needs at least 2. Record more stimuli of a class.")
+        raise ValueError(f"Each of the {n} classes has 1 member; expected a class of at least 2. Record more stimuli.")
     return codes
 
 
 def averaged(X: ArrayLike, codes: Codes) -> FloatArray:
     """Return the mean of the rows of every condition.
-
-    Parameters
-    ----------
-    X : array (n, d)
-    codes : array (n,)
-        As from `check_labels`.
-
-    Returns
-    -------
-    array (n_conditions, d)
 
     Examples
     --------
@@ -209,7 +200,9 @@ def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) ->
     """
     array, parts = np.asarray(X, dtype=np.float64), class_codes(folds, len(codes), "folds", name)
     if parts.max() == 0:
-        raise ValueError(f"{name} has only one fold; at least 2 are needed to cross-validate.")
+        raise ValueError(
+            f"{name} has only one fold; cross-validation needs at least 2. Divide the data into more folds."
+        )
     counts = np.zeros((parts.max() + 1, codes.max() + 1), dtype=int)
     np.add.at(counts, (parts, codes), 1)
     if (counts == 0).any():
@@ -221,13 +214,13 @@ def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) ->
 
 
 def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: str) -> FloatArray:
-    """Return the shrunk covariance of the deviations from the mean of each condition, in each fold if there are any.
+    """Return the shrunk covariance of the deviations from the means of conditions, or of conditions in folds.
 
     Parameters
     ----------
     X : array (n, d)
     codes : array (n,), optional
-        All rows are one condition without.
+        By default all rows are of one condition.
     folds : array-like (n,), optional
     name : str
 
@@ -238,8 +231,8 @@ def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: s
     Raises
     ------
     ValueError
-        If no condition has two rows, if nothing varies within conditions, or if fourth powers of the values are out of
-        the range of double precision.
+        If no condition has two rows, if X does not vary within conditions, or if fourth powers of the values are
+        outside the range of double precision.
 
     Examples
     --------
@@ -255,14 +248,14 @@ def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: s
     degrees = len(array) - len(means)
     if degrees == 0:
         raise ValueError(
-            f"{name} has one row per condition{'' if folds is None else ' and fold'}, from which no noise can be "
-            "estimated. Give the noise covariance, or record repeats."
+            f"{name} has one row per condition{'' if folds is None else ' and fold'}, so that its noise cannot be "
+            "estimated. Pass the noise covariance, or record repeats."
         )
     residuals = array - means[groups]
     largest = float(np.abs(residuals).max())
     if not largest:
         raise ValueError(
-            f"{name} does not vary within conditions, so that its noise cannot be estimated. Give the noise "
+            f"{name} does not vary within conditions, so that its noise cannot be estimated. Pass the noise "
             "covariance, or leave the layer out if it is constant."
         )
     if not 1 / NOISE_RANGE <= largest <= NOISE_RANGE:

@@ -1,4 +1,4 @@
-"""The array type of this package, centring, and what counts as rounding error in a representation."""
+"""Array type, centring, and rounding errors of representations."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ FloatArray = NDArray[np.float64]
 
 SINGLE = float(np.finfo(np.float32).eps)
 DOUBLE = float(np.finfo(np.float64).eps)
-# Values of a feature that span no more than this many machine epsilons of the largest one are equal up to rounding:
+# Values of a feature are equal up to rounding if they span no more than this number of machine epsilons of the largest:
 # sums of 512 terms in different orders span up to 40.
 CONSTANT = 64
-# Larger numbers of single precision have few binary places after the point, and may be whole numbers by rounding.
+# Numbers of single precision above this have few binary places after the point, and may be whole numbers by rounding.
 EXACT = 2.0**20
-# Rows that are compared first, to rule out most features that are not constant.
+# Number of rows that are compared first, to exclude most features that are not constant.
 _FEW = 16
 
 
@@ -30,7 +30,7 @@ def centred(X: FloatArray, axis: int) -> FloatArray:
     Returns
     -------
     array (n, d)
-        A new array; X is left alone.
+        A new array; X is not changed.
 
     Examples
     --------
@@ -38,19 +38,19 @@ def centred(X: FloatArray, axis: int) -> FloatArray:
     array([0., 0., 0.])
     """
     Z = X - X.mean(axis, keepdims=True)
-    # A mean is only as exact as the offset is large, and what it leaves of equal values would look like a signal. These
-    # leftovers are a few units in the last place, so their own mean is exact.
+    # The rounding error of the mean of equal values remains in their deviations and would look like a signal. These
+    # deviations are a few units in the last place, so that their own mean is exact.
     Z -= Z.mean(axis, keepdims=True)
     return Z
 
 
 def epsilon_of(X: NDArray[Any]) -> float:
-    """Return the machine epsilon of the precision that values have, whatever the type of the array is by now.
+    """Return the machine epsilon of the precision of values, which may be lower than that of the array.
 
     Parameters
     ----------
     X : array
-        Not centred: it is the values themselves that were rounded.
+        The values that were rounded, not centred.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def _is_single(X: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 class FeatureRange:
-    """Smallest and largest value of each feature over blocks of stimuli, and which features are constant.
+    """Range of each feature over blocks of stimuli, from which constant features follow.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ class FeatureRange:
         self._is_single, self._is_whole = np.ones((2, d), dtype=bool)
 
     def update(self, block: NDArray[Any]) -> None:
-        """Take in a block of stimuli (b, d)."""
+        """Include a block of stimuli (b, d)."""
         self.low = np.minimum(self.low, block.min(axis=0))
         self.high = np.maximum(self.high, block.max(axis=0))
         which = np.flatnonzero(self._is_single & self._spans_at_most(SINGLE, self._typical_sizes()))
@@ -110,12 +110,12 @@ class FeatureRange:
         self._is_whole[which] &= _is_whole(block[:, which]).all(axis=0)
 
     def constant(self) -> NDArray[np.bool_]:
-        """Return which features (d,) are constant up to rounding, taken as one layer.
+        """Return which features (d,) are constant up to rounding, as part of one layer.
 
-        A feature is constant if its values span no more than `CONSTANT` machine epsilons of the largest of them. So are
-        all features if each spans no more than that of its own largest value or of a typical feature's: sums that
-        nearly cancel have the rounding errors of their terms. The epsilon is that of `epsilon_of` for the values of the
-        feature.
+        A feature is constant if its values span no more than `CONSTANT` machine epsilons of the largest value. All
+        features are constant if each spans no more than that of its own largest value or of the median feature's: sums
+        that nearly cancel have the rounding errors of their terms. The epsilon is that of `epsilon_of` for the values
+        of the feature.
         """
         own = self.constant_alone()
         return own if own.all() else own | self._within_rounding(self._typical_sizes()).all()
@@ -128,7 +128,7 @@ class FeatureRange:
         return np.maximum(np.abs(self.low), np.abs(self.high))
 
     def _typical_sizes(self) -> FloatArray:
-        """Return the size of each feature (d,), or the median of those that are not zero if that is larger."""
+        """Return the size of each feature (d,), or the median of the nonzero sizes if that is larger."""
         sizes = self._sizes()
         positive = sizes[sizes > 0]
         return np.maximum(sizes, np.median(positive)) if positive.size else sizes
@@ -151,8 +151,8 @@ def constant_features(X: NDArray[Any], *, alone: bool = False) -> NDArray[np.boo
     X : array (n, d)
         Not centred.
     alone : bool, default False
-        Whether each feature is taken on its own (`FeatureRange.constant_alone`), instead of as part of a layer
-        (`FeatureRange.constant`). With it, the transpose of X tells which patterns are constant over the features.
+        Whether features are tested one by one (`FeatureRange.constant_alone`) instead of as parts of a layer
+        (`FeatureRange.constant`). With the transpose of X, patterns are tested for being constant over features.
 
     Returns
     -------
@@ -181,15 +181,6 @@ def constant_features(X: NDArray[Any], *, alone: bool = False) -> NDArray[np.boo
 def without_rounding(X: NDArray[Any]) -> NDArray[Any]:
     """Set features that are constant up to rounding to exactly one value.
 
-    Parameters
-    ----------
-    X : array (n, d)
-
-    Returns
-    -------
-    array (n, d)
-        X itself if nothing is to be changed.
-
     Examples
     --------
     >>> without_rounding(np.array([[1e3, 1.0], [1e3 + 2**-13, 1.001]]))
@@ -205,16 +196,7 @@ def without_rounding(X: NDArray[Any]) -> NDArray[Any]:
 
 
 def rounding_of_directions(X: FloatArray) -> float:
-    """Return how far apart patterns scaled to unit length may be and still be equal up to rounding.
-
-    Parameters
-    ----------
-    X : array (n, d)
-        The patterns before they were scaled.
-
-    Returns
-    -------
-    float
+    """Return the largest distance of patterns, scaled to unit length, that is rounding error.
 
     Examples
     --------
@@ -225,7 +207,7 @@ def rounding_of_directions(X: FloatArray) -> float:
 
 
 def rounding_of(X: FloatArray) -> float:
-    r"""Return the singular value below which a direction of a representation is nothing but rounding error.
+    r"""Return the singular value below which a direction of a representation is rounding error.
 
     A matrix of independent errors of :math:`\epsilon |x_{ij}|` has a spectral norm of about
     :math:`\epsilon \, \mathrm{rms}(X) (\sqrt n + \sqrt d)` at most, where :math:`\epsilon` is that of `epsilon_of`. A
@@ -234,7 +216,7 @@ def rounding_of(X: FloatArray) -> float:
     Parameters
     ----------
     X : array (n, d)
-        Not centred: it is the values themselves that were rounded.
+        The values that were rounded, not centred.
 
     Returns
     -------

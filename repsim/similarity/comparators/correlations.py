@@ -1,14 +1,14 @@
-r"""Correlations of RDMs: each is the inner product of two vectors that depend on one RDM each.
+r"""Correlations of RDMs, which are inner products of two vectors that depend on one RDM each.
 
 ============  =================================================================================================
-pearson       the distances as deviations from their mean, of length one
-cosine        the distances themselves, of length one: zero distance means something
-spearman      the ranks as deviations from their mean, of length one; ties share their mean rank
-rho-a         the same ranks, divided by the length that ranks without ties have
+pearson       the deviations of the distances from their mean, scaled to length one
+cosine        the distances, scaled to length one: a distance of zero has a meaning
+spearman      the deviations of the ranks from their mean, scaled to length one; ties have the same mean rank
+rho-a         the same ranks, divided by the length of ranks without ties
 ============  =================================================================================================
 
-Rho-a is the expected value of spearman if ties were broken at random. Spearman and tau-b prefer a model that ties what
-the data do not; rho-a does not.
+Rho-a is the expected value of spearman if ties are broken at random. Unlike rho-a, spearman and tau-b favour models
+with ties that the data do not have.
 
 References
 ----------
@@ -29,15 +29,7 @@ from repsim.similarity.precision import FloatArray
 
 
 def deviations(distances: FloatArray) -> FloatArray:
-    """Differences from the mean.
-
-    Parameters
-    ----------
-    distances : array (m,)
-
-    Returns
-    -------
-    array (m,)
+    """Return the differences from the mean.
 
     Examples
     --------
@@ -50,14 +42,6 @@ def deviations(distances: FloatArray) -> FloatArray:
 def unit(vector: FloatArray) -> FloatArray:
     """Scale a vector that is not zero to length one.
 
-    Parameters
-    ----------
-    vector : array (m,)
-
-    Returns
-    -------
-    array (m,)
-
     Examples
     --------
     >>> unit(np.array([3e200, 4e200]))
@@ -69,16 +53,7 @@ def unit(vector: FloatArray) -> FloatArray:
 
 
 def inner(x: FloatArray, y: FloatArray) -> float:
-    """Inner product of two vectors of length one at most.
-
-    Parameters
-    ----------
-    x, y : array (m,)
-
-    Returns
-    -------
-    float
-        Within [-1, 1].
+    """Return the inner product of two vectors of length one at most, within [-1, 1].
 
     Examples
     --------
@@ -89,16 +64,7 @@ def inner(x: FloatArray, y: FloatArray) -> float:
 
 
 def inner_together(x: Sequence[FloatArray], y: Sequence[FloatArray]) -> FloatArray:
-    """Inner product of every vector with every other.
-
-    Parameters
-    ----------
-    x, y : sequences of p and q arrays (m,)
-
-    Returns
-    -------
-    array (p, q)
-        Within [-1, 1].
+    """Return the inner products (p, q) of p with q vectors of length one at most, within [-1, 1].
 
     Examples
     --------
@@ -109,10 +75,10 @@ def inner_together(x: Sequence[FloatArray], y: Sequence[FloatArray]) -> FloatArr
 
 
 def weighted_mean(rdms: FloatArray, linear: Callable[[FloatArray], FloatArray]) -> FloatArray:
-    r"""Mean of RDMs weighted by one over their length after a linear map L.
+    r"""Return the mean of RDMs weighted by one over their length after a linear map L.
 
-    Its mean cosine with them after that map is the best there is: of :math:`x = L r`,
-    :math:`\sum_i L d_i \cdot x / (|L d_i| |x|)` is largest where x points along :math:`\sum_i L d_i / |L d_i|`.
+    It has the largest mean cosine with them after that map: for :math:`x = L r`,
+    :math:`\sum_i L d_i \cdot x / (|L d_i| |x|)` is largest if x is parallel to :math:`\sum_i L d_i / |L d_i|`.
 
     Parameters
     ----------
@@ -135,15 +101,7 @@ def weighted_mean(rdms: FloatArray, linear: Callable[[FloatArray], FloatArray]) 
 
 
 def mean_rank(rdms: FloatArray) -> FloatArray:
-    """Mean over RDMs of the ranks of their distances.
-
-    Parameters
-    ----------
-    rdms : array (k, m)
-
-    Returns
-    -------
-    array (m,)
+    """Return the mean over RDMs of the ranks of their distances.
 
     Examples
     --------
@@ -154,16 +112,7 @@ def mean_rank(rdms: FloatArray) -> FloatArray:
 
 
 def cosine_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArray) -> FloatArray | None:
-    """Prepare a comparator that is a cosine after a linear map; None for an RDM of zeros.
-
-    Parameters
-    ----------
-    linear : callable
-    distances : array (m,)
-
-    Returns
-    -------
-    array (m,) or None
+    """Scale an RDM to length one after a linear map; return None for an RDM of zeros.
 
     Examples
     --------
@@ -175,16 +124,7 @@ def cosine_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArr
 
 
 def correlation_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArray) -> FloatArray | None:
-    """Prepare a comparator that is a cosine after a linear map that takes constants to zero; None for a constant RDM.
-
-    Parameters
-    ----------
-    linear : callable
-    distances : array (m,)
-
-    Returns
-    -------
-    array (m,) or None
+    """Scale an RDM to length one after a linear map of constants to zero; return None for a constant RDM.
 
     Examples
     --------
@@ -246,7 +186,7 @@ COSINE = Comparator(
     about=About(
         formula="Σ a b / (|a| |b|)",
         cost="m; m",
-        use="a distance of zero means something, as in cross-validated distances",
+        use="a distance of zero has a meaning, as in cross-validated distances",
         reference="Diedrichsen et al. (2020)",
     ),
 )

@@ -1,10 +1,10 @@
-r"""Comparators of the geometry behind an RDM of squared distances: its Gram matrix, the second moments of the patterns.
+r"""Comparators of the Gram matrices of RDMs of squared distances.
 
 .. math:: G = - \tfrac{1}{2} H D H, \qquad H = I - 1 1^T / n
 
-which is :math:`X X^T` of centred patterns X where D are their squared Euclidean distances. Distances that are not those
-of any patterns (an RDM that is not squared Euclidean) give G negative eigenvalues; these are taken for zero, so that
-the nearest G that has patterns is compared instead.
+which is :math:`X X^T` of centred patterns X if D are their squared Euclidean distances. If D are not the squared
+Euclidean distances of any patterns, G has negative eigenvalues; these are set to zero, which gives the nearest Gram
+matrix of patterns.
 
 References
 ----------
@@ -30,17 +30,17 @@ from repsim.similarity.precision import FloatArray
 
 T = TypeVar("T")
 
-# Eigenvalues this small beside the largest are rounding.
+# Eigenvalues below this fraction of the largest are rounding error.
 NOTHING = 1e-12
-# What is added to every eigenvalue, relative to their mean, so that the logarithm of none is infinite.
+# Ridge that is added to every eigenvalue, relative to their mean, so that all logarithms are finite.
 RIDGE = 0.01
-# The fixed point of the pool is reached when a step gains less than this, of 1 at most.
+# The fixed-point iteration of the pool ends when a step increases the mean similarity by less than this.
 GAIN = 1e-12
 STEPS = 500
 
 
 def gram(distances: FloatArray) -> FloatArray:
-    r"""Gram matrix of an RDM, in n - 1 coordinates in which it has full rank, and with the largest distance as unit.
+    r"""Return the Gram matrix of an RDM in n - 1 coordinates, with the largest distance as unit.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def gram(distances: FloatArray) -> FloatArray:
     Returns
     -------
     array (n - 1, n - 1)
-        :math:`- C D C^T / 2` where the rows of C are orthonormal and sum to zero.
+        :math:`- C D C^T / 2`, where the rows of C are orthonormal and sum to zero.
 
     Examples
     --------
@@ -63,16 +63,7 @@ def gram(distances: FloatArray) -> FloatArray:
 
 
 def root(distances: FloatArray) -> FloatArray | None:
-    """Patterns of mean zero and squared length one in all whose squared distances the RDM is, up to its scale.
-
-    Parameters
-    ----------
-    distances : array (n * (n - 1) / 2,)
-
-    Returns
-    -------
-    array (n - 1, r) or None
-        In the coordinates of `gram`, of its rank; None if it has no positive eigenvalue.
+    """Return patterns (n - 1, r) of total variance one whose squared distances are the RDM up to scale, or None.
 
     Examples
     --------
@@ -90,16 +81,7 @@ def root(distances: FloatArray) -> FloatArray | None:
 
 
 def nuclear_norm(x: FloatArray, y: FloatArray) -> float:
-    """Bures similarity of two roots: the sum of the singular values of their product.
-
-    Parameters
-    ----------
-    x, y : arrays (n - 1, r) and (n - 1, s)
-
-    Returns
-    -------
-    float
-        Within [0, 1].
+    """Return the Bures similarity of two roots, within [0, 1]: the sum of the singular values of their product.
 
     Examples
     --------
@@ -110,10 +92,10 @@ def nuclear_norm(x: FloatArray, y: FloatArray) -> float:
 
 
 def barycentre(rdms: FloatArray) -> FloatArray:
-    """RDM of the best mean Bures similarity: the Wasserstein barycentre of Gram matrices of trace one.
+    """Return the RDM of the largest mean Bures similarity: the Wasserstein barycentre of Gram matrices of trace one.
 
-    Fixed-point iteration: the patterns of every RDM are rotated onto the present mean, and averaged. The mean
-    similarity is concave, so that where it stops gaining there is no better; a step that gains less than 1e-12 ends it.
+    Fixed-point iteration: the patterns of every RDM are rotated onto the current mean and averaged. The mean similarity
+    is concave, so that a fixed point is its maximum. Iterations end when a step increases it by less than 1e-12.
 
     Parameters
     ----------
@@ -145,16 +127,7 @@ def barycentre(rdms: FloatArray) -> FloatArray:
 
 
 def second_moments(distances: FloatArray) -> tuple[FloatArray, FloatArray] | None:
-    """Gram matrix of full rank and determinant one, and its inverse square root.
-
-    Parameters
-    ----------
-    distances : array (n * (n - 1) / 2,)
-
-    Returns
-    -------
-    tuple of arrays (n - 1, n - 1), or None
-        None if the Gram matrix has no positive eigenvalue.
+    """Return the Gram matrix with ridge, scaled to determinant one, and its inverse square root, or None.
 
     Examples
     --------
@@ -170,17 +143,7 @@ def second_moments(distances: FloatArray) -> tuple[FloatArray, FloatArray] | Non
 
 
 def negative_distance(x: tuple[FloatArray, FloatArray], y: tuple[FloatArray, FloatArray]) -> float:
-    r"""Negative affine-invariant Riemannian distance :math:`- |\log(A^{-1/2} B A^{-1/2})|_F`.
-
-    Parameters
-    ----------
-    x, y : tuples of arrays (n - 1, n - 1)
-        What `second_moments` returned.
-
-    Returns
-    -------
-    float
-        Within (-inf, 0].
+    r"""Return the negative affine-invariant Riemannian distance :math:`- |\log(A^{-1/2} B A^{-1/2})|_F`.
 
     Examples
     --------
@@ -194,10 +157,10 @@ def negative_distance(x: tuple[FloatArray, FloatArray], y: tuple[FloatArray, Flo
 
 
 def log_euclidean_mean(rdms: FloatArray) -> FloatArray:
-    """RDM of the mean logarithm of the second moments: near the one of least mean Riemannian distance.
+    """Return the RDM of the mean logarithm of the Gram matrices, which approximately minimises the Riemannian distance.
 
-    An approximation. It minimises the mean squared distance if the matrices commute; the geometric median, which
-    minimises the mean distance, is another.
+    It minimises the mean squared distance if the matrices commute. It is not the geometric median, which minimises the
+    mean distance.
 
     Parameters
     ----------
@@ -221,13 +184,13 @@ def log_euclidean_mean(rdms: FloatArray) -> FloatArray:
     mean = np.mean([(vectors * logarithms) @ vectors.T for logarithms, vectors in spectra], axis=0)
     logarithms, vectors = np.linalg.eigh(mean)
     values = np.exp(logarithms)
-    # `second_moments` of this RDM adds the ridge again; taken off here where that leaves no negative eigenvalue.
+    # `second_moments` of this RDM adds the ridge again; subtracted here as far as no eigenvalue becomes negative.
     values -= min(values.mean() * RIDGE / (1 + RIDGE), values.min())
     return _distances((vectors * values) @ vectors.T)
 
 
 def _log_spectrum(distances: FloatArray) -> tuple[FloatArray, FloatArray] | None:
-    """Logarithms, of mean zero, of the eigenvalues of the Gram matrix with its ridge; and the eigenvectors."""
+    """Return the logarithms of the eigenvalues of the Gram matrix with ridge, of mean zero, and the eigenvectors."""
     if not distances.any():
         return None
     values, vectors = np.linalg.eigh(gram(distances))
@@ -252,7 +215,7 @@ def _symmetric_root(G: FloatArray) -> FloatArray:
 
 
 def _aligned_mean(roots: Sequence[FloatArray], mean: FloatArray) -> tuple[FloatArray, float]:
-    """Mean of the roots, each rotated onto the present mean; and the mean similarity of the present mean with them."""
+    """Return the mean of the roots after rotation onto the current mean, and their mean similarity with that mean."""
     mean = mean / np.linalg.norm(mean)
     total, value = np.zeros_like(mean), 0.0
     for x in roots:
@@ -263,7 +226,7 @@ def _aligned_mean(roots: Sequence[FloatArray], mean: FloatArray) -> tuple[FloatA
 
 
 def _distances(G: FloatArray) -> FloatArray:
-    """Squared distances whose Gram matrix this is, in the coordinates of `gram`."""
+    """Return the squared distances of a Gram matrix in the coordinates of `gram`."""
     contrasts = helmert(len(G) + 1)
     full = contrasts.T @ G @ contrasts
     norms = np.diagonal(full)
@@ -300,7 +263,7 @@ RIEMANNIAN = Comparator(
     about=About(
         formula="-|log(A^-½ B A^-½)|, A and B = -HDH/2 + ridge, scaled to determinant 1",
         cost="n³; n³",
-        use="squared distances where directions of little variance count as much as those of much; needs d ≥ n - 1",
+        use="squared distances, with equal weight for directions of small and large variance; needs d ≥ n - 1",
         reference="Shahbazi et al. (2021)",
     ),
 )

@@ -1,12 +1,12 @@
-r"""Kendall's tau of RDMs: how many more pairs of distances are ordered alike than the other way around.
+r"""Kendall's tau of RDMs: the difference of the numbers of concordant and discordant pairs of distances.
 
 With c concordant and d discordant among the :math:`N = m (m - 1) / 2` pairs of distances, of which :math:`N_a` are tied
 in a and :math:`N_b` in b,
 
 .. math:: \tau_a = \frac{c - d}{N}, \qquad \tau_b = \frac{c - d}{\sqrt{(N - N_a)(N - N_b)}}
 
-Tau-b of models that tie distances is larger than it should be; tau-a treats ties as neither right nor wrong. Both take
-O(m log m). Where every distance is tied, tau-a would be 0 / N; like all other comparators here it is not defined there.
+Tau-b is biased upwards for models that tie distances; tau-a treats ties as neither concordant nor discordant. Both take
+O(m log m). If all distances are tied, tau-a is not defined, like all other comparators.
 
 References
 ----------
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from repsim.similarity.comparators.comparator import TRANSFORMATIONS, About, Comparator
 from repsim.similarity.comparators.correlations import mean_rank
-from repsim.similarity.comparators.ties import is_constant, levels
+from repsim.similarity.comparators.ties import TiedOrder, is_constant
 from repsim.similarity.precision import FloatArray
 
 IntArray = NDArray[np.int64]
@@ -30,18 +30,18 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranked:
-    """An RDM in the order of its distances.
+    """Order and ranks of the distances of an RDM.
 
     Parameters
     ----------
     order : array (m,)
         Positions of the distances from the smallest to the largest.
     below : array (m,)
-        For each distance, how many are smaller.
+        Number of smaller distances for each distance.
     start : array (m + 1,)
-        ``start[r]`` is how many entries of ``below`` are smaller than r.
+        ``start[r]`` is the number of entries of ``below`` that are smaller than r.
     n_tied : int
-        Pairs of distances that are equal.
+        Number of pairs of tied distances.
     """
 
     order: IntArray
@@ -51,15 +51,7 @@ class Ranked:
 
 
 def ranked(distances: FloatArray) -> Ranked | None:
-    """Sort an RDM; None if it is constant.
-
-    Parameters
-    ----------
-    distances : array (m,)
-
-    Returns
-    -------
-    Ranked or None
+    """Sort the distances of an RDM; return None if it is constant.
 
     Examples
     --------
@@ -68,28 +60,17 @@ def ranked(distances: FloatArray) -> Ranked | None:
     """
     if is_constant(distances):
         return None
-    m, numbers = len(distances), levels(distances)
-    order = np.argsort(numbers, kind="stable")
-    ascending = numbers[order]
-    first = np.concatenate([[0], np.flatnonzero(np.diff(ascending)) + 1])  # where each run of equals begins
+    m, ascending = len(distances), TiedOrder.of(distances)
+    first = np.flatnonzero(ascending.begins)
     counts = np.diff(first, append=m)
     below = np.empty(m, dtype=np.int64)
-    below[order] = np.repeat(first, counts)
+    below[ascending.order] = np.repeat(first, counts)
     start = np.concatenate([[0], np.cumsum(np.bincount(below, minlength=m))])
-    return Ranked(order=order, below=below, start=start, n_tied=n_pairs(counts))
+    return Ranked(order=ascending.order, below=below, start=start, n_tied=n_pairs(counts))
 
 
 def n_pairs(counts: IntArray) -> int:
     """Count the pairs within groups.
-
-    Parameters
-    ----------
-    counts : array (g,)
-        Sizes of the groups.
-
-    Returns
-    -------
-    int
 
     Examples
     --------
@@ -100,15 +81,7 @@ def n_pairs(counts: IntArray) -> int:
 
 
 def concordance(x: Ranked, y: Ranked) -> int:
-    """Concordant minus discordant pairs of distances.
-
-    Parameters
-    ----------
-    x, y : Ranked
-
-    Returns
-    -------
-    int
+    """Return the number of concordant minus that of discordant pairs of distances.
 
     Examples
     --------
@@ -121,18 +94,18 @@ def concordance(x: Ranked, y: Ranked) -> int:
 
 
 def n_inversions(sequence: IntArray, start: IntArray) -> int:
-    """Count the pairs of a sequence of which the earlier is the larger.
+    """Count the pairs of a sequence whose earlier entry is larger.
 
-    The sequence is sorted by one bit after the other, from the highest: among entries that agree in all higher bits,
-    every one with the bit that stands before one without it is such a pair. This is Knight's merge sort from the other
-    end, where each step is a few operations on whole arrays.
+    The sequence is sorted bit by bit from the highest: among entries that agree in all higher bits, every entry with
+    the bit before an entry without it is such a pair. This is Knight's merge sort in the reverse direction, where each
+    step is a few operations on whole arrays.
 
     Parameters
     ----------
     sequence : array (m,)
         Integers within [0, m).
     start : array (m + 1,)
-        ``start[r]`` is how many of them are smaller than r.
+        ``start[r]`` is the number of entries that are smaller than r.
 
     Returns
     -------
@@ -160,7 +133,7 @@ def n_inversions(sequence: IntArray, start: IntArray) -> int:
 
 
 def _y_along_x(x: Ranked, y: Ranked) -> tuple[IntArray, int]:
-    """Ranks of y in ascending order of x, ascending where x is tied, and how many pairs are tied in both."""
+    """Return the ranks of y in ascending order of x, and the number of pairs that are tied in both."""
     if not x.n_tied:
         return y.below[x.order], 0
     m = len(x.order)

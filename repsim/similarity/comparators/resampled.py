@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from repsim.similarity.comparators.ties import levels
+from repsim.similarity.comparators.ties import TiedOrder
 from repsim.similarity.precision import FloatArray
 
 Counts = NDArray[np.int64]
@@ -180,7 +180,7 @@ def weighted_rank_correlations(
         All true.
     """
     i, j = np.triu_indices(counts.shape[1], 1)
-    ascending = [_Ascending.of(rdm) for rdm in rdms]
+    ascending = [TiedOrder.of(rdm) for rdm in rdms]
     samples = []
     for drawn in counts:
         weights = (drawn[i] * drawn[j]).astype(np.float64)
@@ -188,7 +188,7 @@ def weighted_rank_correlations(
         weights, place = weights[kept], np.cumsum(kept) - 1
         ranks = np.stack([each.among(kept, place).ranks(weights) for each in ascending])  # (p + q, n_kept)
         best = _best_ranks(ranks[p:]) if ceilings else np.empty((0, len(weights)))
-        pooled = [_Ascending.of(each).ranks(weights) for each in best]  # 1 + q of (n_kept,)
+        pooled = [TiedOrder.of(each).ranks(weights) for each in best]  # 1 + q of (n_kept,)
         samples.append(_rank_correlations(ranks, pooled, weights, p, exact=exact))
     return Resampled.stacked(samples, p, len(rdms) - p), np.ones(len(counts), dtype=bool)
 
@@ -215,40 +215,3 @@ def _rank_correlations(
     undefined = np.full(q, np.nan)
     lower = np.diagonal(values[p + q + 1 :]) if q > 1 and len(pooled) else undefined
     return values[:p], lower, values[p + q] if len(pooled) else undefined
-
-
-@dataclass(frozen=True, eq=False)
-class _Ascending:
-    """Ascending order of the distances of an RDM, and where runs of equal distances begin."""
-
-    order: NDArray[np.intp]
-    begins: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, rdm: FloatArray) -> _Ascending:
-        numbers = levels(rdm)
-        order = np.argsort(numbers, kind="stable")
-        return cls(order, np.diff(numbers[order], prepend=-1) > 0)
-
-    def among(self, kept: NDArray[np.bool_], place: NDArray[np.intp]) -> _Ascending:
-        """Return the order of the remaining pairs, by their new places."""
-        stays = kept[self.order]
-        if self.begins.all():
-            begins = np.ones(int(stays.sum()), dtype=bool)
-        else:
-            run = np.cumsum(self.begins)[stays]
-            begins = np.concatenate([[True], run[1:] > run[:-1]])
-        return _Ascending(place[self.order[stays]], begins)
-
-    def ranks(self, weights: FloatArray) -> FloatArray:
-        """Return the mean rank of every pair if each occurs as often as its weight."""
-        ordered = weights[self.order]
-        if self.begins.all():
-            middle = np.cumsum(ordered) - ordered / 2
-        else:
-            starts = np.flatnonzero(self.begins)
-            inside = np.add.reduceat(ordered, starts)
-            middle = np.repeat(np.cumsum(inside) - inside / 2, np.diff(starts, append=len(ordered)))
-        ranks = np.empty_like(weights)
-        ranks[self.order] = middle + 0.5
-        return ranks

@@ -1,9 +1,12 @@
 """Tied distances: distances that differ only by rounding error at their own magnitude.
 
-Ranks would order rounding errors if distances had to be equal to the last digit. Whether two distances are tied depends
-on these two alone, never on the largest distance of the RDM: one stimulus far away from all others leaves the ranks of
-the others as they are.
+Without ties, ranks would order rounding errors. Whether two distances are tied depends on these two only, not on the
+largest distance of the RDM: one stimulus far away from all others does not change the ranks of the others.
 """
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,23 +14,14 @@ from scipy.stats import rankdata
 
 from repsim.similarity.precision import SINGLE, FloatArray, epsilon_of
 
-# Rounding error of a distance, relative to the distance, in double and in single precision. It includes that of the
-# activations from which the distance was computed.
+# Rounding error of a distance, relative to the distance, in double and in single precision, including that of the
+# activations.
 DOUBLE_ROUNDING = 1e-12
 SINGLE_ROUNDING = 12 * SINGLE
 
 
 def levels(distances: FloatArray) -> NDArray[np.int64]:
-    """Return the position of every distance among the distinct ones; tied distances share a position.
-
-    Parameters
-    ----------
-    distances : array (m,)
-
-    Returns
-    -------
-    array (m,)
-        Integers from 0, of the smallest distance, upwards.
+    """Return the position of every distance among the distinct ones; tied distances have the same position.
 
     Examples
     --------
@@ -41,15 +35,7 @@ def levels(distances: FloatArray) -> NDArray[np.int64]:
 
 
 def ranks(distances: FloatArray) -> FloatArray:
-    """Return the rank of every distance, from 1 upwards; tied distances share their mean rank.
-
-    Parameters
-    ----------
-    distances : array (m,)
-
-    Returns
-    -------
-    array (m,)
+    """Return the rank of every distance, starting with 1; tied distances have the same mean rank.
 
     Examples
     --------
@@ -59,12 +45,63 @@ def ranks(distances: FloatArray) -> FloatArray:
     return np.asarray(rankdata(levels(distances)), dtype=np.float64)
 
 
+@dataclass(frozen=True, eq=False)
+class TiedOrder:
+    """Ascending order of the distances of an RDM, and where runs of tied distances begin.
+
+    Parameters
+    ----------
+    order : array (m,)
+        Positions of the distances from the smallest to the largest; tied distances are in the order of the RDM.
+    begins : array of bool (m,)
+        Whether a distance, in this order, is the first of its run.
+
+    Examples
+    --------
+    >>> TiedOrder.of(np.array([0.3, 0.1 + 0.2, 0.1])).ranks(np.array([1.0, 2.0, 1.0]))
+    array([3., 3., 1.])
+    """
+
+    order: NDArray[np.intp]
+    begins: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, rdm: FloatArray) -> TiedOrder:
+        """Sort the distances of an RDM (m,)."""
+        numbers = levels(rdm)
+        order = np.argsort(numbers, kind="stable")
+        return cls(order, np.diff(numbers[order], prepend=-1) > 0)
+
+    def among(self, kept: NDArray[np.bool_], place: NDArray[np.intp]) -> TiedOrder:
+        """Return the order of the remaining pairs, by their new places."""
+        stays = kept[self.order]
+        if self.begins.all():
+            begins = np.ones(int(stays.sum()), dtype=bool)
+        else:
+            run = np.cumsum(self.begins)[stays]
+            begins = np.concatenate([[True], run[1:] > run[:-1]])
+        return TiedOrder(place[self.order[stays]], begins)
+
+    def ranks(self, weights: FloatArray) -> FloatArray:
+        """Return the mean rank of every pair if each occurs as often as its weight."""
+        ordered = weights[self.order]
+        if self.begins.all():
+            middle = np.cumsum(ordered) - ordered / 2
+        else:
+            starts = np.flatnonzero(self.begins)
+            inside = np.add.reduceat(ordered, starts)
+            middle = np.repeat(np.cumsum(inside) - inside / 2, np.diff(starts, append=len(ordered)))
+        ranks = np.empty_like(weights)
+        ranks[self.order] = middle + 0.5
+        return ranks
+
+
 def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
     """Return where each group of tied distances starts.
 
-    A distance is tied with its predecessor if they differ by no more than rounding error, and if the group still spans
-    no more than that. The second condition matters for RDMs of so many stimuli that neighbouring distances differ by
-    less than rounding error everywhere: such a chain is cut into groups as wide as the rounding error.
+    A distance is tied with its predecessor if they differ by no more than rounding error, and if their group spans no
+    more than that. The second condition matters for RDMs of many stimuli, whose neighbouring distances may all differ
+    by less than rounding error: such a chain is cut into groups as wide as the rounding error.
 
     Parameters
     ----------
@@ -98,15 +135,6 @@ def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
 def relative_rounding(distances: FloatArray) -> float:
     """Return the rounding error of distances relative to their own magnitude.
 
-    Parameters
-    ----------
-    distances : array (m,)
-
-    Returns
-    -------
-    float
-        That of the precision of the distances, whatever the type of the array is (`precision.epsilon_of`).
-
     Examples
     --------
     >>> relative_rounding(np.array([0.1, 2.0])), relative_rounding(np.array([0.5, 2.0])) > 1e-7
@@ -117,14 +145,6 @@ def relative_rounding(distances: FloatArray) -> float:
 
 def is_constant(distances: FloatArray) -> bool:
     """Return whether all distances are equal up to rounding error.
-
-    Parameters
-    ----------
-    distances : array (m,)
-
-    Returns
-    -------
-    bool
 
     Examples
     --------

@@ -1,17 +1,17 @@
-r"""Whitened cosine and correlation: distances that share a stimulus err together, and count less for it.
+r"""Whitened cosine and correlation, which account for the correlated errors of distances that share a stimulus.
 
 For squared distances between estimated patterns whose errors are independent and of equal size, the covariance of the
 distances is proportional to
 
 .. math:: V = 2 I + B B^T
 
-where B (m, n) has a one where a stimulus belongs to a pair: 4 for a pair with itself, 1 for pairs with a stimulus in
-common, 0 otherwise. The whitened cosine is that of :math:`V^{-1/2} a` and :math:`V^{-1/2} b`. V has three eigenvalues
-only, and is never formed:
+where B (m, n) is one if a stimulus belongs to a pair, so that V is 4 for a pair with itself, 1 for pairs with a
+stimulus in common and 0 otherwise. The whitened cosine is that of :math:`V^{-1/2} a` and :math:`V^{-1/2} b`. V has only
+three distinct eigenvalues and is never formed:
 
 - 2n for constant vectors (so that the mean whitened by V is the ordinary mean, as V 1 = 2n 1),
 - n for vectors :math:`t_i + t_j` with :math:`\sum t = 0`,
-- 2 for all that is left.
+- 2 for all other vectors.
 
 Since :math:`a^T V^{-1} b = \mathrm{tr}(G_a G_b)` with the Gram matrices :math:`G = - H D H / 2`, the whitened cosine of
 squared Euclidean RDMs is their biased linear CKA.
@@ -41,14 +41,6 @@ from repsim.similarity.precision import FloatArray
 
 def whiten(distances: FloatArray) -> FloatArray:
     r"""Multiply a condensed RDM by :math:`V^{-1/2}`.
-
-    Parameters
-    ----------
-    distances : array (n * (n - 1) / 2,)
-
-    Returns
-    -------
-    array (n * (n - 1) / 2,)
 
     Examples
     --------
@@ -86,7 +78,7 @@ COSINE_WHITENED = Comparator(
     about=About(
         formula="aᵀV⁻¹b / √(aᵀV⁻¹a · bᵀV⁻¹b), V = 2 I + BBᵀ",
         cost="m; m",
-        use="squared distances of which zero means something; biased linear CKA if they are Euclidean",
+        use="squared distances whose zero has a meaning; biased linear CKA if they are Euclidean",
         reference="Diedrichsen et al. (2020)",
     ),
 )
@@ -105,7 +97,7 @@ PEARSON_WHITENED = Comparator(
     about=About(
         formula="cosine_whitened of a - ā and b - b̄",
         cost="m; m",
-        use="squared distances that are biased by noise, all by the same amount",
+        use="squared distances that are all biased by noise by the same amount",
         reference="Diedrichsen et al. (2020)",
     ),
 )

@@ -1,11 +1,11 @@
-r"""Distances between noisy patterns that are zero on average where the true patterns are equal.
+r"""Cross-validated distances, which are zero on average if the true patterns are equal.
 
 With patterns :math:`x_i^m` of condition i in fold m, and a bilinear form between differences of different folds,
 
 .. math:: d_{ij} = \frac{1}{M (M - 1)} \sum_{m \neq m'} (x_i^m - x_j^m)^T (x_i^{m'} - x_j^{m'})
 
-noise that is independent between folds has no part in the mean, as it has where a difference is multiplied with
-itself. So values may be negative, and that is information: they are not clipped.
+noise that is independent between folds does not contribute to the mean, unlike that in squares of differences. Values
+may be negative and are not clipped.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def _write_poisson(patterns: Patterns) -> None:
 
 
 def _folds(patterns: Patterns) -> FloatArray:
-    assert patterns.folds is not None  # rdm() sees to it
+    assert patterns.folds is not None  # rdm() requires folds
     return patterns.folds
 
 
 def _between_folds(A: FloatArray, B: FloatArray) -> FloatArray:
-    """Mean of (a_i - a_j)' (b_i - b_j) over ordered pairs of different folds (n_folds, n, d), condensed."""
+    """Return the mean of (a_i - a_j)' (b_i - b_j) over ordered pairs of different folds, condensed."""
     n_folds, n, _ = A.shape
-    products = A.sum(axis=0) @ B.sum(axis=0).T - np.matmul(A, B.mT).sum(axis=0)  # (n, n), folds that differ
+    products = A.sum(axis=0) @ B.sum(axis=0).T - np.matmul(A, B.mT).sum(axis=0)  # (n, n), over pairs of different folds
     own = np.diagonal(products)
     distances = own[:, None] + own - products - products.T
     return distances[np.triu_indices(n, 1)] / (n_folds * (n_folds - 1))

@@ -1,4 +1,4 @@
-"""The covariance of noise, and patterns made white by it."""
+"""Covariance of noise, and whitening of patterns."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from repsim.similarity.precision import FloatArray
 
 
 def noise_covariance(residuals: FloatArray, degrees: int) -> FloatArray:
-    """Return the covariance of residuals, shrunk towards a multiple of the identity as far as the data ask for.
+    """Return the covariance of residuals, shrunk towards a multiple of the identity.
 
     Parameters
     ----------
     residuals : array (n, d)
         Deviations from the means of their conditions.
     degrees : int
-        Of freedom: n less the number of means that were subtracted.
+        Degrees of freedom: n minus the number of means that were subtracted.
 
     Returns
     -------
@@ -36,34 +36,36 @@ def noise_covariance(residuals: FloatArray, degrees: int) -> FloatArray:
 
 
 def whitening(noise: ArrayLike, d: int) -> Callable[[FloatArray], FloatArray]:
-    """Return what makes patterns white: Euclidean distances after it are Mahalanobis distances before.
+    """Return the function that whitens patterns, after which Euclidean distances are Mahalanobis distances.
 
     Parameters
     ----------
     noise : array-like (d, d) or (d,)
         Covariance, or the variances of independent features.
     d : int
-        Features.
+        Number of features.
 
     Raises
     ------
     ValueError
-        If it is not the covariance of d features, or not positive definite.
+        If it has a wrong shape, is not symmetric or is not positive definite.
     """
     covariance = np.asarray(noise, dtype=np.float64)
     if covariance.shape not in ((d,), (d, d)):
         raise ValueError(f"noise has shape {covariance.shape}; expected ({d}, {d}), or ({d},) for variances.")
     if covariance.ndim == 1:
         if not (np.isfinite(covariance) & (covariance > 0)).all():
-            raise ValueError("noise has variances that are not positive; leave those features out.")
+            raise ValueError(
+                "noise has variances that are not positive; expected positive ones. Leave those features out."
+            )
         deviations = np.sqrt(covariance)
         return lambda patterns: patterns / deviations
     if not np.allclose(covariance, covariance.T, rtol=1e-8, atol=0):
-        raise ValueError("noise is not symmetric, so it is no covariance. Average it and its transpose first.")
+        raise ValueError("noise is not symmetric; expected a covariance. Average it and its transpose first.")
     try:
         factor = cholesky(covariance, lower=True)
     except (LinAlgError, ValueError) as error:
         raise ValueError(
-            f"noise is not positive definite ({error}). Shrink it towards its diagonal, or leave it out."
+            f"noise is not positive definite ({error}). Shrink it towards its diagonal, or omit it."
         ) from None
     return lambda patterns: solve_triangular(factor, patterns.T, lower=True, check_finite=False).T

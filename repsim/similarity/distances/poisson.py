@@ -1,4 +1,4 @@
-"""The symmetrised Kullback-Leibler divergence of Poisson rates."""
+"""Symmetrised Kullback-Leibler divergence of Poisson rates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DIVERGENCE = (
 
 
 def rates(counts: FloatArray, patterns: Patterns) -> FloatArray:
-    """Return counts mixed with the prior, so that none is zero.
+    """Return counts mixed with the prior, so that all rates are positive.
 
     Raises
     ------
@@ -24,8 +24,8 @@ def rates(counts: FloatArray, patterns: Patterns) -> FloatArray:
     """
     if (counts < 0).any():
         raise ValueError(
-            f"{patterns.name} has {(counts < 0).sum()} negative values; the Poisson distance is one of rates. "
-            "Use another distance, or activations that are not negative."
+            f"{patterns.name} has {(counts < 0).sum()} negative values; the Poisson distance needs rates. "
+            "Use another distance, or nonnegative activations."
         )
     rate, weight = patterns.prior
     return (counts + rate * weight) / (1 + weight)

@@ -1,4 +1,4 @@
-"""Distances that are matrix products of transformed patterns: correlation, cosine, Euclidean, Mahalanobis."""
+"""Distances from matrix products of transformed patterns: correlation, cosine, Euclidean, Mahalanobis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from repsim.similarity.distances.reading import chunks
 from repsim.similarity.distances.tiles import tile_shape, write_one_minus_cosines, write_squared_distances
 from repsim.similarity.precision import FloatArray, centred, constant_features
 
-# Patterns whose median is the point that the others are measured from.
+# Number of patterns whose median is subtracted from all.
 SAMPLE = 33
 
 
@@ -67,10 +67,8 @@ def _write_euclidean(patterns: Patterns, *, whitened: bool = False, root: bool) 
 
 
 def _centre(patterns: Patterns) -> FloatArray:
-    """Return a point amid the patterns (d,), from which they are measured: the closer, the smaller the rounding errors.
-
-    The median of a few patterns is near most of them, even where the mean is far from all because of one.
-    """
+    """Return the median (d,) of a few patterns, which is subtracted to reduce rounding errors."""
+    # It is near most patterns, even if an outlier makes the mean distant from all of them.
     n = len(patterns.X)
     few = np.unique(np.linspace(0, n - 1, min(n, SAMPLE)).astype(int)).tolist()
     return np.asarray(np.median(np.concatenate([_read(patterns, i, i + 1) for i in few]), axis=0))
@@ -87,14 +85,15 @@ def _check_representable(patterns: Patterns, largest: float, *, root: bool) -> N
         return
     raise ValueError(
         f"{patterns.name} has values that are up to {largest:.1e} from their median; their {what} are {size} for "
-        f"{limits.dtype}. {advice}, or take another distance, such as correlation."
+        f"{limits.dtype}. {advice}, or choose another distance, such as correlation."
     )
 
 
 def _rows(
     patterns: Patterns, transform: Callable[[int, FloatArray], FloatArray]
 ) -> tuple[Callable[[int, int], Floats], tuple[int, int]]:
-    """Return how to get transformed rows, and the shape of tiles: all at once if X is an array, read anew if not."""
+    """Return a function from start and stop to transformed rows, and the shape of tiles."""
+    # An array is transformed once; other objects are read and transformed for every tile.
     X = patterns.X
     kind = np.dtype(np.float32) if X.dtype == np.float32 else np.dtype(np.float64)
 

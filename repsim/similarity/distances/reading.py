@@ -1,4 +1,4 @@
-"""Representations in the precision that their distances need, in memory or read block by block."""
+"""Representations in the precision that distances need, in memory or read block by block."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from repsim.similarity import checks
 from repsim.similarity.distances.distance import Floats
 from repsim.similarity.precision import FeatureRange
 
-# Rows that are converted at a time are as many as have this many entries (8 MiB in float64).
+# Entries of the rows that are converted at a time (8 MiB in float64).
 CHUNK = 2**20
-# Rows whose largest value is in this range, and not below this fraction of the largest of all, have squared distances
-# that single precision holds: it ends at 3e38 and loses digits below 1e-38.
+# Single precision (up to 3e38, fewer digits below 1e-38) holds the squared distances of rows whose largest value is
+# in this range, and not below the fraction SMALLEST of that of all rows.
 SMALLEST, LARGEST = 1e-10, 1e15
 
 
 def chunks(X: Any) -> list[tuple[int, int]]:
-    """Return the first row and the row after the last of each chunk of X.
+    """Return start and stop of each chunk of rows of X.
 
     Examples
     --------
@@ -30,17 +30,7 @@ def chunks(X: Any) -> list[tuple[int, int]]:
 
 
 def in_safe_precision(X: Floats) -> Floats:
-    """Convert X to double precision if single precision would not hold its squared distances.
-
-    Parameters
-    ----------
-    X : array (n, d)
-        float32 or float64.
-
-    Returns
-    -------
-    array (n, d)
-        X itself where its precision is safe.
+    """Convert X to double precision if single precision does not hold its squared distances.
 
     Examples
     --------
@@ -51,17 +41,17 @@ def in_safe_precision(X: Floats) -> Floats:
 
 
 class Blocks:
-    """A representation that is read by slices of rows, checked and in a safe precision.
+    """Representation that is read by slices of rows, checked and in a safe precision.
 
-    As in `checks.representation`, features that are constant up to rounding have exactly one value. Finding them takes
-    one pass over X.
+    As in `checks.representation`, features that are constant up to rounding have exactly one value. Their detection
+    takes one pass over X.
 
     Parameters
     ----------
     X : array-like (n, d)
-        Gives rows by slices.
+        Object whose rows are read by slices.
     name : str
-        What messages call it.
+        Its name in messages.
 
     Raises
     ------

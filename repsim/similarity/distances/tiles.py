@@ -1,4 +1,4 @@
-"""Condensed matrices from matrix products, a tile at a time, so that no n x n matrix is ever held."""
+"""Condensed distance matrices from tiles of matrix products, without an n x n matrix."""
 
 from __future__ import annotations
 
@@ -10,38 +10,29 @@ import numpy as np
 from repsim.similarity.distances.distance import Floats
 from repsim.similarity.precision import FloatArray
 
-# A squared distance this small beside the squared norms it was subtracted from has lost digits. It is computed anew, so
-# that its error is small beside the distance itself.
+# Below this fraction of the squared norms, a squared distance has lost digits. It is computed again from differences.
 NEAR = {np.dtype(np.float64): 1e-3, np.dtype(np.float32): 0.1}
-# A difference this small beside the lengths of both rows, in machine epsilons, is rounding, and zero.
+# Differences below this number of machine epsilons of the lengths of both rows are rounding errors, and set to zero.
 ZERO = 4
-# If more than one in so many distances of a row is to be computed anew, a product in double precision is faster.
+# If more than one in this number of distances of a row is computed again, a product in double precision is faster.
 FEW = 32
-# Entries of a tile where all rows are in memory (8 MiB in float64): larger ones leave the cache before they are used.
+# Entries of a tile if all rows are in memory (8 MiB in float64); larger tiles do not fit in the cache.
 TILE = 2**20
 
-NOBODY = np.empty(0, dtype=np.intp)
+NONE = np.empty(0, dtype=np.intp)
 
 Rows = Callable[[int, int], Floats]
 
 
-class _Tile:
-    """Products of some rows with some others, first in the precision of the rows.
-
-    Parameters
-    ----------
-    A : array (p, d)
-    B : array (q, d)
-    room : array (at least p * q,)
-        Where the products go.
-    """
+class _ProductTile:
+    """Products of rows A (p, d) with rows B (q, d), first in the precision of the rows."""
 
     def __init__(self, A: Floats, B: Floats, room: Floats) -> None:
         self.A, self.B = A, B
         self.products = np.matmul(A, B.T, out=room[: len(A) * len(B)].reshape(len(A), len(B)))
 
     def multiply_in_double(self) -> None:
-        """Replace the products by those in double precision, some features at a time."""
+        """Replace the products by products in double precision, computed for some features at a time."""
         (_, d), step = self.A.shape, max(1, TILE // len(self.B))
         self.products = np.zeros(self.products.shape)
         for start in range(0, d, step):
@@ -49,35 +40,23 @@ class _Tile:
             self.products += A @ B.T
 
 
-class _Piece(NamedTuple):
-    """The products of row i with consecutive rows after it.
-
-    Attributes
-    ----------
-    i : int
-    after : slice
-        Which rows.
-    place : slice
-        Where these pairs stand in the condensed matrix.
-    tile : _Tile
-    k, first : int
-        The products are ``tile.products[k, first:]``.
-    """
+class _RowProducts(NamedTuple):
+    """Products of row i with consecutive later rows: ``tile.products[k, first:]``."""
 
     i: int
-    after: slice
-    place: slice
-    tile: _Tile
+    after: slice  # the later rows
+    place: slice  # of these pairs in the condensed matrix
+    tile: _ProductTile
     k: int
     first: int
 
     def distances(self, scale: Any, of_products: Callable[[Floats], Floats]) -> tuple[Floats, Any]:
-        """Return distances that follow from the products, and which of them are near beside ``scale``."""
+        """Return distances from the products, and the indices of those that are small relative to ``scale``."""
         for _ in range(2):
             distances = of_products(self.tile.products[self.k, self.first :])
             limit = NEAR[distances.dtype] * scale
-            if np.ndim(limit) == 0 and distances.min() >= limit:  # faster than looking for them
-                return distances, NOBODY
+            if np.ndim(limit) == 0 and distances.min() >= limit:  # faster than a search for them
+                return distances, NONE
             near = np.flatnonzero(distances < limit)
             if distances.dtype == np.float64 or FEW * near.size <= len(distances):
                 break
@@ -85,10 +64,7 @@ class _Piece(NamedTuple):
         return distances, near
 
     def squared_differences(self, which: Any, scale: Any) -> FloatArray:
-        """Return the squared distance of row i to some of the rows after it, from their differences.
-
-        Zero if it is rounding beside ``scale``, the sum of the squared lengths of both rows.
-        """
+        """Return squared distances of row i from differences; zero if they are rounding errors of ``scale``."""
         row = self.tile.A[self.k]
         differences = np.subtract(self.tile.B[self.first :][which], row, dtype=np.float64)
         distances = np.vecdot(differences, differences)
@@ -97,21 +73,22 @@ class _Piece(NamedTuple):
 
 
 def write_squared_distances(
-    rows: Rows, n: int, out: Any, *, shape: tuple[int, int], finish: Callable[[Floats], Floats] = lambda piece: piece
+    rows: Rows, n: int, out: Any, *, shape: tuple[int, int], finish: Callable[[Floats], Floats] = lambda row: row
 ) -> None:
-    """Write the squared distance of every two rows; never negative, and zero between equal rows.
+    """Write the squared distances of all pairs of rows; nonnegative, and zero between equal rows.
 
     Parameters
     ----------
     rows : callable
         Takes start and stop, returns rows (stop - start, d) of float32 or float64.
     n : int
-        How many there are.
+        Number of rows.
     out : array-like (n * (n - 1) / 2,)
+        Where the distances are written.
     shape : (int, int)
-        Rows and columns of a tile; with fewer than n columns, rows are asked for again for every tile.
+        Rows and columns of a tile; with fewer than n columns, ``rows`` is called again for every tile.
     finish : callable, optional
-        What is done to each piece before it is written; it may work in place.
+        Applied to the distances of each row before they are written; it may work in place.
 
     Examples
     --------
@@ -122,24 +99,24 @@ def write_squared_distances(
     """
     blocks = (rows(start, min(start + shape[0], n)) for start in range(0, n, shape[0]))
     squares = np.concatenate([np.vecdot(block, block) for block in blocks])  # (n,)
-    for piece in _pieces(rows, n, shape):
-        scale = squares[piece.after] + squares[piece.i]
+    for row in _row_products(rows, n, shape):
+        scale = squares[row.after] + squares[row.i]
 
         def less_products(products: Floats, scale: Floats = scale) -> Floats:
             products *= -2
             products += scale
             return products
 
-        distances, near = piece.distances(scale, less_products)
+        distances, near = row.distances(scale, less_products)
         if near.size:
-            distances[near] = piece.squared_differences(near, scale[near])
-        out[piece.place] = finish(distances)
+            distances[near] = row.squared_differences(near, scale[near])
+        out[row.place] = finish(distances)
 
 
 def write_one_minus_cosines(rows: Rows, n: int, out: Any, *, shape: tuple[int, int]) -> None:
-    """Write one minus the product of every two rows of length one, within [0, 2]; NaN where a row is NaN.
+    """Write one minus the products of all pairs of rows of length one, within [0, 2]; NaN where a row is NaN.
 
-    This is half the squared distance. The rows are not checked.
+    This is half the squared distance.
 
     Parameters
     ----------
@@ -153,15 +130,15 @@ def write_one_minus_cosines(rows: Rows, n: int, out: Any, *, shape: tuple[int, i
     >>> out.round(12)
     array([1. , 0.4, 0.2])
     """
-    for piece in _pieces(rows, n, shape):
-        distances, near = piece.distances(1, lambda products: np.subtract(1, products, out=products))
+    for row in _row_products(rows, n, shape):
+        distances, near = row.distances(1, lambda products: np.subtract(1, products, out=products))
         if near.size:
-            distances[near] = piece.squared_differences(near, 2.0) / 2
-        out[piece.place] = np.minimum(distances, 2, out=distances)
+            distances[near] = row.squared_differences(near, 2.0) / 2
+        out[row.place] = np.minimum(distances, 2, out=distances)
 
 
-def _pieces(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[_Piece]:
-    """Give the pairs i < j of all rows, tile by tile."""
+def _row_products(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[_RowProducts]:
+    """Yield the products of all pairs of rows, tile by tile."""
     height, width = shape
     room = np.empty(0)
     for start in range(0, n, height):
@@ -170,19 +147,20 @@ def _pieces(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[_Piece]:
             end = min(begin + width, n)
             B = A[: end - begin] if begin == start and end <= start + len(A) else rows(begin, end)
             if room.size < len(A) * len(B):
-                room = np.empty(
-                    len(A) * len(B), dtype=A.dtype
-                )  # new memory for every tile costs as much as its product
-            tile = _Tile(A, B, room)
+                # Allocated once: new memory for every tile costs as much as its product.
+                room = np.empty(len(A) * len(B), dtype=A.dtype)
+            tile = _ProductTile(A, B, room)
             for k in range(len(A)):
                 i, first = start + k, max(start + k + 1 - begin, 0)
                 if first < len(B):
                     place = condensed_index(i, begin + first, n)
-                    yield _Piece(i, slice(begin + first, end), slice(place, place + len(B) - first), tile, k, first)
+                    yield _RowProducts(
+                        i, slice(begin + first, end), slice(place, place + len(B) - first), tile, k, first
+                    )
 
 
 def condensed_index(i: int, j: int, n: int) -> int:
-    """Return where the pair i < j stands in a condensed matrix of n rows.
+    """Return the index of the pair i < j in a condensed matrix of n rows.
 
     Examples
     --------
@@ -193,7 +171,7 @@ def condensed_index(i: int, j: int, n: int) -> int:
 
 
 def tile_shape(n: int, itemsize: int, memory: int, *, rereads: bool) -> tuple[int, int]:
-    """Return rows and columns of a tile: flat where rows are at hand, square where they are read again.
+    """Return rows and columns of a tile: flat if all rows are in memory, square if rows are read again.
 
     Examples
     --------

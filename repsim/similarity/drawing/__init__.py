@@ -1,1 +1,1 @@
-"""Figures and tables in which results of comparisons show themselves."""
+"""Figures and notebook tables of results."""

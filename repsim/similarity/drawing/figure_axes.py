@@ -1,8 +1,8 @@
 """Axes of figures: sizes, names on ticks, legends, matrices with undefined cells.
 
-Figures are no part of pyplot's state: nothing has to be closed, and no style of the user is changed. Axes made here
-show themselves where they are the last value of a notebook's cell. They are enlarged where names need room; axes that
-are given are left as large as they are.
+Figures are not part of the state of pyplot: they need not be closed, and the user's style is not changed. Axes made
+here are displayed if they are the last value of a notebook cell, and are enlarged if names need space; the size of axes
+that the caller passes is not changed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _UNDEFINED: dict[str, Any] = {"facecolor": "0.8", "edgecolor": "0.5", "hatch": "
 
 
 class ShownAxes(Axes):
-    """Axes that a notebook shows as the picture of their figure."""
+    """Axes that a notebook displays as the picture of their figure."""
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()
@@ -79,7 +79,7 @@ def new_axes(width: float = 5.6, height: float = 4.0) -> Axes:
 
 
 def name_rows(ax: Axes, names: Sequence[str]) -> None:
-    """Name rows at the heights 0, 1, 2, …, the first at the top."""
+    """Label rows at the heights 0, 1, 2, …, the first at the top."""
     size = _font_size(ax.yaxis)
     _grow(ax, height=min(_LINE * size * len(names), 10 * _POINTS) - _room(ax)[1])
     name_ticks(ax.yaxis, names)
@@ -87,10 +87,10 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
 
 
 def name_ticks(axis: Any, names: Sequence[str], places: ArrayLike | None = None) -> dict[str, str]:
-    """Name places on an axis: as many of them as there is room for whenever the figure is drawn.
+    """Label places on an axis with names; when the figure is drawn, as many as fit are shown.
 
-    Long names are cut so that the axes keep most of the figure, and rotated where more of them fit this way. If the
-    figure was made here and has no other axes, the whole names are written below it.
+    Long names are cut so that the axes keep most of the figure, and rotated if more of them fit this way. If the figure
+    was made here and has no other axes, the whole names are written below it.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def name_ticks(axis: Any, names: Sequence[str], places: ArrayLike | None = None)
     Returns
     -------
     dict of str to str
-        The whole name for each label that was cut, of those that there is room for now.
+        The whole name for each shown label that was cut.
     """
     size = _font_size(axis)
     width, height = _room(axis.axes)
@@ -131,7 +131,7 @@ def name_ticks(axis: Any, names: Sequence[str], places: ArrayLike | None = None)
 
 
 def _lie_flat(names: Sequence[str], width: float) -> bool:
-    """Tell whether names fit beside one another, or are short, or so many that few can be shown anyway."""
+    """Return whether names are shown without rotation: they fit, are short, or only a few can be shown anyway."""
     widest = width_of(shorten(names))
     n_fitting = width / (widest + _GAP)
     return (
@@ -140,7 +140,7 @@ def _lie_flat(names: Sequence[str], width: float) -> bool:
 
 
 class _Thinned(Locator):
-    """Ticks at some of the given places: so many that their labels do not overlap in the axes as they are now."""
+    """Ticks at as many of the given places as have labels that do not overlap in the current size of the axes."""
 
     def __init__(self, places: FloatArray, labels: Sequence[str], most: int) -> None:
         self.places, self.most = places, most
@@ -151,7 +151,7 @@ class _Thinned(Locator):
         return self.tick_values(*self.axis.get_view_interval())  # type: ignore[union-attr]
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
-        """Return the places of the ticks for the present size of the axes."""
+        """Return the places of the ticks for the current size of the axes."""
         n, span = len(self.places), abs(vmax - vmin)
         if n < 2 or not span:
             return self.places
@@ -162,13 +162,13 @@ class _Thinned(Locator):
         return self._apart(range(stride - 1, n, stride), self._needed() / scale)
 
     def _apart(self, chosen: Sequence[int], distance: float) -> FloatArray:
-        """Return the places chosen, and the first, without those closer than a distance to the one before."""
-        kept: list[float] = []
+        """Return the chosen places and the first, without those closer than a distance to the previous place."""
+        apart: list[float] = []
         for place in self.places[list(chosen)]:
-            if not kept or place - kept[-1] >= distance:
-                kept.append(float(place))
+            if not apart or place - apart[-1] >= distance:
+                apart.append(float(place))
         first = float(self.places[0])
-        return np.array(kept if kept and kept[0] - first < distance else [first, *kept])
+        return np.array(apart if apart and apart[0] - first < distance else [first, *apart])
 
     def _length(self) -> float:
         width, height = _room(self.axis.axes)  # type: ignore[union-attr]
@@ -178,14 +178,14 @@ class _Thinned(Locator):
         return bool(self.axis.axis_name == "x")  # type: ignore[union-attr]
 
     def _needed(self) -> float:
-        """Return the room that a label takes along the axis, in points."""
+        """Return the space that a label needs along the axis, in points."""
         label = self.axis.get_major_ticks(1)[0].label1  # type: ignore[union-attr]
         is_along = self._is_x() and label.get_rotation() % 180 == 0
         return _font_size(self.axis) * (self.widest + _GAP if is_along else self.line)
 
 
 class _Named(Formatter):
-    """The names of places, and nothing elsewhere."""
+    """Names at given places, and no label elsewhere."""
 
     def __init__(self, places: FloatArray, labels: Sequence[str]) -> None:
         self.labels = dict(zip(np.round(places, 6).tolist(), labels, strict=True))
@@ -198,21 +198,21 @@ class _Named(Formatter):
 
 
 def legend_labels(names: Sequence[str]) -> dict[str, str]:
-    """Return the label of each name in a legend: cut if it is long, and as matplotlib shows it literally."""
+    """Return the label of each name in a legend: cut if it is long, and escaped for matplotlib."""
     return dict(zip(names, map(verbatim, shorten(names, _MOST_CHARACTERS)), strict=True))
 
 
 def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "medium", loc: Any = "best") -> None:
-    """Explain the labelled artists of axes: inside the axes if they are few, otherwise to the right, in columns.
+    """Add a legend: inside the axes if it has few entries, otherwise to the right of them, in columns.
 
     Parameters
     ----------
     ax : Axes
-        Of several axes that were made here, the legend is beside all of them.
+        If the figure was made here and has several axes, the legend is beside all of them.
     names : sequence of str
-        What `legend_labels` was given. Those that were cut are written below the figure if it was made here.
+        The names that `legend_labels` was called with. Those that were cut are written below a figure made here.
     size : str, default "medium"
-        Of the font inside the axes.
+        Font size inside the axes.
     loc : str, default "best"
         Place of the legend inside the axes.
     """
@@ -241,16 +241,16 @@ def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "medium", l
 
 
 def write_key(figure: Figure, names: Mapping[str, str]) -> None:
-    """Write below a figure that was made here which whole names its cut labels stand for.
+    """Write the whole names of cut labels below a figure that was made here.
 
     Parameters
     ----------
     figure : Figure
     names : mapping of str to str
-        The whole name for each label. Above 8 some are left out, and counted.
+        The whole name for each label. At most 8 are written, with the number of the others.
     """
-    said = figure.get_supxlabel()
-    names = {label: name for label, name in names.items() if verbatim(f"{label} = ") not in said}
+    written = figure.get_supxlabel()
+    names = {label: name for label, name in names.items() if verbatim(f"{label} = ") not in written}
     if not names or not _is_ours(figure):
         return
     entries = [f"{label} = {printable(name)}" for label, name in names.items()]
@@ -260,11 +260,13 @@ def write_key(figure: Figure, names: Mapping[str, str]) -> None:
     em = max(width_of([entry]) / len(entry) for entry in entries)  # of a character of the widest
     width = max(int(0.95 * _POINTS * figure.get_figwidth() / (em * _KEY_SIZE)), 8)
     lines = [line for entry in entries for line in textwrap.wrap(entry, width, subsequent_indent="    ")]
-    text = "\n".join(filter(None, [said, *map(verbatim, lines)]))
+    text = "\n".join(filter(None, [written, *map(verbatim, lines)]))
     font = _font(lines, _KEY_SIZE)
     figure.supxlabel(text, fontproperties=font, color="0.35", x=0.01, horizontalalignment="left")
     added = len(lines) * _KEY_SIZE * _LINE / _POINTS
-    figure.set_figheight(figure.get_figheight() + 2 * added)  # the axes get as much as the key, to stay the larger part
+    figure.set_figheight(
+        figure.get_figheight() + 2 * added
+    )  # the axes grow as much as the key, to remain the larger part
     if len(figure.axes) > 1:  # square panels do not get higher without getting wider
         figure.set_figwidth(figure.get_figwidth() + added)
 
@@ -317,7 +319,7 @@ def mark_undefined(axes: Sequence[Axes]) -> None:
 
 
 def _room(ax: Axes) -> tuple[float, float]:
-    """Return width and height of axes as they are now, in points."""
+    """Return the current width and height of axes, in points."""
     points = _POINTS / figure_of(ax).dpi
     return float(ax.bbox.width * points), float(ax.bbox.height * points)
 
@@ -328,7 +330,7 @@ def _font_size(axis: Any) -> float:
 
 
 def _grow(ax: Axes, *, width: float = 0.0, height: float = 0.0, among_others: bool = False) -> None:
-    """Enlarge the figure of axes by so many points, if it was made here and has no other axes or these may be there."""
+    """Enlarge the figure of axes by some points, if it was made here and has no other axes or these are allowed."""
     figure = figure_of(ax)
     if not _is_ours(figure) or (figure.axes != [ax] and not among_others):
         return
@@ -341,7 +343,7 @@ def _is_ours(figure: Figure) -> bool:
 
 
 def figure_of(ax: Axes) -> Figure:
-    """Return the figure that axes stand on."""
+    """Return the figure of axes."""
     figure = ax.get_figure(root=True)
-    assert figure is not None  # axes are made on figures, and nothing here takes them off
+    assert figure is not None  # axes are created on figures and never removed here
     return figure

@@ -1,4 +1,4 @@
-"""How results draw themselves; importing this imports matplotlib, which importing `repsim` does not."""
+"""Figures of results: heat maps, intervals and bars. Importing this module imports matplotlib."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def heat_map(
     values : array (n_rows, n_columns)
     rows, columns : sequence of str
     label : str
-        Of the colour bar.
+        Label of the colour bar.
     ax : Axes, optional
     """
     ax = new_axes() if ax is None else ax
@@ -55,7 +55,7 @@ def intervals(
     ax : Axes
     names : sequence of str
     values, low, high : array-like (n,)
-        Where an end is NaN there is no interval.
+        Intervals with a NaN end are not drawn.
     label : str
         For the legend.
     """
@@ -67,7 +67,7 @@ def intervals(
 
 
 def beside_null(names: Sequence[str], values: FloatArray, null: FloatArray, label: str, ax: Axes | None) -> Axes:
-    """Draw values over the central 95 % of what chance gives, one row per name.
+    """Draw values over the central 95 % of their values under permutations, one row per name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Names as labels of figures: every character shown or escaped, long names cut in the middle, none alike."""
+"""Labels of figures from names: all characters shown or escaped, long names cut, all labels distinct."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _REFERENCE = 10.0  # points at which widths are measured
 
 
 def verbatim(name: str) -> str:
-    r"""Return a name so that matplotlib shows it as it is: no mathematics between dollars, no hidden legend entry.
+    r"""Return a name escaped so that matplotlib shows it literally, without mathematics or hidden legend entries.
 
-    Line breaks, invisible characters and characters that no installed font has are shown as escapes.
+    Line breaks, invisible characters and characters without an installed font are shown as escapes.
 
     Examples
     --------
@@ -40,7 +40,7 @@ def verbatim(name: str) -> str:
 
 
 def printable(name: str) -> str:
-    """Return a name with escapes for all characters that cannot be drawn, and something for an empty one."""
+    """Return a name with escapes for all characters that cannot be drawn, and "(no name)" for an empty name."""
     if not name:
         return "(no name)"
     if name.isascii() and name.isprintable():
@@ -49,16 +49,16 @@ def printable(name: str) -> str:
 
 
 def shorten(names: Sequence[str], most: int = 28) -> list[str]:
-    r"""Return printable labels of at most about so many characters, which differ where the names do.
+    r"""Return printable labels of at most about ``most`` characters that differ for different names.
 
-    Long names keep both ends. Where these are the same for several names, the labels also have the part in which the
-    names differ first, and if that does not tell them apart a number.
+    Long names are cut between their ends. If several names have the same ends, their labels also contain the part in
+    which the names first differ, and, if that is not enough, a number.
 
     Parameters
     ----------
     names : sequence of str
     most : int, default 28
-        Characters, 6 at least.
+        Largest number of characters, at least 6.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def _first_difference(texts: Sequence[str]) -> int:
 
 
 def _cut(text: str, most: int, also: int | None = None) -> str:
-    """Return both ends of a text, and what begins at a position, with an ellipsis for what is left out."""
+    """Return both ends of a text, and the part from a position, with an ellipsis for each omitted part."""
     if len(text) <= most:
         return text
     parts = 2 if also is None else 3
@@ -108,17 +108,17 @@ def _cut(text: str, most: int, also: int | None = None) -> str:
 
 
 def fit(names: Sequence[str], points: float, size: float, most: int = 28) -> list[str]:
-    """Return labels as `shorten` does, cut so far that none is wider than so many points at a font size.
+    """Return labels as `shorten` does, cut so that none is wider than a number of points at a font size.
 
     Parameters
     ----------
     names : sequence of str
     points : float
-        Room for the widest label. Labels have six characters or more all the same.
+        Largest width of a label. Labels have at least six characters even if they are wider.
     size : float
-        Of the font, in points.
+        Font size in points.
     most : int, default 28
-        Characters.
+        Largest number of characters.
     """
     short = dict(zip(names, shorten(names, most), strict=True))
     wide = [name for name, label in short.items() if width_of([label]) * size > points]
@@ -131,7 +131,7 @@ def fit(names: Sequence[str], points: float, size: float, most: int = 28) -> lis
 
 
 def cut_names(names: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
-    """Return the whole name for each label that is not the name itself."""
+    """Return the whole name for each label that differs from its name."""
     return {label: name for name, label in zip(names, labels, strict=True) if label != printable(name)}
 
 
@@ -141,7 +141,7 @@ def width_of(labels: Iterable[str]) -> float:
 
 
 def family_for(labels: Iterable[str]) -> list[str]:
-    """Return font families that have every character of the labels: those of rcParams, and others where needed."""
+    """Return font families that contain all characters of the labels: those of rcParams, and others if needed."""
     given = list(mpl.rcParams["font.family"])
     unusual = dict.fromkeys(each for each in "".join(labels) if not each.isascii() and not _is_usual(each))
     more = [_font_with(each) for each in unusual]
@@ -164,7 +164,7 @@ def _is_drawable(character: str) -> bool:
 
 
 def _is_usual(character: str) -> bool:
-    """Tell whether the fonts of rcParams have a character."""
+    """Return whether the fonts of rcParams have a character."""
     return _is_in(tuple(mpl.rcParams["font.family"]), character)
 
 
@@ -182,7 +182,7 @@ def _font_with(character: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def _regular_fonts() -> dict[str, str]:
-    """Return the file of each family's regular font, those that are likely to have many scripts first."""
+    """Return the file of the regular font of each family, starting with families likely to have many scripts."""
     regular = [each for each in fontManager.ttflist if (each.style, each.weight, each.stretch) == _REGULAR]
     paths = {each.name: each.fname for each in regular if not each.name.startswith(_UNSUITABLE)}
     order = {name: next((k for k, known in enumerate(_LIKELY) if known in name), len(_LIKELY)) for name in paths}

@@ -1,4 +1,4 @@
-"""What results look like in a notebook: a line and a table, in which every name is escaped."""
+"""HTML of results for notebooks: a title and a table, with all names escaped."""
 
 from __future__ import annotations
 

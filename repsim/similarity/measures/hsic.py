@@ -1,12 +1,12 @@
-r"""The Hilbert-Schmidt independence criterion (HSIC) with linear kernels: what two representations have in common.
+r"""Hilbert-Schmidt independence criterion (HSIC) with linear kernels.
 
-With centred columns and Gram matrices :math:`K = X X^T`, :math:`L = Y Y^T` the biased estimator is
-:math:`\sum_{ij} K_{ij} L_{ij} / (n - 1)^2`. The unbiased one leaves out the diagonal, where every stimulus is compared
-with itself: :math:`\sum_{i \neq j} \tilde K_{ij} \tilde L_{ij} / (n (n - 3))`, with U-centred Gram matrices, whose
-rows sum to zero without their diagonal.
+With centred columns and Gram matrices :math:`K = X X^T`, :math:`L = Y Y^T` the biased estimator is :math:`\sum_{ij}
+K_{ij} L_{ij} / (n - 1)^2`. The unbiased estimator leaves out the diagonal, where every stimulus is compared with
+itself: :math:`\sum_{i \neq j} \tilde K_{ij} \tilde L_{ij} / (n (n - 3))`, with U-centred Gram matrices, whose rows sum
+to zero without their diagonal.
 
-Either follows from the Gram matrices (n, n) or from the cross product of the features (d1, d2), exactly. All functions
-here take what `normalised` returns, and check nothing.
+Both follow exactly from the Gram matrices (n, n) or from the cross product of the features (d1, d2). All functions of
+this module take representations after `normalised`.
 
 References
 ----------
@@ -27,18 +27,10 @@ EVERYTHING = slice(None)
 
 
 def normalised(X: FloatArray) -> FloatArray:
-    """Columns centred, and the mean squared norm of a row scaled to one; all zeros if X is constant.
+    """Centre the columns and scale the mean squared norm of a row to one; return zeros if X is constant.
 
-    CKA depends on neither. After it HSIC has no unit, and the off-diagonal of each row of the Gram matrix sums to minus
-    the diagonal, which both estimators below rely on.
-
-    Parameters
-    ----------
-    X : array (n, d)
-
-    Returns
-    -------
-    array (n, d)
+    CKA depends on neither. HSIC then has no unit, and the off-diagonal entries of each row of the Gram matrix sum to
+    minus the diagonal, which both estimators use.
 
     Examples
     --------
@@ -54,21 +46,21 @@ def normalised(X: FloatArray) -> FloatArray:
 
 
 def hsic(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
-    """HSIC of two normalised representations, by the route that multiplies less.
+    """Compute the HSIC of two normalised representations by the route with fewer multiplications.
 
-    That route never needs more memory than X and Y together, either.
+    This route needs no more memory than X and Y together.
 
     Parameters
     ----------
     X : array (n, d1)
     Y : array (n, d2)
     unbiased : bool
-        n >= 4 if so.
+        Whether to use the unbiased estimator, which needs n >= 4.
 
     Returns
     -------
     float
-        Not negative if biased or if Y is X; otherwise of either sign.
+        Nonnegative if biased or if Y is X; otherwise of either sign.
 
     Examples
     --------
@@ -82,22 +74,12 @@ def hsic(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
 
 
 def hsic_from_features(X: Any, Y: Any, *, unbiased: bool) -> float:
-    r"""HSIC from the cross product of the features.
+    r"""Compute HSIC from the cross product of the features.
 
-    Over all pairs of stimuli :math:`\sum_{ij} K_{ij} L_{ij} = |X^T Y|_F^2`. The unbiased estimator takes the diagonal
-    :math:`a = \sum_i |x_i|^2 |y_i|^2` from it, and what U-centring removes, which for centred columns is
+    Over all pairs of stimuli :math:`\sum_{ij} K_{ij} L_{ij} = |X^T Y|_F^2`. The unbiased estimator subtracts the
+    diagonal :math:`a = \sum_i |x_i|^2 |y_i|^2` and the effect of U-centring, which for centred columns is
 
     .. math:: \frac{2 a}{n - 2} - \frac{\sum_i |x_i|^2 \sum_i |y_i|^2}{(n - 1)(n - 2)}
-
-    Parameters
-    ----------
-    X : array (n, d1)
-    Y : array (n, d2)
-    unbiased : bool
-
-    Returns
-    -------
-    float
 
     Examples
     --------
@@ -115,17 +97,7 @@ def hsic_from_features(X: Any, Y: Any, *, unbiased: bool) -> float:
 
 
 def hsic_from_grams(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
-    """HSIC from the two Gram matrices.
-
-    Parameters
-    ----------
-    X : array (n, d1)
-    Y : array (n, d2)
-    unbiased : bool
-
-    Returns
-    -------
-    float
+    """Compute HSIC from the two Gram matrices.
 
     Examples
     --------
@@ -138,17 +110,17 @@ def hsic_from_grams(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
 
 
 def gram(X: Any, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, unbiased: bool, out: Any = None) -> Any:
-    """Gram matrix of a normalised representation, or a tile of it; U-centred for the unbiased estimator.
+    """Compute the Gram matrix of a normalised representation, or a tile of it.
 
     Parameters
     ----------
     X : array or Tensor (n, d)
     rows, columns : slice, default all
-        The tile: on the diagonal (equal slices) or clear of it (slices that do not overlap).
+        The tile, on the diagonal (equal slices) or off it (slices that do not overlap).
     unbiased : bool
-        Whether to U-centre.
+        Whether to U-centre, for the unbiased estimator.
     out : array or Tensor (n_rows, n_columns), optional
-        Where to put it.
+        Where the result is written.
 
     Returns
     -------
@@ -174,9 +146,9 @@ def u_centred(K: Any, rows: slice, columns: slice, sums: Any) -> Any:
     ----------
     K : array or Tensor (n_rows, n_columns)
     rows, columns : slice
-        Where the tile lies: on the diagonal or clear of it.
+        The tile, on the diagonal or off it.
     sums : array or Tensor (n,)
-        s, what each row of the whole matrix sums to without its diagonal.
+        The sum s of each row of the whole matrix without its diagonal entry.
 
     Returns
     -------
@@ -204,15 +176,7 @@ def u_centred(K: Any, rows: slice, columns: slice, sums: Any) -> Any:
 
 
 def squared_norms(X: Any) -> Any:
-    """Squared length of each row.
-
-    Parameters
-    ----------
-    X : array or Tensor (n, d)
-
-    Returns
-    -------
-    array or Tensor (n,)
+    """Return the squared length of each row of an array or tensor.
 
     Examples
     --------
@@ -223,17 +187,7 @@ def squared_norms(X: Any) -> Any:
 
 
 def degrees(n: int, *, unbiased: bool) -> int:
-    """Divisor of the estimator.
-
-    Parameters
-    ----------
-    n : int
-        Number of stimuli.
-    unbiased : bool
-
-    Returns
-    -------
-    int
+    """Return the divisor of the estimator for n stimuli.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""HSIC of every representation with every other: many pairs in a few large products."""
+"""HSIC of all pairs of representations, from few large products."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import torch
 from repsim.similarity.measures.hsic import degrees, gram, squared_norms
 from repsim.similarity.precision import FloatArray
 
-# Larger tiles of a Gram matrix are not faster, and waste more of the half that symmetry saves.
+# Rows of the largest tile of a Gram matrix. Larger tiles are not faster, and save less by symmetry.
 LARGEST_TILE = 512
-# Bytes of layers that stand side by side: what more would save in multiplying, it costs in fresh memory.
+# Bytes of layers whose columns are concatenated. More would save multiplications but cost new memory.
 SIDE_BY_SIDE = 64 * 2**20
-# Multiply-adds that fit in the time it takes to centre and compare one entry of a Gram matrix.
+# Multiply-adds in the time that centring and comparing one entry of a Gram matrix takes.
 ENTRY = 100
 
 Pairs = Sequence[tuple[int, int]]
@@ -28,24 +28,24 @@ Tile = Callable[..., Any]
 def linear_hsic(
     layers: Sequence[FloatArray], pairs: Pairs, *, unbiased: bool, memory: int, device: str | None
 ) -> FloatArray:
-    """HSIC with linear kernels, by the route that is faster.
+    """Compute HSIC with linear kernels for many pairs of layers, by the faster route.
 
     Parameters
     ----------
     layers : sequence of array (n, d_i)
-        As `hsic.normalised` returns them.
+        Layers after `hsic.normalised`.
     pairs : sequence of (int, int)
         Positions (i, j), i <= j.
     unbiased : bool
     memory : int
         Bound in bytes on the products held at a time.
     device : str, optional
-        Where torch is to multiply; numpy does on the CPU by default.
+        Device on which torch multiplies; by default numpy multiplies on the CPU.
 
     Returns
     -------
     array (n_layers, n_layers)
-        Right at the pairs, and at their mirror images.
+        Correct at the pairs and at their mirror images.
 
     Raises
     ------
@@ -60,26 +60,16 @@ def linear_hsic(
     """
     n, widths = len(layers[0]), [layer.shape[1] for layer in layers]
     products = [widths[i] * widths[j] for i, j in pairs]
-    there: Sequence[Any] = layers if device is None else [torch.from_numpy(layer).to(device) for layer in layers]
+    on_device: Sequence[Any] = layers if device is None else [torch.from_numpy(layer).to(device) for layer in layers]
     if sum(products) < n / 2 * sum(width + ENTRY for width in widths) and 8 * max(products) <= memory:
-        return from_features(there, pairs, unbiased=unbiased, memory=memory)
-    return from_tiles([partial(gram, layer, unbiased=unbiased) for layer in there], n, memory, device) / degrees(
+        return from_features(on_device, pairs, unbiased=unbiased, memory=memory)
+    return from_tiles([partial(gram, layer, unbiased=unbiased) for layer in on_device], n, memory, device) / degrees(
         n, unbiased=unbiased
     )
 
 
 def from_features(layers: Sequence[Any], pairs: Pairs, *, unbiased: bool, memory: int) -> FloatArray:
-    """HSIC from the cross products of the features; each layer meets as many others at once as memory allows.
-
-    Parameters
-    ----------
-    layers : sequence of array or Tensor (n, d_i)
-    pairs, unbiased, memory
-        As for `linear_hsic`.
-
-    Returns
-    -------
-    array (n_layers, n_layers)
+    """Compute HSIC from the cross products of each layer with as many others at once as memory allows.
 
     Examples
     --------
@@ -102,7 +92,7 @@ def from_features(layers: Sequence[Any], pairs: Pairs, *, unbiased: bool, memory
 
 
 def _meetings(layers: Sequence[Any], pairs: Pairs, memory: int) -> Iterator[tuple[int, list[int], Any]]:
-    """Give each layer with several that it meets, whose columns stand side by side: few large products are faster."""
+    """Yield each layer with the concatenated columns of several others, as few large products are faster."""
     n, widest = len(layers[0]), max(layer.shape[1] for layer in layers)
     room: Any = None
     for group in _groups(layers, sorted({j for _, j in pairs}), min(memory, SIDE_BY_SIDE) // (8 * (n + 2 * widest))):
@@ -113,7 +103,7 @@ def _meetings(layers: Sequence[Any], pairs: Pairs, memory: int) -> Iterator[tupl
 
 
 def _groups(layers: Sequence[Any], which: Sequence[int], width: int) -> Iterator[list[int]]:
-    """Give layers in order, as many at a time as have so many columns, or one."""
+    """Yield groups of consecutive layers with at most ``width`` columns, or single layers."""
     group: list[int] = []
     for j in which:
         if group and sum(layers[k].shape[1] for k in [*group, j]) > width:
@@ -124,16 +114,16 @@ def _groups(layers: Sequence[Any], which: Sequence[int], width: int) -> Iterator
 
 
 def _runs(pairs: Pairs, group: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Give each i with those it is paired with in a group, in runs of neighbours."""
-    asked = set(pairs)
+    """Yield each i with runs of consecutive layers of a group that it is paired with."""
+    required = set(pairs)
     for i in sorted({i for i, _ in pairs}):
-        for wanted, run in groupby(group, key=lambda j: (i, j) in asked):  # groupby asks at once
+        for wanted, run in groupby(group, key=lambda j: (i, j) in required):  # groupby calls the key at once
             if wanted:
                 yield i, list(run)
 
 
 def _side_by_side(layers: Sequence[Any], room: Any) -> tuple[Any, Any]:
-    """Return the columns of all, and the memory that they are in, to be used again."""
+    """Return the concatenated columns, and their memory for the next call."""
     if len(layers) == 1:
         return layers[0], room
     n, width = len(layers[0]), sum(layer.shape[1] for layer in layers)
@@ -149,16 +139,16 @@ def _side_by_side(layers: Sequence[Any], room: Any) -> tuple[Any, Any]:
 
 
 def from_tiles(tiles: Sequence[Tile], n: int, memory: int, device: str | None = None) -> FloatArray:
-    """Sum of the products of all Gram matrices with each other, entry by entry.
+    """Sum the entrywise products of all pairs of Gram matrices.
 
-    The same tile of all of them is stacked; one product of the stack with itself adds it to every sum.
+    The same tile of all matrices is stacked; the product of the stack with its transpose is added to the sums.
 
     Parameters
     ----------
     tiles : sequence of callable
-        Each takes two slices, rows and columns, and ``out``, and puts its tile there.
+        Each takes two slices, rows and columns, and writes its tile to ``out``.
     n : int
-        Stimuli.
+        Number of stimuli.
     memory, device
         As for `linear_hsic`.
 
@@ -198,13 +188,13 @@ def _tile_size(n: int, count: int, memory: int) -> int:
     if memory < 8 * count:
         raise ValueError(
             f"memory is {memory} bytes; {count} representations need at least {8 * count}. "
-            "Leave it at its default unless memory is short."
+            "Use the default unless memory is short."
         )
     return min(n, LARGEST_TILE, isqrt(memory // (8 * count)))
 
 
 def _tiles(n: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of the tiles on and above the diagonal; those above stand for their mirror images as well."""
+    """Yield rows and columns of the tiles on and above the diagonal."""
     blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
     for i, rows in enumerate(blocks):
         for columns in blocks[i:]:

@@ -181,16 +181,7 @@ def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def unit_norm(X: FloatArray) -> FloatArray | None:
-    """Centre the columns and scale all of them together to Frobenius norm 1.
-
-    Parameters
-    ----------
-    X : array (n, d)
-
-    Returns
-    -------
-    array (n, d) or None
-        None if X is constant.
+    """Centre the columns and scale the matrix to Frobenius norm 1; return None if X is constant.
 
     Examples
     --------
@@ -212,15 +203,6 @@ def in_row_space(X: FloatArray) -> FloatArray:
 
     All inner products of stimuli are unchanged.
 
-    Parameters
-    ----------
-    X : array (n, d)
-
-    Returns
-    -------
-    array (n, min(n, d))
-        X itself if it is not wide.
-
     Examples
     --------
     >>> in_row_space(np.array([[3.0, 4.0]])).round(12)
@@ -232,14 +214,6 @@ def in_row_space(X: FloatArray) -> FloatArray:
 
 def polar(M: FloatArray) -> FloatArray:
     """Return the orthogonal polar factor: the orthogonal matrix with the largest inner product with M.
-
-    Parameters
-    ----------
-    M : array (..., d, d)
-
-    Returns
-    -------
-    array (..., d, d)
 
     Examples
     --------
@@ -253,16 +227,6 @@ def polar(M: FloatArray) -> FloatArray:
 
 def with_width(X: FloatArray, width: int) -> FloatArray:
     """Append columns of zeros.
-
-    Parameters
-    ----------
-    X : array (n, d)
-    width : int
-        At least d.
-
-    Returns
-    -------
-    array (n, width)
 
     Examples
     --------

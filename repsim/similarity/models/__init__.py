@@ -1,1 +1,1 @@
-"""Model RDMs, and how well they explain others."""
+"""Model RDMs, and fits of RDMs by models."""

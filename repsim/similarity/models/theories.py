@@ -1,4 +1,4 @@
-"""RDMs that theories predict: from classes, and from positions on a line."""
+"""Model RDMs of theories: classes, and positions on a line."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,12 +10,12 @@ from repsim.similarity.precision import FloatArray
 
 
 def categorical_rdm(labels: ArrayLike) -> FloatArray:
-    """RDM of a theory in which only the class counts: 0 within classes, 1 between them.
+    """Compute the RDM of a theory of classes: 0 within classes, 1 between classes.
 
     Parameters
     ----------
     labels : array-like (n,)
-        The class of every stimulus: numbers or strings.
+        The class of every stimulus; numbers or strings.
 
     Returns
     -------
@@ -24,8 +24,8 @@ def categorical_rdm(labels: ArrayLike) -> FloatArray:
     Raises
     ------
     ValueError
-        If the labels are not one-dimensional, or are missing or of mixed kinds; if all are equal, or no two are: such
-        an RDM predicts nothing.
+        If the labels are not one-dimensional, missing or of mixed kinds; if all labels are equal or all are different,
+        so that the RDM would be constant.
 
     Examples
     --------
@@ -38,13 +38,13 @@ def categorical_rdm(labels: ArrayLike) -> FloatArray:
     if n_classes in (1, n):
         raise ValueError(
             f"The {n} labels are of {n_classes} classes; expected at least 2, one of them with 2 members. "
-            "A model that holds all stimuli equally far apart predicts nothing."
+            "A model RDM with equal distances predicts nothing. Pass other labels."
         )
     return (pdist(codes[:, None].astype(np.float64), "cityblock") > 0).astype(np.float64)
 
 
 def ordinal_rdm(values: ArrayLike) -> FloatArray:
-    r"""RDM of a theory in which stimuli lie on a line: :math:`|v_i - v_j|`.
+    r"""Compute the RDM of a theory of positions on a line: :math:`|v_i - v_j|`.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def ordinal_rdm(values: ArrayLike) -> FloatArray:
     if not np.ptp(array):
         raise ValueError(
             f"All {len(array)} values are {array[0, 0]:g}; expected at least 2 that differ. "
-            "A model that holds all stimuli at one place predicts nothing."
+            "A model RDM of zeros predicts nothing. Pass other values."
         )
     return pdist(array, "cityblock")
 
@@ -78,6 +78,6 @@ def _one_for_each_stimulus(values: ArrayLike, name: str) -> NDArray:
     array = np.asarray(values)
     if array.ndim != 1 or len(array) < 2:
         raise ValueError(
-            f"{name} has shape {array.shape}; expected (n_stimuli,), at least 2. Give one for each stimulus, in order."
+            f"{name} has shape {array.shape}; expected (n_stimuli,), at least 2. Pass one for each stimulus, in order."
         )
     return array

@@ -1,4 +1,4 @@
-"""Statistics of one representation: where its patterns lie, how they spread, and how its classes separate."""
+"""Statistics of one representation: location, spread and dimension of its patterns, and separation of its classes."""
 
 from repsim.similarity.statistics import classes, dimension, spread
 from repsim.similarity.statistics.classes import class_separation, neural_collapse

@@ -1,4 +1,4 @@
-"""How classes of stimuli separate."""
+"""Separation of classes of stimuli."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from repsim.similarity.statistics.statistic import ROTATION, SIMILARITY, About, 
 
 
 def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
-    r"""How much nearer, in cosine distance, stimuli of one class are than stimuli at large.
+    r"""Compute how much smaller cosine distances are within classes than among all stimuli.
 
     .. math:: R^2 = 1 - \frac{\bar d_\text{within}}{\bar d_\text{total}}
 
     where :math:`\bar d_\text{within}` is the mean of :math:`1 - \cos(x_i, x_j)` over all pairs in a class, averaged
-    over classes, and :math:`\bar d_\text{total}` that over all pairs of classes, a class with itself among them. Every
-    class counts the same, whatever its size; pairs of a stimulus with itself are among the pairs, as in the paper, so
-    that the value of unrelated classes is above zero, about one over the members of a class.
+    over classes, and :math:`\bar d_\text{total}` is the same mean averaged over all pairs of classes, including a class
+    with itself. All classes have the same weight. Pairs of a stimulus with itself are included, as in the paper, so
+    that the value of unrelated classes is about one over the number of members of a class.
 
     Parameters
     ----------
     X : array-like (n, d)
     labels : array-like (n,)
-        The class of every stimulus: numbers or strings.
+        The class of every stimulus; numbers or strings.
 
     Returns
     -------
     float
         Within [0, 1]; 1 if all patterns of a class point in one direction, 0 if the classes have the same mean
-        direction. NaN if a pattern is all zeros, or if all point in one direction.
+        direction. NaN, with a warning, if a pattern is all zeros, or if all patterns point in one direction.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
     codes = comparable_classes(labels, len(array), "X")
     if zeros := n_zeros(array):
         return undefined("class separation", f"{zeros} of {len(array)} patterns are all zeros")
-    # Of directions u, the mean of 1 - u.v over pairs is their mean squared distance from their mean.
+    # The mean of 1 - u.v over pairs of directions is their mean squared distance from their mean.
     within, means = _within_and_between(directions(array), codes)
     spread, separation = float(np.vdot(within, within)), float(np.vdot(means, means))
     if spread + separation <= rounding_of_directions(array) ** 2:
@@ -65,27 +65,27 @@ def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
 
 
 def neural_collapse(X: ArrayLike, labels: ArrayLike) -> float:
-    r"""How much patterns vary within classes, beside the differences of the class means (NC1).
+    r"""Compute the variability within classes relative to that of the class means (NC1).
 
     .. math:: \frac{1}{C} \mathrm{tr}(\Sigma_W \Sigma_B^+), \quad
               \Sigma_W = \frac{1}{C} \sum_c \frac{1}{n_c} \sum_{i \in c} (x_i - \mu_c) (x_i - \mu_c)^T, \quad
               \Sigma_B = \frac{1}{C} \sum_c (\mu_c - \mu) (\mu_c - \mu)^T
 
-    with the means :math:`\mu_c` of the C classes, their mean :math:`\mu`, and the pseudo-inverse. Every class counts
-    the same, whatever its size. Variation within classes counts only along directions in which their means differ by
-    more than rounding, which is that of single precision where all values have it.
+    with the means :math:`\mu_c` of the C classes, their mean :math:`\mu`, and the pseudo-inverse. All classes have the
+    same weight. Only directions in which class means differ by more than rounding error are considered; rounding error
+    is that of single precision if all values are numbers of single precision.
 
     Parameters
     ----------
     X : array-like (n, d)
     labels : array-like (n,)
-        The class of every stimulus: numbers or strings.
+        The class of every stimulus; numbers or strings.
 
     Returns
     -------
     float
-        At least 0; lower is more collapsed, 0 if all stimuli of a class have the same pattern (along those
-        directions). NaN if all class means are equal, up to rounding.
+        At least 0; lower is more collapsed, 0 if all stimuli of a class have the same pattern (along those directions).
+        NaN, with a warning, if all class means are equal up to rounding.
 
     Raises
     ------
@@ -109,8 +109,7 @@ def neural_collapse(X: ArrayLike, labels: ArrayLike) -> float:
     largest = np.abs(Z).max() or 1.0
     within, means = _within_and_between(Z / largest, codes)
     _, s, Vt = np.linalg.svd(means, full_matrices=False)
-    # Means of classes hold no more rounding than the patterns do; a direction that is nothing else would count as much
-    # as any other.
+    # Class means have the rounding errors of the patterns; a direction of rounding error would have full weight.
     rank = np.count_nonzero(s > rounding_of(array) / largest / math.sqrt(len(means)))
     if rank == 0:
         return undefined("neural collapse", "the means of all classes are equal, up to rounding")
@@ -119,10 +118,8 @@ def neural_collapse(X: ArrayLike, labels: ArrayLike) -> float:
 
 
 def _within_and_between(Z: FloatArray, codes: Codes) -> tuple[FloatArray, FloatArray]:
-    """Deviations from class means (n, d), and of class means from their mean (C, d).
-
-    They are weighted so that their squares sum to means over the members of a class, and over classes.
-    """
+    """Return weighted deviations from class means (n, d), and of class means from their mean (C, d)."""
+    # Weighted so that their squares sum to means over the members of a class, and over classes.
     means = averaged(Z, codes)
     within = Z - means[codes]
     within /= np.sqrt(len(means) * np.bincount(codes)[codes])[:, None]
@@ -139,7 +136,7 @@ FAMILY = (
         about=About(
             formula="1 − mean cosine distance within classes / mean cosine distance",
             cost="n d",
-            use="how far classes are apart, beside how wide they are",
+            use="distance of classes relative to their width",
             reference="Kornblith et al. (2021), section 4",
         ),
     ),
@@ -152,7 +149,7 @@ FAMILY = (
         about=About(
             formula="tr(Σw Σb⁺) / C, covariances within classes and of the C class means",
             cost="n d c",
-            use="whether classes shrink to points at the end of training: lower is more collapsed",
+            use="to ask whether classes collapse to points late in training: lower is more collapsed",
             reference="Papyan, Han & Donoho (2020), NC1",
         ),
     ),

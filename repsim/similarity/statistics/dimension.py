@@ -1,4 +1,4 @@
-"""How many dimensions the patterns take up."""
+"""Dimension of the patterns."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from repsim.similarity.precision import FloatArray, centred
 from repsim.similarity.statistics.pair_distances import squared_distances
 from repsim.similarity.statistics.statistic import NOTHING, SIMILARITY, About, Statistic, undefined
 
-# So many of the nearest by distances from products are measured again.
+# Number of nearest stimuli, by distances from products, whose distances are computed again.
 CANDIDATES = 8
-# A squared distance that is less by no more than this fraction is not worth another search.
+# Relative difference of squared distances below which no further search is made.
 TIED = 1e-9
 
 
 def intrinsic_dimension(X: ArrayLike) -> float:
-    r"""Dimension of the manifold near which the patterns lie, by two nearest neighbours (TwoNN).
+    r"""Estimate the dimension of the manifold of the patterns from two nearest neighbours (TwoNN).
 
     .. math:: \frac{n - 1}{\sum_i \log (r_{i2} / r_{i1})}
 
-    with the Euclidean distances :math:`r_{i1} \leq r_{i2}` of each stimulus to its two nearest. Where the density is
-    even over that range, the ratios follow a Pareto law whose exponent is the dimension; this is its estimator of
-    maximum likelihood with n - 1 for n, which makes it unbiased. (Facco et al. fit a line to the distribution instead,
-    without its largest ratios.) Duplicates of a stimulus say nothing of the manifold and are left out: n is that of the
-    distinct ones. High dimensions are underestimated unless n is very large.
+    with the Euclidean distances :math:`r_{i1} \leq r_{i2}` of each stimulus to its two nearest neighbours. If the
+    density is constant over that range, the ratios follow a Pareto distribution whose exponent is the dimension. This
+    is its maximum-likelihood estimator with n - 1 instead of n, which is unbiased. (Facco et al. fit a line to the
+    distribution without its largest ratios.) Duplicates of a stimulus are left out: n is the number of distinct
+    stimuli. High dimensions are underestimated unless n is very large.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ def intrinsic_dimension(X: ArrayLike) -> float:
     Returns
     -------
     float
-        Above 0. NaN if fewer than 3 stimuli are distinct, or if the two nearest of each are equally far.
+        Positive. NaN, with a warning, if fewer than 3 stimuli are distinct, or if the two nearest neighbours of each
+        have the same distance.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def intrinsic_dimension(X: ArrayLike) -> float:
     Warns
     -----
     RuntimeWarning
-        Once, with their number, if duplicates are left out; or if the result is NaN.
+        Once, with their number, if duplicates are left out.
 
     References
     ----------
@@ -64,7 +65,7 @@ def intrinsic_dimension(X: ArrayLike) -> float:
     array = checks.representation(X)
     n = len(array)
     if n < 3:
-        raise ValueError(f"X has {n} stimuli; the two nearest of each need at least 3. Record more stimuli.")
+        raise ValueError(f"X has {n} stimuli; two nearest neighbours need at least 3. Record more stimuli.")
     distinct = _distinct(array)
     if len(distinct) < 3:
         return undefined("intrinsic dimension", f"only {len(distinct)} of {n} stimuli are distinct")
@@ -83,12 +84,12 @@ def intrinsic_dimension(X: ArrayLike) -> float:
 
 
 def participation_ratio(X: ArrayLike) -> float:
-    r"""Effective number of dimensions that the variance is spread over.
+    r"""Compute the effective number of dimensions of the variance.
 
     .. math:: \frac{(\sum_k \lambda_k)^2}{\sum_k \lambda_k^2} = \frac{(\mathrm{tr} \, C)^2}{|C|_F^2}
 
-    with the eigenvalues of the covariance C of the features. It is a biased estimator: of n stimuli it cannot exceed
-    n - 1, and noise raises it.
+    with the eigenvalues of the covariance C of the features. It is a biased estimator: of n stimuli it is at most
+    n - 1, and noise increases it.
 
     Parameters
     ----------
@@ -97,7 +98,7 @@ def participation_ratio(X: ArrayLike) -> float:
     Returns
     -------
     float
-        Within [1, min(n - 1, d)]; the latter if all variances are equal. NaN if X is constant.
+        Within [1, min(n - 1, d)]; the upper bound if all variances are equal. NaN, with a warning, if X is constant.
 
     Raises
     ------
@@ -126,19 +127,19 @@ def participation_ratio(X: ArrayLike) -> float:
 
 
 def _distinct(X: FloatArray) -> FloatArray:
-    """Leave out all but the first of equal rows."""
-    # Compared byte by byte, which unlike numpy.unique(axis=0) takes wide rows; adding 0 makes 0 of -0.
+    """Return the rows of X without duplicates of earlier rows."""
+    # Compared byte by byte, which unlike numpy.unique(axis=0) works for wide rows; adding 0 turns -0 into 0.
     rows = np.ascontiguousarray(X + 0.0).view(np.dtype((np.void, X.shape[1] * X.itemsize)))
     first = np.unique(rows[:, 0], return_index=True)[1]
     return X if len(first) == len(X) else X[np.sort(first)]
 
 
 def _two_nearest(X: FloatArray) -> FloatArray:
-    """Distances of each stimulus to its two nearest others; (n, 2)."""
+    """Return the distances of each stimulus to its two nearest neighbours, (n, 2)."""
     Z = centred(X, axis=0)
     largest = np.abs(Z).max()
     Z /= largest
-    # Distances from products find candidates; they are off by this much at most.
+    # Candidates are chosen by distances from products, whose errors are at most this.
     error = 4 * (X.shape[1] + 4) * np.finfo(np.float64).eps * float(np.vecdot(Z, Z).max())
     k = min(CANDIDATES, len(X) - 1)
     nearest = np.empty((len(X), 2))
@@ -147,7 +148,7 @@ def _two_nearest(X: FloatArray) -> FloatArray:
         block = X[start : start + len(distances)]
         exact = np.stack([_lengths(block - X[order[:, i]]) for i in range(k)], axis=1)
         exact.sort(axis=1)
-        # No other stimulus is nearer than the next in order, less the error.
+        # No other stimulus is nearer than the next candidate minus the error.
         beyond = distances[np.arange(len(block)), order[:, k]] - error
         doubtful = np.flatnonzero((1 - TIED) * np.square(exact[:, 1] / largest) > beyond)
         if doubtful.size:
@@ -162,7 +163,7 @@ def _lengths(rows: FloatArray) -> FloatArray:
 
 
 def _two_nearest_of_all(X: FloatArray, which: NDArray[np.intp]) -> FloatArray:
-    """Distances of some stimuli to their two nearest others, found without products; (len(which), 2)."""
+    """Return the distances of some stimuli to their two nearest neighbours, computed without products."""
     Z = X / 2.0 ** np.floor(np.log2(np.abs(X).max()))  # a power of two, so that nothing is rounded
     distances = cdist(Z[which], Z)
     distances[np.arange(len(which)), which] = np.inf
@@ -179,7 +180,7 @@ FAMILY = (
         about=About(
             formula="(n − 1) / Σ log(r₂ / r₁), distances to the two nearest stimuli",
             cost="n² d",
-            use="dimension of a curved manifold, by its finest scale",
+            use="dimension of a curved manifold at its finest scale",
             reference="Facco et al. (2017)",
         ),
     ),
@@ -191,7 +192,7 @@ FAMILY = (
         about=About(
             formula="(Σ λ)² / Σ λ², eigenvalues of the covariance",
             cost="n d min(n, d)",
-            use="linear dimension, by the spread of the variance",
+            use="linear dimension, from the spread of the variance",
             reference="Gao et al. (2017)",
         ),
     ),

@@ -1,4 +1,4 @@
-"""Distances of all stimuli, a block of rows at a time."""
+"""Squared distances of all pairs of stimuli in blocks of rows."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from repsim.similarity.precision import FloatArray
 
-# Products are formed for this many pairs at a time (8 MiB), so that no n x n matrix is ever held.
+# Pairs of stimuli whose products are formed at a time (8 MiB), so that no n x n matrix is held.
 PAIRS_AT_ONCE = 2**20
 
 
 def squared_distances(Z: FloatArray) -> Iterator[tuple[int, FloatArray]]:
-    """Yield the squared distances of some rows to all, a block of rows at a time.
+    """Yield the squared distances of a block of rows to all rows.
 
     Parameters
     ----------
@@ -22,8 +22,8 @@ def squared_distances(Z: FloatArray) -> Iterator[tuple[int, FloatArray]]:
     Yields
     ------
     (int, array (k, n))
-        The first of the rows, and their distances; infinite to themselves. They come from products, so that they are
-        only as exact as the squares of the rows are large.
+        Index of the first row of the block, and its distances; infinite from a row to itself. They are computed from
+        products, with the rounding errors of the squares of the rows.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Where the patterns lie, and how their directions spread."""
+"""Location of patterns, and spread of their directions."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from repsim.similarity.statistics.statistic import NOTHING, ROTATION, About, Sta
 
 
 def magnitude(X: ArrayLike) -> float:
-    r"""Length of the mean pattern.
+    r"""Compute the length of the mean pattern.
 
     .. math:: |\bar x|, \quad \bar x = \frac{1}{n} \sum_i x_i
 
-    in the unit of X. It is not the mean length of the patterns, which may be large where their mean is zero.
+    in the unit of X. It is not the mean length of the patterns, which may be large if their mean is zero.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def magnitude(X: ArrayLike) -> float:
 
 
 def concentricity(X: ArrayLike) -> float:
-    r"""Mean cosine of the patterns with the mean pattern.
+    r"""Compute the mean cosine of the patterns with the mean pattern.
 
     .. math:: \frac{1}{n} \sum_i \frac{x_i^T \bar x}{|x_i| \, |\bar x|}
 
@@ -62,8 +62,8 @@ def concentricity(X: ArrayLike) -> float:
     Returns
     -------
     float
-        Within [-1, 1]; 1 if all patterns point in one direction, near 0 if they point in all. NaN if a pattern, or the
-        mean pattern, is all zeros.
+        Within [-1, 1]; 1 if all patterns point in one direction, near 0 if they point in all directions. NaN, with a
+        warning, if a pattern, or the mean pattern, is all zeros.
 
     Raises
     ------
@@ -91,29 +91,28 @@ def concentricity(X: ArrayLike) -> float:
 
 
 def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
-    r"""How unevenly the directions of the patterns fill the sphere.
+    r"""Compute the uniformity loss of the directions of the patterns on the sphere.
 
     .. math:: \log \frac{2}{n (n - 1)} \sum_{i < j} e^{-t |u_i - u_j|^2}, \quad u_i = x_i / |x_i|
 
-    over pairs of different stimuli: no pattern is compared with itself. Wang and Isola call it the uniformity loss: it
-    is lower, not higher, for more uniform directions.
+    over pairs of different stimuli. The value is lower, not higher, for more uniform directions.
 
     Parameters
     ----------
     X : array-like (n, d)
     t : float, default 2.0
-        Above 0; how near directions must be to count.
+        Positive inverse width of the kernel: only directions nearer than about its inverse square root contribute.
 
     Returns
     -------
     float
         Within [-4 t, 0]; 0 if all patterns point in one direction. About -2 t for uniform directions in many
-        dimensions. NaN if a pattern is all zeros.
+        dimensions. NaN, with a warning, if a pattern is all zeros.
 
     Raises
     ------
     ValueError
-        If X is not a finite real matrix, or if t is not above 0 and finite.
+        If X is not a finite real matrix, or if t is not positive and finite.
 
     References
     ----------
@@ -136,15 +135,7 @@ def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
 
 
 def n_zeros(X: FloatArray) -> int:
-    """Count the patterns that are all zeros, which have no direction.
-
-    Parameters
-    ----------
-    X : array (n, d)
-
-    Returns
-    -------
-    int
+    """Count the patterns that are all zeros and so have no direction.
 
     Examples
     --------
@@ -156,15 +147,6 @@ def n_zeros(X: FloatArray) -> int:
 
 def directions(X: FloatArray) -> FloatArray:
     """Scale patterns to unit length.
-
-    Parameters
-    ----------
-    X : array (n, d)
-        None may be all zeros.
-
-    Returns
-    -------
-    array (n, d)
 
     Examples
     --------
@@ -185,7 +167,7 @@ FAMILY = (
         about=About(
             formula="|mean pattern|",
             cost="n d",
-            use="how far from the origin the patterns lie, in the unit of X",
+            use="distance of the patterns from the origin, in the unit of X",
             reference="Klabunde et al. (2023), section 3",
         ),
     ),
@@ -197,7 +179,7 @@ FAMILY = (
         about=About(
             formula="mean of cos(pattern, mean pattern)",
             cost="n d",
-            use="whether all patterns point the same way",
+            use="to ask whether all patterns point in one direction",
             reference="Klabunde et al. (2023), section 3",
         ),
     ),
@@ -209,7 +191,7 @@ FAMILY = (
         about=About(
             formula="log mean of exp(−2 |u − v|²), u and v two patterns scaled to unit length",
             cost="n² d",
-            use="how evenly directions fill the sphere: lower is more even",
+            use="uniformity of directions on the sphere: lower is more uniform",
             reference="Wang & Isola (2020), section 4",
         ),
     ),

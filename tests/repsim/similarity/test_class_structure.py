@@ -46,7 +46,7 @@ def test_class_structure_of_nothing_is_nan(D: list[float], side: str) -> None:
             r"^1 of the 3 labels of D are missing \(None or NaN\); expected one for each of the stimuli\.",
         ),
         ([0, 0, "a"], r"^The 3 labels of D are of mixed kinds \(number, string\)"),
-        ([0, 1, 2], r"^Each of the 3 classes has 1 member; one needs at least 2"),
+        ([0, 1, 2], r"^Each of the 3 classes has 1 member; expected a class of at least 2"),
     ],
 )
 def test_class_structure_refuses(labels: list, message: str) -> None:

@@ -53,7 +53,7 @@ def test_missing_labels_are_no_class(labels: object) -> None:
     [
         ([1, "1", "a"], "number, string"),
         (np.array(["a", 1, 2.5], dtype=object), "number, string"),
-        ([True, 1, 2], "number, truth"),
+        ([True, 1, 2], "Boolean, number"),
         (["a", b"a", "b"], "bytes, string"),
     ],
 )

@@ -354,7 +354,7 @@ def test_condensed_takes_a_single_precision_matrix() -> None:
         ([1, None, 2], r"^D has dtype object; expected real numbers"),
         ([[0, 1], [1]], r"^D is ragged: its rows have different lengths"),
         ({"a": 1}, r"^D is a mapping; expected an array"),
-        (np.ma.masked_greater([1.0, 2, 3], 2), r"^D is a masked array with masked values; expected all values"),
+        (np.ma.masked_greater([1.0, 2, 3], 2), r"^D is a masked array with masked values; expected no masked values"),
     ],
 )
 def test_condensed_refuses(D: np.ndarray, message: str) -> None:

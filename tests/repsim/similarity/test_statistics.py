@@ -322,7 +322,7 @@ def test_intrinsic_dimension_without_ratios_is_nan(rng: np.random.Generator) -> 
 
 
 def test_intrinsic_dimension_refuses_two_stimuli() -> None:
-    with pytest.raises(ValueError, match=r"^X has 2 stimuli; the two nearest of each need at least 3\."):
+    with pytest.raises(ValueError, match=r"^X has 2 stimuli; .* at least 3\."):
         intrinsic_dimension(np.eye(2))
 
 
@@ -440,7 +440,7 @@ def test_class_statistics_refuse_labels(rng: np.random.Generator, function: Call
         function(X, None)
     with pytest.raises(ValueError, match=r"^All 6 labels are cat; at least 2 classes are needed\."):
         function(X, ["cat"] * 6)
-    with pytest.raises(ValueError, match=r"^Each of the 6 classes has 1 member; one needs at least 2\."):
+    with pytest.raises(ValueError, match=r"^Each of the 6 classes has 1 member; expected a class of at least 2"):
         function(X, range(6))
     with pytest.raises(ValueError, match=r"^1 of the 6 labels of X are missing \(None or NaN\);"):
         function(X, [0, 1, 0, 1, 0, np.nan])
