@@ -15,7 +15,19 @@ import repsim
 from analysis.plots.drawing import Drawing
 from repsim.learning.checks import check_choice
 
-__all__ = ["SCALES", "VERDICTS", "Claim", "ClaimTask", "Frames", "Plan", "Results", "Section", "digest", "verdict_of"]
+__all__ = [
+    "SCALES",
+    "VERDICTS",
+    "Claim",
+    "ClaimTask",
+    "Frames",
+    "Plan",
+    "Results",
+    "Section",
+    "claim_task",
+    "digest",
+    "verdict_of",
+]
 
 SCALES = ("quick", "full")
 VERDICTS = ("holds", "holds in part", "does not hold")
@@ -80,12 +92,14 @@ class Plan:
         return "MNIST" if self.is_full else "3,500 MNIST digits"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ClaimTask:
-    """One call whose tables depend on its settings alone.
+    """One call whose tables depend on its settings alone; ``claim_task`` makes one.
 
     Attributes
     ----------
+    group : str
+        Name of the claim, or of what several claims share. Tasks of equal group, name and settings are one task.
     name : str
         Unique in its group; letters, digits, dots, hyphens and underscores.
     function : callable
@@ -95,23 +109,35 @@ class ClaimTask:
         JSON-ready values.
     cost : float
         Estimated seconds on one core.
-    group : str
-        Name of the claim, or of what several claims share. Tasks of equal group, name and settings are one task.
-    after : sequence of str, default ()
+    after : sequence of str
         Keys of the tasks that must be finished before this one begins.
     """
 
+    group: str
     name: str
     function: Callable[..., Frames]
     settings: Mapping[str, Any]
     cost: float
-    group: str
     after: Sequence[str] = ()
 
     @property
     def key(self) -> str:
         """Group, name and digest of the settings."""
         return f"{self.group}/{self.name}-{digest(self.settings)}"
+
+
+def claim_task(
+    group: str,
+    name: str,
+    function: Callable[..., Frames],
+    /,
+    *,
+    cost: float,
+    after: Sequence[str] = (),
+    **settings: Any,
+) -> ClaimTask:
+    """Return the task that calls ``function(folder, **settings)``."""
+    return ClaimTask(group, name, function, settings, cost, after)
 
 
 def digest(settings: Mapping[str, Any]) -> str:
@@ -210,11 +236,6 @@ class Claim:
         ``conclude(results)`` returns the ``Section`` without its figures. It is quick and draws no random numbers.
     figures : callable
         ``figures(results, section)`` returns the figures of a section.
-
-    Examples
-    --------
-    ``claims/depth.py`` is a claim in one file. A claim of your own runs without being registered:
-    ``reproduce([my_claim])``.
     """
 
     name: str

@@ -13,21 +13,8 @@ from matplotlib.figure import Figure
 from analysis.plots import noted
 from analysis.plots.axes import axes_grid
 from analysis.plots.drawing import Drawing
-from analysis.reproduction.claim import Claim, ClaimTask, Frames, Plan, Results, Section, verdict_of
-from analysis.reproduction.kit.deep_networks import (
-    FRACTIONS,
-    METHODS,
-    SHARE,
-    SYNTHETIC,
-    backprop_differences,
-    count_layers,
-    fraction_panels,
-    network_tasks,
-    networks_setting,
-    number_layers,
-    recipe_of,
-    view_of,
-)
+from analysis.reproduction.claim import Claim, ClaimTask, Frames, Plan, Results, Section, claim_task, verdict_of
+from analysis.reproduction.kit import deep_networks as deep
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
 from analysis.reproduction.kit.panels import dotted, plot_means
 from analysis.reproduction.kit.recipe import Recipe
@@ -39,17 +26,17 @@ _READABLE = 0.9  # of the accuracy of the last layer
 
 
 def _parts(plan: Plan) -> list[ClaimTask]:
-    trained = {(task.settings["name"], task.settings["training"]["seed"]): task for task in network_tasks(plan)}
+    trained = {(task.settings["name"], task.settings["training"]["seed"]): task for task in deep.network_tasks(plan)}
     probes = [
-        ClaimTask(
-            name=f"{name}-seed-{seed}",
-            function=_probe,
-            settings=recipe_of(plan, name, seed).to_dict(),
+        claim_task(
+            "probes",
+            f"{name}-seed-{seed}",
+            _probe,
             cost=12.0,
-            group="probes",
-            after=(trained[name, seed].key,),
+            after=[trained[name, seed].key],
+            **deep.recipe_of(plan, name, seed).to_dict(),
         )
-        for name in METHODS
+        for name in deep.METHODS
         for seed in plan.seeds
     ]
     return [*trained.values(), *probes]
@@ -58,10 +45,12 @@ def _parts(plan: Plan) -> list[ClaimTask]:
 def _probe(folder: Path, **settings: Any) -> Frames:
     """Return ``probes``: the accuracy of probes of all layers of a network at all its recorded steps."""
     recipe = Recipe.from_dict(settings)
-    views = {fraction: view_of(folder, recipe, fraction) for fraction in FRACTIONS}
+    views = {fraction: deep.view_of(folder, recipe, fraction) for fraction in deep.FRACTIONS}
     stimuli = views[1.0].run.stimuli
     recordings = [
-        NetworkLayers(layers=view.activations, network=METHODS[recipe.name], seed=recipe.seed, checkpoint=view.step)
+        NetworkLayers(
+            layers=view.activations, network=deep.METHODS[recipe.name], seed=recipe.seed, checkpoint=view.step
+        )
         for view in views.values()
     ]
     table = probe_layers(recordings, stimuli.labels, stimuli.split, ids=stimuli.ids)
@@ -76,12 +65,14 @@ def _conclude(results: Results) -> Section:
     depths = final.drop_duplicates("layer").set_index("layer")["depth"]
     bands = seed_bands(final)
     bands["depth"] = bands["layer"].map(depths)
-    differences = backprop_differences(final, "accuracy")
+    differences = deep.backprop_differences(final, "accuracy")
     differences.insert(differences.columns.get_loc("differs"), "depth", differences["layer"].map(depths))
     first = first_layer_reaching(final, _READABLE)
     return Section(
         setting=_setting(results.plan, final),
-        verdict=verdict_of(rows_of(differences, method=METHODS[name])["differs"].mean() >= SHARE for name in SYNTHETIC),
+        verdict=verdict_of(
+            rows_of(differences, method=deep.METHODS[name])["differs"].mean() >= deep.SHARE for name in deep.SYNTHETIC
+        ),
         findings=[*_findings(differences), _first_layers(first)],
         tables={"probes": every, "bands": bands, "differences": differences, "first_layers": first},
         shown={"First layer whose probe reaches 90 % of the last layer's accuracy": _first_table(first)},
@@ -91,17 +82,17 @@ def _conclude(results: Results) -> Section:
 def _setting(plan: Plan, final: pd.DataFrame) -> str:
     n_train, n_test = int(final["n_train"].iloc[0]), int(final["n_test"].iloc[0])
     return (
-        f"{networks_setting(plan)} Seeds {listed(plan.seeds)}. Each probe is a logistic regression with an L2 penalty, "
-        f"fitted on {n_train} digits; the penalty is chosen on validation digits, and the accuracy is measured on "
-        f"{n_test} held-out digits. Differences are taken within pairs of equal seeds; their bands are estimated from "
-        "the spread over seeds and cover all 20 layers at once with 95 % confidence. For the claim to hold in full, a "
-        "third of the layers have to differ, for both methods."
+        f"{deep.networks_setting(plan)} Seeds {listed(plan.seeds)}. Each probe is a logistic regression with an L2 "
+        f"penalty, fitted on {n_train} digits; the penalty is chosen on validation digits, and accuracy is measured on "
+        f"{n_test} held-out digits. Differences are taken within pairs of equal seeds; their bands are estimated "
+        "from the spread over seeds and cover all 20 layers at once with 95 % confidence. For the claim to hold in "
+        "full, a third of the layers have to differ, for both methods."
     )
 
 
 def _findings(differences: pd.DataFrame) -> Iterator[str]:
-    counts = count_layers(differences, "method")
-    for method in (METHODS[name] for name in SYNTHETIC):
+    counts = deep.count_layers(differences, "method")
+    for method in (deep.METHODS[name] for name in deep.SYNTHETIC):
         rows = rows_of(differences, method=method)
         most = rows.iloc[int(rows["difference"].abs().argmax())]
         yield (
@@ -118,7 +109,7 @@ def _first_layers(first: pd.DataFrame) -> str:
 
 
 def _first_table(first: pd.DataFrame) -> pd.DataFrame:
-    wide = first.pivot(index="method", columns="seed", values="depth").loc[list(METHODS.values())]
+    wide = first.pivot(index="method", columns="seed", values="depth").loc[list(deep.METHODS.values())]
     return wide.rename(columns=lambda seed: f"seed {seed}").reset_index().rename_axis(columns=None)
 
 
@@ -154,7 +145,7 @@ def _accuracy_figure(bands: pd.DataFrame, differences: pd.DataFrame, note: str) 
 
 def _training_figure(every: pd.DataFrame, note: str) -> Figure:
     table = seed_intervals(every, ["fraction", "method", "depth"], "accuracy")
-    panels = fraction_panels()
+    panels = deep.fraction_panels()
     for place, (ax, fraction) in enumerate(panels):
         ylabel = "probe accuracy on test" if place % 3 == 0 else ""
         _plot(ax, rows_of(table, fraction=fraction), ylabel=ylabel, legend=place == 0)
@@ -163,8 +154,8 @@ def _training_figure(every: pd.DataFrame, note: str) -> Figure:
 
 
 def _plot(ax: Axes, table: pd.DataFrame, **options: Any) -> None:
-    plot_means(ax, table, "depth", among=list(METHODS.values()), xlabel="hidden layer", **options)
-    number_layers(ax)
+    plot_means(ax, table, "depth", among=list(deep.METHODS.values()), xlabel="hidden layer", **options)
+    deep.number_layers(ax)
 
 
 CLAIM = Claim(

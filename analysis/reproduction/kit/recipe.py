@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.config.recording import RecordingConfig
-from analysis.reproduction.claim import ClaimTask, Frames, Plan, digest
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task, digest
 from analysis.training.train import resume_run, train_run
 from checkpoints import Run
 from repsim.learning import Diverged, TrainingConfig
@@ -60,8 +60,7 @@ class Recipe:
         diverged).
         """
         settings = {**self.to_dict(), "data_dir": plan.data_dir}
-        name = f"{self.name}-seed-{self.seed}"
-        return ClaimTask(name=name, function=_train, settings=settings, cost=cost, group=_FOLDER)
+        return claim_task(_FOLDER, f"{self.name}-seed-{self.seed}", _train, cost=cost, **settings)
 
     def path(self, folder: Path) -> Path:
         """Return the run directory of the network within the folder of a reproduction."""

@@ -65,13 +65,8 @@ def tiny_networks() -> Callable[[pytest.MonkeyPatch], None]:
     """Replace the networks of 20 hidden layers by networks of 3 on 8 × 8 digits."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        claims = "analysis.reproduction.claims"
         patch.setattr(deep_networks, "recipe_of", tiny_recipe)
-        patch.setattr(f"{claims}.rdm.parts.recipe_of", tiny_recipe)
-        patch.setattr(f"{claims}.probes.recipe_of", tiny_recipe)
         patch.setattr(deep_networks, "FRACTIONS", TINY_FRACTIONS)
-        for module in ("rdm.parts", "rdm.conclude", "probes"):
-            patch.setattr(f"{claims}.{module}.FRACTIONS", TINY_FRACTIONS)
 
     return apply
 

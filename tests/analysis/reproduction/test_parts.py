@@ -20,7 +20,7 @@ def work(folder: Path, **settings: Any) -> Frames:
     return {"numbers": pd.DataFrame({"x": [settings["x"], THIRD], "name": ["None", "NA"], "nothing": [np.nan, 1.0]})}
 
 
-TASK = ClaimTask(name="one", function=work, settings={"x": 0.1}, cost=1.0, group="tests")
+TASK = ClaimTask("tests", "one", work, {"x": 0.1}, cost=1.0)
 
 
 @pytest.fixture(autouse=True)

@@ -59,16 +59,8 @@ def claim(name: str, shared: bool = False, **options: Any) -> Claim:
 
     def parts(plan: Plan) -> list[ClaimTask]:
         group = "shared" if shared else name
-        tasks = [
-            ClaimTask(
-                name=f"seed-{seed}",
-                function=work,
-                settings={"name": group, **options, "seed": seed},
-                cost=1.0,
-                group=group,
-            )
-            for seed in plan.seeds
-        ]
+        settings = {"name": group, **options}
+        tasks = [ClaimTask(group, f"seed-{seed}", work, {**settings, "seed": seed}, cost=1.0) for seed in plan.seeds]
         even = [task.key for task in tasks if task.settings["seed"] % 2 == 0]
         odd = [replace(task, after=even) for task in tasks if task.settings["seed"] % 2]
         return [*(task for task in tasks if task.settings["seed"] % 2 == 0), *odd]
@@ -230,10 +222,9 @@ def test_a_claim_from_outside_the_package_is_reproduced_beside_registered_ones(
 SCRIPT = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent of the tests did with it
-from dataclasses import replace
 from pathlib import Path
 import pandas as pd
-from analysis.reproduction.claim import Claim, ClaimTask, Plan, Section
+from analysis.reproduction.claim import Claim, Plan, Section, claim_task
 from analysis.reproduction.claims import CLAIMS
 from analysis.reproduction.run import reproduce
 
@@ -243,8 +234,7 @@ def work(folder, *, seed):
     return {"numbers": pd.DataFrame({"seed": [seed], "value": [seed / 3]})}
 
 def parts(plan):
-    task = ClaimTask(name="seed", function=work, settings={}, cost=1.0, group="slow")
-    return [replace(task, name=f"seed-{seed}", settings={"seed": seed}) for seed in plan.seeds]
+    return [claim_task("slow", f"seed-{seed}", work, cost=1.0, seed=seed) for seed in plan.seeds]
 
 def conclude(results):
     return Section(setting="-", verdict="holds", findings=["-"], tables=results.tables)

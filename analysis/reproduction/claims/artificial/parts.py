@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.reproduction.claim import ClaimTask, Frames, Plan
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
 from analysis.reproduction.kit.in_memory import rate_groups
 from repsim.learning import (
     ARTIFICIAL,
@@ -30,21 +31,7 @@ from repsim.learning import (
 )
 from repsim.theory import largest_rates, least_squares, linear_model, spectral_radius
 
-__all__ = [
-    "DEPTH",
-    "DIMENSIONS",
-    "FACTORS",
-    "LOSSES",
-    "METHODS",
-    "MODELS",
-    "N_EXAMPLES",
-    "RATES",
-    "WIDTH",
-    "LinearCase",
-    "measure_rates",
-    "parts",
-    "train_sets",
-]
+__all__ = ["parts"]
 
 DIMENSIONS = (2, 100)
 MODELS = {"linear": "linear model", "deep linear": "10 hidden linear layers"}
@@ -100,41 +87,33 @@ class LinearCase:
 
 def parts(plan: Plan) -> list[ClaimTask]:
     """Return one task per model, loss, dimension and method, and one per data set and dimension for the rates."""
-    seeds = list(plan.seeds)
     trainings = [
-        _task(
+        claim_task(
+            "artificial",
             f"{model.replace(' ', '-')}-{loss}-{n_features}-{method.replace(' ', '-')}",
             train_sets,
-            LinearCase(model=model, loss=loss, n_features=n_features, method=method),
             cost=14.0 if model == "linear" else 45.0,
-            seeds=seeds,
+            case=asdict(LinearCase(model=model, loss=loss, n_features=n_features, method=method)),
+            seeds=list(plan.seeds),
             n_steps=_STEPS[model, n_features],
             rates=list(RATES[model]),
         )
-        for model in MODELS
-        for loss in LOSSES
-        for n_features in DIMENSIONS
-        for method in METHODS
+        for model, loss, n_features, method in product(MODELS, LOSSES, DIMENSIONS, METHODS)
     ]
     rates = [
-        _task(
+        claim_task(
+            "artificial",
             f"rates-{name}-{n_features}",
             measure_rates,
-            LinearCase(model="linear", loss="mse", n_features=n_features, method=METHODS[1]),
             cost=4.0,
+            case=asdict(LinearCase(model="linear", loss="mse", n_features=n_features, method=METHODS[1])),
             name=name,
-            seed=seeds[0],
+            seed=plan.seeds[0],
             factors=list(FACTORS),
         )
-        for name in ARTIFICIAL
-        for n_features in DIMENSIONS
+        for name, n_features in product(ARTIFICIAL, DIMENSIONS)
     ]
     return [*trainings, *rates]
-
-
-def _task(task: str, function: Callable[..., Frames], case: LinearCase, *, cost: float, **settings: Any) -> ClaimTask:
-    settings = {"case": asdict(case), **settings}
-    return ClaimTask(name=task, function=function, settings=settings, cost=cost, group="artificial")
 
 
 def train_sets(

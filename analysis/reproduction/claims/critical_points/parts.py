@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.reproduction.claim import ClaimTask, Frames, Plan
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
 from repsim.learning import LOSSES, Chain, mlp, stream
 from repsim.theory.critical_points import (
     Features,
@@ -26,7 +26,7 @@ from repsim.theory.critical_points import (
     true_field,
 )
 
-__all__ = ["AT_REST", "FAMILIES", "N_EXAMPLES", "N_TEST", "PROBLEMS", "RIDGE", "parts"]
+__all__ = ["parts"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,21 +70,19 @@ AT_REST = 1e-9  # norm of the field at a stationary point, at most
 def parts(plan: Plan) -> list[ClaimTask]:
     """Return one task per problem and seed."""
     return [
-        ClaimTask(
-            name=f"{problem.replace(', ', '-').replace(' ', '-')}-seed-{seed}",
-            function=_find,
-            settings={
-                "problem": problem,
-                "definition": asdict(definition),
-                "seed": seed,
-                "n": N_EXAMPLES,
-                "n_test": N_TEST,
-                "ridge": RIDGE,
-                "curvature": _CURVATURE,
-                "families": _families_of(problem),
-            },
+        claim_task(
+            "critical-points",
+            f"{problem.replace(', ', '-').replace(' ', '-')}-seed-{seed}",
+            _find,
             cost=10.0,
-            group="critical-points",
+            problem=problem,
+            definition=asdict(definition),
+            seed=seed,
+            n=N_EXAMPLES,
+            n_test=N_TEST,
+            ridge=RIDGE,
+            curvature=_CURVATURE,
+            families=_families_of(problem),
         )
         for problem, definition in PROBLEMS.items()
         for seed in plan.seeds

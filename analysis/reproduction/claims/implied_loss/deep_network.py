@@ -50,33 +50,12 @@ def imply_in_a_network(
     tolerance: float,
     data_dir: str | None,
 ) -> Frames:
-    """Train a network with one synthetic gradient, and compare implied and true loss at several times.
+    """Train a network with one synthetic gradient, and compare implied and true loss after some epochs.
 
-    Parameters
-    ----------
-    folder : Path
-        Not used.
-    training : mapping
-        A ``TrainingConfig``; training is in double precision.
-    boundary : int
-        Boundary of the module.
-    at_epochs : sequence of int
-        Epochs after which losses are compared.
-    n_points, n_curls, n_paths : int
-        Number of training and of held-out examples at which losses are compared, and of held-out examples for the
-        curl and for path dependence.
-    n_components : int
-        Principal components of held-out activations in which a quadratic is fitted.
-    tolerance : float
-        Tolerance of the integrals, see ``implied_loss``.
-    data_dir : str or None
-        See ``load_dataset``.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``fields`` (one row per time), ``beliefs`` (one row per time and set of points) and ``pairs`` (both losses at
-        each point at the last time).
+    Losses are compared at ``n_points`` training and as many held-out examples; the curl and path dependence are of
+    ``n_curls`` and ``n_paths`` held-out ones, and quadratics are fitted in ``n_components`` principal components.
+    Returns ``fields`` (one row per time), ``beliefs`` (one row per time and set of points) and ``pairs`` (both losses
+    at each point at the last time).
     """
     config = TrainingConfig.from_dict(dict(training))
     setup = InMemoryTraining.of(config, data_dir, torch.float64)

@@ -107,33 +107,11 @@ def imply_on_a_line(
     n_side: int,
     tolerance: float,
 ) -> Frames:
-    """Train the model h = w x + b on separable and on half corrupted points, and integrate its synthetic gradient.
+    """Train h = w x + b on separable and on half corrupted points, and integrate its synthetic gradient.
 
-    Parameters
-    ----------
-    folder : Path
-        Not used.
-    loss, module : str
-        Keys of ``LINE_LOSSES`` and ``MODULES``.
-    seeds : sequence of int
-        Seeds of points, corruption and initial weights.
-    n_points, n_steps : int
-        Points on the line, and steps of Adam on all of them, with learning rates that fall to zero on a cosine.
-    rates : (float, float)
-        Initial learning rates of the model and of the module.
-    hidden_width : int
-        Width of the module's hidden layers.
-    h_limit, n_grid : float, int
-        Range of the curves, -h_limit to h_limit, and their number of points.
-    w_limits, b_limit, n_side : (float, float), float, int
-        Ranges of the surfaces, of n_side × n_side models, for the first seed.
-    tolerance : float
-        Tolerance of the integrals, see ``implied_loss``.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``line`` (one row per training), ``curves``, ``points``, ``paths`` and ``surfaces``.
+    Training is by Adam on all points; ``rates`` are those of the model and of the module. Curves cover -h_limit to
+    h_limit at n_grid points; surfaces cover n_side × n_side models, for the first seed. Returns ``line`` (one row per
+    training), ``curves``, ``points``, ``paths`` and ``surfaces``.
     """
     cases = [_case(data, loss, module, seed, n_points, hidden_width, tolerance) for data, seed in product(DATA, seeds)]
     paths = _train(cases, n_steps, rates)

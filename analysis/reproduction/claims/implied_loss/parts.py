@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.reproduction.claim import ClaimTask, Plan
+from analysis.reproduction.claim import ClaimTask, Plan, claim_task
 from analysis.reproduction.claims.implied_loss.deep_network import imply_in_a_network
 from analysis.reproduction.claims.implied_loss.line import LINE_LOSSES, MODULES, imply_on_a_line
 from repsim.learning import TrainingConfig
 
-__all__ = ["BOUNDARY", "COMPONENTS", "DEPTH", "EPOCHS", "HIDDEN_WIDTH", "RATES", "WIDTH", "parts"]
+__all__ = ["parts"]
 
 _RANGES: dict[str, dict[str, Any]] = {
     "mse": {"h_limit": 4.0, "w_limits": [-2.0, 4.0], "b_limit": 2.0},
@@ -29,50 +29,40 @@ def parts(plan: Plan) -> list[ClaimTask]:
 
 
 def _line(plan: Plan, loss: str, module: str) -> ClaimTask:
-    return ClaimTask(
-        name=f"line-{loss.replace('_', '-')}-{MODULES[module]}-hidden",
-        function=imply_on_a_line,
-        settings={
-            "loss": loss,
-            "module": module,
-            "seeds": list(plan.seeds),
-            "n_points": 256 if plan.is_full else 64,
-            "n_steps": 8000 if plan.is_full else 2000,
-            "rates": list(RATES),
-            "hidden_width": HIDDEN_WIDTH,
-            "n_grid": 81,
-            "n_side": 37,
-            "tolerance": 1e-5,
-            **_RANGES[loss],
-        },
+    return claim_task(
+        "implied-loss",
+        f"line-{loss.replace('_', '-')}-{MODULES[module]}-hidden",
+        imply_on_a_line,
         cost=60.0 if plan.is_full else 8.0,
-        group="implied-loss",
+        loss=loss,
+        module=module,
+        seeds=list(plan.seeds),
+        n_points=256 if plan.is_full else 64,
+        n_steps=8000 if plan.is_full else 2000,
+        rates=list(RATES),
+        hidden_width=HIDDEN_WIDTH,
+        n_grid=81,
+        n_side=37,
+        tolerance=1e-5,
+        **_RANGES[loss],
     )
 
 
 def _network(plan: Plan, hidden_layers: int, seed: int) -> ClaimTask:
-    training = TrainingConfig(
-        data=plan.dataset,
-        seed=seed,
-        depth=DEPTH,
-        width=WIDTH,
-        rule=f"synthetic-gradient:hidden_layers={hidden_layers}@{BOUNDARY}",
-        epochs=EPOCHS[-1],
-    )
-    return ClaimTask(
-        name=f"network-{hidden_layers}-hidden-seed-{seed}",
-        function=imply_in_a_network,
-        settings={
-            "training": training.to_dict(),
-            "boundary": BOUNDARY,
-            "at_epochs": list(EPOCHS),
-            "n_points": 500 if plan.is_full else 200,
-            "n_curls": 128 if plan.is_full else 32,
-            "n_paths": 64 if plan.is_full else 16,
-            "n_components": COMPONENTS,
-            "tolerance": 1e-4,
-            "data_dir": plan.data_dir,
-        },
+    rule = f"synthetic-gradient:hidden_layers={hidden_layers}@{BOUNDARY}"
+    training = TrainingConfig(data=plan.dataset, seed=seed, depth=DEPTH, width=WIDTH, rule=rule, epochs=EPOCHS[-1])
+    return claim_task(
+        "implied-loss",
+        f"network-{hidden_layers}-hidden-seed-{seed}",
+        imply_in_a_network,
         cost=120.0 if plan.is_full else 14.0,
-        group="implied-loss",
+        training=training.to_dict(),
+        boundary=BOUNDARY,
+        at_epochs=list(EPOCHS),
+        n_points=500 if plan.is_full else 200,
+        n_curls=128 if plan.is_full else 32,
+        n_paths=64 if plan.is_full else 16,
+        n_components=COMPONENTS,
+        tolerance=1e-4,
+        data_dir=plan.data_dir,
     )

@@ -10,17 +10,7 @@ import pandas as pd
 
 from analysis.reproduction.claim import Results, Section, verdict_of
 from analysis.reproduction.claims.rdm.parts import MEASURES, first_views, method_in
-from analysis.reproduction.kit.deep_networks import (
-    BACKPROP,
-    FRACTIONS,
-    METHODS,
-    OTHERS,
-    SHARE,
-    SYNTHETIC,
-    backprop_differences,
-    count_layers,
-    networks_setting,
-)
+from analysis.reproduction.kit import deep_networks as deep
 from analysis.reproduction.kit.numbers import rows_of, seed_intervals
 from repsim.similarity import GroupTest, compare_groups
 
@@ -33,15 +23,19 @@ _READABLE = 0.9  # of the class structure of the last layer
 def conclude(results: Results) -> Section:
     """Return the verdict: a third of the layers have to differ, by both measures and for both methods."""
     similarity, structure = results["similarity"], results["class_structure"]
-    tests = pd.concat([group_tests(similarity, measure, fraction) for measure in MEASURES for fraction in FRACTIONS])
+    tests = pd.concat(
+        [group_tests(similarity, measure, fraction) for measure in MEASURES for fraction in deep.FRACTIONS]
+    )
     final = rows_of(tests, fraction=1.0)
     over_seeds = seed_intervals(structure, ["fraction", "method", "layer", "depth"], "class_structure")
     at_end = rows_of(structure, fraction=1.0)
-    differences = backprop_differences(at_end[at_end["method"] != OTHERS], "class_structure")
+    differences = deep.backprop_differences(at_end[at_end["method"] != deep.OTHERS], "class_structure")
     share = final.groupby(["measure", "method"], sort=False)["differs"].mean()
     return Section(
         setting=_setting(results),
-        verdict=verdict_of(share[measure, METHODS[name]] >= SHARE for measure in MEASURES for name in SYNTHETIC),
+        verdict=verdict_of(
+            share[measure, deep.METHODS[name]] >= deep.SHARE for measure in MEASURES for name in deep.SYNTHETIC
+        ),
         findings=[*_similarities(final), *_class_structures(over_seeds, differences)],
         tables={
             "networks": results["networks"],
@@ -62,9 +56,9 @@ def group_tests(similarity: pd.DataFrame, measure: str, fraction: float) -> pd.D
     """Return, for each method and layer, whether it is less similar to backprop networks than those to each other."""
     rows = rows_of(similarity, fraction=fraction)
     tables = []
-    for method in METHODS.values():
-        matrices, groups = _matrices(rows, measure, (method, OTHERS))
-        test = compare_groups(matrices, groups, reference=OTHERS)
+    for method in deep.METHODS.values():
+        matrices, groups = _matrices(rows, measure, (method, deep.OTHERS))
+        test = compare_groups(matrices, groups, reference=deep.OTHERS)
         tables.append(_test_table(test, rows, method).assign(measure=measure, fraction=fraction))
     return pd.concat(tables, ignore_index=True)
 
@@ -95,9 +89,9 @@ def _setting(results: Results) -> str:
     plan, networks = results.plan, results["networks"]
     n_test = len(first_views(results)[0].rows("test"))
     accuracies = networks.groupby("network", sort=False)["test_accuracy"].mean()
-    reached = ", ".join(f"{METHODS[str(name)]} {value:.3f}" for name, value in accuracies.items())
+    reached = ", ".join(f"{deep.METHODS[str(name)]} {value:.3f}" for name, value in accuracies.items())
     return (
-        f"{networks_setting(plan)} Mean test accuracy: {reached}. RDMs hold correlation distances "
+        f"{deep.networks_setting(plan)} Mean test accuracy: {reached}. RDMs hold correlation distances "
         f"between {n_test} held-out digits in the order of their labels. {len(plan.seeds)} seeds per method. Each "
         "method is compared, layer by layer, with as many more backprop networks of other seeds; the ceiling is the "
         "similarity among these. The test (compare_groups) permutes the networks between the two groups, and the "
@@ -109,28 +103,28 @@ def _setting(results: Results) -> str:
 
 def _similarities(final: pd.DataFrame) -> Iterator[str]:
     sentences = []
-    for method in (METHODS[name] for name in SYNTHETIC):
-        counts = count_layers(rows_of(final, method=method), "measure")
+    for method in (deep.METHODS[name] for name in deep.SYNTHETIC):
+        counts = deep.count_layers(rows_of(final, method=method), "measure")
         by_measure = [f"{count} by {MEASURES[measure]}" for measure, count in counts.items()]
         sentences.append(f"with {method} in {' and '.join(by_measure)}")
     yield (
         f"Networks are less similar to backprop networks than those are to one another {'; '.join(sentences)} "
         f"(corrected p < {ALPHA})."
     )
-    for method in (METHODS[name] for name in SYNTHETIC):
+    for method in (deep.METHODS[name] for name in deep.SYNTHETIC):
         rows = rows_of(final, method=method, measure="cka")
         least = rows.iloc[int((rows["similarity"] - rows["ceiling"]).argmin())]
         yield (
             f"{method} is furthest below the ceiling at {least['layer']}: CKA {least['similarity']:.2f}, "
             f"ceiling {least['ceiling']:.2f}."
         )
-    control = rows_of(final, method=METHODS[BACKPROP])
+    control = rows_of(final, method=deep.METHODS[deep.BACKPROP])
     yield f"The control, backprop against backprop, differs in {control['differs'].sum()} of {len(control)} such tests."
 
 
 def _class_structures(structure: pd.DataFrame, differences: pd.DataFrame) -> Iterator[str]:
     """Yield how class structures differ, and the layer at which each method reaches 90 % of its final value."""
-    counts = [f"{count} with {method}" for method, count in count_layers(differences, "method").items()]
+    counts = [f"{count} with {method}" for method, count in deep.count_layers(differences, "method").items()]
     most = differences.iloc[int(differences["difference"].abs().argmax())]
     yield (
         f"The class structure of the RDMs differs from backprop's in {' and in '.join(counts)} (95 % bands over all "
@@ -138,7 +132,7 @@ def _class_structures(structure: pd.DataFrame, differences: pd.DataFrame) -> Ite
     )
     reached = []
     for method, rows in rows_of(structure, fraction=1.0).groupby("method", sort=False):
-        if method == OTHERS:
+        if method == deep.OTHERS:
             continue
         ordered = rows.sort_values("depth")
         last = ordered["mean"].iloc[-1]
@@ -160,4 +154,4 @@ def _network_table(networks: pd.DataFrame) -> pd.DataFrame:
     columns = table.agg(
         networks=("seed", "size"), training=("train_accuracy", "mean"), test=("test_accuracy", "mean")
     ).reset_index()
-    return columns.assign(network=columns["network"].map(METHODS)).round(3)
+    return columns.assign(network=columns["network"].map(deep.METHODS)).round(3)

@@ -18,7 +18,7 @@ from analysis.plots.drawing import Drawing
 from analysis.reproduction.claim import Results, Section
 from analysis.reproduction.claims.rdm.conclude import ALPHA
 from analysis.reproduction.claims.rdm.parts import MEASURES, first_views
-from analysis.reproduction.kit.deep_networks import METHODS, OTHERS, fraction_panels, number_layers
+from analysis.reproduction.kit import deep_networks as deep
 from analysis.reproduction.kit.numbers import listed, rows_of
 from analysis.reproduction.kit.panels import legend, plot_means
 from repsim.similarity import pairwise, rdm
@@ -99,12 +99,12 @@ def _similarity_figure(tests: pd.DataFrame, note: str) -> Figure:
 
 def _plot_against_ceiling(ax: Axes, rows: pd.DataFrame, ylabel: str, *, has_legend: bool = True) -> None:
     plot_lines(rows, "depth", "similarity", curve="method", xlabel="hidden layer", ylabel=ylabel, legend=False, ax=ax)
-    palette = colours(list(METHODS.values()))
+    palette = colours(list(deep.METHODS.values()))
     for method, each in rows[rows["differs"]].groupby("method"):
         ax.plot(each["depth"], each["similarity"], "o", color=palette[str(method)], markersize=8, alpha=0.6)
     ceiling = rows.drop_duplicates("depth")
     ax.plot(ceiling["depth"], ceiling["ceiling"], color="0.2", linestyle=":", label="ceiling: backprop to itself")
-    number_layers(ax)
+    deep.number_layers(ax)
     if has_legend:
         legend(ax)
 
@@ -113,13 +113,13 @@ def _structure_figure(structure: pd.DataFrame, note: str) -> Figure:
     rows = rows_of(structure, fraction=1.0)
     ax = new_axes()
     ylabel = "between minus within class\ncorrelation distance"
-    plot_means(ax, rows[rows["method"] != OTHERS], "depth", xlabel="hidden layer", ylabel=ylabel)
-    number_layers(ax)
+    plot_means(ax, rows[rows["method"] != deep.OTHERS], "depth", xlabel="hidden layer", ylabel=ylabel)
+    deep.number_layers(ax)
     return noted(ax, note)
 
 
 def _training_figure(tests: pd.DataFrame, note: str) -> Figure:
-    panels = fraction_panels()
+    panels = deep.fraction_panels()
     for place, (ax, fraction) in enumerate(panels):
         rows = rows_of(tests, measure="cka", fraction=fraction)
         _plot_against_ceiling(ax, rows, MEASURES["cka"] if place % 3 == 0 else "", has_legend=place == 0)

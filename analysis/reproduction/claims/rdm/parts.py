@@ -10,16 +10,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison.view import View
-from analysis.reproduction.claim import ClaimTask, Frames, Plan, Results
-from analysis.reproduction.kit.deep_networks import (
-    FRACTIONS,
-    METHODS,
-    method_of,
-    network_tasks,
-    recipe_of,
-    recipes,
-    view_of,
-)
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, Results, claim_task
+from analysis.reproduction.kit import deep_networks as deep
 from analysis.reproduction.kit.layer_similarity import compare_layer
 from analysis.reproduction.kit.recipe import Recipe
 
@@ -30,17 +22,18 @@ MEASURES = {"cka": "unbiased linear CKA", "rsa": "correlation of RDMs"}
 
 def parts(plan: Plan) -> list[ClaimTask]:
     """Return the tasks that train all networks, and one comparison per fraction of training."""
-    trained = network_tasks(plan)
+    trained = deep.network_tasks(plan)
     comparisons = [
-        ClaimTask(
-            name=f"similarity-at-{100 * fraction:g}-percent",
-            function=_compare,
-            settings={"fraction": fraction, "networks": [recipe.to_dict() for recipe in recipes(plan)]},
+        claim_task(
+            "rdm",
+            f"similarity-at-{100 * fraction:g}-percent",
+            _compare,
             cost=20.0,
-            group="rdm",
             after=[task.key for task in trained],
+            fraction=fraction,
+            networks=[recipe.to_dict() for recipe in deep.recipes(plan)],
         )
-        for fraction in FRACTIONS
+        for fraction in deep.FRACTIONS
     ]
     return [*trained, *comparisons]
 
@@ -48,7 +41,7 @@ def parts(plan: Plan) -> list[ClaimTask]:
 def _compare(folder: Path, *, fraction: float, networks: Sequence[Mapping[str, Any]]) -> Frames:
     """Return ``similarity`` and ``class_structure`` of all networks, layer by layer, at a fraction of training."""
     every = {_name(recipe): recipe for recipe in map(Recipe.from_dict, networks)}
-    views = {name: view_of(folder, recipe, fraction) for name, recipe in every.items()}
+    views = {name: deep.view_of(folder, recipe, fraction) for name, recipe in every.items()}
     first = next(iter(views.values()))
     rows, labels = first.rows("test"), first.run.stimuli.labels[first.rows("test")]
     pairs: list[dict[str, Any]] = []
@@ -62,13 +55,13 @@ def _compare(folder: Path, *, fraction: float, networks: Sequence[Mapping[str, A
             measured = {measure: matrix[i, j] for measure, matrix in matrices.items()}
             pairs.append({**place, "network_a": a, "network_b": b, **measured})
         for name, recipe in every.items():
-            row = {"method": method_of(recipe), "seed": recipe.seed, "class_structure": structure[name]}
+            row = {"method": deep.method_of(recipe), "seed": recipe.seed, "class_structure": structure[name]}
             structures.append({**place, **row})
     return {"similarity": pd.DataFrame(pairs), "class_structure": pd.DataFrame(structures)}
 
 
 def _name(recipe: Recipe) -> str:
-    return f"{method_of(recipe)}/{recipe.seed}"
+    return f"{deep.method_of(recipe)}/{recipe.seed}"
 
 
 def method_in(name: str) -> str:
@@ -79,4 +72,4 @@ def method_in(name: str) -> str:
 def first_views(results: Results) -> list[View]:
     """Return the trained networks of the first seed, one per method."""
     seed = results.plan.seeds[0]
-    return [view_of(results.folder, recipe_of(results.plan, name, seed)) for name in METHODS]
+    return [deep.view_of(results.folder, deep.recipe_of(results.plan, name, seed)) for name in deep.METHODS]

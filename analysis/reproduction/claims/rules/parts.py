@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.comparison.run_tables import gradient_table
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
-from analysis.reproduction.claim import ClaimTask, Frames, Plan
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
 from analysis.reproduction.kit.in_memory import InMemoryTraining
 from analysis.reproduction.kit.layer_similarity import compare_layer
 from analysis.reproduction.kit.numbers import listed
@@ -26,22 +26,7 @@ from probes import NetworkLayers, probe_layers
 from repsim.learning import ESTIMATORS, Rule, Step, TrainingConfig, build_learner, locks, site_of
 from repsim.similarity import pairwise
 
-__all__ = [
-    "BACKPROP",
-    "CONTROLS",
-    "ENTRIES",
-    "FAMILIES",
-    "OUTPUT_ALONE",
-    "SYNTHETIC",
-    "UNTRAINED",
-    "Entry",
-    "RuleComparison",
-    "comparison_of",
-    "describe",
-    "examine",
-    "parts",
-    "tasks_of",
-]
+__all__ = ["ENTRIES", "Entry", "parts"]
 
 BACKPROP, SYNTHETIC = "backprop", "synthetic gradient"
 OUTPUT_ALONE, UNTRAINED = "output layer alone", "untrained"
@@ -222,36 +207,31 @@ def parts(plan: Plan) -> list[ClaimTask]:
 def tasks_of(comparison: RuleComparison, plan: Plan) -> list[ClaimTask]:
     """Return the tasks that train, examine, compare and time the networks of a comparison."""
     whole, trained = comparison.to_dict(), comparison.tasks(plan, cost=6.0)
-    every = [task.key for tasks in trained.values() for task in tasks]
+    networks = [task for tasks in trained.values() for task in tasks]
+    every = [task.key for task in networks]
     examined = [
-        _task(
+        claim_task(
+            "rules",
             f"examine-{i}",
             examine,
-            comparison.of(entry).to_dict(),
             cost=3.0,
             after=[task.key for task in trained[entry.network]],
+            **comparison.of(entry).to_dict(),
         )
         for i, entry in enumerate(comparison.entries, start=1)
     ]
     compared = [
-        _task(f"similarity-of-layer-{depth}", _compare, {**whole, "depth": depth}, cost=8.0, after=every)
+        claim_task("rules", f"similarity-of-layer-{depth}", _compare, cost=8.0, after=every, depth=depth, **whole)
         for depth in comparison.depths
     ]
     timing = {**whole, "seeds": [comparison.seeds[0]], "data_dir": plan.data_dir, "repeats": _REPEATS, "steps": _STEPS}
-    others = [*every, *(task.key for task in (*examined, *compared))]  # it is timed with no other of them beside it
-    timed = _task("time-a-step", _time, timing, cost=10.0, after=others)
-    return [*(task for tasks in trained.values() for task in tasks), *examined, *compared, timed]
-
-
-def _task(
-    name: str,
-    function: Callable[..., Frames],
-    settings: Mapping[str, Any],
-    *,
-    cost: float,
-    after: Sequence[str],
-) -> ClaimTask:
-    return ClaimTask(name=name, function=function, settings=settings, cost=cost, group="rules", after=after)
+    others = [*every, *(task.key for task in (*examined, *compared))]  # none of them runs beside the timing
+    return [
+        *networks,
+        *examined,
+        *compared,
+        claim_task("rules", "time-a-step", _time, cost=10.0, after=others, **timing),
+    ]
 
 
 def examine(folder: Path, **settings: Any) -> Frames:

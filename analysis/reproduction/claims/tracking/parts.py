@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from analysis.reproduction.claim import ClaimTask, Frames, Plan
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
 from analysis.reproduction.kit.in_memory import InMemoryTraining
 from analysis.training.setup import using_threads
 from analysis.workflows.demo import DEMO_RUNS
@@ -32,26 +32,7 @@ from repsim.learning import (
 from repsim.learning.losses import targets_of
 from repsim.theory import Tracking, track, tracked
 
-__all__ = [
-    "BACKPROP",
-    "DATA",
-    "DENSE",
-    "FIXED",
-    "KINDS",
-    "MODULE_RATE",
-    "RATES",
-    "SIZES",
-    "STEPS",
-    "TOLERANCE",
-    "Descent",
-    "Disturbed",
-    "NoisyProblem",
-    "descend",
-    "disturb",
-    "parts",
-    "practise",
-    "teach",
-]
+__all__ = ["parts"]
 
 BACKPROP = "backprop"
 FIXED = "bias of fixed size"
@@ -79,32 +60,36 @@ def parts(plan: Plan) -> list[ClaimTask]:
 
 
 def _small_problem(network: str, loss: str, plan: Plan) -> ClaimTask:
-    settings = {
-        "problem": {"network": network, "loss": loss, **DATA},
-        "schedule": _schedule(network, loss, n_steps=STEPS[loss], dense=DENSE, every=_EVERY),
-        "paces": PACES,
-        "seeds": list(plan.seeds),
-    }
-    return _task(f"{network}-{loss.replace('_', '-')}", descend, settings, cost=4.0 * len(plan.seeds))
+    return claim_task(
+        "tracking",
+        f"{network}-{loss.replace('_', '-')}",
+        descend,
+        cost=4.0 * len(plan.seeds),
+        problem={"network": network, "loss": loss, **DATA},
+        schedule=_schedule(network, loss, n_steps=STEPS[loss], dense=DENSE, every=_EVERY),
+        paces=PACES,
+        seeds=list(plan.seeds),
+    )
 
 
 def _disturbance(kind: str, span: str, plan: Plan) -> ClaimTask:
     looks = {"dense": _DENSE_DISTURBED[span], "every": _EVERY_DISTURBED}
     schedule = _schedule("tanh", "mse", n_steps=_DISTURBED_STEPS[span], **looks)
-    settings = {
-        "problem": {"network": "tanh", "loss": "mse", **DATA},
-        "schedule": {**schedule, "head_start": 0, "module_steps": 1000},
-        "kind": kind,
-        "sizes": list(SIZES[span]),
-        "seeds": list(plan.few_seeds),
-    }
-    cost = 0.8 * len(plan.few_seeds) * len(SIZES[span])
-    return _task(f"{kind.replace(' ', '-')}-{span}", disturb, settings, cost=cost)
+    return claim_task(
+        "tracking",
+        f"{kind.replace(' ', '-')}-{span}",
+        disturb,
+        cost=0.8 * len(plan.few_seeds) * len(SIZES[span]),
+        problem={"network": "tanh", "loss": "mse", **DATA},
+        schedule={**schedule, "head_start": 0, "module_steps": 1000},
+        kind=kind,
+        sizes=list(SIZES[span]),
+        seeds=list(plan.few_seeds),
+    )
 
 
 def _schedule(network: str, loss: str, **steps: int) -> dict[str, Any]:
-    rates = {"rate": RATES[network, loss], "module_rate": MODULE_RATE}
-    return {**rates, "tolerance": TOLERANCE, **steps}
+    return {"rate": RATES[network, loss], "module_rate": MODULE_RATE, "tolerance": TOLERANCE, **steps}
 
 
 def _deep_network(plan: Plan, seed: int) -> ClaimTask:
@@ -112,11 +97,7 @@ def _deep_network(plan: Plan, seed: int) -> ClaimTask:
     if plan.is_full:
         training = replace(training, data="mnist", device=plan.device, epochs=training.epochs // 4)
     settings = {"training": training.to_dict(), "n_looks": 40 if plan.is_full else 12, "data_dir": plan.data_dir}
-    return _task(f"practice-seed-{seed}", practise, settings, cost=30.0)
-
-
-def _task(name: str, function: Callable[..., Frames], settings: Mapping[str, Any], *, cost: float) -> ClaimTask:
-    return ClaimTask(name=name, function=function, settings=settings, cost=cost, group="tracking")
+    return claim_task("tracking", f"practice-seed-{seed}", practise, cost=30.0, **settings)
 
 
 class Disturbed(SyntheticGradient):

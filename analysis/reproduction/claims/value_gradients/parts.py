@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,52 +13,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis.reproduction.claim import ClaimTask, Frames, Plan
+from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
 from repsim.learning import Diverged, stream
-from repsim.theory.control import (
-    ControlOptions,
-    ControlStep,
-    Critic,
-    Environment,
-    GradientCritic,
-    LinearGradient,
-    LinearPolicy,
-    LinearQuadratic,
-    MLPGradient,
-    MLPPolicy,
-    MLPValue,
-    Pendulum,
-    QuadraticValue,
-    Trajectory,
-    ValueCritic,
-    backprop_through_time,
-    discounted_cost,
-    roll_out,
-    stochastic_value_gradients,
-    value_gradient_learning,
-)
+from repsim.theory import control
 
-__all__ = [
-    "ALLOWED",
-    "BESIDE_CRITIC",
-    "BPTT",
-    "GOING_ON",
-    "LINEAR",
-    "N_SHOWN",
-    "N_STARTS",
-    "PENDULUM",
-    "PROBLEMS",
-    "SECONDS",
-    "SPREAD",
-    "SVG",
-    "SWING",
-    "UPRIGHT",
-    "VGL",
-    "WIDTH",
-    "learn_linear",
-    "learn_pendulum",
-    "parts",
-]
+__all__ = ["parts"]
 
 ALLOWED = 0.01  # excess cost over the best policy, relative
 UPRIGHT = 0.2  # largest tilt in rad throughout the last second of a successful swing-up
@@ -117,7 +76,8 @@ _COSTS = {VGL: 13.0, SVG: 15.0, BPTT: 28.0, GOING_ON: 13.0}
 def parts(plan: Plan) -> list[ClaimTask]:
     """Return one task per linear-quadratic problem and method, and one per method and seed of the pendulum."""
     linear = [
-        _task(
+        claim_task(
+            "value-gradients",
             f"{_SLUGS[problem]}-{_slug(method)}",
             learn_linear,
             cost=(2.0 if method == BPTT else 1.4) * len(plan.seeds),
@@ -131,7 +91,8 @@ def parts(plan: Plan) -> list[ClaimTask]:
         for method, choices in LINEAR.items()
     ]
     pendulum = [
-        _task(
+        claim_task(
+            "value-gradients",
             f"pendulum-{_slug(method)}-seed-{seed}",
             learn_pendulum,
             cost=_COSTS[method],
@@ -139,7 +100,7 @@ def parts(plan: Plan) -> list[ClaimTask]:
             **choices,
             seed=seed,
             width=WIDTH,
-            pendulum=asdict(Pendulum()),
+            pendulum=asdict(control.Pendulum()),
             n_starts=N_STARTS,
             seconds=SECONDS,
             n_evaluations=_N_EVALUATIONS,
@@ -148,10 +109,6 @@ def parts(plan: Plan) -> list[ClaimTask]:
         for seed in plan.few_seeds
     ]
     return [*linear, *pendulum]
-
-
-def _task(name: str, function: Callable[..., Frames], *, cost: float, **settings: Any) -> ClaimTask:
-    return ClaimTask(name=name, function=function, settings=settings, cost=cost, group="value-gradients")
 
 
 def _slug(method: str) -> str:
@@ -175,14 +132,14 @@ def learn_linear(
     """
     given = {name: torch.tensor(definition[name], dtype=torch.float64) for name in ("A", "B", "Q", "R", "gain")}
     gain = given.pop("gain")
-    environment = LinearQuadratic(gamma=definition["gamma"], **given)
+    environment = control.LinearQuadratic(gamma=definition["gamma"], **given)
     tables: dict[str, list[dict[str, Any]]] = {"linear_curves": [], "linear_ends": [], "gains": [], "gradients": []}
     for seed in seeds:
         place = {"problem": problem, "method": method, "seed": seed}
-        policy = LinearPolicy(gain * (1 + SPREAD * _uniform(gain, seed)))
+        policy = control.LinearPolicy(gain * (1 + SPREAD * _uniform(gain, seed)))
         first = policy.gain.detach().clone()
         learner = _linear_critic(critic, environment.n_states)
-        settings = ControlOptions(seed=seed, **options)
+        settings = control.ControlOptions(seed=seed, **options)
         records = list(_learn(environment, policy, learner, settings))
         tables["linear_curves"] += [{**place, **each} for each in _curve(records, settings.steps)]
         tables["linear_ends"].append({**place, **_linear_end(environment, policy, learner, records, seed)})
@@ -195,28 +152,28 @@ def _uniform(like: Tensor, seed: int) -> Tensor:
     return 2 * torch.rand(like.shape, dtype=like.dtype, generator=stream(seed, "policy")) - 1
 
 
-def _linear_critic(kind: str, n_states: int) -> Critic | None:
+def _linear_critic(kind: str, n_states: int) -> control.Critic | None:
     if kind == "none":
         return None
-    return {"gradient": LinearGradient, "value": QuadraticValue}[kind](n_states)
+    return {"gradient": control.LinearGradient, "value": control.QuadraticValue}[kind](n_states)
 
 
 def _learn(
-    environment: Environment, policy: nn.Module, critic: Critic | None, options: ControlOptions
-) -> Iterator[ControlStep]:
+    environment: control.Environment, policy: nn.Module, critic: control.Critic | None, options: control.ControlOptions
+) -> Iterator[control.ControlStep]:
     """Yield the updates of the method that belongs to the kind of critic, until the end or until it diverges."""
     try:
-        if isinstance(critic, GradientCritic):
-            yield from value_gradient_learning(environment, policy, critic, options)
-        elif isinstance(critic, ValueCritic):
-            yield from stochastic_value_gradients(environment, policy, critic, options)
+        if isinstance(critic, control.GradientCritic):
+            yield from control.value_gradient_learning(environment, policy, critic, options)
+        elif isinstance(critic, control.ValueCritic):
+            yield from control.stochastic_value_gradients(environment, policy, critic, options)
         else:
-            yield from backprop_through_time(environment, policy, options)
+            yield from control.backprop_through_time(environment, policy, options)
     except Diverged:
         return
 
 
-def _curve(records: Sequence[ControlStep], steps: int) -> Iterator[dict[str, Any]]:
+def _curve(records: Sequence[control.ControlStep], steps: int) -> Iterator[dict[str, Any]]:
     shown = set(np.linspace(1, steps, _CURVE_POINTS).round().astype(int).tolist())
     for record in records:
         if record.step in shown:
@@ -228,10 +185,10 @@ def _curve(records: Sequence[ControlStep], steps: int) -> Iterator[dict[str, Any
 
 
 def _linear_end(
-    environment: LinearQuadratic,
-    policy: LinearPolicy,
-    critic: Critic | None,
-    records: Sequence[ControlStep],
+    environment: control.LinearQuadratic,
+    policy: control.LinearPolicy,
+    critic: control.Critic | None,
+    records: Sequence[control.ControlStep],
     seed: int,
 ) -> dict[str, Any]:
     """Return the final errors of policy and critic, and the update from which the excess cost stays allowed."""
@@ -259,7 +216,7 @@ def _relative(estimate: Tensor, exact: Tensor) -> float:
     return float((estimate - exact).norm() / exact.norm())
 
 
-def _gains(environment: LinearQuadratic, first: Tensor, last: Tensor) -> Iterator[dict[str, Any]]:
+def _gains(environment: control.LinearQuadratic, first: Tensor, last: Tensor) -> Iterator[dict[str, Any]]:
     """Yield each entry of the initial, the learned and the optimal gain."""
     best = environment.optimum.K
     for i, j in np.ndindex(*best.shape):
@@ -273,7 +230,7 @@ def _gains(environment: LinearQuadratic, first: Tensor, last: Tensor) -> Iterato
 
 
 def _gradients(
-    environment: LinearQuadratic, policy: LinearPolicy, critic: Critic | None, seed: int
+    environment: control.LinearQuadratic, policy: control.LinearPolicy, critic: control.Critic | None, seed: int
 ) -> Iterator[dict[str, Any]]:
     """Yield some entries of the critic's gradient and of the exact value gradient of its policy."""
     if critic is None or not environment.is_stable(policy.gain):
@@ -303,9 +260,11 @@ def learn_pendulum(
     hanging, ``n_evaluations`` times during learning and once at the end. Returns ``pendulum_curves``,
     ``pendulum_ends``, ``pendulum_examples`` and ``pendulum_fields``.
     """
-    environment, settings = Pendulum(**pendulum), ControlOptions(seed=seed, **options)
+    environment, settings = control.Pendulum(**pendulum), control.ControlOptions(seed=seed, **options)
     place: dict[str, Any] = {"method": method, "seed": seed}
-    policy = MLPPolicy(environment, limit=environment.torque_limit, width=width, generator=stream(seed, "policy"))
+    policy = control.MLPPolicy(
+        environment, limit=environment.torque_limit, width=width, generator=stream(seed, "policy")
+    )
     learner = _pendulum_critic(critic, environment, width, seed)
     horizon = round(seconds / environment.time_step)
     starts = environment.draw_hanging(n_starts, stream(seed, "test"))
@@ -327,30 +286,30 @@ def learn_pendulum(
     }
 
 
-def _pendulum_critic(kind: str, environment: Pendulum, width: int, seed: int) -> Critic | None:
+def _pendulum_critic(kind: str, environment: control.Pendulum, width: int, seed: int) -> control.Critic | None:
     if kind == "none":
         return None
-    made = {"gradient": MLPGradient, "value": MLPValue}[kind]
+    made = {"gradient": control.MLPGradient, "value": control.MLPValue}[kind]
     return made(environment, width=width, generator=stream(seed, "critic"))
 
 
 @torch.no_grad()
-def _follow(environment: Pendulum, policy: nn.Module, starts: Tensor, horizon: int) -> Trajectory:
-    return roll_out(environment, policy, starts, horizon)
+def _follow(environment: control.Pendulum, policy: nn.Module, starts: Tensor, horizon: int) -> control.Trajectory:
+    return control.roll_out(environment, policy, starts, horizon)
 
 
-def _swing_ups(environment: Pendulum, trajectory: Trajectory) -> dict[str, float]:
+def _swing_ups(environment: control.Pendulum, trajectory: control.Trajectory) -> dict[str, float]:
     """Return the mean discounted cost in s, and the share of swing-ups that are upright for the last second."""
     last_second = trajectory.states[-round(1 / environment.time_step) - 1 :]
     upright = environment.tilt(last_second).amax(dim=0) < UPRIGHT
     return {
-        "cost": float(discounted_cost(trajectory, environment.gamma).mean()),
+        "cost": float(control.discounted_cost(trajectory, environment.gamma).mean()),
         "success": float(upright.double().mean()),
     }
 
 
 def _compare(
-    environment: Pendulum, policy: nn.Module, critic: Critic | None, trajectory: Trajectory
+    environment: control.Pendulum, policy: nn.Module, critic: control.Critic | None, trajectory: control.Trajectory
 ) -> dict[str, float]:
     """Return medians, over states on the way up, of the critic's distance and angle from the exact value gradient.
 
@@ -369,14 +328,14 @@ def _compare(
     }
 
 
-def _exact(environment: Pendulum, policy: nn.Module, x: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+def _exact(environment: control.Pendulum, policy: nn.Module, x: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
     """Return value and value gradient of states, from following the policy over the horizon."""
     x = x.detach().requires_grad_()
-    value = -discounted_cost(roll_out(environment, policy, x, horizon), environment.gamma)
+    value = -control.discounted_cost(control.roll_out(environment, policy, x, horizon), environment.gamma)
     return value.detach(), torch.autograd.grad(value.sum(), x)[0]
 
 
-def _example(environment: Pendulum, trajectory: Trajectory) -> pd.DataFrame:
+def _example(environment: control.Pendulum, trajectory: control.Trajectory) -> pd.DataFrame:
     """Return the first swing-up, with its angle shifted so that it ends between -π and π."""
     angle, speed = trajectory.states[:-1, 0].unbind(-1)
     turns = (angle[-1] / (2 * math.pi)).round()
@@ -390,14 +349,16 @@ def _example(environment: Pendulum, trajectory: Trajectory) -> pd.DataFrame:
     )
 
 
-def _field(environment: Pendulum, policy: nn.Module, critic: Critic | None, horizon: int) -> pd.DataFrame:
+def _field(
+    environment: control.Pendulum, policy: nn.Module, critic: control.Critic | None, horizon: int
+) -> pd.DataFrame:
     """Return value and value gradient over the phase plane: those of the critic if it has them, and the exact ones."""
     axes = [torch.linspace(-1, 1, n, dtype=torch.float64) for n in _GRID]
     x = torch.cartesian_prod(math.pi * axes[0], environment.top_speed * axes[1])
     value, gradient = _exact(environment, policy, x, horizon)
     table = pd.DataFrame({"angle": x[:, 0].numpy(), "speed": x[:, 1].numpy(), "exact_value": value.numpy()})
     known = torch.full_like(x, math.nan) if critic is None else critic.gradient(x).detach()
-    table["value"] = critic(x).detach().numpy() if isinstance(critic, ValueCritic) else math.nan
+    table["value"] = critic(x).detach().numpy() if isinstance(critic, control.ValueCritic) else math.nan
     for i, name in enumerate(("angle", "speed")):
         table[f"by_{name}"], table[f"exact_by_{name}"] = known[:, i].numpy(), gradient[:, i].numpy()
     return table

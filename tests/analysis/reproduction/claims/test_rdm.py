@@ -10,6 +10,7 @@ import pytest
 from analysis.reproduction.claim import Plan, Results
 from analysis.reproduction.claims.rdm import CLAIM
 from analysis.reproduction.claims.rdm.conclude import group_tests
+from analysis.reproduction.kit import deep_networks
 from analysis.reproduction.kit.deep_networks import METHODS, OTHERS, recipes
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
@@ -72,7 +73,7 @@ def test_less_similar_methods_differ_and_backprop_does_not(between: float, diffe
 def test_the_verdict_follows_the_tests(
     results: Results, monkeypatch: pytest.MonkeyPatch, between: float, verdict: str
 ) -> None:
-    monkeypatch.setattr("analysis.reproduction.claims.rdm.conclude.FRACTIONS", (1.0,))
+    monkeypatch.setattr(deep_networks, "FRACTIONS", (1.0,))
     tables = results.tables | {"similarity": made_up(between)}
     assert CLAIM.conclude(replace(results, tables=tables)).verdict == verdict
 
