@@ -1,4 +1,4 @@
-"""The command ``repsim``: one thin command per file, and the one place where errors become sentences."""
+"""Command line interface of ``repsim``, and its exit codes."""
 
 from __future__ import annotations
 
@@ -42,38 +42,42 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one sentence on standard error and exit code 2."""
+    """Run the command line.
+
+    An error is printed as one sentence on standard error. The exit code is 2 for mistakes of the user, 1 for other
+    errors and 130 after Ctrl-C.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         codecs.register_error("repsim", _encode_anyway)
         sys.stdout.reconfigure(errors="repsim")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _say_warning
+            warnings.showwarning = _print_warning
             app()
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
             print("repsim: interrupted.", file=sys.stderr)
         raise
-    except Exception as error:  # the border between the library, which raises, and a person, who reads
+    except Exception as error:  # the library raises; the command prints
         if os.environ.get("REPSIM_TRACEBACK"):
             raise
-        _fail(*_verdict(error))
+        _fail(*_message_and_code(error))
 
 
 def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Print file names that are not text as they are, and escape characters that the terminal's encoding lacks."""
+    """Encode the bytes of file names that are not text, and escape characters that the terminal's encoding lacks."""
     try:
         return codecs.lookup_error("surrogateescape")(error)
     except UnicodeError:
         return codecs.backslashreplace_errors(error)
 
 
-def _say_warning(message: Warning | str, *_: object, **__: object) -> None:
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"repsim: warning: {message}", file=sys.stderr)
 
 
-def _verdict(error: Exception) -> tuple[str, int]:
-    """Return what to say about an error, and the exit code."""
+def _message_and_code(error: Exception) -> tuple[str, int]:
+    """Return the sentence that describes an error, and the exit code."""
     if isinstance(error, Interrupted):
         return str(error), _INTERRUPTED
     if isinstance(error, Incomplete):
@@ -88,7 +92,7 @@ def _verdict(error: Exception) -> tuple[str, int]:
 
 
 def _has_diverged(error: Exception) -> bool:
-    """Tell whether a training diverged; if nobody has imported what trains, which is slow, it cannot have."""
+    """Return whether a training diverged, without importing ``repsim.learning``, which takes long."""
     learning = sys.modules.get("repsim.learning")
     return learning is not None and isinstance(error, learning.Diverged)
 

@@ -15,21 +15,21 @@ __all__ = ["export"]
 
 def export(
     source: Annotated[Path, typer.Argument(help="A run (its activations), or the folder of an analysis.")],
-    output: Annotated[Path, typer.Option(help="New file, or new folder of csv and parquet.")],
+    output: Annotated[Path, typer.Option(help="New file; for csv and parquet, a new folder.")],
     format: Annotated[  # noqa: A002 (the name of the option)
-        str, typer.Option(help="csv, parquet, npz, rsatoolbox (RDMs of an analysis) or matlab.")
+        str, typer.Option(help="File format: csv, parquet, npz, rsatoolbox (RDMs of an analysis) or matlab.")
     ],
     steps: Annotated[
-        str | None, typer.Option(help="Of a run: first, last, all or numbers with commas. [default: last]")
+        str | None, typer.Option(help="Steps of a run: first, last, all or numbers with commas. [default: last]")
     ] = None,
     layers: Annotated[
         list[str] | None,
-        typer.Option("--layers", "--layer", help="Of a run: layer or pattern; repeatable. [default: all]"),
+        typer.Option("--layers", "--layer", help="Layers or patterns of a run; repeat the option. [default: all]"),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write recorded activations, or tables and RDMs, for other programs.
+    """Write recorded activations, or tables and RDMs, to files of other programs.
 
     Example: repsim export runs/sg --format matlab --output sg.mat
 

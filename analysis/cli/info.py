@@ -16,7 +16,7 @@ def info(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Show what a run is: settings, state, recorded steps and layers.
+    """Show the settings, the state, the recorded steps and the layers of a run.
 
     Example: repsim info runs/sg
     """

@@ -100,10 +100,8 @@ def _option(setting: Setting) -> inspect.Parameter:
 
 def _help(setting: Setting) -> str:
     text = setting.help
-    if _is_repeated(setting):
-        text += " Repeat the option for several."
-    if setting.commas:
-        text += " Separate several by commas."
+    if setting.is_list:
+        text += " Separate several by commas." if setting.commas else " Repeat the option for several."
     shown = _shown_default(setting)
     return f"{text} [default: {shown}]" if shown else text
 

@@ -1,4 +1,4 @@
-"""How commands print their results: words for people, JSON for scripts."""
+"""Output of commands: sentences for people, JSON for scripts."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import typer
 from analysis.cli.options import DataDir, Given, Json, Quiet, flags_of, reporter_of, with_options
 from analysis.cli.output import print_json
 from analysis.config.recording import CaptureConfig
+from analysis.config.toml_files import merge, read_defaults
 
 __all__ = ["record"]
 
@@ -65,7 +66,8 @@ def record(
             raise ValueError("No --data was given: an .npz file with the stimuli that the model is to be shown.")
         from analysis.training.record import record_model
 
-        config, given = CaptureConfig.from_dict(capture), _without_none(weights=weights, step=step)
+        config = merge(CaptureConfig.from_dict, "capture", [read_defaults()], capture)
+        given = _without_none(weights=weights, step=step)
         recorded = record_model(model, output, data=data, capture=config, progress=progress, **given)
     if json:
         print_json({"run": str(output), "steps": list(recorded.steps)})

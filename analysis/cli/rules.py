@@ -12,10 +12,10 @@ __all__ = ["rules"]
 
 
 def rules(
-    name: Annotated[str | None, typer.Argument(help="One rule, to see its options and reference.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of a rule, to show its options and reference.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """List the learning rules: the gradient that each chooses, what it needs, and what locks follow.
+    """List the learning rules: the gradient that each chooses, the signals that it needs, and its locks.
 
     Example: repsim rules synthetic-gradient
     """

@@ -14,10 +14,10 @@ __all__ = ["verify"]
 
 def verify(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
-    level: Annotated[str, typer.Option(help="size: compare file sizes; sha256: read every byte.")] = "sha256",
+    level: Annotated[str, typer.Option(help="size: compare file sizes; sha256: compare every byte.")] = "sha256",
     json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
-    """Check that every committed file of a run is what was written.
+    """Check that no committed file of a run has changed since it was written.
 
     Example: repsim verify runs/sg
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
-from analysis.config.recording import RecordingConfig
+from analysis.config.recording import CaptureConfig, RecordingConfig
 from repsim.learning.config import TrainingConfig
 from repsim.settings import Setting, Settings
 
@@ -16,6 +16,7 @@ __all__ = ["TABLES", "json_schema"]
 TABLES: dict[str, type[Settings]] = {
     "training": TrainingConfig,
     "recording": RecordingConfig,
+    "capture": CaptureConfig,
     "analysis": AnalysisConfig,
     "execution": ExecutionConfig,
 }

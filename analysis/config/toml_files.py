@@ -13,7 +13,7 @@ __all__ = ["DEFAULTS_FILE", "SettingsFile", "merge", "read_defaults", "read_sett
 T = TypeVar("T")
 
 DEFAULTS_FILE = Path("repsim.toml")
-_DEFAULTS_TABLES = ("training", "recording", "analysis", "execution")
+_DEFAULTS_TABLES = ("training", "recording", "capture", "analysis", "execution")
 
 
 @dataclass(frozen=True)

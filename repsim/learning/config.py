@@ -67,7 +67,7 @@ class TrainingConfig(Settings):
     rule: str = setting(
         "backprop",
         help="Learning rule: NAME[:option=value,...][@boundaries], see `repsim rules`. Several rules are joined by "
-        "' + '; where two name the same boundary, the later one applies.",
+        "' + ', or the option is repeated; where two name the same boundary, the later one applies.",
         joined=" + ",
     )
     boundaries: str | None = setting(

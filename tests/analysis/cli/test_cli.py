@@ -348,7 +348,7 @@ MISTAKES = {
     "unknown rule": (f"{DIGITS} --rule hebb", f"Unknown rule 'hebb'. Choose one of: {', '.join(ESTIMATORS)}."),
     "unknown data": ("train new --data birds", "Unknown data set 'birds'. Choose one of: mnist5k, digits, mnist"),
     "dimensions of nothing": ("train new --data xor:abc", "Data set 'xor:abc' is not understood at 'abc'; expected a"),
-    "one dimension": ("train new --data xor:1", "expected a whole number of 2 or more dimensions, e.g. xor:100."),
+    "one dimension": ("train new --data xor:1", "xor:1' is not understood at '1'; expected a whole number"),
     "dimensions of digits": ("train new --data digits:3", "random-labels, xor take dimensions; expected 'digits'."),
     "artificial images": ("train new --data xor --network conv", "A convolutional network needs images"),
     "unknown norm": (f"{DIGITS} --norm l2", "Unknown norm 'l2'. Choose one of: batch, layer, none."),
@@ -406,7 +406,7 @@ MISTAKES = {
     "few examples": ("train new --data few.npz", "few.npz has 5 examples of 5 classes; each class needs at least 3"),
     "uneven": ("train new --data uneven.npz", "X in uneven.npz has 60 examples and y has 59 labels"),
     "one class": ("train new --data one-class.npz", "y in one-class.npz has 1 class; expected at least 2."),
-    "text": ("train new --data text.npz", "expected real numbers, one example a row."),
+    "text": ("train new --data text.npz", "X in text.npz has shape (60, 5) and type <U32; expected real numbers"),
     "objects": ("train new --data objects.npz", "objects.npz holds Python objects, which are never loaded"),
     "torn": ("train new --data torn.npz", "torn.npz is not a readable .npz file"),
     "no IDX files": ("train new --data mnist --data-dir .", "There is no train-images-idx3-ubyte or train-images"),
@@ -516,7 +516,7 @@ def test_mnist_offline_names_both_ways_out(repsim: Repsim, tmp_path: Path, monke
     said = repsim("train --data mnist", tmp_path / "new")
     assert said.code == 2
     assert said.err.startswith(
-        "repsim: mnist could not be fetched from OpenML (Name or service not known). Give --data-dir"
+        "repsim: mnist could not be fetched from OpenML (Name or service not known). Set --data-dir"
     )
     assert "use mnist5k" in said.err
     assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from analysis.config.recording import CaptureConfig
 from analysis.execution import choice
 from checkpoints import Run
 from repsim.learning import TrainingConfig
@@ -122,6 +123,16 @@ def test_a_sweep_heeds_them_and_its_file_wins(defaults: Callable[[str], None], r
     configs = [Run.open(f"out/depth-{depth}").config for depth in (1, 2)]
     assert [(each["training"]["depth"], each["training"]["width"]) for each in configs] == [(1, 5), (2, 5)]
     assert all((each["training"]["data"], each["recording"]["n_test"]) == ("digits", 40) for each in configs)
+
+
+def test_a_model_is_captured_as_they_say(
+    defaults: Callable[[str], None], repsim: Repsim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults("[capture]\ndtype = 'float16'\nlayers = ['conv*']\nsave_weights = false\n")
+    captured = []
+    monkeypatch.setattr("analysis.training.record.record_model", lambda *_, capture, **__: captured.append(capture))
+    repsim("record --model mine:net --data mine.npz --output new --layers head")
+    assert captured == [CaptureConfig(dtype="float16", layers=("head",), save_weights=False)]
 
 
 def test_a_run_is_continued_without_them(defaults: Callable[[str], None], repsim: Repsim) -> None:

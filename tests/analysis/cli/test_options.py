@@ -58,7 +58,7 @@ def test_every_setting_is_an_option_with_its_help_and_default(command: str, conf
         assert promised["steps"] == "first,last for analyze, last for compare]"
 
 
-@pytest.mark.parametrize("config", [*TABLES.values(), CaptureConfig])
+@pytest.mark.parametrize("config", TABLES.values())
 def test_help_names_every_choice(config: type[Settings]) -> None:
     chosen = [
         each for each in config.settings() if each.choices is not None and each.name not in ("measures", "distance")

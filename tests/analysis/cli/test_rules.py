@@ -92,7 +92,7 @@ MISTAKES = {
     "boundary of a word": ("train new --data digits --rule noise@half", "boundaries 'half' is not understood. Use mid"),
     "loss that a rule cannot serve": (
         "train new --data digits --rule kickback:error=sum",
-        "Kickback with error=sum has no error to",
+        "Kickback with error=sum cannot be used with the log loss",
     ),
     "back through a rule that is only observed": (
         "train new --data digits --rule feedback-alignment:observe=true",

@@ -8,7 +8,7 @@ import pytest
 
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
-from analysis.config.recording import RecordingConfig
+from analysis.config.recording import CaptureConfig, RecordingConfig
 from analysis.config.toml_files import DEFAULTS_FILE, SettingsFile, merge, read_defaults, read_settings
 from repsim.learning import TrainingConfig
 from repsim.settings import Settings
@@ -46,9 +46,25 @@ RECORDING = {
     "compress": True,
     "diagnose": "none",
 }
+CAPTURE = {
+    "layers": ["conv*"],
+    "reduce": ["conv*=spatial_mean"],
+    "side": "both",
+    "dtype": "float16",
+    "batch_size": 8,
+    "device": "cuda",
+    "compress": True,
+    "save_weights": False,
+}
 ANALYSIS = {"steps": "all", "layers": ["hidden.1"], "distance": "cosine", "measures": ["rsa", "cka"], "Cs": [0.5, 2.0]}
 EXECUTION = {"executor": "processes", "jobs": 3, "scheduler": "tcp://x:1"}
-VALUES = {"training": TRAINING, "recording": RECORDING, "analysis": ANALYSIS, "execution": EXECUTION}
+VALUES = {
+    "training": TRAINING,
+    "recording": RECORDING,
+    "capture": CAPTURE,
+    "analysis": ANALYSIS,
+    "execution": EXECUTION,
+}
 
 
 @pytest.fixture
@@ -72,6 +88,7 @@ def as_toml(table: dict[str, Any]) -> str:
 CONFIGS: dict[str, type[Settings]] = {
     "training": TrainingConfig,
     "recording": RecordingConfig,
+    "capture": CaptureConfig,
     "analysis": AnalysisConfig,
     "execution": ExecutionConfig,
 }
@@ -149,6 +166,7 @@ MISTAKES = {
     "no layers": ("[recording]\nlayers = []", "[recording]: No layers were given; expected one or more, such as hid"),
     "number for truth": ("[recording]\ncompress = 1", "[recording]: compress is 1; expected true or false."),
     "unknown step": ("[recording]\ndiagnose = 'often'", "[recording]: diagnose 'often': 'often' is not understood."),
+    "unknown side": ("[capture]\nside = 'top'", "[capture]: Unknown side 'top'. Choose one of: output, input, both."),
     "unknown in an analysis": ("[analysis]\nlayer = 'a'", "[analysis]: Unknown setting 'layer'. Choose from: steps,"),
     "number for steps": ("[analysis]\nsteps = 3", "[analysis]: steps is 3; expected text."),
     "number for a measure": ("[analysis]\nmeasures = ['cka', 1]", "[analysis]: measures is 1; expected text."),
