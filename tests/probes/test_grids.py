@@ -79,8 +79,9 @@ def falls_to(best: float) -> Callable[[Fit], float]:
     return lambda fit: abs(float(np.log(np.linalg.norm(fit.coef) / norm)))
 
 
-@pytest.mark.parametrize("best", [1e-4, 1e-3, 0.1, 10.0, 100.0])
-@pytest.mark.parametrize("solver", ["lbfgs", "newton"])
+@pytest.mark.parametrize(
+    ("best", "solver"), [(1e-4, "lbfgs"), (1e-3, "newton"), (0.1, "lbfgs"), (10.0, "newton"), (100.0, "lbfgs")]
+)
 def test_a_path_goes_to_the_best_C_wherever_it_is(best: float, solver: str) -> None:
     path = fit_path(*problem(), CS, falls_to(best), solver=solver, most_decades=6)
     assert path.Cs[path.best] == best
@@ -108,15 +109,10 @@ def test_a_flat_curve_is_not_extended_and_gives_the_most_regularised_probe() -> 
     assert (path.Cs[path.best], path.n_extended, path.side) == (0.1, 0, 0)
 
 
-@pytest.mark.parametrize("Cs", [CS, (0.5,), (1e-9, 1e-8)])
-def test_a_grid_that_is_not_to_be_extended_is_reported_only(Cs: tuple[float, ...]) -> None:
-    path = fit_path(*problem(), Cs, lambda fit: -float(np.linalg.norm(fit.coef)))
+@pytest.mark.parametrize(("Cs", "most_decades"), [(CS, 0), ((0.5,), 0), ((0.5,), 6)])
+def test_a_single_C_is_never_extended_and_several_only_if_they_may_be(Cs: tuple[float, ...], most_decades: int) -> None:
+    path = fit_path(*problem(), Cs, lambda fit: -float(np.linalg.norm(fit.coef)), most_decades=most_decades)
     assert (path.Cs, path.n_extended, path.side) == (Cs, 0, int(len(Cs) > 1))
-
-
-def test_a_single_C_is_never_extended() -> None:
-    path = fit_path(*problem(), [0.5], lambda fit: -float(np.linalg.norm(fit.coef)), most_decades=6)
-    assert (path.Cs, path.n_extended, path.side) == ((0.5,), 0, 0)
 
 
 def test_layers_that_are_searched_together_are_extended_each_on_its_own(relu_digits: tuple[NDArray, NDArray]) -> None:
@@ -146,11 +142,8 @@ def layers_of(kind: str, d: int, rng: np.random.Generator) -> tuple[NDArray, NDA
     return {"separable": means + 0.5 * noise, "noise": noise, "ordinary": 0.2 * means + noise}[kind], y
 
 
-@pytest.mark.parametrize(
-    ("kind", "side"), [("separable", 1), ("noise", -1), ("ordinary", 0)], ids=["above", "below", "within"]
-)
-@pytest.mark.parametrize("d", [8, 40, 300])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("kind", "side"), [("separable", 1), ("noise", -1), ("ordinary", 0)])
+@pytest.mark.parametrize(("d", "dtype"), [(8, np.float32), (300, np.float64)])
 def test_the_default_grid_is_extended_where_the_best_C_lies_beyond_it(
     kind: str, side: int, d: int, dtype: type
 ) -> None:
@@ -168,7 +161,7 @@ def test_the_default_grid_is_extended_where_the_best_C_lies_beyond_it(
         assert (row["C"], row["C_extended"]) == (given["C"], 0)
 
 
-@pytest.mark.parametrize("Cs", [CS, list(CS), np.array(CS), (0.01, 0.1), (0.1,)])
+@pytest.mark.parametrize("Cs", [CS, np.array(CS), (0.1,)])
 def test_a_grid_that_was_given_is_not_extended(Cs: Any) -> None:
     X, y = layers_of("separable", 8, np.random.default_rng(0))
     row = probe_layers({"h": X}, y, SPLIT, Cs=Cs).iloc[0]
@@ -211,8 +204,7 @@ def test_a_table_of_extended_grids_that_was_cut_off_goes_on_byte_for_byte(tmp_pa
 # Ridge
 
 
-@pytest.mark.parametrize("kind", [RidgeProbe, RegressionProbe])
-@pytest.mark.parametrize("d", [5, 60, 250])
+@pytest.mark.parametrize(("kind", "d"), [(RidgeProbe, 5), (RegressionProbe, 60), (RidgeProbe, 250)])
 def test_ridge_probes_leave_the_edge_of_the_default_grid(kind: Any, d: int) -> None:
     rng = np.random.default_rng(d)
     noise, y = rng.normal(size=(120, d)), rng.integers(3, size=120)

@@ -32,7 +32,7 @@ DEFAULT, TIGHT = 1e-6, 1e-14
 ROUNDING = 1e-9  # of a distance between coefficients
 LAYERS = ("hidden.1", "hidden.10", "hidden.20")
 
-EACH_SOLVER = pytest.mark.parametrize("solver", list(SOLVERS))
+EACH_SOLVER = pytest.mark.parametrize("solver", ["lbfgs", "newton"])  # "auto" is one of these
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,25 +239,21 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 EACH_CASE_AND_SOLVER = pytest.mark.parametrize(
     ("case", "solver"),
-    [(name, solver) for name in CASES for solver in SOLVERS]
-    + [(name, solver) for name in LAYERS for solver in SOLVERS if solver != "newton" or name == LAYERS[-1]],
+    [(name, solver) for name in CASES for solver in ("lbfgs", "newton")]
+    + [(LAYERS[0], "lbfgs"), (LAYERS[1], "lbfgs"), (LAYERS[2], "lbfgs"), (LAYERS[2], "newton")],
     indirect=["case"],
 )
 
 
 @EACH_CASE_AND_SOLVER
-def test_default_fit_is_as_near_to_the_optimum_as_it_certifies(case: Case, solver: str) -> None:
+def test_a_fit_is_as_near_to_the_optimum_as_it_certifies(case: Case, solver: str) -> None:
     probe = case.probe(solver, DEFAULT)
     assert probe.converged_
     assert_within_certificates(case, probe.coef_, probe.intercept_)
     gap = case.relative_gap(probe.coef_, probe.intercept_)
     assert gap <= DEFAULT
     assert probe.relative_gap_ == pytest.approx(gap, rel=1e-3, abs=1e-13)
-
-
-@EACH_CASE_AND_SOLVER
-def test_tight_fit_has_the_probabilities_and_intercept_of_the_optimum(case: Case, solver: str) -> None:
-    probe = case.probe(solver, TIGHT)
+    probe = case.probe(solver, TIGHT)  # has the probabilities and the intercept of the optimum
     assert probe.converged_
     assert_within_certificates(case, probe.coef_, probe.intercept_)
     np.testing.assert_allclose(probe.predict_proba(case.X), case.oracle.predict_proba(case.Z), rtol=0, atol=1e-6)
@@ -289,9 +285,8 @@ def assert_is_optimum(case: Case, fit: Fit, tol: float) -> None:
         np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-6)
 
 
-@EACH_TOLERANCE
+@pytest.mark.parametrize(("C", "tol"), [(0.01, TIGHT), (1.0, DEFAULT), (100.0, TIGHT)])
 @EACH_WIDE
-@pytest.mark.parametrize("C", CS)
 @EACH_SOLVER
 def test_each_fit_of_a_path_over_wide_features_is_its_optimum(
     n_classes: int, weighted: bool, C: float, solver: str, tol: float

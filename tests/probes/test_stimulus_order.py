@@ -89,8 +89,7 @@ FORMS: dict[str, Callable[[NDArray, NDArray], Any]] = {
 # Tables
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("seed", "form"), list(enumerate(FORMS)))
 @pytest.mark.parametrize("names", [None, {3: "cat", 5: "dog", 8: "cod"}])
 def test_targets_by_id_have_the_rows_of_their_stimuli_in_whatever_order(
     stimuli: Set, layers: dict[str, Layer], form: str, seed: int, names: dict[int, str] | None
@@ -127,7 +126,7 @@ def test_types_are_taken_by_id_too(stimuli: Set, layers: dict[str, Layer]) -> No
     assert expected["control_accuracy"].notna().all()
 
 
-def test_rows_of_a_journal_are_found_again_however_labels_were_given(
+def test_rows_of_a_cache_are_found_again_however_labels_were_given(
     stimuli: Set, layers: dict[str, Layer], tmp_path: Path
 ) -> None:
     path, order = tmp_path / "probes.jsonl", in_another_order(stimuli)
@@ -138,8 +137,7 @@ def test_rows_of_a_journal_are_found_again_however_labels_were_given(
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("dtype", [np.int64, np.uint8, str, object])
+@pytest.mark.parametrize(("seed", "dtype"), list(enumerate([np.int64, np.uint8, str, object])))
 def test_an_array_of_the_runs_own_labels_in_another_order_is_refused(
     stimuli: Set, layers: dict[str, Layer], seed: int, dtype: Any
 ) -> None:

@@ -24,8 +24,7 @@ def iris(n_classes: int = 3) -> tuple[NDArray, NDArray]:
     return X[y < n_classes], y[y < n_classes]
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize(("n_classes", "C"), [(2, 0.01), (3, 1.0), (3, 100.0)])
 def test_probabilities_equal_those_of_an_exact_newton_pipeline(n_classes: int, C: float) -> None:
     X, y = iris(n_classes)
     newton = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-12, max_iter=200)
@@ -36,16 +35,6 @@ def test_probabilities_equal_those_of_an_exact_newton_pipeline(n_classes: int, C
     np.testing.assert_array_equal(probe.predict(X), oracle.predict(X))
 
 
-def test_without_standardisation_it_is_plain_logistic_regression() -> None:
-    X, y = iris()
-    oracle = LogisticRegression(solver="newton-cholesky", tol=1e-12, max_iter=200).fit(X, y)
-    probe = LogisticProbe(standardize=False, tol=1e-11).fit(X, y)
-    np.testing.assert_allclose(probe.coef_, oracle.coef_, atol=2e-5)
-    np.testing.assert_allclose(probe.predict_proba(X), oracle.predict_proba(X), atol=1e-6)
-    np.testing.assert_array_equal(probe.mean_, np.zeros(4))
-    np.testing.assert_array_equal(probe.scale_, np.ones(4))
-
-
 def test_scale_and_offset_of_a_feature_matter_only_without_standardisation() -> None:
     X, y = iris()
     stretched = X * np.array([3.0, 1.0, 0.3, 1.0]) + np.array([0.0, 5.0, 0.0, -5.0])
@@ -53,6 +42,7 @@ def test_scale_and_offset_of_a_feature_matter_only_without_standardisation() -> 
         probe = LogisticProbe(standardize=standardize, tol=1e-8)
         p, q = (probe.fit(Z, y).predict_proba(Z) for Z in (X, stretched))
         assert np.allclose(p, q, atol=1e-5) == same
+    np.testing.assert_array_equal([probe.mean_, probe.scale_], [np.zeros(4), np.ones(4)])
 
 
 def test_order_of_features_and_rows_does_not_matter() -> None:
@@ -62,13 +52,6 @@ def test_order_of_features_and_rows_does_not_matter() -> None:
     p = LogisticProbe(tol=1e-12).fit(X, y).predict_proba(X)
     q = LogisticProbe(tol=1e-12).fit(X[rows][:, features], y[rows]).predict_proba(X[:, features])
     np.testing.assert_allclose(p, q, atol=1e-6)
-
-
-def test_coefficients_refer_to_standardised_features() -> None:
-    X, y = iris()
-    probe = LogisticProbe().fit(X, y)
-    logits = (X - X.mean(axis=0)) / X.std(axis=0) @ probe.coef_.T + probe.intercept_
-    np.testing.assert_allclose(probe.decision_function(X), logits, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e12])
@@ -109,11 +92,6 @@ def test_half_precision_is_computed_with_in_double() -> None:
     half, double = (LogisticProbe().fit(Z, y) for Z in (large, large.astype(np.float64)))
     np.testing.assert_array_equal(half.coef_, double.coef_)
     assert half.coef_.dtype == half.predict_proba(large).dtype == np.float64
-
-
-def test_one_example_of_each_class_is_enough() -> None:
-    X = np.array([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0]])
-    assert LogisticProbe().fit(X, ["a", "b", "c"]).predict(X).tolist() == ["a", "b", "c"]
 
 
 def test_string_labels_come_back() -> None:

@@ -23,8 +23,7 @@ def dual_objective(X: NDArray, p: NDArray, targets: NDArray, C: float) -> float:
     return float(-C * np.sum(xlogy(p, p)) - 0.5 * np.sum((rows.T @ X) ** 2))
 
 
-@pytest.mark.parametrize("n_classes", [2, 3, 7])
-@pytest.mark.parametrize("C", [0.01, 1.0, 100.0])
+@pytest.mark.parametrize(("n_classes", "C"), [(2, 100.0), (3, 1.0), (7, 0.01)])
 def test_gap_is_primal_minus_dual_at_any_coefficients(n_classes: int, C: float) -> None:
     X, y, coef = random_problem(n_classes)
     certificate = certify(X, y, C, coef, np.zeros(len(coef)))
@@ -35,8 +34,7 @@ def test_gap_is_primal_minus_dual_at_any_coefficients(n_classes: int, C: float) 
     assert certificate.gap == pytest.approx(primal - dual, rel=1e-9)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3, 7])
-@pytest.mark.parametrize("size", [0.0, 1.0, 50.0])
+@pytest.mark.parametrize(("n_classes", "size"), [(2, 50.0), (3, 0.0), (3, 1.0), (7, 50.0)])
 def test_profiled_intercept_balances_the_residuals_from_any_start(n_classes: int, size: float) -> None:
     X, y, coef = random_problem(n_classes)
     start = np.linspace(-10.0, 10.0, len(coef))
@@ -54,7 +52,7 @@ def test_without_features_the_intercept_is_the_log_class_rate() -> None:
     np.testing.assert_allclose(expit(two_classes), [0.9], rtol=1e-12)
 
 
-@pytest.mark.parametrize("n_classes", [2, 3, 7])
+@pytest.mark.parametrize("n_classes", [2, 7])
 def test_certificate_ignores_an_offset_of_the_features(n_classes: int) -> None:
     X, y, coef = random_problem(n_classes)
     centered, shifted = (certify(Z, y, 1.0, coef, np.zeros(len(coef))) for Z in (X, X + 50.0))
@@ -67,7 +65,7 @@ def test_gap_is_infinite_where_no_best_intercept_was_found() -> None:
     assert certify(X, y, 1.0, np.array([[1e5]]), np.zeros(1)).gap == np.inf
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_wild_coefficients_do_not_overflow(seed: int) -> None:
-    X, y, coef = random_problem(7, seed)
-    assert certify(X, y, 1.0, 700.0 * coef, np.linspace(-700.0, 700.0, 7)).gap > 1e3
+def test_wild_coefficients_do_not_overflow() -> None:
+    for seed in range(20):
+        X, y, coef = random_problem(7, seed)
+        assert certify(X, y, 1.0, 700.0 * coef, np.linspace(-700.0, 700.0, 7)).gap > 1e3

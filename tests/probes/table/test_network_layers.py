@@ -21,25 +21,20 @@ LAYERS = {"h": np.ones((3, 2))}
         ({"network": "backprop", "checkpoint": 100}, "backprop, step 100"),
     ],
 )
-def test_a_recording_is_called_what_is_known_of_it(known: dict[str, Any], name: str) -> None:
+def test_a_network_is_called_what_is_known_of_it(known: dict[str, Any], name: str) -> None:
     assert NetworkLayers(layers=LAYERS, **known).name == name
 
 
 def test_layers_by_name_are_those_of_one_unnamed_network() -> None:
-    (recording,) = list_networks(LAYERS)
-    assert recording == NetworkLayers(layers=LAYERS, network="", seed=None, checkpoint=None)
+    assert list_networks(LAYERS) == [NetworkLayers(layers=LAYERS, network="", seed=None, checkpoint=None)]
+    one = NetworkLayers(layers=LAYERS, network="bp")
+    assert list_networks(one) == [one]
 
 
-def test_recordings_of_an_iterator_keep_their_order() -> None:
-    names = ["b", "a", "c"]
-    assert [
-        each.network for each in list_networks(NetworkLayers(layers=LAYERS, network=name) for name in names)
-    ] == names
-
-
-def test_recordings_may_differ_in_one_of_network_seed_and_step() -> None:
-    alike = [{}, {"network": "a"}, {"network": "a", "seed": 0}, {"network": "a", "seed": 0, "checkpoint": 0}]
-    assert len(list_networks(NetworkLayers(layers=LAYERS, **each) for each in alike)) == 4
+def test_networks_keep_their_order_and_may_differ_in_one_of_network_seed_and_step() -> None:
+    alike = [{}, {"network": "b"}, {"network": "a"}, {"network": "a", "seed": 0}, {"network": "a", "checkpoint": 0}]
+    networks = [NetworkLayers(layers=LAYERS, **each) for each in alike]
+    assert list_networks(iter(networks)) == networks
 
 
 @pytest.mark.parametrize(
@@ -56,7 +51,7 @@ def test_no_layers_are_an_error(nothing: Any) -> None:
     ("layers", "found"),
     [([np.ones((3, 2))], "ndarray"), ([NetworkLayers(layers=LAYERS), LAYERS], "dict"), ("h", "str")],
 )
-def test_something_else_among_recordings_is_an_error_that_names_it(layers: Any, found: str) -> None:
+def test_something_else_among_networks_is_an_error_that_names_it(layers: Any, found: str) -> None:
     with pytest.raises(TypeError, match=f"layers has {found}; expected a mapping of arrays, or NetworkLayers"):
         list_networks(layers)
 
@@ -64,12 +59,12 @@ def test_something_else_among_recordings_is_an_error_that_names_it(layers: Any, 
 @pytest.mark.parametrize(
     ("known", "name"), [({}, "''"), ({"network": "a", "seed": 1, "checkpoint": 2}, "'a, seed 1, step 2'")]
 )
-def test_two_recordings_of_one_name_are_an_error_that_says_it(known: dict[str, Any], name: str) -> None:
-    recordings = [NetworkLayers(layers=LAYERS, network="other"), *[NetworkLayers(layers=LAYERS, **known)] * 2]
+def test_two_networks_of_one_name_are_an_error_that_says_it(known: dict[str, Any], name: str) -> None:
+    networks = [NetworkLayers(layers=LAYERS, network="other"), *[NetworkLayers(layers=LAYERS, **known)] * 2]
     with pytest.raises(
         ValueError, match=f"Two networks are called {name}; give each another network, seed or checkpoint"
     ):
-        list_networks(recordings)
+        list_networks(networks)
 
 
 # Baselines
@@ -112,23 +107,11 @@ def test_a_projection_is_made_when_it_is_read_and_not_before() -> None:
     assert X.reads == 1
 
 
-def test_inputs_may_be_lists_and_projections_are_given_in_the_precision_asked_for() -> None:
-    _, projected = baselines([[1.0, 2.0], [3.0, 4.0]], [3])
-    expected = random_projection([[1.0, 2.0], [3.0, 4.0]], 3, seed=0)
-    assert np.asarray(projected.layers["width 3"], dtype=np.float32).dtype == np.float32
-    np.testing.assert_array_equal(np.asarray(projected.layers["width 3"]), expected)
-
-
 @pytest.mark.parametrize("known", [{"seed": "a"}, {"checkpoint": 0.5}])
 def test_seeds_and_steps_that_are_no_whole_numbers_are_refused(known: dict[str, Any]) -> None:
     (name, value), *_ = known.items()
     with pytest.raises(TypeError, match=rf"^{name} is {value!r}; expected an integer, or None\.$"):
         list_networks([NetworkLayers(layers={"h": np.ones((2, 1))}, **known)])
-
-
-def test_a_single_recording_is_one_of_several() -> None:
-    one = NetworkLayers(layers={"h": np.ones((2, 1))}, network="bp")
-    assert list_networks(one) == [one]
 
 
 def test_inputs_that_are_no_matrix_are_refused() -> None:

@@ -81,7 +81,7 @@ def interrupted(path: Path, after: int, layers: Any = None) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, bytes]:
-    """A table that was not cut off, and its journal."""
+    """A table that was not cut off, and its cache."""
     path = tmp_path_factory.mktemp("whole") / "probes.jsonl"
     return table_of(cache=path), path.read_bytes()
 
@@ -95,12 +95,12 @@ def test_rows_are_found_again_as_they_were(tmp_path: Path) -> None:
         {"C": np.float64(0.1), "n_iter": np.int64(3), "converged": np.bool_(True), "network": np.str_("mlp")},
         {"C": np.inf, "n_iter": 0, "converged": False, "network": "line\nbreak \u2028 é", "seed": None},
     ]
-    journal = RowCache(path)
-    assert journal.rows("one") is None
+    cache = RowCache(path)
+    assert cache.rows("one") is None
     assert not path.exists()
-    journal.add("one", rows)
-    journal.add("two", [])
-    for each in (journal, RowCache(path)):
+    cache.add("one", rows)
+    cache.add("two", [])
+    for each in (cache, RowCache(path)):
         found = each.rows("one")
         assert found == rows
         assert [type(value) for value in found[0].values()] == [float, int, bool, str]
@@ -109,18 +109,12 @@ def test_rows_are_found_again_as_they_were(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_numbers_that_are_none_are_found_again(tmp_path: Path) -> None:
-    RowCache(tmp_path / "probes.jsonl").add("one", [{"codelength": np.nan}])
-    (row,) = RowCache(tmp_path / "probes.jsonl").rows("one") or []
-    assert np.isnan(row["codelength"])
-
-
 def test_a_last_line_that_is_torn_anywhere_is_dropped_and_the_file_is_mended(tmp_path: Path) -> None:
     path = tmp_path / "probes.jsonl"
-    journal = RowCache(path)
-    journal.add("one", [{"C": 1.0}])
+    cache = RowCache(path)
+    cache.add("one", [{"C": 1.0}])
     first = path.read_bytes()
-    journal.add("two", [{"C": 2.0}])
+    cache.add("two", [{"C": 2.0}])
     both = path.read_bytes()
     for end in range(len(first), len(both)):
         path.write_bytes(both[:end])
@@ -139,7 +133,7 @@ def test_a_short_line_after_a_long_torn_one_leaves_nothing_of_it(tmp_path: Path)
     assert path.read_bytes() == b'{"key": "two", "rows": []}\n'
 
 
-NO_JOURNALS = [
+NO_CACHES = [
     (b"layer,accuracy\nfc1,0.5\n", 1),
     (b'{"step": 1}\n', 1),
     (b'{"key": "one"}\n', 1),
@@ -149,10 +143,11 @@ NO_JOURNALS = [
     (b"\x89HDF\r\n\x1a\n\x00\x00", 1),
     (b'{"key": "one", "rows": []}\n{"key": "tw\n{"key": "three", "rows": []}\n', 2),
     (b'{"key": "one", "rows": []}\n\n', 2),
+    (b'{"format": 1, "status": "done"}', 1),  # without an end of line
 ]
 
 
-@pytest.mark.parametrize(("content", "line"), NO_JOURNALS)
+@pytest.mark.parametrize(("content", "line"), NO_CACHES)
 def test_a_file_that_is_something_else_is_refused_and_left_as_it_was(tmp_path: Path, content: bytes, line: int) -> None:
     path = tmp_path / "probes.jsonl"
     path.write_bytes(content)
@@ -191,14 +186,14 @@ def test_keys_tell_apart_values_kinds_shapes_and_names() -> None:
 # A table that goes on
 
 
-def test_a_journal_changes_no_row(whole: tuple[pd.DataFrame, bytes]) -> None:
+def test_a_cache_changes_no_row(whole: tuple[pd.DataFrame, bytes]) -> None:
     table, content = whole
     assert_same(table, table_of())
     assert content.count(b"\n") == len(GROUPS)
     assert table["status"].eq("ok").all()
 
 
-@pytest.mark.parametrize(("after", "n_done"), [(1, 1), (2, 1), (3, 2), (4, 3), (5, 4)])
+@pytest.mark.parametrize(("after", "n_done"), [(1, 1), (3, 2), (5, 4)])
 def test_a_table_that_was_cut_off_goes_on_and_is_the_uninterrupted_one(
     whole: tuple[pd.DataFrame, bytes], tmp_path: Path, after: int, n_done: int
 ) -> None:
@@ -213,16 +208,6 @@ def test_a_table_that_was_cut_off_goes_on_and_is_the_uninterrupted_one(
     # Of what is known only the content is looked at; the rest is looked at and read.
     reads = [layer.reads for recording in layers for layer in recording.layers.values()]
     assert reads == [1 if i < n_done else 2 for i, group in enumerate(GROUPS) for _ in group]
-
-
-def test_a_table_whose_last_line_was_torn_is_the_uninterrupted_one(
-    whole: tuple[pd.DataFrame, bytes], tmp_path: Path
-) -> None:
-    table, content = whole
-    path = tmp_path / "probes.jsonl"
-    path.write_bytes(content[: content.rindex(b"\n", 0, -1) + 500])
-    assert_same(table_of(cache=path), table)
-    assert path.read_bytes() == content
 
 
 def touched(recording: int, name: str) -> list[NetworkLayers]:
@@ -261,7 +246,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", list(CHANGES))
-def test_what_was_computed_of_something_else_is_computed_anew(
+def test_rows_of_other_arguments_are_computed_again(
     whole: tuple[pd.DataFrame, bytes], tmp_path: Path, change: str
 ) -> None:
     path = tmp_path / "probes.jsonl"
@@ -274,7 +259,7 @@ def test_what_was_computed_of_something_else_is_computed_anew(
     assert_same(table_of(cache=path), whole[0])  # what was there is still there
 
 
-@pytest.mark.parametrize(("recording", "name"), [(0, "a"), (0, "b"), (0, "c"), (1, "b")])
+@pytest.mark.parametrize(("recording", "name"), [(0, "b"), (1, "b")])
 def test_a_layer_that_changed_is_computed_anew_and_no_other(
     whole: tuple[pd.DataFrame, bytes], tmp_path: Path, recording: int, name: str
 ) -> None:
@@ -382,15 +367,6 @@ def test_a_table_whose_process_was_killed_goes_on_and_is_the_uninterrupted_one(
 # Where it fails
 
 
-@pytest.mark.parametrize("content", [b'{"format": 1, "status": "done"}', b"notes of mine"])
-def test_a_file_of_one_unended_line_that_is_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "run.json"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="not a line of a cache"):
-        RowCache(path).add("one", [])
-    assert path.read_bytes() == content
-
-
 def test_a_layer_that_could_not_be_read_once_is_read_again(tmp_path: Path) -> None:
     class Flaky(Lazy):
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
@@ -404,13 +380,13 @@ def test_a_layer_that_could_not_be_read_once_is_read_again(tmp_path: Path) -> No
     assert_same(table_of(sound, cache=path), table_of(sound))
 
 
-def test_a_journal_and_warm_starts_exclude_each_other(tmp_path: Path) -> None:
+def test_a_cache_and_warm_starts_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^cache and fits were both given"):
         table_of(recordings(), cache=tmp_path / "probes.jsonl", fits={})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_no_journal(tmp_path: Path) -> None:
+def test_a_folder_is_no_cache(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=r"^The cache .* is a folder\. Give the name of a file"):
         RowCache(tmp_path)
 
@@ -421,22 +397,22 @@ def test_a_folder_that_is_not_there_is_named_before_any_fit(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("change", ["longer", "gone"])
-def test_a_journal_that_somebody_else_changed_is_not_written_over(tmp_path: Path, change: str) -> None:
+def test_a_cache_that_another_program_changed_is_not_written_over(tmp_path: Path, change: str) -> None:
     path = tmp_path / "probes.jsonl"
-    journal = RowCache(path)
-    journal.add("k", [{"layer": "h1"}])
+    cache = RowCache(path)
+    cache.add("k", [{"layer": "h1"}])
     if change == "longer":
         RowCache(path).add("other", [{"layer": "h2"}])
     else:
         path.unlink()
     before = path.read_bytes() if path.exists() else b""
     with pytest.raises(ValueError, match="was changed by another program; give each table a cache"):
-        journal.add("l", [])
+        cache.add("l", [])
     assert (path.read_bytes() if path.exists() else b"") == before
 
 
-@pytest.mark.parametrize("known", [{"seed": np.int64(1)}, {"checkpoint": np.int64(1)}])
-def test_seeds_and_steps_may_be_numbers_of_numpy(tmp_path: Path, known: dict[str, Any]) -> None:
+def test_seeds_and_steps_may_be_numbers_of_numpy(tmp_path: Path) -> None:
+    known = {"seed": np.int64(1), "checkpoint": np.int64(1)}
     table = table_of([NetworkLayers(layers=recordings()[0].layers, **known)], cache=tmp_path / "probes.jsonl")
     assert all((table[name] == value).all() for name, value in known.items())
 

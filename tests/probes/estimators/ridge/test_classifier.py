@@ -23,8 +23,7 @@ def iris(n_classes: int = 3) -> tuple[NDArray, NDArray]:
     return X[y < n_classes], y[y < n_classes]
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-@pytest.mark.parametrize("alpha", [1e-3, 0.1, 1.0, 10.0, 1e4])
+@pytest.mark.parametrize(("n_classes", "alpha"), [(2, 1e-3), (3, 0.1), (2, 10.0), (3, 1e4)])
 def test_decisions_equal_those_of_a_scikit_learn_pipeline(n_classes: int, alpha: float) -> None:
     X, y = iris(n_classes)
     oracle = make_pipeline(StandardScaler(), RidgeClassifier(alpha)).fit(X, y)
@@ -110,8 +109,7 @@ def test_standardisation_is_that_of_the_weighted_rows() -> None:
     np.testing.assert_allclose(probe.scale_, scaler.scale_, rtol=1e-12)
 
 
-@pytest.mark.parametrize("n", [3, 50])
-@pytest.mark.parametrize("constant", [0.0, 0.1, 1e12])
+@pytest.mark.parametrize(("n", "constant"), [(3, 0.1), (50, 0.0), (50, 1e12)])
 def test_constant_feature_gets_scale_one_and_coefficient_zero(constant: float, n: int) -> None:
     X, y = (array[48 : 48 + n] for array in iris())
     probe = RidgeProbe().fit(np.column_stack([X, np.full(n, constant)]), y)

@@ -39,7 +39,6 @@ def test_unfit_weights_are_an_error(probe: Any, sample_weight: NDArray, message:
         probe.fit(*load_iris(return_X_y=True), sample_weight=sample_weight)
 
 
-@pytest.mark.parametrize("kind", [RidgeProbe, RegressionProbe])
 @pytest.mark.parametrize(
     ("alphas", "message"),
     [
@@ -51,6 +50,7 @@ def test_unfit_weights_are_an_error(probe: Any, sample_weight: NDArray, message:
         (None, "alphas has None; expected positive, finite numbers"),
     ],
 )
-def test_penalty_out_of_range_is_an_error_in_fit(kind: Any, alphas: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        kind(alphas).fit(*load_iris(return_X_y=True))
+def test_penalty_out_of_range_is_an_error_in_fit(alphas: Any, message: str) -> None:
+    for kind in (RidgeProbe, RegressionProbe):
+        with pytest.raises(ValueError, match=message):
+            kind(alphas).fit(*load_iris(return_X_y=True))
