@@ -1,7 +1,8 @@
 """Theory of learning with synthetic gradients.
 
-Convergence and linear dynamics (Czarnecki et al. 2017) are offered here; critical points, implied losses and value
-gradients are packages of their own: ``critical_points``, ``implied_loss``, ``control``.
+This package holds the convergence condition and the dynamics of the linear model (Czarnecki et al. 2017). Its
+subpackages hold critical points (``critical_points``), implied losses (``implied_loss``) and value gradients
+(``control``).
 """
 
 from repsim.theory.convergence import Tracking, track, tracked

@@ -1,4 +1,4 @@
-"""The condition under which training by synthetic gradients is sure to converge, checked on a real run."""
+"""Sufficient condition for the convergence of training with synthetic gradients, evaluated on a real run."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ __all__ = ["Tracking", "track", "tracked"]
 
 @dataclass(frozen=True)
 class Tracking:
-    """How well the gradient chosen at boundary k follows the true one, as the parameters θ that learn from it feel it.
+    """Error of the gradient chosen at boundary k, measured in the gradient of the parameters θ that learn from it.
 
-    With chosen and true gradients g and t of N examples (rows g_i and t_i = N ∂L/∂h_i) and the Jacobian J = ∂h_k/∂θ of
-    the whole batch, the true gradient of θ is Jᵀt / N, the rule's is Jᵀg / N, and they differ by εC at the most:
-    ‖Jᵀ(g − t)‖ / N ≤ ε C. With steps that are small enough, descent on the loss of these N examples converges to a
-    stationary point of it if, at every step,
+    Let g and t be the chosen and true gradients of N examples (rows g_i and t_i = N ∂L/∂h_i), and J = ∂h_k/∂θ the
+    Jacobian of the whole batch. The true gradient of θ is Jᵀt / N and that of the rule Jᵀg / N; their difference is
+    bounded by ‖Jᵀ(g − t)‖ / N ≤ ε C. With sufficiently small steps, descent on the loss of these N examples converges
+    to a stationary point of it if, at every step,
 
         ε C ≤ ‖∂L/∂θ‖ (1 − δ) / (1 + δ)    for one fixed δ in (0, 1).
 
-    Batches that change add noise, which this does not see. If it holds for the parameters below each of several
-    boundaries, with one δ, it holds for all of them together.
+    The condition does not cover the noise of changing batches. If it holds with one δ for the parameters below each of
+    several boundaries, it holds for all of these parameters together.
 
     Attributes
     ----------
     segments : range
-        Those that hold θ: from above the next lower boundary with an estimator, to k.
+        Segments that hold θ: those between the next lower boundary with an estimator and boundary k.
     epsilon : float
         ε = ‖g − t‖_F / √N, the root mean square over examples of the error of the chosen gradient; 0 or more.
     jacobian_norm : float
-        C = ‖J‖₂ / √N, or a little less, see ``spectral_norm``; in units of h per unit of θ.
+        Estimate of C = ‖J‖₂ / √N from below, see ``spectral_norm``; in units of h per unit of θ.
     jacobian_bound : float
-        A number no smaller than C, with probability 1 - 1e-6; ``error_bound`` and what follows from it use it, and so
-        err on the safe side.
+        Upper bound of C with probability 1 - 1e-6. ``error_bound`` and the properties derived from it use this bound,
+        and so are conservative.
     gradient_norm : float
         ‖∂L/∂θ‖ = ‖Jᵀt‖ / N.
     error_norm : float
-        ‖Jᵀ(g − t)‖ / N: the actual error, which the theorem bounds by ``error_bound``.
+        ‖Jᵀ(g − t)‖ / N: the actual error, which is at most ``error_bound``.
 
     References
     ----------
-    After Czarnecki et al. (2017), Understanding synthetic gradients and decoupled neural interfaces. There the bounds
-    are those of one example; means over examples make them the tightest for a batch.
+    After Czarnecki et al. (2017), Understanding synthetic gradients and decoupled neural interfaces. Their bounds are
+    for one example; the means over examples used here are the tightest bounds for a batch.
     """
 
     segments: range
@@ -67,24 +67,24 @@ class Tracking:
 
     @property
     def error_bound(self) -> float:
-        """The bound ε C of ``error_norm``."""
+        """Upper bound ε C of ``error_norm``."""
         return self.epsilon * self.jacobian_bound
 
     @property
     def ratio(self) -> float:
-        """The ratio r = ε C / ‖∂L/∂θ‖, 0 or more; infinite where only ∂L/∂θ is 0, and 0 where both are."""
+        """The ratio r = ε C / ‖∂L/∂θ‖, 0 or more; infinite if only ∂L/∂θ is 0, and 0 if both are 0."""
         if self.gradient_norm == 0:
             return 0.0 if self.error_bound == 0 else math.inf
         return self.error_bound / self.gradient_norm
 
     @property
     def delta(self) -> float:
-        """The largest δ with which the condition holds, (1 − r) / (1 + r), 0 to 1; NaN where none will do, r ≥ 1."""
+        """Largest δ with which the condition holds, (1 − r) / (1 + r), 0 to 1; NaN if r ≥ 1 and there is none."""
         return (1 - self.ratio) / (1 + self.ratio) if self.ratio < 1 else math.nan
 
     @property
     def margin(self) -> float:
-        """By how much the gradient exceeds the bound of its error, ‖∂L/∂θ‖ − ε C; below 0 where no δ will do."""
+        """Difference ‖∂L/∂θ‖ − ε C between the gradient and the bound of its error; negative if no δ exists."""
         return self.gradient_norm - self.error_bound
 
     def holds(self, delta: float) -> bool:
@@ -103,38 +103,39 @@ class Tracking:
 def track(
     learner: Learner, X: Tensor, y: Tensor, *, boundaries: Collection[int] | None = None, tolerance: float = 0.05
 ) -> dict[int, Tracking]:
-    """Return, boundary by boundary, whether the chosen gradient of a batch satisfies the condition of convergence.
+    """Evaluate the convergence condition of a learner on one batch, at each boundary.
 
-    Gradients are those of a copy: parameters, buffers, ``.grad`` and modes of the learner stay as they are, bit for
-    bit. A rule that draws shows the draw that its next step will use, and still has it to use. The network is taken in
-    the mode that it is in; batch norm in training mode couples the examples, and J is that of the whole batch. What a
-    rule of the feedback family changes inside a segment with several affine maps is no part of g and is not seen.
+    Gradients are computed in a copy: parameters, buffers, ``.grad`` and modes of the learner do not change, bit for
+    bit. A rule that draws random numbers uses those of its next step, without consuming them. The network is evaluated
+    in its present mode; batch norm in training mode couples the examples, and J is the Jacobian of the whole batch.
+    Changes that feedback alignment makes inside a segment with several affine maps are not part of g and are ignored.
 
-    At each boundary, ≈ 7 / √tolerance products with J and with Jᵀ are made, of about a training step of the
-    segments below together, and as many vectors kept of the size of h_k or of θ, whichever is smaller.
+    At each boundary ≈ 7 / √tolerance products with J and Jᵀ are computed, each pair of which takes about as long as a
+    training step of the segments below, and as many vectors of the size of h_k or θ are stored, whichever is smaller.
 
     Parameters
     ----------
     learner : Learner
-        One, not a stack.
+        One learner, not a stack.
     X : Tensor, shape (N, n_features)
     y : Tensor, shape (N,) or (N, n_outputs)
+        Classes, or regression targets.
     boundaries : collection of int, optional
-        Where to look; by default, where an estimator other than backprop stands. At any other the gradient that
-        arrives there is what is compared. Where a rule is observed it is taken as if it were in use.
+        Boundaries to evaluate; by default those with an estimator other than backprop. At a boundary with backprop the
+        gradient from above is compared. An observed rule is treated as if it were in use.
     tolerance : float, default 0.05
-        How far the bound of ‖J‖₂ may lie above the norm, relatively.
+        Largest relative distance of the bound of ‖J‖₂ above the norm.
 
     Returns
     -------
     dict of int to Tracking
-        Empty if the network learns by backprop alone and no boundary is named.
+        Results by boundary; empty if the network learns by backprop alone and ``boundaries`` is not given.
 
     Raises
     ------
     ValueError
-        If there is no such boundary, no parameter learns from it, the learner is a stack, or the tolerance is not
-        above 0.
+        If a boundary does not exist, if no parameter learns from its gradient, if the learner is a stack, or if the
+        tolerance is not above 0.
     ArithmeticError
         If the Jacobian is not finite.
 
@@ -143,15 +144,15 @@ def track(
     >>> from repsim.learning import TrainingConfig, build_learner
     >>> config = TrainingConfig(rule="synthetic-gradient", depth=4, width=8)
     >>> X, y = torch.eye(12, 6), torch.arange(12) % 3
-    >>> seen = track(build_learner(config, 6, 3), X, y)
-    >>> seen[2].segments, seen[2].holds(0.5)  # S starts at zero: it errs by the whole gradient
+    >>> tracking = track(build_learner(config, 6, 3), X, y)
+    >>> tracking[2].segments, tracking[2].holds(0.5)  # S starts at zero, so that its error is the whole gradient
     (range(1, 3), False)
     """
     check_positive("tolerance", tolerance)
     standing = _standing(learner)
     chosen_boundaries = standing if boundaries is None else sorted(boundaries)
     spans = {k: _span_below(learner.network, k, standing) for k in chosen_boundaries}
-    twin = copy.deepcopy(learner).requires_grad_()  # so that gradients reach boundaries above what is frozen
+    twin = copy.deepcopy(learner).requires_grad_()  # so that gradients reach boundaries above frozen segments
     true = true_gradients(twin.network, X, y, loss=twin.loss)
     outcome = twin.compute_gradients(X, y, watch=True)
     if outcome.loss.ndim:
@@ -166,29 +167,30 @@ def track(
 def tracked(
     steps: Iterable[Step], learner: Learner, X: Tensor, y: Tensor, *, every: int, tolerance: float = 0.05
 ) -> Iterator[tuple[Step, dict[int, Tracking]]]:
-    """Yield what ``train`` yields, and beside every so many steps what ``track`` sees after the update, else nothing.
+    """Yield the records of ``train``, each with the results of ``track`` after every N-th update.
 
-    Training goes on as without, bit for bit.
+    The training is not changed, bit for bit.
 
     Parameters
     ----------
     steps : iterable of Step
-        That of ``train``, over the same learner.
+        The generator that ``train`` returned for the same learner.
     learner, X, y, tolerance
-        As in ``track``; the examples need not be those of the batch.
+        As in ``track``; the examples can differ from those of the batch.
     every : int
-        1 or more; steps whose number it divides are looked at.
+        Interval N between evaluations, in steps, 1 or more.
 
     Yields
     ------
     step : Step
-    seen : dict of int to Tracking
-        Empty at the other steps.
+        Record of the update.
+    tracking : dict of int to Tracking
+        Results by boundary; empty at steps that ``every`` does not divide.
 
     Raises
     ------
     ValueError
-        If ``every`` is below 1, when the generator is first advanced.
+        If ``every`` is below 1. It is raised when the generator is first advanced.
     """
     check_integer("every", every, 1)
     for step in steps:
@@ -196,7 +198,7 @@ def tracked(
 
 
 def _standing(learner: Learner) -> list[int]:
-    """Return the boundaries at which something else than backprop chooses, ascending."""
+    """Return the boundaries with a rule other than backprop, in ascending order."""
     return sorted(k for ks, estimator in learner.placed().items() for k in ks if not _is_backprop(estimator))
 
 
@@ -205,20 +207,20 @@ def _is_backprop(estimator: Estimator) -> bool:
 
 
 def _span_below(network: Chain, k: int, standing: list[int]) -> range:
-    """Return the segments that learn from g_k."""
+    """Return the segments whose parameters learn from g_k."""
     network.check_boundary(k)
     span = range(max((below for below in standing if below < k), default=0) + 1, k + 1)
     if not any(parameter.requires_grad for i in span for parameter in network.segments[i - 1].parameters()):
         raise ValueError(
-            f"No parameter learns from the gradient at boundary {k}: segments {span[0]} to {k} have none that requires "
-            "a gradient. Leave this boundary out of 'boundaries'."
+            f"No parameter learns from the gradient at boundary {k}: segments {span[0]} to {k} have no parameter that "
+            "requires a gradient. Leave this boundary out of 'boundaries'."
         )
     return span
 
 
 @torch.no_grad()
 def _inputs(network: Chain, X: Tensor) -> list[Tensor]:
-    """Return h_0 … h_K; running statistics change."""
+    """Return h_0 … h_K of a forward pass, which changes running statistics."""
     activations = [network.input(X)]
     for segment in network.segments:
         activations.append(segment(activations[-1]))
@@ -258,5 +260,5 @@ def _jacobian(span: nn.Sequential, X: Tensor) -> tuple[Tensor, Map, Map]:
         return functional_call(span, parameters | buffers, (X,)).flatten()
 
     h, back, *_ = vjp(activations, theta)
-    _, forth, *_ = vjp(lambda u: back(u)[0], torch.zeros_like(h))  # that of a linear map is its transpose
+    _, forth, *_ = vjp(lambda u: back(u)[0], torch.zeros_like(h))  # the vjp of a linear map is its transpose
     return theta, lambda u: back(u)[0], lambda v: forth(v)[0]

@@ -1,4 +1,4 @@
-"""The linear model under a linear synthetic gradient: its solution, its iteration matrix, and the rates it bears."""
+"""Dynamics of the linear model with a linear synthetic gradient: solution, iteration matrix, largest rates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Rates", "iteration_matrix", "largest_rates", "least_squares", "linea
 def linear_model(n_features: int, n_outputs: int, *, bias: bool = True, generator: torch.Generator) -> Chain:
     """Return h = X W (+ b) as a chain: one affine segment, the boundary, and the identity as the output segment.
 
-    A synthetic gradient at boundary 1 so sees the output of the model itself. The weights are drawn from
+    The input of a synthetic gradient at boundary 1 is therefore the output of the model. The weights are drawn from
     N(0, 1 / n_features); the bias starts at zero.
 
     Examples
@@ -35,16 +35,16 @@ def linear_model(n_features: int, n_outputs: int, *, bias: bool = True, generato
 
 
 def least_squares(X: Tensor, Y: Tensor, *, bias: bool = True) -> Tensor:
-    """Return W* that minimises the mean over examples of ‖Z W − Y‖², Z = [X, 1]; of several the one of least norm.
+    """Return the W* of least norm that minimises the mean over examples of ‖Z W − Y‖², with Z = [X, 1].
 
-    Where model and module both rest (``iteration_matrix``) the loss is minimal, whatever the ranks: synthetic gradients
-    add no solutions and lose none.
+    At every fixed point of model and module (``iteration_matrix``) the loss is minimal, for all ranks: synthetic
+    gradients neither add nor remove solutions.
 
     Parameters
     ----------
     X : Tensor, shape (N, n_features)
     Y : Tensor, shape (N, n_outputs)
-        Real numbers.
+        Targets, as floats.
     bias : bool, default True
         Whether Z has a column of ones, and W* a last row of biases.
 
@@ -55,7 +55,7 @@ def least_squares(X: Tensor, Y: Tensor, *, bias: bool = True) -> Tensor:
     Raises
     ------
     ValueError
-        If X or Y is not a matrix of real numbers, or they have different numbers of rows.
+        If X or Y is not a matrix of floats, or if they have different numbers of rows.
 
     Examples
     --------
@@ -71,24 +71,24 @@ def least_squares(X: Tensor, Y: Tensor, *, bias: bool = True) -> Tensor:
 def iteration_matrix(
     X: Tensor, Y: Tensor, alpha: float, beta: float | None, *, bias: bool = True, A: Tensor | None = None
 ) -> Tensor:
-    """Return what one step of gradient descent does to a small distance from a fixed point, model and module together.
+    """Return the matrix by which one step of gradient descent maps a small deviation from a fixed point.
 
-    The model h = Z W, Z = [X, 1], has the loss ‖h − y‖², the module is S(h, y) = h A + y B + c = Φ Θ with
-    Φ = [H, Y, 1] and Θ = [A; B; c], and both move at once, on means over all N examples:
+    The model is h = Z W, Z = [X, 1], with the loss ‖h − y‖². The module is S(h, y) = h A + y B + c = Φ Θ with
+    Φ = [H, Y, 1] and Θ = [A; B; c]. Both are updated at the same time with means over all N examples:
 
         W ← W − α/N Zᵀ Φ Θ,    Θ ← Θ − 2β/N Φᵀ (Φ Θ − 2 (H − Y)).
 
-    At a fixed point Φ* Θ = 2 (H* − Y), so that W is W* of ``least_squares``, and deviations obey
+    At a fixed point Φ* Θ = 2 (H* − Y), so that W is the W* of ``least_squares``, and deviations obey
 
         dW ← dW − α/N Zᵀ (Z dW A + Φ* dΘ),    dΘ ← dΘ − 2β/N Φ*ᵀ (Z dW (A − 2I) + Φ* dΘ).
 
-    At the exact module, A = 2I, B = −2I, c = 0, this is block triangular, and the same for every output:
+    For the exact module, A = 2I, B = −2I, c = 0, the matrix is block triangular and equal for all outputs:
     [[I − 2α/N ZᵀZ, −α/N ZᵀΦ*], [0, I − 2β/N Φ*ᵀΦ*]].
 
-    Where the columns of Φ* depend on each other, Φ* n = 0, that is where targets are one-hot or a linear model fits
-    them exactly, other modules are as right on the data, and where training ends among them depends on where it
-    started. Of such a module only A matters: give that which was reached. Each n adds eigenvalues that are exactly 1,
-    and moves along it change nothing at the fixed point; likewise moves along w with Z w = 0.
+    If the columns of Φ* are linearly dependent, Φ* n = 0 (targets are one-hot, or a linear model fits them exactly),
+    other modules give the same output on the data, and the one at which training ends depends on its start. Only A of
+    such a module matters; pass the A that was reached. Each n adds eigenvalues that are exactly 1, and changes of Θ
+    along n have no effect at the fixed point. The same holds for changes of W along w with Z w = 0.
 
     Parameters
     ----------
@@ -96,25 +96,25 @@ def iteration_matrix(
     Y : Tensor, shape (N, n_outputs)
         Real numbers.
     alpha : float
-        α, the model's learning rate.
+        Learning rate α of the model.
     beta : float or None
-        β, the module's. None if the module is fixed: then the state is W alone, and the matrix, I − 2α/N ZᵀZ where the
-        module is exact, is that of the whole descent, not only of its end.
+        Learning rate β of the module. None if the module is fixed: the state is then W alone, and the matrix
+        (I − 2α/N ZᵀZ for the exact module) describes the whole descent, not only its end.
     bias : bool, default True
-        Of the model.
+        Whether the model has a bias.
     A : Tensor, shape (n_outputs, n_outputs), optional
-        Of a module at a fixed point; 2I by default. For a ``SyntheticGradient`` S it is ``S.layers[0].weight.T``.
+        A of a module at a fixed point; by default 2I. For a ``SyntheticGradient`` S it is ``S.layers[0].weight.T``.
 
     Returns
     -------
     Tensor of float64, shape (n, n)
-        Acts on the rows of [dW; dA; dB; dc] laid end to end; n = (n_features + bias + 2 n_outputs + 1) n_outputs, or
-        (n_features + bias) n_outputs without module.
+        Acts on the concatenated rows of [dW; dA; dB; dc]. n = (n_features + bias + 2 n_outputs + 1) n_outputs, or
+        (n_features + bias) n_outputs if the module is fixed.
 
     Raises
     ------
     ValueError
-        As ``least_squares``; if a rate is not above 0, or A has another shape.
+        For the reasons given in ``least_squares``; or if a rate is not above 0, or A has another shape.
 
     References
     ----------
@@ -128,21 +128,21 @@ def iteration_matrix(
 def spectral_radius(
     X: Tensor, Y: Tensor, alpha: float, beta: float | None, *, bias: bool = True, A: Tensor | None = None
 ) -> float:
-    """Return the factor ρ by which a step, in the end, multiplies the distance from the solution.
+    """Return the asymptotic factor ρ by which one step multiplies the distance from the solution.
 
     The excess loss is multiplied by ρ².
 
-    It is the largest |eigenvalue| of ``iteration_matrix`` over what can be seen on the data: directions n and w with
-    Φ* n = 0 and Z w = 0, which stay as they are and whose eigenvalue is 1, are left out. At the exact module it follows
-    from singular values alone, ρ = max |1 − 2α σ²(Z)/N|, |1 − 2β σ²(Φ*)/N|.
+    ρ is the largest |eigenvalue| of ``iteration_matrix`` without the directions n and w with Φ* n = 0 and Z w = 0,
+    which have no effect on the data and whose eigenvalues are 1. For the exact module it follows from singular values,
+    ρ = max |1 − 2α σ²(Z)/N|, |1 − 2β σ²(Φ*)/N|.
 
-    Training near the solution converges if ρ < 1, and leaves it if ρ > 1. How W itself moves may decay faster, where
-    the slowest direction is one of the module to which Zᵀ Φ* is blind.
+    Near the solution, training converges if ρ < 1 and diverges if ρ > 1. The deviation of W alone may decay faster, if
+    the slowest direction is one of the module that Zᵀ Φ* maps to zero.
 
     Parameters
     ----------
     X, Y, alpha, beta, bias, A
-        As in ``iteration_matrix``, with its errors.
+        As in ``iteration_matrix``, which raises the same errors.
 
     Returns
     -------
@@ -167,22 +167,23 @@ def spectral_radius(
 
 @dataclass(frozen=True)
 class Rates:
-    """The learning rates of model and module, α and β, above which gradient descent leaves its solution."""
+    """Learning rates α of the model and β of the module above which gradient descent diverges from the solution."""
 
     alpha: float
     beta: float
 
 
 def largest_rates(X: Tensor, Y: Tensor, *, bias: bool = True) -> Rates:
-    """Return N / λmax(ZᵀZ) and N / λmax(Φ*ᵀΦ*): the rates at which a spectral radius becomes 1, at the exact module.
+    """Return N / λmax(ZᵀZ) and N / λmax(Φ*ᵀΦ*): the rates at which the spectral radius of the exact module is 1.
 
-    Above them training leaves the solution however near it starts. Below them it converges from near by; from afar Φ
-    may be larger than Φ*, and bear less. That of the model is also 1 / C² for the C that ``track`` finds at its output.
+    Above these rates training diverges from the solution even if it starts close to it. Below them it converges from
+    close by; farther away Φ may be larger than Φ*, and the largest rate smaller. The rate of the model is also 1 / C²,
+    with the C that ``track`` returns at its output.
 
     Parameters
     ----------
     X, Y, bias
-        As in ``least_squares``, with its errors.
+        As in ``least_squares``, which raises the same errors.
 
     Examples
     --------
@@ -196,30 +197,30 @@ def largest_rates(X: Tensor, Y: Tensor, *, bias: bool = True) -> Rates:
 
 
 def _design(X: Tensor, Y: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
-    """Return Z = [X, 1] (N, p) and Y (N, c) in double precision."""
+    """Return Z = [X, 1] (N, p) and Y (N, c) in float64."""
     for name, each in (("X", X), ("Y", Y)):
         if each.ndim != 2 or not len(each) or not each.is_floating_point():
             raise ValueError(
-                f"{name} is of shape {tuple(each.shape)} and type {each.dtype}; expected a matrix of real numbers with "
-                "one row for each example. Give classes as one-hot rows."
+                f"{name} has shape {tuple(each.shape)} and type {each.dtype}; expected a matrix of floats with one row "
+                "per example. Pass classes as one-hot rows."
             )
         if not each.isfinite().all():
-            raise ValueError(f"{name} holds numbers that are not finite; expected finite ones. Leave those rows out.")
+            raise ValueError(f"{name} holds values that are not finite; expected finite numbers. Remove those rows.")
     if len(X) != len(Y):
-        raise ValueError(f"X has {len(X)} rows and Y has {len(Y)}; expected one of each for every example.")
+        raise ValueError(f"X has {len(X)} rows and Y has {len(Y)}; expected one row of each per example.")
     X, Y = X.detach().double(), Y.detach().double()
     return torch.cat([X, X.new_ones(len(X), 1)], dim=1) if bias else X, Y
 
 
 def _fixed_point(X: Tensor, Y: Tensor, bias: bool) -> tuple[Tensor, Tensor]:
-    """Return Z (N, p), and Φ* = [H*, Y, 1] (N, 2c + 1): what model and module see at the solution."""
+    """Return Z (N, p) and Φ* = [H*, Y, 1] (N, 2c + 1), the inputs of model and module at the solution."""
     Z, targets = _design(X, Y, bias)
     U, _, _ = _thin_svd(Z)
     return Z, torch.cat([U @ (U.mT @ targets), targets, Z.new_ones(len(Z), 1)], dim=1)
 
 
 def _thin_svd(M: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return U, s, Vᵀ for the singular values that are not 0 to rounding."""
+    """Return U, s, Vᵀ of the singular values that are not 0 up to rounding."""
     U, s, Vh = torch.linalg.svd(M, full_matrices=False)
     rank = int((s > s[0] * max(M.shape) * torch.finfo(M.dtype).eps).sum())
     return U[:, :rank], s[:rank], Vh[:rank]
@@ -235,19 +236,19 @@ def _steps(alpha: float, beta: float | None, n_examples: int) -> tuple[float, fl
 
 
 def _slope(A: Tensor | None, Y: Tensor) -> Tensor:
-    """Return A, or that of the exact module."""
+    """Return A in float64, by default that of the exact module."""
     c = Y.shape[-1]
     if A is None:
         return 2 * torch.eye(c, dtype=torch.float64, device=Y.device)
     if A.shape != (c, c):
         raise ValueError(
-            f"A has shape {tuple(A.shape)}; expected {(c, c)}, as Y has {c} outputs. Give S.layers[0].weight.T."
+            f"A has shape {tuple(A.shape)}; expected {(c, c)}, as Y has {c} outputs. Pass S.layers[0].weight.T."
         )
     return A.detach().double()
 
 
 def _assemble(ZZ: Tensor, ZP: Tensor, PP: Tensor, steps: tuple[float, float | None], A: Tensor) -> Tensor:
-    """Return the matrix from ZᵀZ, ZᵀΦ* and Φ*ᵀΦ*, in whatever bases."""
+    """Return the iteration matrix from ZᵀZ, ZᵀΦ* and Φ*ᵀΦ*, in any bases."""
     alpha, beta = steps
     eye = torch.eye(len(A), dtype=A.dtype, device=A.device)
     to_W = torch.kron(ZZ, alpha * A.mT.contiguous())  # (p c, p c)

@@ -1,4 +1,4 @@
-"""The spectral norm of a matrix that can only be applied: an estimate from below, and a bound from above."""
+"""Lower and upper bounds of the spectral norm of a matrix that is given as a linear operator."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from torch import Tensor
 
 __all__ = ["DOUBT", "spectral_norm"]
 
-DOUBT = 1e-6  # the probability that an upper bound is too low, over random starts
+DOUBT = 1e-6  # probability, over random starts, that an upper bound is below the norm
 
 
 def spectral_norm(gram: Callable[[Tensor], Tensor], like: Tensor, tolerance: float) -> tuple[float, float]:
-    """Return two numbers between which ‖J‖₂ lies, given u ↦ J Jᵀ u (or v ↦ Jᵀ J v), by the Lanczos method.
+    """Return a lower and an upper bound of ‖J‖₂, given u ↦ J Jᵀ u (or v ↦ Jᵀ J v), by the Lanczos method.
 
     The largest Ritz value λ̂ of k steps never exceeds the largest eigenvalue λ of the n × n matrix J Jᵀ. For a start
-    uniform on the sphere it is no smaller than λ / cosh²(arcosh(√(2n/π) / p) / (2k − 1)) with probability 1 − p, for
-    all k at once and whatever the spectrum; p is ``DOUBT``. As many steps are made as bring the cosh below 1 +
-    tolerance, or fewer if they exhaust the space that the start reaches; then both numbers are the norm, to rounding,
-    unless the start holds less than rounding of the first eigenvector (in float32, for matrices of few distinct
-    eigenvalues, with a probability of about n · 1e-7). The lower one is usually far more accurate than the bound can
-    promise.
+    uniform on the sphere it is at least λ / cosh²(arcosh(√(2n/π) / p) / (2k − 1)) with probability 1 − p, for all k at
+    once and for every spectrum; p is ``DOUBT``. The number of steps is chosen so that the cosh is below 1 + tolerance.
+    Fewer steps are made if they exhaust the Krylov space of the start. Both bounds then equal the norm up to rounding,
+    unless the component of the start along the first eigenvector is below rounding (in float32, for matrices with few
+    distinct eigenvalues, with a probability of about n · 1e-7). The lower bound is usually far more accurate than
+    the upper bound guarantees.
 
-    Power iteration has the same lower bound, and an upper one that falls with 1/k in place of 1/k².
+    Power iteration has the same lower bound, and an upper bound that falls with 1/k instead of 1/k².
 
     Parameters
     ----------
     gram : callable
         Maps a vector (n,) to a vector (n,).
     like : Tensor, shape (n,)
-        A vector of the type and place of those; its values do not matter.
+        A vector of the type and device of those vectors; its values are not used.
     tolerance : float
-        Above 0. All k vectors are kept, k ≈ 7 / √tolerance.
+        Largest relative distance of the bounds, above 0. k ≈ 7 / √tolerance vectors are stored.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def spectral_norm(gram: Callable[[Tensor], Tensor], like: Tensor, tolerance: flo
 def _tridiagonalise(
     gram: Callable[[Tensor], Tensor], like: Tensor, n_steps: int
 ) -> tuple[list[float], list[float], bool]:
-    """Return the diagonal of Qᵀ J Jᵀ Q, what stands beside it, and whether the vectors Q span all that is reached."""
+    """Return the diagonal and off-diagonal of Qᵀ J Jᵀ Q, and whether Q spans the Krylov space of the start."""
     n, diagonal, beside = len(like), list[float](), list[float]()
     Q = like.new_empty(n_steps, n)
     start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(like)
@@ -88,12 +88,12 @@ def _tridiagonalise(
         w, done = gram(Q[k]), Q[: k + 1]
         along = done @ w
         w = w - along @ done
-        w = w - (done @ w) @ done  # once is not enough where much has cancelled
+        w = w - (done @ w) @ done  # a second time, because of cancellation
         size = w.norm()
         diagonal.append(float(along[k]))
         if not math.isfinite(diagonal[-1]):
             raise ArithmeticError(
-                "A product with the Jacobian is not finite. Look for a step before training diverged."
+                "A product with the Jacobian is not finite; the training has probably diverged. Use an earlier step."
             )
         if size <= rounding * max(diagonal):
             return diagonal, beside, True

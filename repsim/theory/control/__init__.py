@@ -1,4 +1,4 @@
-"""Control: the gradient of a learned critic as the synthetic gradient of a policy."""
+"""Control: the gradient of a learned critic used as the synthetic gradient of a policy."""
 
 from repsim.theory.control.control_problem import Environment, Trajectory, discounted_cost, roll_out
 from repsim.theory.control.critic_targets import improvement, total_derivatives, value_gradient_targets, value_targets

@@ -1,4 +1,4 @@
-"""What an environment is to a value gradient: dynamics and reward that can be differentiated, and trajectories."""
+"""Control problems with differentiable dynamics and rewards, and trajectories of policies."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ __all__ = ["Environment", "Trajectory", "discounted_cost", "roll_out"]
 
 
 class Environment(Protocol):
-    """A deterministic control problem in discrete time: x' = f(x, u), reward r(x, u), discount γ.
+    """Protocol of a deterministic control problem in discrete time: x' = f(x, u), reward r(x, u), discount γ.
 
-    States x have shape (..., n_states), controls u shape (..., n_controls); all numbers are float64, and autograd goes
-    through f and r.
+    States x have shape (..., n_states) and controls u shape (..., n_controls). All tensors are float64, and f and r are
+    differentiable by autograd.
     """
 
     @property
     def gamma(self) -> float:
-        """The discount of one step, above 0, at most 1."""
+        """Discount of one step, above 0, at most 1."""
 
     @property
     def n_states(self) -> int:
-        """Numbers in a state."""
+        """Dimension of a state."""
 
     @property
     def n_controls(self) -> int:
-        """Numbers in a control."""
+        """Dimension of a control."""
 
     @property
     def n_features(self) -> int:
-        """Numbers in what a network is shown of a state."""
+        """Number of features of a state, the inputs of a network."""
 
     def features(self, x: Tensor) -> Tensor:
-        """Return what a network is shown of states, shape (..., n_features)."""
+        """Return the features of states, shape (..., n_features)."""
 
     def dynamics(self, x: Tensor, u: Tensor) -> Tensor:
         """Return the next states f(x, u), shape (..., n_states)."""
@@ -44,12 +44,12 @@ class Environment(Protocol):
         """Return r(x, u), shape (...)."""
 
     def draw_states(self, n: int, generator: torch.Generator) -> Tensor:
-        """Return n states to start from, shape (n, n_states)."""
+        """Return n random initial states, shape (n, n_states)."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """A batch of trajectories of a policy; time is the first axis.
+    """A batch of trajectories of a policy, with time as the first axis.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Trajectory:
 
 
 def roll_out(environment: Environment, policy: nn.Module, x: Tensor, horizon: int) -> Trajectory:
-    """Follow a policy for a number of steps; autograd goes through all of them unless it is switched off.
+    """Return trajectories of a policy, differentiable through all steps.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ def roll_out(environment: Environment, policy: nn.Module, x: Tensor, horizon: in
     policy : nn.Module
         Maps states (n, n_states) to controls (n, n_controls).
     x : Tensor, shape (n, n_states)
-        Where the trajectories start.
+        Initial states.
     horizon : int
-        Steps T, 1 or more.
+        Number of steps T, 1 or more.
 
     Returns
     -------
@@ -91,6 +91,6 @@ def roll_out(environment: Environment, policy: nn.Module, x: Tensor, horizon: in
 
 
 def discounted_cost(trajectory: Trajectory, gamma: float) -> Tensor:
-    """Return -Σ_t γ^t r_t of each trajectory, shape (n,); what comes after the last step is not in it."""
+    """Return -Σ_t γ^t r_t of each trajectory, shape (n,), without the cost after the last step."""
     discounts = gamma ** torch.arange(len(trajectory.rewards)).to(trajectory.rewards)
     return -(discounts @ trajectory.rewards)

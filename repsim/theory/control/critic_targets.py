@@ -1,4 +1,4 @@
-"""What critics learn from a trajectory, and what a policy learns from a critic."""
+"""Targets of critics from a trajectory, and the policy gradient from a critic."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def value_gradient_targets(
 
         G'_t = Dr/Dx + γ (Df/Dx)ᵀ (λ G'_{t+1} + (1 - λ) G(x_{t+1})),
 
-    with total derivatives D/Dx = ∂/∂x + (∂π/∂x)ᵀ ∂/∂u at (x_t, π(x_t)). With λ = 1 this is backprop through time, cut
-    at T where the critic takes over; with λ = 0 it looks one step ahead and bootstraps.
+    with total derivatives D/Dx = ∂/∂x + (∂π/∂x)ᵀ ∂/∂u at (x_t, π(x_t)). With λ = 1 this is backprop through time
+    up to T, with the critic's gradient at T; with λ = 0 it is the one-step target.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def value_gradient_targets(
     policy : nn.Module
         The policy of the trajectory.
     critic : Critic
-        G is its gradient, be it a critic of gradients or of values.
+        Critic of gradients or of values, whose gradient is G.
     trajectory : Trajectory
         Of T steps.
     trace : float
@@ -66,7 +66,7 @@ def value_targets(environment: Environment, critic: ValueCritic, trajectory: Tra
     Parameters
     ----------
     environment : Environment
-        Its γ is used.
+        Only its γ is used.
     critic : ValueCritic
     trajectory : Trajectory
         Of T steps.
@@ -84,13 +84,13 @@ def value_targets(environment: Environment, critic: ValueCritic, trajectory: Tra
 
 
 def improvement(environment: Environment, policy: nn.Module, critic: Critic, x: Tensor) -> Tensor:
-    """Return a number whose gradient with respect to the policy's parameters is the policy gradient of SVG(1) and VGL.
+    """Return a scalar whose gradient in the policy's parameters is the policy gradient of SVG(1) and VGL.
 
     With u = π(x) and x' = f(x, u), that gradient is the mean over states of
 
         (∂π/∂parameters)ᵀ (∂r/∂u + γ (∂f/∂u)ᵀ g),    g = the critic's ∂V/∂x at x'.
 
-    For a critic of values it is the gradient of r + γ V(f(x, π(x))); all that the policy is told of the future is the
+    For a critic of values it is the gradient of r + γ V(f(x, π(x))). The policy depends on the future only through the
     vector g, the synthetic gradient.
 
     Parameters
@@ -99,12 +99,12 @@ def improvement(environment: Environment, policy: nn.Module, critic: Critic, x: 
     policy : nn.Module
     critic : Critic
     x : Tensor, shape (..., n_states)
-        States, taken as given.
+        States, treated as constants.
 
     Returns
     -------
     Tensor, shape ()
-        The mean of r + γ⟨x', g⟩, of no meaning but for its gradient.
+        The mean of r + γ⟨x', g⟩. Only its gradient is meaningful.
 
     References
     ----------
@@ -119,7 +119,7 @@ def improvement(environment: Environment, policy: nn.Module, critic: Critic, x: 
 
 
 def total_derivatives(environment: Environment, policy: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return Dr/Dx and Df/Dx: how reward and next state change with the state when the policy answers the change.
+    """Return Dr/Dx and Df/Dx, the total derivatives of reward and next state through state and policy.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def total_derivatives(environment: Environment, policy: nn.Module, x: Tensor) ->
 
 
 def _backward(bootstraps: Tensor, trace: float, step_back: Callable[[int, Tensor], Tensor]) -> Tensor:
-    """Return targets (T, ...) from what the critic says of x_1 … x_T, found from the last to the first."""
+    """Return targets (T, ...), computed backward from the critic's values or gradients at x_1 … x_T."""
     targets = [bootstraps[-1]]
     for t in reversed(range(len(bootstraps))):
         targets.append(step_back(t, trace * targets[-1] + (1 - trace) * bootstraps[t]))

@@ -1,7 +1,7 @@
-"""Critics: what they say of a state is a value V(x), or at once its gradient G(x) = ∂V/∂x.
+"""Critics: functions of the state that return its value V(x), or the gradient G(x) = ∂V/∂x.
 
-Either way ``gradient`` is a synthetic gradient: it stands in for the derivative of all that is still to come, as the
-synthetic gradient of a layer stands in for what the layers above would send back. All critics start at zero, so that
+The method ``gradient`` returns a synthetic gradient: an estimate of the derivative of all later rewards, as the
+synthetic gradient of a layer is an estimate of the gradient from the layers above. All critics start at zero, so that
 the first policy gradients are those of the immediate reward.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["Critic", "GradientCritic", "LinearGradient", "MLPGradient", "MLPValu
 
 
 class Critic(nn.Module, ABC):
-    """Knows ∂V/∂x."""
+    """Base class of critics, which return ∂V/∂x."""
 
     @abstractmethod
     def gradient(self, x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class Critic(nn.Module, ABC):
 
 
 class ValueCritic(Critic):
-    """V(x), shape (...): its gradient is found by autograd."""
+    """Base class of critics that return V(x), shape (...), whose gradient autograd computes."""
 
     def gradient(self, x: Tensor) -> Tensor:
         """Return ∂V/∂x at states x (..., n_states), same shape, detached."""
@@ -39,7 +39,7 @@ class ValueCritic(Critic):
 
 
 class GradientCritic(Critic):
-    """G(x), shape (..., n_states): a vector field, not always the gradient of any V."""
+    """Base class of critics that return G(x), shape (..., n_states), which need not be the gradient of any V."""
 
     def gradient(self, x: Tensor) -> Tensor:
         """Return G(x) at states x (..., n_states), same shape."""
@@ -47,7 +47,7 @@ class GradientCritic(Critic):
 
 
 class QuadraticValue(ValueCritic):
-    """V(x) = -xᵀSx, with S of shape (n_states, n_states) learned; V(0) = 0."""
+    """V(x) = -xᵀSx with a learned matrix S of shape (n_states, n_states)."""
 
     def __init__(self, n_states: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class QuadraticValue(ValueCritic):
 
 
 class LinearGradient(GradientCritic):
-    """G(x) = -2Sx, with S of shape (n_states, n_states) learned; it is the gradient of a V where S is symmetric."""
+    """G(x) = -2Sx with a learned matrix S of shape (n_states, n_states); the gradient of a V if S is symmetric."""
 
     def __init__(self, n_states: int) -> None:
         super().__init__()
@@ -71,13 +71,13 @@ class LinearGradient(GradientCritic):
 
 
 class MLPValue(ValueCritic):
-    """V(x) = network(features(x)), with hidden layers of tanh.
+    """V(x) = network(features(x)), with tanh hidden layers.
 
     Parameters
     ----------
     environment : Environment
     depth, width : int, default 2 and 64
-        Hidden layers and the units in each.
+        Number of hidden layers, and units of each.
     generator : torch.Generator
         Source of the initial weights.
     """
@@ -95,13 +95,13 @@ class MLPValue(ValueCritic):
 
 
 class MLPGradient(GradientCritic):
-    """G(x) = network(features(x)), with hidden layers of tanh.
+    """G(x) = network(features(x)), with tanh hidden layers.
 
     Parameters
     ----------
     environment : Environment
     depth, width : int, default 2 and 64
-        Hidden layers and the units in each.
+        Number of hidden layers, and units of each.
     generator : torch.Generator
         Source of the initial weights.
     """

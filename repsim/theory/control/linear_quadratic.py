@@ -1,4 +1,4 @@
-"""Linear-quadratic control: the problem whose optimal policy, values and value gradients are known exactly."""
+"""Linear-quadratic control, whose optimal policy, values and value gradients are known exactly."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ __all__ = ["LinearQuadratic", "Riccati"]
 
 @dataclass(frozen=True, eq=False)
 class Riccati:
-    """The best of the policies of a linear-quadratic problem that are stable.
+    """Optimal stable policy of a linear-quadratic problem.
 
-    Where Q does not see a mode that grows, a policy that lets it grow may cost less.
+    If a growing mode has no cost in Q, an unstable policy that lets it grow may have a lower cost.
 
     Attributes
     ----------
     P : Tensor, shape (n_states, n_states)
-        Its value is V*(x) = -xᵀPx, the value gradient -2Px.
+        Matrix of the value V*(x) = -xᵀPx, whose gradient is -2Px.
     K : Tensor, shape (n_controls, n_states)
-        The policy is u = -Kx.
+        Gain of the policy u = -Kx.
     """
 
     P: Tensor
@@ -35,25 +35,25 @@ class Riccati:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinearQuadratic:
-    """Linear dynamics x' = Ax + Bu and the reward r = -(xᵀQx + uᵀRu), without noise.
+    """Linear dynamics x' = Ax + Bu with the reward r = -(xᵀQx + uᵀRu), without noise.
 
-    Training starts from x ~ N(0, I).
+    Initial states are drawn from N(0, I).
 
     Attributes
     ----------
     A : Tensor of float64, shape (n_states, n_states)
     B : Tensor of float64, shape (n_states, n_controls)
     Q : Tensor of float64, shape (n_states, n_states)
-        Symmetric, positive semidefinite.
+        Symmetric and positive semidefinite.
     R : Tensor of float64, shape (n_controls, n_controls)
-        Symmetric, positive definite.
+        Symmetric and positive definite.
     gamma : float
         Discount γ of one step, above 0, at most 1.
 
     Raises
     ------
     ValueError
-        If a matrix has another type or shape, is not finite or not (semi)definite, or if gamma is out of range.
+        If a matrix has another type or shape, is not finite, or is not (semi)definite; or if gamma is out of range.
 
     Examples
     --------
@@ -78,25 +78,25 @@ class LinearQuadratic:
         for name, shape in (("A", (n, n)), ("Q", (n, n)), ("R", (m, m))):
             _check_shape(name, getattr(self, name), shape, self.B)
         if _lowest_eigenvalue("Q", self.Q) < -1e-12 * float(self.Q.abs().max()):
-            raise ValueError("Q has a negative eigenvalue; expected a positive semidefinite matrix, a cost of states.")
+            raise ValueError("Q has a negative eigenvalue; expected a positive semidefinite matrix.")
         if _lowest_eigenvalue("R", self.R) <= 0:
-            raise ValueError("R is not positive definite; expected a cost above 0 of every control but 0.")
+            raise ValueError("R is not positive definite; expected a matrix whose eigenvalues are all above 0.")
         check_positive("gamma", self.gamma)
         check_range("gamma", self.gamma, 0, 1)
 
     @property
     def n_states(self) -> int:
-        """Numbers in a state."""
+        """Dimension of a state."""
         return self.B.shape[0]
 
     @property
     def n_controls(self) -> int:
-        """Numbers in a control."""
+        """Dimension of a control."""
         return self.B.shape[1]
 
     @property
     def n_features(self) -> int:
-        """Numbers in what a network is shown of a state: the state."""
+        """Number of features of a state, which are the state itself."""
         return self.n_states
 
     def features(self, x: Tensor) -> Tensor:
@@ -117,12 +117,12 @@ class LinearQuadratic:
 
     @cached_property
     def optimum(self) -> Riccati:
-        """The solution of the Riccati equation P = Q + γAᵀPA - γ²AᵀPB(R + γBᵀPB)⁻¹BᵀPA.
+        """Solution of the Riccati equation P = Q + γAᵀPA - γ²AᵀPB(R + γBᵀPB)⁻¹BᵀPA.
 
         Raises
         ------
         ValueError
-            If there is no stabilising solution.
+            If the equation has no stabilising solution.
         """
         A, B = (sqrt(self.gamma) * each.numpy() for each in (self.A, self.B))
         try:
@@ -130,7 +130,8 @@ class LinearQuadratic:
         except scipy.linalg.LinAlgError as error:
             raise ValueError(
                 "The Riccati equation has no stabilising solution; expected every mode with √γ|eigenvalue of A| ≥ 1 to "
-                "be reached by B, and those with exactly 1 to be seen by Q. Change A, B or Q, or lower gamma."
+                "be controllable through B, and those with exactly 1 to have a cost in Q. Change A, B or Q, or lower "
+                "gamma."
             ) from error
         return Riccati(
             P, self.gamma * torch.linalg.solve(self.R + self.gamma * self.B.T @ P @ self.B, self.B.T @ P @ self.A)
@@ -143,7 +144,7 @@ class LinearQuadratic:
     def value_matrix(self, gain: Tensor) -> Tensor:
         """Return the matrix of a linear policy's value V(x) = -xᵀPx; the value gradient is ∂V/∂x = -2Px.
 
-        It solves the Lyapunov equation P = Q + KᵀRK + γ(A - BK)ᵀP(A - BK).
+        P solves the Lyapunov equation P = Q + KᵀRK + γ(A - BK)ᵀP(A - BK).
 
         Parameters
         ----------
@@ -162,7 +163,7 @@ class LinearQuadratic:
         if not self.is_stable(gain):
             raise ValueError(
                 "The gain does not stabilise the system: √γ(A - BK) has an eigenvalue of modulus 1 or more, so the "
-                "policy has no finite value. Use another gain; that of `optimum` does."
+                "policy has no finite value. Use a stabilising gain, such as that of `optimum`."
             )
         K = gain.detach()
         stage = (self.Q + K.T @ self.R @ K).numpy()
@@ -180,12 +181,12 @@ class LinearQuadratic:
         gain : Tensor, shape (n_controls, n_states)
             K, of the policy u = -Kx.
         covariance : Tensor, shape (n_states, n_states), optional
-            Σ = E[x₀x₀ᵀ] of the states to start from; the identity by default.
+            Σ = E[x₀x₀ᵀ] of the initial states; by default the identity.
 
         Returns
         -------
         float
-            0 or more; infinite for a policy that is not stable, even if its cost does not see what grows.
+            0 or more; infinite for every unstable policy, even if the growing mode has no cost.
         """
         if not self.is_stable(gain):
             return inf
@@ -199,7 +200,7 @@ class LinearQuadratic:
 def _check_matrix(name: str, value: object) -> None:
     if not isinstance(value, Tensor) or value.dtype != torch.float64 or value.ndim != 2 or value.numel() == 0:
         seen = f"a {value.dtype} tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ValueError(f"{name} is {seen}; expected a matrix of torch.float64. Make it with dtype=torch.float64.")
+        raise ValueError(f"{name} is {seen}; expected a matrix of torch.float64. Create it with dtype=torch.float64.")
     if not value.isfinite().all():
         raise ValueError(f"{name} holds values that are not finite; expected finite numbers.")
 
@@ -207,8 +208,8 @@ def _check_matrix(name: str, value: object) -> None:
 def _check_shape(name: str, value: Tensor, shape: tuple[int, int], B: Tensor) -> None:
     if value.shape != shape:
         raise ValueError(
-            f"{name} has shape {tuple(value.shape)} and B {tuple(B.shape)}; expected {shape} of {name}: "
-            "B is (n_states, n_controls)."
+            f"{name} has shape {tuple(value.shape)} and B {tuple(B.shape)}; expected shape {shape} "
+            f"of {name}, as B is (n_states, n_controls)."
         )
 
 

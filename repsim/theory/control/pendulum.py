@@ -1,4 +1,4 @@
-"""The swing-up of a pendulum whose motor is too weak to lift it at once."""
+"""Swing-up of a pendulum whose motor is too weak to lift it directly."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Pendulum:
 
         r = -time_step · ((1 - cos θ) + c_ω ω² + c_u u²),
 
-    is smooth and has a single best state, upright at rest. The torque is limited by the policy, not here, so that
-    nothing is clamped and every derivative is that of the motion. The masses, torques and friction are those of Doya,
-    the terms of the reward in ω and u are not.
+    is smooth and maximal in a single state, upright at rest. The torque is limited by the policy and not clamped here,
+    so that all derivatives are those of the motion. Mass, torque limit and friction are those of Doya; the terms of the
+    reward in ω and u are not.
 
     Attributes
     ----------
@@ -40,19 +40,19 @@ class Pendulum:
     friction : float
         b, in N·m·s, 0 or more.
     torque_limit : float
-        What a policy should keep to, in N·m; below m g l the pendulum has to be swung up.
+        Largest torque that a policy should use, in N·m; if it is below m g l, the pendulum has to be swung up.
     speed_cost : float
         c_ω, in s²/rad², 0 or more.
     torque_cost : float
         c_u, in 1/(N·m)², 0 or more.
     time_step : float
-        In s.
+        Duration of a step, in s.
     substeps : int
-        Of the integrator in a time step.
+        Number of steps of the integrator per time step.
     gamma : float
         Discount γ of one step, above 0, at most 1.
     top_speed : float
-        Training starts from angles of [-π, π] and velocities of [-top_speed, top_speed] rad/s, uniformly.
+        Bound of the initial velocities, in rad/s. Initial states are uniform in [-π, π] × [-top_speed, top_speed].
 
     Raises
     ------
@@ -97,7 +97,7 @@ class Pendulum:
         return torch.stack([angle.cos(), angle.sin(), speed / self.top_speed], dim=-1)
 
     def dynamics(self, x: Tensor, u: Tensor) -> Tensor:
-        """Return the states a time step later, shape (..., 2)."""
+        """Return the states after one time step, shape (..., 2)."""
         h = self.time_step / self.substeps
         for _ in range(self.substeps):
             k1 = self._velocity(x, u)
@@ -114,22 +114,22 @@ class Pendulum:
         return -self.time_step * rate
 
     def draw_states(self, n: int, generator: torch.Generator) -> Tensor:
-        """Return n states from all angles and velocities, shape (n, 2)."""
+        """Return n uniformly distributed states, shape (n, 2)."""
         uniform = 2 * torch.rand(n, 2, dtype=torch.float64, generator=generator) - 1
         return uniform * torch.tensor([pi, self.top_speed], dtype=torch.float64)
 
     def draw_hanging(self, n: int, generator: torch.Generator, *, spread: float = 0.1) -> Tensor:
-        """Return n states near hanging at rest: (π, 0) and N(0, spread²), shape (n, 2)."""
+        """Return n states close to hanging at rest, (π, 0) + N(0, spread²), shape (n, 2)."""
         noise = torch.randn(n, 2, dtype=torch.float64, generator=generator)
         return torch.tensor([pi, 0.0], dtype=torch.float64) + spread * noise
 
     def tilt(self, x: Tensor) -> Tensor:
-        """Return how far states are from upright, 0 to π rad, shape (...)."""
+        """Return the angles of states from upright, 0 to π rad, shape (...)."""
         angle = x[..., 0]
         return torch.atan2(angle.sin(), angle.cos()).abs()
 
     def energy(self, x: Tensor) -> Tensor:
-        """Return ½ m l² ω² + m g l cos θ in J, shape (...); without friction and torque it does not change."""
+        """Return the energy ½ m l² ω² + m g l cos θ in J, shape (...), constant without friction and torque."""
         angle, speed = x.unbind(-1)
         return 0.5 * self.mass * self.length**2 * speed**2 + self.mass * self.gravity * self.length * angle.cos()
 

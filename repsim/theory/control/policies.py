@@ -18,7 +18,7 @@ class LinearPolicy(nn.Module):
     Parameters
     ----------
     gain : Tensor, shape (n_controls, n_states)
-        The K to start from, which is copied.
+        Initial K, which is copied.
     """
 
     def __init__(self, gain: Tensor) -> None:
@@ -31,22 +31,22 @@ class LinearPolicy(nn.Module):
 
 
 class MLPPolicy(nn.Module):
-    """The policy u = limit · tanh(network(features(x))), with hidden layers of tanh.
+    """The policy u = limit · tanh(network(features(x))), with tanh hidden layers.
 
     Parameters
     ----------
     environment : Environment
     limit : float
-        Above 0; every control lies between -limit and limit.
+        Bound of the controls, above 0; every control lies between -limit and limit.
     depth, width : int, default 2 and 64
-        Hidden layers and the units in each.
+        Number of hidden layers, and units of each.
     generator : torch.Generator
         Source of the initial weights.
 
     Raises
     ------
     ValueError
-        If the limit is not a number above 0.
+        If the limit is not above 0.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Learning a policy from value gradients, as generators: one record out per update."""
+"""Training of policies with value gradients, as generators that yield one record per update."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ _Critic = TypeVar("_Critic", bound=Critic)
 
 @dataclass(frozen=True, kw_only=True)
 class ControlOptions:
-    """Everything that decides the numbers of learning, given environment, policy and critic.
+    """Settings that determine the training, given environment, policy and critic.
 
     Attributes
     ----------
     seed : int
-        Decides which states trajectories start from.
+        Decides the initial states of trajectories.
     steps : int
-        Updates.
+        Number of updates.
     batch_size : int
-        Trajectories of each update.
+        Number of trajectories per update.
     restart : float
-        Probability, 0 to 1, with which a trajectory starts from a new state; else it goes on where the last one ended.
+        Probability, 0 to 1, that a trajectory starts from a new state instead of the end of the previous one.
     horizon : int
-        Steps T of a trajectory; where there is a critic, it speaks for what comes after.
+        Number of steps T of a trajectory; a critic estimates the value after it.
     trace : float
-        λ, 0 to 1: how far the critic's targets follow the trajectory before they bootstrap.
+        λ, 0 to 1: weight of the trajectory, as opposed to the critic, in the critic's targets.
     critic_updates : int
-        Steps of the critic towards the same targets in one update.
+        Number of steps of the critic towards the same targets per update.
     head_start : int
-        Updates in which the critic learns alone, 0 or more, so that the policy does not follow one that knows nothing.
-        With as many as there are steps the policy never learns: it is evaluated.
+        Number of first updates, 0 or more, in which only the critic learns. If it equals ``steps``, the policy never
+        learns and is only evaluated.
     tracking : float
-        τ, above 0, at most 1: after each update the critic that targets bootstrap from moves by this fraction to the
-        one that learns. At 1 they are the same.
+        τ, above 0, at most 1: after each update the critic used in targets moves by this fraction towards the critic
+        that learns. With 1 they are equal.
     policy_rate, critic_rate : float
-        Step sizes.
+        Learning rates.
     optimizer, schedule : str
-        Of both; keys of ``OPTIMIZERS`` and ``SCHEDULES``.
+        Keys of ``OPTIMIZERS`` and ``SCHEDULES``, used for policy and critic.
 
     Raises
     ------
@@ -101,23 +101,23 @@ class ControlOptions:
 
 @dataclass(frozen=True)
 class ControlStep:
-    """One update; every number is of policy and critic before it.
+    """Record of one update; all numbers are those of policy and critic before the update.
 
     Attributes
     ----------
     step : int
-        Updates made so far, from 1.
+        Number of the update, from 1.
     cost : float
         Mean discounted cost of the batch over its horizon.
     critic_loss : float
-        Mean squared distance of the critic from its targets; NaN without a critic.
+        Mean squared error of the critic for its targets; NaN without a critic.
     gradient_error : float
-        ‖g - ∂V/∂x‖ / ‖∂V/∂x‖ over the states of the batch, of the critic's gradient g and the exact one of the present
-        policy, 0 or more; NaN without a critic, or where the exact one is not known or not finite.
+        ‖g - ∂V/∂x‖ / ‖∂V/∂x‖ over the states of the batch, with the critic's gradient g and the exact gradient for the
+        present policy, 0 or more; NaN without a critic, or if the exact gradient is unknown or not finite.
     excess_cost : float
-        Exact cost from x ~ N(0, I) over that of the best stable policy, minus 1: 0 or more, infinite for a policy that
-        is not stable; NaN where it is not known: other than for a linear policy of a linear-quadratic problem, and
-        where the best policy costs nothing.
+        Exact cost from x ~ N(0, I) relative to that of the optimal stable policy, minus 1: 0 or more, infinite for an
+        unstable policy. NaN if it is unknown, that is, except for a linear policy of a linear-quadratic problem, or if
+        the optimal cost is 0.
     """
 
     step: int
@@ -130,10 +130,10 @@ class ControlStep:
 def value_gradient_learning(
     environment: Environment, policy: nn.Module, critic: GradientCritic, options: ControlOptions
 ) -> Iterator[ControlStep]:
-    """Learn by VGL(λ): the critic G(x) = ∂V/∂x regresses on the targets of ``value_gradient_targets``.
+    """Train with VGL(λ): the critic G(x) = ∂V/∂x regresses on the targets of ``value_gradient_targets``.
 
-    Each update rolls out the policy from new states, or those in which the last trajectories ended (``options.restart``
-    says how often), moves the critic towards its targets,
+    Each update computes trajectories of the policy from new states, or from the ends of the previous trajectories (with
+    probability 1 − ``options.restart``), moves the critic towards its targets,
 
         ‖G(x_t) - G'_t‖², mean over states and trajectories,
 
@@ -143,8 +143,8 @@ def value_gradient_learning(
     ----------
     environment : Environment
     policy, critic : nn.Module
-        They learn in place. A policy of a linear-quadratic problem should be stable at first: others have no value
-        gradient.
+        They are trained in place. The initial policy of a linear-quadratic problem should be stable, because unstable
+        policies have no value gradient.
     options : ControlOptions
 
     Yields
@@ -154,9 +154,9 @@ def value_gradient_learning(
     Raises
     ------
     ValueError
-        If the critic is of another kind, or a linear-quadratic problem has no best policy.
+        If the critic is of another kind, or if a linear-quadratic problem has no optimal stable policy.
     Diverged
-        If cost or the critic's loss is not finite; the update of that step is not made.
+        If the cost or the loss of the critic is not finite. The update of that step is not made.
 
     References
     ----------
@@ -173,18 +173,17 @@ def value_gradient_learning(
 def stochastic_value_gradients(
     environment: Environment, policy: nn.Module, critic: ValueCritic, options: ControlOptions
 ) -> Iterator[ControlStep]:
-    """Learn by SVG(1): the critic V(x) learns values by temporal differences, the policy its gradient one step back.
+    """Train with SVG(1): the critic V(x) learns by temporal differences, the policy from its gradient after one step.
 
-    As ``value_gradient_learning``, but the critic regresses on the targets of ``value_targets``, and the gradient that
-    the policy is sent is the critic's ∂V/∂x. Policy and model are deterministic here: of the noise that gives the
-    method its name, there is none.
+    It differs from ``value_gradient_learning`` in that the critic regresses on the targets of ``value_targets`` and
+    that the policy learns from ∂V/∂x of this critic. Unlike in the paper, policy and dynamics are deterministic.
 
     Parameters
     ----------
     environment : Environment
     policy, critic : nn.Module
-        They learn in place. A policy of a linear-quadratic problem should be stable at first: others have no value
-        gradient.
+        They are trained in place. The initial policy of a linear-quadratic problem should be stable, because unstable
+        policies have no value gradient.
     options : ControlOptions
 
     Yields
@@ -194,9 +193,9 @@ def stochastic_value_gradients(
     Raises
     ------
     ValueError
-        If the critic is of another kind, or a linear-quadratic problem has no best policy.
+        If the critic is of another kind, or if a linear-quadratic problem has no optimal stable policy.
     Diverged
-        If cost or the critic's loss is not finite; the update of that step is not made.
+        If the cost or the loss of the critic is not finite. The update of that step is not made.
 
     References
     ----------
@@ -214,18 +213,17 @@ def stochastic_value_gradients(
 def backprop_through_time(
     environment: Environment, policy: nn.Module, options: ControlOptions
 ) -> Iterator[ControlStep]:
-    """Learn without a critic, the reference: the gradient of the cost over the horizon, through all its steps.
+    """Train without a critic, as a reference: with the gradient of the cost through all steps of the horizon.
 
-    What comes after the horizon counts for nothing, so it has to be long where ``value_gradient_learning`` does with a
-    short one.
+    The cost after the horizon is ignored, so that the horizon must be longer than in ``value_gradient_learning``.
 
     Parameters
     ----------
     environment : Environment
     policy : nn.Module
-        It learns in place.
+        It is trained in place.
     options : ControlOptions
-        Those of a critic are not used.
+        Options of critics are ignored.
 
     Yields
     ------
@@ -234,7 +232,7 @@ def backprop_through_time(
     Raises
     ------
     Diverged
-        If the cost is not finite; the update of that step is not made.
+        If the cost is not finite. The update of that step is not made.
     """
     optimizer = _optimizer(policy, options.policy_rate, options)
     x = None
@@ -254,7 +252,7 @@ def _learn(
     targets_of: Callable[[_Critic, Trajectory], Tensor],
     options: ControlOptions,
 ) -> Iterator[ControlStep]:
-    """Teach the critic its targets and the policy what the critic says, in turn."""
+    """Train the critic on its targets and the policy with the critic's gradient, in turn."""
     teacher = _optimizer(critic, options.critic_rate, options)
     actor = _optimizer(policy, options.policy_rate, options)
     slow, x = copy.deepcopy(critic), None
@@ -275,7 +273,7 @@ def _learn(
 
 
 def _start(environment: Environment, last: Tensor | None, step: int, options: ControlOptions) -> Tensor:
-    """Return where the trajectories of an update start: from new states, or from where the last ones ended."""
+    """Return the initial states of an update: new states, or the ends of the previous trajectories."""
     generator = stream(options.seed, "states", step)
     new = environment.draw_states(options.batch_size, generator)
     if last is None:
@@ -289,7 +287,7 @@ def _optimizer(module: nn.Module, rate: float, options: ControlOptions) -> torch
 
 
 def _descend(optimizer: torch.optim.Optimizer, loss: Tensor, step: int, options: ControlOptions) -> None:
-    """Make one step of an optimizer down a loss, which may leave no gradients elsewhere."""
+    """Make one step of an optimizer on a loss, without adding gradients to other parameters."""
     set_rates(optimizer, SCHEDULES[options.schedule]((step - 1) / options.steps))
     optimizer.zero_grad(set_to_none=True)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -306,7 +304,7 @@ def _track(slow: nn.Module, critic: nn.Module, tracking: float) -> None:
 def _record(
     step: int, environment: Environment, policy: nn.Module, critic: Critic | None, trajectory: Trajectory, loss: float
 ) -> ControlStep:
-    """Return what is to be said of an update before it is made, or raise if it should not be made."""
+    """Return the record of an update before it is made, or raise ``Diverged``."""
     cost = float(discounted_cost(trajectory, environment.gamma).detach().mean())
     for value, whose in ((cost, " of the policy"), *([(loss, " of the critic")] if critic is not None else [])):
         if not math.isfinite(value):

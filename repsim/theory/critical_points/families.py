@@ -1,4 +1,4 @@
-"""What synthetic gradient modules can hold: families of features, and their best fit to the true gradient."""
+"""Families of synthetic gradient modules: features, and their least squares fit to the true gradient."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from repsim.learning.checks import check_choice, check_integer
 __all__ = ["FAMILIES", "Features", "choose_features", "fit_features", "relu_features"]
 
 Features = Callable[[Tensor, Tensor], Tensor]
-_RANK_TOLERANCE = 1e-10  # singular values of the features below this share of the largest count as zero
+_RANK_TOLERANCE = 1e-10  # singular values of the features below this fraction of the largest count as zero
 
 
 def relu_features(n_inputs: int, n_units: int, *, generator: Generator) -> Features:
     """Return φ(h, y) = [h, y, 1, relu(W [h, y, 1])] with W (n_units, n_inputs + 1) drawn from N(0, 1) and then fixed.
 
-    Families of one seed are nested: the first units are the same, however many there are, and "linear-labels" is what
-    they are without any. Where Φ has rank N the family represents every t; for that m ≥ N is needed, yet not enough.
+    Families of one seed are nested: the first units do not depend on their number, and without units the family is
+    "linear-labels". If Φ has rank N, the family represents every t; m ≥ N is necessary for this, but not sufficient.
 
     Parameters
     ----------
     n_inputs : int
-        Units of h_k plus outputs of the network.
+        Number of units of h_k plus number of outputs of the network.
     n_units : int
-        1 or more.
+        Number of relu units, 1 or more.
     generator : Generator
         Source of W.
 
     Raises
     ------
     ValueError
-        If a number is not positive; when called, if h and y do not have ``n_inputs`` columns.
+        If a number is below 1. The returned function raises it if h and y do not have ``n_inputs`` columns together.
     """
     check_integer("n_inputs", n_inputs, 1)
     check_integer("n_units", n_units, 1)
     rows = [torch.randn(n_inputs + 1, generator=generator, dtype=torch.float64) for _ in range(n_units)]
-    weight = torch.stack(rows)  # drawn one by one, so that the first are the same in any number of them
+    weight = torch.stack(rows)  # drawn one by one, so that the first do not depend on n_units
 
     def features(h: Tensor, y: Tensor) -> Tensor:
         inputs = _with_labels(h, y)
@@ -70,7 +70,7 @@ def _ones(h: Tensor) -> Tensor:
 
 
 def choose_features(family: str | Features) -> Features | None:
-    """Return a family by name, or the features themselves; None stands for the true gradient."""
+    """Return the features of a family by name, or ``family`` itself; None stands for the true gradient."""
     if not isinstance(family, str):
         return family
     check_choice("family", family, FAMILIES)

@@ -10,18 +10,18 @@ from repsim.learning.chain import Chain
 from repsim.learning.checks import check_choice, check_range
 from repsim.learning.losses import LOSSES, count_examples
 
-__all__ = ["Objective", "function_distance", "parameter_distance"]
+__all__ = ["Objective", "function_distance"]
 
 
 class Objective:
     """L(θ) = mean over examples of the loss + (weight_decay / 2) ‖θ‖², as a function of one flat vector θ.
 
-    θ holds the parameters of the network in the order of ``network.parameters()``. The network itself is only read.
+    θ holds the parameters of the network in the order of ``network.parameters()``. The network itself is not changed.
 
     Parameters
     ----------
     network : Chain
-        Small (every Jacobian is dense), of float64, without buffers.
+        A small network (every Jacobian is dense), in float64, without buffers.
     X : Tensor, shape (N, n_features)
         float64.
     y : Tensor, shape (N,) or (N, n_outputs)
@@ -29,20 +29,20 @@ class Objective:
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     weight_decay : float, default 0
-        0 or more; it acts on biases too.
+        Weight decay, 0 or more; it also applies to biases.
 
     Attributes
     ----------
     network, X, y, weight_decay
-        As given.
+        The arguments.
     start : Tensor, shape (P,)
-        The network's own parameters.
+        Parameters of the network.
 
     Raises
     ------
     ValueError
-        If the loss is unknown, the weight decay negative, the network holds buffers or batch norm, anything is not
-        float64, or X, y and the network do not fit together.
+        If the loss is unknown; if the weight decay is negative; if the network holds buffers or batch norm; if the
+        network, X or regression targets are not float64; or if the shapes of X, y and the network are inconsistent.
     """
 
     def __init__(
@@ -58,19 +58,21 @@ class Objective:
         self._check_fit()
 
     def _check_fit(self) -> None:
-        """Raise ValueError where the network does not take X, or its outputs have no place for y."""
+        """Raise ValueError if X or y is inconsistent with the inputs or outputs of the network."""
         try:
             outputs = self.output(self.start)
         except RuntimeError as error:
             shape = tuple(self.X.shape[1:])
-            raise ValueError(f"Examples of shape {shape} do not fit the network. Give the X that it takes.") from error
+            raise ValueError(
+                f"The network cannot process examples of shape {shape}. Pass X with the shape of its inputs."
+            ) from error
         n_outputs = outputs.shape[-1]
         if not self.y.is_floating_point() and not 0 <= int(self.y.min()) <= int(self.y.max()) < n_outputs:
             raise ValueError(
                 f"y holds classes {int(self.y.min())} to {int(self.y.max())}; the network has {n_outputs} outputs, for "
                 f"classes 0 to {n_outputs - 1}."
             )
-        self.loss(self.start)  # raises where regression targets do not fit the outputs
+        self.loss(self.start)  # raises if the shapes of targets and outputs differ
 
     def activation(self, theta: Tensor, k: int) -> Tensor:
         """Return h_k, shape (N, *shape_k), for parameters theta (P,)."""
@@ -81,7 +83,7 @@ class Objective:
         return self.output_above(theta, self.network.input(self.X), 0)
 
     def output_above(self, theta: Tensor, h: Tensor, k: int) -> Tensor:
-        """Return the outputs (N, n_outputs) that the segments above boundary k make of h_k."""
+        """Return the outputs (N, n_outputs) as a function of theta (P,) above boundary k and of h_k."""
         return self._climb(theta, h, k, len(self.network.segments))
 
     def loss_above(self, theta: Tensor, h: Tensor, k: int) -> Tensor:
@@ -99,10 +101,10 @@ class Objective:
 
     def hessian(self, theta: Tensor) -> Tensor:
         """Return ∂²L/∂θ², shape (P, P)."""
-        return jacrev(self.gradient)(theta)  # forward mode compiles scripts, and warns that these are deprecated
+        return jacrev(self.gradient)(theta)  # forward mode raises deprecation warnings
 
     def _climb(self, theta: Tensor, h: Tensor, below: int, above: int) -> Tensor:
-        """Return h_above, given h_below."""
+        """Return the activation at boundary ``above``, given the activation at boundary ``below``."""
         start = 0
         for k, segment in enumerate(self.network.segments, start=1):
             parameters = {}
@@ -117,14 +119,9 @@ class Objective:
 def function_distance(objective: Objective, first: Tensor, second: Tensor) -> float:
     """Return the root mean square, over examples and outputs, of the difference of the outputs at two points (P,).
 
-    0 or more. Whatever leaves the outputs alone, such as a permutation of hidden units, leaves this distance alone.
+    It is 0 or more, and does not change under permutations of hidden units, which do not change the outputs.
     """
     return float((objective.output(first) - objective.output(second)).square().mean().sqrt())
-
-
-def parameter_distance(first: Tensor, second: Tensor) -> float:
-    """Return ‖first − second‖ of two points (P,), 0 or more; permuted units are far apart, though alike in function."""
-    return float((first - second).norm())
 
 
 def _check_network(network: Chain) -> None:
@@ -132,8 +129,8 @@ def _check_network(network: Chain) -> None:
     norms = [name for name, part in network.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
     if held := buffers + norms:
         raise ValueError(
-            f"The network holds '{held[0]}', which is not a parameter or ties the examples of a batch together; "
-            "critical points need outputs that are functions of parameters and one example. Use norm 'none' or 'layer'."
+            f"The network holds '{held[0]}', a buffer or batch norm; critical points need outputs that depend only on "
+            "parameters and one example. Use norm 'none' or 'layer'."
         )
     for name, parameter in network.named_parameters():
         if parameter.dtype != torch.float64:
@@ -145,4 +142,4 @@ def _check_examples(X: Tensor, y: Tensor) -> None:
         if (name == "X" or values.is_floating_point()) and values.dtype != torch.float64:
             raise ValueError(f"{name} is {values.dtype}; expected torch.float64. Call {name}.double().")
     if len(X) != count_examples(y):
-        raise ValueError(f"X has {len(X)} examples and y has {count_examples(y)}; give each row of X its label.")
+        raise ValueError(f"X has {len(X)} examples and y has {count_examples(y)}; expected equally many.")

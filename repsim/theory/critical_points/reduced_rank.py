@@ -1,4 +1,4 @@
-"""The known optimum of linear and deep linear networks."""
+"""Global minimum of the loss of linear and deep linear networks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["least_squares_loss"]
 
 
 def least_squares_loss(X: Tensor, Y: Tensor, *, rank: int | None = None) -> float:
-    """Return the least mean squared error of any (deep) linear network: of Y ≈ X Wᵀ + b with W of a rank or less.
+    """Return the minimal mean squared error of a (deep) linear network, Y ≈ X Wᵀ + b with W of at most a given rank.
 
     With Ŷ the least squares fit of the centred Y on the centred X, it is
     1/N (‖Y − Ŷ‖² + Σ_{j > rank} σ_j(Ŷ)²), summed over outputs like the loss "mse".
@@ -22,7 +22,7 @@ def least_squares_loss(X: Tensor, Y: Tensor, *, rank: int | None = None) -> floa
     Y : Tensor, shape (N, n_outputs)
         Regression targets, or one-hot classes.
     rank : int, optional
-        The narrowest width of the network, 0 or more; no limit by default.
+        Smallest width of the network, 0 or more; by default unlimited.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def least_squares_loss(X: Tensor, Y: Tensor, *, rank: int | None = None) -> floa
     Raises
     ------
     ValueError
-        If X and Y are not matrices with as many rows, or the rank is not a whole number of 0 or more.
+        If X and Y are not matrices with equally many rows, or the rank is not a whole number of 0 or more.
 
     References
     ----------
@@ -47,7 +47,7 @@ def least_squares_loss(X: Tensor, Y: Tensor, *, rank: int | None = None) -> floa
     if X.ndim != 2 or Y.ndim != 2 or len(X) != len(Y):
         raise ValueError(
             f"X has shape {tuple(X.shape)} and Y {tuple(Y.shape)}; expected (N, n_features) and (N, n_outputs). "
-            "One-hot encode classes."
+            "Pass classes as one-hot rows."
         )
     if rank is not None:
         check_integer("rank", rank, 0)

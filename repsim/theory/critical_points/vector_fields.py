@@ -1,4 +1,4 @@
-"""What a small network follows downhill: the gradient of its loss, or a synthetic gradient's field instead."""
+"""Vector fields of learning: the gradient of the loss, or the field of a synthetic gradient."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["VectorField", "synthetic_field", "true_field"]
 
 @dataclass(frozen=True, eq=False)
 class VectorField:
-    """F(θ), a vector that learning follows downhill: dθ/dt = −F(θ).
+    """A vector field F(θ) whose negative is the direction of learning: dθ/dt = −F(θ).
 
     Attributes
     ----------
     objective : Objective
-        The true loss. F need not be its gradient, nor that of any other function.
+        The true loss. F need not be the gradient of this or of any other function.
     function : callable
-        From theta (P,) to F(θ), shape (P,); differentiable by ``torch.func``.
+        Function from theta (P,) to F(θ), shape (P,), differentiable by ``torch.func``.
     """
 
     objective: Objective
@@ -37,14 +37,14 @@ class VectorField:
         return self.function(theta)
 
     def jacobian(self, theta: Tensor) -> Tensor:
-        """Return ∂F/∂θ, shape (P, P); row i holds the slopes of F_i. It is symmetric only if F is a gradient."""
+        """Return ∂F/∂θ, shape (P, P), whose row i is the gradient of F_i; it is symmetric if F is a gradient."""
         return jacrev(self.function)(theta)
 
 
 def true_field(
     network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_loss", weight_decay: float = 0.0
 ) -> VectorField:
-    """Return backprop's vector field, F(θ) = ∂L/∂θ; parameters and errors are those of ``Objective``."""
+    """Return the vector field of backprop, F(θ) = ∂L/∂θ; parameters and errors are those of ``Objective``."""
     objective = Objective(network, X, y, loss=loss, weight_decay=weight_decay)
     return VectorField(objective, objective.gradient)
 
@@ -60,31 +60,31 @@ def synthetic_field(
     weight_decay: float = 0.0,
     ridge: float = 0.0,
 ) -> VectorField:
-    """Return the vector field of one synthetic gradient that is always fitted to the true one.
+    """Return the vector field of a synthetic gradient whose module is always fitted to the true gradient.
 
-    With t_i = N ∂L/∂h_i (of the loss without weight decay, per example), φ the features of the module's family, Φ
-    their values (N, m) and J_i = ∂h_i/∂θ, the segments above the boundary get ∂L/∂θ and those below it
+    Let t_i = N ∂L/∂h_i be the per-example gradients of the loss without weight decay, Φ (N, m) the values of the
+    features φ of the module's family, and J_i = ∂h_i/∂θ. Above the boundary the field is ∂L/∂θ, and below it
 
         F(θ) = 1/N Σ_i J_iᵀ s_i + weight_decay · θ,   s = Φ A,   A = argmin 1/N ‖Φ A − t‖² + ridge ‖A‖².
 
-    It is the limit of a module that learns much faster than the network. As the module's loss is convex in A, F(θ) = 0
-    exactly where the network and its module are both at rest. After Czarnecki et al. (2017): if Φ can express t, F is
-    backprop's field at this θ, so that critical points remain; there may be others besides.
+    This is the limit of a module that learns much faster than the network. As the loss of the module is convex in A,
+    F(θ) = 0 exactly where both the network and its module are stationary. After Czarnecki et al. (2017): if Φ can
+    express t, F equals the field of backprop at this θ, so that critical points are preserved; there may be others.
 
-    Without ridge, s is the projection of t on the columns of Φ. It jumps where the rank of Φ changes (a unit becomes
-    constant, say), and flows may end at just such places; no smooth method finds them, and the points to which
-    modules with less and less ridge lead are others. A ridge of 1e-6 makes F continuous, and changes t by about as
-    little where Φ is well conditioned.
+    Without ridge, s is the projection of t on the columns of Φ. It is discontinuous where the rank of Φ changes (for
+    example where a unit becomes constant), and flows may end at such places. Smooth methods do not find them, and they
+    differ from the limits of stationary points as the ridge goes to 0. A ridge of 1e-6 makes F continuous, and
+    changes t by about as little if Φ is well conditioned.
 
     Parameters
     ----------
     network, X, y, loss, weight_decay
         As for ``Objective``.
     boundary : int
-        k: the synthetic gradient stands at h_k.
+        Boundary k of the synthetic gradient.
     family : str or callable
-        A key of ``FAMILIES``, or a function from h (N, size of h_k) and y (N, n_outputs) to features (N, m), whose
-        rows depend each on its own example (``relu_features``). y is one-hot for classes.
+        A key of ``FAMILIES``, or a function from h (N, size of h_k) and y (N, n_outputs) to features (N, m), each row
+        of which depends only on its own example (see ``relu_features``). y is one-hot for classes.
     ridge : float, default 0
         Weight decay of the module, 0 or more. With 0, singular values of Φ below 1e-10 of the largest count as zero.
 
@@ -95,7 +95,7 @@ def synthetic_field(
     Raises
     ------
     ValueError
-        As ``Objective``; or if there is no such boundary or family, or the ridge is negative.
+        For the reasons given in ``Objective``; or if the boundary or family does not exist, or the ridge is negative.
 
     References
     ----------

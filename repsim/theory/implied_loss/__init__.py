@@ -1,4 +1,4 @@
-"""The loss that a synthetic gradient module believes in: its line integral, its curl, and the true loss beside it."""
+"""Implied loss of a synthetic gradient module: its line integral, its curl, and its agreement with the true loss."""
 
 from repsim.theory.implied_loss.curl import curl
 from repsim.theory.implied_loss.line_integral import (

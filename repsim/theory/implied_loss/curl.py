@@ -1,4 +1,4 @@
-"""Whether a field is the gradient of anything: its curl."""
+"""Curl of a field: its distance from being the gradient of a function."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _NUMBERS_AT_ONCE = 2**22  # in Jacobians: 32 MiB in float64
 
 
 def curl(S: Field | Estimator, h: Tensor, y: Tensor, *, chunk_size: int | None = None) -> Tensor:
-    """Measure how far S is from being the gradient of anything: ‖J − Jᵀ‖ / ‖J + Jᵀ‖ for J = ∂S/∂h, Frobenius norms.
+    """Return ‖J − Jᵀ‖ / ‖J + Jᵀ‖ (Frobenius norms) for J = ∂S/∂h: the deviation of S from the gradient of a function.
 
-    A field is the gradient of a function around h only if J is symmetric there. Where J is 0 the field is constant,
-    which is the gradient of a linear function: its curl is 0, not undefined. It says nothing of how well S fits the
-    true gradient. At a kink of a relu module J is that of one side.
+    A field is the gradient of a function around h only if J is symmetric there. If J is 0, the field is constant, the
+    gradient of a linear function, and its curl is defined as 0. The curl does not measure how well S fits the true
+    gradient. At a kink of a relu module J is the Jacobian of one side.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def curl(S: Field | Estimator, h: Tensor, y: Tensor, *, chunk_size: int | None =
     y : Tensor, shape (N,)
         Classes, or regression targets (N, n_outputs).
     chunk_size : int, optional
-        Examples at a time; by default as many as have Jacobians of 4 million numbers in all. Memory grows with
+        Number of examples per pass; by default so many that their Jacobians hold 4 million numbers. Memory grows with
         chunk_size × d × (d, or the widest hidden layer of S).
 
     Returns
@@ -40,8 +40,8 @@ def curl(S: Field | Estimator, h: Tensor, y: Tensor, *, chunk_size: int | None =
     Raises
     ------
     ValueError
-        If shapes or types do not fit, the Jacobian is not finite, or S changes with h in a way that autograd does not
-        see.
+        If shapes or types of h, y and S are inconsistent; if the Jacobian is not finite; or if S depends on h in a way
+        that autograd does not track.
 
     Examples
     --------
@@ -61,27 +61,25 @@ def curl(S: Field | Estimator, h: Tensor, y: Tensor, *, chunk_size: int | None =
 
 
 def _jacobians(S: Field, h: Tensor, y: Tensor) -> Tensor:
-    """Return ∂S_i/∂h_j of each example, (N, d, d): as examples do not mix, that of the sum over them holds all."""
+    """Return ∂S_i/∂h_j of each example, (N, d, d), from gradients of sums over examples, which do not interact."""
     leaf = h.clone().requires_grad_()
     with torch.enable_grad():
-        total = (S(leaf, y) + 0 * leaf).sum(dim=0)  # a constant S has slopes too: 0
+        total = (S(leaf, y) + 0 * leaf).sum(dim=0)  # so that a constant S has the Jacobian 0
     slopes = [torch.autograd.grad(each, leaf, retain_graph=True)[0] for each in total.unbind()]
     J = torch.stack(slopes, dim=1).detach()
     if not J.isfinite().all():
-        raise ValueError(
-            "The Jacobian of S is not finite at some h; expected a slope everywhere. Leave those points out."
-        )
+        raise ValueError("The Jacobian of S is not finite at some h; expected finite derivatives. Remove those points.")
     return J
 
 
 def _asymmetry(J: Tensor) -> Tensor:
-    wide = J.double()  # in which squares of small slopes are not 0
+    wide = J.double()  # so that squares of small derivatives do not underflow
     odd, even = ((wide + sign * wide.mT).flatten(1).norm(dim=1) for sign in (-1, 1))
     return torch.where(odd == 0, 0.0, odd / even).to(J.dtype)
 
 
 def _refuse_hidden_slopes(S: Field, h: Tensor, y: Tensor) -> None:
-    """Raise ValueError if S depends on h but its graph does not, so that the Jacobian would be 0 for no reason."""
+    """Raise ValueError if S depends on h but its autograd graph does not, so that the Jacobian would wrongly be 0."""
     with torch.enable_grad():
         leaf = h[:1].clone().requires_grad_()
         out = S(leaf, y[:1])
@@ -89,6 +87,6 @@ def _refuse_hidden_slopes(S: Field, h: Tensor, y: Tensor) -> None:
             return
     if not torch.allclose(S(2 * h + 1, y), S(h, y), rtol=0, atol=0, equal_nan=True):
         raise ValueError(
-            "S changes with h, but autograd sees no dependence (it detaches h or runs under no_grad), so that its "
-            "Jacobian is not known. Compute S(h, y) with its graph to h."
+            "S changes with h, but its autograd graph does not include h (S detaches h or runs under no_grad), so that "
+            "the Jacobian is unknown. Compute S(h, y) with its graph to h."
         )

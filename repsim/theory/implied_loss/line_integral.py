@@ -1,4 +1,4 @@
-"""The loss that a synthetic gradient module believes in: its line integral, and how much that depends on the path."""
+"""Implied loss of a synthetic gradient module: line integrals, and their dependence on the path."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from repsim.theory.implied_loss.module_field import (
 
 __all__ = ["PathDependence", "affine_implied_loss", "implied_loss", "path_dependence"]
 
-_HALVINGS = 50  # of a panel, before a line integral is given up: there are no narrower ones in float64
-_OPEN_PANELS = 2**11  # of each line on average, before it is given up; modules have as many as kinks
-_NUMBERS_AT_ONCE = 2**22  # of activations at nodes: 32 MiB in float64
+_HALVINGS = 50  # largest number of halvings of a panel; narrower panels do not exist in float64
+_OPEN_PANELS = 2**11  # largest mean number per line; a relu module needs about one per kink
+_NUMBERS_AT_ONCE = 2**22  # in activations at nodes: 32 MiB in float64
 
 
 def implied_loss(
@@ -41,44 +41,44 @@ def implied_loss(
 ) -> Tensor:
     """Integrate a synthetic gradient along the straight line from an anchor to each activation.
 
-    L(h, y) = ∫₀¹ S(h₀ + s (h − h₀), y) · (h − h₀) ds, by Gauss-Legendre quadrature on panels. If S is the
-    gradient of a loss, L is that loss less its value at the anchor: known up to a constant per label. If it is the
-    gradient of none, L still has a value, but another path would have given another; see ``curl`` and
-    ``path_dependence``.
+    L(h, y) = ∫₀¹ S(h₀ + s (h − h₀), y) · (h − h₀) ds, by Gauss-Legendre quadrature on panels. If S is the gradient of
+    a loss, L is that loss minus its value at the anchor, and so is known up to a constant per label. Otherwise L
+    depends on the path of integration; see ``curl`` and ``path_dependence``.
 
-    One panel is exact, up to rounding, for S polynomial in h of degree 2 n_nodes − 1 or less, so for every linear
-    module. A relu module is piecewise linear along the line, and its kinks fall inside panels. So panels are halved
-    wherever S is not what the polynomial through a panel's nodes and ends foretold at those of its halves, until what
-    it missed amounts to less than the tolerance; there is an error if that does not come about. This estimates the
-    error, mostly from above, and is no bound: what happens between two nodes and is over at both goes unseen.
+    One panel is exact, up to rounding, if S is a polynomial in h of degree 2 n_nodes − 1 or less, and so for every
+    linear module. A relu module is piecewise linear along the line, with kinks inside panels. Panels are therefore
+    halved until the polynomial through the nodes and ends of each panel predicts S at the nodes of its halves up to the
+    tolerance. This error estimate is usually, but not always, an upper bound: a change of S that is confined to an
+    interval between two nodes is not detected.
 
     Parameters
     ----------
     S : callable (h, y) -> Tensor, shape (N, d), or Estimator
-        A field that treats every example by itself; an estimator stands for ``module_of(estimator)``.
+        A field that treats each example separately; an estimator is replaced by ``module_of(estimator)``.
     h : float Tensor, shape (N, d)
-        Where to evaluate; float64 for more than about six digits.
+        Activations; use float64 for more than about six digits.
     y : Tensor, shape (N,)
         Classes, or regression targets (N, n_outputs).
     anchor : float or Tensor, default 0
-        h₀, a number or of shape (d,) or (N, d). Values can be compared between points of one anchor.
+        Anchor h₀: a number, or a tensor of shape (d,) or (N, d). Only values with the same anchor are comparable.
     n_nodes : int, default 8
-        In each panel, 1 or more.
+        Number of nodes in each panel, 1 or more.
     n_panels : int, default 1
-        To begin with, 1 or more, of equal width.
+        Initial number of panels of equal width, 1 or more.
     tolerance : float or None, default 1e-6
-        Above 0; in units of the largest ‖S‖ ‖h − h₀‖ on the way of any example. None takes the panels as they are,
-        unchecked.
+        Largest error, relative to the largest ‖S‖ ‖h − h₀‖ on any line; above 0. With None the initial panels are used
+        without an error estimate.
 
     Returns
     -------
     Tensor, shape (N,)
-        In the type of h, without a graph; 0 at the anchor.
+        Implied loss of each example, in the type of h, without a graph; 0 at the anchor.
 
     Raises
     ------
     ValueError
-        If shapes or types do not fit, S is not finite on the way, or a setting is out of range.
+        If shapes or types of h, y, the anchor and S are inconsistent; if S is not finite on a line; or if a setting is
+        out of range.
     ArithmeticError
         If the tolerance is not reached.
 
@@ -102,27 +102,27 @@ def implied_loss(
 
 
 class _Line:
-    """The straight lines from ``start`` to ``start + step``, (N, d) each, and the quadrature of S · step along them.
+    """Straight lines from ``start`` to ``start + step``, (N, d) each, and the quadrature of S · step along them.
 
-    A panel is a row, the example whose line it is part of, with where it begins on that line, from 0 to 1.
+    A panel is given by the row of its line and by its left end on that line, from 0 to 1.
     """
 
     def __init__(self, S: Field, start: Tensor, step: Tensor, y: Tensor, n_nodes: int) -> None:
         self._S, self._start, self._step, self._y = S, start, step, y
         inner, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(n_nodes))
-        nodes = F.pad(F.pad(inner, (1, 0), value=-1.0), (0, 1), value=1.0)  # ends weigh nothing, but show kinks by them
+        nodes = F.pad(F.pad(inner, (1, 0), value=-1.0), (0, 1), value=1.0)  # weight 0 at the ends
         halves = torch.stack([(nodes - 1) / 2, (nodes + 1) / 2])
         self._halve = _interpolation(nodes, halves).to(step.device)  # (2, nodes, nodes)
         self._nodes, self._weights = ((nodes + 1) / 2).to(step.device), F.pad(weights / 2, (1, 1)).to(step.device)
 
     def composite(self, n_panels: int) -> Tensor:
-        """Return ∫ S · step ds, shape (N,), from equal panels."""
+        """Return ∫ S · step ds, shape (N,), with equal panels."""
         rows, left = self._panels(n_panels)
         slopes, _ = self._slopes(rows, left, 1 / n_panels)
         return self._sum(rows, slopes @ self._weights / n_panels)
 
     def refined(self, n_panels: int, tolerance: float) -> Tensor:
-        """Return ∫ S · step ds, shape (N,), from panels halved where a polynomial misses S."""
+        """Return ∫ S · step ds, shape (N,), with panels halved where a polynomial does not predict S."""
         rows, left = self._panels(n_panels)
         width = 1 / n_panels
         slopes, scale = self._slopes(rows, left, width)
@@ -172,12 +172,12 @@ class _Line:
         return (slopes * step).sum(dim=-1), float(size)
 
     def _sum(self, rows: Tensor, values: Tensor) -> Tensor:
-        """Return the sum of the values of the panels of each line, shape (N,)."""
+        """Return the sum of panel values on each line, shape (N,)."""
         return values.new_zeros(len(self._step)).index_add_(0, rows, values)
 
 
 def _interpolation(nodes: Tensor, points: Tensor) -> Tensor:
-    """Return the matrix from values at nodes to those of the polynomial through them at points, (*points, nodes)."""
+    """Return the matrix (*points, nodes) that interpolates values at nodes by a polynomial, evaluated at points."""
     degree = len(nodes) - 1
     through = np.linalg.inv(np.polynomial.legendre.legvander(nodes.numpy(), degree))
     return torch.from_numpy(np.polynomial.legendre.legvander(points.numpy(), degree) @ through)
@@ -186,17 +186,17 @@ def _interpolation(nodes: Tensor, points: Tensor) -> Tensor:
 def affine_implied_loss(A: Tensor, b: Tensor, h: Tensor, *, anchor: Tensor | float = 0.0) -> Tensor:
     """Return the implied loss of an affine S(h) = A h + b in closed form: a quadratic.
 
-    L(h) = ½ (h − h₀)ᵀ A (h − h₀) + (A h₀ + b) · (h − h₀), in which only the symmetric part of A counts in the first
-    term. A linear synthetic gradient module can believe in nothing else.
+    L(h) = ½ (h − h₀)ᵀ A (h − h₀) + (A h₀ + b) · (h − h₀); only the symmetric part of A contributes to the first term.
+    The implied loss of every linear synthetic gradient module has this form.
 
     Parameters
     ----------
     A : Tensor, shape (d, d)
     b : Tensor, shape (d,) or (N, d)
-        One for all, or one for each example: that of its label.
+        One vector for all examples, or the vector of each example's label.
     h : Tensor, shape (N, d)
     anchor : float or Tensor, default 0
-        h₀, as in ``implied_loss``.
+        Anchor h₀, as in ``implied_loss``.
 
     Returns
     -------
@@ -205,7 +205,7 @@ def affine_implied_loss(A: Tensor, b: Tensor, h: Tensor, *, anchor: Tensor | flo
     Raises
     ------
     ValueError
-        If shapes or types do not fit.
+        If shapes or types of A, b and h are inconsistent.
 
     Examples
     --------
@@ -226,14 +226,14 @@ def affine_implied_loss(A: Tensor, b: Tensor, h: Tensor, *, anchor: Tensor | flo
 
 @dataclass(frozen=True, eq=False)
 class PathDependence:
-    """The implied losses along two paths, shape (N,) each.
+    """Implied losses along two paths, shape (N,) each.
 
     Attributes
     ----------
     straight : Tensor
-        Along the straight line: ``implied_loss``.
+        Integral along the straight line, equal to ``implied_loss``.
     stepwise : Tensor
-        Along the axes, one after the other.
+        Integral along the axes, one after the other.
     """
 
     straight: Tensor
@@ -241,12 +241,12 @@ class PathDependence:
 
     @property
     def difference(self) -> Tensor:
-        """``stepwise`` − ``straight``, shape (N,): the circulation of S around the loop that the paths enclose."""
+        """``stepwise`` − ``straight``, shape (N,): the circulation of S around the loop formed by the paths."""
         return self.stepwise - self.straight
 
     @property
     def relative(self) -> float:
-        """‖difference‖ / ‖straight‖ over all examples, 0 to infinity; 0 where the paths agree."""
+        """‖difference‖ / ‖straight‖ over all examples, 0 to infinity; 0 if the paths agree."""
         difference = float(self.difference.norm())
         straight = float(self.straight.norm())
         return 0.0 if difference == 0 else difference / straight if straight > 0 else math.inf
@@ -262,16 +262,16 @@ def path_dependence(
     n_panels: int = 1,
     tolerance: float | None = 1e-6,
 ) -> PathDependence:
-    """Integrate S along two paths from the anchor to each activation: what the curl means for the loss.
+    """Integrate S along two paths from the anchor to each activation, to see how much the curl changes the loss.
 
-    One path is the straight line; the other changes h₁ first, then h₂, and so on, d straight legs. For the gradient of
-    a function both give the same. They differ, by Stokes' theorem, by the curl in the surface between them, so where
-    it cancels they can agree without S being a gradient.
+    One path is the straight line; the other changes h₁ first, then h₂, and so on, in d straight legs. For the gradient
+    of a function the integrals are equal. By Stokes' theorem their difference is the integral of the curl over the
+    surface between the paths; it can vanish although S is not a gradient.
 
     Parameters
     ----------
     S, h, y, anchor, n_nodes, n_panels, tolerance
-        As in ``implied_loss``, for the line and for each leg. The legs cost d times as much as the line.
+        As in ``implied_loss``, for the line and for each leg. The legs take d times as long as the line.
 
     Returns
     -------
@@ -280,7 +280,7 @@ def path_dependence(
     Raises
     ------
     ValueError, ArithmeticError
-        As ``implied_loss`` does.
+        For the reasons given in ``implied_loss``.
 
     Examples
     --------

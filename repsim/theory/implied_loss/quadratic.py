@@ -1,4 +1,4 @@
-"""The quadratic nearest to the values of a loss."""
+"""Least squares fit of a quadratic function to the values of a loss."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["QuadraticFit", "quadratic_fit"]
 
 @dataclass(frozen=True, eq=False)
 class QuadraticFit:
-    """A quadratic c + b · h + ½ hᵀ A h fitted to values at points h.
+    """A quadratic function c + b · h + ½ hᵀ A h fitted to values at points h.
 
     Attributes
     ----------
@@ -26,10 +26,10 @@ class QuadraticFit:
     quadratic : Tensor, shape (d, d)
         A, symmetric.
     relative_residual : float
-        The norm of what is left over that of the values about their mean, 0 to 1; 0 for constant values.
+        Norm of the residuals divided by the norm of the values minus their mean, 0 to 1; 0 for constant values.
     rank : int
-        Of the fit, at most 1 + d + d (d + 1) / 2. If less, the points (units that are off, or points on a line) leave
-        some coefficients open; the smallest solution, for standardised h, was taken.
+        Rank of the fit, at most 1 + d + d (d + 1) / 2. If it is less, the points (for example with inactive units, or
+        on a line) do not determine all coefficients, and the solution of least norm for standardised h is returned.
     """
 
     constant: Tensor
@@ -39,31 +39,31 @@ class QuadraticFit:
     rank: int
 
     def __call__(self, h: Tensor) -> Tensor:
-        """Return the quadratic at points h (N, d), shape (N,)."""
+        """Return the values of the quadratic at points h (N, d), shape (N,)."""
         return self.constant + h @ self.linear + ((h @ self.quadratic) * h).sum(dim=-1) / 2
 
 
 def quadratic_fit(values: Tensor, h: Tensor) -> QuadraticFit:
-    """Fit a full quadratic to a loss surface by least squares, and say how much of the surface is none.
+    """Fit a full quadratic to a loss surface by least squares.
 
-    A linear synthetic gradient implies a quadratic for each label, so that nothing is left over but rounding.
+    The implied loss of a linear synthetic gradient is a quadratic for each label, with residuals of rounding size.
 
     Parameters
     ----------
     values : Tensor, shape (N,)
-        At the points, of one label.
+        Values of the loss at the points, for one label.
     h : Tensor, shape (N, d)
-        More points than coefficients, 1 + d + d (d + 1) / 2.
+        Points; more than the number of coefficients, 1 + d + d (d + 1) / 2.
 
     Returns
     -------
     QuadraticFit
-        Computed in float64, its tensors in the type of h.
+        The fit, computed in float64, with tensors in the type of h.
 
     Raises
     ------
     ValueError
-        If shapes or types do not fit, values are not finite, or there are too few points.
+        If shapes or types of values and h are inconsistent, if values are not finite, or if there are too few points.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def quadratic_fit(values: Tensor, h: Tensor) -> QuadraticFit:
     if len(h) <= features.shape[1]:
         raise ValueError(
             f"There are {len(h)} points for {features.shape[1]} coefficients of a quadratic in {h.shape[1]} units, "
-            f"which would always fit; expected more. Pass {features.shape[1] + 1} points or more."
+            f"which fit any values exactly. Pass {features.shape[1] + 1} points or more."
         )
     target = values.double()[:, None]
     solved = torch.linalg.lstsq(features.cpu(), target.cpu(), driver="gelsd")
@@ -97,7 +97,7 @@ def _monomials(z: Tensor) -> Tensor:
 
 
 def _unstandardised(solution: Tensor, mean: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return c, b and A in terms of h, given coefficients of the monomials of z = (h − mean) / scale."""
+    """Return c, b and A for h, given the coefficients of the monomials of z = (h − mean) / scale."""
     d = len(mean)
     i, j = torch.triu_indices(d, d, device=mean.device)
     upper = solution.new_zeros(d, d)

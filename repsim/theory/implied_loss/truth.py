@@ -1,4 +1,4 @@
-"""The true loss of activations, and how far an implied one agrees with it."""
+"""True loss as a function of activations, and its agreement with an implied loss."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Agreement", "agreement", "true_loss_at"]
 def true_loss_at(network: Chain, k: int, h: Tensor, y: Tensor, *, loss: str = "log_loss") -> Tensor:
     """Return the true loss of each example as a function of the activation at boundary k.
 
-    ℓ(f_K ∘ … ∘ f_{k+1}(h), y), in evaluation mode, so that examples do not mix; every module's mode is put back and no
-    running statistics change. In training mode a batch norm above the boundary uses the batch's statistics: the target
-    that a synthetic gradient learns from is then not quite the gradient of this. Per example, as synthetic gradients
-    are, so that both losses have one scale.
+    ℓ(f_K ∘ … ∘ f_{k+1}(h), y), in evaluation mode, so that examples do not interact. The mode of every module is
+    restored, and running statistics do not change. In training mode a batch norm above the boundary uses the statistics
+    of the batch; the target of a synthetic gradient is then not exactly the gradient of this loss. The loss is per
+    example, like synthetic gradients, so that it has the scale of an implied loss.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def true_loss_at(network: Chain, k: int, h: Tensor, y: Tensor, *, loss: str = "l
     k : int
         A boundary of the network.
     h : Tensor, shape (N, d)
-        Or (N, *shape_k).
+        Activations; (N, *shape_k) is also accepted.
     y : Tensor, shape (N,)
         Classes, or regression targets (N, n_outputs).
     loss : str, default "log_loss"
@@ -46,7 +46,7 @@ def true_loss_at(network: Chain, k: int, h: Tensor, y: Tensor, *, loss: str = "l
     Raises
     ------
     ValueError
-        If there is no such boundary or loss, or shapes or types do not fit.
+        If the boundary or loss does not exist, or if shapes or types of h, y and the network are inconsistent.
 
     Examples
     --------
@@ -71,12 +71,13 @@ def true_loss_at(network: Chain, k: int, h: Tensor, y: Tensor, *, loss: str = "l
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two loss surfaces are once the mean of each label is taken off.
+    """Agreement of two loss surfaces after subtracting the mean of each label.
 
     Attributes
     ----------
     correlation : float
-        Pearson's over all points, -1 to 1: alike up to a positive factor if 1. NaN if either surface is flat.
+        Pearson correlation over all points, -1 to 1; 1 if the surfaces are equal up to a positive factor. NaN if either
+        surface is flat.
     relative_difference : float
         ‖implied − true‖ / ‖true‖ over all points, 0 (equal) or more; 1 if the implied loss is flat. NaN if the true
         loss is flat.
@@ -89,15 +90,15 @@ class Agreement:
 def agreement(implied: Tensor, true: Tensor, y: Tensor) -> Agreement:
     """Compare the implied with the true loss over a set of points, up to a constant per label.
 
-    The constants that an implied loss leaves open are removed by subtracting from both, for each label, the mean over
-    its points. What weighs is the set of points: choose where activations are.
+    The undetermined constants of an implied loss are removed by subtracting from both losses the mean over the points
+    of each label. The result depends on the choice of points; use activations that occur in the network.
 
     Parameters
     ----------
     implied, true : Tensor, shape (N,)
-        At the same points in the same order.
+        Losses at the same points in the same order.
     y : Tensor, shape (N,)
-        Classes, or regression targets (N, n_outputs): equal rows are one label. At least one has two points.
+        Classes, or regression targets (N, n_outputs): equal rows are one label. At least one label has two points.
 
     Returns
     -------
@@ -106,12 +107,12 @@ def agreement(implied: Tensor, true: Tensor, y: Tensor) -> Agreement:
     Raises
     ------
     ValueError
-        If shapes do not fit, values are not finite, or every label has one point only.
+        If shapes differ, if values are not finite, or if every label has only one point.
 
     Warns
     -----
     RuntimeWarning
-        If something is NaN.
+        If an attribute of the result is NaN.
 
     Examples
     --------
@@ -124,15 +125,15 @@ def agreement(implied: Tensor, true: Tensor, y: Tensor) -> Agreement:
     labels = y.unique(dim=0, return_inverse=True)[1]
     if int(labels.max()) + 1 == len(y):
         raise ValueError(
-            f"Each of the {len(y)} labels has one point, of which nothing is left once its constant is removed; "
-            "expected two or more points of a label. Evaluate both losses at several activations with the same y."
+            f"Each of the {len(y)} labels has one point, so that all values are 0 after subtracting the mean of each "
+            "label. Evaluate both losses at two or more activations with the same y."
         )
     a, b = (about_means(values, labels) for values in (implied, true))
     sizes = {"implied": float(a.norm()), "true": float(b.norm())}
     if flat := [name for name, size in sizes.items() if size == 0]:
         warnings.warn(
-            f"The {' and the '.join(flat)} loss varies within no label over {len(y)} points; what is relative to that "
-            "variation is NaN.",
+            f"The {' and the '.join(flat)} loss is constant within every label ({len(y)} points); measures relative to "
+            "its variation are NaN.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -1,4 +1,4 @@
-"""Values of a loss at points: what they must be, and what of them does not hang on the anchor."""
+"""Values of a loss at points: checks, and deviations from the mean of each label."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 __all__ = ["about_means", "check_values"]
 
-_ROUNDING = 16  # variation below this many units in the last place of the values is none
+_ROUNDING = 16  # smaller variation, in units of the last place, counts as rounding
 
 
 def about_means(values: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Return values less the mean of their label, in float64; 0 throughout if what is left is rounding."""
+    """Return values minus the mean of their label, in float64; all 0 if the differences are rounding errors."""
     rounding, values = _ROUNDING * torch.finfo(values.dtype).eps, values.double()
     labels = torch.zeros_like(values, dtype=torch.int64) if labels is None else labels
     sums = values.new_zeros(int(labels.max()) + 1).index_add_(0, labels, values)
@@ -20,9 +20,8 @@ def about_means(values: Tensor, labels: Tensor | None = None) -> Tensor:
 
 
 def check_values(values: Tensor, n: int, name: str) -> None:
-    """Raise ValueError unless there is one finite value for each of n points."""
+    """Raise ValueError unless values holds n finite floats."""
     if values.shape != (n,) or not values.is_floating_point() or not values.isfinite().all():
         raise ValueError(
-            f"{name} has shape {tuple(values.shape)} of {values.dtype}; expected {(n,)}, floats, all finite: one for "
-            "each point."
+            f"{name} has shape {tuple(values.shape)} of {values.dtype}; expected {(n,)}, finite floats, one per point."
         )

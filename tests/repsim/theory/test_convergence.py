@@ -376,7 +376,7 @@ def test_a_boundary_that_nothing_learns_from_is_refused() -> None:
     learner = learner_of(boundaries="1,3")
     for k in "23":
         learner.network.hidden[k].requires_grad_(False)
-    with pytest.raises(ValueError, match=r"at boundary 3: segments 2 to 3 have none .* Leave this boundary out"):
+    with pytest.raises(ValueError, match=r"at boundary 3: segments 2 to 3 have no parameter .* Leave this"):
         track(learner, *examples())
 
 
@@ -406,5 +406,5 @@ def test_a_network_that_diverged_is_refused() -> None:
     learner = learner_of(norm="none")
     with torch.no_grad():
         learner.network.hidden["1"].affine.weight.fill_(math.inf)
-    with pytest.raises(ArithmeticError, match=r"product with the Jacobian is not finite\. Look for a step"):
+    with pytest.raises(ArithmeticError, match=r"product with the Jacobian is not finite; .* Use an earlier step"):
         track(learner, *examples())

@@ -18,7 +18,6 @@ from repsim.theory.critical_points import (
     find_stationary,
     function_distance,
     least_squares_loss,
-    parameter_distance,
     relu_features,
     synthetic_field,
     true_field,
@@ -319,7 +318,7 @@ def test_the_synthetic_gradient_of_a_deep_linear_network_reaches_the_same_optimu
         )
     ]
     assert all(point.converged for point in points)
-    assert parameter_distance(points[0].theta, points[1].theta) < 1e-7
+    assert (points[0].theta - points[1].theta).norm() < 1e-7
     assert points[1].loss == pytest.approx(least_squares_loss(X, y, rank=2), abs=1e-12)
 
 
@@ -418,7 +417,7 @@ def test_a_flow_that_is_cut_short_does_not_end_where_the_field_repels() -> None:
 
 def test_examples_and_classes_have_to_fit_the_network() -> None:
     X, y = classes()
-    with pytest.raises(ValueError, match=r"^Examples of shape \(3,\) do not fit the network\."):
+    with pytest.raises(ValueError, match=r"cannot process examples of shape \(3,\)\."):
         true_field(network(), X[:, :3], y)
     with pytest.raises(ValueError, match=rf"^y holds classes 0 to {OUTPUTS}; the network has {OUTPUTS} outputs"):
         true_field(network(), X, torch.cat([torch.zeros(N - 1, dtype=torch.int64), torch.tensor([OUTPUTS])]))
@@ -447,7 +446,7 @@ def test_a_smaller_curvature_takes_more_steps_to_the_same_point() -> None:
     coarse, fine = (find_stationary(field, curvature=share) for share in (1.0, 0.05))
     assert coarse.converged and fine.converged
     assert coarse.n_iterations < fine.n_iterations
-    assert parameter_distance(coarse.theta, fine.theta) < 1e-8
+    assert (coarse.theta - fine.theta).norm() < 1e-8
 
 
 def test_a_point_has_converged_only_if_the_field_is_below_the_tolerance() -> None:
@@ -495,7 +494,7 @@ def test_where_the_module_can_express_the_gradient_backprops_critical_point_rema
 # Distances and the known optimum
 
 
-def test_the_function_distance_ignores_permuted_units_and_the_parameter_distance_does_not() -> None:
+def test_the_function_distance_ignores_permuted_units() -> None:
     (X, y), net = classes(), network()
     objective = Objective(net, X, y)
     permuted, order, state = copy.deepcopy(net), torch.tensor([2, 0, 1]), net.state_dict()
@@ -505,11 +504,10 @@ def test_the_function_distance_ignores_permuted_units_and_the_parameter_distance
     permuted.load_state_dict(state)
     theta = Objective(permuted, X, y).start
     assert function_distance(objective, objective.start, theta) < 1e-14
-    assert parameter_distance(objective.start, theta) > 1
+    assert (objective.start - theta).norm() > 1
     shifted = objective.start.clone()
     shifted[-OUTPUTS:] += 2.0  # all outputs
     assert function_distance(objective, objective.start, shifted) == pytest.approx(2.0)
-    assert parameter_distance(objective.start, shifted) == pytest.approx(2.0 * OUTPUTS**0.5)
 
 
 def test_the_least_squares_loss_is_the_residual_of_numpy_and_of_the_means() -> None:
@@ -533,7 +531,7 @@ def test_networks_with_buffers_or_batch_norm_are_refused() -> None:
     untracked = nn.BatchNorm1d(3, affine=False, track_running_stats=False)
     segment = Segment(nn.utils.skip_init(nn.Linear, FEATURES, 3), untracked, nn.Tanh())
     net = Chain([segment], nn.utils.skip_init(nn.Linear, 3, OUTPUTS), [3]).double()
-    with pytest.raises(ValueError, match=r"'hidden.1.norm'.*ties the examples of a batch together"):
+    with pytest.raises(ValueError, match=r"'hidden.1.norm'.*buffer or batch norm"):
         true_field(net, X, y)
 
 
@@ -557,7 +555,7 @@ def test_anything_but_float64_is_refused() -> None:
 
 def test_examples_that_do_not_fit_are_refused() -> None:
     X, y = classes()
-    with pytest.raises(ValueError, match=r"X has 40 examples and y has 39; give each row of X its label"):
+    with pytest.raises(ValueError, match=r"X has 40 examples and y has 39; expected equally many"):
         true_field(network(), X, y[:-1])
     with pytest.raises(ValueError, match=r"y holds floats. Use the loss 'mse'"):
         true_field(network(), X, randn(N, OUTPUTS))
@@ -597,7 +595,7 @@ def test_wrong_random_features_are_refused() -> None:
 def test_wrong_starts_are_refused(start: Tensor) -> None:
     X, y = classes()
     field = true_field(network(), X, y)
-    with pytest.raises(ValueError, match=r"expected \(27,\) finite torch.float64, one for each parameter"):
+    with pytest.raises(ValueError, match=r"expected 27 finite torch.float64"):
         find_stationary(field, start)
 
 
@@ -618,7 +616,7 @@ def test_wrong_data_of_the_known_optimum_are_refused() -> None:
     X, Y = regression()
     for wrong in (Y[:-1], Y[:, 0]):
         with pytest.raises(
-            ValueError, match=r"expected \(N, n_features\) and \(N, n_outputs\). One-hot encode classes"
+            ValueError, match=r"expected \(N, n_features\) and \(N, n_outputs\). Pass classes as one-hot"
         ):
             least_squares_loss(X, wrong)
     with pytest.raises(ValueError, match=r"rank is -1; expected a whole number of 0 or more"):

@@ -329,11 +329,11 @@ def test_at_a_module_that_is_right_on_the_data_alone_training_has_the_rate_of_th
 @pytest.mark.parametrize(
     ("X", "Y", "message"),
     [
-        (torch.zeros(3), torch.zeros(3, 1), r"X is of shape \(3,\) and type torch.float32; expected a matrix"),
-        (torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.int64), "Give classes as one-hot rows"),
-        (torch.zeros(0, 2), torch.zeros(0, 1), "expected a matrix of real numbers with one row for each example"),
-        (torch.full((3, 2), torch.nan), torch.zeros(3, 1), "X holds numbers that are not finite; expected finite ones"),
-        (torch.zeros(3, 2), torch.zeros(4, 1), "X has 3 rows and Y has 4; expected one of each for every example"),
+        (torch.zeros(3), torch.zeros(3, 1), r"X has shape \(3,\) and type torch.float32; expected a matrix"),
+        (torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.int64), "Pass classes as one-hot rows"),
+        (torch.zeros(0, 2), torch.zeros(0, 1), "expected a matrix of floats with one row per example"),
+        (torch.full((3, 2), torch.nan), torch.zeros(3, 1), "X holds values that are not finite"),
+        (torch.zeros(3, 2), torch.zeros(4, 1), "X has 3 rows and Y has 4; expected one row of each"),
     ],
 )
 def test_data_that_are_no_matrices_of_real_numbers_are_refused(X: Tensor, Y: Tensor, message: str) -> None:

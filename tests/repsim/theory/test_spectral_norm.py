@@ -107,5 +107,5 @@ def test_a_norm_is_the_same_every_time_and_draws_nothing_from_the_global_generat
 def test_what_is_not_finite_has_no_norm(value: float) -> None:
     J = torch.ones(4, 3)
     J[1, 2] = value
-    with pytest.raises(ArithmeticError, match=r"not finite\. Look for a step before training diverged"):
+    with pytest.raises(ArithmeticError, match=r"not finite; .* Use an earlier step"):
         norms(J)
