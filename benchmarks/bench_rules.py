@@ -20,7 +20,7 @@ from statistics import mean
 
 import torch
 
-from analysis.reproduction.claims.rules.parts import ENTRIES, Entry
+from analysis.reproduction.claims.rules.parts import ENTRIES, RuleEntry
 from repsim.learning import (
     Diverged,
     TrainingConfig,
@@ -115,17 +115,17 @@ def _search() -> None:
         print(f"{list(NETWORKS)[place][:8]:9} {entry.name:32} {rates}  {result.validation:.3f}", flush=True)
 
 
-def _learns(entry: Entry) -> bool:
+def _learns(entry: RuleEntry) -> bool:
     config = TrainingConfig(depth=2, width=4, rule=entry.rule)
     return any(True for _ in build_learner(config, 4, 2).estimators.parameters())
 
 
-def _config(base: TrainingConfig, entry: Entry, place: int, seed: int) -> TrainingConfig:
+def _config(base: TrainingConfig, entry: RuleEntry, place: int, seed: int) -> TrainingConfig:
     network, estimators = _rates(entry, place)
     return replace(base, rule=entry.rule, seed=seed, learning_rate=network, estimator_learning_rate=estimators)
 
 
-def _rates(entry: Entry, place: int) -> tuple[float, float]:
+def _rates(entry: RuleEntry, place: int) -> tuple[float, float]:
     """Return the step sizes of network and estimators on the network at a place in ``NETWORKS``."""
     on_mlp = (entry.learning_rate, entry.estimator_learning_rate)
     return on_mlp if place == 0 else CONV_RATES.get(entry.name, (3e-3, 1e-3))

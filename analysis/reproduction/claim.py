@@ -207,15 +207,15 @@ class Section:
             raise ValueError(f"Unknown verdict '{self.verdict}'. Choose one of: {', '.join(VERDICTS)}.")
 
 
-def verdict_of(held: Iterable[bool]) -> str:
-    """Return "holds" if all conditions hold, "holds in part" if some do, and "does not hold" if none does.
+def verdict_of(held: Iterable[Any]) -> str:
+    """Return "holds" if all conditions are true, "holds in part" if some are, and "does not hold" if none is.
 
     Examples
     --------
     >>> verdict_of([True, False])
     'holds in part'
     """
-    conditions = [bool(each) for each in held]
+    conditions = list(held)
     return "holds" if all(conditions) else "holds in part" if any(conditions) else "does not hold"
 
 

@@ -66,7 +66,7 @@ def _conclude(results: Results) -> Section:
     bands = seed_bands(final)
     bands["depth"] = bands["layer"].map(depths)
     differences = deep.backprop_differences(final, "accuracy")
-    differences.insert(differences.columns.get_loc("differs"), "depth", differences["layer"].map(depths))
+    differences.insert(len(differences.columns) - 1, "depth", differences["layer"].map(depths))
     first = first_layer_reaching(final, _READABLE)
     return Section(
         setting=_setting(results.plan, final),

@@ -122,7 +122,7 @@ def _find(
     points, spectra = [], []
     for family, field in fields.items():
         point = reference if family == "backprop" else find_stationary(field, curvature=curvature)
-        place = {"problem": problem, "seed": seed, "family": family}
+        place: dict[str, Any] = {"problem": problem, "seed": seed, "family": family}
         points.append({**place, **_row(field, point, backprop, reference, test, setting), "best": best})
         spectra.append(_spectrum(point).assign(**place))
     return {"points": pd.DataFrame(points), "spectra": pd.concat(spectra, ignore_index=True)}

@@ -211,7 +211,7 @@ def _networks_figure(fields: pd.DataFrame, beliefs: pd.DataFrame, note: str) -> 
         ax.set_ylim(bottom=min(-0.03, ax.get_ylim()[0]))
     own = rows_of(beliefs, where="own")
     _draw_over_epochs(grid[0][3], own, "slope", "slope of implied over true loss", WHERE["own"])
-    style = {"color": "0.3", "linewidth": None}
+    style: Mapping[str, Any] = {"color": "0.3", "linewidth": None}
     dotted(grid[0][3], y=1.0, **style)
     dotted(grid[0][0], y=0.0, label="true gradient", **style)
     legend(grid[0][0])

@@ -26,7 +26,7 @@ from probes import NetworkLayers, probe_layers
 from repsim.learning import ESTIMATORS, Rule, Step, TrainingConfig, build_learner, locks, site_of
 from repsim.similarity import pairwise
 
-__all__ = ["ENTRIES", "Entry", "parts"]
+__all__ = ["ENTRIES", "RuleEntry", "parts"]
 
 BACKPROP, SYNTHETIC = "backprop", "synthetic gradient"
 OUTPUT_ALONE, UNTRAINED = "output layer alone", "untrained"
@@ -43,7 +43,7 @@ _LAYERED, _DIRECT, _PREDICTED, _OTHERS = FAMILIES[1:-1]
 
 
 @dataclass(frozen=True)
-class Entry:
+class RuleEntry:
     """A rule at every boundary, with the best learning rates for an MLP of 4 hidden layers of 256.
 
     Attributes
@@ -73,7 +73,7 @@ class Entry:
 
         Examples
         --------
-        >>> Entry("BP(0.5)", "bp-lambda:lam=0.5@all", "synthetic gradients").network
+        >>> RuleEntry("BP(0.5)", "bp-lambda:lam=0.5@all", "synthetic gradients").network
         'rules-bp-0.5'
         """
         name = self.name if self.is_trained else BACKPROP
@@ -81,25 +81,27 @@ class Entry:
 
 
 ENTRIES = (
-    Entry(BACKPROP, "backprop", BACKPROP),
-    Entry("feedback alignment", "feedback-alignment", _LAYERED),
-    Entry("sign-symmetric, uniform", "sign-symmetric", _LAYERED),
-    Entry("sign-symmetric, fixed magnitude", "sign-symmetric:magnitude=fixed", _LAYERED),
-    Entry("sign-symmetric, resampled", "sign-symmetric:magnitude=resampled", _LAYERED),
-    Entry("adaptive random backprop", "adaptive-random-backprop", _LAYERED),
-    Entry("direct feedback alignment", "direct-feedback-alignment", _DIRECT),
-    Entry("adaptive skipped backprop", "adaptive-skipped-backprop", _DIRECT, 3e-3, 3e-3),
-    Entry("direct random target", "direct-random-target", _DIRECT),
-    Entry(SYNTHETIC, "synthetic-gradient@all", _PREDICTED),
-    Entry("synthetic gradient, no labels", "synthetic-gradient:label_conditioned=false@all", _PREDICTED, 1e-3, 3e-3),
-    Entry("SG + prop", "synthetic-gradient-prop@all", _PREDICTED, 3e-3, 3e-3),
-    Entry("BP(0.5)", "bp-lambda:lam=0.5@all", _PREDICTED),
-    Entry("Kickback", "kickback", _OTHERS, 3e-4, 1e-3),
-    Entry("decoupled greedy", "decoupled-greedy", _OTHERS, 3e-4, 3e-3),
-    Entry("target propagation", "target-propagation", _OTHERS),
-    Entry("noise", "noise", CONTROLS),
-    Entry(OUTPUT_ALONE, "noise:scale=0", CONTROLS),
-    Entry(UNTRAINED, "backprop", CONTROLS, is_trained=False),
+    RuleEntry(BACKPROP, "backprop", BACKPROP),
+    RuleEntry("feedback alignment", "feedback-alignment", _LAYERED),
+    RuleEntry("sign-symmetric, uniform", "sign-symmetric", _LAYERED),
+    RuleEntry("sign-symmetric, fixed magnitude", "sign-symmetric:magnitude=fixed", _LAYERED),
+    RuleEntry("sign-symmetric, resampled", "sign-symmetric:magnitude=resampled", _LAYERED),
+    RuleEntry("adaptive random backprop", "adaptive-random-backprop", _LAYERED),
+    RuleEntry("direct feedback alignment", "direct-feedback-alignment", _DIRECT),
+    RuleEntry("adaptive skipped backprop", "adaptive-skipped-backprop", _DIRECT, 3e-3, 3e-3),
+    RuleEntry("direct random target", "direct-random-target", _DIRECT),
+    RuleEntry(SYNTHETIC, "synthetic-gradient@all", _PREDICTED),
+    RuleEntry(
+        "synthetic gradient, no labels", "synthetic-gradient:label_conditioned=false@all", _PREDICTED, 1e-3, 3e-3
+    ),
+    RuleEntry("SG + prop", "synthetic-gradient-prop@all", _PREDICTED, 3e-3, 3e-3),
+    RuleEntry("BP(0.5)", "bp-lambda:lam=0.5@all", _PREDICTED),
+    RuleEntry("Kickback", "kickback", _OTHERS, 3e-4, 1e-3),
+    RuleEntry("decoupled greedy", "decoupled-greedy", _OTHERS, 3e-4, 3e-3),
+    RuleEntry("target propagation", "target-propagation", _OTHERS),
+    RuleEntry("noise", "noise", CONTROLS),
+    RuleEntry(OUTPUT_ALONE, "noise:scale=0", CONTROLS),
+    RuleEntry(UNTRAINED, "backprop", CONTROLS, is_trained=False),
 )
 
 
@@ -114,13 +116,13 @@ class RuleComparison:
     recording : RecordingConfig
         The same for all, except that backprop networks are also recorded before training.
     seeds : tuple of int
-    entries : tuple of Entry, default ``ENTRIES``
+    entries : tuple of RuleEntry, default ``ENTRIES``
     """
 
     training: TrainingConfig
     recording: RecordingConfig
     seeds: tuple[int, ...]
-    entries: tuple[Entry, ...] = ENTRIES
+    entries: tuple[RuleEntry, ...] = ENTRIES
 
     def to_dict(self) -> dict[str, Any]:
         """Return the comparison as JSON-ready values."""
@@ -138,7 +140,7 @@ class RuleComparison:
             training=TrainingConfig.from_dict(values["training"]),
             recording=RecordingConfig.from_dict(values["recording"]),
             seeds=tuple(values["seeds"]),
-            entries=tuple(Entry(**entry) for entry in values["entries"]),
+            entries=tuple(RuleEntry(**entry) for entry in values["entries"]),
         )
 
     @property
@@ -146,11 +148,11 @@ class RuleComparison:
         """The numbers of the hidden layers, and of the boundaries above them."""
         return range(1, self.training.depth + 1)
 
-    def of(self, entry: Entry) -> RuleComparison:
+    def of(self, entry: RuleEntry) -> RuleComparison:
         """Return the comparison with only one rule."""
         return replace(self, entries=(entry,))
 
-    def recipe(self, entry: Entry, seed: int) -> Recipe:
+    def recipe(self, entry: RuleEntry, seed: int) -> Recipe:
         """Return the recipe of a network."""
         training = replace(
             self.training,

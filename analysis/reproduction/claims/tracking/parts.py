@@ -96,8 +96,15 @@ def _deep_network(plan: Plan, seed: int) -> ClaimTask:
     training = replace(DEMO_RUNS["sg-middle"], seed=seed)
     if plan.is_full:
         training = replace(training, data="mnist", device=plan.device, epochs=training.epochs // 4)
-    settings = {"training": training.to_dict(), "n_looks": 40 if plan.is_full else 12, "data_dir": plan.data_dir}
-    return claim_task("tracking", f"practice-seed-{seed}", practise, cost=30.0, **settings)
+    return claim_task(
+        "tracking",
+        f"practice-seed-{seed}",
+        practise,
+        cost=30.0,
+        training=training.to_dict(),
+        n_looks=40 if plan.is_full else 12,
+        data_dir=plan.data_dir,
+    )
 
 
 class Disturbed(SyntheticGradient):

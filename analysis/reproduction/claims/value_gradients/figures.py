@@ -166,7 +166,8 @@ def _plot_seeds(ax: Axes, ends: pd.DataFrame, methods: list[str]) -> None:
 
 def _example_figure(examples: pd.DataFrame, seed: int) -> Figure:
     (top,), (bottom,) = axes_grid(2, 1, 8.0, 5.2)
-    rows, style = rows_of(examples, seed=seed), {"curve": "method", "xlabel": "time (s)", "markers": False}
+    rows = rows_of(examples, seed=seed)
+    style: dict[str, Any] = {"curve": "method", "xlabel": "time (s)", "markers": False}
     panels = (
         (top, "angle", "angle from upright (rad)", UPRIGHT),
         (bottom, "torque", "torque (N·m)", Pendulum().torque_limit),
