@@ -52,15 +52,20 @@ def rules() -> str:
     """Return the table of learning rules, and their options."""
     table = [
         "# Learning rules\n",
-        "A rule only chooses g_k, the vector that stands in for N · ∂L/∂h_k at boundary k. Locks follow from what it "
-        "declares that it needs: *update* locked if the segment below must wait for those above to run, *backward* "
-        "locked if also for their backward pass. Every rule is forward locked. "
-        "`repsim train --rule NAME:option=value@BOUNDARIES` uses one; `observe=true`, an option of all that choose a "
-        "gradient of their own, lets a rule learn while the network uses backprop.\n",
+        "A learning rule chooses g_k, the vector that is used in place of N · ∂L/∂h_k at boundary k. Its locks follow "
+        "from the signals that it needs: a segment is *update locked* if it can learn only after the segments above have "
+        "run, and *backward locked* if it must also wait for their backward pass. All rules are forward locked. "
+        "`repsim train --rule NAME:option=value@BOUNDARIES` trains with a rule. Every rule that chooses its own gradient "
+        "also has the option `observe=true`: it then learns while the network uses backprop.\n",
         "| rule | g_k | also learns | needs | locked |",
         "|---|---|---|---|---|",
     ]
-    details = ["", "## Options\n", "| rule | options and their defaults | acts at | reference |", "|---|---|---|---|"]
+    details = [
+        "",
+        "## Options\n",
+        "| rule | options and their defaults | default boundaries | reference |",
+        "|---|---|---|---|",
+    ]
     for entry in catalogue():
         needs, locked = ", ".join(entry.needs) or "-", ", ".join(entry.locks) or "-"
         options = "<br>".join(
@@ -83,20 +88,20 @@ def _escaped(formula: str) -> str:
 _NOTES_ON_RULES = """
 ## Notation
 
-h_k is the activation at boundary k, t_k the pull-back of g_{k+1} through segment k + 1, δ_{k+1} the same only as far
-as the output of an affine map of that segment, e the gradient of the loss with respect to the output, y the one-hot
-label, all per example.
+All quantities are per example: h_k is the activation at boundary k; t_k is the pull-back of g_{k+1} through segment
+k + 1; δ_{k+1} is the pull-back of g_{k+1} to the output of an affine map of that segment; e is the gradient of the loss
+with respect to the output; y is the one-hot label.
 
-## Choices that the literature leaves open
+## Choices not specified in the literature
 
-- Kickback was stated for one output. For several classes β is e of the true class; `error=sum` takes the sum of e,
+- Kickback is defined for one output. For several classes β is e at the true class; with `error=sum` it is the sum of e,
   which is 0 for the log loss.
-- SG + prop sends the gradient of the module's regression loss into the network. As that loss holds t_k, it is backward
-  locked. A synthetic gradient at one boundary with backprop below it is `synthetic-gradient@K`.
-- The magnitude of sign-symmetric feedback: `uniform` is the root mean square of the initial weights.
-- Feedback goes back through norms and nonlinearities exactly, and through every affine map of a segment by its own B.
-- Direct feedback to maps is dense: B has a column for every unit.
-- The scale of noise is that of the first target that arrives, so that it is the size of a gradient.
+- SG + prop adds the gradient of the module's regression loss to the gradient of the network. As that loss depends on
+  t_k, the rule is backward locked. `synthetic-gradient@K` is a synthetic gradient at boundary K with backprop below it.
+- The magnitudes of sign-symmetric feedback: `uniform` is the root mean square of the initial weights.
+- Feedback alignment differentiates norms and nonlinearities exactly, and uses one B per affine map of a segment.
+- For feature maps the B of direct feedback has a column for every unit.
+- The standard deviation of noise is by default the root mean square of the first target, the size of a gradient.
 """
 
 
