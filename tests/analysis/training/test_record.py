@@ -80,7 +80,7 @@ def test_other_stimuli_with_as_many_features_are_recorded(runs: Mapping[str, Pat
     assert len(new.stimuli) == 60
     assert new.config["data"]["classes"] == ["cat", "dog", "eel"]
     assert View("x", new, 38).classes == {0: "cat", 1: "dog", 2: "eel"}
-    assert (analyze_run(new.path).folder / "report.html").is_file()
+    assert (analyze_run(new.path).tables.folder / "report.html").is_file()
 
 
 def test_stimuli_with_other_features_are_refused(runs: Mapping[str, Path], tmp_path: Path) -> None:

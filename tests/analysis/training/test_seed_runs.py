@@ -147,7 +147,7 @@ def test_runs_of_several_seeds_are_analysed_and_compared(together: dict[str, Pat
     paths = sorted(together["stacked"].iterdir())
     result = compare_runs(paths, output=tmp_path / "both")
     assert [view.label for view in result.tables.views] == ["seed-0", "seed-2", "seed-5"]
-    assert (analyze_run(paths[0], output=tmp_path / "alone").folder / "report.html").is_file()
+    assert (analyze_run(paths[0], output=tmp_path / "alone").tables.folder / "report.html").is_file()
 
 
 # Divergence
@@ -340,7 +340,7 @@ def test_seeds_that_are_not_understood_are_one_sentence(
     ("options", "words"),
     [
         ("--seeds 0-1 --seed 3", "--seed and --seeds were both given; leave one out."),
-        ("--how loop", "--how says how several seeds are trained; give --seeds too."),
+        ("--how loop", "--how chooses how several seeds are trained; give --seeds too."),
         ("--seeds 0-1 --how fast", "Unknown how 'fast'. Choose one of: auto, stacked, loop."),
         ("--seeds 0-1 --resume", "There is no run at new/seed-0."),
         ("--seeds 0-1 --resume --depth 3", "--resume continues with the run's own settings; leave out --depth."),

@@ -118,7 +118,7 @@ def test_no_epochs_make_an_untrained_network(tmp_path: Path, tiny: TrainingConfi
     run = train_run(tmp_path / "run", replace(tiny, epochs=0), few)
     assert run.steps == [0]
     assert run.status["state"] == "finished"
-    assert analyze_run(run.path).training.empty
+    assert analyze_run(run.path).tables["training"].empty
 
 
 # Stimuli
@@ -302,7 +302,7 @@ def test_an_interrupted_run_can_be_analysed(tmp_path: Path, tiny: TrainingConfig
         with pytest.raises(Interrupted):
             train_run(tmp_path / name, tiny, recording, progress=at_update(update))
     alone = analyze_run(tmp_path / "a")
-    assert [view.step for view in alone.views] == [0, 10]
+    assert [view.step for view in alone.tables.views] == [0, 10]
     assert (tmp_path / "a" / "analysis" / "report.html").is_file()
     both = compare_runs([tmp_path / "a", tmp_path / "b"]).summary()
     assert both[:2] == [f"{name} is shown at step 10 of {LAST}; its training is interrupted." for name in "ab"]
