@@ -53,10 +53,10 @@ def rules() -> str:
     table = [
         "# Learning rules\n",
         "A learning rule chooses g_k, the vector that is used in place of N · ∂L/∂h_k at boundary k. Its locks follow "
-        "from the signals that it needs: a segment is *update locked* if it can learn only after the segments above have "
-        "run, and *backward locked* if it must also wait for their backward pass. All rules are forward locked. "
-        "`repsim train --rule NAME:option=value@BOUNDARIES` trains with a rule. Every rule that chooses its own gradient "
-        "also has the option `observe=true`: it then learns while the network uses backprop.\n",
+        "from the signals that it needs: a segment is *update locked* if it can learn only after the segments above "
+        "have run, and *backward locked* if it must also wait for their backward pass. All rules are forward locked. "
+        "`repsim train --rule NAME:option=value@BOUNDARIES` trains with a rule. Every rule that chooses its own "
+        "gradient also has the option `observe=true`: it then learns while the network uses backprop.\n",
         "| rule | g_k | also learns | needs | locked |",
         "|---|---|---|---|---|",
     ]
