@@ -35,14 +35,14 @@ def test_every_transformation_has_a_map() -> None:
     assert set(MAPS) == TRANSFORMATIONS
 
 
-@pytest.mark.parametrize("transformation", MAPS)
 def test_a_comparator_ignores_what_it_declares_and_nothing_else(
-    rng: np.random.Generator, comparator: Comparator, transformation: str
+    rng: np.random.Generator, comparator: Comparator
 ) -> None:
-    A, B = related(rng)
-    change = abs(compare_rdms(MAPS[transformation](A), B, comparator.name) - compare_rdms(A, B, comparator.name))
-    assert (change < 1e-10) == (transformation in comparator.ignores)
-    assert change < 1e-10 or change > 1e-4
+    for transformation in MAPS:
+        A, B = related(rng)
+        change = abs(compare_rdms(MAPS[transformation](A), B, comparator.name) - compare_rdms(A, B, comparator.name))
+        assert (change < 1e-10) == (transformation in comparator.ignores)
+        assert change < 1e-10 or change > 1e-4
 
 
 def test_a_comparator_is_symmetric(rng: np.random.Generator, comparator: Comparator) -> None:
@@ -50,14 +50,14 @@ def test_a_comparator_is_symmetric(rng: np.random.Generator, comparator: Compara
     assert compare_rdms(A, B, comparator.name) == pytest.approx(compare_rdms(B, A, comparator.name), abs=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_comparator_stays_in_its_range(comparator: Comparator, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    n = rng.integers(3, 12)
-    A, B = rng.integers(0, rng.choice([4, 1000]), size=(2, n * (n - 1) // 2)).astype(float)
-    A[:2] = B[:2] = 1, 2  # no constants
-    for other in (A, B, 2.7 * A, A / 7):
-        assert comparator.range[0] <= compare_rdms(A, other, comparator.name) <= comparator.range[1]
+def test_a_comparator_stays_in_its_range(comparator: Comparator) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        n = rng.integers(3, 12)
+        A, B = rng.integers(0, rng.choice([4, 1000]), size=(2, n * (n - 1) // 2)).astype(float)
+        A[:2] = B[:2] = 1, 2  # no constants
+        for other in (A, B, 2.7 * A, A / 7):
+            assert comparator.range[0] <= compare_rdms(A, other, comparator.name) <= comparator.range[1]
 
 
 def test_a_comparator_is_best_between_equals(rng: np.random.Generator, comparator: Comparator) -> None:
@@ -84,12 +84,12 @@ def test_a_comparator_does_not_depend_on_the_order_of_the_stimuli(
     assert after == pytest.approx(before, abs=1e-9)
 
 
-@pytest.mark.parametrize("scale", [1e-200, 1e200])
-def test_a_comparator_neither_overflows_nor_vanishes(
-    rng: np.random.Generator, comparator: Comparator, scale: float
-) -> None:
-    A, B = related(rng)
-    assert compare_rdms(scale * A, B, comparator.name) == pytest.approx(compare_rdms(A, B, comparator.name), abs=1e-10)
+def test_a_comparator_neither_overflows_nor_vanishes(rng: np.random.Generator, comparator: Comparator) -> None:
+    for scale in [1e-200, 1e200]:
+        A, B = related(rng)
+        assert compare_rdms(scale * A, B, comparator.name) == pytest.approx(
+            compare_rdms(A, B, comparator.name), abs=1e-10
+        )
 
 
 def test_a_comparator_leaves_its_input_alone(rng: np.random.Generator, comparator: Comparator) -> None:
@@ -107,26 +107,24 @@ def test_a_comparator_of_zeros_is_nan_and_says_so(comparator: Comparator) -> Non
     assert w[0].filename == __file__
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_no_rdm_has_a_better_mean_value_than_an_exact_pool(comparator: Comparator, seed: int) -> None:
-    if not comparator.is_exact_pool:
-        pytest.skip("an approximation, and declared one")
-    rng = np.random.default_rng(seed)
-    rdms = related(rng, 5)
-    pool = comparator.pool(rdms)
-    best = mean_value(comparator, pool, rdms)
-    others = [*rdms, *(pool * np.exp(size * rng.normal(size=pool.shape)) for size in 25 * [1e-3, 0.1])]
-    assert max(mean_value(comparator, other, rdms) for other in others) <= best + 1e-12
+def test_no_rdm_has_a_better_mean_value_than_an_exact_pool(comparator: Comparator) -> None:
+    for seed in range(3):
+        if not comparator.is_exact_pool:
+            pytest.skip("an approximation, and declared one")
+        rng = np.random.default_rng(seed)
+        rdms = related(rng, 5)
+        pool = comparator.pool(rdms)
+        best = mean_value(comparator, pool, rdms)
+        others = [*rdms, *(pool * np.exp(size * rng.normal(size=pool.shape)) for size in 25 * [1e-3, 0.1])]
+        assert max(mean_value(comparator, other, rdms) for other in others) <= best + 1e-12
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_pool_is_better_than_the_mean_rdm_of_another_scale_and_than_most_members(
-    comparator: Comparator, seed: int
-) -> None:
-    rdms = related(np.random.default_rng(seed), 6) * np.array([1, 1, 1, 1, 1, 50])[:, None]
-    best = mean_value(comparator, comparator.pool(rdms), rdms)
-    assert best > np.median([mean_value(comparator, member, rdms) for member in rdms])
-    assert best > mean_value(comparator, rdms.mean(axis=0), rdms)
+def test_a_pool_is_better_than_the_mean_rdm_of_another_scale_and_than_most_members(comparator: Comparator) -> None:
+    for seed in range(3):
+        rdms = related(np.random.default_rng(seed), 6) * np.array([1, 1, 1, 1, 1, 50])[:, None]
+        best = mean_value(comparator, comparator.pool(rdms), rdms)
+        assert best > np.median([mean_value(comparator, member, rdms) for member in rdms])
+        assert best > mean_value(comparator, rdms.mean(axis=0), rdms)
 
 
 def test_a_pool_of_one_is_as_good_as_itself(rng: np.random.Generator, comparator: Comparator) -> None:
@@ -157,7 +155,6 @@ def test_comparators_are_listed_by_name(comparator: Comparator) -> None:
             r"^Unknown transformations \['noise'\]\. Choose among: monotone maps, offs",
         ),
         ({"ignores": frozenset({"monotone maps"})}, r"^A comparator that ignores monotone maps ignores scale and off"),
-        ({"range": (1, 0)}, r"^The range \(1, 0\) is empty; expected \(smallest, largest\)\.$"),
     ],
 )
 def test_a_comparator_refuses_a_declaration(field: dict, message: str) -> None:

@@ -50,43 +50,41 @@ def compare(request: pytest.FixtureRequest) -> Callable[[np.ndarray, np.ndarray]
 # Ties that rounding would break
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_rounding_breaks_no_ties(rng: np.random.Generator, codes: np.ndarray, compare: Callable, single: bool) -> None:
-    kind = np.float32 if single else np.float64
-    exact, other = rdm(codes, "euclidean"), rdm(rng.normal(size=codes.shape), "euclidean")
-    for changed in (codes @ rotation(rng, 6), 0.1 * codes, 3 * codes + 0.1):
-        D = rdm(changed.astype(kind), "euclidean")
-        assert compare(other, D) == pytest.approx(compare(other, exact), abs=1e-9)
+def test_rounding_breaks_no_ties(rng: np.random.Generator, codes: np.ndarray, compare: Callable) -> None:
+    for single in [False, True]:
+        kind = np.float32 if single else np.float64
+        exact, other = rdm(codes, "euclidean"), rdm(rng.normal(size=codes.shape), "euclidean")
+        for changed in (codes @ rotation(rng, 6), 0.1 * codes, 3 * codes + 0.1):
+            D = rdm(changed.astype(kind), "euclidean")
+            assert compare(other, D) == pytest.approx(compare(other, exact), abs=1e-9)
 
 
-@pytest.mark.parametrize("outlier", OUTLIERS)
 @pytest.mark.parametrize("method", ["euclidean", "sqeuclidean", "cosine"])
-@pytest.mark.parametrize(("n", "d"), [(12, 4), (40, 6), (80, 24)])
-def test_rounding_breaks_no_ties_of_one_stimulus_far_away(
-    rng: np.random.Generator, method: str, n: int, d: int, outlier: float
-) -> None:
-    codes = rng.integers(0, 2, size=(n, d)).astype(float)
-    codes[~codes.any(axis=1), 0] = 1
-    codes = with_outlier(codes, outlier)
-    exact, rotated = rdm(codes, method), rdm(codes @ rotation(rng, d), method)
-    np.testing.assert_array_equal(levels(rotated), levels(exact.round(9)))
+def test_rounding_breaks_no_ties_of_one_stimulus_far_away(rng: np.random.Generator, method: str) -> None:
+    for outlier in OUTLIERS:
+        for n, d in [(12, 4), (40, 6), (80, 24)]:
+            codes = rng.integers(0, 2, size=(n, d)).astype(float)
+            codes[~codes.any(axis=1), 0] = 1
+            codes = with_outlier(codes, outlier)
+            exact, rotated = rdm(codes, method), rdm(codes @ rotation(rng, d), method)
+            np.testing.assert_array_equal(levels(rotated), levels(exact.round(9)))
 
 
-@pytest.mark.parametrize("outlier", OUTLIERS[:3])
-@pytest.mark.parametrize(("n", "d"), [(12, 4), (40, 6), (80, 24)])
-def test_rounding_of_single_precision_breaks_no_ties(rng: np.random.Generator, n: int, d: int, outlier: float) -> None:
-    codes = with_outlier(rng.integers(0, 2, size=(n, d)).astype(float), outlier)
-    rotated = rdm((codes @ rotation(rng, d)).astype(np.float32), "euclidean")
-    np.testing.assert_array_equal(levels(rotated.astype(np.float64)), levels(rdm(codes, "euclidean").round(9)))
+def test_rounding_of_single_precision_breaks_no_ties(rng: np.random.Generator) -> None:
+    for outlier in OUTLIERS[:3]:
+        for n, d in [(12, 4), (40, 6), (80, 24)]:
+            codes = with_outlier(rng.integers(0, 2, size=(n, d)).astype(float), outlier)
+            rotated = rdm((codes @ rotation(rng, d)).astype(np.float32), "euclidean")
+            np.testing.assert_array_equal(levels(rotated.astype(np.float64)), levels(rdm(codes, "euclidean").round(9)))
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_ties_do_not_depend_on_the_order_of_stimuli(codes: np.ndarray, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    order, X = rng.permutation(40), with_outlier(codes @ rotation(rng, 6), 300)
-    there = squareform(rdm(X[order], "euclidean"))
-    here = squareform(rdm(X, "euclidean"))[np.ix_(order, order)]
-    np.testing.assert_array_equal(levels(squareform(there)), levels(squareform(here, checks=False)))
+def test_ties_do_not_depend_on_the_order_of_stimuli(codes: np.ndarray) -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        order, X = rng.permutation(40), with_outlier(codes @ rotation(rng, 6), 300)
+        there = squareform(rdm(X[order], "euclidean"))
+        here = squareform(rdm(X, "euclidean"))[np.ix_(order, order)]
+        np.testing.assert_array_equal(levels(squareform(there)), levels(squareform(here, checks=False)))
 
 
 def test_rsa_of_classes_ignores_rotation_as_it_declares(rng: np.random.Generator) -> None:
@@ -105,25 +103,23 @@ def test_resampled_ranks_tie_alike(rng: np.random.Generator, codes: np.ndarray, 
 # Distances that differ
 
 
-@pytest.mark.parametrize("outlier", OUTLIERS)
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("n", "d"), [(16, 3), (40, 64), (100, 5)])
-def test_rank_correlations_of_single_precision_are_those_of_double(
-    rng: np.random.Generator, compare: Callable, method: str, n: int, d: int, outlier: float
-) -> None:
-    X = with_outlier(rng.normal(size=(n, d)), outlier).astype(np.float32)
-    Y = (X + rng.normal(size=X.shape)).astype(np.float32)
-    A, B = (rdm(each.astype(np.float64), method) for each in (X, Y))
-    expected = compare(A, B)
-    assert compare(rdm(X, method), rdm(Y, method)) == pytest.approx(expected, abs=1e-3)
-    assert compare(A.astype(np.float32), B.astype(np.float32)) == pytest.approx(expected, abs=1e-3)
+def test_rank_correlations_of_single_precision_are_those_of_double(rng: np.random.Generator, compare: Callable) -> None:
+    for outlier in OUTLIERS:
+        for method in METHODS:
+            for n, d in [(16, 3), (40, 64), (100, 5)]:
+                X = with_outlier(rng.normal(size=(n, d)), outlier).astype(np.float32)
+                Y = (X + rng.normal(size=X.shape)).astype(np.float32)
+                A, B = (rdm(each.astype(np.float64), method) for each in (X, Y))
+                expected = compare(A, B)
+                assert compare(rdm(X, method), rdm(Y, method)) == pytest.approx(expected, abs=1e-3)
+                assert compare(A.astype(np.float32), B.astype(np.float32)) == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("outlier", [1.0, 1e3, 1e8])
-def test_rank_correlations_are_those_of_scipy(rng: np.random.Generator, outlier: float) -> None:
-    A, B = pdist(with_outlier(rng.normal(size=(30, 4)), outlier)), pdist(rng.normal(size=(30, 4)))
-    assert compare_rdms(A, B, "spearman") == pytest.approx(spearmanr(A, B).statistic, abs=1e-6)
-    assert compare_rdms(A, B, "tau-b") == pytest.approx(kendalltau(A, B).statistic, abs=1e-6)
+def test_rank_correlations_are_those_of_scipy(rng: np.random.Generator) -> None:
+    for outlier in [1.0, 1e3, 1e8]:
+        A, B = pdist(with_outlier(rng.normal(size=(30, 4)), outlier)), pdist(rng.normal(size=(30, 4)))
+        assert compare_rdms(A, B, "spearman") == pytest.approx(spearmanr(A, B).statistic, abs=1e-6)
+        assert compare_rdms(A, B, "tau-b") == pytest.approx(kendalltau(A, B).statistic, abs=1e-6)
 
 
 def test_the_largest_distance_ties_no_others(rng: np.random.Generator) -> None:
@@ -153,14 +149,14 @@ def test_negative_distances_tie_at_their_own_magnitude() -> None:
     np.testing.assert_array_equal(levels(distances), [0, 0, 1, 2, 2, 3, 3, 4])
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_a_chain_of_near_distances_is_not_one_tie(single: bool) -> None:
-    rounding = SINGLE_ROUNDING if single else DOUBLE_ROUNDING
-    distances = 1.1 * (1 + np.arange(50_000) * rounding / 20)
-    distances = distances.astype(np.float32).astype(np.float64) if single else distances
-    numbers = levels(distances)
-    assert np.bincount(numbers).max() <= 21 + 1
-    assert spearmanr(numbers, distances).statistic > 1 - 1e-6
+def test_a_chain_of_near_distances_is_not_one_tie() -> None:
+    for single in [False, True]:
+        rounding = SINGLE_ROUNDING if single else DOUBLE_ROUNDING
+        distances = 1.1 * (1 + np.arange(50_000) * rounding / 20)
+        distances = distances.astype(np.float32).astype(np.float64) if single else distances
+        numbers = levels(distances)
+        assert np.bincount(numbers).max() <= 21 + 1
+        assert spearmanr(numbers, distances).statistic > 1 - 1e-6
 
 
 def test_tied_distances_share_their_mean_rank(rng: np.random.Generator) -> None:

@@ -53,15 +53,15 @@ def shown(axis: object) -> list[str]:
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
-@pytest.mark.parametrize("size", [(5.6, 4.0), (3.0, 2.5), (12.0, 3.0)])
-def test_neighbouring_labels_never_overlap_and_the_axes_stay_large(names: list[str], size: tuple[float, float]) -> None:
-    ax = new_axes(*size)
-    ax.plot(range(len(names)), range(len(names)))
-    name_ticks(ax.xaxis, names)
-    drawn(figure_of(ax))
-    assert overlaps(ax.get_xticklabels()) == 0
-    assert len(shown(ax.xaxis)) >= min(len(names), 2)
-    assert share(ax) >= 0.5
+def test_neighbouring_labels_never_overlap_and_the_axes_stay_large(names: list[str]) -> None:
+    for size in [(5.6, 4.0), (3.0, 2.5), (12.0, 3.0)]:
+        ax = new_axes(*size)
+        ax.plot(range(len(names)), range(len(names)))
+        name_ticks(ax.xaxis, names)
+        drawn(figure_of(ax))
+        assert overlaps(ax.get_xticklabels()) == 0
+        assert len(shown(ax.xaxis)) >= min(len(names), 2)
+        assert share(ax) >= 0.5
 
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)

@@ -187,37 +187,37 @@ def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator, sign
 FEW = {"n_samples": 40, "n_permutations": 20, "ceilings": False}
 
 
-@pytest.mark.parametrize("over", ["stimuli", "networks", "both"])
 @pytest.mark.parametrize("method", COMPARATORS)
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_models_that_are_equal_for_the_comparator_do_not_differ(
-    rng: np.random.Generator, method: str, over: str, dtype: type, signals: Callable
+    rng: np.random.Generator, method: str, signals: Callable
 ) -> None:
-    models, data = signals(rng, n=7, networks=3)
-    M = models["true"].astype(dtype)
-    ignores = COMPARATORS[method].ignores
-    equal = {"itself": M.copy(), "scaled": dtype(3.7) * M}
-    equal |= {"shifted": dtype(0.01) * M + dtype(3)} if "offset" in ignores else {}
-    equal |= {"cubed": M**3} if "monotone maps" in ignores else {}
-    result = evaluate_models({"m": M} | equal, data, method=method, over=over, **FEW)
-    adjustments = [*ADJUSTMENTS, "max_t"] if over == "stimuli" else ADJUSTMENTS
-    for adjustment in adjustments:
-        table = result.compare_models(adjustment)
-        assert (table["difference"] == 0).all()
-        assert (table["standard_error"] == 0).all()
-        assert (table["p"] == 1).all()
-        assert (table["p_adjusted"] == 1).all()
+    for over in ["stimuli", "networks", "both"]:
+        for dtype in [np.float64, np.float32]:
+            models, data = signals(rng, n=7, networks=3)
+            M = models["true"].astype(dtype)
+            ignores = COMPARATORS[method].ignores
+            equal = {"itself": M.copy(), "scaled": dtype(3.7) * M}
+            equal |= {"shifted": dtype(0.01) * M + dtype(3)} if "offset" in ignores else {}
+            equal |= {"cubed": M**3} if "monotone maps" in ignores else {}
+            result = evaluate_models({"m": M} | equal, data, method=method, over=over, **FEW)
+            adjustments = [*ADJUSTMENTS, "max_t"] if over == "stimuli" else ADJUSTMENTS
+            for adjustment in adjustments:
+                table = result.compare_models(adjustment)
+                assert (table["difference"] == 0).all()
+                assert (table["standard_error"] == 0).all()
+                assert (table["p"] == 1).all()
+                assert (table["p_adjusted"] == 1).all()
 
 
-@pytest.mark.parametrize("over", ["stimuli", "networks"])
-def test_equal_models_leave_the_others_as_they_are(rng: np.random.Generator, over: str, signals: Callable) -> None:
-    models, data = signals(rng)
-    alone = evaluate_models(models, data, over=over, n_samples=50)
-    twice = evaluate_models({"copy": 2 * models["true"] + 1, **models}, data, over=over, n_samples=50)
-    np.testing.assert_allclose(twice.samples[:, 1:], alone.samples, atol=1e-12)
-    np.testing.assert_allclose(twice.frame()["p_above_zero"][1:], alone.frame()["p_above_zero"])
-    pairs = twice.compare_models("none").set_index(["model", "other"])
-    np.testing.assert_allclose(pairs.loc[("copy", "other"), "p"], pairs.loc[("true", "other"), "p"])
+def test_equal_models_leave_the_others_as_they_are(rng: np.random.Generator, signals: Callable) -> None:
+    for over in ["stimuli", "networks"]:
+        models, data = signals(rng)
+        alone = evaluate_models(models, data, over=over, n_samples=50)
+        twice = evaluate_models({"copy": 2 * models["true"] + 1, **models}, data, over=over, n_samples=50)
+        np.testing.assert_allclose(twice.samples[:, 1:], alone.samples, atol=1e-12)
+        np.testing.assert_allclose(twice.frame()["p_above_zero"][1:], alone.frame()["p_above_zero"])
+        pairs = twice.compare_models("none").set_index(["model", "other"])
+        np.testing.assert_allclose(pairs.loc[("copy", "other"), "p"], pairs.loc[("true", "other"), "p"])
 
 
 def test_identical_networks_do_not_make_a_difference_certain(rng: np.random.Generator, signals: Callable) -> None:

@@ -39,16 +39,16 @@ def move(rng: np.random.Generator, X: np.ndarray) -> np.ndarray:
     return X @ ortho_group.rvs(X.shape[2], random_state=rng) + rng.normal(size=X.shape[2])
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_stochastic_procrustes_finds_the_best_of_all_rotations_of_the_plane(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    X, Y = noisy(rng, d=2), noisy(rng, r=5, d=2)
-    angles = np.linspace(0, 2 * np.pi, 721)
-    turns = [np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]) for a in angles]
-    grid = math.sqrt(min(slow_objective(X, Y, Q @ F) for Q in turns for F in (np.eye(2), np.diag([1, -1]))))
-    found = stochastic_procrustes(X, Y)
-    assert found <= grid + 1e-9
-    assert found == pytest.approx(grid, rel=1e-4)
+def test_stochastic_procrustes_finds_the_best_of_all_rotations_of_the_plane() -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X, Y = noisy(rng, d=2), noisy(rng, r=5, d=2)
+        angles = np.linspace(0, 2 * np.pi, 721)
+        turns = [np.array([[math.cos(a), -math.sin(a)], [math.sin(a), math.cos(a)]]) for a in angles]
+        grid = math.sqrt(min(slow_objective(X, Y, Q @ F) for Q in turns for F in (np.eye(2), np.diag([1, -1]))))
+        found = stochastic_procrustes(X, Y)
+        assert found <= grid + 1e-9
+        assert found == pytest.approx(grid, rel=1e-4)
 
 
 def test_the_descent_never_rises_and_ends_at_the_distance_of_its_rotation(rng: np.random.Generator) -> None:
@@ -71,27 +71,25 @@ def test_the_first_turn_from_the_best_rotation_stays_at_its_objective(rng: np.ra
     assert next(_descent(x, y, start)) == pytest.approx(0, abs=1e-20)
 
 
-@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("shape", [(20, 6, 4), (3, 6, 4), (5, 4, 20), (2, 3, 30), (1, 9, 3)])
-def test_stochastic_procrustes_of_moved_trials_is_zero(seed: int, shape: tuple[int, int, int]) -> None:
-    rng = np.random.default_rng(seed)
-    X = noisy(rng, *shape)
-    other_order = move(rng, X)[:, rng.permutation(shape[1])]
-    assert stochastic_procrustes(X, other_order) < 1e-6 * np.linalg.norm(X)
-    assert stochastic_procrustes(X, 2 * X) > 0.1 * np.linalg.norm(X) / shape[1]
-
-
-@pytest.mark.parametrize("mean", [0.0, 1e-3])
-@pytest.mark.parametrize("n_starts", [1, 4])
-@pytest.mark.parametrize("shape", [(20, 6, 4), (5, 8, 3), (3, 6, 10)])
-def test_stochastic_procrustes_of_moved_trials_around_equal_means_is_zero(
-    shape: tuple[int, int, int], n_starts: int, mean: float
-) -> None:
-    for seed in range(10):
+def test_stochastic_procrustes_of_moved_trials_is_zero(shape: tuple[int, int, int]) -> None:
+    for seed in range(5):
         rng = np.random.default_rng(seed)
         X = noisy(rng, *shape)
-        X += mean * rng.normal(size=(shape[0], 1, shape[2])) - X.mean(axis=1, keepdims=True)
-        assert stochastic_procrustes(X, move(rng, X), n_starts=n_starts) < 1e-6 * np.linalg.norm(X)
+        other_order = move(rng, X)[:, rng.permutation(shape[1])]
+        assert stochastic_procrustes(X, other_order) < 1e-6 * np.linalg.norm(X)
+        assert stochastic_procrustes(X, 2 * X) > 0.1 * np.linalg.norm(X) / shape[1]
+
+
+@pytest.mark.parametrize("shape", [(20, 6, 4), (5, 8, 3), (3, 6, 10)])
+def test_stochastic_procrustes_of_moved_trials_around_equal_means_is_zero(shape: tuple[int, int, int]) -> None:
+    for mean in [0.0, 1e-3]:
+        for n_starts in [1, 4]:
+            for seed in range(10):
+                rng = np.random.default_rng(seed)
+                X = noisy(rng, *shape)
+                X += mean * rng.normal(size=(shape[0], 1, shape[2])) - X.mean(axis=1, keepdims=True)
+                assert stochastic_procrustes(X, move(rng, X), n_starts=n_starts) < 1e-6 * np.linalg.norm(X)
 
 
 @pytest.mark.parametrize(("d1", "d2"), [(4, 4), (2, 5), (30, 20)])
@@ -114,46 +112,46 @@ def test_on_one_feature_it_adds_means_and_standard_deviations() -> None:
     assert stochastic_procrustes(X, Y) == pytest.approx(math.sqrt(2 * 1 + 2 * 4), abs=1e-12)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_stochastic_procrustes_is_at_least_what_means_and_covariances_are_apart(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    X, Y = noisy(rng), noisy(rng)
-    (mu, S), (nu, T) = moments(X), moments(Y)
-    Q, _ = orthogonal_procrustes(nu, mu)
-    means = np.linalg.norm(mu - nu @ Q) ** 2
-    # The Bures distance is least where the axes of both are the same, in the same order.
-    spreads = [np.sqrt(np.clip(np.linalg.eigvalsh(C), 0, None)) for C in (S, T)]
-    covariances = np.linalg.norm(spreads[0] - spreads[1]) ** 2
-    assert stochastic_procrustes(X, Y) ** 2 >= means + covariances - 1e-9
+def test_stochastic_procrustes_is_at_least_what_means_and_covariances_are_apart() -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X, Y = noisy(rng), noisy(rng)
+        (mu, S), (nu, T) = moments(X), moments(Y)
+        Q, _ = orthogonal_procrustes(nu, mu)
+        means = np.linalg.norm(mu - nu @ Q) ** 2
+        # The Bures distance is least where the axes of both are the same, in the same order.
+        spreads = [np.sqrt(np.clip(np.linalg.eigvalsh(C), 0, None)) for C in (S, T)]
+        covariances = np.linalg.norm(spreads[0] - spreads[1]) ** 2
+        assert stochastic_procrustes(X, Y) ** 2 >= means + covariances - 1e-9
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_stochastic_procrustes_is_symmetric_and_obeys_the_triangle_inequality(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    A, B = noisy(rng, d=2), noisy(rng, r=4)
-    C = B + 0.5 * rng.normal(size=B.shape)
-    ab, bc, ac = (stochastic_procrustes(*pair) for pair in ((A, B), (B, C), (A, C)))
-    assert stochastic_procrustes(B, A) == pytest.approx(ab, rel=1e-6)
-    assert ac <= ab + bc + 1e-6
-    assert ab <= ac + bc + 1e-6
+def test_stochastic_procrustes_is_symmetric_and_obeys_the_triangle_inequality() -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        A, B = noisy(rng, d=2), noisy(rng, r=4)
+        C = B + 0.5 * rng.normal(size=B.shape)
+        ab, bc, ac = (stochastic_procrustes(*pair) for pair in ((A, B), (B, C), (A, C)))
+        assert stochastic_procrustes(B, A) == pytest.approx(ab, rel=1e-6)
+        assert ac <= ab + bc + 1e-6
+        assert ab <= ac + bc + 1e-6
 
 
-@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize(("n", "d1", "d2"), [(3, 4, 4), (5, 7, 3), (1, 2, 3)])
-def test_stochastic_procrustes_of_fewer_stimuli_than_features_is_symmetric(seed: int, n: int, d1: int, d2: int) -> None:
-    rng = np.random.default_rng(seed)
-    X, Y = noisy(rng, n=n, d=d1), noisy(rng, n=n, r=5, d=d2)
-    for n_starts in (1, 4):
-        there, back = (stochastic_procrustes(*pair, n_starts=n_starts) for pair in ((X, Y), (Y, X)))
-        assert there == pytest.approx(back, rel=1e-6)
+def test_stochastic_procrustes_of_fewer_stimuli_than_features_is_symmetric(n: int, d1: int, d2: int) -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        X, Y = noisy(rng, n=n, d=d1), noisy(rng, n=n, r=5, d=d2)
+        for n_starts in (1, 4):
+            there, back = (stochastic_procrustes(*pair, n_starts=n_starts) for pair in ((X, Y), (Y, X)))
+            assert there == pytest.approx(back, rel=1e-6)
 
 
-@pytest.mark.parametrize("factor", [2.0, 1e-6, 1e-200, 1e200])
-def test_stochastic_procrustes_has_the_unit_of_its_input(rng: np.random.Generator, factor: float) -> None:
-    X, Y = noisy(rng), noisy(rng)
-    assert stochastic_procrustes(factor * X, factor * Y) == pytest.approx(
-        factor * stochastic_procrustes(X, Y), rel=1e-6, abs=0
-    )
+def test_stochastic_procrustes_has_the_unit_of_its_input(rng: np.random.Generator) -> None:
+    for factor in [2.0, 1e-6, 1e-200, 1e200]:
+        X, Y = noisy(rng), noisy(rng)
+        assert stochastic_procrustes(factor * X, factor * Y) == pytest.approx(
+            factor * stochastic_procrustes(X, Y), rel=1e-6, abs=0
+        )
 
 
 def test_more_starts_and_turns_never_raise_it(rng: np.random.Generator) -> None:
@@ -191,17 +189,17 @@ def test_stochastic_procrustes_refuses_an_array(Y: np.ndarray, message: str) -> 
         stochastic_procrustes(TRIALS, Y)
 
 
-@pytest.mark.parametrize("tolerance", [-1e-9, math.inf, math.nan])
-def test_stochastic_procrustes_refuses_a_tolerance(tolerance: float) -> None:
-    with pytest.raises(ValueError, match=rf"^tolerance is {tolerance}; expected a finite number of at least 0\."):
-        stochastic_procrustes(TRIALS, TRIALS, tolerance=tolerance)
+def test_stochastic_procrustes_refuses_a_tolerance() -> None:
+    for tolerance in [-1e-9, math.inf, math.nan]:
+        with pytest.raises(ValueError, match=rf"^tolerance is {tolerance}; expected a finite number of at least 0\."):
+            stochastic_procrustes(TRIALS, TRIALS, tolerance=tolerance)
 
 
-@pytest.mark.parametrize("option", ["n_iterations", "n_starts"])
-@pytest.mark.parametrize("number", [0, 2.5, math.nan])
-def test_stochastic_procrustes_refuses_to_do_nothing(option: str, number: float) -> None:
-    with pytest.raises(ValueError, match=rf"^{option} is {number}; expected a whole number of at least 1\.$"):
-        stochastic_procrustes(TRIALS, TRIALS, **{option: number})
+def test_stochastic_procrustes_refuses_to_do_nothing() -> None:
+    for option in ["n_iterations", "n_starts"]:
+        for number in [0, 2.5, math.nan]:
+            with pytest.raises(ValueError, match=rf"^{option} is {number}; expected a whole number of at least 1\.$"):
+                stochastic_procrustes(TRIALS, TRIALS, **{option: number})
 
 
 def test_stochastic_procrustes_of_constants_is_zero() -> None:
