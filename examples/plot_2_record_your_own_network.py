@@ -51,9 +51,9 @@ stimuli = Stimuli.of([f"sentence-{i}" for i in range(n)], topics, split, inputs)
 print(len(stimuli), "stimuli, the first of them:", stimuli.ids[:3], stimuli.labels[:3])
 
 # %%
-# ``Capture`` selects modules, and a reduction for each of them. A layer of a transformer returns (n, tokens, units). The
-# mean over tokens is one vector per sentence; the mask excludes padding. The pattern ``bert.encoder.layer.*`` matches
-# each layer, but no module inside of it. A module that returns a tuple gives one recorded layer per tensor.
+# ``Capture`` selects modules, and a reduction for each of them. A layer of a transformer returns (n, tokens, units).
+# The mean over tokens is one vector per sentence; the mask excludes padding. The pattern ``bert.encoder.layer.*``
+# matches each layer, but no module inside of it. A module that returns a tuple gives one recorded layer per tensor.
 
 
 def build(seed):
@@ -162,9 +162,9 @@ axes[0].set_ylabel("layer, seed 0")
 figure.colorbar(image, ax=axes, label="unbiased linear CKA")
 
 # %%
-# Before training, a layer with small weights hardly changes its input, and means of random vectors of the same words are
-# similar in any network: there CKA reflects the stimuli. The similarity of trained networks should therefore be compared
-# with that of untrained networks.
+# Before training, a layer with small weights hardly changes its input, and means of random vectors of the same words
+# are similar in any network: there CKA reflects the stimuli. The similarity of trained networks should therefore be
+# compared with that of untrained networks.
 #
 # ``repsim analyze`` and ``repsim compare`` read these run directories as well. To record with the ``Trainer`` of the
 # library, see ``checkpoints.callbacks.transformers``; to record a network that has been trained already, use

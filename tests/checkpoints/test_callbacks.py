@@ -1,5 +1,7 @@
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -39,33 +41,6 @@ def run_with(inputs: Any, path: Path) -> Run:
     return Run.create(path / "run", {}, Stimuli.of(np.arange(n), np.arange(n) // 3, ["test"] * n, inputs))
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    with run_with(torch.linspace(-1, 1, 24).reshape(6, 4).numpy(), tmp_path) as run:
-        yield run
-
-
-@pytest.fixture
-def text_run(tmp_path: Path) -> Iterator[Run]:
-    with run_with({"input_ids": TOKENS[:6].numpy(), "attention_mask": MASK[:6].numpy()}, tmp_path) as run:
-        yield run
-
-
-def assert_recorded_as(run: Run, step: int, model: nn.Module, layers: str, **options: Any) -> None:
-    """Assert that the step holds what a Capture of a model with the step's weights gives."""
-    model.load_state_dict(run[step].weights())
-    expected = Capture(model, layers, **options).record(run.stimuli.inputs)
-    assert list(run[step].activations) == list(expected)
-    for name, layer in expected.items():
-        np.testing.assert_array_equal(run[step][name][:], layer.values, strict=True)
-
-
-def assert_same_weights(model: nn.Module, other: nn.Module) -> None:
-    weights, others = model.state_dict(), other.state_dict()
-    assert weights.keys() == others.keys()
-    assert all(torch.equal(weights[name], others[name]) for name in weights)
-
-
 # When
 
 
@@ -99,6 +74,109 @@ def test_single_numbers_are_logged_and_nothing_else() -> None:
         "z": torch.tensor(1j),
     }
     assert metrics_record(1, metrics) == {"step": 1, "loss": 0.5, "n": 3}
+
+
+# Both frameworks
+
+
+@dataclass
+class Framework:
+    """One of the frameworks, a run for it, and the training that its callback records."""
+
+    run: Run
+    n_steps: int
+    layers: str
+    options: dict[str, Any]
+    callback: Callable[..., Any]
+    new_model: Callable[[], Any]
+    train: Callable[..., Any]
+    optimizer: Callable[[Any], torch.optim.Optimizer]
+
+    def record(self, steps: Any, layers: str | None = None, training: dict[str, Any] | None = None) -> Any:
+        """Train with the callback and return the model."""
+        callback = self.callback(self.run, steps, layers or self.layers, **self.options)
+        return self.train([callback], **(training or {}))
+
+
+@pytest.fixture
+def on_lightning(lightning: ModuleType, tmp_path: Path) -> Iterator[Framework]:
+    from checkpoints.callbacks.lightning import RecordActivations
+
+    with run_with(torch.linspace(-1, 1, 24).reshape(6, 4).numpy(), tmp_path) as run:
+        new, train = partial(lightning_module, lightning), partial(fit, lightning, tmp_path)
+        yield Framework(
+            run,
+            4,
+            "network.*",
+            {"dtype": "float64"},
+            RecordActivations,
+            new,
+            train,
+            lambda module: module.configure_optimizers(),
+        )
+
+
+@pytest.fixture
+def on_transformers(transformers: ModuleType, tmp_path: Path) -> Iterator[Framework]:
+    from checkpoints.callbacks.transformers import RecordActivations
+
+    with run_with({"input_ids": TOKENS[:6].numpy(), "attention_mask": MASK[:6].numpy()}, tmp_path) as run:
+        new, training = partial(bert, transformers), partial(train, transformers, tmp_path)
+        yield Framework(run, 3, LAYERS, {"reduce": FIRST_TOKEN}, RecordActivations, new, training, grouped_adamw)
+
+
+@pytest.fixture(params=["on_lightning", "on_transformers"])
+def framework(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.mark.parametrize("steps", [2, {1, 3}, {0}, 1])
+def test_the_steps_that_are_due_are_committed(framework: Framework, steps: Any) -> None:
+    framework.record(steps)
+    due = [step for step in range(framework.n_steps + 1) if is_due(steps, step)]
+    assert framework.run.steps == framework.run.recorded_steps == framework.run.verify() == due
+
+
+def test_activations_are_those_of_the_committed_weights(framework: Framework) -> None:
+    run, last = framework.run, framework.n_steps
+    trained = framework.record({0, last})
+    for step in (0, last):
+        model = framework.new_model()
+        model.load_state_dict(run[step].weights())
+        expected = Capture(model, framework.layers, **framework.options).record(run.stimuli.inputs)
+        assert list(run[step].activations) == list(expected)
+        for name, layer in expected.items():
+            np.testing.assert_array_equal(run[step][name][:], layer.values, strict=True)
+    for model, step in ((framework.new_model(), 0), (trained, last)):
+        weights = run[step].weights()
+        assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+
+
+def test_training_gives_the_same_bits_with_and_without_recording(framework: Framework) -> None:
+    weights, others = framework.train([]).state_dict(), framework.record(1).state_dict()
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_committed_step_is_left_alone(framework: Framework) -> None:
+    framework.run.checkpoint(2, nn.Linear(1, 1))
+    framework.record(1)
+    assert framework.run.steps == list(range(framework.n_steps + 1))
+    assert framework.run.recorded_steps == [step for step in framework.run.steps if step != 2]
+
+
+def test_a_pattern_that_matches_nothing_fails_at_the_start(framework: Framework) -> None:
+    with pytest.raises(ValueError, match=r"No layer matches 'net\.\*'"):
+        framework.record({10**6}, "net.*")
+
+
+def test_optimizers_can_be_restored(framework: Framework) -> None:
+    framework.record({framework.n_steps})
+    model = framework.new_model()
+    optimizer = framework.optimizer(model)
+    with torch.random.fork_rng(devices=[]):
+        framework.run[framework.n_steps].restore(model, optimizer)
+    assert {float(state["step"]) for state in optimizer.state.values()} == {float(framework.n_steps)}
 
 
 # Lightning
@@ -156,111 +234,36 @@ def fit(lightning: ModuleType, folder: Path, callbacks: list[Any], *, logging: b
     return module
 
 
-@pytest.mark.parametrize(("steps", "committed"), [(2, [0, 2, 4]), ({1, 4}, [1, 4]), ({0}, [0])])
-def test_lightning_commits_the_steps_that_are_due(
-    lightning: ModuleType, run: Run, tmp_path: Path, steps: Any, committed: list[int]
-) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    fit(lightning, tmp_path, [RecordActivations(run, steps)])
-    assert run.steps == run.recorded_steps == run.verify() == committed
-
-
-def test_lightning_records_what_the_committed_weights_compute(lightning: ModuleType, run: Run, tmp_path: Path) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    trained = fit(lightning, tmp_path, [RecordActivations(run, 2, "network.*", dtype="float64")])
-    for step in (0, 2, 4):
-        assert_recorded_as(run, step, lightning_module(lightning), "network.*", dtype="float64")
-    untrained = lightning_module(lightning)
-    assert all(torch.equal(weight, run[0].weights()[name]) for name, weight in untrained.state_dict().items())
-    assert all(torch.equal(weight, run[4].weights()[name]) for name, weight in trained.state_dict().items())
-    assert not torch.equal(run[2].weights()["network.0.weight"], run[4].weights()["network.0.weight"])
-
-
-def test_lightning_trains_to_the_same_bits_with_and_without_recording(
-    lightning: ModuleType, run: Run, tmp_path: Path
-) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    assert_same_weights(fit(lightning, tmp_path, []), fit(lightning, tmp_path, [RecordActivations(run, 1, "**")]))
-
-
-def test_lightning_metrics_are_logged_with_the_step(lightning: ModuleType, run: Run, tmp_path: Path) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    fit(lightning, tmp_path, [RecordActivations(run, 2)])
-    untrained, *trained = run.metrics()
+def test_lightning_metrics_are_logged_with_the_step(on_lightning: Framework) -> None:
+    on_lightning.record(2)
+    untrained, *trained = on_lightning.run.metrics()
     assert untrained == {"step": 0}
     assert [(line["step"], line["batch"]) for line in trained] == [(2, 1.0), (4, 3.0)]
     assert all(0 < line["loss"] < 10 for line in trained)
 
 
-def test_lightning_commits_a_step_once_while_gradients_accumulate(
-    lightning: ModuleType, run: Run, tmp_path: Path
-) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    fit(lightning, tmp_path, [RecordActivations(run, 1)], accumulate_grad_batches=2)
-    assert run.steps == [0, 1, 2]
-    assert [line["step"] for line in run.metrics()] == [0, 1, 2]
+def test_lightning_commits_a_step_once_while_gradients_accumulate(on_lightning: Framework) -> None:
+    on_lightning.record(1, training={"accumulate_grad_batches": 2})
+    assert on_lightning.run.steps == [line["step"] for line in on_lightning.run.metrics()] == [0, 1, 2]
 
 
-def test_lightning_optimizers_can_be_restored(lightning: ModuleType, run: Run, tmp_path: Path) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    fit(lightning, tmp_path, [RecordActivations(run, {4})])
-    module = lightning_module(lightning)
-    optimizer = module.configure_optimizers()
-    with torch.random.fork_rng(devices=[]):
-        run[4].restore(module, optimizer)
-    assert {float(state["step"]) for state in optimizer.state.values()} == {4.0}
-
-
-def test_lightning_leaves_a_committed_step_as_it_is(lightning: ModuleType, run: Run, tmp_path: Path) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    run.checkpoint(2, nn.Linear(1, 1))
-    fit(lightning, tmp_path, [RecordActivations(run, 2)])
-    assert (run.steps, run.recorded_steps) == ([0, 2, 4], [0, 4])
-
-
-def test_lightning_fails_at_the_start_where_a_pattern_matches_nothing(
-    lightning: ModuleType, run: Run, tmp_path: Path
-) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    with pytest.raises(ValueError, match=r"No layer matches 'net\.\*'"):
-        fit(lightning, tmp_path, [RecordActivations(run, {10**6}, "net.*")])
-
-
-def test_lightning_records_on_one_process_only(lightning: ModuleType, run: Run) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
+def test_lightning_records_on_one_process_only(on_lightning: Framework) -> None:
     other = SimpleNamespace(is_global_zero=False, global_step=0, callback_metrics={}, optimizers=[])
-    RecordActivations(run, 1).on_train_start(other, lightning_module(lightning))
-    assert (run.steps, run.metrics()) == ([], [])
+    on_lightning.callback(on_lightning.run, 1).on_train_start(other, on_lightning.new_model())
+    assert (on_lightning.run.steps, on_lightning.run.metrics()) == ([], [])
 
 
-def test_lightning_metrics_that_forward_logs_are_those_of_the_training(
-    lightning: ModuleType, run: Run, tmp_path: Path
-) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    plain = fit(lightning, tmp_path, [], logging=True).logged
-    beside = fit(lightning, tmp_path, [RecordActivations(run, 1, "network.*")], logging=True).logged
-    assert plain.keys() == beside.keys() == {"loss", "batch", "output", "largest", "batch_size"}
-    assert all(torch.equal(plain[name], beside[name]) for name in plain)
+def test_lightning_metrics_that_forward_logs_are_those_of_the_training(on_lightning: Framework) -> None:
+    plain = on_lightning.train([], logging=True).logged
+    recorded = on_lightning.record(1, training={"logging": True}).logged
+    assert plain.keys() == recorded.keys() == {"loss", "batch", "output", "largest", "batch_size"}
+    assert all(torch.equal(plain[name], recorded[name]) for name in plain)
     assert plain["batch_size"] == 4
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
-def test_lightning_records_in_the_precision_of_the_training(
-    lightning: ModuleType, run: Run, tmp_path: Path, precision: str
-) -> None:
-    from checkpoints.callbacks.lightning import RecordActivations
-
-    module = fit(lightning, tmp_path, [RecordActivations(run, {2}, "network.*")], precision=precision)
+def test_lightning_records_in_the_precision_of_the_training(on_lightning: Framework, precision: str) -> None:
+    module, run = on_lightning.record({2}, training={"precision": precision}), on_lightning.run
     assert {layer.source_dtype for layer in run[2].activations.values()} >= set(map(str, module.computed_in))
     assert run[2]["network.0"].source_dtype == str(module.network[0](torch.zeros(1, 4).to(module.dtype)).dtype) or (
         precision == "bf16-mixed" and run[2]["network.0"].source_dtype == "torch.bfloat16"
@@ -279,6 +282,12 @@ def bert(transformers: ModuleType) -> Any:
     )
     torch.manual_seed(3)
     return transformers.BertForSequenceClassification(config)
+
+
+def grouped_adamw(model: nn.Module) -> torch.optim.Optimizer:
+    """Return the optimizer that the Trainer makes, which has a group of weights that decay."""
+    decayed = [weight for weight in model.parameters() if weight.ndim > 1]
+    return torch.optim.AdamW([{"params": decayed}, {"params": [w for w in model.parameters() if w.ndim <= 1]}])
 
 
 def train(transformers: ModuleType, folder: Path, callbacks: list[Any], **options: Any) -> Any:
@@ -308,89 +317,29 @@ def train(transformers: ModuleType, folder: Path, callbacks: list[Any], **option
     return model
 
 
-@pytest.mark.parametrize(
-    ("steps", "committed", "options"),
-    [(2, [0, 2], {}), ({1, 3}, [1, 3], {}), (1, [0, 1, 2, 3], {"gradient_accumulation_steps": 2})],
-)
-def test_transformers_commits_the_steps_that_are_due(
-    transformers: ModuleType, text_run: Run, tmp_path: Path, steps: Any, committed: list[int], options: dict[str, Any]
-) -> None:
-    from checkpoints.callbacks.transformers import RecordActivations
-
-    train(transformers, tmp_path, [RecordActivations(text_run, steps, LAYERS, reduce=FIRST_TOKEN)], **options)
-    assert text_run.steps == text_run.recorded_steps == text_run.verify() == committed
+def test_transformers_commits_a_step_once_while_gradients_accumulate(on_transformers: Framework) -> None:
+    on_transformers.record(1, training={"gradient_accumulation_steps": 2})
+    assert on_transformers.run.steps == [0, 1, 2, 3]
 
 
-def test_transformers_records_what_the_committed_weights_compute(
-    transformers: ModuleType, text_run: Run, tmp_path: Path
-) -> None:
-    from checkpoints.callbacks.transformers import RecordActivations
-
-    trained = train(transformers, tmp_path, [RecordActivations(text_run, {0, 3}, LAYERS, reduce=FIRST_TOKEN)])
-    for step in (0, 3):
-        assert_recorded_as(text_run, step, bert(transformers), LAYERS, reduce=FIRST_TOKEN)
-    first, last = text_run[0].weights(), text_run[3].weights()
-    assert all(torch.equal(weight, first[name]) for name, weight in bert(transformers).state_dict().items())
-    assert all(torch.equal(weight, last[name]) for name, weight in trained.state_dict().items())
-    assert text_run[3][f"{LAYERS[:-1]}1"].shape == (6, 8)
+def test_transformers_records_in_the_precision_of_the_training(on_transformers: Framework) -> None:
+    on_transformers.options = {}
+    on_transformers.record({2}, "**.intermediate.dense", training={"bf16": True})
+    assert {layer.source_dtype for layer in on_transformers.run[2].activations.values()} == {"torch.bfloat16"}
 
 
-def test_transformers_trains_to_the_same_bits_with_and_without_recording(
-    transformers: ModuleType, text_run: Run, tmp_path: Path
-) -> None:
-    from checkpoints.callbacks.transformers import RecordActivations
-
-    plain = train(transformers, tmp_path, [])
-    assert_same_weights(plain, train(transformers, tmp_path, [RecordActivations(text_run, 1, "**.output")]))
-
-
-def test_transformers_records_in_the_precision_of_the_training(
-    transformers: ModuleType, text_run: Run, tmp_path: Path
-) -> None:
-    from checkpoints.callbacks.transformers import RecordActivations
-
-    train(transformers, tmp_path, [RecordActivations(text_run, {2}, "**.intermediate.dense")], bf16=True)
-    assert {layer.source_dtype for layer in text_run[2].activations.values()} == {"torch.bfloat16"}
-
-
-def test_transformers_logs_what_the_trainer_logs(transformers: ModuleType, text_run: Run, tmp_path: Path) -> None:
-    from checkpoints.callbacks.transformers import RecordActivations
-
-    train(transformers, tmp_path, [RecordActivations(text_run, {3}, LAYERS)])
-    *updates, end = text_run.metrics()
+def test_transformers_logs_what_the_trainer_logs(on_transformers: Framework) -> None:
+    on_transformers.record({3})
+    *updates, end = on_transformers.run.metrics()
     assert [line["step"] for line in updates] == [1, 2, 3]
     assert all(line.keys() >= {"loss", "learning_rate", "grad_norm"} for line in updates)
     assert end["step"] == 3
     assert "train_runtime" in end
 
 
-def test_transformers_fails_at_the_start_where_a_pattern_matches_nothing(
-    transformers: ModuleType, text_run: Run, tmp_path: Path
-) -> None:
-    from checkpoints.callbacks.transformers import RecordActivations
-
-    with pytest.raises(ValueError, match=r"No layer matches 'encoder\.\*'"):
-        train(transformers, tmp_path, [RecordActivations(text_run, {10**6}, "encoder.*")])
-
-
-def test_transformers_records_on_one_process_only(transformers: ModuleType, text_run: Run) -> None:
-    from checkpoints.callbacks.transformers import RecordActivations
-
+def test_transformers_records_on_one_process_only(on_transformers: Framework) -> None:
     other = SimpleNamespace(is_world_process_zero=False, global_step=0)
-    callback: Any = RecordActivations(text_run, 1, LAYERS)
-    callback.on_train_begin(None, other, None, model=bert(transformers), optimizer=None)
+    callback = on_transformers.callback(on_transformers.run, 1, LAYERS)
+    callback.on_train_begin(None, other, None, model=on_transformers.new_model(), optimizer=None)
     callback.on_log(None, other, None, logs={"loss": 1.0})
-    assert (text_run.steps, text_run.metrics()) == ([], [])
-
-
-def test_transformers_optimizer_can_be_restored(transformers: ModuleType, text_run: Run, tmp_path: Path) -> None:
-    from checkpoints.callbacks.transformers import RecordActivations
-
-    train(transformers, tmp_path, [RecordActivations(text_run, {3}, LAYERS)], weight_decay=0.0)
-    model = bert(transformers)
-    decayed = [weight for name, weight in model.named_parameters() if weight.ndim > 1]
-    rest = [weight for name, weight in model.named_parameters() if weight.ndim <= 1]
-    optimizer = torch.optim.AdamW([{"params": decayed}, {"params": rest}])
-    with torch.random.fork_rng(devices=[]):
-        text_run[3].restore(model, optimizer)
-    assert {float(state["step"]) for state in optimizer.state.values()} == {3.0}
+    assert (on_transformers.run.steps, on_transformers.run.metrics()) == ([], [])

@@ -1,23 +1,31 @@
 """A run that nobody has harmed is never reported as damaged, whatever its names are and whoever looks when."""
 
+import hashlib
+import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import checkpoints.metadata
+import checkpoints.run
 import checkpoints.verification
 from checkpoints import Capture, Damaged, Run, Stimuli
+from checkpoints.metadata import sealed
+from checkpoints.storage.manifest import encode_json
 
 NAMES = ["é", "日本語", "\U0001f600", "e\u0301", "Ω\u2028x", "a b", "$x_1$"]
 
 
-def stimuli(ids: list[str]) -> Stimuli:
+def named_stimuli(ids: list[str]) -> Stimuli:
     n = len(ids)
     inputs = np.random.default_rng(0).normal(size=(n, 3)).astype(np.float32)
     return Stimuli.of(ids, np.arange(n) % 2, ["train"] * n, inputs)
@@ -26,7 +34,7 @@ def stimuli(ids: list[str]) -> Stimuli:
 @pytest.fixture
 def run(folder: Path) -> Run:
     """A closed run of two recorded steps and three lines of metrics."""
-    with Run.create(folder / "run", {}, stimuli(["a", "b", "c"])) as run:
+    with Run.create(folder / "run", {}, named_stimuli(["a", "b", "c"])) as run:
         for step in (1, 2):
             run.log({"step": step})
             network = nn.Sequential(nn.Linear(3, 2))
@@ -42,7 +50,7 @@ def test_texts_in_any_script_are_committed_and_verified(folder: Path, text: str)
     network.forward = network[text].forward  # type: ignore[method-assign]
     config = {text: [text, {text: text}], "n": 0.1}
     ids = sorted(f"{text}{index}" for index in range(4))
-    with Run.create(folder / text, config, stimuli(ids)) as run:
+    with Run.create(folder / text, config, named_stimuli(ids)) as run:
         run.log({"step": 1, text: text})
         run.checkpoint(1, network, extra={text: text, "nested": [{text: 1.5}]})
         run.set_status("finished", reason=text, **{text: 1})
@@ -66,7 +74,7 @@ def test_layers_and_ids_in_any_script_are_recorded_and_verified(folder: Path, te
 
     network = Network()
     ids = [f"{text}{index}" for index in range(4)]
-    with Run.create(folder / "run", {}, stimuli(ids)) as run:
+    with Run.create(folder / "run", {}, named_stimuli(ids)) as run:
         run.checkpoint(1, network, capture=Capture(network))
         assert run.verify() == [1]
     assert text in run[1].activations
@@ -81,7 +89,7 @@ def test_what_operating_systems_leave_everywhere_harms_nothing(run: Run, level: 
         (folder / "@eaDir").mkdir()
     assert (run.steps, run.recorded_steps, run.verify(level)) == ([1, 2], [1, 2], [1, 2])
     run[2].restore(nn.Sequential(nn.Linear(3, 2)))
-    with Run.resume(run.path, stimuli(["a", "b", "c"])) as resumed:
+    with Run.resume(run.path, named_stimuli(["a", "b", "c"])) as resumed:
         assert resumed.verify(level) == [1, 2]
 
 
@@ -106,7 +114,7 @@ def meanwhile(act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> lis
 
 
 def test_a_log_that_a_resumed_run_cuts_meanwhile_is_no_damage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Run.resume(run.path, stimuli(["a", "b", "c"])) as writer:
+    with Run.resume(run.path, named_stimuli(["a", "b", "c"])) as writer:
         looks = meanwhile(lambda: writer.cut_metrics(2), monkeypatch)
         assert Run.open(run.path).verify() == [1, 2]
     assert len(looks) == 2
@@ -128,7 +136,7 @@ def test_steps_verify_from_the_moment_that_they_are_seen(folder: Path) -> None:
         while not done.is_set():
             found.append(len(Run.open(folder / "run").verify()))
 
-    with Run.create(folder / "run", {}, stimuli(["a", "b", "c"])) as run:
+    with Run.create(folder / "run", {}, named_stimuli(["a", "b", "c"])) as run:
         reader = threading.Thread(target=read)
         reader.start()
         for step in range(1, 11):
@@ -140,3 +148,106 @@ def test_steps_verify_from_the_moment_that_they_are_seen(folder: Path) -> None:
     found.append(len(run.verify()))
     assert found == sorted(found)
     assert found[-1] == 10
+
+
+def alter(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    """Remove the last two bytes: more than a line break."""
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+STEP_FILES = ["weights.safetensors", "optimizer.safetensors", "state.json", "activations.h5", "MANIFEST.json"]
+
+
+def test_a_whole_run_passes_at_every_level(recorded: Path) -> None:
+    assert Run.open(recorded).verify() == Run.open(recorded).verify("size") == [0, 5]
+    Run.open(recorded)[5].verify()
+
+
+@pytest.mark.parametrize("damage", [alter, cut, Path.unlink])
+@pytest.mark.parametrize("name", STEP_FILES)
+def test_damage_in_any_file_of_a_step_is_found(recorded: Path, name: str, damage: Callable[[Path], Any]) -> None:
+    path = recorded / "checkpoints" / "step_00000005" / name
+    damage(path)
+    for check in (Run.open(recorded).verify, Run.open(recorded)[5].verify):
+        with pytest.raises(Damaged, match=str(path.parent)):
+            check()
+
+
+def test_a_changed_config_is_found(recorded: Path) -> None:
+    path = recorded / "run.json"
+    run = Run.open(recorded)
+    path.write_bytes(path.read_bytes().replace(b'"lr": 0.1', b'"lr": 0.2'))
+    with pytest.raises(Damaged, match=f"{path} has changed since it was written"):
+        run.verify()
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink])
+def test_damaged_stimuli_are_found(recorded: Path, damage: Callable[[Path], Any]) -> None:
+    damage(recorded / "stimuli.h5")
+    with pytest.raises(Damaged, match=rf"{recorded}/stimuli\.h5"):
+        Run.open(recorded).verify()
+
+
+def test_a_changed_label_is_found(recorded: Path) -> None:
+    with h5py.File(recorded / "stimuli.h5") as file:
+        start = file["label"].id.get_chunk_info(0).byte_offset
+    content = bytearray((recorded / "stimuli.h5").read_bytes())
+    content[start] ^= 1
+    (recorded / "stimuli.h5").write_bytes(content)
+    with pytest.raises(Damaged, match=rf"{recorded}/stimuli\.h5 has changed since"):
+        Run.open(recorded).verify()
+
+
+@pytest.mark.parametrize("ids", [[f"other{index}" for index in range(6)], ["s0"]])
+def test_activations_of_other_stimuli_are_found(recorded: Path, ids: list[str]) -> None:
+    labels = np.zeros(len(ids), dtype=np.int64)
+    other = Stimuli.of(ids, labels, ["train"] * len(ids), np.zeros((len(ids), 3)))
+    (recorded / "stimuli.h5").unlink()
+    other.write(recorded / "stimuli.h5")
+    with pytest.raises(Damaged, match=r"stimuli\.h5 has changed since the run was created \(SHA-256 differs\)"):
+        Run.open(recorded).verify()
+    info = json.loads((recorded / "run.json").read_bytes())
+    info["stimuli_sha256"] = hashlib.sha256((recorded / "stimuli.h5").read_bytes()).hexdigest()
+    (recorded / "run.json").write_bytes(encode_json(sealed(info)))
+    with pytest.raises(
+        Damaged, match=r"activations\.h5 was recorded elsewhere: its stimulus_hash differs from this run's"
+    ):
+        Run.open(recorded).verify()
+
+
+def test_a_step_of_another_run_is_found(recorded: Path, stimuli: Stimuli) -> None:
+    other = recorded.with_name("other")
+    Run.create(other, {}, stimuli).close()
+    shutil.copytree(recorded / "checkpoints", other / "checkpoints", dirs_exist_ok=True)
+    with pytest.raises(Damaged, match=r"activations\.h5 was recorded elsewhere: its run_uuid differs from this run's"):
+        Run.open(other).verify()
+
+
+def test_weights_of_a_type_that_torch_does_not_have_are_damaged(recorded: Path) -> None:
+    path = recorded / "checkpoints/step_00000005/weights.safetensors"
+    header = b'{"a":{"dtype":"F6_E2M3","shape":[4],"data_offsets":[0,3]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"abc")
+    with pytest.raises(Damaged, match=rf"{path} cannot be read \("):
+        Run.open(recorded)[5].weights()
+
+
+def test_a_step_whose_folder_was_renamed_is_found(recorded: Path) -> None:
+    (recorded / "checkpoints/step_00000005").rename(recorded / "checkpoints/step_00000006")
+    for level in ("size", "sha256"):
+        with pytest.raises(Damaged, match="step_00000006 holds step 5; the folder has been renamed"):
+            Run.open(recorded)[6].verify(level)
+
+
+def test_a_step_whose_activations_were_deleted_is_not_taken_for_one_without(recorded: Path) -> None:
+    (recorded / "checkpoints/step_00000005/activations.h5").unlink()
+    run = Run.open(recorded)
+    assert run.recorded_steps == [5]
+    with pytest.raises(Damaged, match=r"activations\.h5 is missing"):
+        run.last().verify()

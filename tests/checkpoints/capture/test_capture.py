@@ -41,8 +41,8 @@ class Lambda(nn.Module):
         for name, module in modules.items():
             self.add_module(name, module)
 
-    def forward(self, x: Tensor) -> Any:
-        return self.function(x)
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
 
 
 @pytest.fixture
@@ -145,14 +145,6 @@ def test_layers_are_in_the_order_in_which_they_are_reached() -> None:
     model = Lambda(lambda x: second(first(x)), second=second, first=first)
     assert match_layers(model, ["*"]) == ("second", "first")
     assert list(record(model, ["*"])) == ["first", "second"]
-
-
-def test_values_are_copied_when_they_are_computed() -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(inplace=True))
-    layers = record(model, ["*"])
-    np.testing.assert_array_equal(layers["0"].values, model[0](X).detach().numpy())
-    assert (layers["0"].values < 0).any()
-    assert (layers["1"].values >= 0).all()
 
 
 def test_a_list_of_modules_is_never_called_and_so_no_layer() -> None:
@@ -265,51 +257,6 @@ def test_there_must_be_stimuli_and_as_many_of_each_part(network: nn.Sequential, 
         record(network, "0", inputs)
 
 
-@pytest.mark.parametrize("failing", [False, True])
-def test_every_module_keeps_its_own_mode(network: nn.Sequential, failing: bool) -> None:
-    model = nn.Sequential(network, Lambda(fail) if failing else nn.Identity())
-    model.train()
-    model[0][1].eval()
-    modes = [module.training for module in model.modules()]
-    assert len(set(modes)) == 2
-    try:
-        record(model, ["0.1"])
-    except ArithmeticError:
-        assert failing
-    assert [module.training for module in model.modules()] == modes
-
-
-class Restless(nn.Module):
-    """Draws, counts in place and counts anew at every pass, also in evaluation mode."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("in_place", torch.zeros(()))
-        self.register_buffer("anew", torch.zeros(()), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.in_place += 1
-        self.anew = self.anew + 1
-        return x + torch.randn_like(x)
-
-
-def test_generators_and_buffers_are_untouched(network: nn.Sequential) -> None:
-    network(X)
-    model = nn.Sequential(network, Restless())
-    buffers = dict(model.named_buffers())
-    values = {name: buffer.clone() for name, buffer in buffers.items()}
-    generator = torch.get_rng_state()
-    with pytest.warns(
-        UserWarning, match=r"draws random numbers in evaluation mode\. Recorded .* belongs to which stimulus, in: 1\."
-    ):
-        record(model, ["**"], batch_size=2)
-    assert torch.equal(torch.get_rng_state(), generator)
-    assert values.keys() == {"0.1.running_mean", "0.1.running_var", "0.1.num_batches_tracked", "1.in_place", "1.anew"}
-    for name, buffer in model.named_buffers():
-        assert buffer is buffers[name]
-        assert torch.equal(buffer, values[name])
-
-
 def test_recording_between_forward_and_backward_leaves_the_gradient_as_it_was(network: nn.Sequential) -> None:
     def gradients(recorded: bool) -> list[Tensor]:
         torch.manual_seed(1)
@@ -388,12 +335,14 @@ def test_tensors_in_tuples_lists_dicts_and_dataclasses_are_layers_by_path(struct
     assert [layer.path for layer in layers.values()] == paths
     assert list(record(model, f"inner{paths[-1]}")) == [f"inner{paths[-1]}"]
     assert list(record(model, "inner[*]")) == list(layers)
+    assert list(record(model, f"inner[{paths[-1][1:].partition(']')[0]}]"))[-1] == f"inner{paths[-1]}"  # a beginning
     with pytest.raises(ValueError, match=r"'inner\[9\]' matches no tensor of a forward pass"):
         record(model, "inner[9]")
 
 
-def test_an_output_without_a_tensor_is_an_error() -> None:
-    model = Lambda(lambda x: (inner(x), x)[1], inner=(inner := Lambda(lambda x: None)))
+@pytest.mark.parametrize("output", [None, "nothing"])
+def test_an_output_without_a_tensor_is_an_error(output: str | None) -> None:
+    model = Lambda(lambda x: (inner(x), x)[1], inner=(inner := Lambda(lambda x: output)))
     with pytest.raises(ValueError, match="Layer 'inner' was not reached in a forward pass, or returned no tensor"):
         record(model, "inner")
 
@@ -406,21 +355,20 @@ def test_inputs_are_recorded_as_a_module_received_them() -> None:
     np.testing.assert_array_equal(layers["0:input"].values, X.numpy())
     np.testing.assert_array_equal(layers["1:input"].values, model[0](X).detach().numpy())
     assert (layers["1:input"].values < 0).any()
+    np.testing.assert_array_equal(layers["1"].values, model[0](X).relu().detach().numpy())
     assert list(record(model, re.compile("1"), side="both")) == ["1:input", "1"]
     assert list(record(model, "1", side="input")) == ["1:input"]
 
 
 def test_several_inputs_are_named_by_position_and_name() -> None:
-    class Two(nn.Module):
-        def forward(self, x: Tensor, y: Tensor, scale: float = 1.0, mask: Tensor | None = None) -> Tensor:
-            return x + y
-
-    two = Two()
+    two = Lambda(lambda x, y, scale=1.0, mask=None: x + y)
     model = Lambda(lambda x: two(x, x + 1, mask=x > 0, scale=2.0), two=two)
     layers = record(model, "two:input")
     assert list(layers) == ["two:input[0]", "two:input[1]", "two:input[mask]"]
+    np.testing.assert_array_equal(layers["two:input[1]"].values, (X + 1).numpy())
     np.testing.assert_array_equal(layers["two:input[mask]"].values, (X > 0).float().numpy())
     assert layers["two:input[mask]"].source_dtype == "torch.bool"
+    assert list(record(model, "two:input[mask]")) == ["two:input[mask]"]
 
 
 @pytest.mark.parametrize(
@@ -457,16 +405,13 @@ def test_layers_that_differ_between_blocks_are_an_error() -> None:
         record(model, "*", batch_size=2)
 
 
-def test_float16_is_exact_or_an_error() -> None:
-    model = nn.Sequential(Lambda(lambda x: x * 30_000))
-    layer = record(model, "0", dtype="float16")["0"]
-    assert layer.values.dtype == np.float16
-    np.testing.assert_array_equal(layer.values, (X * 30_000).half().numpy())
-    message = (
-        r"Layer '0' holds 80000, which exceeds the largest torch.float16 number \(65504\)\. Record it in a wider type"
-    )
+@pytest.mark.parametrize("source", [torch.float32, torch.bfloat16, torch.float64])
+def test_float16_is_exact_or_an_error(source: torch.dtype) -> None:
+    layer = record(nn.Sequential(Lambda(lambda x: (x * 2**14).to(source))), "0", dtype="float16")["0"]
+    np.testing.assert_array_equal(layer.values, (X * 2**14).to(source).half().numpy(), strict=True)
+    message = r"Layer '0' holds \d+, which exceeds the largest torch.float16 number \(65504\)\. Record it in a wider"
     with pytest.raises(ValueError, match=message):
-        record(nn.Sequential(Lambda(lambda x: x * 40_000)), "0", dtype="float16")
+        record(nn.Sequential(Lambda(lambda x: (x * 40_000).to(source))), "0", dtype="float16")
 
 
 def test_values_that_are_not_finite_are_stored_as_they_are() -> None:
@@ -538,13 +483,6 @@ def test_blocks_hold_at_most_16_mebibyte_of_activations(width: int, rows: int) -
     capture = Capture(nn.Sequential(Lambda(lambda x: x.expand(len(x), width))), "0")
     inputs = torch.zeros(1000 if rows > 1 else 3, 1)
     assert len(next(iter(capture.blocks(inputs)))["0"]) == rows
-
-
-def test_one_pattern_may_be_given_as_text() -> None:
-    model = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
-    assert match_layers(model, "0") == match_layers(model, ["0"]) == ("0",)
-    with pytest.raises(ValueError, match=r"No layer matches 'conv1'\. Near names: 1, 0, \(network\)\."):
-        match_layers(model, "conv1")
 
 
 # What people's networks do

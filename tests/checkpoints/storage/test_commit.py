@@ -33,6 +33,14 @@ def commit(final: Path) -> None:
         write_file(staging / "inner" / "b", b"second")
 
 
+def commit_file(final: Path) -> None:
+    with staged_file(final) as staging:
+        write_file(staging, b"whole")
+
+
+both = pytest.mark.parametrize("staged", [staged_directory, staged_file])
+
+
 class Disk:
     """Records fsync, rename and replace by the inode they concern, and fails at the call that it is told."""
 
@@ -90,24 +98,34 @@ def test_files_then_their_folders_are_synced_before_the_rename_and_the_parent_af
     ]
 
 
+@both
+@pytest.mark.parametrize("written", [False, True])
 @pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
-def test_a_block_that_raises_leaves_nothing_behind(folder: Path, error: type[BaseException]) -> None:
-    with pytest.raises(error, match="in the block"), staged_directory(folder / "final") as staging:
-        write_file(staging / "a", b"first")
+def test_a_block_that_raises_leaves_nothing_behind(
+    folder: Path, staged: Any, error: type[BaseException], written: bool
+) -> None:
+    with pytest.raises(error, match="in the block"), staged(folder / "final") as staging:
+        if written:
+            write_file(staging / "a" if staging.is_dir() else staging, b"half")
         raise error("in the block")
     assert names(folder) == []
 
 
-@pytest.mark.parametrize("call", range(6))
-def test_a_failed_fsync_or_rename_leaves_nothing_behind_and_names_a_path(folder: Path, disk: Disk, call: int) -> None:
+@pytest.mark.parametrize(
+    ("act", "call"), [*((commit, call) for call in range(6)), *((commit_file, n) for n in range(3))]
+)
+def test_a_failed_fsync_or_rename_leaves_nothing_behind_and_names_a_path(
+    folder: Path, disk: Disk, act: Callable[[Path], None], call: int
+) -> None:
     disk.fails_at = call
     with pytest.raises(OSError, match=rf"Input/output error.*{folder}"):
-        commit(folder / "final")
+        act(folder / "final")
     assert names(folder) == []
 
 
+@both
 @pytest.mark.parametrize("kind", ["file", "folder", "dangling link"])
-def test_an_existing_final_is_refused_before_the_block_and_left_alone(folder: Path, kind: str) -> None:
+def test_an_existing_final_is_refused_before_the_block_and_left_alone(folder: Path, staged: Any, kind: str) -> None:
     final = folder / "final"
     if kind == "file":
         final.write_bytes(b"old")
@@ -117,15 +135,18 @@ def test_an_existing_final_is_refused_before_the_block_and_left_alone(folder: Pa
         final.symlink_to(folder / "nowhere")
     before = os.lstat(final)
     with pytest.raises(FileExistsError, match=f"{final} exists already; committed files are never replaced"):  # noqa: SIM117
-        with staged_directory(final):
+        with staged(final):
             pytest.fail("the block was entered")
     assert os.lstat(final) == before
     assert names(folder) == ["final"]
 
 
-def test_a_final_that_appears_during_the_block_is_refused_and_left_alone(folder: Path) -> None:
+@both
+def test_a_final_that_appears_during_the_block_is_refused_and_left_alone(folder: Path, staged: Any) -> None:
     final = folder / "final"
-    with pytest.raises(FileExistsError, match=f"{final} exists already"), staged_directory(final):
+    with pytest.raises(FileExistsError, match=f"{final} exists already"), staged(final) as staging:
+        if not staging.exists():
+            write_file(staging, b"mine")
         final.mkdir()
     assert names(folder) == ["final"]
     assert names(final) == []
@@ -139,34 +160,6 @@ def test_a_staged_file_becomes_final_synced_before_the_rename_and_the_folder_aft
         assert staging.name.startswith(".tmp-final-")
     assert (names(folder), final.read_bytes()) == (["final"], b"whole")
     assert disk.calls == [("fsync", inode(final)), ("rename", inode(final)), ("fsync", inode(folder))]
-
-
-@pytest.mark.parametrize("call", range(3))
-def test_a_file_whose_fsync_or_rename_fails_leaves_nothing_behind(folder: Path, disk: Disk, call: int) -> None:
-    disk.fails_at = call
-    with pytest.raises(OSError, match="Input/output error"), staged_file(folder / "final") as staging:
-        write_file(staging, b"whole")
-    assert names(folder) == []
-
-
-@pytest.mark.parametrize("written", [False, True])
-def test_a_file_whose_block_raises_leaves_nothing_behind(folder: Path, written: bool) -> None:
-    with pytest.raises(KeyboardInterrupt), staged_file(folder / "final") as staging:
-        if written:
-            write_file(staging, b"half")
-        raise KeyboardInterrupt
-    assert names(folder) == []
-
-
-def test_a_staged_file_replaces_nothing(folder: Path) -> None:
-    final = folder / "final"
-    with pytest.raises(FileExistsError, match=f"{final} exists already"), staged_file(final) as staging:
-        write_file(staging, b"mine")
-        final.write_bytes(b"theirs")
-    assert (names(folder), final.read_bytes()) == (["final"], b"theirs")
-    with pytest.raises(FileExistsError, match=f"{final} exists already"):  # noqa: SIM117
-        with staged_file(final):
-            pytest.fail("the block was entered")
 
 
 KILLED = """
@@ -193,16 +186,21 @@ print("acknowledged")
 """
 
 
-@pytest.mark.parametrize(("fatal", "committed"), [(0, False), (1, False), (2, False), (3, False), (4, True), (5, True)])
-def test_a_writer_killed_at_any_step_leaves_the_whole_or_nothing(folder: Path, fatal: int, committed: bool) -> None:
-    arguments = [checkpoints.storage.commit.__file__, folder, str(fatal)]
+@pytest.mark.parametrize(("kind", "renamed", "calls"), [("directory", 4, 5), ("file", 2, 3)])
+@pytest.mark.parametrize("fatal", range(6))
+def test_a_writer_killed_at_any_step_leaves_the_whole_or_nothing(
+    folder: Path, kind: str, renamed: int, calls: int, fatal: int
+) -> None:
+    arguments = [checkpoints.storage.commit.__file__, folder, str(fatal), *(["file"] if kind == "file" else [])]
     child = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, timeout=60, check=False)
-    assert (child.returncode == 0) == (child.stdout == b"acknowledged\n") == (fatal == 5), child.stderr
-    assert (folder / "final").exists() == committed
-    if committed:
+    assert (child.returncode == 0) == (child.stdout == b"acknowledged\n") == (fatal >= calls), child.stderr
+    assert (folder / "final").exists() == (fatal >= renamed)
+    if fatal >= renamed and kind == "directory":
         assert [(folder / "final" / name).read_bytes() for name in "ab"] == [b"first", b"second"]
+    elif fatal >= renamed:
+        assert (folder / "final").read_bytes() == b"whole"
     remove_staging(folder)
-    assert names(folder) == ["final"] * committed
+    assert names(folder) == ["final"] * (fatal >= renamed)
 
 
 def test_write_file_refuses_to_overwrite(folder: Path) -> None:
@@ -349,15 +347,3 @@ def test_a_file_system_that_syncs_no_directories_will_do_but_files_are_synced_or
     sync(folder)
     with pytest.raises(OSError, match=f"{os.strerror(code)}; {folder}/a could not be written"):
         sync(folder / "a")
-
-
-@pytest.mark.parametrize(("fatal", "committed"), [(0, False), (1, False), (2, True), (3, True)])
-def test_a_writer_of_a_file_killed_at_any_step_leaves_the_whole_or_nothing(
-    folder: Path, fatal: int, committed: bool
-) -> None:
-    arguments = [checkpoints.storage.commit.__file__, folder, str(fatal), "file"]
-    child = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, timeout=60, check=False)
-    assert (child.returncode == 0) == (child.stdout == b"acknowledged\n") == (fatal == 3), child.stderr
-    assert (folder / "final").exists() == committed
-    if committed:
-        assert (folder / "final").read_bytes() == b"whole"
