@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from analysis.comparison.tables import Tables
@@ -201,6 +202,9 @@ def _draw_training(tables: Tables) -> Figure:
     plot_training(tables["training"], "loss", ylabel=_loss_label(tables), ax=left)
     plot_training(tables["training"], "accuracy", ylabel="accuracy", legend=False, ax=right)
     left.set_yscale("log")
+    left.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # 2, not 2 × 10⁰
+    left.yaxis.set_minor_formatter(NullFormatter())
     return figure_of(left)
 
 

@@ -1,4 +1,4 @@
-"""Shared by the plots: figures without global state, colours, and axes that count layers."""
+"""Figures without global state, colours that all readers can tell apart, and axes of layers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def axes_grid(n_rows: int, n_columns: int, width: float, height: float, *, share
 
 
 def colours(labels: Sequence[str]) -> dict[str, Any]:
-    """Return a colour for each label that people with colour blindness can tell apart."""
+    """Return a colour for each label; people with colour blindness can tell them apart."""
     return dict(zip(labels, sns.color_palette("colorblind", max(len(labels), 1)), strict=False))
 
 
@@ -50,12 +50,12 @@ def layer_names(layers: Sequence[str]) -> tuple[list[str], str]:
 
 
 def label_layers(axis: Any, layers: Sequence[str], *, start: float = 0.0) -> dict[str, str]:
-    """Put layer names on a matplotlib axis on which layer i lies at ``start + i``, as many as there is room for.
+    """Label layer i at ``start + i`` on a matplotlib axis, for as many layers as there is room for.
 
     Returns
     -------
     dict of str to str
-        The whole name for each label that was cut.
+        The full name for each label that was cut.
     """
     names, title = layer_names(layers)
     cut = name_ticks(axis, names, [start + i for i in range(len(names))])

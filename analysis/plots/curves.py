@@ -1,4 +1,4 @@
-"""Curves over layers and over epochs, one a network."""
+"""Curves over layers, epochs and boundaries, one per network."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plot_by_layer(
     among: Sequence[str] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a value against depth, one curve a view, or a method.
+    """Draw a value against depth, one curve per view or method.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def plot_by_layer(
     value : str
         The column to draw.
     ylabel : str
-        What it is, with its unit.
+        Label of the y-axis, with the unit.
     curve : str, default "view"
         The column that tells curves apart.
     band : (str, str), optional
-        Columns of the lower and the upper end of a band about the curve. Where they are missing there is none.
+        Columns of the lower and the upper end of a band around the curve. Rows where they are missing have no band.
     among : sequence of str, optional
-        All names that get a colour, if other figures have more of them.
+        All names in the order of their colours, if other figures show more of them.
     ax : Axes, optional
     """
     ax = ax if ax is not None else new_axes()
@@ -68,14 +68,14 @@ def plot_by_layer(
 
 
 def _names_by_depth(table: pd.DataFrame) -> list[str]:
-    """Return the layers' names, or plain numbers where networks name the layers of a depth differently."""
+    """Return the names of layers by depth, or numbers if networks name the layers of one depth differently."""
     by_depth, depths = table.groupby("depth")["layer"], range(1, int(table["depth"].max()) + 1)
     names = by_depth.first() if by_depth.nunique().max() == 1 else pd.Series(dtype=object)
     return [str(names.get(depth, depth)) for depth in depths]
 
 
 def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, legend: bool = True, ax: Axes | None = None) -> Axes:
-    """Draw training (solid) and validation (dashed) curves over epochs, one colour a run.
+    """Draw training (solid) and validation (dashed) curves over epochs, one colour per run.
 
     Parameters
     ----------
@@ -111,21 +111,21 @@ def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, legend: bool 
 
 
 def _marker(index: int, n_curves: int) -> str | None:
-    """Return a marker where there are more curves than colours."""
+    """Return a marker if there are more curves than colours."""
     return MARKERS[index % len(MARKERS)] if n_curves > _N_COLOURS else None
 
 
 def plot_alignment(table: pd.DataFrame, over: str, *, legend: bool = True, ax: Axes | None = None) -> Axes:
-    """Draw the angle between the chosen and the true gradient, one curve a run.
+    """Draw the angle between the chosen and the true gradient, one curve per run.
 
     Parameters
     ----------
     table : DataFrame
         With columns ``view``, ``step``, ``boundary``, ``rule`` and ``angle`` (degrees).
     over : str
-        ``"boundary"``: at the last step; ``"step"``: the mean over boundaries, without those of backprop in a run
-        that has others. Steps at which the angle is defined at all boundaries are shown, if there are any; a run
-        without a defined angle has no curve.
+        ``"boundary"``: angles at the last step. ``"step"``: the mean over boundaries; in a run with another rule than
+        backprop, over the boundaries of that rule. Only steps at which the angle is defined at all boundaries are
+        shown, if there are any. A run without a defined angle has no curve.
     legend : bool, default True
     ax : Axes, optional
     """

@@ -1,4 +1,4 @@
-"""A figure on its way into a report: what it is called, what it shows, and its files."""
+"""Figures with a name, heading and caption, and their PNG and PDF files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:
     folder.mkdir()
     for drawing in drawings:
         drawing.figure.savefig(folder / f"{drawing.name}.png", dpi=150)
-        drawing.figure.set_layout_engine("none")  # what was laid out stays; it takes as long as drawing
-        drawing.figure.savefig(folder / f"{drawing.name}.pdf", metadata={"CreationDate": None})  # equal, if all is
+        drawing.figure.set_layout_engine("none")  # keep the layout, which takes as long as drawing
+        drawing.figure.savefig(
+            folder / f"{drawing.name}.pdf", metadata={"CreationDate": None}
+        )  # equal figures give equal files
 
 
 def embedded(drawing: Drawing, figures: Path) -> dict[str, str]:
-    """Return what a page shows of a drawing, its PNG in that folder as a data URL."""
+    """Return name, heading, caption and picture of a drawing for a page; the picture is its PNG as a data URL."""
     data = base64.b64encode((figures / f"{drawing.name}.png").read_bytes()).decode()
     return {
         "name": drawing.name,

@@ -1,4 +1,4 @@
-"""Curves with bands over any axis, and what a figure says of its seeds and numbers of examples."""
+"""Curves with bands over any axis, and notes below figures."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ def plot_lines(
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw y against x, one curve a name.
+    """Draw y against x, one curve per name.
 
     Parameters
     ----------
     table : DataFrame
-        With columns x, y and curve; one row a point.
+        With columns x, y and curve; one row per point.
     x, y : str
         Columns.
     curve : str
         The column that tells curves apart.
     xlabel, ylabel : str
-        What they are, with their units.
+        Labels of the axes, with units.
     band : (str, str), optional
         Columns of the lower and the upper end of a band.
     among : sequence of str, optional
-        All names that get a colour and marker, in order, if other axes have more of them.
+        All names in the order of their colours and markers, if other axes show more of them.
     markers : bool, default True
-        Whether points are marked.
+        Draw a marker at each point.
     legend : bool, default True
     ax : Axes, optional
     """
@@ -67,13 +67,13 @@ def plot_lines(
 
 
 def write_note(figure: Figure, text: str) -> None:
-    """Write a line below a figure: its seeds, its n, what its bands are."""
+    """Write a line below a figure, such as its seeds, its n and the meaning of its bands."""
     text = "\n".join(filter(None, [text, figure.get_supxlabel()]))
     figure.supxlabel(text, fontsize=7.5, color="0.35", x=0.01, horizontalalignment="left")
 
 
 def noted(ax: Axes, text: str) -> Figure:
-    """Return the figure of axes, with a note."""
+    """Return the figure of axes, after writing a note below it."""
     figure = figure_of(ax)
     write_note(figure, text)
     return figure

@@ -1,4 +1,4 @@
-"""Representational dissimilarity matrices as images, classes marked on the axes."""
+"""Images of representational dissimilarity matrices, with classes on the axes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _draw_rdm(
     limits: tuple[float, float],
     size: float = 7.0,
 ) -> dict[str, str]:
-    """Draw one matrix; return the whole name for each label of a class that was cut."""
+    """Draw one matrix; return the full name of each class whose label was cut."""
     n = len(labels)
     low, high = limits
     cmap = sns.color_palette("mako", as_cmap=True)
@@ -73,15 +73,16 @@ def _draw_rdm(
     starts, stops = [0, *edges], [*edges, n]
     centres = [(start + stop) / 2 for start, stop in zip(starts, stops, strict=True)]
     names = [classes[int(labels[start])] for start in starts]
-    cut: dict[str, str] = {}
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_tick_params(length=0, labelsize=size)
-        cut |= name_ticks(axis, names, centres)
-    return cut
+    cut = name_ticks(ax.yaxis, names, centres)
+    labels = {whole: label for label, whole in cut.items()}  # the same labels on both axes
+    again = name_ticks(ax.xaxis, [labels.get(name, name) for name in names], centres)
+    return cut | {label: cut.get(name, name) for label, name in again.items()}
 
 
 def _square(rdm: NDArray[Any]) -> NDArray[Any]:
-    """Return the whole matrix; a stimulus without any distance has none to itself."""
+    """Return the square matrix; a stimulus without any defined distance has none to itself either."""
     square = squareform(np.asarray(rdm, dtype=np.float64), checks=False)
     alone = np.isnan(square).sum(axis=0) >= len(square) - 1
     square[alone, alone] = np.nan
@@ -100,7 +101,7 @@ def plot_rdm_grid(
     *,
     distance: str = "correlation distance",
 ) -> Figure:
-    """Draw matrices on one colour scale: a row a network, a column a layer.
+    """Draw matrices on one colour scale: one row per network and one column per layer.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ def plot_rdm_grid(
     labels : int array, shape (n,), ascending
     classes : mapping of int to str
     distance : str
-        Name of the colour bar.
+        Label of the colour bar.
     """
     n_columns = max(len(row) for row in rdms.values())
     grid = axes_grid(len(rdms), n_columns, 1.15 * n_columns + 1.6, 1.2 * len(rdms) + 0.7)

@@ -1,4 +1,4 @@
-"""Similarity between the layers of networks as heat maps."""
+"""Heat maps of the similarity between layers of networks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plot_similarity(
     limits: tuple[float, float] = (0.0, 1.0),
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw layer × layer similarity between two views: rows are layers of ``view_a``, from the first at the bottom.
+    """Draw the similarity of all layers of one view (rows, the first at the bottom) with all of another (columns).
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def _draw_similarity(
 
 
 def plot_similarity_grid(
-    table: pd.DataFrame, measure: str = "cka", *, name: str = "unbiased linear CKA", most: int = _MOST_VIEWS
+    table: pd.DataFrame, measure: str = "cka", *, name: str = "CKA", most: int = _MOST_VIEWS
 ) -> Figure:
     """Draw the similarity of views with one another on one colour scale.
 
@@ -75,10 +75,10 @@ def plot_similarity_grid(
     measure : str, default "cka"
         The column that is drawn.
     name : str
-        What the colour bar calls it.
+        Label of the colour bar.
     most : int
-        So many views at most are drawn, evenly chosen, the first and the last among them; above four, only their
-        similarity with the first.
+        Largest number of views that are drawn; of more, evenly spaced ones with the first and the last. Of more than
+        four, only the similarity with the first is drawn.
     """
     views = _spread(list(table["view_a"].unique()), most)
     rows = views if len(views) <= 4 else views[:1]
@@ -102,11 +102,12 @@ def plot_similarity_grid(
     bar.set_label(verbatim(name), fontsize=9)
     mark_undefined(list(grid.flat))
     write_key(figure, cut)
+    figure.draw_without_rendering()  # the first layout does not know the height of the tick labels yet
     return figure
 
 
 def _limits(values: pd.Series) -> tuple[float, float]:
-    """Return 0 and 1 for what lies about there, such as CKA, and otherwise the range of the values."""
+    """Return (0, 1) if the values lie within, as those of CKA do, and their range otherwise."""
     low, high = values.min(), values.max()
     if np.isnan(low) or (low > -0.5 and 0.05 < high < 1.0 + 1e-6):
         return 0.0, 1.0

@@ -7,17 +7,21 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.spatial.distance import squareform
 from torch import Tensor, nn
 
 from analysis import compare_runs, train_run
-from analysis.comparison.figures import draw_figures, possible_figures
+from analysis.comparison.figures import FIGURES, ComparisonFigure, draw_figures, possible_figures
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tables import Tables
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
-from analysis.plots.axes import new_axes, verbatim
+from analysis.plots import plot_rdm_grid, plot_similarity_grid
+from analysis.plots.axes import figure_of, new_axes, verbatim
 from analysis.plots.drawing import Drawing, save_figures
+from analysis.report import write_report
 from analysis.workflows.measuring import measure
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
@@ -192,6 +196,50 @@ def test_a_probe_that_failed_moves_no_other(tables: Tables) -> None:
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3"]
     assert list(ax.get_xticks()) == [1.0, 2.0, 3.0]
     assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]
+
+
+def test_an_axis_of_losses_has_plain_numbers(drawings: dict[str, Drawing]) -> None:
+    axis = drawings["training"].figure.axes[0].yaxis
+    assert [axis.get_major_formatter()(value, 0) for value in (0.05, 2.0, 10.0)] == ["0.05", "2", "10"]
+    assert axis.get_minor_formatter()(3.0, 0) == ""
+
+
+def test_names_below_a_row_of_many_networks_are_within_the_figure() -> None:
+    names = [f"network-{k}" for k in range(6)]
+    places = [(name, f"hidden.{depth}", depth) for name in names for depth in (1, 2, 3, 4)]
+    columns = ["view_a", "layer_a", "depth_a", "view_b", "layer_b", "depth_b", "cka"]
+    figure = plot_similarity_grid(pd.DataFrame([(*a, *b, 0.5) for a in places for b in places], columns=columns))
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    assert all(ax.get_tightbbox(canvas.get_renderer()).y0 >= 0 for ax in figure.axes)
+
+
+def test_long_names_of_classes_are_the_same_on_both_axes() -> None:
+    labels = np.arange(12) // 4
+    classes = {k: f"a class with the very long name number {k}" for k in range(3)}
+    rdm = np.linspace(0, 1, 66)
+    axes = plot_rdm_grid({"a": {"h.1": rdm}}, labels, classes).axes[0]
+    x, y = ([label.get_text() for label in axis.get_majorticklabels()] for axis in (axes.xaxis, axes.yaxis))
+    assert set(x) <= set(y)
+
+
+def test_a_figure_of_a_script_is_in_the_result_and_in_the_report(
+    comparison: ComparisonResult, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def draw(tables: Tables) -> Figure:
+        ax = new_axes()
+        ax.plot(tables["probes"]["log_loss"])
+        return figure_of(ax)
+
+    mine = ComparisonFigure(heading="Log loss", table="probes", caption=lambda tables: "Of probes.", draw=draw)
+    monkeypatch.setitem(FIGURES, "log_loss", mine)
+    assert len(comparison.plot("log_loss").lines) == 1
+    drawings = list(draw_figures(comparison.tables, "log_loss"))
+    save_figures(drawings, tmp_path / "figures")
+    write_report(tmp_path / "a.html", "A", comparison.tables, drawings, tmp_path / "figures", command="mine")
+    assert '<figure id="log_loss" class="printed" data-table="probes">' in (tmp_path / "a.html").read_text()
+    with pytest.raises(ValueError, match=r"Choose one of: .*alignment, log_loss"):
+        comparison.plot("umap")
 
 
 # Networks that are not alike, drawn to the end

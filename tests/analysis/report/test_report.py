@@ -4,7 +4,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from analysis.report.print_figures import embed_figure
 from analysis.report.thumbnails import images_of, sprite_of, thumbnails
 from checkpoints import Run
 from repsim.learning import load_dataset
+from repsim.settings import setting
 
 FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
 SECTIONS = [
@@ -199,6 +200,16 @@ def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
 
 def test_the_page_gives_the_command_that_makes_it_again(comparison: ComparisonResult, tmp_path: Path) -> None:
     assert "<code>mine 'a b'</code>" in written(comparison.tables, tmp_path, command="mine 'a b'")
+
+
+def test_a_new_setting_of_an_analysis_is_listed_by_itself(comparison: ComparisonResult, tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Extended(AnalysisConfig):
+        new_option: float = setting(0.25, help="An option.")
+
+    text = written(replace(comparison.tables, config=Extended()), tmp_path)
+    assert re.search(r"<th>new option</th>\s*<td>0.25</td>", text)
+    assert re.search(r"<th>Cs</th>\s*<td>0.001, 0.01, 0.1, 1, 10</td>", text)
 
 
 # Numbers in a page

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from py_mini_racer import MiniRacer
 
 from analysis.report.packing import Arrays, quantise
 from analysis.report.page import template
-
-mini_racer = pytest.importorskip("py_mini_racer")
 
 PURE = ("data", "dom", "files", "curves", "matrix")
 # What these files need of a browser: an element keeps its text, and a Blob its bytes.
@@ -39,7 +38,7 @@ const encoded = (value) => JSON.stringify(value, (_, v) =>
 
 @pytest.fixture(scope="module")
 def engine() -> Any:
-    context = mini_racer.MiniRacer()
+    context = MiniRacer()
     context.eval(BROWSER + "\n".join(template(f"report/{name}.js") for name in PURE))
     return context
 
@@ -168,7 +167,9 @@ def test_a_pdf_has_one_page_of_the_given_size_and_a_true_table_of_objects(js: An
     assert b"/Length 7 >>\nstream\n" + bytes(jpeg) + b"\nendstream" in pdf
     start = int(pdf.rsplit(b"startxref\n", 1)[1].split()[0])
     assert pdf[start:].startswith(b"xref\n0 6\n")
-    for number, place in enumerate(re.findall(rb"(\d{10}) 00000 n", pdf), start=1):
+    places = re.findall(rb"(\d{10}) 00000 n", pdf)
+    assert len(places) == 5
+    for number, place in enumerate(places, start=1):
         assert pdf[int(place) :].startswith(b"%d 0 obj" % number)
 
 
