@@ -27,18 +27,7 @@ __all__ = ["InMemoryTraining", "rate_groups"]
 
 @dataclass(frozen=True)
 class InMemoryTraining:
-    """A learner and its data.
-
-    Attributes
-    ----------
-    config : TrainingConfig
-    learner : Learner
-    dataset : Dataset
-    X, y : Tensor
-        Its examples and their classes, on the device of the learner.
-    split : dict of str to array of int
-        Rows of the training, validation and test examples.
-    """
+    """A learner, all examples on its device, and the rows of the training, validation and test examples."""
 
     config: TrainingConfig
     learner: Learner

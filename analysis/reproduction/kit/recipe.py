@@ -22,16 +22,7 @@ _FOLDER = "networks"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Configuration of one network: its training and its recording.
-
-    Attributes
-    ----------
-    name : str
-        Name of the method, without the seed.
-    training : TrainingConfig
-        Includes the seed.
-    recording : RecordingConfig
-    """
+    """Configuration of one network: method (``name``), training with its seed, and recording."""
 
     name: str
     training: TrainingConfig

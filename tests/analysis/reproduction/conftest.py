@@ -82,3 +82,14 @@ def layer_results(
     with pytest.MonkeyPatch.context() as patch:
         tiny_networks(patch)
         return {name: run_all(load_claim(name).parts(PLAN), folder) for name in ("rdm", "probes")}
+
+
+@pytest.fixture
+def on_tiny_networks(
+    layer_results: dict[str, Results],
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_networks: Callable[[pytest.MonkeyPatch], None],
+) -> dict[str, Results]:
+    """The same results, while the claims know the tiny networks."""
+    tiny_networks(monkeypatch)
+    return layer_results

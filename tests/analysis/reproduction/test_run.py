@@ -219,6 +219,16 @@ def test_a_claim_from_outside_the_package_is_reproduced_beside_registered_ones(
     assert 'id="own"' in done.report.read_text()
 
 
+def test_the_claim_of_the_documentation_runs(use: Callable[..., None], tmp_path: Path) -> None:
+    use()
+    page = (Path(__file__).parents[3] / "docs" / "reproduction.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(block, "docs/reproduction.md", "exec"), names)
+    done = reproduce([names["odd"]], output=tmp_path, execution=SERIAL)
+    assert done.summary() == ["Odd seeds: holds in part. 2 of 5 seeds are odd."]
+
+
 SCRIPT = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the parent of the tests did with it

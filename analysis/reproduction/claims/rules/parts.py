@@ -46,18 +46,8 @@ _LAYERED, _DIRECT, _PREDICTED, _OTHERS = FAMILIES[1:-1]
 class RuleEntry:
     """A rule at every boundary, with the best learning rates for an MLP of 4 hidden layers of 256.
 
-    Attributes
-    ----------
-    name : str
-        Name in tables and figures.
-    rule : str
-        As in ``TrainingConfig``.
-    family : str
-        One of ``FAMILIES``.
-    learning_rate, estimator_learning_rate : float
-        The best of a small grid by validation accuracy, on seeds that are not used in any result.
-    is_trained : bool, default True
-        Otherwise the network is measured before its training.
+    Rates are the best of a small grid by validation accuracy, on seeds that are not used in any result. A network that
+    is not trained is that of backprop before its training.
     """
 
     name: str
@@ -107,16 +97,9 @@ ENTRIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class RuleComparison:
-    """Networks that differ only in rule, learning rates and seed.
+    """Networks that differ only in rule, learning rates and seed; those of ``training`` are not used.
 
-    Attributes
-    ----------
-    training : TrainingConfig
-        Their common settings; its rule, learning rates and seed are not used.
-    recording : RecordingConfig
-        The same for all, except that backprop networks are also recorded before training.
-    seeds : tuple of int
-    entries : tuple of RuleEntry, default ``ENTRIES``
+    All are recorded alike, except that backprop networks are also recorded before training.
     """
 
     training: TrainingConfig

@@ -129,22 +129,12 @@ class Disturbed(SyntheticGradient):
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyProblem:
-    """A small network on noisy labels, in double precision.
+    """A small network on noisy labels of standard normal examples in two dimensions, in double precision.
 
-    Attributes
-    ----------
-    network : {"linear", "tanh"}
-        "linear" has two hidden layers of four linear units below a linear output; "tanh" has one tanh unit and a
-        read-out that does not learn. The boundary is below the output.
-    loss : str
-        "mse", to targets of ±1, or "log_loss".
-    n_examples : int
-        Standard normal examples in two dimensions.
-    slope, share : float
-        The class of x is "1" with probability (1 + share · tanh(slope · u · x)) / 2, with u a random direction.
-    read_out : float
-        Weight of the tanh unit's read-out: the logits of the log loss are ∓ read_out times the unit. It is 1 for the
-        squared error.
+    The network is "linear" (two hidden layers of four linear units and a linear output) or "tanh" (one tanh unit, and
+    a fixed read-out that makes the logits ∓ ``read_out`` times the unit); the boundary is below the output. The loss is
+    "mse", to targets of ±1, or "log_loss". With u a random direction, the class of x is "1" with probability
+    (1 + share · tanh(slope · u · x)) / 2.
     """
 
     network: str
@@ -191,22 +181,12 @@ class NoisyProblem:
 
 @dataclass(frozen=True, kw_only=True)
 class Descent:
-    """Step sizes and numbers of steps of a descent.
+    """Learning rates and numbers of steps of gradient descent on all examples.
 
-    Attributes
-    ----------
-    rate : float
-        Learning rate of gradient descent on all examples, for the network.
-    module_rate : float
-        Learning rate of the module, as a share of the largest with which its own descent converges, 0 to 1.
-    head_start, module_steps : int
-        Steps of the module before the first step of the network, and before each; 0 with backprop.
-    n_steps : int
-        Largest number of steps of the network.
-    tolerance : float
-        The descent ends when the true gradient has fallen to this share of the first.
-    dense, every : int
-        The condition is measured before each of the first ``dense`` steps, and then at multiples of ``every``.
+    ``module_rate`` is a share of the largest rate with which the module converges. The module takes ``head_start``
+    steps before the first step of the network and ``module_steps`` before each. The network takes at most ``n_steps``,
+    until the true gradient has fallen to ``tolerance`` times the first. The condition is measured before each of the
+    first ``dense`` steps, and then at multiples of ``every``.
     """
 
     rate: float

@@ -175,13 +175,8 @@ def _learn(
 
 def _curve(records: Sequence[control.ControlStep], steps: int) -> Iterator[dict[str, Any]]:
     shown = set(np.linspace(1, steps, _CURVE_POINTS).round().astype(int).tolist())
-    for record in records:
-        if record.step in shown:
-            yield {
-                "step": record.step,
-                "excess_cost": record.excess_cost,
-                "gradient_error": record.gradient_error,
-            }
+    columns = ("step", "excess_cost", "gradient_error")
+    return ({name: getattr(record, name) for name in columns} for record in records if record.step in shown)
 
 
 def _linear_end(
@@ -218,15 +213,9 @@ def _relative(estimate: Tensor, exact: Tensor) -> float:
 
 def _gains(environment: control.LinearQuadratic, first: Tensor, last: Tensor) -> Iterator[dict[str, Any]]:
     """Yield each entry of the initial, the learned and the optimal gain."""
-    best = environment.optimum.K
-    for i, j in np.ndindex(*best.shape):
-        place = (i, j)
-        yield {
-            "entry": f"K{i + 1}{j + 1}",
-            "first": float(first[place]),
-            "learned": float(last[place]),
-            "riccati": float(best[place]),
-        }
+    gains = {"first": first, "learned": last, "riccati": environment.optimum.K}
+    for i, j in np.ndindex(*first.shape):
+        yield {"entry": f"K{i + 1}{j + 1}", **{name: float(gain[i, j]) for name, gain in gains.items()}}
 
 
 def _gradients(

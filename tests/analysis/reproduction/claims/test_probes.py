@@ -14,13 +14,8 @@ PLAN = Plan(seeds=(0, 1, 2, 3))
 
 
 @pytest.fixture
-def results(
-    layer_results: dict[str, Results],
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_networks: Callable[[pytest.MonkeyPatch], None],
-) -> Results:
-    tiny_networks(monkeypatch)
-    return layer_results["probes"]
+def results(on_tiny_networks: dict[str, Results]) -> Results:
+    return on_tiny_networks["probes"]
 
 
 def test_every_network_is_probed_at_every_step(results: Results) -> None:

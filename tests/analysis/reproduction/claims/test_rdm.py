@@ -18,13 +18,8 @@ N_LAYERS, N_FRACTIONS = 3, 2
 
 
 @pytest.fixture
-def results(
-    layer_results: dict[str, Results],
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_networks: Callable[[pytest.MonkeyPatch], None],
-) -> Results:
-    tiny_networks(monkeypatch)
-    return layer_results["rdm"]
+def results(on_tiny_networks: dict[str, Results]) -> Results:
+    return on_tiny_networks["rdm"]
 
 
 def test_all_pairs_of_networks_are_compared_at_each_layer_and_fraction(results: Results) -> None:

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -35,10 +34,9 @@ def test_tables_of_networks_are_computed_again_if_the_training_changes(
 
 
 def test_a_network_that_did_not_finish_is_named(
-    layer_results: dict[str, Results], monkeypatch: pytest.MonkeyPatch, tiny_networks: Callable[..., None]
+    on_tiny_networks: dict[str, Results], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny_networks(monkeypatch)
     monkeypatch.setattr(deep_networks, "FRACTIONS", (0.0, 0.5, 1.0))
-    folder: Path = layer_results["rdm"].folder
+    folder = on_tiny_networks["rdm"].folder
     with pytest.raises(ValueError, match=r"backprop, seed 0, ended with state 'finished' before all 3 steps"):
         view_of(folder, recipes(PLAN)[0])
