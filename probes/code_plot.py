@@ -23,19 +23,7 @@ class NotebookAxes(Axes):
 
 
 def plot_code(sizes: Sequence[int], bits: Sequence[float], n_classes: int, ax: Axes | None = None) -> Axes:
-    """Draw the bits per example of each block of a code, and of a uniform code, and return the axes.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Examples in each block.
-    bits : sequence of float
-        Bits of each block.
-    n_classes : int
-        Number of classes, which gives the uniform code.
-    ax : Axes, optional
-        The axes to draw on; those of a new figure by default.
-    """
+    """Draw the bits per example of each block of a code, and of a uniform code, and return the axes."""
     if ax is None:
         ax = Figure(figsize=(5.6, 4.0), layout="constrained").add_subplot(axes_class=NotebookAxes)
     ax.stairs(np.divide(bits, sizes), [0, *np.cumsum(sizes)], label="online code")

@@ -16,15 +16,10 @@ SMALLEST = 1e-140
 
 
 def row_blocks(X: Any, dtype: Any = np.float64, n_rows: int | None = None) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield consecutive rows of X and their slice, so that a large layer is never converted as a whole.
+    """Yield consecutive rows of X (n, d) and their slice, so that a large layer is never converted as a whole.
 
-    Parameters
-    ----------
-    X : array, shape (n, d), or an object whose slices are such arrays
-    dtype : dtype or None, default float64
-        The precision of the blocks; None keeps that of X. An array of this precision is yielded as one block.
-    n_rows : int, optional
-        Rows per block; by default as many as `BLOCK` bytes hold in double precision.
+    X is an array or an object whose slices are arrays. An array that has the dtype is yielded as one block; a dtype of
+    None keeps that of X. Without `n_rows`, a block has as many rows as `BLOCK` bytes hold in double precision.
 
     Examples
     --------
@@ -42,13 +37,7 @@ def row_blocks(X: Any, dtype: Any = np.float64, n_rows: int | None = None) -> It
 
 
 def layer_blocks(layer: Any) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the index of the first row and the rows of each block of a layer, in the layer's own dtype.
-
-    Raises
-    ------
-    ValueError
-        If the layer does not hold real numbers.
-    """
+    """Yield the index of the first row and the rows of each block of a layer, or raise a ValueError if not real."""
     layer = layer if hasattr(layer, "shape") and hasattr(layer, "__getitem__") else np.asarray(layer)
     for rows, block in row_blocks(layer, dtype=None):
         if block.dtype.kind not in "fiub":

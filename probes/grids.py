@@ -101,12 +101,8 @@ def chosen(losses: Sequence[float], equal: float) -> int:
     of the grid, the most regularised value whose loss is equal within a tolerance is chosen instead: where the curve
     flattens out, less regularisation gains nothing.
 
-    Parameters
-    ----------
-    losses : sequence of float
-        One loss for each value of the grid, the most regularised first. NaN is never chosen.
-    equal : float, >= 0
-        Losses that differ by no more than this are equal.
+    `losses` has one loss for each value of the grid, the most regularised first; NaN is never chosen. Losses that
+    differ by no more than `equal` are equal.
 
     Examples
     --------
@@ -125,12 +121,7 @@ def wider(losses: Sequence[float], equal: float, null: Callable[[], float] | Non
     regularised end gains nothing further there. A curve that is flat at its most regularised end gains nothing if its
     loss there is that of a probe without features; otherwise the loss must change further on.
 
-    Parameters
-    ----------
-    losses, equal
-        As for `chosen`.
-    null : callable, optional
-        Returns the loss of the probe without features. The rule about it is left out by default.
+    Arguments are those of `chosen`; `null` returns the loss of the probe without features.
 
     Examples
     --------

@@ -63,16 +63,8 @@ def ids_of(values: Any) -> NDArray[Any] | None:
 def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "labels") -> Any:
     """Return values in the order of the stimuli; an array, which has no ids, is returned unchanged.
 
-    Parameters
-    ----------
-    values : array-like, mapping of id to value, Series with ids as its index, or set of stimuli
-    ids : array-like, shape (n,), or None
-        Ids of the stimuli, in their order. None if they are not known; a Series or a set of stimuli is then taken by
-        position.
-    name : str
-        Name of the values in messages.
-    column : {"labels", "split"}
-        The column that is read from a set of stimuli.
+    `ids` are those of the stimuli, in their order. If they are None, a Series or a set of stimuli is taken by position.
+    `name` is how messages call the values; `column` is what is read from a set of stimuli, "labels" or "split".
 
     Raises
     ------
@@ -111,18 +103,7 @@ def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "la
 def targets_of(X: Any, y: Any, name: str = "y") -> Any:
     """Return y in the order of the rows of X: matched by id if X is a recorded layer and y has ids.
 
-    Parameters
-    ----------
-    X : array-like, shape (n, d)
-        A recorded layer has ``stimulus_ids`` (n,), and may have ``stimuli``, the set of stimuli.
-    y : array-like, shape (n,), mapping of id to value, Series or set of stimuli
-    name : str
-        Name of y in messages.
-
-    Raises
-    ------
-    ValueError
-        If `in_order` raises, or y is an array of the run's own labels in another order.
+    Raises a ValueError if `in_order` does, or if y is an array of the run's own labels in another order.
 
     Examples
     --------
@@ -139,18 +120,8 @@ def check_order(values: ArrayLike, stimuli: Any, name: str, *, column: str = "la
     """Check an array without ids against the labels or the split that a layer knows, if it knows any.
 
     Labels that are a function of the run's own, such as their parity, are in the right order. The order of unrelated
-    labels cannot be checked.
-
-    Raises
-    ------
-    ValueError
-        If labels are the run's own in another order.
-
-    Warns
-    -----
-    UserWarning
-        If labels may be the run's own under other names and in another order, or if a split is the run's own in another
-        order.
+    labels cannot be checked. Raises a ValueError if labels are the run's own in another order. Warns if labels may be
+    the run's own under other names and in another order, or if a split is the run's own in another order.
     """
     if not hasattr(stimuli, column):
         return
@@ -184,17 +155,8 @@ def _warn(message: str) -> None:
 class RowStimuli:
     """The stimuli that the rows of several layers belong to, as far as the layers or the caller name them.
 
-    Parameters
-    ----------
-    layers : iterable of (str, layer)
-        Each layer with its description for messages.
-    ids : array-like, shape (n,), optional
-        Ids of the stimuli; by default those of the layers that have ``stimulus_ids``.
-
-    Raises
-    ------
-    ValueError
-        If layers were recorded on different stimuli, or in different orders.
+    `layers` are pairs of a description for messages and a layer; `ids` are by default those of the layers that have
+    ``stimulus_ids``. Raises a ValueError if layers were recorded on different stimuli, or in different orders.
     """
 
     def __init__(self, layers: Iterable[tuple[str, Any]], ids: ArrayLike | None) -> None:

@@ -33,18 +33,8 @@ class Target:
 def read_targets(labels: Any, split: Any, stimuli: RowStimuli) -> tuple[dict[str, Target], NDArray[Any]]:
     """Return the targets by name and the split, in the order of the layers' rows.
 
-    Parameters
-    ----------
-    labels : labels in any form that `probe_layers` accepts, or a mapping of names to such labels
-    split : the split in any of these forms; None if the labels have one
-    stimuli : RowStimuli
-        The stimuli of the layers' rows.
-
-    Raises
-    ------
-    ValueError
-        If there are no labels or no split, two names read alike, or `encode_target` or `RowStimuli.in_order` raises.
-        The message names the target if the targets have names.
+    Labels and split have any form that `probe_layers` accepts. Raises a ValueError if there are no labels or no split,
+    or two names read alike, and those of `encode_target` and `RowStimuli.in_order`, with the name of the target.
     """
     targets = _by_name(labels)
     is_named = targets is labels
@@ -96,19 +86,7 @@ def _naming(name: object, is_named: bool) -> Iterator[None]:
 
 
 def encode_target(labels: ArrayLike, split: ArrayLike) -> Target:
-    """Check labels and split, and encode them.
-
-    Parameters
-    ----------
-    labels : array-like, shape (n,), of int or str
-        The class of each stimulus, two classes or more.
-    split : array-like, shape (n,), of str
-        "train", "validation" or "test" for each stimulus. Each part has a row, and "train" has every class.
-
-    Returns
-    -------
-    Target
-        The classes, the class codes and the row indices of the three parts.
+    """Check labels and split, both of shape (n,), and encode them.
 
     Raises
     ------

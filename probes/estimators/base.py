@@ -23,13 +23,7 @@ class ScoredByStimulus:
 
 
 def checked_rows(probe: Any, X: ArrayLike, y: ByStimulus) -> tuple[Array, NDArray]:
-    """Return validated features in float64, and one class label per row.
-
-    Raises
-    ------
-    ValueError
-        If scikit-learn rejects X or y, or y does not match the stimuli of a recorded layer.
-    """
+    """Return validated features in float64, and one class label per row."""
     features, labels = validate_data(probe, X, targets_of(X, y), dtype=np.float64)
     check_classification_targets(labels)
     return features, labels

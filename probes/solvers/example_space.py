@@ -39,14 +39,7 @@ class ExampleSpace:
     With :math:`X X^\top = U \Lambda U^\top` the coordinates are :math:`U \Lambda^{1/2}`. The optimal W lies in that
     space, so its coefficients there have the same logits and the same norm (the representer theorem).
 
-    Parameters
-    ----------
-    X : array, shape (n, d), or an object whose slices are such arrays
-
-    Attributes
-    ----------
-    X : array, shape (n, r)
-        The coordinates.
+    `X`, in the constructor an array (n, d) or an object whose slices are such arrays, is afterwards the coordinates.
 
     References
     ----------

@@ -23,16 +23,9 @@ from probes.targets import Target
 
 @dataclass(frozen=True, kw_only=True)
 class RowComputation:
-    """Computation of the rows of layers, with a cache of rows or with fits to start from.
+    """Computation of rows, with a cache of rows, or with the latest fits, from which searches start.
 
-    Attributes
-    ----------
-    settings : ProbeSettings
-    memory : int
-        Bytes up to which a layer is held in double precision.
-    cache : RowCache or None
-    fits : dict of FitKey to Fit, or None
-        The latest fit of each layer; searches start from it.
+    A layer of more than `memory` bytes in double precision is held in single precision.
     """
 
     settings: ProbeSettings

@@ -172,16 +172,6 @@ def test_seed_sets_the_order_and_nothing_else_does(digits: tuple[NDArray, NDArra
     assert online_codelength(X.tolist(), names, seed=0).frame().equals(first.frame())
 
 
-def test_scale_of_a_feature_matters_only_without_standardisation(digits: tuple[NDArray, NDArray]) -> None:
-    X, y = digits
-    for standardize, same in ((True, True), (False, False)):
-        code, stretched = (
-            online_codelength(Z, y, fractions=(0.25, 1.0), seed=0, standardize=standardize, tol=1e-9)
-            for Z in (X, X * np.linspace(0.1, 3.0, X.shape[1]))
-        )
-        assert (code.codelength == pytest.approx(stretched.codelength, rel=1e-4)) == same
-
-
 def test_probes_that_did_not_converge_are_told_without_a_warning(digits: tuple[NDArray, NDArray]) -> None:
     code: OnlineCode = online_codelength(*digits, Cs=[1.0], fractions=(0.25, 1.0), seed=0, max_iter=3)
     assert not code.converged

@@ -92,3 +92,8 @@ def test_half_precision_is_computed_with_in_double(layer: NDArray) -> None:
     half, double = (read_features(X, ROWS, 2**20) for X in (large, large.astype(np.float64)))
     for part in ROWS:
         np.testing.assert_array_equal(half[part], double[part])
+
+
+def test_values_too_large_to_square_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"X reaches 1\.0e\+300, too large to standardise in float64\. Rescale it"):
+        standardisation(np.array([[1e300], [0.0]]))

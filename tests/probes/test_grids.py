@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from probes import NetworkLayers, RegressionProbe, RidgeProbe, probe_layers
-from probes.estimators.ridge.fitting import ALPHAS
+from probes.estimators.ridge.base_ridge import ALPHAS
 from probes.grids import MOST_DECADES, chosen, next_decade, wider
 from probes.solvers import Fit
 from probes.solvers.certificate import certify

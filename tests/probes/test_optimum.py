@@ -121,9 +121,9 @@ def noisy(n: int, d: int, n_classes: int, seed: int = 0) -> tuple[Array, NDArray
     return X, np.argmax(X @ rng.normal(size=(d, n_classes)) + 2.0 * rng.normal(size=(n, n_classes)), axis=1)
 
 
-def two_classes() -> Case:
-    X, y = noisy(200, 10, 2)
-    return Case(X=X, y=y)
+def from_noise(n: int, d: int, n_classes: int, **options: Any) -> Case:
+    X, y = noisy(n, d, n_classes)
+    return Case(X=X, y=y, **options)
 
 
 def named_classes_unstandardised() -> Case:
@@ -141,24 +141,13 @@ def a_class_of_one_example() -> Case:
     return Case(X=X, y=np.where(np.arange(120) == 7, 3, y))
 
 
-def sample_weights() -> Case:
-    X, y = noisy(200, 8, 3)
-    return Case(X=X, y=y, sample_weight=np.random.default_rng(1).integers(4, size=200) / 2.0)
-
-
-def sample_weights_unstandardised() -> Case:
-    X, y = noisy(200, 8, 2)
-    return Case(X=X, y=y, standardize=False, sample_weight=np.random.default_rng(1).exponential(size=200))
-
-
-def class_weights() -> Case:
-    X, y = noisy(200, 8, 3)
-    return Case(X=X, y=y, class_weight={0: 0.3, 1: 1.0, 2: 5.0})
-
-
 def balanced_classes_and_sample_weights() -> Case:
     X, y = noisy(200, 8, 3)
     return Case(X=X, y=np.minimum(y, 1), class_weight="balanced", sample_weight=np.arange(200) % 3.0)
+
+
+def sample_weights(n_classes: int, draw: Callable[[np.random.Generator], Array], **options: Any) -> Case:
+    return from_noise(200, 8, n_classes, sample_weight=draw(np.random.default_rng(1)), **options)
 
 
 def separable(n_classes: int, C: float) -> Case:
@@ -193,18 +182,19 @@ def features_of_unlike_scale() -> Case:
 
 
 def more_features_than_examples(n_classes: int) -> Case:
-    X, y = noisy(60, 300, n_classes)
-    return Case(X=X, y=y, C=0.1)
+    return from_noise(60, 300, n_classes, C=0.1)
 
 
 CASES: dict[str, Callable[[], Case]] = {
-    "two classes": two_classes,
+    "two classes": lambda: from_noise(200, 10, 2),
     "named classes, unstandardised": named_classes_unstandardised,
     "ten classes, unstandardised": ten_classes_unstandardised,
     "a class of one example": a_class_of_one_example,
-    "sample weights, some zero": sample_weights,
-    "sample weights, unstandardised": sample_weights_unstandardised,
-    "class weights": class_weights,
+    "sample weights, some zero": lambda: sample_weights(3, lambda rng: rng.integers(4, size=200) / 2.0),
+    "sample weights, unstandardised": lambda: sample_weights(
+        2, lambda rng: rng.exponential(size=200), standardize=False
+    ),
+    "class weights": lambda: from_noise(200, 8, 3, class_weight={0: 0.3, 1: 1.0, 2: 5.0}),
     "balanced classes and sample weights": balanced_classes_and_sample_weights,
     "two separable classes, C = 1": lambda: separable(2, C=1.0),
     "two separable classes, C = 100": lambda: separable(2, C=100.0),

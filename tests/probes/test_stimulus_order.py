@@ -211,50 +211,35 @@ def test_layers_that_do_not_know_their_labels_take_arrays_by_position(stimuli: S
     pd.testing.assert_frame_equal(table({"h": array}, by_id, stimuli.split, ids=stimuli.ids), plain)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda ids, labels: (ids[1:], labels[1:]),
-            r"has no entry for 1 of 60 stimuli, such as '\d+'; give one entry for eac",
-        ),
-        (
-            lambda ids, labels: ([*ids, "no"], [*labels, 3]),
-            "has entries for 1 stimuli that were not recorded, such as 'no'",
-        ),
-        (
-            lambda ids, labels: ([*ids, ids[4]], [*labels, 3]),
-            r"has more than one entry for stimulus '\d+'; give one entry per id",
-        ),
-        (
-            lambda ids, labels: (ids.astype(int), labels),
-            r"has keys that are integers, such as \d+, but the ids of the stimuli are text, such as '\d+'\. If",
-        ),
-        (
-            lambda ids, labels: (range(N), labels),
-            "has keys that are integers, such as 0, but the ids of the stimuli are",
-        ),
-        (lambda ids, labels: (ids.astype(bytes), labels), "has keys that are of type bytes, such as b'"),
-        (
-            lambda ids, labels: (ids, [None, *labels[1:]]),
-            r"is missing \(NaN\) for 1 of 60 stimuli, such as '\d+'; give",
-        ),
-        (lambda ids, labels: (ids, [np.nan, *labels[1:]]), r"is missing \(NaN\) for 1 of 60 stimuli, such as '\d+'"),
-        (lambda ids, labels: (ids, [np.nan, *map(str, labels[1:])]), r"is missing \(NaN\) for 1 of 60 stimuli"),
-        (
-            lambda ids, labels: (ids, ["a", *labels[1:]]),
-            r"has shape \(60,\) and dtype object; expected integers or str",
-        ),
-        (lambda ids, labels: (ids, 0.5 + labels), r"has shape \(60,\) and dtype float64; expected integers or strings"),
-    ],
-    ids=["less", "more", "twice", "numbers", "places", "bytes", "None", "NaN", "NaN and text", "mixed", "fractions"],
-)
+CHANGES: dict[str, tuple[Callable[..., Any], str]] = {
+    "less": (lambda ids, y: (ids[1:], y[1:]), r"has no entry for 1 of 60 stimuli, such as '\d+'; give one entry"),
+    "more": (lambda ids, y: ([*ids, "no"], [*y, 3]), "has entries for 1 stimuli that were not recorded, such as 'no'"),
+    "twice": (lambda ids, y: ([*ids, ids[4]], [*y, 3]), r"has more than one entry for stimulus '\d+'; give one"),
+    "numbers": (
+        lambda ids, y: (ids.astype(int), y),
+        r"has keys that are integers, such as \d+, but the ids of the stim",
+    ),
+    "places": (
+        lambda ids, y: (range(N), y),
+        "has keys that are integers, such as 0, but the ids of the stimuli are tex",
+    ),
+    "bytes": (lambda ids, y: (ids.astype(bytes), y), "has keys that are of type bytes, such as b'"),
+    "None": (lambda ids, y: (ids, [None, *y[1:]]), r"is missing \(NaN\) for 1 of 60 stimuli, such as '\d+'; give"),
+    "NaN": (lambda ids, y: (ids, [np.nan, *y[1:]]), r"is missing \(NaN\) for 1 of 60 stimuli, such as '\d+'"),
+    "NaN and text": (lambda ids, y: (ids, [np.nan, *map(str, y[1:])]), r"is missing \(NaN\) for 1 of 60 stimuli"),
+    "mixed": (lambda ids, y: (ids, ["a", *y[1:]]), r"has shape \(60,\) and dtype object; expected integers or str"),
+    "fractions": (lambda ids, y: (ids, 0.5 + y), r"has shape \(60,\) and dtype float64; expected integers or strings"),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
 @pytest.mark.parametrize("form", ["series", "mapping"])
 def test_targets_that_do_not_fit_the_stimuli_are_refused(
-    stimuli: Set, layers: dict[str, Layer], change: Callable[..., Any], message: str, form: str
+    stimuli: Set, layers: dict[str, Layer], change: str, form: str
 ) -> None:
     order = in_another_order(stimuli, 1)
-    ids, labels = change(stimuli.ids[order], stimuli.labels[order])
+    changed, message = CHANGES[change]
+    ids, labels = changed(stimuli.ids[order], stimuli.labels[order])
     if form == "mapping" and len(set(ids)) < len(ids):
         pytest.skip("keys of a mapping do not repeat")
     given = pd.Series(list(labels), index=list(ids)) if form == "series" else dict(zip(ids, labels, strict=True))

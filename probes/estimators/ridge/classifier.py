@@ -9,7 +9,7 @@ from sklearn.base import ClassifierMixin
 
 from probes.checks import is_positive
 from probes.estimators.base import ScoredByStimulus, checked_rows, class_codes, linear_scores
-from probes.estimators.ridge.fitting import BaseRidge, counted_rows
+from probes.estimators.ridge.base_ridge import BaseRidge, counted_rows
 from probes.grids import AUTO
 from probes.scores import all_classes
 from probes.stimulus_order import ByStimulus

@@ -10,7 +10,7 @@ from sklearn.utils import Tags
 from sklearn.utils.validation import validate_data
 
 from probes.estimators.base import ScoredByStimulus, linear_scores
-from probes.estimators.ridge.fitting import BaseRidge, counted_rows
+from probes.estimators.ridge.base_ridge import BaseRidge, counted_rows
 from probes.grids import AUTO
 from probes.stimulus_order import ByStimulus, targets_of
 

@@ -60,12 +60,6 @@ def test_problems_searched_together_have_the_fits_of_each_alone(
     assert len({fit.n_iter for fit in fits}) == 3
 
 
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_layer_alone_has_the_fit_of_features_alone(relu_digits: tuple[NDArray, NDArray], n_classes: int) -> None:
-    X, y = data(relu_digits, n_classes)
-    assert_one_optimum(lbfgs_layers([X], [LogisticProblem(y=y, C=1.0)])[0], lbfgs(X, y, 1.0))
-
-
 @pytest.mark.parametrize("together", ["features", "layers"])
 @pytest.mark.parametrize("n_classes", [2, 10])
 def test_one_that_ends_at_once_and_one_that_is_cut_short_leave_the_others_alone(

@@ -57,24 +57,8 @@ def test_weight_on_one_row_is_an_error(sample_weight: list[float]) -> None:
         RegressionProbe().fit(np.eye(3), [1.0, 2.0, 3.0], sample_weight=sample_weight)
 
 
-@pytest.mark.parametrize(
-    ("X", "y", "standardize", "message"),
-    [
-        ([[1e300], [0.0]], [0.0, 1.0], True, r"X reaches 1\.0e\+300, too large to standardise in float64\. Rescale"),
-        (
-            [[1e300], [0.0]],
-            [0.0, 1.0],
-            False,
-            r"The features reach 5\.0e\+299 from their mean, too large for float64\. Rescale them",
-        ),
-        (
-            [[1.0], [0.0]],
-            [0.0, 1e300],
-            True,
-            r"The targets reach 5\.0e\+299 from their mean, too large for float64\. Rescale them",
-        ),
-    ],
-)
-def test_values_too_large_to_square_are_an_error(X: Any, y: Any, standardize: bool, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        RegressionProbe(standardize=standardize).fit(X, y)
+@pytest.mark.parametrize(("scale", "name"), [((1e300, 1.0), "features"), ((1.0, 1e300), "targets")])
+def test_values_too_large_to_square_are_an_error(scale: tuple[float, float], name: str) -> None:
+    X, y = np.array([[scale[0]], [0.0]]), np.array([0.0, scale[1]])
+    with pytest.raises(ValueError, match=rf"The {name} reach 5\.0e\+299 from their mean, too large for float64"):
+        RegressionProbe(standardize=False).fit(X, y)
