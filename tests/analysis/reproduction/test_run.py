@@ -114,10 +114,10 @@ def test_tasks_that_claims_share_run_once(use: Callable[..., None], tmp_path: Pa
 def test_the_report_keeps_claims_that_were_finished_before(use: Callable[..., None], tmp_path: Path) -> None:
     use(claim("first"), claim("second"))
     done = reproduce(["second"], output=tmp_path, execution=SERIAL)
-    assert "Not done yet: First." in done.report.read_text()
+    assert "Not finished yet: First." in done.report.read_text()
     done = reproduce(["first"], output=tmp_path, execution=SERIAL)
     assert list(done.sections) == ["first", "second"]
-    assert "Not done yet" not in done.report.read_text()
+    assert "Not finished yet" not in done.report.read_text()
 
 
 def test_tasks_wait_for_those_that_they_need(use: Callable[..., None], tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_task_that_fails_does_not_stop_the_other_claims(use: Callable[..., Non
     use(claim("first", fails=True), claim("second"))
     with pytest.raises(RuntimeError, match=r"^3 tasks failed \(first/seed-0-\w+: it went wrong; .* stored"):
         reproduce(output=tmp_path, execution=SERIAL)
-    assert "Not done yet: First." in (tmp_path / "report.html").read_text()
+    assert "Not finished yet: First." in (tmp_path / "report.html").read_text()
     assert (tmp_path / "second" / "numbers.csv").is_file()
 
 
@@ -142,7 +142,7 @@ def test_a_conclusion_that_fails_does_not_stop_the_other_claims(use: Callable[..
     message = r"1 tasks failed \(the conclusion of first: no conclusion\).* stored"
     with pytest.raises(RuntimeError, match=message):
         reproduce(output=tmp_path, execution=SERIAL)
-    assert "Not done yet: First." in (tmp_path / "report.html").read_text()
+    assert "Not finished yet: First." in (tmp_path / "report.html").read_text()
     done = reproduce(["second"], output=tmp_path, execution=SERIAL)
     assert list(done.sections) == ["second"]
 
