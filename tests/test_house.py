@@ -101,13 +101,13 @@ def test_the_examples_of_the_similarity_page_run() -> None:
 
 def test_the_examples_of_the_theory_page_run_and_show_what_it_says() -> None:
     names = run_examples("theory.md")
-    assert names["look"].ratio > 1
+    assert names["tracking"].ratio > 1
     assert names["backprop"].converged
     assert names["synthetic"].converged
     assert names["synthetic"].true_gradient_norm > 1e3 * names["backprop"].true_gradient_norm
-    believed, h, y = (names[name] for name in ("believed", "h", "y"))
+    implied, h, y = (names[name] for name in ("implied", "h", "y"))
     assert names["steps"][-1].excess_cost < 1e-3 < 0.1 < names["steps"][0].excess_cost
-    assert names["quadratic_fit"](believed[y == 3], h[y == 3]).relative_residual < 1e-4  # in single precision
+    assert names["quadratic_fit"](implied[y == 3], h[y == 3]).relative_residual < 1e-4  # in single precision
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
