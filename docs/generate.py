@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from analysis.cli import app
+from analysis.comparison.schema import document_tables
 from analysis.config.json_schema import json_schema
 from repsim.learning import catalogue
 from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS
@@ -216,10 +217,21 @@ def schema() -> str:
     return json.dumps(json_schema(), indent=2) + "\n"
 
 
+def tables() -> str:
+    """Return the tables of a comparison and the meaning of their columns."""
+    introduction = (
+        "# Tables of a comparison\n\n`repsim analyze` and `repsim compare` write these tables as CSV. In Python, "
+        "`result.tables` is a mapping with the same names, without `.csv`. A *view* is one network at one recorded step; "
+        'the first view is the reference. All tables but the fits of probes use the held-out stimuli (split "test").\n\n'
+    )
+    return introduction + document_tables()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": lambda: NOTE + commands(),
     "rules.md": lambda: NOTE + rules(),
     "measures.md": lambda: NOTE + measures(),
+    "tables.md": lambda: NOTE + tables(),
     "repsim.schema.json": schema,
 }
 

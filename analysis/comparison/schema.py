@@ -12,19 +12,22 @@ from checkpoints import Damaged
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TABLES", "Column", "TableSchema", "read_table"]
+__all__ = ["TABLES", "Column", "TableSchema", "document_tables", "read_table"]
 
 
 class Column(NamedTuple):
-    """The meaning of a column. Columns of text stay text where their values look like numbers."""
+    """The meaning of a column, and whether it is text, which stays text where values look like numbers.
 
-    meaning: str
+    A column of a probe without a meaning has that of ``probes.table.columns.COLUMNS``.
+    """
+
+    meaning: str = ""
     is_text: bool = False
 
 
 @dataclass(frozen=True)
 class TableSchema:
-    """What one row of a table is, and its columns in order.
+    """What one row of a table is, and its columns.
 
     Attributes
     ----------
@@ -66,32 +69,23 @@ _PAIR = {
     for name, column in {"view": _VIEW["view"], **_LAYER}.items()
 }
 
+_PROBED = (
+    *("d", "n_constant", "n_train", "n_validation", "n_test", "C", "C_at_edge", "C_extended", "accuracy", "balanced_accuracy"),
+    *("log_loss", "train_accuracy", "validation_log_loss", "chance", "v_information", "relative_gap", "n_iter"),
+    "converged",
+)
+
 TABLES: dict[str, TableSchema] = {
     "probes": TableSchema(
         "a view and layer",
         {
             **_VIEW,
             **_LAYER,
-            "d": Column("number of units"),
+            "d": Column(),
             **_METHOD,
             "seed": Column("seed of the network; 0 if it is the only one of its method"),
-            "n_constant": Column("units that do not vary on the training stimuli"),
-            "n_train": Column("training stimuli"),
-            "n_validation": Column("validation stimuli"),
-            "n_test": Column("test stimuli"),
-            "C": Column("weight of the data against the penalty, chosen by log loss on the validation stimuli"),
-            "C_at_edge": Column("whether C is the end of its grid; a wider grid (`--Cs`) may do better"),
+            **dict.fromkeys(_PROBED, Column()),
             "C_extended": Column("decades by which the default grid was extended; empty if `--Cs` was given"),
-            "accuracy": Column("accuracy on the test stimuli"),
-            "balanced_accuracy": Column("mean of the accuracies of the classes, on the test stimuli"),
-            "log_loss": Column("log loss on the test stimuli (nats)"),
-            "train_accuracy": Column("accuracy on the training stimuli"),
-            "validation_log_loss": Column("log loss on the validation stimuli (nats)"),
-            "chance": Column("accuracy of always answering the most frequent class"),
-            "v_information": Column("usable information about the class (bits)"),
-            "relative_gap": Column("upper bound on the relative distance of the fit to its optimum"),
-            "n_iter": Column("iterations, summed over all values of C"),
-            "converged": Column("whether the fit reached its tolerance"),
             **_STATUS,
         },
     ),
@@ -218,3 +212,19 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path, dtype=_TEXTS, keep_default_na=False, na_values=[""], **exactly)
     except ValueError as error:  # the base class of what pandas raises
         raise Damaged(f"{path} is not a table of comma-separated values ({str(error).strip()}).") from error
+
+
+def document_tables() -> str:
+    """Return a section of Markdown for each table: what one row is, and a list of the columns."""
+    from probes.table.columns import COLUMNS  # imports torch, which reading needs not
+
+    sections = []
+    for name, table in TABLES.items():
+        rows = [
+            f"| `{column}` | {described.meaning or COLUMNS[column].meaning} |"
+            for column, described in table.columns.items()
+        ]
+        rest = [f"\nFurther columns: {table.rest}."] if table.rest else []
+        head = [f"## {name}.csv\n", f"One row is {table.row}.\n", "| column | meaning |", "|---|---|"]
+        sections.append("\n".join([*head, *rows, *rest]) + "\n")
+    return "\n".join(sections)
