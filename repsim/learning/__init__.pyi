@@ -1,9 +1,5 @@
 """Names that the package offers; each is imported on first use."""
 
-from .chain import Chain as Chain
-from .chain import Readout as Readout
-from .chain import ResidualBlock as ResidualBlock
-from .chain import Segment as Segment
 from .config import TrainingConfig as TrainingConfig
 from .data import ARTIFICIAL as ARTIFICIAL
 from .data import DATASETS as DATASETS
@@ -51,7 +47,11 @@ from .networks import ACTIVATIONS as ACTIVATIONS
 from .networks import NETWORKS as NETWORKS
 from .networks import NORMS as NORMS
 from .networks import Activation as Activation
+from .networks import Chain as Chain
 from .networks import Norm as Norm
+from .networks import Readout as Readout
+from .networks import ResidualBlock as ResidualBlock
+from .networks import Segment as Segment
 from .networks import conv_net as conv_net
 from .networks import mlp as mlp
 from .networks import residual_net as residual_net
@@ -69,8 +69,8 @@ from .rules import choose_boundaries as choose_boundaries
 from .rules import option_types as option_types
 from .rules import parse_rules as parse_rules
 from .schedules import SCHEDULES as SCHEDULES
-from .stacked_layers import BATCHED as BATCHED
-from .stacked_layers import Batched as Batched
+from .stacking import BATCHED as BATCHED
+from .stacking import Batched as Batched
 from .stacking import stack as stack
 from .stacking import unstack as unstack
 from .step import Outcome as Outcome

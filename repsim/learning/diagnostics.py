@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from repsim.learning.chain import Chain
 from repsim.learning.losses import LOSSES
+from repsim.learning.networks import Chain
 
 __all__ = ["Diagnosis", "diagnose", "true_gradients"]
 

@@ -8,10 +8,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from repsim.learning.chain import Chain
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import Estimator, Site
-from repsim.learning.networks import NETWORKS
+from repsim.learning.networks import NETWORKS, Chain
 from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.rules import Rule
 from repsim.learning.stacking import stack

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from repsim.learning.chain import Chain
 from repsim.learning.estimators import Estimator
 from repsim.learning.losses import count_examples
+from repsim.learning.networks import Chain
 from repsim.learning.tape import Tape
 
 __all__ = ["Outcome", "compute_gradients"]

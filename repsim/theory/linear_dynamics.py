@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from repsim.learning.chain import Chain
 from repsim.learning.checks import check_positive
+from repsim.learning.networks import Chain
 
 __all__ = ["Rates", "iteration_matrix", "largest_rates", "least_squares", "linear_model", "spectral_radius"]
 

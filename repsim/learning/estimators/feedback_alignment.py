@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from repsim.learning.affine import affine_maps, apply_with_feedback, takes_apply
 from repsim.learning.checks import check_choice, check_range
 from repsim.learning.draws import Draws
 from repsim.learning.estimators.backprop import Backprop
 from repsim.learning.estimators.estimator import RuleOptions, Site, option
+from repsim.learning.networks.affine import affine_maps, apply_with_feedback, takes_apply
 
 __all__ = ["AdaptiveRandomBackprop", "FeedbackAlignment", "SignSymmetric"]
 

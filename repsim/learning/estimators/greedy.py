@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from repsim.learning.chain import Readout
 from repsim.learning.checks import check_integer
 from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
 from repsim.learning.losses import LOSSES
+from repsim.learning.networks import Readout
 
 __all__ = ["DecoupledGreedy", "DecoupledGreedyOptions"]
 

@@ -12,8 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from repsim.learning.chain import Chain
-from repsim.learning.networks import mlp
+from repsim.learning.networks import Chain, mlp
 from repsim.theory.control.control_problem import Environment
 
 __all__ = ["Critic", "GradientCritic", "LinearGradient", "MLPGradient", "MLPValue", "QuadraticValue", "ValueCritic"]

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jacrev
 
-from repsim.learning.chain import Chain
 from repsim.learning.checks import check_choice, check_range
 from repsim.learning.losses import LOSSES, count_examples
+from repsim.learning.networks import Chain
 
 __all__ = ["Objective", "function_distance"]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.func import grad, jacrev, vjp
 
-from repsim.learning.chain import Chain
 from repsim.learning.checks import check_range
 from repsim.learning.losses import targets_of
+from repsim.learning.networks import Chain
 from repsim.theory.critical_points.families import Features, choose_features, fit_features
 from repsim.theory.critical_points.objective import Objective
 

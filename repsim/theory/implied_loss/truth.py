@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from repsim.learning.chain import Chain
 from repsim.learning.checks import check_choice
 from repsim.learning.losses import LOSSES
+from repsim.learning.networks import Chain
 from repsim.theory.implied_loss.module_field import check_points, rows_of
 from repsim.theory.implied_loss.values import about_means, check_values
 

@@ -17,7 +17,7 @@ from repsim.learning import (
     compute_gradients,
     site_of,
 )
-from repsim.learning.affine import affine_maps
+from repsim.learning.networks.affine import affine_maps
 
 N, CLASSES = 7, 3
 SHAPES = {"mlp": (6,), "conv": (2, 8, 8), "residual": (2, 8, 8)}

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from repsim.learning import residual_net, stack, unstack
 from repsim.learning.draws import Draws
 from repsim.learning.estimators.class_vectors import ClassVectors
-from repsim.learning.stacked_layers import (
+from repsim.learning.stacking.stacked_layers import (
     BATCHED,
     Merged,
     StackedBatchNorm,

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from repsim.learning.chain import Readout, ResidualBlock, Segment
-from repsim.learning.stacked_layers import StackedConv2d, StackedLinear
+from repsim.learning.networks.chain import Readout, ResidualBlock, Segment
+from repsim.learning.stacking.stacked_layers import StackedConv2d, StackedLinear
 
 __all__ = ["affine_maps", "apply_with_feedback", "takes_apply"]
 

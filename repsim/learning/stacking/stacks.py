@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from repsim.learning.stacked_layers import (
+from repsim.learning.stacking.stacked_layers import (
     BATCHED,
     Vmapped,
     drop_hooks,

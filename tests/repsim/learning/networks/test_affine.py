@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsim.learning import Segment, residual_net, stack
-from repsim.learning.affine import affine_maps, apply_with_feedback
+from repsim.learning.networks.affine import affine_maps, apply_with_feedback
 
 N = 5
 

@@ -9,8 +9,8 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from repsim.learning.chain import Chain, Readout, ResidualBlock, Segment
 from repsim.learning.checks import check_choice, check_finite, check_integer
+from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
 
 __all__ = ["ACTIVATIONS", "NETWORKS", "NORMS", "Activation", "Norm", "conv_net", "mlp", "residual_net"]
 
