@@ -2,11 +2,11 @@
 A learning rule in thirty lines
 ===============================
 
-A network is a chain of segments, and boundary k lies between segment k and the next. A learning rule chooses one thing
-there: the vector g_k that stands in for the gradient of the loss with respect to the activation h_k. Everything else,
+A network is a chain of segments, and boundary k lies between segment k and segment k + 1. A learning rule chooses the
+vector g_k that is used there in place of the gradient of the loss with respect to the activation h_k. Everything else,
 the chain rule inside the segments and the update, is the same for all rules.
 
-So a rule is a small class, a subclass of ``Estimator``. Here is one that the package does not have.
+A rule is therefore a small class, a subclass of ``Estimator``. This example writes a new one.
 """
 
 import matplotlib.pyplot as plt
@@ -34,21 +34,21 @@ from repsim.learning import (
 # --------
 #
 # Direct feedback alignment sends the error e at the output to every layer through a fixed random matrix: g_k = e B_k.
-# The network comes to fit B. What if B came to fit the network? Let it learn by least squares to predict the gradient
-# t_k that arrives from above, as the module of a synthetic gradient does:
+# The network adapts to B. Here B adapts to the network instead: it learns by least squares to predict the gradient t_k
+# from the segment above, like the module of a synthetic gradient:
 #
 # .. math:: g_k = e B_k, \qquad \min_{B_k} \; \operatorname{E} \lVert e B_k - t_k \rVert^2
 #
 # The class
 # ---------
 #
-# ``gradient`` is given ``Signals``: what is known at this boundary in this step. All of them are detached. An estimator
-# declares in ``needs`` which of them ``gradient`` reads, and must read no others: it is from this that its locks
-# follow. What ``loss`` reads is not declared, as by the time that it is asked, everything is known.
+# ``gradient`` receives ``Signals``, the detached tensors that are available at this boundary in this step. An estimator
+# lists in ``needs`` the signals that ``gradient`` reads, and must not read others; its locks follow from this list. The
+# signals that ``loss`` reads are not listed, because all signals are available when it is called.
 #
 # Gradients are per example, N · ∂L/∂h_k for a mean loss L, so that no rule depends on the batch size. Shapes are
-# (\*lead, N, \*shape): boundaries, or seeds, may be stacked along leading axes, and a rule is written so that it does
-# not mind, by counting axes from the last.
+# (\*lead, N, \*shape): boundaries, or seeds, may be stacked along leading axes. A rule supports this by counting axes
+# from the last.
 
 
 class LearnedFeedback(Estimator):
@@ -76,20 +76,20 @@ class LearnedFeedback(Estimator):
 ESTIMATORS["learned-feedback"] = LearnedFeedback
 
 # %%
-# That is all. What is learned is a parameter, so that it is saved with the network and gets the optimizer's second
-# learning rate, ``estimator_learning_rate``; what is random but fixed would be a buffer, drawn from ``generator``.
-# Options would be a frozen dataclass ``Options``, a subclass of ``RuleOptions``, each of its fields made by
+# The rule is complete. Learned quantities are parameters, so that they are saved with the network and have their own
+# learning rate, ``estimator_learning_rate``; random but fixed quantities are buffers, drawn from ``generator``. A rule
+# with options has a frozen dataclass ``Options``, a subclass of ``RuleOptions`` whose fields are made by
 # ``option(default, meaning)``.
 #
-# ``ESTIMATORS`` is a plain dict: from here on, in this process, the rule has a name that a ``TrainingConfig``
-# understands. In the package it is a file of ``repsim/learning/estimators/`` and a line in the dict, and ``repsim
-# rules`` lists it.
+# ``ESTIMATORS`` is a dict. From here on, in this process, ``TrainingConfig`` accepts the name of the rule. In the package
+# a rule is a file in ``repsim/learning/estimators/`` and a line in the dict, and ``repsim rules`` lists it.
 #
 # Train with it
 # -------------
 #
-# At all boundaries of a network of four hidden layers, beside its parents. ``train`` yields a record for each update;
-# at the steps in ``diagnosed`` it also has the chosen gradients compared with the true ones.
+# Train a network of four hidden layers with the rule at all boundaries, and with the two rules that it combines.
+# ``train`` yields a record after each update; at the steps in ``diagnosed`` the record also compares the chosen
+# gradients with the true ones.
 
 digits = load_dataset("digits")
 split = split_dataset(digits, seed=0)
@@ -130,13 +130,13 @@ for name, learner in zip(names, learners, strict=True):
     print(f"{name:26} test accuracy {score.accuracy:.3f}, locks: {', '.join(sorted(locks(estimator))) or 'none'}")
 
 # %%
-# The new rule is update locked, like direct feedback alignment: a layer must wait for the output's error, but for no
-# backward pass. The declaration says so, nobody wrote it in a table.
+# The new rule is update locked, like direct feedback alignment: a layer must wait for the error of the output, but not
+# for a backward pass. This follows from ``needs``.
 #
-# Look at the angle
-# -----------------
+# Compare the angles
+# ------------------
 #
-# A step along g_k lowers the loss, if it is small, where the angle between g_k and the true gradient is below 90°.
+# A small step along -g_k lowers the loss if the angle between g_k and the true gradient is below 90°.
 
 table = pd.concat(tables)
 figure, axes = plt.subplots(1, 4, figsize=(11, 3), sharey=True, layout="constrained")
@@ -150,20 +150,21 @@ for ax, (boundary, rows) in zip(axes, table.groupby("boundary"), strict=True):
 axes[0].set_ylabel("angle to the true gradient (°)")
 
 # %%
-# At boundary 4 there is something to check. Above it lies the output segment, which is linear, h W + b, so that the
-# true gradient there is exactly e Wᵀ: a linear function of the error. The rule can express it, and its angle falls
-# towards zero, as W moves while B follows. Below, relus let through a different part of the error for each example, and
-# no one matrix is right for all; angles stay larger. The synthetic gradient is further off here: it is told the
-# activation and the label, from which the error has to be guessed. But it waits for nothing.
+# Boundary 4 is a test of the rule. The output segment above it is linear, h W + b, so that the true gradient there is
+# e Wᵀ, a linear function of the error. The rule can express this function, and its angle falls towards zero while B
+# follows the changing W. At lower boundaries relus transmit a different part of the error for each example, so that no
+# single matrix is exact, and the angles remain larger. The synthetic gradient has larger angles, because it has to
+# predict the error from the activation and the label; in return, it does not wait for the output.
 
-feedback = learners[1].estimators["1_2_3_4"].feedback[3].detach()  # boundaries that are alike are one stack
+feedback = (
+    learners[1].estimators["1_2_3_4"].feedback[3].detach()
+)  # equal estimators at several boundaries are one stack
 weight = learners[1].network.segments[-1].weight.detach()  # W transposed, (n_outputs, width)
 centred = feedback - feedback.mean(dim=0), weight - weight.mean(dim=0)  # errors of a softmax sum to 0 over classes
 print(f"correlation of B with W: {torch.corrcoef(torch.stack([each.flatten() for each in centred]))[0, 1]:.3f}")
 
 # %%
-# A theorem like this one, an oracle, or a number with its source: that is what a rule's tests are made of in this
-# package. Besides, every rule is tested for what it declares: signals that it does not need may change without changing
-# a bit of its gradient.
+# The tests of a rule in this package use such a theorem, an oracle, or a number with its source. In addition, every rule
+# is tested for its declarations: changes of signals that it does not need must not change its gradient.
 
 plt.show()

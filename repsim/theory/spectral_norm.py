@@ -50,7 +50,7 @@ def spectral_norm(gram: Callable[[Tensor], Tensor], like: Tensor, tolerance: flo
     -----
     Let b₁ be the share of the start in the first eigenvector, and λ̂ < (1 − ε) λ. Then Σ (λᵢ − (1 − ε) λ) q(λᵢ)² bᵢ² < 0
     for every polynomial q of degree k − 1. For q(λ) = T(s) / s, where T is the Chebyshev polynomial of degree 2k − 1
-    and s² = 1 − λ / (1 − ε) λ₁, this says b₁² < 1 / cosh²((2k − 1) artanh √ε); and |b₁| < a has a probability of no
+    and s² = 1 − λ / (1 − ε) λ₁, it follows that b₁² < 1 / cosh²((2k − 1) artanh √ε); and |b₁| < a has a probability of no
     more than a √(2n/π).
 
     References
@@ -68,8 +68,8 @@ def spectral_norm(gram: Callable[[Tensor], Tensor], like: Tensor, tolerance: flo
     n = len(like)
     doubt = math.acosh(max(1.0, math.sqrt(2 * n / math.pi)) / DOUBT)
     n_steps = min(n, math.ceil((doubt / math.acosh(1 + tolerance) + 1) / 2))
-    diagonal, beside, is_exhausted = _tridiagonalise(gram, like, n_steps)
-    largest = float(eigvalsh_tridiagonal(diagonal, beside)[-1])
+    diagonal, off_diagonal, is_exhausted = _tridiagonalise(gram, like, n_steps)
+    largest = float(eigvalsh_tridiagonal(diagonal, off_diagonal)[-1])
     lower = math.sqrt(max(0.0, largest))
     return lower, lower if is_exhausted else lower * math.cosh(doubt / (2 * len(diagonal) - 1))
 
@@ -78,7 +78,7 @@ def _tridiagonalise(
     gram: Callable[[Tensor], Tensor], like: Tensor, n_steps: int
 ) -> tuple[list[float], list[float], bool]:
     """Return the diagonal and off-diagonal of Qᵀ J Jᵀ Q, and whether Q spans the Krylov space of the start."""
-    n, diagonal, beside = len(like), list[float](), list[float]()
+    n, diagonal, off_diagonal = len(like), list[float](), list[float]()
     Q = like.new_empty(n_steps, n)
     start = torch.randn(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(like)
     w, size = start, start.norm()
@@ -96,6 +96,6 @@ def _tridiagonalise(
                 "A product with the Jacobian is not finite; the training has probably diverged. Use an earlier step."
             )
         if size <= rounding * max(diagonal):
-            return diagonal, beside, True
-        beside.append(float(size))
-    return diagonal, beside[:-1], n_steps == n
+            return diagonal, off_diagonal, True
+        off_diagonal.append(float(size))
+    return diagonal, off_diagonal[:-1], n_steps == n

@@ -69,8 +69,8 @@ def train_replicas(
     counts = [len(learners), len(optimizers), len(data), len(seeds)]
     if len(set(counts)) > 1 or not learners:
         names = " learners, ", " optimizers, ", " data sets and ", " seeds"
-        told = "".join(f"{count}{name}" for count, name in zip(counts, names, strict=True))
-        raise ValueError(f"There are {told}; expected one of each per replica.")
+        numbers = "".join(f"{count}{name}" for count, name in zip(counts, names, strict=True))
+        raise ValueError(f"There are {numbers}; expected one of each per replica.")
     sizes = [len(y) for _, y in data]
     if len(set(sizes)) > 1:
         raise ValueError(
@@ -134,8 +134,8 @@ class ReplicaTraining(Iterator[list[Step | Diverged]]):
             set_rates(replicas.optimizer, SCHEDULES[setup.schedule]((step - 1) / setup.n_steps))
             batch = gather([setup.data[i] for i in alive], [rows[i] for i in alive])
             records = propagate(replicas.stacked, replicas.optimizer, *batch, step, epoch, step in setup.diagnosed)
-            seen = dict(zip(alive, records, strict=True))
-            if lost := {i: each for i, each in seen.items() if isinstance(each, Diverged)}:
+            by_replica = dict(zip(alive, records, strict=True))
+            if lost := {i: each for i, each in by_replica.items() if isinstance(each, Diverged)}:
                 ended |= lost
                 if len(ended) == len(setup.data):
                     yield [ended[i] for i in sorted(ended)]
@@ -144,7 +144,7 @@ class ReplicaTraining(Iterator[list[Step | Diverged]]):
                 replicas.stacked.train()
                 alive = [i for i in alive if i not in lost]
             replicas.optimizer.step()
-            yield [ended.get(i) or seen[i] for i in range(len(setup.data))]
+            yield [ended.get(i) or by_replica[i] for i in range(len(setup.data))]
         self.write_back()
 
 

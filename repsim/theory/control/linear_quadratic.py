@@ -199,8 +199,8 @@ class LinearQuadratic:
 
 def _check_matrix(name: str, value: object) -> None:
     if not isinstance(value, Tensor) or value.dtype != torch.float64 or value.ndim != 2 or value.numel() == 0:
-        seen = f"a {value.dtype} tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
-        raise ValueError(f"{name} is {seen}; expected a matrix of torch.float64. Create it with dtype=torch.float64.")
+        given = f"a {value.dtype} tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+        raise ValueError(f"{name} is {given}; expected a matrix of torch.float64. Create it with dtype=torch.float64.")
     if not value.isfinite().all():
         raise ValueError(f"{name} holds values that are not finite; expected finite numbers.")
 
