@@ -100,9 +100,9 @@ def choose(given: object, registry: Mapping[str, E], entry_type: type[E], kind: 
     Raises
     ------
     TypeError
-        If it is none of the three.
+        If it is neither a name nor an entry nor callable.
     ValueError
-        If the registry has no such name.
+        If the name is not in the registry.
 
     Examples
     --------

@@ -51,10 +51,9 @@ def compare_rdms(
     Raises
     ------
     ValueError
-        If A or B is not an RDM (not real numbers, not square, not symmetric, with infinite distances or a diagonal that
-        is not zero), if they have different numbers of stimuli or NaN at different pairs, or if there is no such
-        method. Methods that go by the whole matrix (the whitened ones, bures, riemannian) refuse NaN unless all pairs
-        of a stimulus are NaN.
+        If A or B is not an RDM (not real numbers, not square, not symmetric, with infinite distances or a nonzero
+        diagonal), if they have different numbers of stimuli or NaN at different pairs, or if the method is unknown. For
+        methods that need the whole matrix (the whitened ones, bures, riemannian), also if single pairs are NaN.
 
     References
     ----------

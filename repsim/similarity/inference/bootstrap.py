@@ -98,7 +98,8 @@ def evaluate_models(
     checks.whole_number(n_permutations, "n_permutations", 1)
     stacked = {side: stacked_rdms(rdms, side, comparator) for side, rdms in (("models", models), ("data", data))}
     checks.same_stimuli({side: n_stimuli(rdms[0]) for side, rdms in stacked.items()})
-    _check_enough(over, n_stimuli(stacked["data"][0]), len(data))
+    n = n_stimuli(stacked["data"][0])
+    _check_enough(over, n, len(data))
     # Models that the comparator cannot distinguish are evaluated once, so that their difference is exactly zero.
     different, place = np.unique(first_equal(stacked["models"], comparator), return_inverse=True)
     rdms = stacked["models"][different], stacked["data"]
@@ -107,9 +108,9 @@ def evaluate_models(
     generator = np.random.default_rng(seed)
     permutations = generator.spawn(1)[0]  # so that they do not depend on what is resampled
     resample = partial(resampled_values, *rdms, comparator=comparator, memory=memory, ceilings=ceilings)
-    drawn = _draw(resample, observed, comparator, over, n_samples, n_stimuli(rdms[1][0]), generator)
+    drawn = _draw(resample, observed, comparator, over, n_samples, n, generator)
     draws = {name: _with_values(each) for name, each in drawn.items()}
-    n_left_out = _report_left_out(draws, n_samples, n_stimuli(rdms[1][0]), comparator)
+    n_left_out = _report_left_out(draws, n_samples, n, comparator)
     n_without_ceiling = _report_ceilings(draws.get(over), lower) if ceilings else 0
     chance = permuted_values(comparator, *rdms, n_permutations, permutations) if over != "none" else None
     return ModelEvaluation(
@@ -122,7 +123,7 @@ def evaluate_models(
         draws={name: (means[:, place], ceilings) for name, (means, ceilings) in draws.items()},
         null=np.empty((0, len(models))) if chance is None else chance.null[:, place],
         is_exact_null=chance is not None and chance.exact,
-        n_stimuli=n_stimuli(stacked["data"][0]),
+        n_stimuli=n,
         n_left_out=n_left_out,
         n_without_ceiling=n_without_ceiling,
     )

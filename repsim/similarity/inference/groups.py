@@ -192,14 +192,18 @@ def compare_groups(
         null=null[~np.isnan(null).any(axis=1)],
         exact=exact,
     )
+    _warn_of_few_networks(test, len(members), stacklevel=3)
+    return test
+
+
+def _warn_of_few_networks(test: GroupTest, n: int, *, stacklevel: int) -> None:
     if test.p_least > 0.05:
         warnings.warn(
-            f"{len(members)} networks can be divided in {len(test.null)} ways, so that no p-value can be below "
+            f"{n} networks can be divided in {len(test.null)} ways, so that no p-value can be below "
             f"{test.p_least:.2g}. Train more seeds.",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=stacklevel,
         )
-    return test
 
 
 def _stacked(similarities: ArrayLike | Pairwise | Sequence[Pairwise]) -> tuple[FloatArray, str]:

@@ -13,7 +13,7 @@ from repsim.similarity.precision import FloatArray, centred, rounding_of
 
 
 def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Mean of the canonical correlations of two representations.
+    r"""Compute the mean of the canonical correlations of two representations.
 
     .. math:: \bar\rho(X, Y) = \frac{|U_X^T U_Y|_*}{\min(r_X, r_Y)}
 
@@ -59,7 +59,7 @@ def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
-    r"""Singular vector canonical correlation analysis: mean CCA of the leading principal components.
+    r"""Compute singular vector CCA (SVCCA): mean CCA of the leading principal components.
 
     Each representation is reduced to the smallest number k of principal components whose squared singular values reach
     a fraction of the total,
@@ -109,7 +109,7 @@ def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
 
 
 def pwcca(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Projection weighted CCA: canonical correlations weighted by how much of X they account for.
+    r"""Compute projection weighted CCA: canonical correlations weighted by how much of X they account for.
 
     .. math:: \sum_i \frac{\alpha_i}{\sum_k \alpha_k} \rho_i, \qquad \alpha_i = \sum_j |\langle h_i, x_j \rangle|
 

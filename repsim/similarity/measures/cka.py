@@ -17,7 +17,7 @@ NOTHING = 1e-12
 
 
 def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
-    r"""Linear centered kernel alignment of two representations.
+    r"""Compute the linear centered kernel alignment of two representations.
 
     .. math:: \mathrm{CKA}(X, Y) = \frac{\mathrm{HSIC}(X, Y)}{\sqrt{\mathrm{HSIC}(X, X) \, \mathrm{HSIC}(Y, Y)}}
 
@@ -146,7 +146,7 @@ UNBIASED = Measure(
     about=About(
         formula="HSIC(X, Y) / √(HSIC(X, X) HSIC(Y, Y)), unbiased HSIC",
         cost="n d min(n, d)",
-        use="the default: unrelated representations are near 0 whatever n and d",
+        use="the default: unrelated representations are near 0 for any n and d",
         reference="Kornblith et al. (2019), section 3, with the estimator of Song et al. (2012), eq. 5",
     ),
 )

@@ -16,7 +16,7 @@ NOTHING = 1e-12
 
 
 def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Distance correlation of two representations.
+    r"""Compute the distance correlation of two representations.
 
     .. math:: \mathrm{dCor}(X, Y) = \sqrt{\frac{\mathrm{dCov}^2(X, Y)}
               {\sqrt{\mathrm{dCov}^2(X, X) \, \mathrm{dCov}^2(Y, Y)}}}, \quad
@@ -59,7 +59,7 @@ def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def distance_correlation_unbiased(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Bias-corrected squared distance correlation of two representations.
+    r"""Compute the bias-corrected squared distance correlation of two representations.
 
     .. math:: R^*(X, Y) = \frac{\langle \tilde A, \tilde B \rangle}{|\tilde A| \, |\tilde B|}, \quad
               \langle \tilde A, \tilde B \rangle = \frac{1}{n (n - 3)} \sum_{i \neq j} \tilde A_{ij} \tilde B_{ij}

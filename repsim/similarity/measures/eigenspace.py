@@ -19,7 +19,7 @@ PAIRS_AT_ONCE = 2**20
 
 
 def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Shared fraction of the column spaces of two representations.
+    r"""Compute the shared fraction of the column spaces of two representations.
 
     .. math:: \mathcal{E}(X, Y) = \frac{|U_X^T U_Y|_F^2}{\max(r_X, r_Y)}
 
@@ -63,7 +63,7 @@ def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def gulp(X: ArrayLike, Y: ArrayLike, *, penalty: float = 1.0) -> float:
-    r"""GULP distance: difference of the predictions that ridge regression makes from two representations.
+    r"""Compute the GULP distance: the difference of ridge regression predictions from two representations.
 
     .. math:: d^2(X, Y) = |H_X - H_Y|_F^2 = \mathrm{tr}(S_X^2) + \mathrm{tr}(S_Y^2)
               - 2 \, \mathrm{tr}\left((C_X + \lambda I)^{-1} C_{XY} (C_Y + \lambda I)^{-1} C_{XY}^T\right)

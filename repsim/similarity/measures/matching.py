@@ -12,7 +12,7 @@ from repsim.similarity.precision import FloatArray, centred
 
 
 def hard_matching(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Mean correlation of features matched one to one.
+    r"""Compute the mean correlation of features matched one to one.
 
     .. math:: \frac{1}{\min(d_1, d_2)} \max_\pi \sum_i r(X_i, Y_{\pi(i)})
 
@@ -54,7 +54,7 @@ def hard_matching(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def soft_matching(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Mean correlation of each feature of X with the feature of Y that is most similar to it.
+    r"""Compute the mean correlation of each feature of X with the most similar feature of Y.
 
     .. math:: \frac{1}{d_1} \sum_i \max_j r(X_i, Y_j)
 

@@ -27,7 +27,7 @@ NOTHING = 1e-24
 
 
 def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
-    r"""Fraction of the nearest neighbours that two representations have in common.
+    r"""Compute the fraction of the nearest neighbours that two representations have in common.
 
     .. math:: \frac{1}{n} \sum_i \frac{|N_i(X) \cap N_i(Y)|}{|N_i(X) \cup N_i(Y)|}
 
@@ -70,13 +70,13 @@ def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
 
 
 def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
-    r"""Agreement of the cosines of each stimulus with its neighbours.
+    r"""Compute the agreement of the cosines of each stimulus with its neighbours.
 
     .. math:: \frac{1}{n} \sum_i \cos(s_i(X), s_i(Y)), \quad
               s_i(X) = (\cos(x_i, x_j))_{j \in N_i(X) \cup N_i(Y)}
 
     with the k nearest neighbours :math:`N_i` of each stimulus by cosine. The cosines are not centred: if all of them
-    are large the value is near 1, whatever their order.
+    are large the value is near 1 for any order.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> 
 
 
 def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
-    r"""Agreement on the order of the common nearest neighbours, with most weight on the nearest.
+    r"""Compute the agreement on the order of the common nearest neighbours, with most weight on the nearest.
 
     .. math:: \frac{1}{n} \sum_i \frac{1}{v_i} \sum_{j \in N_i(X) \cap N_i(Y)}
               \frac{2}{(1 + |r_{ij} - r'_{ij}|) (r_{ij} + r'_{ij})}, \quad
@@ -209,7 +209,7 @@ def _number_of_neighbours(k: int | None, n: int, name: str) -> int:
 
 
 def _nearest(C: FloatArray, k: int, *, is_single: bool) -> NDArray[np.intp]:
-    """Find the k rows nearest to each row, nearest first; (n, k)."""
+    """Return the k rows nearest to each row, nearest first; (n, k)."""
     squares = np.vecdot(C, C)
     unit = TIED * squares.max()
     rows = max(1, PAIRS_AT_ONCE // len(C))

@@ -12,7 +12,7 @@ from repsim.similarity.precision import FloatArray
 
 
 def pls(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Mean correlation of the latent scores of PLS-SVD, weighted by their covariance.
+    r"""Compute the mean correlation of the latent scores of PLS-SVD, weighted by their covariance.
 
     .. math:: \frac{\sum_i s_i r_i}{\sum_i s_i}, \qquad X^T Y = \sum_i s_i u_i v_i^T, \qquad
               r_i = \frac{s_i}{|X u_i| \, |Y v_i|}

@@ -18,7 +18,7 @@ NEAR = 1 - 1e-4
 
 
 def procrustes(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Orthogonal Procrustes distance of two representations, centred and scaled to norm 1.
+    r"""Compute the orthogonal Procrustes distance of two representations, centred and scaled to norm 1.
 
     .. math:: d(X, Y) = \min_{Q^T Q = I} |X - Y Q|_F = \sqrt{2 - 2 |X^T Y|_*}
 
@@ -58,7 +58,7 @@ def procrustes(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Angle between two representations after the best rotation of one onto the other.
+    r"""Compute the angle between two representations after the best rotation of one onto the other.
 
     .. math:: \theta(X, Y) = \arccos |X^T Y|_*
 
@@ -95,7 +95,7 @@ def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
-    r"""Generalised shape metric: angular Procrustes distance of partially whitened representations.
+    r"""Compute the generalised shape metric: angular Procrustes distance of partially whitened representations.
 
     .. math:: \theta(X, Y) = \arccos \frac{|Z_X^T Z_Y|_*}{|Z_X|_F \, |Z_Y|_F},
               \qquad Z_X = X \left( \alpha I + (1 - \alpha) (X^T X)^{-1/2} \right)
@@ -141,7 +141,7 @@ def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
 
 
 def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Distance of two representations, centred and scaled to norm 1, after the best matching of their features.
+    r"""Compute the distance of two representations of norm 1 after the best matching of their features.
 
     .. math:: d(X, Y) = \min_P |X - Y P|_F = \sqrt{2 - 2 \max_M \sum_{(i, j) \in M} x_i^T y_j}
 

@@ -20,7 +20,7 @@ from repsim.similarity.rdm import rdm
 
 
 def rbf_cka(X: ArrayLike, Y: ArrayLike, *, bandwidth: float = 1.0, unbiased: bool = True) -> float:
-    r"""Centered kernel alignment of two representations with Gaussian kernels.
+    r"""Compute the centered kernel alignment of two representations with Gaussian kernels.
 
     .. math:: K_{ij} = \exp\left(-\frac{|x_i - x_j|^2}{2 \sigma^2}\right), \quad
               \sigma = \mathrm{bandwidth} \cdot \mathrm{median}_{i < j} |x_i - x_j|

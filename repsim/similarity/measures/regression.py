@@ -11,7 +11,7 @@ from repsim.similarity.precision import FloatArray
 
 
 def linear_regression(X: ArrayLike, Y: ArrayLike) -> float:
-    r"""Fraction of the variance of Y that a linear function of X explains.
+    r"""Compute the fraction of the variance of Y that a linear function of X explains.
 
     .. math:: R^2(X, Y) = 1 - \frac{\min_{B, b} |Y - X B - 1 b^T|_F^2}{|Y - 1 \bar y^T|_F^2}
               = \frac{|U_X^T Y|_F^2}{|Y|_F^2}

@@ -22,7 +22,7 @@ def rsa(
     distance: str | Distance | Callable[..., float] = "correlation",
     comparator: str | Comparator | Callable[..., float] = "pearson",
 ) -> float:
-    r"""Similarity of the RDMs of two representations.
+    r"""Compute the similarity of the RDMs of two representations.
 
     By default the RDMs hold correlation distances, and the value is their correlation over all pairs of stimuli:
 

@@ -20,7 +20,7 @@ NOTHING = 1e-12
 def stochastic_procrustes(
     X: ArrayLike, Y: ArrayLike, *, n_iterations: int = 200, tolerance: float = 1e-9, n_starts: int = 4, seed: int = 0
 ) -> float:
-    r"""Gaussian stochastic shape distance: Procrustes distance of means and trial-to-trial covariances.
+    r"""Compute the Gaussian stochastic shape distance: Procrustes distance of means and covariances of trials.
 
     .. math:: d^2(X, Y) = \min_{Q^T Q = I} \sum_i |\mu_i - Q \nu_i|^2 + B^2(S_i, Q T_i Q^T), \qquad
               B^2(S, T) = \mathrm{tr}\, S + \mathrm{tr}\, T - 2 \, \mathrm{tr} (S^{1/2} T S^{1/2})^{1/2}
