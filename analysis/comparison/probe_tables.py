@@ -1,10 +1,10 @@
-"""Tables of probes: of each network, over seeds, and how early each network can be read."""
+"""Tables of probes: scores of each network, statistics over seeds, first layers that reach a fraction."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -18,30 +18,24 @@ __all__ = ["FRACTIONS", "first_layer_table", "probe_band_table", "probe_differen
 
 # Of the accuracy at the last layer.
 FRACTIONS = (0.5, 0.8, 0.9, 0.95, 0.99)
-_NOT_NUMBERS = ("view", "layer", "target", "network", "status", "message", "C_at_edge", "converged")
 
 
-def probe_table(views: Sequence[View], found: Mapping[tuple[int, str], Mapping[str, Any]]) -> pd.DataFrame:
-    """Return one row a network and layer: a linear probe fitted on train, chosen on validation, scored on test.
+def probe_table(views: Sequence[View], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return one row per network and layer: a linear probe fitted on train, chosen on validation, scored on test.
 
-    Networks that differ in nothing but their seed have one ``method``.
+    Networks that differ in nothing but their seed have the same ``method``.
 
     Parameters
     ----------
     views : sequence of View
-    found : mapping of (position of the view, layer) to mapping
-        The row that ``probes.probe_layers`` gives.
+    tables : sequence of DataFrame
+        One table of ``probes.probe_layers`` per view, with one row per layer in the order of its layers.
     """
-    rows = [
-        {"view": view.label, "step": view.step, "depth": depth, **found[index, layer]}
-        for index, view in enumerate(views)
-        for depth, layer in enumerate(view.listed, start=1)
+    named = [
+        rows.assign(view=view.label, step=view.step, depth=range(1, len(rows) + 1))
+        for view, rows in zip(views, tables, strict=True)
     ]
-    table = pd.DataFrame(rows)
-    numbers = [str(name) for name in table if table[name].dtype == object and name not in _NOT_NUMBERS]
-    table = table.astype(dict.fromkeys(numbers, "float64"))  # a failed probe has null where a number would be
-    counts = [name for name in ("n_constant", "C_extended") if name in table]
-    table = table.astype(dict.fromkeys(counts, "Int64"))  # which a failed probe has not
+    table = pd.concat(named, ignore_index=True)
     methods = dict(zip([view.label for view in views], _methods(views), strict=True))
     table["run"] = table["view"].map({view.label: str(view.run.path.absolute()) for view in views})
     table["method"] = table["view"].map({label: method for label, (method, _) in methods.items()})
@@ -61,7 +55,7 @@ def probe_table(views: Sequence[View], found: Mapping[tuple[int, str], Mapping[s
 
 
 def probe_band_table(probes: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a method and layer: mean accuracy over seeds, an interval for it, and a band for all layers."""
+    """Return one row per method and layer: mean accuracy over seeds, an interval, and a band for all layers."""
     tables = [
         seed_bands(rows).merge(rows[["layer", "depth"]].drop_duplicates("layer"), on="layer")
         for _, rows in probes.groupby("method", sort=False)
@@ -70,7 +64,7 @@ def probe_band_table(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 def first_layer_table(probes: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a network and fraction: the first layer whose accuracy is that fraction of the last layer's."""
+    """Return one row per view and fraction: the first layer that reaches this fraction of the last layer's accuracy."""
     tables = [
         first_layer_reaching(probes, fraction, network=["view", "method", "seed"]).assign(fraction=fraction)
         for fraction in FRACTIONS
@@ -80,9 +74,9 @@ def first_layer_table(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a method and layer: accuracy less that of the first method, in pairs of equal seeds.
+    """Return one row per method and layer: accuracy minus that of the first method, in pairs of equal seeds.
 
-    Methods that have not the seeds of the first, two or more, have no rows; nor have layers that only one has.
+    Only methods that have the same two or more seeds as the first have rows, and only layers that both have.
     """
     reference, *others = probes["method"].unique()
     of = {method: probes[probes["method"] == method] for method in (reference, *others)}
@@ -102,7 +96,7 @@ def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _methods(views: Sequence[View]) -> list[tuple[str, int]]:
-    """Return the method and the seed of each view; a network that is no seed of a method is one of its own, seed 0."""
+    """Return the method and the seed of each view; a network without others of its method has seed 0."""
     trained = [_without_seed(view) for view in views]
     counts = Counter(key for key, _ in trained)
     repeated = {key for (key, _), count in Counter(trained).items() if count > 1}  # a copy of a network
@@ -131,7 +125,7 @@ def _without_seed(view: View) -> tuple[str, int | None]:
 
 
 def _method_name(view: View) -> str:
-    """Return the folder of several seeds, as far as it is in the label, or the network's own name."""
+    """Return the folder of several seeds, as far as it is in the label, or the name of the network."""
     folder, _, name = view.label.rpartition("/")
     if not name.startswith("seed-"):
         return view.label
