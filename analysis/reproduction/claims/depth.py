@@ -116,7 +116,7 @@ def _findings(gaps: pd.DataFrame, networks: pd.DataFrame) -> Iterator[str]:
     if diverged := int(networks["test_accuracy"].isna().sum()):
         yield f"{diverged} of {len(networks)} networks diverged; their cases count as not trained."
     for row in gaps.itertuples():
-        yield f"{row.activation}, {row.depth} hidden layers: {with_interval(row, '+.3f')}."
+        yield f"Difference with {row.activation} and {row.depth} hidden layers: {with_interval(row, '+.3f')}."
     yield from _untrained(networks)
 
 
