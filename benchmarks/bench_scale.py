@@ -1,7 +1,7 @@
 """Analyses of 40 runs x 20 layers beside their limits, and the cluster that does them.
 
 Activations are random. The 40 runs have 900 stimuli, of which 300 are held out, and 64 units a layer. Of a cluster's
-workers, each with one thread, two are timed against one at the pieces (probes, RDMs, CKA, Procrustes) of a comparison
+workers, each with one thread, two are timed against one at the tasks (probes, RDMs, CKA, Procrustes) of a comparison
 of three networks of 128 units with the usual 3,500 stimuli, once all have imported what they need. The client is
 measured while it hands out 10,000 tasks that do nothing, and a worker while it probes and compares two networks of four
 layers of 20,000 units (each 144 MB in double precision).
@@ -25,7 +25,7 @@ import torch
 from harness import Ratio
 from torch import Tensor, nn
 
-from analysis.comparison import plan, tasks_of
+from analysis.comparison import AnalysisCache, plan_tasks
 from analysis.comparison.view import views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution import Task
@@ -102,15 +102,15 @@ def _timed(command: list[str]) -> float:
 
 
 def two_workers(folder: Path, paths: list[Path]) -> list[Ratio]:
-    """Do the pieces of a comparison with one worker and with two, in turn."""
-    planned = plan(views_of_runs(paths), AnalysisConfig(measures=("cka", "procrustes")))
+    """Run the tasks of a comparison with one worker and with two, in turn."""
+    views, config = views_of_runs(paths), AnalysisConfig(measures=("cka", "procrustes"))
     seconds: dict[int, list[float]] = {1: [], 2: []}
     for repeat in range(PAIRS):
         for n_workers in (1, 2) if repeat % 2 == 0 else (2, 1):
             target = folder / f"comparison-{repeat}-{n_workers}"
             with cluster(folder, n_workers) as address:
                 executor = DaskExecutor(scheduler=address)
-                tasks = tasks_of(planned, target)
+                tasks = list(plan_tasks(views, config, AnalysisCache(target)))
                 started = time.perf_counter()
                 _do(executor, tasks)
                 seconds[n_workers].append(time.perf_counter() - started)
@@ -168,7 +168,7 @@ def client() -> Ratio:
 
 
 def worker(folder: Path) -> Ratio:
-    """Measure the peak memory of a process that does the pieces of two wide networks."""
+    """Measure the peak memory of a process that runs the tasks of two wide networks."""
     paths = [record(folder / f"wide-{seed}", seed, n_layers=4, width=20_000) for seed in range(2)]
     peak = float(_output([sys.executable, __file__, "--worker", str(folder / "wide"), *map(str, paths)]))
     print(f"peak of a worker {peak:.0f} MB", file=sys.stderr)
@@ -179,21 +179,21 @@ def _output(command: list[str]) -> str:
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def idle(_: None) -> None:
+def idle(*, number: int) -> None:
     """Do nothing."""
 
 
 def _hand_out() -> None:
     module = __import__("bench_scale")  # by a name under which workers can import it
     before, started = _peak(), time.perf_counter()
-    for _, error in DaskExecutor(jobs=2).completed([Task(f"idle-{i}", module.idle, None) for i in range(N_TASKS)]):
+    tasks = [Task("idle", module.idle, {"number": i}) for i in range(N_TASKS)]
+    for _, error in DaskExecutor(jobs=2).completed(tasks):
         assert error is None
     print(json.dumps({"seconds": time.perf_counter() - started, "megabytes": _peak() - before}))
 
 
 def _work(target: Path, paths: list[Path]) -> None:
-    planned = plan(views_of_runs(paths), AnalysisConfig())
-    _do(SerialExecutor(), tasks_of(planned, target))
+    _do(SerialExecutor(), list(plan_tasks(views_of_runs(paths), AnalysisConfig(), AnalysisCache(target))))
     print(_peak())
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.comparison import plan, tasks_of
+from analysis.comparison import AnalysisCache, plan_tasks
 from analysis.comparison.view import views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution import one_thread
@@ -64,19 +64,18 @@ def main() -> None:
 
 
 def measured(n: int, d: int) -> dict[str, object]:
-    """Return seconds a layer, or a pair of layers, of each kind of piece, and the peak of memory."""
+    """Return seconds a layer, or a pair of layers, of each kind of task, and the peak of memory."""
     with tempfile.TemporaryDirectory() as folder, one_thread():
         paths = [_record(Path(folder, f"run-{seed}"), seed, n, d) for seed in range(2)]
-        planned = plan(views_of_runs(paths), AnalysisConfig(measures=("cka", "procrustes")))
+        config = AnalysisConfig(measures=("cka", "procrustes"))
         spent: dict[str, list[float]] = {}
-        for task in tasks_of(planned, Path(folder, "analysis")):
-            piece = task.argument.piece
+        for task in plan_tasks(views_of_runs(paths), config, AnalysisCache(Path(folder, "analysis"))):
             started = time.perf_counter()
-            task.function(task.argument)
+            task.run()
             seconds = time.perf_counter() - started
-            n_layers = [len(source.layers) for source in piece.sources]
-            each = n_layers[0] * n_layers[-1] if piece.kind == "similarity" else n_layers[0]
-            name = piece.options["measure"] if piece.kind == "similarity" else piece.kind.replace("_", " ")
+            n_layers = [len(source.layers) for source in task.inputs["sources"]]
+            each = n_layers[0] * n_layers[-1] if task.name == "similarity" else n_layers[0]
+            name = task.inputs["measure"] if task.name == "similarity" else task.name.replace("_", " ")
             spent.setdefault(name, []).append(seconds / each)
     # the first of a kind also waits for imports
     seconds = {kind: float(np.median(values[1:] or values)) for kind, values in spent.items()}

@@ -1,6 +1,6 @@
-"""Pieces of an analysis: each is found out once, from activations that its name says exactly, and kept.
+"""Comparison of recorded layers: plan, tasks, tables, figures and results.
 
-What is here is listed in ``__init__.pyi``, and imported when it is asked for: to find out pieces is slow to import.
+The names that the package offers are listed in ``__init__.pyi``; each is imported on first use.
 """
 
 import lazy_loader

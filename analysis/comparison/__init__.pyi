@@ -1,12 +1,7 @@
-"""What the package offers; each is imported when it is asked for."""
+"""Names that the package offers; each is imported on first use."""
 
-from .compute import KINDS as KINDS
-from .compute import perform as perform
-from .piece import Piece as Piece
-from .piece import Request as Request
-from .piece import Source as Source
-from .plan import Planned as Planned
-from .plan import plan as plan
-from .plan import tasks_of as tasks_of
-from .store import Found as Found
-from .store import Store as Store
+from .analysis_cache import AnalysisCache as AnalysisCache
+from .analysis_plan import AnalysisPlan as AnalysisPlan
+from .plan import AnalysisTasks as AnalysisTasks
+from .plan import plan_tasks as plan_tasks
+from .source import Source as Source

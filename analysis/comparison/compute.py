@@ -1,147 +1,130 @@
-"""The kinds of pieces: what each finds out."""
+"""Functions of the tasks of an analysis: RDMs, class structure, similarities, probes."""
 
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.comparison.analysis_cache import AnalysisCache
 from analysis.comparison.pairs import compare_layers
-from analysis.comparison.piece import Piece, Request, Source
-from analysis.comparison.store import Found, Store
-from analysis.comparison.undefined import Undefined, attempt
+from analysis.comparison.source import Source
+from analysis.comparison.undefined import attempt
 from analysis.config.analysis import AnalysisConfig
+from analysis.execution.cache import TaskResult, Undefined
 from checkpoints import Stimuli
 from probes import probe_layers
 from repsim.similarity import MEASURES, class_structure, compare_rdms, rdm
 
-__all__ = ["KINDS", "perform"]
+__all__ = ["VERSION", "compute_class_structure", "compute_rdm", "compute_similarity", "correlate_rdms", "fit_probes"]
+
+VERSION = 3  # raised when a function computes something else, so that earlier results become stale
 
 
-def perform(request: Request) -> None:
-    """Compute a piece and keep it with its warnings; a piece that is already kept is left alone.
-
-    A result that a layer does not have (its activations are NaN, constant, too narrow for the measure) is kept as NaN
-    with the reason, as it follows from the same bits every time.
-    """
-    store, piece = Store(request.folder), request.piece
-    if piece.key in store:
-        return
-    with warnings.catch_warnings(record=True) as given:
-        warnings.simplefilter("always")
-        found = KINDS[piece.kind](piece, store)
-    said = [str(each.message) for each in given if issubclass(each.category, RuntimeWarning | UserWarning)]
-    messages = list(dict.fromkeys([*found.warnings, *said]))
-    store.write(piece.key, Found(found.arrays, found.facts, messages, found.undefined))
-
-
-def _rdm(piece: Piece, store: Store) -> Found:
-    """Dissimilarity of the held-out stimuli in one layer, in single precision; all NaN if there is none."""
-    (source,) = piece.sources
+def compute_rdm(folder: Path, *, sources: Sequence[Source], distance: str) -> TaskResult:
+    """Return the RDM of the held-out stimuli in one layer, in single precision; NaN everywhere if it is undefined."""
+    (source,) = sources
     layers, stimuli = source.read()
     ((name, layer),) = layers.items()
-    rows = _test(stimuli)
-    found = attempt(lambda: rdm(layer[rows], method=piece.options["distance"], name=name))
-    if found.value is None or np.isnan(found.value).all():
-        nothing = np.full(len(rows) * (len(rows) - 1) // 2, np.nan, dtype=np.float32)
-        return Found({"rdm": nothing}, undefined=[Undefined(0, name, "rdm", found.reason)])
-    return Found({"rdm": found.value.astype(np.float32)}, warnings=found.warnings)
+    rows = _test_rows(stimuli)
+    attempted = attempt(lambda: rdm(layer[rows], method=distance, name=name))
+    if attempted.value is None or np.isnan(attempted.value).all():
+        empty = np.full(len(rows) * (len(rows) - 1) // 2, np.nan, dtype=np.float32)
+        return TaskResult({"rdm": empty}, undefined=[Undefined(0, name, "rdm", attempted.reason)])
+    return TaskResult({"rdm": attempted.value.astype(np.float32)}, warnings=attempted.warnings)
 
 
-def _class_structure(piece: Piece, store: Store) -> Found:
-    """Mean distance between classes less that within, from the layer's RDM, and what was to be said of this one."""
-    (source,), (needed,) = piece.sources, piece.needs
+def compute_class_structure(folder: Path, *, sources: Sequence[Source], rdm: str) -> TaskResult:
+    """Return the mean distance between classes minus that within classes, and the warnings of the RDM.
+
+    ``rdm`` is the key of the RDM in the cache of the folder.
+    """
+    (source,) = sources
     _, stimuli = source.read()
-    matrix = store.read(needed.key)
+    matrix = AnalysisCache(folder).read(rdm)
     undefined = list(matrix.undefined)
     if undefined:
         value, messages, reason = math.nan, [], undefined[0].reason
     else:
-        found = attempt(lambda: class_structure(matrix.arrays["rdm"], stimuli.labels[_test(stimuli)]))
-        value, messages, reason = math.nan if found.value is None else found.value, found.warnings, found.reason
+        attempted = attempt(lambda: class_structure(matrix.arrays["rdm"], stimuli.labels[_test_rows(stimuli)]))
+        value = math.nan if attempted.value is None else float(attempted.value)
+        messages, reason = attempted.warnings, attempted.reason
     if math.isnan(value):
         undefined.append(Undefined(0, source.layers[0], "class_structure", reason))
         messages = []
-    return Found(facts={"class_structure": _plain(value)}, warnings=[*matrix.warnings, *messages], undefined=undefined)
+    values = {"class_structure": _number(value)}
+    return TaskResult(values=values, warnings=[*matrix.warnings, *messages], undefined=undefined)
 
 
-def _rdm_similarity(piece: Piece, store: Store) -> Found:
-    """Correlations of two RDMs, of the pairs of stimuli whose distance is defined in both."""
-    matrices = [store.read(needed.key) for needed in piece.needs]
-    names = list(piece.options["comparators"])
+def correlate_rdms(
+    folder: Path, *, sources: Sequence[Source], rdms: Sequence[str], comparators: Sequence[str]
+) -> TaskResult:
+    """Return correlations of two RDMs over the pairs of stimuli whose distance is defined in both.
+
+    ``rdms`` are the keys of the RDMs in the cache of the folder.
+    """
+    matrices = [AnalysisCache(folder).read(key) for key in rdms]
     for position, matrix in enumerate(matrices):
         if matrix.undefined:
-            return _no_similarity(piece, position, dict.fromkeys(names), matrix.undefined[0].reason)
+            empty = dict.fromkeys(comparators)
+            return _undefined_correlation(sources, position, empty, matrix.undefined[0].reason)
     pair = np.stack([matrix.arrays["rdm"] for matrix in matrices])
     pair[:, np.isnan(pair).any(axis=0)] = np.nan
-    found = {name: attempt(partial(compare_rdms, pair[0], pair[1], method=name)) for name in names}
-    facts = {name: _plain(each.value) for name, each in found.items()}
-    missing = [each for name, each in found.items() if facts[name] is None]
+    attempts = {name: attempt(partial(compare_rdms, pair[0], pair[1], method=name)) for name in comparators}
+    values = {name: _number(each.value) for name, each in attempts.items()}
+    missing = [each for name, each in attempts.items() if values[name] is None]
     if missing:
-        return _no_similarity(piece, 1, facts, missing[0].reason)
-    return Found(facts=facts, warnings=[message for each in found.values() for message in each.warnings])
+        return _undefined_correlation(sources, 1, values, missing[0].reason)
+    return TaskResult(values=values, warnings=[message for each in attempts.values() for message in each.warnings])
 
 
-def _no_similarity(piece: Piece, position: int, facts: dict[str, Any], reason: str) -> Found:
-    """Return correlations of which some are not defined, because of the layer of one of the two sources."""
-    layer = piece.sources[position].layers[0]
-    return Found(facts=facts, undefined=[Undefined(position, layer, "rdm_similarity", reason)])
+def _undefined_correlation(
+    sources: Sequence[Source], position: int, values: Mapping[str, float | None], reason: str
+) -> TaskResult:
+    """Return correlations of which some are undefined because of the layer of one source."""
+    layer = sources[position].layers[0]
+    return TaskResult(values=values, undefined=[Undefined(position, layer, "rdm_similarity", reason)])
 
 
-def _similarity(piece: Piece, store: Store) -> Found:
-    """Similarity of every layer of one source with every layer of another, in both directions."""
-    sides = [_arrays(source) for source in piece.sources]
-    measure = piece.options["measure"]
+def compute_similarity(folder: Path, *, sources: Sequence[Source], measure: str) -> TaskResult:
+    """Return the similarity of every layer of the first source with every layer of the last, in both directions."""
+    sides = [_arrays(source) for source in sources]
     forth = compare_layers(sides, measure)
-    if len(sides) == 1:
-        return Found({"forth": forth.values}, warnings=forth.warnings, undefined=forth.undefined)
-    back = forth.values.T if MEASURES[measure].is_symmetric else compare_layers(sides[::-1], measure).values
-    return Found({"forth": forth.values, "back": back}, warnings=forth.warnings, undefined=forth.undefined)
+    arrays = {"forth": forth.values}
+    if len(sides) == 2:
+        symmetric = MEASURES[measure].is_symmetric
+        arrays["back"] = forth.values.T if symmetric else compare_layers(sides[::-1], measure).values
+    return TaskResult(arrays, warnings=forth.warnings, undefined=forth.undefined)
 
 
-def _probes(piece: Piece, store: Store) -> Found:
-    """Fit a linear probe to each of some layers: the rows that ``probe_layers`` returns, by layer."""
-    (source,) = piece.sources
+def fit_probes(folder: Path, *, sources: Sequence[Source], Cs: Sequence[float]) -> TaskResult:
+    """Return the table ``probes``: one row per layer, as ``probe_layers`` returns it."""
+    (source,) = sources
     layers, stimuli = source.read()
-    Cs = piece.options["Cs"]
-    grid = "auto" if tuple(Cs) == AnalysisConfig.Cs else Cs  # the default grid may be extended, any other may not
+    grid = "auto" if tuple(Cs) == AnalysisConfig.Cs else Cs  # only the default grid is extended if it is too narrow
     table = probe_layers(layers, stimuli.labels, stimuli.split, Cs=grid, ids=stimuli.ids)
-    rows = {row["layer"]: {name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")}
-    return Found(facts={"rows": rows}, undefined=_failed(rows.values()))
-
-
-def _failed(rows: Iterable[Mapping[Any, Any]]) -> list[Undefined]:
-    return [
-        Undefined(0, row["layer"], "probes", str(row["message"]).removeprefix("ValueError: "))
-        for row in rows
-        if row["status"] != "ok"
+    failed = table[table["status"] != "ok"]
+    undefined = [
+        Undefined(0, layer, "probes", message.removeprefix("ValueError: "))
+        for layer, message in zip(failed["layer"], failed["message"], strict=True)
     ]
-
-
-KINDS: dict[str, Callable[[Piece, Store], Found]] = {
-    "rdm": _rdm,
-    "class_structure": _class_structure,
-    "rdm_similarity": _rdm_similarity,
-    "similarity": _similarity,
-    "probes": _probes,
-}
+    return TaskResult(tables={"probes": table}, undefined=undefined)
 
 
 def _arrays(source: Source) -> dict[str, NDArray[Any]]:
     layers, stimuli = source.read()
-    return {name: layer[_test(stimuli)] for name, layer in layers.items()}
+    return {name: layer[_test_rows(stimuli)] for name, layer in layers.items()}
 
 
-def _test(stimuli: Stimuli) -> NDArray[np.int64]:
+def _test_rows(stimuli: Stimuli) -> NDArray[np.int64]:
     return np.flatnonzero(stimuli.split == "test")
 
 
-def _plain(value: Any) -> Any:
-    """Return a scalar as JSON takes it; what is not a number becomes null."""
-    plain = value.item() if hasattr(value, "item") else value
-    return None if isinstance(plain, float) and math.isnan(plain) else plain
+def _number(value: Any) -> float | None:
+    """Return a number as JSON takes it; None if there is none or it is NaN."""
+    return None if value is None or math.isnan(value) else float(value)

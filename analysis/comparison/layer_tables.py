@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from analysis.comparison.plan import COMPARATORS_SHOWN
 from analysis.comparison.schema import TABLES
-from analysis.comparison.undefined import Undefined
 from analysis.comparison.view import View
+from analysis.execution.cache import Undefined
 
 __all__ = ["class_structure_table", "rdm_similarity_table", "similarity_table", "undefined_table"]
 

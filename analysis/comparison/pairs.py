@@ -1,4 +1,4 @@
-"""Similarity of the layers of one or two sources, with NaN where a layer allows none."""
+"""Similarity of the layers of one or two sources, with NaN where it is undefined."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.comparison.undefined import Attempt, Undefined, attempt
+from analysis.comparison.undefined import Attempt, attempt
+from analysis.execution.cache import Undefined
 from repsim.similarity import MEASURES, pairwise
 
 __all__ = ["Similarities", "compare_layers"]
@@ -21,14 +22,14 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Similarities:
-    """Values of a measure, shape (n_rows, n_columns), and what is to be known of them.
+    """Values of a measure for all pairs of layers.
 
     Attributes
     ----------
-    values : array
-        NaN where the measure is not defined.
+    values : array (n_rows, n_columns)
+        NaN where the measure is undefined.
     undefined : list of Undefined
-        Layers that have no similarity even with themselves.
+        Layers whose similarity is undefined even with themselves.
     warnings : list of str
         Warnings about single pairs of layers.
     """
@@ -39,24 +40,30 @@ class Similarities:
 
 
 def compare_layers(sides: Sequence[Layers], measure: str) -> Similarities:
-    """Compare every layer of the first side with every layer of the last; with one side, of the side itself.
+    """Return the similarity of every layer of the first side with every layer of the last.
 
-    Layers that the measure refuses have NaN in their rows and columns; the others are compared as if these were not
-    there.
+    Layers that the measure rejects have NaN in their rows and columns; the others are compared without them.
+
+    Parameters
+    ----------
+    sides : sequence of mapping of str to array
+        One or two sets of layers. The layers of a single set are compared with one another.
+    measure : str
+        A key of ``repsim.similarity.MEASURES``.
     """
     names = [list(side) for side in sides]
     whole = attempt(lambda: pairwise(*sides, measure=measure).values)
     if whole.value is not None:
-        return _judged(whole, names, [{} for _ in sides], measure)
-    refused = [_refused(side, measure) for side in sides]
-    return _judged(_rest(sides, refused, measure), names, refused, measure)
+        return _explained(whole, names, [{} for _ in sides], measure)
+    rejected = [_rejected(side, measure) for side in sides]
+    return _explained(_rest(sides, rejected, measure), names, rejected, measure)
 
 
-def _rest(sides: Sequence[Layers], refused: Sequence[Mapping[str, str]], measure: str) -> Attempt[Values]:
-    """Compare the layers that are not refused; NaN in the rows and columns of those that are."""
+def _rest(sides: Sequence[Layers], rejected: Sequence[Mapping[str, str]], measure: str) -> Attempt[Values]:
+    """Compare the layers that are not rejected; NaN in the rows and columns of those that are."""
     kept = [
         {name: layer for name, layer in side.items() if name not in bad}
-        for side, bad in zip(sides, refused, strict=True)
+        for side, bad in zip(sides, rejected, strict=True)
     ]
     rows, columns = ([k for k, name in enumerate(sides[s]) if name in kept[s]] for s in (0, -1))
     values = np.full((len(sides[0]), len(sides[-1])), np.nan)
@@ -69,7 +76,7 @@ def _rest(sides: Sequence[Layers], refused: Sequence[Mapping[str, str]], measure
     return replace(found, value=values, error="")
 
 
-def _refused(side: Layers, measure: str) -> dict[str, str]:
+def _rejected(side: Layers, measure: str) -> dict[str, str]:
     """Return the layers that cannot be compared with themselves, each with the reason."""
     alone = {name: attempt(partial(pairwise, {name: layer}, measure=measure)) for name, layer in side.items()}
     return {name: each.error for name, each in alone.items() if each.value is None}
@@ -88,18 +95,18 @@ def _one_by_one(sides: Sequence[Layers], measure: str) -> Attempt[Values]:
     return Attempt(values, messages, "")
 
 
-def _judged(
-    found: Attempt[Values], names: list[list[str]], refused: list[dict[str, str]], measure: str
+def _explained(
+    found: Attempt[Values], names: list[list[str]], rejected: list[dict[str, str]], measure: str
 ) -> Similarities:
-    """Tell layers without any similarity from single pairs without one; warnings of NaN are kept for these only."""
+    """Separate layers without any similarity from single pairs without one; keep warnings about NaN for pairs only."""
     values = found.value
     assert values is not None
-    undefined = [Undefined(s, name, measure, why) for s, side in enumerate(refused) for name, why in side.items()]
+    undefined = [Undefined(s, name, measure, why) for s, side in enumerate(rejected) for name, why in side.items()]
     missing = np.isnan(values)
     if len(names) == 1:
         why = f"Its activations {MEASURES[measure].undefined}."
         dead = [name for name, is_missing in zip(names[0], missing.diagonal(), strict=True) if is_missing]
-        undefined += [Undefined(0, name, measure, why) for name in dead if name not in refused[0]]
+        undefined += [Undefined(0, name, measure, why) for name in dead if name not in rejected[0]]
     explained = np.logical_or.outer(missing.all(axis=1), missing.all(axis=0))
     messages = (
         found.warnings if (missing & ~explained).any() else [said for said in found.warnings if "NaN" not in said]

@@ -1,134 +1,153 @@
-"""Which pieces an analysis consists of, and which of them are to be done."""
+"""Tasks of an analysis, and where their results belong in its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from analysis.comparison.compute import perform
-from analysis.comparison.piece import Piece, Request, Source
-from analysis.comparison.store import Store
+from analysis.comparison.analysis_cache import AnalysisCache
+from analysis.comparison.compute import (
+    VERSION,
+    compute_class_structure,
+    compute_rdm,
+    compute_similarity,
+    correlate_rdms,
+    fit_probes,
+)
+from analysis.comparison.source import Source
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution.task import Task
+from probes.table.column_schema import schema_version
 
-__all__ = ["COMPARATORS_SHOWN", "Block", "Place", "Planned", "plan", "tasks_of"]
+__all__ = ["COMPARATORS_SHOWN", "AnalysisTasks", "Place", "SimilarityBlock", "plan_tasks"]
 
 COMPARATORS_SHOWN = ("pearson", "spearman")  # of `COMPARATORS`; each a column of rdm_similarity.csv
 _GROUP_BYTES = 128 * 2**20  # of layers that are in memory together, in double precision
-_MOST_TOGETHER = 32  # layers whose probes are searched at once, which is faster than one by one
+_MOST_TOGETHER = 32  # layers whose probes are fitted together, which is faster than one by one
 
-Place = tuple[int, str]  # a view's position, and a layer
+Place = tuple[int, str]  # position of a view, and a layer
 
 
 @dataclass(frozen=True)
-class Block:
-    """A piece of similarities, and where its rows and columns belong among all layers of all views."""
+class SimilarityBlock:
+    """A block of the matrix of similarities of all layers of all views, and the task that computes it."""
 
     measure: str
     rows: tuple[Place, ...]
     columns: tuple[Place, ...]
-    piece: Piece
+    task: Task
 
 
 @dataclass(frozen=True)
-class Planned:
-    """The pieces of an analysis by what they are of."""
+class AnalysisTasks:
+    """Tasks of an analysis by the cells of the tables that they fill.
 
-    rdms: dict[Place, Piece]
-    class_structure: dict[Place, Piece]
-    rdm_similarity: dict[Place, Piece]
-    probes: dict[tuple[Place, ...], Piece]
-    similarity: list[Block]
+    Attributes
+    ----------
+    rdms, class_structure, rdm_similarity : dict of (position of the view, layer) to Task
+        ``rdm_similarity`` has the layers of later views that the first view has too.
+    probes : list of (position of the view, Task)
+        Several tasks for a view whose layers are fitted in groups, in the order of its layers.
+    similarity : list of SimilarityBlock
+    """
 
-    def pieces(self) -> Iterator[Piece]:
-        """Yield every piece, each after those that it needs."""
+    rdms: dict[Place, Task]
+    class_structure: dict[Place, Task]
+    rdm_similarity: dict[Place, Task]
+    probes: list[tuple[int, Task]]
+    similarity: list[SimilarityBlock]
+
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate over all tasks, each after those that it needs."""
         yield from self.rdms.values()
-        for pieces in (self.probes, self.class_structure, self.rdm_similarity):
-            yield from pieces.values()
-        yield from (block.piece for block in self.similarity)
+        yield from (task for _, task in self.probes)
+        yield from self.class_structure.values()
+        yield from self.rdm_similarity.values()
+        yield from (block.task for block in self.similarity)
 
 
-def plan(views: Sequence[View], config: AnalysisConfig) -> Planned:
-    """Return the pieces of an analysis.
+def plan_tasks(views: Sequence[View], config: AnalysisConfig, cache: AnalysisCache) -> AnalysisTasks:
+    """Return the tasks of an analysis.
 
     Parameters
     ----------
     views : sequence of View
         On the same stimuli; the first is the reference.
     config : AnalysisConfig
+    cache : AnalysisCache
+        Keeps their results.
     """
     places = [(index, layer) for index, view in enumerate(views) for layer in view.listed]
     whole = [Source.of(view) for view in views]
-    sources = {(index, layer): replace(whole[index], layers=(layer,)) for index, layer in places}
     n_test, n_all = len(views[0].rows("test")), len(views[0].run.stimuli)
-    widths = {(index, layer): views[index].listed[layer].shape[1] for index, layer in places}
-    rdms = {
-        place: Piece("rdm", (source,), {"distance": config.distance}, cost=0.05 + 1e-10 * n_test**2 * widths[place])
-        for place, source in sources.items()
+    rdms = {}
+    for index, layer in places:
+        inputs = {"sources": (replace(whole[index], layers=(layer,)),), "distance": config.distance}
+        cost = 0.05 + 1e-10 * n_test**2 * views[index].listed[layer].shape[1]
+        rdms[index, layer] = Task("rdm", compute_rdm, inputs, cost=cost, version=VERSION, cache=cache)
+    structure = {
+        place: Task(
+            "class_structure",
+            compute_class_structure,
+            {"sources": task.inputs["sources"], "rdm": task.key},
+            after=(task.key,),
+            cost=0.1,
+            version=VERSION,
+            cache=cache,
+        )
+        for place, task in rdms.items()
     }
-    return Planned(
+    return AnalysisTasks(
         rdms=rdms,
-        class_structure={
-            place: Piece("class_structure", matrix.sources, matrix.options, (matrix,)) for place, matrix in rdms.items()
-        },
-        rdm_similarity=_rdm_similarity(rdms),
-        probes=_probes(views, whole, config, n_all),
-        similarity=[block for measure in config.measures for block in _blocks(views, whole, measure, n_test)],
+        class_structure=structure,
+        rdm_similarity=_rdm_similarity(rdms, cache),
+        probes=list(_probes(views, whole, config, n_all, cache)),
+        similarity=[block for name in config.measures for block in _blocks(views, whole, name, n_test, cache)],
     )
 
 
-def tasks_of(planned: Planned, folder: Path) -> list[Task]:
-    """Return the pieces that are not in a folder yet, as tasks that do them."""
-    store = Store(folder)
-    tasks: dict[str, Task] = {}
-    for piece in planned.pieces():
-        if piece.key not in tasks and piece.key not in store:
-            after = tuple(f"{folder}:{needed.key}" for needed in piece.needs)
-            key = f"{folder}:{piece.key}"
-            tasks[piece.key] = Task(key, perform, Request(piece, folder.absolute()), after, piece.cost)
-    return list(tasks.values())
-
-
 def _probes(
-    views: Sequence[View], whole: Sequence[Source], config: AnalysisConfig, n_stimuli: int
-) -> dict[tuple[Place, ...], Piece]:
-    found = {}
+    views: Sequence[View], whole: Sequence[Source], config: AnalysisConfig, n_stimuli: int, cache: AnalysisCache
+) -> Iterator[tuple[int, Task]]:
+    version = f"{VERSION}-{schema_version()}"
     for index, view in enumerate(views):
         for layers in _groups(view, n_stimuli, _MOST_TOGETHER):
-            d = sum(view.listed[layer].shape[1] for layer in layers)
-            piece = Piece(
-                "probes",
-                (replace(whole[index], layers=layers),),
-                {"Cs": list(config.Cs)},
-                cost=0.2 + 4e-7 * n_stimuli * d,
-            )
-            found[tuple((index, layer) for layer in layers)] = piece
-    return found
+            cost = 0.2 + 4e-7 * n_stimuli * sum(view.listed[layer].shape[1] for layer in layers)
+            inputs = {"sources": (replace(whole[index], layers=layers),), "Cs": list(config.Cs)}
+            yield index, Task("probes", fit_probes, inputs, cost=cost, version=version, cache=cache)
 
 
-def _rdm_similarity(rdms: dict[Place, Piece]) -> dict[Place, Piece]:
+def _rdm_similarity(rdms: dict[Place, Task], cache: AnalysisCache) -> dict[Place, Task]:
     """Compare each later view's RDMs with the first view's of the same layers."""
-    options = {"comparators": list(COMPARATORS_SHOWN)}
-    found = {}
-    for (index, layer), matrix in rdms.items():
+    tasks = {}
+    for (index, layer), second in rdms.items():
         if index and (0, layer) in rdms:
-            pair = (rdms[0, layer], matrix)
-            sources = tuple(each.sources[0] for each in pair)
-            found[index, layer] = Piece("rdm_similarity", sources, {**options, **matrix.options}, pair, 0.2)
-    return found
+            first = rdms[0, layer]
+            keys = (first.key, second.key)
+            inputs = {
+                "sources": (*first.inputs["sources"], *second.inputs["sources"]),
+                "rdms": keys,
+                "comparators": COMPARATORS_SHOWN,
+            }
+            tasks[index, layer] = Task(
+                "rdm_similarity", correlate_rdms, inputs, after=keys, cost=0.2, version=VERSION, cache=cache
+            )
+    return tasks
 
 
-def _blocks(views: Sequence[View], whole: Sequence[Source], measure: str, n_test: int) -> Iterator[Block]:
+def _blocks(
+    views: Sequence[View], whole: Sequence[Source], measure: str, n_test: int, cache: AnalysisCache
+) -> Iterator[SimilarityBlock]:
     groups = [(index, layers) for index, view in enumerate(views) for layers in _groups(view, n_test, len(view.listed))]
     for position, first in enumerate(groups):
         for second in groups[position:]:
             pair = (first,) if first == second else (first, second)
-            sources = tuple(replace(whole[index], layers=layers) for index, layers in pair)
             rows, columns = (tuple((index, layer) for layer in layers) for index, layers in (first, second))
+            inputs = {"sources": tuple(replace(whole[i], layers=layers) for i, layers in pair), "measure": measure}
             cost = 0.2 + 1e-3 * len(rows) * len(columns)
-            yield Block(measure, rows, columns, Piece("similarity", sources, {"measure": measure}, cost=cost))
+            task = Task("similarity", compute_similarity, inputs, cost=cost, version=VERSION, cache=cache)
+            yield SimilarityBlock(measure, rows, columns, task)
 
 
 def _groups(view: View, n_rows: int, most: int) -> list[tuple[str, ...]]:

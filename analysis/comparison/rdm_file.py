@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from analysis.comparison.view import View
 
 if TYPE_CHECKING:
-    from analysis.comparison.piece import Piece
-    from analysis.comparison.store import Store
+    from analysis.execution.task import Task
 
 __all__ = ["RDM_FILE", "dataset_name", "layer_name", "read_rdm", "write_rdms"]
 
@@ -26,10 +25,8 @@ _ESCAPE = re.compile(r"%(?:2F|2E|25|00)")
 _TO_ESCAPE = re.compile(rf"[/\0]|^\.$|{_ESCAPE.pattern}")
 
 
-def write_rdms(
-    path: Path, views: Sequence[View], method: str, pieces: Mapping[tuple[int, str], Piece], store: Store
-) -> None:
-    """Write the dissimilarity matrix of every layer on the held-out stimuli.
+def write_rdms(path: Path, views: Sequence[View], method: str, tasks: Mapping[tuple[int, str], Task]) -> None:
+    """Write the dissimilarity matrix of every layer on the held-out stimuli, as the tasks have stored them.
 
     ``/0000/<layer>`` holds the condensed upper triangle of the first view in float32, row by row; the attributes of
     the group are its name and step, and ``dataset_name`` gives the names of layers. ``/stimulus_id`` and ``/label``
@@ -47,13 +44,13 @@ def write_rdms(
             group = file.create_group(f"{index:04d}")
             group.attrs["view"], group.attrs["step"] = view.label, view.step
             for layer in view.listed:
-                key = pieces[index, layer].key
+                key = tasks[index, layer].key
                 if key not in keys:
-                    found = store.read(key)
-                    keys[key] = found.arrays["rdm"]
-                    keys[key].attrs["warnings"] = json.dumps(list(found.warnings))
-                    if found.undefined:
-                        keys[key].attrs["undefined"] = json.dumps([[u.layer, u.reason] for u in found.undefined])
+                    result = tasks[index, layer].result()
+                    keys[key] = result.arrays["rdm"]
+                    keys[key].attrs["warnings"] = json.dumps(list(result.warnings))
+                    if result.undefined:
+                        keys[key].attrs["undefined"] = json.dumps([[u.layer, u.reason] for u in result.undefined])
                 group[dataset_name(layer)] = keys[key]
 
 

@@ -1,51 +1,31 @@
-"""Results that are not defined for a layer: computing what may fail, and the reason if it does."""
+"""Computations that may be undefined for a layer, and the reason if they are."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from checkpoints import Damaged
 
-__all__ = ["Attempt", "Undefined", "attempt"]
+__all__ = ["Attempt", "attempt"]
 
 _Value = TypeVar("_Value")
 
 
-class Undefined(NamedTuple):
-    """A result that one layer of a piece does not have.
-
-    Attributes
-    ----------
-    source : int
-        Position of the layer's source among those of the piece.
-    layer : str
-    result : str
-        ``rdm``, ``class_structure``, ``rdm_similarity``, ``probes`` or the name of a measure.
-    reason : str
-        A sentence.
-    """
-
-    source: int
-    layer: str
-    result: str
-    reason: str
-
-
 @dataclass(frozen=True)
 class Attempt(Generic[_Value]):
-    """What a computation returned, or why it failed.
+    """The value of a computation, or the reason why there is none.
 
     Attributes
     ----------
     value : object or None
-        None if it failed.
+        None if the computation failed.
     warnings : list of str
         Messages of the warnings that it raised, each once.
     error : str
-        The message of the error; empty if there was none.
+        Message of the error; empty if there was none.
     """
 
     value: _Value | None
@@ -54,15 +34,15 @@ class Attempt(Generic[_Value]):
 
     @property
     def reason(self) -> str:
-        """Why there is no defined value, as far as it is known."""
+        """The error or the warnings that explain why there is no defined value."""
         return self.error or " ".join(self.warnings) or "The value is NaN."
 
 
 def attempt(compute: Callable[[], _Value]) -> Attempt[_Value]:
-    """Compute something that the activations of one layer may not allow.
+    """Return the value of a computation that may be undefined for some activations.
 
-    Errors that belong to the numbers (``ValueError`` and ``ArithmeticError``) become the reason. All others, such as
-    damaged files and a lack of memory, are raised: another attempt may succeed.
+    ``ValueError`` and ``ArithmeticError`` depend on the numbers alone and become the reason. All other errors, such as
+    those of damaged files and missing memory, are raised, because another attempt may succeed.
     """
     value, error = None, ""
     with warnings.catch_warnings(record=True) as caught:

@@ -1,10 +1,9 @@
-"""Where pieces of work run: here, in processes of this machine, or on the workers of a Dask cluster.
+"""Execution of tasks: in this process, in processes of this machine, or on the workers of a Dask cluster.
 
-Whatever the executor, a task runs on one thread, and leaves what it finds out on disk: so no number depends on where.
+A task runs on one thread whatever the executor, and its result lies on disk, so no number depends on where it ran. The
+names that the package offers are listed in ``__init__.pyi``; each is imported on first use.
 """
 
-from analysis.execution.choice import EXECUTORS, Executor, make_executor
-from analysis.execution.task import NotBegun, Task
-from analysis.execution.threads import count_processors, one_thread
+import lazy_loader
 
-__all__ = ["EXECUTORS", "Executor", "NotBegun", "Task", "count_processors", "make_executor", "one_thread"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

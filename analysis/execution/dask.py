@@ -1,4 +1,4 @@
-"""Tasks on the workers of a Dask cluster: one of this machine, one whose scheduler runs somewhere, one in a queue."""
+"""Executor of a Dask cluster: on this machine, at the address of a scheduler, or in the queue of a computing centre."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from analysis.execution.cluster import cluster_of, read_cluster_file
 from analysis.execution.interruption import Incomplete
-from analysis.execution.task import NotBegun, Outcome, Task, pack, perform
+from analysis.execution.task import NotStarted, Outcome, Task, TaskGraph, pack, perform
 from analysis.execution.threads import use_one_thread
 from analysis.execution.worker import end_with
 
@@ -28,29 +28,29 @@ except ImportError:
 __all__ = ["DaskExecutor"]
 
 _CONNECT_SECONDS = 20
-_SECONDS_BETWEEN_WORDS = 60
+_SECONDS_BETWEEN_MESSAGES = 60
 
 
 class DaskExecutor:
-    """Runs tasks on a Dask cluster; what a lost worker was doing is done again by another.
+    """Runs tasks on a Dask cluster; the task of a lost worker is run again by another.
 
-    Only paths and settings travel: the workers read and write the files, and need to see them under the same paths, and
-    to have repsim installed. A worker has one thread; the scheduler needs to see nothing.
+    Only paths and settings travel. The workers read and write the files: they must see them under the same paths and
+    have repsim installed. A worker has one thread. The scheduler needs no access to files.
 
     Parameters
     ----------
     jobs : int, >= 1
-        Workers of a cluster of this machine, which is started if no scheduler is given.
+        Number of workers of the cluster on this machine that is started if no scheduler is given.
     scheduler : str, optional
         The address of a scheduler, such as ``tcp://10.0.0.1:8786``, or the path of a TOML file that describes a cluster
         to start (see ``cluster_of``).
     say : callable, optional
-        Hears what there is to wait for.
+        Called with a message while waiting for workers.
 
     Raises
     ------
     ValueError
-        If there is no scheduler at the address, or the file does not describe a cluster.
+        If no scheduler answers at the address, or the file does not describe a cluster.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class DaskExecutor:
             read_cluster_file(Path(scheduler))
         elif scheduler is not None:
             with _quiet(), _connected(scheduler):
-                pass  # there is one
+                pass  # it answers
 
     def __enter__(self) -> DaskExecutor:
-        """Connect to the cluster, or start it."""
+        """Connect to the cluster or start it."""
         with ExitStack() as stack:
             stack.enter_context(_quiet())
             self._client = stack.enter_context(self._connected())
@@ -74,19 +74,17 @@ class DaskExecutor:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Leave the cluster, and end it if it was started here."""
+        """Disconnect, and stop the cluster if it was started here."""
         self._open.close()
         self._client = None
 
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Do tasks, and yield each as it is done, with the error that it raised if it did.
-
-        The error of a task that killed one worker after another is ``Incomplete``.
+        """Run tasks and yield each as it ends, with its error or None; ``Incomplete`` if several of its workers died.
 
         Raises
         ------
         ValueError
-            If a worker has several threads, which tasks cannot share.
+            If a worker has several threads; tasks need one each.
         Incomplete
             If the scheduler is lost.
         """
@@ -103,12 +101,12 @@ class DaskExecutor:
             raise _lost(self.scheduler) from error
 
     def _await_workers(self, client: distributed.Client) -> None:
-        """Wait for a first worker, which may take as long as a queue, and say so every minute."""
+        """Wait for the first worker, which may take as long as the queue, and report it every minute."""
         while not (threads := client.nthreads()):
             where = "the cluster" if self.scheduler is None else self.scheduler
             self.say(f"No worker of {where} has started yet; waiting for the first.")
             with suppress(TimeoutError):
-                client.wait_for_workers(1, timeout=_SECONDS_BETWEEN_WORDS)
+                client.wait_for_workers(1, timeout=_SECONDS_BETWEEN_MESSAGES)
         if max(threads.values()) > 1:
             raise ValueError(
                 f"A worker has {max(threads.values())} threads; tasks need one each. Start workers with --nthreads 1, "
@@ -138,13 +136,13 @@ class DaskExecutor:
 
 
 class _LocalWorker(distributed.WorkerPlugin):
-    """A worker of this machine leaves Ctrl-C to the process that started it, and ends with it."""
+    """Lets a worker of this machine ignore Ctrl-C and end with the process that started it."""
 
     def __init__(self, parent: int) -> None:
         self.parent = parent
 
     def setup(self, worker: distributed.Worker) -> None:
-        """Prepare a worker that has started."""
+        """Set up a worker that has started."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_with(self.parent)
 
@@ -165,36 +163,38 @@ def _connected(address: str) -> Iterator[distributed.Client]:
 
 
 def _outcomes(client: distributed.Client, tasks: Sequence[Task]) -> Iterator[Outcome]:
-    token = uuid.uuid4().hex[:8]  # results of others, on a scheduler that many use, are not taken for ours
-    futures: dict[str, distributed.Future] = {}
-    for task in tasks:
-        needed = [futures[key] for key in task.after if key in futures]
-        # as bytes, which the scheduler, that may see no files, does not look into
-        futures[task.key] = client.submit(_perform, pack(task), needed, key=f"{task.key}-{token}", pure=False)
-    by_key = {futures[task.key].key: task for task in tasks}
-    for future in distributed.as_completed(list(futures.values())):
-        task = by_key[future.key]
-        yield task, _error_of(future, [futures[key] for key in task.after if key in futures], task)
+    graph = TaskGraph(tasks)
+    token = uuid.uuid4().hex[:8]  # a scheduler with several users must not take their results for these
+    futures: list[distributed.Future] = []
+    for number, task in enumerate(tasks):
+        needed = [futures[each] for each in sorted(graph.needed(number))]
+        # packed as bytes, because the scheduler cannot import what tasks are made of
+        options = {"key": f"{task.key}-{number}-{token}", "pure": False, "priority": graph.seconds[number]}
+        futures.append(client.submit(_perform, pack(task), needed, **options))
+    by_key = {future.key: number for number, future in enumerate(futures)}
+    for future in distributed.as_completed(futures):
+        number = by_key[future.key]
+        yield tasks[number], _error_of(future, [futures[each] for each in graph.needed(number)], tasks[number])
 
 
-def _perform(call: bytes, needed: list[Any]) -> None:
+def _perform(packed: bytes, needed: list[Any]) -> None:
     use_one_thread()
-    perform(call)
+    perform(packed)
 
 
 def _error_of(future: distributed.Future, needed: Sequence[distributed.Future], task: Task) -> Exception | None:
-    """Return the error of a task that has ended; that of one which it needs is not its own."""
+    """Return the error of a task that has ended; ``NotStarted`` if a task that it needs failed."""
     if future.status == "finished":
         return None
     if future.status != "error":
         raise CancelledError(future.key)
     error = future.exception()
     if any(each.status == "error" for each in needed):
-        return NotBegun(f"it needs a task which failed: {error}")
+        return NotStarted(f"it needs a task that failed: {error}")
     if isinstance(error, distributed.scheduler.KilledWorker):
         return Incomplete(
-            f"{task.key} killed one worker after another, perhaps for lack of memory. What else is done is kept: give "
-            "the same command again, with workers that have more."
+            f"Several workers died while they ran {task.key}, perhaps for lack of memory. All other results are kept: "
+            "give the same command again, with workers that have more memory."
         )
     return error if isinstance(error, Exception) else Incomplete(str(error))
 
@@ -202,13 +202,13 @@ def _error_of(future: distributed.Future, needed: Sequence[distributed.Future], 
 def _lost(scheduler: str | None) -> Incomplete:
     where = "of the cluster" if scheduler is None else f"at {scheduler}"
     return Incomplete(
-        f"The scheduler {where} was lost. What is done is kept: start it again, and give the same command."
+        f"The scheduler {where} was lost. Finished tasks are kept: start it again, and give the same command."
     )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the log of the cluster, which speaks of every lost connection, off the terminal."""
+    """Hide the log of the cluster, which reports every lost connection."""
     logger = logging.getLogger("distributed")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -1,7 +1,8 @@
-"""Folders of results, whose files are replaced only when the new ones are there."""
+"""Folders of results whose files are replaced only when the new ones are complete."""
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
@@ -9,16 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_folder", "refreshed"]
+__all__ = ["check_folder", "refreshed", "remove_unfinished"]
 
 
 def check_folder(target: Path) -> None:
-    """See to it that results can be written to a folder, which need not exist.
+    """Check that results can be written to a folder, which need not exist.
 
     Raises
     ------
     NotADirectoryError, FileExistsError
-        If a file stands in the way, or the folder is a run.
+        If the path or a folder above it is a file, or the folder is a run.
     """
     for path in (target, *target.parents):
         if path.exists() and not path.is_dir():
@@ -29,17 +30,28 @@ def check_folder(target: Path) -> None:
 
 @contextmanager
 def refreshed(target: Path) -> Iterator[Path]:
-    """Give an empty folder beside the target; when the block ends well, its files go, one by one, into the target.
+    """Yield an empty folder beside the target; if the block succeeds, move its files, one by one, into the target.
 
     Files of the same name there are replaced, others left alone.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".part-{target.name}-", dir=target.parent))
+    staging = Path(tempfile.mkdtemp(prefix=_prefix(target), dir=target.parent))
     try:
         yield staging
         _move(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_unfinished(target: Path) -> None:
+    """Remove the folders that ``refreshed`` left beside the target when its process was killed."""
+    for left in target.parent.glob(f"{glob.escape(_prefix(target))}*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _prefix(target: Path) -> str:
+    return f".part-{target.name}-"
 
 
 def _move(staging: Path, target: Path) -> None:

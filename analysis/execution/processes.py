@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine, one thread each."""
+"""Executor of processes of this machine, one thread each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from multiprocessing.connection import Connection, wait
 import cloudpickle
 
 from analysis.execution.interruption import Incomplete
-from analysis.execution.task import Graph, Outcome, Task, pack
+from analysis.execution.task import Outcome, Task, TaskGraph, pack
 
 __all__ = ["ProcessExecutor"]
 
-_LOOK_SECONDS = 1.0  # between looks for workers that died without closing their socket
+_LOOK_SECONDS = 1.0  # between checks for workers that died without closing their socket
 _END_SECONDS = 5.0  # to wait for a killed process; one that is stuck in the kernel is left behind
 _START = """\
 import sys
@@ -32,77 +32,72 @@ serve({descriptor}, {parent})
 class ProcessExecutor:
     """Runs tasks in ``jobs`` processes.
 
-    If a process dies, its task is done once more when no other is running, so that one which died for lack of memory
-    finds as much as there is. A task that kills its process twice fails alone, and the rest goes on.
+    If a process dies, its task is run once more when no other task is running, so that it has all the memory if it died
+    for lack of it. A task whose process dies twice fails; the others go on.
 
     Parameters
     ----------
     jobs : int, >= 1
+        Largest number of processes.
     """
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
 
     def __enter__(self) -> ProcessExecutor:
-        """Begin; processes start with the first tasks."""
+        """Return the executor; processes start with the first tasks."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End; processes have ended with the last tasks."""
+        """Leave; processes have ended with the last tasks."""
 
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Do tasks, and yield each as it is done, with the error that it raised if it did.
-
-        The error of a task that killed its process twice, as happens when memory is short, is ``Incomplete``.
-        """
-        graph = Graph(tasks)
-        ready, again = deque(graph.first()), deque[Task]()
-        retried: set[str] = set()
-        pool = _Pool(min(self.jobs, len(tasks)))
+        """Run tasks and yield each as it ends, with its error or None; ``Incomplete`` if its process died twice."""
+        graph, again = TaskGraph(tasks), deque[Task]()
+        retried: set[tuple[str, str]] = set()
+        pool = _ProcessPool(min(self.jobs, len(tasks)))
         try:
-            while ready or again or pool.running:
+            while graph or again or pool.running:
                 if not again:
-                    while ready and pool.has_room():
-                        pool.submit(ready.popleft())
+                    while graph and pool.has_room():
+                        pool.submit(graph.pop())
                 elif not pool.running:
                     pool.submit(again.popleft())
                 for task, error in pool.wait():
-                    if isinstance(error, _Died) and task.key not in retried:
-                        retried.add(task.key)
+                    if isinstance(error, _ProcessDied) and task.id not in retried:
+                        retried.add(task.id)
                         again.append(task)
                         continue
-                    error = _plain(error, task)
+                    error = _error_of_task(error, task)
                     yield task, error
-                    freed, lost = graph.settle(task, error)
-                    ready.extend(freed)
-                    yield from lost
+                    yield from graph.settle(task, error)
         finally:
             pool.close()
 
 
-class _Died(Exception):
-    """The process of a task ended before the task did."""
+class _ProcessDied(Exception):
+    """Error of a task whose process died."""
 
 
-def _plain(error: BaseException | None, task: Task) -> Exception | None:
-    """Return the error of a task; raise what is none, such as a request to stop."""
-    if isinstance(error, _Died):
+def _error_of_task(error: BaseException | None, task: Task) -> Exception | None:
+    """Return the error of a task; raise a request to stop."""
+    if isinstance(error, _ProcessDied):
         return Incomplete(
-            f"{task.key} killed its process twice, perhaps for lack of memory. What else is done is kept: give "
-            "the same command again, with a smaller --jobs."
+            f"The process of {task.key} died twice, perhaps for lack of memory. All other results are kept: give the "
+            "same command again, with a smaller --jobs."
         )
     if error is not None and not isinstance(error, Exception):
         raise error
     return error
 
 
-class _Pool:
-    """Worker processes, each with one task at a time; they start when there is work for them."""
+class _ProcessPool:
+    """Worker processes, each with one task at a time; they start when they are needed."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
-        self.running: dict[_Worker, Task] = {}
-        self._idle: list[_Worker] = []
+        self.running: dict[_WorkerProcess, Task] = {}
+        self._idle: list[_WorkerProcess] = []
 
     def has_room(self) -> bool:
         """Return whether one more task can run."""
@@ -117,7 +112,7 @@ class _Pool:
                 self.running[worker] = task
                 return
             worker.end()  # it died while it was idle
-        worker = _Worker()
+        worker = _WorkerProcess()
         self.running[worker] = task  # before it is sent: a new worker that is dead already has a task to report
         worker.send(call)
 
@@ -129,7 +124,7 @@ class _Pool:
             for worker in [each for each in self.running if each.connection in heard or not each.is_alive()]:
                 error = worker.receive()
                 ended.append((self.running.pop(worker), error))
-                if isinstance(error, _Died):
+                if isinstance(error, _ProcessDied):
                     worker.end()
                 else:
                     self._idle.append(worker)
@@ -146,7 +141,7 @@ class _Pool:
             worker.end()
 
 
-class _Worker:
+class _WorkerProcess:
     """A process that performs calls, and this end of the socket on which they travel."""
 
     def __init__(self) -> None:
@@ -172,13 +167,13 @@ class _Worker:
         return True
 
     def receive(self) -> BaseException | None:
-        """Return the error of the call that was sent, if it raised one, or ``_Died``."""
+        """Return the error of the call that was sent, if it raised one, or ``_ProcessDied``."""
         try:
             if not self.connection.poll():  # it is dead, but processes that it started hold its end of the socket
-                return _Died()
+                return _ProcessDied()
             answer = self.connection.recv_bytes()
         except (EOFError, OSError):
-            return _Died()
+            return _ProcessDied()
         return _read_error(cloudpickle.loads(answer))
 
     def kill(self) -> None:

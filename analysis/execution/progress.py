@@ -7,31 +7,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from rich import progress as rich_progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-__all__ = ["Reporter", "Task", "in_words", "silent"]
+__all__ = ["Progress", "Reporter", "in_words", "silent"]
 
 _SECONDS_BETWEEN_LINES = 10.0
-_ENOUGH_TO_TELL = 0.05  # of the work, before one can say how long the rest takes
+_ENOUGH_TO_TELL = 0.05  # of the work, before the remaining time is estimated
 
 
-class Task(Protocol):
-    """One piece of work under way."""
+class Progress(Protocol):
+    """Progress of work of a known amount."""
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        """Tell that more is done, with a short note on how it goes."""
+        """Count more units as done, and show a short note."""
 
 
 class Reporter:
-    """Says what is going on. Messages and bars go to standard error, results to standard output.
+    """Shows messages and progress on standard error; results go to standard output.
 
     Parameters
     ----------
     console : rich.console.Console, optional
         Standard error by default.
     quiet : bool, default False
-        Say nothing.
+        Show nothing.
     """
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
@@ -44,36 +44,36 @@ class Reporter:
             self.console.print(message, markup=False, emoji=False, soft_wrap=True)
 
     @contextmanager
-    def task(self, name: str, total: int) -> Iterator[Task]:
-        """Follow one piece of work of ``total`` units."""
+    def task(self, name: str, total: int) -> Iterator[Progress]:
+        """Yield the progress of work of ``total`` units."""
         if self.quiet:
-            yield _Silent()
+            yield _SilentProgress()
         elif self.console.is_terminal:
             with self._bar() as bar:
-                yield _Bar(bar, name, total)
+                yield _BarProgress(bar, name, total)
         else:
-            lines = _Lines(self, name, total)
+            lines = _LineProgress(self, name, total)
             yield lines
             lines.finish()
 
-    def _bar(self) -> Progress:
+    def _bar(self) -> rich_progress.Progress:
         columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
+            rich_progress.TextColumn("{task.description}", markup=False),
+            rich_progress.BarColumn(),
+            rich_progress.MofNCompleteColumn(),
+            rich_progress.TimeRemainingColumn(),
+            rich_progress.TextColumn("{task.fields[note]}", markup=False),
         )
-        return Progress(*columns, console=self.console)
+        return rich_progress.Progress(*columns, console=self.console)
 
 
 def silent() -> Reporter:
-    """Return a reporter that says nothing: the default of functions called from Python."""
+    """Return a reporter that shows nothing: the default of functions called from Python."""
     return Reporter(quiet=True)
 
 
 def in_words(seconds: float) -> str:
-    """Return about how long it is.
+    """Return a duration in words.
 
     Examples
     --------
@@ -83,13 +83,13 @@ def in_words(seconds: float) -> str:
     return f"about {seconds:.0f} s" if seconds < 60 else f"about {seconds / 60:.0f} min"
 
 
-class _Silent:
+class _SilentProgress:
     def advance(self, amount: int = 1, note: str = "") -> None:
         pass
 
 
-class _Bar:
-    def __init__(self, bar: Progress, name: str, total: int) -> None:
+class _BarProgress:
+    def __init__(self, bar: rich_progress.Progress, name: str, total: int) -> None:
         self._bar = bar
         self._id = bar.add_task(name, total=total, note="")
 
@@ -99,7 +99,7 @@ class _Bar:
             self._bar.update(self._id, note=note)
 
 
-class _Lines:
+class _LineProgress:
     def __init__(self, reporter: Reporter, name: str, total: int) -> None:
         self._reporter, self._name, self._total = reporter, name, total
         self._done, self._note = 0, ""

@@ -1,43 +1,39 @@
-"""One task after the other, in this process."""
+"""Executor of this process: one task after the other."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 
-from analysis.execution.task import Graph, Outcome, Task
+from analysis.execution.task import Outcome, Task, TaskGraph
 from analysis.execution.threads import one_thread
 
 __all__ = ["SerialExecutor"]
 
 
 class SerialExecutor:
-    """Runs everything here; what the others do is compared with this one."""
+    """Runs tasks in this process; the reference for the other executors."""
 
     def __enter__(self) -> SerialExecutor:
-        """Begin."""
+        """Return the executor; there is nothing to start."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End."""
+        """Leave; there is nothing to stop."""
 
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Do tasks, and yield each as it is done, with the error that it raised if it did."""
-        graph = Graph(tasks)
-        ready = deque(graph.first())
+        """Run tasks and yield each as it ends, with its error or None."""
+        graph = TaskGraph(tasks)
         with one_thread():
-            while ready:
-                task = ready.popleft()
+            while graph:
+                task = graph.pop()
                 error = _error_of(task)
                 yield task, error
-                freed, lost = graph.settle(task, error)
-                ready.extend(freed)
-                yield from lost
+                yield from graph.settle(task, error)
 
 
 def _error_of(task: Task) -> Exception | None:
     try:
-        task.function(task.argument)
+        task.run()
     except Exception as error:
         return error
     return None

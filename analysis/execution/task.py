@@ -1,100 +1,202 @@
-"""Tasks, and which of them may begin."""
+"""Tasks: one call each, identified by its content, and their order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import heapq
+import json
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
-__all__ = ["Graph", "NotBegun", "Outcome", "Task", "pack", "perform"]
+from analysis.execution.cache import Cache, TaskResult
+
+__all__ = ["NotStarted", "Outcome", "Task", "TaskGraph", "pack", "perform"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
-    """One call, whose result lies on disk afterwards.
+    """One call whose result lies on disk afterwards.
 
     Attributes
     ----------
-    key : str
-        Unique among the tasks that are done together.
+    name : str
+        Shown to people; the first part of the key. Letters, digits, dots, underscores and hyphens.
     function : callable
-        Of one argument; of a module, so that other processes can import it.
-    argument : object
-        Small: paths travel, arrays do not.
+        A function of a module, so that other processes can import it. With a cache it is called as
+        ``function(folder, **inputs)``, where ``folder`` is that of the cache, and returns a ``TaskResult`` or tables by
+        name; if it returns None, it keeps its results itself and runs every time. Without a cache it is called as
+        ``function(**inputs)``.
+    inputs : mapping of str to object
+        Small: paths travel, arrays do not. For the key each value must be JSON-ready, a path, a function of a module,
+        or have an attribute ``identity`` or a method ``to_dict`` that is JSON-ready.
     after : tuple of str
-        Keys of the tasks that must be done before. Keys that are not among those done together count as done.
+        Keys of tasks with the same cache that must finish first. Keys of no task in the set count as finished.
     cost : float
         About how many seconds it takes on one core.
+    version : int or str
+        Raised when the function computes something else, so that earlier results become stale.
+    cache : Cache, optional
+        Keeps the result under the key.
+    alone : bool, default False
+        Run it after all other tasks of the set, when no other task runs, because it measures time.
     """
 
-    key: str
-    function: Callable[[Any], Any]
-    argument: Any
+    name: str
+    function: Callable[..., TaskResult | Mapping[str, Any] | None]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
     after: tuple[str, ...] = ()
     cost: float = 1.0
+    version: int | str = 1
+    cache: Cache | None = None
+    alone: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """Name and hash of the function, its version and its inputs."""
+        text = json.dumps([self.function, self.version, self.inputs], sort_keys=True, default=_identity)
+        return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """Folder of the cache and key: unique among tasks that run together."""
+        return _folder(self), self.key
+
+    def is_done(self) -> bool:
+        """Return whether the cache holds the result."""
+        return self.cache is not None and self.key in self.cache
+
+    def result(self) -> TaskResult:
+        """Return the result from the cache.
+
+        Raises
+        ------
+        ValueError, Damaged
+            If the file of the result is missing or damaged.
+        """
+        if self.cache is None:
+            raise ValueError(f"Task '{self.name}' has no cache that keeps its result.")
+        return self.cache.read(self.key)
+
+    def run(self) -> None:
+        """Call the function and store its result with the warnings that were raised, unless it is stored already."""
+        if self.cache is None:
+            self.function(**self.inputs)
+            return
+        if self.key in self.cache:
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = self.function(self.cache.folder, **self.inputs)
+        if found is not None:
+            result = found if isinstance(found, TaskResult) else TaskResult(tables=found)
+            shown = [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning | UserWarning)]
+            messages = tuple(dict.fromkeys([*result.warnings, *shown]))
+            self.cache.write(self.key, replace(result, warnings=messages))
 
 
 Outcome = tuple[Task, Exception | None]
 
 
-class NotBegun(Exception):
-    """A task that could not begin, because one that it needs failed."""
+class NotStarted(Exception):
+    """Error of a task that could not start because a task before it failed."""
 
 
 def pack(task: Task) -> bytes:
-    """Return the call of a task in the form in which it is sent to another process, for ``perform``."""
-    return bytes(cloudpickle.dumps((task.function, task.argument)))
+    """Return a task in the form in which it is sent to another process, for ``perform``."""
+    return bytes(cloudpickle.dumps(replace(task, after=())))
 
 
-def perform(call: bytes) -> None:
-    """Carry out a call that ``pack`` packed, in a process that does nothing but tasks."""
-    function, argument = cloudpickle.loads(call)
-    function(argument)
+def perform(packed: bytes) -> None:
+    """Run a task that ``pack`` packed."""
+    cloudpickle.loads(packed).run()
 
 
-class Graph:
-    """Tasks in an order in which each comes after those that it needs, and what has become of them.
+class TaskGraph:
+    """Tasks by what they wait for. The next task is the one that leads to the longest remaining work.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Each after the tasks that it needs.
 
     Raises
     ------
     ValueError
-        If two tasks have one key, or one comes before a task that it needs.
+        If two tasks have the same key, or one comes before a task that it needs.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
-        self.tasks = {task.key: task for task in tasks}
-        if len(self.tasks) < len(tasks):
-            raise ValueError(f"{len(tasks) - len(self.tasks)} tasks have the key of another; expected unique keys.")
-        self._awaited: dict[str, set[str]] = {}
-        self._dependents: dict[str, list[str]] = {key: [] for key in self.tasks}
-        self._lost: set[str] = set()
-        for task in tasks:
-            needed = {key for key in task.after if key in self.tasks}
-            if early := next((key for key in needed if key not in self._awaited), None):
-                raise ValueError(f"Task '{task.key}' comes before '{early}', which it needs.")
-            self._awaited[task.key] = needed
-            for key in needed:
-                self._dependents[key].append(task.key)
+        self._tasks = list(tasks)
+        self._number = {task.id: number for number, task in enumerate(tasks)}
+        if len(self._number) < len(tasks):
+            raise ValueError(f"{len(tasks) - len(self._number)} tasks have the key of another; expected unique keys.")
+        self._awaited = [self.needed(number) for number in range(len(tasks))]
+        self._dependents: list[list[int]] = [[] for _ in tasks]
+        for number, needed in enumerate(self._awaited):
+            for each in needed:
+                self._dependents[each].append(number)
+        self.seconds = self._longest_paths()
+        self._lost: set[int] = set()
+        self._ready = [(-self.seconds[n], n) for n, needed in enumerate(self._awaited) if not needed]
+        heapq.heapify(self._ready)
 
-    def first(self) -> list[Task]:
-        """Return the tasks that need no other."""
-        return [self.tasks[key] for key, needed in self._awaited.items() if not needed]
+    def __bool__(self) -> bool:
+        """Return whether a task is ready to start."""
+        return bool(self._ready)
 
-    def settle(self, task: Task, error: Exception | None) -> tuple[list[Task], list[Outcome]]:
-        """Take note of how a task ended; return the tasks that may begin now, and those that never can."""
-        if error is None:
-            return [self.tasks[key] for key in self._dependents[task.key] if self._is_freed(key, task.key)], []
-        return [], list(self._give_up(task.key, error))
+    def pop(self) -> Task:
+        """Return the next task that is ready to start."""
+        return self._tasks[heapq.heappop(self._ready)[1]]
 
-    def _is_freed(self, key: str, by: str) -> bool:
-        self._awaited[key].discard(by)
-        return not self._awaited[key] and key not in self._lost
+    def settle(self, task: Task, error: Exception | None) -> list[Outcome]:
+        """Record the end of a task; return the outcomes of tasks that can no longer start."""
+        number = self._number[task.id]
+        if error is not None:
+            return list(self._give_up(number, error))
+        for dependent in self._dependents[number]:
+            self._awaited[dependent].discard(number)
+            if not self._awaited[dependent] and dependent not in self._lost:
+                heapq.heappush(self._ready, (-self.seconds[dependent], dependent))
+        return []
 
-    def _give_up(self, key: str, error: Exception) -> Iterator[Outcome]:
-        for dependent in self._dependents[key]:
+    def needed(self, number: int) -> set[int]:
+        """Return the positions of the tasks of the set that the task at a position waits for."""
+        task = self._tasks[number]
+        needed = {self._number[_folder(task), key] for key in task.after if (_folder(task), key) in self._number}
+        if early := next((each for each in needed if each >= number), None):
+            raise ValueError(f"Task '{task.key}' comes before '{self._tasks[early].key}', which it needs.")
+        return needed
+
+    def _longest_paths(self) -> list[float]:
+        """Return, for each task, the seconds of the longest chain of tasks that starts with it."""
+        seconds = [task.cost for task in self._tasks]
+        for number in reversed(range(len(seconds))):
+            seconds[number] += max((seconds[each] for each in self._dependents[number]), default=0.0)
+        return seconds
+
+    def _give_up(self, number: int, error: Exception) -> Iterator[Outcome]:
+        for dependent in self._dependents[number]:
             if dependent not in self._lost:
                 self._lost.add(dependent)
-                yield self.tasks[dependent], NotBegun(f"it needs {key}, which failed: {error}")
+                reason = NotStarted(f"it needs {self._tasks[number].key}, which failed: {error}")
+                yield self._tasks[dependent], reason
                 yield from self._give_up(dependent, error)
+
+
+def _folder(task: Task) -> str:
+    return "" if task.cache is None else str(task.cache.folder)
+
+
+def _identity(value: Any) -> Any:
+    """Return what stands for an object in a key."""
+    if isinstance(value, Path):
+        return str(value)
+    if callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return value.identity if hasattr(value, "identity") else value.to_dict()

@@ -111,6 +111,8 @@ class ClaimTask:
         Estimated seconds on one core.
     after : sequence of str
         Keys of the tasks that must be finished before this one begins.
+    alone : bool
+        Whether it runs when no other task runs, because it measures time.
     """
 
     group: str
@@ -119,6 +121,7 @@ class ClaimTask:
     settings: Mapping[str, Any]
     cost: float
     after: Sequence[str] = ()
+    alone: bool = False
 
     @property
     def key(self) -> str:
@@ -134,10 +137,11 @@ def claim_task(
     *,
     cost: float,
     after: Sequence[str] = (),
+    alone: bool = False,
     **settings: Any,
 ) -> ClaimTask:
     """Return the task that calls ``function(folder, **settings)``."""
-    return ClaimTask(group, name, function, settings, cost, after)
+    return ClaimTask(group, name, function, settings, cost, after, alone)
 
 
 def digest(settings: Mapping[str, Any]) -> str:

@@ -1,69 +1,68 @@
-"""The parts of experiments on disk: done once, each committed whole, read back as tables."""
+"""Tasks of claims with a cache, and their tables."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from analysis.comparison.schema import read_table
+import repsim
+from analysis.execution.cache import Cache, TaskResult
+from analysis.execution.task import Task
 from analysis.reproduction.claim import ClaimTask, Frames, Plan, Results
-from checkpoints.storage.commit import staged_directory, write_file
-from checkpoints.storage.regular_files import is_system_file
 from repsim.learning import keep_freed_memory
 
-__all__ = ["Assignment", "is_done", "perform", "read_results"]
-
-_FOLDER = "parts"
+__all__ = ["cached_tasks", "read_results"]
 
 
-@dataclass(frozen=True)
-class Assignment:
-    """A part, and the folder of the reproduction that it belongs to."""
+def cached_tasks(claim_tasks: Sequence[ClaimTask], cache: Cache) -> list[Task]:
+    """Return the tasks of a claim as tasks whose results are cached under their settings and the version of repsim.
 
-    part: ClaimTask
-    folder: Path
-
-
-def is_done(part: ClaimTask, folder: Path) -> bool:
-    """Return whether a part's tables are there."""
-    return _place(part, folder).is_dir()
-
-
-def perform(assignment: Assignment) -> None:
-    """Do a part, and commit its tables and settings; one that is done already is left alone."""
-    part, folder = assignment.part, assignment.folder
-    place = _place(part, folder)
-    if place.is_dir():
-        return
-    keep_freed_memory()
-    tables = part.function(folder, **part.settings)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with staged_directory(place) as staging:
-        for name, table in tables.items():
-            if table.columns.empty:
-                continue  # nothing was found, and CSV has no way to say it
-            write_file(staging / f"{name}.csv", table.to_csv(index=False).encode())
-        write_file(staging / "settings.json", json.dumps(dict(part.settings), indent=1).encode())
+    Parameters
+    ----------
+    claim_tasks : sequence of ClaimTask
+        Each after the tasks that it needs.
+    cache : Cache
+        In the folder of the reproduction.
+    """
+    tasks: dict[str, Task] = {}
+    for each in claim_tasks:
+        tasks[each.key] = Task(
+            f"{each.group}-{each.name}",
+            _compute,
+            {"function": each.function, "settings": dict(each.settings)},
+            after=tuple(tasks[key].key for key in each.after if key in tasks),
+            cost=each.cost,
+            version=repsim.__version__,
+            cache=cache,
+            alone=each.alone,
+        )
+    return list(tasks.values())
 
 
-def read_results(parts: Sequence[ClaimTask], plan: Plan, folder: Path) -> Results:
-    """Return the tables of parts that are done, those of equal name one below the other."""
+def read_results(tasks: Sequence[Task], plan: Plan, folder: Path) -> Results:
+    """Return the tables of finished tasks. Tables of equal name are concatenated, in the order of the tasks."""
     found: dict[str, list[pd.DataFrame]] = {}
-    for part in parts:
-        for name, table in _read(_place(part, folder)):
+    for task in tasks:
+        for name, table in task.result().tables.items():
             found.setdefault(name, []).append(table)
     tables: Frames = {name: pd.concat(each, ignore_index=True) for name, each in found.items()}
     return Results(plan=plan, folder=folder, tables=tables)
 
 
-def _read(place: Path) -> Iterable[tuple[str, pd.DataFrame]]:
-    for path in sorted(path for path in place.glob("*.csv") if not is_system_file(path.name)):
-        yield path.stem, read_table(path)
+def _compute(folder: Path, *, function: Callable[..., Frames], settings: Mapping[str, Any]) -> TaskResult:
+    """Return the tables of a task, without those that have no columns."""
+    keep_freed_memory()
+    tables = function(folder, **settings)
+    return TaskResult(tables={name: _with_numbers(table) for name, table in tables.items() if not table.columns.empty})
 
 
-def _place(part: ClaimTask, folder: Path) -> Path:
-    return folder / _FOLDER / part.key
+def _with_numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose columns of numbers and None have the dtype float64."""
+    return table.astype({name: "float64" for name in table if table[name].dtype == object and _is_numeric(table[name])})
+
+
+def _is_numeric(column: pd.Series) -> bool:
+    return all(isinstance(each, int | float) and not isinstance(each, bool) for each in column.dropna())

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.config.execution import ExecutionConfig
-from analysis.execution import Executor, Task, make_executor
-from analysis.execution.folders import check_folder, refreshed
-from analysis.execution.interruption import Incomplete, Interrupted
-from analysis.execution.progress import Reporter, silent
-from analysis.execution.progress import Task as Work
-from analysis.execution.task import NotBegun
+from analysis.execution import Cache, Task, describe_error, make_executor, pending, run_tasks, total_cost
+from analysis.execution.folders import check_folder, refreshed, remove_unfinished
+from analysis.execution.interruption import Incomplete
+from analysis.execution.progress import silent
 from analysis.plots.drawing import save_figures
-from analysis.reproduction.claim import Claim, ClaimTask, Plan, Section
+from analysis.reproduction.claim import Claim, Plan, Section
 from analysis.reproduction.claims import load_claims
-from analysis.reproduction.parts import Assignment, is_done, perform, read_results
+from analysis.reproduction.parts import cached_tasks, read_results
 from analysis.reproduction.report import write_reproduction_report
 from analysis.training.setup import check_device
 from checkpoints.storage.lock import Lock
@@ -49,7 +46,7 @@ def reproduce(
 ) -> Reproduction:
     """Test some claims: run what has not run yet, and write tables, figures and the report.
 
-    Every result is stored as soon as its task has finished, in a place that its settings determine: the same call
+    Every result is stored as soon as its task has finished, under a key that its settings determine: the same call
     continues a reproduction that was stopped or killed, and equal seeds give equal numbers for any number of processes.
 
     Parameters
@@ -57,8 +54,8 @@ def reproduce(
     claims : sequence of str or Claim, default ("all",)
         Names of ``CLAIMS``, "all" of them, or claims of your own.
     output : path, optional
-        ``runs/reproduction-<scale>`` by default. It gets run directories in ``networks``, tables of the tasks in
-        ``parts``, a folder per claim with its tables and figures, and ``report.html`` over all finished claims.
+        ``runs/reproduction-<scale>`` by default. It gets run directories in ``networks``, results of the tasks in
+        ``cache``, a folder per claim with its tables and figures, and ``report.html`` over all finished claims.
     plan : Plan, optional
         Scale, seeds, device. Quick, with seeds 0 to 4, by default.
     execution : ExecutionConfig, optional
@@ -78,118 +75,51 @@ def reproduce(
         If tasks or conclusions failed, or processes died. All other results are stored.
     """
     chosen, plan, execution = load_claims(claims), plan or Plan(), execution or ExecutionConfig()
-    reporter = execution.progress or silent()
-    chosen_executor = make_executor(execution)
     check_device(plan.device)
     folder = Path(output) if output is not None else Path("runs") / f"reproduction-{plan.scale}"
     check_folder(folder)
-    known = load_claims(("all", *chosen))
-    every = {claim.name: list(claim.parts(plan)) for claim in known}
-    pending = _pending([task for claim in chosen for task in every[claim.name]], folder)
+    known, cache = load_claims(("all", *chosen)), Cache(folder.absolute())
+    tasks = {claim.name: cached_tasks(claim.parts(plan), cache) for claim in known}
+    wanted = [task for claim in chosen for task in tasks[claim.name]]
+    executor = make_executor(execution, cost=total_cost(pending(wanted)))
     folder.mkdir(parents=True, exist_ok=True)
     report = folder / "report.html"
     lock = Lock(folder / "lock")
     try:
-        cost = max(1, round(sum(task.cost for task in pending)))
-        with reporter.task("reproduce", cost) as task, chosen_executor if pending else nullcontext():
-            sections, errors = _work(chosen, every, plan, folder, chosen_executor, _Progress(task, reporter))
-        for claim in known:
-            if claim in chosen or _pending(every[claim.name], folder):
-                continue
-            try:
-                sections[claim.name] = _conclude(claim, every[claim.name], plan, folder)
-            except Exception as error:  # of a claim that was finished earlier and not chosen now
-                reporter.say(f"The conclusion of {claim.name} failed, and the report leaves it out: {error}")
-        sections = {claim.name: sections[claim.name] for claim in known if claim.name in sections}
+        cache.remove_staging()
+        errors = run_tasks(wanted, execution, label="reproduce", executor=executor)
+        finished = [claim for claim in known if not pending(tasks[claim.name])]
+        sections, failed = _conclude(finished, tasks, plan, folder)
         write_reproduction_report(report, known, plan, sections, folder)
-    except KeyboardInterrupt:
-        done = sum(is_done(task, folder) for task in pending)
-        raise Interrupted(
-            f"Stopped; of {len(pending)} tasks {done} are finished and stored. Continue with the same command."
-        ) from None
     finally:
         lock.release()
+    names = {claim.name for claim in chosen}
+    for name in failed.keys() - names:  # finished earlier and not chosen now
+        message = f"The conclusion of {name} failed, and the report leaves it out: {failed[name]}"
+        (execution.progress or silent()).say(message)
+    errors |= {f"the conclusion of {name}": error for name, error in failed.items() if name in names}
     if errors:
-        listed = "; ".join(f"{name}: {error}" for name, error in errors.items())
+        listed = "; ".join(f"{name}: {describe_error(error)}" for name, error in errors.items())
         raise Incomplete(f"{len(errors)} tasks failed ({listed}). All other results are stored.")
     return Reproduction(report, sections, {claim.name: claim.title for claim in known})
 
 
-class _Progress:
-    """Count finished tasks in seconds of one core."""
-
-    def __init__(self, work: Work, reporter: Reporter) -> None:
-        self.work, self.reporter = work, reporter
-        self._done = 0.0
-        self._shown = 0
-
-    def advance(self, task: ClaimTask, error: Exception | None) -> None:
-        self._done += task.cost
-        self.work.advance(round(self._done) - self._shown, task.key.rpartition("-")[0])
-        self._shown = round(self._done)
-        if error is not None:
-            self.reporter.say(f"{task.key} failed: {error}")
-
-
-def _pending(tasks: Iterable[ClaimTask], folder: Path) -> list[ClaimTask]:
-    unique = {task.key: task for task in tasks}
-    return [task for task in unique.values() if not is_done(task, folder)]
-
-
-def _work(
-    chosen: Sequence[Claim],
-    every: Mapping[str, Sequence[ClaimTask]],
-    plan: Plan,
-    folder: Path,
-    executor: Executor,
-    progress: _Progress,
+def _conclude(
+    claims: Sequence[Claim], tasks: Mapping[str, Sequence[Task]], plan: Plan, folder: Path
 ) -> tuple[dict[str, Section], dict[str, Exception]]:
-    """Run the tasks of each claim and conclude it; return the sections and the errors."""
+    """Write the tables and figures of finished claims; return their sections, and the errors of conclusions."""
     sections: dict[str, Section] = {}
-    errors: dict[str, Exception] = {}
-    for claim in chosen:
-        tasks = every[claim.name]
-        if failed := _perform(tasks, folder, executor, progress):
-            errors |= failed
-            continue
+    failed: dict[str, Exception] = {}
+    for claim in claims:
+        remove_unfinished(folder / claim.name)
         try:
-            sections[claim.name] = _conclude(claim, tasks, plan, folder)
-        except Exception as error:  # the other claims go on
-            errors[f"the conclusion of {claim.name}"] = error
-    return sections, errors
-
-
-def _perform(tasks: Sequence[ClaimTask], folder: Path, executor: Executor, progress: _Progress) -> dict[str, Exception]:
-    """Run the tasks that have no results yet, each after those that it needs; return the errors."""
-    errors: dict[str, Exception] = {}
-    for task, error in executor.completed(
-        [
-            Task(task.key, perform, Assignment(task, folder.absolute()), after=tuple(task.after), cost=task.cost)
-            for task in _ordered(_pending(tasks, folder))
-        ]
-    ):
-        if isinstance(error, Interrupted):
-            raise KeyboardInterrupt
-        if isinstance(error, NotBegun):
-            continue
-        progress.advance(task.argument.part, error)
-        if error is not None:
-            errors[task.key] = error
-    return errors
-
-
-def _ordered(tasks: Sequence[ClaimTask]) -> list[ClaimTask]:
-    """Return tasks after those that they need, and otherwise those that take longest first."""
-    level: dict[str, int] = {}
-    for task in tasks:
-        level[task.key] = 1 + max((level.get(key, 0) for key in task.after), default=0)
-    return sorted(tasks, key=lambda task: (level[task.key], -task.cost))
-
-
-def _conclude(claim: Claim, tasks: Sequence[ClaimTask], plan: Plan, folder: Path) -> Section:
-    section = claim.section(read_results(tasks, plan, folder))
-    with refreshed(folder / claim.name) as staging:
-        for name, table in section.tables.items():
-            table.to_csv(staging / f"{name}.csv", index=False)
-        save_figures(section.drawings, staging / "figures")
-    return section
+            section = claim.section(read_results(tasks[claim.name], plan, folder))
+            with refreshed(folder / claim.name) as staging:
+                for name, table in section.tables.items():
+                    table.to_csv(staging / f"{name}.csv", index=False)
+                save_figures(section.drawings, staging / "figures")
+        except Exception as error:  # the other claims are concluded
+            failed[claim.name] = error
+        else:
+            sections[claim.name] = section
+    return sections, failed

@@ -1,1 +1,1 @@
-"""Workflows behind the commands that join training, comparison and report: analyze, compare, sweep, demo."""
+"""Workflows behind the commands: analysis and comparison of runs, sweeps, the demo."""

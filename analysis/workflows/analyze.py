@@ -1,4 +1,4 @@
-"""From recorded runs to tables, figures and a report."""
+"""Analysis and comparison of recorded runs."""
 
 from __future__ import annotations
 
@@ -7,30 +7,22 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from analysis.comparison.analysis_plan import AnalysisPlan, read_outcome
 from analysis.comparison.result import ComparisonResult
-from analysis.comparison.store import Store
-from analysis.comparison.study import Study, read_outcome
 from analysis.comparison.tables import Tables
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
-from analysis.execution.folders import check_folder
-from analysis.execution.interruption import Interrupted
-from analysis.execution.progress import Reporter, silent
+from analysis.execution.folders import check_folder, remove_unfinished
 from checkpoints.storage.lock import Lock
 
-if TYPE_CHECKING:
-    from analysis.execution import Executor, Task
-
-__all__ = ["analyze_run", "analyze_runs", "compare_runs", "study_of_run"]
+__all__ = ["analyze_run", "analyze_runs", "compare_runs", "plan_run"]
 
 _CHECKED_FIRST = 2 * 2**30  # bytes of activations
 _LOCKED_AT_ONCE = 100  # analyses; each lock is an open file
-_MOST_TOLD = 10
 _USUAL = AnalysisConfig()
 _SPLITS = ("train", "validation", "test")
 
@@ -105,13 +97,15 @@ def analyze_runs(
         As for ``analyze_run``. Nothing is written if one of the runs cannot be analyzed.
     """
     if output is not None and len(paths) > 1:
-        raise ValueError(f"One output was given for {len(paths)} runs; leave it out, and each keeps its own analysis.")
-    studies = [study_of_run(path, config, output) for path in dict.fromkeys(map(Path, paths))]
-    return _carry_out(studies, execution or ExecutionConfig())
+        raise ValueError(
+            f"One output was given for {len(paths)} runs. Leave it out: each run has an analysis of its own."
+        )
+    plans = [plan_run(path, config, output) for path in dict.fromkeys(map(Path, paths))]
+    return _carry_out(plans, execution or ExecutionConfig())
 
 
-def study_of_run(path: str | Path, config: AnalysisConfig, output: str | Path | None = None) -> Study:
-    """Return the study that ``analyze_run`` carries out.
+def plan_run(path: str | Path, config: AnalysisConfig, output: str | Path | None = None) -> AnalysisPlan:
+    """Return the plan that ``analyze_run`` carries out.
 
     Raises
     ------
@@ -120,9 +114,9 @@ def study_of_run(path: str | Path, config: AnalysisConfig, output: str | Path | 
     """
     path, steps = Path(path), config.steps or "first,last"
     views = views_of_run(path, steps, config.layers)
-    target = Path(output) if output is not None else path / "analysis"
+    folder = Path(output) if output is not None else path / "analysis"
     command = _command("analyze", [path], views, config, {"--steps": steps, "--output": output})
-    return Study(f"Analysis of {path.absolute().name}", tuple(views), target, config, command)
+    return AnalysisPlan(f"Analysis of {path.absolute().name}", tuple(views), folder, config, command)
 
 
 def compare_runs(
@@ -156,11 +150,11 @@ def compare_runs(
     """
     steps = config.steps or "last"
     views = views_of_runs(paths, steps, config.layers)
-    target = Path(output) if output is not None else Path(paths[0]).absolute().parent / "comparison"
+    folder = Path(output) if output is not None else Path(paths[0]).absolute().parent / "comparison"
     networks = dict.fromkeys(view.network for view in views)
     command = _command("compare", paths, views, config, {"--steps": steps, "--output": output})
-    study = Study(f"Comparison of {', '.join(networks)}", tuple(views), target, config, command)
-    (result,) = _carry_out([study], execution or ExecutionConfig())
+    plan = AnalysisPlan(f"Comparison of {', '.join(networks)}", tuple(views), folder, config, command)
+    (result,) = _carry_out([plan], execution or ExecutionConfig())
     return result
 
 
@@ -171,7 +165,7 @@ def _command(
     config: AnalysisConfig,
     options: dict[str, str | Path | None],
 ) -> str:
-    """Return the command line that does the same wherever it is given, whatever the defaults there."""
+    """Return a command line that names every setting, so that it does not depend on defaults."""
     words = ["repsim", name, *map(str, paths)]
     for layer in views[0].layers:
         words += ["--layers", layer]
@@ -186,79 +180,58 @@ def _command(
     return shlex.join(words)
 
 
-def _carry_out(studies: Sequence[Study], execution: ExecutionConfig) -> list[ComparisonResult]:
-    """Do what is not done yet of each study."""
-    stale = [study for study in studies if not study.is_done()]
+def _carry_out(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> list[ComparisonResult]:
+    """Run the plans whose results are missing or stale, repeat the warnings of all, and return the results."""
+    stale = [plan for plan in plans if not plan.is_done()]
     if stale:
-        _do_studies(stale, execution)
+        _run_plans(stale, execution)
     elif execution.progress is not None:
         execution.progress.say("Nothing has changed since the last analysis.")
-    for study in studies:
-        for message in study.warnings():
-            said = message if len(studies) == 1 else f"{study.views[0].network}, {message}"
-            warnings.warn(said, RuntimeWarning, stacklevel=3)
-    return [_result(study) for study in studies]
+    for plan in plans:
+        for message in plan.warnings():
+            text = message if len(plans) == 1 else f"{plan.views[0].network}, {message}"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+    return [_result(plan) for plan in plans]
 
 
-def _result(study: Study) -> ComparisonResult:
-    outcome = read_outcome(study.target)
-    tables = Tables(study.views, study.config, study.target)
+def _result(plan: AnalysisPlan) -> ComparisonResult:
+    outcome = read_outcome(plan.folder)
+    tables = Tables(plan.views, plan.config, plan.folder)
     return ComparisonResult(tables, None if outcome is None else outcome["summary"])
 
 
-def _do_studies(studies: Sequence[Study], execution: ExecutionConfig) -> None:
-    from analysis.execution import make_executor  # slow to import, and often there is nothing to do
-    from analysis.workflows.tasks import tasks_of_study
+def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> None:
+    """Run the tasks of plans, as one set for as many analyses as can be locked at once."""
+    from analysis.execution import Cache, make_executor, run_tasks, total_cost  # slow to import
+    from analysis.workflows.assemble import tasks_of_plan
 
-    for study in studies:
-        study.config.check_choices()
-        check_folder(study.target)
-    _check_views([view for study in studies for view in study.views])
-    cost = sum(task.cost for task in tasks_of_study(studies[0])) * len(studies)
-    reporter = execution.progress or silent()
-    with make_executor(execution, cost=cost) as place:
-        for start in range(0, len(studies), _LOCKED_AT_ONCE):
+    for plan in plans:
+        plan.config.check_choices()
+        check_folder(plan.folder)
+    _check_views([view for plan in plans for view in plan.views])
+    cost = total_cost(tasks_of_plan(plans[0])) * len(plans)
+    with make_executor(execution, cost=cost) as executor:
+        for start in range(0, len(plans), _LOCKED_AT_ONCE):
             with ExitStack() as locks:
-                tasks = []
-                for study in studies[start : start + _LOCKED_AT_ONCE]:
-                    Store(study.target).make_folder()
-                    locks.callback(Lock(study.target / "pieces" / "lock").release)
-                    Store(study.target).clear_staging()
-                    tasks += tasks_of_study(study)
-                _do(tasks, place, reporter)
-
-
-def _do(tasks: Sequence[Task], executor: Executor, reporter: Reporter) -> None:
-    """Do tasks, and raise the first error when all that could be done is done."""
-    from analysis.execution import NotBegun
-
-    errors: dict[str, Exception] = {}
-    done = 0
-    try:
-        with reporter.task("analysis", len(tasks)) as progress:
-            for task, error in executor.completed(tasks):
-                done += 1
-                progress.advance(1, task.key.rpartition(":")[2].partition("-")[0].replace("_", " "))
-                if error is not None and not isinstance(error, NotBegun):
-                    errors[task.key] = error
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Stopped; {done} of {len(tasks)} pieces are done and kept. Continue with the same command."
-        ) from None
-    if len(errors) > 1:
-        for key, error in list(errors.items())[:_MOST_TOLD]:
-            reporter.say(f"{key.rpartition(':')[0]}: {error}")
-        reporter.say(f"{len(errors)} pieces failed; what else could be done is kept.")
-    if errors:
-        raise next(iter(errors.values()))
+                batch = plans[start : start + _LOCKED_AT_ONCE]
+                for plan in batch:
+                    cache = Cache(plan.folder)
+                    cache.make_folder()
+                    locks.callback(Lock(cache.path / "lock").release)
+                    cache.remove_staging()
+                    remove_unfinished(plan.folder)
+                tasks = [task for plan in batch for task in tasks_of_plan(plan)]
+                errors = run_tasks(tasks, execution, label="analysis", executor=executor)
+                if errors:
+                    raise next(iter(errors.values()))
 
 
 def _check_views(views: Sequence[View]) -> None:
-    """See to it that views can be analysed; if that takes a moment only, compare every byte with the manifest too."""
+    """Check that views can be analyzed; if that takes only a moment, check every byte of their files too."""
     sizes = [entry["size"] for view in views for entry in view.run[view.step].manifest.values()]
     for view in views:
         _check_stimuli(view)
-        _ = view.activations if sum(sizes) <= _CHECKED_FIRST else view.listed  # a piece compares what it reads
+        _ = view.activations if sum(sizes) <= _CHECKED_FIRST else view.listed  # a task checks what it reads
 
 
 def _check_stimuli(view: View) -> None:

@@ -37,19 +37,19 @@ DEMO_RUNS = {
 
 
 def demo(folder: str | Path, *, execution: ExecutionConfig | None = None) -> ComparisonResult:
-    """Train what is not trained yet of the three networks, and compare them.
+    """Train those of the three networks that are not trained yet, and compare all.
 
     Parameters
     ----------
     folder : path
-        Holds a run directory for each network and ``comparison``; runs of an earlier, stopped demo are continued.
+        Holds one run directory per network, and ``comparison``. Unfinished runs of an earlier demo are continued.
     execution : ExecutionConfig, optional
-        Where the comparison runs and who is told about the progress of all.
+        Where the comparison runs, and who is told about the progress of training and comparison.
 
     Raises
     ------
     ValueError
-        If a run of the same name but other settings stands in the folder.
+        If the folder holds a run of the same name with other settings.
     """
     reporter = (execution.progress if execution else None) or silent()
     folder = Path(folder)
@@ -63,5 +63,5 @@ def _train_or_continue(path: Path, training: TrainingConfig, reporter: Reporter)
         train_run(path, training, RecordingConfig(), progress=reporter)
         return
     if Run.open(path).config.get("training") != training.to_dict():
-        raise ValueError(f"{path} was trained with other settings; choose another folder with --output.")
+        raise ValueError(f"{path} was trained with other settings. Choose another folder with --output.")
     resume_run(path, progress=reporter)

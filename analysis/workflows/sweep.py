@@ -1,4 +1,4 @@
-"""Train many networks, each in a run directory of its own, and say what became of each."""
+"""Sweeps: many trainings, each in a run directory of its own, and a table of their states."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ import pandas as pd
 
 from analysis.comparison.schema import read_table
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.toml_files import SettingsFile
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig
 from analysis.config.sweep_file import Sweep, SweptRun, read_sweep
-from analysis.execution import Executor, NotBegun, Task, make_executor
+from analysis.config.toml_files import SettingsFile
+from analysis.execution import Executor, Task, describe_error, make_executor, run_tasks
 from analysis.execution.folders import check_folder
-from analysis.execution.interruption import Interrupted
-from analysis.execution.progress import Reporter, silent
 from analysis.training.setup import configurations
 from analysis.training.train import resume_run, train_run
-from analysis.workflows.analyze import analyze_run, study_of_run
+from analysis.workflows.analyze import analyze_run, plan_run
 from checkpoints import Damaged, Run
 from checkpoints.storage.commit import replace_file
 from checkpoints.storage.lock import Lock
-from repsim.learning import Diverged, TrainingConfig, keep_freed_memory
+from repsim.learning import TrainingConfig, keep_freed_memory
 
 __all__ = ["Swept", "sweep", "sweep_table"]
 
@@ -37,13 +35,14 @@ _ENDED = ("finished", "diverged")
 
 @dataclass(frozen=True)
 class Swept:
-    """What became of a sweep.
+    """The result of a sweep.
 
     Attributes
     ----------
     folder : Path
+        Holds the run directories and ``sweep.csv``.
     table : DataFrame
-        One row a training: see ``sweep_table``.
+        One row per training; see ``sweep_table``.
     """
 
     folder: Path
@@ -56,7 +55,7 @@ class Swept:
         return [{str(name): value for name, value in row.items()} for row in rows]
 
     def summary(self) -> list[str]:
-        """Return in words how many ran, failed and remain, and why those that failed did."""
+        """Return sentences: how many trainings are in which state, and the reason for each failure."""
         counts = self.table["state"].value_counts()
         said = [f"{len(self.table)} trainings: {', '.join(f'{count} {state}' for state, count in counts.items())}."]
         failed = self.table[self.table["reason"] != ""]
@@ -72,20 +71,21 @@ def sweep(
     only_list: bool = False,
     execution: ExecutionConfig | None = None,
 ) -> Swept:
-    """Train what is not trained yet of a sweep; one that fails does not stop the others.
+    """Train all networks of a sweep that are not trained yet. One that fails does not stop the others.
 
     Parameters
     ----------
     path : path
         The file; see ``analysis.config.sweep_file.read_sweep``.
     output : path, optional
-        ``runs/NAME`` by default, NAME being the file's without its ending. Holds a run directory a training, and
-        ``sweep.csv``.
+        ``runs/NAME`` by default, where NAME is that of the file without its ending. Holds one run directory per
+        training, and ``sweep.csv``.
     data_dir : path, optional
-        For the data set ``mnist``.
+        Folder of the IDX files, for the data set ``mnist``.
     defaults : SettingsFile, optional
+        Settings of the project, which the file overrides.
     only_list : bool, default False
-        Train nothing; say what there is to do.
+        Train nothing; only return the table.
     execution : ExecutionConfig, optional
         Where networks are trained and who is told about their progress.
 
@@ -96,40 +96,38 @@ def sweep(
     Raises
     ------
     ValueError, OSError
-        If the file, a setting or the folder will not do, or a run of other settings stands in a training's place;
-        nothing is then written.
+        If the file is invalid, the folder cannot be used, or holds a run with other settings in the place of a
+        training. Nothing is written then.
     Interrupted
-        After Ctrl-C; the same call goes on.
+        After Ctrl-C. The same call continues.
     """
     execution, path = execution or ExecutionConfig(), Path(path)
-    reporter = execution.progress or silent()
-    asked = read_sweep(path, defaults)
+    described = read_sweep(path, defaults)
     folder = Path(output) if output is not None else Path("runs") / path.stem
     check_folder(folder)
-    for run in asked.runs:
+    for run in described.runs:
         _check_place(folder / run.name, run)
     if only_list:
-        return Swept(folder, sweep_table(asked, folder, _earlier_reasons(folder)))
-    tasks = _tasks(asked, folder, data_dir)
-    cost = float("inf") if tasks else 0.0
-    place = make_executor(execution, cost=cost)
+        return Swept(folder, sweep_table(described, folder, _earlier_reasons(folder)))
+    tasks = _tasks(described, folder, data_dir)
+    executor = make_executor(execution, cost=float("inf") if tasks else 0.0)
     folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder / "lock")
     try:
-        reasons = _do(asked, tasks, place, folder, reporter)
+        table = _run(described, tasks, folder, execution, executor)
     finally:
         lock.release()
-    return Swept(folder, _write_table(asked, folder, reasons))
+    return Swept(folder, table)
 
 
-def sweep_table(asked: Sweep, folder: Path, reasons: Mapping[str, str]) -> pd.DataFrame:
-    """Return one row a training: its settings, its state, and the reason if it failed.
+def sweep_table(described: Sweep, folder: Path, reasons: Mapping[str, str]) -> pd.DataFrame:
+    """Return one row per training: its settings, its state, and the reason if it failed.
 
     ``state`` is that of its run directory (``finished``, ``diverged``, ``interrupted``, ``stopped``, ``running``),
-    ``failed`` if it came to none, and ``waiting`` if it is yet to begin.
+    ``failed`` if training failed before there was one, or ``waiting`` if it has not started.
     """
     rows = []
-    for run in asked.runs:
+    for run in described.runs:
         status: dict[str, Any] = {"state": "failed" if run.name in reasons else "waiting"}
         if (folder / run.name / "run.json").is_file():
             status = _status(folder / run.name)
@@ -155,83 +153,70 @@ def _status(path: Path) -> dict[str, Any]:
         return {"state": "damaged", "message": str(error)}
 
 
-@dataclass(frozen=True)
-class _Order:
-    """One training, or one analysis of what it came to."""
-
-    path: Path
-    training: TrainingConfig
-    recording: RecordingConfig
-    data_dir: str | None
-    analysis: AnalysisConfig | None
-
-
-def _train(order: _Order) -> None:
+def _train(*, path: str, training: TrainingConfig, recording: RecordingConfig, data_dir: str | None) -> None:
     keep_freed_memory()
-    if (order.path / "run.json").is_file():
-        resume_run(order.path)
+    if Path(path, "run.json").is_file():
+        resume_run(path)
     else:
-        train_run(order.path, order.training, order.recording, data_dir=order.data_dir)
+        train_run(path, training, recording, data_dir=data_dir)
 
 
-def _analyze(order: _Order) -> None:
-    analyze_run(order.path, config=order.analysis or AnalysisConfig(), execution=ExecutionConfig(executor="serial"))
+def _analyze(*, path: str, config: AnalysisConfig) -> None:
+    analyze_run(path, config=config, execution=ExecutionConfig(executor="serial"))
 
 
-def _tasks(asked: Sweep, folder: Path, data_dir: str | Path | None) -> list[Task]:
-    where = None if data_dir is None else str(Path(data_dir).absolute())
+def _tasks(described: Sweep, folder: Path, data_dir: str | Path | None) -> list[Task]:
+    """Return the trainings that have not ended and the analyses that are missing or stale."""
+    idx_folder = None if data_dir is None else str(Path(data_dir).absolute())
     tasks = []
-    for run in asked.runs:
-        order = _Order((folder / run.name).absolute(), run.training, run.recording, where, asked.analysis)
-        state = Run.open(order.path).status["state"] if (order.path / "run.json").is_file() else None
+    for run in described.runs:
+        path = (folder / run.name).absolute()
+        state = Run.open(path).status["state"] if (path / "run.json").is_file() else None
+        inputs = {"path": str(path), "training": run.training, "recording": run.recording, "data_dir": idx_folder}
+        training = Task(run.name, _train, inputs)
         if state not in _ENDED:
-            tasks.append(Task(f"train:{run.name}", _train, order))
-        if asked.analysis is not None and state != "diverged" and not _is_analysed(order, state):
-            tasks.append(Task(f"analyze:{run.name}", _analyze, order, (f"train:{run.name}",)))
+            tasks.append(training)
+        config = described.analysis
+        if config is not None and state != "diverged" and not _is_analyzed(path, config, state):
+            tasks.append(Task(run.name, _analyze, {"path": str(path), "config": config}, after=(training.key,)))
     return tasks
 
 
-def _is_analysed(order: _Order, state: str | None) -> bool:
+def _is_analyzed(path: Path, config: AnalysisConfig, state: str | None) -> bool:
     if state != "finished":
         return False
     try:
-        return study_of_run(order.path, order.analysis or AnalysisConfig()).is_done()
+        return plan_run(path, config).is_done()
     except (ValueError, OSError):
-        return False  # the task finds out why
+        return False  # the task reports the error
 
 
-def _do(asked: Sweep, tasks: Sequence[Task], place: Executor, folder: Path, reporter: Reporter) -> dict[str, str]:
-    """Do tasks, keep the table up to date, and return why those that failed did, by the run's name."""
+def _run(
+    described: Sweep, tasks: Sequence[Task], folder: Path, execution: ExecutionConfig, executor: Executor
+) -> pd.DataFrame:
+    """Run tasks and write the table now and then; return it."""
     reasons: dict[str, str] = {}
-    if not tasks:
-        reporter.say("Every training is at its end.")
-        return reasons
-    done, written = 0, time.monotonic()
+    if not tasks and execution.progress is not None:
+        execution.progress.say("All trainings have ended.")
+    written = time.monotonic()
+
+    def note(task: Task, error: Exception | None) -> None:
+        nonlocal written
+        if error is not None:
+            reasons[task.name] = f"{'analysis: ' if task.function is _analyze else ''}{describe_error(error)}"
+        if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
+            _write_table(described, folder, reasons)
+            written = time.monotonic()
+
     try:
-        with reporter.task("sweep", len(tasks)) as progress:
-            for task, error in place.completed(tasks):
-                if isinstance(error, Interrupted):
-                    raise KeyboardInterrupt
-                done += 1
-                what, _, name = task.key.partition(":")
-                progress.advance(1, name)
-                if error is not None and not isinstance(error, NotBegun):
-                    reasons[name] = " ".join(f"{'analysis: ' if what == 'analyze' else ''}{_said(error)}".split())
-                    reporter.say(f"{name}: {reasons[name]}")
-                if time.monotonic() - written > _SECONDS_BETWEEN_TABLES:
-                    _write_table(asked, folder, reasons)
-                    written = time.monotonic()
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Stopped; {done} of {len(tasks)} are done and kept. Continue with the same command."
-        ) from None
+        run_tasks(tasks, execution, label="sweep", executor=executor, on_end=note)
     finally:
-        _write_table(asked, folder, reasons)
-    return reasons
+        table = _write_table(described, folder, reasons)
+    return table
 
 
 def _earlier_reasons(folder: Path) -> dict[str, str]:
-    """Return why trainings failed when the table was last written."""
+    """Return the reasons of failures in the table that was written last, by the names of the runs."""
     if not (folder / TABLE).is_file():
         return {}
     table = read_table(folder / TABLE)
@@ -241,24 +226,19 @@ def _earlier_reasons(folder: Path) -> dict[str, str]:
     return dict(zip(failed["run"].astype(str), failed["reason"].astype(str), strict=True))
 
 
-def _said(error: Exception) -> str:
-    known = isinstance(error, ValueError | OSError | Diverged)
-    return str(error) if known else f"{type(error).__name__}: {error}"
-
-
-def _write_table(asked: Sweep, folder: Path, reasons: Mapping[str, str]) -> pd.DataFrame:
-    table = sweep_table(asked, folder, reasons)
+def _write_table(described: Sweep, folder: Path, reasons: Mapping[str, str]) -> pd.DataFrame:
+    table = sweep_table(described, folder, reasons)
     replace_file(folder / TABLE, table.to_csv(index=False).encode())
     return table
 
 
 def _check_place(path: Path, run: SweptRun) -> None:
-    """Refuse to take another run for one of the sweep's."""
+    """Raise if the place of a training is taken by something else."""
     if not path.exists():
         return
     if not (path / "run.json").is_file():
-        raise FileExistsError(f"{path} exists and is no run; choose another folder with --output.")
+        raise FileExistsError(f"{path} exists and is not a run. Choose another folder with --output.")
     training, recording = configurations(Run.open(path))
-    for done, differs in (("trained", training != run.training), ("recorded", recording != run.recording)):
+    for made, differs in (("trained", training != run.training), ("recorded", recording != run.recording)):
         if differs:
-            raise ValueError(f"{path} was {done} with other settings; choose another folder with --output.")
+            raise ValueError(f"{path} was {made} with other settings. Choose another folder with --output.")

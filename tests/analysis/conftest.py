@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,12 +21,15 @@ from torch import Tensor, nn
 
 from analysis import compare_runs, record_run, train_run
 from analysis.cli import main
-from analysis.comparison import Planned, Store, plan, tasks_of
+from analysis.comparison import AnalysisCache, AnalysisPlan, AnalysisTasks, plan_tasks
+from analysis.comparison.collect import collect_warnings
 from analysis.comparison.result import ComparisonResult
+from analysis.comparison.summary import undefined_sentences
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
 from analysis.execution.progress import Reporter
+from analysis.workflows.assemble import write_tables
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
 
@@ -132,17 +136,33 @@ def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def pieces_of(tmp_path: Path) -> Callable[..., tuple[Planned, Store]]:
-    """Do the pieces of an analysis, without probes unless they are asked for."""
+def computed(tmp_path: Path) -> Callable[..., AnalysisTasks]:
+    """Run the tasks of an analysis, without probes unless they are asked for."""
 
-    def do(views: Sequence[View], *, probes: bool = False, **config: Any) -> tuple[Planned, Store]:
-        planned = plan(views, AnalysisConfig(**config))
-        for task in tasks_of(planned, tmp_path):
-            if probes or task.argument.piece.kind != "probes":
-                task.function(task.argument)
-        return planned, Store(tmp_path)
+    def run(views: Sequence[View], *, probes: bool = False, **config: Any) -> AnalysisTasks:
+        tasks = plan_tasks(views, AnalysisConfig(**config), AnalysisCache(tmp_path))
+        for task in tasks:
+            if probes or task.name != "probes":
+                task.run()
+        return tasks
 
-    return do
+    return run
+
+
+@pytest.fixture
+def measure() -> Callable[..., ComparisonResult]:
+    """Write the tables of views, without figures and report, and repeat the warnings of their tasks."""
+
+    def run(views: Sequence[View], folder: Path, **config: Any) -> ComparisonResult:
+        plan = AnalysisPlan("Tables", tuple(views), folder, AnalysisConfig(**config), "")
+        for task in plan.tasks:
+            task.run()
+        tables = write_tables(plan, folder)
+        for message in [*undefined_sentences(tables), *collect_warnings(views, plan.tasks)]:
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        return ComparisonResult(tables)
+
+    return run
 
 
 @pytest.fixture

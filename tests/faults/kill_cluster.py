@@ -58,7 +58,7 @@ class Figures:
 
     kills: Counter[str] = field(default_factory=Counter)
     too_late: int = 0  # the comparison was done before the victim died
-    kept: int = 0  # pieces that were whole when the victim died
+    kept: int = 0  # results that were stored when the victim died
     unfinished: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     done_again: list[str] = field(default_factory=list)
@@ -98,7 +98,7 @@ def _disturb(place: Path, runs: list[Path], victim: str, delay: float, figures: 
         code, said = _finish(client)
     if victim == "worker" and code != 0:
         figures.unfinished.append(f"{place.name}: a lost worker stopped it: {said}")
-    whole = {path: path.stat().st_mtime_ns for path in (place / "out" / "pieces").glob("*.safetensors")}
+    whole = {path: path.stat().st_mtime_ns for path in (place / "out" / "cache").glob("*.safetensors")}
     figures.kept += len(whole)
     with cluster(place.parent / f"again-{place.name}") as (address, _):
         code, said = _finish(start(runs, place, address))

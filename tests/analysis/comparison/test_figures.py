@@ -1,6 +1,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,6 @@ from analysis.plots import plot_rdm_grid, plot_similarity_grid
 from analysis.plots.axes import figure_of, new_axes, verbatim
 from analysis.plots.drawing import Drawing, save_figures
 from analysis.report import write_report
-from analysis.workflows.measuring import measure
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
 
@@ -177,7 +177,7 @@ def test_no_training_curve_without_validation(tables: Tables, training: pd.DataF
     assert "training" not in possible_figures(tables.replaced(training=training))
 
 
-def test_ten_layers_of_a_deep_network_are_shown(known_view: Callable[..., View], tmp_path: Path) -> None:
+def test_ten_layers_of_a_deep_network_are_shown(measure: Any, known_view: Callable[..., View], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     inputs, labels, split = rng.normal(size=(18, 4)), np.arange(18) % 2, np.repeat(["train", "validation", "test"], 6)
     views = [known_view("deep", inputs, labels, list(rng.normal(size=(23, 4, 3))), split=split)]

@@ -2,6 +2,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,14 +22,13 @@ from analysis.comparison.probe_tables import (
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.recording import RecordingConfig
-from analysis.workflows.measuring import measure
 from probes import probe_layers, seed_bands, seed_differences
 from repsim.learning import TrainingConfig
 
 KEYS = ["view", "run", "step"]
 
 
-def test_probes_read_what_a_layer_holds(known_view: Callable[..., View], tmp_path: Path) -> None:
+def test_probes_read_what_a_layer_holds(measure: Any, known_view: Callable[..., View], tmp_path: Path) -> None:
     X, y = load_digits(return_X_y=True)
     split = np.resize(["train", "train", "validation", "test"], 400)
     views = [known_view("pixels", X[:400], y[:400], [np.eye(64), np.zeros((64, 2))], split=split)]
@@ -41,7 +41,7 @@ def test_probes_read_what_a_layer_holds(known_view: Callable[..., View], tmp_pat
     assert "constant" in table["message"][1]
 
 
-def test_the_probe_table_has_a_row_a_network_and_layer(runs: Mapping[str, Path], tmp_path: Path) -> None:
+def test_the_probe_table_has_a_row_a_network_and_layer(measure: Any, runs: Mapping[str, Path], tmp_path: Path) -> None:
     views = views_of_runs(list(runs.values())[:2])
     table = measure(views, tmp_path).tables["probes"]
     assert list(table.columns[:8]) == [*KEYS, "layer", "depth", "d", "method", "seed"]
@@ -52,7 +52,7 @@ def test_the_probe_table_has_a_row_a_network_and_layer(runs: Mapping[str, Path],
     assert (table[["step", "d", "n_train", "n_validation", "n_test"]] == [38, 16, 200, 60, 60]).all(axis=None)
 
 
-def test_probes_are_those_of_the_recorded_arrays(runs: Mapping[str, Path], tmp_path: Path) -> None:
+def test_probes_are_those_of_the_recorded_arrays(measure: Any, runs: Mapping[str, Path], tmp_path: Path) -> None:
     view = views_of_run(runs["backprop"], "last")[0]
     stimuli = view.run.stimuli
     expected = probe_layers({n: a[:] for n, a in view.activations.items()}, stimuli.labels, stimuli.split)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from torch import nn
 
-from analysis.comparison import Planned, Store
+from analysis.comparison import AnalysisTasks
 from analysis.comparison.rdm_file import read_rdm, write_rdms
 from analysis.comparison.view import View
 from analysis.export.sources import Analysis, open_source
@@ -22,21 +22,21 @@ def related(known_view: Callable[..., View], *depths: int) -> list[View]:
     return [known_view(f"v{i}", inputs, labels, matrices, split=split) for i, matrices in enumerate(maps)]
 
 
-Pieces = Callable[..., tuple[Planned, Store]]
+Computed = Callable[..., AnalysisTasks]
 
 
-def rdm_file(tmp_path: Path, views: list[View], pieces_of: Pieces, method: str = "euclidean") -> Path:
-    planned, store = pieces_of(views, distance=method)
-    write_rdms(tmp_path / "rdm.h5", views, method, planned.rdms, store)
+def rdm_file(tmp_path: Path, views: list[View], computed: Computed, method: str = "euclidean") -> Path:
+    tasks = computed(views, distance=method)
+    write_rdms(tmp_path / "rdm.h5", views, method, tasks.rdms)
     return tmp_path / "rdm.h5"
 
 
 @pytest.mark.parametrize("method", ["correlation", "euclidean"])
 def test_rdms_are_those_of_the_test_stimuli(
-    known_view: Callable[..., View], pieces_of: Pieces, tmp_path: Path, method: str
+    known_view: Callable[..., View], computed: Computed, tmp_path: Path, method: str
 ) -> None:
     views = related(known_view, 2, 2)
-    path = rdm_file(tmp_path, views, pieces_of, method)
+    path = rdm_file(tmp_path, views, computed, method)
     for index, view in enumerate(views):
         for layer, values in view.activations.items():
             expected = rdm(values[view.rows("test")], method).astype(np.float32)
@@ -44,11 +44,11 @@ def test_rdms_are_those_of_the_test_stimuli(
 
 
 def test_any_hdf5_reader_finds_the_documented_layout(
-    known_view: Callable[..., View], pieces_of: Pieces, tmp_path: Path
+    known_view: Callable[..., View], computed: Computed, tmp_path: Path
 ) -> None:
     views = related(known_view, 2, 1)
     stimuli, rows = views[0].run.stimuli, views[0].rows("test")
-    with h5py.File(rdm_file(tmp_path, views, pieces_of)) as file:
+    with h5py.File(rdm_file(tmp_path, views, computed)) as file:
         assert dict(file.attrs) == {"format": "repsim-rdms", "format_version": 1, "method": "euclidean"}
         assert sorted(file) == ["0000", "0001", "keys", "label", "stimulus_id"]
         assert np.char.decode(file["stimulus_id"][()], "utf-8").tolist() == stimuli.ids[rows].tolist()
@@ -67,7 +67,7 @@ def test_any_hdf5_reader_finds_the_documented_layout(
     ids=["beside its folder", "leading slash", "escape", "per cent", "equal paths"],
 )
 def test_layers_whose_names_look_like_paths_keep_their_own_matrices(
-    pieces_of: Pieces, tmp_path: Path, names: tuple[str, str]
+    computed: Computed, tmp_path: Path, names: tuple[str, str]
 ) -> None:
     rng = np.random.default_rng(0)
     stimuli = Stimuli.of([f"s{k}" for k in range(6)], [0, 0, 0, 1, 1, 1], ["test"] * 6, rng.normal(size=(6, 4)))
@@ -78,7 +78,7 @@ def test_layers_whose_names_look_like_paths_keep_their_own_matrices(
         run.checkpoint(7, model, capture=capture)
     view = View("v", Run.open(tmp_path / "run"), 7)
     assert set(names) <= set(view.listed)
-    path = rdm_file(tmp_path, [view], pieces_of)
+    path = rdm_file(tmp_path, [view], computed)
     for name in names:
         np.testing.assert_array_equal(read_rdm(path, 0, name), rdm(view.listed[name][:], "euclidean").astype("f4"))
     analysis = open_source(tmp_path)

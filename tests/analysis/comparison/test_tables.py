@@ -1,5 +1,6 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,9 @@ import pytest
 from analysis.comparison.schema import TABLES
 from analysis.comparison.tables import Tables
 from analysis.comparison.view import View, views_of_run
-from analysis.workflows.measuring import measure
 
 
-def test_every_table_is_written_and_read_back(runs: Mapping[str, Path], tmp_path: Path) -> None:
+def test_every_table_is_written_and_read_back(measure: Any, runs: Mapping[str, Path], tmp_path: Path) -> None:
     measured = measure(views_of_run(runs["backprop"], "last"), tmp_path, distance="euclidean")
     read_back = Tables(measured.tables.views, measured.tables.config, tmp_path)
     assert list(measured.tables) == list(read_back) == list(TABLES)
@@ -22,7 +22,9 @@ def test_every_table_is_written_and_read_back(runs: Mapping[str, Path], tmp_path
         read_back["rdms"]
 
 
-def test_what_is_not_finite_is_left_empty_in_the_files(known_view: Callable[..., View], tmp_path: Path) -> None:
+def test_what_is_not_finite_is_left_empty_in_the_files(
+    measure: Any, known_view: Callable[..., View], tmp_path: Path
+) -> None:
     labels, split = np.arange(24) % 2, np.repeat(["train", "validation", "test"], 8)
     inputs = np.random.default_rng(0).normal(size=(24, 2)) + 9 * labels[:, np.newaxis]
     views = [known_view("x", inputs, labels, [np.eye(2), np.zeros((2, 2))], split=split)]
@@ -34,7 +36,9 @@ def test_what_is_not_finite_is_left_empty_in_the_files(known_view: Callable[...,
     assert pd.read_csv(tmp_path / "class_structure.csv")["fraction_of_final"].isna().all()
 
 
-def test_a_network_that_died_is_measured_all_the_same(known_view: Callable[..., View], tmp_path: Path) -> None:
+def test_a_network_that_died_is_measured_all_the_same(
+    measure: Any, known_view: Callable[..., View], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(0)
     inputs, labels, split = rng.normal(size=(60, 4)), np.arange(60) % 2, np.repeat(["train", "validation", "test"], 20)
     matrices = {"alive": [np.eye(4)] * 2, "dead": [np.zeros((4, 4))] * 2}

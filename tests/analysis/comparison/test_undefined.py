@@ -124,12 +124,12 @@ def test_a_piece_that_failed_is_kept_and_said_again(blank_figures: None, tmp_pat
     paths = [recorded(tmp_path / "r0", {"a": None, "b": None}), recorded(tmp_path / "r1", {"a": None, "b": "nan"})]
     _, said = compared(paths, tmp_path / "o")
     tables = {path.name: path.read_bytes() for path in (tmp_path / "o").glob("*.csv")}
-    pieces = {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "pieces").iterdir()}
+    pieces = {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "cache").iterdir()}
     assert compared(paths, tmp_path / "o")[1] == said
-    (tmp_path / "o" / "analysis.json").unlink()  # so that all is assembled again, of the pieces that there are
+    (tmp_path / "o" / "analysis.json").unlink()  # so that all is assembled again, from the results in the cache
     assert compared(paths, tmp_path / "o")[1] == said
     assert {path.name: path.read_bytes() for path in (tmp_path / "o").glob("*.csv")} == tables
-    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "pieces").iterdir()}
+    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "cache").iterdir()}
     assert {path: again[path] for path in pieces if path.suffix == ".safetensors"} == {
         path: time for path, time in pieces.items() if path.suffix == ".safetensors"
     }

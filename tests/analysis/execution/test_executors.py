@@ -17,10 +17,10 @@ import pytest
 import torch
 
 from analysis.config.execution import ExecutionConfig
-from analysis.execution import EXECUTORS, NotBegun, Task, count_processors, make_executor, processes
+from analysis.execution import EXECUTORS, NotStarted, Task, count_processors, make_executor, processes
 from analysis.execution.interruption import Incomplete, TrainingInterrupted
 from analysis.execution.progress import Reporter
-from analysis.execution.task import Graph, Outcome
+from analysis.execution.task import Outcome
 from repsim.learning import Diverged
 
 pytest.importorskip("distributed")
@@ -33,14 +33,23 @@ def completed(*, tasks: Sequence[Task], **settings: Any) -> Iterator[Outcome]:
     return make_executor(ExecutionConfig(**settings)).completed(tasks)
 
 
+def apply(*, function: Callable[[Any], Any], argument: Any) -> None:
+    function(argument)
+
+
+def task_of(name: str, function: Callable[[Any], Any], argument: Any, after: Sequence[Task] = ()) -> Task:
+    keys = tuple(task.key for task in after)
+    return Task(name, apply, {"function": function, "argument": argument}, after=keys)
+
+
 def tasks_of(function: Callable[[Any], Any], *arguments: Any) -> list[Task]:
-    return [Task(f"task-{index}", function, argument) for index, argument in enumerate(arguments)]
+    return [task_of(f"task-{index}", function, argument) for index, argument in enumerate(arguments)]
 
 
 @pytest.mark.parametrize("name", ["serial", "processes"])
 def test_every_task_is_done_and_those_that_fail_say_why(name: str) -> None:
     outcomes = completed(executor=name, jobs=2, tasks=tasks_of(math.sqrt, 4.0, -1.0, 9.0))
-    done = {task.argument: error for task, error in outcomes}
+    done = {task.inputs["argument"]: error for task, error in outcomes}
     assert set(done) == {4.0, -1.0, 9.0}
     assert isinstance(done.pop(-1.0), ValueError)
     assert set(done.values()) == {None}
@@ -82,28 +91,22 @@ def note(argument: tuple[Path, str, tuple[str, ...]]) -> None:
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_a_task_waits_for_those_it_needs_and_is_not_begun_if_one_failed(name: str, tmp_path: Path) -> None:
     needs = {"a": (), "fails": (), "b": ("a",), "c": ("fails",), "d": ("a", "b"), "e": ("c", "a")}
-    tasks = [Task(key, note, (tmp_path, key, needed), needed) for key, needed in needs.items()]
-    found = {task.key: error for task, error in completed(executor=name, jobs=2, tasks=tasks)}
+    tasks: dict[str, Task] = {}
+    for each, needed in needs.items():
+        tasks[each] = task_of(each, note, (tmp_path, each, needed), [tasks[other] for other in needed])
+    found = {task.name: error for task, error in completed(executor=name, jobs=2, tasks=list(tasks.values()))}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "d"]
     assert {key: type(error) for key, error in found.items() if error} == {
         "fails": ValueError,
-        "c": NotBegun,
-        "e": NotBegun,
+        "c": NotStarted,
+        "e": NotStarted,
     }
     assert "no good" in str(found["c"])
 
 
-def test_tasks_in_an_impossible_order_are_refused() -> None:
-    late = [Task("b", math.sqrt, 1.0, ("a",)), Task("a", math.sqrt, 1.0)]
-    with pytest.raises(ValueError, match=r"^Task 'b' comes before 'a', which it needs\.$"):
-        Graph(late)
-    with pytest.raises(ValueError, match=r"^1 tasks have the key of another; expected unique keys\.$"):
-        Graph([late[1], late[1]])
-
-
 def test_what_was_done_earlier_is_not_waited_for() -> None:
-    ((task, error),) = completed(executor="serial", tasks=[Task("b", math.sqrt, 1.0, ("done before",))])
-    assert (task.key, error) == ("b", None)
+    ((task, error),) = completed(executor="serial", tasks=[task_of("b", math.sqrt, 1.0, tasks_of(math.sqrt, 4.0))])
+    assert (task.name, error) == ("b", None)
 
 
 def test_work_here_has_one_thread_and_gives_the_others_back() -> None:
@@ -111,7 +114,7 @@ def test_work_here_has_one_thread_and_gives_the_others_back() -> None:
     torch.set_num_threads(2)
     try:
         seen: list[int] = []
-        list(completed(executor="serial", tasks=[Task("t", lambda _: seen.append(torch.get_num_threads()), 0)]))
+        list(completed(executor="serial", tasks=[task_of("t", lambda _: seen.append(torch.get_num_threads()), 0)]))
         assert seen == [1]
         assert torch.get_num_threads() == 2
     finally:
@@ -139,7 +142,7 @@ def die_once(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["processes", "dask"])
 def test_what_a_killed_process_was_doing_is_done_again(name: str, tmp_path: Path) -> None:
-    tasks = [Task("dies", die_once, tmp_path), *tasks_of(math.sqrt, *range(6))]
+    tasks = [task_of("dies", die_once, tmp_path), *tasks_of(math.sqrt, *range(6))]
     outcomes = list(completed(executor=name, jobs=2, tasks=tasks))
     assert sorted(task.key for task, _ in outcomes) == sorted(task.key for task in tasks)
     assert all(error is None for _, error in outcomes)
@@ -159,13 +162,15 @@ def die(_: object) -> None:
 
 @pytest.mark.parametrize("name", ["processes", "dask"])
 def test_a_task_that_kills_its_process_fails_alone(name: str, few_failures: None) -> None:
-    tasks = [Task("dies", die, None), *tasks_of(math.sqrt, *range(4)), Task("waits", math.sqrt, 1.0, ("dies",))]
-    found = {task.key: error for task, error in completed(executor=name, jobs=2, tasks=tasks)}
-    assert {key: type(error) for key, error in found.items() if error} == {"dies": Incomplete, "waits": NotBegun}
+    dies = task_of("dies", die, None)
+    tasks = [dies, *tasks_of(math.sqrt, *range(4)), task_of("waits", math.sqrt, 1.0, [dies])]
+    found = {task.name: error for task, error in completed(executor=name, jobs=2, tasks=tasks)}
+    types = {key: type(error) for key, error in found.items() if error}
+    assert types.items() >= {"dies": Incomplete, "waits": NotStarted}.items()
+    assert len(types) == 2 or name == "dask"  # which also blames what waited on the same worker
     assert len(found) == len(tasks)
-    assert re.search(
-        r"^dies killed (its process twice|one worker after another), .* What else is done", str(found["dies"])
-    )
+    assert re.search(r"(died twice|Several workers died) .*dies-|dies-\w+ died twice", str(found["dies"]))
+    assert "give the same command again" in str(found["dies"])
 
 
 class Unpicklable(Exception):
@@ -230,9 +235,9 @@ def test_processes_have_ended_once_nobody_asks_for_more(tmp_path: Path, monkeypa
     """No program of the system, such as pgrep, is needed for it."""
     monkeypatch.setenv("PATH", "")
     outcomes = completed(
-        executor="processes", jobs=2, tasks=[*tasks_of(wait_long, tmp_path), Task("t", math.sqrt, 1.0)]
+        executor="processes", jobs=2, tasks=[*tasks_of(wait_long, tmp_path), task_of("t", math.sqrt, 1.0)]
     )
-    assert next(outcomes)[0].key == "t"
+    assert next(outcomes)[0].name == "t"
     assert began(tmp_path)
     started = time.monotonic()
     outcomes.close()
@@ -248,13 +253,13 @@ from analysis.execution import Task, make_executor
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever the tests were started with
 
-def wait_long(folder):
-    (folder / f"began-{os.getpid()}").touch()
+def wait_long(*, folder, number):
+    (Path(folder) / f"began-{os.getpid()}").touch()
     time.sleep(30)
 
 executor = make_executor(ExecutionConfig(executor="processes", jobs=2))
 print("ready", flush=True)
-list(executor.completed([Task(str(n), wait_long, Path(sys.argv[1])) for n in range(2)]))
+list(executor.completed([Task(str(n), wait_long, {"folder": sys.argv[1], "number": n}) for n in range(2)]))
 """
 
 
@@ -344,6 +349,8 @@ def test_the_scheduler_looks_into_nothing(scheduler: tuple[str, Any], tmp_path: 
 class Told:
     """Notes the process that unpickles it."""
 
+    identity = "told"
+
     def __init__(self, folder: Path, reader: int = 0) -> None:
         self.folder, self.reader = folder, reader
 
@@ -389,7 +396,7 @@ def test_there_is_a_processor() -> None:
         ({"jobs": True}, r"^jobs is True; expected a whole number of 1 or more\.$"),
         (
             {"executor": "serial", "scheduler": "tcp://x:1"},
-            r"^A scheduler belongs to the executor dask, not to serial;",
+            r"^A scheduler belongs to the executor dask, not to serial\.",
         ),
         ({"jobs": 2, "scheduler": "tcp://x:1"}, r"^The cluster of tcp://x:1 decides how many workers there are"),
         ({"scheduler": "nowhere"}, r"^There is no scheduler at 'nowhere', nor a file of that name\."),
@@ -401,7 +408,7 @@ def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], message
 
 
 def test_little_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.execution.choice.count_processors", lambda: 4)
+    monkeypatch.setattr("analysis.execution.executors.count_processors", lambda: 4)
     assert type(make_executor(cost=1.0)).__name__ == "SerialExecutor"
     assert type(make_executor(cost=100.0)).__name__ == "ProcessExecutor"
     assert type(make_executor(ExecutionConfig(jobs=1), cost=100.0)).__name__ == "SerialExecutor"
@@ -499,7 +506,9 @@ def test_a_lost_scheduler_is_told_with_what_to_do(
             outcome = pool.submit(lambda: list(executor.completed(tasks_of(wait_long, tmp_path))))
             assert began(tmp_path)
             process.kill()
-            with pytest.raises(Incomplete, match=r"^The scheduler at tcp://.* was lost\. What is done is kept: start"):
+            with pytest.raises(
+                Incomplete, match=r"^The scheduler at tcp://.* was lost\. Finished tasks are kept: start"
+            ):
                 outcome.result(timeout=60)
     finally:
         worker.kill()

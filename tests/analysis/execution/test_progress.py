@@ -3,7 +3,7 @@ import io
 import pytest
 from rich.console import Console
 
-from analysis import progress
+from analysis.execution import progress
 from analysis.execution.progress import Reporter, silent
 
 

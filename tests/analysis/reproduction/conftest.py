@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from analysis.config.recording import RecordingConfig
+from analysis.execution import Cache
 from analysis.reproduction.claim import ClaimTask, Plan, Results, Section
 from analysis.reproduction.claims import load_claim
 from analysis.reproduction.kit import deep_networks
 from analysis.reproduction.kit.recipe import Recipe
-from analysis.reproduction.parts import Assignment, perform, read_results
+from analysis.reproduction.parts import cached_tasks, read_results
 from analysis.workflows.demo import DEMO_RUNS
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
@@ -24,9 +25,10 @@ def run_all() -> Callable[[Sequence[ClaimTask], Path], Results]:
     """Run tasks, each after those that it needs, and return their tables as they are read from disk."""
 
     def run(tasks: Sequence[ClaimTask], folder: Path) -> Results:
-        for task in tasks:
-            perform(Assignment(task, folder))
-        return read_results(tasks, PLAN, folder)
+        cached = cached_tasks(tasks, Cache(folder))
+        for task in cached:
+            task.run()
+        return read_results(cached, PLAN, folder)
 
     return run
 

@@ -6,58 +6,64 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.execution import Cache, Task
 from analysis.reproduction.claim import ClaimTask, Frames, Plan
-from analysis.reproduction.parts import Assignment, is_done, perform, read_results
+from analysis.reproduction.parts import cached_tasks, read_results
 
-CALLS: list[dict[str, Any]] = []
 THIRD = 1 / 3
 
 
 def work(folder: Path, **settings: Any) -> Frames:
-    CALLS.append(settings)
-    if settings.get("fails"):
-        raise ArithmeticError("no")
-    return {"numbers": pd.DataFrame({"x": [settings["x"], THIRD], "name": ["None", "NA"], "nothing": [np.nan, 1.0]})}
+    (folder / "called").touch()
+    table = {"x": [settings["x"], THIRD], "name": ["None", "NA"], "nothing": [np.nan, 1.0], "none": [None, None]}
+    return {"numbers": pd.DataFrame(table), "empty": pd.DataFrame()}
 
 
-TASK = ClaimTask("tests", "one", work, {"x": 0.1}, cost=1.0)
+def other(folder: Path, **settings: Any) -> Frames:
+    return {}
 
 
-@pytest.fixture(autouse=True)
-def forget() -> None:
-    CALLS.clear()
+def task(folder: Path, x: float = 0.1, **changes: Any) -> Task:
+    part = ClaimTask("tests", "one", work, {"x": x}, cost=1.0)
+    (made,) = cached_tasks([replace(part, **changes)], Cache(folder))
+    return made
 
 
-def test_a_task_runs_once(tmp_path: Path) -> None:
-    assert not is_done(TASK, tmp_path)
-    perform(Assignment(TASK, tmp_path))
-    assert is_done(TASK, tmp_path)
-    perform(Assignment(TASK, tmp_path))
-    assert CALLS == [{"x": 0.1}]
+def test_tables_are_read_back_bit_for_bit_and_empty_ones_left_out(tmp_path: Path) -> None:
+    first = task(tmp_path)
+    first.run()
+    results = read_results([first], Plan(), tmp_path)
+    assert list(results.tables) == ["numbers"]
+    expected = work(tmp_path, x=0.1)["numbers"].astype({"none": "float64"})  # as numbers of other tasks stand below
+    pd.testing.assert_frame_equal(results["numbers"], expected, check_exact=True)
 
 
-def test_tables_are_read_back_bit_for_bit(tmp_path: Path) -> None:
-    perform(Assignment(TASK, tmp_path))
-    table = read_results([TASK], Plan(), tmp_path)["numbers"]
-    pd.testing.assert_frame_equal(table, work(tmp_path, x=0.1)["numbers"], check_exact=True)
+def test_a_column_of_numbers_and_none_can_be_joined_with_numbers(tmp_path: Path) -> None:
+    tasks = [task(tmp_path, x) for x in (1, None, 2.5)]
+    for each in tasks:
+        each.run()
+    column = read_results(tasks, Plan(), tmp_path)["numbers"]["x"]
+    assert column.dtype == "float64"
+    np.testing.assert_array_equal(column, [1, THIRD, np.nan, THIRD, 2.5, THIRD])
 
 
 def test_tables_of_equal_name_are_concatenated_in_the_order_of_the_tasks(tmp_path: Path) -> None:
-    tasks = [replace(TASK, settings={"x": x}) for x in (3.0, 1.0, 2.0)]
-    for task in reversed(tasks):
-        perform(Assignment(task, tmp_path))
+    tasks = [task(tmp_path, x) for x in (3.0, 1.0, 2.0)]
+    for each in reversed(tasks):
+        each.run()
     assert read_results(tasks, Plan(), tmp_path)["numbers"]["x"].tolist() == [3.0, THIRD, 1.0, THIRD, 2.0, THIRD]
 
 
-def test_other_settings_are_another_task(tmp_path: Path) -> None:
-    perform(Assignment(TASK, tmp_path))
-    assert not is_done(replace(TASK, settings={"x": 0.2}), tmp_path)
-    assert not is_done(replace(TASK, group="others"), tmp_path)
+@pytest.mark.parametrize(
+    "changes", [{"settings": {"x": 0.2}}, {"group": "others"}, {"name": "two"}, {"function": other}]
+)
+def test_other_settings_functions_and_names_are_another_task(tmp_path: Path, changes: dict[str, Any]) -> None:
+    task(tmp_path).run()
+    assert task(tmp_path).is_done()
+    assert not task(tmp_path, **changes).is_done()
 
 
-def test_a_task_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    failing = replace(TASK, settings={"fails": True})
-    with pytest.raises(ArithmeticError):
-        perform(Assignment(failing, tmp_path))
-    assert not is_done(failing, tmp_path)
-    assert not list(tmp_path.rglob("*.csv"))
+def test_another_version_of_repsim_runs_its_tasks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task(tmp_path).run()
+    monkeypatch.setattr("repsim.__version__", "0.0.0")
+    assert not task(tmp_path).is_done()

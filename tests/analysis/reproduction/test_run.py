@@ -128,7 +128,7 @@ def test_tasks_wait_for_those_that_they_need(use: Callable[..., None], tmp_path:
 
 def test_a_task_that_fails_does_not_stop_the_other_claims(use: Callable[..., None], tmp_path: Path) -> None:
     use(claim("first", fails=True), claim("second"))
-    with pytest.raises(RuntimeError, match=r"^3 tasks failed \(first/seed-0-\w+: it went wrong; .* stored"):
+    with pytest.raises(RuntimeError, match=r"^3 tasks failed \(first-seed-0-\w+: it went wrong; .* stored"):
         reproduce(output=tmp_path, execution=SERIAL)
     assert "Not finished yet: First." in (tmp_path / "report.html").read_text()
     assert (tmp_path / "second" / "numbers.csv").is_file()
@@ -171,12 +171,12 @@ def test_the_report_has_the_command_that_repeats_it(
 
 def test_ctrl_c_tells_what_is_stored_and_how_to_continue(use: Callable[..., None], tmp_path: Path) -> None:
     use(claim("first"), claim("second", stops=True))
-    with pytest.raises(Interrupted, match=r"of 10 tasks 5 are .* stored\. Continue with the same command"):
+    with pytest.raises(Interrupted, match=r"3 of 10 tasks are done and kept\. Continue with the same command"):
         reproduce(output=tmp_path, execution=SERIAL)
     use(claim("first"), claim("second"))
     CALLS.clear()
     reproduce(output=tmp_path, execution=SERIAL)
-    assert len(CALLS) == 5
+    assert len(CALLS) == 7
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_killed_reproduction_continues_to_the_same_numbers(tmp_path: Path, num
     script, output = tmp_path / "script.py", tmp_path / "out"
     script.write_text(SCRIPT)
     with started(script, output) as process:
-        wait_for(lambda: len(list(output.glob("parts/slow/seed-*"))) >= 3)
+        wait_for(lambda: len(list(output.glob("cache/slow-seed-*"))) >= 3)
         process.send_signal(number)
         process.wait(timeout=60)
     workers = [int(path.name.removeprefix("pid-")) for path in output.glob("pid-*")]

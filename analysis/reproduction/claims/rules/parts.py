@@ -215,7 +215,7 @@ def tasks_of(comparison: RuleComparison, plan: Plan) -> list[ClaimTask]:
         *networks,
         *examined,
         *compared,
-        claim_task("rules", "time-a-step", _time, cost=10.0, after=others, **timing),
+        claim_task("rules", "time-a-step", _time, cost=10.0, after=others, alone=True, **timing),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The executors by name."""
+"""Executors by name."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from analysis.config.execution import ExecutionConfig
+from analysis.execution.progress import silent
 from analysis.execution.task import Outcome, Task
 from analysis.execution.threads import count_processors
 
 __all__ = ["EXECUTORS", "Executor", "make_executor"]
 
-_WORTH_PROCESSES = 15.0  # seconds of work; to start processes takes a few
+_WORTH_PROCESSES = 15.0  # seconds of work; starting processes takes a few
 
 
 class Executor(Protocol):
-    """Does tasks somewhere. Inside its ``with`` block, several sets of tasks use one cluster."""
+    """Runs tasks somewhere. Inside its ``with`` block, several sets of tasks share one cluster."""
 
     def __enter__(self) -> Executor:
-        """Begin."""
+        """Start."""
 
     def __exit__(self, *_: object) -> None:
-        """End."""
+        """Stop."""
 
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Do tasks, each after those that it needs, and yield each as it is done, with the error if it raised one."""
+        """Run tasks, each after those that it needs, and yield each as it ends, with its error or None."""
 
 
 def make_executor(execution: ExecutionConfig | None = None, *, cost: float = float("inf")) -> Executor:
@@ -47,18 +48,13 @@ def make_executor(execution: ExecutionConfig | None = None, *, cost: float = flo
     if name is not None and name not in EXECUTORS:
         raise ValueError(f"Unknown executor '{name}'. Choose one of: {', '.join(EXECUTORS)}.")
     if scheduler is not None and name not in (None, "dask"):
-        raise ValueError(f"A scheduler belongs to the executor dask, not to {name}; leave one of the two out.")
+        raise ValueError(f"A scheduler belongs to the executor dask, not to {name}. Leave one of the two out.")
     if scheduler is not None and jobs is not None:
-        raise ValueError(f"The cluster of {scheduler} decides how many workers there are; leave jobs out.")
+        raise ValueError(f"The cluster of {scheduler} decides how many workers there are. Leave jobs out.")
     count = count_processors() if jobs is None else jobs
     if name is None and scheduler is None:
         name = "processes" if count > 1 and cost >= _WORTH_PROCESSES else "serial"
-    say = execution.progress.say if execution.progress is not None else _say_nothing
-    return EXECUTORS[name or "dask"](count, scheduler, say)
-
-
-def _say_nothing(message: str) -> None:
-    """Drop a message."""
+    return EXECUTORS[name or "dask"](count, scheduler, (execution.progress or silent()).say)
 
 
 def _serial(jobs: int, scheduler: str | None, say: Callable[[str], None]) -> Executor:
@@ -79,7 +75,7 @@ def _dask(jobs: int, scheduler: str | None, say: Callable[[str], None]) -> Execu
     return DaskExecutor(jobs, scheduler, say)
 
 
-# Each is imported when it is asked for.
+# Each imports its module when it is chosen.
 EXECUTORS: dict[str, Callable[[int, str | None, Callable[[str], None]], Executor]] = {
     "serial": _serial,
     "processes": _processes,

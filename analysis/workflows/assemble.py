@@ -1,0 +1,84 @@
+"""Tables, figures and report of one analysis, written from the results in its cache."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from analysis.comparison import AnalysisPlan, layer_tables, probe_tables, run_tables
+from analysis.comparison.analysis_plan import OUTCOME
+from analysis.comparison.collect import (
+    collect_probes,
+    collect_similarities,
+    collect_undefined,
+    collect_values,
+    collect_warnings,
+)
+from analysis.comparison.figures import draw_figures
+from analysis.comparison.rdm_file import RDM_FILE, write_rdms
+from analysis.comparison.summary import check_any_defined, summarise, undefined_sentences
+from analysis.comparison.tables import Tables
+from analysis.execution.cache import Cache
+from analysis.execution.folders import refreshed
+from analysis.execution.task import Task
+from analysis.plots.drawing import save_figures
+from analysis.report import write_report
+from checkpoints.storage.commit import replace_file, sync
+
+__all__ = ["assemble", "tasks_of_plan", "write_tables"]
+
+
+def tasks_of_plan(plan: AnalysisPlan) -> list[Task]:
+    """Return the tasks of an analysis and, last, the one that writes its tables, figures and report."""
+    tasks = list(plan.tasks)
+    n_layers = sum(len(view.listed) for view in plan.views)
+    after = tuple(task.key for task in tasks)
+    cost = 5.0 + 0.05 * n_layers
+    return [*tasks, Task("report", assemble, {"plan": plan}, after=after, cost=cost, cache=tasks[0].cache)]
+
+
+def assemble(folder: Path, *, plan: AnalysisPlan) -> None:
+    """Write the tables, figures and report of an analysis whose tasks are done, and ``analysis.json`` last.
+
+    The RDMs are then kept in ``rdm.h5`` alone.
+    """
+    with refreshed(folder) as staging:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            tables = write_tables(plan, staging)
+            check_any_defined(tables)
+            drawings = list(draw_figures(tables))
+            save_figures(drawings, staging / "figures")
+            write_report(
+                staging / "report.html", plan.title, tables, drawings, staging / "figures", command=plan.command
+            )
+        files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
+        summary = summarise(tables)
+        (folder / OUTCOME).unlink(missing_ok=True)  # the folder is inconsistent until it is rewritten
+    messages = [*undefined_sentences(tables), *collect_warnings(plan.views, plan.tasks)]
+    messages += [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning | UserWarning)]
+    sync(folder / RDM_FILE)  # before the files of its matrices are removed
+    replace_file(folder / OUTCOME, plan.outcome(files, summary, list(dict.fromkeys(messages))))
+    Cache(folder).remove(task.key for task in plan.tasks.rdms.values())
+
+
+def write_tables(plan: AnalysisPlan, folder: Path) -> Tables:
+    """Write ``rdm.h5`` and a CSV file of every table into a folder, and return the tables."""
+    views, tasks = plan.views, plan.tasks
+    write_rdms(folder / RDM_FILE, views, plan.config.distance, tasks.rdms)
+    probes = probe_tables.probe_table(views, collect_probes(tasks))
+    frames = {
+        "probes": probes,
+        "probe_bands": probe_tables.probe_band_table(probes),
+        "probe_differences": probe_tables.probe_difference_table(probes),
+        "first_layers": probe_tables.first_layer_table(probes),
+        "class_structure": layer_tables.class_structure_table(views, collect_values(tasks.class_structure)),
+        "similarity": layer_tables.similarity_table(views, collect_similarities(views, tasks)),
+        "rdm_similarity": layer_tables.rdm_similarity_table(views, collect_values(tasks.rdm_similarity)),
+        "undefined": layer_tables.undefined_table(views, collect_undefined(views, tasks)),
+        "training": run_tables.training_table(views),
+        "gradients": run_tables.gradient_table(views),
+    }
+    tables = Tables(views, plan.config, folder, frames)
+    tables.write(folder)
+    return tables
