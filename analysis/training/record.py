@@ -88,10 +88,7 @@ def record_run(
     learner = build_learner(training, tuple(info["shape"]), len(info["classes"]))
     stimuli = choose_stimuli(dataset, split_dataset(dataset, training.split_seed), recording.sizes, training.split_seed)
     check_layers(learner, layers, stimuli)
-    for step in chosen:
-        run[step].verify()
-        if not run[step].has_weights:
-            raise ValueError(f"Step {step} of {source} was recorded without weights, so it cannot be recorded anew.")
+    _check_weights(run, chosen)
     config = {
         **run.config,
         "recording": recording.to_dict(),
@@ -112,6 +109,14 @@ def record_run(
             task.advance()
         new.set_status("finished", step=chosen[-1], n_steps=run.status.get("n_steps", chosen[-1]))
     return Run.open(output)
+
+
+def _check_weights(run: Run, steps: Sequence[int]) -> None:
+    """Raise an error if the weights of a step are damaged or missing."""
+    for step in steps:
+        run[step].verify()
+        if not run[step].has_weights:
+            raise ValueError(f"Step {step} of {run.path} was recorded without weights, so it cannot be recorded anew.")
 
 
 def _check_shape(dataset: Dataset, training: TrainingConfig, shape: tuple[int, ...], source: str | Path) -> None:
@@ -178,11 +183,7 @@ def record_model(
     capturing = partial(Capture, network, capture.layers, reduce=reductions, side=capture.side, dtype=capture.dtype)
     _check_forward(capturing, loaded.stimuli, capture.batch_size)
     config = {
-        "source": {
-            "model": model,
-            "weights": None if weights is None else str(Path(weights).absolute()),
-            "weights_sha256": None if weights is None else sha256(Path(weights).resolve()),
-        },
+        "source": _source(model, weights),
         "recording": _described_capture(capture),
         "data": {"name": Path(data).name, "classes": list(loaded.classes)},
     }
@@ -200,6 +201,14 @@ def record_model(
         )
         new.set_status("finished", step=step, n_steps=step)
     return Run.open(output)
+
+
+def _source(model: str, weights: str | Path | None) -> dict[str, str | None]:
+    """Return the origin of a network, as a run stores it."""
+    if weights is None:
+        return {"model": model, "weights": None, "weights_sha256": None}
+    path = Path(weights)
+    return {"model": model, "weights": str(path.absolute()), "weights_sha256": sha256(path.resolve())}
 
 
 def _described_capture(capture: CaptureConfig) -> dict[str, Any]:

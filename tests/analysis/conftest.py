@@ -225,7 +225,6 @@ def workplace(
     record_run(folder / "run", folder / "recorded", steps="last")
     (folder / "file").write_text("mine")
     (folder / "fixed.toml").write_text("[training]\ndepth = 3\n")
-    (folder / "unknown.toml").write_text("[training]\nlr = 1\n[grid]\nseed = [0]\n")
     (folder / "seeds.toml").write_text("[training]\ndata = 'digits'\n[grid]\nseed = '0-1'\n")
     _damage(Path(shutil.copytree(folder / "run", folder / "damaged")) / "checkpoints/step_00000038/activations.h5")
     _damage(
