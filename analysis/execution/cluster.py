@@ -1,4 +1,4 @@
-"""Clusters in the queue of a computing centre, described in a TOML file."""
+"""Clusters in the queue of a computing center, described in a TOML file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["cluster_of", "read_cluster_file"]
 
 
 def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
-    """Start the cluster that a file describes.
+    """Start the cluster that a TOML file describes.
 
     Parameters
     ----------
     path : Path
-        A TOML file with the table ``[cluster]``: ``kind``, a class of dask-jobqueue such as ``"SLURMCluster"`` or
-        ``"LocalCluster"`` (its jobs run on this machine); ``jobs``, how many are asked for; all else is handed to the
-        class (``queue``, ``cores``, ``processes``, ``memory``, ``walltime``, ...). As every task uses one thread,
-        ``cores`` and ``processes`` should be equal, and are 1 by default.
+        A file with the table ``[cluster]``: ``kind`` is a class of dask-jobqueue, such as ``"SLURMCluster"`` or
+        ``"LocalCluster"`` (its jobs run on this machine); ``jobs`` is the number of jobs to submit; all other settings
+        are passed to the class (``queue``, ``cores``, ``processes``, ``memory``, ``walltime``, ...).
+        Every task uses one thread, so ``cores`` and ``processes`` must be equal; both are 1 by default.
     say : callable
-        Hears that jobs were asked for.
+        Called with a message when the jobs are submitted.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
     Raises
     ------
     ValueError
-        If dask-jobqueue is not installed, or the file is not understood.
+        If dask-jobqueue is not installed, or the file is invalid.
     """
     kind, jobs, settings = read_cluster_file(path)
     usual = {"cores": 1, "processes": 1, "scheduler_options": {"dashboard_address": "127.0.0.1:0"}}
@@ -55,27 +55,31 @@ def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
 
 
 def read_cluster_file(path: Path) -> tuple[str, int, dict[str, Any]]:
-    """Return the kind of cluster that a file describes, how many jobs it asks for, and its other settings.
+    """Return the kind of the cluster that a file describes, its number of jobs, and its other settings.
 
     Raises
     ------
     ValueError
-        If dask-jobqueue is not installed, or the file is not understood.
+        If dask-jobqueue is not installed, or the file is invalid.
     """
     settings, kinds = _settings(path), _kinds()
     kind, jobs = settings.pop("kind", None), settings.pop("jobs", None)
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{path}: kind is {kind!r}. Choose one of: {', '.join(sorted(kinds))}.")
     if not isinstance(jobs, int) or isinstance(jobs, bool) or jobs < 1:
-        raise ValueError(f"{path}: jobs is {jobs!r}; expected how many jobs to ask for, such as jobs = 20.")
+        raise ValueError(f"{path}: jobs is {jobs!r}; expected the number of jobs, such as jobs = 20.")
     cores, processes = settings.get("cores", 1), settings.get("processes", 1)
     if cores != processes:
         raise ValueError(
-            f"{path}: cores are {cores!r} and processes {processes!r}; expected as many, for a task has one thread."
+            f"{path}: cores are {cores!r} and processes {processes!r}; expected equal numbers, because a task has "
+            "one thread."
         )
     submit = str(getattr(kinds[kind].job_cls, "submit_command", "") or "")
     if submit and shutil.which(submit.split()[0]) is None:
-        raise ValueError(f"{path}: {kind} needs the command {submit.split()[0]}, which is not here.")
+        raise ValueError(
+            f"{path}: {kind} needs the command {submit.split()[0]}, which was not found. Give the command on a "
+            "machine that can submit jobs."
+        )
     return kind, jobs, settings
 
 

@@ -1,4 +1,4 @@
-"""Stopping at a safe point: the first Ctrl-C asks, the second insists."""
+"""Interruption at a safe point: the first Ctrl-C asks to stop, the second stops at once."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["Incomplete", "Interrupted", "Interruption", "TrainingInterrupted"]
 
 
 class Interrupted(Exception):
-    """Work was stopped on request; what is done is kept, and can be continued. The message says how."""
+    """Work was stopped on request. Results so far are kept, and the message says how to continue."""
 
 
 class Incomplete(RuntimeError):
-    """Some of the work could not be done; what is done is kept. The message says what became of the rest."""
+    """Some tasks failed. All other results are kept, and the message says what failed."""
 
 
 class TrainingInterrupted(Interrupted):
-    """Training was stopped on request; what was learned is committed."""
+    """Training was stopped on request, and its last step is committed."""
 
     def __init__(self, path: Path, step: int, options: str = "") -> None:
         command = " ".join(filter(None, (f"repsim train {path}", options, "--resume")))
@@ -28,7 +28,7 @@ class TrainingInterrupted(Interrupted):
         self.path, self.step, self.options = path, step, options
 
     def __reduce__(self) -> tuple[type[TrainingInterrupted], tuple[Path, int, str]]:
-        """Tell other processes how to make it again."""
+        """Return how it is rebuilt in another process."""
         return TrainingInterrupted, (self.path, self.step, self.options)
 
 
@@ -43,14 +43,14 @@ class Interruption:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Interruption:
-        """Take over the signals."""
+        """Handle the signals."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give them back."""
+        """Restore the earlier handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()

@@ -1,4 +1,4 @@
-"""One thread a task, so that workers times threads are the processors and no number depends on how many there are."""
+"""Threads of tasks: one each, so that results do not depend on the number of processors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def one_thread() -> Iterator[None]:
 
 
 def use_one_thread() -> None:
-    """Use one thread from now on: in a process that does nothing but tasks."""
+    """Let this process, which only runs tasks, use one thread from now on."""
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"  # read by libraries that are imported later
     threadpool_limits(1)

@@ -1,4 +1,4 @@
-"""A worker process: does one task after another for the process that started it, and ends when that one does."""
+"""Worker process: runs one task after another for the process that started it, and ends with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLLECT_SECONDS = 1.0
 
 
 def serve(descriptor: int, parent: int) -> None:
-    """Perform each call that arrives and answer with its outcome, until the other end is closed.
+    """Run each task that arrives and answer with its outcome, until the connection is closed.
 
     An outcome is None, or a tuple of the error, or None if it cannot be pickled; its text; and its traceback.
 
@@ -32,7 +32,7 @@ def serve(descriptor: int, parent: int) -> None:
     descriptor : int
         File descriptor of a connected socket.
     parent : int
-        Identifier of the process that started this one, which ends with it.
+        Identifier of the process that started this one.
     """
     end_with(parent)
     use_one_thread()
@@ -71,7 +71,7 @@ def _pack_error(error: BaseException) -> bytes:
 
 
 def end_with(parent: int) -> None:
-    """End this process when another, that started it, has died."""
+    """End this process when the process that started it has died."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 

@@ -435,10 +435,10 @@ class Listener(Reporter):
         ("queue = 'x'", r"has queue; expected one table, \[cluster\]\."),
         ("[cluster]\njobs = 2", r"kind is None\. Choose one of: .*LocalCluster.*SLURMCluster"),
         ("[cluster]\nkind = 'JobQueueCluster'\njobs = 2", "kind is 'JobQueueCluster'"),
-        ("[cluster]\nkind = 'LocalCluster'", "jobs is None; expected how many jobs to ask for, such as jobs = 20"),
+        ("[cluster]\nkind = 'LocalCluster'", "jobs is None; expected the number of jobs, such as jobs = 20"),
         ("[cluster]\nkind = 'LocalCluster'\njobs = true", "jobs is True"),
-        ("[cluster]\nkind = 'LocalCluster'\njobs = 1\ncores = 8", "cores are 8 and processes 1; expected as many"),
-        ("[cluster]\nkind = 'OARCluster'\njobs = 1", "OARCluster needs the command oarsub, which is not here"),
+        ("[cluster]\nkind = 'LocalCluster'\njobs = 1\ncores = 8", "cores are 8 and processes 1; expected equal"),
+        ("[cluster]\nkind = 'OARCluster'\njobs = 1", "OARCluster needs the command oarsub, which was not found"),
     ],
 )
 def test_a_file_that_is_no_cluster_is_refused(tmp_path: Path, text: str, message: str) -> None:
