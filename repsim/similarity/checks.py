@@ -58,18 +58,7 @@ def representation(
 
 
 def real_array(X: ArrayLike, name: str) -> NDArray[Any]:
-    """Convert to an array of real numbers.
-
-    Parameters
-    ----------
-    X : array-like
-        A tensor may be on any device, of any real type, and require gradients.
-    name : str
-        Its name in messages.
-
-    Returns
-    -------
-    array
+    """Convert an array-like or a tensor, on any device and with or without gradients, to an array of real numbers.
 
     Raises
     ------
@@ -89,12 +78,6 @@ def real_array(X: ArrayLike, name: str) -> NDArray[Any]:
 def check_real(dtype: np.dtype[Any], name: str) -> None:
     """Check that a dtype is of real numbers.
 
-    Parameters
-    ----------
-    dtype : dtype
-    name : str
-        Name of the array in messages.
-
     Raises
     ------
     ValueError
@@ -109,12 +92,7 @@ def check_real(dtype: np.dtype[Any], name: str) -> None:
 
 
 def same_stimuli(sizes: Mapping[str, int]) -> None:
-    """Check that all representations have the same number of stimuli.
-
-    Parameters
-    ----------
-    sizes : mapping
-        From the name of a representation in messages to its number of stimuli.
+    """Check that all numbers of stimuli, by the names of representations in messages, are equal.
 
     Raises
     ------
@@ -220,19 +198,7 @@ def is_read_in_blocks(X: object) -> bool:
 
 
 def whole_number(value: object, name: str, least: int) -> int:
-    """Return a whole number.
-
-    Parameters
-    ----------
-    value : object
-    name : str
-        Its name in the message.
-    least : int
-        Smallest valid number.
-
-    Returns
-    -------
-    int
+    """Return a whole number of at least ``least``.
 
     Raises
     ------
@@ -251,15 +217,6 @@ def whole_number(value: object, name: str, least: int) -> int:
 
 def device(name: str, what: str, *, can_use_it: bool) -> None:
     """Check that torch has a device, and that a measure uses it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the device: "cuda", "cuda:1".
-    what : str
-        Name of the measure.
-    can_use_it : bool
-        Whether the measure can use a device.
 
     Raises
     ------
@@ -280,21 +237,7 @@ def device(name: str, what: str, *, can_use_it: bool) -> None:
 
 
 def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
-    """Look a name up in a dict of choices.
-
-    Parameters
-    ----------
-    name : str
-        The name.
-    choices : mapping
-        From names to values.
-    kind : str
-        Noun for the choice in messages: "method", "measure".
-
-    Returns
-    -------
-    object
-        The value for that name.
+    """Return the value of a name in a dict of choices; ``kind`` is a noun for the choice, such as "method".
 
     Raises
     ------
@@ -333,14 +276,6 @@ def _as_array(X: ArrayLike, name: str) -> NDArray:
 
 def check_shape(array: Any, name: str, least: int = 2) -> None:
     """Check that an array has shape (n, d) with enough stimuli and at least one feature.
-
-    Parameters
-    ----------
-    array : array-like with a shape
-    name : str
-        Its name in messages.
-    least : int, default 2
-        Smallest number of stimuli.
 
     Raises
     ------

@@ -93,18 +93,6 @@ def _kind(type_: type) -> str:
 def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
     """Return the condition of every row as a number, in the order of `numpy.unique`.
 
-    Parameters
-    ----------
-    labels : array-like (n,)
-    n : int
-        Number of rows.
-    name : str
-        Name of the representation in messages.
-
-    Returns
-    -------
-    array (n,)
-
     Raises
     ------
     ValueError
@@ -123,18 +111,6 @@ def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
 
 def comparable_classes(labels: ArrayLike, n: int, name: str) -> Codes:
     """Return the class of every stimulus as a number, for comparisons within and between classes.
-
-    Parameters
-    ----------
-    labels : array-like (n,)
-    n : int
-        Number of stimuli.
-    name : str
-        Name of the labelled array in messages.
-
-    Returns
-    -------
-    array (n,)
 
     Raises
     ------
@@ -176,17 +152,6 @@ def averaged(X: ArrayLike, codes: Codes) -> FloatArray:
 def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) -> FloatArray:
     """Return the mean of the rows of every condition within every fold.
 
-    Parameters
-    ----------
-    X : array (n, d)
-    codes : array (n,)
-    folds : array-like (n,)
-    name : str
-
-    Returns
-    -------
-    array (n_folds, n_conditions, d)
-
     Raises
     ------
     ValueError
@@ -215,18 +180,6 @@ def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) ->
 
 def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: str) -> FloatArray:
     """Return the shrunk covariance of the deviations from the means of conditions, or of conditions in folds.
-
-    Parameters
-    ----------
-    X : array (n, d)
-    codes : array (n,), optional
-        By default all rows are of one condition.
-    folds : array-like (n,), optional
-    name : str
-
-    Returns
-    -------
-    array (d, d)
 
     Raises
     ------

@@ -19,18 +19,7 @@ _FEW = 16
 
 
 def centred(X: FloatArray, axis: int) -> FloatArray:
-    """Subtract the mean along an axis, so that equal values become exactly zero.
-
-    Parameters
-    ----------
-    X : array (n, d)
-    axis : {0, 1}
-        0 centres every column, 1 centres every row.
-
-    Returns
-    -------
-    array (n, d)
-        A new array; X is not changed.
+    """Subtract the mean of columns (axis 0) or rows (axis 1), so that equal values become exactly zero.
 
     Examples
     --------
@@ -47,17 +36,8 @@ def centred(X: FloatArray, axis: int) -> FloatArray:
 def epsilon_of(X: NDArray[Any]) -> float:
     """Return the machine epsilon of the precision of values, which may be lower than that of the array.
 
-    Parameters
-    ----------
-    X : array
-        The values that were rounded, not centred.
-
-    Returns
-    -------
-    float
-        That of single precision if every value is a number of single precision, as in a recorded layer that was
-        converted to float64, unless all are whole numbers (counts, codes), which are exact; else that of double
-        precision.
+    It is that of single precision if all values are numbers of single precision, unless all are whole numbers (counts,
+    codes), which are exact. The values must not be centred.
 
     Examples
     --------
@@ -212,15 +192,6 @@ def rounding_of(X: FloatArray) -> float:
     A matrix of independent errors of :math:`\epsilon |x_{ij}|` has a spectral norm of about
     :math:`\epsilon \, \mathrm{rms}(X) (\sqrt n + \sqrt d)` at most, where :math:`\epsilon` is that of `epsilon_of`. A
     decomposition adds :math:`\max(n, d)` machine epsilons of double precision.
-
-    Parameters
-    ----------
-    X : array (n, d)
-        The values that were rounded, not centred.
-
-    Returns
-    -------
-    float
 
     Examples
     --------

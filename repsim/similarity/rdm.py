@@ -260,17 +260,6 @@ def condensed(D: ArrayLike, name: str = "D") -> FloatArray:
 def n_stimuli(condensed: NDArray[Any], name: str = "D") -> int:
     """Count the stimuli of a condensed RDM.
 
-    Parameters
-    ----------
-    condensed : array (n * (n - 1) / 2,)
-    name : str, default "D"
-        Its name in messages.
-
-    Returns
-    -------
-    int
-        n, at least 2.
-
     Raises
     ------
     ValueError

@@ -67,19 +67,7 @@ def compare_rdm_pairs(
 
 
 def compare_prepared(chosen: Comparator, rows: Sequence[Any], columns: Sequence[Any] | None) -> FloatArray:
-    """Compare every row with every column, or all rows with one another.
-
-    Parameters
-    ----------
-    chosen : Comparator
-    rows, columns : sequence
-        What ``chosen.prepare`` returned for each RDM. Without columns, rows are compared with rows.
-
-    Returns
-    -------
-    array (n_rows, n_columns)
-        NaN where one of the two is None.
-    """
+    """Compare prepared RDMs, every row with every column or all rows with one another; NaN where one is None."""
     others = rows if columns is None else columns
     values = np.full((len(rows), len(others)), np.nan)
     i, j = ([k for k, each in enumerate(side) if each is not None] for side in (rows, others))

@@ -80,15 +80,6 @@ def weighted_mean(rdms: FloatArray, linear: Callable[[FloatArray], FloatArray]) 
     It has the largest mean cosine with them after that map: for :math:`x = L r`,
     :math:`\sum_i L d_i \cdot x / (|L d_i| |x|)` is largest if x is parallel to :math:`\sum_i L d_i / |L d_i|`.
 
-    Parameters
-    ----------
-    rdms : array (k, m)
-    linear : callable
-
-    Returns
-    -------
-    array (m,)
-
     Examples
     --------
     >>> weighted_mean(np.array([[3.0, 0.0], [0.0, 1.0]]), lambda d: d)

@@ -42,15 +42,7 @@ STEPS = 500
 def gram(distances: FloatArray) -> FloatArray:
     r"""Return the Gram matrix of an RDM in n - 1 coordinates, with the largest distance as unit.
 
-    Parameters
-    ----------
-    distances : array (n * (n - 1) / 2,)
-        Not all zero.
-
-    Returns
-    -------
-    array (n - 1, n - 1)
-        :math:`- C D C^T / 2`, where the rows of C are orthonormal and sum to zero.
+    It is :math:`- C D C^T / 2`, where the rows of C are orthonormal and sum to zero.
 
     Examples
     --------
@@ -96,15 +88,6 @@ def barycentre(rdms: FloatArray) -> FloatArray:
 
     Fixed-point iteration: the patterns of every RDM are rotated onto the current mean and averaged. The mean similarity
     is concave, so that a fixed point is its maximum. Iterations end when a step increases it by less than 1e-12.
-
-    Parameters
-    ----------
-    rdms : array (k, n * (n - 1) / 2)
-
-    Returns
-    -------
-    array (n * (n - 1) / 2,)
-        Of no particular scale.
 
     References
     ----------
@@ -161,14 +144,6 @@ def log_euclidean_mean(rdms: FloatArray) -> FloatArray:
 
     It minimises the mean squared distance if the matrices commute. It is not the geometric median, which minimises the
     mean distance.
-
-    Parameters
-    ----------
-    rdms : array (k, n * (n - 1) / 2)
-
-    Returns
-    -------
-    array (n * (n - 1) / 2,)
 
     References
     ----------

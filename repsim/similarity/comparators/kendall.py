@@ -94,22 +94,11 @@ def concordance(x: Ranked, y: Ranked) -> int:
 
 
 def n_inversions(sequence: IntArray, start: IntArray) -> int:
-    """Count the pairs of a sequence whose earlier entry is larger.
+    """Count the pairs of a sequence of integers within [0, m) whose earlier entry is larger.
 
     The sequence is sorted bit by bit from the highest: among entries that agree in all higher bits, every entry with
     the bit before an entry without it is such a pair. This is Knight's merge sort in the reverse direction, where each
-    step is a few operations on whole arrays.
-
-    Parameters
-    ----------
-    sequence : array (m,)
-        Integers within [0, m).
-    start : array (m + 1,)
-        ``start[r]`` is the number of entries that are smaller than r.
-
-    Returns
-    -------
-    int
+    step is a few operations on whole arrays. ``start[r]`` is the number of entries smaller than r.
 
     Examples
     --------

@@ -103,15 +103,6 @@ def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
     more than that. The second condition matters for RDMs of many stimuli, whose neighbouring distances may all differ
     by less than rounding error: such a chain is cut into groups as wide as the rounding error.
 
-    Parameters
-    ----------
-    ascending : array (m,)
-        Distances in ascending order.
-
-    Returns
-    -------
-    array of bool (m,)
-
     Examples
     --------
     >>> starts_of_ties(np.array([0.1, 0.1 + 0.2, 0.3 + 1e-16, 500.0]))

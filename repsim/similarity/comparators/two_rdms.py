@@ -75,22 +75,7 @@ def compare_rdms(
 def prepare_all(
     rdms: Mapping[str, ArrayLike], chosen: Comparator, *, nan: Nan = "raise", stacklevel: int
 ) -> dict[str, Any]:
-    """Check RDMs of the same stimuli, and prepare each of them for a comparator.
-
-    Parameters
-    ----------
-    rdms : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
-        From the name of an RDM in messages to the RDM.
-    chosen : Comparator
-    nan : {"raise", "pairwise"}
-        As in `compare_rdms`.
-    stacklevel : int
-        As in `warnings.warn`.
-
-    Returns
-    -------
-    dict
-        None for RDMs for which the comparator is not defined.
+    """Check RDMs of the same stimuli, and prepare each for a comparator; None where the comparator is not defined.
 
     Raises
     ------

@@ -15,17 +15,6 @@ from repsim.similarity.precision import FloatArray
 def noise_covariance(residuals: FloatArray, degrees: int) -> FloatArray:
     """Return the covariance of residuals, shrunk towards a multiple of the identity.
 
-    Parameters
-    ----------
-    residuals : array (n, d)
-        Deviations from the means of their conditions.
-    degrees : int
-        Degrees of freedom: n minus the number of means that were subtracted.
-
-    Returns
-    -------
-    array (d, d)
-
     References
     ----------
     Ledoit & Wolf (2004). A well-conditioned estimator for large-dimensional covariance matrices. Journal of
@@ -37,13 +26,6 @@ def noise_covariance(residuals: FloatArray, degrees: int) -> FloatArray:
 
 def whitening(noise: ArrayLike, d: int) -> Callable[[FloatArray], FloatArray]:
     """Return the function that whitens patterns, after which Euclidean distances are Mahalanobis distances.
-
-    Parameters
-    ----------
-    noise : array-like (d, d) or (d,)
-        Covariance, or the variances of independent features.
-    d : int
-        Number of features.
 
     Raises
     ------

@@ -26,16 +26,7 @@ __all__ = ["bars", "beside_null", "heat_map", "intervals", "new_axes"]
 def heat_map(
     values: FloatArray, rows: Sequence[str], columns: Sequence[str], label: str, ax: Axes | None = None
 ) -> Axes:
-    """Draw a matrix, its first row at the top, with a colour bar; undefined cells (NaN) are hatched.
-
-    Parameters
-    ----------
-    values : array (n_rows, n_columns)
-    rows, columns : sequence of str
-    label : str
-        Label of the colour bar.
-    ax : Axes, optional
-    """
+    """Draw a matrix, its first row at the top, with a colour bar; undefined cells (NaN) are hatched."""
     ax = new_axes() if ax is None else ax
     image = show_matrix(ax, values, cmap="viridis", aspect="auto")
     name_ticks(ax.yaxis, rows)
@@ -48,17 +39,7 @@ def heat_map(
 def intervals(
     ax: Axes, names: Sequence[str], values: ArrayLike, low: ArrayLike, high: ArrayLike, *, label: str
 ) -> None:
-    """Draw one point with its interval per row, the first name at the top.
-
-    Parameters
-    ----------
-    ax : Axes
-    names : sequence of str
-    values, low, high : array-like (n,)
-        Intervals with a NaN end are not drawn.
-    label : str
-        For the legend.
-    """
+    """Draw one point with its interval per row, the first name at the top."""
     places = np.arange(len(names))
     values, low, high = (np.asarray(each, dtype=np.float64) for each in (values, low, high))
     ax.hlines(places, low, high, color="C0", linewidth=2)
@@ -67,16 +48,7 @@ def intervals(
 
 
 def beside_null(names: Sequence[str], values: FloatArray, null: FloatArray, label: str, ax: Axes | None) -> Axes:
-    """Draw values over the central 95 % of their values under permutations, one row per name.
-
-    Parameters
-    ----------
-    names : sequence of str
-    values : array (n,)
-    null : array (n_permutations, n)
-    label : str
-    ax : Axes or None
-    """
+    """Draw values over the central 95 % of their values under permutations, one row per name."""
     ax = new_axes() if ax is None else ax
     low, high = np.percentile(null, [2.5, 97.5], axis=0)
     ax.hlines(np.arange(len(names)), low, high, color="0.8", linewidth=6, label="95 % of permutations", zorder=0)
@@ -87,15 +59,7 @@ def beside_null(names: Sequence[str], values: FloatArray, null: FloatArray, labe
 
 
 def bars(names: Sequence[str], values: Sequence[float], label: str, ax: Axes | None) -> Axes:
-    """Draw one bar per name, the first at the top.
-
-    Parameters
-    ----------
-    names : sequence of str
-    values : sequence of float
-    label : str
-    ax : Axes or None
-    """
+    """Draw one bar per name, the first at the top."""
     ax = new_axes() if ax is None else ax
     ax.barh(np.arange(len(names)), values)
     name_rows(ax, names)

@@ -18,18 +18,7 @@ UNITS = 16
 
 
 def stacked_rdms(rdms: Mapping[str, ArrayLike], side: str, comparator: Comparator) -> FloatArray:
-    """Check RDMs of the same stimuli and return them as one array.
-
-    Parameters
-    ----------
-    rdms : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
-    side : str
-        Name of the argument in messages.
-    comparator : Comparator
-
-    Returns
-    -------
-    array (k, n * (n - 1) / 2)
+    """Check RDMs of the same stimuli and return them as one array (k, n * (n - 1) / 2).
 
     Raises
     ------
@@ -56,15 +45,6 @@ def first_equal(rdms: FloatArray, comparator: Comparator) -> NDArray[np.intp]:
     """Return for each RDM the index of the first RDM that the comparator cannot distinguish from it.
 
     Two RDMs are indistinguishable if a transformation that the comparator ignores makes them equal up to rounding.
-
-    Parameters
-    ----------
-    rdms : array (k, m)
-    comparator : Comparator
-
-    Returns
-    -------
-    array (k,)
 
     Examples
     --------

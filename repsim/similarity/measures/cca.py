@@ -152,32 +152,15 @@ def pwcca(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 class SVD(NamedTuple):
-    """Singular value decomposition of a centred representation, up to its rank.
+    """Singular value decomposition of a centred representation, up to its rank."""
 
-    Parameters
-    ----------
-    U : array (n, r)
-    s : array (r,)
-    Vt : array (r, d)
-    """
-
-    U: FloatArray
-    s: FloatArray
-    Vt: FloatArray
+    U: FloatArray  # (n, r)
+    s: FloatArray  # (r,)
+    Vt: FloatArray  # (r, d)
 
 
 def centred_svd(X: FloatArray) -> SVD:
-    """Decompose a centred representation, without the directions that are rounding error.
-
-    Parameters
-    ----------
-    X : array (n, d)
-
-    Returns
-    -------
-    SVD
-        Of rank 0 if X is constant. Singular values are kept if they are larger than rounding error
-        (`precision.rounding_of`), which is that of single precision if all values of X are numbers of single precision.
+    """Decompose a representation after centring, without the directions that are rounding error.
 
     Examples
     --------
@@ -194,17 +177,6 @@ def refuse_saturated(
     X_shape: tuple[int, ...], rank: int, name: str, what: str, advice: str = "take svcca or cka"
 ) -> None:
     """Refuse a representation that spans all n - 1 dimensions of n centred stimuli, and so fits anything exactly.
-
-    Parameters
-    ----------
-    X_shape : (int, int)
-        Numbers of stimuli and of features.
-    rank : int
-        Of the centred representation.
-    name, what : str
-        Names of the representation and of the analysis in the message.
-    advice : str
-        Alternative that the message offers.
 
     Raises
     ------

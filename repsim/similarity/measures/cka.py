@@ -101,19 +101,7 @@ def _together(
 
 
 def alignment(cross: float | FloatArray, x: float | FloatArray, y: float | FloatArray) -> FloatArray:
-    """Compute CKA from HSIC.
-
-    Parameters
-    ----------
-    cross : float or array (p, q)
-        HSIC of each X with each Y.
-    x, y : float or arrays (p,) and (q,)
-        HSIC of each X, and of each Y, with itself.
-
-    Returns
-    -------
-    array () or (p, q)
-        Within [-1, 1], or NaN where x or y is zero up to rounding.
+    """Compute CKA (p, q) from HSIC of X with Y, X with itself (p,) and Y with itself (q,); NaN where these are zero.
 
     Examples
     --------

@@ -50,18 +50,6 @@ def hsic(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
 
     This route needs no more memory than X and Y together.
 
-    Parameters
-    ----------
-    X : array (n, d1)
-    Y : array (n, d2)
-    unbiased : bool
-        Whether to use the unbiased estimator, which needs n >= 4.
-
-    Returns
-    -------
-    float
-        Nonnegative if biased or if Y is X; otherwise of either sign.
-
     Examples
     --------
     >>> X = normalised(np.arange(4.0)[:, None])

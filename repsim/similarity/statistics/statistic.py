@@ -70,18 +70,7 @@ class Statistic(Entry):
 
 
 def undefined(statistic: str, why: str) -> float:
-    """Warn that a statistic is not defined, attributed to the caller of the statistic, and return NaN.
-
-    Parameters
-    ----------
-    statistic : str
-        Its name in the warning.
-    why : str
-        Property of X because of which it is not defined.
-
-    Returns
-    -------
-    float
+    """Warn that a statistic is not defined and why, attributed to the caller of the statistic, and return NaN.
 
     Warns
     -----
