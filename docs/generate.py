@@ -221,8 +221,9 @@ def tables() -> str:
     """Return the tables of a comparison and the meaning of their columns."""
     introduction = (
         "# Tables of a comparison\n\n`repsim analyze` and `repsim compare` write these tables as CSV. In Python, "
-        "`result.tables` is a mapping with the same names, without `.csv`. A *view* is one network at one recorded step; "
-        'the first view is the reference. All tables but the fits of probes use the held-out stimuli (split "test").\n\n'
+        "`result.tables` is a mapping with the same names, without `.csv`. A *view* is one network at one recorded "
+        "step; the first view is the reference. All tables but the fits of probes use the held-out stimuli (split "
+        '"test").\n\n'
     )
     return introduction + document_tables()
 

@@ -70,20 +70,9 @@ _PAIR = {
 }
 
 _PROBED = (
-    *(
-        "d",
-        "n_constant",
-        "n_train",
-        "n_validation",
-        "n_test",
-        "C",
-        "C_at_edge",
-        "C_extended",
-        "accuracy",
-        "balanced_accuracy",
-    ),
-    *("log_loss", "train_accuracy", "validation_log_loss", "chance", "v_information", "relative_gap", "n_iter"),
-    "converged",
+    *("n_constant", "n_train", "n_validation", "n_test", "C", "C_at_edge", "C_extended", "accuracy"),
+    *("balanced_accuracy", "log_loss", "train_accuracy", "validation_log_loss", "chance", "v_information"),
+    *("relative_gap", "n_iter", "converged"),
 )
 
 TABLES: dict[str, TableSchema] = {

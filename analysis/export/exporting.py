@@ -1,4 +1,4 @@
-"""From runs and analyses to files for other programs."""
+"""Export of runs and analyses to files for other programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from analysis.execution.progress import Reporter, silent
-from analysis.export import FORMATS, Analysis, Format, Recording, open_source
+from analysis.export import FORMATS, ExportedAnalysis, ExportedRun, Format, open_source
 from checkpoints.storage.commit import staged_directory, staged_file
 from checkpoints.storage.regular_files import is_system_file
 
@@ -24,14 +24,14 @@ def export(
     layers: Sequence[str] | None = None,
     reporter: Reporter | None = None,
 ) -> list[Path]:
-    """Write what a run has recorded, or what an analysis found, in a format of other programs.
+    """Write the activations of a run, or the results of an analysis, in a format of other programs.
 
     Parameters
     ----------
     source : path
         A run: its recorded activations. The folder of an analysis: its tables and dissimilarity matrices.
     output : path
-        A new file, or for ``csv`` and ``parquet`` a new folder; it appears whole or not at all.
+        A new file, or a new folder for ``csv`` and ``parquet``; it appears complete or not at all.
     format : str
         A key of ``analysis.export.FORMATS``.
     steps : str, optional
@@ -48,13 +48,13 @@ def export(
     Raises
     ------
     ValueError, OSError
-        If the source, a step, a layer or the format will not do, the format's package is missing, something stands at
-        ``output``, or a file cannot be written.
+        If the source cannot be read, a step or layer was not recorded, the format is unknown or its package is missing,
+        ``output`` exists, or a file cannot be written.
     """
     output, chosen = Path(output), _chosen(format)
     _check_output(output, format, chosen)
     opened = open_source(source, steps, layers)
-    if isinstance(opened, Recording) and chosen.write_recording is None:
+    if isinstance(opened, ExportedRun) and chosen.write_recording is None:
         raise ValueError(
             f"The format {format} holds dissimilarity matrices, and {source} is a run. Make them with: repsim analyze "
             f"{source}; then export the folder that it wrote."
@@ -94,8 +94,8 @@ def _check_output(output: Path, name: str, chosen: Format) -> None:
         )
 
 
-def _write(chosen: Format, source: Recording | Analysis, path: Path, done: Callable[[str], None]) -> None:
-    if isinstance(source, Analysis):
+def _write(chosen: Format, source: ExportedRun | ExportedAnalysis, path: Path, done: Callable[[str], None]) -> None:
+    if isinstance(source, ExportedAnalysis):
         chosen.write_analysis(source, path, done)
     else:
         assert chosen.write_recording is not None  # refused above
@@ -104,7 +104,7 @@ def _write(chosen: Format, source: Recording | Analysis, path: Path, done: Calla
 
 @contextmanager
 def _naming(output: Path) -> Iterator[None]:
-    """Make an error of the disk that names no file one that names the output."""
+    """Add the name of the output to an error of the disk that names no file."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The formats: what each is called, whether it is a file or a folder, and what writes it."""
+"""Registry of formats: the functions that write them, their suffixes and the packages they need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.export import csv_folder, matlab, npz, parquet_folder, rsatoolbox
-from analysis.export.sources import Analysis, Recording
+from analysis.export.sources import ExportedAnalysis, ExportedRun
 
 __all__ = ["FORMATS", "Done", "Format"]
 
@@ -21,20 +21,20 @@ class Format:
     Attributes
     ----------
     what : str
-        What it is, for people.
+        Description for help texts.
     suffixes : tuple of str
-        How the name of the file may end; without any, the format is a folder.
+        Allowed ends of the file name; empty if the format is a folder.
     write_recording, write_analysis : callable (source, path, done)
-        Fill the new file or the empty folder at ``path`` and call ``done`` with a note after each layer; None if the
-        format has no place for such a source.
+        Write the new file, or fill the empty folder, at ``path``, and call ``done`` with the name of each layer after
+        it is written. None if the format cannot hold such a source.
     needs : str
-        A package that must be installed, with the extra of ``repsim-sg`` that installs it: "package[extra]".
+        Package that must be installed, with the extra of ``repsim-sg`` that installs it: "package[extra]".
     """
 
     what: str
     suffixes: tuple[str, ...]
-    write_recording: Callable[[Recording, Path, Done], None] | None
-    write_analysis: Callable[[Analysis, Path, Done], None]
+    write_recording: Callable[[ExportedRun, Path, Done], None] | None
+    write_analysis: Callable[[ExportedAnalysis, Path, Done], None]
     needs: str = ""
 
     @property

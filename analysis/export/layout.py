@@ -1,68 +1,118 @@
-"""How the folders of a format are laid out: which file holds which layer, and the tables that say so."""
+"""Folders of a format: one file per layer or matrix, with an index, and tables of stimuli and pairs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.export.sources import Analysis, Matrix, Recorded, Recording
+from analysis.export.sources import ExportedAnalysis, ExportedLayer, ExportedMatrix, ExportedRun
 
-__all__ = ["layer_file", "layer_index", "matrix_file", "matrix_index", "pairs", "stimulus_columns"]
+__all__ = ["FolderFormat", "stimulus_columns", "write_analysis_folder", "write_run_folder"]
 
 _LONGEST_NAME = 80
 _PAIRS_AT_ONCE = 2**18
 
 
-def layer_file(place: Recorded, suffix: str) -> str:
-    """Return the file of a layer below the folder of a recording, such as ``step_00000038/01_hidden.1.csv``."""
-    return f"step_{place.step:08d}/{place.depth:02d}_{safe(place.layer.name)}{suffix}"
+class FolderFormat(NamedTuple):
+    """A format of one file per table.
 
-
-def matrix_file(matrix: Matrix, suffix: str) -> str:
-    """Return the file of a dissimilarity matrix below the folder of an analysis, such as ``rdm/0000/01_hidden.1.csv``.
-
-    ``rdm`` is followed by the position of the view.
+    Attributes
+    ----------
+    suffix : str
+        The end of the names of files.
+    write_table : callable (path, frame)
+    write_layer : callable (path, run, layer)
+        Writes a layer of a run in blocks of rows.
+    write_pairs : callable (path, frames)
+        Writes a table whose rows come in several frames.
     """
-    return f"rdm/{matrix.view.key}/{matrix.depth:02d}_{safe(matrix.layer)}{suffix}"
+
+    suffix: str
+    write_table: Callable[[Path, pd.DataFrame], None]
+    write_layer: Callable[[Path, ExportedRun, ExportedLayer], None]
+    write_pairs: Callable[[Path, Iterator[pd.DataFrame]], None]
 
 
-def safe(name: str) -> str:
-    """Return a name as part of a file's name: on any system, and never a path.
+def write_run_folder(run: ExportedRun, folder: Path, done: Callable[[str], None], chosen: FolderFormat) -> None:
+    """Write the table ``layers``, which lists the files, and one file per layer."""
+    chosen.write_table(folder / f"layers{chosen.suffix}", _layer_index(run, chosen.suffix))
+    for each in run.layers:
+        path = folder / _layer_file(each, chosen.suffix)
+        path.parent.mkdir(exist_ok=True)
+        chosen.write_layer(path, run, each)
+        done(each.layer.name)
+
+
+def write_analysis_folder(
+    analysis: ExportedAnalysis, folder: Path, done: Callable[[str], None], chosen: FolderFormat
+) -> None:
+    """Write the table ``rdms``, which lists the files, and one file per dissimilarity matrix, one row per pair."""
+    chosen.write_table(folder / f"rdms{chosen.suffix}", _matrix_index(analysis, chosen.suffix))
+    for matrix in analysis.matrices:
+        path = folder / _matrix_file(matrix, chosen.suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        chosen.write_pairs(path, _pairs(analysis, analysis.rdm(matrix)))
+        done(matrix.layer)
+
+
+def stimulus_columns(run: ExportedRun, rows: slice) -> dict[str, Any]:
+    """Return the id, label and split of some stimuli, by the name of the column."""
+    stimuli = run.stimuli
+    return {
+        "stimulus_id": stimuli.ids[rows].astype(object),
+        "label": stimuli.labels[rows],
+        "split": stimuli.split[rows].astype(object),
+    }
+
+
+def _layer_file(each: ExportedLayer, suffix: str) -> str:
+    """Return the path of a layer's file, such as ``step_00000038/01_hidden.1.csv``."""
+    return f"step_{each.step:08d}/{each.depth:02d}_{safe_name(each.layer.name)}{suffix}"
+
+
+def _matrix_file(matrix: ExportedMatrix, suffix: str) -> str:
+    """Return the path of a matrix's file, such as ``rdm/0000/01_hidden.1.csv``; 0000 is the position of the view."""
+    return f"rdm/{matrix.view.key}/{matrix.depth:02d}_{safe_name(matrix.layer)}{suffix}"
+
+
+def safe_name(name: str) -> str:
+    """Return a name as part of a file name on any system; it is never a path.
 
     Examples
     --------
-    >>> safe("block/1.conv[0]")
+    >>> safe_name("block/1.conv[0]")
     'block_1.conv_0_'
     """
     return re.sub(r"[^A-Za-z0-9._-]", "_", name)[:_LONGEST_NAME]
 
 
-def layer_index(recording: Recording, suffix: str) -> pd.DataFrame:
-    """Return one row a file of a recording: which layer it holds, at which step, and how that was recorded."""
+def _layer_index(run: ExportedRun, suffix: str) -> pd.DataFrame:
+    """Return one row per file of a run: step, layer, and how the layer was recorded."""
     return pd.DataFrame(
         [
             {
-                "step": place.step,
-                "layer": place.layer.name,
-                "depth": place.depth,
-                "d": place.layer.shape[1],
-                "feature_shape": "x".join(map(str, place.layer.feature_shape)),
-                "dtype": str(place.layer.dtype),
-                "reduction": place.layer.reduction,
-                "file": layer_file(place, suffix),
+                "step": each.step,
+                "layer": each.layer.name,
+                "depth": each.depth,
+                "d": each.layer.shape[1],
+                "feature_shape": "x".join(map(str, each.layer.feature_shape)),
+                "dtype": str(each.layer.dtype),
+                "reduction": each.layer.reduction,
+                "file": _layer_file(each, suffix),
             }
-            for place in recording.layers
+            for each in run.layers
         ]
     )
 
 
-def matrix_index(analysis: Analysis, suffix: str) -> pd.DataFrame:
-    """Return one row a file of dissimilarities: of which view and layer, and by which distance."""
+def _matrix_index(analysis: ExportedAnalysis, suffix: str) -> pd.DataFrame:
+    """Return one row per file of dissimilarities: view, layer and distance."""
     return pd.DataFrame(
         [
             {
@@ -71,7 +121,7 @@ def matrix_index(analysis: Analysis, suffix: str) -> pd.DataFrame:
                 "layer": matrix.layer,
                 "depth": matrix.depth,
                 "distance": analysis.method,
-                "file": matrix_file(matrix, suffix),
+                "file": _matrix_file(matrix, suffix),
             }
             for matrix in analysis.matrices
         ],
@@ -79,18 +129,8 @@ def matrix_index(analysis: Analysis, suffix: str) -> pd.DataFrame:
     )
 
 
-def stimulus_columns(recording: Recording, rows: slice) -> dict[str, Any]:
-    """Return what is known of some stimuli, by the name of its column."""
-    stimuli = recording.stimuli
-    return {
-        "stimulus_id": stimuli.ids[rows].astype(object),
-        "label": stimuli.labels[rows],
-        "split": stimuli.split[rows].astype(object),
-    }
-
-
-def pairs(analysis: Analysis, rdm: NDArray[Any]) -> Iterator[pd.DataFrame]:
-    """Yield a condensed dissimilarity matrix as blocks of a tidy table, one row a pair of stimuli."""
+def _pairs(analysis: ExportedAnalysis, rdm: NDArray[Any]) -> Iterator[pd.DataFrame]:
+    """Yield a condensed matrix as blocks of a table with one row per pair of stimuli."""
     n = len(analysis.stimulus_ids)
     ends = np.cumsum(np.arange(n - 1, -1, -1))  # of the rows of the upper triangle
     for start in range(0, len(rdm), _PAIRS_AT_ONCE):

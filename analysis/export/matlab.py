@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.export.sources import Analysis, Recording, blocks
+from analysis.export.sources import ExportedAnalysis, ExportedRun, blocks
 from checkpoints.storage.sink import Sink
 
 __all__ = ["write_analysis", "write_recording"]
@@ -33,14 +33,14 @@ _LONGEST_NAME = 63
 Put = Callable[[h5py.Group, str], Any]  # writes a variable of a name into a group, and returns what HDF5 calls it
 
 
-def write_recording(recording: Recording, path: Path, done: Callable[[str], None]) -> None:
+def write_recording(run: ExportedRun, path: Path, done: Callable[[str], None]) -> None:
     """Write ``activations``, a cell array layer × step of n × d matrices, with layer, step, stimulus_id, label, split.
 
     In MATLAB: ``X = activations{strcmp(layer, 'hidden.1'), step == 38};``. Half precision becomes single.
     """
-    stimuli, steps = recording.stimuli, recording.steps
-    names = list(dict.fromkeys(place.layer.name for place in recording.layers))
-    places = {(place.layer.name, place.step): place.layer for place in recording.layers}
+    stimuli, steps = run.stimuli, run.steps
+    names = list(dict.fromkeys(place.layer.name for place in run.layers))
+    places = {(place.layer.name, place.step): place.layer for place in run.layers}
     with _MatFile(path) as mat:
 
         def layer_at(name: str, step: int) -> Put:
@@ -64,7 +64,7 @@ def write_recording(recording: Recording, path: Path, done: Callable[[str], None
         mat.save("activations", mat.cells(cells))
 
 
-def write_analysis(analysis: Analysis, path: Path, done: Callable[[str], None]) -> None:
+def write_analysis(analysis: ExportedAnalysis, path: Path, done: Callable[[str], None]) -> None:
     """Write ``rdm``, a cell array of row vectors as ``pdist`` returns them, and each table as a struct of columns.
 
     In MATLAB: ``squareform(rdm{k})`` of ``rdm_layer{k}`` and ``rdm_view{k}``; ``struct2table(probes)``.

@@ -10,31 +10,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.export.sources import Analysis, Recording, blocks
+from analysis.export.sources import ExportedAnalysis, ExportedRun, blocks
 
 __all__ = ["write_analysis", "write_recording"]
 
 
-def write_recording(recording: Recording, path: Path, done: Callable[[str], None]) -> None:
+def write_recording(run: ExportedRun, path: Path, done: Callable[[str], None]) -> None:
     """Write ``STEP/LAYER``, (n, d) of the recorded type, and stimulus_id, label, split, (n,), step, layer.
 
     Layers go to disk in blocks of rows.
     """
-    stimuli = recording.stimuli
-    names = list(dict.fromkeys(place.layer.name for place in recording.layers))
+    stimuli = run.stimuli
+    names = list(dict.fromkeys(place.layer.name for place in run.layers))
     with _opened(path) as archive:
         _put(archive, "stimulus_id", stimuli.ids)
         _put(archive, "label", stimuli.labels)
         _put(archive, "split", stimuli.split)
-        _put(archive, "step", np.array(recording.steps))
+        _put(archive, "step", np.array(run.steps))
         _put(archive, "layer", np.array(names))
-        for step, _, layer in recording.layers:
+        for step, _, layer in run.layers:
             parts = (block for _, block in blocks(layer))
             _stream(archive, f"{step}/{layer.name}", layer.shape, layer.dtype, parts)
             done(layer.name)
 
 
-def write_analysis(analysis: Analysis, path: Path, done: Callable[[str], None]) -> None:
+def write_analysis(analysis: ExportedAnalysis, path: Path, done: Callable[[str], None]) -> None:
     """Write ``VIEW/LAYER``, (n(n-1)/2,), VIEW being a position as in ``rdm.h5``, and what the stimuli and views are."""
     with _opened(path) as archive:
         _put(archive, "stimulus_id", analysis.stimulus_ids)

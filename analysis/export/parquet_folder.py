@@ -1,57 +1,57 @@
-"""Tables of Apache Parquet: a file a layer, whose activations are one column of lists of equal length."""
+"""Apache Parquet files: one per layer, whose activations are one column of lists of equal length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from analysis.export.layout import layer_file, layer_index, matrix_file, matrix_index, pairs, stimulus_columns
-from analysis.export.sources import Analysis, Recorded, Recording, blocks
+from analysis.export.layout import FolderFormat, stimulus_columns, write_analysis_folder, write_run_folder
+from analysis.export.sources import ExportedAnalysis, ExportedLayer, ExportedRun, blocks
 
 __all__ = ["write_analysis", "write_recording"]
 
-_SUFFIX = ".parquet"
 
-
-def write_recording(recording: Recording, folder: Path, done: Callable[[str], None]) -> None:
-    """Write ``layers.parquet``, which lists the files, and a file a layer.
+def write_recording(run: ExportedRun, folder: Path, done: Callable[[str], None]) -> None:
+    """Write ``layers.parquet``, which lists the files, and one file per layer.
 
     Its columns are stimulus_id, label, split and activation, a list of d numbers of the recorded type.
     """
-    _write(folder / f"layers{_SUFFIX}", [_table(layer_index(recording, _SUFFIX))])
-    for place in recording.layers:
-        path = folder / layer_file(place, _SUFFIX)
-        path.parent.mkdir(exist_ok=True)
-        _write(path, _tables(recording, place))
-        done(place.layer.name)
+    write_run_folder(run, folder, done, _FORMAT)
 
 
-def write_analysis(analysis: Analysis, folder: Path, done: Callable[[str], None]) -> None:
-    """Write the tables and ``rdms.parquet``, which lists the files, and a file a matrix, one row a pair of stimuli."""
+def write_analysis(analysis: ExportedAnalysis, folder: Path, done: Callable[[str], None]) -> None:
+    """Write the tables, ``rdms.parquet``, which lists the files, and one file per matrix, one row per pair."""
     for name, table in analysis.tables().items():
-        _write(folder / f"{name}{_SUFFIX}", [_table(table)])
-    _write(folder / f"rdms{_SUFFIX}", [_table(matrix_index(analysis, _SUFFIX))])
-    for matrix in analysis.matrices:
-        path = folder / matrix_file(matrix, _SUFFIX)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, map(_table, pairs(analysis, analysis.rdm(matrix))))
-        done(matrix.layer)
+        _write_table(folder / f"{name}{_FORMAT.suffix}", table)
+    write_analysis_folder(analysis, folder, done, _FORMAT)
 
 
-def _tables(recording: Recording, place: Recorded) -> Iterable[Any]:
+def _write_layer(path: Path, run: ExportedRun, each: ExportedLayer) -> None:
     import pyarrow as pa
 
-    for rows, block in blocks(place.layer):
-        flat = pa.array(np.ascontiguousarray(block).reshape(-1))
-        lists = pa.FixedSizeListArray.from_arrays(flat, block.shape[1])
-        yield pa.table({**stimulus_columns(recording, rows), "activation": lists})
+    def tables() -> Iterator[Any]:
+        for rows, block in blocks(each.layer):
+            flat = pa.array(np.ascontiguousarray(block).reshape(-1))
+            lists = pa.FixedSizeListArray.from_arrays(flat, block.shape[1])
+            yield pa.table({**stimulus_columns(run, rows), "activation": lists})
+
+    _write(path, tables())
 
 
-def _table(frame: Any) -> Any:
-    """Return a data frame as a table of pyarrow; text that is missing throughout is text all the same."""
+def _write_pairs(path: Path, frames: Iterator[pd.DataFrame]) -> None:
+    _write(path, map(_table, frames))
+
+
+def _write_table(path: Path, frame: pd.DataFrame) -> None:
+    _write(path, [_table(frame)])
+
+
+def _table(frame: pd.DataFrame) -> Any:
+    """Return a data frame as a table of pyarrow; a column of text without any value stays text."""
     import pyarrow as pa
 
     table = pa.Table.from_pandas(frame, preserve_index=False)
@@ -60,7 +60,7 @@ def _table(frame: Any) -> Any:
 
 
 def _write(path: Path, tables: Iterable[Any]) -> None:
-    """Write tables of one schema, a row group each."""
+    """Write tables of one schema, one row group each."""
     import pyarrow.parquet as pq
 
     writer = None
@@ -71,3 +71,6 @@ def _write(path: Path, tables: Iterable[Any]) -> None:
     finally:
         if writer is not None:
             writer.close()
+
+
+_FORMAT = FolderFormat(".parquet", _write_table, _write_layer, _write_pairs)

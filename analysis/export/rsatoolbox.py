@@ -8,13 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from analysis.export.sources import Analysis
+from analysis.export.sources import ExportedAnalysis
 from checkpoints.storage.hdf5 import created
 
 __all__ = ["write_analysis"]
 
 
-def write_analysis(analysis: Analysis, path: Path, done: Callable[[str], None]) -> None:
+def write_analysis(analysis: ExportedAnalysis, path: Path, done: Callable[[str], None]) -> None:
     """Write all matrices, (n_rdm, n(n-1)/2), with the descriptors layer, view, step, depth and stimulus_id, label.
 
     The layout is that of ``rsatoolbox.rdm.RDMs.save(file_type="hdf5")``.

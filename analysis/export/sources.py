@@ -1,4 +1,4 @@
-"""What there is to export: recorded activations of a run, or the tables and dissimilarity matrices of an analysis."""
+"""Sources of an export: recorded activations of a run, or tables and dissimilarity matrices of an analysis."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.comparison.rdm_file import dataset_name, layer_name
+from analysis.comparison.rdm_file import RDM_FILE, dataset_name, layer_name
 from analysis.comparison.schema import read_table
 from analysis.comparison.steps import choose_recorded_steps
 from checkpoints import Damaged, Layer, Run, Stimuli
 from checkpoints.name_patterns import choose_names
 from checkpoints.storage.regular_files import is_system_file
 
-__all__ = ["Analysis", "Matrix", "Recorded", "Recording", "View", "blocks", "open_source"]
+__all__ = [
+    "ExportedAnalysis",
+    "ExportedLayer",
+    "ExportedMatrix",
+    "ExportedRun",
+    "ExportedView",
+    "blocks",
+    "open_source",
+]
 
-_RDM_FILE = "rdm.h5"
 _BLOCK_BYTES = 16 * 2**20
 
 
-class Recorded(NamedTuple):
+class ExportedLayer(NamedTuple):
     """One layer at one step; depth is its position among the recorded layers, from 1."""
 
     step: int
@@ -35,18 +42,18 @@ class Recorded(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recording:
+class ExportedRun:
     """The chosen layers of a run at the chosen steps.
 
     Attributes
     ----------
     run : Run
-    layers : tuple of Recorded
+    layers : tuple of ExportedLayer
         In order of steps, then of the network.
     """
 
     run: Run
-    layers: tuple[Recorded, ...]
+    layers: tuple[ExportedLayer, ...]
 
     @property
     def stimuli(self) -> Stimuli:
@@ -63,8 +70,8 @@ class Recording:
         return len(self.layers)
 
 
-class View(NamedTuple):
-    """One network at one step, as ``rdm.h5`` holds it: its group, what it is called, and its layers in order."""
+class ExportedView(NamedTuple):
+    """One network at one step in ``rdm.h5``: the name of its group, its label, and its layers in order."""
 
     key: str
     label: str
@@ -72,17 +79,17 @@ class View(NamedTuple):
     layers: tuple[str, ...]
 
 
-class Matrix(NamedTuple):
+class ExportedMatrix(NamedTuple):
     """The place of one dissimilarity matrix."""
 
-    view: View
+    view: ExportedView
     depth: int
     layer: str
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """What ``repsim analyze`` or ``repsim compare`` wrote.
+class ExportedAnalysis:
+    """The folder that ``repsim analyze`` or ``repsim compare`` wrote.
 
     Attributes
     ----------
@@ -91,20 +98,22 @@ class Analysis:
         The distance of the matrices.
     stimulus_ids : str array, shape (n,)
     labels : int array, shape (n,)
-    views : tuple of View
+    views : tuple of ExportedView
     """
 
     folder: Path
     method: str
     stimulus_ids: NDArray[Any]
     labels: NDArray[np.int64]
-    views: tuple[View, ...]
+    views: tuple[ExportedView, ...]
 
     @property
-    def matrices(self) -> tuple[Matrix, ...]:
-        """Where the dissimilarity matrices are, view by view."""
+    def matrices(self) -> tuple[ExportedMatrix, ...]:
+        """The places of the dissimilarity matrices, view by view."""
         return tuple(
-            Matrix(view, depth, layer) for view in self.views for depth, layer in enumerate(view.layers, start=1)
+            ExportedMatrix(view, depth, layer)
+            for view in self.views
+            for depth, layer in enumerate(view.layers, start=1)
         )
 
     @property
@@ -116,15 +125,15 @@ class Analysis:
         """Return the number of dissimilarity matrices."""
         return len(self.matrices)
 
-    def rdm(self, matrix: Matrix) -> NDArray[Any]:
+    def rdm(self, matrix: ExportedMatrix) -> NDArray[Any]:
         """Return a condensed dissimilarity matrix, (n(n-1)/2,), as it is stored.
 
         Raises
         ------
         Damaged
-            If it is not of the stimuli of the file.
+            If it has another number of stimuli than the file.
         """
-        path, n = self.folder / _RDM_FILE, len(self.stimulus_ids)
+        path, n = self.folder / RDM_FILE, len(self.stimulus_ids)
         with h5py.File(path, "r") as file:
             values = np.asarray(file[matrix.view.key][dataset_name(matrix.layer)][()])
         if values.shape != (n * (n - 1) // 2,):
@@ -132,20 +141,20 @@ class Analysis:
         return values
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Return the tables by name; text stays text where it looks like numbers or like nothing.
+        """Return the tables by name. Text stays text, also where it looks like a number or a missing value.
 
         Raises
         ------
         Damaged
-            If a file is no table.
+            If a file is not a table.
         """
         return {path.stem: read_table(path) for path in self.table_paths}
 
 
 def open_source(
     path: str | Path, steps: str | None = None, layers: Sequence[str] | None = None
-) -> Recording | Analysis:
-    """Return what is to be exported, after checking that it can be read.
+) -> ExportedRun | ExportedAnalysis:
+    """Open a run or an analysis for export, after checking that it can be read.
 
     Parameters
     ----------
@@ -159,14 +168,15 @@ def open_source(
     Raises
     ------
     ValueError, OSError
-        If there is neither at ``path``, a step or layer was not recorded, or a file has changed since it was committed.
+        If ``path`` is neither a run nor an analysis, a step or layer was not recorded, or a file has changed since it
+        was committed.
     """
     path = Path(path)
     if (path / "run.json").exists() or not path.exists() or path.is_file():
         return _recording(Run.open(path), steps or "last", layers)
-    if not (path / _RDM_FILE).is_file():
+    if not (path / RDM_FILE).is_file():
         raise FileNotFoundError(
-            f"{path} is neither a run (it has no run.json) nor an analysis (it has no {_RDM_FILE}). Give the directory "
+            f"{path} is neither a run (it has no run.json) nor an analysis (it has no {RDM_FILE}). Give the directory "
             "of a run, or the folder that repsim analyze or repsim compare wrote."
         )
     if steps is not None or layers:
@@ -176,7 +186,7 @@ def open_source(
 
 
 def blocks(layer: Layer, multiple: int = 1) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield which rows these are, and a block of about 16 MiB of the layer; its height is a multiple of a number."""
+    """Yield the layer in blocks of about 16 MiB with their slices of rows; heights are multiples of ``multiple``."""
     fitting = _BLOCK_BYTES // max(1, layer.shape[1] * layer.dtype.itemsize)
     rows = max(1, fitting // multiple) * multiple
     for index, block in enumerate(layer.blocks(rows)):
@@ -186,9 +196,9 @@ def blocks(layer: Layer, multiple: int = 1) -> Iterator[tuple[slice, NDArray[Any
 # Runs
 
 
-def _recording(run: Run, steps: str, patterns: Sequence[str] | None) -> Recording:
+def _recording(run: Run, steps: str, patterns: Sequence[str] | None) -> ExportedRun:
     run.last()  # raises if nothing was recorded
-    chosen: list[Recorded] = []
+    chosen: list[ExportedLayer] = []
     for step in choose_recorded_steps(steps, run.recorded_steps):
         checkpoint = run[step]
         checkpoint.verify("sha256")
@@ -197,15 +207,15 @@ def _recording(run: Run, steps: str, patterns: Sequence[str] | None) -> Recordin
             raise Damaged(f"{activations.path} has other stimuli than the run that it lies in.")
         wanted = choose_names(list(activations), patterns or ["**"])
         places = enumerate(activations.values(), start=1)
-        chosen += [Recorded(step, depth, layer) for depth, layer in places if layer.name in wanted]
-    return Recording(run, tuple(chosen))
+        chosen += [ExportedLayer(step, depth, layer) for depth, layer in places if layer.name in wanted]
+    return ExportedRun(run, tuple(chosen))
 
 
 # Analyses
 
 
-def _analysis(folder: Path) -> Analysis:
-    path = folder / _RDM_FILE
+def _analysis(folder: Path) -> ExportedAnalysis:
+    path = folder / RDM_FILE
     try:
         with h5py.File(path, "r") as file:
             if (file.attrs.get("format"), file.attrs.get("format_version")) != ("repsim-rdms", 1):
@@ -213,15 +223,15 @@ def _analysis(folder: Path) -> Analysis:
             order = _order_of_layers(folder)
             views = tuple(_view(file[key], order) for key in sorted(file) if "view" in file[key].attrs)
             ids = np.char.decode(file["stimulus_id"][()], "utf-8")
-            return Analysis(folder, str(file.attrs["method"]), ids, file["label"][()].astype(np.int64), views)
+            return ExportedAnalysis(folder, str(file.attrs["method"]), ids, file["label"][()].astype(np.int64), views)
     except Damaged:
         raise
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise Damaged(f"{path} cannot be read ({error}). Run repsim analyze again.") from error
 
 
-def _view(group: h5py.Group, order: Mapping[tuple[str, str], int]) -> View:
-    """Return the view that a group holds."""
+def _view(group: h5py.Group, order: Mapping[tuple[str, str], int]) -> ExportedView:
+    """Return the view that a group of ``rdm.h5`` holds."""
     label = str(group.attrs["view"])
     if nested := [name for name, item in group.items() if isinstance(item, h5py.Group)]:
         raise Damaged(
@@ -230,11 +240,11 @@ def _view(group: h5py.Group, order: Mapping[tuple[str, str], int]) -> View:
         )
     names = map(layer_name, group)
     layers = sorted(names, key=lambda name: (order.get((label, name), len(order)), _numbers_as_such(name)))
-    return View(group.name.strip("/"), label, int(group.attrs["step"]), tuple(layers))
+    return ExportedView(group.name.strip("/"), label, int(group.attrs["step"]), tuple(layers))
 
 
 def _order_of_layers(folder: Path) -> dict[tuple[str, str], int]:
-    """Return the depth of each view's layers, which HDF5 lists by name."""
+    """Return the depth of the layers of each view; HDF5 lists them by name only."""
     path = folder / "class_structure.csv"
     if not path.is_file():
         return {}

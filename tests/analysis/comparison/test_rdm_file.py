@@ -9,7 +9,7 @@ from torch import nn
 from analysis.comparison import AnalysisTasks
 from analysis.comparison.rdm_file import read_rdm, write_rdms
 from analysis.comparison.view import View
-from analysis.export.sources import Analysis, open_source
+from analysis.export.sources import ExportedAnalysis, open_source
 from checkpoints import Capture, Run, Stimuli
 from repsim import rdm
 
@@ -82,7 +82,7 @@ def test_layers_whose_names_look_like_paths_keep_their_own_matrices(
     for name in names:
         np.testing.assert_array_equal(read_rdm(path, 0, name), rdm(view.listed[name][:], "euclidean").astype("f4"))
     analysis = open_source(tmp_path)
-    assert isinstance(analysis, Analysis)
+    assert isinstance(analysis, ExportedAnalysis)
     assert set(analysis.views[0].layers) == set(view.listed)
     for matrix in analysis.matrices:
         np.testing.assert_array_equal(analysis.rdm(matrix), read_rdm(path, 0, matrix.layer))

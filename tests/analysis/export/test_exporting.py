@@ -496,14 +496,14 @@ def test_what_fails_half_way_leaves_nothing(
     analysis: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
     """A file is there whole or not at all; the error of a disk names it."""
-    reads = sources.Analysis.rdm
+    reads = sources.ExportedAnalysis.rdm
 
     def failing(self: Any, matrix: Any) -> Any:
         if matrix.view.key == "0001":
             raise error
         return reads(self, matrix)
 
-    monkeypatch.setattr(sources.Analysis, "rdm", failing)
+    monkeypatch.setattr(sources.ExportedAnalysis, "rdm", failing)
     before = listing(workplace)
     with pytest.raises(type(error)) as caught:
         export(analysis, f"x{SUFFIX[name]}", format=name)
@@ -529,13 +529,13 @@ def test_a_run_that_fails_half_way_leaves_nothing(workplace: Path, monkeypatch: 
 def test_what_has_come_into_being_meanwhile_is_not_overwritten(
     analysis: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    reads, path = sources.Analysis.rdm, Path(f"x{SUFFIX[name]}")
+    reads, path = sources.ExportedAnalysis.rdm, Path(f"x{SUFFIX[name]}")
 
     def read(self: Any, matrix: Any) -> Any:
         path.write_text("theirs")
         return reads(self, matrix)
 
-    monkeypatch.setattr(sources.Analysis, "rdm", read)
+    monkeypatch.setattr(sources.ExportedAnalysis, "rdm", read)
     with pytest.raises(FileExistsError, match="exists already"):
         export(analysis, path, format=name)
     assert path.read_text() == "theirs"
