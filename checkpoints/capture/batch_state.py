@@ -22,25 +22,13 @@ _LARGEST_SIZE = 1024
 
 @dataclass(frozen=True)
 class BatchState:
-    """An attribute that holds a state of earlier examples.
+    """An attribute that holds a state of earlier examples."""
 
-    Attributes
-    ----------
-    owner : dict or list
-        The attributes or buffers of a module, or a container or the attributes of an object that the module refers to.
-    key : str or int
-    state : tensor, or tuple, list or dict with tensors
-    size : int
-        Number of examples in the batch that the state comes from.
-    which : int
-        Index of the axis of the examples among those axes of a tensor that have this size, from 0.
-    """
-
-    owner: Any
+    owner: Any  # attributes or buffers of a module, or a container or attributes of an object that it refers to
     key: Any
-    state: Any
-    size: int
-    which: int
+    state: Any  # a tensor, or a tuple, list or dict with tensors
+    size: int  # number of examples in the batch that the state comes from
+    which: int  # index of the axis of the examples among the axes of this size
 
     def start_from_zero(self, n: int) -> None:
         """Replace the state by zeros for ``n`` examples."""

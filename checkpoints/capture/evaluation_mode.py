@@ -25,19 +25,8 @@ def evaluation_mode(
 
     Afterwards, also if the block raises, the model, everything that ``PreservedNetwork`` preserves of it, and the
     global generators of torch (CPU and CUDA), numpy and Python are restored.
-
-    Parameters
-    ----------
-    model : nn.Module
-    preserved : PreservedNetwork, optional
-        The value that an earlier call yielded, if nothing has changed since.
-    seed : int, optional
-        Seed of the global generators inside the block; by default they keep their state.
-
-    Yields
-    ------
-    PreservedNetwork
-        The state of the model before the block.
+    ``preserved`` is the value that an earlier call yielded, if nothing has changed since; ``seed`` is for the global
+    generators inside the block, which keep their state by default.
     """
     modules = list(model.modules())
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers()) if tensor.is_cuda}

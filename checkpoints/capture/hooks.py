@@ -34,13 +34,7 @@ class WatchedModule:
 
 @dataclass(frozen=True)
 class Problem:
-    """The reason why a tensor cannot be recorded, as clauses about one layer and about several.
-
-    Attributes
-    ----------
-    one, several : str
-        Such as "its rows differ" and "their rows differ".
-    """
+    """The reason why a tensor cannot be recorded, as clauses about one layer ("its …") and several ("their …")."""
 
     one: str
     several: str
@@ -48,25 +42,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class LayerTensor:
-    """An input or output tensor of a watched module.
-
-    Attributes
-    ----------
-    key : LayerKey
-    tensor : Tensor
-        Without gradient.
-    module : nn.Module
-    reduction : Reduction
-        As the user gave it; ``Reduction.resolved`` has not been called yet.
-    problem : Problem or None
-        The reason why the tensor cannot be recorded.
-    """
+    """An input or output tensor of a watched module."""
 
     key: LayerKey
-    tensor: Tensor
+    tensor: Tensor  # without gradient
     module: nn.Module
-    reduction: Reduction
-    problem: Problem | None = None
+    reduction: Reduction  # as the user gave it; ``Reduction.resolved`` has not been called yet
+    problem: Problem | None = None  # the reason why the tensor cannot be recorded
 
 
 Receive = Callable[[LayerTensor], None]
@@ -74,20 +56,10 @@ Receive = Callable[[LayerTensor], None]
 
 @contextmanager
 def hooked(watches: Sequence[WatchedModule], receive: Receive, widths: Sequence[int]) -> Iterator[Counter[str]]:
-    """Pass every selected tensor of the watched modules to ``receive`` while the block runs.
+    """Pass every selected tensor of the watched modules to ``receive`` while the block runs; yield counts of calls.
 
-    Parameters
-    ----------
-    watches : sequence of WatchedModule
-    receive : callable
-        Must copy the values that it needs later, because the network may overwrite the tensor.
-    widths : sequence of int
-        See ``leaves``.
-
-    Yields
-    ------
-    Counter of str
-        How often each module has been called.
+    ``receive`` must copy the values that it needs later, because the network may overwrite the tensor. ``widths`` as
+    for ``leaves``.
     """
     calls: Counter[str] = Counter()
     with ExitStack() as stack:

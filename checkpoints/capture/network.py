@@ -27,24 +27,12 @@ Batch = Tensor | dict[str, Tensor]
 
 @dataclass(frozen=True)
 class PassReport:
-    """Observations of one forward pass.
+    """Observations of one forward pass."""
 
-    Attributes
-    ----------
-    calls : Counter of str
-        How often each watched module was called.
-    random : bool
-        Whether numbers were drawn from a random generator, global or of the network.
-    peak : int
-        Largest number of bytes that tensors made in the pass held at the same time; 0 if it was not measured.
-    changed : list of (owner, key, value)
-        Owner, key and earlier value of the attributes and buffers whose tensors the pass has changed.
-    """
-
-    calls: Counter[str]
-    random: bool
-    peak: int
-    changed: list[tuple[Any, Any, Any]]
+    calls: Counter[str]  # of each watched module
+    random: bool  # whether numbers were drawn from a random generator, global or of the network
+    peak: int  # largest number of bytes that tensors made in the pass held at once; 0 if it was not measured
+    changed: list[tuple[Any, Any, Any]]  # owner, key and earlier value of attributes whose tensors have changed
 
 
 @dataclass

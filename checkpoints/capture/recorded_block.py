@@ -30,33 +30,16 @@ _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8
 
 @dataclass
 class RecordedBlock:
-    """Consecutive stimuli, and the layers that one forward pass gives for them.
-
-    Attributes
-    ----------
-    plan : RecordingPlan
-    start, n : int
-        The first stimulus and the number of stimuli.
-    dtype : torch.dtype
-        The type in which values are stored.
-    memory : dict of LayerKey to Tensor
-        Memory of the previous block, which is reused because allocating it takes longer than copying.
-    layers : dict of LayerKey to LayerValues
-        The recorded layers, in the order in which the network reaches them.
-    left_out : dict of LayerKey to (shape, Problem)
-        Tensors that are not recorded.
-    calls : Counter of str
-        How often each module was called.
-    """
+    """Consecutive stimuli, and the layers that one forward pass gives for them."""
 
     plan: RecordingPlan
-    start: int
-    n: int
-    dtype: torch.dtype
-    memory: dict[LayerKey, Tensor]
-    layers: dict[LayerKey, LayerValues] = field(default_factory=dict)
-    left_out: dict[LayerKey, tuple[tuple[int, ...], Problem]] = field(default_factory=dict)
-    calls: Counter[str] = field(default_factory=Counter)
+    start: int  # the first stimulus
+    n: int  # number of stimuli
+    dtype: torch.dtype  # in which values are stored
+    memory: dict[LayerKey, Tensor]  # of the previous block, reused because allocating takes longer than copying
+    layers: dict[LayerKey, LayerValues] = field(default_factory=dict)  # in the order in which they are reached
+    left_out: dict[LayerKey, tuple[tuple[int, ...], Problem]] = field(default_factory=dict)  # with their shapes
+    calls: Counter[str] = field(default_factory=Counter)  # of each module
 
     def run(self, network: Network, batch: Batch) -> None:
         """Run the network on the block; its random numbers differ from those of other blocks."""

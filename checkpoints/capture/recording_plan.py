@@ -22,39 +22,17 @@ Axes = dict[LayerKey, StimulusAxis | None]
 
 @dataclass
 class RecordingPlan:
-    """Results of the trial passes.
+    """Results of the trial passes."""
 
-    Attributes
-    ----------
-    stimuli : list of int
-        The stimuli of the first trial pass, to compare other passes with.
-    axes : dict of LayerKey to StimulusAxis or None
-        For each tensor before its reduction; None if no axis indexes the stimuli.
-    reduced_axes : dict of LayerKey to StimulusAxis or None
-        The same for the results of the user's own reductions.
-    reductions : dict of LayerKey to Reduction
-        With their feature axes resolved.
-    row_bytes : dict of LayerKey to int
-        Bytes that one stimulus takes in float32 after the reduction, for each layer that is stored.
-    random : set of LayerKey
-        Tensors that differ between two passes over the same stimuli with different random numbers.
-    checks : list of (list of int, dict of LayerKey to Sample)
-        Stimuli of further passes, and a sample of each tensor.
-    largest_batch : int
-        Number of stimuli that fit into the memory of a pass.
-    only_batch : int
-        The only batch size that the network takes; 0 if it takes several.
-    """
-
-    stimuli: list[int]
-    axes: Axes = field(default_factory=dict)
-    reduced_axes: Axes = field(default_factory=dict)
-    reductions: dict[LayerKey, Reduction] = field(default_factory=dict)
-    row_bytes: dict[LayerKey, int] = field(default_factory=dict)
-    random: set[LayerKey] = field(default_factory=set)
-    checks: list[tuple[list[int], dict[LayerKey, Sample]]] = field(default_factory=list)
-    largest_batch: int = LARGEST_BATCH
-    only_batch: int = 0
+    stimuli: list[int]  # of the first trial pass, to compare other passes with
+    axes: Axes = field(default_factory=dict)  # before the reduction; None if no axis indexes the stimuli
+    reduced_axes: Axes = field(default_factory=dict)  # the same for the results of the user's own reductions
+    reductions: dict[LayerKey, Reduction] = field(default_factory=dict)  # with their feature axes resolved
+    row_bytes: dict[LayerKey, int] = field(default_factory=dict)  # of one stimulus in float32, after the reduction
+    random: set[LayerKey] = field(default_factory=set)  # tensors that differ between two passes over the same stimuli
+    checks: list[tuple[list[int], dict[LayerKey, Sample]]] = field(default_factory=list)  # stimuli of further passes
+    largest_batch: int = LARGEST_BATCH  # number of stimuli that fit into the memory of a pass
+    only_batch: int = 0  # the only batch size that the network takes; 0 if it takes several
 
 
 def move_stimuli_first(axes: Axes, key: LayerKey, tensor: Tensor) -> Tensor:

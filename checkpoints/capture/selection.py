@@ -30,23 +30,12 @@ _LEAF = re.compile(r"(?P<module>.+?)(?:#(?P<call>\d+))?(?P<input>:input)?(?P<pat
 
 @dataclass(frozen=True)
 class LayerKey:
-    """The identity of a recorded tensor: its module, the call, the side, and the path inside a tuple or dict.
-
-    Attributes
-    ----------
-    module : str
-    call : int
-        From 0.
-    side : str
-        "input" or "output".
-    path : tuple of str
-        Keys and positions, outermost first; empty for a plain tensor.
-    """
+    """The identity of a recorded tensor: its module, the call, the side, and the path inside a tuple or dict."""
 
     module: str
-    call: int
-    side: str
-    path: tuple[str, ...]
+    call: int  # from 0
+    side: str  # "input" or "output"
+    path: tuple[str, ...]  # keys and positions, outermost first; empty for a plain tensor
 
     @property
     def path_text(self) -> str:
@@ -61,29 +50,14 @@ class LayerKey:
 
 @dataclass(frozen=True)
 class Selector:
-    """One pattern in parsed form.
+    """One pattern in parsed form."""
 
-    Attributes
-    ----------
-    text : str
-        For messages.
-    accepts : callable (name, module) -> bool
-    exact : bool
-        Whether the pattern names one module.
-    call : int or None
-        The number of the call to record; None for every call.
-    side : str
-        "input", "output" or "both".
-    path : tuple of str
-        The path to record, or its beginning; ``*`` stands for any part.
-    """
-
-    text: str
+    text: str  # for messages
     accepts: Callable[[str, nn.Module], bool]
-    exact: bool
-    call: int | None
-    side: str
-    path: tuple[str, ...]
+    exact: bool  # whether the pattern names one module
+    call: int | None  # the number of the call to record; None for every call
+    side: str  # "input", "output" or "both"
+    path: tuple[str, ...]  # the path to record, or its beginning; "*" stands for any part
 
     def takes(self, key: LayerKey) -> bool:
         """Tell whether a tensor of an accepted module is selected."""

@@ -31,65 +31,32 @@ _NEAR = 0.3  # fraction of the difference to the nearest other stimulus
 
 @dataclass(frozen=True)
 class Sample:
-    """A small sample of a tensor: axes longer than a bound are sampled at even intervals.
+    """A small sample of a tensor: axes longer than a bound are sampled at even intervals."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Shape of the whole tensor.
-    values : Tensor
-        On the CPU; float64, or complex128.
-    eps : float
-        Machine epsilon of the tensor's type; 0 for whole numbers.
-    """
-
-    shape: tuple[int, ...]
-    values: Tensor
-    eps: float
+    shape: tuple[int, ...]  # of the whole tensor
+    values: Tensor  # on the CPU; float64, or complex128
+    eps: float  # machine epsilon of the tensor's type; 0 for whole numbers
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Samples of one tensor from the trial passes; None if the tensor did not occur in a pass.
+    """Samples of one tensor from the trial passes; None if the tensor did not occur in a pass."""
 
-    Attributes
-    ----------
-    first, reordered : Sample or None
-        From passes over the same stimuli, in the order 0, 1, 2, ... and in ``order``.
-    resized : Sample or None
-        From a pass over another number of stimuli: the rows ``resized_order`` of the first pass.
-    order : sequence of int
-        ``[0]`` if the network takes one stimulus at a time; the second pass then shows another stimulus.
-    resized_order : sequence of int
-        Empty if there is no such pass, because the network takes batches of one size only.
-    random : bool
-        Whether the network draws random numbers, so that its values cannot be compared.
-    """
-
-    first: Sample | None
-    reordered: Sample | None
-    resized: Sample | None
-    order: Sequence[int]
-    resized_order: Sequence[int]
-    random: bool = False
+    first: Sample | None  # of the stimuli in the order 0, 1, 2, ...
+    reordered: Sample | None  # of the same stimuli in ``order``
+    resized: Sample | None  # of another number of stimuli: the rows ``resized_order`` of the first pass
+    order: Sequence[int]  # [0] if the network takes one stimulus at a time; the second pass then shows another one
+    resized_order: Sequence[int]  # empty if there is no such pass: the network takes batches of one size only
+    random: bool = False  # whether the network draws random numbers, so that values cannot be compared
 
 
 @dataclass(frozen=True)
 class StimulusAxis:
-    """The axis along which a tensor has one row per stimulus.
-
-    Attributes
-    ----------
-    axis : int
-    mixed : bool
-        Whether the row of a stimulus depends on the other stimuli of the batch.
-    sample : Sample
-        From the first trial pass, to compare other passes with.
-    """
+    """The axis along which a tensor has one row per stimulus."""
 
     axis: int
-    mixed: bool
-    sample: Sample
+    mixed: bool  # whether the row of a stimulus depends on the other stimuli of the batch
+    sample: Sample  # from the first trial pass, to compare other passes with
 
 
 def sample_tensor(tensor: Tensor, n: int) -> Sample:
@@ -130,19 +97,9 @@ def is_equal(a: Sample | None, b: Sample | None) -> bool:
 def compare_rows(axis: StimulusAxis, tensor: Tensor, places: Sequence[int], stimuli: Sequence[int]) -> str:
     """Compare rows of a tensor with those that the same stimuli had in the first trial pass.
 
-    Parameters
-    ----------
-    axis : StimulusAxis
-    tensor : Tensor
-        From another pass.
-    places, stimuli : sequence of int
-        Rows of the tensor, and the stimuli of the trial pass that they belong to.
-
-    Returns
-    -------
-    str
-        ``"same"`` if they are equal up to rounding, or if other axes differ in size, so that nothing can be compared;
-        ``"similar"`` if every row is far nearer to its own stimulus than to the others; else ``"other"``.
+    ``places`` are rows of the tensor, and ``stimuli`` those of the trial pass that they belong to. The result is "same"
+    if they are equal up to rounding, or if other axes differ in size, so that nothing can be compared; "similar" if
+    every row is far nearer to its own stimulus than to the others; else "other".
     """
     expected = axis.sample.shape
     if any(a != b for dim, (a, b) in enumerate(zip(expected, tensor.shape, strict=True)) if dim != axis.axis):
@@ -186,13 +143,7 @@ def refine_axis(axis: StimulusAxis, values: Tensor, stimuli: Sequence[int]) -> S
 
     It is mixed if a stimulus had other values in that pass, and None if a stimulus had the values of another stimulus.
 
-    Parameters
-    ----------
-    axis : StimulusAxis
-    values : Tensor
-        Sample from the other pass.
-    stimuli : sequence of int
-        The stimulus of the first pass that each row of the other pass belongs to.
+    ``values`` is a sample from that pass, and ``stimuli`` are the stimuli of the first pass that its rows belong to.
     """
     known, shown = axis.sample.values.movedim(axis.axis, 0), values.movedim(axis.axis, 0)
     if known.shape[1:] != shown.shape[1:]:

@@ -73,16 +73,9 @@ def run_trials(network: Network, inputs: Batch, n: int, batch_size: int | None) 
 
 
 def add_check_samples(network: Network, inputs: Batch, plan: RecordingPlan, n: int, size: int) -> None:
-    """Show stimuli of every block among stimuli of other blocks, to compare the recorded rows with.
+    """Show stimuli of every block among stimuli of other blocks, and add the samples to the plan.
 
-    Parameters
-    ----------
-    network : Network
-    inputs : Tensor or dict of str to Tensor
-    plan : RecordingPlan
-        The samples are added to its ``checks``.
-    n, size : int
-        Number of stimuli in total and per block.
+    The recorded rows are compared with them. ``n`` and ``size`` are the numbers of stimuli in total and per block.
     """
     starts = range(0, n, size)
     if len(starts) < 3:  # the first trial pass shows stimuli of the first and the last block

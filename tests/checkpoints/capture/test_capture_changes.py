@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from checkpoints import Capture, match_layers
 from checkpoints.storage.activation_file import LayerValues
+from tests.checkpoints.capture.networks import Lambda
 
 X = torch.linspace(-2, 2, 24).reshape(6, 4)
 
@@ -148,45 +149,26 @@ def test_a_module_can_be_named_by_every_name_that_it_has() -> None:
 
 
 def test_a_value_that_contains_itself_is_entered_once() -> None:
-    class Recursive(nn.Module):
-        def forward(self, x: Tensor) -> Any:
-            state: dict[str, Any] = {"h": x, "list": [x + 1]}
-            state["previous"], state["again"] = state, [state, state["list"]]
-            state["list"].append(state["list"])
-            return state
+    def recursive(x: Tensor) -> Any:
+        state: dict[str, Any] = {"h": x, "list": [x + 1]}
+        state["previous"], state["again"] = state, [state, state["list"]]
+        state["list"].append(state["list"])
+        return state
 
-    class Outer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = Recursive()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner(x)["h"]
-
-    assert list(record(Outer(), "inner")) == ["inner[h]", "inner[list][0]", "inner[again][1][0]"]
+    model = Lambda(lambda x: inner(x)["h"], inner=(inner := Lambda(recursive)))
+    assert list(record(model, "inner")) == ["inner[h]", "inner[list][0]", "inner[again][1][0]"]
 
 
 def test_a_value_of_very_many_parts_is_refused() -> None:
-    class Many(nn.Module):
-        def forward(self, x: Tensor) -> Any:
-            value: Any = (x,)
-            for _ in range(25):
-                value = (value, value)
-            return value
+    def many(x: Tensor) -> Any:
+        value: Any = (x,)
+        for _ in range(25):
+            value = (value, value)
+        return value
 
-    class Outer(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = Many()
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.inner(x)
-            return x
-
-    with pytest.raises(
-        ValueError, match="Layer 'inner' cannot be recorded: It holds more than 100,000 parts; choose one"
-    ):
-        record(Outer(), "inner")
+    model = Lambda(lambda x: (inner(x), x)[1], inner=(inner := Lambda(many)))
+    with pytest.raises(ValueError, match="Layer 'inner' cannot be recorded: It holds more than 100,000 parts; choose"):
+        record(model, "inner")
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -474,37 +456,6 @@ def test_a_network_that_replaces_its_layers_for_evaluation_is_recorded_so() -> N
     expected = model(X).detach().numpy()
     np.testing.assert_allclose(record(model, "layer")["layer"].values, expected, rtol=1e-4, atol=1e-6)
     assert isinstance(model.layer, nn.Sequential)
-
-
-@pytest.mark.parametrize("form", ["dict", "list", "object"])
-@pytest.mark.parametrize("n", [3, 5])
-def test_states_in_containers_and_objects_start_from_zero(form: str, n: int) -> None:
-    class Memory:
-        h: Any = None
-
-    class Stateful(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cell, self.memory, self.list, self.dict = nn.GRUCell(4, 6), Memory(), [None], {"h": None}
-
-        def forward(self, x: Tensor) -> Tensor:
-            before = {"dict": self.dict["h"], "list": self.list[0], "object": self.memory.h}[form]
-            after = self.cell(x, before)
-            if form == "dict":
-                self.dict["h"] = after
-            elif form == "list":
-                self.list[0] = after
-            else:
-                self.memory.h = after
-            return after
-
-    model = Stateful()
-    with torch.no_grad():
-        expected = model.cell(X[:n]).numpy()
-        model(torch.randn(3, 4))
-    with pytest.warns(UserWarning, match="Stateful carries a state of its last 3 examples in "):
-        layer = record(model, "cell", X[:n])["cell"]
-    np.testing.assert_allclose(layer.values, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_one_odd_tensor_does_not_end_the_recording_of_a_pattern() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from checkpoints import Capture, Run, SpatialMean, Stimuli, Token, TokenMean, match_layers
 from checkpoints.storage.activation_file import LayerValues
 from repsim.learning import mlp
+from tests.checkpoints.capture.networks import Lambda, n_hooks
 
 X = torch.linspace(-2, 2, 18).reshape(6, 3)
 
@@ -28,19 +29,6 @@ def transformers() -> Iterator[ModuleType]:
         yield pytest.importorskip("transformers", reason="transformers is not installed")
 
 
-class Lambda(nn.Module):
-    """A module that computes what it is given, perhaps with modules of its own."""
-
-    def __init__(self, function: Callable[..., Any], **modules: nn.Module) -> None:
-        super().__init__()
-        self.function = function
-        for name, module in modules.items():
-            self.add_module(name, module)
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*args, **kwargs)
-
-
 def record(model: nn.Module, layers: Any, inputs: Any = X, **options: Any) -> dict[str, LayerValues]:
     return Capture(model, layers, **options).record(inputs)
 
@@ -49,10 +37,6 @@ def assert_values(layer: LayerValues, expected: Tensor) -> None:
     """Assert that the layer holds the tensor, bit for bit."""
     assert layer.feature_shape == tuple(expected.shape[1:])
     np.testing.assert_array_equal(layer.values, expected.detach().flatten(1).numpy(), strict=True)
-
-
-def hooks_on(model: nn.Module) -> int:
-    return sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in model.modules())
 
 
 # Residual networks
@@ -394,7 +378,7 @@ def test_a_compiled_network_is_recorded_as_if_it_were_not(build: Callable[[], nn
     assert list(layers) == list(expected) == ["0", "1", "2.0", "2.1", "2"]
     for name, layer in expected.items():
         np.testing.assert_array_equal(layers[name].values, layer.values, strict=True)
-    assert hooks_on(model) == 0
+    assert n_hooks(model) == 0
     np.testing.assert_allclose(model(X).detach().numpy(), plain(X).detach().numpy(), rtol=1e-6)
 
 
@@ -542,7 +526,7 @@ def test_modes_buffers_hooks_and_generators_are_left_as_found(failing: bool) -> 
     assert torch.equal(torch.get_rng_state(), states[0])
     np.testing.assert_equal(np.random.get_state(legacy=False), states[1])
     assert random.getstate() == states[2]
-    assert hooks_on(model) == 1
+    assert n_hooks(model) == 1
     other_hook.remove()
     assert torch.is_grad_enabled()
 

@@ -7,7 +7,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from types import MethodType
+from types import MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,6 +124,8 @@ def content(value: Any) -> Any:
         return [(key, content(each)) for key, each in value.items()]
     if isinstance(value, list | tuple | deque | set):
         return [content(each) for each in value]
+    if isinstance(value, SimpleNamespace):
+        return content(vars(value))
     if isinstance(value, nn.Module):
         return [content(each) for each in value.parameters()]
     return value.count if isinstance(value, Slotted) else copy.deepcopy(value)
@@ -304,33 +306,6 @@ def test_a_network_that_is_trained_between_blocks_is_refused_and_keeps_what_it_l
     assert model.log == [1]
 
 
-def test_a_state_of_another_batch_size_starts_from_zero_and_is_put_back() -> None:
-    class Stateful(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cell, self.out = nn.LSTMCell(3, 4), nn.Linear(4, 2)
-            self.state: Any = None
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.state = self.cell(x, self.state)
-            return self.out(self.state[0])
-
-    model = Stateful()
-    with torch.no_grad():
-        fresh = Capture(model, "out").record(X)["out"].values
-        assert model.state is None
-        model(torch.randn(9, 3))
-    state = model.state
-    kept = [each.clone() for each in state]
-    with pytest.warns(
-        UserWarning, match=r"Stateful carries a state of its last 9 examples in state\. Recorded passes start"
-    ):
-        layer = Capture(model, "out").record(X)["out"]
-    np.testing.assert_array_equal(layer.values, fresh)
-    assert model.state is state
-    assert all(map(torch.equal, state, kept))
-
-
 def test_recording_inside_autocast_leaves_later_gradients_alone() -> None:
     def gradient(recorded: bool) -> Tensor:
         torch.manual_seed(0)
@@ -372,39 +347,51 @@ def test_modules_inside_one_another_end() -> None:
     assert Capture(model, "0").names == ("0",)
 
 
-@pytest.mark.parametrize("kind", ["tuple", "dict", "buffer", "in place"])
+class Stateful(nn.Module):
+    """A recurrent layer that keeps its state in an attribute, a container, an object or a buffer."""
+
+    def __init__(self, kind: str, examples: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.step, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.register_buffer("state_buffer", torch.zeros(examples, 4) if kind == "buffer" else None)
+        self.state: Any = None
+        self.state_list: list[Any] = [None]
+        self.state_object = SimpleNamespace(h=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "buffer":
+            self.state_buffer = torch.tanh(self.step(x) + self.state_buffer)
+            return self.out(self.state_buffer)
+        earlier = {"list": self.state_list[0], "object": self.state_object.h}.get(self.kind, self.state)
+        if isinstance(earlier, dict | tuple):
+            earlier = earlier["h"] if isinstance(earlier, dict) else earlier[0]
+        h = torch.tanh(self.step(x) + (0 if earlier is None else earlier))
+        if self.kind == "in place" and self.state is not None:
+            self.state[0].copy_(h)
+        elif self.kind == "list":
+            self.state_list[0] = h
+        elif self.kind == "object":
+            self.state_object.h = h
+        else:
+            self.state = {"h": h} if self.kind == "dict" else (h,)
+        return self.out(h)
+
+
+@pytest.mark.parametrize("kind", ["tuple", "dict", "buffer", "in place", "list", "object"])
 @pytest.mark.parametrize("examples", [1, 2, 4, 9])
-def test_states_of_every_form_start_from_zero(kind: str, examples: int) -> None:
-    class Stateful(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.step, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
-            self.register_buffer("state_buffer", torch.zeros(examples, 4) if kind == "buffer" else None)
-            self.state: Any = None
-
-        def forward(self, x: Tensor) -> Tensor:
-            if kind == "buffer":
-                self.state_buffer = torch.tanh(self.step(x) + self.state_buffer)
-                return self.out(self.state_buffer)
-            before = self.state["h"] if isinstance(self.state, dict) else (self.state or (0,))[0]
-            h = torch.tanh(self.step(x) + before)
-            if kind == "in place" and self.state is not None:
-                self.state[0].copy_(h)
-            else:
-                self.state = {"h": h} if kind == "dict" else (h,)
-            return self.out(h)
-
-    model = Stateful()
+def test_states_of_every_form_start_from_zero_and_are_put_back(kind: str, examples: int) -> None:
+    model = Stateful(kind, examples)
     with torch.no_grad():
         expected = model.out(torch.tanh(model.step(X))).numpy()
         model(torch.randn(examples, 3))
-    before = {name: content(value) for name, value in vars(model).items() if "state" in name}
+    before = {name: (id(value), content(value)) for name, value in vars(model).items() if "state" in name}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         layer = Capture(model, "out").record(X)["out"]
-    assert {name: content(value) for name, value in vars(model).items() if "state" in name} == before
-    if examples > 1:  # a state of one example fits batches of every size, and is used as it was found
-        assert "carries a state of its last" in str(caught[0].message)
+    assert {name: (id(value), content(value)) for name, value in vars(model).items() if "state" in name} == before
+    if examples > 1:  # a state of one example fits batches of every size, and is used as it is
+        assert f"Stateful carries a state of its last {examples} examples in " in str(caught[0].message)
         np.testing.assert_allclose(layer.values, expected, rtol=1e-5, atol=1e-6)
 
 

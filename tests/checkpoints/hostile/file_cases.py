@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,40 +114,31 @@ for name in ("MANIFEST.json", "state.json", "run.json"):
         CASES[f"{name} that is {kind}"] = Case(jsoned, tuple(READERS[name].split(", ")), name, sealed=False)
 
 
-MALFORMED = "has a malformed list of files"
 ENTRY = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
-for name in ("../secret", "/etc/passwd", "..", ".", "", "..\\secret", "a/b"):
-    changing(
-        "MANIFEST.json",
-        "verify size, verify, restore",
-        MALFORMED,
-        **{f"the name {name!r}": lambda manifest, name=name: manifest["files"].update({name: ENTRY})},
-    )
-for name in ("a\0b", "\ud800", "x" * 5000):
-    changing(
-        "MANIFEST.json",
-        "verify size, verify, restore",
-        "is missing|is not in its manifest",
-        **{f"the name {name[:9]!r}": lambda manifest, name=name: manifest["files"].update({name: ENTRY})},
-    )
-for size in (True, None, 1.5, "1", [1]):
-    changing(
-        "MANIFEST.json",
-        "verify size, verify, restore",
-        MALFORMED,
-        **{f"size {size!r}": lambda manifest, size=size: manifest["files"]["state.json"].update(size=size)},
-    )
-for size in (-1, 2**63, 10**4000):
-    changing(
-        "MANIFEST.json",
-        "verify size, verify, restore",
-        "were committed",
-        **{
-            f"size {size:.0e}" if size < 2**70 else "a size of 4001 digits": lambda manifest, size=size: manifest[
-                "files"
-            ]["state.json"].update(size=size)
-        },
-    )
+MALFORMED, OTHER_NAMES = "has a malformed list of files", "is missing|is not in its manifest"
+NAMES = {
+    MALFORMED: ("../secret", "/etc/passwd", "..", ".", "", "..\\secret", "a/b"),
+    OTHER_NAMES: ("a\0b", "\ud800", "x" * 5000),
+}
+SIZES = {MALFORMED: (True, None, 1.5, "1", [1]), "were committed": (-1, 2**63, 10**4000)}
+
+
+def name_a_file(manifest: Any, name: str) -> None:
+    manifest["files"][name] = ENTRY
+
+
+def state_a_size(manifest: Any, size: Any) -> None:
+    manifest["files"]["state.json"]["size"] = size
+
+
+for message, names in NAMES.items():
+    changes = {f"the name {name[:12]!r}": partial(name_a_file, name=name) for name in names}
+    changing("MANIFEST.json", "verify size, verify, restore", message, **changes)
+for message, sizes in SIZES.items():
+    changes = {
+        f"size number {index}: {type(size)!s}": partial(state_a_size, size=size) for index, size in enumerate(sizes)
+    }
+    changing("MANIFEST.json", "verify size, verify, restore", message, **changes)
 changing(
     "MANIFEST.json",
     "verify size, verify, restore",

@@ -432,32 +432,6 @@ def test_a_lease_that_cannot_be_written_is_an_error_that_names_it_and_leaves_not
 # What others put there
 
 
-@pytest.mark.parametrize("act", [Lock, is_locked])
-@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
-def test_a_lease_that_is_no_regular_file_is_refused(path: Path, kind: str, act: Callable[[Path], object]) -> None:
-    lease = path.with_name("run.lease-1")
-    path.touch()
-    if kind == "link":
-        path.with_name("outside").write_text("precious")
-        lease.symlink_to(path.with_name("outside"))
-    elif kind == "pipe":
-        os.mkfifo(lease)
-    else:
-        lease.mkdir()
-    with pytest.raises(OSError, match=r"Links are not followed|Not a regular file") as caught:
-        act(path)
-    assert str(path.parent) in str(caught.value)
-
-
-@pytest.mark.parametrize("act", [Lock, is_locked])
-def test_leases_without_number_are_refused(path: Path, act: Callable[[Path], object]) -> None:
-    path.touch()
-    for number in range(65):
-        path.with_name(f"run.lease-{number}").touch()
-    with pytest.raises(OSError, match="65 leases are beside this lock; at most 64 are read"):
-        act(path)
-
-
 OWNER = {"pid": 1, "host": "there", "place": "there", "started": "1", "token": "t", "beat": "000000000000"}
 CONTENTS = [
     b"",

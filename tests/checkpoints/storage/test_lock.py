@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -144,22 +144,6 @@ def test_an_owner_that_cannot_be_read_is_another_process(path: Path, content: by
         with pytest.raises(Locked, match="is being written by another process"):
             Lock(path)
     assert path.read_bytes() == content
-
-
-@pytest.mark.parametrize("act", [Lock, is_locked])
-def test_a_link_is_not_followed(path: Path, act: Callable[[Path], object]) -> None:
-    (path.parent / "outside").write_text("precious")
-    path.symlink_to(path.parent / "outside")
-    with pytest.raises(OSError, match="Links are not followed"):
-        act(path)
-    assert (path.parent / "outside").read_text() == "precious"
-
-
-@pytest.mark.parametrize("act", [Lock, is_locked])
-def test_a_pipe_is_refused_at_once(path: Path, act: Callable[[Path], object]) -> None:
-    os.mkfifo(path)
-    with pytest.raises(OSError, match="Not a regular file"):
-        act(path)
 
 
 def test_a_file_that_cannot_be_locked_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,33 +122,6 @@ def test_what_was_packed_and_stored_comes_back_the_same(tree: Any) -> None:
     assert same(stored(tree), tree)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [
-        lambda parameters: torch.optim.Adam(parameters, amsgrad=True),
-        lambda parameters: torch.optim.AdamW([{"params": [p], "lr": 0.01 * i} for i, p in enumerate(parameters, 1)]),
-        lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9, nesterov=True),
-        lambda parameters: torch.optim.Adam(parameters),
-    ],
-)
-def test_an_optimizer_goes_on_bit_for_bit_from_its_stored_state(build: Any) -> None:
-    def advance(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> None:
-        for step in range(steps):
-            optimizer.zero_grad()
-            model(torch.linspace(-1, 1 + step, 12).reshape(4, 3)).square().mean().backward()
-            optimizer.step()
-
-    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
-    optimizer, resumed = build(model.parameters()), build(other.parameters())
-    advance(model, optimizer, 3)
-    other.load_state_dict(stored(model.state_dict()))
-    resumed.load_state_dict(stored(optimizer.state_dict()))
-    advance(model, optimizer, 3)
-    advance(other, resumed, 3)
-    assert same(dict(other.state_dict()), dict(model.state_dict()))
-    assert same(resumed.state_dict(), optimizer.state_dict())
-
-
 def test_packed_tensors_are_detached_contiguous_copies() -> None:
     parameter = nn.Parameter(torch.arange(6.0).reshape(2, 3))
     tensors, skeleton = pack({"weight": parameter, "turned": parameter.T})
