@@ -13,8 +13,8 @@ from analysis.execution.interruption import Incomplete
 from analysis.execution.progress import silent
 from analysis.plots.drawing import save_figures
 from analysis.reproduction.claim import Claim, Plan, Section
+from analysis.reproduction.claim_results import cached_tasks, read_results
 from analysis.reproduction.claims import load_claims
-from analysis.reproduction.parts import cached_tasks, read_results
 from analysis.reproduction.report import write_reproduction_report
 from analysis.training.setup import check_device
 from checkpoints.storage.lock import Lock

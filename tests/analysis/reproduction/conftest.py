@@ -9,10 +9,10 @@ import pytest
 from analysis.config.recording import RecordingConfig
 from analysis.execution import Cache
 from analysis.reproduction.claim import ClaimTask, Plan, Results, Section
+from analysis.reproduction.claim_results import cached_tasks, read_results
 from analysis.reproduction.claims import load_claim
 from analysis.reproduction.kit import deep_networks
 from analysis.reproduction.kit.recipe import Recipe
-from analysis.reproduction.parts import cached_tasks, read_results
 from analysis.workflows.demo import DEMO_RUNS
 
 PLAN = Plan(seeds=(0, 1, 2, 3))

@@ -179,7 +179,7 @@ def test_the_demo_does_not_take_another_run_for_its_own(
     small_demo: dict[str, TrainingConfig], runs: Mapping[str, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(runs["synthetic"], tmp_path / "backprop")
-    with pytest.raises(ValueError, match=r"backprop was trained with other settings; choose another folder with --out"):
+    with pytest.raises(ValueError, match=r"backprop was trained with other settings. Choose another folder with --out"):
         demo(tmp_path)
 
 

@@ -139,9 +139,9 @@ def test_what_a_larger_grid_adds_is_trained_and_nothing_else(write: Callable[[st
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (("width = 4", "width = 5"), "seed-0 was trained with other settings; choose another folder with --output."),
-        (("'digits'", "'xor'"), "seed-0 was trained with other settings; choose another folder with --output."),
-        (("n_test = 40", "n_test = 41"), "seed-0 was recorded with other settings; choose another folder with --out"),
+        (("width = 4", "width = 5"), "seed-0 was trained with other settings. Choose another folder with --output."),
+        (("'digits'", "'xor'"), "seed-0 was trained with other settings. Choose another folder with --output."),
+        (("n_test = 40", "n_test = 41"), "seed-0 was recorded with other settings. Choose another folder with --out"),
     ],
 )
 def test_other_settings_in_the_place_of_a_run_are_refused_before_anything_is_written(
@@ -161,7 +161,7 @@ def test_a_folder_that_is_no_run_is_not_written_into(write: Callable[[str], Path
     write(SMALL + "[grid]\nseed = [0]\n")
     Path("out/seed-0").mkdir(parents=True)
     said = repsim("sweep sweep.toml --output out")
-    assert said == (2, "", "repsim: out/seed-0 exists and is no run; choose another folder with --output.\n")
+    assert said == (2, "", "repsim: out/seed-0 exists and is not a run. Choose another folder with --output.\n")
     assert contents(Path("out")) == {}
 
 
@@ -226,7 +226,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     path = write(SMALL + FEW + "[grid]\nseed = '0-2'\n")
     stop_at(press_ctrl_c)
     said = repsim("sweep sweep.toml --executor serial --quiet")
-    assert said == (130, "", "repsim: Stopped; 1 of 3 are done and kept. Continue with the same command.\n")
+    assert said == (130, "", "repsim: Stopped; 1 of 3 tasks are done and kept. Continue with the same command.\n")
     table = pd.read_csv("runs/sweep/sweep.csv")
     assert table["state"].tolist() == ["finished", "interrupted", "waiting"]
     assert table["step"].tolist()[:2] == [N_STEPS, 3]

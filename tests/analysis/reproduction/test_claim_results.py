@@ -8,7 +8,7 @@ import pytest
 
 from analysis.execution import Cache, Task
 from analysis.reproduction.claim import ClaimTask, Frames, Plan
-from analysis.reproduction.parts import cached_tasks, read_results
+from analysis.reproduction.claim_results import cached_tasks, read_results
 
 THIRD = 1 / 3
 
