@@ -430,7 +430,7 @@ MISTAKES = {
     "no processes": ("analyze run --jobs 0", "jobs is 0; expected a whole number of 1 or more."),
     "scheduler of processes": ("analyze run --executor serial --scheduler tcp://x:1", "belongs to the executor dask"),
     "no scheduler": ("analyze run --scheduler nowhere", "There is no scheduler at 'nowhere', nor a file of that name."),
-    "two runs into one folder": ("analyze run other --output new", "One output was given for 2 runs; leave it out"),
+    "two runs into one folder": ("analyze run other --output new", "One output was given for 2 runs."),
     "unknown distance": ("analyze run --distance city", "Unknown distance 'city'. Choose one of: correlation, cosine"),
     "unrecorded step": ("analyze run --steps 7", "'7' is not a recorded step. Use first, last, all or any of: 0, 38."),
     "analysis over a file": ("analyze run --output file", "file is a file; the results need a folder."),
@@ -444,7 +444,7 @@ MISTAKES = {
     "step of no run": ("compare run other --steps 7", "'7' is not a recorded step. Use first, last, all or any of: 0"),
     "jobs of a scheduler": (
         "compare run other --scheduler tcp://x:1 --jobs 2",
-        "The cluster of tcp://x:1 decides how many workers there are; leave jobs out.",
+        "The cluster of tcp://x:1 decides how many workers there are",
     ),
     # sweeps
     "no sweep": ("sweep missing.toml", "missing.toml: No such file or directory."),
