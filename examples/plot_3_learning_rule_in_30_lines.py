@@ -81,8 +81,8 @@ ESTIMATORS["learned-feedback"] = LearnedFeedback
 # with options has a frozen dataclass ``Options``, a subclass of ``RuleOptions`` whose fields are made by
 # ``option(default, meaning)``.
 #
-# ``ESTIMATORS`` is a dict. From here on, in this process, ``TrainingConfig`` accepts the name of the rule. In the package
-# a rule is a file in ``repsim/learning/estimators/`` and a line in the dict, and ``repsim rules`` lists it.
+# ``ESTIMATORS`` is a dict. From here on, in this process, ``TrainingConfig`` accepts the name of the rule. In the
+# package a rule is a file in ``repsim/learning/estimators/`` and a line in the dict, and ``repsim rules`` lists it.
 #
 # Train with it
 # -------------
@@ -158,13 +158,13 @@ axes[0].set_ylabel("angle to the true gradient (°)")
 
 feedback = (
     learners[1].estimators["1_2_3_4"].feedback[3].detach()
-)  # equal estimators at several boundaries are one stack
+)  # equal estimators are one stack
 weight = learners[1].network.segments[-1].weight.detach()  # W transposed, (n_outputs, width)
 centred = feedback - feedback.mean(dim=0), weight - weight.mean(dim=0)  # errors of a softmax sum to 0 over classes
 print(f"correlation of B with W: {torch.corrcoef(torch.stack([each.flatten() for each in centred]))[0, 1]:.3f}")
 
 # %%
-# The tests of a rule in this package use such a theorem, an oracle, or a number with its source. In addition, every rule
-# is tested for its declarations: changes of signals that it does not need must not change its gradient.
+# The tests of a rule in this package use such a theorem, an oracle, or a number with its source. In addition, every
+# rule is tested for its declarations: changes of signals that it does not need must not change its gradient.
 
 plt.show()

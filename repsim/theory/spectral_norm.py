@@ -50,8 +50,8 @@ def spectral_norm(gram: Callable[[Tensor], Tensor], like: Tensor, tolerance: flo
     -----
     Let b₁ be the share of the start in the first eigenvector, and λ̂ < (1 − ε) λ. Then Σ (λᵢ − (1 − ε) λ) q(λᵢ)² bᵢ² < 0
     for every polynomial q of degree k − 1. For q(λ) = T(s) / s, where T is the Chebyshev polynomial of degree 2k − 1
-    and s² = 1 − λ / (1 − ε) λ₁, it follows that b₁² < 1 / cosh²((2k − 1) artanh √ε); and |b₁| < a has a probability of no
-    more than a √(2n/π).
+    and s² = 1 − λ / (1 − ε) λ₁, b₁² < 1 / cosh²((2k − 1) artanh √ε) follows; and |b₁| < a has a probability of at most
+    a √(2n/π).
 
     References
     ----------

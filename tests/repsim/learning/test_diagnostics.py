@@ -18,13 +18,10 @@ from repsim.learning import (
     stack,
     true_gradients,
 )
+from tests.repsim.small_chains import randn
 
 N, CLASSES = 7, 3
 SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def network(kind: str, seed: int = 0) -> Chain:

@@ -4,14 +4,10 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from repsim.learning import LOSSES
 from repsim.learning.losses import targets_of
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from tests.repsim.small_chains import randn
 
 
 def test_log_loss_is_minus_the_log_of_the_probability_of_the_class() -> None:

@@ -19,6 +19,7 @@ from repsim.learning import (
     compute_gradients,
     mlp,
 )
+from tests.repsim.small_chains import seeded
 
 N, FEATURES, WIDTH, CLASSES = 50, 12, 16, 5
 SITE = Site((WIDTH,), CLASSES)
@@ -31,10 +32,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def batches(n: int, dtype: torch.dtype = torch.float64) -> list[tuple[Tensor, Tensor]]:

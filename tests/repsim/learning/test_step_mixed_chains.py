@@ -15,17 +15,13 @@ from repsim.learning import (
     Estimator,
     Learner,
     Outcome,
-    Rule,
     TrainingConfig,
     build_optimizer,
     compute_gradients,
-    parse_rules,
-    site_of,
     train,
 )
+from tests.repsim.small_chains import CLASSES, DEPTH, N, build_estimator, randn, small_examples, small_network
 
-N, CLASSES, DEPTH = 7, 3, 4
-SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
 RULES = [*ESTIMATORS, "sign-symmetric:magnitude=resampled", "synthetic-gradient:hidden_layers=1", "bp-lambda:lam=0"]
 PATTERNS = [  # one rule for each way of joining, or cutting, the segments on both sides
     "backprop",
@@ -42,28 +38,9 @@ PAIRS = [
 ]
 
 
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def network(kind: str) -> Chain:
-    generator = torch.Generator().manual_seed(0)
-    return NETWORKS[kind](SHAPES[kind], CLASSES, depth=DEPTH, width=5, generator=generator).double()
-
-
-def place(rule: str, net: Chain, k: int) -> Estimator:
-    parsed = parse_rules(rule, str(k), DEPTH).get(k, Rule("backprop", {}))
-    estimator = parsed.build(site_of(net, k, n_outputs=CLASSES)).double()
-    with torch.no_grad():
-        for i, (name, value) in enumerate(estimator.state_dict().items()):
-            if not value.any() and not name.endswith("count"):  # what starts at zero would hide mistakes
-                value.copy_(0.3 * randn(*value.shape, seed=100 + i).abs() + 0.1)
-    return estimator
-
-
 def step(kind: str, rules: dict[int, str], **keywords: bool) -> tuple[Chain, dict[int, Estimator], Outcome]:
-    net, X, y = network(kind), randn(N, 6 if kind == "mlp" else 64, seed=1), torch.arange(N) % CLASSES
-    estimators = {k: place(rule, net, k) for k, rule in rules.items()}
+    net, (X, y) = small_network(kind), small_examples(kind)
+    estimators = {k: build_estimator(rule, net, k) for k, rule in rules.items()}
     return net, estimators, compute_gradients(net, estimators, X, y, watch=True, **keywords)
 
 
@@ -111,8 +88,8 @@ def test_cutting_a_mixed_chain_everywhere_changes_nothing(rules: tuple[str, ...]
 @given(st.tuples(*[st.sampled_from(RULES)] * DEPTH), st.sampled_from(["mlp", "conv"]))
 def test_a_mixed_chain_trains(rules: tuple[str, ...], kind: str) -> None:
     """A few updates in single precision, with the norms that keep random feedback in range."""
-    net = network(kind).float()
-    learner = Learner(net, {k: place(rule, net, k).float() for k, rule in enumerate(rules, start=1)})
+    net = small_network(kind).float()
+    learner = Learner(net, {k: build_estimator(rule, net, k).float() for k, rule in enumerate(rules, start=1)})
     X, y = randn(3 * N, 6 if kind == "mlp" else 64, seed=1).float(), torch.arange(3 * N) % CLASSES
     before = [parameter.detach().clone() for parameter in learner.parameters()]
     optimizer = build_optimizer(learner, TrainingConfig(learning_rate=1e-3))

@@ -29,13 +29,10 @@ from repsim.learning import (
 )
 from repsim.theory.convergence import Tracking, track, tracked
 from repsim.theory.linear_dynamics import largest_rates, linear_model
+from tests.repsim.small_chains import randn
 
 N, CLASSES, WIDTH = 8, 3, 6
 SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def examples(kind: str = "mlp", seed: int = 1) -> tuple[Tensor, Tensor]:

@@ -22,17 +22,10 @@ from repsim.theory.critical_points import (
     synthetic_field,
     true_field,
 )
+from tests.repsim.small_chains import randn, seeded
 
 N, FEATURES, OUTPUTS, WIDTH = 40, 4, 3, 3
 Examples = Callable[[], tuple[Tensor, Tensor]]
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def network(activation: str = "tanh", depth: int = 1, width: int = WIDTH, seed: int = 0) -> Chain:

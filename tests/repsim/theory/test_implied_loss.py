@@ -41,12 +41,9 @@ from repsim.theory.implied_loss import (
     quadratic_fit,
     true_loss_at,
 )
+from tests.repsim.small_chains import randn
 
 N, CLASSES = 40, 3
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def labels(n: int = N) -> Tensor:

@@ -14,12 +14,9 @@ from repsim.theory.linear_dynamics import (
     linear_model,
     spectral_radius,
 )
+from tests.repsim.small_chains import seeded
 
 N, FEATURES = 40, 3
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def problem(n_outputs: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from repsim.learning import spectral_norm as module
 from repsim.theory.spectral_norm import spectral_norm
+from tests.repsim.small_chains import seeded
 
 SPECTRA: dict[str, Callable[[int], Tensor]] = {
     "even": lambda n: torch.linspace(0, 1, n),
@@ -16,10 +17,6 @@ SPECTRA: dict[str, Callable[[int], Tensor]] = {
     "geometric": lambda n: 0.9 ** torch.arange(n),
     "tiny": lambda n: 1e-20 * torch.linspace(0.1, 1, n),
 }
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def rotation(n: int, seed: int) -> Tensor:

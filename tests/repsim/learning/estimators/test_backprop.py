@@ -6,12 +6,9 @@ import torch
 from torch import Tensor
 
 from repsim.learning import LOSSES, NETWORKS, Backprop, Chain, Signals, Site, compute_gradients
+from tests.repsim.small_chains import randn
 
 N, CLASSES = 7, 3
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def network(kind: str, **settings: Any) -> Chain:

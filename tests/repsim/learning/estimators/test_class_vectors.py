@@ -1,16 +1,12 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from repsim.learning import stack
 from repsim.learning.estimators.class_vectors import ClassVectors
+from tests.repsim.small_chains import randn
 
 CLASSES = 3
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def random_vectors(shape: tuple[int, ...], seed: int = 0) -> ClassVectors:

@@ -3,7 +3,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from repsim.learning import (
     ESTIMATORS,
@@ -17,18 +16,11 @@ from repsim.learning import (
     conv_net,
     mlp,
 )
+from tests.repsim.small_chains import randn, seeded
 
 N, WIDTH, CLASSES = 7, 5, 3
 FAMILY = [DirectFeedbackAlignment, AdaptiveSkippedBackprop, DirectRandomTarget]
 SITES = {"vectors": Site((WIDTH,), CLASSES), "maps": Site((2, 4, 3), CLASSES)}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def network(**settings: Any) -> Chain:

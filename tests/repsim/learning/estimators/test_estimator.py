@@ -13,7 +13,6 @@ from repsim.learning import (
     Backprop,
     Chain,
     Estimator,
-    Rule,
     Signals,
     Site,
     SyntheticGradient,
@@ -22,9 +21,9 @@ from repsim.learning import (
     parse_rules,
     site_of,
 )
+from tests.repsim.small_chains import CLASSES, DEPTH, N, build_estimator, randn, seeded, small_examples, small_network
 
-N, CLASSES, DEPTH, K = 7, 3, 4, 2  # K: a boundary with segments below it and boundaries above it
-SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+K = 2  # a boundary with segments below it and boundaries above it
 KINDS = ["mlp", "residual"]  # vectors and maps; a residual net begins with the segment of a conv net
 ABOVE = ["direct-random-target", "noise:scale=3", "feedback-alignment"]  # other backward passes than backprop's
 
@@ -53,33 +52,6 @@ BACKWARD_LOCKED = [
     "target-propagation:hidden_layers=1",
 ]
 RULES = FREE + UPDATE_LOCKED + BACKWARD_LOCKED
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
-
-
-def network(kind: str) -> Chain:
-    return NETWORKS[kind](SHAPES[kind], CLASSES, depth=DEPTH, width=5, generator=seeded()).double()
-
-
-def examples(kind: str) -> tuple[Tensor, Tensor]:
-    return randn(N, SHAPES[kind][0] if kind == "mlp" else 64, seed=1), torch.arange(N) % CLASSES
-
-
-def place(rule: str, net: Chain, k: int, seed: int = 0) -> Estimator:
-    """Return a rule's estimator at a boundary, with nothing in it zero, so that no term is missing in silence."""
-    parsed = parse_rules(rule, str(k), DEPTH).get(k, Rule("backprop", {}))
-    estimator = parsed.build(site_of(net, k, n_outputs=CLASSES, seed=seed)).double()
-    with torch.no_grad():
-        for i, (name, value) in enumerate(estimator.state_dict().items()):
-            if not value.any() and not name.endswith("count"):
-                value.copy_(0.3 * randn(*value.shape, seed=100 + i).abs() + 0.1)
-    return estimator
 
 
 def signals_at(site: Site) -> Signals:
@@ -125,7 +97,7 @@ def test_these_tests_know_every_rule() -> None:
 
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_an_unknown_option_is_refused(name: str) -> None:
-    net = network("mlp")
+    net = small_network("mlp")
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         ESTIMATORS[name](site_of(net, 1, n_outputs=CLASSES), generator=seeded(), colour="red")
 
@@ -134,13 +106,13 @@ def test_an_unknown_option_is_refused(name: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", RULES)
 def test_gradient_reads_no_signal_that_is_not_declared(rule: str, kind: str, k: int) -> None:
-    net = network(kind)
+    net = small_network(kind)
     everything = signals_at(site_of(net, k, n_outputs=CLASSES))
-    needs = place(rule, net, k).needs
+    needs = build_estimator(rule, net, k).needs
     assert needs <= {field.name for field in fields(Signals)}
     undeclared = {field.name: None for field in fields(Signals) if field.name not in needs}
     undeclared |= {} if "activation" in needs else {"activation": randn(*everything.activation.shape, seed=21)}
-    one, other = (place(rule, net, k).gradient(s) for s in (everything, replace(everything, **undeclared)))
+    one, other = (build_estimator(rule, net, k).gradient(s) for s in (everything, replace(everything, **undeclared)))
     assert torch.equal(one, other)
     assert one.shape == everything.activation.shape
     assert one.dtype == torch.float64
@@ -152,30 +124,30 @@ def test_gradient_reads_no_signal_that_is_not_declared(rule: str, kind: str, k: 
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"bp-lambda:lam=1", "target-propagation"}))
 def test_gradient_reads_every_signal_that_is_declared(rule: str, kind: str, k: int) -> None:
     """Left out: λ = 1, which multiplies S by 0, and affine inverses, in whose differences h_{k+1} cancels."""
-    net = network(kind)
+    net = small_network(kind)
     everything = signals_at(site_of(net, k, n_outputs=CLASSES))
-    reference = place(rule, net, k).gradient(everything)
+    reference = build_estimator(rule, net, k).gradient(everything)
     shape_only = {"activation"} if rule.startswith(("direct", "adaptive-skipped")) else set()
-    for name in place(rule, net, k).needs - shape_only:
-        assert not torch.equal(place(rule, net, k).gradient(other_values(everything, name)), reference), name
+    for name in build_estimator(rule, net, k).needs - shape_only:
+        assert not torch.equal(build_estimator(rule, net, k).gradient(other_values(everything, name)), reference), name
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_gradient_of_an_example_is_its_own(rule: str) -> None:
-    net = network("conv")
+    net = small_network("conv")
     everything = signals_at(site_of(net, K, n_outputs=CLASSES))
     first = Signals(
         **{f.name: v[:3] if (v := getattr(everything, f.name)) is not None else None for f in fields(Signals)}
     )
-    whole, part = (place(rule, net, K).gradient(s) for s in (everything, first))
+    whole, part = (build_estimator(rule, net, K).gradient(s) for s in (everything, first))
     torch.testing.assert_close(whole[:3], part, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", RULES)
 def test_an_estimator_holds_nothing_of_the_network(rule: str, kind: str) -> None:
-    net = network(kind)
-    estimator = place(rule, net, K)
+    net = small_network(kind)
+    estimator = build_estimator(rule, net, K)
     assert estimator.site.above is None
     held = {value.data_ptr() for value in estimator.state_dict().values()}
     assert not held & {value.data_ptr() for value in net.state_dict().values()}
@@ -194,13 +166,15 @@ def test_locks_are_those_of_the_unified_table(rules: list[str], expected: set[st
     """Golden: the table of rules; SG + prop reads t_k here, so that it waits as backprop does."""
     for rule in rules:
         for k in (1, K, DEPTH):
-            assert locks(place(rule, network("mlp"), k)) == expected, rule
+            assert locks(build_estimator(rule, small_network("mlp"), k)) == expected, rule
 
 
 def chosen(rule: str, kind: str, perturb: bool = False, above: str = "backprop") -> Tensor:
     """Return g_K under a rule, with weights above changed on request, and with other rules above it."""
-    net, (X, y) = network(kind), examples(kind)
-    estimators = {K: place(rule, net, K)} | {k: place(above, net, k) for k in range(K + 1, DEPTH + 1)}
+    net, (X, y) = small_network(kind), small_examples(kind)
+    estimators = {K: build_estimator(rule, net, K)} | {
+        k: build_estimator(above, net, k) for k in range(K + 1, DEPTH + 1)
+    }
     if perturb:
         with torch.no_grad():
             for i, parameter in enumerate(p for segment in net.segments[K:] for p in segment.parameters()):
@@ -239,10 +213,10 @@ def test_backward_locked_rules_do_notice_the_backward_pass_above(rule: str, kind
 
 @pytest.mark.parametrize("rule", RULES)
 def test_rules_see_labels_only_if_they_declare_it(rule: str) -> None:
-    net = network("mlp")
+    net = small_network("mlp")
     everything = signals_at(site_of(net, K, n_outputs=CLASSES))  # the error stays as it is
-    one, other = (place(rule, net, K).gradient(s) for s in (everything, other_values(everything, "labels")))
-    reads = "labels" in place(rule, net, K).needs and rule != "bp-lambda:lam=1"
+    one, other = (build_estimator(rule, net, K).gradient(s) for s in (everything, other_values(everything, "labels")))
+    reads = "labels" in build_estimator(rule, net, K).needs and rule != "bp-lambda:lam=1"
     assert torch.equal(one, other) is not reads
 
 
@@ -269,9 +243,9 @@ def test_the_weights_below_a_boundary_get_the_chain_rule_of_what_was_chosen_ther
 
     Left out: residual blocks with feedback matrices, which also act between the two affine maps of a block.
     """
-    net, (X, y) = network(kind), examples(kind)
-    twin = network(kind)
-    outcome = compute_gradients(net, {k: place(rule, net, k) for k in net.boundaries}, X, y, watch=True)
+    net, (X, y) = small_network(kind), small_examples(kind)
+    twin = small_network(kind)
+    outcome = compute_gradients(net, {k: build_estimator(rule, net, k) for k in net.boundaries}, X, y, watch=True)
     assert list(outcome.gradients) == list(net.boundaries)
     activations = below_and_at(twin, X)
     for k in net.boundaries:
@@ -288,8 +262,8 @@ def test_the_weights_below_a_boundary_get_the_chain_rule_of_what_was_chosen_ther
 def test_watching_changes_no_bit_of_the_update(rule: str, kind: str) -> None:
     held = []
     for watch in (False, True):
-        net, (X, y) = network(kind), examples(kind)
-        estimators = {k: place(rule, net, k) for k in net.boundaries}
+        net, (X, y) = small_network(kind), small_examples(kind)
+        estimators = {k: build_estimator(rule, net, k) for k in net.boundaries}
         outcome = compute_gradients(net, estimators, X, y, watch=watch)
         parts = [net, *estimators.values()]
         grads = [p.grad for part in parts for p in part.parameters()]
@@ -303,8 +277,8 @@ def test_watching_changes_no_bit_of_the_update(rule: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", RULES)
 def test_everything_that_learns_gets_a_finite_gradient(rule: str, kind: str) -> None:
-    net, (X, y) = network(kind), examples(kind)
-    estimators = {k: place(rule, net, k) for k in net.boundaries}
+    net, (X, y) = small_network(kind), small_examples(kind)
+    estimators = {k: build_estimator(rule, net, k) for k in net.boundaries}
     outcome = compute_gradients(net, estimators, X, y)
     for part in [net, *estimators.values()]:
         for name, parameter in part.named_parameters():
@@ -316,15 +290,15 @@ def test_everything_that_learns_gets_a_finite_gradient(rule: str, kind: str) -> 
 @pytest.mark.parametrize("rule", RULES)
 def test_rules_serve_a_network_of_one_hidden_layer(rule: str) -> None:
     net = NETWORKS["mlp"]((6,), CLASSES, depth=1, width=5, generator=seeded()).double()
-    X, y = examples("mlp")
-    outcome = compute_gradients(net, {1: place(rule, net, 1)}, X, y, watch=True)
+    X, y = small_examples("mlp")
+    outcome = compute_gradients(net, {1: build_estimator(rule, net, 1)}, X, y, watch=True)
     assert outcome.gradients[1].shape == (N, 5)
     assert all(p.grad.isfinite().all() for p in net.parameters())
 
 
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"kickback"}))  # whose choice of an error needs classes
 def test_rules_serve_regression_targets(rule: str) -> None:
-    net, (X, _) = network("mlp"), examples("mlp")
+    net, (X, _) = small_network("mlp"), small_examples("mlp")
     parsed = parse_rules(rule, "all", DEPTH)
     estimators = {k: each.build(site_of(net, k, n_outputs=CLASSES, loss="mse")).double() for k, each in parsed.items()}
     outcome = compute_gradients(net, estimators, X, randn(N, CLASSES, seed=3), loss="mse")

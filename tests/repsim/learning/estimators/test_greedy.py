@@ -7,17 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsim.learning import DecoupledGreedy, Signals, Site, compute_gradients, mlp
+from tests.repsim.small_chains import randn, seeded
 
 N, CLASSES = 7, 3
 VECTORS, MAPS = Site((5,), CLASSES), Site((2, 6, 5), CLASSES)
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def rule_at(site: Site, **options: int) -> DecoupledGreedy:

@@ -6,13 +6,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from repsim.learning import NETWORKS, Chain, Kickback, Signals, Site, compute_gradients, site_of
+from tests.repsim.small_chains import randn
 
 N, CLASSES, WIDTH = 7, 3, 4
 SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def network(kind: str = "mlp", n_outputs: int = CLASSES, **settings: Any) -> Chain:

@@ -6,13 +6,10 @@ import torch
 from torch import Tensor
 
 from repsim.learning import Noise, Signals, Site, compute_gradients, mlp
+from tests.repsim.small_chains import randn
 
 N, WIDTH, CLASSES = 7, 5, 3
 SITE = Site((WIDTH,), CLASSES)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def signals(target: Tensor | None = None) -> Signals:

@@ -19,18 +19,11 @@ from repsim.learning import (
     conv_net,
     mlp,
 )
+from tests.repsim.small_chains import randn, seeded
 
 N, WIDTH, CLASSES = 24, 6, 4
 SITE = Site((WIDTH,), CLASSES)
 MAPS = Site((3, 5, 4), CLASSES)  # of odd and even sides
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def synthetic_gradient(

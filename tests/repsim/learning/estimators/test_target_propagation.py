@@ -18,17 +18,10 @@ from repsim.learning import (
     site_of,
 )
 from repsim.learning.draws import Draws
+from tests.repsim.small_chains import randn, seeded
 
 N, CLASSES, WIDTH, SEED = 9, 3, 5, 4
 SHAPES = {"mlp": (6,), "conv": (1, 9, 8), "residual": (1, 9, 8)}
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
 
 
 def network(kind: str = "mlp", **settings: Any) -> Chain:

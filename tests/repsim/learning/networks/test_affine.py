@@ -8,12 +8,9 @@ from torch import Tensor, nn
 
 from repsim.learning import Segment, residual_net, stack
 from repsim.learning.networks.affine import affine_maps, apply_with_feedback
+from tests.repsim.small_chains import randn
 
 N = 5
-
-
-def randn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def randomised(layer: nn.Module) -> nn.Module:

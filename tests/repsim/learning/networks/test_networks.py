@@ -9,10 +9,7 @@ from torch import Tensor, nn
 
 from repsim.learning import NETWORKS, Chain, Readout, ResidualBlock, Segment, conv_net, mlp, residual_net
 from repsim.learning.networks import ACTIVATIONS, NORMS
-
-
-def seeded(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from tests.repsim.small_chains import seeded
 
 
 def test_chain_passes_a_batch_through_its_segments_in_order() -> None:

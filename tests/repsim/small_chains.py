@@ -1,0 +1,36 @@
+"""Random tensors, small chains, and estimators with random parameters, for tests of learning and theory."""
+
+import torch
+from torch import Generator, Tensor
+
+from repsim.learning import NETWORKS, Chain, Estimator, Rule, parse_rules, site_of
+
+N, CLASSES, DEPTH = 7, 3, 4
+SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
+
+
+def seeded(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def randn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
+
+
+def small_network(kind: str, depth: int = DEPTH) -> Chain:
+    return NETWORKS[kind](SHAPES[kind], CLASSES, depth=depth, width=5, generator=seeded()).double()
+
+
+def small_examples(kind: str, n: int = N) -> tuple[Tensor, Tensor]:
+    return randn(n, 6 if kind == "mlp" else 64, seed=1), torch.arange(n) % CLASSES
+
+
+def build_estimator(rule: str, net: Chain, k: int, seed: int = 0) -> Estimator:
+    """Return a rule's estimator at boundary k without zeros in its state, so that no missing term goes unnoticed."""
+    parsed = parse_rules(rule, str(k), DEPTH).get(k, Rule("backprop", {}))
+    estimator = parsed.build(site_of(net, k, n_outputs=CLASSES, seed=seed)).double()
+    with torch.no_grad():
+        for i, (name, value) in enumerate(estimator.state_dict().items()):
+            if not value.any() and not name.endswith("count"):
+                value.copy_(0.3 * randn(*value.shape, seed=100 + i).abs() + 0.1)
+    return estimator
