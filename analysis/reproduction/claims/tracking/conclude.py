@@ -1,4 +1,4 @@
-"""Conclusion: whether every descent that kept the condition converged, and how often the condition holds at all."""
+"""Conclusion: whether every descent that met the condition converged, and how often the condition holds at all."""
 
 from __future__ import annotations
 

@@ -239,8 +239,8 @@ def disturb(
         for seed in seeds:
             place = small.place(kind, size, seed)
             X, y = small.examples(seed)
-            spoil = _Spoiler(kind, size, seed, X)
-            steps = _descend(small.learner(seed, Disturbed), X, y, Descent(**schedule), spoil)
+            set_error = _ErrorSetter(kind, size, seed, X)
+            steps = _descend(small.learner(seed, Disturbed), X, y, Descent(**schedule), set_error)
             rows += [{**place, **row} for row in steps]
     return {"disturbed": pd.DataFrame(rows)}
 
@@ -275,11 +275,11 @@ def _numbers(tracking: Tracking) -> dict[str, float]:
     return {**numbers, "error_bound": tracking.error_bound, "ratio": tracking.ratio}
 
 
-Spoil = Callable[[Learner, Tensor, int], None]
+SetError = Callable[[Learner, Tensor, int], None]
 
 
 def _descend(
-    learner: Learner, X: Tensor, y: Tensor, schedule: Descent, spoil: Spoil | None = None
+    learner: Learner, X: Tensor, y: Tensor, schedule: Descent, set_error: SetError | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield loss, true gradient and r before each step that the schedule looks at, and at the end.
 
@@ -291,8 +291,8 @@ def _descend(
         if learner.placed():
             t, h = _at_boundary(learner, X, y)
             teach(learner, h, y, t, schedule.module_rate, schedule.module_steps + (0 if step else schedule.head_start))
-            if spoil is not None:
-                spoil(learner, t, step)
+            if set_error is not None:
+                set_error(learner, t, step)
         value, slope = _true_slope(learner, X, y)
         if not math.isfinite(slope):
             return
@@ -350,7 +350,7 @@ def _true_slope(learner: Learner, X: Tensor, y: Tensor) -> tuple[float, float]:
     return float(value.detach()), float(torch.cat([slope.flatten() for slope in slopes]).norm())
 
 
-class _Spoiler:
+class _ErrorSetter:
     """Set the error of a ``Disturbed`` estimator above one tanh unit, so that ε C is a multiple of ‖∂L/∂θ‖."""
 
     def __init__(self, kind: str, size: float, seed: int, X: Tensor) -> None:
