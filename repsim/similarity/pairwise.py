@@ -68,7 +68,7 @@ class Pairwise:
         ax : matplotlib Axes, optional
             Axes to draw on; those of a new figure by default.
         """
-        from repsim.similarity.drawing.figures import heat_map
+        from repsim.similarity.drawing.result_figures import heat_map
 
         return heat_map(self.values, self.rows, self.columns, self.measure, ax)
 

@@ -231,7 +231,7 @@ class ModelEvaluation:
         ax : matplotlib Axes, optional
             Axes to draw on; those of a new figure by default.
         """
-        from repsim.similarity.drawing.figures import intervals, new_axes
+        from repsim.similarity.drawing.result_figures import intervals, new_axes
 
         ax = new_axes() if ax is None else ax
         table, (lower, upper) = self.frame(level), self.noise_ceiling

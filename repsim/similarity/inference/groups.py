@@ -87,7 +87,7 @@ class GroupTest:
         ax : matplotlib Axes, optional
             Axes to draw on; those of a new figure by default.
         """
-        from repsim.similarity.drawing.figures import beside_null
+        from repsim.similarity.drawing.result_figures import beside_null
 
         cases = list(names) if names is not None else [f"case {k}" for k in range(1, len(self.differences) + 1)]
         if len(cases) != len(self.differences):

@@ -86,7 +86,7 @@ class MantelTest:
         ax : matplotlib Axes, optional
             Axes to draw on; those of a new figure by default.
         """
-        from repsim.similarity.drawing.figures import beside_null
+        from repsim.similarity.drawing.result_figures import beside_null
 
         return beside_null(self.models, self.values, self.null, self.method, ax)
 

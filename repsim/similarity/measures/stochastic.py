@@ -90,7 +90,7 @@ def stochastic_procrustes(
     return float(largest * np.sqrt(min(minima)))
 
 
-class _Moments(NamedTuple):
+class _TrialMoments(NamedTuple):
     means: FloatArray  # (n, d)
     roots: FloatArray  # (n, k, d), of which root.T @ root is a stimulus's covariance
 
@@ -117,28 +117,28 @@ def _trials(X: ArrayLike, name: str) -> FloatArray:
     return checks.representation(array.reshape(n * r, d), name).reshape(n, r, d)
 
 
-def _moments(X: FloatArray) -> _Moments:
+def _moments(X: FloatArray) -> _TrialMoments:
     n, r, d = X.shape
     means = X.mean(axis=1)
     roots = (X - means[:, None]) / np.sqrt(r - 1)
     if r > d:
         roots = np.asarray(np.linalg.qr(roots, mode="r"))  # (n, d, d)
-    reduced = in_row_space(_Moments(centred(means, axis=0), roots).stacked())
-    return _Moments(reduced[:n], reduced[n:].reshape(n, -1, reduced.shape[1]))
+    reduced = in_row_space(_TrialMoments(centred(means, axis=0), roots).stacked())
+    return _TrialMoments(reduced[:n], reduced[n:].reshape(n, -1, reduced.shape[1]))
 
 
-def _alike(*both: _Moments) -> list[_Moments]:
+def _alike(*both: _TrialMoments) -> list[_TrialMoments]:
     """Pad both with zeros to the same number of features, and of rows of the roots."""
     rows, width = (max(each.roots.shape[axis] for each in both) for axis in (1, 2))
     padded = []
     for means, roots in both:
         _, k, d = roots.shape
         padding = [(0, 0), (0, rows - k), (0, width - d)]
-        padded.append(_Moments(with_width(means, width), np.pad(roots, padding)))
+        padded.append(_TrialMoments(with_width(means, width), np.pad(roots, padding)))
     return padded
 
 
-def _starts(x: _Moments, y: _Moments, n_starts: int, seed: int) -> Iterator[FloatArray]:
+def _starts(x: _TrialMoments, y: _TrialMoments, n_starts: int, seed: int) -> Iterator[FloatArray]:
     """Yield initial rotations; for exchanged X and Y they are the inverses, so that the result is symmetric."""
     rng = np.random.default_rng(seed)
     d = x.means.shape[1]
@@ -157,13 +157,13 @@ def _starts(x: _Moments, y: _Moments, n_starts: int, seed: int) -> Iterator[Floa
         yield from (Q, Q.T)
 
 
-def _axes_to_axes(x: _Moments, y: _Moments) -> FloatArray:
+def _axes_to_axes(x: _TrialMoments, y: _TrialMoments) -> FloatArray:
     """Return the rotation of the principal axes of y, of means and trials together, onto those of x."""
     axes_x, axes_y = (np.linalg.eigh(Z.T @ Z).eigenvectors for Z in (x.stacked(), y.stacked()))
     return (axes_y * _signs(x, y, axes_x, axes_y)) @ axes_x.T
 
 
-def _signs(x: _Moments, y: _Moments, axes_x: FloatArray, axes_y: FloatArray) -> FloatArray:
+def _signs(x: _TrialMoments, y: _TrialMoments, axes_x: FloatArray, axes_y: FloatArray) -> FloatArray:
     """Return the sign of each axis for which means and covariances of x and y agree."""
     # Where y is x with the signs s, the covariances of its axes a and b are those of x times s_a s_b, and its means are
     # those of x times s_a. Sums over stimuli of the products of both are then positive numbers times these signs, which
@@ -178,7 +178,7 @@ def _signs(x: _Moments, y: _Moments, axes_x: FloatArray, axes_y: FloatArray) -> 
     return np.where(first[:-1] * first[-1] < 0, -1.0, 1.0)
 
 
-def _descent(x: _Moments, y: _Moments, Q: FloatArray) -> Iterator[float]:
+def _descent(x: _TrialMoments, y: _TrialMoments, Q: FloatArray) -> Iterator[float]:
     """Yield the squared distance after each iteration, which never grows."""
     # The Bures distance is min over orthogonal R of the Frobenius norm of S^(1/2) - R T^(1/2) Q. For fixed R of all
     # stimuli, Q solves an ordinary Procrustes problem of the stacked means and roots.

@@ -119,7 +119,7 @@ class Regression:
         ax : matplotlib Axes, optional
             Axes to draw on; those of a new figure by default.
         """
-        from repsim.similarity.drawing.figures import bars
+        from repsim.similarity.drawing.result_figures import bars
 
         ax = bars(list(self.unique), list(self.unique.values()), "fraction of the variance", ax)
         ax.axvline(self.r2, color="0.4", linestyle=":", linewidth=1, label="all models")
@@ -224,7 +224,7 @@ class FittedModels:
         ax : matplotlib Axes, optional
             Axes to draw on; those of a new figure by default.
         """
-        from repsim.similarity.drawing.figures import bars
+        from repsim.similarity.drawing.result_figures import bars
 
         return bars(list(self.weights), list(self.weights.values()), "weight", ax)
 

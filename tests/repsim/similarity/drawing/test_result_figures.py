@@ -17,7 +17,7 @@ from repsim.similarity import (
     mantel_test,
     regression_rsa,
 )
-from repsim.similarity.drawing.figures import new_axes
+from repsim.similarity.drawing.result_figures import new_axes
 
 HOSTILE = "<script>alert(1)</script> & $x$"
 X = np.random.default_rng(0).normal(size=(12, 4))
