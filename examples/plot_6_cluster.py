@@ -2,7 +2,7 @@
 An analysis on a cluster
 ========================
 
-An analysis is many small pieces of work: the probes, the matrices and the statistics of a layer at a step. Where they
+An analysis is many small tasks: the probes, the matrices and the statistics of a layer at a step. Where they
 are done is the choice of an *executor*: in this process, in several of this machine, or on the workers of a Dask
 cluster. The tables are the same to the last bit wherever that is, as every piece runs on one thread and leaves what it
 found on disk.
@@ -63,7 +63,7 @@ print(here.tables["probes"][["layer", "accuracy", "relative_gap"]].to_string(ind
 # ----------------------------------
 #
 # A Dask cluster is a scheduler, which hands out work, and workers, which do it. On machines that reach one another,
-# start one of the first and some of the second, each worker with one thread, since that is what a piece of work uses:
+# start one of the first and some of the second, each worker with one thread, since that is what a task uses:
 #
 # .. code-block:: bash
 #
