@@ -37,7 +37,7 @@ def probe_table(views: Sequence[View], tables: Sequence[pd.DataFrame]) -> pd.Dat
     ]
     table = pd.concat(named, ignore_index=True)
     methods = dict(zip([view.label for view in views], _methods(views), strict=True))
-    table["run"] = table["view"].map({view.label: str(view.run.path.absolute()) for view in views})
+    table["run"] = table["view"].map({view.label: view.location for view in views})
     table["method"] = table["view"].map({label: method for label, (method, _) in methods.items()})
     table["seed"] = table["view"].map({label: seed for label, (_, seed) in methods.items()})
     first = ["view", "run", "step", "layer", "depth", "d", "method", "seed"]

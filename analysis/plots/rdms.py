@@ -76,8 +76,8 @@ def _draw_rdm(
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_tick_params(length=0, labelsize=size)
     cut = name_ticks(ax.yaxis, names, centres)
-    labels = {whole: label for label, whole in cut.items()}  # the same labels on both axes
-    again = name_ticks(ax.xaxis, [labels.get(name, name) for name in names], centres)
+    short = {whole: label for label, whole in cut.items()}  # the same labels on both axes
+    again = name_ticks(ax.xaxis, [short.get(name, name) for name in names], centres)
     return cut | {label: cut.get(name, name) for label, name in again.items()}
 
 

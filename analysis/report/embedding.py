@@ -15,18 +15,18 @@ Array = NDArray[np.float64]
 
 
 class Embedding(NamedTuple):
-    """Points in a plane, shape (n, 2), NaN where a stimulus has none; and how well they show what they stand for."""
+    """Points in a plane, shape (n, 2), NaN for a stimulus without a place; and the quality of the fit, at most 1."""
 
     points: Array
     fit: float
 
 
 def classical_mds(condensed: NDArray[Any]) -> Embedding:
-    r"""Return the plane in which distances are closest to the given ones in the sense of classical scaling.
+    r"""Return the points in a plane whose distances are closest to the given ones by classical scaling.
 
     With J the centering matrix and D the distances, the points are the two leading eigenvectors of
-    :math:`-\tfrac12 J D^2 J`, times the roots of their eigenvalues. Stimuli are left out, those with most missing
-    distances first, until no distance is missing. The fit is the correlation of distances in the plane with these.
+    :math:`-\tfrac12 J D^2 J`, times the square roots of their eigenvalues. Stimuli are left out, those with most
+    missing distances first, until no distance is missing. The fit is the correlation of both sets of distances.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def classical_mds(condensed: NDArray[Any]) -> Embedding:
 
 
 def pca(X: NDArray[Any]) -> Embedding:
-    """Return the first two principal components' scores of activations, shape (n, d); not standardised.
+    """Return the scores of the first two principal components of activations, shape (n, d); not standardised.
 
-    The fit is the share of the variance that they have.
+    The fit is the share of the variance that they explain.
     """
     X = np.asarray(X, dtype=np.float64)
     kept = np.flatnonzero(np.isfinite(X).all(axis=1))
@@ -70,9 +70,9 @@ def pca(X: NDArray[Any]) -> Embedding:
 
 
 def aligned(points: Array, reference: Array) -> Array:
-    """Return points turned and mirrored, and moved, but never scaled, as close to the reference as can be.
+    """Return points that are rotated, reflected and shifted, never scaled, to be closest to the reference.
 
-    It is the orthogonal Procrustes problem over the points that both have.
+    Solves the orthogonal Procrustes problem over the points that are defined in both.
     """
     both = np.isfinite(points).all(axis=1) & np.isfinite(reference).all(axis=1)
     if both.sum() < 2:

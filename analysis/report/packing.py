@@ -1,4 +1,4 @@
-"""Numbers and texts as a page holds them: quantised, compressed, in base64."""
+"""Packing of numbers and texts for a page: quantisation, compression, base64."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _CODES = {1: "<u1", 2: "<u2"}
 
 
 def pack(data: bytes) -> str:
-    """Return bytes as the page's script inflates them: base64 of a zlib stream."""
+    """Return bytes as base64 of a zlib stream, which the script of the page inflates."""
     return base64.b64encode(zlib.compress(data, 6)).decode()
 
 
 def pack_json(value: Any) -> str:
-    """Return a value that JSON can hold, packed; no text in it can end a script element."""
+    """Return a JSON-ready value, packed; no text in it can end a script element."""
     return pack(json.dumps(value, allow_nan=False, separators=(",", ":")).encode())
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """Numbers as codes of one or two bytes; code 0 stands for ``low``, the last but one for ``high``.
+    """Numbers as codes of one or two bytes: 0 for ``low``, the second largest code for ``high``.
 
     Attributes
     ----------
     codes : unsigned int array
-        The largest code stands for what is missing.
+        The largest code marks a missing number.
     low, high : float
         The range of the numbers, 0 and 0 if there are none.
     """
@@ -44,7 +44,7 @@ class Quantised:
 
     @property
     def step(self) -> float:
-        """The distance between two codes; a restored number is off by half of it at most."""
+        """The difference between two codes; the error of a restored number is at most half of it."""
         return (self.high - self.low) / (np.iinfo(self.codes.dtype).max - 1)
 
     def restored(self) -> NDArray[np.float64]:
@@ -55,7 +55,7 @@ class Quantised:
 
 
 def quantise(values: ArrayLike, n_bytes: Literal[1, 2]) -> Quantised:
-    """Return numbers as codes of so many bytes; what is not finite is missing.
+    """Return numbers as codes of one or two bytes; numbers that are not finite are missing.
 
     Examples
     --------
@@ -73,21 +73,21 @@ def quantise(values: ArrayLike, n_bytes: Literal[1, 2]) -> Quantised:
 
 @dataclass
 class Arrays:
-    """Arrays on their way into a page, each packed on its own, so that the page unpacks only what it shows.
+    """Arrays for a page, each packed on its own, so that the page unpacks only those that it shows.
 
     Attributes
     ----------
     index : dict of str to dict
-        What the page needs to read each: bytes a number, low and high.
+        Bytes per number, low and high of each array, which the page needs to read it.
     packed : dict of str to str
-        By the same keys, each fit for an HTML id.
+        The packed arrays by the same keys, which are valid HTML ids.
     """
 
     index: dict[str, dict[str, Any]] = field(default_factory=dict)
     packed: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: str, values: ArrayLike, n_bytes: Literal[1, 2, 4]) -> None:
-        """Add an array, quantised to one or two bytes a number, or as float32."""
+        """Add an array, quantised to one or two bytes per number, or as float32 with four bytes."""
         if n_bytes == 4:
             self.index[key], data = {"bytes": 4}, np.asarray(values, dtype="<f4").tobytes()
         else:

@@ -1,4 +1,4 @@
-"""Small pictures of stimuli, if they are images that can be found again."""
+"""Thumbnails of stimuli that are images, read again from their data set or file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Sprite(NamedTuple):
 
 
 def thumbnails(run: Run, rows: NDArray[np.int64]) -> tuple[Sprite | None, str]:
-    """Return a sprite of the stimuli in these rows, or none and why."""
+    """Return a sprite of the stimuli in these rows, or None and the reason."""
     try:
         images = images_of(run)
     except (ValueError, OSError, ImportError) as error:
@@ -43,12 +43,12 @@ def thumbnails(run: Run, rows: NDArray[np.int64]) -> tuple[Sprite | None, str]:
 def images_of(run: Run) -> NDArray[Any]:
     """Return the images that a run recorded, in the order of its stimuli, shape (n, h, w, 1 or 3).
 
-    Nothing is fetched over a network.
+    Nothing is downloaded.
 
     Raises
     ------
     ValueError, OSError
-        If they cannot be found again, are not those that were recorded, or are not images.
+        If the data are missing, differ from the recorded stimuli, or are not images.
     """
     config = run.config
     if is_trained_here(config):
@@ -67,7 +67,9 @@ def _of_data_set(run: Run, config: dict[str, Any]) -> NDArray[Any]:
     if not isinstance(chosen, str):
         raise ValueError("the run does not say what data it was shown.")
     if chosen == "mnist" and folder is None:
-        raise ValueError("mnist was fetched for the training, and a report fetches nothing; train with --data-dir.")
+        raise ValueError(
+            "mnist was fetched for the training, and a report fetches nothing. Train with --data-dir to see pictures."
+        )
     dataset = load_dataset(chosen, folder)
     inputs = _recorded(run, dataset)
     if dataset.image_shape is None:
@@ -76,7 +78,7 @@ def _of_data_set(run: Run, config: dict[str, Any]) -> NDArray[Any]:
 
 
 def _recorded(run: Run, dataset: Dataset) -> NDArray[Any]:
-    """Return the rows of a data set that the stimuli's ids count, if they are what was recorded."""
+    """Return the examples whose numbers are the ids of the stimuli, after comparing them with the recorded hash."""
     kept = run.stimuli
     indices = np.array([int(each) if each.isdecimal() else -1 for each in map(str, kept.ids)])
     if indices.min() < 0 or indices.max() >= len(dataset.y):

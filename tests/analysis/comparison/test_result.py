@@ -1,8 +1,12 @@
+import os
+from collections.abc import Callable
 from html import escape
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
+from analysis import AnalysisConfig, analyze_run
 from analysis.comparison.result import ComparisonResult
 
 
@@ -32,3 +36,13 @@ def test_a_figure_can_be_put_on_other_axes(comparison: ComparisonResult) -> None
 def test_an_unknown_figure_lists_those_there_are(comparison: ComparisonResult) -> None:
     with pytest.raises(ValueError, match=r"There is no figure 'umap'. Choose one of: probe_accuracy, .*cka, "):
         comparison.plot("umap")
+
+
+def test_a_run_whose_name_is_not_utf8_is_analysed(copied: Callable[[str], Path], blank_figures: None) -> None:
+    path = copied("backprop")
+    strange = path.parent / os.fsdecode(b"run-\xff")
+    path.rename(strange)
+    result = analyze_run(strange, config=AnalysisConfig(steps="last"))
+    assert result.tables.views[0].network == "run-\\udcff"
+    assert set(result.tables["class_structure"]["run"]) == {f"{path.parent}/run-\\udcff"}
+    assert "Analysis of run-\\udcff" in (strange / "analysis/report.html").read_text()

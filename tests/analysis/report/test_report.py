@@ -166,7 +166,7 @@ def test_what_is_not_defined_is_reported(comparison: ComparisonResult, tmp_path:
     cells = ["backprop", "", 38, "hidden.2", 2, "probes", "3 of 9 values are <NaN>."]
     undefined = pd.DataFrame([cells], columns=comparison.tables["undefined"].columns)
     text = written(comparison.tables.replaced(probes=probes, undefined=undefined), tmp_path)
-    assert "Results that are not defined; their cells are empty:" in text
+    assert "Results that are not defined (their cells are empty):" in text
     assert "backprop, step 38, layer 'hidden.2' has no probe. 3 of 9 values are <NaN>." in text
     assert content(text)["tables"]["probes"]["accuracy"][1] is None
 

@@ -1,4 +1,4 @@
-// A chart with its controls, a line that says what is pointed at, downloads, and a table for those who prefer one.
+// A chart with controls, a line about the cell under the pointer, downloads, and its data as a table.
 
 const CONFIG = { displayModeBar: false, responsive: false, typesetMath: false }; // dollars in names are dollars
 const MOST_TABLE_ROWS = 400;
@@ -26,7 +26,7 @@ function layout(colours, more) {
 }
 
 /**
- * spec: name() and title() of what is shown; label for screen readers; controls: nodes; figure(colours, isExport) ->
+ * spec: name() and title() of the content; label for screen readers; controls: nodes; figure(colours, isExport) ->
  * {data, layout}; table() -> {columns, rows}; height(width); optional: short() -> a shorter table to read, hover(point),
  * click(point), keys(event) -> whether something moved, shapes(colours).
  */
@@ -56,7 +56,7 @@ class Chart {
     return this.draw();
   }
 
-  /** Draw anew, if it was ever near enough to be seen. */
+  /** Draw again, unless the chart has never been near the visible part of the page. */
   draw() {
     if (this.isAwake) this.drawing = this.drawNow();
     return this.drawing;
@@ -91,7 +91,7 @@ class Chart {
     this.remark();
   }
 
-  /** Draw the marks over the plot anew, and nothing else. */
+  /** Draw only the marks over the plot again. */
   remark() {
     if (this.spec.shapes && this.plot.data) Plotly.relayout(this.plot, { shapes: this.spec.shapes(screenColours()) });
   }
@@ -105,7 +105,7 @@ class Chart {
     this.note.hidden = !text;
   }
 
-  /** Return a picture of what is shown now, in the light scheme and with its title. */
+  /** Return a picture of the current chart in the light scheme, with its title. */
   async image(format) {
     const figure = await this.spec.figure(THEMES.light, true);
     const title = { text: verbatim(this.spec.title()), font: { size: 14 }, x: 0.02, xanchor: "left" };

@@ -1,4 +1,4 @@
-// Curves over layers, epochs or steps. A curve: {name, colour, symbol, dash, isShown, points: [{x, y, low, high, …}]}.
+// Curves over layers, epochs or steps. A curve is {name, colour, symbol, dash, isShown, points: [{x, y, low, high, …}]}.
 
 /** Return the style of each view: networks differ in colour, steps of one in dashes and markers. */
 function viewStyles() {
@@ -14,7 +14,7 @@ function viewStyles() {
   });
 }
 
-/** Return the traces of a band, which is interrupted where it is not known. */
+/** Return the traces of a band, with gaps where its ends are unknown. */
 function bandTraces(curve, colour) {
   const pieces = [[]];
   for (const point of curve.points) {
@@ -39,7 +39,7 @@ function curveTrace(curve, colour) {
   };
 }
 
-/** Return ticks on whole numbers only, about eight of them. */
+/** Return about eight ticks, on whole numbers only. */
 function wholeTicks(values) {
   const [low, high] = rangeOf(values);
   return { dtick: Math.max(1, Math.ceil((high - low) / 8)), tick0: low, tickformat: "d" };
@@ -53,7 +53,7 @@ function logarithmicTicks(low, high) {
   return { type: "log", tickvals, ticktext: tickvals.map(String) };
 }
 
-/** Return the range of curves and bands, with room about them, so that a level may lie out of view. */
+/** Return the range of curves and bands with a margin; a reference level may lie outside. */
 function roomyRange(curves, isLogarithmic, also) {
   const all = curves.flatMap(({ points }) => points.flatMap(({ y, low, high }) => [y, low, high])).concat(also).filter(isKnown);
   const [low, high] = rangeOf(isLogarithmic ? all.map(Math.log10) : all);
@@ -61,7 +61,7 @@ function roomyRange(curves, isLogarithmic, also) {
   return [low - room, high + room];
 }
 
-/** Put names on an axis on which layer k lies at k + `start`, not more than about ten. */
+/** Return at most about ten ticks with the names of layers, where layer k lies at k + `start`. */
 function layerTicks(layers, start, most = 10) {
   const stride = Math.ceil(layers.length / most);
   const places = layers.map((_, i) => i).filter((i) => i % stride === 0);
@@ -70,14 +70,14 @@ function layerTicks(layers, start, most = 10) {
   return { title: verbatim(`${shortened(prefix, 40)}layer`), tickvals: places.map((i) => i + start), ticktext: places.map((i) => verbatim(labels[i])) };
 }
 
-/** Return a text with its middle left out if it is long: names often differ at their ends. */
+/** Return a long text without its middle, as names often differ at their ends. */
 function shortened(text, most = 22) {
   const letters = Array.from(text), half = (most - 1) / 2;
   if (letters.length <= most) return text;
   return `${letters.slice(0, Math.ceil(half)).join("")}\u2026${letters.slice(-Math.floor(half)).join("")}`;
 }
 
-/** Return short texts that differ where the texts do: those that would be alike are numbered. */
+/** Return short texts that differ where the texts differ; equal ones are numbered. */
 function shortenedAll(texts, most = 22) {
   const labels = texts.map((text) => shortened(text, most));
   const alike = new Map();
@@ -96,8 +96,8 @@ function legendOf(curves, redraw) {
 
 /**
  * options: name, title, label; curves(): all curves (the same objects each time); keys: [[column, key of a point]];
- * axes(colours): {xaxis, yaxis}; reference: a level that is dotted, also: what the
- * axis must reach; controls.
+ * axes(colours): {xaxis, yaxis}; reference: a level with a dotted line; also: values that the y-axis must include;
+ * controls: nodes.
  */
 function curveChart(host, options) {
   const shown = () => options.curves().filter(({ isShown }) => isShown);

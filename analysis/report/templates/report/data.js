@@ -1,4 +1,4 @@
-// What the page holds, unpacked when it is asked for: each text is base64 of a zlib stream.
+// Data of the page, unpacked on first use: each text is base64 of a zlib stream.
 
 let content;
 const unpacked = new Map();
@@ -34,7 +34,7 @@ function numbers(key) {
   return unpacked.get(key);
 }
 
-/** Return the rows of a symmetric matrix; a stimulus without any distance has none to itself. */
+/** Return the rows of a symmetric matrix; the diagonal is NaN for a stimulus without any distance. */
 function square(condensed, n) {
   const rows = Array.from({ length: n }, () => new Float64Array(n));
   let place = 0;
@@ -45,7 +45,7 @@ function square(condensed, n) {
   return rows;
 }
 
-/** Return a table of the analysis as objects, one a row. */
+/** Return the rows of a table as objects. */
 function rowsOf(name) {
   const table = content.tables[name] ?? {};
   const columns = Object.keys(table);
@@ -66,7 +66,7 @@ const unique = (values) => [...new Set(values)];
 const isKnown = (value) => typeof value === "number" && Number.isFinite(value);
 const className = (stimulus) => content.stimuli.classes[content.stimuli.labels[stimulus]];
 
-/** Return names without the prefix that all of them share up to a dot, as "1" of "hidden.1". */
+/** Return names without a prefix up to a dot that all of them share, such as "1" for "hidden.1". */
 function shortNames(names) {
   const prefixes = unique(names.map((name) => name.slice(0, name.lastIndexOf(".") + 1)));
   return prefixes.length === 1 ? names.map((name) => name.slice(prefixes[0].length)) : names;

@@ -1,4 +1,4 @@
-// Two panels with a matrix each, the similarities that set them, and the plane that follows the first.
+// Two panels with one matrix each, the similarity chart that sets them, and the embedding of the first panel.
 
 const state = { panels: { a: { view: 0, layer: 0 }, b: { view: 0, layer: 0 } }, similarity: { a: 0, b: 0, measure: 0 }, isOneScale: true, kind: "mds" };
 const networks = [];
@@ -25,7 +25,7 @@ function startState() {
   state.similarity = { a: first, b: last, measure: 0 };
 }
 
-/** Keep the layer by its name, or else by its place, when another view is shown. */
+/** Set the view of a panel; keep the layer by name, or else by position. */
 function setView(panel, view) {
   const name = layersOf(panel.view)[panel.layer];
   const same = layersOf(view).indexOf(name);
@@ -35,7 +35,7 @@ function setView(panel, view) {
 
 const matrixOf = async ({ view, layer }) => numbers(`rdm-${view}-${layer}`);
 
-/** Return the colour scale of a panel: of both panels, or its own. */
+/** Return the colour scale of a panel: shared by both panels, or its own. */
 async function scaleOf(panel) {
   const all = state.isOneScale ? Object.values(state.panels) : [panel];
   const ranges = await Promise.all(all.map(async (each) => rangeOf(await matrixOf(each))));
@@ -69,7 +69,7 @@ function rdmChart(side) {
   const figure = async (colours, isExport) => {
     const z = square(await matrixOf(panel), nShown());
     const { ticks, lines } = classMarks(colours);
-    chart.sayNote(z.some((row) => row.some(Number.isNaN)) ? "Grey: no distance, as of a stimulus whose activations do not vary." : "");
+    chart.sayNote(z.some((row) => row.some(Number.isNaN)) ? "Grey: distance not defined, for example because the activations of a stimulus are constant." : "");
     const { ticktext, tickvals } = ticks;
     const axes = { xaxis: axis(colours, { ticktext, tickvals, ticks: "", showgrid: false, constrain: "domain", title: "class" }),
       yaxis: axis(colours, { ticktext, tickvals, ticks: "", showgrid: false, autorange: "reversed", scaleanchor: "x", constrain: "domain" }) };
@@ -78,7 +78,7 @@ function rdmChart(side) {
   };
   const say = async () => sayPair(chart, cursor.row, cursor.column, square(await matrixOf(panel), nShown())[cursor.row][cursor.column]);
   const chart = new Chart(chartHost(`rdm-${side}`), {
-    heading: "", controls: controls.nodes, label: `Dissimilarity matrix ${letter}. Arrow keys walk over pairs of stimuli.`, named: `matrix ${letter}`,
+    heading: "", controls: controls.nodes, label: `Dissimilarity matrix ${letter}. Arrow keys move over pairs of stimuli.`, named: `matrix ${letter}`,
     figure, shapes, name: () => `rdm-${placeText(panel)}`, title: () => `${letter}: ${placeText(panel)}`,
     table: () => rdmTable(panel), short: () => classTable([panel]), height: matrixHeight, exported: { width: 720, height: 640, scale: 3 },
     hover: ({ x, y }) => {
@@ -226,7 +226,7 @@ function similarityChart() {
     say();
   };
   const chart = new Chart(chartHost("similarity"), {
-    controls: [boxes.a.node, boxes.b.node, boxes.measure.node], label: "Similarity between layers. Arrow keys walk over pairs of layers, Enter shows them above.", named: "similarity between layers",
+    controls: [boxes.a.node, boxes.b.node, boxes.measure.node], label: "Similarity between layers. Arrow keys move over pairs of layers, Enter shows them above.", named: "similarity between layers",
     figure, shapes, name: () => `similarity-${measure().name}-${labels[similarity.a]}-${labels[similarity.b]}`,
     title: () => `${measure().label}: ${labels[similarity.a]} (rows), ${labels[similarity.b]} (columns)`,
     table: similarityTable, height: matrixHeight, exported: { width: 720, height: 640, scale: 3 },
@@ -250,7 +250,7 @@ function similarityChart() {
 }
 
 function showMeasure() {
-  document.getElementById("measure-words").textContent = `${content.measures[state.similarity.measure].words}. All ${content.stimuli.n_test} held-out stimuli take part.`;
+  document.getElementById("measure-words").textContent = `${content.measures[state.similarity.measure].words}. All ${content.stimuli.n_test} held-out stimuli are used.`;
 }
 
 function choosePair(a, b) {
@@ -304,7 +304,7 @@ function planeChart() {
     chart.draw();
   });
   const chart = new Chart(chartHost("embedding"), {
-    heading: "", controls: [box.node], legend: legendOf(classes, () => chart.draw()), label: "Stimuli in a plane. Left and right arrow keys walk over stimuli.", named: "stimuli in a plane",
+    heading: "", controls: [box.node], legend: legendOf(classes, () => chart.draw()), label: "Stimuli in a plane. Left and right arrow keys move over stimuli.", named: "stimuli in a plane",
     figure, table, name: () => `${state.kind}-${placeText(panel)}`, title: () => `${kind()}: ${placeText(panel)}`, height: (width) => Math.min(width * 0.9, 560), exported: { width: 760, height: 640, scale: 3 },
     hover: ({ customdata }) => {
       chosen = customdata;
@@ -324,8 +324,8 @@ function planeChart() {
 
 function planeNote(xy, fit, kind) {
   const missing = xy.filter((value, i) => i % 2 === 0 && Number.isNaN(value)).length;
-  const left = missing ? ` ${missing} of the stimuli have no place, as some distances are not defined.` : "";
-  const words = kind === "PCA" ? `The plane has ${Math.round(100 * fit)} % of the variance.` : `Distances in the plane correlate with the true ones by ${fit.toFixed(2)}.`;
+  const left = missing ? ` ${missing} of the stimuli are missing, as their distances are not defined.` : "";
+  const words = kind === "PCA" ? `The plane explains ${Math.round(100 * fit)} % of the variance.` : `Correlation of distances in the plane with the true distances: ${fit.toFixed(2)}.`;
   return words + left;
 }
 

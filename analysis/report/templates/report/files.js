@@ -11,7 +11,7 @@ function save(name, type, ...parts) {
 
 const fileName = (text, kind) => `${text.replace(/[^A-Za-z0-9._-]+/g, "-").replace(/^[-.]+|[-.]+$/g, "").slice(0, 100) || "chart"}.${kind}`;
 
-/** Return a field of CSV. A text that a spreadsheet would take for a formula gets an apostrophe. */
+/** Return a field of CSV. An apostrophe precedes text that a spreadsheet would read as a formula. */
 function field(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "";
   if (typeof value === "boolean") return value ? "True" : "False";
@@ -31,7 +31,7 @@ function bytesOfUrl(url) {
   return url.slice(0, comma).endsWith(";base64") ? bytesOf(data) : new TextEncoder().encode(decodeURIComponent(data));
 }
 
-/** Return the bytes of a PDF whose only page is a JPEG. Sizes are in pixels; a CSS pixel is 0.75 points. */
+/** Return a PDF with one page that shows a JPEG. Sizes are in pixels; a CSS pixel is 0.75 points. */
 function pdfOf(jpeg, pixels, page) {
   const [width, height] = [page.width * 0.75, page.height * 0.75];
   const draw = `q ${width} 0 0 ${height} 0 0 cm /I Do Q`;
@@ -67,7 +67,7 @@ function joined(objects) {
   return new Blob(parts);
 }
 
-/** Return a canvas with an image, on white. */
+/** Return a canvas with an image on a white background. */
 async function canvasOf(url) {
   const image = new Image();
   image.src = url;
@@ -80,7 +80,7 @@ async function canvasOf(url) {
   return canvas;
 }
 
-/** Buttons for what can be saved of something; `named` says of what, for those who do not see where they stand. */
+/** Return one button per file format; `named` names the chart for screen readers. */
 function saveButtons(named, actions) {
   const buttons = Object.entries(actions).map(([kind, act]) =>
     el("button", { type: "button", "data-save": kind.toLowerCase(), "aria-label": `${kind} of ${named}`, click: act }, kind));

@@ -1,4 +1,4 @@
-// Start: text and controls first, then the library that draws, then each chart when it is near.
+// Start: text and controls first, then the drawing library, then each chart when it comes near the visible part.
 
 function applyScheme() {
   const colours = screenColours();
@@ -32,7 +32,7 @@ function watchWidth() {
   });
 }
 
-/** Load the library that draws; the browser compiles it beside what else it does, as it comes from a URL. */
+/** Load the drawing library from a URL, which lets the browser compile it in the background. */
 async function loadLibrary() {
   if (typeof DecompressionStream === "undefined") throw new Error("this browser cannot unpack the data; any of 2023 or later can");
   const url = URL.createObjectURL(new Blob([await inflated("plotly")], { type: "text/javascript" }));
@@ -44,7 +44,7 @@ async function start() {
   content = JSON.parse(await inflatedText("content"));
   applyScheme();
   watchScheme();
-    await library;
+  await library;
   const builders = { loss: trainingCharts, probes: probeChart, differences: differenceChart, "rdm-a": startExplorer, structure: structureChart, "gradients-boundary": gradientCharts };
   for (const [name, build] of Object.entries(builders)) if (chartHost(name)) build();
   document.querySelectorAll("figure.printed").forEach(printedFigure);
@@ -59,6 +59,6 @@ function complain(error) {
   box.hidden = false;
 }
 
-const library = loadLibrary(); // while the rest of the page is still read
-library.catch(() => {}); // `start` says what was wrong
+const library = loadLibrary(); // while the rest of the page is being read
+library.catch(() => {}); // `start` reports the error
 document.addEventListener("DOMContentLoaded", () => start().catch(complain));

@@ -1,6 +1,6 @@
-// Heat maps with a cursor that the pointer, or the arrow keys, move. Row 0 is on top unless `isUpward`.
+// Heat maps with a cursor that the pointer or the arrow keys move. Row 0 is at the top unless `isUpward`.
 
-/** Where the cursor of a matrix stands. */
+/** The position of the cursor in a matrix. */
 class Cursor {
   constructor() {
     this.row = this.column = 0;
@@ -31,7 +31,7 @@ function outline(row, column, colour, width = 2.5) {
   return { type: "rect", x0: column - 0.5, x1: column + 0.5, y0: row - 0.5, y1: row + 0.5, line: { color: colour, width } };
 }
 
-/** Return an outline with lines through its row and column, for cells too small to be found otherwise. */
+/** Return an outline with lines through its row and column, as cells may be tiny. */
 function crosshair(row, column, nRows, nColumns, colour) {
   const line = { color: translucent(colour, 0.75), width: 1 };
   return [
@@ -44,7 +44,7 @@ function crosshair(row, column, nRows, nColumns, colour) {
 const isNarrow = (width) => width < 460;
 const matrixHeight = (width) => (isNarrow(width) ? width + 50 : Math.min(width - 50, 500));
 
-/** Return a heat map; its colour bar lies above where there is little room beside. */
+/** Return a heat map; in a narrow window its colour bar lies above. */
 function heatmap(z, [zmin, zmax], title, colours, colorscale, narrow) {
   const place = narrow ? { orientation: "h", y: 1.02, yanchor: "bottom", thickness: 10, title: { text: title, side: "top" } } : { thickness: 12, title: { text: title, side: "right" } };
   return { type: "heatmap", z, zmin, zmax, colorscale, hoverinfo: "none", hoverongaps: true, colorbar: { outlinewidth: 0, tickcolor: colours.ink, ...place } };

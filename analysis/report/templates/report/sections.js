@@ -1,6 +1,6 @@
 // The charts of the tables: training, probes, class structure, gradients.
 
-/** Return a curve for each name of a column, or each view in its own style, with points that `point` makes of rows. */
+/** Return one curve per value of a column; views have their own styles. `point` turns a row into a point. */
 function curvesOf(rows, column, point) {
   const names = unique(rows.map((row) => row[column]));
   const styles = new Map(content.views.map(({ label }, i) => [label, viewStyles()[i]]));
@@ -14,7 +14,7 @@ function curvesOf(rows, column, point) {
   }));
 }
 
-/** Return layers by depth; plain numbers where networks name the layers of a depth differently. */
+/** Return the layers by depth, or numbers if networks name the layers of one depth differently. */
 function layersByDepth(rows) {
   const most = Math.max(...rows.map(({ depth }) => depth));
   const names = Array.from({ length: most }, (_, i) => unique(rows.filter(({ depth }) => depth === i + 1).map(({ layer }) => layer)));
@@ -133,7 +133,7 @@ function meansByStep(rows, value) {
 
 // Figures for print
 
-/** Return the whole table that a figure draws. */
+/** Return the complete table that a figure shows. */
 async function wholeTable(name) {
   if (name === "rdm") return classTable(content.views.flatMap(({ layers }, view) => layers.map((_, layer) => ({ view, layer }))));
   if (name === "similarity") return wholeSimilarity();
@@ -163,7 +163,7 @@ function printedFigure(figure) {
   };
   if (table === "rdm" || table === "similarity" || content.tables[table]) actions.CSV = async () => saveCsv(id, await wholeTable(table));
   figure.append(saveButtons(id.replace(/_/g, " "), actions));
-  if (!has("svg") || !has("pdf")) figure.append(el("p", { class: "note" }, "This figure is large: what is saved here is a picture of it; the drawing itself is in figures/ beside this page."));
+  if (!has("svg") || !has("pdf")) figure.append(el("p", { class: "note" }, "This figure is large, so the files saved here contain a picture; the vector graphics are in figures/ beside this page."));
 }
 
 const isPng = (image) => image.src.startsWith("data:image/png");
