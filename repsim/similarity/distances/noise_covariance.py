@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
-from sklearn.covariance import ledoit_wolf
 
 from repsim.similarity.precision import FloatArray
 
@@ -20,6 +19,8 @@ def noise_covariance(residuals: FloatArray, degrees: int) -> FloatArray:
     Ledoit & Wolf (2004). A well-conditioned estimator for large-dimensional covariance matrices. Journal of
     Multivariate Analysis 88.
     """
+    from sklearn.covariance import ledoit_wolf  # imports pandas
+
     shrunk, _ = ledoit_wolf(residuals, assume_centered=True)
     return shrunk * (len(residuals) / degrees)
 

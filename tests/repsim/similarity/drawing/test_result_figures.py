@@ -150,5 +150,10 @@ def test_importing_imports_no_matplotlib() -> None:
     assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
 
 
+def test_importing_similarity_imports_no_pandas() -> None:
+    script = "import sys, repsim.similarity; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
+
+
 def test_new_axes_are_of_the_size_asked_for() -> None:
     assert new_axes(3.0, 2.0).get_figure().get_size_inches().tolist() == [3.0, 2.0]
