@@ -96,8 +96,8 @@ def place(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.delenv("REPSIM_TRACEBACK", raising=False)
         for executor in (SerialExecutor, ProcessExecutor):
             patch.setattr(executor, "completed", stop)
-        for name in ("training", "seeds"):
-            patch.setattr(import_module(f"analysis.workflows.{name}"), "_run_to_the_end", stop)
+        for name in ("train", "seed_runs"):
+            patch.setattr(import_module(f"analysis.training.{name}"), "_run_to_the_end", stop)
         patch.setitem(DATASETS, "mnist5k", DATASETS["digits"])  # which is read in no time
         with contextlib.suppress(ValueError):  # where distributed is not installed, to ask for it is a mistake
             dask = import_module("analysis.execution.dask")
