@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 __all__ = ["Apply", "Chain", "Readout", "ResidualBlock", "Segment"]
 
-Apply = Callable[[nn.Module, Tensor], Tensor]  # of an affine map to its input
+Apply = Callable[[nn.Module, Tensor], Tensor]  # applies an affine map to its input
 
 
 def apply_as_is(affine: nn.Module, X: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class Chain(nn.Module):
         Shape to which each row of the input is unflattened before f_1. By default rows are not reshaped.
     """
 
-    stacks_by_parts = True  # see stacking.stack
+    stacks_by_parts = True  # see stack
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Segment(nn.Module):
     each of its affine maps in place of ``affine(X)``.
     """
 
-    stacks_by_parts = True  # see stacking.stack
+    stacks_by_parts = True  # see stack
 
     def __init__(
         self, affine: nn.Module, norm: nn.Module, activation: nn.Module, pool: nn.Module | None = None
@@ -101,7 +101,7 @@ class ResidualBlock(nn.Module):
     He, Zhang, Ren, Sun (2016), Deep residual learning for image recognition, figure 2.
     """
 
-    stacks_by_parts = True  # see stacking.stack
+    stacks_by_parts = True  # see stack
 
     def __init__(self, first: Segment, affine: nn.Module, norm: nn.Module, activation: nn.Module, pool: nn.Module):
         super().__init__()
@@ -116,7 +116,7 @@ class ResidualBlock(nn.Module):
 class Readout(nn.Module):
     """The output segment of a convolutional network: pooling, flattening and one linear map."""
 
-    stacks_by_parts = True  # see stacking.stack
+    stacks_by_parts = True  # see stack
 
     def __init__(self, pool: nn.Module, affine: nn.Module) -> None:
         super().__init__()

@@ -112,9 +112,8 @@ def train_pipeline(
         If a process failed, died or exceeded the timeout.
     """
     if len(X) != len(y):
-        raise ValueError(f"X has {len(X)} examples and y has {len(y)}; give one label for each example.")
-    count_steps(len(y), batch_size, epochs)  # raises if not even one batch can be filled
-    sent, trained = copy.deepcopy(learner).train(), copy.deepcopy(learner)
+        raise ValueError(f"X has {len(X)} examples and y has {len(y)}; expected equally many.")
+    count_steps(len(y), batch_size, epochs)  # raises if batch_size exceeds the number of examples
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
         settings = PipelineSettings(
             epochs=epochs,
@@ -126,20 +125,29 @@ def train_pipeline(
             in_flight=in_flight,
             timeout=timeout,
             folder=folder,
-            dtype=next(parameter.dtype for parameter in sent.network.parameters()),
+            dtype=next(parameter.dtype for parameter in learner.network.parameters()),
         )
-        setups = _setups(split_into_stages(sent, cuts), sent, settings)
-        for name, values in (("X", X), ("y", y)):
-            save_file({name: values.contiguous()}, settings.data(name))
-        try:
-            records = run_together(train_stage, setups)
-        except Ended as end:
-            raise Diverged(*end.args) from None
-        for rank, stage in enumerate(split_into_stages(trained, cuts)):
-            stage.load_state_dict(load_file(settings.weights(rank)))
-    reports = tuple(record.report for record in records)
+        trained, records = _train_stages(learner, X, y, cuts, settings)
+    reports = tuple(record.report for record in records if record.report is not None)
     seconds = max(report.seconds for report in reports)
     return PipelineResult(trained, _steps(records, len(y) // batch_size), reports, seconds)
+
+
+def _train_stages(
+    learner: Learner, X: Tensor, y: Tensor, cuts: Sequence[int] | None, settings: PipelineSettings
+) -> tuple[Learner, list[StageRecord]]:
+    """Return a trained copy of a learner, and the record of each of its stages."""
+    sent, trained = copy.deepcopy(learner).train(), copy.deepcopy(learner)
+    setups = _setups(split_into_stages(sent, cuts), sent, settings)
+    for name, values in (("X", X), ("y", y)):
+        save_file({name: values.contiguous()}, settings.data(name))
+    try:
+        records = run_together(train_stage, setups)
+    except Ended as end:
+        raise Diverged(*end.args) from None
+    for rank, stage in enumerate(split_into_stages(trained, cuts)):
+        stage.load_state_dict(load_file(settings.weights(rank)))
+    return trained, records
 
 
 def _setups(stages: Sequence[Stage], learner: Learner, settings: PipelineSettings) -> list[StageSetup]:

@@ -302,7 +302,7 @@ def test_settings_are_checked() -> None:
     for message, settings in bad.items():
         with pytest.raises(ValueError, match=message):
             train_pipeline(learner, X, y, **(good | settings))
-    with pytest.raises(ValueError, match="X has 10 examples and y has 9"):
+    with pytest.raises(ValueError, match="X has 10 examples and y has 9; expected equally many"):
         train_pipeline(learner, X, y[:9], **good)
     with pytest.raises(ValueError, match=r"needs the error of the output.*do not cut at boundary 3"):
         train_pipeline(start(config("direct-feedback-alignment@1")), X, y, cuts=[3], **good)
