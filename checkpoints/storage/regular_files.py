@@ -5,12 +5,9 @@ from __future__ import annotations
 import errno
 import fnmatch
 import hashlib
-import io
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +31,6 @@ __all__ = [
 ]
 
 _BLOCK = 2**18  # bytes
-_NOT_REGULAR = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.ENXIO)
 _MOMENT = 10**8  # nanoseconds
 _SYSTEM_NAMES = (
     *(".ds_store", "._*", ".appledouble", ".spotlight-v100", ".fseventsd"),  # macOS
@@ -54,7 +50,7 @@ def is_regular(path: Path) -> bool:
 
 
 def check_regular(path: Path) -> None:
-    """Raise Damaged unless the path is a regular file; for files that a library opens by itself."""
+    """Raise Damaged unless the path is a regular file; the target of a link may lie outside the run."""
     if not is_regular(path):
         raise Damaged(f"{path} is missing or not a regular file.")
 
@@ -63,6 +59,23 @@ def check_folder(path: Path) -> None:
     """Raise Damaged unless the path is a folder and not a link to one."""
     if path.is_symlink() or not path.is_dir():
         raise Damaged(f"{path} is missing or not a folder (links are not followed).")
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """Return the content of a regular file.
+
+    Raises
+    ------
+    Damaged
+        If the file is missing or not regular, cannot be read, or has more than ``most`` bytes.
+    """
+    check_regular(path)
+    try:
+        if most is not None and (size := path.stat().st_size) > most:
+            raise Damaged(f"{path} has {size} bytes; at most {most} are read.")
+        return path.read_bytes()
+    except (OSError, MemoryError) as error:
+        raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
 def open_regular(path: Path, flags: int) -> int:
@@ -76,35 +89,6 @@ def open_regular(path: Path, flags: int) -> int:
     return descriptor
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[io.FileIO]:
-    """Open a regular file for reading; every error, also inside the block, becomes Damaged."""
-    try:
-        descriptor = open_regular(path, os.O_RDONLY)
-    except OSError as error:
-        problem = "is missing or not a regular file" if error.errno in _NOT_REGULAR else f"cannot be read ({error})"
-        raise Damaged(f"{path} {problem}.") from error
-    with io.FileIO(descriptor) as file:
-        try:
-            yield file
-        except (OSError, MemoryError) as error:
-            raise Damaged(f"{path} cannot be read ({error}).") from error
-
-
-def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """Return the content of a regular file.
-
-    Raises
-    ------
-    Damaged
-        If the file is missing or not regular, cannot be read, or has more than ``most`` bytes.
-    """
-    with _opened(path) as file:
-        if most is not None and (size := os.fstat(file.fileno()).st_size) > most:
-            raise Damaged(f"{path} has {size} bytes; at most {most} are read.")
-        return file.readall()
-
-
 def file_size(path: Path) -> int:
     """Return the size of a regular file; it is opened, because a network file system may otherwise use a cache.
 
@@ -113,8 +97,12 @@ def file_size(path: Path) -> int:
     Damaged
         If the file is missing or not regular, or cannot be opened.
     """
-    with _opened(path) as file:
-        return os.fstat(file.fileno()).st_size
+    check_regular(path)
+    try:
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
 def sha256(path: Path) -> str:
@@ -130,11 +118,15 @@ def size_and_sha256(path: Path, most: int | None = None) -> tuple[int, str]:
     Damaged
         If the file is missing or not regular, or cannot be read.
     """
+    check_regular(path)
     digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(_BLOCK))
-    with _opened(path) as file:
-        while count := file.readinto(buffer if most is None else buffer[: max(0, most - size)]):
-            digest.update(buffer[:count])
-            size += count
+    try:
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer if most is None else buffer[: max(0, most - size)]):
+                digest.update(buffer[:count])
+                size += count
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error}).") from error
     return size, digest.hexdigest()
 
 

@@ -100,11 +100,11 @@ def test_an_unknown_level_is_refused(committed: Path) -> None:
 
 
 def test_json_that_cannot_be_read_is_damaged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> int:
+    def fail(path: Path) -> bytes:
         raise OSError(5, "Input/output error")
 
     write_json(folder / "a.json", 1)
-    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr(Path, "read_bytes", fail)
     with pytest.raises(Damaged, match=rf"{folder}/a\.json cannot be read.*Input/output error"):
         read_json(folder / "a.json")
 
