@@ -369,8 +369,8 @@ def test_what_is_missing_is_shown_as_missing(strange: Any) -> None:
     assert np.isnan(z[LOST]).all()
     assert np.isnan(z[:, LOST]).all()
     assert np.isnan(z).sum() == 2 * len(z) - 1
-    assert strange.locator('[data-chart="rdm-a"] .note').inner_text().startswith("Grey: no distance")
-    assert "1 of the stimuli have no place" in strange.locator('[data-chart="embedding"] .note').inner_text()
+    assert strange.locator('[data-chart="rdm-a"] .note').inner_text().startswith("Grey: distance not defined")
+    assert "1 of the stimuli are missing" in strange.locator('[data-chart="embedding"] .note').inner_text()
     rows = csv_rows(downloaded(strange, "rdm-a", "csv"))
     assert sum(row["distance"] == "" for row in rows) == len(z) - 1
 
