@@ -12,7 +12,7 @@ from harness import Ratio, ratio
 
 import checkpoints.activations
 from checkpoints import Activations
-from checkpoints.storage.activation_file import LayerValues, write_activations
+from checkpoints.storage.hdf5_files.activation_file import LayerValues, write_activations
 
 N, WIDTH, LAYERS = 50, 64, 1000
 

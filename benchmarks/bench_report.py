@@ -18,10 +18,10 @@ import torch
 from harness import Ratio
 from torch import Tensor, nn
 
-from analysis.comparison import probe_tables
 from analysis.comparison.figures import draw_figures
-from analysis.comparison.layer_tables import undefined_table
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables import probe_tables
+from analysis.comparison.tables.layer_tables import undefined_table
+from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.plots.drawing import save_figures

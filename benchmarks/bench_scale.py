@@ -25,7 +25,7 @@ import torch
 from harness import Ratio
 from torch import Tensor, nn
 
-from analysis.comparison import AnalysisCache, plan_tasks
+from analysis.comparison.tasks import AnalysisCache, plan_tasks
 from analysis.comparison.view import views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution import Task
@@ -156,7 +156,7 @@ def _wait_for(address: str, n_workers: int) -> None:
     with distributed.Client(address) as client:
         client.wait_for_workers(n_workers, timeout=60)
         client.run(
-            exec, "import analysis.comparison.compute, probes.table.layer_table"
+            exec, "import analysis.comparison.tasks.compute, probes.table.layer_table"
         )  # which takes each some seconds, once
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.comparison import AnalysisCache, plan_tasks
+from analysis.comparison.tasks import AnalysisCache, plan_tasks
 from analysis.comparison.view import views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution import one_thread

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from checkpoints.errors import Damaged
 from checkpoints.html_tables import table
 from checkpoints.stimuli import Stimuli
-from checkpoints.storage.hdf5 import MOST_LAYERS, opened, read_column
-from checkpoints.storage.hdf5_attributes import attribute, attributes
-from checkpoints.storage.hdf5_datasets import (
+from checkpoints.storage.hdf5_files.hdf5 import MOST_LAYERS, opened, read_column
+from checkpoints.storage.hdf5_files.hdf5_attributes import attribute, attributes
+from checkpoints.storage.hdf5_files.hdf5_datasets import (
     check_expansion,
     check_inflation,
     check_link,

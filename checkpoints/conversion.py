@@ -44,7 +44,7 @@ def as_texts(values: Any, what: str) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        See ``as_array``.
+        As for ``as_array``.
     """
     is_plain = isinstance(values, list | tuple | range) and not any(_is_array(v) or _has_length(v) for v in values)
     return np.asarray(values if is_plain else as_array(values, what), dtype=str)

@@ -18,8 +18,8 @@ from checkpoints.errors import Damaged
 from checkpoints.html_tables import run_as_html
 from checkpoints.metadata import new_info, now, read_info, sealed
 from checkpoints.stimuli import Stimuli
-from checkpoints.storage.activation_file import write_activations
 from checkpoints.storage.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
+from checkpoints.storage.hdf5_files.activation_file import write_activations
 from checkpoints.storage.lock import Lock, is_locked
 from checkpoints.storage.log import Log, finite, read_log
 from checkpoints.storage.manifest import checked_json, encode_json, write_json, write_manifest
@@ -396,7 +396,7 @@ class Run:
         Raises
         ------
         Damaged
-            At the first difference; the message names the file.
+            If a file differs from its manifest; the message names the first.
         """
         return verify_run(self, level)
 

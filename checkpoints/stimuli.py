@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from checkpoints.conversion import as_array, as_label_vector, as_texts
 from checkpoints.errors import Damaged
 from checkpoints.html_tables import MOST_NUMBERS, table
-from checkpoints.storage.hdf5 import created, opened, read_column, set_attributes, write_column
-from checkpoints.storage.hdf5_attributes import attribute
+from checkpoints.storage.hdf5_files.hdf5 import created, opened, read_column, set_attributes, write_column
+from checkpoints.storage.hdf5_files.hdf5_attributes import attribute
 
 __all__ = ["Inputs", "Stimuli"]
 

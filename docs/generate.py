@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from analysis.cli import app
-from analysis.comparison.schema import document_tables
+from analysis.comparison.tables.schema import document_tables
 from analysis.config.json_schema import json_schema
 from repsim.learning import catalogue
 from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS

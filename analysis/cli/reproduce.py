@@ -41,7 +41,7 @@ def reproduce(
     if unknown := [name for name in claims if name not in (*CLAIMS, "all")]:
         raise ValueError(f"Unknown claim '{unknown[0]}'. Choose one of: {', '.join((*CLAIMS, 'all'))}.")
     from analysis.reproduction.claim import Plan
-    from analysis.reproduction.run import reproduce as run_reproduction
+    from analysis.reproduction.reproduce import reproduce as run_reproduction
 
     seeds = seeds or ("0-9" if scale == "full" else "0-4")
     folder = None if data_dir is None else str(data_dir.absolute())

@@ -1,8 +1,1 @@
-"""Comparison of recorded layers: plan, tasks, tables, figures and results.
-
-The names that the package offers are listed in ``__init__.pyi``; each is imported on first use.
-"""
-
-import lazy_loader
-
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+"""Comparison of recorded layers: views of runs, tasks, tables, figures and results."""

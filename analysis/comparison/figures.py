@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
 from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.plots.drawing import Drawing

@@ -9,7 +9,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from analysis.comparison.summary import summarise
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from analysis.comparison.steps import is_trained_here
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 
 __all__ = ["check_any_defined", "summarise", "undefined_sentences"]
 

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis.export.sources import ExportedAnalysis, ExportedRun, blocks
-from checkpoints.storage.sink import Sink
+from checkpoints.storage.hdf5_files.sink import Sink
 
 __all__ = ["write_analysis", "write_recording"]
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from analysis.export.sources import ExportedAnalysis
-from checkpoints.storage.hdf5 import created
+from checkpoints.storage.hdf5_files.hdf5 import created
 
 __all__ = ["write_analysis"]
 

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.report.embedding import Embedding, aligned, classical_mds, pca
 from analysis.report.packing import Arrays

@@ -12,7 +12,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from analysis.comparison.summary import summarise, undefined_sentences
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 from analysis.plots.drawing import Drawing
 from analysis.report.content import page_content
 from analysis.report.packing import pack, pack_json

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison.steps import is_trained_here
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from repsim.similarity import MEASURES
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from analysis.comparison import AnalysisPlan, layer_tables, probe_tables, run_tables
-from analysis.comparison.analysis_plan import OUTCOME
-from analysis.comparison.collect import (
+from analysis.comparison.figures import draw_figures
+from analysis.comparison.summary import check_any_defined, summarise, undefined_sentences
+from analysis.comparison.tables import layer_tables, probe_tables, run_tables
+from analysis.comparison.tables.rdm_file import RDM_FILE, write_rdms
+from analysis.comparison.tables.result_tables import Tables
+from analysis.comparison.tasks import AnalysisPlan
+from analysis.comparison.tasks.analysis_plan import OUTCOME
+from analysis.comparison.tasks.collect import (
     collect_probes,
     collect_similarities,
     collect_undefined,
     collect_values,
     collect_warnings,
 )
-from analysis.comparison.figures import draw_figures
-from analysis.comparison.rdm_file import RDM_FILE, write_rdms
-from analysis.comparison.summary import check_any_defined, summarise, undefined_sentences
-from analysis.comparison.tables import Tables
 from analysis.execution.cache import Cache
 from analysis.execution.folders import refreshed
 from analysis.execution.task import Task

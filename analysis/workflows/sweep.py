@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison.schema import read_table
+from analysis.comparison.tables.schema import read_table
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig

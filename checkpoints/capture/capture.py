@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from checkpoints.capture.batch_size import fitting_batch
 from checkpoints.capture.hooks import NotRecordable, WatchedModule, layer_name
 from checkpoints.capture.modules import check_initialized, is_scripted, unwrapped
 from checkpoints.capture.network import Network, as_tensors, n_rows, rows_of, sequence_lengths
 from checkpoints.capture.recorded_block import RecordedBlock
 from checkpoints.capture.reductions import Reduction, as_reduction
 from checkpoints.capture.selection import LayerKey, Pattern, Selector, as_selectors, chosen_modules, module_names
-from checkpoints.capture.trials import add_check_samples, run_trials
-from checkpoints.storage.activation_file import LayerValues, check_same_layers
+from checkpoints.capture.trial_passes.batch_size import fitting_batch
+from checkpoints.capture.trial_passes.trials import add_check_samples, run_trials
+from checkpoints.storage.hdf5_files.activation_file import LayerValues, check_same_layers
 
 __all__ = ["Capture"]
 

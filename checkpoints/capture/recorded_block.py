@@ -11,11 +11,11 @@ from torch import Tensor
 
 from checkpoints.capture.hooks import LayerTensor, NotRecordable, Problem, layer_name
 from checkpoints.capture.network import Batch, Network
-from checkpoints.capture.recording_plan import Axes, RecordingPlan, move_stimuli_first, reduce_tensor
 from checkpoints.capture.reductions import Custom
 from checkpoints.capture.selection import LayerKey
-from checkpoints.capture.stimulus_axis import StimulusAxis, compare_rows
-from checkpoints.storage.activation_file import LayerValues
+from checkpoints.capture.trial_passes.recording_plan import Axes, RecordingPlan, move_stimuli_first, reduce_tensor
+from checkpoints.capture.trial_passes.stimulus_axis import StimulusAxis, compare_rows
+from checkpoints.storage.hdf5_files.activation_file import LayerValues
 
 __all__ = ["RecordedBlock"]
 

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from analysis import compare_runs, record_run, train_run
 from analysis.cli import main
-from analysis.comparison import AnalysisCache, AnalysisPlan, AnalysisTasks, plan_tasks
-from analysis.comparison.collect import collect_warnings
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.summary import undefined_sentences
+from analysis.comparison.tasks import AnalysisCache, AnalysisPlan, AnalysisTasks, plan_tasks
+from analysis.comparison.tasks.collect import collect_warnings
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import checkpoints.activations
 from checkpoints import Activations, Damaged, Layer
-from checkpoints.storage.activation_file import LayerValues, write_activations
+from checkpoints.storage.hdf5_files.activation_file import LayerValues, write_activations
 from checkpoints.storage.regular_files import file_signature, is_settled
 
 N = 5

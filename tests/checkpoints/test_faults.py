@@ -20,7 +20,7 @@ from analysis import train_run
 from analysis.cli import main
 from analysis.config.recording import RecordingConfig
 from checkpoints import Run
-from checkpoints.storage.sink import Sink
+from checkpoints.storage.hdf5_files.sink import Sink
 from repsim.learning import TrainingConfig
 
 FAULTS = Path(__file__).parents[1] / "faults"

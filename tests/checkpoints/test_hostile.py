@@ -20,7 +20,7 @@ import tests.checkpoints.hostile.file_cases
 import tests.checkpoints.hostile.hdf5_cases
 import tests.checkpoints.hostile.state_cases  # noqa: F401
 from checkpoints import Activations
-from checkpoints.storage.activation_file import LayerValues, write_activations
+from checkpoints.storage.hdf5_files.activation_file import LayerValues, write_activations
 from tests.checkpoints.hostile import reader as server
 from tests.checkpoints.hostile.corpus import CASES, DATA, LARGEST
 from tests.checkpoints.hostile.reader import FLOATS, Place, Reader, TouchedFiles, contents, seal, write_run

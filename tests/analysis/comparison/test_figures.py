@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from analysis import compare_runs, train_run
 from analysis.comparison.figures import FIGURES, ComparisonFigure, draw_figures, possible_figures
 from analysis.comparison.result import ComparisonResult
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
 from analysis.plots import plot_rdm_grid, plot_similarity_grid

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.comparison.summary import summarise, undefined_sentences
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 

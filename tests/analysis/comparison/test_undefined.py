@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 from torch import Tensor, nn
 
 from analysis import AnalysisConfig, compare_runs
-from analysis.comparison.pairs import compare_layers
+from analysis.comparison.tasks.pairs import compare_layers
 from analysis.comparison.undefined import attempt
 from analysis.export.exporting import export
 from checkpoints import Capture, Damaged, Run, Stimuli
@@ -227,7 +227,7 @@ def test_single_pairs_that_are_refused_are_named(monkeypatch: pytest.MonkeyPatch
             raise ValueError("Not these.")
         return pairwise(X, Y, measure=measure)
 
-    monkeypatch.setattr("analysis.comparison.pairs.pairwise", choosy)
+    monkeypatch.setattr("analysis.comparison.tasks.pairs.pairwise", choosy)
     found = compare_layers([layers, layers], "cka")
     assert np.isnan(found.values).tolist() == [[False, True], [False, False]]
     assert (found.undefined, found.warnings) == ([], ["cka of a and b is not defined: Not these."])

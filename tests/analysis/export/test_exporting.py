@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from analysis.cli import main
-from analysis.comparison.rdm_file import read_rdm
 from analysis.comparison.result import ComparisonResult
+from analysis.comparison.tables.rdm_file import read_rdm
 from analysis.comparison.view import View
 from analysis.export import FORMATS, matlab, open_source, sources
 from analysis.export.exporting import export

@@ -18,7 +18,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from analysis import AnalysisConfig, analyze_run
 from analysis.comparison.result import ComparisonResult
-from analysis.comparison.tables import Tables
+from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.plots.axes import figure_of, new_axes
 from analysis.plots.drawing import Drawing, save_figures

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from analysis import analyze_run, compare_runs, demo
-from analysis.comparison import AnalysisCache
 from analysis.comparison.figures import draw_figures
 from analysis.comparison.result import ComparisonResult
+from analysis.comparison.tasks import AnalysisCache
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
 from analysis.workflows import assemble

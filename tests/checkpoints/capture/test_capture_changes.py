@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints import Capture, match_layers
-from checkpoints.storage.activation_file import LayerValues
+from checkpoints.storage.hdf5_files.activation_file import LayerValues
 from tests.checkpoints.capture.networks import Lambda
 
 X = torch.linspace(-2, 2, 24).reshape(6, 4)

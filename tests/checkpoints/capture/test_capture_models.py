@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints import Capture, Run, SpatialMean, Stimuli, Token, TokenMean, match_layers
-from checkpoints.storage.activation_file import LayerValues
+from checkpoints.storage.hdf5_files.activation_file import LayerValues
 from repsim.learning import mlp
 from tests.checkpoints.capture.networks import Lambda, n_hooks
 

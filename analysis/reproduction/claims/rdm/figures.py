@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.comparison.layer_tables import similarity_table
+from analysis.comparison.tables.layer_tables import similarity_table
 from analysis.comparison.view import View
 from analysis.plots import noted, plot_lines, plot_rdm_grid, plot_similarity_grid, write_note
 from analysis.plots.axes import axes_grid, colours, new_axes

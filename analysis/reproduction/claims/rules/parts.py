@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparison.run_tables import gradient_table
+from analysis.comparison.tables.run_tables import gradient_table
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
 from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task

@@ -1,0 +1,96 @@
+"""Tables of a comparison as data: DataFrames by name, the file of RDMs, the views and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.comparison.tables.rdm_file import RDM_FILE, read_rdm
+from analysis.comparison.tables.schema import TABLES, read_table
+from analysis.comparison.view import View
+from analysis.config.analysis import AnalysisConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+__all__ = ["Tables"]
+
+_TEXT_IF_EMPTY = ("status", "message")  # columns whose empty cells are empty text
+
+
+@dataclass(frozen=True, eq=False)
+class Tables(Mapping[str, "pd.DataFrame"]):
+    """The tables of one comparison, by their names in ``analysis.comparison.tables.schema.TABLES``.
+
+    Attributes
+    ----------
+    views : sequence of View
+        The first is the reference.
+    config : AnalysisConfig
+    folder : Path
+        Holds ``rdm.h5``, and one CSV file per table unless the tables were just computed.
+    frames : dict of str to DataFrame
+        Tables that are in memory. Any other table is read from its file when it is first used.
+    """
+
+    views: Sequence[View]
+    config: AnalysisConfig
+    folder: Path
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        """Return a table."""
+        if name not in TABLES:
+            raise KeyError(f"There is no table '{name}'. Choose one of: {', '.join(TABLES)}.")
+        if name not in self.frames:
+            self.frames[name] = _read(self.folder / f"{name}.csv")
+        return self.frames[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the tables."""
+        return iter(TABLES)
+
+    def __len__(self) -> int:
+        """Return the number of tables."""
+        return len(TABLES)
+
+    @property
+    def rdm_path(self) -> Path:
+        """The HDF5 file of RDMs."""
+        return self.folder / RDM_FILE
+
+    @property
+    def n_test(self) -> int:
+        """The number of held-out stimuli."""
+        return len(self.views[0].rows("test"))
+
+    @property
+    def measures(self) -> list[str]:
+        """The measures in the table of similarities; figures show the first."""
+        return [str(name) for name in self["similarity"] if name not in TABLES["similarity"].columns]
+
+    def rdm(self, view: int, layer: str) -> NDArray[Any]:
+        """Return the condensed dissimilarity matrix of a layer, by the position of the view."""
+        return read_rdm(self.rdm_path, view, layer)
+
+    def replaced(self, **frames: pd.DataFrame) -> Tables:
+        """Return the same tables, except for the given ones."""
+        return Tables(self.views, self.config, self.folder, {**self.frames, **frames})
+
+    def write(self, folder: Path) -> None:
+        """Write one CSV file per table. Infinite values become empty cells."""
+        import numpy as np
+
+        for name, table in self.items():
+            table.replace([np.inf, -np.inf], np.nan).to_csv(folder / f"{name}.csv", index=False)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    table = read_table(path)
+    for name in _TEXT_IF_EMPTY:
+        if name in table:
+            table[name] = table[name].astype("object").fillna("").astype("str")
+    return table

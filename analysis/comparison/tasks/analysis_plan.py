@@ -1,0 +1,128 @@
+"""Plan of an analysis: its views, settings and folder, and whether the folder holds its results already."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.comparison.view import View
+from analysis.config.analysis import AnalysisConfig
+from checkpoints import Damaged
+from checkpoints.storage.manifest import read_json
+
+if TYPE_CHECKING:
+    from analysis.comparison.tasks.plan import AnalysisTasks
+
+__all__ = ["OUTCOME", "AnalysisPlan", "read_outcome"]
+
+OUTCOME = "analysis.json"
+_FORMAT = {"format": "repsim-analysis", "format_version": 1}
+_REVISION = 3  # raised when tables, figures or the report show something else, so that earlier ones become stale
+
+
+@dataclass(frozen=True)
+class AnalysisPlan:
+    """One analysis or comparison. It is made once and passed on, also to the process that writes the report.
+
+    Attributes
+    ----------
+    title : str
+        Heading of the report.
+    views : tuple of View
+        The first is the reference.
+    folder : Path
+        Folder of the results.
+    config : AnalysisConfig
+    command : str
+        Command line that repeats the analysis.
+    """
+
+    title: str
+    views: tuple[View, ...]
+    folder: Path
+    config: AnalysisConfig
+    command: str
+
+    @cached_property
+    def tasks(self) -> AnalysisTasks:
+        """The tasks that compute the results."""
+        from analysis.comparison.tasks.analysis_cache import (
+            AnalysisCache,
+        )  # slow to import, and not needed if nothing changed
+        from analysis.comparison.tasks.plan import plan_tasks
+
+        return plan_tasks(self.views, self.config, AnalysisCache(self.folder.absolute()))
+
+    @cached_property
+    def identity(self) -> str:
+        """Hash of everything that the results follow from."""
+        runs = {str(view.run.path.absolute()): view.run for view in self.views}
+        states = {path: [run.info, run.status, _size(run.path / "metrics.jsonl")] for path, run in runs.items()}
+        views = [
+            [view.label, view.network, str(view.run.path.absolute()), list(view.layers), view.run[view.step].manifest]
+            for view in self.views
+        ]
+        everything = [_REVISION, _version(), self.title, self._settings(), views, states]
+        return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+
+    def is_done(self) -> bool:
+        """Return whether the folder holds the results of this plan, with all their files."""
+        outcome = read_outcome(self.folder)
+        if outcome is None or outcome["fingerprint"] != self.identity:
+            return False
+        return all(_size(self.folder / name) == size for name, size in outcome["files"].items())
+
+    def warnings(self) -> list[str]:
+        """Return the warnings that were raised when the results were computed."""
+        outcome = read_outcome(self.folder)
+        return [] if outcome is None else list(outcome["warnings"])
+
+    def outcome(self, files: Mapping[str, int], summary: Sequence[str], warnings: Sequence[str]) -> bytes:
+        """Return the content of ``analysis.json`` for results in some files, given by name and size."""
+        outcome = {
+            **_FORMAT,
+            "fingerprint": self.identity,
+            "title": self.title,
+            "command": self.command,
+            "config": self._settings(),
+            "views": [
+                {"label": view.label, "run": str(view.run.path.absolute()), "step": view.step} for view in self.views
+            ],
+            "summary": list(summary),
+            "warnings": list(warnings),
+            "files": dict(sorted(files.items())),
+        }
+        return (json.dumps(outcome, indent=1) + "\n").encode()
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings without those that only choose the views."""
+        chosen = ("steps", "layers")
+        return {name: value for name, value in self.config.to_dict().items() if name not in chosen}
+
+
+def read_outcome(folder: Path) -> dict[str, Any] | None:
+    """Return the content of ``analysis.json`` in a folder; None if there is none that this version reads."""
+    try:
+        outcome = read_json(folder / OUTCOME)
+        fits = _FORMAT.items() <= outcome.items() and isinstance(outcome["files"], dict)
+        plain = all(Path(name).parts and ".." not in Path(name).parts for name in outcome["files"])
+        return outcome if fits and plain and {"fingerprint", "summary", "warnings"} <= set(outcome) else None
+    except (Damaged, ValueError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def _version() -> str:
+    try:
+        return version("repsim-sg")
+    except PackageNotFoundError:  # used from a folder, without being installed
+        return "unknown"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else -1

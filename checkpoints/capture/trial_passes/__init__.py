@@ -1,0 +1,1 @@
+"""Trial passes before a recording: the stimulus axis of each tensor, and the size of batches."""
