@@ -16,21 +16,10 @@ __all__ = ["as_array", "as_label_vector", "as_texts"]
 def as_array(values: Any, what: str, n: int | None = None) -> NDArray[Any]:
     """Return values as one array, if there is only one way to read them as an array.
 
-    Parameters
-    ----------
-    values : array, tensor, sequence or map-style data set
-        Tensors may be on any device, require a gradient, or have a type that NumPy lacks (bfloat16 becomes float32).
-        Sequences hold numbers, or arrays, tensors or images of one shape. A data set has a length, and returns one
-        array or tensor for each index below it.
-    what : str
-        Name of the values in messages, in the plural, such as "Inputs".
-    n : int, optional
-        Number of stimuli; a data set of another length is refused before it is read.
-
-    Raises
-    ------
-    ValueError
-        If shapes differ, items are pairs or dicts, the values have no length or cannot be read.
+    Tensors may be on any device, require a gradient, or have a type that NumPy lacks (bfloat16 becomes float32).
+    Sequences hold numbers, or arrays, tensors or images of one shape. A data set has a length, and returns one array or
+    tensor for each index below it; one of another length than ``n`` is refused before it is read. ``what`` is a plural
+    noun for messages.
     """
     try:
         return _array(values, what, n)
@@ -39,34 +28,13 @@ def as_array(values: Any, what: str, n: int | None = None) -> NDArray[Any]:
 
 
 def as_texts(values: Any, what: str) -> NDArray[Any]:
-    """Return values such as ids as an array of str.
-
-    Raises
-    ------
-    ValueError
-        As for ``as_array``.
-    """
+    """Return values such as ids as an array of str."""
     is_plain = isinstance(values, list | tuple | range) and not any(_is_array(v) or _has_length(v) for v in values)
     return np.asarray(values if is_plain else as_array(values, what), dtype=str)
 
 
 def as_label_vector(labels: Any) -> NDArray[Any]:
-    """Return one label per stimulus.
-
-    Parameters
-    ----------
-    labels : shape (n,), (n, 1) or (n, n_classes)
-        With two columns or more, one-hot: each row of zeros and a single one is replaced by the column of the one.
-
-    Returns
-    -------
-    array, shape (n,)
-
-    Raises
-    ------
-    ValueError
-        If labels have another shape, or some are NaN.
-    """
+    """Return one label per stimulus from shape (n,) or (n, 1), or from one-hot rows of shape (n, n_classes)."""
     array = as_array(labels, "Labels")
     if array.ndim == 0:
         raise ValueError("Labels are a single value; expected one label for each stimulus, shape (n,).")

@@ -32,12 +32,7 @@ GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, rando
 def preserve_generators(seed: int | None = None, *, devices: Iterable[torch.device] = ()) -> Iterator[None]:
     """Restore the global generators after the block.
 
-    Parameters
-    ----------
-    seed : int, optional
-        Seed of the generators inside the block; by default they keep their state.
-    devices : iterable of torch.device
-        GPUs whose generators are restored as well.
+    Inside it they start from ``seed``, if one is given. Generators of the GPUs in ``devices`` are restored as well.
     """
     of_numpy, of_python = np.random.get_state(), random.getstate()
     with torch.random.fork_rng(sorted(devices, key=str)):
@@ -63,14 +58,7 @@ def generator_states() -> tuple[Any, ...]:
 
 
 def rng_state() -> dict[str, Any]:
-    """Return the state of every global generator as a JSON-ready dict.
-
-    Returns
-    -------
-    dict
-        ``torch`` and a list ``cuda`` as hexadecimal text; ``numpy`` (the legacy global generator) and ``python`` with
-        their words as hexadecimal uint32.
-    """
+    """Return the state of every global generator as a JSON-ready dict, its words as hexadecimal text."""
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
     version, internal, gauss = random.getstate()
     return {

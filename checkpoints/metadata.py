@@ -42,13 +42,7 @@ def sealed(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """Return the content of the ``run.json`` in a run directory.
-
-    Raises
-    ------
-    Damaged
-        If the file cannot be read, is of another format or version, or lacks a required entry.
-    """
+    """Return the content of the ``run.json`` of a run directory; ``Damaged`` if it is not one of this format."""
     info = read_json(path / "run.json")
     if not isinstance(info, dict) or info.get("format") != _FORMAT:
         raise Damaged(f"{path / 'run.json'} is not of the format '{_FORMAT}'.")
@@ -61,13 +55,7 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def checked_info(path: Path) -> dict[str, Any]:
-    """Return the content of ``run.json`` after comparing the file with its own hash.
-
-    Raises
-    ------
-    Damaged
-        If the file cannot be read, or a single bit of it has changed.
-    """
+    """Return the content of ``run.json`` after comparing the file with its own hash; ``Damaged`` if it has changed."""
     info = read_info(path)
     check_as_written(path / "run.json")
     if info != sealed(info):

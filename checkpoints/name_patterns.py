@@ -14,11 +14,6 @@ def choose_names(names: Sequence[str], patterns: Sequence[str]) -> tuple[str, ..
 
     A pattern matches a whole name, or the name without its ``#call``, ``:input`` and ``[path]``.
 
-    Raises
-    ------
-    ValueError
-        If a pattern matches no name; the message lists similar names.
-
     Examples
     --------
     >>> choose_names(["hidden.1", "hidden.2", "lstm[0]"], ["*.2", "lstm"])

@@ -215,11 +215,6 @@ def class_rates(labels_train: ArrayLike, labels_test: ArrayLike) -> tuple[Array,
 
     Classes are in sorted order.
 
-    Raises
-    ------
-    ValueError
-        If labels are empty, not integers or strings, or a test label is absent from the training labels.
-
     Examples
     --------
     >>> rates, test = class_rates(["cat", "cat", "cat", "dog"], ["dog", "cat"])

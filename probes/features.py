@@ -51,23 +51,6 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
     Mean and scale are those of the training rows. A layer that fits into `memory` in double precision is held in double
     precision, a larger one in single precision; in addition no more than one block of rows is in memory.
 
-    Parameters
-    ----------
-    layer : array-like, shape (n, d), or an object whose slices are such arrays
-    rows : dict of str to array of int
-        The row indices of each part; "train" is one of them.
-    memory : int
-        Bytes.
-
-    Returns
-    -------
-    dict of str to array, shape (n_part, d), float64 or float32
-
-    Raises
-    ------
-    ValueError
-        If values are NaN, infinite or not real numbers, or every feature is constant on the training rows.
-
     Examples
     --------
     >>> parts = read_features([[1.0], [3.0], [7.0]], {"train": np.array([0, 1]), "test": np.array([2])}, 2**20)
@@ -103,21 +86,8 @@ def read_features(layer: Any, rows: Mapping[str, NDArray[np.intp]], memory: int)
 def standardisation(X: NDArray[Any], weights: Array | None = None) -> tuple[Array, Array]:
     """Return the mean and scale that give every feature zero mean and unit variance over the training rows.
 
-    Parameters
-    ----------
-    X : array, shape (n, d), float64 or float32
-    weights : array, shape (n,), >= 0, optional
-        A row of weight 2 counts as two rows; a row of weight 0 is left out.
-
-    Returns
-    -------
-    mean, scale : arrays, shape (d,), float64
-        For a constant feature, its value and 1.
-
-    Raises
-    ------
-    ValueError
-        If a variance overflows.
+    A row of weight 2 counts as two rows, one of weight 0 is left out. A constant feature keeps its value and has scale
+    1.
 
     Examples
     --------

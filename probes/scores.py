@@ -8,13 +8,7 @@ Array = NDArray[np.float64]
 
 
 def log_loss(logits: Array, y: NDArray[np.intp]) -> float:
-    """Return the mean negative log probability of the true class, in nats, >= 0.
-
-    Parameters
-    ----------
-    logits : array, shape (n, K), or (n, 1) for the second of two classes
-    y : array, shape (n,), int
-        Class codes.
+    """Return the mean negative log probability of the true class, in nats, from logits (n, K) or (n, 1).
 
     Examples
     --------

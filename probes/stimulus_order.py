@@ -66,12 +66,6 @@ def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "la
     `ids` are those of the stimuli, in their order. If they are None, a Series or a set of stimuli is taken by position.
     `name` is how messages call the values; `column` is what is read from a set of stimuli, "labels" or "split".
 
-    Raises
-    ------
-    ValueError
-        If values are a mapping and ids are not known, the keys differ from the ids in type or repeat, a stimulus has no
-        key, a key has no stimulus, or a value is NaN.
-
     Examples
     --------
     >>> in_order({"17": "cat", "4": "dog"}, ["4", "17"], "labels").tolist()

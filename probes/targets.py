@@ -88,12 +88,6 @@ def _naming(name: object, is_named: bool) -> Iterator[None]:
 def encode_target(labels: ArrayLike, split: ArrayLike) -> Target:
     """Check labels and split, both of shape (n,), and encode them.
 
-    Raises
-    ------
-    ValueError
-        If the lengths differ, labels are not integers or strings, the split has an unknown part or lacks one, there is
-        one class only, or a class is absent from the training rows.
-
     Examples
     --------
     >>> target = encode_target(["cat", "dog", "cat", "dog"], ["train", "train", "validation", "test"])

@@ -72,13 +72,7 @@ class Setting:
     joined: str | None = None
 
     def read(self, value: Any) -> Any:
-        """Return a value as the setting holds it: a list as a tuple, a single value of a list as a tuple of one.
-
-        Raises
-        ------
-        ValueError
-            If the value has another type or is out of range; the message has the name of the setting.
-        """
+        """Return a value as the setting holds it: a list as a tuple, a single value of a list as a tuple of one."""
         if value is None and self.is_optional:
             return None
         if not self.is_list:
@@ -127,17 +121,7 @@ _IN_WORDS = {str: "text", bool: "true or false", float: "a finite number"}
 
 
 def setting(default: Any, *, help: str, **properties: Any) -> Any:  # noqa: A002 (the word of command lines)
-    """Return a dataclass field that declares a setting.
-
-    Parameters
-    ----------
-    default : object
-    help : str
-        Help text of the option.
-    **properties
-        Any of ``choices``, ``lowest``, ``highest``, ``positive``, ``unique``, ``singular``, ``flags``, ``shown``,
-        ``commas`` and ``joined``; see ``Setting``.
-    """
+    """Return a dataclass field that declares a setting, with further ``properties`` as in ``Setting``."""
     return field(default=default, metadata={"help": help, **properties})
 
 

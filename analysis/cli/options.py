@@ -31,12 +31,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress.")]
 def with_options(**configs: type[Settings]) -> Callable[[Command], Command]:
     """Return a decorator that replaces parameters of a command by the options of some settings.
 
-    Parameters
-    ----------
-    **configs
-        For each parameter of the command to replace, a class of settings. The command line gets an option for each
-        field of the class, and the parameter a dictionary of the values that were given, by field.
-
     Examples
     --------
     >>> @with_options(execution=ExecutionConfig)

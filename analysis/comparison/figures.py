@@ -52,14 +52,7 @@ class ComparisonFigure:
 
 
 def draw_figures(tables: Tables, name: str | None = None) -> Iterator[Drawing]:
-    """Yield the figures that the tables allow, in the order of ``FIGURES``.
-
-    Parameters
-    ----------
-    tables : Tables
-    name : str, optional
-        Draw the figure of this file name only.
-    """
+    """Yield the figures that the tables allow, in the order of ``FIGURES``, or only the one of a file name."""
     for file_name, figure in possible_figures(tables).items():
         if name in (None, file_name):
             yield Drawing(file_name, figure.heading, figure.caption(tables), figure.draw(tables), figure.table)

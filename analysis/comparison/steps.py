@@ -16,11 +16,6 @@ def is_trained_here(config: Mapping[str, Any]) -> bool:
 def choose_recorded_steps(text: str, recorded: Sequence[int]) -> tuple[int, ...]:
     """Return the recorded steps that a text selects: ``first``, ``last``, ``all``, or step numbers joined by commas.
 
-    Raises
-    ------
-    ValueError
-        If a part of the text is neither a keyword nor a recorded step.
-
     Examples
     --------
     >>> choose_recorded_steps("first,last", [0, 10, 20])

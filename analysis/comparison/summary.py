@@ -41,13 +41,7 @@ def undefined_sentences(tables: Tables) -> list[str]:
 
 
 def check_any_defined(tables: Tables) -> None:
-    """Check that at least one layer has a result.
-
-    Raises
-    ------
-    ValueError
-        If no layer has any; the message gives the reason for the first.
-    """
+    """Check that at least one layer has a result."""
     undefined = tables["undefined"]
     lacking = [_is_everything(results, tables) for results in undefined["results"]]
     if len(lacking) == sum(len(view.listed) for view in tables.views) and all(lacking):

@@ -16,17 +16,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class Attempt(Generic[_Value]):
-    """The value of a computation, or the reason why there is none.
-
-    Attributes
-    ----------
-    value : object or None
-        None if the computation failed.
-    warnings : list of str
-        Messages of the warnings that it raised, each once.
-    error : str
-        Message of the error; empty if there was none.
-    """
+    """The value of a computation, or None and the message of its error; and its warnings, each once."""
 
     value: _Value | None
     warnings: list[str]

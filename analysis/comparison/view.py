@@ -52,15 +52,7 @@ class View:
 
     @cached_property
     def activations(self) -> Mapping[str, Layer]:
-        """The chosen layers that were recorded, after comparing the hashes of all files with the manifest.
-
-        Raises
-        ------
-        ValueError
-            If a pattern matches no layer.
-        Damaged
-            If a file is missing, was added or has changed.
-        """
+        """The chosen layers that were recorded, after comparing the hashes of all files with the manifest."""
         checkpoint = self.run[self.step]
         checkpoint.verify("size")
         for name, entry in checkpoint.manifest.items():
@@ -69,15 +61,7 @@ class View:
 
     @cached_property
     def listed(self) -> Mapping[str, Layer]:
-        """The chosen layers that were recorded, after comparing the sizes of files with the manifest.
-
-        Raises
-        ------
-        ValueError
-            If a pattern matches no layer.
-        Damaged
-            If a file is missing, was added or has another size.
-        """
+        """The chosen layers that were recorded, after comparing the sizes of files with the manifest."""
         checkpoint = self.run[self.step]
         checkpoint.verify("size")
         recorded = checkpoint.activations
@@ -122,15 +106,7 @@ def as_text(path: str | Path) -> str:
 
 
 def views_of_run(path: str | Path, steps: str, layers: Sequence[str] = ("**",)) -> list[View]:
-    """Return one view for each chosen recorded step of a run.
-
-    Raises
-    ------
-    ValueError
-        If a step was not recorded.
-    OSError
-        If there is no such run.
-    """
+    """Return one view for each chosen recorded step of a run."""
     run = Run.open(path)
     untrained = 0 if is_trained_here(run.config) else None  # elsewhere, step 0 may come after an update
     name = as_text(run.path.absolute().name)
@@ -141,16 +117,7 @@ def views_of_run(path: str | Path, steps: str, layers: Sequence[str] = ("**",)) 
 
 
 def views_of_runs(paths: Sequence[str | Path], steps: str = "last", layers: Sequence[str] = ("**",)) -> list[View]:
-    """Return one view for each chosen recorded step of each run. The first view is the reference.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two runs are given, a run is given twice, the runs recorded different stimuli, or a step was not
-        recorded.
-    OSError
-        If there is no such run.
-    """
+    """Return one view for each chosen recorded step of each run. The first view is the reference."""
     runs = [Run.open(path) for path in paths]
     if len(runs) < 2:
         were = "run was" if len(runs) == 1 else "runs were"

@@ -26,10 +26,7 @@ _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 def json_schema(tables: Mapping[str, type[Settings]] = TABLES) -> dict[str, Any]:
     """Return the schema of ``repsim.toml``, of files for ``--config`` and of sweep files.
 
-    Parameters
-    ----------
-    tables : mapping
-        Class of settings of each table. The table ``training`` also describes ``[grid]`` and ``[cases.NAME]``.
+    The table ``training`` also describes ``[grid]`` and ``[cases.NAME]``.
     """
     properties: dict[str, Any] = {name: _table(config) for name, config in tables.items()}
     if "training" in tables:

@@ -113,26 +113,7 @@ class CaptureConfig(Settings):
 def choose_steps(text: str, n_steps: int, *, check_range: bool = True, name: str = "steps") -> tuple[int, ...]:
     """Return the steps of a training run of ``n_steps`` updates that a description names.
 
-    Parameters
-    ----------
-    text : str
-        See ``RecordingConfig.steps``.
-    n_steps : int
-        0 or more.
-    check_range : bool, default True
-        Whether a number above ``n_steps`` is an error (otherwise it is left out).
-    name : str, default "steps"
-        What errors call the setting.
-
-    Returns
-    -------
-    tuple of int
-        Ascending, each in 0 … n_steps.
-
-    Raises
-    ------
-    ValueError
-        If a part is not understood or out of range.
+    The result ascends. A number above ``n_steps`` is an error, or left out without ``check_range``.
 
     Examples
     --------

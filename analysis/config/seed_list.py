@@ -12,11 +12,6 @@ _MOST_SEEDS = 10_000
 def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:
     """Return the seeds that a text such as ``"0-9"`` or ``"0,3,5-7"`` names, in ascending order.
 
-    Raises
-    ------
-    ValueError
-        If the text cannot be parsed, names no seed, or names a seed twice.
-
     Examples
     --------
     >>> parse_seeds("0,3,5-7")

@@ -28,14 +28,8 @@ _NAME = re.compile(r"[\w.+-]+")
 class SweptRun:
     """One training of a sweep.
 
-    Attributes
-    ----------
-    name : str
-        Path of its run directory, relative to the folder of the sweep: ``CASE/depth-4/seed-0``.
-    settings : mapping
-        Settings in which it differs from the others: the name of its case, and its values in the grid.
-    training : TrainingConfig
-    recording : RecordingConfig
+    ``name`` is the path of its run directory in the folder of the sweep; ``settings`` are those in which it differs
+    from the others.
     """
 
     name: str
@@ -65,13 +59,6 @@ def read_sweep(path: Path, defaults: SettingsFile | None = None) -> Sweep:
         ``AnalysisConfig``.
     defaults : SettingsFile, optional
         Settings that the file overrides.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be understood, or one of the trainings has invalid settings; the message names it.
-    OSError
-        If the file cannot be read.
     """
     file = read_settings(path, _TABLES)
     files = [defaults or SettingsFile(DEFAULTS_FILE), file]

@@ -18,40 +18,19 @@ _DEFAULTS_TABLES = ("training", "recording", "capture", "analysis", "execution")
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """The tables of a TOML file.
-
-    Attributes
-    ----------
-    path : Path
-    tables : mapping
-        Settings by the name of their table, such as ``training``.
-    """
+    """The tables of a TOML file, by name."""
 
     path: Path
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 def read_defaults(path: Path = DEFAULTS_FILE) -> SettingsFile:
-    """Return the defaults of a project, which have no tables if there is no such file.
-
-    Raises
-    ------
-    ValueError
-        If the file is not TOML or has an unknown table.
-    """
+    """Return the defaults of a project, which have no tables if there is no such file."""
     return read_settings(path, _DEFAULTS_TABLES) if path.is_file() else SettingsFile(path)
 
 
 def read_settings(path: Path, names: Sequence[str]) -> SettingsFile:
-    """Return the tables of a TOML file; ``merge`` checks the settings in them.
-
-    Raises
-    ------
-    ValueError
-        If the file is not TOML, or holds something other than tables of these names.
-    OSError
-        If it cannot be read.
-    """
+    """Return the tables of a TOML file; ``merge`` checks the settings in them."""
     tables = read_toml(path)
     for name, table in tables.items():
         if name not in names or not isinstance(table, dict):
@@ -61,13 +40,7 @@ def read_settings(path: Path, names: Sequence[str]) -> SettingsFile:
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return the content of a TOML file.
-
-    Raises
-    ------
-    ValueError
-        If it is not TOML, is nested too deeply, or has a number of thousands of digits.
-    """
+    """Return the content of a TOML file."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
@@ -80,21 +53,7 @@ def merge(
 ) -> T:
     """Return the settings of one table of several files, overridden by those given on the command line.
 
-    Parameters
-    ----------
-    build : callable
-        Makes the settings of a mapping and checks them, such as ``TrainingConfig.from_dict``.
-    table : str
-    files : sequence of SettingsFile
-        Later files override earlier ones.
-    given : mapping
-        Settings that override all files.
-
-    Raises
-    ------
-    ValueError
-        If the settings are invalid. The message names the first file after which they are; if the files by themselves
-        are valid, it names none.
+    Later files override earlier ones. If the settings are invalid, the error names the first file after which they are.
     """
     settings: dict[str, Any] = {}
     for file in files:

@@ -73,11 +73,6 @@ class Cache:
 
     A file holds arrays in the format of safetensors, all else as JSON in its header; nothing in it is executed. It is
     written durably and all at once. Links are not followed.
-
-    Parameters
-    ----------
-    folder : Path
-        The files are in ``cache/`` of this folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -97,13 +92,7 @@ class Cache:
         return self.folder / "cache"
 
     def write(self, key: str, result: TaskResult) -> None:
-        """Store a result.
-
-        Raises
-        ------
-        Damaged
-            If the folder of the files is a link.
-        """
+        """Store a result."""
         from safetensors.numpy import save
 
         arrays = {name: np.ascontiguousarray(array) for name, array in result.arrays.items()}
@@ -124,12 +113,7 @@ class Cache:
     def read(self, key: str) -> TaskResult:
         """Return the result that is stored under a key.
 
-        Raises
-        ------
-        Damaged
-            If there is no regular file of this key.
-        ValueError
-            If the file is damaged.
+        Raise ``Damaged`` if there is no regular file of this key, ValueError if it is damaged.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -151,13 +135,7 @@ class Cache:
             self._path(key).unlink(missing_ok=True)
 
     def make_folder(self) -> None:
-        """Create the folder of the files.
-
-        Raises
-        ------
-        Damaged
-            If it is a link: files elsewhere would be written and removed.
-        """
+        """Create the folder of the files; ``Damaged`` if it is a link to a folder elsewhere."""
         if not self.path.is_symlink():
             self.path.mkdir(parents=True, exist_ok=True)
         check_folder(self.path)

@@ -31,11 +31,6 @@ def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
     -------
     dask_jobqueue.JobQueueCluster
         A context manager.
-
-    Raises
-    ------
-    ValueError
-        If dask-jobqueue is not installed, or the file is invalid.
     """
     kind, jobs, settings = read_cluster_file(path)
     usual = {"cores": 1, "processes": 1, "scheduler_options": {"dashboard_address": "127.0.0.1:0"}}
@@ -55,13 +50,7 @@ def cluster_of(path: Path, say: Callable[[str], None]) -> Any:
 
 
 def read_cluster_file(path: Path) -> tuple[str, int, dict[str, Any]]:
-    """Return the kind of the cluster that a file describes, its number of jobs, and its other settings.
-
-    Raises
-    ------
-    ValueError
-        If dask-jobqueue is not installed, or the file is invalid.
-    """
+    """Return the kind of the cluster that a file describes, its number of jobs, and its other settings."""
     settings, kinds = _settings(path), _kinds()
     kind, jobs = settings.pop("kind", None), settings.pop("jobs", None)
     if not isinstance(kind, str) or kind not in kinds:

@@ -46,11 +46,6 @@ class DaskExecutor:
         to start (see ``cluster_of``).
     say : callable, optional
         Called with a message while waiting for workers.
-
-    Raises
-    ------
-    ValueError
-        If no scheduler answers at the address, or the file does not describe a cluster.
     """
 
     def __init__(
@@ -79,15 +74,7 @@ class DaskExecutor:
         self._client = None
 
     def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Run tasks and yield each as it ends, with its error or None; ``Incomplete`` if several of its workers died.
-
-        Raises
-        ------
-        ValueError
-            If a worker has several threads; tasks need one each.
-        Incomplete
-            If the scheduler is lost.
-        """
+        """Run tasks and yield each as it ends, with its error or None; ``Incomplete`` if the scheduler is lost."""
         if not tasks:
             return
         if self._client is None:

@@ -31,17 +31,8 @@ class Executor(Protocol):
 def make_executor(execution: ExecutionConfig | None = None, *, cost: float = float("inf")) -> Executor:
     """Return the executor that a configuration names.
 
-    Parameters
-    ----------
-    execution : ExecutionConfig, optional
-        If it names no executor: Dask if it has a scheduler, processes if the work takes long enough, else this process.
-    cost : float
-        About how many seconds the work takes on one core.
-
-    Raises
-    ------
-    ValueError
-        If the executor is unknown, or the settings exclude one another.
+    If it names none: Dask if it has a scheduler, processes if the work takes long enough, else this process. ``cost``
+    is about how many seconds the work takes on one core.
     """
     execution = execution or ExecutionConfig()
     name, jobs, scheduler = execution.executor, execution.jobs, execution.scheduler

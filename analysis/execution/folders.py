@@ -14,13 +14,7 @@ __all__ = ["check_folder", "refreshed", "remove_unfinished"]
 
 
 def check_folder(target: Path) -> None:
-    """Check that results can be written to a folder, which need not exist.
-
-    Raises
-    ------
-    NotADirectoryError, FileExistsError
-        If the path or a folder above it is a file, or the folder is a run.
-    """
+    """Check that results can be written to a folder, which need not exist."""
     for path in (target, *target.parents):
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(f"{path} is a file; the results need a folder. Choose another with --output.")

@@ -34,11 +34,6 @@ class ProcessExecutor:
 
     If a process dies, its task is run once more when no other task is running, so that it has all the memory if it died
     for lack of it. A task whose process dies twice fails; the others go on.
-
-    Parameters
-    ----------
-    jobs : int, >= 1
-        Largest number of processes.
     """
 
     def __init__(self, jobs: int) -> None:

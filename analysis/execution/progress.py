@@ -24,15 +24,7 @@ class Progress(Protocol):
 
 
 class Reporter:
-    """Shows messages and progress on standard error; results go to standard output.
-
-    Parameters
-    ----------
-    console : rich.console.Console, optional
-        Standard error by default.
-    quiet : bool, default False
-        Show nothing.
-    """
+    """Shows messages and progress on standard error; results go to standard output."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
         self.console = console or Console(stderr=True, highlight=False)

@@ -72,13 +72,7 @@ class Task:
         return self.cache is not None and self.key in self.cache
 
     def result(self) -> TaskResult:
-        """Return the result from the cache.
-
-        Raises
-        ------
-        ValueError, Damaged
-            If the file of the result is missing or damaged.
-        """
+        """Return the result from the cache."""
         if self.cache is None:
             raise ValueError(f"Task '{self.name}' has no cache that keeps its result.")
         return self.cache.read(self.key)
@@ -120,15 +114,7 @@ def perform(packed: bytes) -> None:
 class TaskGraph:
     """Tasks by what they wait for. The next task is the one that leads to the longest remaining work.
 
-    Parameters
-    ----------
-    tasks : sequence of Task
-        Each after the tasks that it needs.
-
-    Raises
-    ------
-    ValueError
-        If two tasks have the same key, or one comes before a task that it needs.
+    Tasks are given after those that they need.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:

@@ -26,13 +26,6 @@ def serve(descriptor: int, parent: int) -> None:
     """Run each task that arrives and answer with its outcome, until the connection is closed.
 
     An outcome is None, or a tuple of the error, or None if it cannot be pickled; its text; and its traceback.
-
-    Parameters
-    ----------
-    descriptor : int
-        File descriptor of a connected socket.
-    parent : int
-        Identifier of the process that started this one.
     """
     end_with(parent)
     use_one_thread()

@@ -22,15 +22,8 @@ _PAIRS_AT_ONCE = 2**18
 class FolderFormat(NamedTuple):
     """A format of one file per table.
 
-    Attributes
-    ----------
-    suffix : str
-        The end of the names of files.
-    write_table : callable (path, frame)
-    write_layer : callable (path, run, layer)
-        Writes a layer of a run in blocks of rows.
-    write_pairs : callable (path, frames)
-        Writes a table whose rows come in several frames.
+    ``write_layer`` writes a layer of a run in blocks of rows, ``write_pairs`` a table whose rows come in several
+    frames.
     """
 
     suffix: str

@@ -43,14 +43,7 @@ class ExportedLayer(NamedTuple):
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """The chosen layers of a run at the chosen steps.
-
-    Attributes
-    ----------
-    run : Run
-    layers : tuple of ExportedLayer
-        In order of steps, then of the network.
-    """
+    """The chosen layers of a run at the chosen steps, in order of steps, then of the network."""
 
     run: Run
     layers: tuple[ExportedLayer, ...]
@@ -89,17 +82,7 @@ class ExportedMatrix(NamedTuple):
 
 @dataclass(frozen=True)
 class ExportedAnalysis:
-    """The folder that ``repsim analyze`` or ``repsim compare`` wrote.
-
-    Attributes
-    ----------
-    folder : Path
-    method : str
-        The distance of the matrices.
-    stimulus_ids : str array, shape (n,)
-    labels : int array, shape (n,)
-    views : tuple of ExportedView
-    """
+    """The folder that ``repsim analyze`` or ``repsim compare`` wrote."""
 
     folder: Path
     method: str
@@ -126,13 +109,7 @@ class ExportedAnalysis:
         return len(self.matrices)
 
     def rdm(self, matrix: ExportedMatrix) -> NDArray[Any]:
-        """Return a condensed dissimilarity matrix, (n(n-1)/2,), as it is stored.
-
-        Raises
-        ------
-        Damaged
-            If it has another number of stimuli than the file.
-        """
+        """Return a condensed dissimilarity matrix, (n(n-1)/2,), as it is stored."""
         path, n = self.folder / RDM_FILE, len(self.stimulus_ids)
         with h5py.File(path, "r") as file:
             values = np.asarray(file[matrix.view.key][dataset_name(matrix.layer)][()])
@@ -141,13 +118,7 @@ class ExportedAnalysis:
         return values
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """Return the tables by name. Text stays text, also where it looks like a number or a missing value.
-
-        Raises
-        ------
-        Damaged
-            If a file is not a table.
-        """
+        """Return the tables by name. Text stays text, also where it looks like a number or a missing value."""
         return {path.stem: read_table(path) for path in self.table_paths}
 
 
@@ -156,20 +127,7 @@ def open_source(
 ) -> ExportedRun | ExportedAnalysis:
     """Open a run or an analysis for export, after checking that it can be read.
 
-    Parameters
-    ----------
-    path : path
-        A run, or the folder of an analysis.
-    steps : str, optional
-        Of a run: ``first``, ``last``, ``all`` or step numbers joined by commas; ``last`` by default.
-    layers : sequence of str, optional
-        Of a run: names or patterns; all by default.
-
-    Raises
-    ------
-    ValueError, OSError
-        If ``path`` is neither a run nor an analysis, a step or layer was not recorded, or a file has changed since it
-        was committed.
+    By default the last step and all layers of a run are exported.
     """
     path = Path(path)
     if (path / "run.json").exists() or not path.exists() or path.is_file():

@@ -52,10 +52,7 @@ def layer_names(layers: Sequence[str]) -> tuple[list[str], str]:
 def label_layers(axis: Any, layers: Sequence[str], *, start: float = 0.0) -> dict[str, str]:
     """Label layer i at ``start + i`` on a matplotlib axis, for as many layers as there is room for.
 
-    Returns
-    -------
-    dict of str to str
-        The full name for each label that was cut.
+    Return the full name of each label that was cut.
     """
     names, title = layer_names(layers)
     cut = name_ticks(axis, names, [start + i for i in range(len(names))])

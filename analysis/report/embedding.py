@@ -27,11 +27,6 @@ def classical_mds(condensed: NDArray[Any]) -> Embedding:
     With J the centering matrix and D the distances, the points are the two leading eigenvectors of
     :math:`-\tfrac12 J D^2 J`, times the square roots of their eigenvalues. Stimuli are left out, those with most
     missing distances first, until no distance is missing. The fit is the correlation of both sets of distances.
-
-    Parameters
-    ----------
-    condensed : array, shape (n(n-1)/2,)
-        Distances, not their squares.
     """
     distances = squareform(np.asarray(condensed, dtype=np.float64), checks=False)
     kept = _complete(np.isfinite(distances))

@@ -30,12 +30,7 @@ def pack_json(value: Any) -> str:
 class Quantised:
     """Numbers as codes of one or two bytes: 0 for ``low``, the second largest code for ``high``.
 
-    Attributes
-    ----------
-    codes : unsigned int array
-        The largest code marks a missing number.
-    low, high : float
-        The range of the numbers, 0 and 0 if there are none.
+    The largest code marks a missing number. Without any number, ``low`` and ``high`` are 0.
     """
 
     codes: NDArray[Any]
@@ -75,12 +70,7 @@ def quantise(values: ArrayLike, n_bytes: Literal[1, 2]) -> Quantised:
 class Arrays:
     """Arrays for a page, each packed on its own, so that the page unpacks only those that it shows.
 
-    Attributes
-    ----------
-    index : dict of str to dict
-        Bytes per number, low and high of each array, which the page needs to read it.
-    packed : dict of str to str
-        The packed arrays by the same keys, which are valid HTML ids.
+    ``index`` has what the page needs to read each array: bytes per number, low and high. Keys are valid HTML ids.
     """
 
     index: dict[str, dict[str, Any]] = field(default_factory=dict)

@@ -28,21 +28,7 @@ SCRIPTS = ("data", "dom", "files", "chart", "curves", "matrix", "explorer", "sec
 def write_report(
     path: Path, title: str, tables: Tables, drawings: Sequence[Drawing], figures: Path, *, command: str
 ) -> None:
-    """Write the report of a comparison as one HTML file that works offline.
-
-    Parameters
-    ----------
-    path : Path
-        The new file.
-    title : str
-    tables : Tables
-    drawings : sequence of Drawing
-        Figures for print.
-    figures : Path
-        Folder with a PNG and a PDF of each drawing; the page holds copies.
-    command : str
-        The command line that makes the report again.
-    """
+    """Write the report of a comparison as one HTML file that works offline."""
     content, arrays = page_content(tables)
     page = render(
         "report.html.j2",

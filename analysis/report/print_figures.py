@@ -28,11 +28,7 @@ _MOST_PIXELS = 1_500_000
 def embed_figure(drawing: Drawing, figures: Path) -> dict[str, Any]:
     """Return the heading, caption, picture and files of a drawing for the page.
 
-    Parameters
-    ----------
-    drawing : Drawing
-    figures : Path
-        Folder with its PNG and PDF. A large PNG is shown at a lower resolution; a large PDF or SVG is left out.
+    A large PNG is shown at a lower resolution; a large PDF or SVG is left out.
     """
     png = (figures / f"{drawing.name}.png").read_bytes()
     return {

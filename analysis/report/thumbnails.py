@@ -44,11 +44,6 @@ def images_of(run: Run) -> NDArray[Any]:
     """Return the images that a run recorded, in the order of its stimuli, shape (n, h, w, 1 or 3).
 
     Nothing is downloaded.
-
-    Raises
-    ------
-    ValueError, OSError
-        If the data are missing, differ from the recorded stimuli, or are not images.
     """
     config = run.config
     if is_trained_here(config):

@@ -18,15 +18,7 @@ __all__ = ["cached_tasks", "read_results"]
 
 
 def cached_tasks(claim_tasks: Sequence[ClaimTask], cache: Cache) -> list[Task]:
-    """Return the tasks of a claim as tasks whose results are cached under their settings and the version of repsim.
-
-    Parameters
-    ----------
-    claim_tasks : sequence of ClaimTask
-        Each after the tasks that it needs.
-    cache : Cache
-        In the folder of the reproduction.
-    """
+    """Return the tasks of a claim as tasks whose results are cached under their settings and the version of repsim."""
     tasks: dict[str, Task] = {}
     for each in claim_tasks:
         tasks[each.key] = Task(

@@ -18,20 +18,7 @@ __all__ = ["write_reproduction_report"]
 def write_reproduction_report(
     path: Path, claims: Sequence[Claim], plan: Plan, sections: Mapping[str, Section], folder: Path
 ) -> None:
-    """Write the report.
-
-    Parameters
-    ----------
-    path : Path
-        The HTML file, which is replaced if it exists.
-    claims : sequence of Claim
-        All claims of the reproduction; those without a section are listed as missing.
-    plan : Plan
-    sections : mapping of str to Section
-        By the name of the claim.
-    folder : Path
-        Contains a folder per claim, with its figures.
-    """
+    """Write the report, in which claims without a section are listed as missing."""
     page = render(
         "reproduction.html.j2",
         title=f"Reproduction at {plan.scale} scale",

@@ -35,12 +35,6 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
         that returns an ``nn.Module``, or of an ``nn.Module``: ``"my_models:resnet"``. The module's code runs.
     weights : path, optional
         See ``checkpoints.read_weights``. Of tied weights the file may hold one name only.
-
-    Raises
-    ------
-    ValueError
-        If there is no such module or name, if the function fails or returns something else, or if the weights do not
-        belong to the network.
     """
     module, _, name = spec.partition(":")
     if not module or not name:
@@ -70,11 +64,7 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
 class ForeignStimuli:
     """Stimuli from a user's file.
 
-    Attributes
-    ----------
-    stimuli : Stimuli
-    classes : tuple of str
-        Names of the labels; empty if the file has no labels (all are 0 then).
+    Without labels in the file, all labels are 0 and ``classes`` is empty.
     """
 
     stimuli: Stimuli
@@ -92,11 +82,6 @@ def load_stimuli(path: str | Path) -> ForeignStimuli:
         shape (n,) or (n, 1), or one-hot rows), ``ids`` (text; row numbers by default) and ``split`` ("train",
         "validation" or "test"). By default, of each five consecutive stimuli of a class three are for training probes,
         one for validation and one for testing; without labels all are "test".
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If there is no such file, it holds no stimuli, or its arrays have different numbers of rows.
     """
     path = Path(path)
     names, arrays = read_npz(path)

@@ -20,12 +20,7 @@ __all__ = ["RunRecorder"]
 class RunRecorder:
     """Writer of the log, the checkpoints and the status of one training run.
 
-    Parameters
-    ----------
-    run : Run
-        Open for writing. If it has committed steps, the learner and the optimizer are set to the last of them.
-    setup : TrainingSetup
-    optimizer : torch.optim.Optimizer
+    If the run has committed steps, the learner and the optimizer are set to the last of them.
     """
 
     def __init__(self, run: Run, setup: TrainingSetup, optimizer: torch.optim.Optimizer) -> None:
@@ -47,10 +42,7 @@ class RunRecorder:
     def follow(self, step: Step) -> str:
         """Log an update, commit its checkpoint if one is due, and return a note for the progress bar.
 
-        Raises
-        ------
-        Diverged
-            If the validation loss is not finite.
+        Raise ``Diverged`` if the validation loss is not finite.
         """
         record: dict[str, Any] = {
             "step": step.step,

@@ -75,13 +75,7 @@ def prepare(
     data_dir: str | Path | None = None,
     dataset: Dataset | None = None,
 ) -> TrainingSetup:
-    """Load the data, unless a data set is given, and build the network of a configuration. Nothing is written.
-
-    Raises
-    ------
-    ValueError, OSError
-        If a setting is invalid or does not suit the data, or if the data cannot be read.
-    """
+    """Load the data, unless a data set is given, and build the network of a configuration. Nothing is written."""
     dataset = dataset or load_dataset(training.data, data_dir)
     split = split_dataset(dataset, training.split_seed)
     n_steps = count_steps(len(split["train"]), training.batch_size, training.epochs)
@@ -112,13 +106,7 @@ _WEIGHTS = {"mlp": (1, 1), "conv": (1, 9), "residual": (2, 9)}  # affine maps of
 
 
 def check_device(name: str) -> torch.device:
-    """Return a device by name.
-
-    Raises
-    ------
-    ValueError
-        If this machine has no device of that name.
-    """
+    """Return a device by name."""
     try:
         ones = torch.ones(1, device=name)
         ones.cpu()  # which fails on the device meta, where tensors have no values
@@ -159,13 +147,7 @@ def _boundaries(training: TrainingConfig) -> dict[str, list[int]]:
 
 
 def configurations(run: Run) -> tuple[TrainingConfig, RecordingConfig]:
-    """Return the settings that a run was trained and recorded with.
-
-    Raises
-    ------
-    ValueError
-        If the run was not trained by ``train_run``.
-    """
+    """Return the settings that a run was trained and recorded with."""
     config = run.config
     if not is_trained_here(config):
         raise ValueError(f"{run.path} was not trained by repsim train, so it cannot be retrained or recorded anew.")
@@ -190,13 +172,7 @@ def _draw_evenly(indices: NDArray[np.int64], y: NDArray[np.int64], size: int, se
 
 
 def check_layers(learner: Learner, layers: Sequence[str], stimuli: Stimuli) -> None:
-    """Record one stimulus without writing it, to find layers that cannot be recorded.
-
-    Raises
-    ------
-    ValueError
-        If a pattern matches no layer, or a layer that the forward pass does not reach.
-    """
+    """Record one stimulus without writing it, to find layers that cannot be recorded."""
     with using_threads(1):  # enough for one stimulus, and a process with one thread can be forked later
         Capture(learner.network, layers).record(stimuli.first_inputs(1))
 

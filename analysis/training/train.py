@@ -92,13 +92,7 @@ def resume_run(path: str | Path, *, progress: Reporter | None = None) -> Run:
 
 
 def open_resumable(path: str | Path) -> Run:
-    """Open a run for reading.
-
-    Raises
-    ------
-    ValueError
-        If the run only holds recordings of a network that was trained elsewhere.
-    """
+    """Open a run for reading."""
     stored = Run.open(path)
     if "source" in stored.config:
         source = stored.config["source"]

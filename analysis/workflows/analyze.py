@@ -105,13 +105,7 @@ def analyze_runs(
 
 
 def plan_run(path: str | Path, config: AnalysisConfig, output: str | Path | None = None) -> AnalysisPlan:
-    """Return the plan that ``analyze_run`` carries out.
-
-    Raises
-    ------
-    ValueError, OSError
-        If the run cannot be read, or a step or layer was not recorded.
-    """
+    """Return the plan that ``analyze_run`` carries out."""
     path, steps = Path(path), config.steps or "first,last"
     views = views_of_run(path, steps, config.layers)
     folder = Path(output) if output is not None else path / "analysis"

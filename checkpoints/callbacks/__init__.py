@@ -21,19 +21,7 @@ __all__ = ["StepRecorder", "check_steps", "is_due", "metrics_record"]
 class StepRecorder:
     """Commits chosen steps of a training to a run; the part that callbacks have in common.
 
-    Parameters
-    ----------
-    run : Run
-    steps : int or collection of int
-        Every so many steps from 0 on, or these steps.
-    layers : pattern or sequence of patterns
-    capture_options : mapping of str to Any
-        Further arguments of ``Capture``.
-
-    Raises
-    ------
-    ValueError
-        If ``steps`` is empty or has a number below its minimum.
+    ``steps`` are these steps, or every so many from 0 on; ``capture_options`` are further arguments of ``Capture``.
     """
 
     def __init__(
@@ -71,13 +59,7 @@ def is_due(steps: int | Collection[int], step: int) -> bool:
 
 
 def check_steps(steps: int | Collection[int]) -> int | frozenset[int]:
-    """Return ``steps`` after validation, a collection as a frozenset.
-
-    Raises
-    ------
-    ValueError
-        If a number is below 1; or if a collection is empty or has a step below 0.
-    """
+    """Return ``steps`` after validation, a collection as a frozenset."""
     if isinstance(steps, int):
         if steps < 1:
             raise ValueError(f"steps is {steps}; expected 1 or more, or a collection of step numbers.")

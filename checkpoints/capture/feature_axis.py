@@ -16,23 +16,8 @@ def feature_axis(module: nn.Module, shape: tuple[int, ...], default: str) -> tup
 
     The type of a ``torch.nn`` layer settles it. For other modules three indications are compared: the lengths of the
     one-dimensional parameters (biases, scales of norms), which have one value per feature; the types of the layers
-    inside; and the shape, in which the two axes of a square image are equal.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The module that returned the activations, or was called with them.
-    shape : tuple of int
-        Of the activations, (n, …) with three axes or more.
-    default : str
-        ``"first"`` or ``"last"``: the result if nothing indicates an axis.
-
-    Returns
-    -------
-    axis : str
-        ``"first"`` for (n, features, …), ``"last"`` for (n, …, features).
-    certain : bool
-        False if the indications contradict each other or there are too few.
+    inside; and the shape, in which the two axes of a square image are equal. Return ``"first"`` for (n, features, …) or
+    ``"last"`` for (n, …, features), and whether that is certain; ``default`` if nothing indicates an axis.
     """
     if (own := _axis_by_type(module)) is not None:
         return own, True

@@ -19,26 +19,9 @@ def leaves(value: Any, widths: Sequence[int] = ()) -> Iterator[tuple[tuple[str, 
     """Yield each tensor in a nested value together with its path.
 
     A container that contains itself is entered once. A packed sequence becomes two tensors: its values, padded with
-    zeros to shape (n_sequences, length, ...) in the order of the batch, and its lengths under the key ``lengths``.
-
-    Parameters
-    ----------
-    value : Any
-        The arguments or the result of a module.
-    widths : sequence of int, optional
-        Lengths to which packed sequences may be padded: the smallest that fits is taken; if none does, the length of
-        the longest sequence.
-
-    Yields
-    ------
-    path : tuple of str
-        Keys and positions, outermost first; empty if the value itself is a tensor.
-    tensor : Tensor
-
-    Raises
-    ------
-    ValueError
-        If the value has more than 100,000 parts.
+    zeros to shape (n_sequences, length, ...) in the order of the batch, and its lengths under the key ``lengths``. A
+    path has keys and positions, outermost first. Packed sequences are padded to the smallest of ``widths`` that fits,
+    otherwise to the length of the longest sequence.
     """
     yield from _Walk(widths).leaves(value, (), frozenset())
 

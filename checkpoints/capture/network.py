@@ -78,17 +78,8 @@ class Network:
     ) -> PassReport:
         """Run the network on a batch of ``n`` stimuli and hand the watched tensors to ``receive``.
 
-        Parameters
-        ----------
-        batch : Tensor or dict of str to Tensor
-            Copied to the device of the model, because the network may write to it; floats take the type of its weights.
-        n : int
-        receive : callable
-            See ``hooked``. It runs without autocasting.
-        measured, compared : bool, default False
-            Whether to measure memory, and whether to find changed attributes.
-        seed : int, optional
-            Seed of the global generators and those of the network; by default they keep their state.
+        The batch is copied to the device of the model, because the network may write to it; floats take the type of its
+        weights.
         """
         if measured:
             try:
@@ -148,13 +139,7 @@ def as_tensors(inputs: Any) -> Batch:
 
 
 def n_rows(tensors: Batch) -> int:
-    """Return the number of stimuli, which is the same in all inputs.
-
-    Raises
-    ------
-    ValueError
-        If there are no stimuli, or the inputs differ in their number of rows.
-    """
+    """Return the number of stimuli, which is the same in all inputs."""
     lengths = {len(part) if part.ndim else 0 for part in _parts(tensors)}
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError(f"The inputs have {sorted(lengths)} rows; expected one or more, and the same number in each.")

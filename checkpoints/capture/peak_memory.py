@@ -18,11 +18,8 @@ __all__ = ["PeakMemory"]
 class PeakMemory(TorchDispatchMode):
     """Measures the largest number of bytes that tensors made inside the ``with`` block hold at the same time.
 
-    Attributes
-    ----------
-    peak : int
-        Bytes. Tensors that existed before, workspaces inside an operation, and tensors made in ``paused`` blocks are
-        not counted.
+    ``peak`` does not count tensors that existed before, workspaces inside an operation, and tensors made in ``paused``
+    blocks.
     """
 
     def __init__(self) -> None:

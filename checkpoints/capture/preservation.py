@@ -54,14 +54,7 @@ _TORCH_STATE = ("torch.nn",)  # of torch's own objects, only those that belong t
 class PreservedNetwork:
     """The state of a network, and of all objects that it refers to, at the time of construction.
 
-    Parameters
-    ----------
-    model : nn.Module
-
-    Attributes
-    ----------
-    not_restorable : list of str
-        Names of attributes that cannot be restored: generators and other iterators.
+    ``not_restorable`` names the attributes that cannot be restored: generators and other iterators.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -74,23 +74,8 @@ def as_selectors(
 ) -> tuple[Selector, ...]:
     """Parse patterns, each of which must accept a module.
 
-    Parameters
-    ----------
-    patterns : pattern or sequence of patterns
-        See ``Capture``.
-    modules : mapping of str to nn.Module
-        As ``module_names`` returns them.
-    side : str
-        The side of patterns without ``:input``.
-    network : bool, default False
-        Whether a pattern may match the network itself; it always may if there is no other module.
-
-    Raises
-    ------
-    ValueError
-        If there are no patterns, or a pattern accepts no module; the message lists similar names.
-    TypeError
-        If an item is not a pattern.
+    ``side`` is the side of patterns without ``:input``. With ``network``, a pattern may match the network itself; it
+    always may if there is no other module.
     """
     one = isinstance(patterns, str | re.Pattern | nn.Module) or callable(patterns)
     listed: list[Pattern] = [patterns] if one else list(patterns)  # type: ignore[list-item, arg-type]

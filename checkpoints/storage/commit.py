@@ -76,22 +76,7 @@ def staged_directory(final: Path, confirm: Callable[[], object] | None = None) -
 def staged_file(final: Path) -> Iterator[Path]:
     """Yield the path of a file to write; when the block succeeds, it becomes ``final``, durably and all at once.
 
-    Parameters
-    ----------
-    final : Path
-        Must not exist; its parent must exist.
-
-    Yields
-    ------
-    Path
-        The staging path, beside ``final`` on the same file system; removed if the block raises.
-
-    Raises
-    ------
-    FileExistsError
-        If ``final`` exists when the block begins or ends.
-    OSError
-        If writing fails; ``final`` then does not exist.
+    Conditions and errors are those of ``staged_directory``.
     """
     _refuse_existing(final)
     staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")

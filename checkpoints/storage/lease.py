@@ -53,11 +53,6 @@ def locked_by(lock: Path, holder: str | None) -> Locked:
 class Lease:
     """Hold the lease beside a lock file until ``release``, with a heartbeat from a background thread.
 
-    Parameters
-    ----------
-    lock : Path
-        The lock file; its folder must exist.
-
     Raises
     ------
     Locked

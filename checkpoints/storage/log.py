@@ -21,13 +21,8 @@ __all__ = ["Log", "check_prefixes", "finite", "read_log"]
 class Log:
     """An existing log, opened for appending. Threads may share it.
 
-    A torn last line, which a crash can leave, is removed.
-
-    Parameters
-    ----------
-    path : Path
-    confirm : callable, optional
-        Called immediately before each change. Raises if this process may no longer write (``Lock.confirm``).
+    A torn last line, which a crash can leave, is removed. ``confirm`` is called immediately before each change, and
+    raises if this process may no longer write.
     """
 
     def __init__(self, path: Path, confirm: Callable[[], object] | None = None) -> None:
@@ -81,13 +76,7 @@ class Log:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the logged objects; a torn last line is ignored.
-
-    Raises
-    ------
-    Damaged
-        If the log is missing, or a line other than a torn last one is not a JSON object.
-    """
+    """Return the logged objects; a torn last line is ignored, any other line that is no JSON object ``Damaged``."""
     lines = read_bytes(path).split(b"\n")
     return [_parsed(path, number, line) for number, line in enumerate(lines[:-1], start=1)]
 
@@ -95,16 +84,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 def check_prefixes(path: Path, prefixes: Iterable[tuple[str, Any]]) -> None:
     """Compare the beginning of the log with its state at each commit.
 
-    Parameters
-    ----------
-    path : Path
-    prefixes : iterable of (str, dict)
-        For each commit its name, for messages, and the value that ``Log.sync`` returned at that time.
-
-    Raises
-    ------
-    Damaged
-        If the log is shorter than at a commit, or has changed since; the message names the log and the commit.
+    ``prefixes`` has the name of each commit and the value that ``Log.sync`` returned at that time. Raise ``Damaged`` if
+    the log is shorter than at a commit, or has changed since.
     """
     content = memoryview(read_bytes(path))
     digest, done = hashlib.sha256(), 0

@@ -47,19 +47,9 @@ def write_manifest(folder: Path) -> None:
 def check_manifest(folder: Path, level: str = "size") -> None:
     """Compare a committed folder with its manifest.
 
-    Parameters
-    ----------
-    folder : Path
-    level : str, default "size"
-        ``"size"`` compares file sizes; ``"sha256"`` reads every byte.
-
-    Raises
-    ------
-    Damaged
-        If a file is missing, was added, has another size or, at level "sha256", other content; the message names the
-        file. Files that operating systems create in any folder, such as ``.DS_Store``, are ignored.
-    ValueError
-        If the level is unknown.
+    Level ``"size"`` compares file sizes; ``"sha256"`` reads every byte. Raise ``Damaged`` if a file is missing, was
+    added, has another size or other content. Files that operating systems create in any folder, such as ``.DS_Store``,
+    are ignored.
     """
     if level not in LEVELS:
         raise ValueError(f"Unknown level '{level}'. Choose one of: {', '.join(LEVELS)}.")
@@ -75,13 +65,7 @@ def check_manifest(folder: Path, level: str = "size") -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return ``size`` and ``sha256`` of each file that was committed, by name.
-
-    Raises
-    ------
-    Damaged
-        If the manifest is missing, malformed or of another format, or has changed since it was written.
-    """
+    """Return ``size`` and ``sha256`` of each committed file, by name; ``Damaged`` if the manifest has changed."""
     check_folder(folder)
     manifest = read_json(folder / MANIFEST)
     files = _check_entries(folder, manifest)
@@ -90,13 +74,7 @@ def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def checked_json(value: Any, name: str) -> Any:
-    """Return a value after checking that it can be written as JSON.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the value cannot be written as JSON.
-    """
+    """Return a value after checking that it can be written as JSON."""
     try:
         encode_json(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -144,11 +122,8 @@ def write_json(path: Path, value: Any) -> None:
 def encode_json(value: Any) -> bytes:
     """Return indented UTF-8 JSON.
 
-    Raises
-    ------
-    ValueError
-        If the value holds NaN, which is not JSON; exceeds the size or depth that readers accept; or has two keys that
-        are equal in JSON, such as 1 and "1".
+    Values are refused that hold NaN, exceed the size or depth that readers accept, or have two keys that are equal in
+    JSON, such as 1 and "1".
     """
     content = (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
     if len(content) > _LARGEST_JSON:
@@ -187,13 +162,7 @@ def _check_keys(mapping: dict[Any, Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Return a JSON file's value.
-
-    Raises
-    ------
-    Damaged
-        If the file is missing, not regular, too large, or not JSON; the message names the file.
-    """
+    """Return a JSON file's value; ``Damaged`` if the file is missing, not regular, too large, or not JSON."""
     return _parsed(path, read_bytes(path, _LARGEST_JSON))
 
 

@@ -62,13 +62,7 @@ def check_folder(path: Path) -> None:
 
 
 def read_bytes(path: Path, most: int | None = None) -> bytes:
-    """Return the content of a regular file.
-
-    Raises
-    ------
-    Damaged
-        If the file is missing or not regular, cannot be read, or has more than ``most`` bytes.
-    """
+    """Return the content of a regular file; ``Damaged`` if there is none or it has more than ``most`` bytes."""
     check_regular(path)
     try:
         if most is not None and (size := path.stat().st_size) > most:
@@ -90,13 +84,7 @@ def open_regular(path: Path, flags: int) -> int:
 
 
 def file_size(path: Path) -> int:
-    """Return the size of a regular file; it is opened, because a network file system may otherwise use a cache.
-
-    Raises
-    ------
-    Damaged
-        If the file is missing or not regular, or cannot be opened.
-    """
+    """Return the size of a regular file; it is opened, because a network file system may otherwise use a cache."""
     check_regular(path)
     try:
         with path.open("rb") as file:
@@ -111,13 +99,7 @@ def sha256(path: Path) -> str:
 
 
 def size_and_sha256(path: Path, most: int | None = None) -> tuple[int, str]:
-    """Return the number of bytes of a regular file, at most ``most``, and their SHA-256 as hexadecimal text.
-
-    Raises
-    ------
-    Damaged
-        If the file is missing or not regular, or cannot be read.
-    """
+    """Return the number of bytes of a regular file, at most ``most``, and their SHA-256 as hexadecimal text."""
     check_regular(path)
     digest, size, buffer = hashlib.sha256(), 0, memoryview(bytearray(_BLOCK))
     try:
@@ -131,13 +113,7 @@ def size_and_sha256(path: Path, most: int | None = None) -> tuple[int, str]:
 
 
 def check_unchanged(path: Path, expected: str) -> None:
-    """Compare a file with its SHA-256; every byte is read once per process while the file's signature is the same.
-
-    Raises
-    ------
-    Damaged
-        If the file is missing or not regular, or has changed.
-    """
+    """Compare a file with its SHA-256; every byte is read once per process while the file's signature is the same."""
     check_regular(path)
     signature = file_signature(path)
     if (_digest(path, signature) if is_settled(signature) else sha256(path)) != expected:

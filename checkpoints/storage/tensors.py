@@ -19,18 +19,8 @@ class NotStorable(TypeError):
 def dense(tensor: Tensor, name: str) -> Tensor:
     """Return the values of a tensor on the CPU, contiguous; they share its memory if possible.
 
-    Parameters
-    ----------
-    tensor : Tensor
-        May be a ``DTensor`` whose values are all in this process, or a quantized tensor.
-    name : str
-        Name of the tensor in messages.
-
-    Raises
-    ------
-    NotStorable
-        If the tensor has no values in this process (offloaded, not initialized, sharded over several processes), or is
-        not dense.
+    The tensor may be a ``DTensor`` whose values are all in this process, or a quantized tensor. Raise ``NotStorable``
+    if it has no values in this process (offloaded, not initialized, sharded), or is not dense.
     """
     if nn.parameter.is_lazy(tensor):
         raise NotStorable(f"{name} is not initialized; run the model on one batch first")
@@ -95,10 +85,7 @@ def check_gathered(model: nn.Module) -> None:
 def offloaded_value(model: nn.Module, name: str, tensor: Tensor) -> Tensor:
     """Return the value of a parameter that accelerate has offloaded, from the hooks that hold it between calls.
 
-    Raises
-    ------
-    NotStorable
-        If no hook holds a value of the parameter's shape and type.
+    Raise ``NotStorable`` if no hook holds a value of the parameter's shape and type.
     """
     parts = name.split(".")
     for length in range(len(parts) - 1, -1, -1):  # a hook belongs to a module, or to all modules below it

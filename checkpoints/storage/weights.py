@@ -81,11 +81,6 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
     In the ``weights.safetensors`` of a step, entries that are not tensors, such as the packed parameters of quantized
     layers, are reassembled.
-
-    Raises
-    ------
-    Damaged
-        If the file is missing or cannot be read.
     """
     content = read_bytes(path)
     try:

@@ -30,13 +30,7 @@ _MOST_NAMES = 5
 
 
 def encode_weights(model: nn.Module) -> bytes:
-    """Return the content of ``weights.safetensors``; tensors that share memory are stored one by one.
-
-    Raises
-    ------
-    NotStorable
-        As for ``model_state``.
-    """
+    """Return the content of ``weights.safetensors``; tensors that share memory are stored one by one."""
     tensors, metadata = model_state(model)
     apart, stored = {}, set()
     for name, tensor in tensors.items():
@@ -59,11 +53,6 @@ def model_state(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         parts of entries that the metadata describe.
     metadata : dict of str to str
         Empty if all entries are tensors of types that safetensors has.
-
-    Raises
-    ------
-    NotStorable
-        If an entry has no values in this process, or cannot be stored exactly; the message names it.
     """
     check_gathered(model)
     state = model.state_dict()

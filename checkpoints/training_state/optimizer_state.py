@@ -20,13 +20,7 @@ Optimizers = torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None
 
 
 def optimizer_states(optimizer: Optimizers) -> Any:
-    """Return the ``state_dict`` of an optimizer, a list for several optimizers, or None.
-
-    Raises
-    ------
-    TypeError
-        If an object is not a ``torch.optim.Optimizer``.
-    """
+    """Return the ``state_dict`` of an optimizer, a list for several optimizers, or None."""
     optimizers = _as_list(optimizer)
     for each in optimizers:
         if not isinstance(each, torch.optim.Optimizer):
@@ -38,15 +32,7 @@ def optimizer_states(optimizer: Optimizers) -> Any:
 
 
 def check_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> None:
-    """Check that the saved states belong to the given optimizers, before anything is changed.
-
-    Raises
-    ------
-    Damaged
-        If a saved state is not the state of an optimizer.
-    ValueError
-        If the numbers of optimizers, groups or parameters differ.
-    """
+    """Check that the saved states belong to the given optimizers, before anything is changed."""
     optimizers = _as_list(optimizer)
     if optimizers and len(optimizers) != len(states):
         if not states:
@@ -62,13 +48,7 @@ def check_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> No
 
 
 def load_optimizers(path: Path, optimizer: Optimizers, states: list[Any]) -> None:
-    """Restore the states of optimizers, including the types of all entries.
-
-    Raises
-    ------
-    Damaged
-        If an optimizer does not accept its state.
-    """
+    """Restore the states of optimizers, including the types of all entries."""
     for each, state in zip(_as_list(optimizer), states, strict=False):
         try:
             _load(each, state)

@@ -24,13 +24,7 @@ __all__ = ["Optimizers", "encode_training", "restore_training"]
 def encode_training(
     model: nn.Module, optimizer: Optimizers, *, with_weights: bool = True
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """Return the content of files by name, and the entries of ``state.json`` for optimizers and generators.
-
-    Raises
-    ------
-    TypeError
-        If an optimizer is not a ``torch.optim.Optimizer``, or an entry cannot be stored exactly.
-    """
+    """Return the content of files by name, and the entries of ``state.json`` for optimizers and generators."""
     files = {}
     if with_weights:
         try:

@@ -35,14 +35,7 @@ SMALL = 150
 def auto(X: Any, y: Any, C: float, **settings: Any) -> Fit:
     """Minimise the logistic objective, by `newton` if there are few unknowns and by `lbfgs` otherwise.
 
-    Parameters
-    ----------
-    X, y, C, **settings
-        As for `lbfgs`.
-
-    Returns
-    -------
-    Fit
+    Arguments are those of `lbfgs`.
 
     Examples
     --------

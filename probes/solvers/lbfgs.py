@@ -98,19 +98,8 @@ def lbfgs_many(
     """Minimise several logistic objectives that share their features; each fit is as by `lbfgs` alone.
 
     The coefficients of all problems are multiplied with X together, which is faster than one after the other. Each
-    problem has its own curvature, step and end.
-
-    Parameters
-    ----------
-    X : array, shape (n, d)
-    problems : sequence of LogisticProblem
-        Problems with the same number of classes.
-    tol, max_iter, device
-        As for `lbfgs`; iterations are counted per problem.
-
-    Returns
-    -------
-    list of Fit
+    problem has its own curvature, step and end. Problems have the same number of classes; iterations are counted per
+    problem.
 
     Examples
     --------
@@ -133,20 +122,8 @@ def lbfgs_layers(
     """Minimise a logistic objective on each of several layers of equal width; each fit is as by `lbfgs` alone.
 
     All layers are held in memory, with a copy in single precision. On a GPU and on busy processors this is far faster
-    than one after the other, since each step is larger.
-
-    Parameters
-    ----------
-    layers : sequence of array, shape (n, d)
-        All of one shape.
-    problems : sequence of LogisticProblem
-        One per layer, with the same number of classes.
-    tol, max_iter, device
-        As for `lbfgs`; iterations are counted per problem.
-
-    Returns
-    -------
-    list of Fit
+    than one after the other, since each step is larger. Layers have one shape, their problems the same number of
+    classes; iterations are counted per problem.
 
     Examples
     --------

@@ -29,23 +29,12 @@ def newton(
     max_iter: int = 1000,
     device: str = "cpu",
 ) -> Fit:
-    r"""Minimise the logistic objective of `lbfgs` by Newton's method.
+    """Minimise the logistic objective of `lbfgs` by Newton's method.
 
     A step solves for all R (d + 1) unknowns at once, the R rows of W and their intercepts. It takes
     :math:`n R^2 d^2 / 2 + R^3 d^3 / 3` multiply-adds and memory for :math:`R^2 d^2` numbers, so the method is for few
     features and classes. Convergence is quadratic, so the search continues until the gap is within rounding of zero,
-    whatever ``tol`` is.
-
-    Parameters
-    ----------
-    X, y, C, sample_weight, start, tol, max_iter
-        As for `lbfgs`.
-    device : str
-        Ignored: this runs on the CPU.
-
-    Returns
-    -------
-    Fit
+    whatever ``tol`` is. Arguments are those of `lbfgs`; ``device`` is ignored, because this runs on the CPU.
 
     References
     ----------

@@ -19,10 +19,7 @@ FIRST, LAST = "<!-- Columns, written by `make docs` from the code: -->\n\n", "\n
 def probe_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as a table with all columns and their dtypes, also if there are no rows or only failed ones.
 
-    Parameters
-    ----------
-    rows : iterable of mapping
-        Values by column. A column that a row lacks is empty there.
+    A column that a row lacks is empty there.
 
     Examples
     --------

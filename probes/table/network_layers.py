@@ -62,13 +62,6 @@ class FitKey(NamedTuple):
 def list_networks(layers: Mapping[str, ArrayLike] | NetworkLayers | Iterable[NetworkLayers]) -> list[NetworkLayers]:
     """Return the networks as a list; a mapping of layers is one network without a name.
 
-    Raises
-    ------
-    ValueError
-        If there is no network, a network has no layers, or two networks have the same name.
-    TypeError
-        If an element is not a `NetworkLayers`, or a seed or checkpoint is not an integer.
-
     Examples
     --------
     >>> [each.network for each in list_networks({"fc1": np.ones((3, 2))})]

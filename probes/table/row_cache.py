@@ -21,18 +21,6 @@ class RowCache:
 
     Lines are only ever appended. The last line may be incomplete if the process died while it wrote; it is ignored when
     the file is read, and removed when the next line is added.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file. It need not exist, but its folder must.
-
-    Raises
-    ------
-    ValueError
-        If the file is not a cache of rows.
-    OSError
-        If it cannot be read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -66,10 +54,7 @@ class RowCache:
     def add(self, key: str, rows: Sequence[Row]) -> None:
         """Append the rows of a key and wait until they are on disk.
 
-        Raises
-        ------
-        ValueError
-            If another program has changed the file since it was read.
+        Raise ValueError if another program has changed the file since it was read.
         """
         plain = [{name: _plain(value) for name, value in row.items()} for row in rows]
         line = json.dumps({"key": key, "rows": plain}).encode() + b"\n"

@@ -15,14 +15,8 @@ __all__ = ["Draws"]
 class Draws(nn.Module):
     """A stream of normal random numbers whose position is saved with the network.
 
-    A resumed run therefore draws the same numbers as an uninterrupted one.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the run.
-    *index : int
-        Index of the stream among those of the seed, such as the boundary.
+    A resumed run therefore draws the same numbers as an uninterrupted one. ``index`` is that of the stream among those
+    of the seed, such as the boundary.
     """
 
     count: Tensor

@@ -80,14 +80,8 @@ class Tape:
     ) -> None:
         """Choose a gradient at each cut, from the top down, and add parameter gradients to ``.grad`` of the segments.
 
-        Parameters
-        ----------
-        y : Tensor or None
-            Labels of the batch.
-        root, root_gradient : Tensor
-            Where differentiation starts: a scalar loss, or the output and its per-example gradient.
-        error : Tensor, optional
-            Per-example gradient e of the loss with respect to the network's output; required if an estimator needs it.
+        Differentiation starts at ``root``: a scalar loss, or the output with its per-example gradient. ``error`` is the
+        per-example gradient of the loss with respect to the output, required if an estimator needs it.
         """
         for ks, estimator in self._placed.items():
             if len(ks) > 1:

@@ -185,21 +185,7 @@ def propagate(
 ) -> list[Step | Diverged]:
     """Replace all gradients by those of one batch, and return one record per network.
 
-    Parameters
-    ----------
-    learner : Learner
-        One learner, or a stack of learners.
-    optimizer : torch.optim.Optimizer
-        Optimizer of its parameters, which makes no step here.
-    X : Tensor, shape (*lead, N, n_features)
-    y : Tensor, shape (*lead, N)
-    step, epoch, diagnosed
-        See ``Step``.
-
-    Returns
-    -------
-    list of Step or Diverged
-        One record per network, or the error of its divergence.
+    A learner may be a stack of learners; the record of a network that diverged is its error.
     """
     optimizer.zero_grad(set_to_none=True)
     true = true_gradients(learner.network, X, y, loss=learner.loss) if diagnosed else {}

@@ -58,51 +58,20 @@ def representation(
 
 
 def real_array(X: ArrayLike, name: str) -> NDArray[Any]:
-    """Convert an array-like or a tensor, on any device and with or without gradients, to an array of real numbers.
-
-    Raises
-    ------
-    ValueError
-        If X is ragged, masked, a mapping, a sparse tensor, or of complex numbers, strings or objects.
-
-    Examples
-    --------
-    >>> real_array([1, 2], "D")
-    array([1, 2])
-    """
+    """Convert an array-like or a tensor, on any device and with or without gradients, to an array of real numbers."""
     array = _as_array(X, name)
     check_real(array.dtype, name)
     return array
 
 
 def check_real(dtype: np.dtype[Any], name: str) -> None:
-    """Check that a dtype is of real numbers.
-
-    Raises
-    ------
-    ValueError
-        If it is of complex numbers, strings, objects or anything else.
-
-    Examples
-    --------
-    >>> check_real(np.dtype("float16"), "X")
-    """
+    """Check that a dtype is of real numbers."""
     if dtype.kind not in "biuf":
         raise ValueError(f"{name} has dtype {dtype}; expected real numbers. Convert it to float first.")
 
 
 def same_stimuli(sizes: Mapping[str, int]) -> None:
-    """Check that all numbers of stimuli, by the names of representations in messages, are equal.
-
-    Raises
-    ------
-    ValueError
-        If a number differs from the first.
-
-    Examples
-    --------
-    >>> same_stimuli({"X": 100, "Y": 100})
-    """
+    """Check that all numbers of stimuli, by the names of representations in messages, are equal."""
     (first, n), *others = sizes.items()
     for other, m in others:
         if m != n:
@@ -115,20 +84,7 @@ def same_stimuli(sizes: Mapping[str, int]) -> None:
 def same_ids(representations: Mapping[str, object]) -> None:
     """Check that representations which carry the ids of their stimuli are of the same ones in the same order.
 
-    Parameters
-    ----------
-    representations : mapping
-        From what the message calls a representation to it. Ids are read from its attribute ``stimulus_ids``, which
-        recorded layers have; what has none is not compared.
-
-    Raises
-    ------
-    ValueError
-        If the ids of one differ from those of the first.
-
-    Examples
-    --------
-    >>> same_ids({"X": np.eye(3), "Y": np.eye(3)})
+    Ids are read from the attribute ``stimulus_ids``, which recorded layers have; what has none is not compared.
     """
     carried = {name: getattr(each, "stimulus_ids", None) for name, each in representations.items()}
     known = [
@@ -150,32 +106,8 @@ def same_ids(representations: Mapping[str, object]) -> None:
 def mapping(given: Mapping[str, ArrayLike], side: str, what: str, advice: str) -> dict[str, ArrayLike]:
     """Check a mapping from names to arrays, and return it with the names that error messages use.
 
-    Parameters
-    ----------
-    given : mapping
-    side : str
-        Name of the argument: "X", "models".
-    what : str
-        Plural noun for its values: "representations", "RDMs".
-    advice : str
-        Last sentence of the error messages.
-
-    Returns
-    -------
-    dict
-        With keys such as "models['classes']".
-
-    Raises
-    ------
-    TypeError
-        If it is not a mapping.
-    ValueError
-        If it is empty.
-
-    Examples
-    --------
-    >>> mapping({"hidden.1": [[1.0]]}, "X", "representations", "")
-    {"X['hidden.1']": [[1.0]]}
+    ``side`` is the name of the argument ("X", "models"), ``what`` a plural noun for its values; ``advice`` ends the
+    messages. Keys of the result are such as "models['classes']".
     """
     if not isinstance(given, Mapping):
         raise TypeError(f"{side} is a {type(given).__name__}; expected a mapping from names to {what}. {advice}")
@@ -198,35 +130,14 @@ def is_read_in_blocks(X: object) -> bool:
 
 
 def whole_number(value: object, name: str, least: int) -> int:
-    """Return a whole number of at least ``least``.
-
-    Raises
-    ------
-    ValueError
-        If it is not a whole number, or smaller than ``least``.
-
-    Examples
-    --------
-    >>> whole_number(3, "rows", least=1)
-    3
-    """
+    """Return a whole number of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
         raise ValueError(f"{name} is {value!r}; expected a whole number of at least {least}.")
     return int(value)
 
 
 def device(name: str, what: str, *, can_use_it: bool) -> None:
-    """Check that torch has a device, and that a measure uses it.
-
-    Raises
-    ------
-    ValueError
-        If torch has no such device, or the measure does not use it.
-
-    Examples
-    --------
-    >>> device("cpu", "cka", can_use_it=True)
-    """
+    """Check that torch has a device, and that a measure uses it."""
     if not can_use_it:
         raise ValueError(f"{what} does not use a device. Omit device=.")
     try:
@@ -237,18 +148,7 @@ def device(name: str, what: str, *, can_use_it: bool) -> None:
 
 
 def choice(name: str, choices: Mapping[str, T], kind: str) -> T:
-    """Return the value of a name in a dict of choices; ``kind`` is a noun for the choice, such as "method".
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown; the message lists the known names.
-
-    Examples
-    --------
-    >>> choice("b", {"a": 1, "b": 2}, "letter")
-    2
-    """
+    """Return the value of a name in a dict of choices; ``kind`` is a noun for the choice, such as "method"."""
     if name not in choices:
         near = get_close_matches(str(name).lower(), choices, n=1)
         hint = f"Did you mean {near[0]!r}? Choose one of" if near else "Choose one of"
@@ -275,17 +175,7 @@ def _as_array(X: ArrayLike, name: str) -> NDArray:
 
 
 def check_shape(array: Any, name: str, least: int = 2) -> None:
-    """Check that an array has shape (n, d) with enough stimuli and at least one feature.
-
-    Raises
-    ------
-    ValueError
-        If it has another number of dimensions, too few stimuli or no features.
-
-    Examples
-    --------
-    >>> check_shape(np.zeros((2, 1)), "X")
-    """
+    """Check that an array has shape (n, d) with enough stimuli and at least one feature."""
     if len(array.shape) != 2:
         raise ValueError(
             f"{name} has shape {tuple(array.shape)}; expected two dimensions (n_stimuli, n_features). "

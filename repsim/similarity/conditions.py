@@ -21,30 +21,8 @@ def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = 
     """Return the class of every row as a number, in the order of `numpy.unique`.
 
     Missing labels and labels of mixed kinds are errors: NaN would be a class of its own, and numpy converts 1 to "1" if
-    another label is a string.
-
-    Parameters
-    ----------
-    labels : array-like (n,)
-        Numbers, strings, or other objects of one kind that have an order.
-    n : int
-        Number of rows.
-    what : str
-        Name of the labels in messages: "labels", "folds".
-    name : str
-        Name of the labelled array in messages.
-    unit : str, default "rows"
-        Name of the rows in messages.
-
-    Returns
-    -------
-    array (n,)
-
-    Raises
-    ------
-    ValueError
-        If there is not one label per row, if labels are missing (None, NaN, NaT, masked), or if they are of mixed kinds
-        or have no order.
+    another label is a string. ``what``, ``name`` and ``unit`` are what messages call the labels, the array and its
+    rows.
 
     Examples
     --------
@@ -91,18 +69,7 @@ def _kind(type_: type) -> str:
 
 
 def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
-    """Return the condition of every row as a number, in the order of `numpy.unique`.
-
-    Raises
-    ------
-    ValueError
-        If there is not one label per row, if labels are missing or of mixed kinds, or if there is only one condition.
-
-    Examples
-    --------
-    >>> check_labels(["dog", "cat", "dog"], 3, "X")
-    array([1, 0, 1])
-    """
+    """Return the condition of every row as a number, in the order of `numpy.unique`."""
     codes = class_codes(labels, n, "labels", name)
     if codes.max() == 0:
         raise ValueError(f"{name} has only one condition; expected at least 2. Pass labels of more conditions.")
@@ -110,18 +77,7 @@ def check_labels(labels: ArrayLike, n: int, name: str) -> Codes:
 
 
 def comparable_classes(labels: ArrayLike, n: int, name: str) -> Codes:
-    """Return the class of every stimulus as a number, for comparisons within and between classes.
-
-    Raises
-    ------
-    ValueError
-        As `class_codes`, and if there is only one class, or if no class has two members.
-
-    Examples
-    --------
-    >>> comparable_classes(["dog", "cat", "dog"], 3, "X")
-    array([1, 0, 1])
-    """
+    """Return the class of every stimulus as a number, for comparisons within and between classes."""
     codes = class_codes(labels, n, "labels", name, unit="stimuli")
     counts = np.bincount(codes)
     if len(counts) == 1:
@@ -152,12 +108,6 @@ def averaged(X: ArrayLike, codes: Codes) -> FloatArray:
 def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) -> FloatArray:
     """Return the mean of the rows of every condition within every fold.
 
-    Raises
-    ------
-    ValueError
-        If there is not one fold per row, if folds are missing or of mixed kinds, if there is only one fold, or if a
-        condition does not occur in a fold.
-
     Examples
     --------
     >>> split_into_folds([[1.0], [2.0], [3.0], [6.0]], np.array([0, 1, 0, 1]), [1, 1, 2, 2], "X").ravel()
@@ -180,12 +130,6 @@ def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) ->
 
 def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: str) -> FloatArray:
     """Return the shrunk covariance of the deviations from the means of conditions, or of conditions in folds.
-
-    Raises
-    ------
-    ValueError
-        If no condition has two rows, if X does not vary within conditions, or if fourth powers of the values are
-        outside the range of double precision.
 
     Examples
     --------

@@ -47,16 +47,6 @@ class Entry:
         Smallest and largest value.
     about : About
         Its documentation.
-
-    Raises
-    ------
-    ValueError
-        If the range is empty.
-
-    Examples
-    --------
-    >>> Entry(name="gap", range=(0, 1)).about.formula
-    '-'
     """
 
     name: str
@@ -83,26 +73,7 @@ E = TypeVar("E", bound=Entry)
 def choose(given: object, registry: Mapping[str, E], entry_type: type[E], kind: str) -> E:
     """Return the entry that a name, an entry or a plain function stands for.
 
-    Parameters
-    ----------
-    given : str, Entry or callable
-    registry : mapping from str to Entry
-        Where names are looked up.
-    entry_type : type
-        The class of its entries.
-    kind : str
-        What messages call the choice: "measure", "method".
-
-    Returns
-    -------
-    Entry
-
-    Raises
-    ------
-    TypeError
-        If it is neither a name nor an entry nor callable.
-    ValueError
-        If the name is not in the registry.
+    ``kind`` is what messages call the choice.
 
     Examples
     --------
@@ -121,16 +92,6 @@ def choose(given: object, registry: Mapping[str, E], entry_type: type[E], kind: 
 
 
 def check_invariances(invariances: frozenset[str]) -> None:
-    """Check that all invariances of a declaration are known.
-
-    Raises
-    ------
-    ValueError
-        If one is not in `INVARIANCES`.
-
-    Examples
-    --------
-    >>> check_invariances(frozenset({"translation"}))
-    """
+    """Check that all invariances of a declaration are known."""
     if unknown := invariances - INVARIANCES:
         raise ValueError(f"Unknown invariances {sorted(unknown)}. Choose among: {', '.join(sorted(INVARIANCES))}.")

@@ -64,11 +64,6 @@ def _is_single(X: NDArray[Any]) -> NDArray[np.bool_]:
 class FeatureRange:
     """Range of each feature over blocks of stimuli, from which constant features follow.
 
-    Parameters
-    ----------
-    d : int
-        Number of features.
-
     Examples
     --------
     >>> features = FeatureRange(2)
@@ -126,17 +121,9 @@ class FeatureRange:
 def constant_features(X: NDArray[Any], *, alone: bool = False) -> NDArray[np.bool_]:
     """Return which features are constant over the stimuli, up to rounding.
 
-    Parameters
-    ----------
-    X : array (n, d)
-        Not centred.
-    alone : bool, default False
-        Whether features are tested one by one (`FeatureRange.constant_alone`) instead of as parts of a layer
-        (`FeatureRange.constant`). With the transpose of X, patterns are tested for being constant over features.
-
-    Returns
-    -------
-    array of bool (d,)
+    With ``alone``, features are tested one by one (`FeatureRange.constant_alone`) instead of as parts of a layer
+    (`FeatureRange.constant`). X is not centred; with its transpose, patterns are tested for being constant over
+    features.
 
     Examples
     --------

@@ -133,24 +133,8 @@ def compute_rdm(
 ) -> tuple[Any, str | None]:
     """Compute an RDM and return the text of its warning, for callers in several threads.
 
-    Parameters
-    ----------
-    X, labels, folds, noise, prior, out, memory
-        As for `rdm`.
-    distance : Distance
-    label : str
-        Name of X in messages.
-
-    Returns
-    -------
-    distances : array (n * (n - 1) / 2,)
-    undefined : str or None
-        Text of the warning if some distances are NaN.
-
-    Raises
-    ------
-    ValueError
-        As `rdm`.
+    Arguments are those of `rdm`, and ``label``, the name of X in messages. The text is None if all distances are
+    defined.
 
     Examples
     --------
@@ -221,23 +205,7 @@ def _output(out: Any, X: Any) -> Any:
 def condensed(D: ArrayLike, name: str = "D") -> FloatArray:
     """Return the upper triangle of an RDM that is given condensed or square.
 
-    Parameters
-    ----------
-    D : array-like (n * (n - 1) / 2,) or (n, n)
-        NaN marks a distance that is not defined.
-    name : str, default "D"
-        Its name in messages.
-
-    Returns
-    -------
-    array (n * (n - 1) / 2,)
-        Float64; the memory of D if D already is such an array.
-
-    Raises
-    ------
-    ValueError
-        If D is not an array of real numbers; if its length is not n * (n - 1) / 2 for a whole n; if a matrix is not
-        square, not symmetric or has a nonzero diagonal; if a distance is infinite.
+    NaN marks a distance that is not defined. The result is float64, and D itself if D already is such an array.
 
     Examples
     --------
@@ -258,18 +226,7 @@ def condensed(D: ArrayLike, name: str = "D") -> FloatArray:
 
 
 def n_stimuli(condensed: NDArray[Any], name: str = "D") -> int:
-    """Count the stimuli of a condensed RDM.
-
-    Raises
-    ------
-    ValueError
-        If m is not n * (n - 1) / 2 for a whole n >= 2.
-
-    Examples
-    --------
-    >>> n_stimuli(np.zeros(10))
-    5
-    """
+    """Count the stimuli of a condensed RDM."""
     m = len(condensed)
     n = (1 + math.isqrt(1 + 8 * m)) // 2
     if m == 0 or n * (n - 1) // 2 != m:

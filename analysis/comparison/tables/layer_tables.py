@@ -45,11 +45,8 @@ def rdm_similarity_table(views: Sequence[View], values: Mapping[Place, Mapping[s
 def similarity_table(views: Sequence[View], values: Mapping[str, NDArray[Any]]) -> pd.DataFrame:
     """Return the table ``similarity``.
 
-    Parameters
-    ----------
-    views : sequence of View
-    values : mapping of str to array (n_layers, n_layers)
-        One matrix per measure. Rows and columns are all layers of the first view, then all of the second, and so on.
+    Each measure has one matrix, whose rows and columns are all layers of the first view, then all of the second, and so
+    on.
     """
     places = [(view.label, layer, depth) for _, view, layer, depth in _each_layer(views)]
     left, right = np.indices((len(places), len(places))).reshape(2, -1)

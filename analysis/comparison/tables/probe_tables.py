@@ -24,12 +24,6 @@ def probe_table(views: Sequence[View], tables: Sequence[pd.DataFrame]) -> pd.Dat
     """Return one row per network and layer: a linear probe fitted on train, chosen on validation, scored on test.
 
     Networks that differ in nothing but their seed have the same ``method``.
-
-    Parameters
-    ----------
-    views : sequence of View
-    tables : sequence of DataFrame
-        One table of ``probes.probe_layers`` per view, with one row per layer in the order of its layers.
     """
     named = [
         rows.assign(view=view.label, step=view.step, depth=range(1, len(rows) + 1))

@@ -27,15 +27,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class TableSchema:
-    """What one row of a table is, and its columns.
-
-    Attributes
-    ----------
-    row : str
-    columns : mapping of str to Column
-    rest : str
-        Columns whose names depend on the settings or on the run; empty if there are none.
-    """
+    """What one row of a table is, its columns, and the columns whose names depend on the settings (``rest``)."""
 
     row: str
     columns: Mapping[str, Column]
@@ -200,11 +192,6 @@ def read_table(path: Path) -> pd.DataFrame:
     """Return a table that was written as CSV, with exactly the written numbers; empty cells are NaN.
 
     Columns that are text in ``TABLES`` are read as text.
-
-    Raises
-    ------
-    Damaged
-        If the file is not a table.
     """
     import pandas as pd
 

@@ -30,17 +30,7 @@ _REVISION = 3  # raised when tables, figures or the report show something else, 
 class AnalysisPlan:
     """One analysis or comparison. It is made once and passed on, also to the process that writes the report.
 
-    Attributes
-    ----------
-    title : str
-        Heading of the report.
-    views : tuple of View
-        The first is the reference.
-    folder : Path
-        Folder of the results.
-    config : AnalysisConfig
-    command : str
-        Command line that repeats the analysis.
+    The first view is the reference; ``command`` is the command line that repeats the analysis.
     """
 
     title: str

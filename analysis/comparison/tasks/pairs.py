@@ -22,17 +22,7 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Similarities:
-    """Values of a measure for all pairs of layers.
-
-    Attributes
-    ----------
-    values : array (n_rows, n_columns)
-        NaN where the measure is undefined.
-    undefined : list of Undefined
-        Layers whose similarity is undefined even with themselves.
-    warnings : list of str
-        Warnings about single pairs of layers.
-    """
+    """Values of a measure for all pairs of layers, NaN where it is undefined, with the reasons and warnings."""
 
     values: Values
     undefined: list[Undefined]
@@ -42,14 +32,8 @@ class Similarities:
 def compare_layers(sides: Sequence[Layers], measure: str) -> Similarities:
     """Return the similarity of every layer of the first side with every layer of the last.
 
-    Layers that the measure rejects have NaN in their rows and columns; the others are compared without them.
-
-    Parameters
-    ----------
-    sides : sequence of mapping of str to array
-        One or two sets of layers. The layers of a single set are compared with one another.
-    measure : str
-        A key of ``repsim.similarity.MEASURES``.
+    Layers that the measure rejects have NaN in their rows and columns; the others are compared without them. The layers
+    of a single side are compared with one another.
     """
     names = [list(side) for side in sides]
     whole = attempt(lambda: pairwise(*sides, measure=measure).values)

@@ -68,16 +68,7 @@ class AnalysisTasks:
 
 
 def plan_tasks(views: Sequence[View], config: AnalysisConfig, cache: AnalysisCache) -> AnalysisTasks:
-    """Return the tasks of an analysis.
-
-    Parameters
-    ----------
-    views : sequence of View
-        On the same stimuli; the first is the reference.
-    config : AnalysisConfig
-    cache : AnalysisCache
-        Keeps their results.
-    """
+    """Return the tasks of an analysis of views on the same stimuli, of which the first is the reference."""
     places = [(index, layer) for index, view in enumerate(views) for layer in view.listed]
     whole = [Source.of(view) for view in views]
     n_test, n_all = len(views[0].rows("test")), len(views[0].run.stimuli)

@@ -15,16 +15,7 @@ __all__ = ["Source"]
 
 @dataclass(frozen=True)
 class Source:
-    """Layers of one run at one step, and the checksums of their files when the analysis was planned.
-
-    Attributes
-    ----------
-    run : str
-        Absolute path of the run directory.
-    step : int
-    layers : tuple of str
-    activations_sha256, stimuli_sha256 : str
-    """
+    """Layers of one run at one step, and the checksums of their files when the analysis was planned."""
 
     run: str
     step: int
@@ -45,13 +36,7 @@ class Source:
         return [list(self.layers), self.activations_sha256, self.stimuli_sha256]
 
     def read(self) -> tuple[dict[str, Layer], Stimuli]:
-        """Return the layers, still on disk, and the stimuli, after checking every byte of the files.
-
-        Raises
-        ------
-        Damaged
-            If a file has changed since the analysis was planned.
-        """
+        """Return the layers, still on disk, and the stimuli, after checking every byte of the files."""
         activations, stimuli = _opened_step(self.run, self.step, self.activations_sha256, self.stimuli_sha256)
         check_unchanged(activations.path, self.activations_sha256)
         return {layer: activations[layer] for layer in self.layers}, stimuli

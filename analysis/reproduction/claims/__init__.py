@@ -26,13 +26,7 @@ CLAIMS: dict[str, str | Claim] = {
 
 
 def load_claim(name: str) -> Claim:
-    """Return a registered claim.
-
-    Raises
-    ------
-    ValueError
-        If no claim of that name is registered.
-    """
+    """Return a registered claim."""
     if name not in CLAIMS:
         raise ValueError(f"Unknown claim '{name}'. Choose one of: {', '.join((*CLAIMS, 'all'))}.")
     entry = CLAIMS[name]

@@ -15,19 +15,8 @@ __all__ = ["compare_layer"]
 def compare_layer(values: Mapping[str, Any], labels: Any) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
     """Return matrices of similarity between networks by measure, and the class structure of each network.
 
-    Parameters
-    ----------
-    values : mapping of str to array
-        Activations (n_stimuli, n_units) of one layer, by network.
-    labels : array
-        Class of each stimulus.
-
-    Returns
-    -------
-    matrices : dict of str to array
-        "cka" (unbiased linear CKA) and "rsa" (correlation of RDMs), each (n_networks, n_networks).
-    structures : dict of str to float
-        By network.
+    ``values`` are the activations (n_stimuli, n_units) of one layer, by network. The measures are "cka" (unbiased
+    linear CKA) and "rsa" (correlation of RDMs).
     """
     rdms = {name: rdm(each, method="correlation") for name, each in values.items()}
     matrices = {"cka": pairwise(values).values, "rsa": compare_rdm_pairs(rdms).values}

@@ -42,15 +42,7 @@ REDUCTIONS: dict[str, type[Reduction]] = {
 
 
 def as_reduction(reduction: Reduction | Callable[[Tensor], Tensor] | str) -> Reduction:
-    """Return a reduction, given as itself, as its text or as a plain function of activations.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-    ValueError
-        As for ``parse_reduction``.
-    """
+    """Return a reduction, given as itself, as its text or as a plain function of activations."""
     if isinstance(reduction, Reduction):
         return reduction
     if isinstance(reduction, str):

@@ -44,10 +44,7 @@ def move_stimuli_first(axes: Axes, key: LayerKey, tensor: Tensor) -> Tensor:
 def reduce_tensor(given: LayerTensor, plan: RecordingPlan, batch: Batch) -> Tensor:
     """Return the reduced tensor; its reduction sees the axis of the stimuli first, if that axis is known.
 
-    Raises
-    ------
-    NotRecordable
-        If the reduction raises, or returns something other than a tensor.
+    Raise ``NotRecordable`` if the reduction raises, or returns something other than a tensor.
     """
     axis = plan.axes.get(given.key)
     source = given.tensor if axis is None else given.tensor.movedim(axis.axis, 0)

@@ -49,23 +49,10 @@ class _TrialStimuli:
 def run_trials(network: Network, inputs: Batch, n: int, batch_size: int | None) -> RecordingPlan:
     """Run trial passes and return a plan of the recording.
 
-    Parameters
-    ----------
-    network : Network
-        If it carries a state from batch to batch on which no other batch can run, the state is set to start from zeros.
-    inputs : Tensor or dict of str to Tensor
-    n : int
-        Number of stimuli.
-    batch_size : int, optional
-        Below 4, the trial passes show at most 3 stimuli. If the network takes only batches of this size, they show as
-        many.
-
-    Raises
-    ------
-    NotRecordable
-        If a tensor cannot be recorded.
-    Exception
-        If the network fails on every trial batch; the error is that of the network.
+    If the network carries a state from batch to batch on which no other batch can run, the state is set to start from
+    zeros. With a ``batch_size`` below 4 the passes show at most 3 stimuli; if the network takes only batches of this
+    size, they show as many. Raise ``NotRecordable`` if a tensor cannot be recorded, and the error of the network if it
+    fails on every trial batch.
     """
     shown = _trial_stimuli(n, batch_size)
     try:

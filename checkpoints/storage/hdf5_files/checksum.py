@@ -19,11 +19,6 @@ def fletcher32(chunk: NDArray[np.uint16]) -> int:
     words as big-endian. Swapping the bytes of a word is multiplication by 2⁸ modulo 2¹⁶ - 1, so one factor at the end
     suffices.
 
-    Parameters
-    ----------
-    chunk : uint16 array, shape (n_rows, n_words)
-        The chunk's bytes in C order, as little-endian words.
-
     References
     ----------
     Fletcher (1982), An arithmetic checksum for serial transmissions, IEEE Transactions on Communications 30.

@@ -32,11 +32,6 @@ def created(path: Path) -> Iterator[tuple[h5py.File, Sink]]:
         Without chunk cache, so write whole chunks. Metadata has checksums (HDF5 1.10 format).
     sink : Sink
         Its ``check`` raises the first disk error so far; call it after each block.
-
-    Raises
-    ------
-    OSError
-        If the file could not be written, raised at the end of the block at the latest; the message names the file.
     """
     with Sink(path) as sink:
         with h5py.File(sink, "w", libver=("v110", "v110"), rdcc_nbytes=0) as file:
@@ -46,13 +41,7 @@ def created(path: Path) -> Iterator[tuple[h5py.File, Sink]]:
 
 @contextmanager
 def opened(path: Path, kind: str) -> Iterator[h5py.File]:
-    """Open an HDF5 file of a run for reading; errors inside the block become ``Damaged``, which names the file.
-
-    Raises
-    ------
-    Damaged
-        If the file is missing, not HDF5, of another format or version, or if reading fails inside the block.
-    """
+    """Open an HDF5 file of a run for reading; errors inside the block become ``Damaged``, which names the file."""
     check_regular(path)
     try:
         with ExitStack() as stack:
@@ -76,13 +65,7 @@ def write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
 
 
 def read_column(path: Path, file: h5py.File, name: str, dtype: str) -> NDArray[Any]:
-    """Return a column that ``write_column`` wrote; ``dtype`` as for ``checked_dataset``.
-
-    Raises
-    ------
-    Damaged
-        If there is no column of this name and type.
-    """
+    """Return a column that ``write_column`` wrote, of a ``dtype`` as for ``checked_dataset``; else ``Damaged``."""
     column = checked_dataset(path, file, name, dtype, 1)
     if "gzip" in filter_names(column.id.get_create_plist()):
         raise Damaged(f"/{name} in {path} is compressed; expected an uncompressed column.")
@@ -95,13 +78,7 @@ def read_column(path: Path, file: h5py.File, name: str, dtype: str) -> NDArray[A
 
 
 def set_attributes(target: Any, values: Mapping[str, Any]) -> None:
-    """Set attributes. Text gets a fixed length, because HDF5 has no checksum for text of variable length.
-
-    Raises
-    ------
-    ValueError
-        If a text would be read back differently.
-    """
+    """Set attributes. Text gets a fixed length, because HDF5 has no checksum for text of variable length."""
     for name, value in values.items():
         target.attrs[name] = _encoded(name, value) if isinstance(value, str) else value
 

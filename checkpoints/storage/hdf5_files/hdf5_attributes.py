@@ -28,20 +28,8 @@ def attributes(
 ) -> dict[str, Any]:
     """Return attributes as Python values, by name. Their declared size is checked before they are read.
 
-    Parameters
-    ----------
-    path : Path
-        Path of the file, for messages.
-    target : h5py.Group
-    kinds : mapping of str to str
-        The kind of each attribute: ``"text"``, ``"whole number"`` or ``"list of sizes"``.
-    optional : collection of str, optional
-        Names of attributes that may be absent from the file and then from the result.
-
-    Raises
-    ------
-    Damaged
-        If an attribute is absent, of another kind, or too large for its kind.
+    A kind is ``"text"``, ``"whole number"`` or ``"list of sizes"``. Raise ``Damaged`` if an attribute is absent and not
+    ``optional``, of another kind, or too large for its kind.
     """
     location = target["/"].id if isinstance(target, h5py.File) else target.id
     values = {}

@@ -54,13 +54,7 @@ class errors_as_damaged:
 
 
 def checked_group(path: Path, parent: h5py.Group, name: str) -> h5py.Group:
-    """Return a group that is stored in this file.
-
-    Raises
-    ------
-    Damaged
-        If there is no such group, or only a soft or external link.
-    """
+    """Return a group that is stored in this file; ``Damaged`` if there is none, or only a soft or external link."""
     with errors_as_damaged(path):
         return h5py.Group(_member(path, parent, name, h5py.h5g.GroupID))
 
@@ -78,16 +72,8 @@ def check_link(path: Path, group: h5py.Group, name: str) -> None:
 def checked_dataset(path: Path, group: h5py.Group, name: str, dtype: str | tuple[str, ...], ndim: int) -> h5py.Dataset:
     """Return a dataset that is stored in this file and claims no more bytes than it stores.
 
-    Parameters
-    ----------
-    path : Path
-        Path of the file, for messages.
-    group : h5py.Group
-    name : str
-    dtype : str or tuple of str
-        NumPy's string for the type, or its beginning: ``"<f4"``, ``"<i8"``, ``"|S"`` for text of any length. If there
-        are several, each of them is accepted.
-    ndim : int
+    ``dtype`` is NumPy's string for the type, or its beginning, or several of these: ``"<f4"``, ``"<i8"``, ``"|S"`` for
+    text of any length.
 
     Raises
     ------

@@ -19,16 +19,6 @@ class Sink(io.RawIOBase):
     HDF5 2.0 crashes the process when its own flush on closing fails, as on a full disk. After the first OSError, this
     sink therefore stores everything that HDF5 writes in memory and reports success. The writer of the file calls
     ``check`` after every block and stops at the first error, and HDF5 can close the file.
-
-    Parameters
-    ----------
-    path : Path
-        Must not exist.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be created; the message names it.
     """
 
     def __init__(self, path: Path) -> None:

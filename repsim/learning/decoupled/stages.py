@@ -67,11 +67,6 @@ class Stage(nn.Module):
         Estimator at the boundary above. None in the top stage, or if the stage waits for the gradient from above.
     loss : str or None
         A key of ``LOSSES`` in the top stage, None in the others.
-
-    Raises
-    ------
-    ValueError
-        If an inner estimator needs the error of the output and this is not the top stage.
     """
 
     def __init__(
@@ -121,18 +116,8 @@ class Stage(nn.Module):
     def learn(self, tape: Tape, y: Tensor, gradient: Tensor | None) -> tuple[Tensor | None, dict[int, Tensor]]:
         """Add the gradients of a batch to ``.grad`` of the segments' and the inner estimators' parameters.
 
-        Parameters
-        ----------
-        tape : Tape
-        y : Tensor
-        gradient : Tensor or None
-            Per-example gradient g at the boundary above; None in the top stage.
-
-        Returns
-        -------
-        tuple
-            The mean loss, shape (*lead), in the top stage and None in the others; the losses of the inner estimators
-            by boundary.
+        Return the mean loss, shape (*lead), in the top stage and None in the others, and the losses of the inner
+        estimators by boundary. ``gradient`` is per example, at the boundary above; None in the top stage.
         """
         if self.loss is not None:
             return tape.descend_from_loss(y, self.loss), tape.teach()
@@ -181,19 +166,8 @@ def learns_from_target(estimator: Estimator) -> bool:
 def split_into_stages(learner: Learner, cuts: Sequence[int] | None = None) -> tuple[Stage, ...]:
     """Split a learner into stages, which share its modules.
 
-    Parameters
-    ----------
-    learner : Learner
-        Built with ``together=False``.
-    cuts : sequence of int, optional
-        Boundaries between stages; by default all boundaries whose estimators are unlocked. Any other cut must be at a
-        boundary where backprop is used; the stage below then waits for the gradient.
-
-    Raises
-    ------
-    ValueError
-        If a cut is not a boundary, or is given twice; if the rule at a cut is locked; if an estimator below the top
-        stage needs the error of the output; or if several estimators are evaluated together.
+    By default the cuts are all boundaries whose estimators are unlocked. Any other cut must be at a boundary where
+    backprop is used; the stage below then waits for the gradient. The learner is built with ``together=False``.
     """
     estimators = _single_estimators(learner)
     boundaries = learner.network.boundaries

@@ -10,15 +10,7 @@ __all__ = ["ClassVectors", "sum_by_label"]
 
 
 class ClassVectors(nn.Module):
-    """A linear map from one-hot labels, or regression targets, to activations; it starts at zero.
-
-    Parameters
-    ----------
-    n_outputs : int
-        Number of classes, or of regression targets.
-    shape : tuple of int
-        Shape of one example's activation.
-    """
+    """A linear map from one-hot labels, or regression targets, to activations; it starts at zero."""
 
     stacks_by_parts = True
 

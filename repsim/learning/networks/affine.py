@@ -41,14 +41,6 @@ def apply_with_feedback(affine: nn.Module, X: Tensor, feedback: Tensor) -> Tenso
     The gradient of the weight is exact. If ``feedback`` requires a gradient, it receives the gradient of the weight,
     which is the adaptive rule.
 
-    Parameters
-    ----------
-    affine : nn.Linear or nn.Conv2d, or a stack of them
-    X : Tensor
-        Input of the affine map.
-    feedback : Tensor
-        Feedback matrix B, of the shape of the weight.
-
     References
     ----------
     Lillicrap et al. (2016), Random synaptic feedback weights support error backpropagation for deep learning.

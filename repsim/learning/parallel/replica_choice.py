@@ -39,13 +39,7 @@ class Choice:
 
 
 def choose(how: str, learners: Learners, optimizers: Optimizers, setup: ReplicaSetup) -> Choice:
-    """Return how to train replicas: as requested, or, if ``how`` is ``"auto"``, the faster way that fits in memory.
-
-    Raises
-    ------
-    ValueError
-        If the available memory is not sufficient.
-    """
+    """Return how to train replicas: as requested, or, if ``how`` is ``"auto"``, the faster way that fits in memory."""
     X, y = setup.data[0]
     with torch.random.fork_rng([X.device] if X.is_cuda else []):
         needed = _needed(measure_footprint(learners[0], optimizers[0], X, y, setup.batch_size), len(learners))

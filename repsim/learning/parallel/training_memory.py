@@ -58,19 +58,7 @@ _SETTINGS = {  # of <malloc.h>
 
 @dataclass(frozen=True)
 class Footprint:
-    """Memory needed to train one learner, in bytes.
-
-    Attributes
-    ----------
-    weights : int
-        Parameters and buffers.
-    gradients : int
-        Gradients of the parameters.
-    moments : int
-        State of the optimizer.
-    batch : int
-        One batch, and the tensors that a step saves for the backward pass.
-    """
+    """Bytes to train one learner; a ``batch`` includes all tensors that a step saves for the backward pass."""
 
     weights: int
     gradients: int
@@ -89,16 +77,6 @@ def measure_footprint(
     """Measure the memory of training a learner by one update of a copy on two examples.
 
     Neither the learner nor the optimizer changes.
-
-    Parameters
-    ----------
-    learner : Learner
-    optimizer : torch.optim.Optimizer
-        Optimizer of its parameters.
-    X, y : Tensor
-        Training examples, of which two are used.
-    batch_size : int
-        Size of the batches of the training.
     """
     learner, optimizer = copy.deepcopy((learner, optimizer))
     X, y = X[:2].clone(), y[:2].clone()  # a view would save the storage of all examples

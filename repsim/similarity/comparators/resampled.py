@@ -163,21 +163,9 @@ def weighted_rank_correlations(
 ) -> Weighted:
     """Compute correlations of the ranks of weighted RDMs.
 
-    Parameters
-    ----------
-    rdms, counts, p, ceilings
-        As for `weighted_cosines`; the ceilings are NaN if they are not needed.
-    memory : int
-        Unused: one sample is computed at a time.
-    exact : bool
-        Whether the products of ranks are divided by the lengths of these ranks (spearman), or by the length of ranks
-        without ties (rho-a).
-
-    Returns
-    -------
-    Resampled
-    array of bool (n_samples,)
-        All true.
+    Ranks are multiplied and divided by the lengths of these ranks (spearman, ``exact``), or by the length of ranks
+    without ties (rho-a). One sample is computed at a time, so ``memory`` is unused; the ceilings are NaN if they are
+    not needed.
     """
     i, j = np.triu_indices(counts.shape[1], 1)
     ascending = [TiedOrder.of(rdm) for rdm in rdms]

@@ -77,20 +77,7 @@ def prepare_all(
 ) -> dict[str, Any]:
     """Check RDMs of the same stimuli, and prepare each for a comparator; None where the comparator is not defined.
 
-    Raises
-    ------
-    ValueError
-        As `compare_rdms`.
-
-    Warns
-    -----
-    RuntimeWarning
-        Once, with the names of the RDMs for which the comparator is not defined.
-
-    Examples
-    --------
-    >>> prepare_all({"A": [3, 4, 0]}, COMPARATORS["cosine"], stacklevel=2)
-    {'A': array([0.6, 0.8, 0. ])}
+    Warn once with the names of the latter.
     """
     vectors = in_common(rdms, nan=nan, whole=chosen.name if chosen.needs_all_pairs else None)
     m = len(next(iter(vectors.values())))

@@ -88,13 +88,7 @@ class Distance(Entry):
 
 
 def write_pdist(patterns: Patterns, *, name: str, metric: str | Callable[..., float]) -> str | None:
-    """Write the distances of `scipy.spatial.distance.pdist`, and count those that are not defined.
-
-    Raises
-    ------
-    ValueError
-        If a distance is infinite.
-    """
+    """Write the distances of `scipy.spatial.distance.pdist`, and count those that are not defined."""
     X = np.asarray(patterns.X)
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore", RuntimeWarning)  # undefined distances are counted below

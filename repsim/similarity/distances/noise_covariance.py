@@ -26,13 +26,7 @@ def noise_covariance(residuals: FloatArray, degrees: int) -> FloatArray:
 
 
 def whitening(noise: ArrayLike, d: int) -> Callable[[FloatArray], FloatArray]:
-    """Return the function that whitens patterns, after which Euclidean distances are Mahalanobis distances.
-
-    Raises
-    ------
-    ValueError
-        If it has a wrong shape, is not symmetric or is not positive definite.
-    """
+    """Return the function that whitens patterns, after which Euclidean distances are Mahalanobis distances."""
     covariance = np.asarray(noise, dtype=np.float64)
     if covariance.shape not in ((d,), (d, d)):
         raise ValueError(f"noise has shape {covariance.shape}; expected ({d}, {d}), or ({d},) for variances.")

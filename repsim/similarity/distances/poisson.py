@@ -15,13 +15,7 @@ DIVERGENCE = (
 
 
 def rates(counts: FloatArray, patterns: Patterns) -> FloatArray:
-    """Return counts mixed with the prior, so that all rates are positive.
-
-    Raises
-    ------
-    ValueError
-        If a count is negative.
-    """
+    """Return counts mixed with the prior, so that all rates are positive."""
     if (counts < 0).any():
         raise ValueError(
             f"{patterns.name} has {(counts < 0).sum()} negative values; the Poisson distance needs rates. "

@@ -46,18 +46,6 @@ class Blocks:
     As in `checks.representation`, features that are constant up to rounding have exactly one value. Their detection
     takes one pass over X.
 
-    Parameters
-    ----------
-    X : array-like (n, d)
-        Object whose rows are read by slices.
-    name : str
-        Its name in messages.
-
-    Raises
-    ------
-    ValueError
-        If the values are not real numbers, or one is NaN or infinite.
-
     Examples
     --------
     >>> blocks = Blocks(np.array([[1e3, 1.0], [1e3 + 2**-13, 2.0]]), "X")

@@ -116,12 +116,7 @@ def write_squared_distances(
 def write_one_minus_cosines(rows: Rows, n: int, out: Any, *, shape: tuple[int, int]) -> None:
     """Write one minus the products of all pairs of rows of length one, within [0, 2]; NaN where a row is NaN.
 
-    This is half the squared distance.
-
-    Parameters
-    ----------
-    rows, n, out, shape
-        As for `write_squared_distances`.
+    This is half the squared distance. Arguments are those of `write_squared_distances`.
 
     Examples
     --------

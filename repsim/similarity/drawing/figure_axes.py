@@ -90,19 +90,8 @@ def name_ticks(axis: Any, names: Sequence[str], places: ArrayLike | None = None)
     """Label places on an axis with names; when the figure is drawn, as many as fit are shown.
 
     Long names are cut so that the axes keep most of the figure, and rotated if more of them fit this way. If the figure
-    was made here and has no other axes, the whole names are written below it.
-
-    Parameters
-    ----------
-    axis : matplotlib Axis
-    names : sequence of str
-    places : array-like, optional
-        Ascending, one for each name; 0, 1, 2, … by default.
-
-    Returns
-    -------
-    dict of str to str
-        The whole name for each shown label that was cut.
+    was made here and has no other axes, the whole names are written below it. Return the whole name of each shown label
+    that was cut.
     """
     size = _font_size(axis)
     width, height = _room(axis.axes)
@@ -205,16 +194,7 @@ def legend_labels(names: Sequence[str]) -> dict[str, str]:
 def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "medium", loc: Any = "best") -> None:
     """Add a legend: inside the axes if it has few entries, otherwise to the right of them, in columns.
 
-    Parameters
-    ----------
-    ax : Axes
-        If the figure was made here and has several axes, the legend is beside all of them.
-    names : sequence of str
-        The names that `legend_labels` was called with. Those that were cut are written below a figure made here.
-    size : str, default "medium"
-        Font size inside the axes.
-    loc : str, default "best"
-        Place of the legend inside the axes.
+    The legend of a figure that was made here is beside all of its axes, and names that were cut are written below it.
     """
     handles, labels = ax.get_legend_handles_labels()
     if not handles:
@@ -241,14 +221,7 @@ def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "medium", l
 
 
 def write_key(figure: Figure, names: Mapping[str, str]) -> None:
-    """Write the whole names of cut labels below a figure that was made here.
-
-    Parameters
-    ----------
-    figure : Figure
-    names : mapping of str to str
-        The whole name for each label. At most 8 are written, with the number of the others.
-    """
+    """Write at most 8 whole names of cut labels below a figure that was made here, and the number of the others."""
     written = figure.get_supxlabel()
     names = {label: name for label, name in names.items() if verbatim(f"{label} = ") not in written}
     if not names or not _is_ours(figure):
@@ -279,15 +252,7 @@ def _font(texts: Sequence[str], size: str | float) -> FontProperties:
 
 
 def show_matrix(ax: Axes, values: ArrayLike, **options: Any) -> AxesImage:
-    """Draw a matrix as an image in which undefined cells (NaN) are hatched in grey; see `mark_undefined`.
-
-    Parameters
-    ----------
-    ax : Axes
-    values : array-like (n_rows, n_columns)
-    options
-        Of `matplotlib.axes.Axes.imshow`.
-    """
+    """Draw a matrix as an image in which undefined cells (NaN) are hatched in grey; see `mark_undefined`."""
     masked = np.ma.masked_invalid(np.asarray(values, dtype=np.float64))
     image = ax.imshow(masked, interpolation="nearest", **options)
     ax.grid(visible=False)

@@ -49,21 +49,10 @@ def printable(name: str) -> str:
 
 
 def shorten(names: Sequence[str], most: int = 28) -> list[str]:
-    r"""Return printable labels of at most about ``most`` characters that differ for different names.
+    """Return printable labels of at most about ``most`` characters that differ for different names.
 
     Long names are cut between their ends. If several names have the same ends, their labels also contain the part in
-    which the names first differ, and, if that is not enough, a number.
-
-    Parameters
-    ----------
-    names : sequence of str
-    most : int, default 28
-        Largest number of characters, at least 6.
-
-    Returns
-    -------
-    list of str
-        As long as `names`; equal names have equal labels.
+    which the names first differ, and, if that is not enough, a number. Equal names have equal labels.
 
     Examples
     --------

@@ -14,15 +14,6 @@ _MOST = 30
 
 
 def titled(title: str, frame: pd.DataFrame, *, index: bool = False) -> str:
-    """Return a title and a table of at most 30 rows and columns.
-
-    Parameters
-    ----------
-    title : str
-        Plain text.
-    frame : DataFrame
-    index : bool
-        Whether the rows have names.
-    """
+    """Return a title and a table of at most 30 rows and columns."""
     table = frame.to_html(index=index, escape=True, max_rows=_MOST, max_cols=_MOST, float_format="{:.4g}".format)
     return f"<b>{escape(title)}</b>{table}"

@@ -79,18 +79,7 @@ ADJUSTMENTS: dict[str, Callable[[FloatArray], FloatArray]] = {
 def p_value(n_as_extreme: ArrayLike, n_samples: int) -> FloatArray:
     """Return (b + 1) / (B + 1): the fraction of draws, including the data, that are as extreme as the data.
 
-    It is never zero, since the data are one of the draws under the null hypothesis.
-
-    Parameters
-    ----------
-    n_as_extreme : array-like of int
-        Number b of draws that are as extreme as the data.
-    n_samples : int
-        Number B of draws.
-
-    Returns
-    -------
-    array
+    It is never zero, since the data are one of the draws under the null hypothesis. Of B draws, b are as extreme.
 
     References
     ----------
@@ -108,19 +97,9 @@ def p_value(n_as_extreme: ArrayLike, n_samples: int) -> FloatArray:
 def permutation_p(null: FloatArray, observed: FloatArray, *, exact: bool) -> FloatArray:
     """Compute p-values of observed statistics from their values under permutations; larger is more extreme.
 
-    Values are equal up to rounding if they differ by at most 1e-10 of the largest value of the same statistic.
-
-    Parameters
-    ----------
-    null : array (n_permutations, k) or (n_permutations, 1)
-    observed : array (k,)
-    exact : bool
-        Whether ``null`` contains every permutation once, including the identity. Then p is the fraction of permutations
-        that are as extreme; otherwise it is (b + 1) / (B + 1).
-
-    Returns
-    -------
-    array (k,)
+    Values are equal up to rounding if they differ by at most 1e-10 of the largest value of the same statistic. ``null``
+    has shape (n_permutations, k) or (n_permutations, 1). If it is ``exact``, it contains every permutation once,
+    including the identity, and p is the fraction that is as extreme; otherwise p is (b + 1) / (B + 1).
 
     Examples
     --------

@@ -171,14 +171,9 @@ def mantel_test(
 
 @dataclass(frozen=True, eq=False)
 class Permuted:
-    """Mean values of models over data RDMs, and the same with the stimuli of the data permuted.
+    """Mean values of models over data RDMs, and the same with the stimuli of the data permuted (``null``).
 
-    Attributes
-    ----------
-    values : array (n_models,)
-    null : array (n_permutations, n_models)
-    exact : bool
-        Whether these are all permutations.
+    ``exact`` tells whether these are all permutations.
     """
 
     values: FloatArray
@@ -191,19 +186,8 @@ def permuted_values(
 ) -> Permuted:
     """Compare models with data RDMs whose stimuli are permuted, all data RDMs in the same way.
 
-    Parameters
-    ----------
-    comparator : Comparator
-    models : array (p, m)
-    data : array (q, m)
-        RDMs for which the comparator is defined.
-    n_permutations : int
-        Fewer are enumerated where there are no more, and for at most six stimuli.
-    generator : numpy Generator
-
-    Returns
-    -------
-    Permuted
+    RDMs are condensed, (p, m) and (q, m), and the comparator is defined for all. All permutations are enumerated if
+    they are no more than ``n_permutations``, and for at most six stimuli.
     """
     n = n_stimuli(data[0])
     n_all = math.factorial(n)

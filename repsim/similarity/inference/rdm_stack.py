@@ -18,16 +18,7 @@ UNITS = 16
 
 
 def stacked_rdms(rdms: Mapping[str, ArrayLike], side: str, comparator: Comparator) -> FloatArray:
-    """Check RDMs of the same stimuli and return them as one array (k, n * (n - 1) / 2).
-
-    Raises
-    ------
-    TypeError
-        If they are not a mapping.
-    ValueError
-        If there are none, if one is not an RDM or contains NaN, if the comparator is not defined for it, or if the
-        numbers of stimuli differ.
-    """
+    """Check RDMs of the same stimuli and return them as one array (k, n * (n - 1) / 2)."""
     named = checks.mapping(rdms, side, "RDMs", "Pass {name: RDM}.")
     arrays = {name: condensed(rdm, name) for name, rdm in named.items()}
     checks.same_stimuli({name: n_stimuli(array) for name, array in arrays.items()})

@@ -47,10 +47,6 @@ def resampled_values(
     ceilings : bool, default True
         Whether the ceilings are needed; they may be NaN otherwise.
 
-    Returns
-    -------
-    Resampled
-
     Examples
     --------
     >>> from repsim.similarity import COMPARATORS
@@ -96,14 +92,6 @@ def compare_with_ceilings(
     comparator: Comparator, models: FloatArray, data: FloatArray, *, ceilings: bool = True
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Compare every model with every data RDM, and the best possible models with the data.
-
-    Parameters
-    ----------
-    comparator : Comparator
-    models : array (p, m)
-    data : array (q, m)
-    ceilings : bool, default True
-        Whether the ceilings are needed; they are NaN otherwise.
 
     Returns
     -------

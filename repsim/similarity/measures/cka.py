@@ -64,17 +64,7 @@ UNDEFINED = "have zero HSIC with themselves: they are constant, or no two of the
 
 
 def check_enough(X: FloatArray, name: str, *, unbiased: bool) -> None:
-    """Check that there are enough stimuli for the estimator of HSIC.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than 4 stimuli for the unbiased estimator.
-
-    Examples
-    --------
-    >>> check_enough(np.eye(3), "X", unbiased=False)
-    """
+    """Check that there are enough stimuli for the estimator of HSIC."""
     if unbiased and len(X) < 4:
         raise ValueError(
             f"{name} has {len(X)} stimuli; unbiased CKA needs at least 4. Record more stimuli, or take the biased "

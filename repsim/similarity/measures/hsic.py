@@ -100,19 +100,8 @@ def hsic_from_grams(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
 def gram(X: Any, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, unbiased: bool, out: Any = None) -> Any:
     """Compute the Gram matrix of a normalised representation, or a tile of it.
 
-    Parameters
-    ----------
-    X : array or Tensor (n, d)
-    rows, columns : slice, default all
-        The tile, on the diagonal (equal slices) or off it (slices that do not overlap).
-    unbiased : bool
-        Whether to U-centre, for the unbiased estimator.
-    out : array or Tensor (n_rows, n_columns), optional
-        Where the result is written.
-
-    Returns
-    -------
-    array or Tensor (n_rows, n_columns)
+    A tile is on the diagonal (equal slices) or off it (slices that do not overlap). ``unbiased`` U-centres it, for the
+    unbiased estimator.
 
     Examples
     --------
@@ -130,28 +119,12 @@ def u_centred(K: Any, rows: slice, columns: slice, sums: Any) -> Any:
     .. math:: \tilde K_{ij} = K_{ij} - \frac{s_i + s_j}{n - 2} + \frac{\sum_k s_k}{(n - 1)(n - 2)},
               \quad \tilde K_{ii} = 0
 
-    Parameters
-    ----------
-    K : array or Tensor (n_rows, n_columns)
-    rows, columns : slice
-        The tile, on the diagonal or off it.
-    sums : array or Tensor (n,)
-        The sum s of each row of the whole matrix without its diagonal entry.
-
-    Returns
-    -------
-    array or Tensor (n_rows, n_columns)
-        K itself.
+    ``sums`` holds the sum s of each row of the whole matrix without its diagonal entry.
 
     References
     ----------
     Szekely & Rizzo (2014). Partial distance correlation with methods for dissimilarities. Annals of Statistics 42,
     definition 2.
-
-    Examples
-    --------
-    >>> u_centred(np.ones((4, 4)), EVERYTHING, EVERYTHING, np.full(4, 3.0)).any()
-    np.False_
     """
     n = len(sums)
     effects = (sums - sums.sum() / (2 * (n - 1))) / (n - 2)

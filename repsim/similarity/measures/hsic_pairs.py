@@ -30,27 +30,8 @@ def linear_hsic(
 ) -> FloatArray:
     """Compute HSIC with linear kernels for many pairs of layers, by the faster route.
 
-    Parameters
-    ----------
-    layers : sequence of array (n, d_i)
-        Layers after `hsic.normalised`.
-    pairs : sequence of (int, int)
-        Positions (i, j), i <= j.
-    unbiased : bool
-    memory : int
-        Bound in bytes on the products held at a time.
-    device : str, optional
-        Device on which torch multiplies; by default numpy multiplies on the CPU.
-
-    Returns
-    -------
-    array (n_layers, n_layers)
-        Correct at the pairs and at their mirror images.
-
-    Raises
-    ------
-    ValueError
-        If memory is too small.
+    Layers are those of `hsic.normalised`, pairs are positions (i, j), i <= j, and ``memory`` bounds the bytes of the
+    products held at a time. The result is correct at the pairs and at their mirror images.
 
     Examples
     --------
@@ -141,20 +122,8 @@ def _side_by_side(layers: Sequence[Any], room: Any) -> tuple[Any, Any]:
 def from_tiles(tiles: Sequence[Tile], n: int, memory: int, device: str | None = None) -> FloatArray:
     """Sum the entrywise products of all pairs of Gram matrices.
 
-    The same tile of all matrices is stacked; the product of the stack with its transpose is added to the sums.
-
-    Parameters
-    ----------
-    tiles : sequence of callable
-        Each takes two slices, rows and columns, and writes its tile to ``out``.
-    n : int
-        Number of stimuli.
-    memory, device
-        As for `linear_hsic`.
-
-    Returns
-    -------
-    array (n_layers, n_layers)
+    The same tile of all matrices is stacked; the product of the stack with its transpose is added to the sums. Each
+    tile takes two slices, rows and columns, and writes its entries to ``out``.
 
     Examples
     --------

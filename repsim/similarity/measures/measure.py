@@ -185,18 +185,7 @@ def undefined_among(measure: Measure, prepared: Mapping[str, Any]) -> dict[str, 
 def warn_undefined(measure: Measure, is_undefined: Mapping[str, bool], *, stacklevel: int) -> None:
     """Warn once of the representations for which a measure is not defined.
 
-    Parameters
-    ----------
-    measure : Measure
-    is_undefined : mapping
-        From the name of a representation in the message to whether the measure is not defined for it.
-    stacklevel : int
-        As in `warnings.warn`, counted from this function.
-
-    Warns
-    -----
-    RuntimeWarning
-        With the names of these representations.
+    ``stacklevel`` is counted from this function.
 
     Examples
     --------

@@ -166,13 +166,7 @@ UNDEFINED = "have patterns of one direction only (they are constant), or a patte
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Neighbourhoods:
-    """Patterns scaled to unit length, and the indices of the neighbours of each pattern, nearest first.
-
-    Parameters
-    ----------
-    directions : array (n, d)
-    nearest : array of int (n, k)
-    """
+    """Patterns scaled to unit length, and the indices of the neighbours of each pattern, nearest first."""
 
     directions: FloatArray
     nearest: NDArray[np.intp]

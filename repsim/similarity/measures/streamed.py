@@ -52,19 +52,9 @@ def values_of_pairs(
 ) -> FloatArray:
     """Compute a measure of each pair of layers from their products with themselves and with one another.
 
-    Parameters
-    ----------
-    sums : Sums
-    prepare : callable
-        Takes the products of a layer with itself (d, d), the number of stimuli and the name of the layer; returns all
-        that ``compare`` needs of the layer, or None if the measure is not defined for it.
-    compare : callable
-        Takes what ``prepare`` returned for two layers, and their products (d1, d2); returns a float.
-
-    Returns
-    -------
-    array (n_layers, n_layers)
-        NaN where ``prepare`` returned None.
+    ``prepare`` takes the products of a layer with itself (d, d), the number of stimuli and the name of the layer;
+    ``compare`` takes what it returned for two layers, and their products (d1, d2). Values are NaN where ``prepare``
+    returned None.
     """
     values = np.full((len(sums.names),) * 2, np.nan)
     prepared = [prepare(sums.products(i, i), sums.n, name) for i, name in enumerate(sums.names)]

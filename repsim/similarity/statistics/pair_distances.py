@@ -15,15 +15,8 @@ PAIRS_AT_ONCE = 2**20
 def squared_distances(Z: FloatArray) -> Iterator[tuple[int, FloatArray]]:
     """Yield the squared distances of a block of rows to all rows.
 
-    Parameters
-    ----------
-    Z : array (n, d)
-
-    Yields
-    ------
-    (int, array (k, n))
-        Index of the first row of the block, and its distances; infinite from a row to itself. They are computed from
-        products, with the rounding errors of the squares of the rows.
+    It comes with the index of its first row. The distance from a row to itself is infinite. Distances are computed from
+    products, with the rounding errors of the squares of the rows.
 
     Examples
     --------

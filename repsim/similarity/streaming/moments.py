@@ -208,13 +208,7 @@ class Moments:
 
 
 def streamable(measure: str | Measure | Callable[..., float]) -> tuple[Measure, Streamed]:
-    """Return a measure and its streamed form.
-
-    Raises
-    ------
-    ValueError
-        If the measure is unknown or has no streamed form.
-    """
+    """Return a measure and its streamed form."""
     chosen = choose(measure, MEASURES, Measure, "measure")
     if chosen.streamed is None:
         names = sorted(name for name, each in MEASURES.items() if each.streamed is not None)

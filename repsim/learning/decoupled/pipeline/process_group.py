@@ -30,21 +30,9 @@ class Ended(Exception):
 def run_together(function: Callable[[int, Any], Any], arguments: Sequence[Any]) -> list[Any]:
     """Call ``function(rank, argument)`` in a new process for each argument, in parallel, and return the results.
 
-    All processes are stopped in any case, even if the calling process is killed.
-
-    Parameters
-    ----------
-    function : callable
-        A function defined in a module. It raises ``PeerLost`` for errors that another process caused.
-    arguments : sequence
-        Picklable objects, one per process.
-
-    Raises
-    ------
-    Ended
-        If a process raised it.
-    RuntimeError
-        If a process raised another error, whose traceback is included, or died.
+    All processes are stopped in any case, even if the calling process is killed. ``function`` is defined in a module,
+    and raises ``PeerLost`` for errors that another process caused. Raise ``Ended`` if a process raised it, and
+    RuntimeError if one died or raised another error.
     """
     context = multiprocessing.get_context("spawn")
     workers: list[tuple[BaseProcess, Connection]] = []

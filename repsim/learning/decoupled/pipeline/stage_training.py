@@ -89,14 +89,8 @@ class StageSetup:
 class StageRecord:
     """Losses and accuracies of one stage, step by step.
 
-    Attributes
-    ----------
-    outcomes : list of pairs of float
-        Loss and accuracy of each batch; empty except in the top stage.
-    estimator_losses : dict of int to list of float
-        Losses of the estimators, by boundary.
-    report : StageReport, optional
-        Times of the process; None until it has finished.
+    ``outcomes`` has loss and accuracy of each batch, in the top stage only; ``report`` is None until the process has
+    finished.
     """
 
     outcomes: list[tuple[float, float]] = field(default_factory=list)
