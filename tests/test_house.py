@@ -68,7 +68,7 @@ def test_a_forbidden_import_would_be_found(tmp_path: Path) -> None:
     for room in ROOMS:
         (tmp_path / room).mkdir()
         (tmp_path / room / "__init__.py").write_text("import analysis\n" if room == "probes" else "")
-    for floor in ("learning", "similarity"):
+    for floor in ("learning", "similarity", "theory"):
         (tmp_path / "repsim" / f"{floor}.py").write_text("")
     contracts = (ROOT / "pyproject.toml").read_text().partition("[tool.importlinter]")
     (tmp_path / "pyproject.toml").write_text("".join(contracts[1:]))
