@@ -74,30 +74,8 @@ def test_rules_are_given_as_json(repsim: Repsim) -> None:
 MISTAKES = {
     "unknown rule": ("rules hebb", f"Unknown rule 'hebb'. Choose one of: {', '.join(ESTIMATORS)}."),
     "unknown rule, as JSON": ("rules hebb --json", "Unknown rule 'hebb'."),
-    "no rule": ("train new --data digits --rule=", "Unknown rule ''. Choose one of: backprop"),
-    "unknown option": (
-        "train new --data digits --rule noise:loud=1",
-        "Rule noise has no option 'loud'. Choose from: scale, observe.",
-    ),
-    "no value": ("train new --data digits --rule noise:scale", "Rule 'noise:scale' is not understood at 'scale'; expe"),
-    "wrong type": (
-        "train new --data digits --rule synthetic-gradient:hidden_layers=x",
-        "synthetic-gradient: hidden_layers is 'x'; expected a whole number.",
-    ),
     "out of range": ("train new --data digits --rule bp-lambda:lam=1.5", "bp-lambda: lam is 1.5; expected a number fr"),
-    "boundary out of range": (
-        "train new --data digits --depth 4 --rule noise@5",
-        "boundaries '5' names boundary 5; a network with 4 hidden layers has boundaries 1 to 4",
-    ),
     "boundary of a word": ("train new --data digits --rule noise@half", "boundaries 'half' is not understood. Use mid"),
-    "loss that a rule cannot serve": (
-        "train new --data digits --rule kickback:error=sum",
-        "Kickback with error=sum cannot be used with the log loss",
-    ),
-    "back through a rule that is only observed": (
-        "train new --data digits --rule feedback-alignment:observe=true",
-        "cannot be observed beside backprop",
-    ),
     "unknown network": (
         "train new --data digits --network cnn",
         "Unknown network 'cnn'. Choose one of: mlp, conv,",

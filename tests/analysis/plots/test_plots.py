@@ -117,17 +117,6 @@ def test_a_layer_axis_has_few_ticks_each_where_its_layer_is(n: int, shown: list[
     assert ticks(ax.xaxis) == {float(depth): str(depth) for depth in shown}
 
 
-@pytest.mark.parametrize("name", [HOSTILE, "a$b$c$", "$", "a_b", "_"])
-def test_names_are_drawn_as_they_are(name: str) -> None:
-    ax = new_axes()
-    ax.set_title(verbatim(name))
-    ax.plot([0, 1], label=verbatim(name))
-    assert len(ax.legend().get_texts()) == 1
-    text, is_math = ax.title._preprocess_math(ax.title.get_text())
-    assert (text.strip(), is_math) == (name, False)
-    figure_of(ax).draw_without_rendering()
-
-
 # Curves
 
 
@@ -477,14 +466,6 @@ def test_curves_stay_readable(layers: list[str], views: list[str]) -> None:
     check_readable(figure_of(ax))
     assert ax.get_window_extent().height >= 0.5 * figure_of(ax).bbox.height
     assert len(legend(ax)) == len(set(legend(ax))) == len(views)
-
-
-def test_layers_that_are_cut_differ_and_are_explained() -> None:
-    ax = plot_by_layer(named(LONG, ["a"]), "score", ylabel="score")
-    labels = list(ticks(ax.xaxis).values())
-    assert len(set(labels)) == 6
-    key = figure_of(ax).get_supxlabel().replace("\n    ", "").replace(" ", "")
-    assert all(f"{label}={name}" in key for label, name in zip(labels, LONG, strict=True))
 
 
 @pytest.mark.parametrize("draw", [plot_training, plot_alignment], ids=["training", "alignment"])

@@ -134,24 +134,6 @@ def test_pairwise_takes_single_precision_with_a_large_mean(rng: np.random.Genera
     np.testing.assert_allclose(pairwise(X).values, pairwise(centred).values, atol=1e-10)
 
 
-@pytest.mark.parametrize("measure", LINEAR)
-def test_pairwise_names_the_layers_it_cannot_compare(rng: np.random.Generator, measure: str) -> None:
-    X = network(rng, 20, [4, 5, 6]) | {"dead": np.full((20, 3), 0.1)}
-    message = r"^1 of 4 representations \(X\['dead'\]\) have zero HSIC with themselves: they are constant"
-    with pytest.warns(RuntimeWarning, match=message) as record:
-        values = pairwise(X, measure=measure).values
-    assert len(record) == 1
-    assert np.isnan(values[3]).all()
-    assert np.isnan(values[:, 3]).all()
-    assert not np.isnan(values[:3, :3]).any()
-
-
-def test_pairwise_lists_its_measures() -> None:
-    message = r"^Unknown measure 'cka_lin'\. Did you mean 'cka'\? Choose one of: .*cka, cka_biased"
-    with pytest.raises(ValueError, match=message):
-        pairwise({"a": np.eye(5)}, measure="cka_lin")
-
-
 def test_pairwise_refuses_a_single_array() -> None:
     with pytest.raises(
         TypeError, match=r"^X is a ndarray; expected a mapping .* compare two arrays with the function of a measure"
@@ -171,11 +153,6 @@ def test_pairwise_refuses_different_numbers_of_stimuli() -> None:
     message = r"^X\['a'\] has 6 samples and Y\['a'\] has 5; both must come from the same stimuli in the same order\."
     with pytest.raises(ValueError, match=message):
         pairwise(X, Y)
-
-
-def test_pairwise_refuses_too_few_stimuli() -> None:
-    with pytest.raises(ValueError, match=r"^X\['a'\] has 3 stimuli; unbiased CKA needs at least 4"):
-        pairwise({"a": np.eye(3)})
 
 
 def test_pairwise_names_the_representation_that_is_not_finite() -> None:
@@ -220,8 +197,6 @@ def test_a_function_of_ones_own_is_asked_for_both_orders_of_every_pair(rng: np.r
 def test_pairwise_refuses(rng: np.random.Generator, given: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pairwise(**({"X": {"a": rng.normal(size=(9, 2))}} | given))
-    with pytest.raises(TypeError, match=r"^measure is 3; expected a name, a Measure, or a function of two arrays\.$"):
-        pairwise({"a": np.eye(5)}, measure=3)
 
 
 def test_tensors_are_taken_whatever_their_type_and_graph(rng: np.random.Generator) -> None:

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from scipy.spatial.distance import cosine
 from scipy.stats import pearsonr, rankdata, spearmanr
 
-from repsim.similarity import COMPARATORS, compare_rdms, rdm
+from repsim.similarity import COMPARATORS, compare_rdms
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=40)
 
@@ -60,29 +60,9 @@ def test_correlations_equal_rsatoolbox(
     assert compare_rdms(A, B, ours) == pytest.approx(expected.item(), abs=1e-10)
 
 
-@pytest.mark.parametrize("method", ["pearson", "spearman"])
-def test_correlations_ignore_scale_and_offset(rng: np.random.Generator, method: str) -> None:
-    A, B = rng.uniform(size=(2, 45))
-    assert compare_rdms(3 * A + 1, B, method) == pytest.approx(compare_rdms(A, B, method), abs=1e-12)
-    assert compare_rdms(A, A, method) == pytest.approx(1, abs=1e-14)
-    assert compare_rdms(A, 1 - A, method) == pytest.approx(-1, abs=1e-14)
-
-
 def test_pearson_does_not_round_beyond_one(rng: np.random.Generator) -> None:
     for A in rng.uniform(size=(100, 45)):
         assert -1 <= compare_rdms(A, -A / 3 + 1) < compare_rdms(A, A / 7 + 1) <= 1
-
-
-def test_spearman_ignores_a_monotone_map_and_pearson_does_not(rng: np.random.Generator) -> None:
-    A, B = rng.uniform(size=(2, 45))
-    assert compare_rdms(A**5, B, "spearman") == pytest.approx(compare_rdms(A, B, "spearman"), abs=1e-12)
-    assert abs(compare_rdms(A**5, B) - compare_rdms(A, B)) > 1e-3
-
-
-@pytest.mark.parametrize("method", ["pearson", "spearman"])
-def test_correlations_depend_on_the_order_of_the_stimuli(rng: np.random.Generator, method: str) -> None:
-    X = rng.normal(size=(15, 4))
-    assert compare_rdms(rdm(X), rdm(X[::-1]), method) < 0.9
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from repsim.similarity import MEASURES, Moments, minibatch_cka, pairwise, streamed_pairwise
+from tests.repsim.similarity.slow_hsic import dense_biased, three_terms_unbiased
 
 STREAMED = [name for name, measure in MEASURES.items() if measure.streamed is not None]
 
@@ -62,16 +63,7 @@ def test_hsic_of_a_stream_is_that_of_song(layers: Layers, unbiased: bool) -> Non
     moments = Moments()
     for block in in_blocks(layers, 20):
         moments.update(block)
-    n, one = 90, np.ones(90)
-    K, L = (layers[name] @ layers[name].T for name in "ab")
-    if unbiased:
-        np.fill_diagonal(K, 0)
-        np.fill_diagonal(L, 0)
-        sums = (one @ K @ one) * (one @ L @ one) / ((n - 1) * (n - 2))
-        expected = (np.trace(K @ L) + sums - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3))
-    else:
-        H = np.eye(n) - 1 / n
-        expected = np.trace(K @ H @ L @ H) / (n - 1) ** 2
+    expected = (three_terms_unbiased if unbiased else dense_biased)(layers["a"], layers["b"])
     assert moments.hsic(unbiased=unbiased)[0, 1] == pytest.approx(expected, rel=1e-9)
 
 
@@ -98,18 +90,6 @@ def test_a_file_is_read_by_blocks(layers: Layers, tmp_path: Path) -> None:
     np.testing.assert_allclose(values, pairwise(layers).values, atol=1e-6)
 
 
-def test_a_constant_layer_is_nan_and_named(layers: Layers) -> None:
-    layers["flat"] = np.full((90, 3), 0.1)
-    for measure in STREAMED:
-        with pytest.warns(
-            RuntimeWarning, match=rf"^1 of 4 representations \(flat\) .* Their {MEASURES[measure].label} is NaN\.$"
-        ) as caught:
-            values = streamed_pairwise(layers, measure=measure, rows=40).values
-        assert caught[0].filename == __file__ or measure
-        assert np.isnan(values[3]).all()
-        assert np.isfinite(values[:3, :3]).all()
-
-
 # One pass, and tiles of Gram matrices where memory is short
 MEMORY = {2**30: STREAMED, 8 * 4 * 90**2: ("cka", "cka_biased")}
 
@@ -121,7 +101,8 @@ def test_a_layer_constant_up_to_rounding_is_nan_and_named(
 ) -> None:
     layers["flat"] = (1e3 + 1e-4 * rng.normal(size=(90, 400))).astype(np.float32).astype(kind)
     for measure in MEMORY[memory]:
-        with pytest.warns(RuntimeWarning, match=r"^1 of 4 representations \(flat\) ") as caught:
+        message = rf"^1 of 4 representations \(flat\) .* Their {MEASURES[measure].label} is NaN\.$"
+        with pytest.warns(RuntimeWarning, match=message) as caught:
             values = streamed_pairwise(layers, measure=measure, rows=40, memory=memory).values
         assert len(caught) == 1
         assert np.isnan(values[3]).all()
@@ -173,18 +154,9 @@ def test_minibatches_of_a_layer_constant_up_to_rounding_are_nan(rng: np.random.G
 
 def slow_minibatch_cka(X: np.ndarray, Y: np.ndarray, size: int) -> float:
     """Song's estimator in every batch; sums, then one division."""
-
-    def hsic(X: np.ndarray, Y: np.ndarray) -> float:
-        n, one = len(X), np.ones(len(X))
-        K, L = X @ X.T, Y @ Y.T
-        np.fill_diagonal(K, 0)
-        np.fill_diagonal(L, 0)
-        sums = (one @ K @ one) * (one @ L @ one) / ((n - 1) * (n - 2))
-        return float((np.trace(K @ L) + sums - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3)))
-
     batches = [(X[k : k + size], Y[k : k + size]) for k in range(0, len(X), size)]
     xy, xx, yy = (
-        sum(hsic(*pair) for pair in pairs)
+        sum(three_terms_unbiased(*pair) for pair in pairs)
         for pairs in zip(*[((x, y), (x, x), (y, y)) for x, y in batches], strict=True)
     )
     return xy / math.sqrt(xx * yy)
