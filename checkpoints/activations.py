@@ -153,7 +153,7 @@ class Layer:
             raise IndexError(f"Rows of layer '{self.name}' must be numbers, or a mask of {len(self)} truth values.")
         numbers = chosen.astype(np.int64)
         if numbers.size and not -len(self) <= numbers.min() <= numbers.max() < len(self):
-            raise IndexError(f"Layer '{self.name}' has rows 0 to {len(self) - 1}; the selection has others.")
+            raise IndexError(f"Layer '{self.name}' has rows 0 to {len(self) - 1}; the selection goes beyond them.")
         return numbers % max(len(self), 1)
 
     def _rows(self, data: h5py.Dataset, numbers: NDArray[np.int64], columns: tuple[Any, ...]) -> NDArray[Any]:
@@ -205,7 +205,7 @@ class Activations(Mapping[str, Layer]):
     def __getitem__(self, name: str) -> Layer:
         """Return a layer; a KeyError lists the recorded layers."""
         if name not in self._listing.names:
-            raise KeyError(f"No layer '{name}' was recorded; recorded are: {', '.join(self)}.")
+            raise KeyError(f"No layer '{name}' was recorded. Choose one of: {', '.join(self)}.")
         return self._listing.layers[name]
 
     def __contains__(self, name: object) -> bool:

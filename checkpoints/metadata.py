@@ -69,7 +69,7 @@ def now() -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Return versions, platform, device and thread count, which influence the numbers of a run beside its config."""
+    """Return versions, platform, device and thread count, which influence the numbers of a run, as its config does."""
     import torch  # imported here, because reading a run needs no torch
 
     packages = ("repsim-sg", "torch", "numpy", "scikit-learn", "h5py", "safetensors")

@@ -41,7 +41,7 @@ def no_match(pattern: str, names: Sequence[str]) -> str:
     """Return the error message for a pattern without a match; it lists the most similar names."""
     close = difflib.get_close_matches(pattern, names, n=5, cutoff=0.3)
     near = [*close, *(name for name in names if name not in close)][:5]
-    return f"No layer matches '{pattern}'. Near names: {', '.join(near) or 'none'}."
+    return f"No layer matches '{pattern}'. Similar names: {', '.join(near) or 'none'}."
 
 
 def _module(name: str) -> str:

@@ -68,5 +68,5 @@ def _check_origin(run: Run, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
     if wrong := [name for name, value in expected.items() if stated[name] != value]:
         raise Damaged(f"{activations.path} was recorded elsewhere: its {wrong[0]} differs from this run's.")
     if not np.array_equal(activations.stimulus_ids, stimuli.ids):
-        raise Damaged(f"{activations.path} records other stimuli than stimuli.h5.")
+        raise Damaged(f"{activations.path} and stimuli.h5 hold different stimuli.")
     activations.check()

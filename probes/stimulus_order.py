@@ -190,7 +190,7 @@ class RowStimuli:
             self._index = index
         elif not index.equals(self._index) and set(index) == set(self._index):
             raise ValueError(
-                f"{name} is a Series whose index is in another order than that of the Series before, and the layers "
+                f"{name} is a Series whose index differs from that of the preceding Series, and the layers "
                 "have no stimulus ids. Give the ids of the stimuli in the order of the rows (ids=...)."
             )
 
@@ -204,10 +204,10 @@ def _check_ids(layer: str, theirs: Any, ours: NDArray[Any], whose: str) -> None:
     same = sorted(map(str, theirs)) == sorted(map(str, ours))
     if whose == "ids":
         raise ValueError(
-            f"{layer} was recorded on {'the stimuli of ids in another order' if same else 'other stimuli than ids'}; "
+            f"{layer} was recorded on {'the stimuli of ids in another order' if same else 'different stimuli from ids'}; "
             "labels would belong to the wrong rows. Give labels, split and ids in the order in which it was recorded."
         )
-    found = f"the same stimuli as {whose}, in another order" if same else f"other stimuli than {whose}"
+    found = f"the same stimuli as {whose}, in another order" if same else f"different stimuli from {whose}"
     raise ValueError(
         f"{layer} was recorded on {found}, so their rows have different labels. Probe them in separate calls."
     )

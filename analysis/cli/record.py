@@ -51,7 +51,7 @@ def record(
     if run is None and model is None:
         raise ValueError("Give either a trained run or --model module:factory.")
     if run is not None and model is not None:
-        raise ValueError(f"Both --model and a run, {run}, were given. Repeat --layers for each pattern of several.")
+        raise ValueError(f"Both --model and a run, {run}, were given; leave one out. To record several patterns, repeat --layers for each.")
     progress = reporter_of(quiet=quiet)
     if run is not None:
         _refuse(_options_of_model(capture, weights, step), "--model")
@@ -63,7 +63,7 @@ def record(
         assert model is not None
         _refuse({"--steps": steps, "--data-dir": data_dir}, "a trained run")
         if data is None:
-            raise ValueError("No --data was given: an .npz file with the stimuli that the model is to be shown.")
+            raise ValueError("--data is missing; give an .npz file with the stimuli for the model.")
         from analysis.training.record import record_model
 
         config = merge(CaptureConfig.from_dict, "capture", [read_defaults()], capture)

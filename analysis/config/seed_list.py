@@ -27,9 +27,9 @@ def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:
                 f"seeds '{text}' are not understood at '{part}'. Use whole numbers and ranges: 0-9 or 0,3,5."
             )
         if dash and int(last) < int(first):
-            raise ValueError(f"seeds '{text}' are not understood at '{part}': a range ends at its largest number.")
+            raise ValueError(f"seeds '{text}' are not understood at '{part}': write the smaller number first.")
         if dash and int(last) - int(first) >= _MOST_SEEDS:
-            raise ValueError(f"seeds '{text}' are more than {_MOST_SEEDS}.")
+            raise ValueError(f"seeds '{text}' are too many; expected at most {_MOST_SEEDS}.")
         seeds += range(int(first), int(last if dash else first) + 1)
     if len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds '{text}' name a seed twice.")

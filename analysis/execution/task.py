@@ -112,7 +112,7 @@ def perform(packed: bytes) -> None:
 
 
 class TaskGraph:
-    """Tasks by what they wait for. The next task is the one that leads to the longest remaining work.
+    """Tasks with their dependencies. The next task is the one that starts the longest chain of remaining work.
 
     Tasks are given after those that they need.
     """
@@ -121,7 +121,7 @@ class TaskGraph:
         self._tasks = list(tasks)
         self._number = {task.id: number for number, task in enumerate(tasks)}
         if len(self._number) < len(tasks):
-            raise ValueError(f"{len(tasks) - len(self._number)} tasks have the key of another; expected unique keys.")
+            raise ValueError(f"{len(tasks) - len(self._number)} tasks have the same key as another task; expected unique keys.")
         self._awaited = [self.needed(number) for number in range(len(tasks))]
         self._dependents: list[list[int]] = [[] for _ in tasks]
         for number, needed in enumerate(self._awaited):
@@ -180,7 +180,7 @@ def _folder(task: Task) -> str:
 
 
 def _identity(value: Any) -> Any:
-    """Return what stands for an object in a key."""
+    """Return the value that represents an object in the hash of a key."""
     if isinstance(value, Path):
         return str(value)
     if callable(value):

@@ -100,7 +100,7 @@ def _column(mat: _MatFile, values: pd.Series[Any]) -> Put:
 
 
 class _MatFile:
-    """A MAT-file that is being written; its methods but ``save`` return what writes a value wherever it belongs."""
+    """A MAT-file that is being written. Methods named after a type return a function that writes such a value."""
 
     def __init__(self, path: Path) -> None:
         self._sink = Sink(path)
@@ -118,7 +118,7 @@ class _MatFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Close it, and put the header of MATLAB before what HDF5 has written."""
+        """Close the file, and write MATLAB's header in front of the HDF5 data."""
         try:
             self._file.close()
             self._sink.seek(0)
@@ -129,17 +129,17 @@ class _MatFile:
             self._sink.close()
 
     def save(self, name: str, put: Put) -> None:
-        """Write a variable, and raise what the disk has refused."""
+        """Write a variable; raise the first error of the disk, if there was one."""
         put(self._file, identifier(name))
         self._sink.check()
 
     def numbers(self, values: NDArray[Any]) -> Put:
-        """Return what writes a matrix, or a vector as a column."""
+        """Return a function that writes a matrix, or a vector as a column."""
         matrix = values[:, None] if values.ndim == 1 else values
         return self.matrix(matrix.shape, matrix.dtype, [(slice(0, len(matrix)), matrix)])
 
     def matrix(self, shape: tuple[int, ...], dtype: np.dtype[Any], parts: Iterable[tuple[slice, NDArray[Any]]]) -> Put:
-        """Return what writes a matrix whose rows come in parts."""
+        """Return a function that writes a matrix whose rows come in parts."""
         kind = _CLASSES[dtype.str.lstrip("<|=")]
         stored = {"logical": "u1", "single": "<f4"}.get(kind, dtype)
 
@@ -157,7 +157,7 @@ class _MatFile:
         return put
 
     def text(self, text: str) -> Put:
-        """Return what writes a row of characters."""
+        """Return a function that writes a row of characters."""
         units = np.frombuffer(text.encode("utf-16-le", "surrogatepass"), dtype="<u2")
 
         def put(group: h5py.Group, name: str) -> Any:
@@ -168,11 +168,11 @@ class _MatFile:
         return put
 
     def texts(self, texts: Sequence[str]) -> Put:
-        """Return what writes a column of cells of text; equal ones are written once."""
+        """Return a function that writes a column of cells of text; equal ones are written once."""
         return lambda group, name: self._refer(group, name, [[self._text_cell(text)] for text in texts], 1)
 
     def cells(self, rows: Sequence[Sequence[Put]]) -> Put:
-        """Return what writes a cell array from what writes its cells."""
+        """Return a function that writes a cell array, given those that write its cells."""
 
         def put(group: h5py.Group, name: str) -> Any:
             references = [[self._cell(each) for each in row] for row in rows]
@@ -181,7 +181,7 @@ class _MatFile:
         return put
 
     def struct(self, fields: Mapping[str, Put]) -> Put:
-        """Return what writes a struct of fields."""
+        """Return a function that writes a struct of fields."""
 
         def put(group: h5py.Group, name: str) -> Any:
             inner = _described(group.create_group(name), "struct")

@@ -162,7 +162,7 @@ def _recording(run: Run, steps: str, patterns: Sequence[str] | None) -> Exported
         checkpoint.verify("sha256")
         activations = checkpoint.activations
         if not np.array_equal(activations.stimulus_ids, run.stimuli.ids):
-            raise Damaged(f"{activations.path} has other stimuli than the run that it lies in.")
+            raise Damaged(f"{activations.path} and stimuli.h5 of its run hold different stimuli.")
         wanted = choose_names(list(activations), patterns or ["**"])
         places = enumerate(activations.values(), start=1)
         chosen += [ExportedLayer(step, depth, layer) for depth, layer in places if layer.name in wanted]

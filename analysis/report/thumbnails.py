@@ -51,7 +51,7 @@ def images_of(run: Run) -> NDArray[Any]:
     elif isinstance(config.get("source"), dict) and isinstance(config.get("data"), dict):
         inputs = _of_file(run, str(config["data"].get("name", "")))
     else:
-        raise ValueError("the run does not say what data it was shown.")
+        raise ValueError("the run does not name its data set.")
     return _channels_last(inputs)
 
 
@@ -60,15 +60,15 @@ def _of_data_set(run: Run, config: dict[str, Any]) -> NDArray[Any]:
     name, folder = data.get("name"), data.get("data_dir")
     chosen = trained_on if isinstance(trained_on, str) and Path(trained_on).name == name else name
     if not isinstance(chosen, str):
-        raise ValueError("the run does not say what data it was shown.")
+        raise ValueError("the run does not name its data set.")
     if chosen == "mnist" and folder is None:
         raise ValueError(
-            "mnist was fetched for the training, and a report fetches nothing. Train with --data-dir to see pictures."
+            "mnist was downloaded for training, and a report downloads nothing. Train with --data-dir to see the images."
         )
     dataset = load_dataset(chosen, folder)
     inputs = _recorded(run, dataset)
     if dataset.image_shape is None:
-        raise ValueError(f"the examples of {name} are no images.")
+        raise ValueError(f"the examples of {name} are not images.")
     return inputs.reshape(len(inputs), *dataset.image_shape)
 
 
@@ -91,9 +91,9 @@ def _of_file(run: Run, name: str) -> NDArray[Any]:
 
 def _checked(kept: Stimuli, found: Stimuli, name: str) -> NDArray[Any]:
     if not found.is_same_as(kept):
-        raise ValueError(f"{name} does not hold what was recorded (its content hash differs).")
+        raise ValueError(f"{name} does not hold the recorded stimuli (its content hash differs).")
     if not isinstance(found.inputs, np.ndarray):
-        raise ValueError(f"the inputs in {name} are no images.")
+        raise ValueError(f"the inputs in {name} are not images.")
     return found.inputs
 
 

@@ -76,7 +76,7 @@ class Log:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the logged objects; a torn last line is ignored, any other line that is no JSON object ``Damaged``."""
+    """Return the logged objects; a torn last line is ignored, any other line that is not JSON raises ``Damaged``."""
     lines = read_bytes(path).split(b"\n")
     return [_parsed(path, number, line) for number, line in enumerate(lines[:-1], start=1)]
 

@@ -47,7 +47,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     Damaged
-        If the file is missing, cannot be read, or holds other objects than tensors.
+        If the file is missing, cannot be read, or holds objects other than tensors.
     ValueError
         If the file is of another type, or is a pickle and torch is too old to read it safely.
     """

@@ -36,7 +36,7 @@ class FeatureProducts(ABC):
 
     @abstractmethod
     def only(self, left: NDArray[np.intp]) -> None:
-        """Continue with some problems only; the k-th is the one that was at left[k] >= k."""
+        """Keep only the problems at the positions ``left``; left[k] >= k."""
 
     def tensor(self, values: Any) -> Tensor:
         """Return an array in this precision, on this device."""

@@ -109,7 +109,7 @@ class LbfgsMemory:
         self._yy[which], self._sy[which] = 0.0, np.eye(PAIRS)
 
     def only(self, which: NDArray[Any]) -> None:
-        """Continue with some problems only."""
+        """Keep only the problems at the given positions."""
         self._pairs = self._pairs[torch.as_tensor(which, device=self._pairs.device)]
         self._sy, self._yy, self._gamma = self._sy[which], self._yy[which], self._gamma[which]
 

@@ -74,7 +74,7 @@ class LogisticLosses:
         return on_cpu((self._weights * p * (1 - p)).sum((1, 2))) / self._n_outputs
 
     def only(self, index: Tensor) -> None:
-        """Continue with some problems only."""
+        """Keep only the problems at the given positions."""
         for name in ("_Z", "_residuals", "_targets", "_weights"):
             setattr(self, name, getattr(self, name)[index])
         self.values = self.values[index.cpu().numpy()]

@@ -1,4 +1,4 @@
-"""Distribution of the largest |t| of several layers: for normal seeds, and for seeds with their signs flipped."""
+"""Distribution of the largest |t| over several layers: for normal seeds, and for seeds with their signs flipped."""
 
 from itertools import product
 
@@ -12,7 +12,7 @@ Array = NDArray[np.float64]
 
 
 def largest_t_quantile(X: Array, level: float, n_samples: int, rng: np.random.Generator) -> float:
-    """Return the quantile of the largest |t| of normal seeds, with layers as correlated as those of X."""
+    """Return a quantile of the largest |t| over layers, if seeds are normal and layers correlated as in X."""
     n, n_layers = X.shape  # seeds
     R = np.atleast_2d(np.corrcoef(X, rowvar=False))
     R = R + (np.eye(n_layers) - R) / (n - 1)
@@ -22,7 +22,7 @@ def largest_t_quantile(X: Array, level: float, n_samples: int, rng: np.random.Ge
 
 
 def _largest_t(R: Array, n: int, n_samples: int, rng: np.random.Generator) -> Array:
-    """Draw the largest |t| of n normal seeds with correlation R between layers, (n_samples,)."""
+    """Draw the largest |t| over layers with correlations R, each t from n normal seeds, (n_samples,)."""
     root = np.linalg.cholesky(R).T
     size = (n_samples, len(R))
     means = rng.standard_normal(size) @ root

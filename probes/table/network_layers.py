@@ -1,4 +1,4 @@
-"""Layers of a network at a checkpoint, and the baselines that stand beside them."""
+"""Layers of a network at a checkpoint, and the baselines that are compared with them."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class ProbedLayer(LayerTarget):
         return self.target.labels_of(part)
 
     def note_unconverged(self, fits: Sequence[Fit], name: str) -> None:
-        """Add to the message how many of some fits did not converge."""
+        """Add to the message the number of fits that did not converge."""
         gaps = [fit.relative_gap for fit in fits if not fit.converged]
         if gaps:
             self.notes.append(

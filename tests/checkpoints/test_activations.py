@@ -171,7 +171,7 @@ def test_rows_in_any_order_and_columns_are_those_of_the_whole(
 
 @pytest.mark.parametrize("rows", [[9], [-10], [0, 99]])
 def test_rows_that_there_are_not_are_refused(shared_wide: tuple[Layer, NDArray], rows: list[int]) -> None:
-    with pytest.raises(IndexError, match="Layer 'wide' has rows 0 to 8; the selection has others"):
+    with pytest.raises(IndexError, match="Layer 'wide' has rows 0 to 8; the selection goes beyond them"):
         shared_wide[0][rows]
 
 
@@ -235,7 +235,7 @@ def test_nothing_is_open_or_read_between_reads(path: Path) -> None:
 
 
 def test_an_unknown_layer_is_an_error_that_lists_the_names(path: Path) -> None:
-    with pytest.raises(KeyError, match=r"No layer 'fc' was recorded; recorded are: conv\.1, a/b, loss é\."):
+    with pytest.raises(KeyError, match=r"No layer 'fc' was recorded\. Choose one of: conv\.1, a/b, loss é\."):
         Activations(path)["fc"]
     assert "fc" not in Activations(path)
 

@@ -265,7 +265,7 @@ def test_what_cannot_be_matched_is_refused(stimuli: Set, layers: dict[str, Layer
     with pytest.raises(ValueError, match=r"^split is a set of stimuli without split\. Give an array, or a mapping by"):
         table(layers, stimuli, without)
     labels, split = (pd.Series(values, index=stimuli.ids) for values in (stimuli.labels, stimuli.split))
-    with pytest.raises(ValueError, match="is a Series whose index is in another order than that of the Series before"):
+    with pytest.raises(ValueError, match="is a Series whose index is differs from that of the preceding Series"):
         table({"h": array}, labels[::-1], split)
 
 
@@ -283,7 +283,7 @@ def test_layers_in_different_orders_are_refused_in_one_call(stimuli: Set, layers
     with pytest.raises(ValueError, match=message):
         table(recordings, stimuli)
     strangers = Layer(np.asarray(layers["fc1"]), replace(stimuli, ids=np.char.add("x", stimuli.ids)))
-    with pytest.raises(ValueError, match=r"^Layer 'b' was recorded on other stimuli than layer 'a', so their rows"):
+    with pytest.raises(ValueError, match=r"^Layer 'b' was recorded on different stimuli from layer 'a', so their rows"):
         table({"a": layers["fc1"], "b": strangers}, stimuli)
     copied = Layer(np.asarray(layers["fc1"]), replace(stimuli, ids=stimuli.ids.copy()))
     assert table({"a": layers["fc1"], "b": copied}, stimuli)["status"].eq("ok").all()

@@ -69,7 +69,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _listed(text: Any) -> list[Any]:
-    """Return a list from JSON; an empty one if it is none."""
+    """Return a value from JSON if it is a list, otherwise an empty list."""
     try:
         found = json.loads(text)
     except (TypeError, ValueError, RecursionError):

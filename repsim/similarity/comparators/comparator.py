@@ -92,5 +92,5 @@ class Comparator(Entry):
 
     @classmethod
     def from_function(cls, name: str, function: Callable[[FloatArray, FloatArray], float]) -> Self:
-        """Return a comparator of which only a symmetric function of two RDMs is known; it pools by the mean RDM."""
+        """Return a comparator that a plain symmetric function of two RDMs defines; it pools by the mean RDM."""
         return cls(name=name, prepare=lambda rdm: rdm, compare=function, pool=lambda rdms: rdms.mean(axis=0))

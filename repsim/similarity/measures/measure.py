@@ -119,7 +119,7 @@ class Measure(Entry):
 
     @classmethod
     def from_function(cls, name: str, function: Callable[[FloatArray, FloatArray], float]) -> Self:
-        """Return a measure of which only a function of two arrays is known; it is evaluated for both orders."""
+        """Return a measure that a plain function of two arrays defines; it is evaluated in both orders."""
         return cls(
             name=name,
             prepare=lambda X, name: X,

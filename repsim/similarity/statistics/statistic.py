@@ -65,7 +65,7 @@ class Statistic(Entry):
 
     @classmethod
     def from_function(cls, name: str, function: Callable[..., float]) -> Self:
-        """Return a statistic of which only a function of an array is known."""
+        """Return a statistic that a plain function of one array defines."""
         return cls(name=name, function=function)
 
 

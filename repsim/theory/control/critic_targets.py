@@ -44,7 +44,7 @@ def value_gradient_targets(
 
     References
     ----------
-    Fairbank, Alonso (2012), Value-gradient learning, IJCNN (after).
+    After Fairbank, Alonso (2012), Value-gradient learning, IJCNN.
     """
     states = trajectory.states.detach()
     slopes, jacobians = total_derivatives(environment, policy, states[:-1])
@@ -108,8 +108,8 @@ def improvement(environment: Environment, policy: nn.Module, critic: Critic, x: 
 
     References
     ----------
-    Heess, Wayne, Silver, Lillicrap, Erez, Tassa (2015), Learning continuous control policies by stochastic value
-    gradients, NeurIPS, without noise (after).
+    After Heess, Wayne, Silver, Lillicrap, Erez, Tassa (2015), Learning continuous control policies by stochastic value
+    gradients, NeurIPS; here without noise.
     """
     x = x.detach()
     u = policy(x)

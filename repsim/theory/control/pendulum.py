@@ -61,7 +61,7 @@ class Pendulum:
 
     References
     ----------
-    Doya (2000), Reinforcement learning in continuous time and space, section 5.1 (after).
+    After Doya (2000), Reinforcement learning in continuous time and space, section 5.1.
     """
 
     mass: float = 1.0

@@ -160,7 +160,7 @@ def value_gradient_learning(
 
     References
     ----------
-    Fairbank, Alonso (2012), Value-gradient learning, IJCNN (after).
+    After Fairbank, Alonso (2012), Value-gradient learning, IJCNN.
     """
     check_type("critic", critic, GradientCritic, "a GradientCritic, such as LinearGradient")
 
@@ -199,8 +199,8 @@ def stochastic_value_gradients(
 
     References
     ----------
-    Heess, Wayne, Silver, Lillicrap, Erez, Tassa (2015), Learning continuous control policies by stochastic value
-    gradients, NeurIPS (after).
+    After Heess, Wayne, Silver, Lillicrap, Erez, Tassa (2015), Learning continuous control policies by stochastic value
+    gradients, NeurIPS.
     """
     check_type("critic", critic, ValueCritic, "a ValueCritic, such as QuadraticValue")
 

@@ -375,12 +375,12 @@ MISTAKES = {
         "steps 'first,sometimes': 'sometimes' is not understood.",
     ),
     "step too late": (f"{DIGITS} --epochs 1 --record 10", "steps '10' name step 10; this training ends at step 9."),
-    "unknown layer": (f"{DIGITS} --layer hiden.3", "No layer matches 'hiden.3'. Near names: hidden.3,"),
+    "unknown layer": (f"{DIGITS} --layer hiden.3", "No layer matches 'hiden.3'. Similar names: hidden.3,"),
     "unreached layer": (f"{DIGITS} --layer hidden.1#1", "'hidden.1#1' matches no tensor"),
     # recording
     "no source": ("record --output new", "Give either a trained run or --model module:factory."),
     "two sources": ("record x* --model a:b --output new", "Both --model and a run, x*, were given. Repeat --layers"),
-    "no stimuli": ("record --model a:b --output new", "No --data was given: an .npz file with the stimuli"),
+    "no stimuli": ("record --model a:b --output new", "--data is missing; give an .npz file with the stimuli"),
     "misplaced": ("record trained --batch-size 3 --output new", "--batch-size belongs to --model; leave it out."),
     "steps of a model": (
         "record --model a:b --steps 3 --output new",
@@ -425,7 +425,7 @@ MISTAKES = {
     "analysis of a file": ("analyze file", "file is a file; expected the directory of a run."),
     "analysis of damage": ("analyze damaged", "damaged/checkpoints/step_00000038/activations.h5 has changed"),
     "unknown measure": ("analyze run --measures cka,hsik", "Unknown measure 'hsik'. Choose one of: "),
-    "unrecorded layer": ("analyze run --layers hiden.*", "No layer matches 'hiden.*'. Near names: hidden."),
+    "unrecorded layer": ("analyze run --layers hiden.*", "No layer matches 'hiden.*'. Similar names: hidden."),
     "unknown executor": ("analyze run --executor slurm", "Unknown executor 'slurm'. Choose one of: serial, proc"),
     "no processes": ("analyze run --jobs 0", "jobs is 0; expected a whole number of 1 or more."),
     "scheduler of processes": ("analyze run --executor serial --scheduler tcp://x:1", "belongs to the executor dask"),
@@ -440,7 +440,7 @@ MISTAKES = {
     "penalty of text": ("analyze run --Cs 1,x", "--Cs is '1,x'; expected numbers with commas, such as 0.01,0.1,1."),
     "no penalty": ("compare run other --Cs 0", "Cs is 0.0; expected a number above 0."),
     "one measure twice": ("compare run other --measures cka,cka", "measures are cka, cka; expected each once."),
-    "layer of no run": ("compare run other --layers conv.*", "No layer matches 'conv.*'. Near names: hidden."),
+    "layer of no run": ("compare run other --layers conv.*", "No layer matches 'conv.*'. Similar names: hidden."),
     "step of no run": ("compare run other --steps 7", "'7' is not a recorded step. Use first, last, all or any of: 0"),
     "jobs of a scheduler": (
         "compare run other --scheduler tcp://x:1 --jobs 2",
@@ -464,7 +464,7 @@ MISTAKES = {
     "comparison in a file": ("compare run other --output file/new", "file is a file; the results need a folder."),
     # recordings
     "other features": ("record run --output new --data narrow.npz", "narrow.npz has 5 features; the network of run"),
-    "other layer": ("record run --output new --layer conv", "No layer matches 'conv'. Near names:"),
+    "other layer": ("record run --output new --layer conv", "No layer matches 'conv'. Similar names:"),
     "other step": ("record run --output new --steps 7", "'7' is not a recorded step."),
     "recording over a run": ("record run --output other", "other exists already"),
     "recording over a file": ("record run --output file", "file exists already"),

@@ -92,7 +92,7 @@ def test_an_impossible_order_is_refused() -> None:
     first = task("a")
     with pytest.raises(ValueError, match=r"^Task 'b-\w+' comes before 'a-\w+', which it needs\.$"):
         TaskGraph([task("b", first), first])
-    with pytest.raises(ValueError, match=r"^1 tasks have the key of another; expected unique keys\.$"):
+    with pytest.raises(ValueError, match=r"^1 tasks have the same key as another task; expected unique keys\.$"):
         TaskGraph([first, first])
 
 

@@ -339,16 +339,16 @@ def test_other_data_than_recorded_give_no_pictures(runs: Mapping[str, Path], mon
     )
     sprite, why_not = thumbnails(run, np.arange(3))
     assert sprite is None
-    assert why_not == "No pictures of the stimuli: digits does not hold what was recorded (its content hash differs)."
+    assert why_not == "No pictures of the stimuli: digits does not hold the recorded stimuli (its content hash differs)."
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("mnist", "a report fetches nothing"),
+        ("mnist", "a report downloads nothing"),
         ("/gone/mine.npz", "mine.npz"),
         ("nonsense", "Unknown data set"),
-        ("xor", "has no examples with the ids of the stimuli|does not hold what was recorded"),
+        ("xor", "has no examples with the ids of the stimuli|does not hold the recorded stimuli"),
     ],
 )
 def test_data_that_are_not_there_give_no_pictures_and_the_reason(

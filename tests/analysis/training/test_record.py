@@ -126,7 +126,7 @@ def test_recordings_are_not_trained_on(runs: Mapping[str, Path], tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": ["hidden.7"]}, r"^No layer matches 'hidden\.7'\. Near names: hidden\."),
+        ({"layers": ["hidden.7"]}, r"^No layer matches 'hidden\.7'\. Similar names: hidden\."),
         ({"layers": ["hidden.1#1"]}, r"^'hidden\.1#1' .*no tensor"),
         ({"steps": "19"}, r"^'19' is not a recorded step\. Use first, last, all or any of: 0, 38\.$"),
         ({"data": "birds"}, "^Unknown data set 'birds'"),

@@ -314,11 +314,11 @@ BAD_SEEDS = {
     "a": "seeds 'a' are not understood at 'a'.",
     "1,,2": "seeds '1,,2' are not understood at ''.",
     "0.5": "seeds '0.5' are not understood at '0.5'.",
-    "5-2": "seeds '5-2' are not understood at '5-2': a range ends at its largest number.",
+    "5-2": "seeds '5-2' are not understood at '5-2': write the smaller number first.",
     "1,5-2": "seeds '1,5-2' are not understood at '5-2'",
     "1,1": "seeds '1,1' name a seed twice.",
     "0-4,3": "seeds '0-4,3' name a seed twice.",
-    "0-99999": "seeds '0-99999' are more than 10000.",
+    "0-99999": "seeds '0-99999' are too many; expected at most 10000.",
 }
 
 

@@ -295,4 +295,4 @@ def test_an_analysis_that_fails_is_told_apart_from_its_training(write: Callable[
     path = write(SMALL + FEW + "[cases.fine]\n[analysis]\nlayers = ['conv.*']\n")
     swept = sweep(path, execution=SERIAL)
     assert states(swept) == {"fine": "finished"}
-    assert re.match(r"fine: analysis: No layer matches 'conv\.\*'\. Near names: hidden\.", swept.summary()[1])
+    assert re.match(r"fine: analysis: No layer matches 'conv\.\*'\. Similar names: hidden\.", swept.summary()[1])

@@ -72,13 +72,13 @@ def test_two_stars_match_any_number_of_parts_also_none() -> None:
 
 @pytest.mark.parametrize("pattern", ["norms", "block.*", "*.nor", "blocks.0.norm.", "**.mlps", "blocks", "norms[0]"])
 def test_a_pattern_that_matches_nothing_is_an_error_with_near_names(pattern: str) -> None:
-    with pytest.raises(ValueError, match=r"No layer matches '.*'\. Near names: .*(norm|blocks)") as raised:
+    with pytest.raises(ValueError, match=r"No layer matches '.*'\. Similar names: .*(norm|blocks)") as raised:
         Capture(Tree(), ["norm", pattern])
     assert f"'{pattern}'" in str(raised.value)
 
 
 def test_the_nearest_name_comes_first() -> None:
-    with pytest.raises(ValueError, match=r"No layer matches 'blocks\.7\.nrom'\. Near names: blocks\.7\.norm, "):
+    with pytest.raises(ValueError, match=r"No layer matches 'blocks\.7\.nrom'\. Similar names: blocks\.7\.norm, "):
         match_layers(Tree(), ["blocks.7.nrom"])
 
 
@@ -135,7 +135,7 @@ def test_a_list_of_modules_is_never_called_and_so_no_layer() -> None:
     chain = mlp(3, 2, depth=2, width=4, generator=torch.Generator().manual_seed(0))
     assert match_layers(chain, "*") == ("input", "output")
     with pytest.raises(
-        ValueError, match=r"No layer matches 'hidden'\. Near names: hidden\.2, hidden\.1, hidden\.2\.pool"
+        ValueError, match=r"No layer matches 'hidden'\. Similar names: hidden\.2, hidden\.1, hidden\.2\.pool"
     ):
         match_layers(chain, "hidden")
 
@@ -490,7 +490,7 @@ def test_one_reduction_may_be_given_for_all() -> None:
 
 
 def test_a_reduction_of_what_is_not_recorded_is_an_error(network: nn.Sequential) -> None:
-    with pytest.raises(ValueError, match=r"No layer matches '2'\. Near names: 0"):
+    with pytest.raises(ValueError, match=r"No layer matches '2'\. Similar names: 0"):
         Capture(network, "0", reduce={"2": SpatialMean()})
 
 

@@ -70,7 +70,7 @@ def test_an_added_layer_is_recorded_and_a_removed_one_refused() -> None:
     assert list(star.record(X)) == ["0", "1", "2", "3"]
     del model[2:]
     assert list(star.record(X)) == ["0", "1"]
-    with pytest.raises(ValueError, match=r"No layer matches '2'\. Near names: "):
+    with pytest.raises(ValueError, match=r"No layer matches '2'\. Similar names: "):
         named.record(X)
 
 

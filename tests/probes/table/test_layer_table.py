@@ -520,10 +520,10 @@ IDS = [f"image {i}" for i in range(8)]
     ("theirs", "what"),
     [
         (IDS[::-1], "the stimuli of ids in another order"),
-        ([*IDS[:-1], "image 9"], "other stimuli than ids"),
-        ([*IDS[:-1], IDS[0]], "other stimuli than ids"),
-        (IDS[:-1], "other stimuli than ids"),
-        ([*IDS, "image 9"], "other stimuli than ids"),
+        ([*IDS[:-1], "image 9"], "different stimuli from ids"),
+        ([*IDS[:-1], IDS[0]], "different stimuli from ids"),
+        (IDS[:-1], "different stimuli from ids"),
+        ([*IDS, "image 9"], "different stimuli from ids"),
     ],
 )
 def test_layers_of_other_stimuli_are_refused_before_any_is_read(theirs: list[str], what: str) -> None:

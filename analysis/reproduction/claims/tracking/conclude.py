@@ -45,7 +45,7 @@ def conclude(results: Results) -> Section:
             _on_single_steps(looks),
             *_on_disturbances(runs),
             _on_practice(practice),
-            f"The error of the gradient exceeded its bound εC at {exceeded} of all looks.",
+            f"The error of the gradient exceeded its bound εC at {exceeded} of all measurements.",
         ],
         tables={"looks": looks, "disturbed": disturbed, "practice": practice, "runs": runs},
         shown={
@@ -81,7 +81,7 @@ def summarise(looks: pd.DataFrame, disturbed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _exceeded(*tables: pd.DataFrame) -> int:
-    """Return at how many looks the error of the gradient exceeds its bound εC."""
+    """Return at how many measurements the error of the gradient exceeds its bound εC."""
     bounded = pd.concat([table.dropna(subset="ratio") for table in tables])
     slack = _ROUNDING * (bounded["error_bound"] + bounded["gradient_norm"])
     return int((bounded["error_norm"] > bounded["error_bound"] + slack).sum())
@@ -133,7 +133,7 @@ def _on_the_theorem(synthetic: pd.DataFrame, practice: pd.DataFrame) -> str:
         f"which {int((held['size'] > 0).sum())} were disturbed on purpose{delta}; {int(held['converged'].sum())} of "
         f"these {len(held)} converged. Of the {len(other)} others {int(other['converged'].sum())} converged as well: "
         f"the condition is sufficient, not necessary. In practice it was met at {met or 'none'} of {len(practice)} "
-        f"looks: r was {practice['ratio'].min():.1f} or more, and validation accuracy still reached "
+        f"measurements: r was {practice['ratio'].min():.1f} or more, and validation accuracy still reached "
         f"{practice.groupby('seed')['validation_accuracy'].last().min():.3f} or more."
     )
 
@@ -184,9 +184,9 @@ def _on_practice(practice: pd.DataFrame) -> str:
     norms = practice.groupby("seed")["gradient_norm"].agg(["first", "last"])
     return (
         f"In practice r lies between {practice['ratio'].min():.1f} and {practice['ratio'].max():.1f} over "
-        f"{len(practice)} looks at {len(last)} networks, and the actual error between {share.min():.2f} and "
+        f"{len(practice)} measurements of {len(last)} networks, and the actual error between {share.min():.2f} and "
         f"{share.max():.2f} of the true gradient (below 1, where a small step is sure to descend, at "
-        f"{int((share < 1).sum())} looks). The true gradient of the layers below goes from "
+        f"{int((share < 1).sum())} of them). The true gradient of the layers below goes from "
         f"{value_range(norms['first'])} to {value_range(norms['last'])} on that batch; validation accuracy ends at "
         f"{last.min():.3f} to {last.max():.3f}."
     )

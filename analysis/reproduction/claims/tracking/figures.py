@@ -45,7 +45,7 @@ def figures(results: Results, section: Section) -> Iterator[Drawing]:
         "Left: final loss minus backprop's, over the r at which the disturbance holds every step; medians over seeds, "
         "shaded from the smallest to the largest, and in the grey range where the condition can "
         f"hold. Differences below {_SMALLEST:g} are drawn there. Right: a bias of fixed size, given as r at the first "
-        "step; the cross is the first look at which r is 1 or more.",
+        "step; the cross is the first measurement at which r is 1 or more.",
         _disturbed_figure(disturbed, runs),
     )
     yield Drawing(

@@ -307,7 +307,7 @@ def test_an_error_beyond_its_bound_refutes_it(arrived: dict[str, pd.DataFrame]) 
     practice.loc[1, "error_norm"] = 2 * practice.loc[1, "error_bound"]
     section = section_of({**arrived, "practice": practice})
     assert section.verdict == "does not hold"
-    assert "exceeded its bound εC at 1 of all looks" in section.findings[-1]
+    assert "exceeded its bound εC at 1 of all measurements" in section.findings[-1]
 
 
 def test_a_condition_that_no_module_ever_meets_holds_in_part(arrived: dict[str, pd.DataFrame]) -> None:
@@ -320,7 +320,7 @@ def test_looks_in_practice_that_meet_the_condition_are_counted(arrived: dict[str
     assert "met at none of" in section_of({**arrived, "practice": never}).findings[0]
     once = never.copy()
     once.loc[2, "ratio"] = 0.5
-    assert f"met at 1 of {len(once)} looks" in section_of({**arrived, "practice": once}).findings[0]
+    assert f"met at 1 of {len(once)} measurements" in section_of({**arrived, "practice": once}).findings[0]
 
 
 def test_a_loss_that_rose_within_the_condition_is_counted(arrived: dict[str, pd.DataFrame]) -> None:
