@@ -51,7 +51,9 @@ def record(
     if run is None and model is None:
         raise ValueError("Give either a trained run or --model module:factory.")
     if run is not None and model is not None:
-        raise ValueError(f"Both --model and a run, {run}, were given; leave one out. To record several patterns, repeat --layers for each.")
+        raise ValueError(
+            f"Both --model and a run, {run}, were given; leave one out. For several patterns, repeat --layers for each."
+        )
     progress = reporter_of(quiet=quiet)
     if run is not None:
         _refuse(_options_of_model(capture, weights, step), "--model")

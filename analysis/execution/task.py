@@ -121,7 +121,9 @@ class TaskGraph:
         self._tasks = list(tasks)
         self._number = {task.id: number for number, task in enumerate(tasks)}
         if len(self._number) < len(tasks):
-            raise ValueError(f"{len(tasks) - len(self._number)} tasks have the same key as another task; expected unique keys.")
+            raise ValueError(
+                f"{len(tasks) - len(self._number)} tasks have the same key as another task; expected unique keys."
+            )
         self._awaited = [self.needed(number) for number in range(len(tasks))]
         self._dependents: list[list[int]] = [[] for _ in tasks]
         for number, needed in enumerate(self._awaited):

@@ -63,7 +63,7 @@ def _of_data_set(run: Run, config: dict[str, Any]) -> NDArray[Any]:
         raise ValueError("the run does not name its data set.")
     if chosen == "mnist" and folder is None:
         raise ValueError(
-            "mnist was downloaded for training, and a report downloads nothing. Train with --data-dir to see the images."
+            "mnist was downloaded for training, and a report downloads nothing. Train with --data-dir to see images."
         )
     dataset = load_dataset(chosen, folder)
     inputs = _recorded(run, dataset)
@@ -91,7 +91,7 @@ def _of_file(run: Run, name: str) -> NDArray[Any]:
 
 def _checked(kept: Stimuli, found: Stimuli, name: str) -> NDArray[Any]:
     if not found.is_same_as(kept):
-        raise ValueError(f"{name} does not hold the recorded stimuli (its content hash differs).")
+        raise ValueError(f"{name} does not hold the recorded stimuli (its hash differs).")
     if not isinstance(found.inputs, np.ndarray):
         raise ValueError(f"the inputs in {name} are not images.")
     return found.inputs

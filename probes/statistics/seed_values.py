@@ -36,7 +36,7 @@ def check_table(table: pd.DataFrame, keys: Sequence[str], numbers: Sequence[str]
         raise ValueError("The table has no rows; expected one per network and layer.")
     for name in keys:
         if n_missing := int(table[name].isna().sum()):
-            raise ValueError(f"Column {name!r} has no entry in {n_missing} of {len(table)} rows; give every row a value.")
+            raise ValueError(f"Column {name!r} is empty in {n_missing} of {len(table)} rows; give every row a value.")
     for name in numbers:
         if table[name].dtype.kind not in "fiub":
             raise ValueError(f"Column {name!r} has dtype {table[name].dtype}; expected real numbers.")

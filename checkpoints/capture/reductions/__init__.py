@@ -79,7 +79,7 @@ def parse_reduction(text: str) -> Reduction:
         return entry(*positional, **named)
     except TypeError as error:
         example = entry.example or form[1]
-        raise ValueError(f"Reduction '{text}' is not understood; expected a text such as {example}.") from error
+        raise ValueError(f"Reduction '{text}' is not understood; expected e.g. {example}.") from error
 
 
 def _arguments(text: str) -> tuple[list[Any], dict[str, Any]]:

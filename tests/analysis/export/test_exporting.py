@@ -425,7 +425,7 @@ MISTAKES = {
 OPTIONS = {
     "unrecorded step": ("run", ["--steps", "3"], "'3' is not a recorded step. Use first, last, all or any of: 7."),
     "unknown layer": ("run", ["--layer", "conv*"], "No layer matches 'conv*'. Similar names: hidden.1."),
-    "unknown input": ("run", ["--layer", "hidden.1:input"], "No layer matches 'hidden.1:input'. Similar names: hidden.1."),
+    "unknown input": ("run", ["--layer", "hidden.1:input"], "No layer matches 'hidden.1:input'. Similar names: "),
     "steps of an analysis": ("analysis", ["--steps", "all"], "analysis is an analysis, and --steps belongs to a run."),
     "layers of one": ("analysis", ["--layer", "x"], "analysis is an analysis, and --layers belongs to a run."),
 }

@@ -339,7 +339,7 @@ def test_other_data_than_recorded_give_no_pictures(runs: Mapping[str, Path], mon
     )
     sprite, why_not = thumbnails(run, np.arange(3))
     assert sprite is None
-    assert why_not == "No pictures of the stimuli: digits does not hold the recorded stimuli (its content hash differs)."
+    assert why_not == "No pictures of the stimuli: digits does not hold the recorded stimuli (its hash differs)."
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_a_reduction_from_outside_the_package_is_recorded_by_its_name(monkeypatc
     assert (layer.reduction, layer.feature_shape) == ("maximum(1)", (3,))
     np.testing.assert_array_equal(layer.values, network(images).detach().amax((2, 3)).clamp_min(1).numpy())
     assert parse_reduction("maximum") == Maximum()
-    with pytest.raises(ValueError, match=r"Reduction 'maximum\(1, 2\)' is not understood; expected a text such as maximum"):
+    with pytest.raises(ValueError, match=r"Reduction 'maximum\(1, 2\)' is not understood; expected e.g. maximum"):
         parse_reduction("maximum(1, 2)")
 
 
@@ -221,13 +221,13 @@ def test_a_reduction_is_read_from_how_it_is_written(reduction: Reduction) -> Non
         ("token(", "Unknown reduction"),
         ("token", "Reduction 'token' is not understood"),
         ("token(0, 1)", "is not understood"),
-        ("token(which=0)", "is not understood; expected a text such as token(0)."),
-        ("spatial_pool(x)", "is not understood; expected a text such as spatial_pool(4)."),
+        ("token(which=0)", "is not understood; expected e.g. token(0)."),
+        ("spatial_pool(x)", "is not understood; expected e.g. spatial_pool(4)."),
         ("spatial_pool(0)", "0 cells along an axis"),
         ("spatial_mean(channels=3)", "Unknown channels 3. Choose one of: auto, first, last."),
         ("token_mean(channels=middle)", "Unknown channels 'middle'. Choose one of: auto, first, last."),
-        ("spatial_mean(last)", "is not understood; expected a text such as spatial_mean or spatial_mean(channels=last)."),
-        ("flatten(channels=last)", "is not understood; expected a text such as flatten."),
+        ("spatial_mean(last)", "is not understood; expected e.g. spatial_mean or spatial_mean(channels=last)."),
+        ("flatten(channels=last)", "is not understood; expected e.g. flatten."),
     ],
 )
 def test_a_reduction_that_is_not_understood_is_an_error(text: str, message: str) -> None:

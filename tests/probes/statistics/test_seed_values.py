@@ -61,7 +61,7 @@ def test_unfit_column_or_number_is_an_error(
         (lambda table: table.iloc[:0], "The table has no rows; expected one per network and layer"),
         (
             lambda table: table.assign(layer=table["layer"].where(table["layer"] != "fc1")),
-            "Column 'layer' has no entry in 10 of 40 rows; give every row a value",
+            "Column 'layer' is empty in 10 of 40 rows; give every row a value",
         ),
         (
             lambda table: pd.concat([table] * 2),

@@ -211,7 +211,7 @@ def descend(
     paces: Mapping[str, Mapping[str, int]],
     seeds: Sequence[int],
 ) -> Frames:
-    """Return ``looks``: measurements along descents by backprop, and with a synthetic gradient for each of ``paces``."""
+    """Return ``looks``: measurements in descents by backprop, and with a synthetic gradient for each of ``paces``."""
     small = NoisyProblem(**problem)
     rows: list[dict[str, Any]] = []
     for method, pace in {BACKPROP: _WITHOUT_MODULE, **paces}.items():
