@@ -248,12 +248,7 @@ def _save_data(folder: Path) -> None:
     arrays: dict[str, dict[str, Any]] = {
         "narrow": {"X": X, "y": y},
         "nan": {"X": np.where(np.arange(60)[:, None] == 7, np.nan, X), "y": y},
-        "no-X": {"features": X, "y": y},
-        "no-y": {"X": X},
-        "few": {"X": X[:5], "y": np.arange(5)},
-        "uneven": {"X": X, "y": y[:-1]},
         "one-class": {"X": X, "y": 0 * y},
-        "text": {"X": X.astype(str), "y": y},
         "objects": {"X": X.astype(object), "y": y},
     }
     for name, content in arrays.items():

@@ -1,7 +1,9 @@
 """Random tensors, small chains, and estimators with random parameters, for tests of learning and theory."""
 
+from collections.abc import Mapping
+
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from repsim.learning import NETWORKS, Chain, Estimator, Rule, parse_rules, site_of
 
@@ -34,3 +36,21 @@ def build_estimator(rule: str, net: Chain, k: int, seed: int = 0) -> Estimator:
             if not value.any() and not name.endswith("count"):
                 value.copy_(0.3 * randn(*value.shape, seed=100 + i).abs() + 0.1)
     return estimator
+
+
+def assert_close(one: Mapping[str, Tensor], other: Mapping[str, Tensor], tolerance: float = 1e-12) -> None:
+    """Assert that tensors of the same names differ by at most the tolerance."""
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=0, atol=tolerance, msg=name)
+
+
+def assert_same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
+    """Assert that tensors of the same names are equal, bit for bit."""
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def held_gradients(module: nn.Module) -> dict[str, Tensor]:
+    """Return the gradients of the parameters by name."""
+    return {name: parameter.grad for name, parameter in module.named_parameters()}

@@ -389,14 +389,6 @@ MISTAKES = {
     # data
     "no such data": ("train new --data missing.npz", "There is no file missing.npz; expected an .npz file"),
     "NaN": ("train new --data nan.npz", "X in nan.npz has 5 values that are NaN, infinite or too large"),
-    "no X": ("train new --data no-X.npz", "no-X.npz has no array X (found: features, y). Save it with numpy.savez"),
-    "no y": ("train new --data no-y.npz", "no-y.npz has no array y (found: X)."),
-    "few examples": ("train new --data few.npz", "few.npz has 5 examples of 5 classes; each class needs at least 3"),
-    "uneven": ("train new --data uneven.npz", "X in uneven.npz has 60 examples and y has 59 labels"),
-    "one class": ("train new --data one-class.npz", "y in one-class.npz has 1 class; expected at least 2."),
-    "text": ("train new --data text.npz", "X in text.npz has shape (60, 5) and type <U32; expected real numbers"),
-    "objects": ("train new --data objects.npz", "objects.npz holds Python objects, which are never loaded"),
-    "torn": ("train new --data torn.npz", "torn.npz is not a readable .npz file"),
     "no IDX files": ("train new --data mnist --data-dir .", "There is no train-images-idx3-ubyte or train-images"),
     # runs and folders
     "existing run": (

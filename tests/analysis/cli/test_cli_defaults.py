@@ -159,11 +159,6 @@ def test_they_are_those_of_the_working_directory_alone(
 
 MISTAKES = {
     "not TOML": ("analysis: x", "analyze run", "repsim.toml is not a TOML file (Expected"),
-    "unknown table": (
-        "[analyse]",
-        "analyze run",
-        "repsim.toml: 'analyse' is not one of its tables; put settings under",
-    ),
     "a grid": ("[grid]\nseed = [0]", "sweep sweep.toml", "repsim.toml: 'grid' is not one of its tables"),
     "outside of a table": ("jobs = 3", "reproduce rdm", "repsim.toml: 'jobs' is not one of its tables"),
     "out of range": ("[training]\ndepth = 0", "train new", "repsim.toml, [training]: depth is 0; expected a whole num"),
@@ -173,27 +168,11 @@ MISTAKES = {
     "a file that is none": ("", "train new --config missing.toml", "missing.toml: No such file or directory."),
     "a folder": ("", "train new --config .", ".: Is a directory."),
     "in a sweep": ("[training]\ndepth = 0", "sweep sweep.toml", "repsim.toml, [training]: depth is 0;"),
-    "unknown in an analysis": (
-        "[analysis]\nlayer = 'a'",
-        "analyze run",
-        "repsim.toml, [analysis]: Unknown setting 'la",
-    ),
     "of a comparison": (
         "[analysis]\nCs = [0]",
         "compare run other",
         "repsim.toml, [analysis]: Cs is 0; expected a num",
     ),
-    "number for executor": (
-        "[execution]\nexecutor = 3",
-        "reproduce rdm",
-        "repsim.toml, [execution]: executor is 3; exp",
-    ),
-    "number for scheduler": (
-        "[execution]\nscheduler = 3",
-        "sweep sweep.toml",
-        "repsim.toml, [execution]: scheduler is",
-    ),
-    "text for jobs": ("[execution]\njobs = '3'", "analyze run", "repsim.toml, [execution]: jobs is '3'; expected a wh"),
 }
 
 
@@ -211,11 +190,6 @@ def test_a_mistake_is_one_sentence_that_names_the_file_and_writes_nothing(
     assert said.err.startswith(f"repsim: {words}")
     assert said.err.count("\n") == 1
     assert sorted(path.name for path in Path().iterdir()) == ["bad.toml", "mine.toml", "repsim.toml", "sweep.toml"]
-
-
-def test_an_option_mends_what_is_wrong_in_the_file(defaults: Callable[[str], None], repsim: Repsim) -> None:
-    defaults(SMALL.replace("depth = 2", "depth = 0") + FEW)
-    assert repsim("train a --depth 1 --quiet").code == 0
 
 
 @pytest.mark.parametrize("line", ["rules", "info run", "verify run"])

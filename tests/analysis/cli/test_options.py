@@ -67,7 +67,7 @@ def test_help_names_every_choice(config: type[Settings]) -> None:
         assert each.choices is not None
         choices = set(each.choices() if callable(each.choices) else each.choices)
         assert choices <= set(re.findall(r"[\w-]+", each.help)), each.name
-        assert each.default in choices
+        assert each.default in choices or each.default is None
 
 
 def test_help_names_every_data_set_and_distance() -> None:

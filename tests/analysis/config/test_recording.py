@@ -90,22 +90,10 @@ def test_recording_settings_come_back_from_json() -> None:
     assert RecordingConfig.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
-def test_a_recording_setting_of_another_version_is_named() -> None:
-    with pytest.raises(
-        ValueError, match=r"^Unknown setting 'colour'\. Choose from: steps, layers, n_train, n_validation, n_test,"
-    ):
-        RecordingConfig.from_dict({"colour": "red"})
-
-
 @pytest.mark.parametrize("name", ["n_train", "n_validation", "n_test"])
 def test_recording_needs_a_stimulus_of_every_part(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name} is 0; expected a whole number of 1 or more\.$"):
         RecordingConfig(**{name: 0})
-
-
-def test_recording_needs_a_layer() -> None:
-    with pytest.raises(ValueError, match=r"^No layers were given; expected one or more, such as hidden\.\*\.$"):
-        RecordingConfig(layers=())
 
 
 def test_recording_refuses_steps_that_no_training_could_have() -> None:

@@ -131,16 +131,6 @@ MISTAKES = {
         "[grid]\nseed = [0]\n[analysis]\nlayer = ['a']",
         "sweep.toml, [analysis]: Unknown setting 'layer'. Choose from: steps, layers, ",
     ),
-    "steps that are no text": (
-        "[grid]\nseed = [0]\n[analysis]\nsteps = 3",
-        "sweep.toml, [analysis]: steps is 3; expected text.",
-    ),
-    "unknown distance": ("[grid]\nseed = [0]\n[analysis]\ndistance = 'city'", "[analysis]: Unknown distance 'city'."),
-    "unknown measure": ("[grid]\nseed = [0]\n[analysis]\nmeasures = ['hsik']", "[analysis]: Unknown measure 'hsik'."),
-    "no penalty": (
-        "[grid]\nseed = [0]\n[analysis]\nCs = [0]",
-        "sweep.toml, [analysis]: Cs is 0; expected a number above 0.",
-    ),
 }
 
 

@@ -267,11 +267,6 @@ def test_a_site_tells_what_lies_at_and_above_a_boundary(kind: str) -> None:
         assert site.size == prod(network.shapes[k - 1])
 
 
-def test_build_learner_refuses_a_network_that_the_shape_does_not_suit() -> None:
-    with pytest.raises(ValueError, match=r"^A convolutional network needs images, .*have shape \(7,\)"):
-        build_learner(config(network="conv"), N_FEATURES, N_CLASSES)
-
-
 def test_learner_uses_its_loss() -> None:
     learner = build_learner(config(rule="backprop", loss="mse"), N_FEATURES, N_CLASSES).double()
     X, y = torch.randn(8, N_FEATURES, generator=seeded(), dtype=torch.float64), torch.arange(8) % N_CLASSES

@@ -1,5 +1,4 @@
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor, nn
 from repsim.learning import (
     Backprop,
     Chain,
-    Estimator,
     Learner,
     Signals,
     Site,
@@ -19,19 +17,10 @@ from repsim.learning import (
     compute_gradients,
     mlp,
 )
-from tests.repsim.small_chains import seeded
+from tests.repsim.small_chains import assert_close, assert_same_bits, seeded
 
 N, FEATURES, WIDTH, CLASSES = 50, 12, 16, 5
 SITE = Site((WIDTH,), CLASSES)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """These networks are too small to share between threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def batches(n: int, dtype: torch.dtype = torch.float64) -> list[tuple[Tensor, Tensor]]:
@@ -107,18 +96,6 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
     held = {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
     module.zero_grad(set_to_none=True)
     return held
-
-
-def assert_same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
-
-
-def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-12) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=tolerance, msg=name)
 
 
 # Backprop against a plain PyTorch loop
@@ -324,46 +301,6 @@ def test_a_synthetic_gradient_does_not_notice_the_one_below_it() -> None:
     below, elsewhere = "hidden.1.affine.weight", "hidden.2.affine.weight"
     assert not torch.equal(held[0][1][below], held[1][1][below])
     assert torch.equal(held[0][1][elsewhere], held[1][1][elsewhere])
-
-
-def below_and_above(estimator: Estimator, perturbed: str | None, norm: str) -> tuple[dict[str, Tensor], Tensor]:
-    """Return the gradients of segments 1 and 2, below the estimator, and that of the segment above it."""
-    ((X, y),) = batches(1)
-    net = network(4, norm)
-    if perturbed is not None:
-        with torch.no_grad():
-            net.get_parameter(perturbed).add_(1.0)
-    compute_gradients(net, {2: estimator}, X, y)
-    held = gradients(net)
-    below = {name: g for name, g in held.items() if name.startswith(("hidden.1", "hidden.2"))}
-    return below, held["hidden.3.affine.weight"]
-
-
-@pytest.mark.parametrize("norm", ["batch", "none"])
-@pytest.mark.parametrize("weight", ["hidden.3.affine.weight", "hidden.4.affine.weight", "output.weight"])
-def test_weights_above_a_synthetic_gradient_do_not_touch_gradients_below_it(weight: str, norm: str) -> None:
-    below, above = below_and_above(random_sg(), None, norm)
-    below_after, above_after = below_and_above(random_sg(), weight, norm)
-    assert_same_bits(below, below_after)
-    assert not torch.equal(above, above_after)
-
-
-@pytest.mark.parametrize("estimator", [Backprop(SITE), Mixture(0.5).double()])
-def test_weights_above_do_touch_gradients_below_under_backward_locked_rules(estimator: Estimator) -> None:
-    below, _ = below_and_above(estimator, None, "none")
-    below_after, _ = below_and_above(estimator, "output.weight", "none")
-    assert not any(torch.equal(below[name], below_after[name]) for name in below)
-
-
-def test_labels_reach_segments_below_only_through_a_conditioned_synthetic_gradient() -> None:
-    ((X, y),) = batches(1)
-    for conditioned in (False, True):
-        held = []
-        for labels in (y, y.flip(0)):
-            net = network(2)
-            compute_gradients(net, {1: random_sg(label_conditioned=conditioned)}, X, labels)
-            held.append(gradients(net)["hidden.1.affine.weight"])
-        assert torch.equal(*held) is not conditioned
 
 
 def test_estimators_are_shown_detached_signals_and_the_target_per_example_only_if_they_need_it() -> None:

@@ -27,6 +27,7 @@ from repsim.learning import (
     train,
     true_gradients,
 )
+from tests.repsim.small_chains import assert_same_bits
 
 N, FEATURES, CLASSES = 70, 6, 3
 BATCH, EPOCHS = 16, 3  # 4 whole batches an epoch, 6 examples left out of each
@@ -40,15 +41,6 @@ RULES = [
     f"{SG},observe=true@1,2 + target-propagation:observe=true@3",
     "noise@1 + target-propagation@2 + sign-symmetric:magnitude=resampled@3",
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """These networks are too small to share between threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -83,13 +75,6 @@ def steps_of(
 ) -> Iterator[Step]:
     keywords = {name: getattr(settings, name) for name in ("epochs", "batch_size", "seed", "schedule")}
     return train(learner, optimizer, *examples, **(keywords | changes))
-
-
-def assert_same_bits(one: Learner, other: Learner) -> None:
-    states = one.state_dict(), other.state_dict()
-    assert states[0].keys() == states[1].keys()
-    for name in states[0]:
-        assert torch.equal(states[0][name], states[1][name]), name
 
 
 # The records
@@ -173,7 +158,7 @@ def test_one_seed_gives_the_same_numbers_bit_for_bit_and_another_others(
     (one, steps), (same, same_steps), (other, other_steps) = runs
     assert len(steps) == 30
     assert steps == same_steps
-    assert_same_bits(one, same)
+    assert_same_bits(one.state_dict(), same.state_dict())
     assert steps != other_steps
     differing = [name for name, p in one.named_parameters() if not torch.equal(p, other.get_parameter(name))]
     assert len(differing) == len(list(one.parameters()))
@@ -211,7 +196,7 @@ def test_a_run_resumed_at_any_step_is_the_uninterrupted_run_bit_for_bit(
         resumed.load_state_dict(weights)
         resumed_optimizer.load_state_dict(moments)
         assert list(steps_of(resumed, resumed_optimizer, examples, settings, start=done)) == records[done:]
-        assert_same_bits(resumed, whole)
+        assert_same_bits(resumed.state_dict(), whole.state_dict())
 
 
 @pytest.mark.parametrize("network", ["conv", "residual"])
@@ -230,7 +215,7 @@ def test_a_run_of_maps_resumed_half_way_is_the_uninterrupted_run_bit_for_bit(rul
     resumed_optimizer.load_state_dict(moments)
     assert list(steps_of(resumed, resumed_optimizer, images, settings, start=2)) == rest
     assert len(rest) == 2
-    assert_same_bits(resumed, whole)
+    assert_same_bits(resumed.state_dict(), whole.state_dict())
 
 
 def test_resuming_at_the_wrong_step_gives_another_run(examples: tuple[Tensor, Tensor]) -> None:
@@ -253,7 +238,7 @@ def test_diagnosing_changes_no_bit_of_the_run_and_only_the_records_of_its_steps(
     (quiet, quiet_optimizer), (watched, watched_optimizer) = start(settings), start(settings)
     plain = list(steps_of(quiet, quiet_optimizer, examples, settings))
     seen = list(steps_of(watched, watched_optimizer, examples, settings, diagnosed={1, 4, 99}))
-    assert_same_bits(quiet, watched)
+    assert_same_bits(quiet.state_dict(), watched.state_dict())
     assert [step.step for step in seen if step.diagnoses] == [1, 4]
     assert all(list(seen[i].diagnoses) == [1, 2, 3] for i in (0, 3))
     assert [replace(step, diagnoses={}) for step in seen] == plain
@@ -389,7 +374,7 @@ def test_evaluate_puts_the_mode_back_and_changes_nothing(training: bool, example
     before = copy.deepcopy(learner)
     evaluate(learner.network, *examples)
     assert Counter(module.training for module in learner.modules()).keys() == {training}
-    assert_same_bits(learner, before)
+    assert_same_bits(learner.state_dict(), before.state_dict())
     with pytest.raises(RuntimeError, match="shapes"):
         evaluate(learner.network, examples[0][:, 1:], examples[1])
     assert learner.network.training is training
@@ -400,7 +385,7 @@ def test_evaluating_between_updates_does_not_change_the_run(examples: tuple[Tens
     list(steps_of(quiet, quiet_optimizer, examples, config()))
     for _ in steps_of(watched, watched_optimizer, examples, config()):
         evaluate(watched.network, *examples)
-    assert_same_bits(quiet, watched)
+    assert_same_bits(quiet.state_dict(), watched.state_dict())
 
 
 def test_evaluation_of_a_network_that_always_says_one_class() -> None:

@@ -10,12 +10,10 @@ from torch import Tensor
 from repsim.learning import (
     ESTIMATORS,
     NETWORKS,
-    Backprop,
     Chain,
     Estimator,
     Signals,
     Site,
-    SyntheticGradient,
     compute_gradients,
     locks,
     parse_rules,
@@ -304,8 +302,3 @@ def test_rules_serve_regression_targets(rule: str) -> None:
     outcome = compute_gradients(net, estimators, X, randn(N, CLASSES, seed=3), loss="mse")
     assert outcome.loss.isfinite()
     assert all(p.grad.isfinite().all() for part in [net, *estimators.values()] for p in part.parameters())
-
-
-def test_locks_of_classes_named_in_the_documentation() -> None:
-    assert locks(Backprop(Site((3,), 2))) == {U, B}
-    assert locks(SyntheticGradient(Site((3,), 2))) == set()

@@ -85,8 +85,3 @@ def test_the_true_class_of_numbers_is_refused() -> None:
     message = r"error=true-class needs classes, but the labels are floats\. Use error=sum"
     with pytest.raises(ValueError, match=message):
         rule.gradient(signals)
-
-
-def test_the_choice_of_error_is_checked() -> None:
-    with pytest.raises(ValueError, match=r"^Unknown error 'mean'\. Choose one of: true-class, sum\.$"):
-        Kickback(Site((WIDTH,), CLASSES), error="mean")

@@ -80,8 +80,3 @@ def test_noise_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     Noise(SITE, scale=1.0).gradient(signals())
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_scale_is_checked() -> None:
-    with pytest.raises(ValueError, match=r"^scale is -1\.0; expected a number of 0 or more\.$"):
-        Noise(SITE, scale=-1.0)

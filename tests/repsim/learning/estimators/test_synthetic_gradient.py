@@ -19,7 +19,7 @@ from repsim.learning import (
     conv_net,
     mlp,
 )
-from tests.repsim.small_chains import randn, seeded
+from tests.repsim.small_chains import assert_close, held_gradients, randn, seeded
 
 N, WIDTH, CLASSES = 24, 6, 4
 SITE = Site((WIDTH,), CLASSES)
@@ -53,16 +53,6 @@ def examples() -> tuple[Tensor, Tensor]:
 
 def network(depth: int = 3, **settings: Any) -> Chain:
     return mlp(WIDTH, CLASSES, depth=depth, width=WIDTH, generator=seeded(), **settings).double()
-
-
-def gradients(module: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.grad for name, parameter in module.named_parameters()}
-
-
-def assert_close(one: dict[str, Tensor], other: dict[str, Tensor], tolerance: float = 1e-12) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=tolerance, msg=name)
 
 
 @pytest.mark.parametrize(("conditioned", "needs"), [(True, {"activation", "labels"}), (False, {"activation"})])
@@ -222,7 +212,7 @@ def test_exact_linear_synthetic_gradient_below_the_output_is_backprop_on_squared
     give_exact_parameters(S, net.output.weight.detach(), net.output.bias.detach())
     outcome = compute_gradients(net, {3: S}, X, y, loss="mse")
     compute_gradients(twin, {}, X, y, loss="mse")
-    assert_close(gradients(net), gradients(twin))
+    assert_close(held_gradients(net), held_gradients(twin))
     assert outcome.estimator_losses[3] < 1e-24
     assert all(parameter.grad.abs().max() < 1e-11 for parameter in S.parameters())  # and it stays exact
 
@@ -243,7 +233,7 @@ def test_exact_synthetic_gradients_at_every_boundary_of_a_deep_linear_chain_are_
         give_exact_parameters(estimators[k], A, c)
     outcome = compute_gradients(net, estimators, X, y, loss="mse")
     compute_gradients(twin, {}, X, y, loss="mse")
-    assert_close(gradients(net), gradients(twin), tolerance=1e-11)
+    assert_close(held_gradients(net), held_gradients(twin), tolerance=1e-11)
     assert all(loss < 1e-20 for loss in outcome.estimator_losses.values())
 
 
@@ -275,9 +265,9 @@ def test_bp_lambda_is_the_mixture_of_backprop_and_synthetic_gradient(lam: float,
     mixed, S = synthetic_gradient(BPLambda, site, lam=lam), synthetic_gradient(site=site)
     for net, estimators in zip(nets, ({2: mixed}, {}, {2: S}), strict=True):
         compute_gradients(net, estimators, X, y)
-    ours, exact, estimated = (gradients(net) for net in nets)  # below one boundary, gradients are linear in g
+    ours, exact, estimated = (held_gradients(net) for net in nets)  # below one boundary, gradients are linear in g
     assert_close(ours, {name: lam * exact[name] + (1 - lam) * estimated[name] for name in ours}, tolerance=1e-11)
-    assert_close(gradients(mixed), gradients(S), tolerance=1e-11)  # S learns the same at every λ
+    assert_close(held_gradients(mixed), held_gradients(S), tolerance=1e-11)  # S learns the same at every λ
 
 
 def test_bp_of_1_everywhere_is_backprop_and_bp_of_0_synthetic_gradients() -> None:
@@ -286,7 +276,7 @@ def test_bp_of_1_everywhere_is_backprop_and_bp_of_0_synthetic_gradients() -> Non
         net, twin = network(), network()
         compute_gradients(net, {k: synthetic_gradient(BPLambda, lam=lam) for k in (1, 2, 3)}, X, y)
         compute_gradients(twin, others, X, y)
-        assert_close(gradients(net), gradients(twin))
+        assert_close(held_gradients(net), held_gradients(twin))
 
 
 def test_bp_lambda_bootstraps_from_what_was_chosen_above() -> None:
@@ -338,7 +328,7 @@ def test_prop_returns_no_graph_and_its_module_learns_as_a_synthetic_gradient_doe
     for kind in (SyntheticGradient, SyntheticGradientProp):
         S = synthetic_gradient(kind, hidden_layers=1)
         outcome = compute_gradients(network(), {2: S}, X, y)
-        learned.append(gradients(S) | {"loss": outcome.estimator_losses[2]})
+        learned.append(held_gradients(S) | {"loss": outcome.estimator_losses[2]})
     assert_close(*learned)
     module = synthetic_gradient(SyntheticGradientProp)
     g = module.gradient(Signals(X, y, target=X))
@@ -353,7 +343,7 @@ def test_prop_of_an_exact_module_is_backprop() -> None:
     give_exact_parameters(S, net.output.weight.detach(), net.output.bias.detach())
     compute_gradients(net, {3: S}, X, y, loss="mse")
     compute_gradients(twin, {}, X, y, loss="mse")
-    assert_close(gradients(net), gradients(twin), tolerance=1e-11)
+    assert_close(held_gradients(net), held_gradients(twin), tolerance=1e-11)
 
 
 # Options

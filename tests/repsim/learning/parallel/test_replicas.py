@@ -24,6 +24,7 @@ from repsim.learning import (
 from repsim.learning.parallel import replica_choice
 from repsim.learning.parallel.training_memory import Footprint
 from repsim.learning.training import batches
+from tests.repsim.small_chains import assert_same_bits
 
 R, N, BATCH, CLASSES = 3, 40, 8, 3  # 5 updates an epoch
 STEPS = 50
@@ -46,15 +47,6 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mlp", {"optimizer": "momentum", "learning_rate": 1e-3, "rule": "adaptive-skipped-backprop"}),
     ("mlp", {"optimizer": "sgd", "norm": "none", "activation": "tanh"}),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """These networks are too small to share between threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 class Trio:
@@ -123,19 +115,13 @@ def distance(ours: dict[str, Tensor], theirs: dict[str, Tensor], keys: Sequence[
     return float((flat[0] - flat[1]).norm() / flat[1].norm())
 
 
-def assert_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
-    assert ours.keys() == theirs.keys()
-    different = [name for name in ours if not torch.equal(ours[name], theirs[name])]
-    assert not different
-
-
 def assert_close_states(ours: Trio, theirs: Trio, tolerance: float) -> None:
     """Compare what is learned, what else is held, and moments, each as one vector."""
     for i, (own, alone) in enumerate(zip(ours.states(), theirs.states(), strict=True)):
         learned = {name for name, _ in theirs.learners[i].named_parameters()}
         held = set(theirs.learners[i].state_dict())
         updates = {name for name in alone if name.endswith("step")}
-        assert_equal({name: own[name] for name in updates}, {name: alone[name] for name in updates})
+        assert_same_bits({name: own[name] for name in updates}, {name: alone[name] for name in updates})
         moments = set(alone) - held - updates  # as small as gradients are, and so relatively less exact than weights
         for kind, allowed in ((learned, tolerance), (held - learned, tolerance), (moments, 10 * tolerance)):
             if any(alone[name].count_nonzero() for name in kind):
@@ -205,7 +191,7 @@ def test_diagnoses_of_a_replica_are_those_of_its_single_run():
                 assert vars(ours.diagnoses[k]) == pytest.approx(vars(diagnosis), rel=1e-9, abs=1e-9, nan_ok=True)
     list(plain.train(steps=10))
     for diagnosed, undisturbed in zip(stacked.states(), plain.states(), strict=True):
-        assert_equal(diagnosed, undisturbed)
+        assert_same_bits(diagnosed, undisturbed)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "momentum", "sgd"])
@@ -225,7 +211,7 @@ def test_stopping_saving_and_resuming_changes_nothing(rule: str, optimizer: str)
     seen = list(second.train(steps=20, start=7))
     assert [each[0].step for each in seen] == list(range(8, 21))
     for uninterrupted, resumed in zip(whole.states(), second.states(), strict=True):
-        assert_equal(resumed, uninterrupted)
+        assert_same_bits(resumed, uninterrupted)
 
 
 def test_a_run_can_be_continued_alone_and_a_single_run_in_a_stack():
@@ -252,7 +238,7 @@ def test_write_back_leaves_the_stack_as_it_is():
                 next(learner.parameters()).zero_()
     list(undisturbed.train(steps=10))
     for own, other in zip(disturbed.states(), undisturbed.states(), strict=True):
-        assert_equal(own, other)
+        assert_same_bits(own, other)
 
 
 def test_learners_change_at_write_back_only():
@@ -261,7 +247,7 @@ def test_learners_change_at_write_back_only():
     training = trio.train(steps=10)
     next(training)
     for state, earlier in zip(trio.states(), before, strict=True):
-        assert_equal(state, earlier)
+        assert_same_bits(state, earlier)
     training.write_back()
     assert all(state["network.hidden.1.norm.num_batches_tracked"] == 1 for state in trio.states())
 
@@ -298,7 +284,7 @@ def test_the_mode_of_the_learners_does_not_matter_after_one_has_diverged():
             learner.train(mode)
         list(trio.train(steps=20))
         states.append(trio.state(0))
-    assert_equal(*states)
+    assert_same_bits(*states)
 
 
 def poison(trio: Trio, i: int) -> None:
@@ -346,7 +332,7 @@ def test_choosing_leaves_everything_as_it_was(rule: str, how: str):
     data = copy.deepcopy(trio.data)
     trio.train(how, steps=10, start=5)
     for state, earlier in zip(trio.states(), states, strict=True):
-        assert_equal(state, earlier)
+        assert_same_bits(state, earlier)
     assert [one.state_dict()["param_groups"] for one in trio.optimizers] == [one["param_groups"] for one in settings]
     assert [module.training for learner in trio.learners for module in learner.modules()] == modes
     assert all(p.grad is None for learner in trio.learners for p in learner.parameters())
@@ -396,7 +382,7 @@ def test_what_cannot_be_stacked_is_trained_as_a_loop():
     list(training)
     for i in range(R):
         list(alone.train_alone(i, steps=5))
-        assert_equal(mixed.state(i), alone.state(i))
+        assert_same_bits(mixed.state(i), alone.state(i))
 
 
 # Memory

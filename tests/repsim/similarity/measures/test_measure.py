@@ -201,9 +201,7 @@ def test_a_measure_names_the_representation_that_is_not_finite(measure: Measure)
 
 
 def test_a_measure_refuses_different_numbers_of_stimuli(measure: Measure) -> None:
-    message = (
-        r"^X has 51 samples and Y has 50; both must come from the same stimuli in the same order\. Record both"
-    )
+    message = r"^X has 51 samples and Y has 50; both must come from the same stimuli in the same order\. Record both"
     with pytest.raises(ValueError, match=message):
         measure(np.zeros((51, 2)), np.zeros((50, 2)))
 

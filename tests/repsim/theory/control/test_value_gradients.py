@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from repsim.learning import Diverged, stream
 from repsim.theory.control import (
@@ -27,26 +26,11 @@ from repsim.theory.control import (
     stochastic_value_gradients,
     value_gradient_learning,
 )
+from tests.repsim.theory.control.systems import INTEGRATOR, matrix
+from tests.repsim.theory.control.systems import UNSTABLE as COUPLED
 
-
-def matrix(rows: list[list[float]]) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-INTEGRATOR = LinearQuadratic(
-    A=matrix([[1.0, 0.1], [0.0, 1.0]]),
-    B=matrix([[0.0], [0.1]]),
-    Q=matrix([[1, 0], [0, 1]]),
-    R=matrix([[0.1]]),
-    gamma=0.95,
-)
-UNSTABLE = LinearQuadratic(  # the largest eigenvalue of A is 1.12
-    A=matrix([[1.05, 0.2, 0, 0], [0, 0.95, 0.1, 0], [0, 0, 1, 0.2], [0.1, 0, -0.1, 1]]),
-    B=matrix([[0, 0], [0.4, 0], [0, 0.1], [0, 0.4]]),
-    Q=torch.diag(torch.tensor([1.0, 0.1, 1.0, 0.1], dtype=torch.float64)),
-    R=matrix([[0.2, 0], [0, 0.2]]),
-    gamma=0.98,
-)
+Q = torch.diag(torch.tensor([1.0, 0.1, 1.0, 0.1], dtype=torch.float64))
+UNSTABLE = replace(COUPLED, Q=Q, R=0.2 * torch.eye(2, dtype=torch.float64))
 PROBLEMS = {"integrator": INTEGRATOR, "unstable": UNSTABLE}
 
 Learn = Callable[[LinearQuadratic, LinearPolicy, ControlOptions], Iterator[ControlStep]]
