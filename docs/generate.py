@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from analysis.cli import app
 from analysis.comparison.tables.schema import document_tables
 from analysis.config.json_schema import json_schema
+from probes.table.column_schema import column_table
 from repsim.learning import catalogue
 from repsim.similarity import COMPARATORS, DISTANCES, MEASURES, STATISTICS
 
@@ -228,11 +229,23 @@ def tables() -> str:
     return introduction + document_tables()
 
 
+_FIRST, _LAST = "<!-- Columns, written by `make docs` from the code: -->\n\n", "\n<!-- End of columns. -->"
+
+
+def probes() -> str:
+    """Return the guide to probes with the current table of columns between its two marks."""
+    before, _, rest = (HERE / "probes.md").read_text().partition(_FIRST)
+    _, mark, after = rest.partition(_LAST)
+    assert mark, f"probes.md has no marks {_FIRST.strip()} and {_LAST.strip()}"
+    return f"{before}{_FIRST}{column_table()}{_LAST}{after}"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": lambda: NOTE + commands(),
     "rules.md": lambda: NOTE + rules(),
     "measures.md": lambda: NOTE + measures(),
     "tables.md": lambda: NOTE + tables(),
+    "probes.md": probes,
     "repsim.schema.json": schema,
 }
 

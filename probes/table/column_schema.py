@@ -13,7 +13,6 @@ import pandas as pd
 from probes.table.columns import COLUMNS
 
 BAR = "\\|"  # a bar in a cell of a table in Markdown
-FIRST, LAST = "<!-- Columns, written by `make docs` from the code: -->\n\n", "\n<!-- End of columns. -->"
 
 
 def probe_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -75,12 +74,3 @@ def column_table() -> str:
         option = f"`{column.option}`" if column.option else ""
         rows.append(f"| `{name}` | {column.dtype} | {option} | {column.meaning.replace('|', BAR)} |")
     return "\n".join(["| column | dtype | only with | meaning |", "|---|---|---|---|", *rows]) + "\n"
-
-
-def document_columns(page: str) -> str:
-    """Return a page of the documentation with the current table of columns between its two marks."""
-    before, _, rest = page.partition(FIRST)
-    _, mark, after = rest.partition(LAST)
-    if not mark:
-        raise ValueError(f"The page has no marks for the table of columns. Add {FIRST.strip()} and {LAST.strip()}.")
-    return f"{before}{FIRST}{column_table()}{LAST}{after}"

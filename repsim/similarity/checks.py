@@ -19,30 +19,9 @@ def representation(
     """Convert the activations of a layer to a finite float64 matrix.
 
     Features that are constant up to rounding are set to exactly one value (see `precision.without_rounding`): a
-    layer that is constant up to rounding is then constant in everything that is computed from it.
-
-    Parameters
-    ----------
-    X : array-like (n_stimuli, n_features)
-        Anything that `numpy.asarray` accepts; it is converted once.
-    name : str, default "X"
-        Its name in messages.
-    keep_single : bool, default False
-        Whether float32 stays float32.
-    least : int, default 2
-        Smallest number of stimuli.
-    is_block : bool, default False
-        Whether X is a block of stimuli, in which constant features cannot be detected.
-
-    Returns
-    -------
-    array (n_stimuli, n_features)
-        Float64; the memory of X if X already is such an array and needs no change.
-
-    Raises
-    ------
-    ValueError
-        If X is not two-dimensional, real and finite, or has fewer stimuli than ``least`` or no features.
+    layer that is constant up to rounding is then constant in everything that is computed from it. In a block of
+    stimuli they cannot be detected. The result is X itself if it already is such an array and needs no change;
+    ``keep_single`` leaves float32 as it is.
 
     Examples
     --------

@@ -76,10 +76,6 @@ class Tables(Mapping[str, "pd.DataFrame"]):
         """Return the condensed dissimilarity matrix of a layer, by the position of the view."""
         return read_rdm(self.rdm_path, view, layer)
 
-    def replaced(self, **frames: pd.DataFrame) -> Tables:
-        """Return the same tables, except for the given ones."""
-        return Tables(self.views, self.config, self.folder, {**self.frames, **frames})
-
     def write(self, folder: Path) -> None:
         """Write one CSV file per table. Infinite values become empty cells."""
         import numpy as np

@@ -97,18 +97,7 @@ def _cut(text: str, most: int, also: int | None = None) -> str:
 
 
 def fit(names: Sequence[str], points: float, size: float, most: int = 28) -> list[str]:
-    """Return labels as `shorten` does, cut so that none is wider than a number of points at a font size.
-
-    Parameters
-    ----------
-    names : sequence of str
-    points : float
-        Largest width of a label. Labels have at least six characters even if they are wider.
-    size : float
-        Font size in points.
-    most : int, default 28
-        Largest number of characters.
-    """
+    """Return labels as `shorten` does, cut to a width in points at a font size, but to no less than six characters."""
     short = dict(zip(names, shorten(names, most), strict=True))
     wide = [name for name, label in short.items() if width_of([label]) * size > points]
     while most > _FEWEST and (widest := width_of(short[name] for name in wide) * size) > points:

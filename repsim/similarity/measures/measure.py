@@ -130,30 +130,9 @@ class Measure(Entry):
 
 
 def evaluate(measure: Measure, X: ArrayLike, Y: ArrayLike) -> float:
-    """Check two representations, prepare them and compare them.
+    """Check two representations of the same stimuli, prepare them and compare them.
 
-    Parameters
-    ----------
-    measure : Measure
-    X : array-like (n, d1)
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
-    Returns
-    -------
-    float
-        NaN, with a warning, if the measure is not defined for X or Y.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows (or their ids of stimuli, where both have ids)
-        differ, or if there are too few rows for the measure.
-
-    Warns
-    -----
-    RuntimeWarning
-        If the value is NaN. The warning is attributed to the caller of the function that calls this one.
+    If the value is NaN, a warning is attributed to the caller of the function that calls this one.
 
     Examples
     --------

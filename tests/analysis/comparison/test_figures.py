@@ -49,6 +49,10 @@ def drawings(tables: Tables) -> dict[str, Drawing]:
     return {drawing.name: drawing for drawing in draw_figures(tables)}
 
 
+def replaced(tables: Tables, **frames: pd.DataFrame) -> Tables:
+    return replace(tables, frames={**tables.frames, **frames})
+
+
 def test_the_main_figures_come_first(drawings: dict[str, Drawing]) -> None:
     assert list(drawings) == ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
 
@@ -77,13 +81,13 @@ def test_probes_have_a_band_of_one_standard_error(drawings: dict[str, Drawing], 
 
 def test_noise_does_not_fill_the_figure(tables: Tables) -> None:
     probes = tables["probes"].assign(accuracy=0.95, n_test=10**9)
-    low, high = next(draw_figures(tables.replaced(probes=probes))).figure.axes[0].get_ylim()
+    low, high = next(draw_figures(replaced(tables, probes=probes))).figure.axes[0].get_ylim()
     assert high - low == pytest.approx(0.1)
 
 
 def test_chance_far_away_does_not_flatten_the_curves(tables: Tables) -> None:
     probes = tables["probes"].assign(accuracy=np.linspace(0.9, 1.0, len(tables["probes"])))
-    low, high = next(draw_figures(tables.replaced(probes=probes))).figure.axes[0].get_ylim()
+    low, high = next(draw_figures(replaced(tables, probes=probes))).figure.axes[0].get_ylim()
     assert 0.85 < low < 0.9 < 1.0 < high < 1.05
 
 
@@ -151,7 +155,7 @@ NAMES = ["view", "step", "boundary", "angle"]
     ids=["nothing diagnosed", "backprop", "no angle", "no angle, as read"],
 )
 def test_no_alignment_is_drawn_where_there_is_none_to_see(tables: Tables, gradients: pd.DataFrame) -> None:
-    assert "alignment" not in [drawing.name for drawing in draw_figures(tables.replaced(gradients=gradients))]
+    assert "alignment" not in [drawing.name for drawing in draw_figures(replaced(tables, gradients=gradients))]
 
 
 def test_the_loss_has_its_unit_where_all_runs_have_it(
@@ -174,7 +178,7 @@ def test_the_loss_has_its_unit_where_all_runs_have_it(
     ids=["other trainer", "no whole epoch", "no validation loss"],
 )
 def test_no_training_curve_without_validation(tables: Tables, training: pd.DataFrame) -> None:
-    assert "training" not in possible_figures(tables.replaced(training=training))
+    assert "training" not in possible_figures(replaced(tables, training=training))
 
 
 def test_ten_layers_of_a_deep_network_are_shown(measure: Any, known_view: Callable[..., View], tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ def test_ten_layers_of_a_deep_network_are_shown(measure: Any, known_view: Callab
 def test_a_probe_that_failed_moves_no_other(tables: Tables) -> None:
     probes = tables["probes"].copy()
     probes.loc[probes["depth"] == 1, ["status", "accuracy"]] = ["failed", np.nan]
-    ax = next(draw_figures(tables.replaced(probes=probes))).figure.axes[0]
+    ax = next(draw_figures(replaced(tables, probes=probes))).figure.axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3"]
     assert list(ax.get_xticks()) == [1.0, 2.0, 3.0]
     assert ax.get_lines()[0].get_xdata().tolist() == [1, 2, 3]

@@ -165,7 +165,10 @@ def test_what_is_not_defined_is_reported(comparison: ComparisonResult, tmp_path:
     probes.loc[1, ["status", "message", "accuracy"]] = ["failed", "ValueError: 3 of 9 values are <NaN>.", np.nan]
     cells = ["backprop", "", 38, "hidden.2", 2, "probes", "3 of 9 values are <NaN>."]
     undefined = pd.DataFrame([cells], columns=comparison.tables["undefined"].columns)
-    text = written(comparison.tables.replaced(probes=probes, undefined=undefined), tmp_path)
+    text = written(
+        replace(comparison.tables, frames={**comparison.tables.frames, "probes": probes, "undefined": undefined}),
+        tmp_path,
+    )
     assert "Results that are not defined (their cells are empty):" in text
     assert "backprop, step 38, layer 'hidden.2' has no probe. 3 of 9 values are <NaN>." in text
     assert content(text)["tables"]["probes"]["accuracy"][1] is None
@@ -173,7 +176,7 @@ def test_what_is_not_defined_is_reported(comparison: ComparisonResult, tmp_path:
 
 def test_other_measures_are_shown_beside_the_first(comparison: ComparisonResult, tmp_path: Path) -> None:
     table = comparison.tables["similarity"].assign(procrustes=1.0, mine=np.nan)
-    text = written(comparison.tables.replaced(similarity=table), tmp_path)
+    text = written(replace(comparison.tables, frames={**comparison.tables.frames, "similarity": table}), tmp_path)
     measures = {measure["name"]: measure for measure in content(text)["measures"]}
     assert list(measures) == ["cka", "procrustes", "mine"]
     assert measures["procrustes"]["words"].startswith("Procrustes distance, a distance from 0 to 1.41:")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from probes import probe_layers
-from probes.table.column_schema import column_table, document_columns, probe_frame, read_probe_table, schema_version
+from probes.table.column_schema import column_table, probe_frame, read_probe_table, schema_version
 from probes.table.columns import COLUMNS, ProbeColumn
 from probes.table.probed_layer import ProbedLayer
 
@@ -114,11 +114,3 @@ def test_the_documentation_has_one_row_per_column() -> None:
     table = pd.read_csv(io.StringIO("\n".join(lines[:1] + lines[2:])), sep="|", skipinitialspace=True)
     assert [name.strip(" `") for name in table.iloc[:, 1]] == list(COLUMNS)
     assert all(column.meaning for column in COLUMNS.values())
-
-
-def test_the_guide_to_probes_has_the_table_of_the_columns() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "probes.md").read_text()
-    assert document_columns(page) == page
-    assert column_table() in page
-    with pytest.raises(ValueError, match=r"The page has no marks for the table of columns\. Add <!-- Columns"):
-        document_columns("# Probes\n")
