@@ -50,10 +50,6 @@ def analyze_run(
     execution : ExecutionConfig, optional
         Where the tasks run and who is told about their progress. The numbers are the same everywhere.
 
-    Returns
-    -------
-    ComparisonResult
-
     Raises
     ------
     ValueError, OSError
@@ -132,10 +128,6 @@ def compare_runs(
         ``comparison`` beside the first run by default.
     execution : ExecutionConfig, optional
         As for ``analyze_run``.
-
-    Returns
-    -------
-    ComparisonResult
 
     Raises
     ------

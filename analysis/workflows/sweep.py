@@ -89,10 +89,6 @@ def sweep(
     execution : ExecutionConfig, optional
         Where networks are trained and who is told about their progress.
 
-    Returns
-    -------
-    Swept
-
     Raises
     ------
     ValueError, OSError

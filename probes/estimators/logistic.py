@@ -123,11 +123,6 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         sample_weight : array-like, shape (n,), >= 0, optional
             A weight of 2 counts as two examples, also in the standardisation; an example of weight 0 is left out.
 
-        Returns
-        -------
-        LogisticProbe
-            The probe itself.
-
         Raises
         ------
         ValueError

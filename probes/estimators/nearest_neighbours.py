@@ -76,11 +76,6 @@ class NeighbourProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
             Class labels, at least two different ones. For a recorded layer also a mapping of stimulus id to label, a
             Series with the ids as its index, or the ``stimuli`` of a run; an array is taken by position.
 
-        Returns
-        -------
-        NeighbourProbe
-            The probe itself.
-
         Raises
         ------
         ValueError

@@ -101,10 +101,6 @@ def fit_paths(
     solver, tol, max_iter, device
         As in `LogisticProbe`.
 
-    Returns
-    -------
-    list of PenaltyPath
-
     Examples
     --------
     >>> from sklearn.datasets import load_iris

@@ -42,10 +42,6 @@ def read_probe_table(path: str | Path) -> pd.DataFrame:
         A file that ``table.to_csv(path, index=False)`` or ``repsim compare`` has written. Columns that are not in the
         schema are read as pandas reads them.
 
-    Returns
-    -------
-    pandas.DataFrame
-
     Raises
     ------
     ValueError

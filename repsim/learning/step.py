@@ -71,10 +71,6 @@ def compute_gradients(
         Whether to cut the chain even where the estimator passes the gradient from above unchanged.
     watch : bool, default False
         Whether to return the gradients at all boundaries. It does not change the update, bit for bit.
-
-    Returns
-    -------
-    Outcome
     """
     segments = dict(enumerate(network.segments, start=1))
     tape = Tape(segments, estimators, network.input(X), count_examples(y), everywhere, watch)

@@ -134,10 +134,6 @@ def train(
         Steps at which the chosen gradients are compared with the true ones, which takes another forward and backward
         pass. It does not change the training, bit for bit.
 
-    Yields
-    ------
-    Step
-
     Raises
     ------
     Diverged

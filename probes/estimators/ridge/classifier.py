@@ -102,11 +102,6 @@ class RidgeProbe(ScoredByStimulus, ClassifierMixin, BaseRidge):
         sample_weight : array-like, shape (n,), >= 0, optional
             A row of weight 2 counts as a row that occurs twice; a row of weight 0 is left out.
 
-        Returns
-        -------
-        RidgeProbe
-            The probe itself.
-
         Raises
         ------
         ValueError

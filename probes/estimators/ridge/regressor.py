@@ -89,11 +89,6 @@ class RegressionProbe(ScoredByStimulus, RegressorMixin, BaseRidge):
         sample_weight : array-like, shape (n,), >= 0, optional
             A row of weight 2 counts as a row that occurs twice; a row of weight 0 is left out.
 
-        Returns
-        -------
-        RegressionProbe
-            The probe itself.
-
         Raises
         ------
         ValueError

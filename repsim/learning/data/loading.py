@@ -35,10 +35,6 @@ def load_dataset(name: str, data_dir: str | Path | None = None) -> Dataset:
     data_dir : path, optional
         Folder with the four IDX files of ``"mnist"``, plain or ``.gz``. By default they are fetched from OpenML.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     ValueError

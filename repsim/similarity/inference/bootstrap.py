@@ -62,10 +62,6 @@ def evaluate_models(
     memory : int, default 256 MiB
         Bound in bytes on the weights held at a time.
 
-    Returns
-    -------
-    ModelEvaluation
-
     Raises
     ------
     ValueError

@@ -139,10 +139,6 @@ def compare_groups(
     seed : int, default 0
         Seed of the permutations.
 
-    Returns
-    -------
-    GroupTest
-
     Raises
     ------
     ValueError

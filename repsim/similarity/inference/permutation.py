@@ -132,10 +132,6 @@ def mantel_test(
     seed : int, default 0
         Seed of the permutations.
 
-    Returns
-    -------
-    MantelTest
-
     Raises
     ------
     ValueError

@@ -148,10 +148,6 @@ def regression_rsa(target: ArrayLike, models: Mapping[str, ArrayLike]) -> Regres
     models : mapping from str to array-like
         RDMs of the same stimuli in the same order, NaN at the same pairs.
 
-    Returns
-    -------
-    Regression
-
     Raises
     ------
     ValueError
@@ -267,10 +263,6 @@ def fit_models(
     cross_validated : bool, default False
         Whether to fit the models to all other targets and compare the fit with the target that was left out. The value
         of the fit itself is biased upwards, more so with more models.
-
-    Returns
-    -------
-    FittedModels
 
     Raises
     ------

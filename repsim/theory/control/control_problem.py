@@ -75,10 +75,6 @@ def roll_out(environment: Environment, policy: nn.Module, x: Tensor, horizon: in
         Initial states.
     horizon : int
         Number of steps T, 1 or more.
-
-    Returns
-    -------
-    Trajectory
     """
     states, controls, rewards = [x], [], []
     for _ in range(horizon):

@@ -147,10 +147,6 @@ def value_gradient_learning(
         policies have no value gradient.
     options : ControlOptions
 
-    Yields
-    ------
-    ControlStep
-
     Raises
     ------
     ValueError
@@ -186,10 +182,6 @@ def stochastic_value_gradients(
         policies have no value gradient.
     options : ControlOptions
 
-    Yields
-    ------
-    ControlStep
-
     Raises
     ------
     ValueError
@@ -224,10 +216,6 @@ def backprop_through_time(
         It is trained in place.
     options : ControlOptions
         Options of critics are ignored.
-
-    Yields
-    ------
-    ControlStep
 
     Raises
     ------

@@ -24,10 +24,6 @@ def least_squares_loss(X: Tensor, Y: Tensor, *, rank: int | None = None) -> floa
     rank : int, optional
         Smallest width of the network, 0 or more; by default unlimited.
 
-    Returns
-    -------
-    float
-
     Raises
     ------
     ValueError

@@ -88,10 +88,6 @@ def synthetic_field(
     ridge : float, default 0
         Weight decay of the module, 0 or more. With 0, singular values of Φ below 1e-10 of the largest count as zero.
 
-    Returns
-    -------
-    VectorField
-
     Raises
     ------
     ValueError

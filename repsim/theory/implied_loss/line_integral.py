@@ -273,10 +273,6 @@ def path_dependence(
     S, h, y, anchor, n_nodes, n_panels, tolerance
         As in ``implied_loss``, for the line and for each leg. The legs take d times as long as the line.
 
-    Returns
-    -------
-    PathDependence
-
     Raises
     ------
     ValueError, ArithmeticError

@@ -100,10 +100,6 @@ def agreement(implied: Tensor, true: Tensor, y: Tensor) -> Agreement:
     y : Tensor, shape (N,)
         Classes, or regression targets (N, n_outputs): equal rows are one label. At least one label has two points.
 
-    Returns
-    -------
-    Agreement
-
     Raises
     ------
     ValueError

@@ -98,10 +98,6 @@ def train_pipeline(
     timeout : float, default 300
         Seconds after which a process that waits for another process stops with an error.
 
-    Returns
-    -------
-    PipelineResult
-
     Raises
     ------
     ValueError
