@@ -219,7 +219,7 @@ def test_a_capture_takes_inputs_in_the_same_forms(make: Callable[[], Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "name", ["token ids", "tensors", "pairs", "unreadable", "generator", "loader", "stream", "dicts"]
+    "name", ["token ids", "tensors", "pairs", "unreadable", "generator", "loader", "stream", "dicts", "masked"]
 )
 def test_a_capture_refuses_what_is_no_row_of_numbers(name: str) -> None:
     make, message = WRONG_INPUTS[name]

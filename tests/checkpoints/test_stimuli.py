@@ -208,11 +208,6 @@ def test_a_file_without_a_hash_is_damaged(path: Path) -> None:
         Stimuli.read(path)
 
 
-def test_a_missing_file_is_damaged(folder: Path) -> None:
-    with pytest.raises(Damaged, match=f"{folder}/stimuli.h5 is missing or not a regular file"):
-        Stimuli.read(folder / "stimuli.h5")
-
-
 LABELS = np.array([2, 0, 1, 0, 2, 1])
 
 

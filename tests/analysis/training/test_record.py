@@ -11,7 +11,7 @@ import torch
 from analysis import analyze_run, compare_runs, record_run, resume_run, train_run
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
-from checkpoints import Damaged, Run
+from checkpoints import Run
 from checkpoints.storage.manifest import encode_json
 from repsim.learning import TrainingConfig
 
@@ -83,12 +83,6 @@ def test_other_stimuli_with_as_many_features_are_recorded(runs: Mapping[str, Pat
     assert (analyze_run(new.path).tables.folder / "report.html").is_file()
 
 
-def test_stimuli_with_other_features_are_refused(runs: Mapping[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^mine\.npz has 5 features; the network of .*backprop takes 64\.$"):
-        record_run(runs["backprop"], tmp_path / "new", data=own_data(tmp_path, 5))
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.npz"]
-
-
 def test_a_network_of_maps_records_images_of_its_own_shape_only(
     tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
 ) -> None:
@@ -126,9 +120,7 @@ def test_recordings_are_not_trained_on(runs: Mapping[str, Path], tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": ["hidden.7"]}, r"^No layer matches 'hidden\.7'\. Similar names: hidden\."),
         ({"layers": ["hidden.1#1"]}, r"^'hidden\.1#1' .*no tensor"),
-        ({"steps": "19"}, r"^'19' is not a recorded step\. Use first, last, all or any of: 0, 38\.$"),
         ({"data": "birds"}, "^Unknown data set 'birds'"),
     ],
 )
@@ -138,15 +130,6 @@ def test_what_cannot_be_recorded_leaves_nothing(
     with pytest.raises(ValueError, match=message):
         record_run(runs["backprop"], tmp_path / "new", **options)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_damaged_weights_leave_nothing(copied: Callable[[str], Path], tmp_path: Path) -> None:
-    path = copied("backprop")
-    weights = path / "checkpoints/step_00000038/weights.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    with pytest.raises(Damaged, match=r"step_00000038/weights\.safetensors has changed since it was committed"):
-        record_run(path, tmp_path / "new")
-    assert not (tmp_path / "new").exists()
 
 
 def test_activations_alone_are_recorded_of_a_run_and_not_recorded_again(
@@ -159,12 +142,6 @@ def test_activations_alone_are_recorded_of_a_run_and_not_recorded_again(
     with pytest.raises(ValueError, match=r"^Step 38 of .*new was recorded without weights, so it cannot be recorded"):
         record_run(tmp_path / "new", tmp_path / "third")
     assert not (tmp_path / "third").exists()
-
-
-def test_an_existing_output_is_refused(runs: Mapping[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(FileExistsError, match="exists already"):
-        record_run(runs["backprop"], tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_without_steps_has_nothing_to_record(copied: Callable[[str], Path], tmp_path: Path) -> None:

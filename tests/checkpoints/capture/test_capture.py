@@ -117,8 +117,8 @@ def test_one_number_a_stimulus_is_one_column() -> None:
     assert (layer.values.shape, layer.feature_shape) == ((6, 1), ())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int64])
-def test_other_types_become_float32_and_are_remembered(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.bfloat16, torch.float64, torch.int64])
+def test_other_dtypes_are_stored_as_float32_with_their_source_dtype(dtype: torch.dtype) -> None:
     layer = record(nn.Sequential(Lambda(lambda x: x.to(dtype))), ["0"])["0"]
     np.testing.assert_array_equal(layer.values, X.to(dtype).float().numpy(), strict=True)
     assert layer.source_dtype == str(dtype)
@@ -157,14 +157,6 @@ def test_batches_change_nothing(batch_size: int) -> None:
         np.testing.assert_array_equal(batched[name].values, whole[name].values, strict=True)
     for name in ("2", "3", "4"):
         np.testing.assert_allclose(batched[name].values, whole[name].values, atol=1e-6)
-
-
-def test_arrays_are_taken_as_tensors_are(network: nn.Sequential) -> None:
-    np.testing.assert_array_equal(record(network, ["4"], X.numpy())["4"].values, record(network, ["4"])["4"].values)
-
-
-def test_a_model_without_parameters_can_be_recorded() -> None:
-    np.testing.assert_array_equal(record(nn.Sequential(nn.ReLU()), ["0"])["0"].values, X.clamp(min=0).numpy())
 
 
 def fail(x: Tensor) -> Tensor:
@@ -214,7 +206,7 @@ def test_passes_between_records_are_not_recorded(network: nn.Sequential) -> None
         ({"side": "left"}, r"Unknown side 'left'\. Choose one of: output, input, both"),
         ({"dtype": "int8"}, r"Unknown dtype 'int8'\. Choose one of: float32, float16, float64"),
         ({"batch_size": 0}, "batch_size is 0; expected a whole number of 1 or more"),
-        ({"reduce": {"9": SpatialMean()}}, "No layer matches '9'"),
+        ({"reduce": {"2": SpatialMean()}}, r"No layer matches '2'\. Similar names: 0"),
     ],
 )
 def test_unknown_options_are_refused(network: nn.Sequential, options: dict[str, Any], message: str) -> None:
@@ -482,18 +474,6 @@ def test_what_has_no_row_per_stimulus_is_left_out_by_a_pattern_and_said_once() -
         record(Embedded(), ["position", "out"])
 
 
-def test_one_reduction_may_be_given_for_all() -> None:
-    model = nn.Sequential(nn.Unflatten(1, (1, 3)), nn.Identity())
-    layers = record(model, "*", reduce=SpatialMean(channels="first"))
-    expected = [("spatial_mean(channels=first)", (6, 1))] * 2
-    assert [(layer.reduction, layer.values.shape) for layer in layers.values()] == expected
-
-
-def test_a_reduction_of_what_is_not_recorded_is_an_error(network: nn.Sequential) -> None:
-    with pytest.raises(ValueError, match=r"No layer matches '2'\. Similar names: 0"):
-        Capture(network, "0", reduce={"2": SpatialMean()})
-
-
 def test_a_reduction_that_fails_names_the_layer() -> None:
     with pytest.raises(ValueError, match=r"Layer '0' cannot be reduced by custom\(.*lambda.*\): 'Tensor' object"):
         record(nn.Sequential(nn.Identity()), "0", reduce=lambda values: values.nothing)  # type: ignore[attr-defined]
@@ -538,18 +518,6 @@ def test_a_network_with_buffers_only_gets_inputs_of_their_type() -> None:
     assert record(nn.Sequential(Fixed()), "0", dtype="float64")["0"].source_dtype == "torch.float64"
 
 
-def test_eight_bit_floats_are_stored_exactly() -> None:
-    layer = record(nn.Sequential(Lambda(lambda x: x.to(torch.float8_e4m3fn))), "0")["0"]
-    np.testing.assert_array_equal(layer.values, X.to(torch.float8_e4m3fn).float().numpy())
-    assert layer.source_dtype == "torch.float8_e4m3fn"
-
-
-def test_read_only_arrays_are_taken(network: nn.Sequential) -> None:
-    inputs = X.numpy().copy()
-    inputs.flags.writeable = False
-    np.testing.assert_array_equal(record(network, "0", inputs)["0"].values, record(network, "0")["0"].values)
-
-
 def test_recording_may_begin_in_inference_mode() -> None:
     capture = Capture(nn.Sequential(nn.Identity()), "0", batch_size=2)
     with torch.inference_mode():
@@ -574,9 +542,3 @@ def test_arrays_are_recorded_however_they_lie_in_memory(kind: str) -> None:
     given.flags.writeable = kind != "read-only"
     layer = Capture(nn.Identity(), "").record(given)["(network)"]
     np.testing.assert_array_equal(layer.values, values)
-
-
-def test_inputs_with_masked_values_are_refused() -> None:
-    masked = np.ma.masked_greater(np.arange(12, dtype=np.float32).reshape(4, 3), 8)
-    with pytest.raises(ValueError, match="Inputs have masked values; fill them in"):
-        Capture(nn.Identity(), "").record(masked)

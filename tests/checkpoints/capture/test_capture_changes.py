@@ -182,7 +182,7 @@ def test_a_scripted_part_is_left_out_with_a_warning_and_refused_by_name(trace: b
         layers = record(model, "**")
     assert list(layers) == ["0", "2"]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(module.training for module in model)
+    assert all(module.training for module in model.modules())
     with pytest.raises(ValueError, match=r"Layer '1' is scripted by torch\.jit, which gives no access to its output"):
         record(model, ["0", "1"])
 

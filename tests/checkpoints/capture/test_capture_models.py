@@ -184,16 +184,6 @@ def test_token_0_is_the_first_hidden_state(bert: Any) -> None:
         assert_values(layer, states[:, 0])
 
 
-def test_a_mask_that_the_model_was_not_given_is_an_error(bert: Any) -> None:
-    with pytest.raises(ValueError, match=r"There is no mask 'attention_mask' among the inputs \(input_ids\)"):
-        record(bert, "encoder.layer.0", {"input_ids": TOKENS}, reduce={"**": TokenMean(mask="attention_mask")})
-
-
-def test_batches_of_a_dict_are_cut_alike(bert: Any) -> None:
-    whole, cut = (by_module(record(bert, "encoder.layer.2", TEXT, batch_size=size)) for size in (6, 4))
-    np.testing.assert_allclose(cut["encoder.layer.2"].values, whole["encoder.layer.2"].values, rtol=1e-5, atol=1e-6)
-
-
 def test_gpt_blocks_are_its_hidden_states(gpt: Any) -> None:
     *blocks, last = by_module(record(gpt, ["h.*", "ln_f"], TEXT)).values()
     embedded, *states = hidden_states(gpt)
@@ -277,22 +267,14 @@ class Recurrent(nn.Module):
 SEQUENCES = torch.randn(5, 7, 3, generator=torch.Generator().manual_seed(6))
 
 
-def test_the_outputs_of_an_lstm_are_at_0() -> None:
-    model = Recurrent()
-    layers = record(model, "lstm[0]", SEQUENCES)
-    with torch.no_grad():
-        outputs, _ = model.lstm(SEQUENCES)
-    assert list(layers) == ["lstm[0]"]
-    assert layers["lstm[0]"].path == "[0]"
-    assert_values(layers["lstm[0]"], outputs)
-
-
-def test_states_of_an_lstm_are_moved_to_stimuli_first() -> None:
+def test_lstm_outputs_and_states_have_stimuli_on_the_first_axis() -> None:
     model = Recurrent()
     layers = record(model, ["lstm", "head"], SEQUENCES)
     with torch.no_grad():
-        _, (hidden, cell) = model.lstm(SEQUENCES)
+        outputs, (hidden, cell) = model.lstm(SEQUENCES)
     assert list(layers) == ["lstm[0]", "lstm[1][0]", "lstm[1][1]", "head"]
+    assert layers["lstm[0]"].path == "[0]"
+    assert_values(layers["lstm[0]"], outputs)
     assert layers["lstm[1][0]"].source_shape == (2, 4)
     assert_values(layers["lstm[1][0]"], hidden.transpose(0, 1))
     assert_values(layers["lstm[1][1]"], cell.transpose(0, 1))
@@ -466,9 +448,6 @@ def test_modules_are_chosen_by_expression_and_by_function(resnet: ResNet) -> Non
     assert match_layers(resnet, lambda _, module: isinstance(module, nn.AdaptiveAvgPool2d)) == ("avgpool",)
 
 
-# Types
-
-
 # Nothing is left behind
 
 
@@ -529,20 +508,6 @@ def test_modes_buffers_hooks_and_generators_are_left_as_found(failing: bool) -> 
     assert n_hooks(model) == 1
     other_hook.remove()
     assert torch.is_grad_enabled()
-
-
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_scripted_module_is_left_as_found() -> None:
-    scripted = torch.jit.script(nn.BatchNorm1d(3))
-    model = nn.Sequential(nn.Linear(3, 3), scripted, nn.Linear(3, 2), nn.Dropout())
-    model(X)
-    kept = {name: buffer.clone() for name, buffer in scripted.named_buffers()}
-    layers = record(model, ["0", "2:input"])
-    assert all(module.training for module in model.modules())
-    assert len(kept) == 3
-    assert all(torch.equal(buffer, kept[name]) for name, buffer in scripted.named_buffers())
-    model.eval()
-    assert_values(layers["2:input"], scripted(torch.from_numpy(layers["0"].values)))
 
 
 def test_modules_that_share_a_buffer_share_it_while_they_are_recorded() -> None:

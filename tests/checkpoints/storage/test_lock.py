@@ -46,9 +46,11 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
 def test_a_second_lock_of_the_same_process_fails_and_names_the_owner(path: Path) -> None:
     lock = Lock(path)
     owner = rf"{path.parent} is being written by process {os.getpid()} on {platform.node()}\. Wait for it, or stop it"
+    start = time.monotonic()
     for _ in range(2):
         with pytest.raises(Locked, match=owner):
             Lock(path)
+    assert time.monotonic() - start < 10
     lock.release()
 
 
@@ -125,15 +127,6 @@ def test_a_reader_that_asks_at_the_same_instant_does_not_keep_a_writer_out(path:
         instant.join()
         assert is_locked(path)
         lock.release()
-
-
-def test_a_second_writer_hears_soon(path: Path) -> None:
-    lock = Lock(path)
-    start = time.monotonic()
-    with pytest.raises(Locked):
-        Lock(path)
-    assert time.monotonic() - start < 5
-    lock.release()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"not json", b"\xff\xfe"])

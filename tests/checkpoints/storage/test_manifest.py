@@ -80,13 +80,6 @@ def test_a_missing_file_is_found_at_every_level(committed: Path, level: str, nam
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_an_added_file_is_found_at_every_level(committed: Path, level: str) -> None:
-    (committed / "added").write_bytes(b"")
-    with pytest.raises(Damaged, match=rf"{committed}/added is not in its manifest"):
-        check_manifest(committed, level)
-
-
-@pytest.mark.parametrize("level", LEVELS)
 def test_a_manifest_that_says_the_same_in_other_bytes_is_damaged(committed: Path, level: str) -> None:
     path = committed / "MANIFEST.json"
     path.write_bytes(path.read_bytes().replace(b"  ", b" \t", 1))
