@@ -65,7 +65,7 @@ def test_every_float32_comes_back_to_the_bit(
     assert Activations(path)["x"][:].tobytes() == array.tobytes()
 
 
-def test_a_layer_knows_its_stimuli(path: Path) -> None:
+def test_layers_share_the_stimulus_ids_of_their_file(path: Path) -> None:
     activations = Activations(path)
     for layer in activations.values():
         assert layer.stimulus_ids is activations.stimulus_ids
@@ -119,7 +119,7 @@ def test_a_compressed_layer_of_zeros_is_not_taken_for_a_bomb(path: Path) -> None
 
 @given(data=st.data())
 @settings(derandomize=True, deadline=None, max_examples=30)
-def test_parts_read_are_parts_of_the_whole(shared_wide: tuple[Layer, NDArray], data: st.DataObject) -> None:
+def test_slices_equal_slices_of_the_whole_array(shared_wide: tuple[Layer, NDArray], data: st.DataObject) -> None:
     layer, array = shared_wide
     rows = data.draw(st.slices(len(array)).filter(lambda part: part.step is None or part.step > 0))
     column = data.draw(st.integers(0, array.shape[1] - 1))
@@ -146,13 +146,13 @@ def test_rows_in_any_order_and_columns_are_those_of_the_whole(
 
 
 @pytest.mark.parametrize("rows", [[9], [-10], [0, 99]])
-def test_rows_that_there_are_not_are_refused(shared_wide: tuple[Layer, NDArray], rows: list[int]) -> None:
+def test_rows_out_of_range_are_rejected(shared_wide: tuple[Layer, NDArray], rows: list[int]) -> None:
     with pytest.raises(IndexError, match="Layer 'wide' has rows 0 to 8; the selection goes beyond them"):
         shared_wide[0][rows]
 
 
 @pytest.mark.parametrize("rows", [[True, False], [[0, 1]], [0.5]])
-def test_rows_that_are_no_rows_are_refused(shared_wide: tuple[Layer, NDArray], rows: Any) -> None:
+def test_row_selections_of_other_kinds_are_rejected(shared_wide: tuple[Layer, NDArray], rows: Any) -> None:
     with pytest.raises(IndexError, match="Rows of layer 'wide' must be numbers, or a mask of 9 truth values"):
         shared_wide[0][rows]
 
@@ -168,7 +168,7 @@ def shared_wide(tmp_path_factory: pytest.TempPathFactory) -> tuple[Layer, NDArra
 
 
 @pytest.mark.parametrize("rows", [1, 4, 9, 100])
-def test_blocks_are_the_whole_in_turn(shared_wide: tuple[Layer, NDArray], rows: int) -> None:
+def test_blocks_concatenate_to_the_whole_array(shared_wide: tuple[Layer, NDArray], rows: int) -> None:
     layer, array = shared_wide
     blocks = list(layer.blocks(rows))
     np.testing.assert_array_equal(np.concatenate(blocks), array, strict=True)
@@ -177,7 +177,7 @@ def test_blocks_are_the_whole_in_turn(shared_wide: tuple[Layer, NDArray], rows: 
 
 
 @pytest.mark.parametrize("rows", [0, -1])
-def test_blocks_of_no_rows_are_refused(shared_wide: tuple[Layer, NDArray], rows: int) -> None:
+def test_blocks_need_at_least_one_row(shared_wide: tuple[Layer, NDArray], rows: int) -> None:
     with pytest.raises(ValueError, match=f"rows is {rows}; expected 1 or more"):
         next(shared_wide[0].blocks(rows))
 
@@ -189,7 +189,7 @@ def test_a_layer_becomes_an_array_only_by_copy(path: Path) -> None:
         np.array(layer, copy=False)
 
 
-def test_a_mistaken_selection_is_not_called_damage(path: Path) -> None:
+def test_an_invalid_selection_is_not_reported_as_damage(path: Path) -> None:
     layer = Activations(path)["conv.1"]
     for selection, error in ((N, IndexError), ("name", ValueError), ((0, 0, 0), ValueError)):
         with pytest.raises(error) as raised:
@@ -262,7 +262,7 @@ def test_a_missing_attribute_of_a_layer_is_damage(path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", ["format", "format_version"])
-def test_a_file_that_does_not_say_what_it_is_is_damaged(path: Path, name: str) -> None:
+def test_a_file_without_format_attributes_is_damaged(path: Path, name: str) -> None:
     edit(path, lambda file: file.attrs.pop(name))
     with pytest.raises(Damaged, match=f"Attribute '{name}' of / in {path} is missing"):
         Activations(path)
@@ -386,7 +386,7 @@ def test_a_file_near_the_root_has_no_stimuli(path: Path) -> None:
     assert replace(layer, file=Path("/a.h5")).stimuli is None
 
 
-def test_a_young_file_is_listed_each_time(folder: Path) -> None:
+def test_a_recently_written_file_is_listed_each_time(folder: Path) -> None:
     path = folder / "a.h5"
     for value in ("first", "other") * 3:
         path.unlink(missing_ok=True)
@@ -394,12 +394,12 @@ def test_a_young_file_is_listed_each_time(folder: Path) -> None:
         assert list(Activations(path)) == [value]
 
 
-def test_what_is_shared_cannot_be_changed(path: Path) -> None:
+def test_shared_stimulus_ids_are_read_only(path: Path) -> None:
     with pytest.raises(ValueError, match="read-only"):
         Activations(path).stimulus_ids[0] = "x"
 
 
-def test_a_listing_travels_to_another_process(folder: Path) -> None:
+def test_activations_can_be_pickled(folder: Path) -> None:
     many(folder / "a.h5")
     activations = pickle.loads(pickle.dumps(Activations(folder / "a.h5")))
     assert (activations["block.7"][:] == 7).all()

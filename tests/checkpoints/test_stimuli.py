@@ -48,7 +48,7 @@ def test_stimuli_are_ordered_by_label_and_keep_their_order_within_one(labels: li
     assert stimuli.inputs.tolist() == order
 
 
-def test_parts_have_the_documented_types() -> None:
+def test_labels_inputs_ids_and_split_have_the_documented_dtypes() -> None:
     stimuli = changed(inputs=np.zeros((N, 3), dtype=np.float64), labels=np.zeros(N, dtype=np.uint8))
     assert isinstance(stimuli.inputs, np.ndarray)
     assert (stimuli.labels.dtype, stimuli.inputs.dtype) == (np.int64, np.float32)
@@ -141,7 +141,7 @@ def test_a_flipped_bit_is_found_or_harmless(path: Path) -> None:
         {"inputs": np.zeros(())},
     ],
 )
-def test_parts_that_do_not_match_are_refused_with_their_shapes(part: dict[str, Any]) -> None:
+def test_arrays_of_different_lengths_are_rejected_with_their_shapes(part: dict[str, Any]) -> None:
     name, value = next(iter(part.items()))
     shape = re.escape(str(np.shape(value) if name == "inputs" else np.shape(value)[:1]))
     with pytest.raises(ValueError, match=rf"^Stimuli have .*{name} (of shape )?{shape}.*one of each per stimulus"):
@@ -163,7 +163,7 @@ def test_an_unknown_part_of_the_split_is_refused() -> None:
         changed(split=["train", "dev"] * 3)
 
 
-def test_the_same_stimuli_bring_their_inputs(path: Path) -> None:
+def test_inputs_of_the_same_stimuli_are_accepted(path: Path) -> None:
     given = changed()
     assert Stimuli.read(path).with_inputs(given) is given
 
@@ -177,7 +177,7 @@ def test_the_same_stimuli_bring_their_inputs(path: Path) -> None:
         {"split": ["train"] * N},
     ],
 )
-def test_other_stimuli_are_refused(path: Path, part: dict[str, Any]) -> None:
+def test_inputs_of_other_stimuli_are_rejected(path: Path, part: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="These 6 stimuli are not the 6 that the run records; give the same data set"):
         Stimuli.read(path).with_inputs(changed(**part))
 
@@ -277,7 +277,7 @@ def test_inputs_too_large_for_float32_are_refused() -> None:
         Stimuli.of(["a", "b"], [0, 1], ["train", "test"], [[1e300], [float("inf")]])
 
 
-def test_the_order_of_bytes_does_not_matter() -> None:
+def test_byte_order_does_not_matter() -> None:
     little, big = (Stimuli.of(["a"], [0], ["test"], np.array([[1, 2]], dtype)) for dtype in ("<i4", ">i4"))
     assert little.is_same_as(big)
 

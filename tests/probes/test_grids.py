@@ -246,7 +246,7 @@ NETWORKS = {
     "digits, no norm": TrainingConfig(data="digits", depth=3, width=32, norm="none", epochs=10, batch_size=64),
     "mnist5k": TrainingConfig(depth=4, width=64, epochs=6),
 }
-STEPS = (0, 10, 40, 60, 200)
+STEPS = (0, 40, 200)
 
 
 def recorded(name: str) -> tuple[list[NetworkLayers], NDArray, NDArray]:
@@ -276,7 +276,7 @@ def recorded(name: str) -> tuple[list[NetworkLayers], NDArray, NDArray]:
     return recordings, y[stimuli].numpy(), np.resize(["train", "train", "validation", "test"], 600)
 
 
-def test_hardly_a_probe_of_a_recorded_network_ends_at_an_edge() -> None:
+def test_few_probes_of_a_recorded_network_end_at_the_edge_of_the_grid() -> None:
     tables = []
     for name in NETWORKS:
         recordings, y, split = recorded(name)
@@ -284,8 +284,7 @@ def test_hardly_a_probe_of_a_recorded_network_ends_at_an_edge() -> None:
         tables.append(probe_layers(recordings, targets, split, tol=1e-3))
     table = pd.concat(tables)
     n_edge, n_extended = int(table["C_at_edge"].sum()), int((table["C_extended"] > 0).sum())
-    print(f"{n_edge} of {len(table)} probes end at an edge; the grid of {n_extended} was extended")
     assert table["status"].eq("ok").all()
-    assert len(table) > 100
+    assert len(table) > 80
     assert n_extended > 0.1 * len(table)
     assert n_edge <= 0.05 * len(table)

@@ -58,7 +58,9 @@ def test_help_lists_every_command_and_where_to_start(repsim: Repsim) -> None:
 # A person's first hour
 
 
-def test_a_first_hour(repsim: Repsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_train_record_info_and_verify_work_together(
+    repsim: Repsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     said = repsim(f"train runs/a {TINY} --record first,every:5")
     assert said.code == 0
@@ -140,7 +142,7 @@ def test_a_stopped_run_is_continued_by_its_own_settings(
     assert said.out == f"Test accuracy {accuracy:.3f}. Next: repsim analyze {run.path}\n"
 
 
-def test_the_demo_is_run_where_it_is_asked_for(
+def test_the_demo_is_written_to_the_given_folder(
     repsim: Repsim, comparison: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -284,9 +286,7 @@ def test_a_second_call_says_that_nothing_has_changed_and_leaves_every_byte(
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_a_quiet_command_says_nothing_of_how_the_work_goes(
-    repsim: Repsim, copied: Callable[[str], Path], tmp_path: Path
-) -> None:
+def test_quiet_hides_progress(repsim: Repsim, copied: Callable[[str], Path], tmp_path: Path) -> None:
     a, b = copied("backprop"), copied("synthetic")
     for line, *arguments in [
         (f"train {TINY} --quiet", tmp_path / "new"),
@@ -315,7 +315,7 @@ def test_a_mistake_in_another_process_is_one_line_too(tmp_path: Path) -> None:
     assert done.stderr == f"repsim: There is no run at {tmp_path}/missing.\n"
 
 
-def test_a_name_that_is_no_text_is_printed_as_it_is(runs: Mapping[str, Path], tmp_path: Path) -> None:
+def test_undecodable_paths_are_printed_unchanged(runs: Mapping[str, Path], tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/run\xff"
     shutil.copytree(runs["backprop"], os.fsdecode(path))
     done = subprocess.run([sys.executable, "-m", "analysis", "verify", path], capture_output=True, timeout=120)
@@ -501,7 +501,7 @@ def test_mnist_offline_names_both_ways_out(repsim: Repsim, tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("line", ["train new --depth 2.5", "train new --colour red", "analyze", "paint", "record run"])
-def test_what_is_no_command_line_is_explained(
+def test_invalid_command_lines_point_to_help(
     repsim: Repsim, workplace: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
     monkeypatch.chdir(workplace)

@@ -52,7 +52,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
 # What they are used for
 
 
-def test_train_heeds_them_and_the_command_line_wins(defaults: Callable[[str], None], repsim: Repsim) -> None:
+def test_train_uses_defaults_and_the_command_line_overrides_them(
+    defaults: Callable[[str], None], repsim: Repsim
+) -> None:
     defaults(SMALL + FEW + "diagnose = 'none'\n")
     assert repsim("train a --quiet").code == repsim("train b --width 8 --diagnose last --quiet").code == 0
     first, second = Run.open("a").config, Run.open("b").config
@@ -63,7 +65,7 @@ def test_train_heeds_them_and_the_command_line_wins(defaults: Callable[[str], No
     assert second["recording"]["n_test"] == 40
 
 
-def test_a_file_of_settings_wins_over_them_and_the_command_line_over_both(
+def test_a_config_file_overrides_defaults_and_the_command_line_overrides_both(
     defaults: Callable[[str], None], repsim: Repsim
 ) -> None:
     defaults(SMALL + FEW)
@@ -76,7 +78,7 @@ def test_a_file_of_settings_wins_over_them_and_the_command_line_over_both(
 
 
 @pytest.mark.parametrize("line", ["analyze run", "compare run other"])
-def test_analyses_heed_them_and_the_command_line_wins(
+def test_analyses_use_defaults_and_the_command_line_overrides_them(
     defaults: Callable[[str], None], repsim: Repsim, asked: Callable[[str], Any], line: str
 ) -> None:
     table = "[analysis]\nsteps = 'all'\nlayers = ['hidden.1']\ndistance = 'cosine'\nmeasures = ['rsa']\nCs = [1]\n"
@@ -102,7 +104,7 @@ def test_analyses_heed_them_and_the_command_line_wins(
         ("--executor dask --jobs 1", {"executor": "dask", "jobs": 1}),
     ],
 )
-def test_any_word_on_where_to_work_replaces_all_that_they_say_of_it(
+def test_any_execution_option_replaces_the_whole_execution_table(
     defaults: Callable[[str], None],
     repsim: Repsim,
     asked: Callable[[str], Any],
@@ -116,7 +118,7 @@ def test_any_word_on_where_to_work_replaces_all_that_they_say_of_it(
     assert {name: value for name, value in found.items() if value is not None} == place
 
 
-def test_a_sweep_heeds_them_and_its_file_wins(defaults: Callable[[str], None], repsim: Repsim) -> None:
+def test_a_sweep_uses_defaults_and_its_file_overrides_them(defaults: Callable[[str], None], repsim: Repsim) -> None:
     defaults(SMALL + FEW + "[execution]\nexecutor = 'serial'\n")
     Path("sweep.toml").write_text("[training]\nwidth = 5\n[grid]\ndepth = [1, 2]\n")
     assert repsim("sweep sweep.toml --output out --quiet").code == 0
@@ -125,7 +127,7 @@ def test_a_sweep_heeds_them_and_its_file_wins(defaults: Callable[[str], None], r
     assert all((each["training"]["data"], each["recording"]["n_test"]) == ("digits", 40) for each in configs)
 
 
-def test_a_model_is_captured_as_they_say(
+def test_recording_a_model_uses_the_defaults_of_capture(
     defaults: Callable[[str], None], repsim: Repsim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defaults("[capture]\ndtype = 'float16'\nlayers = ['conv*']\nsave_weights = false\n")
@@ -135,7 +137,7 @@ def test_a_model_is_captured_as_they_say(
     assert captured == [CaptureConfig(dtype="float16", layers=("head",), save_weights=False)]
 
 
-def test_a_run_is_continued_without_them(defaults: Callable[[str], None], repsim: Repsim) -> None:
+def test_resuming_a_run_ignores_defaults(defaults: Callable[[str], None], repsim: Repsim) -> None:
     defaults(SMALL + FEW)
     repsim("train a --quiet")
     for text in ("[training]\nwidth = 9\n", "[training]\nwidth = -9\n", "no TOML"):
@@ -145,7 +147,7 @@ def test_a_run_is_continued_without_them(defaults: Callable[[str], None], repsim
         assert Run.open("a").config["training"]["width"] == 4
 
 
-def test_they_are_those_of_the_working_directory_alone(
+def test_defaults_are_read_from_the_working_directory_only(
     defaults: Callable[[str], None], repsim: Repsim, asked: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defaults("[analysis]\ndistance = 'cosine'\n")
@@ -193,7 +195,7 @@ def test_a_mistake_is_one_sentence_that_names_the_file_and_writes_nothing(
 
 
 @pytest.mark.parametrize("line", ["rules", "info run", "verify run"])
-def test_commands_that_need_none_do_not_read_them(
+def test_commands_without_settings_do_not_read_defaults(
     defaults: Callable[[str], None], repsim: Repsim, runs: Mapping[str, Path], line: str
 ) -> None:
     defaults("no TOML")
@@ -202,7 +204,7 @@ def test_commands_that_need_none_do_not_read_them(
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_an_analysis_is_done_as_they_say(
+def test_an_analysis_uses_the_defaults(
     defaults: Callable[[str], None], repsim: Repsim, copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defaults(

@@ -30,7 +30,7 @@ def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return call
 
 
-def test_the_table_has_a_row_a_rule_with_its_locks_and_formula(repsim: Repsim) -> None:
+def test_the_table_has_one_row_per_rule_with_locks_and_formula(repsim: Repsim) -> None:
     code, out, err = repsim("rules")
     assert (code, err) == (0, "")
     table, _, last = out.strip().partition("\n\n")

@@ -120,7 +120,7 @@ def test_a_layer_axis_has_few_ticks_each_where_its_layer_is(n: int, shown: list[
 # Curves
 
 
-def test_a_curve_a_network_over_depth() -> None:
+def test_each_network_has_one_curve_over_depth() -> None:
     ax = plot_by_layer(by_layer(["b", "a"]), "score", ylabel="score (bits)")
     assert [line.get_xydata().tolist() for line in ax.get_lines()] == [
         [[1, 1], [2, 2], [3, 3]],
@@ -365,18 +365,18 @@ def test_a_similarity_grid_shows_every_pair_on_one_scale() -> None:
 
 
 @pytest.mark.parametrize(("largest", "limits"), [(0.1, (0.0, 1.0)), (1.0, (0.0, 1.0)), (7.0, (0.0, 7.0))])
-def test_what_is_not_about_one_has_a_scale_of_its_own(largest: float, limits: tuple[float, float]) -> None:
+def test_values_above_one_extend_the_colour_scale(largest: float, limits: tuple[float, float]) -> None:
     table = similarity({"a": 2, "b": 2})
     figure = plot_similarity_grid(table.assign(cka=largest * table["cka"] / table["cka"].max()))
     assert figure.axes[0].images[0].get_clim() == pytest.approx(limits)
 
 
-def test_what_falls_below_zero_is_shown() -> None:
+def test_negative_values_extend_the_colour_scale() -> None:
     figure = plot_similarity_grid(similarity({"a": 2, "b": 2}).assign(cka=[-2.0, *[0.5] * 15]))
     assert figure.axes[0].images[0].get_clim() == (-2.0, 0.5)
 
 
-def test_of_very_many_networks_some_are_shown() -> None:
+def test_a_grid_shows_a_subset_of_very_many_networks() -> None:
     figure = plot_similarity_grid(similarity({f"n{i}": 1 for i in range(40)}), most=8)
     assert [ax.get_xlabel() for ax in figure.axes[:-1]] == ["n0", "n6", "n11", "n17", "n22", "n28", "n33", "n39"]
 

@@ -194,7 +194,7 @@ def test_a_network_may_be_there_already_or_take_several_arguments() -> None:
     assert not Path("no").exists()
 
 
-def test_stimuli_of_several_parts_are_given_by_name(place: Path) -> None:
+def test_several_inputs_are_passed_by_name(place: Path) -> None:
     np.savez("parts.npz", a=np.ones((4, 2)), b=np.arange(4), y=[1, 0, 1, 0])
     loaded = load_stimuli("parts.npz")
     assert isinstance(loaded.stimuli.inputs, dict)

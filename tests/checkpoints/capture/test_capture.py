@@ -64,35 +64,35 @@ def test_names_and_globs_match_in_the_order_of_the_model(patterns: Any, expected
     assert match_layers(Tree(), patterns) == tuple(expected)
 
 
-def test_two_stars_match_any_number_of_parts_also_none() -> None:
+def test_two_stars_match_any_number_of_parts_including_none() -> None:
     names = [name for name, module in Tree().named_modules() if name and not isinstance(module, nn.ModuleList)]
     assert match_layers(Tree(), ["**"]) == tuple(names)
     assert match_layers(Tree(), ["**.norm"]) == tuple(name for name in names if name.split(".")[-1] == "norm")
 
 
 @pytest.mark.parametrize("pattern", ["norms", "block.*", "*.nor", "blocks.0.norm.", "**.mlps", "blocks", "norms[0]"])
-def test_a_pattern_that_matches_nothing_is_an_error_with_near_names(pattern: str) -> None:
+def test_a_pattern_that_matches_nothing_raises_an_error_with_similar_names(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"No layer matches '.*'\. Similar names: .*(norm|blocks)") as raised:
         Capture(Tree(), ["norm", pattern])
     assert f"'{pattern}'" in str(raised.value)
 
 
-def test_the_nearest_name_comes_first() -> None:
+def test_similar_names_are_sorted_by_similarity() -> None:
     with pytest.raises(ValueError, match=r"No layer matches 'blocks\.7\.nrom'\. Similar names: blocks\.7\.norm, "):
         match_layers(Tree(), ["blocks.7.nrom"])
 
 
-def test_a_dot_in_a_pattern_is_a_dot() -> None:
+def test_dots_in_patterns_are_literal() -> None:
     model = nn.ModuleDict({"axb": nn.Identity(), "a": nn.ModuleDict({"b": nn.Identity()})})
     assert match_layers(model, ["a.b"]) == ("a.b",)
 
 
-def test_no_patterns_are_refused() -> None:
+def test_an_empty_list_of_patterns_is_rejected() -> None:
     with pytest.raises(ValueError, match="list of layers is empty; give at least one"):
         Capture(Tree(), [])
 
 
-def test_what_is_recorded_is_what_the_layers_compute(network: nn.Sequential) -> None:
+def test_recorded_values_are_the_outputs_of_the_layers(network: nn.Sequential) -> None:
     layers = record(network, ["*"])
     network.eval()
     h = X
@@ -112,7 +112,7 @@ def test_features_are_flattened_in_row_major_order() -> None:
     np.testing.assert_array_equal(layer.values.reshape(2, 3, 4, 3), model(images).detach().numpy())
 
 
-def test_one_number_a_stimulus_is_one_column() -> None:
+def test_a_scalar_per_stimulus_is_stored_as_one_column() -> None:
     layer = record(nn.Sequential(Lambda(lambda x: x.sum(1))), ["0"])["0"]
     assert (layer.values.shape, layer.feature_shape) == ((6, 1), ())
 
@@ -124,14 +124,14 @@ def test_other_dtypes_are_stored_as_float32_with_their_source_dtype(dtype: torch
     assert layer.source_dtype == str(dtype)
 
 
-def test_layers_are_in_the_order_in_which_they_are_reached() -> None:
+def test_layers_are_ordered_by_execution() -> None:
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
     model = Lambda(lambda x: second(first(x)), second=second, first=first)
     assert match_layers(model, ["*"]) == ("second", "first")
     assert list(record(model, ["*"])) == ["first", "second"]
 
 
-def test_a_list_of_modules_is_never_called_and_so_no_layer() -> None:
+def test_a_module_list_is_not_a_layer() -> None:
     chain = mlp(3, 2, depth=2, width=4, generator=torch.Generator().manual_seed(0))
     assert match_layers(chain, "*") == ("input", "output")
     with pytest.raises(
@@ -141,14 +141,14 @@ def test_a_list_of_modules_is_never_called_and_so_no_layer() -> None:
 
 
 @pytest.mark.parametrize("pattern", [3, None, b"0", nn.Linear, nn.Linear(1, 1)])
-def test_what_is_no_pattern_is_refused(pattern: Any) -> None:
+def test_patterns_of_other_types_are_rejected(pattern: Any) -> None:
     with pytest.raises(TypeError, match="is not a pattern; expected text"):
         Capture(Tree(), [pattern])
 
 
 @given(batch_size=st.integers(1, 8))
 @settings(derandomize=True, deadline=None, max_examples=8)
-def test_batches_change_nothing(batch_size: int) -> None:
+def test_recorded_values_do_not_depend_on_the_batch_size(batch_size: int) -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.ReLU(), nn.Dropout(), nn.Linear(3, 8), nn.BatchNorm1d(8), nn.Tanh())
     whole, batched = record(model, ["*"]), record(model, ["*"], batch_size=batch_size)
@@ -173,7 +173,7 @@ def test_hooks_are_on_only_while_the_network_is_recorded(network: nn.Sequential)
     assert set(counts) == {5}
 
 
-def test_nothing_is_left_on_the_network_between_blocks_of_stimuli(network: nn.Sequential) -> None:
+def test_hooks_and_modes_are_restored_between_blocks(network: nn.Sequential) -> None:
     network.train()
     buffers = dict(network.named_buffers())
     for _ in Capture(network, ["*"], batch_size=2).blocks(X):
@@ -221,12 +221,12 @@ def test_a_reduction_that_cannot_be_called_is_refused(network: nn.Sequential) ->
 
 
 @pytest.mark.parametrize("inputs", [torch.zeros(0, 3), torch.tensor(1.0), {"a": X, "b": X[:2]}, {}])
-def test_there_must_be_stimuli_and_as_many_of_each_part(network: nn.Sequential, inputs: Any) -> None:
+def test_inputs_need_the_same_positive_number_of_rows(network: nn.Sequential, inputs: Any) -> None:
     with pytest.raises(ValueError, match=r"The inputs have .* rows; expected one or more, and the same number in each"):
         record(network, "0", inputs)
 
 
-def test_recording_between_forward_and_backward_leaves_the_gradient_as_it_was(network: nn.Sequential) -> None:
+def test_recording_between_forward_and_backward_does_not_change_the_gradient(network: nn.Sequential) -> None:
     def gradients(recorded: bool) -> list[Tensor]:
         torch.manual_seed(1)
         network.zero_grad()
@@ -258,12 +258,12 @@ def test_a_named_layer_that_is_never_reached_is_an_error() -> None:
         record(model, ["used", "unus*"])
 
 
-def test_a_pattern_records_what_a_forward_pass_reaches() -> None:
+def test_a_pattern_skips_layers_that_the_forward_pass_does_not_reach() -> None:
     model = Lambda(lambda x: used(x), used=(used := nn.Linear(3, 3)), unused=nn.Linear(3, 3))
     assert list(record(model, "*")) == ["used"]
 
 
-def test_each_call_of_a_module_is_a_layer_of_its_own() -> None:
+def test_each_call_of_a_module_is_a_separate_layer() -> None:
     shared = nn.Linear(3, 3)
     model = Lambda(lambda x: shared(shared(x)), shared=shared)
     layers = record(model, "shared")
@@ -390,7 +390,7 @@ def test_values_that_are_not_finite_are_stored_as_they_are() -> None:
         np.testing.assert_array_equal(layer.values, odd.numpy())
 
 
-def test_float64_is_kept_where_it_is_asked_for_and_its_overflow_found() -> None:
+def test_float64_is_stored_on_request_and_overflow_of_float32_is_an_error() -> None:
     model = nn.Sequential(Lambda(lambda x: x.double() / 3))
     np.testing.assert_array_equal(record(model, "0", dtype="float64")["0"].values, X.double().numpy() / 3, strict=True)
     with pytest.raises(ValueError, match=r"Layer '0' holds 2e\+300, which exceeds the largest torch.float32"):
@@ -407,7 +407,7 @@ def test_whole_numbers_are_exact_or_an_error() -> None:
                 record(model, "0")
 
 
-def test_sparse_values_are_refused() -> None:
+def test_sparse_values_are_rejected() -> None:
     model = Lambda(lambda x: (inner(x), x)[1], **{"0": (inner := Lambda(torch.Tensor.to_sparse))})
     with pytest.raises(ValueError, match=r"Layer '0' .* and it is not dense but torch\.sparse_coo\. Choose"):
         record(model, "0")
@@ -422,7 +422,7 @@ def test_complex_values_are_stored_as_real_and_imaginary_part(dtype: torch.dtype
     np.testing.assert_allclose(layer.values, expected.numpy(), rtol=1e-6)
 
 
-def test_stimuli_of_several_parts_are_given_by_name() -> None:
+def test_several_inputs_are_passed_by_name() -> None:
     class Masked(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -436,13 +436,13 @@ def test_stimuli_of_several_parts_are_given_by_name() -> None:
     np.testing.assert_array_equal(layer.values, X.numpy() * mask)
 
 
-def test_the_network_is_run_as_the_caller_says() -> None:
+def test_a_custom_forward_function_is_used() -> None:
     network = nn.Sequential(nn.Identity())
     layer = record(network, "0", forward=lambda model, batch: model(batch + 1))["0"]
     np.testing.assert_array_equal(layer.values, X.numpy() + 1)
 
 
-def test_inputs_take_the_type_of_the_network() -> None:
+def test_inputs_are_cast_to_the_dtype_of_the_network() -> None:
     layer = record(nn.Sequential(nn.Linear(3, 2)).double(), "0", dtype="float64")["0"]
     assert layer.source_dtype == "torch.float64"
 
@@ -457,7 +457,7 @@ def test_blocks_hold_at_most_16_mebibyte_of_activations(width: int, rows: int) -
 # What people's networks do
 
 
-def test_what_has_no_row_per_stimulus_is_left_out_by_a_pattern_and_said_once() -> None:
+def test_patterns_skip_layers_without_one_row_per_stimulus_and_warn_once() -> None:
     class Embedded(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -506,7 +506,7 @@ def test_two_tensors_of_one_name_are_an_error() -> None:
         record(twice, "*")
 
 
-def test_a_network_with_buffers_only_gets_inputs_of_their_type() -> None:
+def test_inputs_are_cast_to_the_dtype_of_buffers_if_there_are_no_parameters() -> None:
     class Fixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -526,7 +526,7 @@ def test_recording_may_begin_in_inference_mode() -> None:
     np.testing.assert_array_equal(next(blocks)["0"].values, X[2:4].numpy())
 
 
-def test_a_capture_says_how_much_it_records(network: nn.Sequential) -> None:
+def test_repr_of_a_capture_counts_its_modules(network: nn.Sequential) -> None:
     assert repr(Capture(network, "*")) == "Capture(Sequential, 5 modules)"
 
 

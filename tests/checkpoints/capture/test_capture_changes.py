@@ -260,7 +260,7 @@ class Sized(nn.Module):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 513, 1025, 1537])
-def test_a_last_block_of_one_stimulus_is_avoided(n: int) -> None:
+def test_the_last_block_has_more_than_one_stimulus(n: int) -> None:
     sizes: list[int] = []
     blocks = [len(block["inside"]) for block in Capture(Sized(sizes), "inside").blocks(torch.zeros(n, 4))]
     assert sum(blocks) == n
@@ -313,7 +313,7 @@ class Wide(nn.Module):
 WIDE: list[int] = []
 
 
-def test_the_batch_is_chosen_by_the_memory_of_the_pass_not_of_what_is_stored() -> None:
+def test_the_default_batch_size_follows_from_the_memory_of_the_forward_pass() -> None:
     WIDE.clear()
     layer = record(Wide(), "fc", torch.zeros(150, 1, 64, 64))["fc"]  # 1 MiB for each stimulus and map
     assert len(layer) == 150
@@ -329,7 +329,7 @@ def test_the_batch_is_chosen_by_the_memory_of_the_pass_not_of_what_is_stored() -
     ],
 )
 @pytest.mark.parametrize("n", [2, 3, 6])
-def test_rows_that_depend_on_their_batch_are_said(make: Any, n: int) -> None:
+def test_rows_that_depend_on_their_batch_cause_a_warning(make: Any, n: int) -> None:
     model = nn.Sequential(nn.Linear(4, 3), make(), nn.Linear(3, 2))
     with pytest.warns(
         UserWarning, match=r"depend on the other stimuli of its batch, and thus on batch_size, in: 1, 2\.$"
@@ -339,7 +339,7 @@ def test_rows_that_depend_on_their_batch_are_said(make: Any, n: int) -> None:
         np.testing.assert_allclose(layers["2"].values, model(X[:n]).numpy(), rtol=1e-5, atol=1e-6)
 
 
-def test_what_draws_at_random_is_said_and_two_recordings_are_equal() -> None:
+def test_random_draws_in_evaluation_mode_cause_a_warning_and_are_reproducible() -> None:
     model = nn.Sequential(nn.Linear(4, 3))
     model.forward = lambda x: nn.functional.dropout(nn.Sequential.forward(model, x), 0.5, training=True)
     with warnings.catch_warnings(record=True) as caught:
@@ -434,7 +434,7 @@ def test_evaluation_mode_is_the_one_that_the_network_defines() -> None:
     assert model.training
 
 
-def test_a_network_that_replaces_its_layers_for_evaluation_is_recorded_so() -> None:
+def test_layers_replaced_in_evaluation_mode_are_recorded() -> None:
     class Fusing(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -458,7 +458,7 @@ def test_a_network_that_replaces_its_layers_for_evaluation_is_recorded_so() -> N
     assert isinstance(model.layer, nn.Sequential)
 
 
-def test_one_odd_tensor_does_not_end_the_recording_of_a_pattern() -> None:
+def test_patterns_skip_empty_and_sparse_tensors_with_a_warning() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()

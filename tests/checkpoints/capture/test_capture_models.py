@@ -230,7 +230,7 @@ def test_fused_layers_are_recorded_module_by_module() -> None:
 
 
 @pytest.mark.parametrize("enabled", [True, False])
-def test_fused_layers_are_allowed_as_before(enabled: bool) -> None:
+def test_the_fastpath_setting_is_restored(enabled: bool) -> None:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(enabled)
     try:
@@ -352,7 +352,7 @@ hushed = pytest.mark.filterwarnings(r"ignore:The \.grad attribute of a Tensor th
 @pytest.mark.usefixtures("dynamo")
 @pytest.mark.parametrize("run_before", [False, True])
 @pytest.mark.parametrize("build", COMPILED)
-def test_a_compiled_network_is_recorded_as_if_it_were_not(build: Callable[[], nn.Module], run_before: bool) -> None:
+def test_a_compiled_network_gives_the_values_of_the_plain_one(build: Callable[[], nn.Module], run_before: bool) -> None:
     plain, model = plain_network().eval(), build().eval()
     if run_before:
         model(X)
@@ -478,7 +478,7 @@ class Restless(nn.Module):
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_modes_buffers_hooks_and_generators_are_left_as_found(failing: bool) -> None:
+def test_modes_buffers_hooks_and_generators_are_restored(failing: bool) -> None:
     shared = torch.zeros(3)
     model = nn.Sequential(Restless(shared, False), nn.BatchNorm1d(3), Restless(shared, failing))
     model.train()

@@ -99,7 +99,7 @@ def test_a_copy_of_the_descriptor_as_a_forked_worker_has_does_not_keep_the_lock(
     os.close(copy)
 
 
-def test_asking_neither_takes_nor_breaks_the_lock(path: Path) -> None:
+def test_is_locked_does_not_change_the_lock(path: Path) -> None:
     assert not is_locked(path)
     assert not path.exists()
     lock = Lock(path)
@@ -110,7 +110,7 @@ def test_asking_neither_takes_nor_breaks_the_lock(path: Path) -> None:
     assert [is_locked(path) for _ in range(3)] == [False] * 3
 
 
-def test_readers_that_ask_at_the_same_instant_do_not_see_one_another(path: Path) -> None:
+def test_concurrent_is_locked_calls_do_not_see_each_other(path: Path) -> None:
     path.touch()
     with path.open() as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)

@@ -140,7 +140,7 @@ OTHERS = ["DS_Store", ".DS_Store.txt", "_a.bin", ".a.bin", "nfs0001", "Thumbs.db
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 @pytest.mark.parametrize("name", SYSTEM)
-def test_what_the_system_leaves_is_no_damage(committed: Path, name: str, kind: str, level: str) -> None:
+def test_files_of_operating_systems_are_ignored(committed: Path, name: str, kind: str, level: str) -> None:
     if kind == "file":
         (committed / name).write_bytes(b"left")
     elif kind == "folder":
@@ -152,7 +152,7 @@ def test_what_the_system_leaves_is_no_damage(committed: Path, name: str, kind: s
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", OTHERS)
-def test_any_other_name_is_damage(committed: Path, name: str, level: str) -> None:
+def test_any_other_added_file_is_damage(committed: Path, name: str, level: str) -> None:
     (committed / name).write_bytes(b"")
     with pytest.raises(Damaged, match=f"{committed}/{name} is not in its manifest"):
         check_manifest(committed, level)
@@ -188,9 +188,7 @@ class _Late:
         return getattr(self._real, name)
 
 
-def test_sizes_that_come_late_are_not_committed_and_are_no_damage(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_outdated_file_sizes_are_neither_committed_nor_damage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a.bin").write_bytes(bytes(1000))
     real = Path.stat
     with monkeypatch.context() as late:
@@ -203,7 +201,7 @@ def test_sizes_that_come_late_are_not_committed_and_are_no_damage(
     assert json.loads((folder / "MANIFEST.json").read_bytes())["files"]["a.bin"]["size"] == 1000
 
 
-def test_a_listing_that_comes_late_is_no_damage_but_an_absent_file_is(
+def test_an_outdated_listing_is_no_damage_but_a_missing_file_is(
     committed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "iterdir", lambda path: iter([path / "MANIFEST.json"]))
@@ -229,9 +227,7 @@ VALUES = st.recursive(
 
 
 @given(value=VALUES)
-def test_whatever_can_be_written_is_read_as_it_was_written(
-    value: Any, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_json_that_can_be_written_is_read_back_unchanged(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("json") / "a.json"
     try:
         write_json(path, value)

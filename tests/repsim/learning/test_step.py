@@ -238,7 +238,7 @@ def test_two_synthetic_gradients_equal_explicit_derivatives_of_each_span(norm: s
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_an_estimator_that_mixes_the_target_in_is_given_it(share: float) -> None:
+def test_an_estimator_that_needs_the_target_receives_it(share: float) -> None:
     ((X, y),) = batches(1)
     held = []
     mixture, backprop, sg = Mixture(share).double(), Backprop(SITE), SyntheticGradient(SITE, generator=seeded())
@@ -256,7 +256,7 @@ def test_an_estimator_that_mixes_the_target_in_is_given_it(share: float) -> None
 # What each side may see of the other
 
 
-def test_loss_of_the_synthetic_gradient_sends_nothing_into_the_network() -> None:
+def test_the_loss_of_the_synthetic_gradient_has_no_gradient_in_the_network() -> None:
     ((X, y),) = batches(1)
     held = []
     for kind in (SyntheticGradient, Amplified):
@@ -268,7 +268,7 @@ def test_loss_of_the_synthetic_gradient_sends_nothing_into_the_network() -> None
     assert_close({name: 1000 * g for name, g in sg_before.items()}, sg_after, tolerance=1e-9)
 
 
-def test_loss_of_the_network_sends_nothing_into_the_synthetic_gradient() -> None:
+def test_the_loss_of_the_network_has_no_gradient_in_the_synthetic_gradient() -> None:
     ((X, y),) = batches(1)
     net, sg = network(3), random_sg(kind=Idle)
     outcome = compute_gradients(net, {2: sg}, X, y)
@@ -290,7 +290,7 @@ def test_synthetic_gradients_send_nothing_into_one_anothers_parameters() -> None
         assert all(parameter.grad.any() for parameter in learning.parameters())
 
 
-def test_a_synthetic_gradient_does_not_notice_the_one_below_it() -> None:
+def test_a_synthetic_gradient_does_not_depend_on_the_one_below() -> None:
     ((X, y),) = batches(1)
     held = []
     for seed in (1, 5):
@@ -321,7 +321,7 @@ def test_estimators_are_shown_detached_signals_and_the_target_per_example_only_i
     assert [signals.target is None for signals in blind.seen] == [True, False]
 
 
-def test_synthetic_gradients_that_start_at_zero_leave_everything_below_where_it_is() -> None:
+def test_synthetic_gradients_start_at_zero_so_segments_below_do_not_learn() -> None:
     ((X, y),) = batches(1)
     net = network(3, "batch")
     compute_gradients(net, {2: SyntheticGradient(SITE, generator=seeded()).double()}, X, y)

@@ -80,7 +80,7 @@ def steps_of(
 # The records
 
 
-def test_train_yields_one_record_an_update_of_the_batch_before_it(examples: tuple[Tensor, Tensor]) -> None:
+def test_train_yields_one_record_per_update_computed_before_it(examples: tuple[Tensor, Tensor]) -> None:
     learner, optimizer = start(config())
     batches: list[Tensor] = []
     learner.network.hidden["1"].register_forward_pre_hook(lambda module, args: batches.append(args[0]))
@@ -231,9 +231,7 @@ def test_resuming_at_the_wrong_step_gives_another_run(examples: tuple[Tensor, Te
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_diagnosing_changes_no_bit_of_the_run_and_only_the_records_of_its_steps(
-    rule: str, examples: tuple[Tensor, Tensor]
-) -> None:
+def test_diagnosis_does_not_change_the_run(rule: str, examples: tuple[Tensor, Tensor]) -> None:
     settings = config(rule=rule)
     (quiet, quiet_optimizer), (watched, watched_optimizer) = start(settings), start(settings)
     plain = list(steps_of(quiet, quiet_optimizer, examples, settings))
@@ -278,7 +276,7 @@ def test_the_diagnosis_of_a_rule_that_is_observed_is_that_of_its_proposal(exampl
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
-def test_both_rates_follow_the_schedule(schedule: str, examples: tuple[Tensor, Tensor]) -> None:
+def test_both_learning_rates_follow_the_schedule(schedule: str, examples: tuple[Tensor, Tensor]) -> None:
     settings = config(schedule=schedule, learning_rate=0.02, estimator_learning_rate=0.005)
     learner, optimizer = start(settings)
     for step in steps_of(learner, optimizer, examples, settings):
@@ -295,7 +293,7 @@ def test_cosine_schedule_is_at_half_the_rate_half_way(examples: tuple[Tensor, Te
 
 
 @pytest.mark.parametrize(("still", "moving"), [("learning_rate", "estimators"), ("estimator_learning_rate", "network")])
-def test_network_and_estimators_learn_at_rates_of_their_own(
+def test_network_and_estimators_have_separate_learning_rates(
     still: str, moving: str, examples: tuple[Tensor, Tensor]
 ) -> None:
     settings = config(**{"learning_rate": 0.01, "estimator_learning_rate": 0.01, still: 1e-30})

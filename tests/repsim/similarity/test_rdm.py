@@ -179,7 +179,7 @@ def test_rdm_takes_half_precision(rng: np.random.Generator, method: str) -> None
 
 
 @pytest.mark.parametrize(("scale", "size"), [(1e200, "large"), (1e-200, "small")])
-def test_rdm_refuses_what_double_precision_does_not_hold(rng: np.random.Generator, scale: float, size: str) -> None:
+def test_rdm_rejects_values_beyond_double_precision(rng: np.random.Generator, scale: float, size: str) -> None:
     X = scale * rng.normal(size=(5, 4))
     message = (
         rf"^X has values that are up to .* from their median; their squared distances are too {size} for float64\."
@@ -191,7 +191,7 @@ def test_rdm_refuses_what_double_precision_does_not_hold(rng: np.random.Generato
     np.testing.assert_allclose(rdm(X, "euclidean") / scale, pdist(X / scale), rtol=1e-12)
 
 
-def test_rdm_refuses_what_its_place_does_not_hold(rng: np.random.Generator) -> None:
+def test_rdm_rejects_values_beyond_the_dtype_of_out(rng: np.random.Generator) -> None:
     X = 1e20 * rng.normal(size=(5, 4))
     with pytest.raises(ValueError, match=r"their squared distances are too large for float32\. Divide it by"):
         rdm(X, "sqeuclidean", out=np.empty(10, dtype=np.float32))

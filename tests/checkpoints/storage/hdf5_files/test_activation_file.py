@@ -51,7 +51,7 @@ def test_compression_is_gzip_and_makes_relu_layers_smaller(path: Path) -> None:
         assert (dataset.compression, dataset.compression_opts, dataset.fletcher32) == ("gzip", 1, True)
 
 
-def test_a_layer_needs_one_row_a_stimulus(path: Path) -> None:
+def test_a_layer_needs_one_row_per_stimulus(path: Path) -> None:
     with pytest.raises(ValueError, match="Layer 'a' has 5 rows for 4 stimuli"):
         write(path, {"a": values(3)}, IDS[:4], HEADER)
 

@@ -89,7 +89,7 @@ def test_every_rule_says_what_it_is(name: str) -> None:
     assert rule.__doc__
 
 
-def test_these_tests_know_every_rule() -> None:
+def test_every_rule_is_tested_here() -> None:
     assert {rule.partition(":")[0] for rule in RULES} == set(ESTIMATORS)
 
 
@@ -182,20 +182,20 @@ def chosen(rule: str, kind: str, perturb: bool = False, above: str = "backprop")
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", FREE)
-def test_rules_without_locks_do_not_notice_the_weights_above(rule: str, kind: str) -> None:
+def test_unlocked_rules_do_not_depend_on_the_weights_above(rule: str, kind: str) -> None:
     assert torch.equal(chosen(rule, kind), chosen(rule, kind, perturb=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", UPDATE_LOCKED + BACKWARD_LOCKED)
-def test_locked_rules_do_notice_the_weights_above(rule: str, kind: str) -> None:
+def test_locked_rules_depend_on_the_weights_above(rule: str, kind: str) -> None:
     before, after = chosen(rule, kind), chosen(rule, kind, perturb=True)
     assert (before - after).abs().max() > 1e-3 * before.abs().max()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", FREE + UPDATE_LOCKED)
-def test_rules_without_a_backward_lock_do_not_notice_the_backward_pass_above(rule: str, kind: str) -> None:
+def test_rules_without_a_backward_lock_do_not_depend_on_the_backward_pass_above(rule: str, kind: str) -> None:
     before = chosen(rule, kind)
     for above in ABOVE:
         assert torch.equal(before, chosen(rule, kind, above=above)), above
@@ -203,7 +203,7 @@ def test_rules_without_a_backward_lock_do_not_notice_the_backward_pass_above(rul
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", BACKWARD_LOCKED)
-def test_backward_locked_rules_do_notice_the_backward_pass_above(rule: str, kind: str) -> None:
+def test_backward_locked_rules_depend_on_the_backward_pass_above(rule: str, kind: str) -> None:
     before = chosen(rule, kind)
     for above in ABOVE:
         assert (before - chosen(rule, kind, above=above)).abs().max() > 1e-3 * before.abs().max(), above

@@ -225,7 +225,7 @@ def test_weights_depend_on_the_generator_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("make", [conv_net, residual_net])
 @pytest.mark.parametrize("shape", [(64,), (8, 8), (1, 1, 8, 8)])
-def test_what_is_no_image_is_refused(make: Callable[..., Chain], shape: tuple[int, ...]) -> None:
+def test_networks_of_maps_reject_inputs_that_are_not_images(make: Callable[..., Chain], shape: tuple[int, ...]) -> None:
     message = (
         r"^A convolutional network needs images, of shape \(channels, height, width\); these examples have shape "
         rf"{re.escape(str(shape))}\. Use network 'mlp', or give X as \(n, height, width\)\.$"

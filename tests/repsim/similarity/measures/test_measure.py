@@ -111,7 +111,7 @@ def test_a_measure_does_not_depend_on_the_order_of_the_stimuli(
     assert measure(X[order], Y[order]) == pytest.approx(measure(X, Y), abs=1e-9)
 
 
-def test_a_measure_takes_wide_representations_or_refuses(rng: np.random.Generator, measure: Measure) -> None:
+def test_a_measure_accepts_or_rejects_wide_representations(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = rng.normal(size=(2, 10, 40))
     try:
         value = measure(X, Y)
@@ -234,7 +234,7 @@ def test_measures_are_listed_by_name(measure: Measure) -> None:
         ({"is_metric": True, "is_symmetric": False}, r"^A metric is symmetric; set is_symmetric=True or"),
     ],
 )
-def test_a_measure_refuses_a_declaration(field: dict, message: str) -> None:
+def test_invalid_declarations_of_a_measure_are_rejected(field: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Measure(**({"name": "m", "prepare": max, "compare": max} | field))
 
@@ -288,7 +288,7 @@ DEVICES = [
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", [name for name, measure in MEASURES.items() if measure.together is not None])
-def test_torch_multiplies_where_it_is_told_to(rng: np.random.Generator, name: str, device: str) -> None:
+def test_products_on_a_torch_device_equal_those_of_numpy(rng: np.random.Generator, name: str, device: str) -> None:
     for n, d in ((200, 5), (30, 90)):
         layers = {name: rng.normal(size=(n, d)) + 1 for name in "abc"}
         values = pairwise(layers, measure=name, device=device).values

@@ -52,7 +52,7 @@ def test_sums_over_blocks_give_what_is_computed_in_memory(layers: Layers, measur
         pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
     ],
 )
-def test_sums_are_taken_where_they_are_told_to(layers: Layers, device: str, memory: int) -> None:
+def test_streamed_sums_use_the_given_device_and_memory(layers: Layers, device: str, memory: int) -> None:
     for measure in ("cka", "cka_biased"):
         values = streamed_pairwise(layers, measure=measure, rows=20, device=device, memory=memory).values
         np.testing.assert_allclose(values, pairwise(layers, measure=measure).values, atol=1e-10)
@@ -67,7 +67,7 @@ def test_hsic_of_a_stream_is_that_of_song(layers: Layers, unbiased: bool) -> Non
     assert moments.hsic(unbiased=unbiased)[0, 1] == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_large_mean_costs_no_digits(rng: np.random.Generator) -> None:
+def test_streamed_measures_are_accurate_for_a_large_mean(rng: np.random.Generator) -> None:
     X, Y = 1e-3 * rng.normal(size=(2, 60, 5))
     for measure in STREAMED:
         shifted, plain = ({"x": X + shift, "y": Y - 3 * shift} for shift in (100.0, 0.0))
@@ -76,7 +76,7 @@ def test_a_large_mean_costs_no_digits(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("measure", ["cka", "cka_biased"])
-def test_wide_layers_go_by_tiles_and_give_the_same(rng: np.random.Generator, measure: str) -> None:
+def test_wide_layers_computed_by_tiles_equal_the_result_in_memory(rng: np.random.Generator, measure: str) -> None:
     layers = {"x": rng.normal(size=(300, 400)) + 5, "y": rng.normal(size=(300, 500))}
     layers["y"][:, :100] += layers["x"][:, :100]
     values = streamed_pairwise(layers, measure=measure, memory=8 * 2 * 130**2).values

@@ -23,7 +23,7 @@ def starts(problem: LinearQuadratic, n: int = 7) -> Tensor:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
-def test_riccati_is_where_value_iteration_ends(problem: LinearQuadratic) -> None:
+def test_the_riccati_solution_is_the_limit_of_value_iteration(problem: LinearQuadratic) -> None:
     """A slow twin: P ← the cost of one step of the best control, then P."""
     P = torch.zeros_like(problem.A)
     for _ in range(700):
@@ -108,7 +108,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("change", "message"), BAD.values(), ids=list(BAD))
-def test_a_problem_that_is_none_is_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_problems_are_rejected(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(INTEGRATOR, **change)
 

@@ -80,7 +80,7 @@ def test_the_same_seed_gives_the_same_bits(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_record_tells_of_the_policy_before_its_update(rule: str) -> None:
+def test_a_record_describes_the_policy_before_its_update(rule: str) -> None:
     policy, options = first_policy(INTEGRATOR), ControlOptions(steps=3, head_start=0)
     gains = []
     records = []
