@@ -54,7 +54,7 @@ class TaskResult:
     tables : mapping of str to DataFrame
         Read back with the same columns, dtypes and values; the index is not kept.
     values : mapping of str to object
-        Small JSON-ready values. NaN is kept as None.
+        Small JSON-ready values; None stands for a number that is not defined.
     warnings : sequence of str
         Messages of the warnings that were raised.
     undefined : sequence of Undefined
@@ -95,7 +95,7 @@ class Cache:
         """Store a result."""
         from safetensors.numpy import save
 
-        arrays = {name: np.ascontiguousarray(array) for name, array in result.arrays.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in result.arrays.items()}
         tables = {}
         for name, table in result.tables.items():
             columns, described = _pack_table(name, table)
@@ -176,5 +176,7 @@ def _unpack_table(name: str, described: Mapping[str, Any], arrays: dict[str, NDA
     columns = {}
     for number, (column, dtype, values) in enumerate(described["columns"]):
         stored = arrays.pop(f"{_TABLE}/{name}/{number}") if values is None else values
+        if len(stored) != described["n_rows"]:
+            raise ValueError(f"column {column} of table {name} has {len(stored)} of {described['n_rows']} values")
         columns[column] = pd.Series(stored, dtype=dtype)
     return pd.DataFrame(columns, index=range(described["n_rows"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from analysis.config.execution import ExecutionConfig
 from analysis.execution.executors import Executor, make_executor
@@ -104,13 +104,26 @@ def total_cost(tasks: Sequence[Task]) -> float:
 
 def _outcomes(executor: Executor, tasks: Sequence[Task]) -> Iterator[Outcome]:
     """Run tasks that may run together, then each of those that run alone."""
+    together, alone = ([task for task in tasks if task.alone is each] for each in (False, True))
+    _check_order(together, alone)
     failed: set[str] = set()
-    for batch in ([task for task in tasks if not task.alone], *([task] for task in tasks if task.alone)):
-        if batch and not (batch[0].alone and failed & set(batch[0].after)):
-            for task, error in executor.completed(batch):
-                if error is not None:
-                    failed.add(task.key)
-                yield task, error
+    for batch in (together, *([task] for task in alone)):
+        if batch and batch[0].alone and failed & set(batch[0].after):
+            outcomes: Iterable[Outcome] = [(batch[0], NotStarted("it needs a task that failed"))]
+        else:
+            outcomes = executor.completed(batch) if batch else ()
+        for task, error in outcomes:
+            if error is not None:
+                failed.add(task.key)
+            yield task, error
+
+
+def _check_order(together: Sequence[Task], alone: Sequence[Task]) -> None:
+    """Raise ValueError if a task needs one that runs alone, after it."""
+    later = {task.key for task in alone}
+    for task in together:
+        if needed := later.intersection(task.after):
+            raise ValueError(f"Task '{task.key}' needs '{needed.pop()}', which runs alone after all others.")
 
 
 class _CostProgress:
@@ -133,20 +146,22 @@ class _Errors:
         self.found: dict[str, Exception] = {}
         self._reporter = reporter
         self._first: tuple[Task, Exception] | None = None
+        self._count = 0  # tasks of two caches may have the same key
 
     def add(self, task: Task, error: Exception) -> None:
         self.found[task.key] = error
+        self._count += 1
         if self._first is None:
             self._first = task, error
             return
-        if len(self.found) == 2:
+        if self._count == 2:
             self._report(*self._first)
-        if len(self.found) <= _MOST_SHOWN:
+        if self._count <= _MOST_SHOWN:
             self._report(task, error)
 
     def finish(self) -> None:
-        if len(self.found) > 1:
-            self._reporter.say(f"{len(self.found)} tasks failed; the results of all others are kept.")
+        if self._count > 1:
+            self._reporter.say(f"{self._count} tasks failed; the results of all others are kept.")
 
     def _report(self, task: Task, error: Exception) -> None:
         where = "" if task.cache is None else f"{task.cache.folder}, "

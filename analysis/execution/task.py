@@ -44,7 +44,8 @@ class Task:
     cache : Cache, optional
         Keeps the result under the key.
     alone : bool, default False
-        Run it after all other tasks of the set, when no other task runs, because it measures time.
+        Run it after all other tasks of the set, when no other task runs, because it measures time. Only tasks that
+        run alone too can need it.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,16 @@ def cached_tasks(claim_tasks: Sequence[ClaimTask], cache: Cache) -> list[Task]:
 
 
 def read_results(tasks: Sequence[Task], plan: Plan, folder: Path) -> Results:
-    """Return the tables of finished tasks. Tables of equal name are concatenated, in the order of the tasks."""
+    """Return the tables of finished tasks, and repeat the warnings that were raised while they ran.
+
+    Tables of equal name are concatenated, in the order of the tasks.
+    """
     found: dict[str, list[pd.DataFrame]] = {}
     for task in tasks:
-        for name, table in task.result().tables.items():
+        result = task.result()
+        for message in result.warnings:
+            warnings.warn(f"{task.name}: {message}", RuntimeWarning, stacklevel=2)
+        for name, table in result.tables.items():
             found.setdefault(name, []).append(table)
     tables: Frames = {name: pd.concat(each, ignore_index=True) for name, each in found.items()}
     return Results(plan=plan, folder=folder, tables=tables)

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from checkpoints import Damaged
@@ -58,7 +59,7 @@ class AnalysisPlan:
             [view.label, view.network, str(view.run.path.absolute()), list(view.layers), view.run[view.step].manifest]
             for view in self.views
         ]
-        everything = [_REVISION, _version(), self.title, self._settings(), views, states]
+        everything = [_REVISION, VERSION, _version(), self.title, self._settings(), views, states]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     def is_done(self) -> bool:

@@ -21,9 +21,7 @@ from checkpoints import Stimuli
 from probes import probe_layers
 from repsim.similarity import MEASURES, class_structure, compare_rdms, rdm
 
-__all__ = ["VERSION", "compute_class_structure", "compute_rdm", "compute_similarity", "correlate_rdms", "fit_probes"]
-
-VERSION = 3  # raised when a function computes something else, so that earlier results become stale
+__all__ = ["compute_class_structure", "compute_rdm", "compute_similarity", "correlate_rdms", "fit_probes"]
 
 
 def compute_rdm(folder: Path, *, sources: Sequence[Source], distance: str) -> TaskResult:

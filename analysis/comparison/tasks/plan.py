@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from analysis.comparison.tables.schema import COMPARATORS_SHOWN
 from analysis.comparison.tasks.analysis_cache import AnalysisCache
 from analysis.comparison.tasks.compute import (
-    VERSION,
     compute_class_structure,
     compute_rdm,
     compute_similarity,
@@ -16,6 +15,7 @@ from analysis.comparison.tasks.compute import (
     fit_probes,
 )
 from analysis.comparison.tasks.source import Source
+from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution.task import Task

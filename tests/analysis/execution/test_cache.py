@@ -34,7 +34,7 @@ def cache(tmp_path: Path) -> Cache:
 
 def test_a_result_is_read_back_as_it_was_written(cache: Cache) -> None:
     written = TaskResult(
-        arrays={"x": np.arange(6.0).reshape(2, 3).T, "mask": np.array([True, False])},
+        arrays={"x": np.arange(6.0).reshape(2, 3).T, "mask": np.array([True, False]), "one": np.array(3.0)},
         values={"a": None, "b": "Ö", "c": np.float64(1 / 3)},
         warnings=("careful",),
         undefined=(Undefined(1, "hidden.1", "cka", "It is constant."),),
@@ -80,6 +80,8 @@ def test_a_damaged_file_is_named_with_what_to_do(cache: Cache, content: bytes) -
         "[]",
         "{}",
         '{"tables": {"t": {"n_rows": 1, "columns": [["x", "float64", null]]}}, "values": {}, "warnings": []}',
+        '{"tables": {"t": {"n_rows": 2, "columns": [["x", "object", ["a"]]]}}, "values": {}, "warnings": [], '
+        '"undefined": []}',
         '{"tables": {}, "values": 3, "warnings": [], "undefined": []}',
         '{"tables": {}, "values": {}, "warnings": [], "undefined": [[1]]}',
         "[" * 100_000,

@@ -81,6 +81,21 @@ def test_a_task_that_measures_time_runs_last_and_not_if_one_that_it_needs_failed
     assert CALLS == ["bad", "other", "timed"]
 
 
+def test_tasks_that_measure_time_form_chains_that_end_at_an_error(tmp_path: Path) -> None:
+    bad = task(tmp_path, "bad", function=fail, alone=True)
+    lost = task(tmp_path, "lost", bad, alone=True)
+    errors = run_tasks([bad, lost, task(tmp_path, "last", lost, alone=True)], serial())
+    assert CALLS == ["bad"]
+    assert list(errors) == [bad.key]
+
+
+def test_no_task_can_need_one_that_runs_after_it(tmp_path: Path) -> None:
+    timed = task(tmp_path, "timed", alone=True)
+    with pytest.raises(ValueError, match=r"needs 'timed-\w+', which runs alone after all others"):
+        run_tasks([timed, task(tmp_path, "other", timed)], serial())
+    assert CALLS == []
+
+
 def test_one_error_is_left_to_the_caller(tmp_path: Path) -> None:
     notes, bad = Notes(), task(tmp_path, "bad", function=fail)
     ended: list[tuple[str, bool]] = []
@@ -103,6 +118,16 @@ def test_the_first_of_many_errors_are_reported_and_the_rest_counted(tmp_path: Pa
     assert len(notes.messages) == 11
     assert notes.messages[0].endswith("t00: t00 is bad")
     assert notes.messages[-1] == "12 tasks failed; the results of all others are kept."
+
+
+def test_errors_of_equal_tasks_in_two_folders_are_told_apart(tmp_path: Path) -> None:
+    notes = Notes()
+    run_tasks([task(tmp_path / name, "bad", function=fail) for name in ("a", "b")], serial(notes))
+    assert notes.messages == [
+        f"{tmp_path / 'a'}, bad: bad is bad",
+        f"{tmp_path / 'b'}, bad: bad is bad",
+        "2 tasks failed; the results of all others are kept.",
+    ]
 
 
 @pytest.mark.parametrize("function", [stop, stop_training])

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -29,8 +30,12 @@ CALLS: list[str] = []
 SERIAL = ExecutionConfig(executor="serial")
 
 
-def work(folder: Path, *, name: str, seed: int, fails: bool = False, stops: bool = False) -> Frames:
+def work(
+    folder: Path, *, name: str, seed: int, fails: bool = False, stops: bool = False, warns: bool = False
+) -> Frames:
     CALLS.append(f"{name}-{seed}")
+    if warns:
+        warnings.warn("a value is large", RuntimeWarning, stacklevel=2)
     if fails:
         raise ValueError("it went wrong")
     if stops:
@@ -102,6 +107,14 @@ def test_finished_tasks_do_not_run_again(use: Callable[..., None], tmp_path: Pat
     done = reproduce(["all"], output=tmp_path, execution=SERIAL)
     assert len(CALLS) == 10
     assert list(done.sections) == ["first", "second"]
+
+
+def test_warnings_of_tasks_are_repeated_with_their_results(use: Callable[..., None], tmp_path: Path) -> None:
+    use(claim("first", warns=True))
+    for _ in range(2):
+        with pytest.warns(RuntimeWarning, match=r"^first-seed-\d: a value is large$"):
+            reproduce(output=tmp_path, execution=SERIAL)
+    assert len(CALLS) == 5
 
 
 def test_tasks_that_claims_share_run_once(use: Callable[..., None], tmp_path: Path) -> None:
@@ -183,7 +196,10 @@ def test_ctrl_c_tells_what_is_stored_and_how_to_continue(use: Callable[..., None
     ("arguments", "message"),
     [
         ({"claims": ["third"]}, r"claim 'third'.*first, second, all"),
-        ({"execution": ExecutionConfig(executor="slurm")}, r"Unknown executor 'slurm'"),
+        (
+            {"execution": ExecutionConfig(executor="serial", scheduler="tcp://x")},
+            r"A scheduler belongs to the executor dask",
+        ),
         ({"plan": Plan(device="nowhere")}, r"There is no device 'nowhere' here"),
     ],
 )

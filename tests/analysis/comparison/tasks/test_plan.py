@@ -85,6 +85,16 @@ def test_a_plan_is_made_once_and_travels_with_its_tasks(runs: Mapping[str, Path]
     assert there.identity == here.identity
 
 
+def test_an_analysis_is_stale_once_its_tasks_compute_something_else(
+    runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = tuple(views_of_run(runs["backprop"], "last"))
+    before = AnalysisPlan("Title", views, tmp_path, AnalysisConfig(), "").identity
+    assert AnalysisPlan("Title", views, tmp_path, AnalysisConfig(), "").identity == before
+    monkeypatch.setattr("analysis.comparison.tasks.analysis_plan.VERSION", -1)
+    assert AnalysisPlan("Title", views, tmp_path, AnalysisConfig(), "").identity != before
+
+
 # What is computed
 
 

@@ -1,0 +1,5 @@
+"""Version of what the tasks of an analysis compute."""
+
+__all__ = ["VERSION"]
+
+VERSION = 3  # raised when a task computes something else, so that earlier results and analyses become stale
