@@ -1,4 +1,4 @@
-"""Checks of numbers that a caller gives."""
+"""Checks of numerical arguments."""
 
 from numbers import Integral, Real
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 
 class NotebookAxes(Axes):
-    """Axes that a notebook shows as the picture of their figure."""
+    """Axes that a notebook displays as an image of their figure."""
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()

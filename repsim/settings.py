@@ -186,7 +186,7 @@ class Settings:
 
 
 def _kind(name: str, hint: Any) -> dict[str, Any]:
-    """Return the properties of a setting that its annotation decides."""
+    """Return the properties of a setting that its annotation determines."""
     is_optional = get_origin(hint) in (Union, UnionType)
     if is_optional:
         (hint,) = (part for part in get_args(hint) if part is not type(None))

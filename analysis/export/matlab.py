@@ -222,7 +222,7 @@ class _MatFile:
 
 
 def _described(item: Any, kind: str) -> Any:
-    """Return a data set or group that says what it is in MATLAB."""
+    """Set the MATLAB class of a data set or group, and return it."""
     _say(item, "MATLAB_class", kind)
     if kind in ("char", "logical"):
         item.attrs["MATLAB_int_decode"] = np.int32(2 if kind == "char" else 1)
@@ -230,7 +230,7 @@ def _described(item: Any, kind: str) -> Any:
 
 
 def _say(item: h5py.Dataset | h5py.Group, name: str, text: str) -> None:
-    """Write an attribute as MATLAB does: a text that ends in no zero, of a type whose texts do."""
+    """Write an attribute as MATLAB does: of a null-terminated type, but without the final zero."""
     kind = _text_type(len(text))
     attribute = h5py.h5a.create(item.id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
     attribute.write(np.array(text.encode()), mtype=kind)
@@ -245,7 +245,7 @@ def _text_type(length: int) -> Any:
 
 
 def identifier(name: str) -> str:
-    """Return a name that MATLAB can give a variable.
+    """Return the name as a valid name of a variable in MATLAB.
 
     Examples
     --------

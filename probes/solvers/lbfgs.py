@@ -95,7 +95,7 @@ def lbfgs(
 def lbfgs_many(
     X: Array, problems: Sequence[LogisticProblem], *, tol: float = 1e-6, max_iter: int = 1000, device: str = "cpu"
 ) -> list[Fit]:
-    """Minimise several logistic objectives that share their features; each fit is as by `lbfgs` alone.
+    """Minimise several logistic objectives that share their features; each fit equals that of `lbfgs` alone.
 
     The coefficients of all problems are multiplied with X together, which is faster than one after the other. Each
     problem has its own curvature, step and end. Problems have the same number of classes; iterations are counted per
@@ -119,7 +119,7 @@ def lbfgs_layers(
     max_iter: int = 1000,
     device: str = "cpu",
 ) -> list[Fit]:
-    """Minimise a logistic objective on each of several layers of equal width; each fit is as by `lbfgs` alone.
+    """Minimise a logistic objective on each of several layers of equal width; each fit equals that of `lbfgs` alone.
 
     All layers are held in memory, with a copy in single precision. On a GPU and on busy processors this is far faster
     than one after the other, since each step is larger. Layers have one shape, their problems the same number of

@@ -155,7 +155,7 @@ class _Search:
         return self._judge(empty_fit(self.y, 1.0, self.settings["sample_weight"], self.X.shape[1]))
 
     def start_of(self, C: float) -> Fit | None:
-        """Return where a search starts: the fit of the nearest C."""
+        """Return the start of a search: the fit of the nearest C."""
         if not self.fits:
             return self._start
         return self.fits[min(self.fits, key=lambda other: abs(log(other / C)))]

@@ -42,7 +42,7 @@ class NetworkLayers:
         return ", ".join([*known, f"step {self.checkpoint}"] if self.checkpoint is not None else known)
 
     def describe(self, layer: str) -> str:
-        """Return how messages call a layer."""
+        """Return the name of a layer for messages."""
         return f"Layer {layer!r} of {self.name}" if self.name else f"Layer {layer!r}"
 
     def widths(self) -> dict[str, int]:

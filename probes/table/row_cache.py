@@ -17,7 +17,7 @@ _FIRST = b'{"key": "'  # the beginning of every line
 
 
 class RowCache:
-    """Groups of rows in a file with one JSON object per line, each under the key of what it was computed from.
+    """Groups of rows in a file with one JSON object per line; the key of a group is a digest of its inputs.
 
     Lines are only ever appended. The last line may be incomplete if the process died while it wrote; it is ignored when
     the file is read, and removed when the next line is added.

@@ -1,4 +1,4 @@
-"""One batch on its way up through a chain of segments, and the gradients on their way down."""
+"""Forward pass of one batch through a chain of segments, and backward pass of its gradients."""
 
 from __future__ import annotations
 

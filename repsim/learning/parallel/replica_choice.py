@@ -120,7 +120,7 @@ def _stacked_trial(
 
 
 def _seconds(update: Callable[[], None]) -> float:
-    """Return the shortest time of three updates, after two for warming up."""
+    """Return the shortest time of three updates, after two warm-up updates."""
     times = []
     for _ in range(5):
         started = time.perf_counter()

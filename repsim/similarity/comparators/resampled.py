@@ -47,12 +47,12 @@ class Resampled:
         self.values[places], self.lower[places], self.upper[places] = other.values, other.lower, other.upper
 
     def take(self, places: NDArray[np.intp]) -> Resampled:
-        """Return some samples, repeated if their place is."""
+        """Return the samples at some positions, which may repeat."""
         return Resampled(self.values[places], self.lower[places], self.upper[places])
 
     @classmethod
     def stacked(cls, samples: Sequence[tuple[FloatArray, FloatArray, FloatArray]], p: int, q: int) -> Resampled:
-        """Stack values (p, q) and ceilings (q,) of samples, of which there may be none."""
+        """Stack values (p, q) and ceilings (q,) of zero or more samples."""
         shapes = (p, q), (q,), (q,)
         columns = ([sample[k] for sample in samples] for k in range(3))
         stacks = (np.reshape(column, (len(samples), *shape)) for column, shape in zip(columns, shapes, strict=True))

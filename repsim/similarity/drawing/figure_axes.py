@@ -61,7 +61,7 @@ _UNDEFINED: dict[str, Any] = {"facecolor": "0.8", "edgecolor": "0.5", "hatch": "
 
 
 class ShownAxes(Axes):
-    """Axes that a notebook displays as the picture of their figure."""
+    """Axes that a notebook displays as an image of their figure."""
 
     def _repr_png_(self) -> bytes:
         picture = io.BytesIO()

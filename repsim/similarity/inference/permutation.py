@@ -221,7 +221,7 @@ def _mean_values(
 
 
 def _permuted(rdm: FloatArray, orders: NDArray[np.intp]) -> FloatArray:
-    """Return the condensed RDM with its stimuli in other orders, (n_orders, m)."""
+    """Return the condensed RDM after each permutation of its stimuli, (n_orders, m)."""
     n = orders.shape[1]
     i, j = np.triu_indices(n, 1)
     square = np.zeros((n, n))

@@ -176,7 +176,7 @@ def centred_svd(X: FloatArray) -> SVD:
 def refuse_saturated(
     X_shape: tuple[int, ...], rank: int, name: str, what: str, advice: str = "take svcca or cka"
 ) -> None:
-    """Refuse a representation that spans all n - 1 dimensions of n centred stimuli, and so fits anything exactly."""
+    """Raise ValueError if a representation spans all n - 1 dimensions of n centred stimuli and so fits anything."""
     n, d = X_shape
     if rank >= n - 1:
         raise ValueError(

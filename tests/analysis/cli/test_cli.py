@@ -379,7 +379,7 @@ MISTAKES = {
     "unreached layer": (f"{DIGITS} --layer hidden.1#1", "'hidden.1#1' matches no tensor"),
     # recording
     "no source": ("record --output new", "Give either a trained run or --model module:factory."),
-    "two sources": ("record x* --model a:b --output new", "Both --model and a run, x*, were given. Repeat --layers"),
+    "two sources": ("record x* --model a:b --output new", "Both --model and a run, x*, were given; leave one out"),
     "no stimuli": ("record --model a:b --output new", "--data is missing; give an .npz file with the stimuli"),
     "misplaced": ("record trained --batch-size 3 --output new", "--batch-size belongs to --model; leave it out."),
     "steps of a model": (

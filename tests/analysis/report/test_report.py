@@ -195,7 +195,7 @@ def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
     assert re.findall(r'<figure id="([^"]+)"', text) == FIGURES[:-2]
     assert "my birds" in text
     assert "<th>lr</th>\n      <td>\u2013</td>" in text
-    assert "No pictures of the stimuli: the run does not say" in content(text)["stimuli"]["why_not"]
+    assert "No pictures of the stimuli: the run does not name" in content(text)["stimuli"]["why_not"]
 
 
 # The command

@@ -18,7 +18,7 @@ _CASE = ["model", "loss", "n_features", "data"]
 
 
 def conclude(results: Results) -> Section:
-    """Return the verdict: equal ends under squared error, of linear and of deep linear models."""
+    """Return the verdict: equal final losses of linear and of deep linear models under squared error."""
     rates, gaps = results["rates"], _gaps(results["endings"])
     squared = rows_of(gaps, loss="mse")
     linear, deep = (rows_of(squared, model=model)["gap"].abs() for model in MODELS)

@@ -1,4 +1,4 @@
-"""Conclusion: in how many layers methods differ from backprop by more than backprop's own networks do."""
+"""Conclusion: the number of layers in which methods differ from backprop more than backprop's networks among themselves."""
 
 from __future__ import annotations
 

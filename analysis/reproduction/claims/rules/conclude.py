@@ -1,4 +1,4 @@
-"""Conclusion: which rules learn, and one row per rule of all that was measured."""
+"""Conclusion: which rules learn, and a table of all measurements with one row per rule."""
 
 from __future__ import annotations
 
