@@ -18,7 +18,7 @@ class ExecutionConfig(Settings):
     Attributes
     ----------
     executor : str or None
-        A key of ``analysis.execution.EXECUTORS``: ``"serial"``, ``"processes"`` or ``"dask"``. None: Dask if a
+        ``"serial"``, ``"processes"`` or ``"dask"``: a key of ``analysis.execution.EXECUTORS``. None: Dask if a
         scheduler is given, processes if the work takes long enough, this process otherwise.
     jobs : int or None
         Number of processes, one thread each. None: the number of processors.
@@ -26,10 +26,18 @@ class ExecutionConfig(Settings):
         Address of a Dask scheduler, or path of a TOML file that describes a cluster.
     progress : Reporter or None
         Shows progress and messages. None: nothing is shown.
+
+    Raises
+    ------
+    ValueError
+        If the executor is unknown, or ``jobs`` is not a whole number of 1 or more.
     """
 
     executor: str | None = setting(
-        None, help="Where tasks run: serial, processes or dask.", shown="processes if the work takes long enough"
+        None,
+        help="Where tasks run: serial, processes or dask.",
+        choices=("serial", "processes", "dask"),
+        shown="processes if the work takes long enough",
     )
     jobs: int | None = setting(
         None, help="Number of processes, one thread each.", lowest=1, shown="the number of processors"

@@ -36,8 +36,6 @@ def make_executor(execution: ExecutionConfig | None = None, *, cost: float = flo
     """
     execution = execution or ExecutionConfig()
     name, jobs, scheduler = execution.executor, execution.jobs, execution.scheduler
-    if name is not None and name not in EXECUTORS:
-        raise ValueError(f"Unknown executor '{name}'. Choose one of: {', '.join(EXECUTORS)}.")
     if scheduler is not None and name not in (None, "dask"):
         raise ValueError(f"A scheduler belongs to the executor dask, not to {name}. Leave one of the two out.")
     if scheduler is not None and jobs is not None:

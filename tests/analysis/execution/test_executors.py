@@ -74,6 +74,13 @@ def test_errors_come_back_as_they_were(name: str, fail: Callable[[int], None]) -
     assert vars(error)["step"] == 3
 
 
+def test_settings_offer_every_executor_and_reject_others_at_once() -> None:
+    (executor,) = (each for each in ExecutionConfig.settings() if each.name == "executor")
+    assert executor.choices == tuple(EXECUTORS)
+    with pytest.raises(ValueError, match=r"^Unknown executor 'slurm'\. Choose one of: serial, "):
+        ExecutionConfig(executor="slurm")
+
+
 @pytest.mark.parametrize("name", EXECUTORS)
 def test_nothing_to_do_is_done(name: str) -> None:
     assert list(completed(executor=name, tasks=[])) == []
