@@ -94,7 +94,7 @@ def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "la
     return ordered
 
 
-def targets_of(X: Any, y: Any, name: str = "y") -> Any:
+def targets_of(X: Any, y: Any) -> Any:
     """Return y in the order of the rows of X: matched by id if X is a recorded layer and y has ids.
 
     Raises a ValueError if `in_order` does, or if y is an array of the run's own labels in another order.
@@ -104,9 +104,9 @@ def targets_of(X: Any, y: Any, name: str = "y") -> Any:
     >>> targets_of(np.ones((2, 3)), [0, 1])
     [0, 1]
     """
-    ordered = in_order(y, ids_of(X) if hasattr(X, "stimulus_ids") else None, name)
+    ordered = in_order(y, ids_of(X) if hasattr(X, "stimulus_ids") else None, "y")
     if not is_by_id(y):
-        check_order(ordered, getattr(X, "stimuli", None), name)
+        check_order(ordered, getattr(X, "stimuli", None), "y")
     return ordered
 
 

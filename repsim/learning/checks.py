@@ -10,12 +10,10 @@ from typing import TypeGuard
 __all__ = ["check_choice", "check_finite", "check_integer", "check_positive", "check_range", "check_type"]
 
 
-def check_integer(name: str, value: object, lowest: int, highest: float = math.inf) -> None:
-    """Raise ValueError unless a setting is a whole number from ``lowest`` to ``highest``."""
+def check_integer(name: str, value: object, lowest: int) -> None:
+    """Raise ValueError unless a setting is a whole number of ``lowest`` or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
         raise ValueError(f"{name} is {value!r}; expected a whole number of {lowest} or more.")
-    if value > highest:
-        raise ValueError(f"{name} is {value!r}; expected a whole number of {highest} or less.")
 
 
 def check_finite(name: str, value: object) -> None:

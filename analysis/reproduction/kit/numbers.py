@@ -12,11 +12,11 @@ from scipy.stats import t as student
 __all__ = ["formatted", "listed", "rows_of", "seed_intervals", "value_range", "with_interval"]
 
 
-def seed_intervals(table: pd.DataFrame, by: Sequence[str], value: str, *, level: float = 0.95) -> pd.DataFrame:
+def seed_intervals(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
     """Return one row per group: ``mean``, ``low`` and ``high`` of its interval, ``least``, ``most`` and ``n_seeds``.
 
-    The interval is Student's t interval for the mean of independent normal values. With one seed it is NaN. Missing
-    values are left out.
+    The interval is Student's t interval at 95 % for the mean of independent normal values. With one seed it is NaN.
+    Missing values are left out.
 
     Parameters
     ----------
@@ -26,8 +26,6 @@ def seed_intervals(table: pd.DataFrame, by: Sequence[str], value: str, *, level:
         Columns that name a group; groups keep their order.
     value : str
         The column to average.
-    level : float, default 0.95
-        Confidence level.
 
     Examples
     --------
@@ -39,7 +37,7 @@ def seed_intervals(table: pd.DataFrame, by: Sequence[str], value: str, *, level:
     summary = groups.agg(mean="mean", least="min", most="max", spread="std", n_seeds="count").reset_index()
     n = summary["n_seeds"].to_numpy()
     with np.errstate(invalid="ignore", divide="ignore"):
-        half = summary.pop("spread") / np.sqrt(n) * student.ppf(0.5 + level / 2, n - 1)
+        half = summary.pop("spread") / np.sqrt(n) * student.ppf(0.975, n - 1)
     return summary.assign(low=summary["mean"] - half, high=summary["mean"] + half)
 
 

@@ -191,7 +191,7 @@ def legend_labels(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(names, map(verbatim, shorten(names, _MOST_CHARACTERS)), strict=True))
 
 
-def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "medium", loc: Any = "best") -> None:
+def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "medium") -> None:
     """Add a legend: inside the axes if it has few entries, otherwise to the right of them, in columns.
 
     The legend of a figure that was made here is beside all of its axes, and names that were cut are written below it.
@@ -202,7 +202,7 @@ def place_legend(ax: Axes, names: Sequence[str] = (), *, size: str = "medium", l
     write_key(figure_of(ax), cut_names(names, shorten(names, _MOST_CHARACTERS)))
     widest = width_of(labels)
     if len(handles) <= _MOST_INSIDE and widest <= _WIDEST_INSIDE:
-        ax.legend(handles, labels, loc=loc, frameon=True, prop=_font(labels, size))
+        ax.legend(handles, labels, loc="best", frameon=True, prop=_font(labels, size))
         return
     if len(handles) > _MOST_ENTRIES:
         rest = len(handles) - _MOST_ENTRIES + 1

@@ -213,8 +213,8 @@ def _embedding(similarity: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return embedding, pd.DataFrame({"axis": ["x", "y"], "share": shares})
 
 
-def classical_scaling(distances: FloatArray, n_axes: int = 2) -> tuple[FloatArray, FloatArray]:
-    r"""Return coordinates (n, n_axes) whose distances approximate those given, and the share of variance of each axis.
+def classical_scaling(distances: FloatArray) -> tuple[FloatArray, FloatArray]:
+    r"""Return coordinates (n, 2) whose distances approximate those given, and the share of variance of each axis.
 
     Coordinates are eigenvectors of :math:`-\frac12 H D^{\circ 2} H`, with H the centring matrix, times the square
     roots of their eigenvalues, with a positive largest entry. Shares are relative to the sum of the positive
@@ -222,9 +222,9 @@ def classical_scaling(distances: FloatArray, n_axes: int = 2) -> tuple[FloatArra
 
     Examples
     --------
-    >>> coordinates, shares = classical_scaling(np.array([[0.0, 3.0], [3.0, 0.0]]), n_axes=1)
-    >>> coordinates.ravel().round(6).tolist(), shares.tolist()
-    ([1.5, -1.5], [1.0])
+    >>> coordinates, shares = classical_scaling(np.array([[0.0, 3.0], [3.0, 0.0]]))
+    >>> coordinates[:, 0].round(6).tolist(), shares.tolist()
+    ([1.5, -1.5], [1.0, 0.0])
     """
     squared = distances**2
     centred = squared - squared.mean(axis=0) - squared.mean(axis=1, keepdims=True) + squared.mean()
@@ -232,7 +232,7 @@ def classical_scaling(distances: FloatArray, n_axes: int = 2) -> tuple[FloatArra
         values, vectors = np.linalg.eigh(-centred / 2)
     values, vectors = np.clip(values[::-1], 0.0, None), vectors[:, ::-1]
     signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(values))])
-    return (vectors * signs * np.sqrt(values))[:, :n_axes], values[:n_axes] / values.sum()
+    return (vectors * signs * np.sqrt(values))[:, :2], values[:2] / values.sum()
 
 
 def _setting(results: Results) -> str:
