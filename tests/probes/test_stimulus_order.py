@@ -265,7 +265,7 @@ def test_what_cannot_be_matched_is_refused(stimuli: Set, layers: dict[str, Layer
     with pytest.raises(ValueError, match=r"^split is a set of stimuli without split\. Give an array, or a mapping by"):
         table(layers, stimuli, without)
     labels, split = (pd.Series(values, index=stimuli.ids) for values in (stimuli.labels, stimuli.split))
-    with pytest.raises(ValueError, match="is a Series whose index is differs from that of the preceding Series"):
+    with pytest.raises(ValueError, match="is a Series whose index differs from that of the preceding Series"):
         table({"h": array}, labels[::-1], split)
 
 
