@@ -98,7 +98,7 @@ def _pairs(networks: pd.DataFrame) -> pd.DataFrame:
 
 
 def _judged(gaps: pd.DataFrame, networks: pd.DataFrame) -> pd.DataFrame:
-    """Return the deep cases, whether all networks with a synthetic gradient train, and whether as well as by backprop."""
+    """Return the deep cases, whether all networks with a synthetic gradient train, and whether as well as backprop."""
     synthetic = rows_of(networks, rule=METHODS["synthetic gradient in the middle"])
     accuracy = synthetic.groupby(["activation", "depth"])["test_accuracy"].mean().rename("synthetic")
     deep = gaps[gaps["depth"] >= _DEEP].join(accuracy, on=["activation", "depth"])

@@ -1,4 +1,4 @@
-"""Conclusion: the number of layers in which methods differ from backprop more than backprop's networks among themselves."""
+"""Conclusion: number of layers that differ from backprop's more than those of backprop's networks among themselves."""
 
 from __future__ import annotations
 
