@@ -2,32 +2,16 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analysis.cli import main
 from repsim.learning import ESTIMATORS, catalogue
 from repsim.learning.rules import is_observable
 
 Repsim = Callable[[str], tuple[int, str, str]]
-
-
-@pytest.fixture
-def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Repsim:
-    """Give a command in an empty folder; its exit code and what it says."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(line: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["repsim", *line.split()])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return stop.value.code or 0, *capsys.readouterr()
-
-    return call
 
 
 def test_the_table_has_one_row_per_rule_with_locks_and_formula(repsim: Repsim) -> None:
@@ -89,7 +73,10 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence_and_writes_nothing(repsim: Repsim, tmp_path: Path, mistake: str) -> None:
+def test_a_mistake_is_one_sentence_and_writes_nothing(
+    repsim: Repsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     np.savez(tmp_path / "rows.npz", X=np.random.default_rng(0).normal(size=(60, 5)), y=np.arange(60) % 3)
     line, words = MISTAKES[mistake]
     code, out, err = repsim(line)

@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import json
 import struct
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from analysis.cli import main
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tables.rdm_file import read_rdm
 from analysis.comparison.view import View
@@ -380,25 +378,14 @@ def test_a_layer_in_groups_of_its_own_is_refused(analysis: Path) -> None:
 # Mistakes
 
 
-@pytest.fixture
-def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Run one command line in this process."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["repsim", "export", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return (int(stop.value.code or 0), *capsys.readouterr())
-
-    return call
-
-
 def test_the_command_says_what_it_wrote(repsim: Callable[..., Any], runs: Mapping[str, Path], tmp_path: Path) -> None:
-    code, out, err = repsim(runs["backprop"], "--format", "npz", "--output", tmp_path / "a.npz")
+    code, out, err = repsim("export", runs["backprop"], "--format", "npz", "--output", tmp_path / "a.npz")
     size = (tmp_path / "a.npz").stat().st_size
     assert (code, out) == (0, f"Wrote {tmp_path}/a.npz: 1 file, {size} bytes.\n")
     assert err.startswith("export (npz): 3/3 in ")
-    code, out, _ = repsim(runs["backprop"], "--format=csv", "--json", "--steps=all", "--output", tmp_path / "new" / "a")
+    code, out, _ = repsim(
+        "export", runs["backprop"], "--format=csv", "--json", "--steps=all", "--output", tmp_path / "new" / "a"
+    )
     written = json.loads(out)
     assert written["format"] == "csv"
     assert len(written["files"]) == 7
@@ -477,7 +464,7 @@ def test_a_choice_that_is_not_there_is_one_sentence(
 
 def refuses(call: Callable[..., tuple[int, str, str]], folder: Path, arguments: list[str], words: str) -> None:
     before = listing(folder)
-    code, out, err = call(*arguments)
+    code, out, err = call("export", *arguments)
     assert (code, out) == (2, "")
     assert words in err
     assert (err.count("\n"), err.startswith("repsim: ")) == (1, True)

@@ -113,16 +113,3 @@ def test_images_train_a_perceptron_as_their_flat_rows_do_to_the_bit(
         weights.append(train_run(tmp_path / name, settings, few).last().weights())
     assert list(weights[0]) == list(weights[1])
     assert all(weights[0][name].equal(values) for name, values in weights[1].items())
-
-
-def test_rows_that_are_no_images_are_refused_before_anything_is_written(
-    tmp_path: Path, images: Callable[..., str]
-) -> None:
-    settings = TrainingConfig(data=images("rows", 24), network="conv", depth=2, batch_size=32)
-    with pytest.raises(
-        ValueError,
-        match=r"^A convolutional network needs images, of shape \(channels, height, width\); these examples have shape "
-        r"\(24,\)\. Use network 'mlp', or give X as \(n, height, width\)\.$",
-    ):
-        train_run(tmp_path / "run", settings)
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.npz"]
