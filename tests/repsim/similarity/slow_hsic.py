@@ -3,18 +3,20 @@
 import numpy as np
 
 
+def hsic_of_kernels(K: np.ndarray, L: np.ndarray, unbiased: bool) -> float:
+    """Song's equation 5, or Gretton's trace with the centering matrix written out."""
+    n, one = len(K), np.ones(len(K))
+    if not unbiased:
+        H = np.eye(n) - np.ones((n, n)) / n
+        return float(np.trace(K @ H @ L @ H)) / (n - 1) ** 2
+    K, L = K - np.diag(np.diag(K)), L - np.diag(np.diag(L))
+    sums = (one @ K @ one) * (one @ L @ one) / ((n - 1) * (n - 2))
+    return float(np.trace(K @ L) + sums - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3))
+
+
 def dense_biased(X: np.ndarray, Y: np.ndarray) -> float:
-    """Gretton's trace, with the centering matrix written out."""
-    n = len(X)
-    H = np.eye(n) - np.ones((n, n)) / n
-    return np.trace(X @ X.T @ H @ Y @ Y.T @ H) / (n - 1) ** 2
+    return hsic_of_kernels(X @ X.T, Y @ Y.T, unbiased=False)
 
 
 def three_terms_unbiased(X: np.ndarray, Y: np.ndarray) -> float:
-    """Song's equation 5."""
-    n, one = len(X), np.ones(len(X))
-    K, L = X @ X.T, Y @ Y.T
-    np.fill_diagonal(K, 0)
-    np.fill_diagonal(L, 0)
-    sums = (one @ K @ one) * (one @ L @ one) / ((n - 1) * (n - 2))
-    return float((np.trace(K @ L) + sums - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3)))
+    return hsic_of_kernels(X @ X.T, Y @ Y.T, unbiased=True)

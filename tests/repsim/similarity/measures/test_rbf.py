@@ -7,6 +7,7 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from repsim.similarity import linear_cka, pairwise, rbf_cka
+from tests.repsim.similarity.slow_hsic import hsic_of_kernels
 
 Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 
@@ -16,17 +17,6 @@ def slow_kernel(X: np.ndarray, bandwidth: float) -> np.ndarray:
     return np.exp(-np.square(squareform(distances)) / (2 * (bandwidth * np.median(distances)) ** 2))
 
 
-def slow_hsic(K: np.ndarray, L: np.ndarray, unbiased: bool) -> float:
-    """Song's equation 5, or Gretton's trace."""
-    n, one = len(K), np.ones(len(K))
-    if not unbiased:
-        H = np.eye(n) - 1 / n
-        return float(np.trace(K @ H @ L @ H)) / (n - 1) ** 2
-    K, L = K - np.diag(np.diag(K)), L - np.diag(np.diag(L))
-    sums = (one @ K @ one) * (one @ L @ one) / ((n - 1) * (n - 2))
-    return float(np.trace(K @ L) + sums - 2 / (n - 2) * (one @ K @ L @ one)) / (n * (n - 3))
-
-
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("bandwidth", [0.3, 1.0, 2.0])
 def test_rbf_cka_equals_its_slow_twin(
@@ -34,7 +24,9 @@ def test_rbf_cka_equals_its_slow_twin(
 ) -> None:
     X, Y = related(rng)
     K, L = slow_kernel(X, bandwidth), slow_kernel(Y, bandwidth)
-    expected = slow_hsic(K, L, unbiased) / math.sqrt(slow_hsic(K, K, unbiased) * slow_hsic(L, L, unbiased))
+    expected = hsic_of_kernels(K, L, unbiased) / math.sqrt(
+        hsic_of_kernels(K, K, unbiased) * hsic_of_kernels(L, L, unbiased)
+    )
     assert rbf_cka(X, Y, bandwidth=bandwidth, unbiased=unbiased) == pytest.approx(expected, abs=1e-10)
 
 
@@ -45,7 +37,9 @@ def test_the_bandwidth_is_the_median_of_the_distances(rng: np.random.Generator, 
     for bandwidth in (0.5, 1.0, 2.0):
         X, Y = rng.normal(size=(2, n, 3))
         K, L = slow_kernel(X, bandwidth), slow_kernel(Y, bandwidth)
-        expected = slow_hsic(K, L, unbiased) / math.sqrt(slow_hsic(K, K, unbiased) * slow_hsic(L, L, unbiased))
+        expected = hsic_of_kernels(K, L, unbiased) / math.sqrt(
+            hsic_of_kernels(K, K, unbiased) * hsic_of_kernels(L, L, unbiased)
+        )
         assert rbf_cka(X, Y, bandwidth=bandwidth, unbiased=unbiased) == pytest.approx(expected, abs=1e-9)
 
 
