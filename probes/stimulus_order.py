@@ -203,8 +203,9 @@ def _check_ids(layer: str, theirs: Any, ours: NDArray[Any], whose: str) -> None:
         return
     same = sorted(map(str, theirs)) == sorted(map(str, ours))
     if whose == "ids":
+        found = "the stimuli of ids in another order" if same else "different stimuli from ids"
         raise ValueError(
-            f"{layer} has {'the stimuli of ids in another order' if same else 'different stimuli from ids'}; "
+            f"{layer} was recorded on {found}; "
             "labels would belong to the wrong rows. Give labels, split and ids in the order in which it was recorded."
         )
     found = f"the same stimuli as {whose}, in another order" if same else f"different stimuli from {whose}"
