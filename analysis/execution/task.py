@@ -183,9 +183,18 @@ def _folder(task: Task) -> str:
 
 
 def _identity(value: Any) -> Any:
-    """Return the value that represents an object in the hash of a key."""
+    """Return the value that represents an object in the hash of a key; ValueError if there is none."""
     if isinstance(value, Path):
         return str(value)
     if callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
-    return value.identity if hasattr(value, "identity") else value.to_dict()
+        name = getattr(value, "__qualname__", "<")
+        if "<" not in name:  # two functions inside another one may have the same name, as two lambdas have
+            return f"{value.__module__}.{name}"
+    elif hasattr(value, "identity"):
+        return value.identity
+    elif hasattr(value, "to_dict"):
+        return value.to_dict()
+    raise ValueError(
+        f"{value!r} cannot be part of a task's key. Use JSON-ready values, paths, functions of a module, or objects "
+        "with an identity or to_dict."
+    )

@@ -116,12 +116,16 @@ def test_what_was_done_earlier_is_not_waited_for() -> None:
     assert (task.name, error) == ("b", None)
 
 
+def note_threads(seen: list[int]) -> None:
+    seen.append(torch.get_num_threads())
+
+
 def test_work_here_has_one_thread_and_gives_the_others_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
         seen: list[int] = []
-        list(completed(executor="serial", tasks=[task_of("t", lambda _: seen.append(torch.get_num_threads()), 0)]))
+        list(completed(executor="serial", tasks=[task_of("t", note_threads, seen)]))
         assert seen == [1]
         assert torch.get_num_threads() == 2
     finally:
