@@ -133,7 +133,7 @@ def checked_labels(labels: ArrayLike, name: str) -> NDArray:
 def _rows(split: NDArray) -> dict[str, NDArray[np.intp]]:
     unknown = set(split.tolist()) - set(PARTS)
     if unknown:
-        raise ValueError(f"Unknown split names: {_listed(unknown)}. Choose from: {', '.join(PARTS)}.")
+        raise ValueError(f"Unknown split names: {_listed(unknown)}. Choose one of: {', '.join(PARTS)}.")
     rows = {part: np.flatnonzero(split == part) for part in PARTS}
     missing = [part for part in PARTS if not len(rows[part])]
     if missing:

@@ -181,7 +181,7 @@ class Settings:
         """
         known = [each.name for each in cls.settings()]
         if unknown := sorted(set(values) - set(known)):
-            raise ValueError(f"Unknown setting '{unknown[0]}'. Choose from: {', '.join(known)}.")
+            raise ValueError(f"Unknown setting '{unknown[0]}'. Choose one of: {', '.join(known)}.")
         return cls(**values)
 
 

@@ -116,7 +116,7 @@ def _grid(path: Path, table: Mapping[str, Any]) -> dict[str, list[Any]]:
     grid: dict[str, list[Any]] = {}
     for name, values in table.items():
         if name not in known:
-            raise ValueError(f"{path}, [grid]: unknown setting '{name}'. Choose from: {', '.join(known)}.")
+            raise ValueError(f"{path}, [grid]: unknown setting '{name}'. Choose one of: {', '.join(known)}.")
         if name == "seed" and isinstance(values, str):
             values = _seeds(path, values)
         if not isinstance(values, list) or not values:

@@ -96,7 +96,7 @@ def _parse_rule(text: str) -> Rule:
                 f"Rule '{text}' is not understood at '{assignment}'; expected NAME:option=value,option=value."
             )
         if key not in kinds:
-            raise ValueError(f"Rule {name} has no option '{key}'. Choose from: {', '.join(kinds) or 'none'}.")
+            raise ValueError(f"Rule {name} has no option '{key}'. Choose one of: {', '.join(kinds) or 'none'}.")
         if key in options:
             raise ValueError(f"Rule '{text}' sets {key} twice.")
         options[key] = _parse_value(f"{name}: {key}", value, kinds[key])

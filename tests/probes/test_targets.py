@@ -42,7 +42,11 @@ def test_labels_may_be_integers_or_strings(labels: Any) -> None:
         ([0.5, 1.0, 0.5, 1.0], SPLIT, r"shape \(4,\) and dtype float64; expected integers or strings of shape \(n,\)"),
         ([[0], [1], [0], [1]], SPLIT, r"labels has shape \(4, 1\) and dtype int64; expected integers or strings"),
         (["a", None, "a", "b"], SPLIT, "dtype object; expected integers or strings"),
-        ([0, 1, 0, 1], ["train", "dev", "eval", "test"], "Unknown split names: 'dev', 'eval'. Choose from: train, val"),
+        (
+            [0, 1, 0, 1],
+            ["train", "dev", "eval", "test"],
+            "Unknown split names: 'dev', 'eval'. Choose one of: train, val",
+        ),
         ([0, 1, 0, 1], [part.encode() for part in SPLIT], "Unknown split names: b'test', b'train', b'validation'"),
         ([0, 1, 0, 1], ["train", "train", "train", "test"], "split has no rows for: validation. Probes need all of"),
         ([0, 1, 0, 1], ["train"] * 4, "split has no rows for: validation, test"),

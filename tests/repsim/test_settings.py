@@ -104,7 +104,7 @@ def test_settings_survive_json_and_leave_out_what_is_none_of_them() -> None:
 
 
 def test_an_unknown_key_is_named_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match=r"^Unknown setting 'size'\. Choose from: name, note, coats, .*, tags\.$"):
+    with pytest.raises(ValueError, match=r"^Unknown setting 'size'\. Choose one of: name, note, coats, .*, tags\.$"):
         Paint.from_dict({"size": 1, "workers": 2})
 
 

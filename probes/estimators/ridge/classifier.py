@@ -144,7 +144,7 @@ def _class_importance(class_weight: object, classes: NDArray, counts: Array) -> 
     names = classes.tolist()
     for name, weight in class_weight.items():
         if name not in names:
-            raise ValueError(f"class_weight has {name!r}, which is not a class of y. Choose from: {names}.")
+            raise ValueError(f"class_weight has {name!r}, which is not a class of y. Choose one of: {names}.")
         if not is_positive(weight):
             raise ValueError(f"class_weight gives class {name!r} {weight!r}; expected a positive, finite number.")
     return np.array([float(class_weight.get(name, 1.0)) for name in names])

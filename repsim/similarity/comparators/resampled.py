@@ -133,7 +133,7 @@ def _weighted_products(
 
 
 def _needed(k: int, p: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the required pairs of k RDMs: each with itself, and all with the data, which follow p models."""
+    """Return the required pairs of k RDMs, p models and then the data: each with itself, and all with the data."""
     first, second = np.triu_indices(k)
     required = (second >= p) | (first == second)
     return first[required], second[required]

@@ -25,7 +25,7 @@ Rows = Callable[[int, int], Floats]
 
 
 class _ProductTile:
-    """Products of rows A (p, d) with rows B (q, d), first in the precision of the rows."""
+    """Products of rows A (p, d) with rows B (q, d), computed in the precision of the rows until it is found too low."""
 
     def __init__(self, A: Floats, B: Floats, room: Floats) -> None:
         self.A, self.B = A, B

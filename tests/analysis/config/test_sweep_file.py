@@ -91,7 +91,7 @@ MISTAKES = {
     "an empty file": ("", "sweep.toml has neither [grid] nor [cases.NAME]"),
     "unknown setting": ("[training]\nlr = 1\n[grid]\nseed = [0]", "sweep.toml, [training]: Unknown setting 'lr'."),
     "unknown recording": ("[recording]\nn = 1\n[grid]\nseed = [0]", "sweep.toml, [recording]: Unknown setting 'n'."),
-    "unknown in the grid": ("[grid]\nlr = [1]", "sweep.toml, [grid]: unknown setting 'lr'. Choose from: activation,"),
+    "unknown in the grid": ("[grid]\nlr = [1]", "sweep.toml, [grid]: unknown setting 'lr'. Choose one of: activation,"),
     "recording in the grid": ("[grid]\nsteps = ['last']", "sweep.toml, [grid]: unknown setting 'steps'."),
     "one value": ("[grid]\ndepth = 3", "sweep.toml, [grid]: depth is 3; expected a list of one or more values."),
     "no value": ("[grid]\ndepth = []", "sweep.toml, [grid]: depth is []; expected a list of one or more values."),
@@ -129,7 +129,7 @@ MISTAKES = {
     ),
     "unknown in the analysis": (
         "[grid]\nseed = [0]\n[analysis]\nlayer = ['a']",
-        "sweep.toml, [analysis]: Unknown setting 'layer'. Choose from: steps, layers, ",
+        "sweep.toml, [analysis]: Unknown setting 'layer'. Choose one of: steps, layers, ",
     ),
 }
 

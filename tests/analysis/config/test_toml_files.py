@@ -146,7 +146,7 @@ MISTAKES = {
     "a grid": ("[grid]\nseed = [0]", "mine.toml: 'grid' is not one of its tables"),
     "outside of a table": ("depth = 3", "mine.toml: 'depth' is not one of its tables; put settings under [training]"),
     "a table that is none": ("training = 3", "mine.toml: 'training' is not one of its tables"),
-    "unknown setting": ("[training]\nlr = 0.1", "[training]: Unknown setting 'lr'. Choose from: data,"),
+    "unknown setting": ("[training]\nlr = 0.1", "[training]: Unknown setting 'lr'. Choose one of: data,"),
     "misplaced": ("[training]\nsteps = 'last'", "[training]: Unknown setting 'steps'."),
     "text for a number": ("[training]\ndepth = 'x'", "[training]: depth is 'x'; expected a whole number of 1 or more."),
     "date for a path": (
@@ -155,15 +155,15 @@ MISTAKES = {
     ),
     "unknown rule": ("[training]\nrule = 'hebb'", "[training]: Unknown rule 'hebb'. Choose one of: backprop"),
     "boundary out of range": ("[training]\nrule = 'noise@21'", "[training]: boundaries '21' names boundary 21; a net"),
-    "unknown recording": ("[recording]\nn = 1", "[recording]: Unknown setting 'n'. Choose from: steps, layers,"),
+    "unknown recording": ("[recording]\nn = 1", "[recording]: Unknown setting 'n'. Choose one of: steps, layers,"),
     "number for layers": ("[recording]\nlayers = [1]", "[recording]: layers is 1; expected text."),
     "no layers": ("[recording]\nlayers = []", "[recording]: No layers were given; expected one or more, such as hid"),
     "unknown step": ("[recording]\ndiagnose = 'often'", "[recording]: diagnose 'often': 'often' is not understood."),
     "unknown side": ("[capture]\nside = 'top'", "[capture]: Unknown side 'top'. Choose one of: output, input, both."),
-    "unknown in an analysis": ("[analysis]\nlayer = 'a'", "[analysis]: Unknown setting 'layer'. Choose from: steps,"),
+    "unknown in an analysis": ("[analysis]\nlayer = 'a'", "[analysis]: Unknown setting 'layer'. Choose one of: steps,"),
     "number for steps": ("[analysis]\nsteps = 3", "[analysis]: steps is 3; expected text."),
     "endless penalty": (f"[analysis]\nCs = [1{'0' * 400}]", "[analysis]: Cs is 1"),
-    "unknown in execution": ("[execution]\ncores = 3", "[execution]: Unknown setting 'cores'. Choose from: executor"),
+    "unknown in execution": ("[execution]\ncores = 3", "[execution]: Unknown setting 'cores'. Choose one of: executor"),
     "progress": ("[execution]\nprogress = 'no'", "[execution]: Unknown setting 'progress'."),
 }
 

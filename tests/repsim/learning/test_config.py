@@ -97,5 +97,5 @@ def test_config_survives_json() -> None:
 
 def test_from_dict_keeps_defaults_and_names_an_unknown_key() -> None:
     assert TrainingConfig.from_dict({"seed": 5}) == TrainingConfig(seed=5)
-    with pytest.raises(ValueError, match=r"^Unknown setting 'lr'\. Choose from: data, seed, .*, threads\.$"):
+    with pytest.raises(ValueError, match=r"^Unknown setting 'lr'\. Choose one of: data, seed, .*, threads\.$"):
         TrainingConfig.from_dict({"seed": 5, "lr": 0.1})

@@ -150,7 +150,7 @@ def test_single_class_is_an_error() -> None:
     [
         ("equal", "class_weight is 'equal'; expected None, 'balanced' or a dict of class to weight"),
         (2.0, r"class_weight is 2\.0; expected None, 'balanced' or a dict"),
-        ({"a": 1.0}, r"class_weight has 'a', which is not a class of y\. Choose from: \[0, 1, 2\]"),
+        ({"a": 1.0}, r"class_weight has 'a', which is not a class of y\. Choose one of: \[0, 1, 2\]"),
         ({1: 0.0}, r"class_weight gives class 1 0\.0; expected a positive, finite number"),
         ({1: "much"}, "class_weight gives class 1 'much'; expected a positive, finite number"),
     ],
