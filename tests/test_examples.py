@@ -19,8 +19,8 @@ OPTIONAL = {
     "transformers": "transformers",
     "distributed": "cluster",
 }  # what an example may need, and the extra that has it
-REFERENCE = ("repsim.learning", "repsim.similarity", "probes", "checkpoints", "analysis.workflows", "analysis.plots")
-REFERENCE += ("repsim.theory.critical_points", "repsim.theory.implied_loss", "repsim.theory.control")
+REFERENCE = ("repsim.learning", "repsim.similarity", "probes", "checkpoints", "analysis", "analysis.plots")
+REFERENCE += ("repsim.theory", "repsim.theory.critical_points", "repsim.theory.implied_loss", "repsim.theory.control")
 OWN_WARNINGS = [  # what is warned of elsewhere is none of ours
     "error",
     "ignore:FigureCanvasAgg is non-interactive",
