@@ -209,7 +209,7 @@ class Activations(Mapping[str, Layer]):
         return self._listing.layers[name]
 
     def __contains__(self, name: object) -> bool:
-        """Tell whether a layer was recorded."""
+        """Return whether a layer was recorded."""
         return name in self._listing.names
 
     def __iter__(self) -> Iterator[str]:

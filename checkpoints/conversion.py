@@ -145,7 +145,7 @@ def _has_length(value: Any) -> bool:
 
 
 def _is_numbers(values: Sequence[Any]) -> bool:
-    """Tell whether nested lists hold numbers or text only, which NumPy converts at once."""
+    """Return whether nested lists hold numbers or text only, which NumPy converts at once."""
     kinds = set(map(type, values))
     if kinds & {list, tuple}:
         return kinds <= {list, tuple} and all(map(_is_numbers, values))

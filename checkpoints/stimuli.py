@@ -118,7 +118,7 @@ class Stimuli:
         return self.inputs[:n]
 
     def is_same_as(self, other: Stimuli) -> bool:
-        """Tell whether two sets have the same inputs, labels, ids and split in the same order."""
+        """Return whether two sets have the same inputs, labels, ids and split in the same order."""
         same = np.array_equal(other.ids, self.ids) and np.array_equal(other.split, self.split)
         return same and other.content_hash == self.content_hash
 

@@ -207,7 +207,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_finite(value: Any) -> bool:
-    """Tell whether a value is a number that a float can hold."""
+    """Return whether a value is a number that a float can hold."""
     if isinstance(value, float):
         return math.isfinite(value)
     return _is_integer(value) and abs(value) <= sys.float_info.max

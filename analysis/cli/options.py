@@ -71,7 +71,7 @@ def flags_of(setting: Setting) -> tuple[str, ...]:
 
 
 def execution_of(given: Given, defaults: SettingsFile, *, quiet: bool) -> ExecutionConfig:
-    """Return where tasks run: as given on the command line or, if nothing is given there, by the defaults."""
+    """Return the settings of execution: those of the command line or, if none are given there, the defaults."""
     config = merge(ExecutionConfig.from_dict, "execution", [] if given else [defaults], given)
     return replace(config, progress=reporter_of(quiet=quiet))
 

@@ -28,7 +28,7 @@ class TrainingInterrupted(Interrupted):
         self.path, self.step, self.options = path, step, options
 
     def __reduce__(self) -> tuple[type[TrainingInterrupted], tuple[Path, int, str]]:
-        """Return how it is rebuilt in another process."""
+        """Return the class and its arguments, so that another process can rebuild the error."""
         return TrainingInterrupted, (self.path, self.step, self.options)
 
 

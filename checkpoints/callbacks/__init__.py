@@ -39,7 +39,7 @@ class StepRecorder:
         return Capture(model, self._layers, **self._options)
 
     def is_due(self, step: int) -> bool:
-        """Tell whether a step is to be recorded and is not in the run yet."""
+        """Return whether a step is to be recorded and is not in the run yet."""
         return is_due(self._steps, step) and step not in self.run.steps
 
     def record(self, step: int, model: nn.Module, optimizer: Optimizer | Sequence[Optimizer] | None) -> None:
@@ -48,7 +48,7 @@ class StepRecorder:
 
 
 def is_due(steps: int | Collection[int], step: int) -> bool:
-    """Tell whether a step is to be recorded: every ``steps``-th step from 0 on, or a member of a collection.
+    """Return whether a step is to be recorded: every ``steps``-th step from 0 on, or a member of a collection.
 
     Examples
     --------

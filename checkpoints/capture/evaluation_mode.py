@@ -64,7 +64,7 @@ def _set_evaluation_mode(model: nn.Module) -> None:
 
 
 def _is_a(module: nn.Module, name: str) -> bool:
-    """Tell whether a module is of a class of this name, without importing the package that defines it."""
+    """Return whether a module is of a class of this name, without importing the package that defines it."""
     return any(base.__name__ == name for base in type(module).__mro__)
 
 

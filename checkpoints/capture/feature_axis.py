@@ -67,7 +67,7 @@ def _axis_by_sizes(module: nn.Module, shape: tuple[int, ...]) -> str | None:
 
 
 def _axis_by_look(shape: tuple[int, ...]) -> str | None:
-    """Return where the features of (n, …) are if the other axes are those of a square image."""
+    """Return the axis of the features of (n, …) if the other axes are those of a square image."""
     if len(shape) < 4 or (shape[1] == shape[2]) == (shape[-2] == shape[-1]):
         return None
     return "first" if shape[-2] == shape[-1] else "last"

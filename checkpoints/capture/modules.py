@@ -39,7 +39,7 @@ def callable_modules(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def is_scripted(module: nn.Module) -> bool:
-    """Tell whether a module was made by ``torch.jit``, so that no hook can be put on it."""
+    """Return whether a module was made by ``torch.jit``, so that no hook can be put on it."""
     return isinstance(module, torch.jit.ScriptModule)
 
 

@@ -84,7 +84,7 @@ class PreservedNetwork:
             empty.clear()
 
     def is_current(self) -> bool:
-        """Tell whether nothing has changed since."""
+        """Return whether nothing has changed since."""
         return not any(self._empty) and not any(snapshot.is_changed() for snapshot in self._everything())
 
     def _everything(self) -> Iterator[Snapshot]:
@@ -106,7 +106,7 @@ class PreservedNetwork:
                 set_seed(snapshot.generator, seed)
 
     def has_drawn(self) -> bool:
-        """Tell whether numbers were drawn from one of these generators."""
+        """Return whether numbers were drawn from one of these generators."""
         return any(isinstance(snapshot, GeneratorSnapshot) and snapshot.is_changed() for snapshot in self._snapshots)
 
     def tensors(self) -> list[Tensor]:
@@ -220,7 +220,7 @@ class PreservedNetwork:
 
 @lru_cache(maxsize=4096)
 def _is_foreign(cls: type) -> bool:
-    """Tell whether a class belongs to a framework around networks, such as data sets, optimizers and trainers."""
+    """Return whether a class belongs to a framework around networks, such as data sets, optimizers and trainers."""
     root = cls.__module__.partition(".")[0]
     return root in _FOREIGN or (root == "torch" and not cls.__module__.startswith(_TORCH_STATE))
 

@@ -60,7 +60,7 @@ class Selector:
     path: tuple[str, ...]  # the path to record, or its beginning; "*" stands for any part
 
     def takes(self, key: LayerKey) -> bool:
-        """Tell whether a tensor of an accepted module is selected."""
+        """Return whether a tensor of an accepted module is selected."""
         return (
             self.side in ("both", key.side)
             and self.call in (None, key.call)

@@ -38,7 +38,7 @@ class Snapshot(ABC):
 
     @abstractmethod
     def is_changed(self) -> bool:
-        """Tell whether the object now has other content."""
+        """Return whether the object now has other content."""
 
     @abstractmethod
     def restore(self) -> None:
@@ -153,7 +153,7 @@ class GeneratorSnapshot(Snapshot):
         self.generator, self.state = generator, state_of(generator)
 
     def is_changed(self) -> bool:
-        """Tell whether numbers were drawn from it."""
+        """Return whether numbers were drawn from it."""
         return _comparable(state_of(self.generator)) != _comparable(self.state)
 
     def restore(self) -> None:

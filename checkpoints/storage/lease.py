@@ -187,7 +187,7 @@ class Lease:
 
 
 def is_leased(lock: Path) -> bool:
-    """Tell whether a process holds the lease beside a lock file.
+    """Return whether a process holds the lease beside a lock file.
 
     A process of this host is looked up. Any other holder is watched for a heartbeat for up to 4 seconds, unless its
     last heartbeat was more than an hour ago.

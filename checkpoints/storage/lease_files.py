@@ -60,7 +60,7 @@ def read_lease(path: Path) -> bytes | None:
 
 
 def is_forgotten(path: Path) -> bool:
-    """Tell whether the last heartbeat of a lease was more than an hour ago."""
+    """Return whether the last heartbeat of a lease was more than an hour ago."""
     try:
         return abs(time.time() - path.stat().st_mtime) > _FORGOTTEN
     except OSError:
@@ -80,7 +80,7 @@ def describe_holder(found: dict[Path, bytes]) -> str | None:
 
 
 def has_ended(content: bytes) -> bool:
-    """Tell whether the holder was a process of this host that has ended; False if that is unknown."""
+    """Return whether the holder was a process of this host that has ended; False if that is unknown."""
     holder = _parsed(content)
     if holder is None or holder["place"] != _place():
         return False

@@ -113,7 +113,7 @@ class Lock:
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether a writer holds the lock, without acquiring it.
+    """Return whether a writer holds the lock, without acquiring it.
 
     If the holder is on another host, this waits for its next heartbeat, at most 4 seconds.
     """

@@ -40,12 +40,12 @@ _SYSTEM_NAMES = (
 
 
 def is_system_file(name: str) -> bool:
-    """Tell whether operating systems or file systems create files of this name in any folder, such as ``.DS_Store``."""
+    """Return whether operating systems or file systems create files of this name, such as ``.DS_Store``."""
     return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in _SYSTEM_NAMES)
 
 
 def is_regular(path: Path) -> bool:
-    """Tell whether the path is a regular file and not a link to one."""
+    """Return whether the path is a regular file and not a link to one."""
     return path.is_file() and not path.is_symlink()
 
 
@@ -138,7 +138,7 @@ def file_signature(path: Path) -> FileSignature:
 
 
 def is_settled(signature: FileSignature) -> bool:
-    """Tell whether a file has not changed for a moment, so that its content may be cached under its signature.
+    """Return whether a file has not changed for a moment, so that its content may be cached under its signature.
 
     A file that has just changed could change again under the same signature, because time stamps are coarse.
     """

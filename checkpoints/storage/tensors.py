@@ -38,7 +38,7 @@ def dense(tensor: Tensor, name: str) -> Tensor:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Tell whether a tensor is a ``DTensor``, without importing its module."""
+    """Return whether a tensor is a ``DTensor``, without importing its module."""
     return hasattr(tensor, "device_mesh") and hasattr(tensor, "placements")
 
 
@@ -105,7 +105,7 @@ def offloaded_value(model: nn.Module, name: str, tensor: Tensor) -> Tensor:
 
 @cache
 def is_native(dtype: torch.dtype) -> bool:
-    """Tell whether the installed safetensors stores a type."""
+    """Return whether the installed safetensors stores a type."""
     try:
         stored = safetensors.torch.save({"x": torch.empty(2, dtype=dtype)})
         return safetensors.torch.load(stored)["x"].dtype is dtype

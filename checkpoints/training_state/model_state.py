@@ -134,7 +134,7 @@ def _check_complete(
 
 
 def _is_covered(value: Any, groups: Mapping[int, Mapping[str, Tensor]], given: Mapping[str, Any]) -> bool:
-    """Tell whether the memory of an entry lies within the memory of a given entry."""
+    """Return whether the memory of an entry lies within the memory of a given entry."""
     if not isinstance(value, Tensor) or not (place := _storage(value)):
         return False
     start, stop = _span(value)

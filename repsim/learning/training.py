@@ -36,7 +36,7 @@ class Diverged(ArithmeticError):
         self.step, self.loss, self.whose = step, loss, whose
 
     def __reduce__(self) -> tuple[type[Diverged], tuple[int, float, str]]:
-        """Return how to rebuild the error in another process."""
+        """Return the class and its arguments, so that another process can rebuild the error."""
         return Diverged, (self.step, self.loss, self.whose)
 
 

@@ -15,7 +15,7 @@ _GPU_FRACTION = 8  # an eighth of its free memory
 
 
 def largest_batch(network: Network, passes: tuple[PassReport, PassReport], sizes: tuple[int, int]) -> int:
-    """Return how many stimuli fit into the memory of a pass, as a power of two, by extrapolation from two passes."""
+    """Return the number of stimuli that fit into the memory of a pass, a power of two, extrapolated from two passes."""
     per_stimulus = (passes[0].peak - passes[1].peak) / (sizes[0] - sizes[1])
     if per_stimulus <= 0:
         per_stimulus = max(report.peak / size for report, size in zip(passes, sizes, strict=True))
@@ -25,7 +25,7 @@ def largest_batch(network: Network, passes: tuple[PassReport, PassReport], sizes
 
 
 def fitting_batch(plan: RecordingPlan, n: int, itemsize: int) -> int:
-    """Return how many of ``n`` stimuli to run at once, for stored values of ``itemsize`` bytes."""
+    """Return the number of ``n`` stimuli to run at once, for stored values of ``itemsize`` bytes."""
     if plan.only_batch:
         return plan.only_batch
     row = sum(plan.row_bytes.values()) * itemsize // 4

@@ -90,7 +90,7 @@ def establish_axis(trial: Trial) -> StimulusAxis | None:
 
 
 def is_equal(a: Sample | None, b: Sample | None) -> bool:
-    """Tell whether two samples have the same values, bit for bit."""
+    """Return whether two samples have the same values, bit for bit."""
     return a is not None and b is not None and a.shape == b.shape and _difference(a.values, b.values) == 0
 
 
@@ -116,13 +116,13 @@ def compare_rows(axis: StimulusAxis, tensor: Tensor, places: Sequence[int], stim
 
 
 def _is_nearest(row: Tensor, own: Tensor, known: Tensor) -> bool:
-    """Tell whether a row is far nearer to its own stimulus than to every other one."""
+    """Return whether a row is far nearer to its own stimulus than to every other one."""
     others = [distance for each in known if (distance := _difference(own, each))]
     return bool(others) and _difference(row, own) <= _NEAR * min(others)
 
 
 def _follows(trial: Trial, axis: int) -> bool:
-    """Tell whether rows along the axis follow the order of the stimuli."""
+    """Return whether rows along the axis follow the order of the stimuli."""
     if trial.random:
         return bool(trial.resized_order)
     assert trial.first is not None

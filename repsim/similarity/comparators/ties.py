@@ -97,7 +97,7 @@ class TiedOrder:
 
 
 def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
-    """Return where each group of tied distances starts.
+    """Return the start of each group of tied distances.
 
     A distance is tied with its predecessor if they differ by no more than rounding error, and if their group spans no
     more than that. The second condition matters for RDMs of many stimuli, whose neighbouring distances may all differ

@@ -160,7 +160,7 @@ def _draw(
 
 
 def _drawn_stimuli(n: int, n_samples: int, comparator: Comparator, generator: np.random.Generator) -> Counts:
-    """Return how often each stimulus is in each sample, (n_samples, n): bootstrap, or all but one."""
+    """Return the count of each stimulus in each sample, (n_samples, n): bootstrap, or all but one."""
     if comparator.weighted is not None:
         return generator.multinomial(n, np.full(n, 1 / n), size=n_samples)
     left_out = np.resize(generator.permutation(n), n_samples)  # each as often as any other
@@ -199,7 +199,7 @@ def _with_values(draws: Draws) -> Draws:
 
 
 def _report_left_out(draws: Mapping[str, Draws], n_samples: int, n: int, comparator: Comparator) -> int:
-    """Return how many samples have no value, and warn if there are any."""
+    """Return the number of samples without a value, and warn if there are any."""
     lost = max((n_samples - len(means) for means, _ in draws.values()), default=0)
     if lost > n_samples - 2:
         raise ValueError(

@@ -88,7 +88,7 @@ def _on_the_rest(gaps: pd.DataFrame) -> Iterator[str]:
 
 
 def _lost(rows: pd.DataFrame) -> str:
-    """Return how many pairs have no gap because a training diverged."""
+    """Return the number of pairs without a gap because a training diverged."""
     n_lost = int(rows["gap"].isna().sum())
     return f"; {n_lost} of {len(rows)} pairs diverged" if n_lost else ""
 

@@ -147,7 +147,7 @@ def _train_stages(
 
 
 def _setups(stages: Sequence[Stage], learner: Learner, settings: PipelineSettings) -> list[StageSetup]:
-    """Return what each process needs, from the input to the output."""
+    """Return the setup of each process, from the input to the output."""
     shapes = dict(enumerate(learner.network.shapes, start=1))
     return [
         StageSetup(
