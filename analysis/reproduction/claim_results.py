@@ -19,19 +19,29 @@ __all__ = ["cached_tasks", "read_results"]
 
 
 def cached_tasks(claim_tasks: Sequence[ClaimTask], cache: Cache) -> list[Task]:
-    """Return the tasks of a claim as tasks whose results are cached under their settings and the version of repsim."""
+    """Return the tasks of a claim as tasks whose results are cached under their settings and the version of repsim.
+
+    Raises
+    ------
+    ValueError
+        If two tasks differ in their function alone, or a task needs one that does not come before it.
+    """
     tasks: dict[str, Task] = {}
     for each in claim_tasks:
-        tasks[each.key] = Task(
+        if missing := [key for key in each.after if key not in tasks]:
+            raise ValueError(f"Task '{each.key}' needs '{missing[0]}', which is not among the tasks before it.")
+        task = Task(
             f"{each.group}-{each.name}",
             _compute,
             {"function": each.function, "settings": dict(each.settings)},
-            after=tuple(tasks[key].key for key in each.after if key in tasks),
+            after=tuple(tasks[key].key for key in each.after),
             cost=each.cost,
             version=repsim.__version__,
             cache=cache,
             alone=each.alone,
         )
+        if tasks.setdefault(each.key, task).key != task.key:
+            raise ValueError(f"Two tasks are called '{each.key}' and differ in their function; give them other names.")
     return list(tasks.values())
 
 

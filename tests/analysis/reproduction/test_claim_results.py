@@ -67,3 +67,16 @@ def test_another_version_of_repsim_runs_its_tasks_again(tmp_path: Path, monkeypa
     task(tmp_path).run()
     monkeypatch.setattr("repsim.__version__", "0.0.0")
     assert not task(tmp_path).is_done()
+
+
+def test_a_task_that_needs_an_unknown_task_is_refused(tmp_path: Path) -> None:
+    part = ClaimTask("tests", "one", work, {"x": 1.0}, cost=1.0, after=("tests/zero-00000000",))
+    with pytest.raises(ValueError, match=r"needs 'tests/zero-00000000', which is not among the tasks before it"):
+        cached_tasks([part], Cache(tmp_path))
+
+
+def test_tasks_that_differ_in_their_function_alone_are_refused(tmp_path: Path) -> None:
+    part = ClaimTask("tests", "one", work, {"x": 1.0}, cost=1.0)
+    assert len(cached_tasks([part, part], Cache(tmp_path))) == 1
+    with pytest.raises(ValueError, match="differ in their function; give them other names"):
+        cached_tasks([part, replace(part, function=other)], Cache(tmp_path))
