@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from checkpoints.run import Run
-
-__all__ = ["MOST_NUMBERS", "abbreviated", "run_as_html", "table", "value_or_error"]
+__all__ = ["MOST_NUMBERS", "abbreviated", "run_as_html", "table"]
 
 MOST_NUMBERS = 12
 
@@ -41,30 +39,26 @@ def abbreviated(numbers: Sequence[int]) -> str:
     return f"{', '.join(map(str, numbers[:3]))} … {numbers[-1]} ({len(numbers)})"
 
 
-def value_or_error(function: Callable[[], Any]) -> str:
-    """Return the value of a function as text, or the message of its error if a file cannot be read."""
+def run_as_html(
+    path: Path, values: Mapping[str, Callable[[], Any]], layers: Callable[[], str], config: Mapping[str, Any]
+) -> str:
+    """Return values, layers and settings of a run as HTML; what cannot be read is replaced by its error.
+
+    ``layers`` returns HTML.
+    """
+    rows = table((name, _value_or_error(value)) for name, value in values.items())
     try:
-        return str(function())
+        shown = layers()
+    except (ValueError, OSError) as error:
+        shown = escape(str(error))
+    settings = escape(json.dumps(config, indent=2))
+    return (
+        f"<b>Run {escape(str(path))}</b>{rows}{shown}<details><summary>config</summary><pre>{settings}</pre></details>"
+    )
+
+
+def _value_or_error(value: Callable[[], Any]) -> str:
+    try:
+        return str(value())
     except (ValueError, OSError) as error:
         return str(error)
-
-
-def run_as_html(run: Run) -> str:
-    """Return state, steps, layers and settings of a run as HTML; unreadable values are replaced by their error."""
-    values: dict[str, Callable[[], Any]] = {
-        "state": lambda: run.status.get("state"),
-        "steps": lambda: abbreviated(run.steps),
-        "recorded steps": lambda: abbreviated(run.recorded_steps),
-        "stimuli": lambda: len(run.stimuli),
-    }
-    try:
-        last = run.last()
-        layers = f"Step {last.step}: {last.activations._repr_html_()}"
-    except (ValueError, OSError) as error:
-        layers = escape(str(error))
-    config = escape(json.dumps(run.config, indent=2))
-    rows = table((name, value_or_error(value)) for name, value in values.items())
-    return (
-        f"<b>Run {escape(str(run.path))}</b>{rows}{layers}"
-        f"<details><summary>config</summary><pre>{config}</pre></details>"
-    )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
-from checkpoints.html_tables import run_as_html
+from checkpoints.html_tables import abbreviated, run_as_html
 from checkpoints.metadata import new_info, now, read_info, sealed
 from checkpoints.stimuli import Stimuli
 from checkpoints.storage.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
@@ -158,7 +158,17 @@ class Run:
 
     def _repr_html_(self) -> str:
         """Return state, steps, layers and settings as HTML, for a notebook."""
-        return run_as_html(self)
+        values = {
+            "state": lambda: self.status.get("state"),
+            "steps": lambda: abbreviated(self.steps),
+            "recorded steps": lambda: abbreviated(self.recorded_steps),
+            "stimuli": lambda: len(self.stimuli),
+        }
+        return run_as_html(self.path, values, self._last_as_html, self.config)
+
+    def _last_as_html(self) -> str:
+        last = self.last()
+        return f"Step {last.step}: {last.activations._repr_html_()}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the path, which another process opens for reading."""
@@ -398,7 +408,9 @@ class Run:
         Damaged
             If a file differs from its manifest; the message names the first.
         """
-        return verify_run(self, level)
+        steps = self.steps  # steps committed meanwhile are left to the next call
+        verify_run(self.path, (self[step] for step in steps), level)
+        return steps
 
     def _step_path(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{_STEP_PREFIX}{step:08d}"

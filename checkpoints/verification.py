@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -11,35 +12,29 @@ from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
 from checkpoints.metadata import checked_info
 from checkpoints.stimuli import Stimuli
-from checkpoints.storage.log import check_prefixes
+from checkpoints.storage.log import check_prefixes, read_log
 from checkpoints.storage.regular_files import sha256
-
-if TYPE_CHECKING:
-    from checkpoints.run import Run
 
 __all__ = ["verify_run"]
 
 _ATTEMPTS = 5
 
 
-def verify_run(run: Run, level: str) -> list[int]:
-    """Compare every committed step with its manifest and return the steps; see ``Run.verify``."""
-    info = checked_info(run.path)
-    stimuli_path = run.path / "stimuli.h5"
+def verify_run(path: Path, checkpoints: Iterable[Checkpoint], level: str) -> None:
+    """Compare a run's own files and its committed steps with their hashes, and with each other; see ``Run.verify``."""
+    info = checked_info(path)
+    stimuli_path = path / "stimuli.h5"
     if sha256(stimuli_path) != info.get("stimuli_sha256"):
         raise Damaged(f"{stimuli_path} has changed since the run was created (SHA-256 differs).")
-    stored = Stimuli.read(stimuli_path)
-    run.metrics()
+    stimuli = Stimuli.read(stimuli_path)
+    read_log(path / "metrics.jsonl")
     prefixes = []
-    steps = run.steps  # steps committed meanwhile are left to the next call
-    for step in steps:
-        checkpoint = run[step]
+    for checkpoint in checkpoints:
         checkpoint.verify(level)
-        prefixes.append((f"step {step}", checkpoint.state.get("metrics")))
+        prefixes.append((f"step {checkpoint.step}", checkpoint.state.get("metrics")))
         if "activations.h5" in checkpoint.manifest:
-            _check_origin(run, checkpoint, stored)
-    _check_log(run.path, info, prefixes)
-    return steps
+            _check_origin(info["uuid"], checkpoint, stimuli)
+    _check_log(path, info, prefixes)
 
 
 def _check_log(path: Path, info: dict[str, Any], prefixes: list[tuple[str, Any]]) -> None:
@@ -55,10 +50,10 @@ def _check_log(path: Path, info: dict[str, Any], prefixes: list[tuple[str, Any]]
     return check_prefixes(path / "metrics.jsonl", [("the status", info.get("metrics")), *prefixes])
 
 
-def _check_origin(run: Run, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
+def _check_origin(run_uuid: str, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
     """Raise Damaged unless the activations state this run, step, weights and stimuli as their origin."""
     expected = {
-        "run_uuid": run.info["uuid"],
+        "run_uuid": run_uuid,
         "step": checkpoint.step,
         "stimulus_hash": stimuli.content_hash,
         "weights_hash": checkpoint.manifest.get("weights.safetensors", {}).get("sha256", NO_WEIGHTS),
