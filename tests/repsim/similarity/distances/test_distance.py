@@ -13,7 +13,7 @@ from scipy.stats import poisson
 from sklearn.covariance import ledoit_wolf
 
 from repsim.similarity import DISTANCES, rdm
-from repsim.similarity.distances.scipy_metrics import METRICS, OF_TRUTHS
+from repsim.similarity.distances.scipy_metrics import BOOLEAN, METRICS
 
 
 def repeats(rng: np.random.Generator, n: int = 6, folds: int = 3, d: int = 5) -> tuple[np.ndarray, ...]:
@@ -190,7 +190,7 @@ def test_other_metrics_are_those_of_scipy(rng: np.random.Generator, method: str)
     X = rng.integers(0, 2, size=(9, 6))
     X[:, 0] = method != "seuclidean"  # nothing is undefined: every row holds a truth, or every column varies
     X[0, 0] = 1
-    np.testing.assert_array_equal(rdm(X, method), pdist(X.astype(bool) if method in OF_TRUTHS else X, method))
+    np.testing.assert_array_equal(rdm(X, method), pdist(X.astype(bool) if method in BOOLEAN else X, method))
 
 
 def test_an_undefined_distance_is_nan_and_counted() -> None:
@@ -283,39 +283,35 @@ FOLDED = {"labels": [0, 1, 2, 0, 1, 2], "folds": [0, 0, 0, 1, 1, 1]}
 @pytest.mark.parametrize(
     ("method", "given", "message"),
     [
-        ("crossnobis", {}, r"^method 'crossnobis' needs labels: one for each row of X\.$"),
+        ("crossnobis", {}, r"^method 'crossnobis' needs labels\. Pass one for each row of X\.$"),
         ("crossnobis", {"labels": FOLDED["labels"]}, r"^method 'crossnobis' needs folds"),
         (
             "cosine",
             {"folds": FOLDED["folds"]},
-            r"^method 'cosine' makes no use of folds; take crossnobis or poisson_cv",
+            r"^method 'cosine' does not use folds\. Omit them, or choose cro",
         ),
-        ("cosine", {"noise": np.eye(2)}, r"^method 'cosine' makes no use of noise; take mahalanobis or crossnobis"),
-        ("cosine", {"labels": [0, 1]}, r"^X has 6 rows and labels has shape \(2,\); expected shape \(6,\)\.$"),
-        ("cosine", {"labels": [1] * 6}, r"^X has only one condition; at least 2 are needed to compare\.$"),
         (
-            "poisson_cv",
-            FOLDED | {"folds": [1] * 6},
-            r"^X has only one fold; at least 2 are needed to cross-validate\.$",
+            "cosine",
+            {"noise": np.eye(2)},
+            r"^method 'cosine' does not use noise\. Omit it, or choose mahalanobis",
         ),
+        ("cosine", {"labels": [0, 1]}, r"^X has 6 rows and labels has shape \(2,\); expected shape \(6,\)\.$"),
+        ("cosine", {"labels": [1] * 6}, r"^X has only one condition; expected at least 2\."),
+        ("poisson_cv", FOLDED | {"folds": [1] * 6}, r"^X has only one fold; cross-validation needs at least 2\."),
         (
             "poisson_cv",
             FOLDED | {"folds": [0, 0, 0, 1, 1, 0]},
             r"^X: 1 conditions do not occur in every fold\. Leave them out, or divide the data into fewer folds\.$",
         ),
-        ("crossnobis", FOLDED, r"^X has one row per condition and fold, from which no noise can be estimated\."),
-        ("mahalanobis", {"labels": range(6)}, r"^X has one row per condition, from which no noise"),
+        ("crossnobis", FOLDED, r"^X has one row per condition and fold, so that its noise cannot be estimated\."),
+        ("mahalanobis", {"labels": range(6)}, r"^X has one row per condition, so that its noise"),
         ("mahalanobis", {"noise": np.eye(3)}, r"^noise has shape \(3, 3\); expected \(2, 2\), or \(2,\) for variances"),
         ("mahalanobis", {"noise": [1.0, 0.0]}, r"^noise has variances that are not positive"),
-        ("mahalanobis", {"noise": [[1.0, 2.0], [0.0, 1.0]]}, r"^noise is not symmetric, so it is no covariance"),
+        ("mahalanobis", {"noise": [[1.0, 2.0], [0.0, 1.0]]}, r"^noise is not symmetric; expected a covariance\."),
         ("mahalanobis", {"noise": [[1.0, 2.0], [2.0, 1.0]]}, r"^noise is not positive definite"),
-        ("jaccard", {}, r"^X has values other than 0 and 1; jaccard compares truths\."),
+        ("jaccard", {}, r"^X has values other than 0 and 1; jaccard compares Boolean values\."),
         ("cosine", {"out": [0.0] * 15}, r"^out is a list; expected an array, a memory map or an HDF5 dataset\.$"),
-        (
-            "cosine",
-            {"out": np.empty(15, dtype=int)},
-            r"^out is of int64, which would cut distances off; expected float",
-        ),
+        ("cosine", {"out": np.empty(15, dtype=int)}, r"^out is of int64, which cannot hold distances; expected float"),
         ("cosine", {"out": np.empty(3)}, r"^out has shape \(3,\); 6 stimuli have \(15,\) distances\.$"),
     ],
 )
@@ -334,7 +330,7 @@ def test_noise_of_a_constant_layer_cannot_be_estimated(method: str, given: dict)
 
 
 def test_poisson_refuses_negative_rates() -> None:
-    with pytest.raises(ValueError, match=r"^Layer 'fc' has 1 negative values; the Poisson distance is one of rates\."):
+    with pytest.raises(ValueError, match=r"^Layer 'fc' has 1 negative values; the Poisson distance needs rates\."):
         rdm([[1.0, 2.0], [-1.0, 3.0]], "poisson", name="fc")
 
 

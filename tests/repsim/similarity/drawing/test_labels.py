@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from repsim.similarity import labelling
+from repsim.similarity.drawing import labels as module
 from repsim.similarity.drawing.labels import cut_names, family_for, fit, printable, shorten, verbatim, width_of
 
 HOSTILE = [
@@ -59,13 +59,13 @@ def test_what_cannot_be_seen_is_escaped(name: str, shown: str) -> None:
 
 
 def test_without_a_font_for_it_a_character_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelling, "_font_with", lambda character: None)
+    monkeypatch.setattr(module, "_font_with", lambda character: None)
     assert printable("\u4e2d_1") == "\\u4e2d_1"
     assert family_for(["\u4e2d"]) == list(mpl.rcParams["font.family"])
 
 
 def test_with_a_font_for_it_a_character_is_shown_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labelling, "_font_with", lambda character: "Some CJK")
+    monkeypatch.setattr(module, "_font_with", lambda character: "Some CJK")
     assert printable("\u4e2d_1") == "\u4e2d_1"
     assert family_for(["x", "\u4e2d_1"]) == [*mpl.rcParams["font.family"], "Some CJK"]
 
@@ -76,7 +76,7 @@ def test_fonts_that_have_a_character_are_found_among_the_installed() -> None:
         assert family[0] == "cmss10"
         assert "DejaVu" in family[1]
         drawn("\u05e2")
-    assert labelling._font_with("\U0010fffe") is None
+    assert module._font_with("\U0010fffe") is None
 
 
 # Short
