@@ -12,8 +12,6 @@ def seed_bands(
     *,
     value: str = "accuracy",
     group: str = "method",
-    seed: str = "seed",
-    layer: str = "layer",
     level: float = 0.95,
     n_samples: int = 20_000,
     rng_seed: int = 0,
@@ -46,11 +44,11 @@ def seed_bands(
     Parameters
     ----------
     table : DataFrame
-        One row per network and layer.
+        One row per network and layer, with columns "seed" and "layer".
     value : str, default "accuracy"
         The column that is averaged. NaN and infinite values count as missing.
-    group, seed, layer : str, default "method", "seed", "layer"
-        Columns that name the network and the layer.
+    group : str, default "method"
+        The column that names the group of a network.
     level : float, default 0.95
         Level of intervals and bands, within (0, 1).
     n_samples : int, >= 1, default 20000
@@ -63,7 +61,7 @@ def seed_bands(
     DataFrame
         One row per group and layer, both in the order of the table, with the columns
 
-        - group and layer, under their names in the table, and `n_seeds`;
+        - `group`, under its name in the table, `layer`, and `n_seeds`;
         - `mean` and `standard_error`, >= 0;
         - `low`, `high`, and `band_low`, `band_high`, which may lie outside the range of the values;
         - `status` and `message`: "ok"; "failed" if a network has no value for the layer (these numbers are then NaN);
@@ -96,7 +94,7 @@ def seed_bands(
     """
     check_draws(level, n_samples)
     frames = {}
-    for name, values in by_group(table, value=value, group=group, seed=seed, layer=layer).items():
+    for name, values in by_group(table, value=value, group=group).items():
         rng = np.random.default_rng(rng_seed)
         frames[name] = over_seeds(values, missing(values), values.abs().max(), level, n_samples, rng)
-    return pd.concat(frames, names=[group, layer]).reset_index()
+    return pd.concat(frames, names=[group, "layer"]).reset_index()

@@ -17,8 +17,6 @@ def seed_differences(
     reference: Hashable,
     value: str = "accuracy",
     group: str = "method",
-    seed: str = "seed",
-    layer: str = "layer",
     level: float = 0.95,
     n_samples: int = 20_000,
     rng_seed: int = 0,
@@ -48,13 +46,14 @@ def seed_differences(
     Parameters
     ----------
     table : DataFrame
-        One row per network and layer, such as concatenated tables of `probe_layers` with columns for group and seed.
+        One row per network and layer, with columns "seed" and "layer", such as concatenated tables of `probe_layers`.
+        Networks of equal seed form a pair.
     reference : hashable
         The group that is subtracted from each other group.
     value : str, default "accuracy"
         The column that is compared. NaN and infinite values count as missing.
-    group, seed, layer : str, default "method", "seed", "layer"
-        Columns that name the network and the layer. Networks of equal seed form a pair.
+    group : str, default "method"
+        The column that names the group of a network.
     level : float, default 0.95
         Level of intervals and bands, within (0, 1).
     n_samples : int, >= 1, default 20000
@@ -67,7 +66,7 @@ def seed_differences(
     DataFrame
         One row per group other than the reference and layer, both in the order of the table, with the columns
 
-        - group and layer, under their names in the table, and `n_seeds`;
+        - `group`, under its name in the table, `layer`, and `n_seeds`;
         - `difference`, the mean, and `standard_error`, >= 0;
         - `low`, `high`, and `band_low`, `band_high`;
         - `p_value`, `p_adjusted`, two-sided, and `p_least`, in (0, 1];
@@ -99,7 +98,7 @@ def seed_differences(
     0      -0.055 -0.076 -0.034    0.003       0.125    0.125
     """
     check_draws(level, n_samples)
-    networks = by_group(table, value=value, group=group, seed=seed, layer=layer)
+    networks = by_group(table, value=value, group=group)
     frames = {}
     for name in _others(networks, reference):
         minuend, subtrahend = networks[name], networks[reference]
@@ -110,7 +109,7 @@ def seed_differences(
         rng = np.random.default_rng(rng_seed)
         summary = over_seeds(differences, messages, scale, level, n_samples, rng)
         frames[name] = summary.rename(columns={"mean": "difference"}).join(_tests(differences, summary, n_samples, rng))
-    return pd.concat(frames, names=[group, layer])[DIFFERENCES].reset_index()
+    return pd.concat(frames, names=[group, "layer"])[DIFFERENCES].reset_index()
 
 
 def _others(networks: dict[Hashable, pd.DataFrame], reference: Hashable) -> list[Hashable]:

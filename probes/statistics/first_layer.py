@@ -19,9 +19,7 @@ def first_layer_reaching(
     chance: str = "chance",
     *,
     network: str | Sequence[str] = ("method", "seed"),
-    layer: str = "layer",
     above_chance: bool = False,
-    mean_over: str | None = None,
 ) -> pd.DataFrame:
     r"""Return the first layer of each network whose score reaches a fraction of that at the last layer.
 
@@ -34,7 +32,7 @@ def first_layer_reaching(
     Parameters
     ----------
     table : DataFrame
-        One row per network and layer, with the layers of a network in their order.
+        One row per network and layer, with a column "layer", and the layers of a network in their order.
     fraction : float, default 0.9
         f, within (0, 1].
     value : str, default "accuracy"
@@ -43,32 +41,25 @@ def first_layer_reaching(
         The column of the value that guessing reaches.
     network : str or sequence of str, default ("method", "seed")
         Columns that name a network.
-    layer : str, default "layer"
-        The column that names a layer.
     above_chance : bool, default False
         Whether the fraction is of the value above chance rather than of the value itself. With ten classes, nine tenths
         of 0.3 are 0.27 from zero, and 0.28 from chance.
-    mean_over : str, optional
-        The column of `network` over which depths are averaged, such as "seed".
 
     Returns
     -------
     DataFrame
         One row per network, in the order of the table, with the columns of `network`, and
 
-        - `depth`, 1 … L as a float, and the name of the layer, both missing unless `status` is "ok"; and `n_layers`, L;
+        - `depth`, 1 … L as a float, and `layer`, both missing unless `status` is "ok"; and `n_layers`, L;
         - `status` and `message`: "ok"; "at chance" if the last layer does not exceed chance (or zero, unless
           `above_chance`); or "failed" if the last layer has no value, or a layer before the first known one that
           reaches the fraction has none.
 
-        With `mean_over`, one row for each combination of the other columns of `network`: the mean `depth` and its
-        `standard_error` over the `n_reached` of `n_networks` networks that have a depth.
-
     Raises
     ------
     ValueError
-        If a column is missing or has a wrong dtype, a network has several rows for a layer, `fraction` is out of range,
-        or `mean_over` is not one of two or more columns of `network`.
+        If a column is missing or has a wrong dtype, a network has several rows for a layer, or `fraction` is out of
+        range.
 
     Examples
     --------
@@ -81,24 +72,17 @@ def first_layer_reaching(
     names = [network] if isinstance(network, str) else list(network)
     if not 0 < fraction <= 1:
         raise ValueError(f"fraction is {fraction}; expected a number above 0 and at most 1, such as 0.9.")
-    if mean_over is not None and (mean_over not in names or len(names) < 2):
-        raise ValueError(f"mean_over is {mean_over!r}; expected one of two or more columns of network: {names}.")
-    check_table(table, keys=[*names, layer], numbers=[value, chance])
+    check_table(table, keys=[*names, "layer"], numbers=[value, chance])
     found = pd.DataFrame(
-        {**dict(zip(names, key, strict=True)), layer: None}
-        | _first(rows[layer].tolist(), floats(rows[value]), floats(rows[chance]), fraction, above_chance, layer)
+        dict(zip(names, key, strict=True))
+        | _first(rows["layer"].tolist(), floats(rows[value]), floats(rows[chance]), fraction, above_chance)
         for key, rows in table.groupby(names, sort=False, observed=True)
     )
-    if mean_over is None:
-        return found[[*names, "depth", layer, "n_layers", "status", "message"]]
-    depths = found.groupby([name for name in names if name != mean_over], sort=False)["depth"]
-    return depths.agg(depth="mean", standard_error="sem", n_networks="size", n_reached="count").reset_index()
+    return found[[*names, "depth", "layer", "n_layers", "status", "message"]]
 
 
-def _first(
-    names: list[Any], values: Array, chance: Array, fraction: float, above_chance: bool, layer: str
-) -> dict[str, Any]:
-    none = {"depth": np.nan, "n_layers": len(names)}
+def _first(names: list[Any], values: Array, chance: Array, fraction: float, above_chance: bool) -> dict[str, Any]:
+    none = {"depth": np.nan, "layer": None, "n_layers": len(names)}
     excess = values - chance
     heights = excess if above_chance else values
     known = np.isfinite(excess)
@@ -110,4 +94,4 @@ def _first(
     if not known[:first].all():
         unknown = ", ".join(repr(name) for name, there in zip(names[:first], known, strict=False) if not there)
         return none | {"status": "failed", "message": f"no value for {unknown}, before {names[first]!r}"}
-    return none | {"depth": first + 1.0, layer: names[first], "status": "ok", "message": ""}
+    return none | {"depth": first + 1.0, "layer": names[first], "status": "ok", "message": ""}

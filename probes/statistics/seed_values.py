@@ -14,13 +14,13 @@ Array = NDArray[np.float64]
 ROUNDING = 1e-12
 
 
-def by_group(table: pd.DataFrame, *, value: str, group: str, seed: str, layer: str) -> dict[Hashable, pd.DataFrame]:
+def by_group(table: pd.DataFrame, *, value: str, group: str) -> dict[Hashable, pd.DataFrame]:
     """Return the values of each group, (n_seeds, n_layers), for all layers of the table; missing values are NaN."""
-    check_table(table, keys=[group, seed, layer], numbers=[value])
+    check_table(table, keys=[group, "seed", "layer"], numbers=[value])
     finite = table.assign(**{value: floats(table[value])}).replace({value: [np.inf, -np.inf]}, np.nan)
-    layers = list(dict.fromkeys(table[layer]))
+    layers = list(dict.fromkeys(table["layer"]))
     return {
-        name: rows.pivot(index=seed, columns=layer, values=value).reindex(columns=layers)
+        name: rows.pivot(index="seed", columns="layer", values=value).reindex(columns=layers)
         for name, rows in finite.groupby(group, sort=False, observed=True)
     }
 

@@ -3,7 +3,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from probes.statistics import first_layer_reaching
 
@@ -71,26 +70,10 @@ def test_nothing_is_reached_from_below_zero() -> None:
     assert first_layer_reaching(table, above_chance=True)["depth"].tolist() == [2]
 
 
-def test_depths_are_averaged_over_the_networks_that_have_one() -> None:
-    table = pd.concat(
-        [
-            by_depth([0.2, 0.6], [0.6, 0.6], [0.6, 0.1], [0.1, 0.2, 0.6]),
-            by_depth([0.6, 0.1]).assign(method="sg"),
-        ]
-    )
-    result = first_layer_reaching(table, mean_over="seed")
-    assert result.columns.tolist() == ["method", "depth", "standard_error", "n_networks", "n_reached"]
-    assert result["method"].tolist() == ["bp", "sg"]
-    assert result["depth"].iloc[0] == 2.0
-    assert result["standard_error"].iloc[0] == pytest.approx(stats.sem([2, 1, 3]))
-    assert result[["n_networks", "n_reached"]].to_numpy().tolist() == [[4, 3], [1, 0]]
-    assert result.iloc[1][["depth", "standard_error"]].isna().all()
-
-
 def test_network_may_be_named_by_one_column() -> None:
-    table = by_depth([0.2, 0.6], [0.6, 0.6]).rename(columns={"seed": "view", "layer": "module"})
-    result = first_layer_reaching(table, network="view", layer="module")
-    assert result[["view", "depth", "module"]].to_numpy().tolist() == [[0, 2.0, "conv2"], [1, 1.0, "conv1"]]
+    table = by_depth([0.2, 0.6], [0.6, 0.6]).rename(columns={"seed": "view"})
+    result = first_layer_reaching(table, network="view")
+    assert result[["view", "depth", "layer"]].to_numpy().tolist() == [[0, 2.0, "conv2"], [1, 1.0, "conv1"]]
 
 
 @pytest.mark.parametrize(
@@ -98,8 +81,6 @@ def test_network_may_be_named_by_one_column() -> None:
     [
         ({"fraction": 0.0}, r"fraction is 0\.0; expected a number above 0 and at most 1"),
         ({"fraction": 1.1}, r"fraction is 1\.1; expected a number above 0 and at most 1"),
-        ({"mean_over": "layer"}, "mean_over is 'layer'; expected one of two or more columns of network: .'method', 's"),
-        ({"network": "seed", "mean_over": "seed"}, "mean_over is 'seed'; expected one of two or more columns"),
         ({"chance": "majority"}, "The table has no column 'majority'"),
         ({"network": "method"}, "The table has several rows for method='bp', layer='conv1'"),
     ],

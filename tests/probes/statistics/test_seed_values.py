@@ -16,12 +16,11 @@ BOTH = pytest.mark.parametrize(("function", "extra"), [(seed_bands, {}), (seed_d
 
 
 @BOTH
-def test_columns_may_have_other_names(function: Function, extra: dict[str, str], two_groups: TwoGroups) -> None:
+def test_value_and_group_may_have_other_names(function: Function, extra: dict[str, str], two_groups: TwoGroups) -> None:
     table = two_groups()[2]
-    renamed = table.rename(columns={"method": "rule", "seed": "replicate", "layer": "module", "accuracy": "loss"})
-    names = {"group": "rule", "seed": "replicate", "layer": "module", "value": "loss"}
-    plain, other = function(table, **extra), function(renamed, **extra, **names)
-    pd.testing.assert_frame_equal(other.rename(columns={"rule": "method", "module": "layer"}), plain)
+    renamed = table.rename(columns={"method": "rule", "accuracy": "loss"})
+    plain, other = function(table, **extra), function(renamed, **extra, group="rule", value="loss")
+    pd.testing.assert_frame_equal(other.rename(columns={"rule": "method"}), plain)
 
 
 def test_whole_numbers_and_nullable_ones_are_values(tidy: Tidy) -> None:
@@ -39,7 +38,7 @@ def test_whole_numbers_and_nullable_ones_are_values(tidy: Tidy) -> None:
     ("changes", "message"),
     [
         ({"value": "loss"}, "The table has no column 'loss'; it has: seed, layer, accuracy, method"),
-        ({"group": "rule", "seed": "run"}, "The table has no column 'rule', 'run'; it has"),
+        ({"group": "rule", "value": "loss"}, "The table has no column 'rule', 'loss'; it has"),
         ({"value": "method"}, "Column 'method' has dtype .*; expected real numbers"),
         ({"level": 1.0}, r"level is 1\.0; expected a number between 0 and 1"),
         ({"level": np.nan}, "level is nan; expected a number between 0 and 1"),
