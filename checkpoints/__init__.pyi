@@ -12,6 +12,8 @@ from .capture.reductions import Token as Token
 from .capture.reductions import TokenMean as TokenMean
 from .capture.reductions import parse_reduction as parse_reduction
 from .capture.selection import match_layers as match_layers
+from .capture.snapshots import SNAPSHOTS as SNAPSHOTS
+from .capture.snapshots import Snapshot as Snapshot
 from .checkpoint import Checkpoint as Checkpoint
 from .errors import Damaged as Damaged
 from .run import Run as Run

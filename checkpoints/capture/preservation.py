@@ -10,35 +10,34 @@ loader.
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache, partial
 from itertools import chain
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from checkpoints.capture.snapshots import (
-    ArraySnapshot,
     ClassSnapshot,
     DictSnapshot,
     GeneratorSnapshot,
     PlacementSnapshot,
-    Series,
     SeriesSnapshot,
     SlotSnapshot,
     Snapshot,
     StorageSnapshot,
+    snapshot_of,
 )
-from checkpoints.generators import GENERATORS, set_seed
+from checkpoints.generators import set_seed
 
 __all__ = ["PreservedNetwork", "tensors_in"]
 
 _CODE = (type, ModuleType, FunctionType, BuiltinFunctionType)
 _PRIMITIVE = (type(None), bool, int, float, complex, str, bytes, range, slice, *_CODE)
+_FIXED = (tuple, frozenset, MethodType, partial)
 _PLAIN_DICTS = (dict, OrderedDict, defaultdict)
 _MOST_OBJECTS = 200_000
 # Frameworks around a network, and objects that stand for something outside of it.
@@ -73,7 +72,7 @@ class PreservedNetwork:
             if len(self._seen) > _MOST_OBJECTS:
                 self.not_restorable.append(f"{name} and more: it holds over {_MOST_OBJECTS:,} objects")
                 return
-            pending.extend(self._visit(name, value))
+            pending.extend(each for each in self._visit(name, value) if not isinstance(each[1], _PRIMITIVE))
 
     def restore(self) -> None:
         """Restore everything; objects that have not changed are not written to."""
@@ -119,13 +118,20 @@ class PreservedNetwork:
 
     def _visit(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
         """Take a snapshot of a value and yield the values that it refers to."""
-        for kind, visit in _VISITS:
-            if isinstance(value, kind):
-                return visit(self, name, value)
-        if hasattr(type(value), "__next__"):
+        if isinstance(value, nn.Module):
+            yield from self._visit_module(name, value)
+        elif isinstance(value, Tensor):
+            yield from self._visit_tensor(name, value)
+        elif (snapshot := snapshot_of(value)) is not None:
+            self._snapshots.append(snapshot)
+            yield from ((name + part, each) for part, each in snapshot.references())
+            yield from self._visit_attributes(name, value)
+        elif isinstance(value, _FIXED):
+            yield from ((name, each) for each in _fixed_parts(value))
+        elif hasattr(type(value), "__next__"):
             self.not_restorable.append(f"{name} ({type(value).__name__})")
-            return iter(())
-        return self._visit_object(name, value)
+        else:
+            yield from self._visit_attributes(name, value)
 
     def _visit_module(self, name: str, module: nn.Module) -> Iterator[tuple[str, Any]]:
         if isinstance(module, torch.jit.ScriptModule):
@@ -145,7 +151,7 @@ class PreservedNetwork:
                 yield from ((each, child) for each, child in value.items())
             elif type(value) in _PLAIN_DICTS and not value:
                 self._empty.append(value)
-            elif not isinstance(value, _PRIMITIVE):
+            else:
                 yield prefix + key, value
         yield from self._visit_classes(type(module))
 
@@ -175,36 +181,7 @@ class PreservedNetwork:
         if (extent := _extent(tensor)) not in self._storages:
             self._storages[extent] = StorageSnapshot(storage)
 
-    def _visit_array(self, name: str, array: np.ndarray[Any, Any]) -> Iterator[tuple[str, Any]]:
-        if array.flags.writeable:
-            self._snapshots.append(ArraySnapshot(array))
-        yield from ((name, each) for each in array.flat) if array.dtype == object else ()
-
-    def _visit_dict(self, name: str, value: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-        self._snapshots.append(DictSnapshot(value))
-        yield from ((f"{name}[{key}]", each) for key, each in value.items() if not isinstance(each, _PRIMITIVE))
-        if type(value) not in _PLAIN_DICTS and hasattr(value, "__dict__"):
-            yield from self._visit_object(name, value)
-
-    def _visit_series(self, name: str, value: Series) -> Iterator[tuple[str, Any]]:
-        self._snapshots.append(SeriesSnapshot(value))
-        yield from ((name, each) for each in value if not isinstance(each, _PRIMITIVE))
-        if hasattr(value, "__dict__"):
-            yield from self._visit_object(name, value)
-
-    def _visit_fixed(self, name: str, value: tuple[Any, ...] | frozenset[Any]) -> Iterator[tuple[str, Any]]:
-        yield from ((name, each) for each in value if not isinstance(each, _PRIMITIVE))
-
-    def _visit_call(self, name: str, value: MethodType | partial[Any]) -> Iterator[tuple[str, Any]]:
-        """Yield the object of a bound method, or the arguments of a partial call."""
-        bound = (value.func, *value.args, *value.keywords.values()) if isinstance(value, partial) else (value.__self__,)
-        yield from ((name, each) for each in bound if not isinstance(each, _PRIMITIVE))
-
-    def _visit_generator(self, name: str, generator: Any) -> Iterator[tuple[str, Any]]:
-        self._snapshots.append(GeneratorSnapshot(generator))
-        return iter(())
-
-    def _visit_object(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    def _visit_attributes(self, name: str, value: Any) -> Iterator[tuple[str, Any]]:
         if any(map(_is_foreign, type(value).__mro__)):
             return
         if hasattr(value, "__dict__"):
@@ -233,6 +210,13 @@ def _slots(cls: type) -> Iterator[str]:
                 yield f"_{each.__name__.lstrip('_')}{name}" if name.startswith("__") else name
 
 
+def _fixed_parts(value: Any) -> Iterable[Any]:
+    """Return the items of a tuple or set, the object of a bound method, or the arguments of a partial call."""
+    if isinstance(value, partial):
+        return value.func, *value.args, *value.keywords.values()
+    return (value.__self__,) if isinstance(value, MethodType) else value
+
+
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """Yield the tensors in a value: in nested tuples, lists and dicts, or the value itself."""
     if isinstance(value, Tensor):
@@ -252,15 +236,3 @@ def _extent(tensor: Tensor) -> tuple[int, int]:
         return storage.data_ptr(), storage.nbytes()
     except (NotImplementedError, RuntimeError):
         return 0, 0
-
-
-_VISITS: tuple[tuple[Any, Callable[..., Iterator[tuple[str, Any]]]], ...] = (
-    (nn.Module, PreservedNetwork._visit_module),
-    (Tensor, PreservedNetwork._visit_tensor),
-    (np.ndarray, PreservedNetwork._visit_array),
-    (dict, PreservedNetwork._visit_dict),
-    ((list, deque, set, bytearray), PreservedNetwork._visit_series),
-    ((tuple, frozenset), PreservedNetwork._visit_fixed),
-    ((MethodType, partial), PreservedNetwork._visit_call),
-    (GENERATORS, PreservedNetwork._visit_generator),
-)

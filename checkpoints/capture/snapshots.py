@@ -1,10 +1,14 @@
-"""Snapshots of single objects: the earlier content of a dict, list, class, array, generator, tensor or storage."""
+"""Snapshots of single objects, and SNAPSHOTS: the kinds of state that a recording restores after each forward pass.
+
+To restore another kind of state, derive a class from ``Snapshot`` and assign it to ``SNAPSHOTS[type]``, also from
+outside the package.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import is_
 from types import FunctionType
 from typing import Any
@@ -13,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from checkpoints.generators import set_state, state_of
+from checkpoints.generators import GENERATORS, set_state, state_of
 
 __all__ = [
+    "SNAPSHOTS",
     "ArraySnapshot",
     "ClassSnapshot",
     "DictSnapshot",
@@ -26,6 +31,7 @@ __all__ = [
     "SlotSnapshot",
     "Snapshot",
     "StorageSnapshot",
+    "snapshot_of",
 ]
 
 Series = list[Any] | deque[Any] | set[Any] | bytearray
@@ -34,7 +40,10 @@ _ABSENT = object()  # in place of the value of an attribute that is not set
 
 
 class Snapshot(ABC):
-    """The content of one object at the time of construction."""
+    """The content of one object at the time of construction, which takes the object as its only argument.
+
+    A subclass that is an entry of ``SNAPSHOTS`` is used for every object of that type that a network refers to.
+    """
 
     @abstractmethod
     def is_changed(self) -> bool:
@@ -43,6 +52,13 @@ class Snapshot(ABC):
     @abstractmethod
     def restore(self) -> None:
         """Give the object its earlier content; the object itself stays the same, so references to it stay valid."""
+
+    def references(self) -> Iterator[tuple[str, Any]]:
+        """Yield the objects inside, which are preserved as well, each with the end of its name, such as "[key]".
+
+        Attributes need not be yielded. By default there are no objects inside.
+        """
+        yield from ()
 
 
 class DictSnapshot(Snapshot):
@@ -60,6 +76,10 @@ class DictSnapshot(Snapshot):
         """Refill the dict in its earlier order."""
         self.target.clear()
         self.target.update(self.content)
+
+    def references(self) -> Iterator[tuple[str, Any]]:
+        """Yield the values by key."""
+        yield from ((f"[{key}]", value) for key, value in self.content.items())
 
     def pairs(self) -> Iterator[tuple[Any, Any, Any]]:
         """Yield each key with its earlier value and its value now, which is None if the key is gone."""
@@ -84,6 +104,10 @@ class SeriesSnapshot(Snapshot):
             self.target.update(self.content)
         else:
             self.target.extend(self.content)
+
+    def references(self) -> Iterator[tuple[str, Any]]:
+        """Yield the items."""
+        yield from (("", item) for item in self.content)
 
     def pairs(self) -> Iterator[tuple[Any, Any, Any]]:
         """Yield each index with its earlier and its present item; nothing for containers that take no new items."""
@@ -132,18 +156,22 @@ class SlotSnapshot(Snapshot):
 
 
 class ArraySnapshot(Snapshot):
-    """The values of a NumPy array."""
+    """The values of a NumPy array; a read-only array counts as unchanged."""
 
     def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        self.array, self.content = array, array.copy()
+        self.array, self.content = array, array.copy() if array.flags.writeable else array
 
     def is_changed(self) -> bool:
         """Compare bytes, so that NaN equals itself."""
-        return self.array.tobytes() != self.content.tobytes()
+        return self.content is not self.array and self.array.tobytes() != self.content.tobytes()
 
     def restore(self) -> None:
         """Copy the values back."""
         self.array[...] = self.content
+
+    def references(self) -> Iterator[tuple[str, Any]]:
+        """Yield the objects in an array of objects."""
+        yield from (("", each) for each in self.content.flat) if self.content.dtype == object else ()
 
 
 class GeneratorSnapshot(Snapshot):
@@ -216,3 +244,17 @@ def _comparable(state: Any) -> Any:
 def _class_attributes(cls: type) -> dict[str, Any]:
     methods = (FunctionType, property, classmethod, staticmethod)
     return {key: value for key, value in vars(cls).items() if key[:2] != "__" and not isinstance(value, methods)}
+
+
+def snapshot_of(value: Any) -> Snapshot | None:
+    """Return a snapshot by the entry of the most specific class; None if there is no entry for the object."""
+    kind = next((SNAPSHOTS[each] for each in type(value).__mro__ if each in SNAPSHOTS), None)
+    return None if kind is None else kind(value)
+
+
+SNAPSHOTS: dict[type, Callable[[Any], Snapshot]] = {
+    dict: DictSnapshot,
+    **dict.fromkeys((list, deque, set, bytearray), SeriesSnapshot),
+    np.ndarray: ArraySnapshot,
+    **dict.fromkeys(GENERATORS, GeneratorSnapshot),
+}

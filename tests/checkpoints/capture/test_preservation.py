@@ -1,13 +1,14 @@
 """Everything that a forward pass may change is put back: the same objects with the same content."""
 
 import copy
+import io
 import random
 import warnings
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from types import MethodType, SimpleNamespace
+from types import MappingProxyType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from checkpoints import Capture
+from checkpoints import SNAPSHOTS, Capture, Snapshot
 from checkpoints.capture.evaluation_mode import evaluation_mode
 from checkpoints.capture.preservation import PreservedNetwork
 
@@ -276,6 +277,62 @@ def test_attributes_that_cannot_be_put_back_are_said_before_recording() -> None:
     module.noise = iter(range(1000))
     with pytest.warns(UserWarning, match=r"cannot be restored if the forward pass changes them: Changing\.noise"):
         Capture(module, "layer").record(X)
+
+
+class Position(Snapshot):
+    """The position of a stream, which is in no attribute."""
+
+    def __init__(self, stream: io.BytesIO) -> None:
+        self.stream, self.position = stream, stream.tell()
+
+    def is_changed(self) -> bool:
+        return self.stream.tell() != self.position
+
+    def restore(self) -> None:
+        self.stream.seek(self.position)
+
+
+class Proxy(Snapshot):
+    """A view of a dict, which refers to objects and cannot change itself."""
+
+    def __init__(self, proxy: MappingProxyType[str, Any]) -> None:
+        self.proxy = proxy
+
+    def is_changed(self) -> bool:
+        return False
+
+    def restore(self) -> None:
+        raise AssertionError
+
+    def references(self) -> Iterator[tuple[str, Any]]:
+        yield from ((f"[{key}]", value) for key, value in self.proxy.items())
+
+
+def test_a_kind_of_state_from_outside_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Changing(lambda module: (module.stream.read(1), module.proxy["seen"].append(1)))
+    module.stream, module.proxy = io.BytesIO(b"some bytes"), MappingProxyType({"seen": []})
+    with pytest.warns(UserWarning, match=r"cannot be restored .*: Changing\.stream"):
+        Capture(module, "layer").record(X)
+    assert (module.stream.tell() > 0, len(module.proxy["seen"]) > 0) == (True, True)
+    monkeypatch.setitem(SNAPSHOTS, io.BytesIO, Position)
+    monkeypatch.setitem(SNAPSHOTS, MappingProxyType, Proxy)
+    module.stream.seek(2)
+    module.proxy["seen"].clear()
+    Capture(module, "layer").record(X)
+    assert (module.stream.tell(), module.proxy["seen"]) == (2, [])
+
+
+def test_the_entry_of_the_most_specific_class_takes_the_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stream(io.BytesIO):
+        pass
+
+    taken: list[Any] = []
+    monkeypatch.setitem(SNAPSHOTS, io.BytesIO, lambda stream: taken.append(("base", stream)) or Position(stream))
+    monkeypatch.setitem(SNAPSHOTS, Stream, lambda stream: taken.append(("own", stream)) or Position(stream))
+    module = nn.Sequential(nn.Linear(3, 2))
+    module.streams = [Stream(), io.BytesIO()]
+    PreservedNetwork(module)
+    assert taken == [("own", module.streams[0]), ("base", module.streams[1])]
 
 
 def test_a_lazy_module_is_refused_before_anything_runs() -> None:
