@@ -11,12 +11,14 @@ from repsim.similarity.comparators import COMPARATORS, Comparator, compare_rdms
 from repsim.similarity.distances import DISTANCES, Distance
 from repsim.similarity.entries import About
 from repsim.similarity.inference import (
+    GroupEffect,
     GroupTest,
     MantelTest,
     ModelEvaluation,
     adjust,
     compare_groups,
     evaluate_models,
+    group_effect,
     mantel_test,
 )
 from repsim.similarity.measures import MEASURES, Measure
@@ -70,6 +72,7 @@ __all__ = [
     "Comparator",
     "Distance",
     "FittedModels",
+    "GroupEffect",
     "GroupTest",
     "MantelTest",
     "Measure",
@@ -92,6 +95,7 @@ __all__ = [
     "eigenspace_overlap",
     "evaluate_models",
     "fit_models",
+    "group_effect",
     "gulp",
     "hard_matching",
     "intrinsic_dimension",

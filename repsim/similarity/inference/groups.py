@@ -159,11 +159,11 @@ def compare_groups(
     (array([0.4]), array([0.029]))
     """
     checks.whole_number(n_permutations, "n_permutations", 1)
-    values, stated = _stacked(similarities)
+    values, stated = stacked_similarities(similarities)
     direction = direction or stated
     sign = checks.choice(direction, {"similarity": 1.0, "distance": -1.0}, "direction")
-    S, members = _check_groups(values, np.asarray(groups), reference, direction)
-    starts = None if seeds is None else _check_seeds(np.asarray(seeds), len(members))
+    S, members = check_groups(values, np.asarray(groups), reference, direction)
+    starts = None if seeds is None else check_seeds(np.asarray(seeds), len(members))
     usable = ~np.eye(len(members), dtype=bool)
     if starts is not None:
         usable &= starts[:, None] != starts
@@ -202,7 +202,7 @@ def _warn_of_few_networks(test: GroupTest, n: int, *, stacklevel: int) -> None:
         )
 
 
-def _stacked(similarities: ArrayLike | Pairwise | Sequence[Pairwise]) -> tuple[FloatArray, str]:
+def stacked_similarities(similarities: ArrayLike | Pairwise | Sequence[Pairwise]) -> tuple[FloatArray, str]:
     """Return all cases as one array, and whether they are similarities or distances."""
     several = [similarities] if isinstance(similarities, Pairwise) else similarities
     if isinstance(several, list | tuple) and several and all(isinstance(each, Pairwise) for each in several):
@@ -218,9 +218,10 @@ def _stacked(similarities: ArrayLike | Pairwise | Sequence[Pairwise]) -> tuple[F
     return array[None] if array.ndim == 2 else array, "similarity"
 
 
-def _check_groups(
+def check_groups(
     S: FloatArray, groups: NDArray[Any], reference: str, direction: str
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """Return the cases, (n_cases, n, n), and a mask of the networks of the reference, after checking them."""
     n = S.shape[-1]
     if S.ndim != 3 or S.shape[1] != n or groups.shape != (n,):
         raise ValueError(
@@ -241,7 +242,8 @@ def _check_groups(
     return S, groups == reference
 
 
-def _check_seeds(starts: NDArray[Any], n: int) -> NDArray[Any]:
+def check_seeds(starts: NDArray[Any], n: int) -> NDArray[Any]:
+    """Return the seeds after checking that there is one per network."""
     if starts.shape != (n,):
         raise ValueError(f"seeds has shape {starts.shape}; expected ({n},), one per network.")
     return starts
