@@ -8,7 +8,7 @@ or a plain function, is accepted wherever a name is.
 
 from repsim.similarity.class_structure import class_structure
 from repsim.similarity.comparators import COMPARATORS, Comparator, compare_rdms
-from repsim.similarity.distances import DISTANCES, Distance
+from repsim.similarity.distances import DISTANCES, Distance, poisson_distance
 from repsim.similarity.entries import About
 from repsim.similarity.inference import (
     GroupEffect,
@@ -113,6 +113,7 @@ __all__ = [
     "participation_ratio",
     "permutation_procrustes",
     "pls",
+    "poisson_distance",
     "procrustes",
     "pwcca",
     "rank_similarity",

@@ -27,7 +27,6 @@ def rdm(
     labels: ArrayLike | None = None,
     folds: ArrayLike | None = None,
     noise: ArrayLike | None = None,
-    prior: tuple[float, float] = (1.0, 0.1),
     out: Any = None,
     memory: int = 256 * 2**20,
     name: str | None = None,
@@ -59,7 +58,8 @@ def rdm(
         other types become double. Objects with a shape, a dtype and slices that are not arrays, such as HDF5 datasets,
         are read in blocks by the first five methods.
     method : str, Distance or callable, default "correlation"
-        A key of `DISTANCES`, a distance of your own, or a symmetric function of two patterns (d,).
+        A key of `DISTANCES`, a distance of your own or one with other options (`poisson_distance`), or a symmetric
+        function of two patterns (d,).
     labels : array-like (n,), optional
         The condition of every row. Rows of one condition are averaged, and the result has the conditions in the order
         of `numpy.unique`. The cross-validated distances need labels.
@@ -70,8 +70,6 @@ def rdm(
         Covariance, or variances, of the noise, for mahalanobis and crossnobis. By default the shrunk covariance of the
         deviations from the mean of each condition (each condition in each fold if there are folds; the mean of all
         rows if there are no labels).
-    prior : (float, float), default (1.0, 0.1)
-        Rate of the prior and its weight in the rates of the Poisson distances, whose logarithms need positive rates.
     out : array-like (n * (n - 1) / 2,), optional
         Array, memory map or HDF5 dataset in which the result is written slice by slice.
     memory : int, default 256 MiB
@@ -112,7 +110,7 @@ def rdm(
     distance = choose(method, DISTANCES, Distance, "method")
     label = "X" if name is None else f"Layer {name!r}"
     distances, undefined = compute_rdm(
-        X, distance, label, labels=labels, folds=folds, noise=noise, prior=prior, out=out, memory=memory
+        X, distance, label, labels=labels, folds=folds, noise=noise, out=out, memory=memory
     )
     if undefined is not None:
         warnings.warn(undefined, RuntimeWarning, stacklevel=2)
@@ -127,19 +125,12 @@ def compute_rdm(
     labels: ArrayLike | None = None,
     folds: ArrayLike | None = None,
     noise: ArrayLike | None = None,
-    prior: tuple[float, float] = (1.0, 0.1),
     out: Any = None,
     memory: int = 256 * 2**20,
 ) -> tuple[Any, str | None]:
-    """Compute an RDM and return the text of its warning, for callers in several threads.
+    """Compute an RDM and return the text of its warning, or None, for callers in several threads.
 
-    Arguments are those of `rdm`, and ``label``, the name of X in messages. The text is None if all distances are
-    defined.
-
-    Examples
-    --------
-    >>> compute_rdm([[0.0, 0.0], [3.0, 4.0]], DISTANCES["cosine"], "hidden.1")[1]
-    'hidden.1: 1 of 2 stimuli have zero norm (rows 0); their distances are NaN.'
+    Arguments are those of `rdm`, and ``label``, the name of X in messages.
     """
     _check_given(distance, labels, folds, noise)
     activations: Any
@@ -148,9 +139,19 @@ def compute_rdm(
         activations = Blocks(X, label)
     else:
         activations = in_safe_precision(checks.representation(X, label, keep_single=True))
-    patterns = _patterns(distance, activations, labels, folds, noise, prior, out, memory, label)
-    undefined = distance.compute(patterns)
-    return patterns.out, undefined
+    codes = None if labels is None else check_labels(labels, len(activations), label)
+    by_fold = None if folds is None or codes is None else split_into_folds(activations, codes, folds, label)
+    whiten = None
+    if distance.takes_noise:
+        covariance = noise_of(activations, codes, folds, label) if noise is None else noise
+        whiten = whitening(covariance, activations.shape[1])
+    if codes is not None:
+        activations = averaged(activations, codes)
+    room = _output(out, activations)
+    undefined = distance.compute(
+        Patterns(X=activations, name=label, out=room, memory=memory, folds=by_fold, whiten=whiten)
+    )
+    return room, undefined
 
 
 def _check_given(
@@ -164,29 +165,6 @@ def _check_given(
         raise ValueError(f"method '{distance.name}' does not use folds. Omit them, or choose crossnobis or poisson_cv.")
     if noise is not None and not distance.takes_noise:
         raise ValueError(f"method '{distance.name}' does not use noise. Omit it, or choose mahalanobis or crossnobis.")
-
-
-def _patterns(
-    distance: Distance,
-    X: Any,
-    labels: ArrayLike | None,
-    folds: ArrayLike | None,
-    noise: ArrayLike | None,
-    prior: tuple[float, float],
-    out: Any,
-    memory: int,
-    name: str,
-) -> Patterns:
-    codes = None if labels is None else check_labels(labels, len(X), name)
-    by_fold = None if folds is None or codes is None else split_into_folds(X, codes, folds, name)
-    whiten = None
-    if distance.takes_noise:
-        covariance = noise_of(X, codes, folds, name) if noise is None else noise
-        whiten = whitening(covariance, X.shape[1])
-    if codes is not None:
-        X = averaged(X, codes)
-    room = _output(out, X)
-    return Patterns(X=X, name=name, out=room, memory=memory, folds=by_fold, whiten=whiten, prior=prior)
 
 
 def _output(out: Any, X: Any) -> Any:

@@ -19,6 +19,8 @@ from repsim.similarity.precision import FloatArray
 Counts = NDArray[np.int64]
 Weighted = tuple["Resampled", NDArray[np.bool_]]
 
+# Bytes of weights held at a time.
+MEMORY = 256 * 2**20
 # Bytes of weights that are used while they are in the cache of a processor.
 CACHE = 4 * 2**20
 # Weighted variances below this fraction of the mean square have lost half of their digits.
@@ -59,9 +61,7 @@ class Resampled:
         return cls(*stacks)
 
 
-def weighted_cosines(
-    rdms: FloatArray, counts: Counts, p: int, *, memory: int, ceilings: bool, centre: bool
-) -> Weighted:
+def weighted_cosines(rdms: FloatArray, counts: Counts, p: int, *, ceilings: bool, centre: bool) -> Weighted:
     """Compute cosines of weighted RDMs, or correlations, from weighted sums of products.
 
     Parameters
@@ -72,8 +72,6 @@ def weighted_cosines(
         How often each stimulus was drawn.
     p : int
         Number of models.
-    memory : int
-        Bound in bytes on the weights held at a time.
     ceilings : bool
         Whether the ceilings are needed; they are computed in any case.
     centre : bool
@@ -85,7 +83,7 @@ def weighted_cosines(
     array of bool (n_samples,)
         Which samples have lost no more than half of their digits to the subtraction of the mean.
     """
-    grams, is_accurate = _weighted_products(rdms, counts, p, memory, centre=centre)
+    grams, is_accurate = _weighted_products(rdms, counts, p, centre=centre)
     return _from_grams(grams, p), is_accurate
 
 
@@ -106,7 +104,7 @@ def _from_grams(grams: FloatArray, p: int) -> Resampled:
 
 
 def _weighted_products(
-    rdms: FloatArray, counts: Counts, p: int, memory: int, *, centre: bool
+    rdms: FloatArray, counts: Counts, p: int, *, centre: bool
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return weighted inner products (n_samples, k, k) of RDMs or their deviations, and which samples are accurate."""
     scaled = rdms / np.abs(rdms).max(axis=1, keepdims=True)  # the inner products of directions do not depend on it
@@ -115,7 +113,7 @@ def _weighted_products(
     k = len(rdms)
     first, second = _needed(k, p)
     products, sums = np.zeros((len(first), len(counts))), np.zeros((k + 1, len(counts)))
-    for samples, span, weights in _weights(counts, memory):
+    for samples, span, weights in _weights(counts):
         distances = scaled[:, span]
         products[:, samples] += (distances[first] * distances[second]) @ weights
         if centre:
@@ -139,15 +137,15 @@ def _needed(k: int, p: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return first[required], second[required]
 
 
-def _weights(counts: Counts, memory: int) -> Iterator[tuple[slice, slice, FloatArray]]:
+def _weights(counts: Counts) -> Iterator[tuple[slice, slice, FloatArray]]:
     """Yield a slice of samples, a slice of pairs of stimuli, and the weights (n_pairs, n_samples) of these pairs."""
     # The pairs of one or a few stimuli with all later ones: as many as fit in the cache of a processor.
     n = counts.shape[1]
-    at_a_time = max(1, memory // (8 * 4 * n))  # of four such arrays
+    at_a_time = max(1, MEMORY // (8 * 4 * n))  # of four such arrays
     for start in range(0, len(counts), at_a_time):
         samples = slice(start, start + at_a_time)
         drawn = np.ascontiguousarray(counts[samples].T, dtype=np.float64)  # (n, n_samples)
-        most = max(n - 1, min(CACHE, memory // 4) // drawn[0].nbytes)
+        most = max(n - 1, min(CACHE, MEMORY // 4) // drawn[0].nbytes)
         room = np.empty((most, drawn.shape[1]))
         begin = end = 0
         for i in range(n - 1):
@@ -158,14 +156,11 @@ def _weights(counts: Counts, memory: int) -> Iterator[tuple[slice, slice, FloatA
                 begin = end
 
 
-def weighted_rank_correlations(
-    rdms: FloatArray, counts: Counts, p: int, *, memory: int, ceilings: bool, exact: bool
-) -> Weighted:
+def weighted_rank_correlations(rdms: FloatArray, counts: Counts, p: int, *, ceilings: bool, exact: bool) -> Weighted:
     """Compute correlations of the ranks of weighted RDMs.
 
     Ranks are multiplied and divided by the lengths of these ranks (spearman, ``exact``), or by the length of ranks
-    without ties (rho-a). One sample is computed at a time, so ``memory`` is unused; the ceilings are NaN if they are
-    not needed.
+    without ties (rho-a). The ceilings are NaN if they are not needed.
     """
     i, j = np.triu_indices(counts.shape[1], 1)
     ascending = [TiedOrder.of(rdm) for rdm in rdms]

@@ -2,8 +2,9 @@
 
 from repsim.similarity.distances import crossvalidated, poisson, products, scipy_metrics
 from repsim.similarity.distances.distance import Distance, Patterns
+from repsim.similarity.distances.poisson import poisson_distance
 
-__all__ = ["DISTANCES", "Distance", "Patterns"]
+__all__ = ["DISTANCES", "Distance", "Patterns", "poisson_distance"]
 
 _FAMILIES = (products, crossvalidated, poisson, scipy_metrics)
 

@@ -13,30 +13,19 @@ from __future__ import annotations
 import numpy as np
 
 from repsim.similarity.distances.distance import About, Distance, Patterns
-from repsim.similarity.distances.poisson import DIVERGENCE, rates
 from repsim.similarity.distances.products import WALTHER
 from repsim.similarity.precision import FloatArray
 
 
 def _write_crossnobis(patterns: Patterns) -> None:
-    folds = _folds(patterns)
-    if patterns.whiten is not None:
-        folds = np.stack([patterns.whiten(fold) for fold in folds])
-    folds = folds - folds.mean(axis=1, keepdims=True)
-    patterns.out[:] = _between_folds(folds, folds)
-
-
-def _write_poisson(patterns: Patterns) -> None:
-    folds = rates(_folds(patterns), patterns)
-    patterns.out[:] = _between_folds(folds, np.log(folds))
-
-
-def _folds(patterns: Patterns) -> FloatArray:
     assert patterns.folds is not None  # rdm() requires folds
-    return patterns.folds
+    assert patterns.whiten is not None  # rdm() estimates the noise
+    folds = np.stack([patterns.whiten(fold) for fold in patterns.folds])
+    folds = folds - folds.mean(axis=1, keepdims=True)
+    patterns.out[:] = between_folds(folds, folds)
 
 
-def _between_folds(A: FloatArray, B: FloatArray) -> FloatArray:
+def between_folds(A: FloatArray, B: FloatArray) -> FloatArray:
     """Return the mean of (a_i - a_j)' (b_i - b_j) over ordered pairs of different folds, condensed."""
     n_folds, n, _ = A.shape
     products = A.sum(axis=0) @ B.sum(axis=0).T - np.matmul(A, B.mT).sum(axis=0)  # (n, n), over pairs of different folds
@@ -53,12 +42,5 @@ FAMILY = (
         needs=frozenset({"labels", "folds"}),
         takes_noise=True,
         about=About(formula="mean over folds m ≠ m' of (xᵐ − yᵐ)ᵀ Σ⁻¹ (xᵐ' − yᵐ')", reference=WALTHER),
-    ),
-    Distance(
-        name="poisson_cv",
-        compute=_write_poisson,
-        range=(-np.inf, np.inf),
-        needs=frozenset({"labels", "folds"}),
-        about=About(formula="mean over folds m ≠ m' of (xᵐ − yᵐ)ᵀ (log xᵐ' − log yᵐ')", reference=DIVERGENCE),
     ),
 )

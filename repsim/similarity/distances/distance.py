@@ -34,8 +34,6 @@ class Patterns:
         The patterns of each fold.
     whiten : callable, optional
         Takes patterns (k, d), returns them with unit noise covariance.
-    prior : (float, float)
-        Rate and weight of the prior that is mixed into rates (Poisson).
     out : array-like (n * (n - 1) / 2,)
         Where the distances are written.
     memory : int
@@ -48,7 +46,6 @@ class Patterns:
     memory: int
     folds: FloatArray | None = None
     whiten: Callable[[FloatArray], FloatArray] | None = None
-    prior: tuple[float, float] = (1.0, 0.1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,6 @@ def evaluate_models(
     n_permutations: int = 1000,
     ceilings: bool = True,
     seed: int = 0,
-    memory: int = 256 * 2**20,
 ) -> ModelEvaluation:
     """Compare model RDMs with data RDMs; standard errors are from resampling, chance is from permutations.
 
@@ -59,8 +58,6 @@ def evaluate_models(
         rank correlations and for bures.
     seed : int, default 0
         Seed of samples and permutations.
-    memory : int, default 256 MiB
-        Bound in bytes on the weights held at a time.
 
     Raises
     ------
@@ -103,7 +100,7 @@ def evaluate_models(
     observed = Resampled(values[None], lower[None], upper[None])
     generator = np.random.default_rng(seed)
     permutations = generator.spawn(1)[0]  # so that they do not depend on what is resampled
-    resample = partial(resampled_values, *rdms, comparator=comparator, memory=memory, ceilings=ceilings)
+    resample = partial(resampled_values, *rdms, comparator=comparator, ceilings=ceilings)
     drawn = _draw(resample, observed, comparator, over, n_samples, n, generator)
     draws = {name: _with_values(each) for name, each in drawn.items()}
     n_left_out = _report_left_out(draws, n_samples, n, comparator)

@@ -22,13 +22,7 @@ LEAST_STIMULI = 3
 
 
 def resampled_values(
-    models: FloatArray,
-    data: FloatArray,
-    counts: Counts,
-    comparator: Comparator,
-    *,
-    memory: int = 256 * 2**20,
-    ceilings: bool = True,
+    models: FloatArray, data: FloatArray, counts: Counts, comparator: Comparator, *, ceilings: bool = True
 ) -> Resampled:
     """Compare every model RDM with every data RDM under bootstrap samples of stimuli.
 
@@ -42,8 +36,6 @@ def resampled_values(
     comparator : Comparator
         With a weighted form, pairs are weighted by how often they were drawn; without, RDMs are compared over the
         distinct stimuli that were drawn.
-    memory : int, default 256 MiB
-        Bound in bytes on the weights held at a time.
     ceilings : bool, default True
         Whether the ceilings are needed; they may be NaN otherwise.
 
@@ -63,7 +55,7 @@ def resampled_values(
         sets = by_resampling(comparator, rdms, drawn.astype(np.int64), p, ceilings=ceilings)
         result.put(enough, sets.take(place.ravel()))
         return result
-    weighted, is_accurate = comparator.weighted(rdms, counts[enough], p, memory=memory, ceilings=ceilings)
+    weighted, is_accurate = comparator.weighted(rdms, counts[enough], p, ceilings=ceilings)
     result.put(enough, weighted)
     again = enough[~is_accurate]
     result.put(again, by_resampling(comparator, rdms, counts[again], p, ceilings=ceilings))

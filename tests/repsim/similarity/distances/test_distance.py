@@ -12,7 +12,7 @@ from scipy.spatial.distance import mahalanobis, pdist, squareform
 from scipy.stats import poisson
 from sklearn.covariance import ledoit_wolf
 
-from repsim.similarity import DISTANCES, rdm
+from repsim.similarity import DISTANCES, poisson_distance, rdm
 from repsim.similarity.distances.scipy_metrics import BOOLEAN, METRICS
 
 
@@ -155,7 +155,7 @@ def test_poisson_is_the_sum_of_both_divergences(rng: np.random.Generator) -> Non
         for i in range(3)
         for j in range(i + 1, 3)
     ]
-    np.testing.assert_allclose(rdm(rates, "poisson", prior=(1.0, 0.0)), expected, rtol=1e-8)
+    np.testing.assert_allclose(rdm(rates, poisson_distance(prior=(1.0, 0.0))), expected, rtol=1e-8)
 
 
 def test_poisson_equals_rsatoolbox_times_its_channels(rng: np.random.Generator, rsatoolbox: ModuleType) -> None:
@@ -332,6 +332,12 @@ def test_noise_of_a_constant_layer_cannot_be_estimated(method: str, given: dict)
 def test_poisson_refuses_negative_rates() -> None:
     with pytest.raises(ValueError, match=r"^Layer 'fc' has 1 negative values; the Poisson distance needs rates\."):
         rdm([[1.0, 2.0], [-1.0, 3.0]], "poisson", name="fc")
+
+
+@pytest.mark.parametrize("prior", [(0.0, 0.1), (1.0, -0.1), (np.nan, 0.1)])
+def test_poisson_refuses_a_prior(prior: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"^prior is \(.*\); expected a positive rate and a weight of at least 0\."):
+        poisson_distance(prior=prior)
 
 
 def test_distances_are_listed_by_name() -> None:

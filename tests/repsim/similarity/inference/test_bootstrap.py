@@ -29,11 +29,14 @@ def stacked(rdms: dict) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", WEIGHTED)
-def test_weights_give_what_resampling_gives(rng: np.random.Generator, method: str, signals: Callable) -> None:
+def test_weights_give_what_resampling_gives(
+    rng: np.random.Generator, method: str, signals: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for memory in [1, 2**30]:
+        monkeypatch.setattr("repsim.similarity.comparators.resampled.MEMORY", memory)
         models, data = map(stacked, signals(rng))
         counts = drawn(rng, 14)
-        weighted = resampled_values(models, data, counts, COMPARATORS[method], memory=memory)
+        weighted = resampled_values(models, data, counts, COMPARATORS[method])
         resampled = by_resampling(COMPARATORS[method], np.concatenate([models, data]), counts, len(models))
         np.testing.assert_allclose(weighted.values, resampled.values, atol=1e-10)
         np.testing.assert_allclose(weighted.upper, resampled.upper, atol=1e-10)
