@@ -7,7 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from checkpoints.callbacks import StepRecorder, metrics_record
+from checkpoints.callbacks import StepRecorder
 from checkpoints.capture.selection import Pattern
 from checkpoints.run import Run
 
@@ -20,24 +20,13 @@ class RecordActivations(Callback):
     Recording does not affect training: recorded passes run in the trainer's precision, and ``self.log`` does nothing in
     them. Only the process of rank 0 records, so it must hold the complete model: on one device or with data-parallel
     training, not with a sharded model. Steps that the run already holds are skipped, so that training can be resumed
-    from an earlier step.
+    from an earlier step. If a pattern matches no module, training fails when it starts.
 
     Parameters
     ----------
-    run : Run
-        Created or resumed, so that its stimuli have inputs.
-    steps : int or collection of int
-        Record every so many values of ``trainer.global_step`` from 0 on, or at these values. Step 0 is the network
-        before its first update. Lightning adds up the steps of several optimizers.
-    layers : pattern or sequence of patterns, default "*"
-        See ``Capture``; names are relative to the LightningModule.
-    **capture_options
-        Further arguments of ``Capture``, e.g. ``reduce`` or ``forward``.
-
-    Raises
-    ------
-    ValueError
-        If ``steps`` is empty; when training starts, if a pattern matches no module.
+    run, steps, layers, **capture_options
+        As for ``StepRecorder``. Steps are values of ``trainer.global_step``, in which Lightning adds up the steps of
+        several optimizers. Layers are named relative to the LightningModule.
 
     Examples
     --------
@@ -50,11 +39,11 @@ class RecordActivations(Callback):
     def __init__(
         self, run: Run, steps: int | Collection[int], layers: Pattern | Sequence[Pattern] = "*", **capture_options: Any
     ) -> None:
-        self._recorder = StepRecorder(run, steps, layers, capture_options)
+        self._recorder = StepRecorder(run, steps, layers, **capture_options)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record the network before its first update; patterns are checked even if step 0 is not due."""
-        self._recorder.capture(pl_module)
+        self._recorder.check(pl_module)
         self._record(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -64,5 +53,5 @@ class RecordActivations(Callback):
     def _record(self, trainer: Trainer, module: LightningModule) -> None:
         step = trainer.global_step
         if trainer.is_global_zero and self._recorder.is_due(step):
-            self._recorder.run.log(metrics_record(step, trainer.callback_metrics))
+            self._recorder.log(step, trainer.callback_metrics)
             self._recorder.record(step, module, trainer.optimizers)

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from checkpoints.callbacks import StepRecorder, metrics_record
+from checkpoints.callbacks import StepRecorder
 from checkpoints.capture.selection import Pattern
 from checkpoints.run import Run
 
@@ -21,24 +21,13 @@ class RecordActivations(TrainerCallback):
 
     Recording does not affect training. Only the process of rank 0 records, so it must hold the complete model: on one
     device or with data-parallel training, not with a sharded model. Steps that the run already holds are skipped, so
-    that training can be resumed from an earlier step.
+    that training can be resumed from an earlier step. If a pattern matches no module, training fails when it starts.
 
     Parameters
     ----------
-    run : Run
-        Created or resumed; the inputs of its stimuli are a dict of the model's arguments, e.g. ``input_ids``.
-    steps : int or collection of int
-        Record every so many updates from 0 on, or after these numbers of updates. 0 is the network before its first
-        update.
-    layers : pattern or sequence of patterns, default "*"
-        See ``Capture``.
-    **capture_options
-        Further arguments of ``Capture``, e.g. ``reduce={"**": Token(0)}``.
-
-    Raises
-    ------
-    ValueError
-        If ``steps`` is empty; when training starts, if a pattern matches no module.
+    run, steps, layers, **capture_options
+        As for ``StepRecorder``. Steps are numbers of updates. The inputs of the run's stimuli are a dict of the model's
+        arguments, e.g. ``input_ids``.
 
     Examples
     --------
@@ -52,13 +41,13 @@ class RecordActivations(TrainerCallback):
     def __init__(
         self, run: Run, steps: int | Collection[int], layers: Pattern | Sequence[Pattern] = "*", **capture_options: Any
     ) -> None:
-        self._recorder = StepRecorder(run, steps, layers, capture_options)
+        self._recorder = StepRecorder(run, steps, layers, **capture_options)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **objects: Any
     ) -> None:
         """Record the network before its first update; patterns are checked even if step 0 is not due."""
-        self._recorder.capture(objects["model"])
+        self._recorder.check(objects["model"])
         self._record(state, objects["model"], objects["optimizer"])
 
     def on_step_end(
@@ -77,8 +66,8 @@ class RecordActivations(TrainerCallback):
     ) -> None:
         """Log the trainer's metrics."""
         if state.is_world_process_zero and logs:
-            self._recorder.run.log(metrics_record(state.global_step, logs))
+            self._recorder.log(state.global_step, logs)
 
     def _record(self, state: TrainerState, model: nn.Module, optimizer: Optimizer) -> None:
-        if state.is_world_process_zero and self._recorder.is_due(state.global_step):
+        if state.is_world_process_zero:
             self._recorder.record(state.global_step, model, optimizer)

@@ -1,3 +1,5 @@
+"""Callbacks of training frameworks record without affecting training; so does one written outside the package."""
+
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from checkpoints import Capture, Run, Stimuli, Token
-from checkpoints.callbacks import check_steps, is_due, metrics_record
+from checkpoints.callbacks import StepRecorder
 
 TOKENS = torch.randint(0, 20, (12, 6), generator=torch.Generator().manual_seed(1))
 MASK = (torch.arange(6) < torch.tensor([[6], [4], [5]]).repeat(4, 1)).long()
@@ -41,42 +43,37 @@ def run_with(inputs: Any, path: Path) -> Run:
     return Run.create(path / "run", {}, Stimuli.of(np.arange(n), np.arange(n) // 3, ["test"] * n, inputs))
 
 
-# When
+# The recorder that all callbacks call
 
 
 @pytest.mark.parametrize(
     ("steps", "due"), [(1, [0, 1, 2, 3, 4]), (2, [0, 2, 4]), ({1, 3}, [1, 3]), ([4, 0], [0, 4]), (range(2, 4), [2, 3])]
 )
-def test_steps_are_an_interval_or_numbers(steps: int | Collection[int], due: list[int]) -> None:
-    assert [step for step in range(5) if is_due(steps, step)] == due
-    assert [step for step in range(5) if is_due(check_steps(steps), step)] == due
+def test_steps_are_an_interval_or_numbers(run: Run, steps: int | Collection[int], due: list[int]) -> None:
+    assert [step for step in range(5) if StepRecorder(run, steps).is_due(step)] == due
 
 
-@pytest.mark.parametrize("steps", [0, -2])
-def test_an_interval_below_1_is_refused(steps: int) -> None:
-    with pytest.raises(ValueError, match=rf"steps is {steps}; expected 1 or more, or a collection of step numbers"):
-        check_steps(steps)
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (0, "steps is 0; expected 1 or more, or a collection of step numbers"),
+        (-2, "steps is -2; expected 1 or more"),
+        ((), r"steps holds \[\]; expected one step or more, each 0 or more"),
+        ({3, -1}, r"steps holds \[-1, 3\]; expected one step or more"),
+    ],
+)
+def test_steps_below_their_range_are_refused(run: Run, steps: int | Collection[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        StepRecorder(run, steps)
 
 
-@pytest.mark.parametrize(("steps", "listed"), [((), r"\[\]"), ({3, -1}, r"\[-1, 3\]")])
-def test_no_step_or_one_below_0_is_refused(steps: Collection[int], listed: str) -> None:
-    with pytest.raises(ValueError, match=rf"steps holds {listed}; expected one step or more, each 0 or more"):
-        check_steps(steps)
+def test_single_real_numbers_are_logged(run: Run) -> None:
+    several = {"text": "a", "values": torch.ones(2), "z": torch.tensor(1j)}
+    StepRecorder(run, 1).log(1, {"loss": torch.tensor([0.5]), "n": 3, "step": 9, **several})
+    assert run.metrics() == [{"step": 1, "loss": 0.5, "n": 3}]
 
 
-def test_single_numbers_are_logged_and_nothing_else() -> None:
-    metrics = {
-        "loss": torch.tensor(0.5),
-        "n": 3,
-        "step": 9,
-        "text": "a",
-        "values": torch.ones(2),
-        "z": torch.tensor(1j),
-    }
-    assert metrics_record(1, metrics) == {"step": 1, "loss": 0.5, "n": 3}
-
-
-# Both frameworks
+# Every framework
 
 
 @dataclass
@@ -125,15 +122,60 @@ def on_transformers(transformers: ModuleType, tmp_path: Path) -> Iterator[Framew
         yield Framework(run, 3, LAYERS, {"reduce": FIRST_TOKEN}, RecordActivations, new, training, grouped_adamw)
 
 
-@pytest.fixture(params=["on_lightning", "on_transformers"])
+class RecordFromOutside:
+    """A callback for the training loop below, as users may write one for theirs."""
+
+    def __init__(self, run: Run, steps: int | Collection[int], layers: str, **capture_options: Any) -> None:
+        self.recorder = StepRecorder(run, steps, layers, **capture_options)
+
+    def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.recorder.check(model)
+        self.recorder.record(0, model, optimizer)
+
+    def end_of_update(self, update: int, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        self.recorder.log(update, {"loss": loss})
+        self.recorder.record(update, model, optimizer)
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Dropout(), nn.Linear(5, 2))
+
+
+def loop(callbacks: list[RecordFromOutside]) -> nn.Module:
+    """Train for three updates of seeded noise and return the network."""
+    network = small_network()
+    optimizer = torch.optim.Adam(network.parameters())
+    for each in callbacks:
+        each.begin(network, optimizer)
+    for update in (1, 2, 3):
+        loss = network(torch.randn(8, 4)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        for each in callbacks:
+            each.end_of_update(update, network, optimizer, loss)
+    return network
+
+
+@pytest.fixture
+def from_outside(tmp_path: Path) -> Iterator[Framework]:
+    def adam(network: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.Adam(network.parameters())
+
+    with run_with(torch.linspace(-1, 1, 24).reshape(6, 4).numpy(), tmp_path) as run:
+        yield Framework(run, 3, "*", {"dtype": "float64"}, RecordFromOutside, small_network, loop, adam)
+
+
+@pytest.fixture(params=["on_lightning", "on_transformers", "from_outside"])
 def framework(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
 
-@pytest.mark.parametrize("steps", [2, {1, 3}, {0}, 1])
-def test_the_steps_that_are_due_are_committed(framework: Framework, steps: Any) -> None:
+@pytest.mark.parametrize(("steps", "due"), [(2, [0, 2, 4]), ({1, 3}, [1, 3]), ({0}, [0]), (1, [0, 1, 2, 3, 4])])
+def test_the_steps_that_are_due_are_committed(framework: Framework, steps: Any, due: list[int]) -> None:
     framework.record(steps)
-    due = [step for step in range(framework.n_steps + 1) if is_due(steps, step)]
+    due = [step for step in due if step <= framework.n_steps]
     assert framework.run.steps == framework.run.recorded_steps == framework.run.verify() == due
 
 
