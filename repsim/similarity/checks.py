@@ -36,6 +36,14 @@ def representation(
     return array if is_block else without_rounding(array)
 
 
+def representations(given: Mapping[str, ArrayLike], *, least: int = 2, is_block: bool = False) -> dict[str, FloatArray]:
+    """Convert representations of the same stimuli, by their names in messages, as `representation` does."""
+    same_ids(given)
+    arrays = {name: representation(each, name, least=least, is_block=is_block) for name, each in given.items()}
+    same_stimuli({name: len(array) for name, array in arrays.items()})
+    return arrays
+
+
 def real_array(X: ArrayLike, name: str) -> NDArray[Any]:
     """Convert an array-like or a tensor, on any device and with or without gradients, to an array of real numbers."""
     array = _as_array(X, name)

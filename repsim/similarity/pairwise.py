@@ -141,10 +141,7 @@ def pairwise(
     chosen = choose(measure, MEASURES, Measure, "measure")
     if device is not None:
         checks.device(device, chosen.name, can_use_it=chosen.together is not None)
-    given = _named(X, "X") | ({} if Y is None else _named(Y, "Y"))
-    checks.same_ids(given)
-    layers = {name: checks.representation(layer, name) for name, layer in given.items()}
-    checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
+    layers = checks.representations(_named(X, "X") | ({} if Y is None else _named(Y, "Y")))
     names = list(layers)
     prepared = dict(zip(names, _in_threads(lambda name: chosen.prepare(layers.pop(name), name), names), strict=True))
     first_y = 0 if Y is None else len(X)

@@ -33,6 +33,13 @@ def centred(X: FloatArray, axis: int) -> FloatArray:
     return Z
 
 
+def unit(X: FloatArray, axis: int | None = None) -> FloatArray:
+    """Scale an array, or each of its columns (axis 0) or rows (axis 1), to length one; NaN where all is zero."""
+    Z = X / np.abs(X).max(axis, keepdims=True)  # so that no square overflows or vanishes
+    Z /= np.linalg.norm(Z, axis=axis, keepdims=True)
+    return Z
+
+
 def epsilon_of(X: NDArray[Any]) -> float:
     """Return the machine epsilon of the precision of values, which may be lower than that of the array.
 

@@ -25,7 +25,7 @@ import numpy as np
 from repsim.similarity.comparators.comparator import TRANSFORMATIONS, About, Comparator
 from repsim.similarity.comparators.resampled import weighted_cosines, weighted_rank_correlations
 from repsim.similarity.comparators.ties import is_constant, ranks
-from repsim.similarity.precision import FloatArray
+from repsim.similarity.precision import FloatArray, unit
 
 
 def deviations(distances: FloatArray) -> FloatArray:
@@ -37,19 +37,6 @@ def deviations(distances: FloatArray) -> FloatArray:
     array([-1.,  1.])
     """
     return distances - distances.mean()
-
-
-def unit(vector: FloatArray) -> FloatArray:
-    """Scale a vector that is not zero to length one.
-
-    Examples
-    --------
-    >>> unit(np.array([3e200, 4e200]))
-    array([0.6, 0.8])
-    """
-    vector = vector / np.abs(vector).max()  # so that no square overflows or vanishes
-    vector /= np.linalg.norm(vector)
-    return vector
 
 
 def inner(x: FloatArray, y: FloatArray) -> float:

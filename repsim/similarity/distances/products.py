@@ -11,7 +11,7 @@ import numpy as np
 from repsim.similarity.distances.distance import About, Distance, Floats, Patterns
 from repsim.similarity.distances.reading import chunks
 from repsim.similarity.distances.tiles import tile_shape, write_one_minus_cosines, write_squared_distances
-from repsim.similarity.precision import FloatArray, centred, constant_features
+from repsim.similarity.precision import FloatArray, centred, constant_features, unit
 
 # Number of patterns whose median is subtracted from all.
 SAMPLE = 33
@@ -31,9 +31,7 @@ def _write_cosines(patterns: Patterns, *, centre: bool) -> str | None:
             Z[constant_features(chunk.T, alone=True)] = 0.0
         zero.update((start + np.flatnonzero(~Z.any(axis=1))).tolist())
         with np.errstate(invalid="ignore"):
-            Z = Z / np.abs(Z).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
-        Z /= np.linalg.norm(Z, axis=1, keepdims=True)
-        return Z
+            return unit(Z, axis=1)
 
     rows, shape = _rows(patterns, unit_rows)
     write_one_minus_cosines(rows, len(patterns.X), patterns.out, shape=shape)

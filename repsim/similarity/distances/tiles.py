@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from repsim.similarity.distances.distance import Floats
 from repsim.similarity.precision import FloatArray
@@ -22,6 +23,7 @@ TILE = 2**20
 NONE = np.empty(0, dtype=np.intp)
 
 Rows = Callable[[int, int], Floats]
+Index = TypeVar("Index", int, NDArray[np.intp])
 
 
 class _ProductTile:
@@ -154,8 +156,8 @@ def _row_products(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[_RowPr
                     )
 
 
-def condensed_index(i: int, j: int, n: int) -> int:
-    """Return the index of the pair i < j in a condensed matrix of n rows.
+def condensed_index(i: Index, j: Index, n: int) -> Index:
+    """Return the index of the pair i < j, or of many such pairs, in a condensed matrix of n rows.
 
     Examples
     --------

@@ -14,6 +14,7 @@ import numpy as np
 
 from repsim.similarity.comparators.comparator import Comparator
 from repsim.similarity.comparators.resampled import Counts, Resampled
+from repsim.similarity.distances.tiles import condensed_index
 from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm_pairs import compare_prepared
 
@@ -74,8 +75,7 @@ def by_resampling(
         stimuli = np.repeat(np.arange(len(drawn)), drawn)
         one, other = np.triu_indices(len(stimuli), 1)
         a, b = stimuli[one], stimuli[other]  # in ascending order
-        place = a * len(drawn) - a * (a + 1) // 2 + b - a - 1
-        resampled = rdms[:, place[a != b]]
+        resampled = rdms[:, condensed_index(a, b, len(drawn))[a != b]]
         samples.append(compare_with_ceilings(comparator, resampled[:p], resampled[p:], ceilings=ceilings))
     return Resampled.stacked(samples, p, len(rdms) - p)
 

@@ -103,7 +103,7 @@ def alignment(cross: float | FloatArray, x: float | FloatArray, y: float | Float
 
 
 def _from_sums(sums: Sums, *, unbiased: bool) -> FloatArray:
-    hsic = sums.hsic_in_units(unbiased=unbiased)
+    hsic = sums.hsic(unbiased=unbiased)
     sizes = np.sqrt([np.trace(sums.products(i, i)) for i in range(len(sums.names))])
     with np.errstate(divide="ignore", invalid="ignore"):
         hsic = hsic * np.square(sums.n**0.5 / sizes)[:, None] * np.square(sums.n**0.5 / sizes)

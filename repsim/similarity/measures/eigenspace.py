@@ -10,12 +10,11 @@ from numpy.typing import ArrayLike
 
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
+from repsim.similarity.pair_distances import PAIRS_AT_ONCE
 from repsim.similarity.precision import FloatArray, rounding_of
 
 # Below this fraction of the squared norms, a squared distance has lost digits and is computed entry by entry.
 NEAR = 1e-6
-# Pairs of stimuli whose products are formed at a time (8 MiB), so that no n x n matrix is held.
-PAIRS_AT_ONCE = 2**20
 
 
 def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from repsim.similarity.measures.measure import SHAPE, About, Measure, evaluate
-from repsim.similarity.precision import FloatArray, centred
+from repsim.similarity.precision import FloatArray, centred, unit
 
 
 def hard_matching(X: ArrayLike, Y: ArrayLike) -> float:
@@ -102,14 +102,8 @@ def _prepare(X: FloatArray, name: str) -> FloatArray | None:
             "Record more stimuli."
         )
     Z = centred(X, axis=0)
-    spread = np.abs(Z).max(axis=0)
-    varies = spread > 0
-    if not varies.any():
-        return None
-    Z = Z[:, varies]
-    Z /= spread[varies]  # so that no square overflows or vanishes
-    Z /= np.linalg.norm(Z, axis=0)
-    return Z
+    varies = Z.any(axis=0)
+    return unit(Z[:, varies], axis=0) if varies.any() else None
 
 
 def _hard(x: FloatArray, y: FloatArray) -> float:

@@ -139,10 +139,7 @@ def evaluate(measure: Measure, X: ArrayLike, Y: ArrayLike) -> float:
     >>> evaluate(Measure.from_function("difference", lambda X, Y: X.sum() - Y.sum()), [[1], [2]], [[3], [5]])
     -5.0
     """
-    checks.same_ids({"X": X, "Y": Y})
-    representations = {"X": checks.representation(X, "X"), "Y": checks.representation(Y, "Y")}
-    checks.same_stimuli({name: len(representation) for name, representation in representations.items()})
-    prepared = {name: measure.prepare(representation, name) for name, representation in representations.items()}
+    prepared = {name: measure.prepare(each, name) for name, each in checks.representations({"X": X, "Y": Y}).items()}
     is_defined = all(each is not None for each in prepared.values())
     value = float(measure.compare(prepared["X"], prepared["Y"])) if is_defined else math.nan
     if math.isnan(value):

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from repsim.similarity.measures.measure import About, Measure, evaluate
-from repsim.similarity.precision import SINGLE, FloatArray, centred, epsilon_of, rounding_of_directions
+from repsim.similarity.pair_distances import PAIRS_AT_ONCE, squared_distances
+from repsim.similarity.precision import SINGLE, FloatArray, centred, epsilon_of, rounding_of_directions, unit
 
-# Pairs of stimuli whose products are formed at a time (8 MiB), so that no n x n matrix is held.
-PAIRS_AT_ONCE = 2**20
 # Squared distances between directions are tied if they differ by less than this fraction of the directions' spread.
 TIED = 1e-12
 # Distances between directions of single precision are tied if they differ by less than this, their rounding error.
@@ -181,8 +180,7 @@ def _prepare(X: FloatArray, name: str, *, k: int | None) -> Neighbourhoods | Non
     k = _number_of_neighbours(k, len(X), name)
     if not X.any(axis=1).all():
         return None
-    Z = X / np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
-    Z /= np.linalg.norm(Z, axis=1, keepdims=True)
+    Z = unit(X, axis=1)
     # Distances between directions have the order of cosines; centring keeps their digits if directions are similar.
     C = centred(Z, axis=0)
     if np.vecdot(C, C).max() <= rounding_of_directions(X) ** 2:
@@ -204,24 +202,15 @@ def _number_of_neighbours(k: int | None, n: int, name: str) -> int:
 
 def _nearest(C: FloatArray, k: int, *, is_single: bool) -> NDArray[np.intp]:
     """Return the k rows nearest to each row, nearest first; (n, k)."""
-    squares = np.vecdot(C, C)
-    unit = TIED * squares.max()
-    rows = max(1, PAIRS_AT_ONCE // len(C))
+    step = TIED * np.vecdot(C, C).max()
     nearest = np.empty((len(C), k), dtype=np.intp)
-    for start in range(0, len(C), rows):
-        block = C[start : start + rows]
-        distances = block @ C.T  # (rows, n)
-        distances *= -2
-        distances += squares
-        distances += squares[start : start + rows, None]
+    for start, distances in squared_distances(C):
         if is_single:
             np.sqrt(np.maximum(distances, 0.0, out=distances), out=distances)
         else:
-            distances /= unit
+            distances /= step
             np.rint(distances, out=distances)
-        itself = np.arange(len(block))
-        distances[itself, start + itself] = np.inf
-        nearest[start : start + rows] = _smallest(distances, k, TIED_SINGLE if is_single else 0.0)
+        nearest[start : start + len(distances)] = _smallest(distances, k, TIED_SINGLE if is_single else 0.0)
     return nearest
 
 

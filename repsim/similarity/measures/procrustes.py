@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import ISOMETRY, SHAPE, About, Measure, Streamed, evaluate
 from repsim.similarity.measures.streamed import values_of_pairs
-from repsim.similarity.precision import FloatArray, centred
+from repsim.similarity.precision import FloatArray, centred, unit
 
 # Above this sum s of singular values, 2 - 2 s has lost digits and the distance is computed from the residual.
 NEAR = 1 - 1e-4
@@ -190,12 +190,7 @@ def unit_norm(X: FloatArray) -> FloatArray | None:
            [ 0.707,  0.   ]])
     """
     Z = centred(X, axis=0)
-    largest = np.abs(Z).max()
-    if largest == 0:
-        return None
-    Z /= largest  # no square overflows or vanishes
-    Z /= np.linalg.norm(Z)
-    return Z
+    return unit(Z) if Z.any() else None
 
 
 def in_row_space(X: FloatArray) -> FloatArray:

@@ -23,7 +23,7 @@ class Sums(Protocol):
     def products(self, i: int, j: int) -> FloatArray:
         """Return the sum of products of the features of two layers about their means."""
 
-    def hsic_in_units(self, *, unbiased: bool) -> FloatArray:
+    def hsic(self, *, unbiased: bool) -> FloatArray:
         """Return HSIC with linear kernels, of layers in the units of `products`."""
 
 

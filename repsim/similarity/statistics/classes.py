@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
 from repsim.similarity.conditions import Codes, averaged, comparable_classes
-from repsim.similarity.precision import FloatArray, centred, rounding_of, rounding_of_directions
-from repsim.similarity.statistics.spread import directions, n_zeros
+from repsim.similarity.precision import FloatArray, centred, rounding_of, rounding_of_directions, unit
+from repsim.similarity.statistics.spread import n_zeros
 from repsim.similarity.statistics.statistic import ROTATION, SIMILARITY, About, Statistic, undefined
 
 
@@ -57,7 +57,7 @@ def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
     if zeros := n_zeros(array):
         return undefined("class separation", f"{zeros} of {len(array)} patterns are all zeros")
     # The mean of 1 - u.v over pairs of directions is their mean squared distance from their mean.
-    within, means = _within_and_between(directions(array), codes)
+    within, means = _within_and_between(unit(array, axis=1), codes)
     spread, separation = float(np.vdot(within, within)), float(np.vdot(means, means))
     if spread + separation <= rounding_of_directions(array) ** 2:
         return undefined("class separation", "all patterns point in one direction")

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from repsim.similarity import checks
+from repsim.similarity.pair_distances import squared_distances
 from repsim.similarity.precision import FloatArray, centred
-from repsim.similarity.statistics.pair_distances import squared_distances
 from repsim.similarity.statistics.statistic import NOTHING, SIMILARITY, About, Statistic, undefined
 
 # Number of nearest stimuli, by distances from products, whose distances are computed again.

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from repsim.similarity import checks
-from repsim.similarity.precision import FloatArray
-from repsim.similarity.statistics.pair_distances import squared_distances
+from repsim.similarity.pair_distances import squared_distances
+from repsim.similarity.precision import FloatArray, unit
 from repsim.similarity.statistics.statistic import NOTHING, ROTATION, About, Statistic, undefined
 
 
@@ -87,7 +87,7 @@ def concentricity(X: ArrayLike) -> float:
     length = np.linalg.norm(mean)
     if length <= NOTHING:
         return undefined("concentricity", "the mean pattern is all zeros, up to rounding")
-    return float(np.clip(directions(array).mean(axis=0) @ mean / length, -1.0, 1.0))
+    return float(np.clip(unit(array, axis=1).mean(axis=0) @ mean / length, -1.0, 1.0))
 
 
 def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
@@ -130,7 +130,7 @@ def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
     n = len(array)
     if zeros := n_zeros(array):
         return undefined("uniformity", f"{zeros} of {n} patterns are all zeros")
-    total = logsumexp([logsumexp(-t * distances) for _, distances in squared_distances(directions(array))])
+    total = logsumexp([logsumexp(-t * distances) for _, distances in squared_distances(unit(array, axis=1))])
     return float(np.clip(total - math.log(n * (n - 1)), -4.0 * t, 0.0))
 
 
@@ -143,19 +143,6 @@ def n_zeros(X: FloatArray) -> int:
     1
     """
     return len(X) - int(np.count_nonzero(X.any(axis=1)))
-
-
-def directions(X: FloatArray) -> FloatArray:
-    """Scale patterns to unit length.
-
-    Examples
-    --------
-    >>> directions(np.array([[3e200, 4e200]]))
-    array([[0.6, 0.8]])
-    """
-    Z = X / np.abs(X).max(axis=1, keepdims=True)  # so that no square overflows or vanishes
-    Z /= np.linalg.norm(Z, axis=1, keepdims=True)
-    return Z
 
 
 FAMILY = (

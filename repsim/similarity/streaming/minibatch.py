@@ -58,9 +58,7 @@ def minibatch_cka(batches: Iterable[Mapping[str, ArrayLike]]) -> Pairwise:
     for number, batch in enumerate(batches, start=1):
         if not batch:
             raise ValueError(f"Batch {number} has no layers; expected at least 1.")
-        checks.same_ids(batch)
-        layers = {name: checks.representation(block, name, least=4) for name, block in batch.items()}
-        checks.same_stimuli({name: len(layer) for name, layer in layers.items()})
+        layers = checks.representations(batch, least=4)
         if names and tuple(layers) != names:
             raise ValueError(
                 f"Batch {number} has layers {list(layers)}; expected {list(names)}, as in the first batch."

@@ -83,11 +83,9 @@ class Moments:
             If a block is not finite and real, if its layers or widths differ from those of the first block, or if the
             layers have different numbers or ids of stimuli.
         """
-        checks.same_ids(blocks)
-        arrays = {name: checks.representation(block, name, least=1, is_block=True) for name, block in blocks.items()}
-        if not arrays:
+        if not blocks:
             raise ValueError("There are no layers in the block; expected at least 1.")
-        checks.same_stimuli({name: len(array) for name, array in arrays.items()})
+        arrays = checks.representations(blocks, least=1, is_block=True)
         if not self.names:
             self._begin(arrays)
         self._check(arrays)
@@ -152,12 +150,7 @@ class Moments:
         return products
 
     def hsic(self, *, unbiased: bool) -> FloatArray:
-        """Return HSIC (n_layers, n_layers) with linear kernels; see the equation of this module."""
-        squares = [float(self._unit[span.start]) ** 2 for span in self._spans]
-        return self.hsic_in_units(unbiased=unbiased) * np.multiply.outer(squares, squares)
-
-    def hsic_in_units(self, *, unbiased: bool) -> FloatArray:
-        """Return HSIC (n_layers, n_layers) of layers in the units of `products`."""
+        """Return HSIC (n_layers, n_layers) of layers in the units of `products`; see the equation of this module."""
         n, count = self.n, len(self.names)
         total = np.empty((count, count))
         for i, rows in enumerate(self._spans):

@@ -66,7 +66,8 @@ def test_neighbourhood_measures_equal_their_slow_twins(
 def test_neighbourhood_measures_do_not_depend_on_the_blocks(
     rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch, measure: Callable, twin: Callable
 ) -> None:
-    monkeypatch.setattr(module, "PAIRS_AT_ONCE", 70)
+    for name in ("pair_distances", "measures.neighbourhoods"):
+        monkeypatch.setattr(f"repsim.similarity.{name}.PAIRS_AT_ONCE", 70)
     X, Y = related(rng)
     assert measure(X, Y, k=5) == pytest.approx(twin(X, Y, k=5), abs=1e-12)
 

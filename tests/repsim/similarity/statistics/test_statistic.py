@@ -20,7 +20,7 @@ from repsim.similarity.statistics import (
     uniformity,
 )
 
-blocks = import_module("repsim.similarity.statistics.pair_distances")
+blocks = import_module("repsim.similarity.pair_distances")
 dimension = import_module("repsim.similarity.statistics.dimension")
 
 
