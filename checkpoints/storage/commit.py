@@ -52,24 +52,10 @@ def staged_directory(final: Path, confirm: Callable[[], object] | None = None) -
     OSError
         If writing fails; ``final`` then does not exist.
     """
-    _refuse_existing(final)
-    staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")
-    with naming(final):
-        staging.mkdir()
-    try:
+    with _staged(final, confirm) as staging:
+        with naming(final):
+            staging.mkdir()
         yield staging
-        for folder, _, names in os.walk(staging, topdown=False):
-            for name in names:
-                if not is_system_file(name):  # it may have disappeared already
-                    sync(Path(folder, name))
-            sync(Path(folder))
-        _refuse_existing(final)
-        if confirm is not None:
-            confirm()
-        _publish(staging, final)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
 
 
 @contextmanager
@@ -78,15 +64,26 @@ def staged_file(final: Path) -> Iterator[Path]:
 
     Conditions and errors are those of ``staged_directory``.
     """
+    with _staged(final) as staging:
+        yield staging
+
+
+@contextmanager
+def _staged(final: Path, confirm: Callable[[], object] | None = None) -> Iterator[Path]:
     _refuse_existing(final)
-    staging = final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")
+    staging = _staging_path(final)
     try:
         yield staging
-        sync(staging)
+        _sync_tree(staging)
         _refuse_existing(final)
+        if confirm is not None:
+            confirm()
         _publish(staging, final)
     except BaseException:
-        staging.unlink(missing_ok=True)
+        if staging.is_dir():
+            shutil.rmtree(staging, ignore_errors=True)
+        else:
+            staging.unlink(missing_ok=True)
         raise
 
 
@@ -134,7 +131,7 @@ def replace_file(path: Path, content: bytes, confirm: Callable[[], object] | Non
 
     ``confirm`` as for ``staged_directory``.
     """
-    staging = path.with_name(f"{STAGING_PREFIX}{path.name}-{uuid.uuid4().hex}")
+    staging = _staging_path(path)
     try:
         write_file(staging, content)
         sync(staging)
@@ -163,9 +160,24 @@ def remove_staging(folder: Path) -> None:
                 raise
 
 
+def _staging_path(final: Path) -> Path:
+    return final.with_name(f"{STAGING_PREFIX}{final.name}-{uuid.uuid4().hex}")
+
+
 def _refuse_existing(path: Path) -> None:
     if path.exists() or path.is_symlink():
         raise FileExistsError(f"{path} exists already; committed files are never replaced.")
+
+
+def _sync_tree(staging: Path) -> None:
+    """Sync a file, or the files of a directory and then the directory, from the innermost one on."""
+    if not staging.is_dir():
+        sync(staging)
+    for folder, _, names in os.walk(staging, topdown=False):
+        for name in names:
+            if not is_system_file(name):  # it may have disappeared already
+                sync(Path(folder, name))
+        sync(Path(folder))
 
 
 def _publish(staging: Path, final: Path) -> None:
