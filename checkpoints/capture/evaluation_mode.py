@@ -33,8 +33,11 @@ def evaluation_mode(
     with ExitStack() as stack:
         stack.enter_context(preserve_generators(seed, devices=devices))
         stack.enter_context(torch.no_grad())
-        stack.enter_context(_module_by_module())
-        stack.enter_context(_without_autocast_cache())
+        # Fused kernels of torch's transformer layers skip modules and make padded tensors nested.
+        mha = torch.backends.mha
+        stack.enter_context(_disabled(mha.get_fastpath_enabled, mha.set_fastpath_enabled))
+        # Weights that are cast here have no gradient and must not be reused in training.
+        stack.enter_context(_disabled(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled))
         if "torch._dynamo" in sys.modules:  # otherwise nothing is compiled, and importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(_without_gradients_of(model))
@@ -94,14 +97,14 @@ def _reshard(modules: list[nn.Module]) -> None:
 
 
 @contextmanager
-def _module_by_module() -> Iterator[None]:
-    """Disable the fused kernels of torch's transformer layers, which skip modules and make padded tensors nested."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+def _disabled(is_enabled: Callable[[], bool], enable: Callable[[bool], None]) -> Iterator[None]:
+    """Disable a global setting of torch inside the block."""
+    before = is_enabled()
+    enable(False)
     try:
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
+        enable(before)
 
 
 @contextmanager
@@ -115,14 +118,3 @@ def _without_gradients_of(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, gradient in gradients:
             parameter.grad = gradient
-
-
-@contextmanager
-def _without_autocast_cache() -> Iterator[None]:
-    """Disable the autocast cache: weights cast here have no gradient and must not be reused in training."""
-    enabled = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(enabled)

@@ -118,6 +118,16 @@ def _try(network: Network, inputs: Batch, shown: _TrialStimuli) -> RecordingPlan
     return plan
 
 
+def _try_or_none(network: Network, inputs: Batch, shown: _TrialStimuli) -> RecordingPlan | None:
+    """Return the plan, or None if the network fails: the caller raises the error of the first trial."""
+    try:
+        return _try(network, inputs, shown)
+    except NotRecordable:
+        raise
+    except Exception:
+        return None
+
+
 def _establish(plan: RecordingPlan, axes: Axes, passes: Sequence[dict[LayerKey, Sample]], shown: _TrialStimuli) -> None:
     """Establish the axis of the stimuli in every tensor that occurred in a pass."""
     for key in dict.fromkeys(key for samples in passes for key in samples):
@@ -204,13 +214,8 @@ def _try_from_zero(network: Network, inputs: Batch, shown: _TrialStimuli, n: int
         for which in range(3):
             states = batch_states(report.changed, size, which)
             network.prepare = [state.start_from_zero for state in states]
-            try:
-                plan = _try(network, inputs, shown) if states else None
-            except NotRecordable:
-                raise
-            except Exception:  # the examples are along another axis, or the size is another
-                plan = None
-            if plan is not None:
+            plan = _try_or_none(network, inputs, shown) if states else None
+            if plan is not None:  # otherwise the examples are along another axis, or the size is another
                 _warn_of_states(network, [str(state.key) for state in states], size)
                 return plan
         network.prepare = []
@@ -228,11 +233,7 @@ def _warn_of_states(network: Network, names: list[str], size: int) -> None:
 def _try_one_size(network: Network, inputs: Batch, n: int, batch_size: int | None) -> RecordingPlan | None:
     """Try a network that takes batches of one size only."""
     size = min(n, batch_size or LARGEST_BATCH)
-    try:
-        plan = _try(network, inputs, _one_size_stimuli(n, size))
-    except NotRecordable:
-        raise
-    except Exception:  # the caller raises the error of the first trial
-        return None
-    plan.only_batch = size
+    plan = _try_or_none(network, inputs, _one_size_stimuli(n, size))
+    if plan is not None:
+        plan.only_batch = size
     return plan
