@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 from torch import nn
-from torch.nn.modules import batchnorm, conv, padding, pooling
+from torch.nn.modules import batchnorm
 from torch.nn.parameter import UninitializedParameter
 
 __all__ = ["feature_axis"]
@@ -43,7 +44,8 @@ def _axis_by_type(module: nn.Module) -> str | None:
     if isinstance(module, nn.PReLU):
         return "first" if module.num_parameters > 1 else None
     known = (axis for axis, kinds in _KINDS.items() if isinstance(module, kinds))
-    return next(known, _axis_by_name(type(module).__name__))
+    named = (axis for base in type(module).__mro__ if (axis := _axis_by_name(base.__name__)))
+    return next(chain(known, named), None)
 
 
 def _forward_is_of_torch(module: nn.Module) -> bool:
@@ -75,36 +77,18 @@ def _axis_by_look(shape: tuple[int, ...]) -> str | None:
 
 _DATA_FORMATS = {"channels_first": "first", "channels_last": "last"}
 
+# Layers of torch to which the naming convention does not apply.
 _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
     "first": (
-        conv._ConvNd,
         batchnorm._NormBase,  # also of the instance norms
         nn.GroupNorm,
         nn.LocalResponseNorm,
         nn.CrossMapLRN2d,
-        pooling._MaxPoolNd,
-        pooling._AvgPoolNd,
-        pooling._LPPoolNd,
-        pooling._MaxUnpoolNd,
-        pooling._AdaptiveAvgPoolNd,
-        pooling._AdaptiveMaxPoolNd,
-        nn.FractionalMaxPool2d,
-        nn.FractionalMaxPool3d,
-        padding._CircularPadNd,
-        padding._ReflectionPadNd,
-        padding._ReplicationPadNd,
-        nn.ZeroPad1d,
-        nn.ZeroPad2d,
-        nn.ZeroPad3d,
-        nn.Dropout1d,
-        nn.Dropout2d,
-        nn.Dropout3d,
         nn.FeatureAlphaDropout,
         nn.Upsample,
         nn.PixelShuffle,
         nn.PixelUnshuffle,
         nn.ChannelShuffle,
-        nn.Softmax2d,
         nn.Fold,
         nn.Unfold,
     ),
