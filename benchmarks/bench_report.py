@@ -120,8 +120,8 @@ def _recorded(folder: Path, index: int) -> list[View]:
     with Run.create(folder / f"run-{index}", config, stimuli) as new:
         for step in steps:
             model = Random(1000 * index + step)
-            with Capture(model, ["hidden.*"]) as capture:
-                new.checkpoint(step, model, capture=capture)
+            capture = Capture(model, ["hidden.*"])
+            new.checkpoint(step, model, capture=capture)
     path = folder / f"run-{index}"
     return [View(f"run-{index}, step {step}", Run.open(path), step, network=f"run-{index}") for step in steps]
 

@@ -124,13 +124,6 @@ class Capture:
         self._forward = forward
         self._watches()  # raises if a pattern is wrong
 
-    def __enter__(self) -> Capture:
-        """Return the capture. A ``with`` block is optional, because no hooks stay on the network."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Do nothing."""
-
     def __repr__(self) -> str:
         """Return the model's class and the number of modules that are recorded."""
         return f"Capture({type(self.model).__name__}, {len(self.names)} modules)"

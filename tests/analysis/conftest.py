@@ -182,7 +182,8 @@ def known_view(tmp_path: Path) -> Callable[..., View]:
         ids = [f"s{index:03d}" for index in range(len(inputs))]
         stimuli = Stimuli.of(ids, labels, np.broadcast_to(split, len(inputs)), inputs)
         model = Known(matrices)
-        with Run.create(tmp_path / label, config or {}, stimuli) as run, Capture(model, ["hidden.*"]) as capture:
+        capture = Capture(model, ["hidden.*"])
+        with Run.create(tmp_path / label, config or {}, stimuli) as run:
             run.checkpoint(7, model, capture=capture)
         return View(label, Run.open(tmp_path / label), 7)
 

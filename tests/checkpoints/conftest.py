@@ -63,7 +63,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("original") / "run"
     model = build()
     optimizer = torch.optim.Adam(model.parameters())
-    with Run.create(path, CONFIG, build_stimuli()) as run, Capture(model, ["0", "2"]) as capture:
+    capture = Capture(model, ["0", "2"])
+    with Run.create(path, CONFIG, build_stimuli()) as run:
         run.checkpoint(0, model)
         train(model, optimizer, 2)
         run.checkpoint(5, model, optimizer, capture=capture, extra={"epoch": 1})

@@ -77,9 +77,9 @@ def test_activations_say_whence_they_come(recorded: Path, stimuli: Stimuli) -> N
 
 
 def test_activations_can_be_compressed(run: Run, network: nn.Module) -> None:
-    with Capture(network, ["2"]) as capture:
-        run.checkpoint(0, network, capture=capture)
-        run.checkpoint(1, network, capture=capture, compress=True)
+    capture = Capture(network, ["2"])
+    run.checkpoint(0, network, capture=capture)
+    run.checkpoint(1, network, capture=capture, compress=True)
     with h5py.File(run[1].path / "activations.h5") as file:
         assert file["layers/0000/data"].compression == "gzip"
     np.testing.assert_array_equal(run[1]["2"][:], run[0]["2"][:])
@@ -197,7 +197,8 @@ def test_a_capture_that_fails_leaves_nothing_behind(run: Run, network: nn.Module
 
 def test_activations_need_stimuli_with_inputs(recorded: Path, network: nn.Module) -> None:
     stored = Stimuli.read(recorded / "stimuli.h5")
-    with Run.resume(recorded, stored) as run, Capture(network, ["0"]) as capture:
+    capture = Capture(network, ["0"])
+    with Run.resume(recorded, stored) as run:
         with pytest.raises(ValueError, match="The stimuli of this run have no inputs; give Stimuli with inputs"):
             run.checkpoint(9, network, capture=capture)
         assert run.checkpoint(9, network).step == 9
@@ -267,9 +268,9 @@ def test_the_module_inside_a_data_parallel_one_is_what_is_saved(run: Run, networ
 @pytest.fixture
 def unweighted(run: Run, network: nn.Module) -> Run:
     """Step 1 has weights, step 2 activations alone."""
-    with Capture(network, ["0", "2"]) as capture:
-        run.checkpoint(1, network, capture=capture)
-        run.checkpoint(2, network, capture=capture, weights=None)
+    capture = Capture(network, ["0", "2"])
+    run.checkpoint(1, network, capture=capture)
+    run.checkpoint(2, network, capture=capture, weights=None)
     return run
 
 

@@ -17,7 +17,8 @@ def run(tmp_path: Path) -> Run:
     model = nn.Sequential()
     model.add_module("<b>layer</b>", nn.Linear(3, 5))
     path = tmp_path / "<i>run"
-    with Run.create(path, {"note": HOSTILE}, stimuli) as run, Capture(model, ["**"]) as capture:
+    capture = Capture(model, ["**"])
+    with Run.create(path, {"note": HOSTILE}, stimuli) as run:
         run.checkpoint(0, model)
         run.checkpoint(7, model, capture=capture)
         run.set_status("finished")

@@ -220,7 +220,8 @@ def test_an_absent_step_is_an_error_that_lists_those_there_are(recorded: Path, r
 
 def test_a_resumed_run_is_written_on(recorded: Path, stimuli: Stimuli, network: nn.Module) -> None:
     before = contents(recorded)
-    with Run.resume(recorded, stimuli) as run, Capture(network, ["0"]) as capture:
+    capture = Capture(network, ["0"])
+    with Run.resume(recorded, stimuli) as run:
         assert run.stimuli is stimuli
         run.checkpoint(9, network, capture=capture)
     after = contents(recorded)
@@ -288,7 +289,8 @@ def train_and_commit(path: Path, n_steps: int) -> None:
     if start:
         run[start].restore(model, optimizer)
         run.cut_metrics(start)
-    with run, Capture(model, ["*"]) as capture:
+    capture = Capture(model, ["*"])
+    with run:
         run.set_status("running")
         for step in range(start + 1, n_steps + 1):
             train(model, optimizer, 1)

@@ -57,7 +57,8 @@ def recorded(
     inputs[np.flatnonzero(split == "test")[3], 0] = 9.0  # the one stimulus
     stimuli = Stimuli.of([f"s{k:02d}" for k in range(N)], labels, split, inputs.astype(np.float32))
     model = Faulty(layers, width)
-    with Run.create(path, dict(config or {}), stimuli) as run, Capture(model, ["outputs.*"]) as capture:
+    capture = Capture(model, ["outputs.*"])
+    with Run.create(path, dict(config or {}), stimuli) as run:
         run.checkpoint(3, model, capture=capture)
     return path
 

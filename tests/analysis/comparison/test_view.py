@@ -100,7 +100,8 @@ def test_runs_with_the_same_stimuli_but_another_split_are_not_compared(tmp_path:
     for name, split in (("a", ["train", "test"]), ("b", ["test", "train"])):
         stimuli = Stimuli.of(["x", "y"], [0, 1], split, np.eye(2))
         model = nn.Sequential(nn.Linear(2, 2))
-        with Run.create(tmp_path / name, {}, stimuli) as run, Capture(model, ["0"]) as capture:
+        capture = Capture(model, ["0"])
+        with Run.create(tmp_path / name, {}, stimuli) as run:
             run.checkpoint(0, model, capture=capture)
     with pytest.raises(ValueError, match="recorded different stimuli"):
         views_of_runs([tmp_path / "a", tmp_path / "b"])
@@ -109,6 +110,7 @@ def test_runs_with_the_same_stimuli_but_another_split_are_not_compared(tmp_path:
 def test_step_0_of_another_trainer_is_not_called_untrained(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 2))
     stimuli = Stimuli.of(["x", "y"], [0, 1], ["train", "test"], np.eye(2))
-    with Run.create(tmp_path / "run", {}, stimuli) as run, Capture(model, ["0"]) as capture:
+    capture = Capture(model, ["0"])
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
         run.checkpoint(0, model, capture=capture)
     assert [view.label for view in views_of_run(tmp_path / "run", "all")] == ["step 0"]

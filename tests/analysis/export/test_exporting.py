@@ -50,7 +50,8 @@ def odd_run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     model = Odd().double() if request.param == "float64" else Odd()
     inputs = np.random.default_rng(0).normal(size=(6, 4)) ** 3
     stimuli = Stimuli.of(IDS, LABELS, SPLIT, inputs)
-    with Run.create(path, {}, stimuli) as run, Capture(model, ["parts.*"], dtype=request.param) as capture:
+    capture = Capture(model, ["parts.*"], dtype=request.param)
+    with Run.create(path, {}, stimuli) as run:
         run.checkpoint(0, model, capture=capture)
         model.parts["wide"].bias.data[0] = 0.5
         run.checkpoint(12, model, capture=capture)
@@ -206,8 +207,8 @@ def test_a_layer_that_one_step_lacks_is_an_empty_cell(tmp_path: Path) -> None:
     model, stimuli = Odd(), Stimuli.of(IDS, LABELS, SPLIT, np.eye(6, 4))
     with Run.create(tmp_path / "run", {}, stimuli) as run:
         for step, name in enumerate(["parts.wide", "parts.a/b"]):
-            with Capture(model, [name]) as capture:
-                run.checkpoint(step, model, capture=capture)
+            capture = Capture(model, [name])
+            run.checkpoint(step, model, capture=capture)
     (path,) = export(tmp_path / "run", tmp_path / "x.mat", format="matlab", steps="all")
     with h5py.File(path) as file:
         empty = file[file["activations"][1, 0]]

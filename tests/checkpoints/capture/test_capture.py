@@ -166,10 +166,10 @@ def fail(x: Tensor) -> Tensor:
 def test_hooks_are_on_only_while_the_network_is_recorded(network: nn.Sequential) -> None:
     counts = []
     network[0].register_forward_hook(lambda *_: counts.append(n_hooks(network)))
-    with Capture(network, ["0", "2"]) as capture:
-        assert n_hooks(network) == 1
-        capture.record(X)
-        assert n_hooks(network) == 1
+    capture = Capture(network, ["0", "2"])
+    assert n_hooks(network) == 1
+    capture.record(X)
+    assert n_hooks(network) == 1
     assert set(counts) == {5}
 
 
@@ -186,18 +186,18 @@ def test_hooks_and_modes_are_restored_between_blocks(network: nn.Sequential) -> 
 def test_a_capture_can_be_used_again_after_a_failure() -> None:
     switch = Lambda(fail)
     model = nn.Sequential(nn.Linear(3, 2), switch)
-    with Capture(model, ["0"]) as capture:
-        with pytest.raises(ArithmeticError):
-            capture.record(X)
-        switch.function = torch.relu
-        np.testing.assert_array_equal(capture.record(X)["0"].values, model[0](X).detach().numpy())
+    capture = Capture(model, ["0"])
+    with pytest.raises(ArithmeticError):
+        capture.record(X)
+    switch.function = torch.relu
+    np.testing.assert_array_equal(capture.record(X)["0"].values, model[0](X).detach().numpy())
 
 
 def test_passes_between_records_are_not_recorded(network: nn.Sequential) -> None:
-    with Capture(network, ["0"]) as capture:
-        before = capture.record(X)["0"].values
-        network(X + 1)
-        np.testing.assert_array_equal(capture.record(X)["0"].values, before)
+    capture = Capture(network, ["0"])
+    before = capture.record(X)["0"].values
+    network(X + 1)
+    np.testing.assert_array_equal(capture.record(X)["0"].values, before)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,8 @@ def test_layers_whose_names_look_like_paths_keep_their_own_matrices(
     model = nn.Sequential()
     for name in names:
         model.add_module(name, nn.Linear(4, 4))
-    with Run.create(tmp_path / "run", {}, stimuli) as run, Capture(model) as capture:
+    capture = Capture(model)
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
         run.checkpoint(7, model, capture=capture)
     view = View("v", Run.open(tmp_path / "run"), 7)
     assert set(names) <= set(view.listed)
