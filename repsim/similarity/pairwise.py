@@ -61,13 +61,7 @@ class Pairwise:
         return pd.DataFrame({"row": rows.ravel(), "column": columns.ravel(), self.measure: self.values.ravel()})
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the values as a heat map, the first row at the top.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Axes to draw on; those of a new figure by default.
-        """
+        """Draw the values as a heat map, the first row at the top; on new axes by default."""
         from repsim.similarity.drawing.result_figures import heat_map
 
         return heat_map(self.values, self.rows, self.columns, self.measure, ax)

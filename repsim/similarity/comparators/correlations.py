@@ -19,6 +19,7 @@ Schütt, Kipnis, Diedrichsen & Kriegeskorte (2023). Statistical inference on rep
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from repsim.similarity.comparators.comparator import TRANSFORMATIONS, About, Com
 from repsim.similarity.comparators.resampled import weighted_cosines, weighted_rank_correlations
 from repsim.similarity.comparators.ties import is_constant, ranks
 from repsim.similarity.precision import FloatArray, unit
+
+Linear = Callable[[FloatArray], FloatArray]
 
 
 def deviations(distances: FloatArray) -> FloatArray:
@@ -61,7 +64,7 @@ def inner_together(x: Sequence[FloatArray], y: Sequence[FloatArray]) -> FloatArr
     return np.clip(np.stack(x) @ np.stack(y).T, -1.0, 1.0)
 
 
-def weighted_mean(rdms: FloatArray, linear: Callable[[FloatArray], FloatArray]) -> FloatArray:
+def weighted_mean(rdms: FloatArray, linear: Linear) -> FloatArray:
     r"""Return the mean of RDMs weighted by one over their length after a linear map L.
 
     It has the largest mean cosine with them after that map: for :math:`x = L r`,
@@ -89,7 +92,7 @@ def mean_rank(rdms: FloatArray) -> FloatArray:
     return np.mean([ranks(rdm) for rdm in rdms], axis=0)
 
 
-def cosine_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArray) -> FloatArray | None:
+def cosine_after(linear: Linear, distances: FloatArray) -> FloatArray | None:
     """Scale an RDM to length one after a linear map; return None for an RDM of zeros.
 
     Examples
@@ -101,7 +104,7 @@ def cosine_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArr
     return unit(linear(distances / largest)) if largest else None
 
 
-def correlation_after(linear: Callable[[FloatArray], FloatArray], distances: FloatArray) -> FloatArray | None:
+def correlation_after(linear: Linear, distances: FloatArray) -> FloatArray | None:
     """Scale an RDM to length one after a linear map of constants to zero; return None for a constant RDM.
 
     Examples
@@ -130,16 +133,26 @@ def _rho_a(distances: FloatArray) -> FloatArray | None:
     return None if deviating is None else deviating * np.sqrt(12 / (m**3 - m))
 
 
-PEARSON = Comparator(
-    name="pearson",
-    prepare=partial(correlation_after, deviations),
-    compare=inner,
-    pool=partial(weighted_mean, linear=deviations),
-    is_exact_pool=True,
-    range=(-1.0, 1.0),
-    ignores=frozenset({"scale", "offset"}),
-    together=inner_together,
-    linear=deviations,
+def cosine_comparator(name: str, linear: Linear, *, ignores_offset: bool, **fields: Any) -> Comparator:
+    """Return the cosine of two RDMs after a linear map, which takes constants to zero if an offset is ignored."""
+    return Comparator(
+        name=name,
+        prepare=partial(correlation_after if ignores_offset else cosine_after, linear),
+        compare=inner,
+        pool=partial(weighted_mean, linear=linear),
+        is_exact_pool=True,
+        range=(-1.0, 1.0),
+        ignores=frozenset({"scale", "offset"} if ignores_offset else {"scale"}),
+        together=inner_together,
+        linear=linear,
+        **fields if ignores_offset else {"undefined": "is zero everywhere", **fields},
+    )
+
+
+PEARSON = cosine_comparator(
+    "pearson",
+    deviations,
+    ignores_offset=True,
     weighted=partial(weighted_cosines, centre=True),
     about=About(
         formula="Σ (a - ā)(b - b̄) / (|a - ā| |b - b̄|)",
@@ -149,17 +162,10 @@ PEARSON = Comparator(
     ),
 )
 
-COSINE = Comparator(
-    name="cosine",
-    prepare=partial(cosine_after, _itself),
-    compare=inner,
-    pool=partial(weighted_mean, linear=_itself),
-    is_exact_pool=True,
-    range=(-1.0, 1.0),
-    ignores=frozenset({"scale"}),
-    undefined="is zero everywhere",
-    together=inner_together,
-    linear=_itself,
+COSINE = cosine_comparator(
+    "cosine",
+    _itself,
+    ignores_offset=False,
     weighted=partial(weighted_cosines, centre=False),
     about=About(
         formula="Σ a b / (|a| |b|)",

@@ -22,20 +22,11 @@ Diedrichsen, Berlot, Mur, Schütt, Shahbazi & Kriegeskorte (2020). Comparing rep
 unbiased-distance-matrix similarity. arXiv:2007.02789.
 """
 
-from functools import partial
-
 import numpy as np
 from scipy.spatial.distance import squareform
 
-from repsim.similarity.comparators.comparator import About, Comparator
-from repsim.similarity.comparators.correlations import (
-    correlation_after,
-    cosine_after,
-    deviations,
-    inner,
-    inner_together,
-    weighted_mean,
-)
+from repsim.similarity.comparators.comparator import About
+from repsim.similarity.comparators.correlations import cosine_comparator, deviations
 from repsim.similarity.precision import FloatArray
 
 
@@ -63,18 +54,11 @@ def _whiten_deviations(distances: FloatArray) -> FloatArray:
     return whiten(deviations(distances))
 
 
-COSINE_WHITENED = Comparator(
-    name="cosine_whitened",
-    prepare=partial(cosine_after, whiten),
-    compare=inner,
-    pool=partial(weighted_mean, linear=whiten),
-    is_exact_pool=True,
-    range=(-1.0, 1.0),
-    ignores=frozenset({"scale"}),
-    undefined="is zero everywhere",
+COSINE_WHITENED = cosine_comparator(
+    "cosine_whitened",
+    whiten,
+    ignores_offset=False,
     needs_all_pairs=True,
-    together=inner_together,
-    linear=whiten,
     about=About(
         formula="aᵀV⁻¹b / √(aᵀV⁻¹a · bᵀV⁻¹b), V = 2 I + BBᵀ",
         cost="m; m",
@@ -83,17 +67,11 @@ COSINE_WHITENED = Comparator(
     ),
 )
 
-PEARSON_WHITENED = Comparator(
-    name="pearson_whitened",
-    prepare=partial(correlation_after, _whiten_deviations),
-    compare=inner,
-    pool=partial(weighted_mean, linear=_whiten_deviations),
-    is_exact_pool=True,
-    range=(-1.0, 1.0),
-    ignores=frozenset({"scale", "offset"}),
+PEARSON_WHITENED = cosine_comparator(
+    "pearson_whitened",
+    _whiten_deviations,
+    ignores_offset=True,
     needs_all_pairs=True,
-    together=inner_together,
-    linear=_whiten_deviations,
     about=About(
         formula="cosine_whitened of a - ā and b - b̄",
         cost="m; m",

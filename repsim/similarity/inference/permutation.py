@@ -79,13 +79,7 @@ class MantelTest:
         )
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the value of each model over the central 95 % of its values with permuted stimuli.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Axes to draw on; those of a new figure by default.
-        """
+        """Draw each model over the central 95 % of its values with permuted stimuli; on new axes by default."""
         from repsim.similarity.drawing.result_figures import beside_null
 
         return beside_null(self.models, self.values, self.null, self.method, ax)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from scipy.optimize import nnls
 from repsim.similarity import checks
 from repsim.similarity.comparators import COMPARATORS, Comparator
 from repsim.similarity.comparators.common_pairs import in_common
-from repsim.similarity.comparators.correlations import deviations, inner
+from repsim.similarity.comparators.correlations import Linear, deviations, inner
 from repsim.similarity.comparators.ties import is_constant, ranks
 from repsim.similarity.entries import choose
 from repsim.similarity.precision import FloatArray, epsilon_of
@@ -22,8 +22,6 @@ from repsim.similarity.rdm import condensed
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-
-Linear = Callable[[FloatArray], FloatArray]
 
 # The residual of a vector of length one is rounding error below the larger of this and so many machine epsilons of the
 # RDMs, in units of their deviations.
@@ -112,13 +110,7 @@ class Regression:
         return pd.DataFrame({"model": list(self.unique), **{name: list(each.values()) for name, each in table.items()}})
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the decrease of r2 without each model, and r2 of all models.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Axes to draw on; those of a new figure by default.
-        """
+        """Draw the decrease of r2 without each model, and r2 of all models; on new axes by default."""
         from repsim.similarity.drawing.result_figures import bars
 
         ax = bars(list(self.unique), list(self.unique.values()), "fraction of the variance", ax)
@@ -213,13 +205,7 @@ class FittedModels:
     method: str
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the weights.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, optional
-            Axes to draw on; those of a new figure by default.
-        """
+        """Draw the weights; on new axes by default."""
         from repsim.similarity.drawing.result_figures import bars
 
         return bars(list(self.weights), list(self.weights.values()), "weight", ax)
