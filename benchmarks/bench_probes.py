@@ -112,12 +112,12 @@ def _layers() -> tuple[Layers, Layers, np.ndarray, np.ndarray, Layers, Layers]:
     dataset = load_dataset("mnist5k")
     order = np.random.default_rng(0).permutation(len(dataset.y))
     X, y = torch.from_numpy(dataset.X[order]), torch.from_numpy(dataset.y[order])
-    config = TrainingConfig(depth=20, width=256)
+    config = TrainingConfig(depth=20, width=256, epochs=13)
     learner = build_learner(config, X.shape[1], 10)
     optimizer = build_optimizer(learner, config)
     n_train, at = 4000, dict[int, np.ndarray]()
     layers: Layers = []
-    for step in train(learner, optimizer, X[:n_train], y[:n_train], epochs=13, batch_size=128, seed=0):
+    for step in train(learner, optimizer, X[:n_train], y[:n_train], config):
         if step.step in {*EARLY, *LATE, SIX_EPOCHS}:
             found = _activations(learner.network, X)
             layers = found if step.step == SIX_EPOCHS else layers

@@ -66,36 +66,40 @@ def _examples(device: str) -> tuple[Tensor, Tensor]:
 
 
 def _together(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, **settings: object) -> Callable:
-    learners, optimizers = _start(X, seeds, **settings)
+    learners, optimizers, configs = _start(X, seeds, **settings)
     data = [(X, y)] * len(seeds)
 
     def training() -> None:
         torch.set_num_threads(threads)
-        for _ in train_replicas(
-            learners, optimizers, data, epochs=EPOCHS, batch_size=BATCH, seeds=seeds, how="stacked"
-        ):
+        for _ in train_replicas(learners, optimizers, data, configs, how="stacked"):
             pass
 
     return _finished(training)
 
 
 def _singly(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, **settings: object) -> Callable:
-    learners, optimizers = _start(X, seeds, **settings)
+    started = _start(X, seeds, **settings)
 
     def training() -> None:
         torch.set_num_threads(threads)
-        for learner, optimizer, seed in zip(learners, optimizers, seeds, strict=True):
-            for _ in train(learner, optimizer, X, y, epochs=EPOCHS, batch_size=BATCH, seed=seed):
+        for learner, optimizer, config in zip(*started, strict=True):
+            for _ in train(learner, optimizer, X, y, config):
                 pass
 
     return _finished(training)
 
 
-def _start(X: Tensor, seeds: Sequence[int], **settings: object) -> tuple[list, list]:
-    chosen = {"width": 64, "learning_rate": 1e-4, "estimator_learning_rate": 1e-4} | settings
+def _start(X: Tensor, seeds: Sequence[int], **settings: object) -> tuple[list, list, list]:
+    chosen = {
+        "epochs": EPOCHS,
+        "batch_size": BATCH,
+        "width": 64,
+        "learning_rate": 1e-4,
+        "estimator_learning_rate": 1e-4,
+    } | settings
     configs = [TrainingConfig.from_dict(chosen | {"seed": seed}) for seed in seeds]
     learners = [build_learner(config, X.shape[1], 10).to(X.device) for config in configs]
-    return learners, [build_optimizer(*pair) for pair in zip(learners, configs, strict=True)]
+    return learners, [build_optimizer(*pair) for pair in zip(learners, configs, strict=True)], configs
 
 
 def _finished(training: Callable[[], None]) -> Callable[[], None]:

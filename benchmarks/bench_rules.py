@@ -146,11 +146,10 @@ def train_one(config: TrainingConfig) -> Result:
     }
     learner = build_learner(config, dataset.shape, len(dataset.classes))
     optimizer = build_optimizer(learner, config)
-    last = count_steps(len(split["train"]), config.batch_size, config.epochs)
-    settings = {name: getattr(config, name) for name in ("epochs", "batch_size", "seed", "schedule")}
+    last = count_steps(len(split["train"]), config)
     started = time.perf_counter()
     try:
-        *_, end = train(learner, optimizer, *parts["train"], **settings, diagnosed=(last,))
+        *_, end = train(learner, optimizer, *parts["train"], config, diagnosed=(last,))
     except Diverged:
         return Result(float("nan"), float("nan"), (), time.perf_counter() - started)
     validation, test = (evaluate(learner.network, *parts[name]).accuracy for name in ("validation", "test"))

@@ -34,12 +34,12 @@ def run() -> list[Ratio]:
 
 
 def _epoch(X: torch.Tensor, y: torch.Tensor, **settings: str):
-    config = TrainingConfig(epochs=1, learning_rate=1e-4, **settings)
+    config = TrainingConfig(epochs=1, batch_size=BATCH, learning_rate=1e-4, **settings)
     learner = build_learner(config, X.shape[1], 10)
     optimizer = build_optimizer(learner, config)
 
     def epoch() -> None:
-        for _ in train(learner, optimizer, X, y, epochs=1, batch_size=BATCH, seed=0):
+        for _ in train(learner, optimizer, X, y, config):
             pass
 
     return epoch

@@ -23,8 +23,6 @@ from repsim.learning.decoupled.pipeline import PipelineResult, train_pipeline
 REPEATS = 3
 CUTS = {"2 stages": (4,), "4 stages": (2, 4, 6)}
 RULES = ("backprop", "synthetic-gradient")
-PLAN = {"epochs": 2, "batch_size": 256, "seed": 0}
-
 
 HEADER = """
 | stages | rule | idle, from the input up | seconds | speed-up against one process | last loss |
@@ -59,7 +57,8 @@ def main() -> None:
     print("\nComputing", HEADER, sep="\n")
     for name, cuts in CUTS.items():
         for rule in RULES:
-            config = TrainingConfig(depth=8, width=512, rule=rule, boundaries=",".join(map(str, cuts)), **PLAN)
+            boundaries = ",".join(map(str, cuts))
+            config = TrainingConfig(depth=8, width=512, rule=rule, boundaries=boundaries, epochs=2, batch_size=256)
             _print(name, rule, [_run(config, X, y, cuts) for _ in range(REPEATS)])
 
 
@@ -75,13 +74,14 @@ def _sleep(rule: str, cuts: tuple[int, ...]) -> tuple[PipelineResult, float]:
     """Return what a pipeline of sleepers made, and the seconds that one process would sleep."""
     generator = torch.Generator().manual_seed(0)
     X, y = torch.randn(SLEEPS * 32, 16, generator=generator), torch.randint(4, (SLEEPS * 32,), generator=generator)
-    config = TrainingConfig(depth=7, width=16, rule=rule, boundaries=",".join(map(str, cuts)))
+    boundaries = ",".join(map(str, cuts))
+    config = TrainingConfig(depth=7, width=16, rule=rule, boundaries=boundaries, epochs=1, batch_size=32)
     learner = build_learner(config, 16, 4, together=False)
     network = learner.network
     for k, segment in network.hidden.items():
         network.hidden[k] = Sleeping(segment)
     network.output = Sleeping(network.output)
-    piped = train_pipeline(learner, X, y, cuts=cuts, epochs=1, batch_size=32, seed=0)
+    piped = train_pipeline(learner, X, y, config, cuts=cuts)
     return piped, SLEEPS * len(network.segments) * (UP + DOWN)
 
 
@@ -90,10 +90,10 @@ def _run(
 ) -> tuple[PipelineResult, float]:
     """Return what the pipeline made, and the seconds that one process takes for the same."""
     learner = build_learner(config, X.shape[1], 10, together=False)
-    piped = train_pipeline(learner, X, y, cuts=cuts, **PLAN)
+    piped = train_pipeline(learner, X, y, config, cuts=cuts)
     optimizer = build_optimizer(learner, config)
     started = time.perf_counter()
-    for _ in train(learner, optimizer, X, y, **PLAN):
+    for _ in train(learner, optimizer, X, y, config):
         pass
     return piped, time.perf_counter() - started
 

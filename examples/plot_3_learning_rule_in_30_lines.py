@@ -94,14 +94,19 @@ ESTIMATORS["learned-feedback"] = LearnedFeedback
 digits = load_dataset("digits")
 split = split_dataset(digits, seed=0)
 X, y = torch.from_numpy(digits.X), torch.from_numpy(digits.y)
-epochs, batch_size = 15, 64
-n_steps = count_steps(len(split["train"]), batch_size, epochs)
 
 
 def trained(rule):
     """Train a network by a rule, and return the learner and a table of angles to the true gradient, in degrees."""
     config = TrainingConfig(
-        data="digits", depth=4, width=48, rule=rule, boundaries="all", epochs=epochs, estimator_learning_rate=0.003
+        data="digits",
+        depth=4,
+        width=48,
+        rule=rule,
+        boundaries="all",
+        epochs=15,
+        batch_size=64,
+        estimator_learning_rate=0.003,
     )
     learner = build_learner(config, digits.shape, len(digits.classes))
     steps = train(
@@ -109,10 +114,8 @@ def trained(rule):
         build_optimizer(learner, config),
         X[split["train"]],
         y[split["train"]],
-        epochs=epochs,
-        batch_size=batch_size,
-        seed=0,
-        diagnosed=range(10, n_steps + 1, 15),
+        config,
+        diagnosed=range(10, count_steps(len(split["train"]), config) + 1, 15),
     )
     angles = [
         {"rule": rule, "step": step.step, "boundary": k, "angle": diagnosis.angle}

@@ -178,15 +178,11 @@ def _replicas(
     how: str,
     progress: Reporter,
 ) -> ReplicaTraining:
-    settings = setups[0].training
     replicas = train_replicas(
         [setup.learner for setup in setups],
         optimizers,
         [setup.part("train") for setup in setups],
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seeds=[setup.training.seed for setup in setups],
-        schedule=settings.schedule,
+        [setup.training for setup in setups],
         start=start,
         diagnosed=setups[0].diagnosed_steps,
         how=how,

@@ -78,7 +78,7 @@ def prepare(
     """Load the data, unless a data set is given, and build the network of a configuration. Nothing is written."""
     dataset = dataset or load_dataset(training.data, data_dir)
     split = split_dataset(dataset, training.split_seed)
-    n_steps = count_steps(len(split["train"]), training.batch_size, training.epochs)
+    n_steps = count_steps(len(split["train"]), training)
     steps = choose_steps(recording.steps, n_steps)
     if not steps:
         raise ValueError(f"steps '{recording.steps}' name no step of this training, which ends at step {n_steps}.")

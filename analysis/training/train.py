@@ -113,17 +113,11 @@ def report_resumed(run: Run, progress: Reporter) -> None:
 def _run_to_the_end(run: Run, setup: TrainingSetup, progress: Reporter) -> None:
     optimizer = build_optimizer(setup.learner, setup.training)
     recorder = RunRecorder(run, setup, optimizer)
-    X, y = setup.part("train")
-    settings = setup.training
     steps = train(
         setup.learner,
         optimizer,
-        X,
-        y,
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        schedule=settings.schedule,
+        *setup.part("train"),
+        setup.training,
         start=recorder.start,
         diagnosed=setup.diagnosed_steps,
     )

@@ -5,17 +5,30 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from repsim.learning.config import TrainingConfig
 from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
 from repsim.learning.learner import Learner
 from repsim.learning.losses import LOSSES
 from repsim.learning.schedules import SCHEDULES
 from repsim.learning.streams import stream
 
-__all__ = ["Diverged", "Evaluation", "Step", "batches", "count_steps", "evaluate", "propagate", "set_rates", "train"]
+__all__ = [
+    "Batch",
+    "Diverged",
+    "Evaluation",
+    "Step",
+    "batches",
+    "count_steps",
+    "evaluate",
+    "propagate",
+    "set_rates",
+    "train",
+]
 
 
 class Diverged(ArithmeticError):
@@ -77,19 +90,20 @@ class Evaluation:
     accuracy: float
 
 
-def count_steps(n_examples: int, batch_size: int, epochs: int) -> int:
+def count_steps(n_examples: int, config: TrainingConfig) -> int:
     """Return the number of updates that ``train`` makes: full batches per epoch times epochs.
 
     Raises
     ------
     ValueError
-        If ``batch_size`` exceeds the number of examples.
+        If ``config.batch_size`` exceeds the number of examples.
     """
-    if batch_size > n_examples:
+    if config.batch_size > n_examples:
         raise ValueError(
-            f"batch_size is {batch_size} but there are only {n_examples} training examples; use a smaller batch_size."
+            f"batch_size is {config.batch_size} but there are only {n_examples} training examples; use a smaller "
+            "batch_size."
         )
-    return (n_examples // batch_size) * epochs
+    return (n_examples // config.batch_size) * config.epochs
 
 
 def train(
@@ -97,11 +111,8 @@ def train(
     optimizer: torch.optim.Optimizer,
     X: Tensor,
     y: Tensor,
+    config: TrainingConfig,
     *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    schedule: str = "constant",
     start: int = 0,
     diagnosed: Container[int] = (),
 ) -> Iterator[Step]:
@@ -120,14 +131,9 @@ def train(
     X : Tensor, shape (n, n_features)
     y : Tensor, shape (n,)
         Classes (int64), or regression targets (n, n_outputs).
-    epochs : int
-        Number of passes over the examples; the last incomplete batch of each pass is left out.
-    batch_size : int
-        Number of examples per update.
-    seed : int
-        Decides the order of the examples.
-    schedule : str, default "constant"
-        A key of ``SCHEDULES``. ``"cosine"``: rate × (1 + cos(π · step / steps)) / 2.
+    config : TrainingConfig
+        Of its settings ``epochs``, ``batch_size``, ``seed`` and ``schedule`` are used; the others describe the learner
+        and the optimizer. The last incomplete batch of each epoch is left out.
     start : int, default 0
         Number of updates already made.
     diagnosed : container of int, default empty
@@ -139,12 +145,11 @@ def train(
     Diverged
         If the loss of the network or of an estimator is not finite. The update of that step is not made.
     ValueError
-        If ``batch_size`` exceeds the number of examples. It is raised when the generator is first advanced.
+        If ``config.batch_size`` exceeds the number of examples. It is raised when the generator is first advanced.
     """
-    n_steps = count_steps(len(y), batch_size, epochs)
     learner.train()
-    for step, epoch, rows in batches(len(y), epochs=epochs, batch_size=batch_size, seed=seed, start=start):
-        set_rates(optimizer, SCHEDULES[schedule]((step - 1) / n_steps))
+    for step, epoch, rows, factor in batches(len(y), config, start):
+        set_rates(optimizer, factor)
         (record,) = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
         if isinstance(record, Diverged):
             raise record
@@ -152,16 +157,23 @@ def train(
         yield record
 
 
-def batches(
-    n_examples: int, *, epochs: int, batch_size: int, seed: int, start: int = 0
-) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield, for each update of ``train``, its number and epoch (both from 1) and the indices of its examples."""
-    steps_per_epoch = n_examples // batch_size
-    for step in range(start, count_steps(n_examples, batch_size, epochs)):
-        epoch, batch = divmod(step, steps_per_epoch)
+class Batch(NamedTuple):
+    """One update of ``train``: its number and epoch, both from 1, the examples, and the factor of the learning rate."""
+
+    step: int
+    epoch: int
+    rows: Tensor
+    factor: float
+
+
+def batches(n_examples: int, config: TrainingConfig, start: int = 0) -> Iterator[Batch]:
+    """Yield the batch of each update of ``train`` after the first ``start``."""
+    size, n_steps, schedule = config.batch_size, count_steps(n_examples, config), SCHEDULES[config.schedule]
+    for step in range(start, n_steps):
+        epoch, batch = divmod(step, n_examples // size)
         if batch == 0 or step == start:
-            order = torch.randperm(n_examples, generator=stream(seed, "order", epoch))
-        yield step + 1, epoch + 1, order[batch * batch_size : (batch + 1) * batch_size]
+            order = torch.randperm(n_examples, generator=stream(config.seed, "order", epoch))
+        yield Batch(step + 1, epoch + 1, order[batch * size : (batch + 1) * size], schedule(step / n_steps))
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

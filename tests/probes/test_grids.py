@@ -270,7 +270,7 @@ def recorded(name: str) -> tuple[list[NetworkLayers], NDArray, NDArray]:
 
     record(0)
     seen = X[:1000], y[:1000]
-    for step in train(learner, optimizer, *seen, epochs=config.epochs, batch_size=config.batch_size, seed=0):
+    for step in train(learner, optimizer, *seen, config):
         if step.step in STEPS:
             record(step.step)
     return recordings, y[stimuli].numpy(), np.resize(["train", "train", "validation", "test"], 600)

@@ -56,16 +56,8 @@ class InMemoryTraining:
 
     def steps(self, epochs: int | None = None) -> Iterator[Step]:
         """Train, and yield a record per update."""
-        config = self.config
-        return train(
-            self.learner,
-            build_optimizer(self.learner, config),
-            *self.examples("train"),
-            epochs=config.epochs if epochs is None else epochs,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            schedule=config.schedule,
-        )
+        config = self.config if epochs is None else replace(self.config, epochs=epochs)
+        return train(self.learner, build_optimizer(self.learner, config), *self.examples("train"), config)
 
 
 def rate_groups(learner: Learner, rates: Sequence[float]) -> list[dict[str, Any]]:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from repsim.learning.checks import check_choice, check_positive
+from repsim.learning.config import TrainingConfig
 from repsim.learning.decoupled.stages import Stage, describe_rule, one_update, split_into_stages
 from repsim.learning.learner import Learner
 from repsim.learning.losses import count_examples
-from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.step import Outcome
 
 __all__ = ["LocalLearner"]
@@ -27,10 +26,9 @@ class LocalLearner:
     ----------
     learner : Learner
         Built with ``together=False``. It is trained in place.
-    optimizer : str, default "adam"
-        A key of ``OPTIMIZERS``. Every stage, and every estimator between stages, has its own optimizer.
-    learning_rate, estimator_learning_rate : float, default 1e-3
-        Learning rate of the segments, and of the estimators' own parameters.
+    config : TrainingConfig
+        Its ``optimizer`` and learning rates are used. Every stage, and every estimator between stages, has its own
+        optimizer.
 
     Attributes
     ----------
@@ -51,27 +49,16 @@ class LocalLearner:
     >>> import torch
     >>> from repsim.learning import TrainingConfig, build_learner
     >>> config = TrainingConfig(depth=4, width=8, rule="synthetic-gradient")
-    >>> local = LocalLearner(build_learner(config, 6, 3, together=False))
+    >>> local = LocalLearner(build_learner(config, 6, 3, together=False), config)
     >>> [stage.numbers for stage in local.stages]
     [(1, 2), (3, 4, 5)]
     >>> local.step(torch.ones(4, 6), torch.tensor([0, 1, 2, 0])).logits.shape
     torch.Size([4, 3])
     """
 
-    def __init__(
-        self,
-        learner: Learner,
-        *,
-        optimizer: str = "adam",
-        learning_rate: float = 1e-3,
-        estimator_learning_rate: float = 1e-3,
-    ) -> None:
-        check_choice("optimizer", optimizer, OPTIMIZERS)
-        check_positive("learning_rate", learning_rate)
-        check_positive("estimator_learning_rate", estimator_learning_rate)
+    def __init__(self, learner: Learner, config: TrainingConfig) -> None:
         self.stages = split_into_stages(learner)
-        rates = learning_rate, estimator_learning_rate
-        self.optimizers = tuple(stage.optimizers(optimizer, *rates) for stage in self.stages)
+        self.optimizers = tuple(stage.optimizers(config) for stage in self.stages)
 
     def step(self, X: Tensor, y: Tensor | None) -> Outcome:
         """Update all stages, from the input to the output, and the estimators between them.

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, locks
 from repsim.learning.learner import Learner
 from repsim.learning.optimizers import OPTIMIZERS
@@ -134,14 +135,15 @@ class Stage(nn.Module):
             loss.sum().backward()
         return {self.numbers[-1]: loss.detach()}
 
-    def optimizers(self, name: str, learning_rate: float, estimator_learning_rate: float) -> Optimizers:
+    def optimizers(self, config: TrainingConfig) -> Optimizers:
         """Return an optimizer of the segments and inner estimators, and an optimizer of the estimator above.
 
         Either is None if it has no parameters.
         """
-        own = _groups((self.segments, learning_rate), (self.inner, estimator_learning_rate))
-        above = _groups((self.above, estimator_learning_rate))
-        return OPTIMIZERS[name](own) if own else None, OPTIMIZERS[name](above) if above else None
+        build = OPTIMIZERS[config.optimizer]
+        own = _groups((self.segments, config.learning_rate), (self.inner, config.estimator_learning_rate))
+        above = _groups((self.above, config.estimator_learning_rate))
+        return build(own) if own else None, build(above) if above else None
 
     def _inner(self) -> dict[int, Estimator]:
         return {k: cast(Estimator, estimator) for k, estimator in zip(self._boundaries, self.inner, strict=True)}

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from repsim.learning.config import TrainingConfig
 from repsim.learning.learner import Learner
-from repsim.learning.training import Step, batches, count_steps, train
+from repsim.learning.training import Batch, Step, batches, count_steps, train
 
 __all__ = ["Learners", "Optimizers", "ReplicaSetup", "gather"]
 
@@ -22,41 +23,28 @@ class ReplicaSetup:
     """Data and settings of replicas; see ``train_replicas``."""
 
     data: list[tuple[Tensor, Tensor]]
-    seeds: list[int]
-    epochs: int
-    batch_size: int
-    schedule: str
+    configs: list[TrainingConfig]
     start: int
     diagnosed: Container[int]
 
     @property
     def n_steps(self) -> int:
         """Number of updates of each replica."""
-        return count_steps(len(self.data[0][1]), self.batch_size, self.epochs)
+        return count_steps(len(self.data[0][1]), self.configs[0])
 
-    def batches(self) -> Iterator[tuple[int, int, list[Tensor]]]:
-        """Yield the number of each update, its epoch, and the examples in the batch of each replica."""
-        n, start = len(self.data[0][1]), self.start
-        of_each = [
-            batches(n, epochs=self.epochs, batch_size=self.batch_size, seed=seed, start=start) for seed in self.seeds
-        ]
-        for several in zip(*of_each, strict=True):
-            step, epoch, _ = several[0]
-            yield step, epoch, [rows for _, _, rows in several]
+    @property
+    def batch_size(self) -> int:
+        """Number of examples of each replica per update."""
+        return self.configs[0].batch_size
+
+    def batches(self) -> Iterator[tuple[Batch, ...]]:
+        """Yield, for each update, the batch of each replica."""
+        n_examples = len(self.data[0][1])
+        return zip(*(batches(n_examples, config, self.start) for config in self.configs), strict=True)
 
     def train(self, learner: Learner, optimizer: torch.optim.Optimizer, i: int) -> Iterator[Step]:
         """Train replica i by itself."""
-        return train(
-            learner,
-            optimizer,
-            *self.data[i],
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            seed=self.seeds[i],
-            schedule=self.schedule,
-            start=self.start,
-            diagnosed=self.diagnosed,
-        )
+        return train(learner, optimizer, *self.data[i], self.configs[i], start=self.start, diagnosed=self.diagnosed)
 
 
 def gather(data: Sequence[tuple[Tensor, Tensor]], rows: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

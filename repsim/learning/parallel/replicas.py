@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from repsim.learning.checks import check_choice
+from repsim.learning.config import TrainingConfig
 from repsim.learning.learner import Learner
 from repsim.learning.parallel.replica_choice import Choice, choose
 from repsim.learning.parallel.replica_setup import ReplicaSetup, gather
 from repsim.learning.parallel.replica_stack import Replicas, enumerate_in_words
-from repsim.learning.schedules import SCHEDULES
-from repsim.learning.training import Diverged, Step, count_steps, propagate, set_rates
+from repsim.learning.training import Diverged, Step, propagate, set_rates
 
 __all__ = ["ReplicaTraining", "train_replicas"]
 
@@ -22,11 +22,8 @@ def train_replicas(
     learners: Sequence[Learner],
     optimizers: Sequence[torch.optim.Optimizer],
     data: Sequence[tuple[Tensor, Tensor]],
+    configs: Sequence[TrainingConfig],
     *,
-    epochs: int,
-    batch_size: int,
-    seeds: Sequence[int],
-    schedule: str = "constant",
     start: int = 0,
     diagnosed: Container[int] = (),
     how: str = "auto",
@@ -45,10 +42,10 @@ def train_replicas(
         One optimizer per learner.
     data : sequence of (X, y)
         Training examples of each learner, equally many, on the device of the learners.
-    epochs, batch_size, schedule, start, diagnosed
+    configs : sequence of TrainingConfig
+        One config per learner, as in ``train``, with equal ``epochs``, ``batch_size`` and ``schedule``.
+    start, diagnosed
         As in ``train``; the same for all replicas.
-    seeds : sequence of int
-        One seed per replica, which decides the order of its examples.
     how : str, default "auto"
         ``"stacked"``: together, which doubles their memory. ``"loop"``: one by one at each step. ``"auto"``: the
         faster of the two, measured by a few updates of copies, or the loop if memory is short.
@@ -61,14 +58,15 @@ def train_replicas(
     Raises
     ------
     ValueError
-        If there are not equally many learners, optimizers, data sets and seeds, or not equally many examples; if
-        batch_size exceeds the number of examples; if the learners cannot be stacked; or if the available memory is not
-        sufficient. It is raised at the call, before training starts.
+        If there are not equally many learners, optimizers, data sets and configs, or not equally many examples; if
+        configs differ in epochs, batch_size or schedule; if batch_size exceeds the number of examples; if the learners
+        cannot be stacked; or if the available memory is not sufficient. It is raised at the call, before training
+        starts.
     """
     check_choice("how", how, ("auto", "stacked", "loop"))
-    counts = [len(learners), len(optimizers), len(data), len(seeds)]
+    counts = [len(learners), len(optimizers), len(data), len(configs)]
     if len(set(counts)) > 1 or not learners:
-        names = " learners, ", " optimizers, ", " data sets and ", " seeds"
+        names = " learners, ", " optimizers, ", " data sets and ", " configs"
         numbers = "".join(f"{count}{name}" for count, name in zip(counts, names, strict=True))
         raise ValueError(f"There are {numbers}; expected one of each per replica.")
     sizes = [len(y) for _, y in data]
@@ -76,8 +74,12 @@ def train_replicas(
         raise ValueError(
             f"The replicas have {enumerate_in_words(sizes)} training examples; expected the same number for all."
         )
-    count_steps(sizes[0], batch_size, epochs)  # raises if batch_size exceeds the number of examples
-    setup = ReplicaSetup(list(data), list(seeds), epochs, batch_size, schedule, start, diagnosed)
+    for name in ("epochs", "batch_size", "schedule"):
+        values = [getattr(config, name) for config in configs]
+        if len(set(values)) > 1:
+            raise ValueError(f"The configs have {name} {enumerate_in_words(values)}; expected the same for all.")
+    setup = ReplicaSetup(list(data), list(configs), start, diagnosed)
+    _ = setup.n_steps  # raises if batch_size exceeds the number of examples
     choice = choose(how, learners, optimizers, setup)
     return ReplicaTraining(learners, optimizers, setup, choice)
 
@@ -130,10 +132,11 @@ class ReplicaTraining(Iterator[list[Step | Diverged]]):
         setup = self._setup
         alive, ended = list(range(len(replicas))), dict[int, Diverged]()
         replicas.stacked.train()
-        for step, epoch, rows in setup.batches():
-            set_rates(replicas.optimizer, SCHEDULES[setup.schedule]((step - 1) / setup.n_steps))
-            batch = gather([setup.data[i] for i in alive], [rows[i] for i in alive])
-            records = propagate(replicas.stacked, replicas.optimizer, *batch, step, epoch, step in setup.diagnosed)
+        for of_each in setup.batches():
+            step, epoch, _, factor = of_each[0]
+            set_rates(replicas.optimizer, factor)
+            X, y = gather([setup.data[i] for i in alive], [of_each[i].rows for i in alive])
+            records = propagate(replicas.stacked, replicas.optimizer, X, y, step, epoch, step in setup.diagnosed)
             by_replica = dict(zip(alive, records, strict=True))
             if lost := {i: each for i, each in by_replica.items() if isinstance(each, Diverged)}:
                 ended |= lost

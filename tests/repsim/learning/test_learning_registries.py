@@ -102,13 +102,13 @@ def test_what_is_added_from_outside_is_trained_with_by_its_name(setting: str, mo
     registry, added = ADDED[setting]
     monkeypatch.setitem(registry, "own", added)
     settings: dict[str, Any] = {"data": "digits", "depth": 1, "width": 8, "norm": "none", setting: "own"}
-    config = TrainingConfig(**settings)
+    config = TrainingConfig(**settings, epochs=2, batch_size=20)
     data = load_dataset(config.data)
     X, y = torch.from_numpy(data.X)[:200], torch.from_numpy(data.y)[:200]
     learner = build_learner(config, data.X.shape[1], len(data.classes))
     before = evaluate(learner.network, X, y, loss=config.loss)
     optimizer = build_optimizer(learner, config)
-    steps = list(train(learner, optimizer, X, y, epochs=2, batch_size=20, seed=0, schedule=config.schedule))
+    steps = list(train(learner, optimizer, X, y, config))
     assert len(steps) == 2 * (len(y) // 20)
     assert evaluate(learner.network, X, y, loss=config.loss).loss < before.loss
 

@@ -92,8 +92,8 @@ def test_a_mixed_chain_trains(rules: tuple[str, ...], kind: str) -> None:
     learner = Learner(net, {k: build_estimator(rule, net, k).float() for k, rule in enumerate(rules, start=1)})
     X, y = randn(3 * N, 6 if kind == "mlp" else 64, seed=1).float(), torch.arange(3 * N) % CLASSES
     before = [parameter.detach().clone() for parameter in learner.parameters()]
-    optimizer = build_optimizer(learner, TrainingConfig(learning_rate=1e-3))
-    records = list(train(learner, optimizer, X, y, epochs=2, batch_size=N, seed=0))
+    config = TrainingConfig(learning_rate=1e-3, epochs=2, batch_size=N)
+    records = list(train(learner, build_optimizer(learner, config), X, y, config))
     assert len(records) == 6
     for parameter, start in zip(learner.parameters(), before, strict=True):
         assert parameter.isfinite().all()

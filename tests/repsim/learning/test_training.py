@@ -71,10 +71,9 @@ def steps_of(
     optimizer: torch.optim.Optimizer,
     examples: tuple[Tensor, Tensor],
     settings: TrainingConfig,
-    **changes: Any,
+    **keywords: Any,
 ) -> Iterator[Step]:
-    keywords = {name: getattr(settings, name) for name in ("epochs", "batch_size", "seed", "schedule")}
-    return train(learner, optimizer, *examples, **(keywords | changes))
+    return train(learner, optimizer, *examples, settings, **keywords)
 
 
 # The records
@@ -126,20 +125,20 @@ def test_each_epoch_shows_each_example_at_most_once_in_another_order_and_fills_e
 
 
 def test_no_epochs_means_no_updates(examples: tuple[Tensor, Tensor]) -> None:
-    assert list(steps_of(*start(config()), examples, config(), epochs=0)) == []
+    assert list(steps_of(*start(config()), examples, config(epochs=0))) == []
 
 
 @pytest.mark.parametrize(("n", "batch_size", "epochs", "steps"), [(70, 16, 3, 12), (64, 64, 2, 2), (9, 2, 0, 0)])
 def test_count_steps_counts_whole_batches(n: int, batch_size: int, epochs: int, steps: int) -> None:
-    assert count_steps(n, batch_size, epochs) == steps
+    assert count_steps(n, config(batch_size=batch_size, epochs=epochs)) == steps
 
 
 def test_a_batch_larger_than_the_data_is_refused(examples: tuple[Tensor, Tensor]) -> None:
     message = r"^batch_size is 71 but there are only 70 training examples; use a smaller batch_size\.$"
     with pytest.raises(ValueError, match=message):
-        count_steps(N, N + 1, 1)
+        count_steps(N, config(batch_size=N + 1))
     with pytest.raises(ValueError, match=message):
-        next(steps_of(*start(config()), examples, config(), batch_size=71))
+        next(steps_of(*start(config()), examples, config(batch_size=71)))
 
 
 # The same run again
@@ -165,7 +164,7 @@ def test_one_seed_gives_the_same_numbers_bit_for_bit_and_another_others(
 
 
 def test_the_order_of_examples_depends_on_the_seed(examples: tuple[Tensor, Tensor]) -> None:
-    first, other = (next(steps_of(*start(config()), examples, config(), seed=seed)) for seed in (0, 1))
+    first, other = (next(steps_of(*start(config()), examples, config(seed=seed))) for seed in (0, 1))
     assert first.loss != other.loss
 
 

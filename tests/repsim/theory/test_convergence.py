@@ -339,11 +339,11 @@ def test_a_rule_that_draws_shows_the_draw_that_it_uses_next() -> None:
 @pytest.mark.parametrize("rule", ["synthetic-gradient", "noise"])
 def test_training_goes_on_as_without(rule: str) -> None:
     X, y = randn(24, 6, seed=1), torch.arange(24) % CLASSES
-    config = TrainingConfig(rule=rule, boundaries="1,3", depth=4, width=4)
+    config = TrainingConfig(rule=rule, boundaries="1,3", depth=4, width=4, epochs=2, batch_size=8)
     states = []
     for watched in (False, True):
         learner = build_learner(config, 6, CLASSES).double()
-        steps = train(learner, build_optimizer(learner, config), X, y, epochs=2, batch_size=8, seed=0)
+        steps = train(learner, build_optimizer(learner, config), X, y, config)
         records = list(tracked(steps, learner, X, y, every=2)) if watched else [(step, {}) for step in steps]
         states.append((bits(learner), [step for step, _ in records]))
     assert states[0] == states[1]
@@ -351,9 +351,9 @@ def test_training_goes_on_as_without(rule: str) -> None:
 
 def test_a_run_is_looked_at_after_the_updates_that_were_asked_for() -> None:
     X, y = randn(24, 6, seed=1), torch.arange(24) % CLASSES
-    config = TrainingConfig(rule="synthetic-gradient", boundaries="1,3", depth=4, width=4)
+    config = TrainingConfig(rule="synthetic-gradient", boundaries="1,3", depth=4, width=4, epochs=2, batch_size=8)
     learner = build_learner(config, 6, CLASSES).double()
-    steps = train(learner, build_optimizer(learner, config), X, y, epochs=2, batch_size=8, seed=0)
+    steps = train(learner, build_optimizer(learner, config), X, y, config)
     for i, (step, seen) in enumerate(tracked(steps, learner, X, y, every=2), start=1):
         assert step.step == i
         assert seen == (track(learner, X, y) if i in (2, 4, 6) else {})

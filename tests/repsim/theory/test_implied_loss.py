@@ -95,7 +95,7 @@ def trained(hidden_layers: int, loss: str = "log_loss") -> Learner:
     )
     learner = build_learner(config, 5, CLASSES).double()
     X, y = randn(100, 5, seed=3), labels(100)
-    for _ in train(learner, build_optimizer(learner, config), X + y[:, None], y, epochs=15, batch_size=20, seed=0):
+    for _ in train(learner, build_optimizer(learner, config), X + y[:, None], y, config):
         pass
     return learner
 

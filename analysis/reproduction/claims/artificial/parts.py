@@ -22,6 +22,7 @@ from repsim.learning import (
     Diverged,
     Learner,
     SyntheticGradient,
+    TrainingConfig,
     artificial,
     evaluate,
     mlp,
@@ -134,16 +135,11 @@ def train_sets(
     place = {name: case[name] for name in ("model", "loss", "n_features", "method")}
     curves: list[dict[str, Any]] = []
     losses: list[list[float]] = [[] for _ in keys]
-    training = train_replicas(
-        learners,
-        optimizers,
-        data,
-        epochs=n_steps,
-        batch_size=chosen.n_examples,
-        seeds=[seed for _, seed in keys],
-        schedule="cosine" if chosen.model == "deep linear" else "constant",
-        how="stacked",
-    )
+    schedule = "cosine" if chosen.model == "deep linear" else "constant"
+    configs = [
+        TrainingConfig(epochs=n_steps, batch_size=chosen.n_examples, seed=seed, schedule=schedule) for _, seed in keys
+    ]
+    training = train_replicas(learners, optimizers, data, configs, how="stacked")
     for number, records in enumerate(training, start=1):
         for (name, seed), record, history in zip(keys, records, losses, strict=True):
             if isinstance(record, Diverged):

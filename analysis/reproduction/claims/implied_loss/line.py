@@ -20,6 +20,7 @@ from repsim.learning import (
     Diverged,
     Learner,
     SyntheticGradient,
+    TrainingConfig,
     evaluate,
     site_of,
     stream,
@@ -165,10 +166,10 @@ def _train(cases: Sequence[LineCase], n_steps: int, rates: Sequence[float]) -> p
         learners,
         [torch.optim.Adam(rate_groups(learner, rates)) for learner in learners],
         [(case.X, case.y) for case in cases],
-        epochs=n_steps,
-        batch_size=len(cases[0].X),
-        seeds=[case.place["seed"] for case in cases],
-        schedule="cosine",
+        [
+            TrainingConfig(epochs=n_steps, batch_size=len(case.X), seed=case.place["seed"], schedule="cosine")
+            for case in cases
+        ],
         how="stacked",
     )
     shown = {round(n_steps * (i / _PATH_POINTS) ** 2) for i in range(1, _PATH_POINTS + 1)}

@@ -252,7 +252,7 @@ def practise(folder: Path, *, training: Mapping[str, Any], n_looks: int, data_di
     (X, y), held_out, learner = setup.examples("train"), setup.examples("validation"), setup.learner
     rows = torch.randperm(len(y), generator=stream(config.seed, "looks"))[: config.batch_size].to(X.device)
     batch = X[rows], y[rows]
-    n_steps = count_steps(len(y), config.batch_size, config.epochs)
+    n_steps = count_steps(len(y), config)
     with using_threads(config.threads):
         looks = [_practical_row(0, track(learner, *batch), learner, *held_out)]
         for step, tracking in tracked(setup.steps(), learner, *batch, every=max(1, n_steps // n_looks)):

@@ -6,10 +6,13 @@ import copy
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from repsim.learning.checks import check_integer, check_positive
+from repsim.learning.config import TrainingConfig
 from repsim.learning.decoupled.pipeline.process_group import Ended, run_together
 from repsim.learning.decoupled.pipeline.stage_training import (
     PipelineSettings,
@@ -52,15 +55,9 @@ def train_pipeline(
     learner: Learner,
     X: Tensor,
     y: Tensor,
+    config: TrainingConfig,
     *,
     cuts: Sequence[int] | None = None,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-    optimizer: str = "adam",
-    learning_rate: float = 1e-3,
-    estimator_learning_rate: float = 1e-3,
-    schedule: str = "constant",
     in_flight: int = 2,
     timeout: float = 300.0,
 ) -> PipelineResult:
@@ -82,16 +79,12 @@ def train_pipeline(
         Built with ``together=False``. It is not changed.
     X, y : Tensor
         All training examples, as in ``train``, which draws the same batches.
+    config : TrainingConfig
+        Its ``optimizer`` and learning rates are used in addition to the settings that ``train`` uses. Every stage, and
+        every estimator at a cut, has its own optimizer. An estimator learns from a late target at the learning rate of
+        its batch.
     cuts : sequence of int, optional
         Boundaries between processes; by default all boundaries whose estimators are unlocked.
-    epochs, batch_size, seed : int
-        As in ``train``.
-    optimizer : str, default "adam"
-        A key of ``OPTIMIZERS``. Every stage, and every estimator at a cut, has its own optimizer.
-    learning_rate, estimator_learning_rate : float, default 1e-3
-        Learning rate of the segments, and of the estimators' own parameters.
-    schedule : str, default "constant"
-        A key of ``SCHEDULES``. An estimator learns from a late target at the learning rate of its batch.
     in_flight : int, default 2
         Largest number of activations that may wait between two stages, 1 or more. It bounds the memory, and how many
         batches a stage can be ahead of the next.
@@ -109,24 +102,16 @@ def train_pipeline(
     """
     if len(X) != len(y):
         raise ValueError(f"X has {len(X)} examples and y has {len(y)}; expected equally many.")
-    count_steps(len(y), batch_size, epochs)  # raises if batch_size exceeds the number of examples
+    check_integer("in_flight", in_flight, 1)
+    check_positive("timeout", timeout)
+    count_steps(len(y), config)  # raises if batch_size exceeds the number of examples
+    dtype = next(parameter.dtype for parameter in learner.network.parameters())
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
-        settings = PipelineSettings(
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed,
-            optimizer=optimizer,
-            rates=(learning_rate, estimator_learning_rate),
-            schedule=schedule,
-            in_flight=in_flight,
-            timeout=timeout,
-            folder=folder,
-            dtype=next(parameter.dtype for parameter in learner.network.parameters()),
-        )
+        settings = PipelineSettings(config, in_flight, timeout, Path(folder), dtype)
         trained, records = _train_stages(learner, X, y, cuts, settings)
     reports = tuple(record.report for record in records if record.report is not None)
     seconds = max(report.seconds for report in reports)
-    return PipelineResult(trained, _steps(records, len(y) // batch_size), reports, seconds)
+    return PipelineResult(trained, _steps(records, len(y) // config.batch_size), reports, seconds)
 
 
 def _train_stages(

@@ -13,53 +13,37 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from repsim.learning.checks import check_choice, check_integer, check_positive
+from repsim.learning.config import TrainingConfig
 from repsim.learning.decoupled.pipeline.messages import Clock, Mailbox, Receiver, Sender, connect, talk
 from repsim.learning.decoupled.pipeline.process_group import Ended
 from repsim.learning.decoupled.stages import Guess, Stage, learns_from_target, one_update
-from repsim.learning.optimizers import OPTIMIZERS
-from repsim.learning.schedules import SCHEDULES
 from repsim.learning.training import accuracies, batches, count_steps
 
 __all__ = ["PipelineSettings", "StageRecord", "StageReport", "StageSetup", "train_stage", "wants_target"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PipelineSettings:
-    """Settings that all processes share, checked once; see ``train_pipeline``."""
+    """Settings that all processes share; see ``train_pipeline``."""
 
-    epochs: int
-    batch_size: int
-    seed: int
-    optimizer: str
-    rates: tuple[float, float]
-    schedule: str
+    config: TrainingConfig
     in_flight: int
     timeout: float
-    folder: str
+    folder: Path  # for the files through which the processes exchange data
     dtype: torch.dtype  # of activations and gradients
-
-    def __post_init__(self) -> None:
-        """Check every field that is not checked by ``train_pipeline``."""
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        for name, rate in zip(("learning_rate", "estimator_learning_rate"), self.rates, strict=True):
-            check_positive(name, rate)
-        check_integer("in_flight", self.in_flight, 1)
-        check_positive("timeout", self.timeout)
 
     @property
     def store(self) -> Path:
         """File through which the processes find one another."""
-        return Path(self.folder) / "store"
+        return self.folder / "store"
 
     def data(self, name: str) -> Path:
         """Return the path of the file that holds X or y."""
-        return Path(self.folder) / f"{name}.safetensors"
+        return self.folder / f"{name}.safetensors"
 
     def weights(self, rank: int) -> Path:
         """Return the path of the file that holds the final weights of a stage."""
-        return Path(self.folder) / f"stage_{rank}.safetensors"
+        return self.folder / f"stage_{rank}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -180,17 +164,17 @@ class _StageTrainer:
     """Training loop of one stage, with the connections to its neighbours."""
 
     def __init__(self, rank: int, setup: StageSetup, X: Tensor | None, y: Tensor, down: dist.ProcessGroup) -> None:
-        settings, stage = setup.settings, setup.stage
-        self._stage, self._settings, self._X, self._y = stage, settings, X, y
+        settings, stage, config = setup.settings, setup.stage, setup.settings.config
+        self._stage, self._config, self._X, self._y = stage, config, X, y
         self._target_wanted = setup.target_wanted_below
-        self._own, others = stage.optimizers(settings.optimizer, *settings.rates)
-        self._n_steps = count_steps(len(y), settings.batch_size, settings.epochs)
+        self._own, others = stage.optimizers(config)
+        n_steps = count_steps(len(y), config)
         self._clock, self._record = Clock(), StageRecord()
-        below, above = ((settings.batch_size, *shape) for shape in (setup.shape_below, setup.shape_above))
-        self._inputs = Receiver(rank - 1, below, settings.dtype, 0 if X is not None else self._n_steps, self._clock)
+        below, above = ((config.batch_size, *shape) for shape in (setup.shape_below, setup.shape_above))
+        self._inputs = Receiver(rank - 1, below, settings.dtype, 0 if X is not None else n_steps, self._clock)
         self._outputs = Sender(rank + 1, None, settings.in_flight - 1, self._clock)  # the receiver holds one more
         self._targets = Sender(rank - 1, down, 1, self._clock)
-        n_targets = self._n_steps if wants_target(stage) else 0
+        n_targets = n_steps if wants_target(stage) else 0
         mailbox = Mailbox(rank + 1, above, settings.dtype, n_targets, down, settings.timeout, self._clock)
         self._above = (
             _LockedBoundary(mailbox) if stage.above is None else _UnlockedBoundary(stage, others, mailbox, self._record)
@@ -198,13 +182,9 @@ class _StageTrainer:
 
     def run(self) -> StageRecord:
         """Train on every batch, then teach the estimator the remaining targets; return the record."""
-        settings, n_examples = self._settings, len(self._y)
         self._clock.start()
-        for step, _, rows in batches(
-            n_examples, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed
-        ):
-            factor = SCHEDULES[settings.schedule]((step - 1) / self._n_steps)
-            self._learn(rows, factor)
+        for batch in batches(len(self._y), self._config):
+            self._learn(batch.rows, batch.factor)
         self._outputs.finish()
         self._targets.finish()
         self._above.finish()

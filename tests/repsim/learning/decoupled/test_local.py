@@ -51,15 +51,6 @@ def start(settings: TrainingConfig) -> Learner:
     return build_learner(settings, SHAPES[settings.network], CLASSES, together=False).double()
 
 
-def localized(learner: Learner, settings: TrainingConfig) -> LocalLearner:
-    return LocalLearner(
-        learner,
-        optimizer=settings.optimizer,
-        learning_rate=settings.learning_rate,
-        estimator_learning_rate=settings.estimator_learning_rate,
-    )
-
-
 def batches(network: str, n: int = STEPS) -> list[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(7)
     shape = (N, torch.Size(SHAPES[network]).numel())
@@ -69,7 +60,7 @@ def batches(network: str, n: int = STEPS) -> list[tuple[Tensor, Tensor]]:
 
 def assert_local_is_synchronous(settings: TrainingConfig) -> None:
     one, other = start(settings), start(settings)
-    local, optimizer = localized(one, settings), build_optimizer(other, settings)
+    local, optimizer = LocalLearner(one, settings), build_optimizer(other, settings)
     for X, y in batches(settings.network):
         optimizer.zero_grad(set_to_none=True)
         expected = other.compute_gradients(X, y)
@@ -99,7 +90,7 @@ def test_local_steps_are_synchronous_steps_in_every_network(network: str, norm: 
 def test_a_stage_has_learned_before_the_next_one_runs() -> None:
     settings = config("noise@1 + synthetic-gradient@3")
     learner = start(settings)
-    local = localized(learner, settings)
+    local = LocalLearner(learner, settings)
     before = copy.deepcopy(learner)
     seen: dict[int, list[bool]] = {}  # at the forward pass of a segment, which segments have changed
 
@@ -129,7 +120,7 @@ def test_a_stage_has_learned_before_the_next_one_runs() -> None:
 def test_an_estimator_is_taught_when_the_stage_above_it_has_run() -> None:
     settings = config("synthetic-gradient@2,3")
     learner = start(settings)
-    local = localized(learner, settings)
+    local = LocalLearner(learner, settings)
     taught: dict[int, list[bool]] = {}
     zero = {k: learner.estimators[k] for k in ("2", "3")}
 
@@ -148,8 +139,9 @@ def test_an_estimator_is_taught_when_the_stage_above_it_has_run() -> None:
 
 
 def test_stages_share_no_parameter_and_hold_them_all() -> None:
-    learner = start(config("synthetic-gradient@1 + feedback-alignment@2 + decoupled-greedy@3"))
-    local = LocalLearner(learner)
+    settings = config("synthetic-gradient@1 + feedback-alignment@2 + decoupled-greedy@3")
+    learner = start(settings)
+    local = LocalLearner(learner, settings)
     held = [
         parameter
         for pair in local.optimizers
@@ -168,10 +160,10 @@ def test_a_chain_without_unlocked_boundaries_is_one_stage() -> None:
 
 
 def test_a_stack_of_learners_steps_as_each_alone() -> None:
-    rule = "synthetic-gradient:hidden_layers=1@2"
-    alone = [start(config(rule, seed=seed, norm="none")) for seed in (0, 1)]
-    together = LocalLearner(stack(alone), learning_rate=0.01)
-    separate = [LocalLearner(learner, learning_rate=0.01) for learner in alone]
+    configs = [config("synthetic-gradient:hidden_layers=1@2", seed=seed, norm="none") for seed in (0, 1)]
+    alone = [start(settings) for settings in configs]
+    together = LocalLearner(stack(alone), configs[0])
+    separate = [LocalLearner(learner, configs[0]) for learner in alone]
     for X, y in batches("mlp"):
         loss = together.step(X.expand(2, *X.shape), y.expand(2, *y.shape)).loss
         expected = torch.stack([local.step(X, y).loss for local in separate])
@@ -181,7 +173,7 @@ def test_a_stack_of_learners_steps_as_each_alone() -> None:
 def test_losses_of_regression_are_local_too() -> None:
     settings = config("synthetic-gradient@2", loss="mse")
     one, other = start(settings), start(settings)
-    local, optimizer = localized(one, settings), build_optimizer(other, settings)
+    local, optimizer = LocalLearner(one, settings), build_optimizer(other, settings)
     for X, _ in batches("mlp"):
         optimizer.zero_grad(set_to_none=True)
         expected = other.compute_gradients(X, X[:, :CLASSES])
@@ -224,24 +216,26 @@ def test_what_does_not_learn_from_the_target_can_do_without_it(name: str) -> Non
 
 @pytest.mark.parametrize("rule", ["direct-feedback-alignment", "kickback", "adaptive-skipped-backprop"])
 def test_a_rule_that_needs_the_error_of_the_output_is_refused_below_the_top(rule: str) -> None:
-    learner = start(config(f"{rule}@1 + synthetic-gradient@3"))
+    settings = config(f"{rule}@1 + synthetic-gradient@3")
     with pytest.raises(
         ValueError, match=f"Rule {rule} at boundary 1 needs the error of the output.*do not cut at boundary 3"
     ):
-        LocalLearner(learner)
+        LocalLearner(start(settings), settings)
 
 
 @pytest.mark.parametrize("rule", ["synthetic-gradient", "decoupled-greedy", "direct-random-target"])
 def test_missing_labels_are_refused_before_anything_moves(rule: str) -> None:
-    learner = start(config(f"noise@1 + {rule}@3"))
+    settings = config(f"noise@1 + {rule}@3")
+    learner = start(settings)
     before = copy.deepcopy(learner.state_dict())
     with pytest.raises(ValueError, match=f"Rule {rule} at boundary 3 needs labels, but y is None"):
-        LocalLearner(learner).step(batches("mlp")[0][0], None)
+        LocalLearner(learner, settings).step(batches("mlp")[0][0], None)
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
 
 
 def test_the_loss_needs_labels_whatever_the_rules() -> None:
-    local = LocalLearner(start(config("noise@1")))
+    settings = config("noise@1")
+    local = LocalLearner(start(settings), settings)
     with pytest.raises(
         ValueError, match=r"output segment learns from the true loss, which needs labels, but y is None"
     ):
@@ -249,19 +243,10 @@ def test_the_loss_needs_labels_whatever_the_rules() -> None:
 
 
 def test_estimators_that_are_evaluated_together_are_refused() -> None:
-    learner = build_learner(config("synthetic-gradient@1,3"), 6, CLASSES)
+    settings = config("synthetic-gradient@1,3")
+    learner = build_learner(settings, 6, CLASSES)
     with pytest.raises(ValueError, match=r"boundaries 1, 3 are evaluated together.*together=False"):
-        LocalLearner(learner)
-
-
-def test_settings_are_checked() -> None:
-    learner = start(config("synthetic-gradient"))
-    with pytest.raises(ValueError, match="Unknown optimizer 'sdg'"):
-        LocalLearner(learner, optimizer="sdg")
-    with pytest.raises(ValueError, match="learning_rate is 0; expected a number above 0"):
-        LocalLearner(learner, learning_rate=0)
-    with pytest.raises(ValueError, match="estimator_learning_rate is -1; expected a number above 0"):
-        LocalLearner(learner, estimator_learning_rate=-1)
+        LocalLearner(learner, settings)
 
 
 def test_cuts_must_be_at_boundaries_that_can_be_cut() -> None:
@@ -287,10 +272,11 @@ def test_a_rule_of_ones_own_is_named_by_its_class() -> None:
 
 
 def test_regression_targets_of_one_axis_are_refused_as_by_the_synchronous_step() -> None:
-    learner = build_learner(TrainingConfig(depth=2, width=4, loss="mse", norm="none"), 6, 1, together=False)
+    settings = TrainingConfig(depth=2, width=4, loss="mse", norm="none")
+    learner = build_learner(settings, 6, 1, together=False)
     X, y = torch.ones(4, 6), torch.ones(4)
     messages = []
-    for step in (learner.compute_gradients, LocalLearner(learner).step):
+    for step in (learner.compute_gradients, LocalLearner(learner, settings).step):
         with pytest.raises(ValueError, match="y has shape") as caught:
             step(X, y)
         messages.append(str(caught.value))

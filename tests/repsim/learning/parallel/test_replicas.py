@@ -1,6 +1,7 @@
 import copy
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,24 +64,23 @@ class Trio:
         eps: float = 1e-8,
         **settings: Any,
     ) -> None:
-        small = {"depth": 3, "width": 5, "learning_rate": 1e-3, "estimator_learning_rate": 1e-3, "network": network}
-        configs = [TrainingConfig.from_dict(small | settings | {"seed": seed}) for seed in range(n)]
-        built = [build_learner(config, SHAPES[network], CLASSES, together=together) for config in configs]
+        small = {"depth": 3, "width": 5, "learning_rate": 1e-3, "estimator_learning_rate": 1e-3, "batch_size": BATCH}
+        small["network"] = network
+        self.configs = [TrainingConfig.from_dict(small | settings | {"seed": seed}) for seed in range(n)]
+        built = [build_learner(config, SHAPES[network], CLASSES, together=together) for config in self.configs]
         self.learners = [learner.to(device, dtype) for learner in built]
-        self.optimizers = [build_optimizer(*pair) for pair in zip(self.learners, configs, strict=True)]
+        self.optimizers = [build_optimizer(*pair) for pair in zip(self.learners, self.configs, strict=True)]
         for group in (group for optimizer in self.optimizers for group in optimizer.param_groups):
             group |= {"eps": eps} if "eps" in group else {}
         self.data = [examples(seed, SHAPES[network], dtype, device) for seed in range(n)]
-        self.settings: dict[str, Any] = {"batch_size": BATCH, "schedule": configs[0].schedule}
 
-    def train(self, how: str = "stacked", *, steps: int = STEPS, **settings: Any) -> ReplicaTraining:
-        learners, optimizers, data = self.learners, self.optimizers, self.data
-        settings = {"epochs": epochs(steps), "seeds": range(len(learners))} | self.settings | settings
-        return train_replicas(learners, optimizers, data, how=how, **settings)
+    def train(self, how: str = "stacked", *, steps: int = STEPS, **keywords: Any) -> ReplicaTraining:
+        configs = [replace(config, epochs=epochs(steps)) for config in self.configs]
+        return train_replicas(self.learners, self.optimizers, self.data, configs, how=how, **keywords)
 
-    def train_alone(self, i: int, *, steps: int = STEPS, **settings: Any) -> Iterator[Step]:
-        settings = {"epochs": epochs(steps), "seed": i} | self.settings | settings
-        return train(self.learners[i], self.optimizers[i], *self.data[i], **settings)
+    def train_alone(self, i: int, *, steps: int = STEPS, **keywords: Any) -> Iterator[Step]:
+        config = replace(self.configs[i], epochs=epochs(steps))
+        return train(self.learners[i], self.optimizers[i], *self.data[i], config, **keywords)
 
     def states(self) -> list[dict[str, Tensor]]:
         """Return copies of all weights, buffers, what estimators hold, and what the optimizers remember, by name."""
@@ -290,8 +290,8 @@ def test_the_mode_of_the_learners_does_not_matter_after_one_has_diverged():
 def poison(trio: Trio, i: int) -> None:
     """Make one example of a replica's data NaN, which it sees in its first epoch, but not at once."""
     X, _ = trio.data[i]
-    order = next(iter([rows for step, _, rows in batches(N, epochs=1, batch_size=BATCH, seed=i) if step == 4]))
-    X[order[0]] = math.nan
+    fourth = next(batches(N, trio.configs[i], start=3))
+    X[fourth.rows[0]] = math.nan
 
 
 def test_training_ends_when_all_have_diverged():
@@ -445,10 +445,19 @@ def test_memory_that_is_not_known_or_enough_stops_nobody(
 
 def test_numbers_that_do_not_match_are_refused():
     trio = Trio()
-    with pytest.raises(ValueError, match="3 learners, 3 optimizers, 3 data sets and 2 seeds; expected one of each"):
-        trio.train(seeds=[0, 1])
-    with pytest.raises(ValueError, match="There are 0 learners, 0 optimizers, 0 data sets and 0 seeds; expected one"):
-        train_replicas([], [], [], epochs=1, batch_size=BATCH, seeds=[])
+    with pytest.raises(ValueError, match="3 learners, 3 optimizers, 3 data sets and 2 configs; expected one of each"):
+        train_replicas(trio.learners, trio.optimizers, trio.data, trio.configs[:2])
+    with pytest.raises(ValueError, match="There are 0 learners, 0 optimizers, 0 data sets and 0 configs; expected one"):
+        train_replicas([], [], [], [])
+
+
+@pytest.mark.parametrize(("name", "other"), [("epochs", 7), ("batch_size", 4), ("schedule", "cosine")])
+def test_configs_of_different_lengths_or_schedules_are_refused(name: str, other: object):
+    trio = Trio(epochs=30)
+    trio.configs[1] = replace(trio.configs[1], **{name: other})
+    usual = getattr(trio.configs[0], name)
+    with pytest.raises(ValueError, match=f"^The configs have {name} {usual}, {other} and {usual}; expected the same"):
+        train_replicas(trio.learners, trio.optimizers, trio.data, trio.configs)
 
 
 def test_data_of_different_sizes_are_refused():
@@ -460,7 +469,7 @@ def test_data_of_different_sizes_are_refused():
 
 def test_a_batch_that_cannot_be_filled_is_refused():
     with pytest.raises(ValueError, match="batch_size is 41 but there are only 40 training examples"):
-        Trio().train(batch_size=41)
+        Trio(batch_size=41).train()
 
 
 def test_an_unknown_way_is_refused():
