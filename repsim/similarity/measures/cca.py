@@ -7,11 +7,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.measure import ISOMETRY, SHAPE, About, Measure, Streamed, evaluate
 from repsim.similarity.measures.streamed import RANK, values_of_pairs
 from repsim.similarity.precision import FloatArray, centred, rounding_of
 
 
+@complete_docstring("The rank of X after centring must be smaller than n - 1.")
 def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the mean of the canonical correlations of two representations.
 
@@ -26,23 +28,11 @@ def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
 
     The rank of X counts the singular values above max(n, d) times machine epsilon times the largest.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-        The rank of X after centring must be smaller than n - 1.
-    Y : array-like (n, d2)
-        The same stimuli in the same order, with the same condition on the rank.
-
     Returns
     -------
     float
         Within [0, 1]; 1 if Y is X up to an invertible linear map and translation. NaN, with a warning, if X or Y is
         constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
 
     References
     ----------
@@ -58,6 +48,7 @@ def mean_cca(X: ArrayLike, Y: ArrayLike) -> float:
     return evaluate(MEAN, X, Y)
 
 
+@complete_docstring("Fewer than n - 1 principal components must reach the fraction; d1 may be larger than n.")
 def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
     r"""Compute singular vector CCA (SVCCA): mean CCA of the leading principal components.
 
@@ -71,10 +62,6 @@ def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        X may have more features than stimuli, if fewer than n - 1 components reach the fraction.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     variance : float in (0, 1], default 0.99
         The fraction. With 1 the value is that of mean CCA.
 
@@ -83,12 +70,6 @@ def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
     float
         Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation. NaN, with a warning, if X or Y is
         constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, if there are too few rows for the
-        components kept, or if ``variance`` is not such a fraction.
 
     References
     ----------
@@ -108,6 +89,7 @@ def svcca(X: ArrayLike, Y: ArrayLike, *, variance: float = 0.99) -> float:
     return evaluate(replace(LEADING, prepare=partial(_prepare_leading, variance=variance)), X, Y)
 
 
+@complete_docstring("The rank of X after centring must be smaller than n - 1.")
 def pwcca(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute projection weighted CCA: canonical correlations weighted by how much of X they account for.
 
@@ -118,23 +100,11 @@ def pwcca(X: ArrayLike, Y: ArrayLike) -> float:
     correlations are not unique; where X and Y share two dimensions exactly, the weights depend on the choice that the
     singular value decomposition makes.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-        The rank of X after centring must be smaller than n - 1.
-    Y : array-like (n, d2)
-        The same stimuli in the same order, with the same condition on the rank.
-
     Returns
     -------
     float
         Within [0, 1]; 1 if Y is X up to an invertible linear map and translation. NaN, with a warning, if X or Y is
         constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
 
     References
     ----------

@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.hsic import hsic, normalised
 from repsim.similarity.measures.hsic_pairs import Pairs, linear_hsic
 from repsim.similarity.measures.measure import ISOMETRY, About, Measure, Streamed, evaluate
@@ -16,6 +17,7 @@ from repsim.similarity.precision import FloatArray
 NOTHING = 1e-12
 
 
+@complete_docstring("n >= 4, or n >= 2 if biased.")
 def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
     r"""Compute the linear centered kernel alignment of two representations.
 
@@ -27,10 +29,6 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        n >= 4, or n >= 2 if biased.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     unbiased : bool, default True
         Whether to use the unbiased estimator of HSIC.
 
@@ -40,11 +38,6 @@ def linear_cka(X: ArrayLike, Y: ArrayLike, *, unbiased: bool = True) -> float:
         Within [0, 1] if biased. Within [-1, 1] if unbiased; slightly negative values occur for unrelated
         representations. 1 if Y is X up to rotation, isotropic scaling and translation. NaN, with a warning, if the HSIC
         of X or Y with itself is zero: it is constant, or (unbiased) no two of its stimuli are more alike than others.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are too few rows.
 
     References
     ----------

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from repsim.similarity.distances import DISTANCES
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import compute_rdm
@@ -15,6 +16,7 @@ from repsim.similarity.rdm import compute_rdm
 NOTHING = 1e-12
 
 
+@complete_docstring()
 def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the distance correlation of two representations.
 
@@ -26,23 +28,11 @@ def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
     the square root of biased CKA with negative distances as kernels. It is a V-statistic, a biased estimator that is
     far above zero for unrelated representations of many features; `distance_correlation_unbiased` is near zero there.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-        n >= 2.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
     Returns
     -------
     float
         Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation. NaN, with a warning, if X or Y is
         constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, or if their numbers of rows differ.
 
     References
     ----------
@@ -58,6 +48,7 @@ def distance_correlation(X: ArrayLike, Y: ArrayLike) -> float:
     return evaluate(BIASED, X, Y)
 
 
+@complete_docstring("n >= 4.")
 def distance_correlation_unbiased(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the bias-corrected squared distance correlation of two representations.
 
@@ -68,23 +59,11 @@ def distance_correlation_unbiased(X: ArrayLike, Y: ArrayLike) -> float:
     the distance correlation; no root is taken because it may be negative. (Each inner product is unbiased; their ratio
     is not exactly.)
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-        n >= 4.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
     Returns
     -------
     float
         Within [-1, 1], about 0 for independent representations; 1 if Y is X up to rotation, isotropic scaling and
         translation. NaN, with a warning, if X or Y is constant or has all its stimuli equally far apart.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are fewer than 4 rows.
 
     References
     ----------

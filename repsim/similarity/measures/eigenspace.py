@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.pair_distances import PAIRS_AT_ONCE
@@ -17,6 +18,7 @@ from repsim.similarity.precision import FloatArray, rounding_of
 NEAR = 1e-6
 
 
+@complete_docstring("The rank of X must be smaller than n.")
 def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the shared fraction of the column spaces of two representations.
 
@@ -29,22 +31,10 @@ def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:
 
     The rank of X counts the singular values above max(n, d) times machine epsilon times the largest.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-        The rank of X must be smaller than n.
-    Y : array-like (n, d2)
-        The same stimuli in the same order, with the same condition on the rank.
-
     Returns
     -------
     float
         Within [0, 1]; 1 if Y is X up to an invertible linear map. NaN, with a warning, if X or Y is constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if its rank is the number of rows.
 
     References
     ----------
@@ -61,6 +51,7 @@ def eigenspace_overlap(X: ArrayLike, Y: ArrayLike) -> float:
     return evaluate(OVERLAP, X, Y)
 
 
+@complete_docstring("Without penalty, the rank of X after centring must be smaller than n - 1.")
 def gulp(X: ArrayLike, Y: ArrayLike, *, penalty: float = 1.0) -> float:
     r"""Compute the GULP distance: the difference of ridge regression predictions from two representations.
 
@@ -79,10 +70,6 @@ def gulp(X: ArrayLike, Y: ArrayLike, *, penalty: float = 1.0) -> float:
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        Without penalty, the rank of X after centring must be smaller than n - 1.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     penalty : float, default 1.0
         :math:`\lambda \geq 0`, in units of the total variance, which is 1.
 
@@ -92,12 +79,6 @@ def gulp(X: ArrayLike, Y: ArrayLike, *, penalty: float = 1.0) -> float:
         At least 0, and 0 if Y is X up to rotation, isotropic scaling and translation; at most
         :math:`\sqrt 2 / (1 + \lambda)` if :math:`\lambda \geq 1`, and :math:`1 / \sqrt{2 \lambda}` if less. NaN,
         with a warning, if X or Y is constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, if the penalty is negative or not
-        finite, or if it is 0 and there are too few rows.
 
     References
     ----------

@@ -7,10 +7,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.measure import SHAPE, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray, centred, unit
 
 
+@complete_docstring("n >= 3.")
 def hard_matching(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the mean correlation of features matched one to one.
 
@@ -21,23 +23,11 @@ def hard_matching(X: ArrayLike, Y: ArrayLike) -> float:
     correlation if there is no better match. As the best of many assignments is chosen, the value is well above zero for
     unrelated representations; it grows with the number of features and falls with the number of stimuli.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-        n >= 3.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
     Returns
     -------
     float
         Within [-1, 1]; 1 if each feature of the smaller one is a feature of the larger, up to a positive factor and an
         offset. NaN, with a warning, if all features of X or of Y are constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are fewer than 3 rows.
 
     References
     ----------
@@ -53,6 +43,7 @@ def hard_matching(X: ArrayLike, Y: ArrayLike) -> float:
     return evaluate(HARD, X, Y)
 
 
+@complete_docstring("n >= 3.")
 def soft_matching(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the mean correlation of each feature of X with the most similar feature of Y.
 
@@ -62,23 +53,11 @@ def soft_matching(X: ArrayLike, Y: ArrayLike) -> float:
     `hard_matching` if X has no more features than Y. This is the semi-matching of Li et al., not the soft matching
     distance by optimal transport of Khosla & Williams (2024).
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-        n >= 3.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
     Returns
     -------
     float
         Within [-1, 1]; 1 if each feature of X is a feature of Y, up to a positive factor and an offset. NaN, with a
         warning, if all features of X or of Y are constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if there are fewer than 3 rows.
 
     References
     ----------

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.measure import About, Measure, evaluate
 from repsim.similarity.pair_distances import PAIRS_AT_ONCE, squared_distances
 from repsim.similarity.precision import SINGLE, FloatArray, centred, epsilon_of, rounding_of_directions, unit
@@ -25,6 +26,7 @@ TIED_SINGLE = 8 * SINGLE
 NOTHING = 1e-24
 
 
+@complete_docstring("n >= 3.")
 def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
     r"""Compute the fraction of the nearest neighbours that two representations have in common.
 
@@ -35,10 +37,6 @@ def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        n >= 3.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     k : int, optional
         Number of neighbours, 1 <= k < n - 1; by default the smaller of 10 and (n - 1) // 2.
 
@@ -47,12 +45,6 @@ def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
     float
         Within [0, 1]; 1 if every stimulus has the same neighbours in both. NaN, with a warning, if all patterns of X
         or of Y point in one direction, or if one of them is all zeros.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
-        n - 1.
 
     References
     ----------
@@ -68,6 +60,7 @@ def knn_jaccard(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
     return evaluate(replace(JACCARD, prepare=partial(_prepare, k=k)), X, Y)
 
 
+@complete_docstring("n >= 3.")
 def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
     r"""Compute the agreement of the cosines of each stimulus with its neighbours.
 
@@ -79,10 +72,6 @@ def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> 
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        n >= 3.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     k : int, optional
         Number of neighbours, 1 <= k < n - 1; by default the smaller of 10 and (n - 1) // 2.
 
@@ -91,12 +80,6 @@ def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> 
     float
         Within [-1, 1]; 1 if the cosines are proportional. NaN, with a warning, if all patterns of X or of Y point
         in one direction, or if one of them is all zeros or orthogonal to all its neighbours.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
-        n - 1.
 
     References
     ----------
@@ -112,6 +95,7 @@ def second_order_cosine(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> 
     return evaluate(replace(SECOND_ORDER, prepare=partial(_prepare, k=k)), X, Y)
 
 
+@complete_docstring("n >= 3.")
 def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> float:
     r"""Compute the agreement on the order of the common nearest neighbours, with most weight on the nearest.
 
@@ -125,10 +109,6 @@ def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> floa
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        n >= 3.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     k : int, optional
         Number of neighbours, 1 <= k < n - 1; by default the smaller of 10 and (n - 1) // 2.
 
@@ -137,12 +117,6 @@ def rank_similarity(X: ArrayLike, Y: ArrayLike, *, k: int | None = None) -> floa
     float
         Within [0, 1]; 1 if every stimulus has the same neighbours in the same order. NaN, with a warning, if all
         patterns of X or of Y point in one direction, or if one of them is all zeros.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if k is less than 1 or not less than
-        n - 1.
 
     References
     ----------

@@ -5,12 +5,14 @@ from functools import partial
 import numpy as np
 from numpy.typing import ArrayLike
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.measure import ISOMETRY, About, Measure, Streamed, evaluate
 from repsim.similarity.measures.procrustes import prepare_rotated
 from repsim.similarity.measures.streamed import RANK, values_of_pairs
 from repsim.similarity.precision import FloatArray
 
 
+@complete_docstring()
 def pls(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the mean correlation of the latent scores of PLS-SVD, weighted by their covariance.
 
@@ -26,22 +28,11 @@ def pls(X: ArrayLike, Y: ArrayLike) -> float:
     This is PLS-SVD (PLS-C), in which all pairs of scores come from one decomposition. It is neither PLS regression nor
     the canonical PLS that deflates X and Y in turn.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
     Returns
     -------
     float
         Within [0, 1]; 1 if Y is X up to rotation, isotropic scaling and translation, 0 if no feature of X covaries
         with any of Y. NaN, with a warning, if X or Y is constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, or if their numbers of rows differ.
 
     References
     ----------

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import ISOMETRY, SHAPE, About, Measure, Streamed, evaluate
 from repsim.similarity.measures.streamed import values_of_pairs
@@ -17,6 +18,7 @@ from repsim.similarity.precision import FloatArray, centred, unit
 NEAR = 1 - 1e-4
 
 
+@complete_docstring()
 def procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the orthogonal Procrustes distance of two representations, centred and scaled to norm 1.
 
@@ -26,22 +28,11 @@ def procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     columns of zeros. This is not `scipy.spatial.procrustes`, which also scales Y to fit: that disparity is
     :math:`1 - |X^T Y|_*^2`.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
     Returns
     -------
     float
         Within [0, sqrt(2)], a metric; 0 if Y is X up to rotation, reflection, isotropic scaling and translation. NaN,
         with a warning, if X or Y is constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, or if their numbers of rows differ.
 
     References
     ----------
@@ -57,6 +48,7 @@ def procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     return evaluate(CHORD, X, Y)
 
 
+@complete_docstring()
 def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the angle between two representations after the best rotation of one onto the other.
 
@@ -65,22 +57,11 @@ def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     with X and Y centred and of Frobenius norm 1, and the nuclear norm :math:`|\cdot|_*`. It is the length of the arc on
     the unit sphere whose chord is `procrustes`. Its cosine is the normalised Bures similarity of the Gram matrices.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
     Returns
     -------
     float
         In radians, within [0, pi / 2], a metric; 0 if Y is X up to rotation, reflection, isotropic scaling and
         translation. NaN, with a warning, if X or Y is constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, or if their numbers of rows differ.
 
     References
     ----------
@@ -94,6 +75,7 @@ def angular_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     return evaluate(ANGLE, X, Y)
 
 
+@complete_docstring("With alpha 0, the rank of X after centring must be smaller than n - 1.")
 def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
     r"""Compute the generalised shape metric: angular Procrustes distance of partially whitened representations.
 
@@ -106,10 +88,6 @@ def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        With alpha 0 the rank of X after centring must be smaller than n - 1.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     alpha : float in [0, 1], default 0.5
         Weight of the representation without whitening.
 
@@ -118,12 +96,6 @@ def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
     float
         In radians, within [0, pi / 2], a metric; 0 if Y is X up to rotation, reflection, isotropic scaling and
         translation. NaN, with a warning, if X or Y is constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, if alpha is 0 and there are too few
-        rows, or if alpha is outside [0, 1].
 
     References
     ----------
@@ -140,6 +112,7 @@ def shape_distance(X: ArrayLike, Y: ArrayLike, *, alpha: float = 0.5) -> float:
     return evaluate(replace(GENERALISED, prepare=partial(_prepare_whitened, alpha=alpha)), X, Y)
 
 
+@complete_docstring()
 def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the distance of two representations of norm 1 after the best matching of their features.
 
@@ -150,22 +123,11 @@ def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
     covariance. Where all features are matched, this is the usual distance over permutation matrices. It is a metric for
     any numbers of features; padding only the narrower representation would not give one.
 
-    Parameters
-    ----------
-    X : array-like (n, d1)
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
-
     Returns
     -------
     float
         Within [0, sqrt(2)], a metric; 0 if Y is X up to the order of the features, isotropic scaling and translation.
         NaN, with a warning, if X or Y is constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, or if their numbers of rows differ.
 
     References
     ----------

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.cka import UNDEFINED, alignment, check_enough
 from repsim.similarity.measures.hsic import degrees, normalised, squared_norms, u_centred
 from repsim.similarity.measures.hsic_pairs import LARGEST_TILE, Pairs, from_tiles
@@ -19,6 +20,7 @@ from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import rdm
 
 
+@complete_docstring("n >= 4, or n >= 2 if biased.")
 def rbf_cka(X: ArrayLike, Y: ArrayLike, *, bandwidth: float = 1.0, unbiased: bool = True) -> float:
     r"""Compute the centered kernel alignment of two representations with Gaussian kernels.
 
@@ -30,10 +32,6 @@ def rbf_cka(X: ArrayLike, Y: ArrayLike, *, bandwidth: float = 1.0, unbiased: boo
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        n >= 4, or n >= 2 if biased.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     bandwidth : float, default 1.0
         In median distances; positive.
     unbiased : bool, default True
@@ -45,12 +43,6 @@ def rbf_cka(X: ArrayLike, Y: ArrayLike, *, bandwidth: float = 1.0, unbiased: boo
         Within [0, 1] if biased, [-1, 1] if not. 1 if Y is X up to rotation, isotropic scaling and translation. NaN,
         with a warning, if the HSIC of X or Y with itself is zero, or if more than half of all pairs of stimuli are
         equal.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, if there are too few rows, or if the
-        bandwidth is not positive.
 
     References
     ----------

@@ -5,11 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.measures.cca import centred_svd, refuse_saturated
 from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray
 
 
+@complete_docstring()
 def linear_regression(X: ArrayLike, Y: ArrayLike) -> float:
     r"""Compute the fraction of the variance of Y that a linear function of X explains.
 
@@ -32,11 +34,6 @@ def linear_regression(X: ArrayLike, Y: ArrayLike) -> float:
     -------
     float
         Within [0, 1]; 1 if Y is a linear function of X, up to translation. NaN, with a warning, if X or Y is constant.
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ, or if X has too few.
 
     References
     ----------

@@ -9,12 +9,14 @@ from numpy.typing import ArrayLike
 from repsim.similarity.comparators.comparator import Comparator
 from repsim.similarity.comparators.registry import COMPARATORS
 from repsim.similarity.distances import DISTANCES, Distance
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.entries import choose
 from repsim.similarity.measures.measure import ISOMETRY, About, Measure, evaluate
 from repsim.similarity.precision import FloatArray
 from repsim.similarity.rdm import compute_rdm
 
 
+@complete_docstring("n >= 3, and d1 >= 2 for correlation.")
 def rsa(
     X: ArrayLike,
     Y: ArrayLike,
@@ -38,10 +40,6 @@ def rsa(
 
     Parameters
     ----------
-    X : array-like (n, d1)
-        n >= 3, and d1 >= 2 for correlation.
-    Y : array-like (n, d2)
-        The same stimuli in the same order.
     distance : str, Distance or callable, default "correlation"
         As ``method`` of `rdm`; a distance that needs neither labels nor folds.
     comparator : str, Comparator or callable, default "pearson"
@@ -52,12 +50,6 @@ def rsa(
     float
         In the range of the comparator, [-1, 1] for pearson; larger for RDMs that are more alike. NaN, with a warning,
         if the distances of X or of Y are all equal or some are not defined (correlation: a pattern without variance).
-
-    Raises
-    ------
-    ValueError
-        If X or Y is not a finite real matrix, if their numbers of rows differ or are less than 3, if the distance or
-        the comparator is unknown, if the distance needs labels or folds, or if X or Y is invalid for it.
 
     References
     ----------

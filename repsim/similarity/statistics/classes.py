@@ -9,11 +9,13 @@ from numpy.typing import ArrayLike
 
 from repsim.similarity import checks
 from repsim.similarity.conditions import Codes, averaged, comparable_classes
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.precision import FloatArray, centred, rounding_of, rounding_of_directions, unit
 from repsim.similarity.statistics.spread import n_zeros
 from repsim.similarity.statistics.statistic import ROTATION, SIMILARITY, About, Statistic, undefined
 
 
+@complete_docstring()
 def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
     r"""Compute how much smaller cosine distances are within classes than among all stimuli.
 
@@ -24,23 +26,11 @@ def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
     with itself. All classes have the same weight. Pairs of a stimulus with itself are included, as in the paper, so
     that the value of unrelated classes is about one over the number of members of a class.
 
-    Parameters
-    ----------
-    X : array-like (n, d)
-    labels : array-like (n,)
-        The class of every stimulus; numbers or strings.
-
     Returns
     -------
     float
         Within [0, 1]; 1 if all patterns of a class point in one direction, 0 if the classes have the same mean
         direction. NaN, with a warning, if a pattern is all zeros, or if all patterns point in one direction.
-
-    Raises
-    ------
-    ValueError
-        If X is not a finite real matrix, if there is not one label per stimulus, if labels are missing or of mixed
-        kinds, if there is only one class, or if no class has two members.
 
     References
     ----------
@@ -64,6 +54,7 @@ def class_separation(X: ArrayLike, labels: ArrayLike) -> float:
     return separation / (separation + spread)
 
 
+@complete_docstring()
 def neural_collapse(X: ArrayLike, labels: ArrayLike) -> float:
     r"""Compute the variability within classes relative to that of the class means (NC1).
 
@@ -75,23 +66,11 @@ def neural_collapse(X: ArrayLike, labels: ArrayLike) -> float:
     same weight. Only directions in which class means differ by more than rounding error are considered; rounding error
     is that of single precision if all values are numbers of single precision.
 
-    Parameters
-    ----------
-    X : array-like (n, d)
-    labels : array-like (n,)
-        The class of every stimulus; numbers or strings.
-
     Returns
     -------
     float
         At least 0; lower is more collapsed, 0 if all stimuli of a class have the same pattern (along those directions).
         NaN, with a warning, if all class means are equal up to rounding.
-
-    Raises
-    ------
-    ValueError
-        If X is not a finite real matrix, if there is not one label per stimulus, if labels are missing or of mixed
-        kinds, if there is only one class, or if no class has two members.
 
     References
     ----------

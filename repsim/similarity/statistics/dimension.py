@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 
 from repsim.similarity import checks
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.pair_distances import squared_distances
 from repsim.similarity.precision import FloatArray, centred
 from repsim.similarity.statistics.statistic import NOTHING, SIMILARITY, About, Statistic, undefined
@@ -20,6 +21,7 @@ CANDIDATES = 8
 TIED = 1e-9
 
 
+@complete_docstring("n >= 3.")
 def intrinsic_dimension(X: ArrayLike) -> float:
     r"""Estimate the dimension of the manifold of the patterns from two nearest neighbours (TwoNN).
 
@@ -31,21 +33,11 @@ def intrinsic_dimension(X: ArrayLike) -> float:
     distribution without its largest ratios.) Duplicates of a stimulus are left out: n is the number of distinct
     stimuli. High dimensions are underestimated unless n is very large.
 
-    Parameters
-    ----------
-    X : array-like (n, d)
-        n >= 3.
-
     Returns
     -------
     float
         Positive. NaN, with a warning, if fewer than 3 stimuli are distinct, or if the two nearest neighbours of each
         have the same distance.
-
-    Raises
-    ------
-    ValueError
-        If X is not a finite real matrix, or has fewer than 3 rows.
 
     Warns
     -----
@@ -83,6 +75,7 @@ def intrinsic_dimension(X: ArrayLike) -> float:
     return (len(distinct) - 1) / total
 
 
+@complete_docstring()
 def participation_ratio(X: ArrayLike) -> float:
     r"""Compute the effective number of dimensions of the variance.
 
@@ -91,19 +84,10 @@ def participation_ratio(X: ArrayLike) -> float:
     with the eigenvalues of the covariance C of the features. It is a biased estimator: of n stimuli it is at most
     n - 1, and noise increases it.
 
-    Parameters
-    ----------
-    X : array-like (n, d)
-
     Returns
     -------
     float
         Within [1, min(n - 1, d)]; the upper bound if all variances are equal. NaN, with a warning, if X is constant.
-
-    Raises
-    ------
-    ValueError
-        If X is not a finite real matrix.
 
     References
     ----------

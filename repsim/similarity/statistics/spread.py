@@ -9,11 +9,13 @@ from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
 from repsim.similarity import checks
+from repsim.similarity.docstrings import complete_docstring
 from repsim.similarity.pair_distances import squared_distances
 from repsim.similarity.precision import FloatArray, unit
 from repsim.similarity.statistics.statistic import NOTHING, ROTATION, About, Statistic, undefined
 
 
+@complete_docstring()
 def magnitude(X: ArrayLike) -> float:
     r"""Compute the length of the mean pattern.
 
@@ -21,19 +23,10 @@ def magnitude(X: ArrayLike) -> float:
 
     in the unit of X. It is not the mean length of the patterns, which may be large if their mean is zero.
 
-    Parameters
-    ----------
-    X : array-like (n, d)
-
     Returns
     -------
     float
         At least 0.
-
-    Raises
-    ------
-    ValueError
-        If X is not a finite real matrix.
 
     References
     ----------
@@ -50,25 +43,17 @@ def magnitude(X: ArrayLike) -> float:
     return float(largest * np.linalg.norm((array / largest).mean(axis=0)))
 
 
+@complete_docstring()
 def concentricity(X: ArrayLike) -> float:
     r"""Compute the mean cosine of the patterns with the mean pattern.
 
     .. math:: \frac{1}{n} \sum_i \frac{x_i^T \bar x}{|x_i| \, |\bar x|}
-
-    Parameters
-    ----------
-    X : array-like (n, d)
 
     Returns
     -------
     float
         Within [-1, 1]; 1 if all patterns point in one direction, near 0 if they point in all directions. NaN, with a
         warning, if a pattern, or the mean pattern, is all zeros.
-
-    Raises
-    ------
-    ValueError
-        If X is not a finite real matrix.
 
     References
     ----------
@@ -90,6 +75,7 @@ def concentricity(X: ArrayLike) -> float:
     return float(np.clip(unit(array, axis=1).mean(axis=0) @ mean / length, -1.0, 1.0))
 
 
+@complete_docstring()
 def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
     r"""Compute the uniformity loss of the directions of the patterns on the sphere.
 
@@ -99,7 +85,6 @@ def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
 
     Parameters
     ----------
-    X : array-like (n, d)
     t : float, default 2.0
         Positive inverse width of the kernel: only directions nearer than about its inverse square root contribute.
 
@@ -108,11 +93,6 @@ def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
     float
         Within [-4 t, 0]; 0 if all patterns point in one direction. About -2 t for uniform directions in many
         dimensions. NaN, with a warning, if a pattern is all zeros.
-
-    Raises
-    ------
-    ValueError
-        If X is not a finite real matrix, or if t is not positive and finite.
 
     References
     ----------
