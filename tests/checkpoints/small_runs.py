@@ -1,5 +1,7 @@
 """A small network, its stimuli and its training, for the tests of runs."""
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,16 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> Non
         optimizer.zero_grad()
         model(torch.randn(16, 3)).square().mean().backward()
         optimizer.step()
+
+
+def flip_bits(path: Path, n: int) -> Iterator[None]:
+    """Change one bit of a file, and after each step of the loop another one instead."""
+    content = path.read_bytes()
+    for position in random.Random(0).sample(range(len(content) * 8), n):
+        flipped = bytearray(content)
+        flipped[position // 8] ^= 1 << position % 8
+        path.write_bytes(flipped)
+        yield
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -442,8 +442,18 @@ def test_a_custom_forward_function_is_used() -> None:
     np.testing.assert_array_equal(layer.values, X.numpy() + 1)
 
 
-def test_inputs_are_cast_to_the_dtype_of_the_network() -> None:
-    layer = record(nn.Sequential(nn.Linear(3, 2)).double(), "0", dtype="float64")["0"]
+class Fixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.ones(3, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+@pytest.mark.parametrize("module", [nn.Linear(3, 2), Fixed()], ids=["parameters", "buffers"])
+def test_inputs_are_cast_to_the_dtype_of_the_network(module: nn.Module) -> None:
+    layer = record(nn.Sequential(module).double(), "0", dtype="float64")["0"]
     assert layer.source_dtype == "torch.float64"
 
 
@@ -504,18 +514,6 @@ def test_two_tensors_of_one_name_are_an_error() -> None:
         ValueError, match="Two layers have the same name, because a module is named like another module's call"
     ):
         record(twice, "*")
-
-
-def test_inputs_are_cast_to_the_dtype_of_buffers_if_there_are_no_parameters() -> None:
-    class Fixed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("weight", torch.ones(3, 2, dtype=torch.float64))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return x @ self.weight
-
-    assert record(nn.Sequential(Fixed()), "0", dtype="float64")["0"].source_dtype == "torch.float64"
 
 
 def test_recording_may_begin_in_inference_mode() -> None:

@@ -184,17 +184,6 @@ def test_token_0_is_the_first_hidden_state(bert: Any) -> None:
         assert_values(layer, states[:, 0])
 
 
-def test_gpt_blocks_are_its_hidden_states(gpt: Any) -> None:
-    *blocks, last = by_module(record(gpt, ["h.*", "ln_f"], TEXT)).values()
-    embedded, *states = hidden_states(gpt)
-    assert [layer.module for layer in (*blocks, last)] == ["h.0", "h.1", "h.2", "ln_f"]
-    for layer, expected in zip(blocks[:-1], states[:-1], strict=True):
-        assert_values(layer, expected)
-    assert_values(last, states[-1])  # its last hidden state is after the final norm
-    assert_values(record(gpt, "ln_f:input", TEXT)["ln_f:input"], torch.from_numpy(blocks[-1].values).reshape(6, 7, 8))
-    assert not np.array_equal(blocks[0].values, embedded.flatten(1).numpy())
-
-
 def test_an_input_that_all_stimuli_share_is_refused(gpt: Any) -> None:
     with pytest.raises(ValueError, match=r"'h\.1:input\[position_ids\]' has shape \(1, 7\) for 6 stimuli, and none"):
         record(gpt, "h.1:input[position_ids]", TEXT)

@@ -59,14 +59,6 @@ def test_a_lock_that_another_process_holds_fails_and_names_it(path: Path, holder
         Lock(path)
 
 
-def test_another_process_fails_while_this_one_holds_the_lock(path: Path) -> None:
-    lock = Lock(path)
-    command = [sys.executable, "-c", HOLD, checkpoints.storage.lock.__file__, str(path)]
-    child = subprocess.run(command, input="", capture_output=True, text=True, timeout=60, check=True)
-    assert f"is being written by process {os.getpid()} on" in child.stdout
-    lock.release()
-
-
 def test_the_lock_of_a_killed_process_is_free_again(path: Path, holder: subprocess.Popen[str]) -> None:
     assert is_locked(path)
     holder.kill()

@@ -14,12 +14,13 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 from checkpoints.capture.evaluation_mode import evaluation_mode
 from checkpoints.generators import rng_state, set_rng_state
 from checkpoints.storage.nested_state import pack, unpack
 from checkpoints.storage.tensors import NotStorable
+from tests.checkpoints.exact_equality import same
 
 TENSORS = [
     torch.arange(6, dtype=torch.float64).reshape(2, 3),
@@ -83,32 +84,6 @@ def stored(tree: Any) -> Any:
     """Write a tree as it is written to disk, and read it back."""
     tensors, skeleton = pack(tree)
     return unpack(safetensors.torch.load(safetensors.torch.save(tensors)), json.loads(json.dumps(skeleton)))
-
-
-def bits(tensor: Tensor) -> list[int]:
-    return tensor.resolve_conj().contiguous().reshape(-1).view(torch.uint8).tolist()
-
-
-def same(tree: Any, other: Any) -> bool:
-    """Equal in value, type and order; tensors, arrays and floats to the bit."""
-    if type(tree) is not type(other):
-        return False
-    if isinstance(tree, Tensor):
-        return (tree.dtype, tree.shape, bits(tree)) == (other.dtype, other.shape, bits(other))
-    if isinstance(tree, np.ndarray | np.generic):
-        return (tree.dtype, tree.shape, tree.tobytes()) == (other.dtype, other.shape, other.tobytes())
-    if isinstance(tree, defaultdict) and tree.default_factory is not other.default_factory:
-        return False
-    if isinstance(tree, dict):
-        return same(list(tree.items()), list(other.items()))
-    if isinstance(tree, deque) and tree.maxlen != other.maxlen:
-        return False
-    if isinstance(tree, list | tuple | deque):
-        return len(tree) == len(other) and all(map(same, tree, other))
-    if isinstance(tree, float | complex):
-        parts = (tree.real, tree.imag), (other.real, other.imag)
-        return struct.pack("2d", *parts[0]) == struct.pack("2d", *parts[1])
-    return bool(tree == other)
 
 
 @pytest.mark.parametrize("value", [*TENSORS, *ARRAYS, *OTHERS], ids=lambda value: type(value).__name__)

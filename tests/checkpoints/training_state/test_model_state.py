@@ -56,6 +56,7 @@ class Held(nn.Module):
 @pytest.mark.parametrize(
     "value",
     [
+        torch.tensor([float("nan"), -0.0, float("inf"), 1e-45]),
         torch.tensor([1 + 2j, 3 - 1j]),
         torch.tensor([[1 + 2j], [3 - 1j]], dtype=torch.complex128),
         torch.tensor([1 + 2j, 3 - 1j], dtype=torch.complex128).conj(),

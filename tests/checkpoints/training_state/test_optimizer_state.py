@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints import Run, Stimuli
+from tests.checkpoints.exact_equality import same
 
 SETTINGS: dict[str, Any] = {
     "growth_rate": float("inf"),
@@ -48,23 +49,6 @@ def run(folder: Path) -> Iterator[Run]:
     stimuli = Stimuli.of(range(4), [0, 1] * 2, ["test"] * 4, np.zeros((4, 4)))
     with Run.create(folder / "run", {}, stimuli) as run:
         yield run
-
-
-def same(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, Tensor):
-        flat = [each.contiguous().reshape(-1).view(torch.uint8) for each in (one, other)]
-        return (one.dtype, one.shape) == (other.dtype, other.shape) and torch.equal(*flat)
-    if isinstance(one, np.ndarray | np.generic):
-        return one.dtype == other.dtype and one.tobytes() == other.tobytes()
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, deque) and one.maxlen != other.maxlen:
-        return False
-    if isinstance(one, list | tuple | deque):
-        return len(one) == len(other) and all(map(same, one, other))
-    return repr(one) == repr(other) if isinstance(one, float) else bool(one == other)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.complex64])
