@@ -22,11 +22,6 @@ def representation(
     layer that is constant up to rounding is then constant in everything that is computed from it. In a block of
     stimuli they cannot be detected. The result is X itself if it already is such an array and needs no change;
     ``keep_single`` leaves float32 as it is.
-
-    Examples
-    --------
-    >>> representation([[1, 2], [3, 4]]).dtype
-    dtype('float64')
     """
     array = real_array(X, name)
     check_shape(array, name, least)
@@ -104,13 +99,7 @@ def mapping(given: Mapping[str, ArrayLike], side: str, what: str, advice: str) -
 
 
 def is_read_in_blocks(X: object) -> bool:
-    """Return whether an object is not an array but has rows that can be read by slices.
-
-    Examples
-    --------
-    >>> is_read_in_blocks(np.zeros((2, 2))), is_read_in_blocks([[1, 2]])
-    (False, False)
-    """
+    """Return whether an object is not an array but has rows that can be read by slices."""
     return not isinstance(X, np.ndarray | list | tuple | torch.Tensor) and all(
         hasattr(X, what) for what in ("shape", "dtype", "__getitem__", "__len__")
     )

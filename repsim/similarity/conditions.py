@@ -23,11 +23,6 @@ def class_codes(labels: ArrayLike, n: int, what: str, name: str, *, unit: str = 
     Missing labels and labels of mixed kinds are errors: NaN would be a class of its own, and numpy converts 1 to "1" if
     another label is a string. ``what``, ``name`` and ``unit`` are what messages call the labels, the array and its
     rows.
-
-    Examples
-    --------
-    >>> class_codes(["dog", "cat", "dog"], 3, "labels", "X")
-    array([1, 0, 1])
     """
     array = np.asarray(labels)
     if array.shape != (n,):
@@ -91,14 +86,7 @@ def comparable_classes(labels: ArrayLike, n: int, name: str) -> Codes:
 
 
 def averaged(X: ArrayLike, codes: Codes) -> FloatArray:
-    """Return the mean of the rows of every condition.
-
-    Examples
-    --------
-    >>> averaged(np.array([[1.0], [2.0], [5.0]]), np.array([1, 0, 1]))
-    array([[2.],
-           [3.]])
-    """
+    """Return the mean of the rows of every condition."""
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(codes.max() + 1))
     sums = np.add.reduceat(np.asarray(X, dtype=np.float64)[order], starts, axis=0)
@@ -106,13 +94,7 @@ def averaged(X: ArrayLike, codes: Codes) -> FloatArray:
 
 
 def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) -> FloatArray:
-    """Return the mean of the rows of every condition within every fold.
-
-    Examples
-    --------
-    >>> split_into_folds([[1.0], [2.0], [3.0], [6.0]], np.array([0, 1, 0, 1]), [1, 1, 2, 2], "X").ravel()
-    array([1., 2., 3., 6.])
-    """
+    """Return the mean of the rows of every condition within every fold."""
     array, parts = np.asarray(X, dtype=np.float64), class_codes(folds, len(codes), "folds", name)
     if parts.max() == 0:
         raise ValueError(
@@ -129,13 +111,7 @@ def split_into_folds(X: ArrayLike, codes: Codes, folds: ArrayLike, name: str) ->
 
 
 def noise_of(X: ArrayLike, codes: Codes | None, folds: ArrayLike | None, name: str) -> FloatArray:
-    """Return the shrunk covariance of the deviations from the means of conditions, or of conditions in folds.
-
-    Examples
-    --------
-    >>> noise_of([[0.0], [2.0]], None, None, "X")
-    array([[2.]])
-    """
+    """Return the shrunk covariance of the deviations from the means of conditions, or of conditions in folds."""
     array = np.asarray(X, dtype=np.float64)
     groups = np.zeros(len(array), dtype=np.intp) if codes is None else codes
     if folds is not None:

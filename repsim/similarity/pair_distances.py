@@ -17,12 +17,6 @@ def squared_distances(Z: FloatArray) -> Iterator[tuple[int, FloatArray]]:
 
     It comes with the index of its first row. The distance from a row to itself is infinite. Distances are computed from
     products, with the rounding errors of the squares of the rows.
-
-    Examples
-    --------
-    >>> for start, distances in squared_distances(np.array([[0.0], [3.0]])):
-    ...     print(start, distances.tolist())
-    0 [[inf, 9.0], [9.0, inf]]
     """
     squares = np.vecdot(Z, Z)
     rows = max(1, PAIRS_AT_ONCE // len(Z))

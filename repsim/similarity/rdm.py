@@ -184,11 +184,6 @@ def condensed(D: ArrayLike, name: str = "D") -> FloatArray:
     """Return the upper triangle of an RDM that is given condensed or square.
 
     NaN marks a distance that is not defined. The result is float64, and D itself if D already is such an array.
-
-    Examples
-    --------
-    >>> condensed([[0, 1, 2], [1, 0, 3], [2, 3, 0]])
-    array([1., 2., 3.])
     """
     array = checks.real_array(D, name).astype(np.float64, copy=False)
     if np.isinf(array).any():

@@ -15,32 +15,10 @@ Nan = Literal["raise", "pairwise"]
 
 
 def in_common(rdms: Mapping[str, ArrayLike], *, nan: Nan = "raise", whole: str | None = None) -> dict[str, FloatArray]:
-    """Check RDMs of the same stimuli, and leave out the pairs that are NaN.
+    """Check RDMs of the same stimuli, by their names in messages, and return them condensed without pairs that are NaN.
 
-    Parameters
-    ----------
-    rdms : mapping from str to array-like (n * (n - 1) / 2,) or (n, n)
-        From the name of an RDM in messages to the RDM.
-    nan : {"raise", "pairwise"}
-        Whether all RDMs must be NaN at the same pairs, or pairs that are NaN in one are left out of all.
-    whole : str, optional
-        Name of the method, if it needs all pairs of the remaining stimuli.
-
-    Returns
-    -------
-    dict from str to array (m,)
-        Condensed, float64, without NaN, the same m for all.
-
-    Raises
-    ------
-    ValueError
-        If one is not an RDM, if they have different numbers of stimuli or NaN at different pairs, or if single pairs
-        are missing for a method that needs all.
-
-    Examples
-    --------
-    >>> in_common({"A": [1, np.nan, 3], "B": [4, np.nan, 6]})
-    {'A': array([1., 3.]), 'B': array([4., 6.])}
+    Either all RDMs must be NaN at the same pairs, or pairs that are NaN in one are left out of all. ``whole`` is the
+    name of the method if it needs all pairs of the remaining stimuli.
     """
     checks.choice(nan, {"raise": 0, "pairwise": 1}, "treatment of NaN")
     vectors = {name: condensed(rdm, name) for name, rdm in rdms.items()}

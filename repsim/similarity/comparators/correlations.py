@@ -32,35 +32,17 @@ Linear = Callable[[FloatArray], FloatArray]
 
 
 def deviations(distances: FloatArray) -> FloatArray:
-    """Return the differences from the mean.
-
-    Examples
-    --------
-    >>> deviations(np.array([1.0, 3.0]))
-    array([-1.,  1.])
-    """
+    """Return the differences from the mean."""
     return distances - distances.mean()
 
 
 def inner(x: FloatArray, y: FloatArray) -> float:
-    """Return the inner product of two vectors of length one at most, within [-1, 1].
-
-    Examples
-    --------
-    >>> inner(np.array([0.6, 0.8]), np.array([1.0, 0.0]))
-    0.6
-    """
+    """Return the inner product of two vectors of length one at most, within [-1, 1]."""
     return float(np.clip(x @ y, -1.0, 1.0))
 
 
 def inner_together(x: Sequence[FloatArray], y: Sequence[FloatArray]) -> FloatArray:
-    """Return the inner products (p, q) of p with q vectors of length one at most, within [-1, 1].
-
-    Examples
-    --------
-    >>> inner_together([np.array([0.6, 0.8])], [np.array([1.0, 0.0]), np.array([0.0, 1.0])])
-    array([[0.6, 0.8]])
-    """
+    """Return the inner products (p, q) of p with q vectors of length one at most, within [-1, 1]."""
     return np.clip(np.stack(x) @ np.stack(y).T, -1.0, 1.0)
 
 
@@ -69,11 +51,6 @@ def weighted_mean(rdms: FloatArray, linear: Linear) -> FloatArray:
 
     It has the largest mean cosine with them after that map: for :math:`x = L r`,
     :math:`\sum_i L d_i \cdot x / (|L d_i| |x|)` is largest if x is parallel to :math:`\sum_i L d_i / |L d_i|`.
-
-    Examples
-    --------
-    >>> weighted_mean(np.array([[3.0, 0.0], [0.0, 1.0]]), lambda d: d)
-    array([0.75, 0.75])
     """
     largest = np.abs(rdms).max(axis=1, keepdims=True)
     scaled = rdms / largest  # so that no square overflows or vanishes
@@ -82,36 +59,18 @@ def weighted_mean(rdms: FloatArray, linear: Linear) -> FloatArray:
 
 
 def mean_rank(rdms: FloatArray) -> FloatArray:
-    """Return the mean over RDMs of the ranks of their distances.
-
-    Examples
-    --------
-    >>> mean_rank(np.array([[1.0, 2.0, 9.0], [5.0, 4.0, 6.0]]))
-    array([1.5, 1.5, 3. ])
-    """
+    """Return the mean over RDMs of the ranks of their distances."""
     return np.mean([ranks(rdm) for rdm in rdms], axis=0)
 
 
 def cosine_after(linear: Linear, distances: FloatArray) -> FloatArray | None:
-    """Scale an RDM to length one after a linear map; return None for an RDM of zeros.
-
-    Examples
-    --------
-    >>> cosine_after(deviations, np.array([1.0, 3.0])).round(3)
-    array([-0.707,  0.707])
-    """
+    """Scale an RDM to length one after a linear map; return None for an RDM of zeros."""
     largest = np.abs(distances).max()
     return unit(linear(distances / largest)) if largest else None
 
 
 def correlation_after(linear: Linear, distances: FloatArray) -> FloatArray | None:
-    """Scale an RDM to length one after a linear map of constants to zero; return None for a constant RDM.
-
-    Examples
-    --------
-    >>> correlation_after(deviations, np.array([2.0, 2.0])) is None
-    True
-    """
+    """Scale an RDM to length one after a linear map of constants to zero; return None for a constant RDM."""
     return None if is_constant(distances) else cosine_after(linear, distances)
 
 

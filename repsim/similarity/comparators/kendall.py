@@ -51,13 +51,7 @@ class Ranked:
 
 
 def ranked(distances: FloatArray) -> Ranked | None:
-    """Sort the distances of an RDM; return None if it is constant.
-
-    Examples
-    --------
-    >>> ranked(np.array([5.0, 1.0, 5.0])).below
-    array([1, 0, 1])
-    """
+    """Sort the distances of an RDM; return None if it is constant."""
     if is_constant(distances):
         return None
     m, ascending = len(distances), TiedOrder.of(distances)
@@ -70,24 +64,12 @@ def ranked(distances: FloatArray) -> Ranked | None:
 
 
 def n_pairs(counts: IntArray) -> int:
-    """Count the pairs within groups.
-
-    Examples
-    --------
-    >>> n_pairs(np.array([1, 2, 4]))
-    7
-    """
+    """Count the pairs within groups."""
     return int(counts @ (counts - 1)) // 2
 
 
 def concordance(x: Ranked, y: Ranked) -> int:
-    """Return the number of concordant minus that of discordant pairs of distances.
-
-    Examples
-    --------
-    >>> concordance(ranked(np.array([1.0, 2.0, 3.0])), ranked(np.array([1.0, 3.0, 3.0])))
-    2
-    """
+    """Return the number of concordant minus that of discordant pairs of distances."""
     sequence, n_tied_in_both = _y_along_x(x, y)
     total = n_pairs(np.array([len(sequence)]))
     return total - x.n_tied - y.n_tied + n_tied_in_both - 2 * n_inversions(sequence, y.start)
@@ -99,11 +81,6 @@ def n_inversions(sequence: IntArray, start: IntArray) -> int:
     The sequence is sorted bit by bit from the highest: among entries that agree in all higher bits, every entry with
     the bit before an entry without it is such a pair. This is Knight's merge sort in the reverse direction, where each
     step is a few operations on whole arrays. ``start[r]`` is the number of entries smaller than r.
-
-    Examples
-    --------
-    >>> n_inversions(np.array([3, 0, 2, 1]), np.arange(5))
-    4
     """
     m, total = len(sequence), 0
     places = np.arange(m)

@@ -21,13 +21,7 @@ SINGLE_ROUNDING = 12 * SINGLE
 
 
 def levels(distances: FloatArray) -> NDArray[np.int64]:
-    """Return the position of every distance among the distinct ones; tied distances have the same position.
-
-    Examples
-    --------
-    >>> levels(np.array([0.3, 0.1 + 0.2, 0.1]))
-    array([1, 1, 0])
-    """
+    """Return the position of every distance among the distinct ones; tied distances have the same position."""
     order = np.argsort(distances, kind="stable")
     numbers = np.empty(len(distances), dtype=np.int64)
     numbers[order] = np.cumsum(starts_of_ties(distances[order])) - 1
@@ -35,13 +29,7 @@ def levels(distances: FloatArray) -> NDArray[np.int64]:
 
 
 def ranks(distances: FloatArray) -> FloatArray:
-    """Return the rank of every distance, starting with 1; tied distances have the same mean rank.
-
-    Examples
-    --------
-    >>> ranks(np.array([0.3, 0.1 + 0.2, 0.1]))
-    array([2.5, 2.5, 1. ])
-    """
+    """Return the rank of every distance, starting with 1; tied distances have the same mean rank."""
     return np.asarray(rankdata(levels(distances)), dtype=np.float64)
 
 
@@ -55,11 +43,6 @@ class TiedOrder:
         Positions of the distances from the smallest to the largest; tied distances are in the order of the RDM.
     begins : array of bool (m,)
         Whether a distance, in this order, is the first of its run.
-
-    Examples
-    --------
-    >>> TiedOrder.of(np.array([0.3, 0.1 + 0.2, 0.1])).ranks(np.array([1.0, 2.0, 1.0]))
-    array([3., 3., 1.])
     """
 
     order: NDArray[np.intp]
@@ -102,11 +85,6 @@ def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
     A distance is tied with its predecessor if they differ by no more than rounding error, and if their group spans no
     more than that. The second condition matters for RDMs of many stimuli, whose neighbouring distances may all differ
     by less than rounding error: such a chain is cut into groups as wide as the rounding error.
-
-    Examples
-    --------
-    >>> starts_of_ties(np.array([0.1, 0.1 + 0.2, 0.3 + 1e-16, 500.0]))
-    array([ True,  True, False,  True])
     """
     rounding = relative_rounding(ascending)
     starts = np.ones(len(ascending), dtype=bool)
@@ -124,24 +102,12 @@ def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
 
 
 def relative_rounding(distances: FloatArray) -> float:
-    """Return the rounding error of distances relative to their own magnitude.
-
-    Examples
-    --------
-    >>> relative_rounding(np.array([0.1, 2.0])), relative_rounding(np.array([0.5, 2.0])) > 1e-7
-    (1e-12, True)
-    """
+    """Return the rounding error of distances relative to their own magnitude."""
     return SINGLE_ROUNDING if epsilon_of(distances) == SINGLE else DOUBLE_ROUNDING
 
 
 def is_constant(distances: FloatArray) -> bool:
-    """Return whether all distances are equal up to rounding error.
-
-    Examples
-    --------
-    >>> is_constant(np.array([1.0, 1.0 + 1e-15])), is_constant(np.array([1.0, 2.0]))
-    (True, False)
-    """
+    """Return whether all distances are equal up to rounding error."""
     if distances.size < 2:
         return True
     low, high = distances.min(), distances.max()

@@ -31,13 +31,7 @@ from repsim.similarity.precision import FloatArray
 
 
 def whiten(distances: FloatArray) -> FloatArray:
-    r"""Multiply a condensed RDM by :math:`V^{-1/2}`.
-
-    Examples
-    --------
-    >>> whiten(np.ones(3)) * np.sqrt(2 * 3)
-    array([1., 1., 1.])
-    """
+    r"""Multiply a condensed RDM by :math:`V^{-1/2}`."""
     D = squareform(distances, checks=False)
     n, mean = len(D), distances.mean()
     effects = D.sum(axis=0) - (n - 1) * mean  # B'd without its mean

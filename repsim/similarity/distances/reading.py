@@ -18,25 +18,13 @@ SMALLEST, LARGEST = 1e-10, 1e15
 
 
 def chunks(X: Any) -> list[tuple[int, int]]:
-    """Return start and stop of each chunk of rows of X.
-
-    Examples
-    --------
-    >>> chunks(np.zeros((3, 2**19)))
-    [(0, 2), (2, 3)]
-    """
+    """Return start and stop of each chunk of rows of X."""
     step = max(1, CHUNK // X.shape[1])
     return [(start, min(start + step, len(X))) for start in range(0, len(X), step)]
 
 
 def in_safe_precision(X: Floats) -> Floats:
-    """Convert X to double precision if single precision does not hold its squared distances.
-
-    Examples
-    --------
-    >>> in_safe_precision(np.array([[1e20, 0.0]], dtype=np.float32)).dtype
-    dtype('float64')
-    """
+    """Convert X to double precision if single precision does not hold its squared distances."""
     return X if X.dtype == np.float64 or _single_is_safe(_row_sizes(X)) else X.astype(np.float64)
 
 
@@ -45,12 +33,6 @@ class Blocks:
 
     As in `checks.representation`, features that are constant up to rounding have exactly one value. Their detection
     takes one pass over X.
-
-    Examples
-    --------
-    >>> blocks = Blocks(np.array([[1e3, 1.0], [1e3 + 2**-13, 2.0]]), "X")
-    >>> blocks[1:]
-    array([[1000.,    2.]])
     """
 
     def __init__(self, X: Any, name: str) -> None:

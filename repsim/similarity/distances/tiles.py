@@ -77,27 +77,10 @@ class _RowProducts(NamedTuple):
 def write_squared_distances(
     rows: Rows, n: int, out: Any, *, shape: tuple[int, int], finish: Callable[[Floats], Floats] = lambda row: row
 ) -> None:
-    """Write the squared distances of all pairs of rows; nonnegative, and zero between equal rows.
+    """Write the squared distances of all pairs of n rows to ``out``; nonnegative, and zero between equal rows.
 
-    Parameters
-    ----------
-    rows : callable
-        Takes start and stop, returns rows (stop - start, d) of float32 or float64.
-    n : int
-        Number of rows.
-    out : array-like (n * (n - 1) / 2,)
-        Where the distances are written.
-    shape : (int, int)
-        Rows and columns of a tile; with fewer than n columns, ``rows`` is called again for every tile.
-    finish : callable, optional
-        Applied to the distances of each row before they are written; it may work in place.
-
-    Examples
-    --------
-    >>> X, out = np.array([[0.0], [3.0], [4.0]]), np.empty(3)
-    >>> write_squared_distances(lambda start, stop: X[start:stop], 3, out, shape=(2, 2))
-    >>> out
-    array([ 9., 16.,  1.])
+    ``rows`` takes start and stop; it is called again for every tile if ``shape``, that of a tile, has fewer than n
+    columns. ``finish`` is applied to the distances of each row and may work in place.
     """
     blocks = (rows(start, min(start + shape[0], n)) for start in range(0, n, shape[0]))
     squares = np.concatenate([np.vecdot(block, block) for block in blocks])  # (n,)
@@ -119,13 +102,6 @@ def write_one_minus_cosines(rows: Rows, n: int, out: Any, *, shape: tuple[int, i
     """Write one minus the products of all pairs of rows of length one, within [0, 2]; NaN where a row is NaN.
 
     This is half the squared distance. Arguments are those of `write_squared_distances`.
-
-    Examples
-    --------
-    >>> X, out = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]), np.empty(3)
-    >>> write_one_minus_cosines(lambda start, stop: X[start:stop], 3, out, shape=(2, 2))
-    >>> out.round(12)
-    array([1. , 0.4, 0.2])
     """
     for row in _row_products(rows, n, shape):
         distances, near = row.distances(1, lambda products: np.subtract(1, products, out=products))
@@ -157,24 +133,12 @@ def _row_products(rows: Rows, n: int, shape: tuple[int, int]) -> Iterator[_RowPr
 
 
 def condensed_index(i: Index, j: Index, n: int) -> Index:
-    """Return the index of the pair i < j, or of many such pairs, in a condensed matrix of n rows.
-
-    Examples
-    --------
-    >>> condensed_index(1, 2, 4)
-    3
-    """
+    """Return the index of the pair i < j, or of many such pairs, in a condensed matrix of n rows."""
     return i * n - i * (i + 1) // 2 + j - i - 1
 
 
 def tile_shape(n: int, itemsize: int, memory: int, *, rereads: bool) -> tuple[int, int]:
-    """Return rows and columns of a tile: flat if all rows are in memory, square if rows are read again.
-
-    Examples
-    --------
-    >>> tile_shape(1000, 8, 10**6, rereads=False), tile_shape(1000, 8, 10**6, rereads=True)
-    ((125, 1000), (353, 353))
-    """
+    """Return rows and columns of a tile: flat if all rows are in memory, square if rows are read again."""
     entries = memory // itemsize
     if rereads:
         side = max(1, min(n, int(entries**0.5)))

@@ -27,13 +27,6 @@ def verbatim(name: str) -> str:
     r"""Return a name escaped so that matplotlib shows it literally, without mathematics or hidden legend entries.
 
     Line breaks, invisible characters and characters without an installed font are shown as escapes.
-
-    Examples
-    --------
-    >>> verbatim("a$b$")
-    'a\\$b\\$'
-    >>> verbatim("two\nlines")
-    'two\\nlines'
     """
     shown = printable(name).replace("$", r"\$")
     return " " + shown if shown.startswith("_") else shown
@@ -53,13 +46,6 @@ def shorten(names: Sequence[str], most: int = 28) -> list[str]:
 
     Long names are cut between their ends. If several names have the same ends, their labels also contain the part in
     which the names first differ, and, if that is not enough, a number. Equal names have equal labels.
-
-    Examples
-    --------
-    >>> shorten(["encoder_0_attention_output", "fc"], most=17)
-    ['encoder_…n_output', 'fc']
-    >>> shorten([f"encoder_layers_{k}_attention_output" for k in range(2)], most=17)
-    ['encod…0_att…utput', 'encod…1_att…utput']
     """
     full = {name: printable(name) for name in dict.fromkeys(names)}
     short = {name: _cut(text, max(most, _FEWEST)) for name, text in full.items()}

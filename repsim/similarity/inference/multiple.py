@@ -85,11 +85,6 @@ def p_value(n_as_extreme: ArrayLike, n_samples: int) -> FloatArray:
     ----------
     Phipson & Smyth (2010). Permutation p-values should never be zero. Statistical Applications in Genetics and
     Molecular Biology 9:39.
-
-    Examples
-    --------
-    >>> float(p_value(0, 999))
-    0.001
     """
     return (np.asarray(n_as_extreme, dtype=np.float64) + 1) / (n_samples + 1)
 
@@ -100,12 +95,6 @@ def permutation_p(null: FloatArray, observed: FloatArray, *, exact: bool) -> Flo
     Values are equal up to rounding if they differ by at most 1e-10 of the largest value of the same statistic. ``null``
     has shape (n_permutations, k) or (n_permutations, 1). If it is ``exact``, it contains every permutation once,
     including the identity, and p is the fraction that is as extreme; otherwise p is (b + 1) / (B + 1).
-
-    Examples
-    --------
-    >>> null = np.array([[0.3], [0.1], [0.1 + 0.2]])
-    >>> permutation_p(null, null[0], exact=True).round(3), permutation_p(null, null[0], exact=False)
-    (array([0.667]), array([0.75]))
     """
     scale = np.maximum(np.abs(null).max(axis=0, initial=0.0), np.abs(observed))
     hits = (null >= observed - ROUNDING * scale).sum(axis=0)

@@ -36,12 +36,6 @@ def first_equal(rdms: FloatArray, comparator: Comparator) -> NDArray[np.intp]:
     """Return for each RDM the index of the first RDM that the comparator cannot distinguish from it.
 
     Two RDMs are indistinguishable if a transformation that the comparator ignores makes them equal up to rounding.
-
-    Examples
-    --------
-    >>> from repsim.similarity import COMPARATORS
-    >>> first_equal(np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 5.0], [3.0, 5.0, 9.0]]), COMPARATORS["pearson"])
-    array([0, 1, 0])
     """
     if "monotone maps" in comparator.ignores:
         _, first, place = np.unique([levels(rdm) for rdm in rdms], axis=0, return_index=True, return_inverse=True)

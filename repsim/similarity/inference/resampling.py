@@ -25,27 +25,10 @@ LEAST_STIMULI = 3
 def resampled_values(
     models: FloatArray, data: FloatArray, counts: Counts, comparator: Comparator, *, ceilings: bool = True
 ) -> Resampled:
-    """Compare every model RDM with every data RDM under bootstrap samples of stimuli.
+    """Compare every model RDM (p, m) with every data RDM (q, m) under samples of stimuli, drawn ``counts`` times each.
 
-    Parameters
-    ----------
-    models : array (p, m)
-        Condensed, without NaN.
-    data : array (q, m)
-    counts : array (n_samples, n)
-        How often each stimulus was drawn; all ones is the data without resampling.
-    comparator : Comparator
-        With a weighted form, pairs are weighted by how often they were drawn; without, RDMs are compared over the
-        distinct stimuli that were drawn.
-    ceilings : bool, default True
-        Whether the ceilings are needed; they may be NaN otherwise.
-
-    Examples
-    --------
-    >>> from repsim.similarity import COMPARATORS
-    >>> D = np.array([[1.0, 2.0, 4.0]])
-    >>> resampled_values(D, D, np.array([[1, 1, 1]]), COMPARATORS["pearson"]).values
-    array([[[1.]]])
+    With a weighted form of the comparator, pairs are weighted by how often they were drawn; without, RDMs are compared
+    over the distinct stimuli that were drawn. Ceilings may be NaN if they are not needed.
     """
     rdms, p = np.concatenate([models, data]), len(models)
     shape = len(counts), p, len(data)
@@ -83,21 +66,9 @@ def by_resampling(
 def compare_with_ceilings(
     comparator: Comparator, models: FloatArray, data: FloatArray, *, ceilings: bool = True
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Compare every model with every data RDM, and the best possible models with the data.
+    """Return values of models (p, q), and of the pool of all other data RDMs (q,) and of all data RDMs (q,).
 
-    Returns
-    -------
-    values : array (p, q)
-    lower, upper : array (q,)
-        Values of the pool of all other data RDMs, and of the pool of all; ``lower`` is NaN for a single data RDM. All
-        are NaN if the comparator is not defined for one of the data RDMs.
-
-    Examples
-    --------
-    >>> from repsim.similarity import COMPARATORS
-    >>> D = np.array([[1.0, 2.0, 4.0], [1.0, 2.0, 3.0]])
-    >>> compare_with_ceilings(COMPARATORS["pearson"], D[:1], D)[0].round(3)
-    array([[1.   , 0.982]])
+    The second is NaN for a single data RDM, and both are NaN if the comparator is not defined for one of the data RDMs.
     """
     prepared = [comparator.prepare(rdm) for rdm in data]
 

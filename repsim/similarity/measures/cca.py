@@ -130,13 +130,7 @@ class SVD(NamedTuple):
 
 
 def centred_svd(X: FloatArray) -> SVD:
-    """Decompose a representation after centring, without the directions that are rounding error.
-
-    Examples
-    --------
-    >>> centred_svd(np.array([[1.0, 1.0], [-1.0, -1.0]])).s
-    array([2.])
-    """
+    """Decompose a representation after centring, without the directions that are rounding error."""
     U, s, Vt = np.linalg.svd(centred(X, axis=0), full_matrices=False)
     varying = X[:, (X[0] != X).any(axis=0)]  # a constant feature, however large, adds no rounding to deviations
     rank = np.count_nonzero(s > rounding_of(varying)) if varying.size else 0

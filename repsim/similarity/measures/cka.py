@@ -84,13 +84,7 @@ def _together(
 
 
 def alignment(cross: float | FloatArray, x: float | FloatArray, y: float | FloatArray) -> FloatArray:
-    """Compute CKA (p, q) from HSIC of X with Y, X with itself (p,) and Y with itself (q,); NaN where these are zero.
-
-    Examples
-    --------
-    >>> float(alignment(0.1, 0.2, 0.2))
-    0.5
-    """
+    """Compute CKA (p, q) from HSIC of X with Y, X with itself (p,) and Y with itself (q,); NaN where these are zero."""
     x, y = np.where(x > NOTHING, x, np.nan), np.where(y > NOTHING, y, np.nan)
     return np.clip(cross / np.sqrt(np.multiply.outer(x, y)), -1.0, 1.0)
 

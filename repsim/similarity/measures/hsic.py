@@ -31,11 +31,6 @@ def normalised(X: FloatArray) -> FloatArray:
 
     CKA depends on neither. HSIC then has no unit, and the off-diagonal entries of each row of the Gram matrix sum to
     minus the diagonal, which both estimators use.
-
-    Examples
-    --------
-    >>> normalised(np.array([[1.0], [3.0]])).ravel()
-    array([-1.,  1.])
     """
     Z = centred(X, axis=0)
     largest = max(Z.max(), -Z.min()) or 1.0
@@ -49,12 +44,6 @@ def hsic(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
     """Compute the HSIC of two normalised representations by the route with fewer multiplications.
 
     This route needs no more memory than X and Y together.
-
-    Examples
-    --------
-    >>> X = normalised(np.arange(4.0)[:, None])
-    >>> round(hsic(X, X, unbiased=False), 3)
-    1.778
     """
     (n, d1), d2 = X.shape, Y.shape[1]
     route = hsic_from_features if d1 * d2 <= n * (d1 + d2) else hsic_from_grams
@@ -68,12 +57,6 @@ def hsic_from_features(X: Any, Y: Any, *, unbiased: bool) -> float:
     diagonal :math:`a = \sum_i |x_i|^2 |y_i|^2` and the effect of U-centring, which for centred columns is
 
     .. math:: \frac{2 a}{n - 2} - \frac{\sum_i |x_i|^2 \sum_i |y_i|^2}{(n - 1)(n - 2)}
-
-    Examples
-    --------
-    >>> X = normalised(np.arange(4.0)[:, None])
-    >>> round(hsic_from_features(X, X, unbiased=False), 3)
-    1.778
     """
     n = len(X)
     cross = (X.T @ Y).ravel()  # (d1 * d2,)
@@ -85,14 +68,7 @@ def hsic_from_features(X: Any, Y: Any, *, unbiased: bool) -> float:
 
 
 def hsic_from_grams(X: FloatArray, Y: FloatArray, *, unbiased: bool) -> float:
-    """Compute HSIC from the two Gram matrices.
-
-    Examples
-    --------
-    >>> X = normalised(np.arange(4.0)[:, None])
-    >>> round(hsic_from_grams(X, X, unbiased=True), 3)
-    1.387
-    """
+    """Compute HSIC from the two Gram matrices."""
     total = np.vdot(gram(X, unbiased=unbiased), gram(Y, unbiased=unbiased))
     return float(total) / degrees(len(X), unbiased=unbiased)
 
@@ -102,11 +78,6 @@ def gram(X: Any, rows: slice = EVERYTHING, columns: slice = EVERYTHING, *, unbia
 
     A tile is on the diagonal (equal slices) or off it (slices that do not overlap). ``unbiased`` U-centres it, for the
     unbiased estimator.
-
-    Examples
-    --------
-    >>> gram(normalised(np.eye(4)[:, :1]), unbiased=True).sum(axis=0).round(9) + 0.0
-    array([0., 0., 0., 0.])
     """
     library = torch if isinstance(X, torch.Tensor) else np
     K = library.matmul(X[rows], X[columns].T, out=out)
@@ -137,22 +108,10 @@ def u_centred(K: Any, rows: slice, columns: slice, sums: Any) -> Any:
 
 
 def squared_norms(X: Any) -> Any:
-    """Return the squared length of each row of an array or tensor.
-
-    Examples
-    --------
-    >>> squared_norms(np.array([[3.0, 4.0]]))
-    array([25.])
-    """
+    """Return the squared length of each row of an array or tensor."""
     return torch.linalg.vecdot(X, X) if isinstance(X, torch.Tensor) else np.vecdot(X, X)
 
 
 def degrees(n: int, *, unbiased: bool) -> int:
-    """Return the divisor of the estimator for n stimuli.
-
-    Examples
-    --------
-    >>> degrees(10, unbiased=True), degrees(10, unbiased=False)
-    (70, 81)
-    """
+    """Return the divisor of the estimator for n stimuli."""
     return n * (n - 3) if unbiased else (n - 1) ** 2

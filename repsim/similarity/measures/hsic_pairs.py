@@ -32,12 +32,6 @@ def linear_hsic(
 
     Layers are those of `hsic.normalised`, pairs are positions (i, j), i <= j, and ``memory`` bounds the bytes of the
     products held at a time. The result is correct at the pairs and at their mirror images.
-
-    Examples
-    --------
-    >>> X = np.array([[-1.0], [1.0]])
-    >>> linear_hsic([X], [(0, 0)], unbiased=False, memory=10**6, device=None)
-    array([[4.]])
     """
     n, widths = len(layers[0]), [layer.shape[1] for layer in layers]
     products = [widths[i] * widths[j] for i, j in pairs]
@@ -50,14 +44,7 @@ def linear_hsic(
 
 
 def from_features(layers: Sequence[Any], pairs: Pairs, *, unbiased: bool, memory: int) -> FloatArray:
-    """Compute HSIC from the cross products of each layer with as many others at once as memory allows.
-
-    Examples
-    --------
-    >>> X = np.array([[-1.0], [1.0]])
-    >>> from_features([X], [(0, 0)], unbiased=False, memory=10**6)
-    array([[4.]])
-    """
+    """Compute HSIC from the cross products of each layer with as many others at once as memory allows."""
     n = len(layers[0])
     hsic = np.full((len(layers), len(layers)), np.nan)
     for i, js, columns in _meetings(layers, pairs, memory):
@@ -124,11 +111,6 @@ def from_tiles(tiles: Sequence[Tile], n: int, memory: int, device: str | None = 
 
     The same tile of all matrices is stacked; the product of the stack with its transpose is added to the sums. Each
     tile takes two slices, rows and columns, and writes its entries to ``out``.
-
-    Examples
-    --------
-    >>> from_tiles([partial(gram, np.array([[-1.0], [1.0]]), unbiased=False)], 2, 10**6)
-    array([[4.]])
     """
     count = len(tiles)
     size = _tile_size(n, count, memory)

@@ -133,11 +133,6 @@ def evaluate(measure: Measure, X: ArrayLike, Y: ArrayLike) -> float:
     """Check two representations of the same stimuli, prepare them and compare them.
 
     If the value is NaN, a warning is attributed to the caller of the function that calls this one.
-
-    Examples
-    --------
-    >>> evaluate(Measure.from_function("difference", lambda X, Y: X.sum() - Y.sum()), [[1], [2]], [[3], [5]])
-    -5.0
     """
     prepared = {name: measure.prepare(each, name) for name, each in checks.representations({"X": X, "Y": Y}).items()}
     is_defined = all(each is not None for each in prepared.values())
@@ -148,13 +143,7 @@ def evaluate(measure: Measure, X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def undefined_among(measure: Measure, prepared: Mapping[str, Any]) -> dict[str, bool]:
-    """Return for which prepared representations a measure is not defined: those that are None, or NaN by themselves.
-
-    Examples
-    --------
-    >>> undefined_among(Measure.from_function("product", lambda x, y: x * y), {"X": None, "Y": 1.0})
-    {'X': True, 'Y': False}
-    """
+    """Return for which prepared representations a measure is not defined: those that are None, or NaN by themselves."""
     return {name: each is None or math.isnan(measure.compare(each, each)) for name, each in prepared.items()}
 
 
@@ -162,15 +151,6 @@ def warn_undefined(measure: Measure, is_undefined: Mapping[str, bool], *, stackl
     """Warn once of the representations for which a measure is not defined.
 
     ``stacklevel`` is counted from this function.
-
-    Examples
-    --------
-    >>> product = Measure.from_function("product", lambda x, y: x * y)
-    >>> with warnings.catch_warnings(record=True) as caught:
-    ...     warnings.simplefilter("always")
-    ...     warn_undefined(product, {"X": True, "Y": False}, stacklevel=2)
-    >>> print(caught[0].message)
-    1 of 2 representations (X) have no value with themselves. Their product is NaN.
     """
     names = [name for name, each in is_undefined.items() if each]
     if names:

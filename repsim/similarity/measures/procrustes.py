@@ -143,14 +143,7 @@ def permutation_procrustes(X: ArrayLike, Y: ArrayLike) -> float:
 
 
 def unit_norm(X: FloatArray) -> FloatArray | None:
-    """Centre the columns and scale the matrix to Frobenius norm 1; return None if X is constant.
-
-    Examples
-    --------
-    >>> unit_norm(np.array([[1.0, 5.0], [3.0, 5.0]])).round(3)
-    array([[-0.707,  0.   ],
-           [ 0.707,  0.   ]])
-    """
+    """Centre the columns and scale the matrix to Frobenius norm 1; return None if X is constant."""
     Z = centred(X, axis=0)
     return unit(Z) if Z.any() else None
 
@@ -159,37 +152,19 @@ def in_row_space(X: FloatArray) -> FloatArray:
     """Rotate a wide representation into the space of its rows, which has at most n features.
 
     All inner products of stimuli are unchanged.
-
-    Examples
-    --------
-    >>> in_row_space(np.array([[3.0, 4.0]])).round(12)
-    array([[-5.]])
     """
     n, d = X.shape
     return np.asarray(np.linalg.qr(X.T, mode="r")).T if n < d else X
 
 
 def polar(M: FloatArray) -> FloatArray:
-    """Return the orthogonal polar factor: the orthogonal matrix with the largest inner product with M.
-
-    Examples
-    --------
-    >>> polar(np.diag([2.0, -3.0])) + 0.0
-    array([[ 1.,  0.],
-           [ 0., -1.]])
-    """
+    """Return the orthogonal polar factor: the orthogonal matrix with the largest inner product with M."""
     U, _, Vt = np.linalg.svd(M)
     return U @ Vt
 
 
 def with_width(X: FloatArray, width: int) -> FloatArray:
-    """Append columns of zeros.
-
-    Examples
-    --------
-    >>> with_width(np.ones((1, 1)), 3)
-    array([[1., 0., 0.]])
-    """
+    """Append columns of zeros."""
     return np.pad(X, [(0, 0), (0, width - X.shape[1])])
 
 
@@ -198,13 +173,7 @@ def _prepare_scaled(X: FloatArray, name: str) -> FloatArray | None:
 
 
 def prepare_rotated(X: FloatArray, name: str) -> FloatArray | None:
-    """Centre a representation, scale it to norm 1 and rotate it into the space of its rows; None if it is constant.
-
-    Examples
-    --------
-    >>> prepare_rotated(np.ones((3, 2)), "X") is None
-    True
-    """
+    """Centre a representation, scale it to norm 1 and rotate it into the space of its rows; None if it is constant."""
     Z = unit_norm(X)
     return None if Z is None else in_row_space(Z)
 

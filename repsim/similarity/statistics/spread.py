@@ -115,13 +115,7 @@ def uniformity(X: ArrayLike, *, t: float = 2.0) -> float:
 
 
 def n_zeros(X: FloatArray) -> int:
-    """Count the patterns that are all zeros and so have no direction.
-
-    Examples
-    --------
-    >>> n_zeros(np.array([[0.0, 0.0], [0.0, 1.0]]))
-    1
-    """
+    """Count the patterns that are all zeros and so have no direction."""
     return len(X) - int(np.count_nonzero(X.any(axis=1)))
 
 

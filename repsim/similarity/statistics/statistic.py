@@ -75,14 +75,6 @@ def undefined(statistic: str, why: str) -> float:
     Warns
     -----
     RuntimeWarning
-
-    Examples
-    --------
-    >>> with warnings.catch_warnings(record=True) as caught:
-    ...     warnings.simplefilter("always")
-    ...     value = undefined("magnitude", "there is none")
-    >>> value, str(caught[0].message)
-    (nan, 'X: there is none. Its magnitude is NaN.')
     """
     warnings.warn(f"X: {why}. Its {statistic} is NaN.", RuntimeWarning, stacklevel=3)
     return math.nan
