@@ -1,14 +1,19 @@
 """Settings of the place where tasks run."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repsim.settings import Settings, setting
 
 if TYPE_CHECKING:
     from analysis.execution.progress import Reporter
 
-__all__ = ["ExecutionConfig"]
+__all__ = ["EXECUTORS", "ExecutionConfig"]
+
+
+def _executors() -> Iterable[str]:
+    return EXECUTORS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +23,8 @@ class ExecutionConfig(Settings):
     Attributes
     ----------
     executor : str or None
-        ``"serial"``, ``"processes"`` or ``"dask"``: a key of ``analysis.execution.EXECUTORS``. None: Dask if a
-        scheduler is given, processes if the work takes long enough, this process otherwise.
+        ``"serial"``, ``"processes"``, ``"dask"``, or another key of ``analysis.execution.EXECUTORS``. None: Dask if
+        a scheduler is given, processes if the work takes long enough, this process otherwise.
     jobs : int or None
         Number of processes, one thread each. None: the number of processors.
     scheduler : str or None
@@ -36,7 +41,7 @@ class ExecutionConfig(Settings):
     executor: str | None = setting(
         None,
         help="Where tasks run: serial, processes or dask.",
-        choices=("serial", "processes", "dask"),
+        choices=_executors,
         shown="processes if the work takes long enough",
     )
     jobs: int | None = setting(
@@ -46,3 +51,17 @@ class ExecutionConfig(Settings):
         None, help="Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786, or a TOML file that describes a cluster."
     )
     progress: "Reporter | None" = None
+
+    def __post_init__(self) -> None:
+        """Check every setting."""
+        super().__post_init__()
+        self.check_choices()
+
+
+# Classes of executors, or ``module:class`` of those that are imported when they are chosen; each is called with the
+# settings of execution, and has the methods of ``analysis.execution.Executor``.
+EXECUTORS: dict[str, str | Callable[[ExecutionConfig], Any]] = {
+    "serial": "analysis.execution.serial:SerialExecutor",
+    "processes": "analysis.execution.processes:ProcessExecutor",
+    "dask": "analysis.execution.dask:DaskExecutor",
+}

@@ -6,16 +6,18 @@ import logging
 import os
 import signal
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from analysis.config.execution import ExecutionConfig
 from analysis.execution.cluster import cluster_of, read_cluster_file
 from analysis.execution.interruption import Incomplete
+from analysis.execution.progress import silent
 from analysis.execution.task import NotStarted, Outcome, Task, TaskGraph, pack, perform
-from analysis.execution.threads import use_one_thread
+from analysis.execution.threads import count_processors, use_one_thread
 from analysis.execution.worker import end_with
 
 try:
@@ -37,27 +39,19 @@ class DaskExecutor:
     Only paths and settings travel. The workers read and write the files: they must see them under the same paths and
     have repsim installed. A worker has one thread. The scheduler needs no access to files.
 
-    Parameters
-    ----------
-    jobs : int, >= 1
-        Number of workers of the cluster on this machine that is started if no scheduler is given.
-    scheduler : str, optional
-        The address of a scheduler, such as ``tcp://10.0.0.1:8786``, or the path of a TOML file that describes a cluster
-        to start (see ``cluster_of``).
-    say : callable, optional
-        Called with a message while waiting for workers.
+    Without a scheduler, a cluster is started on this machine, by default with one worker for each processor. The
+    scheduler may be the path of a TOML file that describes a cluster to start (see ``cluster_of``).
     """
 
-    def __init__(
-        self, jobs: int = 1, scheduler: str | None = None, say: Callable[[str], None] = lambda message: None
-    ) -> None:
-        self.jobs, self.scheduler, self.say = jobs, scheduler, say
+    def __init__(self, execution: ExecutionConfig) -> None:
+        self.jobs = execution.jobs or count_processors()
+        self.scheduler, self.say = execution.scheduler, (execution.progress or silent()).say
         self._client: distributed.Client | None = None
         self._open = ExitStack()
-        if scheduler is not None and Path(scheduler).is_file():
-            read_cluster_file(Path(scheduler))
-        elif scheduler is not None:
-            with _quiet(), _connected(scheduler):
+        if self.scheduler is not None and Path(self.scheduler).is_file():
+            read_cluster_file(Path(self.scheduler))
+        elif self.scheduler is not None:
+            with _quiet(), _connected(self.scheduler):
                 pass  # it answers
 
     def __enter__(self) -> DaskExecutor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from pkgutil import resolve_name
 from typing import Protocol
 
-from analysis.config.execution import ExecutionConfig
-from analysis.execution.progress import silent
+from analysis.config.execution import EXECUTORS, ExecutionConfig
 from analysis.execution.task import Outcome, Task
 from analysis.execution.threads import count_processors
 
@@ -40,33 +40,10 @@ def make_executor(execution: ExecutionConfig | None = None, *, cost: float = flo
         raise ValueError(f"A scheduler belongs to the executor dask, not to {name}. Leave one of the two out.")
     if scheduler is not None and jobs is not None:
         raise ValueError(f"The cluster of {scheduler} decides how many workers there are. Leave jobs out.")
-    count = count_processors() if jobs is None else jobs
-    if name is None and scheduler is None:
-        name = "processes" if count > 1 and cost >= _WORTH_PROCESSES else "serial"
-    return EXECUTORS[name or "dask"](count, scheduler, (execution.progress or silent()).say)
-
-
-def _serial(jobs: int, scheduler: str | None, say: Callable[[str], None]) -> Executor:
-    from analysis.execution.serial import SerialExecutor
-
-    return SerialExecutor()
-
-
-def _processes(jobs: int, scheduler: str | None, say: Callable[[str], None]) -> Executor:
-    from analysis.execution.processes import ProcessExecutor
-
-    return ProcessExecutor(jobs)
-
-
-def _dask(jobs: int, scheduler: str | None, say: Callable[[str], None]) -> Executor:
-    from analysis.execution.dask import DaskExecutor
-
-    return DaskExecutor(jobs, scheduler, say)
-
-
-# Each imports its module when it is chosen.
-EXECUTORS: dict[str, Callable[[int, str | None, Callable[[str], None]], Executor]] = {
-    "serial": _serial,
-    "processes": _processes,
-    "dask": _dask,
-}
+    if name is None and scheduler is not None:
+        name = "dask"
+    elif name is None:
+        name = "processes" if (jobs or count_processors()) > 1 and cost >= _WORTH_PROCESSES else "serial"
+    entry = EXECUTORS[name]
+    executor: Executor = (resolve_name(entry) if isinstance(entry, str) else entry)(execution)
+    return executor

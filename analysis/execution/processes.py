@@ -14,8 +14,10 @@ from multiprocessing.connection import Connection, wait
 
 import cloudpickle
 
+from analysis.config.execution import ExecutionConfig
 from analysis.execution.interruption import Incomplete
 from analysis.execution.task import Outcome, Task, TaskGraph, pack
+from analysis.execution.threads import count_processors
 
 __all__ = ["ProcessExecutor"]
 
@@ -30,14 +32,14 @@ serve({descriptor}, {parent})
 
 
 class ProcessExecutor:
-    """Runs tasks in ``jobs`` processes.
+    """Runs tasks in processes, by default one for each processor.
 
     If a process dies, its task is run once more when no other task is running, so that it has all the memory if it died
     for lack of it. A task whose process dies twice fails; the others go on.
     """
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(self, execution: ExecutionConfig) -> None:
+        self.jobs = execution.jobs or count_processors()
 
     def __enter__(self) -> ProcessExecutor:
         """Return the executor; processes start with the first tasks."""

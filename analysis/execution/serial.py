@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from analysis.config.execution import ExecutionConfig
 from analysis.execution.task import Outcome, Task, TaskGraph
 from analysis.execution.threads import one_thread
 
@@ -12,6 +13,9 @@ __all__ = ["SerialExecutor"]
 
 class SerialExecutor:
     """Runs tasks in this process; the reference for the other executors."""
+
+    def __init__(self, execution: ExecutionConfig) -> None:
+        """Take the settings, none of which concern it."""
 
     def __enter__(self) -> SerialExecutor:
         """Return the executor; there is nothing to start."""

@@ -11,15 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
+from analysis import analyze_run
+from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.execution import EXECUTORS, NotStarted, Task, count_processors, make_executor, processes
 from analysis.execution.interruption import Incomplete, TrainingInterrupted
 from analysis.execution.progress import Reporter
+from analysis.execution.serial import SerialExecutor
 from analysis.execution.task import Outcome
 from repsim.learning import Diverged
 
@@ -74,11 +78,29 @@ def test_errors_come_back_as_they_were(name: str, fail: Callable[[int], None]) -
     assert vars(error)["step"] == 3
 
 
-def test_settings_offer_every_executor_and_reject_others_at_once() -> None:
-    (executor,) = (each for each in ExecutionConfig.settings() if each.name == "executor")
-    assert executor.choices == tuple(EXECUTORS)
-    with pytest.raises(ValueError, match=r"^Unknown executor 'slurm'\. Choose one of: serial, "):
-        ExecutionConfig(executor="slurm")
+class MyExecutor(SerialExecutor):
+    """An executor that is not part of the package."""
+
+    names: ClassVar[list[str]] = []
+
+    def completed(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        self.names += [task.name for task in tasks]
+        yield from super().completed(tasks)
+
+
+@pytest.mark.parametrize("entry", [MyExecutor, f"{__name__}:MyExecutor"], ids=["class", "import path"])
+@pytest.mark.usefixtures("blank_figures")
+def test_an_executor_of_a_script_runs_an_analysis(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, entry: str | type
+) -> None:
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(MyExecutor=MyExecutor))
+    monkeypatch.setitem(EXECUTORS, "mine", entry)
+    MyExecutor.names.clear()
+    result = analyze_run(
+        copied("backprop"), config=AnalysisConfig(steps="last"), execution=ExecutionConfig(executor="mine")
+    )
+    assert {"rdm", "probes", "similarity", "report"} <= set(MyExecutor.names)
+    assert len(result.tables["probes"]) == 3
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
