@@ -12,9 +12,13 @@ from functools import cache
 from types import UnionType
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["Setting", "Settings", "setting"]
+__all__ = ["Setting", "Settings", "UnknownChoice", "setting"]
 
 Choices = tuple[str, ...] | Callable[[], Iterable[str]]
+
+
+class UnknownChoice(ValueError):
+    """Error of a setting that is none of its choices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,8 @@ class Setting:
         Name of one value of a list, for error messages.
     flags : tuple of str
         Names of the option on the command line; ``--name`` if empty.
-    shown : str or None
-        Default value as the help text gives it, if that differs from the value itself.
+    shown : str, mapping of str to str, or None
+        Default value as the help text gives it, by command if it depends on that, where it differs from the value.
     commas : bool
         Whether the option takes a list as one text with commas; otherwise it is repeated.
     joined : str or None
@@ -67,7 +71,7 @@ class Setting:
     unique: bool = False
     singular: str | None = None
     flags: tuple[str, ...] = ()
-    shown: str | None = None
+    shown: str | Mapping[str, str] | None = None
     commas: bool = False
     joined: str | None = None
 
@@ -108,13 +112,14 @@ class Setting:
         return "a whole number" + (f" of {self.lowest} or more" if self.lowest is not None else "")
 
     def check_choice(self, value: Any) -> None:
-        """Raise ValueError unless a value, or each of a list, is one of the choices."""
+        """Raise UnknownChoice unless a value, or each of a list, is one of the choices."""
         if self.choices is None:
             return
         known = list(self.choices() if callable(self.choices) else self.choices)
         for each in value if isinstance(value, tuple) else (value,):
             if each is not None and each not in known:
-                raise ValueError(f"Unknown {self.singular or self.name} '{each}'. Choose one of: {', '.join(known)}.")
+                message = f"Unknown {self.singular or self.name} '{each}'. Choose one of: {', '.join(known)}."
+                raise UnknownChoice(message)
 
 
 _IN_WORDS = {str: "text", bool: "true or false", float: "a finite number"}
@@ -158,7 +163,7 @@ class Settings:
         return tuple(found)
 
     def check_choices(self) -> None:
-        """Raise ValueError if a setting is none of its choices.
+        """Raise UnknownChoice if a setting is none of its choices.
 
         This may import the modules that define the choices, so constructors of light classes leave it to the caller.
         """

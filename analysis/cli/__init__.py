@@ -5,8 +5,10 @@ from __future__ import annotations
 import codecs
 import io
 import os
+import shlex
 import sys
 import warnings
+from importlib.metadata import entry_points
 
 import typer
 
@@ -53,15 +55,26 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
+            _add_commands()
             app()
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            print("repsim: interrupted.", file=sys.stderr)
+            command = shlex.join(["repsim", *sys.argv[1:]])
+            _fail(f"Interrupted; finished results are kept. Continue with the same command: {command}", _INTERRUPTED)
         raise
     except Exception as error:  # the library raises; the command prints
         if os.environ.get("REPSIM_TRACEBACK"):
             raise
         _fail(*_message_and_code(error))
+
+
+def _add_commands() -> None:
+    """Add the commands that other packages offer: functions under the entry points ``repsim.commands``."""
+    for entry in entry_points(group="repsim.commands"):
+        try:
+            app.command(entry.name)(entry.load())
+        except Exception as error:  # of a package that is not ours
+            warnings.warn(f"The command {entry.name} cannot be loaded ({error}).", RuntimeWarning, stacklevel=1)
 
 
 def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -7,25 +7,25 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Given, Json, Quiet, execution_of, with_options
+from analysis.cli.options import Display, Given, analysis_of, execution_of, with_options
 from analysis.cli.output import print_results
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
-from analysis.config.toml_files import merge, read_defaults
+from analysis.config.toml_files import read_defaults
 
 __all__ = ["analyze"]
 
 
-@with_options(analysis=AnalysisConfig, execution=ExecutionConfig)
+@with_options
 def analyze(
     runs: Annotated[
         list[Path], typer.Argument(help="Run directories with recorded steps; each is analyzed by itself.")
     ],
-    analysis: Given,
-    execution: Given,
+    analysis: Given[AnalysisConfig],
+    execution: Given[ExecutionConfig],
     output: Annotated[Path | None, typer.Option(help="Folder to write, for one run. [default: RUN/analysis]")] = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Probe and compare the layers of runs, each by itself: tables, RDMs, figures, report.
 
@@ -35,10 +35,7 @@ def analyze(
     from analysis.workflows.analyze import analyze_runs
 
     defaults = read_defaults()
-    results = analyze_runs(
-        runs,
-        config=merge(AnalysisConfig.from_dict, "analysis", [defaults], analysis),
-        output=output,
-        execution=execution_of(execution, defaults, quiet=quiet),
-    )
-    print_results(results, as_json=json)
+    where = execution_of(execution, defaults, display)
+    with analysis_of(analysis, defaults) as config:
+        results = analyze_runs(runs, config=config, output=output, execution=where)
+    print_results(results, as_json=display.json)

@@ -7,28 +7,28 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Given, Json, Quiet, execution_of, with_options
+from analysis.cli.options import Display, Given, analysis_of, execution_of, with_options
 from analysis.cli.output import print_results
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
-from analysis.config.toml_files import merge, read_defaults
+from analysis.config.toml_files import read_defaults
 
 __all__ = ["compare"]
 
 
-@with_options(analysis=AnalysisConfig, execution=ExecutionConfig)
+@with_options
 def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(help="Two or more run directories with the same stimuli; the first is the reference."),
     ],
-    analysis: Given,
-    execution: Given,
+    analysis: Given[AnalysisConfig],
+    execution: Given[ExecutionConfig],
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: comparison, beside the first run]")
     ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Compare the layers of runs with one another: tables, RDMs, figures, report.
 
@@ -38,10 +38,7 @@ def compare(
     from analysis.workflows.analyze import compare_runs
 
     defaults = read_defaults()
-    result = compare_runs(
-        runs,
-        config=merge(AnalysisConfig.from_dict, "analysis", [defaults], analysis),
-        output=output,
-        execution=execution_of(execution, defaults, quiet=quiet),
-    )
-    print_results([result], as_json=json)
+    where = execution_of(execution, defaults, display)
+    with analysis_of(analysis, defaults) as config:
+        result = compare_runs(runs, config=config, output=output, execution=where)
+    print_results([result], as_json=display.json)

@@ -7,17 +7,18 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Json, Quiet, reporter_of
+from analysis.cli.options import Display, with_options
 from analysis.cli.output import print_results
 from analysis.config.execution import ExecutionConfig
 
 __all__ = ["demo"]
 
 
+@with_options
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for the runs and the comparison.")] = Path("runs/demo"),
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Train three networks of 20 hidden layers on real digits and compare their layers (a few minutes).
 
@@ -26,4 +27,5 @@ def demo(
     """
     from analysis.workflows.demo import demo as run_demo
 
-    print_results([run_demo(output, execution=ExecutionConfig(progress=reporter_of(quiet=quiet)))], as_json=json)
+    result = run_demo(output, execution=ExecutionConfig(progress=display.reporter()))
+    print_results([result], as_json=display.json)

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Json, Quiet, reporter_of
+from analysis.cli.options import Display, with_options
 from analysis.cli.output import print_json
 
 __all__ = ["export"]
 
 
+@with_options
 def export(
     source: Annotated[Path, typer.Argument(help="A run (its activations), or the folder of an analysis.")],
     output: Annotated[Path, typer.Option(help="New file; for csv and parquet, a new folder.")],
@@ -26,8 +27,8 @@ def export(
         list[str] | None,
         typer.Option("--layers", "--layer", help="Layers or patterns of a run; repeat the option. [default: all]"),
     ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Write recorded activations, or tables and RDMs, to files of other programs.
 
@@ -37,9 +38,9 @@ def export(
     """
     from analysis.export.exporting import export as write
 
-    files = write(source, output, format=format, steps=steps, layers=layers, reporter=reporter_of(quiet=quiet))
+    files = write(source, output, format=format, steps=steps, layers=layers, reporter=display.reporter())
     size = sum(path.stat().st_size for path in files)
-    if json:
+    if display.json:
         print_json(
             {
                 "source": str(source),

@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
+from analysis.cli.options import Format, with_options
 from analysis.cli.output import print_json
 
 __all__ = ["info"]
 
 
+@with_options
 def info(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    *,
+    form: Format,
 ) -> None:
     """Show the settings, the state, the recorded steps and the layers of a run.
 
@@ -37,7 +40,7 @@ def info(
         "config": opened.config,
         "environment": opened.info["environment"],
     }
-    if json:
+    if form.json:
         print_json(facts)
     else:
         _print(facts)

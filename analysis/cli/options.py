@@ -1,102 +1,151 @@
-"""Options of commands: derived from the fields of settings, or shared by several commands."""
+"""Options of commands: each follows from a field of settings."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import typer
 
+from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.toml_files import SettingsFile, merge
-from repsim.settings import Setting, Settings
+from repsim.settings import Setting, Settings, UnknownChoice, setting
 
 if TYPE_CHECKING:
     from analysis.execution.progress import Reporter
 
-__all__ = ["DataDir", "Given", "Json", "Quiet", "execution_of", "flags_of", "reporter_of", "with_options"]
+__all__ = ["DataDir", "Display", "Format", "Given", "analysis_of", "execution_of", "with_options"]
 
-Given = dict[str, Any]  # the settings that were given on the command line, by field
+S = TypeVar("S", bound=Settings)
 Command = Callable[..., None]
 
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the IDX files of mnist.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Hide progress.")]
 
 
-def with_options(**configs: type[Settings]) -> Callable[[Command], Command]:
-    """Return a decorator that replaces parameters of a command by the options of some settings.
+@dataclass(frozen=True)
+class Given(Generic[S]):
+    """The settings of one class that were given on the command line, by field."""
+
+    config: type[S]
+    values: dict[str, Any]
+
+    @property
+    def flags(self) -> list[str]:
+        """The options that were given."""
+        return [_flags(each)[0] for each in self.config.settings() if each.name in self.values]
+
+    def merged(self, files: Sequence[SettingsFile], *, check_choices: bool = False) -> S:
+        """Return the settings, with those of files where none were given; see ``merge``."""
+        return merge(self.config, files, self.values, check_choices=check_choices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format(Settings):
+    """Form of the output of a command."""
+
+    json: bool = setting(False, help="Print the result as JSON.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Display(Format):
+    """What a command that takes a while shows."""
+
+    quiet: bool = setting(False, help="Hide progress.")
+
+    def reporter(self) -> Reporter:
+        """Return a reporter that shows progress on standard error."""
+        from analysis.execution.progress import Reporter
+
+        return Reporter(quiet=self.quiet)
+
+
+def with_options(command: Command) -> Command:
+    """Replace the parameters of a command that are settings by one option for each of their fields.
+
+    A parameter annotated as a class of settings gets these, with the defaults of those that were not given. One
+    annotated as ``Given[Config]`` gets the given ones, to be merged with those of files.
 
     Examples
     --------
-    >>> @with_options(execution=ExecutionConfig)
-    ... def command(run: str, execution: Given) -> None:
-    ...     print(run, execution)
+    >>> @with_options
+    ... def command(run: str, execution: Given[ExecutionConfig], display: Display) -> None:
+    ...     print(run, execution.values, display)
     >>> list(inspect.signature(command).parameters)
-    ['run', 'executor', 'jobs', 'scheduler']
-    >>> command(run="runs/sg", executor=None, jobs=3, scheduler=None)
-    runs/sg {'jobs': 3}
+    ['run', 'executor', 'jobs', 'scheduler', 'json', 'quiet']
+    >>> command(run="runs/sg", executor=None, jobs="3", scheduler=None, json=None, quiet=True)
+    runs/sg {'jobs': 3} Display(json=False, quiet=True)
     """
+    parameters = inspect.signature(command, eval_str=True).parameters.values()
+    configs = {each.name: _config_of(each.annotation) for each in parameters}
 
-    def decorate(command: Command) -> Command:
-        @wraps(command)
-        def with_settings(**arguments: Any) -> None:
-            for name, config in configs.items():
-                arguments[name] = _given(config, arguments)
-            command(**arguments)
+    @wraps(command)
+    def with_settings(**arguments: Any) -> None:
+        for parameter in parameters:
+            if config := configs[parameter.name]:
+                given = Given(config, _take(config, arguments))
+                arguments[parameter.name] = given if get_origin(parameter.annotation) else config(**given.values)
+        command(**arguments)
 
-        parameters = [
-            option
-            for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
-            for option in (
-                map(_option, configs[name].settings())
-                if name in configs
-                else [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-            )
-        ]
-        with_settings.__annotations__ = {each.name: each.annotation for each in parameters}
-        with_settings.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by inspect
-        return with_settings
-
-    return decorate
+    options: list[inspect.Parameter] = []
+    for parameter in parameters:
+        if config := configs[parameter.name]:
+            options += [_option(each, command.__name__) for each in config.settings()]
+        else:
+            options.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+    with_settings.__annotations__ = {each.name: each.annotation for each in options}
+    with_settings.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # read by inspect
+    return with_settings
 
 
-def flags_of(setting: Setting) -> tuple[str, ...]:
-    """Return the names of a setting's option."""
-    return setting.flags or (f"--{setting.name.replace('_', '-')}",)
-
-
-def execution_of(given: Given, defaults: SettingsFile, *, quiet: bool) -> ExecutionConfig:
+def execution_of(given: Given[ExecutionConfig], defaults: SettingsFile, display: Display) -> ExecutionConfig:
     """Return the settings of execution: those of the command line or, if none are given there, the defaults."""
-    config = merge(ExecutionConfig.from_dict, "execution", [] if given else [defaults], given)
-    return replace(config, progress=reporter_of(quiet=quiet))
+    config = given.merged([] if given.values else [defaults])
+    return replace(config, progress=display.reporter())
 
 
-def reporter_of(*, quiet: bool) -> Reporter:
-    """Return a reporter that shows progress on standard error."""
-    from analysis.execution.progress import Reporter
+@contextmanager
+def analysis_of(given: Given[AnalysisConfig], defaults: SettingsFile) -> Iterator[AnalysisConfig]:
+    """Yield the settings of an analysis; if the block finds an unknown choice in them, name the file that it is in."""
+    try:
+        yield given.merged([defaults])
+    except UnknownChoice:
+        given.merged([defaults], check_choices=True)
+        raise
 
-    return Reporter(quiet=quiet)
+
+def _config_of(annotation: Any) -> type[Settings] | None:
+    """Return the settings that a parameter takes, if it takes any."""
+    if get_origin(annotation) is Given:
+        (annotation,) = get_args(annotation)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, Settings) else None
 
 
-def _option(setting: Setting) -> inspect.Parameter:
-    kind: Any = str if setting.commas else setting.type
+def _option(setting: Setting, command: str) -> inspect.Parameter:
+    number = setting.type in (int, float) and not setting.is_list
+    kind: Any = str if number or setting.commas else setting.type  # numbers are read below, and errors name the setting
     if _is_repeated(setting):
         kind = list[kind]
-    option = typer.Option(*flags_of(setting), help=_help(setting))
+    metavar = f"<{setting.type.__name__}>" if number else None
+    option = typer.Option(*_flags(setting), help=_help(setting, command), metavar=metavar)
     annotation = Annotated[kind | None, option]
     return inspect.Parameter(setting.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def _help(setting: Setting) -> str:
+def _flags(setting: Setting) -> tuple[str, ...]:
+    return setting.flags or (f"--{setting.name.replace('_', '-')}",)
+
+
+def _help(setting: Setting, command: str) -> str:
     text = setting.help
     if setting.is_list:
         text += " Separate several by commas." if setting.commas else " Repeat the option for several."
-    shown = _shown_default(setting)
+    shown = _shown_default(setting, command)
     return f"{text} [default: {shown}]" if shown else text
 
 
@@ -104,36 +153,34 @@ def _is_repeated(setting: Setting) -> bool:
     return setting.joined is not None or (setting.is_list and not setting.commas)
 
 
-def _shown_default(setting: Setting) -> str:
+def _shown_default(setting: Setting, command: str) -> str:
+    if setting.shown:
+        return setting.shown if isinstance(setting.shown, str) else setting.shown[command]
     default = setting.default
     if isinstance(default, tuple):
         default = ",".join(f"{each:g}" if isinstance(each, float) else str(each) for each in default)
-    return setting.shown or ("" if default is None or isinstance(default, bool) else str(default))
+    return "" if default is None or isinstance(default, bool) else str(default)
 
 
-def _given(config: type[Settings], arguments: dict[str, Any]) -> Given:
+def _take(config: type[Settings], arguments: dict[str, Any]) -> dict[str, Any]:
     """Take the options of some settings out of the arguments, and return the values of those that were given."""
-    values = {setting: arguments.pop(setting.name) for setting in config.settings()}
-    return {setting.name: _value(setting, given) for setting, given in values.items() if given not in (None, [])}
+    values = [(setting, arguments.pop(setting.name)) for setting in config.settings()]
+    return {setting.name: _value(setting, given) for setting, given in values if given not in (None, [])}
 
 
 def _value(setting: Setting, given: Any) -> Any:
     if setting.joined is not None:
         return setting.joined.join(given)
-    if setting.commas:
-        return _split(setting, given)
     if setting.type is bool:
         return not setting.default  # an option without a value, which is given to change the default
-    return tuple(given) if setting.is_list else given
+    if setting.commas:
+        given = given.split(",")
+    return tuple(_read(setting, each) for each in given) if setting.is_list else _read(setting, given)
 
 
-def _split(setting: Setting, text: str) -> tuple[Any, ...]:
-    """Return the values in a text with commas."""
-    parts = tuple(part.strip() for part in text.split(","))
+def _read(setting: Setting, text: str) -> Any:
+    """Return a value of a setting; a text that is none is left to the check of the settings."""
     try:
-        if all(parts):
-            return tuple(map(setting.type, parts))
+        return setting.type(text.strip() if setting.commas else text)
     except ValueError:
-        pass
-    values, example = ("names", "cka,rsa") if setting.type is str else ("numbers", "0.01,0.1,1")
-    raise ValueError(f"{flags_of(setting)[0]} is {text!r}; expected {values} with commas, such as {example}.")
+        return text

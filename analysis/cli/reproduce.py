@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Given, Json, Quiet, execution_of, with_options
+from analysis.cli.options import Display, Given, execution_of, with_options
 from analysis.cli.output import print_json
 from analysis.config.execution import ExecutionConfig
 from analysis.config.seed_list import parse_seeds
@@ -17,10 +17,10 @@ from analysis.reproduction.claims import CLAIMS
 __all__ = ["reproduce"]
 
 
-@with_options(execution=ExecutionConfig)
+@with_options
 def reproduce(
     claims: Annotated[list[str], typer.Argument(help=f"{', '.join(CLAIMS)} or all; several may be named.")],
-    execution: Given,
+    execution: Given[ExecutionConfig],
     scale: Annotated[
         str, typer.Option(help="quick (two cores, under an hour for all) or full (a GPU or a cluster, hours).")
     ] = "quick",
@@ -30,8 +30,8 @@ def reproduce(
     output: Annotated[Path | None, typer.Option(help="Folder to write. [default: runs/reproduction-SCALE]")] = None,
     device: Annotated[str, typer.Option(help="Device where networks are trained: cpu, cuda, cuda:1 ...")] = "cpu",
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the IDX files of mnist, for full scale.")] = None,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Test the claims of the paper on synthetic gradients: runs, tables, figures, one report.
 
@@ -46,9 +46,9 @@ def reproduce(
     seeds = seeds or ("0-9" if scale == "full" else "0-4")
     folder = None if data_dir is None else str(data_dir.absolute())
     plan = Plan(scale=scale, seeds=parse_seeds(seeds), device=device, data_dir=folder)
-    where = execution_of(execution, read_defaults(), quiet=quiet)
+    where = execution_of(execution, read_defaults(), display)
     done = run_reproduction(claims, output=output, plan=plan, execution=where)
-    if json:
+    if display.json:
         verdicts = {name: section.verdict for name, section in done.sections.items()}
         print_json({"report": str(done.report), "verdicts": verdicts, "summary": done.summary()})
         return

@@ -6,14 +6,17 @@ from typing import Annotated, Any
 
 import typer
 
+from analysis.cli.options import Format, with_options
 from analysis.cli.output import print_json
 
 __all__ = ["rules"]
 
 
+@with_options
 def rules(
     name: Annotated[str | None, typer.Argument(help="Name of a rule, to show its options and reference.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    *,
+    form: Format,
 ) -> None:
     """List the learning rules: the gradient that each chooses, the signals that it needs, and its locks.
 
@@ -27,7 +30,7 @@ def rules(
     if not entries:
         known = ", ".join(entry.name for entry in catalogue())
         raise ValueError(f"Unknown rule '{name}'. Choose one of: {known}.")
-    if json:
+    if form.json:
         print_json([asdict(entry) for entry in entries])
     elif name is None:
         _print_table([(entry.name, ", ".join(entry.locks) or "-", entry.formula) for entry in entries])

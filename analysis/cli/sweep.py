@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import DataDir, Given, Json, Quiet, execution_of, with_options
+from analysis.cli.options import DataDir, Display, Given, execution_of, with_options
 from analysis.cli.output import print_json
 from analysis.config.execution import ExecutionConfig
 from analysis.config.toml_files import read_defaults
@@ -15,19 +15,19 @@ from analysis.config.toml_files import read_defaults
 __all__ = ["sweep"]
 
 
-@with_options(execution=ExecutionConfig)
+@with_options
 def sweep(
     file: Annotated[
         Path, typer.Argument(help="TOML file with [training], [recording], [grid], [cases.NAME] and [analysis].")
     ],
-    execution: Given,
+    execution: Given[ExecutionConfig],
     output: Annotated[Path | None, typer.Option(help="Folder for the runs. [default: runs/NAME of the file]")] = None,
     data_dir: DataDir = None,
     only_list: Annotated[
         bool, typer.Option("--list", help="List the trainings and their states without training.")
     ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Train every combination of rules, depths, seeds ...; those that fail do not stop the others.
 
@@ -43,9 +43,9 @@ def sweep(
         data_dir=data_dir,
         defaults=defaults,
         only_list=only_list,
-        execution=execution_of(execution, defaults, quiet=quiet),
+        execution=execution_of(execution, defaults, display),
     )
-    if json:
+    if display.json:
         print_json({"folder": str(swept.folder), "runs": swept.records()})
         return
     print(swept.table.to_string(index=False) if only_list else "\n".join(swept.summary()))

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.cli.options import DataDir, Given, Json, Quiet, flags_of, reporter_of, with_options
+from analysis.cli.options import DataDir, Display, Given, with_options
 from analysis.cli.output import print_json
 from analysis.config.recording import RecordingConfig
-from analysis.config.toml_files import merge, read_defaults, read_settings
+from analysis.config.seed_list import SeedsConfig
+from analysis.config.toml_files import read_defaults, read_settings
 from repsim.learning.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -19,72 +20,56 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
-@with_options(training=TrainingConfig, recording=RecordingConfig)
+@with_options
 def train(
     run: Annotated[Path, typer.Argument(help="New run directory, e.g. runs/backprop; with --resume an existing one.")],
-    training: Given,
-    recording: Given,
+    training: Given[TrainingConfig],
+    recording: Given[RecordingConfig],
+    several: SeedsConfig,
     data_dir: DataDir = None,
     config: Annotated[
         Path | None,
         typer.Option(help="TOML file with tables [training] and [recording]; options on the command line override it."),
     ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            help="Train one run for each seed, e.g. 0-9 or 0,3,5, in RUN/seed-0 and so on; together if that is faster."
-        ),
-    ] = None,
-    how: Annotated[
-        str | None, typer.Option(help="With --seeds: auto, stacked (together) or loop. [default: auto]")
-    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run from its last checkpoint with its own settings.")
     ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
+    *,
+    display: Display,
 ) -> None:
     """Train a network and record its layers.
 
     Example: repsim train runs/sg --rule synthetic-gradient:hidden_layers=1 --boundaries middle --record log:8,last
     """
+    seeds, how = several.seeds, several.how
     if seeds is None and how is not None:
         raise ValueError("--how chooses how several seeds are trained; give --seeds too.")
-    if seeds is not None and "seed" in training:
+    if seeds is not None and "seed" in training.values:
         raise ValueError("--seed and --seeds were both given; leave one out.")
+    own = {"--data-dir": data_dir, "--config": config}
+    given = [*training.flags, *recording.flags, *(flag for flag, value in own.items() if value is not None)]
+    if resume and given:
+        raise ValueError(f"--resume continues with the run's own settings; leave out {given[0]}.")
 
     from analysis.training.seed_runs import resume_seeds, train_seeds
     from analysis.training.train import resume_run, train_run
     from repsim.learning import keep_freed_memory
 
     keep_freed_memory()
-    progress = reporter_of(quiet=quiet)
+    progress = display.reporter()
     if resume:
-        _check_unchanged(training, recording, data_dir, config)
         trained = [resume_run(run, progress=progress)] if seeds is None else resume_seeds(run, seeds, how, progress)
     else:
         files = [read_defaults(), *([] if config is None else [read_settings(config, ("training", "recording"))])]
-        settings = (
-            merge(TrainingConfig.from_dict, "training", files, training),
-            merge(RecordingConfig.from_dict, "recording", files, recording),
-        )
+        settings = training.merged(files), recording.merged(files)
         if seeds is None:
             trained = [train_run(run, *settings, data_dir=data_dir, progress=progress)]
         else:
             trained = train_seeds(run, *settings, seeds=seeds, how=how, data_dir=data_dir, progress=progress)
-    if json:
+    if display.json:
         print_json([{"run": str(each.path), **each.status} for each in trained])
     else:
         _print_accuracy(run, trained)
-
-
-def _check_unchanged(training: Given, recording: Given, data_dir: Path | None, config: Path | None) -> None:
-    """Raise ValueError if settings were given for a run that continues with its own."""
-    given = [flags_of(each)[0] for each in TrainingConfig.settings() if each.name in training]
-    given += [flags_of(each)[0] for each in RecordingConfig.settings() if each.name in recording]
-    given += [flag for flag, value in (("--data-dir", data_dir), ("--config", config)) if value is not None]
-    if given:
-        raise ValueError(f"--resume continues with the run's own settings; leave out {given[0]}.")
 
 
 def _print_accuracy(run: Path, trained: list[Run]) -> None:

@@ -2,8 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from repsim.settings import Settings, setting
+
+if TYPE_CHECKING:
+    from probes import ProbeConfig
 
 __all__ = ["AnalysisConfig"]
 
@@ -37,7 +41,7 @@ class AnalysisConfig(Settings):
     steps: str | None = setting(
         None,
         help="Recorded steps: first, last, all or numbers with commas.",
-        shown="first,last for analyze, last for compare",
+        shown={"analyze": "first,last", "compare": "last"},
     )
     layers: tuple[str, ...] = setting(
         ("**",),
@@ -67,3 +71,10 @@ class AnalysisConfig(Settings):
         positive=True,
         commas=True,
     )
+
+    @property
+    def probes(self) -> "ProbeConfig":
+        """Settings of the table of probes; only the default grid of C is extended if it is too narrow."""
+        from probes import ProbeConfig  # imports torch
+
+        return ProbeConfig(Cs="auto" if self.Cs == AnalysisConfig.Cs else self.Cs)

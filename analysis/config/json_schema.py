@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.config.analysis import AnalysisConfig
-from analysis.config.execution import ExecutionConfig
-from analysis.config.recording import CaptureConfig, RecordingConfig
-from repsim.learning.config import TrainingConfig
+from analysis.config.toml_files import TABLES
 from repsim.settings import Setting, Settings
 
-__all__ = ["TABLES", "json_schema"]
+__all__ = ["json_schema"]
 
-TABLES: dict[str, type[Settings]] = {
-    "training": TrainingConfig,
-    "recording": RecordingConfig,
-    "capture": CaptureConfig,
-    "analysis": AnalysisConfig,
-    "execution": ExecutionConfig,
-}
 _TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from repsim.settings import Settings, setting
 
-__all__ = ["CaptureConfig", "RecordingConfig", "choose_steps"]
+__all__ = ["CaptureConfig", "ModelConfig", "RecordingConfig", "choose_steps"]
 
 _MOST_STEPS = 10_000_000
 
@@ -108,6 +108,23 @@ class CaptureConfig(Settings):
     device: str = setting("cpu", help="Device where the model runs, e.g. cuda.")
     compress: bool = setting(False, help="Compress the model's activations with gzip.")
     save_weights: bool = setting(True, help="Record activations alone, without the weights.", flags=("--no-weights",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig(Settings):
+    """A network that was trained elsewhere, as ``record_model`` takes it; the help text of each field says what it is.
+
+    Raises
+    ------
+    ValueError
+        If a setting has the wrong type; the message names it.
+    """
+
+    model: str | None = setting(
+        None, help="A network of yours: module:factory. The module is imported, so its code runs."
+    )
+    weights: str | None = setting(None, help="The model's weights: .safetensors, or .pt without code.")
+    step: int = setting(0, help="Training step of the weights.")
 
 
 def choose_steps(text: str, n_steps: int, *, check_range: bool = True, name: str = "steps") -> tuple[int, ...]:

@@ -1,12 +1,37 @@
-"""Lists of seeds written as text, such as 0-9 or 0,3,5."""
+"""Several seeds: their list, written as text such as 0-9 or 0,3,5, and how networks of several are trained."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-__all__ = ["parse_seeds"]
+from repsim.settings import Settings, setting
+
+__all__ = ["SeedsConfig", "parse_seeds"]
 
 _MOST_SEEDS = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SeedsConfig(Settings):
+    """Training of one network per seed; the help text of each field says what it is.
+
+    Raises
+    ------
+    ValueError
+        If ``how`` is unknown.
+    """
+
+    seeds: str | None = setting(
+        None,
+        help="Train one run for each seed, e.g. 0-9 or 0,3,5, in RUN/seed-0 and so on; together if that is faster.",
+    )
+    how: str | None = setting(
+        None,
+        help="With --seeds: auto, stacked (together) or loop.",
+        choices=("auto", "stacked", "loop"),
+        shown="auto",
+    )
 
 
 def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:

@@ -70,29 +70,23 @@ def read_sweep(path: Path, defaults: SettingsFile | None = None) -> Sweep:
     n_runs = math.prod([len(cases or [0]), *map(len, grid.values())])
     if n_runs > _MOST_RUNS:
         raise ValueError(f"{path} describes {n_runs} trainings; expected at most {_MOST_RUNS}.")
-    recording = merge(RecordingConfig.from_dict, "recording", files, {})
+    recording = merge(RecordingConfig, files, {})
     runs = []
     for name, settings, changes in _points(grid, cases):
         training = _training(files, name, changes)
         runs.append(SweptRun(name, settings, training, recording))
-    return Sweep(runs, merge(_checked_analysis, "analysis", files, {}) if "analysis" in file.tables else None)
+    return Sweep(runs, merge(AnalysisConfig, files, {}, check_choices=True) if "analysis" in file.tables else None)
 
 
 def _training(files: Sequence[SettingsFile], name: str, changes: Mapping[str, Any]) -> TrainingConfig:
     try:
-        training = merge(TrainingConfig.from_dict, "training", files, changes)
+        training = merge(TrainingConfig, files, changes)
     except ValueError as error:
         blamed = str(error).startswith(tuple(str(file.path) for file in files))
         raise ValueError(str(error) if blamed else f"{files[-1].path}: {name}: {error}") from None
     if not training.data.endswith(".npz"):
         return training
     return replace(training, data=str(Path(training.data).absolute()))  # as a run directory stores it
-
-
-def _checked_analysis(values: Mapping[str, Any]) -> AnalysisConfig:
-    config = AnalysisConfig.from_dict(values)
-    config.check_choices()
-    return config
 
 
 def _points(

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["DEFAULTS_FILE", "SettingsFile", "merge", "read_defaults", "read_settings", "read_toml"]
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.execution import ExecutionConfig
+from analysis.config.recording import CaptureConfig, RecordingConfig
+from repsim.learning.config import TrainingConfig
+from repsim.settings import Settings
 
-T = TypeVar("T")
+__all__ = ["DEFAULTS_FILE", "TABLES", "SettingsFile", "merge", "read_defaults", "read_settings", "read_toml"]
+
+S = TypeVar("S", bound=Settings)
 
 DEFAULTS_FILE = Path("repsim.toml")
-_DEFAULTS_TABLES = ("training", "recording", "capture", "analysis", "execution")
+TABLES: dict[str, type[Settings]] = {
+    "training": TrainingConfig,
+    "recording": RecordingConfig,
+    "capture": CaptureConfig,
+    "analysis": AnalysisConfig,
+    "execution": ExecutionConfig,
+}
 
 
 @dataclass(frozen=True)
@@ -26,10 +38,10 @@ class SettingsFile:
 
 def read_defaults(path: Path = DEFAULTS_FILE) -> SettingsFile:
     """Return the defaults of a project, which have no tables if there is no such file."""
-    return read_settings(path, _DEFAULTS_TABLES) if path.is_file() else SettingsFile(path)
+    return read_settings(path, TABLES) if path.is_file() else SettingsFile(path)
 
 
-def read_settings(path: Path, names: Sequence[str]) -> SettingsFile:
+def read_settings(path: Path, names: Iterable[str]) -> SettingsFile:
     """Return the tables of a TOML file; ``merge`` checks the settings in them."""
     tables = read_toml(path)
     for name, table in tables.items():
@@ -49,28 +61,32 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(
-    build: Callable[[Mapping[str, Any]], T], table: str, files: Sequence[SettingsFile], given: Mapping[str, Any]
-) -> T:
-    """Return the settings of one table of several files, overridden by those given on the command line.
+    config: type[S], files: Sequence[SettingsFile], given: Mapping[str, Any], *, check_choices: bool = False
+) -> S:
+    """Return the settings of one class in several files, overridden by those given on the command line.
 
     Later files override earlier ones. If the settings are invalid, the error names the first file after which they are.
+    With ``check_choices``, choices that are slow to import are checked too.
     """
+    (table,) = (name for name, each in TABLES.items() if issubclass(config, each))
     settings: dict[str, Any] = {}
     for file in files:
         settings |= file.tables.get(table, {})
     try:
-        return build({**settings, **given})
+        return _build(config, {**settings, **given}, check_choices)
     except ValueError:
-        _blame(build, table, files)
+        settings = {}
+        for file in files:
+            settings |= file.tables.get(table, {})
+            try:
+                _build(config, settings, check_choices)
+            except ValueError as error:
+                raise ValueError(f"{file.path}, [{table}]: {error}") from None
         raise
 
 
-def _blame(build: Callable[[Mapping[str, Any]], T], table: str, files: Sequence[SettingsFile]) -> None:
-    """Raise an error that names the first file after which the settings are invalid, if there is one."""
-    settings: dict[str, Any] = {}
-    for file in files:
-        settings |= file.tables.get(table, {})
-        try:
-            build(settings)
-        except ValueError as error:
-            raise ValueError(f"{file.path}, [{table}]: {error}") from None
+def _build(config: type[S], settings: Mapping[str, Any], check_choices: bool) -> S:
+    built = config.from_dict(settings)
+    if check_choices:
+        built.check_choices()
+    return built

@@ -358,6 +358,8 @@ MISTAKES = {
     ),
     "boundary of nothing": (f"{DIGITS} --rule synthetic-gradient --boundaries half", "Use middle, inner, all, every:N"),
     "no depth": (f"{DIGITS} --depth 0", "depth is 0; expected a whole number of 1 or more."),
+    "half a layer": (f"{DIGITS} --depth 2.5", "depth is '2.5'; expected a whole number of 1 or more."),
+    "depth of text": (f"{DIGITS} --depth abc", "depth is 'abc'; expected a whole number of 1 or more."),
     "too deep": (f"{DIGITS} --depth 10001", "depth is 10001; expected a whole number of 10000 or less."),
     "too large": (
         f"{DIGITS} --depth 10000 --width 1000000",
@@ -380,6 +382,7 @@ MISTAKES = {
     # recording
     "no source": ("record --output new", "Give either a trained run or --model module:factory."),
     "two sources": ("record x* --model a:b --output new", "Both --model and a run, x*, were given; leave one out"),
+    "step of text": ("record --model a:b --step x --output new", "step is 'x'; expected a whole number."),
     "no stimuli": ("record --model a:b --output new", "--data is missing; give an .npz file with the stimuli"),
     "misplaced": ("record trained --batch-size 3 --output new", "--batch-size belongs to --model; leave it out."),
     "steps of a model": (
@@ -428,8 +431,8 @@ MISTAKES = {
     "analysis over a file": ("analyze run --output file", "file is a file; the results need a folder."),
     "analysis in a file": ("analyze run --output file/new", "file is a file; the results need a folder."),
     "analysis over a run": ("analyze run --output other", "other is a run; choose another folder with --output."),
-    "no measure": ("analyze run --measures cka,,rsa", "--measures is 'cka,,rsa'; expected names with commas, such as"),
-    "penalty of text": ("analyze run --Cs 1,x", "--Cs is '1,x'; expected numbers with commas, such as 0.01,0.1,1."),
+    "no measure": ("analyze run --measures cka,,rsa", "Unknown measure ''. Choose one of: cka, "),
+    "penalty of text": ("analyze run --Cs 1,x", "Cs is 'x'; expected a number above 0."),
     "no penalty": ("compare run other --Cs 0", "Cs is 0.0; expected a number above 0."),
     "one measure twice": ("compare run other --measures cka,cka", "measures are cka, cka; expected each once."),
     "layer of no run": ("compare run other --layers conv.*", "No layer matches 'conv.*'. Similar names: hidden."),
@@ -500,7 +503,7 @@ def test_mnist_offline_names_both_ways_out(repsim: Repsim, tmp_path: Path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("line", ["train new --depth 2.5", "train new --colour red", "analyze", "paint", "record run"])
+@pytest.mark.parametrize("line", ["train new --colour red", "analyze", "paint", "record run"])
 def test_invalid_command_lines_point_to_help(
     repsim: Repsim, workplace: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
@@ -549,9 +552,12 @@ def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) 
         main()
 
 
-def test_ctrl_c_outside_training_stops_with_a_word(repsim: Repsim, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_before_the_first_task_names_the_command_that_continues(
+    repsim: Repsim, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("analysis.workflows.analyze.analyze_runs", raising(KeyboardInterrupt()))
-    assert repsim("analyze run") == (130, "", "repsim: interrupted.\n")
+    sentence = "Interrupted; finished results are kept. Continue with the same command: repsim analyze 'my run'"
+    assert repsim("analyze", "my run") == (130, "", f"repsim: {sentence}\n")
 
 
 def test_a_warning_is_one_line_without_code(repsim: Repsim, monkeypatch: pytest.MonkeyPatch) -> None:

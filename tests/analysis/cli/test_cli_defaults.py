@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from analysis.config.recording import CaptureConfig
-from analysis.execution import choice
+from analysis.execution import EXECUTORS
+from analysis.execution.serial import SerialExecutor
 from checkpoints import Run
 from repsim.learning import TrainingConfig
 
@@ -41,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
         "workflows.analyze.analyze_runs",
         "workflows.analyze.compare_runs",
         "workflows.sweep.sweep",
-        "reproduction.run.reproduce",
+        "reproduction.reproduce.reproduce",
     ):
         monkeypatch.setattr(f"analysis.{name}", hear)
     return lambda name: next(
@@ -211,8 +212,7 @@ def test_an_analysis_uses_the_defaults(
         "[analysis]\nsteps = 'last'\nlayers = ['hidden.1']\ndistance = 'cosine'\n[execution]\nexecutor = 'serial'\n"
     )
     used: list[str] = []
-    serial = choice.EXECUTORS["serial"]
-    monkeypatch.setitem(choice.EXECUTORS, "serial", lambda *given: used.append("serial") or serial(*given))
+    monkeypatch.setitem(EXECUTORS, "serial", lambda given: used.append("serial") or SerialExecutor(given))
     path = copied("backprop")
     assert repsim("analyze --quiet", path).code == 0
     found = json.loads((path / "analysis/analysis.json").read_text())

@@ -1,6 +1,5 @@
 """Options of commands, which follow from the fields of settings: a new field is an option everywhere at once."""
 
-import inspect
 import json
 import re
 import runpy
@@ -17,14 +16,14 @@ import typer.testing
 
 from analysis import analyze_run
 from analysis.cli import app
-from analysis.cli.options import Given, Quiet, with_options
+from analysis.cli.options import Display, Given, with_options
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
-from analysis.config.json_schema import TABLES, json_schema
+from analysis.config.json_schema import json_schema
 from analysis.config.recording import CaptureConfig, RecordingConfig
-from analysis.config.toml_files import merge, read_settings
+from analysis.config.toml_files import TABLES, read_settings
 from repsim.learning import ARTIFICIAL, DATASETS, TrainingConfig
-from repsim.settings import Settings, setting
+from repsim.settings import Setting, Settings, setting
 from repsim.similarity import DISTANCES
 from repsim.similarity.distances import scipy_metrics
 
@@ -52,10 +51,10 @@ def test_every_setting_is_an_option_with_its_help_and_default(command: str, conf
         if isinstance(each.default, str | int | float) and not isinstance(each.default, bool):
             assert option.help.endswith(f"[default: {each.default}]")
     promised = {name: option.help.partition("[default: ")[2] for name, option in options.items()}
-    if command == "compare":
+    if config is AnalysisConfig:
         assert promised["Cs"] == "0.001,0.01,0.1,1,10]"
         assert (promised["layers"], promised["measures"]) == ("all]", "cka]")
-        assert promised["steps"] == "first,last for analyze, last for compare]"
+        assert promised["steps"] == {"analyze": "first,last]", "compare": "last]"}[command]
 
 
 @pytest.mark.parametrize("config", TABLES.values())
@@ -81,19 +80,18 @@ def test_help_names_every_data_set_and_distance() -> None:
 # Values
 
 
-def given_to(line: str, **configs: type[Settings]) -> Any:
-    """Return the settings that a command with the options of ``configs`` gets from a command line."""
-    received: dict[str, Any] = {}
+def given_to(line: str, annotation: Any) -> Any:
+    """Return the settings that a command gets for a parameter with this annotation."""
+    received = []
 
-    def command(**arguments: Any) -> None:
-        received.update(arguments)
+    def compare(settings: Any) -> None:
+        received.append(settings)
 
-    parameters = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in configs]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    compare.__annotations__["settings"] = annotation
     application = typer.Typer()
-    application.command()(with_options(**configs)(command))
+    application.command()(with_options(compare))
     application(line.split(), standalone_mode=False)
-    return received
+    return received.pop()
 
 
 @pytest.mark.parametrize(
@@ -105,23 +103,28 @@ def given_to(line: str, **configs: type[Settings]) -> Any:
         ("--record last --n-test 3", RecordingConfig, {"steps": "last", "n_test": 3}),
         ("--measures cka,rsa --Cs 0.1,2", AnalysisConfig, {"measures": ("cka", "rsa"), "Cs": (0.1, 2.0)}),
         ("--no-weights --batch-size 2", CaptureConfig, {"save_weights": False, "batch_size": 2}),
+        ("--depth deep --shift up", TrainingConfig, {"depth": "deep", "shift": "up"}),  # as the check will find
     ],
 )
 def test_a_command_gets_the_values_that_were_given(line: str, config: type[Settings], values: dict[str, Any]) -> None:
-    assert given_to(line, config=config) == {"config": values}
+    given = given_to(line, Given[config])
+    assert (given.config, given.values) == (config, values)
 
 
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("--measures cka,,rsa", "--measures is 'cka,,rsa'; expected names with commas, such as cka,rsa."),
-        ("--Cs 1,x", "--Cs is '1,x'; expected numbers with commas, such as 0.01,0.1,1."),
-        ("--Cs ,", "--Cs is ','; expected numbers with commas"),
-    ],
-)
-def test_a_list_that_cannot_be_read_is_named_with_its_option(line: str, words: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(words)):
-        given_to(line, analysis=AnalysisConfig)
+NUMBERS = [(config, each) for config in TABLES.values() for each in config.settings() if each.type in (int, float)]
+
+
+@pytest.mark.parametrize(("config", "number"), NUMBERS)
+def test_an_option_that_is_no_number_is_answered_by_the_check_of_its_setting(
+    config: type[Settings], number: Setting
+) -> None:
+    option = f"--{number.name.replace('_', '-')}"
+    with pytest.raises(ValueError, match=rf"^{number.name} is 'many'; expected a (whole |finite )?number.*\.$"):
+        given_to(f"{option} many", config)
+
+
+def test_a_parameter_of_settings_gets_them_with_their_defaults() -> None:
+    assert given_to("--quiet", Display) == Display(quiet=True, json=False)
 
 
 # A new setting
@@ -139,9 +142,9 @@ def test_a_new_field_appears_wherever_settings_do(tmp_path: Path) -> None:
     application.callback()(lambda: None)
 
     @application.command()
-    @with_options(analysis=Extended)
-    def analyze(run: Annotated[str, typer.Argument()], analysis: Given, quiet: Quiet = False) -> None:
-        config = merge(Extended.from_dict, "analysis", [read_settings(path, ("analysis",))], analysis)
+    @with_options
+    def analyze(run: Annotated[str, typer.Argument()], analysis: Given[Extended], display: Display) -> None:
+        config = analysis.merged([read_settings(path, ("analysis",))])
         typer.echo(f"{run} {config.folds} {config.distance}")
 
     path = tmp_path / "repsim.toml"

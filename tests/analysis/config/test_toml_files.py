@@ -7,11 +7,8 @@ from typing import Any
 import pytest
 
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.execution import ExecutionConfig
-from analysis.config.recording import CaptureConfig, RecordingConfig
-from analysis.config.toml_files import DEFAULTS_FILE, SettingsFile, merge, read_defaults, read_settings
+from analysis.config.toml_files import DEFAULTS_FILE, TABLES, SettingsFile, merge, read_defaults, read_settings
 from repsim.learning import TrainingConfig
-from repsim.settings import Settings
 
 Write = Callable[[str], Path]
 
@@ -85,23 +82,14 @@ def as_toml(table: dict[str, Any]) -> str:
     )
 
 
-CONFIGS: dict[str, type[Settings]] = {
-    "training": TrainingConfig,
-    "recording": RecordingConfig,
-    "capture": CaptureConfig,
-    "analysis": AnalysisConfig,
-    "execution": ExecutionConfig,
-}
-
-
 def of_file(path: Path, table: str, **given: Any) -> Any:
-    return merge(CONFIGS[table].from_dict, table, [read_settings(path, tuple(CONFIGS))], given)
+    return merge(TABLES[table], [read_settings(path, TABLES)], given)
 
 
-@pytest.mark.parametrize("table", CONFIGS)
+@pytest.mark.parametrize("table", TABLES)
 def test_every_field_is_read(write: Write, table: str) -> None:
     values = VALUES[table]
-    assert list(values) == [each.name for each in CONFIGS[table].settings()]
+    assert list(values) == [each.name for each in TABLES[table].settings()]
     assert of_file(write(f"[{table}]\n{as_toml(values)}"), table).to_dict() == values
 
 
@@ -113,9 +101,9 @@ def test_settings_that_a_file_leaves_out_have_their_defaults(write: Write, text:
 def test_the_command_line_overrides_the_file_which_overrides_the_defaults(write: Write) -> None:
     defaults = SettingsFile(DEFAULTS_FILE, {"training": {"depth": 5, "width": 7, "epochs": 2}})
     file = read_settings(write("[training]\ndepth = 4\nwidth = 32\n"), ("training",))
-    config = merge(TrainingConfig.from_dict, "training", [defaults, file], {"depth": 3})
+    config = merge(TrainingConfig, [defaults, file], {"depth": 3})
     assert config == TrainingConfig(depth=3, width=32, epochs=2)
-    assert merge(TrainingConfig.from_dict, "training", [], {"depth": 3}) == TrainingConfig(depth=3)
+    assert merge(TrainingConfig, [], {"depth": 3}) == TrainingConfig(depth=3)
 
 
 def test_an_option_mends_an_error_in_the_file(write: Write) -> None:
@@ -126,9 +114,18 @@ def test_an_option_mends_an_error_in_the_file(write: Write) -> None:
 def test_the_first_file_with_an_error_is_named_and_none_for_an_option(write: Write) -> None:
     good, bad = SettingsFile(Path("a.toml"), {"training": {"depth": 4}}), {"training": {"depth": 0}}
     with pytest.raises(ValueError, match=r"^b\.toml, \[training\]: depth is 0; expected"):
-        merge(TrainingConfig.from_dict, "training", [good, SettingsFile(Path("b.toml"), bad)], {"width": 3})
+        merge(TrainingConfig, [good, SettingsFile(Path("b.toml"), bad)], {"width": 3})
     with pytest.raises(ValueError, match=r"^boundaries '9' names boundary 9; a network with 4 hidden layers"):
-        merge(TrainingConfig.from_dict, "training", [good], {"rule": "noise", "boundaries": "9"})
+        merge(TrainingConfig, [good], {"rule": "noise", "boundaries": "9"})
+
+
+@pytest.mark.parametrize(("name", "value"), [("distance", "city"), ("measures", ["hsik"])])
+def test_choices_that_are_slow_to_import_are_checked_on_request(name: str, value: Any) -> None:
+    files = [SettingsFile(Path("a.toml"), {"analysis": {name: value}})]
+    assert merge(AnalysisConfig, files, {}).to_dict()[name] == value
+    with pytest.raises(ValueError, match=r"^a\.toml, \[analysis\]: Unknown (distance|measure) '(city|hsik)'\. Choose"):
+        merge(AnalysisConfig, files, {}, check_choices=True)
+    assert merge(AnalysisConfig, files, {name: ("cosine" if name == "distance" else ("cka",))}, check_choices=True)
 
 
 def test_without_a_file_there_are_no_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +173,7 @@ def test_a_mistake_is_one_sentence_that_names_the_file_and_the_table(
     monkeypatch.chdir(write("").parent)
     Path("mine.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ValueError, match=r"^mine\.toml") as caught:
-        for table in CONFIGS:
+        for table in TABLES:
             of_file(Path("mine.toml"), table)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
