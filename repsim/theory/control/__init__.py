@@ -17,9 +17,7 @@ from repsim.theory.control.policies import LinearPolicy, MLPPolicy
 from repsim.theory.control.value_gradients import (
     ControlOptions,
     ControlStep,
-    backprop_through_time,
-    stochastic_value_gradients,
-    value_gradient_learning,
+    train_policy,
 )
 
 __all__ = [
@@ -39,13 +37,11 @@ __all__ = [
     "Riccati",
     "Trajectory",
     "ValueCritic",
-    "backprop_through_time",
     "discounted_cost",
     "improvement",
     "roll_out",
-    "stochastic_value_gradients",
     "total_derivatives",
-    "value_gradient_learning",
+    "train_policy",
     "value_gradient_targets",
     "value_targets",
 ]

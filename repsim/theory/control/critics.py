@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from repsim.learning.networks import Chain, mlp
+from repsim.learning.networks import mlp
 from repsim.theory.control.control_problem import Environment
 
 __all__ = ["Critic", "GradientCritic", "LinearGradient", "MLPGradient", "MLPValue", "QuadraticValue", "ValueCritic"]
@@ -69,7 +69,22 @@ class LinearGradient(GradientCritic):
         return -2 * x @ self.S.T
 
 
-class MLPValue(ValueCritic):
+class _MLPCritic(Critic):
+    """Base class of critics with a network, whose output starts at zero."""
+
+    def __init__(
+        self, environment: Environment, *, depth: int = 2, width: int = 64, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self._features = environment.features
+        sizes = environment.n_features, environment.n_states if isinstance(self, GradientCritic) else 1
+        network = mlp(*sizes, depth=depth, width=width, norm="none", activation="tanh", generator=generator)
+        self.network = network.double()
+        for parameter in self.network.output.parameters():
+            nn.init.zeros_(parameter)
+
+
+class MLPValue(_MLPCritic, ValueCritic):
     """V(x) = network(features(x)), with tanh hidden layers.
 
     Parameters
@@ -81,45 +96,14 @@ class MLPValue(ValueCritic):
         Source of the initial weights.
     """
 
-    def __init__(
-        self, environment: Environment, *, depth: int = 2, width: int = 64, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        self._features = environment.features
-        self.network = _network(environment.n_features, 1, depth, width, generator)
-
     def forward(self, x: Tensor) -> Tensor:
         """Return V(x), shape (...)."""
         return self.network(self._features(x)).squeeze(-1)
 
 
-class MLPGradient(GradientCritic):
-    """G(x) = network(features(x)), with tanh hidden layers.
-
-    Parameters
-    ----------
-    environment : Environment
-    depth, width : int, default 2 and 64
-        Number of hidden layers, and units of each.
-    generator : torch.Generator
-        Source of the initial weights.
-    """
-
-    def __init__(
-        self, environment: Environment, *, depth: int = 2, width: int = 64, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        self._features = environment.features
-        self.network = _network(environment.n_features, environment.n_states, depth, width, generator)
+class MLPGradient(_MLPCritic, GradientCritic):
+    """G(x) = network(features(x)), with tanh hidden layers and the parameters of ``MLPValue``."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return G(x), shape (..., n_states)."""
         return self.network(self._features(x))
-
-
-def _network(n_features: int, n_outputs: int, depth: int, width: int, generator: torch.Generator) -> Chain:
-    sizes = (n_features, n_outputs)
-    network = mlp(*sizes, depth=depth, width=width, norm="none", activation="tanh", generator=generator).double()
-    for parameter in network.output.parameters():
-        nn.init.zeros_(parameter)
-    return network

@@ -4,34 +4,25 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from repsim.learning.checks import check_choice, check_integer, check_positive, check_range, check_type
+from repsim.learning.checks import check_choice, check_integer, check_positive, check_range
 from repsim.learning.optimizers import OPTIMIZERS
 from repsim.learning.schedules import SCHEDULES
 from repsim.learning.streams import stream
 from repsim.learning.training import Diverged, set_rates
 from repsim.theory.control.control_problem import Environment, Trajectory, discounted_cost, roll_out
 from repsim.theory.control.critic_targets import improvement, value_gradient_targets, value_targets
-from repsim.theory.control.critics import Critic, GradientCritic, ValueCritic
+from repsim.theory.control.critics import Critic, ValueCritic
 from repsim.theory.control.linear_quadratic import LinearQuadratic
 from repsim.theory.control.policies import LinearPolicy
 
-__all__ = [
-    "ControlOptions",
-    "ControlStep",
-    "backprop_through_time",
-    "stochastic_value_gradients",
-    "value_gradient_learning",
-]
-
-_Critic = TypeVar("_Critic", bound=Critic)
+__all__ = ["ControlOptions", "ControlStep", "train_policy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,101 +118,53 @@ class ControlStep:
     excess_cost: float
 
 
-def value_gradient_learning(
-    environment: Environment, policy: nn.Module, critic: GradientCritic, options: ControlOptions
+def train_policy(
+    environment: Environment, policy: nn.Module, critic: Critic | None, options: ControlOptions
 ) -> Iterator[ControlStep]:
-    """Train with VGL(λ): the critic G(x) = ∂V/∂x regresses on the targets of ``value_gradient_targets``.
+    """Train a policy, and yield a record after every update; the kind of critic decides the algorithm.
 
-    Each update computes trajectories of the policy from new states, or from the ends of the previous trajectories (with
-    probability 1 − ``options.restart``), moves the critic towards its targets,
+    Each update follows the policy from new states or, with probability 1 − ``options.restart``, from the ends of the
+    previous trajectories.
 
-        ‖G(x_t) - G'_t‖², mean over states and trajectories,
-
-    and then the policy along ``improvement``. The critic is a synthetic gradient that is trained as in BP(λ).
-
-    Parameters
-    ----------
-    environment : Environment
-    policy, critic : nn.Module
-        They are trained in place. The initial policy of a linear-quadratic problem should be stable, because unstable
-        policies have no value gradient.
-    options : ControlOptions
-
-    Raises
-    ------
-    ValueError
-        If the critic is of another kind, or if a linear-quadratic problem has no optimal stable policy.
-    Diverged
-        If the cost or the loss of the critic is not finite. The update of that step is not made.
-
-    References
-    ----------
-    After Fairbank, Alonso (2012), Value-gradient learning, IJCNN.
-    """
-    check_type("critic", critic, GradientCritic, "a GradientCritic, such as LinearGradient")
-
-    def targets(slow: GradientCritic, trajectory: Trajectory) -> Tensor:
-        return value_gradient_targets(environment, policy, slow, trajectory, options.trace)
-
-    return _learn(environment, policy, critic, targets, options)
-
-
-def stochastic_value_gradients(
-    environment: Environment, policy: nn.Module, critic: ValueCritic, options: ControlOptions
-) -> Iterator[ControlStep]:
-    """Train with SVG(1): the critic V(x) learns by temporal differences, the policy from its gradient after one step.
-
-    It differs from ``value_gradient_learning`` in that the critic regresses on the targets of ``value_targets`` and
-    that the policy learns from ∂V/∂x of this critic. Unlike in the paper, policy and dynamics are deterministic.
-
-    Parameters
-    ----------
-    environment : Environment
-    policy, critic : nn.Module
-        They are trained in place. The initial policy of a linear-quadratic problem should be stable, because unstable
-        policies have no value gradient.
-    options : ControlOptions
-
-    Raises
-    ------
-    ValueError
-        If the critic is of another kind, or if a linear-quadratic problem has no optimal stable policy.
-    Diverged
-        If the cost or the loss of the critic is not finite. The update of that step is not made.
-
-    References
-    ----------
-    After Heess, Wayne, Silver, Lillicrap, Erez, Tassa (2015), Learning continuous control policies by stochastic value
-    gradients, NeurIPS.
-    """
-    check_type("critic", critic, ValueCritic, "a ValueCritic, such as QuadraticValue")
-
-    def targets(slow: ValueCritic, trajectory: Trajectory) -> Tensor:
-        return value_targets(environment, slow, trajectory, options.trace)
-
-    return _learn(environment, policy, critic, targets, options)
-
-
-def backprop_through_time(
-    environment: Environment, policy: nn.Module, options: ControlOptions
-) -> Iterator[ControlStep]:
-    """Train without a critic, as a reference: with the gradient of the cost through all steps of the horizon.
-
-    The cost after the horizon is ignored, so that the horizon must be longer than in ``value_gradient_learning``.
+    - ``GradientCritic``, VGL(λ): the critic G(x) = ∂V/∂x is moved towards the targets of ``value_gradient_targets``,
+      ‖G(x_t) − G'_t‖², mean over states and trajectories, and then the policy along ``improvement``. The critic is a
+      synthetic gradient that is trained as in BP(λ).
+    - ``ValueCritic``, SVG(1): the same with the critic V(x), its targets ``value_targets`` and its gradient ∂V/∂x.
+      Unlike in the paper, policy and dynamics are deterministic.
+    - None, backprop through time, as a reference: the policy follows the gradient of the cost through all steps of the
+      horizon. The cost after the horizon is ignored, so that the horizon must be longer than with a critic.
 
     Parameters
     ----------
     environment : Environment
     policy : nn.Module
+        It is trained in place. The initial policy of a linear-quadratic problem should be stable, because unstable
+        policies have no value gradient.
+    critic : GradientCritic, ValueCritic or None
         It is trained in place.
     options : ControlOptions
-        Options of critics are ignored.
+        Options of critics are ignored without a critic.
 
     Raises
     ------
+    ValueError
+        If a linear-quadratic problem has no optimal stable policy.
     Diverged
-        If the cost is not finite. The update of that step is not made.
+        If the cost or the loss of the critic is not finite. The update of that step is not made.
+
+    References
+    ----------
+    Fairbank, Alonso (2012), Value-gradient learning, IJCNN.
+    Heess, Wayne, Silver, Lillicrap, Erez, Tassa (2015), Learning continuous control policies by stochastic value
+    gradients, NeurIPS.
     """
+    if critic is None:
+        return _learn_through_time(environment, policy, options)
+    return _learn_with_critic(environment, policy, critic, options)
+
+
+def _learn_through_time(environment: Environment, policy: nn.Module, options: ControlOptions) -> Iterator[ControlStep]:
+    """Train the policy with the gradient of the cost through all steps of the horizon."""
     optimizer = _optimizer(policy, options.policy_rate, options)
     x = None
     for step in range(1, options.steps + 1):
@@ -233,12 +176,8 @@ def backprop_through_time(
         yield record
 
 
-def _learn(
-    environment: Environment,
-    policy: nn.Module,
-    critic: _Critic,
-    targets_of: Callable[[_Critic, Trajectory], Tensor],
-    options: ControlOptions,
+def _learn_with_critic(
+    environment: Environment, policy: nn.Module, critic: Critic, options: ControlOptions
 ) -> Iterator[ControlStep]:
     """Train the critic on its targets and the policy with the critic's gradient, in turn."""
     teacher = _optimizer(critic, options.critic_rate, options)
@@ -248,7 +187,8 @@ def _learn(
         with torch.no_grad():
             x = _start(environment, x, step, options)
             trajectory = roll_out(environment, policy, x, options.horizon)
-        x, states, targets = trajectory.states[-1], trajectory.states[:-1], targets_of(slow, trajectory)
+        x, states = trajectory.states[-1], trajectory.states[:-1]
+        targets = _targets(environment, policy, slow, trajectory, options.trace)
         loss = mse_loss(critic(states), targets)
         record = _record(step, environment, policy, critic, trajectory, float(loss.detach()))
         _descend(teacher, loss, step, options)
@@ -258,6 +198,14 @@ def _learn(
         if step > options.head_start:
             _descend(actor, -improvement(environment, policy, critic, states), step, options)
         yield record
+
+
+def _targets(
+    environment: Environment, policy: nn.Module, critic: Critic, trajectory: Trajectory, trace: float
+) -> Tensor:
+    if isinstance(critic, ValueCritic):
+        return value_targets(environment, critic, trajectory, trace)
+    return value_gradient_targets(environment, policy, critic, trajectory, trace)
 
 
 def _start(environment: Environment, last: Tensor | None, step: int, options: ControlOptions) -> Tensor:

@@ -163,12 +163,7 @@ def _learn(
 ) -> Iterator[control.ControlStep]:
     """Yield the updates of the method that belongs to the kind of critic, until the end or until it diverges."""
     try:
-        if isinstance(critic, control.GradientCritic):
-            yield from control.value_gradient_learning(environment, policy, critic, options)
-        elif isinstance(critic, control.ValueCritic):
-            yield from control.stochastic_value_gradients(environment, policy, critic, options)
-        else:
-            yield from control.backprop_through_time(environment, policy, options)
+        yield from control.train_policy(environment, policy, critic, options)
     except Diverged:
         return
 
