@@ -104,7 +104,7 @@ def test_any_hdf5_reader_finds_the_documented_layout(path: Path) -> None:
             }
 
 
-def test_a_compressed_layer_of_zeros_is_not_taken_for_a_bomb(path: Path) -> None:
+def test_a_compressed_layer_of_zeros_is_not_rejected_as_a_bomb(path: Path) -> None:
     layers = {"dead": LayerValues(np.zeros((512, 4096), dtype=np.float32), (4096,), "torch.float32")}
     write(path, layers, np.arange(512).astype(str), {}, compress=True)
     assert path.stat().st_size < 100_000

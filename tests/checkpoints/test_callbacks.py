@@ -370,7 +370,7 @@ def test_transformers_records_in_the_precision_of_the_training(on_transformers: 
     assert {layer.source_dtype for layer in on_transformers.run[2].activations.values()} == {"torch.bfloat16"}
 
 
-def test_transformers_logs_what_the_trainer_logs(on_transformers: Framework) -> None:
+def test_transformers_metrics_are_those_of_the_trainer(on_transformers: Framework) -> None:
     on_transformers.record({3})
     *updates, end = on_transformers.run.metrics()
     assert [line["step"] for line in updates] == [1, 2, 3]

@@ -19,7 +19,7 @@ from checkpoints.storage.manifest import encode_json
 from tests.checkpoints.small_runs import assert_same, build, contents, train, weights
 
 
-def test_the_layout_on_disk_is_the_documented_one(recorded: Path) -> None:
+def test_the_layout_on_disk_is_as_documented(recorded: Path) -> None:
     step = {"weights.safetensors", "optimizer.safetensors", "state.json", "MANIFEST.json"}
     assert contents(recorded).keys() == {
         "run.json",
@@ -51,7 +51,7 @@ def test_activations_are_those_of_the_committed_weights_on_the_stimuli(
     assert checkpoint.activations.stimulus_ids.tolist() == stimuli.ids.tolist()
 
 
-def test_activations_say_whence_they_come(recorded: Path, stimuli: Stimuli) -> None:
+def test_activations_state_their_origin(recorded: Path, stimuli: Stimuli) -> None:
     run = Run.open(recorded)
     manifest = json.loads((run[5].path / "MANIFEST.json").read_bytes())
     with h5py.File(run[5].path / "activations.h5") as file:
@@ -87,7 +87,7 @@ def test_weights_after_200_steps_are_the_same_bits_with_and_without_recording(fo
     assert_same(trained(record=True), trained(record=False))
 
 
-def test_training_goes_on_bit_for_bit_from_a_restored_step(run: Run, network: nn.Module) -> None:
+def test_training_continues_bit_for_bit_from_a_restored_step(run: Run, network: nn.Module) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     train(network, optimizer, 4)
     run.checkpoint(4, network, optimizer)
@@ -188,7 +188,7 @@ def test_a_capture_of_another_model_is_refused(run: Run, network: nn.Module) -> 
 
 
 @pytest.mark.parametrize("wrap", [lambda scheduler: scheduler, lambda scheduler: [scheduler]])
-def test_what_is_no_optimizer_is_not_saved_as_one(run: Run, network: nn.Module, wrap: Callable[[Any], Any]) -> None:
+def test_only_optimizers_are_saved_as_optimizers(run: Run, network: nn.Module, wrap: Callable[[Any], Any]) -> None:
     scheduler = torch.optim.lr_scheduler.StepLR(torch.optim.SGD(network.parameters()), 1)
     with pytest.raises(TypeError, match=r"StepLR is not an optimizer; expected one or several torch\.optim\.Optimizer"):
         run.checkpoint(1, network, wrap(scheduler))
@@ -233,7 +233,7 @@ def test_a_model_with_a_compiled_part_is_restored(run: Run) -> None:
     assert_same(weights(network), before)
 
 
-def test_the_module_inside_a_data_parallel_one_is_what_is_saved(run: Run, network: nn.Module) -> None:
+def test_the_module_inside_a_data_parallel_wrapper_is_saved(run: Run, network: nn.Module) -> None:
     wrapped = nn.DataParallel(network)
     run.checkpoint(1, wrapped, capture=Capture(wrapped, "0"))
     assert set(run[1].weights()) == set(network.state_dict())
@@ -285,7 +285,7 @@ def test_a_network_whose_weights_cannot_be_stored_is_recorded_without_them(run: 
     assert run.verify() == [0]
 
 
-def test_weights_that_were_deleted_are_not_taken_for_none(unweighted: Run) -> None:
+def test_a_step_with_deleted_weights_is_damaged(unweighted: Run) -> None:
     (unweighted[1].path / "weights.safetensors").unlink()
     with pytest.raises(Damaged, match=r"weights\.safetensors is missing"):
         unweighted.verify()

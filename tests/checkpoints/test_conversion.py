@@ -1,4 +1,4 @@
-"""Inputs and ids in every form that people have them in: converted where there is one way to do so, else refused."""
+"""Inputs and ids of every type: converted if there is only one way to do so, otherwise rejected."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -159,7 +159,7 @@ WRONG_INPUTS: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 @pytest.mark.parametrize(("make", "message"), WRONG_INPUTS.values(), ids=WRONG_INPUTS)
-def test_inputs_that_are_no_rows_of_numbers_are_refused(make: Callable[[], Any], message: str) -> None:
+def test_inputs_that_are_not_rows_of_numbers_are_rejected(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as error:
         given(make())
     assert "\n" not in str(error.value)
@@ -198,7 +198,7 @@ def test_ids_become_text(ids: Any) -> None:
     assert sorted(named(ids).tolist()) == list("012345")
 
 
-def test_ids_may_be_paths_and_are_no_endless_sequence() -> None:
+def test_ids_may_be_paths_but_not_an_endless_sequence() -> None:
     assert sorted(named([Path(letter) for letter in "abcdef"]).tolist()) == list("abcdef")
     assert sorted(named(Images(str)).tolist()) == list("012345")
     with pytest.raises(ValueError, match="Ids are of type count; expected an array"):
@@ -221,7 +221,7 @@ def test_a_capture_takes_inputs_in_the_same_forms(make: Callable[[], Any]) -> No
 @pytest.mark.parametrize(
     "name", ["token ids", "tensors", "pairs", "unreadable", "generator", "loader", "stream", "dicts", "masked"]
 )
-def test_a_capture_refuses_what_is_no_row_of_numbers(name: str) -> None:
+def test_a_capture_rejects_inputs_that_are_not_rows_of_numbers(name: str) -> None:
     make, message = WRONG_INPUTS[name]
     with pytest.raises(ValueError, match=message):
         recorded(make())

@@ -1,4 +1,4 @@
-"""The same on a GPU; skipped where there is none."""
+"""Capture and restoring on a GPU; skipped if there is none."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def test_half_precision_is_stored_as_it_was() -> None:
     assert np.array_equal(torch.from_numpy(layer.values).bfloat16().float().numpy(), layer.values)
 
 
-def test_the_generator_of_the_gpu_is_left_alone_and_put_back(tmp_path: Path) -> None:
+def test_the_generator_of_the_gpu_is_restored(tmp_path: Path) -> None:
     network = build().train()
     optimizer = torch.optim.Adam(network.parameters())
     stimuli = Stimuli.of(np.arange(20).astype(str), np.arange(20) % 2, ["test"] * 20, X)

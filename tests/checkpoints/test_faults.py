@@ -1,4 +1,4 @@
-"""What the store promises when processes die, disks fill up and fail, bits flip, and others write; see tests/faults."""
+"""The guarantees of the store when processes die, disks fill up and fail, and bits flip; see tests/faults."""
 
 import errno
 import gc
@@ -37,7 +37,7 @@ def run(folder: Path) -> Iterator[Run]:
 
 @pytest.fixture(autouse=True)
 def quick_collections() -> Iterator[None]:
-    """Let the collector look at what a test makes only, and not each time at all that was imported."""
+    """Exclude imported objects from garbage collection, so that collections are quick."""
     gc.collect()
     gc.freeze()
     yield
@@ -45,7 +45,7 @@ def quick_collections() -> Iterator[None]:
 
 
 def rehearsed(act: Callable[[], object]) -> list[str]:
-    """Do it once undisturbed and return the calls that it took."""
+    """Do it once without a failure and return the names of the calls."""
     with injection.intercepted(injection.passing) as calls:
         act()
     assert calls
@@ -53,8 +53,8 @@ def rehearsed(act: Callable[[], object]) -> list[str]:
 
 
 @contextmanager
-def said_of(number: int, calls: list[str]) -> Iterator[None]:
-    """Make a failure say which call had been disturbed."""
+def failed_call(number: int, calls: list[str]) -> Iterator[None]:
+    """Add to an error which call had failed."""
     try:
         yield
     except BaseException as error:
@@ -82,15 +82,13 @@ BOTH = pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC], ids=["EIO", "E
 
 
 @BOTH
-def test_a_checkpoint_of_which_any_call_fails_is_absent_and_the_next_one_is_as_if_nothing_had_been(
-    run: Run, code: int
-) -> None:
+def test_a_checkpoint_with_a_failed_call_is_absent_and_the_next_one_is_complete(run: Run, code: int) -> None:
     step = run.path / "checkpoints" / f"step_{LATER:08d}"
     calls = rehearsed(lambda: small.save(run))
     whole, descriptors = small.contents(step), open_descriptors()
     for number in range(len(calls)):
         shutil.rmtree(step)
-        with said_of(number, calls):
+        with failed_call(number, calls):
             disturbed(run.path, lambda: small.save(run), number, code)
             assert run.verify() == [EARLIER]
             assert small.leftovers(run.path) == []
@@ -101,13 +99,13 @@ def test_a_checkpoint_of_which_any_call_fails_is_absent_and_the_next_one_is_as_i
 
 
 @BOTH
-def test_a_line_of_which_any_call_fails_leaves_nothing_in_the_log(run: Run, code: int) -> None:
+def test_a_log_line_with_a_failed_call_leaves_nothing_in_the_log(run: Run, code: int) -> None:
     def log() -> None:
         run.log({"step": LATER, "loss": 0.25})
 
     calls = rehearsed(log)
     for number in range(len(calls)):
-        with said_of(number, calls):
+        with failed_call(number, calls):
             before = run.metrics()
             disturbed(run.path, log, number, code)
             assert run.metrics() == before
@@ -117,7 +115,7 @@ def test_a_line_of_which_any_call_fails_leaves_nothing_in_the_log(run: Run, code
     assert run.verify() == [EARLIER, LATER]
 
 
-def test_half_a_line_that_could_not_be_taken_back_is_gone_before_the_next_one(run: Run) -> None:
+def test_a_torn_line_is_removed_before_the_next_one_is_logged(run: Run) -> None:
     before = run.metrics()
     for number in range(5):
         with (
@@ -135,11 +133,11 @@ def test_half_a_line_that_could_not_be_taken_back_is_gone_before_the_next_one(ru
 
 
 @BOTH
-def test_a_status_of_which_any_call_fails_is_the_old_or_the_new_one(run: Run, code: int) -> None:
+def test_a_status_with_a_failed_call_is_the_old_or_the_new_one(run: Run, code: int) -> None:
     run.log({"step": LATER})
     calls = rehearsed(lambda: run.set_status("running"))
     for number in range(len(calls)):
-        with said_of(number, calls):
+        with failed_call(number, calls):
             disturbed(run.path, lambda: run.set_status("finished"), number, code)
             assert Run.open(run.path).status["state"] in ("running", "finished")
             assert run.verify() == [EARLIER]
@@ -157,7 +155,7 @@ def test_a_log_that_could_not_be_cut_can_be_cut_and_written_later(run: Run, code
     calls = rehearsed(cut)
     first = run.metrics()
     for number in range(len(calls)):
-        with said_of(number, calls):
+        with failed_call(number, calls):
             run.log({"step": LATER, "loss": 0.25})
             disturbed(run.path, cut, number, code)
             assert run.verify() == [EARLIER]
@@ -170,7 +168,7 @@ def test_a_log_that_could_not_be_cut_can_be_cut_and_written_later(run: Run, code
 
 
 @BOTH
-def test_a_run_of_which_any_call_fails_is_not_made(folder: Path, code: int) -> None:
+def test_a_run_with_a_failed_call_is_not_created(folder: Path, code: int) -> None:
     path = folder / "run"
 
     def create() -> None:
@@ -182,14 +180,14 @@ def test_a_run_of_which_any_call_fails_is_not_made(folder: Path, code: int) -> N
     assert calls[0] == "mkdir"  # of the parent, which is there
     for number in range(1, len(calls)):
         shutil.rmtree(path)
-        with said_of(number, calls):
+        with failed_call(number, calls):
             disturbed(folder, create, number, code)
             assert list(folder.iterdir()) == []
             create()
             assert Run.open(path).verify() == []
 
 
-def test_a_system_that_takes_a_few_bytes_at_a_time_gets_them_all(folder: Path) -> None:
+def test_short_writes_of_the_system_are_continued(folder: Path) -> None:
     with injection.intercepted(injection.shortening):
         run = small.create_run(folder / "run")
         assert re.fullmatch(rb'\{"pid": \d+, "host": ".*"\}', (run.path / "run.lock").read_bytes())
@@ -201,7 +199,7 @@ def test_a_system_that_takes_a_few_bytes_at_a_time_gets_them_all(folder: Path) -
     assert run.metrics()[1:] == [{"step": LATER}]
 
 
-def test_a_status_that_is_replaced_while_a_reader_verifies_is_no_damage(
+def test_a_status_that_is_replaced_while_a_reader_verifies_is_not_damage(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = checkpoints.metadata.check_as_written
@@ -214,7 +212,7 @@ def test_a_status_that_is_replaced_while_a_reader_verifies_is_no_damage(
     assert Run.open(run.path).verify() == [EARLIER]
 
 
-def test_a_file_that_could_not_be_made_leaves_nothing_to_close(folder: Path) -> None:
+def test_a_file_that_could_not_be_created_is_closed(folder: Path) -> None:
     sink = Sink.__new__(Sink)
     with pytest.raises(OSError, match=f"{folder}/absent/file could not be written"):
         sink.__init__(folder / "absent" / "file")
@@ -230,7 +228,7 @@ def script(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_a_run_killed_at_random_instants_loses_no_step_and_is_the_uninterrupted_one_bit_for_bit() -> None:
+def test_a_run_killed_at_random_times_loses_no_step_and_ends_like_an_uninterrupted_one() -> None:
     done = script("kill.py", "--kills", 5, "--seed", 1)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(
@@ -238,7 +236,7 @@ def test_a_run_killed_at_random_instants_loses_no_step_and_is_the_uninterrupted_
     )
 
 
-def test_a_process_killed_at_any_call_leaves_the_whole_or_nothing() -> None:
+def test_a_process_killed_at_any_call_leaves_a_complete_step_or_nothing() -> None:
     done = script("calls.py", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     kills = dict(re.findall(r"^(\w+): (\d+) kills.*, 0 faults$", done.stdout, re.MULTILINE))
@@ -246,7 +244,7 @@ def test_a_process_killed_at_any_call_leaves_the_whole_or_nothing() -> None:
     assert int(kills["checkpoint"]) > 50
 
 
-def test_a_full_disk_is_an_error_and_no_crash_wherever_the_room_ends() -> None:
+def test_a_full_disk_is_an_error_and_not_a_crash() -> None:
     done = script("full_disk.py", "--room", 2**18)
     if done.returncode == 77:
         pytest.skip(done.stdout)
@@ -260,20 +258,20 @@ def test_every_flipped_bit_and_every_truncation_of_every_file_is_found() -> None
     assert "150 of 150 bit flips found\n60 of 60 truncations found" in done.stdout
 
 
-def test_there_is_one_writer_and_readers_see_whole_steps_only() -> None:
+def test_there_is_one_writer_and_readers_see_complete_steps_only() -> None:
     done = script("writers.py", "--steps", 20)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "second writer: refused, files untouched" in done.stdout
     assert re.search(r"^taken over from process \d+ on .+; before, from None$", done.stdout, re.MULTILINE)
 
 
-def test_processes_that_die_and_stall_take_a_lease_from_one_another_and_never_write_together() -> None:
+def test_processes_that_die_or_stall_never_hold_a_lease_together() -> None:
     done = script("leases.py", "--seconds", 15)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d+ times held, \d+ lines, [1-9]\d* holders killed", done.stdout, re.MULTILINE)
 
 
-# What a person is told
+# Messages for users
 
 
 @pytest.fixture(scope="module")
@@ -286,7 +284,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("harm", ["flip", "cut"])
 @pytest.mark.parametrize("name", ["activations.h5", "weights.safetensors", "optimizer.safetensors", "state.json"])
-def test_the_analysis_of_a_damaged_step_ends_with_a_sentence_that_names_the_file(
+def test_the_analysis_of_a_damaged_step_names_the_file(
     trained: Path, name: str, harm: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = Run.open(trained).last().path / name

@@ -96,7 +96,7 @@ def test_a_hostile_run_is_refused_by_name_and_harms_nothing(name: str, place: Pl
 
 
 @pytest.mark.parametrize("name", ["external link at layers/0000/data", "external storage", "virtual_dataset"])
-def test_the_watch_sees_a_reader_that_follows_what_it_is_given(name: str, place: Place) -> None:
+def test_the_watch_sees_a_reader_that_follows_links(name: str, place: Place) -> None:
     CASES[name].make(place)
     watch = TouchedFiles(place.outside)
     with h5py.File(place.activations) as file:

@@ -1,4 +1,4 @@
-"""What runs look like in a notebook: every name escaped, and what cannot be read said in words."""
+"""Runs in a notebook: every name is escaped, and unreadable values are replaced by their error."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_a_run_shows_state_steps_layers_and_settings(run: Run) -> None:
     assert not {"<script", "<b>layer", "<i>"} & {html[k : k + n] for n in (3, 7, 8) for k in range(len(html))}
 
 
-def test_activations_are_a_row_a_layer(run: Run) -> None:
+def test_activations_are_shown_with_one_row_per_layer(run: Run) -> None:
     html = run.last().activations._repr_html_()
     assert html.startswith("<b>Activations</b> of 3 stimuli<table>")
     assert html.count("<tr>") == 2
@@ -48,7 +48,7 @@ def test_stimuli_are_counted_by_part_and_label(run: Run) -> None:
     assert "<tr><td>test</td><td>0</td><td>2</td></tr><tr><td>train</td><td>1</td><td>0</td></tr>" in html
 
 
-def test_of_many_labels_and_steps_some_are_shown(tmp_path: Path) -> None:
+def test_many_labels_and_steps_are_abbreviated(tmp_path: Path) -> None:
     stimuli = Stimuli.of([str(k) for k in range(40)], range(40), ["train"] * 40, np.eye(40))
     html = stimuli._repr_html_()
     assert "of 40 labels the first 12" in html
@@ -60,7 +60,7 @@ def test_of_many_labels_and_steps_some_are_shown(tmp_path: Path) -> None:
         assert "<td>0, 1, 2 … 19 (20)</td>" in run._repr_html_()
 
 
-def test_what_cannot_be_read_is_said(run: Run, tmp_path: Path) -> None:
+def test_unreadable_values_are_replaced_by_their_error(run: Run, tmp_path: Path) -> None:
     next(run.path.rglob("activations.h5")).write_bytes(b"no HDF5")
     html = run._repr_html_()
     assert "<td>finished</td>" in html
@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_said(run: Run, tmp_path: Path) -> None:
     assert "<i>" not in html
 
 
-def test_a_run_without_activations_says_so(tmp_path: Path) -> None:
+def test_a_run_without_activations_shows_the_reason(tmp_path: Path) -> None:
     Run.create(tmp_path / "run", {}, Stimuli.of(["x"], [0], ["test"], [[0.0]])).close()
     html = Run.open(tmp_path / "run")._repr_html_()
     assert "<td>recorded steps</td><td>none</td>" in html

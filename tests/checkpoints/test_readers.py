@@ -1,4 +1,4 @@
-"""Other people's tools read what is written here."""
+"""Files of a run can be read by other programs: h5dump and xarray."""
 
 import shutil
 import subprocess

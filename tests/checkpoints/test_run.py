@@ -48,7 +48,7 @@ def test_the_config_is_kept_as_a_reader_will_see_it(folder: Path, stimuli: Stimu
         run.verify()
 
 
-def test_run_json_says_what_was_run_and_where(run: Run) -> None:
+def test_run_json_holds_config_and_environment(run: Run) -> None:
     info = json.loads((run.path / "run.json").read_bytes())
     assert list(info) == [
         "format",
@@ -88,9 +88,7 @@ def test_config_hash_and_uuid_tell_runs_apart(folder: Path, stimuli: Stimuli) ->
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "run"])
-def test_create_refuses_a_path_where_something_stands_and_leaves_it_alone(
-    folder: Path, stimuli: Stimuli, kind: str
-) -> None:
+def test_create_rejects_an_existing_path_and_leaves_it_alone(folder: Path, stimuli: Stimuli, kind: str) -> None:
     path = folder / "run"
     if kind == "file":
         path.write_bytes(b"old")
@@ -129,7 +127,7 @@ def test_a_config_that_is_not_json_is_refused_before_anything_is_made(
     assert list(folder.iterdir()) == []
 
 
-def test_what_a_dead_process_left_of_the_same_run_is_removed_and_nothing_else(folder: Path, stimuli: Stimuli) -> None:
+def test_only_old_staging_directories_of_the_same_run_are_removed(folder: Path, stimuli: Stimuli) -> None:
     left = {name: folder / name for name in (".tmp-new-old", ".tmp-new-young", ".tmp-new-held", ".tmp-newer-old")}
     for path in left.values():
         path.mkdir()
@@ -142,7 +140,7 @@ def test_what_a_dead_process_left_of_the_same_run_is_removed_and_nothing_else(fo
     assert {path.name for path in folder.iterdir()} == {"new", ".tmp-new-young", ".tmp-new-held", ".tmp-newer-old"}
 
 
-def test_open_refuses_what_is_not_a_run(folder: Path) -> None:
+def test_open_rejects_a_path_without_a_run(folder: Path) -> None:
     with pytest.raises(FileNotFoundError, match=f"There is no run at {folder}/absent"):
         Run.open(folder / "absent")
     (folder / "file").write_bytes(b"")
@@ -201,7 +199,7 @@ def test_last_of_a_run_without_activations_is_an_error(run: Run, network: nn.Mod
         run.last()
 
 
-def test_an_absent_step_is_an_error_that_lists_those_there_are(recorded: Path, run: Run) -> None:
+def test_the_error_for_an_absent_step_lists_the_committed_steps(recorded: Path, run: Run) -> None:
     with pytest.raises(KeyError, match=f"{recorded} has no checkpoint of step 3; committed are: 0, 5"):
         Run.open(recorded)[3]
     with pytest.raises(KeyError, match="has no checkpoint of step 0; committed are: none"):
@@ -243,7 +241,7 @@ def test_a_run_that_is_being_written_is_not_resumed_but_read(run: Run, stimuli: 
     run.checkpoint(2, network)
 
 
-def test_what_a_crashed_writer_left_is_removed_on_resume(recorded: Path, stimuli: Stimuli) -> None:
+def test_unfinished_writes_of_a_crashed_writer_are_removed_on_resume(recorded: Path, stimuli: Stimuli) -> None:
     before = contents(recorded)
     left = recorded / "checkpoints" / ".tmp-step_00000009-ab"
     left.mkdir()
@@ -277,7 +275,7 @@ def test_a_forked_child_that_closes_the_run_leaves_the_lock_to_its_parent(run: R
         Run.resume(run.path, stimuli)
 
 
-def test_runs_and_steps_say_where_they_are(recorded: Path) -> None:
+def test_repr_of_runs_and_steps_gives_their_paths(recorded: Path) -> None:
     run = Run.open(recorded)
     assert repr(run) == f"Run('{recorded}')"
     assert repr(run[5]) == f"Checkpoint('{recorded}/checkpoints/step_00000005')"

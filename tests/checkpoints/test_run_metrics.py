@@ -30,7 +30,7 @@ def test_numbers_that_are_not_finite_become_null_at_any_depth(run: Run) -> None:
     assert run.metrics() == [{"step": 1, "loss": None, "losses": {"10": [None] * 4, "20": [1.5, None]}}]
 
 
-def test_what_is_not_json_is_not_logged(run: Run) -> None:
+def test_values_that_json_lacks_are_not_logged(run: Run) -> None:
     run.log({"step": 1})
     with pytest.raises(TypeError, match="not JSON serializable"):
         run.log({"step": 2, "losses": torch.ones(2)})
@@ -74,7 +74,7 @@ def test_metrics_are_cut_after_a_step(recorded: Path, stimuli: Stimuli) -> None:
         assert run.metrics()[-1] == {"step": 5, "loss": 0.2}
 
 
-def test_the_status_is_what_was_last_set(run: Run) -> None:
+def test_the_status_is_the_last_one_set(run: Run) -> None:
     for state in ("running", "interrupted", "running", "finished"):
         run.set_status(state, step=3)
         for seen in (run.status, Run.open(run.path).status):
@@ -94,7 +94,7 @@ def test_a_status_that_is_not_json_changes_nothing(run: Run) -> None:
     assert run.status["state"] == "running"
 
 
-def test_a_run_that_says_it_is_running_but_is_not_is_stopped(run: Run, stimuli: Stimuli) -> None:
+def test_a_run_marked_as_running_without_a_writer_is_stopped(run: Run, stimuli: Stimuli) -> None:
     run.set_status("running")
     run.close()
     assert Run.open(run.path).status["state"] == "stopped"
@@ -104,7 +104,9 @@ def test_a_run_that_says_it_is_running_but_is_not_is_stopped(run: Run, stimuli: 
     assert Run.open(run.path).status["state"] == "finished"
 
 
-def test_a_run_that_finishes_at_this_instant_is_not_called_stopped(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_finishes_while_its_status_is_read_is_not_reported_as_stopped(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def finish_meanwhile(path: Path) -> bool:
         run.set_status("finished")
         run.close()
@@ -139,7 +141,7 @@ def test_a_closed_run_is_not_written(run: Run) -> None:
         run.log({"step": 1})
 
 
-def test_what_was_logged_before_a_commit_is_never_cut(recorded: Path, stimuli: Stimuli, network: nn.Module) -> None:
+def test_lines_logged_before_a_commit_are_never_cut(recorded: Path, stimuli: Stimuli, network: nn.Module) -> None:
     with Run.resume(recorded, stimuli) as run:
         run.log({"step": 10})
         run.checkpoint(9, network)

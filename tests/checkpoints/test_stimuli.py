@@ -234,7 +234,7 @@ WRONG_LABELS: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("labels", "message"), WRONG_LABELS.values(), ids=WRONG_LABELS)
-def test_labels_that_are_no_classes_are_refused(labels: Any, message: str) -> None:
+def test_labels_that_are_not_classes_are_rejected(labels: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         changed(labels=labels)
 

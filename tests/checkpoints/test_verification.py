@@ -1,4 +1,4 @@
-"""A run that nobody has harmed is never reported as damaged, whatever its names are and whoever looks when."""
+"""Every damaged file of a run is found, and an intact run is never reported as damaged."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def test_layers_and_ids_in_any_script_are_recorded_and_verified(folder: Path, te
 
 
 @pytest.mark.parametrize("level", ["size", "sha256"])
-def test_what_operating_systems_leave_everywhere_harms_nothing(run: Run, level: str) -> None:
+def test_files_of_operating_systems_are_ignored_in_every_folder_of_a_run(run: Run, level: str) -> None:
     for folder in (run.path, run.path / "checkpoints", run[1].path, run[2].path):
         for name in (".DS_Store", "._step_00000001", ".nfs0001", "Thumbs.db", "desktop.ini"):
             (folder / name).write_bytes(b"left")
@@ -105,14 +105,14 @@ def meanwhile(act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> lis
     return looks
 
 
-def test_a_log_that_a_resumed_run_cuts_meanwhile_is_no_damage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_a_resumed_run_cuts_meanwhile_is_not_damaged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with Run.resume(run.path, named_stimuli(["a", "b", "c"])) as writer:
         looks = meanwhile(lambda: writer.cut_metrics(2), monkeypatch)
         assert Run.open(run.path).verify() == [1, 2]
     assert len(looks) == 2
 
 
-def test_a_log_that_was_cut_by_nobody_is_damage(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_that_no_run_has_cut_is_damaged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     log = run.path / "metrics.jsonl"
     looks = meanwhile(lambda: os.truncate(log, log.stat().st_size - 12), monkeypatch)
     with pytest.raises(Damaged, match=r"metrics.jsonl has \d+ bytes; the status was committed after"):
@@ -205,7 +205,7 @@ def test_a_step_whose_folder_was_renamed_is_found(recorded: Path) -> None:
             Run.open(recorded)[6].verify(level)
 
 
-def test_a_step_whose_activations_were_deleted_is_not_taken_for_one_without(recorded: Path) -> None:
+def test_a_step_with_deleted_activations_is_damaged(recorded: Path) -> None:
     (recorded / "checkpoints/step_00000005/activations.h5").unlink()
     run = Run.open(recorded)
     assert run.recorded_steps == [5]

@@ -2,9 +2,9 @@
 
     python tests/faults/calls.py
 
-What is tried: ``Run.create``, ``checkpoint``, ``log``, ``set_status``, ``cut_metrics`` and ``resume``. After each kill
-the earlier step must verify, and what was being done must be done whole or not at all; a resumed run must then do it,
-verify, and hold nothing that was left.
+The calls are those of ``Run.create``, ``checkpoint``, ``log``, ``set_status``, ``cut_metrics`` and ``resume``. After
+each kill the earlier step must verify, and the action must be complete or absent. A resumed run must then complete it,
+verify, and hold no unfinished files.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Commit a step of 8 MiB to a real file system that is full after 0, 64, 128, … KiB, until it fits.
+"""Commit a step of 8 MiB to a file system with 0, 64, 128, … KiB of free space, until it fits.
 
     python tests/faults/full_disk.py
 
-A tmpfs of 24 MiB is mounted, which takes root on Linux. One process tries again and again, so that a crash of it, also
-when it ends, shows as a signal: each attempt must raise an OSError that names the run and leave no more than there was;
-with the ballast gone the step must be committed and verify.
+A tmpfs of 24 MiB is mounted, which needs root on Linux. One process makes all attempts, so that a crash, also one on
+exit, is seen as a signal. Each attempt must raise an OSError that names the run and leave no files behind; after the
+ballast is removed, the step must be committed and verify.
 """
 
 from __future__ import annotations

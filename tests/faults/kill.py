@@ -1,4 +1,4 @@
-"""Kill a recording training run at random instants until it has finished, and compare it with one left in peace.
+"""Kill a recording training run at random times until it has finished, and compare it with an undisturbed one.
 
     python tests/faults/kill.py --kills 500
 
@@ -51,7 +51,7 @@ def main() -> None:
 
 @dataclass
 class Figures:
-    """What happened, and what must not."""
+    """Counts of events, and descriptions of violated guarantees."""
 
     kills: int = 0
     while_creating: int = 0
@@ -158,7 +158,7 @@ class _telling:
 
 
 def _present(path: Path, known: set[int], figures: Figures) -> set[int]:
-    """Return the steps on disk, all of which must verify; complain of any that is not there and of all else that is."""
+    """Return the steps on disk, all of which must verify; note missing steps and unexpected files as lost."""
     if not path.exists():
         figures.lost += [f"{path} is gone with step {step}" for step in sorted(known)]
         return set()
@@ -173,7 +173,7 @@ def _present(path: Path, known: set[int], figures: Figures) -> set[int]:
 
 
 def _strangers(path: Path) -> Iterator[Path]:
-    """Yield what is neither a file of a run, nor a step, nor what a resume will remove."""
+    """Yield files other than those of a run and those that resuming removes."""
     for entry in path.iterdir():
         if entry.name not in RUN_FILES and not entry.name.startswith((".tmp-", LEASE)):
             yield entry
@@ -183,7 +183,7 @@ def _strangers(path: Path) -> Iterator[Path]:
 
 
 def _differences(path: Path, whole: Path) -> list[str]:
-    """Return the files of a finished run that are not those of the uninterrupted one."""
+    """Return the files that differ between a finished run and the uninterrupted one."""
     if not path.exists():
         return [f"{path} is absent"]
     run, reference = Run.open(path), Run.open(whole)

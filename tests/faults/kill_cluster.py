@@ -1,11 +1,11 @@
-"""Kill a worker, the scheduler or the client of a comparison at a random instant, and give the command again.
+"""Kill a worker, the scheduler or the client of a comparison at a random time, and run the command again.
 
     python tests/faults/kill_cluster.py --kills 20
 
-Every comparison runs on a scheduler and two workers in processes of their own. A lost worker must not stop it. After
-the scheduler or the client is lost, the same command on another cluster must complete. In any case every file must be
-that of a comparison left in peace, byte for byte (``rdm.h5`` in its arrays), figures and report too; what was
-whole when the victim died must not have been done again.
+Every comparison runs on a scheduler and two workers in processes of their own. It must survive the loss of a worker.
+After the scheduler or the client is killed, the same command on another cluster must complete. All files, including
+figures and report, must equal those of an undisturbed comparison byte for byte (``rdm.h5`` in its arrays), and no
+result that was stored before the kill may be computed again.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def main() -> None:
 
 @dataclass
 class Figures:
-    """What happened, and what must not."""
+    """Counts of events, and descriptions of violated guarantees."""
 
     kills: Counter[str] = field(default_factory=Counter)
     too_late: int = 0  # the comparison was done before the victim died
@@ -65,23 +65,23 @@ class Figures:
 
 
 def kill_comparisons(folder: Path, n_kills: int, rng: random.Random, victims: tuple[str, ...] = VICTIMS) -> Figures:
-    """Disturb that many comparisons, and compare each, once completed, with one left in peace."""
+    """Disturb ``n_kills`` comparisons, and compare each with an undisturbed one."""
     runs = []
     for rule in ("backprop", "synthetic-gradient"):
         runs.append(folder / rule)
         train_run(runs[-1], TrainingConfig(**{**TRAINING.to_dict(), "rule": rule}), RECORDING)
-    peaceful = folder / "peaceful"
+    undisturbed = folder / "undisturbed"
     with cluster(folder / "cluster") as (address, _):
         started = time.monotonic()
-        code, said = _finish(start(runs, peaceful, address))
+        code, said = _finish(start(runs, undisturbed, address))
         if code != 0:
-            raise RuntimeError(f"a comparison left in peace failed: {said}")
+            raise RuntimeError(f"the undisturbed comparison failed: {said}")
         duration = time.monotonic() - started
     figures = Figures()
     for number in range(n_kills):
         victim = victims[number % len(victims)]
         _disturb(folder / f"disturbed-{number}", runs, victim, rng.uniform(0, duration), figures)
-        figures.differing += [f"{number} ({victim}): {name}" for name in differences(peaceful, folder, number)]
+        figures.differing += [f"{number} ({victim}): {name}" for name in differences(undisturbed, folder, number)]
         shutil.rmtree(folder / f"disturbed-{number}")
         print(f"{number + 1}: {victim}; so far {figures}", flush=True)
     return figures
@@ -109,7 +109,7 @@ def _disturb(place: Path, runs: list[Path], victim: str, delay: float, figures: 
 
 
 def start(runs: list[Path], place: Path, address: str) -> subprocess.Popen[str]:
-    """Begin the comparison in a folder of its own, by the same command line but for the address."""
+    """Start the comparison in a folder of its own; only the address differs between command lines."""
     place.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "analysis", "compare", *map(str, runs), "--steps", "all", "--output", "out"]
     return subprocess.Popen(
@@ -133,7 +133,7 @@ def _finish(client: subprocess.Popen[str]) -> tuple[int, str]:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[tuple[str, dict[str, subprocess.Popen[str]]]]:
-    """Start a scheduler and two workers, and end what is left of them."""
+    """Start a scheduler and two workers, and end those that still run after the block."""
     folder.mkdir()
     contact = folder / "scheduler.json"
     module = [sys.executable, "-m"]
@@ -155,10 +155,10 @@ def cluster(folder: Path) -> Iterator[tuple[str, dict[str, subprocess.Popen[str]
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def differences(peaceful: Path, folder: Path, number: int) -> list[str]:
-    """Return the files of a disturbed comparison that are not those of the one left in peace."""
+def differences(undisturbed: Path, folder: Path, number: int) -> list[str]:
+    """Return the files that differ between a disturbed comparison and the undisturbed one."""
     found = folder / f"disturbed-{number}" / "out"
-    expected = peaceful / "out"
+    expected = undisturbed / "out"
     names = {_inside(expected, path) for path in _files(expected)}
     wrong = sorted(names ^ {_inside(found, path) for path in _files(found)})
     for name in sorted(names - set(wrong)):

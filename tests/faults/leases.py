@@ -1,10 +1,10 @@
-"""Let processes on pretended hosts, which share no ``flock``, take one lock from one another while they die and stall.
+"""Let processes on simulated hosts, which share no ``flock``, take over one lock while they are killed and stopped.
 
     python tests/faults/leases.py --seconds 60
 
-Each process writes lines under the lock. Now and then one kills itself while it holds the lock, or stops until others
-have had time to take it over. The lines of a holder must stand together: if those of another stand between them, two
-have written at once. Who was dead or stalled must be replaced soon after the lease, and who was replaced must notice.
+Each process writes lines under the lock. Some kill themselves while they hold the lock, or stop until others have had
+time to take it over. The lines of a holder must be consecutive, otherwise two have written at once. A dead or stopped
+holder must be replaced soon after the lease has expired, and a process that was replaced must notice it.
 """
 
 from __future__ import annotations

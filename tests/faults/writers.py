@@ -2,8 +2,8 @@
 
     python tests/faults/writers.py --steps 60
 
-A second writer must fail before it touches anything; eight readers must at all times see only whole steps; and who
-resumes the run of a killed process must be told whose it was.
+A second writer must fail before it changes anything; eight readers must see only complete steps at all times; and a
+process that resumes the run of a killed process must be told which process that was.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def _read_while_writing(path: Path, steps: int) -> list[str]:
 
 
 def _read(path: Path, stop: Path, count: Path) -> None:
-    """List, verify and read until told to stop, and say how many steps were read; raise at anything that is not so."""
+    """List, verify and read steps until told to stop, and write how many; raise AssertionError if a check fails."""
     inputs, read, known = _stimuli().inputs.sum(1), 0, 0
     while not stop.exists():
         run = Run.open(path)

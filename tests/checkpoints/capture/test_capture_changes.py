@@ -188,7 +188,7 @@ def test_a_scripted_part_is_left_out_with_a_warning_and_refused_by_name(trace: b
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_quantised_layers_are_recorded_as_what_they_compute() -> None:
+def test_quantised_layers_are_recorded_with_their_outputs() -> None:
     model = torch.ao.quantization.quantize_dynamic(network().eval(), {nn.Linear})
     layers = record(model, "*")
     np.testing.assert_array_equal(layers["2"].values, model(X).detach().numpy())

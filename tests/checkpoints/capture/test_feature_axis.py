@@ -1,4 +1,4 @@
-"""The axis of the features is inferred from the module, and what is not certain is said."""
+"""The axis of the features is inferred from the module, with a warning if it is uncertain."""
 
 from typing import Any
 
@@ -150,7 +150,7 @@ def test_the_axis_follows_from_the_module(module: nn.Module, shape: tuple[int, .
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
 )
-def test_what_may_be_something_else_is_not_certain(module: nn.Module, shape: tuple[int, ...], axis: str) -> None:
+def test_an_ambiguous_axis_is_not_certain(module: nn.Module, shape: tuple[int, ...], axis: str) -> None:
     assert feature_axis(module, shape, "first") == (axis, False)
 
 
@@ -161,11 +161,11 @@ def test_tokens_are_the_usual_layout_of_three_axes() -> None:
     assert feature_axis(nn.Dropout(), (2, 8, 8, 8), "last") == ("last", False)
 
 
-def test_parameters_that_are_not_there_yet_say_nothing() -> None:
+def test_uninitialized_parameters_indicate_no_axis() -> None:
     assert feature_axis(nn.Sequential(nn.LazyConv2d(8, 1), nn.ReLU()), (2, 8, 5, 5), "first") == ("first", True)
 
 
-def test_a_block_in_which_a_scripted_part_is_says_what_the_others_say() -> None:
+def test_a_block_with_a_scripted_part_has_the_axis_of_its_other_parts() -> None:
     with pytest.warns(DeprecationWarning):
         part = torch.jit.script(nn.ReLU())
     assert feature_axis(nn.Sequential(nn.Linear(3, 5), part), (2, 4, 4, 5), "first") == ("last", True)
@@ -226,7 +226,7 @@ def test_tokens_before_stimuli_are_averaged_and_chosen_per_stimulus() -> None:
         torch.testing.assert_close(torch.from_numpy(layer.values), expected)
 
 
-def test_a_stated_axis_is_used_whatever_the_module_is() -> None:
+def test_a_stated_axis_is_used_for_any_module() -> None:
     model, x = nn.Sequential(nn.Linear(6, 6)), torch.randn(4, 3, 5, 6)
     for channels, axes in (("first", (2, 3)), ("last", (1, 2))):
         layer = Capture(model, "0", reduce=SpatialMean(channels=channels)).record(x)["0"]
@@ -278,7 +278,7 @@ def networks() -> list[tuple[nn.Module, dict[str, Tensor], set[int]]]:
 
 
 @pytest.mark.parametrize("index", range(5), ids=["ConvNext", "ViT", "Segformer", "Wav2Vec2", "GPT2"])
-def test_what_is_certain_of_published_networks_is_right(index: int) -> None:
+def test_certain_axes_of_published_networks_are_right(index: int) -> None:
     pytest.importorskip("transformers")
     model, inputs, widths = networks()[index]
     certain = []

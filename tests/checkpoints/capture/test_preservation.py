@@ -1,4 +1,4 @@
-"""Everything that a forward pass may change is put back: the same objects with the same content."""
+"""Everything that a forward pass may change is restored: the same objects with the same content."""
 
 import copy
 import io
@@ -132,7 +132,7 @@ def content(value: Any) -> Any:
     return value.count if isinstance(value, Slotted) else copy.deepcopy(value)
 
 
-def test_attributes_of_every_kind_are_put_back() -> None:
+def test_attributes_of_every_kind_are_restored() -> None:
     module = Changing(change_everything)
     for name, value in attributes().items():
         setattr(module, name, value)
@@ -150,7 +150,7 @@ def test_attributes_of_every_kind_are_put_back() -> None:
 
 
 @pytest.mark.parametrize("failing", [False, True])
-def test_weights_that_a_layer_renormalises_are_put_back_bit_for_bit(failing: bool) -> None:
+def test_weights_that_a_layer_renormalises_are_restored_bit_for_bit(failing: bool) -> None:
     embedding = nn.Embedding(5, 3, max_norm=0.1)
     model = nn.Sequential(embedding, Changing(lambda _: 1 / 0) if failing else nn.Linear(3, 2))
     weight, before = embedding.weight, embedding.weight.detach().clone()
@@ -165,7 +165,7 @@ def test_weights_that_a_layer_renormalises_are_put_back_bit_for_bit(failing: boo
     assert torch.equal(weight, before)
 
 
-def test_values_that_are_no_numbers_are_put_back_too() -> None:
+def test_nan_and_infinities_are_restored() -> None:
     module = Changing(lambda self: self.odd.zero_())
     module.odd = torch.tensor([torch.nan, -0.0, torch.inf])
     Capture(module, "layer").record(X)
@@ -174,7 +174,7 @@ def test_values_that_are_no_numbers_are_put_back_too() -> None:
     )
 
 
-def test_class_attributes_are_put_back() -> None:
+def test_class_attributes_are_restored() -> None:
     class Counting(nn.Linear):
         calls = 0
         seen: list[int] = []  # noqa: RUF012
@@ -189,7 +189,7 @@ def test_class_attributes_are_put_back() -> None:
     assert (Counting.calls, Counting.seen) == (0, [])
 
 
-def test_class_attributes_that_a_pass_adds_or_removes_are_put_back() -> None:
+def test_class_attributes_that_a_pass_adds_or_removes_are_restored() -> None:
     class Counting(Changing):
         first: Any = None
 
@@ -202,14 +202,14 @@ def test_class_attributes_that_a_pass_adds_or_removes_are_put_back() -> None:
     assert vars(Counting)["first"] is None
 
 
-def test_a_slot_that_a_pass_fills_is_emptied_again() -> None:
+def test_a_slot_that_a_pass_fills_is_cleared() -> None:
     module = Changing(lambda module: setattr(module.slotted, "count", 1))
     module.slotted = Slotted.__new__(Slotted)
     Capture(module, "layer").record(X)
     assert not hasattr(module.slotted, "count")
 
 
-def test_a_tensor_that_is_transposed_in_place_is_put_back() -> None:
+def test_a_tensor_that_is_transposed_in_place_is_restored() -> None:
     module = Changing(lambda module: module.square.t_())
     module.register_buffer("square", torch.arange(9.0).reshape(3, 3))
     Capture(module, "layer").record(X)
@@ -217,7 +217,7 @@ def test_a_tensor_that_is_transposed_in_place_is_put_back() -> None:
     assert module.square.is_contiguous()
 
 
-def test_memory_that_begins_where_other_memory_does_is_put_back() -> None:
+def test_overlapping_memory_with_the_same_start_is_restored() -> None:
     values = np.zeros(8, dtype=np.float32)
     module = Changing(lambda module: module.whole.add_(1))
     module.part, module.whole = torch.from_numpy(values[:2]), torch.from_numpy(values)
@@ -225,7 +225,7 @@ def test_memory_that_begins_where_other_memory_does_is_put_back() -> None:
     assert values.tolist() == [0] * 8
 
 
-def test_what_bound_methods_and_partial_calls_refer_to_is_put_back() -> None:
+def test_objects_of_bound_methods_and_partial_calls_are_restored() -> None:
     state, values = State(), [1]
     module = Changing(lambda module: (module.call(2), module.method("count", 5)))
     module.call, module.method = partial(list.append, values), MethodType(State.__setattr__, state)
@@ -242,7 +242,7 @@ def test_a_dict_with_tensors_as_keys_is_kept() -> None:
 
 
 @pytest.mark.parametrize("given", [None, 3.0])
-def test_gradients_are_put_back(given: float | None) -> None:
+def test_gradients_are_restored(given: float | None) -> None:
     def descend(module: Any) -> None:
         with torch.enable_grad():
             module.layer.weight.pow(2).sum().backward()
@@ -258,7 +258,7 @@ def test_gradients_are_put_back(given: float | None) -> None:
 
 
 @pytest.mark.parametrize("kind", ["array", "tensor", "dict"])
-def test_inputs_that_a_network_writes_over_are_left_as_they_were(kind: str) -> None:
+def test_inputs_that_a_network_overwrites_stay_as_they_were(kind: str) -> None:
     class Doubling(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x.mul_(2)
@@ -271,7 +271,7 @@ def test_inputs_that_a_network_writes_over_are_left_as_they_were(kind: str) -> N
     assert kept.tolist() == X.tolist()
 
 
-def test_attributes_that_cannot_be_put_back_are_said_before_recording() -> None:
+def test_a_warning_names_attributes_that_cannot_be_restored() -> None:
     order: list[str] = []
     module = Changing(lambda self: (next(self.noise), order.append("run")))
     module.noise = iter(range(1000))
@@ -346,7 +346,7 @@ def test_a_lazy_module_is_refused_before_anything_runs() -> None:
     assert Capture(model, "0").record(X)["0"].values.shape == (6, 3)
 
 
-def test_a_network_that_is_trained_between_blocks_is_refused_and_keeps_what_it_learnt() -> None:
+def test_a_network_that_is_trained_between_blocks_is_rejected_and_keeps_its_new_weights() -> None:
     model = nn.Sequential(nn.Linear(3, 2))
     model.log = []
     blocks = Capture(model, "0", batch_size=2).blocks(X)
@@ -378,7 +378,7 @@ def test_recording_inside_autocast_leaves_later_gradients_alone() -> None:
     assert torch.equal(gradient(False), gradient(True))
 
 
-def test_nothing_is_written_to_what_has_not_changed() -> None:
+def test_unchanged_tensors_are_not_written_to() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     versions = [each._version for each in (*model.parameters(), *model.buffers())]
     Capture(model, "*").record(X)
@@ -437,7 +437,7 @@ class Stateful(nn.Module):
 
 @pytest.mark.parametrize("kind", ["tuple", "dict", "buffer", "in place", "list", "object"])
 @pytest.mark.parametrize("examples", [1, 2, 4, 9])
-def test_states_of_every_form_start_from_zero_and_are_put_back(kind: str, examples: int) -> None:
+def test_states_of_every_form_start_from_zero_and_are_restored(kind: str, examples: int) -> None:
     model = Stateful(kind, examples)
     with torch.no_grad():
         expected = model.out(torch.tanh(model.step(X))).numpy()
@@ -463,7 +463,7 @@ def test_data_that_a_module_holds_is_not_copied() -> None:
     assert storages == {parameter.data_ptr() for parameter in model.parameters()}
 
 
-def test_an_operation_that_cannot_be_observed_is_recorded_all_the_same() -> None:
+def test_a_network_whose_memory_cannot_be_measured_is_recorded() -> None:
     class Conditional(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             from torch.utils._python_dispatch import _get_current_dispatch_mode
@@ -475,7 +475,7 @@ def test_an_operation_that_cannot_be_observed_is_recorded_all_the_same() -> None
     np.testing.assert_array_equal(Capture(nn.Sequential(Conditional()), "0").record(X)["0"].values, 2 * X.numpy())
 
 
-def test_the_values_of_a_sparse_tensor_are_put_back() -> None:
+def test_the_values_of_a_sparse_tensor_are_restored() -> None:
     module = Changing(lambda self: self.graph._values().add_(1))
     module.graph = torch.eye(3).to_sparse()
     Capture(module, "layer").record(X)

@@ -48,7 +48,7 @@ def test_a_token_is_one_of_the_second_axis() -> None:
     assert torch.equal(Token(-1)(TOKENS, None), TOKENS[:, 4])
 
 
-def test_the_mean_over_tokens_leaves_out_padding_where_a_mask_says_so() -> None:
+def test_the_mean_over_tokens_leaves_out_masked_padding() -> None:
     torch.testing.assert_close(TokenMean()(TOKENS, None), TOKENS.mean(1))
     mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
     padded = TOKENS.clone()
@@ -122,7 +122,7 @@ def test_the_sparse_projection_of_the_format_does_not_change() -> None:
         (TokenMean("mask"), TOKENS, r"There is no mask 'mask' among the inputs \(one tensor without a name\)"),
     ],
 )
-def test_what_cannot_be_reduced_is_an_error(reduction: Reduction, values: Tensor, message: str) -> None:
+def test_values_that_cannot_be_reduced_are_an_error(reduction: Reduction, values: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         reduction(values, torch.zeros(2))
 
@@ -148,7 +148,7 @@ def test_sizes_are_one_or_more(make: Callable[..., Reduction], message: str) -> 
         make(0)
 
 
-def test_a_function_becomes_a_reduction_that_says_its_name() -> None:
+def test_a_function_becomes_a_reduction_with_its_name() -> None:
     reduction = as_reduction(double)
     assert isinstance(reduction, Custom)
     assert str(reduction) == "custom(double)"
@@ -273,11 +273,11 @@ def test_an_inferred_axis_is_written_down(module: nn.Module, shape: tuple[int, .
 
 
 @pytest.mark.parametrize("reduction", [Flatten(), SparseProjection(3), Custom(double)], ids=str)
-def test_what_needs_no_axis_resolves_to_itself(reduction: Reduction) -> None:
+def test_a_reduction_without_an_axis_resolves_to_itself(reduction: Reduction) -> None:
     assert reduction.resolved(nn.Linear(3, 8), (2, 5, 5, 8)) is reduction
 
 
-def test_an_axis_that_is_not_certain_causes_a_warning_that_says_how_to_state_it() -> None:
+def test_a_warning_says_how_to_state_an_uncertain_axis() -> None:
     said = (
         r"^spatial_mean takes the second axis of the activations of ReLU, shape \(n, 8, 8, 12\), as the features "
         r"\(channels\), which could not be verified\. Give channels='first' or channels='last'"

@@ -76,7 +76,7 @@ def test_a_staged_directory_becomes_final_with_all_that_is_in_it(folder: Path) -
     assert (folder / "final" / "inner" / "b").read_bytes() == b"second"
 
 
-def test_nothing_stands_at_final_before_the_block_ends(folder: Path) -> None:
+def test_final_does_not_exist_before_the_block_ends(folder: Path) -> None:
     with staged_directory(folder / "final") as staging:
         assert staging.parent == folder
         assert names(folder) == [staging.name]
@@ -188,7 +188,7 @@ print("acknowledged")
 
 @pytest.mark.parametrize(("kind", "renamed", "calls"), [("directory", 4, 5), ("file", 2, 3)])
 @pytest.mark.parametrize("fatal", range(6))
-def test_a_writer_killed_at_any_step_leaves_the_whole_or_nothing(
+def test_a_writer_killed_at_any_step_leaves_all_files_or_none(
     folder: Path, kind: str, renamed: int, calls: int, fatal: int
 ) -> None:
     arguments = [checkpoints.storage.commit.__file__, folder, str(fatal), *(["file"] if kind == "file" else [])]
@@ -260,7 +260,7 @@ def test_nothing_stays_of_a_line_that_does_not_fit(folder: Path, full_disk: Any)
     assert (folder / "log").read_bytes() == b"one\ntwo\n"
 
 
-def test_remove_staging_removes_what_is_staged_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+def test_remove_staging_removes_only_staged_files(folder: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     for path in (outside, folder / ".tmp-folder-1", folder / "kept", folder / "kept" / ".tmp-deeper"):
         path.mkdir()
@@ -274,7 +274,7 @@ def test_remove_staging_removes_what_is_staged_and_nothing_else(folder: Path, tm
     assert names(outside) == ["a"]
 
 
-def test_what_a_network_file_system_keeps_of_an_open_file_does_not_stop_the_rest(
+def test_staged_files_that_are_in_use_do_not_stop_the_removal_of_others(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in (".tmp-busy", ".tmp-other"):
@@ -311,14 +311,14 @@ class Commands:
         return 0
 
 
-def test_macos_is_asked_to_empty_the_memory_of_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_macos_is_asked_to_flush_the_cache_of_the_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands = Commands(monkeypatch)
     sync(folder)
     assert commands.calls == [("fcntl", 51)]
 
 
 @pytest.mark.parametrize("code", [errno.ENOTSUP, errno.EINVAL, errno.ENOTTY])
-def test_where_that_is_refused_the_file_is_synced_as_elsewhere(
+def test_fsync_is_used_where_macos_command_is_unsupported(
     folder: Path, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = Commands(monkeypatch, code)
@@ -326,7 +326,7 @@ def test_where_that_is_refused_the_file_is_synced_as_elsewhere(
     assert commands.calls == [("fcntl", 51), ("fsync", 0)]
 
 
-def test_a_disk_that_fails_at_that_is_not_taken_for_one_that_refuses(
+def test_an_error_of_the_disk_is_not_taken_for_an_unsupported_command(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = Commands(monkeypatch, errno.EIO)
@@ -336,7 +336,7 @@ def test_a_disk_that_fails_at_that_is_not_taken_for_one_that_refuses(
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
-def test_a_file_system_that_syncs_no_directories_will_do_but_files_are_synced_or_refused(
+def test_directories_that_cannot_be_synced_are_tolerated_but_files_are_not(
     folder: Path, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(descriptor: int) -> None:

@@ -131,7 +131,7 @@ def test_contending_processes_never_hold_the_lock_together(path: Path, hosts: tu
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("flock", ["refused", "local"])
-def test_a_holder_on_another_host_is_named_as_soon_as_its_heart_beats(path: Path, flock: str) -> None:
+def test_a_holder_on_another_host_is_named_at_its_next_heartbeat(path: Path, flock: str) -> None:
     with holding(path, "there", flock) as child:
         start = time.monotonic()
         with pytest.raises(Locked, match=f"{path.parent} is being written by process {child.pid} on there. Wait for"):
@@ -146,7 +146,7 @@ def test_a_holder_on_another_host_is_named_as_soon_as_its_heart_beats(path: Path
 
 
 @pytest.mark.usefixtures("short")
-def test_what_is_released_is_free_at_once(path: Path) -> None:
+def test_a_released_lock_is_free_at_once(path: Path) -> None:
     lock = Lock(path)
     assert is_locked(path)
     with pytest.raises(Locked):
@@ -220,7 +220,7 @@ def answer_after_release(path: Path) -> bool:
 
 
 @pytest.mark.usefixtures("short")
-def test_a_holder_that_stalls_for_less_than_the_lease_goes_on(path: Path) -> None:
+def test_a_holder_that_stalls_for_less_than_the_lease_keeps_it(path: Path) -> None:
     with holding(path, "there") as child:
         os.kill(child.pid, signal.SIGSTOP)
         threading.Timer(SHORT / 3, os.kill, (child.pid, signal.SIGCONT)).start()
@@ -308,7 +308,7 @@ def test_nothing_is_committed_under_a_lost_lease(
     lost.release()
 
 
-def test_a_run_that_was_taken_over_refuses_every_write_and_leaves_what_the_new_writer_has_written(
+def test_a_run_that_was_taken_over_rejects_writes_and_leaves_those_of_the_new_writer(
     folder: Path,
 ) -> None:
     stimuli = Stimuli.of(["a", "b"], [0, 1], ["train"] * 2, [[1.0], [2.0]])
@@ -340,7 +340,7 @@ def test_a_run_that_is_created_takes_its_lease_along(folder: Path) -> None:
     assert names(folder / "run") == {"checkpoints", "metrics.jsonl", "run.json", "run.lock", "stimuli.h5"}
 
 
-def test_the_heart_stops_with_the_release(path: Path) -> None:
+def test_heartbeats_stop_at_the_release(path: Path) -> None:
     before = threading.active_count()
     lock = Lock(path)
     assert threading.active_count() == before + 1
@@ -383,7 +383,9 @@ def test_a_forked_child_neither_beats_nor_releases(path: Path) -> None:
 
 @pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP, errno.EMLINK])
 @pytest.mark.usefixtures("short")
-def test_a_file_system_without_hard_links_will_do(path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_works_on_a_file_system_without_hard_links(
+    path: Path, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(code, os.strerror(code))
 
@@ -447,7 +449,7 @@ CONTENTS = [
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("content", CONTENTS)
-def test_a_lease_that_nobody_can_have_written_is_replaced_after_the_lease(path: Path, content: bytes) -> None:
+def test_an_invalid_lease_file_is_replaced_after_the_lease(path: Path, content: bytes) -> None:
     path.with_name("run.lease-1").write_bytes(content)
     start = time.monotonic()
     assert not is_leased(path)

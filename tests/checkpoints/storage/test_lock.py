@@ -67,7 +67,7 @@ def test_the_lock_of_a_killed_process_is_free_again(path: Path, holder: subproce
     Lock(path).release()
 
 
-def test_the_file_says_who_holds_it_now(path: Path) -> None:
+def test_the_lock_file_names_its_holder(path: Path) -> None:
     path.write_text('{"pid": 1234567890123, "host": "an owner of the past with a long name"}')
     lock = Lock(path)
     assert json.loads(path.read_text()) == {"pid": os.getpid(), "host": platform.node()}
@@ -109,7 +109,7 @@ def test_concurrent_is_locked_calls_do_not_see_each_other(path: Path) -> None:
         assert not is_locked(path)
 
 
-def test_a_reader_that_asks_at_the_same_instant_does_not_keep_a_writer_out(path: Path) -> None:
+def test_is_locked_in_a_reader_does_not_keep_a_writer_out(path: Path) -> None:
     path.touch()
     with path.open() as reader:
         fcntl.flock(reader, fcntl.LOCK_SH)

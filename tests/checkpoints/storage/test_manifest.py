@@ -80,7 +80,7 @@ def test_a_missing_file_is_found_at_every_level(committed: Path, level: str, nam
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_a_manifest_that_says_the_same_in_other_bytes_is_damaged(committed: Path, level: str) -> None:
+def test_a_manifest_of_the_same_value_in_other_bytes_is_damaged(committed: Path, level: str) -> None:
     path = committed / "MANIFEST.json"
     path.write_bytes(path.read_bytes().replace(b"  ", b" \t", 1))
     with pytest.raises(Damaged, match=f"{path} has changed since it was written"):
@@ -152,7 +152,7 @@ def test_any_other_added_file_is_damage(committed: Path, name: str, level: str) 
         check_manifest(committed, level)
 
 
-def test_what_the_system_leaves_is_not_committed_and_may_go(folder: Path) -> None:
+def test_files_of_operating_systems_are_not_committed_and_may_disappear(folder: Path) -> None:
     (folder / "a.bin").write_bytes(b"a")
     (folder / ".nfs0001").write_bytes(b"open elsewhere")
     (folder / "@eaDir").mkdir()
@@ -162,7 +162,7 @@ def test_what_the_system_leaves_is_not_committed_and_may_go(folder: Path) -> Non
     check_manifest(folder, "sha256")
 
 
-def test_an_earlier_manifest_that_lists_such_a_file_is_no_damage_without_it(committed: Path) -> None:
+def test_a_system_file_in_an_earlier_manifest_may_be_missing(committed: Path) -> None:
     files = json.loads((committed / "MANIFEST.json").read_bytes())["files"]
     rewrite(committed, files={**files, ".DS_Store": {"size": 3, "sha256": ""}})
     check_manifest(committed, "sha256")
@@ -195,7 +195,7 @@ def test_outdated_file_sizes_are_neither_committed_nor_damage(folder: Path, monk
     assert json.loads((folder / "MANIFEST.json").read_bytes())["files"]["a.bin"]["size"] == 1000
 
 
-def test_an_outdated_listing_is_no_damage_but_a_missing_file_is(
+def test_an_outdated_listing_is_not_damage_but_a_missing_file_is(
     committed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "iterdir", lambda path: iter([path / "MANIFEST.json"]))
@@ -267,7 +267,7 @@ def nested(levels: int) -> Any:
     return value
 
 
-def test_what_is_nested_so_deeply_that_a_reader_could_fail_is_refused(folder: Path) -> None:
+def test_json_that_is_nested_too_deeply_for_readers_is_rejected(folder: Path) -> None:
     with pytest.raises(ValueError, match="nested more than 200 levels deep"):
         write_json(folder / "a.json", nested(201))
     write_json(folder / "a.json", nested(200))

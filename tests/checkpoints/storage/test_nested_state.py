@@ -93,7 +93,7 @@ def test_every_kind_of_value_comes_back_exactly(value: Any) -> None:
 
 @given(tree=TREES)
 @settings(derandomize=True, deadline=None, max_examples=150)
-def test_what_was_packed_and_stored_comes_back_the_same(tree: Any) -> None:
+def test_nested_state_round_trips_exactly(tree: Any) -> None:
     assert same(stored(tree), tree)
 
 
@@ -142,7 +142,7 @@ class Row(list):  # type: ignore[type-arg]
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_what_cannot_be_stored_exactly_is_refused_by_the_name_of_its_entry(value: Any, kind: str) -> None:
+def test_an_error_names_the_entry_that_cannot_be_stored_exactly(value: Any, kind: str) -> None:
     for tree, name in (
         ({"groups": [{"lr": 1, "schedule": value}]}, r"groups\[0\]\['schedule'\]"),
         ({"state": {0: {"all": (1, [value])}}}, r"state\[0\]\['all'\]\[1\]\[0\]"),
@@ -165,7 +165,7 @@ def nested(kind: type, depth: int) -> Any:
 
 
 @pytest.mark.parametrize("kind", [list, tuple, dict, deque])
-def test_what_is_nested_too_deeply_to_be_read_again_or_holds_itself_is_refused(kind: type) -> None:
+def test_state_that_is_nested_too_deeply_or_contains_itself_is_rejected(kind: type) -> None:
     assert same(stored(nested(kind, 50)), nested(kind, 50))
     with pytest.raises(NotStorable, match=r"\.\.\. holds itself, or is nested more than 50 levels deep"):
         pack(nested(kind, 51))
@@ -175,7 +175,7 @@ def test_what_is_nested_too_deeply_to_be_read_again_or_holds_itself_is_refused(k
         pack({"a": endless})
 
 
-def test_a_set_is_written_alike_by_every_process() -> None:
+def test_a_set_is_written_identically_by_every_process() -> None:
     code = "from checkpoints.storage.nested_state import pack; print(pack({'b', 'a', 'c', 'd', 1, (2, 3), None}))"
     said = {
         subprocess.run(
@@ -222,7 +222,7 @@ def draws() -> list[float]:
     return [*torch.randn(7).tolist(), *np.random.standard_normal(7).tolist(), random.gauss(), random.random()]
 
 
-def test_every_global_generator_draws_the_same_after_it_is_put_back() -> None:
+def test_every_global_generator_draws_the_same_after_it_is_restored() -> None:
     with evaluation_mode(torch.nn.Identity()):  # puts the generators back for other tests
         torch.randn(5)
         np.random.standard_normal(3)  # leaves one draw cached

@@ -77,7 +77,7 @@ def test_blocks_of_any_size_become_one_layer(
     np.testing.assert_array_equal(layers["b"][:], -array, strict=True)
 
 
-def test_blocks_must_be_alike_and_complete(folder: Path) -> None:
+def test_blocks_must_have_the_same_layers_and_all_stimuli(folder: Path) -> None:
     def write_blocks(*blocks: dict[str, LayerValues]) -> None:
         (folder / "a.h5").unlink(missing_ok=True)
         write_activations(folder / "a.h5", blocks, np.arange(2 * N).astype(str), HEADER)

@@ -88,7 +88,7 @@ def test_only_a_regular_file_is_opened(path: Path, place: str) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 8, 200, -1])
-def test_what_is_not_a_whole_hdf5_file_is_damaged(path: Path, length: int) -> None:
+def test_an_incomplete_hdf5_file_is_damaged(path: Path, length: int) -> None:
     path.write_bytes(path.read_bytes()[:length])
     with pytest.raises(Damaged, match=rf"{path} cannot be read \("):
         read(path)
@@ -112,7 +112,7 @@ def test_a_read_that_fails_in_the_block_names_the_file(path: Path, error: type[E
 
 
 @pytest.mark.parametrize("error", [ValueError, TypeError, IndexError])
-def test_a_mistaken_selection_stays_what_it_is(path: Path, error: type[Exception]) -> None:
+def test_an_error_in_a_selection_is_not_reported_as_damage(path: Path, error: type[Exception]) -> None:
     with pytest.raises(error, match=r"^selection$"), opened(path, KIND):
         raise error("selection")
 
@@ -232,7 +232,7 @@ def test_a_text_that_is_written_is_read_again(fresh: Path, text: str) -> None:
         assert attribute(fresh, file, "text", "text") == text
 
 
-def test_a_column_of_what_is_no_text_is_not_written(fresh: Path) -> None:
+def test_a_column_of_invalid_unicode_is_not_written(fresh: Path) -> None:
     with pytest.raises(ValueError, match=r"in /ids is not Unicode text; it cannot be stored as UTF-8"):  # noqa: SIM117
         with created(fresh) as (file, _):
             write_column(file, "ids", np.array(["a", "\ud800"]))

@@ -28,7 +28,7 @@ def full(*_: Any) -> int:
 
 @given(steps=STEPS, fails_from=st.integers(0, 30))
 @settings(derandomize=True, deadline=None, max_examples=600)
-def test_hdf5_reads_what_it_wrote_whether_or_not_the_disk_took_it(
+def test_hdf5_reads_back_what_it_wrote_even_if_the_disk_failed(
     tmp_path_factory: pytest.TempPathFactory, steps: list[Any], fails_from: int
 ) -> None:
     twin, number = bytearray(), 0
@@ -97,7 +97,9 @@ def test_other_failures_are_kept_too(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("allowed", [0, 1, 5, 20])
-def test_hdf5_closes_in_peace_on_a_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, allowed: int) -> None:
+def test_hdf5_closes_without_a_crash_on_a_full_disk(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, allowed: int
+) -> None:
     pwrite, calls = os.pwrite, []
 
     def limited(*arguments: Any) -> int:
@@ -136,7 +138,7 @@ def test_ctrl_c_does_not_pass_through_hdf5_but_comes_out_of_the_block(
         sink.check()
 
 
-def test_what_hdf5_writes_after_the_close_goes_into_no_file(folder: Path) -> None:
+def test_writes_of_hdf5_after_closing_reach_no_file(folder: Path) -> None:
     sink = Sink(folder / "file")
     sink.close()
     (folder / "victim").write_bytes(b"victim")
