@@ -23,13 +23,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from probes import probe_layers
+from probes import ProbeConfig, probe_layers
 from probes.features import standardisation
 from probes.scores import log_loss
 from probes.solvers import Fit, LogisticProblem, lbfgs, lbfgs_layers
 from probes.solvers.certificate import certify
 from probes.solvers.path import CS as DEFAULT
 from probes.solvers.path import fit_paths
+from probes.solvers.solver_settings import SolverSettings
 from repsim.learning import TrainingConfig, build_learner, build_optimizer, load_dataset, train
 
 GAP, CS, C = 1e-6, tuple(10.0 ** np.linspace(-3, 1, 10)), 0.1
@@ -93,9 +94,9 @@ def run() -> list[Ratio]:
         *(
             ratio(
                 f"{len(each)} probes with the default grid of C, {what}",
-                partial(probe_layers, each, labels, split),
+                partial(probe_layers, each, labels, split=split),
                 "the same grid, given",
-                partial(probe_layers, each, labels, split, Cs=DEFAULT),
+                partial(probe_layers, each, labels, split=split, config=ProbeConfig(Cs=DEFAULT)),
                 repeats=3,
             )
             for what, (each, labels, split) in {
@@ -196,7 +197,7 @@ def _tolerance(X: np.ndarray, y: np.ndarray, C: float) -> float:
 
 def _paths(layers: Layers, held_out: Layers, y: np.ndarray, y_held_out: np.ndarray) -> list[float]:
     judges = [lambda fit, Z=Z: log_loss(fit.logits(Z), y_held_out) for Z in held_out]
-    paths = fit_paths(layers, y, CS, judges, starts=[None] * len(layers), tol=GAP)
+    paths = fit_paths(layers, y, CS, judges, starts=[None] * len(layers), settings=SolverSettings(tol=GAP))
     assert all(path.fit.converged for path in paths)
     return [path.Cs[path.best] for path in paths]
 

@@ -63,11 +63,11 @@ def _record(path: Path, n: int, units: int) -> int:
 
 
 def _probe(path: Path) -> None:
-    from probes import probe_layers
+    from probes import ProbeConfig, probe_layers
 
     run = Run.open(path)
     before, started = _peak(), time.perf_counter()
-    row = probe_layers(run.last().activations, run.stimuli.labels, run.stimuli.split, Cs=(0.001, 0.01)).iloc[0]
+    row = probe_layers(run.last().activations, run.stimuli, config=ProbeConfig(Cs=(0.001, 0.01))).iloc[0]
     columns = ("n_iter", "relative_gap", "converged", "C", "accuracy", "status")
     found = {name: row[name].item() if hasattr(row[name], "item") else row[name] for name in columns}
     print(json.dumps({"peak": _peak(), "before": before, "seconds": time.perf_counter() - started, **found}))

@@ -64,7 +64,7 @@ print(layers["backprop"]["hidden.4"].shape, "of which", (stimuli.split == "test"
 # ``relative_gap`` times the objective.
 
 recordings = [NetworkLayers(layers=activations, network=name) for name, activations in layers.items()]
-table = probe_layers(recordings, stimuli.labels, stimuli.split)
+table = probe_layers(recordings, stimuli.labels, split=stimuli.split)
 print(table.pivot(index="layer", columns="network", values="accuracy").round(3))
 print("largest relative gap:", f"{table.relative_gap.max():.1e}")
 

@@ -18,7 +18,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from checkpoints import Capture, Run, Stimuli, TokenMean
-from probes import NetworkLayers, probe_layers
+from probes import NetworkLayers, ProbeConfig, probe_layers
 from repsim import pairwise
 
 # %%
@@ -137,7 +137,7 @@ recordings = [
     for seed, run in runs.items()
     for step in run.recorded_steps
 ]
-table = probe_layers(recordings, stimuli.labels, stimuli.split, Cs=[0.01, 0.1, 1.0])
+table = probe_layers(recordings, stimuli, config=ProbeConfig(Cs=[0.01, 0.1, 1.0]))
 means = table.groupby(["layer", "checkpoint"], sort=False).accuracy.mean().unstack()
 print(means.round(2))
 

@@ -15,7 +15,15 @@ import numpy as np
 
 from analysis import RecordingConfig, train_seeds
 from analysis.plots import plot_by_layer
-from probes import LogisticProbe, NetworkLayers, example_interval, probe_layers, seed_bands, seed_differences
+from probes import (
+    LogisticProbe,
+    NetworkLayers,
+    ProbeConfig,
+    example_interval,
+    probe_layers,
+    seed_bands,
+    seed_differences,
+)
 from repsim import pairwise, rdm
 from repsim.learning import TrainingConfig
 from repsim.similarity import adjust, categorical_rdm, compare_groups, mantel_test
@@ -43,7 +51,7 @@ recordings = [
     NetworkLayers(layers=run.last().activations, network=name, seed=seed, checkpoint=run.steps[-1])
     for (name, seed), run in runs.items()
 ]
-table = probe_layers(recordings, stimuli.labels, stimuli.split, Cs=[0.1])
+table = probe_layers(recordings, stimuli, config=ProbeConfig(Cs=[0.1]))
 print(table.groupby(["network", "layer"]).accuracy.agg(["mean", "min", "max", "count"]).round(3))
 
 # %%

@@ -24,3 +24,4 @@ from .table.layer_table import probe_layers as probe_layers
 from .table.network_layers import FitKey as FitKey
 from .table.network_layers import NetworkLayers as NetworkLayers
 from .table.network_layers import baselines as baselines
+from .table.probe_config import ProbeConfig as ProbeConfig

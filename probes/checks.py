@@ -16,6 +16,12 @@ def is_positive(value: object) -> bool:
     return isinstance(value, Real) and 0.0 < float(value) < np.inf
 
 
+def check_positive(value: object, name: str) -> None:
+    """Raise a ValueError that calls the value by `name`, unless it is a positive, finite number."""
+    if not is_positive(value):
+        raise ValueError(f"{name} is {value!r}; expected a positive, finite number.")
+
+
 def check_positive_integer(value: object, name: str) -> None:
     """Raise a ValueError that calls the value by `name`, unless it is an integer of 1 or more.
 

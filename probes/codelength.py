@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)  # Voita and Titov's
 PSEUDO_COUNT = 0.5
+PROBES = (LogisticProbe(0.1, solver="lbfgs"),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +92,9 @@ def online_codelength(
     X: ArrayLike,
     y: ByStimulus,
     *,
-    Cs: Sequence[float] = (0.1,),
+    probes: Sequence[LogisticProbe] = PROBES,
     fractions: Sequence[float] = FRACTIONS,
     seed: int,
-    standardize: bool = True,
-    solver: str = "lbfgs",
-    tol: float = 1e-6,
-    max_iter: int = 1000,
 ) -> OnlineCode:
     r"""Return the online (prequential) code of labels given features.
 
@@ -114,8 +111,9 @@ def online_codelength(
     bits for the mixture at most. Without features q is the Krichevsky-Trofimov estimator. Decoding needs the features
     and the names of the K classes.
 
-    With several `Cs` each C has a code of its own, and each block is taken from the C whose code of the blocks before
-    is shortest (the smallest C on a tie, and for the first probe). No choice depends on labels still to be coded.
+    With several probes, such as several C, each has a code of its own, and each block is taken from the probe whose
+    code of the blocks before is shortest (the first on a tie, and at the start). No choice depends on labels still to
+    be coded.
 
     L depends on the order of examples; report its mean over several seeds.
 
@@ -126,16 +124,15 @@ def online_codelength(
     y : array-like, shape (n,), of int or str, or by stimulus
         Labels of K >= 2 classes. For a recorded layer also a mapping of stimulus id to label, a Series with the ids as
         its index, or the ``stimuli`` of a run; an array is taken by position.
-    Cs : sequence of float, > 0
-        Weights of the data against the penalty, of `LogisticProbe`, to choose from.
+    probes : sequence of LogisticProbe, default one probe with C = 0.1
+        Probes to choose from; each is copied and fitted to the examples before a block, standardised by their own mean
+        and scale.
     fractions : sequence of float, in (0, 1], rising to 1
         Ends of the blocks, as shares of n, rounded to the nearest example; the first block has at least one. Blocks
         without examples are left out. If the number of examples doubles from block to block, all fits together cost
         about as much as two fits on all examples.
     seed : int, >= 0
         Seed of the order of examples.
-    standardize, solver, tol, max_iter
-        As in `LogisticProbe`. The examples before a block are standardised by their own mean and scale.
 
     Returns
     -------
@@ -146,7 +143,7 @@ def online_codelength(
     ------
     ValueError
         If X is not (n, d) with the n of y or does not hold real and finite numbers, y has one class or is not of
-        integers or strings, or a parameter is out of range.
+        integers or strings, `probes` is empty, or a parameter is out of range.
 
     References
     ----------
@@ -156,7 +153,8 @@ def online_codelength(
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> code = online_codelength(*load_iris(return_X_y=True), Cs=[1.0], fractions=(0.1, 0.2, 0.5, 1.0), seed=0)
+    >>> X, y = load_iris(return_X_y=True)
+    >>> code = online_codelength(X, y, probes=[LogisticProbe(1.0)], fractions=(0.1, 0.2, 0.5, 1.0), seed=0)
     >>> print(code.frame()[["n_before", "n_block", "converged"]].to_string())
        n_before  n_block  converged
     0         0       15       True
@@ -168,18 +166,15 @@ def online_codelength(
     """
     features, labels = _checked(X, y)
     ends = _block_ends(fractions, len(labels))
-    candidates = [
-        LogisticProbe(C, standardize=standardize, solver=solver, tol=tol, max_iter=max_iter) for C in sorted(Cs)
-    ]
-    if not candidates:
-        raise ValueError("Cs is empty; give one or more positive numbers, such as (0.01, 0.1, 1.0).")
+    if not len(probes):
+        raise ValueError("probes is empty; give one or more, such as [LogisticProbe(0.1)].")
     order = np.random.default_rng(seed).permutation(len(labels))
     features, labels = features[order], labels[order]
     n_classes = int(labels.max()) + 1
     blocks = [CodeBlock(n_before=0, n_block=ends[0], bits=ends[0] * float(np.log2(n_classes)))]
-    spent = np.zeros(len(candidates))  # bits of each C so far
+    spent = np.zeros(len(probes))  # bits of each probe so far
     for start, end in pairwise(ends):
-        coded = [_coded(probe, features[:end], labels[:end], start, n_classes) for probe in candidates]
+        coded = [_coded(probe, features[:end], labels[:end], start, n_classes) for probe in probes]
         blocks.append(coded[np.argmin(spent)])
         spent += [block.bits for block in coded]
     return OnlineCode(n_classes=n_classes, blocks=tuple(blocks))

@@ -1,6 +1,6 @@
 """Controls for the accuracy of a probe: random labels, control tasks, and baselines without a network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -233,17 +233,6 @@ def class_rates(labels_train: ArrayLike, labels_test: ArrayLike) -> tuple[Array,
     return counts / counts.sum(), np.array([code_of[label] for label in test])
 
 
-def raw_input(X: ArrayLike, width: int, *, seed: int) -> ArrayLike:
-    """Return the inputs unchanged; width and seed are ignored.
-
-    Examples
-    --------
-    >>> raw_input([[1.0, 2.0]], 1, seed=0)
-    [[1.0, 2.0]]
-    """
-    return X
-
-
 def random_projection(X: ArrayLike, width: int, *, seed: int) -> NDArray[np.floating]:
     r"""Project inputs to the width of a layer by a random linear map, as a baseline that has learned nothing.
 
@@ -322,7 +311,27 @@ def _parts(split: ByStimulus, ids: NDArray[Any] | None, labels: NDArray, name: s
     return parts
 
 
-BASELINES: dict[str, Callable[..., ArrayLike]] = {
-    "raw input": raw_input,
-    "random projection": random_projection,
+class _Projected:
+    """A random projection that is computed when it is read."""
+
+    def __init__(self, inputs: Any, width: int, seed: int) -> None:
+        self._inputs, self._width, self._seed = inputs, width, seed
+        self.shape = (inputs.shape[0], width)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(random_projection(self._inputs, self._width, seed=self._seed), dtype=dtype)
+
+
+def _raw_input(inputs: Any, widths: Iterable[int], *, seed: int) -> dict[str, Any]:
+    return {"input": inputs}
+
+
+def _projections(inputs: Any, widths: Iterable[int], *, seed: int) -> dict[str, Any]:
+    return {f"width {width}": _Projected(inputs, width, seed) for width in widths}
+
+
+# Functions of the inputs (n, d), the different widths of the layers, and a seed, that return layers by name.
+BASELINES: dict[str, Callable[..., Mapping[str, ArrayLike]]] = {
+    "raw input": _raw_input,
+    "random projection": _projections,
 }

@@ -17,8 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 class StimulusSet(Protocol):
     """Labels and split of stimuli that have ids, such as the ``stimuli`` of a run."""
 
-    ids: Any
-    labels: Any
+    @property
+    def ids(self) -> Any: ...  # noqa: D102
+
+    @property
+    def labels(self) -> Any: ...  # noqa: D102
 
 
 ByStimulus = ArrayLike | Mapping[Any, Any] | pd.Series | StimulusSet
@@ -79,8 +82,8 @@ def in_order(values: Any, ids: ArrayLike | None, name: str, *, column: str = "la
     if ids is None:
         if isinstance(values, Mapping):
             raise ValueError(
-                f"{name} is a mapping by stimulus id, but the layers have no stimulus ids. Give recorded layers, the "
-                "ids of the stimuli in the order of the rows (ids=...), or an array in that order."
+                f"{name} is a mapping by stimulus id, but the layers have no stimulus ids. Give recorded layers, or an "
+                "array in the order of the rows."
             )
         return found
     keys, wanted = _listed(ids_of(values)), _listed(ids)
@@ -147,22 +150,18 @@ def _warn(message: str) -> None:
 
 
 class RowStimuli:
-    """The stimuli that the rows of several layers belong to, as far as the layers or the caller name them.
+    """The stimuli that the rows of several layers belong to, as far as the layers have ``stimulus_ids``.
 
-    `layers` are pairs of a description for messages and a layer; `ids` are by default those of the layers that have
-    ``stimulus_ids``. Raises a ValueError if layers were recorded on different stimuli, or in different orders.
+    `layers` are pairs of a description for messages and a layer. Raises a ValueError if layers were recorded on
+    different stimuli, or in different orders.
     """
 
-    def __init__(self, layers: Iterable[tuple[str, Any]], ids: ArrayLike | None) -> None:
+    def __init__(self, layers: Iterable[tuple[str, Any]]) -> None:
         self._layers = [(name, layer) for name, layer in layers if hasattr(layer, "stimulus_ids")]
-        self.ids = None if ids is None else np.asarray(ids)
-        whose = "ids"
+        self.ids = np.asarray(self._layers[0][1].stimulus_ids) if self._layers else None
         self._index: pd.Index | None = None
-        for name, layer in self._layers:
-            if self.ids is None:
-                self.ids, whose = np.asarray(layer.stimulus_ids), name[:1].lower() + name[1:]
-            else:
-                _check_ids(name, layer.stimulus_ids, self.ids, whose)
+        for name, layer in self._layers[1:]:
+            self._check_ids(name, layer.stimulus_ids)
 
     def in_order(self, values: Any, name: str, *, column: str = "labels") -> Any:
         """Return labels, a split or types in the order of the rows; see `in_order` and `check_order`."""
@@ -191,27 +190,20 @@ class RowStimuli:
         elif not index.equals(self._index) and set(index) == set(self._index):
             raise ValueError(
                 f"{name} is a Series whose index differs from that of the preceding Series, and the layers "
-                "have no stimulus ids. Give the ids of the stimuli in the order of the rows (ids=...)."
+                "have no stimulus ids. Give recorded layers, or arrays in the order of the rows."
             )
 
-
-def _check_ids(layer: str, theirs: Any, ours: NDArray[Any], whose: str) -> None:
-    if theirs is ours:
-        return
-    theirs = np.asarray(theirs)
-    if theirs.shape == ours.shape and np.array_equal(theirs.astype(str), ours.astype(str)):
-        return
-    same = sorted(map(str, theirs)) == sorted(map(str, ours))
-    if whose == "ids":
-        found = "the stimuli of ids in another order" if same else "different stimuli from ids"
+    def _check_ids(self, name: str, stimulus_ids: Any) -> None:
+        theirs, ours = np.asarray(stimulus_ids).astype(str), np.asarray(self.ids).astype(str)
+        if np.array_equal(theirs, ours):
+            return
+        first = self._layers[0][0]
+        first = first[:1].lower() + first[1:]
+        same = sorted(theirs) == sorted(ours)
+        found = f"the same stimuli as {first}, in another order" if same else f"different stimuli from {first}"
         raise ValueError(
-            f"{layer} was recorded on {found}; "
-            "labels would belong to the wrong rows. Give labels, split and ids in the order in which it was recorded."
+            f"{name} was recorded on {found}, so their rows have different labels. Probe them in separate calls."
         )
-    found = f"the same stimuli as {whose}, in another order" if same else f"different stimuli from {whose}"
-    raise ValueError(
-        f"{layer} was recorded on {found}, so their rows have different labels. Probe them in separate calls."
-    )
 
 
 def _plain(values: Mapping[Any, Any] | pd.Series) -> Any:

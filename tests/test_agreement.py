@@ -20,7 +20,7 @@ from analysis import RecordingConfig, train_run
 from analysis.training import setup
 from analysis.workflows.demo import DEMO_RUNS
 from checkpoints import Run
-from probes import LogisticProbe, probe_layers
+from probes import LogisticProbe, ProbeConfig, probe_layers
 from repsim import compare_rdms, linear_cka, pairwise, rdm
 from repsim.learning import load_dataset
 
@@ -85,7 +85,7 @@ def test_probes_are_those_of_scikit_learn(networks: Mapping[str, Run], name: str
     for tol, bound in ((1e-14, 1e-6), (1e-6, 3e-3)):
         probabilities = LogisticProbe(0.1, tol=tol).fit(X[train], y[train]).predict_proba(X[test])
         np.testing.assert_allclose(probabilities, expected, rtol=0, atol=bound)
-    table = probe_layers({layer_name: layers[layer_name]}, y, stimuli.split, Cs=[0.1])
+    table = probe_layers({layer_name: layers[layer_name]}, y, split=stimuli.split, config=ProbeConfig(Cs=[0.1]))
     assert table["accuracy"].item() == pytest.approx(reference.score(X[test], y[test]), abs=0.002)
 
 

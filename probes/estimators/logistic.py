@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -13,10 +12,11 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.validation import _check_sample_weight
 
-from probes.checks import check_positive_integer, is_positive
+from probes.checks import check_positive
 from probes.estimators.base import ScoredByStimulus, checked_rows, class_codes, linear_scores, standardisation_of
 from probes.scores import all_classes
-from probes.solvers import Fit, solver_named
+from probes.solvers import Fit
+from probes.solvers.solver_settings import SolverSettings
 from probes.stimulus_order import ByStimulus
 
 Array = NDArray[np.float64]
@@ -135,7 +135,8 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         ConvergenceWarning
             If the duality gap is above `tol` after `max_iter` iterations.
         """
-        check_parameters(self)
+        check_positive(self.C, "C")
+        settings = SolverSettings(solver=self.solver, tol=self.tol, max_iter=self.max_iter, device=self.device)
         features, labels = checked_rows(self, X, y)
         weights = (
             None if sample_weight is None else _check_sample_weight(sample_weight, features, ensure_non_negative=True)
@@ -145,15 +146,12 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         self.mean_, self.scale_ = standardisation_of(self, features, weights)
         self.n_constant_ = self._constant(features if weights is None else features[weights > 0])
         self._store(
-            solver_named(self.solver)(
+            settings.solve(
                 (features - self.mean_) / self.scale_,
                 codes,
                 self.C,
                 sample_weight=self._weights(labels, codes, weights),
                 start=start,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                device=self.device,
             )
         )
         return self
@@ -213,17 +211,3 @@ class LogisticProbe(ScoredByStimulus, ClassifierMixin, BaseEstimator):
         """Return the most probable label of each row, shape (n,)."""
         best = np.argmax(all_classes(linear_scores(self, X)), axis=1)
         return self.classes_[best]
-
-
-def check_parameters(probe: LogisticProbe) -> None:
-    """Raise a ValueError that names the first parameter out of range."""
-    for name in ("C", "tol"):
-        value = getattr(probe, name)
-        if not is_positive(value):
-            raise ValueError(f"{name} is {value!r}; expected a positive, finite number.")
-    check_positive_integer(probe.max_iter, "max_iter")
-    solver_named(probe.solver)
-    try:
-        torch.empty(0, device=probe.device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device is {probe.device!r}, which torch cannot use on this machine: {error}") from error

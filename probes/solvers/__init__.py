@@ -23,7 +23,6 @@ __all__ = [
     "lbfgs_layers",
     "lbfgs_many",
     "newton",
-    "solver_named",
 ]
 
 Solver = Callable[..., Fit]
@@ -57,13 +56,6 @@ def is_searched(name: str, y: NDArray[np.intp], d: int) -> bool:
     n_classes = int(y.max()) + 1
     n_unknowns = (1 if n_classes == 2 else n_classes) * (d + 1)
     return name == "lbfgs" or (name == "auto" and n_unknowns > SMALL)
-
-
-def solver_named(name: str) -> Solver:
-    """Return the solver of a name; raise a ValueError if there is none."""
-    if name not in SOLVERS:
-        raise ValueError(f"Unknown solver {name!r}. Choose one of: {', '.join(sorted(SOLVERS))}.")
-    return SOLVERS[name]
 
 
 SOLVERS: dict[str, Solver] = {"auto": auto, "lbfgs": lbfgs, "newton": newton}

@@ -13,8 +13,6 @@ from probes.solvers import Fit
 from probes.solvers.certificate import certify
 from probes.solvers.fit import fit_of
 
-Array = NDArray[np.float64]
-
 # The decomposition pays from twice as many features as examples on, and up to so many examples.
 WIDE, MOST_EXAMPLES = 2, 5000
 # Eigenvalues of the Gram matrix below this, relative to the largest, are rounding.
@@ -70,11 +68,11 @@ class ExampleSpace:
         logits = np.concatenate([block @ fit.coef.T for _, block in row_blocks(self._full)])  # (n, R)
         return replace(fit, coef=(self._vectors.T @ logits).T / self._lengths)
 
-    def expanded(self, fit: Fit, y: NDArray[np.intp], C: float, sample_weight: Array | None, *, tol: float) -> Fit:
+    def expanded(self, fit: Fit, y: NDArray[np.intp], C: float, *, tol: float) -> Fit:
         """Return a fit of the coordinates as a fit of the features, with its certificate there."""
         duals = (fit.coef / self._lengths) @ self._vectors.T  # (R, n)
         coef = np.zeros((len(fit.coef), self._full.shape[1]))
         for rows, block in row_blocks(self._full):
             coef += duals[:, rows] @ block
-        proof = certify(self._full, y, C, coef, fit.intercept, sample_weight)
+        proof = certify(self._full, y, C, coef, fit.intercept)
         return fit_of(coef, proof, n_iter=fit.n_iter, tol=tol)

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.grids import PenaltyGrid
-from probes.solvers import Fit, LogisticProblem, is_searched, lbfgs_layers, solver_named
+from probes.solvers import Fit, LogisticProblem, is_searched, lbfgs_layers
 from probes.solvers.example_space import ExampleSpace, pays
 from probes.solvers.fit import empty_fit
-
-Array = NDArray[np.float64]
+from probes.solvers.solver_settings import SolverSettings
 
 # Values of C that probes choose from by default; extended where the best lies at an edge.
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -24,6 +23,7 @@ COMPARED = 1e-4
 # Losses (nats) that differ by no more are equal at the edge of a grid that may be extended: fits along a path are not
 # compared more exactly than this.
 EQUAL = 1e-4
+USUAL = SolverSettings()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +68,7 @@ def fit_paths(
     *,
     starts: Sequence[Fit | None],
     most_decades: int = 0,
-    sample_weight: Array | None = None,
-    solver: str = "auto",
-    tol: float = 1e-6,
-    max_iter: int = 1000,
-    device: str = "cpu",
+    settings: SolverSettings = USUAL,
 ) -> list[PenaltyPath]:
     r"""Fit logistic probes along a path of penalties on each of several layers, and refine the best of each layer.
 
@@ -96,10 +92,8 @@ def fit_paths(
         One per layer: where its first fit starts, such as the fit of this layer at an earlier checkpoint.
     most_decades : int, >= 0, default 0
         Decades by which the grid may be extended. A grid of a single C is never extended.
-    sample_weight : array, shape (n,), >= 0, optional
-        All ones by default.
-    solver, tol, max_iter, device
-        As in `LogisticProbe`.
+    settings : SolverSettings
+        Solver, tolerance, limit of iterations and device.
 
     Examples
     --------
@@ -109,11 +103,11 @@ def fit_paths(
     >>> [path.best for path in paths]
     [0, 0]
     """
-    settings = {"sample_weight": sample_weight, "max_iter": max_iter, "device": device}
     searches = [
-        _Search(X, y, judge, start, Cs, most_decades, solver, settings)
+        _Search(X, y, judge, start, Cs, most_decades, settings)
         for X, judge, start in zip(layers, judges, starts, strict=True)
     ]
+    tol = settings.tol
     compared = tol if len(Cs) == 1 else max(tol, COMPARED)
     while going := [(search, C) for search in searches if (C := search.grid.next_value()) is not None]:
         for (search, C), fit in zip(going, _fits(going, compared), strict=True):
@@ -139,20 +133,20 @@ class _Search:
         start: Fit | None,
         Cs: Sequence[float],
         most_decades: int,
-        solver: str,
-        settings: dict[str, Any],
+        settings: SolverSettings,
     ) -> None:
         self.X, self.y, self.settings = X, y, settings
-        self._judge, self._start, self._solve = judge, start, solver_named(solver)
+        self._judge, self._start = judge, start
         self.grid = PenaltyGrid(Cs, sign=1, equal=EQUAL, most_decades=most_decades, null=self._loss_without_features)
         self.fits, self._n_iter = dict[float, Fit](), 0
         reduce = pays(X, len(Cs))
         self._space = ExampleSpace(X) if reduce else None
         # Layers of equal kind can be searched together.
-        self.kind = X.shape if not reduce and isinstance(X, np.ndarray) and is_searched(solver, y, X.shape[1]) else None
+        alone = reduce or not isinstance(X, np.ndarray) or not is_searched(settings.solver, y, X.shape[1])
+        self.kind = None if alone else X.shape
 
     def _loss_without_features(self) -> float:
-        return self._judge(empty_fit(self.y, 1.0, self.settings["sample_weight"], self.X.shape[1]))
+        return self._judge(empty_fit(self.y, 1.0, None, self.X.shape[1]))
 
     def start_of(self, C: float) -> Fit | None:
         """Return the start of a search: the fit of the nearest C."""
@@ -173,20 +167,14 @@ class _Search:
     def fit(self, C: float, start: Fit | None, tol: float) -> Fit:
         """Return a fit to a relative gap."""
         if self._space is None:
-            return self._solve(self.X, self.y, C, start=start, tol=tol, **self.settings)
-        small = self._solve(
-            self._space.X,
-            self.y,
-            C,
-            start=None if start is None else self._space.reduced(start),
-            tol=tol / 2,
-            **self.settings,
-        )
-        fit = self._space.expanded(small, self.y, C, self.settings["sample_weight"], tol=tol)
+            return self.settings.solve(self.X, self.y, C, start=start, tol=tol)
+        reduced = None if start is None else self._space.reduced(start)
+        small = self.settings.solve(self._space.X, self.y, C, start=reduced, tol=tol / 2)
+        fit = self._space.expanded(small, self.y, C, tol=tol)
         if fit.converged or not small.converged:
             return fit
         # Rounding took digits that are recovered here.
-        further = self._solve(self.X, self.y, C, start=fit, tol=tol, **self.settings)
+        further = self.settings.solve(self.X, self.y, C, start=fit, tol=tol)
         return replace(further, n_iter=fit.n_iter + further.n_iter)
 
     def path(self) -> PenaltyPath:
@@ -207,12 +195,9 @@ class _Search:
 def _fits(going: Sequence[tuple[_Search, float]], tol: float) -> list[Fit]:
     """Return a fit for each layer at its C; layers of equal kind are fitted together."""
     if len(going) > 1 and going[0][0].kind is not None and len({search.kind for search, _ in going}) == 1:
-        settings = dict(going[0][0].settings)
-        weight = settings.pop("sample_weight")
-        problems = [
-            LogisticProblem(y=search.y, C=C, sample_weight=weight, start=search.start_of(C)) for search, C in going
-        ]
-        fits = lbfgs_layers([search.X for search, _ in going], problems, tol=tol, **settings)
+        problems = [LogisticProblem(y=search.y, C=C, start=search.start_of(C)) for search, C in going]
+        limits = {**going[0][0].settings.limits, "tol": tol}
+        fits = lbfgs_layers([search.X for search, _ in going], problems, **limits)
     else:
         fits = [search.fit(C, search.start_of(C), tol) for search, C in going]
     return [search.counted(fit) for (search, _), fit in zip(going, fits, strict=True)]

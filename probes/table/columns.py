@@ -10,8 +10,8 @@ import numpy as np
 
 from probes.codelength import online_codelength, v_information
 from probes.controls import majority_rate, selectivity
+from probes.estimators.logistic import LogisticProbe
 from probes.scores import accuracy, balanced_accuracy, log_loss
-from probes.solvers import LogisticProblem, lbfgs_many
 from probes.table.probed_layer import LayerTarget, ProbedLayer
 
 
@@ -33,7 +33,8 @@ class ProbeColumn:
         If a "control" column fails, its cell is empty and the message says why; if a "probe" column fails, the layer
         has failed.
     option : str
-        The argument of `probe_layers` without which the column is empty; "" if there is none.
+        The setting of `ProbeConfig` or the argument of `probe_layers` without which the column is empty; "" if there is
+        none.
     failed : object
         The value for a layer that failed.
     version : int
@@ -74,7 +75,7 @@ def _n_constant(probed: ProbedLayer) -> int:
 
 
 def _C_extended(probed: ProbedLayer) -> int | None:
-    return probed.path.n_extended if probed.settings.most_decades else None
+    return probed.path.n_extended if probed.settings.config.most_decades else None
 
 
 def _train_accuracy(probed: ProbedLayer) -> float:
@@ -90,22 +91,20 @@ def _v_information(probed: ProbedLayer) -> float:
 
 
 def _codelength(probed: ProbedLayer) -> float | None:
-    if not probed.settings.codelength:
+    if not probed.settings.config.codelength:
         return None
-    settings = {name: probed.settings.solving[name] for name in ("solver", "tol", "max_iter")}
-    code = online_codelength(probed.features["train"], probed.labels("train"), Cs=(probed.C,), seed=0, **settings)
+    probe = LogisticProbe(probed.C, **probed.settings.config.solving)
+    code = online_codelength(probed.features["train"], probed.labels("train"), probes=[probe], seed=0)
     if not code.converged:
         probed.notes.append("fits of the online code stopped early, so the code may be longer than necessary")
     return code.codelength
 
 
 def _random_label_accuracy(probed: ProbedLayer) -> float | None:
-    labelings = probed.settings.random[probed.target_name]
-    if not len(labelings):
+    labelings = list(probed.settings.random[probed.target_name])
+    if not labelings:
         return None
-    X = probed.features["train"]
-    fits = lbfgs_many(X, [LogisticProblem(y=y, C=probed.C) for y in labelings], **probed.settings.searching)
-    probed.note_unconverged(fits, "random labels")
+    X, fits = probed.features["train"], probed.fit_others(labelings, "random labels")
     return float(np.mean([accuracy(fit.logits(X), y) for fit, y in zip(fits, labelings, strict=True)]))
 
 
@@ -113,10 +112,8 @@ def _control_accuracy(probed: ProbedLayer) -> float | None:
     y = probed.settings.control.get(probed.target_name)
     if y is None:
         return None
-    problem = LogisticProblem(y=y[probed.target.rows["train"]], C=probed.C)
-    fits = lbfgs_many(probed.features["train"], [problem], **probed.settings.searching)
-    probed.note_unconverged(fits, "the control task")
-    return accuracy(fits[0].logits(probed.features["test"]), y[probed.target.rows["test"]])
+    (fit,) = probed.fit_others([y[probed.target.rows["train"]]], "the control task")
+    return accuracy(fit.logits(probed.features["test"]), y[probed.target.rows["test"]])
 
 
 def _selectivity(probed: ProbedLayer) -> float | None:

@@ -2,56 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from itertools import groupby
-from numbers import Real
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 
-from probes.estimators.logistic import LogisticProbe, check_parameters
-from probes.grids import AUTO, MOST_DECADES
 from probes.solvers import Fit
-from probes.solvers.path import CS
 from probes.stimulus_order import ByStimulus, RowStimuli
 from probes.table.column_schema import probe_frame
-from probes.table.network_layers import FitKey, NetworkLayers, baselines, list_networks
+from probes.table.network_layers import FitKey, Layers, NetworkLayers, list_networks
+from probes.table.probe_config import ProbeConfig
 from probes.table.probe_rows import RowComputation
-from probes.table.probed_layer import ProbeSettings, control_tasks, random_labelings
+from probes.table.probed_layer import TableSettings, control_tasks, random_labelings
 from probes.table.row_cache import Row, RowCache
 from probes.targets import read_targets
 
 MOST_TOGETHER = 32  # layers that are fitted at once
+USUAL = ProbeConfig()
 
 
 def probe_layers(
-    layers: Mapping[str, ArrayLike] | NetworkLayers | Iterable[NetworkLayers],
+    layers: Layers,
     labels: ByStimulus | Mapping[str, ByStimulus],
-    split: ByStimulus | None = None,
     *,
-    Cs: Sequence[float] | str = AUTO,
-    solver: str = "auto",
-    tol: float = 1e-6,
-    max_iter: int = 1000,
-    device: str = "cpu",
-    controls: int = 0,
+    split: ByStimulus | None = None,
+    config: ProbeConfig = USUAL,
     types: ByStimulus | None = None,
-    codelength: bool = False,
-    inputs: ArrayLike | None = None,
-    ids: ArrayLike | None = None,
     fits: MutableMapping[FitKey, Fit] | None = None,
     cache: str | Path | None = None,
-    memory: int = 2**30,
     progress: Callable[[str], None] | None = None,
 ) -> pd.DataFrame:
     r"""Fit a linear classifier probe to every layer of every network and return their scores as a table.
 
     A probe minimises :math:`P(W, b) = C \sum_i \ell(y_i, W x_i + b) + \tfrac12 \lVert W \rVert_F^2` over standardised
-    features; see `LogisticProbe`. Scaling and coefficients come from the training rows alone. With several `Cs`, the
-    one with the least log loss on the validation rows is chosen (the smallest on a tie); the probe is *not* fitted
+    features; see `LogisticProbe`. Scaling and coefficients come from the training rows alone. With several C, the one
+    with the least log loss on the validation rows is chosen (the smallest on a tie); the probe is *not* fitted
     again on training and validation rows together. The test rows are scored once, with the chosen probe. Candidates
     are compared at a relative gap of 1e-4, in ascending order until the validation loss has risen twice in a row; the
     chosen one is refined to `tol` (see `probes.solvers.path.fit_paths`). Every layer has the same split.
@@ -64,7 +51,8 @@ def probe_layers(
     layers : mapping of str to array-like, shape (n, d), or iterable of NetworkLayers
         Activations of one network by layer name, or `NetworkLayers` of several networks, seeds and checkpoints. The
         table has their order. A layer may be lazy: only `shape` is used before it is probed. Neighbouring layers of
-        equal width are held in memory and fitted together.
+        equal width are held in memory and fitted together. Rows of the inputs and of random projections of them are
+        those of `baselines`, given among the networks.
     labels : the class of each stimulus, int or str; or several targets by name
         One of
 
@@ -77,30 +65,11 @@ def probe_layers(
         - a mapping of names to any of these: several targets.
     split : "train", "validation" or "test" for each stimulus, in any of these forms
         Each class occurs in "train". May be omitted if `labels` is the ``stimuli`` of a run, which have a split.
-    Cs : "auto" or sequence of float, > 0, default "auto"
-        Weights of the data against the penalty to choose from. "auto" is the grid (0.001, 0.01, 0.1, 1.0, 10.0), which
-        is extended a decade at a time, by 6 decades at most, while the validation loss still falls by more than 1e-4
-        nats at its edge: upwards for classes that are separable, downwards for layers that hold no information about
-        the labels. Where the loss levels off at large C, the smallest C within 1e-4 nats is chosen. Numbers are used
-        as given, and a single number is used without a choice.
-    solver, tol, max_iter, device
-        As in `LogisticProbe`.
-    controls : int, >= 0, default 0
-        Number of random labelings (`random_labels`) that are fitted at the chosen C, to measure the capacity of the
-        probe.
+    config : ProbeConfig, optional
+        Grid of C, solver, tolerance, controls and memory.
     types : of int or str, in any of the forms of labels, optional
         Finer classes that recur in every part, such as fine labels or clusters. If given, each probe is also fitted to
         a `control_task` on them.
-    codelength : bool, default False
-        Whether to measure the online code of the training labels (`online_codelength`) at the chosen C, which takes
-        about as long as two fits.
-    inputs : array-like, shape (n, d), optional
-        Inputs of the networks, in the order of the layers' rows (which is not checked). If given, the table ends with
-        the rows of `baselines`: the "raw input", and a "random projection" of it to each width among the layers. An
-        untrained network is a `NetworkLayers` like any other.
-    ids : array-like, shape (n,), optional
-        Names of the stimuli, in the order of the layers' rows; by default the `stimulus_ids` of recorded layers. Layers
-        that have `stimulus_ids` must have the same.
     fits : dict of FitKey to Fit, optional
         Receives the chosen fits. Searches start from the fits that it holds before the call, and from the checkpoint
         before, which saves iterations where features changed little. By default each search starts from zero. Cannot
@@ -109,9 +78,6 @@ def probe_layers(
         A file that holds the rows computed so far. An interrupted table continues where it stopped, and has the same
         rows as an uninterrupted one, as long as arguments and activations are the same; layers are read once more to
         check this.
-    memory : int, default 1 GiB
-        Bytes up to which layers are held in double precision; a larger layer is held in single precision (sums are in
-        double precision all the same).
     progress : callable, optional
         Called with the name of each finished layer.
 
@@ -124,10 +90,10 @@ def probe_layers(
     Raises
     ------
     ValueError
-        Before any fit: if `layers` or `Cs` is empty, a layer is not (n, d) with the n of `labels`, layers were recorded
-        on different stimuli or in different orders, labels, split or types lack a stimulus, have others or repeat one,
-        labels are known to be in another order, a parameter is out of range, a part of the split is missing or unknown,
-        a class is absent from the training rows, or the file of the cache is something else.
+        Before any fit: if `layers` is empty, a layer is not (n, d) with the n of `labels`, layers were recorded on
+        different stimuli or in different orders, labels, split or types lack a stimulus, have others or repeat one,
+        labels are known to be in another order, a part of the split is missing or unknown, a class is absent from the
+        training rows, or the file of the cache is something else.
     TypeError
         If `layers` has something other than `NetworkLayers`.
 
@@ -144,7 +110,7 @@ def probe_layers(
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> table = probe_layers({"sepal": X[:, :2], "petal": X[:, 2:]}, y, ["train", "test", "validation"] * 50)
+    >>> table = probe_layers({"sepal": X[:, :2], "petal": X[:, 2:]}, y, split=["train", "test", "validation"] * 50)
     >>> table[["layer", "C", "accuracy", "converged"]].round(2)
        layer     C  accuracy  converged
     0  sepal  10.0      0.86       True
@@ -153,31 +119,20 @@ def probe_layers(
     if cache is not None and fits is not None:
         raise ValueError("cache and fits were both given, but cached rows have no fits. Give one of them.")
     networks = list_networks(layers)
-    stimuli = RowStimuli(
-        ((each.describe(name), layer) for each in networks for name, layer in each.layers.items()), ids
-    )
-    targets, split = read_targets(labels, split, stimuli)
-    automatic = isinstance(Cs, str) and Cs == AUTO
-    solving = {"solver": solver, "tol": tol, "max_iter": max_iter, "device": device}
-    settings = ProbeSettings(
-        Cs=_ascending(CS if automatic else Cs, solving),
-        most_decades=MOST_DECADES if automatic else 0,
-        solving=solving,
+    stimuli = RowStimuli((each.describe(name), layer) for each in networks for name, layer in each.layers.items())
+    targets, parts = read_targets(labels, split, stimuli)
+    n = len(parts)
+    settings = TableSettings(
+        config=config,
         targets=targets,
-        random=random_labelings(targets, controls),
-        control={} if types is None else control_tasks(targets, stimuli.in_order(types, "types"), split),
-        codelength=codelength,
+        random=random_labelings(targets, config.controls),
+        control={} if types is None else control_tasks(targets, stimuli.in_order(types, "types"), parts),
     )
-    _check_layers(networks, len(split), ids)
-    if inputs is not None:
-        widths = [width for each in networks for width in each.widths().values()]
-        networks = list_networks([*networks, *baselines(inputs, widths)])
-        _check_layers(networks, len(split), ids)
-    cached = None if cache is None else RowCache(cache)
-    computation = RowComputation(settings=settings, memory=memory, cache=cached, fits=fits)
+    _check_lengths(networks, n)
+    computation = RowComputation(settings=settings, cache=None if cache is None else RowCache(cache), fits=fits)
     rows: list[Row] = []
     for network in networks:
-        for index, names in _groups(network, len(split), settings.n_classes, memory):
+        for index, names in _groups(network, n, settings.n_classes, config.memory):
             rows += computation.rows(network, index, names)
             if progress is not None:
                 for name in names:
@@ -185,25 +140,12 @@ def probe_layers(
     return probe_frame(rows)
 
 
-def _ascending(Cs: Sequence[float] | str, solving: Mapping[str, Any]) -> list[float]:
-    if isinstance(Cs, str | Real) or not len(Cs):
-        raise ValueError(f"Cs is {Cs!r}; expected one or more positive numbers, such as (0.01, 0.1, 1.0), or 'auto'.")
-    for C in Cs:
-        check_parameters(LogisticProbe(C, **solving))
-    return sorted({float(C) for C in Cs})
-
-
-def _check_layers(networks: Sequence[NetworkLayers], n_labels: int, ids: ArrayLike | None) -> None:
-    if ids is not None and np.shape(ids) != (n_labels,):
-        raise ValueError(f"ids has shape {np.shape(ids)} and labels has {n_labels}; give the name of each stimulus.")
+def _check_lengths(networks: list[NetworkLayers], n_labels: int) -> None:
     for network in networks:
         for name, layer in network.layers.items():
-            shape, described = np.shape(layer), network.describe(name)
-            if len(shape) != 2 or shape[1] == 0:
-                raise ValueError(f"{described} has shape {tuple(shape)}; expected (n, d). Pool or flatten it first.")
-            if shape[0] != n_labels:
+            if (n := np.shape(layer)[0]) != n_labels:
                 raise ValueError(
-                    f"{described} has {shape[0]} rows and labels has {n_labels}; "
+                    f"{network.describe(name)} has {n} rows and labels has {n_labels}; "
                     "both must come from the same stimuli in the same order."
                 )
 

@@ -8,9 +8,11 @@ from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from probes.controls import BASELINES
+
+EMPTY = "layers is empty; give one or more layers, name -> array of shape (n, d)."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +29,31 @@ class NetworkLayers:
         The seed of the network. Networks that are compared as a pair have the same seed.
     checkpoint : int or None
         The step at which the layers were recorded.
+
+    Raises
+    ------
+    ValueError
+        If there are no layers, or one is not of shape (n, d).
+    TypeError
+        If seed or checkpoint is not an integer.
     """
 
     layers: Mapping[str, ArrayLike]
     network: str = ""
     seed: int | None = None
     checkpoint: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the shapes of the layers and the types of seed and checkpoint."""
+        for name in ("seed", "checkpoint"):
+            if not isinstance(getattr(self, name), Integral | None):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; expected an integer, or None.")
+        if not self.layers:
+            raise ValueError(EMPTY)
+        for name, layer in self.layers.items():
+            shape = tuple(np.shape(layer))
+            if len(shape) != 2 or shape[1] == 0:
+                raise ValueError(f"{self.describe(name)} has shape {shape}; expected (n, d). Pool or flatten it first.")
 
     @property
     def name(self) -> str:
@@ -59,7 +80,10 @@ class FitKey(NamedTuple):
     target: str
 
 
-def list_networks(layers: Mapping[str, ArrayLike] | NetworkLayers | Iterable[NetworkLayers]) -> list[NetworkLayers]:
+Layers = Mapping[str, ArrayLike] | NetworkLayers | Iterable[NetworkLayers]
+
+
+def list_networks(layers: Layers) -> list[NetworkLayers]:
     """Return the networks as a list; a mapping of layers is one network without a name.
 
     Examples
@@ -74,11 +98,8 @@ def list_networks(layers: Mapping[str, ArrayLike] | NetworkLayers | Iterable[Net
     for each in networks:
         if not isinstance(each, NetworkLayers):
             raise TypeError(f"layers has {type(each).__name__}; expected a mapping of arrays, or NetworkLayers.")
-        for name in ("seed", "checkpoint"):
-            if not isinstance(getattr(each, name), Integral | None):
-                raise TypeError(f"{name} is {getattr(each, name)!r}; expected an integer, or None.")
-    if not networks or not all(each.layers for each in networks):
-        raise ValueError("layers is empty; give one or more layers, name -> array of shape (n, d).")
+    if not networks:
+        raise ValueError(EMPTY)
     seen = set[tuple[Any, ...]]()
     for each in networks:
         key = (each.network, each.seed, each.checkpoint)
@@ -88,15 +109,18 @@ def list_networks(layers: Mapping[str, ArrayLike] | NetworkLayers | Iterable[Net
     return networks
 
 
-def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> list[NetworkLayers]:
+def baselines(inputs: ArrayLike, layers: Layers, *, seed: int = 0) -> list[NetworkLayers]:
     """Return baselines for the probes of layers: the inputs, and random projections of them to the same widths.
+
+    Probe them with the networks: ``probe_layers([*networks, *baselines(inputs, networks)], ...)``. An untrained
+    network is a `NetworkLayers` like any other.
 
     Parameters
     ----------
     inputs : array-like, shape (n, d)
-        The inputs of the network, flattened.
-    widths : iterable of int
-        Widths of the layers. There is one projection for each different width.
+        The inputs of the networks, flattened, in the order of the layers' rows (which is not checked).
+    layers : mapping of str to array-like, shape (n, width), or sequence of NetworkLayers
+        The layers that are compared with the baselines. There is one projection for each different width.
     seed : int, >= 0
         Seed of the projections.
 
@@ -108,11 +132,11 @@ def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> lis
     Raises
     ------
     ValueError
-        If inputs are not two-dimensional.
+        If inputs are not two-dimensional, or a layer is not.
 
     Examples
     --------
-    >>> for each in baselines(np.ones((3, 2)), [8, 8, 4]):
+    >>> for each in baselines(np.ones((3, 2)), {"fc1": np.ones((3, 8)), "fc2": np.ones((3, 4))}):
     ...     print(each.network, *((name, layer.shape) for name, layer in each.layers.items()))
     raw input ('input', (3, 2))
     random projection ('width 8', (3, 8)) ('width 4', (3, 4))
@@ -120,18 +144,8 @@ def baselines(inputs: ArrayLike, widths: Iterable[int], *, seed: int = 0) -> lis
     source = inputs if hasattr(inputs, "shape") else np.asarray(inputs)
     if len(source.shape) != 2:
         raise ValueError(f"inputs has shape {tuple(source.shape)}; expected (n, d). Flatten it first.")
-    projected = {f"width {width}": _Projected(source, width, seed) for width in dict.fromkeys(widths)}
-    layers: dict[str, dict[str, Any]] = {"raw input": {"input": source}, "random projection": projected}
-    return [NetworkLayers(network=network, layers=layers[network]) for network in BASELINES]
-
-
-class _Projected:
-    """A random projection that is computed when it is read."""
-
-    def __init__(self, inputs: Any, width: int, seed: int) -> None:
-        self._inputs, self._width, self._seed = inputs, width, seed
-        self.shape = (inputs.shape[0], width)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        projected = BASELINES["random projection"](self._inputs, self._width, seed=self._seed)
-        return np.asarray(projected, dtype=dtype)
+    widths = list(dict.fromkeys(width for each in list_networks(layers) for width in each.widths().values()))
+    return [
+        NetworkLayers(network=name, layers=layers_of(source, widths, seed=seed))
+        for name, layers_of in BASELINES.items()
+    ]

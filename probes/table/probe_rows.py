@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,31 +16,27 @@ from probes.solvers.path import PenaltyPath, fit_paths
 from probes.table.column_schema import schema_version
 from probes.table.columns import COLUMNS
 from probes.table.network_layers import FitKey, NetworkLayers
-from probes.table.probed_layer import Features, LayerTarget, ProbedLayer, ProbeSettings
+from probes.table.probed_layer import Features, LayerTarget, ProbedLayer, TableSettings
 from probes.table.row_cache import Row, RowCache, key_of
 from probes.targets import Target
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowComputation:
-    """Computation of rows, with a cache of rows, or with the latest fits, from which searches start.
+    """Computation of rows, with a cache of rows, or with the latest fits, from which searches start."""
 
-    A layer of more than `memory` bytes in double precision is held in single precision.
-    """
-
-    settings: ProbeSettings
-    memory: int
+    settings: TableSettings
     cache: RowCache | None = None
-    fits: MutableMapping[FitKey, Fit] | None = field(default=None)
+    fits: MutableMapping[FitKey, Fit] | None = None
 
     def rows(self, network: NetworkLayers, index: int, names: Sequence[str]) -> list[Row]:
         """Return the rows of neighbouring layers of equal width; `index` is the position of the first."""
-        key = None if self.cache is None else self._key(network, index, names)
-        known = None if self.cache is None or key is None else self.cache.rows(key)
-        if known is not None:
+        if self.cache is None or (key := self._key(network, index, names)) is None:
+            return self._compute(network, index, names)[0]
+        if (known := self.cache.rows(key)) is not None:
             return known
         rows, repeatable = self._compute(network, index, names)
-        if self.cache is not None and key is not None and repeatable:
+        if repeatable:
             self.cache.add(key, rows)
         return rows
 
@@ -51,7 +47,7 @@ class RowComputation:
         except Exception:  # the rows say what is wrong, and are computed again every time
             return None
         place = [network.network, network.seed, network.checkpoint, index, list(names)]
-        parts = {"place": place, "contents": contents, "memory": self.memory, **self.settings.key_parts()}
+        parts = {"place": place, "contents": contents, **self.settings.key_parts()}
         return key_of(schema=schema_version(), **parts)
 
     def _compute(self, network: NetworkLayers, index: int, names: Sequence[str]) -> tuple[list[Row], bool]:
@@ -59,7 +55,7 @@ class RowComputation:
         features, errors = dict[str, Features](), dict[str, PenaltyPath | Exception]()
         for name in names:
             try:
-                features[name] = read_features(network.layers[name], self.settings.rows, self.memory)
+                features[name] = read_features(network.layers[name], self.settings.rows, self.settings.config.memory)
             except Exception as error:  # whatever is wrong with one layer, the others keep their rows
                 errors[name] = error
         outcomes = {
@@ -98,7 +94,7 @@ def _digest(layer: Any) -> str:
 
 
 def fit_layers(
-    features: Mapping[str, Features], target: Target, settings: ProbeSettings, starts: Mapping[str, Fit | None]
+    features: Mapping[str, Features], target: Target, settings: TableSettings, starts: Mapping[str, Fit | None]
 ) -> dict[str, PenaltyPath | Exception]:
     """Return the path of each layer, or what it raised; layers are fitted together, or one by one if that fails."""
     validation = target.labels_of("validation")
@@ -115,11 +111,11 @@ def fit_layers(
         paths = fit_paths(
             [X["train"] for X in features.values()],
             target.labels_of("train"),
-            settings.Cs,
+            settings.config.grid,
             [judge(X) for X in features.values()],
             starts=[start_of(name) for name in features],
-            most_decades=settings.most_decades,
-            **settings.solving,
+            most_decades=settings.config.most_decades,
+            settings=settings.config,
         )
     except Exception as error:
         if len(features) == 1:
@@ -130,7 +126,7 @@ def fit_layers(
 
 
 def row_of(
-    place: LayerTarget, outcome: PenaltyPath | Exception, features: Features | None, settings: ProbeSettings
+    place: LayerTarget, outcome: PenaltyPath | Exception, features: Features | None, settings: TableSettings
 ) -> tuple[Row, bool]:
     """Return the row of a layer and a target, and whether it would be the same if it were computed again."""
     row = {name: _value(name, place) for name, column in COLUMNS.items() if column.stage == "place"}

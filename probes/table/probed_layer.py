@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probes.controls import control_task, random_labels
-from probes.solvers import Fit
+from probes.solvers import Fit, LogisticProblem, lbfgs_many
 from probes.solvers.path import PenaltyPath
 from probes.table.network_layers import NetworkLayers
+from probes.table.probe_config import ProbeConfig
 from probes.table.row_cache import Row
 from probes.targets import Target
 
@@ -22,16 +22,13 @@ Features = Mapping[str, NDArray[Any]]  # of each part of the split, (n_part, d)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeSettings:
-    """Settings that all rows of a table share."""
+class TableSettings:
+    """Settings, targets and labels of controls that all rows of a table share."""
 
-    Cs: Sequence[float]
-    most_decades: int  # by which the grid of C may be extended
-    solving: Mapping[str, Any]  # solver, tol, max_iter, device
+    config: ProbeConfig
     targets: Mapping[str, Target]
     random: Mapping[str, NDArray[np.intp]]  # random labelings of each target, (controls, n_train)
     control: Mapping[str, NDArray[np.intp]]  # control task of each target, (n,); empty without types
-    codelength: bool
 
     @property
     def rows(self) -> dict[str, NDArray[np.intp]]:
@@ -43,30 +40,24 @@ class ProbeSettings:
         """The largest number of classes of a target."""
         return max(len(target.classes) for target in self.targets.values())
 
-    @property
-    def searching(self) -> dict[str, Any]:
-        """Settings of `lbfgs_many`, which fits the controls."""
-        return {name: self.solving[name] for name in ("tol", "max_iter", "device")}
-
     def key_parts(self) -> dict[str, Any]:
         """Return everything that a row depends on besides its features."""
         return {
-            "Cs": list(self.Cs),
-            "most_decades": self.most_decades,
-            "solving": dict(self.solving),
+            "Cs": self.config.grid,
+            "most_decades": self.config.most_decades,
+            "solving": self.config.solving,
             "targets": list(self.targets),
             "labels": {name: target.y for name, target in self.targets.items()},
             "split": self.rows,
             "random": self.random,
             "control": self.control,
-            "codelength": self.codelength,
+            "codelength": self.config.codelength,
+            "memory": self.config.memory,
         }
 
 
 def random_labelings(targets: Mapping[str, Target], controls: int) -> dict[str, NDArray[np.intp]]:
     """Return random labelings of the training rows of each target, (controls, n_train)."""
-    if not isinstance(controls, Integral) or controls < 0:
-        raise ValueError(f"controls is {controls!r}; expected a number of random labelings, 0 or more.")
     return {
         name: np.array([random_labels(target.labels_of("train"), seed=seed) for seed in range(controls)], dtype=int)
         for name, target in targets.items()
@@ -106,7 +97,7 @@ class LayerTarget:
 class ProbedLayer(LayerTarget):
     """A layer with the probe that was fitted to a target."""
 
-    settings: ProbeSettings
+    settings: TableSettings
     features: Features
     path: PenaltyPath
     row: Row  # the columns computed so far
@@ -131,10 +122,13 @@ class ProbedLayer(LayerTarget):
         """Return the class codes of one part of the split."""
         return self.target.labels_of(part)
 
-    def note_unconverged(self, fits: Sequence[Fit], name: str) -> None:
-        """Add to the message the number of fits that did not converge."""
+    def fit_others(self, labelings: Sequence[NDArray[np.intp]], name: str) -> list[Fit]:
+        """Return fits to other labels of the training rows at the chosen C; note how many did not converge."""
+        problems = [LogisticProblem(y=y, C=self.C) for y in labelings]
+        fits = lbfgs_many(self.features["train"], problems, **self.settings.config.limits)
         gaps = [fit.relative_gap for fit in fits if not fit.converged]
         if gaps:
             self.notes.append(
                 f"{len(gaps)} of {len(fits)} fits of {name} stopped at relative gap {max(gaps):.1e} or less"
             )
+        return fits

@@ -8,7 +8,7 @@ from scipy.stats import entropy
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from probes import LogisticProbe, probe_layers
+from probes import LogisticProbe, ProbeConfig, probe_layers
 from probes.codelength import FRACTIONS, OnlineCode, online_codelength, v_information
 from probes.controls import random_labels
 
@@ -24,6 +24,10 @@ def digits(relu_digits: tuple[NDArray, NDArray]) -> tuple[NDArray, NDArray]:
 def noise(n_classes: int, n: int = N, d: int = 5, seed: int = 0) -> tuple[NDArray, NDArray]:
     rng = np.random.default_rng(seed)
     return rng.normal(size=(n, d)), random_labels(np.resize(np.arange(n_classes), n), seed=seed)
+
+
+def probes_of(*Cs: float, **settings: Any) -> list[LogisticProbe]:
+    return [LogisticProbe(C, **{"solver": "lbfgs", **settings}) for C in Cs]
 
 
 def in_coding_order(y: Any, seed: int = 0) -> NDArray:
@@ -53,7 +57,7 @@ def slow_bits(X: NDArray, y: NDArray, ends: list[int], C: float) -> list[float]:
 def test_code_is_that_of_a_slow_exact_twin(digits: tuple[NDArray, NDArray]) -> None:
     X, y = digits
     order = np.random.default_rng(7).permutation(N)
-    code = online_codelength(X, y, Cs=[0.1], fractions=(0.02, 0.05, 0.2, 0.5, 1.0), seed=7, tol=1e-11)
+    code = online_codelength(X, y, probes=probes_of(0.1, tol=1e-11), fractions=(0.02, 0.05, 0.2, 0.5, 1.0), seed=7)
     assert len(np.unique(y[order][:8])) < 10  # some classes are new to the first probe
     expected = slow_bits(X[order], y[order], [8, 20, 80, 200, 400], C=0.1)
     np.testing.assert_allclose(code.frame()["bits"], expected, rtol=1e-6)
@@ -64,7 +68,7 @@ def test_binary_code_is_that_of_a_slow_exact_twin() -> None:
     X, y = noise(2)
     X[:, 0] += y
     order = np.random.default_rng(0).permutation(N)
-    code = online_codelength(X, y, Cs=[1.0], fractions=(0.05, 0.3, 1.0), seed=0, tol=1e-11)
+    code = online_codelength(X, y, probes=probes_of(1.0, tol=1e-11), fractions=(0.05, 0.3, 1.0), seed=0)
     np.testing.assert_allclose(code.frame()["bits"], slow_bits(X[order], y[order], [20, 120, 400], C=1.0), rtol=1e-6)
 
 
@@ -100,22 +104,24 @@ def test_class_new_to_the_probe_costs_what_the_formula_says() -> None:
 
 @pytest.mark.parametrize("n_classes", [2, 5, 10])
 def test_features_that_say_nothing_cost_the_uniform_code_or_slightly_more(n_classes: int) -> None:
-    codes = [online_codelength(*noise(n_classes, 1000, 2, seed), Cs=[0.01], seed=seed) for seed in range(3)]
+    codes = [
+        online_codelength(*noise(n_classes, 1000, 2, seed), probes=probes_of(0.01), seed=seed) for seed in range(3)
+    ]
     assert codes[0].uniform_codelength == pytest.approx(1000 * np.log2(n_classes))
     assert all(1.0 < code.codelength / code.uniform_codelength < 1.06 for code in codes)
 
 
 def test_one_hot_of_the_label_is_far_shorter_than_uniform() -> None:
     y = np.resize(np.arange(10), 1000)
-    code = online_codelength(np.eye(10)[y], y, Cs=[1.0], seed=0)
+    code = online_codelength(np.eye(10)[y], y, probes=probes_of(1.0), seed=0)
     assert code.compression > 8.0
     assert code.compression == code.uniform_codelength / code.codelength
 
 
 def test_features_compress_true_labels_more_than_random_ones(digits: tuple[NDArray, NDArray]) -> None:
     X, y = digits
-    assert online_codelength(X, y, Cs=[0.01], seed=0).compression > 1.5
-    assert online_codelength(X, random_labels(y, seed=0), Cs=[0.01], seed=0).compression < 1.0
+    assert online_codelength(X, y, probes=probes_of(0.01), seed=0).compression > 1.5
+    assert online_codelength(X, random_labels(y, seed=0), probes=probes_of(0.01), seed=0).compression < 1.0
 
 
 def test_no_block_depends_on_what_comes_after_it(digits: tuple[NDArray, NDArray]) -> None:
@@ -127,7 +133,7 @@ def test_no_block_depends_on_what_comes_after_it(digits: tuple[NDArray, NDArray]
     other_y[later] = np.roll(y[later], 1)
     Cs, fractions = (0.001, 0.1, 10.0), (0.05, 0.1, 0.25, 0.5, 1.0)
     code, other = (
-        online_codelength(features, labels, Cs=Cs, fractions=fractions, seed=0).frame()
+        online_codelength(features, labels, probes=probes_of(*Cs), fractions=fractions, seed=0).frame()
         for features, labels in ((X, y), (other_X, other_y))
     )
     assert code[:3].to_dict("list")["bits"] == other[:3].to_dict("list")["bits"]
@@ -138,10 +144,12 @@ def test_no_block_depends_on_what_comes_after_it(digits: tuple[NDArray, NDArray]
 def test_each_block_takes_the_C_whose_code_so_far_is_shortest(digits: tuple[NDArray, NDArray]) -> None:
     X, y = digits
     Cs, fractions = (1e-5, 0.01, 100.0), (0.05, 0.1, 0.25, 0.5, 1.0)
-    single = np.array([online_codelength(X, y, Cs=[C], fractions=fractions, seed=0).frame()["bits"] for C in Cs])
+    single = np.array(
+        [online_codelength(X, y, probes=probes_of(C), fractions=fractions, seed=0).frame()["bits"] for C in Cs]
+    )
     chosen = [int(np.argmin(single[:, 1:block].sum(axis=1))) for block in range(1, 5)]
     assert len(set(chosen)) > 1
-    code = online_codelength(X, y, Cs=Cs[::-1], fractions=fractions, seed=0)
+    code = online_codelength(X, y, probes=probes_of(*Cs), fractions=fractions, seed=0)
     assert code.frame()["C"].tolist()[1:] == [Cs[c] for c in chosen]
     assert code.frame()["bits"].tolist()[1:] == [single[c, block + 1] for block, c in enumerate(chosen)]
 
@@ -173,11 +181,11 @@ def test_seed_sets_the_order_and_nothing_else_does(digits: tuple[NDArray, NDArra
 
 
 def test_probes_that_did_not_converge_are_told_without_a_warning(digits: tuple[NDArray, NDArray]) -> None:
-    code: OnlineCode = online_codelength(*digits, Cs=[1.0], fractions=(0.25, 1.0), seed=0, max_iter=3)
+    code: OnlineCode = online_codelength(*digits, probes=probes_of(1.0, max_iter=3), fractions=(0.25, 1.0), seed=0)
     assert not code.converged
     assert code.frame()["converged"].tolist() == [True, False]
     assert code.blocks[1].relative_gap > 1e-6
-    assert online_codelength(*digits, Cs=[0.01], fractions=(0.25, 1.0), seed=0).converged
+    assert online_codelength(*digits, probes=probes_of(0.01), fractions=(0.25, 1.0), seed=0).converged
 
 
 @pytest.mark.parametrize(
@@ -190,9 +198,9 @@ def test_probes_that_did_not_converge_are_told_without_a_warning(digits: tuple[N
         ({"X": np.full((8, 2), np.inf)}, "X has 16 NaN or infinite of 16 values; drop or correct"),
         ({"y": np.full(8, 3)}, "y has one class, 3; a code needs two or more"),
         ({"y": np.linspace(0, 1, 8)}, r"y has shape \(8,\) and dtype float64; expected integers or strings"),
-        ({"Cs": ()}, "Cs is empty; give one or more positive numbers"),
-        ({"Cs": (1.0, -0.1)}, r"C is -0\.1; expected a positive, finite number"),
-        ({"max_iter": 0}, "max_iter is 0; expected a positive integer"),
+        ({"probes": ()}, r"probes is empty; give one or more, such as \[LogisticProbe"),
+        ({"probes": probes_of(1.0, -0.1)}, r"C is -0\.1; expected a positive, finite number"),
+        ({"probes": probes_of(1.0, max_iter=0)}, "max_iter is 0; expected a positive integer"),
         ({"fractions": ()}, r"fractions is \(\); expected positive numbers that rise to 1, such as"),
         ({"fractions": (0.1, 0.5)}, r"fractions is \(0\.1, 0\.5\); expected positive numbers that rise to 1"),
         ({"fractions": (0.5, 0.5, 1.0)}, "expected positive numbers that rise to 1"),
@@ -231,7 +239,12 @@ def test_information_of_layers_is_negative_where_a_probe_overfits(digits: tuple[
     X, y = digits
     split = np.resize(["train", "train", "validation", "test"], N)
     wide_noise = np.random.default_rng(0).normal(size=(N, 300))
-    table = probe_layers({"digits": X, "noise": wide_noise, "broken": np.full((N, 2), np.nan)}, y, split, Cs=[1.0])
+    table = probe_layers(
+        {"digits": X, "noise": wide_noise, "broken": np.full((N, 2), np.nan)},
+        y,
+        split=split,
+        config=ProbeConfig(Cs=[1.0]),
+    )
     digits_bits, noise_bits, broken = v_information(table["log_loss"], y[split == "train"], y[split == "test"])
     assert 1.5 < digits_bits < np.log2(10) + 0.2
     assert noise_bits < 0.0

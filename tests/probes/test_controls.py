@@ -6,7 +6,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier
 
-from probes import probe_layers
+from probes import ProbeConfig, probe_layers
 from probes.controls import (
     BLOCK_ROWS,
     class_rates,
@@ -16,6 +16,7 @@ from probes.controls import (
     random_projection,
     selectivity,
 )
+from tests.probes.small_layers import Sliced
 
 SPLIT = np.repeat(["train", "validation", "test"], [60, 20, 40])
 
@@ -56,7 +57,9 @@ def test_random_labels_agree_with_the_labels_as_often_as_chance() -> None:
 def test_random_labels_are_fitted_on_train_alone() -> None:
     rng = np.random.default_rng(0)
     labels = random_labels(np.resize([0, 1], len(SPLIT)), SPLIT, seed=0)
-    row = probe_layers({"wide": rng.normal(size=(len(SPLIT), 100))}, labels, SPLIT, Cs=[1.0]).iloc[0]
+    row = probe_layers(
+        {"wide": rng.normal(size=(len(SPLIT), 100))}, labels, split=SPLIT, config=ProbeConfig(Cs=[1.0])
+    ).iloc[0]
     assert row["train_accuracy"] == 1.0
     assert 0.2 < row["accuracy"] < 0.8
 
@@ -93,7 +96,7 @@ def test_probe_that_sees_types_is_not_selective_and_one_that_sees_classes_is() -
     control = control_task(types, SPLIT, 3, seed=1)
     layers = {"types": np.eye(12)[types], "classes": X}
     task_accuracy, control_accuracy = (
-        probe_layers(layers, labels, SPLIT)["accuracy"].to_numpy() for labels in (y, control)
+        probe_layers(layers, labels, split=SPLIT)["accuracy"].to_numpy() for labels in (y, control)
     )
     assert selectivity(task_accuracy, control_accuracy)[0] == 0.0
     assert selectivity(task_accuracy, control_accuracy)[1] > 0.3
@@ -179,18 +182,6 @@ def test_class_rates_sum_to_one_and_codes_find_the_labels() -> None:
     assert test.tolist() == [2, 1]
 
 
-class OnDisk:
-    """Rows that can be read by slices only, and how many were read at a time."""
-
-    def __init__(self, array: NDArray) -> None:
-        self.array, self.shape, self.dtype = array, array.shape, array.dtype
-        self.reads: list[int] = []
-
-    def __getitem__(self, rows: slice) -> NDArray:
-        self.reads.append(len(self.array[rows]))
-        return self.array[rows]
-
-
 def test_random_projection_is_one_gaussian_matrix_for_all_rows() -> None:
     X = np.random.default_rng(0).normal(size=(2 * BLOCK_ROWS + 5, 7))
     weights = random_projection(np.eye(7), 3, seed=1)
@@ -200,7 +191,7 @@ def test_random_projection_is_one_gaussian_matrix_for_all_rows() -> None:
 
 def test_random_projection_of_lazy_rows_reads_blocks_and_gives_the_same() -> None:
     X = np.random.default_rng(0).normal(size=(2 * BLOCK_ROWS + 5, 7)).astype(np.float32)
-    lazy: Any = OnDisk(X)
+    lazy: Any = Sliced(X)
     np.testing.assert_array_equal(random_projection(lazy, 3, seed=0), random_projection(X, 3, seed=0))
     assert lazy.reads == [BLOCK_ROWS, BLOCK_ROWS, 5]
 

@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -7,19 +5,9 @@ from sklearn.preprocessing import StandardScaler
 
 from probes import features as module
 from probes.features import read_features, standardisation
+from tests.probes.small_layers import Sliced
 
 ROWS = {"train": np.array([4, 0, 2]), "validation": np.array([1]), "test": np.array([5, 3])}
-
-
-class OnDisk:
-    """Gives rows by slices, and counts what is read."""
-
-    def __init__(self, array: NDArray) -> None:
-        self.array, self.shape, self.n_read = array, array.shape, 0
-
-    def __getitem__(self, rows: slice) -> Any:
-        self.n_read += len(self.array[rows])
-        return self.array[rows]
 
 
 @pytest.fixture
@@ -34,13 +22,13 @@ def test_parts_are_standardised_by_training_rows(
     layer: NDArray, monkeypatch: pytest.MonkeyPatch, block: int, memory: int, dtype: type
 ) -> None:
     monkeypatch.setattr(module, "BLOCK", block)
-    source = OnDisk(layer)
+    source = Sliced(layer)
     parts = read_features(source, ROWS, memory)
     scaler = StandardScaler().fit(layer[ROWS["train"]])
     for part, which in ROWS.items():
         assert parts[part].dtype == dtype
         np.testing.assert_allclose(parts[part], scaler.transform(layer[which]), rtol=1e-5 if memory == 0 else 1e-12)
-    assert source.n_read == len(layer)
+    assert sum(source.reads) == len(layer)
 
 
 def test_weights_are_repetitions(layer: NDArray) -> None:

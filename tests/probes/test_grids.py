@@ -10,22 +10,25 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from probes import NetworkLayers, RegressionProbe, RidgeProbe, probe_layers
+from probes import NetworkLayers, ProbeConfig, RegressionProbe, RidgeProbe, probe_layers
 from probes.estimators.ridge.base_ridge import ALPHAS
 from probes.grids import MOST_DECADES, chosen, next_decade, wider
 from probes.solvers import Fit
 from probes.solvers.certificate import certify
 from probes.solvers.path import CS, PenaltyPath, fit_paths
+from probes.solvers.solver_settings import SolverSettings
 from repsim.learning import TrainingConfig, build_learner, build_optimizer, load_dataset, train
 
 N = 400
 SPLIT = np.resize(["train", "train", "validation", "test"], N)
 
 
-def fit_path(X: Any, y: NDArray, Cs: Sequence[float], judge: Callable[[Fit], float], **settings: Any) -> PenaltyPath:
+def fit_path(
+    X: Any, y: NDArray, Cs: Sequence[float], judge: Callable[[Fit], float], solver: str = "auto", most_decades: int = 0
+) -> PenaltyPath:
     """Return the path of a single layer."""
-    start = settings.pop("start", None)
-    return fit_paths([X], y, Cs, [judge], starts=[start], **settings)[0]
+    settings = SolverSettings(solver=solver)
+    return fit_paths([X], y, Cs, [judge], starts=[None], most_decades=most_decades, settings=settings)[0]
 
 
 # The rule
@@ -123,7 +126,8 @@ def test_layers_that_are_searched_together_are_extended_each_on_its_own(relu_dig
         return -float(np.linalg.norm(fit.coef))
 
     judges: list[Callable[[Fit], float]] = [larger, lambda fit: -larger(fit), lambda _: 1.0]
-    paths = fit_paths(layers, y, CS, judges, starts=[None] * 3, solver="lbfgs", most_decades=2, tol=1e-5)
+    settings = SolverSettings(solver="lbfgs", tol=1e-5)
+    paths = fit_paths(layers, y, CS, judges, starts=[None] * 3, most_decades=2, settings=settings)
     assert [path.Cs[path.best] for path in paths] == [1000.0, 1e-5, 0.001]
     assert [(path.n_extended, path.side) for path in paths] == [(2, 1), (2, -1), (0, 0)]
     for layer, path in zip(layers, paths, strict=True):
@@ -148,8 +152,8 @@ def test_the_default_grid_is_extended_where_the_best_C_lies_beyond_it(
     kind: str, side: int, d: int, dtype: type
 ) -> None:
     X, y = layers_of(kind, d, np.random.default_rng(d))
-    row = probe_layers({"h": X.astype(dtype)}, y, SPLIT).iloc[0]
-    given = probe_layers({"h": X.astype(dtype)}, y, SPLIT, Cs=CS).iloc[0]
+    row = probe_layers({"h": X.astype(dtype)}, y, split=SPLIT).iloc[0]
+    given = probe_layers({"h": X.astype(dtype)}, y, split=SPLIT, config=ProbeConfig(Cs=CS)).iloc[0]
     assert (row["status"], row["converged"], row["C_at_edge"]) == ("ok", True, False)
     assert row["message"] == ""
     assert row["validation_log_loss"] <= given["validation_log_loss"] + 1e-4
@@ -164,16 +168,16 @@ def test_the_default_grid_is_extended_where_the_best_C_lies_beyond_it(
 @pytest.mark.parametrize("Cs", [CS, np.array(CS), (0.1,)])
 def test_a_grid_that_was_given_is_not_extended(Cs: Any) -> None:
     X, y = layers_of("separable", 8, np.random.default_rng(0))
-    row = probe_layers({"h": X}, y, SPLIT, Cs=Cs).iloc[0]
+    row = probe_layers({"h": X}, y, split=SPLIT, config=ProbeConfig(Cs=Cs)).iloc[0]
     assert row["C"] == max(Cs)
     assert row["C_at_edge"] == (len(Cs) > 1)
     assert pd.isna(row["C_extended"])
 
 
 def test_a_probe_whose_loss_still_falls_at_the_bound_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("probes.table.layer_table.MOST_DECADES", 1)
+    monkeypatch.setattr("probes.table.probe_config.MOST_DECADES", 1)
     X, y = layers_of("separable", 8, np.random.default_rng(0))
-    row = probe_layers({"h": X}, y, SPLIT).iloc[0]
+    row = probe_layers({"h": X}, y, split=SPLIT).iloc[0]
     assert (row["C"], row["C_at_edge"], row["C_extended"]) == (100.0, True, 1)
     assert row["message"] == "C=100 is where the extension of the grid ends; a better C may lie beyond it"
 
@@ -189,16 +193,16 @@ def test_a_table_of_extended_grids_that_was_cut_off_goes_on_byte_for_byte(tmp_pa
             raise KeyboardInterrupt
 
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
-    table = probe_layers(layers, y, SPLIT, cache=whole)
+    table = probe_layers(layers, y, split=SPLIT, cache=whole)
     with pytest.raises(KeyboardInterrupt):
-        probe_layers(layers, y, SPLIT, cache=cut, progress=stop)
+        probe_layers(layers, y, split=SPLIT, cache=cut, progress=stop)
     assert 0 < len(cut.read_bytes()) < len(whole.read_bytes())
-    pd.testing.assert_frame_equal(probe_layers(layers, y, SPLIT, cache=cut), table, check_exact=True)
+    pd.testing.assert_frame_equal(probe_layers(layers, y, split=SPLIT, cache=cut), table, check_exact=True)
     assert cut.read_bytes() == whole.read_bytes()
-    pd.testing.assert_frame_equal(probe_layers(layers, y, SPLIT), table, check_exact=True)
+    pd.testing.assert_frame_equal(probe_layers(layers, y, split=SPLIT), table, check_exact=True)
     assert table["C_extended"].sum() > 0
     # The same numbers as a grid that is not extended are another question.
-    assert (probe_layers(layers, y, SPLIT, Cs=CS, cache=cut)["C_extended"].isna()).all()
+    assert (probe_layers(layers, y, split=SPLIT, config=ProbeConfig(Cs=CS), cache=cut)["C_extended"].isna()).all()
 
 
 # Ridge
@@ -281,7 +285,7 @@ def test_few_probes_of_a_recorded_network_end_at_the_edge_of_the_grid() -> None:
     for name in NETWORKS:
         recordings, y, split = recorded(name)
         targets = {"digit": y, "parity": y % 2, "seven": (y == 7).astype(int)}
-        tables.append(probe_layers(recordings, targets, split, tol=1e-3))
+        tables.append(probe_layers(recordings, targets, split=split, config=ProbeConfig(tol=1e-3)))
     table = pd.concat(tables)
     n_edge, n_extended = int(table["C_at_edge"].sum()), int((table["C_extended"] > 0).sum())
     assert table["status"].eq("ok").all()

@@ -25,6 +25,7 @@ from probes.solvers import Fit, LogisticProblem, lbfgs_many
 from probes.solvers.certificate import certify
 from probes.solvers.example_space import ExampleSpace, pays
 from probes.solvers.path import fit_paths
+from probes.solvers.solver_settings import SolverSettings
 
 Array = NDArray[np.float64]
 
@@ -255,13 +256,12 @@ def test_a_fit_is_as_near_to_the_optimum_as_it_certifies(case: Case, solver: str
 
 CS = (0.01, 1.0, 100.0)
 EACH_TOLERANCE = pytest.mark.parametrize("tol", [DEFAULT, TIGHT])
-EACH_WIDE = pytest.mark.parametrize(("n_classes", "weighted"), [(2, False), (3, False), (3, True)])
+EACH_WIDE = pytest.mark.parametrize("n_classes", [2, 3])
 
 
 @cache
-def wide(n_classes: int, weighted: bool, C: float) -> Case:
-    weights = np.arange(60) % 4 / 2.0 if weighted else None
-    return replace(more_features_than_examples(n_classes), C=C, sample_weight=weights)
+def wide(n_classes: int, C: float) -> Case:
+    return replace(more_features_than_examples(n_classes), C=C)
 
 
 def assert_is_optimum(case: Case, fit: Fit, tol: float) -> None:
@@ -279,13 +279,13 @@ def assert_is_optimum(case: Case, fit: Fit, tol: float) -> None:
 @EACH_WIDE
 @EACH_SOLVER
 def test_each_fit_of_a_path_over_wide_features_is_its_optimum(
-    n_classes: int, weighted: bool, C: float, solver: str, tol: float
+    n_classes: int, C: float, solver: str, tol: float
 ) -> None:
-    case = wide(n_classes, weighted, C)
+    case = wide(n_classes, C)
     assert pays(case.Z, len(CS))
     losses = iter([float(each != C) for each in CS])  # so that C is chosen
-    settings: dict[str, Any] = {"sample_weight": case.sample_weight, "solver": solver, "tol": tol}
-    (path,) = fit_paths([case.Z], case.codes, CS, [lambda fit: next(losses)], starts=[None], **settings)
+    settings = SolverSettings(solver=solver, tol=tol)
+    (path,) = fit_paths([case.Z], case.codes, CS, [lambda fit: next(losses)], starts=[None], settings=settings)
     assert path.Cs[path.best] == C
     assert_is_optimum(case, path.fit, tol)
 
@@ -293,14 +293,12 @@ def test_each_fit_of_a_path_over_wide_features_is_its_optimum(
 @EACH_TOLERANCE
 @EACH_WIDE
 @EACH_SOLVER
-def test_fit_in_the_space_of_the_examples_expands_to_the_optimum(
-    n_classes: int, weighted: bool, solver: str, tol: float
-) -> None:
-    case = wide(n_classes, weighted, 1.0)
+def test_fit_in_the_space_of_the_examples_expands_to_the_optimum(n_classes: int, solver: str, tol: float) -> None:
+    case = wide(n_classes, 1.0)
     reduction = ExampleSpace(case.Z)
     assert reduction.X.shape[1] < 60  # centring took one
-    small = SOLVERS[solver](reduction.X, case.codes, case.C, sample_weight=case.sample_weight, tol=tol / 2)
-    assert_is_optimum(case, reduction.expanded(small, case.codes, case.C, case.sample_weight, tol=tol), tol)
+    small = SOLVERS[solver](reduction.X, case.codes, case.C, tol=tol / 2)
+    assert_is_optimum(case, reduction.expanded(small, case.codes, case.C, tol=tol), tol)
 
 
 @EACH_TOLERANCE

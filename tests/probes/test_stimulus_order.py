@@ -16,6 +16,7 @@ from probes import (
     LogisticProbe,
     NeighbourProbe,
     NetworkLayers,
+    ProbeConfig,
     RegressionProbe,
     RidgeProbe,
     control_task,
@@ -72,8 +73,8 @@ def in_another_order(stimuli: Set, seed: int = 0) -> NDArray:
     return np.argsort(stimuli.ids.astype(int)) if seed == 0 else np.random.default_rng(seed).permutation(N)
 
 
-def table(layers: Any, labels: Any, split: Any = None, **settings: Any) -> pd.DataFrame:
-    return probe_layers(layers, labels, split, **{"Cs": [0.1], "tol": 1e-4, **settings})
+def table(layers: Any, labels: Any, split: Any = None, **arguments: Any) -> pd.DataFrame:
+    return probe_layers(layers, labels, split=split, config=ProbeConfig(Cs=[0.1], tol=1e-4), **arguments)
 
 
 FORMS: dict[str, Callable[[NDArray, NDArray], Any]] = {
@@ -149,8 +150,6 @@ def test_an_array_of_the_runs_own_labels_in_another_order_is_refused(
     for given in (labels, labels.tolist()):
         with pytest.raises(ValueError, match=message):
             table(layers, given, stimuli.split)
-        with pytest.raises(ValueError, match=message):  # ids name the stimuli, but do not say that labels fit them
-            table(layers, given, stimuli.split, ids=stimuli.ids)
     with pytest.raises(ValueError, match=f"^Target 'a': {message[1:]}"):
         table(layers, {"a": labels, "b": stimuli}, stimuli.split)
     meant = FORMS["mapping"](stimuli.ids, labels)  # said by id, it is what is meant
@@ -188,8 +187,8 @@ def test_warnings_name_the_line_of_the_caller(stimuli: Set, layers: dict[str, La
     labels = np.array(["", "", "", "a", "", "b", "", "", "c"])[stimuli.labels[order]]
     layer = next(iter(layers.values()))
     calls: list[Callable[[], Any]] = [
-        lambda: probe_layers(layers, labels, stimuli.split, Cs=[1.0]),
-        lambda: probe_layers(layers, stimuli, stimuli.split[order], Cs=[1.0]),
+        lambda: probe_layers(layers, labels, split=stimuli.split, config=ProbeConfig(Cs=[1.0])),
+        lambda: probe_layers(layers, stimuli, split=stimuli.split[order], config=ProbeConfig(Cs=[1.0])),
         lambda: RidgeProbe().fit(layer, labels),
         lambda: RidgeProbe().fit(layer, FORMS["mapping"](stimuli.ids, labels)).score(layer, labels),
     ]
@@ -207,8 +206,6 @@ def test_layers_that_do_not_know_their_labels_take_arrays_by_position(stimuli: S
     series = pd.Series(shuffled, index=stimuli.ids), pd.Series(stimuli.split, index=stimuli.ids)
     pd.testing.assert_frame_equal(table({"h": array}, *series), plain)  # a Series of rows that have no ids
     pd.testing.assert_frame_equal(table({"h": array}, Set(stimuli.ids, shuffled, stimuli.split)), plain)
-    by_id = FORMS["mapping"](stimuli.ids[::-1], shuffled[::-1])
-    pd.testing.assert_frame_equal(table({"h": array}, by_id, stimuli.split, ids=stimuli.ids), plain)
 
 
 CHANGES: dict[str, tuple[Callable[..., Any], str]] = {
@@ -385,7 +382,7 @@ def test_layers_of_a_run_know_their_stimuli(run: Run, tmp_path: Path) -> None:
     expected = table(layers, stimuli)
     assert layers["0"].stimuli is not None
     np.testing.assert_array_equal(layers["0"].stimuli.labels, stimuli.labels)
-    pd.testing.assert_frame_equal(table(layers, stimuli.labels, stimuli.split, ids=stimuli.ids), expected)
+    pd.testing.assert_frame_equal(table(layers, stimuli.labels, stimuli.split), expected)
     by_id = pd.Series(y, index=names), dict(zip(names, split.tolist(), strict=True))
     pd.testing.assert_frame_equal(table(layers, *by_id), expected)
     with pytest.raises(ValueError, match=r"^labels holds the run's own labels, but in another order than the"):

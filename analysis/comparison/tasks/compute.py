@@ -104,8 +104,7 @@ def fit_probes(folder: Path, *, sources: Sequence[Source], Cs: Sequence[float]) 
     """Return the table ``probes``: one row per layer, as ``probe_layers`` returns it."""
     (source,) = sources
     layers, stimuli = source.read()
-    grid = "auto" if tuple(Cs) == AnalysisConfig.Cs else Cs  # only the default grid is extended if it is too narrow
-    table = probe_layers(layers, stimuli.labels, stimuli.split, Cs=grid, ids=stimuli.ids)
+    table = probe_layers(layers, stimuli, config=AnalysisConfig(Cs=tuple(Cs)).probes)
     failed = table[table["status"] != "ok"]
     undefined = [
         Undefined(0, layer, "probes", message.removeprefix("ValueError: "))

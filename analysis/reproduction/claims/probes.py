@@ -53,7 +53,7 @@ def _probe(folder: Path, **settings: Any) -> Frames:
         )
         for view in views.values()
     ]
-    table = probe_layers(recordings, stimuli.labels, stimuli.split, ids=stimuli.ids)
+    table = probe_layers(recordings, stimuli)
     fractions = {view.step: fraction for fraction, view in views.items()}
     table = table.assign(fraction=table["checkpoint"].map(fractions), depth=table["layer_index"] + 1)
     return {"probes": table.rename(columns={"network": "method"})}

@@ -8,23 +8,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from probes.solvers.feature_products import FeatureProducts, SharedFeatures, StackedLayers, on_cpu
+from tests.probes.small_layers import Sliced
 
 N, D, P, R = 23, 5, 3, 2
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-13}
 rng = np.random.default_rng(0)
 LAYERS = rng.normal(size=(P, N, D)) * np.array([1.0, 10.0, 0.1])[:, np.newaxis, np.newaxis]
 W, B, RESIDUALS = rng.normal(size=(P, R, D)), rng.normal(size=(P, R)), rng.normal(size=(P, R, N))
-
-
-class Slices:
-    """FeatureProducts that can be sliced and nothing else; it counts how often."""
-
-    def __init__(self, X: NDArray) -> None:
-        self._X, self.shape, self.reads = X, X.shape, 0
-
-    def __getitem__(self, rows: slice) -> NDArray:
-        self.reads += 1
-        return self._X[rows]
 
 
 def given(rows: FeatureProducts, values: NDArray) -> Tensor:
@@ -55,10 +45,10 @@ def test_products_by_blocks_are_those_of_numpy(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, rows_a_block: int
 ) -> None:
     monkeypatch.setattr("probes.features.BLOCK", 8 * D * rows_a_block)
-    X = Slices(LAYERS[0])
+    X = Sliced(LAYERS[0])
     shared = SharedFeatures(X, dtype, "cpu", P * R)
     assert_products(shared, np.broadcast_to(LAYERS[0], LAYERS.shape))
-    assert X.reads == 2 * -(-N // rows_a_block)  # a pass each way, and none to set up
+    assert len(X.reads) == 2 * -(-N // rows_a_block)  # a pass each way, and none to set up
 
 
 def test_a_copy_too_large_to_hold_is_made_by_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,10 +146,10 @@ def test_many_rows_are_flattened_by_every_so_many_of_them() -> None:
 
 @pytest.mark.parametrize("kind", ["wide", "by blocks", "zero"])
 def test_unknowns_are_coefficients_where_flattening_does_not_pay(kind: str) -> None:
-    X: Any = {"wide": np.ones((3, 400)), "by blocks": Slices(LAYERS[0]), "zero": np.zeros((N, D))}[kind]
+    X: Any = {"wide": np.ones((3, 400)), "by blocks": Sliced(LAYERS[0]), "zero": np.zeros((N, D))}[kind]
     U = torch.tensor(np.random.default_rng(1).normal(size=(1, 1, X.shape[1])))
     rows: list[FeatureProducts] = [SharedFeatures(X, torch.float64, "cpu", 1)]
-    rows += [] if isinstance(X, Slices) else [StackedLayers([X], torch.float64, "cpu", 1)]
+    rows += [] if isinstance(X, Sliced) else [StackedLayers([X], torch.float64, "cpu", 1)]
     for each in rows:
         np.testing.assert_array_equal(each.outwards(U), U)
         np.testing.assert_array_equal(each.inwards(U), U)

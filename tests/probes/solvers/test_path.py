@@ -10,14 +10,17 @@ from probes.solvers import Fit, lbfgs, newton
 from probes.solvers.certificate import certify
 from probes.solvers.example_space import ExampleSpace, pays
 from probes.solvers.path import PenaltyPath, fit_paths
+from probes.solvers.solver_settings import SolverSettings
+from tests.probes.small_layers import Sliced
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 
 
-def fit_path(X: Any, y: NDArray, Cs: Sequence[float], judge: Callable[[Fit], float], **settings: Any) -> PenaltyPath:
+def fit_path(
+    X: Any, y: NDArray, Cs: Sequence[float], judge: Callable[[Fit], float], start: Fit | None = None, **settings: Any
+) -> PenaltyPath:
     """Return the path of a single layer."""
-    start = settings.pop("start", None)
-    return fit_paths([X], y, Cs, [judge], starts=[start], **settings)[0]
+    return fit_paths([X], y, Cs, [judge], starts=[start], settings=SolverSettings(**settings))[0]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +87,7 @@ def test_a_fit_goes_from_the_space_of_the_examples_to_the_features_and_back(wide
     X, y = wide
     space = ExampleSpace(X)
     small = newton(space.X, y, 0.1)
-    fit = space.expanded(small, y, 0.1, None, tol=1e-6)
+    fit = space.expanded(small, y, 0.1, tol=1e-6)
     assert fit.objective == pytest.approx(small.objective, rel=1e-10)
     np.testing.assert_allclose(space.reduced(fit).coef, small.coef, atol=1e-10)
     assert pays(X, 2)
@@ -111,7 +114,7 @@ def test_paths_of_several_layers_are_those_of_each(parts: tuple[NDArray, ...], s
     layers, judged = layers_of(X, 3), layers_of(Z, 3)
     judges = [judge_on(each, z) for each in judged]
     Cs = CS[::-1] if solver == "lbfgs" else (0.1, 0.01)
-    paths = fit_paths(layers, y, Cs, judges, starts=[None] * 3, solver=solver)
+    paths = fit_paths(layers, y, Cs, judges, starts=[None] * 3, settings=SolverSettings(solver=solver))
     for layer, judge, path in zip(layers, judges, paths, strict=True):
         alone = fit_path(layer, y, Cs, judge, solver=solver)
         assert (path.Cs, path.best, path.unfinished) == (alone.Cs, alone.best, ())
@@ -132,7 +135,7 @@ def test_each_of_several_paths_ends_where_its_own_losses_have_risen(parts: tuple
     layers = layers_of(X, 3)
     told = [[3.0, 4.0, 5.0], [5.0, 4.0, 3.0, 2.0, 1.0, 0.5], [2.0, 1.0, 3.0, 4.0]]
     judges = [said(losses) for losses in told]
-    paths = fit_paths(layers, y, CS, judges, starts=[None] * 3, solver="lbfgs", tol=1e-3)
+    paths = fit_paths(layers, y, CS, judges, starts=[None] * 3, settings=SolverSettings(solver="lbfgs", tol=1e-3))
     assert [list(path.losses) for path in paths] == told
     assert [path.Cs[path.best] for path in paths] == [0.001, 100.0, 0.01]
     for layer, path in zip(layers, paths, strict=True):  # each fit is of its own layer, at its own C
@@ -145,19 +148,9 @@ def test_several_paths_start_each_from_its_own(parts: tuple[NDArray, ...]) -> No
     X, y, Z, z = parts
     layers = layers_of(X, 2)
     starts = [None, lbfgs(layers[1], y, 0.1)]
-    paths = fit_paths(layers, y, [0.1], [judge_on(Z, z)] * 2, starts=starts, solver="lbfgs")
+    paths = fit_paths(layers, y, [0.1], [judge_on(Z, z)] * 2, starts=starts, settings=SolverSettings(solver="lbfgs"))
     assert paths[0].n_iter > 5
     assert paths[1].n_iter == 0
-
-
-def test_weights_are_those_of_each_layer(parts: tuple[NDArray, ...]) -> None:
-    X, y, Z, z = parts
-    layers, weights = layers_of(X, 2), np.random.default_rng(0).uniform(0.5, 2.0, size=len(y))
-    settings: dict[str, Any] = {"sample_weight": weights, "solver": "lbfgs", "tol": 1e-8}
-    for layer, path in zip(
-        layers, fit_paths(layers, y, [0.1], [judge_on(Z, z)] * 2, starts=[None] * 2, **settings), strict=True
-    ):
-        assert path.fit.objective == pytest.approx(newton(layer, y, 0.1, sample_weight=weights).objective, rel=1e-7)
 
 
 @pytest.mark.parametrize("kind", ["other widths", "other kinds", "wide", "few features"])
@@ -173,7 +166,7 @@ def test_layers_that_are_not_of_a_kind_are_searched_one_by_one(
         "few features": [X[:, :4], X[:, 4:8]],
     }[kind]
     if kind == "other kinds":
-        layers[1] = Rows(X)  # type: ignore[call-overload]
+        layers[1] = Sliced(X)  # type: ignore[call-overload]
     solver = "auto" if kind == "few features" else "lbfgs"
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -182,27 +175,21 @@ def test_layers_that_are_not_of_a_kind_are_searched_one_by_one(
     monkeypatch.setattr("probes.solvers.path.lbfgs_layers", refuse)
     judge = lambda fit: -fit.objective  # noqa: E731
     for layer, path in zip(
-        layers, fit_paths(layers, y, (0.01, 0.1), [judge] * 2, starts=[None] * 2, solver=solver), strict=True
+        layers,
+        fit_paths(layers, y, (0.01, 0.1), [judge] * 2, starts=[None] * 2, settings=SolverSettings(solver=solver)),
+        strict=True,
     ):
         alone = fit_path(layer, y, (0.01, 0.1), judge, solver=solver)
         np.testing.assert_array_equal(path.fit.coef, alone.fit.coef)
         assert path.n_iter == alone.n_iter
 
 
-class Rows:
-    """Rows that can be sliced, and are no array."""
-
-    def __init__(self, X: NDArray) -> None:
-        self._X, self.shape = X, X.shape
-
-    def __getitem__(self, rows: slice) -> NDArray:
-        return self._X[rows]
-
-
 def test_one_of_several_that_is_cut_short_is_named_as_its_own(parts: tuple[NDArray, ...]) -> None:
     X, y, Z, z = parts
     layers = [np.zeros_like(X), X]
-    paths = fit_paths(layers, y, [1.0], [judge_on(Z, z)] * 2, starts=[None] * 2, solver="lbfgs", max_iter=3)
+    paths = fit_paths(
+        layers, y, [1.0], [judge_on(Z, z)] * 2, starts=[None] * 2, settings=SolverSettings(solver="lbfgs", max_iter=3)
+    )
     assert paths[0].unfinished == ()
     assert [(C, fit.n_iter) for C, fit in paths[1].unfinished] == [(1.0, 3)]
 
@@ -211,5 +198,7 @@ def test_one_of_several_that_is_cut_short_is_named_as_its_own(parts: tuple[NDArr
 def test_a_single_C_has_no_more_iterations_than_are_allowed(parts: tuple[NDArray, ...], n_layers: int) -> None:
     X, y, Z, z = parts
     judges, starts = [judge_on(Z, z)] * n_layers, [None] * n_layers
-    for path in fit_paths(layers_of(X, n_layers), y, [1.0], judges, starts=starts, solver="lbfgs", max_iter=3):
+    for path in fit_paths(
+        layers_of(X, n_layers), y, [1.0], judges, starts=starts, settings=SolverSettings(solver="lbfgs", max_iter=3)
+    ):
         assert path.n_iter == 3

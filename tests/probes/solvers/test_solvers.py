@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from probes.solvers import SOLVERS, Fit, solver_named
+from probes.solvers import SOLVERS, Fit
 from probes.solvers.certificate import certify
 
 EACH_SOLVER = pytest.mark.parametrize("solver", list(SOLVERS))
@@ -102,8 +102,3 @@ def test_two_points_have_the_solution_found_by_hand(solver: str) -> None:
 def test_relative_gap_is_the_gap_over_the_objective() -> None:
     fit = Fit(coef=np.zeros((1, 1)), intercept=np.zeros(1), objective=8.0, gap=2.0, n_iter=0, converged=False)
     assert fit.relative_gap == 0.25
-
-
-def test_unknown_solver_is_an_error_that_names_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"Unknown solver 'sgd'\. Choose one of: auto, lbfgs, newton\."):
-        solver_named("sgd")

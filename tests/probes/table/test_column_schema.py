@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from probes import probe_layers
+from probes import ProbeConfig, probe_layers
 from probes.table.column_schema import column_table, probe_frame, read_probe_table, schema_version
 from probes.table.columns import COLUMNS, ProbeColumn
 from probes.table.probed_layer import ProbedLayer
@@ -17,10 +17,11 @@ N = 60
 SPLIT = np.resize(["train", "train", "validation", "test"], N)
 
 
-def table_of(layers: dict[str, Any] | None = None, **settings: Any) -> pd.DataFrame:
+def table_of(layers: dict[str, Any] | None = None, cache: Path | None = None, **settings: Any) -> pd.DataFrame:
     y = np.arange(N) % 3
     X = np.random.default_rng(0).normal(size=(N, 4)) + y[:, np.newaxis]
-    return probe_layers(layers or {"h": X, "nan": np.full((N, 4), np.nan)}, y, SPLIT, tol=1e-3, **settings)
+    layers = layers or {"h": X, "nan": np.full((N, 4), np.nan)}
+    return probe_layers(layers, y, split=SPLIT, config=ProbeConfig(tol=1e-3, **settings), cache=cache)
 
 
 def dtypes(table: pd.DataFrame) -> list[str]:

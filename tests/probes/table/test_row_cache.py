@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,12 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from probes import NetworkLayers, probe_layers
+from probes import NetworkLayers, ProbeConfig, baselines, probe_layers
 from probes.table.row_cache import RowCache, key_of
+from tests.probes.small_layers import Broken, Lazy
 
 N = 48
 SPLIT = np.resize(["train", "train", "validation", "test"], N)
-
-
-class Lazy:
-    """An array that counts how often it is read."""
-
-    def __init__(self, array: NDArray) -> None:
-        self.array, self.shape, self.reads = array, array.shape, 0
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
-        self.reads += 1
-        return np.asarray(self.array, dtype=dtype)
 
 
 def recordings(kind: Callable[[NDArray], Any] = np.asarray) -> list[NetworkLayers]:
@@ -50,10 +41,7 @@ def recordings(kind: Callable[[NDArray], Any] = np.asarray) -> list[NetworkLayer
 ARGUMENTS: dict[str, Any] = {
     "labels": {"class": np.arange(N) % 3, "parity": np.arange(N) % 2},
     "split": SPLIT,
-    "Cs": (0.1,),
-    "tol": 1e-3,
-    "controls": 1,
-    "solver": "lbfgs",
+    "config": ProbeConfig(Cs=(0.1,), tol=1e-3, controls=1, solver="lbfgs"),
 }
 GROUPS = [["a", "b"], ["c"], ["a"], ["b"]]
 
@@ -226,22 +214,23 @@ def moved(array: NDArray, one: int = 0, other: int = 2) -> NDArray:
 
 
 CLASSES = ARGUMENTS["labels"]
+CONFIG: ProbeConfig = ARGUMENTS["config"]
 CHANGES: dict[str, dict[str, Any]] = {
     "labels": {"labels": {**CLASSES, "class": moved(CLASSES["class"])}},
     "another target": {"labels": {**CLASSES, "parity": moved(np.arange(N) // 2 % 2)}},
     "name of a target": {"labels": {"class": CLASSES["class"], "odd": CLASSES["parity"]}},
     "training rows": {"split": moved(SPLIT)},
     "test rows": {"split": moved(SPLIT, 2, 3)},
-    "C": {"Cs": (0.2,)},
-    "more Cs": {"Cs": (0.01, 0.1)},
-    "tol": {"tol": 1e-4},
-    "max_iter": {"max_iter": 999},
-    "solver": {"solver": "newton"},
-    "controls": {"controls": 2},
-    "no controls": {"controls": 0},
+    "C": {"config": replace(CONFIG, Cs=(0.2,))},
+    "more Cs": {"config": replace(CONFIG, Cs=(0.01, 0.1))},
+    "tol": {"config": replace(CONFIG, tol=1e-4)},
+    "max_iter": {"config": replace(CONFIG, max_iter=999)},
+    "solver": {"config": replace(CONFIG, solver="newton")},
+    "controls": {"config": replace(CONFIG, controls=2)},
+    "no controls": {"config": replace(CONFIG, controls=0)},
     "types": {"types": np.arange(N) % 6},
-    "codelength": {"codelength": True},
-    "memory": {"memory": 1},
+    "codelength": {"config": replace(CONFIG, codelength=True)},
+    "memory": {"config": replace(CONFIG, memory=1)},
 }
 
 
@@ -286,10 +275,6 @@ def test_a_layer_at_another_place_has_a_row_that_says_so(tmp_path: Path) -> None
 
 
 def test_layers_that_cannot_be_read_are_not_kept(tmp_path: Path) -> None:
-    class Broken(Lazy):
-        def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
-            raise OSError("checksum of block 3 is wrong")
-
     path, sound = tmp_path / "probes.jsonl", recordings()[0].layers
     table = table_of({**sound, "c": Broken(np.asarray(sound["c"]))}, cache=path)
     assert table["status"].tolist() == ["ok"] * 4 + ["failed"] * 2
@@ -310,12 +295,12 @@ def test_layers_that_say_nothing_are_kept_as_failed(tmp_path: Path) -> None:
 def test_baselines_are_kept_too(tmp_path: Path) -> None:
     path, inputs = tmp_path / "probes.jsonl", np.random.default_rng(1).normal(size=(N, 7))
     layers = {"a": recordings()[0].layers["a"]}
-    table = table_of(layers, cache=path, inputs=inputs)
+    table = table_of([NetworkLayers(layers=layers), *baselines(inputs, layers)], cache=path)
     assert path.read_bytes().count(b"\n") == 3
     content = path.read_bytes()
-    assert_same(table_of(layers, cache=path, inputs=inputs), table)
+    assert_same(table_of([NetworkLayers(layers=layers), *baselines(inputs, layers)], cache=path), table)
     assert path.read_bytes() == content
-    table_of(layers, cache=path, inputs=-inputs)
+    table_of([NetworkLayers(layers=layers), *baselines(-inputs, layers)], cache=path)
     assert path.read_bytes().count(b"\n") == 5
 
 
@@ -425,9 +410,9 @@ def test_a_control_that_failed_is_told_beside_its_probe_and_computed_again(
 
     path = tmp_path / "probes.jsonl"
     with monkeypatch.context() as patched:
-        patched.setattr("probes.table.columns.lbfgs_many", fail)
-        failed = table_of(recordings(), controls=1, cache=path)
+        patched.setattr("probes.table.probed_layer.lbfgs_many", fail)
+        failed = table_of(recordings(), cache=path)
     assert failed["status"].eq("ok").all()
     assert failed["message"].str.endswith("no random_label_accuracy: RuntimeError: out of memory").all()
     assert failed["random_label_accuracy"].isna().all()
-    assert table_of(recordings(), controls=1, cache=path)["random_label_accuracy"].notna().all()
+    assert table_of(recordings(), cache=path)["random_label_accuracy"].notna().all()

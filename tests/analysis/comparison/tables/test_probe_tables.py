@@ -55,7 +55,7 @@ def test_the_probe_table_has_a_row_a_network_and_layer(measure: Any, runs: Mappi
 def test_probes_are_those_of_the_recorded_arrays(measure: Any, runs: Mapping[str, Path], tmp_path: Path) -> None:
     view = views_of_run(runs["backprop"], "last")[0]
     stimuli = view.run.stimuli
-    expected = probe_layers({n: a[:] for n, a in view.activations.items()}, stimuli.labels, stimuli.split)
+    expected = probe_layers({n: a[:] for n, a in view.activations.items()}, stimuli.labels, split=stimuli.split)
     table = measure([view], tmp_path).tables["probes"]
     columns = [name for name in expected if name in table and name != "seed"]
     assert {"accuracy", "C", "n_constant", "v_information", "relative_gap", "message"} <= set(columns)
