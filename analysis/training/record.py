@@ -18,6 +18,7 @@ from torch import nn
 
 from analysis.comparison.steps import choose_recorded_steps
 from analysis.config.recording import CaptureConfig
+from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter, silent
 from analysis.training.foreign import load_model, load_stimuli
 from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations, using_threads
@@ -223,11 +224,16 @@ def _removed_if_empty(run: Run) -> Iterator[None]:
     """Remove a new run if the block fails before its first step, so that the same command can be repeated."""
     try:
         yield
-    except BaseException:
-        if run.steps:
-            run.set_status("interrupted", step=run.steps[-1], n_steps=run.steps[-1])
-        else:
+    except BaseException as error:
+        if not run.steps:
             shutil.rmtree(run.path)
+            raise
+        run.set_status("interrupted", step=run.steps[-1], n_steps=run.steps[-1])
+        if isinstance(error, KeyboardInterrupt):
+            steps = ", ".join(map(str, run.steps))
+            raise Interrupted(
+                f"Stopped; {run.path} holds steps {steps}. Record the others with --steps and another --output."
+            ) from None
         raise
 
 

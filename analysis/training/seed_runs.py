@@ -83,6 +83,7 @@ def train_seeds(
     optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
     with preserve_generators(chosen[0]), using_threads(training.threads), ExitStack() as open_runs:
         replicas = _replicas(setups, optimizers, 0, how or "auto", progress)
+        interruption = open_runs.enter_context(Interruption())
         shared = {"seeds": list(chosen), "how": replicas.choice.how}
         folder.mkdir(parents=True, exist_ok=True)
         runs = [
@@ -92,7 +93,7 @@ def train_seeds(
             for seed, setup in zip(chosen, setups, strict=True)
         ]
         recorders = [RunRecorder(*each) for each in zip(runs, setups, optimizers, strict=True)]
-        errors = _run_to_the_end(folder, recorders, replicas, progress)
+        errors = _run_to_the_end(folder, recorders, replicas, interruption, progress)
     if len(errors) == len(chosen):
         raise errors[0]
     return [Run.open(_path(folder, seed)) for seed in chosen]
@@ -160,6 +161,7 @@ def _resume_together(folder: Path, stored: Sequence[Run], progress: Reporter) ->
     optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
     training = setups[0].training
     with preserve_generators(training.seed), using_threads(training.threads), ExitStack() as open_runs:
+        interruption = open_runs.enter_context(Interruption())
         runs = [
             open_runs.enter_context(Run.resume(run.path, setup.stimuli))
             for run, setup in zip(stored, setups, strict=True)
@@ -168,7 +170,7 @@ def _resume_together(folder: Path, stored: Sequence[Run], progress: Reporter) ->
             report_resumed(run, progress)
         recorders = [RunRecorder(*each) for each in zip(runs, setups, optimizers, strict=True)]
         replicas = _replicas(setups, optimizers, recorders[0].start, "stacked", progress)
-        return _run_to_the_end(folder, recorders, replicas, progress)
+        return _run_to_the_end(folder, recorders, replicas, interruption, progress)
 
 
 def _replicas(
@@ -194,12 +196,16 @@ def _replicas(
 
 
 def _run_to_the_end(
-    folder: Path, recorders: Sequence[RunRecorder], replicas: ReplicaTraining, progress: Reporter
+    folder: Path,
+    recorders: Sequence[RunRecorder],
+    replicas: ReplicaTraining,
+    interruption: Interruption,
+    progress: Reporter,
 ) -> list[Diverged]:
     """Train and record all runs, and return the errors of those that diverged."""
     n_steps, start = recorders[0].setup.n_steps, recorders[0].start
     diverged: dict[int, Diverged] = {}
-    with progress.task(folder.absolute().name, n_steps) as task, Interruption() as interruption:
+    with progress.task(folder.absolute().name, n_steps) as task:
         task.advance(start)
         for number, updates in enumerate(replicas, start=start + 1):
             if recorders[0].reads_learner(number):

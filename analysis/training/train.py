@@ -62,9 +62,10 @@ def train_run(
     with (
         preserve_generators(training.seed),
         using_threads(training.threads),
+        Interruption() as interruption,
         Run.create(path, config, setup.stimuli) as run,
     ):
-        _run_to_the_end(run, setup, progress or silent())
+        _run_to_the_end(run, setup, interruption, progress or silent())
     return Run.open(path)
 
 
@@ -85,9 +86,14 @@ def resume_run(path: str | Path, *, progress: Reporter | None = None) -> Run:
         return stored
     training, recording = configurations(stored)
     setup = prepare(training, recording, stored.config["data"]["data_dir"])
-    with preserve_generators(training.seed), using_threads(training.threads), Run.resume(path, setup.stimuli) as run:
+    with (
+        preserve_generators(training.seed),
+        using_threads(training.threads),
+        Interruption() as interruption,
+        Run.resume(path, setup.stimuli) as run,
+    ):
         report_resumed(run, progress or silent())
-        _run_to_the_end(run, setup, progress or silent())
+        _run_to_the_end(run, setup, interruption, progress or silent())
     return Run.open(path)
 
 
@@ -110,7 +116,7 @@ def report_resumed(run: Run, progress: Reporter) -> None:
         progress.say(f"{run.path} continues after step {run.steps[-1]}.")
 
 
-def _run_to_the_end(run: Run, setup: TrainingSetup, progress: Reporter) -> None:
+def _run_to_the_end(run: Run, setup: TrainingSetup, interruption: Interruption, progress: Reporter) -> None:
     optimizer = build_optimizer(setup.learner, setup.training)
     recorder = RunRecorder(run, setup, optimizer)
     steps = train(
@@ -122,7 +128,7 @@ def _run_to_the_end(run: Run, setup: TrainingSetup, progress: Reporter) -> None:
         diagnosed=setup.diagnosed_steps,
     )
     try:
-        with progress.task(run.path.absolute().name, setup.n_steps) as task, Interruption() as interruption:
+        with progress.task(run.path.absolute().name, setup.n_steps) as task:
             task.advance(recorder.start)
             for step in steps:
                 task.advance(1, recorder.follow(step))

@@ -3,12 +3,13 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from analysis import analyze_run, compare_runs, record_run, resume_run, train_run
+from analysis import Interrupted, analyze_run, compare_runs, record_run, resume_run, train_run
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
 from checkpoints import Run
@@ -35,6 +36,23 @@ def test_what_was_recorded_while_training_is_recorded_again_to_the_bit(
         for name, layer in source[step].activations.items():
             np.testing.assert_array_equal(new[step][name][:], layer[:])
         assert all(torch.equal(new[step].weights()[name], value) for name, value in source[step].weights().items())
+
+
+def test_ctrl_c_between_two_steps_names_those_that_are_recorded(
+    runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted_checkpoint(run: Run, step: int, *arguments: Any, **options: Any) -> None:
+        if step > 0:
+            raise KeyboardInterrupt
+        checkpoint(run, step, *arguments, **options)
+
+    checkpoint = Run.checkpoint
+    monkeypatch.setattr(Run, "checkpoint", interrupted_checkpoint)
+    with pytest.raises(
+        Interrupted, match=r"^Stopped; .*new holds steps 0\. Record the others with --steps and another"
+    ):
+        record_run(runs["synthetic"], tmp_path / "new")
+    assert Run.open(tmp_path / "new").status["state"] == "interrupted"
 
 
 def test_a_run_on_artificial_data_is_recorded_again_from_their_name(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 import io
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -244,6 +246,23 @@ def test_ctrl_c_commits_all_and_the_command_it_names_finishes_them_bit_for_bit(
     assert not end.value.code
     for path in together[how].iterdir():
         assert learned(folder / path.name) == learned(path)
+
+
+def test_ctrl_c_while_runs_are_created_leaves_runs_that_continue(
+    together: dict[str, Path], tmp_path: Path, learned: Learned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted_create(path: Path, *arguments: Any) -> Run:
+        if path.name == "seed-0":
+            os.kill(os.getpid(), signal.SIGINT)
+        return create(path, *arguments)
+
+    create = Run.create
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=r"^Stopped at step 1, which is committed"):
+        patch.setattr(Run, "create", interrupted_create)
+        train_seeds(tmp_path / "runs", TRAINING, FEW, seeds="0,2,5", how="stacked")
+    resume_seeds(tmp_path / "runs", "0,2,5")
+    for path in together["stacked"].iterdir():
+        assert learned(tmp_path / "runs" / path.name) == learned(path)
 
 
 @pytest.mark.parametrize("rule", ["synthetic-gradient-prop", "sign-symmetric:magnitude=resampled", "noise"])

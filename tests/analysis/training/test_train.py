@@ -1,6 +1,7 @@
 import io
 import itertools
 import json
+import os
 import re
 import signal
 import subprocess
@@ -196,6 +197,29 @@ def test_an_interrupted_and_resumed_run_equals_the_uninterrupted_one(
     assert stopped.steps == sorted({0, update})
     assert len(stopped.metrics()) == update
     assert resume_run(path).status["state"] == "finished"
+    assert learned(path) == learned(runs["synthetic"])
+
+
+def test_ctrl_c_before_the_first_update_stops_after_it(
+    runs: Mapping[str, Path],
+    tmp_path: Path,
+    few: RecordingConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    learned: Learned,
+) -> None:
+    def interrupted_create(*arguments: Any) -> Run:
+        os.kill(os.getpid(), signal.SIGINT)
+        return create(*arguments)
+
+    settings, create = TrainingConfig.from_dict(Run.open(runs["synthetic"]).config["training"]), Run.create
+    path = tmp_path / "run"
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Interrupted, match=r"^Stopped at step 1, .* repsim train .+ --r"),
+    ):
+        patch.setattr(Run, "create", interrupted_create)
+        train_run(path, settings, few)
+    resume_run(path)
     assert learned(path) == learned(runs["synthetic"])
 
 
