@@ -155,7 +155,10 @@ def _scalar(value: Any) -> Any:
 
 
 def _pack_table(name: str, table: pd.DataFrame) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Return the columns of a table that are plain arrays, and the dtypes of all with the values of the others."""
+    """Return the columns of a table that are plain arrays, and the dtypes of all with the values of the others.
+
+    A categorical column is described by its codes, and by its categories as a table.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     columns: list[list[Any]] = []
     for number, column in enumerate(table.columns):
@@ -163,6 +166,10 @@ def _pack_table(name: str, table: pd.DataFrame) -> tuple[dict[str, NDArray[Any]]
         if isinstance(values.dtype, np.dtype) and values.dtype.kind in "biuf":
             arrays[f"{_TABLE}/{name}/{number}"] = np.ascontiguousarray(values.to_numpy())
             columns.append([column, dtype, None])
+        elif dtype == "category":
+            categories, described = _pack_table(f"{name}/{number}", values.cat.categories.to_frame())
+            arrays |= categories
+            columns.append([column, [described, values.cat.ordered], values.cat.codes.tolist()])
         else:
             listed = [None if each else value for value, each in zip(values.tolist(), values.isna(), strict=True)]
             columns.append([column, dtype, listed])
@@ -178,5 +185,9 @@ def _unpack_table(name: str, described: Mapping[str, Any], arrays: dict[str, NDA
         stored = arrays.pop(f"{_TABLE}/{name}/{number}") if values is None else values
         if len(stored) != described["n_rows"]:
             raise ValueError(f"column {column} of table {name} has {len(stored)} of {described['n_rows']} values")
-        columns[column] = pd.Series(stored, dtype=dtype)
+        if isinstance(dtype, list):
+            categories = pd.Index(_unpack_table(f"{name}/{number}", dtype[0], arrays).iloc[:, 0]).rename(None)
+            columns[column] = pd.Series(pd.Categorical.from_codes(stored, categories, ordered=dtype[1]))
+        else:
+            columns[column] = pd.Series(stored, dtype=dtype)
     return pd.DataFrame(columns, index=range(described["n_rows"]))

@@ -23,6 +23,8 @@ TABLE = pd.DataFrame(
         "maybe": pd.array([1, None, 3], dtype="Int64"),
         "mixed": pd.Series([1, "a", None], dtype=object),
         "message": ["", None, "NA"],
+        "rule": pd.Categorical(["noise", None, "bp"], ["sg", "noise", "bp"], ordered=True),
+        "depth": pd.Categorical([4, 2, 4], [2, 4, 8]),
     }
 )
 
