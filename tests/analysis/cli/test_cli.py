@@ -309,6 +309,22 @@ def test_python_m_analysis_is_the_same_command(runs: Mapping[str, Path]) -> None
     assert done.stdout == f"{runs['backprop']}: 2 checkpoints intact (sha256).\n"
 
 
+def test_another_package_adds_a_command_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        "greeting.py": "def greet(name: str) -> None:\n    print('Hello', name)\n",
+        "greeting-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n",
+        "greeting-1.0.dist-info/entry_points.txt": "[repsim.commands]\ngreet = greeting:greet\nbroken = nothing:here\n",
+    }
+    (tmp_path / "greeting-1.0.dist-info").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    done = module("greet", "you")
+    assert (done.returncode, done.stdout) == (0, "Hello you\n")
+    assert done.stderr == "repsim: warning: The command broken cannot be loaded (No module named 'nothing').\n"
+    assert "\n  greet" in module("--help").stdout
+
+
 def test_a_mistake_in_another_process_is_one_line_too(tmp_path: Path) -> None:
     done = module("info", tmp_path / "missing")
     assert (done.returncode, done.stdout) == (2, "")

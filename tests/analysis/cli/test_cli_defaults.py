@@ -1,6 +1,7 @@
 """Settings of commands from repsim.toml, --config and the command line, and the answers to mistakes in files."""
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,11 @@ MISTAKES = {
     "a file that is none": ("", "train new --config missing.toml", "missing.toml: No such file or directory."),
     "a folder": ("", "train new --config .", ".: Is a directory."),
     "in a sweep": ("[training]\ndepth = 0", "sweep sweep.toml", "repsim.toml, [training]: depth is 0;"),
+    "unknown executor": (
+        "[execution]\nexecutor = 'slurm'",
+        "analyze run",
+        "repsim.toml, [execution]: Unknown executor 'slurm'. Choose one of: serial, ",
+    ),
     "of a comparison": (
         "[analysis]\nCs = [0]",
         "compare run other",
@@ -193,6 +199,24 @@ def test_a_mistake_is_one_sentence_that_names_the_file_and_writes_nothing(
     assert said.err.startswith(f"repsim: {words}")
     assert said.err.count("\n") == 1
     assert sorted(path.name for path in Path().iterdir()) == ["bad.toml", "mine.toml", "repsim.toml", "sweep.toml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("distance = 'city'", "analyze a", "Unknown distance 'city'. Choose one of: correlation, "),
+        ("measures = ['hsik']", "compare a b", "Unknown measure 'hsik'. Choose one of: cka, "),
+    ],
+)
+def test_an_unknown_choice_that_an_analysis_finds_is_named_with_its_file(
+    defaults: Callable[[str], None], repsim: Repsim, runs: Mapping[str, Path], text: str, line: str, words: str
+) -> None:
+    defaults(f"[analysis]\n{text}\n")
+    for name, run in zip("ab", ("backprop", "synthetic"), strict=True):
+        shutil.copytree(runs[run], name)
+    said = repsim(line)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"repsim: repsim.toml, [analysis]: {words}")
 
 
 @pytest.mark.parametrize("line", ["rules", "info run", "verify run"])
