@@ -230,7 +230,7 @@ def examine(folder: Path, **settings: Any) -> Frames:
         NetworkLayers(layers=view.activations, network=name, seed=seed, checkpoint=view.step)
         for (name, seed), view in views.items()
     ]
-    probes = probe_layers(recordings, stimuli.labels, stimuli.split, ids=stimuli.ids)
+    probes = probe_layers(recordings, stimuli)
     tables = {"probes": probes.assign(depth=probes["layer_index"] + 1).rename(columns={"network": "method"})}
     if entry.is_trained:
         logged = [gradient_table([view]).assign(method=name, seed=seed) for (name, seed), view in views.items()]
