@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from repsim.similarity import rdm
 from repsim.similarity.rdm import condensed, n_stimuli
+from tests.repsim.similarity.synthetic import rotation
 
 REPEATABLE = settings(derandomize=True, deadline=None, max_examples=40)
 METHODS = ("correlation", "cosine", "euclidean", "sqeuclidean")  # those of test_distances.py need more than X
@@ -22,10 +23,6 @@ MATRICES = arrays.arrays(
     st.tuples(st.integers(2, 8), st.integers(2, 5)),
     elements=st.floats(-1e6, 1e6).map(lambda x: x if abs(x) > 1e-100 else 0.0),  # squares of smaller ones vanish
 )
-
-
-def rotation(rng: np.random.Generator, d: int) -> np.ndarray:
-    return np.linalg.qr(rng.normal(size=(d, d)))[0]
 
 
 # Oracles

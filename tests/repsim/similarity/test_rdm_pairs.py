@@ -6,7 +6,7 @@ from repsim.similarity import COMPARATORS, compare_rdm_pairs, compare_rdms
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_all_pairs_of_one_set_are_those_one_by_one(rng: np.random.Generator, method: str) -> None:
+def test_pairs_of_one_set_equal_single_comparisons(rng: np.random.Generator, method: str) -> None:
     rdms = dict(zip("abc", rng.uniform(size=(3, 15)), strict=True))
     expected = [[compare_rdms(A, B, method) for B in rdms.values()] for A in rdms.values()]
     for pairs in (compare_rdm_pairs(rdms, None, method), compare_rdm_pairs(rdms, rdms, method)):
@@ -16,7 +16,7 @@ def test_all_pairs_of_one_set_are_those_one_by_one(rng: np.random.Generator, met
 
 
 @pytest.mark.parametrize("method", ["pearson", "tau-a", "bures"])
-def test_all_pairs_of_two_sets_are_those_one_by_one(rng: np.random.Generator, method: str) -> None:
+def test_pairs_of_two_sets_equal_single_comparisons(rng: np.random.Generator, method: str) -> None:
     rows = {"a": rng.uniform(size=15), "b": rng.uniform(size=15)}
     columns = {"a": squareform(rng.uniform(size=15)), "c": rng.uniform(size=15), "d": rng.uniform(size=15)}
     pairs = compare_rdm_pairs(rows, columns, method)
@@ -26,7 +26,7 @@ def test_all_pairs_of_two_sets_are_those_one_by_one(rng: np.random.Generator, me
 
 
 @pytest.mark.parametrize("method", ["pearson", "tau-b"])
-def test_pairs_with_a_constant_rdm_are_nan_and_said_so_once(method: str) -> None:
+def test_pairs_with_a_constant_rdm_are_nan_with_one_warning(method: str) -> None:
     rdms = {"one": [1, 2, 3], "flat": [1, 1, 1], "two": [1, 2, 4]}
     message = r"^A\['flat'\] has no two distances that differ, over 3 pairs; the comparison is NaN\.$"
     with pytest.warns(RuntimeWarning, match=message) as record:
@@ -36,21 +36,27 @@ def test_pairs_with_a_constant_rdm_are_nan_and_said_so_once(method: str) -> None
     np.testing.assert_array_equal(np.isnan(values), [[0, 1, 0], [1, 1, 1], [0, 1, 0]])
 
 
-def test_pairs_of_nothing_but_constant_rdms_are_nan() -> None:
+def test_pairs_of_constant_rdms_alone_are_nan() -> None:
     with pytest.warns(RuntimeWarning, match=r"^A\['flat'\] has no two"):
         assert np.isnan(compare_rdm_pairs({"flat": [1, 1, 1]}).values).all()
 
 
-def test_pairs_refuse_nan_at_different_pairs() -> None:
-    with pytest.raises(ValueError, match=r"^1 pairs are NaN only in A\['a'\] and 0 only in B\['b'\]; both must"):
-        compare_rdm_pairs({"a": [np.nan, 1, 2]}, {"b": [1, 2, 3]})
-
-
-def test_pairs_refuse_what_is_no_mapping() -> None:
-    with pytest.raises(TypeError, match=r"^B is a list; expected a mapping from names to RDMs\. .*compare_rdms"):
-        compare_rdm_pairs({"a": [1, 2, 3]}, [[1, 2, 3]])
-
-
-def test_pairs_refuse_an_empty_mapping() -> None:
-    with pytest.raises(ValueError, match=r"^A has no RDMs; expected at least 1\."):
-        compare_rdm_pairs({})
+@pytest.mark.parametrize(
+    ("sides", "error", "message"),
+    [
+        (
+            ({"a": [np.nan, 1, 2]}, {"b": [1, 2, 3]}),
+            ValueError,
+            r"^1 pairs are NaN only in A\['a'\] and 0 only in B\['b'\]",
+        ),
+        (
+            ({"a": [1, 2, 3]}, [[1, 2, 3]]),
+            TypeError,
+            r"^B is a list; expected a mapping from names to RDMs\. .*compare_rd",
+        ),
+        (({},), ValueError, r"^A has no RDMs; expected at least 1\."),
+    ],
+)
+def test_compare_rdm_pairs_refuses(sides: tuple, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        compare_rdm_pairs(*sides)

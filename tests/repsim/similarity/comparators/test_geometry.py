@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -9,8 +8,7 @@ from scipy.spatial.distance import squareform
 
 from repsim.similarity import COMPARATORS, compare_rdms, rdm
 from repsim.similarity.comparators.geometry import RIDGE, gram
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+from tests.repsim.similarity.synthetic import related
 
 
 def centred_gram(D: np.ndarray) -> np.ndarray:
@@ -39,9 +37,7 @@ def test_the_gram_matrix_is_that_of_the_centred_patterns(rng: np.random.Generato
 
 
 @pytest.mark.parametrize("d", [1, 6, 60])
-def test_bures_of_squared_euclidean_rdms_is_the_cosine_of_angular_procrustes(
-    rng: np.random.Generator, related: Related, d: int
-) -> None:
+def test_bures_of_squared_euclidean_rdms_is_the_cosine_of_angular_procrustes(rng: np.random.Generator, d: int) -> None:
     X, Y = related(rng, n=20, d1=d)
     value = compare_rdms(rdm(X, "sqeuclidean"), rdm(Y, "sqeuclidean"), "bures")
     X, Y = X - X.mean(axis=0), Y - Y.mean(axis=0)

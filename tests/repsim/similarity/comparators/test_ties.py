@@ -7,14 +7,11 @@ from scipy.stats import kendalltau, rankdata, spearmanr
 
 from repsim.similarity import compare_rdms, evaluate_models, partial_rsa, rdm, rsa
 from repsim.similarity.comparators.ties import DOUBLE_ROUNDING, SINGLE_ROUNDING, is_constant, levels, ranks
+from tests.repsim.similarity.synthetic import rotation
 
 RANKED = ("spearman", "rho-a", "tau-a", "tau-b")
 METHODS = ("euclidean", "sqeuclidean", "cityblock")
 OUTLIERS = (1.0, 10.0, 100.0, 1000.0)
-
-
-def rotation(rng: np.random.Generator, d: int) -> np.ndarray:
-    return np.linalg.qr(rng.normal(size=(d, d)))[0]
 
 
 @pytest.fixture

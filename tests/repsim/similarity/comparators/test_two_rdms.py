@@ -22,7 +22,7 @@ BY_PAIR = [name for name in COMPARATORS if name not in WHOLE]
 WITHOUT_OFFSET = [name for name, comparator in COMPARATORS.items() if "offset" in comparator.ignores]
 
 
-def test_compare_rdms_takes_condensed_and_square(rng: np.random.Generator) -> None:
+def test_compare_rdms_accepts_condensed_and_square_rdms(rng: np.random.Generator) -> None:
     A, B = rng.uniform(size=(2, 45))
     assert compare_rdms(squareform(A), B) == compare_rdms(A, squareform(B)) == compare_rdms(A, B)
 
@@ -38,7 +38,7 @@ def test_compare_rdms_leaves_out_pairs_that_are_nan_in_both(rng: np.random.Gener
 
 
 @pytest.mark.parametrize("method", SCIPY)
-def test_compare_rdms_leaves_out_pairs_that_are_nan_in_either_if_told_to(rng: np.random.Generator, method: str) -> None:
+def test_nan_pairwise_leaves_out_pairs_that_are_nan_in_either_rdm(rng: np.random.Generator, method: str) -> None:
     A, B = rng.uniform(size=(2, 45))
     A[3] = B[17] = np.nan
     kept = ~np.isnan(A + B)
@@ -47,7 +47,7 @@ def test_compare_rdms_leaves_out_pairs_that_are_nan_in_either_if_told_to(rng: np
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_compare_rdms_leaves_out_stimuli_of_which_nothing_is_known(rng: np.random.Generator, method: str) -> None:
+def test_compare_rdms_leaves_out_stimuli_without_any_distance(rng: np.random.Generator, method: str) -> None:
     X, Y = rng.normal(size=(2, 10, 12))
     kept = np.delete(np.arange(10), [2, 7])
     A, B = (squareform(rdm(Z, "sqeuclidean")) for Z in (X, Y))
@@ -58,7 +58,7 @@ def test_compare_rdms_leaves_out_stimuli_of_which_nothing_is_known(rng: np.rando
 
 
 @pytest.mark.parametrize("method", WHOLE)
-def test_what_goes_by_the_whole_matrix_refuses_missing_pairs(rng: np.random.Generator, method: str) -> None:
+def test_comparators_of_whole_matrices_refuse_missing_pairs(rng: np.random.Generator, method: str) -> None:
     A, B = rng.uniform(size=(2, 10))
     A[:4] = A[7] = np.nan  # all of stimulus 0, and one other pair
     message = rf"^1 pairs of A and B are NaN between stimuli that have other distances; {method} needs all pairs\."
@@ -89,36 +89,26 @@ def test_compare_rdms_over_no_pairs_is_nan() -> None:
         assert len(record) == 1
 
 
-def test_compare_rdms_refuses_different_numbers_of_stimuli() -> None:
-    message = r"^A has 5 samples and B has 4; both must come from the same stimuli in the same order\. Record both with"
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"B": np.arange(6.0)},
+            r"^A has 3 samples and B has 4; both must come from the same stimuli in the same order\.",
+        ),
+        (
+            {"A": [np.nan, np.nan, 1], "B": [1, np.nan, 2]},
+            r"^1 pairs are NaN only in A and 0 only in B; both must be NaN at",
+        ),
+        ({"A": [1, 2]}, "^A has 2 distances"),
+        ({"B": [1, 2]}, "^B has 2 distances"),
+        ({"method": "kendall"}, rf"^Unknown method 'kendall'\. Choose one of: {', '.join(sorted(COMPARATORS))}\.$"),
+        ({"nan": "omit"}, r"'omit'.* one of: pairwise, raise\.$"),
+    ],
+)
+def test_compare_rdms_refuses(given: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        compare_rdms(np.arange(10.0), np.arange(6.0))
-
-
-def test_compare_rdms_refuses_nan_at_different_pairs() -> None:
-    message = (
-        r"^1 pairs are NaN only in A and 0 only in B; both must be NaN at the same pairs\. Leave the same stimuli out"
-    )
-    with pytest.raises(ValueError, match=message):
-        compare_rdms([np.nan, np.nan, 1], [1, np.nan, 2])
-
-
-@pytest.mark.parametrize("name", ["A", "B"])
-def test_compare_rdms_names_the_one_that_is_no_rdm(name: str) -> None:
-    rdms = {"A": [1, 2, 3], "B": [1, 2, 3]} | {name: [1, 2]}
-    with pytest.raises(ValueError, match=f"^{name} has 2 distances"):
-        compare_rdms(**rdms)
-
-
-def test_compare_rdms_lists_its_methods() -> None:
-    message = rf"^Unknown method 'kendall'\. Choose one of: {', '.join(sorted(COMPARATORS))}\.$"
-    with pytest.raises(ValueError, match=message):
-        compare_rdms([1, 2, 3], [1, 2, 3], "kendall")
-
-
-def test_compare_rdms_lists_its_treatments_of_nan() -> None:
-    with pytest.raises(ValueError, match=r"'omit'.* one of: pairwise, raise\.$"):
-        compare_rdms([1, 2, 3], [1, 2, 3], nan="omit")
+        compare_rdms(**({"A": [1, 2, 3], "B": [1, 2, 3]} | given))
 
 
 # What is not an RDM, at every public function that takes one
@@ -151,7 +141,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_what_is_not_an_rdm_is_refused_everywhere(wrong: str) -> None:
+def test_every_function_of_rdms_refuses_other_arrays(wrong: str) -> None:
     for door in DOORS:
         D, message = WRONG[wrong]
         with pytest.raises(ValueError, match=rf"^\w+(\['\w'\])? {message}"):

@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from itertools import combinations
 from types import ModuleType
 
@@ -7,8 +6,7 @@ import pytest
 
 from repsim.similarity import compare_rdms, linear_cka, rdm
 from repsim.similarity.comparators.whitened import whiten
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+from tests.repsim.similarity.synthetic import related
 
 
 def dense_covariance(n: int) -> np.ndarray:
@@ -29,7 +27,7 @@ def whitened_deviations(d: np.ndarray, W: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("n", [2, 3, 4, 8, 40])
 @pytest.mark.parametrize("d", [1, 6, 60])
 def test_whitened_cosine_of_squared_euclidean_rdms_is_biased_linear_cka(
-    rng: np.random.Generator, related: Related, n: int, d: int
+    rng: np.random.Generator, n: int, d: int
 ) -> None:
     X, Y = related(rng, n=n, d1=d)
     value = compare_rdms(rdm(X, "sqeuclidean"), rdm(Y, "sqeuclidean"), "cosine_whitened")

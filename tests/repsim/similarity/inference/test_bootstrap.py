@@ -1,7 +1,6 @@
 """Bootstrap of RDM comparisons, against resampling that is really done, and against another package."""
 
 import warnings
-from collections.abc import Callable
 from itertools import combinations
 from types import ModuleType
 
@@ -11,6 +10,7 @@ from scipy.spatial.distance import squareform
 
 from repsim.similarity import COMPARATORS, compare_rdms, evaluate_models, rdm
 from repsim.similarity.inference.resampling import by_resampling, resampled_values
+from tests.repsim.similarity.synthetic import signals
 
 WEIGHTED = [name for name, comparator in COMPARATORS.items() if comparator.weighted is not None]
 
@@ -30,7 +30,7 @@ def stacked(rdms: dict) -> np.ndarray:
 
 @pytest.mark.parametrize("method", WEIGHTED)
 def test_weights_give_what_resampling_gives(
-    rng: np.random.Generator, method: str, signals: Callable, monkeypatch: pytest.MonkeyPatch
+    rng: np.random.Generator, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for memory in [1, 2**30]:
         monkeypatch.setattr("repsim.similarity.comparators.resampled.MEMORY", memory)
@@ -44,9 +44,7 @@ def test_weights_give_what_resampling_gives(
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_every_stimulus_drawn_once_is_the_comparison_itself(
-    rng: np.random.Generator, method: str, signals: Callable
-) -> None:
+def test_every_stimulus_drawn_once_is_the_comparison_itself(rng: np.random.Generator, method: str) -> None:
     models, data = signals(rng)
     once = resampled_values(stacked(models), stacked(data), np.ones((1, 14), dtype=int), COMPARATORS[method]).values[0]
     expected = [[compare_rdms(model, each, method) for each in data.values()] for model in models.values()]
@@ -55,7 +53,7 @@ def test_every_stimulus_drawn_once_is_the_comparison_itself(
 
 @pytest.mark.parametrize(("method", "theirs"), [("pearson", "corr"), ("cosine", "cosine"), ("spearman", "spearman")])
 def test_resampled_stimuli_give_what_rsatoolbox_gives(
-    rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str, signals: Callable
+    rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str
 ) -> None:
     models, data = signals(rng)
     counts = drawn(rng, 14)
@@ -67,7 +65,7 @@ def test_resampled_stimuli_give_what_rsatoolbox_gives(
         np.testing.assert_allclose(value, rsatoolbox.rdm.compare(*samples, method=theirs), atol=1e-10)
 
 
-def test_weights_survive_offsets_and_scales(rng: np.random.Generator, signals: Callable) -> None:
+def test_weights_survive_offsets_and_scales(rng: np.random.Generator) -> None:
     models, data = map(stacked, signals(rng))
     counts = drawn(rng, 14)
     plain = resampled_values(models, data, counts, COMPARATORS["pearson"]).values
@@ -77,7 +75,7 @@ def test_weights_survive_offsets_and_scales(rng: np.random.Generator, signals: C
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_copies_of_a_stimulus_form_no_pair(rng: np.random.Generator, method: str, signals: Callable) -> None:
+def test_copies_of_a_stimulus_form_no_pair(rng: np.random.Generator, method: str) -> None:
     models, data = map(stacked, signals(rng, n=8))
     counts = np.array([3, 2, 0, 1, 1, 0, 1, 0])
     drawn = np.repeat(np.arange(8), counts) if method in WEIGHTED else np.flatnonzero(counts)
@@ -93,9 +91,7 @@ def test_copies_of_a_stimulus_form_no_pair(rng: np.random.Generator, method: str
 
 
 @pytest.mark.parametrize("counts", [[4, 0, 0, 0], [2, 2, 0, 0]])
-def test_fewer_than_three_distinct_stimuli_have_no_value(
-    rng: np.random.Generator, counts: list[int], signals: Callable
-) -> None:
+def test_fewer_than_three_distinct_stimuli_have_no_value(rng: np.random.Generator, counts: list[int]) -> None:
     for method in COMPARATORS:
         models, data = map(stacked, signals(rng, n=4))
         result = resampled_values(models, data, np.array([counts, [1, 1, 1, 1]]), COMPARATORS[method])
@@ -105,9 +101,7 @@ def test_fewer_than_three_distinct_stimuli_have_no_value(
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_a_sample_in_which_a_model_is_constant_has_no_value_for_it(
-    rng: np.random.Generator, method: str, signals: Callable
-) -> None:
+def test_a_sample_in_which_a_model_is_constant_has_no_value_for_it(rng: np.random.Generator, method: str) -> None:
     models, data = map(stacked, signals(rng, n=6))
     classes = squareform((np.arange(6)[:, None] // 2 != np.arange(6) // 2) * 0.3)
     result = resampled_values(np.stack([models[0], classes]), data, np.array([[2, 0, 3, 0, 1, 0]]), COMPARATORS[method])
@@ -119,7 +113,7 @@ def is_defined_for_constants(method: str) -> bool:
     return COMPARATORS[method].prepare(np.full(3, 0.3)) is not None
 
 
-def test_pearson_is_accurate_where_an_outlier_was_not_drawn(rng: np.random.Generator, signals: Callable) -> None:
+def test_pearson_is_accurate_where_an_outlier_was_not_drawn(rng: np.random.Generator) -> None:
     models, data = map(stacked, signals(rng, n=8))
     far = data.copy()
     far[:, 0] = 1e9  # between the first two stimuli
@@ -130,7 +124,7 @@ def test_pearson_is_accurate_where_an_outlier_was_not_drawn(rng: np.random.Gener
     )
 
 
-def test_samples_without_a_value_are_left_out_and_counted(rng: np.random.Generator, signals: Callable) -> None:
+def test_samples_without_a_value_are_left_out_and_counted(rng: np.random.Generator) -> None:
     with pytest.warns(RuntimeWarning, match=r"^\d+ of 400 bootstrap samples of 4 stimuli have no value") as caught:
         result = evaluate_models(*signals(rng, n=4), n_samples=400)
     assert caught[0].filename == __file__
@@ -141,9 +135,7 @@ def test_samples_without_a_value_are_left_out_and_counted(rng: np.random.Generat
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_five_stimuli_can_be_resampled_with_every_comparator(
-    rng: np.random.Generator, method: str, signals: Callable
-) -> None:
+def test_five_stimuli_can_be_resampled_with_every_comparator(rng: np.random.Generator, method: str) -> None:
     for over in ["stimuli", "networks", "both"]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -158,7 +150,7 @@ def test_five_stimuli_can_be_resampled_with_every_comparator(
 
 @pytest.mark.parametrize(("method", "theirs"), [("pearson", "corr"), ("cosine", "cosine"), ("spearman", "spearman")])
 def test_the_noise_ceiling_is_that_of_rsatoolbox(
-    rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str, signals: Callable
+    rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str
 ) -> None:
     models, data = signals(rng)
     with warnings.catch_warnings():
@@ -171,9 +163,7 @@ def test_the_noise_ceiling_is_that_of_rsatoolbox(
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_every_comparator_has_a_noise_ceiling_above_the_models(
-    rng: np.random.Generator, method: str, signals: Callable
-) -> None:
+def test_every_comparator_has_a_noise_ceiling_above_the_models(rng: np.random.Generator, method: str) -> None:
     models, data = signals(rng)
     result = evaluate_models(models, data, method=method, over="none")
     lower, upper = result.noise_ceiling
@@ -181,7 +171,7 @@ def test_every_comparator_has_a_noise_ceiling_above_the_models(
     assert (result.means <= upper + 1e-9).all()
 
 
-def test_one_data_rdm_has_no_lower_ceiling(rng: np.random.Generator, signals: Callable) -> None:
+def test_one_data_rdm_has_no_lower_ceiling(rng: np.random.Generator) -> None:
     models, data = signals(rng, networks=1)
     result = evaluate_models(models, data, n_samples=20)
     assert np.isnan(result.noise_ceiling[0])
@@ -189,7 +179,7 @@ def test_one_data_rdm_has_no_lower_ceiling(rng: np.random.Generator, signals: Ca
     assert result.frame()["p_below_ceiling"].isna().all()
 
 
-def test_ceilings_can_be_left_out(rng: np.random.Generator, signals: Callable) -> None:
+def test_ceilings_can_be_left_out(rng: np.random.Generator) -> None:
     models, data = signals(rng, n=8)
     for method in ("pearson", "spearman", "tau-a"):
         whole, quick = (
@@ -201,7 +191,7 @@ def test_ceilings_can_be_left_out(rng: np.random.Generator, signals: Callable) -
         assert np.isfinite(whole.noise_ceiling).all()
 
 
-def test_ceilings_that_are_nan_in_some_samples_are_left_out_and_counted(signals: Callable) -> None:
+def test_ceilings_that_are_nan_in_some_samples_are_left_out_and_counted() -> None:
     rng = np.random.default_rng(0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -243,13 +233,13 @@ def test_ceilings_that_are_nan_everywhere_are_nan_with_a_warning(rng: np.random.
         ),
     ],
 )
-def test_evaluate_models_refuses(rng: np.random.Generator, change: dict, message: str, signals: Callable) -> None:
+def test_evaluate_models_refuses(rng: np.random.Generator, change: dict, message: str) -> None:
     models, data = signals(rng)
     with pytest.raises(ValueError, match=message):
         evaluate_models(**({"models": models, "data": data} | change))
 
 
-def test_too_few_stimuli_are_not_resampled(rng: np.random.Generator, signals: Callable) -> None:
+def test_too_few_stimuli_are_not_resampled(rng: np.random.Generator) -> None:
     models, data = signals(rng, n=3)
     del models["classes"]
     with pytest.raises(ValueError, match=r"^Resampling stimuli needs at least 4 of them; there are 3\. Resample netw"):

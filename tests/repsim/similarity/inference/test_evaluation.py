@@ -1,6 +1,5 @@
 """What is read from an evaluation: standard errors, intervals, tests against chance, differences of models."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
 
@@ -11,14 +10,15 @@ from scipy.spatial.distance import squareform
 
 from repsim.similarity import COMPARATORS, ModelEvaluation, compare_rdms, evaluate_models, rdm
 from repsim.similarity.inference.multiple import ADJUSTMENTS
+from tests.repsim.similarity.synthetic import signals
 
 
 @pytest.fixture
-def result(rng: np.random.Generator, signals: Callable) -> ModelEvaluation:
+def result(rng: np.random.Generator) -> ModelEvaluation:
     return evaluate_models(*signals(rng), n_samples=200)
 
 
-def test_an_evaluation_is_a_function_of_its_seed(rng: np.random.Generator, signals: Callable) -> None:
+def test_an_evaluation_is_a_function_of_its_seed(rng: np.random.Generator) -> None:
     models, data = signals(rng)
     one, same, other = (evaluate_models(models, data, over="both", n_samples=30, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one.samples, same.samples)
@@ -62,14 +62,14 @@ def test_the_table_of_differences(result: ModelEvaluation) -> None:
     assert largest[1] < 0.05
 
 
-def test_max_t_of_one_pair_is_students_t(rng: np.random.Generator, signals: Callable) -> None:
+def test_max_t_of_one_pair_is_students_t(rng: np.random.Generator) -> None:
     models, data = signals(rng)
     del models["classes"]
     table = evaluate_models(models, data, n_samples=200).compare_models("max_t")
     assert table["p_adjusted"][0] == pytest.approx(table["p"][0], abs=0.005)
 
 
-def test_max_t_counts_correlated_differences_once(rng: np.random.Generator, signals: Callable) -> None:
+def test_max_t_counts_correlated_differences_once(rng: np.random.Generator) -> None:
     models, data = signals(rng)
     others = {str(k): models["other"] + 1e-3 * rng.uniform(size=91) for k in range(4)}
     result = evaluate_models({"true": models["true"]} | others, data, n_samples=200)
@@ -91,7 +91,7 @@ def test_a_difference_of_unrelated_models_is_no_finding(rng: np.random.Generator
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_chance_is_the_value_of_unrelated_rdms(rng: np.random.Generator, method: str, signals: Callable) -> None:
+def test_chance_is_the_value_of_unrelated_rdms(rng: np.random.Generator, method: str) -> None:
     models, data = signals(rng, n=5, networks=2)
     result = evaluate_models(models, data, method=method, over="networks", n_samples=10, ceilings=False)
     square = {name: squareform(each) for name, each in data.items()}
@@ -108,7 +108,7 @@ def test_chance_is_the_value_of_unrelated_rdms(rng: np.random.Generator, method:
     assert np.isfinite(table["p_above_chance"]).all()
 
 
-def test_intervals_end_at_the_range_of_the_method(rng: np.random.Generator, signals: Callable) -> None:
+def test_intervals_end_at_the_range_of_the_method(rng: np.random.Generator) -> None:
     models, data = signals(rng, n=6)
     table = evaluate_models(models | data, data, method="cosine", n_samples=50).frame(level=0.999)
     assert table["high"].max() == 1
@@ -127,7 +127,7 @@ def test_the_standard_error_is_the_spread_over_other_stimuli() -> None:
     assert np.mean(estimated) == pytest.approx(np.std(spread), rel=0.3)
 
 
-def test_over_networks_errors_and_p_values_are_those_of_students_t(rng: np.random.Generator, signals: Callable) -> None:
+def test_over_networks_errors_and_p_values_are_those_of_students_t(rng: np.random.Generator) -> None:
     models, data = signals(rng, networks=4)
     result = evaluate_models(models, data, over="networks", n_samples=4000)
     table, values = result.frame(), result.values
@@ -154,7 +154,7 @@ def test_few_networks_do_not_make_findings(networks: int) -> None:
     assert np.mean(np.array(p) <= 0.05) < 0.1
 
 
-def test_resampling_both_is_corrected_for_counting_noise_thrice(rng: np.random.Generator, signals: Callable) -> None:
+def test_resampling_both_is_corrected_for_counting_noise_thrice(rng: np.random.Generator) -> None:
     models, data = signals(rng)
     result = evaluate_models(models, data, over="both", n_samples=400)
     stimuli, networks, both = (result.draws[name][0][:, 0].var(ddof=1) for name in ("stimuli", "networks", "both"))
@@ -167,14 +167,14 @@ def test_resampling_both_is_corrected_for_counting_noise_thrice(rng: np.random.G
     )
 
 
-def test_resampling_networks_uses_the_values_of_all_stimuli(rng: np.random.Generator, signals: Callable) -> None:
+def test_resampling_networks_uses_the_values_of_all_stimuli(rng: np.random.Generator) -> None:
     models, data = signals(rng)
     result = evaluate_models(models, data, over="networks", n_samples=50)
     low, high = result.values.min(axis=1), result.values.max(axis=1)
     assert ((result.samples >= low - 1e-9) & (result.samples <= high + 1e-9)).all()
 
 
-def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator, signals: Callable) -> None:
+def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator) -> None:
     result = evaluate_models(*signals(rng), over="none")
     assert result.samples.shape == (0, 3)
     assert result.frame()[["standard_error", "low", "high", "p_above_zero"]].isna().all(axis=None)
@@ -188,9 +188,7 @@ FEW = {"n_samples": 40, "n_permutations": 20, "ceilings": False}
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_models_that_are_equal_for_the_comparator_do_not_differ(
-    rng: np.random.Generator, method: str, signals: Callable
-) -> None:
+def test_models_that_are_equal_for_the_comparator_do_not_differ(rng: np.random.Generator, method: str) -> None:
     for over in ["stimuli", "networks", "both"]:
         for dtype in [np.float64, np.float32]:
             models, data = signals(rng, n=7, networks=3)
@@ -209,7 +207,7 @@ def test_models_that_are_equal_for_the_comparator_do_not_differ(
                 assert (table["p_adjusted"] == 1).all()
 
 
-def test_equal_models_leave_the_others_as_they_are(rng: np.random.Generator, signals: Callable) -> None:
+def test_equal_models_leave_the_others_as_they_are(rng: np.random.Generator) -> None:
     for over in ["stimuli", "networks"]:
         models, data = signals(rng)
         alone = evaluate_models(models, data, over=over, n_samples=50)
@@ -220,7 +218,7 @@ def test_equal_models_leave_the_others_as_they_are(rng: np.random.Generator, sig
         np.testing.assert_allclose(pairs.loc[("copy", "other"), "p"], pairs.loc[("true", "other"), "p"])
 
 
-def test_identical_networks_do_not_make_a_difference_certain(rng: np.random.Generator, signals: Callable) -> None:
+def test_identical_networks_do_not_make_a_difference_certain(rng: np.random.Generator) -> None:
     models, data = signals(rng, networks=1)
     same = {str(k): data["seed 0"] for k in range(4)}
     result = evaluate_models(models, same, over="networks", n_samples=50)

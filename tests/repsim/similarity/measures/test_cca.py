@@ -7,9 +7,7 @@ from sklearn.cross_decomposition import CCA
 
 from repsim.similarity import shape_distance
 from repsim.similarity.measures.cca import centred_svd, mean_cca, pwcca, svcca
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
-
+from tests.repsim.similarity.synthetic import related
 
 # Slow twins
 
@@ -41,7 +39,7 @@ def slow_svcca(X: np.ndarray, Y: np.ndarray, variance: float) -> float:
 
 
 @pytest.mark.parametrize("shape", [(30, 6, 9), (30, 9, 2), (80, 20, 20), (12, 1, 3)])
-def test_mean_cca_equals_its_slow_twin(rng: np.random.Generator, related: Related, shape: tuple[int, int, int]) -> None:
+def test_mean_cca_equals_its_slow_twin(rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     X, Y = related(rng, *shape)
     assert mean_cca(X, Y) == pytest.approx(whitened_correlations(X, Y)[0].mean(), abs=1e-10)
 
@@ -55,13 +53,13 @@ def test_mean_cca_equals_scikit_learn(rng: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize("shape", [(30, 6, 9), (30, 9, 2), (80, 20, 20), (12, 1, 3)])
-def test_pwcca_equals_its_slow_twin(rng: np.random.Generator, related: Related, shape: tuple[int, int, int]) -> None:
+def test_pwcca_equals_its_slow_twin(rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     X, Y = related(rng, *shape)
     assert pwcca(X, Y) == pytest.approx(slow_pwcca(X, Y), abs=1e-10)
 
 
 @pytest.mark.parametrize("variance", [0.3, 0.6, 0.9, 0.99])
-def test_svcca_equals_its_slow_twin(rng: np.random.Generator, related: Related, variance: float) -> None:
+def test_svcca_equals_its_slow_twin(rng: np.random.Generator, variance: float) -> None:
     X, Y = related(rng, n=60)
     assert svcca(X, Y, variance=variance) == pytest.approx(slow_svcca(X, Y, variance), abs=1e-10)
 
@@ -81,7 +79,7 @@ def test_cca_takes_the_smaller_rank(rng: np.random.Generator) -> None:
     assert mean_cca(X @ rng.normal(size=(7, 3)) @ rng.normal(size=(3, 7)), X) == pytest.approx(1, abs=1e-12)
 
 
-def test_svcca_of_the_whole_variance_is_mean_cca(rng: np.random.Generator, related: Related) -> None:
+def test_svcca_of_the_whole_variance_is_mean_cca(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     X[:, 0] *= 1e-9  # its square is lost in a sum with the others
     assert svcca(X, Y, variance=1) == pytest.approx(mean_cca(X, Y), abs=1e-12)
@@ -135,7 +133,7 @@ def test_the_rank_counts_features_of_unequal_scales(rng: np.random.Generator) ->
 
 
 @pytest.mark.parametrize("measure", [mean_cca, svcca, pwcca])
-def test_a_doubled_feature_counts_once(rng: np.random.Generator, related: Related, measure: Callable) -> None:
+def test_a_doubled_feature_counts_once(rng: np.random.Generator, measure: Callable) -> None:
     X, Y = related(rng)
     doubled = np.column_stack([Y, Y[:, :1]])
     tolerance = 0.05 if measure is svcca else 1e-10  # a doubled feature has more variance

@@ -10,8 +10,7 @@ import pytest
 from repsim.similarity import linear_cka, rdm
 from repsim.similarity.measures.hsic import hsic, hsic_from_features, hsic_from_grams, normalised
 from tests.repsim.similarity.slow_hsic import dense_biased, three_terms_unbiased
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+from tests.repsim.similarity.synthetic import related
 
 # Slow twins
 
@@ -34,22 +33,20 @@ SHAPES = [(30, 6, 9), (30, 100, 80), (12, 5, 300), (4, 3, 2)]
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("unbiased", "twin"), [(True, three_terms_unbiased), (False, dense_biased)])
 def test_linear_cka_equals_its_slow_twin(
-    rng: np.random.Generator, related: Related, shape: tuple[int, int, int], unbiased: bool, twin: Callable
+    rng: np.random.Generator, shape: tuple[int, int, int], unbiased: bool, twin: Callable
 ) -> None:
     X, Y = related(rng, *shape)
     assert linear_cka(X, Y, unbiased=unbiased) == pytest.approx(ratio(twin, X, Y), abs=1e-10)
 
 
-def test_unbiased_cka_equals_the_mean_over_quadruples(rng: np.random.Generator, related: Related) -> None:
+def test_unbiased_cka_equals_the_mean_over_quadruples(rng: np.random.Generator) -> None:
     X, Y = related(rng, n=7)
     assert linear_cka(X, Y) == pytest.approx(ratio(four_samples_unbiased, X, Y), abs=1e-10)
 
 
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_the_two_routes_to_hsic_agree(
-    rng: np.random.Generator, related: Related, shape: tuple[int, int, int], unbiased: bool
-) -> None:
+def test_the_two_routes_to_hsic_agree(rng: np.random.Generator, shape: tuple[int, int, int], unbiased: bool) -> None:
     X, Y = map(normalised, related(rng, *shape))
     for A, B in ((X, Y), (X, X), (Y, Y)):
         features, grams = hsic_from_features(A, B, unbiased=unbiased), hsic_from_grams(A, B, unbiased=unbiased)
@@ -58,7 +55,7 @@ def test_the_two_routes_to_hsic_agree(
 
 @pytest.mark.parametrize(("shape", "route"), [((30, 6, 9), "features"), ((30, 100, 80), "grams")])
 def test_hsic_takes_the_cheaper_route(
-    rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], route: str
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int, int], route: str
 ) -> None:
     module = import_module("repsim.similarity.measures.hsic")
     monkeypatch.setattr(module, f"hsic_from_{route}", lambda *_, unbiased: 42.0)
@@ -66,7 +63,7 @@ def test_hsic_takes_the_cheaper_route(
 
 
 def test_biased_cka_equals_whitened_cosine_of_squared_distances(
-    rng: np.random.Generator, related: Related, rsatoolbox: ModuleType
+    rng: np.random.Generator, rsatoolbox: ModuleType
 ) -> None:
     X, Y = related(rng, n=12)
     rdms = [rsatoolbox.rdm.RDMs(rdm(Z, "sqeuclidean")) for Z in (X, Y)]
@@ -102,7 +99,7 @@ def test_unbiased_cka_of_orthogonal_patterns_is_nan(d: int) -> None:
 # What it refuses
 
 
-def test_unbiased_cka_refuses_fewer_than_four_stimuli(rng: np.random.Generator, related: Related) -> None:
+def test_unbiased_cka_refuses_fewer_than_four_stimuli(rng: np.random.Generator) -> None:
     X, Y = related(rng, n=3)
     with pytest.raises(ValueError, match=r"^X has 3 stimuli; unbiased CKA needs at least 4\. .* biased estimator\.$"):
         linear_cka(X, Y)

@@ -12,8 +12,8 @@ from repsim.similarity.measures.distance_correlation import (
     distance_correlation,
     distance_correlation_unbiased,
 )
+from tests.repsim.similarity.synthetic import related
 
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 MEASURES = [distance_correlation, distance_correlation_unbiased]
 
 # Slow twins
@@ -49,9 +49,7 @@ SHAPES = [(20, 3, 5), (12, 5, 60), (4, 2, 3)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_distance_correlation_equals_its_slow_twins(
-    rng: np.random.Generator, related: Related, shape: tuple[int, int, int]
-) -> None:
+def test_distance_correlation_equals_its_slow_twins(rng: np.random.Generator, shape: tuple[int, int, int]) -> None:
     X, Y = related(rng, *shape)
     assert distance_correlation(X, Y) == pytest.approx(math.sqrt(ratio(covariance, X, Y)), abs=1e-12)
     assert distance_correlation_unbiased(X, Y) == pytest.approx(ratio(unbiased_covariance, X, Y), abs=1e-12)

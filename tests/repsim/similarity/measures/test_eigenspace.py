@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from importlib import import_module
 
 import numpy as np
@@ -9,8 +8,8 @@ from sklearn.linear_model import Ridge
 
 from repsim.similarity.measures.cca import mean_cca
 from repsim.similarity.measures.eigenspace import eigenspace_overlap, gulp
+from tests.repsim.similarity.synthetic import related
 
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 module = import_module("repsim.similarity.measures.eigenspace")
 
 # Eigenspace overlap
@@ -18,7 +17,7 @@ module = import_module("repsim.similarity.measures.eigenspace")
 
 @pytest.mark.parametrize(("n", "d1", "d2"), [(30, 6, 9), (30, 9, 6), (10, 9, 1)])
 def test_eigenspace_overlap_is_the_squared_cosines_of_the_angles_between_the_spaces(
-    rng: np.random.Generator, related: Related, n: int, d1: int, d2: int
+    rng: np.random.Generator, n: int, d1: int, d2: int
 ) -> None:
     X, Y = related(rng, n, d1, d2)
     expected = (np.cos(subspace_angles(X, Y)) ** 2).sum() / max(d1, d2)
@@ -33,7 +32,7 @@ def test_golden_eigenspace_overlap() -> None:
     assert eigenspace_overlap(np.array([[0.0], [0], [1]]), np.eye(3, 2)) == 0
 
 
-def test_eigenspace_overlap_counts_independent_features_only(rng: np.random.Generator, related: Related) -> None:
+def test_eigenspace_overlap_counts_independent_features_only(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     repeated = np.hstack([X, X @ rng.normal(size=(6, 3))])
     assert eigenspace_overlap(repeated, Y) == pytest.approx(eigenspace_overlap(X, Y), abs=1e-12)
@@ -80,7 +79,7 @@ SHAPES = [(30, 6, 9), (12, 5, 60), (8, 20, 30)]
 @pytest.mark.parametrize("penalty", [1e-3, 1.0, 50.0])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_gulp_is_the_difference_of_ridge_predictions(
-    rng: np.random.Generator, related: Related, shape: tuple[int, int, int], penalty: float
+    rng: np.random.Generator, shape: tuple[int, int, int], penalty: float
 ) -> None:
     X, Y = related(rng, *shape)
     n = shape[0]
@@ -90,9 +89,7 @@ def test_gulp_is_the_difference_of_ridge_predictions(
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 1.0, 50.0])
-def test_gulp_bounds_the_difference_for_every_target(
-    rng: np.random.Generator, related: Related, penalty: float
-) -> None:
+def test_gulp_bounds_the_difference_for_every_target(rng: np.random.Generator, penalty: float) -> None:
     X, Y = related(rng)
     targets = rng.normal(size=(30, 200))
     targets /= np.sqrt((targets**2).mean(axis=0))
@@ -105,7 +102,7 @@ def test_gulp_bounds_the_difference_for_every_target(
 
 
 @pytest.mark.parametrize("penalty", [1e-3, 1.0])
-def test_gulp_equals_the_traces_of_its_definition(rng: np.random.Generator, related: Related, penalty: float) -> None:
+def test_gulp_equals_the_traces_of_its_definition(rng: np.random.Generator, penalty: float) -> None:
     X, Y = map(normalised, related(rng))
     Cx, Cy, Cxy = X.T @ X / 30, Y.T @ Y / 30, X.T @ Y / 30
     Ix, Iy = (np.linalg.inv(C + penalty * np.eye(len(C))) for C in (Cx, Cy))
@@ -113,7 +110,7 @@ def test_gulp_equals_the_traces_of_its_definition(rng: np.random.Generator, rela
     assert gulp(X, Y, penalty=penalty) == pytest.approx(math.sqrt(squared), rel=1e-10)
 
 
-def test_gulp_without_penalty_is_squared_cca(rng: np.random.Generator, related: Related) -> None:
+def test_gulp_without_penalty_is_squared_cca(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     correlations = np.cos(subspace_angles(X - X.mean(axis=0), Y - Y.mean(axis=0)))
     assert gulp(X, Y, penalty=0) ** 2 == pytest.approx(6 + 9 - 2 * (correlations**2).sum(), abs=1e-12)
@@ -145,7 +142,7 @@ def test_gulp_reaches_its_bound_and_stays_below(rng: np.random.Generator, penalt
 
 @pytest.mark.parametrize("penalty", [0.0, 1e-30, 1e-9])
 def test_directions_that_are_rounding_do_not_count_however_small_the_penalty(
-    rng: np.random.Generator, related: Related, penalty: float
+    rng: np.random.Generator, penalty: float
 ) -> None:
     X, Y = related(rng)
     repeated = np.hstack([X, X @ rng.normal(size=(6, 4)), np.full((30, 1), 0.1)])
@@ -155,7 +152,7 @@ def test_directions_that_are_rounding_do_not_count_however_small_the_penalty(
 
 
 def test_gulp_of_nearly_equal_representations_keeps_its_digits(
-    rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X, Y = related(rng, d1=6, d2=6)
     # Too small a step for differences of squares, of which the root would be 1e-8 or 0.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from repsim.similarity.measures.matching import hard_matching, soft_matching
+from tests.repsim.similarity.synthetic import related
 
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 MEASURES = [hard_matching, soft_matching]
 
 
@@ -23,7 +23,7 @@ def slow_hard(X: np.ndarray, Y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("d1", "d2"), [(3, 3), (2, 5), (5, 2), (1, 4), (1, 1)])
-def test_matching_equals_its_slow_twins(rng: np.random.Generator, related: Related, d1: int, d2: int) -> None:
+def test_matching_equals_its_slow_twins(rng: np.random.Generator, d1: int, d2: int) -> None:
     X, Y = related(rng, 20, d1, d2)
     assert hard_matching(X, Y) == pytest.approx(slow_hard(X, Y), abs=1e-12)
     soft = np.mean([max(row) for row in correlations(X, Y)])
@@ -38,7 +38,7 @@ def test_matching_finds_a_planted_permutation(rng: np.random.Generator) -> None:
     assert soft_matching(Y, X) < 0.9
 
 
-def test_features_may_be_scaled_one_by_one(rng: np.random.Generator, related: Related) -> None:
+def test_features_may_be_scaled_one_by_one(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     changed = Y * rng.uniform(1, 5, size=9) + rng.normal(size=9)
     for measure in MEASURES:
@@ -82,9 +82,7 @@ def test_the_best_pair_is_not_always_matched() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 1e9])
 @pytest.mark.parametrize("measure", MEASURES)
-def test_constant_features_are_left_out(
-    rng: np.random.Generator, related: Related, measure: Callable, value: float
-) -> None:
+def test_constant_features_are_left_out(rng: np.random.Generator, measure: Callable, value: float) -> None:
     X, Y = related(rng)
     padded = np.insert(X, [0, 3], value, axis=1), np.insert(Y, 9, value, axis=1)
     assert measure(*padded) == pytest.approx(measure(X, Y), abs=1e-12)

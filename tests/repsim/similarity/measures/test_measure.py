@@ -11,8 +11,7 @@ import torch
 
 from repsim.similarity import MEASURES, Measure, Moments, linear_cka, minibatch_cka, pairwise, streamed_pairwise
 from repsim.similarity.entries import INVARIANCES
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+from tests.repsim.similarity.synthetic import TRANSFORMS, related
 
 Make = Callable[[np.random.Generator, int, int], np.ndarray]
 
@@ -42,40 +41,36 @@ def measure(request: pytest.FixtureRequest) -> Measure:
     return MEASURES[request.param]
 
 
-def test_every_invariance_has_a_transform(transforms: dict) -> None:
-    assert set(transforms) == INVARIANCES
+def test_every_invariance_has_a_transform() -> None:
+    assert set(TRANSFORMS) == INVARIANCES
 
 
-def test_a_measure_ignores_what_it_declares_and_nothing_else(
-    rng: np.random.Generator, related: Related, measure: Measure, transforms: dict
-) -> None:
+def test_a_measure_ignores_what_it_declares_and_nothing_else(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     sides = [lambda Z: measure(Z, Y), lambda Z: measure(Y, Z)][: 1 + measure.is_symmetric]
     for side in sides:
         before = side(X)
-        changes = {name: abs(side(transform(X, rng)) - before) for name, transform in transforms.items()}
+        changes = {name: abs(side(transform(X, rng)) - before) for name, transform in TRANSFORMS.items()}
         assert {name for name, change in changes.items() if change < 1e-8} == measure.invariances
         assert all(change < 1e-8 or change > 1e-4 for change in changes.values())
 
 
-def test_a_measure_is_symmetric_as_it_declares(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+def test_a_measure_is_symmetric_as_it_declares(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     assert (abs(measure(X, Y) - measure(Y, X)) < 1e-9) == measure.is_symmetric
 
 
-def test_a_measure_stays_in_its_range(
-    rng: np.random.Generator, related: Related, measure: Measure, transforms: dict
-) -> None:
+def test_a_measure_stays_in_its_range(rng: np.random.Generator, measure: Measure) -> None:
     for _ in range(20):
         d1, d2 = rng.integers(2, 6, size=2)
         n = rng.integers(d1 + d2 + 2, 30)
         X, _ = related(rng)
         unrelated = measure(rng.normal(size=(n, d1)), rng.normal(size=(n, d2)))
-        equals = [measure(X, Z) for Z in (X, transforms["orthogonal"](X, rng), transforms["isotropic scaling"](X, rng))]
+        equals = [measure(X, Z) for Z in (X, TRANSFORMS["orthogonal"](X, rng), TRANSFORMS["isotropic scaling"](X, rng))]
         assert measure.range[0] <= min(unrelated, *equals) <= max(unrelated, *equals) <= measure.range[1]
 
 
-def test_a_measure_is_best_between_equals(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+def test_a_measure_is_best_between_equals(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     best = measure.range[1] if measure.direction == "similarity" else measure.range[0]
     assert measure(X, X) == pytest.approx(best, abs=1e-7)
@@ -96,16 +91,12 @@ def test_a_metric_obeys_the_triangle_inequality(name: str) -> None:
         assert ac <= ab + bc + 1e-9
 
 
-def test_a_measure_depends_on_which_stimulus_is_which(
-    rng: np.random.Generator, related: Related, measure: Measure
-) -> None:
+def test_a_measure_depends_on_which_stimulus_is_which(rng: np.random.Generator, measure: Measure) -> None:
     X, _ = related(rng)
     assert abs(measure(X, X[rng.permutation(len(X))]) - measure(X, X)) > 0.05
 
 
-def test_a_measure_does_not_depend_on_the_order_of_the_stimuli(
-    rng: np.random.Generator, related: Related, measure: Measure
-) -> None:
+def test_a_measure_does_not_depend_on_the_order_of_the_stimuli(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     order = rng.permutation(len(X))
     assert measure(X[order], Y[order]) == pytest.approx(measure(X, Y), abs=1e-9)
@@ -125,7 +116,7 @@ OF_DEVIATIONS = [name for name, measure in MEASURES.items() if "translation" in 
 
 
 def test_a_measure_of_a_constant_representation_is_nan_and_warns_once(
-    rng: np.random.Generator, related: Related, measure: Measure
+    rng: np.random.Generator, measure: Measure
 ) -> None:
     for side, make in product((0, 1), CONSTANTS.values()):
         both = list(related(rng))
@@ -138,7 +129,7 @@ def test_a_measure_of_a_constant_representation_is_nan_and_warns_once(
 
 
 def test_pairs_with_a_constant_representation_are_nan_with_one_warning(
-    rng: np.random.Generator, related: Related, measure: Measure
+    rng: np.random.Generator, measure: Measure
 ) -> None:
     for make in CONSTANTS.values():
         X, Y = related(rng)
@@ -152,7 +143,7 @@ def test_pairs_with_a_constant_representation_are_nan_with_one_warning(
         assert np.isfinite(values[[0, 0, 2, 2], [0, 2, 0, 2]]).all()
 
 
-def test_a_measure_of_a_small_signal_is_defined(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+def test_a_measure_of_a_small_signal_is_defined(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     for kind in (np.float32, np.float64):
         for small in (1 + 1e-3 * X, 1e-20 * X):
@@ -162,7 +153,7 @@ def test_a_measure_of_a_small_signal_is_defined(rng: np.random.Generator, relate
 EXTREMES = [(1e20, np.float32), (1e36, np.float32), (1e-30, np.float32), (1e-200, np.float64), (1e200, np.float64)]
 
 
-def test_a_measure_neither_overflows_nor_vanishes(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+def test_a_measure_neither_overflows_nor_vanishes(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     for scale, kind in EXTREMES:
         extreme = (scale * X).astype(kind)
@@ -185,7 +176,7 @@ def test_a_measure_takes_single_precision_with_a_large_mean(rng: np.random.Gener
     assert measure(X, Y) == pytest.approx(shifted, abs=1e-8)
 
 
-def test_a_measure_leaves_its_input_alone(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+def test_a_measure_leaves_its_input_alone(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     before = X.copy(), Y.copy()
     measure(X, Y)
@@ -206,7 +197,7 @@ def test_a_measure_refuses_different_numbers_of_stimuli(measure: Measure) -> Non
         measure(np.zeros((51, 2)), np.zeros((50, 2)))
 
 
-def test_a_measure_is_the_same_among_all_pairs(rng: np.random.Generator, related: Related, measure: Measure) -> None:
+def test_a_measure_is_the_same_among_all_pairs(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     layers = {"x": X, "y": Y, "z": X[:, :2] + 1}
     expected = [[measure(a, b) for b in layers.values()] for a in layers.values()]
@@ -268,7 +259,7 @@ IDS = [f"img{k}" for k in range(30)]
     ],
 )
 def test_ids_of_stimuli_are_compared_not_only_their_number(
-    rng: np.random.Generator, related: Related, ids: list[str], message: str
+    rng: np.random.Generator, ids: list[str], message: str
 ) -> None:
     X, Y = related(rng)
     X, other = Recorded.of(X, IDS), Recorded.of(Y[: len(ids)], ids)

@@ -7,8 +7,8 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from repsim.similarity.measures.neighbourhoods import knn_jaccard, rank_similarity, second_order_cosine
+from tests.repsim.similarity.synthetic import related
 
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 MEASURES = [knn_jaccard, second_order_cosine, rank_similarity]
 module = import_module("repsim.similarity.measures.neighbourhoods")
 
@@ -56,7 +56,7 @@ TWINS = list(zip(MEASURES, [slow_jaccard, slow_second_order, slow_rank], strict=
 @pytest.mark.parametrize(("measure", "twin"), TWINS)
 @pytest.mark.parametrize("k", [1, 3, 28])
 def test_neighbourhood_measures_equal_their_slow_twins(
-    rng: np.random.Generator, related: Related, measure: Callable, twin: Callable, k: int
+    rng: np.random.Generator, measure: Callable, twin: Callable, k: int
 ) -> None:
     X, Y = related(rng)
     assert measure(X, Y, k=k) == pytest.approx(twin(X, Y, k=k), abs=1e-12)
@@ -64,7 +64,7 @@ def test_neighbourhood_measures_equal_their_slow_twins(
 
 @pytest.mark.parametrize(("measure", "twin"), TWINS)
 def test_neighbourhood_measures_do_not_depend_on_the_blocks(
-    rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch, measure: Callable, twin: Callable
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, measure: Callable, twin: Callable
 ) -> None:
     for name in ("pair_distances", "measures.neighbourhoods"):
         monkeypatch.setattr(f"repsim.similarity.{name}.PAIRS_AT_ONCE", 70)
@@ -163,9 +163,7 @@ def test_second_order_cosine_of_orthogonal_patterns_is_nan(rng: np.random.Genera
 
 
 @pytest.mark.parametrize("measure", MEASURES)
-def test_the_default_number_of_neighbours_fits_the_stimuli(
-    rng: np.random.Generator, related: Related, measure: Callable
-) -> None:
+def test_the_default_number_of_neighbours_fits_the_stimuli(rng: np.random.Generator, measure: Callable) -> None:
     for n, k in [(3, 1), (4, 1), (5, 2), (20, 9), (21, 10), (40, 10)]:
         X, Y = related(rng, n=n)
         assert measure(X, Y) == measure(X, Y, k=k)

@@ -1,5 +1,3 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from scipy.linalg import helmert
@@ -7,8 +5,7 @@ from sklearn.cross_decomposition import PLSSVD
 
 from repsim.similarity.measures.cca import mean_cca
 from repsim.similarity.measures.pls import pls
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+from tests.repsim.similarity.synthetic import related
 
 # Orthonormal columns that sum to zero.
 CONTRASTS = helmert(8).T  # (8, 7)
@@ -27,7 +24,7 @@ def slow_pls(X: np.ndarray, Y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("shape", [(30, 6, 9), (30, 9, 2), (12, 40, 50), (12, 4, 50), (5, 1, 1)])
-def test_pls_equals_scikit_learns_scores(rng: np.random.Generator, related: Related, shape: tuple) -> None:
+def test_pls_equals_scikit_learns_scores(rng: np.random.Generator, shape: tuple) -> None:
     X, Y = related(rng, *shape)
     assert pls(X, Y) == pytest.approx(slow_pls(X, Y), abs=1e-10)
 

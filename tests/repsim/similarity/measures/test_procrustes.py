@@ -16,9 +16,7 @@ from repsim.similarity.measures.procrustes import (
     procrustes,
     shape_distance,
 )
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
-
+from tests.repsim.similarity.synthetic import related
 
 # Slow twins
 
@@ -57,7 +55,7 @@ def slow_permutation(X: np.ndarray, Y: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("shape", [(30, 6, 9), (30, 9, 2), (12, 40, 50), (12, 4, 50), (5, 1, 1)])
-def test_procrustes_equals_scipys_rotation(rng: np.random.Generator, related: Related, shape: tuple) -> None:
+def test_procrustes_equals_scipys_rotation(rng: np.random.Generator, shape: tuple) -> None:
     X, Y = related(rng, *shape)
     assert procrustes(X, Y) == pytest.approx(slow_procrustes(X, Y), abs=1e-10)
 
@@ -68,7 +66,7 @@ def test_scipys_disparity_follows_from_the_angle(rng: np.random.Generator) -> No
 
 
 @pytest.mark.parametrize("shape", [(30, 6, 9), (30, 9, 2)])
-def test_shape_distance_equals_its_slow_twin(rng: np.random.Generator, related: Related, shape: tuple) -> None:
+def test_shape_distance_equals_its_slow_twin(rng: np.random.Generator, shape: tuple) -> None:
     for alpha in [0, 0.1, 0.5, 0.9, 1]:
         X, Y = related(rng, *shape)
         assert shape_distance(X, Y, alpha=alpha) == pytest.approx(slow_shape(X, Y, alpha), abs=1e-10)
@@ -93,9 +91,7 @@ def test_permutation_procrustes_of_alike_features_is_over_permutation_matrices(r
 
 
 @pytest.mark.parametrize("shape", [(30, 6, 9), (12, 40, 50)])
-def test_cosine_of_the_angle_is_the_bures_similarity_of_gram_matrices(
-    rng: np.random.Generator, related: Related, shape: tuple
-) -> None:
+def test_cosine_of_the_angle_is_the_bures_similarity_of_gram_matrices(rng: np.random.Generator, shape: tuple) -> None:
     X, Y = related(rng, *shape)
     K, L = (Z @ Z.T for Z in (unit(X), unit(Y)))
     values, vectors = np.linalg.eigh(K)
@@ -104,14 +100,14 @@ def test_cosine_of_the_angle_is_the_bures_similarity_of_gram_matrices(
     assert math.cos(angular_procrustes(X, Y)) == pytest.approx(fidelity, abs=1e-6)
 
 
-def test_the_chord_belongs_to_the_angle(rng: np.random.Generator, related: Related) -> None:
+def test_the_chord_belongs_to_the_angle(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     nuclear = np.linalg.svdvals(unit(X).T @ unit(Y)).sum()
     assert math.cos(angular_procrustes(X, Y)) == pytest.approx(nuclear, abs=1e-12)
     assert procrustes(X, Y) == pytest.approx(2 * math.sin(angular_procrustes(X, Y) / 2), abs=1e-12)
 
 
-def test_shape_distance_ends_at_cca_and_at_procrustes(rng: np.random.Generator, related: Related) -> None:
+def test_shape_distance_ends_at_cca_and_at_procrustes(rng: np.random.Generator) -> None:
     X, Y = related(rng, d1=6, d2=6)
     assert shape_distance(X, Y, alpha=0) == pytest.approx(math.acos(mean_cca(X, Y)), abs=1e-12)
     assert shape_distance(X, Y, alpha=1) == pytest.approx(angular_procrustes(X, Y), abs=1e-12)

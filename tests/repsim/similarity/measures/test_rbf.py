@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from importlib import import_module
 
 import numpy as np
@@ -8,8 +7,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from repsim.similarity import linear_cka, pairwise, rbf_cka
 from tests.repsim.similarity.slow_hsic import hsic_of_kernels
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+from tests.repsim.similarity.synthetic import related
 
 
 def slow_kernel(X: np.ndarray, bandwidth: float) -> np.ndarray:
@@ -19,9 +17,7 @@ def slow_kernel(X: np.ndarray, bandwidth: float) -> np.ndarray:
 
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("bandwidth", [0.3, 1.0, 2.0])
-def test_rbf_cka_equals_its_slow_twin(
-    rng: np.random.Generator, related: Related, bandwidth: float, unbiased: bool
-) -> None:
+def test_rbf_cka_equals_its_slow_twin(rng: np.random.Generator, bandwidth: float, unbiased: bool) -> None:
     X, Y = related(rng)
     K, L = slow_kernel(X, bandwidth), slow_kernel(Y, bandwidth)
     expected = hsic_of_kernels(K, L, unbiased) / math.sqrt(
@@ -43,7 +39,7 @@ def test_the_bandwidth_is_the_median_of_the_distances(rng: np.random.Generator, 
         assert rbf_cka(X, Y, bandwidth=bandwidth, unbiased=unbiased) == pytest.approx(expected, abs=1e-9)
 
 
-def test_a_wide_kernel_is_a_linear_one(rng: np.random.Generator, related: Related) -> None:
+def test_a_wide_kernel_is_a_linear_one(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     assert rbf_cka(X, Y, bandwidth=1e3, unbiased=False) == pytest.approx(linear_cka(X, Y, unbiased=False), abs=1e-5)
 
@@ -57,7 +53,7 @@ def test_rbf_cka_of_unrelated_representations_is_near_zero_only_if_unbiased() ->
     assert np.mean(values, axis=0)[1] > 0.3
 
 
-def test_many_tiles_give_the_same(rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_tiles_give_the_same(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = dict(zip("xy", related(rng), strict=True))
     whole = pairwise(layers, measure="cka_rbf").values
     monkeypatch.setattr(import_module("repsim.similarity.measures.rbf"), "LARGEST_TILE", 7)

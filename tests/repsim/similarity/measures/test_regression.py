@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,21 +9,18 @@ from sklearn.metrics import r2_score
 from repsim.similarity import pairwise
 from repsim.similarity.measures.cca import mean_cca
 from repsim.similarity.measures.regression import linear_regression
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
+from tests.repsim.similarity.synthetic import related
 
 
 @pytest.mark.parametrize("shape", [(30, 6, 9), (30, 9, 2), (12, 4, 50), (5, 1, 1)])
-def test_linear_regression_equals_scikit_learn(rng: np.random.Generator, related: Related, shape: tuple) -> None:
+def test_linear_regression_equals_scikit_learn(rng: np.random.Generator, shape: tuple) -> None:
     X, Y = related(rng, *shape)
     residual = LinearRegression().fit(X, Y).predict(X) - Y
     expected = 1 - np.sum(residual**2) / np.sum((Y - Y.mean(0)) ** 2)
     assert linear_regression(X, Y) == pytest.approx(expected, abs=1e-10)
 
 
-def test_linear_regression_is_the_score_of_scikit_learn_weighted_by_variance(
-    rng: np.random.Generator, related: Related
-) -> None:
+def test_linear_regression_is_the_score_of_scikit_learn_weighted_by_variance(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     predicted = LinearRegression().fit(X, Y).predict(X)
     expected = r2_score(Y, predicted, multioutput="variance_weighted")
@@ -39,7 +35,7 @@ def test_linear_regression_of_a_linear_function_is_one_but_not_the_reverse(rng: 
 
 
 def test_linear_regression_explains_the_mean_squared_canonical_correlation_of_a_whitened_y(
-    rng: np.random.Generator, related: Related
+    rng: np.random.Generator,
 ) -> None:
     X, Y = related(rng)
     Y = np.linalg.qr(Y - Y.mean(0))[0][:, :1]
@@ -59,9 +55,7 @@ def test_unrelated_predictors_explain_their_rank_over_n_minus_1(rng: np.random.G
 
 
 @pytest.mark.parametrize("factor", [1e-200, 1e200])
-def test_linear_regression_does_not_depend_on_the_unit(
-    rng: np.random.Generator, related: Related, factor: float
-) -> None:
+def test_linear_regression_does_not_depend_on_the_unit(rng: np.random.Generator, factor: float) -> None:
     X, Y = related(rng)
     assert linear_regression(X, factor * Y) == pytest.approx(linear_regression(X, Y), abs=1e-10)
 

@@ -15,39 +15,36 @@ from repsim.similarity.distances import Distance
 from repsim.similarity.measures.cka import linear_cka
 from repsim.similarity.measures.rsa import rsa
 from repsim.similarity.rdm import compute_rdm
+from tests.repsim.similarity.synthetic import related
 
 module = import_module("repsim.similarity.measures.rsa")
-
-Related = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 @pytest.mark.parametrize("distance", ["correlation", "cosine", "euclidean", "sqeuclidean"])
 @pytest.mark.parametrize(
     ("comparator", "twin"), [("pearson", pearsonr), ("spearman", spearmanr), ("tau-b", kendalltau)]
 )
-def test_rsa_equals_scipy(
-    rng: np.random.Generator, related: Related, distance: str, comparator: str, twin: Callable
-) -> None:
+def test_rsa_equals_scipy(rng: np.random.Generator, distance: str, comparator: str, twin: Callable) -> None:
     X, Y = related(rng)
     expected = twin(pdist(X, distance), pdist(Y, distance)).statistic
     assert rsa(X, Y, distance=distance, comparator=comparator) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("comparator", COMPARATORS)
-def test_rsa_is_the_comparison_of_two_rdms(rng: np.random.Generator, related: Related, comparator: str) -> None:
+def test_rsa_is_the_comparison_of_two_rdms(rng: np.random.Generator, comparator: str) -> None:
     X, Y = related(rng, n=12)
     for distance in ("correlation", "sqeuclidean"):
         expected = compare_rdms(rdm(X, distance), rdm(Y, distance), comparator)
         assert rsa(X, Y, distance=distance, comparator=comparator) == pytest.approx(expected, abs=1e-12)
 
 
-def test_rsa_equals_rsatoolbox(rng: np.random.Generator, related: Related, rsatoolbox: ModuleType) -> None:
+def test_rsa_equals_rsatoolbox(rng: np.random.Generator, rsatoolbox: ModuleType) -> None:
     X, Y = related(rng)
     rdms = [rsatoolbox.rdm.calc_rdm(rsatoolbox.data.Dataset(Z), method="correlation") for Z in (X, Y)]
     assert rsa(X, Y) == pytest.approx(rsatoolbox.rdm.compare(*rdms, method="corr").item(), abs=1e-12)
 
 
-def test_whitened_rsa_of_squared_distances_is_biased_cka(rng: np.random.Generator, related: Related) -> None:
+def test_whitened_rsa_of_squared_distances_is_biased_cka(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     value = rsa(X, Y, distance="sqeuclidean", comparator="cosine_whitened")
     assert value == pytest.approx(linear_cka(X, Y, unbiased=False), abs=1e-12)
@@ -63,15 +60,13 @@ def test_golden_rsa() -> None:
     assert rsa(X, Y, distance="sqeuclidean") == pytest.approx(-0.5)
 
 
-def test_rsa_by_correlation_ignores_the_mean_of_a_stimulus_but_not_of_a_feature(
-    rng: np.random.Generator, related: Related
-) -> None:
+def test_rsa_by_correlation_ignores_the_mean_of_a_stimulus_but_not_of_a_feature(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     assert rsa(X + rng.normal(size=(30, 1)), Y) == pytest.approx(rsa(X, Y), abs=1e-12)
     assert abs(rsa(X + rng.normal(size=6), Y) - rsa(X, Y)) > 1e-3
 
 
-def test_rsa_by_ranks_ignores_a_monotone_map_of_the_distances(rng: np.random.Generator, related: Related) -> None:
+def test_rsa_by_ranks_ignores_a_monotone_map_of_the_distances(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     one, other = (rsa(X, Y, distance=distance, comparator="spearman") for distance in ("euclidean", "sqeuclidean"))
     assert one == pytest.approx(other, abs=1e-12)
@@ -80,7 +75,7 @@ def test_rsa_by_ranks_ignores_a_monotone_map_of_the_distances(rng: np.random.Gen
 @pytest.mark.parametrize("comparator", ["pearson", "spearman", "tau-a"])
 @pytest.mark.parametrize("bad", ["pattern", "constant", "equal"])
 def test_rsa_without_distances_that_differ_is_nan_and_says_so_once(
-    rng: np.random.Generator, related: Related, bad: str, comparator: str
+    rng: np.random.Generator, bad: str, comparator: str
 ) -> None:
     X, Y = related(rng)
     if bad == "pattern":
@@ -103,7 +98,7 @@ def test_rsa_says_once_that_distances_of_scipy_are_not_defined(rng: np.random.Ge
 
 
 def test_rsa_leaves_the_filters_of_warnings_to_other_threads(
-    rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X, Y = related(rng)
     before, inside = warnings.filters, []
@@ -118,9 +113,7 @@ def test_rsa_leaves_the_filters_of_warnings_to_other_threads(
     assert all(filters is before for filters in inside)
 
 
-def test_rsa_of_all_pairs_makes_each_rdm_once(
-    rng: np.random.Generator, related: Related, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rsa_of_all_pairs_makes_each_rdm_once(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     X, Y = related(rng)
     made = []
 
@@ -137,7 +130,7 @@ def test_rsa_of_all_pairs_makes_each_rdm_once(
 # What it refuses
 
 
-def test_rsa_refuses_what_there_is_not(rng: np.random.Generator, related: Related) -> None:
+def test_rsa_refuses_what_there_is_not(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     with pytest.raises(ValueError, match=r"^Unknown distance 'far'\. Choose one of: .*correlation"):
         rsa(X, Y, distance="far")
@@ -149,7 +142,7 @@ def test_rsa_refuses_what_there_is_not(rng: np.random.Generator, related: Relate
         rsa(X, Y, distance="crossnobis")
 
 
-def test_rsa_refuses_two_stimuli_and_correlation_of_one_feature(rng: np.random.Generator, related: Related) -> None:
+def test_rsa_refuses_two_stimuli_and_correlation_of_one_feature(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     with pytest.raises(ValueError, match=r"^X has 2 stimuli; RSA needs at least 3"):
         rsa(X[:2], Y[:2])

@@ -189,17 +189,18 @@ def test_stochastic_procrustes_refuses_an_array(Y: np.ndarray, message: str) -> 
         stochastic_procrustes(TRIALS, Y)
 
 
-def test_stochastic_procrustes_refuses_a_tolerance() -> None:
-    for tolerance in [-1e-9, math.inf, math.nan]:
-        with pytest.raises(ValueError, match=rf"^tolerance is {tolerance}; expected a finite number of at least 0\."):
-            stochastic_procrustes(TRIALS, TRIALS, tolerance=tolerance)
-
-
-def test_stochastic_procrustes_refuses_to_do_nothing() -> None:
-    for option in ["n_iterations", "n_starts"]:
-        for number in [0, 2.5, math.nan]:
-            with pytest.raises(ValueError, match=rf"^{option} is {number}; expected a whole number of at least 1\.$"):
-                stochastic_procrustes(TRIALS, TRIALS, **{option: number})
+@pytest.mark.parametrize(
+    ("option", "values", "expected"),
+    [
+        ("n_iterations", [0, 2.5, math.nan], r"a whole number of at least 1\.$"),
+        ("n_starts", [0, 2.5, math.nan], r"a whole number of at least 1\.$"),
+        ("tolerance", [-1e-9, math.inf, math.nan], r"a finite number of at least 0\."),
+    ],
+)
+def test_stochastic_procrustes_refuses_an_option(option: str, values: list, expected: str) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=rf"^{option} is {value}; expected {expected}"):
+            stochastic_procrustes(TRIALS, TRIALS, **{option: value})
 
 
 def test_stochastic_procrustes_of_constants_is_zero() -> None:

@@ -183,27 +183,18 @@ def test_minibatch_cka_without_positive_hsic_is_nan_not_a_root_of_it() -> None:
 # What is refused
 
 
-def test_a_short_batch_is_refused(layers: Layers) -> None:
-    with pytest.raises(ValueError, match=r"^a has 2 stimuli; at least 4 are needed to compare\."):
-        minibatch_cka(in_blocks(layers, 44))
+def test_minibatch_cka_refuses(layers: Layers) -> None:
+    for batches, message in (
+        (in_blocks(layers, 44), r"^a has 2 stimuli; at least 4 are needed to compare\."),
+        ([], r"^There are no batches; expected at least 1\.$"),
+        ([{}], r"^Batch 1 has no layers; expected at least 1\.$"),
+        ([layers, {"a": layers["a"]}], r"^Batch 2 has layers \['a'\]; expected \['a', 'b', 'c'\]"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            minibatch_cka(batches)
 
 
-def test_no_batches_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^There are no batches; expected at least 1\.$"):
-        minibatch_cka([])
-
-
-def test_a_batch_without_layers_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^Batch 1 has no layers; expected at least 1\.$"):
-        minibatch_cka([{}])
-
-
-def test_batches_of_other_layers_are_refused(layers: Layers) -> None:
-    with pytest.raises(ValueError, match=r"^Batch 2 has layers \['a'\]; expected \['a', 'b', 'c'\]"):
-        minibatch_cka([layers, {"a": layers["a"]}])
-
-
-def test_a_stream_refuses_what_does_not_fit_its_first_block(layers: Layers) -> None:
+def test_moments_refuse_blocks_unlike_the_first(layers: Layers) -> None:
     moments = Moments()
     with pytest.raises(ValueError, match=r"^There are no layers in the block"):
         moments.update({})
