@@ -79,7 +79,7 @@ ESTIMATORS["learned-feedback"] = LearnedFeedback
 # The rule is complete. Learned quantities are parameters, so that they are saved with the network and have their own
 # learning rate, ``estimator_learning_rate``; random but fixed quantities are buffers, drawn from ``generator``. A rule
 # with options has a frozen dataclass ``Options``, a subclass of ``RuleOptions`` whose fields are made by
-# ``option(default, meaning)``.
+# ``repsim.settings.setting(default, help=...)``.
 #
 # ``ESTIMATORS`` is a dict. From here on, in this process, ``TrainingConfig`` accepts the name of the rule. In the
 # package a rule is a file in ``repsim/learning/estimators/`` and a line in the dict, and ``repsim rules`` lists it.

@@ -41,7 +41,7 @@ class Setting:
     choices : tuple of str, or function that returns them, or None
         All allowed values. A function is called when choices are checked, so that it may import what it lists.
     lowest, highest : int or None
-        Range of a whole number.
+        Range of a number.
     positive : bool
         Whether a number must be above 0.
     unique : bool
@@ -99,12 +99,21 @@ class Setting:
 
     def _is_valid(self, value: Any) -> bool:
         if self.type is float:
-            return _is_finite(value) and (not self.positive or value > 0)
+            return _is_finite(value) and (not self.positive or value > 0) and self._is_in_range(value)
         if self.type is int:
-            return _is_integer(value) and _or(self.lowest, -math.inf) <= value <= _or(self.highest, math.inf)
+            return _is_integer(value) and self._is_in_range(value)
         return isinstance(value, self.type)
 
+    def _is_in_range(self, value: float) -> bool:
+        return _or(self.lowest, -math.inf) <= value <= _or(self.highest, math.inf)
+
     def _expected(self, value: Any) -> str:
+        if self.type is float and self.lowest is not None:
+            return (
+                f"a number of {self.lowest} or more"
+                if self.highest is None
+                else f"a number from {self.lowest} to {self.highest}"
+            )
         if self.type is not int:
             return "a number above 0" if self.positive else _IN_WORDS[self.type]
         if self.highest is not None and _is_integer(value) and value > self.highest:

@@ -37,7 +37,6 @@ from .estimators import SyntheticGradient as SyntheticGradient
 from .estimators import SyntheticGradientProp as SyntheticGradientProp
 from .estimators import TargetPropagation as TargetPropagation
 from .estimators import locks as locks
-from .estimators import option as option
 from .learner import Learner as Learner
 from .learner import build_learner as build_learner
 from .learner import build_optimizer as build_optimizer
@@ -66,7 +65,6 @@ from .rule_catalogue import CatalogueEntry as CatalogueEntry
 from .rule_catalogue import catalogue as catalogue
 from .rules import Rule as Rule
 from .rules import choose_boundaries as choose_boundaries
-from .rules import option_types as option_types
 from .rules import parse_rules as parse_rules
 from .schedules import SCHEDULES as SCHEDULES
 from .stacking import BATCHED as BATCHED

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import TypeGuard
 
-__all__ = ["check_choice", "check_finite", "check_integer", "check_positive", "check_range", "check_type"]
+__all__ = ["check_choice", "check_finite", "check_integer", "check_positive", "check_range"]
 
 
 def check_integer(name: str, value: object, lowest: int) -> None:
@@ -39,12 +39,6 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
     """Raise ValueError unless a setting is one of the choices."""
     if value not in (choices := list(choices)):
         raise ValueError(f"Unknown {name} '{value}'. Choose one of: {', '.join(choices)}.")
-
-
-def check_type(name: str, value: object, expected: type, what: str) -> None:
-    """Raise ValueError unless a setting is of a type, which ``what`` describes in the message."""
-    if not isinstance(value, expected):
-        raise ValueError(f"{name} is {value!r}; expected {what}.")
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 
@@ -56,8 +56,8 @@ def catalogue() -> list[CatalogueEntry]:
     entries = []
     for name, rule in ESTIMATORS.items():
         estimator = Rule(name, {}).build(site)
-        options = {field.name: getattr(estimator.options, field.name) for field in fields(estimator.options)}
-        meanings = {field.name: field.metadata["meaning"] for field in fields(estimator.options)}
+        options = estimator.options.to_dict()
+        meanings = {option.name: option.help for option in rule.Options.settings()}
         needs, locked = tuple(sorted(estimator.needs)), tuple(sorted(locks(estimator)))
         entries.append(
             CatalogueEntry(

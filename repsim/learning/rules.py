@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
 from repsim.learning.estimators import ESTIMATORS, Estimator, Observed, Site
 from repsim.learning.streams import stream
+from repsim.settings import Setting
 
 __all__ = ["Rule", "choose_boundaries", "is_observable", "parse_rules"]
 
@@ -87,7 +87,7 @@ def _parse_rule(text: str) -> Rule:
     name, colon, assignments = text.partition(":")
     if name not in ESTIMATORS:
         raise ValueError(f"Unknown rule '{name}'. Choose one of: {', '.join(ESTIMATORS)}.")
-    kinds = option_types(name)
+    known = {option.name: option for option in (*ESTIMATORS[name].Options.settings(), _OBSERVE)}
     options: dict[str, Any] = {}
     for assignment in assignments.split(",") if colon else ():
         key, equals, value = (part.strip() for part in assignment.partition("="))
@@ -95,11 +95,11 @@ def _parse_rule(text: str) -> Rule:
             raise ValueError(
                 f"Rule '{text}' is not understood at '{assignment}'; expected NAME:option=value,option=value."
             )
-        if key not in kinds:
-            raise ValueError(f"Rule {name} has no option '{key}'. Choose one of: {', '.join(kinds) or 'none'}.")
+        if key not in known:
+            raise ValueError(f"Rule {name} has no option '{key}'. Choose one of: {', '.join(known)}.")
         if key in options:
             raise ValueError(f"Rule '{text}' sets {key} twice.")
-        options[key] = _parse_value(f"{name}: {key}", value, kinds[key])
+        options[key] = _parse_value(f"{name}: {key}", value, known[key])
     observe = options.pop("observe", False)
     if observe and not is_observable(name):
         raise ValueError(
@@ -113,28 +113,20 @@ def _parse_rule(text: str) -> Rule:
     return Rule(name, options, observe)
 
 
-def option_types(name: str) -> dict[str, Any]:
-    """Return the type of each option of a rule; ``observe`` is last."""
-    options = ESTIMATORS[name].Options
-    hints = get_type_hints(options)
-    return {field.name: hints[field.name] for field in fields(options)} | {"observe": bool}
-
-
 def is_observable(name: str) -> bool:
     """Return whether a rule chooses its own gradient, so that it can learn while the network uses backprop."""
     rule = ESTIMATORS[name]
     return not rule.passes_target_unchanged and rule.through is Estimator.through
 
 
-def _parse_value(what: str, text: str, annotation: Any) -> Any:
-    kinds = annotation.__args__ if isinstance(annotation, types.UnionType) else (annotation,)
-    for kind in kinds:
-        try:
-            return _READERS[kind](text)
-        except (ValueError, KeyError):
-            continue
-    expected = " or ".join(_WORDS[kind] for kind in kinds)
-    raise ValueError(f"{what} is '{text}'; expected {expected}.")
+def _parse_value(what: str, text: str, option: Setting) -> Any:
+    if option.is_optional and text.lower() == "none":
+        return None
+    try:
+        return _READERS[option.type](text)
+    except (ValueError, KeyError):
+        expected = _WORDS[option.type] + " or none" * option.is_optional
+        raise ValueError(f"{what} is '{text}'; expected {expected}.") from None
 
 
 def choose_boundaries(text: str, depth: int) -> tuple[int, ...]:
@@ -215,6 +207,13 @@ _READERS: dict[Any, Any] = {
     float: float,
     str: str,
     bool: lambda text: {"true": True, "false": False}[text.lower()],
-    types.NoneType: lambda text: {"none": None}[text.lower()],
 }
-_WORDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", types.NoneType: "none"}
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false"}
+_OBSERVE = Setting(  # an option of every rule
+    name="observe",
+    type=bool,
+    is_list=False,
+    is_optional=False,
+    default=False,
+    help="whether the rule only learns while the network uses backprop",
+)

@@ -29,6 +29,8 @@ class Paint(Settings):
     offset: int = setting(0, help="Any whole number.")
     area: float = setting(2.5, help="Area.", positive=True)
     shift: float = setting(0.0, help="Shift.")
+    gloss: float = setting(0.5, help="Gloss.", lowest=0, highest=1)
+    thickness: float | None = setting(None, help="Thickness.", lowest=0)
     dry: bool = setting(False, help="Whether it is dry.")
     finish: str = setting("matt", help="Finish.", choices=("matt", "gloss"))
     colour: str = setting("red", help="Colour.", choices=colours)
@@ -52,6 +54,10 @@ WRONG = {
         *[(value, f"area is {value!r}; expected a number above 0.") for value in (float("nan"), float("inf"), 10**400)],
     ],
     "shift": [(value, f"shift is {value!r}; expected a finite number.") for value in (float("inf"), "1", False, None)],
+    "gloss": [(value, f"gloss is {value!r}; expected a number from 0 to 1.") for value in (-0.1, 2, "1", float("nan"))],
+    "thickness": [
+        (value, f"thickness is {value!r}; expected a number of 0 or more.") for value in (-1e-9, float("inf"))
+    ],
     "dry": [(1, "dry is 1; expected true or false.")],
     "finish": [
         ("Matt", "Unknown finish 'Matt'. Choose one of: matt, gloss."),

@@ -6,7 +6,7 @@ from repsim.learning.estimators.direct_feedback import (
     DirectFeedbackAlignment,
     DirectRandomTarget,
 )
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, locks, option
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, locks
 from repsim.learning.estimators.feedback_alignment import AdaptiveRandomBackprop, FeedbackAlignment, SignSymmetric
 from repsim.learning.estimators.greedy import DecoupledGreedy
 from repsim.learning.estimators.kickback import Kickback
@@ -37,7 +37,6 @@ __all__ = [
     "SyntheticGradientProp",
     "TargetPropagation",
     "locks",
-    "option",
 ]
 
 ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folder and a line here

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from torch import Generator, Tensor, nn
 
-__all__ = ["LOCKS", "Estimator", "RuleOptions", "Signals", "Site", "locks", "option"]
+from repsim.settings import Settings
+
+__all__ = ["LOCKS", "Estimator", "RuleOptions", "Signals", "Site", "locks"]
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,8 @@ class Signals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RuleOptions:
-    """Base class of the options of a rule: a frozen dataclass whose fields are made by ``option``."""
-
-
-def option(default: Any, meaning: str) -> Any:
-    """Return a field of ``RuleOptions`` with its default and the description shown by ``repsim rules NAME``."""
-    return field(default=default, metadata={"meaning": meaning})
+class RuleOptions(Settings):
+    """Base class of the options of a rule: a frozen dataclass whose fields are made by ``repsim.settings.setting``."""
 
 
 class Estimator(nn.Module, ABC):

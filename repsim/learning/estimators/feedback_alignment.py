@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from repsim.learning.checks import check_choice, check_range
 from repsim.learning.draws import Draws
 from repsim.learning.estimators.backprop import Backprop
-from repsim.learning.estimators.estimator import RuleOptions, Site, option
+from repsim.learning.estimators.estimator import RuleOptions, Site
 from repsim.learning.networks.affine import affine_maps, apply_with_feedback, takes_apply
+from repsim.settings import setting
 
 __all__ = ["AdaptiveRandomBackprop", "FeedbackAlignment", "SignSymmetric"]
 
@@ -21,11 +21,7 @@ __all__ = ["AdaptiveRandomBackprop", "FeedbackAlignment", "SignSymmetric"]
 class FeedbackOptions(RuleOptions):
     """Options of the feedback matrix B."""
 
-    scale: float = option(1.0, "scale of B, as a multiple of its standard scale")
-
-    def __post_init__(self) -> None:
-        """Check the scale."""
-        check_range("scale", self.scale, 0.0)
+    scale: float = setting(1.0, help="scale of B, as a multiple of its standard scale", lowest=0)
 
 
 class FeedbackAlignment(Backprop):
@@ -97,14 +93,11 @@ class AdaptiveRandomBackprop(FeedbackAlignment):
 class SignSymmetricOptions(FeedbackOptions):
     """Options of the magnitudes of B."""
 
-    magnitude: str = option(
-        "uniform", "magnitudes of the entries of B: uniform, fixed (drawn once) or resampled (drawn each step)"
+    magnitude: str = setting(
+        "uniform",
+        help="magnitudes of the entries of B: uniform, fixed (drawn once) or resampled (drawn each step)",
+        choices=("uniform", "fixed", "resampled"),
     )
-
-    def __post_init__(self) -> None:
-        """Check both fields."""
-        super().__post_init__()
-        check_choice("magnitude", self.magnitude, ("uniform", "fixed", "resampled"))
 
 
 class SignSymmetric(FeedbackAlignment):

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from repsim.learning.checks import check_integer
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import Readout
+from repsim.settings import setting
 
 __all__ = ["DecoupledGreedy", "DecoupledGreedyOptions"]
 
@@ -22,16 +22,11 @@ __all__ = ["DecoupledGreedy", "DecoupledGreedyOptions"]
 class DecoupledGreedyOptions(RuleOptions):
     """Options of the local classifier A."""
 
-    hidden_layers: int = option(0, "hidden layers of the classifier A; 0 for a linear classifier")
-    hidden_width: int | None = option(None, "units of each hidden layer; none for as many as h_k has units (channels)")
-    pool: int = option(4, "for feature maps: side length to which they are average-pooled before A")
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        check_integer("hidden_layers", self.hidden_layers, 0)
-        if self.hidden_width is not None:
-            check_integer("hidden_width", self.hidden_width, 1)
-        check_integer("pool", self.pool, 1)
+    hidden_layers: int = setting(0, help="hidden layers of the classifier A; 0 for a linear classifier", lowest=0)
+    hidden_width: int | None = setting(
+        None, help="units of each hidden layer; none for as many as h_k has units (channels)", lowest=1
+    )
+    pool: int = setting(4, help="for feature maps: side length to which they are average-pooled before A", lowest=1)
 
 
 class DecoupledGreedy(Estimator):

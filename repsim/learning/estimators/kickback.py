@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Generator, Tensor
 
-from repsim.learning.checks import check_choice
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.settings import setting
 
 __all__ = ["Kickback", "KickbackOptions"]
 
@@ -17,11 +17,11 @@ __all__ = ["Kickback", "KickbackOptions"]
 class KickbackOptions(RuleOptions):
     """Definition of the scalar error β."""
 
-    error: str = option("true-class", "scalar error β: true-class (e at the class of the example) or sum (sum of e)")
-
-    def __post_init__(self) -> None:
-        """Check the choice."""
-        check_choice("error", self.error, ("true-class", "sum"))
+    error: str = setting(
+        "true-class",
+        help="scalar error β: true-class (e at the class of the example) or sum (sum of e)",
+        choices=("true-class", "sum"),
+    )
 
 
 class Kickback(Estimator):

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from repsim.learning.checks import check_range
 from repsim.learning.draws import Draws
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.settings import setting
 
 __all__ = ["Noise", "NoiseOptions"]
 
@@ -19,14 +19,11 @@ __all__ = ["Noise", "NoiseOptions"]
 class NoiseOptions(RuleOptions):
     """Options of the noise."""
 
-    scale: float | None = option(
-        None, "standard deviation σ; none for the root mean square of the first target, before which g_k is 0"
+    scale: float | None = setting(
+        None,
+        help="standard deviation σ; none for the root mean square of the first target, before which g_k is 0",
+        lowest=0,
     )
-
-    def __post_init__(self) -> None:
-        """Check the scale."""
-        if self.scale is not None:
-            check_range("scale", self.scale, 0.0)
 
 
 class Noise(Estimator):

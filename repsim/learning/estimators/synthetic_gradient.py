@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from repsim.learning.checks import check_integer, check_range, check_type
 from repsim.learning.estimators.class_vectors import ClassVectors, sum_by_label
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.settings import setting
 
 __all__ = ["BPLambda", "SyntheticGradient", "SyntheticGradientProp"]
 
@@ -22,18 +22,16 @@ __all__ = ["BPLambda", "SyntheticGradient", "SyntheticGradientProp"]
 class SyntheticGradientOptions(RuleOptions):
     """Options of the module S."""
 
-    hidden_layers: int = option(0, "hidden layers of the module S; 0 for a linear module")
-    hidden_width: int | None = option(None, "units (or channels) of each hidden layer; none for as many as h_k has")
-    label_conditioned: bool = option(True, "whether the label is an input of S")
-    kernel_size: int = option(3, "for feature maps: side length of the convolutions, odd")
+    hidden_layers: int = setting(0, help="hidden layers of the module S; 0 for a linear module", lowest=0)
+    hidden_width: int | None = setting(
+        None, help="units (or channels) of each hidden layer; none for as many as h_k has", lowest=1
+    )
+    label_conditioned: bool = setting(True, help="whether the label is an input of S")
+    kernel_size: int = setting(3, help="for feature maps: side length of the convolutions, odd", lowest=1)
 
     def __post_init__(self) -> None:
         """Check every field."""
-        check_integer("hidden_layers", self.hidden_layers, 0)
-        if self.hidden_width is not None:
-            check_integer("hidden_width", self.hidden_width, 1)
-        check_type("label_conditioned", self.label_conditioned, bool, "true or false")
-        check_integer("kernel_size", self.kernel_size, 1)
+        super().__post_init__()
         if self.kernel_size % 2 == 0:
             raise ValueError(f"kernel_size is {self.kernel_size}; expected an odd number.")
 
@@ -175,12 +173,7 @@ class SyntheticGradientProp(SyntheticGradient):
 class BPLambdaOptions(SyntheticGradientOptions):
     """Options of the module S, and λ."""
 
-    lam: float = option(0.5, "weight λ of the target, from 0 to 1")
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        super().__post_init__()
-        check_range("lam", self.lam, 0.0, 1.0)
+    lam: float = setting(0.5, help="weight λ of the target, from 0 to 1", lowest=0, highest=1)
 
 
 class BPLambda(SyntheticGradient):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from repsim.learning.checks import check_integer, check_positive
 from repsim.learning.draws import Draws
-from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, option
+from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.settings import setting
 
 __all__ = ["TargetPropagation", "TargetPropagationOptions"]
 
@@ -21,15 +21,13 @@ __all__ = ["TargetPropagation", "TargetPropagationOptions"]
 class TargetPropagationOptions(RuleOptions):
     """Options of the targets and of the inverse ψ."""
 
-    step: float = option(0.5, "step size α from activations to targets, along the negative gradient")
-    noise: float = option(0.5, "standard deviation σ of the noise that ψ learns to undo, relative to the rms of h_k")
-    hidden_layers: int = option(0, "hidden layers of the inverse ψ; 0 for an affine map")
-
-    def __post_init__(self) -> None:
-        """Check every field."""
-        check_positive("step", self.step)
-        check_positive("noise", self.noise)
-        check_integer("hidden_layers", self.hidden_layers, 0)
+    step: float = setting(
+        0.5, help="step size α from activations to targets, along the negative gradient", positive=True
+    )
+    noise: float = setting(
+        0.5, help="standard deviation σ of the noise that ψ learns to undo, relative to the rms of h_k", positive=True
+    )
+    hidden_layers: int = setting(0, help="hidden layers of the inverse ψ; 0 for an affine map", lowest=0)
 
 
 class TargetPropagation(Estimator):

@@ -1,11 +1,10 @@
-from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from repsim.learning import ESTIMATORS, Observed, Rule, Site, choose_boundaries, option_types, parse_rules
+from repsim.learning import ESTIMATORS, Observed, Rule, Site, choose_boundaries, parse_rules
 
 derandomized = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 DFA, SG = "direct-feedback-alignment", "synthetic-gradient"
@@ -62,13 +61,6 @@ def test_observe_is_an_option_of_rules_that_choose_a_gradient() -> None:
     assert isinstance(built, Observed)
     assert built.watched.options.scale == 2.0
     assert not isinstance(Rule(DFA, {}).build(site), Observed)
-
-
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_option_types_are_those_of_the_fields_and_observe(name: str) -> None:
-    types = option_types(name)
-    assert list(types) == [*(field.name for field in fields(ESTIMATORS[name].Options)), "observe"]
-    assert types["observe"] is bool
 
 
 @pytest.mark.parametrize(
