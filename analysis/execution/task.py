@@ -7,7 +7,7 @@ import heapq
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Task:
         ``function(**inputs)``.
     inputs : mapping of str to object
         Small: paths travel, arrays do not. For the key each value must be JSON-ready, a path, a function of a module,
-        or have an attribute ``identity`` or a method ``to_dict`` that is JSON-ready.
+        have an attribute ``identity`` or a method ``to_dict`` that is JSON-ready, or be a dataclass of such values.
     after : tuple of str
         Keys of tasks with the same cache that must finish first. Keys of no task in the set count as finished.
     cost : float
@@ -194,7 +194,9 @@ def _identity(value: Any) -> Any:
         return value.identity
     elif hasattr(value, "to_dict"):
         return value.to_dict()
+    elif is_dataclass(value):
+        return {each.name: getattr(value, each.name) for each in fields(value)}
     raise ValueError(
-        f"{value!r} cannot be part of a task's key. Use JSON-ready values, paths, functions of a module, or objects "
-        "with an identity or to_dict."
+        f"{value!r} cannot be part of a task's key. Use JSON-ready values, paths, functions of a module, dataclasses, "
+        "or objects with an identity or to_dict."
     )

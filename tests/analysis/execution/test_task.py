@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ def nothing(**_: Any) -> None:
 
 def other(**_: Any) -> None:
     pass
+
+
+@dataclass(frozen=True)
+class Grid:
+    limits: tuple[float, float]
 
 
 def task(name: str, *after: Task, cost: float = 1.0, **options: Any) -> Task:
@@ -41,9 +47,16 @@ def test_a_key_follows_from_the_function_its_version_and_its_inputs() -> None:
 
 
 def test_paths_functions_and_configurations_stand_in_keys_by_their_content() -> None:
-    inputs = {"path": Path("a"), "function": nothing, "training": TrainingConfig()}
-    assert Task("a", nothing, inputs).key == Task("a", nothing, {**inputs, "training": TrainingConfig()}).key
-    for changed in ({"path": Path("b")}, {"function": other}, {"training": TrainingConfig(seed=1)}):
+    inputs = {"path": Path("a"), "function": nothing, "training": TrainingConfig(), "grid": Grid((0.0, 1.0))}
+    same = {**inputs, "training": TrainingConfig(), "grid": Grid((0.0, 1.0))}
+    assert Task("a", nothing, inputs).key == Task("a", nothing, same).key
+    others = [
+        {"path": Path("b")},
+        {"function": other},
+        {"training": TrainingConfig(seed=1)},
+        {"grid": Grid((0.0, 2.0))},
+    ]
+    for changed in others:
         assert Task("a", nothing, inputs | changed).key != Task("a", nothing, inputs).key
 
 
