@@ -233,7 +233,7 @@ class Capture:
         self._warned |= set(new)
         for problem in dict.fromkeys(problem for _, problem in new.values()):
             layers = ", ".join(f"{name} {shape}" for name, (shape, each) in new.items() if each == problem)
-            self._warn(f"Not recorded, because {problem.several}: {layers}.")
+            self._warn(f"Not recorded, because {problem}: {layers}.")
         if random := [layer_name(key) for key in block.layers if key in block.plan.random]:
             self._warn(
                 "The network draws random numbers in evaluation mode. Recorded activations are one draw, and it could "
@@ -265,7 +265,7 @@ def _raise_not_reached(selector: Selector, left_out: Sequence[LayerKey], block: 
     if selector.exact and left_out:
         shape, problem = block.left_out[left_out[0]]
         raise NotRecordable(
-            f"Layer '{layer_name(left_out[0])}' has shape {shape} for {block.n} stimuli, and {problem.one}. Choose "
+            f"Layer '{layer_name(left_out[0])}' has shape {shape} for {block.n} stimuli, and {problem}. Choose "
             "another tensor, or give a reduction that returns one row per stimulus."
         )
     if selector.path or selector.call is not None:

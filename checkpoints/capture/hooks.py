@@ -33,14 +33,6 @@ class WatchedModule:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """The reason why a tensor cannot be recorded, as clauses about one layer ("its …") and several ("their …")."""
-
-    one: str
-    several: str
-
-
-@dataclass(frozen=True)
 class LayerTensor:
     """An input or output tensor of a watched module."""
 
@@ -48,7 +40,7 @@ class LayerTensor:
     tensor: Tensor  # without gradient
     module: nn.Module
     reduction: Reduction  # as the user gave it; ``Reduction.resolved`` has not been called yet
-    problem: Problem | None = None  # the reason why the tensor cannot be recorded
+    problem: str | None = None  # the reason why the tensor cannot be recorded
 
 
 Receive = Callable[[LayerTensor], None]
@@ -117,15 +109,10 @@ class _Listener:
         self._receive(LayerTensor(key, tensor.detach(), self._watch.module, reduction, problem))
 
 
-def _layout_problem(tensor: Tensor) -> Problem | None:
+def _layout_problem(tensor: Tensor) -> str | None:
     if tensor.is_nested:
-        return Problem(
-            "it is a nested tensor, in which stimuli differ in shape",
-            "they are nested tensors, in which stimuli differ in shape",
-        )
-    if tensor.layout is not torch.strided:
-        return Problem(f"it is not dense but {tensor.layout}", f"they are not dense but {tensor.layout}")
-    return None
+        return "stimuli in a nested tensor differ in shape"
+    return None if tensor.layout is torch.strided else f"the layout is {tensor.layout} and not dense"
 
 
 def layer_name(key: LayerKey) -> str:

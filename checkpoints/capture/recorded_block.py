@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from checkpoints.capture.hooks import LayerTensor, NotRecordable, Problem, layer_name
+from checkpoints.capture.hooks import LayerTensor, NotRecordable, layer_name
 from checkpoints.capture.network import Batch, Network
 from checkpoints.capture.reductions import Custom
 from checkpoints.capture.selection import LayerKey
@@ -19,12 +19,9 @@ from checkpoints.storage.hdf5_files.activation_file import LayerValues
 
 __all__ = ["RecordedBlock"]
 
-_NO_AXIS = Problem("none of its axes indexes the stimuli", "none of their axes indexes the stimuli")
-_OTHER_ROWS = Problem(
-    "its rows differ from those of the same stimuli in a shorter batch",
-    "their rows differ from those of the same stimuli in a shorter batch",
-)
-_NO_VALUES = Problem("it has no values", "they have no values")
+_NO_AXIS = "no axis indexes the stimuli"
+_OTHER_ROWS = "the rows differ from those of the same stimuli in a shorter batch"
+_NO_VALUES = "there are no values"
 _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int8)
 
 
@@ -38,7 +35,7 @@ class RecordedBlock:
     dtype: torch.dtype  # in which values are stored
     memory: dict[LayerKey, Tensor]  # of the previous block, reused because allocating takes longer than copying
     layers: dict[LayerKey, LayerValues] = field(default_factory=dict)  # in the order in which they are reached
-    left_out: dict[LayerKey, tuple[tuple[int, ...], Problem]] = field(default_factory=dict)  # with their shapes
+    left_out: dict[LayerKey, tuple[tuple[int, ...], str]] = field(default_factory=dict)  # with their shapes
     calls: Counter[str] = field(default_factory=Counter)  # of each module
 
     def run(self, network: Network, batch: Batch) -> None:
@@ -82,7 +79,7 @@ class RecordedBlock:
             source = move_stimuli_first(self.plan.axes, key, source)
             self.layers[key] = self._values(key, source, reduced, str(self.plan.reductions[key]))
 
-    def _axis_problem(self, axes: Axes, key: LayerKey, tensor: Tensor) -> Problem | None:
+    def _axis_problem(self, axes: Axes, key: LayerKey, tensor: Tensor) -> str | None:
         """Return the reason why the tensor does not have one row per stimulus of the block."""
         axis = axes.get(key)
         if axis is None or tensor.ndim != len(axis.sample.shape) or tensor.shape[axis.axis] != self.n:
@@ -105,11 +102,11 @@ class RecordedBlock:
         here = {place: each - self.start for place, each in enumerate(stimuli) if 0 <= each - self.start < self.n}
         return compare_rows(axis, tensor, list(here.values()), list(here)) if here else "same"
 
-    def _leave_out(self, key: LayerKey, tensor: Tensor, problem: Problem) -> None:
+    def _leave_out(self, key: LayerKey, tensor: Tensor, problem: str) -> None:
         if key in self.memory:
             raise NotRecordable(
                 f"Layer '{layer_name(key)}' was recorded for the stimuli before number {self.start}, and now "
-                f"{problem.one}. Record without it, or with another batch_size."
+                f"{problem}. Record without it, or with another batch_size."
             )
         self.left_out[key] = ((*tensor.shape,) if not tensor.is_nested else (), problem)
 

@@ -351,13 +351,13 @@ def test_several_inputs_are_named_by_position_and_name() -> None:
     ],
 )
 def test_an_output_without_one_row_per_stimulus_is_an_error(function: Callable[[Tensor], Tensor], shape: str) -> None:
-    message = f"Layer '0' has shape {shape} for 6 stimuli, and none of its axes indexes the stimuli. Choose another"
+    message = f"Layer '0' has shape {shape} for 6 stimuli, and no axis indexes the stimuli. Choose another"
     with pytest.raises(ValueError, match=message):
         record(nn.Sequential(Lambda(function)), ["0"])
 
 
 def test_an_output_without_values_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"Layer '0' has shape \(6, 0\) for 6 stimuli, and it has no values"):
+    with pytest.raises(ValueError, match=r"Layer '0' has shape \(6, 0\) for 6 stimuli, and there are no values"):
         record(nn.Sequential(Lambda(lambda x: x[:, :0])), ["0"])
 
 
@@ -409,7 +409,7 @@ def test_whole_numbers_are_exact_or_an_error() -> None:
 
 def test_sparse_values_are_rejected() -> None:
     model = Lambda(lambda x: (inner(x), x)[1], **{"0": (inner := Lambda(torch.Tensor.to_sparse))})
-    with pytest.raises(ValueError, match=r"Layer '0' .* and it is not dense but torch\.sparse_coo\. Choose"):
+    with pytest.raises(ValueError, match=r"Layer '0' .* and the layout is torch\.sparse_coo and not dense\. Choose"):
         record(model, "0")
 
 
@@ -477,10 +477,10 @@ def test_patterns_skip_layers_without_one_row_per_stimulus_and_warn_once() -> No
             return self.out(x[:, :, None] + self.position(torch.arange(3)[None]))
 
     capture = Capture(Embedded(), "**")
-    with pytest.warns(UserWarning, match=r"Not recorded, because none .* the stimuli: position \(1, 3, 4\)\.$"):
+    with pytest.warns(UserWarning, match=r"Not recorded, because no .* the stimuli: position \(1, 3, 4\)\.$"):
         assert list(capture.record(X)) == ["out"]
     assert list(capture.record(X)) == ["out"]
-    with pytest.raises(ValueError, match=r"Layer 'position' has shape \(1, 3, 4\) for 6 stimuli, and none of its"):
+    with pytest.raises(ValueError, match=r"Layer 'position' has shape \(1, 3, 4\) for 6 stimuli, and no axis"):
         record(Embedded(), ["position", "out"])
 
 

@@ -392,7 +392,7 @@ def test_rows_of_other_stimuli_are_left_out_whatever_the_order_and_the_noise(nam
             warnings.simplefilter("always")
             layers = record(model, ["*", "(network)"], inputs, batch_size=batch_size)
         assert "inside" not in layers
-        assert any("none of their axes indexes the stimuli: inside" in str(each.message) for each in caught)
+        assert any("no axis indexes the stimuli: inside" in str(each.message) for each in caught)
         assert any("belongs to which stimulus, in: out, (network)" in str(each.message) for each in caught) is noise
 
 
@@ -413,7 +413,7 @@ def test_a_batch_in_the_middle_that_mixes_its_stimuli_is_refused(exact: bool) ->
     model = nn.Sequential(nn.Linear(4, 4), nn.Identity())
     model[1].forward = lambda h: h / max(h.abs().max().item(), 50.0)
     with pytest.raises(
-        ValueError, match=r"Layer '1' was recorded for the stimuli before number 32, and now its rows differ"
+        ValueError, match=r"Layer '1' was recorded for the stimuli before number 32, and now the rows differ"
     ):
         record(model, "1" if exact else "*", inputs, batch_size=8)
 
@@ -473,8 +473,8 @@ def test_patterns_skip_empty_and_sparse_tensors_with_a_warning() -> None:
         warnings.simplefilter("always")
         assert list(record(Odd(), "*")) == ["a"]
     said = " ".join(str(each.message) for each in caught)
-    assert "they have no values: b (6, 0)" in said
-    assert "they are not dense but torch.sparse_coo: c (6, 4)" in said
+    assert "there are no values: b (6, 0)" in said
+    assert "the layout is torch.sparse_coo and not dense: c (6, 4)" in said
 
 
 def test_one_reduction_for_all_is_for_the_networks_own_output_too() -> None:

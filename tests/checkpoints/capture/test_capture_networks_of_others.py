@@ -506,7 +506,7 @@ def test_each_row_is_what_the_network_computes_of_that_stimulus_alone(name: str,
             layers, said = recorded(network, first(inputs, slice(0, n)))
         except ValueError as error:  # its own output mixes stimuli
             assert name == "experts choose tokens"
-            assert re.search("rows differ from those of the same stimuli|none of (its axes|them)", str(error))
+            assert re.search("rows differ from those of the same stimuli|no axis|none of them", str(error))
             continue
         assert state_of(network) == before
         assert "(network)" in {layer.module for layer in layers.values()}

@@ -356,7 +356,7 @@ def test_a_network_that_is_trained_between_blocks_is_rejected_and_keeps_its_new_
     model.log.append(1)
     changed = model[0].weight.detach().clone()
     with pytest.raises(
-        ValueError, match=r"Layer '0' .* its rows differ from those of the same stimuli in a shorter batch"
+        ValueError, match=r"Layer '0' .* the rows differ from those of the same stimuli in a shorter batch"
     ):
         list(blocks)
     assert torch.equal(model[0].weight, changed)
