@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -23,31 +24,22 @@ def leaves(value: Any, widths: Sequence[int] = ()) -> Iterator[tuple[tuple[str, 
     path has keys and positions, outermost first. Packed sequences are padded to the smallest of ``widths`` that fits,
     otherwise to the length of the longest sequence.
     """
-    yield from _Walk(widths).leaves(value, (), frozenset())
+    seen = itertools.count(1)
 
-
-class _Walk:
-    """One walk through a nested value, which counts the parts it has seen."""
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        self._widths = widths
-        self._seen = 0
-
-    def leaves(
-        self, value: Any, path: tuple[str, ...], above: frozenset[int]
-    ) -> Iterator[tuple[tuple[str, ...], Tensor]]:
-        self._seen += 1
-        if self._seen > _MOST_PARTS:
+    def walk(value: Any, path: tuple[str, ...], above: frozenset[int]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
+        if next(seen) > _MOST_PARTS:
             raise ValueError(f"It holds more than {_MOST_PARTS:,} parts; choose one of them by its path.")
         if isinstance(value, Tensor):
             yield path, value
         elif isinstance(value, PackedSequence):
-            padded, lengths = _padded(value, self._widths)
+            padded, lengths = _padded(value, widths)
             yield path, padded
             yield (*path, "lengths"), lengths
         elif id(value) not in above and len(path) < _DEEPEST:
             for key, part in _parts(value):
-                yield from self.leaves(part, (*path, str(key)), above | {id(value)})
+                yield from walk(part, (*path, str(key)), above | {id(value)})
+
+    yield from walk(value, (), frozenset())
 
 
 def _padded(packed: PackedSequence, widths: Sequence[int]) -> tuple[Tensor, Tensor]:
