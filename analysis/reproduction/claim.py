@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 import repsim
+from analysis.execution import Cache, Task
 from analysis.plots.drawing import Drawing
 from repsim.learning.checks import check_choice
 
@@ -19,13 +19,11 @@ __all__ = [
     "SCALES",
     "VERDICTS",
     "Claim",
-    "ClaimTask",
     "Frames",
     "Plan",
     "Results",
     "Section",
     "claim_task",
-    "digest",
     "verdict_of",
 ]
 
@@ -92,68 +90,37 @@ class Plan:
         return "MNIST" if self.is_full else "3,500 MNIST digits"
 
 
-@dataclass(frozen=True)
-class ClaimTask:
-    """One call whose tables depend on its settings alone; ``claim_task`` makes one.
-
-    Attributes
-    ----------
-    group : str
-        Name of the claim, or of what several claims share. Tasks of equal group, name and settings are one task.
-    name : str
-        Unique in its group; letters, digits, dots, hyphens and underscores.
-    function : callable
-        A function of a module. ``function(folder, **settings)`` returns tidy tables by name; ``folder`` is the folder
-        of the whole reproduction, which holds the trained networks.
-    settings : mapping
-        JSON-ready values.
-    cost : float
-        Estimated seconds on one core.
-    after : sequence of str
-        Keys of the tasks that must be finished before this one begins.
-    alone : bool
-        Whether it runs when no other task runs, because it measures time.
-    """
-
-    group: str
-    name: str
-    function: Callable[..., Frames]
-    settings: Mapping[str, Any]
-    cost: float
-    after: Sequence[str] = ()
-    alone: bool = False
-
-    @property
-    def key(self) -> str:
-        """Group, name and digest of the settings."""
-        return f"{self.group}/{self.name}-{digest(self.settings)}"
-
-
 def claim_task(
-    group: str,
     name: str,
     function: Callable[..., Frames],
     /,
     *,
     cost: float,
-    after: Sequence[str] = (),
+    after: Sequence[Task] = (),
     alone: bool = False,
-    **settings: Any,
-) -> ClaimTask:
-    """Return the task that calls ``function(folder, **settings)``."""
-    return ClaimTask(group, name, function, settings, cost, after, alone)
+    **inputs: Any,
+) -> Task:
+    """Return a task of a claim, which is stale under another version of repsim.
 
-
-def digest(settings: Mapping[str, Any]) -> str:
-    """Return eight characters that identify the settings and the version of repsim.
-
-    Examples
-    --------
-    >>> digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
-    True
+    Parameters
+    ----------
+    name : str
+        Starts with the name of the claim, or of what several claims share. Claims share tasks of equal name, function
+        and inputs.
+    function : callable
+        A function of a module. ``function(folder, **inputs)`` returns tidy tables by name; ``folder`` is the folder of
+        the whole reproduction, which holds the trained networks.
+    cost : float
+        Estimated seconds on one core.
+    after : sequence of Task
+        The tasks that must be finished before this one begins.
+    alone : bool, default False
+        Whether it runs when no other task runs, because it measures time.
+    **inputs
+        Values that may stand in the key of a task: JSON-ready, or dataclasses of settings.
     """
-    text = json.dumps([repsim.__version__, settings], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    keys = tuple(task.key for task in after)
+    return Task(name, function, inputs, after=keys, cost=cost, version=repsim.__version__, alone=alone)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +139,23 @@ class Results:
     plan: Plan
     folder: Path
     tables: Frames
+
+    @classmethod
+    def read(cls, tasks: Sequence[Task], plan: Plan, folder: Path) -> Results:
+        """Return the tables of finished tasks, and repeat the warnings that were raised while they ran.
+
+        Tables without columns are left out; a column of numbers and None becomes one of numbers.
+        """
+        found: dict[str, list[pd.DataFrame]] = {}
+        for task in tasks:
+            result = task.result()
+            for message in result.warnings:
+                warnings.warn(f"{task.name}: {message}", RuntimeWarning, stacklevel=2)
+            for name, table in result.tables.items():
+                if not table.columns.empty:
+                    found.setdefault(name, []).append(table)
+        tables = {name: pd.concat(each, ignore_index=True).infer_objects() for name, each in found.items()}
+        return cls(plan=plan, folder=folder, tables=tables)
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """Return a table by name."""
@@ -235,7 +219,8 @@ class Claim:
     statement : str
         What is claimed and by whom, in our words.
     parts : callable
-        ``parts(plan)`` returns the tasks, in the order in which their tables are concatenated. It computes nothing.
+        ``parts(plan)`` returns the tasks, each after those that it needs, in the order in which their tables are
+        concatenated. It computes nothing.
     conclude : callable
         ``conclude(results)`` returns the ``Section`` without its figures. It is quick and draws no random numbers.
     figures : callable
@@ -245,9 +230,24 @@ class Claim:
     name: str
     title: str
     statement: str
-    parts: Callable[[Plan], Sequence[ClaimTask]]
+    parts: Callable[[Plan], Sequence[Task]]
     conclude: Callable[[Results], Section]
     figures: Callable[[Results, Section], Iterable[Drawing]]
+
+    def tasks(self, plan: Plan, cache: Cache) -> list[Task]:
+        """Return the tasks, whose results a cache keeps.
+
+        Raises
+        ------
+        ValueError
+            If a task needs one that does not come before it.
+        """
+        tasks: dict[str, Task] = {}
+        for task in self.parts(plan):
+            if missing := [key for key in task.after if key not in tasks]:
+                raise ValueError(f"Task '{task.key}' needs '{missing[0]}', which is not among the tasks before it.")
+            tasks[task.key] = replace(task, cache=cache)
+        return list(tasks.values())
 
     def section(self, results: Results) -> Section:
         """Return the conclusion with its figures."""

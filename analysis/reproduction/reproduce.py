@@ -12,8 +12,7 @@ from analysis.execution.folders import check_folder, refreshed, remove_unfinishe
 from analysis.execution.interruption import Incomplete
 from analysis.execution.progress import silent
 from analysis.plots.drawing import save_figures
-from analysis.reproduction.claim import Claim, Plan, Section
-from analysis.reproduction.claim_results import cached_tasks, read_results
+from analysis.reproduction.claim import Claim, Plan, Results, Section
 from analysis.reproduction.claims import load_claims
 from analysis.reproduction.report import write_reproduction_report
 from analysis.training.setup import check_device
@@ -79,7 +78,7 @@ def reproduce(
     folder = Path(output) if output is not None else Path("runs") / f"reproduction-{plan.scale}"
     check_folder(folder)
     known, cache = load_claims(("all", *chosen)), Cache(folder.absolute())
-    tasks = {claim.name: cached_tasks(claim.parts(plan), cache) for claim in known}
+    tasks = {claim.name: claim.tasks(plan, cache) for claim in known}
     wanted = [task for claim in chosen for task in tasks[claim.name]]
     executor = make_executor(execution, cost=total_cost(pending(wanted)))
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +112,7 @@ def _conclude(
     for claim in claims:
         remove_unfinished(folder / claim.name)
         try:
-            section = claim.section(read_results(tasks[claim.name], plan, folder))
+            section = claim.section(Results.read(tasks[claim.name], plan, folder))
             with refreshed(folder / claim.name) as staging:
                 for name, table in section.tables.items():
                     table.to_csv(staging / f"{name}.csv", index=False)

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.config.recording import RecordingConfig
+from analysis.execution import Task
 from analysis.plots import noted
 from analysis.plots.axes import axes_grid
 from analysis.plots.drawing import Drawing
-from analysis.reproduction.claim import Claim, ClaimTask, Plan, Results, Section, verdict_of
+from analysis.reproduction.claim import Claim, Plan, Results, Section, verdict_of
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals, with_interval
 from analysis.reproduction.kit.panels import error_bars, label, legend, plot_means
 from analysis.reproduction.kit.recipe import Recipe
@@ -30,7 +31,7 @@ _TRAINED = 0.9  # test accuracy from which a network counts as trained
 _RECORDING = RecordingConfig(steps="last", layers=("output",), n_train=10, n_validation=10, n_test=10, diagnose="none")
 
 
-def _parts(plan: Plan) -> list[ClaimTask]:
+def _parts(plan: Plan) -> list[Task]:
     return [
         _recipe(plan, depth, activation, rule, seed).task(plan, cost=1.0 * depth)
         for depth in DEPTHS
@@ -171,11 +172,14 @@ def _accuracy_figure(accuracy: pd.DataFrame, train: pd.DataFrame, note: str) -> 
                 rows_of(table, activation=activation),
                 "depth",
                 among=list(METHODS),
-                xlabel="hidden layers" if row == 1 else "",
-                ylabel=f"{words} accuracy" if column == 0 else "",
                 legend=row == 0 and column == 0,
             )
-            label(ax, title=activation if row == 0 else "")
+            label(
+                ax,
+                title=activation if row == 0 else "",
+                xlabel="hidden layers" if row == 1 else "",
+                ylabel=f"{words} accuracy" if column == 0 else "",
+            )
             ax.set_xticks(DEPTHS)
     return noted(grid[0][0], note)
 

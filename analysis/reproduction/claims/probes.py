@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from analysis.execution import Task
 from analysis.plots import noted
 from analysis.plots.axes import axes_grid
 from analysis.plots.drawing import Drawing
-from analysis.reproduction.claim import Claim, ClaimTask, Frames, Plan, Results, Section, claim_task, verdict_of
+from analysis.reproduction.claim import Claim, Frames, Plan, Results, Section, claim_task, verdict_of
 from analysis.reproduction.kit import deep_networks as deep
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
-from analysis.reproduction.kit.panels import dotted, plot_means
+from analysis.reproduction.kit.panels import INTERVAL, dotted, label, plot_means
 from analysis.reproduction.kit.recipe import Recipe
 from probes import NetworkLayers, first_layer_reaching, probe_layers, seed_bands
 
@@ -25,26 +25,18 @@ __all__ = ["CLAIM"]
 _READABLE = 0.9  # of the accuracy of the last layer
 
 
-def _parts(plan: Plan) -> list[ClaimTask]:
-    trained = {(task.settings["name"], task.settings["training"]["seed"]): task for task in deep.network_tasks(plan)}
+def _parts(plan: Plan) -> list[Task]:
+    trained = deep.network_tasks(plan)
     probes = [
-        claim_task(
-            "probes",
-            f"{name}-seed-{seed}",
-            _probe,
-            cost=12.0,
-            after=[trained[name, seed].key],
-            **deep.recipe_of(plan, name, seed).to_dict(),
-        )
-        for name in deep.METHODS
-        for seed in plan.seeds
+        claim_task(f"probes-{recipe.name}-seed-{recipe.seed}", _probe, cost=12.0, after=[task], recipe=recipe)
+        for recipe, task in trained.items()
+        if deep.method_of(recipe) != deep.OTHERS
     ]
     return [*trained.values(), *probes]
 
 
-def _probe(folder: Path, **settings: Any) -> Frames:
+def _probe(folder: Path, *, recipe: Recipe) -> Frames:
     """Return ``probes``: the accuracy of probes of all layers of a network at all its recorded steps."""
-    recipe = Recipe.from_dict(settings)
     views = {fraction: deep.view_of(folder, recipe, fraction) for fraction in deep.FRACTIONS}
     stimuli = views[1.0].run.stimuli
     recordings = [
@@ -136,9 +128,9 @@ def _figures(results: Results, section: Section) -> Iterator[Drawing]:
 def _accuracy_figure(bands: pd.DataFrame, differences: pd.DataFrame, note: str) -> Figure:
     left, right = axes_grid(1, 2, 10.0, 4.0)[0]
     clipped = bands.assign(low=bands["band_low"].clip(0, 1), high=bands["band_high"].clip(0, 1))
-    _plot(left, clipped, ylabel="probe accuracy on test")
-    ylabel = "probe accuracy minus backprop's"
-    _plot(right, differences, y="difference", band=("band_low", "band_high"), ylabel=ylabel)
+    _plot(left, clipped, "probe accuracy on test")
+    columns = ("difference", "band_low", "band_high")
+    _plot(right, differences, "probe accuracy minus backprop's", columns=columns)
     dotted(right, y=0.0)
     return noted(left, note)
 
@@ -148,13 +140,16 @@ def _training_figure(every: pd.DataFrame, note: str) -> Figure:
     panels = deep.fraction_panels()
     for place, (ax, fraction) in enumerate(panels):
         ylabel = "probe accuracy on test" if place % 3 == 0 else ""
-        _plot(ax, rows_of(table, fraction=fraction), ylabel=ylabel, legend=place == 0)
+        _plot(ax, rows_of(table, fraction=fraction), ylabel, legend=place == 0)
         ax.set_ylim(0, 1.02)
     return noted(panels[0][0], note)
 
 
-def _plot(ax: Axes, table: pd.DataFrame, **options: Any) -> None:
-    plot_means(ax, table, "depth", among=list(deep.METHODS.values()), xlabel="hidden layer", **options)
+def _plot(
+    ax: Axes, table: pd.DataFrame, ylabel: str, *, columns: tuple[str, str, str] = INTERVAL, legend: bool = True
+) -> None:
+    plot_means(ax, table, "depth", columns=columns, among=list(deep.METHODS.values()), legend=legend)
+    label(ax, xlabel="hidden layer", ylabel=ylabel)
     deep.number_layers(ax)
 
 

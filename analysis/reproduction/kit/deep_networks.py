@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
+from analysis.execution import Task
 from analysis.plots.axes import axes_grid
-from analysis.reproduction.claim import ClaimTask, Plan
+from analysis.reproduction.claim import Plan
 from analysis.reproduction.kit.panels import label
 from analysis.reproduction.kit.recipe import Recipe
 from analysis.workflows.demo import DEMO_RUNS
@@ -63,9 +64,9 @@ def recipes(plan: Plan) -> list[Recipe]:
     return [recipe_of(plan, name, seed) for name, seed in (*seeds, *others)]
 
 
-def network_tasks(plan: Plan) -> list[ClaimTask]:
+def network_tasks(plan: Plan) -> dict[Recipe, Task]:
     """Return the tasks that train the networks of ``recipes``."""
-    return [recipe.task(plan, cost=_COSTS[recipe.name]) for recipe in recipes(plan)]
+    return {recipe: recipe.task(plan, cost=_COSTS[recipe.name]) for recipe in recipes(plan)}
 
 
 def method_of(recipe: Recipe) -> str:

@@ -17,6 +17,7 @@ from repsim.learning import (
     TrainingConfig,
     build_learner,
     build_optimizer,
+    keep_freed_memory,
     load_dataset,
     split_dataset,
     train,
@@ -39,6 +40,7 @@ class InMemoryTraining:
     @classmethod
     def of(cls, config: TrainingConfig, data_dir: str | None, dtype: torch.dtype = torch.float32) -> InMemoryTraining:
         """Load the data and build the learner of a config, on its device."""
+        keep_freed_memory()
         dataset = load_dataset(config.data, data_dir)
         X, y = torch.from_numpy(dataset.X).to(config.device, dtype), torch.from_numpy(dataset.y).to(config.device)
         learner = build_learner(config, dataset.shape, len(dataset.classes)).to(X)

@@ -11,7 +11,10 @@ from matplotlib.axes import Axes
 
 from analysis.plots import plot_lines
 
-__all__ = ["diagonal", "dotted", "error_bars", "jitter", "label", "legend", "plot_means"]
+__all__ = ["INTERVAL", "RANGE", "diagonal", "dotted", "error_bars", "jitter", "label", "legend", "plot_means"]
+
+INTERVAL = ("mean", "low", "high")
+RANGE = ("mean", "least", "most")
 
 
 def label(ax: Axes, *, title: str | None = None, xlabel: str | None = None, ylabel: str | None = None) -> None:
@@ -55,16 +58,20 @@ def plot_means(
     table: pd.DataFrame,
     x: str,
     *,
+    columns: tuple[str, str, str] = INTERVAL,
     curve: str = "method",
-    y: str = "mean",
-    band: tuple[str, str] = ("low", "high"),
     among: Sequence[str] | None = None,
-    xlabel: str = "",
-    ylabel: str = "",
-    **options: Any,
+    markers: bool = True,
+    legend: bool = True,
 ) -> None:
-    """Draw the rows of ``seed_intervals`` over x, one curve per method, with a band; see ``plot_lines``."""
-    plot_lines(table, x, y, curve=curve, xlabel=xlabel, ylabel=ylabel, band=band, among=among, ax=ax, **options)
+    """Draw the rows of ``seed_intervals`` over x, one curve per method, with a band; see ``plot_lines``.
+
+    ``columns`` are the height of the curve and the ends of its band, as in ``INTERVAL`` and ``RANGE``. The axes have no
+    labels yet.
+    """
+    y, *band = columns
+    style: dict[str, Any] = {"markers": markers, "legend": legend, "xlabel": "", "ylabel": ""}
+    plot_lines(table, x, y, curve=curve, band=(band[0], band[1]), among=among, ax=ax, **style)
 
 
 def jitter(n: int) -> np.ndarray[Any, np.dtype[Any]]:

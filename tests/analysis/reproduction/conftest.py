@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from analysis.config.recording import RecordingConfig
-from analysis.execution import Cache
-from analysis.reproduction.claim import ClaimTask, Plan, Results, Section
-from analysis.reproduction.claim_results import cached_tasks, read_results
+from analysis.execution import Cache, Task
+from analysis.reproduction.claim import Frames, Plan, Results, Section
 from analysis.reproduction.claims import load_claim
 from analysis.reproduction.kit import deep_networks
 from analysis.reproduction.kit.recipe import Recipe
@@ -21,16 +21,30 @@ TINY_DEPTH = 3
 
 
 @pytest.fixture(scope="session")
-def run_all() -> Callable[[Sequence[ClaimTask], Path], Results]:
-    """Run tasks, each after those that it needs, and return their tables as they are read from disk."""
+def run_all() -> Callable[[Sequence[Task], Path], Results]:
+    """Run tasks in their order, and return their tables as they are read from disk."""
 
-    def run(tasks: Sequence[ClaimTask], folder: Path) -> Results:
-        cached = cached_tasks(tasks, Cache(folder))
+    def run(tasks: Sequence[Task], folder: Path) -> Results:
+        cached = [replace(task, cache=Cache(folder)) for task in tasks]
         for task in cached:
             task.run()
-        return read_results(cached, PLAN, folder)
+        return Results.read(cached, PLAN, folder)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def check_reproducible() -> Callable[[Callable[[], Frames]], None]:
+    """Check that work returns the same tables twice, to the last bit."""
+
+    def check(work: Callable[[], Frames]) -> None:
+        first, again = work(), work()
+        assert first.keys() == again.keys()
+        for name, table in first.items():
+            assert len(table) > 0
+            pd.testing.assert_frame_equal(table, again[name], check_exact=True, obj=name)
+
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +90,7 @@ def tiny_networks() -> Callable[[pytest.MonkeyPatch], None]:
 @pytest.fixture(scope="session")
 def layer_results(
     tmp_path_factory: pytest.TempPathFactory,
-    run_all: Callable[[Sequence[ClaimTask], Path], Results],
+    run_all: Callable[[Sequence[Task], Path], Results],
     tiny_networks: Callable[[pytest.MonkeyPatch], None],
 ) -> dict[str, Results]:
     """Results of the claims "rdm" and "probes" on tiny networks, which they share."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,12 @@ import pandas as pd
 import pytest
 
 from analysis.config.execution import ExecutionConfig
+from analysis.execution import Task
 from analysis.execution.interruption import Interrupted
 from analysis.plots.axes import figure_of, new_axes
 from analysis.plots.drawing import Drawing
 from analysis.reproduction import claims as registry
-from analysis.reproduction.claim import Claim, ClaimTask, Frames, Plan, Results, Section
+from analysis.reproduction.claim import Claim, Frames, Plan, Results, Section, claim_task
 from analysis.reproduction.reproduce import reproduce
 from checkpoints.storage.lock import Lock, Locked
 
@@ -31,16 +32,16 @@ SERIAL = ExecutionConfig(executor="serial")
 
 
 def work(
-    folder: Path, *, name: str, seed: int, fails: bool = False, stops: bool = False, warns: bool = False
+    folder: Path, *, group: str, seed: int, fails: bool = False, stops: bool = False, warns: bool = False
 ) -> Frames:
-    CALLS.append(f"{name}-{seed}")
+    CALLS.append(f"{group}-{seed}")
     if warns:
         warnings.warn("a value is large", RuntimeWarning, stacklevel=2)
     if fails:
         raise ValueError("it went wrong")
     if stops:
         raise KeyboardInterrupt
-    return {"numbers": pd.DataFrame([{"claim": name, "seed": seed, "value": seed / 3}])}
+    return {"numbers": pd.DataFrame([{"claim": group, "seed": seed, "value": seed / 3}])}
 
 
 def conclude(results: Results) -> Section:
@@ -62,13 +63,13 @@ def figures(results: Results, section: Section) -> list[Drawing]:
 def claim(name: str, shared: bool = False, **options: Any) -> Claim:
     """Return a claim whose tasks of odd seeds need those of even seeds."""
 
-    def parts(plan: Plan) -> list[ClaimTask]:
-        group = "shared" if shared else name
-        settings = {"name": group, **options}
-        tasks = [ClaimTask(group, f"seed-{seed}", work, {**settings, "seed": seed}, cost=1.0) for seed in plan.seeds]
-        even = [task.key for task in tasks if task.settings["seed"] % 2 == 0]
-        odd = [replace(task, after=even) for task in tasks if task.settings["seed"] % 2]
-        return [*(task for task in tasks if task.settings["seed"] % 2 == 0), *odd]
+    def parts(plan: Plan) -> list[Task]:
+        def task(seed: int, after: Sequence[Task] = ()) -> Task:
+            group = "shared" if shared else name
+            return claim_task(f"{group}-seed-{seed}", work, cost=1.0, after=after, group=group, seed=seed, **options)
+
+        even = [task(seed) for seed in plan.seeds if seed % 2 == 0]
+        return [*even, *(task(seed, even) for seed in plan.seeds if seed % 2)]
 
     return Claim(
         name=name, title=name.capitalize(), statement="[S] It is so.", parts=parts, conclude=conclude, figures=figures
@@ -133,7 +134,7 @@ def test_the_report_keeps_claims_that_were_finished_before(use: Callable[..., No
     assert "Not finished yet" not in done.report.read_text()
 
 
-def test_tasks_wait_for_those_that_they_need(use: Callable[..., None], tmp_path: Path) -> None:
+def test_tasks_run_after_those_that_they_need(use: Callable[..., None], tmp_path: Path) -> None:
     use(claim("first"))
     reproduce(output=tmp_path, execution=SERIAL)
     assert [int(call[-1]) % 2 for call in CALLS] == [0, 0, 0, 1, 1]
@@ -160,7 +161,7 @@ def test_a_conclusion_that_fails_does_not_stop_the_other_claims(use: Callable[..
     assert list(done.sections) == ["second"]
 
 
-def test_two_processes_do_not_reproduce_in_one_folder(use: Callable[..., None], tmp_path: Path) -> None:
+def test_a_folder_is_locked_against_a_second_reproduction(use: Callable[..., None], tmp_path: Path) -> None:
     use(claim("first"))
     lock = Lock(tmp_path / "lock")
     with pytest.raises(Locked, match="is being written by"):
@@ -182,7 +183,7 @@ def test_the_report_has_the_command_that_repeats_it(
     assert command in html.unescape(done.report.read_text())
 
 
-def test_ctrl_c_tells_what_is_stored_and_how_to_continue(use: Callable[..., None], tmp_path: Path) -> None:
+def test_ctrl_c_reports_what_is_stored_and_how_to_continue(use: Callable[..., None], tmp_path: Path) -> None:
     use(claim("first"), claim("second", stops=True))
     with pytest.raises(Interrupted, match=r"3 of 10 tasks are done and kept\. Continue with the same command"):
         reproduce(output=tmp_path, execution=SERIAL)
@@ -203,7 +204,7 @@ def test_ctrl_c_tells_what_is_stored_and_how_to_continue(use: Callable[..., None
         ({"plan": Plan(device="nowhere")}, r"There is no device 'nowhere' here"),
     ],
 )
-def test_unknown_claims_settings_and_devices_are_refused_before_anything_is_written(
+def test_mistakes_are_reported_before_anything_is_written(
     use: Callable[..., None], tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
     use(claim("first"), claim("second"))
@@ -212,7 +213,7 @@ def test_unknown_claims_settings_and_devices_are_refused_before_anything_is_writ
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_or_a_run_in_the_way_is_left_alone(use: Callable[..., None], tmp_path: Path) -> None:
+def test_an_output_that_is_a_file_or_a_run_is_rejected(use: Callable[..., None], tmp_path: Path) -> None:
     use(claim("first"))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(NotADirectoryError, match=r"file is a file; the results need a folder"):
@@ -223,9 +224,7 @@ def test_a_file_or_a_run_in_the_way_is_left_alone(use: Callable[..., None], tmp_
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_claim_from_outside_the_package_is_reproduced_beside_registered_ones(
-    use: Callable[..., None], tmp_path: Path
-) -> None:
+def test_claim_objects_are_reproduced_beside_registered_claims(use: Callable[..., None], tmp_path: Path) -> None:
     use(claim("first"))
     own = claim("own")
     done = reproduce([own, "first"], output=tmp_path, execution=SERIAL)
@@ -235,14 +234,19 @@ def test_a_claim_from_outside_the_package_is_reproduced_beside_registered_ones(
     assert 'id="own"' in done.report.read_text()
 
 
-def test_the_claim_of_the_documentation_runs(use: Callable[..., None], tmp_path: Path) -> None:
-    use()
+def test_one_file_and_one_entry_in_claims_add_a_claim_to_the_command(
+    repsim: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = (Path(__file__).parents[3] / "docs" / "reproduction.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(compile(block, "docs/reproduction.md", "exec"), names)
-    done = reproduce([names["odd"]], output=tmp_path, execution=SERIAL)
-    assert done.summary() == ["Odd seeds: holds in part. 2 of 5 seeds are odd."]
+    (module,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "odd.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(registry.CLAIMS, "odd", "odd")
+    output = tmp_path / "out"
+    said = repsim("reproduce odd --seeds 0-3 --executor serial --output", output)
+    assert said.out.splitlines()[0] == "Odd seeds: holds in part. 2 of 4 seeds are odd."
+    assert pd.read_csv(output / "odd" / "numbers.csv")["value"].tolist() == [0, 1, 0, 1]
+    assert 'id="odd"' in (output / "report.html").read_text()
 
 
 SCRIPT = """
@@ -260,7 +264,7 @@ def work(folder, *, seed):
     return {"numbers": pd.DataFrame({"seed": [seed], "value": [seed / 3]})}
 
 def parts(plan):
-    return [claim_task("slow", f"seed-{seed}", work, cost=1.0, seed=seed) for seed in plan.seeds]
+    return [claim_task(f"slow-seed-{seed}", work, cost=1.0, seed=seed) for seed in plan.seeds]
 
 def conclude(results):
     return Section(setting="-", verdict="holds", findings=["-"], tables=results.tables)

@@ -70,17 +70,19 @@ def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
                 ax,
                 rows,
                 "step",
-                y="median",
-                band=("min", "max"),
+                columns=("median", "min", "max"),
                 among=METHODS,
-                xlabel="step" if row == len(cases) - 1 else "",
-                ylabel=f"{LOSSES[loss]}\n{n_features} dimensions" if column == 0 else "",
                 markers=False,
                 legend=row == column == 0,
             )
             ax.set_xscale("log")
             _zoom_on_ends(ax, rows)
-            label(ax, title=name if row == 0 else "")
+            label(
+                ax,
+                title=name if row == 0 else "",
+                xlabel="step" if row == len(cases) - 1 else "",
+                ylabel=f"{LOSSES[loss]}\n{n_features} dimensions" if column == 0 else "",
+            )
     return noted(grid[0][0], note)
 
 

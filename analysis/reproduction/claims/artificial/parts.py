@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
+from analysis.execution import Task
+from analysis.reproduction.claim import Frames, Plan, claim_task
 from analysis.reproduction.kit.in_memory import rate_groups
 from repsim.learning import (
     ARTIFICIAL,
@@ -86,58 +87,53 @@ class LinearCase:
         return mlp(self.n_features, n_outputs, depth=self.depth, width=self.width, generator=generator, **kind)
 
 
-def parts(plan: Plan) -> list[ClaimTask]:
+def parts(plan: Plan) -> list[Task]:
     """Return one task per model, loss, dimension and method, and one per data set and dimension for the rates."""
     trainings = [
         claim_task(
-            "artificial",
-            f"{model.replace(' ', '-')}-{loss}-{n_features}-{method.replace(' ', '-')}",
+            f"artificial-{model.replace(' ', '-')}-{loss}-{n_features}-{method.replace(' ', '-')}",
             train_sets,
             cost=14.0 if model == "linear" else 45.0,
-            case=asdict(LinearCase(model=model, loss=loss, n_features=n_features, method=method)),
-            seeds=list(plan.seeds),
+            case=LinearCase(model=model, loss=loss, n_features=n_features, method=method),
+            seeds=plan.seeds,
             n_steps=_STEPS[model, n_features],
-            rates=list(RATES[model]),
+            rates=RATES[model],
         )
         for model, loss, n_features, method in product(MODELS, LOSSES, DIMENSIONS, METHODS)
     ]
     rates = [
         claim_task(
-            "artificial",
-            f"rates-{name}-{n_features}",
+            f"artificial-rates-{name}-{n_features}",
             measure_rates,
             cost=4.0,
-            case=asdict(LinearCase(model="linear", loss="mse", n_features=n_features, method=METHODS[1])),
+            case=LinearCase(model="linear", loss="mse", n_features=n_features, method=METHODS[1]),
             name=name,
             seed=plan.seeds[0],
-            factors=list(FACTORS),
+            factors=FACTORS,
         )
         for name, n_features in product(ARTIFICIAL, DIMENSIONS)
     ]
     return [*trainings, *rates]
 
 
-def train_sets(
-    folder: Path, *, case: Mapping[str, Any], seeds: Sequence[int], n_steps: int, rates: Sequence[float]
-) -> Frames:
+def train_sets(folder: Path, *, case: LinearCase, seeds: Sequence[int], n_steps: int, rates: Sequence[float]) -> Frames:
     """Train one model on all sets with all seeds at once, by full-batch gradient steps.
 
     ``rates`` are those of the model and of the module. Returns ``curves``, the training loss (``value``) before some
     steps, and ``endings``: ``final`` loss, loss of the ``best`` linear model (squared error only), and number of
     ``steps`` until 99 % of the decrease; all NaN if training diverged.
     """
-    chosen = LinearCase(**case)
     keys = [(name, seed) for name in ARTIFICIAL for seed in seeds]
-    data = [chosen.data(name, seed) for name, seed in keys]
-    learners = [chosen.learner(seed) for _, seed in keys]
-    optimizers = [_optimizer(learner, chosen.model, rates) for learner in learners]
+    data = [case.data(name, seed) for name, seed in keys]
+    learners = [case.learner(seed) for _, seed in keys]
+    optimizers = [_optimizer(learner, case.model, rates) for learner in learners]
     points = set(np.unique(np.geomspace(1, n_steps, _CURVE_POINTS).round()).astype(int).tolist())
-    place = {name: case[name] for name in ("model", "loss", "n_features", "method")}
+    place = {"model": case.model, "loss": case.loss, "n_features": case.n_features, "method": case.method}
     curves: list[dict[str, Any]] = []
     losses: list[list[float]] = [[] for _ in keys]
-    schedule = "cosine" if chosen.model == "deep linear" else "constant"
+    schedule = "cosine" if case.model == "deep linear" else "constant"
     configs = [
-        TrainingConfig(epochs=n_steps, batch_size=chosen.n_examples, seed=seed, schedule=schedule) for _, seed in keys
+        TrainingConfig(epochs=n_steps, batch_size=case.n_examples, seed=seed, schedule=schedule) for _, seed in keys
     ]
     training = train_replicas(learners, optimizers, data, configs, how="stacked")
     for number, records in enumerate(training, start=1):
@@ -173,14 +169,13 @@ def _ending(learner: Learner, X: Tensor, y: Tensor, history: Sequence[float], n_
     return {"final": final, "best": best, "steps": int(near[0]) + 1 if len(near) else n_steps}
 
 
-def measure_rates(folder: Path, *, case: Mapping[str, Any], name: str, seed: int, factors: Sequence[float]) -> Frames:
+def measure_rates(folder: Path, *, case: LinearCase, name: str, seed: int, factors: Sequence[float]) -> Frames:
     """Return ``rates``: the measured factor per step near the solution of the linear model, and its prediction.
 
     ``factors`` are learning rates of the model, and then of the module, as multiples of the largest that theory
     allows; the other learning rate is half its largest. ``spectral_radius`` is that of the iteration matrix.
     """
-    chosen = LinearCase(**case)
-    X, Y = chosen.data(name, seed)
+    X, Y = case.data(name, seed)
     limits = largest_rates(X, Y)
     rows = []
     for which in ("model", "module"):
@@ -189,11 +184,11 @@ def measure_rates(folder: Path, *, case: Mapping[str, Any], name: str, seed: int
             beta = limits.beta * (factor if which == "module" else 0.5)
             predicted = spectral_radius(X, Y, alpha, beta)
             start = _START_BELOW if predicted < 1 else _START_BEYOND
-            measured = _measured_factor(chosen.learner(seed), X, Y, (alpha, beta), start, seed)
+            measured = _measured_factor(case.learner(seed), X, Y, (alpha, beta), start, seed)
             rows.append(
                 {
                     "data": name,
-                    "n_features": chosen.n_features,
+                    "n_features": case.n_features,
                     "seed": seed,
                     "varied": which,
                     "factor": factor,

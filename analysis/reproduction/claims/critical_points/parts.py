@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
+from analysis.execution import Task
+from analysis.reproduction.claim import Frames, Plan, claim_task
 from repsim.learning import LOSSES, Chain, mlp, stream
 from repsim.theory.critical_points import (
     Features,
@@ -29,9 +29,23 @@ from repsim.theory.critical_points import (
 __all__ = ["parts"]
 
 
+_UNITS = (4, 16, 64, 240)
+FAMILIES = {
+    "constant": "constant",
+    "linear": "linear, no labels",
+    "linear-labels": "linear with labels",
+    **{f"relu-{n}": f"and {n} relu units" for n in _UNITS},
+}
+N_EXAMPLES, N_TEST, RIDGE = 60, 1000, 1e-6
+AT_REST = 1e-9  # norm of the field at a stationary point, at most
+
+
 @dataclass(frozen=True, kw_only=True)
 class SmallProblem:
-    """A small network and its training targets."""
+    """A small network, its examples, the families of modules to try, and the options of the search.
+
+    ``ridge`` is the weight decay of modules that need one; ``curvature`` is that of ``find_stationary``.
+    """
 
     words: str
     activation: str
@@ -40,6 +54,11 @@ class SmallProblem:
     width: int
     n_outputs: int
     weight_decay: float
+    families: tuple[str, ...] = tuple(FAMILIES)
+    n_examples: int = N_EXAMPLES
+    n_test: int = N_TEST
+    ridge: float = RIDGE
+    curvature: float = 0.1
 
 
 _TANH: dict[str, Any] = {"activation": "tanh", "n_features": 2, "width": 3, "n_outputs": 3, "weight_decay": 1e-2}
@@ -52,116 +71,86 @@ PROBLEMS = {
         width=2,
         n_outputs=3,
         weight_decay=0.0,
+        families=("constant", "linear", "linear-labels"),  # the last always holds the gradient; relu units add nothing
     ),
     "tanh, mse": SmallProblem(words="tanh units, squared error", loss="mse", **_TANH),
     "tanh, log loss": SmallProblem(words="tanh units, log loss", loss="log_loss", **_TANH),
 }
-_UNITS = (4, 16, 64, 240)
-FAMILIES = {
-    "constant": "constant",
-    "linear": "linear, no labels",
-    "linear-labels": "linear with labels",
-    **{f"relu-{n}": f"and {n} relu units" for n in _UNITS},
-}
-N_EXAMPLES, N_TEST, RIDGE, _CURVATURE = 60, 1000, 1e-6, 0.1
-AT_REST = 1e-9  # norm of the field at a stationary point, at most
 
 
-def parts(plan: Plan) -> list[ClaimTask]:
+def parts(plan: Plan) -> list[Task]:
     """Return one task per problem and seed."""
     return [
         claim_task(
-            "critical-points",
-            f"{problem.replace(', ', '-').replace(' ', '-')}-seed-{seed}",
-            _find,
+            f"critical-points-{name.replace(', ', '-').replace(' ', '-')}-seed-{seed}",
+            find,
             cost=10.0,
+            name=name,
             problem=problem,
-            definition=asdict(definition),
             seed=seed,
-            n=N_EXAMPLES,
-            n_test=N_TEST,
-            ridge=RIDGE,
-            curvature=_CURVATURE,
-            families=_families_of(problem),
         )
-        for problem, definition in PROBLEMS.items()
+        for name, problem in PROBLEMS.items()
         for seed in plan.seeds
     ]
 
 
-def _families_of(problem: str) -> list[str]:
-    """Return the families to try; relu units add nothing where a linear module always holds the gradient."""
-    return [name for name in FAMILIES if problem != "deep linear" or not name.startswith("relu-")]
-
-
-def _find(
-    folder: Path,
-    *,
-    problem: str,
-    definition: Mapping[str, Any],
-    seed: int,
-    n: int,
-    n_test: int,
-    ridge: float,
-    curvature: float,
-    families: Sequence[str],
-) -> Frames:
+def find(folder: Path, *, name: str, problem: SmallProblem, seed: int) -> Frames:
     """Return ``points`` and ``spectra``: the stationary point of backprop and of each family, from the same start."""
-    setting = SmallProblem(**definition)
-    X, y = _data(setting, n, seed, "train")
-    test = _data(setting, n_test, seed, "test")
-    network = _network(setting, seed)
-    options: dict[str, Any] = {"loss": setting.loss, "weight_decay": setting.weight_decay}
+    X, y = _data(problem, problem.n_examples, seed, "train")
+    test = _data(problem, problem.n_test, seed, "test")
+    network = _network(problem, seed)
+    options: dict[str, Any] = {"loss": problem.loss, "weight_decay": problem.weight_decay}
     backprop = true_field(network, X, y, **options)
     fields = {"backprop": backprop}
-    for family in families:
-        kind, module_decay = _family(family, setting, seed, ridge)
-        fields[family] = synthetic_field(network, X, y, boundary=1, family=kind, ridge=module_decay, **options)
-    best = least_squares_loss(X, y, rank=setting.width) if problem == "deep linear" else math.nan
-    reference = find_stationary(backprop, curvature=curvature)
+    for family in problem.families:
+        kind, ridge = _family(family, problem, seed)
+        fields[family] = synthetic_field(network, X, y, boundary=1, family=kind, ridge=ridge, **options)
+    best = least_squares_loss(X, y, rank=problem.width) if problem.activation == "linear" else math.nan
+    reference = find_stationary(backprop, curvature=problem.curvature)
     points, spectra = [], []
     for family, field in fields.items():
-        point = reference if family == "backprop" else find_stationary(field, curvature=curvature)
-        place: dict[str, Any] = {"problem": problem, "seed": seed, "family": family}
-        points.append({**place, **_row(field, point, backprop, reference, test, setting), "best": best})
+        point = reference if family == "backprop" else find_stationary(field, curvature=problem.curvature)
+        place: dict[str, Any] = {"problem": name, "seed": seed, "family": family}
+        points.append({**place, **_row(field, point, backprop, reference, test, problem), "best": best})
         spectra.append(_spectrum(point).assign(**place))
     return {"points": pd.DataFrame(points), "spectra": pd.concat(spectra, ignore_index=True)}
 
 
-def _data(setting: SmallProblem, n: int, seed: int, split: str) -> tuple[Tensor, Tensor]:
+def _data(problem: SmallProblem, n: int, seed: int, split: str) -> tuple[Tensor, Tensor]:
     """Return noisy linear targets, or three overlapping classes; targets for squared error are real numbers."""
     generator = stream(seed, f"critical points, {split}")
-    noise = torch.randn(n, setting.n_features, generator=generator, dtype=torch.float64)
-    if setting.activation == "linear":
-        weight = torch.randn(setting.n_features, setting.n_outputs, generator=stream(seed, "targets")).double()
-        disturbance = torch.randn(n, setting.n_outputs, generator=generator, dtype=torch.float64)
+    noise = torch.randn(n, problem.n_features, generator=generator, dtype=torch.float64)
+    if problem.activation == "linear":
+        weight = torch.randn(problem.n_features, problem.n_outputs, generator=stream(seed, "targets")).double()
+        disturbance = torch.randn(n, problem.n_outputs, generator=generator, dtype=torch.float64)
         return noise, noise @ weight + 0.5 * disturbance
-    labels = torch.arange(n) % setting.n_outputs
-    angles = 2 * torch.pi * labels.double() / setting.n_outputs
+    labels = torch.arange(n) % problem.n_outputs
+    angles = 2 * torch.pi * labels.double() / problem.n_outputs
     X = torch.stack([angles.cos(), angles.sin()], dim=1) + noise
-    one_hot = torch.nn.functional.one_hot(labels, setting.n_outputs).double()
-    return X, one_hot if setting.loss == "mse" else labels
+    one_hot = torch.nn.functional.one_hot(labels, problem.n_outputs).double()
+    return X, one_hot if problem.loss == "mse" else labels
 
 
-def _network(setting: SmallProblem, seed: int) -> Chain:
+def _network(problem: SmallProblem, seed: int) -> Chain:
     return mlp(
-        setting.n_features,
-        setting.n_outputs,
+        problem.n_features,
+        problem.n_outputs,
         depth=1,
-        width=setting.width,
+        width=problem.width,
         norm="none",
-        activation=setting.activation,
+        activation=problem.activation,
         generator=stream(seed, "weights"),
     ).double()
 
 
-def _family(name: str, setting: SmallProblem, seed: int, ridge: float) -> tuple[str | Features, float]:
+def _family(name: str, problem: SmallProblem, seed: int) -> tuple[str | Features, float]:
     """Return the features of a module, and its weight decay."""
     if not name.startswith("relu-"):
-        smooth = setting.activation == "linear" or (name == "linear-labels" and setting.loss == "mse")
-        return name, 0.0 if smooth else ridge  # without it, other flows end where the rank of the features changes
+        smooth = problem.activation == "linear" or (name == "linear-labels" and problem.loss == "mse")
+        # without a ridge, the other flows end where the rank of the features changes
+        return name, 0.0 if smooth else problem.ridge
     n_units = int(name.removeprefix("relu-"))
-    return relu_features(setting.width + setting.n_outputs, n_units, generator=stream(seed, "features")), ridge
+    return relu_features(problem.width + problem.n_outputs, n_units, generator=stream(seed, "features")), problem.ridge
 
 
 def _row(
@@ -170,18 +159,18 @@ def _row(
     backprop: VectorField,
     reference: StationaryPoint,
     test: tuple[Tensor, Tensor],
-    setting: SmallProblem,
+    problem: SmallProblem,
 ) -> dict[str, Any]:
     """Return the properties of a stationary point, and its distance from backprop's."""
     objective = backprop.objective
-    held_out = true_field(objective.network, *test, loss=setting.loss).objective  # without weight decay
+    held_out = true_field(objective.network, *test, loss=problem.loss).objective  # without weight decay
     h = objective.output(point.theta)
     return {
         "at_rest": point.converged and point.field_norm <= AT_REST,
         "field_norm": point.field_norm,
         "true_gradient_norm": point.true_gradient_norm,
         "loss": point.loss,
-        "data_loss": float(LOSSES[setting.loss](h, objective.y).mean()),
+        "data_loss": float(LOSSES[problem.loss](h, objective.y).mean()),
         "test_loss": float(held_out.loss(point.theta)),
         "norm": float(point.theta.norm()),
         "distance": function_distance(objective, point.theta, reference.theta),

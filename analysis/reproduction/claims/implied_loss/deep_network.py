@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from repsim.theory.implied_loss import (
     true_loss_at,
 )
 
-__all__ = ["WHERE", "imply_in_a_network"]
+__all__ = ["WHERE", "Measurement", "imply_in_a_network"]
 
 _FAR = 3  # times as far from the mean as activations are
 WHERE = {
@@ -37,35 +37,39 @@ WHERE = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """The boundary of the module, and when and where implied and true loss are compared.
+
+    Losses are compared after the given ``epochs``, at ``n_points`` training and as many held-out examples; the curl and
+    path dependence are of ``n_curls`` and ``n_paths`` held-out ones, and quadratics are fitted in ``n_components``
+    principal components. ``tolerance`` is that of the integrals.
+    """
+
+    boundary: int
+    epochs: tuple[int, ...]
+    n_points: int
+    n_curls: int
+    n_paths: int
+    n_components: int
+    tolerance: float = 1e-4
+
+
 def imply_in_a_network(
-    folder: Path,
-    *,
-    training: Mapping[str, Any],
-    boundary: int,
-    at_epochs: Sequence[int],
-    n_points: int,
-    n_curls: int,
-    n_paths: int,
-    n_components: int,
-    tolerance: float,
-    data_dir: str | None,
+    folder: Path, *, training: TrainingConfig, measurement: Measurement, data_dir: str | None
 ) -> Frames:
     """Train a network with one synthetic gradient, and compare implied and true loss after some epochs.
 
-    Losses are compared at ``n_points`` training and as many held-out examples; the curl and path dependence are of
-    ``n_curls`` and ``n_paths`` held-out ones, and quadratics are fitted in ``n_components`` principal components.
     Returns ``fields`` (one row per time), ``beliefs`` (one row per time and set of points) and ``pairs`` (both losses
     at each point at the last time).
     """
-    config = TrainingConfig.from_dict(dict(training))
-    setup = InMemoryTraining.of(config, data_dir, torch.float64)
-    place = {"hidden_layers": config.rules[boundary].options.get("hidden_layers", 0), "seed": config.seed}
+    setup = InMemoryTraining.of(training, data_dir, torch.float64)
+    hidden_layers = training.rules[measurement.boundary].options.get("hidden_layers", 0)
     tables: dict[str, list[pd.DataFrame]] = {"fields": [], "beliefs": [], "pairs": []}
     for epoch in _epochs(setup):
-        if epoch in at_epochs:
-            measured = _measured(_trained(setup, boundary, n_points, tolerance), n_curls, n_paths, n_components)
-            for name, table in measured.items():
-                tables[name].append(table.assign(**place, epoch=epoch))
+        if epoch in measurement.epochs:
+            for name, table in _measured(_trained(setup, measurement), measurement).items():
+                tables[name].append(table.assign(hidden_layers=hidden_layers, seed=training.seed, epoch=epoch))
     return {
         "fields": pd.concat(tables["fields"], ignore_index=True),
         "beliefs": pd.concat(tables["beliefs"], ignore_index=True),
@@ -136,7 +140,8 @@ class TrainedModule:
 
 
 @torch.no_grad()
-def _trained(setup: InMemoryTraining, boundary: int, n_points: int, tolerance: float) -> TrainedModule:
+def _trained(setup: InMemoryTraining, measurement: Measurement) -> TrainedModule:
+    boundary, n_points = measurement.boundary, measurement.n_points
     network = copy.deepcopy(setup.learner.network).eval()
     below = nn.Sequential(network.input, *network.segments[:boundary])
     (estimator,) = setup.learner.placed().values()
@@ -151,26 +156,26 @@ def _trained(setup: InMemoryTraining, boundary: int, n_points: int, tolerance: f
         y,
         trained=(below(trained), labels),
         anchor=below(setup.examples("train")[0]).mean(dim=0),
-        tolerance=tolerance,
+        tolerance=measurement.tolerance,
         accuracy=evaluate(network, held_out, y).accuracy,
     )
 
 
-def _measured(module: TrainedModule, n_curls: int, n_paths: int, n_components: int) -> Frames:
+def _measured(module: TrainedModule, measurement: Measurement) -> Frames:
     pairs = pd.concat([module.pairs(where) for where in WHERE], ignore_index=True)
     return {
-        "fields": pd.DataFrame([{**_field(module, n_curls, n_paths), **_residuals(module, n_components)}]),
+        "fields": pd.DataFrame([_field(module, measurement) | _residuals(module, measurement.n_components)]),
         "beliefs": pd.DataFrame([_agreement(where, rows) for where, rows in pairs.groupby("where", sort=False)]),
         "pairs": pairs,
     }
 
 
-def _field(module: TrainedModule, n_curls: int, n_paths: int) -> dict[str, Any]:
+def _field(module: TrainedModule, measurement: Measurement) -> dict[str, Any]:
     """Return the angle of the module to the true gradient, and its distance from being a gradient field."""
     h, y = module.h, module.y
     true = module.true_gradient(h, y).detach()
     (angle,) = diagnose({module.boundary: module.S(h, y).detach()}, {module.boundary: true})[module.boundary]
-    curled, walked = _spread(len(h), n_curls), _spread(len(h), n_paths)
+    curled, walked = (_spread(len(h), n) for n in (measurement.n_curls, measurement.n_paths))
     curls, true_curls = (curl(S, h[curled], y[curled]) for S in (module.S, module.true_gradient))
     paths = path_dependence(module.S, h[walked], y[walked], anchor=module.anchor, tolerance=module.tolerance)
     return {

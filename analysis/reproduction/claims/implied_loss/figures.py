@@ -18,7 +18,7 @@ from analysis.reproduction.claim import Results, Section
 from analysis.reproduction.claims.implied_loss.deep_network import WHERE
 from analysis.reproduction.claims.implied_loss.line import DATA, LINE_LOSSES, MODULES
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
-from analysis.reproduction.kit.panels import diagonal, dotted, label, legend, plot_means
+from analysis.reproduction.kit.panels import RANGE, diagonal, dotted, label, legend, plot_means
 
 __all__ = ["figures"]
 
@@ -225,18 +225,8 @@ def _networks_figure(fields: pd.DataFrame, beliefs: pd.DataFrame, note: str) -> 
 
 def _draw_over_epochs(ax: Axes, table: pd.DataFrame, value: str, ylabel: str, title: str) -> None:
     summary = seed_intervals(table, ["module", "epoch"], value)
-    plot_means(
-        ax,
-        summary,
-        "epoch",
-        curve="module",
-        band=("least", "most"),
-        among=list(summary["module"].unique()),
-        xlabel="epoch",
-        ylabel=ylabel,
-        legend=False,
-    )
-    label(ax, title=title)
+    plot_means(ax, summary, "epoch", columns=RANGE, curve="module", legend=False)
+    label(ax, title=title, xlabel="epoch", ylabel=ylabel)
     ax.set_xticks(summary["epoch"].unique())
 
 

@@ -30,13 +30,57 @@ from repsim.learning import (
 from repsim.theory import linear_model
 from repsim.theory.implied_loss import agreement, implied_loss, module_of, quadratic_fit, true_loss_at
 
-__all__ = ["DATA", "LINE_LOSSES", "MODULES", "imply_on_a_line"]
+__all__ = ["DATA", "LINE_LOSSES", "MODULES", "LineGrid", "LineTraining", "imply_on_a_line"]
 
 DATA = ("separable", "half corrupted")
 LINE_LOSSES = {"mse": "squared error", "log_loss": "log loss"}
 MODULES = {"linear": 0, "MLP with 1 hidden layer": 1, "MLP with 2 hidden layers": 2}
 _PATH_POINTS = 120
 _KNOTS = 801  # values of h at which the implied loss is computed; surfaces interpolate between them
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineTraining:
+    """Loss, module and training of h = w x + b by Adam on all points.
+
+    ``loss`` and ``module`` are keys of ``LINE_LOSSES`` and ``MODULES``; ``rates`` are those of the model and of the
+    module; ``tolerance`` is that of the integrals.
+    """
+
+    loss: str
+    module: str
+    n_points: int
+    n_steps: int
+    rates: tuple[float, float]
+    hidden_width: int
+    tolerance: float = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class LineGrid:
+    """Activations and models at which both losses are computed.
+
+    Curves cover -h_limit to h_limit at n_grid points; surfaces cover n_side × n_side models, w in w_limits and b from
+    -b_limit to b_limit.
+    """
+
+    h_limit: float
+    w_limits: tuple[float, float]
+    b_limit: float
+    n_grid: int = 81
+    n_side: int = 37
+
+    def activations(self) -> Tensor:
+        """Return h, shape (n_grid, 1)."""
+        return torch.linspace(-self.h_limit, self.h_limit, self.n_grid, dtype=torch.float64)[:, None]
+
+    def models(self) -> Tensor:
+        """Return w and b, shape (n_side², 2)."""
+        w, b = (
+            torch.linspace(low, high, self.n_side).double()
+            for low, high in (self.w_limits, (-self.b_limit, self.b_limit))
+        )
+        return torch.cartesian_prod(w, b)
 
 
 @dataclass(frozen=True)
@@ -91,55 +135,35 @@ class _TwoLogits(nn.Module):
         return torch.cat([-h / 2, h / 2], dim=-1)
 
 
-def imply_on_a_line(
-    folder: Path,
-    *,
-    loss: str,
-    module: str,
-    seeds: Sequence[int],
-    n_points: int,
-    n_steps: int,
-    rates: Sequence[float],
-    hidden_width: int,
-    h_limit: float,
-    w_limits: Sequence[float],
-    b_limit: float,
-    n_grid: int,
-    n_side: int,
-    tolerance: float,
-) -> Frames:
+def imply_on_a_line(folder: Path, *, training: LineTraining, grid: LineGrid, seeds: Sequence[int]) -> Frames:
     """Train h = w x + b on separable and on half corrupted points, and integrate its synthetic gradient.
 
-    Training is by Adam on all points; ``rates`` are those of the model and of the module. Curves cover -h_limit to
-    h_limit at n_grid points; surfaces cover n_side × n_side models, for the first seed. Returns ``line`` (one row per
-    training), ``curves``, ``points``, ``paths`` and ``surfaces``.
+    Returns ``line`` (one row per training), ``curves``, ``points``, ``paths`` and, for the first seed, ``surfaces``.
     """
-    cases = [_case(data, loss, module, seed, n_points, hidden_width, tolerance) for data, seed in product(DATA, seeds)]
-    paths = _train(cases, n_steps, rates)
+    cases = [_case(training, data, seed) for data, seed in product(DATA, seeds)]
+    paths, h = _train(cases, training), grid.activations()
     first = [case for case in cases if case.place["seed"] == seeds[0]]
-    h = torch.linspace(-h_limit, h_limit, n_grid, dtype=torch.float64)[:, None]
     return {
         "line": pd.DataFrame([_measured(case, h) for case in cases]),
         "curves": pd.concat([_curves(case, h) for case in cases], ignore_index=True),
         "points": pd.concat([_points(case) for case in cases], ignore_index=True),
         "paths": paths,
-        "surfaces": pd.concat([_surface(case, w_limits, b_limit, n_side) for case in first], ignore_index=True),
+        "surfaces": pd.concat([_surface(case, grid.models()) for case in first], ignore_index=True),
     }
 
 
-def _case(data: str, loss: str, module: str, seed: int, n_points: int, hidden_width: int, tolerance: float) -> LineCase:
-    X, classes, corrupted = _draw(data, seed, n_points)
+def _case(training: LineTraining, data: str, seed: int) -> LineCase:
+    loss, module = training.loss, training.module
+    X, classes, corrupted = _draw(data, seed, training.n_points)
     network = linear_model(1, 1, generator=stream(seed, "weights"))
     if loss == "log_loss":
         network = Chain([network.segments[0]], _TwoLogits(), shapes=[1])
     site = site_of(network, 1, loss=loss, seed=seed, n_outputs=1 if loss == "mse" else 2)
-    S = SyntheticGradient(
-        site, generator=stream(seed, "estimator", 1), hidden_layers=MODULES[module], hidden_width=hidden_width
-    )
+    options = {"hidden_layers": MODULES[module], "hidden_width": training.hidden_width}
+    S = SyntheticGradient(site, generator=stream(seed, "estimator", 1), **options)
+    learner = Learner(network, {1: S}, loss=loss).double()
     place = {"loss": loss, "data": data, "module": module, "seed": seed}
-    return LineCase(
-        place, X, _labels(classes, loss), corrupted, Learner(network, {1: S}, loss=loss).double(), tolerance
-    )
+    return LineCase(place, X, _labels(classes, loss), corrupted, learner, training.tolerance)
 
 
 def _draw(data: str, seed: int, n_points: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -159,12 +183,12 @@ def _labels(classes: Tensor, loss: str) -> Tensor:
     return 2.0 * classes.double()[:, None] - 1.0 if loss == "mse" else classes
 
 
-def _train(cases: Sequence[LineCase], n_steps: int, rates: Sequence[float]) -> pd.DataFrame:
+def _train(cases: Sequence[LineCase], training: LineTraining) -> pd.DataFrame:
     """Train all cases at once, and return the paths of w and b."""
-    learners = [case.learner for case in cases]
-    training = train_replicas(
+    n_steps, learners = training.n_steps, [case.learner for case in cases]
+    replicas = train_replicas(
         learners,
-        [torch.optim.Adam(rate_groups(learner, rates)) for learner in learners],
+        [torch.optim.Adam(rate_groups(learner, training.rates)) for learner in learners],
         [(case.X, case.y) for case in cases],
         [
             TrainingConfig(epochs=n_steps, batch_size=len(case.X), seed=case.place["seed"], schedule="cosine")
@@ -174,12 +198,12 @@ def _train(cases: Sequence[LineCase], n_steps: int, rates: Sequence[float]) -> p
     )
     shown = {round(n_steps * (i / _PATH_POINTS) ** 2) for i in range(1, _PATH_POINTS + 1)}
     rows = _models(cases, 0)
-    for step, records in enumerate(training, start=1):
+    for step, records in enumerate(replicas, start=1):
         for record in records:
             if isinstance(record, Diverged):
                 raise record
         if step in shown:
-            training.write_back()
+            replicas.write_back()
             rows += _models(cases, step)
     return pd.DataFrame(rows)
 
@@ -241,10 +265,9 @@ def _points(case: LineCase) -> pd.DataFrame:
     return pd.DataFrame({**case.place, **{name: values.numpy() for name, values in columns.items()}})
 
 
-def _surface(case: LineCase, w_limits: Sequence[float], b_limit: float, n_side: int) -> pd.DataFrame:
-    """Return both mean losses over the training points for models on a grid, minus those of the trained model."""
-    w, b = (torch.linspace(low, high, n_side).double() for low, high in (w_limits, (-b_limit, b_limit)))
-    models = torch.cat([torch.cartesian_prod(w, b), torch.tensor([case.model], dtype=torch.float64)])
+def _surface(case: LineCase, models: Tensor) -> pd.DataFrame:
+    """Return both mean losses over the training points for models (n, 2), minus those of the trained model."""
+    models = torch.cat([models, torch.tensor([case.model], dtype=torch.float64)])
     h = models[:, :1] * case.X[:, 0] + models[:, 1:]  # (models, points)
     implied, true = (each.mean(dim=1) for each in _losses_of_points(case, h))
     columns = {"w": models[:, 0], "b": models[:, 1], "implied": implied - implied[-1], "true": true - true[-1]}

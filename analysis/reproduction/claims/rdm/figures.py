@@ -20,7 +20,7 @@ from analysis.reproduction.claims.rdm.conclude import ALPHA
 from analysis.reproduction.claims.rdm.parts import MEASURES, first_views
 from analysis.reproduction.kit import deep_networks as deep
 from analysis.reproduction.kit.numbers import listed, rows_of
-from analysis.reproduction.kit.panels import legend, plot_means
+from analysis.reproduction.kit.panels import label, legend, plot_means
 from repsim.similarity import pairwise, rdm
 
 __all__ = ["figures"]
@@ -113,7 +113,8 @@ def _structure_figure(structure: pd.DataFrame, note: str) -> Figure:
     rows = rows_of(structure, fraction=1.0)
     ax = new_axes()
     ylabel = "between minus within class\ncorrelation distance"
-    plot_means(ax, rows[rows["method"] != deep.OTHERS], "depth", xlabel="hidden layer", ylabel=ylabel)
+    plot_means(ax, rows[rows["method"] != deep.OTHERS], "depth")
+    label(ax, xlabel="hidden layer", ylabel=ylabel)
     deep.number_layers(ax)
     return noted(ax, note)
 

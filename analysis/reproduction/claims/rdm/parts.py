@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from analysis.comparison.view import View
-from analysis.reproduction.claim import ClaimTask, Frames, Plan, Results, claim_task
+from analysis.execution import Task
+from analysis.reproduction.claim import Frames, Plan, Results, claim_task
 from analysis.reproduction.kit import deep_networks as deep
 from analysis.reproduction.kit.layer_similarity import compare_layer
 from analysis.reproduction.kit.recipe import Recipe
@@ -20,27 +21,26 @@ __all__ = ["MEASURES", "first_views", "method_in", "parts"]
 MEASURES = {"cka": "unbiased linear CKA", "rsa": "correlation of RDMs"}
 
 
-def parts(plan: Plan) -> list[ClaimTask]:
+def parts(plan: Plan) -> list[Task]:
     """Return the tasks that train all networks, and one comparison per fraction of training."""
     trained = deep.network_tasks(plan)
     comparisons = [
         claim_task(
-            "rdm",
-            f"similarity-at-{100 * fraction:g}-percent",
+            f"rdm-similarity-at-{100 * fraction:g}-percent",
             _compare,
             cost=20.0,
-            after=[task.key for task in trained],
+            after=list(trained.values()),
             fraction=fraction,
-            networks=[recipe.to_dict() for recipe in deep.recipes(plan)],
+            networks=list(trained),
         )
         for fraction in deep.FRACTIONS
     ]
-    return [*trained, *comparisons]
+    return [*trained.values(), *comparisons]
 
 
-def _compare(folder: Path, *, fraction: float, networks: Sequence[Mapping[str, Any]]) -> Frames:
+def _compare(folder: Path, *, fraction: float, networks: Sequence[Recipe]) -> Frames:
     """Return ``similarity`` and ``class_structure`` of all networks, layer by layer, at a fraction of training."""
-    every = {_name(recipe): recipe for recipe in map(Recipe.from_dict, networks)}
+    every = {_name(recipe): recipe for recipe in networks}
     views = {name: deep.view_of(folder, recipe, fraction) for name, recipe in every.items()}
     first = next(iter(views.values()))
     rows, labels = first.rows("test"), first.run.stimuli.labels[first.rows("test")]

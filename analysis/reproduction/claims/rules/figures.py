@@ -134,7 +134,8 @@ def _alignment_figure(tables: Frames, note: str) -> Figure:
 def _plot_angles(table: pd.DataFrame, x: str, xlabel: str, family: str, ax: Axes) -> None:
     rows = table[table["method"].map(_FAMILY_OF) == family]
     names = [entry.name for entry in ENTRIES if entry.family == family]
-    plot_means(ax, rows, x, among=names, xlabel=xlabel, ylabel=_ANGLE, legend=False)
+    plot_means(ax, rows, x, among=names, legend=False)
+    label(ax, xlabel=xlabel)
     dotted(ax, y=90.0)
     ax.set_ylim(-3, max(103.0, 1.03 * float(rows["high"].max())))
 

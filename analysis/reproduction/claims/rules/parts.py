@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ import pandas as pd
 from analysis.comparison.tables.run_tables import gradient_table
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
-from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
+from analysis.execution import Task
+from analysis.reproduction.claim import Frames, Plan, claim_task
 from analysis.reproduction.kit.in_memory import InMemoryTraining
 from analysis.reproduction.kit.layer_similarity import compare_layer
 from analysis.reproduction.kit.numbers import listed
@@ -107,33 +108,10 @@ class RuleComparison:
     seeds: tuple[int, ...]
     entries: tuple[RuleEntry, ...] = ENTRIES
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as JSON-ready values."""
-        return {
-            "training": self.training.to_dict(),
-            "recording": self.recording.to_dict(),
-            "seeds": list(self.seeds),
-            "entries": [asdict(entry) for entry in self.entries],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> RuleComparison:
-        """Return the comparison that ``to_dict`` wrote."""
-        return cls(
-            training=TrainingConfig.from_dict(values["training"]),
-            recording=RecordingConfig.from_dict(values["recording"]),
-            seeds=tuple(values["seeds"]),
-            entries=tuple(RuleEntry(**entry) for entry in values["entries"]),
-        )
-
     @property
     def depths(self) -> Sequence[int]:
         """The numbers of the hidden layers, and of the boundaries above them."""
         return range(1, self.training.depth + 1)
-
-    def of(self, entry: RuleEntry) -> RuleComparison:
-        """Return the comparison with only one rule."""
-        return replace(self, entries=(entry,))
 
     def recipe(self, entry: RuleEntry, seed: int) -> Recipe:
         """Return the recipe of a network."""
@@ -147,7 +125,7 @@ class RuleComparison:
         recording = replace(self.recording, steps="first,last") if entry.rule == BACKPROP else self.recording
         return Recipe(name=entry.network, training=training, recording=recording)
 
-    def tasks(self, plan: Plan, cost: float) -> dict[str, list[ClaimTask]]:
+    def tasks(self, plan: Plan, cost: float) -> dict[str, list[Task]]:
         """Return the tasks that train the networks of each rule, by the name of its networks."""
         return {
             entry.network: [self.recipe(entry, seed).task(plan, cost=cost) for seed in self.seeds]
@@ -184,44 +162,39 @@ def comparison_of(plan: Plan) -> RuleComparison:
 _REPEATS, _STEPS = 11, 6  # of the timing: rounds over all rules, and updates of each rule in a round
 
 
-def parts(plan: Plan) -> list[ClaimTask]:
+def parts(plan: Plan) -> list[Task]:
     """Return the tasks of the comparison at the scale of a plan."""
     return tasks_of(comparison_of(plan), plan)
 
 
-def tasks_of(comparison: RuleComparison, plan: Plan) -> list[ClaimTask]:
+def tasks_of(comparison: RuleComparison, plan: Plan) -> list[Task]:
     """Return the tasks that train, examine, compare and time the networks of a comparison."""
-    whole, trained = comparison.to_dict(), comparison.tasks(plan, cost=6.0)
+    trained = comparison.tasks(plan, cost=6.0)
     networks = [task for tasks in trained.values() for task in tasks]
-    every = [task.key for task in networks]
     examined = [
         claim_task(
-            "rules",
-            f"examine-{i}",
+            f"rules-examine-{i}",
             examine,
             cost=3.0,
-            after=[task.key for task in trained[entry.network]],
-            **comparison.of(entry).to_dict(),
+            after=trained[entry.network],
+            comparison=replace(comparison, entries=(entry,)),
         )
         for i, entry in enumerate(comparison.entries, start=1)
     ]
     compared = [
-        claim_task("rules", f"similarity-of-layer-{depth}", _compare, cost=8.0, after=every, depth=depth, **whole)
+        claim_task(
+            f"rules-similarity-of-layer-{depth}", _compare, cost=8.0, after=networks, comparison=comparison, depth=depth
+        )
         for depth in comparison.depths
     ]
-    timing = {**whole, "seeds": [comparison.seeds[0]], "data_dir": plan.data_dir, "repeats": _REPEATS, "steps": _STEPS}
-    others = [*every, *(task.key for task in (*examined, *compared))]  # none of them runs beside the timing
-    return [
-        *networks,
-        *examined,
-        *compared,
-        claim_task("rules", "time-a-step", _time, cost=10.0, after=others, alone=True, **timing),
-    ]
+    others = [*networks, *examined, *compared]  # none of them runs beside the timing
+    timing: dict[str, Any] = {"data_dir": plan.data_dir, "repeats": _REPEATS, "steps": _STEPS}
+    timed = claim_task("rules-time-a-step", _time, cost=10.0, after=others, alone=True, comparison=comparison, **timing)
+    return [*others, timed]
 
 
-def examine(folder: Path, **settings: Any) -> Frames:
+def examine(folder: Path, *, comparison: RuleComparison) -> Frames:
     """Return ``probes`` of the layers of one rule's networks, and ``gradients``: logged angles to the true ones."""
-    comparison = RuleComparison.from_dict(settings)
     (entry,), views = comparison.entries, comparison.views(folder)
     if not views:
         return {}
@@ -238,9 +211,9 @@ def examine(folder: Path, **settings: Any) -> Frames:
     return tables
 
 
-def _compare(folder: Path, *, depth: int, **settings: Any) -> Frames:
+def _compare(folder: Path, *, comparison: RuleComparison, depth: int) -> Frames:
     """Return ``similarity`` and ``class_structure`` of one layer of all networks on the held-out stimuli."""
-    views = RuleComparison.from_dict(settings).views(folder)
+    views = comparison.views(folder)
     first = next(iter(views.values()))
     layer, rows = list(first.activations)[depth - 1], first.rows("test")
     labels = first.run.stimuli.labels[rows]
@@ -263,9 +236,8 @@ def _compare(folder: Path, *, depth: int, **settings: Any) -> Frames:
     return {"similarity": pd.DataFrame(pairs), "class_structure": pd.DataFrame(structures)}
 
 
-def _time(folder: Path, *, data_dir: str | None, repeats: int, steps: int, **settings: Any) -> Frames:
+def _time(folder: Path, *, comparison: RuleComparison, data_dir: str | None, repeats: int, steps: int) -> Frames:
     """Return ``timings`` of an update of every rule on one core, over rounds of all rules; the first does not count."""
-    comparison = RuleComparison.from_dict(settings)
     data, n_updates = InMemoryTraining.of(comparison.training, data_dir), (repeats + 1) * steps
     trainings = {
         entry.name: _updates(data, comparison.recipe(entry, comparison.seeds[0]).training, n_updates)

@@ -9,7 +9,6 @@ import pandas as pd
 from analysis.reproduction.claim import Results, Section
 from analysis.reproduction.claims.tracking.parts import (
     BACKPROP,
-    DATA,
     DENSE,
     FIXED,
     MODULE_RATE,
@@ -17,6 +16,7 @@ from analysis.reproduction.claims.tracking.parts import (
     SIZES,
     STEPS,
     TOLERANCE,
+    NoisyProblem,
 )
 from analysis.reproduction.kit.numbers import formatted, rows_of, value_range
 
@@ -99,10 +99,10 @@ def _setting(results: Results) -> str:
 
 
 def _small_setting() -> str:
-    rates = {case: f"{rate:g}" for case, rate in RATES.items()}
+    rates, data = {case: f"{rate:g}" for case, rate in RATES.items()}, NoisyProblem(network="tanh", loss="mse")
     return (
-        f"Small problems: {DATA['n_examples']} normal examples in two dimensions, with labels drawn with probability "
-        f"(1 + {DATA['share']:g} tanh({DATA['slope']:g} u · x)) / 2, squared error to targets of ±1, or log loss; a "
+        f"Small problems: {data.n_examples} normal examples in two dimensions, with labels drawn with probability "
+        f"(1 + {data.share:g} tanh({data.slope:g} u · x)) / 2, squared error to targets of ±1, or log loss; a "
         "linear network (two hidden layers of four units and a linear output) and one tanh unit with a fixed read-out; "
         "a linear label-conditioned SG, which starts at zero, below the output. Gradient descent on all examples in "
         f"double precision, at learning rates {rates['linear', 'mse']} (linear) and {rates['tanh', 'mse']} (tanh) for "

@@ -104,10 +104,7 @@ def _disturbed_figure(disturbed: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         left,
         excess["excess"].agg(["median", "min", "max"]).reset_index(),
         "size",
-        y="median",
-        band=("min", "max"),
-        xlabel=f"{_RATIO}, held at every step",
-        ylabel="final squared error − backprop's",
+        columns=("median", "min", "max"),
         legend=False,
     )
     left.set_xscale("log")
@@ -118,7 +115,12 @@ def _disturbed_figure(disturbed: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     low, high = left.get_xlim()
     left.axvspan(low, 1.0, color="0.5", alpha=0.15, linewidth=0, label="r < 1")
     left.set_xlim(low, high)
-    label(left, title="in proportion to the true gradient")
+    label(
+        left,
+        title="in proportion to the true gradient",
+        xlabel=f"{_RATIO}, held at every step",
+        ylabel="final squared error − backprop's",
+    )
     legend(left)
     _plot_fixed(right, rows_of(disturbed, method=FIXED))
     return noted(left, _note(disturbed, f"{_n(disturbed)} Tanh unit, squared error."))

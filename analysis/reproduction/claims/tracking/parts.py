@@ -12,7 +12,8 @@ import pandas as pd
 import torch
 from torch import Generator, Tensor
 
-from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
+from analysis.execution import Task
+from analysis.reproduction.claim import Frames, Plan, claim_task
 from analysis.reproduction.kit.in_memory import InMemoryTraining
 from analysis.training.setup import using_threads
 from analysis.workflows.demo import DEMO_RUNS
@@ -37,19 +38,17 @@ __all__ = ["parts"]
 BACKPROP = "backprop"
 FIXED = "bias of fixed size"
 TOLERANCE = 1e-5  # a descent has converged when the true gradient has fallen to this share of the first
-PACES = {f"SG, module steps: {n:,}": {"head_start": 0, "module_steps": n} for n in (1, 30, 1000)}
+PACES = {BACKPROP: 0, **{f"SG, module steps: {n:,}": n for n in (1, 30, 1000)}}  # module steps per step
 SIZES = {"below": (0.5, 0.9), "beyond": (1.1, 2.0, 8.0, 16.0), "fixed": (0.01, 0.1, 0.5)}  # of disturbances, in r
-DATA = {"n_examples": 100, "slope": 1.2, "share": 0.9, "read_out": 2.0}
 RATES = {("linear", "mse"): 0.05, ("tanh", "mse"): 1.0, ("linear", "log_loss"): 0.3, ("tanh", "log_loss"): 0.5}
 MODULE_RATE = 0.3
 STEPS = {"mse": 1000, "log_loss": 400}
 DENSE, _EVERY = 150, 10
 _DISTURBED_STEPS = {"below": 2000, "beyond": 400, "fixed": 250}
 _DENSE_DISTURBED, _EVERY_DISTURBED = {"below": 1, "beyond": 1, "fixed": 40}, 20
-_WITHOUT_MODULE = {"head_start": 0, "module_steps": 0}
 
 
-def parts(plan: Plan) -> list[ClaimTask]:
+def parts(plan: Plan) -> list[Task]:
     """Return one task per small problem, per kind and range of disturbances, and per deep network."""
     kinds = [(kind, span) for kind in KINDS if kind != FIXED for span in ("below", "beyond")]
     return [
@@ -59,49 +58,50 @@ def parts(plan: Plan) -> list[ClaimTask]:
     ]
 
 
-def _small_problem(network: str, loss: str, plan: Plan) -> ClaimTask:
+def _small_problem(network: str, loss: str, plan: Plan) -> Task:
+    problem = NoisyProblem(network=network, loss=loss)
+    descents = {
+        method: _descent(problem, module_steps=module_steps, n_steps=STEPS[loss], dense=DENSE, every=_EVERY)
+        for method, module_steps in PACES.items()
+    }
     return claim_task(
-        "tracking",
-        f"{network}-{loss.replace('_', '-')}",
+        f"tracking-{network}-{loss.replace('_', '-')}",
         descend,
         cost=4.0 * len(plan.seeds),
-        problem={"network": network, "loss": loss, **DATA},
-        schedule=_schedule(network, loss, n_steps=STEPS[loss], dense=DENSE, every=_EVERY),
-        paces=PACES,
-        seeds=list(plan.seeds),
+        problem=problem,
+        descents=descents,
+        seeds=plan.seeds,
     )
 
 
-def _disturbance(kind: str, span: str, plan: Plan) -> ClaimTask:
+def _disturbance(kind: str, span: str, plan: Plan) -> Task:
+    problem = NoisyProblem(network="tanh", loss="mse")
     looks = {"dense": _DENSE_DISTURBED[span], "every": _EVERY_DISTURBED}
-    schedule = _schedule("tanh", "mse", n_steps=_DISTURBED_STEPS[span], **looks)
     return claim_task(
-        "tracking",
-        f"{kind.replace(' ', '-')}-{span}",
+        f"tracking-{kind.replace(' ', '-')}-{span}",
         disturb,
         cost=0.8 * len(plan.few_seeds) * len(SIZES[span]),
-        problem={"network": "tanh", "loss": "mse", **DATA},
-        schedule={**schedule, "head_start": 0, "module_steps": 1000},
+        problem=problem,
+        descent=_descent(problem, module_steps=1000, n_steps=_DISTURBED_STEPS[span], **looks),
         kind=kind,
-        sizes=list(SIZES[span]),
-        seeds=list(plan.few_seeds),
+        sizes=SIZES[span],
+        seeds=plan.few_seeds,
     )
 
 
-def _schedule(network: str, loss: str, **steps: int) -> dict[str, Any]:
-    return {"rate": RATES[network, loss], "module_rate": MODULE_RATE, "tolerance": TOLERANCE, **steps}
+def _descent(problem: NoisyProblem, **steps: int) -> Descent:
+    return Descent(rate=RATES[problem.network, problem.loss], **steps)
 
 
-def _deep_network(plan: Plan, seed: int) -> ClaimTask:
+def _deep_network(plan: Plan, seed: int) -> Task:
     training = replace(DEMO_RUNS["sg-middle"], seed=seed)
     if plan.is_full:
         training = replace(training, data="mnist", device=plan.device, epochs=training.epochs // 4)
     return claim_task(
-        "tracking",
-        f"practice-seed-{seed}",
+        f"tracking-practice-seed-{seed}",
         practise,
         cost=30.0,
-        training=training.to_dict(),
+        training=training,
         n_looks=40 if plan.is_full else 12,
         data_dir=plan.data_dir,
     )
@@ -139,10 +139,10 @@ class NoisyProblem:
 
     network: str
     loss: str
-    n_examples: int
-    slope: float
-    share: float
-    read_out: float
+    n_examples: int = 100
+    slope: float = 1.2
+    share: float = 0.9
+    read_out: float = 2.0
 
     def place(self, method: str, size: float, seed: int) -> dict[str, Any]:
         """Return the columns that identify a descent."""
@@ -183,83 +183,64 @@ class NoisyProblem:
 class Descent:
     """Learning rates and numbers of steps of gradient descent on all examples.
 
-    ``module_rate`` is a share of the largest rate with which the module converges. The module takes ``head_start``
-    steps before the first step of the network and ``module_steps`` before each. The network takes at most ``n_steps``,
-    until the true gradient has fallen to ``tolerance`` times the first. The condition is measured before each of the
-    first ``dense`` steps, and then at multiples of ``every``.
+    ``module_rate`` is a share of the largest rate with which the module converges. The module takes ``module_steps``
+    before each step of the network. The network takes at most ``n_steps``, until the true gradient has fallen to
+    ``tolerance`` times the first. The condition is measured before each of the first ``dense`` steps, and then at
+    multiples of ``every``.
     """
 
     rate: float
-    module_rate: float
-    head_start: int
     module_steps: int
     n_steps: int
-    tolerance: float
     dense: int
     every: int
+    module_rate: float = MODULE_RATE
+    tolerance: float = TOLERANCE
 
     def looks_at(self, step: int) -> bool:
         """Return whether the condition is measured before a step, counted from 0."""
         return step < self.dense or step % self.every == 0
 
 
-def descend(
-    folder: Path,
-    *,
-    problem: Mapping[str, Any],
-    schedule: Mapping[str, Any],
-    paces: Mapping[str, Mapping[str, int]],
-    seeds: Sequence[int],
-) -> Frames:
-    """Return ``looks``: measurements in descents by backprop, and with a synthetic gradient for each of ``paces``."""
-    small = NoisyProblem(**problem)
+def descend(folder: Path, *, problem: NoisyProblem, descents: Mapping[str, Descent], seeds: Sequence[int]) -> Frames:
+    """Return ``looks``: measurements in descents by backprop and with synthetic gradients, by method."""
     rows: list[dict[str, Any]] = []
-    for method, pace in {BACKPROP: _WITHOUT_MODULE, **paces}.items():
+    for method, descent in descents.items():
         for seed in seeds:
-            place = small.place(method, 0.0, seed)
-            learner = small.learner(seed, None if method == BACKPROP else SyntheticGradient)
-            steps = _descend(learner, *small.examples(seed), Descent(**schedule, **pace))
-            rows += [{**place, **row} for row in steps]
+            place = problem.place(method, 0.0, seed)
+            learner = problem.learner(seed, None if method == BACKPROP else SyntheticGradient)
+            rows += [{**place, **row} for row in _descend(learner, *problem.examples(seed), descent)]
     return {"looks": pd.DataFrame(rows)}
 
 
 def disturb(
-    folder: Path,
-    *,
-    problem: Mapping[str, Any],
-    schedule: Mapping[str, Any],
-    kind: str,
-    sizes: Sequence[float],
-    seeds: Sequence[int],
+    folder: Path, *, problem: NoisyProblem, descent: Descent, kind: str, sizes: Sequence[float], seeds: Sequence[int]
 ) -> Frames:
     """Return ``disturbed``: descents of the tanh unit with disturbed synthetic gradients of several sizes."""
-    small = NoisyProblem(**problem)
     rows: list[dict[str, Any]] = []
     for size in sizes:
         for seed in seeds:
-            place = small.place(kind, size, seed)
-            X, y = small.examples(seed)
+            place = problem.place(kind, size, seed)
+            X, y = problem.examples(seed)
             set_error = _ErrorSetter(kind, size, seed, X)
-            steps = _descend(small.learner(seed, Disturbed), X, y, Descent(**schedule), set_error)
-            rows += [{**place, **row} for row in steps]
+            rows += [{**place, **row} for row in _descend(problem.learner(seed, Disturbed), X, y, descent, set_error)]
     return {"disturbed": pd.DataFrame(rows)}
 
 
-def practise(folder: Path, *, training: Mapping[str, Any], n_looks: int, data_dir: str | None) -> Frames:
+def practise(folder: Path, *, training: TrainingConfig, n_looks: int, data_dir: str | None) -> Frames:
     """Return ``practice``: a deep network on digits, measured on one batch of examples in training mode."""
-    config = TrainingConfig.from_dict(dict(training))
-    setup = InMemoryTraining.of(config, data_dir)
+    setup = InMemoryTraining.of(training, data_dir)
     (X, y), held_out, learner = setup.examples("train"), setup.examples("validation"), setup.learner
-    rows = torch.randperm(len(y), generator=stream(config.seed, "looks"))[: config.batch_size].to(X.device)
+    rows = torch.randperm(len(y), generator=stream(training.seed, "looks"))[: training.batch_size].to(X.device)
     batch = X[rows], y[rows]
-    n_steps = count_steps(len(y), config)
-    with using_threads(config.threads):
+    n_steps = count_steps(len(y), training)
+    with using_threads(training.threads):
         looks = [_practical_row(0, track(learner, *batch), learner, *held_out)]
         for step, tracking in tracked(setup.steps(), learner, *batch, every=max(1, n_steps // n_looks)):
             if tracking:
                 looks.append(_practical_row(step.step, tracking, learner, *held_out))
     n_classes = len(batch[1].unique())
-    table = pd.DataFrame(looks).assign(seed=config.seed, n_steps=n_steps, n_batch=len(rows), n_classes=n_classes)
+    table = pd.DataFrame(looks).assign(seed=training.seed, n_steps=n_steps, n_batch=len(rows), n_classes=n_classes)
     return {"practice": table}
 
 
@@ -279,26 +260,26 @@ SetError = Callable[[Learner, Tensor, int], None]
 
 
 def _descend(
-    learner: Learner, X: Tensor, y: Tensor, schedule: Descent, set_error: SetError | None = None
+    learner: Learner, X: Tensor, y: Tensor, descent: Descent, set_error: SetError | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield loss, true gradient and r before each step that the schedule looks at, and at the end.
+    """Yield loss, true gradient and r before each step that the descent looks at, and at the end.
 
     A descent that diverges ends with its last look.
     """
-    optimizer = torch.optim.SGD([p for p in learner.network.parameters() if p.requires_grad], lr=schedule.rate)
+    optimizer = torch.optim.SGD([p for p in learner.network.parameters() if p.requires_grad], lr=descent.rate)
     first = math.inf
-    for step in range(schedule.n_steps + 1):
+    for step in range(descent.n_steps + 1):
         if learner.placed():
             t, h = _at_boundary(learner, X, y)
-            teach(learner, h, y, t, schedule.module_rate, schedule.module_steps + (0 if step else schedule.head_start))
+            teach(learner, h, y, t, descent.module_rate, descent.module_steps)
             if set_error is not None:
                 set_error(learner, t, step)
         value, slope = _true_slope(learner, X, y)
         if not math.isfinite(slope):
             return
         first = slope if step == 0 else first
-        is_last = slope <= schedule.tolerance * first or step == schedule.n_steps
-        if is_last or schedule.looks_at(step):
+        is_last = slope <= descent.tolerance * first or step == descent.n_steps
+        if is_last or descent.looks_at(step):
             numbers = [_numbers(tracking) for tracking in track(learner, X, y).values()]
             yield {"step": step, "value": value, "slope": slope, "slope_share": slope / first} | dict(*numbers)
         if is_last:

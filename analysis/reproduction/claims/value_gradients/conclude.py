@@ -13,15 +13,12 @@ from analysis.reproduction.claims.value_gradients.parts import (
     BPTT,
     GOING_ON,
     LINEAR,
-    N_STARTS,
     PENDULUM,
-    SECONDS,
     SPREAD,
     SVG,
-    SWING,
+    SWING_UP,
     UPRIGHT,
     VGL,
-    WIDTH,
 )
 from analysis.reproduction.kit.numbers import formatted, listed, rows_of
 
@@ -52,35 +49,35 @@ def _setting(plan: Plan, swings: pd.DataFrame) -> str:
 
 
 def _linear_setting(plan: Plan) -> str:
-    beside, alone = BESIDE_CRITIC, LINEAR[BPTT]["options"]
+    beside, alone = BESIDE_CRITIC, LINEAR[BPTT].options
     return (
         "Linear-quadratic control without noise, from states x ~ N(0, I): a double integrator (time step 0.1, Q = I, "
         "R = 0.1) at two discounts γ, and an unstable system of 4 states and 2 controls (largest eigenvalue 1.12, "
         f"γ = 0.98). Policies are linear and start within {100 * SPREAD:g} % of a stable gain that is not the best; "
         "critics are quadratic (SVG) or linear in the state (VGL), and start at zero. SVG(1) is deterministic here. "
-        f"{beside['steps']} updates by Adam on a cosine schedule, learning rates {beside['policy_rate']:g} for the "
-        f"policy and {beside['critic_rate']:g} for the critic, which learns alone in the first "
-        f"{beside['head_start']} updates; each update has 64 trajectories of {beside['horizon']} steps. Backprop "
-        f"through time is the reference without a critic: {alone['steps']} updates of {alone['batch_size']} "
-        f"trajectories of {alone['horizon']} steps, learning rate {alone['policy_rate']:g}. {len(plan.seeds)} seeds."
+        f"{beside.steps} updates by Adam on a cosine schedule, learning rates {beside.policy_rate:g} for the "
+        f"policy and {beside.critic_rate:g} for the critic, which learns alone in the first "
+        f"{beside.head_start} updates; each update has 64 trajectories of {beside.horizon} steps. Backprop "
+        f"through time is the reference without a critic: {alone.steps} updates of {alone.batch_size} "
+        f"trajectories of {alone.horizon} steps, learning rate {alone.policy_rate:g}. {len(plan.seeds)} seeds."
     )
 
 
 def _pendulum_setting(swings: pd.DataFrame) -> str:
-    gradient, value, alone = (PENDULUM[method]["options"] for method in (VGL, SVG, BPTT))
+    gradient, value, alone = (PENDULUM[method].options for method in (VGL, SVG, BPTT))
     return (
         "Pendulum: 1 kg on 1 m, a motor of 5 N·m (9.81 would hold it level), cost per second "
         "1 − cos θ + 0.02 ω² + 0.005 u², γ = 0.97 per step of 0.05 s. Policy and critics are networks of two hidden "
-        f"layers of {WIDTH} tanh units. Updates of {SWING['batch_size']} trajectories of {SWING['horizon']} steps: "
-        f"{gradient['steps']} of VGL(0.5), learning rates {gradient['policy_rate']:g} (policy) and "
-        f"{gradient['critic_rate']:g}, whose trajectories restart in each update, from all angles and velocities; "
-        f"{value['steps']} of SVG(1) with TD({value['trace']:g}), learning rates {value['policy_rate']:g} and "
-        f"{value['critic_rate']:g}, whose trajectories continue where they ended, except for a share of "
-        f"{value['restart']:g} that restart. Targets bootstrap from a second critic, which moves {SWING['tracking']:g} "
-        f"of the way to the learning one in each update. Backprop through time: {alone['steps']} updates of "
-        f"{alone['batch_size']} trajectories of {alone['horizon']} steps, learning rate {alone['policy_rate']:g}. A "
-        f"swing-up from near hanging succeeds if the tilt is below {UPRIGHT:g} rad throughout the last of {SECONDS:g} "
-        f"s; {N_STARTS} starts, seeds {listed(sorted(swings['seed'].unique()))}."
+        f"layers of {SWING_UP.width} tanh units. Updates of {gradient.batch_size} trajectories of {gradient.horizon} "
+        f"steps: {gradient.steps} of VGL(0.5), learning rates {gradient.policy_rate:g} (policy) and "
+        f"{gradient.critic_rate:g}, whose trajectories restart in each update, from all angles and velocities; "
+        f"{value.steps} of SVG(1) with TD({value.trace:g}), learning rates {value.policy_rate:g} and "
+        f"{value.critic_rate:g}, whose trajectories continue where they ended, except for a share of "
+        f"{value.restart:g} that restart. Targets bootstrap from a second critic, which moves {gradient.tracking:g} "
+        f"of the way to the learning one in each update. Backprop through time: {alone.steps} updates of "
+        f"{alone.batch_size} trajectories of {alone.horizon} steps, learning rate {alone.policy_rate:g}. A "
+        f"swing-up from near hanging succeeds if the tilt is below {UPRIGHT:g} rad throughout the last of "
+        f"{SWING_UP.seconds:g} s; {SWING_UP.n_starts} starts, seeds {listed(sorted(swings['seed'].unique()))}."
     )
 
 
@@ -120,7 +117,7 @@ def _since(linear: pd.DataFrame) -> str:
 def _on_the_pendulum(swings: pd.DataFrame) -> Iterator[str]:
     yield (
         f"Pendulum: success by seed {_by_seed(swings, BPTT)} with backprop through time; mean discounted cost of "
-        f"{SECONDS:g} s {_means(swings, 'cost', '.2f', ' s')}."
+        f"{SWING_UP.seconds:g} s {_means(swings, 'cost', '.2f', ' s')}."
     )
     yield (
         "If trajectories go on as those of SVG(1) do, and nothing else is changed, success of VGL(0.5) by seed is "

@@ -14,15 +14,15 @@ from analysis.plots import noted, plot_lines
 from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of
 from analysis.plots.drawing import Drawing
 from analysis.reproduction.claim import Frames, Results, Section
-from analysis.reproduction.claims.value_gradients.parts import ALLOWED, N_SHOWN, SECONDS, SPREAD, UPRIGHT
+from analysis.reproduction.claims.value_gradients.parts import ALLOWED, N_SHOWN, SPREAD, SWING_UP, UPRIGHT
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
-from analysis.reproduction.kit.panels import diagonal, dotted, label, legend, plot_means
-from repsim.theory.control import Pendulum
+from analysis.reproduction.kit.panels import RANGE, diagonal, dotted, label, legend, plot_means
 
 __all__ = ["figures"]
 
 _FLOOR = 1e-11  # smallest value on log axes
 _SUCCESS = "share of swing-ups that succeed"
+_PLAIN: dict[str, Any] = {"markers": False, "legend": False}
 
 
 def figures(results: Results, section: Section) -> Iterator[Drawing]:
@@ -70,10 +70,10 @@ def _pendulum_drawings(tables: Frames) -> Iterator[Drawing]:
     yield Drawing(
         "pendulum",
         "Learning to swing a pendulum up",
-        f"Left and middle: mean discounted cost of {SECONDS:g} s from near hanging, and the share of these swing-ups "
-        f"that stay within {UPRIGHT:g} rad of upright for the last second; means over seeds, shaded from the smallest "
-        "to the largest. Updates of different methods use different numbers of steps. Right: the share at the end, one "
-        "marker per seed.",
+        f"Left and middle: mean discounted cost of {SWING_UP.seconds:g} s from near hanging, and the share of these "
+        f"swing-ups that stay within {UPRIGHT:g} rad of upright for the last second; means over seeds, shaded "
+        "from the smallest to the largest. Updates of different methods use different numbers of steps. Right: the "
+        "share at the end, one marker per seed.",
         _pendulum_figure(tables["pendulum_curves"], swings, f"{seeds}; {starts}"),
     )
     seed = int(swings["seed"].iloc[0])
@@ -89,7 +89,7 @@ def _pendulum_drawings(tables: Frames) -> Iterator[Drawing]:
         "phase_plane",
         "The critic's gradient over the phase plane",
         "Left: value of the SVG(1) critic, its gradient as arrows (direction only), and a swing-up of its policy. "
-        f"Right: value and value gradient of the same policy, exact except for costs after {SECONDS:g} s. One "
+        f"Right: value and value gradient of the same policy, exact except for costs after {SWING_UP.seconds:g} s. One "
         "colour scale.",
         _phase_figure(tables["pendulum_fields"], tables["pendulum_examples"], seed),
     )
@@ -103,11 +103,10 @@ def _linear_figure(curves: pd.DataFrame, value: str, ylabel: str, note: str) -> 
     summary[["mean", "least", "most"]] = 10.0 ** summary[["mean", "least", "most"]]
     limits = summary["least"].min() / 2, summary["most"].replace(np.inf, np.nan).max() * 2
     for ax, problem in zip(grid[0], problems, strict=True):
-        style: dict[str, Any] = {"band": ("least", "most"), "among": methods, "markers": False, "legend": False}
-        plot_means(ax, rows_of(summary, problem=problem), "step", xlabel="update", ylabel=ylabel, **style)
+        plot_means(ax, rows_of(summary, problem=problem), "step", columns=RANGE, among=methods, **_PLAIN)
         ax.set_yscale("log")
         ax.set_ylim(*limits)
-        label(ax, title=problem)
+        label(ax, title=problem, xlabel="update", ylabel=ylabel)
         if value == "excess_cost":
             dotted(ax, y=ALLOWED)
     legend(grid[0][0], loc="lower left")
@@ -142,10 +141,9 @@ def _pendulum_figure(curves: pd.DataFrame, ends: pd.DataFrame, note: str) -> Fig
     left, middle, right = axes_grid(1, 3, 12.0, 3.8)[0]
     methods = list(ends["method"].unique())
     for ax, value, ylabel in ((left, "cost", "mean discounted cost (s)"), (middle, "success", _SUCCESS)):
-        style: dict[str, Any] = {"band": ("least", "most"), "among": methods, "markers": False, "legend": False}
         summary = seed_intervals(curves, ["method", "step"], value)
-        plot_means(ax, summary, "step", xlabel="update", ylabel=ylabel, **style)
-        label(ax, title=value)
+        plot_means(ax, summary, "step", columns=RANGE, among=methods, **_PLAIN)
+        label(ax, title=value, xlabel="update", ylabel=ylabel)
     _plot_seeds(right, ends, methods)
     handles, labels = right.get_legend_handles_labels()
     legend(left, handles=handles, labels=labels, loc="lower left")
@@ -170,7 +168,7 @@ def _example_figure(examples: pd.DataFrame, seed: int) -> Figure:
     style: dict[str, Any] = {"curve": "method", "xlabel": "time (s)", "markers": False}
     panels = (
         (top, "angle", "angle from upright (rad)", UPRIGHT),
-        (bottom, "torque", "torque (N·m)", Pendulum().torque_limit),
+        (bottom, "torque", "torque (N·m)", SWING_UP.pendulum.torque_limit),
     )
     for ax, value, ylabel, limit in panels:
         plot_lines(rows, "time", value, ylabel=ylabel, legend=ax is top, ax=ax, **style)

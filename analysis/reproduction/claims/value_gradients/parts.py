@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from analysis.reproduction.claim import ClaimTask, Frames, Plan, claim_task
+from analysis.execution import Task
+from analysis.reproduction.claim import Frames, Plan, claim_task
 from repsim.learning import Diverged, stream
 from repsim.theory import control
 
@@ -23,87 +24,131 @@ ALLOWED = 0.01  # excess cost over the best policy, relative
 UPRIGHT = 0.2  # largest tilt in rad throughout the last second of a successful swing-up
 SPREAD = 0.2  # initial gains are uniform around those of the problem, within this relative distance
 N_SHOWN = 6  # states at which the gradients of a linear-quadratic problem are stored
-WIDTH, N_STARTS, SECONDS, _N_EVALUATIONS = 32, 200, 10.0, 25
 _CURVE_POINTS, _N_STATES = 60, 1000
 _N_CHECKED, _EVERY = 25, 5  # swing-ups along which gradients are compared, and steps between states there
 _GRID = (25, 15)  # angles and velocities of the phase plane
 
-_INTEGRATOR = {
-    "A": [[1.0, 0.1], [0.0, 1.0]],
-    "B": [[0.0], [0.1]],
-    "Q": [[1.0, 0.0], [0.0, 1.0]],
-    "R": [[0.1]],
-    "gamma": 0.95,
-    "gain": [[1.0, 1.0]],
-}
-PROBLEMS: dict[str, dict[str, Any]] = {
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearProblem:
+    """Matrices and discount of a linear-quadratic problem, and the gain around which initial policies are drawn."""
+
+    A: Matrix
+    B: Matrix
+    Q: Matrix
+    R: Matrix
+    gamma: float
+    gain: Matrix
+
+    def environment(self) -> control.LinearQuadratic:
+        """Return the problem in double precision."""
+        A, B, Q, R = (torch.tensor(each, dtype=torch.float64) for each in (self.A, self.B, self.Q, self.R))
+        return control.LinearQuadratic(A=A, B=B, Q=Q, R=R, gamma=self.gamma)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A kind of critic ("gradient", "value" or "none"), and the options of learning with it."""
+
+    critic: str
+    options: control.ControlOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SwingUp:
+    """The pendulum, the width of policy and critic, and how policies are evaluated.
+
+    A policy is followed for ``seconds`` from ``n_starts`` states near hanging, ``n_evaluations`` times during learning
+    and once at the end.
+    """
+
+    pendulum: control.Pendulum = field(default_factory=control.Pendulum)
+    width: int = 32
+    n_starts: int = 200
+    seconds: float = 10.0
+    n_evaluations: int = 25
+
+
+_INTEGRATOR = LinearProblem(
+    A=((1.0, 0.1), (0.0, 1.0)),
+    B=((0.0,), (0.1,)),
+    Q=((1.0, 0.0), (0.0, 1.0)),
+    R=((0.1,),),
+    gamma=0.95,
+    gain=((1.0, 1.0),),
+)
+PROBLEMS = {
     "double integrator, γ = 0.95": _INTEGRATOR,
-    "double integrator, γ = 0.99": {**_INTEGRATOR, "gamma": 0.99},
-    "unstable system of 4 states": {  # the largest eigenvalue of A is 1.12
-        "A": [[1.05, 0.2, 0.0, 0.0], [0.0, 0.95, 0.1, 0.0], [0.0, 0.0, 1.0, 0.2], [0.1, 0.0, -0.1, 1.0]],
-        "B": [[0.0, 0.0], [0.4, 0.0], [0.0, 0.1], [0.0, 0.4]],
-        "Q": [[1.0, 0.0, 0.0, 0.0], [0.0, 0.1, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.1]],
-        "R": [[0.2, 0.0], [0.0, 0.2]],
-        "gamma": 0.98,
-        "gain": [[0.61, 0.69, 0.18, 0.08], [0.18, 0.11, 0.29, 0.51]],  # the best gain if controls cost 30 times as much
-    },
+    "double integrator, γ = 0.99": replace(_INTEGRATOR, gamma=0.99),
+    "unstable system of 4 states": LinearProblem(  # the largest eigenvalue of A is 1.12
+        A=((1.05, 0.2, 0.0, 0.0), (0.0, 0.95, 0.1, 0.0), (0.0, 0.0, 1.0, 0.2), (0.1, 0.0, -0.1, 1.0)),
+        B=((0.0, 0.0), (0.4, 0.0), (0.0, 0.1), (0.0, 0.4)),
+        Q=((1.0, 0.0, 0.0, 0.0), (0.0, 0.1, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 0.1)),
+        R=((0.2, 0.0), (0.0, 0.2)),
+        gamma=0.98,
+        gain=((0.61, 0.69, 0.18, 0.08), (0.18, 0.11, 0.29, 0.51)),  # the best gain if controls cost 30 times as much
+    ),
 }
 _SLUGS = dict(zip(PROBLEMS, ("integrator-0.95", "integrator-0.99", "unstable"), strict=True))
 
 VGL, SVG, BPTT = "VGL(0.5)", "SVG(1)", "backprop through time"
 GOING_ON = "VGL(0.5), going on"  # its trajectories seldom restart, as those of SVG(1)
-BESIDE_CRITIC = {"steps": 200, "horizon": 5, "policy_rate": 0.15, "critic_rate": 0.2, "head_start": 30}
-LINEAR: dict[str, dict[str, Any]] = {
-    **{
-        f"VGL({trace:g})": {"critic": "gradient", "options": {**BESIDE_CRITIC, "trace": trace}}
-        for trace in (0.0, 0.5, 1.0)
-    },
-    SVG: {"critic": "value", "options": {**BESIDE_CRITIC, "trace": 0.0}},
-    BPTT: {"critic": "none", "options": {"steps": 100, "horizon": 80, "batch_size": 32, "policy_rate": 0.2}},
+BESIDE_CRITIC = control.ControlOptions(
+    steps=200, horizon=5, policy_rate=0.15, critic_rate=0.2, head_start=30, trace=0.0
+)
+LINEAR = {
+    **{f"VGL({trace:g})": Method("gradient", replace(BESIDE_CRITIC, trace=trace)) for trace in (0.0, 0.5, 1.0)},
+    SVG: Method("value", BESIDE_CRITIC),
+    BPTT: Method("none", control.ControlOptions(steps=100, horizon=80, batch_size=32, policy_rate=0.2)),
 }
-SWING = {"batch_size": 128, "horizon": 5, "tracking": 0.1, "critic_updates": 1, "head_start": 50}
-_SWING_VGL = {**SWING, "steps": 800, "policy_rate": 1.5e-3, "critic_rate": 3e-3, "trace": 0.5}
-_SWING_SVG = {**SWING, "steps": 1000, "policy_rate": 1e-3, "critic_rate": 2e-3, "trace": 0.8}
-PENDULUM: dict[str, dict[str, Any]] = {
-    VGL: {"critic": "gradient", "options": {**_SWING_VGL, "restart": 1.0}},
-    SVG: {"critic": "value", "options": {**_SWING_SVG, "restart": 0.05}},
-    BPTT: {"critic": "none", "options": {"steps": 250, "batch_size": 64, "horizon": 60, "policy_rate": 4e-3}},
-    GOING_ON: {"critic": "gradient", "options": {**_SWING_VGL, "restart": 0.05}},
+_SWING_VGL = control.ControlOptions(
+    steps=800,
+    batch_size=128,
+    horizon=5,
+    trace=0.5,
+    critic_updates=1,
+    head_start=50,
+    tracking=0.1,
+    policy_rate=1.5e-3,
+    critic_rate=3e-3,
+)
+_SWING_SVG = replace(_SWING_VGL, steps=1000, policy_rate=1e-3, critic_rate=2e-3, trace=0.8, restart=0.05)
+PENDULUM = {
+    VGL: Method("gradient", _SWING_VGL),
+    SVG: Method("value", _SWING_SVG),
+    BPTT: Method("none", control.ControlOptions(steps=250, batch_size=64, horizon=60, policy_rate=4e-3)),
+    GOING_ON: Method("gradient", replace(_SWING_VGL, restart=0.05)),
 }
+SWING_UP = SwingUp()
 _COSTS = {VGL: 13.0, SVG: 15.0, BPTT: 28.0, GOING_ON: 13.0}
 
 
-def parts(plan: Plan) -> list[ClaimTask]:
+def parts(plan: Plan) -> list[Task]:
     """Return one task per linear-quadratic problem and method, and one per method and seed of the pendulum."""
     linear = [
         claim_task(
-            "value-gradients",
-            f"{_SLUGS[problem]}-{_slug(method)}",
+            f"value-gradients-{_SLUGS[name]}-{_slug(method)}",
             learn_linear,
             cost=(2.0 if method == BPTT else 1.4) * len(plan.seeds),
+            place={"problem": name, "method": method},
             problem=problem,
-            definition=definition,
-            method=method,
-            **choices,
-            seeds=list(plan.seeds),
+            method=choices,
+            seeds=plan.seeds,
         )
-        for problem, definition in PROBLEMS.items()
+        for name, problem in PROBLEMS.items()
         for method, choices in LINEAR.items()
     ]
     pendulum = [
         claim_task(
-            "value-gradients",
-            f"pendulum-{_slug(method)}-seed-{seed}",
+            f"value-gradients-pendulum-{_slug(method)}-seed-{seed}",
             learn_pendulum,
             cost=_COSTS[method],
-            method=method,
-            **choices,
+            place={"method": method, "seed": seed},
+            swing_up=SWING_UP,
+            method=choices,
             seed=seed,
-            width=WIDTH,
-            pendulum=asdict(control.Pendulum()),
-            n_starts=N_STARTS,
-            seconds=SECONDS,
-            n_evaluations=_N_EVALUATIONS,
         )
         for method, choices in PENDULUM.items()
         for seed in plan.few_seeds
@@ -116,35 +161,25 @@ def _slug(method: str) -> str:
 
 
 def learn_linear(
-    folder: Path,
-    *,
-    problem: str,
-    definition: Mapping[str, Any],
-    method: str,
-    critic: str,
-    options: Mapping[str, Any],
-    seeds: Sequence[int],
+    folder: Path, *, place: Mapping[str, Any], problem: LinearProblem, method: Method, seeds: Sequence[int]
 ) -> Frames:
     """Learn a linear policy for one linear-quadratic problem by one method, from several seeds.
 
-    ``definition`` holds the matrices A, B, Q, R as lists, gamma, and the gain around which initial policies are drawn.
-    Returns ``linear_curves``, ``linear_ends``, ``gains`` and ``gradients``.
+    ``place`` names problem and method in the tables ``linear_curves``, ``linear_ends``, ``gains`` and ``gradients``,
+    which are returned.
     """
-    given = {name: torch.tensor(definition[name], dtype=torch.float64) for name in ("A", "B", "Q", "R", "gain")}
-    gain = given.pop("gain")
-    environment = control.LinearQuadratic(gamma=definition["gamma"], **given)
+    environment, gain = problem.environment(), torch.tensor(problem.gain, dtype=torch.float64)
     tables: dict[str, list[dict[str, Any]]] = {"linear_curves": [], "linear_ends": [], "gains": [], "gradients": []}
     for seed in seeds:
-        place = {"problem": problem, "method": method, "seed": seed}
+        here = {**place, "seed": seed}
         policy = control.LinearPolicy(gain * (1 + SPREAD * _uniform(gain, seed)))
         first = policy.gain.detach().clone()
-        learner = _linear_critic(critic, environment.n_states)
-        settings = control.ControlOptions(seed=seed, **options)
-        records = list(_learn(environment, policy, learner, settings))
-        tables["linear_curves"] += [{**place, **each} for each in _curve(records, settings.steps)]
-        tables["linear_ends"].append({**place, **_linear_end(environment, policy, learner, records, seed)})
-        tables["gains"] += [{**place, **each} for each in _gains(environment, first, policy.gain.detach())]
-        tables["gradients"] += [{**place, **each} for each in _gradients(environment, policy, learner, seed)]
+        learner, options = _linear_critic(method.critic, environment.n_states), replace(method.options, seed=seed)
+        records = list(_learn(environment, policy, learner, options))
+        tables["linear_curves"] += [{**here, **each} for each in _curve(records, options.steps)]
+        tables["linear_ends"].append({**here, **_linear_end(environment, policy, learner, records, seed)})
+        tables["gains"] += [{**here, **each} for each in _gains(environment, first, policy.gain.detach())]
+        tables["gradients"] += [{**here, **each} for each in _gradients(environment, policy, learner, seed)]
     return {name: pd.DataFrame(rows) for name, rows in tables.items() if rows}
 
 
@@ -225,42 +260,28 @@ def _gradients(
         yield {"exact": e, "critic": s}
 
 
-def learn_pendulum(
-    folder: Path,
-    *,
-    method: str,
-    critic: str,
-    options: Mapping[str, Any],
-    seed: int,
-    width: int,
-    pendulum: Mapping[str, Any],
-    n_starts: int,
-    seconds: float,
-    n_evaluations: int,
-) -> Frames:
+def learn_pendulum(folder: Path, *, place: Mapping[str, Any], swing_up: SwingUp, method: Method, seed: int) -> Frames:
     """Learn to swing a pendulum up by one method, from one seed, and evaluate the policy and its critic.
 
-    ``pendulum`` holds fields of ``Pendulum``. A policy is evaluated by following it for ``seconds`` from states near
-    hanging, ``n_evaluations`` times during learning and once at the end. Returns ``pendulum_curves``,
-    ``pendulum_ends``, ``pendulum_examples`` and ``pendulum_fields``.
+    ``place`` names method and seed in the tables ``pendulum_curves``, ``pendulum_ends``, ``pendulum_examples`` and
+    ``pendulum_fields``, which are returned.
     """
-    environment, settings = control.Pendulum(**pendulum), control.ControlOptions(seed=seed, **options)
-    place: dict[str, Any] = {"method": method, "seed": seed}
+    environment, options = swing_up.pendulum, replace(method.options, seed=seed)
     policy = control.MLPPolicy(
-        environment, limit=environment.torque_limit, width=width, generator=stream(seed, "policy")
+        environment, limit=environment.torque_limit, width=swing_up.width, generator=stream(seed, "policy")
     )
-    learner = _pendulum_critic(critic, environment, width, seed)
-    horizon = round(seconds / environment.time_step)
-    starts = environment.draw_hanging(n_starts, stream(seed, "test"))
-    shown = set(np.linspace(1, settings.steps, n_evaluations).round().astype(int).tolist())
+    learner = _pendulum_critic(method.critic, environment, swing_up.width, seed)
+    horizon = round(swing_up.seconds / environment.time_step)
+    starts = environment.draw_hanging(swing_up.n_starts, stream(seed, "test"))
+    shown = set(np.linspace(1, options.steps, swing_up.n_evaluations).round().astype(int).tolist())
     curve, updates = [], 0
-    for record in _learn(environment, policy, learner, settings):
+    for record in _learn(environment, policy, learner, options):
         updates = record.step
         if updates in shown:
             trajectory = _follow(environment, policy, starts, horizon)
             curve.append({**place, "step": updates, **_swing_ups(environment, trajectory)})
     trajectory = _follow(environment, policy, starts, horizon)
-    end = {**place, "updates": updates, "n_starts": n_starts, **_swing_ups(environment, trajectory)}
+    end = {**place, "updates": updates, "n_starts": swing_up.n_starts, **_swing_ups(environment, trajectory)}
     end |= _compare(environment, policy, learner, trajectory)
     return {
         "pendulum_curves": pd.DataFrame(curve),

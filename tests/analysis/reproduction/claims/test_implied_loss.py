@@ -9,8 +9,15 @@ import pytest
 
 from analysis.reproduction.claim import Plan, Results, Section
 from analysis.reproduction.claims.implied_loss import CLAIM
-from analysis.reproduction.claims.implied_loss.deep_network import WHERE, imply_in_a_network
-from analysis.reproduction.claims.implied_loss.line import DATA, LINE_LOSSES, MODULES, imply_on_a_line
+from analysis.reproduction.claims.implied_loss.deep_network import WHERE, Measurement, imply_in_a_network
+from analysis.reproduction.claims.implied_loss.line import (
+    DATA,
+    LINE_LOSSES,
+    MODULES,
+    LineGrid,
+    LineTraining,
+    imply_on_a_line,
+)
 from repsim.learning import TrainingConfig
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
@@ -18,22 +25,9 @@ Tables = Mapping[str, pd.DataFrame]
 
 
 def on_a_line(loss: str, module: str) -> dict[str, pd.DataFrame]:
-    return imply_on_a_line(
-        Path(),
-        loss=loss,
-        module=module,
-        seeds=[0, 1],
-        n_points=16,
-        n_steps=200,
-        rates=[0.05, 0.1],
-        hidden_width=8,
-        h_limit=4.0,
-        w_limits=[-2.0, 4.0],
-        b_limit=2.0,
-        n_grid=21,
-        n_side=5,
-        tolerance=1e-5,
-    )
+    training = LineTraining(loss=loss, module=module, n_points=16, n_steps=200, rates=(0.05, 0.1), hidden_width=8)
+    grid = LineGrid(h_limit=4.0, w_limits=(-2.0, 4.0), b_limit=2.0, n_grid=21, n_side=5)
+    return imply_on_a_line(Path(), training=training, grid=grid, seeds=[0, 1])
 
 
 def in_a_network(hidden_layers: int, seed: int = 0) -> dict[str, pd.DataFrame]:
@@ -46,18 +40,8 @@ def in_a_network(hidden_layers: int, seed: int = 0) -> dict[str, pd.DataFrame]:
         epochs=2,
         batch_size=100,
     )
-    return imply_in_a_network(
-        Path(),
-        training=training.to_dict(),
-        boundary=1,
-        at_epochs=[1, 2],
-        n_points=40,
-        n_curls=5,
-        n_paths=3,
-        n_components=2,
-        tolerance=1e-4,
-        data_dir=None,
-    )
+    measurement = Measurement(boundary=1, epochs=(1, 2), n_points=40, n_curls=5, n_paths=3, n_components=2)
+    return imply_in_a_network(Path(), training=training, measurement=measurement, data_dir=None)
 
 
 @cache
@@ -101,7 +85,7 @@ def test_a_linear_module_recovers_the_squared_error_and_not_the_log_loss() -> No
     assert (log["residual_true"] > 1e-3).all() and squared["residual_true"].max() < 1e-8
 
 
-def test_the_line_has_a_row_per_training_and_the_tables_of_the_figures() -> None:
+def test_tables_of_the_line_have_a_row_per_training_point_and_model() -> None:
     tables = line_tables("log_loss", "linear")
     assert set(tables) == {"line", "curves", "points", "paths", "surfaces"}
     assert len(tables["line"]) == 2 * 2  # data sets, seeds
@@ -111,7 +95,7 @@ def test_the_line_has_a_row_per_training_and_the_tables_of_the_figures() -> None
     assert not tables["curves"].isna().any(axis=None)
 
 
-def test_corruption_draws_half_of_the_labels_again_and_does_not_change_the_points() -> None:
+def test_corruption_redraws_half_of_the_labels_and_keeps_the_points() -> None:
     points = line_tables("mse", "linear")["points"]
     clean, corrupted = (points[points["data"] == data].reset_index(drop=True) for data in DATA)
     assert clean["x"].equals(corrupted["x"])
@@ -131,7 +115,7 @@ def test_implied_curves_match_the_true_ones_at_the_points_of_a_label() -> None:
     assert off[inside].max() < 0.1 < off[~inside].max()
 
 
-def test_paths_end_where_surfaces_are_zero() -> None:
+def test_paths_end_at_the_trained_model() -> None:
     tables = line_tables("mse", "linear")
     ends = tables["line"].set_index(["data", "seed"])[["w", "b"]]
     last = tables["paths"].groupby(["data", "seed"])[["w", "b"]].last()
@@ -141,7 +125,7 @@ def test_paths_end_where_surfaces_are_zero() -> None:
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-def test_a_network_is_measured_at_every_time_and_set_of_points(layers: int) -> None:
+def test_networks_are_measured_after_each_epoch_at_each_set_of_points(layers: int) -> None:
     tables = network_tables(layers)
     assert list(tables["fields"]["epoch"]) == [1, 2]
     assert set(tables["beliefs"]["where"]) == set(WHERE) == set(tables["pairs"]["where"])
@@ -154,14 +138,11 @@ def test_a_network_is_measured_at_every_time_and_set_of_points(layers: int) -> N
 
 
 @pytest.mark.parametrize("work", [lambda: on_a_line("log_loss", "MLP with 1 hidden layer"), lambda: in_a_network(1)])
-def test_the_same_settings_give_the_same_bits(work: Any) -> None:
-    first, second = work(), work()
-    assert first.keys() == second.keys()
-    for name, table in first.items():
-        pd.testing.assert_frame_equal(table, second[name], check_exact=True)
+def test_results_are_reproducible(work: Any, check_reproducible: Callable[..., None]) -> None:
+    check_reproducible(work)
 
 
-def test_the_section_has_numbers_and_figures_whose_axes_have_labels(check_section: Callable[..., None]) -> None:
+def test_figures_have_labels_titles_and_notes(check_section: Callable[..., None]) -> None:
     section = CLAIM.section(results())
     check_section(section, may_miss=True)
     assert {drawing.name for drawing in section.drawings} == {"curves", "surfaces", "recovery", "networks", "pairs"}
@@ -186,13 +167,13 @@ def good() -> dict[str, pd.DataFrame]:
     return {"line": line, "fields": fields}
 
 
-def test_the_claim_holds_if_all_of_it_does() -> None:
+def test_the_claim_holds_if_all_its_parts_hold() -> None:
     section = conclude(**good())
     assert section.verdict == "holds"
     assert "the curl of the field is linear 0.01, MLP with 1 hidden layer 0.01" in section.findings[0]
 
 
-def test_the_claim_does_not_hold_if_none_of_it_does() -> None:
+def test_the_claim_does_not_hold_if_no_part_holds() -> None:
     tables = good()
     line, fields = tables["line"], tables["fields"]
     line.loc[line["module"] != "linear", "residual"] = 1e-5
@@ -214,13 +195,13 @@ def test_the_claim_does_not_hold_if_none_of_it_does() -> None:
         ("fields", "hidden_layers == 1", "curl", 0.9, "holds in part"),
     ],
 )
-def test_the_verdict_turns_with_the_numbers(table: str, rows: str, column: str, value: float, verdict: str) -> None:
+def test_the_verdict_depends_on_each_part(table: str, rows: str, column: str, value: float, verdict: str) -> None:
     tables = good()
     tables[table].loc[tables[table].query(rows).index, column] = value
     assert conclude(**tables).verdict == verdict
 
 
-def test_the_reason_of_the_verdict_states_the_numbers() -> None:
+def test_the_first_finding_states_the_numbers_behind_the_verdict() -> None:
     tables = good()
     tables["fields"]["curl"] = 0.875
     sentence = conclude(**tables).findings[0]

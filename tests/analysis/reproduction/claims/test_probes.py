@@ -27,17 +27,17 @@ def test_every_network_is_probed_at_every_step(results: Results) -> None:
     assert all(depths == [1, 2, 3] for depths in counts)
 
 
-def test_each_network_is_probed_as_soon_as_it_is_trained() -> None:
+def test_probes_wait_for_their_own_network_only() -> None:
     tasks = {task.key: task for task in CLAIM.parts(PLAN)}
-    probes = [task for task in tasks.values() if task.group == "probes"]
+    probes = [task for task in tasks.values() if task.name.startswith("probes")]
     assert len(probes) == 3 * len(PLAN.seeds)
     for task in probes:
         (trained,) = task.after
-        assert tasks[trained].settings["training"] == task.settings["training"]
+        assert tasks[trained].inputs["recipe"] == task.inputs["recipe"]
 
 
 @pytest.mark.parametrize(("shift", "verdict"), [(0.3, "holds"), (0.0, "does not hold")])
-def test_the_verdict_follows_the_differences(results: Results, shift: float, verdict: str) -> None:
+def test_the_verdict_follows_from_the_differences(results: Results, shift: float, verdict: str) -> None:
     probes = results["probes"]
     noise = np.random.default_rng(0).normal(scale=1e-2, size=len(probes))
     accuracy = 0.5 + noise + np.where(probes["method"] == METHODS["backprop"], 0.0, shift)

@@ -30,7 +30,7 @@ def test_all_pairs_of_networks_are_compared_at_each_layer_and_fraction(results: 
     assert (table["cka"] <= 1 + 1e-9).all()
 
 
-def test_equal_weights_are_equal_representations_before_training(results: Results) -> None:
+def test_networks_of_equal_seeds_have_equal_representations_before_training(results: Results) -> None:
     """Networks of one seed have equal initial weights whatever their rule, so seeds and layers are not mixed up."""
     table = results["similarity"]
     start = table[table["fraction"] == 0.0]
@@ -55,7 +55,7 @@ def made_up(between: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("between", "differs"), [(0.4, True), (0.9, False)])
-def test_less_similar_methods_differ_and_backprop_does_not(between: float, differs: bool) -> None:
+def test_only_methods_less_similar_than_backprop_to_itself_differ(between: float, differs: bool) -> None:
     table = group_tests(made_up(between), "cka", 1.0)
     by_method = table.groupby("method", sort=False)["differs"].all()
     backprop, *synthetic = METHODS.values()
@@ -65,7 +65,7 @@ def test_less_similar_methods_differ_and_backprop_does_not(between: float, diffe
 
 
 @pytest.mark.parametrize(("between", "verdict"), [(0.4, "holds"), (0.9, "does not hold")])
-def test_the_verdict_follows_the_tests(
+def test_the_verdict_follows_from_the_tests(
     results: Results, monkeypatch: pytest.MonkeyPatch, between: float, verdict: str
 ) -> None:
     monkeypatch.setattr(deep_networks, "FRACTIONS", (1.0,))

@@ -1,6 +1,5 @@
 """The claim on all rules, on tiny networks of a few rules."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,8 @@ import pandas as pd
 import pytest
 
 from analysis.config.recording import RecordingConfig
-from analysis.reproduction.claim import ClaimTask, Plan, Results, Section
+from analysis.execution import Task
+from analysis.reproduction.claim import Plan, Results, Section
 from analysis.reproduction.claims.rules import CLAIM
 from analysis.reproduction.claims.rules.conclude import classical_scaling, summarise
 from analysis.reproduction.claims.rules.parts import (
@@ -56,16 +56,14 @@ PROMISED = {
 }
 
 
-RunAll = Callable[[Sequence[ClaimTask], Path], Results]
+RunAll = Callable[[Sequence[Task], Path], Results]
 
 
-def shortened(comparison: RuleComparison) -> list[ClaimTask]:
+def shortened(comparison: RuleComparison) -> list[Task]:
     """Return the tasks of a comparison, with few updates to time."""
     tasks = tasks_of(comparison, PLAN)
     fewer = {"repeats": 2, "steps": 1}
-    return [
-        replace(task, settings={**task.settings, **(fewer if "repeats" in task.settings else {})}) for task in tasks
-    ]
+    return [replace(task, inputs={**task.inputs, **fewer}) if "repeats" in task.inputs else task for task in tasks]
 
 
 @pytest.fixture(scope="module")
@@ -92,30 +90,26 @@ def test_every_estimator_has_an_entry() -> None:
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.rule != BACKPROP], ids=lambda entry: entry.name)
-def test_a_rule_stands_at_every_boundary(entry: Any) -> None:
+def test_rules_act_at_every_boundary(entry: Any) -> None:
     rules = TrainingConfig(rule=entry.rule, depth=4).rules
     assert list(rules) == [1, 2, 3, 4]
     assert len({rule.name for rule in rules.values()}) == 1
 
 
-def test_entries_have_names_of_their_own_and_a_family() -> None:
+def test_entries_have_unique_names_and_cover_all_families() -> None:
     assert len({entry.name for entry in ENTRIES}) == len(ENTRIES)
     assert len({entry.network for entry in ENTRIES if entry.is_trained}) == len(ENTRIES) - 1
     assert {entry.family for entry in ENTRIES} == set(FAMILIES)
 
 
-def test_a_comparison_is_read_back_from_its_settings() -> None:
-    assert RuleComparison.from_dict(json.loads(json.dumps(COMPARISON.to_dict()))) == COMPARISON
-
-
-def test_tasks_differ_between_comparisons() -> None:
+def test_other_trainings_share_no_task() -> None:
     wider = replace(COMPARISON, training=replace(TRAINING, width=17))
     assert not {task.key for task in tasks_of(COMPARISON, PLAN)} & {task.key for task in tasks_of(wider, PLAN)}
 
 
-def test_rules_are_timed_when_all_other_tasks_are_finished() -> None:
+def test_timing_waits_for_all_other_tasks() -> None:
     *others, timed = tasks_of(COMPARISON, PLAN)
-    assert timed.name == "time-a-step"
+    assert timed.name == "rules-time-a-step"
     assert set(timed.after) == {task.key for task in others}
 
 
@@ -132,7 +126,7 @@ def test_locks_and_needs_follow_from_the_estimators() -> None:
 # Tables
 
 
-def test_the_section_has_all_tables(results: Results, section: Section) -> None:
+def test_the_section_has_all_tables_with_a_row_per_rule(results: Results, section: Section) -> None:
     assert set(section.tables) == PROMISED | {"timings"}
     table = section.tables["rules"].set_index("method")
     assert list(table.index) == list(FEW)
@@ -145,7 +139,7 @@ def test_the_section_has_all_tables(results: Results, section: Section) -> None:
     assert list(shown["rule"]) == list(FEW)
 
 
-def test_the_untrained_networks_are_those_of_backprop_before_training(results: Results, folder: Path) -> None:
+def test_untrained_networks_are_those_of_backprop_before_training(results: Results, folder: Path) -> None:
     views = COMPARISON.views(folder)
     untrained, trained = views[UNTRAINED, 0], views[BACKPROP, 0]
     assert untrained.run.path == trained.run.path
@@ -154,7 +148,7 @@ def test_the_untrained_networks_are_those_of_backprop_before_training(results: R
     assert UNTRAINED not in set(results["gradients"]["method"])
 
 
-def test_angles_are_those_of_the_last_step(results: Results, section: Section) -> None:
+def test_angles_are_measured_at_the_last_step(results: Results, section: Section) -> None:
     table = section.tables["rules"].set_index("method")
     assert table.loc[BACKPROP, ["angle_1", "angle_2", "angle_over_training"]].tolist() == pytest.approx(
         [0, 0, 0], abs=0.1
@@ -167,7 +161,7 @@ def test_angles_are_those_of_the_last_step(results: Results, section: Section) -
     assert table.loc["Kickback", "angle_2"] == pytest.approx(last["angle"].mean())
 
 
-def test_likeness_to_backprop_is_to_its_other_seeds(section: Section, folder: Path) -> None:
+def test_similarity_to_backprop_is_measured_across_seeds(section: Section, folder: Path) -> None:
     views = COMPARISON.views(folder)
     rows = views[BACKPROP, 0].rows("test")
     layers = {key: view.activations["hidden.2"][rows] for key, view in views.items()}
@@ -178,9 +172,7 @@ def test_likeness_to_backprop_is_to_its_other_seeds(section: Section, folder: Pa
     assert table.loc[BACKPROP, "cka_2"] == pytest.approx(ceiling)
 
 
-def test_equal_seeds_give_equal_bits_in_all_tables_but_the_timings(
-    section: Section, tmp_path: Path, run_all: RunAll
-) -> None:
+def test_results_except_timings_are_reproducible(section: Section, tmp_path: Path, run_all: RunAll) -> None:
     again = CLAIM.conclude(run_all(shortened(COMPARISON), tmp_path))
     for name in PROMISED:
         pd.testing.assert_frame_equal(section.tables[name], again.tables[name], check_exact=True, obj=name)
@@ -202,7 +194,7 @@ def test_figures_have_labels_and_notes(section: Section, check_section: Callable
         assert "Seeds 0, 1" in drawing.figure.get_supxlabel()
 
 
-def test_the_cells_of_the_heat_maps_hold_their_numbers(section: Section) -> None:
+def test_heat_maps_show_the_numbers_of_their_cells(section: Section) -> None:
     figure = next(drawing.figure for drawing in section.drawings if drawing.name == "layers")
     probe = section.tables["rules"][["probe_1", "probe_2"]].to_numpy()
     assert [text.get_text() for text in figure.axes[0].texts] == [f"{value:.2f}" for value in probe.ravel()]
@@ -244,7 +236,7 @@ def test_the_claim_does_not_hold_if_few_rules_learn(concluded: Any) -> None:
     assert section.verdict == "does not hold"
 
 
-def test_a_gain_within_the_spread_of_seeds_is_none(results: Results) -> None:
+def test_a_gain_within_the_spread_over_seeds_does_not_count(results: Results) -> None:
     chosen = with_accuracies(results, **{OUTPUT_ALONE: 0.5})
     networks = chosen["networks"]
     networks.loc[networks["rule"] == "kickback", "test_accuracy"] = [0.4, 0.9]
@@ -253,7 +245,7 @@ def test_a_gain_within_the_spread_of_seeds_is_none(results: Results) -> None:
     assert not gains.loc["Kickback", "learns"]
 
 
-def test_a_training_that_diverged_counts_against_its_rule_and_is_not_compared(tmp_path: Path, run_all: RunAll) -> None:
+def test_diverged_networks_count_against_their_rule_and_are_not_compared(tmp_path: Path, run_all: RunAll) -> None:
     wild = replace(next(entry for entry in ENTRIES if entry.name == "Kickback"), learning_rate=1e30)
     others = (entry for entry in ENTRIES if entry.name in (BACKPROP, "synthetic gradient", OUTPUT_ALONE, UNTRAINED))
     results = run_all(shortened(replace(COMPARISON, entries=(*others, wild))), tmp_path)
@@ -264,9 +256,9 @@ def test_a_training_that_diverged_counts_against_its_rule_and_is_not_compared(tm
     assert not section.tables["gains"].set_index("method").loc["Kickback", "learns"]
 
 
-def test_gradients_of_one_seed_are_its_own(folder: Path, results: Results) -> None:
+def test_examine_returns_the_gradients_of_the_given_seeds(folder: Path, results: Results) -> None:
     entry = next(entry for entry in ENTRIES if entry.name == "synthetic gradient")
-    tables = examine(folder, **replace(COMPARISON, entries=(entry,), seeds=COMPARISON.seeds[1:2]).to_dict())
+    tables = examine(folder, comparison=replace(COMPARISON, entries=(entry,), seeds=COMPARISON.seeds[1:2]))
     assert set(tables["gradients"]["seed"]) == {COMPARISON.seeds[1]}
     assert set(tables["gradients"]["method"]) == {"synthetic gradient"}
 
@@ -279,7 +271,7 @@ def test_relations_leave_out_rules_without_a_gradient(section: Section) -> None:
     assert set(relations.loc["without controls", "n_rules"]) == {len(without)}
 
 
-def test_classical_scaling_finds_a_plane_again() -> None:
+def test_classical_scaling_recovers_a_plane() -> None:
     points = np.random.default_rng(0).normal(size=(12, 2)) * [3.0, 1.0]
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     found, shares = classical_scaling(distances)

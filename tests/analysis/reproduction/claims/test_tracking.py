@@ -1,8 +1,8 @@
 """The claim on tracking, on tiny problems."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,6 +17,7 @@ from analysis.reproduction.claims.tracking.parts import (
     FIXED,
     KINDS,
     TOLERANCE,
+    Descent,
     Disturbed,
     NoisyProblem,
     descend,
@@ -30,37 +31,30 @@ from repsim.theory import track
 
 PLAN = Plan(seeds=(0, 1, 2, 3, 4))
 NOWHERE = Path("/nowhere")  # no task of this claim writes anything
-PACES = {"slow": {"head_start": 0, "module_steps": 1}, "fast": {"head_start": 0, "module_steps": 1000}}
-SCHEDULE = {"rate": 0.1, "module_rate": 0.3, "n_steps": 5, "tolerance": 1e-5, "dense": 2, "every": 4}
+SLOW = Descent(rate=0.1, module_steps=1, n_steps=5, dense=2, every=4)
+FAST = replace(SLOW, module_steps=1000)
 TRAINING = TrainingConfig(
     data="digits", depth=3, width=16, rule="synthetic-gradient", epochs=1, batch_size=64, learning_rate=3e-3
 )
 CASES = [(network, loss) for network in ("linear", "tanh") for loss in ("mse", "log_loss")]
 
 
-def problem(network: str = "tanh", loss: str = "mse", n_examples: int = 30) -> dict[str, Any]:
-    return {
-        "network": network,
-        "loss": loss,
-        "n_examples": n_examples,
-        "slope": 1.2,
-        "share": 0.9,
-        "read_out": 2.0,
-    }
+def problem(network: str = "tanh", loss: str = "mse") -> NoisyProblem:
+    return NoisyProblem(network=network, loss=loss, n_examples=30)
 
 
 def looks_of(network: str, loss: str, seeds: tuple[int, ...] = (0, 1)) -> pd.DataFrame:
-    return descend(NOWHERE, problem=problem(network, loss), schedule=SCHEDULE, paces=PACES, seeds=seeds)["looks"]
+    descents = {BACKPROP: SLOW, "slow": SLOW, "fast": FAST}
+    return descend(NOWHERE, problem=problem(network, loss), descents=descents, seeds=seeds)["looks"]
 
 
 def disturbed_by(kind: str, *, sizes: tuple[float, ...] = (0.5, 2.0), steps: int = 5) -> pd.DataFrame:
-    schedule = {**SCHEDULE, **PACES["fast"], "rate": 1.0, "n_steps": steps}
-    return disturb(NOWHERE, problem=problem(), schedule=schedule, kind=kind, sizes=sizes, seeds=[0, 1])["disturbed"]
+    descent = replace(FAST, rate=1.0, n_steps=steps)
+    return disturb(NOWHERE, problem=problem(), descent=descent, kind=kind, sizes=sizes, seeds=[0, 1])["disturbed"]
 
 
 def practised(seed: int = 0) -> pd.DataFrame:
-    training = {**TRAINING.to_dict(), "seed": seed}
-    return practise(NOWHERE, training=training, n_looks=2, data_dir=None)["practice"]
+    return practise(NOWHERE, training=replace(TRAINING, seed=seed), n_looks=2, data_dir=None)["practice"]
 
 
 @pytest.fixture(scope="module")
@@ -100,22 +94,20 @@ def section_of(tables: Mapping[str, pd.DataFrame]) -> Section:
     [lambda: looks_of("linear", "log_loss", (1,)), lambda: disturbed_by("noise"), practised],
     ids=["descend", "disturb", "practise"],
 )
-def test_a_task_gives_the_same_bits_twice(work: Callable[[], pd.DataFrame]) -> None:
-    first, again = work(), work()
-    assert len(first) > 2
-    pd.testing.assert_frame_equal(first, again, check_exact=True)
+def test_results_are_reproducible(work: Callable[[], pd.DataFrame], check_reproducible: Callable[..., None]) -> None:
+    check_reproducible(lambda: {"table": work()})
 
 
-def test_rows_are_identified_by_the_columns_that_name_a_descent(tables: Mapping[str, pd.DataFrame]) -> None:
+def test_rows_are_unique_by_descent_and_step(tables: Mapping[str, pd.DataFrame]) -> None:
     keys = ["network", "loss", "method", "size", "seed", "step"]
     for name in ("looks", "disturbed"):
         assert not tables[name].duplicated(keys).any()
-    assert set(tables["looks"]["method"]) == {BACKPROP, *PACES}
+    assert set(tables["looks"]["method"]) == {BACKPROP, "slow", "fast"}
     assert set(tables["disturbed"]["method"]) == set(KINDS)
     assert list(tables["practice"]["step"])[:3] == [0, *sorted(set(tables["practice"]["step"]) - {0})[:2]]
 
 
-def test_looks_follow_the_schedule() -> None:
+def test_measurements_are_dense_at_first_and_sparse_later() -> None:
     rows = looks_of("tanh", "mse")
     assert list(rows.loc[(rows["method"] == "slow") & (rows["seed"] == 1), "step"]) == [0, 1, 4, 5]
 
@@ -128,10 +120,9 @@ def test_the_error_never_exceeds_its_bound(tables: Mapping[str, pd.DataFrame]) -
         assert (seen["error_norm"] > 1e-3 * seen["error_bound"]).any()
 
 
-def test_descents_begin_where_backprop_does_and_end_at_its_solution_if_the_module_is_exact() -> None:
-    schedule = {**SCHEDULE, "n_steps": 300, "dense": 1, "every": 50, "rate": 1.0, "tolerance": 1e-3}
-    paces = {"fast": PACES["fast"]}
-    rows = descend(NOWHERE, problem=problem(), schedule=schedule, paces=paces, seeds=[1])["looks"]
+def test_a_descent_with_an_exact_module_starts_and_ends_where_backprop_does() -> None:
+    descent = replace(FAST, n_steps=300, dense=1, every=50, rate=1.0, tolerance=1e-3)
+    rows = descend(NOWHERE, problem=problem(), descents={BACKPROP: descent, "fast": descent}, seeds=[1])["looks"]
     of = dict(list(rows.groupby("method")))
     assert of["fast"]["value"].iloc[0] == of[BACKPROP]["value"].iloc[0]
     assert of["fast"]["slope_share"].iloc[-1] <= 1e-3 < of["fast"]["slope_share"].iloc[-2]
@@ -139,7 +130,7 @@ def test_descents_begin_where_backprop_does_and_end_at_its_solution_if_the_modul
     assert of["fast"]["ratio"].max() < 1
 
 
-def test_the_practical_run_learns_and_is_looked_at_from_the_start() -> None:
+def test_the_deep_network_learns_and_is_measured_from_the_start() -> None:
     table = practised()
     assert len(table) >= 3
     assert table["step"].iloc[0] == 0
@@ -154,7 +145,7 @@ def test_the_practical_run_learns_and_is_looked_at_from_the_start() -> None:
 def learner_and_examples(
     network: str, loss: str, estimator: type[SyntheticGradient] = SyntheticGradient
 ) -> tuple[Learner, Tensor, Tensor]:
-    small = NoisyProblem(**problem(network, loss))
+    small = problem(network, loss)
     return small.learner(0, estimator), *small.examples(0)
 
 
@@ -167,7 +158,7 @@ def at_boundary(learner: Learner, X: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_teaching_is_gradient_descent_on_the_loss_of_the_module(case: tuple[str, str]) -> None:
+def test_teach_is_gradient_descent_on_the_loss_of_the_module(case: tuple[str, str]) -> None:
     taught, X, y = learner_and_examples(*case)
     slow, *_ = learner_and_examples(*case)
     h, t = at_boundary(taught, X, y)
@@ -186,7 +177,7 @@ def test_teaching_is_gradient_descent_on_the_loss_of_the_module(case: tuple[str,
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_best_module_is_exact_for_the_squared_error_and_its_error_never_reaches_linear_layers(
+def test_the_best_module_is_exact_for_the_squared_error_and_harmless_below_linear_layers(
     case: tuple[str, str],
 ) -> None:
     learner, X, y = learner_and_examples(*case)
@@ -208,12 +199,12 @@ def test_the_read_out_of_the_tanh_unit_does_not_learn() -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != FIXED])
-def test_a_disturbance_in_proportion_has_the_given_ratio(kind: str) -> None:
+def test_proportional_disturbances_have_the_given_ratio(kind: str) -> None:
     rows = disturbed_by(kind)
     assert rows["ratio"].to_numpy() == pytest.approx(rows["size"].to_numpy(), rel=1e-3)
 
 
-def test_a_bias_of_fixed_size_has_that_ratio_at_first_only() -> None:
+def test_a_bias_of_fixed_size_has_the_given_ratio_only_at_first() -> None:
     rows = disturbed_by(FIXED, sizes=(0.1,), steps=30)
     for _, each in rows.groupby("seed"):
         assert each["ratio"].iloc[0] == pytest.approx(0.1, rel=1e-3)
@@ -221,7 +212,7 @@ def test_a_bias_of_fixed_size_has_that_ratio_at_first_only() -> None:
         assert each["slope_share"].iloc[-1] > 0.01
 
 
-def test_only_where_the_condition_holds_is_the_worst_disturbance_sure_to_descend() -> None:
+def test_the_worst_disturbance_descends_only_where_the_condition_holds() -> None:
     rows = disturbed_by("against the gradient", sizes=(0.9, 4.0), steps=40)
     ends = rows.groupby(["size", "seed"])["value"].agg(["first", "last"])
     descended = ends["last"] < ends["first"]
@@ -229,7 +220,7 @@ def test_only_where_the_condition_holds_is_the_worst_disturbance_sure_to_descend
     assert not descended[4.0].any()
 
 
-def test_noise_is_drawn_in_each_step_and_biases_are_not() -> None:
+def test_noise_changes_with_the_step_and_biases_do_not() -> None:
     J, gradient = torch.ones(5, 3, dtype=torch.float64), torch.ones(3, 1, dtype=torch.float64)
     noise = [KINDS["noise"](J, gradient, 0, step) for step in (0, 0, 1)]
     assert torch.equal(noise[0], noise[1])
@@ -237,7 +228,7 @@ def test_noise_is_drawn_in_each_step_and_biases_are_not() -> None:
     assert torch.equal(KINDS["bias"](J, gradient, 0, 0), KINDS["bias"](J, gradient, 0, 1))
 
 
-def test_a_disturbed_module_learns_as_an_undisturbed_one() -> None:
+def test_disturbances_do_not_change_what_the_module_learns() -> None:
     (disturbed, X, y), (plain, *_) = (
         learner_and_examples("tanh", "mse", kind) for kind in (Disturbed, SyntheticGradient)
     )
@@ -253,11 +244,10 @@ def test_a_disturbed_module_learns_as_an_undisturbed_one() -> None:
         torch.testing.assert_close(found.grad, expected.grad)
 
 
-def test_a_descent_that_diverges_ends_with_its_last_look() -> None:
-    schedule = {**SCHEDULE, "rate": 1e3, "n_steps": 500, "dense": 1, "every": 10**4}
-    rows = descend(NOWHERE, problem=problem("linear"), schedule=schedule, paces={"slow": PACES["slow"]}, seeds=[0])[
-        "looks"
-    ]
+def test_a_descent_that_diverges_ends_with_its_last_measurement() -> None:
+    descent = replace(SLOW, rate=1e3, n_steps=500, dense=1, every=10**4)
+    descents = {BACKPROP: descent, "slow": descent}
+    rows = descend(NOWHERE, problem=problem("linear"), descents=descents, seeds=[0])["looks"]
     assert list(rows["step"]) == [0, 0]
     assert not summarise(rows, rows[:0])["converged"].any()
 
@@ -265,7 +255,7 @@ def test_a_descent_that_diverges_ends_with_its_last_look() -> None:
 # Conclusion
 
 
-def test_a_descent_that_climbed_to_where_the_tanh_is_flat_has_not_converged() -> None:
+def test_a_descent_that_climbed_to_a_plateau_has_not_converged() -> None:
     case = {"network": "tanh", "loss": "mse", "size": 0.0, "seed": 0}
     rows = [
         {"method": BACKPROP, "step": 0, "value": 1.0, "slope_share": 1.0, "ratio": None},
@@ -284,7 +274,7 @@ def test_a_descent_that_climbed_to_where_the_tanh_is_flat_has_not_converged() ->
     assert runs["excess"].to_dict() == pytest.approx({BACKPROP: 0.0, "down": 0.3, "up": 1.8})
 
 
-def test_the_claim_holds_if_every_descent_that_kept_the_condition_converged(arrived: dict[str, pd.DataFrame]) -> None:
+def test_the_claim_holds_if_every_descent_that_met_the_condition_converged(arrived: dict[str, pd.DataFrame]) -> None:
     section = section_of(arrived)
     assert section.verdict == "holds"
     runs = section.tables["runs"]
@@ -294,7 +284,7 @@ def test_the_claim_holds_if_every_descent_that_kept_the_condition_converged(arri
     assert "the condition is sufficient, not necessary" in section.findings[0]
 
 
-def test_one_descent_that_kept_the_condition_and_stalled_refutes_it(arrived: dict[str, pd.DataFrame]) -> None:
+def test_a_descent_that_met_the_condition_and_stalled_refutes_the_claim(arrived: dict[str, pd.DataFrame]) -> None:
     looks = arrived["looks"].copy()
     stalled = (looks["network"] == "tanh") & (looks["loss"] == "mse") & (looks["method"] == "fast")
     assert looks.loc[stalled, "ratio"].max() < 1
@@ -302,7 +292,7 @@ def test_one_descent_that_kept_the_condition_and_stalled_refutes_it(arrived: dic
     assert section_of({**arrived, "looks": looks}).verdict == "does not hold"
 
 
-def test_an_error_beyond_its_bound_refutes_it(arrived: dict[str, pd.DataFrame]) -> None:
+def test_an_error_beyond_its_bound_refutes_the_claim(arrived: dict[str, pd.DataFrame]) -> None:
     practice = arrived["practice"].copy()
     practice.loc[1, "error_norm"] = 2 * practice.loc[1, "error_bound"]
     section = section_of({**arrived, "practice": practice})
@@ -310,12 +300,12 @@ def test_an_error_beyond_its_bound_refutes_it(arrived: dict[str, pd.DataFrame]) 
     assert "exceeded its bound εC at 1 of all measurements" in section.findings[-1]
 
 
-def test_a_condition_that_no_module_ever_meets_holds_in_part(arrived: dict[str, pd.DataFrame]) -> None:
+def test_the_claim_holds_in_part_if_no_module_meets_the_condition(arrived: dict[str, pd.DataFrame]) -> None:
     looks = arrived["looks"].assign(ratio=arrived["looks"]["ratio"] * 0 + 2)
     assert section_of({**arrived, "looks": looks}).verdict == "holds in part"
 
 
-def test_looks_in_practice_that_meet_the_condition_are_counted(arrived: dict[str, pd.DataFrame]) -> None:
+def test_measurements_in_practice_that_meet_the_condition_are_counted(arrived: dict[str, pd.DataFrame]) -> None:
     never = arrived["practice"].assign(ratio=3.0)
     assert "met at none of" in section_of({**arrived, "practice": never}).findings[0]
     once = never.copy()
@@ -323,7 +313,7 @@ def test_looks_in_practice_that_meet_the_condition_are_counted(arrived: dict[str
     assert f"met at 1 of {len(once)} measurements" in section_of({**arrived, "practice": once}).findings[0]
 
 
-def test_a_loss_that_rose_within_the_condition_is_counted(arrived: dict[str, pd.DataFrame]) -> None:
+def test_steps_that_raise_the_loss_under_the_condition_are_counted(arrived: dict[str, pd.DataFrame]) -> None:
     def rises(tables: Mapping[str, pd.DataFrame]) -> str:
         return next(each for each in section_of(tables).findings if "single steps" in each)
 
@@ -334,7 +324,7 @@ def test_a_loss_that_rose_within_the_condition_is_counted(arrived: dict[str, pd.
     assert rises({**arrived, "looks": looks}).endswith("the loss rose in 1.")
 
 
-def test_figures_name_axes_seeds_and_numbers_of_examples(
+def test_figures_have_labels_titles_and_notes(
     tables: Mapping[str, pd.DataFrame], check_section: Callable[..., None]
 ) -> None:
     section = CLAIM.section(results_of(tables))
@@ -349,7 +339,7 @@ def test_figures_name_axes_seeds_and_numbers_of_examples(
         assert drawing.figure.get_supxlabel().startswith("Seeds 0, 1. n = ")
 
 
-def test_the_section_names_its_choices_and_keeps_its_tables(tables: Mapping[str, pd.DataFrame]) -> None:
+def test_the_section_marks_our_choices_and_has_all_tables(tables: Mapping[str, pd.DataFrame]) -> None:
     section = section_of(tables)
     assert "our choices" in section.setting
     assert set(section.tables) == {"looks", "disturbed", "practice", "runs"}

@@ -4,7 +4,7 @@ import pandas as pd
 from analysis.reproduction.kit.numbers import formatted, rows_of, seed_intervals, value_range, with_interval
 
 
-def test_the_interval_over_seeds_is_students() -> None:
+def test_seed_intervals_are_t_intervals() -> None:
     table = pd.DataFrame({"rule": ["a"] * 3 + ["b"], "value": [1.0, 2.0, 3.0, 5.0]})
     a, b = seed_intervals(table, ["rule"], "value").to_dict("records")
     half = 4.302652729911275 / np.sqrt(3)  # t of 2 degrees of freedom at 0.975, times the standard error
@@ -14,13 +14,13 @@ def test_the_interval_over_seeds_is_students() -> None:
     assert np.isnan(b["low"])
 
 
-def test_rows_are_selected_by_all_values_and_keep_their_index() -> None:
+def test_rows_of_matches_all_values_and_keeps_the_index() -> None:
     table = pd.DataFrame({"loss": ["mse", "mse", "log_loss"], "seed": [0, 1, 1], "x": [1.0, 2.0, 3.0]}, index=[5, 6, 7])
     assert rows_of(table, loss="mse", seed=1).index.tolist() == [6]
     assert rows_of(table).equals(table)
 
 
-def test_numbers_in_words() -> None:
+def test_numbers_are_formatted_for_sentences_and_tables() -> None:
     row = next(pd.DataFrame({"mean": [0.5], "low": [0.25], "high": [0.75]}).itertuples())
     assert with_interval(row, "+.2f") == "+0.50 (95 % interval +0.25 to +0.75)"
     assert value_range(pd.Series([0.1, 0.1])) == "0.1"

@@ -1,6 +1,7 @@
-import json
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from analysis.config.recording import RecordingConfig
 from analysis.reproduction.kit.recipe import Recipe
@@ -13,12 +14,12 @@ RECIPE = Recipe(
 )
 
 
-def test_networks_of_other_settings_have_other_folders(tmp_path: Path) -> None:
-    other, wider = (
-        replace(RECIPE, training=replace(RECIPE.training, **change)) for change in ({"seed": 3}, {"width": 9})
-    )
-    assert RECIPE.path(tmp_path).parent == other.path(tmp_path).parent != wider.path(tmp_path).parent
+def test_networks_of_other_settings_have_other_folders_and_those_of_other_seeds_share_one() -> None:
+    other, wider = (replace(RECIPE, training=replace(RECIPE.training, **each)) for each in ({"seed": 3}, {"width": 9}))
+    assert RECIPE.path(Path()).parent == other.path(Path()).parent != wider.path(Path()).parent
 
 
-def test_a_recipe_survives_json() -> None:
-    assert Recipe.from_dict(json.loads(json.dumps(RECIPE.to_dict()))) == RECIPE
+def test_another_version_of_repsim_has_other_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = RECIPE.path(Path())
+    monkeypatch.setattr("repsim.__version__", "0.0.0")
+    assert RECIPE.path(Path()) != before
