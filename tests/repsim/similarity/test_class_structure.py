@@ -30,25 +30,6 @@ def test_class_structure_leaves_out_nan() -> None:
 
 
 @pytest.mark.parametrize(("D", "side"), [([np.nan, 1, 1], "within"), ([1, np.nan, np.nan], "between")])
-def test_class_structure_of_nothing_is_nan(D: list[float], side: str) -> None:
+def test_class_structure_without_defined_distances_is_nan(D: list[float], side: str) -> None:
     with pytest.warns(RuntimeWarning, match=f"^All distances {side} classes are NaN; the class structure is NaN"):
         assert np.isnan(class_structure(D, [0, 0, 1]))
-
-
-@pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ([0, 1], r"^D has 3 stimuli and labels has shape \(2,\); expected shape \(3,\)"),
-        (np.eye(3), r"^D has 3 stimuli and labels has shape \(3, 3\)"),
-        (["a", "a", "a"], r"^All 3 labels are a; at least 2 classes are needed"),
-        (
-            [0, 0, np.nan],
-            r"^1 of the 3 labels of D are missing \(None or NaN\); expected one for each of the stimuli\.",
-        ),
-        ([0, 0, "a"], r"^The 3 labels of D are of mixed kinds \(number, string\)"),
-        ([0, 1, 2], r"^Each of the 3 classes has 1 member; expected a class of at least 2"),
-    ],
-)
-def test_class_structure_refuses(labels: list, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        class_structure([1, 2, 3], labels)

@@ -1,9 +1,11 @@
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from repsim.similarity import rdm
+from repsim.similarity import class_separation, class_structure, neural_collapse, rdm
 from repsim.similarity.conditions import class_codes
 
 
@@ -41,9 +43,7 @@ def test_codes_are_those_of_numpy(labels: object) -> None:
     ],
 )
 def test_missing_labels_are_no_class(labels: object) -> None:
-    message = (
-        r"^2 of the 3 labels of X are missing \(None or NaN\); expected one for each of the rows\. Leave out the rows"
-    )
+    message = r"^2 of the 3 labels of X are missing \(None or NaN\); expected one for each of the rows\. Leave out the"
     with pytest.raises(ValueError, match=message):
         class_codes(labels, 3, "labels", "X")
 
@@ -58,9 +58,7 @@ def test_missing_labels_are_no_class(labels: object) -> None:
     ],
 )
 def test_labels_of_mixed_kinds_are_refused(labels: object, kinds: str) -> None:
-    with pytest.raises(
-        ValueError, match=rf"^The 3 labels of X are of mixed kinds \({kinds}\); expected all numbers or "
-    ):
+    with pytest.raises(ValueError, match=rf"^The 3 labels of X are of mixed kinds \({kinds}\); expected all numbers o"):
         class_codes(labels, 3, "labels", "X")
 
 
@@ -75,3 +73,28 @@ def test_rdm_refuses_missing_labels_and_folds(rng: np.random.Generator) -> None:
         rdm(X, labels=[0, 1, nan, nan])
     with pytest.raises(ValueError, match=r"^1 of the 4 folds of X are missing"):
         rdm(X, "crossnobis", labels=[0, 1, 0, 1], folds=[0, 0, 1, None])
+
+
+@pytest.mark.parametrize(
+    "function", [class_separation, neural_collapse, lambda X, labels: class_structure(rdm(X), labels)]
+)
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1], r"^[XD] has 4 stimuli and labels has shape \(2,\); expected shape \(4,\)"),
+        (None, r"^[XD] has 4 stimuli and labels has shape \(\); expected shape \(4,\)"),
+        (np.eye(4), r"^[XD] has 4 stimuli and labels has shape \(4, 4\)"),
+        (["a"] * 4, r"^All 4 labels are a; at least 2 classes are needed"),
+        (
+            [0, 0, 1, np.nan],
+            r"^1 of the 4 labels of [XD] are missing \(None or NaN\); expected one for each of the stimuli",
+        ),
+        ([0, 0, 1, "a"], r"^The 4 labels of [XD] are of mixed kinds \(number, string\)"),
+        ([0, 1, 2, 3], r"^Each of the 4 classes has 1 member; expected a class of at least 2"),
+    ],
+)
+def test_comparisons_of_classes_refuse_labels(
+    rng: np.random.Generator, function: Callable, labels: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        function(rng.normal(size=(4, 3)), labels)

@@ -145,7 +145,7 @@ def test_a_measure_is_a_function_of_two_arrays(layers: Layers) -> None:
         (lambda: pairwise({"a": np.eye(5)}, measure=COMPARATORS["cosine"]), "^measure is Comparator.* a Measure"),
     ],
 )
-def test_what_is_neither_a_name_nor_an_entry_nor_a_function_is_refused(call: Callable, message: str) -> None:
+def test_other_objects_than_names_entries_and_functions_are_refused(call: Callable, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         call()
 

@@ -134,7 +134,7 @@ def test_pairwise_takes_single_precision_with_a_large_mean(rng: np.random.Genera
     np.testing.assert_allclose(pairwise(X).values, pairwise(centred).values, atol=1e-10)
 
 
-def test_a_function_of_ones_own_is_asked_for_both_orders_of_every_pair(rng: np.random.Generator) -> None:
+def test_a_plain_function_is_evaluated_in_both_orders_of_every_pair(rng: np.random.Generator) -> None:
     def width_ratio(X: np.ndarray, Y: np.ndarray) -> float:
         return X.shape[1] / Y.shape[1]
 
@@ -151,38 +151,24 @@ def test_a_function_of_ones_own_is_asked_for_both_orders_of_every_pair(rng: np.r
     [
         ({"X": {}}, r"^X has no representations; expected at least 1"),
         ({"Y": {}}, r"^Y has no representations; expected at least 1"),
-        (
-            {"Y": {"b": np.eye(5)}},
-            r"^X\['a'\] has 9 samples and Y\['b'\] has 5; both must come from the same stimuli in the",
-        ),
+        ({"Y": {"b": np.eye(5)}}, r"^X\['a'\] has 9 samples and Y\['b'\] has 5; both must come from the same stimuli"),
         ({"Y": {"b": [[1, 2], [3, np.nan]]}}, r"^Y\['b'\] has 1 of 4 values that are NaN or infinite"),
-        (
-            {"X": dict.fromkeys("abcd", np.eye(9)), "memory": 31},
-            r"^memory is 31 bytes; 4 representations need at least 32\.",
-        ),
-        (
-            {"measure": "Procrustes"},
-            r"^Unknown measure 'Procrustes'\. Did you mean 'procrustes'\? Choose one of: angular_",
-        ),
+        ({"X": dict.fromkeys("abcd", np.eye(9)), "memory": 31}, r"^memory is 31 bytes; 4 representations need at leas"),
+        ({"measure": "Procrustes"}, r"^Unknown measure 'Procrustes'\. Did you mean 'procrustes'\? Choose one of: angu"),
         ({"measure": "mean_cca", "device": "cpu"}, r"^mean_cca does not use a device\."),
         ({"device": "abacus"}, r"device 'abacus' \("),
-        (
-            {"X": {"net": {"layer": [[1.0]]}}},
-            r"^X\['net'\] is a mapping; expected an array\. Put nested layers into one",
-        ),
+        ({"X": {"net": {"layer": [[1.0]]}}}, r"^X\['net'\] is a mapping; expected an array\. Put nested layers into o"),
         ({"X": {"a": torch.eye(4).to_sparse()}}, r"^X\['a'\] is a sparse tensor; expected a dense one\."),
     ],
 )
 def test_pairwise_refuses(rng: np.random.Generator, given: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         pairwise(**({"X": {"a": rng.normal(size=(9, 2))}} | given))
-    with pytest.raises(
-        TypeError, match=r"^X is a ndarray; expected a mapping .* compare two arrays with the function of"
-    ):
+    with pytest.raises(TypeError, match=r"^X is a ndarray; expected a mapping .* compare two arrays with the function"):
         pairwise(np.eye(5))
 
 
-def test_tensors_are_taken_whatever_their_type_and_graph(rng: np.random.Generator) -> None:
+def test_pairwise_accepts_tensors_of_any_dtype_and_with_gradients(rng: np.random.Generator) -> None:
     X = torch.from_numpy(rng.normal(size=(9, 3))).float()
     expected = pairwise({"x": X.numpy(), "y": X.numpy() ** 2}).values
     kinds = {"graph": X.clone().requires_grad_(), "half": X.half(), "brain": X.bfloat16()}

@@ -37,7 +37,7 @@ def test_centred_leaves_its_input_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
-def test_epsilon_is_that_of_the_values_whatever_the_type(rng: np.random.Generator, kind: type) -> None:
+def test_epsilon_is_that_of_the_values_for_any_dtype(rng: np.random.Generator, kind: type) -> None:
     X = rng.normal(size=(50, 3))
     assert epsilon_of(X) == DOUBLE
     assert epsilon_of(X.astype(np.float32).astype(kind)) == SINGLE

@@ -44,16 +44,8 @@ def test_pairs_of_constant_rdms_alone_are_nan() -> None:
 @pytest.mark.parametrize(
     ("sides", "error", "message"),
     [
-        (
-            ({"a": [np.nan, 1, 2]}, {"b": [1, 2, 3]}),
-            ValueError,
-            r"^1 pairs are NaN only in A\['a'\] and 0 only in B\['b'\]",
-        ),
-        (
-            ({"a": [1, 2, 3]}, [[1, 2, 3]]),
-            TypeError,
-            r"^B is a list; expected a mapping from names to RDMs\. .*compare_rd",
-        ),
+        (({"a": [np.nan, 1, 2]}, {"b": [1, 2, 3]}), ValueError, r"^1 pairs are NaN only in A\['a'\] and 0 only in B\["),
+        (({"a": [1, 2, 3]}, [[1, 2, 3]]), TypeError, r"^B is a list; expected a mapping from names to RDMs\. .*compar"),
         (({},), ValueError, r"^A has no RDMs; expected at least 1\."),
     ],
 )

@@ -62,7 +62,7 @@ def test_inversions_equal_the_definition(rng: np.random.Generator, m: int) -> No
         assert n_inversions(sequence, start) == expected
 
 
-def test_ranked_counts_what_is_below_and_what_is_tied() -> None:
+def test_ranked_counts_smaller_and_tied_distances() -> None:
     x = ranked(np.array([5.0, 1.0, 5.0, 7.0, 5.0]))
     np.testing.assert_array_equal(x.below, [1, 0, 1, 4, 1])
     np.testing.assert_array_equal(x.start, [0, 1, 4, 4, 4, 5])

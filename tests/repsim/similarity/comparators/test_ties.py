@@ -90,7 +90,7 @@ def test_rsa_of_classes_ignores_rotation_as_it_declares(rng: np.random.Generator
 
 
 @pytest.mark.parametrize("method", RANKED[:2])
-def test_resampled_ranks_tie_alike(rng: np.random.Generator, codes: np.ndarray, method: str) -> None:
+def test_resampled_ranks_have_the_same_ties(rng: np.random.Generator, codes: np.ndarray, method: str) -> None:
     models = {"exact": rdm(codes, "euclidean"), "rotated": rdm(codes @ rotation(rng, 6), "euclidean")}
     data = {"data": pdist(codes + rng.normal(size=codes.shape))}
     samples = evaluate_models(models, data, method=method, n_samples=20).samples

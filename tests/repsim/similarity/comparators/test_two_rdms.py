@@ -92,14 +92,8 @@ def test_compare_rdms_over_no_pairs_is_nan() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (
-            {"B": np.arange(6.0)},
-            r"^A has 3 samples and B has 4; both must come from the same stimuli in the same order\.",
-        ),
-        (
-            {"A": [np.nan, np.nan, 1], "B": [1, np.nan, 2]},
-            r"^1 pairs are NaN only in A and 0 only in B; both must be NaN at",
-        ),
+        ({"B": np.arange(6.0)}, r"^A has 3 samples and B has 4; both must come from the same stimuli in the same orde"),
+        ({"A": [np.nan, np.nan, 1], "B": [1, np.nan, 2]}, r"^1 pairs are NaN only in A and 0 only in B; both must be"),
         ({"A": [1, 2]}, "^A has 2 distances"),
         ({"B": [1, 2]}, "^B has 2 distances"),
         ({"method": "kendall"}, rf"^Unknown method 'kendall'\. Choose one of: {', '.join(sorted(COMPARATORS))}\.$"),

@@ -112,7 +112,7 @@ def test_a_name_that_was_cut_is_explained_below_the_figure() -> None:
         assert f"{label}={name}" in key
 
 
-def test_a_figure_that_was_given_is_left_as_large_as_it_is() -> None:
+def test_a_given_figure_keeps_its_size() -> None:
     figure = Figure(figsize=(3.0, 2.0))
     ax = figure.add_subplot()
     ax.set_xlim(0, 5)
@@ -161,7 +161,7 @@ def test_axes_without_labelled_artists_have_no_legend() -> None:
     assert ax.get_legend() is None
 
 
-def test_a_key_counts_what_it_leaves_out() -> None:
+def test_a_key_counts_omitted_names() -> None:
     ax = new_axes()
     write_key(figure_of(ax), {f"s{k}": "long" * 9 for k in range(11)})
     lines = figure_of(ax).get_supxlabel().split("\n")

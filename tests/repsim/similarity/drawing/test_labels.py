@@ -54,7 +54,7 @@ def test_any_name_is_drawn_literally_and_without_a_warning(name: str) -> None:
         ("\u05e2\u05d1", "\u05e2\u05d1"),  # of which the default font has the characters
     ],
 )
-def test_what_cannot_be_seen_is_escaped(name: str, shown: str) -> None:
+def test_invisible_characters_are_escaped(name: str, shown: str) -> None:
     assert printable(name) == shown
 
 

@@ -121,7 +121,7 @@ def test_an_evaluation_shows_intervals_and_the_ceiling() -> None:
     assert ax.yaxis_inverted()
 
 
-def test_a_test_shows_what_chance_gives() -> None:
+def test_a_mantel_test_is_drawn_over_its_null_distribution() -> None:
     result = mantel_test(MODELS, DATA["seed 0"], n_permutations=50)
     ax = result.plot()
     lines = ax.collections[0].get_segments()
@@ -155,5 +155,5 @@ def test_importing_similarity_imports_no_pandas() -> None:
     assert subprocess.run([sys.executable, "-c", script], timeout=120).returncode == 0
 
 
-def test_new_axes_are_of_the_size_asked_for() -> None:
+def test_new_axes_have_the_given_size() -> None:
     assert new_axes(3.0, 2.0).get_figure().get_size_inches().tolist() == [3.0, 2.0]

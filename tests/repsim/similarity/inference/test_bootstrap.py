@@ -29,7 +29,7 @@ def stacked(rdms: dict) -> np.ndarray:
 
 
 @pytest.mark.parametrize("method", WEIGHTED)
-def test_weights_give_what_resampling_gives(
+def test_weights_are_equivalent_to_resampling(
     rng: np.random.Generator, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for memory in [1, 2**30]:
@@ -52,7 +52,7 @@ def test_every_stimulus_drawn_once_is_the_comparison_itself(rng: np.random.Gener
 
 
 @pytest.mark.parametrize(("method", "theirs"), [("pearson", "corr"), ("cosine", "cosine"), ("spearman", "spearman")])
-def test_resampled_stimuli_give_what_rsatoolbox_gives(
+def test_resampled_values_equal_rsatoolbox(
     rng: np.random.Generator, rsatoolbox: ModuleType, method: str, theirs: str
 ) -> None:
     models, data = signals(rng)
@@ -227,10 +227,7 @@ def test_ceilings_that_are_nan_everywhere_are_nan_with_a_warning(rng: np.random.
         ({"data": {"d": np.arange(3.0)}}, r"^models has 14 samples and data has 3; both must come"),
         ({"data": {"d": np.full(91, np.nan)}}, r"^data\['d'\] has 91 pairs that are NaN\. Leave those stimuli out"),
         ({"data": {"d": np.ones(91)}}, r"^data\['d'\] has no two distances that differ; pearson is not defined for it"),
-        (
-            {"data": {"d": np.arange(91.0)}, "over": "networks"},
-            r"^Resampling networks needs at least 2 data RDMs; there is 1",
-        ),
+        ({"data": {"d": np.arange(91.0)}, "over": "networks"}, r"^Resampling networks needs at least 2 data RDMs; the"),
     ],
 )
 def test_evaluate_models_refuses(rng: np.random.Generator, change: dict, message: str) -> None:

@@ -174,7 +174,7 @@ def test_resampling_networks_uses_the_values_of_all_stimuli(rng: np.random.Gener
     assert ((result.samples >= low - 1e-9) & (result.samples <= high + 1e-9)).all()
 
 
-def test_nothing_resampled_has_values_and_no_more(rng: np.random.Generator) -> None:
+def test_without_resampling_there_are_only_values(rng: np.random.Generator) -> None:
     result = evaluate_models(*signals(rng), over="none")
     assert result.samples.shape == (0, 3)
     assert result.frame()[["standard_error", "low", "high", "p_above_zero"]].isna().all(axis=None)

@@ -48,7 +48,7 @@ def test_equal_similarities_are_no_difference(level: float) -> None:
         assert (paired.p == 1).all()
 
 
-def test_a_constant_case_does_not_drown_the_others(rng: np.random.Generator) -> None:
+def test_a_constant_case_does_not_mask_the_others(rng: np.random.Generator) -> None:
     S = similarities(rng, 0.2)
     S[2] = 0.1
     test = compare_groups(S, GROUPS, reference="bp")
@@ -69,7 +69,7 @@ def test_divisions_that_give_the_same_difference_count_despite_rounding() -> Non
         assert test.p[0] == np.mean(differences >= differences[0] - 1e-6)
 
 
-def test_a_case_that_varies_much_does_not_drown_the_others(rng: np.random.Generator) -> None:
+def test_a_case_of_large_variance_does_not_mask_the_others(rng: np.random.Generator) -> None:
     S = similarities(rng, 0.2)
     S[1:] = 100 * rng.normal(size=S[1:].shape)
     S[1:] += S[1:].swapaxes(1, 2)
@@ -135,7 +135,7 @@ def test_p_values_are_uniform_where_equal_seeds_are_alike() -> None:
     assert np.mean(p) == pytest.approx(0.5, abs=0.07)
 
 
-def test_distances_turn_the_question_round(rng: np.random.Generator) -> None:
+def test_distances_reverse_the_sign_of_differences(rng: np.random.Generator) -> None:
     S = similarities(rng, 0.1)
     one, other = (
         compare_groups(each, GROUPS, reference="bp", direction=direction)
@@ -158,11 +158,9 @@ def test_layers_of_networks_in_a_table(rng: np.random.Generator) -> None:
         assert table["p"][0] == pytest.approx(1 / 70)
 
 
-def test_too_few_networks_are_told_so(rng: np.random.Generator) -> None:
+def test_too_few_networks_warn(rng: np.random.Generator) -> None:
     S = similarities(rng, 0.5, n=2)
-    with pytest.warns(
-        RuntimeWarning, match=r"^4 networks can be divided in 6 ways, so that no p-value can be below 0\.17\."
-    ):
+    with pytest.warns(RuntimeWarning, match=r"^4 networks can be divided in 6 ways, so that no p-value can be below 0"):
         test = compare_groups(S, ["bp", "bp", "sg", "sg"], reference="bp")
     assert test.p_least == pytest.approx(1 / 6)
 
@@ -170,24 +168,15 @@ def test_too_few_networks_are_told_so(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            {"groups": ["bp"] * 7},
-            r"^similarities has shape \(3, 8, 8\) and groups \(7,\); expected \(n_networks, n_networks\)",
-        ),
+        ({"groups": ["bp"] * 7}, r"^similarities has shape \(3, 8, 8\) and groups \(7,\); expected \(n_networks, n_ne"),
         ({"groups": ["bp"] * 8}, r"^There are groups \{'bp': 8\}; expected 2, each of 2 networks or more\."),
         ({"groups": ["bp"] * 7 + ["sg"]}, r"^There are groups \{'bp': 7, 'sg': 1\}; expected 2"),
         ({"reference": "noise"}, r"^There is no group 'noise'\. Choose one of: bp, sg\.$"),
         ({"seeds": [1, 2]}, r"^seeds has shape \(2,\); expected \(8,\), one per network"),
-        (
-            {"seeds": [1] * 8},
-            r"^No pair of networks within the reference, or between the groups, has different seeds\.",
-        ),
+        ({"seeds": [1] * 8}, r"^No pair of networks within the reference, or between the groups, has different seeds"),
         ({"direction": "closeness"}, r"^Unknown direction 'closeness'\. Choose one of: distance, similarity\.$"),
         ({"n_permutations": 0.5}, r"^n_permutations is 0\.5; expected a whole number of at least 1\.$"),
-        (
-            {"similarities": np.ones((8, 8)) - np.eye(8)},
-            r"^similarities are zero on the diagonal, as distances are\. .*direction='distance'\.",
-        ),
+        ({"similarities": np.ones((8, 8)) - np.eye(8)}, r"^similarities are zero on the diagonal, as distances are\."),
         (
             {
                 "similarities": [
@@ -197,10 +186,7 @@ def test_too_few_networks_are_told_so(rng: np.random.Generator) -> None:
             },
             r"^The cases are of measures \['cka', 'procrustes'\], similarities and distances\.",
         ),
-        (
-            {"similarities": np.full((8, 8), np.nan)},
-            r"^similarities are not symmetric and finite off the diagonal",
-        ),
+        ({"similarities": np.full((8, 8), np.nan)}, r"^similarities are not symmetric and finite off the diagonal"),
         ({"similarities": np.arange(64.0).reshape(8, 8)}, r"^similarities are not symmetric and finite"),
     ],
 )

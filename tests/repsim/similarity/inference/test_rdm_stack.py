@@ -6,7 +6,7 @@ from repsim.similarity.inference.rdm_stack import first_equal
 
 
 @pytest.mark.parametrize("method", COMPARATORS)
-def test_only_what_a_comparator_ignores_makes_rdms_equal(rng: np.random.Generator, method: str) -> None:
+def test_rdms_are_equal_up_to_what_a_comparator_ignores(rng: np.random.Generator, method: str) -> None:
     for dtype in [np.float64, np.float32]:
         a = rng.uniform(0.1, 1, size=45).astype(dtype)
         other = a.copy()

@@ -169,7 +169,7 @@ def test_svcca_takes_more_features_than_stimuli_if_few_components_hold_them(rng:
 
 
 @pytest.mark.parametrize("variance", [0, 99, float("nan")])
-def test_svcca_refuses_what_is_no_fraction(variance: float) -> None:
+def test_svcca_refuses_a_variance_outside_its_range(variance: float) -> None:
     with pytest.raises(ValueError, match=rf"^variance is {variance}; expected a fraction above 0 and at most 1\."):
         svcca(np.eye(5), np.eye(5), variance=variance)
 

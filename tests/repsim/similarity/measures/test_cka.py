@@ -89,9 +89,7 @@ def test_orthogonal_patterns_have_no_unbiased_hsic(route: Callable) -> None:
 @pytest.mark.parametrize("d", [10, 11, 100])
 def test_unbiased_cka_of_orthogonal_patterns_is_nan(d: int) -> None:
     X = np.eye(10, d) * np.arange(1.0, 11)[:, None]
-    with pytest.warns(
-        RuntimeWarning, match=r"^2 of 2 representations \(X, Y\) .* no two of their stimuli are more alike"
-    ):
+    with pytest.warns(RuntimeWarning, match=r"^2 of 2 representations \(X, Y\) .* no two of their stimuli are more al"):
         assert math.isnan(linear_cka(X, X))
     assert linear_cka(X, X, unbiased=False) == 1
 

@@ -75,7 +75,7 @@ def test_distance_correlation_of_binary_features_is_their_correlation(rng: np.ra
     assert distance_correlation(x, y) == pytest.approx(expected, abs=1e-12)
 
 
-def test_distance_correlation_sees_what_correlation_does_not() -> None:
+def test_distance_correlation_detects_nonlinear_dependence() -> None:
     x = np.linspace(-1, 1, 101)[:, None]
     assert np.corrcoef(x.ravel(), x.ravel() ** 2)[0, 1] == pytest.approx(0, abs=1e-12)
     assert distance_correlation(x, x**2) > 0.4

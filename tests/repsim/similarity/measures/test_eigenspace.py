@@ -168,7 +168,7 @@ def test_gulp_refuses_a_penalty(penalty: float) -> None:
         gulp(np.eye(4), np.eye(4), penalty=penalty)
 
 
-def test_gulp_without_penalty_refuses_what_fits_everything(rng: np.random.Generator) -> None:
+def test_gulp_without_penalty_refuses_saturated_representations(rng: np.random.Generator) -> None:
     X, Y = rng.normal(size=(2, 10, 40))
     with pytest.raises(ValueError, match=r"^X has 10 stimuli and 40 features; GULP without penalty needs more"):
         gulp(X, Y, penalty=0)

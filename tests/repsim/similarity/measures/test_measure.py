@@ -45,7 +45,7 @@ def test_every_invariance_has_a_transform() -> None:
     assert set(TRANSFORMS) == INVARIANCES
 
 
-def test_a_measure_ignores_what_it_declares_and_nothing_else(rng: np.random.Generator, measure: Measure) -> None:
+def test_a_measure_has_its_declared_invariances_and_no_others(rng: np.random.Generator, measure: Measure) -> None:
     X, Y = related(rng)
     sides = [lambda Z: measure(Z, Y), lambda Z: measure(Y, Z)][: 1 + measure.is_symmetric]
     for side in sides:
@@ -91,7 +91,7 @@ def test_a_metric_obeys_the_triangle_inequality(name: str) -> None:
         assert ac <= ab + bc + 1e-9
 
 
-def test_a_measure_depends_on_which_stimulus_is_which(rng: np.random.Generator, measure: Measure) -> None:
+def test_a_measure_changes_if_stimuli_are_mismatched(rng: np.random.Generator, measure: Measure) -> None:
     X, _ = related(rng)
     assert abs(measure(X, X[rng.permutation(len(X))]) - measure(X, X)) > 0.05
 
@@ -213,10 +213,7 @@ def test_measures_are_listed_by_name(measure: Measure) -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        (
-            {"invariances": frozenset({"mirror"})},
-            r"^Unknown invariances \['mirror'\]\. Choose among: invertible linear, isotropic",
-        ),
+        ({"invariances": frozenset({"mirror"})}, r"^Unknown invariances \['mirror'\]\. Choose among: invertible linea"),
         ({"direction": "up"}, r"^Unknown direction 'up'\. Choose one of: distance, similarity\.$"),
         (
             {"invariances": frozenset({"orthogonal"})},
@@ -251,10 +248,7 @@ IDS = [f"img{k}" for k in range(30)]
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (
-            [*IDS[:28], "img29", "img28"],
-            r"^X and Y are of different stimuli: at position 28 'img28' and 'img29'\. Record",
-        ),
+        ([*IDS[:28], "img29", "img28"], r"^X and Y are of different stimuli: at position 28 'img28' and 'img29'\. Rec"),
         (IDS[:29], r"^X and Y are of different stimuli: at position 29 'img29' and nothing\."),
     ],
 )

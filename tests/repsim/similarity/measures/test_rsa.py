@@ -74,9 +74,7 @@ def test_rsa_by_ranks_ignores_a_monotone_map_of_the_distances(rng: np.random.Gen
 
 @pytest.mark.parametrize("comparator", ["pearson", "spearman", "tau-a"])
 @pytest.mark.parametrize("bad", ["pattern", "constant", "equal"])
-def test_rsa_without_distances_that_differ_is_nan_and_says_so_once(
-    rng: np.random.Generator, bad: str, comparator: str
-) -> None:
+def test_rsa_of_equal_distances_is_nan_with_one_warning(rng: np.random.Generator, bad: str, comparator: str) -> None:
     X, Y = related(rng)
     if bad == "pattern":
         Y[3] = 0.1
@@ -89,7 +87,7 @@ def test_rsa_without_distances_that_differ_is_nan_and_says_so_once(
     assert caught[0].filename == __file__
 
 
-def test_rsa_says_once_that_distances_of_scipy_are_not_defined(rng: np.random.Generator) -> None:
+def test_rsa_of_undefined_distances_of_scipy_is_nan_with_one_warning(rng: np.random.Generator) -> None:
     X, Y = rng.uniform(size=(2, 10, 4))
     Y[[3, 5]] = 0
     with pytest.warns(RuntimeWarning, match=r"^1 of 2 representations \(Y\) are constant, or their") as caught:
@@ -130,15 +128,13 @@ def test_rsa_of_all_pairs_makes_each_rdm_once(rng: np.random.Generator, monkeypa
 # What it refuses
 
 
-def test_rsa_refuses_what_there_is_not(rng: np.random.Generator) -> None:
+def test_rsa_refuses_unknown_choices(rng: np.random.Generator) -> None:
     X, Y = related(rng)
     with pytest.raises(ValueError, match=r"^Unknown distance 'far'\. Choose one of: .*correlation"):
         rsa(X, Y, distance="far")
     with pytest.raises(ValueError, match=r"^Unknown comparator 'alike'\. Choose one of: .*pearson"):
         rsa(X, Y, comparator="alike")
-    with pytest.raises(
-        ValueError, match=r"^The distance 'crossnobis' needs folds and labels, .* of: braycurtis, .*, yule\."
-    ):
+    with pytest.raises(ValueError, match=r"^The distance 'crossnobis' needs folds and labels, .* of: braycurtis, .*,"):
         rsa(X, Y, distance="crossnobis")
 
 

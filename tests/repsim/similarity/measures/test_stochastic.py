@@ -112,7 +112,7 @@ def test_on_one_feature_it_adds_means_and_standard_deviations() -> None:
     assert stochastic_procrustes(X, Y) == pytest.approx(math.sqrt(2 * 1 + 2 * 4), abs=1e-12)
 
 
-def test_stochastic_procrustes_is_at_least_what_means_and_covariances_are_apart() -> None:
+def test_stochastic_procrustes_is_at_least_the_distance_of_means_and_covariances() -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         X, Y = noisy(rng), noisy(rng)

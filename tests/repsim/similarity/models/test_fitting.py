@@ -66,7 +66,7 @@ def test_partial_rsa_is_the_correlation_of_residuals(
     assert abs(expected - compare_rdms(target, models["line"], method)) > 1e-3
 
 
-def test_partial_rsa_ignores_what_the_controls_add(models: dict[str, np.ndarray], target: np.ndarray) -> None:
+def test_partial_rsa_ignores_the_effect_of_controls(models: dict[str, np.ndarray], target: np.ndarray) -> None:
     controls = {"class": models["class"]}
     value = partial_rsa(target, models["line"], controls)
     assert partial_rsa(squareform(target + 50 * models["class"]), models["line"], controls) == pytest.approx(value)
@@ -132,7 +132,9 @@ def test_regression_equals_least_squares(models: dict[str, np.ndarray], target: 
     assert tuple(result.coefficients) == NAMES
 
 
-def test_unique_variance_is_what_r2_loses_without_a_model(models: dict[str, np.ndarray], target: np.ndarray) -> None:
+def test_unique_variance_is_the_decrease_of_r2_without_a_model(
+    models: dict[str, np.ndarray], target: np.ndarray
+) -> None:
     result = regression_rsa(target, models)
     for name in models:
         others = {other: models[other] for other in models if other != name}
@@ -226,7 +228,7 @@ def test_a_fit_equals_rsatoolbox(models: dict[str, np.ndarray], target: np.ndarr
     assert fit_models(target, models).value == pytest.approx(expected, abs=1e-8)
 
 
-def test_targets_of_all_scales_count_alike(models: dict[str, np.ndarray], target: np.ndarray) -> None:
+def test_targets_of_any_scale_have_the_same_weight(models: dict[str, np.ndarray], target: np.ndarray) -> None:
     other = target[::-1].copy()
     fit = fit_models({"a": target, "b": other}, models)
     scaled = fit_models({"a": target, "b": 1000 * other}, models)
@@ -322,11 +324,7 @@ def test_fits_refuse_comparators_that_are_not_linear(method: str) -> None:
             ValueError,
             r"^The 2 controls are linearly dependent: they have rank 1 over 36 pairs",
         ),
-        (
-            lambda t, m: partial_rsa(t, t, {"c": t}, "tau-a"),
-            ValueError,
-            r"^Unknown method 'tau-a'\. Choose one of: pearson, s",
-        ),
+        (lambda t, m: partial_rsa(t, t, {"c": t}, "tau-a"), ValueError, r"^Unknown method 'tau-a'\. Choose one of: pe"),
         (lambda t, m: partial_rsa(t, t, [t]), TypeError, r"^controls is a list; expected a mapping from names to RDMs"),
         (lambda t, m: partial_rsa(t, t, {}), ValueError, r"^controls has no RDMs; expected at least 1\."),
         (
@@ -341,16 +339,8 @@ def test_fits_refuse_comparators_that_are_not_linear(method: str) -> None:
         ),
         (lambda t, m: regression_rsa(t, [t]), TypeError, r"^models is a list; expected a mapping from names to RDMs"),
         (lambda t, m: fit_models(t, [t]), TypeError, r"^models is a list; expected a mapping from names to RDMs"),
-        (
-            lambda t, m: fit_models(t, m, method="euclid"),
-            ValueError,
-            r"^Unknown method 'euclid'\. Choose one of: bures, cosi",
-        ),
-        (
-            lambda t, m: fit_models(t, m, cross_validated=True),
-            ValueError,
-            r"^There is 1 target; cross-validation needs at le",
-        ),
+        (lambda t, m: fit_models(t, m, method="euclid"), ValueError, r"^Unknown method 'euclid'\. Choose one of: bure"),
+        (lambda t, m: fit_models(t, m, cross_validated=True), ValueError, r"^There is 1 target; cross-validation need"),
         (
             lambda t, m: fit_models(t, {"m": np.arange(6)}),
             ValueError,

@@ -25,11 +25,7 @@ def test_an_ordinal_rdm_of_two_values_is_categorical(rng: np.random.Generator) -
     [
         (categorical_rdm, [1, 1, 1], r"^The 3 labels are of 1 classes; expected at least 2, one of"),
         (categorical_rdm, ["a", "b", "c"], r"^The 3 labels are of 3 classes; expected at least 2, one of"),
-        (
-            categorical_rdm,
-            [np.nan, np.nan, 1],
-            r"^2 of the 3 labels of the RDM are missing \(None or NaN\); expected one",
-        ),
+        (categorical_rdm, [np.nan, np.nan, 1], r"^2 of the 3 labels of the RDM are missing \(None or NaN\); expected"),
         (categorical_rdm, ["1", 1, 2], r"^The 3 labels of the RDM are of mixed kinds \(number, string\)"),
         (ordinal_rdm, [2, 2, 2], r"^All 3 values are 2; expected at least 2 that differ\."),
         (ordinal_rdm, [1, 2, np.nan], r"^values has 1 of 3 values that are NaN or infinite"),
