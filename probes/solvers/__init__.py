@@ -58,4 +58,5 @@ def is_searched(name: str, y: NDArray[np.intp], d: int) -> bool:
     return name == "lbfgs" or (name == "auto" and n_unknowns > SMALL)
 
 
+# Functions with the arguments of `lbfgs`; a fit made by `fit_of` has its certificate, whatever the method.
 SOLVERS: dict[str, Solver] = {"auto": auto, "lbfgs": lbfgs, "newton": newton}

@@ -1,9 +1,7 @@
-"""Schema of the table of probes: dtypes, reading from CSV, documentation and version, all derived from COLUMNS."""
+"""Schema of the table of probes: dtypes, reading from CSV and documentation, all derived from COLUMNS."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -55,12 +53,6 @@ def read_probe_table(path: str | Path) -> pd.DataFrame:
     # The nearest double is what pandas reads by default since version 3.
     exactly: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
     return pd.read_csv(path, dtype=known, keep_default_na=False, na_values=empty, **exactly)
-
-
-def schema_version() -> str:
-    """Return a digest of the names, dtypes and versions of all columns; cached rows of another version are stale."""
-    columns = [[name, column.dtype, column.version] for name, column in COLUMNS.items()]
-    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()
 
 
 def column_table() -> str:

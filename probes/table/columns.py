@@ -1,18 +1,20 @@
-"""Columns of the table of probes: dtype, meaning and computation of each, in COLUMNS."""
+"""Columns of the table of probes: dtype, meaning and computation of each, in COLUMNS.
+
+What a computation needs is imported when it runs, so that the schema can be compared without torch and pandas.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from probes.codelength import online_codelength, v_information
-from probes.controls import majority_rate, selectivity
-from probes.estimators.logistic import LogisticProbe
-from probes.scores import accuracy, balanced_accuracy, log_loss
-from probes.table.probed_layer import LayerTarget, ProbedLayer
+if TYPE_CHECKING:
+    from probes.table.probed_layer import LayerTarget, ProbedLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,8 @@ def _n_rows(part: str, adjective: str) -> ProbeColumn:
 
 
 def _chance(place: LayerTarget) -> float:
+    from probes.controls import majority_rate
+
     return majority_rate(place.target.labels_of("train"), place.target.labels_of("test"))
 
 
@@ -78,19 +82,22 @@ def _C_extended(probed: ProbedLayer) -> int | None:
     return probed.path.n_extended if probed.settings.config.most_decades else None
 
 
-def _train_accuracy(probed: ProbedLayer) -> float:
-    return accuracy(probed.fit.logits(probed.features["train"]), probed.labels("train"))
+def _balanced_accuracy(probed: ProbedLayer) -> float:
+    from probes.scores import balanced_accuracy
 
-
-def _validation_log_loss(probed: ProbedLayer) -> float:
-    return log_loss(probed.fit.logits(probed.features["validation"]), probed.labels("validation"))
+    return balanced_accuracy(probed.logits("test"), probed.labels("test"))
 
 
 def _v_information(probed: ProbedLayer) -> float:
+    from probes.codelength import v_information
+
     return float(v_information(probed.row["log_loss"], probed.labels("train"), probed.labels("test")))
 
 
 def _codelength(probed: ProbedLayer) -> float | None:
+    from probes.codelength import online_codelength
+    from probes.estimators.logistic import LogisticProbe
+
     if not probed.settings.config.codelength:
         return None
     probe = LogisticProbe(probed.C, **probed.settings.config.solving)
@@ -104,8 +111,8 @@ def _random_label_accuracy(probed: ProbedLayer) -> float | None:
     labelings = list(probed.settings.random[probed.target_name])
     if not labelings:
         return None
-    X, fits = probed.features["train"], probed.fit_others(labelings, "random labels")
-    return float(np.mean([accuracy(fit.logits(X), y) for fit, y in zip(fits, labelings, strict=True)]))
+    fits = probed.fit_others(labelings, "random labels")
+    return float(np.mean([probed.accuracy("train", fit, y) for fit, y in zip(fits, labelings, strict=True)]))
 
 
 def _control_accuracy(probed: ProbedLayer) -> float | None:
@@ -113,10 +120,12 @@ def _control_accuracy(probed: ProbedLayer) -> float | None:
     if y is None:
         return None
     (fit,) = probed.fit_others([y[probed.target.rows["train"]]], "the control task")
-    return accuracy(fit.logits(probed.features["test"]), y[probed.target.rows["test"]])
+    return probed.accuracy("test", fit, y[probed.target.rows["test"]])
 
 
 def _selectivity(probed: ProbedLayer) -> float | None:
+    from probes.controls import selectivity
+
     control = probed.row["control_accuracy"]
     return None if control is None else float(selectivity(probed.row["accuracy"], control))
 
@@ -149,20 +158,24 @@ COLUMNS: dict[str, ProbeColumn] = {
     "accuracy": _probe(
         "float64",
         "accuracy on the test rows, in [0, 1]",
-        lambda probed: accuracy(probed.test_logits, probed.labels("test")),
+        lambda probed: probed.accuracy("test"),
     ),
     "balanced_accuracy": _probe(
         "float64",
         "mean recall on the test rows of the classes present, in [0, 1]",
-        lambda probed: balanced_accuracy(probed.test_logits, probed.labels("test")),
+        _balanced_accuracy,
     ),
     "log_loss": _probe(
         "float64",
         "log loss on the test rows, in nats, >= 0",
-        lambda probed: log_loss(probed.test_logits, probed.labels("test")),
+        lambda probed: probed.log_loss("test"),
     ),
-    "train_accuracy": _probe("float64", "accuracy on the training rows, in [0, 1]", _train_accuracy),
-    "validation_log_loss": _probe("float64", "log loss on the validation rows, in nats, >= 0", _validation_log_loss),
+    "train_accuracy": _probe(
+        "float64", "accuracy on the training rows, in [0, 1]", lambda probed: probed.accuracy("train")
+    ),
+    "validation_log_loss": _probe(
+        "float64", "log loss on the validation rows, in nats, >= 0", lambda probed: probed.log_loss("validation")
+    ),
     "chance": _place("float64", "test accuracy of always answering the commonest training class, in [0, 1]", _chance),
     "v_information": _probe("float64", "V-information of the probe on the test rows, in bits", _v_information),
     "codelength": _control("codelength", "length of the online code of the training labels, in bits", _codelength),
@@ -183,3 +196,9 @@ COLUMNS: dict[str, ProbeColumn] = {
         dtype="str", meaning="why the layer failed, or which fits of the grid did not converge", stage="outcome"
     ),
 }
+
+
+def schema_version() -> str:
+    """Return a digest of the names, dtypes and versions of all columns; cached rows of another version are stale."""
+    columns = [[name, column.dtype, column.version] for name, column in COLUMNS.items()]
+    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()

@@ -13,8 +13,7 @@ from probes.features import layer_blocks, read_features
 from probes.scores import log_loss
 from probes.solvers import Fit
 from probes.solvers.path import PenaltyPath, fit_paths
-from probes.table.column_schema import schema_version
-from probes.table.columns import COLUMNS
+from probes.table.columns import COLUMNS, schema_version
 from probes.table.network_layers import FitKey, NetworkLayers
 from probes.table.probed_layer import Features, LayerTarget, ProbedLayer, TableSettings
 from probes.table.row_cache import Row, RowCache, key_of

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probes.controls import control_task, random_labels
+from probes.scores import accuracy, log_loss
 from probes.solvers import Fit, LogisticProblem, lbfgs_many
 from probes.solvers.path import PenaltyPath
 from probes.table.network_layers import NetworkLayers
@@ -113,14 +113,22 @@ class ProbedLayer(LayerTarget):
         """The fit at the chosen C."""
         return self.path.fit
 
-    @cached_property
-    def test_logits(self) -> NDArray[np.float64]:
-        """Logits of the test rows."""
-        return self.fit.logits(self.features["test"])
-
     def labels(self, part: str) -> NDArray[np.intp]:
         """Return the class codes of one part of the split."""
         return self.target.labels_of(part)
+
+    def logits(self, part: str) -> NDArray[np.float64]:
+        """Return the logits of one part of the split."""
+        return self.fit.logits(self.features[part])
+
+    def log_loss(self, part: str) -> float:
+        """Return the log loss on one part of the split."""
+        return log_loss(self.logits(part), self.labels(part))
+
+    def accuracy(self, part: str, fit: Fit | None = None, y: NDArray[np.intp] | None = None) -> float:
+        """Return the accuracy on one part of the split, by default of the probe; or of a fit to other labels y."""
+        logits = self.logits(part) if fit is None else fit.logits(self.features[part])
+        return accuracy(logits, self.labels(part) if y is None else y)
 
     def fit_others(self, labelings: Sequence[NDArray[np.intp]], name: str) -> list[Fit]:
         """Return fits to other labels of the training rows at the chosen C; note how many did not converge."""

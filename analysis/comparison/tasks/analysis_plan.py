@@ -16,6 +16,7 @@ from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from checkpoints import Damaged
 from checkpoints.storage.manifest import read_json
+from probes.table.columns import schema_version
 
 if TYPE_CHECKING:
     from analysis.comparison.tasks.plan import AnalysisTasks
@@ -59,7 +60,8 @@ class AnalysisPlan:
             [view.label, view.network, str(view.run.path.absolute()), list(view.layers), view.run[view.step].manifest]
             for view in self.views
         ]
-        everything = [_REVISION, VERSION, _version(), self.title, self._settings(), views, states]
+        versions = [_REVISION, VERSION, _version(), schema_version()]
+        everything = [*versions, self.title, self._settings(), views, states]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     def is_done(self) -> bool:

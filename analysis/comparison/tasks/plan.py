@@ -19,7 +19,7 @@ from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution.task import Task
-from probes.table.column_schema import schema_version
+from probes.table.columns import schema_version
 
 __all__ = ["AnalysisTasks", "Place", "SimilarityBlock", "plan_tasks"]
 

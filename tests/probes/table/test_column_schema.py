@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from probes import ProbeConfig, probe_layers
-from probes.table.column_schema import column_table, probe_frame, read_probe_table, schema_version
-from probes.table.columns import COLUMNS, ProbeColumn
+from probes.table.column_schema import column_table, probe_frame, read_probe_table
+from probes.table.columns import COLUMNS, ProbeColumn, schema_version
 from probes.table.probed_layer import ProbedLayer
 
 N = 60
