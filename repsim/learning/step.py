@@ -44,7 +44,6 @@ def compute_gradients(
     y: Tensor,
     *,
     loss: str = "log_loss",
-    everywhere: bool = False,
     watch: bool = False,
 ) -> Outcome:
     """Add the gradients of one batch to ``.grad`` of the network's and the estimators' parameters.
@@ -54,7 +53,7 @@ def compute_gradients(
     weights are means over the batch; gradients at boundaries are per example, so that no estimator depends on N.
 
     Consecutive segments joined by backprop are differentiated as one span, which gives the same numbers with less
-    work. With ``everywhere=True`` the chain is cut at every estimator, which is used to test this equality.
+    work.
 
     Parameters
     ----------
@@ -67,12 +66,10 @@ def compute_gradients(
         Classes (int64), or regression targets (*lead, N, n_outputs).
     loss : str, default "log_loss"
         A key of ``LOSSES``.
-    everywhere : bool, default False
-        Whether to cut the chain even where the estimator passes the gradient from above unchanged.
     watch : bool, default False
         Whether to return the gradients at all boundaries. It does not change the update, bit for bit.
     """
     segments = dict(enumerate(network.segments, start=1))
-    tape = Tape(segments, estimators, network.input(X), count_examples(y), everywhere, watch)
+    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch)
     value = tape.descend_from_loss(y, loss)
     return Outcome(value, tape.output.detach(), tape.teach(), tape.gradients() if watch else {})

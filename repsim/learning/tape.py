@@ -31,7 +31,7 @@ class Tape:
         Input of the first segment.
     n_examples : int
         Number of examples N in the batch.
-    everywhere, watch : bool
+    watch : bool, default False
         See ``compute_gradients``.
     """
 
@@ -41,13 +41,12 @@ class Tape:
         estimators: Mapping[int, Estimator] | Mapping[tuple[int, ...], Estimator],
         X: Tensor,
         n_examples: int,
-        everywhere: bool = False,
         watch: bool = False,
     ) -> None:
         self._segments, self._n, self._watch = dict(segments), n_examples, watch
         self._placed = {key if isinstance(key, tuple) else (key,): each for key, each in estimators.items()}
         self._alone = {ks[0]: estimator for ks, estimator in self._placed.items() if len(ks) == 1}
-        self._cuts = self._find_cuts(everywhere)
+        self._cuts = self._find_cuts()
         self._below: dict[int, Tensor] = {}  # h_k as a leaf: the input of the span above cut k
         self._h: dict[int, Tensor] = {}  # h_k, the output of segment k, with its graph
         self._g: dict[int, Tensor] = {}  # g_k at cut k
@@ -136,11 +135,11 @@ class Tape:
         """Return the gradient that arrives at the input of the first segment, per example."""
         return _gradient(self._below[min(self._segments) - 1]) * self._n
 
-    def _find_cuts(self, everywhere: bool) -> list[int]:
+    def _find_cuts(self) -> list[int]:
         """Return the boundaries at which the chain is cut, in ascending order."""
         cuts = {min(self._segments) - 1} - {0}
         for ks, estimator in self._placed.items():
-            if everywhere or not estimator.passes_target_unchanged:
+            if not estimator.passes_target_unchanged:
                 cuts |= {k + up for k in ks for up in ((0, 1) if estimator.needs & _ABOVE else (0,))}
         return sorted(cuts & {k - 1 for k in self._segments})
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from repsim.learning.checks import check_positive
 from repsim.learning.networks import Chain
+from repsim.learning.networks.initial_weights import draw_weights
 
 __all__ = ["Rates", "iteration_matrix", "largest_rates", "least_squares", "linear_model", "spectral_radius"]
 
@@ -26,12 +27,8 @@ def linear_model(n_features: int, n_outputs: int, *, bias: bool = True, generato
     >>> list(net.boundaries), net(torch.zeros(5, 2)).shape
     ([1], torch.Size([5, 3]))
     """
-    layer = nn.utils.skip_init(nn.Linear, n_features, n_outputs, bias=bias)  # draws nothing from the global generator
-    with torch.no_grad():
-        layer.weight.normal_(0.0, 1 / math.sqrt(n_features), generator=generator)
-        if bias:
-            layer.bias.zero_()
-    return Chain([layer], nn.Identity(), shapes=[n_outputs])
+    layer = nn.utils.skip_init(nn.Linear, n_features, n_outputs, bias=bias)
+    return Chain([draw_weights(layer, 1 / math.sqrt(n_features), generator)], nn.Identity(), shapes=[n_outputs])
 
 
 def least_squares(X: Tensor, Y: Tensor, *, bias: bool = True) -> Tensor:

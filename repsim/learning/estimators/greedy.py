@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import Readout
+from repsim.learning.networks.initial_weights import draw_weights
 from repsim.settings import setting
 
 __all__ = ["DecoupledGreedy", "DecoupledGreedyOptions"]
@@ -51,7 +52,10 @@ class DecoupledGreedy(Estimator):
         sides = tuple(min(side, self.options.pool) for side in size)
         hidden = [self.options.hidden_width or channels] * self.options.hidden_layers
         widths = [int(torch.Size([channels, *sides]).numel()), *hidden, site.n_outputs]
-        layers = [_linear(fan_in, fan_out, generator) for fan_in, fan_out in pairwise(widths)]
+        layers = [
+            draw_weights(nn.utils.skip_init(nn.Linear, fan_in, fan_out), sqrt(1.0 / fan_in), generator)
+            for fan_in, fan_out in pairwise(widths)
+        ]
         first: nn.Module = Readout(nn.AdaptiveAvgPool2d(sides), layers[0]) if size else layers[0]
         self.classifier = nn.Sequential(first, *(part for layer in layers[1:] for part in (nn.ReLU(), layer)))
 
@@ -71,11 +75,3 @@ class DecoupledGreedy(Estimator):
         output = self.classifier(signals.activation)
         shape = output.shape if signals.labels.is_floating_point() else output.shape[:-1]
         return LOSSES[self.site.loss](output, signals.labels.expand(shape))
-
-
-def _linear(fan_in: int, fan_out: int, generator: Generator | None) -> nn.Linear:
-    layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)
-    with torch.no_grad():
-        layer.weight.normal_(0.0, sqrt(1.0 / fan_in), generator=generator)
-        layer.bias.zero_()
-    return layer

@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from repsim.learning.estimators.class_vectors import ClassVectors, sum_by_label
 from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.networks.initial_weights import draw_weights
 from repsim.settings import setting
 
 __all__ = ["BPLambda", "SyntheticGradient", "SyntheticGradientProp"]
@@ -73,12 +74,10 @@ class SyntheticGradient(Estimator):
         layers = [self._layer(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
         self.layers: Any = nn.ModuleList(layers)
         self.label_vectors = ClassVectors(site.n_outputs, (widths[1], *size)) if conditioned else None
-        with torch.no_grad():
-            for layer in layers:
-                layer.weight.zero_()
-                layer.bias.zero_()
-            for layer in layers[:-1]:
-                layer.weight.normal_(0.0, sqrt(2.0 / layer.weight[0].numel()), generator=generator)
+        for layer in layers[:-1]:
+            draw_weights(layer, sqrt(2.0 / layer.weight[0].numel()), generator)
+        for parameter in layers[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def _layer(self, fan_in: int, fan_out: int) -> Any:
         if len(self.site.shape) == 1:

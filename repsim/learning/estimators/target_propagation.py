@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 
 from repsim.learning.draws import Draws
 from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.networks.initial_weights import draw_weights
 from repsim.settings import setting
 
 __all__ = ["TargetPropagation", "TargetPropagationOptions"]
@@ -114,7 +115,4 @@ def _layer(site: Site, fan_in: int, fan_out: int, generator: Generator | None) -
         if is_map
         else nn.utils.skip_init(nn.Linear, fan_in, fan_out)
     )
-    with torch.no_grad():
-        layer.weight.normal_(0.0, sqrt(1.0 / layer.weight[0].numel()), generator=generator)
-        layer.bias.zero_()
-    return layer
+    return draw_weights(layer, sqrt(1.0 / layer.weight[0].numel()), generator)

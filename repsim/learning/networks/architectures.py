@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod, sqrt
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from repsim.learning.checks import check_choice, check_finite, check_integer
 from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
+from repsim.learning.networks.initial_weights import draw_weights
 
 __all__ = ["ACTIVATIONS", "NETWORKS", "NORMS", "Activation", "Norm", "conv_net", "mlp", "residual_net"]
-
-_Affine = TypeVar("_Affine", nn.Linear, nn.Conv2d)
 
 
 def mlp(
@@ -199,11 +198,11 @@ class _Layers:
 
     def linear(self, fan_in: int, fan_out: int) -> nn.Linear:
         layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, bias=not self._norm.replaces_bias)
-        return _draw(layer, self._gain / sqrt(fan_in), self._generator, self._bias)
+        return draw_weights(layer, self._gain / sqrt(fan_in), self._generator, self._bias)
 
     def conv(self, fan_in: int, fan_out: int) -> nn.Conv2d:
         layer = nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, 3, padding=1, bias=not self._norm.replaces_bias)
-        return _draw(layer, self._gain / sqrt(9 * fan_in), self._generator, self._bias)
+        return draw_weights(layer, self._gain / sqrt(9 * fan_in), self._generator, self._bias)
 
     def _shifted(self, norm: nn.Module) -> nn.Module:
         if self._norm.has_shift:
@@ -212,16 +211,7 @@ class _Layers:
 
 
 def _readout(fan_in: int, fan_out: int, generator: torch.Generator) -> nn.Linear:
-    return _draw(nn.utils.skip_init(nn.Linear, fan_in, fan_out), 1.0 / sqrt(fan_in), generator)
-
-
-@torch.no_grad()
-def _draw(layer: _Affine, std: float, generator: torch.Generator, bias: float = 0.0) -> _Affine:
-    """Initialise a layer that was created without drawing from the global generator."""
-    layer.weight.normal_(0.0, std, generator=generator)
-    if layer.bias is not None:
-        layer.bias.fill_(bias)
-    return layer
+    return draw_weights(nn.utils.skip_init(nn.Linear, fan_in, fan_out), 1.0 / sqrt(fan_in), generator)
 
 
 def _image(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from repsim.learning import (
     compute_gradients,
     mlp,
 )
-from tests.repsim.small_chains import assert_close, assert_same_bits, seeded
+from tests.repsim.small_chains import assert_close, assert_same_bits, cut_at_all, seeded
 
 N, FEATURES, WIDTH, CLASSES = 50, 12, 16, 5
 SITE = Site((WIDTH,), CLASSES)
@@ -121,13 +121,13 @@ def test_backprop_equals_a_plain_loop_on_every_parameter_and_buffer(
     pairs = list(zip(plain.state_dict().values(), net.state_dict().values(), strict=True))
     for theirs, ours in pairs:
         theirs.copy_(ours)
-    estimators = {k: Backprop(SITE) for k in net.boundaries} if everywhere else {}
+    estimators = cut_at_all({k: Backprop(SITE) for k in net.boundaries}) if everywhere else {}
     optimizer = build_optimizer(Learner(net), TrainingConfig(learning_rate=1e-3))
     plain_optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
 
     for X, y in batches(20, dtype):
         optimizer.zero_grad()
-        outcome = compute_gradients(net, estimators, X, y, everywhere=everywhere)
+        outcome = compute_gradients(net, estimators, X, y)
         optimizer.step()
 
         plain_optimizer.zero_grad()
@@ -151,18 +151,19 @@ def test_cutting_at_every_boundary_changes_nothing_beside_a_synthetic_gradient(n
     held = []
     for everywhere in (False, True):
         net, sg = network(5, norm), random_sg()
-        compute_gradients(net, {k: Backprop(SITE) for k in (1, 2, 4, 5)} | {3: sg}, X, y, everywhere=everywhere)
+        backprop = {k: Backprop(SITE) for k in (1, 2, 4, 5)}
+        compute_gradients(net, (cut_at_all(backprop) if everywhere else backprop) | {3: sg}, X, y)
         held.append(gradients(net) | gradients(sg))
     assert_close(*held)
 
 
-@pytest.mark.parametrize("everywhere", [False, True])
-def test_a_boundary_that_passes_the_target_unchanged_is_cut_only_on_request(everywhere: bool) -> None:
+@pytest.mark.parametrize("unchanged", [False, True])
+def test_the_chain_is_cut_unless_the_target_passes_unchanged(unchanged: bool) -> None:
     ((X, y),) = batches(1)
     spy = Spy({"target"})
-    spy.passes_target_unchanged = True
-    compute_gradients(network(3), {2: spy}, X, y, everywhere=everywhere)
-    assert bool(spy.seen) is everywhere
+    spy.passes_target_unchanged = unchanged
+    compute_gradients(network(3), {2: spy}, X, y)
+    assert bool(spy.seen) is not unchanged
 
 
 def test_backprop_where_there_is_no_estimator_equals_backprop_named() -> None:
@@ -339,7 +340,7 @@ def test_batch_norm_statistics_are_updated_exactly_once(everywhere: bool) -> Non
     for name, segment in net.hidden.items():
         segment.register_forward_hook(lambda module, args, out, name=name: calls.update([name]))
     estimators = {1: Backprop(SITE), 2: random_sg(), 3: Mixture(0.5).double(), 4: Backprop(SITE)}
-    compute_gradients(net, estimators, X, y, everywhere=everywhere)
+    compute_gradients(net, cut_at_all(estimators) if everywhere else estimators, X, y)
 
     h = X
     for k, segment in net.hidden.items():
@@ -387,7 +388,7 @@ def test_a_chain_of_other_modules_is_differentiated_alike() -> None:
         first = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU()).double()
         second = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.MaxPool2d(2), nn.Flatten()).double()
         net = Chain([first, second], nn.Linear(16, CLASSES).double(), shapes=[(3, 6, 6), 16])
-    compute_gradients(net, {1: Backprop(SITE), 2: Backprop(SITE)}, images, y, everywhere=True)
+    compute_gradients(net, cut_at_all({1: Backprop(SITE), 2: Backprop(SITE)}), images, y)
     ours = gradients(net)
     F.cross_entropy(net(images), y).backward()
     assert_close(ours, gradients(net))

@@ -20,7 +20,16 @@ from repsim.learning import (
     compute_gradients,
     train,
 )
-from tests.repsim.small_chains import CLASSES, DEPTH, N, build_estimator, randn, small_examples, small_network
+from tests.repsim.small_chains import (
+    CLASSES,
+    DEPTH,
+    N,
+    build_estimator,
+    cut_at_all,
+    randn,
+    small_examples,
+    small_network,
+)
 
 RULES = [*ESTIMATORS, "sign-symmetric:magnitude=resampled", "synthetic-gradient:hidden_layers=1", "bp-lambda:lam=0"]
 PATTERNS = [  # one rule for each way of joining, or cutting, the segments on both sides
@@ -38,10 +47,12 @@ PAIRS = [
 ]
 
 
-def step(kind: str, rules: dict[int, str], **keywords: bool) -> tuple[Chain, dict[int, Estimator], Outcome]:
+def step(kind: str, rules: dict[int, str], everywhere: bool = False) -> tuple[Chain, dict[int, Estimator], Outcome]:
     net, (X, y) = small_network(kind), small_examples(kind)
     estimators = {k: build_estimator(rule, net, k) for k, rule in rules.items()}
-    return net, estimators, compute_gradients(net, estimators, X, y, watch=True, **keywords)
+    if everywhere:
+        cut_at_all(estimators)
+    return net, estimators, compute_gradients(net, estimators, X, y, watch=True)
 
 
 def segment_gradients(net: Chain, k: int) -> list[Tensor]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from repsim.learning import LOSSES, NETWORKS, Backprop, Chain, Signals, Site, compute_gradients
-from tests.repsim.small_chains import randn
+from tests.repsim.small_chains import cut_at_all, randn
 
 N, CLASSES = 7, 3
 
@@ -21,7 +21,7 @@ def assert_equals_autograd(net: Chain, everywhere: bool, loss: str, y: Tensor) -
     X = randn(N, 72 if net.input(torch.zeros(1, 72)).ndim > 2 else 6, seed=1)
     plain = copy.deepcopy(net)
     estimators = {k: Backprop(Site(net.shapes[k - 1], CLASSES, k)) for k in net.boundaries}
-    outcome = compute_gradients(net, estimators, X, y, loss=loss, everywhere=everywhere)
+    outcome = compute_gradients(net, cut_at_all(estimators) if everywhere else estimators, X, y, loss=loss)
     expected = LOSSES[loss](plain(X), y).mean()
     expected.backward()
     torch.testing.assert_close(outcome.loss, expected.detach(), rtol=0, atol=1e-13)

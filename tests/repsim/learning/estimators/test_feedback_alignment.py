@@ -18,7 +18,7 @@ from repsim.learning import (
     site_of,
 )
 from repsim.learning.networks.affine import affine_maps
-from tests.repsim.small_chains import assert_close, held_gradients, randn, seeded
+from tests.repsim.small_chains import assert_close, cut_at_all, held_gradients, randn, seeded
 
 N, CLASSES = 7, 3
 SHAPES = {"mlp": (6,), "conv": (2, 8, 8), "residual": (2, 8, 8)}
@@ -57,7 +57,7 @@ def test_feedback_alignment_with_the_weights_themselves_is_backprop(name: str, k
         net, twin = network(kind, norm=norm), network(kind, norm=norm)
         estimators = place(name, net)
         copy_weights(net, estimators)
-        compute_gradients(net, estimators, X, y, loss=loss, everywhere=everywhere)
+        compute_gradients(net, cut_at_all(estimators) if everywhere else estimators, X, y, loss=loss)
         compute_gradients(twin, {}, X, y, loss=loss)
         assert_close(held_gradients(net), held_gradients(twin))
 
