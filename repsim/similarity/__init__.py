@@ -9,7 +9,7 @@ or a plain function, is accepted wherever a name is.
 from repsim.similarity.class_structure import class_structure
 from repsim.similarity.comparators import COMPARATORS, Comparator, compare_rdms
 from repsim.similarity.distances import DISTANCES, Distance, poisson_distance
-from repsim.similarity.entries import About
+from repsim.similarity.entries import About, add_installed
 from repsim.similarity.inference import (
     GroupEffect,
     GroupTest,
@@ -129,3 +129,8 @@ __all__ = [
     "svcca",
     "uniformity",
 ]
+
+add_installed(MEASURES, "repsim.measures", Measure)
+add_installed(DISTANCES, "repsim.distances", Distance)
+add_installed(COMPARATORS, "repsim.comparators", Comparator)
+add_installed(STATISTICS, "repsim.statistics", Statistic)

@@ -1,10 +1,17 @@
 """Measures, distances, comparators and statistics that are added from outside the package."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
+from checkpoints import Capture, Run, Stimuli
 from repsim.similarity import (
     COMPARATORS,
     DISTANCES,
@@ -24,7 +31,7 @@ from repsim.similarity import (
     rsa,
     streamed_pairwise,
 )
-from repsim.similarity.entries import About, Entry, choose
+from repsim.similarity.entries import About, Entry, add_installed, choose
 from repsim.similarity.measures.measure import Streamed
 
 Layers = dict[str, np.ndarray]
@@ -131,6 +138,97 @@ def test_a_statistic_in_the_registry_is_known_by_name(layers: Layers, monkeypatc
 
 def test_a_measure_is_a_function_of_two_arrays(layers: Layers) -> None:
     assert MEASURES["cka"](*layers.values()) == linear_cka(*layers.values())
+
+
+# Other packages, and the command line
+
+MINE = """
+from dataclasses import replace
+
+import numpy as np
+from repsim.similarity import COMPARATORS, Measure, Statistic
+
+gap = Measure(name="gap", prepare=lambda X, name: X.mean(), compare=lambda x, y: abs(x - y), direction="distance")
+top = Statistic.from_function("top", np.max)
+near = replace(COMPARATORS["cosine"], name="near")
+
+
+def farthest(x, y):
+    return float(np.abs(x - y).max())
+"""
+POINTS = """
+[repsim.measures]
+gap = mine:gap
+broken = nowhere:gap
+[repsim.distances]
+farthest = mine:farthest
+[repsim.comparators]
+near = mine:near
+[repsim.statistics]
+top = mine:top
+"""
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Make the folder of an installed package that offers one entry of each kind, and a broken one."""
+    (tmp_path / "mine-1.0.dist-info").mkdir()
+    (tmp_path / "mine-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (tmp_path / "mine-1.0.dist-info/entry_points.txt").write_text(POINTS)
+    (tmp_path / "mine.py").write_text(MINE)
+    return tmp_path
+
+
+def test_entry_points_of_other_packages_are_added_by_name(
+    package: Path, layers: Layers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(package)
+    kinds = {"measures": Measure, "distances": Distance, "comparators": Comparator, "statistics": Statistic}
+    found: dict[str, dict] = {kind: {} for kind in kinds}
+    with pytest.warns(
+        RuntimeWarning, match=r"^broken of repsim\.measures cannot be loaded \(No module named 'nowhere'\)"
+    ):
+        for kind, entry_type in kinds.items():
+            add_installed(found[kind], f"repsim.{kind}", entry_type)
+    assert {kind: list(each) for kind, each in found.items()} == {
+        "measures": ["gap"],
+        "distances": ["farthest"],
+        "comparators": ["near"],
+        "statistics": ["top"],
+    }
+    np.testing.assert_allclose(rdm(layers["a"], found["distances"]["farthest"]), rdm(layers["a"], "chebyshev"))
+
+
+SCRIPT = """
+from analysis.cli import main
+from mine import farthest, gap
+from repsim.similarity import DISTANCES, MEASURES, Distance
+
+MEASURES["gap"], DISTANCES["farthest"] = gap, Distance.from_function("farthest", farthest)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("start", "executor", "offers"), [("-m analysis", "processes", True), ("script.py", "serial", False)]
+)
+def test_the_command_line_uses_entries_of_packages_and_scripts(
+    package: Path, layers: Layers, start: str, executor: str, offers: bool
+) -> None:
+    (package / "script.py").write_text(SCRIPT)
+    if not offers:
+        (package / "mine-1.0.dist-info/entry_points.txt").unlink()
+    splits = ["train", "validation", "test"] * 4
+    stimuli = Stimuli.of([f"{k}" for k in range(12)], np.arange(12) % 2, splits, layers["a"])
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)).double()
+    with Run.create(package / "run", {}, stimuli) as run:
+        run.checkpoint(1, network, capture=Capture(network))
+    line = f"{start} analyze run --measures gap --distance farthest --executor {executor} --jobs 1"
+    environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, *line.split()]
+    done = subprocess.run(command, cwd=package, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(package / "run/analysis/similarity.csv")["gap"].gt(0).any()
 
 
 # Errors
