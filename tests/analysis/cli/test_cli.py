@@ -22,7 +22,7 @@ from analysis.execution import Task
 from analysis.execution.serial import SerialExecutor
 from analysis.training.setup import configurations, prepare
 from checkpoints import Capture, Run
-from repsim.learning import ESTIMATORS, TrainingConfig
+from repsim.learning import TrainingConfig
 
 COMMANDS = typer.main.get_command(app).commands
 Repsim = Callable[..., Any]
@@ -39,7 +39,7 @@ def module(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_has_an_example_that_is_understood(repsim: Repsim, name: str) -> None:
+def test_the_example_in_the_help_of_a_command_can_be_parsed(repsim: Repsim, name: str) -> None:
     said = repsim(f"{name} --help")
     assert (said.code, said.err) == (0, "")
     example = re.search(rf"Example: repsim {name} (.+?)\n\n", said.out, re.DOTALL)
@@ -89,7 +89,7 @@ def test_train_record_info_and_verify_work_together(
     assert repsim("verify runs/a").out == "runs/a: 3 checkpoints intact (sha256).\n"
 
 
-def test_runs_are_analysed_and_compared(
+def test_runs_are_analyzed_and_compared(
     repsim: Repsim, runs: Mapping[str, Path], tmp_path: Path, blank_figures: None
 ) -> None:
     alone, both = tmp_path / "alone", tmp_path / "both"
@@ -183,9 +183,7 @@ OF_RDMS = {"rdm": 6, "class_structure": 6, "rdm_similarity": 3}  # two steps, th
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_each_run_keeps_an_analysis_of_its_own_and_json_lists_them(
-    repsim: Repsim, copied: Callable[[str], Path]
-) -> None:
+def test_several_runs_are_analyzed_each_in_a_folder_of_its_own(repsim: Repsim, copied: Callable[[str], Path]) -> None:
     paths = [copied("backprop"), copied("synthetic")]
     said = repsim("analyze --steps last --json", *paths)
     assert said.code == 0
@@ -208,7 +206,7 @@ def test_each_run_keeps_an_analysis_of_its_own_and_json_lists_them(
         ("--layers hidden.*", ["hidden.1", "hidden.2", "hidden.3"]),
     ],
 )
-def test_the_layers_asked_for_are_analysed(
+def test_only_the_chosen_layers_are_analyzed(
     repsim: Repsim, copied: Callable[[str], Path], options: str, layers: list[str]
 ) -> None:
     path = copied("backprop")
@@ -219,7 +217,7 @@ def test_the_layers_asked_for_are_analysed(
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_another_measure_adds_a_column_and_computes_nothing_else_anew(
+def test_another_measure_adds_a_column_and_recomputes_only_similarities(
     repsim: Repsim, copied: Callable[[str], Path], tasks_done: Callable[[], dict[str, int]]
 ) -> None:
     path = copied("backprop")
@@ -235,7 +233,7 @@ def test_another_measure_adds_a_column_and_computes_nothing_else_anew(
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_another_distance_makes_only_what_depends_on_it_anew(
+def test_another_distance_recomputes_only_what_depends_on_it(
     repsim: Repsim, copied: Callable[[str], Path], tasks_done: Callable[[], dict[str, int]]
 ) -> None:
     path = copied("backprop")
@@ -250,7 +248,7 @@ def test_another_distance_makes_only_what_depends_on_it_anew(
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_a_changed_checkpoint_makes_only_what_depends_on_it_anew(
+def test_a_changed_checkpoint_recomputes_only_what_depends_on_it(
     repsim: Repsim, copied: Callable[[str], Path], tasks_done: Callable[[], dict[str, int]]
 ) -> None:
     path = copied("backprop")
@@ -272,7 +270,7 @@ def test_a_changed_checkpoint_makes_only_what_depends_on_it_anew(
 
 @pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("command", ["analyze", "compare"])
-def test_a_second_call_says_that_nothing_has_changed_and_leaves_every_byte(
+def test_a_second_call_changes_no_file(
     repsim: Repsim, copied: Callable[[str], Path], tmp_path: Path, command: str
 ) -> None:
     paths = [copied("backprop"), copied("synthetic")]
@@ -361,22 +359,13 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
 DIGITS = "train new --data digits"
 MISTAKES = {
     # settings
-    "unknown rule": (f"{DIGITS} --rule hebb", f"Unknown rule 'hebb'. Choose one of: {', '.join(ESTIMATORS)}."),
     "unknown data": ("train new --data birds", "Unknown data set 'birds'. Choose one of: mnist5k, digits, mnist"),
-    "dimensions of nothing": ("train new --data xor:abc", "Data set 'xor:abc' is not understood at 'abc'; expected a"),
-    "one dimension": ("train new --data xor:1", "xor:1' is not understood at '1'; expected a whole number"),
-    "dimensions of digits": ("train new --data digits:3", "random-labels, xor take dimensions; expected 'digits'."),
-    "artificial images": ("train new --data xor --network conv", "A convolutional network needs images"),
-    "unknown norm": (f"{DIGITS} --norm l2", "Unknown norm 'l2'. Choose one of: batch, layer, none."),
     "boundary out of range": (
         f"{DIGITS} --rule synthetic-gradient --boundaries 4,21",
         "boundaries '4,21' names boundary 21; a network with 20 hidden layers has boundaries 1 to 20",
     ),
-    "boundary of nothing": (f"{DIGITS} --rule synthetic-gradient --boundaries half", "Use middle, inner, all, every:N"),
-    "no depth": (f"{DIGITS} --depth 0", "depth is 0; expected a whole number of 1 or more."),
     "half a layer": (f"{DIGITS} --depth 2.5", "depth is '2.5'; expected a whole number of 1 or more."),
     "depth of text": (f"{DIGITS} --depth abc", "depth is 'abc'; expected a whole number of 1 or more."),
-    "too deep": (f"{DIGITS} --depth 10001", "depth is 10001; expected a whole number of 10000 or less."),
     "too large": (
         f"{DIGITS} --depth 10000 --width 1000000",
         "A network of depth 10000 and width 1000000 needs about 4e+07 GB of memory, and ",
@@ -385,8 +374,6 @@ MISTAKES = {
         f"{DIGITS} --epochs 100000000 --record every:2",
         "steps 'every:2': 'every:2' names 450000000 steps; at most 10000000 are taken.",
     ),
-    "no learning": (f"{DIGITS} --learning-rate 0", "learning_rate is 0.0; expected a number above 0."),
-    "batch norm of one": (f"{DIGITS} --batch-size 1", "Use a batch_size of 2 or more, or norm 'layer' or 'none'."),
     "large batch": (f"{DIGITS} --batch-size 5000", "batch_size is 5000 but there are only 1259 training examples"),
     "unknown step": (
         f"{DIGITS} --record first,sometimes",
@@ -394,7 +381,6 @@ MISTAKES = {
     ),
     "step too late": (f"{DIGITS} --epochs 1 --record 10", "steps '10' name step 10; this training ends at step 9."),
     "unknown layer": (f"{DIGITS} --layer hiden.3", "No layer matches 'hiden.3'. Similar names: hidden.3,"),
-    "unreached layer": (f"{DIGITS} --layer hidden.1#1", "'hidden.1#1' matches no tensor"),
     # recording
     "no source": ("record --output new", "Give either a trained run or --model module:factory."),
     "two sources": ("record x* --model a:b --output new", "Both --model and a run, x*, were given; leave one out"),
@@ -418,13 +404,10 @@ MISTAKES = {
     "file as parent": ("train file/new --data digits", "file is a file; file/new cannot be made inside it."),
     "resumed anew": ("train run --resume --epochs 9", "continues with the run's own settings; leave out --epochs."),
     "recorded anew": ("train run --resume --record last", "leave out --record."),
-    "other modules": ("train run --resume --rule noise", "leave out --rule."),
-    "other learning": ("train run --resume --estimator-learning-rate 1", "leave out --estimator-learning-rate."),
     "resumed from a file": ("train run --resume --config any.toml", "leave out --config."),
     "nothing to resume": ("train new --resume", "There is no run at new."),
     "recordings to resume": ("train recorded --resume", "recorded holds recordings of"),
     "no run": ("info missing", "There is no run at missing."),
-    "no run to verify": ("verify missing", "There is no run at missing."),
     "file as a run": ("info file", "file is a file; expected the directory of a run."),
     "folder as a run": ("verify .", ". is not a run directory: it has no run.json."),
     "garbled run": ("info garbled", "garbled/run.json is not readable JSON"),
@@ -450,9 +433,6 @@ MISTAKES = {
     "no measure": ("analyze run --measures cka,,rsa", "Unknown measure ''. Choose one of: cka, "),
     "penalty of text": ("analyze run --Cs 1,x", "Cs is 'x'; expected a number above 0."),
     "no penalty": ("compare run other --Cs 0", "Cs is 0.0; expected a number above 0."),
-    "one measure twice": ("compare run other --measures cka,cka", "measures are cka, cka; expected each once."),
-    "layer of no run": ("compare run other --layers conv.*", "No layer matches 'conv.*'. Similar names: hidden."),
-    "step of no run": ("compare run other --steps 7", "'7' is not a recorded step. Use first, last, all or any of: 0"),
     "jobs of a scheduler": (
         "compare run other --scheduler tcp://x:1 --jobs 2",
         "The cluster of tcp://x:1 decides how many workers there are",
@@ -462,17 +442,11 @@ MISTAKES = {
     "a folder as sweep": ("sweep run", "run: Is a directory."),
     "sweep of words": ("sweep file", "file is not a TOML file (Expected '=' after a key"),
     "sweep of nothing": ("sweep fixed.toml", "fixed.toml has neither [grid] nor [cases.NAME]: nothing varies."),
-    "unknown executor of a sweep": ("sweep seeds.toml --executor slurm", "Unknown executor 'slurm'. Choose one of: "),
-    "no processes for a sweep": ("sweep seeds.toml --jobs 0", "jobs is 0; expected a whole number of 1 or more."),
-    "sweep over a file": ("sweep seeds.toml --output file", "file is a file; the results need a folder."),
-    "sweep in a file": ("sweep seeds.toml --output file/new", "file is a file; the results need a folder."),
     "sweep over a run": ("sweep seeds.toml --output run", "run is a run; choose another folder with --output."),
     "one run": ("compare run", "1 run was given; a comparison needs two or more."),
     "one run twice": ("compare run ./run", "The same run was given twice; each run can be compared once."),
     "a run and nothing": ("compare run missing", "There is no run at missing."),
     "other stimuli": ("compare run elsewhere", "elsewhere and run recorded different stimuli; train or record them"),
-    "comparison over a file": ("compare run other --output file", "file is a file; the results need a folder."),
-    "comparison in a file": ("compare run other --output file/new", "file is a file; the results need a folder."),
     # recordings
     "other features": ("record run --output new --data narrow.npz", "narrow.npz has 5 features; the network of run"),
     "other layer": ("record run --output new --layer conv", "No layer matches 'conv'. Similar names:"),
@@ -505,7 +479,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
     assert listing(workplace) == before
 
 
-def test_mnist_offline_names_both_ways_out(repsim: Repsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_offline_names_both_alternatives(repsim: Repsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise OSError("Name or service not known")
 
@@ -560,7 +534,7 @@ def test_an_unexpected_error_is_one_line(
     assert said.err.startswith(f"repsim: {words}")
 
 
-def test_where_an_error_came_from_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.workflows.analyze.analyze_runs", raising(RuntimeError("boom")))
     monkeypatch.setenv("REPSIM_TRACEBACK", "1")
     monkeypatch.setattr(sys, "argv", ["repsim", "analyze", "run"])

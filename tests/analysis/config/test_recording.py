@@ -34,7 +34,7 @@ def test_logarithmic_steps_run_from_the_first_update_to_the_last(count: int) -> 
     assert len(steps) <= count
 
 
-def test_a_step_beyond_the_training_is_refused() -> None:
+def test_a_step_beyond_the_training_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"^steps '3,12,40' name step 12; this training ends at step 10\.$"):
         choose_steps("3,12,40", 10)
     assert choose_steps("3,12,40", 10, check_range=False) == (3,)
@@ -59,7 +59,7 @@ def test_a_step_beyond_the_training_is_refused() -> None:
         "1.2.3%",
     ],
 )
-def test_a_part_that_is_not_understood_is_named(part: str) -> None:
+def test_an_invalid_part_of_a_description_is_named(part: str) -> None:
     known = r"first, last, every:N, log:N, numbers and shares such as 25%, joined by commas\.$"
     message = rf"'{re.escape(part)}' is not understood\. Use {known}"
     with pytest.raises(ValueError, match=message):
@@ -79,7 +79,7 @@ def test_recorded_steps_are_chosen_by_name_and_number(text: str, steps: tuple[in
 
 
 @pytest.mark.parametrize("part", ["", "11", "every:10", "-1"])
-def test_a_step_that_was_not_recorded_is_refused(part: str) -> None:
+def test_an_unrecorded_step_is_rejected(part: str) -> None:
     message = rf"^'{part}' is not a recorded step\. Use first, last, all or any of: 0, 10, 40\.$"
     with pytest.raises(ValueError, match=message):
         choose_recorded_steps(f"first,{part}", [0, 10, 40])
@@ -96,7 +96,7 @@ def test_recording_needs_a_stimulus_of_every_part(name: str) -> None:
         RecordingConfig(**{name: 0})
 
 
-def test_recording_refuses_steps_that_no_training_could_have() -> None:
+def test_recording_rejects_an_invalid_description_of_steps() -> None:
     with pytest.raises(ValueError, match="'sometimes' is not understood"):
         RecordingConfig(steps="sometimes")
 
@@ -110,7 +110,7 @@ def test_recording_refuses_steps_that_no_training_could_have() -> None:
         ({}, False),
     ],
 )
-def test_a_config_of_another_trainer_is_told_apart(config: dict, here: bool) -> None:
+def test_the_config_of_another_trainer_is_recognized(config: dict, here: bool) -> None:
     assert is_trained_here(config) is here
 
 

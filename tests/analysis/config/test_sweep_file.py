@@ -56,7 +56,7 @@ def test_folders_of_runs_are_named_by_what_varies(write: Callable[[str], Path], 
     assert [run.name for run in read_sweep(write(SMALL + varied)).runs] == names
 
 
-def test_the_grid_wins_over_a_case_which_wins_over_the_file_which_wins_over_the_defaults(
+def test_the_grid_overrides_cases_which_override_the_file_which_overrides_defaults(
     write: Callable[[str], Path],
 ) -> None:
     path = write("[training]\ndepth = 3\nwidth = 5\n[grid]\nseed = [7]\n[cases.a]\nwidth = 6\nseed = 1\n")
@@ -71,7 +71,7 @@ def test_the_file_of_a_users_data_is_found_from_any_folder(write: Callable[[str]
     assert run.training.data == str(Path("mine.npz").absolute())
 
 
-def test_an_analysis_is_asked_for_by_its_table_alone(write: Callable[[str], Path]) -> None:
+def test_runs_are_analyzed_only_if_the_file_has_the_table(write: Callable[[str], Path]) -> None:
     defaults = SettingsFile(DEFAULTS_FILE, {"analysis": {"distance": "cosine", "steps": "all"}})
     assert read_sweep(write("[grid]\nseed = [0]\n"), defaults).analysis is None
     asked = read_sweep(write("[grid]\nseed = [0]\n[analysis]\nsteps = 'last'\n"), defaults).analysis

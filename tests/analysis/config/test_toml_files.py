@@ -106,7 +106,7 @@ def test_the_command_line_overrides_the_file_which_overrides_the_defaults(write:
     assert merge(TrainingConfig, [], {"depth": 3}) == TrainingConfig(depth=3)
 
 
-def test_an_option_mends_an_error_in_the_file(write: Write) -> None:
+def test_an_option_overrides_an_invalid_setting_of_a_file(write: Write) -> None:
     path = write("[training]\nrule = 'direct-feedback-alignment@25'\nepochs = -1\n")
     assert list(of_file(path, "training", depth=30, epochs=2).rules) == [25]
 
@@ -137,29 +137,17 @@ def test_without_a_file_there_are_no_defaults(tmp_path: Path, monkeypatch: pytes
 
 MISTAKES = {
     "not TOML": ("training: depth", "mine.toml is not a TOML file (Expected"),
-    "twice": ("[training]\ndepth = 3\ndepth = 4", "mine.toml is not a TOML file (Cannot overwrite a value"),
     "not text": ("[training]\ndata = '\udcff'", "mine.toml is not a TOML file ('utf-8' codec can't decode"),
     "unknown table": ("[trianing]\ndepth = 3", "mine.toml: 'trianing' is not one of its tables; put settings under ["),
-    "a grid": ("[grid]\nseed = [0]", "mine.toml: 'grid' is not one of its tables"),
     "outside of a table": ("depth = 3", "mine.toml: 'depth' is not one of its tables; put settings under [training]"),
     "a table that is none": ("training = 3", "mine.toml: 'training' is not one of its tables"),
     "unknown setting": ("[training]\nlr = 0.1", "[training]: Unknown setting 'lr'. Choose one of: data,"),
-    "misplaced": ("[training]\nsteps = 'last'", "[training]: Unknown setting 'steps'."),
     "text for a number": ("[training]\ndepth = 'x'", "[training]: depth is 'x'; expected a whole number of 1 or more."),
-    "date for a path": (
-        "[training]\ndata = 2020-01-01",
-        "[training]: data is datetime.date(2020, 1, 1); expected text",
-    ),
     "unknown rule": ("[training]\nrule = 'hebb'", "[training]: Unknown rule 'hebb'. Choose one of: backprop"),
     "boundary out of range": ("[training]\nrule = 'noise@21'", "[training]: boundaries '21' names boundary 21; a net"),
-    "unknown recording": ("[recording]\nn = 1", "[recording]: Unknown setting 'n'. Choose one of: steps, layers,"),
-    "number for layers": ("[recording]\nlayers = [1]", "[recording]: layers is 1; expected text."),
-    "no layers": ("[recording]\nlayers = []", "[recording]: No layers were given; expected one or more, such as hid"),
     "unknown step": ("[recording]\ndiagnose = 'often'", "[recording]: diagnose 'often': 'often' is not understood."),
     "unknown side": ("[capture]\nside = 'top'", "[capture]: Unknown side 'top'. Choose one of: output, input, both."),
     "unknown in an analysis": ("[analysis]\nlayer = 'a'", "[analysis]: Unknown setting 'layer'. Choose one of: steps,"),
-    "number for steps": ("[analysis]\nsteps = 3", "[analysis]: steps is 3; expected text."),
-    "endless penalty": (f"[analysis]\nCs = [1{'0' * 400}]", "[analysis]: Cs is 1"),
     "unknown in execution": ("[execution]\ncores = 3", "[execution]: Unknown setting 'cores'. Choose one of: executor"),
     "progress": ("[execution]\nprogress = 'no'", "[execution]: Unknown setting 'progress'."),
 }

@@ -89,7 +89,7 @@ def test_a_damaged_file_is_named_with_what_to_do(cache: Cache, content: bytes) -
         "[" * 100_000,
     ],
 )
-def test_a_file_that_says_something_else_is_damaged(cache: Cache, about: str) -> None:
+def test_a_file_with_other_content_is_damaged(cache: Cache, about: str) -> None:
     from safetensors.numpy import save_file
 
     cache.make_folder()
@@ -98,7 +98,7 @@ def test_a_file_that_says_something_else_is_damaged(cache: Cache, about: str) ->
         cache.read("k")
 
 
-def test_a_result_that_is_not_there_is_named(cache: Cache) -> None:
+def test_a_missing_result_is_named(cache: Cache) -> None:
     with pytest.raises(Damaged, match=r"k\.safetensors is missing or not a regular file"):
         cache.read("k")
 
@@ -113,7 +113,7 @@ def test_unfinished_files_are_removed_and_others_kept(cache: Cache) -> None:
     assert "k" not in cache
 
 
-def test_a_link_in_the_place_of_the_files_is_not_followed(tmp_path: Path) -> None:
+def test_a_linked_cache_folder_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / ".tmp-precious").touch()
     (tmp_path / "analysis").mkdir()
@@ -133,7 +133,7 @@ def test_a_linked_file_is_not_read(cache: Cache, tmp_path: Path) -> None:
         cache.read("link")
 
 
-def test_a_cache_travels_as_its_folder(cache: Cache) -> None:
+def test_a_pickled_cache_is_its_folder(cache: Cache) -> None:
     cache.write("k", TaskResult(values={"a": 1}))
     sent = pickle.dumps(cache)
     assert len(sent) < 300

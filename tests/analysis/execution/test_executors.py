@@ -51,7 +51,7 @@ def tasks_of(function: Callable[[Any], Any], *arguments: Any) -> list[Task]:
 
 
 @pytest.mark.parametrize("name", ["serial", "processes"])
-def test_every_task_is_done_and_those_that_fail_say_why(name: str) -> None:
+def test_every_task_ends_with_its_error_or_none(name: str) -> None:
     outcomes = completed(executor=name, jobs=2, tasks=tasks_of(math.sqrt, 4.0, -1.0, 9.0))
     done = {task.inputs["argument"]: error for task, error in outcomes}
     assert set(done) == {4.0, -1.0, 9.0}
@@ -70,7 +70,7 @@ def stop(step: int) -> None:
 @pytest.mark.parametrize(
     ("name", "fail"), [("serial", diverge), ("processes", diverge), ("processes", stop), ("dask", stop)]
 )
-def test_errors_come_back_as_they_were(name: str, fail: Callable[[int], None]) -> None:
+def test_errors_keep_their_type_message_and_attributes(name: str, fail: Callable[[int], None]) -> None:
     ((_, error),) = completed(executor=name, jobs=1, tasks=tasks_of(fail, 3))
     with pytest.raises(type(error)) as here:
         fail(3)
@@ -104,7 +104,7 @@ def test_an_executor_of_a_script_runs_an_analysis(
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
-def test_nothing_to_do_is_done(name: str) -> None:
+def test_no_tasks_give_no_outcomes(name: str) -> None:
     assert list(completed(executor=name, tasks=[])) == []
 
 
@@ -118,7 +118,7 @@ def note(argument: tuple[Path, str, tuple[str, ...]]) -> None:
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
-def test_a_task_waits_for_those_it_needs_and_is_not_begun_if_one_failed(name: str, tmp_path: Path) -> None:
+def test_a_task_starts_after_those_that_it_needs_unless_one_failed(name: str, tmp_path: Path) -> None:
     needs = {"a": (), "fails": (), "b": ("a",), "c": ("fails",), "d": ("a", "b"), "e": ("c", "a")}
     tasks: dict[str, Task] = {}
     for each, needed in needs.items():
@@ -133,7 +133,7 @@ def test_a_task_waits_for_those_it_needs_and_is_not_begun_if_one_failed(name: st
     assert "no good" in str(found["c"])
 
 
-def test_what_was_done_earlier_is_not_waited_for() -> None:
+def test_needed_tasks_outside_of_the_set_count_as_finished() -> None:
     ((task, error),) = completed(executor="serial", tasks=[task_of("b", math.sqrt, 1.0, tasks_of(math.sqrt, 4.0))])
     assert (task.name, error) == ("b", None)
 
@@ -142,7 +142,7 @@ def note_threads(seen: list[int]) -> None:
     seen.append(torch.get_num_threads())
 
 
-def test_work_here_has_one_thread_and_gives_the_others_back() -> None:
+def test_the_serial_executor_uses_one_thread_and_restores_their_number() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -161,7 +161,7 @@ def count_threads(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", EXECUTORS)
-def test_a_task_has_one_thread_wherever_it_runs(name: str, tmp_path: Path) -> None:
+def test_every_executor_gives_a_task_one_thread(name: str, tmp_path: Path) -> None:
     list(completed(executor=name, jobs=1, tasks=tasks_of(count_threads, tmp_path / "threads")))
     assert set(json.loads((tmp_path / "threads").read_text())) == {1}
 
@@ -174,7 +174,7 @@ def die_once(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["processes", "dask"])
-def test_what_a_killed_process_was_doing_is_done_again(name: str, tmp_path: Path) -> None:
+def test_the_task_of_a_killed_process_runs_again(name: str, tmp_path: Path) -> None:
     tasks = [task_of("dies", die_once, tmp_path), *tasks_of(math.sqrt, *range(6))]
     outcomes = list(completed(executor=name, jobs=2, tasks=tasks))
     assert sorted(task.key for task, _ in outcomes) == sorted(task.key for task in tasks)
@@ -228,7 +228,7 @@ def ask_to_stop(_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_request_to_stop_in_a_process_stops_all() -> None:
+def test_a_keyboard_interrupt_in_a_worker_stops_all() -> None:
     with pytest.raises(KeyboardInterrupt):
         list(completed(executor="processes", jobs=2, tasks=tasks_of(ask_to_stop, None)))
 
@@ -240,7 +240,7 @@ def leave_a_process_and_die(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc to list open files")
-def test_a_dead_process_is_noticed_though_one_that_it_started_lives(tmp_path: Path) -> None:
+def test_a_dead_worker_is_noticed_even_if_its_child_lives(tmp_path: Path) -> None:
     ((_, error),) = completed(executor="processes", jobs=1, tasks=tasks_of(leave_a_process_and_die, tmp_path))
     assert type(error) is Incomplete
 
@@ -264,7 +264,7 @@ def processes_of(folder: Path) -> list[int]:
     return [int(path.name.removeprefix("began-")) for path in folder.glob("began-*")]
 
 
-def test_processes_have_ended_once_nobody_asks_for_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_the_outcomes_ends_the_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No program of the system, such as pgrep, is needed for it."""
     monkeypatch.setenv("PATH", "")
     outcomes = completed(
@@ -310,7 +310,7 @@ def working(folder: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_ctrl_c_reaches_no_worker_not_even_one_that_is_just_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_reaches_no_worker_even_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     start = processes._start
 
     def start_and_interrupt(descriptor: int) -> subprocess.Popen[bytes]:
@@ -328,7 +328,7 @@ def interrupt_myself(_: object) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_workers_say_nothing_when_all_are_interrupted(tmp_path: Path) -> None:
+def test_workers_print_nothing_when_their_group_is_interrupted(tmp_path: Path) -> None:
     with working(tmp_path) as process:
         assert began(tmp_path)
         os.killpg(process.pid, signal.SIGINT)
@@ -339,9 +339,7 @@ def test_workers_say_nothing_when_all_are_interrupted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_workers_end_without_a_word_when_the_process_that_started_them_is_killed(
-    number: signal.Signals, tmp_path: Path
-) -> None:
+def test_workers_end_silently_when_their_parent_is_killed(number: signal.Signals, tmp_path: Path) -> None:
     with working(tmp_path) as process:
         assert began(tmp_path)
         process.send_signal(number)
@@ -349,7 +347,7 @@ def test_workers_end_without_a_word_when_the_process_that_started_them_is_killed
     assert all(is_gone(worker) for worker in processes_of(tmp_path))
 
 
-def test_a_module_of_the_same_name_in_the_working_folder_is_not_taken_for_a_workers(
+def test_workers_ignore_a_module_of_the_same_name_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "analysis.py").write_text("raise SystemExit('not this one')")
@@ -358,7 +356,7 @@ def test_a_module_of_the_same_name_in_the_working_folder_is_not_taken_for_a_work
     assert [error for _, error in completed(executor="processes", jobs=1, tasks=tasks_of(math.sqrt, 4.0))] == [None]
 
 
-def test_one_cluster_does_several_sets_of_tasks() -> None:
+def test_one_cluster_runs_several_sets_of_tasks() -> None:
     with make_executor(ExecutionConfig(executor="dask", jobs=1)) as executor:
         before = executor._client.id
         for _ in range(2):
@@ -366,7 +364,7 @@ def test_one_cluster_does_several_sets_of_tasks() -> None:
             assert executor._client.id == before
 
 
-def test_the_scheduler_looks_into_nothing(scheduler: tuple[str, Any], tmp_path: Path) -> None:
+def test_the_scheduler_unpickles_nothing(scheduler: tuple[str, Any], tmp_path: Path) -> None:
     """It may run where neither the files nor this package are."""
     address, _ = scheduler
     worker = start_worker(address, tmp_path)
@@ -401,7 +399,7 @@ def write_where_it_was_read(told: Told) -> None:
     (told.folder / "read by").write_text((told.folder / "readers").read_text().strip())
 
 
-def test_workers_of_several_threads_are_refused(scheduler: tuple[str, Any], tmp_path: Path) -> None:
+def test_workers_of_several_threads_are_rejected(scheduler: tuple[str, Any], tmp_path: Path) -> None:
     address, _ = scheduler
     worker = start_worker(address, tmp_path, threads=2)
     try:
@@ -414,7 +412,7 @@ def test_workers_of_several_threads_are_refused(scheduler: tuple[str, Any], tmp_
         worker.wait()
 
 
-def test_there_is_a_processor() -> None:
+def test_one_or_more_processors_are_counted() -> None:
     assert 1 <= count_processors() <= (os.cpu_count() or 1)
 
 
@@ -435,12 +433,12 @@ def test_there_is_a_processor() -> None:
         ({"scheduler": "nowhere"}, r"^There is no scheduler at 'nowhere', nor a file of that name\."),
     ],
 )
-def test_what_does_not_go_together_is_refused(arguments: dict[str, Any], message: str) -> None:
+def test_settings_that_exclude_each_other_are_rejected(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_executor(ExecutionConfig(**arguments))
 
 
-def test_little_work_is_done_here(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_work_runs_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.execution.executors.count_processors", lambda: 4)
     assert type(make_executor(cost=1.0)).__name__ == "SerialExecutor"
     assert type(make_executor(cost=100.0)).__name__ == "ProcessExecutor"
@@ -474,7 +472,7 @@ class Listener(Reporter):
         ("[cluster]\nkind = 'OARCluster'\njobs = 1", "OARCluster needs the command oarsub, which was not found"),
     ],
 )
-def test_a_file_that_is_no_cluster_is_refused(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_cluster_file_is_rejected(tmp_path: Path, text: str, message: str) -> None:
     pytest.importorskip("dask_jobqueue")
     path = tmp_path / "cluster.toml"
     path.write_text(text)
@@ -483,7 +481,7 @@ def test_a_file_that_is_no_cluster_is_refused(tmp_path: Path, text: str, message
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of its
-def test_a_cluster_in_a_queue_does_the_work(tmp_path: Path) -> None:
+def test_a_cluster_in_a_queue_runs_tasks(tmp_path: Path) -> None:
     pytest.importorskip("dask_jobqueue")
     path = tmp_path / "cluster.toml"
     path.write_text("[cluster]\nkind = 'LocalCluster'\njobs = 1\nmemory = '1 GB'\ninterface = 'lo'\n")
@@ -527,7 +525,7 @@ def began(folder: Path) -> bool:
     return False
 
 
-def test_a_lost_scheduler_is_told_with_what_to_do(
+def test_the_error_of_a_lost_scheduler_says_what_to_do(
     scheduler: tuple[str, subprocess.Popen[bytes]], tmp_path: Path
 ) -> None:
     address, process = scheduler

@@ -18,47 +18,24 @@ def handlers() -> list[Any]:
     return [signal.getsignal(number) for number in SIGNALS]
 
 
-def test_nothing_is_requested_at_first() -> None:
-    with Interruption() as interruption:
-        assert not interruption.requested
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_only_asks(number: signal.Signals) -> None:
-    with Interruption() as interruption:
-        send(number)
-        assert interruption.requested
-
-
 @pytest.mark.parametrize("second", SIGNALS)
 @pytest.mark.parametrize("first", SIGNALS)
-def test_the_second_signal_insists(first: signal.Signals, second: signal.Signals) -> None:
-    with Interruption():
+def test_the_first_signal_sets_requested_and_the_second_raises(first: signal.Signals, second: signal.Signals) -> None:
+    with Interruption() as interruption:
+        assert not interruption.requested
         send(first)
+        assert interruption.requested
         with pytest.raises(KeyboardInterrupt):
             send(second)
 
 
-def test_signals_are_given_back() -> None:
+def test_handlers_are_restored_also_after_an_error() -> None:
     before = handlers()
     with Interruption():
         assert handlers() != before
     assert handlers() == before
-
-
-def test_signals_are_given_back_after_an_error() -> None:
-    before = handlers()
     with pytest.raises(RuntimeError, match="boom"), Interruption():
         raise RuntimeError("boom")
-    assert handlers() == before
-
-
-def test_it_can_be_entered_again() -> None:
-    before = handlers()
-    for _ in range(2):
-        with Interruption() as interruption:
-            send(signal.SIGINT)
-            assert interruption.requested
     assert handlers() == before
 
 

@@ -23,7 +23,7 @@ def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize("message", ["x" * 200, "runs/[red]a[/blue]", "a:cat:b", "1 2 'three'"])
-def test_a_message_is_one_line_as_it_is(message: str) -> None:
+def test_a_message_is_printed_unchanged_on_one_line(message: str) -> None:
     reporter, stream = log()
     reporter.say(message)
     assert stream.getvalue() == f"{message}\n"
@@ -37,7 +37,7 @@ def test_a_log_gets_one_line_at_the_end_of_a_short_task() -> None:
     assert stream.getvalue() == "train: 3/3 in 0 s good\n"
 
 
-def test_a_log_gets_a_line_now_and_then_in_a_long_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_gets_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 1.0, 11.0, 11.0, 12.0, 30.0, 30.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
     reporter, stream = log()
@@ -47,7 +47,7 @@ def test_a_log_gets_a_line_now_and_then_in_a_long_task(monkeypatch: pytest.Monke
     assert stream.getvalue().splitlines() == ["train: 2/4, about 11 s left b", "train: 4/4 in 30 s c"]
 
 
-def test_a_task_that_fails_is_not_said_to_be_done() -> None:
+def test_a_failed_task_is_not_reported_as_done() -> None:
     reporter, stream = log()
     with pytest.raises(RuntimeError, match="boom"), reporter.task("train", 3):
         raise RuntimeError("boom")
@@ -71,7 +71,7 @@ def test_a_bar_shows_brackets_in_names(name: str) -> None:
     assert stream.getvalue().count(name) > stream.getvalue().count(f"at {name}")
 
 
-def test_silence_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_silent_reporter_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = silent()
     reporter.say("hello")
     with reporter.task("train", 1) as task:

@@ -131,7 +131,7 @@ def test_errors_of_equal_tasks_in_two_folders_are_told_apart(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("function", [stop, stop_training])
-def test_ctrl_c_says_how_many_are_kept(tmp_path: Path, function: Any) -> None:
+def test_ctrl_c_reports_how_many_results_are_kept(tmp_path: Path, function: Any) -> None:
     tasks = [task(tmp_path, "first", cost=2.0), task(tmp_path, "stops", function=function), task(tmp_path, "last")]
     with pytest.raises(Interrupted, match=r"^Stopped; 1 of 3 tasks are done and kept\. Continue with the same command"):
         run_tasks(tasks, serial())

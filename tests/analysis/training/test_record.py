@@ -27,9 +27,7 @@ def own_data(path: Path, n_features: int = 64) -> str:
     return str(path / "mine.npz")
 
 
-def test_what_was_recorded_while_training_is_recorded_again_to_the_bit(
-    runs: Mapping[str, Path], tmp_path: Path
-) -> None:
+def test_recording_a_run_again_gives_equal_activations(runs: Mapping[str, Path], tmp_path: Path) -> None:
     source, new = Run.open(runs["synthetic"]), record_run(runs["synthetic"], tmp_path / "new")
     assert new.verify() == source.steps == new.recorded_steps
     for step in source.steps:
@@ -129,7 +127,7 @@ def test_recordings_of_two_runs_can_be_compared(runs: Mapping[str, Path], tmp_pa
     assert result.summary()[-1].startswith("Lowest CKA to the same layer of a: b ")
 
 
-def test_recordings_are_not_trained_on(runs: Mapping[str, Path], tmp_path: Path) -> None:
+def test_a_recording_cannot_be_resumed(runs: Mapping[str, Path], tmp_path: Path) -> None:
     record_run(runs["backprop"], tmp_path / "new", steps="first")
     with pytest.raises(ValueError, match=r"new holds recordings of .*backprop; there is nothing to train\.$"):
         resume_run(tmp_path / "new")
@@ -142,7 +140,7 @@ def test_recordings_are_not_trained_on(runs: Mapping[str, Path], tmp_path: Path)
         ({"data": "birds"}, "^Unknown data set 'birds'"),
     ],
 )
-def test_what_cannot_be_recorded_leaves_nothing(
+def test_an_invalid_recording_writes_nothing(
     runs: Mapping[str, Path], tmp_path: Path, options: dict, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

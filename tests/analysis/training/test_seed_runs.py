@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ import torch
 from rich.console import Console
 
 from analysis import Interrupted, analyze_run, compare_runs, resume_run, resume_seeds, train_run, train_seeds
-from analysis.cli import main
 from analysis.config.recording import RecordingConfig
 from analysis.config.seed_list import parse_seeds
 from analysis.execution.progress import Reporter
@@ -29,6 +27,7 @@ from repsim.learning.parallel import replica_choice
 
 AtUpdate = Callable[..., Reporter]
 Learned = Callable[[Path], dict[str, Any]]
+Repsim = Callable[..., Any]
 
 LAST, STOPPED = 18, 11  # three epochs of six updates, stopped in the second
 TRAINING = TrainingConfig(
@@ -106,12 +105,12 @@ def test_a_stack_gives_single_runs_up_to_rounding(together: dict[str, Path], alo
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_run_says_how_it_was_trained(together: dict[str, Path], how: str) -> None:
+def test_a_run_stores_how_it_was_trained(together: dict[str, Path], how: str) -> None:
     facts = json.loads((together[how] / "seed-2" / "run.json").read_text())["config"]["replicas"]
     assert facts == {"seeds": [0, 2, 5], "how": how}
 
 
-def test_the_callers_threads_are_given_back(tmp_path: Path, at_update: AtUpdate) -> None:
+def test_the_number_of_threads_of_the_caller_is_restored(tmp_path: Path, at_update: AtUpdate) -> None:
     before, seen = torch.get_num_threads(), []
     watch = at_update(2, lambda: seen.append(torch.get_num_threads()))
     train_seeds(tmp_path, replace(TRAINING, threads=before + 1), FEW, seeds=[1, 0], how="stacked", progress=watch)
@@ -119,7 +118,7 @@ def test_the_callers_threads_are_given_back(tmp_path: Path, at_update: AtUpdate)
     assert torch.get_num_threads() == before
 
 
-def test_what_is_faster_is_chosen_and_said(tmp_path: Path) -> None:
+def test_the_faster_way_is_chosen_and_reported(tmp_path: Path) -> None:
     said = Console(file=io.StringIO(), width=1000)
     run, _ = train_seeds(tmp_path, TRAINING, FEW, seeds="0-1", progress=Reporter(said))
     way = {"stacked": "together", "loop": "one by one"}[run.config["replicas"]["how"]]
@@ -145,7 +144,7 @@ def test_networks_of_maps_are_stacked_too(tmp_path: Path, network: str) -> None:
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_runs_of_several_seeds_are_analysed_and_compared(together: dict[str, Path], tmp_path: Path) -> None:
+def test_runs_of_several_seeds_are_analyzed_and_compared(together: dict[str, Path], tmp_path: Path) -> None:
     paths = sorted(together["stacked"].iterdir())
     result = compare_runs(paths, output=tmp_path / "both")
     assert [view.label for view in result.tables.views] == ["seed-0", "seed-2", "seed-5"]
@@ -229,7 +228,7 @@ def test_ctrl_c_commits_all_and_the_command_it_names_finishes_them_bit_for_bit(
     tmp_path: Path,
     at_update: AtUpdate,
     learned: Learned,
-    monkeypatch: pytest.MonkeyPatch,
+    repsim: Repsim,
     how: str,
 ) -> None:
     folder = tmp_path / "parts"
@@ -240,10 +239,8 @@ def test_ctrl_c_commits_all_and_the_command_it_names_finishes_them_bit_for_bit(
     for path in folder.iterdir():
         assert Run.open(path).verify() == [0, 5, STOPPED]
         assert len(Run.open(path).metrics()) == STOPPED
-    monkeypatch.setattr(sys, "argv", shlex.split(str(stopped.value).partition("Continue with: ")[2]))
-    with pytest.raises(SystemExit) as end:
-        main()
-    assert not end.value.code
+    _, *command = shlex.split(str(stopped.value).partition("Continue with: ")[2])
+    assert repsim("", *command).code == 0
     for path in together[how].iterdir():
         assert learned(folder / path.name) == learned(path)
 
@@ -282,7 +279,7 @@ def test_a_stack_can_be_stopped_again_and_again(
         assert learned(parts / path.name) == learned(path)
 
 
-def test_one_run_of_a_stack_can_go_on_alone_and_the_others_after_it(
+def test_one_run_of_a_stack_can_be_resumed_before_the_others(
     together: dict[str, Path], tmp_path: Path, at_update: AtUpdate
 ) -> None:
     with pytest.raises(Interrupted):
@@ -298,13 +295,13 @@ def test_one_run_of_a_stack_can_go_on_alone_and_the_others_after_it(
             torch.testing.assert_close(values, expected[name], rtol=1e-3, atol=1e-4)
 
 
-def test_finished_runs_are_left_as_they_are(together: dict[str, Path]) -> None:
+def test_resuming_finished_runs_changes_nothing(together: dict[str, Path]) -> None:
     before = {path: path.stat().st_mtime_ns for path in together["loop"].rglob("*")}
     assert [run.status["state"] for run in resume_seeds(together["loop"], "0,2")] == ["finished"] * 2
     assert {path: path.stat().st_mtime_ns for path in together["loop"].rglob("*")} == before
 
 
-def test_runs_are_continued_in_the_way_in_which_they_began(tmp_path: Path, at_update: AtUpdate) -> None:
+def test_runs_continue_in_the_way_in_which_they_were_trained(tmp_path: Path, at_update: AtUpdate) -> None:
     with pytest.raises(Interrupted):
         train_seeds(tmp_path, TRAINING, FEW, seeds="0-1", how="loop", progress=at_update(2))
     with pytest.raises(ValueError, match=r"^These runs were not trained with --how stacked; leave --how out to contin"):
@@ -342,14 +339,9 @@ BAD_SEEDS = {
 
 
 @pytest.mark.parametrize("text", BAD_SEEDS)
-@pytest.mark.parametrize("resume", [[], ["--resume"]], ids=["new", "resume"])
-def test_seeds_that_are_not_understood_are_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str, resume: list[str]
-) -> None:
-    code, said = train(monkeypatch, capsys, tmp_path, f"--seeds={text}", *resume)
-    assert (code, said.count("\n")) == (2, 1)
-    assert said.startswith(f"repsim: {BAD_SEEDS[text]}")
-    assert list(tmp_path.iterdir()) == []
+def test_seeds_that_are_not_understood_are_one_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(BAD_SEEDS[text])}"):
+        parse_seeds(text)
 
 
 # Mistakes
@@ -358,6 +350,8 @@ def test_seeds_that_are_not_understood_are_one_sentence(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        ("--seeds few", "seeds 'few' are not understood at 'few'."),
+        ("--seeds 3-1 --resume", "seeds '3-1' are not understood at '3-1'"),
         ("--seeds 0-1 --seed 3", "--seed and --seeds were both given; leave one out."),
         ("--how loop", "--how chooses how several seeds are trained; give --seeds too."),
         ("--seeds 0-1 --how fast", "Unknown how 'fast'. Choose one of: auto, stacked, loop."),
@@ -370,11 +364,12 @@ def test_seeds_that_are_not_understood_are_one_sentence(
     ],
 )
 def test_a_mistake_is_one_sentence_and_writes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], options: str, words: str
+    repsim: Repsim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, words: str
 ) -> None:
-    code, said = train(monkeypatch, capsys, tmp_path, *options.split())
-    assert (code, said.count("\n")) == (2, 1)
-    assert said.startswith(f"repsim: {words}")
+    monkeypatch.chdir(tmp_path)
+    said = repsim(f"train new {options}")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith(f"repsim: {words}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -391,7 +386,7 @@ def test_seeds_can_be_added_to_a_folder(tmp_path: Path) -> None:
     assert list(states(tmp_path)) == ["seed-0", "seed-1", "seed-3"]
 
 
-def test_runs_are_not_put_into_a_run(alone: dict[int, Path]) -> None:
+def test_a_run_cannot_hold_runs_of_seeds(alone: dict[int, Path]) -> None:
     before = sorted(alone[0].iterdir())
     with pytest.raises(FileExistsError, match=r"0 is a run; choose another folder for the runs of several seeds\.$"):
         train_seeds(alone[0], TRAINING, FEW, seeds="0-1")
@@ -415,7 +410,7 @@ def test_runs_are_not_put_into_a_run(alone: dict[int, Path]) -> None:
         ),
     ],
 )
-def test_too_little_memory_is_said_before_anything_is_written(
+def test_too_little_memory_is_an_error_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str | None, words: str
 ) -> None:
     monkeypatch.setattr(replica_choice, "available_memory", lambda device: 1000)
@@ -427,37 +422,21 @@ def test_too_little_memory_is_said_before_anything_is_written(
 # The command
 
 
-def test_a_folder_of_seeds_is_trained_by_a_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tiny = ["--data", "digits", "--depth", "2", "--width", "8", "--epochs", "1"]
-    code, _ = train(monkeypatch, capsys, tmp_path, *tiny, "--seeds", "0,3", "--how", "stacked")
-    assert code == 0
-    assert states(tmp_path / "new") == {"seed-0": "finished", "seed-3": "finished"}
-    assert [Run.open(tmp_path / f"new/seed-{seed}").config["training"]["seed"] for seed in (0, 3)] == [0, 3]
-
-
-@pytest.mark.parametrize(("seeds", "then"), [("0-1", "compare new/seed-*"), ("4", "analyze new/seed-4")])
-def test_the_command_says_what_comes_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], seeds: str, then: str
+@pytest.mark.parametrize(
+    ("options", "seeds", "then"),
+    [("--seeds 0,3 --how stacked", (0, 3), "compare new/seed-*"), ("--seeds 4", (4,), "analyze new/seed-4")],
+)
+def test_a_command_trains_a_folder_of_seeds_and_says_what_comes_next(
+    repsim: Repsim,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: str,
+    seeds: tuple[int, ...],
+    then: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    line = f"repsim train new --data digits --depth 2 --width 8 --epochs 1 --seeds {seeds}"
-    monkeypatch.setattr(sys, "argv", line.split())
-    with pytest.raises(SystemExit):
-        main()
-    accuracies = ", ".join(
-        f"{Run.open(path).status['test_accuracy']:.3f}" for path in sorted((tmp_path / "new").iterdir())
-    )
-    assert capsys.readouterr().out == f"Test accuracy {accuracies}. Next: repsim {then}\n"
-
-
-def train(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, *options: str
-) -> tuple[int, str]:
-    """Give a command in a folder; its exit code and what it says on standard error."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(sys, "argv", ["repsim", "train", "new", *options])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    return stop.value.code or 0, capsys.readouterr().err
+    said = repsim(f"train new --data digits --depth 2 --width 8 --epochs 1 {options}")
+    trained = [Run.open(f"new/seed-{seed}") for seed in seeds]
+    assert [run.config["training"]["seed"] for run in trained] == list(seeds)
+    accuracies = ", ".join(f"{run.status['test_accuracy']:.3f}" for run in trained)
+    assert (said.code, said.out) == (0, f"Test accuracy {accuracies}. Next: repsim {then}\n")

@@ -20,7 +20,6 @@ import torch
 from rich.console import Console
 
 from analysis import Interrupted, analyze_run, compare_runs, resume_run, train_run
-from analysis.cli import main
 from analysis.config.recording import RecordingConfig
 from analysis.execution.progress import Reporter
 from analysis.training import recorder
@@ -116,7 +115,7 @@ def test_no_epochs_make_an_untrained_network(tmp_path: Path, tiny: TrainingConfi
 # Stimuli
 
 
-def test_stimuli_are_even_over_classes_and_keep_to_their_parts() -> None:
+def test_stimuli_are_balanced_over_classes_and_belong_to_their_parts() -> None:
     dataset = load_dataset("digits")
     split = split_dataset(dataset, seed=3)
     stimuli = choose_stimuli(dataset, split, {"train": 100, "validation": 20, "test": 9999}, seed=3)
@@ -160,7 +159,7 @@ def test_another_seed_gives_other_weights(
     assert learned(tmp_path / "other")["weights"] != learned(runs["backprop"])["weights"]
 
 
-def test_training_uses_its_own_number_of_threads_and_gives_back_the_callers(
+def test_training_uses_its_own_number_of_threads_and_restores_that_of_the_caller(
     tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, at_update: AtUpdate
 ) -> None:
     seen, before = [], torch.get_num_threads()
@@ -274,7 +273,7 @@ def test_own_data_are_found_again_from_any_folder(
     assert resume_run("../run").status["state"] == "finished"
 
 
-def test_a_finished_run_is_left_as_it_is(copied: Callable[[str], Path]) -> None:
+def test_resuming_a_finished_run_changes_nothing(copied: Callable[[str], Path]) -> None:
     path = copied("backprop")
     before = files(path)
     assert resume_run(path).status["state"] == "finished"
@@ -305,7 +304,7 @@ def test_a_run_that_is_being_written_is_not_continued(copied: Callable[[str], Pa
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_an_interrupted_run_can_be_analysed(tmp_path: Path, tiny: TrainingConfig, at_update: AtUpdate) -> None:
+def test_an_interrupted_run_can_be_analyzed(tmp_path: Path, tiny: TrainingConfig, at_update: AtUpdate) -> None:
     recording = RecordingConfig(steps="first,10", n_train=100, n_validation=50, n_test=50)
     for name, update in (("a", 12), ("b", 25)):
         with pytest.raises(Interrupted):
@@ -366,7 +365,7 @@ def test_ctrl_c_in_a_terminal_stops_at_a_step_that_is_kept(
     assert learned(path) == learned(uninterrupted)
 
 
-def test_a_killed_run_goes_on_from_its_last_commit(uninterrupted: Path, tmp_path: Path, learned: Learned) -> None:
+def test_a_killed_run_continues_from_its_last_commit(uninterrupted: Path, tmp_path: Path, learned: Learned) -> None:
     path = tmp_path / "run"
     code, _ = stopped_after(150, signal.SIGKILL, path)
     killed = Run.open(path)
@@ -386,7 +385,7 @@ WILD = {"norm": "none", "activation": "linear", "learning_rate": 1e30}
 
 
 @pytest.mark.parametrize(("batch_size", "step"), [(64, 2), (1000, 1)])
-def test_training_that_diverges_stops_and_says_so(
+def test_diverging_training_stops_with_an_error(
     tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, batch_size: int, step: int
 ) -> None:
     with pytest.raises(
@@ -401,26 +400,21 @@ def test_training_that_diverges_stops_and_says_so(
     assert all(np.isfinite(record["loss"]) for record in run.metrics())
 
 
-def test_divergence_is_one_line_and_exit_code_2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = f"repsim train {tmp_path / 'run'} --data digits --norm none --activation linear --learning-rate 1e30"
-    monkeypatch.setattr(sys, "argv", command.split())
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("repsim: Training diverged: the loss is ")
+def test_divergence_is_one_line_and_exit_code_2(repsim: Callable[..., Any], tmp_path: Path) -> None:
+    said = repsim("train --data digits --norm none --activation linear --learning-rate 1e30 --quiet", tmp_path / "run")
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith("repsim: Training diverged: the loss is ")
     assert Run.open(tmp_path / "run").status["state"] == "diverged"
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_a_diverged_run_can_be_analysed_as_it_was(tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig) -> None:
+def test_a_diverged_run_can_be_analyzed(tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig) -> None:
     with pytest.raises(Diverged):
         train_run(tmp_path / "run", replace(tiny, **WILD), few)
     assert analyze_run(tmp_path / "run").summary()[0] == "run is shown at step 0 of 38; its training is diverged."
 
 
-def test_a_recording_that_names_no_step_is_refused(tmp_path: Path, tiny: TrainingConfig) -> None:
+def test_a_recording_that_names_no_step_is_rejected(tmp_path: Path, tiny: TrainingConfig) -> None:
     with pytest.raises(
         ValueError, match=f"steps 'every:1000' name no step of this training, which ends at step {LAST}"
     ):

@@ -46,7 +46,7 @@ def test_maps_are_recorded_as_rows_of_all_their_units(of_maps: Mapping[str, Path
 
 @pytest.mark.usefixtures("blank_figures")
 @pytest.mark.parametrize("name", ["conv", "residual"])
-def test_a_network_of_maps_is_analysed(of_maps: Mapping[str, Path], tmp_path: Path, name: str) -> None:
+def test_a_network_of_maps_is_analyzed(of_maps: Mapping[str, Path], tmp_path: Path, name: str) -> None:
     result = analyze_run(of_maps[name], output=tmp_path / "out")
     assert result.tables["probes"]["layer"].tolist() == LAYERS * 2
     assert result.tables["probes"]["d"].unique().tolist() == [64]
@@ -68,7 +68,7 @@ def test_networks_of_all_kinds_are_compared(
 
 
 @pytest.mark.parametrize("name", ["conv", "residual"])
-def test_what_a_network_of_maps_recorded_is_recorded_again_to_the_bit(
+def test_recording_a_network_of_maps_again_gives_equal_activations(
     of_maps: Mapping[str, Path], tmp_path: Path, name: str
 ) -> None:
     source, new = Run.open(of_maps[name]), record_run(of_maps[name], tmp_path / "new")
@@ -81,7 +81,7 @@ def test_what_a_network_of_maps_recorded_is_recorded_again_to_the_bit(
 @pytest.mark.parametrize(
     ("shape", "of_one"), [((9, 7), (1, 9, 7)), ((2, 9, 7), (2, 9, 7))], ids=["(n, h, w)", "(n, c, h, w)"]
 )
-def test_images_of_ones_own_train_a_network_of_maps(
+def test_a_network_of_maps_trains_on_images_of_the_user(
     tmp_path: Path,
     images: Callable[..., str],
     few: RecordingConfig,
@@ -103,7 +103,7 @@ def test_images_of_ones_own_train_a_network_of_maps(
     assert run.status["test_accuracy"] > 0.8
 
 
-def test_images_train_a_perceptron_as_their_flat_rows_do_to_the_bit(
+def test_a_perceptron_trains_on_images_as_on_their_flattened_rows(
     tmp_path: Path, images: Callable[..., str], few: RecordingConfig
 ) -> None:
     weights = []

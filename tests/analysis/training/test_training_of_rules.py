@@ -49,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_an_interrupted_run_of_any_rule_goes_on_as_if_nothing_had_happened(
+def test_an_interrupted_run_of_any_rule_equals_the_uninterrupted_one(
     trained: Callable[[str], Path],
     tmp_path: Path,
     at_update: Callable[..., Reporter],
@@ -101,7 +101,7 @@ LEARNING = {
 }
 
 
-def test_backprop_is_at_no_angle_and_noise_at_a_right_one(trained: Callable[[str], Path]) -> None:
+def test_backprop_is_parallel_to_the_gradient_and_noise_orthogonal(trained: Callable[[str], Path]) -> None:
     for name, low, high in (("backprop", 0, 0.1), ("noise", 60, 120)):
         for gradients in (r["gradients"] for r in Run.open(trained(name)).metrics() if "gradients" in r):
             # noise has no scale before the first update
@@ -109,13 +109,13 @@ def test_backprop_is_at_no_angle_and_noise_at_a_right_one(trained: Callable[[str
             assert all(low <= angle <= high for angle in angles), name
 
 
-def test_a_rule_that_is_only_observed_leaves_the_network_to_backprop(trained: Callable[[str], Path]) -> None:
+def test_an_observed_rule_does_not_change_the_network(trained: Callable[[str], Path]) -> None:
     observed = Run.open(trained("observed")).last().weights()
     for name, values in Run.open(trained("backprop")).last().weights().items():
         torch.testing.assert_close(observed[name], values, rtol=1e-3, atol=1e-5)
 
 
-def test_nothing_is_diagnosed_where_nothing_is_asked_for(
+def test_no_gradients_are_logged_unless_asked_for(
     trained: Callable[[str], Path], tmp_path: Path, learned: Callable[[Path], dict[str, Any]]
 ) -> None:
     train_run(tmp_path / "run", settings_of("mixed"), replace(FEW, diagnose="none"))

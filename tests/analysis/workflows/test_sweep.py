@@ -53,7 +53,7 @@ def states(swept: sweeping.Swept) -> dict[str, str]:
 # What becomes of the trainings
 
 
-def test_every_training_is_the_run_that_train_makes_wherever_it_is_made(
+def test_every_training_equals_that_of_train_run_on_every_executor(
     write: Callable[[str], Path], learned: Learned
 ) -> None:
     path = write(SMALL + FEW + "[grid]\nseed = '0-1'\n[cases.bp]\n[cases.noise]\nrule = 'noise'\n")
@@ -79,7 +79,7 @@ def test_every_training_is_the_run_that_train_makes_wherever_it_is_made(
 
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])
-def test_what_fails_does_not_stop_the_others_and_says_why(
+def test_a_failed_training_is_reported_and_does_not_stop_the_others(
     write: Callable[[str], Path], repsim: Repsim, executor: str
 ) -> None:
     write(
@@ -103,7 +103,7 @@ def test_what_fails_does_not_stop_the_others_and_says_why(
     assert not Path("out/lost").exists()
 
 
-def test_what_failed_is_tried_again_and_what_diverged_is_not(write: Callable[[str], Path]) -> None:
+def test_failed_trainings_are_tried_again_but_diverged_ones_are_not(write: Callable[[str], Path]) -> None:
     path = write(
         f"{SMALL}{FEW}[cases.mine]\ndata = 'mine.npz'\nbatch_size = 8\n"
         "[cases.wild]\nnorm = 'none'\nactivation = 'linear'\nlearning_rate = 1e30\n"
@@ -118,7 +118,7 @@ def test_what_failed_is_tried_again_and_what_diverged_is_not(write: Callable[[st
     assert again.summary()[1].startswith("wild: Training diverged")
 
 
-def test_a_second_call_does_nothing_new(write: Callable[[str], Path], repsim: Repsim) -> None:
+def test_a_second_call_trains_nothing(write: Callable[[str], Path], repsim: Repsim) -> None:
     write(SMALL + FEW + "[grid]\nseed = '0-1'\n")
     first = repsim("sweep sweep.toml")
     before = contents(Path("runs/sweep"))
@@ -128,7 +128,7 @@ def test_a_second_call_does_nothing_new(write: Callable[[str], Path], repsim: Re
     assert contents(Path("runs/sweep")) == before
 
 
-def test_what_a_larger_grid_adds_is_trained_and_nothing_else(write: Callable[[str], Path]) -> None:
+def test_a_larger_grid_trains_only_what_is_new(write: Callable[[str], Path]) -> None:
     sweep(write(SMALL + FEW + "[grid]\nseed = '0-1'\n"), execution=SERIAL)
     before = contents(Path("runs/sweep/seed-0"))
     swept = sweep(write(SMALL + FEW + "[grid]\nseed = '0-2'\n"), execution=SERIAL)
@@ -144,7 +144,7 @@ def test_what_a_larger_grid_adds_is_trained_and_nothing_else(write: Callable[[st
         (("n_test = 40", "n_test = 41"), "seed-0 was recorded with other settings. Choose another folder with --out"),
     ],
 )
-def test_other_settings_in_the_place_of_a_run_are_refused_before_anything_is_written(
+def test_a_run_with_other_settings_is_rejected_before_anything_is_written(
     write: Callable[[str], Path], repsim: Repsim, change: tuple[str, str], words: str
 ) -> None:
     text = SMALL + FEW + "[grid]\nseed = [{}]\n"
@@ -157,7 +157,7 @@ def test_other_settings_in_the_place_of_a_run_are_refused_before_anything_is_wri
     assert contents(Path("runs")) == before
 
 
-def test_a_folder_that_is_no_run_is_not_written_into(write: Callable[[str], Path], repsim: Repsim) -> None:
+def test_a_folder_that_is_not_a_run_is_not_written_into(write: Callable[[str], Path], repsim: Repsim) -> None:
     write(SMALL + "[grid]\nseed = [0]\n")
     Path("out/seed-0").mkdir(parents=True)
     said = repsim("sweep sweep.toml --output out")
@@ -168,7 +168,7 @@ def test_a_folder_that_is_no_run_is_not_written_into(write: Callable[[str], Path
 # Listing
 
 
-def test_a_list_says_what_ran_failed_and_remains_and_writes_nothing(
+def test_a_list_shows_the_states_and_writes_nothing(
     write: Callable[[str], Path], repsim: Repsim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(SMALL + FEW + "[grid]\nseed = '0-2'\n")
@@ -220,7 +220,7 @@ def lose_power() -> None:
     raise RuntimeError("power cut")
 
 
-def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
+def test_the_same_command_continues_after_ctrl_c(
     write: Callable[[str], Path], repsim: Repsim, stop_at: Callable[..., None], learned: Learned
 ) -> None:
     path = write(SMALL + FEW + "[grid]\nseed = '0-2'\n")
@@ -239,7 +239,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
         assert learned(Path("runs/sweep") / run.name) == learned(alone.path)
 
 
-def test_a_training_that_died_goes_on_from_its_last_commit(
+def test_a_killed_training_continues_from_its_last_commit(
     write: Callable[[str], Path], stop_at: Callable[..., None], learned: Learned
 ) -> None:
     path = write(SMALL + FEW + "[grid]\nseed = '0-1'\n")
@@ -252,7 +252,7 @@ def test_a_training_that_died_goes_on_from_its_last_commit(
     assert learned(Path("runs/sweep/seed-1")) == learned(train_run("alone", run.training, run.recording).path)
 
 
-def test_two_sweeps_of_one_folder_do_not_mix(write: Callable[[str], Path], repsim: Repsim) -> None:
+def test_two_sweeps_cannot_run_in_one_folder(write: Callable[[str], Path], repsim: Repsim) -> None:
     from checkpoints.storage.lock import Lock
 
     write(SMALL + FEW + "[grid]\nseed = [0]\n")
@@ -271,7 +271,7 @@ def test_two_sweeps_of_one_folder_do_not_mix(write: Callable[[str], Path], repsi
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_what_finishes_is_analysed_as_the_file_asks_and_what_does_not_is_left_alone(
+def test_only_finished_trainings_are_analyzed(
     write: Callable[[str], Path],
 ) -> None:
     text = (
@@ -291,7 +291,7 @@ def test_what_finishes_is_analysed_as_the_file_asks_and_what_does_not_is_left_al
 
 
 @pytest.mark.usefixtures("blank_figures")
-def test_an_analysis_that_fails_is_told_apart_from_its_training(write: Callable[[str], Path]) -> None:
+def test_a_failed_analysis_is_reported_apart_from_its_training(write: Callable[[str], Path]) -> None:
     path = write(SMALL + FEW + "[cases.fine]\n[analysis]\nlayers = ['conv.*']\n")
     swept = sweep(path, execution=SERIAL)
     assert states(swept) == {"fine": "finished"}
