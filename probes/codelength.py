@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 
 from probes.controls import class_rates
+from probes.estimators.base import checked_rows, class_codes
 from probes.estimators.logistic import LogisticProbe
-from probes.stimulus_order import ByStimulus, targets_of
-from probes.targets import checked_labels
+from probes.stimulus_order import ByStimulus
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -142,8 +142,8 @@ def online_codelength(
     Raises
     ------
     ValueError
-        If X is not (n, d) with the n of y or does not hold real and finite numbers, y has one class or is not of
-        integers or strings, `probes` is empty, or a parameter is out of range.
+        If X is not (n, d) with the n of y or does not hold real and finite numbers, y has one class or is continuous,
+        `probes` is empty, or a parameter is out of range.
 
     References
     ----------
@@ -164,13 +164,14 @@ def online_codelength(
     >>> code.compression > 2
     True
     """
-    features, labels = _checked(X, y)
+    features, labels = checked_rows(LogisticProbe(), X, y)
+    classes, labels = class_codes(labels)
     ends = _block_ends(fractions, len(labels))
     if not len(probes):
         raise ValueError("probes is empty; give one or more, such as [LogisticProbe(0.1)].")
     order = np.random.default_rng(seed).permutation(len(labels))
     features, labels = features[order], labels[order]
-    n_classes = int(labels.max()) + 1
+    n_classes = len(classes)
     blocks = [CodeBlock(n_before=0, n_block=ends[0], bits=ends[0] * float(np.log2(n_classes)))]
     spent = np.zeros(len(probes))  # bits of each probe so far
     for start, end in pairwise(ends):
@@ -178,26 +179,6 @@ def online_codelength(
         blocks.append(coded[np.argmin(spent)])
         spent += [block.bits for block in coded]
     return OnlineCode(n_classes=n_classes, blocks=tuple(blocks))
-
-
-def _checked(X: ArrayLike, y: ByStimulus) -> tuple[NDArray, NDArray[np.intp]]:
-    features, labels = np.asarray(X), checked_labels(targets_of(X, y), "y")
-    if features.ndim != 2 or features.shape[1] == 0:
-        raise ValueError(f"X has shape {features.shape}; expected (n, d). Pool or flatten it first.")
-    if len(features) != len(labels):
-        raise ValueError(
-            f"X has {len(features)} rows and y has {len(labels)}; "
-            "both must come from the same stimuli in the same order."
-        )
-    if features.dtype.kind not in "fiub":
-        raise ValueError(f"X has dtype {features.dtype}; expected real numbers.")
-    n_bad = features.size - np.count_nonzero(np.isfinite(features))
-    if n_bad:
-        raise ValueError(f"X has {n_bad} NaN or infinite of {features.size} values; drop or correct these stimuli.")
-    classes, codes = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError(f"y has one class, {classes.tolist()[0]!r}; a code needs two or more classes.")
-    return features, codes
 
 
 def _block_ends(fractions: Sequence[float], n: int) -> list[int]:

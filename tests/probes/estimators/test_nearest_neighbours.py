@@ -1,20 +1,13 @@
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_iris
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from probes.estimators.nearest_neighbours import METRICS, NeighbourProbe
 
 EACH_METRIC = pytest.mark.parametrize("metric", METRICS)
-
-
-@parametrize_with_checks([NeighbourProbe(k=3), NeighbourProbe(k=3, metric="cosine")])
-def test_probe_is_a_scikit_learn_estimator(estimator: NeighbourProbe, check: Callable[[Any], None]) -> None:
-    check(estimator)
 
 
 def iris() -> tuple[NDArray, NDArray]:
@@ -36,17 +29,6 @@ def test_shares_are_counted_from_the_distances(metric: str, k: int) -> None:
     raw = queries * X.std(axis=0) + X.mean(axis=0)
     np.testing.assert_allclose(probe.predict_proba(raw), shares, atol=1e-12)
     np.testing.assert_array_equal(probe.predict(raw), np.argmax(shares, axis=1))
-
-
-def test_scale_of_a_feature_matters_only_without_standardisation() -> None:
-    X, y = iris()
-    stretched = X * np.array([100.0, 1.0, 1.0, 1.0])
-    for standardize, same in ((True, True), (False, False)):
-        probe = NeighbourProbe(standardize=standardize)
-        before, after = (probe.fit(Z, y).predict_proba(Z) for Z in (X, stretched))
-        assert np.array_equal(before, after) == same
-    np.testing.assert_array_equal(probe.mean_, np.zeros(4))
-    np.testing.assert_array_equal(probe.scale_, np.ones(4))
 
 
 @EACH_METRIC

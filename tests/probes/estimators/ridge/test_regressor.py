@@ -1,20 +1,11 @@
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from probes import RegressionProbe
-
-
-@parametrize_with_checks([RegressionProbe()])
-def test_probe_is_a_scikit_learn_estimator(estimator: RegressionProbe, check: Callable[[Any], None]) -> None:
-    check(estimator)
 
 
 def test_regression_equals_a_scikit_learn_pipeline_and_scores_r_squared() -> None:
