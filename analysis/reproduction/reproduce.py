@@ -9,7 +9,7 @@ from pathlib import Path
 from analysis.config.execution import ExecutionConfig
 from analysis.execution import Cache, Task, describe_error, make_executor, pending, run_tasks, total_cost
 from analysis.execution.folders import check_folder, refreshed, remove_unfinished
-from analysis.execution.interruption import Incomplete
+from analysis.execution.interruption import Incomplete, Interrupted
 from analysis.execution.progress import silent
 from analysis.plots.drawing import save_figures
 from analysis.reproduction.claim import Claim, Plan, Results, Section
@@ -90,6 +90,8 @@ def reproduce(
         finished = [claim for claim in known if not pending(tasks[claim.name])]
         sections, failed = _conclude(finished, tasks, plan, folder)
         write_reproduction_report(report, known, plan, sections, folder)
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped; the results of all tasks are kept. Continue with the same command.") from None
     finally:
         lock.release()
     names = {claim.name for claim in chosen}

@@ -193,6 +193,21 @@ def test_ctrl_c_reports_what_is_stored_and_how_to_continue(use: Callable[..., No
     assert len(CALLS) == 7
 
 
+def test_ctrl_c_during_the_conclusions_keeps_all_tasks(
+    use: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    use(replace(claim("first"), conclude=interrupted))
+    with pytest.raises(Interrupted, match=r"^Stopped; the results of all tasks are kept\. Continue with the same com"):
+        reproduce(output=tmp_path, execution=SERIAL)
+    use(claim("first"))
+    CALLS.clear()
+    assert list(reproduce(output=tmp_path, execution=SERIAL).sections) == ["first"]
+    assert CALLS == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
