@@ -106,7 +106,9 @@ def _gap_figure(gaps: pd.DataFrame, note: str) -> Figure:
         dotted(ax, y=EQUAL)
         ax.set_yscale("log")
         ax.set_ylim(5e-17, 1e4)
-        ax.set_xticks(range(len(ARTIFICIAL)), labels=list(ARTIFICIAL), rotation=30, fontsize=8)
+        ax.set_xticks(
+            range(len(ARTIFICIAL)), labels=list(ARTIFICIAL), rotation=30, ha="right", rotation_mode="anchor", fontsize=8
+        )
         label(ax, title=f"{MODELS[model]}\n{LOSSES[loss]}", xlabel="data set")
     label(grid[0][0], ylabel="|SG / backprop − 1| of the final loss")
     legend(grid[0][0])

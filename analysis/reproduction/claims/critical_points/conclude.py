@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from analysis.reproduction.claim import Plan, Results, Section
-from analysis.reproduction.claims.critical_points.parts import FAMILIES, N_EXAMPLES, PROBLEMS, RIDGE
+from analysis.reproduction.claims.critical_points.parts import N_EXAMPLES, NAMES, PROBLEMS, RIDGE
 from analysis.reproduction.kit.numbers import formatted, rows_of
 
 __all__ = ["conclude"]
@@ -89,9 +89,11 @@ def _findings(points: pd.DataFrame, exact: pd.DataFrame, others: pd.DataFrame) -
     )
     yield _on_log_loss(rows_of(points, problem="tanh, log loss"))
     lost = points[~points["at_rest"]]
+    cases = lost[["problem", "family"]].drop_duplicates().itertuples(index=False)
+    named = "; ".join(f"{PROBLEMS[problem].words} ({NAMES[family]})" for problem, family in cases)
     yield (
         f"{len(points) - len(lost)} of {len(points)} flows reached a stationary point"
-        + (f"; not: {', '.join(sorted(set(lost['problem'] + ' ' + lost['family'])))}." if len(lost) else ".")
+        + (f"; the others: {named}." if named else ".")
     )
 
 
@@ -102,7 +104,7 @@ def _largest_excess(points: pd.DataFrame) -> float:
 def _on_log_loss(points: pd.DataFrame) -> str:
     medians = points.groupby("family", sort=False)[["distance", "norm", "data_loss", "test_loss"]].median()
     reference, linear = medians.loc["backprop"], medians.loc["linear-labels"]
-    far = ", ".join(f"{medians.loc[name, 'distance']:.2g} ({FAMILIES[name]})" for name in medians.index[3:])
+    far = ", ".join(f"{medians.loc[name, 'distance']:.2g} ({NAMES[name]})" for name in medians.index[3:])
     return (
         f"With log loss no linear module can hold the true gradient; the outputs at the stationary point move by "
         f"(medians) {far}. The module that is linear with labels ends at weights of norm {linear['norm']:.2f} "
@@ -112,10 +114,9 @@ def _on_log_loss(points: pd.DataFrame) -> str:
 
 
 def _point_table(points: pd.DataFrame) -> pd.DataFrame:
-    names = {"backprop": "backprop", **FAMILIES}
     columns = ["true_gradient_norm", "distance", "data_loss", "test_loss", "norm", "n_unstable", "n_negative"]
     groups = points.groupby(["problem", "family"], sort=False)
     table = groups[columns].median().reset_index()
     rounded = {name: table[name].round(4) for name in columns[2:]}
     shown = formatted(table.assign(**rounded), ".2g", columns[:2])
-    return shown.assign(family=table["family"].map(names), reached=groups["at_rest"].mean().to_numpy())
+    return shown.assign(family=table["family"].map(NAMES), reached=groups["at_rest"].mean().to_numpy())

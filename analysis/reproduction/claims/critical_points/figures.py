@@ -13,13 +13,12 @@ from analysis.plots import noted
 from analysis.plots.axes import axes_grid, colours
 from analysis.plots.drawing import Drawing
 from analysis.reproduction.claim import Results, Section
-from analysis.reproduction.claims.critical_points.parts import FAMILIES, N_EXAMPLES, N_TEST, PROBLEMS
+from analysis.reproduction.claims.critical_points.parts import N_EXAMPLES, N_TEST, NAMES, PROBLEMS
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
 from analysis.reproduction.kit.panels import dotted, error_bars, jitter, label, legend
 
 __all__ = ["figures"]
 
-_NAMES = {"backprop": "backprop", **FAMILIES}
 _LEAST = 1e-16
 
 
@@ -61,16 +60,17 @@ def _point_figure(points: pd.DataFrame, note: str) -> Figure:
     for row, (value, words) in enumerate(values.items()):
         for column, (problem, setting) in enumerate(PROBLEMS.items()):
             ax = grid[row][column]
-            _plot_by_family(ax, rows_of(points, problem=problem), value)
-            _name_families(ax, named=row == 1)
+            families = ["backprop", *setting.families]
+            _plot_by_family(ax, rows_of(points, problem=problem), value, families)
+            _name_families(ax, families, named=row == 1)
             ax.set_yscale("log")
             ax.set_ylim(3e-17, 30.0)
             label(ax, title=setting.words if row == 0 else "", ylabel=words if column == 0 else "")
     return noted(grid[0][0], note)
 
 
-def _plot_by_family(ax: Axes, points: pd.DataFrame, value: str) -> None:
-    for place, family in enumerate(_NAMES):
+def _plot_by_family(ax: Axes, points: pd.DataFrame, value: str, families: Sequence[str]) -> None:
+    for place, family in enumerate(families):
         values = rows_of(points, family=family)[value].clip(lower=_LEAST)
         if values.empty:
             continue
@@ -78,10 +78,10 @@ def _plot_by_family(ax: Axes, points: pd.DataFrame, value: str) -> None:
         ax.plot([place - 0.3, place + 0.3], [values.median()] * 2, color="0.2", linewidth=1.5)
 
 
-def _name_families(ax: Axes, *, named: bool = True) -> None:
+def _name_families(ax: Axes, families: Sequence[str], *, named: bool = True) -> None:
     """Put the names of the families on the x axis."""
-    labels = list(_NAMES.values()) if named else [""] * len(_NAMES)
-    ax.set_xticks(range(len(_NAMES)), labels=labels, rotation=40, ha="right", fontsize=8)
+    labels = [NAMES[family] if named else "" for family in families]
+    ax.set_xticks(range(len(families)), labels=labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
     ax.set_xlabel("module" if named else "")
 
 
@@ -90,12 +90,12 @@ def _loss_figure(points: pd.DataFrame, note: str) -> Figure:
     curves = {"training": (-0.12, "data_loss"), "held out": (0.12, "test_loss")}
     palette = colours(list(curves))
     for ax, (problem, setting) in zip(grid[0], PROBLEMS.items(), strict=True):
-        rows = rows_of(points, problem=problem)
+        rows, families = rows_of(points, problem=problem), ["backprop", *setting.families]
         for words, (shift, value) in curves.items():
-            table = seed_intervals(rows, ["family"], value).set_index("family").reindex(list(_NAMES))
-            x = np.arange(len(_NAMES)) + shift
+            table = seed_intervals(rows, ["family"], value).set_index("family").reindex(families)
+            x = np.arange(len(families)) + shift
             error_bars(ax, x, table, fmt="o", color=palette[words], markersize=4, capsize=2, label=words)
-        _name_families(ax)
+        _name_families(ax, families)
         label(ax, title=setting.words)
     label(grid[0][0], ylabel="mean loss of an example")
     legend(grid[0][0])
@@ -108,7 +108,7 @@ def _spectrum_figure(spectra: pd.DataFrame, note: str) -> Figure:
     for row, (problem, setting) in enumerate(PROBLEMS.items()):
         for ax, family in zip(grid[row], shown, strict=True):
             rows = rows_of(spectra, problem=problem, family=family)
-            label(ax, title=_NAMES[family] if row == 0 else "")
+            label(ax, title=NAMES[family] if row == 0 else "")
             if rows.empty:
                 ax.set_axis_off()
                 continue
@@ -117,7 +117,7 @@ def _spectrum_figure(spectra: pd.DataFrame, note: str) -> Figure:
             dotted(ax, x=0.0)
             ax.set_xscale("symlog", linthresh=1e-3)
             ax.set_ylim(*_symmetric(rows_of(spectra, problem=problem)["imaginary"]))
-            ax.set_xticks([-1, -0.01, 0, 0.01, 1])
+            ax.set_xticks([-1, -0.01, 0, 0.01, 1], labels=["−1", "−0.01", "0", "0.01", "1"])
             ax.set_xlabel("real part" if row == len(PROBLEMS) - 1 else "")
         grid[row][0].set_ylabel(f"{setting.words}\nimaginary part", fontsize=8)
     legend(grid[0][0], fontsize="x-small")

@@ -34,8 +34,9 @@ FAMILIES = {
     "constant": "constant",
     "linear": "linear, no labels",
     "linear-labels": "linear with labels",
-    **{f"relu-{n}": f"and {n} relu units" for n in _UNITS},
+    **{f"relu-{n}": f"linear + {n} relu units" for n in _UNITS},
 }
+NAMES = {"backprop": "backprop", **FAMILIES}
 N_EXAMPLES, N_TEST, RIDGE = 60, 1000, 1e-6
 AT_REST = 1e-9  # norm of the field at a stationary point, at most
 
