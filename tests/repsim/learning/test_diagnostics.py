@@ -53,7 +53,7 @@ def test_true_gradients_are_those_of_autograd_per_example(kind: str, loss: str) 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", NETWORKS)
-def test_looking_for_the_true_gradients_changes_nothing(kind: str, training: bool) -> None:
+def test_true_gradients_change_nothing(kind: str, training: bool) -> None:
     (X, y), net = examples(kind), network(kind).train(training)
     before, state = copy.deepcopy(net.state_dict()), torch.get_rng_state()
     true = true_gradients(net, X, y)
@@ -72,7 +72,7 @@ def test_the_watched_gradients_of_backprop_are_the_true_ones(kind: str) -> None:
         torch.testing.assert_close(g, true[k], rtol=0, atol=1e-13)
 
 
-def test_true_gradients_do_not_notice_the_rule() -> None:
+def test_true_gradients_do_not_depend_on_the_rule() -> None:
     (X, y), net = examples("mlp"), network("mlp")
     S = SyntheticGradient(site_of(net, 2, n_outputs=CLASSES)).double()
     true = true_gradients(net, X, y)
@@ -118,7 +118,7 @@ def test_cosines_angles_and_errors_of_hand_made_cases(
     assert found.relative_error == pytest.approx(error)
 
 
-def test_what_has_no_direction_has_no_angle() -> None:
+def test_zero_gradients_have_no_angle() -> None:
     nothing, something = [[0.0, 0.0]], [[1.0, 2.0]]
     found = compare(nothing, something)
     assert (found.norm, found.relative_error) == (0.0, 1.0)
@@ -139,7 +139,7 @@ def test_cosines_do_not_depend_on_scale_in_single_precision(scale: float) -> Non
     assert found.relative_error == pytest.approx(expected.relative_error, rel=1e-5)
 
 
-def test_maps_are_compared_as_the_vectors_that_they_hold() -> None:
+def test_maps_are_compared_as_flat_vectors() -> None:
     g, t = randn(N, 2, 3, 4, seed=1), randn(N, 2, 3, 4, seed=2)
     (of_maps,), (of_vectors,) = (diagnose({1: a}, {1: b})[1] for a, b in ((g, t), (g.flatten(1), t.flatten(1))))
     assert of_maps == of_vectors

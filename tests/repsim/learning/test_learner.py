@@ -48,7 +48,7 @@ def config(**settings: object) -> TrainingConfig:
 
 
 @pytest.mark.parametrize("boundary", [0, 4, -1])
-def test_learner_refuses_a_boundary_that_its_network_lacks(boundary: int) -> None:
+def test_learner_refuses_a_boundary_that_its_network_does_not_have(boundary: int) -> None:
     network = mlp(N_FEATURES, N_CLASSES, depth=3, width=5, generator=seeded())
     with pytest.raises(ValueError, match=rf"There is no boundary {boundary}; this network has boundaries 1 to 3\."):
         Learner(network, {2: Backprop(SITE), boundary: Backprop(SITE)})
@@ -195,7 +195,7 @@ def by_boundary(learner: Learner, values: dict[str, torch.Tensor]) -> dict[str, 
 
 @pytest.mark.parametrize(("kind", "loss"), [("mlp", "log_loss"), ("mlp", "mse"), ("residual", "log_loss")])
 @pytest.mark.parametrize("rule", RULES)
-def test_estimators_evaluated_together_are_estimators_apart(rule: str, loss: str, kind: str) -> None:
+def test_estimators_evaluated_together_equal_separate_ones(rule: str, loss: str, kind: str) -> None:
     """Three updates: gradients, losses, state, and what is watched."""
     shape = (N_FEATURES,) if kind == "mlp" else (1, 8, 8)
     settings = config(rule=rule, boundaries="all", network=kind, loss=loss)
@@ -232,7 +232,7 @@ def test_estimators_evaluated_together_are_estimators_apart(rule: str, loss: str
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_free_estimators_are_stacked_and_others_stand_alone(rule: str) -> None:
+def test_estimators_that_need_nothing_from_above_are_stacked(rule: str) -> None:
     learner = build_learner(config(rule=rule, boundaries="all"), N_FEATURES, N_CLASSES)
     stacked = rule in STACKED or rule.partition(":")[0] in {"synthetic-gradient", "decoupled-greedy"}
     assert list(learner.estimators) == ([] if rule == "backprop" else ["1_2_3_4"] if stacked else list("1234"))

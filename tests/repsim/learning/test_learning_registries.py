@@ -25,7 +25,6 @@ from repsim.learning import (
     Estimator,
     Norm,
     Signals,
-    Site,
     TrainingConfig,
     build_learner,
     build_optimizer,
@@ -37,24 +36,16 @@ from repsim.learning import (
 )
 
 
-class LearnedFeedback(Estimator):
-    """g_k = e B_k, where B_k learns to predict the gradient from above."""
+class HalfBackprop(Estimator):
+    """g_k = t_k / 2."""
 
-    formula = "e B_k"
+    formula = "t_k / 2"
     reference = "a test"
-    needs = frozenset({"error"})
-
-    def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
-        super().__init__(site, **options)
-        self.feedback = nn.Parameter(torch.zeros(site.n_outputs, site.size))
+    needs = frozenset({"target"})
 
     def gradient(self, signals: Signals) -> Tensor:
-        assert signals.error is not None
-        return (signals.error @ self.feedback).view(signals.activation.shape)
-
-    def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
         assert signals.target is not None
-        return (gradient - signals.target).square().sum(dim=-1).mean(dim=-1)
+        return signals.target / 2
 
 
 class Doubled(nn.Module):
@@ -86,7 +77,7 @@ def split_by_sign(a: Any, b: Any, random: np.random.Generator) -> Any:
 
 
 ADDED: dict[str, tuple[dict[str, Any], Any]] = {
-    "rule": (ESTIMATORS, LearnedFeedback),
+    "rule": (ESTIMATORS, HalfBackprop),
     "network": (NETWORKS, two_layers),
     "loss": (LOSSES, squared_margin),
     "data": (DATASETS, blobs),
@@ -114,9 +105,14 @@ def test_what_is_added_from_outside_is_trained_with_by_its_name(setting: str, mo
 
 
 def test_a_rule_from_outside_is_listed_with_what_it_declares(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(ESTIMATORS, "own", LearnedFeedback)
+    monkeypatch.setitem(ESTIMATORS, "own", HalfBackprop)
     entry = catalogue()[-1]
-    assert (entry.name, entry.formula, entry.needs, entry.locks) == ("own", "e B_k", ("error",), ("update",))
+    assert (entry.name, entry.formula, entry.needs, entry.locks) == (
+        "own",
+        "t_k / 2",
+        ("target",),
+        ("backward", "update"),
+    )
 
 
 def test_artificial_data_from_outside_have_a_name_with_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:

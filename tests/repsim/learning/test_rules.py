@@ -8,12 +8,13 @@ from repsim.learning import ESTIMATORS, Observed, Rule, Site, choose_boundaries,
 
 derandomized = settings(derandomize=True, database=None, deadline=None, max_examples=200)
 DFA, SG = "direct-feedback-alignment", "synthetic-gradient"
+GREEDY, DTP = "decoupled-greedy", "target-propagation"
 
 
 # Rules
 
 
-def test_a_name_alone_is_a_rule_with_its_defaults_where_it_usually_acts() -> None:
+def test_a_name_alone_is_a_rule_with_default_options_and_boundaries() -> None:
     assert parse_rules(SG, None, 4) == {2: Rule(SG, {})}
     assert parse_rules("noise", None, 3) == dict.fromkeys((1, 2, 3), Rule("noise", {}))
     assert parse_rules("noise", "1,3", 3) == dict.fromkeys((1, 3), Rule("noise", {}))
@@ -49,7 +50,7 @@ def test_rules_are_mixed_and_the_later_one_wins() -> None:
     assert list(parse_rules(f"{SG}@5 + noise@1", None, 6)) == [1, 5]  # ascending, whatever the text
 
 
-def test_boundaries_given_apart_serve_the_rules_that_name_none() -> None:
+def test_the_boundaries_setting_applies_to_rules_without_boundaries() -> None:
     assert parse_rules(f"noise + {SG}@2", "1-3", 4) == {1: Rule("noise", {}), 2: Rule(SG, {}), 3: Rule("noise", {})}
 
 
@@ -87,10 +88,27 @@ def test_observe_is_an_option_of_rules_that_choose_a_gradient() -> None:
         ("noise:scale=nan", "noise: scale is nan; expected a number of 0 or more."),
         ("noise:scale=inf", "noise: scale is inf; expected a number of 0 or more."),
         ("bp-lambda:lam=2", "bp-lambda: lam is 2.0; expected a number from 0 to 1."),
+        ("bp-lambda:lam=-0.1", "bp-lambda: lam is -0.1; expected a number from 0 to 1."),
+        ("bp-lambda:kernel_size=4", "bp-lambda: kernel_size is 4; expected an odd number."),
+        (f"{SG}:kernel_size=0", f"{SG}: kernel_size is 0; expected a whole number of 1 or more."),
+        (f"{SG}:hidden_layers=-1", f"{SG}: hidden_layers is -1; expected a whole number of 0 or more."),
+        (f"{SG}:hidden_width=0", f"{SG}: hidden_width is 0; expected a whole number of 1 or more."),
+        (f"{GREEDY}:hidden_layers=-1", f"{GREEDY}: hidden_layers is -1; expected a whole number of 0 or more."),
+        (f"{GREEDY}:hidden_width=0", f"{GREEDY}: hidden_width is 0; expected a whole number of 1 or more."),
+        (f"{GREEDY}:pool=0", f"{GREEDY}: pool is 0; expected a whole number of 1 or more."),
+        (f"{DTP}:step=0", f"{DTP}: step is 0.0; expected a number above 0."),
+        (f"{DTP}:noise=-1", f"{DTP}: noise is -1.0; expected a number above 0."),
+        (f"{DTP}:hidden_layers=-1", f"{DTP}: hidden_layers is -1; expected a whole number of 0 or more."),
+        (f"{DFA}:scale=-0.5", f"{DFA}: scale is -0.5; expected a number of 0 or more."),
+        ("sign-symmetric:scale=-1", "sign-symmetric: scale is -1.0; expected a number of 0 or more."),
+        (
+            "sign-symmetric:magnitude=big",
+            "sign-symmetric: Unknown magnitude 'big'. Choose one of: uniform, fixed, resampled.",
+        ),
         ("kickback:error=mean", "kickback: Unknown error 'mean'. Choose one of: true-class, sum."),
     ],
 )
-def test_what_is_wrong_with_a_rule_is_said_in_a_sentence(text: str, message: str) -> None:
+def test_errors_of_rules_name_the_value_and_what_was_expected(text: str, message: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_rules(text, None, 4)
     assert str(caught.value) == message
@@ -106,7 +124,7 @@ def test_boundaries_of_a_rule_are_checked(text: str, boundaries: str | None, nam
 
 @derandomized
 @given(st.text(alphabet="noise:scale=1,@2+ -.", max_size=20), st.integers(1, 5))
-def test_any_text_is_rules_or_is_refused_with_a_sentence(text: str, depth: int) -> None:
+def test_any_text_is_parsed_or_refused_with_a_message(text: str, depth: int) -> None:
     try:
         rules: dict[int, Any] = parse_rules(text, None, depth)
     except ValueError as error:
@@ -195,7 +213,7 @@ def test_any_text_names_boundaries_of_the_network_or_is_refused(text: str, depth
         assert list(chosen) == sorted(set(chosen) & set(range(1, depth + 1)))
 
 
-def test_a_place_that_no_rule_takes_is_refused() -> None:
+def test_boundaries_that_apply_to_no_rule_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^boundaries is 'middle', but every rule of 'noise@1' names its boundaries"):
         parse_rules("noise@1", "middle", 2)
 

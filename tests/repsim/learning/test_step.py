@@ -394,7 +394,7 @@ def test_a_chain_of_other_modules_is_differentiated_alike() -> None:
     assert_close(ours, gradients(net))
 
 
-def test_labels_that_do_not_suit_the_loss_are_refused() -> None:
+def test_labels_of_the_wrong_type_for_the_loss_are_refused() -> None:
     ((X, y),) = batches(1)
     with pytest.raises(ValueError, match=r"^The log loss needs classes"):
         compute_gradients(network(2), {}, X, y.double())

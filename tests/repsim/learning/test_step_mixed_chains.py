@@ -65,7 +65,7 @@ def assert_close(one: list[Tensor], other: list[Tensor], tolerance: float = 1e-1
 
 
 @pytest.mark.parametrize(("kind", "below", "above"), PAIRS)
-def test_any_rule_stands_above_any_other_and_does_not_notice_it(kind: str, below: str, above: str) -> None:
+def test_a_rule_does_not_depend_on_the_rule_below_it(kind: str, below: str, above: str) -> None:
     """Above boundary 2, no bit depends on the rule at 2; segment 3 itself, which rule 2 may cut or send another way
     back through, gets the same gradient up to rounding."""
     net, estimators, outcome = step(kind, {2: below, 3: above})

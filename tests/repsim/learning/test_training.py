@@ -97,7 +97,7 @@ def test_train_yields_one_record_per_update_computed_before_it(examples: tuple[T
     assert count == N_STEPS == len(batches)
 
 
-def test_records_are_numbers_that_json_can_hold(examples: tuple[Tensor, Tensor]) -> None:
+def test_records_are_json_ready_numbers(examples: tuple[Tensor, Tensor]) -> None:
     step = next(steps_of(*start(config()), examples, config()))
     assert list(asdict(step)) == ["step", "epoch", "loss", "accuracy", "estimator_losses", "diagnoses"]
     assert 0 <= step.accuracy <= 1
@@ -145,9 +145,7 @@ def test_a_batch_larger_than_the_data_is_refused(examples: tuple[Tensor, Tensor]
 
 
 @pytest.mark.parametrize("rule", ["backprop", SG])
-def test_one_seed_gives_the_same_numbers_bit_for_bit_and_another_others(
-    rule: str, examples: tuple[Tensor, Tensor]
-) -> None:
+def test_equal_seeds_give_equal_bits_and_other_seeds_others(rule: str, examples: tuple[Tensor, Tensor]) -> None:
     runs = []
     for seed in (0, 0, 1):
         torch.rand(seed + len(runs))  # the global generator has no say
@@ -365,7 +363,7 @@ def test_evaluate_equals_a_plain_computation_in_evaluation_mode(
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_evaluate_puts_the_mode_back_and_changes_nothing(training: bool, examples: tuple[Tensor, Tensor]) -> None:
+def test_evaluate_restores_the_mode_and_changes_nothing(training: bool, examples: tuple[Tensor, Tensor]) -> None:
     learner, _ = start(config())
     learner.train(training)
     before = copy.deepcopy(learner)
@@ -385,7 +383,7 @@ def test_evaluating_between_updates_does_not_change_the_run(examples: tuple[Tens
     assert_same_bits(quiet.state_dict(), watched.state_dict())
 
 
-def test_evaluation_of_a_network_that_always_says_one_class() -> None:
+def test_evaluation_of_a_network_that_predicts_one_class() -> None:
     """Golden: uniform logits cost ln 3 nats; a third of balanced labels is right."""
     network = mlp(2, 3, depth=1, width=4, norm="none", generator=torch.Generator())
     nn.init.zeros_(network.output.weight)

@@ -204,7 +204,7 @@ def test_above_all_estimators_there_is_no_error() -> None:
     assert seen.delta == pytest.approx(1)
 
 
-def test_an_observed_rule_is_seen_as_if_in_use() -> None:
+def test_an_observed_rule_is_tracked_as_if_it_were_used() -> None:
     learner, (X, y) = learner_of(), examples()
     S = copy.deepcopy(learner.placed()[2,])
     assert track(Learner(learner.network, {2: Observed(S)}), X, y) == track(learner, X, y)
@@ -232,7 +232,7 @@ def test_ratio_delta_and_margin_of_a_hand_made_case() -> None:
     assert not seen.holds(0.501)
 
 
-def test_where_the_bound_exceeds_the_gradient_no_delta_will_do() -> None:
+def test_no_delta_exists_where_the_bound_exceeds_the_gradient() -> None:
     for gradient_norm in (1.0, 0.9, 0.0):
         seen = Tracking(range(1, 2), 0.5, 1.9, 2.0, gradient_norm, 0.7)
         assert seen.ratio >= 1
@@ -292,7 +292,7 @@ def test_a_network_without_slope_has_no_jacobian_and_no_error() -> None:
     assert seen.epsilon > 0
 
 
-def test_single_precision_sees_what_double_precision_sees() -> None:
+def test_single_and_double_precision_agree() -> None:
     learner, (X, y) = learner_of(boundaries="1,3"), examples()
     exact = track(learner, X, y)
     for k, seen in track(learner.float(), X.float(), y).items():
@@ -311,7 +311,7 @@ def bits(learner: Learner) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("rule", ESTIMATORS)
-def test_looking_changes_nothing(rule: str, training: bool) -> None:
+def test_tracking_changes_nothing(rule: str, training: bool) -> None:
     learner, (X, y) = learner_of(rule, "1,3").train(training), examples()
     learner.network.hidden["2"].norm.train(not training)
     learner.compute_gradients(X, y)
@@ -337,7 +337,7 @@ def test_a_rule_that_draws_shows_the_draw_that_it_uses_next() -> None:
 
 
 @pytest.mark.parametrize("rule", ["synthetic-gradient", "noise"])
-def test_training_goes_on_as_without(rule: str) -> None:
+def test_tracking_does_not_change_the_training(rule: str) -> None:
     X, y = randn(24, 6, seed=1), torch.arange(24) % CLASSES
     config = TrainingConfig(rule=rule, boundaries="1,3", depth=4, width=4, epochs=2, batch_size=8)
     states = []
@@ -349,7 +349,7 @@ def test_training_goes_on_as_without(rule: str) -> None:
     assert states[0] == states[1]
 
 
-def test_a_run_is_looked_at_after_the_updates_that_were_asked_for() -> None:
+def test_the_condition_is_evaluated_after_every_nth_update() -> None:
     X, y = randn(24, 6, seed=1), torch.arange(24) % CLASSES
     config = TrainingConfig(rule="synthetic-gradient", boundaries="1,3", depth=4, width=4, epochs=2, batch_size=8)
     learner = build_learner(config, 6, CLASSES).double()
@@ -364,7 +364,7 @@ def test_a_run_is_looked_at_after_the_updates_that_were_asked_for() -> None:
 
 
 @pytest.mark.parametrize("k", [0, 5])
-def test_a_boundary_that_is_not_there_is_refused(k: int) -> None:
+def test_an_unknown_boundary_is_refused(k: int) -> None:
     with pytest.raises(ValueError, match=f"There is no boundary {k}; this network has boundaries 1 to 4"):
         track(learner_of(), *examples(), boundaries=[2, k])
 
@@ -394,7 +394,7 @@ def test_a_delta_outside_0_to_1_is_refused(delta: float) -> None:
         Tracking(range(1, 2), 0.5, 1.9, 2.0, 3.0, 0.7).holds(delta)
 
 
-def test_looking_every_0_steps_is_refused() -> None:
+def test_an_interval_of_0_steps_is_refused() -> None:
     with pytest.raises(ValueError, match="every is 0; expected a whole number of 1 or more"):
         next(tracked([], learner_of(), *examples(), every=0))
 

@@ -103,7 +103,7 @@ def test_a_short_step_against_the_true_field_lowers_the_loss_by_its_squared_norm
     assert float(fall / length) == pytest.approx(float(slope @ slope), rel=1e-4)
 
 
-def test_looking_at_a_network_leaves_it_as_it_is() -> None:
+def test_fields_do_not_change_the_network() -> None:
     (X, y), net = classes(), network()
     before = copy.deepcopy(net.state_dict())
     find_stationary(synthetic_field(net, X, y, boundary=1, family="linear-labels"), max_iterations=2)
@@ -328,7 +328,7 @@ def test_weight_decay_of_a_linear_network_shrinks_singular_values_by_half_of_it(
     torch.testing.assert_close(objective.output(point.theta), X * torch.from_numpy(sigma), rtol=0, atol=1e-6)
 
 
-def test_a_saddle_is_known_as_one() -> None:
+def test_a_saddle_has_a_negative_eigenvalue() -> None:
     net, X, Y = whitened([3.0, 1.0], width=1)  # the unit holds the weaker direction
     saddle = torch.tensor([0.0, 1.0, 0.0, 0.0, 1.0, 0.0, 0.0], dtype=torch.float64)  # W1, b1, W2, b2
     point = find_stationary(true_field(net, X, Y, loss="mse"), saddle)
@@ -348,7 +348,7 @@ def test_the_flow_leaves_a_saddle_that_it_passes_close_by() -> None:
     assert point.loss == pytest.approx(1.0, abs=1e-12)
 
 
-def test_a_point_describes_itself_truly() -> None:
+def test_attributes_of_a_point_follow_from_its_theta() -> None:
     X, y = classes()
     field = synthetic_field(network(), X, y, boundary=1, family="linear-labels", weight_decay=0.01)
     point, objective = find_stationary(field), field.objective
@@ -394,7 +394,7 @@ def test_stability_is_of_real_parts_up_to_a_tolerance() -> None:
     assert described.count_negative() == 2 and described.count_negative(1e-2) == 1
 
 
-def test_a_flow_without_a_stationary_point_is_not_said_to_have_converged() -> None:
+def test_a_flow_without_a_stationary_point_does_not_converge() -> None:
     P = WIDTH * (FEATURES + 1) + OUTPUTS * (WIDTH + 1)
     away = find_stationary(linear_field(-torch.eye(P, dtype=torch.float64)), max_iterations=60)
     assert not away.converged and away.n_iterations == 60 and away.field_norm > 1
@@ -425,7 +425,7 @@ def test_separable_classes_without_weight_decay_have_no_stationary_point_for_log
     assert point.distance_left > 0.1
 
 
-def test_too_few_iterations_are_said_to_be_too_few() -> None:
+def test_a_search_with_too_few_iterations_does_not_converge() -> None:
     X, y = classes()
     field = true_field(network(), X, y, weight_decay=0.01)
     point = find_stationary(field, max_iterations=3)
@@ -528,7 +528,7 @@ def test_networks_with_buffers_or_batch_norm_are_refused() -> None:
         true_field(net, X, y)
 
 
-def test_layer_norm_is_welcome() -> None:
+def test_layer_norm_is_accepted() -> None:
     X, y = classes()
     net = mlp(FEATURES, OUTPUTS, depth=1, width=3, norm="layer", activation="tanh", generator=seeded()).double()
     field = synthetic_field(net, X, y, boundary=1, family="exact", weight_decay=0.1)
@@ -536,7 +536,7 @@ def test_layer_norm_is_welcome() -> None:
     torch.testing.assert_close(field(theta), field.objective.gradient(theta), rtol=0, atol=1e-13)
 
 
-def test_anything_but_float64_is_refused() -> None:
+def test_types_other_than_float64_are_refused() -> None:
     X, y = regression()
     with pytest.raises(ValueError, match=r"hidden.1.affine.weight is torch.float32.*Call network.double\(\)"):
         true_field(network().float(), X, y, loss="mse")

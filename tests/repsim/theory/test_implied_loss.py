@@ -166,7 +166,7 @@ def test_the_tolerance_decides_the_error_at_kinks(tolerance: float) -> None:
     assert error < 2 * tolerance * expected.abs().max()
 
 
-def test_panels_that_are_taken_as_they_are_miss_kinks_by_less_the_more_there_are() -> None:
+def test_the_error_of_fixed_panels_at_kinks_falls_with_their_number() -> None:
     (S, loss), h = relu_field(), 2 * randn(N, 3, seed=7)
     expected = loss(h, zeros()) - loss(torch.zeros_like(h), zeros())
     errors = [
@@ -184,14 +184,14 @@ def test_a_jump_is_found_and_integrated_over() -> None:
     torch.testing.assert_close(found, (h[:, 0] - 1 / 3).clamp(min=0), rtol=0, atol=1e-12)
 
 
-def test_a_field_that_is_zero_at_first_sight_is_looked_at_again() -> None:
+def test_a_field_that_is_zero_at_the_first_nodes_is_integrated() -> None:
     """It lives on [0.35, 0.45], between the nodes of the first look, of which halves have one at 0.394."""
     h = torch.ones(1, 1, dtype=torch.float64)
     found = implied_loss(lambda h, y: F.relu(0.05 - (h - 0.4).abs()), h, zeros(1), n_nodes=2, tolerance=1e-9)
     assert float(found) == pytest.approx(0.05**2, abs=1e-9)
 
 
-def test_a_field_that_answers_differently_each_time_is_refused_rather_than_integrated_badly() -> None:
+def test_a_random_field_is_refused() -> None:
     generator = torch.Generator().manual_seed(0)
     with pytest.raises(
         ArithmeticError, match=r"is uncertain by .* of its scale with panels .*; expected 1.0e-06 or less"
@@ -199,7 +199,7 @@ def test_a_field_that_answers_differently_each_time_is_refused_rather_than_integ
         implied_loss(lambda h, y: torch.randn(h.shape, generator=generator), torch.ones(2, 2), zeros(2))
 
 
-def test_the_tolerance_is_of_the_field_where_it_is_across_the_line() -> None:
+def test_the_tolerance_is_relative_to_the_norm_of_the_field() -> None:
     h = randn(N, 2)
     assert (
         implied_loss(rotation, h, zeros(), tolerance=1e-12).abs().max() < 1e-14
@@ -257,7 +257,7 @@ def test_results_have_the_type_of_the_activations_and_no_graph(dtype: torch.dtyp
     assert h.grad is None
 
 
-def test_an_untrained_module_believes_that_nothing_matters() -> None:
+def test_an_untrained_module_implies_a_loss_of_zero() -> None:
     S, h = SyntheticGradient(Site((3,), CLASSES)), randn(N, 3).float()
     assert implied_loss(S, h, labels()).count_nonzero() == 0
     assert curl(S, h, labels()).count_nonzero() == 0
@@ -424,7 +424,7 @@ def test_constant_values_are_a_quadratic() -> None:
     assert quadratic_fit(torch.full((N,), 0.1, dtype=torch.float64), randn(N, 2)).relative_residual == 0.0
 
 
-def test_a_trained_linear_module_believes_in_a_quadratic() -> None:
+def test_a_trained_linear_module_implies_a_quadratic() -> None:
     S, h = module_in(trained(0)), 2 * randn(100, 4, seed=9)
     for label in range(CLASSES):
         values = implied_loss(S, h, torch.full((100,), label))
@@ -436,7 +436,7 @@ def test_a_trained_linear_module_believes_in_a_quadratic() -> None:
         torch.testing.assert_close(values, believed(S, h, torch.full((100,), label)), rtol=0, atol=1e-12)
 
 
-def test_a_trained_module_with_a_hidden_layer_believes_in_more() -> None:
+def test_a_trained_module_with_a_hidden_layer_implies_more_than_a_quadratic() -> None:
     S, h = module_in(trained(1)), 2 * randn(100, 4, seed=9)
     values = implied_loss(S, h, zeros(100))
     assert values.std() > 0.01
@@ -592,7 +592,7 @@ def test_the_module_is_the_estimators_gradient_with_its_graph(shape: tuple[int, 
 
 
 @pytest.mark.parametrize("kind", [SyntheticGradientProp, BPLambda])
-def test_of_a_rule_that_does_more_the_module_is_what_it_predicts(kind: type[SyntheticGradient]) -> None:
+def test_the_module_of_a_combined_rule_is_its_prediction(kind: type[SyntheticGradient]) -> None:
     rule, plain, h, y = kind(Site((3,), CLASSES)).double(), synthetic(), randn(N, 3), labels()
     rule.load_state_dict(plain.state_dict())
     expected = implied_loss(plain, h, y)
@@ -621,7 +621,7 @@ def test_rules_of_other_signals_imply_no_loss(rule: type, says: str) -> None:
         module_of(estimator)
 
 
-def test_a_stack_is_refused_with_the_way_to_its_parts() -> None:
+def test_the_error_of_a_stack_names_how_to_unstack_it() -> None:
     config = TrainingConfig(depth=3, width=4, rule="synthetic-gradient", boundaries="1,2")
     (stacked,) = build_learner(config, 5, CLASSES).estimators.children()
     assert isinstance(stacked, SyntheticGradient)
@@ -661,7 +661,9 @@ def test_a_module_says_which_activations_it_takes(h: Tensor, says: str) -> None:
         (torch.ones(3, 2), torch.tensor(0), r"y has shape \(\)"),
     ],
 )
-def test_what_does_not_fit_is_refused(measure: Callable[..., object], h: Tensor, y: Tensor, says: str) -> None:
+def test_inconsistent_shapes_and_types_are_refused(
+    measure: Callable[..., object], h: Tensor, y: Tensor, says: str
+) -> None:
     with pytest.raises(ValueError, match=says):
         measure(lambda h, y: h, h, y)
 
@@ -676,7 +678,7 @@ def test_what_does_not_fit_is_refused(measure: Callable[..., object], h: Tensor,
     ],
     ids=["shape", "type", "infinite"],
 )
-def test_a_field_that_is_none_is_refused(measure: Callable[..., object], S: Field, says: str) -> None:
+def test_an_invalid_field_is_refused(measure: Callable[..., object], S: Field, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         measure(S, torch.ones(3, 2), zeros(3))
 
@@ -696,7 +698,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any], says: str) 
             measure(lambda h, y: h, torch.ones(4, 2), zeros(4), **settings)
 
 
-def test_the_other_doors_say_what_they_expect() -> None:
+def test_errors_of_the_other_functions_name_what_was_expected() -> None:
     net, h, y = small_chain(), randn(N, 4), labels()
     with pytest.raises(ValueError, match="chunk_size is 0; expected a whole number"):
         curl(rotation, randn(N, 2), y, chunk_size=0)

@@ -290,7 +290,7 @@ def test_at_a_largest_rate_the_spectral_radius_is_1(which: str) -> None:
     assert spectral_radius(X, Y, **rates) == pytest.approx(1, abs=1e-12)
 
 
-def test_what_never_moves_bears_every_rate() -> None:
+def test_zero_inputs_have_an_infinite_largest_rate() -> None:
     X, Y = torch.zeros(4, 2), torch.ones(4, 1)
     assert largest_rates(X, Y, bias=False).alpha == math.inf
     assert spectral_radius(X, Y, 1.0, None, bias=False) == 0.0
@@ -333,7 +333,7 @@ def test_at_a_module_that_is_right_on_the_data_alone_training_has_the_rate_of_th
         (torch.zeros(3, 2), torch.zeros(4, 1), "X has 3 rows and Y has 4; expected one row of each"),
     ],
 )
-def test_data_that_are_no_matrices_of_real_numbers_are_refused(X: Tensor, Y: Tensor, message: str) -> None:
+def test_data_other_than_matrices_of_floats_are_refused(X: Tensor, Y: Tensor, message: str) -> None:
     for function in (least_squares, largest_rates):
         with pytest.raises(ValueError, match=message):
             function(X, Y)

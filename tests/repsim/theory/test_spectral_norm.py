@@ -41,7 +41,7 @@ def test_the_lower_number_is_the_norm_of_a_random_matrix(shape: tuple[int, int])
 
 @pytest.mark.parametrize("tolerance", [1.0, 0.2, 0.05, 0.01])
 @pytest.mark.parametrize("name", SPECTRA)
-def test_the_norm_lies_between_the_two_numbers_and_these_as_close_as_asked(name: str, tolerance: float) -> None:
+def test_the_norm_lies_between_bounds_within_the_tolerance(name: str, tolerance: float) -> None:
     J = with_spectrum(SPECTRA[name](300))
     exact = float(torch.linalg.matrix_norm(J, ord=2))
     lower, upper = norms(J, tolerance)
@@ -75,7 +75,7 @@ def test_upper_bounds_are_too_low_as_often_as_stated_at_the_most(doubt: float, m
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5])
-def test_of_few_dimensions_the_norm_is_exact(rank: int) -> None:
+def test_the_norm_of_few_dimensions_is_exact(rank: int) -> None:
     generator = seeded(2)
     J = torch.randn(80, rank, generator=generator, dtype=torch.float64) @ torch.randn(
         rank, 90, generator=generator, dtype=torch.float64
@@ -84,13 +84,13 @@ def test_of_few_dimensions_the_norm_is_exact(rank: int) -> None:
     assert lower == upper == pytest.approx(float(torch.linalg.matrix_norm(J, ord=2)), rel=1e-12)
 
 
-def test_of_few_dimensions_the_norm_is_exact_in_single_precision() -> None:
+def test_the_norm_of_few_dimensions_is_exact_in_single_precision() -> None:
     J = torch.randn(80, 3, generator=seeded(2))
     lower, upper = norms(J)
     assert lower == upper == pytest.approx(float(torch.linalg.matrix_norm(J.double(), ord=2)), rel=1e-6)
 
 
-def test_nothing_has_the_norm_0() -> None:
+def test_the_norm_of_zero_is_0() -> None:
     assert norms(torch.zeros(4, 3)) == (0.0, 0.0)
 
 
@@ -101,7 +101,7 @@ def test_a_norm_is_the_same_every_time_and_draws_nothing_from_the_global_generat
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_what_is_not_finite_has_no_norm(value: float) -> None:
+def test_products_that_are_not_finite_are_refused(value: float) -> None:
     J = torch.ones(4, 3)
     J[1, 2] = value
     with pytest.raises(ArithmeticError, match=r"not finite; .* Use an earlier step"):

@@ -64,7 +64,7 @@ def test_sets_of_one_seed_share_their_examples(n_features: int) -> None:
 
 
 @by_name
-def test_more_examples_go_on_from_the_same_ones(name: str) -> None:
+def test_the_first_examples_do_not_depend_on_their_number(name: str) -> None:
     few, many = artificial(name, 5, n_examples=100), artificial(name, 5, n_examples=300)
     assert np.array_equal(few.X, many.X[:100])
     if name in ("linear", "xor"):  # the others draw which labels are noise
@@ -129,7 +129,7 @@ def test_each_class_of_xor_is_symmetric_so_that_its_means_say_nothing(n_features
         assert data.X[data.y == label].mean(axis=0) == pytest.approx(0, abs=0.05)
 
 
-def test_no_plane_is_right_about_more_than_five_eighths_of_xor() -> None:
+def test_no_plane_classifies_more_than_five_eighths_of_xor() -> None:
     """max over c of 1/2 + ∫_c^∞ (4 Φ(z) - 3) φ(z) dz, which c = Φ⁻¹(3/4) makes 5/8, along the diagonals."""
     data = artificial("xor", n_examples=20_000)
     best = 0.0
@@ -165,6 +165,6 @@ def test_products_of_features_separate_xor(n_features: int) -> None:
         ({"seed": -1}, r"^seed is -1; expected a whole number of 0 or more\.$"),
     ],
 )
-def test_arguments_that_will_not_do_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         artificial(**{"name": "xor", **arguments})

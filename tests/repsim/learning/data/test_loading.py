@@ -64,7 +64,7 @@ def test_digits_equal_scikit_learns_over_sixteen() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "MNIST", "mnist5k.npy", "x.NPZ", "birds:3", ":3"])
-def test_an_unknown_name_is_answered_with_the_choices(name: str) -> None:
+def test_the_error_of_an_unknown_name_lists_the_choices(name: str) -> None:
     with pytest.raises(ValueError) as caught:
         load_dataset(name)
     assert str(caught.value) == (
@@ -423,7 +423,7 @@ def test_further_axes_are_flattened_row_by_row(tmp_path: Path) -> None:
     ("axes", "shape"),
     [((6,), (6,)), ((2, 3), (1, 2, 3)), ((4, 2, 3), (4, 2, 3)), ((1, 4, 2, 3), (24,))],
 )
-def test_the_axes_of_ones_own_examples_say_whether_they_are_images(
+def test_examples_of_three_or_four_axes_are_images(
     axes: tuple[int, ...], shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     X = np.arange(12 * np.prod(axes)).reshape(12, *axes)
@@ -434,7 +434,7 @@ def test_the_axes_of_ones_own_examples_say_whether_they_are_images(
     assert np.array_equal(data.X.reshape(12, *shape), X.reshape(12, *shape))
 
 
-def test_other_arrays_in_the_file_are_not_looked_at(tmp_path: Path) -> None:
+def test_other_arrays_in_the_file_are_not_read(tmp_path: Path) -> None:
     data = load_dataset(save(tmp_path, X=X_GOOD, y=Y_GOOD, notes=np.array([{"by": "me"}], dtype=object)))
     assert len(data.y) == 12
 
@@ -512,7 +512,7 @@ def with_values(*values: float) -> NDArray:
         ({"X": X_GOOD, "y": np.array(["a", None] * 6)}, r"holds Python objects, which are never loaded"),
     ],
 )
-def test_arrays_that_will_not_do_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+def test_invalid_arrays_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_dataset(save(tmp_path, **arrays))
 

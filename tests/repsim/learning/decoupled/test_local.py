@@ -202,7 +202,7 @@ def test_a_rule_that_changes_the_segment_above_is_not_unlocked() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if is_unlocked(at_a_boundary(name))])
-def test_what_does_not_learn_from_the_target_can_do_without_it(name: str) -> None:
+def test_estimators_that_ignore_the_target_learn_without_it(name: str) -> None:
     """So that the list of those that learn alone stays true."""
     estimator = at_a_boundary(name)
     signals = Signals(torch.ones(2, 4), torch.tensor([0, 1]))
@@ -224,7 +224,7 @@ def test_a_rule_that_needs_the_error_of_the_output_is_refused_below_the_top(rule
 
 
 @pytest.mark.parametrize("rule", ["synthetic-gradient", "decoupled-greedy", "direct-random-target"])
-def test_missing_labels_are_refused_before_anything_moves(rule: str) -> None:
+def test_missing_labels_are_refused_before_any_update(rule: str) -> None:
     settings = config(f"noise@1 + {rule}@3")
     learner = start(settings)
     before = copy.deepcopy(learner.state_dict())

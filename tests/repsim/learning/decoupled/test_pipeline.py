@@ -130,7 +130,7 @@ def test_the_locked_pipeline_is_the_synchronous_run(
     assert_same(result.learner, other, 1e-10)
 
 
-def test_a_locked_stage_never_gets_ahead_however_much_room_there_is(
+def test_a_locked_stage_never_gets_ahead(
     locked: tuple[PipelineResult, Learner, Learner],
 ) -> None:
     result, _, _ = locked
@@ -153,7 +153,7 @@ def test_reports_add_up(locked: tuple[PipelineResult, Learner, Learner]) -> None
     assert result.stages[-1].idle["gradient"] == 0
 
 
-def test_the_learner_that_was_given_is_left_as_it_is(
+def test_the_pipeline_does_not_change_its_learner(
     locked: tuple[PipelineResult, Learner, Learner],
 ) -> None:
     _, given, _ = locked
@@ -161,7 +161,7 @@ def test_the_learner_that_was_given_is_left_as_it_is(
     assert_same(given, start(LOCKED).double(), 0.0)
 
 
-def test_idle_time_is_a_share_of_all_time() -> None:
+def test_idle_fraction_is_idle_time_over_total_time() -> None:
     report = StageReport((1,), 4.0, {"input": 1.0, "room": 0.5, "gradient": 0.0, "drain": 1.5}, 0.5, 2)
     assert (report.idle_seconds, report.busy, report.idle_fraction) == (3.0, 1.0, 0.75)
 
@@ -180,7 +180,7 @@ def unlocked(digits: tuple[Tensor, Tensor]) -> PipelineResult:
     return train_pipeline(learner, *digits, settings, in_flight=ROOM)
 
 
-def test_an_unlocked_stage_waits_for_nothing_from_above_and_gets_ahead_as_far_as_there_is_room(
+def test_an_unlocked_stage_runs_ahead_as_far_as_in_flight_allows(
     unlocked: PipelineResult,
 ) -> None:
     for stage in unlocked.stages[:-1]:
@@ -191,7 +191,7 @@ def test_an_unlocked_stage_waits_for_nothing_from_above_and_gets_ahead_as_far_as
     assert unlocked.stages[-2].idle["room"] > 0  # the top is slow, and memory is bounded
 
 
-def test_all_targets_arrive_and_teach(unlocked: PipelineResult) -> None:
+def test_all_targets_arrive_and_train_the_estimators(unlocked: PipelineResult) -> None:
     assert all(step.estimator_losses.keys() == {2, 4} for step in unlocked.steps)
     first, last = unlocked.steps[0], unlocked.steps[-1]
     assert len(unlocked.steps) == EPOCHS * (1259 // BATCH)
@@ -201,7 +201,7 @@ def test_all_targets_arrive_and_teach(unlocked: PipelineResult) -> None:
         assert all(parameter.any() for parameter in estimator.parameters())  # they began at zero
 
 
-def test_the_unlocked_pipeline_learns_as_the_synchronous_run_does_within_the_noise_of_seeds(
+def test_the_unlocked_pipeline_reaches_the_synchronous_loss_within_the_spread_of_seeds(
     unlocked: PipelineResult, digits: tuple[Tensor, Tensor]
 ) -> None:
     """The mean loss of the last epoch is within three standard deviations over seeds; noise in place of S is not."""
@@ -217,7 +217,7 @@ def test_the_unlocked_pipeline_learns_as_the_synchronous_run_does_within_the_noi
     assert abs(synchronous("noise@2,4", 0) - same_seed) > tolerance
 
 
-def test_no_target_is_sent_to_a_rule_that_learns_without() -> None:
+def test_no_target_is_sent_to_a_rule_that_learns_without_it() -> None:
     rules = "direct-random-target@1 + noise@2 + decoupled-greedy@3 + synthetic-gradient@4"
     stages = split_into_stages(start(config(rules)), [1, 2, 3, 4, 5])
     assert [wants_target(stage) for stage in stages] == [False, True, False, True, True, False]
@@ -244,7 +244,7 @@ def test_a_process_that_waits_too_long_ends_all(digits: tuple[Tensor, Tensor]) -
     assert time.monotonic() - started < 60
 
 
-def test_divergence_is_told_as_by_the_trainer(digits: tuple[Tensor, Tensor]) -> None:
+def test_a_pipeline_that_diverges_raises_the_error_of_train(digits: tuple[Tensor, Tensor]) -> None:
     (X, y), settings = digits, config("backprop")
     with pytest.raises(Diverged, match="Training diverged: the loss is nan at step 1") as caught:
         train_pipeline(start(settings), X * torch.nan, y, settings, cuts=[])

@@ -25,13 +25,13 @@ def test_each_label_has_its_vector_and_all_start_at_zero(shape: tuple[int, ...])
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4)])
-def test_one_hot_numbers_are_served_as_classes_are(shape: tuple[int, ...]) -> None:
+def test_one_hot_targets_have_the_vectors_of_classes(shape: tuple[int, ...]) -> None:
     vectors, labels = random_vectors(shape), torch.tensor([2, 0, 0, 1])
     torch.testing.assert_close(vectors(F.one_hot(labels, CLASSES).double()), vectors(labels), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4)])
-def test_a_stack_serves_labels_that_it_shares_or_has_of_its_own(shape: tuple[int, ...]) -> None:
+def test_a_stack_takes_shared_or_separate_labels(shape: tuple[int, ...]) -> None:
     several = [random_vectors(shape, seed) for seed in (1, 2)]
     both, shared, own = stack(several), torch.tensor([[2, 0, 1]]), torch.tensor([[2, 0, 1], [1, 1, 0]])
     for labels in (shared, own):

@@ -5,7 +5,6 @@ import torch
 import torch.nn.functional as F
 
 from repsim.learning import (
-    ESTIMATORS,
     AdaptiveSkippedBackprop,
     Chain,
     DirectFeedbackAlignment,
@@ -137,9 +136,3 @@ def test_only_adaptive_feedback_is_a_parameter() -> None:
     learning = [rule for rule in FAMILY if list(rule(SITES["vectors"]).parameters())]
     assert learning == [AdaptiveSkippedBackprop]
     assert all(list(rule(SITES["vectors"]).state_dict()) == ["feedback"] for rule in FAMILY)
-
-
-@pytest.mark.parametrize("rule", [name for name, rule in ESTIMATORS.items() if rule in FAMILY])
-def test_scale_is_checked(rule: str) -> None:
-    with pytest.raises(ValueError, match=r"^scale is -0\.5; expected a number of 0 or more\.$"):
-        ESTIMATORS[rule](SITES["vectors"], scale=-0.5)

@@ -80,7 +80,7 @@ def test_estimator_is_abstract() -> None:
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)
-def test_every_rule_says_what_it_is(name: str) -> None:
+def test_every_rule_has_a_formula_and_a_reference(name: str) -> None:
     rule = ESTIMATORS[name]
     assert rule.formula
     assert rule.learns
@@ -98,6 +98,11 @@ def test_an_unknown_option_is_refused(name: str) -> None:
     net = small_network("mlp")
     with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
         ESTIMATORS[name](site_of(net, 1, n_outputs=CLASSES), generator=seeded(), colour="red")
+
+
+def test_an_option_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^label_conditioned is 'no'; expected true or false\.$"):
+        ESTIMATORS["synthetic-gradient"](Site((3,), CLASSES), label_conditioned="no")
 
 
 @pytest.mark.parametrize("k", [K, DEPTH])
@@ -286,7 +291,7 @@ def test_everything_that_learns_gets_a_finite_gradient(rule: str, kind: str) -> 
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_rules_serve_a_network_of_one_hidden_layer(rule: str) -> None:
+def test_rules_train_a_network_of_one_hidden_layer(rule: str) -> None:
     net = NETWORKS["mlp"]((6,), CLASSES, depth=1, width=5, generator=seeded()).double()
     X, y = small_examples("mlp")
     outcome = compute_gradients(net, {1: build_estimator(rule, net, 1)}, X, y, watch=True)
@@ -295,7 +300,7 @@ def test_rules_serve_a_network_of_one_hidden_layer(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", sorted(set(RULES) - {"kickback"}))  # whose choice of an error needs classes
-def test_rules_serve_regression_targets(rule: str) -> None:
+def test_rules_train_on_regression_targets(rule: str) -> None:
     net, (X, _) = small_network("mlp"), small_examples("mlp")
     parsed = parse_rules(rule, "all", DEPTH)
     estimators = {k: each.build(site_of(net, k, n_outputs=CLASSES, loss="mse")).double() for k, each in parsed.items()}

@@ -88,16 +88,3 @@ def test_a_pool_of_one_sees_the_mean_of_each_map() -> None:
     layer = rule.classifier[0].affine
     expected = F.cross_entropy(layer(h.mean(dim=(2, 3))), y)
     assert rule.loss(h, Signals(h, y)).item() == pytest.approx(expected.item(), rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"hidden_layers": -1}, r"hidden_layers is -1; expected a whole number of 0 or more\."),
-        ({"hidden_width": 0}, r"hidden_width is 0; expected a whole number of 1 or more\."),
-        ({"pool": 0}, r"pool is 0; expected a whole number of 1 or more\."),
-    ],
-)
-def test_options_are_checked(options: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        DecoupledGreedy(VECTORS, **options)

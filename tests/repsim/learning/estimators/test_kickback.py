@@ -79,7 +79,7 @@ def test_sum_of_errors_vanishes_under_the_log_loss_and_is_refused_there() -> Non
     assert Kickback(Site((WIDTH,), CLASSES)).needs == {"error", "influence", "labels"}
 
 
-def test_the_true_class_of_numbers_is_refused() -> None:
+def test_the_error_of_the_true_class_needs_classes() -> None:
     rule = Kickback(Site((WIDTH,), CLASSES, loss="mse"))
     signals = Signals(randn(N, WIDTH), randn(N, CLASSES), error=randn(N, CLASSES), influence=randn(N, WIDTH))
     message = r"error=true-class needs classes, but the labels are floats\. Use error=sum"

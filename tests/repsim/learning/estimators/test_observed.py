@@ -71,13 +71,13 @@ def test_an_observed_estimator_proposes_and_learns_as_if_it_were_used(rule: str,
 
 
 @pytest.mark.parametrize("rule", WATCHED)
-def test_a_network_under_observation_is_locked_as_backprop_is(rule: str) -> None:
+def test_an_observed_rule_has_the_locks_of_backprop(rule: str) -> None:
     _, estimators, _ = step("mlp", f"{rule}:observe=true")
     assert all(locks(estimator) == {"update", "backward"} for estimator in estimators.values())
 
 
 @pytest.mark.parametrize("rule", FAMILY)
-def test_rules_that_change_the_way_back_cannot_be_observed(rule: str) -> None:
+def test_rules_that_change_the_backward_pass_cannot_be_observed(rule: str) -> None:
     name = ESTIMATORS[rule].__name__
     message = rf"^{name} cannot be observed beside backprop: .* segment 3\. Use the rule itself"
     estimators = build_learner(TrainingConfig(rule=f"{rule}@2", depth=3), 6, CLASSES).placed()

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from repsim.learning import (
     BPLambda,
     Chain,
-    Estimator,
     Signals,
     Site,
     SyntheticGradient,
@@ -344,31 +343,6 @@ def test_prop_of_an_exact_module_is_backprop() -> None:
     compute_gradients(net, {3: S}, X, y, loss="mse")
     compute_gradients(twin, {}, X, y, loss="mse")
     assert_close(held_gradients(net), held_gradients(twin), tolerance=1e-11)
-
-
-# Options
-
-
-@pytest.mark.parametrize("kind", [SyntheticGradient, SyntheticGradientProp, BPLambda])
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"hidden_layers": -1}, r"hidden_layers is -1; expected a whole number of 0 or more\."),
-        ({"hidden_width": 0}, r"hidden_width is 0; expected a whole number of 1 or more\."),
-        ({"label_conditioned": "no"}, r"label_conditioned is 'no'; expected true or false\."),
-        ({"kernel_size": 0}, r"kernel_size is 0; expected a whole number of 1 or more\."),
-        ({"kernel_size": 4}, r"kernel_size is 4; expected an odd number\."),
-    ],
-)
-def test_options_are_checked(options: dict[str, Any], message: str, kind: type[Estimator]) -> None:
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        kind(SITE, **options)
-
-
-@pytest.mark.parametrize("lam", [-0.1, 1.1, float("nan"), "half", True])
-def test_lambda_is_a_share(lam: object) -> None:
-    with pytest.raises(ValueError, match=rf"^lam is {lam!r}; expected a number from 0 to 1\.$"):
-        BPLambda(SITE, lam=lam)
 
 
 def test_looking_at_one_example_leaves_the_bias_as_it_is() -> None:

@@ -55,7 +55,7 @@ def slopes(layer: nn.Module, X: Tensor, feedback: Tensor | None) -> tuple[Tensor
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_feedback_by_the_weight_is_the_ordinary_way_back(name: str) -> None:
+def test_feedback_by_the_weight_is_backprop(name: str) -> None:
     make, shape = LAYERS[name]
     layer, X = make(), randn(*shape, seed=1)
     ours, theirs = slopes(layer, X, layer.weight.detach()), slopes(layer, X, None)
@@ -65,7 +65,7 @@ def test_feedback_by_the_weight_is_the_ordinary_way_back(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_feedback_changes_the_way_back_to_the_input_alone(name: str) -> None:
+def test_feedback_changes_only_the_gradient_of_the_input(name: str) -> None:
     """Oracle: the same map with B for its weight gives the gradient of the input."""
     make, shape = LAYERS[name]
     layer, other, X = make(), make(), randn(*shape, seed=1)
@@ -80,7 +80,7 @@ def test_feedback_changes_the_way_back_to_the_input_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_feedback_that_asks_for_a_gradient_gets_that_of_the_weight(name: str) -> None:
+def test_feedback_that_requires_a_gradient_gets_that_of_the_weight(name: str) -> None:
     make, shape = LAYERS[name]
     layer, X = make(), randn(*shape, seed=1)
     B = nn.Parameter(randn(*layer.weight.shape, seed=2))
@@ -106,12 +106,12 @@ def test_affine_maps_are_found_in_the_order_of_registration() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"padding_mode": "circular", "padding": 1}, {"padding": "same"}])
-def test_convolutions_padded_in_another_way_are_not_taken_for_what_they_are_not(settings: dict[str, Any]) -> None:
+def test_convolutions_without_zero_padding_have_no_feedback(settings: dict[str, Any]) -> None:
     assert affine_maps(nn.Conv2d(2, 2, 3, **settings)) == []
     assert len(affine_maps(nn.Conv2d(2, 2, 3, padding=1))) == 1
 
 
-def test_a_map_whose_input_needs_no_gradient_costs_none() -> None:
+def test_no_gradient_is_computed_for_an_input_that_requires_none() -> None:
     layer, X = linear(), randn(N, 4)
     Y = apply_with_feedback(layer, X, randn(3, 4, seed=2))
     Y.sum().backward()

@@ -127,7 +127,7 @@ def test_unknown_norms_and_activations_are_refused(kind: str) -> None:
         NETWORKS[kind](shape, 3, activation="swish", generator=seeded())
 
 
-def test_an_mlp_of_images_sees_them_flat() -> None:
+def test_an_mlp_flattens_images() -> None:
     net = NETWORKS["mlp"]((2, 3, 4), 5, depth=1, width=6, generator=seeded())
     assert net.hidden["1"].affine.weight.shape == (6, 24)
 

@@ -360,7 +360,7 @@ def test_the_choice_is_timed():
 
 
 @pytest.mark.parametrize("how", ["stacked", "loop"])
-def test_what_is_asked_for_is_done(how: str):
+def test_the_requested_way_is_chosen(how: str):
     assert Trio().train(how).choice == Choice(how, "as requested")
 
 
@@ -368,7 +368,7 @@ def test_one_replica_is_trained_as_a_loop():
     assert Trio(n=1).train("auto").choice == Choice("loop", "there is one replica")
 
 
-def test_what_cannot_be_stacked_is_trained_as_a_loop():
+def test_learners_that_cannot_be_stacked_are_trained_as_a_loop():
     mixed, alone = (Trio(dtype=torch.float32) for _ in range(2))
     for trio in (mixed, alone):
         trio.learners[1] = build_learner(TrainingConfig(depth=3, width=4, seed=1), 6, CLASSES)
@@ -423,16 +423,14 @@ def test_where_a_stack_does_not_fit_a_loop_is_chosen(footprint: Footprint, monke
 
 
 @pytest.mark.parametrize("how", ["auto", "loop"])
-def test_where_not_even_a_loop_fits_training_is_refused(
-    how: str, footprint: Footprint, monkeypatch: pytest.MonkeyPatch
-):
+def test_training_is_refused_if_not_even_a_loop_fits(how: str, footprint: Footprint, monkeypatch: pytest.MonkeyPatch):
     limit(5_000_000_000, monkeypatch)
     with pytest.raises(ValueError, match=TOO_SHORT):
         Trio().train(how)
 
 
 @pytest.mark.parametrize("available", [None, 12_000_000_000])
-def test_memory_that_is_not_known_or_enough_stops_nobody(
+def test_unknown_or_sufficient_memory_refuses_nothing(
     available: int | None, footprint: Footprint, monkeypatch: pytest.MonkeyPatch
 ):
     limit(available, monkeypatch)
@@ -495,7 +493,7 @@ def test_optimizers_that_made_different_numbers_of_updates_are_refused():
         trio.train()
 
 
-def test_replicas_know_how_many_they_are():
+def test_replicas_have_a_length():
     trio = Trio()
     together = Replicas(trio.learners, trio.optimizers)
     assert len(together) == R

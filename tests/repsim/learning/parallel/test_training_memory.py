@@ -35,12 +35,12 @@ def test_available_memory_is_that_of_the_system_in_bytes(monkeypatch: pytest.Mon
     assert available_memory("cpu") == 8 * 1024
 
 
-def test_available_memory_of_a_gpu_is_that_which_it_says(monkeypatch: pytest.MonkeyPatch):
+def test_available_memory_of_a_gpu_is_that_of_its_driver(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7, 9) if device.index == 1 else (1, 9))
     assert available_memory("cuda:1") == 7
 
 
-def test_where_the_system_does_not_say_available_memory_is_unknown(monkeypatch: pytest.MonkeyPatch):
+def test_available_memory_is_unknown_if_the_system_does_not_report_it(monkeypatch: pytest.MonkeyPatch):
     assert available_memory("meta") is None
     monkeypatch.setattr(Path, "read_text", lambda path: "MemFree: 3 kB\n")
     assert available_memory() is None

@@ -213,7 +213,7 @@ def test_the_mode_of_each_part_is_kept(training: bool):
         assert_same(values, [module.state_dict()[name] for module in alone])
 
 
-def test_what_is_frozen_stays_frozen():
+def test_frozen_parameters_stay_frozen():
     layers = [nn.Linear(2, 2) for _ in range(R)]
     for layer in layers:
         layer.bias.requires_grad_(False)
@@ -225,7 +225,7 @@ def test_what_is_frozen_stays_frozen():
 @pytest.mark.parametrize(
     "make", [lambda: nn.Linear(6, 6), nn.ReLU, lambda: nn.Sequential(nn.Linear(6, 6)), Around, lambda: nn.MaxPool2d(1)]
 )
-def test_hooks_are_left_behind(make: Callable[[], nn.Module]):
+def test_a_stack_has_no_hooks(make: Callable[[], nn.Module]):
     called = []
     modules = [make() for _ in range(R)]
     for part in (part for module in modules for part in module.modules()):
@@ -292,7 +292,7 @@ def test_modules_that_differ_in_more_than_values_cannot_be_stacked(one: nn.Modul
         stack([one, one, other])
 
 
-def test_nothing_cannot_be_stacked():
+def test_an_empty_stack_is_refused():
     with pytest.raises(ValueError, match="There are no modules to stack; expected one or more"):
         stack([])
 

@@ -55,7 +55,7 @@ def test_discounted_cost_of_known_rewards() -> None:
     assert discounted_cost(trajectory, 0.5).tolist() == [-3.0, 2.0]
 
 
-def test_total_derivatives_answer_through_the_policy() -> None:
+def test_total_derivatives_include_the_policy() -> None:
     slope, jacobian = total_derivatives(PENDULUM, POLICY, X)
     for i, x in enumerate(X):
         expected = torch.autograd.functional.jacobian(lambda x: PENDULUM.dynamics(x, POLICY(x)), x)
@@ -84,7 +84,7 @@ def test_vgl_0_looks_one_step_ahead() -> None:
     torch.testing.assert_close(targets, torch.autograd.grad(value.sum(), x)[0], rtol=1e-10, atol=1e-12)
 
 
-def test_vgl_targets_mix_the_two_in_between() -> None:
+def test_vgl_targets_interpolate_between_one_step_and_the_whole_return() -> None:
     """Unrolled by hand over two steps, for a critic that is not the gradient of any value."""
     trajectory, trace = follow(X, 2), 0.3
     states, gamma = trajectory.states.detach(), PENDULUM.gamma
@@ -119,7 +119,7 @@ def test_the_gradient_of_a_critic_is_a_synthetic_gradient_for_the_policy() -> No
     torch.testing.assert_close(torch.autograd.grad(improvement(PENDULUM, POLICY, VALUE, X), parameters), expected)
 
 
-def test_an_improvement_teaches_the_policy_alone() -> None:
+def test_an_improvement_has_gradients_in_the_policy_alone() -> None:
     policy = MLPPolicy(PENDULUM, limit=2.0, width=8, generator=stream(0, "policy"))
     for critic in (VALUE, GRADIENT):
         improvement(PENDULUM, policy, critic, X).backward()
@@ -128,7 +128,7 @@ def test_an_improvement_teaches_the_policy_alone() -> None:
 
 
 @pytest.mark.parametrize("trace", [0.0, 0.5, 1.0])
-def test_a_critic_that_is_right_is_its_own_target(trace: float) -> None:
+def test_an_exact_critic_is_its_own_target(trace: float) -> None:
     """Of any policy: with the exact gradient of a long rollout as critic, the targets are that gradient."""
 
     class Exact(nn.Module):

@@ -21,7 +21,7 @@ def disturb(critic: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("name", CRITICS)
-def test_critics_know_nothing_at_first(name: str) -> None:
+def test_critics_start_at_zero(name: str) -> None:
     critic: Critic = CRITICS[name]()
     assert torch.equal(critic.gradient(X), torch.zeros_like(X))
     disturb(critic)
@@ -38,7 +38,7 @@ def test_the_gradient_of_a_value_agrees_with_finite_differences(name: str) -> No
         torch.testing.assert_close(critic.gradient(X), torch.stack(differences, dim=-1), rtol=1e-5, atol=1e-7)
 
 
-def test_quadratic_value_and_linear_gradient_speak_of_the_same_symmetric_matrix() -> None:
+def test_the_linear_gradient_is_that_of_the_quadratic_value_of_a_symmetric_matrix() -> None:
     S = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
     value, gradient = QuadraticValue(2), LinearGradient(2)
     with torch.no_grad():

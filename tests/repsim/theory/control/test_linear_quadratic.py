@@ -113,7 +113,7 @@ def test_invalid_problems_are_rejected(change: dict[str, Any], message: str) -> 
         replace(INTEGRATOR, **change)
 
 
-def test_a_problem_that_no_control_can_hold_has_no_optimum() -> None:
+def test_an_uncontrollable_problem_has_no_optimum() -> None:
     zero = torch.zeros(2, 1, dtype=torch.float64)
     lost = replace(INTEGRATOR, B=zero, A=2 * INTEGRATOR.A)
     with pytest.raises(ValueError, match=r"no stabilising solution.*Change A, B or Q"):

@@ -68,7 +68,7 @@ def test_the_best_state_is_upright_at_rest() -> None:
     assert float(pendulum.reward(state(pi), nothing)) == pytest.approx(-2 * pendulum.time_step)
 
 
-def test_a_full_turn_changes_nothing_that_is_seen() -> None:
+def test_a_full_turn_changes_neither_features_nor_reward() -> None:
     pendulum, u = Pendulum(), torch.zeros(1, 1, dtype=torch.float64)
     x, turned = state(0.4, 1.0), state(0.4 + 2 * pi, 1.0)
     torch.testing.assert_close(pendulum.features(x), pendulum.features(turned))
@@ -81,7 +81,7 @@ def test_dynamics_can_be_differentiated() -> None:
     assert torch.autograd.gradcheck(Pendulum().dynamics, (x, u.requires_grad_()))
 
 
-def test_starts_cover_all_states_or_hang() -> None:
+def test_initial_states_are_uniform_or_near_hanging() -> None:
     pendulum = Pendulum()
     x = pendulum.draw_states(2000, stream(0, "starts"))
     assert pi - 0.05 < float(x[:, 0].abs().max()) <= pi
@@ -101,6 +101,6 @@ def test_starts_cover_all_states_or_hang() -> None:
         ({"substeps": 0}, "substeps is 0; expected a whole number of 1 or more"),
     ],
 )
-def test_a_pendulum_that_is_none_is_refused(change: dict[str, Any], message: str) -> None:
+def test_an_impossible_pendulum_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Pendulum(**change)

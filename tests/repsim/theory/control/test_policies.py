@@ -24,6 +24,6 @@ def test_an_mlp_keeps_to_its_limit_and_is_a_function_of_its_generator() -> None:
 
 
 @pytest.mark.parametrize("limit", [0.0, float("inf")])
-def test_a_limit_that_is_none_is_refused(limit: float) -> None:
+def test_a_limit_that_is_not_positive_is_refused(limit: float) -> None:
     with pytest.raises(ValueError, match=rf"limit is {limit}; expected a number above 0"):
         MLPPolicy(Pendulum(), limit=limit, generator=stream(0, "policy"))
