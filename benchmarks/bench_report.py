@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from analysis.comparison.figures import draw_figures
 from analysis.comparison.tables import probe_tables
-from analysis.comparison.tables.layer_tables import undefined_table
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
@@ -99,7 +98,7 @@ def _tables(folder: Path) -> Tables:
         "class_structure": _by_layer(views, "class_structure"),
         "similarity": _similarity(views),
         "rdm_similarity": _by_layer(views, "pearson"),
-        "undefined": undefined_table(views, {}),
+        "undefined": pd.DataFrame(columns=list(TABLES["undefined"].columns)),
         "training": _training(views),
         "gradients": _gradients(views),
     }

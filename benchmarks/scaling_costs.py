@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analysis.comparison.tasks import AnalysisCache, plan_tasks
+from analysis.comparison.analysis_plan import plan_tasks
+from analysis.comparison.tasks import AnalysisCache
 from analysis.comparison.view import views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution import one_thread

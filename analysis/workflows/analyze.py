@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from analysis.comparison.analysis_plan import AnalysisPlan, read_outcome
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tables.result_tables import Tables
-from analysis.comparison.tasks.analysis_plan import AnalysisPlan, read_outcome
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig

@@ -5,20 +5,12 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+from analysis.comparison.analysis_plan import OUTCOME, AnalysisPlan
 from analysis.comparison.figures import draw_figures
 from analysis.comparison.summary import check_any_defined, summarise, undefined_sentences
-from analysis.comparison.tables import layer_tables, probe_tables, run_tables
-from analysis.comparison.tables.rdm_file import RDM_FILE, write_rdms
 from analysis.comparison.tables.result_tables import Tables
-from analysis.comparison.tasks import AnalysisPlan
-from analysis.comparison.tasks.analysis_plan import OUTCOME
-from analysis.comparison.tasks.collect import (
-    collect_probes,
-    collect_similarities,
-    collect_undefined,
-    collect_values,
-    collect_warnings,
-)
+from analysis.comparison.tables.schema import TABLES
+from analysis.comparison.tasks.rdm_file import RDM_FILE, write_rdms
 from analysis.execution.cache import Cache
 from analysis.execution.folders import refreshed
 from analysis.execution.task import Task
@@ -56,30 +48,18 @@ def assemble(folder: Path, *, plan: AnalysisPlan) -> None:
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
         summary = summarise(tables)
         (folder / OUTCOME).unlink(missing_ok=True)  # the folder is inconsistent until it is rewritten
-    messages = [*undefined_sentences(tables), *collect_warnings(plan.views, plan.tasks)]
+    messages = [*undefined_sentences(tables), *plan.tasks.warnings()]
     messages += [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning | UserWarning)]
     sync(folder / RDM_FILE)  # before the files of its matrices are removed
     replace_file(folder / OUTCOME, plan.outcome(files, summary, list(dict.fromkeys(messages))))
-    Cache(folder).remove(task.key for task in plan.tasks.rdms.values())
+    Cache(folder).remove(task.key for task in plan.tasks.by_table["rdm"])
 
 
 def write_tables(plan: AnalysisPlan, folder: Path) -> Tables:
     """Write ``rdm.h5`` and a CSV file of every table into a folder, and return the tables."""
-    views, tasks = plan.views, plan.tasks
-    write_rdms(folder / RDM_FILE, views, plan.config.distance, tasks.rdms)
-    probes = probe_tables.probe_table(views, collect_probes(tasks))
-    frames = {
-        "probes": probes,
-        "probe_bands": probe_tables.probe_band_table(probes),
-        "probe_differences": probe_tables.probe_difference_table(probes),
-        "first_layers": probe_tables.first_layer_table(probes),
-        "class_structure": layer_tables.class_structure_table(views, collect_values(tasks.class_structure)),
-        "similarity": layer_tables.similarity_table(views, collect_similarities(views, tasks)),
-        "rdm_similarity": layer_tables.rdm_similarity_table(views, collect_values(tasks.rdm_similarity)),
-        "undefined": layer_tables.undefined_table(views, collect_undefined(views, tasks)),
-        "training": run_tables.training_table(views),
-        "gradients": run_tables.gradient_table(views),
-    }
-    tables = Tables(views, plan.config, folder, frames)
+    write_rdms(folder / RDM_FILE, plan.tasks)
+    tables = Tables(plan.views, plan.config, folder)
+    for name, table in TABLES.items():
+        tables.frames[name] = table.build(plan.tasks, tables.frames)
     tables.write(folder)
     return tables

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from analysis import compare_runs, record_run, train_run
 from analysis.cli import main
+from analysis.comparison.analysis_plan import AnalysisPlan, plan_tasks
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.summary import undefined_sentences
-from analysis.comparison.tasks import AnalysisCache, AnalysisPlan, AnalysisTasks, plan_tasks
-from analysis.comparison.tasks.collect import collect_warnings
+from analysis.comparison.tasks import AnalysisCache, AnalysisTasks
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
@@ -158,7 +158,7 @@ def measure() -> Callable[..., ComparisonResult]:
         for task in plan.tasks:
             task.run()
         tables = write_tables(plan, folder)
-        for message in [*undefined_sentences(tables), *collect_warnings(views, plan.tasks)]:
+        for message in [*undefined_sentences(tables), *plan.tasks.warnings()]:
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         return ComparisonResult(tables)
 

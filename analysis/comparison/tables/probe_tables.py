@@ -4,20 +4,63 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any
-
-import pandas as pd
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.steps import is_trained_here
+from analysis.comparison.tables.comparison_table import LAYER, METHOD, STATUS, VIEW, Column, ComparisonTable
+from analysis.comparison.tasks.analysis_tasks import AnalysisTasks, require
+from analysis.comparison.tasks.plan import plan_probes
 from analysis.comparison.view import View
-from probes import first_layer_reaching, seed_bands, seed_differences
-from probes.statistics.differences import DIFFERENCES
 
-__all__ = ["FRACTIONS", "first_layer_table", "probe_band_table", "probe_difference_table", "probe_table"]
+if TYPE_CHECKING:
+    import pandas as pd
 
-# Of the accuracy at the last layer.
-FRACTIONS = (0.5, 0.8, 0.9, 0.95, 0.99)
+    Tables = Mapping[str, pd.DataFrame]
+
+__all__ = [
+    "FIRST_LAYERS",
+    "FRACTIONS",
+    "PROBES",
+    "PROBE_BANDS",
+    "PROBE_DIFFERENCES",
+    "first_layer_table",
+    "probe_band_table",
+    "probe_difference_table",
+    "probe_table",
+]
+
+FRACTIONS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the accuracy at the last layer
+
+_PROBED = (
+    *("n_constant", "n_train", "n_validation", "n_test", "C", "C_at_edge", "C_extended", "accuracy"),
+    *("balanced_accuracy", "log_loss", "train_accuracy", "validation_log_loss", "chance", "v_information"),
+    *("relative_gap", "n_iter", "converged"),
+)
+_LEFT_OUT = (
+    *("network", "checkpoint", "target", "layer_index", "codelength"),
+    *("random_label_accuracy", "control_accuracy", "selectivity"),
+)
+_OVER_SEEDS = {
+    "standard_error": Column("standard error over seeds"),
+    "low": Column("lower end of a 95 % interval for this layer alone"),
+    "high": Column("upper end of the same interval"),
+    "band_low": Column("lower end of a 95 % band that covers all layers of the method at once"),
+    "band_high": Column("upper end of the same band"),
+}
+
+
+# Probes
+
+
+def _probes(tasks: AnalysisTasks, _: Tables) -> pd.DataFrame:
+    import pandas as pd
+
+    tables: dict[int, list[pd.DataFrame]] = {}
+    for task in tasks.by_table["probes"]:
+        view = tasks.places(task.inputs["sources"][0])[0][0]
+        tables.setdefault(view, []).append(require(task.result().tables, "probes", task))
+    return probe_table(tasks.views, [pd.concat(each, ignore_index=True) for each in tables.values()])
 
 
 def probe_table(views: Sequence[View], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
@@ -25,6 +68,8 @@ def probe_table(views: Sequence[View], tables: Sequence[pd.DataFrame]) -> pd.Dat
 
     Networks that differ in nothing but their seed have the same ``method``.
     """
+    import pandas as pd
+
     named = [
         rows.assign(view=view.label, step=view.step, depth=range(1, len(rows) + 1))
         for view, rows in zip(views, tables, strict=True)
@@ -35,21 +80,35 @@ def probe_table(views: Sequence[View], tables: Sequence[pd.DataFrame]) -> pd.Dat
     table["method"] = table["view"].map({label: method for label, (method, _) in methods.items()})
     table["seed"] = table["view"].map({label: seed for label, (_, seed) in methods.items()})
     first = ["view", "run", "step", "layer", "depth", "d", "method", "seed"]
-    left_out = {
-        "network",
-        "checkpoint",
-        "target",
-        "layer_index",
-        "codelength",
-        "random_label_accuracy",
-        "control_accuracy",
-        "selectivity",
-    }
-    return table[[*first, *(name for name in table if name not in {*first, *left_out})]]
+    return table[[*first, *(name for name in table if name not in {*first, *_LEFT_OUT})]]
+
+
+PROBES = ComparisonTable(
+    row="a view and layer",
+    columns={
+        **VIEW,
+        **LAYER,
+        "d": Column(),
+        **METHOD,
+        "seed": Column("seed of the network; 0 if it is the only one of its method"),
+        **dict.fromkeys(_PROBED, Column()),
+        "C_extended": Column("decades by which the default grid was extended; empty if `--Cs` was given"),
+        **STATUS,
+    },
+    plan=plan_probes,
+    build=_probes,
+)
+
+
+# Over seeds
 
 
 def probe_band_table(probes: pd.DataFrame) -> pd.DataFrame:
     """Return one row per method and layer: mean accuracy over seeds, an interval, and a band for all layers."""
+    import pandas as pd
+
+    from probes import seed_bands
+
     tables = [
         seed_bands(rows).merge(rows[["layer", "depth"]].drop_duplicates("layer"), on="layer")
         for _, rows in probes.groupby("method", sort=False)
@@ -57,14 +116,49 @@ def probe_band_table(probes: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+PROBE_BANDS = ComparisonTable(
+    row="a method and layer",
+    columns={
+        **METHOD,
+        "layer": LAYER["layer"],
+        "n_seeds": Column("networks of the method"),
+        "mean": Column("mean accuracy over seeds"),
+        **_OVER_SEEDS,
+        **STATUS,
+        "depth": LAYER["depth"],
+    },
+    build=lambda _, tables: probe_band_table(tables["probes"]),
+)
+
+
 def first_layer_table(probes: pd.DataFrame) -> pd.DataFrame:
     """Return one row per view and fraction: the first layer that reaches this fraction of the last layer's accuracy."""
+    import pandas as pd
+
+    from probes import first_layer_reaching
+
     tables = [
         first_layer_reaching(probes, fraction, network=["view", "method", "seed"]).assign(fraction=fraction)
         for fraction in FRACTIONS
     ]
     table = pd.concat(tables, ignore_index=True)
-    return table[["view", "method", "seed", "fraction", "depth", "layer", "n_layers", "status", "message"]]
+    return table[list(FIRST_LAYERS.columns)]
+
+
+FIRST_LAYERS = ComparisonTable(
+    row="a view and fraction",
+    columns={
+        "view": VIEW["view"],
+        **METHOD,
+        "seed": Column("seed of the network"),
+        "fraction": Column("fraction of the accuracy at the last layer"),
+        "depth": Column("depth of the first layer whose accuracy reaches that fraction"),
+        "layer": Column("name of this layer", is_text=True),
+        "n_layers": Column("number of layers"),
+        **STATUS,
+    },
+    build=lambda _, tables: first_layer_table(tables["probes"]),
+)
 
 
 def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
@@ -72,6 +166,10 @@ def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
 
     Only methods that have the same two or more seeds as the first have rows, and only layers that both have.
     """
+    import pandas as pd
+
+    from probes import seed_differences
+
     reference, *others = probes["method"].unique()
     of = {method: probes[probes["method"] == method] for method in (reference, *others)}
     seeds = set(of[reference]["seed"])
@@ -82,11 +180,31 @@ def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
             both = pd.concat([of[reference], of[method]])
             tables.append(seed_differences(both[both["layer"].isin(layers)], reference=reference))
     if not tables:
-        return pd.DataFrame(columns=["method", "layer", "depth", *DIFFERENCES])
+        return pd.DataFrame(columns=list(PROBE_DIFFERENCES.columns))
     table = pd.concat(tables, ignore_index=True)
     depths = of[reference].drop_duplicates("layer").set_index("layer")["depth"]
     table.insert(2, "depth", table["layer"].map(depths))
     return table
+
+
+PROBE_DIFFERENCES = ComparisonTable(
+    row="a method and layer, for methods that have the seeds of the first method (two or more)",
+    columns={
+        **METHOD,
+        **LAYER,
+        "n_seeds": Column("pairs of networks with equal seeds"),
+        "difference": Column("accuracy minus that of the first method, mean over pairs of equal seeds"),
+        **_OVER_SEEDS,
+        "p_value": Column("p-value for this layer alone (paired t-test)"),
+        "p_adjusted": Column("p-value adjusted for all layers (permutation test, max-T)"),
+        "p_least": Column("smallest adjusted p-value that so few seeds can give"),
+        **STATUS,
+    },
+    build=lambda _, tables: probe_difference_table(tables["probes"]),
+)
+
+
+# Methods
 
 
 def _methods(views: Sequence[View]) -> list[tuple[str, int]]:

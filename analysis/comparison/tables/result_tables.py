@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from analysis.comparison.tables.rdm_file import RDM_FILE, read_rdm
 from analysis.comparison.tables.schema import TABLES, read_table
+from analysis.comparison.tasks.rdm_file import RDM_FILE, read_rdm
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 
@@ -23,7 +23,7 @@ _TEXT_IF_EMPTY = ("status", "message")  # columns whose empty cells are empty te
 
 @dataclass(frozen=True, eq=False)
 class Tables(Mapping[str, "pd.DataFrame"]):
-    """The tables of one comparison, by their names in ``analysis.comparison.tables.schema.TABLES``.
+    """The tables of one comparison, by their names in ``TABLES``.
 
     Attributes
     ----------

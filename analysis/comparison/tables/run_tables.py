@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from analysis.comparison.steps import is_trained_here
-from analysis.comparison.tables.schema import TABLES
+from analysis.comparison.tables.comparison_table import Column, ComparisonTable
 from analysis.comparison.view import View
 
-__all__ = ["gradient_table", "training_table"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["GRADIENTS", "TRAINING", "gradient_table", "training_table"]
+
+_NETWORK = Column("name of the network", is_text=True)
 
 
 def training_table(views: Sequence[View]) -> pd.DataFrame:
     """Return the table ``training``. Runs that did not log epoch, loss and accuracy have no rows."""
+    import pandas as pd
+
     frames = []
     for name, view in _runs(views):
         records = pd.DataFrame(view.run.metrics())
@@ -26,8 +32,25 @@ def training_table(views: Sequence[View]) -> pd.DataFrame:
     )
 
 
+TRAINING = ComparisonTable(
+    row="a run and epoch",
+    columns={
+        "epoch": Column("epoch, from 1"),
+        "loss": Column("mean training loss over the batches of the epoch (nats)"),
+        "accuracy": Column("mean training accuracy over the batches of the epoch"),
+        "validation_loss": Column("loss on the validation part at the end of the epoch (nats)"),
+        "validation_accuracy": Column("accuracy on the validation part at the end of the epoch"),
+        "view": _NETWORK,
+    },
+    rest="of runs that were trained elsewhere, every number that they logged per epoch",
+    build=lambda tasks, _: training_table(tasks.views),
+)
+
+
 def gradient_table(views: Sequence[View]) -> pd.DataFrame:
     """Return the table ``gradients``. Runs that were trained elsewhere have no rows."""
+    import pandas as pd
+
     rows = [
         {
             "view": name,
@@ -43,7 +66,25 @@ def gradient_table(views: Sequence[View]) -> pd.DataFrame:
         for record in view.run.metrics()
         for boundary, values in record.get("gradients", {}).items()
     ]
-    return pd.DataFrame(rows, columns=list(TABLES["gradients"].columns))
+    return pd.DataFrame(rows, columns=list(GRADIENTS.columns))
+
+
+GRADIENTS = ComparisonTable(
+    row="a run, diagnosed step and boundary; of a rule that only observes, the gradient that it would have chosen",
+    columns={
+        "view": _NETWORK,
+        "step": Column("diagnosed step"),
+        "boundary": Column("boundary of the network"),
+        "rule": Column("rule that acts at the boundary; empty if the run does not record it", is_text=True),
+        "norm": Column("norm of the chosen gradient g, root mean square over examples"),
+        "true_norm": Column("norm of the true gradient t, root mean square over examples"),
+        "relative_error": Column("‖g − t‖ / ‖t‖"),
+        "cosine": Column("cosine between g and t"),
+        "angle": Column("angle between g and t (degrees); empty if one of them is zero"),
+        "estimator_loss": Column("loss that the estimator minimises; empty if the rule learns nothing"),
+    },
+    build=lambda tasks, _: gradient_table(tasks.views),
+)
 
 
 def _rule_at(view: View) -> dict[int, str] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from analysis.comparison.tables.rdm_file import RDM_FILE
+from analysis.comparison.tasks.rdm_file import RDM_FILE
 from analysis.execution.cache import Cache, TaskResult, Undefined
 from checkpoints import Damaged
 from checkpoints.storage.hdf5_files.hdf5_datasets import checked_dataset, checked_group

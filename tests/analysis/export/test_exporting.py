@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from analysis.comparison.result import ComparisonResult
-from analysis.comparison.tables.rdm_file import read_rdm
+from analysis.comparison.tasks.rdm_file import read_rdm
 from analysis.comparison.view import View
 from analysis.export import FORMATS, matlab, open_source, sources
 from analysis.export.exporting import export

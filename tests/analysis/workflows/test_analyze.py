@@ -191,7 +191,7 @@ def test_what_says_that_all_is_there_is_written_last(
     with pytest.raises(RuntimeError, match="no ink"):
         analyze_run(path, config=replace(LAST, Cs=(0.1,)))
     assert not (folder / "analysis.json").exists()
-    assert AnalysisCache(folder).read(next(iter(plan_run(path, LAST).tasks.rdms.values())).key).arrays["rdm"].size
+    assert AnalysisCache(folder).read(plan_run(path, LAST).tasks.by_table["rdm"][0].key).arrays["rdm"].size
 
 
 def test_names_that_look_like_numbers_stay_names(runs: Mapping[str, Path], tmp_path: Path) -> None:

@@ -5,19 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.comparison.tables.layer_tables import (
-    class_structure_table,
-    rdm_similarity_table,
-    similarity_table,
-    undefined_table,
-)
+from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks import AnalysisTasks
-from analysis.comparison.tasks.collect import (
-    collect_similarities,
-    collect_undefined,
-    collect_values,
-    collect_warnings,
-)
 from analysis.comparison.view import View
 from repsim import compare_rdms, linear_cka, rdm
 
@@ -40,18 +29,8 @@ def related(known_view: Callable[..., View], *depths: int) -> list[View]:
 Computed = Callable[..., AnalysisTasks]
 
 
-def structure(views: list[View], computed: Computed, method: str = "euclidean") -> pd.DataFrame:
-    tasks = computed(views, distance=method)
-    return class_structure_table(views, collect_values(tasks.class_structure))
-
-
-def of_rdms(views: list[View], computed: Computed, method: str = "euclidean") -> pd.DataFrame:
-    tasks = computed(views, distance=method)
-    return rdm_similarity_table(views, collect_values(tasks.rdm_similarity))
-
-
-def cka(views: list[View], computed: Computed) -> pd.DataFrame:
-    return similarity_table(views, collect_similarities(views, computed(views)))
+def build(name: str, tasks: AnalysisTasks) -> pd.DataFrame:
+    return TABLES[name].build(tasks, {})
 
 
 # Class structure
@@ -61,7 +40,7 @@ POINTS = np.array([[1.0, 1.0], [1.0, 1.0], [4.0, 5.0], [4.0, 5.0]])  # two class
 
 def test_class_structure_is_the_distance_between_classes(known_view: Callable[..., View], computed: Computed) -> None:
     views = [known_view("x", POINTS, [0, 0, 1, 1], [2 * np.eye(2), 3 * np.eye(2), np.eye(2)])]
-    table = structure(views, computed)
+    table = build("class_structure", computed(views, distance="euclidean"))
     assert list(table.columns) == [*KEYS, "layer", "depth", "class_structure", "fraction_of_final"]
     assert list(table["depth"]) == [1, 2, 3]
     assert list(table["class_structure"]) == pytest.approx([10.0, 15.0, 5.0])
@@ -74,18 +53,18 @@ def test_a_fraction_is_of_the_last_layer_of_the_same_network(
     views = [
         known_view(name, POINTS, [0, 0, 1, 1], [np.eye(2), last * np.eye(2)]) for name, last in (("a", 2), ("b", 4))
     ]
-    table = structure(views, computed)
+    table = build("class_structure", computed(views, distance="euclidean"))
     assert list(table["fraction_of_final"]) == pytest.approx([0.5, 1.0, 0.25, 1.0])
 
 
 def test_no_fraction_is_taken_of_an_undefined_last_layer(known_view: Callable[..., View], computed: Computed) -> None:
     views = [known_view("x", POINTS, [0, 0, 1, 1], [np.eye(2), np.zeros((2, 2))])]
-    table = structure(views, computed, "cosine")
     tasks = computed(views, distance="cosine")
-    (row,) = undefined_table(views, collect_undefined(views, tasks)).to_dict("records")
+    table = build("class_structure", tasks)
+    (row,) = build("undefined", tasks).to_dict("records")
     assert (row["layer"], row["depth"], row["results"]) == ("hidden.2", 2, "rdm, class_structure, cka")
     assert row["reason"].startswith("Layer 'hidden.2': 4 of 4 stimuli have zero norm")
-    assert collect_warnings(views, tasks) == []
+    assert tasks.warnings() == []
     assert table["class_structure"].notna().tolist() == [True, False]
     assert table["fraction_of_final"].isna().all()
 
@@ -99,7 +78,7 @@ def test_rdms_of_equal_layers_correlate_at_their_depth_only(
     rng = np.random.default_rng(0)
     inputs, labels, (one, two) = rng.normal(size=(12, 4)), np.arange(12) % 2, rng.normal(size=(2, 4, 3))
     views = [known_view("a", inputs, labels, [one, two]), known_view("b", inputs, labels, [one, one, two])]
-    table = of_rdms(views, computed)
+    table = build("rdm_similarity", computed(views, distance="euclidean"))
     assert list(table.columns) == [*KEYS, "reference", "layer", "depth", "pearson", "spearman"]
     assert list(table["view"]) == ["b", "b"]
     assert list(table["reference"]) == ["a", "a"]
@@ -116,8 +95,9 @@ def test_stimuli_undefined_in_one_network_are_left_out_of_both(
     inputs[0] = [2.0, 0.0, 0.0]
     without_first = np.diag([0.0, 1.0, 1.0])
     views = [known_view("a", inputs, labels, [np.eye(3)]), known_view("b", inputs, labels, [without_first])]
-    table = of_rdms(views, computed, "cosine")
-    (said,) = collect_warnings(views, computed(views, distance="cosine"))
+    tasks = computed(views, distance="cosine")
+    table = build("rdm_similarity", tasks)
+    (said,) = tasks.warnings()
     assert re.match(r"b: Layer 'hidden\.1': 1 of 9 stimuli have zero norm \(rows 0\)", said)
     expected = compare_rdms(rdm(inputs[1:], "cosine"), rdm(inputs[1:] @ without_first, "cosine"))
     assert table["pearson"].item() == pytest.approx(expected, abs=1e-6)
@@ -125,7 +105,7 @@ def test_stimuli_undefined_in_one_network_are_left_out_of_both(
 
 def test_one_network_has_no_reference_but_the_same_columns(known_view: Callable[..., View], computed: Computed) -> None:
     views = related(known_view, 2)
-    table = of_rdms(views, computed)
+    table = build("rdm_similarity", computed(views, distance="euclidean"))
     assert list(table.columns) == [*KEYS, "reference", "layer", "depth", "pearson", "spearman"]
     assert table.empty
 
@@ -137,7 +117,7 @@ def test_cka_is_that_of_every_ordered_pair_on_the_test_stimuli(
     known_view: Callable[..., View], computed: Computed
 ) -> None:
     views = related(known_view, 2, 1)
-    table = cka(views, computed)
+    table = build("similarity", computed(views))
     assert list(table.columns) == ["view_a", "layer_a", "depth_a", "view_b", "layer_b", "depth_b", "cka"]
     assert len(table) == 9
     by_label = {view.label: view for view in views}
@@ -154,10 +134,10 @@ def test_cka_that_is_undefined_names_the_layer(
     known_view: Callable[..., View], rng: np.random.Generator, computed: Computed
 ) -> None:
     views = [known_view("x", rng.normal(size=(8, 3)), np.arange(8) % 2, [np.eye(3), np.zeros((3, 3))])]
-    table = cka(views, computed)
     tasks = computed(views)
-    ((place, found),) = collect_undefined(views, tasks).items()
+    table = build("similarity", tasks)
+    ((place, found),) = tasks.undefined().items()
     assert place == (0, "hidden.2")
     assert "Its activations have zero HSIC with themselves" in {each.result: each.reason for each in found}["cka"]
-    assert collect_warnings(views, tasks) == []
+    assert tasks.warnings() == []
     assert table["cka"].notna().tolist() == [True, False, False, False]

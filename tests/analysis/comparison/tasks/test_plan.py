@@ -9,10 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
-from analysis.comparison.tables.rdm_file import write_rdms
-from analysis.comparison.tables.schema import COMPARATORS_SHOWN
-from analysis.comparison.tasks import AnalysisCache, AnalysisPlan, AnalysisTasks, Source, plan_tasks
-from analysis.comparison.tasks.collect import collect_similarities
+from analysis.comparison.analysis_plan import AnalysisPlan, plan_tasks
+from analysis.comparison.tables.layer_tables import similarity_matrices
+from analysis.comparison.tasks import AnalysisCache, AnalysisTasks, Source
+from analysis.comparison.tasks.plan import COMPARATORS_SHOWN
+from analysis.comparison.tasks.rdm_file import write_rdms
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution import TaskResult, pending
@@ -91,7 +92,7 @@ def test_an_analysis_is_stale_once_its_tasks_compute_something_else(
     views = tuple(views_of_run(runs["backprop"], "last"))
     before = AnalysisPlan("Title", views, tmp_path, AnalysisConfig(), "").identity
     assert AnalysisPlan("Title", views, tmp_path, AnalysisConfig(), "").identity == before
-    monkeypatch.setattr("analysis.comparison.tasks.analysis_plan.VERSION", -1)
+    monkeypatch.setattr("analysis.comparison.analysis_plan.VERSION", -1)
     assert AnalysisPlan("Title", views, tmp_path, AnalysisConfig(), "").identity != before
 
 
@@ -107,11 +108,11 @@ def test_wide_layers_are_compared_and_probed_in_several_tasks(
     views = [known_view(name, rng.normal(size=(24, 6)), np.arange(24) % 3, maps, split=split) for name in "ab"]
     monkeypatch.setattr("analysis.comparison.tasks.plan._GROUP_BYTES", 8 * 12 * 7)  # two layers of the first two widths
     tasks = computed(views)
-    layers = [[layer for _, layer in block.rows] for block in tasks.similarity]
-    assert layers[0] == ["hidden.1", "hidden.2"]
-    assert ["hidden.3"] in layers
-    assert len(tasks.probes) > len(views)
-    values = collect_similarities(views, tasks)["cka"]
+    layers = [task.inputs["sources"][0].layers for task in tasks.by_table["similarity"]]
+    assert layers[0] == ("hidden.1", "hidden.2")
+    assert ("hidden.3",) in layers
+    assert len(tasks.by_table["probes"]) > len(views)
+    values = similarity_matrices(tasks)["cka"]
     arrays = {f"{v.label}{n}": a[v.rows("test")] for v in views for n, a in v.activations.items()}
     np.testing.assert_allclose(values, pairwise(arrays).values, atol=1e-12)
 
@@ -124,7 +125,7 @@ def test_a_measure_that_is_not_symmetric_is_computed_both_ways(
     views = [
         known_view(label, rng.normal(size=(30, 6)), np.arange(30) % 3, [rng.normal(size=(6, 4))]) for label in "ab"
     ]
-    values = collect_similarities(views, computed(views, measures=(name,)))[name]
+    values = similarity_matrices(computed(views, measures=(name,)))[name]
     a, b = (view.activations["hidden.1"][:] for view in views)
     assert values[0, 1] == pytest.approx(pairwise({"a": a}, {"b": b}, measure=name).values.item())
     assert values[1, 0] == pytest.approx(pairwise({"b": b}, {"a": a}, measure=name).values.item())
@@ -134,11 +135,10 @@ def test_a_measure_that_is_not_symmetric_is_computed_both_ways(
 def test_a_result_without_what_the_table_needs_is_named(known_view: Callable[..., View], computed: Computed) -> None:
     views = [known_view("x", np.eye(4), [0, 0, 1, 1], [np.eye(4)])]
     tasks = computed(views)
-    (block,) = tasks.similarity
-    assert block.task.cache is not None
-    block.task.cache.write(block.task.key, TaskResult())
+    (task,) = tasks.by_table["similarity"]
+    tasks.cache.write(task.key, TaskResult())
     with pytest.raises(ValueError, match=r"^similarity-\w+ in cache/ is damaged: it has no forth\. Remove it"):
-        collect_similarities(views, tasks)
+        similarity_matrices(tasks)
 
 
 # Reading
@@ -178,7 +178,7 @@ def test_matrices_are_read_from_the_file_of_rdms(measure: Any, runs: Mapping[str
     views = views_of_run(runs["backprop"], "last")
     measure(views, tmp_path)
     tasks = plan(views, AnalysisCache(tmp_path))
-    before = {task.key: task.result() for task in tasks.rdms.values()}
+    before = {task.key: task.result() for task in tasks.by_table["rdm"]}
     AnalysisCache(tmp_path).remove(before)
     assert pending(list(plan(views, AnalysisCache(tmp_path)))) == []
     for key, result in before.items():
@@ -221,9 +221,9 @@ def test_warnings_of_a_matrix_are_kept_with_it(
     inputs = np.r_[[[0.0, 0.0]], np.random.default_rng(0).normal(size=(5, 2))]
     views = [known_view("x", inputs, [0, 0, 0, 1, 1, 1], [np.eye(2)])]
     tasks = computed(views, distance="cosine")
-    (task,) = tasks.rdms.values()
+    (task,) = tasks.by_table["rdm"]
     messages = task.result().warnings
     assert "1 of 6 stimuli have zero norm" in messages[0]
-    write_rdms(tmp_path / "rdm.h5", views, "cosine", tasks.rdms)
+    write_rdms(tmp_path / "rdm.h5", tasks)
     AnalysisCache(tmp_path).remove([task.key])
     assert AnalysisCache(tmp_path).read(task.key).warnings == messages

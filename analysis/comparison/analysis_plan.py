@@ -9,23 +9,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from analysis.comparison.tables.schema import TABLES
+from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
+from analysis.comparison.tasks.plan import plan_rdms
 from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
+from analysis.execution.cache import Cache
 from checkpoints import Damaged
 from checkpoints.storage.manifest import read_json
-from probes.table.columns import schema_version
 
-if TYPE_CHECKING:
-    from analysis.comparison.tasks.plan import AnalysisTasks
-
-__all__ = ["OUTCOME", "AnalysisPlan", "read_outcome"]
+__all__ = ["OUTCOME", "AnalysisPlan", "plan_tasks", "read_outcome"]
 
 OUTCOME = "analysis.json"
 _FORMAT = {"format": "repsim-analysis", "format_version": 1}
-_REVISION = 3  # raised when tables, figures or the report show something else, so that earlier ones become stale
+_REVISION = 4  # raised when tables, figures or the report show something else, so that earlier ones become stale
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,7 @@ class AnalysisPlan:
     @cached_property
     def tasks(self) -> AnalysisTasks:
         """The tasks that compute the results."""
-        from analysis.comparison.tasks.analysis_cache import (
-            AnalysisCache,
-        )  # slow to import, and not needed if nothing changed
-        from analysis.comparison.tasks.plan import plan_tasks
+        from analysis.comparison.tasks.analysis_cache import AnalysisCache  # slow to import; not needed if all is done
 
         return plan_tasks(self.views, self.config, AnalysisCache(self.folder.absolute()))
 
@@ -60,8 +57,8 @@ class AnalysisPlan:
             [view.label, view.network, str(view.run.path.absolute()), list(view.layers), view.run[view.step].manifest]
             for view in self.views
         ]
-        versions = [_REVISION, VERSION, _version(), schema_version()]
-        everything = [*versions, self.title, self._settings(), views, states]
+        tables = {name: list(table.columns) for name, table in TABLES.items()}
+        everything = [_REVISION, VERSION, _version(), self.title, self._settings(), views, states, tables]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     def is_done(self) -> bool:
@@ -97,6 +94,16 @@ class AnalysisPlan:
         """Return the settings without those that only choose the views."""
         chosen = ("steps", "layers")
         return {name: value for name, value in self.config.to_dict().items() if name not in chosen}
+
+
+def plan_tasks(views: Sequence[View], config: AnalysisConfig, cache: Cache) -> AnalysisTasks:
+    """Return the tasks that fill the tables of views on the same stimuli, of which the first is the reference."""
+    tasks = AnalysisTasks(views, config, cache)
+    tasks.by_table["rdm"] = list(plan_rdms(tasks))
+    for name, table in TABLES.items():
+        if table.plan is not None:
+            tasks.by_table[name] = list(table.plan(tasks))
+    return tasks
 
 
 def read_outcome(folder: Path) -> dict[str, Any] | None:

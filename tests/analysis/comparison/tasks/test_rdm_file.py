@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from torch import nn
 
-from analysis.comparison.tables.rdm_file import read_rdm, write_rdms
 from analysis.comparison.tasks import AnalysisTasks
+from analysis.comparison.tasks.rdm_file import read_rdm, write_rdms
 from analysis.comparison.view import View
 from analysis.export.sources import ExportedAnalysis, open_source
 from checkpoints import Capture, Run, Stimuli
@@ -26,8 +26,7 @@ Computed = Callable[..., AnalysisTasks]
 
 
 def rdm_file(tmp_path: Path, views: list[View], computed: Computed, method: str = "euclidean") -> Path:
-    tasks = computed(views, distance=method)
-    write_rdms(tmp_path / "rdm.h5", views, method, tasks.rdms)
+    write_rdms(tmp_path / "rdm.h5", computed(views, distance=method))
     return tmp_path / "rdm.h5"
 
 

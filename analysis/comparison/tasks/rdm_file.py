@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -13,10 +12,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.comparison.view import View
-
 if TYPE_CHECKING:
-    from analysis.execution.task import Task
+    from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
 
 __all__ = ["RDM_FILE", "dataset_name", "layer_name", "read_rdm", "write_rdms"]
 
@@ -25,7 +22,7 @@ _ESCAPE = re.compile(r"%(?:2F|2E|25|00)")
 _TO_ESCAPE = re.compile(rf"[/\0]|^\.$|{_ESCAPE.pattern}")
 
 
-def write_rdms(path: Path, views: Sequence[View], method: str, tasks: Mapping[tuple[int, str], Task]) -> None:
+def write_rdms(path: Path, tasks: AnalysisTasks) -> None:
     """Write the dissimilarity matrix of every layer on the held-out stimuli, as the tasks have stored them.
 
     ``/0000/<layer>`` holds the condensed upper triangle of the first view in float32, row by row; the attributes of
@@ -34,9 +31,14 @@ def write_rdms(path: Path, views: Sequence[View], method: str, tasks: Mapping[tu
     its result in the cache. An undefined matrix is NaN everywhere and has an attribute ``undefined``: JSON of its layer
     and the reason.
     """
+    views, by_layer = tasks.views, tasks.by_layer("rdm")
     with h5py.File(path, "x") as file:
         rows = views[0].rows("test")
-        file.attrs["format"], file.attrs["format_version"], file.attrs["method"] = "repsim-rdms", 1, method
+        file.attrs["format"], file.attrs["format_version"], file.attrs["method"] = (
+            "repsim-rdms",
+            1,
+            tasks.config.distance,
+        )
         file["stimulus_id"] = np.char.encode(views[0].run.stimuli.ids[rows], "utf-8")
         file["label"] = views[0].run.stimuli.labels[rows]
         keys = file.create_group("keys")
@@ -44,9 +46,9 @@ def write_rdms(path: Path, views: Sequence[View], method: str, tasks: Mapping[tu
             group = file.create_group(f"{index:04d}")
             group.attrs["view"], group.attrs["step"] = view.label, view.step
             for layer in view.listed:
-                key = tasks[index, layer].key
+                key = by_layer[index, layer].key
                 if key not in keys:
-                    result = tasks[index, layer].result()
+                    result = by_layer[index, layer].result()
                     keys[key] = result.arrays["rdm"]
                     keys[key].attrs["warnings"] = json.dumps(list(result.warnings))
                     if result.undefined:

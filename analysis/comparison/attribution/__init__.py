@@ -1,1 +1,0 @@
-"""Attribution of differences between arms: a reference, methods, and controls that hold something fixed."""

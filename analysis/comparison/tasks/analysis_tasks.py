@@ -1,0 +1,108 @@
+"""Tasks of an analysis by the table that they fill, and what they found by view and layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from analysis.comparison.tasks.source import Source
+from analysis.comparison.tasks.version import VERSION
+from analysis.comparison.view import View
+from analysis.config.analysis import AnalysisConfig
+from analysis.execution.cache import Cache, TaskResult, Undefined
+from analysis.execution.task import Task
+
+__all__ = ["AnalysisTasks", "Place", "require"]
+
+Place = tuple[int, str]  # position of a view, and a layer
+
+
+@dataclass(frozen=True)
+class AnalysisTasks:
+    """Tasks of an analysis of views on the same stimuli, of which the first is the reference.
+
+    Attributes
+    ----------
+    views : sequence of View
+    config : AnalysisConfig
+    cache : Cache
+        Keeps the results.
+    by_table : dict of str to list of Task
+        Tasks by the name of the table that they fill; those of the RDMs, which other tasks need, are in ``"rdm"``.
+        Among the inputs of each task are ``sources``, the layers that it reads.
+    """
+
+    views: Sequence[View]
+    config: AnalysisConfig
+    cache: Cache
+    by_table: dict[str, list[Task]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Task]:
+        """Iterate over all tasks, each after those that it needs."""
+        return (task for tasks in self.by_table.values() for task in tasks)
+
+    @cached_property
+    def sources(self) -> list[Source]:
+        """One source per view, without layers."""
+        return [Source.of(view) for view in self.views]
+
+    def source(self, view: int, *layers: str) -> Source:
+        """Return layers of the view at a position as the input of a task."""
+        return replace(self.sources[view], layers=layers)
+
+    def make(
+        self,
+        name: str,
+        function: Callable[..., TaskResult],
+        inputs: Mapping[str, Any],
+        *,
+        after: tuple[str, ...] = (),
+        cost: float,
+        version: str | int = VERSION,
+    ) -> Task:
+        """Return a task whose result is kept in the cache of the analysis; see ``Task``."""
+        return Task(name, function, inputs, after=after, cost=cost, version=version, cache=self.cache)
+
+    def places(self, source: Source) -> list[Place]:
+        """Return the places of the layers of a source."""
+        positions = [(each.run, each.step) for each in self.sources]
+        return [(positions.index((source.run, source.step)), layer) for layer in source.layers]
+
+    def by_layer(self, table: str) -> dict[Place, Task]:
+        """Return tasks by the layer of their last source, which is the only one or is compared with the others."""
+        return {self.places(task.inputs["sources"][-1])[0]: task for task in self.by_table[table]}
+
+    def values(self, table: str) -> dict[Place, Mapping[str, Any]]:
+        """Return the values that tasks found by the layer of their last source."""
+        return {place: task.result().values for place, task in self.by_layer(table).items()}
+
+    def undefined(self) -> dict[Place, list[Undefined]]:
+        """Return the undefined results by view and layer, those of probes last."""
+        found: dict[Place, list[Undefined]] = {}
+        for task in sorted(self._described(), key=lambda task: task.name == "probes"):
+            for each in task.result().undefined:
+                source = replace(task.inputs["sources"][each.source], layers=(each.layer,))
+                found.setdefault(self.places(source)[0], []).append(each)
+        return found
+
+    def warnings(self) -> list[str]:
+        """Return the warnings about results that are defined, each with the labels of its views."""
+        messages = []
+        for task in self._described():
+            views = [self.places(source)[0][0] for source in task.inputs["sources"]]
+            about = " and ".join(self.views[view].label for view in views)
+            messages += [f"{about}: {message}" for message in task.result().warnings]
+        return list(dict.fromkeys(messages))
+
+    def _described(self) -> Iterator[Task]:
+        """Yield the tasks that are done, except RDMs, whose warnings are repeated by their class structure."""
+        return (task for task in self if task.name != "rdm" and task.is_done())
+
+
+def require(found: Mapping[str, Any], name: str, task: Task) -> Any:
+    """Return a table or an array of the result of a task."""
+    if name not in found:
+        raise ValueError(f"{task.key} in cache/ is damaged: it has no {name}. Remove it, and give the command again.")
+    return found[name]
