@@ -1,0 +1,1 @@
+"""Attribution of differences between arms: a reference, methods, and controls that hold something fixed."""

@@ -1,0 +1,199 @@
+"""Arms of a comparison: groups of networks with a role, opened and checked against what the role holds fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from analysis.comparison.attribution.effects import LEAST_SEEDS, Member
+from analysis.comparison.attribution.roles import CONTROLS, METHOD, REFERENCE, ROLES
+from analysis.comparison.steps import is_trained_here
+from checkpoints import Run
+
+__all__ = ["Arm", "OpenArm", "differing_settings", "open_arms"]
+
+_ENDED = "finished"
+_SCHEDULE = ("optimizer", "learning_rate", "schedule", "epochs", "batch_size")
+_NETWORK = ("data", "network", "width", "norm", "activation", "loss")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A group of networks that differ in their seeds only.
+
+    Attributes
+    ----------
+    name : str
+    role : str
+        A key of ``ROLES``.
+    paths : tuple of Path
+        Run directories, one per seed. A control that is matched in accuracy has those of the reference.
+    method : str
+        Name of the method that a control is for; empty for all methods.
+    """
+
+    name: str
+    role: str
+    paths: tuple[Path, ...]
+    method: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenArm:
+    """An arm with its runs, one per member, in the same order."""
+
+    arm: Arm
+    runs: tuple[Run, ...]
+    members: tuple[Member, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the arm."""
+        return self.arm.name
+
+    @property
+    def training(self) -> dict[str, Any] | None:
+        """The settings of the arm's training; None if its networks were trained elsewhere."""
+        config = self.runs[0].config
+        return dict(config["training"]) if is_trained_here(config) else None
+
+
+def open_arms(arms: Sequence[Arm]) -> list[OpenArm]:
+    """Open the runs of all arms.
+
+    Raises
+    ------
+    ValueError
+        If there is not one reference and at least one method; if a role, or the method of a control, is unknown; if an
+        arm has no runs, too few seeds, a seed twice, or networks that differ in more than their seed; if a training has
+        not finished; if runs of one split recorded different stimuli; or if a control does not hold what its role says.
+    """
+    _check_roles(arms)
+    opened = [_open(arm) for arm in arms]
+    _check_stimuli(opened)
+    for arm in opened:
+        _check_role_is_held(arm, opened)
+    return opened
+
+
+def _check_roles(arms: Sequence[Arm]) -> None:
+    names = [arm.name for arm in arms]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise ValueError(f"Two arms are called '{repeated}'; give each arm a name of its own.")
+    for arm in arms:
+        if arm.role not in ROLES:
+            raise ValueError(f"Arm '{arm.name}': unknown role '{arm.role}'. Choose one of: {', '.join(ROLES)}.")
+        if not arm.paths:
+            raise ValueError(f"Arm '{arm.name}' ({arm.role}) has no runs; train them, or leave the arm out.")
+    references, methods = ([arm.name for arm in arms if arm.role == role] for role in (REFERENCE, METHOD))
+    if len(references) != 1:
+        raise ValueError(f"There are {len(references)} arms with the role '{REFERENCE}'; expected one.")
+    if not methods:
+        raise ValueError(f"There is no arm with the role '{METHOD}'; expected one or more.")
+    for arm in arms:
+        if arm.method and arm.method not in methods:
+            raise ValueError(
+                f"Arm '{arm.name}' is a control for '{arm.method}', which is no method. "
+                f"Choose one of: {', '.join(methods)}."
+            )
+
+
+def _open(arm: Arm) -> OpenArm:
+    runs = tuple(Run.open(path) for path in arm.paths)
+    for run in runs:
+        state = run.status.get("state")
+        if is_trained_here(run.config) and state != _ENDED:
+            raise ValueError(
+                f"Arm '{arm.name}': {run.path} is {state}, not finished. Finish its training, or leave the run out."
+            )
+    members = tuple(_member(arm, run, k) for k, run in enumerate(runs))
+    if len(set(members)) < len(members):
+        twice = next(member for member in members if members.count(member) > 1)
+        raise ValueError(f"Arm '{arm.name}' has seed {twice.seed} twice; expected one network per seed.")
+    for split in {member.split for member in members}:
+        n = sum(member.split == split for member in members)
+        if n < LEAST_SEEDS:
+            raise ValueError(
+                f"Arm '{arm.name}' has {n} {'network' if n == 1 else 'networks'}; an effect needs {LEAST_SEEDS} seeds "
+                "or more per arm. Train more seeds."
+            )
+    opened = OpenArm(arm, runs, members)
+    for run in runs[1:]:
+        different = differing_settings(runs[0].config, run.config, ignored=("seed", "split_seed", "rule"))
+        if different:
+            raise ValueError(
+                f"Arm '{arm.name}': {run.path} and {runs[0].path} differ in {_listed(different)}; networks of one arm "
+                "may differ in their seeds only."
+            )
+    return opened
+
+
+def _member(arm: Arm, run: Run, position: int) -> Member:
+    training = run.config.get("training") if is_trained_here(run.config) else None
+    if training is None:
+        return Member(arm.name, position)
+    return Member(arm.name, int(training["seed"]), int(training["split_seed"]))
+
+
+def differing_settings(
+    first: Mapping[str, Any], second: Mapping[str, Any], *, ignored: Sequence[str] = ("seed", "split_seed")
+) -> dict[str, tuple[Any, Any]]:
+    """Return the settings of training in which the configs of two runs differ, with both values."""
+    if not (is_trained_here(first) and is_trained_here(second)):
+        return {}
+    a, b = first["training"], second["training"]
+    names = [name for name in (*a, *(name for name in b if name not in a)) if name not in ignored]
+    return {name: (a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name)}
+
+
+def _check_stimuli(arms: Sequence[OpenArm]) -> None:
+    first: dict[int, Run] = {}
+    for arm in arms:
+        for member, run in zip(arm.members, arm.runs, strict=True):
+            other = first.setdefault(member.split, run)
+            equal_files = run.info.get("stimuli_sha256") == other.info.get("stimuli_sha256") is not None
+            if not equal_files and not run.stimuli.is_same_as(other.stimuli):
+                raise ValueError(
+                    f"Arm '{arm.name}': {run.path} and {other.path} recorded different stimuli; train or record them "
+                    "with the same data, split seed and numbers of stimuli."
+                )
+
+
+def _check_role_is_held(arm: OpenArm, arms: Sequence[OpenArm]) -> None:
+    """Raise ValueError if a control does not hold fixed what its role says."""
+    if arm.arm.role not in CONTROLS or arm.training is None:
+        return
+    (reference,) = (each for each in arms if each.arm.role == REFERENCE)
+    methods = [each for each in arms if each.arm.role == METHOD and arm.arm.method in ("", each.name)]
+    for method in methods:
+        if reference.training is None or method.training is None:
+            continue
+        for other, names in _held(arm.arm.role, reference, method):
+            assert other.training is not None
+            for name in names:
+                if arm.training.get(name) != other.training.get(name):
+                    raise ValueError(
+                        f"Arm '{arm.name}' is {arm.arm.role} for '{method.name}', but its {name} is "
+                        f"{arm.training.get(name)}, and that of '{other.name}' is {other.training.get(name)}. "
+                        "Train it with the same, or give the arm another role."
+                    )
+
+
+def _held(role: str, reference: OpenArm, method: OpenArm) -> Iterator[tuple[OpenArm, tuple[str, ...]]]:
+    """Yield the arms whose settings a control of a role has, and these settings."""
+    if role == "schedule-matched":
+        yield method, (*_SCHEDULE, *_NETWORK, "depth")
+        yield reference, ("rule",)
+    elif role in ("decoupled", "gradient-quality-matched"):
+        yield method, (*_SCHEDULE, *_NETWORK, "depth")
+    elif role == "truncated":
+        yield reference, ("rule", *_NETWORK)
+    elif role in ("reseeded", "accuracy-matched"):
+        yield reference, ("rule", *_SCHEDULE, *_NETWORK, "depth")
+
+
+def _listed(different: Mapping[str, tuple[Any, Any]]) -> str:
+    return ", ".join(f"{name} ({second} and {first})" for name, (first, second) in different.items())
