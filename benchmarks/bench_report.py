@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from analysis.comparison.figures import draw_figures
 from analysis.comparison.tables import probe_tables
 from analysis.comparison.tables.result_tables import Tables
+from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.plots.drawing import save_figures

@@ -20,6 +20,7 @@ from analysis.config.analysis import AnalysisConfig
 from analysis.execution.cache import Cache
 from checkpoints import Damaged
 from checkpoints.storage.manifest import read_json
+from probes.table.columns import schema_version
 
 __all__ = ["OUTCOME", "AnalysisPlan", "plan_tasks", "read_outcome"]
 
@@ -58,7 +59,8 @@ class AnalysisPlan:
             for view in self.views
         ]
         tables = {name: list(table.columns) for name, table in TABLES.items()}
-        everything = [_REVISION, VERSION, _version(), self.title, self._settings(), views, states, tables]
+        versions = [_REVISION, VERSION, _version(), schema_version()]
+        everything = [*versions, self.title, self._settings(), views, states, tables]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     def is_done(self) -> bool:

@@ -80,7 +80,7 @@ def plan_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
 def plan_probes(tasks: AnalysisTasks) -> Iterator[Task]:
     """Yield one task per group of layers of a view."""
     from analysis.comparison.tasks.compute import fit_probes
-    from probes.table.column_schema import schema_version
+    from probes.table.columns import schema_version
 
     version, n_stimuli = f"{VERSION}-{schema_version()}", len(tasks.views[0].run.stimuli)
     for index, view in enumerate(tasks.views):
