@@ -54,7 +54,7 @@ def slow_bits(X: NDArray, y: NDArray, ends: list[int], C: float) -> list[float]:
     return bits
 
 
-def test_code_is_that_of_a_slow_exact_twin(digits: tuple[NDArray, NDArray]) -> None:
+def test_code_equals_a_slow_exact_computation(digits: tuple[NDArray, NDArray]) -> None:
     X, y = digits
     order = np.random.default_rng(7).permutation(N)
     code = online_codelength(X, y, probes=probes_of(0.1, tol=1e-11), fractions=(0.02, 0.05, 0.2, 0.5, 1.0), seed=7)
@@ -64,7 +64,7 @@ def test_code_is_that_of_a_slow_exact_twin(digits: tuple[NDArray, NDArray]) -> N
     assert code.codelength == pytest.approx(sum(expected), rel=1e-6)
 
 
-def test_binary_code_is_that_of_a_slow_exact_twin() -> None:
+def test_binary_code_equals_a_slow_exact_computation() -> None:
     X, y = noise(2)
     X[:, 0] += y
     order = np.random.default_rng(0).permutation(N)
@@ -96,14 +96,14 @@ def test_probabilities_of_all_classes_sum_to_one_whatever_the_prefix(prefix: lis
     assert total == pytest.approx(1.0, rel=1e-12)
 
 
-def test_class_new_to_the_probe_costs_what_the_formula_says() -> None:
+def test_cost_of_a_class_new_to_the_probe_follows_the_formula() -> None:
     y = in_coding_order(np.array([0, 0, 0, 0, 1, 2]))
     code = online_codelength(np.ones((6, 1)), y, fractions=(4 / 6, 1.0), seed=0)
     assert code.blocks[1].bits == pytest.approx(2 * np.log2(2 * 4 + 3))
 
 
 @pytest.mark.parametrize("n_classes", [2, 5, 10])
-def test_features_that_say_nothing_cost_the_uniform_code_or_slightly_more(n_classes: int) -> None:
+def test_code_of_uninformative_features_is_about_the_uniform_code(n_classes: int) -> None:
     codes = [
         online_codelength(*noise(n_classes, 1000, 2, seed), probes=probes_of(0.01), seed=seed) for seed in range(3)
     ]
@@ -162,7 +162,7 @@ def test_blocks_end_at_the_nearest_example_and_empty_ones_are_left_out() -> None
     assert code.frame().columns.tolist() == ["n_before", "n_block", "bits", "C", "relative_gap", "converged"]
 
 
-def test_whole_in_one_block_is_the_uniform_code() -> None:
+def test_code_of_a_single_block_is_the_uniform_code() -> None:
     code = online_codelength(*noise(5), fractions=[1.0], seed=0)
     assert code.codelength == code.uniform_codelength == pytest.approx(N * np.log2(5))
     assert code.compression == 1.0
@@ -180,7 +180,7 @@ def test_seed_sets_the_order_and_nothing_else_does(digits: tuple[NDArray, NDArra
     assert online_codelength(X.tolist(), names, seed=0).frame().equals(first.frame())
 
 
-def test_probes_that_did_not_converge_are_told_without_a_warning(digits: tuple[NDArray, NDArray]) -> None:
+def test_unconverged_probes_are_reported_without_a_warning(digits: tuple[NDArray, NDArray]) -> None:
     code: OnlineCode = online_codelength(*digits, probes=probes_of(1.0, max_iter=3), fractions=(0.25, 1.0), seed=0)
     assert not code.converged
     assert code.frame()["converged"].tolist() == [True, False]
@@ -206,13 +206,13 @@ def test_probes_that_did_not_converge_are_told_without_a_warning(digits: tuple[N
         ({"fractions": (0.5, np.nan, 1.0)}, "expected positive numbers that rise to 1"),
     ],
 )
-def test_unfit_code_is_an_error(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_code_is_an_error(arguments: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"X": np.eye(8), "y": np.resize([0, 1], 8), "fractions": (0.5, 1.0), "seed": 0}
     with pytest.raises(ValueError, match=message):
         online_codelength(**good | arguments)
 
 
-def test_perfect_probe_has_all_information_there_is() -> None:
+def test_information_of_a_perfect_probe_is_the_entropy_of_the_labels() -> None:
     labels = np.repeat([0, 1, 2], [10, 20, 70])
     assert v_information(0.0, labels, labels) == pytest.approx(entropy([0.1, 0.2, 0.7], base=2))
     assert v_information(0.0, labels, labels, unit="nats") == pytest.approx(entropy([0.1, 0.2, 0.7]))
@@ -225,7 +225,7 @@ def test_label_entropy_is_the_loss_of_training_rates_on_test_rows() -> None:
     assert expected > entropy([0.25, 0.75])  # that of the test rates
 
 
-def test_class_rates_themselves_have_no_information() -> None:
+def test_class_rates_have_no_information() -> None:
     train, test = noise(3)[1], noise(3, seed=1)[1][:50]
     with pytest.warns(UserWarning, match="are constant"):
         probe = LogisticProbe().fit(np.ones((N, 1)), train)
@@ -259,7 +259,7 @@ def test_information_of_layers_is_negative_where_a_probe_overfits(digits: tuple[
         ({"labels_train": []}, r"labels_train has shape \(0,\)"),
     ],
 )
-def test_unfit_information_is_an_error(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_information_is_an_error(arguments: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"log_loss": 0.5, "labels_train": [0, 1], "labels_test": [1, 0]}
     with pytest.raises(ValueError, match=message):
         v_information(**good | arguments)

@@ -117,7 +117,7 @@ def test_probe_that_sees_types_is_not_selective_and_one_that_sees_classes_is() -
         ({"split": ["train"]}, r"types has 120 entries and split has shape \(1,\); both need one entry per stimulus"),
     ],
 )
-def test_unfit_control_task_is_an_error(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_control_task_is_an_error(arguments: dict[str, Any], message: str) -> None:
     good: dict[str, Any] = {"types": some_types(12), "split": SPLIT, "n_classes": 3, "seed": 0}
     with pytest.raises(ValueError, match=message):
         control_task(**good | arguments)
@@ -133,7 +133,7 @@ def test_unfit_control_task_is_an_error(arguments: dict[str, Any], message: str)
         ([], None, r"labels has shape \(0,\)"),
     ],
 )
-def test_unfit_random_labels_are_an_error(labels: Any, split: Any, message: str) -> None:
+def test_invalid_random_labels_are_an_error(labels: Any, split: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         random_labels(labels, split, seed=0)
 
@@ -151,7 +151,7 @@ def test_selectivity_is_a_difference_that_keeps_nan() -> None:
         ([0.5, 0.6], 0.5, r"task_accuracy has shape \(2,\) and control_accuracy \(\); give one control accuracy for"),
     ],
 )
-def test_unfit_accuracies_are_an_error(task: Any, control: Any, message: str) -> None:
+def test_invalid_accuracies_are_an_error(task: Any, control: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         selectivity(task, control)
 
@@ -235,6 +235,6 @@ def test_random_projection_keeps_the_precision(dtype: str, expected: str) -> Non
         ),
     ],
 )
-def test_unfit_projection_is_an_error(X: Any, width: Any, message: str) -> None:
+def test_invalid_projection_is_an_error(X: Any, width: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         random_projection(X, width, seed=0)

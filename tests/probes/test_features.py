@@ -67,7 +67,7 @@ def test_values_too_large_for_single_precision_are_named() -> None:
     assert np.isfinite(read_features(layer, rows, 2**20)["test"]).all()
 
 
-def test_what_features_have_in_common_costs_no_digits_in_single_precision() -> None:
+def test_a_common_offset_costs_no_digits_in_single_precision() -> None:
     X = np.random.default_rng(0).normal(size=(40, 3))
     rows = {"train": np.arange(30), "test": np.arange(30, 40)}
     held, far = (read_features(Z, rows, 0) for Z in (X, X + 1e9))

@@ -49,17 +49,19 @@ def fit_path(
         ([0.7], 0, 0),
     ],
 )
-def test_the_choice_and_where_the_loss_still_falls(losses: Sequence[float], position: int, side: int) -> None:
+def test_the_chosen_value_and_the_side_where_the_loss_still_falls(
+    losses: Sequence[float], position: int, side: int
+) -> None:
     assert (chosen(losses, 0.05), wider(losses, 0.05)) == (position, side)
 
 
-def test_a_curve_that_is_flat_at_its_regularised_end_goes_on_unless_no_features_are_left() -> None:
+def test_a_grid_that_is_flat_at_its_regularised_end_is_extended_unless_no_features_are_left() -> None:
     assert wider([0.3, 0.3, 0.9], 0.05, lambda: 0.32) == 0
     assert wider([0.3, 0.3, 0.9], 0.05, lambda: 2.3) == -1
     assert wider([0.9, 0.3, 0.3], 0.05, lambda: 2.3) == 0
 
 
-def test_decades_have_their_usual_names() -> None:
+def test_decades_are_exact_literals() -> None:
     value = 1e-3
     for power in range(-4, -10, -1):
         value = next_decade(value, -1)
@@ -85,7 +87,7 @@ def falls_to(best: float) -> Callable[[Fit], float]:
 @pytest.mark.parametrize(
     ("best", "solver"), [(1e-4, "lbfgs"), (1e-3, "newton"), (0.1, "lbfgs"), (10.0, "newton"), (100.0, "lbfgs")]
 )
-def test_a_path_goes_to_the_best_C_wherever_it_is(best: float, solver: str) -> None:
+def test_a_path_finds_the_best_C_inside_and_outside_its_grid(best: float, solver: str) -> None:
     path = fit_path(*problem(), CS, falls_to(best), solver=solver, most_decades=6)
     assert path.Cs[path.best] == best
     assert path.side == 0
@@ -97,7 +99,7 @@ def test_a_path_goes_to_the_best_C_wherever_it_is(best: float, solver: str) -> N
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_an_extension_is_bounded_and_says_that_the_loss_still_falls(sign: int) -> None:
+def test_an_extension_is_bounded_and_reports_that_the_loss_still_falls(sign: int) -> None:
     path = fit_path(*problem(), CS, lambda fit: -sign * float(np.linalg.norm(fit.coef)), most_decades=2)
     assert (path.n_extended, path.side) == (2, sign)
     assert path.Cs == ((*CS, 100.0, 1000.0) if sign > 0 else (1e-5, 1e-4, *CS[:3]))
@@ -118,7 +120,7 @@ def test_a_single_C_is_never_extended_and_several_only_if_they_may_be(Cs: tuple[
     assert (path.Cs, path.n_extended, path.side) == (Cs, 0, int(len(Cs) > 1))
 
 
-def test_layers_that_are_searched_together_are_extended_each_on_its_own(relu_digits: tuple[NDArray, NDArray]) -> None:
+def test_layers_that_are_searched_together_are_extended_separately(relu_digits: tuple[NDArray, NDArray]) -> None:
     X, y = relu_digits[0][:300], relu_digits[1][:300]
     layers = [X, X[:, ::-1].copy(), np.roll(X, 1, axis=1)]
 
@@ -174,7 +176,7 @@ def test_a_grid_that_was_given_is_not_extended(Cs: Any) -> None:
     assert pd.isna(row["C_extended"])
 
 
-def test_a_probe_whose_loss_still_falls_at_the_bound_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loss_that_still_falls_at_the_last_decade_is_named_in_the_message(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("probes.table.probe_config.MOST_DECADES", 1)
     X, y = layers_of("separable", 8, np.random.default_rng(0))
     row = probe_layers({"h": X}, y, split=SPLIT).iloc[0]
@@ -182,7 +184,7 @@ def test_a_probe_whose_loss_still_falls_at_the_bound_says_so(monkeypatch: pytest
     assert row["message"] == "C=100 is where the extension of the grid ends; a better C may lie beyond it"
 
 
-def test_a_table_of_extended_grids_that_was_cut_off_goes_on_byte_for_byte(tmp_path: Path) -> None:
+def test_an_interrupted_table_of_extended_grids_continues_byte_for_byte(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     kinds = ["separable", "noise", "ordinary", "separable"]
     layers = {f"{kind} {k}": layers_of(kind, 8 + k, rng)[0] for k, kind in enumerate(kinds)}

@@ -97,7 +97,8 @@ def test_a_classifier_of_scikit_learn_is_a_column_of_the_table(monkeypatch: pyte
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    network = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.ReLU(), torch.nn.Linear(6, 3))
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(5, 6), torch.nn.Tanh())
     stimuli = Stimuli.of([f"image {k}" for k in range(N)], LABELS, SPLIT, X.astype(np.float32))
     with Run.create(tmp_path / "run", {}, stimuli) as run:
         run.checkpoint(0, network, capture=Capture(network, layers=["0", "1"]))

@@ -92,7 +92,7 @@ FORMS: dict[str, Callable[[NDArray, NDArray], Any]] = {
 
 @pytest.mark.parametrize(("seed", "form"), list(enumerate(FORMS)))
 @pytest.mark.parametrize("names", [None, {3: "cat", 5: "dog", 8: "cod"}])
-def test_targets_by_id_have_the_rows_of_their_stimuli_in_whatever_order(
+def test_targets_by_id_are_matched_to_their_stimuli_in_any_order(
     stimuli: Set, layers: dict[str, Layer], form: str, seed: int, names: dict[int, str] | None
 ) -> None:
     labels = stimuli.labels if names is None else np.array([names[label] for label in stimuli.labels.tolist()])
@@ -139,7 +139,7 @@ def test_rows_of_a_cache_are_found_again_however_labels_were_given(
 
 
 @pytest.mark.parametrize(("seed", "dtype"), list(enumerate([np.int64, np.uint8, str, object])))
-def test_an_array_of_the_runs_own_labels_in_another_order_is_refused(
+def test_an_array_of_the_runs_own_labels_in_another_order_is_an_error(
     stimuli: Set, layers: dict[str, Layer], seed: int, dtype: Any
 ) -> None:
     labels = stimuli.labels[in_another_order(stimuli, seed)].astype(dtype)
@@ -156,14 +156,14 @@ def test_an_array_of_the_runs_own_labels_in_another_order_is_refused(
     assert table(layers, meant, stimuli.split)["status"].eq("ok").all()
 
 
-def test_labels_that_are_other_or_fit_the_runs_own_are_accepted(stimuli: Set, layers: dict[str, Layer]) -> None:
+def test_other_labels_and_functions_of_the_runs_own_are_accepted(stimuli: Set, layers: dict[str, Layer]) -> None:
     rng = np.random.default_rng(0)
     names = np.array(["", "", "", "cat", "", "dog", "", "", "cod"])[stimuli.labels]
     for labels in (stimuli.labels, names, 8 - stimuli.labels, stimuli.labels == 8, rng.integers(2, size=N)):
         assert table(layers, labels, stimuli.split)["status"].eq("ok").all()
 
 
-def test_labels_that_may_be_the_runs_own_under_other_names_are_a_warning(
+def test_labels_that_may_be_the_runs_own_under_other_names_cause_a_warning(
     stimuli: Set, layers: dict[str, Layer]
 ) -> None:
     order = in_another_order(stimuli)
@@ -175,7 +175,7 @@ def test_labels_that_may_be_the_runs_own_under_other_names_are_a_warning(
     table(layers, FORMS["series"](stimuli.ids, names), stimuli.split)  # by id it is what is meant
 
 
-def test_a_split_that_may_be_in_another_order_is_a_warning(stimuli: Set, layers: dict[str, Layer]) -> None:
+def test_a_split_that_may_be_in_another_order_causes_a_warning(stimuli: Set, layers: dict[str, Layer]) -> None:
     split = stimuli.split[in_another_order(stimuli)]
     with pytest.warns(UserWarning, match=r"^split holds the run's own split, but in another order than the"):
         table(layers, stimuli, split)
@@ -231,7 +231,7 @@ CHANGES: dict[str, tuple[Callable[..., Any], str]] = {
 
 @pytest.mark.parametrize("change", list(CHANGES))
 @pytest.mark.parametrize("form", ["series", "mapping"])
-def test_targets_that_do_not_fit_the_stimuli_are_refused(
+def test_targets_that_do_not_match_the_stimuli_are_an_error(
     stimuli: Set, layers: dict[str, Layer], change: str, form: str
 ) -> None:
     order = in_another_order(stimuli, 1)
@@ -246,7 +246,7 @@ def test_targets_that_do_not_fit_the_stimuli_are_refused(
         table(layers, {"a": stimuli, "b": given}, stimuli.split)
 
 
-def test_what_cannot_be_matched_is_refused(stimuli: Set, layers: dict[str, Layer]) -> None:
+def test_values_that_cannot_be_matched_are_an_error(stimuli: Set, layers: dict[str, Layer]) -> None:
     array, mapping = np.ones((N, 2)), FORMS["mapping"](stimuli.ids, stimuli.labels)
     with pytest.raises(ValueError, match=r"^labels is a mapping by stimulus id, but the layers have no stimulus ids"):
         table({"h": array}, mapping, stimuli.split)
@@ -266,7 +266,7 @@ def test_what_cannot_be_matched_is_refused(stimuli: Set, layers: dict[str, Layer
         table({"h": array}, labels[::-1], split)
 
 
-def test_layers_in_different_orders_are_refused_in_one_call(stimuli: Set, layers: dict[str, Layer]) -> None:
+def test_layers_in_different_orders_in_one_call_are_an_error(stimuli: Set, layers: dict[str, Layer]) -> None:
     order = in_another_order(stimuli)
     other = Set(stimuli.ids[order], stimuli.labels[order], stimuli.split[order])
     moved = Layer(np.asarray(layers["fc1"]), other)
@@ -304,7 +304,7 @@ def test_estimators_take_the_targets_of_a_recorded_layer_by_id(
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_estimators_refuse_the_runs_labels_in_another_order(stimuli: Set, layers: dict[str, Layer], probe: Any) -> None:
+def test_estimators_reject_the_runs_labels_in_another_order(stimuli: Set, layers: dict[str, Layer], probe: Any) -> None:
     X, shuffled = layers["fc1"], stimuli.labels[in_another_order(stimuli)]
     for use in (probe.fit, probe.fit(X, stimuli).score):
         with pytest.raises(ValueError, match=r"^y holds the run's own labels, but in another order than the"):
@@ -345,7 +345,7 @@ def test_controls_match_their_split_by_id(stimuli: Set, form: str) -> None:
         random_labels(given, FORMS["mapping"](ids[1:], split[1:]), seed=0)
 
 
-def test_ids_are_those_that_values_come_with(stimuli: Set) -> None:
+def test_ids_of_values_are_found(stimuli: Set) -> None:
     assert ids_of(stimuli) is not None
     assert ids_of(Layer(np.ones((N, 1)), stimuli)) is not None
     assert ids_of([1, 2]) is None

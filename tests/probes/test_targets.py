@@ -9,7 +9,7 @@ from probes.targets import encode_target
 SPLIT = ["train", "train", "validation", "test"]
 
 
-def test_task_encodes_labels_and_finds_the_rows_of_each_part() -> None:
+def test_target_has_class_codes_and_the_rows_of_each_part() -> None:
     task = encode_target(["b", "a", "b", "a"], SPLIT)
     assert task.classes.tolist() == ["a", "b"]
     assert task.y.tolist() == [1, 0, 1, 0]
@@ -55,6 +55,6 @@ def test_labels_may_be_integers_or_strings(labels: Any) -> None:
         (["a", "a", "b", "b"], SPLIT, "Class absent from train: 'b'. Move stimuli of every class to train"),
     ],
 )
-def test_unfit_task_is_an_error(labels: Any, split: Any, message: str) -> None:
+def test_invalid_target_is_an_error(labels: Any, split: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         encode_target(labels, split)

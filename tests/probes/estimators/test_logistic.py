@@ -68,7 +68,7 @@ def test_fit_states_its_certificate() -> None:
     assert probe.n_iter_ >= 1
 
 
-def test_fit_cut_short_warns_and_says_so() -> None:
+def test_unconverged_fit_warns() -> None:
     probe = LogisticProbe(C=100.0, max_iter=3)
     with pytest.warns(ConvergenceWarning, match=r"stopped after 3 iterations at relative duality gap .* tol=1.0e-06"):
         probe.fit(*iris())
@@ -79,7 +79,7 @@ def test_fit_cut_short_warns_and_says_so() -> None:
     ("class_weight", "weights"),
     [(None, [0.0, 1.0, 1.0]), ({"b": 0.0, "a": 0.0, "c": 1.0}, None), ({"a": 0.0, "b": 1.0, "c": 1.0}, [1.0] * 3)],
 )
-def test_class_that_weighs_nothing_is_an_error(class_weight: Any, weights: list[float] | None) -> None:
+def test_class_of_weight_zero_is_an_error(class_weight: Any, weights: list[float] | None) -> None:
     with pytest.raises(ValueError, match="The examples of class 'a' have weight 0; leave them out or"):
         LogisticProbe(class_weight=class_weight).fit(np.eye(3), ["a", "b", "c"], weights)
 

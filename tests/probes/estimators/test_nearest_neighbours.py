@@ -32,7 +32,7 @@ def test_shares_are_counted_from_the_distances(metric: str, k: int) -> None:
 
 
 @EACH_METRIC
-def test_constant_feature_does_not_change_who_is_near(metric: str) -> None:
+def test_constant_feature_does_not_change_the_neighbours(metric: str) -> None:
     X, y = iris()
     probe = NeighbourProbe(k=5, metric=metric)
     without = probe.fit(X, y).predict_proba(X)

@@ -60,7 +60,7 @@ def test_certificate_ignores_an_offset_of_the_features(n_classes: int) -> None:
     assert shifted.objective == pytest.approx(centered.objective, rel=1e-9)
 
 
-def test_gap_is_infinite_where_no_best_intercept_was_found() -> None:
+def test_gap_is_infinite_if_the_search_for_the_intercept_fails() -> None:
     X, y = np.array([[-1.0], [-2.0], [-3.0]]), np.array([1, 1, 0])
     assert certify(X, y, 1.0, np.array([[1e5]]), np.zeros(1)).gap == np.inf
 

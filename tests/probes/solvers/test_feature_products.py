@@ -78,7 +78,7 @@ def test_products_of_stacked_rows_are_those_of_numpy_layer_by_layer(dtype: torch
 
 
 @pytest.mark.parametrize("left", [[0, 1, 2], [0, 2], [2, 1], [1, 2], [2], [1]])
-def test_stacked_rows_close_up_to_those_that_are_left(left: list[int]) -> None:
+def test_stacked_layers_keep_the_remaining_problems(left: list[int]) -> None:
     rows = StackedLayers(list(LAYERS), torch.float64, "cpu", R)
     U = rows.tensor(W)
     outwards, inwards = on_cpu(rows.outwards(U))[left], on_cpu(rows.inwards(U))[left]
@@ -88,7 +88,7 @@ def test_stacked_rows_close_up_to_those_that_are_left(left: list[int]) -> None:
     np.testing.assert_array_equal(on_cpu(rows.inwards(U[left])), inwards)
 
 
-def test_stacked_rows_close_up_again_and_again_and_leave_the_layers_alone() -> None:
+def test_stacked_layers_shrink_repeatedly_without_changing_the_given_layers() -> None:
     layers = [layer.copy() for layer in LAYERS]
     rows = StackedLayers(layers, torch.float64, "cpu", R)
     rows.only(np.array([2, 1]))
@@ -97,7 +97,7 @@ def test_stacked_rows_close_up_again_and_again_and_leave_the_layers_alone() -> N
     np.testing.assert_array_equal(layers, LAYERS)
 
 
-def test_shared_rows_are_those_of_whoever_is_left() -> None:
+def test_shared_features_keep_the_remaining_problems() -> None:
     rows = SharedFeatures(LAYERS[0], torch.float64, "cpu", P * R)
     rows.only(np.array([2, 1]))
     assert_products(rows, np.broadcast_to(LAYERS[0], LAYERS.shape), [2, 1])
@@ -122,7 +122,7 @@ def test_inwards_and_outwards_are_adjoint() -> None:
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-12)
 
 
-def test_unknowns_are_as_long_as_coefficients_and_their_logits_together() -> None:
+def test_the_norm_of_the_unknowns_is_that_of_coefficients_and_logits_together() -> None:
     # U = W L with L L' = I + X'X / mean eigenvalue, so ||U||^2 = ||W||^2 + ||W X'||^2 / mean eigenvalue.
     U = torch.tensor(W)
     for rows, layers in flattened():
@@ -133,7 +133,7 @@ def test_unknowns_are_as_long_as_coefficients_and_their_logits_together() -> Non
         np.testing.assert_allclose(length, np.sum(np.square(W), axis=(1, 2)), rtol=1e-12)
 
 
-def test_many_rows_are_flattened_by_every_so_many_of_them() -> None:
+def test_unknowns_of_many_rows_are_chosen_from_a_regular_sample_of_them() -> None:
     X = np.repeat(LAYERS[0], 8, axis=0)  # more than four rows a feature; each step meets other rows
     rows = SharedFeatures(X, torch.float64, "cpu", R)
     step = len(X) // (4 * D)

@@ -62,7 +62,7 @@ def test_problems_searched_together_have_the_fits_of_each_alone(
 
 @pytest.mark.parametrize("together", ["features", "layers"])
 @pytest.mark.parametrize("n_classes", [2, 10])
-def test_one_that_ends_at_once_and_one_that_is_cut_short_leave_the_others_alone(
+def test_problems_that_end_early_do_not_change_the_others(
     relu_digits: tuple[NDArray, NDArray], together: str, n_classes: int
 ) -> None:
     X, y = data(relu_digits, n_classes)
@@ -89,7 +89,7 @@ def test_one_that_ends_at_once_and_one_that_is_cut_short_leave_the_others_alone(
 
 
 @pytest.mark.parametrize("together", ["features", "layers"])
-def test_each_search_starts_where_its_problem_says(relu_digits: tuple[NDArray, NDArray], together: str) -> None:
+def test_each_search_starts_from_the_start_of_its_problem(relu_digits: tuple[NDArray, NDArray], together: str) -> None:
     X, y = data(relu_digits, 10)
     layers = [X] * 2 if together == "features" else layers_of(X)[:2]
     starts = [lbfgs(layer, y, 0.9) for layer in layers]
@@ -111,14 +111,14 @@ def test_layers_in_single_precision_are_certified_in_double(relu_digits: tuple[N
         assert_one_optimum(fit, lbfgs(layer.astype(np.float64), y, 1.0))
 
 
-def test_a_layer_that_says_nothing_is_done_at_once_among_others(relu_digits: tuple[NDArray, NDArray]) -> None:
+def test_a_layer_without_information_ends_at_once_among_others(relu_digits: tuple[NDArray, NDArray]) -> None:
     X, y = data(relu_digits, 3)
     nothing, something = lbfgs_layers([np.zeros_like(X), X], [LogisticProblem(y=y, C=1.0)] * 2)
     assert (nothing.n_iter, nothing.gap, nothing.converged) == (0, 0.0, True)
     assert_one_optimum(something, lbfgs(X, y, 1.0))
 
 
-def test_the_features_are_left_as_they_were(relu_digits: tuple[NDArray, NDArray]) -> None:
+def test_searches_do_not_change_the_features(relu_digits: tuple[NDArray, NDArray]) -> None:
     X, y = data(relu_digits, 3)
     layers = layers_of(X)
     before = [layer.copy() for layer in layers]
@@ -126,7 +126,7 @@ def test_the_features_are_left_as_they_were(relu_digits: tuple[NDArray, NDArray]
     np.testing.assert_array_equal(layers, before)
 
 
-def test_those_that_stay_close_up_with_the_last_in_the_gaps() -> None:
+def test_remaining_problems_fill_the_gaps_from_the_end() -> None:
     for stay in map(np.array, product([False, True], repeat=6)):
         order = _closed_up(stay)
         assert sorted(order) == np.flatnonzero(stay).tolist()
@@ -134,13 +134,13 @@ def test_those_that_stay_close_up_with_the_last_in_the_gaps() -> None:
         assert all(order[place] == place for place in range(len(order)) if stay[place])
 
 
-def test_numbers_too_large_for_single_precision_are_searched_all_the_same() -> None:
+def test_numbers_too_large_for_single_precision_are_searched_in_double() -> None:
     X, y = load_iris(return_X_y=True)
     fit = lbfgs(1e20 * X, y, 1.0, max_iter=5)
     assert np.isfinite(fit.coef).all()
 
 
-def test_features_that_may_not_be_written_to_are_read() -> None:
+def test_read_only_features_are_accepted() -> None:
     X, y = load_iris(return_X_y=True)
     X.flags.writeable = False
     assert lbfgs(X, y, 0.1).converged

@@ -73,13 +73,13 @@ def test_single_precision_gives_the_direction_to_its_rounding() -> None:
     Both(torch.float32).steps(PAIRS + 3).assert_equal(rtol=1e-3)
 
 
-def test_without_pairs_the_direction_is_the_steepest_one_scaled() -> None:
+def test_without_pairs_the_direction_is_the_scaled_steepest_descent() -> None:
     g = torch.ones(P, Q, dtype=torch.float64)
     np.testing.assert_array_equal(Both().memory.direction(g).numpy(), -GAMMA[:, np.newaxis] * np.ones((P, Q)))
 
 
 @pytest.mark.parametrize("n", [1, PAIRS, PAIRS + 5])
-def test_the_last_change_of_slope_is_led_back_to_its_step(n: int) -> None:
+def test_the_direction_satisfies_the_secant_equation(n: int) -> None:
     both = Both().steps(n - 1)  # the secant equation, H y = s
     s = both.rng.normal(size=(P, Q))
     y = (both.curvature @ s[:, :, None])[:, :, 0]
@@ -110,7 +110,7 @@ def test_a_pair_without_curvature_is_skipped_in_its_problem_alone(kind: str, bef
 
 
 @pytest.mark.parametrize("before", [3, PAIRS, PAIRS + 4])
-def test_what_is_forgotten_is_forgotten_of_some_problems(before: int) -> None:
+def test_pairs_are_forgotten_per_problem(before: int) -> None:
     both = Both().steps(before)
     both.memory.forget(np.array([True, False, True]))
     for p in (0, 2):
@@ -122,7 +122,7 @@ def test_what_is_forgotten_is_forgotten_of_some_problems(before: int) -> None:
 
 @pytest.mark.parametrize("left", [[0, 2], [2, 1], [1]])
 @pytest.mark.parametrize("before", [3, PAIRS + 4])
-def test_problems_that_are_left_go_on_with_their_own_pairs(before: int, left: list[int]) -> None:
+def test_remaining_problems_keep_their_own_pairs(before: int, left: list[int]) -> None:
     both = Both().steps(before)
     both.memory.only(np.array(left))
     both.twins, both.curvature = [both.twins[p] for p in left], both.curvature[left]

@@ -97,7 +97,7 @@ def test_a_trial_along_a_line_has_the_value_and_the_slope_there(case: Case) -> N
         np.testing.assert_allclose(along, np.sum(case.slope(there) * case.way, axis=1), rtol=1e-9, atol=1e-12)
 
 
-def test_a_trial_alone_moves_nothing(case: Case) -> None:
+def test_a_trial_without_acceptance_changes_nothing(case: Case) -> None:
     losses = case.losses()
     before = losses.values.copy(), losses.slope().numpy()
     losses.look(torch.tensor(case.way))
@@ -122,7 +122,7 @@ def test_problems_that_accept_move_and_the_others_stay(case: Case, moved: list[b
 
 
 @pytest.mark.parametrize("left", [[0, 2], [2, 1], [1]])
-def test_problems_that_are_left_keep_what_is_theirs(case: Case, left: list[int]) -> None:
+def test_remaining_problems_keep_their_state(case: Case, left: list[int]) -> None:
     losses = case.losses()
     case.rows.only(np.array(left))
     losses.only(torch.tensor(left))
@@ -135,7 +135,7 @@ def test_problems_that_are_left_keep_what_is_theirs(case: Case, left: list[int])
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("n_outputs", [1, 3])
-def test_logits_in_the_thousands_overflow_nowhere(dtype: torch.dtype, n_outputs: int) -> None:
+def test_logits_in_the_thousands_do_not_overflow(dtype: torch.dtype, n_outputs: int) -> None:
     X = np.array([[1.0], [-1.0], [0.0]])
     y = np.array([0, 1, 1]) if n_outputs == 1 else np.array([0, 1, 2])
     losses = LogisticLosses(SharedFeatures(X, dtype, "cpu", n_outputs), [LogisticProblem(y=y, C=1.0)], n_outputs)
@@ -149,7 +149,7 @@ def test_logits_in_the_thousands_overflow_nowhere(dtype: torch.dtype, n_outputs:
 
 
 @pytest.mark.parametrize("z", [21.0, 30.0])
-def test_a_second_class_that_is_all_but_certain_has_the_loss_that_is_left(z: float) -> None:
+def test_a_nearly_certain_second_class_keeps_its_small_loss(z: float) -> None:
     losses = LogisticLosses(
         SharedFeatures(np.ones((2, 1)), torch.float64, "cpu", 1), [LogisticProblem(y=np.array([1, 1]), C=1.0)], 1
     )

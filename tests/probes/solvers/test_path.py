@@ -51,7 +51,7 @@ def test_a_path_ends_after_two_rises_in_a_row() -> None:
     assert path.Cs[path.best] == 0.01
 
 
-def test_a_single_C_is_fitted_as_alone(parts: tuple[NDArray, ...]) -> None:
+def test_the_fit_of_a_single_C_equals_that_of_lbfgs(parts: tuple[NDArray, ...]) -> None:
     X, y, Z, z = parts
     path, alone = fit_path(X, y, [0.1], judge_on(Z, z), solver="lbfgs"), lbfgs(X, y, 0.1)
     np.testing.assert_array_equal(path.fit.coef, alone.coef)
@@ -68,7 +68,7 @@ def test_a_warm_start_saves_iterations_and_changes_no_optimum(parts: tuple[NDArr
     assert np.linalg.norm(warm.fit.coef - cold.fit.coef) <= bound
 
 
-def test_fits_that_are_cut_short_are_named(parts: tuple[NDArray, ...]) -> None:
+def test_unconverged_fits_of_a_path_are_listed(parts: tuple[NDArray, ...]) -> None:
     X, y, Z, z = parts
     path = fit_path(X, y, (1e-6, 1.0), judge_on(Z, z), solver="lbfgs", max_iter=3)
     assert [C for C, _ in path.unfinished] == [1.0]
@@ -109,7 +109,7 @@ def layers_of(X: NDArray, n: int) -> list[NDArray]:
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "newton"])
-def test_paths_of_several_layers_are_those_of_each(parts: tuple[NDArray, ...], solver: str) -> None:
+def test_paths_of_several_layers_equal_those_of_each_alone(parts: tuple[NDArray, ...], solver: str) -> None:
     X, y, Z, z = parts
     layers, judged = layers_of(X, 3), layers_of(Z, 3)
     judges = [judge_on(each, z) for each in judged]
@@ -144,7 +144,7 @@ def test_each_of_several_paths_ends_where_its_own_losses_have_risen(parts: tuple
         assert path.fit.converged
 
 
-def test_several_paths_start_each_from_its_own(parts: tuple[NDArray, ...]) -> None:
+def test_each_of_several_paths_has_its_own_start(parts: tuple[NDArray, ...]) -> None:
     X, y, Z, z = parts
     layers = layers_of(X, 2)
     starts = [None, lbfgs(layers[1], y, 0.1)]
@@ -154,7 +154,7 @@ def test_several_paths_start_each_from_its_own(parts: tuple[NDArray, ...]) -> No
 
 
 @pytest.mark.parametrize("kind", ["other widths", "other kinds", "wide", "few features"])
-def test_layers_that_are_not_of_a_kind_are_searched_one_by_one(
+def test_layers_of_different_kinds_are_searched_one_by_one(
     parts: tuple[NDArray, ...], monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     X, y = parts[0][:60], parts[1][:60]
@@ -184,7 +184,7 @@ def test_layers_that_are_not_of_a_kind_are_searched_one_by_one(
         assert path.n_iter == alone.n_iter
 
 
-def test_one_of_several_that_is_cut_short_is_named_as_its_own(parts: tuple[NDArray, ...]) -> None:
+def test_unconverged_fits_are_listed_per_layer(parts: tuple[NDArray, ...]) -> None:
     X, y, Z, z = parts
     layers = [np.zeros_like(X), X]
     paths = fit_paths(

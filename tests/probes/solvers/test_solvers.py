@@ -52,7 +52,7 @@ def test_iterations_are_counted_and_limited_over_the_whole_fit(
 
 
 @EACH_SOLVER
-def test_fit_goes_on_while_only_the_gap_falls(relu_digits: tuple[NDArray, NDArray], solver: str) -> None:
+def test_a_fit_continues_while_only_the_gap_falls(relu_digits: tuple[NDArray, NDArray], solver: str) -> None:
     # Here the objective is exact to rounding well before the gap is small.
     assert SOLVERS[solver](*problem(relu_digits, 3), 100.0, tol=1e-10).converged
 

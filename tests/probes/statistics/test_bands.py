@@ -38,7 +38,7 @@ def test_one_seed_has_a_mean_and_no_interval(tidy: Tidy) -> None:
     assert result["message"].tolist() == ["1 seed has no spread", "no value for seed 0"]
 
 
-def test_layer_that_a_whole_group_lacks_keeps_its_row(tidy: Tidy) -> None:
+def test_layer_that_is_missing_in_a_whole_group_keeps_its_row(tidy: Tidy) -> None:
     table = pd.concat([tidy(np.eye(2), "bp", layers=["a", "b"]), tidy(np.eye(2)[:, :1], "sg", layers=["a"])])
     result = seed_bands(table)
     assert result[["method", "layer"]].to_numpy().tolist() == [["bp", "a"], ["bp", "b"], ["sg", "a"], ["sg", "b"]]

@@ -59,7 +59,7 @@ def test_failed_layer_keeps_its_row_and_leaves_the_others_as_they_are(bad: float
     pd.testing.assert_frame_equal(result.drop("conv2").reset_index(), rest[["layer", *rest.columns.drop("layer")]])
 
 
-def test_equal_differences_are_no_certainty(tidy: Tidy, two_groups: TwoGroups) -> None:
+def test_equal_differences_have_no_interval_and_no_p_value(tidy: Tidy, two_groups: TwoGroups) -> None:
     bp, sg, _ = two_groups(4)
     bp[:, 2], sg[:, 2] = [0.2, 0.4, 0.7, 1.0], [0.1, 0.3, 0.6, 0.9]
     assert np.ptp(sg - bp, axis=0)[2] > 0  # by rounding

@@ -42,7 +42,7 @@ def test_example_interval_follows_from_its_seed() -> None:
     assert example_interval(hits, seed=1) == example_interval(hits, seed=1) != example_interval(hits, seed=2)
 
 
-def test_faultless_network_has_an_interval_without_width() -> None:
+def test_perfect_network_has_an_interval_of_zero_width() -> None:
     assert example_interval([True] * 5) == (1.0, 1.0, 1.0)
 
 
@@ -56,6 +56,6 @@ def test_faultless_network_has_an_interval_without_width() -> None:
         ([True], {"n_samples": 0}, "n_samples is 0; expected a positive integer"),
     ],
 )
-def test_unfit_hits_are_an_error(hits: Any, changes: dict[str, Any], message: str) -> None:
+def test_invalid_hits_are_an_error(hits: Any, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         example_interval(hits, **changes)

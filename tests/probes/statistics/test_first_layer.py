@@ -85,6 +85,6 @@ def test_network_may_be_named_by_one_column() -> None:
         ({"network": "method"}, "The table has several rows for method='bp', layer='conv1'"),
     ],
 )
-def test_unfit_question_of_depth_is_an_error(changes: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_an_error(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         first_layer_reaching(by_depth([0.2, 0.6], [0.6, 0.6]), **changes)

@@ -37,7 +37,7 @@ def test_band_of_independent_layers_has_the_quantile_of_their_largest_t(tidy: Ti
 
 
 @pytest.mark.parametrize("n", [3, 6])
-def test_band_of_correlated_layers_has_the_quantile_of_a_slow_twin(n: int, tidy: Tidy) -> None:
+def test_band_of_correlated_layers_has_the_quantile_of_a_slow_simulation(n: int, tidy: Tidy) -> None:
     rng = np.random.default_rng(2)
     X = rng.normal(size=(n, 1)) + 0.2 * rng.normal(size=(n, 5))
     R = np.corrcoef(X.T) * (1 - 1 / (n - 1)) + np.eye(5) / (n - 1)
@@ -46,7 +46,7 @@ def test_band_of_correlated_layers_has_the_quantile_of_a_slow_twin(n: int, tidy:
     np.testing.assert_allclose(q, twin, rtol=0.03)
 
 
-def test_band_of_two_seeds_takes_layers_for_unrelated(tidy: Tidy) -> None:
+def test_band_of_two_seeds_treats_layers_as_unrelated(tidy: Tidy) -> None:
     X = np.array([[0.1, 0.2, 0.3], [0.2, 0.4, 0.3001]])
     np.testing.assert_allclose(reach(seed_bands(tidy(X, "bp"))), stats.t.ppf(0.5 + 0.95 ** (1 / 3) / 2, 1), rtol=0.1)
 
@@ -105,7 +105,7 @@ def test_adjusted_p_values_count_all_sign_flips_of_seeds(n_seeds: int, two_group
         assert result["p_adjusted"].nunique() > 1
 
 
-def test_adjusted_p_value_of_three_seeds_on_paper(tidy: Tidy) -> None:
+def test_adjusted_p_value_of_three_seeds_equals_a_hand_computation(tidy: Tidy) -> None:
     # Sums over flips with the first kept: 6, 0, 2, -4 of (1, 2, 3), all squares the same. Only the first is as large
     # as 6, and two of four are as large as 4, which is what (1, -2, -3) has.
     for differences, p in (([1.0, 2.0, 3.0], 1 / 4), ([1.0, -2.0, -3.0], 2 / 4), ([1.0, -2.0, 3.0], 3 / 4)):
@@ -131,7 +131,7 @@ def test_a_drawn_p_value_is_never_zero(tidy: Tidy) -> None:
     assert seed_differences(table, reference="bp", n_samples=99)["p_adjusted"].tolist() == [0.01]
 
 
-def test_adjusted_p_values_keep_their_promise_over_all_layers(tidy: Tidy) -> None:
+def test_adjusted_p_values_control_the_error_rate_over_all_layers(tidy: Tidy) -> None:
     n_repeats = 200
     draws = np.random.default_rng(6).normal(size=(n_repeats, 6, 5))
     tables = [tidy(X, f"{k}") for k, X in enumerate(draws)] + [tidy(np.zeros((6, 5)), "zero")]

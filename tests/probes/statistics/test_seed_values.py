@@ -46,7 +46,7 @@ def test_whole_numbers_and_nullable_ones_are_values(tidy: Tidy) -> None:
         ({"n_samples": 10.5}, r"n_samples is 10\.5; expected a positive integer"),
     ],
 )
-def test_unfit_column_or_number_is_an_error(
+def test_invalid_column_or_number_is_an_error(
     two_groups: TwoGroups, function: Function, extra: dict[str, str], changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -68,7 +68,7 @@ def test_unfit_column_or_number_is_an_error(
         ),
     ],
 )
-def test_unfit_table_is_an_error(
+def test_invalid_table_is_an_error(
     two_groups: TwoGroups,
     function: Function,
     extra: dict[str, str],

@@ -56,7 +56,7 @@ def test_a_table_is_read_back_from_csv_as_it_was_written(tmp_path: Path) -> None
     assert dtypes(read_probe_table(tmp_path / "empty.csv"))[1:] == dtypes(table)[1:]
 
 
-def test_a_csv_of_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_csv_without_columns_of_probes_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("step,loss\n1,2\n")
     with pytest.raises(ValueError, match=r"other\.csv has no column of a table of probes; it has: step, loss"):
         read_probe_table(tmp_path / "other.csv")
@@ -104,7 +104,7 @@ def test_a_column_that_raises_fails_alone_or_with_its_layer(
     assert np.isnan(row["accuracy"]) == (status == "failed")
 
 
-def test_a_column_without_a_computation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_column_without_a_computation_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(COLUMNS, "norm", ProbeColumn(dtype="float64", meaning=""))
     assert table_of()["message"][0].startswith("TypeError: Column 'norm' has no computation")
 

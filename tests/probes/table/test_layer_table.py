@@ -98,7 +98,7 @@ def test_table_is_the_same_every_time_and_for_lists_strings_and_float32(
     pd.testing.assert_frame_equal(probe_layers({"h": X.tolist()}, names, split=split.tolist()), table)
 
 
-def test_test_labels_touch_only_test_scores(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+def test_test_labels_affect_only_test_scores(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
     shuffled = y.copy()
     shuffled[split == "test"] = np.roll(y[split == "test"], 1)
@@ -108,7 +108,7 @@ def test_test_labels_touch_only_test_scores(stimuli: tuple[NDArray, NDArray, NDA
     assert blind["accuracy"] < 0.5 < honest["accuracy"]
 
 
-def test_validation_rows_do_not_move_a_probe_with_a_single_C(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+def test_validation_rows_do_not_affect_a_probe_with_a_single_C(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
     other = np.where((split == "validation")[:, np.newaxis], -X, X)
     before, after = (probe_layers({"h": Z}, y, split=split, config=ProbeConfig(Cs=[0.1])).iloc[0] for Z in (X, other))
@@ -146,7 +146,7 @@ def test_unconverged_fits_are_named_in_the_message_without_a_warning(stimuli: tu
         (Broken(np.ones((N, 3))), "OSError: checksum of block 3 is wrong"),
     ],
 )
-def test_bad_layer_is_a_failed_row_beside_good_ones(
+def test_a_bad_layer_has_a_failed_row_beside_good_ones(
     stimuli: tuple[NDArray, NDArray, NDArray], layer: Any, message: str
 ) -> None:
     X, y, split = stimuli
@@ -195,7 +195,7 @@ def test_misuse_is_an_error_before_any_layer_is_read(arguments: dict[str, Any], 
 
 
 @pytest.mark.parametrize("solver", ["lbfgs", "newton"])
-def test_feature_that_is_constant_on_the_training_rows_is_not_read(
+def test_feature_that_is_constant_on_the_training_rows_has_no_effect(
     stimuli: tuple[NDArray, NDArray, NDArray], solver: str
 ) -> None:
     X, y, split = stimuli
@@ -210,7 +210,7 @@ def test_feature_that_is_constant_on_the_training_rows_is_not_read(
         assert other[score] == pytest.approx(one[score], abs=1e-5), score
 
 
-def test_fits_of_an_earlier_checkpoint_are_where_searches_start(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+def test_searches_start_from_the_given_fits(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
     fits: dict[FitKey, Fit] = {}
     first = probe_layers({"h": X}, y, split=split, config=ProbeConfig(Cs=[0.1]), fits=fits).iloc[0]
@@ -422,7 +422,7 @@ def test_layers_are_fitted_one_by_one_if_fitting_them_together_fails(
     pd.testing.assert_frame_equal(partly.iloc[[0, 2]], table.iloc[[0, 2]])
 
 
-def test_a_bad_layer_among_those_of_its_width_fails_alone(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+def test_a_bad_layer_among_layers_of_its_width_fails_alone(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
     X, y, split = stimuli
     layers = {"a": X[:, :20], "bad": Broken(X[:, :20]), "nan": np.full((N, 20), np.nan), "b": X[:, 20:40]}
     table = probe_layers(layers, {"digit": y, "parity": y % 2}, split=split, config=ProbeConfig(Cs=[0.1]))

@@ -77,7 +77,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, bytes
 # A file of rows
 
 
-def test_rows_are_found_again_as_they_were(tmp_path: Path) -> None:
+def test_cached_rows_equal_the_stored_ones(tmp_path: Path) -> None:
     path = tmp_path / "probes.jsonl"
     rows = [
         {"C": np.float64(0.1), "n_iter": np.int64(3), "converged": np.bool_(True), "network": np.str_("mlp")},
@@ -97,7 +97,7 @@ def test_rows_are_found_again_as_they_were(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_a_last_line_that_is_torn_anywhere_is_dropped_and_the_file_is_mended(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_is_ignored_and_removed_by_the_next_one(tmp_path: Path) -> None:
     path = tmp_path / "probes.jsonl"
     cache = RowCache(path)
     cache.add("one", [{"C": 1.0}])
@@ -114,7 +114,7 @@ def test_a_last_line_that_is_torn_anywhere_is_dropped_and_the_file_is_mended(tmp
         assert path.read_bytes() == both
 
 
-def test_a_short_line_after_a_long_torn_one_leaves_nothing_of_it(tmp_path: Path) -> None:
+def test_a_short_line_replaces_a_longer_incomplete_one_completely(tmp_path: Path) -> None:
     path = tmp_path / "probes.jsonl"
     path.write_bytes(b'{"key": "one", "rows": [{"message": "' + b"x" * 1000)
     RowCache(path).add("two", [])
@@ -136,7 +136,7 @@ NO_CACHES = [
 
 
 @pytest.mark.parametrize(("content", "line"), NO_CACHES)
-def test_a_file_that_is_something_else_is_refused_and_left_as_it_was(tmp_path: Path, content: bytes, line: int) -> None:
+def test_a_file_that_is_no_cache_is_an_error_and_is_not_changed(tmp_path: Path, content: bytes, line: int) -> None:
     path = tmp_path / "probes.jsonl"
     path.write_bytes(content)
     with pytest.raises(
@@ -146,7 +146,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_as_it_was(tmp_path: P
     assert path.read_bytes() == content
 
 
-def test_keys_tell_apart_values_kinds_shapes_and_names() -> None:
+def test_keys_differ_by_values_kinds_shapes_and_names() -> None:
     y = np.arange(6)
     parts = [
         {"y": y},
@@ -182,7 +182,7 @@ def test_a_cache_changes_no_row(whole: tuple[pd.DataFrame, bytes]) -> None:
 
 
 @pytest.mark.parametrize(("after", "n_done"), [(1, 1), (3, 2), (5, 4)])
-def test_a_table_that_was_cut_off_goes_on_and_is_the_uninterrupted_one(
+def test_an_interrupted_table_continues_and_equals_the_uninterrupted_one(
     whole: tuple[pd.DataFrame, bytes], tmp_path: Path, after: int, n_done: int
 ) -> None:
     table, content = whole
@@ -249,7 +249,7 @@ def test_rows_of_other_arguments_are_computed_again(
 
 
 @pytest.mark.parametrize(("recording", "name"), [(0, "b"), (1, "b")])
-def test_a_layer_that_changed_is_computed_anew_and_no_other(
+def test_only_a_changed_layer_is_computed_again(
     whole: tuple[pd.DataFrame, bytes], tmp_path: Path, recording: int, name: str
 ) -> None:
     path = tmp_path / "probes.jsonl"
@@ -267,14 +267,14 @@ def test_equal_layers_of_another_network_have_rows_of_their_own(tmp_path: Path, 
     assert path.read_bytes().count(b"\n") == 4
 
 
-def test_a_layer_at_another_place_has_a_row_that_says_so(tmp_path: Path) -> None:
+def test_a_layer_at_another_place_has_a_row_of_its_own(tmp_path: Path) -> None:
     path, layers = tmp_path / "probes.jsonl", recordings()[0].layers
     table_of({"c": layers["c"]}, cache=path)
     table = table_of({"a": layers["a"], "c": layers["c"]}, cache=path)
     assert table["layer_index"].tolist() == [0, 0, 1, 1]
 
 
-def test_layers_that_cannot_be_read_are_not_kept(tmp_path: Path) -> None:
+def test_layers_that_cannot_be_read_are_not_cached(tmp_path: Path) -> None:
     path, sound = tmp_path / "probes.jsonl", recordings()[0].layers
     table = table_of({**sound, "c": Broken(np.asarray(sound["c"]))}, cache=path)
     assert table["status"].tolist() == ["ok"] * 4 + ["failed"] * 2
@@ -283,7 +283,7 @@ def test_layers_that_cannot_be_read_are_not_kept(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 2
 
 
-def test_layers_that_say_nothing_are_kept_as_failed(tmp_path: Path) -> None:
+def test_rows_of_constant_layers_are_cached_as_failed(tmp_path: Path) -> None:
     path, layers = tmp_path / "probes.jsonl", {"flat": np.ones((N, 2))}
     table = table_of(layers, cache=path)
     assert table["status"].eq("failed").all()
@@ -292,7 +292,7 @@ def test_layers_that_say_nothing_are_kept_as_failed(tmp_path: Path) -> None:
     assert again["flat"].reads == 1
 
 
-def test_baselines_are_kept_too(tmp_path: Path) -> None:
+def test_rows_of_baselines_are_cached(tmp_path: Path) -> None:
     path, inputs = tmp_path / "probes.jsonl", np.random.default_rng(1).normal(size=(N, 7))
     layers = {"a": recordings()[0].layers["a"]}
     table = table_of([NetworkLayers(layers=layers), *baselines(inputs, layers)], cache=path)
@@ -304,7 +304,7 @@ def test_baselines_are_kept_too(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == 5
 
 
-def test_something_else_is_refused_before_any_layer_is_read(tmp_path: Path) -> None:
+def test_a_file_that_is_no_cache_is_an_error_before_any_layer_is_read(tmp_path: Path) -> None:
     path, layers = tmp_path / "metrics.jsonl", {"a": Lazy(np.ones((N, 2)))}
     path.write_text(json.dumps({"step": 1}) + "\n")
     with pytest.raises(ValueError, match=r"Line 1 of .*metrics\.jsonl is not a line of a cache of probes"):
@@ -332,7 +332,7 @@ def die(path: str) -> None:
     table_of([first, NetworkLayers(**{**vars(second), "layers": layers})], cache=path)
 
 
-def test_a_table_whose_process_was_killed_goes_on_and_is_the_uninterrupted_one(
+def test_a_table_whose_process_was_killed_continues_and_equals_the_uninterrupted_one(
     whole: tuple[pd.DataFrame, bytes], tmp_path: Path
 ) -> None:
     table, content = whole
@@ -352,7 +352,7 @@ def test_a_table_whose_process_was_killed_goes_on_and_is_the_uninterrupted_one(
 # Where it fails
 
 
-def test_a_layer_that_could_not_be_read_once_is_read_again(tmp_path: Path) -> None:
+def test_a_layer_that_could_not_be_read_is_read_again_in_the_next_call(tmp_path: Path) -> None:
     class Flaky(Lazy):
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
             if self.reads == 1:
@@ -371,18 +371,18 @@ def test_a_cache_and_warm_starts_exclude_each_other(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_no_cache(tmp_path: Path) -> None:
+def test_a_folder_as_cache_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError, match=r"^The cache .* is a folder\. Give the name of a file"):
         RowCache(tmp_path)
 
 
-def test_a_folder_that_is_not_there_is_named_before_any_fit(tmp_path: Path) -> None:
+def test_a_missing_folder_of_the_cache_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"^There is no folder for the cache .*absent/probes\.jsonl\. Create"):
         RowCache(tmp_path / "absent" / "probes.jsonl")
 
 
 @pytest.mark.parametrize("change", ["longer", "gone"])
-def test_a_cache_that_another_program_changed_is_not_written_over(tmp_path: Path, change: str) -> None:
+def test_a_cache_that_another_program_changed_is_not_overwritten(tmp_path: Path, change: str) -> None:
     path = tmp_path / "probes.jsonl"
     cache = RowCache(path)
     cache.add("k", [{"layer": "h1"}])
@@ -402,7 +402,7 @@ def test_seeds_and_steps_may_be_numbers_of_numpy(tmp_path: Path) -> None:
     assert all((table[name] == value).all() for name, value in known.items())
 
 
-def test_a_control_that_failed_is_told_beside_its_probe_and_computed_again(
+def test_a_failed_control_is_named_in_the_message_and_computed_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:

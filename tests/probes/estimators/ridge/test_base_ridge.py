@@ -9,7 +9,7 @@ from probes import RegressionProbe, RidgeProbe
 
 
 @pytest.mark.parametrize("probe", [RidgeProbe(), RegressionProbe()])
-def test_rows_of_weight_zero_are_not_there(probe: RidgeProbe | RegressionProbe) -> None:
+def test_rows_of_weight_zero_have_no_effect(probe: RidgeProbe | RegressionProbe) -> None:
     X, y = load_iris(return_X_y=True)
     # The feature varies, the values are wild and the class is new only where the weight is zero.
     alone = probe.fit(np.column_stack([X, np.ones(len(X))]), y, sample_weight=np.ones(len(X))).__dict__.copy()
@@ -34,7 +34,7 @@ def test_rows_of_weight_zero_are_not_there(probe: RidgeProbe | RegressionProbe) 
         (np.zeros(150), "sample_weight is zero for every row; give one or more rows a positive weight"),
     ],
 )
-def test_unfit_weights_are_an_error(probe: Any, sample_weight: NDArray, message: str) -> None:
+def test_invalid_weights_are_an_error(probe: Any, sample_weight: NDArray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         probe.fit(*load_iris(return_X_y=True), sample_weight=sample_weight)
 

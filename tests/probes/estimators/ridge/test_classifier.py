@@ -34,7 +34,7 @@ def test_class_weights_equal_those_of_scikit_learn(class_weight: Any) -> None:
     np.testing.assert_allclose(probe.decision_function(X), oracle.decision_function(X), rtol=1e-9, atol=1e-9)
 
 
-def test_class_weights_are_row_weights_in_the_fit_but_a_row_leaves_whole() -> None:
+def test_class_weights_are_row_weights_in_the_fit_but_not_in_the_leave_one_out_error() -> None:
     X, y = iris()
     by_class, by_row = RidgeProbe(1.0, class_weight={1: 4.0}), RidgeProbe(1.0)
     by_class.fit(X, y)
@@ -103,7 +103,7 @@ def test_balanced_probe_of_weighted_rows_is_that_of_repeated_rows(relu_digits: t
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_string_labels_come_back(n_classes: int) -> None:
+def test_predictions_have_the_given_string_labels(n_classes: int) -> None:
     X, y = iris(n_classes)
     names = np.array(["setosa", "versicolor", "virginica"])[y]
     probe = RidgeProbe(class_weight={"versicolor": 2.0}).fit(X, names)
@@ -126,6 +126,6 @@ def test_single_class_of_positive_weight_is_an_error() -> None:
         ({1: "much"}, "class_weight gives class 1 'much'; expected a positive, finite number"),
     ],
 )
-def test_unfit_class_weight_is_an_error(class_weight: Any, message: str) -> None:
+def test_invalid_class_weight_is_an_error(class_weight: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         RidgeProbe(class_weight=class_weight).fit(*iris())
