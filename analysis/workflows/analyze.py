@@ -136,7 +136,9 @@ def compare_runs(
     """
     steps = config.steps or "last"
     views = views_of_runs(paths, steps, config.layers)
-    folder = Path(output) if output is not None else Path(paths[0]).absolute().parent / "comparison"
+    first = Path(paths[0])
+    beside = first.parent if first.name not in ("", "..") else first.resolve().parent
+    folder = Path(output) if output is not None else beside / "comparison"
     networks = dict.fromkeys(view.network for view in views)
     command = _command("compare", paths, views, config, {"--steps": steps, "--output": output})
     plan = AnalysisPlan(f"Comparison of {', '.join(networks)}", tuple(views), folder, config, command)

@@ -50,7 +50,7 @@ def test_an_analysis_is_written_into_its_run(copied: Callable[[str], Path]) -> N
     assert "<title>Analysis of backprop</title>" in (path / "analysis" / "report.html").read_text()
 
 
-def test_a_comparison_is_written_where_it_is_asked_for(comparison: ComparisonResult, runs: Mapping[str, Path]) -> None:
+def test_a_comparison_is_written_into_the_given_folder(comparison: ComparisonResult, runs: Mapping[str, Path]) -> None:
     assert listing(comparison.tables.folder) == OF_ANOTHER_RULE
     for name, table in comparison.tables.items():
         assert len(pd.read_csv(comparison.tables.folder / f"{name}.csv")) == len(table)
@@ -62,13 +62,29 @@ def test_a_comparison_is_written_where_it_is_asked_for(comparison: ComparisonRes
     assert all(set(listing(path)) == set(listing(runs["backprop"])) for path in runs.values())
 
 
-def test_a_comparison_stands_beside_the_first_run(copied: Callable[[str], Path]) -> None:
+def test_a_comparison_is_written_beside_the_first_run(copied: Callable[[str], Path]) -> None:
     paths = [copied("synthetic"), copied("backprop")]
     assert compare_runs(paths).tables.folder == paths[0].parent / "comparison"
     assert listing(paths[0].parent / "comparison") == OF_ANOTHER_RULE
 
 
-def test_the_distance_asked_for_is_used(copied: Callable[[str], Path]) -> None:
+def test_a_comparison_is_named_as_its_first_run_is(
+    copied: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, first = copied("synthetic"), copied("backprop")
+    monkeypatch.setattr("analysis.workflows.analyze._carry_out", lambda plans, _: [plan.folder for plan in plans])
+    for place, path, folder in [
+        (tmp_path, first.relative_to(tmp_path), Path("copies/comparison")),
+        (first.parent, first.name, Path("comparison")),
+        (tmp_path, first, first.parent / "comparison"),
+        (first, ".", first.parent / "comparison"),
+        (first / "checkpoints", "..", first.parent / "comparison"),
+    ]:
+        monkeypatch.chdir(place)
+        assert compare_runs([path, other]) == folder
+
+
+def test_the_given_distance_is_used(copied: Callable[[str], Path]) -> None:
     result = analyze_run(copied("backprop"), config=AnalysisConfig(steps="last", distance="sqeuclidean"))
     assert result.tables["class_structure"]["class_structure"].max() > 2  # no correlation distance is as large
 
@@ -103,7 +119,7 @@ def test_a_failure_midway_leaves_nothing_half_done(
 # What is refused
 
 
-def test_the_penalties_asked_for_are_used(copied: Callable[[str], Path]) -> None:
+def test_the_given_penalties_are_used(copied: Callable[[str], Path]) -> None:
     result = analyze_run(copied("backprop"), config=AnalysisConfig(steps="last", Cs=(0.002,)))
     assert result.tables["probes"]["C"].tolist() == [0.002] * 3
 
@@ -139,7 +155,7 @@ def small_demo(
     return small
 
 
-def test_the_demo_trains_compares_and_goes_on_where_it_stopped(
+def test_an_interrupted_demo_continues(
     small_demo: dict[str, TrainingConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "demo"
@@ -153,7 +169,7 @@ def test_the_demo_trains_compares_and_goes_on_where_it_stopped(
     assert {name: (folder / name / "run.json").read_bytes() for name in small_demo} == trained
 
 
-def test_the_demo_does_not_take_another_run_for_its_own(
+def test_the_demo_rejects_a_run_with_other_settings(
     small_demo: dict[str, TrainingConfig], runs: Mapping[str, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(runs["synthetic"], tmp_path / "backprop")
@@ -164,7 +180,7 @@ def test_the_demo_does_not_take_another_run_for_its_own(
 # What has changed
 
 
-def test_an_analysis_of_a_training_that_goes_on_is_not_current(copied: Callable[[str], Path]) -> None:
+def test_an_analysis_is_stale_once_its_training_continues(copied: Callable[[str], Path]) -> None:
     path = copied("backprop")
     analyze_run(path, config=LAST)
     plan = plan_run(path, LAST)
@@ -175,16 +191,14 @@ def test_an_analysis_of_a_training_that_goes_on_is_not_current(copied: Callable[
 
 
 @pytest.mark.parametrize("name", ["rdm.h5", "report.html", "figures/cka.png", "analysis.json"])
-def test_an_analysis_that_lost_a_file_is_not_current(copied: Callable[[str], Path], name: str) -> None:
+def test_an_analysis_that_lost_a_file_is_stale(copied: Callable[[str], Path], name: str) -> None:
     path = copied("backprop")
     folder = analyze_run(path, config=LAST).tables.folder
     (folder / name).unlink()
     assert not plan_run(path, LAST).is_done()
 
 
-def test_what_says_that_all_is_there_is_written_last(
-    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_outcome_is_written_last(copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = copied("backprop")
     folder = analyze_run(path, config=LAST).tables.folder
     monkeypatch.setattr(assemble, "replace_file", refuse)
@@ -213,7 +227,7 @@ def test_the_command_of_a_report_does_the_same_whatever_the_defaults(copied: Cal
     )
 
 
-def test_the_layers_and_measures_asked_for_are_used(copied: Callable[[str], Path]) -> None:
+def test_the_given_layers_and_measures_are_used(copied: Callable[[str], Path]) -> None:
     result = analyze_run(copied("backprop"), config=replace(LAST, layers=("hidden.2",), measures=("pls",)))
     assert result.tables["probes"]["layer"].tolist() == ["hidden.2"]
     assert result.tables.config.measures == ("pls",)
