@@ -29,6 +29,7 @@ from analysis.comparison.analysis_plan import plan_tasks
 from analysis.comparison.tasks import AnalysisCache
 from analysis.comparison.view import views_of_runs
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.execution import ExecutionConfig
 from analysis.execution import Task
 from analysis.execution.dask import DaskExecutor
 from analysis.execution.serial import SerialExecutor
@@ -110,7 +111,7 @@ def two_workers(folder: Path, paths: list[Path]) -> list[Ratio]:
         for n_workers in (1, 2) if repeat % 2 == 0 else (2, 1):
             target = folder / f"comparison-{repeat}-{n_workers}"
             with cluster(folder, n_workers) as address:
-                executor = DaskExecutor(scheduler=address)
+                executor = DaskExecutor(ExecutionConfig(scheduler=address))
                 tasks = list(plan_tasks(views, config, AnalysisCache(target)))
                 started = time.perf_counter()
                 _do(executor, tasks)
@@ -188,13 +189,16 @@ def _hand_out() -> None:
     module = __import__("bench_scale")  # by a name under which workers can import it
     before, started = _peak(), time.perf_counter()
     tasks = [Task("idle", module.idle, {"number": i}) for i in range(N_TASKS)]
-    for _, error in DaskExecutor(jobs=2).completed(tasks):
+    for _, error in DaskExecutor(ExecutionConfig(jobs=2)).completed(tasks):
         assert error is None
     print(json.dumps({"seconds": time.perf_counter() - started, "megabytes": _peak() - before}))
 
 
 def _work(target: Path, paths: list[Path]) -> None:
-    _do(SerialExecutor(), list(plan_tasks(views_of_runs(paths), AnalysisConfig(), AnalysisCache(target))))
+    _do(
+        SerialExecutor(ExecutionConfig()),
+        list(plan_tasks(views_of_runs(paths), AnalysisConfig(), AnalysisCache(target))),
+    )
     print(_peak())
 
 
