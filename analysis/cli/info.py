@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Format, with_options
+from analysis.cli.options import Output, with_options
 from analysis.cli.output import print_json
 
 __all__ = ["info"]
@@ -17,7 +17,7 @@ __all__ = ["info"]
 def info(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     *,
-    form: Format,
+    display: Output,
 ) -> None:
     """Show the settings, the state, the recorded steps and the layers of a run.
 
@@ -40,7 +40,7 @@ def info(
         "config": opened.config,
         "environment": opened.info["environment"],
     }
-    if form.json:
+    if display.json:
         print_json(facts)
     else:
         _print(facts)

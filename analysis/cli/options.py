@@ -20,7 +20,7 @@ from repsim.settings import Setting, Settings, UnknownChoice, setting
 if TYPE_CHECKING:
     from analysis.execution.progress import Reporter
 
-__all__ = ["DataDir", "Display", "Format", "Given", "analysis_of", "execution_of", "with_options"]
+__all__ = ["DataDir", "Display", "Given", "Output", "analysis_of", "execution_of", "with_options"]
 
 S = TypeVar("S", bound=Settings)
 Command = Callable[..., None]
@@ -46,14 +46,14 @@ class Given(Generic[S]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format(Settings):
+class Output(Settings):
     """Form of the output of a command."""
 
     json: bool = setting(False, help="Print the result as JSON.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Display(Format):
+class Display(Output):
     """What a command that takes a while shows."""
 
     quiet: bool = setting(False, help="Hide progress.")

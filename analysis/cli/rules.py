@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.cli.options import Format, with_options
+from analysis.cli.options import Output, with_options
 from analysis.cli.output import print_json
 
 __all__ = ["rules"]
@@ -16,7 +16,7 @@ __all__ = ["rules"]
 def rules(
     name: Annotated[str | None, typer.Argument(help="Name of a rule, to show its options and reference.")] = None,
     *,
-    form: Format,
+    display: Output,
 ) -> None:
     """List the learning rules: the gradient that each chooses, the signals that it needs, and its locks.
 
@@ -30,7 +30,7 @@ def rules(
     if not entries:
         known = ", ".join(entry.name for entry in catalogue())
         raise ValueError(f"Unknown rule '{name}'. Choose one of: {known}.")
-    if form.json:
+    if display.json:
         print_json([asdict(entry) for entry in entries])
     elif name is None:
         _print_table([(entry.name, ", ".join(entry.locks) or "-", entry.formula) for entry in entries])

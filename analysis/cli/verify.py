@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Format, with_options
+from analysis.cli.options import Output, with_options
 from analysis.cli.output import print_json
 
 __all__ = ["verify"]
@@ -18,7 +18,7 @@ def verify(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     level: Annotated[str, typer.Option(help="size: compare file sizes; sha256: compare every byte.")] = "sha256",
     *,
-    form: Format,
+    display: Output,
 ) -> None:
     """Check that no committed file of a run has changed since it was written.
 
@@ -27,7 +27,7 @@ def verify(
     from checkpoints import Run
 
     steps = Run.open(run).verify(level)
-    if form.json:
+    if display.json:
         print_json({"run": str(run), "level": level, "steps": steps, "intact": True})
     else:
         print(f"{run}: {len(steps)} checkpoints intact ({level}).")

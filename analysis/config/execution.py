@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from repsim.settings import Settings, setting
@@ -64,4 +65,5 @@ EXECUTORS: dict[str, str | Callable[[ExecutionConfig], Any]] = {
     "serial": "analysis.execution.serial:SerialExecutor",
     "processes": "analysis.execution.processes:ProcessExecutor",
     "dask": "analysis.execution.dask:DaskExecutor",
+    **{point.name: point.value for point in entry_points(group="repsim.executors")},  # of other packages
 }

@@ -112,13 +112,7 @@ class CaptureConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig(Settings):
-    """A network that was trained elsewhere, as ``record_model`` takes it; the help text of each field says what it is.
-
-    Raises
-    ------
-    ValueError
-        If a setting has the wrong type; the message names it.
-    """
+    """A network that was trained elsewhere, as ``record_model`` takes it; each field is described by its help text."""
 
     model: str | None = setting(
         None, help="A network of yours: module:factory. The module is imported, so its code runs."

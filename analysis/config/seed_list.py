@@ -14,24 +14,13 @@ _MOST_SEEDS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class SeedsConfig(Settings):
-    """Training of one network per seed; the help text of each field says what it is.
-
-    Raises
-    ------
-    ValueError
-        If ``how`` is unknown.
-    """
+    """Training of one network per seed, as ``train_seeds`` takes it; each field is described by its help text."""
 
     seeds: str | None = setting(
         None,
         help="Train one run for each seed, e.g. 0-9 or 0,3,5, in RUN/seed-0 and so on; together if that is faster.",
     )
-    how: str | None = setting(
-        None,
-        help="With --seeds: auto, stacked (together) or loop.",
-        choices=("auto", "stacked", "loop"),
-        shown="auto",
-    )
+    how: str | None = setting(None, help="With --seeds: auto, stacked (together) or loop.", shown="auto")
 
 
 def parse_seeds(text: str | Sequence[int]) -> tuple[int, ...]:

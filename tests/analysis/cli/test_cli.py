@@ -307,20 +307,26 @@ def test_python_m_analysis_is_the_same_command(runs: Mapping[str, Path]) -> None
     assert done.stdout == f"{runs['backprop']}: 2 checkpoints intact (sha256).\n"
 
 
-def test_another_package_adds_a_command_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_package_adds_a_command_and_an_executor_by_entry_points(
+    runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = {
-        "greeting.py": "def greet(name: str) -> None:\n    print('Hello', name)\n",
+        "greeting.py": "def greet(name: str) -> None:\n    print('Hello', name)\n"
+        "def execute(execution: object) -> None:\n    raise ValueError(f'Made for {execution.jobs} jobs.')\n",
         "greeting-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n",
-        "greeting-1.0.dist-info/entry_points.txt": "[repsim.commands]\ngreet = greeting:greet\nbroken = nothing:here\n",
+        "greeting-1.0.dist-info/entry_points.txt": "[repsim.commands]\ngreet = greeting:greet\nbroken = nothing:here\n"
+        "[repsim.executors]\nmine = greeting:execute\n",
     }
     (tmp_path / "greeting-1.0.dist-info").mkdir()
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    warning = "repsim: warning: The command broken cannot be loaded (No module named 'nothing').\n"
     done = module("greet", "you")
-    assert (done.returncode, done.stdout) == (0, "Hello you\n")
-    assert done.stderr == "repsim: warning: The command broken cannot be loaded (No module named 'nothing').\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello you\n", warning)
     assert "\n  greet" in module("--help").stdout
+    done = module("analyze", runs["backprop"], "--executor", "mine", "--jobs", 3, "--output", tmp_path / "new")
+    assert (done.returncode, done.stderr) == (2, f"{warning}repsim: Made for 3 jobs.\n")
 
 
 def test_a_mistake_in_another_process_is_one_line_too(tmp_path: Path) -> None:
