@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["count_processors", "one_thread", "use_one_thread"]
+__all__ = ["count_processors", "one_thread", "use_one_thread", "using_threads"]
 
 
 def count_processors() -> int:
@@ -18,17 +18,23 @@ def count_processors() -> int:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch, BLAS and OpenMP use one thread inside the block."""
+def using_threads(count: int) -> Iterator[None]:
+    """Limit torch to ``count`` threads inside the block; their number changes the last bits of a run's numbers."""
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
-        with threadpool_limits(1):
-            yield
+        yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch, BLAS and OpenMP use one thread inside the block."""
+    with using_threads(1), threadpool_limits(1):
+        yield
 
 
 def use_one_thread() -> None:

@@ -20,8 +20,9 @@ from analysis.comparison.steps import choose_recorded_steps
 from analysis.config.recording import CaptureConfig
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter, silent
+from analysis.execution.threads import using_threads
 from analysis.training.foreign import load_model, load_stimuli
-from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations, using_threads
+from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.capture.modules import unwrapped
 from checkpoints.storage.regular_files import sha256

@@ -14,8 +14,9 @@ from analysis.config.recording import RecordingConfig
 from analysis.config.seed_list import parse_seeds
 from analysis.execution.interruption import Interruption, TrainingInterrupted
 from analysis.execution.progress import Reporter, silent
+from analysis.execution.threads import using_threads
 from analysis.training.recorder import RunRecorder
-from analysis.training.setup import TrainingSetup, configurations, describe, prepare, using_threads
+from analysis.training.setup import TrainingSetup, configurations, describe, prepare
 from analysis.training.train import open_resumable, report_resumed, resume_run
 from checkpoints import Run
 from checkpoints.generators import preserve_generators

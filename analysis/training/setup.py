@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from analysis.comparison.steps import is_trained_here
 from analysis.config.recording import RecordingConfig, choose_steps
+from analysis.execution.threads import using_threads
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import (
     SPLITS,
@@ -36,7 +36,6 @@ __all__ = [
     "configurations",
     "describe",
     "prepare",
-    "using_threads",
 ]
 
 
@@ -175,14 +174,3 @@ def check_layers(learner: Learner, layers: Sequence[str], stimuli: Stimuli) -> N
     """Record one stimulus without writing it, to find layers that cannot be recorded."""
     with using_threads(1):  # enough for one stimulus, and a process with one thread can be forked later
         Capture(learner.network, layers).record(stimuli.first_inputs(1))
-
-
-@contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Limit torch to ``count`` threads inside the block; their number changes the last bits of a run's numbers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

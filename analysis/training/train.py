@@ -7,8 +7,9 @@ from pathlib import Path
 from analysis.config.recording import RecordingConfig
 from analysis.execution.interruption import Interruption
 from analysis.execution.progress import Reporter, silent
+from analysis.execution.threads import using_threads
 from analysis.training.recorder import RunRecorder
-from analysis.training.setup import TrainingSetup, configurations, describe, prepare, using_threads
+from analysis.training.setup import TrainingSetup, configurations, describe, prepare
 from checkpoints import Run
 from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, TrainingConfig, build_optimizer, train
