@@ -9,7 +9,7 @@ import pytest
 
 from repsim.similarity import linear_cka, rdm
 from repsim.similarity.measures.hsic import hsic, hsic_from_features, hsic_from_grams, normalised
-from tests.repsim.similarity.slow_hsic import dense_biased, three_terms_unbiased
+from tests.repsim.similarity.slow_hsic import dense_biased, ratio, three_terms_unbiased
 from tests.repsim.similarity.synthetic import related
 
 # Slow twins
@@ -20,10 +20,6 @@ def four_samples_unbiased(X: np.ndarray, Y: np.ndarray) -> float:
     K, L = X @ X.T, Y @ Y.T
     terms = [K[i, j] * (L[i, j] + L[q, r] - 2 * L[i, q]) for i, j, q, r in permutations(range(len(X)), 4)]
     return float(np.mean(terms))
-
-
-def ratio(twin: Callable[[np.ndarray, np.ndarray], float], X: np.ndarray, Y: np.ndarray) -> float:
-    return twin(X, Y) / math.sqrt(twin(X, X) * twin(Y, Y))
 
 
 # Narrow, wide and mixed: both routes are taken.

@@ -1,5 +1,4 @@
 import math
-from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +11,7 @@ from repsim.similarity.measures.distance_correlation import (
     distance_correlation,
     distance_correlation_unbiased,
 )
+from tests.repsim.similarity.slow_hsic import ratio
 from tests.repsim.similarity.synthetic import related
 
 MEASURES = [distance_correlation, distance_correlation_unbiased]
@@ -39,10 +39,6 @@ def u_centred(X: np.ndarray) -> np.ndarray:
 def unbiased_covariance(X: np.ndarray, Y: np.ndarray) -> float:
     n = len(X)
     return (u_centred(X) * u_centred(Y)).sum() / (n * (n - 3))
-
-
-def ratio(twin: Callable[[np.ndarray, np.ndarray], float], X: np.ndarray, Y: np.ndarray) -> float:
-    return twin(X, Y) / math.sqrt(twin(X, X) * twin(Y, Y))
 
 
 SHAPES = [(20, 3, 5), (12, 5, 60), (4, 2, 3)]
