@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.comparison.attribution.bands import simultaneous_bands
+from analysis.comparison.attribution.effect_bands import simultaneous_bands
 from analysis.comparison.attribution.roles import METHOD, REFERENCE
 from repsim.similarity import group_effect
 

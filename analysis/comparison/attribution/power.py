@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2, nct, norm
 
-from analysis.comparison.attribution.bands import band_quantile, moderate_variances
+from analysis.comparison.attribution.effect_bands import band_quantile, moderate_variances
 from analysis.comparison.attribution.effects import EffectFamily
 
 __all__ = ["power_table"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import t as student
 
-from analysis.comparison.attribution.bands import moderate_variances, simultaneous_bands
+from analysis.comparison.attribution.effect_bands import moderate_variances, simultaneous_bands
 
 
 def draw(rng: np.random.Generator, n: int, size: int, spread: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
