@@ -144,9 +144,8 @@ for name, learner in zip(names, learners, strict=True):
 table = pd.concat(tables)
 figure, axes = plt.subplots(1, 4, figsize=(11, 3), sharey=True, layout="constrained")
 for ax, (boundary, rows) in zip(axes, table.groupby("boundary"), strict=True):
-    plot_lines(
-        rows, "step", "angle", curve="rule", xlabel="step", ylabel="", markers=False, legend=boundary == 1, ax=ax
-    )
+    plot_lines(rows, "step", "angle", curve="rule", legend=boundary == 1, ax=ax)
+    ax.set_ylabel("")
     ax.set_title(f"boundary {boundary}", fontsize=10)
     ax.axhline(90, color="0.5", linestyle=":", linewidth=1)
     ax.set_ylim(0, 105)

@@ -10,13 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from analysis.plots.axes import MARKERS, colours, label_layers, new_axes, verbatim
+from analysis.plots.lines import plot_lines
 from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 from repsim.similarity.drawing.labels import shorten
 
 __all__ = ["plot_alignment", "plot_by_layer", "plot_training"]
 
 _N_COLOURS = 10  # that differ
-_MOST_MARKED = 60  # points of a curve whose markers do not run into one another
 
 
 def plot_by_layer(
@@ -47,23 +47,13 @@ def plot_by_layer(
         All names in the order of their colours, if other figures show more of them.
     ax : Axes, optional
     """
-    ax = ax if ax is not None else new_axes()
-    names = [str(name) for name in (table[curve].unique() if among is None else among)]
-    palette, labels = colours(names), legend_labels(names)
-    for name, rows in table.groupby(curve, sort=False):
-        marker = MARKERS[names.index(str(name)) % len(MARKERS)]
-        label, colour = labels[str(name)], palette[str(name)]
-        markersize = 4.0 if len(rows) <= _MOST_MARKED else 2.0
-        ax.plot(rows["depth"], rows[value], label=label, color=colour, marker=marker, markersize=markersize)
-        if band is not None:
-            low, high = (rows[end] for end in band)
-            ax.fill_between(rows["depth"], low, high, color=colour, alpha=0.15, linewidth=0)
+    ax = plot_lines(table, "depth", value, curve=curve, band=band, among=among, legend=False, ax=ax)
     layers = _names_by_depth(table)
     ax.update_datalim([(1.0, 0.0), (float(len(layers)), 0.0)], updatey=False)  # also where values are not defined
     ax.autoscale_view(scaley=False)
     label_layers(ax.xaxis, layers, start=1.0)
     ax.set_ylabel(ylabel)
-    place_legend(ax, names)
+    place_legend(ax, [str(name) for name in (among or table[curve].unique())])
     return ax
 
 

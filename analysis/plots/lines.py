@@ -13,6 +13,8 @@ from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 
 __all__ = ["noted", "plot_lines", "write_note"]
 
+_MOST_MARKED = 60  # points of a curve, so that markers do not run into one another
+
 
 def plot_lines(
     table: pd.DataFrame,
@@ -20,15 +22,12 @@ def plot_lines(
     y: str,
     *,
     curve: str,
-    xlabel: str,
-    ylabel: str,
     band: tuple[str, str] | None = None,
     among: Sequence[str] | None = None,
-    markers: bool = True,
     legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw y against x, one curve per name.
+    """Draw y against x, one curve per name. The axes are labelled with the names of the columns.
 
     Parameters
     ----------
@@ -38,29 +37,28 @@ def plot_lines(
         Columns.
     curve : str
         The column that tells curves apart.
-    xlabel, ylabel : str
-        Labels of the axes, with units.
     band : (str, str), optional
-        Columns of the lower and the upper end of a band.
+        Columns of the lower and the upper end of a band. Rows where they are missing have no band.
     among : sequence of str, optional
         All names in the order of their colours and markers, if other axes show more of them.
-    markers : bool, default True
-        Draw a marker at each point.
     legend : bool, default True
     ax : Axes, optional
+
+    Notes
+    -----
+    The points of a curve have markers, at most 60 of them at even distances.
     """
     ax = ax if ax is not None else new_axes()
     names = [str(name) for name in (table[curve].unique() if among is None else among)]
     palette, labels = colours(names), legend_labels(names)
     for name, rows in table.groupby(curve, sort=False):
         place = names.index(str(name))
-        marker = MARKERS[place % len(MARKERS)] if markers else None
-        colour = palette[str(name)]
-        ax.plot(rows[x], rows[y], label=labels[str(name)], color=colour, marker=marker, markersize=4, linewidth=1.4)
+        marker, every = MARKERS[place % len(MARKERS)], -(-len(rows) // _MOST_MARKED) or 1
+        colour, label = palette[str(name)], labels[str(name)]
+        ax.plot(rows[x], rows[y], label=label, color=colour, marker=marker, markersize=4, markevery=every)
         if band is not None:
             ax.fill_between(rows[x], rows[band[0]], rows[band[1]], color=colour, alpha=0.15, linewidth=0)
-    ax.set_xlabel(xlabel)
-    ax.set_ylabel(ylabel)
+    ax.set(xlabel=x, ylabel=y)
     if legend:
         place_legend(ax, names, size="small")
     return ax

@@ -61,17 +61,14 @@ def plot_means(
     columns: tuple[str, str, str] = INTERVAL,
     curve: str = "method",
     among: Sequence[str] | None = None,
-    markers: bool = True,
     legend: bool = True,
 ) -> None:
     """Draw the rows of ``seed_intervals`` over x, one curve per method, with a band; see ``plot_lines``.
 
-    ``columns`` are the height of the curve and the ends of its band, as in ``INTERVAL`` and ``RANGE``. The axes have no
-    labels yet.
+    ``columns`` are the height of the curve and the ends of its band, as in ``INTERVAL`` and ``RANGE``.
     """
     y, *band = columns
-    style: dict[str, Any] = {"markers": markers, "legend": legend, "xlabel": "", "ylabel": ""}
-    plot_lines(table, x, y, curve=curve, band=(band[0], band[1]), among=among, ax=ax, **style)
+    plot_lines(table, x, y, curve=curve, band=(band[0], band[1]), among=among, legend=legend, ax=ax)
 
 
 def jitter(n: int) -> np.ndarray[Any, np.dtype[Any]]:

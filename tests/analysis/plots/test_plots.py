@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 from analysis.plots import (
     plot_alignment,
     plot_by_layer,
+    plot_lines,
     plot_rdm,
     plot_rdm_grid,
     plot_similarity,
@@ -132,6 +133,15 @@ def test_each_network_has_one_curve_over_depth() -> None:
     assert (
         len({line.get_color() for line in ax.get_lines()}) == len({line.get_marker() for line in ax.get_lines()}) == 2
     )
+
+
+def test_lines_are_labelled_with_their_columns_and_have_at_most_60_markers() -> None:
+    table = pd.DataFrame({"seed": "a", "time": range(130), "angle": 1.0})
+    ax = plot_lines(table, "time", "angle", curve="seed")
+    (line,) = ax.get_lines()
+    assert (ax.get_xlabel(), ax.get_ylabel(), legend(ax)) == ("time", "angle", ["a"])
+    assert (len(line.get_xdata()), line.get_markevery()) == (130, 3)
+    assert plot_lines(table[:60], "time", "angle", curve="seed").get_lines()[0].get_markevery() == 1
 
 
 def test_networks_of_different_depth_share_the_axis() -> None:

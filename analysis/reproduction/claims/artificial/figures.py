@@ -72,7 +72,6 @@ def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
                 "step",
                 columns=("median", "min", "max"),
                 among=METHODS,
-                markers=False,
                 legend=row == column == 0,
             )
             ax.set_xscale("log")

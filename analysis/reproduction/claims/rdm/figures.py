@@ -98,7 +98,8 @@ def _similarity_figure(tests: pd.DataFrame, note: str) -> Figure:
 
 
 def _plot_against_ceiling(ax: Axes, rows: pd.DataFrame, ylabel: str, *, has_legend: bool = True) -> None:
-    plot_lines(rows, "depth", "similarity", curve="method", xlabel="hidden layer", ylabel=ylabel, legend=False, ax=ax)
+    plot_lines(rows, "depth", "similarity", curve="method", legend=False, ax=ax)
+    ax.set(xlabel="hidden layer", ylabel=ylabel)
     palette = colours(list(deep.METHODS.values()))
     for method, each in rows[rows["differs"]].groupby("method"):
         ax.plot(each["depth"], each["similarity"], "o", color=palette[str(method)], markersize=8, alpha=0.6)

@@ -154,12 +154,12 @@ def _practice_figure(practice: pd.DataFrame) -> Figure:
         error_share=practice["error_norm"] / practice["gradient_norm"], network="seed " + practice["seed"].astype(str)
     )
     for ax, (column, (ylabel, title)) in zip(grid[0], panels.items(), strict=True):
-        plot_lines(rows, "step", column, curve="network", xlabel="step", ylabel=ylabel, legend=False, ax=ax)
+        plot_lines(rows, "step", column, curve="network", legend=False, ax=ax)
         ax.set_ylim(0, 1.02 if column == "validation_accuracy" else max(1.9, 1.4 * rows[column].max()))
         if column != "validation_accuracy":
             _shade(ax, "r < 1" if column == "ratio" else "below 1: a small step descends")
             legend(ax, loc="upper right", ncols=1 if column == "ratio" else 2)
-        label(ax, title=title)
+        label(ax, title=title, ylabel=ylabel)
     n_batch, n_validation = (int(practice[name].iloc[0]) for name in ("n_batch", "n_validation"))
     note = f"n = {n_batch} training digits for r, {n_validation} for the accuracy."
     return noted(grid[0][0], _note(practice, note))

@@ -22,7 +22,6 @@ __all__ = ["figures"]
 
 _FLOOR = 1e-11  # smallest value on log axes
 _SUCCESS = "share of swing-ups that succeed"
-_PLAIN: dict[str, Any] = {"markers": False, "legend": False}
 
 
 def figures(results: Results, section: Section) -> Iterator[Drawing]:
@@ -103,7 +102,7 @@ def _linear_figure(curves: pd.DataFrame, value: str, ylabel: str, note: str) -> 
     summary[["mean", "least", "most"]] = 10.0 ** summary[["mean", "least", "most"]]
     limits = summary["least"].min() / 2, summary["most"].replace(np.inf, np.nan).max() * 2
     for ax, problem in zip(grid[0], problems, strict=True):
-        plot_means(ax, rows_of(summary, problem=problem), "step", columns=RANGE, among=methods, **_PLAIN)
+        plot_means(ax, rows_of(summary, problem=problem), "step", columns=RANGE, among=methods, legend=False)
         ax.set_yscale("log")
         ax.set_ylim(*limits)
         label(ax, title=problem, xlabel="update", ylabel=ylabel)
@@ -142,7 +141,7 @@ def _pendulum_figure(curves: pd.DataFrame, ends: pd.DataFrame, note: str) -> Fig
     methods = list(ends["method"].unique())
     for ax, value, ylabel in ((left, "cost", "mean discounted cost (s)"), (middle, "success", _SUCCESS)):
         summary = seed_intervals(curves, ["method", "step"], value)
-        plot_means(ax, summary, "step", columns=RANGE, among=methods, **_PLAIN)
+        plot_means(ax, summary, "step", columns=RANGE, among=methods, legend=False)
         label(ax, title=value, xlabel="update", ylabel=ylabel)
     _plot_seeds(right, ends, methods)
     handles, labels = right.get_legend_handles_labels()
@@ -165,16 +164,15 @@ def _plot_seeds(ax: Axes, ends: pd.DataFrame, methods: list[str]) -> None:
 def _example_figure(examples: pd.DataFrame, seed: int) -> Figure:
     (top,), (bottom,) = axes_grid(2, 1, 8.0, 5.2)
     rows = rows_of(examples, seed=seed)
-    style: dict[str, Any] = {"curve": "method", "xlabel": "time (s)", "markers": False}
     panels = (
         (top, "angle", "angle from upright (rad)", UPRIGHT),
         (bottom, "torque", "torque (N·m)", SWING_UP.pendulum.torque_limit),
     )
     for ax, value, ylabel, limit in panels:
-        plot_lines(rows, "time", value, ylabel=ylabel, legend=ax is top, ax=ax, **style)
+        plot_lines(rows, "time", value, curve="method", legend=ax is top, ax=ax)
         for sign in (-1, 1):
             dotted(ax, y=sign * limit)
-        label(ax, title=value)
+        label(ax, title=value, xlabel="time (s)", ylabel=ylabel)
     return noted(top, f"Seed {seed}; n = 1 swing-up of each method.")
 
 
