@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from checkpoints import Damaged, files
+from checkpoints import Damaged
+from checkpoints.storage import regular_files
 from checkpoints.storage.regular_files import check_unchanged, file_signature, is_settled, sha256
 
 
@@ -15,7 +16,7 @@ def test_a_change_that_does_not_show_in_the_times_of_a_young_file_is_noticed(
     path = tmp_path / "a"
     path.write_bytes(b"one")
     expected, seen = sha256(path), file_signature(path)
-    monkeypatch.setattr(files, "file_signature", lambda _: seen)  # a file system whose times are coarse
+    monkeypatch.setattr(regular_files, "file_signature", lambda _: seen)  # a file system whose times are coarse
     check_unchanged(path, expected)
     path.write_bytes(b"two")
     with pytest.raises(Damaged, match=r"a has changed since it was committed"):
@@ -26,8 +27,8 @@ def test_a_settled_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     path, read = tmp_path / "a", []
     path.write_bytes(b"one")
     expected, seen = sha256(path), file_signature(path)
-    monkeypatch.setattr(files, "file_signature", lambda _: seen._replace(changed=seen.changed - 10**9))
-    monkeypatch.setattr(files, "sha256", lambda path: (read.append(path), expected)[1])
+    monkeypatch.setattr(regular_files, "file_signature", lambda _: seen._replace(changed=seen.changed - 10**9))
+    monkeypatch.setattr(regular_files, "sha256", lambda path: (read.append(path), expected)[1])
     for _ in range(3):
         check_unchanged(path, expected)
     assert read == [path]

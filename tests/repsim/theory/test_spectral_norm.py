@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from repsim.learning import spectral_norm as module
+from repsim.theory import spectral_norm as module
 from repsim.theory.spectral_norm import spectral_norm
 from tests.repsim.small_chains import seeded
 
