@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -14,13 +16,14 @@ from scipy.spatial.distance import squareform
 
 from analysis.plots.axes import axes_grid, figure_of, layer_names, new_axes, verbatim
 from repsim.similarity.drawing.figure_axes import mark_undefined, name_ticks, show_matrix, write_key
-from repsim.similarity.drawing.labels import cut_names, family_for, fit, shorten
+from repsim.similarity.drawing.labels import cut_names, family_for, fit, printable, shorten, width_of
 
 __all__ = ["plot_rdm", "plot_rdm_grid"]
 
 _MOST_PIXELS = 300
 _MOST_LINES = 40  # between classes; above, they would hide the matrix
 _CELL = 0.95 * 72  # points, about the width of a matrix in a grid
+_MOST_NAME_LINES = 3
 
 
 def plot_rdm(
@@ -115,7 +118,8 @@ def plot_rdm_grid(
     grid = axes_grid(len(rdms), n_columns, 1.15 * n_columns + 1.6, 1.2 * len(rdms) + 0.7)
     figure = figure_of(grid[0][0])
     high = _highest([matrix for row in rdms.values() for matrix in row.values()])
-    views, titles, cut = fit(list(rdms), _CELL, 9.0), list[str](), dict[str, str]()
+    views, cut = _wrap(list(rdms))
+    titles = list[str]()
     for place, matrices in enumerate(rdms.values()):
         names, axis_title = layer_names(list(matrices))
         shown = fit(names, _CELL, 9.0)
@@ -129,13 +133,35 @@ def plot_rdm_grid(
             if names != titles:
                 ax.set_title(verbatim(shown[column]), fontsize=9, family=family_for(shown))
         titles, cut = names, cut | cut_names(names, shown)
-        grid[place][0].set_ylabel(verbatim(views[place]), fontsize=9, family=family_for(views))
+        grid[place][0].set_ylabel(views[place], fontsize=9, family=family_for(views))
     figure.suptitle(verbatim(shorten([axis_title])[0]), fontsize=9)
     bar = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.8, pad=0.01, extend="max")
     bar.set_label(verbatim(distance), fontsize=9)
     mark_undefined([ax for ax in grid.flat if ax.images])
-    write_key(figure, cut | cut_names(list(rdms), views))
+    write_key(figure, cut)
     return figure
+
+
+def _wrap(names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Return labels of rows, in several lines if a name is long, and the full name of each that had to be cut."""
+    wrapped = [_lines(printable(name)) for name in names]
+    shown = [[label] if lines is None else lines for lines, label in zip(wrapped, fit(names, _CELL, 9.0), strict=True)]
+    cut = {lines[0]: name for lines, whole, name in zip(shown, wrapped, names, strict=True) if whole is None}
+    return ["\n".join(map(verbatim, lines)) for lines in shown], cut
+
+
+def _lines(text: str) -> list[str] | None:
+    """Break a name after its separators into as few and as even lines as fit a row; None if that takes too many."""
+    parts = re.findall(r"[^\s/_.,-]*[\s/_.,-]+|[^\s/_.,-]+", text)
+    if width_of([text]) * 9.0 > _MOST_NAME_LINES * _CELL:
+        return None
+    for count in range(1, _MOST_NAME_LINES + 1):
+        breaks = [(0, *inner, len(parts)) for inner in combinations(range(1, len(parts)), count - 1)]
+        ways = [["".join(parts[start:stop]).rstrip() for start, stop in pairwise(places)] for places in breaks]
+        best = min(ways, key=width_of, default=[text])
+        if width_of(best) * 9.0 <= _CELL:
+            return best
+    return None
 
 
 def _highest(matrices: Sequence[NDArray[Any]]) -> float:

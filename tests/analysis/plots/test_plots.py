@@ -325,6 +325,15 @@ def test_a_grid_has_one_scale_a_row_a_network_a_column_a_layer() -> None:
     np.testing.assert_array_equal(axes[3].images[0].get_array(), squareform(rdms["b"]["hidden.2"]))
 
 
+def test_a_name_that_is_longer_than_its_row_is_broken_and_only_then_cut() -> None:
+    names = ["backprop/seed-0", "synthetic-gradient/seed-0", "short", "one" * 30, "a b_c-" * 40]
+    figure, axes = grid({name: {"hidden.1": distances(4)} for name in names})
+    broken, again, short, *cut = (ax.get_ylabel() for ax in axes[:5])
+    assert (broken, again, short) == ("backprop/\nseed-0", "synthetic-\ngradient/\nseed-0", "short")
+    assert all("\u2026" in label for label in cut)
+    assert figure.get_supxlabel().count(" = ") == 2
+
+
 def test_columns_of_another_network_s_layers_have_titles_of_their_own() -> None:
     D = distances(4)
     _, axes = grid({"deep": {f"hidden.{i}": D for i in (1, 3, 5)}, "shallow": {f"hidden.{i}": D for i in (1, 2)}})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from textwrap import wrap
 from typing import Any
 
 import pandas as pd
@@ -78,7 +77,7 @@ def _rdm_grid(views: Sequence[View], note: str) -> Figure:
     rows = views[0].rows("test")
     labels = views[0].run.stimuli.labels[rows]
     rdms: Mapping[str, Mapping[str, Any]] = {
-        "\n".join(wrap(view.label.partition(",")[0], 13)): {
+        view.label.partition(",")[0]: {
             layer: rdm(values[rows], method="correlation")
             for depth, (layer, values) in enumerate(view.activations.items(), start=1)
             if depth in _SHOWN_LAYERS
