@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from analysis.comparison.steps import is_trained_here
 from analysis.comparison.tables.result_tables import Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["check_any_defined", "summarise", "undefined_sentences"]
 
@@ -120,11 +125,10 @@ def _unknown_first_layers(tables: Tables) -> list[str]:
     """Name the networks whose first layer of that kind is unknown, as a probe failed."""
     table = tables["first_layers"]
     failed = table[(table["fraction"] == _FRACTION) & (table["status"] == "failed")]
-    sentences = [
-        f"Which layer of {row.view} is the first to reach {_PERCENT} is not known: {row.message}."
-        for row in failed.itertuples()
+    return [
+        f"Which layer of {names} is the first to reach {_PERCENT} is not known: {reason}."
+        for reason, names in _names_by(failed, "message").items()
     ]
-    return _at_most(sentences, "more are in first_layers.csv")
 
 
 def _edges(tables: Tables) -> list[str]:
@@ -137,24 +141,54 @@ def _edges(tables: Tables) -> list[str]:
 
 
 def _class_structure(tables: Tables) -> list[str]:
+    """Name the first layer of each network whose class structure is nearly that of the last layer."""
     from probes import first_layer_reaching  # slow to import, and not needed to read a stored summary
 
     table = tables["class_structure"]
     first = first_layer_reaching(table.assign(none=0.0), _FRACTION, "class_structure", "none", network="view")
-    last = table.drop_duplicates("view", keep="last")  # which may be NaN
-    final: Mapping[str, float] = dict(zip(last["view"], last["class_structure"], strict=True))
-    sentences = []
-    for row in first.itertuples():
-        if final[str(row.view)] <= 0:
-            sentences.append(f"The last layer of {row.view} has no class structure.")
-        elif row.status != "ok":
-            sentences.append(f"Where class structure arises in {row.view} is not known: {row.message}.")
-        else:
-            sentences.append(
-                f"Class structure reaches {_PERCENT} of its final value ({final[str(row.view)]:.2f}) at "
-                f"{row.layer} ({row.depth:.0f} of {row.n_layers}) in {row.view}."
-            )
-    return _at_most(sentences, "more are in class_structure.csv")
+    last = table.drop_duplicates("view", keep="last").set_index("view")["class_structure"]  # which may be NaN
+    first = first.assign(final=first["view"].map(last), group=first["view"].map(_groups(tables)))
+    absent = first["final"] <= 0
+    known = first[~absent & (first["status"] == "ok")]
+    unknown = _names_by(first[~absent & (first["status"] != "ok")], "message")
+    sentences = [f"Where class structure arises in {names} is not known: {why}." for why, names in unknown.items()]
+    if absent.any():
+        sentences.insert(0, f"The last layer has no class structure in {_listed(first['view'][absent])}.")
+    if len(known):
+        parts = [_reached(rows) for _, rows in known.groupby("group", sort=False)]
+        sentences.insert(0, f"Class structure reaches {_PERCENT} of its final value: {_listed(parts)}.")
+    return sentences
+
+
+def _groups(tables: Tables) -> dict[str, str]:
+    """Return the group of each view: seeds of one method or steps of one network, if there are more than two."""
+    methods = tables["probes"].drop_duplicates("view").set_index("view")["method"].to_dict()
+    groups = {
+        view.label: view.network if methods.get(view.label, view.label) == view.label else methods[view.label]
+        for view in tables.views
+    }
+    sizes = Counter(groups.values())
+    return {label: group if sizes[group] > 2 else label for label, group in groups.items()}
+
+
+def _reached(rows: pd.DataFrame) -> str:
+    """Return where the networks of a group reach the final value, and this value."""
+    group, n_layers = rows["group"].iloc[0], rows["n_layers"].iloc[0]
+    depths, finals = _range(rows["depth"], ".0f"), _range(rows["final"], ".2f")
+    if len(rows) == 1:
+        return f"{group} at {rows['layer'].iloc[0]} ({depths} of {n_layers}, final value {finals})"
+    layers = "layer" if rows["depth"].nunique() == 1 else "layers"
+    return f"{group} at {layers} {depths} of {n_layers} ({len(rows)} views, final values {finals})"
+
+
+def _range(values: pd.Series, format_: str) -> str:
+    low, high = f"{values.min():{format_}}", f"{values.max():{format_}}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _names_by(rows: pd.DataFrame, column: str) -> dict[str, str]:
+    """Return the names of views that share a value of a column, by that value."""
+    return {str(value): _listed(each["view"]) for value, each in rows.groupby(column, sort=False)}
 
 
 def _lowest_similarity(tables: Tables) -> list[str]:
@@ -187,7 +221,8 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"
 
 
-def _listed(parts: Sequence[str]) -> str:
+def _listed(parts: Iterable[str]) -> str:
+    parts = list(parts)
     more = len(parts) - _MOST_NAMED
     return ", ".join(parts if more <= 0 else [*parts[:_MOST_NAMED], f"and {more} more"])
 

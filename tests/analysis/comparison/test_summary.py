@@ -59,10 +59,12 @@ def undefined(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
 
 def planted(views: list[View], **frames: pd.DataFrame) -> Tables:
     empty = {
-        "probes": pd.DataFrame(columns=["view", "layer", "C_at_edge", "status", "message"]),
+        "probes": pd.DataFrame(columns=["view", "method", "layer", "C_at_edge", "status", "message"]),
         "probe_bands": pd.DataFrame(),
         "probe_differences": pd.DataFrame(),
-        "first_layers": pd.DataFrame(columns=["method", "fraction", "depth", "layer", "n_layers", "status"]),
+        "first_layers": pd.DataFrame(
+            columns=["view", "method", "fraction", "depth", "layer", "n_layers", "status", "message"]
+        ),
         "rdm_similarity": pd.DataFrame(),
         "undefined": undefined(),
         "training": pd.DataFrame(),
@@ -74,9 +76,25 @@ def planted(views: list[View], **frames: pd.DataFrame) -> Tables:
 
 def test_the_summary_says_where_class_structure_arises() -> None:
     table = structure(a=[0.1, 0.49, 0.5], b=[0.2, 0.1, -0.3])
-    assert summarise(planted([finished("a", 0.5)], class_structure=table))[1:] == [
-        "Class structure reaches 90 % of its final value (0.50) at hidden.2 (2 of 3) in a.",
-        "The last layer of b has no class structure.",
+    assert summarise(planted([finished("a", 0.5), finished("b", 0.5)], class_structure=table))[1:] == [
+        "Class structure reaches 90 % of its final value: a at hidden.2 (2 of 3, final value 0.50).",
+        "The last layer has no class structure in b.",
+    ]
+
+
+@pytest.mark.parametrize("of", ["seeds", "steps"])
+def test_class_structure_of_several_seeds_or_steps_is_given_as_ranges(of: str) -> None:
+    values = {"a": [0.1, 0.5, 0.5], "b": [0.1, 0.2, 0.8], "c": [0.1, 0.6, 0.6], "d": [0.4, 0.4, 0.4], "e": [np.nan] * 3}
+    views = [replace(finished(label, 0.5), network="net" if label in "abc" else label) for label in values]
+    methods = [view.network if of == "seeds" else view.label for view in views]
+    probes = pd.DataFrame({"view": list(values), "method": methods, "C_at_edge": False, "status": "ok"})
+    if of == "seeds":
+        views = [finished(label, 0.5) for label in values]
+    summary = summarise(planted(views, probes=probes, class_structure=structure(**values)))
+    assert summary[1:] == [
+        "Class structure reaches 90 % of its final value: net at layers 2 to 3 of 3 (3 views, final values 0.50 to "
+        "0.80), d at hidden.1 (1 of 3, final value 0.40).",
+        "Where class structure arises in e is not known: no value for the last layer, 'hidden.3'.",
     ]
 
 
@@ -171,7 +189,7 @@ def test_of_very_many_layers_without_a_result_some_are_named() -> None:
 
 
 def test_the_summary_says_how_many_probes_chose_at_the_edge() -> None:
-    probes = pd.DataFrame({"view": "a", "layer": ["h1", "h2", "h3"], "C_at_edge": [True, False, True], "status": "ok"})
+    probes = pd.DataFrame({"view": "a", "method": "a", "C_at_edge": [True, False, True]})
     summary = summarise(planted([finished("a", 0.5)], probes=probes))
     assert summary[-1] == "C hit the edge of the grid for 2 of 3 probes; widen it with --Cs."
     inside = probes.assign(C_at_edge=False)
@@ -195,7 +213,7 @@ def test_the_summary_says_where_networks_are_first_read() -> None:
         "at h4 (4 of 5), half at layer 3.0 of 5 (mean of 1 of 2 seeds)."
     ) in summary
     assert (
-        "Which layer of dead is the first to reach 90 % is not known: no value for the last layer, 'h5'."
+        "Which layer of dead, half is the first to reach 90 % is not known: no value for the last layer, 'h5'."
     ) in summary
 
 
