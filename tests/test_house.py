@@ -132,7 +132,7 @@ import sys
 from pathlib import Path
 from analysis.cli.info import info
 from checkpoints import Run, Stimuli
-info(Path(sys.argv[1]))
+info(run=Path(sys.argv[1]), json=None)
 Run.open(sys.argv[1]).verify("size")
 sys.exit("torch" in sys.modules)
 """
