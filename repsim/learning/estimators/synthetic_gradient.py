@@ -18,6 +18,8 @@ from repsim.settings import setting
 
 __all__ = ["BPLambda", "SyntheticGradient", "SyntheticGradientProp"]
 
+LINKS = ("linear", "sigmoid", "softmax")
+
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticGradientOptions(RuleOptions):
@@ -29,6 +31,11 @@ class SyntheticGradientOptions(RuleOptions):
     )
     label_conditioned: bool = setting(True, help="whether the label is an input of S")
     kernel_size: int = setting(3, help="for feature maps: side length of the convolutions, odd", lowest=1)
+    link: str = setting(
+        "linear",
+        help="form of S: linear, or D · φ(A h) + V y + c with φ a sigmoid or softmax, which fits the log loss",
+        choices=LINKS,
+    )
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -44,6 +51,10 @@ class SyntheticGradient(Estimator):
     size of the map. If S is conditioned on the label, a learned vector (or map) per class is added to the output of its
     first layer, which for vectors equals that layer applied to [h, one_hot(y)]. Weight and bias of the last layer start
     at zero, so that the first gradients are zero rather than random.
+
+    Below a linear output the gradient of the squared error is linear in h and y; that of the log loss is
+    W_Kᵀ (softmax(W_K h) − y). With ``link="sigmoid"`` or ``"softmax"`` S has the form D · φ(A h) + V y + c, with one
+    unit of φ per output of the network and hidden layers before A. D, V and c start at zero, A is random.
 
     References
     ----------
@@ -70,10 +81,12 @@ class SyntheticGradient(Estimator):
         conditioned = self.options.label_conditioned
         self.needs = frozenset({"activation", "labels"} if conditioned else {"activation"})
         channels, *size = site.shape
-        widths = [channels, *[self.options.hidden_width or channels] * self.options.hidden_layers, channels]
+        widths = [channels, *[self.options.hidden_width or channels] * self.options.hidden_layers]
+        widths += [channels] if self._is_linear else [self._link_width(), channels]
         layers = [self._layer(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
         self.layers: Any = nn.ModuleList(layers)
-        self.label_vectors = ClassVectors(site.n_outputs, (widths[1], *size)) if conditioned else None
+        labelled = widths[1] if self._is_linear else channels
+        self.label_vectors = ClassVectors(site.n_outputs, (labelled, *size)) if conditioned else None
         for layer in layers[:-1]:
             draw_weights(layer, sqrt(2.0 / layer.weight[0].numel()), generator)
         for parameter in layers[-1].parameters():
@@ -84,6 +97,21 @@ class SyntheticGradient(Estimator):
             return nn.utils.skip_init(nn.Linear, fan_in, fan_out)
         side = self.options.kernel_size
         return nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, side, padding=side // 2)
+
+    @property
+    def _is_linear(self) -> bool:
+        """Whether S has no φ; its label then enters at the first layer, otherwise at the last."""
+        return bool(self.options.link == "linear")
+
+    def _link_width(self) -> int:
+        """Return the number of units of φ."""
+        n = self.site.n_outputs
+        if self.options.link == "softmax" and n == 1:
+            raise ValueError(
+                "link is softmax and the network has one output, whose softmax is constant; expected two or more "
+                "outputs. Choose link=sigmoid or link=linear."
+            )
+        return n
 
     @property
     def _is_affine(self) -> bool:
@@ -114,12 +142,26 @@ class SyntheticGradient(Estimator):
         """Return S(h[, y]), with its graph to the parameters of S and to an activation that requires a gradient."""
         first, *rest = self.layers
         g = first(signals.activation)
-        if self.label_vectors is not None:
-            assert signals.labels is not None
-            g = g + self.label_vectors(signals.labels)
-        for layer in rest:
+        if self._is_linear:
+            g = self._plus_label(g, signals)
+        for layer in rest[:-1]:
             g = layer(F.relu(g))
-        return g
+        if rest:
+            g = rest[-1](self._link(g))
+        return g if self._is_linear else self._plus_label(g, signals)
+
+    def _plus_label(self, g: Tensor, signals: Signals) -> Tensor:
+        """Return g plus the vector of each label, if S is conditioned on the label."""
+        if self.label_vectors is None:
+            return g
+        assert signals.labels is not None
+        return g + self.label_vectors(signals.labels)
+
+    def _link(self, g: Tensor) -> Tensor:
+        """Return φ(g), which comes before the last layer: relu if S has hidden layers only."""
+        if self._is_linear:
+            return F.relu(g)
+        return torch.sigmoid(g) if self.options.link == "sigmoid" else g.softmax(dim=-len(self.site.shape))
 
     def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
         """Return the mean over examples of ‖S(h[, y]) − t‖², shape (*lead)."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from repsim.learning import (
     BPLambda,
     Chain,
+    Learner,
     Signals,
     Site,
     SyntheticGradient,
@@ -152,6 +153,99 @@ def test_gradient_and_loss_reach_only_the_modules_own_parameters(signals: Signal
     module.loss(module.gradient(Signals(signals.activation.detach(), signals.labels)), signals).backward()
     assert signals.activation.grad is None
     assert all(parameter.grad.any() for parameter in module.parameters())
+
+
+# Modules that fit the log loss
+
+LINKS = {"sigmoid": torch.sigmoid, "softmax": lambda z: z.softmax(dim=-1)}
+
+
+@pytest.mark.parametrize("conditioned", [True, False])
+@pytest.mark.parametrize("hidden_layers", [0, 1])
+@pytest.mark.parametrize("link", LINKS)
+def test_a_link_comes_before_the_last_layer_and_the_label_after_it(
+    link: str, hidden_layers: int, conditioned: bool, signals: Signals
+) -> None:
+    module = synthetic_gradient(link=link, hidden_layers=hidden_layers, label_conditioned=conditioned)
+    *hidden, A, D = module.layers
+    assert (A.out_features, D.in_features) == (CLASSES, CLASSES)  # one unit per output of the network
+    h = signals.activation
+    for layer in hidden:
+        h = layer(h).relu()
+    expected = LINKS[link](h @ A.weight.T + A.bias) @ D.weight.T + D.bias
+    if conditioned:
+        expected = expected + module.label_vectors.weight[signals.labels]
+    torch.testing.assert_close(module.gradient(signals), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("site", [SITE, MAPS], ids=["vectors", "maps"])
+@pytest.mark.parametrize("link", LINKS)
+def test_a_module_with_a_link_starts_at_zero_and_learns(link: str, site: Site) -> None:
+    module = SyntheticGradient(site, link=link, generator=seeded()).double()
+    signals = Signals(randn(N, *site.shape), torch.arange(N) % CLASSES, randn(N, *site.shape, seed=2))
+    assert not module.gradient(signals).any()
+    assert module.layers[0].weight.any()
+    for _ in range(2):
+        module.loss(module.gradient(signals), signals).backward()
+        with torch.no_grad():
+            for parameter in module.parameters():
+                parameter -= 1e-2 * parameter.grad
+    assert all(parameter.grad.any() for parameter in module.parameters())  # A learns once D is not zero
+
+
+def test_at_maps_a_softmax_is_over_channels(map_signals: Signals) -> None:
+    module = synthetic_gradient(site=MAPS, link="softmax", label_conditioned=False)
+    A, D = module.layers
+    expected = D(A(map_signals.activation).softmax(dim=1))
+    torch.testing.assert_close(module.gradient(map_signals), expected, rtol=0, atol=1e-12)
+
+
+def test_an_exact_softmax_module_below_the_output_is_backprop_on_log_loss() -> None:
+    X, y = examples()
+    net, twin, S = network(), network(), synthetic_gradient(link="softmax")
+    W, b = net.output.weight.detach(), net.output.bias.detach()
+    with torch.no_grad():
+        for parameter, value in zip(S.layers.parameters(), (W, b, W.T, torch.zeros(WIDTH)), strict=True):
+            parameter.copy_(value)
+        S.label_vectors.weight.copy_(-W)
+    outcome = compute_gradients(net, {3: S}, X, y)
+    compute_gradients(twin, {}, X, y)
+    assert_close(held_gradients(net), held_gradients(twin))
+    assert outcome.estimator_losses[3] < 1e-24
+
+
+def test_an_exact_sigmoid_module_is_backprop_on_log_loss_of_two_classes() -> None:
+    """softmax(z)₁ = σ(z₁ − z₀), so that one sigmoid per class expresses the gradient of the log loss."""
+    X, y = randn(N, 2, seed=3), torch.arange(N) % 2
+    net = mlp(2, 2, depth=1, width=2, norm="none", activation="linear", generator=seeded()).double()
+    S = SyntheticGradient(Site((2,), 2), link="sigmoid", generator=seeded()).double()
+    W, b, sign = net.output.weight.detach(), net.output.bias.detach(), torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+    with torch.no_grad():
+        values = (sign.double() @ W, sign.double() @ b, W.T, torch.zeros(2))
+        for parameter, value in zip(S.layers.parameters(), values, strict=True):
+            parameter.copy_(value)
+        S.label_vectors.weight.copy_(-W)
+    assert compute_gradients(net, {1: S}, X, y).estimator_losses[1] < 1e-24
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_modules_with_a_link_learn_together_as_they_do_alone(link: str) -> None:
+    X, y = examples()
+    outcomes = []
+    for together in (True, False):
+        net = network(norm="none")
+        modules = {k: synthetic_gradient(site=Site((WIDTH,), CLASSES, k), link=link) for k in (1, 2)}
+        learner = Learner(net, modules, together=together)
+        learner.compute_gradients(X, y)
+        outcomes.append(held_gradients(learner.network))
+    assert_close(*outcomes)
+
+
+def test_a_link_that_cannot_be_used_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"Unknown link 'relu'\. Choose one of: linear, sigmoid, softmax\."):
+        SyntheticGradient(SITE, link="relu")
+    with pytest.raises(ValueError, match="link is softmax and the network has one output"):
+        SyntheticGradient(Site((WIDTH,), 1), link="softmax", generator=seeded())
 
 
 # At boundaries of maps
