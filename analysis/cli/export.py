@@ -51,4 +51,18 @@ def export(
             }
         )
     else:
-        print(f"Wrote {output}: {len(files)} {'file' if len(files) == 1 else 'files'}, {size} bytes.")
+        print(f"Wrote {output}: {len(files)} {'file' if len(files) == 1 else 'files'}, {_readable(size)}.")
+
+
+def _readable(n_bytes: float) -> str:
+    """Return a size with three digits in a unit in which it is below 1000.
+
+    Examples
+    --------
+    >>> _readable(999), _readable(12_345_678)
+    ('999 B', '12.3 MB')
+    """
+    unit, *larger = ("B", "kB", "MB", "GB", "TB")
+    while n_bytes >= 999.5 and larger:
+        n_bytes, unit = n_bytes / 1000, larger.pop(0)
+    return f"{n_bytes:.3g} {unit}"

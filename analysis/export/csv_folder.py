@@ -1,10 +1,13 @@
-"""CSV files: one per layer with a row per stimulus; of an analysis its tables, and one per dissimilarity matrix."""
+"""CSV files: stimulus_id, label, split and d features of each layer; of an analysis its tables, and pairs of stimuli.
+
+Numbers have as many digits as it takes to read them back exactly; undefined ones are ``nan``.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.export.layout import FolderFormat, stimulus_columns, write_analysis_folder, write_run_folder
+from analysis.export.layout import FolderFormat, stimulus_columns
 from analysis.export.sources import ExportedAnalysis, ExportedLayer, ExportedRun, blocks
 
-__all__ = ["write_analysis", "write_recording"]
+__all__ = ["CSV"]
 
 _DIGITS = {2: 5, 4: 9, 8: 17}  # that distinguish all numbers of so many bytes
 _SPECIAL = re.compile(r'[",\r\n]')
@@ -23,19 +26,9 @@ _SPECIAL = re.compile(r'[",\r\n]')
 Chunk = tuple[Iterable[Sequence[Any]], NDArray[Any]]  # columns of anything, then a matrix of numbers, of the same rows
 
 
-def write_recording(run: ExportedRun, folder: Path, done: Callable[[str], None]) -> None:
-    """Write ``layers.csv``, which lists the files, and one file per layer: stimulus_id, label, split, d features.
-
-    Numbers have as many digits as it takes to read them back exactly; undefined ones are ``nan``.
-    """
-    write_run_folder(run, folder, done, _FORMAT)
-
-
-def write_analysis(analysis: ExportedAnalysis, folder: Path, done: Callable[[str], None]) -> None:
-    """Copy the tables; write ``rdms.csv``, which lists the files, and one file per matrix, one row per pair."""
+def _copy_tables(analysis: ExportedAnalysis, folder: Path) -> None:
     for path in analysis.table_paths:
         shutil.copyfile(path, folder / path.name)
-    write_analysis_folder(analysis, folder, done, _FORMAT)
 
 
 def _write_layer(path: Path, run: ExportedRun, each: ExportedLayer) -> None:
@@ -71,4 +64,10 @@ def _field(value: Any) -> str:
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 
-_FORMAT = FolderFormat(".csv", _write_table, _write_layer, _write_pairs)
+CSV = FolderFormat(
+    suffix=".csv",
+    write_table=_write_table,
+    write_layer=_write_layer,
+    write_pairs=_write_pairs,
+    write_tables=_copy_tables,
+)

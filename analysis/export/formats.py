@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.export import csv_folder, matlab, npz, parquet_folder, rsatoolbox
+from analysis.export import matlab, npz, rsatoolbox
+from analysis.export.csv_folder import CSV
+from analysis.export.parquet_folder import PARQUET
 from analysis.export.sources import ExportedAnalysis, ExportedRun
 
 __all__ = ["FORMATS", "Done", "Format"]
@@ -47,14 +49,14 @@ FORMATS: dict[str, Format] = {
     "csv": Format(
         what="a folder of tables as text",
         suffixes=(),
-        write_recording=csv_folder.write_recording,
-        write_analysis=csv_folder.write_analysis,
+        write_recording=CSV.write_recording,
+        write_analysis=CSV.write_analysis,
     ),
     "parquet": Format(
         what="a folder of tables of Apache Parquet",
         suffixes=(),
-        write_recording=parquet_folder.write_recording,
-        write_analysis=parquet_folder.write_analysis,
+        write_recording=PARQUET.write_recording,
+        write_analysis=PARQUET.write_analysis,
         needs="pyarrow[parquet]",
     ),
     "npz": Format(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,45 +14,44 @@ from numpy.typing import NDArray
 
 from analysis.export.sources import ExportedAnalysis, ExportedLayer, ExportedMatrix, ExportedRun
 
-__all__ = ["FolderFormat", "stimulus_columns", "write_analysis_folder", "write_run_folder"]
+__all__ = ["FolderFormat", "stimulus_columns"]
 
 _LONGEST_NAME = 80
 _PAIRS_AT_ONCE = 2**18
 
 
-class FolderFormat(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class FolderFormat:
     """A format of one file per table.
 
     ``write_layer`` writes a layer of a run in blocks of rows, ``write_pairs`` a table whose rows come in several
-    frames.
+    frames, ``write_tables`` the tables of an analysis.
     """
 
     suffix: str
     write_table: Callable[[Path, pd.DataFrame], None]
     write_layer: Callable[[Path, ExportedRun, ExportedLayer], None]
     write_pairs: Callable[[Path, Iterator[pd.DataFrame]], None]
+    write_tables: Callable[[ExportedAnalysis, Path], None]
 
+    def write_recording(self, run: ExportedRun, folder: Path, done: Callable[[str], None]) -> None:
+        """Write the table ``layers``, which lists the files, and one file per layer."""
+        self.write_table(folder / f"layers{self.suffix}", _layer_index(run, self.suffix))
+        for each in run.layers:
+            path = folder / _layer_file(each, self.suffix)
+            path.parent.mkdir(exist_ok=True)
+            self.write_layer(path, run, each)
+            done(each.layer.name)
 
-def write_run_folder(run: ExportedRun, folder: Path, done: Callable[[str], None], chosen: FolderFormat) -> None:
-    """Write the table ``layers``, which lists the files, and one file per layer."""
-    chosen.write_table(folder / f"layers{chosen.suffix}", _layer_index(run, chosen.suffix))
-    for each in run.layers:
-        path = folder / _layer_file(each, chosen.suffix)
-        path.parent.mkdir(exist_ok=True)
-        chosen.write_layer(path, run, each)
-        done(each.layer.name)
-
-
-def write_analysis_folder(
-    analysis: ExportedAnalysis, folder: Path, done: Callable[[str], None], chosen: FolderFormat
-) -> None:
-    """Write the table ``rdms``, which lists the files, and one file per dissimilarity matrix, one row per pair."""
-    chosen.write_table(folder / f"rdms{chosen.suffix}", _matrix_index(analysis, chosen.suffix))
-    for matrix in analysis.matrices:
-        path = folder / _matrix_file(matrix, chosen.suffix)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        chosen.write_pairs(path, _pairs(analysis, analysis.rdm(matrix)))
-        done(matrix.layer)
+    def write_analysis(self, analysis: ExportedAnalysis, folder: Path, done: Callable[[str], None]) -> None:
+        """Write the tables, ``rdms``, which lists the files, and one file per matrix, one row per pair of stimuli."""
+        self.write_tables(analysis, folder)
+        self.write_table(folder / f"rdms{self.suffix}", _matrix_index(analysis, self.suffix))
+        for matrix in analysis.matrices:
+            path = folder / _matrix_file(matrix, self.suffix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.write_pairs(path, _pairs(analysis, analysis.rdm(matrix)))
+            done(matrix.layer)
 
 
 def stimulus_columns(run: ExportedRun, rows: slice) -> dict[str, Any]:

@@ -1,33 +1,23 @@
-"""Apache Parquet files: one per layer, whose activations are one column of lists of equal length."""
+"""Apache Parquet files: stimulus_id, label, split and activation of each layer, a list of d recorded numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.export.layout import FolderFormat, stimulus_columns, write_analysis_folder, write_run_folder
+from analysis.export.layout import FolderFormat, stimulus_columns
 from analysis.export.sources import ExportedAnalysis, ExportedLayer, ExportedRun, blocks
 
-__all__ = ["write_analysis", "write_recording"]
+__all__ = ["PARQUET"]
 
 
-def write_recording(run: ExportedRun, folder: Path, done: Callable[[str], None]) -> None:
-    """Write ``layers.parquet``, which lists the files, and one file per layer.
-
-    Its columns are stimulus_id, label, split and activation, a list of d numbers of the recorded type.
-    """
-    write_run_folder(run, folder, done, _FORMAT)
-
-
-def write_analysis(analysis: ExportedAnalysis, folder: Path, done: Callable[[str], None]) -> None:
-    """Write the tables, ``rdms.parquet``, which lists the files, and one file per matrix, one row per pair."""
+def _write_tables(analysis: ExportedAnalysis, folder: Path) -> None:
     for name, table in analysis.tables().items():
-        _write_table(folder / f"{name}{_FORMAT.suffix}", table)
-    write_analysis_folder(analysis, folder, done, _FORMAT)
+        _write_table(folder / f"{name}.parquet", table)
 
 
 def _write_layer(path: Path, run: ExportedRun, each: ExportedLayer) -> None:
@@ -73,4 +63,10 @@ def _write(path: Path, tables: Iterable[Any]) -> None:
             writer.close()
 
 
-_FORMAT = FolderFormat(".parquet", _write_table, _write_layer, _write_pairs)
+PARQUET = FolderFormat(
+    suffix=".parquet",
+    write_table=_write_table,
+    write_layer=_write_layer,
+    write_pairs=_write_pairs,
+    write_tables=_write_tables,
+)

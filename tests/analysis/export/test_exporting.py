@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tasks.rdm_file import read_rdm
 from analysis.comparison.view import View
-from analysis.export import FORMATS, matlab, open_source, sources
+from analysis.export import FORMATS, ExportedAnalysis, ExportedRun, Format, matlab, open_source, sources
 from analysis.export.exporting import export
 from checkpoints import Capture, Damaged, Run, Stimuli
 from repsim import rdm
@@ -225,9 +225,8 @@ def test_a_layer_is_never_read_whole(odd_run: Path, tmp_path: Path, name: str, m
             seen.append((layer.shape[0], len(block)))
             yield rows, block
 
-    monkeypatch.setattr(
-        f"analysis.export.{FORMATS[name].write_recording.__module__.rpartition('.')[2]}.blocks", watched
-    )
+    module = {"csv": "csv_folder", "parquet": "parquet_folder"}.get(name, name)
+    monkeypatch.setattr(f"analysis.export.{module}.blocks", watched)
     export(odd_run, tmp_path / f"x{SUFFIX[name]}", format=name, layers=["parts.wide"])
     assert len(seen) > 1
     assert all(height < n for n, height in seen)
@@ -376,13 +375,37 @@ def test_a_layer_in_groups_of_its_own_is_refused(analysis: Path) -> None:
         open_source(analysis)
 
 
+# Formats from outside the package
+
+
+def write_shapes(run: ExportedRun, path: Path, done: Callable[[str], None]) -> None:
+    path.write_text(json.dumps({each.layer.name: each.layer.shape for each in run.layers}))
+    for each in run.layers:
+        done(each.layer.name)
+
+
+def write_labels(analysis: ExportedAnalysis, path: Path, done: Callable[[str], None]) -> None:
+    path.write_text(json.dumps([matrix.view.label for matrix in analysis.matrices]))
+
+
+def test_an_entry_adds_a_format(
+    odd_run: Path, analysis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repsim: Callable[..., Any]
+) -> None:
+    shapes = Format(what="shapes", suffixes=(".json",), write_recording=write_shapes, write_analysis=write_labels)
+    monkeypatch.setitem(FORMATS, "shapes", shapes)
+    (path,) = export(odd_run, tmp_path / "run.json", format="shapes")
+    assert json.loads(path.read_text()) == {"parts.a/b": [6, 3], "parts.Ä $x$": [6, 1], "parts.wide": [6, 40]}
+    said = repsim("export", analysis, "--format", "shapes", "--output", tmp_path / "analysis.json")
+    assert (said.code, json.loads((tmp_path / "analysis.json").read_text())) == (0, ["007", "007", "ß", "ß"])
+
+
 # Mistakes
 
 
 def test_the_command_says_what_it_wrote(repsim: Callable[..., Any], runs: Mapping[str, Path], tmp_path: Path) -> None:
     code, out, err = repsim("export", runs["backprop"], "--format", "npz", "--output", tmp_path / "a.npz")
-    size = (tmp_path / "a.npz").stat().st_size
-    assert (code, out) == (0, f"Wrote {tmp_path}/a.npz: 1 file, {size} bytes.\n")
+    size = (tmp_path / "a.npz").stat().st_size / 1000
+    assert (code, out) == (0, f"Wrote {tmp_path}/a.npz: 1 file, {size:.3g} kB.\n")
     assert err.startswith("export (npz): 3/3 in ")
     code, out, _ = repsim(
         "export", runs["backprop"], "--format=csv", "--json", "--steps=all", "--output", tmp_path / "new" / "a"
