@@ -34,6 +34,9 @@ class Learner(nn.Module):
         Whether estimators of equal kind, shape and options that need nothing from the segments above are stacked and
         evaluated together. The ``state_dict`` then holds them as one entry named by their boundaries, such as
         ``estimators.1_2_3``.
+    started : mapping of int to int, default empty
+        Number of updates made before the estimator at a boundary was added, where that is not 0. Only estimators that
+        started together are stacked, as the optimizer counts the updates of a stack as one.
 
     Raises
     ------
@@ -50,13 +53,15 @@ class Learner(nn.Module):
         *,
         loss: str = "log_loss",
         together: bool = True,
+        started: Mapping[int, int] | None = None,
     ) -> None:
         super().__init__()
         estimators = dict(sorted((estimators or {}).items()))
         for k in estimators:
             network.check_boundary(k)
         self.network, self.loss = network, loss
-        groups = _group_alike(estimators) if together else {(k,): [estimator] for k, estimator in estimators.items()}
+        alone = {(k,): [estimator] for k, estimator in estimators.items()}
+        groups = _group_alike(estimators, started or {}) if together else alone
         self.estimators = nn.ModuleDict(
             {
                 "_".join(map(str, ks)): several[0] if len(several) == 1 else stack(several)
@@ -82,11 +87,13 @@ class Learner(nn.Module):
 _AVAILABLE_AFTER_FORWARD = frozenset({"activation", "labels", "error"})
 
 
-def _group_alike(estimators: Mapping[int, Estimator]) -> dict[tuple[int, ...], list[Estimator]]:
+def _group_alike(
+    estimators: Mapping[int, Estimator], started: Mapping[int, int]
+) -> dict[tuple[int, ...], list[Estimator]]:
     """Return the estimators in groups that can be evaluated together right after the forward pass."""
     groups: dict[Any, dict[int, Estimator]] = {}
     for k, estimator in estimators.items():
-        alike = (type(estimator), estimator.site.shape, estimator.options)
+        alike = (type(estimator), estimator.site.shape, estimator.options, started.get(k, 0))
         key = alike if estimator.needs <= _AVAILABLE_AFTER_FORWARD else k
         groups.setdefault(key, {})[k] = estimator
     return {tuple(group): list(group.values()) for group in groups.values()}
@@ -113,7 +120,12 @@ def site_of(network: Chain, k: int, *, loss: str = "log_loss", seed: int = 0, n_
 
 
 def build_learner(
-    config: TrainingConfig, shape: int | tuple[int, ...], n_outputs: int, *, together: bool = True
+    config: TrainingConfig,
+    shape: int | tuple[int, ...],
+    n_outputs: int,
+    *,
+    together: bool = True,
+    started: Mapping[int, int] | None = None,
 ) -> Learner:
     """Return the network and estimators that a configuration describes, initialised from its seed.
 
@@ -126,7 +138,7 @@ def build_learner(
         Shape of one example: the number of features, or (channels, height, width).
     n_outputs : int
         Number of classes, or of regression targets.
-    together : bool, default True
+    together, started
         See ``Learner``.
 
     Raises
@@ -145,7 +157,7 @@ def build_learner(
         generator=stream(config.seed, "weights"),
     )
     estimators = _build_estimators(config.rules, network, config, n_outputs)
-    return Learner(network, estimators, loss=config.loss, together=together)
+    return Learner(network, estimators, loss=config.loss, together=together, started=started)
 
 
 def _build_estimators(

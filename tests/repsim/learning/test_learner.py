@@ -96,6 +96,15 @@ def test_build_learner_puts_an_estimator_at_each_chosen_boundary(boundaries: str
     assert all(isinstance(module, SyntheticGradient) for module in learner.estimators.values())
 
 
+def test_only_estimators_that_started_together_are_stacked() -> None:
+    learner = build_learner(config(boundaries="all"), N_FEATURES, N_CLASSES, started={2: 10, 4: 10})
+    assert list(learner.estimators) == ["1_3", "2_4"]
+    whole = build_learner(config(boundaries="all"), N_FEATURES, N_CLASSES)
+    for name, value in whole.estimators["1_2_3_4"].state_dict().items():  # initial values are those of the boundary
+        assert torch.equal(learner.estimators["1_3"].state_dict()[name], value[[0, 2]])
+
+
+
 def test_build_learner_follows_the_settings() -> None:
     settings = config(depth=6, width=9, norm="layer", activation="tanh", rule=f"{SG}:hidden_layers=2,hidden_width=11")
     learner = build_learner(settings, N_FEATURES, N_CLASSES)
