@@ -10,6 +10,7 @@ import typer
 from analysis.cli.options import Display, Given, analysis_of, execution_of, with_options
 from analysis.cli.output import print_results
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.toml_files import read_defaults
 
@@ -20,9 +21,13 @@ __all__ = ["compare"]
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Two or more run directories with the same stimuli; the first is the reference."),
+        typer.Argument(
+            help="Two or more run directories with the same stimuli, or patterns such as 'runs/sg/seed-*'; the first "
+            "is the reference. Or one TOML file with [arms.NAME], which repsim sweep has trained."
+        ),
     ],
     analysis: Given[AnalysisConfig],
+    design: Given[DesignConfig],
     execution: Given[ExecutionConfig],
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: comparison, beside the first run]")
@@ -32,13 +37,21 @@ def compare(
 ) -> None:
     """Compare the layers of runs with one another: tables, RDMs, figures, report.
 
-    Only results that are missing or out of date are computed; after Ctrl-C the same command continues.
-    Example: repsim compare runs/backprop runs/sg-middle runs/sg-all
+    Runs that differ in their seeds only are an arm; arms of three seeds or more are compared as groups. Only results
+    that are missing or out of date are computed; after Ctrl-C the same command continues.
+    Example: repsim compare 'runs/backprop/*' 'runs/sg/*' --control decoupled='runs/greedy/*'
     """
-    from analysis.workflows.analyze import compare_runs
+    from analysis.comparison.attribution.grouping import expand
+    from analysis.workflows.analyze import compare_design, compare_runs
 
     defaults = read_defaults()
     where = execution_of(execution, defaults, display)
-    with analysis_of(analysis, defaults) as config:
-        result = compare_runs(runs, config=config, output=output, execution=where)
+    if len(runs) == 1 and runs[0].suffix == ".toml":
+        given = {**analysis.values, **design.values}
+        result = compare_design(runs[0], defaults=defaults, given=given, output=output, execution=where)
+    else:
+        paths = [path for run in runs for path in expand(run)]
+        with analysis_of(analysis, defaults) as config:
+            arms = design.merged([defaults])
+            result = compare_runs(paths, config=config, design=arms, output=output, execution=where)
     print_results([result], as_json=display.json)

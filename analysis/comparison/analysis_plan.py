@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from analysis.comparison.attribution.design import Design
 from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
 from analysis.comparison.tasks.plan import plan_rdms
@@ -41,13 +42,14 @@ class AnalysisPlan:
     folder: Path
     config: AnalysisConfig
     command: str
+    design: Design | None = None
 
     @cached_property
     def tasks(self) -> AnalysisTasks:
         """The tasks that compute the results."""
         from analysis.comparison.tasks.analysis_cache import AnalysisCache  # slow to import; not needed if all is done
 
-        return plan_tasks(self.views, self.config, AnalysisCache(self.folder.absolute()))
+        return plan_tasks(self.views, self.config, AnalysisCache(self.folder.absolute()), self.design)
 
     @cached_property
     def identity(self) -> str:
@@ -60,7 +62,8 @@ class AnalysisPlan:
         ]
         tables = {name: list(table.columns) for name, table in TABLES.items()}
         versions = [_REVISION, VERSION, _version(), schema_version()]
-        everything = [*versions, self.title, self._settings(), views, states, tables]
+        design = None if self.design is None else self.design.identity
+        everything = [*versions, self.title, self._settings(), views, states, tables, design]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     def is_done(self) -> bool:
@@ -98,9 +101,11 @@ class AnalysisPlan:
         return {name: value for name, value in self.config.to_dict().items() if name not in chosen}
 
 
-def plan_tasks(views: Sequence[View], config: AnalysisConfig, cache: Cache) -> AnalysisTasks:
+def plan_tasks(
+    views: Sequence[View], config: AnalysisConfig, cache: Cache, design: Design | None = None
+) -> AnalysisTasks:
     """Return the tasks that fill the tables of views on the same stimuli, of which the first is the reference."""
-    tasks = AnalysisTasks(views, config, cache)
+    tasks = AnalysisTasks(views, config, cache, design)
     tasks.by_table["rdm"] = list(plan_rdms(tasks))
     for name, table in TABLES.items():
         if table.plan is not None:

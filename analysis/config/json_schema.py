@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from analysis.config.roles import ROLES
 from analysis.config.toml_files import TABLES
 from repsim.settings import Setting, Settings
 
@@ -26,6 +27,11 @@ def json_schema(tables: Mapping[str, type[Settings]] = TABLES) -> dict[str, Any]
             "description": "Of a sweep: settings that belong together, by the name of their case.",
             "additionalProperties": _table(tables["training"]),
         }
+        properties["arms"] = {
+            "type": "object",
+            "description": "Of a design: groups of networks with a role, by name, with their settings of training.",
+            "additionalProperties": _arm(tables["training"]),
+        }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Settings of repsim",
@@ -38,6 +44,16 @@ def json_schema(tables: Mapping[str, type[Settings]] = TABLES) -> dict[str, Any]
 def _table(config: type[Settings]) -> dict[str, Any]:
     properties = {each.name: _setting(each) for each in config.settings()}
     return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _arm(config: type[Settings]) -> dict[str, Any]:
+    """Return the schema of an arm: its role, the method that a control is for, and settings of training."""
+    table = _table(config)
+    own = {
+        "role": {"type": "string", "description": "Role of the arm.", "enum": list(ROLES)},
+        "method": {"type": "string", "description": "Name of the method that a control is for."},
+    }
+    return {**table, "properties": {**own, **table["properties"]}, "required": ["role"]}
 
 
 def _grid(config: type[Settings]) -> dict[str, Any]:

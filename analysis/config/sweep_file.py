@@ -5,23 +5,27 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.design import DesignConfig
 from analysis.config.recording import RecordingConfig
+from analysis.config.roles import REFERENCE, ROLES
 from analysis.config.seed_list import parse_seeds
 from analysis.config.toml_files import DEFAULTS_FILE, SettingsFile, merge, read_settings
 from repsim.learning import TrainingConfig
 
-__all__ = ["Sweep", "SweptRun", "read_sweep"]
+__all__ = ["Sweep", "SweptArm", "SweptRun", "read_design", "read_sweep"]
 
 _MOST_RUNS = 100_000
-_TABLES = ("training", "recording", "grid", "cases", "analysis")
-_RESERVED = ("lock", "sweep.csv")
+_TABLES = ("training", "recording", "grid", "cases", "arms", "analysis", "comparison")
+_RESERVED = ("lock", "sweep.csv", "comparison")
 _NAME = re.compile(r"[\w.+-]+")
+_OTHER_ARM = re.compile(r"\{([\w.+-]+)\}")  # in a rule: the run of another arm at the same point of the grid
+_BORROWS = "accuracy-matched"  # role of arms that have no networks of their own
 
 
 @dataclass(frozen=True)
@@ -29,24 +33,51 @@ class SweptRun:
     """One training of a sweep.
 
     ``name`` is the path of its run directory in the folder of the sweep; ``settings`` are those in which it differs
-    from the others.
+    from the others; ``after`` names the runs that its rule reads.
     """
 
     name: str
     settings: Mapping[str, Any]
     training: TrainingConfig
     recording: RecordingConfig
+    after: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SweptArm:
+    """A group of trainings with a role in a comparison; ``method`` is the one that a control is for, "" for all."""
+
+    name: str
+    role: str
+    method: str
+    runs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The trainings that a file describes, and the analysis of each (None: they are not analyzed)."""
+    """The trainings that a file describes.
+
+    Attributes
+    ----------
+    runs : sequence of SweptRun
+    analysis : AnalysisConfig or None
+        The analysis of each run; None if they are not analyzed, or if the file has arms.
+    arms : sequence of SweptArm
+        Empty if the file has no arms.
+    comparison : AnalysisConfig
+        What is compared of the arms.
+    design : DesignConfig
+        How the arms are compared.
+    """
 
     runs: Sequence[SweptRun]
     analysis: AnalysisConfig | None
+    arms: Sequence[SweptArm] = ()
+    comparison: AnalysisConfig = field(default_factory=AnalysisConfig)
+    design: DesignConfig = field(default_factory=DesignConfig)
 
 
-def read_sweep(path: Path, defaults: SettingsFile | None = None) -> Sweep:
+def read_sweep(path: Path, defaults: SettingsFile | None = None, folder: Path | None = None) -> Sweep:
     """Return the trainings that a file describes.
 
     Parameters
@@ -57,25 +88,123 @@ def read_sweep(path: Path, defaults: SettingsFile | None = None) -> Sweep:
         ``[cases.NAME]`` has settings that belong together; if there are cases, each is trained at every point of the
         grid. ``[analysis]``, which may be empty, asks for an analysis of every run; its keys are those of
         ``AnalysisConfig``.
+
+        ``[arms.NAME]`` in place of cases makes the file a design: each arm has a ``role``, a control may name the
+        ``method`` that it is for, and the other keys are settings of training. ``{NAME}`` in a rule stands for the run
+        of another arm at the same point of the grid. ``[analysis]`` then says what is compared, and ``[comparison]``
+        how; its keys are those of ``DesignConfig``.
     defaults : SettingsFile, optional
         Settings that the file overrides.
+    folder : Path, optional
+        Folder of the runs, which rules may refer to; ``runs/NAME`` by default, where NAME is that of the file.
     """
     file = read_settings(path, _TABLES)
     files = [defaults or SettingsFile(DEFAULTS_FILE), file]
-    grid, cases = _grid(path, file.tables.get("grid", {})), _cases(path, file.tables.get("cases", {}))
-    if not grid and not cases:
+    grid, cases = _grid(path, file.tables.get("grid", {})), _cases(path, "cases", file.tables.get("cases", {}))
+    roles, arms = _arms(path, file.tables.get("arms", {}))
+    if cases and roles:
+        raise ValueError(f"{path} has both [cases] and [arms]; an arm is a case with a role. Put all under [arms].")
+    if not grid and not cases and not arms:
         raise ValueError(
-            f"{path} has neither [grid] nor [cases.NAME]: nothing varies. Train one network by repsim train."
+            f"{path} has neither [grid] nor [cases.NAME] nor [arms.NAME]: nothing varies. Train one network by repsim "
+            "train."
         )
-    n_runs = math.prod([len(cases or [0]), *map(len, grid.values())])
+    n_runs = math.prod([len(cases or arms or [0]), *map(len, grid.values())])
     if n_runs > _MOST_RUNS:
         raise ValueError(f"{path} describes {n_runs} trainings; expected at most {_MOST_RUNS}.")
     recording = merge(RecordingConfig, files, {})
+    where = (folder if folder is not None else default_folder(path)).absolute()
     runs = []
-    for name, settings, changes in _points(grid, cases):
-        training = _training(files, name, changes)
-        runs.append(SweptRun(name, settings, training, recording))
-    return Sweep(runs, merge(AnalysisConfig, files, {}, check_choices=True) if "analysis" in file.tables else None)
+    for name, settings, changes in _points(grid, cases or arms, "arm" if arms else "case"):
+        changes, after = _resolved(path, name, settings, changes, arms, where)
+        runs.append(SweptRun(name, settings, _training(files, name, changes), recording, after))
+    comparison = merge(AnalysisConfig, files, {}, check_choices=True)
+    return Sweep(
+        _in_order(path, runs),
+        comparison if "analysis" in file.tables and not roles else None,
+        _swept_arms(roles, runs),
+        comparison,
+        merge(DesignConfig, files, {}, check_choices=True),
+    )
+
+
+def read_design(path: Path, defaults: SettingsFile | None = None, folder: Path | None = None) -> Sweep:
+    """Return the trainings of a file with arms; see ``read_sweep``."""
+    described = read_sweep(path, defaults, folder)
+    if not described.arms:
+        raise ValueError(
+            f"{path} has no [arms.NAME]; a comparison needs arms with roles. See examples/attribution.toml."
+        )
+    return described
+
+
+def default_folder(path: Path) -> Path:
+    """Return the folder of the runs of a file, ``runs/NAME``."""
+    return Path("runs") / path.stem
+
+
+def _arms(path: Path, table: Mapping[str, Any]) -> tuple[dict[str, tuple[str, str]], dict[str, dict[str, Any]]]:
+    """Return the role and method of each arm, and the settings of those that have networks of their own."""
+    roles, settings = {}, {}
+    for name, values in _cases(path, "arms", table).items():
+        role, method = values.pop("role", None), values.pop("method", "")
+        if not isinstance(role, str) or not isinstance(method, str):
+            raise ValueError(f"{path}, [arms.{name}]: role and method have to be text, such as role = 'reference'.")
+        if role not in ROLES:
+            raise ValueError(f"{path}, [arms.{name}]: unknown role '{role}'. Choose one of: {', '.join(ROLES)}.")
+        roles[name] = role, method
+        if role != _BORROWS:
+            settings[name] = values
+        elif values:
+            raise ValueError(
+                f"{path}, [arms.{name}]: an arm that is {_BORROWS} has the networks of the reference; remove "
+                f"{', '.join(values)}."
+            )
+    return roles, settings
+
+
+def _swept_arms(roles: Mapping[str, tuple[str, str]], runs: Sequence[SweptRun]) -> list[SweptArm]:
+    of_arm = {name: tuple(run.name for run in runs if run.settings["arm"] == name) for name in roles}
+    reference = next((of_arm[name] for name, (role, _) in roles.items() if role == REFERENCE), ())
+    return [
+        SweptArm(name, role, method, reference if role == _BORROWS else of_arm[name])
+        for name, (role, method) in roles.items()
+    ]
+
+
+def _resolved(
+    path: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    changes: Mapping[str, Any],
+    arms: Mapping[str, Any],
+    folder: Path,
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Replace the names of other arms in a rule by the paths of their runs; return these runs' names too."""
+    rule = changes.get("rule")
+    if not isinstance(rule, str) or not (named := _OTHER_ARM.findall(rule)):
+        return dict(changes), ()
+    place = name.partition("/")[2]
+    for other in named:
+        if other not in arms or other == settings.get("arm"):
+            raise ValueError(f"{path}: the rule of {name} names {{{other}}}, which is no other arm with networks.")
+    runs = {other: f"{other}/{place}" if place else other for other in named}
+    for other, run in runs.items():
+        rule = rule.replace(f"{{{other}}}", str(folder / run))
+    return {**changes, "rule": rule}, tuple(runs.values())
+
+
+def _in_order(path: Path, runs: Sequence[SweptRun]) -> list[SweptRun]:
+    """Return runs so that each comes after those that its rule reads."""
+    ordered: dict[str, SweptRun] = {}
+    waiting = list(runs)
+    while waiting:
+        ready = [run for run in waiting if set(run.after) <= set(ordered)]
+        if not ready:
+            raise ValueError(f"{path}: the rules of {waiting[0].name} and {waiting[-1].name} need each other.")
+        ordered |= {run.name: run for run in ready}
+        waiting = [run for run in waiting if run.name not in ordered]
+    return list(ordered.values())
 
 
 def _training(files: Sequence[SettingsFile], name: str, changes: Mapping[str, Any]) -> TrainingConfig:
@@ -90,7 +219,7 @@ def _training(files: Sequence[SettingsFile], name: str, changes: Mapping[str, An
 
 
 def _points(
-    grid: Mapping[str, Sequence[Any]], cases: Mapping[str, Mapping[str, Any]]
+    grid: Mapping[str, Sequence[Any]], cases: Mapping[str, Mapping[str, Any]], kind: str
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Yield the name of each training, what distinguishes it and its settings; seeds vary fastest."""
     names = sorted(grid, key=lambda name: name == "seed")
@@ -98,7 +227,7 @@ def _points(
         for values in product(*(grid[name] for name in names)):
             place = dict(zip(names, values, strict=True))
             parts = [case, *(f"{name}-{_in_path(value)}" for name, value in place.items())]
-            yield "/".join(filter(None, parts)), {**({"case": case} if case else {}), **place}, {**changes, **place}
+            yield "/".join(filter(None, parts)), {**({kind: case} if case else {}), **place}, {**changes, **place}
 
 
 def _in_path(value: Any) -> str:
@@ -128,12 +257,13 @@ def _seeds(path: Path, text: str) -> list[int]:
         raise ValueError(f"{path}, [grid]: {error}") from None
 
 
-def _cases(path: Path, table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def _cases(path: Path, kind: str, table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     for name, settings in table.items():
         if not isinstance(settings, dict):
-            raise ValueError(f"{path}, [cases]: '{name}' is not a table; put its settings under [cases.NAME].")
+            raise ValueError(f"{path}, [{kind}]: '{name}' is not a table; put its settings under [{kind}.NAME].")
+        one = kind.removesuffix("s")
         if not _NAME.fullmatch(name) or set(name) <= {"."}:
-            raise ValueError(f"{path}: case '{name}' cannot name a folder; use letters, digits, dots, + and hyphens.")
+            raise ValueError(f"{path}: {one} '{name}' cannot name a folder; use letters, digits, dots, + and hyphens.")
         if name in _RESERVED:
-            raise ValueError(f"{path}: case '{name}' has the name of a file of the sweep; rename it.")
-    return dict(table)
+            raise ValueError(f"{path}: {one} '{name}' has the name of a file of the sweep; rename it.")
+    return {name: dict(settings) for name, settings in table.items()}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import CaptureConfig, RecordingConfig
 from repsim.learning.config import TrainingConfig
@@ -24,6 +25,7 @@ TABLES: dict[str, type[Settings]] = {
     "recording": RecordingConfig,
     "capture": CaptureConfig,
     "analysis": AnalysisConfig,
+    "comparison": DesignConfig,
     "execution": ExecutionConfig,
 }
 

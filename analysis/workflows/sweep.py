@@ -14,7 +14,7 @@ from analysis.comparison.tables.schema import read_table
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig
-from analysis.config.sweep_file import Sweep, SweptRun, read_sweep
+from analysis.config.sweep_file import Sweep, SweptRun, default_folder, read_sweep
 from analysis.config.toml_files import SettingsFile
 from analysis.execution import Executor, Task, describe_error, make_executor, run_tasks
 from analysis.execution.folders import check_folder
@@ -98,8 +98,8 @@ def sweep(
         After Ctrl-C. The same call continues.
     """
     execution, path = execution or ExecutionConfig(), Path(path)
-    described = read_sweep(path, defaults)
-    folder = Path(output) if output is not None else Path("runs") / path.stem
+    folder = Path(output) if output is not None else default_folder(path)
+    described = read_sweep(path, defaults, folder)
     check_folder(folder)
     for run in described.runs:
         _check_place(folder / run.name, run)
@@ -164,14 +164,16 @@ def _analyze(*, path: str, config: AnalysisConfig) -> None:
 def _tasks(described: Sweep, folder: Path, data_dir: str | Path | None) -> list[Task]:
     """Return the trainings that have not ended and the analyses that are missing or stale."""
     idx_folder = None if data_dir is None else str(Path(data_dir).absolute())
-    tasks = []
+    tasks: list[Task] = []
+    keys: dict[str, str] = {}  # of trainings that have not ended, by the name of the run
     for run in described.runs:
         path = (folder / run.name).absolute()
         state = Run.open(path).status["state"] if (path / "run.json").is_file() else None
         inputs = {"path": str(path), "training": run.training, "recording": run.recording, "data_dir": idx_folder}
-        training = Task(run.name, _train, inputs)
+        training = Task(run.name, _train, inputs, after=tuple(keys[name] for name in run.after if name in keys))
         if state not in _ENDED:
             tasks.append(training)
+            keys[run.name] = training.key
         config = described.analysis
         if config is not None and state != "diverged" and not _is_analyzed(path, config, state):
             tasks.append(Task(run.name, _analyze, {"path": str(path), "config": config}, after=(training.key,)))

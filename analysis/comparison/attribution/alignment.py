@@ -11,7 +11,7 @@ from analysis.comparison.attribution.arms import OpenArm
 from analysis.comparison.steps import is_trained_here
 from checkpoints import Run
 
-__all__ = ["ALIGNMENTS", "AlignedStep", "align"]
+__all__ = ["ALIGNMENTS", "AlignedStep", "align", "logged_accuracy"]
 
 
 @dataclass(frozen=True)
@@ -166,28 +166,29 @@ def _name(place: float, unit: str) -> str:
     return f"{100 * place:.3g} %" if unit == "%" else f"{unit} {place:g}"
 
 
-def _accuracy(run: Run, step: int) -> float:
-    """Return the validation accuracy at the end of the last epoch that a step completes."""
+def logged_accuracy(run: Run, step: int) -> float | None:
+    """Return the validation accuracy at the end of the last epoch that a step completes; None if it is not known."""
     known = [
         (record["step"], record["validation_accuracy"])
         for record in run.metrics()
         if record.get("validation_accuracy") is not None and record.get("step", 0) <= step
     ]
-    if not known:
+    return float(max(known)[1]) if known else None
+
+
+def _accuracy(run: Run, step: int) -> float:
+    found = logged_accuracy(run, step)
+    if found is None:
         raise ValueError(
             f"{run.path} logged no validation accuracy up to step {step}; arms can be matched in accuracy only after "
             "the first epoch."
         )
-    return float(max(known)[1])
+    return found
 
 
 def _nearest_accuracy(run: Run, goal: float) -> int:
-    steps = [step for step in run.recorded_steps if step > 0]
-    return min(steps, key=lambda step: abs(_known_accuracy(run, step) - goal))
-
-
-def _known_accuracy(run: Run, step: int) -> float:
-    try:
-        return _accuracy(run, step)
-    except ValueError:
-        return -np.inf
+    accuracies = {step: logged_accuracy(run, step) for step in run.recorded_steps if step > 0}
+    known = {step: value for step, value in accuracies.items() if value is not None}
+    if not known:
+        _accuracy(run, run.recorded_steps[-1])  # raises
+    return min(known, key=lambda step: abs(known[step] - goal))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.comparison.attribution.effects import LEAST_SEEDS, Member
-from analysis.comparison.attribution.roles import CONTROLS, METHOD, REFERENCE, ROLES
+from analysis.comparison.attribution.contrasts import LEAST_SEEDS, Member
 from analysis.comparison.steps import is_trained_here
+from analysis.config.roles import CONTROLS, METHOD, REFERENCE, ROLES
 from checkpoints import Run
 
 __all__ = ["Arm", "OpenArm", "differing_settings", "open_arms"]

@@ -10,45 +10,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from analysis.comparison.attribution.contrasts import LEAST_SEEDS, Contrast, Member
 from analysis.comparison.attribution.effect_bands import simultaneous_bands
-from analysis.comparison.attribution.roles import METHOD, REFERENCE
 from repsim.similarity import group_effect
 
-__all__ = ["ArmLayers", "Contrast", "EffectFamily", "Member", "contrasts_of", "effect_family"]
+__all__ = ["ArmLayers", "EffectFamily", "effect_family"]
 
 Array = NDArray[np.float64]
-LEAST_SEEDS = 3
-
-
-@dataclass(frozen=True)
-class Member:
-    """One network of an arm: the arm, the seed that it started from, and the split of the data that it saw."""
-
-    arm: str
-    seed: int
-    split: int = 0
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Comparison of two arms that says something about a method.
-
-    Attributes
-    ----------
-    method : str
-    kind : {"total", "beyond", "alone"}
-        The method against the reference, the method against a control, or a control against the reference.
-    control : str
-        Name of the control; empty for ``"total"``.
-    arm, base : str
-        The two arms; differences are those of ``arm`` from ``base``.
-    """
-
-    method: str
-    kind: str
-    control: str
-    arm: str
-    base: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,24 +44,6 @@ class ArmLayers:
     similarities: Mapping[str, Array]
     quantities: Mapping[str, Array]
     undefined: Mapping[tuple[int, str, int], str] = field(default_factory=dict)
-
-
-def contrasts_of(roles: Mapping[str, str], controls_for: Mapping[str, str]) -> list[Contrast]:
-    """Return the contrasts of a design: for each method its total, then each of its controls.
-
-    ``roles`` maps arms to roles; ``controls_for`` maps controls to the method that they are for, or to "" for all.
-    """
-    (reference,) = (name for name, role in roles.items() if role == REFERENCE)
-    found = []
-    for method in (name for name, role in roles.items() if role == METHOD):
-        found.append(Contrast(method, "total", "", method, reference))
-        for control, role in roles.items():
-            if role not in (REFERENCE, METHOD) and controls_for.get(control, "") in ("", method):
-                found += [
-                    Contrast(method, "beyond", control, method, control),
-                    Contrast(method, "alone", control, control, reference),
-                ]
-    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.comparison.tables.arm_tables import ARMS, ATTRIBUTION, SIMILARITY_TESTS
 from analysis.comparison.tables.comparison_table import ComparisonTable
 from analysis.comparison.tables.layer_tables import CLASS_STRUCTURE, RDM_SIMILARITY, SIMILARITY, UNDEFINED
 from analysis.comparison.tables.probe_tables import FIRST_LAYERS, PROBE_BANDS, PROBE_DIFFERENCES, PROBES
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["TABLES", "document_tables", "read_table"]
 
 TABLES: dict[str, ComparisonTable] = {
+    "arms": ARMS,
+    "attribution": ATTRIBUTION,
+    "similarity_tests": SIMILARITY_TESTS,
     "probes": PROBES,
     "probe_bands": PROBE_BANDS,
     "probe_differences": PROBE_DIFFERENCES,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.comparison.tasks.source import Source
 from analysis.comparison.tasks.version import VERSION
@@ -13,6 +13,9 @@ from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution.cache import Cache, TaskResult, Undefined
 from analysis.execution.task import Task
+
+if TYPE_CHECKING:
+    from analysis.comparison.attribution.design import Design
 
 __all__ = ["AnalysisTasks", "Place", "require"]
 
@@ -29,6 +32,8 @@ class AnalysisTasks:
     config : AnalysisConfig
     cache : Cache
         Keeps the results.
+    design : Design or None
+        Arms of networks that are compared as groups.
     by_table : dict of str to list of Task
         Tasks by the name of the table that they fill; those of the RDMs, which other tasks need, are in ``"rdm"``.
         Among the inputs of each task are ``sources``, the layers that it reads.
@@ -37,6 +42,7 @@ class AnalysisTasks:
     views: Sequence[View]
     config: AnalysisConfig
     cache: Cache
+    design: Design | None = None
     by_table: dict[str, list[Task]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Task]:
@@ -97,8 +103,12 @@ class AnalysisTasks:
         return list(dict.fromkeys(messages))
 
     def _described(self) -> Iterator[Task]:
-        """Yield the tasks that are done, except RDMs, whose warnings are repeated by their class structure."""
-        return (task for task in self if task.name != "rdm" and task.is_done())
+        """Yield the tasks about views that are done, except RDMs, whose warnings their class structure repeats."""
+        views = {(source.run, source.step) for source in self.sources}
+        for task in self:
+            of_views = all((source.run, source.step) in views for source in task.inputs["sources"])
+            if of_views and task.name not in ("rdm", "arms") and task.is_done():
+                yield task
 
 
 def require(found: Mapping[str, Any], name: str, task: Task) -> Any:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
+from analysis.comparison.tasks.source import Source
 from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
 from analysis.execution.task import Task
@@ -13,6 +15,7 @@ __all__ = [
     "COMPARATORS_SHOWN",
     "plan_class_structure",
     "plan_probes",
+    "plan_probes_of",
     "plan_rdm_similarity",
     "plan_rdms",
     "plan_similarity",
@@ -79,15 +82,20 @@ def plan_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
 
 def plan_probes(tasks: AnalysisTasks) -> Iterator[Task]:
     """Yield one task per group of layers of a view."""
+    for view, source in zip(tasks.views, tasks.sources, strict=True):
+        yield from plan_probes_of(tasks, view, source)
+
+
+def plan_probes_of(tasks: AnalysisTasks, view: View, source: Source) -> Iterator[Task]:
+    """Yield one task per group of layers of one view, whose source is given without layers."""
     from analysis.comparison.tasks.compute import fit_probes
     from probes.table.columns import schema_version
 
-    version, n_stimuli = f"{VERSION}-{schema_version()}", len(tasks.views[0].run.stimuli)
-    for index, view in enumerate(tasks.views):
-        for layers in _groups(view, n_stimuli, _MOST_TOGETHER):
-            cost = 0.2 + 4e-7 * n_stimuli * sum(view.listed[layer].shape[1] for layer in layers)
-            inputs = {"sources": (tasks.source(index, *layers),), "Cs": list(tasks.config.Cs)}
-            yield tasks.make("probes", fit_probes, inputs, cost=cost, version=version)
+    version, n_stimuli = f"{VERSION}-{schema_version()}", len(view.run.stimuli)
+    for layers in _groups(view, n_stimuli, _MOST_TOGETHER):
+        cost = 0.2 + 4e-7 * n_stimuli * sum(view.listed[layer].shape[1] for layer in layers)
+        inputs = {"sources": (replace(source, layers=layers),), "Cs": list(tasks.config.Cs)}
+        yield tasks.make("probes", fit_probes, inputs, cost=cost, version=version)
 
 
 def _groups(view: View, n_rows: int, most: int) -> list[tuple[str, ...]]:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from analysis.comparison.attribution.effects import ArmLayers, Member
+from analysis.comparison.attribution.contrasts import Member
+from analysis.comparison.attribution.effects import ArmLayers
 
 SHAPE = (2, 8)  # steps and layers
 

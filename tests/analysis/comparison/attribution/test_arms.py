@@ -8,7 +8,7 @@ import pytest
 
 from analysis import train_seeds
 from analysis.comparison.attribution.arms import Arm, differing_settings, open_arms
-from analysis.comparison.attribution.effects import Member
+from analysis.comparison.attribution.contrasts import Member
 from analysis.training.setup import configurations
 from checkpoints import Run
 

@@ -3,13 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from analysis.comparison.attribution.effects import (
-    ArmLayers,
-    Contrast,
-    Member,
-    contrasts_of,
-    effect_family,
-)
+from analysis.comparison.attribution.contrasts import Contrast, Member, contrasts_of
+from analysis.comparison.attribution.effects import ArmLayers, effect_family
 from repsim.similarity import group_effect
 from tests.analysis.comparison.attribution.simulated_arms import SHAPE, planted, simulate_arms
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from analysis.comparison.attribution.effects import Contrast, effect_family
+from analysis.comparison.attribution.contrasts import Contrast
+from analysis.comparison.attribution.effects import effect_family
 from analysis.comparison.attribution.power import power_table
 from tests.analysis.comparison.attribution.simulated_arms import SHAPE, planted, simulate_arms
 
