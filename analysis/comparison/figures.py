@@ -12,8 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from analysis.comparison.attribution.answer import contrast_titles, quantity_label, without_controls_alone
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
+from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
 from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.plots.drawing import Drawing
 from repsim.similarity import MEASURES
@@ -213,7 +215,67 @@ def _draw_alignment(tables: Tables) -> Figure:
     return figure_of(left)
 
 
+# Arms
+
+
+def _has_arms(tables: Tables) -> bool:
+    return len(tables["attribution"]) > 0
+
+
+def _first_quantity(tables: Tables) -> str:
+    return str(tables["attribution"]["quantity"].iloc[0])
+
+
+def _effect_label(quantity: str) -> str:
+    lost = quantity in MEASURES and MEASURES[quantity].direction == "similarity"
+    return f"{quantity_label(quantity)} {'lost beyond the ceiling' if lost else 'less that of the other arm'}"
+
+
+def _attribution_caption(tables: Tables) -> str:
+    quantity = _first_quantity(tables)
+    return (
+        f"Difference in {quantity_label(quantity)} between a method and the reference (total), and between the method "
+        "and each control (beyond), by layer and step. Similarities: the mean within the two arms less that between "
+        "them. Dots: different; equals signs: equivalent; hatched: undecided, by bands that cover all "
+        f"{len(tables['attribution'])} differences at once with 95 % confidence. Smallest difference of interest: "
+        f"{tables['attribution']['smallest'].iloc[0]:g}."
+    )
+
+
+def _draw_attribution(tables: Tables) -> Figure:
+    rows, quantity = without_controls_alone(tables["attribution"]), _first_quantity(tables)
+    return plot_attribution(rows[rows["quantity"] == quantity], contrast_titles(tables), label=_effect_label(quantity))
+
+
+def _effects_caption(tables: Tables) -> str:
+    return (
+        f"The same differences at {tables['attribution']['at'].iloc[-1]}, with their bands; the grey range is smaller "
+        "than the smallest difference of interest."
+    )
+
+
+def _draw_effects(tables: Tables) -> Figure:
+    rows, quantity = without_controls_alone(tables["attribution"]), _first_quantity(tables)
+    rows = rows[(rows["quantity"] == quantity) & (rows["at"] == rows["at"].iloc[-1])]
+    titles = contrast_titles(tables)
+    return plot_effects_by_layer(rows, titles, label=_effect_label(quantity), smallest=float(rows["smallest"].iloc[0]))
+
+
 FIGURES: dict[str, ComparisonFigure] = {
+    "attribution": ComparisonFigure(
+        heading="What the methods changed",
+        table="attribution",
+        caption=_attribution_caption,
+        draw=_draw_attribution,
+        is_possible=_has_arms,
+    ),
+    "attribution_by_layer": ComparisonFigure(
+        heading="What the methods changed, with bands",
+        table="attribution",
+        caption=_effects_caption,
+        draw=_draw_effects,
+        is_possible=_has_arms,
+    ),
     "probe_accuracy": ComparisonFigure(
         heading="Linear probes by layer", table="probes", caption=_probe_caption, draw=_draw_probes
     ),

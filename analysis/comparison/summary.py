@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from analysis.comparison.attribution.answer import answer
+from analysis.comparison.attribution.arm_rows import describe_setting
+from analysis.comparison.attribution.arms import differing_settings
 from analysis.comparison.steps import is_trained_here
 from analysis.comparison.tables.result_tables import Tables
 
@@ -17,12 +20,15 @@ __all__ = ["check_any_defined", "summarise", "undefined_sentences"]
 _FRACTION = 0.9
 _PERCENT = f"{100 * _FRACTION:.0f} %"
 _MOST_NAMED = 12
+_OF_THE_RULE = ("seed", "rule", "boundaries", "estimator_learning_rate")
 _NAMES = {"rdm": "RDM", "rdm_similarity": "RDM similarity", "probes": "probe"}
 
 
 def summarise(tables: Tables) -> list[str]:
     """Return a few sentences with the numbers that matter first."""
     return [
+        *answer(tables),
+        *_more_than_the_rule(tables),
         *_unfinished(tables),
         *_accuracies(tables),
         *_first_layers(tables),
@@ -73,6 +79,25 @@ def _label(measure: str) -> str:
     from repsim.similarity import MEASURES  # not needed to read a stored summary
 
     return MEASURES[measure].label if measure in MEASURES else measure.replace("_", " ")
+
+
+def _more_than_the_rule(tables: Tables) -> list[str]:
+    """Name the settings of training, other than those of the rule, in which runs differ from the reference."""
+    if not tables["arms"].empty:
+        return []  # which the answer names
+    first = tables.views[0].run
+    found: dict[str, list[str]] = {}
+    for view in tables.views[1:]:
+        differing = differing_settings(first.config, view.run.config, ignored=_OF_THE_RULE)
+        if differing:
+            said = ", ".join(describe_setting(name, *values) for name, values in differing.items())
+            found.setdefault(said, []).append(view.network)
+    sentences = [
+        f"{_listed(list(dict.fromkeys(networks)))} differ{'s' if len(set(networks)) == 1 else ''} from "
+        f"{tables.views[0].network} in more than the rule: {said} (in parentheses: {tables.views[0].network})."
+        for said, networks in found.items()
+    ]
+    return _at_most(sentences, "more networks differ in more than the rule")
 
 
 def _unfinished(tables: Tables) -> list[str]:

@@ -11,7 +11,7 @@ from analysis.comparison.attribution.arms import OpenArm, differing_settings
 from analysis.comparison.attribution.design import Design
 from analysis.config.roles import REFERENCE
 
-__all__ = ["arm_rows", "describe_differences"]
+__all__ = ["arm_rows", "describe_differences", "describe_setting"]
 
 
 def arm_rows(design: Design) -> list[dict[str, Any]]:
@@ -39,9 +39,14 @@ def arm_rows(design: Design) -> list[dict[str, Any]]:
 
 
 def describe_differences(reference: OpenArm, arm: OpenArm) -> str:
-    """Return the settings of training in which an arm differs from the reference, such as "epochs 130, not 40"."""
+    """Return the settings of training in which an arm differs from the reference, such as "epochs 130 (40)"."""
     found = differing_settings(reference.runs[0].config, arm.runs[0].config)
-    return ", ".join(f"{name} {second}, not {first}" for name, (first, second) in found.items())
+    return ", ".join(describe_setting(name, *values) for name, values in found.items())
+
+
+def describe_setting(name: str, first: Any, second: Any) -> str:
+    """Return a setting with the value that it has instead of that of the reference, in parentheses."""
+    return f"{name} {second}" + ("" if first is None else f" ({first})")
 
 
 def _mean(values: list[Any]) -> float | None:

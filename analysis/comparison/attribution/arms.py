@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from checkpoints import Run
 __all__ = ["Arm", "OpenArm", "differing_settings", "open_arms"]
 
 _ENDED = "finished"
+_PATH = re.compile(r"like=[^,@]*")
 _SCHEDULE = ("optimizer", "learning_rate", "schedule", "epochs", "batch_size")
 _NETWORK = ("data", "network", "width", "norm", "activation", "loss")
 
@@ -122,7 +124,7 @@ def _open(arm: Arm) -> OpenArm:
             )
     opened = OpenArm(arm, runs, members)
     for run in runs[1:]:
-        different = differing_settings(runs[0].config, run.config, ignored=("seed", "split_seed", "rule"))
+        different = differing_settings(runs[0].config, run.config)
         if different:
             raise ValueError(
                 f"Arm '{arm.name}': {run.path} and {runs[0].path} differ in {_listed(different)}; networks of one arm "
@@ -144,9 +146,14 @@ def differing_settings(
     """Return the settings of training in which the configs of two runs differ, with both values."""
     if not (is_trained_here(first) and is_trained_here(second)):
         return {}
-    a, b = first["training"], second["training"]
+    a, b = (_without_paths(each["training"]) for each in (first, second))
     names = [name for name in (*a, *(name for name in b if name not in a)) if name not in ignored]
     return {name: (a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name)}
+
+
+def _without_paths(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings of training without the path of a run that a rule reads, which differs from seed to seed."""
+    return {**training, "rule": _PATH.sub("like", str(training.get("rule")))}
 
 
 def _check_stimuli(arms: Sequence[OpenArm]) -> None:

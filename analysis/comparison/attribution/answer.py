@@ -1,0 +1,139 @@
+"""Answer of a comparison of arms: what each method changed, in total and beyond each control, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.config.roles import ROLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["answer", "contrast_titles", "quantity_label", "without_controls_alone"]
+
+_VERDICTS = ("different", "equivalent", "undecided")
+_FAR_IN_ACCURACY = 0.02
+_LABELS = {
+    "class_structure": "class structure",
+    "accuracy": "probe accuracy",
+    "log_dimension": "logarithm of the effective dimension",
+}
+
+
+def answer(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Return what the tables ``attribution`` and ``arms`` say; nothing if there are no arms."""
+    effects, arms = tables["attribution"], tables["arms"]
+    if effects.empty:
+        return []
+    effects = without_controls_alone(effects)
+    sentences = [
+        _sentence(rows, _roles(arms))
+        for _, rows in effects[effects["status"] == "ok"].groupby(["method", "control"], sort=False)
+    ]
+    return [*sentences, _bands(tables["attribution"]), *_arms(arms)]
+
+
+def without_controls_alone(effects: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are about a method; an empty control is "" rather than missing."""
+    return effects[effects["contrast"] != "alone"].assign(control=lambda rows: rows["control"].fillna(""))
+
+
+def contrast_titles(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], str]:
+    """Return a title for each method and control: "total" or "beyond schedule (slow)"."""
+    effects = without_controls_alone(tables["attribution"])
+    roles = _roles(tables["arms"])
+    return {
+        (method, control): f"beyond {_beyond(control, roles)}" if control else "total"
+        for method, control in effects[["method", "control"]].drop_duplicates().itertuples(index=False)
+    }
+
+
+def quantity_label(quantity: str) -> str:
+    """Return the name of a quantity in figures and sentences."""
+    if quantity in _LABELS:
+        return _LABELS[quantity]
+    from repsim.similarity import MEASURES  # slow to import
+
+    return MEASURES[quantity].label if quantity in MEASURES else quantity.replace("_", " ")
+
+
+def _roles(arms: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(arms["arm"], arms["role"], strict=True))
+
+
+def _beyond(control: str, roles: Mapping[str, str]) -> str:
+    """Return what is beyond a control, such as "schedule (slow)"; an arm may be there at the accuracy of a method."""
+    role = roles.get(control, next((role for name, role in roles.items() if name.startswith(f"{control} at ")), ""))
+    beyond = ROLES[role].beyond if role in ROLES else ""
+    return f"{beyond} ({control})" if beyond else control
+
+
+def _sentence(effects: pd.DataFrame, roles: Mapping[str, str]) -> str:
+    """Return what one contrast says about all quantities."""
+    method, control, base = (str(effects[name].iloc[0]) for name in ("method", "control", "base"))
+    head = f"{method} beyond {_beyond(control, roles)}" if control else f"{method} against {base}"
+    sizes = sorted(set(effects["n_seeds"].astype(int)))
+    n = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}"
+    parts = [_part(str(quantity), rows) for quantity, rows in effects.groupby("quantity", sort=False)]
+    return f"{head} ({n} seeds): {'; '.join(parts)}."
+
+
+def _part(quantity: str, rows: pd.DataFrame) -> str:
+    """Return what one contrast says about one quantity."""
+    several = rows["at"].nunique() > 1
+    counts = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in _VERDICTS}
+    places = f"{len(rows)} layers and steps" if several else f"{len(rows)} layers"
+    said = [f"{count} {verdict}" for verdict, count in counts.items() if count]
+    counted = f"{next(iter(said)).split()[1]} at all {places}" if len(said) == 1 else f"of {places} {', '.join(said)}"
+    largest = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
+    at = f", {largest['at']}" if several else ""
+    size = f"{largest['difference']:+.3f} [{largest['band_low']:+.3f}, {largest['band_high']:+.3f}]"
+    return f"{quantity_label(quantity)} {counted}{_where(rows, several)}, largest {size} at {largest['layer']}{at}"
+
+
+def _where(rows: pd.DataFrame, several: bool) -> str:
+    """Return the layers that differ at the last step, if some do."""
+    last = rows[rows["at"] == rows["at"].iloc[-1]]
+    different = last[last["verdict"] == "different"]
+    if different.empty or len(different) == len(last):
+        return ""
+    at = f"at {last['at'].iloc[0]!s}: " if several else ""
+    return f" ({at}layers {_ranges(different['depth'].astype(int).tolist())} differ)"
+
+
+def _ranges(depths: Sequence[int]) -> str:
+    """Return numbers as ranges, such as "1-4, 7"."""
+    ranges: list[list[int]] = []
+    for depth in sorted(depths):
+        if ranges and depth == ranges[-1][1] + 1:
+            ranges[-1][1] = depth
+        else:
+            ranges.append([depth, depth])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def _bands(effects: pd.DataFrame) -> str:
+    sizes = effects.drop_duplicates("quantity")
+    smallest = ", ".join(
+        f"{quantity_label(name)} {size:g}" for name, size in zip(sizes["quantity"], sizes["smallest"], strict=True)
+    )
+    return (
+        f"Brackets are bands that cover all {len(effects)} differences between arms at once with 95 % confidence; the "
+        f"unit of replication is the seed. Smallest differences of interest: {smallest}. Different: the band lies "
+        "beyond; equivalent: within; undecided: neither, which is no evidence of equality."
+    )
+
+
+def _arms(arms: pd.DataFrame) -> Iterable[str]:
+    """Name the settings in which arms differ from the reference, and arms whose accuracy is not matched."""
+    once = arms.drop_duplicates("arm").fillna({"differs": ""})
+    named = zip(once["arm"], once["role"], once["differs"], strict=True)
+    differing = [f"{arm} ({role}): {differs}" for arm, role, differs in named if differs]
+    if differing:
+        yield f"Settings that differ from the reference (whose values are in parentheses): {'; '.join(differing)}."
+    for row in arms[arms["accuracy_gap"].abs() > _FAR_IN_ACCURACY].itertuples():
+        yield (
+            f"{row.arm} is not matched at {row.at}: its nearest recorded step has a validation accuracy that is "
+            f"{row.accuracy_gap:+.3f} from the method's. Record more steps of the reference."
+        )
