@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
+from analysis.report.charts import possible_charts
 from analysis.report.embedding import Embedding, aligned, classical_mds, pca
 from analysis.report.packing import Arrays
 from analysis.report.sections import describe_measures, network_names
@@ -42,6 +43,10 @@ def page_content(tables: Tables) -> tuple[dict[str, Any], Arrays]:
         ],
         "stimuli": _stimuli(tables, test[shown]),
         "measures": describe_measures(tables),
+        "charts": [
+            {"name": name, "heading": each.heading, "table": each.table, "value": each.value, "ylabel": each.ylabel}
+            for name, each in possible_charts(tables).items()
+        ],
         "chance": _number(tables["probes"]["chance"].iloc[0]) if len(tables["probes"]) else None,
         "has_log_loss": _has_log_loss(tables),
         "tables": {name: _columns(table) for name, table in _small_tables(tables).items()},

@@ -14,10 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from analysis.comparison.summary import summarise, undefined_sentences
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots.drawing import Drawing
+from analysis.report.charts import possible_charts
 from analysis.report.content import page_content
 from analysis.report.packing import pack, pack_json
 from analysis.report.print_figures import embed_figure
-from analysis.report.sections import TABLES_SHOWN, describe_methods
+from analysis.report.sections import TABLES_IN_SECTIONS, TABLES_SHOWN, describe_methods
 
 __all__ = ["SCRIPTS", "as_html", "render", "template", "write_report"]
 
@@ -36,9 +37,11 @@ def write_report(
         summary=summarise(tables),
         undefined=undefined_sentences(tables),
         words=describe_methods(tables),
+        charts={name: (chart, chart.words(tables)) for name, chart in possible_charts(tables).items()},
         drawings=[embed_figure(drawing, figures) for drawing in drawings],
         has={name: len(tables[name]) > 0 for name in ("training", "gradients", "probe_differences")},
-        tables={name: _table_html(table(tables)) for name, table in TABLES_SHOWN.items()},
+        tables={name: _table_html(build(tables)) for name, build in TABLES_IN_SECTIONS.items()},
+        shown={name: (each, _table_html(each.build(tables))) for name, each in TABLES_SHOWN.items()},
         command=command,
         files=[f"{name}.csv" for name in tables] + [tables.rdm_path.name],
         style=template("report/report.css"),

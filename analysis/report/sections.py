@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -13,7 +14,14 @@ from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from repsim.similarity import MEASURES
 
-__all__ = ["TABLES_SHOWN", "describe_measures", "describe_methods", "network_names"]
+__all__ = [
+    "TABLES_IN_SECTIONS",
+    "TABLES_SHOWN",
+    "ReportTable",
+    "describe_measures",
+    "describe_methods",
+    "network_names",
+]
 
 _ABSENT = "\u2013"
 
@@ -27,15 +35,7 @@ def describe_methods(tables: Tables) -> dict[str, str]:
     return {
         "probes": f"{_describe_probes(tables)} {_describe_bands(tables)}",
         "differences": _describe_differences(tables),
-        "structure": (
-            f"Mean {distance} distance between stimuli of different classes minus the mean within a class, over all "
-            f"pairs of {tables.n_test} held-out stimuli."
-        ),
         "rdm": f"{distance.capitalize()} distance between the activations of held-out stimuli, ordered by class.",
-        "first": (
-            "First layer whose probe reaches that share of the accuracy at the last layer. Later layers may fall below "
-            "it again."
-        ),
     }
 
 
@@ -234,11 +234,25 @@ def shorten_ranges(numbers: Sequence[int]) -> str:
     return ", ".join(f"{first}-{last}" if last > first else str(first) for first, last in ranges)
 
 
-TABLES_SHOWN = {
-    "runs": _runs,
-    "accuracy_by_layer": _accuracy_by_layer,
-    "first_layers": _first_layers,
-    "differences": _differences,
-    "run_settings": _run_settings,
-    "analysis_settings": _analysis_settings,
+@dataclass(frozen=True, kw_only=True)
+class ReportTable:
+    """A table with a section of its own: heading, link to it, text above it, and the function that builds it."""
+
+    heading: str
+    link: str
+    build: Callable[[Tables], pd.DataFrame]
+    words: str = ""
+
+
+TABLES_SHOWN: dict[str, ReportTable] = {
+    "accuracies": ReportTable(heading="Probe accuracy on test", link="Accuracies", build=_accuracy_by_layer),
+    "first-layers": ReportTable(
+        heading="First layer whose probe reaches a share of the last layer's accuracy",
+        link="First layers",
+        build=_first_layers,
+        words="First layer whose probe reaches that share of the accuracy at the last layer. Later layers may fall "
+        "below it again.",
+    ),
+    "networks": ReportTable(heading="Settings of each run", link="Settings", build=_run_settings),
 }
+TABLES_IN_SECTIONS = {"runs": _runs, "differences": _differences, "analysis_settings": _analysis_settings}

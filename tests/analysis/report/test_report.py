@@ -23,10 +23,12 @@ from analysis.comparison.view import View
 from analysis.plots.axes import figure_of, new_axes
 from analysis.plots.drawing import Drawing, save_figures
 from analysis.report import write_report
+from analysis.report.charts import CHARTS, LayerChart
 from analysis.report.content import RDM_BUDGET, choose_shown, most_shown, pairs_of
 from analysis.report.embedding import aligned, classical_mds, pca
 from analysis.report.packing import Arrays, pack_json, quantise
 from analysis.report.print_figures import embed_figure
+from analysis.report.sections import TABLES_SHOWN, ReportTable
 from analysis.report.thumbnails import images_of, sprite_of, thumbnails
 from checkpoints import Run
 from repsim.learning import load_dataset
@@ -99,7 +101,7 @@ def test_the_page_needs_nothing_from_outside(page: str) -> None:
 
 def test_every_link_leads_to_a_section(page: str) -> None:
     targets = re.findall(r'href="#([^"]+)"', page)
-    assert set(targets) == set(SECTIONS) - {"accuracies"}
+    assert set(targets) == set(SECTIONS)
 
 
 def test_a_hostile_name_is_only_ever_text(page: str, comparison: ComparisonResult) -> None:
@@ -196,6 +198,39 @@ def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
     assert "my birds" in text
     assert "<th>lr</th>\n      <td>\u2013</td>" in text
     assert "No pictures of the stimuli: the run does not name" in content(text)["stimuli"]["why_not"]
+
+
+# Tables and charts from outside the package
+
+
+def test_an_entry_adds_a_table_to_the_page(
+    comparison: ComparisonResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def best(tables: Tables) -> pd.DataFrame:
+        return tables["probes"].groupby("view", sort=False)[["accuracy"]].max()
+
+    mine = ReportTable(heading="Best <probes>", link="Best", build=best, words="Of all layers.")
+    monkeypatch.setitem(TABLES_SHOWN, "best", mine)
+    page = written(comparison.tables, tmp_path)
+    assert '<section id="best"><h2>Best <probes></h2><p>Of all layers.</p>' in page
+    assert '<a href="#best">Best</a>' in page
+    assert f"<td>{comparison.tables['probes']['accuracy'][:3].max():.6f}</td>" in page
+
+
+def test_an_entry_adds_a_chart_to_the_page(
+    comparison: ComparisonResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = LayerChart(
+        heading="Loss", link="Loss", table="probes", value="log_loss", ylabel="nats", words=lambda tables: "By layer."
+    )
+    monkeypatch.setitem(CHARTS, "mine", mine)
+    monkeypatch.setitem(CHARTS, "nothing", replace(mine, table="undefined"))
+    page = written(comparison.tables, tmp_path)
+    assert '<div class="chart" data-chart="mine"></div>' in page
+    assert content(page)["charts"][1:] == [
+        {"name": "mine", "heading": "Loss", "table": "probes", "value": "log_loss", "ylabel": "nats"}
+    ]
+    assert "#nothing" not in page
 
 
 # The command

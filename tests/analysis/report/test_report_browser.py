@@ -17,6 +17,7 @@ from scipy.spatial.distance import squareform
 
 from analysis.comparison.result import ComparisonResult
 from analysis.report import write_report
+from analysis.report.charts import CHARTS, LayerChart
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = (
@@ -65,7 +66,10 @@ def strange(browser: Any, comparison: ComparisonResult, tmp_path_factory: pytest
     tables = replace(
         comparison.tables, folder=folder, frames={**comparison.tables, "class_structure": structure, "probes": probes}
     )
-    write_report(folder / "report.html", "Strange", tables, [], folder, command="repsim")
+    loss = LayerChart(heading="Loss", link="Loss", table="probes", value="log_loss", ylabel="nats", words=lambda _: "")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(CHARTS, "loss-by-layer", loss)
+        write_report(folder / "report.html", "Strange", tables, [], folder, command="repsim")
     return opened(browser, folder / "report.html", color_scheme="dark")
 
 
@@ -185,6 +189,7 @@ def test_the_page_fits_the_window(page: Any, width: int) -> None:
             assert box["x"] >= 0
             assert box["x"] + box["width"] <= width
     page.set_viewport_size({"width": 1280, "height": 800})
+    page.wait_for_function("document.querySelector('[data-chart=rdm-a] .main-svg').clientWidth > 400")  # drawn again
 
 
 def contrast(first: str, second: str) -> float:
@@ -228,11 +233,15 @@ def test_sliders_and_runs_change_the_matrix(page: Any, comparison: ComparisonRes
 
 
 def test_pointing_at_a_cell_shows_its_stimuli_and_the_true_distance(page: Any, comparison: ComparisonResult) -> None:
+    row, column = 7, 40
+    distance = matrix(comparison, 0, 2)[row, column]
     slide(page, "rdm-a", "Layer", 2)
-    plotted(page, "rdm-a")
+    page.wait_for_function(
+        "([i, j, d]) => Math.abs(document.querySelector('[data-chart=rdm-a] .plot').data[0].z[i][j] - d) < 1e-4",
+        arg=[row, column, distance],
+    )
     box = page.locator('[data-chart="rdm-a"] .nsewdrag').bounding_box()
     n = len(comparison.tables.views[0].rows("test"))
-    row, column = 7, 40
     page.mouse.move(box["x"] + (column + 0.4) * box["width"] / n, box["y"] + (row + 0.4) * box["height"] / n)
     page.mouse.move(box["x"] + (column + 0.5) * box["width"] / n, box["y"] + (row + 0.5) * box["height"] / n)
     readout = page.locator('[data-chart="rdm-a"] .readout')
@@ -240,7 +249,7 @@ def test_pointing_at_a_cell_shows_its_stimuli_and_the_true_distance(page: Any, c
     stimuli = comparison.tables.views[0].run.stimuli
     ids, labels = (each[comparison.tables.views[0].rows("test")] for each in (stimuli.ids, stimuli.labels))
     value, first, second = readout.locator("p").all_inner_texts()
-    assert float(value.rpartition(" ")[2]) == pytest.approx(matrix(comparison, 0, 2)[row, column], abs=1e-4)
+    assert float(value.rpartition(" ")[2]) == pytest.approx(distance, abs=1e-4)
     assert first == f"row: {ids[row]}, class {labels[row]}"
     assert second == f"column: {ids[column]}, class {labels[column]}"
     assert readout.locator(".thumb").count() == 2
@@ -305,6 +314,11 @@ def test_curves_can_be_hidden(page: Any) -> None:
     boxes.first.uncheck()
     assert len(plotted(page, "structure", "data")) == 2
     boxes.first.check()
+
+
+def test_an_added_chart_is_drawn_by_layer(strange: Any, comparison: ComparisonResult) -> None:
+    lines = plotted(strange, "loss-by-layer", "data")
+    assert [y for line in lines for y in line["y"]] == comparison.tables["probes"]["log_loss"].tolist()
 
 
 def test_a_chart_is_also_a_table(page: Any, comparison: ComparisonResult) -> None:

@@ -45,8 +45,9 @@ async function start() {
   applyScheme();
   watchScheme();
   await library;
-  const builders = { loss: trainingCharts, probes: probeChart, differences: differenceChart, "rdm-a": startExplorer, structure: structureChart, "gradients-boundary": gradientCharts };
+  const builders = { loss: trainingCharts, probes: probeChart, differences: differenceChart, "rdm-a": startExplorer, "gradients-boundary": gradientCharts };
   for (const [name, build] of Object.entries(builders)) if (chartHost(name)) build();
+  content.charts.forEach(layerChart);
   document.querySelectorAll("figure.printed").forEach(printedFigure);
   watchWidth();
   await charts[0].wake();

@@ -71,13 +71,14 @@ function differenceChart() {
   });
 }
 
-function structureChart() {
-  const rows = rowsOf("class_structure");
-  const curves = curvesOf(rows, "view", (row) => ({ x: row.depth, layer: row.layer, y: row.class_structure }));
-  curveChart(chartHost("structure"), {
-    name: "class-structure", title: () => "Class structure by layer", label: "Class structure by layer", curves: () => curves,
-    keys: [["layer", "layer"], ["depth", "x"], ["class_structure", "y"]],
-    axes: () => ({ xaxis: depthAxis(rows), yaxis: { title: "between minus within class distance" } }),
+/** Draw a column of a table by layer, one curve per view. */
+function layerChart({ name, heading, table, value, ylabel }) {
+  const rows = rowsOf(table);
+  const curves = curvesOf(rows, "view", (row) => ({ x: row.depth, layer: row.layer, y: row[value] }));
+  curveChart(chartHost(name), {
+    name: value.replace(/_/g, "-"), title: () => heading, label: heading, curves: () => curves,
+    keys: [["layer", "layer"], ["depth", "x"], [value, "y"]],
+    axes: () => ({ xaxis: depthAxis(rows), yaxis: { title: ylabel } }),
   });
 }
 
