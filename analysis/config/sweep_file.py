@@ -25,6 +25,7 @@ _TABLES = ("training", "recording", "grid", "cases", "arms", "analysis", "compar
 _RESERVED = ("lock", "sweep.csv", "comparison")
 _NAME = re.compile(r"[\w.+-]+")
 _OTHER_ARM = re.compile(r"\{([\w.+-]+)\}")  # in a rule: the run of another arm at the same point of the grid
+_SEEDS = ("seed", "split_seed")  # settings in which networks of one arm differ
 _BORROWS = "accuracy-matched"  # role of arms that have no networks of their own
 
 
@@ -90,7 +91,7 @@ def read_sweep(path: Path, defaults: SettingsFile | None = None, folder: Path | 
         ``AnalysisConfig``.
 
         ``[arms.NAME]`` in place of cases makes the file a design: each arm has a ``role``, a control may name the
-        ``method`` that it is for, and the other keys are settings of training. ``{NAME}`` in a rule stands for the run
+        ``method`` that it is for, and the other keys are settings of training; ``seed`` may be a list there too. ``{NAME}`` in a rule stands for the run
         of another arm at the same point of the grid. ``[analysis]`` then says what is compared, and ``[comparison]``
         how; its keys are those of ``DesignConfig``.
     defaults : SettingsFile, optional
@@ -102,6 +103,11 @@ def read_sweep(path: Path, defaults: SettingsFile | None = None, folder: Path | 
     files = [defaults or SettingsFile(DEFAULTS_FILE), file]
     grid, cases = _grid(path, file.tables.get("grid", {})), _cases(path, "cases", file.tables.get("cases", {}))
     roles, arms = _arms(path, file.tables.get("arms", {}))
+    if roles and (varied := [name for name in grid if name not in _SEEDS]):
+        raise ValueError(
+            f"{path}, [grid]: {varied[0]} varies, but networks of one arm may differ in their seeds only. Give each "
+            "value an arm of its own."
+        )
     if cases and roles:
         raise ValueError(f"{path} has both [cases] and [arms]; an arm is a case with a role. Put all under [arms].")
     if not grid and not cases and not arms:
@@ -153,6 +159,8 @@ def _arms(path: Path, table: Mapping[str, Any]) -> tuple[dict[str, tuple[str, st
         if role not in ROLES:
             raise ValueError(f"{path}, [arms.{name}]: unknown role '{role}'. Choose one of: {', '.join(ROLES)}.")
         roles[name] = role, method
+        seeds = {key: values.pop(key) for key in _SEEDS if isinstance(values.get(key), list | str)}
+        values |= _grid(path, seeds)
         if role != _BORROWS:
             settings[name] = values
         elif values:
@@ -222,9 +230,11 @@ def _points(
     grid: Mapping[str, Sequence[Any]], cases: Mapping[str, Mapping[str, Any]], kind: str
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Yield the name of each training, what distinguishes it and its settings; seeds vary fastest."""
-    names = sorted(grid, key=lambda name: name == "seed")
     for case, changes in (cases or {"": {}}).items():
-        for values in product(*(grid[name] for name in names)):
+        own = {name: values for name, values in changes.items() if isinstance(values, list)}  # seeds of an arm
+        grid_of_case = {**grid, **own}
+        names = sorted(grid_of_case, key=lambda name: name == "seed")
+        for values in product(*(grid_of_case[name] for name in names)):
             place = dict(zip(names, values, strict=True))
             parts = [case, *(f"{name}-{_in_path(value)}" for name, value in place.items())]
             yield "/".join(filter(None, parts)), {**({kind: case} if case else {}), **place}, {**changes, **place}
