@@ -1,6 +1,6 @@
 """Implied loss of a synthetic gradient module: its line integral, its curl, and its agreement with the true loss."""
 
-from repsim.theory.implied_loss.curl import curl
+from repsim.theory.implied_loss.curl import curl, data_directions
 from repsim.theory.implied_loss.line_integral import (
     PathDependence,
     affine_implied_loss,
@@ -19,6 +19,7 @@ __all__ = [
     "affine_implied_loss",
     "agreement",
     "curl",
+    "data_directions",
     "implied_loss",
     "module_of",
     "path_dependence",

@@ -35,6 +35,7 @@ from repsim.theory.implied_loss import (
     affine_implied_loss,
     agreement,
     curl,
+    data_directions,
     implied_loss,
     module_of,
     path_dependence,
@@ -334,6 +335,104 @@ def test_a_field_whose_slopes_autograd_cannot_see_is_refused() -> None:
 def test_a_field_without_a_slope_somewhere_is_refused() -> None:
     with pytest.raises(ValueError, match="The Jacobian of S is not finite at some h"):
         curl(lambda h, y: h.abs().sqrt(), torch.zeros(1, 2), zeros(1))
+
+
+# Curl in the directions of the data
+
+STDS = torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64)
+
+
+def plane(n: int = N, d: int = 5) -> tuple[Tensor, Tensor]:
+    """Return activations around 1 that vary along three random axes only, with STDS, and all d axes (columns)."""
+    axes = torch.linalg.qr(randn(d, d, seed=11)).Q
+    z = torch.linalg.qr(torch.cat([torch.ones(n, 1), randn(n, 3, seed=13)], dim=1)).Q[:, 1:]  # centred
+    return 1.0 + (z * STDS * math.sqrt(n - 1)) @ axes[:, :3].T, axes
+
+
+def every_curl(S: Field, h: Tensor) -> list[Tensor]:
+    """Return the curl over all units, in the span of the data, and weighted by their covariance."""
+    roots = [None, data_directions(h), data_directions(h, weighted=True)]
+    return [curl(S, h, zeros(len(h)), directions=each) for each in roots]
+
+
+def test_directions_are_the_principal_axes_and_weighted_ones_a_root_of_the_covariance() -> None:
+    h, axes = plane()
+    B, root = data_directions(h), data_directions(h, weighted=True)
+    torch.testing.assert_close((B.T @ axes[:, :3]).abs(), torch.eye(3).double(), rtol=0, atol=1e-12)
+    torch.testing.assert_close(root @ root.T, torch.cov(h.T), rtol=0, atol=1e-12)
+    torch.testing.assert_close(root.norm(dim=0), STDS, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("share", "n_axes"), [(0.5, 1), (9 / 10.25, 1), (0.9, 2), (10 / 10.25, 2), (0.99, 3), (1, 3)])
+def test_directions_are_the_fewest_that_hold_a_share_of_the_variance(share: float, n_axes: int) -> None:
+    """STDS have the variances 9, 1 and 0.25."""
+    assert data_directions(plane()[0], share=share).shape == (5, n_axes)
+
+
+def test_a_gradient_has_no_curl_in_any_directions() -> None:
+    h, axes = plane()
+    hessian = axes @ torch.diag(torch.tensor([1.0, -2.0, 3.0, 4.0, -5.0]).double()) @ axes.T
+    for S in (lambda h, y: h @ hessian, lambda h, y: slope_of_log_loss(h, y)):
+        assert all((found < 1e-12).all() for found in every_curl(S, h))
+
+
+@pytest.mark.parametrize(
+    ("planted", "seen"), [((3, 4), [False, False]), ((0, 3), [False, False]), ((0, 1), [True] * 2)]
+)
+def test_a_rotation_is_seen_in_the_directions_of_the_data_only_if_it_lies_within(
+    planted: tuple[int, int], seen: list[bool]
+) -> None:
+    """Golden: for J = I + ω (u vᵀ − v uᵀ) the curl is ω √(2 / d) over d units; over three axes √(2 / 3) ω."""
+    (h, axes), omega = plane(), 0.7
+    u, v = axes[:, planted[0]], axes[:, planted[1]]
+    J = torch.eye(5).double() + omega * (torch.outer(u, v) - torch.outer(v, u))
+    everywhere, within, weighted = every_curl(lambda h, y: h @ J.T, h)
+    a, b = STDS[0] ** 2, STDS[1] ** 2  # ‖C^½ (J ∓ Jᵀ) C^½‖² is 8 ω² a b and 4 Σ (variance²)
+    exact = math.sqrt(2 * float(a * b)) / float(STDS.pow(4).sum().sqrt())
+    for found, ratio in (
+        (everywhere, math.sqrt(2 / 5)),
+        (within, seen[0] * math.sqrt(2 / 3)),
+        (weighted, seen[1] * exact),
+    ):
+        torch.testing.assert_close(found, torch.full_like(found, omega * ratio), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("hidden_layers", [0, 1])
+def test_weighted_directions_weight_each_jacobian_by_the_covariance(hidden_layers: int) -> None:
+    """Oracle: C^½ from the eigenvectors, and each example's own Jacobian."""
+    S, h, y = synthetic(hidden_layers=hidden_layers, hidden_width=9), randn(N, 3) * STDS, labels()
+    values, vectors = torch.linalg.eigh(torch.cov(h.T))
+    root, field, expected = vectors @ torch.diag(values.sqrt()) @ vectors.T, module_of(S), []
+    for i in range(N):
+        J = torch.autograd.functional.jacobian(lambda x, i=i: field(x[None], y[i : i + 1])[0], h[i])
+        odd, even = (root @ (J + sign * J.T) @ root for sign in (-1, 1))
+        expected.append(float(odd.norm() / even.norm()))
+    found = curl(S, h, y, directions=data_directions(h, weighted=True), chunk_size=7)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("work", "says"),
+    [
+        (
+            lambda h: curl(rotation, h, zeros(), directions=randn(3, 2)),
+            r"directions has shape \(3, 2\) .*expected \(2, k\)",
+        ),
+        (
+            lambda h: curl(rotation, h, zeros(), directions=torch.eye(2)),
+            "of torch.float32; expected .* of torch.float64",
+        ),
+        (lambda h: data_directions(h, share=0), "share is 0; expected a number above 0 and at most 1"),
+        (lambda h: data_directions(h, share=1.5), "share is 1.5; expected a number above 0 and at most 1"),
+        (lambda h: data_directions(h[:1]), "h holds 1 example; expected two or more"),
+        (lambda h: data_directions(torch.ones(4, 2)), "h does not vary, or is not finite; expected two or more"),
+        (lambda h: data_directions(h / 0), "or is not finite; expected two or more different finite activations"),
+        (lambda h: data_directions(h[0]), r"h has shape \(2,\)"),
+    ],
+)
+def test_invalid_directions_are_refused(work: Callable[[Tensor], object], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        work(randn(N, 2))
 
 
 # Path dependence
