@@ -42,7 +42,7 @@ def compare(
     Example: repsim compare 'runs/backprop/*' 'runs/sg/*' --control decoupled='runs/greedy/*'
     """
     from analysis.comparison.attribution.grouping import expand
-    from analysis.workflows.analyze import compare_design, compare_runs
+    from analysis.workflows.comparisons import compare_design, compare_runs
 
     defaults = read_defaults()
     where = execution_of(execution, defaults, display)

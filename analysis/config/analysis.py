@@ -41,7 +41,7 @@ class AnalysisConfig(Settings):
     steps: str | None = setting(
         None,
         help="Recorded steps: first, last, all or numbers with commas.",
-        shown={"analyze": "first,last", "compare": "last"},
+        shown={"analyze": "first,last", "compare": "last", "power": "last"},
     )
     layers: tuple[str, ...] = setting(
         ("**",),

@@ -91,9 +91,9 @@ def read_sweep(path: Path, defaults: SettingsFile | None = None, folder: Path | 
         ``AnalysisConfig``.
 
         ``[arms.NAME]`` in place of cases makes the file a design: each arm has a ``role``, a control may name the
-        ``method`` that it is for, and the other keys are settings of training; ``seed`` may be a list there too. ``{NAME}`` in a rule stands for the run
-        of another arm at the same point of the grid. ``[analysis]`` then says what is compared, and ``[comparison]``
-        how; its keys are those of ``DesignConfig``.
+        ``method`` that it is for, and the other keys are settings of training; ``seed`` may be a list there too.
+        ``{NAME}`` in a rule stands for the run of another arm at the same point of the grid. ``[analysis]`` then says
+        what is compared, and ``[comparison]`` how; its keys are those of ``DesignConfig``.
     defaults : SettingsFile, optional
         Settings that the file overrides.
     folder : Path, optional

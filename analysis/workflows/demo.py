@@ -9,7 +9,7 @@ from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig
 from analysis.execution.progress import Reporter, silent
 from analysis.training.train import resume_run, train_run
-from analysis.workflows.analyze import compare_runs
+from analysis.workflows.comparisons import compare_runs
 from checkpoints import Run
 from repsim.learning import TrainingConfig
 

@@ -54,7 +54,8 @@ def groups_of(paths: Sequence[str | Path]) -> dict[str, tuple[Path, ...]]:
         by_settings.setdefault(key, []).append(path)
     groups: dict[str, tuple[Path, ...]] = {}
     for members in by_settings.values():
-        name = members[0].absolute().parent.name if len(members) > 1 else members[0].absolute().name
+        run = members[0].absolute()
+        name = run.parent.name if len(members) > 1 or run.name.startswith("seed-") else run.name
         taken = sum(each == name or each.startswith(f"{name} (") for each in groups)
         groups[f"{name} ({taken + 1})" if taken else name] = tuple(members)
     return groups

@@ -36,7 +36,8 @@ def _arms(tasks: AnalysisTasks, _: Frames) -> pd.DataFrame:
     from analysis.comparison.attribution.arm_rows import arm_rows
 
     rows = [] if tasks.design is None else arm_rows(tasks.design)
-    return pd.DataFrame(rows, columns=list(ARMS.columns))
+    numbers = dict.fromkeys(("validation_accuracy", "accuracy_gap", "test_accuracy"), "float64")
+    return pd.DataFrame(rows, columns=list(ARMS.columns)).astype(numbers)
 
 
 ARMS = ComparisonTable(

@@ -233,7 +233,9 @@ def _without_seed(view: View) -> tuple[str, int | None]:
     if not is_trained_here(config):
         return view.label, None
     training = {name: value for name, value in config["training"].items() if name != "seed"}
-    return json.dumps([training, config["data"], view.step], sort_keys=True), config["training"].get("seed")
+    fork = config.get("forked_from", {})
+    trained = [training, config["data"], view.step, fork.get("step"), fork.get("changes")]
+    return json.dumps(trained, sort_keys=True), config["training"].get("seed")
 
 
 def _method_name(view: View) -> str:

@@ -3,7 +3,7 @@ import pytest
 
 from analysis.comparison.attribution.contrasts import Contrast
 from analysis.comparison.attribution.effects import effect_family
-from analysis.comparison.attribution.power import power_table
+from analysis.comparison.attribution.verdict_chances import power_table
 from tests.analysis.comparison.attribution.simulated_arms import SHAPE, planted, simulate_arms
 
 TOTAL = [Contrast("sg", "total", "", "sg", "bp")]
