@@ -20,9 +20,10 @@ def demo(
     *,
     display: Display,
 ) -> None:
-    """Train three networks of 20 hidden layers on real digits and compare their layers (a few minutes).
+    """Train five networks of 20 hidden layers on real digits and compare their layers (a few minutes).
 
-    One uses backprop, one a synthetic gradient in the middle, one synthetic gradients between all hidden layers.
+    One uses backprop, one a synthetic gradient in the middle, one synthetic gradients between all hidden layers. Two
+    are controls: decoupled greedy learning in the middle, and backprop with the schedule of the third.
     Example: repsim demo --output runs/demo
     """
     from analysis.workflows.demo import demo as run_demo

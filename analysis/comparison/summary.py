@@ -29,6 +29,7 @@ def summarise(tables: Tables) -> list[str]:
     return [
         *answer(tables),
         *_more_than_the_rule(tables),
+        *_few_seeds(tables),
         *_unfinished(tables),
         *_accuracies(tables),
         *_first_layers(tables),
@@ -98,6 +99,17 @@ def _more_than_the_rule(tables: Tables) -> list[str]:
         for said, networks in found.items()
     ]
     return _at_most(sentences, "more networks differ in more than the rule")
+
+
+def _few_seeds(tables: Tables) -> list[str]:
+    """Say that single networks are no evidence about learning rules."""
+    runs = {view.run.path: view.run.config for view in tables.views}
+    if not tables["arms"].empty or len(runs) < 2 or not all(map(is_trained_here, runs.values())):
+        return []
+    return [
+        "There are fewer than three networks per method, so that any difference may be one between seeds. Train three "
+        "or more (--seeds 0-4) to attribute differences to methods."
+    ]
 
 
 def _unfinished(tables: Tables) -> list[str]:

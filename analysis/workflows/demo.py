@@ -1,8 +1,9 @@
-"""Three networks of 20 hidden layers on real digits: backprop, one SG in the middle, an SG at every inner boundary."""
+"""Five networks of 20 hidden layers on real digits: backprop, synthetic gradients (SG), and a control for each SG."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from analysis.comparison.result import ComparisonResult
 from analysis.config.execution import ExecutionConfig
@@ -15,29 +16,22 @@ from repsim.learning import TrainingConfig
 
 __all__ = ["DEMO_RUNS", "demo"]
 
+# Stacked this deep, SGs can only follow a network that moves slowly: a lower rate, and more epochs.
+_SLOW: dict[str, Any] = {"epochs": 130, "learning_rate": 2e-4, "estimator_learning_rate": 1e-3}
+_USUAL: dict[str, Any] = {"epochs": 40, "learning_rate": 3e-3, "estimator_learning_rate": 1e-3, "schedule": "cosine"}
+
 DEMO_RUNS = {
     "backprop": TrainingConfig(rule="backprop", epochs=40, learning_rate=3e-3, schedule="cosine"),
-    "sg-middle": TrainingConfig(
-        rule="synthetic-gradient",
-        boundaries="middle",
-        epochs=40,
-        learning_rate=3e-3,
-        estimator_learning_rate=1e-3,
-        schedule="cosine",
-    ),
-    # Stacked this deep, the modules can only follow a network that moves slowly: a lower rate, and more epochs.
-    "sg-every-boundary": TrainingConfig(
-        rule="synthetic-gradient",
-        boundaries="inner",
-        epochs=130,
-        learning_rate=2e-4,
-        estimator_learning_rate=1e-3,
-    ),
+    "sg-middle": TrainingConfig(rule="synthetic-gradient", boundaries="middle", **_USUAL),
+    "sg-every-boundary": TrainingConfig(rule="synthetic-gradient", boundaries="inner", **_SLOW),
+    # Controls: what the decoupling of the network in the middle changes by itself, and what the slow schedule does.
+    "greedy-middle": TrainingConfig(rule="decoupled-greedy", boundaries="middle", **_USUAL),
+    "backprop-slow": TrainingConfig(rule="backprop", epochs=130, learning_rate=2e-4),
 }
 
 
 def demo(folder: str | Path, *, execution: ExecutionConfig | None = None) -> ComparisonResult:
-    """Train those of the three networks that are not trained yet, and compare all.
+    """Train those of the networks that are not trained yet, and compare all.
 
     Parameters
     ----------

@@ -38,7 +38,7 @@ __all__ = [
     "view_of",
 ]
 
-BACKPROP, *SYNTHETIC = DEMO_RUNS
+BACKPROP, SYNTHETIC = "backprop", ("sg-middle", "sg-every-boundary")  # names in DEMO_RUNS
 METHODS = {BACKPROP: "backprop", SYNTHETIC[0]: "SG in the middle", SYNTHETIC[1]: "SG at every boundary"}
 OTHERS = "backprop, other seeds"  # the networks that all methods are compared with
 FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of training, at which layers are recorded

@@ -164,7 +164,7 @@ def test_an_interrupted_demo_continues(
         demo(folder)
     trained = {name: (folder / name / "run.json").read_bytes() for name in small_demo}
     result = demo(folder)
-    assert [view.label for view in result.tables.views] == ["backprop", "sg-middle", "sg-every-boundary"]
+    assert [view.label for view in result.tables.views] == list(small_demo)
     assert listing(folder / "comparison") == OF_ANOTHER_RULE
     assert {name: (folder / name / "run.json").read_bytes() for name in small_demo} == trained
 
