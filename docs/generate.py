@@ -91,8 +91,27 @@ _NOTES_ON_RULES = """
 ## Notation
 
 All quantities are per example: h_k is the activation at boundary k; t_k is the pull-back of g_{k+1} through segment
-k + 1; δ_{k+1} is the pull-back of g_{k+1} to the output of an affine map of that segment; e is the gradient of the loss
-with respect to the output; y is the one-hot label.
+k + 1; τ_k is the true gradient N · ∂L/∂h_k, by exact backprop through all segments above, whatever rules act there;
+δ_{k+1} is the pull-back of g_{k+1} to the output of an affine map of segment k + 1; e is the gradient of the loss with
+respect to the output; y is the one-hot label.
+
+## A control of gradient quality
+
+`disturbed-gradient` uses the true gradient, turned by a given angle towards noise and scaled to a given norm. With
+`like`, angle and norm are those that another run logged at that update and boundary, for example a run with synthetic
+gradients:
+
+    repsim train runs/sg --seeds 0-4 --rule synthetic-gradient --diagnose every:10
+    repsim train runs/control --seeds 0-4 --rule "disturbed-gradient:like=runs/sg/seed-{seed}@middle"
+
+The gradients of the two runs are then equally good by these two numbers, and their errors differ in kind: what a
+synthetic gradient gets wrong may be the same for many examples, noise is independent. An effect of the synthetic
+gradients that the control does not show is not explained by angle and norm. Noise averages out over the examples of a
+batch in the gradients of weights.
+
+Angle and norm are over all examples and units of a batch, and are interpolated linearly between diagnosed updates. A
+path in `like` must not contain a comma or an @. A relative path is relative to the working directory, also when a run
+is resumed.
 
 ## Choices not specified in the literature
 

@@ -15,7 +15,6 @@ from .decoupled import StageReport as StageReport
 from .decoupled import train_pipeline as train_pipeline
 from .diagnostics import Diagnosis as Diagnosis
 from .diagnostics import diagnose as diagnose
-from .diagnostics import true_gradients as true_gradients
 from .estimators import ESTIMATORS as ESTIMATORS
 from .estimators import AdaptiveRandomBackprop as AdaptiveRandomBackprop
 from .estimators import AdaptiveSkippedBackprop as AdaptiveSkippedBackprop
@@ -24,6 +23,7 @@ from .estimators import BPLambda as BPLambda
 from .estimators import DecoupledGreedy as DecoupledGreedy
 from .estimators import DirectFeedbackAlignment as DirectFeedbackAlignment
 from .estimators import DirectRandomTarget as DirectRandomTarget
+from .estimators import DisturbedGradient as DisturbedGradient
 from .estimators import Estimator as Estimator
 from .estimators import FeedbackAlignment as FeedbackAlignment
 from .estimators import Kickback as Kickback
@@ -54,6 +54,7 @@ from .networks import Segment as Segment
 from .networks import conv_net as conv_net
 from .networks import mlp as mlp
 from .networks import residual_net as residual_net
+from .networks import true_gradients as true_gradients
 from .optimizers import OPTIMIZERS as OPTIMIZERS
 from .parallel import Choice as Choice
 from .parallel import Replicas as Replicas

@@ -6,14 +6,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
-from torch.func import functional_call
 
-from repsim.learning.losses import LOSSES
-from repsim.learning.networks import Chain
-
-__all__ = ["Diagnosis", "diagnose", "true_gradients"]
+__all__ = ["Diagnosis", "diagnose"]
 
 
 @dataclass(frozen=True)
@@ -37,30 +32,6 @@ class Diagnosis:
     relative_error: float
     cosine: float
     angle: float
-
-
-def true_gradients(network: Chain, X: Tensor, y: Tensor, *, loss: str = "log_loss") -> dict[int, Tensor]:
-    """Return N · ∂L/∂h_k at every boundary, from an extra forward pass that does not change running statistics.
-
-    Parameters
-    ----------
-    network : Chain
-        One network, or a stack of networks.
-    X, y, loss
-        As in ``compute_gradients``.
-
-    Returns
-    -------
-    dict of int to Tensor, shape (*lead, N, *shape_k)
-    """
-    h = network.input(X)
-    activations = {}
-    for k, segment in enumerate(network.segments, start=1):
-        h = functional_call(segment, {name: buffer.clone() for name, buffer in segment.named_buffers()}, (h,))
-        activations[k] = h
-    logits = activations.pop(len(activations))
-    total = LOSSES[loss](logits, y).sum()  # the sum over examples is N times the mean
-    return dict(zip(activations, torch.autograd.grad(total, list(activations.values())), strict=True))
 
 
 def diagnose(chosen: Mapping[int, Tensor], true: Mapping[int, Tensor], lead: int = 0) -> dict[int, list[Diagnosis]]:

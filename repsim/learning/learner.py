@@ -31,7 +31,7 @@ class Learner(nn.Module):
     loss : str, default "log_loss"
         A key of ``LOSSES``.
     together : bool, default True
-        Whether estimators of equal kind, shape and options that need nothing from the segments above are stacked and
+        Whether estimators of equal kind, shape and options that need nothing from the backward pass are stacked and
         evaluated together. The ``state_dict`` then holds them as one entry named by their boundaries, such as
         ``estimators.1_2_3``.
     started : mapping of int to int, default empty
@@ -84,17 +84,17 @@ class Learner(nn.Module):
         }
 
 
-_AVAILABLE_AFTER_FORWARD = frozenset({"activation", "labels", "error"})
+_AVAILABLE_BEFORE_BACKWARD = frozenset({"activation", "labels", "error", "true_gradient"})
 
 
 def _group_alike(
     estimators: Mapping[int, Estimator], started: Mapping[int, int]
 ) -> dict[tuple[int, ...], list[Estimator]]:
-    """Return the estimators in groups that can be evaluated together right after the forward pass."""
+    """Return the estimators in groups that can be evaluated together before the backward pass."""
     groups: dict[Any, dict[int, Estimator]] = {}
     for k, estimator in estimators.items():
         alike = (type(estimator), estimator.site.shape, estimator.options, started.get(k, 0))
-        key = alike if estimator.needs <= _AVAILABLE_AFTER_FORWARD else k
+        key = alike if estimator.needs <= _AVAILABLE_BEFORE_BACKWARD else k
         groups.setdefault(key, {})[k] = estimator
     return {tuple(group): list(group.values()) for group in groups.values()}
 

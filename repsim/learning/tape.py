@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from repsim.learning.estimators import Estimator, Signals
 from repsim.learning.losses import LOSSES
+from repsim.learning.networks.true_gradient import apply_without_side_effects, true_gradients_from
 
 __all__ = ["Tape"]
 
@@ -50,6 +50,7 @@ class Tape:
         self._below: dict[int, Tensor] = {}  # h_k as a leaf: the input of the span above cut k
         self._h: dict[int, Tensor] = {}  # h_k, the output of segment k, with its graph
         self._g: dict[int, Tensor] = {}  # g_k at cut k
+        self._true: dict[int, Tensor] = {}  # N · ∂L/∂h_k, where an estimator needs it
         self._proposed: dict[tuple[int, ...], tuple[Tensor, Signals]] = {}  # by estimator
         h = X.detach()  # the input gets no gradient
         for k, segment in self._segments.items():
@@ -71,6 +72,7 @@ class Tape:
         error = None
         if self.needs("error"):
             error = torch.autograd.grad(value.sum(), self.output, retain_graph=True)[0] * self._n
+        self._true = self._true_gradients(y, loss)
         self.descend(y, value.sum(), None, error)
         return value.detach()
 
@@ -160,10 +162,20 @@ class Tape:
             influence=influence,
             activation_above=self._h[k + 1].detach() if "activation_above" in needs else None,
             gradient_above=self._g[k + 1] if "gradient_above" in needs else None,
+            true_gradient=self._true[k] if "true_gradient" in needs else None,
         )
         chosen = estimator.gradient(signals)
         self._proposed[k,] = estimator.proposal(chosen, signals), signals
         return chosen
+
+    def _true_gradients(self, y: Tensor, loss: str) -> dict[int, Tensor]:
+        """Return the true gradient from the lowest boundary on whose estimator needs it."""
+        needing = [k for ks, estimator in self._placed.items() if "true_gradient" in estimator.needs for k in ks]
+        if not needing:
+            return {}
+        lowest = min(needing)
+        above = {k: segment for k, segment in self._segments.items() if k > lowest}
+        return true_gradients_from(self._below[lowest], above, y, loss)
 
     def _influence(self, k: int) -> Tensor | None:
         if k not in self._alone or "influence" not in self._alone[k].needs:
@@ -177,7 +189,9 @@ class Tape:
         axis = self._below[ks[0]].ndim - len(estimator.site.shape) - 1
         h = torch.stack([self._below[k].detach() for k in ks], dim=axis)
         labels, error = (None if each is None else each.unsqueeze(axis) for each in (y, error))
-        return Signals(h, labels, error=error)
+        needs_true = "true_gradient" in estimator.needs
+        true = torch.stack([self._true[k] for k in ks], dim=axis) if needs_true else None
+        return Signals(h, labels, error=error, true_gradient=true)
 
     def _target(self, k: int) -> Tensor:
         """Return t_k, the gradient that the span above boundary k passes down, per example."""
@@ -201,11 +215,10 @@ class Tape:
         segment = self._segments[k + 1]
 
         @torch.no_grad()
-        def apply_without_side_effects(h: Tensor) -> Tensor:
-            buffers = {name: buffer.clone() for name, buffer in segment.named_buffers()}
-            return functional_call(segment, buffers, (h,))
+        def apply(h: Tensor) -> Tensor:
+            return apply_without_side_effects(segment, h)
 
-        return apply_without_side_effects
+        return apply
 
 
 _ABOVE = frozenset({"influence", "activation_above", "gradient_above"})

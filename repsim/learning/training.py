@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from repsim.learning.config import TrainingConfig
-from repsim.learning.diagnostics import Diagnosis, diagnose, true_gradients
+from repsim.learning.diagnostics import Diagnosis, diagnose
 from repsim.learning.learner import Learner
 from repsim.learning.losses import LOSSES
+from repsim.learning.networks import true_gradients
 from repsim.learning.schedules import SCHEDULES
 from repsim.learning.streams import stream
 

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp
 
 from repsim.learning.checks import check_integer, check_positive
-from repsim.learning.diagnostics import true_gradients
 from repsim.learning.estimators import Estimator
 from repsim.learning.learner import Learner
-from repsim.learning.networks import Chain
+from repsim.learning.networks import Chain, true_gradients
 from repsim.learning.training import Step
 from repsim.theory.spectral_norm import spectral_norm
 

@@ -54,7 +54,7 @@ class Stage(nn.Module):
     """Consecutive segments that learn together, and the estimator at the boundary above them.
 
     Any rule may be used at the boundaries inside the top stage. In the other stages, rules that need the error of the
-    output cannot be used.
+    output, or the true gradient, cannot be used.
 
     Parameters
     ----------
@@ -85,13 +85,14 @@ class Stage(nn.Module):
         self._boundaries = tuple(inner)
         self.inner = nn.ModuleList(inner.values())
         for k, estimator in inner.items():
-            if "error" in estimator.needs and not self.is_top:
-                raise ValueError(
-                    f"Rule {describe_rule(estimator)} at boundary {k} needs the error of the output, which segments "
-                    f"{self.numbers[0]} to {self.numbers[-1]} do not receive because the chain is cut above them. "
-                    f"Use a rule that needs no error, do not cut at boundary {self.numbers[-1]}, or train with the "
-                    "synchronous step."
-                )
+            for signal in sorted(estimator.needs & set(_OF_THE_TOP)):
+                if not self.is_top:
+                    raise ValueError(
+                        f"Rule {describe_rule(estimator)} at boundary {k} needs {_OF_THE_TOP[signal]}, which segments "
+                        f"{self.numbers[0]} to {self.numbers[-1]} do not receive because the chain is cut above them. "
+                        f"Use a rule that does not need it, do not cut at boundary {self.numbers[-1]}, or train with "
+                        "the synchronous step."
+                    )
 
     @property
     def is_top(self) -> bool:
@@ -147,6 +148,9 @@ class Stage(nn.Module):
 
     def _inner(self) -> dict[int, Estimator]:
         return {k: cast(Estimator, estimator) for k, estimator in zip(self._boundaries, self.inner, strict=True)}
+
+
+_OF_THE_TOP = {"error": "the error of the output", "true_gradient": "the true gradient"}  # only the top stage has them
 
 
 def _groups(*modules: tuple[nn.Module | None, float]) -> list[dict[str, Any]]:

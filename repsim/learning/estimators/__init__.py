@@ -6,6 +6,7 @@ from repsim.learning.estimators.direct_feedback import (
     DirectFeedbackAlignment,
     DirectRandomTarget,
 )
+from repsim.learning.estimators.disturbed_gradient import DisturbedGradient
 from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site, locks
 from repsim.learning.estimators.feedback_alignment import AdaptiveRandomBackprop, FeedbackAlignment, SignSymmetric
 from repsim.learning.estimators.greedy import DecoupledGreedy
@@ -24,6 +25,7 @@ __all__ = [
     "DecoupledGreedy",
     "DirectFeedbackAlignment",
     "DirectRandomTarget",
+    "DisturbedGradient",
     "Estimator",
     "FeedbackAlignment",
     "Kickback",
@@ -42,6 +44,7 @@ __all__ = [
 ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folder and a line here
     "backprop": Backprop,
     "noise": Noise,
+    "disturbed-gradient": DisturbedGradient,
     "feedback-alignment": FeedbackAlignment,
     "sign-symmetric": SignSymmetric,
     "adaptive-random-backprop": AdaptiveRandomBackprop,

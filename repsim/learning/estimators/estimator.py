@@ -79,6 +79,9 @@ class Signals:
         h_{k+1}.
     gradient_above : Tensor, optional, shape of ``activation_above``
         g_{k+1}, the gradient chosen at the boundary above.
+    true_gradient : Tensor, optional, shape of the activation
+        N · ∂L/∂h_k by exact backprop through all segments above, whatever rules act there; it takes another forward and
+        backward pass.
     segment_above : callable, optional
         Segment k + 1 as a function of h_k, without a graph and without changing running statistics.
     """
@@ -90,6 +93,7 @@ class Signals:
     influence: Tensor | None = None
     activation_above: Tensor | None = None
     gradient_above: Tensor | None = None
+    true_gradient: Tensor | None = None
     segment_above: Callable[[Tensor], Tensor] | None = None
 
 
@@ -172,6 +176,7 @@ LOCKS = {
     "activation_above": frozenset({"update"}),
     "target": frozenset({"update", "backward"}),
     "gradient_above": frozenset({"update", "backward"}),
+    "true_gradient": frozenset({"update", "backward"}),
 }
 
 

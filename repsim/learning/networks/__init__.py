@@ -1,4 +1,4 @@
-"""Networks: chains of segments, and architectures by name."""
+"""Networks: chains of segments, architectures by name, and the true gradients at boundaries."""
 
 from repsim.learning.networks.architectures import (
     ACTIVATIONS,
@@ -11,6 +11,7 @@ from repsim.learning.networks.architectures import (
     residual_net,
 )
 from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
+from repsim.learning.networks.true_gradient import true_gradients
 
 __all__ = [
     "ACTIVATIONS",
@@ -25,4 +26,5 @@ __all__ = [
     "conv_net",
     "mlp",
     "residual_net",
+    "true_gradients",
 ]

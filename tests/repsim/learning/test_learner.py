@@ -34,6 +34,7 @@ RULES = [
 ]
 STACKED = {
     "noise",
+    "disturbed-gradient",
     "direct-feedback-alignment",
     "adaptive-skipped-backprop",
     "direct-random-target",
@@ -102,7 +103,6 @@ def test_only_estimators_that_started_together_are_stacked() -> None:
     whole = build_learner(config(boundaries="all"), N_FEATURES, N_CLASSES)
     for name, value in whole.estimators["1_2_3_4"].state_dict().items():  # initial values are those of the boundary
         assert torch.equal(learner.estimators["1_3"].state_dict()[name], value[[0, 2]])
-
 
 
 def test_build_learner_follows_the_settings() -> None:

@@ -87,6 +87,8 @@ def test_observe_is_an_option_of_rules_that_choose_a_gradient() -> None:
         ("noise:scale=-1", "noise: scale is -1.0; expected a number of 0 or more."),
         ("noise:scale=nan", "noise: scale is nan; expected a number of 0 or more."),
         ("noise:scale=inf", "noise: scale is inf; expected a number of 0 or more."),
+        ("disturbed-gradient:angle=181", "disturbed-gradient: angle is 181.0; expected a number from 0 to 180."),
+        ("disturbed-gradient:norm=-1", "disturbed-gradient: norm is -1.0; expected a number of 0 or more."),
         ("bp-lambda:lam=2", "bp-lambda: lam is 2.0; expected a number from 0 to 1."),
         ("bp-lambda:lam=-0.1", "bp-lambda: lam is -0.1; expected a number from 0 to 1."),
         ("bp-lambda:kernel_size=4", "bp-lambda: kernel_size is 4; expected an odd number."),

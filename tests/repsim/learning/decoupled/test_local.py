@@ -38,6 +38,7 @@ CHAINS = {
     "targets below": "target-propagation@1,2 + synthetic-gradient@3",
     "prop below": "synthetic-gradient-prop@1 + bp-lambda@2 + synthetic-gradient@3",
     "error at the top": "synthetic-gradient@2 + direct-feedback-alignment@3 + kickback@4",
+    "true gradient at the top": "synthetic-gradient@2 + disturbed-gradient@3,4",
     "of all kinds": "noise@1 + adaptive-random-backprop@2 + decoupled-greedy@3 + synthetic-gradient:observe=true@4",
 }
 
@@ -214,12 +215,18 @@ def test_estimators_that_ignore_the_target_learn_without_it(name: str) -> None:
         estimator.loss(chosen, signals)
 
 
-@pytest.mark.parametrize("rule", ["direct-feedback-alignment", "kickback", "adaptive-skipped-backprop"])
-def test_a_rule_that_needs_the_error_of_the_output_is_refused_below_the_top(rule: str) -> None:
+@pytest.mark.parametrize(
+    ("rule", "needed"),
+    [
+        ("direct-feedback-alignment", "error of the output"),
+        ("kickback", "error of the output"),
+        ("adaptive-skipped-backprop", "error of the output"),
+        ("disturbed-gradient", "true gradient"),
+    ],
+)
+def test_a_rule_that_needs_what_only_the_top_has_is_refused_below_it(rule: str, needed: str) -> None:
     settings = config(f"{rule}@1 + synthetic-gradient@3")
-    with pytest.raises(
-        ValueError, match=f"Rule {rule} at boundary 1 needs the error of the output.*do not cut at boundary 3"
-    ):
+    with pytest.raises(ValueError, match=f"Rule {rule} at boundary 1 needs the {needed}.*do not cut at boundary 3"):
         LocalLearner(start(settings), settings)
 
 
