@@ -8,7 +8,7 @@ import json
 import operator
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
 from checkpoints.html_tables import abbreviated, run_as_html
+from checkpoints.lineage import ancestors, copy_steps
 from checkpoints.metadata import new_info, now, read_info, sealed
 from checkpoints.stimuli import Stimuli
 from checkpoints.storage.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
 from checkpoints.storage.hdf5_files.activation_file import write_activations
-from checkpoints.storage.lock import Lock, is_locked
+from checkpoints.storage.lock import Lock, Locked, is_locked
 from checkpoints.storage.log import Log, finite, read_log
 from checkpoints.storage.manifest import checked_json, encode_json, write_json, write_manifest
-from checkpoints.storage.regular_files import check_folder, sha256
+from checkpoints.storage.regular_files import check_folder, read_bytes, sha256
 from checkpoints.verification import verify_run
 
 if TYPE_CHECKING:
@@ -83,9 +84,74 @@ class Run:
         TypeError, ValueError
             If the config cannot be written as JSON, or holds NaN or infinity.
         """
-        path = Path(path)
-        settings = json.loads(encode_json(dict(config)))  # a copy that equals what a reader gets
-        info = new_info(settings)
+        return cls._create(Path(path), new_info(_as_read(config)), stimuli)
+
+    @classmethod
+    def fork(cls, path: str | Path, source: Run, step: int, config: Mapping[str, Any], stimuli: Stimuli) -> Run:
+        """Create a run directory that continues another run from one of its steps, and hold its lock.
+
+        The committed steps of the source up to ``step``, and its log up to there, are copied byte for byte after every
+        file has been compared with its hash. ``ancestors`` in ``run.json`` names the source. Otherwise as ``create``.
+
+        Parameters
+        ----------
+        path : path
+            Must not exist; missing parents are created.
+        source : Run
+            Is not changed.
+        step : int
+            A committed step of the source, with weights and optimizer.
+        config : mapping
+            JSON-ready settings.
+        stimuli : Stimuli
+            Those of the source, with inputs.
+
+        Raises
+        ------
+        ValueError
+            If the step is not committed, holds no weights or no optimizer, or was itself copied from another run; or if
+            these are not the stimuli of the source.
+        Locked
+            If the source is being written.
+        Damaged
+            If a file of the source differs from its hash.
+        FileExistsError, NotADirectoryError, TypeError
+            As for ``create``.
+        """
+        source.check_forkable(step)
+        source.stimuli.with_inputs(stimuli)
+        shared = [source[each] for each in source.steps if each <= step]
+        verify_run(source.path, shared, "size")  # copying compares hashes
+        lineage = [*ancestors(source.path, source.info), {"uuid": source.info["uuid"], "step": step}]
+        info = {**new_info(_as_read(config)), "ancestors": lineage}
+        log = read_bytes(source.path / "metrics.jsonl")[: shared[-1].state["metrics"]["size"]]
+        return cls._create(Path(path), info, stimuli, log, lambda folder: copy_steps(shared, folder))
+
+    def check_forkable(self, step: int) -> None:
+        """Raise an error unless ``fork`` can continue this run from a step; no file is compared with its hash."""
+        if step not in self.steps:
+            steps = abbreviated(self.steps) if self.steps else "(none)"
+            raise ValueError(f"Step {step} is not among the committed steps {steps} of {self.path}.")
+        if (own := ancestors(self.path, self.info)) and step <= own[-1]["step"]:
+            raise ValueError(
+                f"Step {step} of {self.path} was copied from the run that it was forked from at step "
+                f"{own[-1]['step']}. Fork that run, or choose a later step."
+            )
+        if not self[step].has_weights or self[step].state.get("optimizer") is None:
+            raise ValueError(f"Step {step} of {self.path} holds no weights or no optimizer, which training needs.")
+        if is_locked(self.path / "run.lock"):
+            raise Locked(f"{self.path} is being written. Fork it once its training has ended or been stopped.")
+
+    @classmethod
+    def _create(
+        cls,
+        path: Path,
+        info: dict[str, Any],
+        stimuli: Stimuli,
+        log: bytes = b"",
+        fill: Callable[[Path], object] = lambda checkpoints: None,
+    ) -> Run:
+        """Create a run directory with a log, and with the steps that ``fill`` writes into a folder."""
         _make_parents(path)
         _remove_abandoned(path)
         lock = None
@@ -93,11 +159,12 @@ class Run:
             with staged_directory(path) as staging:
                 lock = Lock(staging / "run.lock")  # stays with the file when the directory is renamed
                 stimuli.write(staging / "stimuli.h5")
-                write_file(staging / "metrics.jsonl", b"")
+                write_file(staging / "metrics.jsonl", log)
                 info["stimuli_sha256"] = sha256(staging / "stimuli.h5")
-                info["metrics"] = {"size": 0, "sha256": hashlib.sha256().hexdigest()}
+                info["metrics"] = {"size": len(log), "sha256": hashlib.sha256(log).hexdigest()}
                 write_json(staging / "run.json", sealed(info))
                 (staging / "checkpoints").mkdir()
+                fill(staging / "checkpoints")
         except BaseException:
             if lock is not None:
                 lock.release()
@@ -427,6 +494,11 @@ class Run:
         if self._log is None:
             raise PermissionError(f"{self.path} was opened for reading; use Run.create or Run.resume to write.")
         return self._log
+
+
+def _as_read(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of settings that equals what a reader gets."""
+    return dict(json.loads(encode_json(dict(config))))
 
 
 def _whole(number: Any, name: str) -> int:

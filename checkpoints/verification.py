@@ -10,6 +10,7 @@ import numpy as np
 
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
+from checkpoints.lineage import recorded_by
 from checkpoints.metadata import checked_info
 from checkpoints.stimuli import Stimuli
 from checkpoints.storage.log import check_prefixes, read_log
@@ -33,7 +34,7 @@ def verify_run(path: Path, checkpoints: Iterable[Checkpoint], level: str) -> Non
         checkpoint.verify(level)
         prefixes.append((f"step {checkpoint.step}", checkpoint.state.get("metrics")))
         if "activations.h5" in checkpoint.manifest:
-            _check_origin(info["uuid"], checkpoint, stimuli)
+            _check_origin(recorded_by(path, info, checkpoint.step), checkpoint, stimuli)
     _check_log(path, info, prefixes)
 
 

@@ -15,6 +15,7 @@ from checkpoints.storage.regular_files import check_folder, file_size, is_system
 
 __all__ = [
     "LEVELS",
+    "MANIFEST",
     "check_as_written",
     "check_manifest",
     "checked_json",
