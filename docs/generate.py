@@ -107,7 +107,7 @@ gradients:
 The gradients of the two runs are then equally good by these two numbers, and their errors differ in kind: what a
 synthetic gradient gets wrong may be the same for many examples, noise is independent. An effect of the synthetic
 gradients that the control does not show is not explained by angle and norm. Noise averages out over the examples of a
-batch in the gradients of weights.
+batch in the gradients of weights; `gradient_bias_variance` measures what is left of an error there.
 
 Angle and norm are over all examples and units of a batch, and are interpolated linearly between diagnosed updates. A
 path in `like` must not contain a comma or an @. A relative path is relative to the working directory, also when a run

@@ -13,8 +13,10 @@ from .decoupled import LocalLearner as LocalLearner
 from .decoupled import PipelineResult as PipelineResult
 from .decoupled import StageReport as StageReport
 from .decoupled import train_pipeline as train_pipeline
+from .diagnostics import BiasVariance as BiasVariance
 from .diagnostics import Diagnosis as Diagnosis
 from .diagnostics import diagnose as diagnose
+from .diagnostics import gradient_bias_variance as gradient_bias_variance
 from .estimators import ESTIMATORS as ESTIMATORS
 from .estimators import AdaptiveRandomBackprop as AdaptiveRandomBackprop
 from .estimators import AdaptiveSkippedBackprop as AdaptiveSkippedBackprop

@@ -1,14 +1,23 @@
-"""Comparison of the gradients that a rule chooses with the true gradients."""
+"""Comparison of the gradients that a rule chooses with the true gradients, in one batch and over batches."""
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ["Diagnosis", "diagnose"]
+from repsim.learning.checks import check_choice
+from repsim.learning.estimators import Estimator
+from repsim.learning.learner import Learner
+from repsim.learning.losses import count_examples
+from repsim.learning.networks import Chain
+from repsim.learning.tape import Tape
+
+__all__ = ["BiasVariance", "Diagnosis", "diagnose", "gradient_bias_variance"]
 
 
 @dataclass(frozen=True)
@@ -64,3 +73,137 @@ def _compare_one(g: Tensor, t: Tensor) -> Diagnosis:
     error = float((g - t).norm()) / true_norm if true_norm > 0 else math.nan
     scale = math.sqrt(len(g))
     return Diagnosis(norm / scale, true_norm / scale, error, cosine, math.degrees(math.acos(cosine)))
+
+
+@dataclass(frozen=True)
+class BiasVariance:
+    """Bias and variance of a rule's gradient over batches, at fixed parameters.
+
+    G_b and T_b are the rule's gradient and the true gradient of batch b, for B batches; ⟨·⟩ is a mean over batches.
+
+    Attributes
+    ----------
+    bias : float
+        ‖⟨G_b⟩ − ⟨T_b⟩‖, 0 or more. Its square exceeds the true squared bias by 1/B of the variance of G_b − T_b, in
+        expectation.
+    variance, true_variance : float
+        Σ_b ‖G_b − ⟨G_b⟩‖² / (B − 1), and likewise for T_b, 0 or more: the sum of the variances of all entries.
+    n_batches : int
+        Number B of batches, 2 or more.
+    """
+
+    bias: float
+    variance: float
+    true_variance: float
+    n_batches: int
+
+    @property
+    def mean_squared_error(self) -> float:
+        """⟨‖G_b − ⟨T_b⟩‖²⟩ = bias² + (1 − 1/B) · variance: error of one batch as an estimate of the true gradient."""
+        return self.bias**2 + (1 - 1 / self.n_batches) * self.variance
+
+
+def gradient_bias_variance(
+    learner: Learner, batches: Iterable[tuple[Tensor, Tensor]], *, of: str = "weights"
+) -> dict[int, BiasVariance]:
+    """Return bias and variance over batches of the gradient that a rule gives at each boundary.
+
+    As an estimate of the mean true gradient, a rule's gradient of one batch has a mean squared error of bias² plus
+    variance. Backprop has no bias. A rule with a bias has the lower error if its squared bias is smaller than the
+    variance that it saves.
+
+    Nothing is trained: parameters, running statistics, gradients and random streams of the learner stay as they are. A
+    rule that draws random numbers draws anew for each batch, so that its variance includes that of the draws.
+
+    Parameters
+    ----------
+    learner : Learner
+        One network, in the mode (training or evaluation) in which its gradients are meant.
+    batches : iterable of (X, y)
+        Two or more batches of equally many examples, as for ``compute_gradients``.
+    of : str, default "weights"
+        - ``"weights"``: at boundary k, the gradient with respect to all parameters of segment k, a mean over examples.
+        - ``"activations"``: at boundary k, the mean over examples of g_k; of a rule that is only observed, of the
+          gradient that it would have chosen. For the true gradient this mean is 0 in every batch where segment k + 1 is
+          a linear map followed by batch norm in training mode, because batch norm ignores a shift of all examples.
+
+    Returns
+    -------
+    dict of int to BiasVariance
+        By boundary.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two batches, if they differ in their numbers of examples, or if ``of`` is unknown.
+
+    References
+    ----------
+    Zhang et al. (2026), arXiv 2605.27946, on mixtures of backprop and synthetic gradients that trade bias for variance
+    (known from a summary only; the definitions here are the usual ones).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from repsim.learning import TrainingConfig, build_learner
+    >>> learner = build_learner(TrainingConfig(depth=2, width=8, rule="synthetic-gradient@1"), 6, 3)
+    >>> X, y = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
+    >>> found = gradient_bias_variance(learner, [(rows, y) for rows in X])
+    >>> found[1].variance, found[1].bias > 0  # the synthetic gradient starts at zero
+    (0.0, True)
+    """
+    check_choice("of", of, _MEANS)
+    learner = copy.deepcopy(learner)
+    chosen: list[dict[int, Tensor]] = []
+    true: list[dict[int, Tensor]] = []
+    sizes = []
+    for X, y in batches:
+        sizes.append(count_examples(y))
+        chosen.append(_mean_gradients(learner, learner.placed(), X, y, of))
+        true.append(_mean_gradients(learner, {}, X, y, of))
+    if len(sizes) < 2:
+        raise ValueError(f"The number of batches is {len(sizes)}; a variance over batches needs two or more.")
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"The batches have {min(sizes)} to {max(sizes)} examples; expected equally many, as the variance of a mean "
+            "depends on their number. Leave out the incomplete batch."
+        )
+    return {
+        k: _compare_batches(torch.stack([g[k] for g in chosen]), torch.stack([t[k] for t in true]))
+        for k in learner.network.boundaries
+    }
+
+
+def _mean_gradients(
+    learner: Learner, estimators: Mapping[tuple[int, ...], Estimator], X: Tensor, y: Tensor, of: str
+) -> dict[int, Tensor]:
+    """Return the gradient of one batch as a vector, by boundary, without teaching the estimators."""
+    network = learner.network
+    network.zero_grad(set_to_none=True)
+    segments = dict(enumerate(network.segments, start=1))
+    tape = Tape(segments, estimators, network.input(X), count_examples(y), watch=True)
+    tape.descend_from_loss(y, learner.loss)
+    return {k: each.double().flatten() for k, each in _MEANS[of](network, tape).items()}
+
+
+def _of_weights(network: Chain, tape: Tape) -> dict[int, Tensor]:
+    return {
+        k: torch.cat([parameter.grad.flatten() for parameter in segment.parameters() if parameter.grad is not None])
+        for k, segment in zip(network.boundaries, network.segments, strict=False)  # the last segment has no boundary
+    }
+
+
+def _of_activations(network: Chain, tape: Tape) -> dict[int, Tensor]:
+    return {k: g.mean(dim=0) for k, g in tape.gradients().items()}
+
+
+_MEANS: dict[str, Callable[[Chain, Tape], dict[int, Tensor]]] = {
+    "weights": _of_weights,
+    "activations": _of_activations,
+}
+
+
+def _compare_batches(g: Tensor, t: Tensor) -> BiasVariance:
+    """Compare the gradients (B, entries) of all batches."""
+    bias = float((g.mean(dim=0) - t.mean(dim=0)).norm())
+    return BiasVariance(bias, float(g.var(dim=0).sum()), float(t.var(dim=0).sum()), len(g))

@@ -1,4 +1,6 @@
+import copy
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -9,14 +11,22 @@ from repsim.learning import (
     NETWORKS,
     Chain,
     Diagnosis,
+    Estimator,
+    Learner,
+    Noise,
+    Observed,
+    Signals,
+    Site,
     SyntheticGradient,
     compute_gradients,
     diagnose,
+    gradient_bias_variance,
+    mlp,
     site_of,
     stack,
     true_gradients,
 )
-from tests.repsim.small_chains import randn
+from tests.repsim.small_chains import assert_same_bits, build_estimator, randn
 
 N, CLASSES = 7, 3
 SHAPES = {"mlp": (6,), "conv": (1, 8, 8), "residual": (1, 8, 8)}
@@ -123,3 +133,155 @@ def test_an_infinite_gradient_has_no_angle() -> None:
     found = compare([[math.inf, 1.0]], [[1.0, 1.0]])
     assert math.isnan(found.cosine)
     assert math.isnan(found.angle)
+
+
+# Bias and variance
+
+
+class Shifted(Estimator):
+    """g_k = τ_k + c: a constant bias."""
+
+    needs = frozenset({"true_gradient"})
+
+    def __init__(self, site: Site, shift: Tensor) -> None:
+        super().__init__(site)
+        self.register_buffer("shift", shift)
+
+    def gradient(self, signals: Signals) -> Tensor:
+        return signals.true_gradient + self.shift
+
+
+def linear_network() -> Chain:
+    """Return a network without norm or nonlinearity, so that the gradient of W_k is Σ_i g_i h_iᵀ / N."""
+    generator = torch.Generator().manual_seed(0)
+    return mlp(6, CLASSES, depth=3, width=4, norm="none", activation="linear", generator=generator).double()
+
+
+def batches(kind: str, n: int = 5, size: int = N) -> list[tuple[Tensor, Tensor]]:
+    inputs = 0.5 + randn(n, size, 6 if kind == "mlp" else 64, seed=1)
+    return [(X, X[:, :CLASSES].argmax(dim=1)) for X in inputs]
+
+
+def inputs_of_segment(net: Chain, k: int, of_batches: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return [h_{k-1}, 1] of every batch (B, N, n_in + 1), the rows that multiply weights and bias."""
+    with torch.no_grad():
+        h = torch.stack([X for X, _ in of_batches])
+        for segment in net.segments[: k - 1]:
+            h = segment(h)
+    return torch.cat([h, torch.ones(*h.shape[:2], 1, dtype=h.dtype)], dim=2)
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_backprop_has_no_bias_and_the_true_variance(kind: str, of: str) -> None:
+    found = gradient_bias_variance(Learner(network(kind)), batches(kind), of=of)
+    assert list(found) == [1, 2, 3]
+    for each in found.values():
+        assert each.n_batches == 5
+        assert each.bias == 0.0
+        assert each.variance == each.true_variance
+    assert found[3].variance > 1e-3
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_a_constant_shift_is_a_bias(of: str) -> None:
+    """Closed form in a linear network: c moves the mean gradient of an activation by c, of weights by c ⟨[h, 1]⟩ᵀ."""
+    net, of_batches = linear_network(), batches("mlp")
+    shift = randn(4, seed=3)
+    rule = Shifted(site_of(net, 2, n_outputs=CLASSES), shift)
+    found = gradient_bias_variance(Learner(net, {2: rule}), of_batches, of=of)
+    length = inputs_of_segment(net, 2, of_batches).mean(dim=(0, 1)).norm().item() if of == "weights" else 1.0
+    assert found[2].bias == pytest.approx(shift.norm().item() * length)
+    assert found[3].bias == 0.0
+    assert found[1].bias > 1e-3  # the shift is passed down
+    if of == "activations":
+        assert found[2].variance == pytest.approx(found[2].true_variance)
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_noise_has_its_own_variance_and_the_true_gradient_as_bias(of: str) -> None:
+    """Closed form: 4 units with deviation σ give 4 σ² / N, times the mean ‖[h, 1]‖² for weights; 400 batches: 10 %."""
+    net, of_batches = linear_network(), batches("mlp", n=400)
+    rule = Noise(site_of(net, 2, n_outputs=CLASSES), scale=3.0).double()
+    found = gradient_bias_variance(Learner(net, {2: rule}), of_batches, of=of)[2]
+    rows = inputs_of_segment(net, 2, of_batches)
+    variance = 4 * 9 / N * (rows.square().sum(dim=2).mean().item() if of == "weights" else 1.0)
+    assert found.variance == pytest.approx(variance, rel=0.1)
+    true = torch.stack([true_gradients(net, X, y)[2] for X, y in of_batches])
+    means = (true.mT @ rows / N).flatten(1) if of == "weights" else true.mean(dim=1)
+    assert found.true_variance == pytest.approx(means.var(dim=0).sum().item())
+    assert found.bias == pytest.approx(means.mean(dim=0).norm().item(), abs=4 * math.sqrt(variance / 400))
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_the_error_of_one_batch_is_its_squared_bias_and_variance(of: str) -> None:
+    """The identity of the docstring, from every batch."""
+    net, of_batches = network("mlp"), batches("mlp")
+    S = build_estimator("synthetic-gradient", net, 2)
+    found = gradient_bias_variance(Learner(net, {2: S}), of_batches, of=of)[2]
+
+    def gradients(estimators: dict[int, Estimator]) -> Tensor:
+        rows = []
+        for X, y in of_batches:
+            net.zero_grad()
+            g = compute_gradients(net, estimators, X, y, watch=True).gradients[2].mean(dim=0)
+            weights = torch.cat([parameter.grad.flatten() for parameter in net.hidden["2"].parameters()])
+            rows.append(g if of == "activations" else weights)
+        return torch.stack(rows)
+
+    error = (gradients({2: S}) - gradients({}).mean(dim=0)).square().sum(dim=1).mean().item()
+    assert found.mean_squared_error == pytest.approx(error)
+    assert found.bias**2 + 0.8 * found.variance == pytest.approx(error)
+
+
+def test_batch_norm_leaves_no_mean_of_the_true_gradient_of_activations() -> None:
+    """Theorem: a shift of all examples does not change the output of a linear map with batch norm, nor so the loss."""
+    net, of_batches = network("mlp"), batches("mlp")
+    found = gradient_bias_variance(Learner(net), of_batches, of="activations")
+    assert max(found[k].true_variance for k in (1, 2)) < 1e-25
+    assert found[3].true_variance > 1e-3  # below the output segment, which has no norm
+    weights = gradient_bias_variance(Learner(net), of_batches)
+    assert min(weights[k].true_variance for k in (1, 2, 3)) > 1e-3
+
+
+@pytest.mark.parametrize("of", ["weights", "activations"])
+def test_bias_and_variance_change_nothing_and_repeat(of: str) -> None:
+    net = network("mlp")
+    rules = {k: build_estimator(rule, net, k) for k, rule in ((1, "noise"), (2, "synthetic-gradient"))}
+    learner = Learner(net, rules).train()
+    before, state = copy.deepcopy(learner.state_dict()), torch.get_rng_state()
+    found, again = (gradient_bias_variance(learner, batches("mlp"), of=of) for _ in range(2))
+    assert found == again
+    assert_same_bits(learner.state_dict(), before)
+    assert all(parameter.grad is None for parameter in learner.parameters())
+    assert torch.equal(torch.get_rng_state(), state)
+    learner.eval()
+    assert gradient_bias_variance(learner, batches("mlp"), of=of) != found  # with running statistics, not the batch's
+
+
+def test_the_bias_of_an_observed_rule_is_that_of_its_proposal() -> None:
+    net = network("mlp")
+    S = build_estimator("synthetic-gradient", net, 2)
+    used, observed = (
+        gradient_bias_variance(Learner(net, {2: each}), batches("mlp"), of="activations")[2]
+        for each in (S, Observed(copy.deepcopy(S)))
+    )
+    assert asdict(observed) == pytest.approx(asdict(used))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ([], r"^The number of batches is 0; a variance over batches needs two or more\.$"),
+        ([N], r"^The number of batches is 1; a variance over batches needs two or more\.$"),
+        ([N, 4], r"^The batches have 4 to 7 examples; expected equally many, .* Leave out the incomplete batch\.$"),
+    ],
+)
+def test_batches_that_cannot_be_compared_are_refused(sizes: list[int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        gradient_bias_variance(Learner(network("mlp")), [batches("mlp", n=1, size=size)[0] for size in sizes])
+
+
+def test_an_unknown_gradient_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^Unknown of 'rows'\. Choose one of: weights, activations\.$"):
+        gradient_bias_variance(Learner(network("mlp")), batches("mlp"), of="rows")
