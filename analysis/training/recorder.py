@@ -11,6 +11,7 @@ import torch
 
 from analysis.execution.interruption import TrainingInterrupted
 from analysis.training.setup import TrainingSetup
+from analysis.training.transplant import restore_training
 from checkpoints import Capture, Run
 from repsim.learning import Diverged, Step, evaluate
 
@@ -25,10 +26,7 @@ class RunRecorder:
 
     def __init__(self, run: Run, setup: TrainingSetup, optimizer: torch.optim.Optimizer) -> None:
         self.run, self.setup, self.optimizer = run, setup, optimizer
-        committed = run.steps
-        self.start = committed[-1] if committed else 0
-        if committed:
-            run[self.start].restore(setup.learner, optimizer)
+        self.start = restore_training(run, setup, optimizer)
         run.cut_metrics(self.start)
         spent = run.status.get("seconds", 0.0)
         run.set_status("running", step=self.start, n_steps=setup.n_steps, seconds=spent)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,16 +73,22 @@ def prepare(
     recording: RecordingConfig,
     data_dir: str | Path | None = None,
     dataset: Dataset | None = None,
+    started: Mapping[int, int] | None = None,
 ) -> TrainingSetup:
-    """Load the data, unless a data set is given, and build the network of a configuration. Nothing is written."""
+    """Load the data, unless a data set is given, and build the network of a configuration. Nothing is written.
+
+    ``started`` as for ``Learner``; if it is given, steps to record that lie after the end of the training are left out,
+    as a fork keeps those of its source and may be shorter.
+    """
     dataset = dataset or load_dataset(training.data, data_dir)
     split = split_dataset(dataset, training.split_seed)
     n_steps = count_steps(len(split["train"]), training)
-    steps = choose_steps(recording.steps, n_steps)
+    steps = choose_steps(recording.steps, n_steps, check_range=started is None)
     if not steps:
         raise ValueError(f"steps '{recording.steps}' name no step of this training, which ends at step {n_steps}.")
     _check_size(training)
-    learner = build_learner(training, dataset.shape, len(dataset.classes)).to(check_device(training.device))
+    learner = build_learner(training, dataset.shape, len(dataset.classes), started=started)
+    learner = learner.to(check_device(training.device))
     stimuli = choose_stimuli(dataset, split, recording.sizes, training.split_seed)
     check_layers(learner, recording.layers, stimuli)
     diagnosed = recording.diagnosed_steps(n_steps)
@@ -149,7 +155,9 @@ def configurations(run: Run) -> tuple[TrainingConfig, RecordingConfig]:
     """Return the settings that a run was trained and recorded with."""
     config = run.config
     if not is_trained_here(config):
-        raise ValueError(f"{run.path} was not trained by repsim train, so it cannot be retrained or recorded anew.")
+        raise ValueError(
+            f"{run.path} was not trained by repsim train, so it cannot be retrained, forked or recorded anew."
+        )
     return TrainingConfig.from_dict(config["training"]), RecordingConfig.from_dict(config["recording"])
 
 

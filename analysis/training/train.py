@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from analysis.config.recording import RecordingConfig
@@ -10,11 +11,12 @@ from analysis.execution.progress import Reporter, silent
 from analysis.execution.threads import using_threads
 from analysis.training.recorder import RunRecorder
 from analysis.training.setup import TrainingSetup, configurations, describe, prepare
+from analysis.training.transplant import started_in
 from checkpoints import Run
 from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, TrainingConfig, build_optimizer, train
 
-__all__ = ["open_resumable", "report_resumed", "resume_run", "train_run"]
+__all__ = ["open_resumable", "report_resumed", "resume_run", "run_to_the_end", "train_run"]
 
 
 def train_run(
@@ -60,14 +62,7 @@ def train_run(
         raise FileExistsError(f"{path} exists already. Choose another name, or continue it with --resume.")
     setup = prepare(training, recording, data_dir)
     config = describe(setup, data_dir)
-    with (
-        preserve_generators(training.seed),
-        using_threads(training.threads),
-        Interruption() as interruption,
-        Run.create(path, config, setup.stimuli) as run,
-    ):
-        _run_to_the_end(run, setup, interruption, progress or silent())
-    return Run.open(path)
+    return run_to_the_end(lambda: Run.create(path, config, setup.stimuli), setup, progress)
 
 
 def resume_run(path: str | Path, *, progress: Reporter | None = None) -> Run:
@@ -86,16 +81,8 @@ def resume_run(path: str | Path, *, progress: Reporter | None = None) -> Run:
     if stored.status.get("state") == "finished":
         return stored
     training, recording = configurations(stored)
-    setup = prepare(training, recording, stored.config["data"]["data_dir"])
-    with (
-        preserve_generators(training.seed),
-        using_threads(training.threads),
-        Interruption() as interruption,
-        Run.resume(path, setup.stimuli) as run,
-    ):
-        report_resumed(run, progress or silent())
-        _run_to_the_end(run, setup, interruption, progress or silent())
-    return Run.open(path)
+    setup = prepare(training, recording, stored.config["data"]["data_dir"], started=started_in(stored.config))
+    return run_to_the_end(lambda: Run.resume(path, setup.stimuli), setup, progress)
 
 
 def open_resumable(path: str | Path) -> Run:
@@ -117,25 +104,29 @@ def report_resumed(run: Run, progress: Reporter) -> None:
         progress.say(f"{run.path} continues after step {run.steps[-1]}.")
 
 
-def _run_to_the_end(run: Run, setup: TrainingSetup, interruption: Interruption, progress: Reporter) -> None:
-    optimizer = build_optimizer(setup.learner, setup.training)
-    recorder = RunRecorder(run, setup, optimizer)
-    steps = train(
-        setup.learner,
-        optimizer,
-        *setup.part("train"),
-        setup.training,
-        start=recorder.start,
-        diagnosed=setup.diagnosed_steps,
-    )
-    try:
-        with progress.task(run.path.absolute().name, setup.n_steps) as task:
-            task.advance(recorder.start)
-            for step in steps:
-                task.advance(1, recorder.follow(step))
-                if interruption.requested:
-                    raise recorder.stop(step.step)
-    except Diverged as error:
-        recorder.give_up(error)
-        raise
-    recorder.finish()
+def run_to_the_end(opened: Callable[[], Run], setup: TrainingSetup, progress: Reporter | None) -> Run:
+    """Train a network to its end in the run that ``opened`` opens for writing, and return the run, open for reading."""
+    progress, training = progress or silent(), setup.training
+    with (
+        preserve_generators(training.seed),
+        using_threads(training.threads),
+        Interruption() as interruption,
+        opened() as run,
+    ):
+        report_resumed(run, progress)
+        optimizer = build_optimizer(setup.learner, training)
+        recorder = RunRecorder(run, setup, optimizer)
+        data, diagnosed = setup.part("train"), setup.diagnosed_steps
+        steps = train(setup.learner, optimizer, *data, training, start=recorder.start, diagnosed=diagnosed)
+        try:
+            with progress.task(run.path.absolute().name, setup.n_steps) as task:
+                task.advance(recorder.start)
+                for step in steps:
+                    task.advance(1, recorder.follow(step))
+                    if interruption.requested:
+                        raise recorder.stop(step.step)
+        except Diverged as error:
+            recorder.give_up(error)
+            raise
+        recorder.finish()
+    return Run.open(run.path)

@@ -169,5 +169,5 @@ def test_a_run_without_steps_has_nothing_to_record(copied: Callable[[str], Path]
 
 def test_a_run_of_another_trainer_is_refused(known_view: Callable[..., View], tmp_path: Path) -> None:
     view = known_view("mine", np.eye(4), [0, 0, 1, 1], [np.eye(4)], config={"data": "my birds"})
-    with pytest.raises(ValueError, match="was not trained by repsim train, so it cannot be retrained or recorded anew"):
+    with pytest.raises(ValueError, match="was not trained by repsim train, so it cannot be retrained, forked or"):
         record_run(view.run.path, tmp_path / "new")

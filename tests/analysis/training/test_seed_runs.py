@@ -160,8 +160,8 @@ def seed_1_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
 
     build = setup.build_learner
 
-    def poisoned(config: TrainingConfig, *rest: Any) -> Any:
-        learner = build(config, *rest)
+    def poisoned(config: TrainingConfig, *rest: Any, **options: Any) -> Any:
+        learner = build(config, *rest, **options)
         if config.seed == 1:
             with torch.no_grad():
                 learner.network.output.weight.fill_(1e25)
