@@ -7,9 +7,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 from scipy.stats import t as student
 
-__all__ = ["formatted", "listed", "rows_of", "seed_intervals", "value_range", "with_interval"]
+__all__ = [
+    "formatted",
+    "listed",
+    "proportion",
+    "proportion_interval",
+    "rows_of",
+    "seed_intervals",
+    "value_range",
+    "with_interval",
+]
 
 
 def seed_intervals(table: pd.DataFrame, by: Sequence[str], value: str) -> pd.DataFrame:
@@ -75,6 +85,31 @@ def value_range(values: pd.Series) -> str:
     """
     low, high = f"{values.min():.2g}", f"{values.max():.2g}"
     return low if low == high else f"{low} – {high}"
+
+
+def proportion_interval(count: int, n: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of the probability of an event that occurred in count of n independent trials.
+
+    Examples
+    --------
+    >>> low, high = proportion_interval(18, 18)
+    >>> round(low, 3), round(high, 3)
+    (0.824, 1.0)
+    """
+    interval = binomtest(count, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def proportion(count: int, n: int) -> str:
+    """Return the interval of ``proportion_interval``, for a sentence.
+
+    Examples
+    --------
+    >>> proportion(18, 18)
+    '95 % interval 0.82 to 1.00'
+    """
+    low, high = proportion_interval(count, n)
+    return f"95 % interval {low:.2f} to {high:.2f}"
 
 
 def listed(values: Iterable[Any]) -> str:

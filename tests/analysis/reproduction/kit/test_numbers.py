@@ -1,7 +1,16 @@
 import numpy as np
 import pandas as pd
+import pytest
 
-from analysis.reproduction.kit.numbers import formatted, rows_of, seed_intervals, value_range, with_interval
+from analysis.reproduction.kit.numbers import (
+    formatted,
+    proportion,
+    proportion_interval,
+    rows_of,
+    seed_intervals,
+    value_range,
+    with_interval,
+)
 
 
 def test_seed_intervals_are_t_intervals() -> None:
@@ -26,3 +35,12 @@ def test_numbers_are_formatted_for_sentences_and_tables() -> None:
     assert value_range(pd.Series([0.1, 0.1])) == "0.1"
     shown = formatted(pd.DataFrame({"x": [0.12345], "y": [1.0]}), ".2g", ["x"])
     assert shown.iloc[0].tolist() == ["0.12", 1.0]
+
+
+@pytest.mark.parametrize(("count", "n"), [(0, 40), (3, 40), (40, 40)])
+def test_intervals_of_proportions_are_wilsons(count: int, n: int) -> None:
+    z, share = 1.959963984540054, count / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    np.testing.assert_allclose(proportion_interval(count, n), (centre - half, centre + half), atol=1e-12)
+    assert proportion(count, n) == f"95 % interval {abs(centre - half):.2f} to {centre + half:.2f}"
