@@ -192,6 +192,22 @@ def _draw_class_structure(tables: Tables) -> Figure:
     return figure_of(plot_by_layer(tables["class_structure"], "class_structure", ylabel=label))
 
 
+def _draw_quantities(tables: Tables) -> Figure:
+    table = tables["layer_quantities"]
+    labels = {
+        "weight_norm": "weight norm",
+        "participation_ratio": "effective dimension",
+        "similarity_to_last": f"{quantity_label(_first_measure(tables))} with the last layer",
+    }
+    shown = {name: label for name, label in labels.items() if table[name].notna().any()}
+    axes = axes_grid(1, max(1, len(shown)), 4.6 * max(1, len(shown)), 3.8)[0]
+    for ax, (name, label) in zip(axes, shown.items(), strict=True):
+        plot_by_layer(table, name, ylabel=label, ax=ax)
+        if ax is not axes[-1] and (legend := ax.get_legend()) is not None:
+            legend.remove()
+    return figure_of(axes[0])
+
+
 def _draw_training(tables: Tables) -> Figure:
     left, right = axes_grid(1, 2, 10.0, 3.8)[0]
     plot_training(tables["training"], "loss", ylabel=_loss_label(tables), ax=left)
@@ -301,6 +317,16 @@ FIGURES: dict[str, ComparisonFigure] = {
         table="class_structure",
         caption=lambda _: "Mean distance between stimuli of different classes minus mean distance within a class.",
         draw=_draw_class_structure,
+    ),
+    "layer_quantities": ComparisonFigure(
+        heading="Weights and dimension by layer",
+        table="layer_quantities",
+        caption=lambda tables: (
+            "Frobenius norm of each layer's weights (left), effective dimension of its activations (participation "
+            f"ratio, middle), and its {quantity_label(_first_measure(tables))} with the last layer of the same network "
+            "(right)."
+        ),
+        draw=_draw_quantities,
     ),
     "training": ComparisonFigure(
         heading="Training",

@@ -9,6 +9,7 @@ from analysis.comparison.tables.arm_tables import ARMS, ATTRIBUTION, SIMILARITY_
 from analysis.comparison.tables.comparison_table import ComparisonTable
 from analysis.comparison.tables.layer_tables import CLASS_STRUCTURE, RDM_SIMILARITY, SIMILARITY, UNDEFINED
 from analysis.comparison.tables.probe_tables import FIRST_LAYERS, PROBE_BANDS, PROBE_DIFFERENCES, PROBES
+from analysis.comparison.tables.quantity_table import LAYER_QUANTITIES
 from analysis.comparison.tables.run_tables import GRADIENTS, TRAINING
 from checkpoints import Damaged
 
@@ -28,6 +29,7 @@ TABLES: dict[str, ComparisonTable] = {
     "class_structure": CLASS_STRUCTURE,
     "rdm_similarity": RDM_SIMILARITY,
     "similarity": SIMILARITY,
+    "layer_quantities": LAYER_QUANTITIES,
     "undefined": UNDEFINED,
     "training": TRAINING,
     "gradients": GRADIENTS,
