@@ -10,7 +10,7 @@ import typer
 from analysis.cli.options import Display, Given, analysis_of, execution_of, with_options
 from analysis.cli.output import print_results
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.design import DesignConfig
+from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.toml_files import read_defaults
 

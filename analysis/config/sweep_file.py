@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.design import DesignConfig
+from analysis.config.comparison_design import DesignConfig
 from analysis.config.recording import RecordingConfig
 from analysis.config.roles import REFERENCE, ROLES
 from analysis.config.seed_list import parse_seeds

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.design import DesignConfig
+from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import CaptureConfig, RecordingConfig
 from repsim.learning.config import TrainingConfig

@@ -16,7 +16,7 @@ from analysis.comparison.attribution.grouping import arms_of
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.view import views_of_runs
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.design import DesignConfig
+from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.roles import REFERENCE
 from analysis.config.sweep_file import SweptArm, default_folder, read_design

@@ -12,7 +12,7 @@ from analysis.comparison.attribution.arms import Arm, OpenArm, open_arms
 from analysis.comparison.attribution.contrasts import Contrast, Member, contrasts_of
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.design import DesignConfig
+from analysis.config.comparison_design import DesignConfig
 from analysis.config.roles import METHOD, REFERENCE
 
 __all__ = ["Cell", "Design", "open_design"]
