@@ -16,7 +16,7 @@ from analysis.comparison.view import View
 from analysis.report.charts import possible_charts
 from analysis.report.embedding import Embedding, aligned, classical_mds, pca
 from analysis.report.packing import Arrays
-from analysis.report.sections import describe_measures, network_names
+from analysis.report.sections import describe_measures
 from analysis.report.thumbnails import thumbnails
 
 __all__ = ["MOST_SHOWN", "RDM_BUDGET", "choose_shown", "most_shown", "page_content", "pairs_of"]
@@ -38,8 +38,8 @@ def page_content(tables: Tables) -> tuple[dict[str, Any], Arrays]:
     content = {
         "distance": tables.config.distance,
         "views": [
-            {"label": view.label, "network": name, "step": view.step, "layers": list(view.activations), "fits": fit}
-            for view, name, fit in zip(views, network_names(views), fits, strict=True)
+            {"label": v.label, "network": v.network, "step": v.step, "layers": list(v.activations), "fits": fit}
+            for v, fit in zip(views, fits, strict=True)
         ],
         "stimuli": _stimuli(tables, test[shown]),
         "measures": describe_measures(tables),

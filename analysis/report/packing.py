@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Arrays", "Quantised", "pack", "pack_json", "quantise"]
+__all__ = ["Arrays", "pack", "pack_json", "quantise"]
 
 _CODES = {1: "<u1", 2: "<u2"}
 
@@ -26,36 +26,17 @@ def pack_json(value: Any) -> str:
     return pack(json.dumps(value, allow_nan=False, separators=(",", ":")).encode())
 
 
-@dataclass(frozen=True)
-class Quantised:
-    """Numbers as codes of one or two bytes: 0 for ``low``, the second largest code for ``high``.
+def quantise(values: ArrayLike, n_bytes: Literal[1, 2]) -> tuple[NDArray[Any], float, float]:
+    """Return numbers as codes of one or two bytes, and the smallest and the largest number (0 if there is none).
 
-    The largest code marks a missing number. Without any number, ``low`` and ``high`` are 0.
-    """
-
-    codes: NDArray[Any]
-    low: float
-    high: float
-
-    @property
-    def step(self) -> float:
-        """The difference between two codes; the error of a restored number is at most half of it."""
-        return (self.high - self.low) / (np.iinfo(self.codes.dtype).max - 1)
-
-    def restored(self) -> NDArray[np.float64]:
-        """Return the numbers, NaN where they are missing."""
-        values = self.low + self.codes * self.step
-        values[self.codes == np.iinfo(self.codes.dtype).max] = np.nan
-        return values
-
-
-def quantise(values: ArrayLike, n_bytes: Literal[1, 2]) -> Quantised:
-    """Return numbers as codes of one or two bytes; numbers that are not finite are missing.
+    The code of the smallest number is 0, that of the largest the second largest code. The largest code marks numbers
+    that are not finite.
 
     Examples
     --------
-    >>> quantise([0.0, 0.5, 1.0, float("nan")], 1).codes.tolist()
-    [0, 127, 254, 255]
+    >>> codes, low, high = quantise([0.0, 0.5, 1.0, float("nan")], 1)
+    >>> codes.tolist(), low, high
+    ([0, 127, 254, 255], 0.0, 1.0)
     """
     array = np.asarray(values, dtype=np.float64)
     known, missing = np.isfinite(array), 256**n_bytes - 1
@@ -63,7 +44,7 @@ def quantise(values: ArrayLike, n_bytes: Literal[1, 2]) -> Quantised:
     scale = (missing - 1) / (high - low) if high > low else 0.0
     codes = np.full(array.shape, missing, dtype=_CODES[n_bytes])
     codes[known] = np.rint((array[known] - low) * scale)
-    return Quantised(codes, low, high)
+    return codes, low, high
 
 
 @dataclass
@@ -81,7 +62,6 @@ class Arrays:
         if n_bytes == 4:
             self.index[key], data = {"bytes": 4}, np.asarray(values, dtype="<f4").tobytes()
         else:
-            quantised = quantise(values, n_bytes)
-            self.index[key] = {"bytes": n_bytes, "low": quantised.low, "high": quantised.high}
-            data = quantised.codes.tobytes()
+            codes, low, high = quantise(values, n_bytes)
+            self.index[key], data = {"bytes": n_bytes, "low": low, "high": high}, codes.tobytes()
         self.packed[key] = pack(data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +19,6 @@ __all__ = [
     "ReportTable",
     "describe_measures",
     "describe_methods",
-    "network_names",
 ]
 
 _ABSENT = "\u2013"
@@ -94,21 +92,11 @@ def _describe_measure(name: str) -> dict[str, Any]:
 # Networks
 
 
-def network_names(views: Sequence[View]) -> list[str]:
-    """Return the name of the network of each view. Views of one run share the name of the run."""
-    counts = Counter(view.run.path for view in views)
-    names = []
-    for view in views:
-        own = view.label if counts[view.run.path] == 1 else view.run_name
-        names.append(str(getattr(view, "network", own)))
-    return names
-
-
 def _by_network(views: Sequence[View]) -> dict[str, list[View]]:
     """Return the views of each network, in the order of the views."""
     networks: dict[str, list[View]] = {}
-    for name, view in zip(network_names(views), views, strict=True):
-        networks.setdefault(name, []).append(view)
+    for view in views:
+        networks.setdefault(view.network, []).append(view)
     return networks
 
 

@@ -79,7 +79,7 @@ def test_probes_have_a_band_of_one_standard_error(drawings: dict[str, Drawing], 
     assert heights.max() - heights.min() == pytest.approx(2 * np.sqrt(accuracy * (1 - accuracy) / n))
 
 
-def test_noise_does_not_fill_the_figure(tables: Tables) -> None:
+def test_the_axis_of_accuracies_spans_at_least_a_tenth(tables: Tables) -> None:
     probes = tables["probes"].assign(accuracy=0.95, n_test=10**9)
     low, high = next(draw_figures(replaced(tables, probes=probes))).figure.axes[0].get_ylim()
     assert high - low == pytest.approx(0.1)
@@ -154,7 +154,7 @@ NAMES = ["view", "step", "boundary", "angle"]
     ],
     ids=["nothing diagnosed", "backprop", "no angle", "no angle, as read"],
 )
-def test_no_alignment_is_drawn_where_there_is_none_to_see(tables: Tables, gradients: pd.DataFrame) -> None:
+def test_alignment_is_drawn_only_if_an_angle_is_visible(tables: Tables, gradients: pd.DataFrame) -> None:
     assert "alignment" not in [drawing.name for drawing in draw_figures(replaced(tables, gradients=gradients))]
 
 
@@ -193,7 +193,7 @@ def test_ten_layers_of_a_deep_network_are_shown(measure: Any, known_view: Callab
     assert set(np.diff([int(title) for title in titles])) <= {2, 3}
 
 
-def test_a_probe_that_failed_moves_no_other(tables: Tables) -> None:
+def test_a_failed_probe_does_not_move_the_others(tables: Tables) -> None:
     probes = tables["probes"].copy()
     probes.loc[probes["depth"] == 1, ["status", "accuracy"]] = ["failed", np.nan]
     ax = next(draw_figures(replaced(tables, probes=probes))).figure.axes[0]
@@ -259,7 +259,7 @@ def test_networks_of_different_depth_are_drawn(
     assert (tmp_path / "out/report.html").is_file()
 
 
-def test_a_network_that_died_is_drawn_and_named(
+def test_a_dead_network_is_drawn_and_named(
     runs: Mapping[str, Path], tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
 ) -> None:
     train_run(tmp_path / "dead", replace(tiny, norm="none", learning_rate=30.0), few)

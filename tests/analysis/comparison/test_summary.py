@@ -8,6 +8,7 @@ import pytest
 
 from analysis.comparison.summary import summarise, undefined_sentences
 from analysis.comparison.tables.result_tables import Tables
+from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 
@@ -58,25 +59,15 @@ def undefined(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
 
 
 def planted(views: list[View], **frames: pd.DataFrame) -> Tables:
-    empty = {
-        "probes": pd.DataFrame(columns=["view", "method", "layer", "C_at_edge", "status", "message"]),
-        "probe_bands": pd.DataFrame(),
-        "probe_differences": pd.DataFrame(),
-        "first_layers": pd.DataFrame(
-            columns=["view", "method", "fraction", "depth", "layer", "n_layers", "status", "message"]
-        ),
-        "rdm_similarity": pd.DataFrame(),
-        "undefined": undefined(),
-        "training": pd.DataFrame(),
-        "gradients": pd.DataFrame(),
-    }
+    empty = {name: pd.DataFrame(columns=list(table.columns)) for name, table in TABLES.items()}
     ones = {"class_structure": structure(a=[1.0]), "similarity": similarity(("a", 1, "a", 1, 1.0))}
     return Tables(views, AnalysisConfig(), Path(), empty | ones | frames)
 
 
-def test_the_summary_says_where_class_structure_arises() -> None:
+def test_the_summary_names_the_layers_where_class_structure_arises() -> None:
     table = structure(a=[0.1, 0.49, 0.5], b=[0.2, 0.1, -0.3])
-    assert summarise(planted([finished("a", 0.5), finished("b", 0.5)], class_structure=table))[1:] == [
+    summary = summarise(planted([finished("a", 0.5), finished("b", 0.5)], class_structure=table))
+    assert [sentence for sentence in summary if "class structure" in sentence.lower()] == [
         "Class structure reaches 90 % of its final value: a at hidden.2 (2 of 3, final value 0.50).",
         "The last layer has no class structure in b.",
     ]
@@ -91,7 +82,7 @@ def test_class_structure_of_several_seeds_or_steps_is_given_as_ranges(of: str) -
     if of == "seeds":
         views = [finished(label, 0.5) for label in values]
     summary = summarise(planted(views, probes=probes, class_structure=structure(**values)))
-    assert summary[1:] == [
+    assert [sentence for sentence in summary if "class structure" in sentence.lower()] == [
         "Class structure reaches 90 % of its final value: net at layers 2 to 3 of 3 (3 views, final values 0.50 to "
         "0.80), d at hidden.1 (1 of 3, final value 0.40).",
         "Where class structure arises in e is not known: no value for the last layer, 'hidden.3'.",
@@ -103,7 +94,7 @@ def test_the_summary_does_not_guess_where_an_early_layer_is_unknown() -> None:
     assert "Where class structure arises in a is not known: no value for 'hidden.1', before 'hidden.2'." in summary
 
 
-def test_the_summary_takes_no_earlier_layer_for_the_last() -> None:
+def test_an_undefined_last_layer_is_not_replaced_by_an_earlier_one() -> None:
     summary = summarise(planted([finished("a", 0.5)], class_structure=structure(a=[0.5, 0.5, np.nan])))
     assert "Where class structure arises in a is not known: no value for the last layer, 'hidden.3'." in summary
 
@@ -126,7 +117,7 @@ def test_an_accuracy_that_another_trainer_noted_alone_is_left_out() -> None:
 @pytest.mark.parametrize("state", ["interrupted", "stopped", "diverged", "running"])
 def test_an_unfinished_network_is_named(state: str) -> None:
     views = [finished("a", 0.5), View("b", Stub(Path("b"), {"state": state}), 4)]
-    assert summarise(planted(views))[0] == f"b is shown at step 4 of 4; its training is {state}."
+    assert f"b is shown at step 4 of 4; its training is {state}." in summarise(planted(views))
 
 
 def test_an_unfinished_network_seen_over_time_is_named_once() -> None:
@@ -144,7 +135,7 @@ def test_steps_of_a_finished_network_need_no_warning() -> None:
 
 def test_a_finished_network_compared_at_an_earlier_step_is_named() -> None:
     late = View("b", Stub(Path("b"), {"state": "finished", "n_steps": 9}), 4)
-    assert summarise(planted([finished("a", 0.5), late]))[0] == "b is shown at step 4 of 9; its training is finished."
+    assert "b is shown at step 4 of 9; its training is finished." in summarise(planted([finished("a", 0.5), late]))
 
 
 def test_a_network_of_another_trainer_is_not_called_unfinished() -> None:
@@ -182,7 +173,7 @@ def test_a_layer_without_a_result_is_named_with_run_step_and_reason() -> None:
     )
 
 
-def test_of_very_many_layers_without_a_result_some_are_named() -> None:
+def test_at_most_12_layers_without_a_result_are_named() -> None:
     tables = planted([finished("a", 0.5)], undefined=undefined(*[("a", f"h{k}", "cka", "No.") for k in range(40)]))
     assert len(undefined_sentences(tables)) == 13
     assert undefined_sentences(tables)[-1] == "28 more layers are in undefined.csv."
@@ -196,7 +187,7 @@ def test_the_summary_says_how_many_probes_chose_at_the_edge() -> None:
     assert not any("--Cs" in sentence for sentence in summarise(planted([finished("a", 0.5)], probes=inside)))
 
 
-def test_the_summary_says_where_networks_are_first_read() -> None:
+def test_the_summary_names_the_first_layers_that_reach_90_percent() -> None:
     first = pd.DataFrame(
         [
             *[("bp", 0.9, 2.0, "h2", 5, "ok"), ("bp", 0.9, 3.0, "h3", 5, "ok"), ("bp", 0.5, 1.0, "h1", 5, "ok")],
@@ -217,5 +208,5 @@ def test_the_summary_says_where_networks_are_first_read() -> None:
     ) in summary
 
 
-def test_a_single_network_has_nothing_to_be_similar_to() -> None:
+def test_a_single_network_has_no_sentence_on_similarity() -> None:
     assert not any("CKA" in sentence for sentence in summarise(planted([finished("a", 0.5)])))

@@ -71,7 +71,9 @@ def compared(paths: list[Path], output: Path, **options: Any) -> tuple[Any, list
 
 @pytest.mark.parametrize("fault", list(FAULTS))
 @pytest.mark.parametrize("place", [0, 1, 2])
-def test_one_bad_layer_costs_its_own_cells_only(blank_figures: None, tmp_path: Path, fault: str, place: int) -> None:
+def test_an_undefined_layer_empties_only_its_own_cells(
+    blank_figures: None, tmp_path: Path, fault: str, place: int
+) -> None:
     names = ["a", "b", "c"]
     healthy = recorded(tmp_path / "r0", dict.fromkeys(names))
     faulty = recorded(tmp_path / "r1", {name: fault if k == place else None for k, name in enumerate(names)})
@@ -121,22 +123,19 @@ def test_the_reference_is_named_where_it_is_at_fault(blank_figures: None, tmp_pa
     assert result.tables["rdm_similarity"]["pearson"].isna().tolist() == [True, False]
 
 
-def test_a_piece_that_failed_is_kept_and_said_again(blank_figures: None, tmp_path: Path) -> None:
+def test_a_failed_task_is_kept_and_its_warning_repeated(blank_figures: None, tmp_path: Path) -> None:
     paths = [recorded(tmp_path / "r0", {"a": None, "b": None}), recorded(tmp_path / "r1", {"a": None, "b": "nan"})]
     _, said = compared(paths, tmp_path / "o")
     tables = {path.name: path.read_bytes() for path in (tmp_path / "o").glob("*.csv")}
-    pieces = {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "cache").iterdir()}
+    stored = {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "cache").glob("*.safetensors")}
     assert compared(paths, tmp_path / "o")[1] == said
     (tmp_path / "o" / "analysis.json").unlink()  # so that all is assembled again, from the results in the cache
     assert compared(paths, tmp_path / "o")[1] == said
     assert {path.name: path.read_bytes() for path in (tmp_path / "o").glob("*.csv")} == tables
-    again = {path: path.stat().st_mtime_ns for path in (tmp_path / "o" / "cache").iterdir()}
-    assert {path: again[path] for path in pieces if path.suffix == ".safetensors"} == {
-        path: time for path, time in pieces.items() if path.suffix == ".safetensors"
-    }
+    assert {path: path.stat().st_mtime_ns for path in stored} == stored
 
 
-def test_where_every_layer_is_bad_there_is_nothing_to_write(tmp_path: Path) -> None:
+def test_an_analysis_without_any_defined_layer_is_refused(tmp_path: Path) -> None:
     paths = [recorded(tmp_path / f"r{k}", {"a": "nan", "b": "zero"}) for k in range(2)]
     message = (
         r"^No layer can be analysed: all 4 are undefined\. The first is layer 'outputs\.a' of .*r0 at step 3: Layer"
@@ -147,7 +146,7 @@ def test_where_every_layer_is_bad_there_is_nothing_to_write(tmp_path: Path) -> N
     assert not (tmp_path / "o" / "report.html").exists()
 
 
-def test_of_two_runs_one_may_be_bad_altogether(tmp_path: Path) -> None:
+def test_one_of_two_runs_may_be_undefined_in_every_layer(tmp_path: Path) -> None:
     paths = [recorded(tmp_path / "r0", {"a": "nan", "b": "zero"}), recorded(tmp_path / "r1", {"a": None, "b": None})]
     result, said = compared(paths, tmp_path / "o")
     assert len(said) == 2
@@ -174,7 +173,7 @@ def test_an_analysis_with_a_bad_layer_is_exported(blank_figures: None, tmp_path:
     assert (tmp_path / name).exists()
 
 
-def test_over_seeds_the_mean_of_a_layer_is_unknown_where_a_seed_has_none(blank_figures: None, tmp_path: Path) -> None:
+def test_the_mean_over_seeds_is_unknown_if_a_seed_has_no_value(blank_figures: None, tmp_path: Path) -> None:
     config = {"recording": {}, "data": dict.fromkeys(("n_train", "n_validation", "n_test"), 20)}
     paths = [
         recorded(
@@ -235,7 +234,7 @@ def test_single_pairs_that_are_refused_are_named(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("error", [Damaged("torn"), OSError("gone"), MemoryError("full"), TypeError("bug")])
-def test_errors_of_the_machine_or_the_program_are_no_property_of_a_layer(error: Exception) -> None:
+def test_errors_of_the_machine_or_the_program_are_raised(error: Exception) -> None:
     def fail() -> None:
         raise error
 

@@ -121,7 +121,7 @@ def test_arrays_hold_every_bit_without_pickle(odd_run: Path, tmp_path: Path) -> 
         assert len(arrays.files) == 5 + 6
 
 
-def test_text_reads_as_the_same_numbers(odd_run: Path, tmp_path: Path) -> None:
+def test_csv_reads_back_as_the_same_numbers(odd_run: Path, tmp_path: Path) -> None:
     files = export(odd_run, tmp_path / "all", format="csv", steps="all")
     index = pd.read_csv(tmp_path / "all" / "layers.csv")
     assert index["file"][0] == "step_00000000/01_parts.a_b.csv"
@@ -471,7 +471,7 @@ def listing(folder: Path) -> set[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence_and_writes_nothing(
+def test_a_mistake_is_reported_in_one_sentence_and_writes_nothing(
     repsim: Callable[..., tuple[int, str, str]], workplace: Path, mistake: str
 ) -> None:
     source, format_name, output, words = MISTAKES[mistake]
@@ -479,7 +479,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
 
 
 @pytest.mark.parametrize("mistake", OPTIONS)
-def test_a_choice_that_is_not_there_is_one_sentence(
+def test_an_unknown_step_or_layer_is_reported_in_one_sentence(
     repsim: Callable[..., tuple[int, str, str]], workplace: Path, mistake: str
 ) -> None:
     source, options, words = OPTIONS[mistake]
@@ -503,7 +503,7 @@ def test_a_missing_package_is_named(workplace: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_what_fails_half_way_leaves_nothing(
+def test_a_failed_export_of_an_analysis_leaves_nothing(
     analysis: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
     """A file is there whole or not at all; the error of a disk names it."""
@@ -524,7 +524,7 @@ def test_what_fails_half_way_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab"])
-def test_a_run_that_fails_half_way_leaves_nothing(workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_failed_export_of_a_run_leaves_nothing(workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def failing(layer: Any, rows: int) -> Any:
         yield layer[:1]
         raise Damaged("gone")
@@ -537,7 +537,7 @@ def test_a_run_that_fails_half_way_leaves_nothing(workplace: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_what_has_come_into_being_meanwhile_is_not_overwritten(
+def test_a_file_created_during_an_export_is_not_overwritten(
     analysis: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     reads, path = sources.ExportedAnalysis.rdm, Path(f"x{SUFFIX[name]}")

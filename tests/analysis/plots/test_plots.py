@@ -181,7 +181,7 @@ def test_layers_keep_their_places_where_earlier_ones_have_no_rows() -> None:
     assert (names[2.0].rpartition(".")[2], names[3.0].rpartition(".")[2]) == ("2", "3")
 
 
-def test_a_missing_value_leaves_a_gap_and_moves_no_label() -> None:
+def test_a_missing_value_leaves_a_gap_and_keeps_the_labels() -> None:
     table = by_layer(["a"])
     table.loc[0, "score"] = np.nan
     ax = plot_by_layer(table, "score", ylabel="score")
@@ -236,19 +236,19 @@ def test_the_right_angle_is_dotted_and_in_view() -> None:
         assert low < 0 < highest <= high
 
 
-def test_only_steps_whose_angles_are_all_defined_are_drawn_where_there_are_any() -> None:
+def test_steps_with_an_undefined_angle_are_left_out_if_others_have_none() -> None:
     table = alignment({"a": [[np.nan, 4.0], [20.0, 40.0], [np.nan, 8.0]]})
     assert plot_alignment(table, "step").get_lines()[0].get_xydata().tolist() == [[20, 30]]
     assert plot_alignment(table, "boundary").get_lines()[0].get_xydata().tolist() == [[1, 20], [2, 40]]
 
 
-def test_steps_with_an_angle_are_drawn_where_none_has_all() -> None:
+def test_steps_with_an_undefined_angle_are_drawn_if_all_have_one() -> None:
     table = alignment({"a": [[np.nan, np.nan], [np.nan, 40.0], [np.nan, 8.0]]})
     assert plot_alignment(table, "step").get_lines()[0].get_xydata().tolist() == [[20, 40], [30, 8]]
     assert plot_alignment(table, "boundary").get_lines()[0].get_xydata().tolist()[1] == [2, 8]
 
 
-def test_a_run_without_an_angle_has_no_curve_and_takes_no_colour_of_another() -> None:
+def test_a_run_without_an_angle_has_no_curve_and_keeps_the_colours_of_others() -> None:
     table = alignment({"a": [[10.0]], "dead": [[np.nan]], "b": [[30.0]]})
     ax = plot_alignment(table, "boundary")
     assert legend(ax) == ["a", "b"]
@@ -256,7 +256,7 @@ def test_a_run_without_an_angle_has_no_curve_and_takes_no_colour_of_another() ->
     assert [to_rgb(line.get_color()) for line in ax.get_lines()[:2]] == [to_rgb(palette["a"]), to_rgb(palette["b"])]
 
 
-def test_curves_of_hostile_names_are_in_the_legend() -> None:
+def test_names_are_escaped_in_legends() -> None:
     for ax in (
         plot_alignment(alignment({HOSTILE: [[1.0]]}), "step"),
         plot_by_layer(by_layer([HOSTILE]), "score", ylabel="score"),
@@ -310,7 +310,7 @@ def grid(rdms: dict[str, dict[str, np.ndarray]]) -> tuple[Figure, list[Axes]]:
     return figure, figure.axes
 
 
-def test_a_grid_has_one_scale_a_row_a_network_a_column_a_layer() -> None:
+def test_a_grid_has_a_row_per_network_a_column_per_layer_and_one_scale() -> None:
     rdms = {
         view: {f"hidden.{depth}": scale * distances(6, depth) for depth in (1, 2)}
         for view, scale in (("a", 1), ("b", 3))
@@ -499,7 +499,7 @@ def test_curves_of_30_runs_have_their_legend_outside(draw: Any) -> None:
     assert len({(line.get_color(), line.get_marker()) for line in ax.get_lines() if line.get_label()[0] == "r"}) == 30
 
 
-def test_without_a_defined_value_there_are_axes_with_all_layers() -> None:
+def test_axes_without_a_defined_value_name_all_layers() -> None:
     ax = plot_by_layer(named(["a", "b", "c"], ["x"]).assign(score=np.nan), "score", ylabel="score")
     check_readable(figure_of(ax))
     assert ticks(ax.xaxis) == {1.0: "a", 2.0: "b", 3.0: "c"}
@@ -570,7 +570,7 @@ def test_undefined_rdms_are_marked_in_plot_and_legend() -> None:
     check_readable(figure)
 
 
-def test_an_undefined_stimulus_among_many_costs_no_neighbour_its_cells() -> None:
+def test_an_undefined_stimulus_does_not_hide_its_neighbours() -> None:
     n = 700
     square = squareform(distances(n))
     square[5, :] = square[:, 5] = np.nan

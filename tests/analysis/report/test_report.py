@@ -104,7 +104,7 @@ def test_every_link_leads_to_a_section(page: str) -> None:
     assert set(targets) == set(SECTIONS)
 
 
-def test_a_hostile_name_is_only_ever_text(page: str, comparison: ComparisonResult) -> None:
+def test_names_are_escaped_in_the_page(page: str, comparison: ComparisonResult) -> None:
     hostile = comparison.tables.views[-1].label
     assert hostile.startswith("<img src=x")
     assert html.escape(hostile) in page
@@ -113,7 +113,7 @@ def test_a_hostile_name_is_only_ever_text(page: str, comparison: ComparisonResul
     assert content(page)["views"][-1]["label"] == hostile
 
 
-def test_the_page_tells_the_summary_and_how_each_network_was_trained(page: str, comparison: ComparisonResult) -> None:
+def test_the_page_has_the_summary_and_the_settings_of_each_network(page: str, comparison: ComparisonResult) -> None:
     text = html.unescape(page)
     for sentence in comparison.summary():
         assert sentence in text
@@ -161,7 +161,7 @@ def written(tables: Tables, path: Path, command: str = "repsim") -> str:
     return html.unescape((path / "page.html").read_text())
 
 
-def test_what_is_not_defined_is_reported(comparison: ComparisonResult, tmp_path: Path) -> None:
+def test_undefined_results_are_reported(comparison: ComparisonResult, tmp_path: Path) -> None:
     assert "Results that are not defined" not in written(comparison.tables, tmp_path)
     probes = comparison.tables["probes"].copy()
     probes.loc[1, ["status", "message", "accuracy"]] = ["failed", "ValueError: 3 of 9 values are <NaN>.", np.nan]
@@ -254,19 +254,14 @@ def test_a_new_setting_of_an_analysis_is_listed_by_itself(comparison: Comparison
 
 
 @pytest.mark.parametrize("n_bytes", [1, 2])
-def test_quantised_numbers_are_off_by_half_a_step_and_missing_ones_are_missing(n_bytes: int) -> None:
-    values = np.random.default_rng(0).normal(size=1000)
-    values[[3, 7, 9]] = np.nan, np.inf, -np.inf
-    quantised = quantise(values, n_bytes)
-    restored, known = quantised.restored(), np.isfinite(values)
-    assert (np.isnan(restored) == ~known).all()
-    assert_allclose(restored[known], values[known], rtol=0, atol=0.5001 * quantised.step)
-    assert quantised.codes.itemsize == n_bytes
-
-
-@pytest.mark.parametrize("values", [[], [np.nan], [2.0, 2.0, np.nan]])
-def test_numbers_without_a_spread_are_quantised(values: list[float]) -> None:
-    assert_allclose(quantise(values, 1).restored(), values)
+@pytest.mark.parametrize("values", [[], [np.nan], [2.0, 2.0, np.nan], [0.5, np.inf, -3.1, -np.inf, 0.7, np.nan]])
+def test_quantised_numbers_are_exact_to_half_a_step(n_bytes: int, values: list[float]) -> None:
+    codes, low, high = quantise(values, n_bytes)
+    known, missing = np.isfinite(values), 256**n_bytes - 1
+    step = (high - low) / (missing - 1)
+    assert codes.itemsize == n_bytes
+    assert ((codes == missing) == ~known).all()
+    assert_allclose(low + codes[known] * step, np.array(values)[known], rtol=0, atol=0.5001 * step)
 
 
 def test_an_array_of_four_bytes_is_kept_as_it_is() -> None:
@@ -327,7 +322,7 @@ def test_mds_leaves_out_stimuli_without_distances_only() -> None:
     assert np.isnan(classical_mds(np.full(45, np.nan)).points).all(axis=1).sum() >= 9
 
 
-def test_pca_is_that_of_a_singular_value_decomposition() -> None:
+def test_pca_equals_a_singular_value_decomposition() -> None:
     X = np.random.default_rng(1).normal(size=(30, 50))
     U, s, _ = np.linalg.svd(X - X.mean(axis=0), full_matrices=False)
     found = pca(X)
@@ -369,7 +364,9 @@ def altered(run: Run, monkeypatch: pytest.MonkeyPatch, **data: Any) -> Run:
     return run
 
 
-def test_other_data_than_recorded_give_no_pictures(runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_that_differ_from_the_recorded_give_no_pictures(
+    runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = Run.open(runs["backprop"])
     data = load_dataset("digits")
     monkeypatch.setattr(
@@ -389,7 +386,7 @@ def test_other_data_than_recorded_give_no_pictures(runs: Mapping[str, Path], mon
         ("xor", "has no examples with the ids of the stimuli|does not hold the recorded stimuli"),
     ],
 )
-def test_data_that_are_not_there_give_no_pictures_and_the_reason(
+def test_unavailable_data_give_no_pictures_and_the_reason(
     runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch, name: str, reason: str
 ) -> None:
     sprite, why_not = thumbnails(altered(Run.open(runs["backprop"]), monkeypatch, name=name), np.arange(3))
@@ -397,7 +394,7 @@ def test_data_that_are_not_there_give_no_pictures_and_the_reason(
     assert re.search(reason, why_not)
 
 
-def test_pictures_of_a_file_are_found_in_the_folder_one_works_in(
+def test_pictures_of_a_file_are_found_in_the_working_directory(
     known_view: Callable[..., View], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = np.random.default_rng(0).random((6, 3, 4, 5)).astype(np.float32)

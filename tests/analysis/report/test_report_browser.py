@@ -134,13 +134,13 @@ def csv_rows(data: bytes) -> list[dict[str, str]]:
 # What it must not do
 
 
-def test_nothing_is_asked_of_the_network_and_nothing_fails(page: Any) -> None:
+def test_the_page_makes_no_request_and_logs_no_error(page: Any) -> None:
     outside = [url for url in page.requests if not url.startswith(("data:", "blob:"))]
     assert outside == [page.url]
     assert page.complaints == []
 
 
-def test_a_hostile_name_is_text_in_every_chart(page: Any, comparison: ComparisonResult) -> None:
+def test_names_are_escaped_in_every_chart(page: Any, comparison: ComparisonResult) -> None:
     hostile = comparison.tables.views[-1].label
     assert page.locator("img[src=x]").count() == 0
     assert page.locator('[data-chart="rdm-b"] h3').inner_text() == f"B: {hostile}, hidden.3"
@@ -293,7 +293,7 @@ def test_a_similarity_is_chosen_with_the_keyboard_alone(page: Any, comparison: C
     np.testing.assert_allclose(plotted(page, "rdm-a"), matrix(comparison, 0, 2), atol=1e-4)
 
 
-def test_the_plane_changes_between_mds_and_pca_and_says_who_is_who(page: Any, comparison: ComparisonResult) -> None:
+def test_the_plane_switches_between_mds_and_pca_and_names_stimuli(page: Any, comparison: ComparisonResult) -> None:
     before = plotted(page, "embedding", "data[0].x")
     page.locator('[data-chart="embedding"] select').select_option(label="PCA of the activations")
     assert plotted(page, "embedding", "data[0].x") != before
@@ -367,7 +367,7 @@ def test_the_distances_shown_are_saved(page: Any, comparison: ComparisonResult) 
     assert rows[0]["stimulus_a"] < rows[0]["stimulus_b"]
 
 
-def test_a_text_that_a_spreadsheet_would_run_is_guarded_and_a_number_is_not(strange: Any) -> None:
+def test_formulas_in_saved_csv_are_quoted_and_numbers_are_not(strange: Any) -> None:
     data = downloaded(strange, "structure", "csv")
     assert csv_rows(data)[0]["curve"] == "'" + FORMULA
     assert b"'-" not in downloaded(strange, "embedding", "csv")
@@ -378,7 +378,7 @@ def test_a_band_is_interrupted_where_it_is_not_known(strange: Any) -> None:
     assert bands[:2] == [[1], [3]]
 
 
-def test_what_is_missing_is_shown_as_missing(strange: Any) -> None:
+def test_missing_distances_are_grey_and_empty_in_saved_files(strange: Any) -> None:
     z = np.array(plotted(strange, "rdm-a"), dtype=float)
     assert np.isnan(z[LOST]).all()
     assert np.isnan(z[:, LOST]).all()
@@ -401,5 +401,5 @@ def test_a_figure_for_print_is_saved(page: Any, comparison: ComparisonResult, ki
         assert data == (comparison.tables.folder / "figures" / f"probe_accuracy.{kind}").read_bytes()
 
 
-def test_nothing_failed_in_all_this(page: Any) -> None:
+def test_no_action_logged_an_error(page: Any) -> None:
     assert page.complaints == []

@@ -18,14 +18,6 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def related(known_view: Callable[..., View], *depths: int) -> list[View]:
-    """One view of each depth; the layers of the views at one depth are random, and different, maps of 24 stimuli."""
-    rng = np.random.default_rng(0)
-    inputs, labels, split = rng.normal(size=(24, 6)), np.arange(24) % 3, ["train", "validation", "test", "test"] * 6
-    maps = [[rng.normal(size=(6, 5)) for _ in range(depth)] for depth in depths]
-    return [known_view(f"v{i}", inputs, labels, matrices, split=split) for i, matrices in enumerate(maps)]
-
-
 Computed = Callable[..., AnalysisTasks]
 
 
@@ -103,8 +95,10 @@ def test_stimuli_undefined_in_one_network_are_left_out_of_both(
     assert table["pearson"].item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_one_network_has_no_reference_but_the_same_columns(known_view: Callable[..., View], computed: Computed) -> None:
-    views = related(known_view, 2)
+def test_one_network_has_no_reference_but_the_same_columns(
+    related: Callable[..., list[View]], computed: Computed
+) -> None:
+    views = related(2)
     table = build("rdm_similarity", computed(views, distance="euclidean"))
     assert list(table.columns) == [*KEYS, "reference", "layer", "depth", "pearson", "spearman"]
     assert table.empty
@@ -114,9 +108,9 @@ def test_one_network_has_no_reference_but_the_same_columns(known_view: Callable[
 
 
 def test_cka_is_that_of_every_ordered_pair_on_the_test_stimuli(
-    known_view: Callable[..., View], computed: Computed
+    related: Callable[..., list[View]], computed: Computed
 ) -> None:
-    views = related(known_view, 2, 1)
+    views = related(2, 1)
     table = build("similarity", computed(views))
     assert list(table.columns) == ["view_a", "layer_a", "depth_a", "view_b", "layer_b", "depth_b", "cka"]
     assert len(table) == 9

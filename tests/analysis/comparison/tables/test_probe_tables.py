@@ -28,7 +28,9 @@ from repsim.learning import TrainingConfig
 KEYS = ["view", "run", "step"]
 
 
-def test_probes_read_what_a_layer_holds(measure: Any, known_view: Callable[..., View], tmp_path: Path) -> None:
+def test_probes_are_accurate_on_pixels_and_fail_on_constants(
+    measure: Any, known_view: Callable[..., View], tmp_path: Path
+) -> None:
     X, y = load_digits(return_X_y=True)
     split = np.resize(["train", "train", "validation", "test"], 400)
     views = [known_view("pixels", X[:400], y[:400], [np.eye(64), np.zeros((64, 2))], split=split)]
@@ -41,7 +43,9 @@ def test_probes_read_what_a_layer_holds(measure: Any, known_view: Callable[..., 
     assert "constant" in table["message"][1]
 
 
-def test_the_probe_table_has_a_row_a_network_and_layer(measure: Any, runs: Mapping[str, Path], tmp_path: Path) -> None:
+def test_the_probe_table_has_one_row_per_network_and_layer(
+    measure: Any, runs: Mapping[str, Path], tmp_path: Path
+) -> None:
     views = views_of_runs(list(runs.values())[:2])
     table = measure(views, tmp_path).tables["probes"]
     assert list(table.columns[:8]) == [*KEYS, "layer", "depth", "d", "method", "seed"]
@@ -164,7 +168,7 @@ def test_first_layers_are_where_a_share_of_the_last_accuracy_is_reached() -> Non
     assert table["depth"].tolist() == [1, 2, 2, 4, 4]
 
 
-def test_figures_over_seeds_have_a_curve_a_method_and_a_band_for_all_layers(result: ComparisonResult) -> None:
+def test_figures_over_seeds_have_one_curve_and_band_per_method(result: ComparisonResult) -> None:
     drawings = {drawing.name: drawing for drawing in draw_figures(result.tables)}
     probes, differences = drawings["probe_accuracy"], drawings["probe_differences"]
     ax = probes.figure.axes[0]

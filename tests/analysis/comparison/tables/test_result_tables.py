@@ -22,7 +22,7 @@ def test_every_table_is_written_and_read_back(measure: Any, runs: Mapping[str, P
         read_back["rdms"]
 
 
-def test_what_is_not_finite_is_left_empty_in_the_files(
+def test_infinite_values_are_empty_cells_in_the_files(
     measure: Any, known_view: Callable[..., View], tmp_path: Path
 ) -> None:
     labels, split = np.arange(24) % 2, np.repeat(["train", "validation", "test"], 8)
@@ -36,7 +36,7 @@ def test_what_is_not_finite_is_left_empty_in_the_files(
     assert pd.read_csv(tmp_path / "class_structure.csv")["fraction_of_final"].isna().all()
 
 
-def test_a_network_that_died_is_measured_all_the_same(
+def test_a_dead_network_has_empty_results_and_warnings(
     measure: Any, known_view: Callable[..., View], tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(0)

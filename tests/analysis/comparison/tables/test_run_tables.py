@@ -35,7 +35,9 @@ def test_training_is_the_mean_of_each_epoch(known_view: Callable[..., View]) -> 
     assert table["validation_accuracy"].isna().tolist() == [False, True, True]
 
 
-def test_a_run_seen_at_two_steps_was_trained_once(runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_shown_at_two_steps_has_its_training_once(
+    runs: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(runs["backprop"])
     table = training_table(views_of_run(".", "first,last"))
     assert table["view"].tolist() == ["backprop", "backprop"]
@@ -57,7 +59,7 @@ FACTS = {"norm": 2.0, "true_norm": 4.0, "relative_error": 0.5, "cosine": 0.5, "a
 COLUMNS = ["view", "step", "boundary", "rule", *FACTS, "estimator_loss"]
 
 
-def test_gradients_have_a_row_a_run_diagnosed_step_and_boundary(known_view: Callable[..., View]) -> None:
+def test_gradients_have_one_row_per_run_diagnosed_step_and_boundary(known_view: Callable[..., View]) -> None:
     views = [known_view(name, POINTS, [0, 0, 1, 1], [np.eye(2)], config=HERE) for name in "ab"]
     unknown = FACTS | {"relative_error": None, "cosine": None, "angle": None}
     diagnosed = {"gradients": {"2": unknown, "10": FACTS}, "estimator_losses": {"2": 9.0, "3": 7.0}}
@@ -73,7 +75,7 @@ def test_gradients_have_a_row_a_run_diagnosed_step_and_boundary(known_view: Call
     assert table["estimator_loss"].isna().tolist() == [False, True, True]
 
 
-def test_a_run_seen_at_two_steps_was_diagnosed_once(runs: Mapping[str, Path]) -> None:
+def test_a_run_shown_at_two_steps_has_its_gradients_once(runs: Mapping[str, Path]) -> None:
     table = gradient_table(views_of_run(runs["synthetic"], "first,last"))
     assert table[["step", "boundary"]].to_numpy().tolist() == [[step, k] for step in (1, 38) for k in (1, 2, 3)]
     assert set(table["view"]) == {"synthetic"}

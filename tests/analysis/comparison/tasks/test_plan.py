@@ -187,13 +187,13 @@ def test_matrices_are_read_from_the_file_of_rdms(measure: Any, runs: Mapping[str
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5"])
-def test_a_file_of_rdms_that_is_none_holds_nothing(runs: Mapping[str, Path], tmp_path: Path, content: bytes) -> None:
+def test_an_unreadable_file_of_rdms_counts_as_empty(runs: Mapping[str, Path], tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rdm.h5").write_bytes(content)
     tasks = list(plan(views_of_run(runs["backprop"], "last"), AnalysisCache(tmp_path)))
     assert len(pending(tasks)) == len({task.key for task in tasks})
 
 
-def test_matrices_that_lie_outside_of_the_file_of_rdms_are_none(tmp_path: Path) -> None:
+def test_external_links_in_the_file_of_rdms_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"0123")
     with h5py.File(tmp_path / "rdm.h5", "w") as file:
         group = file.create_group("keys")
@@ -208,7 +208,7 @@ def test_matrices_that_lie_outside_of_the_file_of_rdms_are_none(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("text", ["no JSON", "3", "[1]", '["a"]'])
-def test_attributes_of_a_matrix_that_say_something_else_say_nothing(tmp_path: Path, text: str) -> None:
+def test_malformed_attributes_of_a_matrix_are_ignored(tmp_path: Path, text: str) -> None:
     with h5py.File(tmp_path / "rdm.h5", "w") as file:
         matrix = file.create_group("keys").create_dataset("k", data=np.zeros(3, "<f4"))
         matrix.attrs["undefined"] = text
