@@ -3,57 +3,107 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.reproduction.claim import Plan, Results, Section, verdict_of
-from analysis.reproduction.claims.artificial.parts import DEPTH, LOSSES, METHODS, MODELS, N_EXAMPLES, RATES, WIDTH
+from analysis.reproduction.claims.artificial.parts import (
+    BACKPROP,
+    DEPTH,
+    DIMENSIONS,
+    METHODS,
+    MODELS,
+    N_EXAMPLES,
+    RATES,
+    SEPARABLE,
+    WIDTH,
+)
 from analysis.reproduction.kit.numbers import formatted, rows_of, seed_intervals
 
 __all__ = ["EQUAL", "conclude"]
 
 EQUAL = 1e-6  # smaller relative differences count as none
-_CLOSE = 1e-3
-_CASE = ["model", "loss", "n_features", "data"]
+_CLOSE = 1e-3  # smallest relative difference of interest where descent has not ended
+_CASE = ["model", "loss", "module", "n_features", "data"]
 
 
 def conclude(results: Results) -> Section:
-    """Return the verdict: equal final losses of linear and of deep linear models under squared error."""
+    """Return the verdict: equal final losses, under log loss with the module that fits it."""
     rates, gaps = results["rates"], _gaps(results["endings"])
+    cases = _cases(gaps)
     squared = rows_of(gaps, loss="mse")
     linear, deep = (rows_of(squared, model=model)["gap"].abs() for model in MODELS)
     as_predicted = ((rates["spectral_radius"] > 1) == (rates["measured"] > 1)).all()
-    held = [(linear <= EQUAL).all() and as_predicted, (deep <= _CLOSE).all()]  # not if one of a pair diverged
+    fitting = rows_of(cases, loss="log_loss", module="softmax")
+    held = [
+        (linear <= EQUAL).all() and as_predicted,  # not if one of a pair diverged
+        (deep <= _CLOSE).all(),
+        *(rows_of(fitting, model=model)["outcome"].isin(["equal", "no minimum"]).all() for model in MODELS),
+    ]
     return Section(
         setting=_setting(results.plan),
         verdict=verdict_of(held),
-        findings=[*_on_squared_error(squared), _on_rates(rates), *_on_the_rest(gaps)],
+        findings=[*_on_squared_error(squared), _on_rates(rates), *_on_log_loss(cases)],
         tables={"curves": results["curves"], "endings": results["endings"], "gaps": gaps, "rates": rates},
-        shown={"Final training loss and gap, by case": _case_table(gaps), "Rates": rates.round(5)},
+        shown={"Final training loss and gap, by case": _case_table(gaps, cases), "Rates": rates.round(5)},
     )
 
 
 def _gaps(endings: pd.DataFrame) -> pd.DataFrame:
     """Return final losses and the gap for each case and seed: SG's minus backprop's, relative to backprop's."""
-    wide = endings.pivot(index=[*_CASE, "seed"], columns="method", values=["final", "steps"])
-    backprop, synthetic = (wide["final"][method] for method in METHODS)
-    table = pd.DataFrame({"backprop": backprop, "synthetic_gradient": synthetic, "gap": synthetic / backprop - 1})
-    table["steps_backprop"], table["steps_synthetic_gradient"] = (wide["steps"][method] for method in METHODS)
-    return table.reset_index()
+    keys = ["model", "loss", "n_features", "data", "seed"]
+    with_module = endings[endings["method"] != BACKPROP]
+    pairs = with_module.merge(rows_of(endings, method=BACKPROP), on=keys, suffixes=("", "_backprop"))
+    return pairs[keys].assign(
+        module=pairs["method"].map(METHODS),
+        backprop=pairs["final_backprop"],
+        synthetic_gradient=pairs["final"],
+        gap=pairs["final"] / pairs["final_backprop"] - 1,
+        steps_backprop=pairs["steps_backprop"],
+        steps_synthetic_gradient=pairs["steps"],
+    )
+
+
+def _cases(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Return intervals of the gap over seeds and the ``outcome`` of each case.
+
+    ``outcome`` is "diverged" if a seed diverged, "no minimum" for the log loss of separable classes, "equal" or
+    "different" if the interval lies within or beyond the smallest difference of interest, and "undecided" otherwise.
+    """
+    cases = seed_intervals(gaps, _CASE, "gap")
+    groups = gaps.groupby(_CASE, sort=False)
+    cases["n_diverged"] = groups["gap"].apply(lambda gap: int(gap.isna().sum())).to_numpy()
+    for column in ("gap", "backprop", "synthetic_gradient"):
+        cases[f"median_{column}"] = groups[column].median().to_numpy()
+    conditions = [
+        cases["n_diverged"] > 0,
+        (cases["data"] == SEPARABLE) & (cases["loss"] == "log_loss"),
+        (cases["low"] > -_CLOSE) & (cases["high"] < _CLOSE),
+        (cases["low"] > _CLOSE) | (cases["high"] < -_CLOSE),
+    ]
+    return cases.assign(outcome=np.select(conditions, ["diverged", "no minimum", "equal", "different"], "undecided"))
 
 
 def _setting(plan: Plan) -> str:
-    linear, deep = RATES["linear"], RATES["deep linear"]
+    linear, deep, deep_log = (
+        f"{model:g} and {module:g}"
+        for model, module in (RATES["linear", "mse"], RATES["deep linear", "mse"], RATES["deep linear", "log_loss"])
+    )
     return (
         f"Four sets of {N_EXAMPLES} normal examples in two classes (divided by a plane; the same with a tenth of "
         "the labels flipped; labels at random; XOR of two directions), in 2 and 100 dimensions. A linear model, with "
-        f"the SG at its output, by gradient descent on all examples (learning rates {linear[0]:g} for the model and "
-        f"{linear[1]:g} for the module); and {DEPTH} hidden linear layers of {WIDTH} units, the SG after "
-        f"the {DEPTH // 2}th, by Adam ({deep[0]:g} and {deep[1]:g}, falling to zero along half a cosine). Squared "
-        "error to targets of ±1, or log loss of two classes. The SG is linear in activation and label, and starts at "
-        f"zero. Double precision; {len(plan.seeds)} seeds. The claim holds if final losses under squared error are "
-        f"equal to {EQUAL:g} (linear) and {_CLOSE:g} (deep), and rates diverge where theory predicts it; log loss, "
-        "whose optimum a linear module cannot express, is shown but does not count."
+        f"the SG at its output, by gradient descent on all examples (learning rates of model and module {linear}); and "
+        f"{DEPTH} hidden linear layers of {WIDTH} units, the SG after the {DEPTH // 2}th, by Adam ({deep}; under log "
+        f"loss {deep_log}; all falling to zero along half a cosine). Squared error to targets of ±1, or log loss of "
+        "two classes. The SG is linear in activation and label; under log loss also of the form S = D softmax(A h) + "
+        "V y + c, which can express the gradient. D, V, c and the linear SG start at zero. Double precision; "
+        f"{len(plan.seeds)} seeds. The claim holds if final losses under squared error are equal to {EQUAL:g} (linear "
+        f"model) and {_CLOSE:g} (deep), if rates diverge where theory predicts it, and if under log loss with the "
+        f"softmax SG nothing diverges and the 95 % interval of the relative difference lies within {_CLOSE:g} wherever "
+        "the loss has a minimum. The linear SG, which cannot express the gradient of the log loss, is shown but does "
+        "not count there."
     )
 
 
@@ -78,13 +128,41 @@ def _on_rates(rates: pd.DataFrame) -> str:
     )
 
 
-def _on_the_rest(gaps: pd.DataFrame) -> Iterator[str]:
-    for model, loss in (("deep linear", "mse"), ("linear", "log_loss"), ("deep linear", "log_loss")):
-        rows = rows_of(gaps, model=model, loss=loss)
-        by_set = rows.groupby("data", sort=False)["gap"].median()
-        medians = ", ".join(f"{name} {value:+.1e}" for name, value in by_set.dropna().items())
-        words = f"{MODELS[model].capitalize()}, {LOSSES[loss]}"
-        yield f"{words}: median relative gap of the final loss: {medians}{_lost(rows)}."
+def _on_log_loss(cases: pd.DataFrame) -> Iterator[str]:
+    log_loss = rows_of(cases, loss="log_loss")
+    for (model, module), rows in log_loss.groupby(["model", "module"], sort=False):
+        yield (
+            f"Log loss, {MODELS[str(model)]}, {module} SG, final loss against backprop's where it has a minimum: "
+            f"{_outcomes(rows[rows['data'] != SEPARABLE])}."
+        )
+    for n_features in DIMENSIONS:
+        rows = rows_of(log_loss, data=SEPARABLE, n_features=n_features)
+        ends = "; ".join(f"{MODELS[row.model]}, {row.module} SG {_separable(row)}" for row in _rows(rows))
+        yield f"Log loss of separable classes, which has no minimum, {n_features} dimensions, after all steps: {ends}."
+
+
+def _outcomes(rows: pd.DataFrame) -> str:
+    """Return the cases of each outcome with the mean relative gap, or the number of seeds that diverged."""
+    words = []
+    for outcome, group in rows.groupby("outcome", sort=False):
+        cases = ", ".join(
+            f"{row.data} in {row.n_features} dimensions "
+            + (f"({row.n_diverged} of {row.n_diverged + row.n_seeds})" if row.n_diverged else f"({row.mean:+.1e})")
+            for row in _rows(group)
+        )
+        words.append(f"{outcome} on {cases}")
+    return "; ".join(words)
+
+
+def _separable(row: Any) -> str:
+    if not row.n_seeds:
+        return f"diverged with all {row.n_diverged} seeds"
+    lost = f" ({row.n_diverged} of {row.n_diverged + row.n_seeds} diverged)" if row.n_diverged else ""
+    return f"{row.median_synthetic_gradient:.2g}, backprop {row.median_backprop:.2g}{lost}"
+
+
+def _rows(table: pd.DataFrame) -> Iterator[Any]:
+    return table.itertuples(index=False)
 
 
 def _lost(rows: pd.DataFrame) -> str:
@@ -93,8 +171,8 @@ def _lost(rows: pd.DataFrame) -> str:
     return f"; {n_lost} of {len(rows)} pairs diverged" if n_lost else ""
 
 
-def _case_table(gaps: pd.DataFrame) -> pd.DataFrame:
-    table = seed_intervals(gaps, _CASE, "gap")[[*_CASE, "mean", "low", "high", "n_seeds"]]
+def _case_table(gaps: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
+    table = cases[[*_CASE, "outcome", "mean", "low", "high", "n_seeds"]]
     finals = (
         gaps.dropna(subset="gap")
         .groupby(_CASE, sort=False)[["backprop", "synthetic_gradient", "steps_backprop", "steps_synthetic_gradient"]]

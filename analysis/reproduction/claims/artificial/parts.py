@@ -38,9 +38,16 @@ __all__ = ["parts"]
 DIMENSIONS = (2, 100)
 MODELS = {"linear": "linear model", "deep linear": "10 hidden linear layers"}
 LOSSES = {"mse": "mean squared error", "log_loss": "log loss"}
-METHODS = ("backprop", "synthetic gradient")
+METHODS = {"backprop": "", "synthetic gradient": "linear", "softmax synthetic gradient": "softmax"}  # and their links
+BACKPROP, LINEAR, SOFTMAX = METHODS
+SEPARABLE = "linear"  # the set whose classes a plane divides, so that its log loss has no minimum
 N_EXAMPLES, WIDTH, DEPTH = 500, 16, 10
-RATES = {"linear": (0.1, 0.2), "deep linear": (3e-3, 1e-2)}  # of the model, of the module
+RATES = {  # of the model, of the module
+    ("linear", "mse"): (0.1, 0.2),
+    ("linear", "log_loss"): (0.1, 0.2),
+    ("deep linear", "mse"): (3e-3, 1e-2),
+    ("deep linear", "log_loss"): (1e-3, 1e-2),
+}
 FACTORS = (0.1, 0.5, 0.9, 0.98, 1.02, 1.1)  # learning rates, as multiples of the largest that theory allows
 _STEPS = {("linear", 2): 6000, ("linear", 100): 1500, ("deep linear", 2): 1500, ("deep linear", 100): 1500}
 _CURVE_POINTS = 60
@@ -72,13 +79,15 @@ class LinearCase:
         return torch.from_numpy(dataset.X).double(), targets
 
     def learner(self, seed: int) -> Learner:
-        """Return the model in double precision, with a linear label-conditioned module in its middle, or without."""
+        """Return the model in double precision, with a label-conditioned module in its middle, or without."""
         n_outputs = 1 if self.loss == "mse" else 2
         network = self._network(n_outputs, stream(seed, "weights"))
         middle = (len(network.boundaries) + 1) // 2
         site = site_of(network, middle, loss=self.loss, seed=seed, n_outputs=n_outputs)
-        estimators = {} if self.method == METHODS[0] else {middle: SyntheticGradient(site)}
-        return Learner(network, estimators, loss=self.loss).double()
+        if self.method == BACKPROP:
+            return Learner(network, loss=self.loss).double()
+        module = SyntheticGradient(site, generator=stream(seed, "estimator", middle), link=METHODS[self.method])
+        return Learner(network, {middle: module}, loss=self.loss).double()
 
     def _network(self, n_outputs: int, generator: torch.Generator) -> Chain:
         if self.model == "linear":
@@ -97,16 +106,17 @@ def parts(plan: Plan) -> list[Task]:
             case=LinearCase(model=model, loss=loss, n_features=n_features, method=method),
             seeds=plan.seeds,
             n_steps=_STEPS[model, n_features],
-            rates=RATES[model],
+            rates=RATES[model, loss],
         )
         for model, loss, n_features, method in product(MODELS, LOSSES, DIMENSIONS, METHODS)
+        if method != SOFTMAX or loss == "log_loss"  # the squared error has a linear gradient
     ]
     rates = [
         claim_task(
             f"artificial-rates-{name}-{n_features}",
             measure_rates,
             cost=4.0,
-            case=LinearCase(model="linear", loss="mse", n_features=n_features, method=METHODS[1]),
+            case=LinearCase(model="linear", loss="mse", n_features=n_features, method=LINEAR),
             name=name,
             seed=plan.seeds[0],
             factors=FACTORS,
