@@ -1,5 +1,6 @@
 """Settings of a comparison of arms: how they are aligned, their controls, and the smallest differences of interest."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -9,14 +10,8 @@ from repsim.settings import Settings, setting
 
 __all__ = ["DesignConfig"]
 
-SIMILARITY = "similarity"  # stands for every measure of similarity
+SIMILARITY = "similarity"  # stands for every measure whose larger values mean more alike
 _QUANTITIES = (SIMILARITY, "class_structure", "log_dimension", "accuracy")
-
-
-def _measures() -> Iterable[str]:
-    from repsim.similarity import MEASURES
-
-    return MEASURES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +53,12 @@ class DesignConfig(Settings):
 
     @property
     def smallest(self) -> Mapping[str, float]:
-        """Smallest difference of interest by quantity; ``"similarity"`` stands for every measure not named."""
+        """Smallest difference of interest by quantity; ``"similarity"`` stands for every similarity not named."""
         found: dict[str, float] = {}
         for text in self.smallest_effects:
             name, equals, size = (part.strip() for part in text.partition("="))
             value = _number(size)
-            if not equals or not name or value is None or value <= 0:
+            if not equals or not name or value is None or not 0 < value < math.inf:
                 raise ValueError(
                     f"smallest effect is '{text}'; expected QUANTITY=SIZE with a size above 0, as cka=0.05."
                 )
@@ -87,10 +82,19 @@ class DesignConfig(Settings):
         return tuple(found)
 
     def smallest_of(self, measures: Iterable[str]) -> dict[str, float]:
-        """Return the smallest differences of the measures and other quantities that are compared."""
+        """Return the smallest differences of the measures and other quantities that are compared.
+
+        Raises
+        ------
+        ValueError
+            If a quantity is unknown.
+        """
+        from repsim.similarity import MEASURES  # slow to import
+
         named = dict(self.smallest)
         every = named.pop(SIMILARITY, None)
-        chosen = {name: named.pop(name, every) for name in measures}
+        similar = [name for name in measures if name in MEASURES and MEASURES[name].direction == "similarity"]
+        chosen = {name: named.pop(name, every if name in similar else None) for name in measures}
         unknown = [name for name in named if name not in _QUANTITIES]
         if unknown:
             raise ValueError(

@@ -13,7 +13,7 @@ from typing import Any
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
 from analysis.config.recording import RecordingConfig
-from analysis.config.roles import REFERENCE, ROLES
+from analysis.config.roles import REFERENCE, ROLES, ArmRole, check_roles, check_roles_are_held
 from analysis.config.seed_list import parse_seeds
 from analysis.config.toml_files import DEFAULTS_FILE, SettingsFile, merge, read_settings
 from repsim.learning import TrainingConfig
@@ -101,7 +101,8 @@ def read_sweep(path: Path, defaults: SettingsFile | None = None, folder: Path | 
     """
     file = read_settings(path, _TABLES)
     files = [defaults or SettingsFile(DEFAULTS_FILE), file]
-    grid, cases = _grid(path, file.tables.get("grid", {})), _cases(path, "cases", file.tables.get("cases", {}))
+    grid = _lists(f"{path}, [grid]", file.tables.get("grid", {}))
+    cases = _cases(path, "cases", file.tables.get("cases", {}))
     roles, arms = _arms(path, file.tables.get("arms", {}))
     if roles and (varied := [name for name in grid if name not in _SEEDS]):
         raise ValueError(
@@ -115,16 +116,18 @@ def read_sweep(path: Path, defaults: SettingsFile | None = None, folder: Path | 
             f"{path} has neither [grid] nor [cases.NAME] nor [arms.NAME]: nothing varies. Train one network by repsim "
             "train."
         )
-    n_runs = math.prod([len(cases or arms or [0]), *map(len, grid.values())])
+    n_runs = sum(math.prod(map(len, _axes(grid, arms.get(name, {})).values())) for name in cases or arms or [""])
     if n_runs > _MOST_RUNS:
         raise ValueError(f"{path} describes {n_runs} trainings; expected at most {_MOST_RUNS}.")
     recording = merge(RecordingConfig, files, {})
     where = (folder if folder is not None else default_folder(path)).absolute()
     runs = []
     for name, settings, changes in _points(grid, cases or arms, "arm" if arms else "case"):
-        changes, after = _resolved(path, name, settings, changes, arms, where)
+        changes, after = _resolved(path, name, settings["arm"], changes, arms, where) if arms else (changes, ())
         runs.append(SweptRun(name, settings, _training(files, name, changes), recording, after))
     comparison = merge(AnalysisConfig, files, {}, check_choices=True)
+    if roles:
+        _check_arms(path, roles, runs)
     return Sweep(
         _in_order(path, runs),
         comparison if "analysis" in file.tables and not roles else None,
@@ -159,8 +162,8 @@ def _arms(path: Path, table: Mapping[str, Any]) -> tuple[dict[str, tuple[str, st
         if role not in ROLES:
             raise ValueError(f"{path}, [arms.{name}]: unknown role '{role}'. Choose one of: {', '.join(ROLES)}.")
         roles[name] = role, method
-        seeds = {key: values.pop(key) for key in _SEEDS if isinstance(values.get(key), list | str)}
-        values |= _grid(path, seeds)
+        seeds = {key: values[key] for key in _SEEDS if key in values}
+        values |= _lists(f"{path}, [arms.{name}]", {k: [v] if isinstance(v, int) else v for k, v in seeds.items()})
         if role != _BORROWS:
             settings[name] = values
         elif values:
@@ -180,36 +183,54 @@ def _swept_arms(roles: Mapping[str, tuple[str, str]], runs: Sequence[SweptRun]) 
     ]
 
 
+def _check_arms(path: Path, roles: Mapping[str, tuple[str, str]], runs: Sequence[SweptRun]) -> None:
+    """Raise ValueError if the roles of arms, or the settings that they hold fixed, do not fit, before any training."""
+    training = {run.settings["arm"]: run.training.to_dict() for run in reversed(runs)}
+    arms = [ArmRole(name, role, method, training.get(name)) for name, (role, method) in roles.items()]
+    try:
+        check_roles(arms)
+        check_roles_are_held(arms)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 def _resolved(
     path: Path,
     name: str,
-    settings: Mapping[str, Any],
+    arm: str,
     changes: Mapping[str, Any],
     arms: Mapping[str, Any],
     folder: Path,
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Replace the names of other arms in a rule by the paths of their runs; return these runs' names too."""
     rule = changes.get("rule")
-    if not isinstance(rule, str) or not (named := _OTHER_ARM.findall(rule)):
-        return dict(changes), ()
+    named = _OTHER_ARM.findall(rule) if isinstance(rule, str) else []
+    named = [other for other in named if other in arms or other != "seed"]  # {seed} is left to the rule
     place = name.partition("/")[2]
     for other in named:
-        if other not in arms or other == settings.get("arm"):
+        if other not in arms or other == arm:
             raise ValueError(f"{path}: the rule of {name} names {{{other}}}, which is no other arm with networks.")
     runs = {other: f"{other}/{place}" if place else other for other in named}
     for other, run in runs.items():
-        rule = rule.replace(f"{{{other}}}", str(folder / run))
-    return {**changes, "rule": rule}, tuple(runs.values())
+        changes = {**changes, "rule": changes["rule"].replace(f"{{{other}}}", str(folder / run))}
+    return dict(changes), tuple(runs.values())
 
 
 def _in_order(path: Path, runs: Sequence[SweptRun]) -> list[SweptRun]:
     """Return runs so that each comes after those that its rule reads."""
     ordered: dict[str, SweptRun] = {}
-    waiting = list(runs)
+    waiting, names = list(runs), {run.name for run in runs}
+    for run in runs:
+        if missing := [name for name in run.after if name not in names]:
+            raise ValueError(
+                f"{path}: the rule of {run.name} needs {missing[0]}, which is not among the trainings. Give both arms "
+                "the same seeds."
+            )
     while waiting:
         ready = [run for run in waiting if set(run.after) <= set(ordered)]
         if not ready:
-            raise ValueError(f"{path}: the rules of {waiting[0].name} and {waiting[-1].name} need each other.")
+            other = next(name for name in waiting[0].after if name not in ordered)
+            raise ValueError(f"{path}: the rules of {waiting[0].name} and {other} need each other.")
         ordered |= {run.name: run for run in ready}
         waiting = [run for run in waiting if run.name not in ordered]
     return list(ordered.values())
@@ -231,40 +252,45 @@ def _points(
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Yield the name of each training, what distinguishes it and its settings; seeds vary fastest."""
     for case, changes in (cases or {"": {}}).items():
-        own = {name: values for name, values in changes.items() if isinstance(values, list)}  # seeds of an arm
-        grid_of_case = {**grid, **own}
-        names = sorted(grid_of_case, key=lambda name: name == "seed")
-        for values in product(*(grid_of_case[name] for name in names)):
+        axes = _axes(grid, changes if kind == "arm" else {})
+        names = sorted(axes, key=lambda name: name == "seed")
+        for values in product(*(axes[name] for name in names)):
             place = dict(zip(names, values, strict=True))
             parts = [case, *(f"{name}-{_in_path(value)}" for name, value in place.items())]
             yield "/".join(filter(None, parts)), {**({kind: case} if case else {}), **place}, {**changes, **place}
+
+
+def _axes(grid: Mapping[str, Sequence[Any]], changes: Mapping[str, Any]) -> dict[str, Sequence[Any]]:
+    """Return the values of each setting that varies, with the seeds that an arm has of its own."""
+    return {**grid, **{name: changes[name] for name in _SEEDS if isinstance(changes.get(name), list)}}
 
 
 def _in_path(value: Any) -> str:
     return re.sub(r"[^\w.+-]", "_", str(value))
 
 
-def _grid(path: Path, table: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _lists(place: str, table: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the values of each setting that varies."""
     known = sorted(each.name for each in TrainingConfig.settings())
     grid: dict[str, list[Any]] = {}
     for name, values in table.items():
         if name not in known:
-            raise ValueError(f"{path}, [grid]: unknown setting '{name}'. Choose one of: {', '.join(known)}.")
+            raise ValueError(f"{place}: unknown setting '{name}'. Choose one of: {', '.join(known)}.")
         if name == "seed" and isinstance(values, str):
-            values = _seeds(path, values)
+            values = _seeds(place, values)
         if not isinstance(values, list) or not values:
-            raise ValueError(f"{path}, [grid]: {name} is {values!r}; expected a list of one or more values.")
+            raise ValueError(f"{place}: {name} is {values!r}; expected a list of one or more values.")
         if len({_in_path(value) for value in values}) < len(values):
-            raise ValueError(f"{path}, [grid]: {name} has equal values, or two with the same folder name: {values!r}.")
+            raise ValueError(f"{place}: {name} has equal values, or two with the same folder name: {values!r}.")
         grid[name] = values
     return grid
 
 
-def _seeds(path: Path, text: str) -> list[int]:
+def _seeds(place: str, text: str) -> list[int]:
     try:
         return list(parse_seeds(text))
     except ValueError as error:
-        raise ValueError(f"{path}, [grid]: {error}") from None
+        raise ValueError(f"{place}: {error}") from None
 
 
 def _cases(path: Path, kind: str, table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

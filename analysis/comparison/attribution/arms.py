@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from analysis.comparison.attribution.contrasts import LEAST_SEEDS, Member
 from analysis.comparison.steps import is_trained_here
-from analysis.config.roles import CONTROLS, METHOD, REFERENCE, ROLES
+from analysis.config.roles import ArmRole, check_roles, check_roles_are_held
 from checkpoints import Run
 
 __all__ = ["Arm", "OpenArm", "differing_settings", "open_arms"]
 
 _ENDED = "finished"
 _PATH = re.compile(r"like=[^,@]*")
-_SCHEDULE = ("optimizer", "learning_rate", "schedule", "epochs", "batch_size")
-_NETWORK = ("data", "network", "width", "norm", "activation", "loss")
 
 
 @dataclass(frozen=True)
@@ -75,8 +73,7 @@ def open_arms(arms: Sequence[Arm]) -> list[OpenArm]:
     _check_roles(arms)
     opened = [_open(arm) for arm in arms]
     _check_stimuli(opened)
-    for arm in opened:
-        _check_role_is_held(arm, opened)
+    check_roles_are_held([ArmRole(arm.name, arm.arm.role, arm.arm.method, arm.training) for arm in opened])
     return opened
 
 
@@ -85,22 +82,10 @@ def _check_roles(arms: Sequence[Arm]) -> None:
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
         raise ValueError(f"Two arms are called '{repeated}'; give each arm a name of its own.")
+    check_roles([ArmRole(arm.name, arm.role, arm.method) for arm in arms])
     for arm in arms:
-        if arm.role not in ROLES:
-            raise ValueError(f"Arm '{arm.name}': unknown role '{arm.role}'. Choose one of: {', '.join(ROLES)}.")
         if not arm.paths:
             raise ValueError(f"Arm '{arm.name}' ({arm.role}) has no runs; train them, or leave the arm out.")
-    references, methods = ([arm.name for arm in arms if arm.role == role] for role in (REFERENCE, METHOD))
-    if len(references) != 1:
-        raise ValueError(f"There are {len(references)} arms with the role '{REFERENCE}'; expected one.")
-    if not methods:
-        raise ValueError(f"There is no arm with the role '{METHOD}'; expected one or more.")
-    for arm in arms:
-        if arm.method and arm.method not in methods:
-            raise ValueError(
-                f"Arm '{arm.name}' is a control for '{arm.method}', which is no method. "
-                f"Choose one of: {', '.join(methods)}."
-            )
 
 
 def _open(arm: Arm) -> OpenArm:
@@ -167,39 +152,6 @@ def _check_stimuli(arms: Sequence[OpenArm]) -> None:
                     f"Arm '{arm.name}': {run.path} and {other.path} recorded different stimuli; train or record them "
                     "with the same data, split seed and numbers of stimuli."
                 )
-
-
-def _check_role_is_held(arm: OpenArm, arms: Sequence[OpenArm]) -> None:
-    """Raise ValueError if a control does not hold fixed what its role says."""
-    if arm.arm.role not in CONTROLS or arm.training is None:
-        return
-    (reference,) = (each for each in arms if each.arm.role == REFERENCE)
-    methods = [each for each in arms if each.arm.role == METHOD and arm.arm.method in ("", each.name)]
-    for method in methods:
-        if reference.training is None or method.training is None:
-            continue
-        for other, names in _held(arm.arm.role, reference, method):
-            assert other.training is not None
-            for name in names:
-                if arm.training.get(name) != other.training.get(name):
-                    raise ValueError(
-                        f"Arm '{arm.name}' is {arm.arm.role} for '{method.name}', but its {name} is "
-                        f"{arm.training.get(name)}, and that of '{other.name}' is {other.training.get(name)}. "
-                        "Train it with the same, or give the arm another role."
-                    )
-
-
-def _held(role: str, reference: OpenArm, method: OpenArm) -> Iterator[tuple[OpenArm, tuple[str, ...]]]:
-    """Yield the arms whose settings a control of a role has, and these settings."""
-    if role == "schedule-matched":
-        yield method, (*_SCHEDULE, *_NETWORK, "depth")
-        yield reference, ("rule",)
-    elif role in ("decoupled", "gradient-quality-matched"):
-        yield method, (*_SCHEDULE, *_NETWORK, "depth")
-    elif role == "truncated":
-        yield reference, ("rule", *_NETWORK)
-    elif role in ("reseeded", "accuracy-matched"):
-        yield reference, ("rule", *_SCHEDULE, *_NETWORK, "depth")
 
 
 def _listed(different: Mapping[str, tuple[Any, Any]]) -> str:

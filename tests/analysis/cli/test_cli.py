@@ -470,7 +470,7 @@ MISTAKES = {
     "no sweep": ("sweep missing.toml", "missing.toml: No such file or directory."),
     "a folder as sweep": ("sweep run", "run: Is a directory."),
     "sweep of words": ("sweep file", "file is not a TOML file (Expected '=' after a key"),
-    "sweep of nothing": ("sweep fixed.toml", "fixed.toml has neither [grid] nor [cases.NAME]: nothing varies."),
+    "sweep of nothing": ("sweep fixed.toml", "fixed.toml has neither [grid] nor [cases.NAME] nor [arms.NAME]: nothing"),
     "sweep over a run": ("sweep seeds.toml --output run", "run is a run; choose another folder with --output."),
     "one run": ("compare run", "1 run was given; a comparison needs two or more."),
     "one run twice": ("compare run ./run", "The same run was given twice; each run can be compared once."),

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from analysis.config.analysis import AnalysisConfig
-from analysis.config.sweep_file import read_sweep
+from analysis.config.comparison_design import DesignConfig
+from analysis.config.roles import ROLES
+from analysis.config.sweep_file import read_design, read_sweep
 from analysis.config.toml_files import DEFAULTS_FILE, SettingsFile
 from repsim.learning import TrainingConfig
 
@@ -87,7 +89,10 @@ MISTAKES = {
         "sweep.toml: 'gird' is not one of its tables; put settings under [training]",
     ),
     "a table that is none": ("grid = 3", "sweep.toml: 'grid' is not one of its tables"),
-    "nothing varies": (SMALL, "sweep.toml has neither [grid] nor [cases.NAME]: nothing varies. Train one network by"),
+    "nothing varies": (
+        SMALL,
+        "sweep.toml has neither [grid] nor [cases.NAME] nor [arms.NAME]: nothing varies. Train one network by",
+    ),
     "an empty file": ("", "sweep.toml has neither [grid] nor [cases.NAME]"),
     "unknown setting": ("[training]\nlr = 1\n[grid]\nseed = [0]", "sweep.toml, [training]: Unknown setting 'lr'."),
     "unknown recording": ("[recording]\nn = 1\n[grid]\nseed = [0]", "sweep.toml, [recording]: Unknown setting 'n'."),
@@ -141,3 +146,213 @@ def test_a_mistake_in_a_file_is_one_sentence_with_its_place(write: Callable[[str
         read_sweep(write(text))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# Arms
+
+
+ARMS = """
+[grid]
+seed = "0-2"
+[arms.control]
+role = "gradient-quality-matched"
+method = "sg"
+rule = "disturbed-gradient:like={sg}@1"
+[arms.bp]
+role = "reference"
+[arms.sg]
+role = "method"
+rule = "synthetic-gradient@1"
+estimator_learning_rate = 0.5
+"""
+
+
+def test_arms_are_trained_with_each_seed_and_keep_their_role_and_method(write: Callable[[str], Path]) -> None:
+    described = read_sweep(write(SMALL + ARMS))
+    assert [(arm.name, arm.role, arm.method) for arm in described.arms] == [
+        ("control", "gradient-quality-matched", "sg"),
+        ("bp", "reference", ""),
+        ("sg", "method", ""),
+    ]
+    assert described.arms[1].runs == ("bp/seed-0", "bp/seed-1", "bp/seed-2")
+    training = {run.name: run.training for run in described.runs}
+    assert (training["sg/seed-2"].estimator_learning_rate, training["sg/seed-2"].seed) == (0.5, 2)
+    assert training["bp/seed-2"].rule == "backprop"
+    assert len(training) == 9
+    assert described.runs[0].settings == {"arm": "bp", "seed": 0}
+    assert described.analysis is None
+
+
+@pytest.mark.parametrize("folder", [None, Path("elsewhere")])
+def test_an_arm_in_a_rule_is_the_run_of_the_same_seed_which_comes_first(
+    write: Callable[[str], Path], folder: Path | None
+) -> None:
+    runs = read_sweep(write(SMALL + ARMS), folder=folder).runs
+    names = [run.name for run in runs]
+    for seed in (0, 1, 2):
+        control = next(run for run in runs if run.name == f"control/seed-{seed}")
+        place = (folder or Path("runs/sweep")).absolute() / f"sg/seed-{seed}"
+        assert control.training.rule == f"disturbed-gradient:like={place}@1"
+        assert control.after == (f"sg/seed-{seed}",)
+        assert names.index(f"sg/seed-{seed}") < names.index(control.name)
+
+
+def test_without_a_grid_an_arm_in_a_rule_is_the_run_of_that_arm(write: Callable[[str], Path]) -> None:
+    last = read_sweep(write(SMALL + ARMS.replace('[grid]\nseed = "0-2"', ""))).runs[-1]
+    assert (last.name, last.after) == ("control", ("sg",))
+    assert last.training.rule == f"disturbed-gradient:like={Path('runs/sweep/sg').absolute()}@1"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("RULE[grid]\nseed = [0]\n", "seed-0"),
+        ("[grid]\nseed = [0]\n[cases.a]\nRULE", "a/seed-0"),
+        (ARMS + "[arms.other]\nrole = 'decoupled'\nRULE", "other/seed-0"),
+    ],
+)
+def test_the_seed_in_a_rule_is_left_to_the_rule(write: Callable[[str], Path], text: str, name: str) -> None:
+    rule = "disturbed-gradient:like=old/seed-{seed}@1"
+    runs = read_sweep(write(SMALL + text.replace("RULE", f"rule = '{rule}'\n"))).runs
+    (run,) = (each for each in runs if each.name == name)
+    assert run.training.rule == rule
+    assert run.after == ()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "expected"),
+    [("'5-7'", [5, 6, 7]), ("[9, 8]", [9, 8]), ("'0,3'", [0, 3]), ("7", [7])],
+)
+def test_an_arm_may_have_seeds_of_its_own(write: Callable[[str], Path], seeds: str, expected: list[int]) -> None:
+    described = read_sweep(write(SMALL + ARMS + f"[arms.again]\nrole = 'reseeded'\nseed = {seeds}\n"))
+    again = [run for run in described.runs if run.settings["arm"] == "again"]
+    assert [run.training.seed for run in again] == expected
+    assert [run.name for run in again] == [f"again/seed-{seed}" for seed in expected]
+    assert described.arms[-1].runs == tuple(run.name for run in again)
+    assert described.arms[1].runs == ("bp/seed-0", "bp/seed-1", "bp/seed-2")
+
+
+def test_splits_of_the_data_are_a_grid_of_arms_too(write: Callable[[str], Path]) -> None:
+    described = read_sweep(write(SMALL + ARMS.replace("[grid]", "[grid]\nsplit_seed = [0, 1]")))
+    assert described.arms[1].runs == tuple(f"bp/split_seed-{k}/seed-{seed}" for k in (0, 1) for seed in (0, 1, 2))
+    control = next(run for run in described.runs if run.name == "control/split_seed-1/seed-2")
+    assert control.after == ("sg/split_seed-1/seed-2",)
+    assert (control.training.split_seed, control.training.seed) == (1, 2)
+
+
+def test_an_arm_that_is_matched_in_accuracy_has_the_networks_of_the_reference(write: Callable[[str], Path]) -> None:
+    described = read_sweep(write(SMALL + ARMS + "[arms.at]\nrole = 'accuracy-matched'\nmethod = 'sg'\n"))
+    assert described.arms[-1].runs == described.arms[1].runs
+    assert not [run for run in described.runs if run.name.startswith("at")]
+
+
+def test_the_file_says_how_arms_are_compared(write: Callable[[str], Path]) -> None:
+    text = "[analysis]\nmeasures = ['rsa']\n[comparison]\nalign = 'step'\nsmallest_effects = ['rsa=0.1']\n"
+    described = read_sweep(write(SMALL + ARMS + text))
+    assert described.comparison == AnalysisConfig(measures=("rsa",))
+    assert described.design == DesignConfig(align="step", smallest_effects=("rsa=0.1",))
+
+
+ARM_MISTAKES = {
+    "no role": ("[arms.a]\ndepth = 3", "sweep.toml, [arms.a]: role and method have to be text, such as role = "),
+    "a role that is a number": ("[arms.a]\nrole = 3", "sweep.toml, [arms.a]: role and method have to be text"),
+    "a method that is a list": ("[arms.a]\nrole = 'method'\nmethod = ['a']", "[arms.a]: role and method have to be"),
+    "unknown role": (
+        "[arms.a]\nrole = 'placebo'",
+        "[arms.a]: unknown role 'placebo'. Choose one of: reference",
+    ),
+    "an arm that is none": ("[arms]\na = 3", "sweep.toml, [arms]: 'a' is not a table; put its settings under [arms."),
+    "an arm without a folder": ("[arms.'a/b']\nrole = 'method'", "arm 'a/b' cannot name a folder"),
+    "an arm like the comparison": ("[arms.comparison]\nrole = 'method'", "arm 'comparison' has the name of a file"),
+    "unknown setting": (ARMS + "[arms.x]\nrole = 'decoupled'\nlr = 1", "sweep.toml: x/seed-0: Unknown setting 'lr'."),
+    "more than seeds vary": (
+        ARMS.replace("[grid]", "[grid]\ndepth = [2, 3]"),
+        "sweep.toml, [grid]: depth varies, but networks of one arm may differ in their seeds only.",
+    ),
+    "a list in an arm": (
+        ARMS + "[arms.x]\nrole = 'decoupled'\ndepth = [2, 3]",
+        "sweep.toml: x/seed-0: depth is [2, 3]; expected a whole number",
+    ),
+    "a list in a case": ("[cases.x]\nseed = [0, 1]", "sweep.toml: x: seed is [0, 1]; expected a whole number"),
+    "cases too": (ARMS + "[cases.x]\n", "sweep.toml has both [cases] and [arms]; an arm is a case with a role."),
+    "no seeds": (ARMS + "[arms.x]\nrole = 'reseeded'\nseed = []", "sweep.toml, [arms.x]: seed is []; expected a list"),
+    "seeds of words": (
+        ARMS + "[arms.x]\nrole = 'reseeded'\nseed = 'few'",
+        "sweep.toml, [arms.x]: seeds 'few' are not understood at 'few'.",
+    ),
+    "settings of borrowed networks": (
+        ARMS + "[arms.x]\nrole = 'accuracy-matched'\ndepth = 3\nseed = [3]",
+        "sweep.toml, [arms.x]: an arm that is accuracy-matched has the networks of the reference; remove depth, seed.",
+    ),
+    "an arm in need of itself": (
+        ARMS.replace("{sg}", "{control}"),
+        "the rule of control/seed-0 names {control}, which is no other arm with networks.",
+    ),
+    "an arm in need of none": (
+        ARMS.replace("{sg}", "{greedy}"),
+        "the rule of control/seed-0 names {greedy}, which is no other arm with networks.",
+    ),
+    "an arm in need of borrowed networks": (
+        ARMS.replace("{sg}", "{at}") + "[arms.at]\nrole = 'accuracy-matched'\n",
+        "the rule of control/seed-0 names {at}, which is no other arm with networks.",
+    ),
+    "arms in need of each other": (
+        ARMS.replace("synthetic-gradient@1", "disturbed-gradient:like={control}@1"),
+        "sweep.toml: the rules of control/seed-0 and sg/seed-0 need each other.",
+    ),
+    "a seed that the other arm lacks": (
+        ARMS.replace("[arms.sg]", "[arms.sg]\nseed = '0-1'"),
+        "sweep.toml: the rule of control/seed-2 needs sg/seed-2, which is not among the trainings. Give both arms the "
+        "same seeds.",
+    ),
+    "too many": (
+        ARMS + "[arms.x]\nrole = 'reseeded'\nsplit_seed = [0,1,2,3,4,5,6,7,8,9,10]\nseed = '0-9999'",
+        "sweep.toml describes 110009 trainings; expected at most 100000.",
+    ),
+    "a size of words": (
+        ARMS + "[comparison]\nsmallest_effects = ['cka=small']",
+        "sweep.toml, [comparison]: smallest effect is 'cka=small'; expected QUANTITY=SIZE",
+    ),
+    "unknown alignment": (
+        ARMS + "[comparison]\nalign = 'loss'",
+        "sweep.toml, [comparison]: Unknown align 'loss'. Choose one of: fraction, step, epoch, accuracy.",
+    ),
+    "unknown measure": (ARMS + "[analysis]\nmeasures = ['hsik']", "sweep.toml, [analysis]: Unknown measure 'hsik'."),
+    "no reference": (
+        ARMS.replace('"reference"', '"reseeded"'),
+        "sweep.toml: There are 0 arms with the role 'reference'; expected one.",
+    ),
+    "no method": (
+        "[grid]\nseed = '0-2'\n[arms.bp]\nrole = 'reference'",
+        "sweep.toml: There is no arm with the role 'method'; expected one or more.",
+    ),
+    "a control of no method": (
+        ARMS.replace('method = "sg"', 'method = "dfa"'),
+        "sweep.toml: Arm 'control' is a control for 'dfa', which is no method. Choose one of: sg.",
+    ),
+    "a control that does not hold its role": (
+        ARMS + "[arms.slow]\nrole = 'schedule-matched'\nepochs = 2",
+        "sweep.toml: Arm 'slow' is schedule-matched for 'sg', but its epochs is 2, and that of 'sg' is 30.",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", ARM_MISTAKES)
+def test_a_mistake_in_arms_is_one_sentence_with_its_place(write: Callable[[str], Path], mistake: str) -> None:
+    text, words = ARM_MISTAKES[mistake]
+    with pytest.raises(ValueError, match=r"^sweep\.toml") as caught:
+        read_sweep(write(text))
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_arms_is_no_design(write: Callable[[str], Path]) -> None:
+    with pytest.raises(ValueError, match=r"sweep\.toml has no \[arms\.NAME\]; a comparison needs arms with roles"):
+        read_design(write(SMALL + "[grid]\nseed = [0]\n"))
+
+
+def test_the_example_of_a_design_can_be_read() -> None:
+    described = read_design(Path(__file__).parents[3] / "examples" / "attribution.toml")
+    roles = {arm.role for arm in described.arms}
+    assert roles == set(ROLES) - {"reseeded"}
+    assert all(len(arm.runs) == 5 for arm in described.arms)

@@ -54,12 +54,18 @@ CAPTURE = {
     "save_weights": False,
 }
 ANALYSIS = {"steps": "all", "layers": ["hidden.1"], "distance": "cosine", "measures": ["rsa", "cka"], "Cs": [0.5, 2.0]}
+COMPARISON = {
+    "controls": ["decoupled=runs/greedy/*"],
+    "align": "step",
+    "smallest_effects": ["cka=0.1", "accuracy=0.01"],
+}
 EXECUTION = {"executor": "processes", "jobs": 3, "scheduler": "tcp://x:1"}
 VALUES = {
     "training": TRAINING,
     "recording": RECORDING,
     "capture": CAPTURE,
     "analysis": ANALYSIS,
+    "comparison": COMPARISON,
     "execution": EXECUTION,
 }
 
