@@ -15,10 +15,11 @@ from analysis.plots import noted
 from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of
 from analysis.plots.drawing import Drawing
 from analysis.reproduction.claim import Results, Section
+from analysis.reproduction.claims.implied_loss.conclude import INTEGRABLE
 from analysis.reproduction.claims.implied_loss.deep_network import WHERE
 from analysis.reproduction.claims.implied_loss.line import DATA, LINE_LOSSES, MODULES
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
-from analysis.reproduction.kit.panels import RANGE, diagonal, dotted, label, legend, plot_means
+from analysis.reproduction.kit.panels import diagonal, dotted, label, legend, plot_means
 
 __all__ = ["figures"]
 
@@ -66,28 +67,30 @@ def _line_drawings(results: Results) -> Iterator[Drawing]:
 
 def _network_drawings(results: Results, section: Section) -> Iterator[Drawing]:
     fields, beliefs, pairs = (section.tables[name] for name in ("fields", "beliefs", "pairs"))
-    n_digits = len(pairs) // pairs[["module", "seed", "where"]].drop_duplicates().shape[0]
-    first = results.plan.seeds[0]
+    n_digits = len(pairs) // pairs[["module", "seed", "boundary"]].drop_duplicates().shape[0]
+    first, seeds = results.plan.seeds[0], f"Seeds {listed(results.plan.seeds)}"
     yield Drawing(
         "networks",
-        "Inside a network: is it a gradient, and of what",
-        "Above: curl, 0 for the gradient of a function (dotted) and near 1 for a matrix of independent entries; "
-        "difference between integrals along a straight and a stepwise path, relative to the straight one; cosine of "
-        "SG and true gradient; slope of a line through implied over true loss (dotted: equal). Below: their "
-        "correlation at four sets of points. Means over seeds, shaded from the smallest "
-        "to the largest.",
-        _networks_figure(
-            fields,
-            beliefs,
-            f"Seeds {listed(results.plan.seeds)}; n = {n_digits} digits, {fields['n_curls'].iloc[0]} for curl and "
-            f"{fields['n_paths'].iloc[0]} for paths.",
-        ),
+        "Inside a network: is the module a gradient",
+        "Curl over training, a curve per boundary: 0 for the gradient of a function and near 1 for a matrix of "
+        "independent entries. Over all units; within the principal components that hold most of the variance; weighted "
+        "by the covariance of the activations (dotted: largest that counts as a gradient); and, weighted likewise, of "
+        "the linear module that fits the true gradient best. Means over seeds with 95 % intervals.",
+        _curl_figure(fields, f"{seeds}; n = {fields['n_curls'].iloc[0]} held-out digits."),
+    )
+    yield Drawing(
+        "beliefs",
+        "Inside a network: implied and true loss over training",
+        "Correlation of implied with true loss at four sets of points, about the means of each label, and of the loss "
+        "that the best linear fit to the true gradient implies at held-out digits (last column); a curve per boundary. "
+        "Means over seeds with 95 % intervals.",
+        _beliefs_figure(beliefs, f"{seeds}; n = {n_digits} digits."),
     )
     yield Drawing(
         "pairs",
         "Inside a network: implied against true loss",
-        "Both losses at the end of training, minus their mean over the points of a label; equal on the dotted line. "
-        "r is their correlation.",
+        "Both losses of held-out digits at the end of training, at every boundary, minus their mean over the points of "
+        "a label; equal on the dotted line. r is their correlation.",
         _pairs_figure(rows_of(pairs, seed=first), f"Seed {first}; n = {n_digits} digits per panel."),
     )
 
@@ -199,52 +202,61 @@ def _recovery_figure(line: pd.DataFrame, note: str) -> Figure:
     return noted(grid[0][0], note)
 
 
-def _networks_figure(fields: pd.DataFrame, beliefs: pd.DataFrame, note: str) -> Figure:
-    above = {
-        "curl": ("median curl", "is there a loss?"),
-        "path_dependence": ("relative path dependence", "does the path matter?"),
-        "cosine": ("cosine of SG and true gradient", "is it the true gradient?"),
+def _curl_figure(fields: pd.DataFrame, note: str) -> Figure:
+    panels = {
+        "curl": "over all units",
+        "curl_in_subspace": "in the subspace of the data",
+        "curl_weighted": "weighted by covariance",
+        "curl_of_fit": "best linear fit, weighted",
     }
-    grid = axes_grid(2, 4, 14.5, 6.8)
-    for ax, (value, (words, title)) in zip(grid[0], above.items(), strict=False):
-        _draw_over_epochs(ax, fields, value, words, title)
-        ax.set_ylim(bottom=min(-0.03, ax.get_ylim()[0]))
-    own = rows_of(beliefs, where="own")
-    _draw_over_epochs(grid[0][3], own, "slope", "slope of implied over true loss", WHERE["own"])
-    style: Mapping[str, Any] = {"color": "0.3", "linewidth": None}
-    dotted(grid[0][3], y=1.0, **style)
-    dotted(grid[0][0], y=0.0, label="true gradient", **style)
+    modules = list(fields["module"].unique())
+    grid = axes_grid(len(modules), len(panels), 14.0, 3.5 * len(modules))
+    for axes, module in zip(grid, modules, strict=True):
+        for ax, (value, words) in zip(axes, panels.items(), strict=True):
+            _draw_over_epochs(ax, rows_of(fields, module=module), value, "median curl", f"{words}\n{module}")
+            ax.set_ylim(-0.03, max(1.05, ax.get_ylim()[1]))
+        dotted(axes[2], y=INTEGRABLE)
     legend(grid[0][0])
-    for ax, (where, words) in zip(grid[1], WHERE.items(), strict=True):
-        _draw_over_epochs(
-            ax, rows_of(beliefs, where=where), "correlation", "correlation of implied and true loss", words
-        )
-        ax.set_ylim(min(-0.55, ax.get_ylim()[0]), 1.05)
+    return noted(grid[0][0], note)
+
+
+def _beliefs_figure(beliefs: pd.DataFrame, note: str) -> Figure:
+    panels = [(where, "correlation", words) for where, words in WHERE.items()]
+    panels.append(("own", "correlation_of_fit", "best linear fit, held-out, own label"))
+    modules = list(beliefs["module"].unique())
+    grid = axes_grid(len(modules), len(panels), 17.0, 3.5 * len(modules))
+    for axes, module in zip(grid, modules, strict=True):
+        for ax, (where, value, words) in zip(axes, panels, strict=True):
+            rows = rows_of(beliefs, module=module, where=where)
+            _draw_over_epochs(ax, rows, value, "correlation with true loss", f"{words}\n{module}")
+            ax.set_ylim(min(-0.55, ax.get_ylim()[0]), 1.05)
+    legend(grid[0][0])
     return noted(grid[0][0], note)
 
 
 def _draw_over_epochs(ax: Axes, table: pd.DataFrame, value: str, ylabel: str, title: str) -> None:
-    summary = seed_intervals(table, ["module", "epoch"], value)
-    plot_means(ax, summary, "epoch", columns=RANGE, curve="module", legend=False)
+    table = table.assign(boundary="boundary " + table["boundary"].astype(str))
+    summary = seed_intervals(table, ["boundary", "epoch"], value)
+    plot_means(ax, summary, "epoch", curve="boundary", legend=False)
     label(ax, title=title, xlabel="epoch", ylabel=ylabel)
     ax.set_xticks(summary["epoch"].unique())
 
 
 def _pairs_figure(pairs: pd.DataFrame, note: str) -> Figure:
-    modules = list(pairs["module"].unique())
-    grid = axes_grid(len(modules), len(WHERE), 14.0, 3.5 * len(modules))
+    modules, boundaries = list(pairs["module"].unique()), sorted(pairs["boundary"].unique())
+    grid = axes_grid(len(modules), len(boundaries), 3.2 * len(boundaries), 3.5 * len(modules))
     palette = colours(modules)
     for axes, module in zip(grid, modules, strict=True):
-        for ax, (where, words) in zip(axes, WHERE.items(), strict=True):
-            rows = rows_of(pairs, module=module, where=where)
+        for ax, boundary in zip(axes, boundaries, strict=True):
+            rows = rows_of(pairs, module=module, boundary=boundary)
             diagonal(ax, rows["true"], color="0.3", label="equal")
             ax.plot(rows["true"], rows["implied"], ".", color=palette[module], markersize=4, alpha=0.7, label=module)
             ax.locator_params(axis="x", nbins=5)
             label(
                 ax,
-                title=f"{words}\nr = {rows['true'].corr(rows['implied']):.2f}",
-                xlabel="true loss about its mean (nats)",
-                ylabel="implied loss about its mean (nats)",
+                title=f"boundary {boundary}\nr = {rows['true'].corr(rows['implied']):.2f}",
+                xlabel="true loss (nats)",
+                ylabel="implied loss (nats)",
             )
         legend(axes[0])
     return noted(grid[0][0], note)

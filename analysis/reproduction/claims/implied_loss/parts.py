@@ -16,9 +16,10 @@ _GRIDS = {
 }
 RATES = (0.02, 0.03)  # learning rates of the model and the module, for points on a line
 HIDDEN_WIDTH = 32  # of the module there
-DEPTH, WIDTH, BOUNDARY = 4, 128, 2
+DEPTH, WIDTH = 5, 128
 COMPONENTS = 3
-EPOCHS = (1, 5, 20)
+SHARE = 0.9  # of the variance, in the subspace of the data
+EPOCHS = (1, 3, 8, 20)
 
 
 def parts(plan: Plan) -> list[Task]:
@@ -47,20 +48,20 @@ def _line(plan: Plan, loss: str, module: str) -> Task:
 
 
 def _network(plan: Plan, hidden_layers: int, seed: int) -> Task:
-    rule = f"synthetic-gradient:hidden_layers={hidden_layers}@{BOUNDARY}"
+    rule = f"synthetic-gradient:hidden_layers={hidden_layers}@all"
     training = TrainingConfig(data=plan.dataset, seed=seed, depth=DEPTH, width=WIDTH, rule=rule, epochs=EPOCHS[-1])
     measurement = Measurement(
-        boundary=BOUNDARY,
         epochs=EPOCHS,
         n_points=500 if plan.is_full else 200,
         n_curls=128 if plan.is_full else 32,
         n_paths=64 if plan.is_full else 16,
         n_components=COMPONENTS,
+        share=SHARE,
     )
     return claim_task(
         f"implied-loss-network-{hidden_layers}-hidden-seed-{seed}",
         imply_in_a_network,
-        cost=120.0 if plan.is_full else 14.0,
+        cost=400.0 if plan.is_full else 25.0,
         training=training,
         measurement=measurement,
         data_dir=plan.data_dir,

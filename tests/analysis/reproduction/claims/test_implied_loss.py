@@ -1,3 +1,4 @@
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -6,10 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from analysis.reproduction.claim import Plan, Results, Section
 from analysis.reproduction.claims.implied_loss import CLAIM
-from analysis.reproduction.claims.implied_loss.deep_network import WHERE, Measurement, imply_in_a_network
+from analysis.reproduction.claims.implied_loss.correlation_trends import correlation_trends
+from analysis.reproduction.claims.implied_loss.deep_network import (
+    WHERE,
+    Measurement,
+    _fit_linear,
+    imply_in_a_network,
+)
 from analysis.reproduction.claims.implied_loss.line import (
     DATA,
     LINE_LOSSES,
@@ -36,11 +44,11 @@ def in_a_network(hidden_layers: int, seed: int = 0) -> dict[str, pd.DataFrame]:
         seed=seed,
         depth=2,
         width=8,
-        rule=f"synthetic-gradient:hidden_layers={hidden_layers}@1",
+        rule=f"synthetic-gradient:hidden_layers={hidden_layers}@all",
         epochs=2,
         batch_size=100,
     )
-    measurement = Measurement(boundary=1, epochs=(1, 2), n_points=40, n_curls=5, n_paths=3, n_components=2)
+    measurement = Measurement(epochs=(1, 2), n_points=40, n_curls=5, n_paths=3, n_components=2, share=0.9)
     return imply_in_a_network(Path(), training=training, measurement=measurement, data_dir=None)
 
 
@@ -125,16 +133,34 @@ def test_paths_end_at_the_trained_model() -> None:
 
 
 @pytest.mark.parametrize("layers", [0, 1])
-def test_networks_are_measured_after_each_epoch_at_each_set_of_points(layers: int) -> None:
+def test_networks_are_measured_after_each_epoch_at_each_boundary_and_set_of_points(layers: int) -> None:
     tables = network_tables(layers)
-    assert list(tables["fields"]["epoch"]) == [1, 2]
-    assert set(tables["beliefs"]["where"]) == set(WHERE) == set(tables["pairs"]["where"])
-    assert len(tables["beliefs"]) == 2 * len(WHERE) and set(tables["pairs"]["epoch"]) == {2}
-    fields = tables["fields"]
+    fields, beliefs, pairs = (tables[name] for name in ("fields", "beliefs", "pairs"))
+    assert fields[["epoch", "boundary"]].to_numpy().tolist() == [[1, 1], [1, 2], [2, 1], [2, 2]]
+    assert set(beliefs["where"]) == set(WHERE) and len(beliefs) == 2 * 2 * len(WHERE)
+    assert len(pairs) == 2 * 40 and set(pairs["epoch"]) == {2} and set(pairs["where"]) == {"own"}
     assert (fields["curl_of_true"] < 1e-8).all() and (fields["curl"] > 0.1).all()
+    assert fields["n_dimensions"].between(1, 7).all()  # of 8 units, with a tenth of the variance left out
     assert (fields["residual"] <= 1e-8).all() == (layers == 0)
-    means = tables["pairs"].groupby(["where", "label"])[["implied", "true"]].mean()
+    means = pairs.groupby(["boundary", "label"])[["implied", "true", "fitted"]].mean()
     assert means.abs().max(axis=None) < 1e-12
+
+
+def test_the_correlation_of_a_boundary_is_that_of_its_pairs() -> None:
+    tables = network_tables(0)
+    beliefs = tables["beliefs"].query("epoch == 2 and where == 'own'").set_index("boundary")
+    for boundary, pairs in tables["pairs"].groupby("boundary"):
+        assert pairs["implied"].corr(pairs["true"]) == pytest.approx(beliefs.loc[boundary, "correlation"])
+        assert pairs["fitted"].corr(pairs["true"]) == pytest.approx(beliefs.loc[boundary, "correlation_of_fit"])
+    assert (beliefs["correlation_of_fit"] > beliefs["correlation"]).all()  # after two epochs modules still learn
+
+
+def test_the_best_linear_fit_is_the_module_that_made_its_target() -> None:
+    generator = torch.Generator().manual_seed(0)
+    h, A, V = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (60, 4, 3))
+    h[:, 3], y = 0.0, torch.arange(60) % 3  # a unit that is off
+    target = h @ A + V[y]
+    torch.testing.assert_close(_fit_linear(h, y, target)(h, y), target, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("work", [lambda: on_a_line("log_loss", "MLP with 1 hidden layer"), lambda: in_a_network(1)])
@@ -145,7 +171,8 @@ def test_results_are_reproducible(work: Any, check_reproducible: Callable[..., N
 def test_figures_have_labels_titles_and_notes(check_section: Callable[..., None]) -> None:
     section = CLAIM.section(results())
     check_section(section, may_miss=True)
-    assert {drawing.name for drawing in section.drawings} == {"curves", "surfaces", "recovery", "networks", "pairs"}
+    names = {"curves", "surfaces", "recovery", "networks", "beliefs", "pairs"}
+    assert {drawing.name for drawing in section.drawings} == names
     for drawing in section.drawings:
         panels = [ax for ax in drawing.figure.axes if ax.get_label() != "<colorbar>"]
         assert all(ax.get_xlabel() and ax.get_ylabel() and ax.get_title() for ax in panels), drawing.name
@@ -162,7 +189,7 @@ def good() -> dict[str, pd.DataFrame]:
     line.loc[~linear, "residual"] = 0.1
     line.loc[linear & (line["loss"] == "mse"), "difference"] = 1e-4
     line.loc[linear & (line["loss"] == "log_loss"), "difference"] = 0.5
-    fields["curl"] = 0.01
+    fields["curl_weighted"] = 0.01
     fields.loc[fields["hidden_layers"] > 0, "residual"] = 0.1
     return {"line": line, "fields": fields}
 
@@ -170,7 +197,8 @@ def good() -> dict[str, pd.DataFrame]:
 def test_the_claim_holds_if_all_its_parts_hold() -> None:
     section = conclude(**good())
     assert section.verdict == "holds"
-    assert "the curl of the field is linear 0.01, MLP with 1 hidden layer 0.01" in section.findings[0]
+    assert "is 0.01 (linear) and 0.01 (MLP with 1 hidden layer) over the boundaries" in section.findings[0]
+    assert "0.1 or less at 2 of 2 boundaries, more at 0 and undecided at 0 (linear)" in section.findings[0]
 
 
 def test_the_claim_does_not_hold_if_no_part_holds() -> None:
@@ -180,7 +208,7 @@ def test_the_claim_does_not_hold_if_no_part_holds() -> None:
     line.loc[line["module"] == "linear", "difference"] = np.where(
         line.loc[line["module"] == "linear", "loss"] == "mse", 0.2, 1e-4
     )
-    fields["curl"] = 0.9
+    fields["curl_weighted"] = 0.9
     assert conclude(line=line, fields=fields).verdict == "does not hold"
 
 
@@ -192,7 +220,9 @@ def test_the_claim_does_not_hold_if_no_part_holds() -> None:
         ("line", "module == 'MLP with 2 hidden layers'", "residual", 1e-5, "holds in part"),
         ("line", "module == 'linear' and loss == 'mse'", "difference", 0.2, "holds in part"),
         ("line", "module == 'linear' and loss == 'log_loss'", "difference", 1e-4, "holds in part"),
-        ("fields", "hidden_layers == 1", "curl", 0.9, "holds in part"),
+        ("fields", "hidden_layers == 1 and boundary == 2", "curl_weighted", 0.9, "holds in part"),
+        ("fields", "seed == 0", "curl_weighted", 0.09, "holds in part"),  # the interval, not the mean, must lie below
+        ("fields", "seed == 0", "curl", 0.9, "holds"),  # over all units nothing follows
     ],
 )
 def test_the_verdict_depends_on_each_part(table: str, rows: str, column: str, value: float, verdict: str) -> None:
@@ -203,6 +233,45 @@ def test_the_verdict_depends_on_each_part(table: str, rows: str, column: str, va
 
 def test_the_first_finding_states_the_numbers_behind_the_verdict() -> None:
     tables = good()
-    tables["fields"]["curl"] = 0.875
+    tables["fields"]["curl_weighted"] = 0.875
     sentence = conclude(**tables).findings[0]
-    assert "0.5 at separable points" in sentence and "linear 0.88, MLP with 1 hidden layer 0.88" in sentence
+    assert "0.5 at separable points" in sentence and "is 0.88 (linear) and 0.88 (MLP" in sentence
+    assert "more at 2 and undecided at 0 (linear)" in sentence
+
+
+def test_the_section_draws_no_conclusion_from_the_curl_over_all_units() -> None:
+    words = " ".join(conclude(**good()).findings)
+    assert "no loss has it" not in words and "no loss to speak of" not in words
+
+
+def planted_beliefs(correlations: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
+    """Return correlations by epoch and boundary, one per seed."""
+    rows = [
+        {"module": "linear", "where": "own", "epoch": epoch, "boundary": k, "seed": seed, "correlation": value}
+        for (epoch, k), values in correlations.items()
+        for seed, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_trends_are_paired_differences_over_seeds_with_bands() -> None:
+    early, late = [0.30, 0.32, 0.28, 0.31, 0.29], [0.60, 0.62, 0.61, 0.63, 0.59]
+    same, noisy = [0.9, 0.901, 0.899, 0.9, 0.9], [0.6, 0.4, 0.8, 0.7, 0.5]
+    table = correlation_trends(planted_beliefs({(1, 1): early, (2, 1): late, (1, 2): same, (2, 2): same[::-1]}))
+    rows = table.set_index(["trend", "epoch", "boundary"])
+    assert rows.loc[("training", 1, 1), "difference"] == pytest.approx(0.31)
+    assert rows.loc[("training", 1, 1), "verdict"] == "different"
+    assert rows.loc[("training", 1, 2), "verdict"] == "equivalent"
+    assert rows.loc[("depth", 2, 0), "difference"] == pytest.approx(0.29)
+    assert (rows["band_low"] < rows["difference"]).all() and (rows["difference"] < rows["band_high"]).all()
+    table = correlation_trends(planted_beliefs({(1, 1): late, (2, 1): noisy}))
+    assert table.query("trend == 'training'")["verdict"].tolist() == ["undecided"]
+
+
+def test_trends_without_a_correlation_are_left_out() -> None:
+    flat = [math.nan, 0.5, 0.5, 0.5]
+    table = correlation_trends(planted_beliefs({(1, 1): flat, (2, 1): [0.5] * 4, (1, 2): [0.5] * 4, (2, 2): [0.6] * 4}))
+    assert set(zip(table["trend"], table["epoch"], table["boundary"], strict=True)) == {
+        ("depth", 2, 0),
+        ("training", 1, 2),
+    }
