@@ -41,6 +41,8 @@ class ComparisonFigure:
     draw : callable (tables) -> Figure
     is_possible : callable (tables) -> bool
         Whether the tables hold what the figure needs. By default they always do.
+    leads : bool, default False
+        Whether the report shows the figure in its overview.
     file_name : callable (tables) -> str, optional
         Name of the file without its ending; the key in ``FIGURES`` by default.
     """
@@ -50,6 +52,7 @@ class ComparisonFigure:
     caption: Callable[[Tables], str]
     draw: Callable[[Tables], Figure]
     is_possible: Callable[[Tables], bool] = lambda tables: True
+    leads: bool = False
     file_name: Callable[[Tables], str] | None = None
 
 
@@ -57,7 +60,8 @@ def draw_figures(tables: Tables, name: str | None = None) -> Iterator[Drawing]:
     """Yield the figures that the tables allow, in the order of ``FIGURES``, or only the one of a file name."""
     for file_name, figure in possible_figures(tables).items():
         if name in (None, file_name):
-            yield Drawing(file_name, figure.heading, figure.caption(tables), figure.draw(tables), figure.table)
+            drawn = figure.draw(tables)
+            yield Drawing(file_name, figure.heading, figure.caption(tables), drawn, figure.table, figure.leads)
 
 
 def possible_figures(tables: Tables) -> dict[str, ComparisonFigure]:
@@ -284,6 +288,7 @@ FIGURES: dict[str, ComparisonFigure] = {
         caption=_attribution_caption,
         draw=_draw_attribution,
         is_possible=_has_arms,
+        leads=True,
     ),
     "attribution_by_layer": ComparisonFigure(
         heading="What the methods changed, with bands",
@@ -291,6 +296,7 @@ FIGURES: dict[str, ComparisonFigure] = {
         caption=_effects_caption,
         draw=_draw_effects,
         is_possible=_has_arms,
+        leads=True,
     ),
     "probe_accuracy": ComparisonFigure(
         heading="Linear probes by layer", table="probes", caption=_probe_caption, draw=_draw_probes

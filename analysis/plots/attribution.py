@@ -54,7 +54,7 @@ def plot_attribution(table: pd.DataFrame, titles: Mapping[tuple[str, str], str],
             key = panels[method][column]
             rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
             image = _panel(ax, rows, steps, _layers(table, depth), norm)
-            ax.set_title(verbatim(titles[key].replace(" (", "\n(", 1)), fontsize=9)
+            ax.set_title("\n(".join(map(verbatim, titles[key].split(" (", 1))), fontsize=9)
             ax.set_ylabel("" if column else f"{verbatim(method)}\n{ax.get_ylabel()}")
     figure = figure_of(grid[0][0])
     if image is not None:

@@ -14,13 +14,14 @@ __all__ = ["Drawing", "embedded", "save_figures"]
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its file name, heading and caption, and the name of the table that it shows, if there is one."""
+    """A figure with its file name, heading and caption, the name of its table, and whether it leads a report."""
 
     name: str
     heading: str
     caption: str
     figure: Figure
     table: str = ""
+    leads: bool = False
 
 
 def save_figures(drawings: Sequence[Drawing], folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from analysis.comparison.attribution.answer import answer
 from analysis.comparison.summary import summarise, undefined_sentences
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots.drawing import Drawing
@@ -31,10 +32,12 @@ def write_report(
 ) -> None:
     """Write the report of a comparison as one HTML file that works offline."""
     content, arrays = page_content(tables)
+    answered = answer(tables)
     page = render(
         "report.html.j2",
         title=title,
-        summary=summarise(tables),
+        answer=answered,
+        summary=[sentence for sentence in summarise(tables) if sentence not in answered],
         undefined=undefined_sentences(tables),
         words=describe_methods(tables),
         charts={name: (chart, chart.words(tables)) for name, chart in possible_charts(tables).items()},

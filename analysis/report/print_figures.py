@@ -38,6 +38,7 @@ def embed_figure(drawing: Drawing, figures: Path) -> dict[str, Any]:
         "source": _picture_url(png),
         "files": {kind: pack(data) for kind, data in _vector_files(drawing, figures, len(png))},
         "data": drawing.table,
+        "leads": drawing.leads,
     }
 
 
