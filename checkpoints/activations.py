@@ -55,7 +55,7 @@ class Layer:
     Attributes
     ----------
     file : Path
-        The ``activations.h5`` that holds the layer.
+        The ``activations.h5`` or ``gradients.h5`` that holds the layer.
     key : str
         Name of the layer's group in ``/layers``.
     name : str
@@ -72,7 +72,7 @@ class Layer:
     module : str
     call_index : int
     side : str
-        "output" or "input".
+        "output", "input", or "gradient" of a loss with respect to the output.
     path : str
     stimulus_ids : str array, shape (n_stimuli,)
     """

@@ -1,4 +1,4 @@
-"""One committed step of a run: weights, optimizer and generator state, activations."""
+"""One committed step of a run: weights, optimizer and generator state, activations, gradients."""
 
 from __future__ import annotations
 
@@ -35,6 +35,22 @@ class Checkpoint:
     def activations(self) -> Activations:
         """The recorded layers by name."""
         return Activations(self.path / "activations.h5")
+
+    @cached_property
+    def gradients(self) -> Activations:
+        """The recorded gradients by name, read like activations.
+
+        Raises
+        ------
+        ValueError
+            If the step was recorded without gradients.
+        """
+        if "gradients.h5" not in self.manifest:
+            raise ValueError(
+                f"{self.path} was recorded without gradients. Train with --record-signals, or give gradients to "
+                "Run.checkpoint."
+            )
+        return Activations(self.path / "gradients.h5")
 
     def __getitem__(self, layer: str) -> Layer:
         """Return one recorded layer."""

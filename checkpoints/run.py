@@ -8,10 +8,10 @@ import json
 import operator
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex
 
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
@@ -20,7 +20,7 @@ from checkpoints.lineage import ancestors, copy_steps
 from checkpoints.metadata import new_info, now, read_info, sealed
 from checkpoints.stimuli import Stimuli
 from checkpoints.storage.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
-from checkpoints.storage.hdf5_files.activation_file import write_activations
+from checkpoints.storage.hdf5_files.activation_file import LayerValues, write_activations
 from checkpoints.storage.lock import Lock, Locked, is_locked
 from checkpoints.storage.log import Log, finite, read_log
 from checkpoints.storage.manifest import checked_json, encode_json, write_json, write_manifest
@@ -37,6 +37,21 @@ __all__ = ["Run"]
 
 _STEP_PREFIX = "step_"
 _ABANDONED = 60  # seconds after which an unlocked staging directory may be removed
+
+
+class GradientSource(Protocol):
+    """What ``Run.checkpoint`` records gradients with, such as a ``Capture`` with the side "gradient"."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The network, or a module that contains it."""
+
+    @property
+    def side(self) -> str:
+        """``"gradient"``."""
+
+    def blocks(self, inputs: Any, labels: Any) -> Iterator[Mapping[str, LayerValues]]:
+        """Yield the gradients of consecutive blocks of stimuli, by layer."""
 
 
 class Run:
@@ -341,11 +356,12 @@ class Run:
         optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         *,
         capture: Capture | None = None,
+        gradients: GradientSource | None = None,
         weights: str | None = "all",
         extra: Mapping[str, Any] | None = None,
         compress: bool = False,
     ) -> Checkpoint:
-        """Commit weights, optimizer and generator state and, with ``capture``, the activations of the stimuli.
+        """Commit weights, optimizer and generator state and, if asked for, activations and gradients of the stimuli.
 
         When this returns, the complete step is on disk; if it raises, the step is absent. The weights are encoded
         before the capture runs, so they are the weights that the activations were computed with.
@@ -359,6 +375,8 @@ class Run:
         optimizer : torch.optim.Optimizer or sequence of them, optional
         capture : Capture, optional
             Runs its own model on the run's stimuli; activations are written as they are computed.
+        gradients : Capture, optional
+            With the side "gradient": runs likewise, on the stimuli and their labels.
         weights : "all" or None, default "all"
             None records activations without weights, for networks whose weights cannot or need not be stored. Such a
             step cannot be restored.
@@ -374,12 +392,13 @@ class Run:
         PermissionError
             If the run was opened for reading only.
         TypeError, ValueError
-            If the step is not a whole number of 0 or more; if the capture is of another model; if neither weights nor a
-            capture are given; or if weights or optimizer state cannot be stored exactly (the message names the entry).
+            If the step is not a whole number of 0 or more; if a capture is of another model, or ``capture`` records
+            gradients and ``gradients`` does not; if neither weights nor a capture are given; or if weights or optimizer
+            state cannot be stored exactly (the message names the entry).
         """
         log = self._writable()
         step = _whole(step, "Step")
-        self._check_request(step, model, capture, weights)
+        self._check_request(step, model, capture, gradients, weights)
         from checkpoints.training_state.state_files import encode_training  # here, because reading needs no torch
 
         extra = checked_json(dict(extra or {}), "extra")
@@ -389,14 +408,25 @@ class Run:
                 write_file(staging / name, content)
             state = {"step": step, **state, "metrics": log.sync(), "extra": extra}  # the log is durable before the step
             write_json(staging / "state.json", state)
+            recorded: dict[str, Iterable[Mapping[str, LayerValues]]] = {}
             if capture is not None:
-                header = self._activation_header(step, files.get("weights.safetensors"))
-                blocks = capture.blocks(self.stimuli.inputs)
-                write_activations(staging / "activations.h5", blocks, self.stimuli.ids, header, compress=compress)
+                recorded["activations.h5"] = capture.blocks(self.stimuli.inputs)
+            if gradients is not None:
+                recorded["gradients.h5"] = gradients.blocks(self.stimuli.inputs, self.stimuli.labels)
+            header = self._header(step, files.get("weights.safetensors")) if recorded else {}
+            for name, blocks in recorded.items():
+                write_activations(staging / name, blocks, self.stimuli.ids, header, compress=compress)
             write_manifest(staging)
         return Checkpoint(self._step_path(step), step)
 
-    def _check_request(self, step: int, model: nn.Module, capture: Capture | None, weights: str | None) -> None:
+    def _check_request(
+        self,
+        step: int,
+        model: nn.Module,
+        capture: Capture | None,
+        gradients: GradientSource | None,
+        weights: str | None,
+    ) -> None:
         """Raise ValueError if ``checkpoint`` is called with arguments that cannot be saved."""
         if step < 0:
             raise ValueError(f"Step is {step}; expected 0 or more.")
@@ -404,15 +434,20 @@ class Run:
             raise ValueError(f"Unknown weights {weights!r}. Choose 'all' or None.")
         if weights is None and capture is None:
             raise ValueError("There is nothing to save: give a capture to record, or save the weights (weights='all').")
-        if capture is not None and not any(module is capture.model for module in model.modules()):
+        if capture is not None and capture.side == "gradient":
+            raise ValueError("The capture records gradients; give it as gradients, beside a capture of activations.")
+        if gradients is not None and gradients.side != "gradient":
+            raise ValueError(f"gradients records the side '{gradients.side}'; expected a capture with side 'gradient'.")
+        recorded = [each.model for each in (capture, gradients) if each is not None]
+        if any(all(module is not each for module in model.modules()) for each in recorded):
             raise ValueError(
                 "The capture records another model than the one whose weights are saved. Make a Capture of this model, "
                 "or of a part of it."
             )
-        if capture is not None and self.stimuli.inputs is None:
+        if recorded and self.stimuli.inputs is None:
             raise ValueError("The stimuli of this run have no inputs; give Stimuli with inputs when creating it.")
 
-    def _activation_header(self, step: int, weights: bytes | None) -> dict[str, str | int]:
+    def _header(self, step: int, weights: bytes | None) -> dict[str, str | int]:
         return {
             "run_uuid": self.info["uuid"],
             "step": step,

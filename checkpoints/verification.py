@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from checkpoints.activations import Activations
 from checkpoints.checkpoint import NO_WEIGHTS, Checkpoint
 from checkpoints.errors import Damaged
 from checkpoints.lineage import recorded_by
@@ -33,8 +34,12 @@ def verify_run(path: Path, checkpoints: Iterable[Checkpoint], level: str) -> Non
     for checkpoint in checkpoints:
         checkpoint.verify(level)
         prefixes.append((f"step {checkpoint.step}", checkpoint.state.get("metrics")))
+        run_uuid = recorded_by(path, info, checkpoint.step)
         if "activations.h5" in checkpoint.manifest:
-            _check_origin(recorded_by(path, info, checkpoint.step), checkpoint, stimuli)
+            _check_origin(run_uuid, checkpoint, checkpoint.activations, stimuli)
+        if "gradients.h5" in checkpoint.manifest:
+            _check_origin(run_uuid, checkpoint, checkpoint.gradients, stimuli)
+            _check_sides(checkpoint.gradients)
     _check_log(path, info, prefixes)
 
 
@@ -51,15 +56,20 @@ def _check_log(path: Path, info: dict[str, Any], prefixes: list[tuple[str, Any]]
     return check_prefixes(path / "metrics.jsonl", [("the status", info.get("metrics")), *prefixes])
 
 
-def _check_origin(run_uuid: str, checkpoint: Checkpoint, stimuli: Stimuli) -> None:
-    """Raise Damaged unless the activations state this run, step, weights and stimuli as their origin."""
+def _check_sides(gradients: Activations) -> None:
+    """Raise Damaged if activations stand in the place of gradients."""
+    if any(layer.side != "gradient" for layer in gradients.values()):
+        raise Damaged(f"{gradients.path} holds other tensors than gradients.")
+
+
+def _check_origin(run_uuid: str, checkpoint: Checkpoint, activations: Activations, stimuli: Stimuli) -> None:
+    """Raise Damaged unless activations, or gradients, state this run, step, weights and stimuli as their origin."""
     expected = {
         "run_uuid": run_uuid,
         "step": checkpoint.step,
         "stimulus_hash": stimuli.content_hash,
         "weights_hash": checkpoint.manifest.get("weights.safetensors", {}).get("sha256", NO_WEIGHTS),
     }
-    activations = checkpoint.activations
     stated = activations.header
     if wrong := [name for name, value in expected.items() if stated[name] != value]:
         raise Damaged(f"{activations.path} was recorded elsewhere: its {wrong[0]} differs from this run's.")

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from checkpoints.capture.hooks import NotRecordable, WatchedModule, layer_name
+from checkpoints.capture.loss_gradients import Loss
 from checkpoints.capture.modules import check_initialized, is_scripted, unwrapped
-from checkpoints.capture.network import Network, as_tensors, n_rows, rows_of, sequence_lengths
+from checkpoints.capture.network import Batch, Labelled, Network, as_tensors, n_rows, rows_of, sequence_lengths
 from checkpoints.capture.recorded_block import RecordedBlock
 from checkpoints.capture.reductions import Reduction, as_reduction
 from checkpoints.capture.selection import LayerKey, Pattern, Selector, as_selectors, chosen_modules, module_names
@@ -24,14 +25,14 @@ from checkpoints.storage.hdf5_files.activation_file import LayerValues, check_sa
 
 __all__ = ["Capture"]
 
-SIDES = ("output", "input", "both")
+SIDES = ("output", "input", "both", "gradient")
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "float64": torch.float64}
 
 ReductionLike = Reduction | Callable[[Tensor], Tensor] | str
 
 
 class Capture:
-    """Record the outputs or inputs of selected modules, each with a reduction of its own.
+    """Record the outputs or inputs of selected modules, or gradients, each with a reduction of its own.
 
     The layers are looked up at each recording, so that a layer which has been replaced or wrapped in the meantime is
     recorded in its new form. The network runs uncompiled, without torch's fused transformer layers, in evaluation mode
@@ -55,7 +56,9 @@ class Capture:
         ``:input``, and a path into what the module returns: ``"lstm[0]"``, ``"block[hidden]"``, ``"encoder[*][0]"``.
         Or a compiled regular expression that matches whole module names, or a function ``(name, module) -> bool``.
     side : str, default "output"
-        The tensors recorded for patterns without ``:input``: "output", "input" or "both".
+        The tensors recorded for patterns without ``:input``: "output", "input" or "both"; or "gradient", for each
+        stimulus the gradient of its loss with respect to the outputs. Outputs without one are left out with a warning:
+        whole numbers, those that were computed without a graph, and those that the loss does not depend on.
     reduce : mapping of pattern to reduction, or one reduction for all layers, optional
         Makes activations smaller, e.g. ``{"conv*": SpatialMean()}``. A reduction is a ``Reduction``, its text such as
         ``"token(0)"`` (see ``parse_reduction``), or a function of a tensor (n, ...). The first matching pattern
@@ -69,12 +72,15 @@ class Capture:
     forward : callable (model, batch) -> Any, optional
         Function that runs the network; by default ``model(batch)``, or ``model(**batch)`` if the stimuli are a dict of
         arrays.
+    loss : callable (output, labels) -> Tensor, optional
+        Required for the side "gradient": a function of the network's output and the labels of a batch. It returns one
+        number per stimulus, or their sum. (A mean would make the gradient of a stimulus depend on the batch size.)
 
     Raises
     ------
     ValueError
-        If a pattern matches no module (the message lists similar names), a reduction matches no recorded module, or an
-        option is unknown.
+        If a pattern matches no module (the message lists similar names), a reduction matches no recorded module, an
+        option is unknown, or there is a loss without the side "gradient" or the reverse.
 
     Warns
     -----
@@ -97,6 +103,11 @@ class Capture:
     >>> layers = Capture(model, layers=["*"]).record(torch.zeros(5, 4))
     >>> {name: layer.values.shape for name, layer in layers.items()}
     {'0': (5, 3), '1': (5, 3)}
+    >>> def loss(output, labels):
+    ...     return torch.nn.functional.cross_entropy(output, labels, reduction="sum")
+    >>> gradients = Capture(model, side="gradient", loss=loss).record(torch.zeros(5, 4), [0, 1, 2, 0, 1])
+    >>> gradients["1"].values.shape
+    (5, 3)
     """
 
     def __init__(
@@ -109,13 +120,16 @@ class Capture:
         dtype: str = "float32",
         batch_size: int | None = None,
         forward: Callable[[nn.Module, Any], Any] | None = None,
+        loss: Loss | None = None,
     ) -> None:
         _check_choice("side", side, SIDES)
+        _check_loss(side, loss)
         _check_choice("dtype", dtype, tuple(DTYPES))
         if batch_size is not None and batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; expected a whole number of 1 or more.")
         self.model = unwrapped(model)
-        self._layers, self._side = layers, side
+        self.side = side
+        self._layers, self._loss = layers, loss
         by_pattern = reduce if isinstance(reduce, Mapping) else {} if reduce is None else {"**": reduce}
         self._reductions = {pattern: as_reduction(reduction) for pattern, reduction in by_pattern.items()}
         self._warned: set[str] = set()  # warnings so far, and names of layers that they mention
@@ -133,12 +147,14 @@ class Capture:
         """The names of the modules that match now, in the model's order."""
         return tuple(watch.name for watch in self._watches()[1])
 
-    def record(self, inputs: Any) -> dict[str, LayerValues]:
-        """Return each layer's activations for the inputs, in memory.
+    def record(self, inputs: Any, labels: Any = None) -> dict[str, LayerValues]:
+        """Return each layer's activations, or gradients, for the inputs, in memory.
 
         Parameters
         ----------
         inputs : Tensor or array, shape (n, ...), or mapping of str to such
+        labels : Tensor or array, shape (n, ...), optional
+            What the loss is given besides the output; only for the side "gradient", which requires it.
 
         Returns
         -------
@@ -151,7 +167,7 @@ class Capture:
             As for ``blocks``, or if layers or shapes differ between blocks of stimuli.
         """
         parts: dict[str, list[LayerValues]] = {}
-        for block in self.blocks(inputs):
+        for block in self.blocks(inputs, labels):
             check_same_layers({name: first for name, (first, *_) in parts.items()} or block, block)
             for name, layer in block.items():
                 parts.setdefault(name, []).append(replace(layer, values=layer.values.copy()))
@@ -160,14 +176,16 @@ class Capture:
             for name, layers in parts.items()
         }
 
-    def blocks(self, inputs: Any) -> Iterator[dict[str, LayerValues]]:
-        """Yield each layer's activations for consecutive blocks of the inputs, one forward pass at a time.
+    def blocks(self, inputs: Any, labels: Any = None) -> Iterator[dict[str, LayerValues]]:
+        """Yield each layer's activations, or gradients, for consecutive blocks of the inputs, one pass at a time.
 
         Parameters
         ----------
         inputs : Tensor or array, shape (n, ...), or mapping of str to such
             Copied to the device of the model's first parameter or buffer, one block at a time; floats take the type of
             the first that holds floats.
+        labels : Tensor or array, shape (n, ...), optional
+            As for ``record``.
 
         Yields
         ------
@@ -179,31 +197,49 @@ class Capture:
         ------
         ValueError
             If there are no inputs; if a pattern records nothing; if a layer that is given by its exact name is not
-            reached or has no axis that indexes the stimuli; if a reduction fails; if values exceed the range of the
-            stored type; or if the network has lazy modules without weights.
+            reached, has no axis that indexes the stimuli, or has no gradient; if a reduction fails; if values exceed
+            the range of the stored type; if the network has lazy modules without weights; if there are no labels for a
+            loss, or not one per stimulus; or if the loss does not return one number per stimulus or their sum.
         """
         tensors = as_tensors(inputs)
         n = n_rows(tensors)
         check_initialized(self.model)
         selectors, watches = self._watches()
-        network = Network(self.model, self._forward, watches, sequence_lengths(tensors), self._warn_not_restorable)
-        plan = run_trials(network, tensors, n, self._batch_size)
+        widths = sequence_lengths(tensors)
+        network = Network(self.model, self._forward, watches, widths, self._warn_not_restorable, self._loss)
+        batch = self._labelled(tensors, n, labels)
+        plan = run_trials(network, batch, n, self._batch_size)
         size = self._batch_size or fitting_batch(plan, n, self._dtype.itemsize)
-        add_check_samples(network, tensors, plan, n, size)
+        add_check_samples(network, batch, plan, n, size)
         memory: dict[LayerKey, Tensor] = {}
         for start in range(0, n, size):
             block = RecordedBlock(plan, start, min(size, n - start), self._dtype, memory)
             with _last_block_error(n, size, start):
-                block.run(network, rows_of(tensors, slice(start, start + size)))
+                block.run(network, rows_of(batch, slice(start, start + size)))
             _check_reached(selectors, watches, block)
             self._warn_of_block(block)
             yield block.named()
             network.notice_changes()
 
+    def _labelled(self, inputs: Tensor | dict[str, Tensor], n: int, labels: Any) -> Batch:
+        """Return the inputs, with the labels if there is a loss."""
+        if self._loss is None:
+            if labels is not None:
+                raise ValueError("Labels are only used by a loss; leave them out, or record the side 'gradient'.")
+            return inputs
+        if labels is None:
+            raise ValueError("The loss of the side 'gradient' needs labels; give one per stimulus.")
+        column = as_tensors(labels)
+        if isinstance(column, dict) or column.shape[:1] != (n,):
+            raise ValueError(f"The labels are not one per stimulus; expected {n} rows.")
+        return Labelled(inputs, column)
+
     def _watches(self) -> tuple[tuple[Selector, ...], tuple[WatchedModule, ...]]:
         """Return the selectors, and the modules of the present network that they choose."""
         modules = module_names(self.model)
-        selectors = as_selectors(self._layers, modules, self._side)
+        selectors = as_selectors(self._layers, modules, self.side)
+        if self.side == "gradient" and any(selector.side != "gradient" for selector in selectors):
+            raise ValueError("Gradients are recorded with respect to outputs; leave ':input' out of the layers.")
         chosen = chosen_modules(selectors, modules)
         for name, (module, takers) in chosen.items():
             if is_scripted(module) and any(selector.exact for selector in takers):
@@ -240,9 +276,11 @@ class Capture:
                 f"not be checked which row belongs to which stimulus, in: {', '.join(random)}."
             )
         if mixed := block.mixed():
+            what = "gradients" if self._loss else "activations"
+            advice = " A loss that is a mean over the batch does this; return its sum." if self._loss else ""
             self._warn(
-                "The activations of a stimulus depend on the other stimuli of its batch, and thus on batch_size, in: "
-                f"{', '.join(mixed)}."
+                f"The {what} of a stimulus depend on the other stimuli of its batch, and thus on batch_size, in: "
+                f"{', '.join(mixed)}.{advice}"
             )
 
     def _warn(self, message: str) -> None:
@@ -293,6 +331,16 @@ def _last_block_error(n: int, size: int, start: int) -> Iterator[None]:
             f"The network failed on the last {n - start} of {n} stimuli ({type(error).__name__}: "
             f"{' '.join(str(error).split())}). It ran on blocks of {size}: give a batch_size that divides {n}."
         ) from error
+
+
+def _check_loss(side: str, loss: Loss | None) -> None:
+    if side == "gradient" and loss is None:
+        raise ValueError(
+            "Side 'gradient' needs a loss: a function (output, labels) that returns one number per stimulus, or their "
+            "sum."
+        )
+    if side != "gradient" and loss is not None:
+        raise ValueError(f"The loss is only used with side 'gradient', and side is '{side}'; leave out one of them.")
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ class LayerTensor:
     """An input or output tensor of a watched module."""
 
     key: LayerKey
-    tensor: Tensor  # without gradient
+    tensor: Tensor
     module: nn.Module
     reduction: Reduction  # as the user gave it; ``Reduction.resolved`` has not been called yet
     problem: str | None = None  # the reason why the tensor cannot be recorded
@@ -77,15 +77,16 @@ class _Listener:
         call = self._calls[self._watch.name]
         self._calls[self._watch.name] += 1
         self._open.append(call)
-        if any(selector.side != "output" for selector in self._watch.selectors):
+        if any(selector.side in ("input", "both") for selector in self._watch.selectors):
             only = args[0] if len(args) == 1 and not any(True for _ in leaves(kwargs)) else None
             several: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
             self._hand_over(call, "input", only if isinstance(only, Tensor) else several)
 
     def after(self, module: nn.Module, args: Any, output: Any) -> None:
         call = self._open.pop()
-        if any(selector.side != "input" for selector in self._watch.selectors):
-            self._hand_over(call, "output", output)
+        sides = {selector.side for selector in self._watch.selectors} - {"input"}
+        if sides:
+            self._hand_over(call, "gradient" if "gradient" in sides else "output", output)
 
     def _hand_over(self, call: int, side: str, value: Any) -> None:
         try:
@@ -106,7 +107,7 @@ class _Listener:
         if problem is None and hasattr(tensor, "full_tensor"):  # a sharded tensor
             tensor = tensor.full_tensor()
         reduction = next((each for selector, each in self._watch.reductions if selector.takes(key)), Flatten())
-        self._receive(LayerTensor(key, tensor.detach(), self._watch.module, reduction, problem))
+        self._receive(LayerTensor(key, tensor, self._watch.module, reduction, problem))
 
 
 def _layout_problem(tensor: Tensor) -> str | None:

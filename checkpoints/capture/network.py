@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,15 +14,36 @@ from torch import Tensor, nn
 
 from checkpoints.capture.evaluation_mode import evaluation_mode
 from checkpoints.capture.hooks import LayerTensor, NotRecordable, Receive, WatchedModule, hooked
+from checkpoints.capture.loss_gradients import Loss, LossGradients, with_graph
 from checkpoints.capture.peak_memory import PeakMemory
 from checkpoints.capture.preservation import PreservedNetwork
 from checkpoints.capture.selection import module_names
 from checkpoints.conversion import as_array
 from checkpoints.generators import generator_states
 
-__all__ = ["Batch", "Network", "PassReport", "as_tensors", "n_rows", "rows_of", "sequence_lengths"]
+__all__ = [
+    "Batch",
+    "Labelled",
+    "Network",
+    "PassReport",
+    "as_tensors",
+    "inputs_of",
+    "n_rows",
+    "rows_of",
+    "sequence_lengths",
+]
 
-Batch = Tensor | dict[str, Tensor]
+Inputs = Tensor | dict[str, Tensor]
+
+
+class Labelled(NamedTuple):
+    """Inputs with one label per stimulus, which a loss needs."""
+
+    inputs: Inputs
+    labels: Tensor
+
+
+Batch = Inputs | Labelled
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,9 @@ class Network:
     watches : tuple of WatchedModule
     widths : tuple of int
         See ``checkpoints.capture.leaves.leaves``.
+    loss : callable (output, labels) -> Tensor, optional
+        If given, the watched tensors are its gradients with respect to those that modules return, and every batch has
+        labels.
     warn_not_restorable : callable (list of str) -> None
         Called before a pass with the names of attributes that cannot be restored after it, if there are any.
     prepare : list of callable (n) -> None
@@ -58,6 +82,7 @@ class Network:
     watches: tuple[WatchedModule, ...]
     widths: tuple[int, ...]
     warn_not_restorable: Callable[[list[str]], None]
+    loss: Loss | None = None
     prepare: list[Callable[[int], None]] = field(default_factory=list)
     _preserved: PreservedNetwork | None = field(default=None, init=False)
     _modules: tuple[int, ...] = field(default=(), init=False)
@@ -95,9 +120,10 @@ class Network:
     ) -> PassReport:
         def receive_unobserved(given: LayerTensor) -> None:
             with torch.autocast(given.tensor.device.type, enabled=False), memory.paused() if memory else nullcontext():
-                receive(given)
+                receive(replace(given, tensor=given.tensor.detach()))
 
-        placed = _placed(batch, self.model)
+        with torch.inference_mode(False):  # a loss cannot be differentiated for tensors made in inference mode
+            placed = _placed(batch, self.model)
         with evaluation_mode(self.model, self._preserved, seed) as preserved:
             self._preserved = preserved
             if preserved.not_restorable:
@@ -107,8 +133,8 @@ class Network:
             if seed is not None:
                 preserved.reseed(seed)
             before = generator_states()
-            with hooked(self._watches_now(), receive_unobserved, self.widths) as calls, memory or nullcontext():
-                self._call(placed)
+            with memory or nullcontext():
+                calls = self._call(placed, receive_unobserved)
             changed = list(preserved.changed_entries()) if compared else []
             random = before != generator_states() or preserved.has_drawn()
         return PassReport(calls, random, memory.peak if memory else 0, changed)
@@ -125,20 +151,37 @@ class Network:
         modules = module_names(self.model)
         return tuple(replace(each, module=modules[each.name]) for each in self.watches if each.name in modules)
 
-    def _call(self, batch: Batch) -> Any:
+    def _call(self, batch: Batch, receive: Receive) -> Counter[str]:
+        """Run the network, hand over the watched tensors, and return the number of calls of each watched module."""
+        watches = self._watches_now()
+        if self.loss is None:
+            with hooked(watches, receive, self.widths) as calls:
+                self._output(inputs_of(batch))
+            return calls
+        assert isinstance(batch, Labelled)
+        gradients = LossGradients(self.loss)
+        with torch.inference_mode(False), torch.enable_grad():
+            with hooked(watches, gradients.remember, self.widths) as calls:
+                output = self._output(_each(batch.inputs, with_graph))
+            for given in gradients.compute(output, batch.labels):
+                with torch.no_grad():
+                    receive(given)
+        return calls
+
+    def _output(self, inputs: Inputs) -> Any:
         if self.forward is not None:
-            return self.forward(self.model, batch)
-        return self.model(**batch) if isinstance(batch, dict) else self.model(batch)
+            return self.forward(self.model, inputs)
+        return self.model(**inputs) if isinstance(inputs, dict) else self.model(inputs)
 
 
-def as_tensors(inputs: Any) -> Batch:
+def as_tensors(inputs: Any) -> Inputs:
     """Return inputs as a tensor, or as a dict of tensors; see ``as_array`` for the types that are accepted."""
     if isinstance(inputs, Mapping):
         return {name: _tensor(part) for name, part in inputs.items()}
     return _tensor(inputs)
 
 
-def n_rows(tensors: Batch) -> int:
+def n_rows(tensors: Inputs) -> int:
     """Return the number of stimuli, which is the same in all inputs."""
     lengths = {len(part) if part.ndim else 0 for part in _parts(tensors)}
     if len(lengths) != 1 or lengths == {0}:
@@ -149,16 +192,30 @@ def n_rows(tensors: Batch) -> int:
 def rows_of(tensors: Batch, rows: slice | Sequence[int]) -> Batch:
     """Return some of the stimuli."""
     chosen = rows if isinstance(rows, slice) else torch.as_tensor(rows)
-    return {name: part[chosen] for name, part in tensors.items()} if isinstance(tensors, dict) else tensors[chosen]
+    return _each(tensors, lambda part: part[chosen])
 
 
-def sequence_lengths(tensors: Batch) -> tuple[int, ...]:
+def inputs_of(batch: Batch) -> Inputs:
+    """Return the inputs of a batch without labels."""
+    return batch.inputs if isinstance(batch, Labelled) else batch
+
+
+def sequence_lengths(tensors: Inputs) -> tuple[int, ...]:
     """Return the size of the second axis of each input that has one: the length of its sequences."""
     return tuple(part.shape[1] for part in _parts(tensors) if part.ndim > 1)
 
 
-def _parts(tensors: Batch) -> Iterator[Tensor]:
+def _parts(tensors: Inputs) -> Iterator[Tensor]:
     yield from tensors.values() if isinstance(tensors, dict) else (tensors,)
+
+
+def _each(batch: Any, act: Callable[[Tensor], Tensor]) -> Any:
+    """Return a batch of the results of a function for each tensor."""
+    if isinstance(batch, Labelled):
+        return Labelled(_each(batch.inputs, act), act(batch.labels))
+    if isinstance(batch, dict):
+        return {name: act(part) for name, part in batch.items()}
+    return act(batch)
 
 
 def _tensor(values: Any) -> Tensor:
@@ -170,13 +227,10 @@ def _tensor(values: Any) -> Tensor:
     return torch.from_numpy(np.require(array, dtype, ["C", "W"]))  # torch accepts no other arrays without a warning
 
 
-def _placed(batch: Batch, model: nn.Module) -> Batch:
+def _placed(batch: Batch, model: nn.Module) -> Any:
     """Return a copy of the batch on the device and in the float type of the model, as far as these are known."""
     state = [*model.parameters(), *model.buffers()]
     device = next((each.device for each in state if not each.is_meta), None)
     floating = next((each.dtype for each in state if each.is_floating_point()), None)
 
-    def place(part: Tensor) -> Tensor:
-        return part.to(device, floating if part.is_floating_point() else None, copy=True)
-
-    return {name: place(part) for name, part in batch.items()} if isinstance(batch, dict) else place(batch)
+    return _each(batch, lambda part: part.to(device, floating if part.is_floating_point() else None, copy=True))

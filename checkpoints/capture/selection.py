@@ -34,7 +34,7 @@ class LayerKey:
 
     module: str
     call: int  # from 0
-    side: str  # "input" or "output"
+    side: str  # "input" or "output", or "gradient" of a loss with respect to the output
     path: tuple[str, ...]  # keys and positions, outermost first; empty for a plain tensor
 
     @property
@@ -56,7 +56,7 @@ class Selector:
     accepts: Callable[[str, nn.Module], bool]
     exact: bool  # whether the pattern names one module
     call: int | None  # the number of the call to record; None for every call
-    side: str  # "input", "output" or "both"
+    side: str  # "input", "output", "both" or "gradient"
     path: tuple[str, ...]  # the path to record, or its beginning; "*" stands for any part
 
     def takes(self, key: LayerKey) -> bool:

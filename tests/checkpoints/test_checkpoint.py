@@ -311,3 +311,85 @@ def test_there_must_be_something_to_save(run: Run, network: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"Unknown weights 'some'\. Choose 'all' or None"):
         run.checkpoint(0, network, weights="some")
     assert run.steps == []
+
+
+# Gradients
+
+
+def gradients_of(model: nn.Module) -> Capture:
+    return Capture(model, ["0", "2"], side="gradient", loss=summed)
+
+
+def summed(output: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(output, labels, reduction="sum")
+
+
+def test_gradients_are_committed_beside_activations(run: Run, network: nn.Sequential, stimuli: Stimuli) -> None:
+    run.checkpoint(1, network, capture=Capture(network, ["0", "2"]), gradients=gradients_of(network), compress=True)
+    run.checkpoint(2, network, gradients=gradients_of(network))
+    opened = Run.open(run.path)
+    assert opened.verify() == [1, 2]
+    assert opened.recorded_steps == [1]
+    assert opened[1].manifest.keys() - opened[2].manifest.keys() == {"activations.h5"}
+    assert opened[1].gradients.header == opened[1].activations.header
+    expected = gradients_of(network).record(stimuli.first_inputs(6), stimuli.labels)
+    for step in (1, 2):
+        assert list(opened[step].gradients) == ["0", "2"]
+        for name, layer in opened[step].gradients.items():
+            np.testing.assert_array_equal(layer[:], expected[name].values)
+            assert layer.side == "gradient"
+            assert layer.stimuli is not None
+    with h5py.File(opened[1].path / "gradients.h5") as file:
+        assert file["layers/0000/data"].compression == "gzip"
+
+
+def test_a_step_without_gradients_says_so(recorded: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"step_00000005 was recorded without gradients\. Train with --record-signals, or"
+    ):
+        _ = Run.open(recorded)[5].gradients
+
+
+def test_captures_are_given_for_what_they_record(run: Run, network: nn.Module) -> None:
+    with pytest.raises(
+        ValueError, match="The capture records gradients; give it as gradients, beside a capture of act"
+    ):
+        run.checkpoint(1, network, capture=gradients_of(network))
+    with pytest.raises(
+        ValueError, match="gradients records the side 'output'; expected a capture with side 'gradient'"
+    ):
+        run.checkpoint(1, network, gradients=Capture(network))
+    with pytest.raises(ValueError, match="The capture records another model than the one whose weights are saved"):
+        run.checkpoint(1, network, gradients=gradients_of(build()))
+    with pytest.raises(ValueError, match="There is nothing to save"):
+        run.checkpoint(1, network, gradients=gradients_of(network), weights=None)
+    assert run.steps == []
+
+
+@pytest.mark.parametrize("damage", ["activations", "another step", "a bit"])
+def test_damaged_gradients_are_found(run: Run, network: nn.Module, damage: str) -> None:
+    for step in (1, 2):
+        run.checkpoint(step, network, capture=Capture(network, "0"), gradients=gradients_of(network))
+    path = run[1].path / "gradients.h5"
+    if damage == "a bit":
+        content = bytearray(path.read_bytes())
+        content[-100] ^= 1
+        path.write_bytes(content)
+        message = r"gradients\.h5 has changed since it was committed"
+    else:
+        other = run[1].path / "activations.h5" if damage == "activations" else run[2].path / "gradients.h5"
+        path.write_bytes(other.read_bytes())
+        manifest = json.loads((run[1].path / "MANIFEST.json").read_bytes())
+        entry = {"size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        manifest["files"]["gradients.h5"] = entry
+        (run[1].path / "MANIFEST.json").write_bytes(encode_json(manifest))
+        message = r"gradients\.h5 (holds other tensors than gradients|was recorded elsewhere: its step differs)"
+    with pytest.raises(Damaged, match=message):
+        Run.open(run.path).verify()
+
+
+def test_a_gradient_that_cannot_be_had_leaves_nothing_behind(run: Run, network: nn.Module) -> None:
+    gradients = Capture(network, "0", side="gradient", loss=lambda output, labels: output)
+    with pytest.raises(ValueError, match="The loss returned a tensor of shape"):
+        run.checkpoint(1, network, capture=Capture(network), gradients=gradients)
+    assert list((run.path / "checkpoints").iterdir()) == []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from checkpoints.capture.hooks import LayerTensor, NotRecordable, layer_name
-from checkpoints.capture.network import Batch
+from checkpoints.capture.network import Batch, inputs_of
 from checkpoints.capture.reductions import Reduction
 from checkpoints.capture.selection import LayerKey
 from checkpoints.capture.trial_passes.stimulus_axis import Sample, StimulusAxis
@@ -52,7 +52,7 @@ def reduce_tensor(given: LayerTensor, plan: RecordingPlan, batch: Batch) -> Tens
     try:
         if (reduction := plan.reductions.get(given.key)) is None:
             reduction = plan.reductions[given.key] = _resolved(given, source, name)
-        reduced = reduction(source, batch)
+        reduced = reduction(source, inputs_of(batch))
     except Exception as error:  # a function of the user may raise anything
         raise NotRecordable(f"Layer '{name}' cannot be reduced by {given.reduction}: {error}") from error
     if not isinstance(reduced, Tensor):

@@ -1,4 +1,4 @@
-"""The file ``activations.h5``: blocks of stimuli are written as they are computed."""
+"""The files ``activations.h5`` and ``gradients.h5``: blocks of stimuli are written as they are computed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LayerValues:
     call_index : int, default 0
         Number of the module's call in a forward pass, from 0.
     side : str, default "output"
-        "output" or "input".
+        "output", "input", or "gradient" of a loss with respect to the output.
     path : str, default ""
         Position of the tensor in a tuple, dict or dataclass, e.g. ``"[1][hidden]"``.
     """
