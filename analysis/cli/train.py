@@ -27,7 +27,7 @@ _FORK_FLAGS = ("--rule", "--boundaries", "--estimator-learning-rate", "--epochs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start(Settings):
+class TrainingStart(Settings):
     """Where a training starts, if not from initial weights."""
 
     resume: bool = setting(False, help="Continue the run from its last checkpoint with its own settings.")
@@ -46,7 +46,7 @@ def train(
     training: Given[TrainingConfig],
     recording: Given[RecordingConfig],
     several: SeedsConfig,
-    start: Start,
+    start: TrainingStart,
     data_dir: DataDir = None,
     config: Annotated[
         Path | None,
@@ -96,7 +96,7 @@ def train(
         _print_accuracy(run, trained)
 
 
-def _check_start(start: Start, unchangeable: Sequence[str], seeds: str | None) -> None:
+def _check_start(start: TrainingStart, unchangeable: Sequence[str], seeds: str | None) -> None:
     """Raise ValueError unless the options say where one training starts; ``unchangeable`` are those no fork takes."""
     if (start.source is None) is not (start.step is None):
         raise ValueError("--from names the run to fork and --step its step; give both or neither.")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from repsim.settings import Settings, setting
 
@@ -40,6 +41,11 @@ class RecordingConfig(Settings):
     n_validation: int = setting(500, help="Largest number of recorded validation stimuli.", lowest=1)
     n_test: int = setting(1000, help="Largest number of recorded test stimuli.", lowest=1)
     compress: bool = setting(False, help="Compress the activations with gzip.")
+    record_signals: bool = setting(
+        False,
+        help="Also record, at the same steps and for the same stimuli, the gradient that the rule chooses at each "
+        "boundary and the true one.",
+    )
     diagnose: str = setting(
         "1,every:50,last",
         help="Steps at which the log compares the rule's gradients with the true ones, "
@@ -51,6 +57,14 @@ class RecordingConfig(Settings):
         super().__post_init__()
         choose_steps(self.steps, n_steps=0, check_range=False)
         self.diagnosed_steps(n_steps=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-ready values.
+
+        ``record_signals`` is left out if it is False, as in runs that were described before it existed.
+        """
+        values = super().to_dict()
+        return values if self.record_signals else {name: values[name] for name in values if name != "record_signals"}
 
     def diagnosed_steps(self, n_steps: int) -> tuple[int, ...]:
         """Return the steps of a training of ``n_steps`` updates whose gradients are compared with the true ones."""

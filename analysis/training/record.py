@@ -80,7 +80,7 @@ def record_run(
     """
     run = Run.open(source)
     training, recording = configurations(run)
-    recording = replace(recording, layers=tuple(layers), steps="first,last")
+    recording = replace(recording, layers=tuple(layers), steps="first,last", record_signals=False)
     if not run.steps:
         raise ValueError(f"{source} has no committed step to record.")
     chosen = choose_recorded_steps(steps, run.steps)

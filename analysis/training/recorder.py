@@ -11,6 +11,7 @@ import torch
 
 from analysis.execution.interruption import TrainingInterrupted
 from analysis.training.setup import TrainingSetup
+from analysis.training.teaching_signals import TeachingSignals
 from analysis.training.transplant import restore_training
 from checkpoints import Capture, Run
 from repsim.learning import Diverged, Step, evaluate
@@ -62,9 +63,14 @@ class RunRecorder:
     def commit_if_due(self, step: int) -> None:
         """Commit a step with its activations if it is among the recorded steps and not committed yet."""
         if self._is_due(step):
-            capture = Capture(self.setup.learner.network, self.setup.recording.layers)
+            learner, recording = self.setup.learner, self.setup.recording
             self.run.checkpoint(
-                step, self.setup.learner, self.optimizer, capture=capture, compress=self.setup.recording.compress
+                step,
+                learner,
+                self.optimizer,
+                capture=Capture(learner.network, recording.layers),
+                gradients=TeachingSignals(learner) if recording.record_signals else None,
+                compress=recording.compress,
             )
 
     def stop(self, step: int) -> TrainingInterrupted:

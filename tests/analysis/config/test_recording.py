@@ -90,6 +90,12 @@ def test_recording_settings_come_back_from_json() -> None:
     assert RecordingConfig.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
+def test_recording_without_signals_is_described_as_before_there_were_signals() -> None:
+    assert "record_signals" not in RecordingConfig().to_dict()
+    settings = RecordingConfig(record_signals=True)
+    assert RecordingConfig.from_dict(settings.to_dict()) == settings
+
+
 @pytest.mark.parametrize("name", ["n_train", "n_validation", "n_test"])
 def test_recording_needs_a_stimulus_of_every_part(name: str) -> None:
     with pytest.raises(ValueError, match=rf"^{name} is 0; expected a whole number of 1 or more\.$"):
