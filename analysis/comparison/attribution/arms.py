@@ -131,7 +131,7 @@ def differing_settings(
     """Return the settings of training in which the configs of two runs differ, with both values."""
     if not (is_trained_here(first) and is_trained_here(second)):
         return {}
-    a, b = (_without_paths(each["training"]) for each in (first, second))
+    a, b = (_without_paths(each["training"]) | _fork_of(each) for each in (first, second))
     names = [name for name in (*a, *(name for name in b if name not in a)) if name not in ignored]
     return {name: (a.get(name), b.get(name)) for name in names if a.get(name) != b.get(name)}
 
@@ -139,6 +139,11 @@ def differing_settings(
 def _without_paths(training: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of training without the path of a run that a rule reads, which differs from seed to seed."""
     return {**training, "rule": _PATH.sub("like", str(training.get("rule")))}
+
+
+def _fork_of(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return the step up to which a fork had the rule of its source; nothing for other runs."""
+    return {"fork_step": config["forked_from"]["step"]} if "forked_from" in config else {}
 
 
 def _check_stimuli(arms: Sequence[OpenArm]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import train_seeds
+from analysis import fork_run, train_seeds
 from analysis.comparison.attribution.arms import Arm, differing_settings, open_arms
 from analysis.comparison.attribution.contrasts import Member
 from analysis.training.setup import configurations
@@ -95,3 +95,12 @@ def test_arms_on_other_stimuli_are_refused(arm_runs: Paths, tmp_path: Path) -> N
 def test_settings_that_differ_are_listed_with_both_values(arm_runs: Paths) -> None:
     first, second = (Run.open(arm_runs[name][0]).config for name in ("bp", "slow"))
     assert differing_settings(first, second) == {"epochs": (2, 3), "learning_rate": (0.01, 0.003)}
+
+
+def test_a_fork_is_not_one_of_the_networks_trained_with_its_rule(arm_runs: Paths, tmp_path: Path) -> None:
+    source = Run.open(arm_runs["bp"][0])
+    fork = fork_run(tmp_path / "fork", source.path, source.steps[-2])
+    assert differing_settings(source.config, fork.config) == {"fork_step": (None, source.steps[-2])}
+    paths = (fork.path, *arm_runs["bp"][1:])
+    with pytest.raises(ValueError, match=r"differ in fork_step .*; networks of one arm may differ in their seeds only"):
+        open_arms([Arm("bp", "reference", paths), Arm("sg", "method", arm_runs["sg"])])
