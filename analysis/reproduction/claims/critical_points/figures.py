@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,9 @@ from analysis.plots import noted
 from analysis.plots.axes import axes_grid, colours
 from analysis.plots.drawing import Drawing
 from analysis.reproduction.claim import Results, Section
+from analysis.reproduction.claims.critical_points.conclude import by_construction
 from analysis.reproduction.claims.critical_points.parts import N_EXAMPLES, N_TEST, NAMES, PROBLEMS
+from analysis.reproduction.claims.critical_points.starts import N_STARTS, START_PROBLEMS
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
 from analysis.reproduction.kit.panels import dotted, error_bars, jitter, label, legend
 
@@ -36,6 +39,15 @@ def figures(results: Results, section: Section) -> Iterator[Drawing]:
         f"those at backprop's point (bottom): one mark per seed, the bar is the median. Values below {_LEAST:g} are "
         "drawn there.",
         _point_figure(points, note),
+    )
+    yield Drawing(
+        "counts",
+        "Points lost and added",
+        "Share of backprop's points that are not stationary with the SG (lost), and share of the points at which "
+        "networks and their modules come to rest together that are not stationary for backprop (added), with Wilson's "
+        f"95 % intervals over {N_STARTS * len(seeds)} independent starts. Squares follow from the form of the module "
+        "or from a loss of zero, and are a check of the code.",
+        _count_figure(section.tables["counts"], f"Seeds {listed(seeds)}; n = {N_STARTS} starts per seed and problem."),
     )
     yield Drawing(
         "losses",
@@ -66,6 +78,29 @@ def _point_figure(points: pd.DataFrame, note: str) -> Figure:
             ax.set_yscale("log")
             ax.set_ylim(3e-17, 30.0)
             label(ax, title=setting.words if row == 0 else "", ylabel=words if column == 0 else "")
+    return noted(grid[0][0], note)
+
+
+def _count_figure(counts: pd.DataFrame, note: str) -> Figure:
+    grid = axes_grid(1, len(START_PROBLEMS), 13.0, 4.2, share_y=True)
+    palette = colours(["lost", "added"])
+    for ax, (problem, setting) in zip(grid[0], START_PROBLEMS.items(), strict=True):
+        for shift, what in ((-0.12, "lost"), (0.12, "added")):
+            rows = rows_of(counts, problem=problem)
+            rows = rows[rows["what"].isin([what, f"zero-loss point {what}"])]
+            x = rows["family"].map(setting.families.index).astype(float) + shift
+            share = rows["count"] / rows["n"]
+            error = [share - rows["low"], rows["high"] - share]
+            style: Mapping[str, Any] = {"color": palette[what], "markersize": 5}
+            ax.errorbar(x, share, yerr=error, fmt="none", capsize=2, color=palette[what])
+            fixed = by_construction(rows)
+            ax.plot(x[~fixed], share[~fixed], "o", label=what, **style)
+            ax.plot(x[fixed], share[fixed], "s", **style)
+        _name_families(ax, setting.families)
+        ax.set_ylim(-0.05, 1.05)
+        label(ax, title=setting.words)
+    label(grid[0][0], ylabel="share of points, 0 to 1")
+    legend(grid[0][1])
     return noted(grid[0][0], note)
 
 

@@ -1,15 +1,17 @@
-"""Tasks: find the stationary points of small networks, by backprop and with modules from poor to rich."""
+"""Tasks: find the stationary points of small networks, with modules from poor to rich, and from many starts."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from analysis.execution import Task
 from analysis.reproduction.claim import Frames, Plan, claim_task
@@ -97,14 +99,15 @@ def parts(plan: Plan) -> list[Task]:
 
 def find(folder: Path, *, name: str, problem: SmallProblem, seed: int) -> Frames:
     """Return ``points`` and ``spectra``: the stationary point of backprop and of each family, from the same start."""
-    X, y = _data(problem, problem.n_examples, seed, "train")
-    test = _data(problem, problem.n_test, seed, "test")
-    network = _network(problem, seed)
+    draw = partial(stream, seed)
+    X, y = data_of(problem, problem.n_examples, draw, "train")
+    test = data_of(problem, problem.n_test, draw, "test")
+    network = network_of(problem, draw)
     options: dict[str, Any] = {"loss": problem.loss, "weight_decay": problem.weight_decay}
     backprop = true_field(network, X, y, **options)
     fields = {"backprop": backprop}
     for family in problem.families:
-        kind, ridge = _family(family, problem, seed)
+        kind, ridge = module_of(family, problem, draw)
         fields[family] = synthetic_field(network, X, y, boundary=1, family=kind, ridge=ridge, **options)
     best = least_squares_loss(X, y, rank=problem.width) if problem.activation == "linear" else math.nan
     reference = find_stationary(backprop, curvature=problem.curvature)
@@ -117,12 +120,15 @@ def find(folder: Path, *, name: str, problem: SmallProblem, seed: int) -> Frames
     return {"points": pd.DataFrame(points), "spectra": pd.concat(spectra, ignore_index=True)}
 
 
-def _data(problem: SmallProblem, n: int, seed: int, split: str) -> tuple[Tensor, Tensor]:
+Draw = Callable[[str], Generator]  # a generator for a purpose
+
+
+def data_of(problem: SmallProblem, n: int, draw: Draw, split: str) -> tuple[Tensor, Tensor]:
     """Return noisy linear targets, or three overlapping classes; targets for squared error are real numbers."""
-    generator = stream(seed, f"critical points, {split}")
+    generator = draw(f"critical points, {split}")
     noise = torch.randn(n, problem.n_features, generator=generator, dtype=torch.float64)
     if problem.activation == "linear":
-        weight = torch.randn(problem.n_features, problem.n_outputs, generator=stream(seed, "targets")).double()
+        weight = torch.randn(problem.n_features, problem.n_outputs, generator=draw("targets")).double()
         disturbance = torch.randn(n, problem.n_outputs, generator=generator, dtype=torch.float64)
         return noise, noise @ weight + 0.5 * disturbance
     labels = torch.arange(n) % problem.n_outputs
@@ -132,7 +138,8 @@ def _data(problem: SmallProblem, n: int, seed: int, split: str) -> tuple[Tensor,
     return X, one_hot if problem.loss == "mse" else labels
 
 
-def _network(problem: SmallProblem, seed: int) -> Chain:
+def network_of(problem: SmallProblem, draw: Draw) -> Chain:
+    """Return the network with its first weights."""
     return mlp(
         problem.n_features,
         problem.n_outputs,
@@ -140,18 +147,18 @@ def _network(problem: SmallProblem, seed: int) -> Chain:
         width=problem.width,
         norm="none",
         activation=problem.activation,
-        generator=stream(seed, "weights"),
+        generator=draw("weights"),
     ).double()
 
 
-def _family(name: str, problem: SmallProblem, seed: int) -> tuple[str | Features, float]:
+def module_of(name: str, problem: SmallProblem, draw: Draw) -> tuple[str | Features, float]:
     """Return the features of a module, and its weight decay."""
     if not name.startswith("relu-"):
         smooth = problem.activation == "linear" or (name == "linear-labels" and problem.loss == "mse")
         # without a ridge, the other flows end where the rank of the features changes
         return name, 0.0 if smooth else problem.ridge
     n_units = int(name.removeprefix("relu-"))
-    return relu_features(problem.width + problem.n_outputs, n_units, generator=stream(seed, "features")), problem.ridge
+    return relu_features(problem.width + problem.n_outputs, n_units, generator=draw("features")), problem.ridge
 
 
 def _row(

@@ -14,7 +14,7 @@ from analysis.reproduction.claim import Claim, Plan
 from analysis.reproduction.claims import CLAIMS, load_claim, load_claims
 
 QUICK = {  # seconds on one core at quick scale: of the longest task, of all tasks except shared networks
-    "critical-points": (10, 150),
+    "critical-points": (45, 330),
     "artificial": (45, 510),
     "tracking": (60, 240),
     "depth": (50, 0),
