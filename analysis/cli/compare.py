@@ -39,6 +39,7 @@ def compare(
 
     Runs that differ in their seeds only are an arm; arms of three seeds or more are compared as groups. Only results
     that are missing or out of date are computed; after Ctrl-C the same command continues.
+
     Example: repsim compare 'runs/backprop/*' 'runs/sg/*' --control decoupled='runs/greedy/*'
     """
     from analysis.comparison.attribution.grouping import expand

@@ -38,7 +38,9 @@ def power(
 ) -> None:
     """Say how many seeds a comparison of arms needs, from the spread between the seeds of a pilot.
 
-    A pilot needs three seeds or more per arm. Example: repsim power 'runs/backprop/*' 'runs/sg/*' --effect 2
+    A pilot needs three seeds or more per arm.
+
+    Example: repsim power 'runs/backprop/*' 'runs/sg/*' --effect 2
     """
     from analysis.comparison.attribution.grouping import expand
     from analysis.workflows.comparisons import plan_comparison, plan_design

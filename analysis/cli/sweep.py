@@ -18,7 +18,8 @@ __all__ = ["sweep"]
 @with_options
 def sweep(
     file: Annotated[
-        Path, typer.Argument(help="TOML file with [training], [recording], [grid], [cases.NAME] and [analysis].")
+        Path,
+        typer.Argument(help="TOML file with [training], [recording], [grid], [cases.NAME] or [arms.NAME], [analysis]."),
     ],
     execution: Given[ExecutionConfig],
     output: Annotated[Path | None, typer.Option(help="Folder for the runs. [default: runs/NAME of the file]")] = None,

@@ -247,18 +247,20 @@ def _first_quantity(tables: Tables) -> str:
 
 
 def _effect_label(quantity: str) -> str:
-    lost = quantity in MEASURES and MEASURES[quantity].direction == "similarity"
-    return f"{quantity_label(quantity)} {'lost beyond the ceiling' if lost else 'less that of the other arm'}"
+    if quantity not in MEASURES:
+        return f"{quantity_label(quantity)} less that of the other arm"
+    changed = "lost" if MEASURES[quantity].direction == "similarity" else "gained"
+    return f"{quantity_label(quantity)} {changed} beyond that within arms"
 
 
 def _attribution_caption(tables: Tables) -> str:
-    quantity = _first_quantity(tables)
+    effects, quantity = tables["attribution"], _first_quantity(tables)
     return (
         f"Difference in {quantity_label(quantity)} between a method and the reference (total), and between the method "
         "and each control (beyond), by layer and step. Similarities: the mean within the two arms less that between "
-        "them. Dots: different; equals signs: equivalent; hatched: undecided, by bands that cover all "
-        f"{len(tables['attribution'])} differences at once with 95 % confidence. Smallest difference of interest: "
-        f"{tables['attribution']['smallest'].iloc[0]:g}."
+        "them (distances: the reverse). Dots: different; equals signs: equivalent; hatched: undecided, by bands that "
+        f"cover all {(effects['status'] == 'ok').sum()} differences at once with 95 % confidence. Smallest difference "
+        f"of interest: {effects['smallest'].iloc[0]:g}."
     )
 
 

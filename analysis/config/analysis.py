@@ -41,7 +41,11 @@ class AnalysisConfig(Settings):
     steps: str | None = setting(
         None,
         help="Recorded steps: first, last, all or numbers with commas.",
-        shown={"analyze": "first,last", "compare": "last", "power": "last"},
+        shown={
+            "analyze": "first,last",
+            "compare": "last; of arms with controls, all",
+            "power": "last; of arms with controls, all",
+        },
     )
     layers: tuple[str, ...] = setting(
         ("**",),

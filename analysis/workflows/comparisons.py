@@ -141,6 +141,7 @@ def plan_comparison(
     paths: Sequence[str | Path], config: AnalysisConfig, design: DesignConfig, output: str | Path | None
 ) -> AnalysisPlan:
     """Return the plan that ``compare_runs`` carries out."""
+    design.smallest_of(config.measures)  # raises if a quantity is unknown
     arms = arms_of(paths, design)
     if design.controls:
         return plan_arms(arms, config, design, output, paths)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from analysis.comparison.analysis_plan import AnalysisPlan
 from analysis.config.execution import ExecutionConfig
+from analysis.execution.folders import check_folder
 from checkpoints.storage.lock import Lock
 
 if TYPE_CHECKING:
@@ -48,10 +49,13 @@ def power_of(
     ValueError
         If the runs are no arms of three seeds or more, or a number is out of range.
     """
-    from analysis.comparison.attribution.verdict_chances import power_table
+    from analysis.comparison.attribution.verdict_chances import check_question, power_table
     from analysis.comparison.tables.arm_tables import effects_of
     from analysis.execution import Cache, run_tasks
 
+    check_question(n_seeds, effect)
+    plan.config.check_choices()
+    check_folder(plan.folder)
     if plan.design is None:
         raise ValueError(
             "There are no two arms of three seeds or more; train a pilot of the reference and each method, such as "

@@ -19,17 +19,20 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from analysis import compare_runs, record_run, train_run
+from analysis import ExecutionConfig, compare_runs, record_run, train_run, train_seeds
 from analysis.cli import main
 from analysis.comparison.analysis_plan import AnalysisPlan, plan_tasks
+from analysis.comparison.attribution.arms import Arm
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.summary import undefined_sentences
 from analysis.comparison.tasks import AnalysisCache, AnalysisTasks
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.comparison_design import DesignConfig
 from analysis.config.recording import RecordingConfig
 from analysis.execution.progress import Reporter
 from analysis.workflows.assemble import write_tables
+from analysis.workflows.comparisons import compare_arms
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
 
@@ -188,6 +191,50 @@ def known_view(tmp_path: Path) -> Callable[..., View]:
         return View(label, Run.open(tmp_path / label), 7)
 
     return record
+
+
+# Arms
+
+
+@pytest.fixture(scope="session")
+def arm_runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, ...]]:
+    """Finished runs of three seeds per arm, on the same stimuli, recorded at shares of their training."""
+    folder = tmp_path_factory.mktemp("arms")
+    usual = TrainingConfig(
+        data="digits", depth=3, width=8, activation="tanh", epochs=2, batch_size=128, learning_rate=0.01
+    )
+    slow: dict[str, Any] = {"learning_rate": 0.003, "epochs": 3}
+    arms: dict[str, dict[str, Any]] = {
+        "bp": {},
+        "sg": {"rule": "synthetic-gradient", "boundaries": "inner", **slow},
+        "slow": slow,
+        "greedy": {"rule": "decoupled-greedy", "boundaries": "inner", **slow},
+        "short": {"depth": 1},
+    }
+    recording = RecordingConfig(steps="first,50%,100%", n_train=100, n_validation=50, n_test=60)
+    return {
+        name: tuple(
+            run.path for run in train_seeds(folder / name, replace(usual, **changes), recording, seeds=[0, 1, 2])
+        )
+        for name, changes in arms.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def arm_comparison(
+    arm_runs: Mapping[str, tuple[Path, ...]], tmp_path_factory: pytest.TempPathFactory
+) -> ComparisonResult:
+    """All these arms compared at two steps, with the reference at the accuracy of the method too."""
+    roles = {"bp": "reference", "sg": "method", "slow": "schedule-matched", "greedy": "decoupled", "short": "truncated"}
+    arms = [Arm(name, role, arm_runs[name]) for name, role in roles.items()]
+    smallest = ("similarity=0.05", "class_structure=0.05", "accuracy=0.02", "log_dimension=0.2")
+    return compare_arms(
+        [*arms, Arm("bp at", "accuracy-matched", arm_runs["bp"])],
+        config=AnalysisConfig(Cs=(0.1, 1.0)),
+        design=DesignConfig(smallest_effects=smallest),
+        output=tmp_path_factory.mktemp("arm-comparison"),
+        execution=ExecutionConfig(executor="serial"),
+    )
 
 
 # Command lines

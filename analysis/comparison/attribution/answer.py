@@ -99,7 +99,8 @@ def _where(rows: pd.DataFrame, several: bool) -> str:
     if different.empty or len(different) == len(last):
         return ""
     at = f"at {last['at'].iloc[0]!s}: " if several else ""
-    return f" ({at}layers {_ranges(different['depth'].astype(int).tolist())} differ)"
+    verb = "layer {} differs" if len(different) == 1 else "layers {} differ"
+    return f" ({at}{verb.format(_ranges(different['depth'].astype(int).tolist()))})"
 
 
 def _ranges(depths: Sequence[int]) -> str:
@@ -114,12 +115,12 @@ def _ranges(depths: Sequence[int]) -> str:
 
 
 def _bands(effects: pd.DataFrame) -> str:
-    sizes = effects.drop_duplicates("quantity")
+    sizes, n_effects = effects.drop_duplicates("quantity"), int((effects["status"] == "ok").sum())
     smallest = ", ".join(
         f"{quantity_label(name)} {size:g}" for name, size in zip(sizes["quantity"], sizes["smallest"], strict=True)
     )
     return (
-        f"Brackets are bands that cover all {len(effects)} differences between arms at once with 95 % confidence; the "
+        f"Brackets are bands that cover all {n_effects} differences between arms at once with 95 % confidence; the "
         f"unit of replication is the seed. Smallest differences of interest: {smallest}. Different: the band lies "
         "beyond; equivalent: within; undecided: neither, which is no evidence of equality."
     )

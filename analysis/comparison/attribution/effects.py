@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.comparison.attribution.contrasts import LEAST_SEEDS, Contrast, Member
 from analysis.comparison.attribution.effect_bands import simultaneous_bands
-from repsim.similarity import group_effect
+from repsim.similarity import MEASURES, group_effect
 
 __all__ = ["ArmLayers", "EffectFamily", "effect_family"]
 
@@ -117,8 +118,8 @@ def effect_family(measured: ArmLayers, contrasts: Sequence[Contrast], smallest: 
     """Return the effects of all contrasts on all quantities, at every step and layer that both arms have.
 
     For a measure of similarity, ``difference`` is the similarity that is lost between the arms: the mean within the two
-    arms minus that between them, see ``repsim.similarity.group_effect``. For other quantities it is that of ``arm``
-    minus that of ``base``.
+    arms minus that between them, see ``repsim.similarity.group_effect``; for a distance it is the distance that is
+    gained, between minus within. For other quantities it is that of ``arm`` minus that of ``base``.
 
     Parameters
     ----------
@@ -163,10 +164,9 @@ def _effects(measured: ArmLayers, contrast: Contrast, quantity: str) -> _Effects
     places = np.argwhere(has_layer[:, :, used].all(axis=2))
     if not len(places):
         return None
+    effects = partial(_similarity_effects, direction=_direction(quantity)) if is_similarity else _mean_effects
     parts = {
-        split: (_similarity_effects if is_similarity else _mean_effects)(
-            values[places[:, 0], places[:, 1]], arm, base, measured.members
-        )
+        split: effects(values[places[:, 0], places[:, 1]], arm, base, measured.members)
         for split, (arm, base) in sides.items()
     }
     differences = np.stack([part["difference"] for part, _, _ in parts.values()])
@@ -177,6 +177,10 @@ def _effects(measured: ArmLayers, contrast: Contrast, quantity: str) -> _Effects
     }
     sizes = [n for _, _, n in parts.values()]
     return _Effects(contrast, quantity, places, table, influences, sum(sizes), sum(n - 1 for n in sizes))
+
+
+def _direction(measure: str) -> str:
+    return MEASURES[measure].direction if measure in MEASURES else "similarity"
 
 
 _MEANS = ("value", "base_value", "between", "difference")
@@ -210,7 +214,7 @@ _Part = tuple[dict[str, Array], dict[Any, Array], int]
 
 
 def _similarity_effects(
-    values: Array, arm: NDArray[np.int64], base: NDArray[np.int64], members: Sequence[Member]
+    values: Array, arm: NDArray[np.int64], base: NDArray[np.int64], members: Sequence[Member], direction: str
 ) -> _Part:
     """Return the columns, the influences by unit, and the number of seeds, of similarities (n_places, n, n)."""
     both = np.concatenate([base, arm])
@@ -223,7 +227,7 @@ def _similarity_effects(
         return columns, {}, min(len(arm), len(base))
     groups = ["base"] * len(base) + ["arm"] * len(arm)
     effect = group_effect(
-        S[known], groups, reference="base", seeds=[members[k].seed for k in both], direction="similarity"
+        S[known], groups, reference="base", seeds=[members[k].seed for k in both], direction=direction
     )
     found = (effect.within_other, effect.within_reference, effect.between, effect.effects)
     for name, column in zip(_MEANS, found, strict=True):

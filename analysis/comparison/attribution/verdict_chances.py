@@ -9,10 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2, nct, norm
 
+from analysis.comparison.attribution.contrasts import LEAST_SEEDS
 from analysis.comparison.attribution.effect_bands import band_quantile, moderate_variances
 from analysis.comparison.attribution.effects import EffectFamily
 
-__all__ = ["power_table"]
+__all__ = ["check_question", "power_table"]
 
 Array = NDArray[np.float64]
 
@@ -59,10 +60,7 @@ def power_table(
     ValueError
         If a number of seeds is below 3, or the effect is not above 1.
     """
-    if any(n < 3 for n in n_seeds):
-        raise ValueError(f"n_seeds has {min(n_seeds)}; expected 3 or more seeds per arm.")
-    if effect <= 1:
-        raise ValueError(f"effect is {effect}; expected more than 1 times the smallest difference of interest.")
+    check_question(n_seeds, effect)
     chosen = family.is_new
     rows, influences = family.rows[chosen].reset_index(drop=True), family.influences[:, chosen]
     d = rows["degrees_of_freedom"].to_numpy(dtype=np.float64)
@@ -83,6 +81,14 @@ def power_table(
         means = rows[by].assign(n_seeds=n, **chances).groupby([*by, "n_seeds"], sort=False)
         tables.append(means[["different", "equivalent"]].mean().reset_index())
     return pd.concat(tables, ignore_index=True)
+
+
+def check_question(n_seeds: Sequence[int], effect: float) -> None:
+    """Raise ValueError if a number of seeds is below 3, or the effect is not above 1."""
+    if any(n < LEAST_SEEDS for n in n_seeds):
+        raise ValueError(f"n_seeds has {min(n_seeds)}; expected {LEAST_SEEDS} or more seeds per arm.")
+    if not 1 < effect < np.inf:
+        raise ValueError(f"effect is {effect}; expected more than 1 times the smallest difference of interest.")
 
 
 def _variances_at(effects: Array, rows: pd.DataFrame, variances: Array, kinds: Sequence[str]) -> Array:

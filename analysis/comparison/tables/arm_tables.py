@@ -173,7 +173,10 @@ ATTRIBUTION = ComparisonTable(
         "value": Column("mean of the arm; for a measure, mean similarity of two of its networks"),
         "base_value": Column("the same of the base"),
         "between": Column("for a measure, mean similarity of a network of the arm and one of the base"),
-        "difference": Column("value less base_value; for a measure, the mean of both less between"),
+        "difference": Column(
+            "value less base_value; for a similarity, the mean of both less between; for a distance, between less that "
+            "mean"
+        ),
         "standard_error": Column("standard error of the difference, with moderated variance"),
         "low": Column("lower end of a 95 % interval for this row alone"),
         "high": Column("upper end of the same interval"),
@@ -217,7 +220,7 @@ def _tests(tasks: AnalysisTasks, _: Frames) -> pd.DataFrame:
 
 def _test(found: ArmLayers, arm: str, base: str, measure: str, split: int) -> pd.DataFrame | None:
     """Return the tests of two arms at all steps and layers where the measure is defined for every network."""
-    from repsim.similarity import compare_groups
+    from repsim.similarity import MEASURES, compare_groups
 
     chosen = [k for k, each in enumerate(found.members) if each.arm in (arm, base) and each.split == split]
     S = found.similarities[measure][:, :, chosen][..., chosen]
@@ -233,7 +236,7 @@ def _test(found: ArmLayers, arm: str, base: str, measure: str, split: int) -> pd
             [member.arm for member in members],
             reference=base,
             seeds=[member.seed for member in members],
-            direction="similarity",
+            direction=MEASURES[measure].direction,
         )
     place = {
         "arm": arm,
@@ -259,7 +262,7 @@ SIMILARITY_TESTS = ComparisonTable(
         "depth": Column("position among the layers, from 1"),
         "within": Column("mean similarity of two networks of the base"),
         "between": Column("mean similarity of a network of the arm and one of the base"),
-        "difference": Column("within less between"),
+        "difference": Column("within less between; for a distance, between less within"),
         "p": Column("p-value for this row alone (permutation of the arms of each seed)"),
         "p_max": Column("p-value adjusted for all steps and layers of these arms and this measure"),
         "p_least": Column("smallest p-value that so few seeds can give"),

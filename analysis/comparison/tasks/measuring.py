@@ -15,7 +15,7 @@ from analysis.comparison.tasks.source import Source
 from analysis.comparison.undefined import attempt
 from analysis.execution.cache import TaskResult, Undefined
 from checkpoints import Stimuli
-from repsim.similarity import class_structure, participation_ratio, rdm
+from repsim.similarity import MEASURES, class_structure, participation_ratio, rdm
 
 __all__ = ["QUANTITIES", "measure_layer"]
 
@@ -25,16 +25,17 @@ QUANTITIES = ("class_structure", "log_dimension")
 def measure_layer(folder: Path, *, sources: Sequence[Source], measures: Sequence[str]) -> TaskResult:
     """Return similarities of a layer between all networks, and numbers that describe it in each.
 
-    Each source is the layer in one network. The arrays of the result are one (n, n) array per measure and one (n,)
-    array per quantity: ``class_structure``, of the correlation distance, and ``log_dimension``, the logarithm of the
-    participation ratio. Only held-out stimuli are used. Values are NaN where they are undefined.
+    Each source is the layer in one network. The arrays of the result are one (n, n) array per measure, the mean of both
+    directions if it is asymmetric, and one (n,) array per quantity: ``class_structure``, of the correlation distance,
+    and ``log_dimension``, the logarithm of the participation ratio. Only held-out stimuli are used. Values are NaN where
+    they are undefined.
     """
     networks, labels = _read(sources)
     arrays: dict[str, NDArray[Any]] = {}
     undefined: dict[tuple[int, str], Undefined] = {}
     for measure in measures:
         found = compare_layers([networks], measure)
-        arrays[measure] = found.values
+        arrays[measure] = found.values if MEASURES[measure].is_symmetric else (found.values + found.values.T) / 2
         for each in found.undefined:
             undefined[int(each.layer), measure] = _at(int(each.layer), sources, measure, each.reason)
     described = {name: np.full(len(sources), np.nan) for name in QUANTITIES}
