@@ -27,8 +27,8 @@ def measure_layer(folder: Path, *, sources: Sequence[Source], measures: Sequence
 
     Each source is the layer in one network. The arrays of the result are one (n, n) array per measure, the mean of both
     directions if it is asymmetric, and one (n,) array per quantity: ``class_structure``, of the correlation distance,
-    and ``log_dimension``, the logarithm of the participation ratio. Only held-out stimuli are used. Values are NaN where
-    they are undefined.
+    and ``log_dimension``, the logarithm of the participation ratio. Only held-out stimuli are used. Values are NaN
+    where they are undefined.
     """
     networks, labels = _read(sources)
     arrays: dict[str, NDArray[Any]] = {}
