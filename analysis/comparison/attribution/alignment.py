@@ -181,7 +181,7 @@ def _accuracy(run: Run, step: int) -> float:
     if found is None:
         raise ValueError(
             f"{run.path} logged no validation accuracy up to step {step}; arms can be matched in accuracy only after "
-            "the first epoch."
+            "the first epoch. Compare later steps, such as --steps 50%,100%."
         )
     return found
 
