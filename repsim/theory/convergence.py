@@ -32,8 +32,10 @@ class Tracking:
 
         ε C ≤ ‖∂L/∂θ‖ (1 − δ) / (1 + δ)    for one fixed δ in (0, 1).
 
-    The condition does not cover the noise of changing batches. If it holds with one δ for the parameters below each of
-    several boundaries, it holds for all of these parameters together.
+    This is global: it holds for every start, if the loss is bounded below and its gradient is Lipschitz continuous. The
+    stationary point may be a saddle or a poor minimum, and one ``Tracking`` is local: it says whether the condition
+    holds at one θ. The condition does not cover the noise of changing batches. If it holds with one δ for the
+    parameters below each of several boundaries, it holds for all of these parameters together.
 
     Attributes
     ----------
