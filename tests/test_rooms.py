@@ -21,6 +21,7 @@ ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 MOST_MODULES = 14  # in a folder; small files of one protocol, listed in a registry, may be more
 REGISTRIES = {"repsim/similarity/measures", "analysis/cli"}
 MOST_TERMS = 25
+MOST_PARAMETERS = 8  # of a function; settings that belong together are one dataclass
 
 # Names that several modules have on purpose.
 SHARED_MODULES = {
@@ -44,6 +45,17 @@ TOPICS = {
 
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+# Functions
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_functions_have_few_parameters(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            assert len([name for name in names if name not in ("self", "cls")]) <= MOST_PARAMETERS, node.name
 
 
 # Folders
