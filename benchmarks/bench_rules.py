@@ -20,7 +20,7 @@ from statistics import mean
 
 import torch
 
-from analysis.reproduction.claims.rules.parts import ENTRIES, RuleEntry
+from analysis.reproduction.claims.rules.rule_entries import ENTRIES, RuleEntry
 from repsim.learning import (
     Diverged,
     TrainingConfig,
@@ -56,7 +56,14 @@ WITHIN = {  # the largest test accuracy that a rule may lose to backprop's
     "decoupled greedy": 0.03,
     "target propagation": 0.06,
 }
-CONV_RATES = {  # of the network and the estimators, where they are not 3e-3 and 1e-3
+MLP_RATES = {  # of the network and the estimators, where they are not 3e-3 and 1e-3
+    "adaptive skipped backprop": (3e-3, 3e-3),
+    "synthetic gradient, no labels": (1e-3, 3e-3),
+    "SG + prop": (3e-3, 3e-3),
+    "Kickback": (3e-4, 1e-3),
+    "decoupled greedy": (3e-4, 3e-3),
+}
+CONV_RATES = {
     "adaptive random backprop": (3e-3, 3e-3),
     "adaptive skipped backprop": (3e-3, 3e-3),
     "Kickback": (1e-3, 1e-3),
@@ -104,7 +111,7 @@ def _search() -> None:
         (place, entry, rates)
         for place in range(len(NETWORKS))
         for entry in TRAINED
-        for rates in (GRID if _learns(entry) else GRID[::2])
+        for rates in (GRID if entry.learns else GRID[::2])
     ]
     bases = list(NETWORKS.values())
     configs = [
@@ -115,11 +122,6 @@ def _search() -> None:
         print(f"{list(NETWORKS)[place][:8]:9} {entry.name:32} {rates}  {result.validation:.3f}", flush=True)
 
 
-def _learns(entry: RuleEntry) -> bool:
-    config = TrainingConfig(depth=2, width=4, rule=entry.rule)
-    return any(True for _ in build_learner(config, 4, 2).estimators.parameters())
-
-
 def _config(base: TrainingConfig, entry: RuleEntry, place: int, seed: int) -> TrainingConfig:
     network, estimators = _rates(entry, place)
     return replace(base, rule=entry.rule, seed=seed, learning_rate=network, estimator_learning_rate=estimators)
@@ -127,8 +129,7 @@ def _config(base: TrainingConfig, entry: RuleEntry, place: int, seed: int) -> Tr
 
 def _rates(entry: RuleEntry, place: int) -> tuple[float, float]:
     """Return the step sizes of network and estimators on the network at a place in ``NETWORKS``."""
-    on_mlp = (entry.learning_rate, entry.estimator_learning_rate)
-    return on_mlp if place == 0 else CONV_RATES.get(entry.name, (3e-3, 1e-3))
+    return (MLP_RATES, CONV_RATES)[place].get(entry.name, (3e-3, 1e-3))
 
 
 def _train_all(configs: Iterable[TrainingConfig]) -> Iterator[Result]:

@@ -47,6 +47,19 @@ class Recipe:
         name = f"{_FOLDER}-{self.name}-seed-{self.seed}"
         return claim_task(name, _train, cost=cost, recipe=self, data_dir=plan.data_dir)
 
+    def train(self, folder: Path, data_dir: str | None) -> Frames:
+        """Train and record the network, or what is missing of it, and return the table of ``task``."""
+        keep_freed_memory()
+        path = self.path(folder)
+        try:
+            if path.exists():
+                run = resume_run(path)
+            else:
+                run = train_run(path, self.training, self.recording, data_dir=data_dir)
+        except Diverged:
+            run = Run.open(path)
+        return {"networks": pd.DataFrame([_row(self, run)])}
+
     def path(self, folder: Path) -> Path:
         """Return the run directory of the network within the folder of a reproduction."""
         shared = {**self.training.to_dict(), "recording": self.recording.to_dict(), "seed": None}
@@ -60,16 +73,7 @@ class Recipe:
 
 
 def _train(folder: Path, *, recipe: Recipe, data_dir: str | None) -> Frames:
-    keep_freed_memory()
-    path = recipe.path(folder)
-    try:
-        if path.exists():
-            run = resume_run(path)
-        else:
-            run = train_run(path, recipe.training, recipe.recording, data_dir=data_dir)
-    except Diverged:
-        run = Run.open(path)
-    return {"networks": pd.DataFrame([_row(recipe, run)])}
+    return recipe.train(folder, data_dir)
 
 
 def _row(recipe: Recipe, run: Run) -> dict[str, Any]:

@@ -1,30 +1,32 @@
-"""Conclusion: which rules learn, and a table of all measurements with one row per rule."""
+"""Conclusion: which rules learn, how they differ, and a table of all measurements with one row per rule."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from analysis.reproduction.claim import Frames, Results, Section
-from analysis.reproduction.claims.rules.parts import (
+from analysis.reproduction.claims.rules.rule_comparison import comparison_of
+from analysis.reproduction.claims.rules.rule_entries import (
     BACKPROP,
     CONTROLS,
-    ENTRIES,
+    FAMILIES,
+    FAMILY_OF,
     OUTPUT_ALONE,
     SYNTHETIC,
     UNTRAINED,
-    comparison_of,
-    describe,
 )
-from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals, with_interval
-from repsim.similarity.precision import FloatArray
+from analysis.reproduction.claims.rules.rule_pairs import SMALLEST, VERDICTS, differences_from
+from analysis.reproduction.claims.rules.rule_tables import summarise
+from analysis.reproduction.claims.rules.rule_tuning import TunedRates, choose_rates
+from analysis.reproduction.kit.numbers import listed, rows_of
 
-__all__ = ["PROFILES", "classical_scaling", "conclude", "summarise"]
+__all__ = ["PROFILES", "conclude"]
 
 PROFILES = {
     "angle": "angle to the true gradient (degrees)",
@@ -33,9 +35,6 @@ PROFILES = {
     "cka": "CKA to backprop",
     "rsa": "RDM correlation to backprop",
 }
-_ENTRIES = {entry.name: entry for entry in ENTRIES}
-_ACCURACIES = {"test": "test_accuracy", "train": "train_accuracy"}
-
 _MANY = 0.5  # share of the rules that have to learn for the claim to hold in part
 
 
@@ -49,227 +48,140 @@ def conclude(results: Results) -> Section:
         verdict="holds" if learns.all() else "holds in part" if learns.mean() >= _MANY else "does not hold",
         findings=[
             *_learning(tables),
-            *_grading(tables["relations"]),
+            *_tuning(tables["tuning"]),
+            *_pairs(tables["pairs"]),
+            *_locking(tables),
             *_noise(gains),
-            *_locking(tables["rules"]),
+            *_grading(tables["relations"]),
             *_layers(tables["rules"]),
         ],
         tables={**tables, "timings": results["timings"]},
         shown={
             "All rules, one row each; numbers by layer, from the first hidden one": _shown(
                 tables["rules"], results["timings"]
-            )
+            ),
+            "Validation accuracy after tuning trainings, by learning rate; in brackets the best rate for estimators": (
+                _shown_tuning(tables["tuning"])
+            ),
         },
     )
 
 
-def summarise(tables: Mapping[str, pd.DataFrame]) -> Frames:
-    """Return all tables of the claim except the timings, from those of its tasks.
-
-    Returns
-    -------
-    dict of str to DataFrame
-        ``networks``, ``probes``, ``gradients``, ``similarity`` and ``class_structure`` from the tasks;
-        ``accuracy``: intervals of test and training accuracy; ``gains``: test accuracy minus that of the output layer
-        alone, in pairs of equal seeds; ``profiles``: each of ``PROFILES`` by layer; ``alignment``: the angle by step;
-        ``relations``: rank correlations over rules; ``embedding`` and ``embedding_axes``; ``rules``: one row per rule.
-    """
-    names = {entry.network: entry.name for entry in ENTRIES if entry.is_trained}
-    networks = tables["networks"].assign(method=tables["networks"]["network"].map(names))
-    made = {
-        "networks": networks,
-        "accuracy": _accuracy(networks),
-        "gains": _gains(networks),
-        "profiles": _profiles(tables),
-        "alignment": _alignment(tables["gradients"]),
-    }
-    made["rules"] = _rules(networks, made)
-    made["relations"] = _relations(made["rules"])
-    embedding, axes = _embedding(tables["similarity"])
-    unchanged = {name: tables[name] for name in ("probes", "gradients", "similarity", "class_structure")}
-    return {**made, "embedding": embedding, "embedding_axes": axes, **unchanged}
-
-
-def _accuracy(networks: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per method and part of the data."""
-    each = [
-        seed_intervals(networks, ["method"], column).assign(part=part).astype({"n_seeds": int})
-        for part, column in _ACCURACIES.items()
-    ]
-    return pd.concat(each, ignore_index=True)
-
-
-def _gains(networks: pd.DataFrame) -> pd.DataFrame:
-    """Return test accuracies minus that of the output layer alone, in pairs of equal seeds.
-
-    A rule ``learns`` if all its trainings finished and the whole 95 % interval is above zero.
-    """
-    by_seed = networks.pivot(index="seed", columns="method", values="test_accuracy")
-    gain = by_seed.sub(by_seed[OUTPUT_ALONE], axis=0).drop(columns=OUTPUT_ALONE)
-    order = [name for name in networks["method"].unique() if name != OUTPUT_ALONE]
-    gains = seed_intervals(gain[order].melt(var_name="method", value_name="gain"), ["method"], "gain")
-    finished = networks["state"].eq("finished").groupby(networks["method"]).all()
-    return gains.assign(
-        family=[_ENTRIES[name].family for name in gains["method"]],
-        learns=(gains["low"] > 0) & gains["method"].map(finished).astype(bool),
-    )
-
-
-def _profiles(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return one row per method, measure and layer."""
-    gradients, similarity = tables["gradients"], _to_backprop(tables["similarity"])
-    last = gradients[gradients["step"] == gradients["step"].max()].rename(columns={"boundary": "depth"})
-    sources = {
-        "angle": (last, "angle"),
-        "probe": (tables["probes"], "accuracy"),
-        "class_structure": (tables["class_structure"], "class_structure"),
-        **{measure: (similarity, measure) for measure in ("cka", "rsa", "distance")},
-    }
-    profiles = [
-        seed_intervals(table, ["method", "depth"], column).assign(measure=measure)
-        for measure, (table, column) in sources.items()
-    ]
-    return pd.concat(profiles, ignore_index=True)
-
-
-def _to_backprop(similarity: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean similarity of each network and layer to the backprop networks of other seeds."""
-    swap = {"method_a": "method_b", "method_b": "method_a", "seed_a": "seed_b", "seed_b": "seed_a"}
-    both = pd.concat([similarity, similarity.rename(columns=swap)], ignore_index=True)
-    to_backprop = both[(both["method_b"] == BACKPROP) & (both["seed_a"] != both["seed_b"])]
-    groups = to_backprop.groupby(["method_a", "seed_a", "depth"], sort=False)
-    means = groups[["cka", "rsa", "distance"]].mean().reset_index()
-    return means.rename(columns={"method_a": "method", "seed_a": "seed"})
-
-
-def _alignment(gradients: pd.DataFrame) -> pd.DataFrame:
-    """Return the angle to the true gradient by method, step and boundary, and its mean over boundaries (NaN)."""
-    at_all = gradients.groupby(["method", "seed", "step"], sort=False)["angle"].mean().reset_index()
-    each = [
-        seed_intervals(gradients, ["method", "step", "boundary"], "angle"),
-        seed_intervals(at_all, ["method", "step"], "angle"),
-    ]
-    return pd.concat(each, ignore_index=True)
-
-
-def _rules(networks: pd.DataFrame, made: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return one row per rule: description, accuracies and means of its layers; the untrained network is last."""
-    profiles, alignment = made["profiles"], made["alignment"]
-    by_method = networks.drop_duplicates("method").set_index("method")
-    described = pd.DataFrame(
-        [describe(rule, int(depth)) for rule, depth in zip(by_method["rule"], by_method["depth"], strict=True)],
-        index=by_method.index,
-    )
-    order = list(dict.fromkeys([*by_method.index, *profiles["method"]]))
-    table = pd.DataFrame(index=pd.Index(order, name="method")).join(described)
-    for part, rows in made["accuracy"].groupby("part", sort=False):
-        table = table.join(rows.set_index("method")[["mean", "low", "high"]].add_prefix(f"{part}_accuracy_"))
-    over_training = alignment[alignment["boundary"].isna()].groupby("method")["mean"].mean()
-    table = table.join(over_training.rename("angle_over_training"))
-    wide = profiles.pivot(index="method", columns=["measure", "depth"], values="mean")
-    means = wide.T.groupby(level="measure").mean().T.add_suffix("_mean")
-    wide.columns = ["_".join(map(str, column)) for column in wide.columns.to_list()]
-    entries = [_ENTRIES[name] for name in order]
-    table.insert(0, "family", [entry.family for entry in entries])
-    table["learning_rate"] = [entry.learning_rate for entry in entries]
-    table["estimator_learning_rate"] = [entry.estimator_learning_rate for entry in entries]
-    return table.join(wide).join(means).reset_index()
-
-
-def _relations(rules: pd.DataFrame) -> pd.DataFrame:
-    """Return Spearman correlations over rules of the angle to the true gradient with accuracy and similarity.
-
-    They are NaN where all rules have the same value.
-    """
-    trained = rules.dropna(subset=["angle_mean", "test_accuracy_mean"])
-    among = {"rules with a gradient": trained, "without controls": trained[trained["family"] != CONTROLS]}
-    rows = [
-        {
-            "among": group,
-            "x": x,
-            "y": y,
-            "spearman": chosen[x].rank().corr(chosen[y].rank()),
-            "n_rules": len(chosen),
-        }
-        for group, chosen in among.items()
-        for x in ("angle_mean", "angle_over_training")
-        for y in ("test_accuracy_mean", "cka_mean", "rsa_mean")
-    ]
-    return pd.DataFrame(rows)
-
-
-def _embedding(similarity: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return two coordinates of every network, from mean distances over layers, and the share of each axis."""
-    ends = [["method_a", "seed_a"], ["method_b", "seed_b"]]
-    pairs = similarity.groupby([*ends[0], *ends[1]], sort=False)["distance"].mean().reset_index()
-    a, b = (list(pairs[end].itertuples(index=False, name=None)) for end in ends)
-    keys = list(dict.fromkeys([*a, *b]))
-    place = {key: i for i, key in enumerate(keys)}
-    distances = np.zeros((len(keys), len(keys)))
-    i, j = [place[key] for key in a], [place[key] for key in b]
-    distances[i, j] = distances[j, i] = pairs["distance"]
-    coordinates, shares = classical_scaling(distances)
-    embedding = pd.DataFrame(keys, columns=["method", "seed"]).assign(x=coordinates[:, 0], y=coordinates[:, 1])
-    return embedding, pd.DataFrame({"axis": ["x", "y"], "share": shares})
-
-
-def classical_scaling(distances: FloatArray) -> tuple[FloatArray, FloatArray]:
-    r"""Return coordinates (n, 2) whose distances approximate those given, and the share of variance of each axis.
-
-    Coordinates are eigenvectors of :math:`-\frac12 H D^{\circ 2} H`, with H the centring matrix, times the square
-    roots of their eigenvalues, with a positive largest entry. Shares are relative to the sum of the positive
-    eigenvalues. An axis without a positive eigenvalue has coordinates and a share of 0.
-
-    Examples
-    --------
-    >>> coordinates, shares = classical_scaling(np.array([[0.0, 3.0], [3.0, 0.0]]))
-    >>> coordinates[:, 0].round(6).tolist(), shares.tolist()
-    ([1.5, -1.5], [1.0, 0.0])
-    """
-    squared = distances**2
-    centred = squared - squared.mean(axis=0) - squared.mean(axis=1, keepdims=True) + squared.mean()
-    with threadpool_limits(1):  # the last bits depend on the number of threads
-        values, vectors = np.linalg.eigh(-centred / 2)
-    values, vectors = np.clip(values[::-1], 0.0, None), vectors[:, ::-1]
-    signs = np.sign(vectors[np.abs(vectors).argmax(axis=0), np.arange(len(values))])
-    return (vectors * signs * np.sqrt(values))[:, :2], values[:2] / values.sum()
-
-
 def _setting(results: Results) -> str:
-    plan, comparison = results.plan, comparison_of(results.plan)
-    training, networks = comparison.training, results["networks"]
+    comparison = comparison_of(results.plan)
+    training, grid, networks = comparison.training, comparison.grid, results["networks"]
+    n_validation = int(results["tuning"]["n_validation"].max())
+    tuning_epochs, seeds = int(results["tuning"]["epochs"].max()), sorted(networks["seed"].unique())
     return (
         f"A network of {training.depth} hidden layers of {training.width} units with batch norm and relu, trained on "
-        f"{plan.digits} for {training.epochs} epochs with Adam and a cosine "
-        f"schedule, once with each of {networks['network'].nunique()} rules for each of the seeds "
-        f"{listed(comparison.seeds)}. Every rule is used at all boundaries, including the one below the output layer; "
+        f"{results.plan.digits} for {training.epochs} epochs with Adam and a cosine "
+        f"schedule, once with each of {networks['network'].nunique()} rules for each of the seeds {listed(seeds)}. "
+        "Every rule is used at all boundaries, including the one below the output layer; "
         "equal seeds have equal initial weights. All rules are estimators of one protocol: the training step gets g_k "
         "from the estimator at boundary k in place of the gradient N · ∂L/∂h_k, and is otherwise the same. Width, "
-        "depth and epochs are our choices; so are the learning rates (rules.csv), the best of a small grid by "
-        "validation accuracy on other seeds at quick scale, and Kickback's scalar error, that of the true class, as "
-        "the rule was stated for one output. Locks follow from what an estimator needs. Similarity to backprop is "
-        "measured against backprop networks of other seeds; the row of backprop itself is the ceiling. Two rules are "
-        "controls: noise of the size of the first gradient, and no gradient at all, so that only the output layer "
-        "learns. Time is that of an update divided by backprop's in the same round, the median over rounds on one "
-        "processor core; it varies from run to run, while all other numbers are reproducible."
+        "depth and epochs are our choices, and so is Kickback's scalar error, that of the true class, as the rule was "
+        f"stated for one output. Learning rates are tuned for every rule alike, with {grid.n_trainings} trainings of "
+        f"{tuning_epochs} epochs each: the learning rates {listed(f'{rate:g}' for rate in grid.learning_rates)}, for "
+        "rules with parameters of their own at each of the rates "
+        f"{listed(f'{rate:g}' for rate in grid.estimator_learning_rates)} for these, and for the others with "
+        f"{len(grid.estimator_learning_rates)} seeds. The highest accuracy on {n_validation} validation digits decides "
+        "(tuning.csv has all of them); the test digits and the seeds above have no part in it. A best rate of shorter "
+        "trainings need not be the best of longer ones. The smallest difference of test accuracies of interest is "
+        f"{SMALLEST:g}, chosen beforehand: two rules are different if the 95 % band of their difference lies beyond "
+        "it, equivalent if it lies within, and otherwise undecided. Seeds are the unit of replication, and bands hold "
+        "for all pairs of rules at once. For correlations over rules the unit is the family of rules: "
+        f"{'; '.join(f'{name} ({meaning})' for name, meaning in FAMILIES.items())}. Locks follow from what an "
+        "estimator needs. Similarity to backprop is measured against backprop networks of other seeds; the row of "
+        "backprop itself is the ceiling. Two rules are controls: noise of the size of the first gradient, and no "
+        "gradient at all, so that only the output layer learns. Time is that of an update divided by backprop's in the "
+        "same round, the median over rounds on one processor core; it varies from run to run, while all other numbers "
+        "are reproducible."
     )
 
 
 def _learning(tables: Frames) -> Iterator[str]:
     """Yield which rules learn, the reason for the verdict."""
     networks, gains = tables["networks"], tables["gains"]
-    rules = gains[gains["family"] != CONTROLS].sort_values("mean")
+    rules = gains[gains["family"] != CONTROLS]
     alone = tables["accuracy"].set_index(["part", "method"])["mean"]["test", OUTPUT_ALONE]
     learning, others = rules[rules["learns"]], rules[~rules["learns"]]
-    ends = [f"{row.mean:+.3f} ({row.method})" for row in learning.iloc[[0, -1] if len(learning) else []].itertuples()]
-    gained = f", by {' to '.join(ends)}" if ends else ""
-    failed = f"; exceptions: {', '.join(_gain(row) for row in others.itertuples())}" if len(others) else ""
+    gained = f", by {learning['mean'].min():.3f} to {learning['mean'].max():.3f}" if len(learning) else ""
+    failed = f"; exceptions: {'; '.join(_gain(row) for row in others.itertuples())}" if len(others) else ""
     yield (
         f"{networks['state'].eq('finished').sum()} of {len(networks)} networks of {networks['method'].nunique()} rules "
         f"were trained to the end in one step that differs only in g_k, and {len(learning)} of {len(rules)} rules "
-        f"other than the controls have a higher test accuracy than the output layer alone ({alone:.3f}){gained}"
-        f"{failed}."
+        f"other than the controls have a test accuracy that is higher than that of the output layer alone "
+        f"({alone:.3f}) by more than {SMALLEST:g}{gained}{failed}."
     )
+
+
+def _gain(row: Any) -> str:
+    """Return a row of ``gains`` (of ``itertuples``) in words."""
+    if not row.verdict:
+        return f"{row.method} (training diverged)"
+    return f"{row.method} {row.mean:+.3f} (95 % band {row.band_low:+.3f} to {row.band_high:+.3f}, {row.verdict})"
+
+
+def _tuning(tuning: pd.DataFrame) -> Iterator[str]:
+    """Yield which rules were tuned to an end of the grid, and where trainings diverged."""
+    rates, chosen = tuning["learning_rate"], rows_of(tuning, chosen=True).drop_duplicates("method")
+    n_rules, lost = tuning["method"].nunique(), set(tuning["method"]) - set(chosen["method"])
+    for end, rate in (("lowest", rates.min()), ("highest", rates.max())):
+        names = list(rows_of(chosen, learning_rate=rate)["method"])
+        if names:
+            yield (
+                f"Tuned to the {end} learning rate of the grid, so that a wider grid might give more: {len(names)} of "
+                f"{n_rules} rules ({'; '.join(names)})."
+            )
+    all_of = f", and all those of {'; '.join(sorted(lost))}" if lost else ""
+    yield f"{tuning['state'].eq('diverged').sum()} of {len(tuning)} tuning trainings diverged{all_of}."
+
+
+def _pairs(pairs: pd.DataFrame) -> Iterator[str]:
+    """Yield the verdicts on pairs of rules, and on the synthetic gradient against each other rule."""
+    is_rule = pairs[["method_a", "method_b"]].apply(lambda names: names.map(FAMILY_OF) != CONTROLS).all(axis=1)
+    rules = pairs[is_rule]
+    counts = rules["verdict"].value_counts()
+    decided = [f"{counts.get(verdict, 0)} are {verdict}" for verdict in VERDICTS]
+    yield (
+        f"Test accuracies in {len(rules)} pairs of rules other than controls, against a smallest difference of "
+        f"{SMALLEST:g}: {', '.join(decided)}."
+    )
+    against = differences_from(rules, SYNTHETIC)
+    if (against["verdict"] != "").any():
+        yield f"Test accuracy beside that of the {SYNTHETIC}: {_verdict_words(against)}."
+
+
+def _verdict_words(differences: pd.DataFrame) -> str:
+    """Return the rules by their verdict against one rule, with the difference of each."""
+    higher = differences["mean"] > 0
+    different = differences["verdict"] == "different"
+    groups = {
+        "higher": different & higher,
+        "equivalent": differences["verdict"] == "equivalent",
+        "lower": different & ~higher,
+        "undecided": differences["verdict"] == "undecided",
+    }
+    rows = {word: differences[chosen].itertuples() for word, chosen in groups.items() if chosen.any()}
+    said = [f"{word}: {listed(f'{row.method} ({row.mean:+.3f})' for row in each)}" for word, each in rows.items()]
+    return "; ".join(said)
+
+
+def _locking(tables: Frames) -> Iterator[str]:
+    """Yield for each set of locks which rules have the highest test accuracy, as far as that is decided."""
+    rules, pairs = tables["rules"], tables["pairs"]
+    reached = rules[(rules["family"] != CONTROLS) & rules["test_accuracy_band_low"].notna()]
+    for locked, rows in reached.groupby("locks", sort=False):
+        words = "no lock" if locked == "-" else f"{str(locked).replace(', ', ' and ')} lock"
+        first = rows.sort_values("test_accuracy_mean", ascending=False, kind="stable").iloc[0]
+        others = differences_from(pairs, first["method"])
+        others = others[others["method"].isin(rows["method"])]
+        told = f"; beside it, {_verdict_words(others)}" if len(others) else ", the only one"
+        yield (
+            f"Rules under {words}: the highest mean test accuracy is {first['test_accuracy_mean']:.3f} (95 % band "
+            f"{first['test_accuracy_band_low']:.3f} to {first['test_accuracy_band_high']:.3f}), of "
+            f"{first['method']}{told}."
+        )
 
 
 def _noise(gains: pd.DataFrame) -> Iterator[str]:
@@ -278,34 +190,31 @@ def _noise(gains: pd.DataFrame) -> Iterator[str]:
         yield f"Gain of the control with a gradient over the control without: {_gain(row)}."
 
 
-def _gain(row: Any) -> str:
-    return f"{row.method} {with_interval(row, '+.3f')}"
-
-
 def _grading(relations: pd.DataFrame) -> Iterator[str]:
     """Yield rank correlations of alignment with accuracy and with similarity to backprop."""
-    words = {"test_accuracy_mean": "test accuracy", "cka_mean": "the layers' CKA to backprop"}
+    words = {"test_accuracy_mean": "Test accuracy", "cka_mean": "The layers' CKA to backprop"}
+    times = {"angle_mean": "at the last step", "angle_over_training": "averaged over training"}
     for y, quantity in words.items():
-        correlations = []
         for among, rows in rows_of(relations, y=y).groupby("among", sort=False):
-            spearman = rows.set_index("x")["spearman"]
-            correlations.append(
-                f"{spearman['angle_mean']:+.2f} at the last step and {spearman['angle_over_training']:+.2f} averaged "
-                f"over training ({rows['n_rules'].iloc[0]} {among})"
+            said = [f"{times[str(row.x)]} {_relation(row)}" for row in rows.itertuples()]
+            first = rows.iloc[0]
+            yield (
+                f"{quantity} over the angle to the true gradient, rank correlation over {first['n_rules']} {among} in "
+                f"{first['n_families']} families: {'; '.join(said)}."
             )
-        yield (
-            f"Rank correlation over rules of the angle to the true gradient with {quantity}: {'; '.join(correlations)}."
-        )
 
 
-def _locking(rules: pd.DataFrame) -> Iterator[str]:
-    """Yield the test accuracy of the best rule under each set of locks."""
-    best_of_locks, reached = [], rules[rules["family"] != CONTROLS].dropna(subset=["test_accuracy_mean"])
-    for locked, rows in reached.groupby("locks", sort=False):
-        best = rows.sort_values("test_accuracy_mean").iloc[-1]
-        words = "none" if locked == "-" else str(locked).replace(", ", " and ")
-        best_of_locks.append(f"{best['test_accuracy_mean']:.3f} under {words} ({best['method']}, of {len(rows)})")
-    yield f"Best test accuracy by locks: {'; '.join(best_of_locks)}."
+def _relation(row: Any) -> str:
+    """Return a row of ``relations`` (of ``itertuples``) in words."""
+    if not math.isfinite(row.spearman):
+        return "not defined"
+    if not np.isfinite([row.low, row.high, row.least, row.most]).all():
+        return f"{row.spearman:+.2f} (undecided: too few families, or equal values without one of them)"
+    found = "undecided" if row.direction == "undecided" else f"it {row.direction}"
+    return (
+        f"{row.spearman:+.2f} (95 % interval by families {row.low:+.2f} to {row.high:+.2f}; with one family left out "
+        f"{row.least:+.2f} to {row.most:+.2f}): {found}"
+    )
 
 
 def _layers(rules: pd.DataFrame) -> Iterator[str]:
@@ -313,11 +222,10 @@ def _layers(rules: pd.DataFrame) -> Iterator[str]:
     by = rules.set_index("method")
     for measure, words in (("cka", "unbiased CKA"), ("rsa", "RDM correlation")):
         mean = by[f"{measure}_mean"].dropna()
-        others = mean.drop([BACKPROP, UNTRAINED]).sort_values()
+        others = mean.drop([BACKPROP, UNTRAINED])
         yield (
-            f"Mean {words} over layers to backprop networks of other seeds: from {others.iloc[-1]:.2f} "
-            f"({others.index[-1]}) down to {others.iloc[0]:.2f} ({others.index[0]}); ceiling {mean[BACKPROP]:.2f}, "
-            f"untrained {mean[UNTRAINED]:.2f}."
+            f"Mean {words} over layers and seeds to backprop networks of other seeds: {others.min():.2f} to "
+            f"{others.max():.2f} by rule; ceiling {mean[BACKPROP]:.2f}, untrained {mean[UNTRAINED]:.2f}."
         )
     structure = dict(zip(rules["method"], _by_layer(rules, "class_structure"), strict=True))
     yield f"Class structure by layer: {structure[SYNTHETIC]} ({SYNTHETIC}) and {structure[BACKPROP]} ({BACKPROP})."
@@ -328,20 +236,48 @@ def _shown(rules: pd.DataFrame, timings: pd.DataFrame) -> pd.DataFrame:
     relative = rules["method"].map(timings.set_index("method")["relative"])
     table = {
         "rule": rules["method"],
+        "family": rules["family"],
         "g_k": rules["g"].where(rules["options"] == "-", rules["g"] + "; " + rules["options"]),
         "what else learns": rules["learns"],
         "needs": rules["needs"],
         "locks": rules["locks"],
-        "test accuracy": _with_interval(rules, "test_accuracy"),
-        "training accuracy": _with_interval(rules, "train_accuracy"),
+        "learning rates": _rates(rules),
+        "test accuracy": _with_band(rules, "test_accuracy"),
+        "training accuracy": _with_band(rules, "train_accuracy"),
         **{words: _by_layer(rules, measure) for measure, words in PROFILES.items()},
         "time per step, relative to backprop": [_number(value, 2) for value in relative],
     }
     return pd.DataFrame(table).fillna("-")
 
 
-def _with_interval(rules: pd.DataFrame, name: str) -> list[str]:
-    means, highs = rules[f"{name}_mean"], rules[f"{name}_high"]
+def _rates(rules: pd.DataFrame) -> list[str]:
+    pairs = rules[list(TunedRates._fields)].itertuples(index=False, name=None)
+    return [listed(f"{rate:g}" for rate in pair if math.isfinite(rate)) or "-" for pair in pairs]
+
+
+def _shown_tuning(tuning: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per rule and one column per learning rate, with the best validation accuracy at this rate."""
+    rows = []
+    for method, of_rule in tuning.groupby("method", sort=False):
+        row: dict[str, Any] = {"rule": method, "trainings": len(of_rule)}
+        for rate, at_rate in of_rule.groupby("learning_rate"):
+            row[f"{float(str(rate)):g}"] = _best_at(at_rate)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _best_at(tuning: pd.DataFrame) -> str:
+    """Return the best validation accuracy of one rule at one learning rate, marked if the rate was chosen."""
+    if (rates := choose_rates(tuning)) is None:
+        return "diverged"
+    own = rates.estimator_learning_rate
+    same = tuning if math.isnan(own) else rows_of(tuning, estimator_learning_rate=own)
+    at = "" if math.isnan(own) else f" ({own:g})"
+    return f"{same['validation_accuracy'].mean():.3f}{at}{' chosen' if same['chosen'].any() else ''}"
+
+
+def _with_band(rules: pd.DataFrame, name: str) -> list[str]:
+    means, highs = rules[f"{name}_mean"], rules[f"{name}_band_high"]
     return [
         f"{mean:.3f} ± {high - mean:.3f}" if np.isfinite(high) else _number(mean, 3)
         for mean, high in zip(means, highs, strict=True)

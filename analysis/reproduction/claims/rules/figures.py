@@ -1,8 +1,8 @@
-"""Figures: accuracy, alignment with the true gradient, layers, and a map of all networks."""
+"""Figures: tuning, accuracy and its differences, alignment with the true gradient, layers, a map of all networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +10,23 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.plots import noted
 from analysis.plots.axes import MARKERS, axes_grid, colours, new_axes
 from analysis.plots.drawing import Drawing
 from analysis.reproduction.claim import Frames, Results, Section
-from analysis.reproduction.claims.rules.parts import BACKPROP, ENTRIES, FAMILIES, OUTPUT_ALONE, comparison_of
+from analysis.reproduction.claims.rules.rule_comparison import comparison_of
+from analysis.reproduction.claims.rules.rule_entries import (
+    BACKPROP,
+    ENTRIES,
+    FAMILIES,
+    FAMILY_OF,
+    OUTPUT_ALONE,
+)
+from analysis.reproduction.claims.rules.rule_pairs import SMALLEST, differences_from
+from analysis.reproduction.claims.rules.rule_tuning import TunedRates
 from analysis.reproduction.kit.numbers import listed, rows_of
 from analysis.reproduction.kit.panels import dotted, label, legend, plot_means
 
@@ -28,13 +38,19 @@ _HEAT = {
     "cka": ("CKA to backprop", "magma"),
     "rsa": ("RDM correlation to backprop", "magma"),
 }
-_FAMILY_OF = {entry.name: entry.family for entry in ENTRIES}
-_COLOURS = colours(FAMILIES)
+_COLOURS = colours(list(FAMILIES))
 _MARKERS = dict(zip(FAMILIES, MARKERS, strict=False))
 _ANGLE = "angle to the true gradient (degrees)"
 _REACHED = {
     "test_accuracy_mean": ("test_error", "test error (1 - accuracy)"),
     "cka_mean": ("cka_mean", "CKA to backprop of other seeds"),
+}
+_HIGHER, _LOWER, _EQUIVALENT = "#9ecae1", "#fdbe85", "#d9d9d9"
+_VERDICT_COLOURS = {
+    "different: higher": _HIGHER,
+    "different: lower": _LOWER,
+    "equivalent": _EQUIVALENT,
+    "undecided": "white",
 }
 _WORDS = {"test_accuracy_mean": "rank correlation with accuracy", "cka_mean": "rank correlation with CKA"}
 
@@ -47,9 +63,25 @@ def figures(results: Results, section: Section) -> Iterator[Drawing]:
     yield Drawing(
         "accuracy",
         "Test accuracy by rule",
-        "Small markers are seeds, large ones means with 95 % intervals, the best on top; the dotted line is the output "
-        "layer alone.",
+        "Small markers are seeds, large ones means; lines are 95 % bands over all rules at once, so a rule whose band "
+        "overlaps another's is not ranked by its place. The dotted line is the output layer alone.",
         _accuracy_figure(tables, f"{seeds}; n = {n_test} test digits."),
+    )
+    yield Drawing(
+        "pairs",
+        "Differences of test accuracy between rules",
+        "Mean over seeds of the test accuracy of the rule of the row minus that of the column, in percent. Coloured: "
+        f"different, by more than {100 * SMALLEST:g} %; grey: equivalent, within {100 * SMALLEST:g} %; white: "
+        "undecided (95 % bands over all pairs at once). Without number: training diverged.",
+        _pair_figure(tables, f"{seeds}; n = {n_test} test digits."),
+    )
+    yield Drawing(
+        "tuning",
+        "Tuning of the learning rates",
+        f"Validation accuracy after {int(tables['tuning']['epochs'].max())} epochs by learning rate; for rules with "
+        "parameters of their own at the better of the rates for these, for others the mean over seeds. Rings are the "
+        "rates that were chosen. TunedRates without a marker diverged.",
+        _tuning_figure(tables["tuning"]),
     )
     yield Drawing(
         "alignment",
@@ -71,7 +103,7 @@ def figures(results: Results, section: Section) -> Iterator[Drawing]:
         "relations",
         "Alignment, accuracy and similarity to backprop",
         "One marker per rule: means over seeds, and over boundaries or layers, at the end of training; the error is on "
-        "a logarithmic scale.",
+        "a logarithmic scale. Rank correlations without controls; the intervals draw families of rules, not rules.",
         _relation_figure(tables, f"{seeds}; n = {n_test} test digits for accuracy, {n_stimuli} for CKA."),
     )
     yield Drawing(
@@ -88,8 +120,8 @@ def _accuracy_figure(tables: Frames, note: str) -> Figure:
     accuracy, networks = tables["accuracy"], tables["networks"]
     rows = rows_of(accuracy, part="test").sort_values("mean", na_position="first").set_index("method")
     ax = new_axes(8.0, 0.29 * len(rows) + 1.4)
-    for y, (name, mean, low, high) in enumerate(rows[["mean", "low", "high"]].itertuples(name=None)):
-        colour = _COLOURS[_FAMILY_OF[name]]
+    for y, (name, mean, low, high) in enumerate(rows[["mean", "band_low", "band_high"]].itertuples(name=None)):
+        colour = _COLOURS[FAMILY_OF[name]]
         each = rows_of(networks, method=name)["test_accuracy"]
         ax.plot(each, np.full(len(each), y), ".", color=colour, alpha=0.6)
         ax.plot([low, high], [y, y], color=colour, linewidth=1.2)
@@ -102,28 +134,93 @@ def _accuracy_figure(tables: Frames, note: str) -> Figure:
 
 
 def _mark(ax: Axes, name: str, x: float, y: float) -> None:
-    family = _FAMILY_OF[name]
+    family = FAMILY_OF[name]
     ax.plot(x, y, _MARKERS[family], color=_COLOURS[family], markersize=6.5, alpha=0.85)
 
 
 def _family_legend(ax: Axes, methods: Iterable[Any], **where: Any) -> None:
-    present = {_FAMILY_OF[str(name)] for name in methods}
+    present = {FAMILY_OF[str(name)] for name in methods}
     for family in FAMILIES:
         if family in present:
             ax.plot([], [], _MARKERS[family], color=_COLOURS[family], label=family)
     legend(ax, **where)
 
 
+def _pair_figure(tables: Frames, note: str) -> Figure:
+    """Draw the differences of all pairs of rules as a matrix, rules in the order of their means."""
+    means = rows_of(tables["accuracy"], part="test").sort_values("mean", ascending=False)
+    names = list(means["method"])
+    place = {name: i for i, name in enumerate(names)}
+    ax = new_axes(0.42 * len(names) + 3.0, 0.36 * len(names) + 2.4)
+    for name in names:
+        for other, difference, verdict in _differences(tables["pairs"], name):
+            colour = _EQUIVALENT if verdict == "equivalent" else "white"
+            if verdict == "different":
+                colour = _HIGHER if difference > 0 else _LOWER
+            x, y = place[name], place[other]
+            ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="0.8", linewidth=0.5))
+            ax.text(x, y, f"{100 * difference:+.1f}", ha="center", va="center", fontsize=6.5)
+    ax.set_xticks(range(len(names)), labels=names, rotation=90)
+    ax.set_yticks(range(len(names)), labels=names)
+    ax.set_xlim(-0.5, len(names) - 0.5)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.grid(visible=False)
+    meanings = {
+        "different: higher": _HIGHER,
+        "different: lower": _LOWER,
+        "equivalent": _EQUIVALENT,
+        "undecided": "white",
+    }
+    patches = [Patch(facecolor=colour, edgecolor="0.6", label=word) for word, colour in meanings.items()]
+    legend(ax, handles=patches, loc="lower left", bbox_to_anchor=(0.0, 1.01), ncols=4)
+    label(ax, xlabel="minus the rule", ylabel="rule")
+    return noted(ax, note)
+
+
+def _differences(pairs: pd.DataFrame, base: str) -> list[tuple[str, float, str]]:
+    """Return each other rule, its difference from one rule, and the verdict."""
+    rows = differences_from(pairs, base).dropna(subset=["mean"])
+    return list(zip(rows["method"].astype(str), rows["mean"].astype(float), rows["verdict"].astype(str), strict=True))
+
+
+def _tuning_figure(tuning: pd.DataFrame) -> Figure:
+    groups = _panels(tuning["method"].unique())
+    grid = axes_grid(1, len(groups), 3.1 * len(groups), 4.6, share_y=True)
+    for ax, (title, names) in zip(grid[0], groups.items(), strict=True):
+        for colour, (name, marker) in zip(colours(names).values(), zip(names, MARKERS, strict=False), strict=False):
+            rows = rows_of(tuning, method=name)
+            by_rate = rows.groupby(list(TunedRates._fields), dropna=False)["validation_accuracy"].mean()
+            best = by_rate.groupby(level=0).max()
+            ax.plot(best.index, best, marker=marker, markersize=5, linewidth=1.2, color=colour, label=name)
+            if rows["chosen"].any():
+                rate = rows_of(rows, chosen=True)["learning_rate"].iloc[0]
+                ax.plot(rate, best[rate], "o", markersize=11, markerfacecolor="none", color=colour)
+        ax.set_xscale("log")
+        label(ax, title=title, xlabel="learning rate", ylabel="validation accuracy" if ax is grid[0][0] else "")
+        ax.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    seeds = listed(f"{seed:,}" for seed in sorted(tuning["seed"].unique()))
+    return noted(grid[0][0], f"Seeds {seeds}, not those of the tests; n = {tuning['n_validation'].max()} digits.")
+
+
+def _panels(methods: Iterable[Any]) -> dict[str, list[str]]:
+    """Return the rules of each panel: a family, or all families of one rule together."""
+    present = [entry.name for entry in ENTRIES if entry.name in set(methods)]
+    families = {family: [name for name in present if FAMILY_OF[name] == family] for family in FAMILIES}
+    panels = {family: names for family, names in families.items() if len(names) > 1}
+    alone = [name for names in families.values() for name in names if len(names) == 1]
+    return panels | ({"one rule in a family": alone} if alone else {})
+
+
 def _alignment_figure(tables: Frames, note: str) -> Figure:
     profiles, alignment = tables["profiles"], tables["alignment"]
     last = rows_of(profiles, measure="angle").dropna(subset=["mean"])
     over = alignment[alignment["boundary"].isna()].dropna(subset=["mean"])
-    families = [each for each in FAMILIES if each != BACKPROP and each in set(last["method"].map(_FAMILY_OF))]
-    grid = axes_grid(2, len(families), 3.1 * len(families), 7.4)
-    for column, family in enumerate(families):
-        _plot_angles(last, "depth", "boundary", family, grid[0][column])
-        _plot_angles(over, "step", "training step", family, grid[1][column])
-        label(grid[0][column], title=family)
+    groups = _panels(set(last["method"]) - {BACKPROP})
+    grid = axes_grid(2, len(groups), 3.1 * len(groups), 7.6)
+    for column, (title, names) in enumerate(groups.items()):
+        _plot_angles(last, "depth", "boundary", names, grid[0][column])
+        _plot_angles(over, "step", "training step", names, grid[1][column])
+        label(grid[0][column], title=title)
         grid[0][column].set_xticks(sorted(last["depth"].unique()))
         grid[1][column].legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2))
         for row in (0, 1):
@@ -131,9 +228,8 @@ def _alignment_figure(tables: Frames, note: str) -> Figure:
     return noted(grid[0][0], note)
 
 
-def _plot_angles(table: pd.DataFrame, x: str, xlabel: str, family: str, ax: Axes) -> None:
-    rows = table[table["method"].map(_FAMILY_OF) == family]
-    names = [entry.name for entry in ENTRIES if entry.family == family]
+def _plot_angles(table: pd.DataFrame, x: str, xlabel: str, names: Sequence[str], ax: Axes) -> None:
+    rows = table[table["method"].isin(names)]
     plot_means(ax, rows, x, among=names, legend=False)
     label(ax, xlabel=xlabel)
     dotted(ax, y=90.0)
@@ -175,9 +271,7 @@ def _relation_figure(tables: Frames, note: str) -> Figure:
         for i, (name, point) in enumerate(zip(rules["method"], _points(rules, "angle_mean", column), strict=True), 1):
             _mark(ax, name, *point)
             ax.annotate(str(i), point, (4, 3), textcoords="offset points", fontsize=8, zorder=5)
-        spearman = rows_of(relations, y=y).set_index("among")["spearman"]
-        title = f"{_WORDS[y]}: {spearman.iloc[0]:+.2f}, {spearman.index[-1]} {spearman.iloc[-1]:+.2f}"
-        label(ax, title=title, xlabel=_ANGLE, ylabel=ylabel)
+        label(ax, title=_correlation(rows_of(relations, y=y, among="without controls")), xlabel=_ANGLE, ylabel=ylabel)
     grid[0][0].set_yscale("log")
     grid[0][0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     grid[0][0].yaxis.set_major_formatter("{x:g}")
@@ -186,10 +280,17 @@ def _relation_figure(tables: Frames, note: str) -> Figure:
     return noted(grid[0][0], note)
 
 
+def _correlation(rows: pd.DataFrame) -> str:
+    """Return a row of ``relations`` for the title of a panel."""
+    found = rows.iloc[0]
+    words = f"{_WORDS[found['y']]}: {found['spearman']:+.2f}"
+    return f"{words} ({found['low']:+.2f} to {found['high']:+.2f})" if np.isfinite(found["low"]) else words
+
+
 def _number_legend(ax: Axes, names: Iterable[str]) -> None:
     """Write the numbers and names of the rules beside the axes."""
     handles = [
-        Line2D([], [], color=_COLOURS[_FAMILY_OF[name]], marker=_MARKERS[_FAMILY_OF[name]], linestyle="", label=words)
+        Line2D([], [], color=_COLOURS[FAMILY_OF[name]], marker=_MARKERS[FAMILY_OF[name]], linestyle="", label=words)
         for name, words in ((name, f"{i}  {name}") for i, name in enumerate(names, start=1))
     ]
     ax.legend(handles=handles, frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
@@ -201,7 +302,7 @@ def _points(table: pd.DataFrame, x: str, y: str) -> list[tuple[float, float]]:
 
 def _annotate(ax: Axes, name: str, point: tuple[float, float], place: tuple[float, float], side: str) -> None:
     """Write a name at a place, in fractions of the axes, with a line to its point."""
-    colour = _COLOURS[_FAMILY_OF[name]]
+    colour = _COLOURS[FAMILY_OF[name]]
     ax.annotate(
         name,
         xy=point,

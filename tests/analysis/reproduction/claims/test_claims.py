@@ -21,7 +21,7 @@ QUICK = {  # seconds on one core at quick scale: of the longest task, of all tas
     "rdm": (70, 120),
     "probes": (70, 180),
     "implied-loss": (60, 240),
-    "rules": (60, 480),
+    "rules": (60, 540),
     "value-gradients": (60, 360),
 }
 
