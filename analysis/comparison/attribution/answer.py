@@ -85,11 +85,15 @@ def _part(quantity: str, rows: pd.DataFrame) -> str:
     counts = {verdict: int((rows["verdict"] == verdict).sum()) for verdict in _VERDICTS}
     places = f"{len(rows)} layers and steps" if several else f"{len(rows)} layers"
     said = [f"{count} {verdict}" for verdict, count in counts.items() if count]
-    counted = f"{next(iter(said)).split()[1]} at all {places}" if len(said) == 1 else f"of {places} {', '.join(said)}"
+    counted = f"of {places} {', '.join(said)}"
+    if len(said) == 1:
+        verdict = said[0].split()[1]
+        counted = verdict if len(rows) == 1 else f"{verdict} at all {places}"
     largest = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
     at = f", {largest['at']}" if several else ""
     size = f"{largest['difference']:+.3f} [{largest['band_low']:+.3f}, {largest['band_high']:+.3f}]"
-    return f"{quantity_label(quantity)} {counted}{_where(rows, several)}, largest {size} at {largest['layer']}{at}"
+    which = "" if len(rows) == 1 else "largest "
+    return f"{quantity_label(quantity)} {counted}{_where(rows, several)}, {which}{size} at {largest['layer']}{at}"
 
 
 def _where(rows: pd.DataFrame, several: bool) -> str:
@@ -115,12 +119,13 @@ def _ranges(depths: Sequence[int]) -> str:
 
 
 def _bands(effects: pd.DataFrame) -> str:
-    sizes, n_effects = effects.drop_duplicates("quantity"), int((effects["status"] == "ok").sum())
+    sizes, n = effects.drop_duplicates("quantity"), int((effects["status"] == "ok").sum())
+    covered = f"all {n} differences" if n > 1 else "the difference"
     smallest = ", ".join(
         f"{quantity_label(name)} {size:g}" for name, size in zip(sizes["quantity"], sizes["smallest"], strict=True)
     )
     return (
-        f"Brackets are bands that cover all {n_effects} differences between arms at once with 95 % confidence; the "
+        f"Brackets are bands that cover {covered} between arms at once with 95 % confidence; the "
         f"unit of replication is the seed. Smallest differences of interest: {smallest}. Different: the band lies "
         "beyond; equivalent: within; undecided: neither, which is no evidence of equality."
     )

@@ -1,0 +1,150 @@
+"""Sentences about a comparison of arms, against the numbers of its tables."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from analysis.comparison.attribution.answer import answer, contrast_titles, quantity_label, without_controls_alone
+from analysis.comparison.result import ComparisonResult
+
+Frames = dict[str, pd.DataFrame]
+
+
+def effect(**changes: object) -> dict[str, object]:
+    row: dict[str, object] = {
+        "method": "sg",
+        "contrast": "total",
+        "control": "",
+        "arm": "sg",
+        "base": "bp",
+        "quantity": "cka",
+        "at": "100 %",
+        "layer": "hidden.1",
+        "depth": 1,
+        "n_seeds": 5,
+        "difference": 0.1,
+        "band_low": 0.06,
+        "band_high": 0.14,
+        "smallest": 0.05,
+        "verdict": "different",
+        "status": "ok",
+    }
+    return row | changes
+
+
+def arm(name: str, role: str, **changes: object) -> dict[str, object]:
+    row: dict[str, object] = {"arm": name, "role": role, "at": "100 %", "differs": "", "accuracy_gap": float("nan")}
+    return row | changes
+
+
+def frames(effects: list[dict[str, object]], *arms: dict[str, object]) -> Frames:
+    return {
+        "attribution": pd.DataFrame(effects),
+        "arms": pd.DataFrame([arm("bp", "reference"), arm("sg", "method"), *arms]),
+    }
+
+
+@pytest.mark.parametrize("place", ["total", "slow", "greedy", "short", "bp at"])
+def test_each_contrast_is_one_sentence_with_the_numbers_of_the_table(
+    arm_comparison: ComparisonResult, place: str
+) -> None:
+    beyond = {"slow": "schedule", "greedy": "decoupling", "short": "truncation", "bp at": "accuracy"}
+    head = "sg against bp" if place == "total" else f"sg beyond {beyond[place]} ({place})"
+    (sentence,) = (each for each in arm_comparison.summary() if each.startswith(f"{head} (n = 3 seeds): "))
+    effects = without_controls_alone(arm_comparison.tables["attribution"])
+    rows = effects[effects["control"] == ("" if place == "total" else place)]
+    parts = sentence.removeprefix(f"{head} (n = 3 seeds): ").removesuffix(".").split("; ")
+    labels = ["CKA", "class structure", "logarithm of the effective dimension", "probe accuracy"]
+    assert [next(label for label in labels if part.startswith(label)) for part in parts] == labels
+    for part, quantity in zip(parts, ["cka", "class_structure", "log_dimension", "accuracy"], strict=True):
+        of = rows[rows["quantity"] == quantity]
+        for verdict, n in of["verdict"].value_counts().items():
+            assert f"{n} {verdict}" in part or (n == len(of) and f"{verdict} at all {n} layers and steps" in part)
+        largest = of.loc[of["difference"].abs().idxmax()]
+        size = f"{largest.difference:+.3f} [{largest.band_low:+.3f}, {largest.band_high:+.3f}]"
+        assert part.endswith(f"largest {size} at {largest.layer}, {largest['at']}")
+
+
+def test_the_answer_comes_first_and_says_what_bands_and_verdicts_are(arm_comparison: ComparisonResult) -> None:
+    sentences = arm_comparison.summary()
+    assert sentences[0].startswith("sg against bp (n = 3 seeds): ")
+    n = len(arm_comparison.tables["attribution"])
+    assert sentences[5].startswith(f"Brackets are bands that cover all {n} differences between arms at once with 95 %")
+    assert "the unit of replication is the seed" in sentences[5]
+    assert (
+        "CKA 0.05, class structure 0.05, logarithm of the effective dimension 0.2, probe accuracy 0.02" in sentences[5]
+    )
+    assert "undecided: neither, which is no evidence of equality" in sentences[5]
+    assert "slow (schedule-matched): epochs 3 (2), learning_rate 0.003 (0.01)" in sentences[6]
+    assert "bp at" not in sentences[6]
+
+
+@pytest.mark.parametrize(
+    ("depths", "words"),
+    [
+        ([1], "(layer 1 differs)"),
+        ([1, 2], "(layers 1-2 differ)"),
+        ([1, 3, 4], "(layers 1, 3-4 differ)"),
+        ([], None),
+        ([1, 2, 3, 4, 5], None),
+    ],
+)
+def test_the_layers_that_differ_are_named_if_some_do(depths: list[int], words: str | None) -> None:
+    effects = [
+        effect(depth=k, layer=f"hidden.{k}", verdict="different" if k in depths else "equivalent") for k in range(1, 6)
+    ]
+    sentence = answer(frames(effects))[0]
+    assert words is None or words in sentence
+    assert ("differ)" in sentence or "differs)" in sentence) == (words is not None)
+
+
+def test_at_one_step_no_step_is_named() -> None:
+    sentence = answer(frames([effect(), effect(depth=2, layer="hidden.2", difference=-0.3)]))[0]
+    assert sentence == (
+        "sg against bp (n = 5 seeds): CKA different at all 2 layers, largest -0.300 [+0.060, +0.140] at hidden.2."
+    )
+
+
+def test_undefined_differences_are_not_counted() -> None:
+    undefined = effect(depth=2, layer="hidden.2", difference=float("nan"), verdict="", status="failed")
+    sentences = answer(frames([effect(), undefined]))
+    assert sentences[0] == "sg against bp (n = 5 seeds): CKA different, +0.100 [+0.060, +0.140] at hidden.1."
+    assert "cover the difference between arms" in sentences[1]
+
+
+def test_a_control_that_is_not_matched_is_named() -> None:
+    arms = [arm("at", "accuracy-matched", accuracy_gap=gap, at=at) for gap, at in ((0.015, "50 %"), (-0.2, "100 %"))]
+    sentences = answer(frames([effect(), effect(control="at", contrast="beyond", base="at")], *arms))
+    assert sum("is not matched" in each for each in sentences) == 1
+    assert (
+        "at is not matched at 100 %: its nearest recorded step has a validation accuracy that is -0.200 from the "
+        "method's. Record more steps of the reference." in sentences
+    )
+
+
+def test_controls_alone_are_in_the_table_only() -> None:
+    alone = effect(contrast="alone", control="slow", arm="slow", base="bp", difference=0.9)
+    tables = frames([effect(), effect(contrast="beyond", control="slow", base="slow"), alone], arm("slow", "decoupled"))
+    assert not any("0.9" in each for each in answer(tables))
+    assert contrast_titles(tables) == {("sg", ""): "total", ("sg", "slow"): "beyond decoupling (slow)"}
+
+
+def test_an_arm_at_the_accuracy_of_a_method_keeps_the_role_of_its_control() -> None:
+    name = "slow at the accuracy of sg"
+    rows = [effect(), effect(contrast="beyond", control="slow", base=name)]
+    tables = frames(rows, arm(name, "schedule-matched"))
+    assert contrast_titles(tables)["sg", "slow"] == "beyond schedule (slow)"
+
+
+def test_without_arms_there_is_no_answer(comparison: ComparisonResult) -> None:
+    assert answer(comparison.tables) == []
+    assert not any("Brackets are bands" in each for each in comparison.summary())
+
+
+@pytest.mark.parametrize(
+    ("quantity", "label"), [("cka", "CKA"), ("class_structure", "class structure"), ("my_number", "my number")]
+)
+def test_quantities_have_names(quantity: str, label: str) -> None:
+    assert quantity_label(quantity) == label
+    assert re.fullmatch(r"[\w ]+", label)
