@@ -17,7 +17,7 @@ QUICK = {  # seconds on one core at quick scale: of the longest task, of all tas
     "critical-points": (45, 330),
     "artificial": (45, 510),
     "tracking": (60, 240),
-    "depth": (50, 0),
+    "depth": (50, 200),
     "rdm": (70, 120),
     "probes": (70, 180),
     "implied-loss": (60, 240),
