@@ -13,7 +13,7 @@ from matplotlib.image import AxesImage
 
 from analysis.plots.axes import axes_grid, colours, figure_of, label_layers
 from repsim.similarity.drawing.figure_axes import place_legend
-from repsim.similarity.drawing.labels import verbatim
+from repsim.similarity.drawing.labels import shorten, verbatim
 
 __all__ = ["plot_attribution", "plot_effects_by_layer"]
 
@@ -44,6 +44,7 @@ def plot_attribution(table: pd.DataFrame, titles: Mapping[tuple[str, str], str],
     grid = axes_grid(len(methods), most, min(14.0, width * most + 1.5), len(methods) * (1.0 + 0.17 * max(depth, 8)))
     limit = float(np.nanmax(np.abs(table["difference"]))) if table["difference"].notna().any() else 1.0
     norm = TwoSlopeNorm(0.0, -max(limit, 1e-9), max(limit, 1e-9))
+    headings = dict(zip(titles, _in_two_lines(list(titles.values())), strict=True))
     image = None
     for row, method in enumerate(methods):
         for column in range(most):
@@ -54,12 +55,22 @@ def plot_attribution(table: pd.DataFrame, titles: Mapping[tuple[str, str], str],
             key = panels[method][column]
             rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
             image = _panel(ax, rows, steps, _layers(table, depth), norm)
-            ax.set_title("\n(".join(map(verbatim, titles[key].split(" (", 1))), fontsize=9)
+            ax.set_title(headings[key], fontsize=9)
             ax.set_ylabel("" if column else f"{verbatim(method)}\n{ax.get_ylabel()}")
     figure = figure_of(grid[0][0])
     if image is not None:
         figure.colorbar(image, ax=grid.ravel().tolist(), label=label, shrink=0.7, aspect=30)
     return figure
+
+
+def _in_two_lines(titles: Sequence[str]) -> list[str]:
+    """Return titles with the name of the control, which may be cut, on a line of its own."""
+    parts = [title.removesuffix(")").partition(" (") for title in titles]
+    names = shorten([name for _, _, name in parts])
+    return [
+        verbatim(head) + (f"\n({verbatim(name)})" if bracket else "")
+        for (head, bracket, _), name in zip(parts, names, strict=True)
+    ]
 
 
 def _layers(table: pd.DataFrame, depth: int) -> list[str]:
