@@ -142,16 +142,19 @@ def _on_log_loss(cases: pd.DataFrame) -> Iterator[str]:
 
 
 def _outcomes(rows: pd.DataFrame) -> str:
-    """Return the cases of each outcome with the mean relative gap, or the number of seeds that diverged."""
+    """Return the cases of each outcome with the mean relative gap, and the number of seeds that diverged."""
     words = []
     for outcome, group in rows.groupby("outcome", sort=False):
-        cases = ", ".join(
-            f"{row.data} in {row.n_features} dimensions "
-            + (f"({row.n_diverged} of {row.n_diverged + row.n_seeds})" if row.n_diverged else f"({row.mean:+.1e})")
-            for row in _rows(group)
-        )
+        cases = ", ".join(f"{row.data} in {row.n_features} dimensions ({_gap(row)})" for row in _rows(group))
         words.append(f"{outcome} on {cases}")
     return "; ".join(words)
+
+
+def _gap(row: Any) -> str:
+    gap = [f"{row.mean:+.1e}"] if row.n_seeds else []
+    if not row.n_diverged:
+        return gap[0]
+    return ", the others ".join([f"{row.n_diverged} of {row.n_diverged + row.n_seeds}", *gap])
 
 
 def _separable(row: Any) -> str:

@@ -73,7 +73,7 @@ def _curves_figure(curves: pd.DataFrame, note: str) -> Figure:
                 "step",
                 columns=("median", "min", "max"),
                 among=tuple(METHODS),
-                legend=row == column == 0,
+                legend=column == 0 and n_features == DIMENSIONS[0],
             )
             ax.set_xscale("log")
             _zoom_on_ends(ax, rows)

@@ -227,7 +227,9 @@ def _line_setting(results: Results) -> str:
 
 def _network_setting(results: Results) -> str:
     fields = results["fields"]
-    accuracy = fields.loc[fields["epoch"] == fields["epoch"].max(), "accuracy"].mean()
+    at_end = _named(fields[fields["epoch"] == fields["epoch"].max()])
+    accuracies = at_end.groupby("module", sort=False)["accuracy"].mean()
+    accuracy = ", ".join(f"{value:.2f} with {module} SGs" for module, value in accuracies.items())
     n_modules = len(fields[["hidden_layers", "seed", "boundary"]].drop_duplicates())
     n_digits = len(results["pairs"]) // n_modules
     return (
@@ -235,7 +237,7 @@ def _network_setting(results: Results) -> str:
         f"{WIDTH} units with batch norm, a label-conditioned SG after each (linear, or one hidden layer of {WIDTH}), "
         f"log loss, Adam at 0.001, {EPOCHS[-1]} epochs. After epochs {listed(EPOCHS)} losses are compared at every "
         f"boundary in evaluation mode, at {n_digits} training digits and as many held-out ones (mean accuracy on these "
-        f"at the end {accuracy:.3f}), about their mean for each label; integrals start at the mean activation. The "
+        f"at the end: {accuracy}), about their mean for each label; integrals start at the mean activation. The "
         f"curl is a median over digits: over all units; within the principal components that hold {SHARE:.0%} of the "
         "variance; and weighted by the covariance of training activations. The quadratic is fitted for label 0 in "
         f"{COMPONENTS} principal components."
