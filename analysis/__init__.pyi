@@ -1,6 +1,8 @@
 """Names that the package offers; each is imported on first use."""
 
+from .comparison.attribution.arms import Arm as Arm
 from .config.analysis import AnalysisConfig as AnalysisConfig
+from .config.comparison_design import DesignConfig as DesignConfig
 from .config.execution import ExecutionConfig as ExecutionConfig
 from .config.recording import CaptureConfig as CaptureConfig
 from .config.recording import RecordingConfig as RecordingConfig

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from importlinter.cli import lint_imports
+from matplotlib.figure import Figure
 
 from checkpoints import Run, Stimuli
 
@@ -108,6 +109,23 @@ def test_the_examples_of_the_theory_page_run_and_show_what_it_says() -> None:
     implied, h, y = (names[name] for name in ("implied", "h", "y"))
     assert names["steps"][-1].excess_cost < 1e-3 < 0.1 < names["steps"][0].excess_cost
     assert names["quadratic_fit"](implied[y == 3], h[y == 3]).relative_residual < 1e-4  # in single precision
+
+
+def test_the_examples_of_the_attribution_page_train_and_compare_arms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
+    names = run_examples("attribution.md")
+    assert set(names["trained"].table["state"]) == {"finished"}
+    assert set(names["table"]["verdict"]) <= {"different", "equivalent", "undecided"}
+    assert len(names["two"].tables["attribution"]) == 54
+    assert set(names["chances"]["n_seeds"]) == {3, 5, 10, 30}
+    said = capsys.readouterr().out
+    page = (ROOT / "docs" / "attribution.md").read_text()
+    shown = re.findall(r"^# (sg .+? seeds\):|Brackets .+? differences)", page, flags=re.MULTILINE)
+    assert len(shown) == 4
+    assert all(each in said for each in shown)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
