@@ -60,7 +60,7 @@ class DesignConfig(Settings):
             value = _number(size)
             if not equals or not name or value is None or not 0 < value < math.inf:
                 raise ValueError(
-                    f"smallest effect is '{text}'; expected QUANTITY=SIZE with a size above 0, as cka=0.05."
+                    f"smallest effect is '{text}'; expected QUANTITY=SIZE with a size above 0, such as cka=0.05."
                 )
             if name in found:
                 raise ValueError(f"smallest_effects name {name} twice.")

@@ -84,8 +84,8 @@ class BiasVariance:
     Attributes
     ----------
     bias : float
-        ‖⟨G_b⟩ − ⟨T_b⟩‖, 0 or more. Its square exceeds the true squared bias by 1/B of the variance of G_b − T_b, in
-        expectation.
+        ‖⟨G_b⟩ − ⟨T_b⟩‖, 0 or more. On average, its square exceeds that of the true bias by 1/B of the variance of
+        G_b − T_b.
     variance, true_variance : float
         Σ_b ‖G_b − ⟨G_b⟩‖² / (B − 1), and likewise for T_b, 0 or more: the sum of the variances of all entries.
     n_batches : int

@@ -17,7 +17,7 @@ __all__ = ["Replicas", "enumerate_in_words"]
 
 
 class Replicas:
-    """A stack of learners with one optimizer, which continues from the state of theirs.
+    """A stack of learners with one optimizer, which continues from the states of their optimizers.
 
     Parameters
     ----------

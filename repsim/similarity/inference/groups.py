@@ -118,7 +118,7 @@ def compare_groups(
 
     For example: are the layers of networks trained with synthetic gradients less similar to those of backprop than two
     backprop networks of different seeds are to one another? The null hypothesis is that the groups do not differ, so
-    that their names can be permuted. If there are few ways to divide the networks, all of them are enumerated.
+    that the labels of groups can be permuted. If there are few ways to divide the networks, all of them are enumerated.
 
     Parameters
     ----------
@@ -142,8 +142,8 @@ def compare_groups(
     Raises
     ------
     ValueError
-        If similarities are not symmetric or not finite, or zero on the diagonal as distances are; if there are not two
-        groups of at least two networks; if the reference or the direction is unknown.
+        If similarities are not symmetric or not finite, or their diagonal is zero, as that of distances is; if there
+        are not two groups of at least two networks; if the reference or the direction is unknown.
 
     Warns
     -----
