@@ -223,7 +223,7 @@ def test_another_measure_adds_a_column_and_recomputes_only_similarities(
     path = copied("backprop")
     repsim("analyze --executor serial", path)
     first = tasks_done()
-    assert first == {**OF_RDMS, "probes": 2, "similarity": first["similarity"], "report": 1}
+    assert first == {**OF_RDMS, "probes": 2, "layers": 2, "similarity": first["similarity"], "report": 1}
     before = pd.read_csv(path / "analysis/similarity.csv")
     assert repsim("analyze --executor serial --measures cka,procrustes", path).code == 0
     assert tasks_done() == {"similarity": first["similarity"], "report": 1}
@@ -262,7 +262,7 @@ def test_a_changed_checkpoint_recomputes_only_what_depends_on_it(
     assert (said.code, "Nothing has changed" in said.err) == (0, False)
     again = tasks_done()
     assert again.pop("similarity") < first["similarity"]
-    assert again == {"rdm": 3, "class_structure": 3, "rdm_similarity": 3, "probes": 1, "report": 1}
+    assert again == {"rdm": 3, "class_structure": 3, "rdm_similarity": 3, "probes": 1, "layers": 1, "report": 1}
     after = pd.read_csv(path / "analysis/probes.csv").set_index("view")
     pd.testing.assert_frame_equal(after.loc["untrained"], before.loc["untrained"])
     assert (after.loc["step 38", "accuracy"] < before.loc["step 38", "accuracy"]).any()

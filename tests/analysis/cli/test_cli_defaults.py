@@ -41,7 +41,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
 
     for name in (
         "workflows.analyze.analyze_runs",
-        "workflows.analyze.compare_runs",
+        "workflows.comparisons.compare_runs",
         "workflows.sweep.sweep",
         "reproduction.reproduce.reproduce",
     ):
@@ -93,6 +93,17 @@ def test_analyses_use_defaults_and_the_command_line_overrides_them(
     assert (asked("layers"), asked("distance")) == (("hidden.1",), "cosine")
     repsim(f"{line} --layers hidden.2 --distance euclidean")
     assert (asked("layers"), asked("distance"), asked("steps")) == (("hidden.2",), "euclidean", "all")
+
+
+def test_comparisons_of_arms_use_defaults_and_the_command_line_overrides_them(
+    defaults: Callable[[str], None], repsim: Repsim, asked: Callable[[str], Any]
+) -> None:
+    defaults("[comparison]\nalign = 'step'\nsmallest_effects = ['cka=0.1']\ncontrols = ['decoupled=greedy/*']\n")
+    assert repsim("compare run other").err == "repsim: enough\n"
+    assert (asked("align"), asked("smallest_effects")) == ("step", ("cka=0.1",))
+    assert asked("controls") == ("decoupled=greedy/*",)
+    repsim("compare run other --align epoch --smallest-effect rsa=0.2 --smallest-effect cka=0.3")
+    assert (asked("align"), asked("smallest_effects")) == ("epoch", ("rsa=0.2", "cka=0.3"))
 
 
 @pytest.mark.parametrize("line", ["analyze run", "compare run other", "sweep sweep.toml", "reproduce rdm"])

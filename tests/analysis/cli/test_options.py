@@ -18,6 +18,7 @@ from analysis import analyze_run
 from analysis.cli import app
 from analysis.cli.options import Display, Given, with_options
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.json_schema import json_schema
 from analysis.config.recording import CaptureConfig, RecordingConfig
@@ -37,7 +38,8 @@ ROOT = Path(__file__).parents[3]
         ("train", TrainingConfig),
         ("train", RecordingConfig),
         ("record", CaptureConfig),
-        *[(command, AnalysisConfig) for command in ("analyze", "compare")],
+        *[(command, AnalysisConfig) for command in ("analyze", "compare", "power")],
+        *[(command, DesignConfig) for command in ("compare", "power")],
         *[(command, ExecutionConfig) for command in ("analyze", "compare", "sweep", "reproduce")],
     ],
 )
@@ -54,7 +56,7 @@ def test_every_setting_is_an_option_with_its_help_and_default(command: str, conf
     if config is AnalysisConfig:
         assert promised["Cs"] == "0.001,0.01,0.1,1,10]"
         assert (promised["layers"], promised["measures"]) == ("all]", "cka]")
-        assert promised["steps"] == {"analyze": "first,last]", "compare": "last]"}[command]
+        assert promised["steps"] == ("first,last]" if command == "analyze" else "last; of arms with controls, all]")
 
 
 @pytest.mark.parametrize("config", TABLES.values())

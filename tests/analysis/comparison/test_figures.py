@@ -54,7 +54,9 @@ def replaced(tables: Tables, **frames: pd.DataFrame) -> Tables:
 
 
 def test_the_main_figures_come_first(drawings: dict[str, Drawing]) -> None:
-    assert list(drawings) == ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
+    assert list(drawings) == [
+        *("probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training", "alignment")
+    ]
 
 
 def test_every_figure_says_what_it_shows(drawings: dict[str, Drawing]) -> None:

@@ -34,7 +34,7 @@ from checkpoints import Run
 from repsim.learning import load_dataset
 from repsim.settings import setting
 
-FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "training", "alignment"]
+FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training", "alignment"]
 SECTIONS = [
     *("overview", "training-curves", "probes", "explorer", "similarity", "embedding", "structure", "gradients"),
     *("accuracies", "first-layers", "networks", "figures", "reproduce"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from analysis import analyze_run, compare_runs, demo
+from analysis import ExecutionConfig, analyze_run, compare_runs, demo
 from analysis.comparison.figures import draw_figures
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tasks import AnalysisCache
@@ -19,8 +19,10 @@ from checkpoints import Damaged
 from repsim.learning import TrainingConfig
 
 NAMES = ("class_structure", "similarity", "rdm_similarity", "training", "gradients")
-NAMES += ("probes", "probe_bands", "probe_differences", "first_layers", "undefined")
-FIGURES = {"probe_accuracy", "rdm_grid", "cka", "class_structure", "training"}
+NAMES += ("probes", "probe_bands", "probe_differences", "first_layers", "layer_quantities", "undefined")
+OF_ARMS = ("arms", "attribution", "similarity_tests")  # which are empty without arms of three seeds
+NAMES += OF_ARMS
+FIGURES = {"probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training"}
 OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html", "analysis.json"}
 OF_BACKPROP |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
 OF_ANOTHER_RULE = OF_BACKPROP | {"figures/alignment.png", "figures/alignment.pdf"}
@@ -54,10 +56,12 @@ def test_a_comparison_is_written_into_the_given_folder(comparison: ComparisonRes
     assert listing(comparison.tables.folder) == OF_ANOTHER_RULE
     for name, table in comparison.tables.items():
         assert len(pd.read_csv(comparison.tables.folder / f"{name}.csv")) == len(table)
-        assert len(table) or name in (
+        is_empty = name in (
+            *OF_ARMS,
             "probe_differences",
             "undefined",
         )  # of which one seed, and sound layers, have none
+        assert (len(table) == 0) == is_empty
     assert sorted(comparison.tables["probes"]["view"].unique()) == sorted(runs)
     assert all(set(listing(path)) == set(listing(runs["backprop"])) for path in runs.values())
 
@@ -72,7 +76,7 @@ def test_a_comparison_is_named_as_its_first_run_is(
     copied: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, first = copied("synthetic"), copied("backprop")
-    monkeypatch.setattr("analysis.workflows.analyze._carry_out", lambda plans, _: [plan.folder for plan in plans])
+    monkeypatch.setattr("analysis.workflows.comparisons.carry_out", lambda plans, _: [plan.folder for plan in plans])
     for place, path, folder in [
         (tmp_path, first.relative_to(tmp_path), Path("copies/comparison")),
         (first.parent, first.name, Path("comparison")),
@@ -161,7 +165,7 @@ def test_an_interrupted_demo_continues(
     folder = tmp_path / "demo"
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="no ink"):
         patch.setattr(assemble, "write_report", refuse)
-        demo(folder)
+        demo(folder, execution=ExecutionConfig(executor="serial"))
     trained = {name: (folder / name / "run.json").read_bytes() for name in small_demo}
     result = demo(folder)
     assert [view.label for view in result.tables.views] == list(small_demo)
