@@ -41,6 +41,7 @@ RECORDING = {
     "n_validation": 20,
     "n_test": 10,
     "compress": True,
+    "record_signals": True,
     "diagnose": "none",
 }
 CAPTURE = {

@@ -18,7 +18,7 @@ def test_every_table_is_written_and_read_back(measure: Any, runs: Mapping[str, P
     for name, read in read_back.items():
         pd.testing.assert_frame_equal(read, measured.tables[name], check_dtype=False, check_exact=True)
     assert measured.tables.rdm_path.is_file()
-    with pytest.raises(KeyError, match=r"no table 'rdms'. Choose one of: probes, "):
+    with pytest.raises(KeyError, match=r"no table 'rdms'. Choose one of: arms, "):
         read_back["rdms"]
 
 
