@@ -177,9 +177,10 @@ def _on_weights(weights: pd.DataFrame) -> Iterator[str]:
         slopes = [f"{_slope(rows_of(rows, method=method)):+.3f}" for method in METHODS]
         yield (
             f"Norms of the weights of a layer after training, {activation}, {deepest['depth'].iloc[0]} hidden layers "
-            f"({rows['start'].mean():.2f} before): {'; '.join(sides)}. From layer to layer they change by {slopes[0]} "
-            f"with backprop and {slopes[1]} with an SG (by a reader's notes on the paper, backprop's rise slowly over "
-            "depth, and those with an SG start high and fall)."
+            f"({rows['start'].mean():.2f} before): {'; '.join(sides)}. From the second layer on they change "
+            f"by {slopes[0]} per layer with backprop and {slopes[1]} with an SG (by a reader's notes on the paper, "
+            "backprop's rise slowly over depth, and those with an SG start high and fall). Weights also grow less at a lower learning rate of the "
+            "network, and the methods are tuned to different ones."
         )
 
 

@@ -195,7 +195,7 @@ def test_weights_are_described_below_and_above_the_middle() -> None:
     below = "below the middle 18.30 with backprop and 20.30 with an SG, a difference of +2.00"  # of layers 1 to 25
     assert below in words[0] and "(16.00 before)" in words[0]
     assert "above it 20.80 with backprop and 20.80 with an SG, a difference of +0.00" in words[0]
-    assert "+0.100 with backprop" in words[0]
+    assert "+0.100 per layer with backprop" in words[0]
 
 
 def test_the_chosen_rates_and_edges_of_the_grid_are_named() -> None:
