@@ -179,7 +179,8 @@ def _on_weights(weights: pd.DataFrame) -> Iterator[str]:
             f"Norms of the weights of a layer after training, {activation}, {deepest['depth'].iloc[0]} hidden layers "
             f"({rows['start'].mean():.2f} before): {'; '.join(sides)}. From the second layer on they change "
             f"by {slopes[0]} per layer with backprop and {slopes[1]} with an SG (by a reader's notes on the paper, "
-            "backprop's rise slowly over depth, and those with an SG start high and fall). Weights also grow less at a lower learning rate of the "
+            "backprop's rise slowly over depth, and those with an SG start high and fall). "
+            "Weights also grow less at a lower learning rate of the "
             "network, and the methods are tuned to different ones."
         )
 
