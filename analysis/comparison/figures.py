@@ -248,9 +248,9 @@ def _first_quantity(tables: Tables) -> str:
 
 def _effect_label(quantity: str) -> str:
     if quantity not in MEASURES:
-        return f"{quantity_label(quantity)} less that of the other arm"
+        return f"{quantity_label(quantity)}: difference"
     changed = "lost" if MEASURES[quantity].direction == "similarity" else "gained"
-    return f"{quantity_label(quantity)} {changed} beyond that within arms"
+    return f"{quantity_label(quantity)} {changed} between arms"
 
 
 def _attribution_caption(tables: Tables) -> str:

@@ -141,6 +141,10 @@ def test_titles_of_panels_do_not_overlap(drawings: dict[str, Drawing]) -> None:
     canvas.draw()
     boxes = [ax.title.get_window_extent(canvas.get_renderer()) for ax in panels(figure)]
     assert not any(first.overlaps(second) for first, second in itertools.combinations(boxes, 2))
+    label = figure.axes[-1].yaxis.label.get_window_extent(canvas.get_renderer())
+    assert figure.axes[-1].get_ylabel() == "CKA lost between arms"
+    assert label.y0 >= 0
+    assert label.y1 <= figure.bbox.y1
 
 
 def test_long_names_of_arms_fit_too(table: pd.DataFrame) -> None:
