@@ -15,12 +15,12 @@ from analysis.reproduction.claims import CLAIMS, load_claim, load_claims
 
 QUICK = {  # seconds on one core at quick scale: of the longest task, of all tasks except shared networks
     "critical-points": (45, 330),
-    "artificial": (45, 510),
+    "artificial": (45, 640),
     "tracking": (60, 240),
     "depth": (50, 200),
     "rdm": (70, 120),
     "probes": (70, 180),
-    "implied-loss": (60, 240),
+    "implied-loss": (60, 310),
     "rules": (60, 540),
     "value-gradients": (60, 360),
 }
