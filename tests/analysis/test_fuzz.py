@@ -96,8 +96,8 @@ def place(workplace: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         patch.delenv("REPSIM_TRACEBACK", raising=False)
         for executor in (SerialExecutor, ProcessExecutor):
             patch.setattr(executor, "completed", stop)
-        for name in ("train", "seed_runs"):
-            patch.setattr(import_module(f"analysis.training.{name}"), "_run_to_the_end", stop)
+        for module, name in (("train", "run_to_the_end"), ("fork", "run_to_the_end"), ("seed_runs", "_run_to_the_end")):
+            patch.setattr(import_module(f"analysis.training.{module}"), name, stop)
         patch.setitem(DATASETS, "mnist5k", DATASETS["digits"])  # which is read in no time
         with contextlib.suppress(ValueError):  # where distributed is not installed, to ask for it is a mistake
             dask = import_module("analysis.execution.dask")
@@ -120,7 +120,7 @@ def check(place: Workplace, words: Sequence[str]) -> None:
             assert re.fullmatch(r"repsim: \S[^\n]*\n|Usage: .*\n\nError: .+\n", said.err, re.S)
             assert place.listing() == before
         elif said.code == 130:
-            assert re.search(r"^repsim: (Stopped|interrupted)", said.err, re.M)
+            assert re.search(r"^repsim: (Stopped|Interrupted)", said.err, re.M)
     finally:
         if place.listing() != before:
             place.restore()

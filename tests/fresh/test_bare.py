@@ -58,7 +58,9 @@ def test_a_read_only_source_cannot_be_written_not_even_by_root(root: BareRoot) -
 
 @isolated
 def test_a_process_that_a_command_leaves_behind_is_told(root: BareRoot) -> None:
-    assert root.run("cp $(command -v sleep) python-sleep; ./python-sleep 30 >/dev/null &", seconds=60).status == 124
+    started = "for _ in $(seq 100); do grep -q python /proc/$!/comm && break; sleep 0.1; done"
+    command = f"cp $(command -v sleep) python-sleep; ./python-sleep 30 >/dev/null & {started}"
+    assert root.run(command, seconds=60).status == 124
 
 
 @isolated

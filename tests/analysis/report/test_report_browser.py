@@ -240,15 +240,21 @@ def test_pointing_at_a_cell_shows_its_stimuli_and_the_true_distance(page: Any, c
         "([i, j, d]) => Math.abs(document.querySelector('[data-chart=rdm-a] .plot').data[0].z[i][j] - d) < 1e-4",
         arg=[row, column, distance],
     )
-    box = page.locator('[data-chart="rdm-a"] .nsewdrag').bounding_box()
     n = len(comparison.tables.views[0].rows("test"))
-    page.mouse.move(box["x"] + (column + 0.4) * box["width"] / n, box["y"] + (row + 0.4) * box["height"] / n)
-    page.mouse.move(box["x"] + (column + 0.5) * box["width"] / n, box["y"] + (row + 0.5) * box["height"] / n)
     readout = page.locator('[data-chart="rdm-a"] .readout')
-    readout.locator(".thumb").first.wait_for()
     stimuli = comparison.tables.views[0].run.stimuli
     ids, labels = (each[comparison.tables.views[0].rows("test")] for each in (stimuli.ids, stimuli.labels))
-    value, first, second = readout.locator("p").all_inner_texts()
+    for _ in range(20):  # the page may still move while charts above are drawn
+        box = page.locator('[data-chart="rdm-a"] .nsewdrag').bounding_box()
+        for share in (0.4, 0.5):
+            page.mouse.move(
+                box["x"] + (column + share) * box["width"] / n, box["y"] + (row + share) * box["height"] / n
+            )
+        readout.locator(".thumb").first.wait_for()
+        page.wait_for_timeout(100)
+        value, first, second = readout.locator("p").all_inner_texts()
+        if first == f"row: {ids[row]}, class {labels[row]}":
+            break
     assert float(value.rpartition(" ")[2]) == pytest.approx(distance, abs=1e-4)
     assert first == f"row: {ids[row]}, class {labels[row]}"
     assert second == f"column: {ids[column]}, class {labels[column]}"
