@@ -107,7 +107,8 @@ def _common(arms: Sequence[OpenArm], position: Position, by: str) -> list[float]
     places = [position(first, step) for step in first.recorded_steps if step > 0]
     for arm in arms:
         for run in arm.runs:
-            places = [place for place in places if _has(run, position, place)]
+            room = _rounding(first, position) + _rounding(run, position)
+            places = [place for place in places if _has(run, position, place, room)]
     if not places:
         raise ValueError(
             f"The arms {', '.join(arm.name for arm in arms)} recorded no step of trained networks at an equal {by}. "
@@ -116,17 +117,17 @@ def _common(arms: Sequence[OpenArm], position: Position, by: str) -> list[float]
     return places
 
 
-def _has(run: Run, position: Position, place: float) -> bool:
+def _has(run: Run, position: Position, place: float, room: float) -> bool:
     trained = [step for step in run.recorded_steps if step > 0]
     if not trained:
         return False
     nearest = min(trained, key=lambda step: abs(position(run, step) - place))
-    return abs(position(run, nearest) - place) <= _tolerance(run, position) + 1e-9
+    return abs(position(run, nearest) - place) <= room + 1e-9
 
 
-def _tolerance(run: Run, position: Position) -> float:
-    """Return how much the position of a recorded step is rounded: by half an update, for steps that are shares."""
-    return 0.0 if position is _step else position(run, 1) - position(run, 0)
+def _rounding(run: Run, position: Position) -> float:
+    """Return by how much a recorded step may be off a share of training: half an update; steps are exact."""
+    return 0.0 if position is _step else position(run, 1) / 2
 
 
 def _nearest(run: Run, position: Position, place: float) -> int:

@@ -72,3 +72,20 @@ def test_an_arm_that_is_matched_in_accuracy_is_at_its_nearest_accuracy(arm_runs:
         assert gaps[step] == min(gaps.values())
     reached = sum(accuracy(run, step) for run, step in zip(runs, matched, strict=True)) / 3
     assert aligned.accuracy_gaps == {"bp at sg's accuracy": pytest.approx(reached - goal)}
+
+
+@pytest.mark.parametrize("n_steps", [(30, 1000), (1000, 30), (30, 31), (7, 9)])
+def test_shares_that_were_rounded_to_whole_updates_are_aligned(n_steps: tuple[int, int]) -> None:
+    runs = [_Recorded(n, [round(share * n) for share in (0.25, 0.5, 1.0)]) for n in n_steps]
+    arms = [OpenArm(Arm(str(n), "method", ()), (run,), ()) for n, run in zip(n_steps, runs, strict=True)]  # type: ignore[arg-type]
+    for order in (arms, arms[::-1]):
+        aligned = align(order)
+        steps = {arm.name: [each.steps[arm.name][0] for each in aligned] for arm in arms}
+        assert steps == {arm.name: run.recorded_steps for arm, run in zip(arms, runs, strict=True)}
+
+
+class _Recorded:
+    """The steps of a run without files."""
+
+    def __init__(self, n_steps: int, recorded_steps: list[int]) -> None:
+        self.status, self.recorded_steps = {"n_steps": n_steps}, recorded_steps
