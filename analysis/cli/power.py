@@ -9,12 +9,15 @@ import typer
 
 from analysis.cli.options import Display, Given, execution_of, with_options
 from analysis.cli.output import print_json
+from analysis.comparison.attribution.contrasts import USUAL_SEEDS
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.toml_files import read_defaults
 
 __all__ = ["power"]
+
+_USUAL = ",".join(map(str, USUAL_SEEDS))
 
 
 @with_options
@@ -29,7 +32,7 @@ def power(
     effect: Annotated[
         float, typer.Option(help="Size of the true effect, in units of the smallest effect of interest.")
     ] = 2.0,
-    seeds: Annotated[str, typer.Option(help="Numbers of seeds per arm, with commas.")] = "3,4,5,6,8,10,12,15,20,30",
+    seeds: Annotated[str, typer.Option(help="Numbers of seeds per arm, with commas.")] = _USUAL,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the comparison, whose results are used. [default: as of compare]")
     ] = None,

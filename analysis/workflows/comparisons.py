@@ -53,7 +53,7 @@ def compare_runs(
         How arms are compared, and their controls. If there are controls, one network of each arm is shown in detail, at
         the last aligned step, and arms are compared at all aligned steps by default.
     output : path, optional
-        ``comparison`` beside the first run by default.
+        ``comparison`` beside the first run by default; with controls, beside the folder of the reference's runs.
     execution : ExecutionConfig, optional
         As for ``analyze_run``.
 

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from analysis.comparison.analysis_plan import AnalysisPlan
+from analysis.comparison.attribution.contrasts import USUAL_SEEDS
 from analysis.config.execution import ExecutionConfig
 from analysis.execution.folders import check_folder
 from checkpoints.storage.lock import Lock
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["describe_power", "power_of"]
 
-SEEDS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 30)
 _ENOUGH = 0.8
 
 
 def power_of(
     plan: AnalysisPlan,
     *,
-    n_seeds: Sequence[int] = SEEDS,
+    n_seeds: Sequence[int] = USUAL_SEEDS,
     effect: float = 2.0,
     execution: ExecutionConfig | None = None,
 ) -> pd.DataFrame:

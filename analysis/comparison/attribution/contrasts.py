@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from analysis.config.roles import METHOD, REFERENCE
 
-__all__ = ["LEAST_SEEDS", "Contrast", "Member", "contrasts_of"]
+__all__ = ["LEAST_SEEDS", "USUAL_SEEDS", "Contrast", "Member", "contrasts_of"]
 
 LEAST_SEEDS = 3  # of an arm: with one left out, there must be a pair
+USUAL_SEEDS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 30)  # per arm, whose power is computed by default
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import chi2, nct, norm
 
-from analysis.comparison.attribution.contrasts import LEAST_SEEDS
+from analysis.comparison.attribution.contrasts import LEAST_SEEDS, USUAL_SEEDS
 from analysis.comparison.attribution.effect_bands import band_quantile, moderate_variances
 from analysis.comparison.attribution.effects import EffectFamily
 
@@ -19,13 +19,12 @@ Array = NDArray[np.float64]
 
 _LEAST_SHARE = 0.2  # of the pilot's variance, that another size of the effect may leave
 _DRAWS = 400  # of the standard error, in the chance of equivalence
-SEEDS = (3, 4, 5, 6, 8, 10, 12, 15, 20, 30)
 
 
 def power_table(
     family: EffectFamily,
     *,
-    n_seeds: Sequence[int] = SEEDS,
+    n_seeds: Sequence[int] = USUAL_SEEDS,
     effect: float = 2.0,
     level: float = 0.95,
     rng_seed: int = 0,
