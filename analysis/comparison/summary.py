@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from analysis.comparison.attribution.answer import answer
 from analysis.comparison.attribution.arm_rows import describe_setting
 from analysis.comparison.attribution.arms import differing_settings
-from analysis.comparison.steps import is_trained_here
 from analysis.comparison.tables.result_tables import Tables
+from analysis.config.recorded_steps import is_trained_here
 
 if TYPE_CHECKING:
     import pandas as pd

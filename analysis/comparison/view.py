@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.comparison.steps import choose_recorded_steps, is_trained_here
+from analysis.config.recorded_steps import choose_recorded_steps, is_trained_here
 from checkpoints import Layer, Run
 from checkpoints.name_patterns import choose_names
 from checkpoints.storage.regular_files import check_unchanged

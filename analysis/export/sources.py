@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.comparison.steps import choose_recorded_steps
 from analysis.comparison.tables.schema import read_table
 from analysis.comparison.tasks.rdm_file import RDM_FILE, dataset_name, layer_name
+from analysis.config.recorded_steps import choose_recorded_steps
 from checkpoints import Damaged, Layer, Run, Stimuli
 from checkpoints.name_patterns import choose_names
 from checkpoints.storage.regular_files import is_system_file

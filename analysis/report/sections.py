@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.comparison.steps import is_trained_here
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
+from analysis.config.recorded_steps import is_trained_here
 from repsim.similarity import MEASURES
 
 __all__ = [

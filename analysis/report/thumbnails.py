@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from analysis.comparison.steps import is_trained_here
+from analysis.config.recorded_steps import is_trained_here
 from analysis.training.foreign import load_stimuli
 from checkpoints import Run, Stimuli
 from repsim.learning import Dataset, load_dataset

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from analysis.comparison.steps import choose_recorded_steps
+from analysis.config.recorded_steps import choose_recorded_steps
 from analysis.config.recording import CaptureConfig
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter, silent

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from analysis.comparison.steps import is_trained_here
+from analysis.config.recorded_steps import is_trained_here
 from analysis.config.recording import RecordingConfig, choose_steps
 from analysis.execution.threads import using_threads
 from checkpoints import Capture, Run, Stimuli

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.comparison.attribution.arms import OpenArm
-from analysis.comparison.steps import is_trained_here
+from analysis.config.recorded_steps import is_trained_here
 from checkpoints import Run
 
 __all__ = ["ALIGNMENTS", "AlignedStep", "align", "logged_accuracy"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.comparison.attribution.contrasts import LEAST_SEEDS, Member
-from analysis.comparison.steps import is_trained_here
+from analysis.config.recorded_steps import is_trained_here
 from analysis.config.roles import ArmRole, check_roles, check_roles_are_held
 from checkpoints import Run
 

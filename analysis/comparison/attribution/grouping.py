@@ -10,8 +10,8 @@ from pathlib import Path
 
 from analysis.comparison.attribution.arms import Arm
 from analysis.comparison.attribution.contrasts import LEAST_SEEDS
-from analysis.comparison.steps import is_trained_here
 from analysis.config.comparison_design import DesignConfig
+from analysis.config.recorded_steps import is_trained_here
 from analysis.config.roles import METHOD, REFERENCE
 from checkpoints import Run
 

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from analysis.comparison.steps import is_trained_here
 from analysis.comparison.tables.comparison_table import LAYER, METHOD, STATUS, VIEW, Column, ComparisonTable
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks, require
 from analysis.comparison.tasks.plan import plan_probes
 from analysis.comparison.view import View
+from analysis.config.recorded_steps import is_trained_here
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from analysis.comparison.steps import is_trained_here
 from analysis.comparison.tables.comparison_table import Column, ComparisonTable
 from analysis.comparison.view import View
+from analysis.config.recorded_steps import is_trained_here
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from analysis.comparison.steps import choose_recorded_steps, is_trained_here
+from analysis.config.recorded_steps import choose_recorded_steps, is_trained_here
 from analysis.config.recording import RecordingConfig, choose_steps
 
 
