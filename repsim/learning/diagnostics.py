@@ -88,6 +88,8 @@ class BiasVariance:
         G_b − T_b.
     variance, true_variance : float
         Σ_b ‖G_b − ⟨G_b⟩‖² / (B − 1), and likewise for T_b, 0 or more: the sum of the variances of all entries.
+    true_norm : float
+        ‖⟨T_b⟩‖, 0 or more. On average, its square exceeds that of the true gradient by 1/B of ``true_variance``.
     n_batches : int
         Number B of batches, 2 or more.
     """
@@ -95,6 +97,7 @@ class BiasVariance:
     bias: float
     variance: float
     true_variance: float
+    true_norm: float
     n_batches: int
 
     @property
@@ -205,5 +208,11 @@ _MEANS: dict[str, Callable[[Chain, Tape], dict[int, Tensor]]] = {
 
 def _compare_batches(g: Tensor, t: Tensor) -> BiasVariance:
     """Compare the gradients (B, entries) of all batches."""
-    bias = float((g.mean(dim=0) - t.mean(dim=0)).norm())
-    return BiasVariance(bias, float(g.var(dim=0).sum()), float(t.var(dim=0).sum()), len(g))
+    mean, true = g.mean(dim=0), t.mean(dim=0)
+    return BiasVariance(
+        bias=float((mean - true).norm()),
+        variance=float(g.var(dim=0).sum()),
+        true_variance=float(t.var(dim=0).sum()),
+        true_norm=float(true.norm()),
+        n_batches=len(g),
+    )

@@ -81,10 +81,14 @@ class Agreement:
     relative_difference : float
         ‖implied − true‖ / ‖true‖ over all points, 0 (equal) or more; 1 if the implied loss is flat. NaN if the true
         loss is flat.
+    slope : float
+        ⟨implied, true⟩ / ‖true‖², the least squares slope of the implied over the true loss; 1 if they are equal. NaN
+        if the true loss is flat.
     """
 
     correlation: float
     relative_difference: float
+    slope: float
 
 
 def agreement(implied: Tensor, true: Tensor, y: Tensor) -> Agreement:
@@ -133,6 +137,6 @@ def agreement(implied: Tensor, true: Tensor, y: Tensor) -> Agreement:
             RuntimeWarning,
             stacklevel=2,
         )
-    product = sizes["implied"] * sizes["true"]
+    product, scale = sizes["implied"] * sizes["true"], sizes["true"] or math.nan
     cosine = min(1.0, max(-1.0, float(a @ b) / product)) if product > 0 else math.nan
-    return Agreement(cosine, float((a - b).norm()) / sizes["true"] if sizes["true"] > 0 else math.nan)
+    return Agreement(cosine, float((a - b).norm()) / scale, float(a @ b) / scale**2)

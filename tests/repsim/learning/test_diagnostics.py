@@ -210,6 +210,7 @@ def test_noise_has_its_own_variance_and_the_true_gradient_as_bias(of: str) -> No
     true = torch.stack([true_gradients(net, X, y)[2] for X, y in of_batches])
     means = (true.mT @ rows / N).flatten(1) if of == "weights" else true.mean(dim=1)
     assert found.true_variance == pytest.approx(means.var(dim=0).sum().item())
+    assert found.true_norm == pytest.approx(means.mean(dim=0).norm().item())
     assert found.bias == pytest.approx(means.mean(dim=0).norm().item(), abs=4 * math.sqrt(variance / 400))
 
 

@@ -637,9 +637,10 @@ def test_agreement_of_hand_made_surfaces() -> None:
     y = torch.tensor([0, 0, 1, 1])
     true = torch.tensor([1.0, -1.0, 12.0, 8.0])
     twice = agreement(torch.tensor([102.0, 98.0, 4.0, -4.0]), true, y)
-    assert (twice.correlation, twice.relative_difference) == pytest.approx((1.0, 1.0))
+    assert (twice.correlation, twice.relative_difference, twice.slope) == pytest.approx((1.0, 1.0, 2.0))
     mixed = agreement(torch.tensor([1.0, -1.0, -2.0, 2.0]), true, y)
     assert (mixed.correlation, mixed.relative_difference) == pytest.approx((-0.6, math.sqrt(16 * 2 / 10)))
+    assert mixed.slope == pytest.approx(-6 / 10)  # both have the norm √10
 
 
 def test_agreement_ignores_a_constant_for_each_label_and_nothing_else() -> None:
@@ -664,11 +665,12 @@ def test_flat_surfaces_have_no_correlation_and_say_so() -> None:
     with pytest.warns(RuntimeWarning, match=r"The implied loss is constant within every label \(40 points\)"):
         found = agreement(flat, true, y)
     assert math.isnan(found.correlation)
-    assert found.relative_difference == 1.0
+    assert (found.relative_difference, found.slope) == (1.0, 0.0)
     with pytest.warns(RuntimeWarning, match="The true loss is constant within every label"):
         found = agreement(true, flat, y)
     assert math.isnan(found.correlation)
     assert math.isnan(found.relative_difference)
+    assert math.isnan(found.slope)
     with pytest.warns(RuntimeWarning, match="The implied and the true loss is constant"):
         agreement(flat.float(), flat, y)
 

@@ -259,5 +259,5 @@ def _agreement(where: Any, pairs: pd.DataFrame) -> dict[str, Any]:
         "correlation": both.correlation,
         "correlation_of_fit": agreement(fitted, true, labels).correlation,
         "difference": both.relative_difference,
-        "slope": float(implied @ true / (true @ true)),
+        "slope": both.slope,
     }
