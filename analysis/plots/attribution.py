@@ -95,6 +95,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, steps: Sequence[str], layers: Sequence[
             ax.text(column, row, _MARKS[verdict], ha="center", va="center", fontsize=7, color=colour)
     ax.grid(visible=False)
     ax.set_xticks(range(len(steps)), [verbatim(step) for step in steps], rotation=45, ha="right", fontsize=8)
+    ax.set_xlabel("training")
     label_layers(ax.yaxis, layers)
     return image
 

@@ -17,6 +17,7 @@ from repsim.learning.checks import check_choice
 
 __all__ = [
     "SCALES",
+    "TOP_SEED",
     "VERDICTS",
     "Claim",
     "Frames",
@@ -28,12 +29,12 @@ __all__ = [
 ]
 
 SCALES = ("quick", "full")
-VERDICTS = ("holds", "holds in part", "does not hold")
+VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
 
 Frames = dict[str, pd.DataFrame]
 
 _FEWEST_SEEDS = 4
-_TOP_SEED = 1_000_000  # larger seeds are reserved for the reference networks of a claim
+TOP_SEED = 1_000_000  # from here on seeds are those of further networks, which the plan does not name
 _QUICK_SEEDS = 3
 
 
@@ -66,8 +67,8 @@ class Plan:
                 f"{len(self.seeds)} seeds were given; expected {_FEWEST_SEEDS} or more, as with fewer no test between "
                 "methods can reach p < .05."
             )
-        if max(self.seeds) >= _TOP_SEED:
-            raise ValueError(f"Seed {max(self.seeds)} is too large; expected seeds below {_TOP_SEED:,}.")
+        if max(self.seeds) >= TOP_SEED:
+            raise ValueError(f"Seed {max(self.seeds)} is too large; expected seeds below {TOP_SEED:,}.")
 
     @property
     def is_full(self) -> bool:
@@ -198,13 +199,19 @@ class Section:
 def verdict_of(held: Iterable[Any]) -> str:
     """Return "holds" if all conditions are true, "holds in part" if some are, and "does not hold" if none is.
 
+    Conditions that could not be decided are None; where no other is true, the verdict is "undecided".
+
     Examples
     --------
     >>> verdict_of([True, False])
     'holds in part'
+    >>> verdict_of([None, False])
+    'undecided'
     """
     conditions = list(held)
-    return "holds" if all(conditions) else "holds in part" if any(conditions) else "does not hold"
+    if any(conditions):
+        return "holds" if all(conditions) else "holds in part"
+    return "undecided" if any(each is None for each in conditions) else "does not hold"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,128 +1,234 @@
-"""Networks of 20 hidden layers, trained by three methods, that the claims on RDMs and on probes share."""
+"""Networks of 20 hidden layers in arms with roles, and their comparison, which the claims on RDMs and probes share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
+from analysis.comparison.analysis_plan import AnalysisPlan
+from analysis.comparison.attribution.arms import Arm
+from analysis.comparison.attribution.contrasts import LEAST_SEEDS
+from analysis.comparison.tables.arm_tables import measured
 from analysis.comparison.view import View
+from analysis.config.analysis import AnalysisConfig
+from analysis.config.comparison_design import DesignConfig
 from analysis.config.recording import RecordingConfig
+from analysis.config.roles import METHOD, REFERENCE
 from analysis.execution import Task
-from analysis.plots.axes import axes_grid
-from analysis.reproduction.claim import Plan
-from analysis.reproduction.kit.panels import label
+from analysis.reproduction.claim import TOP_SEED, Frames, Plan, claim_task
 from analysis.reproduction.kit.recipe import Recipe
+from analysis.workflows.comparisons import compare_arms, plan_arms
 from analysis.workflows.demo import DEMO_RUNS
-from probes import seed_differences
+from repsim.learning import TrainingConfig
 
 __all__ = [
-    "BACKPROP",
+    "ARMS",
+    "AT_ACCURACY",
+    "EVERYWHERE",
     "FRACTIONS",
-    "METHODS",
-    "OTHERS",
-    "SHARE",
-    "SYNTHETIC",
-    "backprop_differences",
-    "count_layers",
-    "fraction_panels",
-    "method_of",
-    "network_tasks",
-    "networks_setting",
-    "number_layers",
+    "MEASURES",
+    "ClaimArm",
+    "compared_tasks",
+    "network_seeds",
     "recipe_of",
     "recipes",
     "view_of",
 ]
 
-BACKPROP, SYNTHETIC = "backprop", ("sg-middle", "sg-every-boundary")  # names in DEMO_RUNS
-METHODS = {BACKPROP: "backprop", SYNTHETIC[0]: "SG in the middle", SYNTHETIC[1]: "SG at every boundary"}
-OTHERS = "backprop, other seeds"  # the networks that all methods are compared with
-FRACTIONS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)  # of training, at which layers are recorded
-SHARE = 1 / 3  # of the layers that have to differ for a claim to hold
-_FIRST_OTHER = 1_000_000  # added to the seeds of the plan, which are all smaller
-_COSTS = {BACKPROP: 20.0, SYNTHETIC[0]: 22.0, SYNTHETIC[1]: 70.0}
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimArm:
+    """An arm.
+
+    Attributes
+    ----------
+    role : str
+        A key of ``ROLES``.
+    training : TrainingConfig
+    cost : float
+        Seconds of training on one core.
+    method : str
+        The method that a control is for; empty for all.
+    imitates : bool
+        Whether its gradients are as good as those of the method.
+    """
+
+    role: str
+    training: TrainingConfig
+    cost: float
+    method: str = ""
+    imitates: bool = False
 
 
-def recipe_of(plan: Plan, name: str, seed: int) -> Recipe:
-    """Return the recipe of a network; ``name`` is a key of ``METHODS``."""
-    training = replace(DEMO_RUNS[name], data=plan.dataset, seed=seed, device=plan.device)
+_MIDDLE, EVERYWHERE = "sg-middle", "sg-every-boundary"
+_REFERENCE = DEMO_RUNS["backprop"]
+
+# The arms that are trained, as in examples/attribution.toml.
+ARMS = {
+    "backprop": ClaimArm(role=REFERENCE, training=_REFERENCE, cost=12.0),
+    _MIDDLE: ClaimArm(role=METHOD, training=DEMO_RUNS[_MIDDLE], cost=13.0),
+    EVERYWHERE: ClaimArm(role=METHOD, training=DEMO_RUNS[EVERYWHERE], cost=45.0),
+    "backprop-slow": ClaimArm(
+        role="schedule-matched", method=EVERYWHERE, training=DEMO_RUNS["backprop-slow"], cost=30.0
+    ),
+    "greedy-middle": ClaimArm(role="decoupled", method=_MIDDLE, training=DEMO_RUNS["greedy-middle"], cost=13.0),
+    "greedy-every-boundary": ClaimArm(
+        role="decoupled",
+        method=EVERYWHERE,
+        training=replace(DEMO_RUNS[EVERYWHERE], rule="decoupled-greedy"),
+        cost=45.0,
+    ),
+    "disturbed-middle": ClaimArm(
+        role="gradient-quality-matched",
+        method=_MIDDLE,
+        training=replace(DEMO_RUNS[_MIDDLE], rule="disturbed-gradient"),
+        cost=15.0,
+        imitates=True,
+    ),
+    "disturbed-every-boundary": ClaimArm(
+        role="gradient-quality-matched",
+        method=EVERYWHERE,
+        training=replace(DEMO_RUNS[EVERYWHERE], rule="disturbed-gradient"),
+        cost=60.0,
+        imitates=True,
+    ),
+    "backprop-10": ClaimArm(role="truncated", method=_MIDDLE, training=replace(_REFERENCE, depth=10), cost=7.0),
+}
+AT_ACCURACY = "backprop-at-accuracy"  # the networks of the reference, at steps with the accuracy of SG everywhere
+FRACTIONS = (1 / 16, 1 / 4, 1.0)  # of training, at which layers are recorded and compared
+MEASURES = {"cka": "unbiased linear CKA", "rsa": "correlation of RDMs"}
+_MOST_SPLITS = 3
+_FOLDER = "networks"
+_DESIGN = DesignConfig()  # its smallest differences of interest are those of the claims
+
+
+# Networks
+
+
+def network_seeds(plan: Plan) -> dict[int, int]:
+    """Return the seeds of the networks of each arm, twice as many as the plan has, with the data split of each.
+
+    There are up to three splits, each with three networks or more.
+    """
+    seeds = [*plan.seeds, *(TOP_SEED + seed for seed in plan.seeds)]
+    n_splits = min(_MOST_SPLITS, len(seeds) // LEAST_SEEDS)
+    return {seed: position % n_splits for position, seed in enumerate(seeds)}
+
+
+def recipe_of(plan: Plan, name: str, seed: int, split: int = 0) -> Recipe:
+    """Return the recipe of a network; ``name`` is a key of ``ARMS``."""
+    arm = ARMS[name]
+    training = replace(arm.training, data=plan.dataset, seed=seed, split_seed=split, device=plan.device)
     if plan.is_full:
         training = replace(training, epochs=training.epochs // 4)  # of fifteen times as many examples
     steps = ",".join(f"{100 * fraction:g}%" for fraction in FRACTIONS)
     recording = RecordingConfig(steps=steps, n_train=1000, n_validation=250, n_test=500)
-    return Recipe(name=name, training=training, recording=recording)
+    like = recipe_of(plan, arm.method, seed, split) if arm.imitates else None
+    return Recipe(name=name, training=training, recording=recording, like=like)
 
 
 def recipes(plan: Plan) -> list[Recipe]:
-    """Return the recipes of all networks: each method with the seeds of the plan, and backprop with as many others."""
-    seeds = [(name, seed) for name in METHODS for seed in plan.seeds]
-    others = [(BACKPROP, _FIRST_OTHER + seed) for seed in plan.seeds]
-    return [recipe_of(plan, name, seed) for name, seed in (*seeds, *others)]
+    """Return the recipes of all networks, arm by arm."""
+    return [recipe_of(plan, name, seed, split) for name in ARMS for seed, split in network_seeds(plan).items()]
 
 
-def network_tasks(plan: Plan) -> dict[Recipe, Task]:
-    """Return the tasks that train the networks of ``recipes``."""
-    return {recipe: recipe.task(plan, cost=_COSTS[recipe.name]) for recipe in recipes(plan)}
+def compared_tasks(plan: Plan) -> list[Task]:
+    """Return the tasks that train all networks, measure them at each fraction of training, and compare the arms.
 
-
-def method_of(recipe: Recipe) -> str:
-    """Return the name of a network's method in tables and figures."""
-    return OTHERS if recipe.seed >= _FIRST_OTHER else METHODS[recipe.name]
-
-
-def networks_setting(plan: Plan) -> str:
-    """Return a sentence on how the networks are trained."""
-    backprop, _, everywhere = (recipe_of(plan, name, plan.seeds[0]).training for name in METHODS)
-    return (
-        f"Networks of {backprop.depth} hidden layers of {backprop.width} units with batch norm and relu, trained on "
-        f"{plan.digits} with Adam (backprop, and one linear label-conditioned SG "
-        f"in the middle: {backprop.epochs} epochs at {backprop.learning_rate:g} with a cosine schedule; such an SG at "
-        f"all {backprop.depth - 1} boundaries between hidden layers: {everywhere.epochs} epochs at "
-        f"{everywhere.learning_rate:g}, a lower rate because the SGs can only follow a network that moves slowly)."
+    The last one returns the tables ``attribution``, ``similarity_tests`` and ``arms`` of ``repsim compare``, and
+    ``layers``: one row per network, step and layer, with its class structure and the accuracy of its probe.
+    """
+    trained: dict[Recipe, Task] = {}
+    for recipe in recipes(plan):
+        after = [trained[recipe.like]] if recipe.like else []
+        trained[recipe] = recipe.task(plan, cost=ARMS[recipe.name].cost, after=after)
+    networks, tasks = list(trained), list(trained.values())
+    cost = 2.5 * len(networks)
+    at_steps = [
+        claim_task(
+            f"arms-at-{100 * fraction:g}-percent",
+            _measure,
+            cost=cost,
+            after=tasks,
+            networks=networks,
+            fractions=[fraction],
+        )
+        for fraction in FRACTIONS
+    ]
+    compared = claim_task(
+        "arms", _compare, cost=60.0, after=[*tasks, *at_steps], networks=networks, fractions=list(FRACTIONS)
     )
+    return [*tasks, *at_steps, compared]
 
 
-def view_of(folder: Path, recipe: Recipe, fraction: float = 1.0) -> View:
-    """Return a trained network at a fraction of its training."""
+def _measure(folder: Path, *, networks: Sequence[Recipe], fractions: Sequence[float]) -> Frames:
+    """Measure the layers of all networks at some fractions; the results are kept for ``_compare``."""
+    for task in _plan(folder, networks, fractions).tasks.by_table["attribution"]:
+        task.run()
+    return {}
+
+
+def _compare(folder: Path, *, networks: Sequence[Recipe], fractions: Sequence[float]) -> Frames:
+    """Return the tables of a comparison of the arms, whose report stands beside the networks."""
+    plan = _plan(folder, networks, fractions)
+    arms = [each.arm for each in plan.design.arms] if plan.design else []
+    result = compare_arms(arms, config=plan.config, design=_DESIGN, output=plan.folder)
+    tables = {name: result.tables[name] for name in ("attribution", "similarity_tests", "arms")}
+    return {**tables, "layers": _layers(plan)}
+
+
+def _plan(folder: Path, networks: Sequence[Recipe], fractions: Sequence[float]) -> AnalysisPlan:
+    steps = ",".join(f"{100 * fraction:g}%" for fraction in fractions)
+    config = AnalysisConfig(steps=steps, measures=tuple(MEASURES))
+    return plan_arms(list(_arms(folder, networks)), config, _DESIGN, folder / _FOLDER / "comparison")
+
+
+def _arms(folder: Path, networks: Sequence[Recipe]) -> Iterator[Arm]:
+    """Yield the arms with the paths of their networks."""
+    for name, arm in ARMS.items():
+        paths = tuple(_finished(folder, recipe) for recipe in networks if recipe.name == name)
+        yield Arm(name, arm.role, paths, arm.method)
+        if arm.role == REFERENCE:
+            yield Arm(AT_ACCURACY, "accuracy-matched", paths, EVERYWHERE)
+
+
+def _finished(folder: Path, recipe: Recipe) -> Path:
+    """Return the path of a network whose steps are all recorded."""
     run = recipe.open(folder)
     if len(run.recorded_steps) < len(FRACTIONS):
         raise ValueError(
-            f"Training of {method_of(recipe)}, seed {recipe.seed}, ended with state '{run.status['state']}' before all "
+            f"Training of {recipe.name}, seed {recipe.seed}, ended with state '{run.status['state']}' before all "
             f"{len(FRACTIONS)} steps were recorded; see {run.path}."
         )
-    step = run.recorded_steps[FRACTIONS.index(fraction)]
-    return View(f"{method_of(recipe)}, seed {recipe.seed}", run, step)
+    return run.path
 
 
-def backprop_differences(table: pd.DataFrame, value: str) -> pd.DataFrame:
-    """Return the difference of each method and layer from backprop in pairs of equal seeds, with simultaneous bands.
-
-    A layer ``differs`` if its band excludes zero.
-    """
-    differences = seed_differences(table, reference=METHODS[BACKPROP], value=value)
-    return differences.assign(differs=(differences["band_low"] > 0) | (differences["band_high"] < 0))
-
-
-def count_layers(differs: pd.DataFrame, by: str) -> dict[str, str]:
-    """Return "3 of 20 layers" for each group, from the column ``differs``."""
-    counts = differs.groupby(by, sort=False)["differs"].agg(["sum", "size"])
-    return {str(name): f"{row['sum']} of {row['size']} layers" for name, row in counts.iterrows()}
-
-
-def fraction_panels() -> Sequence[tuple[Axes, float]]:
-    """Return a panel for each fraction of training, three in a row, with its title."""
-    n_rows = -(-len(FRACTIONS) // 3)
-    grid = axes_grid(n_rows, 3, 11.0, 3.2 * n_rows)
-    panels = list(zip(grid.ravel(), FRACTIONS, strict=False))
-    for ax, fraction in panels:
-        label(ax, title="before training" if fraction == 0 else f"{100 * fraction:g} % of training")
-    return panels
+def _layers(plan: AnalysisPlan) -> pd.DataFrame:
+    """Return one row per network, aligned step and layer, with what was measured of it."""
+    design = plan.design
+    assert design is not None
+    found = measured(plan.tasks, design)
+    places = [(step, layer, k) for step, layer, k in np.ndindex(len(found.at), len(found.layers), len(found.members))]
+    rows = [
+        {
+            "arm": found.members[k].arm,
+            "seed": found.members[k].seed,
+            "split": found.members[k].split,
+            "at": found.at[step],
+            "layer": found.layers[layer],
+            "depth": layer + 1,
+            **{name: values[step, layer, k] for name, values in found.quantities.items()},
+        }
+        for step, layer, k in places
+    ]
+    return pd.DataFrame(rows).dropna(subset=list(found.quantities), how="all")
 
 
-def number_layers(ax: Axes) -> None:
-    """Put ticks at every fifth hidden layer."""
-    ax.set_xticks([1, 5, 10, 15, 20])
+def view_of(folder: Path, recipe: Recipe) -> View:
+    """Return a network at the end of its training."""
+    run = recipe.open(folder)
+    return View(recipe.name, run, run.recorded_steps[-1])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,18 +27,22 @@ _FOLDER = "networks"
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Configuration of one network: method (``name``), training with its seed, and recording."""
+    """Configuration of one network: method (``name``), training with its seed, and recording.
+
+    ``like`` is the recipe of the network whose gradients its rule imitates, which is trained first.
+    """
 
     name: str
     training: TrainingConfig
     recording: RecordingConfig
+    like: Recipe | None = None
 
     @property
     def seed(self) -> int:
         """The seed of the training."""
         return self.training.seed
 
-    def task(self, plan: Plan, *, cost: float) -> Task:
+    def task(self, plan: Plan, *, cost: float, after: Sequence[Task] = ()) -> Task:
         """Return the task that trains and records the network; claims with equal recipes share it.
 
         Its table ``networks`` has one row: ``network`` (the name), ``seed``, ``rule``, ``boundaries``, ``depth``,
@@ -45,7 +50,7 @@ class Recipe:
         diverged).
         """
         name = f"{_FOLDER}-{self.name}-seed-{self.seed}"
-        return claim_task(name, _train, cost=cost, recipe=self, data_dir=plan.data_dir)
+        return claim_task(name, _train, cost=cost, after=after, recipe=self, data_dir=plan.data_dir)
 
     def train(self, folder: Path, data_dir: str | None) -> Frames:
         """Train and record the network, or what is missing of it, and return the table of ``task``."""
@@ -55,7 +60,7 @@ class Recipe:
             if path.exists():
                 run = resume_run(path)
             else:
-                run = train_run(path, self.training, self.recording, data_dir=data_dir)
+                run = train_run(path, self._resolved(folder), self.recording, data_dir=data_dir)
         except Diverged:
             run = Run.open(path)
         return {"networks": pd.DataFrame([_row(self, run)])}
@@ -63,9 +68,17 @@ class Recipe:
     def path(self, folder: Path) -> Path:
         """Return the run directory of the network within the folder of a reproduction."""
         shared = {**self.training.to_dict(), "recording": self.recording.to_dict(), "seed": None}
+        if self.like is not None:
+            shared["like"] = self.like.path(folder).parent.name
         text = json.dumps([repsim.__version__, shared], sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return folder / _FOLDER / f"{self.name}-{digest}" / f"seed-{self.seed}"
+
+    def _resolved(self, folder: Path) -> TrainingConfig:
+        """Return the training with the path of the run that its rule imitates."""
+        if self.like is None:
+            return self.training
+        return replace(self.training, rule=f"{self.training.rule}:like={self.like.path(folder)}")
 
     def open(self, folder: Path) -> Run:
         """Open the finished run of the network for reading."""

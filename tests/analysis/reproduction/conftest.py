@@ -11,13 +11,14 @@ from analysis.config.recording import RecordingConfig
 from analysis.execution import Cache, Task
 from analysis.reproduction.claim import Frames, Plan, Results, Section
 from analysis.reproduction.claims import load_claim
-from analysis.reproduction.kit import deep_networks
+from analysis.reproduction.kit import deep_findings, deep_networks
 from analysis.reproduction.kit.recipe import Recipe
-from analysis.workflows.demo import DEMO_RUNS
 
 PLAN = Plan(seeds=(0, 1, 2, 3))
-TINY_FRACTIONS = (0.0, 1.0)
+TINY_FRACTIONS = (0.5, 1.0)
 TINY_DEPTH = 3
+N_TINY_SEEDS = 3
+TINY_ARMS = ("backprop", "sg-middle", "sg-every-boundary", "backprop-slow", "greedy-middle", "disturbed-middle")
 
 
 @pytest.fixture(scope="session")
@@ -68,20 +69,34 @@ def check_section() -> Callable[..., None]:
     return check
 
 
-def tiny_recipe(plan: Plan, name: str, seed: int) -> Recipe:
+def tiny_recipe(plan: Plan, name: str, seed: int, split: int = 0) -> Recipe:
     """Stand in for ``recipe_of``."""
-    training = replace(DEMO_RUNS[name], data="digits", seed=seed, depth=TINY_DEPTH, width=24, epochs=2, batch_size=64)
+    arm = deep_networks.ARMS[name]
+    training = replace(
+        arm.training, data="digits", seed=seed, split_seed=split, depth=TINY_DEPTH, width=24, epochs=2, batch_size=64
+    )
+    training = replace(training, schedule="constant", learning_rate=3e-3)
     steps = ",".join(f"{100 * fraction:g}%" for fraction in TINY_FRACTIONS)
-    recording = RecordingConfig(steps=steps, n_train=60, n_validation=20, n_test=40, diagnose="none")
-    return Recipe(name=name, training=training, recording=recording)
+    recording = RecordingConfig(steps=steps, n_train=60, n_validation=20, n_test=40, diagnose="1,last")
+    like = tiny_recipe(plan, arm.method, seed, split) if arm.imitates else None
+    return Recipe(name=name, training=training, recording=recording, like=like)
+
+
+def tiny_seeds(plan: Plan) -> dict[int, int]:
+    """Stand in for ``network_seeds``."""
+    return dict.fromkeys(plan.seeds[:N_TINY_SEEDS], 0)
 
 
 @pytest.fixture(scope="session")
 def tiny_networks() -> Callable[[pytest.MonkeyPatch], None]:
-    """Replace the networks of 20 hidden layers by networks of 3 on 8 × 8 digits."""
+    """Replace the networks of 20 hidden layers by networks of 3 on 8 × 8 digits, with four of the controls."""
 
     def apply(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(deep_networks, "recipe_of", tiny_recipe)
+        arms = {name: arm for name, arm in deep_networks.ARMS.items() if name in TINY_ARMS}
+        for module in (deep_networks, deep_findings):
+            patch.setattr(module, "ARMS", arms)
+            patch.setattr(module, "recipe_of", tiny_recipe)
+            patch.setattr(module, "network_seeds", tiny_seeds)
         patch.setattr(deep_networks, "FRACTIONS", TINY_FRACTIONS)
 
     return apply

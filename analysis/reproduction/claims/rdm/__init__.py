@@ -1,7 +1,8 @@
 """Claim: synthetic gradients lead to other representations, layer by layer."""
 
 from analysis.reproduction.claim import Claim
-from analysis.reproduction.claims.rdm import conclude, figures, parts
+from analysis.reproduction.claims.rdm import conclude, figures
+from analysis.reproduction.kit.deep_networks import compared_tasks
 
 __all__ = ["CLAIM"]
 
@@ -12,7 +13,7 @@ CLAIM = Claim(
     "seen in representational dissimilarity matrices over the layers of deep networks on a label-ordered sample of "
     "MNIST; [M] of networks with 20 hidden layers trained by backprop, with one SG in the middle, and with an SG at "
     "every boundary.",
-    parts=parts.parts,
+    parts=compared_tasks,
     conclude=conclude.conclude,
     figures=figures.figures,
 )

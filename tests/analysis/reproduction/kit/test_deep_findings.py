@@ -1,0 +1,73 @@
+import pandas as pd
+import pytest
+
+from analysis.reproduction.claim import verdict_of
+from analysis.reproduction.kit.deep_findings import contrasts_at_end, describe_layers, first_layers, is_different
+
+
+def effects(**verdicts: list[str]) -> pd.DataFrame:
+    """Return a table of effects of one method: verdicts at the end by control, and others before."""
+    rows = []
+    for control, each in verdicts.items():
+        for at, shown in (("25 %", ["equivalent"] * len(each)), ("100 %", each)):
+            for depth, verdict in enumerate(shown, start=1):
+                number = 0.1 * depth
+                rows.append(
+                    {
+                        "method": "sg-every-boundary",
+                        "contrast": "total" if control == "total" else "beyond",
+                        "control": None if control == "total" else control.replace("_", "-"),
+                        "quantity": "cka",
+                        "at": at,
+                        "layer": f"hidden.{depth}",
+                        "difference": number,
+                        "band_low": number - 0.05,
+                        "band_high": number + 0.05,
+                        "verdict": verdict,
+                        "status": "ok",
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def test_layers_are_counted_at_the_end_by_contrast() -> None:
+    table = contrasts_at_end(
+        effects(total=["different", "different", "equivalent"], backprop_slow=["equivalent", "undecided", "undecided"]),
+        "cka",
+    )
+    assert table["beyond"].tolist() == ["(total)", "schedule (backprop-slow)"]
+    assert table[["different", "equivalent", "undecided", "layers"]].to_numpy().tolist() == [[2, 1, 0, 3], [0, 1, 2, 3]]
+    assert table["largest"][0] == "+0.300 [+0.250, +0.350]"
+    assert table["at"][0] == "hidden.3"
+    (sentence,) = describe_layers(table, "CKA")
+    assert "in total 2 different, 1 equivalent, 0 undecided of 3 layers" in sentence
+
+
+@pytest.mark.parametrize(
+    ("total", "slow", "verdict"),
+    [
+        (["different"] * 3, ["different", "undecided", "undecided"], "holds"),
+        (["different"] * 3, ["equivalent"] * 3, "holds in part"),
+        (["equivalent"] * 3, ["equivalent"] * 3, "does not hold"),
+        (["equivalent"] * 3, ["undecided", "equivalent", "equivalent"], "undecided"),
+    ],
+)
+def test_undecided_layers_are_no_evidence_against_a_claim(total: list[str], slow: list[str], verdict: str) -> None:
+    table = contrasts_at_end(effects(total=total, backprop_slow=slow), "cka")
+    assert verdict_of(is_different(table)) == verdict
+
+
+def test_first_layers_are_compared_with_the_reference_of_the_same_seed() -> None:
+    values = {"backprop": [[0.1, 0.5, 1.0], [0.1, 0.95, 1.0]], "sg": [[0.9, 1.0, 1.0], [0.1, 0.2, 0.8]]}
+    layers = pd.DataFrame(
+        [
+            {"arm": arm, "seed": seed, "split": 0, "at": at, "depth": depth, "x": 0.0 if at == "first" else value}
+            for arm, networks in values.items()
+            for seed, network in enumerate(networks)
+            for depth, value in enumerate(network, start=1)
+            for at in ("first", "last")
+        ]
+    )
+    table = first_layers(layers, "x")
+    assert table["depth"].tolist() == [3, 2, 1, 3]
+    assert table["difference"].tolist() == [0, 0, -2, 1]
