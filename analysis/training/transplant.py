@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.training.setup import TrainingSetup
+from analysis.training.setup import TrainingSetup, configurations
 from checkpoints import Run
+from checkpoints.lineage import recorded_by
 from repsim.learning import (
     ESTIMATORS,
     Estimator,
@@ -23,7 +24,7 @@ from repsim.learning import (
     build_optimizer,
 )
 
-__all__ = ["kept_boundaries", "restore_training", "started_in"]
+__all__ = ["configuration_at", "kept_boundaries", "restore_training", "started_in"]
 
 
 def kept_boundaries(before: TrainingConfig, after: TrainingConfig) -> set[int]:
@@ -45,6 +46,29 @@ def started_in(config: Mapping[str, Any], when: str = "after") -> dict[int, int]
     return {} if fork is None else {int(k): step for k, step in fork["estimators_started"][when].items()}
 
 
+def configuration_at(run: Run, step: int) -> tuple[TrainingConfig, dict[int, int]]:
+    """Return the settings of the training that committed a step, and the updates after which its estimators were added.
+
+    Up to the step that a run was forked from, these are those of its source.
+
+    Raises
+    ------
+    ValueError
+        If the run was not trained by ``train_run``, or if the step is that of a run before the source.
+    """
+    training, _ = configurations(run)
+    fork = run.config.get("forked_from")
+    if fork is None or step > fork["step"]:
+        return training, started_in(run.config)
+    if recorded_by(run.path, run.info, step) != fork["uuid"]:
+        raise ValueError(
+            f"Step {step} of {run.path} belongs to a run before the one that was forked at step {fork['step']}, whose "
+            "settings are not stored here. Use that run."
+        )
+    before = replace(training, **{name: each["before"] for name, each in fork["changes"].items()})
+    return before, started_in(run.config, "before")
+
+
 def restore_training(run: Run, setup: TrainingSetup, optimizer: torch.optim.Optimizer) -> int:
     """Set the learner and the optimizer to the last committed step of a run, and return that step, or 0 without one.
 
@@ -58,9 +82,9 @@ def restore_training(run: Run, setup: TrainingSetup, optimizer: torch.optim.Opti
     if fork is None or last.step > fork["step"]:
         last.restore(setup.learner, optimizer)
         return last.step
-    before = replace(setup.training, **{name: each["before"] for name, each in fork["changes"].items()})
+    before, started = configuration_at(run, last.step)
     shape, n_outputs = setup.dataset.shape, len(setup.dataset.classes)
-    source = build_learner(before, shape, n_outputs, started=started_in(run.config, "before")).to(before.device)
+    source = build_learner(before, shape, n_outputs, started=started).to(before.device)
     of_source = build_optimizer(source, before)
     last.restore(source, of_source)
     _transplant((source, of_source), (setup.learner, optimizer), kept_boundaries(before, setup.training))

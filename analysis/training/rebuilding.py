@@ -1,0 +1,48 @@
+"""Setup of a training as it was at a committed step, for measurements of its learner."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from analysis.training.setup import TrainingSetup, configurations, prepare
+from analysis.training.transplant import configuration_at
+from checkpoints import Run
+from repsim.learning import Learner, build_learner, unstack
+
+__all__ = ["rebuild"]
+
+
+def rebuild(run: Run, step: int) -> TrainingSetup:
+    """Return the setup of the training that committed a step, with its data and with its learner as it was then.
+
+    The learner is in training mode on the CPU, and has one estimator per boundary. Nothing is trained or written, and
+    no global generator is changed.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the run was not trained by ``train_run``; if the step has no weights, or some of another learner; or if the
+        data cannot be read, or have changed.
+    """
+    training, started = configuration_at(run, step)
+    _, recording = configurations(run)
+    setup = prepare(replace(training, device="cpu"), recording, run.config["data"]["data_dir"], started=started)
+    run.stimuli.with_inputs(setup.stimuli)  # raises if the data have changed
+    try:
+        setup.learner.load_state_dict(run[step].weights())
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights of step {step} of {run.path} do not fit the learner that its settings describe."
+        ) from error
+    alone = build_learner(training, setup.dataset.shape, len(setup.dataset.classes), together=False)
+    return replace(setup, learner=_separated(setup.learner, alone))
+
+
+def _separated(learner: Learner, alone: Learner) -> Learner:
+    """Return the second learner with the state of the first, whose estimators may be stacked."""
+    alone.network.load_state_dict(learner.network.state_dict())
+    for ks, estimator in learner.placed().items():
+        state = estimator.state_dict()
+        for i, k in enumerate(ks):
+            alone.placed()[k,].load_state_dict(unstack(state, i) if len(ks) > 1 else state)
+    return alone
