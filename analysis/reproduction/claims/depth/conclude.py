@@ -17,8 +17,8 @@ from analysis.reproduction.claims.depth.parts import (
     TRAINED,
     grid_of,
 )
-from analysis.reproduction.claims.rules.rule_tuning import choose_rates
 from analysis.reproduction.kit.numbers import formatted, listed, rows_of, seed_intervals, with_interval
+from analysis.reproduction.kit.rule_tuning import choose_rates
 
 __all__ = ["CLOSE", "conclude", "pairs_of"]
 

@@ -14,8 +14,8 @@ import pandas as pd
 from analysis.config.recording import RecordingConfig
 from analysis.execution import Cache, Task
 from analysis.reproduction.claim import Frames, Plan, claim_task
-from analysis.reproduction.claims.rules.rule_tuning import RateGrid, TunedRates, choose_rates, tune_rule, with_rates
 from analysis.reproduction.kit.recipe import Recipe
+from analysis.reproduction.kit.rule_tuning import RateGrid, TunedRates, choose_rates, tune_rule, with_rates
 from checkpoints import Run
 from repsim.learning import TrainingConfig, build_learner
 

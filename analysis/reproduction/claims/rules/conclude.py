@@ -23,8 +23,8 @@ from analysis.reproduction.claims.rules.rule_entries import (
 )
 from analysis.reproduction.claims.rules.rule_pairs import SMALLEST, VERDICTS, differences_from
 from analysis.reproduction.claims.rules.rule_tables import summarise
-from analysis.reproduction.claims.rules.rule_tuning import TunedRates, choose_rates
 from analysis.reproduction.kit.numbers import listed, rows_of
+from analysis.reproduction.kit.rule_tuning import TunedRates, choose_rates
 
 __all__ = ["PROFILES", "conclude"]
 

@@ -26,9 +26,9 @@ from analysis.reproduction.claims.rules.rule_entries import (
     OUTPUT_ALONE,
 )
 from analysis.reproduction.claims.rules.rule_pairs import SMALLEST, differences_from
-from analysis.reproduction.claims.rules.rule_tuning import TunedRates
 from analysis.reproduction.kit.numbers import listed, rows_of
 from analysis.reproduction.kit.panels import dotted, label, legend, plot_means
+from analysis.reproduction.kit.rule_tuning import TunedRates
 
 __all__ = ["figures"]
 

@@ -11,8 +11,8 @@ from analysis.config.recording import RecordingConfig
 from analysis.execution import Cache, Task
 from analysis.reproduction.claim import Plan, claim_task
 from analysis.reproduction.claims.rules.rule_entries import BACKPROP, ENTRIES, OUTPUT_ALONE, RuleEntry
-from analysis.reproduction.claims.rules.rule_tuning import RateGrid, TunedRates, choose_rates, tune_rule, with_rates
 from analysis.reproduction.kit.recipe import Recipe
+from analysis.reproduction.kit.rule_tuning import RateGrid, TunedRates, choose_rates, tune_rule, with_rates
 from repsim.learning import TrainingConfig
 
 __all__ = ["FIRST_TUNING_SEED", "RuleComparison", "comparison_of"]

@@ -20,8 +20,8 @@ from analysis.reproduction.claims.rules.rule_entries import (
     describe,
 )
 from analysis.reproduction.claims.rules.rule_pairs import NUMBERS, differences_from, pair_table, rule_bands
-from analysis.reproduction.claims.rules.rule_tuning import TunedRates, choose_rates
 from analysis.reproduction.kit.numbers import rows_of, seed_intervals
+from analysis.reproduction.kit.rule_tuning import TunedRates, choose_rates
 from repsim.similarity.precision import FloatArray
 
 __all__ = ["classical_scaling", "summarise"]

@@ -21,8 +21,8 @@ from analysis.reproduction.claims.depth.parts import (
     grid_of,
     train_tuned,
 )
-from analysis.reproduction.claims.rules.rule_tuning import RateGrid
 from analysis.reproduction.kit.in_memory import InMemoryTraining
+from analysis.reproduction.kit.rule_tuning import RateGrid
 from repsim.learning import TrainingConfig
 
 PLAN = Plan(seeds=(0, 1, 2, 3))

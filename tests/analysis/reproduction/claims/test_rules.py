@@ -26,7 +26,7 @@ from analysis.reproduction.claims.rules.rule_entries import (
     describe,
 )
 from analysis.reproduction.claims.rules.rule_tables import classical_scaling, summarise
-from analysis.reproduction.claims.rules.rule_tuning import RateGrid
+from analysis.reproduction.kit.rule_tuning import RateGrid
 from repsim.learning import ESTIMATORS, TrainingConfig, catalogue
 from repsim.similarity import linear_cka
 

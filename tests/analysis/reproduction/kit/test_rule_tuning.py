@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analysis.reproduction.claims.rules.rule_entries import ENTRIES
-from analysis.reproduction.claims.rules.rule_tuning import RateGrid, TunedRates, choose_rates, tune_rule, with_rates
+from analysis.reproduction.kit.rule_tuning import RateGrid, TunedRates, choose_rates, tune_rule, with_rates
 from repsim.learning import TrainingConfig, build_learner
 
 GRID = RateGrid(seeds=(100, 101), epochs=1)
