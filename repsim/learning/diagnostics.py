@@ -84,12 +84,14 @@ class BiasVariance:
     Attributes
     ----------
     bias : float
-        ‖⟨G_b⟩ − ⟨T_b⟩‖, 0 or more. On average, its square exceeds that of the true bias by 1/B of the variance of
-        G_b − T_b.
+        ‖⟨G_b⟩ − ⟨T_b⟩‖, 0 or more. On average, its square exceeds that of the true bias by 1/B of
+        ``error_variance``; ``squared_bias`` does not.
     variance, true_variance : float
         Σ_b ‖G_b − ⟨G_b⟩‖² / (B − 1), and likewise for T_b, 0 or more: the sum of the variances of all entries.
+    error_variance : float
+        The same of G_b − T_b.
     true_norm : float
-        ‖⟨T_b⟩‖, 0 or more. On average, its square exceeds that of the true gradient by 1/B of ``true_variance``.
+        Root mean square of ‖T_b‖ over batches, 0 or more.
     n_batches : int
         Number B of batches, 2 or more.
     """
@@ -97,8 +99,14 @@ class BiasVariance:
     bias: float
     variance: float
     true_variance: float
+    error_variance: float
     true_norm: float
     n_batches: int
+
+    @property
+    def squared_bias(self) -> float:
+        """Unbiased estimate of the squared bias, bias² − error_variance / B: below 0 by chance where the bias is 0."""
+        return self.bias**2 - self.error_variance / self.n_batches
 
     @property
     def mean_squared_error(self) -> float:
@@ -208,11 +216,11 @@ _MEANS: dict[str, Callable[[Chain, Tape], dict[int, Tensor]]] = {
 
 def _compare_batches(g: Tensor, t: Tensor) -> BiasVariance:
     """Compare the gradients (B, entries) of all batches."""
-    mean, true = g.mean(dim=0), t.mean(dim=0)
     return BiasVariance(
-        bias=float((mean - true).norm()),
+        bias=float((g.mean(dim=0) - t.mean(dim=0)).norm()),
         variance=float(g.var(dim=0).sum()),
         true_variance=float(t.var(dim=0).sum()),
-        true_norm=float(true.norm()),
+        error_variance=float((g - t).var(dim=0).sum()),
+        true_norm=float(t.square().sum(dim=1).mean().sqrt()),
         n_batches=len(g),
     )

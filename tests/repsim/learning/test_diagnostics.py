@@ -210,7 +210,8 @@ def test_noise_has_its_own_variance_and_the_true_gradient_as_bias(of: str) -> No
     true = torch.stack([true_gradients(net, X, y)[2] for X, y in of_batches])
     means = (true.mT @ rows / N).flatten(1) if of == "weights" else true.mean(dim=1)
     assert found.true_variance == pytest.approx(means.var(dim=0).sum().item())
-    assert found.true_norm == pytest.approx(means.mean(dim=0).norm().item())
+    assert found.true_norm**2 == pytest.approx(means.square().sum(dim=1).mean().item())
+    assert found.error_variance == pytest.approx(variance + found.true_variance, rel=0.1)  # noise is independent
     assert found.bias == pytest.approx(means.mean(dim=0).norm().item(), abs=4 * math.sqrt(variance / 400))
 
 
@@ -233,6 +234,17 @@ def test_the_error_of_one_batch_is_its_squared_bias_and_variance(of: str) -> Non
     error = (gradients({2: S}) - gradients({}).mean(dim=0)).square().sum(dim=1).mean().item()
     assert found.mean_squared_error == pytest.approx(error)
     assert found.bias**2 + 0.8 * found.variance == pytest.approx(error)
+
+
+def test_the_squared_bias_is_the_mean_product_of_the_errors_of_two_batches() -> None:
+    """Which are independent, so that its expectation is the square of the expected error."""
+    net, of_batches = linear_network(), batches("mlp", n=4)
+    rule = Shifted(site_of(net, 2, n_outputs=CLASSES), randn(4, seed=3))
+    found = gradient_bias_variance(Learner(net, {2: rule}), of_batches)[2]
+    errors = inputs_of_segment(net, 2, of_batches).mean(dim=1)  # times the shift: a row of the error of each batch
+    products = rule.shift.square().sum() * errors @ errors.T
+    assert found.squared_bias == pytest.approx((products.sum() - products.trace()).item() / 12)
+    assert found.squared_bias < found.bias**2
 
 
 def test_batch_norm_leaves_no_mean_of_the_true_gradient_of_activations() -> None:
