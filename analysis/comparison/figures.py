@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
 from analysis.comparison.attribution.answer import contrast_titles, quantity_label, without_controls_alone
+from analysis.comparison.equal_steps import (
+    equal_steps,
+    is_over_steps,
+    similarity_at_equal_steps,
+    twins_of,
+    views_at_last_step,
+)
 from analysis.comparison.tables.result_tables import Tables
-from analysis.plots import plot_alignment, plot_by_layer, plot_rdm_grid, plot_similarity_grid, plot_training
+from analysis.plots import (
+    plot_alignment,
+    plot_by_layer,
+    plot_by_layer_and_step,
+    plot_rdm_grid,
+    plot_similarity_by_step,
+    plot_similarity_grid,
+    plot_training,
+)
 from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
 from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.plots.drawing import Drawing
@@ -77,7 +93,7 @@ def _probe_caption(tables: Tables) -> str:
     return (
         f"Test accuracy of a linear classifier fitted to each layer's activations; {tables.n_test} held-out stimuli. "
         f"{_bands_caption(tables)} Chance, always answering the most frequent class, is {_chance(tables):.3f} "
-        "(dotted where it is in view)."
+        f"(dotted where it is in view).{_panels(tables)}"
     )
 
 
@@ -96,17 +112,42 @@ def _draw_probes(tables: Tables) -> Figure:
     ylabel, bands = "probe accuracy on test", tables["probe_bands"]
     if bands["n_seeds"].max() > 1:
         ends = bands[["band_low", "band_high"]].clip(0.0, 1.0)
-        table = bands.assign(low=ends["band_low"], high=ends["band_high"])
-        ax = plot_by_layer(table, "mean", ylabel=ylabel, curve="method", band=("low", "high"))
+        table, value, curve = bands.assign(low=ends["band_low"], high=ends["band_high"]), "mean", "method"
     else:
         accuracy, n_test = tables["probes"]["accuracy"], tables["probes"]["n_test"]
         error = np.sqrt(accuracy * (1 - accuracy) / n_test)
-        table = tables["probes"].assign(low=accuracy - error, high=accuracy + error)
-        ax = plot_by_layer(table, "accuracy", ylabel=ylabel, band=("low", "high"))
-    low, high = ax.get_ylim()
-    _dotted_line(ax, _chance(tables))
-    ax.set_ylim(min(low, high - _SMALLEST_SPAN), high)  # chance may be out of view; noise must not fill the figure
-    return figure_of(ax)
+        table, value, curve = tables["probes"].assign(low=accuracy - error, high=accuracy + error), "accuracy", "view"
+    if is_over_steps(tables.views):
+        figure = _draw_over_steps(tables, table, {value: ylabel}, curve=curve, band=("low", "high"))
+    else:
+        figure = figure_of(plot_by_layer(table, value, ylabel=ylabel, curve=curve, band=("low", "high")))
+    low, high = figure.axes[0].get_ylim()
+    for ax in figure.axes:
+        _dotted_line(ax, _chance(tables))
+        ax.set_ylim(min(low, high - _SMALLEST_SPAN), high)  # chance may be out of view; noise must not fill the figure
+    return figure
+
+
+def _draw_over_steps(
+    tables: Tables,
+    table: pd.DataFrame,
+    values: Mapping[str, str],
+    *,
+    curve: str = "view",
+    band: tuple[str, str] | None = None,
+) -> Figure:
+    """Draw columns of a table against depth, one panel per step, one curve per network or method.
+
+    ``values`` maps the columns to labels of their axes. Without its step, a view or method has the name of its network.
+    """
+    step = table[curve].map(dict(zip(tables["probes"][curve], tables["probes"]["step"], strict=True)))
+    network = [str(name).removesuffix(f", step {at}") for name, at in zip(table[curve], step, strict=True)]
+    shared = table.assign(step=step, network=network)[step.isin(equal_steps(tables.views))]
+    return plot_by_layer_and_step(shared, values, curve="network", band=band)
+
+
+def _panels(tables: Tables) -> str:
+    return " One panel per step." if is_over_steps(tables.views) else ""
 
 
 def _chance(tables: Tables) -> float:
@@ -179,13 +220,39 @@ def _measure_label(tables: Tables) -> str:
 def _similarity_caption(tables: Tables) -> str:
     unbiased = " The estimator is unbiased: independent representations give 0 on average, equal ones 1."
     return (
-        f"{_measure_label(tables)} between every layer of one network (rows) and of another (columns), {tables.n_test} "
-        f"held-out stimuli.{unbiased if _first_measure(tables) == 'cka' else ''}"
+        f"{_measure_label(tables)} between every layer of one network (rows) and of another (columns){_at(tables)}, "
+        f"{tables.n_test} held-out stimuli.{unbiased if _first_measure(tables) == 'cka' else ''}"
     )
 
 
+def _at(tables: Tables) -> str:
+    return f" at step {views_at_last_step(tables.views)[0].step}" if is_over_steps(tables.views) else ""
+
+
 def _draw_similarity(tables: Tables) -> Figure:
-    return plot_similarity_grid(tables["similarity"], _first_measure(tables), name=_measure_label(tables))
+    table = tables["similarity"]
+    if is_over_steps(tables.views):
+        last = [view.label for view in views_at_last_step(tables.views)]
+        table = table[table["view_a"].isin(last) & table["view_b"].isin(last)]
+    return plot_similarity_grid(table, _first_measure(tables), name=_measure_label(tables))
+
+
+def _by_step_caption(tables: Tables) -> str:
+    fork = " A dashed line marks the step of the fork." if twins_of(tables.views) else ""
+    return (
+        f"{_measure_label(tables)} between each layer and the same layer of {tables.views[0].network} at the same "
+        f"step, {tables.n_test} held-out stimuli. The colour scale begins at the value of equal layers.{fork}"
+    )
+
+
+def _draw_by_step(tables: Tables) -> Figure:
+    is_similarity = MEASURES[_first_measure(tables)].direction == "similarity"
+    return plot_similarity_by_step(
+        similarity_at_equal_steps(tables),
+        name=f"{_measure_label(tables)} with {shorten([tables.views[0].network])[0]}",
+        most_alike=1.0 if is_similarity else 0.0,
+        forked={name: twins.step for name, twins in twins_of(tables.views).items()},
+    )
 
 
 # Curves
@@ -193,6 +260,8 @@ def _draw_similarity(tables: Tables) -> Figure:
 
 def _draw_class_structure(tables: Tables) -> Figure:
     label = "between minus within class distance"
+    if is_over_steps(tables.views):
+        return _draw_over_steps(tables, tables["class_structure"], {"class_structure": label})
     return figure_of(plot_by_layer(tables["class_structure"], "class_structure", ylabel=label))
 
 
@@ -204,6 +273,8 @@ def _draw_quantities(tables: Tables) -> Figure:
         "similarity_to_last": f"{quantity_label(_first_measure(tables))} with the last layer",
     }
     shown = {name: label for name, label in labels.items() if table[name].notna().any()}
+    if shown and is_over_steps(tables.views):
+        return _draw_over_steps(tables, table, shown)
     axes = axes_grid(1, max(1, len(shown)), 4.6 * max(1, len(shown)), 3.8)[0]
     for ax, (name, label) in zip(axes, shown.items(), strict=True):
         plot_by_layer(table, name, ylabel=label, ax=ax)
@@ -313,6 +384,14 @@ FIGURES: dict[str, ComparisonFigure] = {
     "rdm_grid": ComparisonFigure(
         heading="Representational dissimilarity", table="rdm", caption=_rdm_caption, draw=_draw_rdms
     ),
+    "similarity_by_step": ComparisonFigure(
+        heading="Similarity to the reference at the same step",
+        table="similarity",
+        caption=_by_step_caption,
+        draw=_draw_by_step,
+        is_possible=lambda tables: is_over_steps(tables.views),
+        leads=True,
+    ),
     "similarity": ComparisonFigure(
         heading="Similarity between layers",
         table="similarity",
@@ -323,16 +402,17 @@ FIGURES: dict[str, ComparisonFigure] = {
     "class_structure": ComparisonFigure(
         heading="Class structure by layer",
         table="class_structure",
-        caption=lambda _: "Mean distance between stimuli of different classes minus mean distance within a class.",
+        caption=lambda tables: (
+            "Mean distance between stimuli of different classes minus mean distance within a class." + _panels(tables)
+        ),
         draw=_draw_class_structure,
     ),
     "layer_quantities": ComparisonFigure(
         heading="Weights and dimension by layer",
         table="layer_quantities",
         caption=lambda tables: (
-            "Frobenius norm of each layer's weights (left), effective dimension of its activations (participation "
-            f"ratio, middle), and its {quantity_label(_first_measure(tables))} with the last layer of the same network "
-            "(right)."
+            "Frobenius norm of each layer's weights, effective dimension of its activations (participation ratio), and "
+            f"its {quantity_label(_first_measure(tables))} with the last layer of the same network.{_panels(tables)}"
         ),
         draw=_draw_quantities,
     ),

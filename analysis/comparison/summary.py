@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from analysis.comparison.attribution.answer import answer
 from analysis.comparison.attribution.arm_rows import describe_setting
-from analysis.comparison.attribution.arms import differing_settings
+from analysis.comparison.attribution.arms import FORK_STEP, differing_settings
+from analysis.comparison.equal_steps import Twins, is_over_steps, similarity_at_equal_steps, twins_of
 from analysis.comparison.tables.result_tables import Tables
 from analysis.config.recorded_steps import is_trained_here
 
@@ -20,6 +21,7 @@ __all__ = ["check_any_defined", "summarise", "undefined_sentences"]
 _FRACTION = 0.9
 _PERCENT = f"{100 * _FRACTION:.0f} %"
 _MOST_NAMED = 12
+_ROUNDING = 1e-6  # by which the similarity of equal layers may be off
 _OF_THE_RULE = ("seed", "rule", "boundaries", "estimator_learning_rate")
 _NAMES = {"rdm": "RDM", "rdm_similarity": "RDM similarity", "probes": "probe"}
 
@@ -35,6 +37,7 @@ def summarise(tables: Tables) -> list[str]:
         *_first_layers(tables),
         *_unknown_first_layers(tables),
         *_class_structure(tables),
+        *_forks(tables),
         *_lowest_similarity(tables),
         *_edges(tables),
         *_incomplete(tables),
@@ -87,9 +90,11 @@ def _more_than_the_rule(tables: Tables) -> list[str]:
     if not tables["arms"].empty:
         return []  # which the answer names
     first = tables.views[0].run
+    twins = twins_of(tables.views)
     found: dict[str, list[str]] = {}
     for view in tables.views[1:]:
-        differing = differing_settings(first.config, view.run.config, ignored=_OF_THE_RULE)
+        ignored = (*_OF_THE_RULE, FORK_STEP) if view.network in twins else _OF_THE_RULE
+        differing = differing_settings(first.config, view.run.config, ignored=ignored)
         if differing:
             said = ", ".join(describe_setting(name, *values) for name, values in differing.items())
             found.setdefault(said, []).append(view.network)
@@ -228,12 +233,51 @@ def _names_by(rows: pd.DataFrame, column: str) -> dict[str, str]:
     return {str(value): _listed(each["view"]) for value, each in rows.groupby(column, sort=False)}
 
 
+def _forks(tables: Tables) -> list[str]:
+    """Say of each fork of the reference when and where it first differs from its twin, and where most at the end."""
+    twins = twins_of(tables.views)
+    if not twins:
+        return []
+    table = similarity_at_equal_steps(tables)
+    return [_fork(pair, table[table["network"] == network], tables) for network, pair in twins.items()]
+
+
+def _fork(twins: Twins, table: pd.DataFrame, tables: Tables) -> str:
+    """Return the sentence about one fork, from the similarity of its layers to those of its twin at equal steps."""
+    head = f"{twins.fork} was forked from {twins.source} at step {twins.step}"
+    table = table.dropna(subset="change")
+    if table.empty:
+        return (
+            f"{head}; no layer of both is compared at one step. Choose steps that both recorded, such as --steps all."
+        )
+    differing, last = table[table["change"] > _ROUNDING], table[table["step"] == table["step"].max()]
+    if differing.empty:
+        return f"{head}; no layer differs at the steps shown, up to step {last['step'].iloc[0]}."
+    first = differing[differing["step"] == differing["step"].min()]
+    said = f"first differs at step {_most_changed(first, tables)}"
+    if first["step"].iloc[0] != last["step"].iloc[0]:
+        said += f", and at the end differs most at step {_most_changed(last, tables)}"
+    return f"{head}; of the steps shown, it {said}. This is one pair of networks, so that it allows no verdict."
+
+
+def _most_changed(rows: pd.DataFrame, tables: Tables) -> str:
+    """Return the step of some rows, and the layer that differs most there."""
+    row = rows.iloc[int(rows["change"].to_numpy().argmax())]
+    return f"{row['step']}, layer {row['layer']} ({_label(tables.config.measures[0])} {row['value']:.3f})"
+
+
 def _lowest_similarity(tables: Tables) -> list[str]:
     from repsim.similarity import MEASURES
 
     reference, name = tables.views[0].label, tables.config.measures[0]
     if MEASURES[name].direction != "similarity":
         return []
+    if is_over_steps(tables.views):
+        rows = similarity_at_equal_steps(tables).dropna(subset="value")
+        rows = rows.loc[rows.groupby("network", sort=False)["value"].idxmin()]
+        parts = [f"{row.network} {row.value:.2f} at {row.layer}, step {row.step}" for row in rows.itertuples()]
+        reference = tables.views[0].network
+        return [f"Lowest {_label(name)} to the same layer of {reference} at the same step: {_listed(parts)}."]
     table = tables["similarity"]
     same = table[
         (table["view_a"] == reference) & (table["view_b"] != reference) & (table["layer_a"] == table["layer_b"])

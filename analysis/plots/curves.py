@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.axes import MARKERS, colours, label_layers, new_axes, verbatim
+from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of, label_layers, new_axes, verbatim
 from analysis.plots.lines import plot_lines
 from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 from repsim.similarity.drawing.labels import shorten
 
-__all__ = ["plot_alignment", "plot_by_layer", "plot_training"]
+__all__ = ["plot_alignment", "plot_by_layer", "plot_by_layer_and_step", "plot_training"]
 
 _N_COLOURS = 10  # that differ
+_MOST_STEPS = 6  # panels in a row
 
 
 def plot_by_layer(
@@ -27,6 +30,7 @@ def plot_by_layer(
     curve: str = "view",
     band: tuple[str, str] | None = None,
     among: Sequence[str] | None = None,
+    legend: bool = True,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw a value against depth, one curve per view or method.
@@ -45,6 +49,7 @@ def plot_by_layer(
         Columns of the lower and the upper end of a band around the curve. Rows where they are missing have no band.
     among : sequence of str, optional
         All names in the order of their colours, if other figures show more of them.
+    legend : bool, default True
     ax : Axes, optional
     """
     ax = plot_lines(table, "depth", value, curve=curve, band=band, among=among, legend=False, ax=ax)
@@ -53,8 +58,46 @@ def plot_by_layer(
     ax.autoscale_view(scaley=False)
     label_layers(ax.xaxis, layers, start=1.0)
     ax.set_ylabel(ylabel)
-    place_legend(ax, [str(name) for name in (among or table[curve].unique())])
+    if legend:
+        place_legend(ax, [str(name) for name in (among or table[curve].unique())])
     return ax
+
+
+def plot_by_layer_and_step(
+    table: pd.DataFrame, values: Mapping[str, str], *, curve: str, band: tuple[str, str] | None = None
+) -> Figure:
+    """Draw values against depth: one row of panels per value, one panel per step, one curve per network or method.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns ``layer``, ``depth``, ``step``, ``curve`` and those of the values.
+    values : dict of str to str
+        Columns to draw, and the label of the y-axis of each.
+    curve : str
+        The column that tells curves apart.
+    band : (str, str), optional
+        Columns of the lower and the upper end of a band around the curves.
+
+    Notes
+    -----
+    At most 6 steps are drawn, evenly chosen, with the first and the last.
+    """
+    every = sorted(table["step"].unique())
+    chosen = np.linspace(0, len(every) - 1, min(len(every), _MOST_STEPS)).round().astype(int)
+    steps = [every[k] for k in chosen]
+    names = [str(name) for name in table[curve].unique()]
+    width, height = max(2.1 * len(steps) + 1.2, 5.0), 2.6 if len(values) > 1 else 3.2
+    grid = axes_grid(len(values), len(steps), width, height * len(values), share_y=True)
+    for place, (row, (value, ylabel)) in enumerate(zip(grid, values.items(), strict=True)):
+        for ax, step in zip(row, steps, strict=True):
+            rows = table[table["step"] == step]
+            plot_by_layer(rows, value, ylabel=ylabel, curve=curve, band=band, among=names, legend=False, ax=ax)
+            ax.set_title("" if place else f"step {step}", fontsize=9)
+            ax.set_ylabel(ylabel if ax is row[0] else "")
+            ax.set_xlabel(ax.get_xlabel() if place == len(grid) - 1 else "")
+    place_legend(grid[0][-1], names, size="small")
+    return figure_of(grid[0][0])
 
 
 def _names_by_depth(table: pd.DataFrame) -> list[str]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from analysis.plots.axes import axes_grid, figure_of, label_layers, layer_names, new_axes, verbatim
-from repsim.similarity.drawing.figure_axes import mark_undefined, show_matrix, write_key
+from repsim.similarity.drawing.figure_axes import mark_undefined, name_ticks, show_matrix, write_key
 from repsim.similarity.drawing.labels import cut_names, family_for, fit, shorten
 
-__all__ = ["plot_similarity", "plot_similarity_grid"]
+__all__ = ["plot_similarity", "plot_similarity_by_step", "plot_similarity_grid"]
 
 _MOST_VIEWS = 8
 _CELL = 2.1 * 72  # points, the width of a matrix in a grid
+_MOST_WRITTEN = 160  # cells of a panel in which their numbers are written
+_WIDE_RANGE = 0.2  # of a colour scale, in which two decimals are enough
+_NARROWEST_RANGE = 0.02  # of a colour scale, so that rounding does not look like a change
 
 
 def plot_similarity(
@@ -104,6 +108,92 @@ def plot_similarity_grid(
     write_key(figure, cut)
     figure.draw_without_rendering()  # the first layout does not know the height of the tick labels yet
     return figure
+
+
+def plot_similarity_by_step(
+    table: pd.DataFrame,
+    *,
+    name: str = "CKA",
+    most_alike: float = 1.0,
+    forked: Mapping[str, int] | None = None,
+    most: int = _MOST_VIEWS,
+) -> Figure:
+    """Draw the similarity of layers (rows, the first at the bottom) to a reference by step (columns).
+
+    Parameters
+    ----------
+    table : DataFrame
+        With columns ``network``, ``step``, ``layer``, ``depth`` and ``value``; one row per cell.
+        Each network has a panel.
+    name : str
+        Label of the colour bar.
+    most_alike : float, default 1.0
+        Value of equal layers, which is one end of the colour scale.
+    forked : dict of str to int, optional
+        Step after which a network was trained otherwise than the reference; a dashed line marks it.
+    most : int
+        Largest number of networks that are drawn; of more, evenly spaced ones with the first and the last.
+    """
+    networks = _spread(list(table["network"].unique()), most)
+    steps = sorted(table["step"].unique())
+    layers = [str(layer) for layer in table.sort_values("depth")["layer"].unique()]
+    columns = min(len(networks), 4 if len(steps) <= 8 else 2)
+    rows = -(-len(networks) // columns)
+    width, height = 1.2 + 0.42 * len(steps), 1.0 + 0.26 * max(len(layers), 4)
+    grid = axes_grid(rows, columns, min(14.0, max(2.8, width) * columns + 1.2), height * rows)
+    figure = figure_of(grid[0][0])
+    limits = _scale(table["value"], most_alike)
+    cmap = sns.color_palette("rocket" if limits[1] == most_alike else "rocket_r", as_cmap=True)
+    shown = dict(zip(networks, fit(networks, _CELL, 9.0), strict=True))
+    cut = cut_names(networks, list(shown.values()))
+    for network, ax in zip(networks, grid.flat, strict=False):
+        matrix = table[table["network"] == network].pivot(index="layer", columns="step", values="value")
+        values = matrix.reindex(index=layers, columns=steps).to_numpy(dtype=float)
+        show_matrix(ax, values, cmap=cmap, vmin=limits[0], vmax=limits[1], origin="lower", aspect="auto")
+        _write_values(ax, values, limits, is_dark_low=limits[1] == most_alike)
+        cut |= label_layers(ax.yaxis, layers)
+        name_ticks(ax.xaxis, [str(step) for step in steps])
+        ax.set_xlabel("step")
+        ax.set_title(verbatim(shown[network]), fontsize=9, family=family_for(shown.values()))
+        if forked and network in forked:
+            ax.axvline(sum(step <= forked[network] for step in steps) - 0.5, color="tab:blue", linestyle="--")
+    for ax in grid.flat[len(networks) :]:
+        ax.set_axis_off()
+    bar = figure.colorbar(grid[0][0].images[0], ax=grid, shrink=0.8, pad=0.02)
+    bar.set_label(verbatim(name), fontsize=9)
+    mark_undefined(list(grid.flat[: len(networks)]))
+    write_key(figure, cut)
+    figure.draw_without_rendering()  # the first layout does not know the height of the tick labels yet
+    return figure
+
+
+def _scale(values: pd.Series, most_alike: float) -> tuple[float, float]:
+    """Return a range from the value that differs most from that of equal layers to the latter."""
+    known = values.dropna()
+    furthest = float(known.iloc[(known - most_alike).abs().argmax()]) if len(known) else most_alike
+    low, high = min(furthest, most_alike), max(furthest, most_alike)
+    if high - low >= _NARROWEST_RANGE:
+        return low, high
+    return (low, low + _NARROWEST_RANGE) if furthest > most_alike else (high - _NARROWEST_RANGE, high)
+
+
+def _write_values(ax: Axes, values: NDArray[np.float64], limits: tuple[float, float], *, is_dark_low: bool) -> None:
+    """Write the numbers into the cells of a matrix with few of them."""
+    if values.size > _MOST_WRITTEN:
+        return
+    digits = 2 if limits[1] - limits[0] >= _WIDE_RANGE else 3
+    for row, column in zip(*np.nonzero(np.isfinite(values)), strict=True):
+        value = values[row, column]
+        is_low = value < sum(limits) / 2
+        ax.text(
+            column,
+            row,
+            f"{value:.{digits}f}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            color="white" if is_low == is_dark_low else "0.15",
+        )
 
 
 def _limits(values: pd.Series) -> tuple[float, float]:

@@ -13,8 +13,9 @@ from analysis.config.recorded_steps import is_trained_here
 from analysis.config.roles import ArmRole, check_roles, check_roles_are_held
 from checkpoints import Run
 
-__all__ = ["Arm", "OpenArm", "differing_settings", "open_arms"]
+__all__ = ["FORK_STEP", "Arm", "OpenArm", "differing_settings", "open_arms"]
 
+FORK_STEP = "fork_step"  # name of a setting that forks have
 _ENDED = "finished"
 _PATH = re.compile(r"like=[^,@]*")
 
@@ -143,7 +144,7 @@ def _without_paths(training: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fork_of(config: Mapping[str, Any]) -> dict[str, int]:
     """Return the step up to which a fork had the rule of its source; nothing for other runs."""
-    return {"fork_step": config["forked_from"]["step"]} if "forked_from" in config else {}
+    return {FORK_STEP: config["forked_from"]["step"]} if "forked_from" in config else {}
 
 
 def _check_stimuli(arms: Sequence[OpenArm]) -> None:

@@ -13,10 +13,12 @@ from scipy.spatial.distance import pdist, squareform
 from analysis.plots import (
     plot_alignment,
     plot_by_layer,
+    plot_by_layer_and_step,
     plot_lines,
     plot_rdm,
     plot_rdm_grid,
     plot_similarity,
+    plot_similarity_by_step,
     plot_similarity_grid,
     plot_training,
 )
@@ -579,3 +581,72 @@ def test_an_undefined_stimulus_does_not_hide_its_neighbours() -> None:
     image = ax.images[0].get_array()
     assert image.shape[0] <= 300
     assert not np.ma.getmaskarray(image).any()
+
+
+# By step
+
+
+def by_step(networks: list[str], steps: list[int], n_layers: int = 3) -> pd.DataFrame:
+    """A value that falls by 0.01 with every step and layer, and by 0.1 with every network."""
+    rows = [
+        {
+            "network": network,
+            "step": step,
+            "layer": f"hidden.{depth}",
+            "depth": depth,
+            "value": 1.0 - 0.1 * n - 0.01 * (k + depth - 1),
+        }
+        for n, network in enumerate(networks)
+        for k, step in enumerate(steps)
+        for depth in range(1, n_layers + 1)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_similarity_by_step_has_a_panel_per_network_on_one_scale() -> None:
+    figure = plot_similarity_by_step(by_step(["a", "b"], [0, 10, 20, 30]), name="CKA with x", forked={"b": 10})
+    *panels, bar = figure.axes
+    assert [ax.get_title() for ax in panels] == ["a", "b"]
+    np.testing.assert_allclose(
+        panels[0].images[0].get_array()[:, 0], [1.0, 0.99, 0.98]
+    )  # the first layer at the bottom
+    assert [image.get_clim() for ax in panels for image in ax.images] == [(pytest.approx(0.85), 1.0)] * 2
+    assert [label.get_text() for label in panels[0].get_xticklabels()] == ["0", "10", "20", "30"]
+    assert [len(ax.lines) for ax in panels] == [0, 1]
+    assert panels[1].lines[0].get_xdata()[0] == 1.5
+    assert panels[0].texts[0].get_text() == "1.000"
+    assert bar.get_ylabel() == "CKA with x"
+
+
+def test_similarity_by_step_of_layers_that_are_all_equal_has_a_scale() -> None:
+    table = by_step(["a"], [0, 1]).assign(value=1.0)
+    assert plot_similarity_by_step(table).axes[0].images[0].get_clim() == (0.98, 1.0)
+    distances = table.assign(value=0.0)
+    assert plot_similarity_by_step(distances, most_alike=0.0).axes[0].images[0].get_clim()[1] >= 0.0
+
+
+def test_layers_that_a_network_lacks_are_hatched() -> None:
+    table = by_step(["a", "b"], [0, 1])
+    figure = plot_similarity_by_step(table[(table["network"] == "a") | (table["depth"] < 3)])
+    assert np.ma.getmaskarray(figure.axes[1].images[0].get_array()).tolist() == [[False] * 2, [False] * 2, [True] * 2]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["undefined"]
+
+
+def test_many_networks_and_steps_are_drawn_in_part_without_numbers() -> None:
+    figure = plot_similarity_by_step(by_step([f"n{k:02d}" for k in range(20)], list(range(0, 400, 10)), 5))
+    shown = [ax.get_title() for ax in figure.axes[:8]]
+    assert (shown[0], shown[-1], len(set(shown))) == ("n00", "n19", 8)
+    assert not figure.axes[0].texts
+
+
+def test_curves_by_step_share_their_colours_and_axes() -> None:
+    table = by_step(["a", "b"], list(range(10)))
+    figure = plot_by_layer_and_step(
+        table[(table["network"] == "b") | (table["step"] > 0)], {"value": "bits"}, curve="network"
+    )
+    assert [ax.get_title() for ax in figure.axes] == [f"step {step}" for step in (0, 2, 4, 5, 7, 9)]
+    assert len({ax.get_ylim() for ax in figure.axes}) == 1
+    colour_of_b = {line.get_color() for ax in figure.axes for line in ax.get_lines() if line.get_label() == "b"}
+    assert len(colour_of_b) == 1
+    assert [len(ax.get_lines()) for ax in figure.axes] == [1, 2, 2, 2, 2, 2]
+    assert [ax.get_ylabel() for ax in figure.axes] == ["bits", "", "", "", "", ""]
