@@ -6,11 +6,11 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["check_folder", "refreshed", "remove_unfinished"]
+__all__ = ["check_folder", "refreshed", "remove_stale", "remove_unfinished"]
 
 
 def check_folder(target: Path) -> None:
@@ -35,6 +35,19 @@ def refreshed(target: Path) -> Iterator[Path]:
         _move(staging, target)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def remove_stale(target: Path, written: Mapping[str, int], *, kept: Container[str]) -> None:
+    """Remove the files that were written to a folder, given by name and size, except those that are kept.
+
+    A file whose size has changed is somebody else's by now, and stays, as do links and files outside of the folder.
+    """
+    for name, size in written.items():
+        path = target / name
+        is_inside = path.parent.resolve().is_relative_to(target.resolve())
+        is_own = is_inside and not path.is_symlink() and path.is_file() and path.stat().st_size == size
+        if name not in kept and is_own:
+            path.unlink()
 
 
 def remove_unfinished(target: Path) -> None:

@@ -46,7 +46,7 @@ def analyze_run(
     config : AnalysisConfig, optional
         What is computed. By default all layers of the first and the last recorded step are analyzed.
     output : path, optional
-        ``<run>/analysis`` by default. Files of an earlier analysis there are replaced, others left alone.
+        ``<run>/analysis`` by default. Files of an earlier analysis there are replaced or removed, others left alone.
     execution : ExecutionConfig, optional
         Where the tasks run and who is told about their progress. The numbers are the same everywhere.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from analysis.comparison.analysis_plan import OUTCOME, AnalysisPlan
+from analysis.comparison.analysis_plan import OUTCOME, AnalysisPlan, read_outcome
 from analysis.comparison.figures import draw_figures
 from analysis.comparison.summary import check_any_defined, summarise, undefined_sentences
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks.rdm_file import RDM_FILE, write_rdms
 from analysis.execution.cache import Cache
-from analysis.execution.folders import refreshed
+from analysis.execution.folders import refreshed, remove_stale
 from analysis.execution.task import Task
 from analysis.plots.drawing import save_figures
 from analysis.report import write_report
@@ -33,7 +33,7 @@ def tasks_of_plan(plan: AnalysisPlan) -> list[Task]:
 def assemble(folder: Path, *, plan: AnalysisPlan) -> None:
     """Write the tables, figures and report of an analysis whose tasks are done, and ``analysis.json`` last.
 
-    The RDMs are then kept in ``rdm.h5`` alone.
+    Files of an earlier analysis that have no successor are removed. The RDMs are then kept in ``rdm.h5`` alone.
     """
     with refreshed(folder) as staging:
         with warnings.catch_warnings(record=True) as caught:
@@ -47,6 +47,8 @@ def assemble(folder: Path, *, plan: AnalysisPlan) -> None:
             )
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
         summary = summarise(tables)
+        earlier = read_outcome(folder)
+        remove_stale(folder, {} if earlier is None else earlier["files"], kept=files)
         (folder / OUTCOME).unlink(missing_ok=True)  # the folder is inconsistent until it is rewritten
     messages = [*undefined_sentences(tables), *plan.tasks.warnings()]
     messages += [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning | UserWarning)]

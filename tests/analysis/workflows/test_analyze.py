@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from analysis import ExecutionConfig, analyze_run, compare_runs, demo
+from analysis.comparison.analysis_plan import read_outcome
 from analysis.comparison.figures import draw_figures
 from analysis.comparison.result import ComparisonResult
+from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks import AnalysisCache
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.recording import RecordingConfig
@@ -103,6 +105,23 @@ def test_an_earlier_analysis_is_replaced_and_other_files_are_left_alone(copied: 
     assert listing(folder) == OF_BACKPROP | {"notes.txt", "figures/mine.png"}
     assert (folder / "notes.txt").read_text() == (folder / "figures/mine.png").read_text() == "mine"
     assert (folder / "probes.csv").read_text() != "mine"
+
+
+def test_files_that_an_earlier_analysis_wrote_and_this_one_does_not_are_removed(
+    copied: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied("backprop")
+    few = AnalysisConfig(steps="last", layers=("hidden.1",), Cs=(0.1,))
+    mine = replace(TABLES["undefined"], row="a layer, once more")
+    with monkeypatch.context() as patch:
+        patch.setitem(TABLES, "mine", mine)
+        folder = analyze_run(run, config=few).tables.folder
+    (folder / "own.csv").write_text("own\n")
+    assert {"mine.csv", "figures/cka.png"} <= set(read_outcome(folder)["files"])
+    analyze_run(run, config=replace(few, measures=("rsa",)))
+    assert not any((folder / name).exists() for name in ("mine.csv", "figures/cka.png", "figures/cka.pdf"))
+    assert (folder / "figures" / "rsa.png").is_file()
+    assert (folder / "own.csv").read_text() == "own\n"
 
 
 @pytest.mark.parametrize("step", ["draw_figures", "save_figures", "write_report"])
