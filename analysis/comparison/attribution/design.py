@@ -14,6 +14,7 @@ from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
 from analysis.config.roles import METHOD, REFERENCE
+from checkpoints.name_patterns import choose_names
 
 __all__ = ["Cell", "Design", "open_design"]
 
@@ -120,8 +121,8 @@ def open_design(arms: Sequence[Arm], config: DesignConfig, analysis: AnalysisCon
     Raises
     ------
     ValueError
-        As of ``open_arms`` and ``align``; if an unknown quantity has a smallest effect; or if no arm or several could
-        be the method that a control is matched to in accuracy.
+        As of ``open_arms`` and ``align``; if an unknown quantity has a smallest effect; if no arm or several could be
+        the method that a control is matched to in accuracy; or if an arm has none of the layers that a pattern chooses.
     """
     opened = open_arms(arms)
     methods = [arm.name for arm in opened if arm.arm.role == METHOD]
@@ -141,7 +142,32 @@ def open_design(arms: Sequence[Arm], config: DesignConfig, analysis: AnalysisCon
     ]
     smallest = config.smallest_of(analysis.measures)
     measures = tuple(name for name in analysis.measures if name in smallest)
-    return Design(tuple(opened), tuple(aligned), tuple(contrasts), measures, smallest, analysis.layers, config)
+    design = Design(tuple(opened), tuple(aligned), tuple(contrasts), measures, smallest, analysis.layers, config)
+    _check_layers(design)
+    return design
+
+
+def _check_layers(design: Design) -> None:
+    """Check that every arm has a layer for each chosen name or pattern; some arms may have fewer layers than others."""
+    recorded = [list(view.run[view.step].activations) for view in design.views[-1]]
+    common = [name for name in recorded[0] if all(name in names for names in recorded)]
+    for member, view, names in zip(design.members, design.views[-1], recorded, strict=True):
+        for pattern in design.layers:
+            if not _matches(names, pattern):
+                has = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+                such_as = f", such as --layers {common[-1]}" if common else ""
+                raise ValueError(
+                    f"Arm '{member.arm}' has no layer '{pattern}'; {view.run.path} recorded {has}. Choose layers that "
+                    f"all arms have{such_as}, or leave --layers out: a layer that an arm lacks is then compared between "
+                    "the others."
+                )
+
+
+def _matches(names: Sequence[str], pattern: str) -> bool:
+    try:
+        return bool(choose_names(names, [pattern]))
+    except ValueError:
+        return False
 
 
 def _matched_to(arm: Arm, methods: Sequence[str]) -> str:

@@ -37,6 +37,19 @@ def test_chosen_layers_and_steps_are_compared(arm_runs: Paths) -> None:
     assert [aligned.name for aligned in design.aligned] == ["100 %"]
 
 
+def test_a_layer_that_an_arm_lacks_is_refused_with_the_arm_and_what_to_type(arm_runs: Paths) -> None:
+    given = arms(arm_runs, Arm("short", "truncated", arm_runs["short"]))
+    lacking = (
+        r"Arm 'short' has no layer 'hidden\.3'; .*short/seed-0 recorded hidden\.1\. Choose layers that all arms have, "
+        r"such as --layers hidden\.1, or leave --layers out"
+    )
+    with pytest.raises(ValueError, match=lacking):
+        open_design(given, DesignConfig(), AnalysisConfig(layers=("hidden.1", "hidden.3")))
+    with pytest.raises(ValueError, match=r"Arm 'bp' has no layer 'output'; .* recorded hidden\.1 to hidden\.3\."):
+        open_design(given, DesignConfig(), AnalysisConfig(layers=("output",)))
+    assert open_design(given, DesignConfig(), AnalysisConfig(layers=("hidden.*",))).layer_names[-1] == "hidden.3"
+
+
 def test_one_network_of_each_arm_is_shown_at_the_last_step_the_reference_first(arm_runs: Paths) -> None:
     design = open_design(list(reversed(arms(arm_runs))), DesignConfig(), USUAL)
     last = {name: Run.open(arm_runs[name][0]).last().step for name in ("bp", "sg")}
