@@ -94,12 +94,14 @@ class AnalysisTasks:
         return found
 
     def warnings(self) -> list[str]:
-        """Return the warnings about results that are defined, each with the labels of its views."""
+        """Return the warnings about results that are defined, each with the labels of its views or the names of runs."""
         messages = []
         for task in self._described():
             views = [self.places(source)[0][0] for source in task.inputs["sources"]]
             about = " and ".join(self.views[view].label for view in views)
             messages += [f"{about}: {message}" for message in task.result().warnings]
+        of_arms = (task for task in self if task.name == "arms" and task.is_done())
+        messages += [message for task in of_arms for message in task.result().warnings]
         return list(dict.fromkeys(messages))
 
     def _described(self) -> Iterator[Task]:
