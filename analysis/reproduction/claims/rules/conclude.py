@@ -92,8 +92,9 @@ def _setting(results: Results) -> str:
         "for all pairs of rules at once. For correlations over rules the unit is the family of rules: "
         f"{'; '.join(f'{name} ({meaning})' for name, meaning in FAMILIES.items())}. Locks follow from what an "
         "estimator needs. Similarity to backprop is measured against backprop networks of other seeds; the row of "
-        "backprop itself is the ceiling. Two rules are controls: noise of the size of the first gradient, and no "
-        "gradient at all, so that only the output layer learns. Time is that of an update divided by backprop's in the "
+        "backprop itself is the ceiling. Three rules are controls: noise of the size of the first gradient; the "
+        "true gradient, turned by 45 degrees towards noise; and no gradient at all, so that only the output layer "
+        "learns. Time is that of an update divided by backprop's in the "
         "same round, the median over rounds on one processor core; it varies from run to run, while all other numbers "
         "are reproducible."
     )
@@ -185,9 +186,9 @@ def _locking(tables: Frames) -> Iterator[str]:
 
 
 def _noise(gains: pd.DataFrame) -> Iterator[str]:
-    """Yield what an uninformative gradient adds to the output layer alone."""
+    """Yield what the controls with a gradient add to the output layer alone."""
     for row in gains[gains["family"] == CONTROLS].itertuples():
-        yield f"Gain of the control with a gradient over the control without: {_gain(row)}."
+        yield f"Gain of a control with a gradient over the output layer alone: {_gain(row)}."
 
 
 def _grading(relations: pd.DataFrame) -> Iterator[str]:

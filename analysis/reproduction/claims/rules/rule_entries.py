@@ -35,7 +35,7 @@ FAMILIES = {  # rules of a family share their idea and most of their code, so ov
     "scalar feedback": "one number per example, sent to every layer",
     "local losses": "the loss of a classifier at each layer",
     "target propagation": "targets for activations",
-    CONTROLS: "noise, and no gradient at all",
+    CONTROLS: "noise, the true gradient turned towards noise, and no gradient at all",
 }
 _FEEDBACK, _DIRECT, _PREDICTED, _SCALAR, _LOCAL, _TARGETS = list(FAMILIES)[1:-1]
 
@@ -91,6 +91,7 @@ ENTRIES = (
     RuleEntry(GREEDY, "decoupled-greedy", _LOCAL),
     RuleEntry("target propagation", "target-propagation", _TARGETS),
     RuleEntry("noise", "noise", CONTROLS),
+    RuleEntry("disturbed gradient", "disturbed-gradient@all", CONTROLS),
     RuleEntry(OUTPUT_ALONE, "noise:scale=0", CONTROLS),
     RuleEntry(UNTRAINED, "backprop", CONTROLS, is_trained=False),
 )
