@@ -158,8 +158,8 @@ def _check_layers(design: Design) -> None:
                 such_as = f", such as --layers {common[-1]}" if common else ""
                 raise ValueError(
                     f"Arm '{member.arm}' has no layer '{pattern}'; {view.run.path} recorded {has}. Choose layers that "
-                    f"all arms have{such_as}, or leave --layers out: a layer that an arm lacks is then compared between "
-                    "the others."
+                    f"all arms have{such_as}, or leave --layers out: a layer that an arm lacks is then compared "
+                    "between the others."
                 )
 
 

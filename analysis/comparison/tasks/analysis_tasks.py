@@ -94,7 +94,7 @@ class AnalysisTasks:
         return found
 
     def warnings(self) -> list[str]:
-        """Return the warnings about results that are defined, each with the labels of its views or the names of runs."""
+        """Return the warnings about results that are defined, each with the labels of its views or runs."""
         messages = []
         for task in self._described():
             views = [self.places(source)[0][0] for source in task.inputs["sources"]]
