@@ -27,6 +27,7 @@ from analysis.plots import (
     plot_by_layer,
     plot_by_layer_and_step,
     plot_rdm_grid,
+    plot_signals,
     plot_similarity_by_step,
     plot_similarity_grid,
     plot_training,
@@ -306,6 +307,31 @@ def _draw_alignment(tables: Tables) -> Figure:
     return figure_of(left)
 
 
+def _signals_caption(_: Tables) -> str:
+    return (
+        "Gradients that the rules choose, and those that result below them, by boundary. Over training batches: angle "
+        "to the true gradient, and squared bias and variance of the gradient of the weights, relative to the mean "
+        "squared norm of a batch's true gradient. Over held-out stimuli: correlation of the loss that a module implies "
+        "with the true loss, similarity (CKA) to the true gradient, and cosine of the negative gradient with the "
+        "change in activations until the next recorded step. Dotted: no relation."
+    )
+
+
+def _draw_signals(tables: Tables) -> Figure:
+    return plot_signals(tables["signals"], _SIGNALS, _UNRELATED)
+
+
+_SIGNALS = {
+    "angle": "angle to the true gradient (degrees)",
+    "squared_bias": "squared bias (relative)",
+    "variance": "variance over batches (relative)",
+    "implied_correlation": "correlation of implied loss",
+    "cka": "CKA with the true gradient",
+    "change_cosine": "cosine with the change",
+}
+_UNRELATED = {"angle": 90.0, "implied_correlation": 0.0, "cka": 0.0, "change_cosine": 0.0}
+
+
 # Arms
 
 
@@ -436,5 +462,12 @@ FIGURES: dict[str, ComparisonFigure] = {
         ),
         draw=_draw_alignment,
         is_possible=lambda tables: bool(tables["gradients"]["angle"].max() > _VISIBLE_ANGLE),
+    ),
+    "signals": ComparisonFigure(
+        heading="Teaching signals",
+        table="signals",
+        caption=_signals_caption,
+        draw=_draw_signals,
+        is_possible=lambda tables: bool(tables["signals"][list(_SIGNALS)].notna().any(axis=None)),
     ),
 }

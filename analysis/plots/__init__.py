@@ -3,6 +3,7 @@
 from analysis.plots.curves import plot_alignment, plot_by_layer, plot_by_layer_and_step, plot_training
 from analysis.plots.lines import noted, plot_lines, write_note
 from analysis.plots.rdms import plot_rdm, plot_rdm_grid
+from analysis.plots.signals import plot_signals
 from analysis.plots.similarity import plot_similarity, plot_similarity_by_step, plot_similarity_grid
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "plot_lines",
     "plot_rdm",
     "plot_rdm_grid",
+    "plot_signals",
     "plot_similarity",
     "plot_similarity_by_step",
     "plot_similarity_grid",

@@ -11,6 +11,7 @@ from analysis.comparison.tables.layer_tables import CLASS_STRUCTURE, RDM_SIMILAR
 from analysis.comparison.tables.probe_tables import FIRST_LAYERS, PROBE_BANDS, PROBE_DIFFERENCES, PROBES
 from analysis.comparison.tables.quantity_table import LAYER_QUANTITIES
 from analysis.comparison.tables.run_tables import GRADIENTS, TRAINING
+from analysis.comparison.tables.signal_table import SIGNALS
 from checkpoints import Damaged
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ TABLES: dict[str, ComparisonTable] = {
     "undefined": UNDEFINED,
     "training": TRAINING,
     "gradients": GRADIENTS,
+    "signals": SIGNALS,
 }
 
 

@@ -61,7 +61,7 @@ class AnalysisTasks:
     def make(
         self,
         name: str,
-        function: Callable[..., TaskResult],
+        function: Callable[..., TaskResult | None],
         inputs: Mapping[str, Any],
         *,
         after: tuple[str, ...] = (),

@@ -55,7 +55,8 @@ def replaced(tables: Tables, **frames: pd.DataFrame) -> Tables:
 
 def test_the_main_figures_come_first(drawings: dict[str, Drawing]) -> None:
     assert list(drawings) == [
-        *("probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training", "alignment")
+        *("probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training", "alignment"),
+        "signals",
     ]
 
 
@@ -244,7 +245,7 @@ def test_a_figure_of_a_script_is_in_the_result_and_in_the_report(
     save_figures(drawings, tmp_path / "figures")
     write_report(tmp_path / "a.html", "A", comparison.tables, drawings, tmp_path / "figures", command="mine")
     assert '<figure id="log_loss" class="printed" data-table="probes">' in (tmp_path / "a.html").read_text()
-    with pytest.raises(ValueError, match=r"Choose one of: .*alignment, log_loss"):
+    with pytest.raises(ValueError, match=r"Choose one of: .*signals, log_loss"):
         comparison.plot("umap")
 
 
@@ -322,3 +323,23 @@ def test_figures_are_saved_as_png_and_pdf(tmp_path: Path) -> None:
         "one.png": b"\x89PNG",
         "one.pdf": b"%PDF",
     }
+
+
+def test_teaching_signals_have_a_panel_for_each_quantity_with_values(
+    drawings: dict[str, Drawing], tables: Tables
+) -> None:
+    """Gradients were not recorded, so that nothing is known of their geometry."""
+    panels = [ax for ax in drawings["signals"].figure.axes if ax.get_visible()]
+    columns = ["angle", "squared_bias", "variance", "implied_correlation"]
+    labels = ["angle to the true gradient (degrees)", "squared bias (relative)"]
+    assert [ax.get_ylabel() for ax in panels[:2]] == labels
+    assert len(panels) == 4
+    for ax, column in zip(panels, columns, strict=True):
+        for curve, (_, rows) in zip(ax.get_lines(), tables["signals"].groupby("view", sort=False), strict=False):
+            np.testing.assert_array_equal(curve.get_xdata(), rows["boundary"])
+            np.testing.assert_array_equal(curve.get_ydata(), rows[column])
+
+
+def test_teaching_signals_without_rows_have_no_figure(tables: Tables) -> None:
+    assert "signals" in possible_figures(tables)
+    assert "signals" not in possible_figures(replaced(tables, signals=tables["signals"].iloc[:0]))

@@ -70,7 +70,7 @@ def test_a_setting_changes_only_what_depends_on_it(
 def test_a_task_comes_after_those_it_needs(runs: Mapping[str, Path]) -> None:
     tasks = list(plan(views_of_runs([runs["backprop"], runs["synthetic"]])))
     assert {task.name for task in tasks} == {
-        *("rdm", "class_structure", "rdm_similarity", "probes", "similarity", "layers")
+        *("rdm", "class_structure", "rdm_similarity", "probes", "similarity", "layers", "gradient_quality")
     }
     done: set[str] = set()
     for task in tasks:
