@@ -27,6 +27,9 @@ def export(
         list[str] | None,
         typer.Option("--layers", "--layer", help="Layers or patterns of a run; repeat the option. [default: all]"),
     ] = None,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Recorded gradients of a run in place of its activations.")
+    ] = False,
     *,
     display: Display,
 ) -> None:
@@ -38,7 +41,8 @@ def export(
     """
     from analysis.export.exporting import export as write
 
-    files = write(source, output, format=format, steps=steps, layers=layers, reporter=display.reporter())
+    reporter = display.reporter()
+    files = write(source, output, format=format, steps=steps, layers=layers, gradients=gradients, reporter=reporter)
     size = sum(path.stat().st_size for path in files)
     if display.json:
         print_json(

@@ -22,6 +22,7 @@ def export(
     format: str,  # noqa: A002 (the name of the option)
     steps: str | None = None,
     layers: Sequence[str] | None = None,
+    gradients: bool = False,
     reporter: Reporter | None = None,
 ) -> list[Path]:
     """Write the activations of a run, or the results of an analysis, in a format of other programs.
@@ -38,6 +39,8 @@ def export(
         Of a run: ``first``, ``last``, ``all`` or step numbers joined by commas; ``last`` by default.
     layers : sequence of str, optional
         Of a run: names or patterns, as when recording; all by default.
+    gradients : bool, default False
+        Of a run: export the recorded gradients, such as ``chosen/hidden.1``, in place of the activations.
     reporter : Reporter, optional
 
     Returns
@@ -48,12 +51,12 @@ def export(
     Raises
     ------
     ValueError, OSError
-        If the source cannot be read, a step or layer was not recorded, the format is unknown or its package is missing,
-        ``output`` exists, or a file cannot be written.
+        If the source cannot be read, a step, layer or gradient was not recorded, the format is unknown or its package
+        is missing, ``output`` exists, or a file cannot be written.
     """
     output, chosen = Path(output), _chosen(format)
     _check_output(output, format, chosen)
-    opened = open_source(source, steps, layers)
+    opened = open_source(source, steps, layers, gradients=gradients)
     if isinstance(opened, ExportedRun) and chosen.write_recording is None:
         raise ValueError(
             f"The format {format} holds dissimilarity matrices, and {source} is a run. Make them with: repsim analyze "

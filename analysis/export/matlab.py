@@ -36,7 +36,8 @@ Put = Callable[[h5py.Group, str], Any]  # writes a variable of a name into a gro
 def write_recording(run: ExportedRun, path: Path, done: Callable[[str], None]) -> None:
     """Write ``activations``, a cell array layer × step of n × d matrices, with layer, step, stimulus_id, label, split.
 
-    In MATLAB: ``X = activations{strcmp(layer, 'hidden.1'), step == 38};``. Half precision becomes single.
+    Of gradients the variable is ``gradients``. In MATLAB: ``X = activations{strcmp(layer, 'hidden.1'), step == 38};``.
+    Half precision becomes single.
     """
     stimuli, steps = run.stimuli, run.steps
     names = list(dict.fromkeys(place.layer.name for place in run.layers))
@@ -61,7 +62,7 @@ def write_recording(run: ExportedRun, path: Path, done: Callable[[str], None]) -
         mat.save("step", mat.numbers(np.array([steps], dtype=np.float64)))
         mat.save("layer", mat.texts(names))
         cells = [[layer_at(name, step) for step in steps] for name in names]
-        mat.save("activations", mat.cells(cells))
+        mat.save(run.content, mat.cells(cells))
 
 
 def write_analysis(analysis: ExportedAnalysis, path: Path, done: Callable[[str], None]) -> None:

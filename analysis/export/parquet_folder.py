@@ -1,4 +1,4 @@
-"""Apache Parquet files: stimulus_id, label, split and activation of each layer, a list of d recorded numbers."""
+"""Apache Parquet files: stimulus_id, label, split and activation (or gradient), a list of d numbers, of each layer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _write_layer(path: Path, run: ExportedRun, each: ExportedLayer) -> None:
         for rows, block in blocks(each.layer):
             flat = pa.array(np.ascontiguousarray(block).reshape(-1))
             lists = pa.FixedSizeListArray.from_arrays(flat, block.shape[1])
-            yield pa.table({**stimulus_columns(run, rows), "activation": lists})
+            yield pa.table({**stimulus_columns(run, rows), run.content.removesuffix("s"): lists})
 
     _write(path, tables())
 

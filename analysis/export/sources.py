@@ -43,10 +43,14 @@ class ExportedLayer(NamedTuple):
 
 @dataclass(frozen=True)
 class ExportedRun:
-    """The chosen layers of a run at the chosen steps, in order of steps, then of the network."""
+    """The chosen layers of a run at the chosen steps, in order of steps, then of the network.
+
+    ``content`` says what their values are: "activations", or "gradients".
+    """
 
     run: Run
     layers: tuple[ExportedLayer, ...]
+    content: str = "activations"
 
     @property
     def stimuli(self) -> Stimuli:
@@ -123,22 +127,23 @@ class ExportedAnalysis:
 
 
 def open_source(
-    path: str | Path, steps: str | None = None, layers: Sequence[str] | None = None
+    path: str | Path, steps: str | None = None, layers: Sequence[str] | None = None, *, gradients: bool = False
 ) -> ExportedRun | ExportedAnalysis:
     """Open a run or an analysis for export, after checking that it can be read.
 
-    By default the last step and all layers of a run are exported.
+    By default the last step and all layers of a run are exported; with ``gradients``, the recorded gradients in place
+    of the activations.
     """
     path = Path(path)
     if (path / "run.json").exists() or not path.exists() or path.is_file():
-        return _recording(Run.open(path), steps or "last", layers)
+        return _recording(Run.open(path), steps or "last", layers, "gradients" if gradients else "activations")
     if not (path / RDM_FILE).is_file():
         raise FileNotFoundError(
             f"{path} is neither a run (it has no run.json) nor an analysis (it has no {RDM_FILE}). Give the directory "
             "of a run, or the folder that repsim analyze or repsim compare wrote."
         )
-    if steps is not None or layers:
-        option = "--steps" if steps is not None else "--layers"
+    options = {"--steps": steps is not None, "--layers": bool(layers), "--gradients": gradients}
+    if option := next((name for name, is_given in options.items() if is_given), None):
         raise ValueError(f"{path} is an analysis, and {option} belongs to a run. Leave it out, or give a run.")
     return _analysis(path)
 
@@ -154,19 +159,19 @@ def blocks(layer: Layer, multiple: int = 1) -> Iterator[tuple[slice, NDArray[Any
 # Runs
 
 
-def _recording(run: Run, steps: str, patterns: Sequence[str] | None) -> ExportedRun:
+def _recording(run: Run, steps: str, patterns: Sequence[str] | None, content: str) -> ExportedRun:
     run.last()  # raises if nothing was recorded
     chosen: list[ExportedLayer] = []
     for step in choose_recorded_steps(steps, run.recorded_steps):
         checkpoint = run[step]
         checkpoint.verify("sha256")
-        activations = checkpoint.activations
-        if not np.array_equal(activations.stimulus_ids, run.stimuli.ids):
-            raise Damaged(f"{activations.path} and stimuli.h5 of its run hold different stimuli.")
-        wanted = choose_names(list(activations), patterns or ["**"])
-        places = enumerate(activations.values(), start=1)
+        recorded = checkpoint.gradients if content == "gradients" else checkpoint.activations
+        if not np.array_equal(recorded.stimulus_ids, run.stimuli.ids):
+            raise Damaged(f"{recorded.path} and stimuli.h5 of its run hold different stimuli.")
+        wanted = choose_names(list(recorded), patterns or ["**"])
+        places = enumerate(recorded.values(), start=1)
         chosen += [ExportedLayer(step, depth, layer) for depth, layer in places if layer.name in wanted]
-    return ExportedRun(run, tuple(chosen))
+    return ExportedRun(run, tuple(chosen), content)
 
 
 # Analyses

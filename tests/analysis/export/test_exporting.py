@@ -5,6 +5,7 @@ import importlib.util
 import json
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from analysis import train_run
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tasks.rdm_file import read_rdm
 from analysis.comparison.view import View
+from analysis.config.recording import RecordingConfig
 from analysis.export import FORMATS, ExportedAnalysis, ExportedRun, Format, matlab, open_source, sources
 from analysis.export.exporting import export
 from checkpoints import Capture, Damaged, Run, Stimuli
 from repsim import rdm
+from repsim.learning import TrainingConfig
 
 IDS = ["plain", "Größe, ‘x’", '"quoted"\nline', "日本", "=1+1", "NA"]
 LABELS, SPLIT = [0, 0, 1, 1, 2, 2], ["train", "test", "validation", "test", "test", "train"]
@@ -230,6 +234,59 @@ def test_a_layer_is_never_read_whole(odd_run: Path, tmp_path: Path, name: str, m
     export(odd_run, tmp_path / f"x{SUFFIX[name]}", format=name, layers=["parts.wide"])
     assert len(seen) > 1
     assert all(height < n for n, height in seen)
+
+
+# Gradients
+
+
+@pytest.fixture(scope="module")
+def signals_run(tmp_path_factory: pytest.TempPathFactory, tiny: TrainingConfig) -> Run:
+    """Record the teaching signals of a rule at two steps."""
+    recording = RecordingConfig(steps="2,last", n_train=4, n_validation=3, n_test=5, record_signals=True)
+    training = replace(tiny, epochs=1, rule="synthetic-gradient@1")
+    return train_run(tmp_path_factory.mktemp("signals") / "run", training, recording)
+
+
+def gradients_of(run: Run) -> dict[int, dict[str, NDArray[Any]]]:
+    return {step: {name: layer[:] for name, layer in run[step].gradients.items()} for step in run.recorded_steps}
+
+
+def test_gradients_are_exported_in_place_of_activations(signals_run: Run, tmp_path: Path) -> None:
+    export(signals_run.path, tmp_path / "a.npz", format="npz", steps="all", gradients=True)
+    export(signals_run.path, tmp_path / "a.mat", format="matlab", steps="all", gradients=True)
+    export(signals_run.path, tmp_path / "csv", format="csv", steps="all", gradients=True)
+    index = pd.read_csv(tmp_path / "csv" / "layers.csv").set_index(["step", "layer"])["file"]
+    cells = mat73.loadmat(tmp_path / "a.mat")["gradients"]
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as arrays:
+        for column, (step, layers) in enumerate(gradients_of(signals_run).items()):
+            assert list(layers) == [f"{kind}/hidden.{k}" for kind in ("chosen", "true") for k in (1, 2, 3)]
+            for row, (name, values) in enumerate(layers.items()):
+                assert same_bits(arrays[f"{step}/{name}"], values)
+                assert same_bits(cells[row][column].reshape(values.shape), values)
+                table = pd.read_csv(tmp_path / "csv" / index[step, name], dtype={"stimulus_id": str})
+                assert same_bits(table.filter(like="feature_").to_numpy(np.float32), values)
+
+
+def test_gradients_have_a_column_of_their_name_in_parquet(signals_run: Run, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    files = export(signals_run.path, tmp_path / "a", format="parquet", layers=["chosen/hidden.1"], gradients=True)
+    table = pq.read_table(next(path for path in files if path.stem != "layers"))
+    assert table.column_names == ["stimulus_id", "label", "split", "gradient"]
+    expected = signals_run.last().gradients["chosen/hidden.1"][:]
+    assert same_bits(np.stack(table["gradient"].to_pandas().to_numpy()), expected)
+
+
+def test_gradients_that_were_not_recorded_are_refused(
+    odd_run: Path, analysis: Path, tmp_path: Path, repsim: Callable[..., Any]
+) -> None:
+    for source, message in (
+        (odd_run, "was recorded without gradients. Train with --record-signals"),
+        (analysis, "is an analysis, and --gradients belongs to a run. Leave it out, or give a run."),
+    ):
+        said = repsim("export", source, "--format", "npz", "--gradients", "--output", tmp_path / "x.npz")
+        assert said.code == 2
+        assert message in " ".join(said.err.split())
+        assert not (tmp_path / "x.npz").exists()
 
 
 # Analyses
