@@ -243,8 +243,8 @@ def tables() -> str:
     introduction = (
         "# Tables of a comparison\n\n`repsim analyze` and `repsim compare` write these tables as CSV. In Python, "
         "`result.tables` is a mapping with the same names, without `.csv`. A *view* is one network at one recorded "
-        "step; the first view is the reference. All tables but the fits of probes use the held-out stimuli (split "
-        '"test").\n\n'
+        "step; the first view is the reference. All tables but the fits of probes, and the means over batches in "
+        '`signals.csv`, use the held-out stimuli (split "test").\n\n'
     )
     return introduction + document_tables()
 
