@@ -34,7 +34,8 @@ from checkpoints import Run
 from repsim.learning import load_dataset
 from repsim.settings import setting
 
-FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training", "alignment"]
+FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training"]
+FIGURES += ["alignment", "signals"]
 SECTIONS = [
     *("overview", "training-curves", "probes", "explorer", "similarity", "embedding", "structure", "gradients"),
     *("accuracies", "first-layers", "networks", "figures", "reproduce"),
@@ -194,7 +195,7 @@ def test_a_run_of_another_trainer_is_reported_with_its_own_settings(
     view = known_view("mine", inputs, labels, [np.eye(4)], split=split, config=config)
     result = analyze_run(view.run.path, output=tmp_path / "out", config=AnalysisConfig(distance="euclidean"))
     text = html.unescape((result.tables.folder / "report.html").read_text())
-    assert re.findall(r'<figure id="([^"]+)"', text) == FIGURES[:-2]
+    assert re.findall(r'<figure id="([^"]+)"', text) == FIGURES[:-3]
     assert "my birds" in text
     assert "<th>lr</th>\n      <td>\u2013</td>" in text
     assert "No pictures of the stimuli: the run does not name" in content(text)["stimuli"]["why_not"]

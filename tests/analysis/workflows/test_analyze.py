@@ -20,14 +20,16 @@ from analysis.workflows.analyze import plan_run
 from checkpoints import Damaged
 from repsim.learning import TrainingConfig
 
-NAMES = ("class_structure", "similarity", "rdm_similarity", "training", "gradients")
+NAMES = ("class_structure", "similarity", "rdm_similarity", "training", "gradients", "signals")
 NAMES += ("probes", "probe_bands", "probe_differences", "first_layers", "layer_quantities", "undefined")
 OF_ARMS = ("arms", "attribution", "similarity_tests")  # which are empty without arms of three seeds
 NAMES += OF_ARMS
 FIGURES = {"probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training"}
 OF_BACKPROP = {f"{name}.csv" for name in NAMES} | {"rdm.h5", "report.html", "analysis.json"}
 OF_BACKPROP |= {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")}
-OF_ANOTHER_RULE = OF_BACKPROP | {"figures/alignment.png", "figures/alignment.pdf"}
+OF_ANOTHER_RULE = OF_BACKPROP | {
+    f"figures/{name}.{kind}" for name in ("alignment", "signals") for kind in ("png", "pdf")
+}
 
 LAST = AnalysisConfig(steps="last")
 
