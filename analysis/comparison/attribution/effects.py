@@ -19,6 +19,8 @@ __all__ = ["ArmLayers", "EffectFamily", "effect_family"]
 
 Array = NDArray[np.float64]
 
+_LEAST_ROOM = 1e-6  # between a similarity and 1
+
 
 @dataclass(frozen=True, eq=False)
 class ArmLayers:
@@ -86,6 +88,18 @@ class EffectFamily:
         """Name of the effects whose variances are alike, of each row: one contrast and quantity."""
         return (self.rows["arm"] + "/" + self.rows["base"] + "/" + self.rows["quantity"]).tolist()
 
+    @property
+    def trend(self) -> Array:
+        """What the variance of each row depends on: the distance from the largest similarity, or the mean of the arms.
+
+        For a similarity this is the logarithm of 1 less the mean within the arms, for a distance that of this mean.
+        """
+        found = ((self.rows["value"] + self.rows["base_value"]) / 2).to_numpy(dtype=np.float64)
+        is_pairwise = self.rows["between"].notna().to_numpy()
+        is_distance = (self.rows["quantity"].map(_direction) == "distance").to_numpy()
+        room = np.where(is_distance, found, 1 - found)
+        return np.where(is_pairwise, np.log(np.maximum(room, _LEAST_ROOM)), found)
+
     def table(self, *, level: float = 0.95, n_samples: int = 5000, rng_seed: int = 0) -> pd.DataFrame:
         """Return one row per effect, with an interval, a band that covers all rows at once, and a verdict.
 
@@ -100,6 +114,7 @@ class EffectFamily:
             self.influences[:, chosen],
             rows["degrees_of_freedom"].to_numpy()[chosen],
             [kind for kind, is_chosen in zip(self.kinds, chosen, strict=True) if is_chosen],
+            trend=self.trend[chosen],
             level=level,
             n_samples=n_samples,
             rng_seed=rng_seed,

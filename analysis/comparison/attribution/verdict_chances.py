@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, nct, norm
 
 from analysis.comparison.attribution.contrasts import LEAST_SEEDS, USUAL_SEEDS
-from analysis.comparison.attribution.effect_bands import band_quantile, moderate_variances
+from analysis.comparison.attribution.effect_bands import band_quantiles, moderate_variances
 from analysis.comparison.attribution.effects import EffectFamily
 
 __all__ = ["check_question", "power_table"]
@@ -64,14 +64,14 @@ def power_table(
     rows, influences = family.rows[chosen].reset_index(drop=True), family.influences[:, chosen]
     d = rows["degrees_of_freedom"].to_numpy(dtype=np.float64)
     kinds = [kind for kind, is_chosen in zip(family.kinds, chosen, strict=True) if is_chosen]
-    variances, prior = moderate_variances(np.square(influences).sum(axis=0), d, kinds)
+    variances, prior = moderate_variances(influences, d, kinds, family.trend[chosen])
     smallest = rows["smallest"].to_numpy()
     present, absent = (_variances_at(size, rows, variances, kinds) for size in (effect * smallest, 0 * smallest))
     tables = []
     for n in n_seeds:
         scale = rows["n_seeds"].to_numpy() / n
         freedom = np.full(len(rows), n - 1.0)
-        q = band_quantile(influences, freedom, prior, level=level, rng_seed=rng_seed)
+        q = band_quantiles(influences, freedom, prior, level=level, rng_seed=rng_seed)
         chances = {
             "different": _chance_different((effect - 1) * smallest, np.sqrt(present * scale), freedom + prior, q),
             "equivalent": _chance_equivalent(smallest, np.sqrt(absent * scale), freedom + prior, q),
@@ -104,19 +104,19 @@ def _variances_at(effects: Array, rows: pd.DataFrame, variances: Array, kinds: S
     return np.maximum(changed, _LEAST_SHARE * variances)
 
 
-def _chance_different(margin: Array, errors: Array, freedom: Array, q: float) -> Array:
+def _chance_different(margin: Array, errors: Array, freedom: Array, q: Array) -> Array:
     """Return the probability that the band of an effect lies beyond the smallest size, which it exceeds by a margin."""
     noncentrality = margin / np.where(errors > 0, errors, 1.0)
     return np.where(errors > 0, nct.sf(q, np.minimum(freedom, 1e6), noncentrality), 1.0)
 
 
-def _chance_equivalent(smallest: Array, errors: Array, freedom: Array, q: float) -> Array:
+def _chance_equivalent(smallest: Array, errors: Array, freedom: Array, q: Array) -> Array:
     """Return the probability that the band of an effect of zero lies within the smallest size."""
     u = (np.arange(_DRAWS) + 0.5) / _DRAWS
     chances = np.ones(len(smallest))
-    for k, (size, error, d) in enumerate(zip(smallest, errors, np.minimum(freedom, 1e6), strict=True)):
+    for k, (size, error, d, width) in enumerate(zip(smallest, errors, np.minimum(freedom, 1e6), q, strict=True)):
         if error > 0:
             estimated = error * np.sqrt(chi2.ppf(u, d) / d)
-            room = np.maximum(size - q * estimated, 0.0)
+            room = np.maximum(size - width * estimated, 0.0)
             chances[k] = np.mean(2 * norm.cdf(room / error) - 1)
     return chances
