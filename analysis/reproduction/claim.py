@@ -17,7 +17,6 @@ from repsim.learning.checks import check_choice
 
 __all__ = [
     "SCALES",
-    "TOP_SEED",
     "VERDICTS",
     "Claim",
     "Frames",
@@ -34,7 +33,7 @@ VERDICTS = ("holds", "holds in part", "does not hold", "undecided")
 Frames = dict[str, pd.DataFrame]
 
 _FEWEST_SEEDS = 4
-TOP_SEED = 1_000_000  # from here on seeds are those of further networks, which the plan does not name
+_TOP_SEED = 1_000_000  # larger seeds are those of trainings that a claim tunes rates on
 _QUICK_SEEDS = 3
 
 
@@ -67,8 +66,8 @@ class Plan:
                 f"{len(self.seeds)} seeds were given; expected {_FEWEST_SEEDS} or more, as with fewer no test between "
                 "methods can reach p < .05."
             )
-        if max(self.seeds) >= TOP_SEED:
-            raise ValueError(f"Seed {max(self.seeds)} is too large; expected seeds below {TOP_SEED:,}.")
+        if max(self.seeds) >= _TOP_SEED:
+            raise ValueError(f"Seed {max(self.seeds)} is too large; expected seeds below {_TOP_SEED:,}.")
 
     @property
     def is_full(self) -> bool:

@@ -19,7 +19,7 @@ from analysis.config.comparison_design import DesignConfig
 from analysis.config.recording import RecordingConfig
 from analysis.config.roles import METHOD, REFERENCE
 from analysis.execution import Task
-from analysis.reproduction.claim import TOP_SEED, Frames, Plan, claim_task
+from analysis.reproduction.claim import Frames, Plan, claim_task
 from analysis.reproduction.kit.recipe import Recipe
 from analysis.workflows.comparisons import compare_arms, plan_arms
 from analysis.workflows.demo import DEMO_RUNS
@@ -110,13 +110,12 @@ _DESIGN = DesignConfig()  # its smallest differences of interest are those of th
 
 
 def network_seeds(plan: Plan) -> dict[int, int]:
-    """Return the seeds of the networks of each arm, twice as many as the plan has, with the data split of each.
+    """Return the seeds of the networks of each arm, with the data split of each.
 
     There are up to three splits, each with three networks or more.
     """
-    seeds = [*plan.seeds, *(TOP_SEED + seed for seed in plan.seeds)]
-    n_splits = min(_MOST_SPLITS, len(seeds) // LEAST_SEEDS)
-    return {seed: position % n_splits for position, seed in enumerate(seeds)}
+    n_splits = min(_MOST_SPLITS, len(plan.seeds) // LEAST_SEEDS)
+    return {seed: position % n_splits for position, seed in enumerate(plan.seeds)}
 
 
 def recipe_of(plan: Plan, name: str, seed: int, split: int = 0) -> Recipe:

@@ -18,8 +18,8 @@ QUICK = {  # seconds on one core at quick scale: of the longest task, of all tas
     "artificial": (45, 640),
     "tracking": (60, 240),
     "depth": (50, 200),
-    "rdm": (70, 120),
-    "probes": (70, 180),
+    "rdm": (120, 400),
+    "probes": (120, 400),
     "implied-loss": (60, 310),
     "rules": (60, 540),
     "value-gradients": (60, 360),
@@ -56,7 +56,7 @@ def test_costs_at_quick_scale_are_limited(claim: Claim) -> None:
     tasks = claim.parts(Plan())
     longest, total = QUICK[claim.name]
     assert max(task.cost for task in tasks) <= longest
-    assert sum(task.cost for task in tasks if task.name.startswith(claim.name)) <= total
+    assert sum(task.cost for task in tasks if not task.name.startswith("networks")) <= total
 
 
 def test_listing_the_claims_imports_none_of_them() -> None:
