@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from analysis.config.roles import ROLES
 
@@ -27,11 +27,12 @@ def answer(tables: Mapping[str, pd.DataFrame]) -> list[str]:
     if effects.empty:
         return []
     effects = without_controls_alone(effects)
-    sentences = [
-        _sentence(rows, _roles(arms))
-        for _, rows in effects[effects["status"] == "ok"].groupby(["method", "control"], sort=False)
-    ]
-    return [*sentences, _bands(tables["attribution"]), *_arms(arms)]
+    known, roles = effects[effects["status"] == "ok"], _roles(arms)
+    methods = [rows for _, rows in known.groupby("method", sort=False)]
+    leads = [_lead(rows, roles) for rows in methods if (rows["control"] != "").any()]
+    sentences = [_sentence(rows, roles) for _, rows in known.groupby(["method", "control"], sort=False)]
+    first, then = (leads, sentences) if leads else (sentences, [])
+    return [*first, _bands(tables["attribution"]), *then, *_arms(arms)]
 
 
 def without_controls_alone(effects: pd.DataFrame) -> pd.DataFrame:
@@ -69,14 +70,64 @@ def _beyond(control: str, roles: Mapping[str, str]) -> str:
     return f"{beyond} ({control})" if beyond else control
 
 
+def _lead(effects: pd.DataFrame, roles: Mapping[str, str]) -> str:
+    """Return what a method changed at the last step: in total, beyond each control, and beyond all at once."""
+    last = effects[effects["at"] == effects["at"].iloc[-1]]
+    total, beyond = last[last["control"] == ""], last[last["control"] != ""]
+    changes = [_change(str(quantity), rows) for quantity, rows in total.groupby("quantity", sort=False)]
+    of = (
+        f"{total['method'].iloc[0]} changed at {last['at'].iloc[0]} ({_n_seeds(last)}, against {total['base'].iloc[0]})"
+    )
+    remaining = [
+        f"beyond {_beyond(str(control), roles)} {_different(rows)}"
+        for control, rows in beyond.groupby("control", sort=False)
+    ]
+    if len(remaining) > 1:
+        remaining.append(f"beyond all of these {_different(beyond)}")
+    return f"What {of}: {'; '.join(changes)}. What remains different: {'; '.join(remaining)}."
+
+
+def _change(quantity: str, rows: pd.DataFrame) -> str:
+    """Return at which layers a quantity is different, or how many are equivalent and undecided."""
+    different = rows[rows["verdict"] == "different"]
+    if different.empty:
+        counts = [f"{n} {name}" for name in _VERDICTS[1:] if (n := int((rows["verdict"] == name).sum()))]
+        return f"{quantity_label(quantity)} at no layer ({', '.join(counts)})"
+    largest = different.iloc[int(different["difference"].abs().to_numpy().argmax())]
+    size = _size(largest) if len(different) == 1 else f"largest {_size(largest)} at {largest['layer']}"
+    return f"{quantity_label(quantity)} at {_layers(different['depth'])}, {size}"
+
+
+def _different(rows: pd.DataFrame) -> str:
+    """Return by quantity the layers that are different from every control that has them."""
+    found = []
+    for quantity, each in rows.groupby("quantity", sort=False):
+        always = (each["verdict"] == "different").groupby(each["depth"]).all()
+        if always.any():
+            found.append(f"{quantity_label(str(quantity))} at {_layers(always.index[always])}")
+    return ", ".join(found) if found else "no layer"
+
+
+def _layers(depths: Iterable[int]) -> str:
+    numbers = [int(depth) for depth in depths]
+    return f"layer{'s' if len(numbers) > 1 else ''} {_ranges(numbers)}"
+
+
+def _size(row: Any) -> str:
+    return f"{row['difference']:+.3f} [{row['band_low']:+.3f}, {row['band_high']:+.3f}]"
+
+
+def _n_seeds(effects: pd.DataFrame) -> str:
+    sizes = sorted(set(effects["n_seeds"].astype(int)))
+    return f"n = {sizes[0]} seeds" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]} seeds"
+
+
 def _sentence(effects: pd.DataFrame, roles: Mapping[str, str]) -> str:
     """Return what one contrast says about all quantities."""
     method, control, base = (str(effects[name].iloc[0]) for name in ("method", "control", "base"))
     head = f"{method} beyond {_beyond(control, roles)}" if control else f"{method} against {base}"
-    sizes = sorted(set(effects["n_seeds"].astype(int)))
-    n = f"n = {sizes[0]}" if len(sizes) == 1 else f"n = {sizes[0]} to {sizes[-1]}"
     parts = [_part(str(quantity), rows) for quantity, rows in effects.groupby("quantity", sort=False)]
-    return f"{head} ({n} seeds): {'; '.join(parts)}."
+    return f"{head} ({_n_seeds(effects)}): {'; '.join(parts)}."
 
 
 def _part(quantity: str, rows: pd.DataFrame) -> str:
@@ -91,9 +142,9 @@ def _part(quantity: str, rows: pd.DataFrame) -> str:
         counted = verdict if len(rows) == 1 else f"{verdict} at all {places}"
     largest = rows.iloc[int(rows["difference"].abs().to_numpy().argmax())]
     at = f", {largest['at']}" if several else ""
-    size = f"{largest['difference']:+.3f} [{largest['band_low']:+.3f}, {largest['band_high']:+.3f}]"
     which = "" if len(rows) == 1 else "largest "
-    return f"{quantity_label(quantity)} {counted}{_where(rows, several)}, {which}{size} at {largest['layer']}{at}"
+    size = f"{which}{_size(largest)} at {largest['layer']}{at}"
+    return f"{quantity_label(quantity)} {counted}{_where(rows, several)}, {size}"
 
 
 def _where(rows: pd.DataFrame, several: bool) -> str:
@@ -103,8 +154,8 @@ def _where(rows: pd.DataFrame, several: bool) -> str:
     if different.empty or len(different) == len(last):
         return ""
     at = f"at {last['at'].iloc[0]!s}: " if several else ""
-    verb = "layer {} differs" if len(different) == 1 else "layers {} differ"
-    return f" ({at}{verb.format(_ranges(different['depth'].astype(int).tolist()))})"
+    verb = "differs" if len(different) == 1 else "differ"
+    return f" ({at}{_layers(different['depth'])} {verb})"
 
 
 def _ranges(depths: Sequence[int]) -> str:

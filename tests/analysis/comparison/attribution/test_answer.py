@@ -67,17 +67,47 @@ def test_each_contrast_is_one_sentence_with_the_numbers_of_the_table(
 
 
 def test_the_answer_comes_first_and_says_what_bands_and_verdicts_are(arm_comparison: ComparisonResult) -> None:
-    sentences = arm_comparison.summary()
-    assert sentences[0].startswith("sg against bp (n = 3 seeds): ")
+    first, bands, second, *rest = arm_comparison.summary()
+    assert first.startswith("What sg changed at 100 % (n = 3 seeds, against bp): CKA at ")
+    assert "beyond all of these" in first
+    assert second.startswith("sg against bp (n = 3 seeds): ")
     n = len(arm_comparison.tables["attribution"])
-    assert sentences[5].startswith(f"Brackets are bands that cover all {n} differences between arms at once with 95 %")
-    assert "the unit of replication is the seed" in sentences[5]
-    assert (
-        "CKA 0.05, class structure 0.05, logarithm of the effective dimension 0.2, probe accuracy 0.02" in sentences[5]
+    assert bands.startswith(f"Brackets are bands that cover all {n} differences between arms at once with 95 %")
+    assert "the unit of replication is the seed" in bands
+    assert "CKA 0.05, class structure 0.05, logarithm of the effective dimension 0.2, probe accuracy 0.02" in bands
+    assert "undecided: neither, which is no evidence of equality" in bands
+    assert "slow (schedule-matched): epochs 3 (2), learning_rate 0.003 (0.01)" in rest[4]
+    assert "bp at" not in rest[4]
+
+
+def test_the_lead_names_layers_in_total_beyond_each_control_and_beyond_all() -> None:
+    def rows(control: str, *verdicts: str, at: str = "100 %") -> list[dict[str, object]]:
+        kind = "beyond" if control else "total"
+        return [
+            effect(control=control, contrast=kind, at=at, layer=f"hidden.{k}", depth=k, verdict=verdict)
+            for k, verdict in enumerate(verdicts, start=1)
+        ]
+
+    effects = [
+        *rows("", "different", "different", "different", at="50 %"),
+        *rows("", "different", "different", "undecided"),
+        *rows("slow", "undecided", "different", "different"),
+        *rows("short", "different", "different"),
+        *(each | {"quantity": "accuracy"} for each in rows("", "equivalent", "undecided", "undecided")),
+        *(each | {"quantity": "accuracy"} for each in rows("slow", "equivalent", "undecided", "different")),
+    ]
+    controls = (arm("slow", "schedule-matched"), arm("short", "truncated"))
+    assert answer(frames(effects, *controls))[0] == (
+        "What sg changed at 100 % (n = 5 seeds, against bp): CKA at layers 1-2, largest +0.100 [+0.060, +0.140] at "
+        "hidden.1; probe accuracy at no layer (1 equivalent, 2 undecided). What remains different: beyond schedule "
+        "(slow) CKA at layers 2-3, probe accuracy at layer 3; beyond truncation (short) CKA at layers 1-2; beyond all "
+        "of these CKA at layers 2-3, probe accuracy at layer 3."
     )
-    assert "undecided: neither, which is no evidence of equality" in sentences[5]
-    assert "slow (schedule-matched): epochs 3 (2), learning_rate 0.003 (0.01)" in sentences[6]
-    assert "bp at" not in sentences[6]
+
+
+def test_without_controls_there_is_no_lead() -> None:
+    (first, *_) = answer(frames([effect(verdict="equivalent")]))
+    assert first.startswith("sg against bp (n = 5 seeds): ")
 
 
 @pytest.mark.parametrize(
