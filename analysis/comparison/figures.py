@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -350,20 +351,41 @@ def _effect_label(quantity: str) -> str:
     return f"{quantity_label(quantity)} {changed} between arms"
 
 
-def _attribution_caption(tables: Tables) -> str:
-    effects, quantity = tables["attribution"], _first_quantity(tables)
+def _attribution_caption(tables: Tables, quantity: str) -> str:
+    effects = tables["attribution"]
+    of_measure = (
+        " Similarities: the mean within the two arms less that between them (distances: the reverse)."
+        if quantity in MEASURES
+        else ""
+    )
     return (
         f"Difference in {quantity_label(quantity)} between a method and the reference (total), and between the method "
-        "and each control (beyond), by layer and step. Similarities: the mean within the two arms less that between "
-        "them (distances: the reverse). Dots: different; equals signs: equivalent; hatched: undecided, by bands that "
-        f"cover all {(effects['status'] == 'ok').sum()} differences at once with 95 % confidence. Smallest difference "
-        f"of interest: {effects['smallest'].iloc[0]:g}."
+        f"and each control (beyond), by layer and step.{of_measure} Dots: different; equals signs: equivalent; "
+        f"hatched: undecided, by bands that cover all {(effects['status'] == 'ok').sum()} differences at once with "
+        "95 % confidence. Smallest difference of interest: "
+        f"{effects.loc[effects['quantity'] == quantity, 'smallest'].iloc[0]:g}."
     )
 
 
-def _draw_attribution(tables: Tables) -> Figure:
-    rows, quantity = without_controls_alone(tables["attribution"]), _first_quantity(tables)
+def _draw_attribution(tables: Tables, quantity: str) -> Figure:
+    rows = without_controls_alone(tables["attribution"])
     return plot_attribution(rows[rows["quantity"] == quantity], contrast_titles(tables), label=_effect_label(quantity))
+
+
+def _attribution_figure(quantity: str) -> ComparisonFigure:
+    """Return the figure of a quantity that is no measure; that of the first quantity is ``"attribution"``."""
+    return ComparisonFigure(
+        heading=f"What the methods changed: {quantity_label(quantity)}",
+        table="attribution",
+        caption=partial(_attribution_caption, quantity=quantity),
+        draw=partial(_draw_attribution, quantity=quantity),
+        is_possible=lambda tables: quantity in set(tables["attribution"]["quantity"]) - {_first(tables)},
+        leads=True,
+    )
+
+
+def _first(tables: Tables) -> str:
+    return _first_quantity(tables) if _has_arms(tables) else ""
 
 
 def _effects_caption(tables: Tables) -> str:
@@ -384,18 +406,21 @@ FIGURES: dict[str, ComparisonFigure] = {
     "attribution": ComparisonFigure(
         heading="What the methods changed",
         table="attribution",
-        caption=_attribution_caption,
-        draw=_draw_attribution,
+        caption=lambda tables: _attribution_caption(tables, _first_quantity(tables)),
+        draw=lambda tables: _draw_attribution(tables, _first_quantity(tables)),
         is_possible=_has_arms,
         leads=True,
     ),
+    **{
+        f"attribution_{quantity}": _attribution_figure(quantity)
+        for quantity in ("class_structure", "accuracy", "log_dimension")
+    },
     "attribution_by_layer": ComparisonFigure(
         heading="What the methods changed, with bands",
         table="attribution",
         caption=_effects_caption,
         draw=_draw_effects,
         is_possible=_has_arms,
-        leads=True,
     ),
     "probe_accuracy": ComparisonFigure(
         heading="Linear probes by layer", table="probes", caption=_probe_caption, draw=_draw_probes

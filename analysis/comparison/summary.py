@@ -28,8 +28,10 @@ _NAMES = {"rdm": "RDM", "rdm_similarity": "RDM similarity", "probes": "probe"}
 
 def summarise(tables: Tables) -> list[str]:
     """Return a few sentences with the numbers that matter first."""
+    first, details = answer(tables)
     return [
-        *answer(tables),
+        *first,
+        *details,
         *_more_than_the_rule(tables),
         *_few_seeds(tables),
         *_unfinished(tables),

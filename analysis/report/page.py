@@ -32,12 +32,13 @@ def write_report(
 ) -> None:
     """Write the report of a comparison as one HTML file that works offline."""
     content, arrays = page_content(tables)
-    answered = answer(tables)
+    first, details = answer(tables)
     page = render(
         "report.html.j2",
         title=title,
-        answer=answered,
-        summary=[sentence for sentence in summarise(tables) if sentence not in answered],
+        answer=first,
+        details=details,
+        summary=summarise(tables)[len(first) + len(details) :],
         undefined=undefined_sentences(tables),
         words=describe_methods(tables),
         charts={name: (chart, chart.words(tables)) for name, chart in possible_charts(tables).items()},

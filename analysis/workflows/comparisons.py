@@ -18,7 +18,7 @@ from analysis.comparison.view import views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
-from analysis.config.roles import REFERENCE
+from analysis.config.roles import METHOD, REFERENCE
 from analysis.config.sweep_file import SweptArm, default_folder, read_design
 from analysis.config.toml_files import SettingsFile
 from analysis.workflows.analyze import carry_out, command_line
@@ -177,7 +177,8 @@ def plan_arms(
     runs = named or [run.path for arm in opened.arms for run in arm.runs]
     command = command_line("compare", runs, views, config, {"--steps": config.steps, "--output": output})
     command += _design_options(design)
-    title = f"Comparison of {', '.join(arm.name for arm in opened.arms)}"
+    methods = " and ".join(arm.name for arm in opened.arms if arm.arm.role == METHOD)
+    title = f"Comparison of {methods} with {first.name}"
     return AnalysisPlan(title, tuple(views), folder, config, command, opened)
 
 

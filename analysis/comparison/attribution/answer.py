@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis.config.roles import ROLES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["answer", "contrast_titles", "quantity_label", "without_controls_alone"]
+__all__ = ["Answer", "answer", "contrast_titles", "quantity_label", "without_controls_alone"]
 
 _VERDICTS = ("different", "equivalent", "undecided")
 _FAR_IN_ACCURACY = 0.02
@@ -21,18 +21,25 @@ _LABELS = {
 }
 
 
-def answer(tables: Mapping[str, pd.DataFrame]) -> list[str]:
+class Answer(NamedTuple):
+    """Sentences that answer the question of a comparison of arms, and those with the details."""
+
+    first: list[str]
+    details: list[str]
+
+
+def answer(tables: Mapping[str, pd.DataFrame]) -> Answer:
     """Return what the tables ``attribution`` and ``arms`` say; nothing if there are no arms."""
     effects, arms = tables["attribution"], tables["arms"]
     if effects.empty:
-        return []
+        return Answer([], [])
     effects = without_controls_alone(effects)
     known, roles = effects[effects["status"] == "ok"], _roles(arms)
     methods = [rows for _, rows in known.groupby("method", sort=False)]
     leads = [_lead(rows, roles) for rows in methods if (rows["control"] != "").any()]
     sentences = [_sentence(rows, roles) for _, rows in known.groupby(["method", "control"], sort=False)]
     first, then = (leads, sentences) if leads else (sentences, [])
-    return [*first, _bands(tables["attribution"]), *then, *_arms(arms)]
+    return Answer([*first, _bands(tables["attribution"])], [*then, *_arms(arms)])
 
 
 def without_controls_alone(effects: pd.DataFrame) -> pd.DataFrame:

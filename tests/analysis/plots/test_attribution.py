@@ -109,7 +109,8 @@ def drawings(arm_comparison: ComparisonResult) -> dict[str, Drawing]:
 def test_the_figures_of_arms_come_first_and_are_written(
     arm_comparison: ComparisonResult, drawings: dict[str, Drawing]
 ) -> None:
-    assert list(drawings)[:2] == ["attribution", "attribution_by_layer"]
+    others = [f"attribution_{name}" for name in ("class_structure", "accuracy", "log_dimension")]
+    assert list(drawings)[:5] == ["attribution", *others, "attribution_by_layer"]
     for name in list(drawings)[:2]:
         assert (arm_comparison.tables.folder / "figures" / f"{name}.png").is_file()
         assert "What the methods changed" in drawings[name].heading

@@ -97,7 +97,7 @@ def test_the_lead_names_layers_in_total_beyond_each_control_and_beyond_all() -> 
         *(each | {"quantity": "accuracy"} for each in rows("slow", "equivalent", "undecided", "different")),
     ]
     controls = (arm("slow", "schedule-matched"), arm("short", "truncated"))
-    assert answer(frames(effects, *controls))[0] == (
+    assert answer(frames(effects, *controls)).first[0] == (
         "What sg changed at 100 % (n = 5 seeds, against bp): CKA at layers 1-2, largest +0.100 [+0.060, +0.140] at "
         "hidden.1; probe accuracy at no layer (1 equivalent, 2 undecided). What remains different: beyond schedule "
         "(slow) CKA at layers 2-3, probe accuracy at layer 3; beyond truncation (short) CKA at layers 1-2; beyond all "
@@ -106,7 +106,7 @@ def test_the_lead_names_layers_in_total_beyond_each_control_and_beyond_all() -> 
 
 
 def test_without_controls_there_is_no_lead() -> None:
-    (first, *_) = answer(frames([effect(verdict="equivalent")]))
+    (first, *_) = answer(frames([effect(verdict="equivalent")])).first
     assert first.startswith("sg against bp (n = 5 seeds): ")
 
 
@@ -124,13 +124,13 @@ def test_the_layers_that_differ_are_named_if_some_do(depths: list[int], words: s
     effects = [
         effect(depth=k, layer=f"hidden.{k}", verdict="different" if k in depths else "equivalent") for k in range(1, 6)
     ]
-    sentence = answer(frames(effects))[0]
+    sentence = answer(frames(effects)).first[0]
     assert words is None or words in sentence
     assert ("differ)" in sentence or "differs)" in sentence) == (words is not None)
 
 
 def test_at_one_step_no_step_is_named() -> None:
-    sentence = answer(frames([effect(), effect(depth=2, layer="hidden.2", difference=-0.3)]))[0]
+    sentence = answer(frames([effect(), effect(depth=2, layer="hidden.2", difference=-0.3)])).first[0]
     assert sentence == (
         "sg against bp (n = 5 seeds): CKA different at all 2 layers, largest -0.300 [+0.060, +0.140] at hidden.2."
     )
@@ -138,14 +138,14 @@ def test_at_one_step_no_step_is_named() -> None:
 
 def test_undefined_differences_are_not_counted() -> None:
     undefined = effect(depth=2, layer="hidden.2", difference=float("nan"), verdict="", status="failed")
-    sentences = answer(frames([effect(), undefined]))
+    sentences = answer(frames([effect(), undefined])).first
     assert sentences[0] == "sg against bp (n = 5 seeds): CKA different, +0.100 [+0.060, +0.140] at hidden.1."
     assert "cover the difference between arms" in sentences[1]
 
 
 def test_a_control_that_is_not_matched_is_named() -> None:
     arms = [arm("at", "accuracy-matched", accuracy_gap=gap, at=at) for gap, at in ((0.015, "50 %"), (-0.2, "100 %"))]
-    sentences = answer(frames([effect(), effect(control="at", contrast="beyond", base="at")], *arms))
+    sentences = answer(frames([effect(), effect(control="at", contrast="beyond", base="at")], *arms)).details
     assert sum("is not matched" in each for each in sentences) == 1
     assert (
         "at is not matched at 100 %: its nearest recorded step has a validation accuracy that is -0.200 from the "
@@ -156,7 +156,7 @@ def test_a_control_that_is_not_matched_is_named() -> None:
 def test_controls_alone_are_in_the_table_only() -> None:
     alone = effect(contrast="alone", control="slow", arm="slow", base="bp", difference=0.9)
     tables = frames([effect(), effect(contrast="beyond", control="slow", base="slow"), alone], arm("slow", "decoupled"))
-    assert not any("0.9" in each for each in answer(tables))
+    assert not any("0.9" in each for each in answer(tables).details)
     assert contrast_titles(tables) == {("sg", ""): "total", ("sg", "slow"): "beyond decoupling (slow)"}
 
 
@@ -168,7 +168,7 @@ def test_an_arm_at_the_accuracy_of_a_method_keeps_the_role_of_its_control() -> N
 
 
 def test_without_arms_there_is_no_answer(comparison: ComparisonResult) -> None:
-    assert answer(comparison.tables) == []
+    assert answer(comparison.tables) == ([], [])
     assert not any("Brackets are bands" in each for each in comparison.summary())
 
 
