@@ -89,10 +89,17 @@ def _beyond(control: str) -> str:
 
 
 def is_different(counts: pd.DataFrame) -> list[bool | None]:
-    """Return for each row of ``contrasts_at_end`` whether a third of the layers are different; None if undecided."""
+    """Return for each method whether a third of the layers are different, in total and beyond each control.
+
+    It is False if this is not so in one row of ``contrasts_at_end``, and None if that could not be decided.
+    """
     least = counts["layers"] * SHARE
     surely, perhaps = counts["different"] >= least, counts["different"] + counts["undecided"] >= least
-    return [True if sure else None if may else False for sure, may in zip(surely, perhaps, strict=True)]
+    found: list[bool | None] = []
+    for _, rows in counts.groupby("method", sort=False):
+        held = surely[rows.index].all()
+        found.append(True if held else None if perhaps[rows.index].all() else False)
+    return found
 
 
 def describe_layers(counts: pd.DataFrame, what: str) -> Iterator[str]:

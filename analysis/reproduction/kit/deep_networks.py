@@ -12,7 +12,8 @@ import pandas as pd
 from analysis.comparison.analysis_plan import AnalysisPlan
 from analysis.comparison.attribution.arms import Arm
 from analysis.comparison.attribution.contrasts import LEAST_SEEDS
-from analysis.comparison.tables.arm_tables import measured
+from analysis.comparison.tables.arm_tables import ARMS as ARMS_TABLE
+from analysis.comparison.tables.arm_tables import ATTRIBUTION, SIMILARITY_TESTS, measured
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
@@ -21,7 +22,7 @@ from analysis.config.roles import METHOD, REFERENCE
 from analysis.execution import Task
 from analysis.reproduction.claim import Frames, Plan, claim_task
 from analysis.reproduction.kit.recipe import Recipe
-from analysis.workflows.comparisons import compare_arms, plan_arms
+from analysis.workflows.comparisons import plan_arms
 from analysis.workflows.demo import DEMO_RUNS
 from repsim.learning import TrainingConfig
 
@@ -159,7 +160,7 @@ def compared_tasks(plan: Plan) -> list[Task]:
         for fraction in FRACTIONS
     ]
     compared = claim_task(
-        "arms", _compare, cost=60.0, after=[*tasks, *at_steps], networks=networks, fractions=list(FRACTIONS)
+        "arms", _compare, cost=30.0, after=[*tasks, *at_steps], networks=networks, fractions=list(FRACTIONS)
     )
     return [*tasks, *at_steps, compared]
 
@@ -172,12 +173,12 @@ def _measure(folder: Path, *, networks: Sequence[Recipe], fractions: Sequence[fl
 
 
 def _compare(folder: Path, *, networks: Sequence[Recipe], fractions: Sequence[float]) -> Frames:
-    """Return the tables of a comparison of the arms, whose report stands beside the networks."""
+    """Return tables of a comparison of the arms, and ``layers``."""
     plan = _plan(folder, networks, fractions)
-    arms = [each.arm for each in plan.design.arms] if plan.design else []
-    result = compare_arms(arms, config=plan.config, design=_DESIGN, output=plan.folder)
-    tables = {name: result.tables[name] for name in ("attribution", "similarity_tests", "arms")}
-    return {**tables, "layers": _layers(plan)}
+    for task in plan.tasks.by_table["attribution"]:
+        task.run()
+    tables = {"attribution": ATTRIBUTION, "similarity_tests": SIMILARITY_TESTS, "arms": ARMS_TABLE}
+    return {**{name: table.build(plan.tasks, {}) for name, table in tables.items()}, "layers": _layers(plan)}
 
 
 def _plan(folder: Path, networks: Sequence[Recipe], fractions: Sequence[float]) -> AnalysisPlan:

@@ -32,7 +32,7 @@ def test_the_verdict_follows_from_the_layers(results: Results, verdict: str, cla
 
 
 def test_what_a_control_explains_is_not_counted(results: Results) -> None:
-    """Layers that are different in total but not beyond one control leave the claim in part."""
+    """One method differs in total and beyond its controls, the other not beyond one of them."""
     table = results["attribution"]
     is_explained = table["control"].fillna("") == "greedy-middle"
     table = table.assign(verdict=np.where(is_explained, "equivalent", "different"))
