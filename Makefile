@@ -1,13 +1,12 @@
-# make demo | test | check | bench | docs: each creates and refreshes .venv by itself.
+# make demo | test | check | coverage | bench | docs: each creates and refreshes .venv by itself.
 # make test TESTS="tests/probes tests/test_house.py" runs these alone.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export MPLBACKEND := Agg
-# Coverage of some tests is added to that of earlier ones; where nothing can be written, none is measured.
-COVERAGE = $(shell test -w . && echo --cov --cov-report= $(if $(TESTS),--cov-append))
+PYTEST = $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check coverage bench docs clean
 
 .venv/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,13 +36,17 @@ demo: .venv/installed
 	@$(BIN)/repsim demo
 
 test: .venv/installed-dev
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(COVERAGE) $(TESTS)
+	@$(PYTEST) $(TESTS)
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# All tests, a quarter slower than make test, and the share of lines and branches that they run.
+coverage: .venv/installed-dev
+	@$(PYTEST) --cov --cov-report=
 	$(BIN)/python tests/coverage_report.py
 
 bench: .venv/installed-dev

@@ -1,4 +1,4 @@
-"""Line and branch coverage of each package, from the data of the last ``make test``; fails below the floors.
+"""Line and branch coverage of each package, of all tests (``make coverage``); fails below the floors.
 
     python tests/coverage_report.py
 
@@ -23,7 +23,7 @@ COUNTS = {"lines": ("covered_lines", "num_statements"), "branches": ("covered_br
 
 def main() -> None:
     if not (ROOT / ".coverage").is_file():
-        sys.exit("There are no coverage data; run make test first.")
+        sys.exit("There are no coverage data; run make coverage.")
     files = read_summaries()
     below = []
     for package in PACKAGES:
@@ -36,7 +36,7 @@ def main() -> None:
                 below.append(f"{share:.1f} % of the {kind} of {package} (floor {FLOORS[kind]:g} %)")
         print(line)
     if below:
-        sys.exit(f"Tests cover only {', '.join(below)}. Run make test without TESTS, or add tests.")
+        sys.exit(f"Tests cover only {', '.join(below)}. Add tests.")
 
 
 def read_summaries() -> dict[str, dict[str, Any]]:

@@ -105,12 +105,6 @@ class BareRoot:
         arguments = [str(self.folder), *(part for mount in mounts for part in mount), "--", *inside, *command, *shell]
         return _run([*_isolated(), "sh", "-c", RUN, "sh", *arguments], seconds)
 
-    def fetch(self, name: str, folder: Path) -> None:
-        """Copy a file of the source folder out of the root, if there is one."""
-        path = self.folder / SOURCE[1:] / name
-        if path.is_file():
-            shutil.copyfile(path, folder / name)
-
 
 @contextmanager
 def bare_root(revision: str = "HEAD") -> Iterator[BareRoot]:

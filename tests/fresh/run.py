@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from bare import NOBODY, ROOT, BareRoot, Done, bare_root, why_not
+from bare import NOBODY, BareRoot, Done, bare_root, why_not
 
 SKIPPED = 77
 INSTALLED = """
@@ -70,7 +70,6 @@ def check(root: BareRoot, tests: str, seconds: float) -> list[str]:
 
     expect("make demo", lambda: root.run("make demo", seconds=seconds), "Report: runs/demo/comparison/report.html")
     expect("make test", lambda: root.run(f"make test TESTS='{tests}'", seconds=seconds), " passed")
-    root.fetch(".coverage", ROOT)
     expect(
         "the package installed, read-only, for a user without a home",
         lambda: root.run(INSTALLED, seconds=seconds, user=NOBODY, read_only=True, env={"HOME": "/nonexistent"}),
