@@ -154,7 +154,7 @@ def test_names_are_escaped_in_every_chart(page: Any, comparison: ComparisonResul
 
 def test_every_image_is_seen(page: Any) -> None:
     widths = page.eval_on_selector_all("img", "images => images.map(image => image.naturalWidth)")
-    assert len(widths) == 7
+    assert len(widths) == 8
     assert min(widths) > 0
 
 
