@@ -354,7 +354,7 @@ def _effect_label(quantity: str) -> str:
 def _attribution_caption(tables: Tables, quantity: str) -> str:
     effects = tables["attribution"]
     of_measure = (
-        " Similarities: the mean within the two arms less that between them (distances: the reverse)."
+        " It is how much less alike networks of different arms are than networks of the same arm."
         if quantity in MEASURES
         else ""
     )

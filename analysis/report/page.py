@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from analysis.comparison.attribution.answer import answer
+from analysis.comparison.attribution.answer import answer, answer_table
 from analysis.comparison.summary import summarise, undefined_sentences
 from analysis.comparison.tables.result_tables import Tables
 from analysis.plots.drawing import Drawing
@@ -38,6 +38,7 @@ def write_report(
         title=title,
         answer=first,
         details=details,
+        answer_table=_table_html(answer_table(tables)) if details else "",
         summary=summarise(tables)[len(first) + len(details) :],
         undefined=undefined_sentences(tables),
         words=describe_methods(tables),

@@ -10,7 +10,7 @@ from analysis.config.roles import ROLES
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Answer", "answer", "contrast_titles", "quantity_label", "without_controls_alone"]
+__all__ = ["Answer", "answer", "answer_table", "contrast_titles", "quantity_label", "without_controls_alone"]
 
 _VERDICTS = ("different", "equivalent", "undecided")
 _FAR_IN_ACCURACY = 0.02
@@ -36,7 +36,8 @@ def answer(tables: Mapping[str, pd.DataFrame]) -> Answer:
     effects = without_controls_alone(effects)
     known, roles = effects[effects["status"] == "ok"], _roles(arms)
     methods = [rows for _, rows in known.groupby("method", sort=False)]
-    leads = [_lead(rows, roles) for rows in methods if (rows["control"] != "").any()]
+    others = dict(zip(arms["arm"], arms["differs"].fillna(""), strict=True))
+    leads = [_lead(rows, roles, others) for rows in methods if (rows["control"] != "").any()]
     sentences = [_sentence(rows, roles) for _, rows in known.groupby(["method", "control"], sort=False)]
     first, then = (leads, sentences) if leads else (sentences, [])
     return Answer([*first, _bands(tables["attribution"])], [*then, *_arms(arms)])
@@ -77,7 +78,43 @@ def _beyond(control: str, roles: Mapping[str, str]) -> str:
     return f"{beyond} ({control})" if beyond else control
 
 
-def _lead(effects: pd.DataFrame, roles: Mapping[str, str]) -> str:
+def answer_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the verdicts at the last step in words: one row per method and contrast, one column per quantity.
+
+    There are no rows without arms.
+    """
+    import pandas as pd  # slow to import
+
+    effects = without_controls_alone(tables["attribution"])
+    known, roles = effects[effects["status"] == "ok"], _roles(tables["arms"])
+    last = known[known["at"] == known["at"].iloc[-1]] if len(known) else known
+    rows = []
+    for (method, control), contrast in last.groupby(["method", "control"], sort=False):
+        base = f"beyond {_beyond(str(control), roles)}" if control else f"in total, against {contrast['base'].iloc[0]}"
+        cells = {quantity_label(str(name)): _cell(each) for name, each in contrast.groupby("quantity", sort=False)}
+        rows.append({"method": method, "difference": base, **cells})
+    return pd.DataFrame(rows)
+
+
+def _cell(rows: pd.DataFrame) -> str:
+    """Return the layers by verdict, those that are different by the sign of the difference."""
+    parts = []
+    is_different = rows["verdict"] == "different"
+    for word, chosen in (("above", rows["difference"] > 0), ("below", rows["difference"] < 0)):
+        each = rows[is_different & chosen]
+        if len(each):
+            largest = each.iloc[int(each["difference"].abs().to_numpy().argmax())]
+            what = "different" if rows["between"].notna().all() else word
+            parts.append(f"{what} at {_layers(each['depth'])}, up to {_size(largest)}")
+    for verdict in _VERDICTS[1:]:
+        each = rows[rows["verdict"] == verdict]
+        if len(each):
+            where = f"all {len(rows)} layers" if len(each) == len(rows) else _layers(each["depth"])
+            parts.append(f"{verdict} at {where}")
+    return "; ".join(parts)
+
+
+def _lead(effects: pd.DataFrame, roles: Mapping[str, str], others: Mapping[str, str]) -> str:
     """Return what a method changed at the last step: in total, beyond each control, and beyond all at once."""
     last = effects[effects["at"] == effects["at"].iloc[-1]]
     total, beyond = last[last["control"] == ""], last[last["control"] != ""]
@@ -91,7 +128,11 @@ def _lead(effects: pd.DataFrame, roles: Mapping[str, str]) -> str:
     ]
     if len(remaining) > 1:
         remaining.append(f"beyond all of these {_different(beyond)}")
-    return f"What {of}: {'; '.join(changes)}. What remains different: {'; '.join(remaining)}."
+    besides = [
+        each for each in others.get(str(total["method"].iloc[0]), "").split(", ") if each[:5] not in ("", "rule ")
+    ]
+    confound = f" It differs from it not only in its rule, but in {', '.join(besides)}." if besides else ""
+    return f"What {of}: {'; '.join(changes)}.{confound} What remains different: {'; '.join(remaining)}."
 
 
 def _change(quantity: str, rows: pd.DataFrame) -> str:
@@ -112,7 +153,13 @@ def _different(rows: pd.DataFrame) -> str:
         always = (each["verdict"] == "different").groupby(each["depth"]).all()
         if always.any():
             found.append(f"{quantity_label(str(quantity))} at {_layers(always.index[always])}")
-    return ", ".join(found) if found else "no layer"
+    return ", ".join(found) if found else f"no layer ({_open(rows)})"
+
+
+def _open(rows: pd.DataFrame) -> str:
+    """Return which verdicts there are instead of "different"."""
+    found = set(rows["verdict"])
+    return "all equivalent" if found == {"equivalent"} else "all undecided" if found == {"undecided"} else "not shown"
 
 
 def _layers(depths: Iterable[int]) -> str:

@@ -5,7 +5,13 @@ import re
 import pandas as pd
 import pytest
 
-from analysis.comparison.attribution.answer import answer, contrast_titles, quantity_label, without_controls_alone
+from analysis.comparison.attribution.answer import (
+    answer,
+    answer_table,
+    contrast_titles,
+    quantity_label,
+    without_controls_alone,
+)
 from analysis.comparison.result import ComparisonResult
 
 Frames = dict[str, pd.DataFrame]
@@ -103,6 +109,32 @@ def test_the_lead_names_layers_in_total_beyond_each_control_and_beyond_all() -> 
         "(slow) CKA at layers 2-3, probe accuracy at layer 3; beyond truncation (short) CKA at layers 1-2; beyond all "
         "of these CKA at layers 2-3, probe accuracy at layer 3."
     )
+
+
+def test_the_lead_names_other_settings_and_what_is_open() -> None:
+    effects = [effect(verdict="undecided"), effect(control="slow", contrast="beyond", verdict="undecided")]
+    tables = frames(effects, arm("slow", "schedule-matched"))
+    tables["arms"].loc[tables["arms"]["arm"] == "sg", "differs"] = "rule sg (backprop), epochs 4 (2), width 8 (9)"
+    (first, *_) = answer(tables).first
+    assert "It differs from it not only in its rule, but in epochs 4 (2), width 8 (9)." in first
+    assert first.endswith("What remains different: beyond schedule (slow) no layer (all undecided).")
+
+
+def test_the_table_of_the_answer_has_layers_by_verdict_and_sign() -> None:
+    found = [("different", 0.1), ("different", -0.2), ("equivalent", 0.0), ("undecided", 0.03)]
+    effects = [
+        effect(quantity=quantity, depth=k, verdict=verdict, difference=size, between=between, at=at)
+        for at in ("50 %", "100 %")
+        for quantity, between in (("cka", 0.5), ("accuracy", float("nan")))
+        for k, (verdict, size) in enumerate(found if at == "100 %" else [("different", 1.0)] * 4, start=1)
+    ]
+    (row,) = answer_table(frames(effects)).to_dict("records")
+    assert row["difference"] == "in total, against bp"
+    rest = "equivalent at layer 3; undecided at layer 4"
+    assert row["probe accuracy"] == (
+        f"above at layer 1, up to +0.100 [+0.060, +0.140]; below at layer 2, up to -0.200 [+0.060, +0.140]; {rest}"
+    )
+    assert row["CKA"].startswith("different at layer 1, up to +0.100")
 
 
 def test_without_controls_there_is_no_lead() -> None:
