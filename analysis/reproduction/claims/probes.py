@@ -26,6 +26,7 @@ def _conclude(results: Results) -> Section:
         setting=_setting(results),
         verdict=verdict_of(findings.is_different(counts)),
         findings=[
+            findings.describe_verdicts({"probe accuracy": counts}),
             *findings.describe_layers(counts, "Probe accuracy"),
             *_early(attribution),
             findings.describe_first_layers(seed_intervals(first, ["arm"], "depth"), "probe accuracy"),

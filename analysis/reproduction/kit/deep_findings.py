@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -22,9 +22,12 @@ from analysis.reproduction.kit.panels import label, plot_means
 __all__ = [
     "attribution_drawing",
     "contrasts_at_end",
+    "describe_contrasts",
     "describe_first_layers",
     "describe_layers",
     "describe_networks",
+    "describe_verdicts",
+    "first_layer_contrasts",
     "first_layers",
     "is_different",
     "layer_panels",
@@ -102,6 +105,18 @@ def is_different(counts: pd.DataFrame) -> list[bool | None]:
     return found
 
 
+def describe_verdicts(counts: Mapping[str, pd.DataFrame]) -> str:
+    """Return a sentence on ``is_different`` of several quantities, by their names."""
+    words = {True: "yes", False: "no", None: "undecided"}
+    methods = list(dict.fromkeys(next(iter(counts.values()))["method"]))
+    said = [
+        f"{method} by {what} {words[held]}"
+        for what, table in counts.items()
+        for method, held in zip(methods, is_different(table), strict=True)
+    ]
+    return f"A third of the layers are different at the end, in total and beyond each control: {', '.join(said)}."
+
+
 def describe_layers(counts: pd.DataFrame, what: str) -> Iterator[str]:
     """Yield one sentence per method on what ``contrasts_at_end`` counts."""
     for method, rows in counts.groupby("method", sort=False):
@@ -117,18 +132,39 @@ def describe_layers(counts: pd.DataFrame, what: str) -> Iterator[str]:
 def first_layers(layers: pd.DataFrame, quantity: str) -> pd.DataFrame:
     """Return for each network the first layer at which a quantity has 90 % of its value in the last layer, at the end.
 
-    ``difference`` is that of the layer from the one of the reference with the same seed and split.
+    The column is ``depth``.
     """
     last = layers[layers["at"] == layers["at"].iloc[-1]].sort_values("depth")
     rows = []
     for (arm, seed, split), each in last.groupby(["arm", "seed", "split"], sort=False):
         reached = each[quantity] >= _READABLE * each[quantity].iloc[-1]
         rows.append({"arm": arm, "seed": seed, "split": split, "depth": int(each.loc[reached, "depth"].iloc[0])})
-    table = pd.DataFrame(rows)
-    of_reference = rows_of(table, arm="backprop").set_index("seed")["depth"]
-    table["difference"] = table["depth"] - table["seed"].map(of_reference)
     order = {name: k for k, name in enumerate(dict.fromkeys(layers["arm"]))}
-    return table.sort_values(["arm", "seed"], key=lambda column: column.map(order) if column.name == "arm" else column)
+    return pd.DataFrame(rows).sort_values(
+        ["arm", "seed"], key=lambda column: column.map(order) if column.name == "arm" else column
+    )
+
+
+def first_layer_contrasts(first: pd.DataFrame, attribution: pd.DataFrame) -> pd.DataFrame:
+    """Return by how many layers the first layer of each method is above that of the reference and of each control.
+
+    There is one row per method and ``base``, with the interval of ``seed_intervals`` over pairs of equal seeds.
+    """
+    wide = first.pivot(index="seed", columns="arm", values="depth")
+    pairs = attribution.loc[attribution["contrast"] != "alone", ["arm", "base"]].drop_duplicates()
+    differences = pd.concat(
+        [
+            pd.DataFrame({"method": arm, "base": base, "difference": wide[arm] - wide[base]})
+            for arm, base in pairs.itertuples(index=False)
+        ]
+    )
+    return seed_intervals(differences, ["method", "base"], "difference")
+
+
+def describe_contrasts(table: pd.DataFrame, what: str) -> str:
+    """Return a sentence on ``first_layer_contrasts``."""
+    parts = [f"{row.method} less {row.base} {with_interval(row, '+.1f')}" for row in table.itertuples()]
+    return f"Difference of this layer, of {what}, in pairs of equal seeds: {'; '.join(parts)}."
 
 
 def describe_first_layers(table: pd.DataFrame, what: str) -> str:

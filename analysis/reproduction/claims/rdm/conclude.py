@@ -19,6 +19,7 @@ def conclude(results: Results) -> Section:
     attribution, layers = results["attribution"], results["layers"]
     counts = {name: findings.contrasts_at_end(attribution, name) for name in (*deep.MEASURES, STRUCTURE)}
     first = findings.first_layers(layers, STRUCTURE)
+    above = findings.first_layer_contrasts(first, attribution)
     reached = seed_intervals(first, ["arm"], "depth")
     by_measure = [
         sentence for name, label in deep.MEASURES.items() for sentence in findings.describe_layers(counts[name], label)
@@ -27,13 +28,11 @@ def conclude(results: Results) -> Section:
         setting=_setting(results),
         verdict=verdict_of(held for name in deep.MEASURES for held in findings.is_different(counts[name])),
         findings=[
+            findings.describe_verdicts({label: counts[name] for name, label in deep.MEASURES.items()}),
             *by_measure,
             *findings.describe_layers(counts[STRUCTURE], "Class structure"),
             findings.describe_first_layers(reached, "class structure"),
-            findings.describe_first_layers(
-                seed_intervals(first[first["arm"] != "backprop"], ["arm"], "difference"),
-                "class structure, less that of backprop with the same seed: class structure",
-            ),
+            findings.describe_contrasts(above, "class structure"),
         ],
         tables={
             "networks": results["networks"],
@@ -42,6 +41,7 @@ def conclude(results: Results) -> Section:
             "similarity_tests": results["similarity_tests"],
             "layers": layers,
             "first_layers": first,
+            "first_layer_contrasts": above,
         },
         shown={
             f"Layers by verdict at the end of training, {label}": counts[name]

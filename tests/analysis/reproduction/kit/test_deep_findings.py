@@ -1,7 +1,14 @@
 import pandas as pd
 import pytest
 
-from analysis.reproduction.kit.deep_findings import contrasts_at_end, describe_layers, first_layers, is_different
+from analysis.reproduction.kit.deep_findings import (
+    contrasts_at_end,
+    describe_layers,
+    describe_verdicts,
+    first_layer_contrasts,
+    first_layers,
+    is_different,
+)
 
 
 def effects(**verdicts: list[str]) -> pd.DataFrame:
@@ -59,9 +66,11 @@ def test_a_method_is_different_in_total_and_beyond_each_control(
     """What differs from one control only, which may be a bad one, supports nothing; undecided is no evidence."""
     table = contrasts_at_end(effects(total=total, backprop_slow=slow), "cka")
     assert is_different(table) == [expected]
+    word = {True: "yes", False: "no", None: "undecided"}[expected]
+    assert describe_verdicts({"CKA": table}).endswith(f"beyond each control: sg-every-boundary by CKA {word}.")
 
 
-def test_first_layers_are_compared_with_the_reference_of_the_same_seed() -> None:
+def test_first_layers_are_compared_in_pairs_of_equal_seeds() -> None:
     values = {"backprop": [[0.1, 0.5, 1.0], [0.1, 0.95, 1.0]], "sg": [[0.9, 1.0, 1.0], [0.1, 0.2, 0.8]]}
     layers = pd.DataFrame(
         [
@@ -74,4 +83,7 @@ def test_first_layers_are_compared_with_the_reference_of_the_same_seed() -> None
     )
     table = first_layers(layers, "x")
     assert table["depth"].tolist() == [3, 2, 1, 3]
-    assert table["difference"].tolist() == [0, 0, -2, 1]
+    effects = pd.DataFrame({"arm": ["sg", "other"], "base": ["backprop"] * 2, "contrast": ["total", "alone"]})
+    (row,) = first_layer_contrasts(table, effects).itertuples()
+    assert (row.method, row.base, row.n_seeds) == ("sg", "backprop", 2)
+    assert (row.mean, row.least, row.most) == (-0.5, -2, 1)
