@@ -266,7 +266,7 @@ def test_there_is_one_writer_and_readers_see_complete_steps_only() -> None:
 
 
 def test_processes_that_die_or_stall_never_hold_a_lease_together() -> None:
-    done = script("leases.py", "--seconds", 15)
+    done = script("leases.py", "--seconds", 8)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d+ times held, \d+ lines, [1-9]\d* holders killed", done.stdout, re.MULTILINE)
 
