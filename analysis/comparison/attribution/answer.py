@@ -37,7 +37,9 @@ def answer(tables: Mapping[str, pd.DataFrame]) -> Answer:
     known, roles = effects[effects["status"] == "ok"], _roles(arms)
     methods = [rows for _, rows in known.groupby("method", sort=False)]
     others = dict(zip(arms["arm"], arms["differs"].fillna(""), strict=True))
-    leads = [_lead(rows, roles, others) for rows in methods if (rows["control"] != "").any()]
+    leads = [
+        _lead(rows, roles, others) for rows in methods if rows["control"].eq("").any() and rows["control"].ne("").any()
+    ]
     sentences = [_sentence(rows, roles) for _, rows in known.groupby(["method", "control"], sort=False)]
     first, then = (leads, sentences) if leads else (sentences, [])
     return Answer([*first, _bands(tables["attribution"])], [*then, *_arms(arms)])
@@ -116,7 +118,8 @@ def _cell(rows: pd.DataFrame) -> str:
 
 def _lead(effects: pd.DataFrame, roles: Mapping[str, str], others: Mapping[str, str]) -> str:
     """Return what a method changed at the last step: in total, beyond each control, and beyond all at once."""
-    last = effects[effects["at"] == effects["at"].iloc[-1]]
+    in_total = effects[effects["control"] == ""]
+    last = effects[effects["at"] == in_total["at"].iloc[-1]]
     total, beyond = last[last["control"] == ""], last[last["control"] != ""]
     changes = [_change(str(quantity), rows) for quantity, rows in total.groupby("quantity", sort=False)]
     of = (

@@ -137,6 +137,13 @@ def test_the_table_of_the_answer_has_layers_by_verdict_and_sign() -> None:
     assert row["CKA"].startswith("different at layer 1, up to +0.100")
 
 
+def test_a_method_without_a_defined_total_has_no_lead() -> None:
+    failed = effect(status="failed", verdict="")
+    beyond = effect(control="slow", contrast="beyond", base="slow")
+    (first, *_) = answer(frames([failed, beyond], arm("slow", "schedule-matched"))).first
+    assert first.startswith("sg beyond schedule (slow)")
+
+
 def test_without_controls_there_is_no_lead() -> None:
     (first, *_) = answer(frames([effect(verdict="equivalent")])).first
     assert first.startswith("sg against bp (n = 5 seeds): ")
