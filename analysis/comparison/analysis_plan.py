@@ -27,7 +27,7 @@ __all__ = ["OUTCOME", "AnalysisPlan", "plan_tasks", "read_outcome"]
 
 OUTCOME = "analysis.json"
 _FORMAT = {"format": "repsim-analysis", "format_version": 1}
-_REVISION = 13  # raised when tables, figures or the report show something else, so that earlier ones become stale
+_REVISION = 14  # raised when tables, figures or the report show something else, so that earlier ones become stale
 
 
 @dataclass(frozen=True)

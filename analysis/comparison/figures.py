@@ -14,7 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from analysis.comparison.attribution.answer import contrast_titles, quantity_label, without_controls_alone
+from analysis.comparison.attribution.answer import (
+    contrast_titles,
+    quantity_label,
+    unmatched_steps,
+    without_controls_alone,
+)
 from analysis.comparison.equal_steps import (
     equal_steps,
     is_over_steps,
@@ -364,12 +369,21 @@ def _attribution_caption(tables: Tables, quantity: str) -> str:
         f"hatched: undecided, by bands that cover all {(effects['status'] == 'ok').sum()} differences at once with "
         "95 % confidence. Smallest difference of interest: "
         f"{effects.loc[effects['quantity'] == quantity, 'smallest'].iloc[0]:g}."
+        f"{_UNMATCHED if unmatched_steps(tables['arms']) else ''}"
     )
+
+
+_UNMATCHED = " Steps with ≠: method and control differ in accuracy, which this control should have held fixed."
 
 
 def _draw_attribution(tables: Tables, quantity: str) -> Figure:
     rows = without_controls_alone(tables["attribution"])
-    return plot_attribution(rows[rows["quantity"] == quantity], contrast_titles(tables), label=_effect_label(quantity))
+    return plot_attribution(
+        rows[rows["quantity"] == quantity],
+        contrast_titles(tables),
+        label=_effect_label(quantity),
+        unmatched=unmatched_steps(tables["arms"]),
+    )
 
 
 def _attribution_figure(quantity: str) -> ComparisonFigure:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from checkpoints import Damaged
 
-__all__ = ["Attempt", "attempt"]
+__all__ = ["Attempt", "attempt", "finite"]
 
 _Value = TypeVar("_Value")
 
@@ -25,7 +26,7 @@ class Attempt(Generic[_Value]):
     @property
     def reason(self) -> str:
         """The error or the warnings that explain why there is no defined value."""
-        return self.error or " ".join(self.warnings) or "The value is NaN."
+        return self.error or " ".join(self.warnings) or "The value is not a finite number."
 
 
 def attempt(compute: Callable[[], _Value]) -> Attempt[_Value]:
@@ -45,3 +46,8 @@ def attempt(compute: Callable[[], _Value]) -> Attempt[_Value]:
             error = str(failure) or type(failure).__name__
     messages = [str(each.message) for each in caught if issubclass(each.category, RuntimeWarning | UserWarning)]
     return Attempt(value, list(dict.fromkeys(messages)), error)
+
+
+def finite(value: Any) -> float | None:
+    """Return a number as JSON takes it; None if there is none or it is not finite."""
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,13 @@ __all__ = ["plot_attribution", "plot_effects_by_layer"]
 _MARKS = {"different": "●", "equivalent": "="}
 
 
-def plot_attribution(table: pd.DataFrame, titles: Mapping[tuple[str, str], str], *, label: str) -> Figure:
+def plot_attribution(
+    table: pd.DataFrame,
+    titles: Mapping[tuple[str, str], str],
+    *,
+    label: str,
+    unmatched: Collection[tuple[str, str]] = (),
+) -> Figure:
     """Draw the differences of one quantity: one row of panels per method, one panel per contrast.
 
     Cells whose difference is larger than the smallest of interest have a dot, those whose difference is smaller an
@@ -34,6 +40,8 @@ def plot_attribution(table: pd.DataFrame, titles: Mapping[tuple[str, str], str],
         Title of each panel, in the order in which they are drawn; the control of a total is "".
     label : str
         Label of the colour bar.
+    unmatched : collection of (arm, step)
+        Controls that should be matched in accuracy and are not; "≠" stands beside these steps.
     """
     methods = list(dict.fromkeys(method for method, _ in titles))
     panels = {method: [key for key in titles if key[0] == method] for method in methods}
@@ -55,6 +63,9 @@ def plot_attribution(table: pd.DataFrame, titles: Mapping[tuple[str, str], str],
             key = panels[method][column]
             rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
             image = _panel(ax, rows, steps, _layers(table, depth), norm)
+            far = {at for base, at in zip(rows["base"], rows["at"], strict=True) if (base, at) in unmatched}
+            names = [verbatim(f"{step} ≠" if step in far else step) for step in steps]
+            ax.set_xticks(range(len(steps)), names, rotation=45, ha="right", fontsize=8)
             ax.set_title(headings[key], fontsize=9)
             ax.set_ylabel("" if column else f"{verbatim(method)}\n{ax.get_ylabel()}")
     figure = figure_of(grid[0][0])
@@ -94,7 +105,6 @@ def _panel(ax: Axes, rows: pd.DataFrame, steps: Sequence[str], layers: Sequence[
             colour = "white" if abs(values[row, column]) > 0.6 * limit else "0.15"
             ax.text(column, row, _MARKS[verdict], ha="center", va="center", fontsize=7, color=colour)
     ax.grid(visible=False)
-    ax.set_xticks(range(len(steps)), [verbatim(step) for step in steps], rotation=45, ha="right", fontsize=8)
     ax.set_xlabel("training")
     label_layers(ax.yaxis, layers)
     return image

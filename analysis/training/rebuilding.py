@@ -1,4 +1,4 @@
-"""Setup of a training as it was at a committed step, for measurements of its learner."""
+"""Learner and setup of a training as they were at a committed step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,29 @@ from analysis.training.transplant import configuration_at
 from checkpoints import Run
 from repsim.learning import Learner, build_learner, unstack
 
-__all__ = ["rebuild"]
+__all__ = ["learner_at", "rebuild"]
+
+
+def learner_at(run: Run, step: int) -> Learner:
+    """Return the learner of the training that committed a step, with its weights then.
+
+    It has the estimators of the source up to the step that a run was forked from.
+
+    Raises
+    ------
+    ValueError, OSError
+        As of ``configuration_at``; or if the step has no weights, or some of another learner.
+    """
+    training, started = configuration_at(run, step)
+    data = run.config["data"]
+    learner = build_learner(training, tuple(data["shape"]), len(data["classes"]), started=started)
+    try:
+        learner.load_state_dict(run[step].weights())
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights of step {step} of {run.path} do not fit the learner that its settings describe."
+        ) from error
+    return learner
 
 
 def rebuild(run: Run, step: int) -> TrainingSetup:
@@ -21,21 +43,14 @@ def rebuild(run: Run, step: int) -> TrainingSetup:
     Raises
     ------
     ValueError, OSError
-        If the run was not trained by ``train_run``; if the step has no weights, or some of another learner; or if the
-        data cannot be read, or have changed.
+        As of ``learner_at``; or if the data cannot be read, or have changed.
     """
     training, started = configuration_at(run, step)
     _, recording = configurations(run)
     setup = prepare(replace(training, device="cpu"), recording, run.config["data"]["data_dir"], started=started)
     run.stimuli.with_inputs(setup.stimuli)  # raises if the data have changed
-    try:
-        setup.learner.load_state_dict(run[step].weights())
-    except RuntimeError as error:
-        raise ValueError(
-            f"The weights of step {step} of {run.path} do not fit the learner that its settings describe."
-        ) from error
     alone = build_learner(training, setup.dataset.shape, len(setup.dataset.classes), together=False)
-    return replace(setup, learner=_separated(setup.learner, alone))
+    return replace(setup, learner=_separated(learner_at(run, step), alone))
 
 
 def _separated(learner: Learner, alone: Learner) -> Learner:

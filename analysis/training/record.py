@@ -22,13 +22,15 @@ from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter, silent
 from analysis.execution.threads import using_threads
 from analysis.training.foreign import load_model, load_stimuli
+from analysis.training.rebuilding import learner_at
 from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations
+from analysis.training.transplant import configuration_at
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.capture.modules import unwrapped
 from checkpoints.storage.regular_files import sha256
 from checkpoints.storage.tensors import NotStorable
 from checkpoints.training_state.model_state import model_state
-from repsim.learning import Dataset, TrainingConfig, build_learner, load_dataset, split_dataset
+from repsim.learning import Dataset, TrainingConfig, load_dataset, split_dataset
 
 __all__ = ["record_model", "record_run"]
 
@@ -75,8 +77,8 @@ def record_run(
     Raises
     ------
     ValueError, OSError
-        If the source was not trained by ``train_run`` or has no weights, or if the network cannot take the data or has
-        no such layer. Nothing is written then.
+        If the source was not trained by ``train_run``, has no weights, or was forked from a fork and a step is older
+        than that; or if the network cannot take the data or has no such layer. Nothing is written then.
     """
     run = Run.open(source)
     training, recording = configurations(run)
@@ -87,10 +89,9 @@ def record_run(
     info = run.config["data"]
     dataset = load_dataset(data or training.data, data_dir or info["data_dir"])
     _check_shape(dataset, training, tuple(info["shape"]), source)
-    learner = build_learner(training, tuple(info["shape"]), len(info["classes"]))
     stimuli = choose_stimuli(dataset, split_dataset(dataset, training.split_seed), recording.sizes, training.split_seed)
-    check_layers(learner, layers, stimuli)
     _check_weights(run, chosen)
+    check_layers(learner_at(run, chosen[0]), layers, stimuli)
     config = {
         **run.config,
         "recording": recording.to_dict(),
@@ -104,7 +105,7 @@ def record_run(
         (progress or silent()).task(new.path.name, len(chosen)) as task,
     ):
         for step in chosen:
-            learner.load_state_dict(run[step].weights())
+            learner = learner_at(run, step)
             capture = Capture(learner.network, layers)
             weights = "all" if save_weights else None
             new.checkpoint(step, learner, capture=capture, weights=weights, compress=recording.compress)
@@ -114,11 +115,12 @@ def record_run(
 
 
 def _check_weights(run: Run, steps: Sequence[int]) -> None:
-    """Raise an error if the weights of a step are damaged or missing."""
+    """Raise an error if the weights of a step are damaged or missing, or if their learner is not known."""
     for step in steps:
         run[step].verify()
         if not run[step].has_weights:
             raise ValueError(f"Step {step} of {run.path} was recorded without weights, so it cannot be recorded anew.")
+        configuration_at(run, step)
 
 
 def _check_shape(dataset: Dataset, training: TrainingConfig, shape: tuple[int, ...], source: str | Path) -> None:

@@ -60,7 +60,7 @@ def configuration_at(run: Run, step: int) -> tuple[TrainingConfig, dict[int, int
     fork = run.config.get("forked_from")
     if fork is None or step > fork["step"]:
         return training, started_in(run.config)
-    if recorded_by(run.path, run.info, step) != fork["uuid"]:
+    if recorded_by(run.path, run.info, step) not in (fork["uuid"], run.info["uuid"]):  # its own if recorded anew
         raise ValueError(
             f"Step {step} of {run.path} belongs to a run before the one that was forked at step {fork['step']}, whose "
             "settings are not stored here. Use that run."

@@ -10,7 +10,15 @@ from analysis.config.roles import ROLES
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Answer", "answer", "answer_table", "contrast_titles", "quantity_label", "without_controls_alone"]
+__all__ = [
+    "Answer",
+    "answer",
+    "answer_table",
+    "contrast_titles",
+    "quantity_label",
+    "unmatched_steps",
+    "without_controls_alone",
+]
 
 _VERDICTS = ("different", "equivalent", "undecided")
 _FAR_IN_ACCURACY = 0.02
@@ -18,6 +26,11 @@ _LABELS = {
     "class_structure": "class structure",
     "accuracy": "probe accuracy",
     "log_dimension": "logarithm of the effective dimension",
+}
+_MEANINGS = {
+    "class_structure": "the mean correlation distance between classes minus that within classes",
+    "accuracy": "the share of test patterns that a linear classifier of a layer gets right",
+    "log_dimension": "that of the participation ratio",
 }
 
 
@@ -36,10 +49,7 @@ def answer(tables: Mapping[str, pd.DataFrame]) -> Answer:
     effects = without_controls_alone(effects)
     known, roles = effects[effects["status"] == "ok"], _roles(arms)
     methods = [rows for _, rows in known.groupby("method", sort=False)]
-    others = dict(zip(arms["arm"], arms["differs"].fillna(""), strict=True))
-    leads = [
-        _lead(rows, roles, others) for rows in methods if rows["control"].eq("").any() and rows["control"].ne("").any()
-    ]
+    leads = [_lead(rows, arms) for rows in methods if rows["control"].eq("").any() and rows["control"].ne("").any()]
     sentences = [_sentence(rows, roles) for _, rows in known.groupby(["method", "control"], sort=False)]
     first, then = (leads, sentences) if leads else (sentences, [])
     return Answer([*first, _bands(tables["attribution"])], [*then, *_arms(arms)])
@@ -69,6 +79,12 @@ def quantity_label(quantity: str) -> str:
     return MEASURES[quantity].label if quantity in MEASURES else quantity.replace("_", " ")
 
 
+def unmatched_steps(arms: pd.DataFrame) -> set[tuple[str, str]]:
+    """Return the arms that are to be matched in accuracy and are not, each with the name of the aligned step."""
+    far = arms[arms["accuracy_gap"].abs() > _FAR_IN_ACCURACY]
+    return set(zip(far["arm"], far["at"], strict=True))
+
+
 def _roles(arms: pd.DataFrame) -> dict[str, str]:
     return dict(zip(arms["arm"], arms["role"], strict=True))
 
@@ -80,6 +96,14 @@ def _beyond(control: str, roles: Mapping[str, str]) -> str:
     return f"{beyond} ({control})" if beyond else control
 
 
+def _beyond_at(rows: pd.DataFrame, arms: pd.DataFrame) -> str:
+    """Return what the rows of one control at one step are beyond, and whether the control is unmatched there."""
+    base, at, control = (str(rows[name].iloc[0]) for name in ("base", "at", "control"))
+    beyond = _beyond(control, _roles(arms))
+    note = f"{beyond.removesuffix(')')}, unmatched)" if (base, at) in unmatched_steps(arms) else beyond
+    return f"beyond {note}"
+
+
 def answer_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Return the verdicts at the last step in words: one row per method and contrast, one column per quantity.
 
@@ -88,11 +112,11 @@ def answer_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     import pandas as pd  # slow to import
 
     effects = without_controls_alone(tables["attribution"])
-    known, roles = effects[effects["status"] == "ok"], _roles(tables["arms"])
+    known, arms = effects[effects["status"] == "ok"], tables["arms"]
     last = known[known["at"] == known["at"].iloc[-1]] if len(known) else known
     rows = []
     for (method, control), contrast in last.groupby(["method", "control"], sort=False):
-        base = f"beyond {_beyond(str(control), roles)}" if control else f"in total, against {contrast['base'].iloc[0]}"
+        base = _beyond_at(contrast, arms) if control else f"in total, against {contrast['base'].iloc[0]}"
         cells = {quantity_label(str(name)): _cell(each) for name, each in contrast.groupby("quantity", sort=False)}
         rows.append({"method": method, "difference": base, **cells})
     return pd.DataFrame(rows)
@@ -116,8 +140,9 @@ def _cell(rows: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
-def _lead(effects: pd.DataFrame, roles: Mapping[str, str], others: Mapping[str, str]) -> str:
+def _lead(effects: pd.DataFrame, arms: pd.DataFrame) -> str:
     """Return what a method changed at the last step: in total, beyond each control, and beyond all at once."""
+    others = dict(zip(arms["arm"], arms["differs"].fillna(""), strict=True))
     in_total = effects[effects["control"] == ""]
     last = effects[effects["at"] == in_total["at"].iloc[-1]]
     total, beyond = last[last["control"] == ""], last[last["control"] != ""]
@@ -125,10 +150,7 @@ def _lead(effects: pd.DataFrame, roles: Mapping[str, str], others: Mapping[str, 
     of = (
         f"{total['method'].iloc[0]} changed at {last['at'].iloc[0]} ({_n_seeds(last)}, against {total['base'].iloc[0]})"
     )
-    remaining = [
-        f"beyond {_beyond(str(control), roles)} {_different(rows)}"
-        for control, rows in beyond.groupby("control", sort=False)
-    ]
+    remaining = [f"{_beyond_at(rows, arms)} {_different(rows)}" for _, rows in beyond.groupby("control", sort=False)]
     if len(remaining) > 1:
         remaining.append(f"beyond all of these {_different(beyond)}")
     besides = [
@@ -150,10 +172,11 @@ def _change(quantity: str, rows: pd.DataFrame) -> str:
 
 
 def _different(rows: pd.DataFrame) -> str:
-    """Return by quantity the layers that are different from every control that has them."""
+    """Return by quantity the layers that are different from every control that has them, with one sign."""
     found = []
     for quantity, each in rows.groupby("quantity", sort=False):
-        always = (each["verdict"] == "different").groupby(each["depth"]).all()
+        signs = each["difference"].gt(0).where(each["verdict"] == "different").groupby(each["depth"])
+        always = signs.apply(lambda found: found.notna().all() and found.nunique() == 1)
         if always.any():
             found.append(f"{quantity_label(str(quantity))} at {_layers(always.index[always])}")
     return ", ".join(found) if found else f"no layer ({_open(rows)})"
@@ -234,9 +257,23 @@ def _bands(effects: pd.DataFrame) -> str:
     )
     return (
         f"Brackets are bands that cover {covered} between arms at once with 95 % confidence; the "
-        f"unit of replication is the seed. Smallest differences of interest: {smallest}. Different: the band lies "
-        "beyond; equivalent: within; undecided: neither, which is no evidence of equality."
+        f"unit of replication is the seed. {''.join(_meanings(sizes['quantity']))}Smallest differences of interest: "
+        f"{smallest}. Different: the band lies beyond; equivalent: within; undecided: neither, which is no evidence of "
+        "equality (repsim power says how many seeds a verdict needs)."
     )
+
+
+def _meanings(quantities: Iterable[str]) -> Iterable[str]:
+    """Yield what a difference in each quantity is, each sentence with a space behind it."""
+    names = list(quantities)
+    pairwise = [quantity_label(name) for name in names if name not in _MEANINGS]
+    if pairwise:
+        less = "how much less alike networks of different arms are than networks of the same arm"
+        yield f"A difference in {' or '.join(pairwise)} is {less}. "
+    for name in names:
+        if name in _MEANINGS:
+            label = quantity_label(name)
+            yield f"{label[0].upper()}{label[1:]} is {_MEANINGS[name]}. "
 
 
 def _arms(arms: pd.DataFrame) -> Iterable[str]:
@@ -246,7 +283,8 @@ def _arms(arms: pd.DataFrame) -> Iterable[str]:
     differing = [f"{arm} ({role}): {differs}" for arm, role, differs in named if differs]
     if differing:
         yield f"Settings that differ from the reference (whose values are in parentheses): {'; '.join(differing)}."
-    for row in arms[arms["accuracy_gap"].abs() > _FAR_IN_ACCURACY].itertuples():
+    far = unmatched_steps(arms)
+    for row in (each for each in arms.itertuples() if (each.arm, each.at) in far):
         yield (
             f"{row.arm} is not matched at {row.at}: its nearest recorded step has a validation accuracy that is "
             f"{row.accuracy_gap:+.3f} from the method's. Record more steps of the reference."

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from analysis.comparison.tasks.analysis_cache import AnalysisCache
 from analysis.comparison.tasks.pairs import compare_layers
 from analysis.comparison.tasks.source import Source
-from analysis.comparison.undefined import attempt
+from analysis.comparison.undefined import attempt, finite
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution.cache import TaskResult, Undefined
 from checkpoints import Stimuli
@@ -55,7 +55,7 @@ def compute_class_structure(folder: Path, *, sources: Sequence[Source], rdm: str
     if math.isnan(value):
         undefined.append(Undefined(0, source.layers[0], "class_structure", reason))
         messages = []
-    values = {"class_structure": _number(value)}
+    values = {"class_structure": finite(value)}
     return TaskResult(values=values, warnings=[*matrix.warnings, *messages], undefined=undefined)
 
 
@@ -74,7 +74,7 @@ def correlate_rdms(
     pair = np.stack([matrix.arrays["rdm"] for matrix in matrices])
     pair[:, np.isnan(pair).any(axis=0)] = np.nan
     attempts = {name: attempt(partial(compare_rdms, pair[0], pair[1], method=name)) for name in comparators}
-    values = {name: _number(each.value) for name, each in attempts.items()}
+    values = {name: finite(each.value) for name, each in attempts.items()}
     missing = [each for name, each in attempts.items() if values[name] is None]
     if missing:
         return _undefined_correlation(sources, 1, values, missing[0].reason)
@@ -120,8 +120,3 @@ def _arrays(source: Source) -> dict[str, NDArray[Any]]:
 
 def _test_rows(stimuli: Stimuli) -> NDArray[np.int64]:
     return np.flatnonzero(stimuli.split == "test")
-
-
-def _number(value: Any) -> float | None:
-    """Return a number as JSON takes it; None if there is none or it is NaN."""
-    return None if value is None or math.isnan(value) else float(value)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from analysis.comparison.tasks.source import Source
-from analysis.comparison.undefined import attempt
+from analysis.comparison.undefined import attempt, finite
 from analysis.execution.cache import TaskResult
 from checkpoints import Run
 from checkpoints.storage.regular_files import check_unchanged
@@ -31,7 +31,7 @@ def describe_layers(folder: Path, *, sources: Sequence[Source], weights: Mapping
     (source,) = sources
     layers, stimuli = source.read()
     rows = np.flatnonzero(stimuli.split == "test")
-    dimension = [_finite(attempt(partial(_dimension, layer, rows)).value) for layer in layers.values()]
+    dimension = [finite(attempt(partial(_dimension, layer, rows)).value) for layer in layers.values()]
     now, first = (_norms(source.run, *weights[name]) if name in weights else {} for name in ("now", "first"))
     norm = [_norm_of(layer, now) for layer in layers]
     growth = [
@@ -43,10 +43,6 @@ def describe_layers(folder: Path, *, sources: Sequence[Source], weights: Mapping
 
 def _dimension(layer: Any, rows: Any) -> float:
     return float(participation_ratio(layer[rows]))
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
 
 
 def _norms(run: str, step: int, sha256: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from analysis.comparison.tasks.source import Source
-from analysis.comparison.undefined import Attempt, attempt
+from analysis.comparison.undefined import Attempt, attempt, finite
 from analysis.execution.cache import TaskResult
 from analysis.training.rebuilding import rebuild
 from analysis.training.setup import TrainingSetup
@@ -84,7 +84,7 @@ def _quality(learner: Learner, batches: Sequence[tuple[Tensor, Tensor]]) -> dict
     observed = {k for (k,), estimator in learner.placed().items() if isinstance(estimator, Observed)}
     for k, found in gradient_bias_variance(learner, batches).items():
         size = math.nan if k in observed else found.true_norm**2 or math.nan
-        rows[k] |= {name: _number(getattr(found, name) / size) for name in _SPREAD}
+        rows[k] |= {name: finite(getattr(found, name) / size) for name in _SPREAD}
     return rows
 
 
@@ -98,8 +98,8 @@ def _errors(learner: Learner, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[
             found[k].append(each)
     return {
         k: {
-            "angle": _number(np.mean([each.angle for each in several])),
-            "relative_error": _number(np.mean([each.relative_error for each in several])),
+            "angle": finite(np.mean([each.angle for each in several])),
+            "relative_error": finite(np.mean([each.relative_error for each in several])),
         }
         for k, several in found.items()
     }
@@ -140,8 +140,3 @@ def _described(found: Agreement | None, reason: str) -> dict[str, Any]:
     if found is None or not math.isfinite(found.correlation):
         return {"implied_correlation": None, "implied_slope": None, "message": reason}
     return {"implied_correlation": found.correlation, "implied_slope": found.slope}
-
-
-def _number(value: Any) -> float | None:
-    """Return a number as JSON takes it; None if it is not finite."""
-    return float(value) if math.isfinite(value) else None

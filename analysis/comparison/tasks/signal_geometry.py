@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.comparison.tasks.source import Source
-from analysis.comparison.undefined import Attempt, attempt
+from analysis.comparison.undefined import Attempt, attempt, finite
 from analysis.execution.cache import TaskResult
 from checkpoints import Activations, Run
 from checkpoints.storage.regular_files import check_unchanged
@@ -73,7 +72,7 @@ def _row(patterns: Patterns, missing: Sequence[str]) -> dict[str, Any]:
                 f"{prefix}cka": attempt(partial(linear_cka, patterns[first], patterns[second])),
                 f"{prefix}rdm_correlation": attempt(partial(_correlation, rdms[first], rdms[second])),
             }
-            row |= {name: _number(each.value) for name, each in found.items()}
+            row |= {name: finite(each.value) for name, each in found.items()}
             reasons += [each.reason for name, each in found.items() if row[name] is None and not reasons]
     for name, column in ((_CHOSEN, "change_cosine"), (_TRUE, "true_change_cosine")):
         if name in patterns and _CHANGE in patterns:
@@ -95,8 +94,3 @@ def _mean_cosine(a: NDArray[Any], b: NDArray[Any]) -> float | None:
     sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     known = sizes > 0
     return float(((a * b).sum(axis=1)[known] / sizes[known]).mean()) if known.any() else None
-
-
-def _number(value: float | None) -> float | None:
-    """Return a number as JSON takes it; None if there is none or it is not finite."""
-    return float(value) if value is not None and math.isfinite(value) else None

@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.comparison.attribution.answer import contrast_titles, without_controls_alone
+from analysis.comparison.attribution.answer import contrast_titles, unmatched_steps, without_controls_alone
 from analysis.config.roles import METHOD, REFERENCE, ROLES
 from analysis.plots import noted, write_note
 from analysis.plots.attribution import plot_attribution
@@ -180,13 +180,19 @@ def attribution_drawing(results: Results, quantity: str, words: str, difference:
     """Return the figure of the differences in a quantity by layer and step, in total and beyond each control."""
     rows = without_controls_alone(results["attribution"])
     titles = contrast_titles({name: results[name] for name in ("attribution", "arms")})
-    figure = plot_attribution(rows[rows["quantity"] == quantity], titles, label=f"{words}: difference")
+    figure = plot_attribution(
+        rows[rows["quantity"] == quantity],
+        titles,
+        label=f"{words}: difference",
+        unmatched=unmatched_steps(results["arms"]),
+    )
     write_note(figure, _note(results))
     return Drawing(
         f"attribution_{quantity}",
         f"What the methods changed: {words}",
         f"Difference in {words} ({difference}) of each method from backprop (total) and from each control (beyond), by "
-        "layer and share of training. Dots: different; equals signs: equivalent; hatched: undecided.",
+        "layer and share of training. Dots: different; equals signs: equivalent; hatched: undecided. Steps with "
+        "≠: the control has not the accuracy of the method, which it should have.",
         figure,
     )
 

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from analysis.comparison.attribution.answer import contrast_titles, without_controls_alone
+from analysis.comparison.attribution.answer import contrast_titles, unmatched_steps, without_controls_alone
 from analysis.comparison.figures import Drawing, draw_figures
 from analysis.comparison.result import ComparisonResult
 from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
@@ -31,6 +31,7 @@ def table() -> pd.DataFrame:
     columns = ["method", "control", "at", "layer", "depth", "difference", "verdict"]
     table = pd.DataFrame(rows, columns=columns)
     table.loc[table["verdict"] == "", "difference"] = np.nan
+    table["base"] = table["control"].replace("", "bp")
     return table.assign(band_low=table["difference"] - 0.05, band_high=table["difference"] + 0.05)
 
 
@@ -77,6 +78,12 @@ def test_cells_are_the_differences_and_undecided_ones_are_hatched(table: pd.Data
     limits = {ax.images[0].get_clim() for ax in shown}
     assert limits == {(-table["difference"].abs().max(), table["difference"].abs().max())}
     assert figure.axes[-1].get_ylabel() == "CKA lost"
+
+
+def test_steps_at_which_a_control_is_not_matched_say_so(table: pd.DataFrame) -> None:
+    figure = plot_attribution(table, TITLES, label="CKA lost", unmatched={("slow", "50 %"), ("bp", "10 %")})
+    ticks = [[label.get_text() for label in ax.get_xticklabels()] for ax in panels(figure)]
+    assert ticks == [["50 %", "100 %"], ["50 % ≠", "100 %"], ["50 %", "100 %"]]
 
 
 def test_curves_have_their_bands_and_the_range_of_small_differences(table: pd.DataFrame) -> None:
@@ -133,7 +140,9 @@ def test_the_picture_of_a_comparison_is_its_table(
     assert undecided == (effects["verdict"] == "undecided").sum()
     n = len(arm_comparison.tables["attribution"])
     assert f"cover all {n} differences at once" in drawings["attribution"].caption
-    assert drawings["attribution"].caption.endswith("Smallest difference of interest: 0.05.")
+    assert "Smallest difference of interest: 0.05." in drawings["attribution"].caption
+    is_unmatched = bool(unmatched_steps(arm_comparison.tables["arms"]))
+    assert ("Steps with ≠" in drawings["attribution"].caption) == is_unmatched
 
 
 def test_titles_of_panels_do_not_overlap(drawings: dict[str, Drawing]) -> None:

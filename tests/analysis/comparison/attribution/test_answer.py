@@ -10,6 +10,7 @@ from analysis.comparison.attribution.answer import (
     answer_table,
     contrast_titles,
     quantity_label,
+    unmatched_steps,
     without_controls_alone,
 )
 from analysis.comparison.result import ComparisonResult
@@ -82,6 +83,8 @@ def test_the_answer_comes_first_and_says_what_bands_and_verdicts_are(arm_compari
     assert "the unit of replication is the seed" in bands
     assert "CKA 0.05, class structure 0.05, logarithm of the effective dimension 0.2, probe accuracy 0.02" in bands
     assert "undecided: neither, which is no evidence of equality" in bands
+    assert "A difference in CKA is how much less alike" in bands
+    assert "Class structure is the mean correlation distance between classes minus that within" in bands
     assert "slow (schedule-matched): epochs 3 (2), learning_rate 0.003 (0.01)" in rest[4]
     assert "bp at" not in rest[4]
 
@@ -109,6 +112,27 @@ def test_the_lead_names_layers_in_total_beyond_each_control_and_beyond_all() -> 
         "(slow) CKA at layers 2-3, probe accuracy at layer 3; beyond truncation (short) CKA at layers 1-2; beyond all "
         "of these CKA at layers 2-3, probe accuracy at layer 3."
     )
+
+
+def test_a_layer_above_one_control_and_below_another_is_not_beyond_all() -> None:
+    effects = [
+        effect(control=control, contrast="beyond" if control else "total", depth=k, difference=size)
+        for control, sizes in (("", (0.1, 0.1)), ("slow", (0.1, 0.1)), ("greedy", (0.1, -0.1)))
+        for k, size in enumerate(sizes, start=1)
+    ]
+    tables = frames(effects, arm("slow", "schedule-matched"), arm("greedy", "decoupled"))
+    lead = answer(tables).first[0]
+    assert "beyond decoupling (greedy) CKA at layers 1-2; beyond all of these CKA at layer 1." in lead
+
+
+def test_a_control_whose_accuracy_is_not_matched_at_the_end_is_said_so_beside_its_verdicts() -> None:
+    arms = [arm("at", "accuracy-matched", accuracy_gap=gap, at=at) for gap, at in ((0.1, "50 %"), (-0.2, "100 %"))]
+    tables = frames([effect(between=0.5), effect(control="at", contrast="beyond", base="at", between=0.5)], *arms)
+    assert "beyond accuracy (at, unmatched) CKA at layer 1." in answer(tables).first[0]
+    assert "beyond accuracy (at, unmatched)" in set(answer_table(tables)["difference"])
+    tables["arms"]["accuracy_gap"] /= 20
+    assert "unmatched" not in answer(tables).first[0]
+    assert unmatched_steps(tables["arms"]) == set()
 
 
 def test_the_lead_names_other_settings_and_what_is_open() -> None:
