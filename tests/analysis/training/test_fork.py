@@ -277,6 +277,33 @@ def test_a_fork_can_be_forked_after_its_own_fork(
             fork_run(tmp_path / "none", first.path, step)
 
 
+def test_a_fork_is_recorded_anew_with_the_estimators_of_each_step(
+    source: Callable[[str], Path], tmp_path: Path
+) -> None:
+    fork = fork_run(tmp_path / "fork", source("backprop"), FORKED, {"rule": f"{SG}@1,3"})
+    again = record_run(record_run(fork.path, tmp_path / "anew").path, tmp_path / "again")
+    assert again.steps == fork.steps
+    for step in fork.steps:
+        weights, copied = fork[step].weights(), again[step].weights()
+        assert weights.keys() == copied.keys()
+        assert any(name.startswith("estimators") for name in copied) == (step > FORKED)
+        assert all(torch.equal(weights[name], copied[name]) for name in weights)
+        layers = {name: layer[:] for name, layer in fork[step].activations.items()}
+        for name, layer in again[step].activations.items():
+            np.testing.assert_array_equal(layer[:], layers[name])
+
+
+def test_of_a_fork_of_a_fork_the_steps_before_its_source_are_not_recorded_anew(
+    source: Callable[[str], Path], tmp_path: Path
+) -> None:
+    first = fork_run(tmp_path / "first", source("backprop"), 3, {"rule": f"{SG}@1"})
+    second = fork_run(tmp_path / "second", first.path, 8, {"rule": f"{SG}@1,3"})
+    with pytest.raises(ValueError, match=r"Step 0 of .* belongs to a run before .* Use that run"):
+        record_run(second.path, tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    assert record_run(second.path, tmp_path / "anew", steps="5,8,12").steps == [5, 8, 12]
+
+
 # Comparison
 
 
