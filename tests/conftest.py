@@ -1,20 +1,50 @@
-"""Settings for all tests: one thread, so that a busy machine neither slows them nor changes their bits; fixed seeds."""
+"""Settings for all tests: threads, processes, seeds and garbage collection."""
 
+import gc
 import os
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"  # for the processes that tests start
+    os.environ[variable] = "1"  # for the processes that tests start; a busy machine then changes no bits
 torch.set_num_threads(1)
+
+SHARING = ("tests/analysis/comparison/", "tests/analysis/reproduction/")  # folders whose files share costly fixtures
+MOST_WORKERS = 4
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """Seed the global generators before the fixtures of each test, so that no result depends on the tests before."""
+    """Seed the global generators before the fixtures of a test, so that no result depends on the tests before it."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 - the generator that others use
+    np.random.seed(0)
     torch.manual_seed(0)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude what was imported and collected from garbage collection, which would look at it at every pass."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Use one process more than there are processors, as many tests wait for other processes."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, 1 + processors)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    """Run all tests of a file, or of a folder whose files share fixtures, in one process."""
+    return ByFixtures(config, log)
+
+
+class ByFixtures(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in SHARING if nodeid.startswith(folder)), super()._split_scope(nodeid))

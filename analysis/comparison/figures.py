@@ -373,7 +373,7 @@ def _attribution_caption(tables: Tables, quantity: str) -> str:
     )
 
 
-_UNMATCHED = " Steps with ≠: method and control differ in accuracy, which this control should have held fixed."
+_UNMATCHED = " Steps with ≠: the two arms differ in accuracy, which should be equal."
 
 
 def _draw_attribution(tables: Tables, quantity: str) -> Figure:
@@ -412,7 +412,7 @@ def _effects_caption(tables: Tables) -> str:
 def _draw_effects(tables: Tables) -> Figure:
     rows, quantity = without_controls_alone(tables["attribution"]), _first_quantity(tables)
     rows = rows[(rows["quantity"] == quantity) & (rows["at"] == rows["at"].iloc[-1])]
-    titles = contrast_titles(tables)
+    titles = contrast_titles(tables, at=rows["at"].iloc[-1])
     return plot_effects_by_layer(rows, titles, label=_effect_label(quantity), smallest=float(rows["smallest"].iloc[0]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -80,14 +81,18 @@ def _settings(path: Path) -> dict[str, Any]:
 
 
 def _kinds() -> dict[str, Any]:
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        import dask_jobqueue
+        import dask_jobqueue  # which lets Ctrl-C end the process without a word
         from dask_jobqueue.local import LocalCluster
     except ImportError:
         raise ValueError(
             "A cluster in a queue needs the package dask-jobqueue, which is not installed: "
             "pip install 'repsim-sg[cluster]'."
         ) from None
+    finally:
+        if signal.getsignal(signal.SIGINT) is not on_interrupt:
+            signal.signal(signal.SIGINT, on_interrupt)
     kinds = {name: getattr(dask_jobqueue, name) for name in dir(dask_jobqueue) if name.endswith("Cluster")}
     kinds.pop("JobQueueCluster", None)  # what they have in common
     return {**kinds, "LocalCluster": LocalCluster}

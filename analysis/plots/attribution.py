@@ -62,10 +62,9 @@ def plot_attribution(
                 continue
             key = panels[method][column]
             rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
-            image = _panel(ax, rows, steps, _layers(table, depth), norm)
             far = {at for base, at in zip(rows["base"], rows["at"], strict=True) if (base, at) in unmatched}
-            names = [verbatim(f"{step} ≠" if step in far else step) for step in steps]
-            ax.set_xticks(range(len(steps)), names, rotation=45, ha="right", fontsize=8)
+            names = {step: f"{step} ≠" if step in far else step for step in steps}
+            image = _panel(ax, rows, names, _layers(table, depth), norm)
             ax.set_title(headings[key], fontsize=9)
             ax.set_ylabel("" if column else f"{verbatim(method)}\n{ax.get_ylabel()}")
     figure = figure_of(grid[0][0])
@@ -89,8 +88,11 @@ def _layers(table: pd.DataFrame, depth: int) -> list[str]:
     return [str(names.get(k, k)) for k in range(1, depth + 1)]
 
 
-def _panel(ax: Axes, rows: pd.DataFrame, steps: Sequence[str], layers: Sequence[str], norm: TwoSlopeNorm) -> AxesImage:
-    """Draw one contrast and return the image."""
+def _panel(
+    ax: Axes, rows: pd.DataFrame, names: Mapping[str, str], layers: Sequence[str], norm: TwoSlopeNorm
+) -> AxesImage:
+    """Draw one contrast, with a name for each step, and return the image."""
+    steps = list(names)
     values = np.full((len(layers), len(steps)), np.nan)
     x = np.array([steps.index(at) for at in rows["at"]], dtype=int)
     y = rows["depth"].to_numpy(dtype=int) - 1
@@ -105,6 +107,7 @@ def _panel(ax: Axes, rows: pd.DataFrame, steps: Sequence[str], layers: Sequence[
             colour = "white" if abs(values[row, column]) > 0.6 * limit else "0.15"
             ax.text(column, row, _MARKS[verdict], ha="center", va="center", fontsize=7, color=colour)
     ax.grid(visible=False)
+    ax.set_xticks(range(len(steps)), [verbatim(name) for name in names.values()], rotation=45, ha="right", fontsize=8)
     ax.set_xlabel("training")
     label_layers(ax.yaxis, layers)
     return image

@@ -20,7 +20,7 @@ def learner_at(run: Run, step: int) -> Learner:
     Raises
     ------
     ValueError, OSError
-        As of ``configuration_at``; or if the step has no weights, or some of another learner.
+        As for ``configuration_at``; or if the step has no weights, or some of another learner.
     """
     training, started = configuration_at(run, step)
     data = run.config["data"]
@@ -43,7 +43,7 @@ def rebuild(run: Run, step: int) -> TrainingSetup:
     Raises
     ------
     ValueError, OSError
-        As of ``learner_at``; or if the data cannot be read, or have changed.
+        As for ``learner_at``; or if the data cannot be read, or have changed.
     """
     training, started = configuration_at(run, step)
     _, recording = configurations(run)

@@ -77,8 +77,8 @@ def record_run(
     Raises
     ------
     ValueError, OSError
-        If the source was not trained by ``train_run``, has no weights, or was forked from a fork and a step is older
-        than that; or if the network cannot take the data or has no such layer. Nothing is written then.
+        If the source was not trained by ``train_run`` or has no weights; if it was forked from a fork, and the first
+        of these made a step; or if the network cannot take the data or has no such layer. Nothing is written then.
     """
     run = Run.open(source)
     training, recording = configurations(run)

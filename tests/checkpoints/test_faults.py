@@ -35,15 +35,6 @@ def run(folder: Path) -> Iterator[Run]:
         yield run
 
 
-@pytest.fixture(autouse=True)
-def quick_collections() -> Iterator[None]:
-    """Exclude imported objects from garbage collection, so that collections are quick."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def rehearsed(act: Callable[[], object]) -> list[str]:
     """Do it once without a failure and return the names of the calls."""
     with injection.intercepted(injection.passing) as calls:

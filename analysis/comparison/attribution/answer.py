@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from analysis.config.roles import ROLES
+from analysis.config.roles import METHOD, REFERENCE, ROLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,7 @@ __all__ = [
 
 _VERDICTS = ("different", "equivalent", "undecided")
 _FAR_IN_ACCURACY = 0.02
+_POOR = 0.05  # of test accuracy, below the method
 _LABELS = {
     "class_structure": "class structure",
     "accuracy": "probe accuracy",
@@ -30,7 +31,7 @@ _LABELS = {
 _MEANINGS = {
     "class_structure": "the mean correlation distance between classes minus that within classes",
     "accuracy": "the share of test patterns that a linear classifier of a layer gets right",
-    "log_dimension": "that of the participation ratio",
+    "log_dimension": "the natural logarithm of the participation ratio",
 }
 
 
@@ -52,7 +53,7 @@ def answer(tables: Mapping[str, pd.DataFrame]) -> Answer:
     leads = [_lead(rows, arms) for rows in methods if rows["control"].eq("").any() and rows["control"].ne("").any()]
     sentences = [_sentence(rows, roles) for _, rows in known.groupby(["method", "control"], sort=False)]
     first, then = (leads, sentences) if leads else (sentences, [])
-    return Answer([*first, _bands(tables["attribution"])], [*then, *_arms(arms)])
+    return Answer([*first, *_poor_controls(arms), _bands(tables["attribution"])], [*then, *_arms(arms)])
 
 
 def without_controls_alone(effects: pd.DataFrame) -> pd.DataFrame:
@@ -60,9 +61,16 @@ def without_controls_alone(effects: pd.DataFrame) -> pd.DataFrame:
     return effects[effects["contrast"] != "alone"].assign(control=lambda rows: rows["control"].fillna(""))
 
 
-def contrast_titles(tables: Mapping[str, pd.DataFrame]) -> dict[tuple[str, str], str]:
-    """Return a title for each method and control: "total" or "beyond schedule (slow)"."""
+def contrast_titles(tables: Mapping[str, pd.DataFrame], *, at: str | None = None) -> dict[tuple[str, str], str]:
+    """Return a title for each method and control: "total" or "beyond schedule (slow)".
+
+    Titles for one aligned step, ``at``, name the controls that are unmatched there.
+    """
     effects = without_controls_alone(tables["attribution"])
+    if at is not None:
+        effects = effects[effects["at"] == at]
+        contrasts = effects.groupby(["method", "control"], sort=False)
+        return {key: _beyond_at(rows, tables["arms"]) if key[1] else "total" for key, rows in contrasts}
     roles = _roles(tables["arms"])
     return {
         (method, control): f"beyond {_beyond(control, roles)}" if control else "total"
@@ -89,19 +97,25 @@ def _roles(arms: pd.DataFrame) -> dict[str, str]:
     return dict(zip(arms["arm"], arms["role"], strict=True))
 
 
-def _beyond(control: str, roles: Mapping[str, str]) -> str:
+def _beyond(control: str, roles: Mapping[str, str], note: str = "") -> str:
     """Return what is beyond a control, such as "schedule (slow)"; an arm may be there at the accuracy of a method."""
     role = roles.get(control, next((role for name, role in roles.items() if name.startswith(f"{control} at ")), ""))
     beyond = ROLES[role].beyond if role in ROLES else ""
-    return f"{beyond} ({control})" if beyond else control
+    return f"{beyond} ({control}{note})" if beyond else f"{control}{note}"
 
 
 def _beyond_at(rows: pd.DataFrame, arms: pd.DataFrame) -> str:
     """Return what the rows of one control at one step are beyond, and whether the control is unmatched there."""
-    base, at, control = (str(rows[name].iloc[0]) for name in ("base", "at", "control"))
-    beyond = _beyond(control, _roles(arms))
-    note = f"{beyond.removesuffix(')')}, unmatched)" if (base, at) in unmatched_steps(arms) else beyond
-    return f"beyond {note}"
+    return f"beyond {_beyond(str(rows['control'].iloc[0]), _roles(arms), _note(rows, arms))}"
+
+
+def _against(rows: pd.DataFrame, arms: pd.DataFrame) -> str:
+    return f"against {rows['base'].iloc[0]}{_note(rows, arms)}"
+
+
+def _note(rows: pd.DataFrame, arms: pd.DataFrame) -> str:
+    base, at = (str(rows[name].iloc[0]) for name in ("base", "at"))
+    return ", unmatched" if (base, at) in unmatched_steps(arms) else ""
 
 
 def answer_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -116,7 +130,7 @@ def answer_table(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     last = known[known["at"] == known["at"].iloc[-1]] if len(known) else known
     rows = []
     for (method, control), contrast in last.groupby(["method", "control"], sort=False):
-        base = _beyond_at(contrast, arms) if control else f"in total, against {contrast['base'].iloc[0]}"
+        base = _beyond_at(contrast, arms) if control else f"in total, {_against(contrast, arms)}"
         cells = {quantity_label(str(name)): _cell(each) for name, each in contrast.groupby("quantity", sort=False)}
         rows.append({"method": method, "difference": base, **cells})
     return pd.DataFrame(rows)
@@ -131,7 +145,7 @@ def _cell(rows: pd.DataFrame) -> str:
         if len(each):
             largest = each.iloc[int(each["difference"].abs().to_numpy().argmax())]
             what = "different" if rows["between"].notna().all() else word
-            parts.append(f"{what} at {_layers(each['depth'])}, up to {_size(largest)}")
+            parts.append(f"{what} at {_layers(each['depth'])}, {'' if len(each) == 1 else 'largest '}{_size(largest)}")
     for verdict in _VERDICTS[1:]:
         each = rows[rows["verdict"] == verdict]
         if len(each):
@@ -146,18 +160,20 @@ def _lead(effects: pd.DataFrame, arms: pd.DataFrame) -> str:
     in_total = effects[effects["control"] == ""]
     last = effects[effects["at"] == in_total["at"].iloc[-1]]
     total, beyond = last[last["control"] == ""], last[last["control"] != ""]
+    method, base = str(total["method"].iloc[0]), str(total["base"].iloc[0])
     changes = [_change(str(quantity), rows) for quantity, rows in total.groupby("quantity", sort=False)]
-    of = (
-        f"{total['method'].iloc[0]} changed at {last['at'].iloc[0]} ({_n_seeds(last)}, against {total['base'].iloc[0]})"
-    )
-    remaining = [f"{_beyond_at(rows, arms)} {_different(rows)}" for _, rows in beyond.groupby("control", sort=False)]
-    if len(remaining) > 1:
-        remaining.append(f"beyond all of these {_different(beyond)}")
-    besides = [
-        each for each in others.get(str(total["method"].iloc[0]), "").split(", ") if each[:5] not in ("", "rule ")
-    ]
-    confound = f" It differs from it not only in its rule, but in {', '.join(besides)}." if besides else ""
-    return f"What {of}: {'; '.join(changes)}.{confound} What remains different: {'; '.join(remaining)}."
+    controls = [f"{_beyond_at(rows, arms)} {_different(rows)}" for _, rows in beyond.groupby("control", sort=False)]
+    if len(controls) > 1:
+        controls.append(f"beyond all of these {_different(beyond)}")
+    besides = [each for each in others.get(method, "").split(", ") if each[:5] not in ("", "rule ")]
+    confound = f" Besides its rule it has {', '.join(besides)} ({base} in parentheses)." if besides else ""
+    head = f"What {method} changed {_when(last['at'].iloc[0])} ({_n_seeds(last)}, {_against(total, arms)})"
+    return f"{head}: {'; '.join(changes)}.{confound} Its difference from each control: {'; '.join(controls)}."
+
+
+def _when(at: str) -> str:
+    """Return the name of an aligned step in a sentence."""
+    return "by the end of training" if at == "100 %" else f"by {at} of training" if at.endswith("%") else f"at {at}"
 
 
 def _change(quantity: str, rows: pd.DataFrame) -> str:
@@ -167,7 +183,7 @@ def _change(quantity: str, rows: pd.DataFrame) -> str:
         counts = [f"{n} {name}" for name in _VERDICTS[1:] if (n := int((rows["verdict"] == name).sum()))]
         return f"{quantity_label(quantity)} at no layer ({', '.join(counts)})"
     largest = different.iloc[int(different["difference"].abs().to_numpy().argmax())]
-    size = _size(largest) if len(different) == 1 else f"largest {_size(largest)} at {largest['layer']}"
+    size = _size(largest) if len(different) == 1 else f"largest {_size(largest)} at layer {largest['depth']}"
     return f"{quantity_label(quantity)} at {_layers(different['depth'])}, {size}"
 
 
@@ -176,16 +192,22 @@ def _different(rows: pd.DataFrame) -> str:
     found = []
     for quantity, each in rows.groupby("quantity", sort=False):
         signs = each["difference"].gt(0).where(each["verdict"] == "different").groupby(each["depth"])
-        always = signs.apply(lambda found: found.notna().all() and found.nunique() == 1)
-        if always.any():
-            found.append(f"{quantity_label(str(quantity))} at {_layers(always.index[always])}")
-    return ", ".join(found) if found else f"no layer ({_open(rows)})"
+        always = signs.first()[signs.apply(lambda sign: sign.notna().all() and sign.nunique() == 1)].astype(bool)
+        by_sign = {"above ": always.index[always], "below ": always.index[~always]}
+        for word, layers in ({"": always.index} if each["between"].notna().all() else by_sign).items():
+            if len(layers):
+                found.append(f"{quantity_label(str(quantity))} {word}at {_layers(layers)}")
+    return ", ".join(found) if found else f"no layer ({_why_no_layer(rows)})"
 
 
-def _open(rows: pd.DataFrame) -> str:
-    """Return which verdicts there are instead of "different"."""
+def _why_no_layer(rows: pd.DataFrame) -> str:
+    """Return why no layer is different from all controls."""
     found = set(rows["verdict"])
-    return "all equivalent" if found == {"equivalent"} else "all undecided" if found == {"undecided"} else "not shown"
+    if found == {"equivalent"}:
+        return "all equivalent"
+    if "undecided" in found:
+        return "all undecided" if found == {"undecided"} else "some undecided"
+    return "some equivalent" if "equivalent" in found else "with different signs"
 
 
 def _layers(depths: Iterable[int]) -> str:
@@ -258,8 +280,8 @@ def _bands(effects: pd.DataFrame) -> str:
     return (
         f"Brackets are bands that cover {covered} between arms at once with 95 % confidence; the "
         f"unit of replication is the seed. {''.join(_meanings(sizes['quantity']))}Smallest differences of interest: "
-        f"{smallest}. Different: the band lies beyond; equivalent: within; undecided: neither, which is no evidence of "
-        "equality (repsim power says how many seeds a verdict needs)."
+        f"{smallest}. Different: the band lies beyond the smallest difference; equivalent: within it; undecided: "
+        "neither, which is no evidence of equality (the command repsim power says how many seeds a verdict needs)."
     )
 
 
@@ -274,6 +296,22 @@ def _meanings(quantities: Iterable[str]) -> Iterable[str]:
         if name in _MEANINGS:
             label = quantity_label(name)
             yield f"{label[0].upper()}{label[1:]} is {_MEANINGS[name]}. "
+
+
+def _poor_controls(arms: pd.DataFrame) -> Iterable[str]:
+    """Name the controls whose test accuracy is far from that of their method, or of the reference without one."""
+    accuracies = dict(zip(arms["arm"], arms["test_accuracy"], strict=True))
+    (reference,) = arms.loc[arms["role"] == REFERENCE, "arm"].unique()
+    poor = []
+    for arm in arms.drop_duplicates("arm").fillna({"method": ""}).itertuples():
+        peer = arm.method or reference
+        if arm.role not in (REFERENCE, METHOD) and accuracies[arm.arm] < accuracies[peer] - _POOR:
+            poor.append(f"{arm.arm} {accuracies[arm.arm]:.3f} ({peer} {accuracies[peer]:.3f})")
+    if poor:
+        yield (
+            f"Controls with a much lower test accuracy: {', '.join(poor)}. Differences from them may be due to what "
+            "they have not learned."
+        )
 
 
 def _arms(arms: pd.DataFrame) -> Iterable[str]:

@@ -52,7 +52,7 @@ def compute_class_structure(folder: Path, *, sources: Sequence[Source], rdm: str
         attempted = attempt(lambda: class_structure(matrix.arrays["rdm"], stimuli.labels[_test_rows(stimuli)]))
         value = math.nan if attempted.value is None else float(attempted.value)
         messages, reason = attempted.warnings, attempted.reason
-    if math.isnan(value):
+    if finite(value) is None:
         undefined.append(Undefined(0, source.layers[0], "class_structure", reason))
         messages = []
     values = {"class_structure": finite(value)}

@@ -192,7 +192,7 @@ def attribution_drawing(results: Results, quantity: str, words: str, difference:
         f"What the methods changed: {words}",
         f"Difference in {words} ({difference}) of each method from backprop (total) and from each control (beyond), by "
         "layer and share of training. Dots: different; equals signs: equivalent; hatched: undecided. Steps with "
-        "≠: the control has not the accuracy of the method, which it should have.",
+        "≠: the two arms differ in accuracy, which should be equal.",
         figure,
     )
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -447,6 +448,8 @@ def test_little_work_runs_in_this_process(monkeypatch: pytest.MonkeyPatch) -> No
 
 # Clusters
 
+needs_jobqueue = pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="needs dask-jobqueue")
+
 
 class Listener(Reporter):
     """Keeps messages in a list."""
@@ -472,17 +475,29 @@ class Listener(Reporter):
         ("[cluster]\nkind = 'OARCluster'\njobs = 1", "OARCluster needs the command oarsub, which was not found"),
     ],
 )
+@needs_jobqueue
 def test_an_invalid_cluster_file_is_rejected(tmp_path: Path, text: str, message: str) -> None:
-    pytest.importorskip("dask_jobqueue")
     path = tmp_path / "cluster.toml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         make_executor(ExecutionConfig(scheduler=str(path)))
 
 
+@needs_jobqueue
+def test_ctrl_c_means_the_same_after_a_cluster_file_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)  # so that it is imported anew
+    path = tmp_path / "cluster.toml"
+    path.write_text("[cluster]\njobs = 2")
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(ValueError, match="kind is None"):
+        make_executor(ExecutionConfig(scheduler=str(path)))
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # of its
+@needs_jobqueue
 def test_a_cluster_in_a_queue_runs_tasks(tmp_path: Path) -> None:
-    pytest.importorskip("dask_jobqueue")
     path = tmp_path / "cluster.toml"
     path.write_text("[cluster]\nkind = 'LocalCluster'\njobs = 1\nmemory = '1 GB'\ninterface = 'lo'\n")
     heard: list[str] = []

@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from analysis.comparison.attribution.answer import contrast_titles, unmatched_steps, without_controls_alone
-from analysis.comparison.figures import Drawing, draw_figures
+from analysis.comparison.attribution.answer import contrast_titles, without_controls_alone
+from analysis.comparison.figures import FIGURES, Drawing, draw_figures
 from analysis.comparison.result import ComparisonResult
 from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
 
@@ -141,8 +141,13 @@ def test_the_picture_of_a_comparison_is_its_table(
     n = len(arm_comparison.tables["attribution"])
     assert f"cover all {n} differences at once" in drawings["attribution"].caption
     assert "Smallest difference of interest: 0.05." in drawings["attribution"].caption
-    is_unmatched = bool(unmatched_steps(arm_comparison.tables["arms"]))
-    assert ("Steps with ≠" in drawings["attribution"].caption) == is_unmatched
+
+
+@pytest.mark.parametrize("gap", [0.01, -0.3])
+def test_the_caption_explains_marks_that_there_are(arm_comparison: ComparisonResult, gap: float) -> None:
+    arms = arm_comparison.tables["arms"]
+    tables = {**arm_comparison.tables, "arms": arms.assign(accuracy_gap=arms["accuracy_gap"] * 0 + gap)}
+    assert ("Steps with ≠" in FIGURES["attribution"].caption(tables)) == (abs(gap) > 0.02)
 
 
 def test_titles_of_panels_do_not_overlap(drawings: dict[str, Drawing]) -> None:

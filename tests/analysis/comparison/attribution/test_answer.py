@@ -36,12 +36,14 @@ def effect(**changes: object) -> dict[str, object]:
         "smallest": 0.05,
         "verdict": "different",
         "status": "ok",
+        "between": 0.5,
     }
     return row | changes
 
 
 def arm(name: str, role: str, **changes: object) -> dict[str, object]:
     row: dict[str, object] = {"arm": name, "role": role, "at": "100 %", "differs": "", "accuracy_gap": float("nan")}
+    row |= {"method": None, "test_accuracy": 0.9}
     return row | changes
 
 
@@ -74,8 +76,9 @@ def test_each_contrast_is_one_sentence_with_the_numbers_of_the_table(
 
 
 def test_the_answer_comes_first_and_says_what_bands_and_verdicts_are(arm_comparison: ComparisonResult) -> None:
-    first, bands, second, *rest = arm_comparison.summary()
-    assert first.startswith("What sg changed at 100 % (n = 3 seeds, against bp): CKA at ")
+    first, poor, bands, second, *rest = arm_comparison.summary()
+    assert poor.startswith("Controls with a much lower test accuracy: ")
+    assert first.startswith("What sg changed by the end of training (n = 3 seeds, against bp): CKA at ")
     assert "beyond all of these" in first
     assert second.startswith("sg against bp (n = 3 seeds): ")
     n = len(arm_comparison.tables["attribution"])
@@ -102,32 +105,82 @@ def test_the_lead_names_layers_in_total_beyond_each_control_and_beyond_all() -> 
         *rows("", "different", "different", "undecided"),
         *rows("slow", "undecided", "different", "different"),
         *rows("short", "different", "different"),
-        *(each | {"quantity": "accuracy"} for each in rows("", "equivalent", "undecided", "undecided")),
-        *(each | {"quantity": "accuracy"} for each in rows("slow", "equivalent", "undecided", "different")),
+        *(
+            each | {"quantity": "accuracy", "between": None}
+            for each in rows("", "equivalent", "undecided", "undecided")
+        ),
+        *(
+            each | {"quantity": "accuracy", "between": None}
+            for each in rows("slow", "equivalent", "undecided", "different")
+        ),
     ]
     controls = (arm("slow", "schedule-matched"), arm("short", "truncated"))
     assert answer(frames(effects, *controls)).first[0] == (
-        "What sg changed at 100 % (n = 5 seeds, against bp): CKA at layers 1-2, largest +0.100 [+0.060, +0.140] at "
-        "hidden.1; probe accuracy at no layer (1 equivalent, 2 undecided). What remains different: beyond schedule "
-        "(slow) CKA at layers 2-3, probe accuracy at layer 3; beyond truncation (short) CKA at layers 1-2; beyond all "
-        "of these CKA at layers 2-3, probe accuracy at layer 3."
+        "What sg changed by the end of training (n = 5 seeds, against bp): CKA at layers 1-2, largest +0.100 [+0.060, "
+        "+0.140] at layer 1; probe accuracy at no layer (1 equivalent, 2 undecided). Its difference from each control: "
+        "beyond schedule (slow) CKA at layers 2-3, probe accuracy above at layer 3; beyond truncation (short) CKA at "
+        "layers 1-2; beyond all of these CKA at layers 2-3, probe accuracy above at layer 3."
     )
+
+
+def test_a_control_that_learned_little_is_named() -> None:
+    tables = frames(
+        [effect()],
+        arm("slow", "schedule-matched", test_accuracy=0.8),
+        arm("noisy", "gradient-quality-matched", method="sg", test_accuracy=0.3),
+        arm("greedy", "decoupled", test_accuracy=0.86),
+    )
+    (sentence,) = (each for each in answer(tables).first if "lower test accuracy" in each)
+    assert "accuracy: slow 0.800 (bp 0.900), noisy 0.300 (sg 0.900). Differences" in sentence
+
+
+def test_above_and_below_one_control_are_told_apart() -> None:
+    sizes = (0.1, 0.1, -0.1)
+    effects = [effect(quantity="accuracy", between=None)] + [
+        effect(quantity="accuracy", between=None, control="slow", contrast="beyond", depth=k, difference=size)
+        for k, size in enumerate(sizes, start=1)
+    ]
+    lead = answer(frames(effects, arm("slow", "schedule-matched"))).first[0]
+    assert lead.endswith("(slow) probe accuracy above at layers 1-2, probe accuracy below at layer 3.")
 
 
 def test_a_layer_above_one_control_and_below_another_is_not_beyond_all() -> None:
     effects = [
-        effect(control=control, contrast="beyond" if control else "total", depth=k, difference=size)
-        for control, sizes in (("", (0.1, 0.1)), ("slow", (0.1, 0.1)), ("greedy", (0.1, -0.1)))
+        effect(quantity="accuracy", between=None, control=control, contrast="beyond", depth=k, difference=size)
+        for control, sizes in (("slow", (0.1, 0.1)), ("greedy", (0.1, -0.1)))
         for k, size in enumerate(sizes, start=1)
     ]
-    tables = frames(effects, arm("slow", "schedule-matched"), arm("greedy", "decoupled"))
+    tables = frames([effect(), *effects], arm("slow", "schedule-matched"), arm("greedy", "decoupled"))
     lead = answer(tables).first[0]
-    assert "beyond decoupling (greedy) CKA at layers 1-2; beyond all of these CKA at layer 1." in lead
+    greedy, both = lead.removesuffix(".").split("; ")[-2:]
+    assert greedy == "beyond decoupling (greedy) probe accuracy above at layer 1, probe accuracy below at layer 2"
+    assert both == "beyond all of these probe accuracy above at layer 1"
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "reason"),
+    [
+        (("equivalent", "equivalent"), "all equivalent"),
+        (("undecided", "undecided"), "all undecided"),
+        (("different", "undecided"), "some undecided"),
+        (("different", "equivalent"), "some equivalent"),
+        (("different", "different"), "with different signs"),
+    ],
+)
+def test_the_lead_says_why_no_layer_is_beyond_all_controls(verdicts: tuple[str, str], reason: str) -> None:
+    first, second = verdicts
+    effects = [
+        effect(),
+        effect(control="slow", contrast="beyond", verdict=first),
+        effect(control="greedy", contrast="beyond", verdict=second, difference=-0.1),
+    ]
+    lead = answer(frames(effects, arm("slow", "schedule-matched"), arm("greedy", "decoupled"))).first[0]
+    assert lead.endswith(f"beyond all of these no layer ({reason}).")
 
 
 def test_a_control_whose_accuracy_is_not_matched_at_the_end_is_said_so_beside_its_verdicts() -> None:
     arms = [arm("at", "accuracy-matched", accuracy_gap=gap, at=at) for gap, at in ((0.1, "50 %"), (-0.2, "100 %"))]
-    tables = frames([effect(between=0.5), effect(control="at", contrast="beyond", base="at", between=0.5)], *arms)
+    tables = frames([effect(), effect(control="at", contrast="beyond", base="at")], *arms)
     assert "beyond accuracy (at, unmatched) CKA at layer 1." in answer(tables).first[0]
     assert "beyond accuracy (at, unmatched)" in set(answer_table(tables)["difference"])
     tables["arms"]["accuracy_gap"] /= 20
@@ -140,8 +193,8 @@ def test_the_lead_names_other_settings_and_what_is_open() -> None:
     tables = frames(effects, arm("slow", "schedule-matched"))
     tables["arms"].loc[tables["arms"]["arm"] == "sg", "differs"] = "rule sg (backprop), epochs 4 (2), width 8 (9)"
     (first, *_) = answer(tables).first
-    assert "It differs from it not only in its rule, but in epochs 4 (2), width 8 (9)." in first
-    assert first.endswith("What remains different: beyond schedule (slow) no layer (all undecided).")
+    assert "Besides its rule it has epochs 4 (2), width 8 (9) (bp in parentheses)." in first
+    assert first.endswith("Its difference from each control: beyond schedule (slow) no layer (all undecided).")
 
 
 def test_the_table_of_the_answer_has_layers_by_verdict_and_sign() -> None:
@@ -156,9 +209,9 @@ def test_the_table_of_the_answer_has_layers_by_verdict_and_sign() -> None:
     assert row["difference"] == "in total, against bp"
     rest = "equivalent at layer 3; undecided at layer 4"
     assert row["probe accuracy"] == (
-        f"above at layer 1, up to +0.100 [+0.060, +0.140]; below at layer 2, up to -0.200 [+0.060, +0.140]; {rest}"
+        f"above at layer 1, +0.100 [+0.060, +0.140]; below at layer 2, -0.200 [+0.060, +0.140]; {rest}"
     )
-    assert row["CKA"].startswith("different at layer 1, up to +0.100")
+    assert row["CKA"].startswith("different at layer 1, +0.100")
 
 
 def test_a_method_without_a_defined_total_has_no_lead() -> None:

@@ -38,7 +38,6 @@ def test_numbers_are_those_of_the_weights_and_activations(run: Run, tmp_path: Pa
 def test_recordings_without_weights_have_no_norms(tmp_path: Path) -> None:
     X = np.random.default_rng(0).normal(size=(90, 6))
     stimuli = Stimuli.of(range(90), np.arange(90) % 3, np.repeat(["train", "validation", "test"], 30), X)
-    torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.Linear(5, 3)).double()
     with Run.create(tmp_path / "with", {}, stimuli) as recorded:
         recorded.checkpoint(1, model, capture=Capture(model))
