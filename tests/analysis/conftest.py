@@ -132,6 +132,14 @@ def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactor
     return compare_runs(list(runs.values()), output=tmp_path_factory.mktemp("comparison"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def in_this_process() -> Iterator[None]:
+    """Run the tasks of tests that name no executor in their own process, as starting others takes seconds each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.execution.executors.count_processors", lambda: 1)
+        yield
+
+
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save empty files in place of figures, which take most of the time of an analysis."""

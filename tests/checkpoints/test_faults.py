@@ -35,6 +35,13 @@ def run(folder: Path) -> Iterator[Run]:
         yield run
 
 
+@pytest.fixture(autouse=True)
+def quick_collections() -> None:
+    """Exclude the objects of earlier tests from garbage collection, so that collections are quick."""
+    gc.collect()
+    gc.freeze()
+
+
 def rehearsed(act: Callable[[], object]) -> list[str]:
     """Do it once without a failure and return the names of the calls."""
     with injection.intercepted(injection.passing) as calls:

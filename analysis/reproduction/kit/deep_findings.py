@@ -55,7 +55,7 @@ def describe_networks(results: Results) -> str:
         f"{plan.digits} with Adam: {backprop.epochs} epochs at {backprop.learning_rate:g} with a cosine schedule, or, "
         f"for SGs at all {backprop.depth - 1} boundaries between hidden layers and their controls, {everywhere.epochs} "
         f"epochs at {everywhere.learning_rate:g}, because stacked SGs can only follow a network that moves slowly. "
-        f"{len(splits)} networks per arm, in {len(set(splits.values()))} splits of the data; the unit of replication "
+        f"{len(splits)} networks per arm, in {_n_splits(splits)} of the data; the unit of replication "
         f"is the seed within a split. Arms, their roles and mean test accuracies: {roles}. Smallest differences of "
         f"interest, chosen beforehand: {smallest}. Bands cover all {(attribution['status'] == 'ok').sum()} differences "
         "at once (layers, steps, quantities and pairs of arms) with 95 % confidence. A layer is different if its band "
@@ -223,4 +223,9 @@ def _number_layers(ax: Axes) -> None:
 
 def _note(results: Results) -> str:
     splits = network_seeds(results.plan)
-    return f"Seeds {listed(splits)}, in {len(set(splits.values()))} splits; n = {len(splits)} networks per arm."
+    return f"Seeds {listed(splits)}, in {_n_splits(splits)}; n = {len(splits)} networks per arm."
+
+
+def _n_splits(splits: Mapping[int, int]) -> str:
+    n = len(set(splits.values()))
+    return "1 split" if n == 1 else f"{n} splits"

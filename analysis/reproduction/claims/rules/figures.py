@@ -80,7 +80,7 @@ def figures(results: Results, section: Section) -> Iterator[Drawing]:
         "Tuning of the learning rates",
         f"Validation accuracy after {int(tables['tuning']['epochs'].max())} epochs by learning rate; for rules with "
         "parameters of their own at the better of the rates for these, for others the mean over seeds. Rings are the "
-        "rates that were chosen. TunedRates without a marker diverged.",
+        "rates that were chosen. Rates without a marker diverged.",
         _tuning_figure(tables["tuning"]),
     )
     yield Drawing(
