@@ -91,15 +91,15 @@ def _tables(folder: Path) -> Tables:
     views = [view for index in range(N_RUNS) for view in _recorded(folder, index)]
     _write_rdms(folder / "rdm.h5", views)
     probes = _probes(views)
-    frames = {
+    frames = {name: pd.DataFrame(columns=list(table.columns)) for name, table in TABLES.items()} | {
         "probes": probes,
         "probe_bands": probe_tables.probe_band_table(probes),
         "probe_differences": probe_tables.probe_difference_table(probes),
         "first_layers": probe_tables.first_layer_table(probes),
         "class_structure": _by_layer(views, "class_structure"),
+        "layer_quantities": _quantities(views),
         "similarity": _similarity(views),
         "rdm_similarity": _by_layer(views, "pearson"),
-        "undefined": pd.DataFrame(columns=list(TABLES["undefined"].columns)),
         "training": _training(views),
         "gradients": _gradients(views),
     }
@@ -141,6 +141,14 @@ def _by_layer(views: list[View], column: str) -> pd.DataFrame:
             for view in views
             for depth, layer in enumerate(LAYERS, start=1)
         ]
+    )
+
+
+def _quantities(views: list[View]) -> pd.DataFrame:
+    names = ("weight_norm", "weight_growth", "participation_ratio", "similarity_to_last")
+    table = _by_layer(views, names[0])
+    return table.assign(
+        network=[view.network for view in views for _ in LAYERS], **dict.fromkeys(names, table[names[0]])
     )
 
 

@@ -69,8 +69,10 @@ def contrast_titles(tables: Mapping[str, pd.DataFrame], *, at: str | None = None
     effects = without_controls_alone(tables["attribution"])
     if at is not None:
         effects = effects[effects["at"] == at]
-        contrasts = effects.groupby(["method", "control"], sort=False)
-        return {key: _beyond_at(rows, tables["arms"]) if key[1] else "total" for key, rows in contrasts}
+        return {
+            (str(method), str(control)): _beyond_at(rows, tables["arms"]) if control else "total"
+            for (method, control), rows in effects.groupby(["method", "control"], sort=False)
+        }
     roles = _roles(tables["arms"])
     return {
         (method, control): f"beyond {_beyond(control, roles)}" if control else "total"
@@ -303,10 +305,11 @@ def _poor_controls(arms: pd.DataFrame) -> Iterable[str]:
     accuracies = dict(zip(arms["arm"], arms["test_accuracy"], strict=True))
     (reference,) = arms.loc[arms["role"] == REFERENCE, "arm"].unique()
     poor = []
-    for arm in arms.drop_duplicates("arm").fillna({"method": ""}).itertuples():
-        peer = arm.method or reference
-        if arm.role not in (REFERENCE, METHOD) and accuracies[arm.arm] < accuracies[peer] - _POOR:
-            poor.append(f"{arm.arm} {accuracies[arm.arm]:.3f} ({peer} {accuracies[peer]:.3f})")
+    once = arms[~arms["role"].isin((REFERENCE, METHOD))].drop_duplicates("arm").fillna({"method": ""})
+    for name, method in zip(once["arm"].astype(str), once["method"].astype(str), strict=True):
+        peer = method or str(reference)
+        if accuracies[name] < accuracies[peer] - _POOR:
+            poor.append(f"{name} {accuracies[name]:.3f} ({peer} {accuracies[peer]:.3f})")
     if poor:
         yield (
             f"Controls with a much lower test accuracy: {', '.join(poor)}. Differences from them may be due to what "
