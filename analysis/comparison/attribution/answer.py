@@ -100,14 +100,14 @@ def _roles(arms: pd.DataFrame) -> dict[str, str]:
 
 
 def _beyond(control: str, roles: Mapping[str, str], note: str = "") -> str:
-    """Return what is beyond a control, such as "schedule (slow)"; an arm may be there at the accuracy of a method."""
+    """Return the name of a contrast with a control, such as "schedule (slow)", also of an arm at another's accuracy."""
     role = roles.get(control, next((role for name, role in roles.items() if name.startswith(f"{control} at ")), ""))
     beyond = ROLES[role].beyond if role in ROLES else ""
     return f"{beyond} ({control}{note})" if beyond else f"{control}{note}"
 
 
 def _beyond_at(rows: pd.DataFrame, arms: pd.DataFrame) -> str:
-    """Return what the rows of one control at one step are beyond, and whether the control is unmatched there."""
+    """Return the name of the contrast with a control at one step; it says if the control is unmatched there."""
     return f"beyond {_beyond(str(rows['control'].iloc[0]), _roles(arms), _note(rows, arms))}"
 
 
@@ -203,7 +203,7 @@ def _different(rows: pd.DataFrame) -> str:
 
 
 def _why_no_layer(rows: pd.DataFrame) -> str:
-    """Return why no layer is different from all controls."""
+    """Return the reason for which no layer is different from all controls."""
     found = set(rows["verdict"])
     if found == {"equivalent"}:
         return "all equivalent"
