@@ -218,14 +218,14 @@ def test_nothing_is_unpickled() -> None:
     modules = {"pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal", "torch.load", "torch.save", "numpy.load"}
     calls = {"torch.load", "torch.save", "np.load", "numpy.load", "pd.read_pickle", "eval", "exec"}
     found = breaches(lambda path: imported(path) & modules | called(path) & calls)
-    assert found.pop("checkpoints.storage.weights") <= {
+    assert found.pop("checkpoints.storage.pickled_files") <= {
         "pickle",
         "torch.load",
     }
     for module in ("processes", "task", "worker"):  # no file: what a process and those that it started tell each other
         assert found.pop(f"analysis.execution.{module}") == {"cloudpickle"}
     assert found == {}
-    source = (ROOT / "checkpoints" / "storage" / "weights.py").read_text()
+    source = (ROOT / "checkpoints" / "storage" / "pickled_files.py").read_text()
     assert source.count(" torch.load(") == source.count("weights_only=True)") == 1
 
 

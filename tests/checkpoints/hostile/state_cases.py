@@ -137,7 +137,7 @@ def pickle_that_runs_a_command(place: Place) -> None:
     (place.given / "w.pt").write_bytes(pickle.dumps(Run_a_command(place.outside / "executed")))
 
 
-@hostile("read_weights", NOT_READ)
+@hostile("read_weights", r"calls posix\.system, which no file of weights needs; it was not read")
 def archive_that_runs_a_command(place: Place) -> None:
     torch.save({"a": Run_a_command(place.outside / "executed")}, place.given / "w.pt")
 
@@ -146,6 +146,16 @@ def archive_that_runs_a_command(place: Place) -> None:
 def legacy_file_that_runs_a_command(place: Place) -> None:
     values = {"a": Run_a_command(place.outside / "executed")}
     torch.save(values, place.given / "w.pt", _use_new_zipfile_serialization=False)
+
+
+@hostile("read_weights", "is not the index of several files of weights")
+def index_nested_deeply(place: Place) -> None:
+    (place.given / "w.bin.index.json").write_text('{"weight_map": ' + "[" * 10**5)
+
+
+@hostile("read_weights", r"names '\.\./outside/w\.bin'; expected the name of a file of weights in the same folder")
+def index_that_leaves_its_folder(place: Place) -> None:
+    (place.given / "w.bin.index.json").write_text(json.dumps({"weight_map": {"a": "../outside/w.bin"}}))
 
 
 @hostile("read_weights", "cannot be read")
