@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from analysis.training.model_spec import build_model
 from checkpoints import Stimuli, read_weights
 from checkpoints.conversion import as_label_vector
-from checkpoints.generators import preserve_generators
 from checkpoints.training_state.model_state import load_weights
 from repsim.learning import read_npz
 
@@ -31,26 +27,11 @@ def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
     Parameters
     ----------
     spec : str
-        An importable module, also one in the working directory, and the name in it of a function without arguments
-        that returns an ``nn.Module``, or of an ``nn.Module``: ``"my_models:resnet"``. The module's code runs.
+        See ``analysis.training.model_spec.build_model``.
     weights : path, optional
         See ``checkpoints.read_weights``. Of tied weights the file may hold one name only.
     """
-    module, _, name = spec.partition(":")
-    if not module or not name:
-        raise ValueError(f"Model '{spec}' is not understood; expected module:factory, such as my_models:resnet.")
-    with _working_directory_importable():
-        try:
-            with preserve_generators():
-                target: Any = importlib.import_module(module)
-            for part in name.split("."):
-                target = getattr(target, part)
-            with preserve_generators(0):  # weights that it draws are the same each time
-                model = target if isinstance(target, nn.Module) else target()
-        except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise ValueError(f"Model '{spec}' could not be built ({type(error).__name__}: {error}).") from error
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"Model '{spec}' is a {type(model).__name__}; expected a torch.nn.Module.")
+    model = build_model(spec)
     if weights is not None:
         state = read_weights(weights)
         try:
@@ -125,13 +106,3 @@ def _split(labels: NDArray[np.int64]) -> NDArray[Any]:
         members = np.flatnonzero(labels == label)
         parts[members] = turns[np.arange(len(members)) % len(turns)]
     return parts
-
-
-@contextmanager
-def _working_directory_importable() -> Iterator[None]:
-    here = str(Path.cwd())
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)

@@ -1,0 +1,113 @@
+"""Networks of the user, built from text: ``module:factory`` or ``module:factory(arguments)``."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from checkpoints.generators import preserve_generators
+
+__all__ = ["build_model"]
+
+
+def build_model(spec: str) -> nn.Module:
+    """Return the network that a factory builds.
+
+    Parameters
+    ----------
+    spec : str
+        An importable module, also one in the working directory, and the name in it of an ``nn.Module``, or of a
+        function or class that returns one, with arguments if it takes any: ``"my_models:resnet"``,
+        ``"my_models:Net(width=64)"``. Arguments are literals: numbers, texts, True, None, and lists, tuples, sets and
+        dicts of them. The module's code runs.
+
+    Raises
+    ------
+    ValueError
+        If the text is not understood, or the network cannot be built.
+    """
+    parsed = _parse(spec)
+    with _working_directory_importable():
+        try:
+            with preserve_generators():
+                target: Any = importlib.import_module(parsed.module)
+            for part in parsed.names:
+                target = getattr(target, part)
+            ready = isinstance(target, nn.Module)
+            if ready and parsed.is_call:
+                raise TypeError("it is a network already; leave the parentheses out")
+            with preserve_generators(0):  # weights that it draws are the same each time
+                model = target if ready else target(*parsed.args, **parsed.kwargs)
+        except (Exception, SystemExit) as error:  # the user's code may raise anything
+            raise ValueError(f"Model '{spec}' could not be built ({type(error).__name__}: {error}).") from error
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"Model '{spec}' is a {type(model).__name__}; expected a torch.nn.Module.")
+    return model
+
+
+@dataclass(frozen=True)
+class _ParsedModel:
+    module: str
+    names: list[str]
+    is_call: bool
+    args: list[Any]
+    kwargs: dict[str, Any]
+
+
+def _parse(spec: str) -> _ParsedModel:
+    module, _, text = spec.partition(":")
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+        call = node if isinstance(node, ast.Call) else None
+        names = _dotted(node if call is None else call.func)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        names = []
+    if not names or not all(part.isidentifier() for part in module.split(".")):
+        raise ValueError(
+            f"Model '{spec}' is not understood; expected module:factory, such as my_models:resnet, or with arguments "
+            "'my_models:Net(width=64)'."
+        )
+    if call is None:
+        return _ParsedModel(module, names, False, [], {})
+    args = [_literal(spec, value) for value in call.args]
+    kwargs = {each.arg or "**": _literal(spec, each.value, is_unpacked=each.arg is None) for each in call.keywords}
+    return _ParsedModel(module, names, True, args, kwargs)
+
+
+def _dotted(node: ast.expr) -> list[str]:
+    """Return the parts of ``a.b.c``, or nothing for any other expression."""
+    if isinstance(node, ast.Name):
+        return [node.id]
+    inner = _dotted(node.value) if isinstance(node, ast.Attribute) else []
+    return [*inner, node.attr] if inner and isinstance(node, ast.Attribute) else []
+
+
+def _literal(spec: str, node: ast.expr, *, is_unpacked: bool = False) -> Any:
+    try:
+        if is_unpacked:
+            raise ValueError("unpacking")
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        shown = ("**" if is_unpacked else "") + ast.unparse(node)
+        raise ValueError(
+            f"Argument {shown} of model '{spec}' is no literal; give numbers, quoted texts, True, False, None, or "
+            "lists, tuples and dicts of them, or write a factory without arguments."
+        ) from error
+
+
+@contextmanager
+def _working_directory_importable() -> Iterator[None]:
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
