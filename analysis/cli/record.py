@@ -50,7 +50,7 @@ def record(
         )
     progress = display.reporter()
     if run is not None:
-        _refuse({"--weights": source.weights, "--step": source.step or None}, "--model")
+        _refuse({"--weights": source.weights, "--key": source.key, "--step": source.step or None}, "--model")
         _refuse({flag: flag for flag in capture.flags if flag not in _FOR_RUNS_TOO}, "--model")
         from analysis.training.record import record_run
 
@@ -69,6 +69,7 @@ def record(
             output,
             data=data,
             weights=source.weights,
+            key=source.key,
             step=source.step,
             capture=config,
             progress=progress,

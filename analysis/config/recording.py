@@ -129,9 +129,21 @@ class ModelConfig(Settings):
     """A network that was trained elsewhere, as ``record_model`` takes it; each field is described by its help text."""
 
     model: str | None = setting(
-        None, help="A network of yours: module:factory. The module is imported, so its code runs."
+        None,
+        help="A network of yours: module:factory or 'module:factory(width=64)', with literal arguments. The module is "
+        "imported, so its code runs.",
     )
-    weights: str | None = setting(None, help="The model's weights: .safetensors, or .pt without code.")
+    weights: str | None = setting(
+        None,
+        help="The model's weights: a .safetensors, .pt, .pth, .bin, .ckpt or .tar file, the .index.json of several, or "
+        "a folder that save_pretrained or accelerate wrote. No code in the file runs.",
+    )
+    key: str | None = setting(
+        None,
+        help="Where the file holds the weights, with dots for dicts within dicts, e.g. ema.model; or the prefix of "
+        "their names.",
+        shown="the only weights that fit the model",
+    )
     step: int = setting(0, help="Training step of the weights.")
 
 

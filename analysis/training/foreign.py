@@ -1,7 +1,8 @@
-"""Networks and stimuli of the user: ``module:factory`` and ``.npz`` files."""
+"""Networks with their weights, and stimuli, that the user brings."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from analysis.training.model_spec import build_model
-from checkpoints import Stimuli, read_weights
+from checkpoints import Stimuli
 from checkpoints.conversion import as_label_vector
-from checkpoints.training_state.model_state import load_weights
+from checkpoints.storage.weights import WeightFile
+from checkpoints.training_state.weight_fitting import fit_weights
 from repsim.learning import read_npz
 
 __all__ = ["ForeignStimuli", "load_model", "load_stimuli"]
@@ -21,23 +23,39 @@ __all__ = ["ForeignStimuli", "load_model", "load_stimuli"]
 _ABOUT = ("y", "ids", "split")  # arrays about the stimuli; all others are shown to the network
 
 
-def load_model(spec: str, weights: str | Path | None = None) -> nn.Module:
-    """Return the network that ``module:factory`` builds, with weights from a file if one is given.
+def load_model(
+    spec: str,
+    weights: str | Path | None = None,
+    *,
+    key: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> nn.Module:
+    """Return the network that ``module:factory`` builds, with weights from a file if they are given.
 
     Parameters
     ----------
     spec : str
         See ``analysis.training.model_spec.build_model``.
     weights : path, optional
-        See ``checkpoints.read_weights``. Of tied weights the file may hold one name only.
+        A file or folder; see ``checkpoints.read_weights``. Of tied weights it may hold one name only.
+    key : str, optional
+        Where the file holds the weights; by default where those are that fit the network.
+    say : callable, optional
+        Called with each sentence about what was chosen, renamed or left out.
+
+    Raises
+    ------
+    ValueError
+        If the network cannot be built, or the weights cannot be read or do not fit it.
     """
     model = build_model(spec)
-    if weights is not None:
-        state = read_weights(weights)
-        try:
-            load_weights(model, state)
-        except Exception as error:  # torch's message has several lines, and the user's module may raise anything
-            raise ValueError(f"{weights} does not fit model '{spec}': {' '.join(str(error).split())}") from error
+    if weights is None:
+        if key is not None:
+            raise ValueError(f"key '{key}' was given without weights; give the file that it is in.")
+        return model
+    for note in fit_weights(model, WeightFile.read(weights), key):
+        if say is not None:
+            say(note)
     return model
 
 

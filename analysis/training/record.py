@@ -27,8 +27,8 @@ from analysis.training.setup import check_device, check_layers, choose_stimuli, 
 from analysis.training.transplant import configuration_at
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.capture.modules import unwrapped
-from checkpoints.storage.regular_files import sha256
 from checkpoints.storage.tensors import NotStorable
+from checkpoints.storage.weight_paths import weight_digest
 from checkpoints.training_state.model_state import model_state
 from repsim.learning import Dataset, TrainingConfig, load_dataset, split_dataset
 
@@ -142,6 +142,7 @@ def record_model(
     *,
     data: str | Path,
     weights: str | Path | None = None,
+    key: str | None = None,
     step: int = 0,
     capture: CaptureConfig | None = None,
     progress: Reporter | None = None,
@@ -151,13 +152,15 @@ def record_model(
     Parameters
     ----------
     model : str
-        ``module:factory``; see ``analysis.training.foreign.load_model``.
+        ``module:factory``; see ``analysis.training.model_spec.build_model``.
     output : path
         Must not exist.
     data : path
         An ``.npz`` file; see ``analysis.training.foreign.load_stimuli``.
     weights : path, optional
-        ``.safetensors`` or, with torch 2.10 or newer, ``.pt``; by default those that the factory sets.
+        A file or folder; see ``checkpoints.read_weights``. By default those that the factory sets.
+    key : str, optional
+        Where the file holds the weights; by default where those are that fit the network.
     step : int, default 0
         Training step of the weights.
     capture : CaptureConfig, optional
@@ -181,13 +184,14 @@ def record_model(
     if step < 0:
         raise ValueError(f"step is {step}; expected a whole number of 0 or more.")
     reductions = _reductions(capture.reduce)
-    loaded, network = load_stimuli(data), _on_device(load_model(model, weights), check_device(capture.device))
+    device, loaded = check_device(capture.device), load_stimuli(data)
+    network = _on_device(load_model(model, weights, key=key, say=progress.say), device)
     if capture.save_weights:
         _check_storable(network)
     capturing = partial(Capture, network, capture.layers, reduce=reductions, side=capture.side, dtype=capture.dtype)
     _check_forward(capturing, loaded.stimuli, capture.batch_size)
     config = {
-        "source": _source(model, weights),
+        "source": _source(model, weights, key),
         "recording": _described_capture(capture),
         "data": {"name": Path(data).name, "classes": list(loaded.classes)},
     }
@@ -207,12 +211,11 @@ def record_model(
     return Run.open(output)
 
 
-def _source(model: str, weights: str | Path | None) -> dict[str, str | None]:
+def _source(model: str, weights: str | Path | None, key: str | None) -> dict[str, str | None]:
     """Return the origin of a network, as a run stores it."""
-    if weights is None:
-        return {"model": model, "weights": None, "weights_sha256": None}
-    path = Path(weights)
-    return {"model": model, "weights": str(path.absolute()), "weights_sha256": sha256(path.resolve())}
+    path = None if weights is None else str(Path(weights).absolute())
+    digest = None if weights is None else weight_digest(weights)
+    return {"model": model, "weights": path, "key": key, "weights_sha256": digest}
 
 
 def _described_capture(capture: CaptureConfig) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from checkpoints.storage.tensors import (
 )
 from checkpoints.storage.weights import PACKED, PACKED_METADATA
 
-__all__ = ["encode_weights", "load_weights", "model_state"]
+__all__ = ["encode_weights", "is_covered", "load_weights", "memory_groups", "model_state"]
 
 _MOST_NAMES = 5
 
@@ -114,11 +114,8 @@ def _check_complete(
     held: Mapping[str, Any], given: Mapping[str, Any], missing: list[str], unexpected: list[str]
 ) -> None:
     """Raise RuntimeError unless all entries were given, and the model holds the given values."""
-    groups: dict[int, dict[str, Tensor]] = defaultdict(dict)  # by memory
-    for name, value in held.items():
-        if isinstance(value, Tensor) and (place := _storage(value)):
-            groups[place][name] = value
-    lacking = [name for name in missing if not _is_covered(held.get(name), groups, given)]
+    groups = memory_groups(held)
+    lacking = [name for name in missing if not is_covered(held.get(name), groups, given)]
     if lacking or unexpected:
         parts = [
             f"{kind}: {_some(names)}." for kind, names in (("Missing", lacking), ("Unexpected", unexpected)) if names
@@ -133,7 +130,16 @@ def _check_complete(
             )
 
 
-def _is_covered(value: Any, groups: Mapping[int, Mapping[str, Tensor]], given: Mapping[str, Any]) -> bool:
+def memory_groups(state: Mapping[str, Any]) -> dict[int, dict[str, Tensor]]:
+    """Return the tensors of a state dict by the address of their memory, which tied weights share."""
+    groups: dict[int, dict[str, Tensor]] = defaultdict(dict)
+    for name, value in state.items():
+        if isinstance(value, Tensor) and (place := _storage(value)):
+            groups[place][name] = value
+    return groups
+
+
+def is_covered(value: Any, groups: Mapping[int, Mapping[str, Tensor]], given: Mapping[str, Any]) -> bool:
     """Return whether the memory of an entry lies within the memory of a given entry."""
     if not isinstance(value, Tensor) or not (place := _storage(value)):
         return False

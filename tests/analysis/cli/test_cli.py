@@ -393,6 +393,7 @@ MISTAKES = {
     "step of text": ("record --model a:b --step x --output new", "step is 'x'; expected a whole number."),
     "no stimuli": ("record --model a:b --output new", "--data is missing; give an .npz file with the stimuli"),
     "misplaced": ("record trained --batch-size 3 --output new", "--batch-size belongs to --model; leave it out."),
+    "key of a run": ("record trained --key ema --output new", "--key belongs to --model; leave it out."),
     "steps of a model": (
         "record --model a:b --steps 3 --output new",
         "--steps belongs to a trained run; leave it out.",

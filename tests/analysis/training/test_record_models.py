@@ -1,6 +1,7 @@
 """Networks of others: what builds them, their weights and their stimuli come from files."""
 
 import io
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+import typer.testing
 from rich.console import Console
 from torch import nn
 
 from analysis import analyze_run, record_model, resume_run
+from analysis.cli import app
 from analysis.comparison.view import View
 from analysis.config.recording import CaptureConfig
 from analysis.execution.progress import Reporter
@@ -296,10 +299,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no network": ({"model": "somebody:inner"}, "Model 'somebody:inner' is a inner; expected a torch.nn.Module"),
     "no call": ({"model": "somebody:number"}, "could not be built .TypeError: 'int' object is not callable"),
+    "key alone": ({"key": "ema"}, "key 'ema' was given without weights; give the file that it is in"),
+    "no such key": ({"weights": "other.safetensors", "key": "ema"}, "no dict of tensors at key 'ema'"),
     "no weights": ({"weights": "none.pt"}, r"none\.pt is missing or not a regular file"),
     "other weights": (
         {"weights": "other.safetensors"},
-        r"other\.safetensors does not fit model 'somebody:cnn': .*Missing",
+        r"other\.safetensors does not fit the model: of 9 entries, 8 missing",
     ),
     "no data": ({"data": "none.npz"}, r"There is no file none\.npz; expected an \.npz file"),
     "no stimuli": ({"data": "labels.npz"}, r"labels\.npz holds no stimuli \(found: y\)"),
@@ -448,7 +453,7 @@ def test_an_offloaded_network_is_recorded_with_its_weights() -> None:
 def test_weights_are_not_loaded_into_an_offloaded_network() -> None:
     pytest.importorskip("accelerate")
     path = record(model="somebody:drawn").last().path / "weights.safetensors"
-    message = r"does not fit model 'somebody:offloaded': '1\.weight' of the model is on the meta device"
+    message = r"does not fit the model: '1\.weight' of the model is on the meta device"
     with pytest.raises(ValueError, match=message):
         record(model="somebody:offloaded", weights=path, output="other")
 
@@ -471,9 +476,38 @@ def test_one_name_of_tied_weights_is_enough(place: Path, monkeypatch: pytest.Mon
     assert list(run.last().weights()) == ["embed.weight", "head.weight"]
     assert all(torch.equal(value, model.embed.weight) for value in run.last().weights().values())
     safetensors.torch.save_file({"other.weight": model.embed.weight.data}, "other.safetensors")
-    message = r"other\.safetensors does not fit model 'somebody:Tied': .*Missing: 'embed\.weight', 'head\.weight'\."
+    message = r"other\.safetensors does not fit the model: of 2 entries, 2 missing \('embed\.weight'; 'head\.weight'\)"
     with pytest.raises(ValueError, match=message):
         record(model="somebody:Tied", weights="other.safetensors", output="other")
+
+
+def test_the_key_names_the_weights_of_a_file_and_is_recorded(weights: dict[str, torch.Tensor]) -> None:
+    older = {f"module.{name}": value - 1 for name, value in weights.items()}
+    torch.save({"model": weights, "ema": {"shadow": older, "decay": 0.9}}, "both.pt")
+    with pytest.raises(
+        ValueError, match=r"both\.pt holds several weights that fit .* --key: model, ema\.shadow\.module\."
+    ):
+        record(weights="both.pt")
+    arguments = "record --model somebody:cnn() --weights both.pt --key ema.shadow --data stimuli.npz --output new"
+    result = typer.testing.CliRunner().invoke(app, arguments.split())
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (
+        0,
+        "both.pt: the weights fit without the prefix 'module.'.",
+    )
+    run = Run.open("new")
+    assert all(torch.equal(value, older[f"module.{name}"]) for name, value in run.last().weights().items())
+    assert (run.config["source"]["key"], run.config["source"]["model"]) == ("ema.shadow", "somebody:cnn()")
+
+
+def test_a_folder_of_weights_is_recorded_with_the_digest_of_its_files(weights: dict[str, torch.Tensor]) -> None:
+    Path("saved").mkdir()
+    names = {name: f"{index % 2}.safetensors" for index, name in enumerate(weights)}
+    for file in set(names.values()):
+        safetensors.torch.save_file({name: weights[name] for name in weights if names[name] == file}, f"saved/{file}")
+    Path("saved/model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    run = record(weights="saved")
+    assert all(torch.equal(value, weights[name]) for name, value in run.last().weights().items())
+    assert len(run.config["source"]["weights_sha256"]) == 64
 
 
 @pytest.mark.usefixtures("place")
