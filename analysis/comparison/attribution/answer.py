@@ -302,8 +302,8 @@ def _meanings(quantities: Iterable[str]) -> Iterable[str]:
 
 def _poor_controls(arms: pd.DataFrame) -> Iterable[str]:
     """Name the controls whose test accuracy is far from that of their method, or of the reference without one."""
-    accuracies = dict(zip(arms["arm"], arms["test_accuracy"], strict=True))
-    (reference,) = arms.loc[arms["role"] == REFERENCE, "arm"].unique()
+    accuracies = dict(zip(arms["arm"], arms["test_accuracy"].astype(float), strict=True))  # NaN if it is not known
+    reference = arms.loc[arms["role"] == REFERENCE, "arm"].iloc[0]  # the same networks at any accuracy
     poor = []
     once = arms[~arms["role"].isin((REFERENCE, METHOD))].drop_duplicates("arm").fillna({"method": ""})
     for name, method in zip(once["arm"].astype(str), once["method"].astype(str), strict=True):

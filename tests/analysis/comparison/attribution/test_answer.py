@@ -134,6 +134,18 @@ def test_a_control_that_learned_little_is_named() -> None:
     assert "accuracy: slow 0.800 (bp 0.900), noisy 0.300 (sg 0.900). Differences" in sentence
 
 
+def test_controls_are_compared_with_one_reference_at_several_accuracies() -> None:
+    tables = frames([effect()], arm("bp at the accuracy of dfa", "reference"), arm("slow", "decoupled"))
+    tables["arms"].loc[tables["arms"]["arm"] == "slow", "test_accuracy"] = 0.5
+    assert any("accuracy: slow 0.500 (bp 0.900)." in each for each in answer(tables).first)
+
+
+def test_without_known_test_accuracies_no_control_is_said_to_have_learned_little() -> None:
+    tables = frames([effect()], arm("slow", "decoupled"))
+    tables["arms"]["test_accuracy"] = None
+    assert not any("lower test accuracy" in each for each in answer(tables).first)
+
+
 def test_above_and_below_one_control_are_told_apart() -> None:
     sizes = (0.1, 0.1, -0.1)
     effects = [effect(quantity="accuracy", between=None)] + [
