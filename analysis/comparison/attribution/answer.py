@@ -91,7 +91,7 @@ def quantity_label(quantity: str) -> str:
 
 def unmatched_steps(arms: pd.DataFrame) -> set[tuple[str, str]]:
     """Return the arms that are to be matched in accuracy and are not, each with the name of the aligned step."""
-    far = arms[arms["accuracy_gap"].abs() > _FAR_IN_ACCURACY]
+    far = arms[arms["accuracy_gap"].astype(float).abs() > _FAR_IN_ACCURACY]
     return set(zip(far["arm"], far["at"], strict=True))
 
 
