@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from checkpoints.conversion import as_array, as_label_vector, as_texts
+from checkpoints.conversion import as_array, as_texts
 from checkpoints.errors import Damaged
 from checkpoints.html_tables import MOST_NUMBERS, table
+from checkpoints.stimulus_targets import as_groups, as_target, class_numbers, read_targets_group, write_targets_group
 from checkpoints.storage.hdf5_files.hdf5 import created, opened, read_column, set_attributes, write_column
 from checkpoints.storage.hdf5_files.hdf5_attributes import attribute
 
@@ -39,6 +40,14 @@ class Stimuli:
     inputs : array, shape (n, …), mapping of str to array, or None
         One input of the network, or several by argument name, such as token ids and their mask. Floats are float32;
         whole numbers have their own type. Inputs are held in memory only; ``stimuli.h5`` contains their hash.
+    classes : tuple of str
+        Names of the classes 0, 1, ...; empty if they have none.
+    targets : dict of str to array, shape (n,)
+        Other values to predict: classes as str or int64, or continuous quantities as float64.
+    groups : str array, shape (n,), or None
+        Stimuli of one group, such as a speaker, resemble one another and are in one part of the split.
+    positions : int64 array, shape (n,), or None
+        If rows are tokens: the position of each in its sequence, which is its group.
     """
 
     ids: NDArray[Any]
@@ -46,9 +55,23 @@ class Stimuli:
     split: NDArray[Any]
     content_hash: str
     inputs: Inputs | None = field(default=None, repr=False)
+    classes: tuple[str, ...] = ()
+    targets: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    groups: NDArray[Any] | None = field(default=None, repr=False)
+    positions: NDArray[np.int64] | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, ids: Any, labels: Any, split: Any, inputs: Any) -> Stimuli:
+    def of(
+        cls,
+        ids: Any,
+        labels: Any,
+        split: Any,
+        inputs: Any,
+        *,
+        classes: Any = None,
+        targets: Mapping[str, Any] | None = None,
+        groups: Any = None,
+    ) -> Stimuli:
         """Return a stimulus set, ordered by label, from columns in any order.
 
         Parameters
@@ -56,21 +79,31 @@ class Stimuli:
         ids : sequence or array, shape (n,)
             Converted to str.
         labels : sequence, array or tensor, shape (n,) or (n, 1), or one-hot (n, n_classes)
-            Whole numbers of any type; one-hot rows (zeros and a single one) are replaced by the column of the one.
+            Text, or whole numbers of any type; one-hot rows (zeros and a single one) are replaced by the column of the
+            one. Text is numbered in the order of ``classes``, by default in alphabetical order.
         split : sequence of str, shape (n,)
             ``"train"``, ``"validation"`` or ``"test"``.
         inputs : array, tensor, sequence or map-style data set, shape (n, …), or mapping of str to such
             Numbers, one row per stimulus. Tensors are copied to the CPU without their gradient. A sequence or data set
             has one array, tensor or image per stimulus, all of the same shape.
+        classes : sequence of str, optional
+            Names of the classes 0, 1, ...
+        targets : mapping of str to sequence, array or tensor, shape (n,), optional
+            Other values to predict, by name: text or whole numbers are classes, floats are continuous quantities.
+        groups : sequence or array, shape (n,), optional
+            Converted to str. Stimuli of one group must be in one part of the split.
 
         Raises
         ------
         ValueError
             If there are no stimuli; if inputs are not real numbers, exceed the range of float32, differ in shape (pad
             sequences to one length), are pairs of input and label, or have no length (iterators and data loaders); if
-            labels are not one whole number per stimulus; if sizes differ; if ids repeat; or if a split is unknown.
+            labels are not one class per stimulus; if sizes differ; if ids repeat; if a split is unknown; if a class has
+            no name although others have; if a target has no value for a stimulus; or if a group is in several parts of
+            the split.
         """
-        ids, split, labels = as_texts(ids, "Ids"), as_texts(split, "Splits"), _class_numbers(labels)
+        ids, split = as_texts(ids, "Ids"), as_texts(split, "Splits")
+        labels, names = class_numbers(labels, classes)
         named = {name: _plain(part, name, ids.size) for name, part in _by_name(inputs).items()}
         lengths = {part.shape[:1] for part in named.values()}
         if not ids.shape == labels.shape == split.shape or lengths != {ids.shape} or not ids.size:
@@ -86,7 +119,17 @@ class Stimuli:
         order = np.argsort(labels, kind="stable")
         ordered: Inputs = {name: np.ascontiguousarray(part[order]) for name, part in named.items()}
         ordered = ordered if isinstance(inputs, Mapping) else ordered[""]
-        return cls(ids[order], labels[order], split[order], _content_hash(ordered, labels[order]), ordered)
+        grouped = as_groups(groups, split)
+        return cls(
+            ids[order],
+            labels[order],
+            split[order],
+            _content_hash(ordered, labels[order]),
+            ordered,
+            names,
+            {name: as_target(values, name, ids.size)[order] for name, values in (targets or {}).items()},
+            None if grouped is None else grouped[order],
+        )
 
     def __len__(self) -> int:
         """Return the number of stimuli."""
@@ -145,6 +188,11 @@ class Stimuli:
             write_column(file, "stimulus_id", self.ids)
             write_column(file, "label", self.labels)
             write_column(file, "split", self.split)
+            optional = {"class": np.array(self.classes), "group": self.groups, "position": self.positions}
+            for name, values in optional.items():
+                if values is not None and values.size:
+                    write_column(file, name, values)
+            write_targets_group(file, self.targets)
 
     @classmethod
     def read(cls, path: Path) -> Stimuli:
@@ -160,9 +208,15 @@ class Stimuli:
             labels = read_column(path, file, "label", "<i8")
             split = read_column(path, file, "split", "|S")
             content_hash = attribute(path, file, "content_hash", "text")
-        if not ids.shape == labels.shape == split.shape:
+            optional = {"class": "|S", "group": "|S", "position": "<i8"}
+            found = {name: read_column(path, file, name, kind) for name, kind in optional.items() if name in file}
+            targets = read_targets_group(path, file, len(ids))
+        classes, groups, positions = (found.get(name) for name in optional)
+        columns = [labels, split, *(each for each in (groups, positions) if each is not None)]
+        if any(column.shape != ids.shape for column in columns):
             raise Damaged(f"{path} has columns of different lengths.")
-        return cls(ids, labels, split, content_hash)
+        names = () if classes is None else tuple(classes.tolist())
+        return cls(ids, labels, split, content_hash, None, names, targets, groups, positions)
 
 
 def _by_name(inputs: Any) -> Mapping[str, Any]:
@@ -188,19 +242,6 @@ def _plain(values: Any, name: str, n: int) -> NDArray[Any]:
             f"{what} hold {np.abs(array[np.isfinite(array)]).max():.6g}, which exceeds the range of float32."
         )
     return plain
-
-
-def _class_numbers(labels: Any) -> NDArray[np.int64]:
-    array = as_label_vector(labels)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"Labels are of type {array.dtype}; expected whole numbers, one for each class.")
-    with np.errstate(invalid="ignore"):  # the comparison finds values out of range
-        numbers = array.astype(np.int64)
-    if (other := numbers != array).any():
-        raise ValueError(
-            f"Label {array[other][0]} is not a whole number in the range of int64; expected one whole number per class."
-        )
-    return numbers
 
 
 def _content_hash(inputs: Inputs, labels: NDArray[np.int64]) -> str:

@@ -55,7 +55,7 @@ def opened(path: Path, kind: str) -> Iterator[h5py.File]:
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
-def write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
+def write_column(file: h5py.Group, name: str, values: NDArray[Any]) -> None:
     """Write one value per stimulus, with a checksum; text becomes UTF-8 of fixed length."""
     try:
         data = np.char.encode(values, "utf-8") if values.dtype.kind == "U" else values
@@ -64,7 +64,7 @@ def write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
     file.create_dataset(name, data=data, chunks=data.shape, fletcher32=True)
 
 
-def read_column(path: Path, file: h5py.File, name: str, dtype: str) -> NDArray[Any]:
+def read_column(path: Path, file: h5py.Group, name: str, dtype: str | tuple[str, ...]) -> NDArray[Any]:
     """Return a column that ``write_column`` wrote, of a ``dtype`` as for ``checked_dataset``; else ``Damaged``."""
     column = checked_dataset(path, file, name, dtype, 1)
     if "gzip" in filter_names(column.id.get_create_plist()):
@@ -72,7 +72,7 @@ def read_column(path: Path, file: h5py.File, name: str, dtype: str) -> NDArray[A
     with errors_as_damaged(path):
         values = column[()]
     try:
-        return np.char.decode(values, "utf-8") if dtype == "|S" else values
+        return np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
     except UnicodeDecodeError as error:
         raise Damaged(f"/{name} in {path} is not UTF-8 text ({error}).") from error
 
