@@ -42,6 +42,8 @@ def epsilon_of(X: NDArray[Any]) -> float:
     """
     if not (_is_single(X[:_FEW]).all() and _is_single(X).all()):
         return DOUBLE
+    if not _is_whole(X[:_FEW]).all():
+        return SINGLE
     sizes = np.abs(X)
     smallest = np.min(sizes, initial=EXACT, where=sizes > 0)
     return DOUBLE if smallest < EXACT and sizes.max() <= EXACT / SINGLE and _is_whole(X).all() else SINGLE

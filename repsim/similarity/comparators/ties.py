@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
+from repsim.similarity.comparators.ascending import ascending_order
 from repsim.similarity.precision import SINGLE, FloatArray, epsilon_of
 
 # Rounding error of a distance, relative to the distance, in double and in single precision, including that of the
@@ -22,7 +22,7 @@ SINGLE_ROUNDING = 12 * SINGLE
 
 def levels(distances: FloatArray) -> NDArray[np.int64]:
     """Return the position of every distance among the distinct ones; tied distances have the same position."""
-    order = np.argsort(distances, kind="stable")
+    order = ascending_order(distances)
     numbers = np.empty(len(distances), dtype=np.int64)
     numbers[order] = np.cumsum(starts_of_ties(distances[order])) - 1
     return numbers
@@ -30,7 +30,12 @@ def levels(distances: FloatArray) -> NDArray[np.int64]:
 
 def ranks(distances: FloatArray) -> FloatArray:
     """Return the rank of every distance, starting with 1; tied distances have the same mean rank."""
-    return np.asarray(rankdata(levels(distances)), dtype=np.float64)
+    order = ascending_order(distances)
+    starts = np.flatnonzero(starts_of_ties(distances[order]))
+    counts = np.diff(starts, append=len(distances))
+    ranks = np.empty(len(distances))
+    ranks[order] = np.repeat(starts + (counts + 1) / 2, counts)
+    return ranks
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,15 +94,21 @@ def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
     rounding = relative_rounding(ascending)
     starts = np.ones(len(ascending), dtype=bool)
     with np.errstate(over="ignore"):  # the difference of two huge distances of opposite signs is infinite
-        starts[1:] = np.diff(ascending) > rounding * _larger(ascending[:-1], ascending[1:])
+        sizes = ascending[1:] if (ascending[:1] >= 0).all() else _larger(ascending[:-1], ascending[1:])
+        np.greater(np.diff(ascending), rounding * sizes, out=starts[1:])
         first = np.flatnonzero(starts)
         counts = np.diff(first, append=len(ascending))
         low, high = ascending[first], ascending[first + counts - 1]
         is_wide = high - low > rounding * _larger(low, high)
     # Groups are cut on a logarithmic scale: none contains zero or a change of sign, where neighbours are never tied.
     members = np.flatnonzero(np.repeat(is_wide, counts))
-    ratios = ascending[members] / np.repeat(low[is_wide], counts[is_wide])
-    starts[members[1:]] |= np.diff(np.floor(np.abs(np.log(ratios)) / rounding)) != 0
+    places = ascending[members]  # on that scale; changed in place, because there may be millions
+    places /= np.repeat(low[is_wide], counts[is_wide])
+    for step in (np.log, np.abs):
+        step(places, out=places)
+    places /= rounding
+    np.floor(places, out=places)
+    starts[members[1:]] |= places[1:] != places[:-1]
     return starts
 
 
@@ -112,6 +123,8 @@ def is_constant(distances: FloatArray) -> bool:
         return True
     low, high = distances.min(), distances.max()
     with np.errstate(over="ignore"):
+        if high - low > SINGLE_ROUNDING * _larger(low, high):
+            return False
         return bool(high - low <= relative_rounding(distances) * _larger(low, high))
 
 
