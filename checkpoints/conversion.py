@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_array", "as_label_vector", "as_texts"]
+from checkpoints.errors import UnreadableInputs
+
+__all__ = ["APART", "PAD", "as_array", "as_label_vector", "as_numbers", "as_texts", "is_data_set", "read_item"]
 
 
 def as_array(values: Any, what: str, n: int | None = None) -> NDArray[Any]:
@@ -52,11 +54,45 @@ def as_label_vector(labels: Any) -> NDArray[Any]:
     return array
 
 
+def as_numbers(values: Any, what: str, n: int | None = None) -> NDArray[Any]:
+    """Return inputs of a network as an array: floats as float32, whole numbers in their own type."""
+    array = as_array(values, what, n)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{what} are of type {array.dtype}; expected real numbers.")
+    if array.dtype.kind != "f":
+        return array.astype(array.dtype.newbyteorder("="), copy=False)
+    with np.errstate(over="ignore"):
+        plain = array.astype(np.float32)
+    if (np.isinf(plain) & np.isfinite(array)).any():
+        raise ValueError(
+            f"{what} hold {np.abs(array[np.isfinite(array)]).max():.6g}, which exceeds the range of float32."
+        )
+    return plain
+
+
+def is_data_set(values: Any) -> bool:
+    """Return whether values are a map-style data set: neither an array nor a sequence, with a length and items."""
+    known = isinstance(values, Mapping | Sequence) or _is_tensor(values) or _is_array(values)
+    return not known and hasattr(values, "__len__") and hasattr(values, "__getitem__")
+
+
+def read_item(values: Any, index: int, what: str) -> Any:
+    """Return one item of a sequence or a data set; raise UnreadableInputs if it has none."""
+    try:
+        return values[index]
+    except Exception as error:  # a data set of the user may raise anything
+        raise UnreadableInputs(
+            f"{what} of type {type(values).__name__} could not be read at {index} ({type(error).__name__}: "
+            f"{' '.join(str(error).split())}); expected a sequence, or a data set with an item for each index below "
+            "its length."
+        ) from error
+
+
 def _array(values: Any, what: str, n: int | None = None, inside: bool = False) -> NDArray[Any]:
     if _is_tensor(values):
         return _from_tensor(values, what)
     if type(values).__name__ == "PackedSequence":
-        raise ValueError(f"{what} are a packed sequence; expected rows of one length. {_PAD}")
+        raise ValueError(f"{what} are a packed sequence; expected rows of one length. {PAD}")
     if np.ma.is_masked(values):
         raise ValueError(f"{what} have masked values; fill them in, or leave out these stimuli.")
     if isinstance(values, Number | str | bytes) or (isinstance(values, list | tuple | range) and _is_numbers(values)):
@@ -75,14 +111,14 @@ def _array(values: Any, what: str, n: int | None = None, inside: bool = False) -
         return _from_items(values, what, n, inside)
     raise ValueError(
         f"{what} are of type {type(values).__name__}; expected an array, a tensor, a sequence of those of one shape, "
-        "or a data set with a length. Collect what an iterator or data loader gives first, for example with torch.cat."
+        "or a data set with a length. Collect what an iterator gives first, for example with torch.stack."
     )
 
 
 def _from_tensor(values: Any, what: str) -> NDArray[Any]:
     torch = sys.modules["torch"]
     if values.is_nested:
-        raise ValueError(f"{what} are a nested tensor; expected rows of one length. {_PAD}")
+        raise ValueError(f"{what} are a nested tensor; expected rows of one length. {PAD}")
     if values.layout != torch.strided or values.is_quantized or values.device.type == "meta":
         raise ValueError(
             f"{what} are a tensor of layout {values.layout} and type {values.dtype} on {values.device.type}; expected "
@@ -109,26 +145,16 @@ def _from_items(values: Any, what: str, n: int | None = None, inside: bool = Fal
     is_data_set = not isinstance(values, Sequence)
     if is_data_set and n is not None and len(values) != n:
         raise ValueError(f"{what} have {len(values)} items for {n} stimuli; expected one for each stimulus.")
-    items = [_item(values, index, what) for index in range(len(values))]
+    items = [read_item(values, index, what) for index in range(len(values))]
     if is_data_set and any(isinstance(item, tuple) for item in items):
-        raise ValueError(f"{what} give a tuple for each stimulus; {_APART}")
+        raise ValueError(f"{what} give a tuple for each stimulus; {APART}")
     parts = [_array(item, what, inside=True) for item in items]
     shapes = list(dict.fromkeys(part.shape for part in parts))
     if len(shapes) > 1 and inside and isinstance(values, tuple):
-        raise ValueError(f"{what} give a tuple for each stimulus, of shapes {shapes[0]} and {shapes[1]}; {_APART}")
+        raise ValueError(f"{what} give a tuple for each stimulus, of shapes {shapes[0]} and {shapes[1]}; {APART}")
     if len(shapes) > 1:
-        raise ValueError(f"{what} differ in shape: {shapes[0]} and {shapes[1]}; expected the same for all. {_PAD}")
+        raise ValueError(f"{what} differ in shape: {shapes[0]} and {shapes[1]}; expected the same for all. {PAD}")
     return np.stack(parts) if parts else np.zeros(0)
-
-
-def _item(values: Any, index: int, what: str) -> Any:
-    try:
-        return values[index]
-    except Exception as error:  # a data set of the user may raise anything
-        raise ValueError(
-            f"{what} of type {type(values).__name__} could not be read at {index} ({type(error).__name__}: {error}); "
-            "expected a sequence, or a data set with an item for each index below its length."
-        ) from error
 
 
 def _is_tensor(values: Any) -> bool:
@@ -158,7 +184,7 @@ def _is_one_hot(array: NDArray[Any]) -> bool:
     return bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
 
 
-_PAD = "Pad them to one length, and give the network a mask (such as attention_mask) as another input if it takes one."
-_APART = (
+PAD = "Pad them to one length, and give the network a mask (such as attention_mask) as another input if it takes one."
+APART = (
     "expected the input alone. Give inputs and labels apart: inputs=[x for x, _ in data], labels=[y for _, y in data]."
 )

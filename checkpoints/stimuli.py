@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from checkpoints.conversion import as_array, as_texts
+from checkpoints.conversion import as_numbers, as_texts
 from checkpoints.errors import Damaged
 from checkpoints.html_tables import MOST_NUMBERS, table
+from checkpoints.stimulus_inputs.content_hash import hash_arrays
+from checkpoints.stimulus_inputs.input_source import Arrays, InputSource, by_name, from_names
+from checkpoints.stimulus_inputs.opening import as_source, input_name
+from checkpoints.stimulus_inputs.stored_inputs import StoredInputs
 from checkpoints.stimulus_targets import as_groups, as_target, class_numbers, read_targets_group, write_targets_group
 from checkpoints.storage.hdf5_files.hdf5 import created, opened, read_column, set_attributes, write_column
 from checkpoints.storage.hdf5_files.hdf5_attributes import attribute
 
 __all__ = ["Inputs", "Stimuli"]
 
-Inputs = NDArray[Any] | dict[str, NDArray[Any]]
+Inputs = Arrays | InputSource
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,10 @@ class Stimuli:
         ``"train"``, ``"validation"`` or ``"test"``.
     content_hash : str
         SHA-256 of inputs and labels.
-    inputs : array, shape (n, …), mapping of str to array, or None
+    inputs : array, shape (n, …), mapping of str to array, InputSource, or None
         One input of the network, or several by argument name, such as token ids and their mask. Floats are float32;
-        whole numbers have their own type. Inputs are held in memory only; ``stimuli.h5`` contains their hash.
+        whole numbers have their own type. Those of data sets, loaders and memory-mapped arrays are read in blocks when
+        they are needed. ``stimuli.h5`` contains the hash of the inputs, not the inputs.
     classes : tuple of str
         Names of the classes 0, 1, ...; empty if they have none.
     targets : dict of str to array, shape (n,)
@@ -78,14 +82,20 @@ class Stimuli:
         ----------
         ids : sequence or array, shape (n,)
             Converted to str.
-        labels : sequence, array or tensor, shape (n,) or (n, 1), or one-hot (n, n_classes)
-            Text, or whole numbers of any type; one-hot rows (zeros and a single one) are replaced by the column of the
-            one. Text is numbered in the order of ``classes``, by default in alphabetical order.
+        labels : sequence, array or tensor, shape (n,) or (n, 1), or one-hot (n, n_classes), or None
+            None takes the labels that a data set or loader gives beside the inputs, in pairs or as ``label`` or
+            ``labels`` of a dict. Otherwise text, or whole numbers of any type; one-hot rows (zeros and a single one)
+            are replaced by the column of the one. Text is numbered in the order of ``classes``, by default in
+            alphabetical order.
         split : sequence of str, shape (n,)
             ``"train"``, ``"validation"`` or ``"test"``.
-        inputs : array, tensor, sequence or map-style data set, shape (n, …), or mapping of str to such
+        inputs : array, tensor, sequence, map-style data set or DataLoader, or mapping of str to such
             Numbers, one row per stimulus. Tensors are copied to the CPU without their gradient. A sequence or data set
-            has one array, tensor or image per stimulus, all of the same shape.
+            has one array, tensor or image per stimulus, all of the same shape; items of a data set may also be dicts
+            of inputs. A data set, a loader, a ``numpy.memmap`` and an ``h5py.Dataset`` are not copied into memory: they
+            are read once now, for the hash, and in blocks at each recording, which ends with an error if a row has
+            changed. The loader's collate function and worker processes are used, its order is not: row i belongs to
+            item i of its data set.
         classes : sequence of str, optional
             Names of the classes 0, 1, ...
         targets : mapping of str to sequence, array or tensor, shape (n,), optional
@@ -97,34 +107,32 @@ class Stimuli:
         ------
         ValueError
             If there are no stimuli; if inputs are not real numbers, exceed the range of float32, differ in shape (pad
-            sequences to one length), are pairs of input and label, or have no length (iterators and data loaders); if
-            labels are not one class per stimulus; if sizes differ; if ids repeat; if a split is unknown; if a class has
-            no name although others have; if a target has no value for a stimulus; or if a group is in several parts of
-            the split.
+            sequences to one length), are pairs of input and label although labels are given, or have no fixed order
+            (iterators and iterable data sets); if labels are missing, or not one class per stimulus; if sizes differ;
+            if ids repeat; if a split is unknown; if a class has no name although others have; if a target has no value
+            for a stimulus; or if a group is in several parts of the split.
         """
         ids, split = as_texts(ids, "Ids"), as_texts(split, "Splits")
-        labels, names = class_numbers(labels, classes)
-        named = {name: _plain(part, name, ids.size) for name, part in _by_name(inputs).items()}
-        lengths = {part.shape[:1] for part in named.values()}
-        if not ids.shape == labels.shape == split.shape or lengths != {ids.shape} or not ids.size:
-            shapes = ", ".join(str(part.shape) for part in named.values()) or "none"
+        given = _read_or_opened(inputs, ids.size, with_labels=labels is None)
+        labels, names = class_numbers(_labels_beside(given) if labels is None else labels, classes)
+        shapes = _shapes(given)
+        if not ids.shape == labels.shape == split.shape or {each[:1] for each in shapes} != {ids.shape} or not ids.size:
             raise ValueError(
                 f"Stimuli have ids of shape {ids.shape}, labels {labels.shape}, split {split.shape} and inputs "
-                f"{shapes}; expected one of each per stimulus, and one stimulus or more."
+                f"{', '.join(map(str, shapes)) or 'none'}; expected one of each per stimulus, and one stimulus or more."
             )
         if len(set(ids.tolist())) != len(ids):
             raise ValueError("Stimulus ids repeat; give every stimulus a unique id.")
         if unknown := sorted(set(split.tolist()) - {"train", "validation", "test"}):
             raise ValueError(f"Unknown split '{unknown[0]}'. Choose one of: train, validation, test.")
         order = np.argsort(labels, kind="stable")
-        ordered: Inputs = {name: np.ascontiguousarray(part[order]) for name, part in named.items()}
-        ordered = ordered if isinstance(inputs, Mapping) else ordered[""]
+        ordered, content_hash = _ordered(given, order, ids, labels[order])
         grouped = as_groups(groups, split)
         return cls(
             ids[order],
             labels[order],
             split[order],
-            _content_hash(ordered, labels[order]),
+            content_hash,
             ordered,
             names,
             {name: as_target(values, name, ids.size)[order] for name, values in (targets or {}).items()},
@@ -146,19 +154,24 @@ class Stimuli:
         rest = f"; of {len(labels)} labels the first {len(shown)}" if len(shown) < len(labels) else ""
         return f"<b>Stimuli</b>: {len(self)}{rest}{table(rows, ['part', *(f'label {label}' for label in shown)])}"
 
-    def first_inputs(self, n: int) -> Inputs:
-        """Return the inputs of the first ``n`` stimuli.
+    def first_inputs(self, n: int) -> Arrays:
+        """Return the inputs of the first ``n`` stimuli; raises as ``inputs_at`` does."""
+        return self.inputs_at(range(min(n, len(self))))
+
+    def inputs_at(self, rows: Sequence[int]) -> Arrays:
+        """Return the inputs of some stimuli, in memory.
 
         Raises
         ------
         ValueError
-            If the set was read from a run, which does not store inputs.
+            If the set was read from a run, which does not store inputs; or if inputs that are read when they are needed
+            cannot be read or have changed.
         """
         if self.inputs is None:
             raise ValueError("These stimuli were read from a run, which stores no inputs; create them with Stimuli.of.")
-        if isinstance(self.inputs, dict):
-            return {name: part[:n] for name, part in self.inputs.items()}
-        return self.inputs[:n]
+        if isinstance(self.inputs, InputSource):
+            return self.inputs.take(rows)
+        return from_names({name: part[np.asarray(rows)] for name, part in by_name(self.inputs).items()})
 
     def is_same_as(self, other: Stimuli) -> bool:
         """Return whether two sets have the same inputs, labels, ids and split in the same order."""
@@ -219,36 +232,38 @@ class Stimuli:
         return cls(ids, labels, split, content_hash, None, names, targets, groups, positions)
 
 
-def _by_name(inputs: Any) -> Mapping[str, Any]:
-    if not isinstance(inputs, Mapping):
-        return {"": inputs}
-    if unnamed := [name for name in inputs if not isinstance(name, str) or not name]:
+def _read_or_opened(inputs: Any, n: int, *, with_labels: bool) -> Inputs:
+    """Return inputs as arrays, or as a source of inputs that are not in memory."""
+    if isinstance(inputs, Mapping) and (unnamed := [name for name in inputs if not isinstance(name, str) or not name]):
         raise ValueError(f"An input is named {unnamed[0]!r}; expected the name of one of the network's arguments.")
-    return inputs
+    source = as_source(inputs, n, with_labels=with_labels)
+    if source is None:
+        named = inputs if isinstance(inputs, Mapping) else {"": inputs}
+        arrays = {name: as_numbers(part, input_name(name), n) for name, part in named.items()}
+        return arrays if isinstance(inputs, Mapping) else arrays[""]
+    return source
 
 
-def _plain(values: Any, name: str, n: int) -> NDArray[Any]:
-    """Return an input as an array: floats as float32, whole numbers in their own type."""
-    what = f"Inputs '{name}'" if name else "Inputs"
-    array = as_array(values, what, n)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{what} are of type {array.dtype}; expected real numbers.")
-    if array.dtype.kind != "f":
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
-    with np.errstate(over="ignore"):
-        plain = array.astype(np.float32)
-    if (np.isinf(plain) & np.isfinite(array)).any():
-        raise ValueError(
-            f"{what} hold {np.abs(array[np.isfinite(array)]).max():.6g}, which exceeds the range of float32."
-        )
-    return plain
+def _labels_beside(inputs: Inputs) -> Any:
+    """Return the labels that a source of inputs gives."""
+    labels = inputs.labels() if isinstance(inputs, InputSource) else None
+    if labels is None:
+        raise ValueError("There are no labels: none are given, and the inputs have none beside them.")
+    return labels
 
 
-def _content_hash(inputs: Inputs, labels: NDArray[np.int64]) -> str:
-    digest = hashlib.sha256()
-    parts = sorted(inputs.items()) if isinstance(inputs, dict) else [("", inputs)]
-    for name, part in parts:
-        digest.update(f"{name and name + ' '}{part.dtype.str} {part.shape}".encode())
-        digest.update(part.data)
-    digest.update(labels.tobytes())
-    return digest.hexdigest()
+def _shapes(inputs: Inputs) -> list[tuple[int, ...]]:
+    if isinstance(inputs, InputSource):
+        return [(len(inputs),)]
+    return [part.shape for part in by_name(inputs).values()]
+
+
+def _ordered(
+    inputs: Inputs, order: NDArray[np.int64], ids: NDArray[Any], labels: NDArray[np.int64]
+) -> tuple[Inputs, str]:
+    """Return inputs in the order of the stimuli, and the hash of their content."""
+    if isinstance(inputs, InputSource):
+        stored = StoredInputs(inputs, order, ids[order], labels)
+        return stored, stored.content_hash
+    ordered = from_names({name: np.ascontiguousarray(part[order]) for name, part in by_name(inputs).items()})
+    return ordered, hash_arrays(ordered, labels)

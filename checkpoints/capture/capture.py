@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from checkpoints.capture.hooks import NotRecordable, WatchedModule, layer_name
 from checkpoints.capture.loss_gradients import Loss
 from checkpoints.capture.modules import check_initialized, is_scripted, unwrapped
-from checkpoints.capture.network import Batch, Labelled, Network, as_tensors, n_rows, rows_of, sequence_lengths
+from checkpoints.capture.network import Network, as_tensors
 from checkpoints.capture.recorded_block import RecordedBlock
 from checkpoints.capture.reductions import Reduction, as_reduction
 from checkpoints.capture.selection import LayerKey, Pattern, Selector, as_selectors, chosen_modules, module_names
 from checkpoints.capture.trial_passes.batch_size import fitting_batch
+from checkpoints.capture.trial_passes.shown_stimuli import ShownStimuli
 from checkpoints.capture.trial_passes.trials import add_check_samples, run_trials
 from checkpoints.storage.hdf5_files.activation_file import LayerValues, check_same_layers
 
@@ -152,7 +153,7 @@ class Capture:
 
         Parameters
         ----------
-        inputs : Tensor or array, shape (n, ...), or mapping of str to such
+        inputs : Tensor, array, sequence, data set, loader or InputSource, or mapping of str to such
         labels : Tensor or array, shape (n, ...), optional
             What the loss is given besides the output; only for the side "gradient", which requires it.
 
@@ -181,9 +182,9 @@ class Capture:
 
         Parameters
         ----------
-        inputs : Tensor or array, shape (n, ...), or mapping of str to such
-            Copied to the device of the model's first parameter or buffer, one block at a time; floats take the type of
-            the first that holds floats.
+        inputs : Tensor, array, sequence, data set, loader or InputSource, or mapping of str to such
+            As for ``Stimuli.of``. Those that are not in memory are read in blocks. Copied to the device of the model's
+            first parameter or buffer, one block at a time; floats take the type of the first that holds floats.
         labels : Tensor or array, shape (n, ...), optional
             As for ``record``.
 
@@ -201,38 +202,37 @@ class Capture:
             the range of the stored type; if the network has lazy modules without weights; if there are no labels for a
             loss, or not one per stimulus; or if the loss does not return one number per stimulus or their sum.
         """
-        tensors = as_tensors(inputs)
-        n = n_rows(tensors)
+        stimuli = ShownStimuli(inputs)
+        n = len(stimuli)
         check_initialized(self.model)
         selectors, watches = self._watches()
-        widths = sequence_lengths(tensors)
-        network = Network(self.model, self._forward, watches, widths, self._warn_not_restorable, self._loss)
-        batch = self._labelled(tensors, n, labels)
-        plan = run_trials(network, batch, n, self._batch_size)
+        network = Network(self.model, self._forward, watches, stimuli.widths, self._warn_not_restorable, self._loss)
+        stimuli.labels = self._labels_for_loss(labels, n)
+        plan = run_trials(network, stimuli, self._batch_size)
         size = self._batch_size or fitting_batch(plan, n, self._dtype.itemsize)
-        add_check_samples(network, batch, plan, n, size)
+        add_check_samples(network, stimuli, plan, size)
         memory: dict[LayerKey, Tensor] = {}
-        for start in range(0, n, size):
+        for start, batch in zip(range(0, n, size), stimuli.blocks(size), strict=True):
             block = RecordedBlock(plan, start, min(size, n - start), self._dtype, memory)
             with _last_block_error(n, size, start):
-                block.run(network, rows_of(batch, slice(start, start + size)))
+                block.run(network, batch)
             _check_reached(selectors, watches, block)
             self._warn_of_block(block)
             yield block.named()
             network.notice_changes()
 
-    def _labelled(self, inputs: Tensor | dict[str, Tensor], n: int, labels: Any) -> Batch:
-        """Return the inputs, with the labels if there is a loss."""
+    def _labels_for_loss(self, labels: Any, n: int) -> Tensor | None:
+        """Return the labels of ``n`` stimuli if there is a loss."""
         if self._loss is None:
             if labels is not None:
                 raise ValueError("Labels are only used by a loss; leave them out, or record the side 'gradient'.")
-            return inputs
+            return None
         if labels is None:
             raise ValueError("The loss of the side 'gradient' needs labels; give one per stimulus.")
         column = as_tensors(labels)
         if isinstance(column, dict) or column.shape[:1] != (n,):
             raise ValueError(f"The labels are not one per stimulus; expected {n} rows.")
-        return Labelled(inputs, column)
+        return column
 
     def _watches(self) -> tuple[tuple[Selector, ...], tuple[WatchedModule, ...]]:
         """Return the selectors, and the modules of the present network that they choose."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -27,10 +27,8 @@ __all__ = [
     "Network",
     "PassReport",
     "as_tensors",
+    "each_tensor",
     "inputs_of",
-    "n_rows",
-    "rows_of",
-    "sequence_lengths",
 ]
 
 Inputs = Tensor | dict[str, Tensor]
@@ -162,7 +160,7 @@ class Network:
         gradients = LossGradients(self.loss)
         with torch.inference_mode(False), torch.enable_grad():
             with hooked(watches, gradients.remember, self.widths) as calls:
-                output = self._output(_each(batch.inputs, with_graph))
+                output = self._output(each_tensor(batch.inputs, with_graph))
             for given in gradients.compute(output, batch.labels):
                 with torch.no_grad():
                     receive(given)
@@ -181,38 +179,15 @@ def as_tensors(inputs: Any) -> Inputs:
     return _tensor(inputs)
 
 
-def n_rows(tensors: Inputs) -> int:
-    """Return the number of stimuli, which is the same in all inputs."""
-    lengths = {len(part) if part.ndim else 0 for part in _parts(tensors)}
-    if len(lengths) != 1 or lengths == {0}:
-        raise ValueError(f"The inputs have {sorted(lengths)} rows; expected one or more, and the same number in each.")
-    return lengths.pop()
-
-
-def rows_of(tensors: Batch, rows: slice | Sequence[int]) -> Batch:
-    """Return some of the stimuli."""
-    chosen = rows if isinstance(rows, slice) else torch.as_tensor(rows)
-    return _each(tensors, lambda part: part[chosen])
-
-
 def inputs_of(batch: Batch) -> Inputs:
     """Return the inputs of a batch without labels."""
     return batch.inputs if isinstance(batch, Labelled) else batch
 
 
-def sequence_lengths(tensors: Inputs) -> tuple[int, ...]:
-    """Return the size of the second axis of each input that has one: the length of its sequences."""
-    return tuple(part.shape[1] for part in _parts(tensors) if part.ndim > 1)
-
-
-def _parts(tensors: Inputs) -> Iterator[Tensor]:
-    yield from tensors.values() if isinstance(tensors, dict) else (tensors,)
-
-
-def _each(batch: Any, act: Callable[[Tensor], Tensor]) -> Any:
+def each_tensor(batch: Any, act: Callable[[Tensor], Tensor]) -> Any:
     """Return a batch of the results of a function for each tensor."""
     if isinstance(batch, Labelled):
-        return Labelled(_each(batch.inputs, act), act(batch.labels))
+        return Labelled(each_tensor(batch.inputs, act), act(batch.labels))
     if isinstance(batch, dict):
         return {name: act(part) for name, part in batch.items()}
     return act(batch)
@@ -233,4 +208,4 @@ def _placed(batch: Batch, model: nn.Module) -> Any:
     device = next((each.device for each in state if not each.is_meta), None)
     floating = next((each.dtype for each in state if each.is_floating_point()), None)
 
-    return _each(batch, lambda part: part.to(device, floating if part.is_floating_point() else None, copy=True))
+    return each_tensor(batch, lambda part: part.to(device, floating if part.is_floating_point() else None, copy=True))

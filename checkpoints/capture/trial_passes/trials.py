@@ -11,11 +11,12 @@ from torch import Tensor
 
 from checkpoints.capture.batch_state import batch_states, possible_sizes
 from checkpoints.capture.hooks import LayerTensor, NotRecordable
-from checkpoints.capture.network import Batch, Network, PassReport, rows_of
+from checkpoints.capture.network import Network, PassReport
 from checkpoints.capture.reductions import Custom
 from checkpoints.capture.selection import LayerKey
 from checkpoints.capture.trial_passes.batch_size import largest_batch
 from checkpoints.capture.trial_passes.recording_plan import LARGEST_BATCH, Axes, RecordingPlan, reduce_tensor
+from checkpoints.capture.trial_passes.shown_stimuli import ShownStimuli
 from checkpoints.capture.trial_passes.stimulus_axis import (
     Sample,
     Trial,
@@ -24,11 +25,13 @@ from checkpoints.capture.trial_passes.stimulus_axis import (
     refine_axis,
     sample_tensor,
 )
+from checkpoints.errors import UnreadableInputs
 
 __all__ = ["add_check_samples", "run_trials"]
 
 _ORDER = (1, 2, 0, 3)  # commutes with no reversal, shift or exchange that a network may apply itself
 _LARGEST_CHECK = 32
+_FINAL = (NotRecordable, UnreadableInputs)  # another trial would not mend them
 _SEEDS = (1, 2, 3)  # dropout may zero the same few units under two of them
 
 
@@ -46,7 +49,7 @@ class _TrialStimuli:
         return [self.stimuli[place] for place in self.resized_order]
 
 
-def run_trials(network: Network, inputs: Batch, n: int, batch_size: int | None) -> RecordingPlan:
+def run_trials(network: Network, source: ShownStimuli, batch_size: int | None) -> RecordingPlan:
     """Run trial passes and return a plan of the recording.
 
     If the network carries a state from batch to batch on which no other batch can run, the state is set to start from
@@ -54,23 +57,24 @@ def run_trials(network: Network, inputs: Batch, n: int, batch_size: int | None) 
     size, they show as many. Raise ``NotRecordable`` if a tensor cannot be recorded, and the error of the network if it
     fails on every trial batch.
     """
-    shown = _trial_stimuli(n, batch_size)
+    shown = _trial_stimuli(len(source), batch_size)
     try:
-        return _try(network, inputs, shown)
-    except NotRecordable:
+        return _try(network, source, shown)
+    except _FINAL:
         raise
     except Exception as error:  # a network may raise anything
-        plan = _try_from_zero(network, inputs, shown, n) or _try_one_size(network, inputs, n, batch_size)
+        plan = _try_from_zero(network, source, shown) or _try_one_size(network, source, batch_size)
         if plan is None:
             raise error
         return plan
 
 
-def add_check_samples(network: Network, inputs: Batch, plan: RecordingPlan, n: int, size: int) -> None:
+def add_check_samples(network: Network, source: ShownStimuli, plan: RecordingPlan, size: int) -> None:
     """Show stimuli of every block among stimuli of other blocks, and add the samples to the plan.
 
-    The recorded rows are compared with them. ``n`` and ``size`` are the numbers of stimuli in total and per block.
+    The recorded rows are compared with them. ``size`` is the number of stimuli per block.
     """
+    n = len(source)
     starts = range(0, n, size)
     if len(starts) < 3:  # the first trial pass shows stimuli of the first and the last block
         return
@@ -81,7 +85,7 @@ def add_check_samples(network: Network, inputs: Batch, plan: RecordingPlan, n: i
     for first in range(0, len(chosen), together):
         stimuli = chosen[first : first + together]
         stimuli += stimuli[:1] * ((plan.only_batch or 2) - len(stimuli))
-        plan.checks.append((stimuli, _sample_pass(network, inputs, plan, stimuli)[0]))
+        plan.checks.append((stimuli, _sample_pass(network, source, plan, stimuli)[0]))
 
 
 def _trial_stimuli(n: int, batch_size: int | None) -> _TrialStimuli:
@@ -100,29 +104,29 @@ def _one_size_stimuli(n: int, size: int) -> _TrialStimuli:
     return _TrialStimuli(stimuli, order, order, ())
 
 
-def _try(network: Network, inputs: Batch, shown: _TrialStimuli) -> RecordingPlan:
+def _try(network: Network, source: ShownStimuli, shown: _TrialStimuli) -> RecordingPlan:
     plan = RecordingPlan(shown.stimuli)
-    first, report = _sample_pass(network, inputs, plan, shown.stimuli, measured=True)
-    reordered, _ = _sample_pass(network, inputs, plan, shown.reordered)
+    first, report = _sample_pass(network, source, plan, shown.stimuli, measured=True)
+    reordered, _ = _sample_pass(network, source, plan, shown.reordered)
     resized: dict[LayerKey, Sample] = {}
     if shown.resized_order:
-        resized, other = _sample_pass(network, inputs, plan, shown.resized, measured=True)
+        resized, other = _sample_pass(network, source, plan, shown.resized, measured=True)
         plan.largest_batch = largest_batch(network, (report, other), (len(shown.stimuli), len(shown.resized_order)))
     if report.random:
         for seed in _SEEDS:
-            again, _ = _sample_pass(network, inputs, plan, shown.stimuli, seed=seed)
+            again, _ = _sample_pass(network, source, plan, shown.stimuli, seed=seed)
             plan.random |= {key for key, sample in first.items() if not is_equal(sample, again.get(key))}
     _establish(plan, plan.axes, (first, reordered, resized), shown)
-    _try_reductions(network, inputs, plan, shown)
-    _try_repeated(network, inputs, plan, len(shown.resized_order) or len(shown.stimuli))
+    _try_reductions(network, source, plan, shown)
+    _try_repeated(network, source, plan, len(shown.resized_order) or len(shown.stimuli))
     return plan
 
 
-def _try_or_none(network: Network, inputs: Batch, shown: _TrialStimuli) -> RecordingPlan | None:
+def _try_or_none(network: Network, source: ShownStimuli, shown: _TrialStimuli) -> RecordingPlan | None:
     """Return the plan, or None if the network fails: the caller raises the error of the first trial."""
     try:
-        return _try(network, inputs, shown)
-    except NotRecordable:
+        return _try(network, source, shown)
+    except _FINAL:
         raise
     except Exception:
         return None
@@ -136,20 +140,20 @@ def _establish(plan: RecordingPlan, axes: Axes, passes: Sequence[dict[LayerKey, 
         axes[key] = establish_axis(trial)
 
 
-def _try_reductions(network: Network, inputs: Batch, plan: RecordingPlan, shown: _TrialStimuli) -> None:
+def _try_reductions(network: Network, source: ShownStimuli, plan: RecordingPlan, shown: _TrialStimuli) -> None:
     """Establish the axis of the stimuli in the results of the user's own reductions."""
     if not any(isinstance(reduction, Custom) for watch in network.watches for _, reduction in watch.reductions):
         return
     passes = [
-        _sample_pass(network, inputs, plan, stimuli, reducing=True)[0] if stimuli else {}
+        _sample_pass(network, source, plan, stimuli, reducing=True)[0] if stimuli else {}
         for stimuli in (shown.stimuli, shown.reordered, shown.resized)
     ]
     _establish(plan, plan.reduced_axes, passes, shown)
 
 
-def _try_repeated(network: Network, inputs: Batch, plan: RecordingPlan, n: int) -> None:
+def _try_repeated(network: Network, source: ShownStimuli, plan: RecordingPlan, n: int) -> None:
     """Show one stimulus ``n`` times: its rows then reveal mixing, and their size the memory to be stored."""
-    batch = rows_of(inputs, [plan.stimuli[0]] * n)
+    batch = source.take([plan.stimuli[0]] * n)
 
     def receive(given: LayerTensor) -> None:
         if given.problem:
@@ -162,7 +166,7 @@ def _try_repeated(network: Network, inputs: Batch, plan: RecordingPlan, n: int) 
 
     try:
         network.run_pass(batch, n, receive)
-    except NotRecordable:
+    except _FINAL:
         raise
     except Exception:  # some networks take no batch of equal stimuli
         return
@@ -179,7 +183,7 @@ def _refine(plan: RecordingPlan, axes: Axes, key: LayerKey, tensor: Tensor) -> N
 
 def _sample_pass(
     network: Network,
-    inputs: Batch,
+    source: ShownStimuli,
     plan: RecordingPlan,
     stimuli: list[int],
     *,
@@ -189,7 +193,7 @@ def _sample_pass(
 ) -> tuple[dict[LayerKey, Sample], PassReport]:
     """Run one trial pass and return a sample of each tensor, or of each result of the user's own reductions."""
     samples: dict[LayerKey, Sample] = {}
-    batch = rows_of(inputs, stimuli)
+    batch = source.take(stimuli)
 
     def receive(given: LayerTensor) -> None:
         if given.problem:
@@ -203,18 +207,19 @@ def _sample_pass(
     return samples, report
 
 
-def _try_from_zero(network: Network, inputs: Batch, shown: _TrialStimuli, n: int) -> RecordingPlan | None:
+def _try_from_zero(network: Network, source: ShownStimuli, shown: _TrialStimuli) -> RecordingPlan | None:
     """Find a state of an earlier batch that makes the network fail, and try again with zeros in its place."""
     for size in possible_sizes(network.model):
-        stimuli = [place % n for place in range(size)]
+        stimuli = [place % len(source) for place in range(size)]
+        batch = source.take(stimuli)
         try:
-            report = network.run_pass(rows_of(inputs, stimuli), size, lambda _: None, compared=True)
+            report = network.run_pass(batch, size, lambda _: None, compared=True)
         except Exception:  # the state comes from a batch of another size
             continue
         for which in range(3):
             states = batch_states(report.changed, size, which)
             network.prepare = [state.start_from_zero for state in states]
-            plan = _try_or_none(network, inputs, shown) if states else None
+            plan = _try_or_none(network, source, shown) if states else None
             if plan is not None:  # otherwise the examples are along another axis, or the size is another
                 _warn_of_states(network, [str(state.key) for state in states], size)
                 return plan
@@ -230,10 +235,10 @@ def _warn_of_states(network: Network, names: list[str], size: int) -> None:
     )
 
 
-def _try_one_size(network: Network, inputs: Batch, n: int, batch_size: int | None) -> RecordingPlan | None:
+def _try_one_size(network: Network, source: ShownStimuli, batch_size: int | None) -> RecordingPlan | None:
     """Try a network that takes batches of one size only."""
-    size = min(n, batch_size or LARGEST_BATCH)
-    plan = _try_or_none(network, inputs, _one_size_stimuli(n, size))
+    size = min(len(source), batch_size or LARGEST_BATCH)
+    plan = _try_or_none(network, source, _one_size_stimuli(len(source), size))
     if plan is not None:
         plan.only_batch = size
     return plan
