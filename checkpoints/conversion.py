@@ -80,6 +80,8 @@ def read_item(values: Any, index: int, what: str) -> Any:
     """Return one item of a sequence or a data set; raise UnreadableInputs if it has none."""
     try:
         return values[index]
+    except UnreadableInputs:
+        raise
     except Exception as error:  # a data set of the user may raise anything
         raise UnreadableInputs(
             f"{what} of type {type(values).__name__} could not be read at {index} ({type(error).__name__}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import typer
 from analysis.cli.options import DataDir, Display, Given, with_options
 from analysis.cli.output import print_json
 from analysis.config.recording import CaptureConfig, ModelConfig
+from analysis.config.stimulus_files import StimulusConfig
 from analysis.config.toml_files import read_defaults
 
 __all__ = ["record"]
@@ -23,13 +25,18 @@ def record(
     output: Annotated[Path, typer.Option(help="New run directory for the activations.")],
     capture: Given[CaptureConfig],
     source: ModelConfig,
+    stimuli: StimulusConfig,
     run: Annotated[Path | None, typer.Argument(help="A trained run; it is not changed. Or give --model.")] = None,
     steps: Annotated[
         str | None, typer.Option(help="Steps of RUN: first, last, all or numbers with commas. [default: all]")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Stimuli: an .npz file, for RUN also a data set with as many features. [default: the run's]"),
+        typer.Option(
+            help="Stimuli of the model: an .npz, .npy or .h5 file, a folder of images with one folder per class, texts "
+            "for --tokenizer, or module:factory of a torch Dataset or DataLoader. For RUN: an .npz file, or a data set "
+            "with as many features. [default: the run's]"
+        ),
     ] = None,
     data_dir: DataDir = None,
     *,
@@ -52,6 +59,8 @@ def record(
     if run is not None:
         _refuse({"--weights": source.weights, "--key": source.key, "--step": source.step or None}, "--model")
         _refuse({flag: flag for flag in capture.flags if flag not in _FOR_RUNS_TOO}, "--model")
+        form = {"--transform": stimuli.transform, "--tokenizer": stimuli.tokenizer, "--max-length": stimuli.max_length}
+        _refuse(form, "--model")
         from analysis.training.record import record_run
 
         given = {"steps": steps or "all", **capture.values}
@@ -60,14 +69,14 @@ def record(
         assert source.model is not None
         _refuse({"--steps": steps, "--data-dir": data_dir}, "a trained run")
         if data is None:
-            raise ValueError("--data is missing; give an .npz file with the stimuli for the model.")
+            raise ValueError("--data is missing; give a file or folder with the stimuli, such as stimuli.npz.")
         from analysis.training.record import record_model
 
         config = capture.merged([read_defaults()])
         recorded = record_model(
             source.model,
             output,
-            data=data,
+            data=replace(stimuli, data=data),
             weights=source.weights,
             key=source.key,
             step=source.step,

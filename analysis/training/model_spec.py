@@ -1,11 +1,11 @@
-"""Networks of the user, built from text: ``module:factory`` or ``module:factory(arguments)``."""
+"""Networks and other objects of the user, built from text: ``module:factory`` or ``module:factory(arguments)``."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import nn
 
 from checkpoints.generators import preserve_generators
 
-__all__ = ["build_model"]
+__all__ = ["build_model", "build_object"]
 
 
 def build_model(spec: str) -> nn.Module:
@@ -34,27 +34,48 @@ def build_model(spec: str) -> nn.Module:
     ValueError
         If the text is not understood, or the network cannot be built.
     """
-    parsed = _parse(spec)
+    model = build_object(spec, "Model", lambda target: isinstance(target, nn.Module))
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"Model '{spec}' is a {type(model).__name__}; expected a torch.nn.Module.")
+    return model
+
+
+def build_object(spec: str, kind: str, is_ready: Callable[[Any], bool] | None) -> Any:
+    """Return the object that text names, or that the factory which it names returns.
+
+    Parameters
+    ----------
+    spec : str
+        See ``build_model``.
+    kind : str
+        What the object is, for messages: "Model", "Data".
+    is_ready : callable (object) -> bool, or None
+        Whether what is named is the object itself and not its factory, which is called. None calls it only if the text
+        has parentheses.
+
+    Raises
+    ------
+    ValueError
+        If the text is not understood, or the object cannot be built.
+    """
+    parsed = _parse(spec, kind)
     with _working_directory_importable():
         try:
             with preserve_generators():
                 target: Any = importlib.import_module(parsed.module)
             for part in parsed.names:
                 target = getattr(target, part)
-            ready = isinstance(target, nn.Module)
+            ready = not parsed.is_call if is_ready is None else is_ready(target)
             if ready and parsed.is_call:
-                raise TypeError("it is a network already; leave the parentheses out")
+                raise TypeError("it is ready already; leave the parentheses out")
             with preserve_generators(0):  # weights that it draws are the same each time
-                model = target if ready else target(*parsed.args, **parsed.kwargs)
+                return target if ready else target(*parsed.args, **parsed.kwargs)
         except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise ValueError(f"Model '{spec}' could not be built ({type(error).__name__}: {error}).") from error
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"Model '{spec}' is a {type(model).__name__}; expected a torch.nn.Module.")
-    return model
+            raise ValueError(f"{kind} '{spec}' could not be built ({type(error).__name__}: {error}).") from error
 
 
 @dataclass(frozen=True)
-class _ParsedModel:
+class _ParsedSpec:
     module: str
     names: list[str]
     is_call: bool
@@ -62,7 +83,7 @@ class _ParsedModel:
     kwargs: dict[str, Any]
 
 
-def _parse(spec: str) -> _ParsedModel:
+def _parse(spec: str, kind: str) -> _ParsedSpec:
     module, _, text = spec.partition(":")
     try:
         node = ast.parse(text.strip(), mode="eval").body
@@ -72,14 +93,15 @@ def _parse(spec: str) -> _ParsedModel:
         names = []
     if not names or not all(part.isidentifier() for part in module.split(".")):
         raise ValueError(
-            f"Model '{spec}' is not understood; expected module:factory, such as my_models:resnet, or with arguments "
+            f"{kind} '{spec}' is not understood; expected module:factory, such as my_models:resnet, or with arguments "
             "'my_models:Net(width=64)'."
         )
     if call is None:
-        return _ParsedModel(module, names, False, [], {})
-    args = [_literal(spec, value) for value in call.args]
-    kwargs = {each.arg or "**": _literal(spec, each.value, is_unpacked=each.arg is None) for each in call.keywords}
-    return _ParsedModel(module, names, True, args, kwargs)
+        return _ParsedSpec(module, names, False, [], {})
+    described = f"{kind.lower()} '{spec}'"
+    args = [_literal(described, value) for value in call.args]
+    kwargs = {each.arg or "**": _literal(described, each.value, is_unpacked=each.arg is None) for each in call.keywords}
+    return _ParsedSpec(module, names, True, args, kwargs)
 
 
 def _dotted(node: ast.expr) -> list[str]:
@@ -90,7 +112,7 @@ def _dotted(node: ast.expr) -> list[str]:
     return [*inner, node.attr] if inner and isinstance(node, ast.Attribute) else []
 
 
-def _literal(spec: str, node: ast.expr, *, is_unpacked: bool = False) -> Any:
+def _literal(described: str, node: ast.expr, *, is_unpacked: bool = False) -> Any:
     try:
         if is_unpacked:
             raise ValueError("unpacking")
@@ -98,7 +120,7 @@ def _literal(spec: str, node: ast.expr, *, is_unpacked: bool = False) -> Any:
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
         shown = ("**" if is_unpacked else "") + ast.unparse(node)
         raise ValueError(
-            f"Argument {shown} of model '{spec}' is no literal; give numbers, quoted texts, True, False, None, or "
+            f"Argument {shown} of {described} is no literal; give numbers, quoted texts, True, False, None, or "
             "lists, tuples and dicts of them, or write a factory without arguments."
         ) from error
 

@@ -21,10 +21,11 @@ from analysis.config.recording import CaptureConfig
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter, silent
 from analysis.execution.threads import using_threads
-from analysis.training.foreign import load_model, load_stimuli
+from analysis.training.foreign import load_model
 from analysis.training.rebuilding import learner_at
 from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations
 from analysis.training.transplant import configuration_at
+from analysis.training.user_stimuli.loading import load_stimuli
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.capture.modules import unwrapped
 from checkpoints.storage.tensors import NotStorable
@@ -140,7 +141,7 @@ def record_model(
     model: str,
     output: str | Path,
     *,
-    data: str | Path,
+    data: Any,
     weights: str | Path | None = None,
     key: str | None = None,
     step: int = 0,
@@ -155,8 +156,8 @@ def record_model(
         ``module:factory``; see ``analysis.training.model_spec.build_model``.
     output : path
         Must not exist.
-    data : path
-        An ``.npz`` file; see ``analysis.training.foreign.load_stimuli``.
+    data : path, Dataset, DataLoader, Stimuli or StimulusConfig
+        The stimuli; see ``analysis.training.user_stimuli.loading.load_stimuli``.
     weights : path, optional
         A file or folder; see ``checkpoints.read_weights``. By default those that the factory sets.
     key : str, optional
@@ -184,7 +185,7 @@ def record_model(
     if step < 0:
         raise ValueError(f"step is {step}; expected a whole number of 0 or more.")
     reductions = _reductions(capture.reduce)
-    device, loaded = check_device(capture.device), load_stimuli(data)
+    device, loaded = check_device(capture.device), load_stimuli(data, progress.say)
     network = _on_device(load_model(model, weights, key=key, say=progress.say), device)
     if capture.save_weights:
         _check_storable(network)
@@ -193,12 +194,12 @@ def record_model(
     config = {
         "source": _source(model, weights, key),
         "recording": _described_capture(capture),
-        "data": {"name": Path(data).name, "classes": list(loaded.classes)},
+        "data": {"name": Path(loaded.name).name, "classes": list(loaded.classes)},
     }
     if weights is None:
         progress.say(f"No weights were given: {model} is recorded with those that it makes or loads itself.")
     if not loaded.classes:
-        progress.say(f"{data} has no labels y, which repsim analyze needs.")
+        progress.say(f"{loaded.name} has no labels, which repsim analyze needs.")
     with Run.create(output, config, loaded.stimuli) as new, _removed_if_empty(new), _naming_the_network():
         new.checkpoint(
             step,
@@ -302,10 +303,11 @@ def _check_forward(capturing: Callable[..., Capture], stimuli: Stimuli, batch_si
     size = min(n, _FEW, batch_size or n)
     rest = n % batch_size if batch_size is not None and batch_size < n else 0
     shown = min(n, max(2, size + (rest == 1)))
+    inputs = _spread_inputs(stimuli, shown)
     with _naming_the_network(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are given when the network is recorded
         try:
-            capturing(batch_size=size).record(_spread_inputs(stimuli, shown))
+            capturing(batch_size=size).record(inputs)
         except Exception:
             if batch_size is None or n <= _FEW:
                 raise
@@ -330,8 +332,7 @@ def _check_blocks(capture: Capture, stimuli: Stimuli, size: int, rest: int) -> N
 def _spread_inputs(stimuli: Stimuli, n: int) -> Any:
     """Return the inputs of ``n`` stimuli, evenly spaced, so that they are of several classes."""
     rows = np.linspace(0, len(stimuli) - 1, n).round().astype(int)
-    inputs = stimuli.first_inputs(len(stimuli))
-    return {name: part[rows] for name, part in inputs.items()} if isinstance(inputs, dict) else inputs[rows]
+    return stimuli.inputs_at(rows.tolist())
 
 
 def _described(error: BaseException) -> str:

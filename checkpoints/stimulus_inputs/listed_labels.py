@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sized
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ def listed_labels(dataset: Any) -> NDArray[Any] | None:
         return as_array(tensors[1], "Labels")
     for name in ("targets", "labels"):
         found = getattr(dataset, name, None)
-        if hasattr(found, "__len__") and not isinstance(found, str | bytes) and len(found) == len(dataset):
+        if isinstance(found, Sized) and not isinstance(found, str | bytes) and len(found) == len(dataset):
             return _array_or_none(found)
     return None
 

@@ -391,7 +391,7 @@ MISTAKES = {
     "no source": ("record --output new", "Give either a trained run or --model module:factory."),
     "two sources": ("record x* --model a:b --output new", "Both --model and a run, x*, were given; leave one out"),
     "step of text": ("record --model a:b --step x --output new", "step is 'x'; expected a whole number."),
-    "no stimuli": ("record --model a:b --output new", "--data is missing; give an .npz file with the stimuli"),
+    "no stimuli": ("record --model a:b --output new", "--data is missing; give a file or folder with the stimuli"),
     "misplaced": ("record trained --batch-size 3 --output new", "--batch-size belongs to --model; leave it out."),
     "key of a run": ("record trained --key ema --output new", "--key belongs to --model; leave it out."),
     "steps of a model": (

@@ -102,7 +102,7 @@ def test_other_text_is_not_understood(spec: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ready()", r"could not be built \(TypeError: it is a network already; leave the parentheses out\)"),
+        ("ready()", r"could not be built \(TypeError: it is ready already; leave the parentheses out\)"),
         ("number()", r"could not be built \(TypeError: 'int' object is not callable\)"),
         ("zoo()", "is a zoo; expected a torch.nn.Module"),
     ],

@@ -20,7 +20,7 @@ from analysis.cli import app
 from analysis.comparison.view import View
 from analysis.config.recording import CaptureConfig
 from analysis.execution.progress import Reporter
-from analysis.training.foreign import load_stimuli
+from analysis.training.user_stimuli.loading import load_stimuli
 from checkpoints import Capture, Run, Stimuli
 
 MODULE = """

@@ -1,0 +1,30 @@
+"""Settings of stimuli that people bring: where they are, and what is made of images and texts."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from repsim.settings import Settings, setting
+
+__all__ = ["StimulusConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StimulusConfig(Settings):
+    """How the stimuli of a network that was trained elsewhere are read; each field is described by its help text.
+
+    ``data`` is anything that ``analysis.training.user_stimuli.loading.load_stimuli`` takes.
+    """
+
+    data: Any = None
+    transform: str | None = setting(
+        None,
+        help="What is made of each image of a folder: module:function of a PIL image in RGB, or "
+        "'module:factory(size=64)' that returns one. Its code runs.",
+        shown="numbers from 0 to 1, shape (3, height, width)",
+    )
+    tokenizer: str | None = setting(
+        None, help="Folder of a Hugging Face tokenizer for texts (.csv, .jsonl, .txt or .npz). Nothing is downloaded."
+    )
+    max_length: int | None = setting(
+        None, help="Tokens after which texts are cut.", lowest=1, shown="none, all texts are padded to the longest"
+    )
