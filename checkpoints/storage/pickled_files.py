@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections import OrderedDict
@@ -25,6 +26,7 @@ _MOST_CLASSES = 1000
 _MODULE = "stand_in"  # by which torch's messages show that an object is a stand-in
 _UNKNOWN = re.compile(r"GLOBAL (\S+) was not an allowed global")
 _CONTAINER = re.compile(rf"Can only (\w+) (?:for|to|lists).*got <class '{_MODULE}\.(.+?)'>", re.DOTALL)
+_FLOATS = {2: "e", 4: "f", 8: "d"}  # by the number of bytes
 _RUNS_CODE = (  # modules of the standard library
     *("_pickle", "asyncio", "code", "codeop", "commands", "ctypes", "importlib", "marshal", "multiprocessing", "nt"),
     *("os", "pickle", "posix", "pty", "runpy", "shutil", "socket", "subprocess", "sys", "webbrowser"),
@@ -47,11 +49,41 @@ class StandIn:
         """Ignore the state."""
 
 
+class _NumPyType(StandIn):
+    """The type of NumPy numbers: its code, such as ``i8``, and the order of its bytes."""
+
+    code, order = "", "little"
+
+    def __init__(self, code: Any = "", *_: Any) -> None:
+        """Keep the code."""
+        self.code = code if isinstance(code, str) else ""
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the order of the bytes, which is the second part of the state of a dtype."""
+        if isinstance(state, tuple) and len(state) > 1 and state[1] == ">":
+            self.order = "big"
+
+
+class _NumPyNumber(StandIn):
+    """A NumPy number, which becomes a plain number if it is a whole or floating-point one."""
+
+    def __new__(cls, dtype: Any = None, content: Any = b"", *_: Any) -> Any:
+        """Return the number, or a stand-in."""
+        kind, size = (dtype.code[:1], dtype.code[1:]) if isinstance(dtype, _NumPyType) else ("", "")
+        if not isinstance(content, bytes) or size != str(len(content)):
+            return super().__new__(cls)
+        if kind in ("i", "u"):
+            return int.from_bytes(content, dtype.order, signed=kind == "i")
+        if kind == "f" and len(content) in _FLOATS:
+            return struct.unpack((">" if dtype.order == "big" else "<") + _FLOATS[len(content)], content)[0]
+        return super().__new__(cls)
+
+
 def read_pickle(path: Path) -> Any:
     """Return the content of a file of ``torch.save``, read by torch's restricted reader (``weights_only=True``).
 
     No class is imported and no code of the file runs: objects other than tensors and plain values become ``StandIn``,
-    and those of classes derived from dict or list become plain dicts or lists.
+    NumPy numbers become plain ones, and objects of classes derived from dict or list plain dicts or lists.
 
     Raises
     ------
@@ -115,9 +147,9 @@ def _described_kind(message: str) -> tuple[str, type] | None:
 def _stand_in(name: str, kind: type) -> Any:
     """Return a class of its own for each name, whose objects are stand-ins, dicts or lists."""
     own: dict[str, Any] = {"__module__": _MODULE, "__qualname__": name, "name": name}
-    if kind is not StandIn:
-        own["__new__"] = lambda cls, *_: kind()
-    return type(name, (StandIn,), own)
+    if kind is StandIn:
+        return type(name, (_NUMPY.get(name, StandIn),), own)
+    return type(name, (StandIn,), {**own, "__new__": lambda cls, *_: kind()})
 
 
 def _check_harmless(path: Path, names: Collection[str]) -> None:
@@ -158,3 +190,10 @@ def _check_archive(path: Path) -> None:
 
 def _torch_version() -> tuple[int, ...]:
     return tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+
+
+_NUMPY: dict[str, type[StandIn]] = {
+    "numpy.dtype": _NumPyType,
+    "numpy._core.multiarray.scalar": _NumPyNumber,
+    "numpy.core.multiarray.scalar": _NumPyNumber,
+}

@@ -56,7 +56,10 @@ def slotted_state() -> Any:
 
 OBJECTS: dict[str, Callable[[], Any]] = {
     "a namespace": lambda: argparse.Namespace(lr=0.1),
-    "a numpy number": lambda: np.float64(0.5),
+    "a numpy text": lambda: np.str_("a"),
+    "a numpy complex number": lambda: np.complex128(1),
+    "a numpy number of no type": lambda: Reduced(np.float64(0).__reduce__()[0], (None, b"")),
+    "a numpy number of too few bytes": lambda: Reduced(np.float64(0).__reduce__()[0], (np.dtype("f8"), b"1")),
     "a numpy array": lambda: np.ones(3),
     "a date": lambda: datetime.datetime(2024, 1, 1),
     "a path": lambda: Path("x"),
@@ -76,6 +79,18 @@ def test_other_objects_are_stand_ins(folder: Path, make: Callable[[], Any]) -> N
     assert torch.equal(content["w"], WEIGHT)
     assert isinstance(content["other"], StandIn)
     assert not vars(content["other"])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("dtype", ["<i8", ">i4", "u1", "<f2", "<f4", ">f8"])
+def test_numpy_numbers_are_plain_ones(folder: Path, dtype: str, zipped: bool) -> None:
+    number = np.array([3], dtype)[0]
+    torch.save(
+        {"w": WEIGHT, "step": number, "type": number.dtype}, folder / "w.pt", _use_new_zipfile_serialization=zipped
+    )
+    content = read_pickle(folder / "w.pt")
+    assert (content["step"], type(content["step"])) == (3, type(number.item()))
+    assert isinstance(content["type"], StandIn)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
