@@ -5,6 +5,7 @@ from .config.analysis import AnalysisConfig as AnalysisConfig
 from .config.comparison_design import DesignConfig as DesignConfig
 from .config.execution import ExecutionConfig as ExecutionConfig
 from .config.recording import CaptureConfig as CaptureConfig
+from .config.recording import ModelConfig as ModelConfig
 from .config.recording import RecordingConfig as RecordingConfig
 from .execution.interruption import Interrupted as Interrupted
 from .training.fork import fork_run as fork_run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +26,9 @@ def record(
     capture: Given[CaptureConfig],
     source: ModelConfig,
     stimuli: StimulusConfig,
-    run: Annotated[Path | None, typer.Argument(help="A trained run; it is not changed. Or give --model.")] = None,
+    run: Annotated[
+        list[Path] | None, typer.Argument(help="A trained run; it is not changed. Or give --model.", metavar="[RUN]")
+    ] = None,
     steps: Annotated[
         str | None, typer.Option(help="Steps of RUN: first, last, all or numbers with commas. [default: all]")
     ] = None,
@@ -48,23 +50,22 @@ def record(
 
     A network of yours: repsim record --model my_models:resnet --weights resnet.safetensors --data stimuli.npz
     --layers 'layer*' --output runs/resnet
+
+    Ten checkpoints of it: repsim record --model my_models:resnet --weights 'ckpt/epoch_*.pt' --data stimuli.npz
+    --layers 'layer*' --output runs/resnet
     """
-    if run is None and source.model is None:
-        raise ValueError("Give either a trained run or --model module:factory.")
-    if run is not None and source.model is not None:
-        raise ValueError(
-            f"Both --model and a run, {run}, were given; leave one out. For several patterns, repeat --layers for each."
-        )
+    trained = _only_run(run or [], source)
     progress = display.reporter()
-    if run is not None:
-        _refuse({"--weights": source.weights, "--key": source.key, "--step": source.step or None}, "--model")
+    if trained is not None:
+        model = {"--weights": source.weights or None, "--key": source.key, "--step": source.step}
+        _refuse({**model, "--steps-from": None if source.steps_from == "name" else source.steps_from}, "--model")
         _refuse({flag: flag for flag in capture.flags if flag not in _FOR_RUNS_TOO}, "--model")
         form = {"--transform": stimuli.transform, "--tokenizer": stimuli.tokenizer, "--max-length": stimuli.max_length}
         _refuse(form, "--model")
         from analysis.training.record import record_run
 
         given = {"steps": steps or "all", **capture.values}
-        recorded = record_run(run, output, data=data, data_dir=data_dir, progress=progress, **given)
+        recorded = record_run(trained, output, data=data, data_dir=data_dir, progress=progress, **given)
     else:
         assert source.model is not None
         _refuse({"--steps": steps, "--data-dir": data_dir}, "a trained run")
@@ -73,21 +74,32 @@ def record(
         from analysis.training.record import record_model
 
         config = capture.merged([read_defaults()])
-        recorded = record_model(
-            source.model,
-            output,
-            data=replace(stimuli, data=data),
-            weights=source.weights,
-            key=source.key,
-            step=source.step,
-            capture=config,
-            progress=progress,
-        )
+        recorded = record_model(source, output, data=replace(stimuli, data=data), capture=config, progress=progress)
     if display.json:
         print_json({"run": str(output), "steps": list(recorded.steps)})
         return
+    from checkpoints.html_tables import abbreviated
+
     command = "analyze" if len(set(recorded.stimuli.labels.tolist())) > 1 else "info"
-    print(f"Recorded steps {', '.join(map(str, recorded.steps))}. Next: repsim {command} {output}")
+    print(f"Recorded steps {abbreviated(recorded.steps)}. Next: repsim {command} {output}")
+
+
+def _only_run(runs: Sequence[Path], source: ModelConfig) -> Path | None:
+    """Return the run that was given in place of a model, or None."""
+    if not runs and source.model is None:
+        raise ValueError("Give either a trained run or --model module:factory.")
+    if runs and source.weights and source.model is not None:
+        raise ValueError(
+            f"--weights was followed by other files, such as {runs[0]}. Put a pattern in quotes, such as "
+            "--weights 'ckpt/epoch_*.pt', or give --weights before each file."
+        )
+    if runs and source.model is not None:
+        raise ValueError(
+            f"Both --model and a run, {runs[0]}, were given; leave one out. For several patterns, repeat --layers."
+        )
+    if len(runs) > 1:
+        raise ValueError(f"{len(runs)} runs were given; record one at a time. For several patterns, repeat --layers.")
+    return runs[0] if runs else None
 
 
 def _refuse(options: Mapping[str, Any], owner: str) -> None:

@@ -133,10 +133,11 @@ class ModelConfig(Settings):
         help="A network of yours: module:factory or 'module:factory(width=64)', with literal arguments. The module is "
         "imported, so its code runs.",
     )
-    weights: str | None = setting(
-        None,
+    weights: tuple[str, ...] = setting(
+        (),
         help="The model's weights: a .safetensors, .pt, .pth, .bin, .ckpt or .tar file, the .index.json of several, or "
-        "a folder that save_pretrained or accelerate wrote. No code in the file runs.",
+        "a folder that save_pretrained or accelerate wrote; or a series of them, by a pattern in quotes such as "
+        "'ckpt/epoch_*.pt'. No code in the files runs.",
     )
     key: str | None = setting(
         None,
@@ -144,7 +145,13 @@ class ModelConfig(Settings):
         "their names.",
         shown="the only weights that fit the model",
     )
-    step: int = setting(0, help="Training step of the weights.")
+    step: int | None = setting(None, help="Training step of the weights, if they are one file.", lowest=0, shown="0")
+    steps_from: str = setting(
+        "name",
+        help="Where the steps of a series are: name (the number in which the names differ, or of several that after "
+        "step), key:NAME (a number in each file, with dots for dicts within dicts), or a regular expression with one "
+        r"group, such as 'epoch_(\d+)'.",
+    )
 
 
 def choose_steps(text: str, n_steps: int, *, check_range: bool = True, name: str = "steps") -> tuple[int, ...]:

@@ -32,7 +32,7 @@ def load_model(
     key : str, optional
         Where the file holds the weights; by default where those are that fit the network.
     say : callable, optional
-        Called with each sentence about what was chosen, renamed or left out.
+        Called with each sentence about what was chosen, renamed or left out; they do not name the file.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,17 +18,20 @@ import torch
 from torch import nn
 
 from analysis.config.recorded_steps import choose_recorded_steps
-from analysis.config.recording import CaptureConfig
+from analysis.config.recording import CaptureConfig, ModelConfig
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter, silent
 from analysis.execution.threads import using_threads
+from analysis.training.continuing import open_or_create, steps_to_record
 from analysis.training.foreign import load_model
 from analysis.training.rebuilding import learner_at
 from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations
 from analysis.training.transplant import configuration_at
 from analysis.training.user_stimuli.loading import load_stimuli
+from analysis.training.weight_series import StepWeights, weight_series
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.capture.modules import unwrapped
+from checkpoints.html_tables import abbreviated
 from checkpoints.storage.tensors import NotStorable
 from checkpoints.storage.weight_paths import weight_digest
 from checkpoints.training_state.model_state import model_state
@@ -102,7 +106,7 @@ def record_run(
     with (
         using_threads(training.threads),
         Run.create(output, config, stimuli) as new,
-        _removed_if_empty(new),
+        _removed_if_empty(new, "Record the others with --steps and another --output."),
         (progress or silent()).task(new.path.name, len(chosen)) as task,
     ):
         for step in chosen:
@@ -138,97 +142,134 @@ def _check_shape(dataset: Dataset, training: TrainingConfig, shape: tuple[int, .
 
 
 def record_model(
-    model: str,
+    source: ModelConfig,
     output: str | Path,
     *,
     data: Any,
-    weights: str | Path | None = None,
-    key: str | None = None,
-    step: int = 0,
     capture: CaptureConfig | None = None,
     progress: Reporter | None = None,
 ) -> Run:
-    """Write a new run directory with the activations of a network that was trained elsewhere.
+    """Write a run directory with the activations of a network that was trained elsewhere, one step per file of weights.
+
+    If ``output`` holds some of the steps already, of the same network, weights, settings and stimuli, only the others
+    are recorded: a recording that was stopped continues, and files that have been added to a series are added.
 
     Parameters
     ----------
-    model : str
-        ``module:factory``; see ``analysis.training.model_spec.build_model``.
+    source : ModelConfig
+        The network (see ``analysis.training.model_spec.build_model``), and its weights: none, one file, or a series.
     output : path
-        Must not exist.
+        Must not exist, or hold a run that the same call has begun.
     data : path, Dataset, DataLoader, Stimuli or StimulusConfig
         The stimuli; see ``analysis.training.user_stimuli.loading.load_stimuli``.
-    weights : path, optional
-        A file or folder; see ``checkpoints.read_weights``. By default those that the factory sets.
-    key : str, optional
-        Where the file holds the weights; by default where those are that fit the network.
-    step : int, default 0
-        Training step of the weights.
     capture : CaptureConfig, optional
         Layers to record, reductions, storage and device; all layers on the CPU by default. A network that accelerate
         has offloaded stays where it is.
     progress : Reporter, optional
-        Shows messages; by default nothing is shown.
+        Shows progress and messages; by default nothing is shown.
 
     Returns
     -------
     Run
-        With one checkpoint, open for reading.
+        With one checkpoint per file, open for reading.
 
     Raises
     ------
     ValueError, OSError
-        If the model cannot be built, run on the stimuli or saved, if the weights do not belong to it, if the data
-        cannot be read, or if no layer matches. Nothing is written then.
+        If the model cannot be built, run on the stimuli or saved, if weights do not belong to it or their steps are
+        unclear, if the data cannot be read, or if no layer matches; nothing is written then. If ``output`` holds
+        anything else; it is not changed then.
+    Interrupted
+        After Ctrl-C, if one step or more is recorded; the same call continues.
     """
     progress, capture = progress or silent(), capture or CaptureConfig()
-    if step < 0:
-        raise ValueError(f"step is {step}; expected a whole number of 0 or more.")
+    if source.model is None:
+        raise ValueError("model is missing; give module:factory.")
     reductions = _reductions(capture.reduce)
     device, loaded = check_device(capture.device), load_stimuli(data, progress.say)
-    network = _on_device(load_model(model, weights, key=key, say=progress.say), device)
-    if capture.save_weights:
-        _check_storable(network)
-    capturing = partial(Capture, network, capture.layers, reduce=reductions, side=capture.side, dtype=capture.dtype)
-    _check_forward(capturing, loaded.stimuli, capture.batch_size)
+    load = partial(_network_with, source.model, source.key, device)
+    capturing = partial(Capture, layers=capture.layers, reduce=reductions, side=capture.side, dtype=capture.dtype)
     config = {
-        "source": _source(model, weights, key),
+        "source": {
+            "model": source.model,
+            "key": source.key,
+            "weights": [str(Path(each).absolute()) for each in source.weights],
+        },
         "recording": _described_capture(capture),
         "data": {"name": Path(loaded.name).name, "classes": list(loaded.classes)},
     }
-    if weights is None:
-        progress.say(f"No weights were given: {model} is recorded with those that it makes or loads itself.")
+    series = weight_series(source)
+    pending = steps_to_record(output, config, loaded.stimuli, series, progress)
+    if not pending:
+        return Run.open(output)
+    network = _first_network(pending, load, progress)
+    if capture.save_weights:
+        _check_storable(network)
+    _check_forward(partial(capturing, network), loaded.stimuli, capture.batch_size)
+    if not source.weights:
+        progress.say(f"No weights were given: {source.model} is recorded with those that it makes or loads itself.")
     if not loaded.classes:
         progress.say(f"{loaded.name} has no labels, which repsim analyze needs.")
-    with Run.create(output, config, loaded.stimuli) as new, _removed_if_empty(new), _naming_the_network():
-        new.checkpoint(
-            step,
-            network,
-            capture=capturing(batch_size=capture.batch_size),
-            weights="all" if capture.save_weights else None,
-            compress=capture.compress,
-        )
-        new.set_status("finished", step=step, n_steps=step)
+    with (
+        open_or_create(output, config, loaded.stimuli) as run,
+        _removed_if_empty(run, "Continue with the same command."),
+        _naming_the_network(),
+        _shown(progress, pending).task(run.path.name, len(pending)) as task,
+    ):
+        run.set_status("running", step=pending[0].step, n_steps=series[-1].step)
+        for each in pending:
+            if each is not pending[0]:
+                del network  # before the next is made
+                network = load(each)
+            run.checkpoint(
+                each.step,
+                network,
+                capture=capturing(network, batch_size=capture.batch_size),
+                weights="all" if capture.save_weights else None,
+                extra=each.described,
+                compress=capture.compress,
+            )
+            task.advance()
+        run.set_status("finished", step=run.steps[-1], n_steps=run.steps[-1])
     return Run.open(output)
 
 
-def _source(model: str, weights: str | Path | None, key: str | None) -> dict[str, str | None]:
-    """Return the origin of a network, as a run stores it."""
-    path = None if weights is None else str(Path(weights).absolute())
-    digest = None if weights is None else weight_digest(weights)
-    return {"model": model, "weights": path, "key": key, "weights_sha256": digest}
+def _network_with(
+    model: str, key: str | None, device: torch.device, weights: StepWeights, say: Callable[[str], None] | None = None
+) -> nn.Module:
+    """Return a new network with the weights of a step, after checking that their file did not change meanwhile."""
+    before = weights.digest
+    network = load_model(model, weights.path, key=key, say=say)
+    if weights.path is not None and weight_digest(weights.path) != before:
+        raise ValueError(f"{weights.path} has changed while it was recorded. Repeat the command once it is complete.")
+    return _on_device(network, device)
+
+
+def _first_network(series: Sequence[StepWeights], load: Callable[..., nn.Module], progress: Reporter) -> nn.Module:
+    """Return the network with the first weights, after checking that all others fit it, and say what was chosen."""
+    notes: dict[str, list[Path]] = defaultdict(list)
+    with _shown(progress, series).task("reading weights", len(series)) as task:
+        for each in reversed(series):
+            network = load(each, lambda note, path=each.path: notes[note].insert(0, path))
+            task.advance()
+    for note, paths in notes.items():
+        progress.say(f"{paths[0]}{f' and {len(paths) - 1} more' if len(paths) > 1 else ''}: {note}")
+    return network
+
+
+def _shown(progress: Reporter, series: Sequence[StepWeights]) -> Reporter:
+    """Return a reporter that shows the progress of several steps, but not of one."""
+    return progress if len(series) > 1 else silent()
 
 
 def _described_capture(capture: CaptureConfig) -> dict[str, Any]:
     """Return the settings that a run stores of its recording."""
-    names = ("layers", "reduce", "compress", "side", "dtype", "batch_size")
-    settings = capture.to_dict()
-    return {name: settings[name] for name in names}
+    return {name: value for name, value in capture.to_dict().items() if name != "device"}
 
 
 @contextmanager
-def _removed_if_empty(run: Run) -> Iterator[None]:
-    """Remove a new run if the block fails before its first step, so that the same command can be repeated."""
+def _removed_if_empty(run: Run, advice: str) -> Iterator[None]:
+    """Remove a run if the block fails before its first step; if it is interrupted later, add advice to the message."""
     try:
         yield
     except BaseException as error:
@@ -237,10 +278,7 @@ def _removed_if_empty(run: Run) -> Iterator[None]:
             raise
         run.set_status("interrupted", step=run.steps[-1], n_steps=run.steps[-1])
         if isinstance(error, KeyboardInterrupt):
-            steps = ", ".join(map(str, run.steps))
-            raise Interrupted(
-                f"Stopped; {run.path} holds steps {steps}. Record the others with --steps and another --output."
-            ) from None
+            raise Interrupted(f"Stopped; {run.path} holds steps {abbreviated(run.steps)}. {advice}") from None
         raise
 
 

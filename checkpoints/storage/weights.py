@@ -126,6 +126,28 @@ class WeightFile:
             raise Damaged(f"{self.path} holds no dict of tensors, but {self._described()} Save model.state_dict().")
         return found
 
+    def number(self, key: str) -> int:
+        """Return the whole number of 0 or more that is at a dotted key, beside the weights.
+
+        Raises
+        ------
+        ValueError
+            If there is no such key, several values could be meant, or the value is not such a number.
+        """
+        found = [value for value in _values_at(self.content, key) if not isinstance(value, Mapping)]
+        if not found:
+            held = (
+                listed_keys(self.content) if isinstance(self.content, Mapping) else f"a {type(self.content).__name__}"
+            )
+            raise ValueError(f"{self.path} holds no number at key '{key}'; it holds: {held or 'nothing'}.")
+        (value, *others) = found
+        if isinstance(value, Tensor) and value.numel() == 1 and _is_stored(value) and not value.is_complex():
+            value = value.item()
+        if others or isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
+            shown = value.name if isinstance(value, StandIn) else f"{value!r:.40}"
+            raise ValueError(f"{self.path} holds {shown} at key '{key}'; expected a whole number of 0 or more.")
+        return int(value)
+
     def check_stored(self, state: Mapping[str, Any]) -> None:
         """Raise Damaged if a tensor claims more values than the file stores."""
         for name, value in state.items():

@@ -39,7 +39,7 @@ def fit_weights(model: nn.Module, file: WeightFile, key: str | None = None) -> t
     Returns
     -------
     tuple of str
-        One sentence for each thing that was chosen, renamed or left out.
+        One sentence for each thing that was chosen, renamed or left out; they do not name the file.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def fit_weights(model: nn.Module, file: WeightFile, key: str | None = None) -> t
     except Exception as error:  # torch's message has several lines, and the user's module may raise anything
         raise ValueError(f"{file.path} does not fit the model: {' '.join(str(error).split())}") from error
     others = [at for at, state in states.items() if at != fit.key and not _is_of_scalars(state)]
-    return tuple(fit.notes(file, others))
+    return tuple(fit.notes(others))
 
 
 def _try_as_they_are(
@@ -80,7 +80,7 @@ def _try_as_they_are(
         except Exception:  # the summary says more than torch's message
             model.load_state_dict(before)
         else:
-            return ("The names of the weights were translated by the model.",)
+            return ("the names of the weights were translated by the model.",)
     where = f" at '{nearest}'" if nearest else ""
     raise ValueError(f"{file.path} does not fit the model{where}: {mismatch}")
 
@@ -102,17 +102,17 @@ class _Fit:
             return self.state  # with the versions of its modules, which a run's own file holds
         return {name: self.state[given] for given, name in names.items()}
 
-    def notes(self, file: WeightFile, others: list[str]) -> list[str]:
+    def notes(self, others: list[str]) -> list[str]:
         done = []
         if others:
             unfit = listed_keys(dict.fromkeys(others))
-            done.append(f"{file.path}: the weights are those at '{self.key}'; those at {unfit} do not fit.")
+            done.append(f"the weights are those at '{self.key}'; those at {unfit} do not fit.")
         if how := str(self.renaming):
-            done.append(f"{file.path}: the weights fit {how}.")
+            done.append(f"the weights fit {how}.")
         if left := [str(name) for name in self.state if name not in self.renaming.names]:
             named = ", ".join(left[:_MOST_NAMES]) + (", ..." if len(left) > _MOST_NAMES else "")
             entries = "1 entry" if len(left) == 1 else f"{len(left)} entries"
-            done.append(f"{file.path}: left out {entries} that the model does not have: {named}.")
+            done.append(f"left out {entries} that the model does not have: {named}.")
         return done
 
 

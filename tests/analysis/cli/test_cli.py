@@ -390,10 +390,16 @@ MISTAKES = {
     # recording
     "no source": ("record --output new", "Give either a trained run or --model module:factory."),
     "two sources": ("record x* --model a:b --output new", "Both --model and a run, x*, were given; leave one out"),
-    "step of text": ("record --model a:b --step x --output new", "step is 'x'; expected a whole number."),
+    "step of text": ("record --model a:b --step x --output new", "step is 'x'; expected a whole number of 0 or more."),
     "no stimuli": ("record --model a:b --output new", "--data is missing; give a file or folder with the stimuli"),
     "misplaced": ("record trained --batch-size 3 --output new", "--batch-size belongs to --model; leave it out."),
     "key of a run": ("record trained --key ema --output new", "--key belongs to --model; leave it out."),
+    "steps-from of a run": ("record trained --steps-from key:step --output new", "--steps-from belongs to --model;"),
+    "several runs": ("record trained other --output new", "2 runs were given; record one at a time."),
+    "unquoted pattern": (
+        "record --model a:b --weights e_1.pt e_2.pt e_3.pt --output new",
+        "--weights was followed by other files, such as e_2.pt. Put a pattern in quotes, such as --weights 'ckpt/",
+    ),
     "steps of a model": (
         "record --model a:b --steps 3 --output new",
         "--steps belongs to a trained run; leave it out.",

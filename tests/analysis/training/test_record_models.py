@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -18,10 +18,13 @@ from torch import nn
 from analysis import analyze_run, record_model, resume_run
 from analysis.cli import app
 from analysis.comparison.view import View
-from analysis.config.recording import CaptureConfig
+from analysis.config.recording import CaptureConfig, ModelConfig
 from analysis.execution.progress import Reporter
 from analysis.training.user_stimuli.loading import load_stimuli
 from checkpoints import Capture, Run, Stimuli
+from checkpoints.storage.regular_files import sha256
+from checkpoints.storage.weight_paths import weight_digest
+from repsim.settings import Settings
 
 MODULE = """
 import torch
@@ -132,11 +135,17 @@ def network() -> nn.Module:
     return somebody.cnn()
 
 
+S = TypeVar("S", bound=Settings)
+
+
 def record(**options: Any) -> Run:
-    """Record a model of the place; options of ``CaptureConfig`` are given like those of ``record_model``."""
-    capture = {each.name: options.pop(each.name) for each in CaptureConfig.settings() if each.name in options}
-    given = {"model": "somebody:cnn", "output": "new", "data": "stimuli.npz", **options}
-    return record_model(**given, capture=CaptureConfig.from_dict(capture))
+    """Record a model of the place; settings of the model and the capture are given like options of ``record_model``."""
+
+    def taken(config: type[S]) -> S:
+        return config.from_dict({name: options.pop(name) for name in config.__annotations__ if name in options})
+
+    options = {"model": "somebody:cnn", "output": "new", "data": "stimuli.npz", **options}
+    return record_model(taken(ModelConfig), capture=taken(CaptureConfig), **options)
 
 
 @pytest.fixture
@@ -163,9 +172,9 @@ def test_activations_are_those_of_the_network_with_the_weights(weights: dict[str
 
 def test_the_config_describes_the_recording(weights: dict[str, Any], place: Path) -> None:
     run = record(weights="weights.pt", reduce=["0=spatial_mean", "*=sparse_projection(5, seed=2)"], dtype="float16")
-    assert run.config["source"]["model"] == "somebody:cnn"
-    assert run.config["source"]["weights"] == str(place / "weights.pt")
-    assert len(run.config["source"]["weights_sha256"]) == 64
+    path = str(place / "weights.pt")
+    assert run.config["source"] == {"model": "somebody:cnn", "key": None, "weights": [path]}
+    assert run[0].state["extra"] == {"weights": path, "weights_sha256": sha256(Path(path))}
     assert run.config["data"] == {"name": "stimuli.npz", "classes": ["cat", "dog", "eel"]}
     layers = run.last().activations
     assert [(layer.reduction, layer.shape[1]) for layer in layers.values()][:2] == [
@@ -436,7 +445,7 @@ def test_a_quantized_network_is_recorded_with_its_weights() -> None:
     assert run.verify() == [0]
     assert run.last().weights()["1._packed_params.dtype"] is torch.qint8
     path = run.last().path / "weights.safetensors"
-    again = record(model="somebody:quantized", data="some.npz", weights=path, output="again")
+    again = record(model="somebody:quantized", data="some.npz", weights=str(path), output="again")
     np.testing.assert_array_equal(again.last()["1"][:], run.last()["1"][:])
 
 
@@ -455,7 +464,7 @@ def test_weights_are_not_loaded_into_an_offloaded_network() -> None:
     path = record(model="somebody:drawn").last().path / "weights.safetensors"
     message = r"does not fit the model: '1\.weight' of the model is on the meta device"
     with pytest.raises(ValueError, match=message):
-        record(model="somebody:offloaded", weights=path, output="other")
+        record(model="somebody:offloaded", weights=str(path), output="other")
 
 
 def test_an_offloaded_network_stays_where_it_is(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -507,7 +516,7 @@ def test_a_folder_of_weights_is_recorded_with_the_digest_of_its_files(weights: d
     Path("saved/model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     run = record(weights="saved")
     assert all(torch.equal(value, weights[name]) for name, value in run.last().weights().items())
-    assert len(run.config["source"]["weights_sha256"]) == 64
+    assert run.last().state["extra"]["weights_sha256"] == weight_digest("saved")
 
 
 @pytest.mark.usefixtures("place")

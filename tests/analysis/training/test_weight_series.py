@@ -1,0 +1,167 @@
+"""Series of weights: patterns; steps from names, keys and regular expressions; and what is refused."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from analysis.config.recording import ModelConfig
+from analysis.training.weight_series import StepWeights, weight_series
+
+W = {"w": torch.zeros(2)}
+
+
+def series(*weights: Any, **settings: Any) -> list[StepWeights]:
+    return weight_series(ModelConfig(weights=tuple(map(str, weights)), **settings))
+
+
+def touched(folder: Path, *names: str) -> list[Path]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return [folder / name for name in names]
+
+
+@pytest.mark.parametrize(
+    ("names", "steps"),
+    [
+        (["epoch_1.pt", "epoch_10.pt", "epoch_9.pt"], [1, 10, 9]),
+        (["resnet18_epoch3.pth.tar", "resnet18_epoch12.pth.tar"], [3, 12]),
+        (["checkpoint-500/model.safetensors", "checkpoint-1000/model.safetensors"], [500, 1000]),
+        (["checkpoint-500/net-500.pt", "checkpoint-1000/net-1000.pt"], [500, 1000]),
+        (["epoch=0-step=100.ckpt", "epoch=1-step=200.ckpt"], [100, 200]),
+        (["epoch=0-step=100-loss=0.25.ckpt", "epoch=1-step=200-loss=0.125.ckpt"], [100, 200]),
+        (["e1_global_step7.pt", "e2_global_step9.pt"], [7, 9]),
+        (["1-iteration-300.pt", "2-iteration-400.pt"], [300, 400]),
+        (["v1.5_0001.pt", "v1.5_0020.pt"], [1, 20]),
+        (["run2/ckpt/3.pt", "run2/ckpt/7.pt"], [3, 7]),
+    ],
+)
+def test_the_step_is_the_number_in_which_names_differ(tmp_path: Path, names: list[str], steps: list[int]) -> None:
+    paths = touched(tmp_path / "2024-12", *names)
+    assert [(each.step, each.path) for each in series(*paths)] == sorted(zip(steps, paths, strict=True))
+
+
+def test_patterns_and_paths_are_one_series_without_repetitions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    touched(tmp_path, "a_1.pt", "a_2.pt", "a_3.pt", "b_4.pt")
+    found = series("a_*.pt", tmp_path / "a_2.pt", "a_3.pt")
+    assert [(each.step, each.path and each.path.name) for each in found] == [
+        (1, "a_1.pt"),
+        (2, "a_2.pt"),
+        (3, "a_3.pt"),
+    ]
+
+
+def test_folders_match_a_pattern(tmp_path: Path) -> None:
+    touched(tmp_path, "checkpoint-5/model.safetensors", "checkpoint-10/model.safetensors")
+    assert [each.step for each in series(tmp_path / "checkpoint-*")] == [5, 10]
+    assert [each.step for each in series(tmp_path / "**/*.safetensors")] == [5, 10]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> None:
+    paths = touched(tmp_path, "net[1].pt", "net[2].pt", "net1.pt")
+    assert [each.path for each in series(*paths[:2])] == paths[:2]
+    assert [(each.step, each.path) for each in series(paths[0])] == [(0, paths[0])]
+
+
+def test_a_regular_expression_says_where_the_step_is(tmp_path: Path) -> None:
+    paths = touched(tmp_path, "run7/epoch=0-step=100.ckpt", "run7/epoch=1-step=200.ckpt")
+    assert [each.step for each in series(*paths, steps_from=r"epoch=(\d+)")] == [0, 1]
+    with pytest.raises(
+        ValueError, match=r"ckpt and .*ckpt are both of step 7; leave one out\. Say where the steps are"
+    ):
+        series(*paths, steps_from=r"run(\d)/")
+
+
+@pytest.mark.parametrize("last", [200, 200.0, torch.tensor(200), torch.tensor([200.0]), np.int64(200), np.float32(200)])
+def test_a_key_of_each_file_holds_the_step(tmp_path: Path, last: Any) -> None:
+    for name, step in (("best.pt", 30), ("last.pt", last), ("first.pt", 10)):
+        torch.save({"model": W, "trainer": {"global_step": step}, "note": "x"}, tmp_path / name)
+    found = series(tmp_path / "*.pt", steps_from="key:trainer.global_step")
+    assert [(each.step, each.path and each.path.name) for each in found] == [
+        (10, "first.pt"),
+        (30, "best.pt"),
+        (200, "last.pt"),
+    ]
+
+
+def test_a_tensor_of_safetensors_holds_the_step(tmp_path: Path) -> None:
+    safetensors.torch.save_file({**W, "step": torch.tensor(4)}, tmp_path / "a.safetensors")
+    assert [each.step for each in series(tmp_path / "a.safetensors", steps_from="key:step")] == [4]
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("epoch", r"one\.pt holds no number at key 'epoch'; it holds: model, note, half, negative, yes, several\."),
+        ("model", r"holds no number at key 'model'"),
+        ("note", r"holds 'x' at key 'note'; expected a whole number of 0 or more"),
+        ("half", r"holds 0\.5 at key 'half'"),
+        ("negative", r"holds -1 at key 'negative'"),
+        ("yes", r"holds True at key 'yes'"),
+        ("several", r"holds tensor\(\[0\., 0\.\]\) at key 'several'"),
+    ],
+)
+def test_a_key_that_is_no_step_is_refused(tmp_path: Path, key: str, reason: str) -> None:
+    others = {"note": "x", "half": 0.5, "negative": -1, "yes": True, "several": W["w"]}
+    torch.save({"model": W, **others}, tmp_path / "one.pt")
+    with pytest.raises(ValueError, match=reason):
+        series(tmp_path / "one.pt", steps_from=f"key:{key}")
+
+
+@pytest.mark.parametrize(
+    ("names", "steps_from", "message"),
+    [
+        (["init.pt", "epoch_1.pt"], "name", "differ in more than numbers"),
+        (["epoch_1_best.pt", "epoch_2.pt"], "name", "differ in more than numbers"),
+        (["epoch_1.pt", "epoch_1.safetensors"], "name", "differ in more than numbers"),
+        (["run1/epoch_1.pt", "run2/epoch_2.pt", "run1/epoch_2.pt"], "name", r"differ in 2 numbers\. Say where"),
+        (["loss_0.5.pt", "loss_0.25.pt"], "name", r"The names differ in 0\.5, but steps are whole numbers"),
+        (["epoch_1.pt", "epoch_01.pt"], "name", "are both of step 1"),
+        (
+            ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
+            "name",
+            r"00002-of-00002\.safetensors are parts of one network; give their \.index\.json, or the folder",
+        ),
+        (["epoch_1.pt", "epoch_2.pt"], r"epoch_\d+", "has 0 groups in parentheses; expected name, key:NAME, or"),
+        (["epoch_1.pt", "epoch_2.pt"], "epoch_(", "is not a regular expression"),
+        (["epoch_1.pt", "epoch_2.pt"], r"step_(\d+)", "finds no whole number in .*epoch_1"),
+        (["epoch_1.pt", "epoch_2.pt"], "epoch(_)", "finds no whole number in .*epoch_1"),
+        ([], r"epoch_(\d+)", r"--steps-from 'epoch_\(\\d\+\)' was given without --weights"),
+    ],
+)
+def test_what_leaves_the_steps_open_is_refused(tmp_path: Path, names: list[str], steps_from: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        series(*touched(tmp_path, *names), steps_from=steps_from)
+
+
+def test_one_file_has_the_given_step(tmp_path: Path) -> None:
+    (path,) = touched(tmp_path, "epoch_3.pt")
+    assert [each.step for each in series(path)] == [0]
+    assert [each.step for each in series(path, step=7)] == [7]
+    assert [each.step for each in series(tmp_path / "epoch_*.pt", step=7)] == [7]
+    assert [each.step for each in series(path, steps_from=r"epoch_(\d+)")] == [3]
+    with pytest.raises(
+        ValueError, match=r"Only .*epoch_3\.pt matches .*epoch_\*\.pt, so .*\. Give --step, or say where"
+    ):
+        series(tmp_path / "epoch_*.pt")
+
+
+def test_the_step_of_several_files_is_refused(tmp_path: Path) -> None:
+    paths = touched(tmp_path, "epoch_1.pt", "epoch_2.pt")
+    with pytest.raises(ValueError, match="step 3 was given, but the steps of 2 files are read from their names; leave"):
+        series(*paths, step=3)
+    with pytest.raises(
+        ValueError, match=re.escape(r"the steps of one file are read from epoch_(\d+); leave --step out")
+    ):
+        series(paths[0], step=3, steps_from=r"epoch_(\d+)")
+
+
+def test_a_pattern_without_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"No file matches .*epoch_\*\.pt\. Give paths"):
+        series(tmp_path / "epoch_*.pt")
