@@ -12,7 +12,7 @@ from pathlib import Path
 from checkpoints.errors import Damaged
 from checkpoints.storage.regular_files import read_bytes, sha256
 
-__all__ = ["INDEX", "Shards", "read_index", "weight_digest", "weight_path"]
+__all__ = ["INDEX", "Shards", "read_index", "standard_files", "weight_digest", "weight_path"]
 
 INDEX = ".index.json"
 
@@ -54,7 +54,7 @@ def _file_of_folder(folder: Path) -> Path:
     names = sorted(file.name for file in folder.iterdir() if file.name.endswith((INDEX, *_SUFFIXES)))
     if not names:
         raise ValueError(f"{folder} holds no weights; expected {_EXPECTED}.")
-    standard = next((name for name in _STANDARD if name in names or name + INDEX in names), None)
+    standard = next(iter(standard_files(folder)), None)
     if standard is None:
         meant = [name for name in names if name.endswith(INDEX)] or names
     else:  # others beside it are the state of a training, or the same weights in an older format
@@ -63,8 +63,22 @@ def _file_of_folder(folder: Path) -> Path:
         meant = [name for name in names if name in (standard, standard + INDEX)] + numbered
     if len(meant) > 1:
         more = f" and {len(meant) - _MOST_NAMES} more" if len(meant) > _MOST_NAMES else ""
-        raise ValueError(f"{folder} holds several files of weights; give one: {', '.join(meant[:_MOST_NAMES])}{more}.")
+        series = _as_series(folder, meant) if standard is None else ""
+        raise ValueError(
+            f"{folder} holds several files of weights; give one: {', '.join(meant[:_MOST_NAMES])}{more}.{series}"
+        )
     return folder / meant[0]
+
+
+def standard_files(folder: Path) -> list[str]:
+    """Return the usual names under which a folder holds weights, alone or with an index; the first of them is read."""
+    return [name for name in _STANDARD if (folder / name).exists() or (folder / (name + INDEX)).exists()]
+
+
+def _as_series(folder: Path, names: list[str]) -> str:
+    """Return how files of one type are given as a series, as a further sentence."""
+    suffixes = {Path(name).suffix for name in names}
+    return f" To record them as a series, give the pattern '{folder}/*{suffixes.pop()}'." if len(suffixes) == 1 else ""
 
 
 def read_index(path: Path) -> Shards:

@@ -89,8 +89,8 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
     Raises
     ------
     RuntimeError
-        If names or shapes belong to another model, tied weights differ, or the model's own weights are offloaded.
-        Except in the last case, some of the new weights may have been loaded.
+        If tied weights differ or the model's own weights are offloaded; the model is as before then. If names or shapes
+        belong to another model; some of the weights may have been loaded then.
     """
     before = model.state_dict()
     if absent := [name for name, value in before.items() if isinstance(value, Tensor) and _is_offloaded(value)]:
@@ -106,6 +106,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Any]) -> None:
         state[names.get(name, name)] = sharded_like(value, target) if isinstance(value, Tensor) else value
     if versions := getattr(weights, "_metadata", None):
         state._metadata = {modules.get(name, name): about for name, about in versions.items()}  # type: ignore[attr-defined]
+    _check_tied(before, state)
     missing, unexpected = model.load_state_dict(state, strict=False)
     _check_complete(model.state_dict(), state, missing, unexpected)
 
@@ -121,13 +122,27 @@ def _check_complete(
             f"{kind}: {_some(names)}." for kind, names in (("Missing", lacking), ("Unexpected", unexpected)) if names
         ]
         raise RuntimeError(f"The weights are those of another model. {' '.join(parts)}")
-    for group in groups.values():
+    for group in groups.values():  # of which some may be parts of others
         tied = [name for name in group if name in given]
         if len(tied) > 1 and (wrong := [name for name in tied if not _same(group[name], given[name])]):
-            raise RuntimeError(
-                f"The weights give {_some(tied)} different values, but in the model they share memory; '{wrong[0]}' "
-                "cannot have its own. Untie them in the model, or give one of them only."
-            )
+            raise _contradiction(tied, wrong[0])
+
+
+def _check_tied(held: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise RuntimeError if entries that are the same tensor in the model have different values."""
+    for group in memory_groups(held).values():
+        first: dict[Any, str] = {}
+        for name in (name for name in group if isinstance(given.get(name), Tensor)):
+            other = first.setdefault((_span(group[name]), given[name].shape), name)
+            if other != name and not _same(given[other].to(group[name].dtype), given[name]):
+                raise _contradiction([other, name], name)
+
+
+def _contradiction(tied: list[str], wrong: str) -> RuntimeError:
+    return RuntimeError(
+        f"The weights give {_some(tied)} different values, but in the model they share memory; '{wrong}' cannot have "
+        "its own. Untie them in the model, or give one of them only."
+    )
 
 
 def memory_groups(state: Mapping[str, Any]) -> dict[int, dict[str, Tensor]]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from checkpoints.capture.modules import plain_name
 from checkpoints.storage.pickled_files import StandIn
+from checkpoints.storage.weight_paths import standard_files
 from checkpoints.storage.weights import WeightFile, listed_keys
 from checkpoints.training_state.model_state import is_covered, load_weights, memory_groups
 from checkpoints.training_state.weight_mismatch import Mismatch
@@ -44,9 +45,19 @@ def fit_weights(model: nn.Module, file: WeightFile, key: str | None = None) -> t
     Raises
     ------
     ValueError
-        If no state dict fits the model, or several do; the model is as before then. Also if tied weights differ, or the
-        model is offloaded; it may then hold some of the weights.
+        If no state dict fits the model, several do, tied weights differ, or the model is offloaded; the model is as
+        before then.
     """
+    return (*_folder_notes(file), *_fit(model, file, key))
+
+
+def _folder_notes(file: WeightFile) -> list[str]:
+    """Return a sentence that names the weights in other formats that a folder holds too."""
+    names = standard_files(file.path) if file.path.is_dir() else []
+    return [f"read {names[0]}, not {' or '.join(names[1:])}, which is there too."] if len(names) > 1 else []
+
+
+def _fit(model: nn.Module, file: WeightFile, key: str | None) -> tuple[str, ...]:
     target = _Target({plain_name(name): value for name, value in model.state_dict().items()})
     states = file.state_dicts(key)
     fits = [_Fit(at, state, each) for at, state in states.items() for each in target.fitting(state)]

@@ -70,7 +70,8 @@ FOLDERS = {
     "none": ([], r"x holds no weights; expected \.safetensors"),
     "a series": (
         [f"epoch_{number}.pt" for number in range(8)],
-        r"several files of weights; give one: epoch_0\.pt, .*, epoch_5\.pt and 2 more\.$",
+        r"several files of weights; give one: epoch_0\.pt, .*, epoch_5\.pt and 2 more\. "
+        r"To record them as a series, give the pattern '.*x/\*\.pt'\.$",
     ),
     "several models": (
         ["model.safetensors", "model_1.safetensors"],

@@ -399,8 +399,19 @@ def test_weights_that_do_not_fit_are_summarised(folder: Path, content: Callable[
 
 def test_other_values_for_tied_weights_are_refused(folder: Path) -> None:
     torch.save({"embed.weight": torch.zeros(64, 64), "head.weight": torch.ones(64, 64)}, folder / "w.pt")
+    model = Tied()
+    before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError, match=r"w\.pt does not fit the model: The weights give .* different values"):
-        load(folder / "w.pt", Tied())
+        load(folder / "w.pt", model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_weights_in_another_format_that_are_not_read_are_named(folder: Path) -> None:
+    source = trained(Net())
+    safetensors.torch.save_file(source.state_dict(), folder / "model.safetensors")
+    torch.save(Net().state_dict(), folder / "pytorch_model.bin")
+    said = assert_fits(folder, source, Net())
+    assert said == "read model.safetensors, not pytorch_model.bin, which is there too."
 
 
 def test_tensors_that_claim_more_than_they_store_are_refused(folder: Path) -> None:
