@@ -39,7 +39,7 @@ def steps_to_record(
     pending = [each for each in series if each.step not in run.steps]
     if not run.steps:
         return pending
-    what = f"{len(pending)} more are recorded" if pending else "there is nothing to record"
+    what = f"recording {len(pending)} more" if pending else "there is nothing to record"
     progress.say(f"{path} holds steps {abbreviated(run.steps)} of these weights already; {what}.")
     return pending
 

@@ -139,7 +139,8 @@ def _numbers_of_names(paths: Sequence[Path]) -> list[int]:
     parts = [_NUMBER.split(name) for name in _below_common_folder(paths)]  # texts and numbers in turn
     if other := [path for path, each in zip(paths, parts, strict=True) if each[::2] != parts[0][::2]]:
         raise ValueError(
-            f"The steps do not follow from the names: {paths[0]} and {other[0]} differ in more than numbers. {_ADVICE}"
+            f"The steps do not follow from the names: {paths[0]} and {other[0]} differ in more than numbers. Leave out "
+            f"files of another kind. {_ADVICE}"
         )
     columns = list(zip(parts[0][::2], zip(*(each[1::2] for each in parts), strict=True), strict=False))
     varying = {numbers for _, numbers in columns if len(set(numbers)) > 1}

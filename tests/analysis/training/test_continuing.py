@@ -166,7 +166,7 @@ def test_the_same_command_continues_a_recording_that_was_stopped(monkeypatch: py
     before = files(Path("new/checkpoints"))
     assert Run.open("new").status["state"] == "interrupted"
     run, said = record()
-    assert said.startswith("new holds steps 1, 2 of these weights already; 1 more are recorded.\n")
+    assert said.startswith("new holds steps 1, 2 of these weights already; recording 1 more.\n")
     assert (run.verify(), run.status["state"]) == ([1, 2, 10], "finished")
     assert before.items() <= files(Path("new/checkpoints")).items()
     for name, layer in whole[10].activations.items():
@@ -208,7 +208,7 @@ def test_files_that_are_added_to_a_series_are_recorded() -> None:
     save(3, 11)
     shutil.move("ckpt", "moved")  # their content counts, not their place
     run, said = record(weights=("moved/*.pt",))
-    assert said.startswith("new holds steps 1, 2, 10 of these weights already; 2 more are recorded.\n")
+    assert said.startswith("new holds steps 1, 2, 10 of these weights already; recording 2 more.\n")
     assert (run.verify(), run.status["step"], run.status["state"]) == ([1, 2, 3, 10, 11], 11, "finished")
 
 

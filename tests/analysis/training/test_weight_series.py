@@ -1,6 +1,8 @@
 """Series of weights: patterns; steps from names, keys and regular expressions; and what is refused."""
 
 import re
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from analysis.config.recording import ModelConfig
 from analysis.training.weight_series import StepWeights, weight_series
@@ -165,3 +168,62 @@ def test_the_step_of_several_files_is_refused(tmp_path: Path) -> None:
 def test_a_pattern_without_files_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"No file matches .*epoch_\*\.pt\. Give paths"):
         series(tmp_path / "epoch_*.pt")
+
+
+# Names that frameworks give
+
+
+def saved_by_lightning(folder: Path) -> str:
+    lightning = pytest.importorskip("lightning")
+
+    class Lit(lightning.LightningModule):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(2, 1)
+
+        def training_step(self, batch: Any, _: int) -> torch.Tensor:
+            return self.net(batch[0]).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        saving = lightning.pytorch.callbacks.ModelCheckpoint(folder, save_top_k=-1)
+        silence = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = lightning.Trainer(max_epochs=2, accelerator="cpu", callbacks=[saving], **silence)
+        data = torch.utils.data.TensorDataset(torch.randn(6, 2))
+        trainer.fit(Lit(), torch.utils.data.DataLoader(data, batch_size=2))
+    return "*.ckpt"
+
+
+def saved_by_transformers(folder: Path) -> str:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 4}
+    model = transformers.BertModel(transformers.BertConfig(**sizes, vocab_size=5, max_position_embeddings=4))
+    for step in (3, 6):
+        model.save_pretrained(folder / f"checkpoint-{step}")
+    return "checkpoint-*"
+
+
+def saved_by_accelerate(folder: Path) -> str:
+    accelerate = pytest.importorskip("accelerate")
+    naming = accelerate.utils.ProjectConfiguration(project_dir=str(folder), automatic_checkpoint_naming=True)
+    accelerator = accelerate.Accelerator(cpu=True, project_config=naming)
+    accelerator.prepare(nn.Linear(2, 1))
+    for _ in range(2):
+        accelerator.save_state()
+    return "checkpoints/checkpoint_*"
+
+
+@pytest.mark.parametrize(
+    ("save", "steps"), [(saved_by_lightning, [3, 6]), (saved_by_transformers, [3, 6]), (saved_by_accelerate, [0, 1])]
+)
+def test_names_that_frameworks_give_hold_the_step(
+    tmp_path: Path, save: Callable[[Path], str], steps: list[int]
+) -> None:
+    found = series(tmp_path / save(tmp_path))
+    assert [each.step for each in found] == steps
+    assert all(len(each.digest or "") == 64 for each in found)
+    if save is saved_by_lightning:
+        assert [each.step for each in series(tmp_path / "*.ckpt", steps_from="key:global_step")] == steps
