@@ -49,6 +49,7 @@ from repsim.similarity.models.fitting import (
 from repsim.similarity.models.theories import categorical_rdm, ordinal_rdm
 from repsim.similarity.pairwise import Pairwise, pairwise
 from repsim.similarity.rdm import rdm
+from repsim.similarity.rdm_array import RDM
 from repsim.similarity.rdm_pairs import compare_rdm_pairs
 from repsim.similarity.statistics import (
     STATISTICS,
@@ -67,6 +68,7 @@ __all__ = [
     "COMPARATORS",
     "DISTANCES",
     "MEASURES",
+    "RDM",
     "STATISTICS",
     "About",
     "Comparator",

@@ -15,6 +15,7 @@ from repsim.similarity.distances.noise_covariance import whitening
 from repsim.similarity.distances.reading import Blocks, in_safe_precision
 from repsim.similarity.entries import choose
 from repsim.similarity.precision import FloatArray
+from repsim.similarity.rdm_array import RDM
 
 # Largest asymmetry of a square matrix, relative to its largest entry: that of single precision.
 SYMMETRY = 1e-6
@@ -79,9 +80,11 @@ def rdm(
 
     Returns
     -------
-    array (n * (n - 1) / 2,)
-        The upper triangle row by row, in the order of `scipy.spatial.distance.pdist`; `squareform` makes it square.
-        This is ``out`` if given. Pairs with a stimulus of zero variance (correlation) or zero norm (cosine) are NaN.
+    RDM (n * (n - 1) / 2,)
+        An array of the upper triangle row by row, in the order of `scipy.spatial.distance.pdist`, that knows its
+        stimuli (ids and labels of a recorded layer, or the conditions); ``square()`` makes it square and ``plot()``
+        draws it. This is ``out`` if given. Pairs with a stimulus of zero variance (correlation) or zero norm (cosine)
+        are NaN.
 
     Raises
     ------
@@ -114,7 +117,18 @@ def rdm(
     )
     if undefined is not None:
         warnings.warn(undefined, RuntimeWarning, stacklevel=2)
-    return distances
+    if out is not None:
+        return distances
+    ids, classes = _stimuli_of(X) if labels is None else (np.unique(np.asarray(labels)), None)
+    return RDM.of(distances, ids, classes, distance.name)
+
+
+def _stimuli_of(X: Any) -> tuple[Any, Any]:
+    """Return the ids and the labels of the stimuli of a recorded layer; None for what X does not know."""
+    ids = getattr(X, "stimulus_ids", None)
+    labels = getattr(getattr(X, "stimuli", None), "labels", None)
+    has_labels = ids is not None and labels is not None and np.shape(labels) == np.shape(ids)
+    return ids, labels if has_labels else None
 
 
 def compute_rdm(

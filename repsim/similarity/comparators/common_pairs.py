@@ -21,6 +21,7 @@ def in_common(rdms: Mapping[str, ArrayLike], *, nan: Nan = "raise", whole: str |
     name of the method if it needs all pairs of the remaining stimuli.
     """
     checks.choice(nan, {"raise": 0, "pairwise": 1}, "treatment of NaN")
+    checks.same_ids(rdms)
     vectors = {name: condensed(rdm, name) for name, rdm in rdms.items()}
     checks.same_stimuli({name: n_stimuli(vector) for name, vector in vectors.items()})
     masks = {name: np.isnan(vector) for name, vector in vectors.items()}

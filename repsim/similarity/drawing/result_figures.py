@@ -20,7 +20,7 @@ from repsim.similarity.drawing.figure_axes import (
 from repsim.similarity.drawing.labels import verbatim
 from repsim.similarity.precision import FloatArray
 
-__all__ = ["bars", "beside_null", "heat_map", "intervals", "new_axes"]
+__all__ = ["bars", "beside_null", "heat_map", "intervals", "new_axes", "stimulus_map"]
 
 
 def heat_map(
@@ -31,6 +31,30 @@ def heat_map(
     image = show_matrix(ax, values, cmap="viridis", aspect="auto")
     name_ticks(ax.yaxis, rows)
     name_ticks(ax.xaxis, columns)
+    mark_undefined([ax])
+    figure_of(ax).colorbar(image, ax=ax, label=verbatim(label))
+    return ax
+
+
+def stimulus_map(
+    values: FloatArray, ids: ArrayLike | None, labels: ArrayLike | None, label: str, ax: Axes | None = None
+) -> Axes:
+    """Draw a matrix (n, n) of stimuli with a colour bar: by class if labels are given, otherwise in their order."""
+    ax = new_axes() if ax is None else ax
+    if labels is None:
+        names = list(map(str, range(len(values)) if ids is None else np.asarray(ids).tolist()))
+        places = np.arange(len(values), dtype=np.float64)
+    else:
+        order = np.argsort(np.asarray(labels), kind="stable")
+        values, (classes, counts) = values[np.ix_(order, order)], np.unique(np.asarray(labels), return_counts=True)
+        names, ends = list(map(str, classes.tolist())), np.cumsum(counts)
+        places = ends - counts / 2 - 0.5
+        for end in ends[:-1]:
+            ax.axhline(end - 0.5, color="white", linewidth=0.5)
+            ax.axvline(end - 0.5, color="white", linewidth=0.5)
+    image = show_matrix(ax, values, cmap="viridis", aspect="equal")
+    name_ticks(ax.yaxis, names, places)
+    name_ticks(ax.xaxis, names, places)
     mark_undefined([ax])
     figure_of(ax).colorbar(image, ax=ax, label=verbatim(label))
     return ax

@@ -20,6 +20,7 @@ UNITS = 16
 def stacked_rdms(rdms: Mapping[str, ArrayLike], side: str, comparator: Comparator) -> FloatArray:
     """Check RDMs of the same stimuli and return them as one array (k, n * (n - 1) / 2)."""
     named = checks.mapping(rdms, side, "RDMs", "Pass {name: RDM}.")
+    checks.same_ids(named)
     arrays = {name: condensed(rdm, name) for name, rdm in named.items()}
     checks.same_stimuli({name: n_stimuli(array) for name, array in arrays.items()})
     for name, array in arrays.items():
