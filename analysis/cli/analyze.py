@@ -11,6 +11,7 @@ from analysis.cli.options import Display, Given, analysis_of, execution_of, with
 from analysis.cli.output import print_results
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
+from analysis.config.existing import ExistingConfig
 from analysis.config.toml_files import read_defaults
 
 __all__ = ["analyze"]
@@ -23,6 +24,7 @@ def analyze(
     ],
     analysis: Given[AnalysisConfig],
     execution: Given[ExecutionConfig],
+    existing: ExistingConfig,
     output: Annotated[Path | None, typer.Option(help="Folder to write, for one run. [default: RUN/analysis]")] = None,
     *,
     display: Display,
@@ -37,5 +39,5 @@ def analyze(
     defaults = read_defaults()
     where = execution_of(execution, defaults, display)
     with analysis_of(analysis, defaults) as config:
-        results = analyze_runs(runs, config=config, output=output, execution=where)
+        results = analyze_runs(runs, config=config, output=output, exists=existing.exists, execution=where)
     print_results(results, as_json=display.json)

@@ -12,6 +12,7 @@ from analysis.cli.output import print_results
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
+from analysis.config.existing import ExistingConfig
 from analysis.config.toml_files import read_defaults
 
 __all__ = ["compare"]
@@ -29,6 +30,7 @@ def compare(
     analysis: Given[AnalysisConfig],
     design: Given[DesignConfig],
     execution: Given[ExecutionConfig],
+    existing: ExistingConfig,
     output: Annotated[
         Path | None, typer.Option(help="Folder to write. [default: comparison, beside the first run]")
     ] = None,
@@ -49,10 +51,14 @@ def compare(
     where = execution_of(execution, defaults, display)
     if len(runs) == 1 and runs[0].suffix == ".toml":
         given = {**analysis.values, **design.values}
-        result = compare_design(runs[0], defaults=defaults, given=given, output=output, execution=where)
+        result = compare_design(
+            runs[0], defaults=defaults, given=given, output=output, exists=existing.exists, execution=where
+        )
     else:
         paths = [path for run in runs for path in expand(run)]
         with analysis_of(analysis, defaults) as config:
             arms = design.merged([defaults])
-            result = compare_runs(paths, config=config, design=arms, output=output, execution=where)
+            result = compare_runs(
+                paths, config=config, design=arms, output=output, exists=existing.exists, execution=where
+            )
     print_results([result], as_json=display.json)

@@ -11,11 +11,12 @@ import typer
 
 from analysis.cli.options import DataDir, Display, Given, with_options
 from analysis.cli.output import print_json
+from analysis.config.existing import ExistingConfig
 from analysis.config.recording import RecordingConfig
 from analysis.config.seed_list import SeedsConfig
 from analysis.config.toml_files import read_defaults, read_settings
 from repsim.learning.config import TrainingConfig
-from repsim.settings import Settings, setting
+from repsim.settings import setting
 
 if TYPE_CHECKING:
     from checkpoints import Run
@@ -27,8 +28,8 @@ _FORK_FLAGS = ("--rule", "--boundaries", "--estimator-learning-rate", "--epochs"
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingStart(Settings):
-    """Where a training starts, if not from initial weights."""
+class TrainingStart(ExistingConfig):
+    """Where a training starts, if not from initial weights, and what is done about a run that exists already."""
 
     resume: bool = setting(False, help="Continue the run from its last checkpoint with its own settings.")
     source: str | None = setting(
@@ -68,6 +69,8 @@ def train(
         raise ValueError("--seed and --seeds were both given; leave one out.")
     own = {"--data-dir": data_dir, "--config": config}
     given = [*training.flags, *recording.flags, *(flag for flag, value in own.items() if value is not None)]
+    if start.resume and start.exists != "error":
+        raise ValueError("--resume continues with the run's own settings, and --exists compares them; leave one out.")
     if start.resume and given:
         raise ValueError(f"--resume continues with the run's own settings; leave out {given[0]}.")
     _check_start(start, [flag for flag in given if flag not in _FORK_FLAGS], seeds)
@@ -78,18 +81,20 @@ def train(
     from repsim.learning import keep_freed_memory
 
     keep_freed_memory()
-    progress = display.reporter()
+    progress, exists = display.reporter(), start.exists
     if start.source is not None and start.step is not None:
-        trained = [fork_run(run, start.source, start.step, training.values, progress=progress)]
+        trained = [fork_run(run, start.source, start.step, training.values, exists=exists, progress=progress)]
     elif start.resume:
         trained = [resume_run(run, progress=progress)] if seeds is None else resume_seeds(run, seeds, how, progress)
     else:
         files = [read_defaults(), *([] if config is None else [read_settings(config, ("training", "recording"))])]
         settings = training.merged(files), recording.merged(files)
         if seeds is None:
-            trained = [train_run(run, *settings, data_dir=data_dir, progress=progress)]
+            trained = [train_run(run, *settings, data_dir=data_dir, exists=exists, progress=progress)]
         else:
-            trained = train_seeds(run, *settings, seeds=seeds, how=how, data_dir=data_dir, progress=progress)
+            trained = train_seeds(
+                run, *settings, seeds=seeds, how=how, data_dir=data_dir, exists=exists, progress=progress
+            )
     if display.json:
         print_json([{"run": str(each.path), **each.status} for each in trained])
     else:

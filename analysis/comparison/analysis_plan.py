@@ -18,8 +18,9 @@ from analysis.comparison.tasks.plan import plan_rdms
 from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.existing import describe_differences
 from analysis.execution.cache import Cache
-from checkpoints import Damaged
+from checkpoints import Damaged, Run
 from checkpoints.storage.manifest import read_json
 from probes.table.columns import schema_version
 
@@ -66,6 +67,33 @@ class AnalysisPlan:
         everything = [*versions, self.title, self._settings(), views, states, tables, design]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def request(self) -> dict[str, Any]:
+        """What was asked for: runs, steps, layers, settings and arms, whatever the runs hold by now."""
+        runs = [view.run for view in self.views] if self.design is None else self._runs_of_arms(self.design)
+        design = None if self.design is None else self.design.config.to_dict()
+        arms = [] if self.design is None else [[arm.name, arm.arm.role, arm.arm.method] for arm in self.design.arms]
+        named = {str(run.path.absolute()): run.info["uuid"] for run in runs}
+        return {"runs": list(map(list, named.items())), **self.config.to_dict(), "design": design, "arms": arms}
+
+    @staticmethod
+    def _runs_of_arms(design: Design) -> list[Run]:
+        return [run for arm in design.arms for run in arm.runs]
+
+    def differences(self) -> str:
+        """Return a phrase that says how the request of the results in the folder differs from this one, or nothing.
+
+        A run is the same if its path or its uuid is.
+        """
+        outcome = read_outcome(self.folder)
+        if outcome is None or not isinstance(outcome.get("request"), dict):
+            return ""
+        asked, made = json.loads(json.dumps(self.request)), outcome["request"]
+        runs, before = asked.pop("runs"), made.get("runs", [])
+        if len(runs) != len(before) or not all(set(run) & set(each) for run, each in zip(runs, before, strict=True)):
+            return f"of the runs {', '.join(str(path) for path, _ in before)}"
+        return describe_differences(asked, made)
+
     def is_done(self) -> bool:
         """Return whether the folder holds the results of this plan, with all their files."""
         outcome = read_outcome(self.folder)
@@ -86,6 +114,7 @@ class AnalysisPlan:
             "title": self.title,
             "command": self.command,
             "config": self._settings(),
+            "request": self.request,
             "views": [
                 {"label": view.label, "run": str(view.run.path.absolute()), "step": view.step} for view in self.views
             ],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from repsim.settings import Settings, setting
 
 if TYPE_CHECKING:
-    from analysis.execution.progress import Reporter
+    from analysis.execution.progress import Shown
 
 __all__ = ["EXECUTORS", "ExecutionConfig"]
 
@@ -30,8 +30,8 @@ class ExecutionConfig(Settings):
         Number of processes, one thread each. None: the number of processors.
     scheduler : str or None
         Address of a Dask scheduler, or path of a TOML file that describes a cluster.
-    progress : Reporter or None
-        Shows progress and messages. None: nothing is shown.
+    progress : bool, Reporter or None
+        Whether progress and messages are shown, or what shows them. None: on a terminal and in a notebook.
 
     Raises
     ------
@@ -51,7 +51,7 @@ class ExecutionConfig(Settings):
     scheduler: str | None = setting(
         None, help="Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786, or a TOML file that describes a cluster."
     )
-    progress: "Reporter | None" = None
+    progress: "Shown" = None
 
     def __post_init__(self) -> None:
         """Check every setting."""

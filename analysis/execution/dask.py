@@ -15,7 +15,7 @@ from typing import Any
 from analysis.config.execution import ExecutionConfig
 from analysis.execution.cluster import cluster_of, read_cluster_file
 from analysis.execution.interruption import Incomplete
-from analysis.execution.progress import silent
+from analysis.execution.progress import reporter_of
 from analysis.execution.task import NotStarted, Outcome, Task, TaskGraph, pack, perform
 from analysis.execution.threads import count_processors, use_one_thread
 from analysis.execution.worker import end_with
@@ -45,7 +45,7 @@ class DaskExecutor:
 
     def __init__(self, execution: ExecutionConfig) -> None:
         self.jobs = execution.jobs or count_processors()
-        self.scheduler, self.say = execution.scheduler, (execution.progress or silent()).say
+        self.scheduler, self.say = execution.scheduler, reporter_of(execution.progress).say
         self._client: distributed.Client | None = None
         self._open = ExitStack()
         if self.scheduler is not None and Path(self.scheduler).is_file():

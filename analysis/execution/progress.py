@@ -1,18 +1,21 @@
-"""Progress for people: bars on a terminal, plain lines in a log."""
+"""Progress for people: bars on a terminal and in a notebook, plain lines in a log."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich import progress as rich_progress
 from rich.console import Console
 
-__all__ = ["Progress", "Reporter", "in_words", "silent"]
+__all__ = ["Progress", "Reporter", "Shown", "in_words", "reporter_of", "silent"]
 
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_BETWEEN_UPDATES = 0.2  # in a notebook
+_WIDTH = 30  # characters of a bar in a notebook
 _ENOUGH_TO_TELL = 0.05  # of the work, before the remaining time is estimated
 
 
@@ -59,9 +62,57 @@ class Reporter:
         return rich_progress.Progress(*columns, console=self.console)
 
 
+Shown = Reporter | bool | None
+
+
+def reporter_of(progress: Shown) -> Reporter:
+    """Return the reporter that a function called from Python uses.
+
+    ``progress`` is a reporter, or whether progress is shown; None shows it if standard error is a terminal, and in a
+    notebook.
+    """
+    if isinstance(progress, Reporter):
+        return progress
+    if progress is False or (progress is None and not _is_watched()):
+        return silent()
+    return NotebookReporter() if _notebook() is not None else Reporter()
+
+
 def silent() -> Reporter:
-    """Return a reporter that shows nothing: the default of functions called from Python."""
+    """Return a reporter that shows nothing."""
     return Reporter(quiet=True)
+
+
+def _is_watched() -> bool:
+    return _notebook() is not None or bool(sys.stderr is not None and sys.stderr.isatty())
+
+
+def _notebook() -> Any:
+    """Return the module ``IPython.display`` if this process is the kernel of a notebook, else None."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return None
+    from IPython import display  # an IPython kernel has it
+
+    return display
+
+
+class NotebookReporter(Reporter):
+    """Shows messages and progress in the output of a notebook cell, as text; a bar is one line that is rewritten."""
+
+    def say(self, message: str) -> None:
+        """Show one line."""
+        _notebook().display({"text/plain": message}, raw=True)
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator[Progress]:
+        """Yield the progress of work of ``total`` units."""
+        bar = _NotebookProgress(name, total)
+        try:
+            yield bar
+        finally:
+            bar.show()
 
 
 def in_words(seconds: float) -> str:
@@ -89,6 +140,32 @@ class _BarProgress:
         self._bar.update(self._id, advance=amount)
         if note:
             self._bar.update(self._id, note=note)
+
+
+class _NotebookProgress:
+    """One line of text in the output of a cell, rewritten a few times a second."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name, self._total, self._done, self._note = name, total, 0, ""
+        self._started = self._shown = time.monotonic()
+        self._handle = _notebook().display({"text/plain": self._line()}, raw=True, display_id=True)
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self._done += amount
+        self._note = note or self._note
+        if time.monotonic() - self._shown >= _SECONDS_BETWEEN_UPDATES:
+            self.show()
+
+    def show(self) -> None:
+        """Rewrite the line."""
+        self._shown = time.monotonic()
+        self._handle.update({"text/plain": self._line()}, raw=True)
+
+    def _line(self) -> str:
+        filled = round(_WIDTH * min(1.0, self._done / max(self._total, 1)))
+        bar = "\u2588" * filled + "\u2591" * (_WIDTH - filled)
+        seconds = in_words(time.monotonic() - self._started).removeprefix("about ")
+        return f"{self._name} {bar} {self._done}/{self._total} in {seconds} {self._note}".rstrip()
 
 
 class _LineProgress:

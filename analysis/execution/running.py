@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from analysis.config.execution import ExecutionConfig
 from analysis.execution.executors import Executor, make_executor
 from analysis.execution.interruption import Interrupted
-from analysis.execution.progress import Progress, Reporter, silent
+from analysis.execution.progress import Progress, Reporter, reporter_of
 from analysis.execution.task import NotStarted, Outcome, Task
 
 __all__ = ["describe_error", "pending", "run_tasks", "total_cost"]
@@ -54,7 +54,8 @@ def run_tasks(
         If the scheduler is lost.
     """
     todo = pending(tasks)
-    reporter, errors = execution.progress or silent(), _Errors(execution.progress or silent())
+    reporter = reporter_of(execution.progress)
+    errors = _Errors(reporter)
     if not todo:
         return errors.found
     executor, n_done = executor or make_executor(execution, cost=total_cost(todo)), 0

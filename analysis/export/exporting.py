@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from analysis.execution.progress import Reporter, silent
+from analysis.execution.progress import Shown, reporter_of
 from analysis.export import FORMATS, ExportedAnalysis, ExportedRun, Format, open_source
 from checkpoints.storage.commit import staged_directory, staged_file
 from checkpoints.storage.regular_files import is_system_file
@@ -23,7 +23,7 @@ def export(
     steps: str | None = None,
     layers: Sequence[str] | None = None,
     gradients: bool = False,
-    reporter: Reporter | None = None,
+    reporter: Shown = None,
 ) -> list[Path]:
     """Write the activations of a run, or the results of an analysis, in a format of other programs.
 
@@ -41,7 +41,7 @@ def export(
         Of a run: names or patterns, as when recording; all by default.
     gradients : bool, default False
         Of a run: export the recorded gradients, such as ``chosen/hidden.1``, in place of the activations.
-    reporter : Reporter, optional
+    reporter : bool or Reporter, optional
 
     Returns
     -------
@@ -64,7 +64,7 @@ def export(
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     staged = staged_directory if chosen.is_folder else staged_file
-    task = (reporter or silent()).task(f"export ({format})", len(opened))
+    task = reporter_of(reporter).task(f"export ({format})", len(opened))
     with _naming(output), staged(output) as staging, task as progress:
         _write(chosen, opened, staging, lambda note: progress.advance(1, note))
     if not chosen.is_folder:

@@ -10,7 +10,7 @@ from analysis.config.execution import ExecutionConfig
 from analysis.execution import Cache, Task, describe_error, make_executor, pending, run_tasks, total_cost
 from analysis.execution.folders import check_folder, refreshed, remove_unfinished
 from analysis.execution.interruption import Incomplete, Interrupted
-from analysis.execution.progress import silent
+from analysis.execution.progress import reporter_of
 from analysis.plots.drawing import save_figures
 from analysis.reproduction.claim import Claim, Plan, Results, Section
 from analysis.reproduction.claims import load_claims
@@ -97,7 +97,7 @@ def reproduce(
     names = {claim.name for claim in chosen}
     for name in failed.keys() - names:  # finished earlier and not chosen now
         message = f"The conclusion of {name} failed, and the report leaves it out: {failed[name]}"
-        (execution.progress or silent()).say(message)
+        reporter_of(execution.progress).say(message)
     errors |= {f"the conclusion of {name}": error for name, error in failed.items() if name in names}
     if errors:
         listed = "; ".join(f"{name}: {describe_error(error)}" for name, error in errors.items())

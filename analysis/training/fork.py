@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.execution.progress import Reporter
+from analysis.execution.progress import Shown
+from analysis.training.existing_runs import existing_run, remove_replaced
 from analysis.training.setup import configurations, describe, prepare
-from analysis.training.train import open_resumable, run_to_the_end
+from analysis.training.train import made_with, open_resumable, resume_run, run_to_the_end
 from analysis.training.transplant import kept_boundaries, started_in
 from checkpoints import Run
 from repsim.learning import TrainingConfig
@@ -25,7 +26,8 @@ def fork_run(
     step: int,
     changes: Mapping[str, Any] | None = None,
     *,
-    progress: Reporter | None = None,
+    exists: str = "error",
+    progress: Shown = None,
 ) -> Run:
     """Continue a recorded run from one of its steps in a new run directory, with another learning rule.
 
@@ -38,7 +40,7 @@ def fork_run(
     Parameters
     ----------
     path : path
-        Must not exist.
+        The run directory of the fork.
     source : path
         A run trained by ``train_run``, finished or stopped; it is not changed.
     step : int
@@ -46,8 +48,10 @@ def fork_run(
     changes : mapping of str to object, optional
         New values of ``rule``, ``boundaries``, ``estimator_learning_rate`` or ``epochs``, as in ``TrainingConfig``. A
         new rule without boundaries acts at those that its text names, or at its default ones.
-    progress : Reporter, optional
-        Shows progress and messages; by default nothing is shown.
+    exists : {"error", "resume", "replace"}, default "error"
+        As for ``train_run``; a fork is continued if it has the same source, step and settings.
+    progress : bool or Reporter, optional
+        As for ``train_run``.
 
     Returns
     -------
@@ -58,16 +62,17 @@ def fork_run(
     ------
     ValueError, OSError
         If another setting is changed or a value is invalid; if the source was not trained by ``train_run``, is being
-        written or damaged, or its data have changed; if the step cannot be continued; or if the path exists. Nothing is
-        written then.
+        written or damaged, or its data have changed; if the step cannot be continued; or if the path exists and
+        ``exists`` does not allow that. Nothing is written then.
     Diverged, Interrupted
         As for ``train_run``. ``resume_run`` continues the fork.
     """
     path, stored = Path(path), open_resumable(source)
-    if path.exists():
-        raise FileExistsError(f"{path} exists already. Choose another name, or continue it with --resume.")
     before, recording = configurations(stored)
     training = _changed(before, changes or {})
+    origin = {"uuid": stored.info["uuid"], "step": step}
+    if existing_run(path, exists, made_with(training, recording) | {"forked_from": origin}) is not None:
+        return resume_run(path, progress=progress)
     stored.check_forkable(step)
     kept, of_source = kept_boundaries(before, training), started_in(stored.config)
     started = {k: of_source.get(k, 0) if k in kept else step for k in training.rules}
@@ -81,12 +86,12 @@ def fork_run(
         )
     forked_from = {
         "path": str(Path(source).absolute()),
-        "uuid": stored.info["uuid"],
-        "step": step,
+        **origin,
         "changes": _difference(before, training),
         "estimators_started": {"before": _as_keys(of_source), "after": _as_keys(started)},
     }
     config = {**describe(setup, data_dir), "forked_from": forked_from}
+    remove_replaced(path, exists)
     return run_to_the_end(lambda: Run.fork(path, stored, step, config, setup.stimuli), setup, progress)
 
 

@@ -13,11 +13,12 @@ import torch
 from analysis.config.recording import RecordingConfig
 from analysis.config.seed_list import parse_seeds
 from analysis.execution.interruption import Interruption, TrainingInterrupted
-from analysis.execution.progress import Reporter, silent
+from analysis.execution.progress import Reporter, Shown, reporter_of
 from analysis.execution.threads import using_threads
+from analysis.training.existing_runs import existing_run, remove_replaced
 from analysis.training.recorder import RunRecorder
 from analysis.training.setup import TrainingSetup, configurations, describe, prepare
-from analysis.training.train import open_resumable, report_resumed, resume_run
+from analysis.training.train import made_with, open_resumable, report_resumed, resume_run
 from checkpoints import Run
 from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, ReplicaTraining, TrainingConfig, build_optimizer, load_dataset, train_replicas
@@ -34,7 +35,8 @@ def train_seeds(
     seeds: str | Sequence[int],
     how: str | None = None,
     data_dir: str | Path | None = None,
-    progress: Reporter | None = None,
+    exists: str = "error",
+    progress: Shown = None,
 ) -> list[Run]:
     """Train a network from its configuration once for each seed, and record it in ``folder/seed-<seed>``.
 
@@ -45,7 +47,7 @@ def train_seeds(
     Parameters
     ----------
     folder : path
-        May exist, but must not hold runs of these seeds.
+        May exist, also with runs of other seeds.
     training : TrainingConfig
         Its seed is ignored. Networks that are trained together use all of its ``threads``.
     recording : RecordingConfig, optional
@@ -53,8 +55,9 @@ def train_seeds(
         Such as ``"0-9"`` or ``"0,3,5"``.
     how : str, optional
         ``"stacked"`` (together), ``"loop"`` or ``"auto"``, the default: the faster of both in a few trial updates.
-    data_dir, progress
-        As for ``train_run``.
+    data_dir, exists, progress
+        As for ``train_run``; ``exists`` is about the run of each seed. With "resume", seeds without a run are trained
+        after the others have been continued.
 
     Returns
     -------
@@ -64,22 +67,27 @@ def train_seeds(
     Raises
     ------
     ValueError, OSError
-        If a setting or seed is invalid, the data cannot be read, the memory is too small, or a run exists. Nothing is
-        written then.
+        If a setting or seed is invalid, the data cannot be read, the memory is too small, or a run exists and
+        ``exists`` does not allow that. Nothing is written then.
     Diverged
         If every run diverged.
     Interrupted
         After Ctrl-C. The present step of each run is committed.
     """
-    progress, folder = progress or silent(), Path(folder)
-    chosen = parse_seeds(seeds)
+    progress, folder = reporter_of(progress), Path(folder)
+    chosen, recording = parse_seeds(seeds), recording or RecordingConfig()
     if (folder / "run.json").exists():
         raise FileExistsError(f"{folder} is a run; choose another folder for the runs of several seeds.")
-    for seed in chosen:
-        if (path := _path(folder, seed)).exists():
-            raise FileExistsError(f"{path} exists already. Choose another folder, or continue with --resume.")
+    settings = {seed: made_with(replace(training, seed=seed), recording) for seed in chosen}
+    found = [seed for seed in chosen if existing_run(_path(folder, seed), exists, settings[seed]) is not None]
+    if found:
+        runs = resume_seeds(folder, found, how, progress)
+        if missing := [seed for seed in chosen if seed not in found]:
+            runs += train_seeds(
+                folder, training, recording, seeds=missing, how=how, data_dir=data_dir, progress=progress
+            )
+        return sorted(runs, key=lambda run: chosen.index(int(run.path.name.removeprefix("seed-"))))
     dataset = load_dataset(training.data, data_dir)
-    recording = recording or RecordingConfig()
     setups = [prepare(replace(training, seed=seed), recording, dataset=dataset) for seed in chosen]
     optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
     with preserve_generators(chosen[0]), using_threads(training.threads), ExitStack() as open_runs:
@@ -87,6 +95,8 @@ def train_seeds(
         interruption = open_runs.enter_context(Interruption())
         shared = {"seeds": list(chosen), "how": replicas.choice.how}
         folder.mkdir(parents=True, exist_ok=True)
+        for seed in chosen:
+            remove_replaced(_path(folder, seed), exists)
         runs = [
             open_runs.enter_context(
                 Run.create(_path(folder, seed), describe(setup, data_dir) | {"replicas": shared}, setup.stimuli)
@@ -101,7 +111,7 @@ def train_seeds(
 
 
 def resume_seeds(
-    folder: str | Path, seeds: str | Sequence[int], how: str | None = None, progress: Reporter | None = None
+    folder: str | Path, seeds: str | Sequence[int], how: str | None = None, progress: Shown = None
 ) -> list[Run]:
     """Continue the runs of several seeds to their ends; finished runs are returned unchanged.
 
@@ -117,7 +127,7 @@ def resume_seeds(
     Diverged, Interrupted
         As for ``train_seeds``.
     """
-    progress, folder = progress or silent(), Path(folder)
+    progress, folder = reporter_of(progress), Path(folder)
     check_choice("how", how or "auto", ("auto", "stacked", "loop"))
     paths = [_path(folder, seed) for seed in parse_seeds(seeds)]
     stored = [open_resumable(path) for path in paths]

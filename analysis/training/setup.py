@@ -125,9 +125,7 @@ def check_device(name: str) -> torch.device:
 
 def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any]:
     """Return the configuration that a run directory stores."""
-    training = setup.training
-    if training.data.endswith(".npz"):
-        training = replace(training, data=str(Path(training.data).absolute()))  # so that it is found from any folder
+    training = located(setup.training)
     return {
         "training": training.to_dict(),
         "boundaries": _boundaries(training),
@@ -141,6 +139,13 @@ def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any
             **{f"n_{part}": len(setup.split[part]) for part in SPLITS},
         },
     }
+
+
+def located(training: TrainingConfig) -> TrainingConfig:
+    """Return settings with the absolute path of a data file, so that it is found from any folder."""
+    if training.data.endswith(".npz"):
+        return replace(training, data=str(Path(training.data).absolute()))
+    return training
 
 
 def _boundaries(training: TrainingConfig) -> dict[str, list[int]]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from analysis.config.recording import RecordingConfig
 from analysis.execution.interruption import Interruption
-from analysis.execution.progress import Reporter, silent
+from analysis.execution.progress import Reporter, Shown, reporter_of
 from analysis.execution.threads import using_threads
+from analysis.training.existing_runs import existing_run, remove_replaced
 from analysis.training.recorder import RunRecorder
-from analysis.training.setup import TrainingSetup, configurations, describe, prepare
+from analysis.training.setup import TrainingSetup, configurations, describe, located, prepare
 from analysis.training.transplant import started_in
 from checkpoints import Run
 from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, TrainingConfig, build_optimizer, train
 
-__all__ = ["open_resumable", "report_resumed", "resume_run", "run_to_the_end", "train_run"]
+__all__ = ["made_with", "open_resumable", "report_resumed", "resume_run", "run_to_the_end", "train_run"]
 
 
 def train_run(
@@ -25,7 +27,8 @@ def train_run(
     recording: RecordingConfig | None = None,
     *,
     data_dir: str | Path | None = None,
-    progress: Reporter | None = None,
+    exists: str = "error",
+    progress: Shown = None,
 ) -> Run:
     """Train a network from its configuration and record it in a new run directory.
 
@@ -34,13 +37,16 @@ def train_run(
     Parameters
     ----------
     path : path
-        Must not exist.
+        The run directory.
     training : TrainingConfig
     recording : RecordingConfig, optional
     data_dir : path, optional
         Folder of the IDX files of the data set ``mnist``.
-    progress : Reporter, optional
-        Shows progress and messages; by default nothing is shown.
+    exists : {"error", "resume", "replace"}, default "error"
+        If the path exists: raise an error; continue the run if it has the same settings, and return a finished one
+        unchanged; or remove it first, which is refused if it is not a run or holds files that are not of a run.
+    progress : bool or Reporter, optional
+        Whether progress and messages are shown; by default on a terminal and in a notebook.
 
     Returns
     -------
@@ -50,7 +56,7 @@ def train_run(
     Raises
     ------
     ValueError, OSError
-        If a setting is invalid, the data cannot be read, or the path exists.
+        If a setting is invalid, the data cannot be read, or the path exists and ``exists`` does not allow that.
     Diverged
         If the loss is no longer finite. The status of the run says so, and earlier checkpoints are kept.
     Interrupted
@@ -58,14 +64,20 @@ def train_run(
     """
     recording = recording or RecordingConfig()
     path = Path(path)
-    if path.exists():
-        raise FileExistsError(f"{path} exists already. Choose another name, or continue it with --resume.")
+    if existing_run(path, exists, made_with(training, recording)) is not None:
+        return resume_run(path, progress=progress)
     setup = prepare(training, recording, data_dir)
     config = describe(setup, data_dir)
+    remove_replaced(path, exists)
     return run_to_the_end(lambda: Run.create(path, config, setup.stimuli), setup, progress)
 
 
-def resume_run(path: str | Path, *, progress: Reporter | None = None) -> Run:
+def made_with(training: TrainingConfig, recording: RecordingConfig) -> dict[str, Any]:
+    """Return the entries of the config of a run that is trained from its first step with these settings."""
+    return {"training": located(training).to_dict(), "recording": recording.to_dict(), "forked_from": None}
+
+
+def resume_run(path: str | Path, *, progress: Shown = None) -> Run:
     """Continue a run from its last committed step to its end; a finished run is returned unchanged.
 
     On the same machine, the numbers are those of the uninterrupted run, bit for bit.
@@ -104,22 +116,22 @@ def report_resumed(run: Run, progress: Reporter) -> None:
         progress.say(f"{run.path} continues after step {run.steps[-1]}.")
 
 
-def run_to_the_end(opened: Callable[[], Run], setup: TrainingSetup, progress: Reporter | None) -> Run:
+def run_to_the_end(opened: Callable[[], Run], setup: TrainingSetup, progress: Shown) -> Run:
     """Train a network to its end in the run that ``opened`` opens for writing, and return the run, open for reading."""
-    progress, training = progress or silent(), setup.training
+    reporter, training = reporter_of(progress), setup.training
     with (
         preserve_generators(training.seed),
         using_threads(training.threads),
         Interruption() as interruption,
         opened() as run,
     ):
-        report_resumed(run, progress)
+        report_resumed(run, reporter)
         optimizer = build_optimizer(setup.learner, training)
         recorder = RunRecorder(run, setup, optimizer)
         data, diagnosed = setup.part("train"), setup.diagnosed_steps
         steps = train(setup.learner, optimizer, *data, training, start=recorder.start, diagnosed=diagnosed)
         try:
-            with progress.task(run.path.absolute().name, setup.n_steps) as task:
+            with reporter.task(run.path.absolute().name, setup.n_steps) as task:
                 task.advance(recorder.start)
                 for step in steps:
                     task.advance(1, recorder.follow(step))

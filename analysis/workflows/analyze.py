@@ -6,6 +6,7 @@ import shlex
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,12 @@ from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View, views_of_run
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
+from analysis.config.existing import EXISTS
 from analysis.execution.folders import check_folder, remove_unfinished
+from analysis.execution.progress import reporter_of
+from analysis.workflows.existing_results import check_place
 from checkpoints.storage.lock import Lock
+from repsim.learning.checks import check_choice
 
 __all__ = ["analyze_run", "analyze_runs", "carry_out", "command_line", "plan_run"]
 
@@ -32,6 +37,7 @@ def analyze_run(
     *,
     config: AnalysisConfig = _USUAL,
     output: str | Path | None = None,
+    exists: str = "error",
     execution: ExecutionConfig | None = None,
 ) -> ComparisonResult:
     """Probe and compare the layers of one run at one or more of its recorded steps.
@@ -46,7 +52,10 @@ def analyze_run(
     config : AnalysisConfig, optional
         What is computed. By default all layers of the first and the last recorded step are analyzed.
     output : path, optional
-        ``<run>/analysis`` by default. Files of an earlier analysis there are replaced or removed, others left alone.
+        ``<run>/analysis`` by default, where an earlier analysis is replaced, also one with other settings.
+    exists : {"error", "resume", "replace"}, default "error"
+        If ``output`` holds an analysis or comparison of other runs or with other settings: "replace" removes its files,
+        otherwise it is left alone, with an error. Files that are not of an analysis are never removed.
     execution : ExecutionConfig, optional
         Where the tasks run and who is told about their progress. The numbers are the same everywhere.
 
@@ -60,7 +69,7 @@ def analyze_run(
     Incomplete
         If worker processes or the scheduler died.
     """
-    (result,) = analyze_runs([path], config=config, output=output, execution=execution)
+    (result,) = analyze_runs([path], config=config, output=output, exists=exists, execution=execution)
     return result
 
 
@@ -69,6 +78,7 @@ def analyze_runs(
     *,
     config: AnalysisConfig = _USUAL,
     output: str | Path | None = None,
+    exists: str = "error",
     execution: ExecutionConfig | None = None,
 ) -> list[ComparisonResult]:
     """Analyze several runs, each by itself as ``analyze_run`` does, with one set of tasks.
@@ -79,7 +89,7 @@ def analyze_runs(
         Run directories.
     output : path, optional
         For one run only.
-    config, execution
+    config, exists, execution
         As for ``analyze_run``.
 
     Returns
@@ -97,12 +107,19 @@ def analyze_runs(
             f"One output was given for {len(paths)} runs. Leave it out: each run has an analysis of its own."
         )
     plans = [plan_run(path, config, output) for path in dict.fromkeys(map(Path, paths))]
-    return carry_out(plans, execution or ExecutionConfig())
+    return carry_out(plans, execution or ExecutionConfig(), exists if output is not None else _of_a_run(exists))
+
+
+def _of_a_run(exists: str) -> str:
+    """Return what is done about an earlier analysis in the folder of its own run: it is replaced."""
+    check_choice("exists", exists, EXISTS)
+    return "replace"
 
 
 def plan_run(path: str | Path, config: AnalysisConfig, output: str | Path | None = None) -> AnalysisPlan:
     """Return the plan that ``analyze_run`` carries out."""
     path, steps = Path(path), config.steps or "first,last"
+    config = replace(config, steps=steps)
     views = views_of_run(path, steps, config.layers)
     folder = Path(output) if output is not None else path / "analysis"
     command = command_line("analyze", [path], views, config, {"--steps": steps, "--output": output})
@@ -131,13 +148,20 @@ def command_line(
     return shlex.join(words)
 
 
-def carry_out(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> list[ComparisonResult]:
-    """Run the plans whose results are missing or stale, repeat the warnings of all, and return the results."""
+def carry_out(
+    plans: Sequence[AnalysisPlan], execution: ExecutionConfig, exists: str = "error"
+) -> list[ComparisonResult]:
+    """Run the plans whose results are missing or stale, repeat the warnings of all, and return the results.
+
+    ``exists`` says what is done about other results in their folders; see ``analyze_run``.
+    """
     stale = [plan for plan in plans if not plan.is_done()]
+    for plan in stale:
+        check_place(plan, exists)
     if stale:
         _run_plans(stale, execution)
-    elif execution.progress is not None:
-        execution.progress.say("Nothing has changed since the last analysis.")
+    else:
+        reporter_of(execution.progress).say("Nothing has changed since the last analysis.")
     for plan in plans:
         for message in plan.warnings():
             text = message if len(plans) == 1 else f"{plan.views[0].network}, {message}"

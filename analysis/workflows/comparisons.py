@@ -36,6 +36,7 @@ def compare_runs(
     config: AnalysisConfig = _USUAL,
     design: DesignConfig = _USUAL_DESIGN,
     output: str | Path | None = None,
+    exists: str = "error",
     execution: ExecutionConfig | None = None,
 ) -> ComparisonResult:
     """Compare the layers of two or more runs; the first is the reference.
@@ -54,6 +55,10 @@ def compare_runs(
         the last aligned step, and arms are compared at all aligned steps by default.
     output : path, optional
         ``comparison`` beside the first run by default; with controls, beside the folder of the reference's runs.
+    exists : {"error", "resume", "replace"}, default "error"
+        The same comparison in the same folder is continued, or read if nothing has changed. If the folder holds a
+        comparison of other runs or with other settings, "replace" removes its files; otherwise it is left alone, with
+        an error. Files that are not of a comparison are never removed.
     execution : ExecutionConfig, optional
         As for ``analyze_run``.
 
@@ -67,7 +72,7 @@ def compare_runs(
     RuntimeWarning
         If there are arms of three seeds that cannot be compared as groups, with the reason.
     """
-    return _carried_out(plan_comparison(paths, config, design, output), execution)
+    return _carried_out(plan_comparison(paths, config, design, output), execution, exists)
 
 
 def compare_arms(
@@ -76,6 +81,7 @@ def compare_arms(
     config: AnalysisConfig = _USUAL,
     design: DesignConfig = _USUAL_DESIGN,
     output: str | Path | None = None,
+    exists: str = "error",
     execution: ExecutionConfig | None = None,
 ) -> ComparisonResult:
     """Compare arms: groups of networks that differ in their seeds only, each with a role.
@@ -84,7 +90,7 @@ def compare_arms(
     ----------
     arms : sequence of Arm
         One reference, one or more methods, and any number of controls.
-    config, output, execution
+    config, output, exists, execution
         As for ``compare_runs``. By default the arms are compared at all steps that they recorded at equal fractions of
         their training.
     design : DesignConfig, optional
@@ -95,7 +101,7 @@ def compare_arms(
     ValueError, OSError, Interrupted, Incomplete
         As for ``compare_runs``.
     """
-    return _carried_out(plan_arms(arms, config, design, output), execution)
+    return _carried_out(plan_arms(arms, config, design, output), execution, exists)
 
 
 def compare_design(
@@ -105,6 +111,7 @@ def compare_design(
     defaults: SettingsFile | None = None,
     given: Mapping[str, Any] | None = None,
     output: str | Path | None = None,
+    exists: str = "error",
     execution: ExecutionConfig | None = None,
 ) -> ComparisonResult:
     """Compare the arms of a design file, which ``sweep`` has trained.
@@ -121,19 +128,19 @@ def compare_design(
         Settings of the analysis and of the design, by name, that override the file.
     output : path, optional
         ``comparison`` in the folder of the runs by default.
-    execution : ExecutionConfig, optional
-        As for ``analyze_run``.
+    exists, execution
+        As for ``compare_runs``.
 
     Raises
     ------
     ValueError, OSError, Interrupted, Incomplete
         As for ``compare_runs``, and if the file is invalid or an arm is not trained.
     """
-    return _carried_out(plan_design(path, folder, defaults, given, output), execution)
+    return _carried_out(plan_design(path, folder, defaults, given, output), execution, exists)
 
 
-def _carried_out(plan: AnalysisPlan, execution: ExecutionConfig | None) -> ComparisonResult:
-    (result,) = carry_out([plan], execution or ExecutionConfig())
+def _carried_out(plan: AnalysisPlan, execution: ExecutionConfig | None, exists: str) -> ComparisonResult:
+    (result,) = carry_out([plan], execution or ExecutionConfig(), exists)
     return result
 
 
@@ -159,6 +166,7 @@ def plan_comparison(
         warnings.warn(f"Arms are not compared as groups: {error}", RuntimeWarning, stacklevel=3)
     if opened is not None:
         command += _design_options(design)
+    config = replace(config, steps=steps)
     return AnalysisPlan(f"Comparison of {', '.join(networks)}", tuple(views), folder, config, command, opened)
 
 
@@ -179,6 +187,7 @@ def plan_arms(
     command += _design_options(design)
     methods = " and ".join(arm.name for arm in opened.arms if arm.arm.role == METHOD)
     title = f"Comparison of {methods} with {first.name}"
+    config = replace(config, steps=config.steps or "all")
     return AnalysisPlan(title, tuple(views), folder, config, command, opened)
 
 

@@ -8,10 +8,8 @@ from typing import Any
 from analysis.comparison.result import ComparisonResult
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import RecordingConfig
-from analysis.execution.progress import Reporter, silent
-from analysis.training.train import resume_run, train_run
+from analysis.training.train import train_run
 from analysis.workflows.comparisons import compare_runs
-from checkpoints import Run
 from repsim.learning import TrainingConfig
 
 __all__ = ["DEMO_RUNS", "demo"]
@@ -45,17 +43,7 @@ def demo(folder: str | Path, *, execution: ExecutionConfig | None = None) -> Com
     ValueError
         If the folder holds a run of the same name with other settings.
     """
-    reporter = (execution.progress if execution else None) or silent()
-    folder = Path(folder)
+    progress, folder = None if execution is None else execution.progress, Path(folder)
     for name, training in DEMO_RUNS.items():
-        _train_or_continue(folder / name, training, reporter)
+        train_run(folder / name, training, RecordingConfig(), exists="resume", progress=progress)
     return compare_runs([folder / name for name in DEMO_RUNS], output=folder / "comparison", execution=execution)
-
-
-def _train_or_continue(path: Path, training: TrainingConfig, reporter: Reporter) -> None:
-    if not path.exists():
-        train_run(path, training, RecordingConfig(), progress=reporter)
-        return
-    if Run.open(path).config.get("training") != training.to_dict():
-        raise ValueError(f"{path} was trained with other settings. Choose another folder with --output.")
-    resume_run(path, progress=reporter)

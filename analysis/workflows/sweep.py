@@ -18,8 +18,9 @@ from analysis.config.sweep_file import Sweep, SweptRun, default_folder, read_swe
 from analysis.config.toml_files import SettingsFile
 from analysis.execution import Executor, Task, describe_error, make_executor, run_tasks
 from analysis.execution.folders import check_folder
+from analysis.execution.progress import reporter_of
 from analysis.training.setup import configurations
-from analysis.training.train import resume_run, train_run
+from analysis.training.train import train_run
 from analysis.workflows.analyze import analyze_run, plan_run
 from checkpoints import Damaged, Run
 from checkpoints.storage.commit import replace_file
@@ -151,14 +152,11 @@ def _status(path: Path) -> dict[str, Any]:
 
 def _train(*, path: str, training: TrainingConfig, recording: RecordingConfig, data_dir: str | None) -> None:
     keep_freed_memory()
-    if Path(path, "run.json").is_file():
-        resume_run(path)
-    else:
-        train_run(path, training, recording, data_dir=data_dir)
+    train_run(path, training, recording, data_dir=data_dir, exists="resume", progress=False)
 
 
 def _analyze(*, path: str, config: AnalysisConfig) -> None:
-    analyze_run(path, config=config, execution=ExecutionConfig(executor="serial"))
+    analyze_run(path, config=config, execution=ExecutionConfig(executor="serial", progress=False))
 
 
 def _tasks(described: Sweep, folder: Path, data_dir: str | Path | None) -> list[Task]:
@@ -194,8 +192,8 @@ def _run(
 ) -> pd.DataFrame:
     """Run tasks and write the table now and then; return it."""
     reasons: dict[str, str] = {}
-    if not tasks and execution.progress is not None:
-        execution.progress.say("All trainings have ended.")
+    if not tasks:
+        reporter_of(execution.progress).say("All trainings have ended.")
     written = time.monotonic()
 
     def note(task: Task, error: Exception | None) -> None:

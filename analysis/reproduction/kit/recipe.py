@@ -58,9 +58,9 @@ class Recipe:
         path = self.path(folder)
         try:
             if path.exists():
-                run = resume_run(path)
+                run = resume_run(path, progress=False)
             else:
-                run = train_run(path, self._resolved(folder), self.recording, data_dir=data_dir)
+                run = train_run(path, self._resolved(folder), self.recording, data_dir=data_dir, progress=False)
         except Diverged:
             run = Run.open(path)
         return {"networks": pd.DataFrame([_row(self, run)])}

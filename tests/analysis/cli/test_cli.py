@@ -411,7 +411,7 @@ MISTAKES = {
     # runs and folders
     "existing run": (
         "train run --data digits",
-        "run exists already. Choose another name, or continue it with --resume.",
+        "run exists already. Choose another name, or give --exists resume to continue it or --exists replace to rem",
     ),
     "file as run": ("train file --data digits", "file exists already."),
     "file as parent": ("train file/new --data digits", "file is a file; file/new cannot be made inside it."),

@@ -375,7 +375,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
 
 def test_a_run_of_a_seed_that_exists_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "seed-1").mkdir()
-    with pytest.raises(FileExistsError, match=r"seed-1 exists already\. Choose another folder, or continue with --res"):
+    with pytest.raises(FileExistsError, match=r"seed-1 exists already\. Choose another name, or give --exists resu"):
         train_seeds(tmp_path, TRAINING, FEW, seeds="0-1")
     assert [path.name for path in tmp_path.iterdir()] == ["seed-1"]
 

@@ -80,7 +80,7 @@ def test_a_comparison_is_named_as_its_first_run_is(
     copied: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other, first = copied("synthetic"), copied("backprop")
-    monkeypatch.setattr("analysis.workflows.comparisons.carry_out", lambda plans, _: [plan.folder for plan in plans])
+    monkeypatch.setattr("analysis.workflows.comparisons.carry_out", lambda plans, *_: [plan.folder for plan in plans])
     for place, path, folder in [
         (tmp_path, first.relative_to(tmp_path), Path("copies/comparison")),
         (first.parent, first.name, Path("comparison")),
@@ -101,12 +101,13 @@ def test_an_earlier_analysis_is_replaced_and_other_files_are_left_alone(copied: 
     path = copied("backprop")
     folder = path / "analysis"
     (folder / "figures").mkdir(parents=True)
-    for name in ("notes.txt", "figures/mine.png", "probes.csv"):
+    for name in ("notes.txt", "figures/mine.png"):
         (folder / name).write_text("mine")
+    analyze_run(path)
     analyze_run(path, config=LAST)
     assert listing(folder) == OF_BACKPROP | {"notes.txt", "figures/mine.png"}
     assert (folder / "notes.txt").read_text() == (folder / "figures/mine.png").read_text() == "mine"
-    assert (folder / "probes.csv").read_text() != "mine"
+    assert set(pd.read_csv(folder / "probes.csv")["step"]) == {38}
 
 
 def test_files_that_an_earlier_analysis_wrote_and_this_one_does_not_are_removed(
@@ -132,7 +133,7 @@ def test_a_failure_midway_leaves_nothing_half_done(
 ) -> None:
     monkeypatch.setattr(assemble, step, refuse)
     folder = tmp_path / "out"
-    folder.mkdir()
+    (folder / "cache").mkdir(parents=True)  # of an analysis that was killed
     (folder / "probes.csv").write_text("earlier")
     with pytest.raises(RuntimeError, match="no ink"):
         analyze_run(runs["backprop"], config=LAST, output=folder)
@@ -198,7 +199,9 @@ def test_the_demo_rejects_a_run_with_other_settings(
     small_demo: dict[str, TrainingConfig], runs: Mapping[str, Path], tmp_path: Path
 ) -> None:
     shutil.copytree(runs["synthetic"], tmp_path / "backprop")
-    with pytest.raises(ValueError, match=r"backprop was trained with other settings. Choose another folder with --out"):
+    with pytest.raises(
+        ValueError, match=r"backprop was made with other settings \(training\..* Choose another name, or"
+    ):
         demo(tmp_path)
 
 
