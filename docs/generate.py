@@ -29,7 +29,10 @@ def commands(app: typer.Typer = app) -> str:
     """Return the help of every command of an application."""
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    sections = [f"# Commands\n\nAlso as `python -m analysis COMMAND`.\n\n{_SETTINGS_FILES}"]
+    module = (
+        "Also as `python -m analysis COMMAND`, from a folder without an `analysis.py`, which Python would run instead."
+    )
+    sections = [f"# Commands\n\n{module}\n\n{_SETTINGS_FILES}"]
     for name, command in group.commands.items():
         context = command.make_context(name, [], parent=None, resilient_parsing=True, terminal_width=80)
         context.info_name = f"repsim {name}"

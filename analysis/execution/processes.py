@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 import cloudpickle
 
 from analysis.config.execution import ExecutionConfig
+from analysis.config.siblings import ROOT
 from analysis.execution.interruption import Incomplete
 from analysis.execution.task import Outcome, Task, TaskGraph, pack
 from analysis.execution.threads import count_processors
@@ -25,6 +26,8 @@ _LOOK_SECONDS = 1.0  # between checks for workers that died without closing thei
 _END_SECONDS = 5.0  # to wait for a killed process; one that is stuck in the kernel is left behind
 _START = """\
 import sys
+sys.path[:] = [{root!r}, *{path!r}]
+import analysis  # which a file of the working directory must not hide
 sys.path[:] = {path!r}
 from analysis.execution.worker import serve
 serve({descriptor}, {parent})
@@ -187,7 +190,7 @@ class _WorkerProcess:
 
 def _start(descriptor: int) -> subprocess.Popen[bytes]:
     """Start a fresh interpreter, which does not import the main module, that leaves Ctrl-C to this process."""
-    code = _START.format(path=sys.path, descriptor=descriptor, parent=os.getpid())
+    code = _START.format(root=str(ROOT), path=sys.path, descriptor=descriptor, parent=os.getpid())
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # a process inherits what is blocked
     try:
         return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=(descriptor,))

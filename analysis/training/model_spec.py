@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from analysis.config.siblings import ROOT
 from checkpoints.generators import preserve_generators
 
 __all__ = ["build_model", "build_object"]
@@ -59,6 +60,7 @@ def build_object(spec: str, kind: str, is_ready: Callable[[Any], bool] | None) -
         If the text is not understood, or the object cannot be built.
     """
     parsed = _parse(spec, kind)
+    _check_name(spec, kind, parsed.module)
     with _working_directory_importable():
         try:
             with preserve_generators():
@@ -72,6 +74,17 @@ def build_object(spec: str, kind: str, is_ready: Callable[[Any], bool] | None) -
                 return target if ready else target(*parsed.args, **parsed.kwargs)
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise ValueError(f"{kind} '{spec}' could not be built ({type(error).__name__}: {error}).") from error
+
+
+def _check_name(spec: str, kind: str, module: str) -> None:
+    """Raise ValueError if a module of the user has the name of a package of this distribution."""
+    name = module.partition(".")[0]
+    found = [path for path in (Path(f"{name}.py"), Path(name)) if path.exists()]
+    if found and (ROOT / name / "__init__.py").is_file() and Path.cwd() != ROOT:
+        raise ValueError(
+            f"{kind} '{spec}' is not imported from {found[0]}, as {name} is the name of a package of repsim. Rename it, "
+            f"for example to my_{found[0]}."
+        )
 
 
 @dataclass(frozen=True)
