@@ -22,7 +22,7 @@ def print_results(results: Sequence[ComparisonResult], *, as_json: bool) -> None
     if as_json:
         values = [
             {
-                "report": str(each.tables.folder / "report.html"),
+                "report": str(each.report),
                 "folder": str(each.tables.folder),
                 "summary": each.summary(),
             }
@@ -33,4 +33,4 @@ def print_results(results: Sequence[ComparisonResult], *, as_json: bool) -> None
     for each in results:
         for sentence in each.summary():
             print(sentence)
-        print(f"Report: {each.tables.folder / 'report.html'}")
+        print(f"Report: {each.report}")

@@ -1,4 +1,4 @@
-"""What is done about a run or comparison that exists already where a new one is asked for."""
+"""Choices about a run or comparison that exists already where a new one is asked for."""
 
 from __future__ import annotations
 

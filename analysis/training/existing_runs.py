@@ -40,12 +40,12 @@ def existing_run(path: str | Path, exists: str, made_with: Mapping[str, Any]) ->
     Raises
     ------
     FileExistsError
-        If the path exists and ``exists`` is "error"; or, with "replace", if it is not a run directory or holds files
+        If the path exists and ``exists`` is "error"; with "replace", if it is not a run directory or holds files
         that are not of the run.
     ValueError
         If ``exists`` is unknown; or, with "resume", if the run was made with other settings.
     Locked
-        With "replace", if the run is being written.
+        If the run is to be replaced and a process is writing or analyzing it.
     """
     check_choice("exists", exists, EXISTS)
     path = Path(path)

@@ -56,7 +56,7 @@ class RDM(np.ndarray[Any, np.dtype[Any]]):
         made.method = method
         return made
 
-    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:  # type: ignore[override]
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
         """Return what is computed from an RDM as a plain array."""
         plain = np.asarray(array)
         return plain[()] if return_scalar else plain
@@ -65,7 +65,7 @@ class RDM(np.ndarray[Any, np.dtype[Any]]):
         """Return distances by position, as a plain array; `between` and `select` take ids."""
         return np.asarray(self)[selection]
 
-    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the stimuli."""
         return RDM.of, (np.asarray(self), self.stimulus_ids, self.labels, self.method)
 
