@@ -55,7 +55,7 @@ def describe_differences(asked: Mapping[str, Any], made: Mapping[str, Any]) -> s
     'training.depth 2 there, 3 here'
     """
     found = list(_differences(json.loads(json.dumps(dict(asked))), made))
-    return ", ".join(found[:_MOST_NAMED]) + (", ..." if len(found) > _MOST_NAMED else "")
+    return "; ".join(found[:_MOST_NAMED]) + ("; ..." if len(found) > _MOST_NAMED else "")
 
 
 def _differences(asked: Mapping[str, Any], made: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -413,6 +413,13 @@ MISTAKES = {
         "train run --data digits",
         "run exists already. Choose another name, or give --exists resume to continue it or --exists replace to rem",
     ),
+    "replaced file": (
+        "train file --data digits --exists replace",
+        "file is not a run directory, so it is not replaced.",
+    ),
+    "other settings": ("train run --data digits --exists resume", "run was made with other settings (training."),
+    "resumed twice": ("train run --resume --exists resume", "--resume continues with the run's own settings, and"),
+    "unknown choice": ("compare run other --exists overwrite", "Unknown exists 'overwrite'. Choose one of: error, res"),
     "file as run": ("train file --data digits", "file exists already."),
     "file as parent": ("train file/new --data digits", "file is a file; file/new cannot be made inside it."),
     "resumed anew": ("train run --resume --epochs 9", "continues with the run's own settings; leave out --epochs."),

@@ -1,10 +1,13 @@
 import io
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from analysis.execution import progress
-from analysis.execution.progress import Reporter, silent
+from analysis.execution.progress import NotebookReporter, Reporter, reporter_of, silent
 
 
 def log() -> tuple[Reporter, io.StringIO]:
@@ -77,3 +80,56 @@ def test_the_silent_reporter_prints_nothing(capsys: pytest.CaptureFixture[str]) 
     with reporter.task("train", 1) as task:
         task.advance(1, "note")
     assert capsys.readouterr() == ("", "")
+
+
+# Calls from Python
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Make this process look like the kernel of a notebook, and return what its cell shows, line by line."""
+    lines: list[str] = []
+
+    def display(data: dict[str, str], raw: bool, display_id: bool = False) -> Any:
+        lines.append(data["text/plain"])
+        number = len(lines) - 1
+        return SimpleNamespace(update=lambda data, raw: lines.__setitem__(number, data["text/plain"]))
+
+    ipython = ModuleType("IPython")
+    ipython.get_ipython = lambda: SimpleNamespace(kernel=object())  # type: ignore[attr-defined]
+    ipython.display = SimpleNamespace(display=display)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    return lines
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_is_shown_by_default_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch, is_terminal: bool) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+    assert reporter_of(None).quiet is not is_terminal
+    assert reporter_of(False).quiet
+    assert not reporter_of(True).quiet
+    given = Reporter()
+    assert reporter_of(given) is given
+
+
+def test_a_notebook_shows_messages_and_one_line_that_is_rewritten(kernel: list[str]) -> None:
+    reporter = reporter_of(None)
+    assert isinstance(reporter, NotebookReporter)
+    reporter.say("hello")
+    with reporter.task("train", 4) as task:
+        task.advance(1, "early")
+        task.advance(3, "late")
+    assert kernel == ["hello", f"train {30 * chr(0x2588)} 4/4 in 0 s late"]
+    assert reporter_of(False).quiet
+
+
+def test_a_notebook_shows_how_far_work_came_that_failed(kernel: list[str]) -> None:
+    with pytest.raises(RuntimeError, match="boom"), reporter_of(True).task("train", 3) as task:
+        task.advance()
+        raise RuntimeError("boom")
+    assert kernel == [f"train {10 * chr(0x2588)}{20 * chr(0x2591)} 1/3 in 0 s"]
+
+
+def test_a_shell_without_a_kernel_is_no_notebook(kernel: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["IPython"], "get_ipython", lambda: SimpleNamespace())
+    assert reporter_of(None).quiet
