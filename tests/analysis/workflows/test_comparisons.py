@@ -76,7 +76,8 @@ def test_another_smallest_effect_changes_verdicts_and_measures_nothing(
 ) -> None:
     first = compared(arm_runs, tmp_path).tables["attribution"]
     done.clear()
-    other = compared(arm_runs, tmp_path, design=DesignConfig(smallest_effects=("cka=10",))).tables["attribution"]
+    design = DesignConfig(smallest_effects=("cka=10",))
+    other = compared(arm_runs, tmp_path, design=design, exists="replace").tables["attribution"]
     assert done == {"report": 1}
     assert set(first["verdict"]) != {"equivalent"}
     assert set(other["verdict"]) == {"equivalent"}
@@ -206,7 +207,8 @@ def test_a_design_is_trained_and_compared_by_its_file(design: Path) -> None:
     assert set(table["at"]) == {"50 %", "100 %"}
     assert set(table["layer"]) == {"hidden.2"}
     assert set(table["quantity"]) == {"cka"}
-    last = compare_design(design, given={"steps": "last", "smallest_effects": ("cka=0.2",)}, execution=SERIAL)
+    given = {"steps": "last", "smallest_effects": ("cka=0.2",)}
+    last = compare_design(design, given=given, exists="replace", execution=SERIAL)
     assert set(last.tables["attribution"]["at"]) == {"100 %"}
     assert set(last.tables["attribution"]["smallest"]) == {0.2}
 
