@@ -189,15 +189,7 @@ def record_model(
     device, loaded = check_device(capture.device), load_stimuli(data, progress.say)
     load = partial(_network_with, source.model, source.key, device)
     capturing = partial(Capture, layers=capture.layers, reduce=reductions, side=capture.side, dtype=capture.dtype)
-    config = {
-        "source": {
-            "model": source.model,
-            "key": source.key,
-            "weights": [str(Path(each).absolute()) for each in source.weights],
-        },
-        "recording": _described_capture(capture),
-        "data": {"name": Path(loaded.name).name, "classes": list(loaded.classes)},
-    }
+    config = _described_recording(source, capture, loaded.name, loaded.classes)
     series = weight_series(source)
     pending = steps_to_record(output, config, loaded.stimuli, series, progress)
     if not pending:
@@ -218,9 +210,7 @@ def record_model(
     ):
         run.set_status("running", step=pending[0].step, n_steps=series[-1].step)
         for each in pending:
-            if each is not pending[0]:
-                del network  # before the next is made
-                network = load(each)
+            network = network if each is pending[0] else load(each)
             run.checkpoint(
                 each.step,
                 network,
@@ -262,9 +252,16 @@ def _shown(progress: Reporter, series: Sequence[StepWeights]) -> Reporter:
     return progress if len(series) > 1 else silent()
 
 
-def _described_capture(capture: CaptureConfig) -> dict[str, Any]:
-    """Return the settings that a run stores of its recording."""
-    return {name: value for name, value in capture.to_dict().items() if name != "device"}
+def _described_recording(
+    source: ModelConfig, capture: CaptureConfig, data: str | Path, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Return the config that a run stores; the files of the weights are in its steps."""
+    weights = [str(Path(each).absolute()) for each in source.weights]
+    return {
+        "source": {"model": source.model, "key": source.key, "weights": weights},
+        "recording": {name: value for name, value in capture.to_dict().items() if name != "device"},
+        "data": {"name": Path(data).name, "classes": list(classes)},
+    }
 
 
 @contextmanager

@@ -18,7 +18,7 @@ __all__ = ["StepWeights", "weight_series"]
 
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 _STEP_WORD = re.compile(r"(?<![a-z])(steps?|iters?|iterations?)[^a-z]*$", re.IGNORECASE)
-_SHARD = re.compile(r"\d+-of-\d+")
+_SHARD = re.compile(r"\d{5}-of-\d{5}")
 _KEY = "key:"
 _ADVICE = r"Say where the steps are, such as --steps-from 'epoch_(\d+)' or --steps-from key:global_step."
 
