@@ -205,7 +205,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, at_update: Callable[..., Reporter])
         def train(path: Path, *settings: Any, **options: Any) -> Run:
             begun.append(path)
             reporter = at_update(3, act) if len(begun) == 2 else None
-            return train_run(path, *settings, **options, progress=reporter)
+            return train_run(path, *settings, **(options | {"progress": reporter}))
 
         monkeypatch.setattr(sweeping, "train_run", train)
 
