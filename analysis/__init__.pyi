@@ -8,6 +8,8 @@ from .config.recording import CaptureConfig as CaptureConfig
 from .config.recording import ModelConfig as ModelConfig
 from .config.recording import RecordingConfig as RecordingConfig
 from .execution.interruption import Interrupted as Interrupted
+from .own_parts.importing import import_parts as import_parts
+from .own_parts.registries import register as register
 from .training.fork import fork_run as fork_run
 from .training.record import record_model as record_model
 from .training.record import record_run as record_run

@@ -3,6 +3,8 @@
 import gc
 import os
 import random
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -48,3 +50,21 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 class ByFixtures(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         return next((folder for folder in SHARING if nodeid.startswith(folder)), super()._split_scope(nodeid))
+
+
+@pytest.fixture
+def own() -> Iterator[None]:
+    """Remove what a test registers as own parts, and what it imports, from registries and modules."""
+    from analysis.own_parts import importing
+    from repsim.registration import own_parts
+
+    before, path, names = {id(part) for part in own_parts()}, list(sys.path), set(sys.modules)
+    yield
+    for part in own_parts():
+        if id(part) not in before:
+            del part.kind.registry[part.name]
+    importing._IMPORTED.clear()
+    sys.path[:] = path
+    for name in set(sys.modules) - names:
+        if name.startswith(("own_parts_", "beside_")):
+            del sys.modules[name]

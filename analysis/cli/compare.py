@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Display, Given, analysis_of, execution_of, with_options
+from analysis.cli.options import Display, Given, analysis_of, execution_of, imports_parts, with_options
 from analysis.cli.output import print_results
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
@@ -18,6 +18,7 @@ from analysis.config.toml_files import read_defaults
 __all__ = ["compare"]
 
 
+@imports_parts
 @with_options
 def compare(
     runs: Annotated[

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Display, with_options
+from analysis.cli.options import Display, imports_parts, with_options
 from analysis.cli.output import print_json
 
 __all__ = ["export"]
 
 
+@imports_parts
 @with_options
 def export(
     source: Annotated[Path, typer.Argument(help="A run (its activations), or the folder of an analysis.")],

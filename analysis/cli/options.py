@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,13 +15,13 @@ import typer
 
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
-from analysis.config.toml_files import SettingsFile, merge
+from analysis.config.toml_files import SettingsFile, merge, read_defaults
 from repsim.settings import Setting, Settings, UnknownChoice, setting
 
 if TYPE_CHECKING:
     from analysis.execution.progress import Reporter
 
-__all__ = ["DataDir", "Display", "Given", "Output", "analysis_of", "execution_of", "with_options"]
+__all__ = ["DataDir", "Display", "Given", "Output", "analysis_of", "execution_of", "imports_parts", "with_options"]
 
 S = TypeVar("S", bound=Settings)
 Command = Callable[..., None]
@@ -101,6 +102,58 @@ def with_options(command: Command) -> Command:
     with_settings.__annotations__ = {each.name: each.annotation for each in options}
     with_settings.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]  # read by inspect
     return with_settings
+
+
+def imports_parts(command: Command) -> Command:
+    """Give a command the option ``--import``, whose files, and those of ``repsim.toml``, are imported first.
+
+    Examples
+    --------
+    >>> @imports_parts
+    ... def command(run: str) -> None:
+    ...     print(run)
+    >>> list(inspect.signature(command).parameters)
+    ['run', 'own_parts']
+    """
+    signature = inspect.signature(command)
+
+    @wraps(command)
+    def without_import(own_parts: Sequence[str] | None = None, **arguments: Any) -> None:
+        command(**arguments)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [each.replace(kind=keyword) for each in signature.parameters.values()]
+    own = inspect.Parameter("own_parts", keyword, default=None, annotation=_OwnParts)
+    without_import.__annotations__ = {**command.__annotations__, "own_parts": _OwnParts}
+    without_import.__signature__ = inspect.Signature([*parameters, own])  # type: ignore[attr-defined]
+    return without_import
+
+
+def _import_parts(context: typer.Context, given: list[str] | None) -> list[str] | None:
+    """Import the user's own parts before other options are read, and list them below the help of the command."""
+    if context.resilient_parsing:
+        return given
+    for each in [*read_defaults().imports, *(given or [])]:
+        from analysis.own_parts.importing import import_parts
+
+        import_parts(each)
+    if registration := sys.modules.get("repsim.registration"):
+        parts = [f"{part.kind.noun} {part.name} ({part.module})" for part in registration.own_parts()]
+        context.command.epilog = f"Your own parts: {', '.join(parts)}." if parts else None
+    return given
+
+
+_OwnParts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--import",
+        help="Python file or module that registers your own parts: rules, measures, figures ... Repeat the option for "
+        "several. Give it before --help to see them listed.",
+        metavar="FILE",
+        is_eager=True,
+        callback=_import_parts,
+    ),
+]
 
 
 def execution_of(given: Given[ExecutionConfig], defaults: SettingsFile, display: Display) -> ExecutionConfig:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Display, Given, execution_of, with_options
+from analysis.cli.options import Display, Given, execution_of, imports_parts, with_options
 from analysis.cli.output import print_json
 from analysis.comparison.attribution.contrasts import USUAL_SEEDS
 from analysis.config.analysis import AnalysisConfig
@@ -20,6 +20,7 @@ __all__ = ["power"]
 _USUAL = ",".join(map(str, USUAL_SEEDS))
 
 
+@imports_parts
 @with_options
 def power(
     runs: Annotated[

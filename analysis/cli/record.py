@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.cli.options import DataDir, Display, Given, with_options
+from analysis.cli.options import DataDir, Display, Given, imports_parts, with_options
 from analysis.cli.output import print_json
 from analysis.config.recording import CaptureConfig, ModelConfig
 from analysis.config.stimulus_files import StimulusConfig
@@ -20,6 +20,7 @@ __all__ = ["record"]
 _FOR_RUNS_TOO = ("--layers", "--no-weights")
 
 
+@imports_parts
 @with_options
 def record(
     output: Annotated[Path, typer.Option(help="New run directory for the activations.")],

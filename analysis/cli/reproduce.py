@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import Display, Given, execution_of, with_options
+from analysis.cli.options import Display, Given, execution_of, imports_parts, with_options
 from analysis.cli.output import print_json
 from analysis.config.execution import ExecutionConfig
 from analysis.config.seed_list import parse_seeds
@@ -17,6 +17,7 @@ from analysis.reproduction.claims import CLAIMS
 __all__ = ["reproduce"]
 
 
+@imports_parts
 @with_options
 def reproduce(
     claims: Annotated[list[str], typer.Argument(help=f"{', '.join(CLAIMS)} or all; several may be named.")],

@@ -6,12 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from analysis.cli.options import Output, with_options
+from analysis.cli.options import Output, imports_parts, with_options
 from analysis.cli.output import print_json
 
 __all__ = ["rules"]
 
 
+@imports_parts
 @with_options
 def rules(
     name: Annotated[str | None, typer.Argument(help="Name of a rule, to show its options and reference.")] = None,

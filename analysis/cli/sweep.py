@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from analysis.cli.options import DataDir, Display, Given, execution_of, with_options
+from analysis.cli.options import DataDir, Display, Given, execution_of, imports_parts, with_options
 from analysis.cli.output import print_json
 from analysis.config.execution import ExecutionConfig
 from analysis.config.toml_files import read_defaults
@@ -15,6 +15,7 @@ from analysis.config.toml_files import read_defaults
 __all__ = ["sweep"]
 
 
+@imports_parts
 @with_options
 def sweep(
     file: Annotated[

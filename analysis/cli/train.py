@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis.cli.options import DataDir, Display, Given, with_options
+from analysis.cli.options import DataDir, Display, Given, imports_parts, with_options
 from analysis.cli.output import print_json
 from analysis.config.existing import ExistingConfig
 from analysis.config.recording import RecordingConfig
@@ -41,6 +41,7 @@ class TrainingStart(ExistingConfig):
     step: int | None = setting(None, help="With --from: committed step of the run to fork.", lowest=0)
 
 
+@imports_parts
 @with_options
 def train(
     run: Annotated[Path, typer.Argument(help="New run directory, e.g. runs/backprop; with --resume an existing one.")],

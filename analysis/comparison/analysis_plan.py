@@ -20,6 +20,7 @@ from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.existing import describe_differences
 from analysis.execution.cache import Cache
+from analysis.execution.shipping import parts_identity
 from checkpoints import Damaged, Run
 from checkpoints.storage.manifest import read_json
 from probes.table.columns import schema_version
@@ -65,6 +66,8 @@ class AnalysisPlan:
         versions = [_REVISION, VERSION, _version(), schema_version()]
         design = None if self.design is None else self.design.identity
         everything = [*versions, self.title, self._settings(), views, states, tables, design]
+        if own := parts_identity():
+            everything.append(own)
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,6 +29,8 @@ from analysis.comparison.equal_steps import (
     views_at_last_step,
 )
 from analysis.comparison.tables.result_tables import Tables
+from analysis.comparison.tables.schema import TABLES
+from analysis.own_parts.registries import KINDS
 from analysis.plots import (
     plot_alignment,
     plot_by_layer,
@@ -41,10 +44,11 @@ from analysis.plots import (
 from analysis.plots.attribution import plot_attribution, plot_effects_by_layer
 from analysis.plots.axes import axes_grid, figure_of, verbatim
 from analysis.plots.drawing import Drawing
+from repsim.registration import add_installed
 from repsim.similarity import MEASURES
 from repsim.similarity.drawing.labels import shorten
 
-__all__ = ["FIGURES", "ComparisonFigure", "draw_figures", "possible_figures"]
+__all__ = ["FIGURES", "ComparisonFigure", "draw_figures", "own_figure", "possible_figures"]
 
 _MOST_RDM_COLUMNS = 10
 _SMALLEST_SPAN = 0.1
@@ -91,6 +95,33 @@ def possible_figures(tables: Tables) -> dict[str, ComparisonFigure]:
     """Return the figures that the tables allow, by file name."""
     possible = {key: figure for key, figure in FIGURES.items() if figure.is_possible(tables)}
     return {figure.file_name(tables) if figure.file_name else key: figure for key, figure in possible.items()}
+
+
+def own_figure(name: str, given: Any, **declared: Any) -> ComparisonFigure:
+    """Return the figure that a user registers: a ``ComparisonFigure``, or a function of the tables that draws one.
+
+    With a function the other fields are declared; ``heading`` is the name and ``table`` is ``"similarity"`` by default,
+    and ``caption`` may be a text, by default the first line of the function's docstring.
+    """
+    if isinstance(given, ComparisonFigure):
+        figure = replace(given, **declared)
+    elif not callable(given):
+        raise TypeError(f"The figure '{name}' is {given!r}; expected a ComparisonFigure, or a function of the tables.")
+    else:
+        caption = declared.pop("caption", (inspect.getdoc(given) or "").partition("\n")[0])
+        shown: Callable[[Tables], str] = partial(_text, caption) if isinstance(caption, str) else caption
+        usual: dict[str, Any] = {"heading": name, "table": "similarity"}
+        figure = ComparisonFigure(**{**usual, **declared}, draw=given, caption=shown)
+    if figure.table not in (*TABLES, "rdm"):
+        raise ValueError(
+            f"The figure '{name}' shows the table '{figure.table}', which does not exist. Choose one of: "
+            f"{', '.join((*TABLES, 'rdm'))}."
+        )
+    return figure
+
+
+def _text(text: str, tables: Tables) -> str:
+    return text
 
 
 # Probes
@@ -510,3 +541,5 @@ FIGURES: dict[str, ComparisonFigure] = {
         is_possible=lambda tables: bool(tables["signals"][list(_SIGNALS)].notna().any(axis=None)),
     ),
 }
+
+add_installed(KINDS["figures"])

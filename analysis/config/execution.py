@@ -67,3 +67,11 @@ EXECUTORS: dict[str, str | Callable[[ExecutionConfig], Any]] = {
     "dask": "analysis.execution.dask:DaskExecutor",
     **{point.name: point.value for point in entry_points(group="repsim.executors")},  # of other packages
 }
+
+
+def own_executor(name: str, given: Any) -> Callable[[ExecutionConfig], Any]:
+    """Return the executor that a user registers: a class, or a function of the settings of execution."""
+    if not callable(given):
+        raise TypeError(f"The executor '{name}' is {given!r}; expected a class that takes an ExecutionConfig.")
+    executor: Callable[[ExecutionConfig], Any] = given
+    return executor

@@ -32,6 +32,11 @@ def json_schema(tables: Mapping[str, type[Settings]] = TABLES) -> dict[str, Any]
             "description": "Of a design: groups of networks with a role, by name, with their settings of training.",
             "additionalProperties": _arm(tables["training"]),
         }
+        properties["import"] = {
+            "type": "array",
+            "description": "Of repsim.toml: Python files or modules that register your own parts, such as my_parts.py.",
+            "items": {"type": "string"},
+        }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Settings of repsim",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,20 +32,37 @@ TABLES: dict[str, type[Settings]] = {
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """The tables of a TOML file, by name."""
+    """The tables of a TOML file, by name, and the files or modules with the user's own parts that it imports."""
 
     path: Path
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    imports: tuple[str, ...] = ()
 
 
 def read_defaults(path: Path = DEFAULTS_FILE) -> SettingsFile:
     """Return the defaults of a project, which have no tables if there is no such file."""
-    return read_settings(path, TABLES) if path.is_file() else SettingsFile(path)
+    if not path.is_file():
+        return SettingsFile(path)
+    content = read_toml(path)
+    imports = content.pop("import", [])
+    if not isinstance(imports, list) or not all(isinstance(each, str) for each in imports):
+        raise ValueError(
+            f"{path}: import is {imports!r}; expected a list of files or modules, such as ['my_parts.py']."
+        )
+    return replace(_settings_file(path, content, TABLES), imports=tuple(_beside(path, each) for each in imports))
+
+
+def _beside(path: Path, given: str) -> str:
+    """Return a file as seen from the folder of a settings file; the name of a module stays as it is."""
+    return str(path.parent / given) if given.endswith(".py") else given
 
 
 def read_settings(path: Path, names: Iterable[str]) -> SettingsFile:
     """Return the tables of a TOML file; ``merge`` checks the settings in them."""
-    tables = read_toml(path)
+    return _settings_file(path, read_toml(path), names)
+
+
+def _settings_file(path: Path, tables: dict[str, Any], names: Iterable[str]) -> SettingsFile:
     for name, table in tables.items():
         if name not in names or not isinstance(table, dict):
             listed = " or ".join(f"[{each}]" for each in names)

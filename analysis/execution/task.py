@@ -15,6 +15,7 @@ from typing import Any
 import cloudpickle
 
 from analysis.execution.cache import Cache, TaskResult
+from analysis.execution.shipping import Shipment, own_digests
 
 __all__ = ["NotStarted", "Outcome", "Task", "TaskGraph", "pack", "perform"]
 
@@ -59,8 +60,10 @@ class Task:
 
     @cached_property
     def key(self) -> str:
-        """Name and hash of the function, its version and its inputs."""
+        """Name and hash of the function, its version and its inputs, and of the user's own parts that these name."""
         text = json.dumps([self.function, self.version, self.inputs], sort_keys=True, default=_identity)
+        if own := own_digests(text):
+            text = json.dumps([text, own])
         return f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
 
     @property
@@ -103,13 +106,16 @@ class NotStarted(Exception):
 
 
 def pack(task: Task) -> bytes:
-    """Return a task in the form in which it is sent to another process, for ``perform``."""
-    return bytes(cloudpickle.dumps(replace(task, after=())))
+    """Return a task in the form in which it is sent to another process, for ``perform``, with the user's own parts."""
+    call = bytes(cloudpickle.dumps(replace(task, after=())))
+    return bytes(cloudpickle.dumps((Shipment.of_this_process(), call)))
 
 
 def perform(packed: bytes) -> None:
     """Run a task that ``pack`` packed."""
-    cloudpickle.loads(packed).run()
+    shipment, call = cloudpickle.loads(packed)
+    shipment.unpack()  # first, because the task may be made of what it registers
+    cloudpickle.loads(call).run()
 
 
 class TaskGraph:

@@ -10,6 +10,8 @@ from analysis.export import matlab, npz, rsatoolbox
 from analysis.export.csv_folder import CSV
 from analysis.export.parquet_folder import PARQUET
 from analysis.export.sources import ExportedAnalysis, ExportedRun
+from analysis.own_parts.registries import KINDS
+from repsim.registration import add_installed
 
 __all__ = ["FORMATS", "Done", "Format"]
 
@@ -78,3 +80,5 @@ FORMATS: dict[str, Format] = {
         write_analysis=matlab.write_analysis,
     ),
 }
+
+add_installed(KINDS["formats"])

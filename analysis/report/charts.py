@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.comparison.tables.result_tables import Tables
+from analysis.own_parts.registries import KINDS
+from repsim.registration import add_installed
 
 __all__ = ["CHARTS", "LayerChart", "possible_charts"]
 
@@ -51,6 +53,8 @@ CHARTS: dict[str, LayerChart] = {
         ),
     ),
 }
+
+add_installed(KINDS["charts"])
 
 
 def possible_charts(tables: Tables) -> dict[str, LayerChart]:

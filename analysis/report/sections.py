@@ -11,6 +11,8 @@ import pandas as pd
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.config.recorded_steps import is_trained_here
+from analysis.own_parts.registries import KINDS
+from repsim.registration import add_installed
 from repsim.similarity import MEASURES
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "ReportTable",
     "describe_measures",
     "describe_methods",
+    "own_report_table",
 ]
 
 _ABSENT = "\u2013"
@@ -232,6 +235,18 @@ class ReportTable:
     words: str = ""
 
 
+def own_report_table(name: str, given: Any, *, heading: str = "", link: str = "", words: str = "") -> ReportTable:
+    """Return the table that a user registers: a ``ReportTable``, or a function of the tables that returns a DataFrame.
+
+    With a function the heading and the link to it are the name unless they are declared.
+    """
+    if isinstance(given, ReportTable):
+        return given
+    if not callable(given):
+        raise TypeError(f"The report table '{name}' is {given!r}; expected a ReportTable, or a function of the tables.")
+    return ReportTable(heading=heading or name, link=link or heading or name, build=given, words=words)
+
+
 TABLES_SHOWN: dict[str, ReportTable] = {
     "accuracies": ReportTable(heading="Probe accuracy on test", link="Accuracies", build=_accuracy_by_layer),
     "first-layers": ReportTable(
@@ -244,3 +259,5 @@ TABLES_SHOWN: dict[str, ReportTable] = {
     "networks": ReportTable(heading="Settings of each run", link="Settings", build=_run_settings),
 }
 TABLES_IN_SECTIONS = {"runs": _runs, "differences": _differences, "analysis_settings": _analysis_settings}
+
+add_installed(KINDS["report_tables"])

@@ -15,6 +15,7 @@ from torch import Tensor
 from analysis.config.recorded_steps import is_trained_here
 from analysis.config.recording import RecordingConfig, choose_steps
 from analysis.execution.threads import using_threads
+from analysis.own_parts.importing import imported_modules
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import (
     SPLITS,
@@ -97,7 +98,7 @@ def prepare(
 
 def _check_size(training: TrainingConfig) -> None:
     """Raise ValueError if the weights exceed the free memory, as the system may kill a process that allocates more."""
-    maps, taps = _WEIGHTS[training.network]
+    maps, taps = _WEIGHTS.get(training.network, (0, 0))  # of a network of the user, nothing is known
     needed = 4 * maps * taps * training.depth * training.width**2
     available = available_memory()
     if available is not None and needed > available:
@@ -126,7 +127,9 @@ def check_device(name: str) -> torch.device:
 def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any]:
     """Return the configuration that a run directory stores."""
     training = located(setup.training)
+    imported = {str(module): module.sha256 for module in imported_modules()}
     return {
+        **({"imported": imported} if imported else {}),
         "training": training.to_dict(),
         "boundaries": _boundaries(training),
         "recording": setup.recording.to_dict(),
@@ -163,7 +166,23 @@ def configurations(run: Run) -> tuple[TrainingConfig, RecordingConfig]:
         raise ValueError(
             f"{run.path} was not trained by repsim train, so it cannot be retrained, forked or recorded anew."
         )
-    return TrainingConfig.from_dict(config["training"]), RecordingConfig.from_dict(config["recording"])
+    try:
+        training = TrainingConfig.from_dict(config["training"])
+    except ValueError as error:
+        missing = _missing_imports(config)
+        if not missing:
+            raise
+        raise ValueError(
+            f"{run.path}: {error} It was trained with {' '.join(f'--import {each}' for each in missing)}, whose code "
+            "runs when it is imported; if you trust it, give the same command with this option."
+        ) from error
+    return training, RecordingConfig.from_dict(config["recording"])
+
+
+def _missing_imports(config: Mapping[str, Any]) -> list[str]:
+    """Return files and modules that were imported when a run was trained, and are not imported now."""
+    now = {str(module) for module in imported_modules()}
+    return [name for name in config.get("imported", {}) if name not in now]
 
 
 def choose_stimuli(dataset: Dataset, split: dict[str, NDArray[np.int64]], sizes: dict[str, int], seed: int) -> Stimuli:

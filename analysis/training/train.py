@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from analysis.config.recording import RecordingConfig
 from analysis.execution.interruption import Interruption
 from analysis.execution.progress import Reporter, Shown, reporter_of
 from analysis.execution.threads import using_threads
+from analysis.own_parts.importing import imported_modules
 from analysis.training.existing_runs import existing_run, remove_replaced
 from analysis.training.recorder import RunRecorder
 from analysis.training.setup import TrainingSetup, configurations, describe, located, prepare
@@ -98,13 +100,17 @@ def resume_run(path: str | Path, *, progress: Shown = None) -> Run:
 
 
 def open_resumable(path: str | Path) -> Run:
-    """Open a run for reading."""
+    """Open a run for reading; warn of files with the user's own parts that have changed since it was started."""
     stored = Run.open(path)
     if "source" in stored.config:
         source = stored.config["source"]
         raise ValueError(
             f"{path} holds recordings of {source.get('path') or source.get('model')}; there is nothing to train."
         )
+    now = {str(module): module.sha256 for module in imported_modules()}
+    for name, sha256 in stored.config.get("imported", {}).items():
+        if now.get(name, sha256) != sha256:
+            warnings.warn(f"{name} has changed since {path} was started with it.", RuntimeWarning, stacklevel=3)
     return stored
 
 

@@ -20,6 +20,7 @@ from analysis.config.execution import ExecutionConfig
 from analysis.config.existing import EXISTS
 from analysis.execution.folders import check_folder, remove_unfinished
 from analysis.execution.progress import reporter_of
+from analysis.own_parts.importing import imported_by_request
 from analysis.workflows.existing_results import check_place
 from checkpoints.storage.lock import Lock
 from repsim.learning.checks import check_choice
@@ -135,6 +136,8 @@ def command_line(
 ) -> str:
     """Return a command line that names every setting, so that it does not depend on defaults."""
     words = ["repsim", name, *map(str, paths)]
+    for module in imported_by_request():
+        words += ["--import", str(module)]
     for layer in views[0].layers:
         words += ["--layers", layer]
     given = {

@@ -7,6 +7,9 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor
 
+from repsim.registration import add_installed
+from repsim.registry_kinds import KINDS
+
 __all__ = ["LOSSES", "count_examples", "targets_of"]
 
 
@@ -42,3 +45,5 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # from output and y t
     "log_loss": log_loss,
     "mse": squared_error,
 }
+
+add_installed(KINDS["losses"])

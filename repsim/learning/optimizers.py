@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 
+from repsim.registration import add_installed
+from repsim.registry_kinds import KINDS
+
 __all__ = ["OPTIMIZERS"]
 
 OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {  # from parameter groups
@@ -15,3 +18,5 @@ OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {  # from parame
     "sgd": partial(torch.optim.SGD, fused=True),
     "momentum": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
+
+add_installed(KINDS["optimizers"])

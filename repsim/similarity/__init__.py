@@ -3,13 +3,16 @@
 `rdm` and `compare_rdms` compare the distances between stimuli, `linear_cka` and `pairwise` compare representations, and
 `class_structure` measures how far apart classes are. The dicts `MEASURES`, `DISTANCES`, `COMPARATORS` and `STATISTICS`
 list the choices; each entry (`Measure`, `Distance`, `Comparator`, `Statistic`) documents itself. An entry of your own,
-or a plain function, is accepted wherever a name is.
+or a plain function, is accepted wherever a name is; `register_measure`, `register_distance`, `register_comparator` and
+`register_statistic` give it a name.
 """
 
+from repsim.registration import add_installed
+from repsim.registry_kinds import KINDS
 from repsim.similarity.class_structure import class_structure
 from repsim.similarity.comparators import COMPARATORS, Comparator, compare_rdms
 from repsim.similarity.distances import DISTANCES, Distance, poisson_distance
-from repsim.similarity.entries import About, add_installed
+from repsim.similarity.entries import About
 from repsim.similarity.inference import (
     GroupEffect,
     GroupTest,
@@ -47,6 +50,12 @@ from repsim.similarity.models.fitting import (
     regression_rsa,
 )
 from repsim.similarity.models.theories import categorical_rdm, ordinal_rdm
+from repsim.similarity.own_entries import (
+    register_comparator,
+    register_distance,
+    register_measure,
+    register_statistic,
+)
 from repsim.similarity.pairwise import Pairwise, pairwise
 from repsim.similarity.rdm import rdm
 from repsim.similarity.rdm_array import RDM
@@ -121,6 +130,10 @@ __all__ = [
     "rank_similarity",
     "rbf_cka",
     "rdm",
+    "register_comparator",
+    "register_distance",
+    "register_measure",
+    "register_statistic",
     "regression_rsa",
     "rsa",
     "second_order_cosine",
@@ -132,7 +145,5 @@ __all__ = [
     "uniformity",
 ]
 
-add_installed(MEASURES, "repsim.measures", Measure)
-add_installed(DISTANCES, "repsim.distances", Distance)
-add_installed(COMPARATORS, "repsim.comparators", Comparator)
-add_installed(STATISTICS, "repsim.statistics", Statistic)
+for _kind in ("measures", "distances", "comparators", "statistics"):
+    add_installed(KINDS[_kind])

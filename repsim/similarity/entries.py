@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, ClassVar, Self, TypeVar
 
 from repsim.similarity import checks
@@ -91,17 +89,6 @@ def choose(given: object, registry: Mapping[str, E], entry_type: type[E], kind: 
             f"{kind} is {given!r}; expected a name, a {entry_type.__name__}, or a function of {entry_type.takes}."
         )
     return entry_type.from_function(getattr(given, "__name__", f"own {kind}"), given)
-
-
-def add_installed(registry: dict[str, E], group: str, entry_type: type[E]) -> None:
-    """Add entries, or plain functions, that other packages offer as entry points of a group; warn of broken ones."""
-    for point in entry_points(group=group):
-        try:
-            entry = choose(point.load(), {}, entry_type, group)
-        except Exception as error:  # of a package that is not ours
-            warnings.warn(f"{point.name} of {group} cannot be loaded ({error}).", RuntimeWarning, stacklevel=2)
-        else:
-            registry[entry.name] = entry
 
 
 def check_invariances(invariances: frozenset[str]) -> None:

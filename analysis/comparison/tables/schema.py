@@ -12,7 +12,9 @@ from analysis.comparison.tables.probe_tables import FIRST_LAYERS, PROBE_BANDS, P
 from analysis.comparison.tables.quantity_table import LAYER_QUANTITIES
 from analysis.comparison.tables.run_tables import GRADIENTS, TRAINING
 from analysis.comparison.tables.signal_table import SIGNALS
+from analysis.own_parts.registries import KINDS
 from checkpoints import Damaged
+from repsim.registration import add_installed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,7 @@ TABLES: dict[str, ComparisonTable] = {
     "gradients": GRADIENTS,
     "signals": SIGNALS,
 }
+add_installed(KINDS["tables"])
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -14,6 +14,8 @@ from repsim.learning.data.artificial import ARTIFICIAL, artificial
 from repsim.learning.data.dataset import Dataset
 from repsim.learning.data.mnist import fetch_mnist, read_mnist
 from repsim.learning.data.user_data import load_npz
+from repsim.registration import add_installed
+from repsim.registry_kinds import KINDS
 
 __all__ = ["DATASETS", "load_dataset"]
 
@@ -105,3 +107,5 @@ DATASETS: dict[str, Callable[[Path | None], Dataset]] = {  # from the folder wit
     "digits": _sklearn_digits,
     "mnist": _mnist,
 }
+
+add_installed(KINDS["datasets"])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from repsim.learning.data.dataset import Dataset
 
-__all__ = ["load_npz", "read_npz"]
+__all__ = ["build_dataset", "load_npz", "read_npz"]
 
 
 def load_npz(path: Path) -> Dataset:
@@ -24,10 +24,10 @@ def load_npz(path: Path) -> Dataset:
             f"{path} has no array {' and no array '.join(missing)} (found: {present}). "
             "Save it with numpy.savez(path, X=X, y=y)."
         )
-    return _build_dataset(path.name, arrays["X"], arrays["y"])
+    return build_dataset(path.name, arrays["X"], arrays["y"])
 
 
-def _build_dataset(name: str, X: NDArray[Any], y: NDArray[Any]) -> Dataset:
+def build_dataset(name: str, X: NDArray[Any], y: NDArray[Any]) -> Dataset:
     """Return a data set of arrays of unknown origin, or raise ValueError."""
     _check_arrays(name, X, y)
     image_shape = tuple(X.shape[1:] if X.ndim == 4 else (1, *X.shape[1:])) if X.ndim in (3, 4) else None

@@ -15,6 +15,8 @@ from repsim.learning.estimators.noise import Noise
 from repsim.learning.estimators.observed import Observed
 from repsim.learning.estimators.synthetic_gradient import BPLambda, SyntheticGradient, SyntheticGradientProp
 from repsim.learning.estimators.target_propagation import TargetPropagation
+from repsim.registration import add_installed
+from repsim.registry_kinds import KINDS
 
 __all__ = [
     "ESTIMATORS",
@@ -58,3 +60,5 @@ ESTIMATORS: dict[str, type[Estimator]] = {  # a new rule is a file in this folde
     "decoupled-greedy": DecoupledGreedy,
     "target-propagation": TargetPropagation,
 }
+
+add_installed(KINDS["rules"])

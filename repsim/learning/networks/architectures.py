@@ -12,6 +12,8 @@ from torch import nn
 from repsim.learning.checks import check_choice, check_finite, check_integer
 from repsim.learning.networks.chain import Chain, Readout, ResidualBlock, Segment
 from repsim.learning.networks.initial_weights import draw_weights
+from repsim.registration import add_installed
+from repsim.registry_kinds import KINDS
 
 __all__ = ["ACTIVATIONS", "NETWORKS", "NORMS", "Activation", "Norm", "conv_net", "mlp", "residual_net"]
 
@@ -263,3 +265,6 @@ NORMS: dict[str, Norm] = {
     "layer": Norm(nn.LayerNorm, lambda channels: nn.GroupNorm(1, channels)),
     "none": Norm(lambda width: nn.Identity(), lambda channels: nn.Identity(), has_shift=False),
 }
+
+for _kind in ("networks", "norms", "activations"):
+    add_installed(KINDS[_kind])

@@ -31,7 +31,7 @@ from repsim.similarity import (
     rsa,
     streamed_pairwise,
 )
-from repsim.similarity.entries import About, Entry, add_installed, choose
+from repsim.similarity.entries import About, Entry, choose
 from repsim.similarity.measures.measure import Streamed
 
 Layers = dict[str, np.ndarray]
@@ -177,26 +177,6 @@ def package(tmp_path: Path) -> Path:
     (tmp_path / "mine-1.0.dist-info/entry_points.txt").write_text(POINTS)
     (tmp_path / "mine.py").write_text(MINE)
     return tmp_path
-
-
-def test_entry_points_of_other_packages_are_added_by_name(
-    package: Path, layers: Layers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(package)
-    kinds = {"measures": Measure, "distances": Distance, "comparators": Comparator, "statistics": Statistic}
-    found: dict[str, dict] = {kind: {} for kind in kinds}
-    with pytest.warns(
-        RuntimeWarning, match=r"^broken of repsim\.measures cannot be loaded \(No module named 'nowhere'\)"
-    ):
-        for kind, entry_type in kinds.items():
-            add_installed(found[kind], f"repsim.{kind}", entry_type)
-    assert {kind: list(each) for kind, each in found.items()} == {
-        "measures": ["gap"],
-        "distances": ["farthest"],
-        "comparators": ["near"],
-        "statistics": ["top"],
-    }
-    np.testing.assert_allclose(rdm(layers["a"], found["distances"]["farthest"]), rdm(layers["a"], "chebyshev"))
 
 
 SCRIPT = """
