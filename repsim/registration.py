@@ -180,14 +180,14 @@ def add_entry(
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            f"A {kind.noun} cannot be named {name!r}; use letters, digits, dots, hyphens and underscores, with a "
+            f"The {kind.noun} cannot be named {name!r}; use letters, digits, dots, hyphens and underscores, with a "
             "letter first."
         )
     module = module or _calling_module()
     source, registry, known = _source(given, module), kind.registry, _PARTS.get((kind.name, name))
     if name in registry and (known is None or registry[name] is not known.entry or known.source != source):
         owner = "the package" if known is None else known.module
-        raise ValueError(f"There is a {kind.noun} '{name}' already, of {owner}. Register yours under another name.")
+        raise ValueError(f"The name '{name}' is taken by the {kind.noun} of {owner}; register yours under another.")
     adopt(OwnPart(kind, name, source, module, kind.entry(name, given, declared or {})))
 
 

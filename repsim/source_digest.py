@@ -66,7 +66,7 @@ def digest_of_module(name: str) -> SourceDigest | None:
         if not found:
             return None
         path = found[0]
-    return digest_of_source(path)
+    return digest_of_source(path) if path.is_file() else None
 
 
 def _folder_of_package(path: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -113,11 +114,10 @@ def _files_of_main() -> Iterator[Path]:
     folder = Path.cwd() if main is None else Path(main).absolute().parent
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if name.partition(".")[0] in _OURS or not isinstance(file, str) or not file.endswith(".py"):
+        if not isinstance(file, str) or not file.startswith(f"{folder}{os.sep}") or not file.endswith(".py"):
             continue
-        path = Path(file)
-        if path.is_relative_to(folder) and "site-packages" not in path.parts and path.is_file():
-            yield path
+        if name.partition(".")[0] not in _OURS and "site-packages" not in Path(file).parts and Path(file).is_file():
+            yield Path(file)
 
 
 def _pickled(part: OwnPart) -> bytes:

@@ -54,15 +54,15 @@ def test_the_same_function_replaces_itself_and_another_is_refused() -> None:
     add_entry(KIND, "mine", first)
     add_entry(KIND, "mine", first, {"scale": 3.0})
     assert REGISTRY["mine"] == (first, 3.0)
-    with pytest.raises(ValueError, match=r"^There is a thing 'mine' already, of .*test_registration\.py\. Register"):
+    with pytest.raises(ValueError, match=r"^The name 'mine' is taken by the thing of .*test_registration\.py; "):
         add_entry(KIND, "mine", second)
-    with pytest.raises(ValueError, match=r"^There is a thing 'ours' already, of the package\. Register yours"):
+    with pytest.raises(ValueError, match=r"^The name 'ours' is taken by the thing of the package; register yours"):
         add_entry(KIND, "ours", second)
 
 
 @pytest.mark.parametrize("name", ["", "a,b", "a b", "2nd", "a@1", 3, None])
 def test_names_that_commands_cannot_take_are_refused(name: Any) -> None:
-    with pytest.raises(ValueError, match=r"^A thing cannot be named .*; use letters, digits, dots, hyphens and under"):
+    with pytest.raises(ValueError, match=r"^The thing cannot be named .*; use letters, digits, dots, hyphens"):
         add_entry(KIND, name, first)
 
 
@@ -147,7 +147,7 @@ def test_entry_points_of_other_packages_are_added_by_name() -> None:
     from repsim.registry_kinds import KINDS
 
     with pytest.warns(
-        RuntimeWarning, match=r"^(broken|cka) of repsim\.measures cannot be loaded \((No mod|There is)"
+        RuntimeWarning, match=r"^(broken|cka) of repsim\.measures cannot be loaded \((No mod|The name)"
     ) as caught:
         add_installed(KINDS["measures"])
     assert len(caught) == 2

@@ -132,7 +132,7 @@ def fail(X: np.ndarray, Y: np.ndarray) -> float:
             "^The measure 'x' is declared a metric, but the distance of X to itself is 1",
         ),
         (register_measure("x", invariances={"rotation"}), gap, ValueError, r"^Unknown invariances \['rotation'\]"),
-        (register_measure("cka"), gap, ValueError, "^There is a measure 'cka' already, of the package"),
+        (register_measure("cka"), gap, ValueError, "^The name 'cka' is taken by the measure of the package"),
         (
             register_measure("x"),
             Measure(name="y", prepare=lambda X, name: X.mean(), compare=lambda x, y: abs(x - y)),

@@ -1,0 +1,136 @@
+"""A user's file with a rule and a measure: trained, resumed, and compared in worker processes and on Dask.
+
+The file is the example of the page on your own parts.
+"""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from analysis import AnalysisConfig, ExecutionConfig, RecordingConfig, import_parts, train_run
+from analysis.cli import main
+from analysis.execution import run_tasks
+from analysis.execution.interruption import Interrupted
+from analysis.execution.progress import Reporter
+from analysis.own_parts import importing
+from analysis.workflows.analyze import plan_run
+from checkpoints import Run
+from repsim.learning import TrainingConfig
+
+pytestmark = pytest.mark.usefixtures("own")
+
+PAGE = Path(__file__).parents[2] / "docs" / "own-parts.md"
+
+
+class StopAtFifth(Reporter):
+    """Presses Ctrl-C after five updates."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.done = 0
+
+    @contextmanager
+    def task(self, name: str, total: int) -> Iterator["StopAtFifth"]:
+        yield self
+
+    def advance(self, amount: int = 1, note: str = "") -> None:
+        self.done += amount
+        if self.done == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], tuple[str, str]]:
+    """Run one command line in this process, as a new one would: without parts that were imported before."""
+
+    def call(line: str, code: int = 0) -> tuple[str, str]:
+        for module in importing.imported_by_request():
+            importing.forget(module.name)
+        importing._IMPORTED.clear()
+        monkeypatch.setattr(sys, "argv", ["repsim", *line.split()])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        assert (stop.value.code or 0) == code, said.err
+        return said.out, said.err
+
+    return call
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    Path("my_parts.py").write_text(example)
+    return tmp_path / "my_parts.py"
+
+
+@pytest.fixture
+def interrupted(parts: Path) -> Path:
+    """A training by the user's rule that was stopped after five of its nine updates."""
+    import_parts(parts)
+    training = TrainingConfig(data="digits", depth=3, width=16, epochs=1, rule="half-backprop@2")
+    with pytest.raises(Interrupted):
+        train_run("run", training, RecordingConfig(n_train=100, n_validation=50, n_test=60), progress=StopAtFifth())
+    return parts.with_name("run")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_rule_is_listed_trained_and_resumed(
+    interrupted: Path, parts: Path, repsim: Callable[..., tuple[str, str]]
+) -> None:
+    said, _ = repsim("rules half-backprop --import my_parts.py")
+    assert "formula: t_k / 2" in said
+    said, _ = repsim("train --import my_parts.py --help")
+    assert re.search(r"Your own parts: rule half-backprop\s+\(.*measure\s+gap", said, flags=re.DOTALL)
+
+    _, said = repsim("train run --resume", code=2)
+    assert "Unknown rule 'half-backprop'. Choose one of: backprop, " in said
+    assert f"It was trained with --import {parts}, whose code runs when it is imported" in said
+    parts.write_text(parts.read_text() + "# as it was\n")
+    _, said = repsim("train run --resume --quiet --import my_parts.py")
+    assert said == f"repsim: warning: {parts} has changed since run was started with it.\n"
+    assert Run.open(interrupted).status["state"] == "finished"
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_a_measure_is_computed_in_processes_and_computed_anew_on_dask_when_it_changes(
+    parts: Path, repsim: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
+    first = gaps("processes")
+    assert max(first) > 0
+
+    parts.write_text(parts.read_text().replace("return abs(", "return 2 * abs("))
+    import_parts(parts)
+    assert gaps("dask") == pytest.approx([2 * value for value in first])
+
+    Path("repsim.toml").write_text('import = ["my_parts.py"]\n')
+    line = "analyze run --steps last --layers hidden.* --measures gap --distance farthest --executor serial"
+    repsim(line)
+    assert sorted(pd.read_csv("run/analysis/similarity.csv")["gap"]) == gaps("serial")
+    report = Path("run/analysis/report.html").read_text()
+    assert "Differences in mean activation, for all pairs of layers." in report
+    assert "Best layer of each network" in report
+    assert f"--import {parts}" in report
+    assert "Nothing has changed since the last analysis." in repsim(line)[1]
+    parts.write_text(parts.read_text().replace("return 2 * abs(", "return 3 * abs("))
+    assert "Nothing has changed" not in repsim(line)[1]
+    assert sorted(pd.read_csv("run/analysis/similarity.csv")["gap"]) == pytest.approx([3 * value for value in first])
+
+
+def gaps(executor: str) -> list[float]:
+    """Compute the user's measure for all pairs of layers, on one worker."""
+    config = AnalysisConfig(steps="last", layers=("hidden.*",), measures=("gap",), distance="farthest")
+    tasks = [task for task in plan_run("run", config).tasks if task.name == "similarity"]
+    assert run_tasks(tasks, ExecutionConfig(executor=executor, jobs=1)) == {}
+    return sorted(value for task in tasks for value in task.result().arrays["forth"].ravel())
