@@ -16,7 +16,6 @@ from torch import nn
 
 from analysis.plots import plot_lines
 from repsim.learning import (
-    ESTIMATORS,
     Estimator,
     TrainingConfig,
     build_learner,
@@ -25,6 +24,7 @@ from repsim.learning import (
     evaluate,
     load_dataset,
     locks,
+    register_rule,
     split_dataset,
     train,
 )
@@ -51,6 +51,7 @@ from repsim.learning import (
 # from the last.
 
 
+@register_rule("learned-feedback")
 class LearnedFeedback(Estimator):
     """g_k = e B_k, where B_k learns to predict the gradient from above."""
 
@@ -73,16 +74,14 @@ class LearnedFeedback(Estimator):
         return residual.square().sum(dim=-1).mean(dim=-1)
 
 
-ESTIMATORS["learned-feedback"] = LearnedFeedback
-
 # %%
 # The rule is complete. Learned quantities are parameters, so that they are saved with the network and have their own
 # learning rate, ``estimator_learning_rate``; random but fixed quantities are buffers, drawn from ``generator``. A rule
 # with options has a frozen dataclass ``Options``, a subclass of ``RuleOptions`` whose fields are made by
 # ``repsim.settings.setting(default, help=...)``.
 #
-# ``ESTIMATORS`` is a dict. From here on, in this process, ``TrainingConfig`` accepts the name of the rule. In the
-# package a rule is a file in ``repsim/learning/estimators/`` and a line in the dict, and ``repsim rules`` lists it.
+# ``register_rule`` tries the rule on random signals. From here on ``TrainingConfig`` accepts its name. In a file
+# that is given as ``--import my_rules.py``, the commands know it too, and ``repsim rules`` lists it.
 #
 # Train with it
 # -------------

@@ -222,7 +222,12 @@ def test_nothing_is_unpickled() -> None:
         "pickle",
         "torch.load",
     }
-    for module in ("processes", "task", "worker"):  # no file: what a process and those that it started tell each other
+    for module in (
+        "processes",
+        "shipping",
+        "task",
+        "worker",
+    ):  # no file: what a process and those that it started tell each other
         assert found.pop(f"analysis.execution.{module}") == {"cloudpickle"}
     assert found == {}
     source = (ROOT / "checkpoints" / "storage" / "pickled_files.py").read_text()

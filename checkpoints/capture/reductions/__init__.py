@@ -1,7 +1,7 @@
 """Reductions of activations before they are stored, and REDUCTIONS: the dict of them all, by name.
 
 To add a reduction, derive a class from ``Reduction`` in a file of its own and add a line to ``REDUCTIONS``. From
-outside the package, assign to ``REDUCTIONS`` before recording.
+outside the package, decorate it with ``analysis.register("reductions", name)``.
 """
 
 from __future__ import annotations

@@ -172,3 +172,32 @@ def test_a_mistake_is_one_sentence_that_names_the_file_and_the_table(
             of_file(Path("mine.toml"), table)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+# Files with the user's own parts
+
+
+def test_imports_are_files_beside_the_settings_and_names_of_modules(tmp_path: Path) -> None:
+    path = tmp_path / "repsim.toml"
+    path.write_text("import = ['my_parts.py', 'package.parts']\n[training]\ndepth = 3\n")
+    defaults = read_defaults(path)
+    assert defaults.imports == (str(tmp_path / "my_parts.py"), "package.parts")
+    assert defaults.tables == {"training": {"depth": 3}}
+    assert read_defaults(tmp_path / "missing.toml").imports == ()
+
+
+@pytest.mark.parametrize("given", ["'my_parts.py'", "[1]", "{}"])
+def test_imports_of_another_form_are_refused(tmp_path: Path, given: str) -> None:
+    path = tmp_path / "repsim.toml"
+    path.write_text(f"import = {given}\n")
+    with pytest.raises(
+        ValueError, match=r"repsim\.toml: import is .*; expected a list of files or modules, such"
+    ):
+        read_defaults(path)
+
+
+def test_other_settings_files_import_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text("import = ['my_parts.py']\n")
+    with pytest.raises(ValueError, match=r"sweep\.toml: 'import' is not one of its tables"):
+        read_settings(path, TABLES)
