@@ -48,7 +48,8 @@ in `[comparison]`, those that say how `record` captures a model in `[capture]`, 
 `[execution]`. A key is the name of its option, with `_` for `-`; only `--record` is the key `steps` of `[recording]`,
 `--control` and `--smallest-effect` are the lists `controls` and `smallest_effects`, and `--no-weights` is
 `save_weights = false`. The list `import`, at the top of `repsim.toml`, names files with
-[your own parts](own-parts.md), as `--import` does. Options on the command line override the file of `--config`, which overrides `repsim.toml`.
+[your own parts](own-parts.md), as `--import` does. Options on the command line override the file of
+`--config`, which overrides `repsim.toml`.
 
 An editor that knows JSON Schema (for example with the TOML language server Taplo) completes and checks these files, and
 sweep files, if their first line is `#:schema PATH`, with the path of [repsim.schema.json](repsim.schema.json).

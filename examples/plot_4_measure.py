@@ -142,8 +142,8 @@ print("the declaration agrees with the test:", ignored == cka_angle.invariances)
 # A measure can be called like a function, as above. Contradictions in its declaration are errors: a measure that is
 # invariant to rotations must also be invariant to permutations. ``register_measure`` gives a function, or a
 # ``Measure``, a name that the commands know, and checks on random data what it declares (see the page on your own
-# parts). To add the measure to the package, put it into a file of ``repsim/similarity/measures/`` and list that file in its
-# ``__init__.py``. The tests of the package then check all that it declares, also the triangle inequality.
+# parts). To add the measure to the package, put it into a file of ``repsim/similarity/measures/`` and list that file in
+# its ``__init__.py``. The tests of the package then check all that it declares, also the triangle inequality.
 #
 # Comparison with other measures
 # ------------------------------

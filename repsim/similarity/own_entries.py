@@ -337,6 +337,7 @@ def _representations(given: Any, entry: Measure) -> tuple[FloatArray, FloatArray
 
 def _value(noun: str, name: str, function: Callable[..., Any], entry: Entry, *arrays: Any) -> float:
     """Return the value of a function, if it is a finite float within the range of its entry."""
+    value: Any
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -347,13 +348,14 @@ def _value(noun: str, name: str, function: Callable[..., Any], entry: Entry, *ar
         ) from error
     if isinstance(value, bool | np.bool_) or not isinstance(value, float | int | np.floating | np.integer):
         raise TypeError(f"The {noun} '{name}' returned a {type(value).__name__}; expected a float.")
+    value = float(value)
     if not math.isfinite(value):
         raise ValueError(f"The {noun} '{name}' is {value} for random data of {_N} stimuli; expected a finite number.")
     low, high = entry.range
-    margin = _CLOSE * max(1.0, float(abs(value)))
+    margin = _CLOSE * max(1.0, abs(value))
     if not low - margin <= value <= high + margin:
         raise ValueError(f"The {noun} '{name}' is {value:g} for random data, outside its range of {low:g} to {high:g}.")
-    return float(value)
+    return value
 
 
 def _same(noun: str, name: str, what: str, how: str, before: float, after: float) -> None:

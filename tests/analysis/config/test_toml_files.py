@@ -190,9 +190,7 @@ def test_imports_are_files_beside_the_settings_and_names_of_modules(tmp_path: Pa
 def test_imports_of_another_form_are_refused(tmp_path: Path, given: str) -> None:
     path = tmp_path / "repsim.toml"
     path.write_text(f"import = {given}\n")
-    with pytest.raises(
-        ValueError, match=r"repsim\.toml: import is .*; expected a list of files or modules, such"
-    ):
+    with pytest.raises(ValueError, match=r"repsim\.toml: import is .*; expected a list of files or modules, such"):
         read_defaults(path)
 
 
