@@ -1,4 +1,4 @@
-# make demo | test | check | coverage | bench | docs: each creates and refreshes .venv by itself.
+# make demo | test | check | coverage | bench | readme | docs: each creates and refreshes .venv by itself.
 # make test TESTS="tests/probes tests/test_house.py" runs these alone.
 PYTHON ?= python3
 BIN := .venv/bin
@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 export MPLBACKEND := Agg
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test check coverage bench docs clean
+.PHONY: demo test check coverage bench readme docs clean
 
 .venv/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -51,6 +51,10 @@ coverage: .venv/installed-dev
 
 bench: .venv/installed-dev
 	@$(BIN)/python benchmarks/run.py
+
+# Every block of README.md at full size, with its duration; about ten minutes.
+readme: .venv/installed-dev
+	@$(BIN)/python -m tests.docs.blocks README.md
 
 docs: .venv/installed-docs
 	@$(BIN)/python docs/generate.py

@@ -10,11 +10,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from importlinter.cli import lint_imports
-from matplotlib.figure import Figure
 
 from checkpoints import Run, Stimuli
 
@@ -85,47 +83,6 @@ def test_the_reference_pages_follow_from_the_code(
     monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
     runpy.run_path(str(ROOT / "docs" / "generate.py"), run_name="__main__")  # exits with what is out of date
     assert capsys.readouterr().out.endswith(" 0 changed\n")
-
-
-def run_examples(page: str) -> dict[str, Any]:
-    """Run the blocks of a page one after the other, and return the names that they make."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.DOTALL)
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, f"docs/{page}", "exec"), names)
-    return names
-
-
-def test_the_examples_of_the_similarity_page_run() -> None:
-    assert run_examples("similarity.md")["table"].values.shape == (6, 6)
-
-
-def test_the_examples_of_the_theory_page_run_and_show_what_it_says() -> None:
-    names = run_examples("theory.md")
-    assert names["tracking"].ratio > 1
-    assert names["backprop"].converged
-    assert names["synthetic"].converged
-    assert names["synthetic"].true_gradient_norm > 1e3 * names["backprop"].true_gradient_norm
-    implied, h, y = (names[name] for name in ("implied", "h", "y"))
-    assert names["steps"][-1].excess_cost < 1e-3 < 0.1 < names["steps"][0].excess_cost
-    assert names["quadratic_fit"](implied[y == 3], h[y == 3]).relative_residual < 1e-4  # in single precision
-
-
-def test_the_examples_of_the_attribution_page_train_and_compare_arms(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
-    names = run_examples("attribution.md")
-    assert set(names["trained"].table["state"]) == {"finished"}
-    assert set(names["table"]["verdict"]) <= {"different", "equivalent", "undecided"}
-    assert len(names["two"].tables["attribution"]) == 54
-    assert set(names["chances"]["n_seeds"]) == {3, 5, 10, 30}
-    said = capsys.readouterr().out
-    page = (ROOT / "docs" / "attribution.md").read_text()
-    shown = re.findall(r"^# (sg .+? seeds\):|Brackets .+? differences)", page, flags=re.MULTILINE)
-    assert len(shown) == 4
-    assert all(each in said for each in shown)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -247,11 +204,3 @@ def test_nothing_draws_from_a_global_generator() -> None:
     sources = [path for path in SOURCES if module_name(path) != "checkpoints.generators"]  # which keeps them
     assert breaches(lambda path: called(path) & calls | imported(path) & {"random"}, sources) == {}
     assert breaches(lambda path: {name for name in called(path) if draw.match(name)}, sources) == {}
-
-
-def test_the_fifteen_lines_of_the_readme_record_and_compare_networks(tmp_path: Path) -> None:
-    code = re.search(r"in fifteen lines\n\n```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 15
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (tmp_path / "runs" / "comparison" / "report.html").is_file()
