@@ -8,6 +8,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -74,7 +75,7 @@ def arrays_of_hdf5(path: Path, names: list[str]) -> dict[str, ArrayInputs]:
     for name in names:
         with _opened_dataset(path, name) as dataset:
             found[name] = ArrayInputs(
-                f"{name} in {path}", dataset.shape, dataset.dtype, lambda name=name: _opened_dataset(path, name)
+                f"{name} in {path}", dataset.shape, dataset.dtype, partial(_opened_dataset, path, name)
             )
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -51,8 +52,7 @@ class ShownStimuli:
         if isinstance(self._inputs, InputSource):
             parts: Iterator[Inputs] = map(as_tensors, self._inputs.blocks(range(self._n), size))
         else:
-            whole = self._inputs
-            parts = (each_tensor(whole, lambda part, rows=rows: part[rows]) for rows in slices)
+            parts = (each_tensor(self._inputs, itemgetter(rows)) for rows in slices)
         for rows, inputs in zip(slices, parts, strict=True):
             yield self._labelled(inputs, rows)
 

@@ -75,32 +75,29 @@ def shortened(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-4])
 
 
+def of_version_3(path: Path) -> None:
+    with path.open("wb") as file:
+        np.lib.format.write_array(file, np.zeros(3, [("é", "f4")]), version=(3, 0))
+
+
 WRONG_NPY: dict[str, tuple[Any, str]] = {
     "objects": (lambda path: save_npy(path, np.array([{}], dtype=object)), "holds Python objects, which are never"),
     "no rows": (
         lambda path: np.save(path, np.zeros((0, 3))),
-        r"has shape \(0, 3\); expected one row for each stimulus",
+        r"has shape \(0, 3\); expected one row for each",
     ),
     "a number": (lambda path: np.save(path, 3.0), r"has shape \(\); expected one row"),
     "text": (lambda path: np.save(path, np.array(["a"])), "X in .* has type <U1 and shape .*; expected real numbers"),
     "short": (shortened, "x.npy is shorter than its header claims"),
     "other": (lambda path: path.write_bytes(b"abc"), "x.npy cannot be read"),
     "infinite": (lambda path: np.save(path, np.array([[1.0], [np.inf]])), "values that are NaN or infinite"),
-    "version": (
-        lambda path: np.lib.format.write_array(path.open("wb"), np.zeros(3, [("é", "f4")]), version=(3, 0)),
-        "has version 3.0 of the format",
-    ),
+    "version": (of_version_3, "has version 3.0 of the format"),
 }
 
 
-@pytest.mark.filterwarnings("ignore:unclosed file")
 @pytest.mark.parametrize(("make", "message"), WRONG_NPY.values(), ids=WRONG_NPY)
 def test_an_npy_file_of_anything_else_is_refused(tmp_path: Path, make: Any, message: str) -> None:
-    if make is not WRONG_NPY["version"][0]:
-        make(tmp_path / "x.npy")
-    else:
-        with (tmp_path / "x.npy").open("wb") as file:
-            np.lib.format.write_array(file, np.zeros(3, [("é", "f4")]), version=(3, 0))
+    make(tmp_path / "x.npy")
     with pytest.raises(ValueError, match=message):
         load_stimuli(tmp_path / "x.npy")
 
@@ -118,15 +115,13 @@ def test_values_that_are_not_finite_are_found_in_large_files(
         load_stimuli(write(tmp_path / "s.npz", {"a": values, "b": X}))
 
 
-def test_a_changed_byte_of_a_large_npz_is_found_by_its_checksum(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_byte_of_a_large_npz_is_found_by_checksum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(array_stimuli, "_IN_MEMORY_BYTES", 100)
     path = write(tmp_path / "s.npz", {"X": X})
     content = bytearray(path.read_bytes())
     content[500] ^= 1
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="s.npz cannot be read .*CRC"):
+    with pytest.raises(ValueError, match=r"s\.npz cannot be read .*CRC"):
         load_stimuli(path)
 
 
@@ -137,7 +132,7 @@ def test_a_file_that_is_cut_off_later_is_an_error_and_not_a_crash(
     np.save(tmp_path / "x.npy", X)
     stimuli = load_stimuli(tmp_path / "x.npy").stimuli
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:300])
-    with pytest.raises(ValueError, match="x.npy cannot be read"):
+    with pytest.raises(ValueError, match=r"x\.npy cannot be read"):
         stimuli.first_inputs(3)
 
 
@@ -177,7 +172,7 @@ def test_hdf5_files_of_anything_else_are_refused(tmp_path: Path, make: Any, mess
     with pytest.raises(ValueError, match=message):
         load_stimuli(tmp_path / "x.h5")
     (tmp_path / "x.h5").write_bytes(b"no such format")
-    with pytest.raises(ValueError, match="x.h5 cannot be read"):
+    with pytest.raises(ValueError, match=r"x\.h5 cannot be read"):
         load_stimuli(tmp_path / "x.h5")
 
 

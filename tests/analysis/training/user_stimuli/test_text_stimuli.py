@@ -112,7 +112,7 @@ def test_a_folder_without_a_tokenizer_that_pads_is_refused(tmp_path: Path, monke
     (tmp_path / "other").mkdir()
     with pytest.raises(ValueError, match="other holds no tokenizer that can be loaded"):
         load(tmp_path / "t.txt", str(tmp_path / "other"))
-    with pytest.raises(ValueError, match="has no padding token; set tokenizer.pad_token"):
+    with pytest.raises(ValueError, match=r"has no padding token; set tokenizer\.pad_token"):
         load(tmp_path / "t.txt", save_tokenizer(tmp_path / "unpadded"))
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ValueError, match="--tokenizer needs transformers: pip install"):
