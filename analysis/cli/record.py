@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,14 +32,6 @@ def record(
     steps: Annotated[
         str | None, typer.Option(help="Steps of RUN: first, last, all or numbers with commas. [default: all]")
     ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Stimuli of the model: an .npz, .npy or .h5 file, a folder of images with one folder per class, texts "
-            "for --tokenizer, or module:factory of a torch Dataset or DataLoader. For RUN: an .npz file, or a data set "
-            "with as many features. [default: the run's]"
-        ),
-    ] = None,
     data_dir: DataDir = None,
     *,
     display: Display,
@@ -66,16 +57,16 @@ def record(
         from analysis.training.record import record_run
 
         given = {"steps": steps or "all", **capture.values}
-        recorded = record_run(trained, output, data=data, data_dir=data_dir, progress=progress, **given)
+        recorded = record_run(trained, output, data=stimuli.data, data_dir=data_dir, progress=progress, **given)
     else:
         assert source.model is not None
         _refuse({"--steps": steps, "--data-dir": data_dir}, "a trained run")
-        if data is None:
+        if stimuli.data is None:
             raise ValueError("--data is missing; give a file or folder with the stimuli, such as stimuli.npz.")
         from analysis.training.record import record_model
 
         config = capture.merged([read_defaults()])
-        recorded = record_model(source, output, data=replace(stimuli, data=data), capture=config, progress=progress)
+        recorded = record_model(source, output, data=stimuli, capture=config, progress=progress)
     if display.json:
         print_json({"run": str(output), "steps": list(recorded.steps)})
         return

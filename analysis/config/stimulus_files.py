@@ -1,7 +1,6 @@
 """Settings of stimuli that people bring: where they are, and what is made of images and texts."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from repsim.settings import Settings, setting
 
@@ -10,12 +9,15 @@ __all__ = ["StimulusConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class StimulusConfig(Settings):
-    """How the stimuli of a network that was trained elsewhere are read; each field is described by its help text.
+    """How the stimuli of a network that was trained elsewhere are read; each field is described by its help text."""
 
-    ``data`` is anything that ``analysis.training.user_stimuli.loading.load_stimuli`` takes.
-    """
-
-    data: Any = None
+    data: str | None = setting(
+        None,
+        help="Stimuli of the model: an .npz, .npy or .h5 file, a folder of images with one folder per class, texts for "
+        "--tokenizer, or module:factory of a torch Dataset or DataLoader. For RUN: an .npz file, or a data set with as "
+        "many features.",
+        shown="the run's",
+    )
     transform: str | None = setting(
         None,
         help="What is made of each image of a folder: module:function of a PIL image in RGB, or "

@@ -12,7 +12,7 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from analysis.config.recorded_steps import is_trained_here
-from analysis.training.user_stimuli.loading import load_stimuli
+from analysis.training.user_stimuli.stimulus_loading import load_stimuli
 from checkpoints import Run, Stimuli
 from repsim.learning import Dataset, load_dataset
 

@@ -82,8 +82,8 @@ def _check_name(spec: str, kind: str, module: str) -> None:
     found = [path for path in (Path(f"{name}.py"), Path(name)) if path.exists()]
     if found and (ROOT / name / "__init__.py").is_file() and Path.cwd() != ROOT:
         raise ValueError(
-            f"{kind} '{spec}' is not imported from {found[0]}, as {name} is the name of a package of repsim. "
-            f"Rename it, for example to my_{found[0]}."
+            f"{kind} '{spec}' is not imported from {found[0]}, as {name} is the name of a package of repsim. Rename "
+            f"it, for example to my_{found[0]}."
         )
 
 

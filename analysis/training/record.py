@@ -27,7 +27,7 @@ from analysis.training.foreign import load_model
 from analysis.training.rebuilding import learner_at
 from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations
 from analysis.training.transplant import configuration_at
-from analysis.training.user_stimuli.loading import load_stimuli
+from analysis.training.user_stimuli.stimulus_loading import load_stimuli
 from analysis.training.weight_series import StepWeights, weight_series
 from checkpoints import Capture, Reduction, Run, Stimuli, parse_reduction
 from checkpoints.capture.modules import unwrapped
@@ -161,7 +161,7 @@ def record_model(
     output : path
         Must not exist, or hold a run that the same call has begun.
     data : path, Dataset, DataLoader, Stimuli or StimulusConfig
-        The stimuli; see ``analysis.training.user_stimuli.loading.load_stimuli``.
+        The stimuli; see ``analysis.training.user_stimuli.stimulus_loading.load_stimuli``.
     capture : CaptureConfig, optional
         Layers to record, reductions, storage and device; all layers on the CPU by default. A network that accelerate
         has offloaded stays where it is.

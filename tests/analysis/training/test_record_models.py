@@ -20,7 +20,7 @@ from analysis.cli import app
 from analysis.comparison.view import View
 from analysis.config.recording import CaptureConfig, ModelConfig
 from analysis.execution.progress import Reporter
-from analysis.training.user_stimuli.loading import load_stimuli
+from analysis.training.user_stimuli.stimulus_loading import load_stimuli
 from checkpoints import Capture, Run, Stimuli
 from checkpoints.storage.regular_files import sha256
 from checkpoints.storage.weight_paths import weight_digest

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from analysis.training.user_stimuli import array_stimuli
-from analysis.training.user_stimuli.loading import load_stimuli
+from analysis.training.user_stimuli.stimulus_loading import load_stimuli
 from checkpoints.stimulus_inputs.input_source import InputSource
 
 N = 40

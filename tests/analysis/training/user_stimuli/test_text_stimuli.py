@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from analysis.config.stimulus_files import StimulusConfig
-from analysis.training.user_stimuli.loading import load_stimuli
+from analysis.training.user_stimuli.stimulus_loading import load_stimuli
 
 WORDS = ["[PAD]", "[UNK]", "the", "cat", "sat", "dog", "ran"]
 TEXTS = ["the cat sat", "dog", "the, dog", "a cat ran"]
@@ -51,7 +51,7 @@ def as_lines(path: Path) -> None:
 
 def load(path: Path, tokenizer: str, **options: Any) -> tuple[Any, list[str]]:
     said: list[str] = []
-    config = StimulusConfig(data=path, tokenizer=tokenizer, **options)
+    config = StimulusConfig(data=str(path), tokenizer=tokenizer, **options)
     return load_stimuli(config, said.append).stimuli, said
 
 

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from analysis import record_model
 from analysis.cli import app
+from analysis.config.recording import ModelConfig
 from analysis.config.stimulus_files import StimulusConfig
-from analysis.training.user_stimuli.loading import load_stimuli
+from analysis.training.user_stimuli.stimulus_loading import load_stimuli
 from checkpoints import Run, Stimuli
 
 MODULE = """
@@ -54,7 +55,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize("spec", ["Photos", "Photos(n=20)", "ready", "loader"])
 @pytest.mark.usefixtures("place")
 def test_a_data_set_may_be_named_by_its_module(spec: str) -> None:
-    run = record_model("photo_parts:net", "new", data=f"photo_parts:{spec}")
+    run = record_model(ModelConfig(model="photo_parts:net"), "new", data=f"photo_parts:{spec}")
     stimuli = run.stimuli
     assert stimuli.ids.tolist() == sorted(stimuli.ids.tolist(), key=lambda name: (int(name) % 3, int(name)))
     weight = run.last().weights()["1.weight"].numpy()
@@ -80,7 +81,7 @@ def test_data_sets_loaders_and_stimuli_may_be_given_themselves(place: Path) -> N
         assert (loaded.classes, loaded.stimuli.labels.tolist()) == (("even", "odd"), [0] * 5 + [1] * 5)
         assert sorted(set(loaded.stimuli.split.tolist())) == ["test", "train", "validation"]
     stimuli = Stimuli.of(range(10), [0] * 10, ["test"] * 10, torch.zeros(10, 4))
-    run = record_model("photo_parts:net(width=4)", "own", data=stimuli)
+    run = record_model(ModelConfig(model="photo_parts:net(width=4)"), "own", data=stimuli)
     assert run.stimuli.is_same_as(stimuli)
     with pytest.raises(ValueError, match="read from a run, which stores no inputs"):
         load_stimuli(Run.open("own").stimuli)
@@ -144,5 +145,5 @@ def test_nothing_remains_if_inputs_change_before_they_are_recorded(place: Path) 
             return torch.rand(4), 0
 
     with torch.random.fork_rng(), pytest.raises(ValueError, match="switch random transforms off"):
-        record_model("photo_parts:net(width=4)", "new", data=Random())
+        record_model(ModelConfig(model="photo_parts:net(width=4)"), "new", data=Random())
     assert not Path("new").exists()

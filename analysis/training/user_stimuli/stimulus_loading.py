@@ -52,12 +52,11 @@ def load_stimuli(data: Any, say: Callable[[str], None] | None = None) -> UserSti
     ValueError, OSError
         If the data are missing or not understood, or as ``Stimuli.of``.
     """
-    config = data if isinstance(data, StimulusConfig) else StimulusConfig(data=data)
+    config = data if isinstance(data, StimulusConfig) else StimulusConfig()
+    given = data if config is not data else config.data
     say = say or (lambda _: None)
-    given = config.data
     if isinstance(given, str) and ":" in given and not Path(given).exists():
-        given = build_object(given, "Data", _is_data)
-        return replace(_of_object(given, say), name=str(config.data))
+        return replace(_of_object(build_object(given, "Data", _is_data), say), name=given)
     if isinstance(given, str | Path):
         return _of_path(Path(given), config, say)
     return _of_object(given, say)
