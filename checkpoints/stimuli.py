@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from checkpoints.conversion import as_numbers, as_texts
 from checkpoints.errors import Damaged
 from checkpoints.html_tables import MOST_NUMBERS, table
+from checkpoints.row_digests import row_digests
 from checkpoints.stimulus_inputs.content_hash import hash_arrays
 from checkpoints.stimulus_inputs.input_source import Arrays, InputSource, by_name, from_names
 from checkpoints.stimulus_inputs.opening import as_source, input_name
@@ -52,6 +53,8 @@ class Stimuli:
         Stimuli of one group, such as a speaker, resemble one another and are in one part of the split.
     positions : int64 array, shape (n,), or None
         If rows are tokens: the position of each in its sequence, which is its group.
+    digests : str array, shape (n,), or None
+        One digest of the inputs of each stimulus, see ``row_digests``; None in runs of earlier versions.
     """
 
     ids: NDArray[Any]
@@ -63,6 +66,7 @@ class Stimuli:
     targets: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
     groups: NDArray[Any] | None = field(default=None, repr=False)
     positions: NDArray[np.int64] | None = field(default=None, repr=False)
+    digests: NDArray[Any] | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -137,6 +141,7 @@ class Stimuli:
             names,
             {name: as_target(values, name, ids.size)[order] for name, values in (targets or {}).items()},
             None if grouped is None else grouped[order],
+            digests=ordered.digests if isinstance(ordered, StoredInputs) else row_digests(ordered),
         )
 
     def __len__(self) -> int:
@@ -202,6 +207,7 @@ class Stimuli:
             write_column(file, "label", self.labels)
             write_column(file, "split", self.split)
             optional = {"class": np.array(self.classes), "group": self.groups, "position": self.positions}
+            optional["input_digest"] = self.digests
             for name, values in optional.items():
                 if values is not None and values.size:
                     write_column(file, name, values)
@@ -221,15 +227,15 @@ class Stimuli:
             labels = read_column(path, file, "label", "<i8")
             split = read_column(path, file, "split", "|S")
             content_hash = attribute(path, file, "content_hash", "text")
-            optional = {"class": "|S", "group": "|S", "position": "<i8"}
+            optional = {"class": "|S", "group": "|S", "position": "<i8", "input_digest": "|S"}
             found = {name: read_column(path, file, name, kind) for name, kind in optional.items() if name in file}
             targets = read_targets_group(path, file, len(ids))
-        classes, groups, positions = (found.get(name) for name in optional)
-        columns = [labels, split, *(each for each in (groups, positions) if each is not None)]
+        classes, groups, positions, digests = (found.get(name) for name in optional)
+        columns = [labels, split, *(each for each in (groups, positions, digests) if each is not None)]
         if any(column.shape != ids.shape for column in columns):
             raise Damaged(f"{path} has columns of different lengths.")
         names = () if classes is None else tuple(classes.tolist())
-        return cls(ids, labels, split, content_hash, None, names, targets, groups, positions)
+        return cls(ids, labels, split, content_hash, None, names, targets, groups, positions, digests)
 
 
 def _read_or_opened(inputs: Any, n: int, *, with_labels: bool) -> Inputs:

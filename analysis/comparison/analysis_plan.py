@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.comparison.attribution.design import Design
+from analysis.comparison.stimulus_matching import matched_stimuli
 from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
 from analysis.comparison.tasks.plan import plan_rdms
@@ -29,7 +30,7 @@ __all__ = ["OUTCOME", "AnalysisPlan", "plan_tasks", "read_outcome"]
 
 OUTCOME = "analysis.json"
 _FORMAT = {"format": "repsim-analysis", "format_version": 1}
-_REVISION = 14  # raised when tables, figures or the report show something else, so that earlier ones become stale
+_REVISION = 15  # raised when tables, figures or the report show something else, so that earlier ones become stale
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,14 @@ class AnalysisPlan:
             [view.label, view.network, str(view.run.path.absolute()), list(view.layers), view.run[view.step].manifest]
             for view in self.views
         ]
+        matching = self.views[0].matching
         tables = {name: list(table.columns) for name, table in TABLES.items()}
         versions = [_REVISION, VERSION, _version(), schema_version()]
         design = None if self.design is None else self.design.identity
         everything = [*versions, self.title, self._settings(), views, states, tables, design]
         if own := parts_identity():
             everything.append(own)
+        everything += [] if matching is None else [[matching.by, [file.sha256 for file in matching.files]]]
         return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -118,6 +121,7 @@ class AnalysisPlan:
             "command": self.command,
             "config": self._settings(),
             "request": self.request,
+            "stimuli": matched_stimuli(self.views),
             "views": [
                 {"label": view.label, "run": str(view.run.path.absolute()), "step": view.step} for view in self.views
             ],

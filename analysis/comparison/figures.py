@@ -236,7 +236,7 @@ def _draw_rdms(tables: Tables) -> Figure:
         view.label: {layer: tables.rdm(index, layer) for layer in _evenly(list(view.listed))}
         for index, view in enumerate(tables.views)
     }
-    labels: NDArray[Any] = first.run.stimuli.labels[first.rows("test")]
+    labels: NDArray[Any] = first.stimuli.labels[first.rows("test")]
     return plot_rdm_grid(rdms, labels, first.classes, distance=f"{tables.config.distance} distance")
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.comparison.stimulus_matching import MatchedLayer, Matching, class_names, match_stimuli
 from analysis.config.recorded_steps import choose_recorded_steps, is_trained_here
-from checkpoints import Layer, Run
+from checkpoints import Layer, Run, Stimuli
 from checkpoints.name_patterns import choose_names
 from checkpoints.storage.regular_files import check_unchanged
 
@@ -33,6 +34,8 @@ class View:
         Names or patterns of the chosen layers.
     network : str
         The label without the step; the label itself by default.
+    matching : Matching or None
+        How the stimuli are matched with those of other runs; None if all recorded the same ones in the same order.
     """
 
     label: str
@@ -40,6 +43,7 @@ class View:
     step: int
     layers: tuple[str, ...] = ("**",)
     network: str = ""
+    matching: Matching | None = None
 
     def __post_init__(self) -> None:
         """Use the label as the name of the network if none was given."""
@@ -48,7 +52,7 @@ class View:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Return the fields, without cached data."""
-        return View, (self.label, self.run, self.step, self.layers, self.network)
+        return View, (self.label, self.run, self.step, self.layers, self.network, self.matching)
 
     @cached_property
     def activations(self) -> Mapping[str, Layer]:
@@ -65,19 +69,24 @@ class View:
         checkpoint = self.run[self.step]
         checkpoint.verify("size")
         recorded = checkpoint.activations
-        if self.layers == ("**",):
+        if self.layers == ("**",) and self.matching is None:
             return recorded
-        return {name: recorded[name] for name in choose_names(list(recorded), self.layers)}
+        chosen = {name: recorded[name] for name in choose_names(list(recorded), self.layers)}
+        if self.matching is None or self.matching.keeps(self.run.stimuli):
+            return chosen
+        rows = self.matching.rows(self.run.stimuli)
+        return {name: MatchedLayer.of(layer, rows) for name, layer in chosen.items()}
+
+    @cached_property
+    def stimuli(self) -> Stimuli:
+        """The stimuli of the rows of every layer: those of the run, or those that all compared runs have in common."""
+        return self.run.stimuli if self.matching is None else self.matching.stimuli
 
     @property
     def classes(self) -> dict[int, str]:
         """Name of each class, by its label."""
-        data = self.run.config.get("data")
-        classes = data.get("classes") if isinstance(data, dict) else None
-        labels = self.run.stimuli.labels
-        if isinstance(classes, list) and labels.min() >= 0 and labels.max() < len(classes):
-            return dict(enumerate(map(str, classes)))
-        return {int(label): str(label) for label in np.unique(labels)}
+        named = class_names(self.run)
+        return {int(label): str(label) for label in np.unique(self.run.stimuli.labels)} if named is None else named
 
     @property
     def location(self) -> str:
@@ -91,7 +100,7 @@ class View:
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """Return the rows of the stimuli in one part of the split (train, validation or test)."""
-        return np.flatnonzero(self.run.stimuli.split == part)
+        return np.flatnonzero(self.stimuli.split == part)
 
 
 def as_text(path: str | Path) -> str:
@@ -116,8 +125,13 @@ def views_of_run(path: str | Path, steps: str, layers: Sequence[str] = ("**",)) 
     ]
 
 
-def views_of_runs(paths: Sequence[str | Path], steps: str = "last", layers: Sequence[str] = ("**",)) -> list[View]:
-    """Return one view for each chosen recorded step of each run. The first view is the reference."""
+def views_of_runs(
+    paths: Sequence[str | Path], steps: str = "last", layers: Sequence[str] = ("**",), match: str = "inputs"
+) -> list[View]:
+    """Return one view for each chosen recorded step of each run. The first view is the reference.
+
+    ``match`` as for ``match_stimuli``.
+    """
     runs = [Run.open(path) for path in paths]
     if len(runs) < 2:
         were = "run was" if len(runs) == 1 else "runs were"
@@ -125,11 +139,11 @@ def views_of_runs(paths: Sequence[str | Path], steps: str = "last", layers: Sequ
     uuids = [run.info["uuid"] for run in runs]
     if len(set(uuids)) != len(uuids):
         raise ValueError("The same run was given twice; each run can be compared once.")
-    _check_stimuli(runs)
+    matching = match_stimuli(runs, match)
     chosen = [_steps_of(run, steps) for run in runs]
     one = all(len(each) == 1 for each in chosen)
     return [
-        View(name if one else f"{name}, step {step}", run, step, tuple(layers), name)
+        View(name if one else f"{name}, step {step}", run, step, tuple(layers), name, matching)
         for name, run, each in zip(_labels(runs), runs, chosen, strict=True)
         for step in each
     ]
@@ -143,17 +157,6 @@ def _steps_of(run: Run, steps: str) -> tuple[int, ...]:
         return choose_recorded_steps(steps, recorded)
     except ValueError as error:
         raise ValueError(f"{run.path}: {error}") from None
-
-
-def _check_stimuli(runs: Sequence[Run]) -> None:
-    first = runs[0]
-    for run in runs[1:]:
-        equal_files = run.info.get("stimuli_sha256") == first.info.get("stimuli_sha256") is not None
-        if not equal_files and not run.stimuli.is_same_as(first.stimuli):
-            raise ValueError(
-                f"{run.path} and {first.path} recorded different stimuli; train or record them with the same data, "
-                "split seed and numbers of stimuli."
-            )
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:

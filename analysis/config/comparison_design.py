@@ -33,6 +33,12 @@ class DesignConfig(Settings):
         flags=("--control",),
         singular="control",
     )
+    match: str = setting(
+        "inputs",
+        help="What compared runs have in common: the same inputs, in any order, or only the ids of the stimuli, such "
+        "as the same images at another resolution; ids that not all runs have are then left out.",
+        choices=("inputs", "ids"),
+    )
     align: str = setting(
         "fraction",
         help="Networks of arms are compared at an equal fraction of training, step, epoch or validation accuracy.",

@@ -31,7 +31,7 @@ def page_content(tables: Tables) -> tuple[dict[str, Any], Arrays]:
     """Return the data that the script unpacks at once, ready for JSON, and the arrays that it unpacks when needed."""
     views, arrays = tables.views, Arrays()
     test = views[0].rows("test")
-    shown = choose_shown(views[0].run.stimuli.labels[test], most_shown(_count_layers(tables)))
+    shown = choose_shown(views[0].stimuli.labels[test], most_shown(_count_layers(tables)))
     with threadpool_limits(1):  # matrices are small
         fits = _add_layers(arrays, tables, shown)
     _add_similarity(arrays, tables)
@@ -61,8 +61,9 @@ def _count_layers(tables: Tables) -> int:
 
 def _stimuli(tables: Tables, rows: NDArray[np.int64]) -> dict[str, Any]:
     view = tables.views[0]
-    stimuli, classes = view.run.stimuli, view.classes
-    sprite, why_not = thumbnails(view.run, rows)
+    stimuli, classes = view.stimuli, view.classes
+    recorded = rows if view.matching is None else view.matching.rows(view.run.stimuli)[rows]
+    sprite, why_not = thumbnails(view.run, recorded)
     labels = stimuli.labels[rows].tolist()
     return {
         "n_test": tables.n_test,

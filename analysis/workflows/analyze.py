@@ -213,7 +213,7 @@ def _check_views(views: Sequence[View]) -> None:
 
 
 def _check_stimuli(view: View) -> None:
-    stimuli = view.run.stimuli
+    stimuli = view.stimuli
     missing = [part for part in _SPLITS if not (stimuli.split == part).any()]
     n_classes = len(np.unique(stimuli.labels[stimuli.split == "test"]))
     if missing or n_classes < 2:

@@ -47,12 +47,12 @@ def compare_runs(
     Parameters
     ----------
     paths : sequence of path
-        Run directories that recorded the same stimuli.
+        Run directories that recorded the same stimuli, or, with ``match="ids"`` in the design, some of the same ids.
     config : AnalysisConfig, optional
         What is computed. By default all layers of the last recorded step of each run are compared.
     design : DesignConfig, optional
-        How arms are compared, and their controls. If there are controls, one network of each arm is shown in detail, at
-        the last aligned step, and arms are compared at all aligned steps by default.
+        How stimuli are matched, how arms are compared, and their controls. If there are controls, one network of each
+        arm is shown in detail, at the last aligned step, and arms are compared at all aligned steps by default.
     output : path, optional
         ``comparison`` beside the first run by default; with controls, beside the folder of the reference's runs.
     exists : {"error", "resume", "replace"}, default "error"
@@ -153,12 +153,13 @@ def plan_comparison(
     if design.controls:
         return plan_arms(arms, config, design, output, paths)
     steps = config.steps or "last"
-    views = views_of_runs(paths, steps, config.layers)
+    views = views_of_runs(paths, steps, config.layers, design.match)
     first = Path(paths[0])
     beside = first.parent if first.name not in ("", "..") else first.resolve().parent
     folder = Path(output) if output is not None else beside / "comparison"
     networks = dict.fromkeys(view.network for view in views)
     command = command_line("compare", paths, views, config, {"--steps": steps, "--output": output})
+    command += _match_option(design)
     opened = None
     try:
         opened = open_design(arms, design, replace(config, steps=steps)) if arms else None
@@ -184,7 +185,7 @@ def plan_arms(
     views = opened.shown()
     runs = named or [run.path for arm in opened.arms for run in arm.runs]
     command = command_line("compare", runs, views, config, {"--steps": config.steps, "--output": output})
-    command += _design_options(design)
+    command += _match_option(design) + _design_options(design)
     methods = " and ".join(arm.name for arm in opened.arms if arm.arm.role == METHOD)
     title = f"Comparison of {methods} with {first.name}"
     config = replace(config, steps=config.steps or "all")
@@ -215,6 +216,10 @@ def _trained(arm: SweptArm, folder: Path, file: Path) -> Arm:
     if missing:
         raise ValueError(f"Arm '{arm.name}': there is no run {missing[0]}. Train it by repsim sweep {file}.")
     return Arm(arm.name, arm.role, runs, arm.method)
+
+
+def _match_option(design: DesignConfig) -> str:
+    return "" if design.match == "inputs" else f" --match {design.match}"
 
 
 def _design_options(design: DesignConfig) -> str:

@@ -98,7 +98,7 @@ def test_all_but_the_inputs_round_trips_through_the_file(folder: Path, ids: list
 
 def test_any_hdf5_reader_finds_the_documented_columns(path: Path) -> None:
     with h5py.File(path) as file:
-        assert sorted(file) == ["label", "split", "stimulus_id"]
+        assert sorted(file) == ["input_digest", "label", "split", "stimulus_id"]
         assert file["stimulus_id"][()].tolist() == [b"s1", b"s3", b"s2", b"s5", b"s0", b"s4"]
         assert file["label"][()].tolist() == [0, 0, 1, 1, 2, 2]
         assert file["split"][:3].tolist() == [b"validation", b"train", b"test"]

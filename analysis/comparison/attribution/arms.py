@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from analysis.comparison.attribution.contrasts import LEAST_SEEDS, Member
+from analysis.comparison.stimulus_matching import Matching, match_stimuli
 from analysis.config.recorded_steps import is_trained_here
 from analysis.config.roles import ArmRole, check_roles, check_roles_are_held
 from checkpoints import Run
@@ -43,11 +44,15 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class OpenArm:
-    """An arm with its runs, one per member, in the same order."""
+    """An arm with its runs, one per member, in the same order.
+
+    ``matchings`` say how the stimuli of each run are matched with those of the other runs of the same split.
+    """
 
     arm: Arm
     runs: tuple[Run, ...]
     members: tuple[Member, ...]
+    matchings: tuple[Matching | None, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,8 +66,8 @@ class OpenArm:
         return dict(config["training"]) if is_trained_here(config) else None
 
 
-def open_arms(arms: Sequence[Arm]) -> list[OpenArm]:
-    """Open the runs of all arms.
+def open_arms(arms: Sequence[Arm], match: str = "inputs") -> list[OpenArm]:
+    """Open the runs of all arms. ``match`` as for ``match_stimuli``.
 
     Raises
     ------
@@ -72,8 +77,7 @@ def open_arms(arms: Sequence[Arm]) -> list[OpenArm]:
         not finished; if runs of one split recorded different stimuli; or if a control does not hold what its role says.
     """
     _check_roles(arms)
-    opened = [_open(arm) for arm in arms]
-    _check_stimuli(opened)
+    opened = _matched([_open(arm) for arm in arms], match)
     check_roles_are_held([ArmRole(arm.name, arm.arm.role, arm.arm.method, arm.training) for arm in opened])
     return opened
 
@@ -147,17 +151,25 @@ def _fork_of(config: Mapping[str, Any]) -> dict[str, int]:
     return {FORK_STEP: config["forked_from"]["step"]} if "forked_from" in config else {}
 
 
-def _check_stimuli(arms: Sequence[OpenArm]) -> None:
-    first: dict[int, Run] = {}
+def _matched(arms: Sequence[OpenArm], match: str) -> list[OpenArm]:
+    """Return the arms with the matchings of their stimuli, one for each split."""
+    runs: dict[int, dict[Run, str]] = {}
     for arm in arms:
         for member, run in zip(arm.members, arm.runs, strict=True):
-            other = first.setdefault(member.split, run)
-            equal_files = run.info.get("stimuli_sha256") == other.info.get("stimuli_sha256") is not None
-            if not equal_files and not run.stimuli.is_same_as(other.stimuli):
-                raise ValueError(
-                    f"Arm '{arm.name}': {run.path} and {other.path} recorded different stimuli; train or record them "
-                    "with the same data, split seed and numbers of stimuli."
-                )
+            runs.setdefault(member.split, {})[run] = arm.name
+    matchings = {split: _match(by_run, match) for split, by_run in runs.items()}
+    return [replace(arm, matchings=tuple(matchings[member.split] for member in arm.members)) for arm in arms]
+
+
+def _match(names: Mapping[Run, str], match: str) -> Matching | None:
+    """Match the stimuli of runs, whose arms are given; errors name the arm."""
+    first, *others = names
+    for run in others:
+        try:
+            match_stimuli([first, run], match)
+        except ValueError as error:
+            raise ValueError(f"Arm '{names[run]}': {error}") from None
+    return match_stimuli(list(names), match)
 
 
 def _listed(different: Mapping[str, tuple[Any, Any]]) -> str:

@@ -67,9 +67,11 @@ class Design:
         """One list per aligned step, with one view per member."""
         return [
             [
-                View(f"{arm.name}, seed {member.seed}, {aligned.name}", run, step, self.layers)
+                View(f"{arm.name}, seed {member.seed}, {aligned.name}", run, step, self.layers, matching=matching)
                 for arm in self.arms
-                for member, run, step in zip(arm.members, arm.runs, aligned.steps[arm.name], strict=True)
+                for member, run, step, matching in zip(
+                    arm.members, arm.runs, aligned.steps[arm.name], arm.matchings, strict=True
+                )
             ]
             for aligned in self.aligned
         ]
@@ -110,7 +112,7 @@ class Design:
         ordered = sorted(self.arms, key=lambda arm: arm.arm.role != REFERENCE)
         found: dict[tuple[str, int], View] = {}
         for arm in ordered:
-            view = View(arm.name, arm.runs[0], last.steps[arm.name][0], self.layers)
+            view = View(arm.name, arm.runs[0], last.steps[arm.name][0], self.layers, matching=arm.matchings[0])
             found.setdefault((view.location, view.step), view)
         return list(found.values())
 
@@ -124,7 +126,7 @@ def open_design(arms: Sequence[Arm], config: DesignConfig, analysis: AnalysisCon
         As of ``open_arms`` and ``align``; if an unknown quantity has a smallest effect; if no arm or several could be
         the method that a control is matched to in accuracy; or if an arm has none of the layers that a pattern chooses.
     """
-    opened = open_arms(arms)
+    opened = open_arms(arms, config.match)
     methods = [arm.name for arm in opened if arm.arm.role == METHOD]
     matched = {arm.name: _matched_to(arm.arm, methods) for arm in opened if arm.arm.role == _BORROWS}
     by = config.align
@@ -191,6 +193,6 @@ def _at_accuracies(arms: Sequence[OpenArm], methods: Sequence[str]) -> tuple[lis
                 continue
             name = f"{arm.name} at the accuracy of {method}"
             members = tuple(replace(member, arm=name) for member in arm.members)
-            found.append(OpenArm(replace(arm.arm, name=name), arm.runs, members))
+            found.append(replace(arm, arm=replace(arm.arm, name=name), members=members))
             names[arm.name, method] = name
     return found, names

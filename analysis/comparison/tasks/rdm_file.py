@@ -39,8 +39,8 @@ def write_rdms(path: Path, tasks: AnalysisTasks) -> None:
             1,
             tasks.config.distance,
         )
-        file["stimulus_id"] = np.char.encode(views[0].run.stimuli.ids[rows], "utf-8")
-        file["label"] = views[0].run.stimuli.labels[rows]
+        file["stimulus_id"] = np.char.encode(views[0].stimuli.ids[rows], "utf-8")
+        file["label"] = views[0].stimuli.labels[rows]
         keys = file.create_group("keys")
         for index, view in enumerate(views):
             group = file.create_group(f"{index:04d}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from analysis.comparison.tasks.source import Source
 from analysis.comparison.undefined import Attempt, attempt, finite
 from analysis.execution.cache import TaskResult
-from checkpoints import Activations, Run
+from checkpoints import Layer, Run
 from checkpoints.storage.regular_files import check_unchanged
 from repsim.similarity import compare_rdms, linear_cka, rdm
 
@@ -37,16 +37,17 @@ def compare_signals(
     test = np.flatnonzero(stimuli.split == "test")
     checkpoint = Run.open(source.run)[source.step]
     check_unchanged(checkpoint.path / "gradients.h5", gradients_sha256)
-    moments = [checkpoint.activations]
+    moments = [source.select(checkpoint.activations)]
     if later is not None:
         later.read()  # for its checks
-        moments.append(Run.open(later.run)[later.step].activations)
-    rows = [_row(*_patterns(checkpoint.gradients, moments, k, test)) for k in boundaries]
+        moments.append(later.select(Run.open(later.run)[later.step].activations))
+    gradients = source.select(checkpoint.gradients)
+    rows = [_row(*_patterns(gradients, moments, k, test)) for k in boundaries]
     return TaskResult(values={"rows": rows})
 
 
 def _patterns(
-    gradients: Activations, moments: Sequence[Activations], boundary: int, rows: NDArray[np.int64]
+    gradients: Mapping[str, Layer], moments: Sequence[Mapping[str, Layer]], boundary: int, rows: NDArray[np.int64]
 ) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """Return the gradient, the true one and the change in activations, as far as recorded, and what is missing."""
     layer = f"hidden.{boundary}"

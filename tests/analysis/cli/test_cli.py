@@ -489,7 +489,7 @@ MISTAKES = {
     "one run": ("compare run", "1 run was given; a comparison needs two or more."),
     "one run twice": ("compare run ./run", "The same run was given twice; each run can be compared once."),
     "a run and nothing": ("compare run missing", "There is no run at missing."),
-    "other stimuli": ("compare run elsewhere", "elsewhere and run recorded different stimuli; train or record them"),
+    "other stimuli": ("compare run elsewhere", "elsewhere and run recorded different stimuli: "),
     # recordings
     "other features": ("record run --output new --data narrow.npz", "narrow.npz has 5 features; the network of run"),
     "other layer": ("record run --output new --layer conv", "No layer matches 'conv'. Similar names:"),

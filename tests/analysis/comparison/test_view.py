@@ -65,7 +65,7 @@ def test_runs_on_different_stimuli_are_refused(
     settings = replace(tiny, **change) if "split_seed" in change else tiny
     train_run(other, settings, few if "split_seed" in change else replace(few, **change))
     with pytest.raises(
-        ValueError, match=r"other and .*backprop recorded different stimuli; train or record them with the same d"
+        ValueError, match=r"other and .*backprop recorded different stimuli: .* Train or record both with the same d"
     ):
         views_of_runs([runs["backprop"], other])
 

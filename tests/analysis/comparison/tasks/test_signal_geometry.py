@@ -1,6 +1,7 @@
 """Recorded teaching signals against oracles in float64, computed from the recorded arrays."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,15 @@ import pytest
 from numpy.typing import NDArray
 
 from analysis import train_run
+from analysis.comparison.stimulus_matching import Matching, StimulusFile, stimulus_file
 from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks import AnalysisTasks
 from analysis.comparison.tasks.signal_geometry import compare_signals
-from analysis.comparison.view import views_of_run
+from analysis.comparison.tasks.source import Source
+from analysis.comparison.view import View, views_of_run
 from analysis.config.recording import RecordingConfig
 from checkpoints import Run
+from checkpoints.storage.regular_files import sha256
 from repsim.learning import TrainingConfig
 
 Floats = NDArray[np.float64]
@@ -87,3 +91,18 @@ def test_gradients_of_other_names_are_missed(
     for k, row in enumerate(compare_signals(tmp_path, **task.inputs).values["rows"], start=1):
         assert row["message"] == f"chosen/hidden.{k} is not in gradients.h5."
         assert set(row) == {"message", "true_change_cka", "true_change_rdm_correlation", "true_change_cosine"}
+
+
+def test_matched_rows_are_the_same_rows_of_gradients_and_activations(run: Run, tmp_path: Path) -> None:
+    """Stimuli in another order give the same numbers, as every array follows them."""
+    stimuli = run.stimuli
+    turned = replace(stimuli, **{name: getattr(stimuli, name)[::-1] for name in ("ids", "labels", "split", "digests")})
+    turned.write(tmp_path / "stimuli.h5")
+    files = (StimulusFile(str(tmp_path / "stimuli.h5"), sha256(tmp_path / "stimuli.h5")), stimulus_file(run))
+    inputs = {"boundaries": [1, 2], "gradients_sha256": run[5].manifest["gradients.h5"]["sha256"]}
+    rows = []
+    for matching in (None, Matching("ids", files)):
+        now, later = (Source.of(View("a", run, step, matching=matching)) for step in (5, 8))
+        rows.append(compare_signals(tmp_path, sources=(now,), later=later, **inputs).values["rows"])
+    for straight, reversed_ in zip(*rows, strict=True):
+        assert reversed_ == {name: pytest.approx(value, abs=1e-6) for name, value in straight.items()}
