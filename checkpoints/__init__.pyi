@@ -4,6 +4,9 @@ from .activations import Activations as Activations
 from .activations import Layer as Layer
 from .capture.capture import Capture as Capture
 from .capture.reductions import REDUCTIONS as REDUCTIONS
+from .capture.reductions import FirstToken as FirstToken
+from .capture.reductions import LastToken as LastToken
+from .capture.reductions import MaskedMean as MaskedMean
 from .capture.reductions import Reduction as Reduction
 from .capture.reductions import SparseProjection as SparseProjection
 from .capture.reductions import SpatialMean as SpatialMean

@@ -15,12 +15,15 @@ from torch import Tensor
 from checkpoints.capture.reductions.projection import SparseProjection
 from checkpoints.capture.reductions.protocol import Custom, Flatten, Reduction
 from checkpoints.capture.reductions.spatial import SpatialMean, SpatialPool
-from checkpoints.capture.reductions.tokens import Token, TokenMean
+from checkpoints.capture.reductions.tokens import FirstToken, LastToken, MaskedMean, Token, TokenMean
 
 __all__ = [
     "REDUCTIONS",
     "Custom",
+    "FirstToken",
     "Flatten",
+    "LastToken",
+    "MaskedMean",
     "Reduction",
     "SparseProjection",
     "SpatialMean",
@@ -37,6 +40,9 @@ REDUCTIONS: dict[str, type[Reduction]] = {
     "spatial_pool": SpatialPool,
     "token": Token,
     "token_mean": TokenMean,
+    "first_token": FirstToken,
+    "last_token": LastToken,
+    "masked_mean": MaskedMean,
     "sparse_projection": SparseProjection,
 }
 

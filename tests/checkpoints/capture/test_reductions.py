@@ -10,7 +10,10 @@ from torch import Tensor, nn
 import checkpoints
 from checkpoints.capture.reductions import (
     Custom,
+    FirstToken,
     Flatten,
+    LastToken,
+    MaskedMean,
     Reduction,
     SparseProjection,
     SpatialMean,
@@ -55,6 +58,40 @@ def test_the_mean_over_tokens_leaves_out_masked_padding() -> None:
     padded[0, 2:] = float("nan")
     expected = torch.stack([TOKENS[0, :2].mean(0), TOKENS[1].mean(0)])
     torch.testing.assert_close(TokenMean("mask")(padded, {"mask": mask}), expected)
+
+
+MASKS = {
+    "right": [[1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]],
+    "left": [[0, 0, 0, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]],
+    "holes": [[0, 1, 0, 1, 0], [1, 0, 0, 0, 1], [0, 0, 1, 0, 0]],
+}
+
+
+@pytest.mark.parametrize("side", MASKS)
+@pytest.mark.parametrize("kind", [torch.int64, torch.bool, torch.float32], ids=str)
+@pytest.mark.parametrize("channels", ["first", "last"])
+def test_masked_reductions_take_what_a_loop_over_tokens_takes(side: str, kind: torch.dtype, channels: str) -> None:
+    values = torch.randn(3, 5, 4, generator=torch.Generator().manual_seed(0))
+    kept = [[values[n, t] for t in range(5) if MASKS[side][n][t]] for n in range(3)]
+    inputs = {"attention_mask": torch.tensor(MASKS[side]).to(kind)}
+    given = values.movedim(1, 2) if channels == "first" else values
+    expected = {
+        LastToken: [tokens[-1] for tokens in kept],
+        FirstToken: [tokens[0] for tokens in kept],
+        MaskedMean: [sum(tokens) / len(tokens) for tokens in kept],
+    }
+    for make, rows in expected.items():
+        torch.testing.assert_close(make(channels=channels)(given, inputs), torch.stack(rows))
+
+
+def test_a_token_that_is_padding_is_warned_of() -> None:
+    inputs = {side: {"attention_mask": torch.tensor(mask[:2])} for side, mask in MASKS.items()}
+    with pytest.warns(
+        UserWarning, match=r"^token\(-1\) takes padding of some stimuli, as attention_mask is 0 there\. Use"
+    ):
+        Token(-1)(TOKENS, inputs["right"])
+    assert torch.equal(Token(-1)(TOKENS, inputs["left"]), TOKENS[:, -1])
+    assert torch.equal(Token(0)(TOKENS, inputs["right"]), TOKENS[:, 0])
 
 
 def test_a_mask_may_be_on_another_device_than_the_network() -> None:
@@ -200,6 +237,9 @@ REDUCTIONS = [
     Token(3, channels="first"),
     TokenMean(channels="last"),
     TokenMean("attention_mask", channels="first"),
+    FirstToken(),
+    LastToken("mask", channels="first"),
+    MaskedMean(),
 ]
 
 
@@ -221,6 +261,8 @@ def test_a_reduction_is_read_from_how_it_is_written(reduction: Reduction) -> Non
         ("spatial_mean(channels=3)", "Unknown channels 3. Choose one of: auto, first, last."),
         ("token_mean(channels=middle)", "Unknown channels 'middle'. Choose one of: auto, first, last."),
         ("spatial_mean(last)", "is not understood; expected e.g. spatial_mean or spatial_mean(channels=last)."),
+        ("last_token(mask=3)", "is not understood; expected e.g. last_token or last_token(mask=attention_mask)."),
+        ("masked_mean(mask=3)", "is not understood; expected e.g. masked_mean or"),
         ("flatten(channels=last)", "is not understood; expected e.g. flatten."),
     ],
 )
