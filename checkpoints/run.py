@@ -21,6 +21,7 @@ from checkpoints.metadata import new_info, now, read_info, sealed
 from checkpoints.stimuli import Stimuli
 from checkpoints.storage.commit import STAGING_PREFIX, remove_staging, replace_file, staged_directory, write_file
 from checkpoints.storage.hdf5_files.activation_file import LayerValues, write_activations
+from checkpoints.storage.hdf5_files.even_blocks import even_blocks
 from checkpoints.storage.lock import Lock, Locked, is_locked
 from checkpoints.storage.log import Log, finite, read_log
 from checkpoints.storage.manifest import checked_json, encode_json, write_json, write_manifest
@@ -410,7 +411,8 @@ class Run:
             write_json(staging / "state.json", state)
             recorded: dict[str, Iterable[Mapping[str, LayerValues]]] = {}
             if capture is not None:
-                recorded["activations.h5"] = capture.blocks(self.stimuli.inputs)
+                captured = capture.blocks(self.stimuli.inputs, mask=self.stimuli.mask)
+                recorded["activations.h5"] = captured if self.stimuli.mask is None else even_blocks(captured)
             if gradients is not None:
                 recorded["gradients.h5"] = gradients.blocks(self.stimuli.inputs, self.stimuli.labels)
             header = self._header(step, files.get("weights.safetensors")) if recorded else {}
@@ -438,6 +440,10 @@ class Run:
             raise ValueError("The capture records gradients; give it as gradients, beside a capture of activations.")
         if gradients is not None and gradients.side != "gradient":
             raise ValueError(f"gradients records the side '{gradients.side}'; expected a capture with side 'gradient'.")
+        if gradients is not None and self.stimuli.mask is not None:
+            raise ValueError(
+                "Gradients have one row per stimulus, and the rows of this run are tokens; leave them out."
+            )
         recorded = [each.model for each in (capture, gradients) if each is not None]
         if any(all(module is not each for module in model.modules()) for each in recorded):
             raise ValueError(

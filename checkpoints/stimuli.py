@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from checkpoints.stimulus_inputs.content_hash import hash_arrays
 from checkpoints.stimulus_inputs.input_source import Arrays, InputSource, by_name, from_names
 from checkpoints.stimulus_inputs.opening import as_source, input_name
 from checkpoints.stimulus_inputs.stored_inputs import StoredInputs
+from checkpoints.stimulus_inputs.token_rows import as_token_mask, per_token
 from checkpoints.stimulus_targets import as_groups, as_target, class_numbers, read_targets_group, write_targets_group
 from checkpoints.storage.hdf5_files.hdf5 import created, opened, read_column, set_attributes, write_column
 from checkpoints.storage.hdf5_files.hdf5_attributes import attribute
@@ -36,7 +38,7 @@ class Stimuli:
     ids : str array, shape (n,)
         Unique name of each example, e.g. its index in the data set.
     labels : int64 array, shape (n,)
-        Ascending, so that classes are blocks of a dissimilarity matrix.
+        Ascending, so that classes are blocks of a dissimilarity matrix, unless rows are tokens.
     split : str array, shape (n,)
         ``"train"``, ``"validation"`` or ``"test"``.
     content_hash : str
@@ -53,6 +55,9 @@ class Stimuli:
         Stimuli of one group, such as a speaker, resemble one another and are in one part of the split.
     positions : int64 array, shape (n,), or None
         If rows are tokens: the position of each in its sequence, which is its group.
+    mask : bool array, shape (n_sequences, n_positions), or None
+        If rows are tokens: which ones, in the order of the rows. ``inputs`` then has one entry per sequence. In memory
+        only.
     digests : str array, shape (n,), or None
         One digest of the inputs of each stimulus, see ``row_digests``; None in runs of earlier versions.
     """
@@ -67,6 +72,7 @@ class Stimuli:
     groups: NDArray[Any] | None = field(default=None, repr=False)
     positions: NDArray[np.int64] | None = field(default=None, repr=False)
     digests: NDArray[Any] | None = field(default=None, repr=False)
+    mask: NDArray[np.bool_] | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -144,9 +150,80 @@ class Stimuli:
             digests=ordered.digests if isinstance(ordered, StoredInputs) else row_digests(ordered),
         )
 
+    @classmethod
+    def of_tokens(
+        cls,
+        ids: Any,
+        labels: Any,
+        split: Any,
+        inputs: Any,
+        *,
+        mask: Any = None,
+        classes: Any = None,
+        targets: Mapping[str, Any] | None = None,
+    ) -> Stimuli:
+        """Return a stimulus set whose rows are the tokens (frames, patches) of sequences.
+
+        A recording then has one row per token, with the id ``"SEQUENCE:POSITION"``, in the order of the sequences and
+        of the positions; the position counts padding. Sequences are groups, so that one is in one part of the split.
+
+        Parameters
+        ----------
+        ids, split, inputs
+            As for ``of``, one per sequence. Sequences are padded to one length.
+        labels : sequence, array or tensor, shape (n, n_positions) or as for ``of``
+            One label per position, whose values for padding are ignored, or one per sequence.
+        mask : array or tensor, shape (n, n_positions), or str, optional
+            1 for tokens that are rows, and 0 for padding; or the name of an input that is such a mask. By default, all
+            positions along the second axis of the inputs. Layers with another number of positions are not recorded.
+        classes : sequence of str, optional
+            As for ``of``.
+        targets : mapping of str to values, shape (n, n_positions) or (n,), optional
+            Other values to predict, one per position or one per sequence.
+
+        Raises
+        ------
+        ValueError
+            As for ``of``, and if the mask is not one of zeros and ones per position, or leaves a sequence no token.
+
+        Examples
+        --------
+        >>> stimuli = Stimuli.of_tokens(["a", "b"], [[0, 1, 9], [1, 0, 1]], ["train", "test"], np.ones((2, 3)),
+        ...                             mask=[[1, 1, 0], [1, 1, 1]])
+        >>> stimuli.ids.tolist(), stimuli.labels.tolist()
+        (['a:0', 'a:1', 'b:0', 'b:1', 'b:2'], [0, 1, 1, 0, 1])
+        """
+        n = len(as_texts(ids, "Ids"))
+        sequences = cls.of(ids, np.zeros(n, dtype=np.int64), split, inputs)  # equal labels keep the order
+        shown = as_token_mask(mask, cast("Inputs", sequences.inputs), sequences.ids)
+        numbers, names = class_numbers(per_token(labels, shown, "Labels"), classes)
+        rows, positions = np.nonzero(shown)
+        groups = sequences.ids[rows]
+        return cls(
+            np.array([f"{group}:{position}" for group, position in zip(groups, positions, strict=True)]),
+            numbers,
+            sequences.split[rows],
+            hashlib.sha256(sequences.content_hash.encode() + numbers.tobytes()).hexdigest(),
+            sequences.inputs,
+            names,
+            {
+                name: as_target(per_token(values, shown, f"Values of target '{name}'"), name, len(rows))
+                for name, values in (targets or {}).items()
+            },
+            groups,
+            positions.astype(np.int64),
+            None if sequences.digests is None else sequences.digests[rows],
+            shown,
+        )
+
     def __len__(self) -> int:
-        """Return the number of stimuli."""
+        """Return the number of stimuli, which are the rows of a recording."""
         return len(self.ids)
+
+    @property
+    def n_inputs(self) -> int:
+        """The number of entries of ``inputs``: the number of sequences if rows are tokens."""
+        return len(self) if self.mask is None else len(self.mask)
 
     def _repr_html_(self) -> str:
         """Return a table of the number of stimuli per split and label as HTML, for a notebook."""
@@ -160,11 +237,11 @@ class Stimuli:
         return f"<b>Stimuli</b>: {len(self)}{rest}{table(rows, ['part', *(f'label {label}' for label in shown)])}"
 
     def first_inputs(self, n: int) -> Arrays:
-        """Return the inputs of the first ``n`` stimuli; raises as ``inputs_at`` does."""
-        return self.inputs_at(range(min(n, len(self))))
+        """Return the first ``n`` inputs; raises as ``inputs_at`` does."""
+        return self.inputs_at(range(min(n, self.n_inputs)))
 
     def inputs_at(self, rows: Sequence[int]) -> Arrays:
-        """Return the inputs of some stimuli, in memory.
+        """Return some inputs, in memory; of sequences if rows are tokens.
 
         Raises
         ------

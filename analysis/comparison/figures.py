@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
+from scipy.spatial.distance import squareform
 
 from analysis.comparison.attribution.answer import (
     contrast_titles,
@@ -237,7 +238,17 @@ def _draw_rdms(tables: Tables) -> Figure:
         for index, view in enumerate(tables.views)
     }
     labels: NDArray[Any] = first.stimuli.labels[first.rows("test")]
-    return plot_rdm_grid(rdms, labels, first.classes, distance=f"{tables.config.distance} distance")
+    order = np.argsort(labels, kind="stable")
+    if (order != np.arange(len(order))).any():  # labels of tokens
+        rdms = {
+            view: {layer: _reordered(rdm, order) for layer, rdm in matrices.items()} for view, matrices in rdms.items()
+        }
+    return plot_rdm_grid(rdms, labels[order], first.classes, distance=f"{tables.config.distance} distance")
+
+
+def _reordered(rdm: NDArray[Any], order: NDArray[np.int64]) -> NDArray[Any]:
+    """Return a condensed matrix with the stimuli in another order."""
+    return np.asarray(squareform(squareform(rdm, checks=False)[np.ix_(order, order)], checks=False))
 
 
 def _evenly(layers: list[str]) -> list[str]:

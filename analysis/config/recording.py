@@ -103,8 +103,15 @@ class CaptureConfig(Settings):
     )
     reduce: tuple[str, ...] = setting(
         (),
-        help="Reductions of the model's layers: PATTERN=REDUCTION, e.g. conv*=spatial_mean or h.*=token(-1).",
+        help="Reductions of the model's layers: PATTERN=REDUCTION, e.g. conv*=spatial_mean or h.*=token(0). By the "
+        "input attention_mask: first_token, last_token, masked_mean.",
         singular="reduction",
+    )
+    rows: str = setting(
+        "stimuli",
+        help="What a row of the model's layers is: one of the stimuli, or one of their tokens that are not padding "
+        "by the array attention_mask or token_mask of --data.",
+        choices=("stimuli", "tokens"),
     )
     side: str = setting(
         "output",

@@ -31,7 +31,9 @@ def page_content(tables: Tables) -> tuple[dict[str, Any], Arrays]:
     """Return the data that the script unpacks at once, ready for JSON, and the arrays that it unpacks when needed."""
     views, arrays = tables.views, Arrays()
     test = views[0].rows("test")
-    shown = choose_shown(views[0].stimuli.labels[test], most_shown(_count_layers(tables)))
+    labels = views[0].stimuli.labels[test]
+    shown = choose_shown(labels, most_shown(_count_layers(tables)))
+    shown = shown[np.argsort(labels[shown], kind="stable")]  # labels of tokens are in no order
     with threadpool_limits(1):  # matrices are small
         fits = _add_layers(arrays, tables, shown)
     _add_similarity(arrays, tables)
@@ -196,13 +198,13 @@ def choose_shown(labels: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def pairs_of(shown: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Return the positions of all pairs of the shown stimuli in a condensed matrix of n stimuli.
+    """Return the positions of all pairs of the shown stimuli, in any order, in a condensed matrix of n stimuli.
 
     Examples
     --------
-    >>> pairs_of(np.array([0, 2, 3]), 4).tolist()
-    [1, 2, 5]
+    >>> pairs_of(np.array([0, 2, 3]), 4).tolist(), pairs_of(np.array([2, 0, 3]), 4).tolist()
+    ([1, 2, 5], [1, 5, 2])
     """
     left, right = np.triu_indices(len(shown), k=1)
-    i, j = shown[left], shown[right]
+    i, j = np.minimum(shown[left], shown[right]), np.maximum(shown[left], shown[right])
     return n * i - i * (i + 1) // 2 + j - i - 1

@@ -334,7 +334,7 @@ def _check_forward(capturing: Callable[..., Capture], stimuli: Stimuli, batch_si
 
     If that fails, run it on blocks of the sizes that a recording has, as some networks take one batch size only.
     """
-    n = len(stimuli)
+    n = stimuli.n_inputs
     size = min(n, _FEW, batch_size or n)
     rest = n % batch_size if batch_size is not None and batch_size < n else 0
     shown = min(n, max(2, size + (rest == 1)))
@@ -360,13 +360,13 @@ def _check_blocks(capture: Capture, stimuli: Stimuli, size: int, rest: int) -> N
         cause = error.__cause__ or error
         raise ValueError(
             f"The network runs on {size} stimuli but not on the {rest} of the last block ({_described(cause)}). Give a "
-            f"--batch-size that divides {len(stimuli)}."
+            f"--batch-size that divides {stimuli.n_inputs}."
         ) from error
 
 
 def _spread_inputs(stimuli: Stimuli, n: int) -> Any:
     """Return the inputs of ``n`` stimuli, evenly spaced, so that they are of several classes."""
-    rows = np.linspace(0, len(stimuli) - 1, n).round().astype(int)
+    rows = np.linspace(0, stimuli.n_inputs - 1, n).round().astype(int)
     return stimuli.inputs_at(rows.tolist())
 
 

@@ -21,6 +21,7 @@ from checkpoints.capture.reductions import Reduction, as_reduction
 from checkpoints.capture.selection import LayerKey, Pattern, Selector, as_selectors, chosen_modules, module_names
 from checkpoints.capture.trial_passes.batch_size import fitting_batch
 from checkpoints.capture.trial_passes.shown_stimuli import ShownStimuli
+from checkpoints.capture.trial_passes.token_axis import TokenAxes, establish_token_axes
 from checkpoints.capture.trial_passes.trials import add_check_samples, run_trials
 from checkpoints.storage.hdf5_files.activation_file import LayerValues, check_same_layers
 
@@ -148,7 +149,7 @@ class Capture:
         """The names of the modules that match now, in the model's order."""
         return tuple(watch.name for watch in self._watches()[1])
 
-    def record(self, inputs: Any, labels: Any = None) -> dict[str, LayerValues]:
+    def record(self, inputs: Any, labels: Any = None, *, mask: Any = None) -> dict[str, LayerValues]:
         """Return each layer's activations, or gradients, for the inputs, in memory.
 
         Parameters
@@ -156,6 +157,8 @@ class Capture:
         inputs : Tensor, array, sequence, data set, loader or InputSource, or mapping of str to such
         labels : Tensor or array, shape (n, ...), optional
             What the loss is given besides the output; only for the side "gradient", which requires it.
+        mask : Tensor or array, shape (n, n_positions), optional
+            As for ``blocks``.
 
         Returns
         -------
@@ -168,7 +171,7 @@ class Capture:
             As for ``blocks``, or if layers or shapes differ between blocks of stimuli.
         """
         parts: dict[str, list[LayerValues]] = {}
-        for block in self.blocks(inputs, labels):
+        for block in self.blocks(inputs, labels, mask=mask):
             check_same_layers({name: first for name, (first, *_) in parts.items()} or block, block)
             for name, layer in block.items():
                 parts.setdefault(name, []).append(replace(layer, values=layer.values.copy()))
@@ -177,7 +180,7 @@ class Capture:
             for name, layers in parts.items()
         }
 
-    def blocks(self, inputs: Any, labels: Any = None) -> Iterator[dict[str, LayerValues]]:
+    def blocks(self, inputs: Any, labels: Any = None, *, mask: Any = None) -> Iterator[dict[str, LayerValues]]:
         """Yield each layer's activations, or gradients, for consecutive blocks of the inputs, one pass at a time.
 
         Parameters
@@ -187,6 +190,11 @@ class Capture:
             first parameter or buffer, one block at a time; floats take the type of the first that holds floats.
         labels : Tensor or array, shape (n, ...), optional
             As for ``record``.
+        mask : Tensor or array, shape (n, n_positions), optional
+            Gives one row per token (frame, patch) where the mask is not 0, in the order of stimuli and of positions,
+            in place of one row per stimulus. A pass over shorter sequences establishes which axis of a layer indexes
+            the tokens. Layers without such an axis, or with another number of positions, are left out with a warning.
+            Not with reductions, nor with a loss.
 
         Yields
         ------
@@ -200,7 +208,8 @@ class Capture:
             If there are no inputs; if a pattern records nothing; if a layer that is given by its exact name is not
             reached, has no axis that indexes the stimuli, or has no gradient; if a reduction fails; if values exceed
             the range of the stored type; if the network has lazy modules without weights; if there are no labels for a
-            loss, or not one per stimulus; or if the loss does not return one number per stimulus or their sum.
+            loss, or not one per stimulus; if the loss does not return one number per stimulus or their sum; or if the
+            mask is not one row per stimulus, or is combined with a reduction or a loss.
         """
         stimuli = ShownStimuli(inputs)
         n = len(stimuli)
@@ -208,12 +217,17 @@ class Capture:
         selectors, watches = self._watches()
         network = Network(self.model, self._forward, watches, stimuli.widths, self._warn_not_restorable, self._loss)
         stimuli.labels = self._labels_for_loss(labels, n)
+        tokens = self._token_mask(mask, n)
         plan = run_trials(network, stimuli, self._batch_size)
+        if tokens is not None:
+            plan.tokens = establish_token_axes(network, stimuli, plan, tokens.shape[1])
+            self._warn_of_sizes(plan.tokens)
         size = self._batch_size or fitting_batch(plan, n, self._dtype.itemsize)
         add_check_samples(network, stimuli, plan, size)
         memory: dict[LayerKey, Tensor] = {}
         for start, batch in zip(range(0, n, size), stimuli.blocks(size), strict=True):
-            block = RecordedBlock(plan, start, min(size, n - start), self._dtype, memory)
+            shown = None if tokens is None else tokens[start : start + size]
+            block = RecordedBlock(plan, start, min(size, n - start), self._dtype, shown, memory)
             with _last_block_error(n, size, start):
                 block.run(network, batch)
             _check_reached(selectors, watches, block)
@@ -233,6 +247,31 @@ class Capture:
         if isinstance(column, dict) or column.shape[:1] != (n,):
             raise ValueError(f"The labels are not one per stimulus; expected {n} rows.")
         return column
+
+    def _token_mask(self, mask: Any, n: int) -> Tensor | None:
+        """Return which tokens of ``n`` stimuli are rows, if tokens are rows."""
+        if mask is None:
+            return None
+        if self._loss is not None:
+            raise ValueError("Gradients have one row per stimulus and none per token; leave out the loss or the mask.")
+        if self._reductions:
+            raise ValueError(
+                "Reductions make one row per stimulus, and the mask asks for one per token; leave out one."
+            )
+        tokens = as_tensors(mask)
+        if isinstance(tokens, dict) or tokens.ndim != 2 or len(tokens) != n or not bool((tokens != 0).any(1).all()):
+            raise ValueError(
+                f"The mask is not one row per stimulus with a token in each; expected shape ({n}, n_positions)."
+            )
+        return tokens != 0
+
+    def _warn_of_sizes(self, tokens: TokenAxes) -> None:
+        if tokens.by_size:
+            names = ", ".join(map(layer_name, tokens.by_size))
+            self._warn(
+                f"The network runs on sequences of {tokens.length} positions only, so the axis of the tokens was taken "
+                f"by its size, and could not be verified, in: {names}."
+            )
 
     def _watches(self) -> tuple[tuple[Selector, ...], tuple[WatchedModule, ...]]:
         """Return the selectors, and the modules of the present network that they choose."""
@@ -304,7 +343,8 @@ def _raise_not_reached(selector: Selector, left_out: Sequence[LayerKey], block: 
         shape, problem = block.left_out[left_out[0]]
         raise NotRecordable(
             f"Layer '{layer_name(left_out[0])}' has shape {shape} for {block.n} stimuli, and {problem}. Choose "
-            "another tensor, or give a reduction that returns one row per stimulus."
+            + ("another tensor, or give " if block.mask is None else "other layers, or record one row per stimulus by ")
+            + "a reduction that returns one row per stimulus."
         )
     if selector.path or selector.call is not None:
         raise ValueError(
@@ -314,8 +354,8 @@ def _raise_not_reached(selector: Selector, left_out: Sequence[LayerKey], block: 
     if selector.exact:
         raise ValueError(f"Layer '{selector.text}' was not reached in a forward pass, or returned no tensor.")
     raise ValueError(
-        f"'{selector.text}' matches modules, but none of them gives one row per stimulus in a forward pass. The "
-        "network's own output is ''."
+        f"'{selector.text}' matches modules, but none of them gives one row per "
+        f"{'stimulus' if block.mask is None else 'token'} in a forward pass. The network's own output is ''."
     )
 
 

@@ -33,6 +33,7 @@ class RecordedBlock:
     start: int  # the first stimulus
     n: int  # number of stimuli
     dtype: torch.dtype  # in which values are stored
+    mask: Tensor | None  # of the tokens that are rows, (n, n_positions); None if stimuli are rows
     memory: dict[LayerKey, Tensor]  # of the previous block, reused because allocating takes longer than copying
     layers: dict[LayerKey, LayerValues] = field(default_factory=dict)  # in the order in which they are reached
     left_out: dict[LayerKey, tuple[tuple[int, ...], str]] = field(default_factory=dict)  # with their shapes
@@ -73,11 +74,24 @@ class RecordedBlock:
             problem = _NO_AXIS
         if not problem and not reduced.numel():
             problem = _NO_VALUES
+        if not problem and self.mask is not None:
+            reduced, problem = self._token_rows(key, reduced, self.mask)
         if problem:
             self._leave_out(key, reduced, problem)
         else:
-            source = move_stimuli_first(self.plan.axes, key, source)
+            source = reduced if self.mask is not None else move_stimuli_first(self.plan.axes, key, source)
             self.layers[key] = self._values(key, source, reduced, str(self.plan.reductions[key]))
+
+    def _token_rows(self, key: LayerKey, tensor: Tensor, mask: Tensor) -> tuple[Tensor, str | None]:
+        """Return the rows of the tokens; or the tensor, and the reason why it has none."""
+        assert self.plan.tokens is not None
+        axis = self.plan.tokens.axes.get(key)
+        if axis is None:
+            return tensor, self.plan.tokens.problem(key)
+        tokens = tensor.movedim(axis, 1)
+        if tokens.shape[:2] != mask.shape:
+            return tensor, f"there are {tokens.shape[1]} tokens and not {mask.shape[1]}"
+        return tokens[mask.to(tokens.device)], None
 
     def _axis_problem(self, axes: Axes, key: LayerKey, tensor: Tensor) -> str | None:
         """Return the reason why the tensor does not have one row per stimulus of the block."""
@@ -117,7 +131,7 @@ class RecordedBlock:
                 copy = self.memory[key] = torch.empty(reduced.shape, dtype=self.dtype)
         _store(reduced, copy, layer_name(key))
         return LayerValues(
-            values=copy.reshape(self.n, -1).numpy(),
+            values=copy.reshape(len(copy), -1).numpy(),
             feature_shape=tuple(reduced.shape[1:]),
             source_dtype=str(source.dtype),
             source_shape=tuple(source.shape[1:]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -12,6 +13,9 @@ from checkpoints.capture.network import Batch, inputs_of
 from checkpoints.capture.reductions import Reduction
 from checkpoints.capture.selection import LayerKey
 from checkpoints.capture.trial_passes.stimulus_axis import Sample, StimulusAxis
+
+if TYPE_CHECKING:
+    from checkpoints.capture.trial_passes.token_axis import TokenAxes
 
 __all__ = ["LARGEST_BATCH", "Axes", "RecordingPlan", "move_stimuli_first", "reduce_tensor"]
 
@@ -32,6 +36,7 @@ class RecordingPlan:
     random: set[LayerKey] = field(default_factory=set)  # tensors that differ between two passes over the same stimuli
     checks: list[tuple[list[int], dict[LayerKey, Sample]]] = field(default_factory=list)  # stimuli of further passes
     largest_batch: int = LARGEST_BATCH  # number of stimuli that fit into the memory of a pass
+    tokens: TokenAxes | None = None  # if rows are tokens
     only_batch: int = 0  # the only batch size that the network takes; 0 if it takes several
 
 
