@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.comparison.attribution.design import Design
-from analysis.comparison.stimulus_matching import matched_stimuli
+from analysis.comparison.matched_stimuli import matched_stimuli
 from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
 from analysis.comparison.tasks.plan import plan_rdms

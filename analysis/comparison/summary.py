@@ -10,7 +10,7 @@ from analysis.comparison.attribution.answer import answer
 from analysis.comparison.attribution.arm_rows import describe_setting
 from analysis.comparison.attribution.arms import FORK_STEP, differing_settings
 from analysis.comparison.equal_steps import Twins, is_over_steps, similarity_at_equal_steps, twins_of
-from analysis.comparison.stimulus_matching import describe_matching
+from analysis.comparison.matched_stimuli import describe_matching
 from analysis.comparison.tables.result_tables import Tables
 from analysis.config.recorded_steps import is_trained_here
 

@@ -20,8 +20,9 @@ from checkpoints.capture.recorded_block import RecordedBlock
 from checkpoints.capture.reductions import Reduction, as_reduction
 from checkpoints.capture.selection import LayerKey, Pattern, Selector, as_selectors, chosen_modules, module_names
 from checkpoints.capture.trial_passes.batch_size import fitting_batch
+from checkpoints.capture.trial_passes.recording_plan import TokenAxes
 from checkpoints.capture.trial_passes.shown_stimuli import ShownStimuli
-from checkpoints.capture.trial_passes.token_axis import TokenAxes, establish_token_axes
+from checkpoints.capture.trial_passes.token_axis import establish_token_axes
 from checkpoints.capture.trial_passes.trials import add_check_samples, run_trials
 from checkpoints.storage.hdf5_files.activation_file import LayerValues, check_same_layers
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -14,14 +13,26 @@ from checkpoints.capture.reductions import Reduction
 from checkpoints.capture.selection import LayerKey
 from checkpoints.capture.trial_passes.stimulus_axis import Sample, StimulusAxis
 
-if TYPE_CHECKING:
-    from checkpoints.capture.trial_passes.token_axis import TokenAxes
-
-__all__ = ["LARGEST_BATCH", "Axes", "RecordingPlan", "move_stimuli_first", "reduce_tensor"]
+__all__ = ["LARGEST_BATCH", "NO_TOKENS", "Axes", "RecordingPlan", "TokenAxes", "move_stimuli_first", "reduce_tensor"]
 
 LARGEST_BATCH = 512
+NO_TOKENS = "no axis indexes the tokens"
 
 Axes = dict[LayerKey, StimulusAxis | None]
+
+
+@dataclass
+class TokenAxes:
+    """The axis of the tokens in each tensor, where the stimuli come first; or why there is none."""
+
+    length: int  # number of positions of a sequence
+    axes: dict[LayerKey, int] = field(default_factory=dict)
+    problems: dict[LayerKey, str] = field(default_factory=dict)
+    by_size: list[LayerKey] = field(default_factory=list)  # whose axis could not be established and has the right size
+
+    def problem(self, key: LayerKey) -> str:
+        """Return why a tensor has no row per token."""
+        return self.problems.get(key, NO_TOKENS)
 
 
 @dataclass

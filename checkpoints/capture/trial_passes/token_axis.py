@@ -6,38 +6,21 @@ many as the tokens; they stay as many when the sequences are shorter.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from torch import Tensor, nn
 
 from checkpoints.capture.feature_axis import feature_axis
 from checkpoints.capture.hooks import LayerTensor, NotRecordable
 from checkpoints.capture.network import Batch, Network, each_tensor
 from checkpoints.capture.selection import LayerKey
-from checkpoints.capture.trial_passes.recording_plan import RecordingPlan, move_stimuli_first
+from checkpoints.capture.trial_passes.recording_plan import NO_TOKENS, RecordingPlan, TokenAxes, move_stimuli_first
 from checkpoints.capture.trial_passes.shown_stimuli import ShownStimuli
 from checkpoints.errors import UnreadableInputs
 
-__all__ = ["TokenAxes", "establish_token_axes"]
+__all__ = ["establish_token_axes"]
 
 _SEVERAL = "several axes index the tokens"
-_NONE = "no axis indexes the tokens"
 
 Shapes = dict[LayerKey, tuple[tuple[int, ...], nn.Module]]
-
-
-@dataclass
-class TokenAxes:
-    """The axis of the tokens in each tensor, where the stimuli come first; or why there is none."""
-
-    length: int  # number of positions of a sequence
-    axes: dict[LayerKey, int] = field(default_factory=dict)
-    problems: dict[LayerKey, str] = field(default_factory=dict)
-    by_size: list[LayerKey] = field(default_factory=list)  # whose axis could not be established and has the right size
-
-    def problem(self, key: LayerKey) -> str:
-        """Return why a tensor has no row per token."""
-        return self.problems.get(key, _NONE)
 
 
 def establish_token_axes(network: Network, source: ShownStimuli, plan: RecordingPlan, length: int) -> TokenAxes:
@@ -74,11 +57,11 @@ def _choose_by_size(found: TokenAxes, key: LayerKey, shape: tuple[int, ...], mod
     """Note the only axis of the right size, if it is not that of the features."""
     fitting = [axis for axis in range(1, len(shape)) if shape[axis] == found.length]
     if len(shape) < 3 or len(fitting) != 1:
-        found.problems[key] = f"{len(fitting)} axes have the size of {found.length} tokens" if fitting else _NONE
+        found.problems[key] = f"{len(fitting)} axes have the size of {found.length} tokens" if fitting else NO_TOKENS
         return
     side, certain = feature_axis(module, shape, "last")
     if certain and fitting[0] == (1 if side == "first" else len(shape) - 1):
-        found.problems[key] = _NONE
+        found.problems[key] = NO_TOKENS
         return
     found.axes[key] = fitting[0]
     found.by_size.append(key)

@@ -1,3 +1,5 @@
+import base64
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from analysis.plots import plot_rdm_grid, plot_similarity_grid
 from analysis.plots.axes import figure_of, new_axes, verbatim
 from analysis.plots.drawing import Drawing, save_figures
 from analysis.report import write_report
+from analysis.report.content import page_content
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
 
@@ -111,6 +114,33 @@ def test_rdms_are_those_of_the_file(drawings: dict[str, Drawing], tables: Tables
             np.testing.assert_array_equal(panels[index, column].images[0].get_array(), expected)
     assert figure.axes[9].get_ylabel() == "correlation distance"
     assert [label.get_text() for label in panels[2, 0].get_xticklabels()] == list("0123456789")
+
+
+def test_rdms_of_tokens_are_drawn_in_the_order_of_their_labels(
+    measure: Callable[..., ComparisonResult], tmp_path: Path
+) -> None:
+    """Rows that are tokens are in the order of sequences, whose labels alternate."""
+    rng = np.random.default_rng(0)
+    labels, parts = rng.integers(0, 3, (12, 4)), ["train", "test", "validation"] * 4
+    labels[:2] = [0, 1, 2, 1]
+    stimuli = Stimuli.of_tokens(range(12), labels, parts, rng.normal(size=(12, 4, 5)))
+    model = nn.Sequential(nn.Linear(5, 6))
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
+        run.checkpoint(0, model, capture=Capture(model, "0"))
+    tables = measure([View("tokens", Run.open(tmp_path / "run"), 0)], tmp_path / "out", Cs=(1.0,)).tables
+    figure = next(drawing for drawing in draw_figures(tables) if drawing.name == "rdm_grid").figure
+    test = stimuli.labels[stimuli.split == "test"]
+    order = np.argsort(test, kind="stable")
+    expected = squareform(tables.rdm(0, "0"))[np.ix_(order, order)]
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), expected)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0", "1", "2"]
+    content, arrays = page_content(tables)
+    assert content["stimuli"]["labels"] == sorted(test.tolist())
+    assert content["stimuli"]["ids"] == stimuli.ids[stimuli.split == "test"][order].tolist()
+    packed = arrays.index["rdm-0-0"]
+    upper = expected[np.triu_indices(len(order), 1)]
+    codes = np.frombuffer(zlib.decompress(base64.b64decode(arrays.packed["rdm-0-0"])), "<u2")
+    np.testing.assert_allclose(packed["low"] + codes / 65534 * (packed["high"] - packed["low"]), upper, atol=1e-3)
 
 
 def test_class_structure_and_training_are_those_of_the_tables(drawings: dict[str, Drawing], tables: Tables) -> None:

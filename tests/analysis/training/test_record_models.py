@@ -83,6 +83,10 @@ class Counting(nn.Module):
         passes.append(len(X))
         return self.out(X.flatten(1))
 
+def words():
+    torch.manual_seed(2)
+    return nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 4))
+
 def sparse():
     model = drawn()
     model.register_buffer("graph", torch.eye(3).to_sparse())
@@ -565,3 +569,63 @@ def test_names_of_classes_that_do_not_fit_the_labels_are_not_used(tmp_path: Path
     stimuli = Stimuli.of(["a", "b"], [3, 7], ["test", "test"], np.zeros((2, 1)))
     with Run.create(tmp_path / "run", {"data": {"classes": ["cat", "dog"]}}, stimuli) as run:
         assert View("x", run, 0).classes == {3: "3", 7: "7"}
+
+
+# Rows that are tokens
+
+TEXT = np.random.default_rng(0).integers(0, 10, (15, 4))
+SHOWN = (np.arange(4) < 1 + np.arange(15)[:, None] % 4).astype(np.int64)
+WORDS = np.where(SHOWN == 1, np.array(["even", "odd"])[TEXT % 2], "padding")
+
+
+def test_tokens_that_are_not_padding_are_rows(place: Path) -> None:
+    np.savez("text.npz", X=TEXT, token_mask=SHOWN, y=WORDS, ids=[f"s{k}" for k in range(15)])
+    run = record(model="somebody:words", data="text.npz", rows="tokens", batch_size=4)
+    stimuli = run.stimuli
+    assert stimuli.ids.tolist() == [f"s{n}:{t}" for n in range(15) for t in range(4) if SHOWN[n, t]]
+    assert stimuli.labels.tolist() == [int(TEXT[n, t] % 2) for n in range(15) for t in range(4) if SHOWN[n, t]]
+    parts = [stimuli.split[stimuli.groups == f"s{k}"].tolist() for k in range(15)]
+    assert all(len(set(part)) == 1 for part in parts)
+    assert [part[0] for part in parts] == ["train", "test", "train", "validation", "train"] * 3
+    assert run.config["data"]["classes"] == ["even", "odd"]
+    assert run.config["recording"]["rows"] == "tokens"
+    weights = run.last().weights()["0.weight"].numpy()
+    np.testing.assert_array_equal(run.last()["0"][:], weights[TEXT[SHOWN == 1]])
+
+
+@pytest.mark.usefixtures("place")
+def test_the_attention_mask_says_which_tokens_are_rows_unless_there_is_a_token_mask() -> None:
+    arrays = {"input_ids": TEXT, "attention_mask": SHOWN, "y": np.arange(15) % 3}
+    np.savez("text.npz", **arrays)
+    loaded = load_stimuli("text.npz", "tokens")
+    assert sorted(loaded.stimuli.inputs) == ["attention_mask", "input_ids"]
+    assert (len(loaded.stimuli), loaded.classes) == (SHOWN.sum(), ("0", "1", "2"))
+    np.savez("text.npz", **arrays, token_mask=SHOWN[:, ::-1])
+    other = load_stimuli("text.npz", "tokens").stimuli
+    assert sorted(other.inputs) == ["attention_mask", "input_ids"]
+    assert other.ids[0] == "00000000:3"
+    np.savez("text.npz", X=TEXT)
+    assert len(load_stimuli("text.npz", "tokens").stimuli) == TEXT.size
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "message"),
+    [
+        (
+            {"y": WORDS},
+            {},
+            r"text.npz: y has shape \(15, 4\), one label per position of a sequence, .* Give --rows tokens",
+        ),
+        ({"token_mask": 2 * SHOWN}, {"rows": "tokens"}, r"text.npz: The mask has values other than 0 and 1"),
+        ({}, {"rows": "tokens", "reduce": ("0=token(0)",)}, r"Reductions make one row per stimulus, and the mask asks"),
+        ({}, {"rows": "words"}, r"Unknown rows 'words'. Choose one of: stimuli, tokens"),
+    ],
+    ids=["labels of tokens", "mask", "reduction", "rows"],
+)
+def test_rows_that_contradict_the_file_or_the_reductions_are_refused(
+    place: Path, arrays: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    np.savez("text.npz", **{"X": TEXT, "y": np.arange(15) % 3, **arrays})
+    with pytest.raises(ValueError, match=message):
+        record(model="somebody:words", data="text.npz", **options)
+    assert not Path("new").exists()
