@@ -356,8 +356,18 @@ def _raise_not_reached(selector: Selector, left_out: Sequence[LayerKey], block: 
         raise ValueError(f"Layer '{selector.text}' was not reached in a forward pass, or returned no tensor.")
     raise ValueError(
         f"'{selector.text}' matches modules, but none of them gives one row per "
-        f"{'stimulus' if block.mask is None else 'token'} in a forward pass. The network's own output is ''."
+        f"{'stimulus' if block.mask is None else 'token'} in a forward pass. {_why_no_tokens(left_out, block)}The "
+        "network's own output is ''."
     )
+
+
+def _why_no_tokens(left_out: Sequence[LayerKey], block: RecordedBlock) -> str:
+    """Return why the first layer that was left out has no tokens, if tokens are rows."""
+    if block.mask is None or not left_out:
+        return ""
+    shape, problem = block.left_out[left_out[0]]
+    width = block.mask.shape[1]
+    return f"The mask has {width} positions; of layer '{layer_name(left_out[0])}' {shape}, {problem}. "
 
 
 @contextmanager

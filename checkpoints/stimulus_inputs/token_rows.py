@@ -40,12 +40,16 @@ def per_token(values: Any, mask: NDArray[np.bool_], what: str) -> NDArray[Any]:
     array = as_array(values, what)
     if array.shape == mask.shape:
         return array[mask]
-    vector = as_label_vector(array)
+    expected = ValueError(
+        f"{what} have shape {array.shape} for {mask.shape[0]} sequences of {mask.shape[1]} positions; expected one "
+        "value per sequence or one per position."
+    )
+    try:
+        vector = as_label_vector(array)
+    except ValueError as error:
+        raise expected from error
     if vector.shape != mask.shape[:1]:
-        raise ValueError(
-            f"{what} have shape {array.shape} for {mask.shape[0]} sequences of {mask.shape[1]} positions; expected one "
-            "value per sequence or one per position."
-        )
+        raise expected
     return np.repeat(vector, mask.sum(axis=1))
 
 

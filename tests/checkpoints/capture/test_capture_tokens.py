@@ -193,3 +193,13 @@ def test_gradients_of_tokens_are_refused(tmp_path: Path) -> None:
         pytest.raises(ValueError, match=r"and the rows of this run are"),
     ):
         run.checkpoint(0, model, gradients=gradients)
+
+
+def test_a_mask_of_another_width_than_all_layers_is_explained() -> None:
+    model = nn.Sequential(nn.Embedding(20, 4))
+    with pytest.raises(
+        ValueError,
+        match=r"none of them gives one row per token in a forward pass\. The mask has 9 positions; of layer '0' "
+        r"\(11, 6, 4\), no axis indexes the tokens\. ",
+    ):
+        Capture(model, "*").record(TOKENS, mask=np.ones((N, 9)))

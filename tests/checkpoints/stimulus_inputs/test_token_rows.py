@@ -90,7 +90,10 @@ def test_other_inputs_labels_or_tokens_are_another_set() -> None:
             r"The mask leaves the sequence 'b' no token; leave the sequence",
         ),
         ({"mask": "mask"}, r"There is no mask 'mask' among the inputs \(one without a name\)\."),
-        ({"labels": LABELS[:, :3]}, r"Labels have shape \(3, 3\)"),
+        (
+            {"labels": LABELS[:, :3]},
+            r"Labels have shape \(3, 3\) for 3 sequences of 4 positions; expected one value per",
+        ),
         ({"labels": [0, 1]}, r"Labels have shape \(2,\) for 3 sequences of 4 positions; expected one value per"),
         ({"inputs": np.ones(3), "mask": None}, r"have no such axis positions, so it is not known what a token is\."),
         (
