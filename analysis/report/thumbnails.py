@@ -46,6 +46,8 @@ def images_of(run: Run) -> NDArray[Any]:
     Nothing is downloaded.
     """
     config = run.config
+    if run.stimuli.positions is not None:
+        raise ValueError("the stimuli are tokens of sequences and not images.")
     if is_trained_here(config):
         inputs = _of_data_set(run, config)
     elif isinstance(config.get("source"), dict) and isinstance(config.get("data"), dict):

@@ -123,7 +123,7 @@ class MaskedMean(TokenMean):
 
     example: ClassVar[str] = "masked_mean or masked_mean(mask=attention_mask)"
 
-    mask: str = _MASK  # type: ignore[assignment]
+    mask: str = _MASK
 
     def __post_init__(self) -> None:
         """Check the name."""

@@ -137,6 +137,7 @@ def test_rdms_of_tokens_are_drawn_in_the_order_of_their_labels(
     content, arrays = page_content(tables)
     assert content["stimuli"]["labels"] == sorted(test.tolist())
     assert content["stimuli"]["ids"] == stimuli.ids[stimuli.split == "test"][order].tolist()
+    assert "the stimuli are tokens of sequences and not images" in content["stimuli"]["why_not"]
     packed = arrays.index["rdm-0-0"]
     upper = expected[np.triu_indices(len(order), 1)]
     codes = np.frombuffer(zlib.decompress(base64.b64decode(arrays.packed["rdm-0-0"])), "<u2")
