@@ -103,7 +103,7 @@ def test_words_of_a_pretrained_encoder_are_probed(repsim: Callable[..., str], tr
     name = list(run.last().activations)[-1]
     np.testing.assert_allclose(run.last().activations[name][:], direct, atol=1e-5)
 
-    assert "one label per position of a sequence, and the rows are sequences. Give --rows tokens" in repsim(
+    assert "If y has one for each position of a sequence, give --rows tokens" in repsim(
         f"{line} --output sentences --quiet", code=2
     )
     np.savez("sentences.npz", input_ids=TOKENS, attention_mask=MASK, y=np.arange(N) % 2)

@@ -47,6 +47,7 @@ RECORDING = {
 CAPTURE = {
     "layers": ["conv*"],
     "reduce": ["conv*=spatial_mean"],
+    "rows": "tokens",
     "side": "both",
     "dtype": "float16",
     "batch_size": 8,
@@ -57,6 +58,7 @@ CAPTURE = {
 ANALYSIS = {"steps": "all", "layers": ["hidden.1"], "distance": "cosine", "measures": ["rsa", "cka"], "Cs": [0.5, 2.0]}
 COMPARISON = {
     "controls": ["decoupled=runs/greedy/*"],
+    "match": "ids",
     "align": "step",
     "smallest_effects": ["cka=0.1", "accuracy=0.01"],
 }

@@ -614,7 +614,7 @@ def test_the_attention_mask_says_which_tokens_are_rows_unless_there_is_a_token_m
         (
             {"y": WORDS},
             {},
-            r"text.npz: y has shape \(15, 4\), one label per position of a sequence, .* Give --rows tokens",
+            r"text.npz: Labels have shape \(15, 4\); expected one label for each stimulus, .* give --rows tokens",
         ),
         ({"token_mask": 2 * SHOWN}, {"rows": "tokens"}, r"text.npz: The mask has values other than 0 and 1"),
         ({}, {"rows": "tokens", "reduce": ("0=token(0)",)}, r"Reductions make one row per stimulus, and the mask asks"),
