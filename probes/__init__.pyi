@@ -19,6 +19,7 @@ from .statistics import example_interval as example_interval
 from .statistics import first_layer_reaching as first_layer_reaching
 from .statistics import seed_bands as seed_bands
 from .statistics import seed_differences as seed_differences
+from .stimulus_groups import check_groups as check_groups
 from .table.column_schema import read_probe_table as read_probe_table
 from .table.layer_table import probe_layers as probe_layers
 from .table.network_layers import FitKey as FitKey

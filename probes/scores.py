@@ -1,4 +1,4 @@
-"""Scores of logits: log loss, accuracy, balanced accuracy."""
+"""Scores of logits: log loss, accuracy, balanced accuracy; and of predicted numbers: mean squared error, R²."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,30 @@ def balanced_accuracy(logits: Array, y: NDArray[np.intp]) -> float:
     """
     hits = _hits(logits, y)
     return float(np.mean([np.mean(hits[y == code]) for code in np.unique(y)]))
+
+
+def mean_squared_error(predicted: Array, y: Array) -> float:
+    """Return the mean squared difference of predictions and values, both (n,).
+
+    Examples
+    --------
+    >>> mean_squared_error(np.array([0.0, 1.0]), np.array([2.0, 1.0]))
+    2.0
+    """
+    return float(np.mean(np.square(predicted - y)))
+
+
+def r2_score(predicted: Array, y: Array) -> float:
+    """Return 1 minus the mean squared error over the variance of the values, at most 1; arguments as before.
+
+    Values must differ.
+
+    Examples
+    --------
+    >>> r2_score(np.array([1.0, 1.0, 4.0]), np.array([0.0, 1.0, 5.0]))
+    0.857142857142857...
+    """
+    return 1.0 - mean_squared_error(predicted, y) / float(np.var(y))
 
 
 def _hits(logits: Array, y: NDArray[np.intp]) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Targets of probes: class labels of the stimuli, with the rows of each part of the split."""
+"""Targets of probes: classes or quantities of the stimuli, with the rows of each part of the split."""
 
 from __future__ import annotations
 
@@ -6,27 +6,39 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from probes.stimulus_groups import check_groups
 from probes.stimulus_order import RowStimuli, is_by_id, is_stimulus_set
 
 PARTS = ("train", "validation", "test")
+LABEL = "label"  # name of a target that was given without a name
+
+Kind = Literal["categorical", "continuous"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Labels as class codes, and the rows of each part of the split; made and checked by `encode_target`."""
+    """Class codes or real numbers, and the rows of each part of the split.
 
-    classes: NDArray  # (K,) sorted labels
-    y: NDArray[np.intp]  # (n,) codes into classes
+    A categorical target is made and checked by `encode_target`, a continuous one by `measured_target`.
+    """
+
+    classes: NDArray  # (K,) sorted labels; empty if the target is continuous
+    y: NDArray[Any]  # (n,) codes into classes, or float64 values
     rows: dict[str, NDArray[np.intp]]  # "train", "validation", "test" -> row indices
 
-    def labels_of(self, part: str) -> NDArray[np.intp]:
-        """Return the class codes of one part."""
+    @property
+    def kind(self) -> Kind:
+        """Whether the target has classes or is a quantity."""
+        return "categorical" if len(self.classes) else "continuous"
+
+    def labels_of(self, part: str) -> NDArray[Any]:
+        """Return the class codes, or the values, of one part."""
         return self.y[self.rows[part]]
 
 
@@ -34,28 +46,38 @@ def read_targets(labels: Any, split: Any, stimuli: RowStimuli) -> tuple[dict[str
     """Return the targets by name and the split, in the order of the layers' rows.
 
     Labels and split have any form that `probe_layers` accepts. Raises a ValueError if there are no labels or no split,
-    or two names read alike, and those of `encode_target` and `RowStimuli.in_order`, with the name of the target.
+    two names read alike, or the split divides a group of the stimuli, and those of `encode_target`, `measured_target`
+    and `RowStimuli.in_order`, with the name of the target.
     """
     targets = _by_name(labels)
-    is_named = targets is labels
+    is_named = len(targets) > 1 or targets is labels
     ordered = {}
     for name, values in targets.items():
         with _naming(name, is_named):
             ordered[name] = stimuli.in_order(values, "labels")
     in_order = stimuli.in_order(_own_split(targets) if split is None else split, "split", column="split")
+    for each in (labels, split, *targets.values()):
+        if is_stimulus_set(each) and getattr(each, "groups", None) is not None:
+            check_groups(stimuli.in_order(each, "groups", column="groups"), in_order)
     encoded = dict[str, Target]()
     for name, values in ordered.items():
         with _naming(name, is_named):
-            encoded[str(name)] = encode_target(values, in_order)
+            is_measured = is_named and np.asarray(values).dtype.kind == "f"
+            encoded[str(name)] = measured_target(values, in_order) if is_measured else encode_target(values, in_order)
     if len(encoded) < len(targets):
         raise ValueError(f"labels has targets of one name: {', '.join(map(repr, targets))}. Give each another name.")
     return encoded, in_order
 
 
 def _by_name(labels: Any) -> Mapping[Any, Any]:
-    """Return targets by name; a single one is called "label"."""
+    """Return targets by name; a single one is called "label". A set of stimuli has its labels and its own targets."""
+    if is_stimulus_set(labels):
+        own = getattr(labels, "targets", None) or {}
+        if LABEL in own:
+            raise ValueError(f"labels has a target '{LABEL}' beside its labels. Give the target another name.")
+        return {LABEL: labels, **{name: pd.Series(values, index=labels.ids) for name, values in own.items()}}
     if not isinstance(labels, Mapping):
-        return {"label": labels}
+        return {LABEL: labels}
     if not labels:
         raise ValueError("labels is empty; give one or more targets, name -> array of shape (n,).")
     single = [not is_by_id(each) and np.ndim(each) == 0 for each in labels.values()]
@@ -64,7 +86,7 @@ def _by_name(labels: Any) -> Mapping[Any, Any]:
             "labels mixes single labels with whole targets; give a mapping of stimulus id to label, or of name to "
             "target."
         )
-    return {"label": labels} if any(single) else labels
+    return {LABEL: labels} if any(single) else labels
 
 
 def _own_split(targets: Mapping[Any, Any]) -> Any:
@@ -94,15 +116,35 @@ def encode_target(labels: ArrayLike, split: ArrayLike) -> Target:
     >>> target.y.tolist(), target.rows["train"].tolist()
     ([0, 1, 0, 1], [0, 1])
     """
-    label_array, split_array = checked_labels(labels, "labels"), np.asarray(split)
-    if label_array.shape != split_array.shape:
-        raise ValueError(
-            f"labels has {len(label_array)} entries and split has shape {split_array.shape}; "
-            "both need one entry per stimulus, in the same order."
-        )
+    label_array = checked_labels(labels, "labels")
     classes, y = np.unique(label_array, return_inverse=True)
-    target = Target(classes=classes, y=y, rows=_rows(split_array))
+    target = Target(classes=classes, y=y, rows=_rows(label_array, split))
     _check_classes(target)
+    return target
+
+
+def measured_target(values: ArrayLike, split: ArrayLike) -> Target:
+    """Check the values of a continuous target and a split, both of shape (n,).
+
+    Examples
+    --------
+    >>> target = measured_target([0.5, 1.5, 1.0, 2.0, 3.0], ["train", "train", "validation", "test", "test"])
+    >>> target.kind, target.labels_of("test").tolist()
+    ('continuous', [2.0, 3.0])
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not numbers.size:
+        raise ValueError(f"labels has shape {numbers.shape}; expected real numbers of shape (n,), one per stimulus.")
+    if len(unknown := np.flatnonzero(~np.isfinite(numbers))):
+        raise ValueError(
+            f"labels has {len(unknown)} values that are NaN or infinite, the first at row {unknown[0]}; give a finite "
+            "number for every stimulus."
+        )
+    target = Target(classes=np.empty(0), y=numbers, rows=_rows(numbers, split))
+    for part, why in (("train", "there is nothing to learn"), ("test", "R² is not defined")):
+        found = target.labels_of(part)
+        if found.max() == found.min():
+            raise ValueError(f"labels has the one value {found[0]:g} on all rows for {part}, where {why}.")
     return target
 
 
@@ -125,12 +167,22 @@ def checked_labels(labels: ArrayLike, name: str) -> NDArray:
         where = f"; {len(missing)} of them are missing (NaN), the first at row {missing[0]}" if len(missing) else ""
         raise ValueError(
             f"{name} has shape {array.shape} and dtype {array.dtype}; "
-            f"expected integers or strings of shape (n,){where}."
+            f"expected integers or strings of shape (n,){where}.{_ADVICE if array.dtype.kind == 'f' else ''}"
         )
     return array
 
 
-def _rows(split: NDArray) -> dict[str, NDArray[np.intp]]:
+_ADVICE = " Convert classes to integers; give a quantity by name: {'speed': values}."
+
+
+def _rows(values: NDArray, given: ArrayLike) -> dict[str, NDArray[np.intp]]:
+    """Return the rows of each part of a split with one entry for each value."""
+    split = np.asarray(given)
+    if values.shape != split.shape:
+        raise ValueError(
+            f"labels has {len(values)} entries and split has shape {split.shape}; "
+            "both need one entry per stimulus, in the same order."
+        )
     unknown = set(split.tolist()) - set(PARTS)
     if unknown:
         raise ValueError(f"Unknown split names: {_listed(unknown)}. Choose one of: {', '.join(PARTS)}.")

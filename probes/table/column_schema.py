@@ -59,6 +59,8 @@ def column_table() -> str:
     """Return the columns as a table in Markdown, for the documentation."""
     rows = []
     for name, column in COLUMNS.items():
-        option = f"`{column.option}`" if column.option else ""
-        rows.append(f"| `{name}` | {column.dtype} | {option} | {column.meaning.replace('|', BAR)} |")
+        options = [f"`{column.option}`"] if column.option else []
+        if column.stage in ("probe", "control") and len(column.kinds) == 1:
+            options.append(f"{column.kinds[0]} targets")
+        rows.append(f"| `{name}` | {column.dtype} | {', '.join(options)} | {column.meaning.replace('|', BAR)} |")
     return "\n".join(["| column | dtype | only with | meaning |", "|---|---|---|---|", *rows]) + "\n"

@@ -15,6 +15,9 @@ import numpy as np
 
 if TYPE_CHECKING:
     from probes.table.probed_layer import LayerTarget, ProbedLayer
+    from probes.targets import Kind
+
+_BOTH: tuple[Kind, ...] = ("categorical", "continuous")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,8 @@ class ProbeColumn:
     option : str
         The setting of `ProbeConfig` or the argument of `probe_layers` without which the column is empty; "" if there is
         none.
+    kinds : tuple of {"categorical", "continuous"}, default ("categorical",)
+        The kinds of targets that a "probe" or "control" column is computed for; it is empty for others.
     failed : object
         The value for a layer that failed.
     version : int
@@ -48,6 +53,7 @@ class ProbeColumn:
     compute: Callable[[Any], Any] | None = None
     stage: Literal["place", "probe", "control", "outcome"] = "probe"
     option: str = ""
+    kinds: tuple[Kind, ...] = ("categorical",)
     failed: Any = None
     version: int = 1
 
@@ -57,11 +63,23 @@ def _place(dtype: str, meaning: str, compute: Callable[[LayerTarget], Any]) -> P
 
 
 def _probe(dtype: str, meaning: str, compute: Callable[[ProbedLayer], Any], failed: Any = None) -> ProbeColumn:
-    return ProbeColumn(dtype=dtype, meaning=meaning, compute=compute, failed=failed)
+    """Return a column for probes of both kinds of targets."""
+    return ProbeColumn(dtype=dtype, meaning=meaning, compute=compute, failed=failed, kinds=_BOTH)
 
 
-def _control(option: str, meaning: str, compute: Callable[[ProbedLayer], Any]) -> ProbeColumn:
-    return ProbeColumn(dtype="float64", meaning=meaning, compute=compute, stage="control", option=option)
+def _of_classes(meaning: str, compute: Callable[[ProbedLayer], Any]) -> ProbeColumn:
+    return ProbeColumn(dtype="float64", meaning=meaning, compute=compute)
+
+
+def _of_values(meaning: str, compute: Callable[[ProbedLayer], Any]) -> ProbeColumn:
+    """Return a column for probes of continuous targets."""
+    return ProbeColumn(dtype="float64", meaning=meaning, compute=compute, kinds=("continuous",))
+
+
+def _control(
+    option: str, meaning: str, compute: Callable[[ProbedLayer], Any], *, kind: Kind = "categorical"
+) -> ProbeColumn:
+    return ProbeColumn(dtype="float64", meaning=meaning, compute=compute, stage="control", option=option, kinds=(kind,))
 
 
 def _n_rows(part: str, adjective: str) -> ProbeColumn:
@@ -70,7 +88,11 @@ def _n_rows(part: str, adjective: str) -> ProbeColumn:
 
 def _chance(place: LayerTarget) -> float:
     from probes.controls import majority_rate
+    from probes.scores import r2_score
 
+    if place.target.kind == "continuous":
+        test = place.target.labels_of("test")
+        return r2_score(np.full(len(test), place.target.labels_of("train").mean()), test)
     return majority_rate(place.target.labels_of("train"), place.target.labels_of("test"))
 
 
@@ -115,6 +137,11 @@ def _random_label_accuracy(probed: ProbedLayer) -> float | None:
     return float(np.mean([probed.accuracy("train", fit, y) for fit, y in zip(fits, labelings, strict=True)]))
 
 
+def _random_label_r2(probed: ProbedLayer) -> float | None:
+    values = probed.settings.random[probed.target_name]
+    return float(np.mean(probed.r2_of_others(values))) if len(values) else None
+
+
 def _control_accuracy(probed: ProbedLayer) -> float | None:
     y = probed.settings.control.get(probed.target_name)
     if y is None:
@@ -135,6 +162,11 @@ COLUMNS: dict[str, ProbeColumn] = {
     "seed": _place("Int64", "seed of the network, as given", lambda place: place.network.seed),
     "checkpoint": _place("Int64", "step of the network, as given", lambda place: place.network.checkpoint),
     "target": _place("str", 'name of the target; "label" if it has no name', lambda place: place.target_name),
+    "kind": _place(
+        "str",
+        '"categorical" if the target has classes, "continuous" if it is a quantity',
+        lambda place: place.target.kind,
+    ),
     "layer": _place("str", "name of the layer", lambda place: place.layer),
     "layer_index": _place("int64", "position of the layer in its network, from 0", lambda place: place.layer_index),
     "d": _place("int64", "number of features", lambda place: place.d),
@@ -155,39 +187,55 @@ COLUMNS: dict[str, ProbeColumn] = {
     "C_extended": _probe(
         "Int64", 'number of decades by which the grid was extended; empty unless Cs="auto"', _C_extended
     ),
-    "accuracy": _probe(
+    "accuracy": _of_classes("accuracy on the test rows, in [0, 1]", lambda probed: probed.accuracy("test")),
+    "balanced_accuracy": _of_classes(
+        "mean recall on the test rows of the classes present, in [0, 1]", _balanced_accuracy
+    ),
+    "log_loss": _of_classes("log loss on the test rows, in nats, >= 0", lambda probed: probed.log_loss("test")),
+    "train_accuracy": _of_classes("accuracy on the training rows, in [0, 1]", lambda probed: probed.accuracy("train")),
+    "validation_log_loss": _of_classes(
+        "log loss on the validation rows, in nats, >= 0", lambda probed: probed.log_loss("validation")
+    ),
+    "r2": _of_values(
+        "R² on the test rows, at most 1: 1 minus the mean squared error over the variance of the test values",
+        lambda probed: probed.r2("test"),
+    ),
+    "mse": _of_values(
+        "mean squared error on the test rows, in squared units of the target, >= 0",
+        lambda probed: probed.squared_error("test"),
+    ),
+    "train_r2": _of_values("R² on the training rows, at most 1", lambda probed: probed.r2("train")),
+    "validation_mse": _of_values(
+        "mean squared error on the validation rows, >= 0", lambda probed: probed.squared_error("validation")
+    ),
+    "chance": _place(
         "float64",
-        "accuracy on the test rows, in [0, 1]",
-        lambda probed: probed.accuracy("test"),
+        "test accuracy of always answering the commonest training class, in [0, 1]; of a continuous target, R² on the "
+        "test rows of always answering the mean of the training rows, at most 0",
+        _chance,
     ),
-    "balanced_accuracy": _probe(
-        "float64",
-        "mean recall on the test rows of the classes present, in [0, 1]",
-        _balanced_accuracy,
-    ),
-    "log_loss": _probe(
-        "float64",
-        "log loss on the test rows, in nats, >= 0",
-        lambda probed: probed.log_loss("test"),
-    ),
-    "train_accuracy": _probe(
-        "float64", "accuracy on the training rows, in [0, 1]", lambda probed: probed.accuracy("train")
-    ),
-    "validation_log_loss": _probe(
-        "float64", "log loss on the validation rows, in nats, >= 0", lambda probed: probed.log_loss("validation")
-    ),
-    "chance": _place("float64", "test accuracy of always answering the commonest training class, in [0, 1]", _chance),
-    "v_information": _probe("float64", "V-information of the probe on the test rows, in bits", _v_information),
+    "v_information": _of_classes("V-information of the probe on the test rows, in bits", _v_information),
     "codelength": _control("codelength", "length of the online code of the training labels, in bits", _codelength),
     "random_label_accuracy": _control(
         "controls", "mean accuracy on the training rows of fits to random labels, in [0, 1]", _random_label_accuracy
     ),
+    "random_label_r2": _control(
+        "controls",
+        "mean R² on the training rows of fits to their values in random order, at most 1",
+        _random_label_r2,
+        kind="continuous",
+    ),
     "control_accuracy": _control("types", "test accuracy on the control task, in [0, 1]", _control_accuracy),
     "selectivity": _control("types", "accuracy minus control accuracy, in [-1, 1]", _selectivity),
-    "relative_gap": _probe(
-        "float64", "duality gap of the chosen probe over its objective, >= 0", lambda probed: probed.fit.relative_gap
+    "relative_gap": _of_classes(
+        "duality gap of the chosen probe over its objective, >= 0", lambda probed: probed.fit.relative_gap
     ),
-    "n_iter": _probe("int64", "iterations of all fits along the grid", lambda probed: probed.path.n_iter, failed=0),
+    "n_iter": _probe(
+        "int64",
+        "iterations of all fits along the grid; 0 for a continuous target, which needs none",
+        lambda probed: probed.path.n_iter,
+        failed=0,
+    ),
     "converged": _probe(
         "bool", "whether the chosen probe converged", lambda probed: probed.fit.converged, failed=False
     ),

@@ -43,6 +43,11 @@ def probe_layers(
     are compared at a relative gap of 1e-4, in ascending order until the validation loss has risen twice in a row; the
     chosen one is refined to `tol` (see `probes.solvers.path.fit_paths`). Every layer has the same split.
 
+    A continuous target is predicted by ridge regression, which minimises
+    :math:`\tfrac C2 \sum_i (y_i - w x_i - b)^2 + \tfrac12 \lVert w \rVert^2` (scikit-learn's Ridge with alpha =
+    1 / C), with C chosen in the same way by the mean squared error on the validation rows, and scored by R². Columns
+    of classes, such as `accuracy`, are empty for it, as `r2` and `mse` are for classes.
+
     Every layer gets its row. A layer that cannot be probed (unreadable, NaN or infinite values, no variation on the
     training rows) has `status` "failed", a `message`, and NaN in place of numbers.
 
@@ -53,23 +58,26 @@ def probe_layers(
         table has their order. A layer may be lazy: only `shape` is used before it is probed. Neighbouring layers of
         equal width are held in memory and fitted together. Rows of the inputs and of random projections of them are
         those of `baselines`, given among the networks.
-    labels : the class of each stimulus, int or str; or several targets by name
+    labels : the class of each stimulus, int or str; or targets by name
         One of
 
         - a mapping of stimulus id to class, a Series with the ids as its index, or the ``stimuli`` of a run: matched to
-          the rows of recorded layers by id, whatever their order;
+          the rows of recorded layers by id, whatever their order. Stimuli have the target "label", and those of their
+          ``targets``;
         - array-like, shape (n,): taken by position. The stimuli of a run are *ordered by label*, so labels in the order
           of the data set do not match its layers. If the layers know the run's own labels, an array of these labels in
           another order is rejected. For labels unrelated to the run's own, the order cannot be checked: give them by
           id;
-        - a mapping of names to any of these: several targets.
+        - a mapping of names to any of these: one or several targets. With a name, floats are the values of a continuous
+          target, such as ``{"speed": speeds}``.
     split : "train", "validation" or "test" for each stimulus, in any of these forms
-        Each class occurs in "train". May be omitted if `labels` is the ``stimuli`` of a run, which have a split.
+        Each class occurs in "train". May be omitted if `labels` is the ``stimuli`` of a run, which have a split. If
+        these have groups, the split must not divide one; for other stimuli see `check_groups`.
     config : ProbeConfig, optional
         Grid of C, solver, tolerance, controls and memory.
     types : of int or str, in any of the forms of labels, optional
-        Finer classes that recur in every part, such as fine labels or clusters. If given, each probe is also fitted to
-        a `control_task` on them.
+        Finer classes that recur in every part, such as fine labels or clusters. If given, each probe of classes is also
+        fitted to a `control_task` on them.
     fits : dict of FitKey to Fit, optional
         Receives the chosen fits. Searches start from the fits that it holds before the call, and from the checkpoint
         before, which saves iterations where features changed little. By default each search starts from zero. Cannot
@@ -93,7 +101,8 @@ def probe_layers(
         Before any fit: if `layers` is empty, a layer is not (n, d) with the n of `labels`, layers were recorded on
         different stimuli or in different orders, labels, split or types lack a stimulus, have others or repeat one,
         labels are known to be in another order, a part of the split is missing or unknown, a class is absent from the
-        training rows, or the file of the cache is something else.
+        training rows, a continuous target is NaN, infinite or constant on the training or test rows, the split divides
+        a group, or the file of the cache is something else.
     TypeError
         If `layers` has something other than `NetworkLayers`.
 

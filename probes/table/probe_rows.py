@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from probes.estimators.ridge.validated_path import validated_path
 from probes.features import layer_blocks, read_features
 from probes.scores import log_loss
 from probes.solvers import Fit
@@ -96,6 +97,8 @@ def fit_layers(
     features: Mapping[str, Features], target: Target, settings: TableSettings, starts: Mapping[str, Fit | None]
 ) -> dict[str, PenaltyPath | Exception]:
     """Return the path of each layer, or what it raised; layers are fitted together, or one by one if that fails."""
+    if target.kind == "continuous":
+        return {name: _regression(X, target, settings) for name, X in features.items()}
     validation = target.labels_of("validation")
     n_outputs = 1 if len(target.classes) == 2 else len(target.classes)
 
@@ -124,6 +127,15 @@ def fit_layers(
     return dict(zip(features, paths, strict=True))
 
 
+def _regression(features: Features, target: Target, settings: TableSettings) -> PenaltyPath | Exception:
+    """Return the path of regressions of a continuous target, or what it raised."""
+    train, validation = ((features[part], target.labels_of(part)) for part in ("train", "validation"))
+    try:
+        return validated_path(train, validation, settings.config.grid, most_decades=settings.config.most_decades)
+    except Exception as error:  # whatever is wrong with one layer, the others keep their rows
+        return error
+
+
 def row_of(
     place: LayerTarget, outcome: PenaltyPath | Exception, features: Features | None, settings: TableSettings
 ) -> tuple[Row, bool]:
@@ -146,7 +158,9 @@ def row_of(
 def _probed_row(probed: ProbedLayer) -> tuple[Row, bool]:
     repeatable = True
     for name, column in COLUMNS.items():
-        if column.stage == "probe":
+        if probed.target.kind not in column.kinds and column.stage in ("probe", "control"):
+            probed.row[name] = None
+        elif column.stage == "probe":
             probed.row[name] = _value(name, probed)
         elif column.stage == "control":
             try:

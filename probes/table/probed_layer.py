@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probes.controls import control_task, random_labels
-from probes.scores import accuracy, log_loss
+from probes.estimators.ridge.validated_path import RidgeFits
+from probes.scores import accuracy, log_loss, mean_squared_error, r2_score
 from probes.solvers import Fit, LogisticProblem, lbfgs_many
 from probes.solvers.path import PenaltyPath
 from probes.table.network_layers import NetworkLayers
@@ -27,8 +28,8 @@ class TableSettings:
 
     config: ProbeConfig
     targets: Mapping[str, Target]
-    random: Mapping[str, NDArray[np.intp]]  # random labelings of each target, (controls, n_train)
-    control: Mapping[str, NDArray[np.intp]]  # control task of each target, (n,); empty without types
+    random: Mapping[str, NDArray[Any]]  # random labelings of each target, (controls, n_train)
+    control: Mapping[str, NDArray[np.intp]]  # control task of each categorical target, (n,); empty without types
 
     @property
     def rows(self) -> dict[str, NDArray[np.intp]]:
@@ -37,8 +38,8 @@ class TableSettings:
 
     @property
     def n_classes(self) -> int:
-        """The largest number of classes of a target."""
-        return max(len(target.classes) for target in self.targets.values())
+        """The largest number of classes of a target; 1 if all are continuous."""
+        return max(1, *(len(target.classes) for target in self.targets.values()))
 
     def key_parts(self) -> dict[str, Any]:
         """Return everything that a row depends on besides its features."""
@@ -56,16 +57,16 @@ class TableSettings:
         }
 
 
-def random_labelings(targets: Mapping[str, Target], controls: int) -> dict[str, NDArray[np.intp]]:
-    """Return random labelings of the training rows of each target, (controls, n_train)."""
-    return {
-        name: np.array([random_labels(target.labels_of("train"), seed=seed) for seed in range(controls)], dtype=int)
-        for name, target in targets.items()
-    }
+def random_labelings(targets: Mapping[str, Target], controls: int) -> dict[str, NDArray[Any]]:
+    """Return the labels or values of the training rows of each target in random orders, (controls, n_train)."""
+    n_train = len(next(iter(targets.values())).rows["train"])
+    orders = np.array([random_labels(np.arange(n_train), seed=seed) for seed in range(controls)], dtype=int)
+    return {name: target.labels_of("train")[orders] for name, target in targets.items()}
 
 
 def control_tasks(targets: Mapping[str, Target], types: ArrayLike, split: ArrayLike) -> dict[str, NDArray[np.intp]]:
-    """Return the control classes of the stimuli for each target, (n,); every target needs fewer classes than types."""
+    """Return the control classes of each categorical target, (n,); every target needs fewer classes than types."""
+    targets = {name: target for name, target in targets.items() if target.kind == "categorical"}
     tasks = {name: control_task(types, split, len(target.classes), seed=0) for name, target in targets.items()}
     n_types = len(np.unique(np.asarray(types)))
     for name, target in targets.items():
@@ -113,12 +114,12 @@ class ProbedLayer(LayerTarget):
         """The fit at the chosen C."""
         return self.path.fit
 
-    def labels(self, part: str) -> NDArray[np.intp]:
-        """Return the class codes of one part of the split."""
+    def labels(self, part: str) -> NDArray[Any]:
+        """Return the class codes, or the values, of one part of the split."""
         return self.target.labels_of(part)
 
     def logits(self, part: str) -> NDArray[np.float64]:
-        """Return the logits of one part of the split."""
+        """Return the logits of one part of the split; the predicted values, (n, 1), of a continuous target."""
         return self.fit.logits(self.features[part])
 
     def log_loss(self, part: str) -> float:
@@ -129,6 +130,22 @@ class ProbedLayer(LayerTarget):
         """Return the accuracy on one part of the split, by default of the probe; or of a fit to other labels y."""
         logits = self.logits(part) if fit is None else fit.logits(self.features[part])
         return accuracy(logits, self.labels(part) if y is None else y)
+
+    def squared_error(self, part: str) -> float:
+        """Return the mean squared error on one part of the split, if the target is continuous."""
+        return mean_squared_error(self.logits(part)[:, 0], self.labels(part))
+
+    def r2(self, part: str) -> float:
+        """Return R² on one part of the split, if the target is continuous."""
+        return r2_score(self.logits(part)[:, 0], self.labels(part))
+
+    def r2_of_others(self, values: NDArray[np.float64]) -> list[float]:
+        """Return R² on the training rows of fits to other values of these rows, (n_others, n_train), at the chosen C.
+
+        The target must be continuous.
+        """
+        predicted = RidgeFits(self.features["train"], values.T).fit(self.C).logits(self.features["train"])
+        return [r2_score(each, y) for each, y in zip(predicted.T, values, strict=True)]
 
     def fit_others(self, labelings: Sequence[NDArray[np.intp]], name: str) -> list[Fit]:
         """Return fits to other labels of the training rows at the chosen C; note how many did not converge."""

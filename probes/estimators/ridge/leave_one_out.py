@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from probes.estimators.ridge.eigen_solution import inverse, refuse_overflow, spectrum
 from probes.grids import PenaltyGrid
 
 Array = NDArray[np.float64]
@@ -103,8 +104,8 @@ def ridge_path(
         raise ValueError("All weight is on 1 sample; leave-one-out errors need 2 or more samples.")
     centers = share @ X, share @ T
     A, B = (np.sqrt(weight)[:, np.newaxis] * (Z - center) for Z, center in zip((X, T), centers, strict=True))
-    _refuse_overflow(A, "features")
-    _refuse_overflow(B, "targets")
+    refuse_overflow(A, "features")
+    refuse_overflow(B, "targets")
     fits = _Primal(A, B, share) if A.shape[1] < len(A) - 1 else _Dual(A, B, share)
     left_out = 1.0 / np.maximum(counts, 1.0)
     total = B.shape[1] * weight.sum()
@@ -136,21 +137,21 @@ class _Primal:
 
     def __init__(self, A: Array, B: Array, share: Array) -> None:
         self.B, self.free = B, 1.0 - share  # (n,), one minus the leverage of the intercept
-        self.values, self.vectors = _spectrum(A.T @ A)  # (d,), (d, d)
+        self.values, self.vectors = spectrum(A.T @ A)  # (d,), (d, d)
         self.scores = A @ self.vectors  # (n, d)
         self.squared_scores = self.scores**2
         self.loadings = self.scores.T @ B  # (d, k)
 
     def residuals(self, alpha: float) -> Array:
-        return self.B - self.scores @ (_inverse(self.values, alpha)[:, np.newaxis] * self.loadings)
+        return self.B - self.scores @ (inverse(self.values, alpha)[:, np.newaxis] * self.loadings)
 
     def slack(self, alpha: float) -> Array:
         """Return one minus the leverage, (n,), bounded below as if every direction had the largest eigenvalue."""
         least = self.free * alpha / (self.values[-1] + alpha)
-        return np.maximum(self.free - self.squared_scores @ _inverse(self.values, alpha), least)
+        return np.maximum(self.free - self.squared_scores @ inverse(self.values, alpha), least)
 
     def coef(self, alpha: float) -> Array:
-        return (self.vectors @ (_inverse(self.values, alpha)[:, np.newaxis] * self.loadings)).T
+        return (self.vectors @ (inverse(self.values, alpha)[:, np.newaxis] * self.loadings)).T
 
 
 class _Dual:
@@ -161,7 +162,7 @@ class _Dual:
         gram = A @ A.T
         # The direction of the intercept is moved to the top of the spectrum, apart from others of eigenvalue zero.
         top = 2.0 * float(np.trace(gram)) or 1.0
-        values, vectors = _spectrum(gram + top * np.outer(np.sqrt(share), np.sqrt(share)))
+        values, vectors = spectrum(gram + top * np.outer(np.sqrt(share), np.sqrt(share)))
         self.values, self.vectors = values[:-1], vectors[:, :-1]  # (n - 1,), (n, n - 1)
         self.squared_vectors = self.vectors**2
         self.loadings = self.vectors.T @ B  # (n - 1, k)
@@ -174,27 +175,10 @@ class _Dual:
         return self.squared_vectors @ (alpha / (self.values + alpha))
 
     def coef(self, alpha: float) -> Array:
-        return (self.A.T @ (self.vectors @ (_inverse(self.values, alpha)[:, np.newaxis] * self.loadings))).T
+        return (self.A.T @ (self.vectors @ (inverse(self.values, alpha)[:, np.newaxis] * self.loadings))).T
 
 
 def _unseen(fits: _Primal | _Dual, alpha: float, left_out: Array) -> Array:
     """Return the residual of each row after `left_out` of its weight was removed from the fit, (n, k)."""
     slack = (1.0 - left_out) + left_out * fits.slack(alpha)
     return fits.residuals(alpha) / slack[:, np.newaxis]
-
-
-def _spectrum(gram: Array) -> tuple[Array, Array]:
-    """Return eigenvalues, ascending, and eigenvectors; eigenvalues within rounding of zero are zero."""
-    values, vectors = np.linalg.eigh(gram)
-    rounding = len(gram) * np.finfo(np.float64).eps * values[-1]
-    return np.where(values > rounding, values, 0.0), vectors
-
-
-def _inverse(values: Array, alpha: float) -> Array:
-    return np.where(values > 0.0, 1.0 / (values + alpha), 0.0)
-
-
-def _refuse_overflow(centered: Array, name: str) -> None:
-    reach = np.max(np.abs(centered))
-    if not reach < 1e100:  # products of two, squared, stay finite below it
-        raise ValueError(f"The {name} reach {reach:.1e} from their mean, too large for float64. Rescale them.")

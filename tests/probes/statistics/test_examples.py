@@ -46,6 +46,17 @@ def test_perfect_network_has_an_interval_of_zero_width() -> None:
     assert example_interval([True] * 5) == (1.0, 1.0, 1.0)
 
 
+def test_whole_groups_are_drawn() -> None:
+    """Groups that are hit or missed as a whole are as few examples as there are groups."""
+    by_group = np.random.default_rng(5).random(20) < 0.6
+    alike = example_interval(np.repeat(by_group, 50), groups=np.repeat(np.arange(20), 50), n_samples=20_000)
+    single = example_interval(by_group, n_samples=20_000)
+    assert alike == pytest.approx(single, abs=0.01)
+    hits = np.random.default_rng(6).random(100) < 0.6
+    alone = example_interval(hits, groups=[f"g{k}" for k in range(100)], n_samples=20_000)
+    assert alone == pytest.approx(example_interval(hits, n_samples=20_000), abs=0.011)
+
+
 @pytest.mark.parametrize(
     ("hits", "changes", "message"),
     [
@@ -54,6 +65,7 @@ def test_perfect_network_has_an_interval_of_zero_width() -> None:
         (np.ones((2, 0), dtype=bool), {}, r"hits has shape \(2, 0\) and dtype bool; expected bool"),
         ([True], {"level": 0.0}, r"level is 0\.0; expected a number between 0 and 1"),
         ([True], {"n_samples": 0}, "n_samples is 0; expected a positive integer"),
+        ([True], {"groups": ["a", "b"]}, r"groups has shape \(2,\) for 1 examples; expected one group per example"),
     ],
 )
 def test_invalid_hits_are_an_error(hits: Any, changes: dict[str, Any], message: str) -> None:

@@ -77,7 +77,7 @@ def test_a_column_from_outside_is_computed_read_documented_and_makes_cached_rows
     pd.testing.assert_frame_equal(table_of(cache=path), table, check_exact=True)
     assert path.read_bytes().count(b"\n") == 2
     assert probe_frame([])["norm"].dtype == "float64"
-    assert "| `norm` | float64 |  | norm of the coefficients \\| W |" in column_table()
+    assert "| `norm` | float64 | categorical targets | norm of the coefficients \\| W |" in column_table()
     assert schema_version() != before
 
 

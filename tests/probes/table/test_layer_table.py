@@ -1,12 +1,15 @@
 import re
-from dataclasses import replace
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss
+from sklearn.linear_model import Ridge
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, mean_squared_error, r2_score
+from sklearn.preprocessing import StandardScaler
 
 from probes import (
     SOLVERS,
@@ -76,6 +79,7 @@ def test_row_holds_the_scores_of_the_probe_chosen_on_validation_log_loss(
     rest = {
         "network": "",
         "target": "label",
+        "kind": "categorical",
         "n_constant": 0,
         "v_information": np.log2(10) - row["log_loss"] / np.log(2),
     }
@@ -500,3 +504,127 @@ def test_unconverged_controls_are_named_in_the_message(stimuli: tuple[NDArray, N
     random, control = row["message"].split("; ")
     assert re.fullmatch(r"2 of 2 fits of random labels stopped at relative gap \S+ or less", random)
     assert re.fullmatch(r"1 of 1 fits of the control task stopped at relative gap \S+ or less", control)
+
+
+# Continuous targets
+
+
+def test_continuous_target_has_the_ridge_regression_of_least_validation_error(
+    stimuli: tuple[NDArray, NDArray, NDArray],
+) -> None:
+    X, _, split = stimuli
+    values = X[:, :3] @ [1.0, -2.0, 0.5] + np.random.default_rng(0).normal(size=N)
+    train, validation, test = (split == part for part in ("train", "validation", "test"))
+    Cs = (0.001, 0.1, 10.0)
+    Z = StandardScaler().fit(X[train]).transform(X)
+    ridges = [Ridge(alpha=1 / C).fit(Z[train], values[train]) for C in Cs]
+    errors = [mean_squared_error(values[validation], each.predict(Z[validation])) for each in ridges]
+    best = ridges[int(np.argmin(errors))]
+    row = probe_layers({"fc1": X}, {"value": values}, split=split, config=ProbeConfig(Cs=Cs)).iloc[0]
+    expected = {
+        "target": "value",
+        "kind": "continuous",
+        "C": Cs[int(np.argmin(errors))],
+        "C_at_edge": int(np.argmin(errors)) != 1,
+        "r2": best.score(Z[test], values[test]),
+        "mse": mean_squared_error(values[test], best.predict(Z[test])),
+        "train_r2": best.score(Z[train], values[train]),
+        "validation_mse": min(errors),
+        "chance": r2_score(values[test], np.full(test.sum(), values[train].mean())),
+        "n_iter": 0,
+        "converged": True,
+        "status": "ok",
+    }
+    for column, value in expected.items():
+        assert row[column] == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value), column
+    assert row[["accuracy", "log_loss", "v_information", "relative_gap", "codelength"]].isna().all()
+    assert row["r2"] > 0.5 > 0 > row["chance"]
+
+
+def test_each_target_has_its_probe_and_the_columns_of_its_kind(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    targets = {"digit": y, "pixel": X[:, 0], "whole": np.round(X[:, 1] * 2), "parity": np.where(y % 2, "odd", "even")}
+    layers = {"h": X, "nan": np.full((N, 2), np.nan), "wide": np.repeat(X, 8, axis=1)}
+    table = probe_layers(
+        layers, targets, split=split, config=ProbeConfig(controls=2, codelength=True), types=np.arange(N) % 25
+    )
+    assert table["target"].tolist() == [*targets] * 3
+    assert table["kind"].tolist() == ["categorical", "continuous", "continuous", "categorical"] * 3
+    assert (table["status"] == "failed").tolist() == [False] * 4 + [True] * 4 + [False] * 4
+    ok = table[table["status"] == "ok"]
+    measured = ok["kind"] == "continuous"
+    for column in ("accuracy", "codelength", "random_label_accuracy", "control_accuracy", "selectivity"):
+        assert (ok[column].isna() == measured).all(), column
+    for column in ("r2", "mse", "train_r2", "validation_mse", "random_label_r2"):
+        assert (ok[column].isna() == ~measured).all(), column
+    assert (ok["random_label_r2"][measured] < ok["train_r2"][measured]).all()
+    alone = probe_layers({"h": X}, {"digit": y}, split=split, config=ProbeConfig(controls=2))
+    shared = ["C", "accuracy", "log_loss", "random_label_accuracy"]
+    pd.testing.assert_frame_equal(table.loc[[0], shared], alone[shared])
+
+
+def test_targets_of_a_stimulus_set_are_probed_beside_its_labels(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    ids = np.array([f"s{k}" for k in range(N)])
+    order = np.random.default_rng(1).permutation(N)
+    own = StimulusColumns(ids[order], y[order], split[order], {"pixel": X[order, 0], "odd": y[order] % 2})
+    layer = RowsWithIds(X, ids)
+    table = probe_layers({"h": layer}, own)
+    expected = probe_layers({"h": X}, {"label": y, "pixel": X[:, 0], "odd": y % 2}, split=split)
+    pd.testing.assert_frame_equal(table, expected)
+    with pytest.raises(ValueError, match="labels has a target 'label' beside its labels"):
+        probe_layers({"h": layer}, replace(own, targets={"label": y}))
+
+
+def test_a_split_that_divides_a_group_of_the_stimuli_is_an_error(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, y, split = stimuli
+    ids = np.array([f"s{k}" for k in range(N)])
+    own = StimulusColumns(ids, y, split, {}, groups=np.array([f"{part} {k % 3}" for k, part in enumerate(split)]))
+    layer = {"h": RowsWithIds(X, ids)}
+    assert probe_layers(layer, own)["status"].tolist() == ["ok"]
+    other = np.roll(split, 1)
+    message = "The split divides 3 of 9 groups, such as 'train 0', which is in .* Put all stimuli of a group into"
+    with pytest.raises(ValueError, match=message), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        probe_layers(layer, own, split=other)
+    with pytest.raises(ValueError, match="The split divides 3 of 9 groups"):
+        probe_layers(layer, dict(zip(ids, y, strict=True)), split=replace(own, split=other))
+
+
+@dataclass(frozen=True)
+class StimulusColumns:
+    """Columns of stimuli like those of a run."""
+
+    ids: NDArray
+    labels: NDArray
+    split: NDArray
+    targets: dict[str, NDArray]
+    groups: NDArray | None = None
+
+
+class RowsWithIds(Lazy):
+    """A layer that knows its stimuli."""
+
+    def __init__(self, array: NDArray, stimulus_ids: NDArray) -> None:
+        super().__init__(array)
+        self.stimulus_ids = stimulus_ids
+
+
+def test_a_constant_or_infinite_continuous_target_is_an_error(stimuli: tuple[NDArray, NDArray, NDArray]) -> None:
+    X, _, split = stimuli
+    for part, why in (("train", "there is nothing to learn"), ("test", "R² is not defined")):
+        values = np.where(split == part, 1.5, X[:, 0])
+        with pytest.raises(
+            ValueError, match=f"Target 'v': labels has the one value 1.5 on all rows for {part}, where {why}"
+        ):
+            probe_layers({"h": X}, {"v": values}, split=split)
+    values = X[:, 0].copy()
+    values[3] = np.inf
+    with pytest.raises(
+        ValueError, match="Target 'v': labels has 1 values that are NaN or infinite, the first at row 3"
+    ):
+        probe_layers({"h": X}, {"v": values}, split=split)
+    with pytest.raises(ValueError, match=r"Target 'v': labels has shape \(240, 2\); expected real numbers of shape"):
+        probe_layers({"h": X}, {"v": X[:, :2]}, split=split)
+    with pytest.raises(ValueError, match=r"Convert classes to integers; give a quantity by name: \{'speed': values\}"):
+        probe_layers({"h": X}, X[:, 0], split=split)
