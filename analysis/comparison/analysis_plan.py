@@ -20,6 +20,7 @@ from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.existing import describe_differences
+from analysis.config.target_table import TargetTable
 from analysis.execution.cache import Cache
 from analysis.execution.shipping import parts_identity
 from checkpoints import Damaged, Run
@@ -55,6 +56,11 @@ class AnalysisPlan:
         return plan_tasks(self.views, self.config, AnalysisCache(self.folder.absolute()), self.design)
 
     @cached_property
+    def targets(self) -> TargetTable | None:
+        """The table of further targets of the probes, if there is one."""
+        return self.config.target_table
+
+    @cached_property
     def identity(self) -> str:
         """Hash of everything that the results follow from."""
         runs = {str(view.run.path.absolute()): view.run for view in self.views}
@@ -67,7 +73,8 @@ class AnalysisPlan:
         tables = {name: list(table.columns) for name, table in TABLES.items()}
         versions = [_REVISION, VERSION, _version(), schema_version()]
         design = None if self.design is None else self.design.identity
-        everything = [*versions, self.title, self._settings(), views, states, tables, design]
+        settings = {**self._settings(), "targets": None if self.targets is None else self.targets.identity}
+        everything = [*versions, self.title, settings, views, states, tables, design]
         if own := parts_identity():
             everything.append(own)
         everything += [] if matching is None else [[matching.by, [file.sha256 for file in matching.files]]]
@@ -80,7 +87,9 @@ class AnalysisPlan:
         design = None if self.design is None else self.design.config.to_dict()
         arms = [] if self.design is None else [[arm.name, arm.arm.role, arm.arm.method] for arm in self.design.arms]
         named = {str(run.path.absolute()): run.info["uuid"] for run in runs}
-        return {"runs": list(map(list, named.items())), **self.config.to_dict(), "design": design, "arms": arms}
+        match = None if self.views[0].matching is None else self.views[0].matching.by
+        asked = {**self.config.to_dict(), "match": match, "design": design, "arms": arms}
+        return {"runs": list(map(list, named.items())), **asked}
 
     @staticmethod
     def _runs_of_arms(design: Design) -> list[Run]:

@@ -29,6 +29,7 @@ from analysis.comparison.equal_steps import (
     twins_of,
     views_at_last_step,
 )
+from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.tables.schema import TABLES
 from analysis.own_parts.registries import KINDS
@@ -54,6 +55,7 @@ __all__ = ["FIGURES", "ComparisonFigure", "draw_figures", "own_figure", "possibl
 _MOST_RDM_COLUMNS = 10
 _SMALLEST_SPAN = 0.1
 _VISIBLE_ANGLE = 0.1
+_MOST_STEPS = 6  # panels in a row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +130,12 @@ def _text(text: str, tables: Tables) -> str:
 # Probes
 
 
+def _of_label(tables: Tables, name: str) -> pd.DataFrame:
+    """Return the rows of a table of probes whose target is the label."""
+    table = tables[name]
+    return table[table["target"] == LABEL]
+
+
 def _probe_caption(tables: Tables) -> str:
     return (
         f"Test accuracy of a linear classifier fitted to each layer's activations; {tables.n_test} held-out stimuli. "
@@ -137,9 +145,11 @@ def _probe_caption(tables: Tables) -> str:
 
 
 def _bands_caption(tables: Tables) -> str:
-    seeds = tables["probe_bands"].groupby("method", sort=False)["n_seeds"].max()
+    seeds = _of_label(tables, "probe_bands").groupby("method", sort=False)["n_seeds"].max()
     if seeds.max() < 2:
-        return "Bands are one standard error from the number of stimuli."
+        grouped = any(view.run.stimuli.groups is not None for view in tables.views) or tables.config.groups is not None
+        alike = " Stimuli of one group resemble one another, so that these bands are too narrow." if grouped else ""
+        return f"Bands are one standard error from the number of stimuli.{alike}"
     counts = ", ".join(f"{name} {count}" for name, count in seeds.items())
     return (
         f"Means over networks of several seeds ({counts}). Bands cover all layers of a method at once with 95 % "
@@ -147,15 +157,25 @@ def _bands_caption(tables: Tables) -> str:
     )
 
 
-def _draw_probes(tables: Tables) -> Figure:
-    ylabel, bands = "probe accuracy on test", tables["probe_bands"]
+def _banded(tables: Tables, target: str) -> tuple[pd.DataFrame, str, str]:
+    """Return the scores of the probes of a target, with ends of bands; their column, and the column of curves.
+
+    Scores are means over seeds, if there are several. One network has bands where the score is an accuracy.
+    """
+    probes, bands = (table[table["target"] == target] for table in (tables["probes"], tables["probe_bands"]))
+    score = score_columns(tables["probes"])[target]
     if bands["n_seeds"].max() > 1:
-        ends = bands[["band_low", "band_high"]].clip(0.0, 1.0)
-        table, value, curve = bands.assign(low=ends["band_low"], high=ends["band_high"]), "mean", "method"
-    else:
-        accuracy, n_test = tables["probes"]["accuracy"], tables["probes"]["n_test"]
-        error = np.sqrt(accuracy * (1 - accuracy) / n_test)
-        table, value, curve = tables["probes"].assign(low=accuracy - error, high=accuracy + error), "accuracy", "view"
+        lowest = 0.0 if score == "accuracy" else -np.inf
+        ends = bands[["band_low", "band_high"]].clip(lowest, 1.0)
+        return bands.assign(low=ends["band_low"], high=ends["band_high"]), "mean", "method"
+    value = probes[score]
+    error = np.sqrt(value * (1 - value) / probes["n_test"]) if score == "accuracy" else np.nan
+    return probes.assign(low=value - error, high=value + error), score, "view"
+
+
+def _draw_probes(tables: Tables) -> Figure:
+    ylabel = "probe accuracy on test"
+    table, value, curve = _banded(tables, LABEL)
     if is_over_steps(tables.views):
         figure = _draw_over_steps(tables, table, {value: ylabel}, curve=curve, band=("low", "high"))
     else:
@@ -165,6 +185,55 @@ def _draw_probes(tables: Tables) -> Figure:
         _dotted_line(ax, _chance(tables))
         ax.set_ylim(min(low, high - _SMALLEST_SPAN), high)  # chance may be out of view; noise must not fill the figure
     return figure
+
+
+def _other_targets(tables: Tables) -> list[str]:
+    return [target for target in score_columns(tables["probes"]) if target != LABEL]
+
+
+def _targets_caption(tables: Tables) -> str:
+    of_views = " One panel per target and step." if is_over_steps(tables.views) else " One panel per target."
+    return (
+        "Probes of the targets other than the label, on test: accuracy of a linear classifier for classes, R² of ridge "
+        f"regression for quantities. {_bands_caption(tables)} R² has bands over seeds only. Dotted: always answering "
+        f"the most frequent class, or the mean of the training stimuli.{of_views}"
+    )
+
+
+def _draw_targets(tables: Tables) -> Figure:
+    targets, probes = _other_targets(tables), tables["probes"]
+    steps = equal_steps(tables.views) if is_over_steps(tables.views) else [None]
+    steps = [steps[k] for k in np.unique(np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(int))]
+    grid = axes_grid(len(targets), len(steps), max(2.4 * len(steps) + 1.2, 6.4), 2.8 * len(targets), share_y=True)
+    for row, target in zip(grid, targets, strict=True):
+        table, value, curve = _banded(tables, target)
+        score = "R²" if score_columns(probes)[target] == "r2" else "accuracy"
+        chance = float(probes.loc[probes["target"] == target, "chance"].iloc[0])
+        for ax, step in zip(row, steps, strict=True):
+            rows, names = _at_step(tables, table, curve, step)
+            last = ax is grid[0][-1]
+            plot_by_layer(
+                rows, value, ylabel="", curve="network", band=("low", "high"), among=names, legend=last, ax=ax
+            )
+            ax.set_title("" if step is None or row is not grid[0] else f"step {step}", fontsize=9)
+            _dotted_line(ax, chance)
+        row[0].set_ylabel(verbatim(f"{shorten([target])[0]}: {score}"))
+    return figure_of(grid[0][0])
+
+
+def _at_step(tables: Tables, table: pd.DataFrame, curve: str, step: int | None) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows at a step, or all without one, with the names of their networks; and all these names."""
+    if step is None:
+        return table.assign(network=table[curve]), list(map(str, table[curve].unique()))
+    named = _with_steps(tables, table, curve)
+    return named[named["step"] == step], list(map(str, named["network"].unique()))
+
+
+def _with_steps(tables: Tables, table: pd.DataFrame, curve: str) -> pd.DataFrame:
+    """Return a table with the step of each row, and its network: the name of its view or method without the step."""
+    step = table[curve].map(dict(zip(tables["probes"][curve], tables["probes"]["step"], strict=True)))
+    network = [str(name).removesuffix(f", step {at}") for name, at in zip(table[curve], step, strict=True)]
+    return table.assign(step=step, network=network)
 
 
 def _draw_over_steps(
@@ -179,9 +248,8 @@ def _draw_over_steps(
 
     ``values`` maps the columns to labels of their axes. Without its step, a view or method has the name of its network.
     """
-    step = table[curve].map(dict(zip(tables["probes"][curve], tables["probes"]["step"], strict=True)))
-    network = [str(name).removesuffix(f", step {at}") for name, at in zip(table[curve], step, strict=True)]
-    shared = table.assign(step=step, network=network)[step.isin(equal_steps(tables.views))]
+    named = _with_steps(tables, table, curve)
+    shared = named[named["step"].isin(equal_steps(tables.views))]
     return plot_by_layer_and_step(shared, values, curve="network", band=band)
 
 
@@ -206,7 +274,7 @@ def _differences_caption(tables: Tables) -> str:
 
 def _draw_differences(tables: Tables) -> Figure:
     ax = plot_by_layer(
-        tables["probe_differences"],
+        _of_label(tables, "probe_differences"),
         "difference",
         ylabel=verbatim(f"probe accuracy less {shorten([_first_method(tables)])[0]}'s"),
         curve="method",
@@ -486,7 +554,14 @@ FIGURES: dict[str, ComparisonFigure] = {
         table="probe_differences",
         caption=_differences_caption,
         draw=_draw_differences,
-        is_possible=lambda tables: len(tables["probe_differences"]) > 0,
+        is_possible=lambda tables: len(_of_label(tables, "probe_differences")) > 0,
+    ),
+    "probe_targets": ComparisonFigure(
+        heading="Linear probes of other targets by layer",
+        table="probes",
+        caption=_targets_caption,
+        draw=_draw_targets,
+        is_possible=lambda tables: bool(_other_targets(tables)),
     ),
     "rdm_grid": ComparisonFigure(
         heading="Representational dissimilarity", table="rdm", caption=_rdm_caption, draw=_draw_rdms

@@ -11,6 +11,7 @@ from analysis.comparison.attribution.arm_rows import describe_setting
 from analysis.comparison.attribution.arms import FORK_STEP, differing_settings
 from analysis.comparison.equal_steps import Twins, is_over_steps, similarity_at_equal_steps, twins_of
 from analysis.comparison.matched_stimuli import describe_matching
+from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.config.recorded_steps import is_trained_here
 
@@ -40,6 +41,7 @@ def summarise(tables: Tables) -> list[str]:
         *_accuracies(tables),
         *_first_layers(tables),
         *_unknown_first_layers(tables),
+        *_best_scores(tables),
         *_class_structure(tables),
         *_forks(tables),
         *_lowest_similarity(tables),
@@ -151,8 +153,22 @@ def _accuracies(tables: Tables) -> list[str]:
 def _first_layers(tables: Tables) -> list[str]:
     """Name the first layer of each network, or of the networks of each method, whose probe is nearly the best."""
     table = tables["first_layers"]
+    targets = list(table["target"].unique())
+    sentences = []
+    for target in targets:
+        if parts := _reaching(table[(table["fraction"] == _FRACTION) & (table["target"] == target)]):
+            score = "accuracy" if score_columns(tables["probes"])[target] == "accuracy" else "R²"
+            probe = "probe" if len(targets) == 1 else f"probe of {target}"
+            sentences.append(
+                f"First layer whose {probe} reaches {_PERCENT} of the last layer's {score}: {_listed(parts)}."
+            )
+    return _at_most(sentences, "more targets are in first_layers.csv")
+
+
+def _reaching(table: pd.DataFrame) -> list[str]:
+    """Return the first layers of one target and fraction, one part of a sentence per method."""
     parts = []
-    for method, every in table[table["fraction"] == _FRACTION].groupby("method", sort=False):
+    for method, every in table.groupby("method", sort=False):
         rows = every.dropna(subset="depth")
         if rows.empty:
             continue
@@ -162,19 +178,36 @@ def _first_layers(tables: Tables) -> list[str]:
         else:
             n = f"{len(rows)} of {len(every)}" if len(rows) < len(every) else len(rows)
             parts.append(f"{method} at layer {depth:.1f} of {n_layers} (mean of {n} seeds)")
-    if not parts:
-        return []
-    return [f"First layer whose probe reaches {_PERCENT} of the last layer's accuracy: {_listed(parts)}."]
+    return parts
 
 
 def _unknown_first_layers(tables: Tables) -> list[str]:
     """Name the networks whose first layer of that kind is unknown, as a probe failed."""
     table = tables["first_layers"]
     failed = table[(table["fraction"] == _FRACTION) & (table["status"] == "failed")]
-    return [
-        f"Which layer of {names} is the first to reach {_PERCENT} is not known: {reason}."
-        for reason, names in _names_by(failed, "message").items()
-    ]
+    sentences = []
+    for target in failed["target"].unique():
+        of_target = "" if table["target"].nunique() == 1 else f" for {target}"
+        sentences += [
+            f"Which layer of {names} is the first to reach {_PERCENT}{of_target} is not known: {reason}."
+            for reason, names in _names_by(failed[failed["target"] == target], "message").items()
+        ]
+    return sentences
+
+
+def _best_scores(tables: Tables) -> list[str]:
+    """Name the layer of each view whose probe of each further target scores best."""
+    probes = tables["probes"]
+    sentences = []
+    for target, column in score_columns(probes).items():
+        rows = probes[probes["target"] == target].dropna(subset=column)
+        if target == LABEL or rows.empty:
+            continue
+        best = rows.loc[rows.groupby("view", sort=False)[column].idxmax()]
+        parts = [f"{row.view} {getattr(row, column):.3f} at {row.layer}" for row in best.itertuples()]
+        score = "accuracy" if column == "accuracy" else "R²"
+        sentences.append(f"Best probe of {target}, {score} on test: {_listed(parts)}.")
+    return _at_most(sentences, "more targets are in probes.csv")
 
 
 def _edges(tables: Tables) -> list[str]:

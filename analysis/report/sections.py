@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.comparison.tables.probe_tables import LABEL, score_columns
 from analysis.comparison.tables.result_tables import Tables
 from analysis.comparison.view import View
 from analysis.config.recorded_steps import is_trained_here
@@ -45,6 +46,22 @@ def _describe_probes(tables: Tables) -> str:
         "Each point is the accuracy of a linear classifier (multinomial logistic regression with an L2 penalty) that "
         "was fitted to a layer's activations on the training stimuli. The penalty is chosen by log loss on the "
         f"validation stimuli. The accuracy is on {tables.n_test} test stimuli, which were used for neither."
+        f"{_describe_targets(tables)}"
+    )
+
+
+def _describe_targets(tables: Tables) -> str:
+    """Name the targets other than the label, which have a figure of their own."""
+    scores = {target: score for target, score in score_columns(tables["probes"]).items() if target != LABEL}
+    if not scores:
+        return ""
+    classes = [target for target, score in scores.items() if score == "accuracy"]
+    quantities = [target for target, score in scores.items() if score == "r2"]
+    parts = [f"the classes of {', '.join(classes)}"] if classes else []
+    parts += [f"the values of {', '.join(quantities)} (by ridge regression, with R²)"] if quantities else []
+    return (
+        f" Probes of {' and of '.join(parts)} are in the figure of other targets and in the tables below; the chart "
+        "shows the label."
     )
 
 
@@ -130,17 +147,26 @@ def _headline(views: Sequence[View]) -> dict[str, Any]:
 
 
 def _accuracy_by_layer(tables: Tables) -> pd.DataFrame:
-    """Return one row per layer and one column per view: the accuracy of the probe on test."""
-    table = tables["probes"].pivot(index=["depth", "layer"], columns="view", values="accuracy")
-    shown = table[[view.label for view in tables.views]].map(
-        lambda value: _ABSENT if pd.isna(value) else f"{value:.3f}"
-    )
+    """Return one row per layer and one column per view and target: accuracy, or R², of the probe on test."""
+    probes = tables["probes"]
+    scores = score_columns(probes)
+    parts = []
+    for target, score in scores.items():
+        rows = probes[probes["target"] == target]
+        table = rows.pivot(index=["depth", "layer"], columns="view", values=score)
+        table = table[[view.label for view in tables.views if view.label in table]]
+        if len(scores) > 1:
+            table.columns = [f"{target}{' (R²)' if score == 'r2' else ''}, {view}" for view in table]
+        parts.append(table)
+    shown = pd.concat(parts, axis=1).map(lambda value: _ABSENT if pd.isna(value) else f"{value:.3f}")
     return shown.droplevel("depth").rename_axis(index=None, columns=None)
 
 
 def _first_layers(tables: Tables) -> pd.DataFrame:
-    """Return one row per view and one column per share of the last accuracy: the first layer that reaches it."""
+    """Return one row per view and target: the first layers that reach shares of the last layer's score."""
     table = tables["first_layers"]
+    several = table["target"].nunique() > 1
+    table = table.assign(view=table["view"] + (", " + table["target"] if several else ""))
     columns = zip(table["layer"], table["depth"], table["n_layers"], table["status"], strict=True)
     shown = table.assign(
         share=[f"{100 * fraction:g} %" for fraction in table["fraction"]],
@@ -148,7 +174,7 @@ def _first_layers(tables: Tables) -> pd.DataFrame:
     )
     shares = list(dict.fromkeys(shown["share"]))
     pivoted = shown.pivot(index="view", columns="share", values="where")
-    return pivoted.loc[[view.label for view in tables.views], shares].rename_axis(index=None, columns=None)
+    return pivoted.loc[list(dict.fromkeys(shown["view"])), shares].rename_axis(index=None, columns=None)
 
 
 def _differences(tables: Tables) -> pd.DataFrame:
@@ -157,7 +183,8 @@ def _differences(tables: Tables) -> pd.DataFrame:
     if table.empty:
         return pd.DataFrame()
     band = [f"{low:+.3f} to {high:+.3f}" for low, high in zip(table["band_low"], table["band_high"], strict=True)]
-    shown = table[["method", "layer", "n_seeds"]].rename(columns={"n_seeds": "seeds"})
+    named = ["target"] if table["target"].nunique() > 1 else []
+    shown = table[[*named, "method", "layer", "n_seeds"]].rename(columns={"n_seeds": "seeds"})
     shown["difference"] = [_ABSENT if pd.isna(value) else f"{value:+.3f}" for value in table["difference"]]
     shown["95 % band, all layers"] = [_ABSENT if "nan" in text else text for text in band]
     for column, name in _P_VALUES.items():

@@ -145,6 +145,7 @@ def command_line(
         "--distance": config.distance,
         "--measures": ",".join(config.measures),
         "--Cs": ",".join(f"{C!r}" for C in config.Cs),
+        **{f"--{name}": value for name in ("targets", "groups") if (value := getattr(config, name)) is not None},
     }
     for option, value in given.items():
         words += [option, str(value)]
@@ -187,6 +188,8 @@ def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> Non
         plan.config.check_choices()
         check_folder(plan.folder)
     _check_views([view for plan in plans for view in plan.views])
+    for plan in plans:
+        _check_targets(plan)
     cost = total_cost(tasks_of_plan(plans[0])) * len(plans)
     with make_executor(execution, cost=cost) as executor:
         for start in range(0, len(plans), _LOCKED_AT_ONCE):
@@ -210,6 +213,26 @@ def _check_views(views: Sequence[View]) -> None:
     for view in views:
         _check_stimuli(view)
         _ = view.activations if sum(sizes) <= _CHECKED_FIRST else view.listed  # a task checks what it reads
+
+
+def _check_targets(plan: AnalysisPlan) -> None:
+    """Check that the targets of all stimuli can be probed, and that the split divides no group."""
+    from probes.stimulus_order import RowStimuli  # slow to import
+    from probes.targets import read_targets
+
+    for run in {view.run.path: view.run for view in plan.views}.values():
+        stimuli = run.stimuli if plan.targets is None else plan.targets.added_to(run.stimuli)
+        if not stimuli.targets and stimuli.groups is None:
+            continue
+        try:
+            read_targets(stimuli, None, RowStimuli(()))
+        except ValueError as error:
+            whole = [name for name, values in stimuli.targets.items() if values.dtype.kind == "i"]
+            of_whole = any(f"Target '{name}'" in str(error) for name in whole)
+            advice = (
+                " If whole numbers are quantities, end the name of the column in ':continuous'." if of_whole else ""
+            )
+            raise ValueError(f"{run.path}: {error}{advice}") from error
 
 
 def _check_stimuli(view: View) -> None:

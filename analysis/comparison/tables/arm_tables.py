@@ -10,6 +10,7 @@ import numpy as np
 
 from analysis.comparison.attribution.design import Design
 from analysis.comparison.tables.comparison_table import Column, ComparisonTable
+from analysis.comparison.tables.probe_tables import LABEL
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks, require
 from analysis.comparison.tasks.plan import plan_probes_of
 from analysis.comparison.tasks.source import Source
@@ -131,7 +132,8 @@ def _fill_accuracies(
             same.setdefault(places[view.location, view.step], []).append((step, k))
     for task in tasks:
         (source,) = task.inputs["sources"]
-        for row in require(task.result().tables, "probes", task).itertuples():
+        probes = require(task.result().tables, "probes", task)
+        for row in probes[probes["target"] == LABEL].itertuples():
             for step, k in same[places[source.run, source.step]]:
                 whole[step, design.layer_names.index(row.layer), k] = row.accuracy
                 if row.status != "ok":

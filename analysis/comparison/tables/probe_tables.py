@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FIRST_LAYERS",
     "FRACTIONS",
+    "LABEL",
     "PROBES",
     "PROBE_BANDS",
     "PROBE_DIFFERENCES",
@@ -28,19 +29,24 @@ __all__ = [
     "probe_band_table",
     "probe_difference_table",
     "probe_table",
+    "score_columns",
 ]
+
+LABEL = "label"  # the target that runs name so: their labels
 
 FRACTIONS = (0.5, 0.8, 0.9, 0.95, 0.99)  # of the accuracy at the last layer
 
 _PROBED = (
     *("n_constant", "n_train", "n_validation", "n_test", "C", "C_at_edge", "C_extended", "accuracy"),
-    *("balanced_accuracy", "log_loss", "train_accuracy", "validation_log_loss", "chance", "v_information"),
+    *("balanced_accuracy", "log_loss", "train_accuracy", "validation_log_loss"),
+    *("r2", "mse", "train_r2", "validation_mse", "chance", "v_information"),
     *("relative_gap", "n_iter", "converged"),
 )
 _LEFT_OUT = (
-    *("network", "checkpoint", "target", "layer_index", "codelength"),
-    *("random_label_accuracy", "control_accuracy", "selectivity"),
+    *("network", "checkpoint", "layer_index", "codelength"),
+    *("random_label_accuracy", "random_label_r2", "control_accuracy", "selectivity"),
 )
+_TARGET = {"target": Column("name of the target; label for the labels of the run", is_text=True)}
 _OVER_SEEDS = {
     "standard_error": Column("standard error over seeds"),
     "low": Column("lower end of a 95 % interval for this layer alone"),
@@ -64,14 +70,14 @@ def _probes(tasks: AnalysisTasks, _: Tables) -> pd.DataFrame:
 
 
 def probe_table(views: Sequence[View], tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return one row per network and layer: a linear probe fitted on train, chosen on validation, scored on test.
+    """Return one row per network, layer and target: a probe fitted on train, chosen on validation, scored on test.
 
     Networks that differ in nothing but their seed have the same ``method``.
     """
     import pandas as pd
 
     named = [
-        rows.assign(view=view.label, step=view.step, depth=range(1, len(rows) + 1))
+        rows.assign(view=view.label, step=view.step, depth=pd.factorize(rows["layer"])[0] + 1)
         for view, rows in zip(views, tables, strict=True)
     ]
     table = pd.concat(named, ignore_index=True)
@@ -83,14 +89,22 @@ def probe_table(views: Sequence[View], tables: Sequence[pd.DataFrame]) -> pd.Dat
     return table[[*first, *(name for name in table if name not in {*first, *_LEFT_OUT})]]
 
 
+def score_columns(probes: pd.DataFrame) -> dict[str, str]:
+    """Return the column that scores the probes of each target: accuracy, or R² of a continuous target."""
+    kinds = probes.drop_duplicates("target").set_index("target")["kind"]
+    return {str(target): "r2" if kind == "continuous" else "accuracy" for target, kind in kinds.items()}
+
+
 PROBES = ComparisonTable(
-    row="a view and layer",
+    row="a view, layer and target",
     columns={
         **VIEW,
         **LAYER,
         "d": Column(),
         **METHOD,
         "seed": Column("seed of the network; 0 if it is the only one of its method"),
+        **_TARGET,
+        "kind": Column(is_text=True),
         **dict.fromkeys(_PROBED, Column()),
         "C_extended": Column("decades by which the default grid was extended; empty if `--Cs` was given"),
         **STATUS,
@@ -104,41 +118,51 @@ PROBES = ComparisonTable(
 
 
 def probe_band_table(probes: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per method and layer: mean accuracy over seeds, an interval, and a band for all layers."""
+    """Return one row per target, method and layer: mean score over seeds, an interval, and a band for all layers."""
     import pandas as pd
 
     from probes import seed_bands
 
     tables = [
-        seed_bands(rows).merge(rows[["layer", "depth"]].drop_duplicates("layer"), on="layer")
-        for _, rows in probes.groupby("method", sort=False)
+        seed_bands(rows, value=score)
+        .merge(rows[["layer", "depth"]].drop_duplicates("layer"), on="layer")
+        .assign(target=target)
+        for target, score in score_columns(probes).items()
+        for _, rows in probes[probes["target"] == target].groupby("method", sort=False)
     ]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)[list(PROBE_BANDS.columns)]
 
 
 PROBE_BANDS = ComparisonTable(
-    row="a method and layer",
+    row="a target, method and layer",
     columns={
         **METHOD,
         "layer": LAYER["layer"],
         "n_seeds": Column("networks of the method"),
-        "mean": Column("mean accuracy over seeds"),
+        "mean": Column("mean accuracy over seeds; mean R² of a continuous target"),
         **_OVER_SEEDS,
         **STATUS,
         "depth": LAYER["depth"],
+        **_TARGET,
     },
     build=lambda _, tables: probe_band_table(tables["probes"]),
 )
 
 
 def first_layer_table(probes: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per view and fraction: the first layer that reaches this fraction of the last layer's accuracy."""
+    """Return one row per target, view and fraction: the first layer that reaches this fraction of the last one's score.
+
+    The score is the accuracy, or R² of a continuous target.
+    """
     import pandas as pd
 
     from probes import first_layer_reaching
 
     tables = [
-        first_layer_reaching(probes, fraction, network=["view", "method", "seed"]).assign(fraction=fraction)
+        first_layer_reaching(
+            probes[probes["target"] == target], fraction, score, network=["view", "method", "seed"]
+        ).assign(fraction=fraction, target=target)
+        for target, score in score_columns(probes).items()
         for fraction in FRACTIONS
     ]
     table = pd.concat(tables, ignore_index=True)
@@ -146,59 +170,72 @@ def first_layer_table(probes: pd.DataFrame) -> pd.DataFrame:
 
 
 FIRST_LAYERS = ComparisonTable(
-    row="a view and fraction",
+    row="a target, view and fraction",
     columns={
         "view": VIEW["view"],
         **METHOD,
         "seed": Column("seed of the network"),
-        "fraction": Column("fraction of the accuracy at the last layer"),
-        "depth": Column("depth of the first layer whose accuracy reaches that fraction"),
+        "fraction": Column("fraction of the accuracy (R² of a continuous target) at the last layer"),
+        "depth": Column("depth of the first layer whose probe reaches that fraction"),
         "layer": Column("name of this layer", is_text=True),
         "n_layers": Column("number of layers"),
         **STATUS,
+        **_TARGET,
     },
     build=lambda _, tables: first_layer_table(tables["probes"]),
 )
 
 
 def probe_difference_table(probes: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per method and layer: accuracy minus that of the first method, in pairs of equal seeds.
+    """Return one row per target, method and layer: the score minus that of the first method, in pairs of equal seeds.
 
     Only methods that have the same two or more seeds as the first have rows, and only layers that both have.
     """
     import pandas as pd
 
-    from probes import seed_differences
-
     reference, *others = probes["method"].unique()
-    of = {method: probes[probes["method"] == method] for method in (reference, *others)}
-    seeds = set(of[reference]["seed"])
     tables = []
-    for method in others:
-        layers = set(of[method]["layer"]) & set(of[reference]["layer"])
-        if len(seeds) > 1 and set(of[method]["seed"]) == seeds and layers:
-            both = pd.concat([of[reference], of[method]])
-            tables.append(seed_differences(both[both["layer"].isin(layers)], reference=reference))
+    for target, score in score_columns(probes).items():
+        rows = probes[probes["target"] == target]
+        of = {method: rows[rows["method"] == method] for method in (reference, *others)}
+        found = [_differences(of[reference], of[method], score) for method in others]
+        tables += [each.assign(target=target) for each in found if each is not None]
     if not tables:
         return pd.DataFrame(columns=list(PROBE_DIFFERENCES.columns))
-    table = pd.concat(tables, ignore_index=True)
-    depths = of[reference].drop_duplicates("layer").set_index("layer")["depth"]
-    table.insert(2, "depth", table["layer"].map(depths))
-    return table
+    return pd.concat(tables, ignore_index=True)[list(PROBE_DIFFERENCES.columns)]
+
+
+def _differences(reference: pd.DataFrame, method: pd.DataFrame, score: str) -> pd.DataFrame | None:
+    """Return the differences of a method to the first one; None if their seeds differ or they share no layer."""
+    import pandas as pd
+
+    from probes import seed_differences
+
+    seeds, layers = set(reference["seed"]), set(method["layer"]) & set(reference["layer"])
+    if len(seeds) < 2 or set(method["seed"]) != seeds or not layers:
+        return None
+    both = pd.concat([reference, method])
+    name = reference["method"].iloc[0]
+    table = seed_differences(both[both["layer"].isin(layers)], reference=name, value=score)
+    depths = reference.drop_duplicates("layer").set_index("layer")["depth"]
+    return table.assign(depth=table["layer"].map(depths))
 
 
 PROBE_DIFFERENCES = ComparisonTable(
-    row="a method and layer, for methods that have the seeds of the first method (two or more)",
+    row="a target, method and layer, for methods that have the seeds of the first method (two or more)",
     columns={
         **METHOD,
         **LAYER,
         "n_seeds": Column("pairs of networks with equal seeds"),
-        "difference": Column("accuracy minus that of the first method, mean over pairs of equal seeds"),
+        "difference": Column(
+            "accuracy (R² of a continuous target) minus that of the first method, mean over pairs of equal seeds"
+        ),
         **_OVER_SEEDS,
         "p_value": Column("p-value for this layer alone (paired t-test)"),
         "p_adjusted": Column("p-value adjusted for all layers (permutation test, max-T)"),
         "p_least": Column("smallest adjusted p-value that so few seeds can give"),
         **STATUS,
+        **_TARGET,
     },
     build=lambda _, tables: probe_difference_table(tables["probes"]),
 )

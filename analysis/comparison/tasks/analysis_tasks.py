@@ -11,6 +11,7 @@ from analysis.comparison.tasks.source import Source
 from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.target_table import TargetTable
 from analysis.execution.cache import Cache, TaskResult, Undefined
 from analysis.execution.task import Task
 
@@ -53,6 +54,11 @@ class AnalysisTasks:
     def sources(self) -> list[Source]:
         """One source per view, without layers."""
         return [Source.of(view) for view in self.views]
+
+    @cached_property
+    def targets(self) -> TargetTable | None:
+        """The table of further targets of the probes, if there is one."""
+        return self.config.target_table
 
     def source(self, view: int, *layers: str) -> Source:
         """Return layers of the view at a position as the input of a task."""

@@ -16,6 +16,7 @@ from analysis.comparison.tasks.pairs import compare_layers
 from analysis.comparison.tasks.source import Source
 from analysis.comparison.undefined import attempt, finite
 from analysis.config.analysis import AnalysisConfig
+from analysis.config.target_table import TargetTable
 from analysis.execution.cache import TaskResult, Undefined
 from checkpoints import Stimuli
 from probes import probe_layers
@@ -100,17 +101,24 @@ def compute_similarity(folder: Path, *, sources: Sequence[Source], measure: str)
     return TaskResult(arrays, warnings=forth.warnings, undefined=forth.undefined)
 
 
-def fit_probes(folder: Path, *, sources: Sequence[Source], Cs: Sequence[float]) -> TaskResult:
-    """Return the table ``probes``: one row per layer, as ``probe_layers`` returns it."""
+def fit_probes(
+    folder: Path, *, sources: Sequence[Source], Cs: Sequence[float], targets: TargetTable | None
+) -> TaskResult:
+    """Return the table ``probes``: one row per layer and target, as ``probe_layers`` returns it.
+
+    Targets are the labels, those that the run has stored, and those of the table, if one is given.
+    """
     (source,) = sources
     layers, stimuli = source.read()
+    if targets is not None:
+        stimuli = targets.added_to(stimuli)
     table = probe_layers(layers, stimuli, config=AnalysisConfig(Cs=tuple(Cs)).probes)
     failed = table[table["status"] != "ok"]
-    undefined = [
-        Undefined(0, layer, "probes", message.removeprefix("ValueError: "))
-        for layer, message in zip(failed["layer"], failed["message"], strict=True)
-    ]
-    return TaskResult(tables={"probes": table}, undefined=undefined)
+    undefined = {
+        layer: Undefined(0, layer, "probes", message.removeprefix("ValueError: "))
+        for layer, message in zip(failed["layer"][::-1], failed["message"][::-1], strict=True)
+    }
+    return TaskResult(tables={"probes": table}, undefined=list(undefined.values())[::-1])
 
 
 def _arrays(source: Source) -> dict[str, NDArray[Any]]:

@@ -94,7 +94,7 @@ def plan_probes_of(tasks: AnalysisTasks, view: View, source: Source) -> Iterator
     version, n_stimuli = f"{VERSION}-{schema_version()}", len(view.stimuli)
     for layers in _groups(view, n_stimuli, _MOST_TOGETHER):
         cost = 0.2 + 4e-7 * n_stimuli * sum(view.listed[layer].shape[1] for layer in layers)
-        inputs = {"sources": (replace(source, layers=layers),), "Cs": list(tasks.config.Cs)}
+        inputs = {"sources": (replace(source, layers=layers),), "Cs": list(tasks.config.Cs), "targets": tasks.targets}
         yield tasks.make("probes", fit_probes, inputs, cost=cost, version=version)
 
 

@@ -44,7 +44,8 @@ const lossTitle = () => (content.has_log_loss ? "cross-entropy (nats)" : "loss")
 const clipped = (value) => (isKnown(value) ? Math.min(1, Math.max(0, value)) : null);
 
 function probeChart() {
-  const bands = rowsOf("probe_bands"), probes = rowsOf("probes");
+  const isOfLabel = ({ target }) => target === "label";
+  const bands = rowsOf("probe_bands").filter(isOfLabel), probes = rowsOf("probes").filter(isOfLabel);
   const hasSeeds = bands.some(({ n_seeds }) => n_seeds > 1);
   const rows = hasSeeds ? bands : probes;
   const ofSeeds = (row) => ({ x: row.depth, layer: row.layer, y: row.mean, low: clipped(row.band_low), high: clipped(row.band_high) });
@@ -61,7 +62,7 @@ function probeChart() {
 }
 
 function differenceChart() {
-  const rows = rowsOf("probe_differences");
+  const rows = rowsOf("probe_differences").filter(({ target }) => target === "label");
   const curves = curvesOf(rows, "method", (row) => ({ x: row.depth, layer: row.layer, y: row.difference, low: row.band_low, high: row.band_high }));
   curves.forEach((curve, i) => Object.assign(curve, { colour: i + 1, symbol: i + 1, dash: 0 })); // 0 is the first method's
   curveChart(chartHost("differences"), {
