@@ -1,4 +1,4 @@
-"""CSV files: stimulus_id, label, split and d features of each layer; of an analysis its tables, and pairs of stimuli.
+"""CSV files: columns of the stimuli and d features of each layer; of an analysis its tables, and pairs of stimuli.
 
 Numbers have as many digits as it takes to read them back exactly; undefined ones are ``nan``.
 """
@@ -37,7 +37,7 @@ def _write_layer(path: Path, run: ExportedRun, each: ExportedLayer) -> None:
         ([column.tolist() for column in stimulus_columns(run, rows).values()], block)
         for rows, block in blocks(each.layer)
     )
-    _write(path, ["stimulus_id", "label", "split", *names], chunks)
+    _write(path, [*run.stimulus_columns, *names], chunks)
 
 
 def _write_pairs(path: Path, frames: Iterator[pd.DataFrame]) -> None:

@@ -55,13 +55,9 @@ class FolderFormat:
 
 
 def stimulus_columns(run: ExportedRun, rows: slice) -> dict[str, Any]:
-    """Return the id, label and split of some stimuli, by the name of the column."""
-    stimuli = run.stimuli
-    return {
-        "stimulus_id": stimuli.ids[rows].astype(object),
-        "label": stimuli.labels[rows],
-        "split": stimuli.split[rows].astype(object),
-    }
+    """Return the columns about some stimuli, by the name of the column; texts are Python objects."""
+    columns = ((name, values[rows]) for name, values in run.stimulus_columns.items())
+    return {name: each.astype(object) if each.dtype.kind == "U" else each for name, each in columns}
 
 
 def _layer_file(each: ExportedLayer, suffix: str) -> str:

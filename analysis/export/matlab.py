@@ -34,12 +34,12 @@ Put = Callable[[h5py.Group, str], Any]  # writes a variable of a name into a gro
 
 
 def write_recording(run: ExportedRun, path: Path, done: Callable[[str], None]) -> None:
-    """Write ``activations``, a cell array layer × step of n × d matrices, with layer, step, stimulus_id, label, split.
+    """Write ``activations``, a cell array layer × step of n × d matrices, with layer, step and columns of the stimuli.
 
     Of gradients the variable is ``gradients``. In MATLAB: ``X = activations{strcmp(layer, 'hidden.1'), step == 38};``.
     Half precision becomes single.
     """
-    stimuli, steps = run.stimuli, run.steps
+    steps = run.steps
     names = list(dict.fromkeys(place.layer.name for place in run.layers))
     places = {(place.layer.name, place.step): place.layer for place in run.layers}
     with _MatFile(path) as mat:
@@ -56,9 +56,8 @@ def write_recording(run: ExportedRun, path: Path, done: Callable[[str], None]) -
 
             return put
 
-        mat.save("stimulus_id", mat.texts(stimuli.ids.tolist()))
-        mat.save("label", mat.numbers(stimuli.labels))
-        mat.save("split", mat.texts(stimuli.split.tolist()))
+        for name, values in run.stimulus_columns.items():
+            mat.save(name, mat.texts(values.tolist()) if values.dtype.kind == "U" else mat.numbers(values))
         mat.save("step", mat.numbers(np.array([steps], dtype=np.float64)))
         mat.save("layer", mat.texts(names))
         cells = [[layer_at(name, step) for step in steps] for name in names]

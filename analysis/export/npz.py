@@ -16,16 +16,14 @@ __all__ = ["write_analysis", "write_recording"]
 
 
 def write_recording(run: ExportedRun, path: Path, done: Callable[[str], None]) -> None:
-    """Write ``STEP/LAYER``, (n, d) of the recorded type, and stimulus_id, label, split, (n,), step, layer.
+    """Write ``STEP/LAYER``, (n, d) of the recorded type, the columns of the stimuli, (n,), step and layer.
 
     Layers go to disk in blocks of rows.
     """
-    stimuli = run.stimuli
     names = list(dict.fromkeys(place.layer.name for place in run.layers))
     with _opened(path) as archive:
-        _put(archive, "stimulus_id", stimuli.ids)
-        _put(archive, "label", stimuli.labels)
-        _put(archive, "split", stimuli.split)
+        for name, values in run.stimulus_columns.items():
+            _put(archive, name, values)
         _put(archive, "step", np.array(run.steps))
         _put(archive, "layer", np.array(names))
         for step, _, layer in run.layers:

@@ -1,4 +1,4 @@
-"""Apache Parquet files: stimulus_id, label, split and activation (or gradient), a list of d numbers, of each layer."""
+"""Apache Parquet files: columns of the stimuli and activation (or gradient), a list of d numbers, of each layer."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.comparison.tables.schema import read_table
 from analysis.comparison.tasks.rdm_file import RDM_FILE, dataset_name, layer_name
+from analysis.comparison.view import View
 from analysis.config.recorded_steps import choose_recorded_steps
 from checkpoints import Damaged, Layer, Run, Stimuli
 from checkpoints.name_patterns import choose_names
@@ -56,6 +57,21 @@ class ExportedRun:
     def stimuli(self) -> Stimuli:
         """Row i of every layer belongs to stimulus i."""
         return self.run.stimuli
+
+    @property
+    def stimulus_columns(self) -> dict[str, NDArray[Any]]:
+        """What is known of the stimuli, by column: id, label, split and, if there are any, class, groups and targets.
+
+        Targets are called ``target.NAME``.
+        """
+        stimuli = self.run.stimuli
+        named = View("", self.run, 0).classes
+        columns = {"stimulus_id": stimuli.ids, "label": stimuli.labels, "split": stimuli.split}
+        if any(name != str(label) for label, name in named.items()):
+            columns["class"] = np.array([named[label] for label in stimuli.labels.tolist()])
+        optional = {"group": stimuli.groups, "position": stimuli.positions}
+        columns |= {name: values for name, values in optional.items() if values is not None}
+        return {**columns, **{f"target.{name}": values for name, values in stimuli.targets.items()}}
 
     @property
     def steps(self) -> tuple[int, ...]:
