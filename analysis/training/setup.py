@@ -190,7 +190,8 @@ def choose_stimuli(dataset: Dataset, split: dict[str, NDArray[np.int64]], sizes:
     chosen = {part: _draw_evenly(split[part], dataset.y, sizes[part], seed) for part in SPLITS}
     indices = np.concatenate([chosen[part] for part in SPLITS])
     parts = np.repeat(SPLITS, [len(chosen[part]) for part in SPLITS])
-    return Stimuli.of([f"{index:08d}" for index in indices], dataset.y[indices], parts, dataset.X[indices])
+    ids = [f"{index:08d}" for index in indices]
+    return Stimuli.of(ids, dataset.y[indices], parts, dataset.X[indices], classes=dataset.classes)
 
 
 def _draw_evenly(indices: NDArray[np.int64], y: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
