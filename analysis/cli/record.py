@@ -50,6 +50,7 @@ def record(
     progress = display.reporter()
     if trained is not None:
         model = {"--weights": source.weights or None, "--key": source.key, "--step": source.step}
+        model |= {"--targets": source.targets, "--groups": source.groups}
         _refuse({**model, "--steps-from": None if source.steps_from == "name" else source.steps_from}, "--model")
         _refuse({flag: flag for flag in capture.flags if flag not in _FOR_RUNS_TOO}, "--model")
         form = {"--transform": stimuli.transform, "--tokenizer": stimuli.tokenizer, "--max-length": stimuli.max_length}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.config.target_table import TargetTable
+from analysis.config.target_table import TargetTable, chosen_table
 from repsim.settings import Settings, setting
 
 if TYPE_CHECKING:
@@ -87,16 +87,10 @@ class AnalysisConfig(Settings):
         help="Column of --targets with the group of each stimulus, such as its speaker; the split must not divide one.",
     )
 
-    def __post_init__(self) -> None:
-        """Check every setting."""
-        super().__post_init__()
-        if self.groups is not None and self.targets is None:
-            raise ValueError(f"groups is '{self.groups}', a column of the table of targets; give the table by targets.")
-
     @property
     def target_table(self) -> TargetTable | None:
-        """The table of targets, or None if there is none; an error if its file cannot be read."""
-        return None if self.targets is None else TargetTable.open(self.targets, self.groups)
+        """The table of further targets, if there is one; an error if it cannot be read."""
+        return chosen_table(self.targets, self.groups)
 
     @property
     def probes(self) -> "ProbeConfig":

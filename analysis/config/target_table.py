@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from checkpoints import Stimuli
 
-__all__ = ["TargetTable", "TargetValues"]
+__all__ = ["TargetTable", "TargetValues", "chosen_table"]
 
 Kind = Literal["categorical", "continuous"]
 
@@ -27,6 +27,21 @@ _WHOLE = re.compile(r"[+-]?(0|[1-9]\d*)")
 _CODE = re.compile(r"[+-]?0\d+")  # such as 007, which would lose digits as a number
 _LARGEST = 2**63 - 1
 _ABSENT = {"", "nan", "na", "n/a", "null", "none"}  # among numbers; among text only an empty cell is missing
+
+
+def chosen_table(targets: str | None, groups: str | None) -> TargetTable | None:
+    """Return the table that settings choose by its path, with its column of groups; None if there is none.
+
+    Raises
+    ------
+    ValueError, OSError
+        As ``TargetTable.open``, and if a column of groups is named without a table.
+    """
+    if targets is not None:
+        return TargetTable.open(targets, groups)
+    if groups is not None:
+        raise ValueError(f"groups is '{groups}', a column of the table of targets; give the table too, by --targets.")
+    return None
 
 
 @dataclass(frozen=True)

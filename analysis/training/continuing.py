@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from analysis.execution.progress import Reporter
 from analysis.training.weight_series import StepWeights
 from checkpoints import Run, Stimuli
@@ -65,6 +67,8 @@ def _differences(run: Run, config: Mapping[str, Any], stimuli: Stimuli, series: 
                 yield f"records {name} {_shown(stored.get(name))}, not {_shown(value)}"
     if not run.stimuli.is_same_as(stimuli) or run.config["data"]["classes"] != config["data"]["classes"]:
         yield "records other stimuli"
+    elif not _have_equal_targets(run.stimuli, stimuli):
+        yield "records other targets or groups of the stimuli"
     given = {each.step: each for each in series}
     for step in run.steps:
         held = run[step].state["extra"]
@@ -72,6 +76,12 @@ def _differences(run: Run, config: Mapping[str, Any], stimuli: Stimuli, series: 
             yield f"holds step {step} of {held['weights']}, which is not among the weights given"
         elif given[step].digest != held[_DIGEST]:
             yield f"the weights of step {step} there are not those of {given[step].path}"
+
+
+def _have_equal_targets(stored: Stimuli, given: Stimuli) -> bool:
+    names = [*stored.targets, *given.targets]
+    pairs = [(stored.groups, given.groups), *((stored.targets.get(name), given.targets.get(name)) for name in names)]
+    return all(a is b is None or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs)
 
 
 def _shown(value: Any) -> str:

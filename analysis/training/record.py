@@ -157,7 +157,8 @@ def record_model(
     Parameters
     ----------
     source : ModelConfig
-        The network (see ``analysis.training.model_spec.build_model``), and its weights: none, one file, or a series.
+        The network (see ``analysis.training.model_spec.build_model``), and its weights: none, one file, or a series;
+        and further targets of the stimuli.
     output : path
         Must not exist, or hold a run that the same call has begun.
     data : path, Dataset, DataLoader, Stimuli or StimulusConfig

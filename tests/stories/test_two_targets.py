@@ -1,9 +1,12 @@
 """Story: a saved encoder of text, probed for an emotion and for a quantity, with speakers that are not divided."""
 
 import csv
+import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +14,13 @@ import pytest
 from analysis.cli import main
 from checkpoints import Run
 
+mpl.use("Agg")
+
 N, LENGTH = 48, 6
+RECORD = (
+    "record --model story_encoder:encoder --weights encoder --data sentences.npz --layers 'encoder.layer.*' "
+    "--reduce 'encoder.layer.*=token_mean' --output runs/encoder --quiet"
+)
 
 MODEL = """
 from transformers import BertConfig, BertModel
@@ -38,7 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(0)
     tokens = rng.integers(10, 30, size=(N, LENGTH))
     emotion = np.arange(N) % 2
-    tokens[:, 1] = 4 + emotion
+    tokens[:, 1] = tokens[:, 3] = 4 + emotion
     mask = np.ones((N, LENGTH), dtype=np.int64)
     mask[::3, -2:] = 0
     ids = [f"sentence {k}" for k in range(N)]
@@ -50,16 +59,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         writer.writerow(["id", "emotion", "loudness", "speaker"])
         for k in rng.permutation(N):
             loudness = f"{emotion[k] - 0.5 + 0.1 * rng.normal():.3f}"
-            writer.writerow([ids[k], ["sad", "happy"][emotion[k]], loudness, f"speaker {k % 12}"])
+            writer.writerow([ids[k], ["sad", "happy"][emotion[k]], loudness, f"speaker {k // 4}"])
     return tmp_path
 
 
-def test_an_encoder_is_probed_for_two_targets_beside_the_label(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    record = ["record", "--model", "story_encoder:encoder", "--weights", "encoder", "--data", "sentences.npz"]
-    record += ["--layers", "encoder.layer.*", "--reduce", "encoder.layer.*=token_mean", "--output", "runs/encoder"]
-    assert main([*record, "--targets", "targets.csv", "--groups", "speaker", "--quiet"]) == 0
+@pytest.fixture
+def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], str]:
+    """Run one command line in this process and return what it printed, or the message of its error."""
+
+    def call(line: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["repsim", *shlex.split(line)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        assert stop.value.code in (0, None, 2)
+        return said.err if stop.value.code else said.out
+
+    return call
+
+
+def test_an_encoder_is_probed_for_two_targets_beside_the_label(folder: Path, repsim: Callable[[str], str]) -> None:
+    record = f"{RECORD} --targets targets.csv --groups speaker"
+    assert "Next: repsim analyze runs/encoder" in repsim(record)
     stimuli = Run.open("runs/encoder").stimuli
     assert stimuli.classes == ("food", "music", "sport")
     assert {name: values.dtype.kind for name, values in stimuli.targets.items()} == {"emotion": "U", "loudness": "f"}
@@ -67,7 +88,8 @@ def test_an_encoder_is_probed_for_two_targets_beside_the_label(
     parts = pd.Series(stimuli.split).groupby(stimuli.groups).nunique()
     assert (len(parts), parts.max()) == (12, 1)
 
-    assert main(["analyze", "runs/encoder", "--layers", "encoder.layer.?", "--quiet"]) == 0
+    said = repsim("analyze runs/encoder --layers 'encoder.layer.?' --quiet")
+    assert "probe of loudness reaches 90 % of the last layer's R²" in said
     probes = pd.read_csv("runs/encoder/analysis/probes.csv")
     assert probes["layer"].tolist() == ["encoder.layer.0"] * 3 + ["encoder.layer.1"] * 3
     assert probes["target"].tolist() == ["label", "emotion", "loudness"] * 2
@@ -79,4 +101,18 @@ def test_an_encoder_is_probed_for_two_targets_beside_the_label(
         assert text in report
     assert Path("runs/encoder/analysis/figures/probe_targets.svg").is_file()
     assert "sport" in report
-    assert "probe of loudness reaches 90 % of the last layer's R²" in capsys.readouterr().out
+
+
+def test_targets_may_be_given_after_the_recording(folder: Path, repsim: Callable[[str], str]) -> None:
+    repsim(RECORD)
+    analyze = "analyze runs/encoder --layers encoder.layer.1 --quiet"
+    assert "The split divides" in repsim(f"{analyze} --targets targets.csv --groups speaker")
+    assert "give the table too, by --targets" in repsim(f"{analyze} --groups speaker")
+    Path("targets.csv").write_text(Path("targets.csv").read_text().replace(",speaker\n", ",voice\n"))
+    assert "has no column 'speaker' of groups" in repsim(f"{analyze} --targets targets.csv --groups speaker")
+    assert "Best probe of loudness" in repsim(f"{analyze} --targets targets.csv")
+    text = Path("targets.csv").read_text()
+    Path("targets.csv").write_text(text.replace("sentence 7,", "sentence 700,"))
+    assert "has no row for 1 of 48 stimuli, such as 'sentence 7'" in repsim(f"{analyze} --targets targets.csv")
+    Path("targets.csv").write_text(text.replace("loudness", "volume"))
+    assert "Best probe of volume" in repsim(f"{analyze} --targets targets.csv")
