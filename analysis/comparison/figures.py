@@ -195,8 +195,8 @@ def _targets_caption(tables: Tables) -> str:
     of_views = " One panel per target and step." if is_over_steps(tables.views) else " One panel per target."
     return (
         "Probes of the targets other than the label, on test: accuracy of a linear classifier for classes, R² of ridge "
-        f"regression for quantities. {_bands_caption(tables)} R² has bands over seeds only. Dotted: always answering "
-        f"the most frequent class, or the mean of the training stimuli.{of_views}"
+        f"regression for quantities. {_bands_caption(tables)} R² has bands over seeds only. Dotted, where it is in "
+        f"view: always answering the most frequent class, or the mean of the training stimuli.{of_views}"
     )
 
 
@@ -216,7 +216,9 @@ def _draw_targets(tables: Tables) -> Figure:
                 rows, value, ylabel="", curve="network", band=("low", "high"), among=names, legend=last, ax=ax
             )
             ax.set_title("" if step is None or row is not grid[0] else f"step {step}", fontsize=9)
+            limits = ax.get_ylim()
             _dotted_line(ax, chance)
+            ax.set_ylim(*limits)
         row[0].set_ylabel(verbatim(f"{shorten([target])[0]}: {score}"))
     return figure_of(grid[0][0])
 

@@ -99,7 +99,7 @@ def test_an_encoder_is_probed_for_two_targets_beside_the_label(folder: Path, rep
     report = Path("runs/encoder/analysis/report.html").read_text()
     for text in ("Best probe of emotion, accuracy on test", "Best probe of loudness, R² on test", "loudness (R²), "):
         assert text in report
-    assert Path("runs/encoder/analysis/figures/probe_targets.svg").is_file()
+    assert Path("runs/encoder/analysis/figures/probe_targets.png").is_file()
     assert "sport" in report
 
 

@@ -196,6 +196,45 @@ def test_a_mat_file_is_laid_out_as_matlab_does(odd_run: Path, tmp_path: Path) ->
         assert word[:, 0].astype("<u2").tobytes().decode("utf-16-le") == "日本"
 
 
+ABOUT: dict[str, list[Any]] = {
+    "class": ["cat", "cat", "dog", "dog", "eel", "eel"],
+    "group": ["g1", "g2", "g3", "g2", "g4", "g1"],
+    "target.mood": ["calm", "NA", "a,b", "calm", "", "sad"],
+    "target.speed": [0.1, 1 / 3, -2.0, 1e-300, 0.0, 5.5],
+    "target.size": [1, 2, 3, 4, 5, -6],
+}
+
+
+@pytest.fixture
+def described_run(tmp_path: Path) -> Path:
+    """A run whose stimuli have class names, groups and targets."""
+    model = Odd()
+    targets = {name.removeprefix("target."): values for name, values in ABOUT.items() if name.startswith("target.")}
+    split = ["train", "test", "validation", "test", "test", "train"]
+    stimuli = Stimuli.of(IDS, ABOUT["class"], split, np.ones((6, 4)), targets=targets, groups=ABOUT["group"])
+    with Run.create(tmp_path / "described", {}, stimuli) as run:
+        run.checkpoint(0, model, capture=Capture(model, ["parts.a/b"]))
+    return tmp_path / "described"
+
+
+@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab"])
+def test_class_names_groups_and_targets_are_exported(described_run: Path, tmp_path: Path, name: str) -> None:
+    files = export(described_run, tmp_path / f"all{SUFFIX[name]}", format=name)
+    found: dict[str, list[Any]]
+    if name == "npz":
+        with np.load(files[0], allow_pickle=False) as arrays:
+            found = {column: arrays[column].tolist() for column in ABOUT}
+    elif name == "matlab":
+        variables = mat73.loadmat(files[0])
+        found = {column: np.ravel(variables[column.replace(".", "_")]).tolist() for column in ABOUT}
+        found["target.mood"] = [text or "" for text in found["target.mood"]]
+    else:
+        (path,) = (each for each in files if "step_" in str(each))
+        frame = pd.read_parquet(path) if name == "parquet" else pd.read_csv(path, keep_default_na=False)
+        found = {column: frame[column].tolist() for column in ABOUT}
+    assert found == ABOUT
+
+
 def test_steps_and_layers_are_chosen_as_elsewhere(odd_run: Path, tmp_path: Path) -> None:
     export(odd_run, tmp_path / "one.npz", format="npz", layers=["parts.w*"])
     with np.load(tmp_path / "one.npz") as arrays:

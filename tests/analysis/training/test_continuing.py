@@ -222,6 +222,7 @@ def test_files_that_are_added_to_a_series_are_recorded() -> None:
         ({"save_weights": False}, "records save_weights True, not False"),
         ({"data": "others.npz"}, "records other stimuli"),
         ({"data": "renamed.npz"}, "records other stimuli"),
+        ({"targets": "targets.csv"}, "records other targets or groups of the stimuli"),
         ({"weights": ("other/*.pt",)}, r"the weights of step 1 there are not those of other/epoch_1\.pt"),
         (
             {"weights": ("ckpt/epoch_2.pt", "ckpt/epoch_10.pt")},
@@ -234,6 +235,7 @@ def test_what_differs_is_not_added_to_a_run(options: dict[str, Any], message: st
     save(1, 2, 10, folder="other", shift=5)
     np.savez("others.npz", X=np.ones((40, 4)), y=np.arange(40) % 2)
     np.savez("renamed.npz", X=np.load("stimuli.npz")["X"], y=np.resize(["a", "b"], 40))
+    Path("targets.csv").write_text("\n".join(["id,size", *(f"{k:08d},{k}.5" for k in range(40))]))
     before = files(Path("new"))
     with pytest.raises(
         FileExistsError, match=f"^new exists already, and {message}\\. Choose another --output, or repeat"

@@ -19,6 +19,7 @@ from analysis import analyze_run, record_model, resume_run
 from analysis.cli import app
 from analysis.comparison.view import View
 from analysis.config.recording import CaptureConfig, ModelConfig
+from analysis.config.target_table import TargetTable
 from analysis.execution.progress import Reporter
 from analysis.training.user_stimuli.stimulus_loading import load_stimuli
 from checkpoints import Capture, Run, Stimuli
@@ -227,6 +228,61 @@ def test_without_a_split_each_class_is_divided(place: Path) -> None:
     for label in range(3):
         parts, counts = np.unique(stimuli.split[stimuli.labels == label], return_counts=True)
         assert dict(zip(parts.tolist(), counts.tolist(), strict=True)) == {"test": 4, "train": 12, "validation": 4}
+
+
+def test_names_of_classes_are_stored_with_the_stimuli(place: Path) -> None:
+    np.savez("named.npz", X=np.zeros((3, 2)), y=["owl", "cat", "owl"])
+    assert load_stimuli("named.npz").stimuli.classes == ("cat", "owl")
+
+
+def test_groups_stay_whole_and_their_classes_are_divided_evenly(place: Path) -> None:
+    rng = np.random.default_rng(0)
+    groups, labels = rng.integers(0, 30, size=600), rng.integers(0, 3, size=600)
+    np.savez("grouped.npz", X=np.zeros((600, 2)), y=labels, groups=groups)
+    stimuli = load_stimuli("grouped.npz").stimuli
+    assert stimuli.groups is not None
+    parts_of = {group: set(stimuli.split[stimuli.groups == group].tolist()) for group in set(stimuli.groups.tolist())}
+    assert {len(parts) for parts in parts_of.values()} == {1}
+    for label in range(3):
+        own = stimuli.split[stimuli.labels == label]
+        assert np.mean(own == "train") == pytest.approx(0.6, abs=0.05)
+        assert np.mean(own == "test") == pytest.approx(0.2, abs=0.05)
+
+
+@pytest.mark.parametrize("sizes", [[1, 1, 1], [50, 1, 1], [5, 5, 5, 5]])
+def test_every_part_has_a_group(place: Path, sizes: list[int]) -> None:
+    n = sum(sizes)
+    np.savez("grouped.npz", X=np.zeros((n, 2)), y=np.arange(n) % 2, groups=np.repeat(np.arange(len(sizes)), sizes))
+    assert set(load_stimuli("grouped.npz").stimuli.split.tolist()) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "split", "message"),
+    [
+        (
+            [0, 0, 1, 1],
+            None,
+            r"wrong\.npz: 2 groups cannot be divided into train, validation, test without dividing one",
+        ),
+        ([0, 1, 2], None, r"wrong\.npz: Groups have shape \(3,\) for 4 stimuli; expected one per stimulus"),
+        (list("aabb"), ["train", "test", "test", "test"], r"wrong\.npz: Group 'a' is in the parts train and test of"),
+    ],
+)
+def test_groups_that_cannot_be_divided_are_refused(place: Path, groups: Any, split: Any, message: str) -> None:
+    parts = {} if split is None else {"split": split}
+    np.savez("wrong.npz", X=np.zeros((4, 2)), y=[0, 1, 0, 1], groups=groups, **parts)
+    with pytest.raises(ValueError, match=message):
+        load_stimuli("wrong.npz")
+
+
+def test_a_table_gives_targets_and_groups_by_id(place: Path) -> None:
+    np.savez("own.npz", X=np.zeros((4, 2)), y=[0, 1, 0, 1], ids=list("abcd"))
+    Path("targets.csv").write_text("speed,id,who\n1.5,d,x\n2,a,y\n3,c,z\n4,b,z\n9,other,z\n")
+    stimuli = load_stimuli("own.npz", TargetTable.open("targets.csv", "who")).stimuli
+    assert stimuli.ids.tolist() == ["a", "c", "b", "d"]
+    assert stimuli.targets["speed"].tolist() == [2.0, 3.0, 4.0, 1.5]
+    assert stimuli.groups is not None
+    assert stimuli.groups.tolist() == ["y", "z", "z", "x"]
 
 
 def test_stimuli_without_labels_are_recorded_but_not_analyzed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

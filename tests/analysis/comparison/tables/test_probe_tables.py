@@ -1,3 +1,4 @@
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from analysis import compare_runs, train_seeds
+from analysis import AnalysisConfig, analyze_run, compare_runs, train_seeds
 from analysis.comparison.figures import draw_figures
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tables.probe_tables import (
@@ -22,6 +23,8 @@ from analysis.comparison.tables.probe_tables import (
 )
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.recording import RecordingConfig
+from analysis.workflows.analyze import plan_run
+from checkpoints import Run
 from probes import probe_layers, seed_bands, seed_differences
 from repsim.learning import TrainingConfig
 
@@ -193,3 +196,98 @@ def test_the_page_has_the_first_layers(result: ComparisonResult) -> None:
     row = first[(first["view"] == "bp/seed-1") & (first["fraction"] == 0.9)].iloc[0]
     assert f"{row['layer']} ({row['depth']:.0f} of 3)" in section
     assert all(f"<th>{share} %</th>" in section for share in ("50", "80", "90", "95", "99"))
+
+
+# Several targets
+
+
+@pytest.fixture(scope="module")
+def of_targets(seeds: dict[str, list[Path]], tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
+    """A comparison of two seeds of two methods at two steps, with a table of two targets and groups."""
+    folder = tmp_path_factory.mktemp("targets")
+    stimuli = Run.open(seeds["bp"][0]).stimuli
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame({"id": stimuli.ids, "parity": np.where(stimuli.labels % 2, "odd", "even")})
+    table["size"] = stimuli.labels + 0.1 * rng.normal(size=len(table))
+    table["group"] = [f"{part} {k % 5}" for k, part in enumerate(stimuli.split)]
+    table.sample(frac=1.0, random_state=0).to_csv(folder / "targets.csv", index=False)
+    config = AnalysisConfig(
+        steps="first,last", layers=("hidden.1", "hidden.3"), targets=str(folder / "targets.csv"), groups="group"
+    )
+    runs = [*seeds["bp"][:2], *seeds["sg"][:2]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return compare_runs(runs, config=config, output=folder / "cmp")
+
+
+def test_each_target_has_rows_bands_differences_and_first_layers(of_targets: ComparisonResult) -> None:
+    probes = of_targets.tables["probes"]
+    targets = ["label", "parity", "size"]
+    assert probes["target"].tolist() == targets * 16
+    assert probes.groupby("layer")["depth"].unique().map(list).to_dict() == {"hidden.1": [1], "hidden.3": [2]}
+    for target, score in zip(targets, ["accuracy", "accuracy", "r2"], strict=True):
+        rows = probes[probes["target"] == target]
+        bands = of_targets.tables["probe_bands"]
+        columns = ["method", "layer", "n_seeds", "mean", "band_low", "band_high", "status"]
+        own = bands[bands["target"] == target]
+        expected = pd.concat([seed_bands(each, value=score) for _, each in rows.groupby("method", sort=False)])
+        pd.testing.assert_frame_equal(own[columns].reset_index(drop=True), expected[columns].reset_index(drop=True))
+        first = of_targets.tables["first_layers"]
+        last = rows[rows["depth"] == 2].set_index("view")[score]
+        reached = first[(first["target"] == target) & (first["fraction"] == 0.99)].set_index("view")
+        ok = reached["status"] == "ok"
+        assert (reached["status"][last > rows.set_index("view")["chance"].groupby("view").first()] == "ok").all()
+        assert ok.any()
+        differences = of_targets.tables["probe_differences"]
+        assert (differences["target"] == target).sum() == 6
+    labels = probes[probes["target"] == "label"].drop(columns=["target", "kind"])
+    assert labels["accuracy"].notna().all()
+    assert labels["r2"].isna().all()
+
+
+def test_targets_are_in_the_figures_and_sentences(of_targets: ComparisonResult) -> None:
+    drawn = {each.name: each for each in draw_figures(of_targets.tables)}
+    axes = drawn["probe_targets"].figure.axes
+    assert [ax.get_ylabel() for ax in axes] == ["parity: accuracy", "", "size: R²", ""]
+    assert [ax.get_title() for ax in axes] == ["step 0", "step 19", "", ""]
+    assert all(len(ax.lines) == 3 for ax in axes)  # two methods, and chance
+    assert "probe_accuracy" in drawn
+    assert any(each.startswith("Best probe of size, R² on test: ") for each in of_targets.summary)
+    assert any("probe of parity reaches 90 % of the last layer's accuracy" in each for each in of_targets.summary)
+
+
+def test_the_table_of_targets_is_part_of_what_identifies_an_analysis(
+    of_targets: ComparisonResult, seeds: dict[str, list[Path]], tmp_path: Path
+) -> None:
+    config = of_targets.tables.config
+    assert config.targets is not None
+
+    def identity(**changes: Any) -> str:
+        return plan_run(seeds["bp"][0], replace(config, **changes)).identity
+
+    shutil.copyfile(config.targets, tmp_path / "copy.csv")
+    assert identity(targets=str(tmp_path / "copy.csv")) == identity()
+    assert len({identity(), identity(groups=None), identity(targets=None, groups=None)}) == 3
+    (tmp_path / "copy.csv").write_text(Path(config.targets).read_text().replace("odd", "uneven"))
+    assert identity(targets=str(tmp_path / "copy.csv")) != identity()
+
+
+@pytest.mark.parametrize(
+    ("cells", "changes", "message"),
+    [
+        ("rank", {}, "Target 'rank': .* If whole numbers are quantities, end the name of the column in ':continuous'"),
+        ("half", {"groups": "half"}, "The split divides 2 of 2 groups, such as '0', which is in test and train and"),
+        ("rank", {"groups": "other"}, "has no column 'other' of groups. Choose one of: rank"),
+        ("rank", {"targets": None, "groups": "rank"}, "groups is 'rank', a column of the table of targets; give the"),
+    ],
+)
+def test_targets_that_cannot_be_probed_are_refused_before_anything_is_computed(
+    seeds: dict[str, list[Path]], tmp_path: Path, cells: str, changes: dict[str, Any], message: str
+) -> None:
+    ids = Run.open(seeds["bp"][0]).stimuli.ids
+    values = {"rank": range(len(ids)), "half": np.arange(len(ids)) % 2}
+    pd.DataFrame({"id": ids, cells: values[cells]}).to_csv(tmp_path / "t.csv", index=False)
+    config = AnalysisConfig(**{"targets": str(tmp_path / "t.csv"), **changes})
+    with pytest.raises(ValueError, match=message):
+        analyze_run(seeds["bp"][0], config=config, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
