@@ -205,7 +205,7 @@ def _draw_targets(tables: Tables) -> Figure:
     steps = equal_steps(tables.views) if is_over_steps(tables.views) else [None]
     steps = [steps[k] for k in np.unique(np.linspace(0, len(steps) - 1, _MOST_STEPS).round().astype(int))]
     grid = axes_grid(len(targets), len(steps), max(2.4 * len(steps) + 1.2, 6.4), 2.8 * len(targets), share_y=True)
-    for row, target in zip(grid, targets, strict=True):
+    for place, (row, target) in enumerate(zip(grid, targets, strict=True)):
         table, value, curve = _banded(tables, target)
         score = "R²" if score_columns(probes)[target] == "r2" else "accuracy"
         chance = float(probes.loc[probes["target"] == target, "chance"].iloc[0])
@@ -215,7 +215,7 @@ def _draw_targets(tables: Tables) -> Figure:
             plot_by_layer(
                 rows, value, ylabel="", curve="network", band=("low", "high"), among=names, legend=last, ax=ax
             )
-            ax.set_title("" if step is None or row is not grid[0] else f"step {step}", fontsize=9)
+            ax.set_title("" if step is None or place else f"step {step}", fontsize=9)
             limits = ax.get_ylim()
             _dotted_line(ax, chance)
             ax.set_ylim(*limits)

@@ -91,6 +91,12 @@ def test_classes_have_the_names_of_the_data_set(runs: Mapping[str, Path]) -> Non
     assert views_of_run(runs["backprop"], "last")[0].classes == {digit: str(digit) for digit in range(10)}
 
 
+def test_classes_have_the_names_that_the_stimuli_give_them(tmp_path: Path) -> None:
+    stimuli = Stimuli.of(["a", "b"], ["owl", "cat"], ["train", "test"], np.ones((2, 2)))
+    with Run.create(tmp_path / "run", {"data": {"classes": ["0", "1"]}}, stimuli) as run:
+        assert View("run", run, 0).classes == {0: "cat", 1: "owl"}
+
+
 def test_classes_of_another_trainer_are_named_by_their_labels(known_view: Callable[..., View]) -> None:
     view = known_view("x", np.eye(3), [0, 2, 2], [np.eye(3)], config={"data": "mine", "training": "long"})
     assert view.classes == {0: "0", 2: "2"}

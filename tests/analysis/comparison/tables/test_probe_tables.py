@@ -147,7 +147,7 @@ def probed(method: str, values: NDArray, seeds: list[int], layers: list[str]) ->
         for seed, of_seed in zip(seeds, values, strict=True)
         for depth, (layer, value) in enumerate(zip(layers, of_seed, strict=True), start=1)
     ]
-    return pd.DataFrame(rows).assign(chance=0.1)
+    return pd.DataFrame(rows).assign(chance=0.1, target="label", kind="categorical")
 
 
 def test_differences_are_of_equal_seeds_and_of_layers_that_both_have() -> None:
