@@ -61,6 +61,8 @@ def undefined(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
 def planted(views: list[View], **frames: pd.DataFrame) -> Tables:
     empty = {name: pd.DataFrame(columns=list(table.columns)) for name, table in TABLES.items()}
     ones = {"class_structure": structure(a=[1.0]), "similarity": similarity(("a", 1, "a", 1, 1.0))}
+    of_label = {"target": "label", "kind": "categorical"}
+    frames = {name: frames[name].assign(**of_label) if name == "probes" else frames[name] for name in frames}
     return Tables(views, AnalysisConfig(), Path(), empty | ones | frames)
 
 
@@ -78,7 +80,9 @@ def test_class_structure_of_several_seeds_or_steps_is_given_as_ranges(of: str) -
     values = {"a": [0.1, 0.5, 0.5], "b": [0.1, 0.2, 0.8], "c": [0.1, 0.6, 0.6], "d": [0.4, 0.4, 0.4], "e": [np.nan] * 3}
     views = [replace(finished(label, 0.5), network="net" if label in "abc" else label) for label in values]
     methods = [view.network if of == "seeds" else view.label for view in views]
-    probes = pd.DataFrame({"view": list(values), "method": methods, "C_at_edge": False, "status": "ok"})
+    probes = pd.DataFrame(
+        {"view": list(values), "method": methods, "C_at_edge": False, "status": "ok", "accuracy": 0.5}
+    )
     if of == "seeds":
         views = [finished(label, 0.5) for label in values]
     summary = summarise(planted(views, probes=probes, class_structure=structure(**values)))
@@ -180,7 +184,7 @@ def test_at_most_12_layers_without_a_result_are_named() -> None:
 
 
 def test_the_summary_says_how_many_probes_chose_at_the_edge() -> None:
-    probes = pd.DataFrame({"view": "a", "method": "a", "C_at_edge": [True, False, True]})
+    probes = pd.DataFrame({"view": "a", "method": "a", "C_at_edge": [True, False, True], "accuracy": 0.5})
     summary = summarise(planted([finished("a", 0.5)], probes=probes))
     assert summary[-1] == "C hit the edge of the grid for 2 of 3 probes; widen it with --Cs."
     inside = probes.assign(C_at_edge=False)
@@ -197,8 +201,9 @@ def test_the_summary_names_the_first_layers_that_reach_90_percent() -> None:
         ],
         columns=["method", "fraction", "depth", "layer", "n_layers", "status"],
     )
-    first = first.assign(view=first["method"], message="no value for the last layer, 'h5'")
-    summary = summarise(planted([finished("a", 0.5)], first_layers=first))
+    first = first.assign(view=first["method"], message="no value for the last layer, 'h5'", target="label")
+    probes = pd.DataFrame({"view": ["a"], "method": ["a"], "C_at_edge": [False], "accuracy": [0.5]})
+    summary = summarise(planted([finished("a", 0.5)], first_layers=first, probes=probes))
     assert (
         "First layer whose probe reaches 90 % of the last layer's accuracy: bp at layer 2.5 of 5 (mean of 2 seeds), sg "
         "at h4 (4 of 5), half at layer 3.0 of 5 (mean of 1 of 2 seeds)."

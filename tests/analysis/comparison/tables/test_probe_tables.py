@@ -252,8 +252,8 @@ def test_targets_are_in_the_figures_and_sentences(of_targets: ComparisonResult) 
     assert [ax.get_title() for ax in axes] == ["step 0", "step 19", "", ""]
     assert all(len(ax.lines) == 3 for ax in axes)  # two methods, and chance
     assert "probe_accuracy" in drawn
-    assert any(each.startswith("Best probe of size, R² on test: ") for each in of_targets.summary)
-    assert any("probe of parity reaches 90 % of the last layer's accuracy" in each for each in of_targets.summary)
+    assert any(each.startswith("Best probe of size, R² on test: ") for each in of_targets.summary())
+    assert any("probe of parity reaches 90 % of the last layer's accuracy" in each for each in of_targets.summary())
 
 
 def test_the_table_of_targets_is_part_of_what_identifies_an_analysis(
