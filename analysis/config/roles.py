@@ -9,8 +9,8 @@ from typing import Any
 __all__ = ["CONTROLS", "METHOD", "REFERENCE", "ROLES", "ArmRole", "Role", "check_roles", "check_roles_are_held"]
 
 REFERENCE, METHOD = "reference", "method"
-_SCHEDULE = ("optimizer", "learning_rate", "schedule", "epochs", "batch_size")
-_NETWORK = ("data", "network", "width", "norm", "activation", "loss")
+_SCHEDULE = ("optimizer", "learning_rate", "schedule", "warmup", "weight_decay", "clip_norm", "epochs", "batch_size")
+_NETWORK = ("data", "model", "network", "width", "norm", "activation", "loss")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from analysis.execution.progress import Shown
 from analysis.training.existing_runs import existing_run, remove_replaced
+from analysis.training.own_network import check_architecture
 from analysis.training.setup import configurations, describe, prepare
 from analysis.training.train import made_with, open_resumable, resume_run, run_to_the_end
 from analysis.training.transplant import kept_boundaries, started_in
@@ -79,6 +80,7 @@ def fork_run(
     started = {k: update for k, update in started.items() if update > 0}
     data_dir = stored.config["data"]["data_dir"]
     setup = prepare(training, recording, data_dir, started=started)
+    check_architecture(stored.config, setup.learner.network, source)
     if step >= setup.n_steps:
         raise ValueError(
             f"Step {step} is not before the end of this training, step {setup.n_steps}; choose an earlier step or more "

@@ -19,7 +19,7 @@ from checkpoints.generators import preserve_generators
 __all__ = ["build_model", "build_object"]
 
 
-def build_model(spec: str) -> nn.Module:
+def build_model(spec: str, *, seed: int | None = None, blocks: bool = False) -> Any:
     """Return the network that a factory builds.
 
     Parameters
@@ -29,19 +29,24 @@ def build_model(spec: str) -> nn.Module:
         function or class that returns one, with arguments if it takes any: ``"my_models:resnet"``,
         ``"my_models:Net(width=64)"``. Arguments are literals: numbers, texts, True, None, and lists, tuples, sets and
         dicts of them. The module's code runs.
+    seed : int, optional
+        Seed of the global generators from which the weights are drawn; a network that is ready, whose weights follow
+        from no seed, is then refused. By default 0.
+    blocks : bool, default False
+        Whether a list, tuple or dict is allowed, of the blocks of a network.
 
     Raises
     ------
     ValueError
         If the text is not understood, or the network cannot be built.
     """
-    model = build_object(spec, "Model", lambda target: isinstance(target, nn.Module))
-    if not isinstance(model, nn.Module):
+    model = build_object(spec, "Model", lambda target: isinstance(target, nn.Module), seed=seed)
+    if not isinstance(model, (nn.Module, list, tuple, dict) if blocks else nn.Module):
         raise ValueError(f"Model '{spec}' is a {type(model).__name__}; expected a torch.nn.Module.")
     return model
 
 
-def build_object(spec: str, kind: str, is_ready: Callable[[Any], bool] | None) -> Any:
+def build_object(spec: str, kind: str, is_ready: Callable[[Any], bool] | None, *, seed: int | None = None) -> Any:
     """Return the object that text names, or that the factory which it names returns.
 
     Parameters
@@ -53,6 +58,9 @@ def build_object(spec: str, kind: str, is_ready: Callable[[Any], bool] | None) -
     is_ready : callable (object) -> bool, or None
         Whether what is named is the object itself and not its factory, which is called. None calls it only if the text
         has parentheses.
+    seed : int, optional
+        Where global generators start in the factory; by default 0. If given, it must decide the object, so the text
+        must name a factory.
 
     Raises
     ------
@@ -68,9 +76,11 @@ def build_object(spec: str, kind: str, is_ready: Callable[[Any], bool] | None) -
             for part in parsed.names:
                 target = getattr(target, part)
             ready = not parsed.is_call if is_ready is None else is_ready(target)
+            if ready and seed is not None:
+                raise TypeError("it is ready already, so no seed decides it; name a function or class")
             if ready and parsed.is_call:
                 raise TypeError("it is ready already; leave the parentheses out")
-            with preserve_generators(0):  # weights that it draws are the same each time
+            with preserve_generators(seed or 0):  # what it draws is the same each time
                 return target if ready else target(*parsed.args, **parsed.kwargs)
         except (Exception, SystemExit) as error:  # the user's code may raise anything
             raise ValueError(f"{kind} '{spec}' could not be built ({type(error).__name__}: {error}).") from error

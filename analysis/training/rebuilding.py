@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import torch
+
+from analysis.training.own_network import check_architecture, own_network
 from analysis.training.setup import TrainingSetup, configurations, prepare
 from analysis.training.transplant import configuration_at
 from checkpoints import Run
@@ -24,7 +28,12 @@ def learner_at(run: Run, step: int) -> Learner:
     """
     training, started = configuration_at(run, step)
     data = run.config["data"]
-    learner = build_learner(training, tuple(data["shape"]), len(data["classes"]), started=started)
+    shape, n_outputs = tuple(data["shape"]), len(data["classes"])
+    rows = torch.zeros(2, math.prod(shape), dtype=torch.int64 if data.get("dtype") == "int64" else torch.float32)
+    network = own_network(training, shape, n_outputs, rows)
+    if network is not None:
+        check_architecture(run.config, network, run.path)
+    learner = build_learner(training, shape, n_outputs, network=network, started=started)
     try:
         learner.load_state_dict(run[step].weights())
     except RuntimeError as error:
@@ -49,7 +58,9 @@ def rebuild(run: Run, step: int) -> TrainingSetup:
     _, recording = configurations(run)
     setup = prepare(replace(training, device="cpu"), recording, run.config["data"]["data_dir"], started=started)
     run.stimuli.with_inputs(setup.stimuli)  # raises if the data have changed
-    alone = build_learner(training, setup.dataset.shape, len(setup.dataset.classes), together=False)
+    shape, n_outputs = setup.dataset.shape, len(setup.dataset.classes)
+    network = None if training.model is None else setup.learner.network
+    alone = build_learner(setup.training, shape, n_outputs, network=network, together=False)
     return replace(setup, learner=_separated(learner_at(run, step), alone))
 
 

@@ -24,6 +24,7 @@ from analysis.execution.progress import Reporter, silent
 from analysis.execution.threads import using_threads
 from analysis.training.continuing import open_or_create, steps_to_record
 from analysis.training.foreign import load_model
+from analysis.training.own_data import load_data
 from analysis.training.rebuilding import learner_at
 from analysis.training.setup import check_device, check_layers, choose_stimuli, configurations
 from analysis.training.transplant import configuration_at
@@ -35,7 +36,7 @@ from checkpoints.html_tables import abbreviated
 from checkpoints.storage.tensors import NotStorable
 from checkpoints.storage.weight_paths import weight_digest
 from checkpoints.training_state.model_state import model_state
-from repsim.learning import Dataset, TrainingConfig, load_dataset, split_dataset
+from repsim.learning import Dataset, TrainingConfig, split_dataset
 
 __all__ = ["record_model", "record_run"]
 
@@ -92,7 +93,7 @@ def record_run(
         raise ValueError(f"{source} has no committed step to record.")
     chosen = choose_recorded_steps(steps, run.steps)
     info = run.config["data"]
-    dataset = load_dataset(data or training.data, data_dir or info["data_dir"])
+    dataset = load_data(data or training.data, data_dir or info["data_dir"])
     _check_shape(dataset, training, tuple(info["shape"]), source)
     stimuli = choose_stimuli(dataset, split_dataset(dataset, training.split_seed), recording.sizes, training.split_seed)
     _check_weights(run, chosen)
@@ -130,7 +131,7 @@ def _check_weights(run: Run, steps: Sequence[int]) -> None:
 
 def _check_shape(dataset: Dataset, training: TrainingConfig, shape: tuple[int, ...], source: str | Path) -> None:
     """Raise ValueError unless a network that was trained on examples of a shape can take those of a data set."""
-    if training.network == "mlp":  # flattens what it gets
+    if training.network == "mlp" and training.model is None:  # flattens what it gets
         if dataset.X.shape[1] != prod(shape):
             raise ValueError(
                 f"{dataset.name} has {dataset.X.shape[1]} features; the network of {source} takes {prod(shape)}."

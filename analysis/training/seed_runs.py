@@ -16,12 +16,14 @@ from analysis.execution.interruption import Interruption, TrainingInterrupted
 from analysis.execution.progress import Reporter, Shown, reporter_of
 from analysis.execution.threads import using_threads
 from analysis.training.existing_runs import existing_run, remove_replaced
+from analysis.training.own_data import load_data
+from analysis.training.own_network import check_architecture
 from analysis.training.recorder import RunRecorder
 from analysis.training.setup import TrainingSetup, configurations, describe, prepare
 from analysis.training.train import made_with, open_resumable, report_resumed, resume_run
 from checkpoints import Run
 from checkpoints.generators import preserve_generators
-from repsim.learning import Diverged, ReplicaTraining, TrainingConfig, build_optimizer, load_dataset, train_replicas
+from repsim.learning import Diverged, ReplicaTraining, TrainingConfig, build_optimizer, train_replicas
 from repsim.learning.checks import check_choice
 
 __all__ = ["resume_seeds", "train_seeds"]
@@ -87,7 +89,7 @@ def train_seeds(
                 folder, training, recording, seeds=missing, how=how, data_dir=data_dir, progress=progress
             )
         return sorted(runs, key=lambda run: chosen.index(int(run.path.name.removeprefix("seed-"))))
-    dataset = load_dataset(training.data, data_dir)
+    dataset = load_data(training.data, data_dir)
     setups = [prepare(replace(training, seed=seed), recording, dataset=dataset) for seed in chosen]
     optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
     with preserve_generators(chosen[0]), using_threads(training.threads), ExitStack() as open_runs:
@@ -169,6 +171,8 @@ def _continue_together(runs: Sequence[Run], how: str | None) -> bool:
 
 def _resume_together(folder: Path, stored: Sequence[Run], progress: Reporter) -> list[Diverged]:
     setups = [prepare(*configurations(run), run.config["data"]["data_dir"]) for run in stored]
+    for run, setup in zip(stored, setups, strict=True):
+        check_architecture(run.config, setup.learner.network, run.path)
     optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
     training = setups[0].training
     with preserve_generators(training.seed), using_threads(training.threads), ExitStack() as open_runs:

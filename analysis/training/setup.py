@@ -16,6 +16,8 @@ from analysis.config.recorded_steps import is_trained_here
 from analysis.config.recording import RecordingConfig, choose_steps
 from analysis.execution.threads import using_threads
 from analysis.own_parts.importing import imported_modules
+from analysis.training.own_data import load_data
+from analysis.training.own_network import check_update, describe_network, own_network
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import (
     SPLITS,
@@ -24,7 +26,6 @@ from repsim.learning import (
     TrainingConfig,
     build_learner,
     count_steps,
-    load_dataset,
     split_dataset,
 )
 from repsim.learning.parallel.training_memory import available_memory
@@ -81,14 +82,22 @@ def prepare(
     ``started`` as for ``Learner``; if it is given, steps to record that lie after the end of the training are left out,
     as a fork keeps those of its source and may be shorter.
     """
-    dataset = dataset or load_dataset(training.data, data_dir)
+    dataset = dataset or load_data(training.data, data_dir)
+    if training.model is None and dataset.X.dtype.kind == "i":
+        dataset = replace(dataset, X=dataset.X.astype(np.float32))  # which the built-in networks take
     split = split_dataset(dataset, training.split_seed)
     n_steps = count_steps(len(split["train"]), training)
     steps = choose_steps(recording.steps, n_steps, check_range=started is None)
     if not steps:
         raise ValueError(f"steps '{recording.steps}' name no step of this training, which ends at step {n_steps}.")
     _check_size(training)
-    learner = build_learner(training, dataset.shape, len(dataset.classes), started=started)
+    shape, n_outputs = dataset.shape, len(dataset.classes)
+    rows = torch.from_numpy(dataset.X[split["train"][:8]])
+    network = own_network(training, shape, n_outputs, rows)
+    if network is not None:
+        training = replace(training, depth=len(network.boundaries))
+    learner = build_learner(training, shape, n_outputs, network=network, started=started)
+    check_update(learner, rows, torch.from_numpy(dataset.y[split["train"][:8]]))
     learner = learner.to(check_device(training.device))
     stimuli = choose_stimuli(dataset, split, recording.sizes, training.split_seed)
     check_layers(learner, recording.layers, stimuli)
@@ -98,7 +107,9 @@ def prepare(
 
 def _check_size(training: TrainingConfig) -> None:
     """Raise ValueError if the weights exceed the free memory, as the system may kill a process that allocates more."""
-    maps, taps = _WEIGHTS.get(training.network, (0, 0))  # of a network of the user, nothing is known
+    if training.depth is None or training.model is not None:
+        return
+    maps, taps = _WEIGHTS.get(training.network, (0, 0))  # of a registered network, nothing is known
     needed = 4 * maps * taps * training.depth * training.width**2
     available = available_memory()
     if available is not None and needed > available:
@@ -126,11 +137,14 @@ def check_device(name: str) -> torch.device:
 
 def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any]:
     """Return the configuration that a run directory stores."""
-    training = located(setup.training)
+    training, network = located(setup.training), setup.learner.network
     imported = {str(module): module.sha256 for module in imported_modules()}
+    own = {} if training.model is None else {"architecture": describe_network(network)}
+    whole = {"dtype": "int64"} if setup.dataset.X.dtype.kind == "i" else {}
     return {
         **({"imported": imported} if imported else {}),
         "training": training.to_dict(),
+        **own,
         "boundaries": _boundaries(training),
         "recording": setup.recording.to_dict(),
         "data": {
@@ -139,6 +153,7 @@ def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any
             "n_features": int(setup.dataset.X.shape[1]),
             "shape": list(setup.dataset.shape),
             "classes": list(setup.dataset.classes),
+            **whole,
             **{f"n_{part}": len(setup.split[part]) for part in SPLITS},
         },
     }

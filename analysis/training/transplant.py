@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -84,7 +85,8 @@ def restore_training(run: Run, setup: TrainingSetup, optimizer: torch.optim.Opti
         return last.step
     before, started = configuration_at(run, last.step)
     shape, n_outputs = setup.dataset.shape, len(setup.dataset.classes)
-    source = build_learner(before, shape, n_outputs, started=started).to(before.device)
+    network = None if before.model is None else copy.deepcopy(setup.learner.network).cpu()
+    source = build_learner(before, shape, n_outputs, network=network, started=started).to(before.device)
     of_source = build_optimizer(source, before)
     last.restore(source, of_source)
     _transplant((source, of_source), (setup.learner, optimizer), kept_boundaries(before, setup.training))

@@ -58,6 +58,7 @@ from .networks import mlp as mlp
 from .networks import residual_net as residual_net
 from .networks import true_gradients as true_gradients
 from .optimizers import OPTIMIZERS as OPTIMIZERS
+from .optimizers import clip_gradients as clip_gradients
 from .own import register_rule as register_rule
 from .parallel import Choice as Choice
 from .parallel import Replicas as Replicas

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from repsim.settings import Settings, setting
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 __all__ = ["TrainingConfig"]
 
 _LARGEST_SEED = 2**63 - 1  # of random generators
+_DEPTH, _LARGEST_DEPTH = 20, 10_000  # of the built-in networks
+_OF_BUILT_IN = ("network", "width", "norm", "activation", "shift")
+_LATER = ("model", "warmup", "weight_decay", "clip_norm")
 
 
 def _keys_of(module: str, registry: str) -> Callable[[], Iterable[str]]:
@@ -35,8 +38,9 @@ class TrainingConfig(Settings):
 
     data: str = setting(
         "mnist5k",
-        help="Data set: mnist5k, digits, mnist, the path of an .npz file with X and y, or synthetic data: linear, "
-        "noisy-linear, random-labels, xor, in 2 dimensions or in as many as xor:100 names.",
+        help="Data set: mnist5k, digits, mnist, the path of an .npz file with X and y, synthetic data: linear, "
+        "noisy-linear, random-labels, xor, in 2 dimensions or in as many as xor:100 names; or module:factory, which "
+        "returns (X, y), a dict of them or a torch Dataset.",
     )
     seed: int = setting(
         0, help="Seed of the initial weights and the order of the examples.", lowest=0, highest=_LARGEST_SEED
@@ -47,8 +51,15 @@ class TrainingConfig(Settings):
         lowest=0,
         highest=_LARGEST_SEED,
     )
+    model: str | None = setting(
+        None,
+        help="A network of yours in place of --network: module:factory or 'module:factory(width=64)'. The factory "
+        "returns an nn.Sequential, a Chain, or a list or dict of blocks. Its code runs.",
+    )
     network: str = setting("mlp", help="Network: mlp, conv or residual.", choices=_keys_of("networks", "NETWORKS"))
-    depth: int = setting(20, help="Number of hidden layers.", lowest=1, highest=10_000)
+    depth: int | None = setting(
+        None, help="Number of hidden layers.", lowest=1, highest=_LARGEST_DEPTH, shown="20, or that of the model"
+    )
     width: int = setting(128, help="Units (or channels) of each hidden layer.", lowest=1, highest=1_000_000)
     norm: str = setting("batch", help="Normalization: batch, layer or none.", choices=_keys_of("networks", "NORMS"))
     activation: str = setting(
@@ -89,6 +100,24 @@ class TrainingConfig(Settings):
         help="Schedule of both step sizes: constant or cosine (half a cosine, down to 0).",
         choices=_keys_of("schedules", "SCHEDULES"),
     )
+    warmup: float = setting(
+        0.0,
+        help="Both step sizes rise linearly over so many updates at first, or, below 1, over this share of all "
+        "updates.",
+        lowest=0,
+    )
+    weight_decay: float = setting(
+        0.0,
+        help="Decay of the network's parameters, not of the rule's own: decoupled with adam (as in AdamW), an L2 "
+        "penalty with sgd and momentum.",
+        lowest=0,
+    )
+    clip_norm: float | None = setting(
+        None,
+        help="Largest norm of all gradients of the network's parameters together, per update and network; larger "
+        "ones are scaled down. Those of the rule's own parameters are not.",
+        positive=True,
+    )
     device: str = setting("cpu", help="Device: cpu, cuda, cuda:1 ...")
     threads: int = setting(
         1,
@@ -99,18 +128,54 @@ class TrainingConfig(Settings):
 
     def __post_init__(self) -> None:
         """Check every setting, and whether rule, boundaries and depth are consistent."""
+        if self.model is None and self.depth is None:
+            object.__setattr__(self, "depth", _DEPTH)
         super().__post_init__()
         self.check_choices()
-        if self.batch_size == 1 and self.norm == "batch":
+        if self.warmup >= 1 and not self.warmup.is_integer():
+            raise ValueError(
+                f"warmup is {self.warmup}; expected a whole number of updates, or a share of the training below 1."
+            )
+        if self.model is not None:
+            self._check_model()
+        elif self.batch_size == 1 and self.norm == "batch":
             raise ValueError(
                 "batch_size is 1 and norm is 'batch': batch norm cannot normalise a single example. "
                 "Use a batch_size of 2 or more, or norm 'layer' or 'none'."
             )
-        _ = self.rules
+        _ = self.rules_at(_LARGEST_DEPTH if self.depth is None else self.depth)
+
+    def _check_model(self) -> None:
+        """Raise ValueError if settings of the built-in networks are given beside a model."""
+        for each in self.settings():
+            if each.name in _OF_BUILT_IN and getattr(self, each.name) != each.default:
+                raise ValueError(
+                    f"{each.name} is {getattr(self, each.name)!r} and model is '{self.model}', which decides that "
+                    f"itself. Leave {each.name} out, or give it to the factory, as in 'my:net(width=64)'."
+                )
 
     @property
     def rules(self) -> "dict[int, Rule]":
         """The rule at each boundary where it is not backprop, ascending."""
+        if self.depth is None:
+            raise ValueError(
+                f"The boundaries of model '{self.model}' are known when it is built; give its number of hidden "
+                "segments as depth."
+            )
+        return self.rules_at(self.depth)
+
+    def rules_at(self, depth: int) -> "dict[int, Rule]":
+        """Return ``rules`` in a network of ``depth`` hidden segments."""
         from repsim.learning.rules import parse_rules
 
-        return parse_rules(self.rule, self.boundaries, self.depth)
+        return parse_rules(self.rule, self.boundaries, depth)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-ready values.
+
+        Settings that did not exist in earlier versions are left out where they have their default, as in runs that
+        were described before.
+        """
+        values = super().to_dict()
+        later = {each.name: each.default for each in self.settings() if each.name in _LATER}
+        return {name: value for name, value in values.items() if name not in later or value != later[name]}

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import Estimator, Site
 from repsim.learning.networks import NETWORKS, Chain
-from repsim.learning.optimizers import OPTIMIZERS
-from repsim.learning.rules import Rule
+from repsim.learning.optimizers import optimizer_of
+from repsim.learning.rules import Rule, parse_rules
 from repsim.learning.stacking import stack
 from repsim.learning.step import Outcome, compute_gradients
 from repsim.learning.streams import stream
@@ -69,6 +69,39 @@ class Learner(nn.Module):
             }
         )
 
+    @classmethod
+    def with_rule(cls, network: Chain, rule: str, *, loss: str = "log_loss", seed: int = 0) -> Learner:
+        """Return a measured network, such as ``Chain.of(net, example=X[:2])``, with a rule at its boundaries.
+
+        It has the shapes at its boundaries and its number of outputs, so that nothing else is needed to train it: call
+        ``compute_gradients`` in a loop of your own, then ``step`` of any torch optimizer of its ``parameters()``.
+
+        Parameters
+        ----------
+        network : Chain
+        rule : str
+            As in ``TrainingConfig.rule``, such as ``"synthetic-gradient@2"``.
+        loss : str, default "log_loss"
+            A key of ``LOSSES``.
+        seed : int, default 0
+            Seed of the rule's own initial values and draws.
+
+        Raises
+        ------
+        ValueError
+            If the network was not measured, or the rule cannot be used in it.
+
+        Examples
+        --------
+        >>> import torch
+        >>> net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> learner = Learner.with_rule(Chain.of(net, example=torch.zeros(2, 6)), "synthetic-gradient@1")
+        >>> learner.compute_gradients(torch.ones(4, 6), torch.tensor([0, 1, 2, 0])).logits.shape
+        torch.Size([4, 3])
+        """
+        rules = parse_rules(rule, None, len(network.boundaries))
+        return cls(network, build_estimators(rules, network, network.n_outputs, loss=loss, seed=seed), loss=loss)
+
     def forward(self, X: Tensor) -> Tensor:
         """Return the network's logits (N, n_outputs)."""
         return self.network(X)
@@ -124,6 +157,7 @@ def build_learner(
     shape: int | tuple[int, ...],
     n_outputs: int,
     *,
+    network: Chain | None = None,
     together: bool = True,
     started: Mapping[int, int] | None = None,
 ) -> Learner:
@@ -138,6 +172,8 @@ def build_learner(
         Shape of one example: the number of features, or (channels, height, width).
     n_outputs : int
         Number of classes, or of regression targets.
+    network : Chain, optional
+        The network that ``config.model`` describes, measured. It must be given if there is a model, and only then.
     together, started
         See ``Learner``.
 
@@ -146,8 +182,20 @@ def build_learner(
     ValueError
         If the network cannot process examples of this shape, or if the rule cannot be used in the network.
     """
-    network = NETWORKS[config.network](
-        (shape,) if isinstance(shape, int) else tuple(shape),
+    if (network is None) is not (config.model is None):
+        raise ValueError(
+            f"model is {config.model!r} and a network was {'not ' if network is None else ''}given; give the network "
+            "that the model describes, or neither."
+        )
+    network = network or _built_in(config, (shape,) if isinstance(shape, int) else tuple(shape), n_outputs)
+    rules = config.rules_at(len(network.boundaries))
+    estimators = build_estimators(rules, network, n_outputs, loss=config.loss, seed=config.seed)
+    return Learner(network, estimators, loss=config.loss, together=together, started=started)
+
+
+def _built_in(config: TrainingConfig, shape: tuple[int, ...], n_outputs: int) -> Chain:
+    return NETWORKS[config.network](
+        shape,
         n_outputs,
         depth=config.depth,
         width=config.width,
@@ -156,22 +204,24 @@ def build_learner(
         shift=config.shift,
         generator=stream(config.seed, "weights"),
     )
-    estimators = _build_estimators(config.rules, network, config, n_outputs)
-    return Learner(network, estimators, loss=config.loss, together=together, started=started)
 
 
-def _build_estimators(
-    rules: Mapping[int, Rule], network: Chain, config: TrainingConfig, n_outputs: int
+def build_estimators(
+    rules: Mapping[int, Rule], network: Chain, n_outputs: int, *, loss: str, seed: int
 ) -> dict[int, Estimator]:
-    return {
-        k: rule.build(site_of(network, k, loss=config.loss, seed=config.seed, n_outputs=n_outputs))
-        for k, rule in rules.items()
-    }
+    """Return the estimator at each boundary that has a rule."""
+    return {k: rule.build(site_of(network, k, loss=loss, seed=seed, n_outputs=n_outputs)) for k, rule in rules.items()}
 
 
 def build_optimizer(learner: Learner, config: TrainingConfig) -> torch.optim.Optimizer:
-    """Return the optimizer, with one parameter group for the network and one for the estimators."""
-    groups = [{"params": list(learner.network.parameters()), "lr": config.learning_rate}]
-    if parameters := list(learner.estimators.parameters()):
-        groups.append({"params": parameters, "lr": config.estimator_learning_rate})
-    return OPTIMIZERS[config.optimizer](groups)
+    """Return the optimizer, with one parameter group for the network and one for the estimators.
+
+    Raises
+    ------
+    ValueError
+        If nothing of the learner can be trained, or the optimizer has no weight decay and the configuration has.
+    """
+    optimizer = optimizer_of(config, learner.network.parameters(), learner.estimators.parameters())
+    if optimizer is None:
+        raise ValueError("The network has no parameters, so there is nothing to train.")
+    return optimizer

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-__all__ = ["stream"]
+__all__ = ["drawing_from", "stream"]
 
 
 def stream(seed: int, name: str, *index: int) -> torch.Generator:
@@ -39,3 +41,18 @@ def stream(seed: int, name: str, *index: int) -> torch.Generator:
     """
     entropy = np.random.SeedSequence([seed, zlib.crc32(name.encode()), *(index or (0,))]).generate_state(2)
     return torch.Generator().manual_seed(int(entropy[0]) << 32 | int(entropy[1]))
+
+
+@contextmanager
+def drawing_from(seed: int, name: str, *index: int, device: torch.device | None = None) -> Iterator[None]:
+    """Let torch's global generators draw from a stream inside the block, and restore them afterwards.
+
+    Dropout draws from them, so that it then depends on the seed and the update alone.
+    """
+    on_gpu = device is not None and device.type == "cuda"
+    with torch.random.fork_rng([device] if on_gpu and device is not None else []):
+        state = stream(seed, name, *index).initial_seed()
+        torch.default_generator.manual_seed(state)
+        if on_gpu and device is not None:
+            torch.cuda.default_generators[device.index or 0].manual_seed(state)
+        yield

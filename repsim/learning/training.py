@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from repsim.learning.diagnostics import Diagnosis, diagnose
 from repsim.learning.learner import Learner
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import true_gradients
-from repsim.learning.schedules import SCHEDULES
-from repsim.learning.streams import stream
+from repsim.learning.optimizers import clip_gradients
+from repsim.learning.schedules import rate_factor, warmup_steps
+from repsim.learning.streams import drawing_from, stream
 
 __all__ = [
     "Batch",
@@ -97,14 +99,16 @@ def count_steps(n_examples: int, config: TrainingConfig) -> int:
     Raises
     ------
     ValueError
-        If ``config.batch_size`` exceeds the number of examples.
+        If ``config.batch_size`` exceeds the number of examples, or the warm-up the number of updates.
     """
     if config.batch_size > n_examples:
         raise ValueError(
             f"batch_size is {config.batch_size} but there are only {n_examples} training examples; use a smaller "
             "batch_size."
         )
-    return (n_examples // config.batch_size) * config.epochs
+    n_steps = (n_examples // config.batch_size) * config.epochs
+    warmup_steps(config, n_steps)  # raises if it is too long
+    return n_steps
 
 
 def train(
@@ -133,8 +137,8 @@ def train(
     y : Tensor, shape (n,)
         Classes (int64), or regression targets (n, n_outputs).
     config : TrainingConfig
-        Of its settings ``epochs``, ``batch_size``, ``seed`` and ``schedule`` are used; the others describe the learner
-        and the optimizer. The last incomplete batch of each epoch is left out.
+        Of its settings ``epochs``, ``batch_size``, ``seed``, ``schedule``, ``warmup`` and ``clip_norm`` are used; the
+        others describe the learner and the optimizer. The last incomplete batch of each epoch is left out.
     start : int, default 0
         Number of updates already made.
     diagnosed : container of int, default empty
@@ -151,11 +155,18 @@ def train(
     learner.train()
     for step, epoch, rows, factor in batches(len(y), config, start):
         set_rates(optimizer, factor)
-        (record,) = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
+        with _draws_of_update(learner, config.seed, step, X.device):
+            (record,) = propagate(learner, optimizer, X[rows], y[rows], step, epoch, step in diagnosed)
         if isinstance(record, Diverged):
             raise record
+        clip_gradients(learner.network, config.clip_norm)
         optimizer.step()
         yield record
+
+
+def _draws_of_update(learner: Learner, seed: int, step: int, device: torch.device) -> AbstractContextManager[None]:
+    """Return a context in which blocks of the user, such as dropout, draw the numbers of one update."""
+    return drawing_from(seed, "update", step, device=device) if learner.network.is_own else nullcontext()
 
 
 class Batch(NamedTuple):
@@ -169,12 +180,12 @@ class Batch(NamedTuple):
 
 def batches(n_examples: int, config: TrainingConfig, start: int = 0) -> Iterator[Batch]:
     """Yield the batch of each update of ``train`` after the first ``start``."""
-    size, n_steps, schedule = config.batch_size, count_steps(n_examples, config), SCHEDULES[config.schedule]
+    size, n_steps = config.batch_size, count_steps(n_examples, config)
     for step in range(start, n_steps):
         epoch, batch = divmod(step, n_examples // size)
         if batch == 0 or step == start:
             order = torch.randperm(n_examples, generator=stream(config.seed, "order", epoch))
-        yield Batch(step + 1, epoch + 1, order[batch * size : (batch + 1) * size], schedule(step / n_steps))
+        yield Batch(step + 1, epoch + 1, order[batch * size : (batch + 1) * size], rate_factor(config, step, n_steps))
 
 
 def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:

@@ -19,6 +19,7 @@ class Dataset:
     name : str
     X : float32 array, shape (n, n_features)
         One example per row. Images are flattened and scaled to [0, 1]; values of the user's own data are not changed.
+        Of data that a factory of the user returns, whole numbers, such as tokens, are an int64 array.
     y : int64 array, shape (n,)
         Class of each example, as an index into ``classes``.
     classes : tuple of str
@@ -26,15 +27,15 @@ class Dataset:
     held_out : bool array, shape (n,), optional
         True for examples that the data set reserves for testing.
     image_shape : tuple of int, optional
-        (channels, height, width), if the rows of X are flattened images.
+        (channels, height, width), if the rows of X are flattened images, or another shape of one example.
     """
 
     name: str
-    X: NDArray[np.float32]
+    X: NDArray[np.float32] | NDArray[np.int64]
     y: NDArray[np.int64]
     classes: tuple[str, ...]
     held_out: NDArray[np.bool_] | None = None
-    image_shape: tuple[int, int, int] | None = None
+    image_shape: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

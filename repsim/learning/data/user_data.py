@@ -24,14 +24,26 @@ def load_npz(path: Path) -> Dataset:
             f"{path} has no array {' and no array '.join(missing)} (found: {present}). "
             "Save it with numpy.savez(path, X=X, y=y)."
         )
-    return build_dataset(path.name, arrays["X"], arrays["y"])
+    X = arrays["X"]
+    shape = tuple(X.shape[1:] if X.ndim == 4 else (1, *X.shape[1:])) if X.ndim in (3, 4) else None
+    return build_dataset(path.name, X, arrays["y"], shape=shape)
 
 
-def build_dataset(name: str, X: NDArray[Any], y: NDArray[Any]) -> Dataset:
-    """Return a data set of arrays of unknown origin, or raise ValueError."""
+def build_dataset(
+    name: str, X: NDArray[Any], y: NDArray[Any], *, shape: tuple[int, ...] | None = None, whole: bool = False
+) -> Dataset:
+    """Return a data set of arrays of unknown origin, or raise ValueError.
+
+    ``shape`` is that of one example, by default a vector. With ``whole``, whole numbers other than bytes stay so.
+    """
     _check_arrays(name, X, y)
-    image_shape = tuple(X.shape[1:] if X.ndim == 4 else (1, *X.shape[1:])) if X.ndim in (3, 4) else None
-    labels, X = _whole_labels(name, y), _finite_examples(name, X)
+    n_features = int(np.prod(X.shape[1:]))
+    if shape is not None and int(np.prod(shape)) != n_features:
+        raise ValueError(f"X in {name} has {n_features} numbers per example, which do not make up the shape {shape}.")
+    image_shape = shape if shape is not None and len(shape) > 1 else None
+    is_whole = whole and X.dtype.kind in "iu" and X.dtype.itemsize > 1
+    labels = _whole_labels(name, y)
+    X = X.reshape(len(X), -1).astype(np.int64) if is_whole else _finite_examples(name, X)
     classes, indices = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(f"y in {name} has {len(classes)} class; expected at least 2.")

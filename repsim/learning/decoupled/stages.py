@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from repsim.learning.config import TrainingConfig
 from repsim.learning.estimators import ESTIMATORS, Backprop, Estimator, Signals, locks
 from repsim.learning.learner import Learner
-from repsim.learning.optimizers import OPTIMIZERS
+from repsim.learning.optimizers import optimizer_of
 from repsim.learning.tape import Tape
 from repsim.learning.training import set_rates
 
@@ -140,23 +140,27 @@ class Stage(nn.Module):
         """Return an optimizer of the segments and inner estimators, and an optimizer of the estimator above.
 
         Either is None if it has no parameters.
+
+        Raises
+        ------
+        ValueError
+            If gradients are clipped, which takes those of the whole network.
         """
-        build = OPTIMIZERS[config.optimizer]
-        own = _groups((self.segments, config.learning_rate), (self.inner, config.estimator_learning_rate))
-        above = _groups((self.above, config.estimator_learning_rate))
-        return build(own) if own else None, build(above) if above else None
+        if config.clip_norm is not None:
+            raise ValueError(
+                f"clip_norm is {config.clip_norm}, the norm of the gradients of the whole network, but stages update one "
+                "by one. Leave clip_norm out, or train with the synchronous step."
+            )
+        above = () if self.above is None else self.above.parameters()
+        return optimizer_of(config, self.segments.parameters(), self.inner.parameters()), optimizer_of(
+            config, (), above
+        )
 
     def _inner(self) -> dict[int, Estimator]:
         return {k: cast(Estimator, estimator) for k, estimator in zip(self._boundaries, self.inner, strict=True)}
 
 
 _OF_THE_TOP = {"error": "the error of the output", "true_gradient": "the true gradient"}  # only the top stage has them
-
-
-def _groups(*modules: tuple[nn.Module | None, float]) -> list[dict[str, Any]]:
-    """Return one parameter group for each module that has parameters."""
-    groups = [{"params": list(module.parameters()), "lr": rate} for module, rate in modules if module is not None]
-    return [group for group in groups if group["params"]]
 
 
 def is_unlocked(estimator: Estimator) -> bool:

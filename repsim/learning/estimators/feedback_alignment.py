@@ -11,7 +11,13 @@ from torch import Generator, Tensor, nn
 from repsim.learning.draws import Draws
 from repsim.learning.estimators.backprop import Backprop
 from repsim.learning.estimators.estimator import RuleOptions, Site
-from repsim.learning.networks.affine import affine_maps, apply_with_feedback, takes_apply
+from repsim.learning.networks.affine import (
+    affine_maps,
+    apply_with_feedback,
+    other_weights,
+    run_with_apply,
+    takes_apply,
+)
 from repsim.settings import setting
 
 __all__ = ["AdaptiveRandomBackprop", "FeedbackAlignment", "SignSymmetric"]
@@ -22,6 +28,13 @@ class FeedbackOptions(RuleOptions):
     """Options of the feedback matrix B."""
 
     scale: float = setting(1.0, help="scale of B, as a multiple of its standard scale", lowest=0)
+
+
+_OTHERS = "synthetic-gradient, decoupled-greedy or direct-feedback-alignment work with any segment"
+
+
+def _kind(segment: nn.Module | None) -> str:
+    return type(segment).__name__
 
 
 class FeedbackAlignment(Backprop):
@@ -43,11 +56,12 @@ class FeedbackAlignment(Backprop):
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
         super().__init__(site, **options)
         affines: list[Any] = [] if site.above is None else affine_maps(site.above)
-        if not affines or not takes_apply(site.above):
+        others = [] if site.above is None or takes_apply(site.above) else other_weights(site.above)
+        if not affines or others:
+            held = f"and has the weight '{others[0]}' outside these" if others else f"which is a {_kind(site.above)}"
             raise ValueError(
                 f"Feedback alignment at boundary {site.boundary} needs affine maps in segment {site.boundary + 1}, "
-                f"which is a {type(site.above).__name__}. Use nn.Linear, nn.Conv2d, or segments of repsim.learning "
-                "made of them."
+                f"all of them nn.Linear or nn.Conv2d, {held}. Use such layers there, or another rule: {_OTHERS}."
             )
         for i, affine in enumerate(affines):
             self._register(f"feedback_{i}", self._draw(affine.weight.detach(), generator))
@@ -70,7 +84,9 @@ class FeedbackAlignment(Backprop):
         def apply(affine: Any, X: Tensor) -> Tensor:
             return apply_with_feedback(affine, X, self.feedback(numbers[affine], affine.weight.detach()))
 
-        return apply(segment, X) if segment in numbers else segment(X, apply)
+        if segment in numbers:
+            return apply(segment, X)
+        return segment(X, apply) if takes_apply(segment) else run_with_apply(segment, X, apply)
 
 
 class AdaptiveRandomBackprop(FeedbackAlignment):

@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.estimators.sequences import PooledPositions
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks import Readout
 from repsim.learning.networks.initial_weights import draw_weights
@@ -27,7 +28,12 @@ class DecoupledGreedyOptions(RuleOptions):
     hidden_width: int | None = setting(
         None, help="units of each hidden layer; none for as many as h_k has units (channels)", lowest=1
     )
-    pool: int = setting(4, help="for feature maps: side length to which they are average-pooled before A", lowest=1)
+    pool: int = setting(
+        4,
+        help="for feature maps and sequences: side length, or number of positions, to which they are average-pooled "
+        "before A",
+        lowest=1,
+    )
 
 
 class DecoupledGreedy(Estimator):
@@ -48,7 +54,12 @@ class DecoupledGreedy(Estimator):
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
         super().__init__(site, **options)
-        channels, *size = site.shape
+        if len(site.shape) > 3:
+            raise ValueError(
+                f"h_{site.boundary} has shape {site.shape} for each example; a local classifier needs a vector, a "
+                "sequence (positions, width) or a map (channels, height, width). Flatten it in the block before."
+            )
+        channels, *size = site.shape if len(site.shape) != 2 else site.shape[::-1]
         sides = tuple(min(side, self.options.pool) for side in size)
         hidden = [self.options.hidden_width or channels] * self.options.hidden_layers
         widths = [int(torch.Size([channels, *sides]).numel()), *hidden, site.n_outputs]
@@ -56,8 +67,10 @@ class DecoupledGreedy(Estimator):
             draw_weights(nn.utils.skip_init(nn.Linear, fan_in, fan_out), sqrt(1.0 / fan_in), generator)
             for fan_in, fan_out in pairwise(widths)
         ]
-        first: nn.Module = Readout(nn.AdaptiveAvgPool2d(sides), layers[0]) if size else layers[0]
-        self.classifier = nn.Sequential(first, *(part for layer in layers[1:] for part in (nn.ReLU(), layer)))
+        first = [nn.Sequential(PooledPositions(*sides), layers[0])] if len(size) == 1 else layers[:1]
+        if len(size) == 2:
+            first = [Readout(nn.AdaptiveAvgPool2d(sides), layers[0])]
+        self.classifier = nn.Sequential(*first, *(part for layer in layers[1:] for part in (nn.ReLU(), layer)))
 
     def gradient(self, signals: Signals) -> Tensor:
         """Return the gradient of the local loss of each example."""

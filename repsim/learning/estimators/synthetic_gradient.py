@@ -13,6 +13,7 @@ from torch import Generator, Tensor, nn
 
 from repsim.learning.estimators.class_vectors import ClassVectors, sum_by_label
 from repsim.learning.estimators.estimator import Estimator, RuleOptions, Signals, Site
+from repsim.learning.estimators.sequences import SequenceConv
 from repsim.learning.networks.initial_weights import draw_weights
 from repsim.settings import setting
 
@@ -30,7 +31,7 @@ class SyntheticGradientOptions(RuleOptions):
         None, help="units (or channels) of each hidden layer; none for as many as h_k has", lowest=1
     )
     label_conditioned: bool = setting(True, help="whether the label is an input of S")
-    kernel_size: int = setting(3, help="for feature maps: side length of the convolutions, odd", lowest=1)
+    kernel_size: int = setting(3, help="for feature maps and sequences: side length of the convolutions, odd", lowest=1)
     link: str = setting(
         "linear",
         help="form of S: linear, or D · φ(A h) + V y + c with φ a sigmoid or softmax, which fits the log loss",
@@ -47,8 +48,8 @@ class SyntheticGradientOptions(RuleOptions):
 class SyntheticGradient(Estimator):
     """g_k = S(h_k[, y]), where S minimises the mean over examples of ‖S(h_k[, y]) − t_k‖².
 
-    S is linear, or a relu network with hidden layers. For feature maps its layers are convolutions that preserve the
-    size of the map. If S is conditioned on the label, a learned vector (or map) per class is added to the output of its
+    S is linear, or a relu network with hidden layers. For feature maps (channels, height, width) and sequences
+    (positions, width) its layers are convolutions over the map or the positions, which preserve their number. If S is conditioned on the label, a learned vector (or map) per class is added to the output of its
     first layer, which for vectors equals that layer applied to [h, one_hot(y)]. Weight and bias of the last layer start
     at zero, so that the first gradients are zero rather than random.
 
@@ -78,25 +79,41 @@ class SyntheticGradient(Estimator):
 
     def __init__(self, site: Site, *, generator: Generator | None = None, **options: Any) -> None:
         super().__init__(site, **options)
+        if len(site.shape) not in _LAYERS:
+            raise ValueError(
+                f"h_{site.boundary} has shape {site.shape} for each example; a synthetic gradient needs a vector, a "
+                "sequence (positions, width) or a map (channels, height, width). Flatten it in the block before."
+            )
         conditioned = self.options.label_conditioned
         self.needs = frozenset({"activation", "labels"} if conditioned else {"activation"})
-        channels, *size = site.shape
+        channels = site.shape[self._channel_axis]
         widths = [channels, *[self.options.hidden_width or channels] * self.options.hidden_layers]
         widths += [channels] if self._is_linear else [self._link_width(), channels]
         layers = [self._layer(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
         self.layers: Any = nn.ModuleList(layers)
         labelled = widths[1] if self._is_linear else channels
-        self.label_vectors = ClassVectors(site.n_outputs, (labelled, *size)) if conditioned else None
+        self.label_vectors = ClassVectors(site.n_outputs, self._with_channels(labelled)) if conditioned else None
         for layer in layers[:-1]:
             draw_weights(layer, sqrt(2.0 / layer.weight[0].numel()), generator)
         for parameter in layers[-1].parameters():
             nn.init.zeros_(parameter)
 
     def _layer(self, fan_in: int, fan_out: int) -> Any:
-        if len(self.site.shape) == 1:
-            return nn.utils.skip_init(nn.Linear, fan_in, fan_out)
+        kind: Any = _LAYERS[len(self.site.shape)]
+        if kind is nn.Linear:
+            return nn.utils.skip_init(kind, fan_in, fan_out)
         side = self.options.kernel_size
-        return nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, side, padding=side // 2)
+        return nn.utils.skip_init(kind, fan_in, fan_out, side, padding=side // 2)
+
+    @property
+    def _channel_axis(self) -> int:
+        """The axis of one example that holds features: the first of a map, the last of a vector or a sequence."""
+        return -3 if len(self.site.shape) == 3 else -1
+
+    def _with_channels(self, channels: int) -> tuple[int, ...]:
+        shape = list(self.site.shape)
+        shape[self._channel_axis] = channels
+        return tuple(shape)
 
     @property
     def _is_linear(self) -> bool:
@@ -161,7 +178,7 @@ class SyntheticGradient(Estimator):
         """Return φ(g), which comes before the last layer: relu if S has hidden layers only."""
         if self._is_linear:
             return F.relu(g)
-        return torch.sigmoid(g) if self.options.link == "sigmoid" else g.softmax(dim=-len(self.site.shape))
+        return torch.sigmoid(g) if self.options.link == "sigmoid" else g.softmax(dim=self._channel_axis)
 
     def loss(self, gradient: Tensor, signals: Signals) -> Tensor:
         """Return the mean over examples of ‖S(h[, y]) − t‖², shape (*lead)."""
@@ -175,6 +192,9 @@ class SyntheticGradient(Estimator):
         vectors = None if self.label_vectors is None else self.label_vectors.weight
         weight, bias = self.layers[0].weight, self.layers[0].bias
         return _SquaredResidual.apply(weight, bias, vectors, residual, signals.activation, signals.labels)
+
+
+_LAYERS: dict[int, type[nn.Module]] = {1: nn.Linear, 2: SequenceConv, 3: nn.Conv2d}  # by the axes of one example
 
 
 class SyntheticGradientProp(SyntheticGradient):

@@ -92,7 +92,8 @@ class _Inverse(nn.Module):
     def __init__(self, site: Site, hidden_layers: int, generator: Generator | None) -> None:
         super().__init__()
         self.shape, self.shape_above = site.shape, site.shape_above
-        fan_in, fan_out = site.shape_above[0], site.shape[0]
+        _check_shapes(site)
+        fan_in, fan_out = _channels(site.shape_above), _channels(site.shape)
         if len(site.shape) > 1 and len(site.shape_above) == 1:
             fan_out = site.size
         fan_ins = [fan_in, *[fan_out] * hidden_layers]
@@ -101,15 +102,33 @@ class _Inverse(nn.Module):
     def forward(self, above: Tensor) -> Tensor:
         """Return activations (*lead, N, *shape)."""
         h = above
-        if len(self.shape) > 1 and self.shape[1:] != self.shape_above[1:] and len(self.shape_above) > 1:
+        if len(self.shape) == len(self.shape_above) == 3 and self.shape[1:] != self.shape_above[1:]:
             h = F.interpolate(h.flatten(0, -4), size=self.shape[1:]).unflatten(0, h.shape[:-3])
         for i, layer in enumerate(self.layers):
             h = layer(F.relu(h) if i else h)
         return h.unflatten(-1, self.shape) if h.shape[-len(self.shape) :] != self.shape else h
 
 
+def _channels(shape: tuple[int, ...]) -> int:
+    """Return the number of features of a vector, of each position of a sequence, or of a map."""
+    return shape[0] if len(shape) == 3 else shape[-1]
+
+
+def _check_shapes(site: Site) -> None:
+    """Raise ValueError unless there is an inverse between the shapes of h_k and h_{k+1}."""
+    below, above = site.shape, site.shape_above
+    vectors = len(above) == 1 and len(below) <= 3
+    sequences = len(below) == len(above) == 2 and below[0] == above[0]
+    maps = len(below) == len(above) == 3
+    if not (vectors or sequences or maps):
+        raise ValueError(
+            f"Target propagation at boundary {site.boundary} has no inverse from shape {above} to shape {below}; it "
+            "needs a vector above, two maps, or two sequences with equally many positions."
+        )
+
+
 def _layer(site: Site, fan_in: int, fan_out: int, generator: Generator | None) -> nn.Module:
-    is_map = len(site.shape) > 1 and len(site.shape_above) > 1
+    is_map = len(site.shape) == len(site.shape_above) == 3
     layer: Any = (
         nn.utils.skip_init(nn.Conv2d, fan_in, fan_out, 3, padding=1)
         if is_map

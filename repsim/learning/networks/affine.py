@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input, conv2d_weight
 
-from repsim.learning.networks.chain import Readout, ResidualBlock, Segment
+from repsim.learning.networks.chain import Apply, Readout, ResidualBlock, Segment
 from repsim.learning.stacking.stacked_layers import StackedConv2d, StackedLinear
 
-__all__ = ["affine_maps", "apply_with_feedback", "takes_apply"]
+__all__ = ["affine_maps", "apply_with_feedback", "other_weights", "run_with_apply", "takes_apply"]
 
 
 def affine_maps(segment: nn.Module) -> list[nn.Module]:
@@ -33,6 +34,44 @@ def takes_apply(segment: nn.Module | None) -> bool:
     if isinstance(segment, Segment | Readout):
         return segment.affine in affine_maps(segment)
     return type(segment) in _KINDS
+
+
+def other_weights(segment: nn.Module) -> list[str]:
+    """Return the names of weights (parameters of two or more axes) of a segment that no affine map of it holds."""
+    known = {id(affine.weight) for affine in affine_maps(segment)}
+    return [name for name, each in segment.named_parameters() if each.ndim > 1 and id(each) not in known]
+
+
+def run_with_apply(segment: nn.Module, X: Tensor, apply: Apply) -> Tensor:
+    """Return segment(X) for a segment whose ``forward`` takes no ``apply``, which each of its affine maps then runs.
+
+    Raises
+    ------
+    ValueError
+        If the segment does not call one of its affine maps, so that its weights are used in another way.
+    """
+    affines, called = affine_maps(segment), set()
+
+    def replaced(affine: nn.Module) -> Callable[[Tensor], Tensor]:
+        def forward(X: Tensor) -> Tensor:
+            called.add(affine)
+            return apply(affine, X)
+
+        return forward
+
+    try:
+        for affine in affines:
+            vars(affine)["forward"] = replaced(affine)
+        Y = segment(X)
+    finally:
+        for affine in affines:
+            vars(affine).pop("forward", None)
+    if missed := [name for name, each in segment.named_modules() if each in affines and each not in called]:
+        raise ValueError(
+            f"{type(segment).__name__} does not call '{missed[0]}', so its backward pass cannot be replaced. Call it, "
+            f"or use a rule that does not change the backward pass of a segment, such as direct-feedback-alignment."
+        )
+    return Y
 
 
 def apply_with_feedback(affine: nn.Module, X: Tensor, feedback: Tensor) -> Tensor:
@@ -57,7 +96,8 @@ class _WithFeedback(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(X, feedback)
         ctx.affine = affine
-        return affine(X)
+        is_replaced = "forward" in vars(affine)  # by run_with_apply, so that its hooks run already
+        return type(affine).forward(affine, X) if is_replaced else affine(X)
 
     @staticmethod
     def backward(ctx: Any, dY: Tensor) -> tuple[Tensor | None, ...]:
@@ -66,20 +106,26 @@ class _WithFeedback(torch.autograd.Function):
         back_to_X, back_to_weight, back_to_bias = _KINDS[type(ctx.affine)]
         dX = back_to_X(ctx.affine, dY, feedback, X) if to_X else None
         dW = back_to_weight(ctx.affine, dY, X) if to_weight or to_feedback else None
-        db = None if ctx.affine.bias is None else back_to_bias(dY)
+        db = None if ctx.affine.bias is None else back_to_bias(ctx.affine, dY)
         return dX, dW, db, dW.clone() if to_feedback and dW is not None else None, None
 
 
-def _linear_to_input(affine: nn.Module, dY: Tensor, feedback: Tensor, X: Tensor) -> Tensor:
-    return dY @ feedback
+def _linear_to_input(affine: Any, dY: Tensor, feedback: Tensor, X: Tensor) -> Tensor:
+    return (_rows(affine, dY) @ feedback).view(X.shape)
 
 
-def _linear_to_weight(affine: nn.Module, dY: Tensor, X: Tensor) -> Tensor:
-    return dY.mT @ X
+def _linear_to_weight(affine: Any, dY: Tensor, X: Tensor) -> Tensor:
+    return _rows(affine, dY).mT @ _rows(affine, X)
 
 
-def _linear_to_bias(dY: Tensor) -> Tensor:
-    return dY.sum(dim=-2)
+def _linear_to_bias(affine: Any, dY: Tensor) -> Tensor:
+    return _rows(affine, dY).sum(dim=-2)
+
+
+def _rows(affine: Any, X: Tensor) -> Tensor:
+    """Return X (*lead, N, ..., n) with one axis for examples and positions, where the weight is (*lead, n_out, n_in)."""
+    lead = affine.weight.ndim - 2
+    return X.unsqueeze(0) if X.ndim == lead + 1 else X.flatten(lead, -2)
 
 
 def _conv_to_input(affine: Any, dY: Tensor, feedback: Tensor, X: Tensor) -> Tensor:
@@ -90,7 +136,7 @@ def _conv_to_weight(affine: Any, dY: Tensor, X: Tensor) -> Tensor:
     return conv2d_weight(X, affine.weight.shape, dY, **_geometry(affine))
 
 
-def _conv_to_bias(dY: Tensor) -> Tensor:
+def _conv_to_bias(affine: Any, dY: Tensor) -> Tensor:
     return dY.sum(dim=(-4, -2, -1))
 
 

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from repsim.learning.parallel.replica_setup import Learners, Optimizers, ReplicaSetup, gather
 from repsim.learning.parallel.replica_stack import Replicas
 from repsim.learning.parallel.training_memory import Footprint, available_memory, measure_footprint
+from repsim.learning.stacking import stack
 from repsim.learning.training import propagate
 
 __all__ = ["Choice", "choose"]
@@ -49,6 +51,10 @@ def choose(how: str, learners: Learners, optimizers: Optimizers, setup: ReplicaS
             for name in needed
             if available is not None and needed[name] > available
         }
+        if how != "loop" and len(learners) > 1 and (reason := _why_not_together(learners, setup)):
+            if how == "stacked":
+                raise ValueError(f"These networks cannot be trained together: {reason}. Use how='loop'.")
+            return Choice("loop", f"they cannot be trained together: {reason}")
         if (least := "loop" if how == "auto" else how) in short:
             raise ValueError(short[least])
         if how != "auto":
@@ -85,6 +91,41 @@ def _choose_faster(learners: Learners, optimizers: Optimizers, setup: ReplicaSet
         return Choice("loop", f"they cannot be trained together: {error}", None, loop)
     reason = f"batched: {1e3 * stacked:.3g} ms per update; one by one: {1e3 * loop:.3g} ms"
     return Choice("stacked" if stacked < loop else "loop", reason, stacked, loop)
+
+
+def _why_not_together(learners: Learners, setup: ReplicaSetup) -> str:
+    """Return why a stack of networks with blocks of the user would not train like each network; nothing if it would.
+
+    One batch goes through copies, as a block may treat the axis of replicas in another way than the axis of examples.
+    """
+    if not learners[0].network.is_own:
+        return ""
+    rows = [torch.arange(setup.batch_size)] * len(learners)
+    alone = [copy.deepcopy(learner).train() for learner in learners]
+    before = torch.get_rng_state()
+    for learner, (X, y), chosen in zip(alone, setup.data, rows, strict=True):
+        learner.compute_gradients(X[chosen], y[chosen])
+    if not torch.equal(before, torch.get_rng_state()):
+        return "their blocks draw random numbers, such as those of dropout"
+    try:
+        together: Any = stack(learners)
+        together.train().compute_gradients(*gather(setup.data, rows))
+    except (ValueError, RuntimeError, TypeError, AssertionError, IndexError) as error:  # from blocks that are stacked
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    of_each = [dict(learner.named_parameters()) for learner in alone]
+    for name, stacked in together.named_parameters():
+        own = [each[name].grad for each in of_each]
+        if (stacked.grad is None) is not (own[0] is None) or not _is_close(stacked.grad, own):
+            return f"the gradient of {name} is another one in a stack"
+    return ""
+
+
+def _is_close(stacked: Tensor | None, own: Sequence[Tensor | None]) -> bool:
+    """Return whether gradients agree up to rounding, relative to their largest entry."""
+    if stacked is None:
+        return True
+    expected = torch.stack([each for each in own if each is not None])
+    return bool((stacked - expected).abs().max() <= 1e-3 * expected.abs().max() + 1e-6)
 
 
 def _loop_trial(

@@ -10,6 +10,7 @@ from torch import Tensor
 from repsim.learning.checks import check_choice
 from repsim.learning.config import TrainingConfig
 from repsim.learning.learner import Learner
+from repsim.learning.optimizers import clip_gradients
 from repsim.learning.parallel.replica_choice import Choice, choose
 from repsim.learning.parallel.replica_setup import ReplicaSetup, gather
 from repsim.learning.parallel.replica_stack import Replicas, enumerate_in_words
@@ -43,7 +44,8 @@ def train_replicas(
     data : sequence of (X, y)
         Training examples of each learner, equally many, on the device of the learners.
     configs : sequence of TrainingConfig
-        One config per learner, as in ``train``, with equal ``epochs``, ``batch_size`` and ``schedule``.
+        One config per learner, as in ``train``, with equal ``epochs``, ``batch_size``, ``schedule``, ``warmup`` and
+        ``clip_norm``. The gradients of each replica are clipped by themselves.
     start, diagnosed
         As in ``train``; the same for all replicas.
     how : str, default "auto"
@@ -59,7 +61,7 @@ def train_replicas(
     ------
     ValueError
         If there are not equally many learners, optimizers, data sets and configs, or not equally many examples; if
-        configs differ in epochs, batch_size or schedule; if batch_size exceeds the number of examples; if the learners
+        configs differ in epochs, batch_size, schedule, warmup or clip_norm; if batch_size exceeds the number of examples; if the learners
         cannot be stacked; or if the available memory is not sufficient. It is raised at the call, before training
         starts.
     """
@@ -74,7 +76,7 @@ def train_replicas(
         raise ValueError(
             f"The replicas have {enumerate_in_words(sizes)} training examples; expected the same number for all."
         )
-    for name in ("epochs", "batch_size", "schedule"):
+    for name in ("epochs", "batch_size", "schedule", "warmup", "clip_norm"):
         values = [getattr(config, name) for config in configs]
         if len(set(values)) > 1:
             raise ValueError(f"The configs have {name} {enumerate_in_words(values)}; expected the same for all.")
@@ -146,6 +148,7 @@ class ReplicaTraining(Iterator[list[Step | Diverged]]):
                 replicas = self._replicas = replicas.without([alive.index(i) for i in lost])
                 replicas.stacked.train()
                 alive = [i for i in alive if i not in lost]
+            clip_gradients(replicas.stacked.network, setup.configs[0].clip_norm, lead=1)
             replicas.optimizer.step()
             yield [ended.get(i) or by_replica[i] for i in range(len(setup.data))]
         self.write_back()

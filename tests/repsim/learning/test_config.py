@@ -91,7 +91,8 @@ def test_config_survives_json() -> None:
     config = TrainingConfig(
         data="x.npz", seed=3, network="conv", depth=6, loss="mse", rule=f"{SG}:hidden_width=7", boundaries="2,4"
     )
-    assert list(config.to_dict()) == FIELDS
+    later = ("model", "warmup", "weight_decay", "clip_norm")  # left out at their defaults, as in earlier versions
+    assert list(config.to_dict()) == [name for name in FIELDS if name not in later]
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
