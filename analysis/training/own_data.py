@@ -65,11 +65,12 @@ def _arrays(name: str, made: Any) -> tuple[Any, Any, tuple[int, ...] | None]:
             return np.stack([_array(each) for each in examples]), np.stack([_array(each) for each in labels]), None
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"Data '{name}' is a {type(made).__name__} whose examples are not pairs (x, y) of equal shapes ({error})."
+                f"Data '{name}' is a {type(made).__name__} whose examples are not pairs (x, y) of equal "
+                f"shapes ({error})."
             ) from error
     raise ValueError(
-        f"Data '{name}' is a {type(made).__name__}; expected a pair (X, y), a dict with X and y, a torch Dataset with a "
-        "length, or a repsim.learning.Dataset."
+        f"Data '{name}' is a {type(made).__name__}; expected a pair (X, y), a dict with X and y, a torch Dataset with "
+        "a length, or a repsim.learning.Dataset."
     )
 
 

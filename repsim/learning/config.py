@@ -132,7 +132,7 @@ class TrainingConfig(Settings):
             object.__setattr__(self, "depth", _DEPTH)
         super().__post_init__()
         self.check_choices()
-        if self.warmup >= 1 and not self.warmup.is_integer():
+        if self.warmup >= 1 and self.warmup % 1:
             raise ValueError(
                 f"warmup is {self.warmup}; expected a whole number of updates, or a share of the training below 1."
             )

@@ -115,7 +115,9 @@ def _losses(setup: TrainingSetup, X_trained: Tensor) -> dict[int, dict[str, Any]
     modules = {k: estimator for (k,), estimator in learner.placed().items() if _implies_loss(estimator)}
     found: dict[int, dict[str, Any]] = {}
     with torch.no_grad():
-        h, h_trained = network.input(inputs.double()), network.input(X_trained.double())
+        h, h_trained = (
+            network.input(each.double() if each.is_floating_point() else each) for each in (inputs, X_trained)
+        )
         for k, segment in enumerate(network.segments[: max(modules, default=0)], start=1):
             h, h_trained = segment(h), segment(h_trained)
             if k in modules:

@@ -148,8 +148,8 @@ class Stage(nn.Module):
         """
         if config.clip_norm is not None:
             raise ValueError(
-                f"clip_norm is {config.clip_norm}, the norm of the gradients of the whole network, but stages update one "
-                "by one. Leave clip_norm out, or train with the synchronous step."
+                f"clip_norm is {config.clip_norm}, the norm of the gradients of the whole network, but stages update "
+                "one by one. Leave clip_norm out, or train with the synchronous step."
             )
         above = () if self.above is None else self.above.parameters()
         return optimizer_of(config, self.segments.parameters(), self.inner.parameters()), optimizer_of(

@@ -58,10 +58,10 @@ class FeedbackAlignment(Backprop):
         affines: list[Any] = [] if site.above is None else affine_maps(site.above)
         others = [] if site.above is None or takes_apply(site.above) else other_weights(site.above)
         if not affines or others:
-            held = f"and has the weight '{others[0]}' outside these" if others else f"which is a {_kind(site.above)}"
+            held = f"has the weight '{others[0]}' outside of such layers" if others else f"is a {_kind(site.above)}"
             raise ValueError(
                 f"Feedback alignment at boundary {site.boundary} needs affine maps in segment {site.boundary + 1}, "
-                f"all of them nn.Linear or nn.Conv2d, {held}. Use such layers there, or another rule: {_OTHERS}."
+                f"each an nn.Linear or nn.Conv2d, but the segment {held}. Use such layers, or another rule: {_OTHERS}."
             )
         for i, affine in enumerate(affines):
             self._register(f"feedback_{i}", self._draw(affine.weight.detach(), generator))

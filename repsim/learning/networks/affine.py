@@ -123,9 +123,8 @@ def _linear_to_bias(affine: Any, dY: Tensor) -> Tensor:
 
 
 def _rows(affine: Any, X: Tensor) -> Tensor:
-    """Return X (*lead, N, ..., n) with one axis for examples and positions, where the weight is (*lead, n_out, n_in)."""
-    lead = affine.weight.ndim - 2
-    return X.unsqueeze(0) if X.ndim == lead + 1 else X.flatten(lead, -2)
+    """Return X (*lead, N, ..., n) with one axis of examples and positions, for a weight (*lead, n_out, n_in)."""
+    return X.flatten(affine.weight.ndim - 2, -2)
 
 
 def _conv_to_input(affine: Any, dY: Tensor, feedback: Tensor, X: Tensor) -> Tensor:

@@ -56,14 +56,6 @@ def measure(segments: Sequence[Blocks], X: Tensor) -> Measured:
     with _fixed_draws(X):
         outputs = _outputs(copy.deepcopy(list(segments)), X, training=False)
     *inner, last = outputs
-    for h, blocks in zip(inner, segments, strict=False):
-        if not h.is_floating_point():
-            raise ValueError(f"Block '{list(blocks)[-1]}' returns {h.dtype}; a boundary needs real numbers.")
-        if h.ndim < 2:
-            raise ValueError(
-                f"Block '{list(blocks)[-1]}' returns one number per example, shape {tuple(h.shape)}; a boundary needs "
-                "one vector per example, or more axes."
-            )
     if last.ndim != 2:
         raise ValueError(
             f"The network returns shape {tuple(last.shape)} for {len(X)} examples; expected ({len(X)}, n_outputs), one "
@@ -88,8 +80,8 @@ def check_equal_outputs(module: nn.Module, segments: Sequence[Blocks], X: Tensor
             mode = "training" if training else "evaluation"
             raise ValueError(
                 f"The forward method of {type(module).__name__} is not the sequence of its children "
-                f"{_listed(name for blocks in segments for name in blocks)}: in {mode} mode the outputs differ. Give an "
-                "nn.Sequential, or a list of blocks, that computes the same."
+                f"{_listed(name for blocks in segments for name in blocks)}: in {mode} mode the outputs differ. Give "
+                "an nn.Sequential, or a list of blocks, that computes the same."
             )
 
 
@@ -113,11 +105,24 @@ class _FixedDraws:
 def _outputs(segments: Sequence[Blocks], X: Tensor, *, training: bool) -> list[Tensor]:
     """Return the output of each segment."""
     outputs, h = [], X
-    for blocks in segments:
+    for number, blocks in enumerate(segments, start=1):
         for name, block in blocks.items():
             h = _called(block.train(training), h, name)
         outputs.append(h)
+        if number < len(segments):
+            _check_boundary(h, list(blocks)[-1])
     return outputs
+
+
+def _check_boundary(h: Tensor, name: str) -> None:
+    """Raise ValueError unless a gradient can be chosen for what the block below a boundary returns."""
+    if not h.is_floating_point():
+        raise ValueError(f"Block '{name}' returns {h.dtype}; a boundary needs real numbers.")
+    if h.ndim < 2:
+        raise ValueError(
+            f"Block '{name}' returns one number per example, shape {tuple(h.shape)}; a boundary needs one vector per "
+            "example, or more axes."
+        )
 
 
 def _called(block: nn.Module, h: Tensor, name: str) -> Tensor:

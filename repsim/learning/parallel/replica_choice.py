@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -109,7 +110,9 @@ def _why_not_together(learners: Learners, setup: ReplicaSetup) -> str:
         return "their blocks draw random numbers, such as those of dropout"
     try:
         together: Any = stack(learners)
-        together.train().compute_gradients(*gather(setup.data, rows))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "There is a performance drop")  # the trial measures the time itself
+            together.train().compute_gradients(*gather(setup.data, rows))
     except (ValueError, RuntimeError, TypeError, AssertionError, IndexError) as error:  # from blocks that are stacked
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     of_each = [dict(learner.named_parameters()) for learner in alone]

@@ -61,9 +61,9 @@ def train_replicas(
     ------
     ValueError
         If there are not equally many learners, optimizers, data sets and configs, or not equally many examples; if
-        configs differ in epochs, batch_size, schedule, warmup or clip_norm; if batch_size exceeds the number of examples; if the learners
-        cannot be stacked; or if the available memory is not sufficient. It is raised at the call, before training
-        starts.
+        configs differ in epochs, batch_size, schedule, warmup or clip_norm; if batch_size exceeds the number of
+        examples; if the learners cannot be stacked; or if the available memory is not sufficient. It is raised at the
+        call, before training starts.
     """
     check_choice("how", how, ("auto", "stacked", "loop"))
     counts = [len(learners), len(optimizers), len(data), len(configs)]

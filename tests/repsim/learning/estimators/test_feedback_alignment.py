@@ -254,10 +254,19 @@ def test_sign_symmetric_feedback_is_nearer_to_backprop_than_random_feedback() ->
 
 @pytest.mark.parametrize("name", FAMILY)
 @pytest.mark.parametrize(
-    "above", [None, nn.Tanh(), nn.Sequential(nn.Linear(4, 4), nn.ReLU()), nn.Bilinear(4, 4, 2)], ids=str
+    ("above", "what"),
+    [
+        (None, "is a NoneType"),
+        (nn.Tanh(), "is a Tanh"),
+        (nn.Bilinear(4, 4, 2), "has the weight 'weight' outside of such layers"),
+        (nn.Sequential(nn.Linear(4, 4), nn.Bilinear(4, 4, 2)), "has the weight '1.weight' outside of such layers"),
+    ],
+    ids=str,
 )
-def test_feedback_alignment_refuses_segments_without_affine_maps(above: nn.Module | None, name: str) -> None:
-    message = rf"boundary 3 needs affine maps in segment 4, which is a {type(above).__name__}\. Use nn\.Linear"
+def test_feedback_alignment_refuses_segments_without_affine_maps(above: nn.Module | None, what: str, name: str) -> None:
+    message = (
+        rf"boundary 3 needs affine maps in segment 4, each an nn\.Linear or nn\.Conv2d, but the segment {what}\. Use"
+    )
     with pytest.raises(ValueError, match=message):
         ESTIMATORS[name](Site((4,), CLASSES, 3, above))
 
@@ -275,7 +284,11 @@ def test_feedback_alignment_accepts_subclasses_of_segment() -> None:
     assert FeedbackAlignment(Site((4,), CLASSES, above=segment)).feedback_0.shape == (4, 4)
 
 
-def test_feedback_alignment_refuses_a_segment_that_ignores_apply() -> None:
-    hidden = Segment(nn.Sequential(nn.Linear(4, 4)), nn.Identity(), nn.ReLU())
-    with pytest.raises(ValueError, match="boundary 1 needs affine maps in segment 2"):
-        FeedbackAlignment(Site((4,), 3, 1, hidden, (4,)), generator=seeded())
+def test_feedback_alignment_reaches_linear_layers_inside_other_modules() -> None:
+    hidden = Segment(nn.Sequential(nn.Linear(4, 4)), nn.Identity(), nn.Identity()).double()
+    rule = FeedbackAlignment(Site((4,), 3, 1, hidden, (4,)), generator=seeded())
+    X = randn(N, 4).requires_grad_()
+    g = randn(N, 4, seed=1)
+    rule.through(hidden, X).backward(g)
+    torch.testing.assert_close(X.grad, g @ rule.feedback_0)
+    assert "forward" not in vars(hidden.affine[0])
