@@ -51,7 +51,8 @@ class SyntheticGradient(Estimator):
     S is linear, or a relu network with hidden layers. For feature maps (channels, height, width) and sequences
     (positions, width) its layers are convolutions over the map or the positions, which preserve their number. If S is
     conditioned on the label, a learned vector (or map) per class is added to the output of its first layer, which for
-    vectors equals that layer applied to [h, one_hot(y)]. Weight and bias of the last layer start at zero, so that the first gradients are zero rather than random.
+    vectors equals that layer applied to [h, one_hot(y)]. Weight and bias of the last layer start at zero, so that the
+    first gradients are zero rather than random.
 
     Below a linear output the gradient of the squared error is linear in h and y; that of the log loss is
     W_Kᵀ (softmax(W_K h) − y). With ``link="sigmoid"`` or ``"softmax"`` S has the form D · φ(A h) + V y + c, with one
