@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from repsim.learning.stacking import stack
 from repsim.learning.step import Outcome, compute_gradients
 from repsim.learning.streams import stream
 
-__all__ = ["Learner", "build_learner", "build_optimizer", "site_of"]
+__all__ = ["Learner", "build_learner", "build_optimizer", "draws_numbers", "site_of"]
 
 
 class Learner(nn.Module):
@@ -130,6 +131,17 @@ def _group_alike(
         key = alike if estimator.needs <= _AVAILABLE_BEFORE_BACKWARD else k
         groups.setdefault(key, {})[k] = estimator
     return {tuple(group): list(group.values()) for group in groups.values()}
+
+
+def draws_numbers(learner: Learner, X: Tensor, y: Tensor) -> bool:
+    """Return whether blocks of the user draw from torch's global generator, as dropout does, from a batch of a copy."""
+    if not learner.network.is_own:
+        return False
+    trial = copy.deepcopy(learner).train()
+    with torch.random.fork_rng([X.device] if X.is_cuda else []):
+        before = torch.get_rng_state()
+        trial.compute_gradients(X, y)
+        return not torch.equal(before, torch.get_rng_state())
 
 
 def site_of(network: Chain, k: int, *, loss: str = "log_loss", seed: int = 0, n_outputs: int) -> Site:

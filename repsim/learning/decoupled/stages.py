@@ -23,6 +23,7 @@ Optimizers = tuple[torch.optim.Optimizer | None, torch.optim.Optimizer | None]
 __all__ = [
     "Guess",
     "Stage",
+    "check_not_clipped",
     "describe_rule",
     "is_unlocked",
     "learns_from_target",
@@ -146,11 +147,7 @@ class Stage(nn.Module):
         ValueError
             If gradients are clipped, which takes those of the whole network.
         """
-        if config.clip_norm is not None:
-            raise ValueError(
-                f"clip_norm is {config.clip_norm}, the norm of the gradients of the whole network, but stages update "
-                "one by one. Leave clip_norm out, or train with the synchronous step."
-            )
+        check_not_clipped(config)
         above = () if self.above is None else self.above.parameters()
         return optimizer_of(config, self.segments.parameters(), self.inner.parameters()), optimizer_of(
             config, (), above
@@ -161,6 +158,15 @@ class Stage(nn.Module):
 
 
 _OF_THE_TOP = {"error": "the error of the output", "true_gradient": "the true gradient"}  # only the top stage has them
+
+
+def check_not_clipped(config: TrainingConfig) -> None:
+    """Raise ValueError if gradients are clipped, by the norm of those of all stages together."""
+    if config.clip_norm is not None:
+        raise ValueError(
+            f"clip_norm is {config.clip_norm}, the norm of the gradients of the whole network, but stages update "
+            "one by one. Leave clip_norm out, or train with the synchronous step."
+        )
 
 
 def is_unlocked(estimator: Estimator) -> bool:

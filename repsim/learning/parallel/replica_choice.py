@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from repsim.learning.learner import draws_numbers
 from repsim.learning.parallel.replica_setup import Learners, Optimizers, ReplicaSetup, gather
 from repsim.learning.parallel.replica_stack import Replicas
 from repsim.learning.parallel.training_memory import Footprint, available_memory, measure_footprint
@@ -102,12 +103,11 @@ def _why_not_together(learners: Learners, setup: ReplicaSetup) -> str:
     if not learners[0].network.is_own:
         return ""
     rows = [torch.arange(setup.batch_size)] * len(learners)
+    if draws_numbers(learners[0], *(each[: setup.batch_size] for each in setup.data[0])):
+        return "their blocks draw random numbers, such as those of dropout"
     alone = [copy.deepcopy(learner).train() for learner in learners]
-    before = torch.get_rng_state()
     for learner, (X, y), chosen in zip(alone, setup.data, rows, strict=True):
         learner.compute_gradients(X[chosen], y[chosen])
-    if not torch.equal(before, torch.get_rng_state()):
-        return "their blocks draw random numbers, such as those of dropout"
     try:
         together: Any = stack(learners)
         with warnings.catch_warnings():

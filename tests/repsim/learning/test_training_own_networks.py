@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsim.learning import (
+    OPTIMIZERS,
     Chain,
     Learner,
     LocalLearner,
@@ -18,6 +19,7 @@ from repsim.learning import (
     clip_gradients,
     stream,
     train,
+    train_pipeline,
     train_replicas,
 )
 
@@ -277,3 +279,23 @@ def test_settings_of_built_in_networks_are_refused_beside_a_model() -> None:
     with pytest.raises(ValueError, match=r"^model is 'my:net' and a network was not given"):
         build_learner(TrainingConfig(model="my:net"), 6, 3)
     assert TrainingConfig.from_dict(TrainingConfig(model="my:net", depth=3).to_dict()).depth == 3
+
+
+def test_a_pipeline_refuses_clipping_and_dropout() -> None:
+    learner = Learner.with_rule(sequence_net(drop=0.5), "synthetic-gradient@1")
+    with pytest.raises(ValueError, match=r"^The network draws random numbers, such as those of dropout, which the"):
+        train_pipeline(learner, SEQUENCES, y, settings())
+    with pytest.raises(ValueError, match=r"^clip_norm is 1\.0, the norm of the gradients of the whole network"):
+        train_pipeline(learner.eval(), SEQUENCES, y, settings(clip_norm=1.0))
+
+
+def test_optimizers_without_weight_decay_and_networks_without_parameters_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(OPTIMIZERS, "rprop", lambda groups: torch.optim.Rprop(groups))
+    learner = build_learner(config := settings(optimizer="rprop", weight_decay=0.1), 6, 3)
+    with pytest.raises(ValueError, match=r"^weight_decay is 0\.1, but optimizer 'rprop' has no weight decay"):
+        build_optimizer(learner, config)
+    empty = Learner(Chain([nn.Identity()], nn.Identity(), [3]))
+    with pytest.raises(ValueError, match=r"^The network has no parameters, so there is nothing to train"):
+        build_optimizer(empty, settings())

@@ -22,8 +22,8 @@ from repsim.learning.decoupled.pipeline.stage_training import (
     train_stage,
     wants_target,
 )
-from repsim.learning.decoupled.stages import Stage, split_into_stages
-from repsim.learning.learner import Learner
+from repsim.learning.decoupled.stages import Stage, check_not_clipped, split_into_stages
+from repsim.learning.learner import Learner, draws_numbers
 from repsim.learning.training import Diverged, Step, count_steps
 
 __all__ = ["PipelineResult", "train_pipeline"]
@@ -94,7 +94,8 @@ def train_pipeline(
     Raises
     ------
     ValueError
-        If a setting is out of range, X and y differ in length, or the learner cannot be split at these boundaries.
+        If a setting is out of range, X and y differ in length, the learner cannot be split at these boundaries,
+        gradients are clipped, or the network draws random numbers (dropout).
     Diverged
         If the loss of the network or of an estimator is not finite.
     RuntimeError
@@ -105,6 +106,12 @@ def train_pipeline(
     check_integer("in_flight", in_flight, 1)
     check_positive("timeout", timeout)
     count_steps(len(y), config)  # raises if batch_size exceeds the number of examples
+    check_not_clipped(config)
+    if draws_numbers(learner, X[: config.batch_size], y[: config.batch_size]):
+        raise ValueError(
+            "The network draws random numbers, such as those of dropout, which the processes of a pipeline would not "
+            "draw from the seed. Turn them off, or use train."
+        )
     dtype = next(parameter.dtype for parameter in learner.network.parameters())
     with tempfile.TemporaryDirectory(prefix="pipeline-") as folder:
         settings = PipelineSettings(config, in_flight, timeout, Path(folder), dtype)
