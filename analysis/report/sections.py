@@ -136,7 +136,7 @@ def _headline(views: Sequence[View]) -> dict[str, Any]:
     model = source.get("model") if isinstance(source, dict) else None
     return {
         "rule": training.get("rule"),
-        "network": training.get("network", model),
+        "network": training.get("model") or training.get("network", model),
         "depth": training.get("depth"),
         "data": data.get("name") if isinstance(data, dict) else data,
         "seed": training.get("seed"),
