@@ -155,14 +155,19 @@ class TrainingConfig(Settings):
                 )
 
     @property
-    def rules(self) -> "dict[int, Rule]":
-        """The rule at each boundary where it is not backprop, ascending."""
+    def n_hidden(self) -> int:
+        """The depth, which of a model is known once it is built."""
         if self.depth is None:
             raise ValueError(
                 f"The boundaries of model '{self.model}' are known when it is built; give its number of hidden "
                 "segments as depth."
             )
-        return self.rules_at(self.depth)
+        return self.depth
+
+    @property
+    def rules(self) -> "dict[int, Rule]":
+        """The rule at each boundary where it is not backprop, ascending."""
+        return self.rules_at(self.n_hidden)
 
     def rules_at(self, depth: int) -> "dict[int, Rule]":
         """Return ``rules`` in a network of ``depth`` hidden segments."""

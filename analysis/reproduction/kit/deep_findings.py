@@ -53,8 +53,8 @@ def describe_networks(results: Results) -> str:
     return (
         f"Networks of {backprop.depth} hidden layers of {backprop.width} units with batch norm and relu, trained on "
         f"{plan.digits} with Adam: {backprop.epochs} epochs at {backprop.learning_rate:g} with a cosine schedule, or, "
-        f"for SGs at all {backprop.depth - 1} boundaries between hidden layers and their controls, {everywhere.epochs} "
-        f"epochs at {everywhere.learning_rate:g}, because stacked SGs can only follow a network that moves slowly. "
+        f"for SGs at all {backprop.n_hidden - 1} boundaries between hidden layers and their controls, "
+        f"{everywhere.epochs} epochs at {everywhere.learning_rate:g}, because stacked SGs can only follow a network that moves slowly. "
         f"{len(splits)} networks per arm, in {_n_splits(splits)} of the data; the unit of replication "
         f"is the seed within a split. Arms, their roles and mean test accuracies: {roles}. Smallest differences of "
         f"interest, chosen beforehand: {smallest}. Bands cover all {(attribution['status'] == 'ok').sum()} differences "

@@ -169,6 +169,6 @@ def _weights(recipe: Recipe, run: Run) -> pd.DataFrame:
             "start": float(first[f"network.hidden.{layer}.affine.weight"].norm()),
             "end": float(end[f"network.hidden.{layer}.affine.weight"].norm()),
         }
-        for layer in range(1, recipe.training.depth + 1)
+        for layer in range(1, recipe.training.n_hidden + 1)
     ]
     return pd.DataFrame(rows)

@@ -53,7 +53,7 @@ class RuleComparison:
     @property
     def depths(self) -> Sequence[int]:
         """The numbers of the hidden layers, and of the boundaries above them."""
-        return range(1, self.training.depth + 1)
+        return range(1, self.training.n_hidden + 1)
 
     @property
     def trained(self) -> list[RuleEntry]:
