@@ -31,6 +31,9 @@ TRAINING = {
     "learning_rate": 0.01,
     "estimator_learning_rate": 2,
     "schedule": "cosine",
+    "warmup": 0.25,
+    "weight_decay": 0.01,
+    "clip_norm": 2.5,
     "device": "cpu",
     "threads": 2,
 }
@@ -98,7 +101,7 @@ def of_file(path: Path, table: str, **given: Any) -> Any:
 @pytest.mark.parametrize("table", TABLES)
 def test_every_field_is_read(write: Write, table: str) -> None:
     values = VALUES[table]
-    assert list(values) == [each.name for each in TABLES[table].settings()]
+    assert list(values) == [each.name for each in TABLES[table].settings() if each.name != "model"]  # beside no network
     assert of_file(write(f"[{table}]\n{as_toml(values)}"), table).to_dict() == values
 
 
