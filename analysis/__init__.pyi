@@ -11,8 +11,8 @@ from .execution.interruption import Interrupted as Interrupted
 from .own_parts.importing import import_parts as import_parts
 from .own_parts.registries import register as register
 from .training.fork import fork_run as fork_run
-from .training.record import record_model as record_model
 from .training.record import record_run as record_run
+from .training.record_models import record_model as record_model
 from .training.seed_runs import resume_seeds as resume_seeds
 from .training.seed_runs import train_seeds as train_seeds
 from .training.train import resume_run as resume_run

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from analysis.cli.options import DataDir, Display, Given, imports_parts, with_options
 from analysis.cli.output import print_json
+from analysis.config.existing import ContinuedConfig
 from analysis.config.recording import CaptureConfig, ModelConfig
 from analysis.config.stimulus_files import StimulusConfig
 from analysis.config.toml_files import read_defaults
 
 __all__ = ["record"]
-
-_FOR_RUNS_TOO = ("--layers", "--no-weights")
 
 
 @imports_parts
@@ -24,8 +23,9 @@ _FOR_RUNS_TOO = ("--layers", "--no-weights")
 def record(
     output: Annotated[Path, typer.Option(help="New run directory for the activations.")],
     capture: Given[CaptureConfig],
-    source: ModelConfig,
-    stimuli: StimulusConfig,
+    source: Given[ModelConfig],
+    stimuli: Given[StimulusConfig],
+    existing: ContinuedConfig,
     run: Annotated[
         list[Path] | None, typer.Argument(help="A trained run; it is not changed. Or give --model.", metavar="[RUN]")
     ] = None,
@@ -46,28 +46,28 @@ def record(
     Ten checkpoints of it: repsim record --model my_models:resnet --weights 'ckpt/epoch_*.pt' --data stimuli.npz
     --layers 'layer*' --output runs/resnet
     """
-    trained = _only_run(run or [], source)
-    progress = display.reporter()
+    model = ModelConfig(**source.values)
+    trained = _only_run(run or [], model)
+    progress, exists = display.reporter(), existing.exists
     if trained is not None:
-        model = {"--weights": source.weights or None, "--key": source.key, "--step": source.step}
-        model |= {"--targets": source.targets, "--groups": source.groups}
-        _refuse({**model, "--steps-from": None if source.steps_from == "name" else source.steps_from}, "--model")
-        _refuse({flag: flag for flag in capture.flags if flag not in _FOR_RUNS_TOO}, "--model")
-        form = {"--transform": stimuli.transform, "--tokenizer": stimuli.tokenizer, "--max-length": stimuli.max_length}
-        _refuse(form, "--model")
+        _refuse([flag for flag in [*source.flags, *stimuli.flags] if flag != "--data"], "--model")
         from analysis.training.record import record_run
 
-        given = {"steps": steps or "all", **capture.values}
-        recorded = record_run(trained, output, data=stimuli.data, data_dir=data_dir, progress=progress, **given)
+        chosen = CaptureConfig(**{"layers": ("hidden.*",), **capture.values})
+        data = {"data": stimuli.values.get("data"), "data_dir": data_dir}
+        recorded = record_run(
+            trained, output, steps=steps or "all", capture=chosen, exists=exists, progress=progress, **data
+        )
     else:
-        assert source.model is not None
-        _refuse({"--steps": steps, "--data-dir": data_dir}, "a trained run")
-        if stimuli.data is None:
+        own = {"--steps": steps, "--data-dir": data_dir}
+        _refuse([flag for flag, value in own.items() if value is not None], "a trained run")
+        if "data" not in stimuli.values:
             raise ValueError("--data is missing; give a file or folder with the stimuli, such as stimuli.npz.")
-        from analysis.training.record import record_model
+        from analysis.training.record_models import record_model
 
+        given = StimulusConfig(**stimuli.values)
         config = capture.merged([read_defaults()])
-        recorded = record_model(source, output, data=stimuli, capture=config, progress=progress)
+        recorded = record_model(model, output, data=given, capture=config, exists=exists, progress=progress)
     if display.json:
         print_json({"run": str(output), "steps": list(recorded.steps)})
         return
@@ -95,7 +95,7 @@ def _only_run(runs: Sequence[Path], source: ModelConfig) -> Path | None:
     return runs[0] if runs else None
 
 
-def _refuse(options: Mapping[str, Any], owner: str) -> None:
-    """Raise ValueError if an option was given that belongs to the other kind of source; those not given are None."""
-    if given := [flag for flag, value in options.items() if value is not None]:
-        raise ValueError(f"{given[0]} belongs to {owner}; leave it out.")
+def _refuse(flags: Sequence[str], owner: str) -> None:
+    """Raise ValueError if options were given that belong to the other kind of source."""
+    if flags:
+        raise ValueError(f"{flags[0]} belongs to {owner}; leave it out.")

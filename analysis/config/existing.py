@@ -9,7 +9,7 @@ from typing import Any
 
 from repsim.settings import Settings, setting
 
-__all__ = ["EXISTS", "ExistingConfig", "advice", "describe_differences"]
+__all__ = ["EXISTS", "ContinuedConfig", "ExistingConfig", "advice", "describe_differences"]
 
 EXISTS = ("error", "resume", "replace")
 _MOST_NAMED = 3  # settings that differ
@@ -24,6 +24,18 @@ class ExistingConfig(Settings):
         "error",
         help="If there is one already: error, resume (continue or keep one of the same settings), or replace (remove "
         "it first; files that are not ours are never removed).",
+        choices=EXISTS,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContinuedConfig(Settings):
+    """As ``ExistingConfig``, for what the same command continues by default."""
+
+    exists: str = setting(
+        "resume",
+        help="If there is such a run already: resume (record the steps that it lacks, if all else is the same), error, "
+        "or replace (remove it first; files that are not ours are never removed).",
         choices=EXISTS,
     )
 

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.config.target_table import TargetTable, chosen_table
 from repsim.settings import Settings, setting
 
 __all__ = ["CaptureConfig", "ModelConfig", "RecordingConfig", "choose_steps"]
@@ -108,12 +107,6 @@ class CaptureConfig(Settings):
         "input attention_mask: first_token, last_token, masked_mean.",
         singular="reduction",
     )
-    rows: str = setting(
-        "stimuli",
-        help="What a row of the model's layers is: one of the stimuli, or one of their tokens that are not padding "
-        "by the array attention_mask or token_mask of --data.",
-        choices=("stimuli", "tokens"),
-    )
     side: str = setting(
         "output",
         help="Tensors of each of the model's modules: output, input or both.",
@@ -160,20 +153,6 @@ class ModelConfig(Settings):
         "step), key:NAME (a number in each file, with dots for dicts within dicts), or a regular expression with one "
         r"group, such as 'epoch_(\d+)'.",
     )
-    targets: str | None = setting(
-        None,
-        help="A .csv file of further targets of the model's stimuli: one row per stimulus with its id, one column per "
-        "target (see docs/recording.md).",
-    )
-    groups: str | None = setting(
-        None,
-        help="Column of --targets with the group of each stimulus, such as its speaker; the split must not divide one.",
-    )
-
-    @property
-    def target_table(self) -> TargetTable | None:
-        """The table of further targets, if there is one; an error if it cannot be read."""
-        return chosen_table(self.targets, self.groups)
 
 
 def choose_steps(text: str, n_steps: int, *, check_range: bool = True, name: str = "steps") -> tuple[int, ...]:

@@ -1,7 +1,8 @@
-"""Settings of stimuli that people bring: where they are, and what is made of images and texts."""
+"""Settings of stimuli that people bring: where they are, what a row is, and their targets and groups."""
 
 from dataclasses import dataclass
 
+from analysis.config.target_table import TargetTable, chosen_table
 from repsim.settings import Settings, setting
 
 __all__ = ["StimulusConfig"]
@@ -30,3 +31,23 @@ class StimulusConfig(Settings):
     max_length: int | None = setting(
         None, help="Tokens after which texts are cut.", lowest=1, shown="none, all texts are padded to the longest"
     )
+    rows: str = setting(
+        "stimuli",
+        help="What a row of the model's layers is: one of the stimuli, or one of their tokens that are not padding "
+        "by the array attention_mask or token_mask of --data.",
+        choices=("stimuli", "tokens"),
+    )
+    targets: str | None = setting(
+        None,
+        help="A .csv file of further targets of the model's stimuli: one row per stimulus with its id, one column per "
+        "target (see docs/recording.md).",
+    )
+    groups: str | None = setting(
+        None,
+        help="Column of --targets with the group of each stimulus, such as its speaker; the split must not divide one.",
+    )
+
+    @property
+    def target_table(self) -> TargetTable | None:
+        """The table of further targets, if there is one; an error if it cannot be read."""
+        return chosen_table(self.targets, self.groups)

@@ -8,20 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from analysis.execution.progress import Reporter
-from analysis.training.weight_series import StepWeights
+from analysis.config.existing import advice
+from analysis.training.user_networks.weight_series import StepWeights
 from checkpoints import Run, Stimuli
-from checkpoints.html_tables import abbreviated
 
-__all__ = ["open_or_create", "steps_to_record"]
+__all__ = ["check_continues"]
 
 _DIGEST = "weights_sha256"
 
 
-def steps_to_record(
-    path: str | Path, config: Mapping[str, Any], stimuli: Stimuli, series: Sequence[StepWeights], progress: Reporter
-) -> list[StepWeights]:
-    """Return the weights of a series whose steps a run lacks: all, if there is no run.
+def check_continues(
+    path: str | Path, config: Mapping[str, Any], stimuli: Stimuli, series: Sequence[StepWeights]
+) -> Run | None:
+    """Return the run at a path if its recording can be continued with a series of weights; None if there is none.
 
     Raises
     ------
@@ -30,20 +29,15 @@ def steps_to_record(
     """
     path = Path(path)
     if not path.exists():
-        return list(series)
+        return None
     run = Run.open(path) if (path / "run.json").is_file() else None
     if run is None or series[0].path is None or not _is_recorded_so(run):
-        raise FileExistsError(f"{path} exists already. Choose another --output.")
+        raise FileExistsError(f"{path} exists already. {advice('another --output', 'replace')}")
     for difference in _differences(run, config, stimuli, series):
         raise FileExistsError(
-            f"{path} exists already, and {difference}. Choose another --output, or repeat the command that began it."
+            f"{path} exists already, and {difference}. Repeat the command that began it, or choose another --output."
         )
-    pending = [each for each in series if each.step not in run.steps]
-    if not run.steps:
-        return pending
-    what = f"recording {len(pending)} more" if pending else "there is nothing to record"
-    progress.say(f"{path} holds steps {abbreviated(run.steps)} of these weights already; {what}.")
-    return pending
+    return run
 
 
 def _is_recorded_so(run: Run) -> bool:
@@ -51,11 +45,6 @@ def _is_recorded_so(run: Run) -> bool:
     source = run.config.get("source")
     is_of_model = isinstance(source, dict) and "model" in source
     return is_of_model and all(_DIGEST in run[step].state.get("extra", {}) for step in run.steps)
-
-
-def open_or_create(path: str | Path, config: Mapping[str, Any], stimuli: Stimuli) -> Run:
-    """Open a run for writing, and create it if there is none."""
-    return Run.resume(path, stimuli) if Path(path).exists() else Run.create(path, config, stimuli)
 
 
 def _differences(run: Run, config: Mapping[str, Any], stimuli: Stimuli, series: Sequence[StepWeights]) -> Iterator[str]:

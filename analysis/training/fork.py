@@ -9,10 +9,10 @@ from typing import Any
 
 from analysis.execution.progress import Shown
 from analysis.training.existing_runs import existing_run, remove_replaced
-from analysis.training.own_network import check_architecture
 from analysis.training.setup import configurations, describe, prepare
 from analysis.training.train import made_with, open_resumable, resume_run, run_to_the_end
 from analysis.training.transplant import kept_boundaries, started_in
+from analysis.training.user_networks.own_network import check_architecture
 from checkpoints import Run
 from repsim.learning import TrainingConfig
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
-from analysis.training.own_network import check_architecture, own_network
 from analysis.training.setup import TrainingSetup, configurations, prepare
 from analysis.training.transplant import configuration_at
+from analysis.training.user_networks.own_network import check_architecture, own_network
 from checkpoints import Run
 from repsim.learning import Learner, build_learner, unstack
 

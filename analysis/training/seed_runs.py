@@ -16,11 +16,11 @@ from analysis.execution.interruption import Interruption, TrainingInterrupted
 from analysis.execution.progress import Reporter, Shown, reporter_of
 from analysis.execution.threads import using_threads
 from analysis.training.existing_runs import existing_run, remove_replaced
-from analysis.training.own_data import load_data
-from analysis.training.own_network import check_architecture
 from analysis.training.recorder import RunRecorder
 from analysis.training.setup import TrainingSetup, configurations, describe, prepare
 from analysis.training.train import made_with, open_resumable, report_resumed, resume_run
+from analysis.training.user_networks.own_data import load_data
+from analysis.training.user_networks.own_network import check_architecture
 from checkpoints import Run
 from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, ReplicaTraining, TrainingConfig, build_optimizer, train_replicas

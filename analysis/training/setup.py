@@ -16,8 +16,8 @@ from analysis.config.recorded_steps import is_trained_here
 from analysis.config.recording import RecordingConfig, choose_steps
 from analysis.execution.threads import using_threads
 from analysis.own_parts.importing import imported_modules
-from analysis.training.own_data import load_data
-from analysis.training.own_network import check_update, describe_network, own_network
+from analysis.training.user_networks.own_data import load_data
+from analysis.training.user_networks.own_network import check_update, describe_network, own_network
 from checkpoints import Capture, Run, Stimuli
 from repsim.learning import (
     SPLITS,

@@ -13,10 +13,10 @@ from analysis.execution.progress import Reporter, Shown, reporter_of
 from analysis.execution.threads import using_threads
 from analysis.own_parts.importing import imported_modules
 from analysis.training.existing_runs import existing_run, remove_replaced
-from analysis.training.own_network import check_architecture
 from analysis.training.recorder import RunRecorder
 from analysis.training.setup import TrainingSetup, configurations, describe, located, prepare
 from analysis.training.transplant import started_in
+from analysis.training.user_networks.own_network import check_architecture
 from checkpoints import Run
 from checkpoints.generators import preserve_generators
 from repsim.learning import Diverged, TrainingConfig, build_optimizer, train

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.training.user_stimuli.stimulus_columns import ABOUT, UserStimuli, stimuli_of
+from analysis.training.user_stimuli.stimulus_columns import ABOUT, GivenStimuli
 from checkpoints.stimulus_inputs.array_files import (
     array_of_npy,
     arrays_of_hdf5,
@@ -29,7 +29,7 @@ __all__ = ["hdf5_stimuli", "npy_stimuli", "npz_stimuli"]
 _IN_MEMORY_BYTES = 2**27  # of files that are read as a whole
 
 
-def npz_stimuli(path: Path, say: Callable[[str], None]) -> UserStimuli:
+def npz_stimuli(path: Path, say: Callable[[str], None]) -> GivenStimuli:
     """Return the stimuli of an ``.npz`` file; see ``load_stimuli``."""
     large = path.is_file() and path.stat().st_size > _IN_MEMORY_BYTES
     if large and not is_compressed(path):
@@ -44,12 +44,12 @@ def npz_stimuli(path: Path, say: Callable[[str], None]) -> UserStimuli:
     return _stimuli(path, in_memory, {name: arrays[name] for name in ABOUT if name in arrays}, names)
 
 
-def npy_stimuli(path: Path, say: Callable[[str], None]) -> UserStimuli:
+def npy_stimuli(path: Path, say: Callable[[str], None]) -> GivenStimuli:
     """Return the stimuli of an ``.npy`` file, which has no labels."""
     return _stimuli(path, {"X": array_of_npy(path)}, {}, ["X"])
 
 
-def hdf5_stimuli(path: Path, say: Callable[[str], None]) -> UserStimuli:
+def hdf5_stimuli(path: Path, say: Callable[[str], None]) -> GivenStimuli:
     """Return the stimuli of an HDF5 file: datasets at its root, named as the arrays of an ``.npz`` file."""
     with errors_as_damaged(path), h5py.File(path, "r") as file:
         names = list(file)
@@ -62,7 +62,7 @@ def _stimuli(
     parts: Mapping[str, NDArray[Any] | ArrayInputs],
     columns: Mapping[str, NDArray[Any]],
     names: list[str],
-) -> UserStimuli:
+) -> GivenStimuli:
     """Return stimuli of arrays by name, of which a single one may be the network's only argument, X."""
     if not parts:
         found = ", ".join(names) or "nothing"
@@ -76,14 +76,14 @@ def _stimuli(
     size = sum(prod(part.shape) * part.dtype.itemsize for part in parts.values())
     is_source = any(isinstance(part, ArrayInputs) for part in parts.values())
     if is_source and size > _IN_MEMORY_BYTES:
-        return stimuli_of(_source(parts), columns, str(path))
+        return GivenStimuli(_source(parts), columns, str(path))
     arrays = {
         name: part.take(range(len(part))) if isinstance(part, ArrayInputs) else part for name, part in parts.items()
     }
     if infinite := [name for name, part in arrays.items() if not np.isfinite(part).all()]:
         raise ValueError(f"{infinite[0]} in {path} has values that are NaN or infinite.")
     inputs: Arrays = arrays["X"] if list(arrays) == ["X"] else arrays
-    return stimuli_of(inputs, columns, str(path))
+    return GivenStimuli(inputs, columns, str(path))
 
 
 def _source(parts: Mapping[str, Any]) -> InputSource:

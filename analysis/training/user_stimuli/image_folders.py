@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from analysis.training.user_stimuli.stimulus_columns import UserStimuli, stimuli_of
+from analysis.training.user_stimuli.stimulus_columns import GivenStimuli
 from checkpoints.errors import UnreadableInputs
 from checkpoints.stimulus_inputs.item_inputs import ItemInputs
 
@@ -62,7 +62,7 @@ class Images:
         return np.moveaxis(np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255), -1, 0)
 
 
-def image_stimuli(folder: Path, transform: Callable[[Any], Any] | None, say: Callable[[str], None]) -> UserStimuli:
+def image_stimuli(folder: Path, transform: Callable[[Any], Any] | None, say: Callable[[str], None]) -> GivenStimuli:
     """Return the images of a folder as stimuli, with relative paths as ids.
 
     Folders in it are classes, in alphabetical order. If all of them are called train, val (or validation, valid) or
@@ -94,7 +94,7 @@ def image_stimuli(folder: Path, transform: Callable[[Any], Any] | None, say: Cal
         columns["split"] = np.array(split)
     _say_reading(folder, columns, parts, say)
     inputs = ItemInputs(Images(files, transform), "Images", with_labels=False)
-    return stimuli_of(inputs, columns, str(folder))
+    return GivenStimuli(inputs, columns, str(folder))
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -11,10 +11,10 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from analysis.config.stimulus_files import StimulusConfig
-from analysis.training.model_spec import build_object
+from analysis.training.user_networks.model_spec import build_object
 from analysis.training.user_stimuli.array_stimuli import hdf5_stimuli, npy_stimuli, npz_stimuli
 from analysis.training.user_stimuli.image_folders import image_stimuli
-from analysis.training.user_stimuli.stimulus_columns import UserStimuli, stimuli_of
+from analysis.training.user_stimuli.stimulus_columns import GivenStimuli, UserStimuli, stimuli_of
 from analysis.training.user_stimuli.text_stimuli import TEXT_FORMATS, text_stimuli
 from checkpoints import Stimuli
 from checkpoints.stimulus_inputs.input_source import InputSource
@@ -22,7 +22,7 @@ from checkpoints.stimulus_inputs.opening import as_source
 
 __all__ = ["load_stimuli"]
 
-ARRAY_FORMATS: dict[str, Callable[[Path, Callable[[str], None]], UserStimuli]] = {
+ARRAY_FORMATS: dict[str, Callable[[Path, Callable[[str], None]], GivenStimuli]] = {
     ".npz": npz_stimuli,
     ".npy": npy_stimuli,
     ".h5": hdf5_stimuli,
@@ -40,10 +40,13 @@ def load_stimuli(data: Any, say: Callable[[str], None] | None = None) -> UserSti
     data : path, str, StimulusConfig, Stimuli, Dataset, DataLoader or InputSource
         An ``.npz`` file with an array ``X``, the network's only argument, or its arguments by name, such as
         ``input_ids`` and ``attention_mask``, with one row for each stimulus. Optional arrays are ``y`` (labels as
-        numbers or text, of shape (n,) or (n, 1), or one-hot rows), ``ids`` (text) and ``split`` ("train", "validation"
-        or "test"). An ``.h5`` file with datasets of these names. An ``.npy`` file with ``X`` alone. A folder of images,
-        see ``image_stimuli``. Or ``module:factory``, which returns one of the other kinds. A StimulusConfig names one
-        of these and how images and texts are read. See ``stimuli_of`` for what is not given.
+        numbers or text, of shape (n,) or (n, 1), or one-hot rows), ``ids`` (text), ``split`` ("train", "validation" or
+        "test") and ``groups`` (text or numbers). An ``.h5`` file with datasets of these names. An ``.npy`` file with
+        ``X`` alone. A folder of images, see ``image_stimuli``. Or ``module:factory``, which returns one of the other
+        kinds. A StimulusConfig names one of these and how images and texts are read. If it says that rows are tokens
+        (see ``Stimuli.of_tokens``), ``token_mask`` of shape (n, n_positions), which the network is not shown, or else
+        ``attention_mask`` says which; by default all are. ``y`` may then have that shape too, and the split is by
+        sequence. See ``stimuli_of`` for what is not given.
     say : callable, optional
         Called with each sentence about how the data were understood.
 
@@ -56,13 +59,21 @@ def load_stimuli(data: Any, say: Callable[[str], None] | None = None) -> UserSti
     given = data if config is not data else config.data
     say = say or (lambda _: None)
     if isinstance(given, str) and ":" in given and not Path(given).exists():
-        return replace(_of_object(build_object(given, "Data", _is_data), say), name=given)
-    if isinstance(given, str | Path):
-        return _of_path(Path(given), config, say)
-    return _of_object(given, say)
+        found = replace(_of_object(build_object(given, "Data", _is_data), say), name=given)
+    else:
+        found = _of_path(Path(given), config, say) if isinstance(given, str | Path) else _of_object(given, say)
+    return stimuli_of(found, config) if isinstance(found, GivenStimuli) else _with_targets(found, config)
 
 
-def _of_path(path: Path, config: StimulusConfig, say: Callable[[str], None]) -> UserStimuli:
+def _with_targets(found: UserStimuli, config: StimulusConfig) -> UserStimuli:
+    """Return stimuli that are complete but for the targets of a table."""
+    if config.rows == "tokens" and found.stimuli.mask is None:
+        raise ValueError("The data are Stimuli whose rows are not tokens. Make them by Stimuli.of_tokens.")
+    table = config.target_table
+    return found if table is None else replace(found, stimuli=table.added_to(found.stimuli))
+
+
+def _of_path(path: Path, config: StimulusConfig, say: Callable[[str], None]) -> GivenStimuli:
     if not path.exists():
         raise FileNotFoundError(
             f"There is no file {path}; expected an .npz file, another file or folder of stimuli, or module:factory."
@@ -90,7 +101,7 @@ def _check_form(path: Path, config: StimulusConfig) -> None:
         raise ValueError("--max-length belongs to --tokenizer; leave it out.")
 
 
-def _of_object(data: Any, say: Callable[[str], None]) -> UserStimuli:
+def _of_object(data: Any, say: Callable[[str], None]) -> GivenStimuli | UserStimuli:
     if isinstance(data, UserStimuli):
         return data
     if isinstance(data, Stimuli):
@@ -106,7 +117,7 @@ def _of_object(data: Any, say: Callable[[str], None]) -> UserStimuli:
     say(f"Reading {len(source)} stimuli of the {kind} once, for their hash.")
     labels = source.labels()
     columns = {} if labels is None else {"y": labels}
-    return stimuli_of(source, columns, kind, _class_names(data))
+    return GivenStimuli(source, columns, kind, _class_names(data))
 
 
 def _class_names(data: Any) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.training.user_stimuli.stimulus_columns import UserStimuli, stimuli_of
+from analysis.training.user_stimuli.stimulus_columns import GivenStimuli
 from checkpoints.stimulus_inputs.input_source import Arrays, InputSource
 from repsim.learning import read_npz
 
@@ -67,7 +67,7 @@ class Tokens(InputSource):
         return self._tokenizer(list(texts), truncation=False, verbose=False)["input_ids"]
 
 
-def text_stimuli(path: Path, folder: str, max_length: int | None, say: Callable[[str], None]) -> UserStimuli:
+def text_stimuli(path: Path, folder: str, max_length: int | None, say: Callable[[str], None]) -> GivenStimuli:
     """Return the texts of a file as stimuli.
 
     Parameters
@@ -105,7 +105,7 @@ def text_stimuli(path: Path, folder: str, max_length: int | None, say: Callable[
         )
     if inputs.n_cut:
         say(f"{inputs.n_cut} of {len(texts)} texts have more than {max_length} tokens and are cut.")
-    return stimuli_of(inputs, columns, str(path))
+    return GivenStimuli(inputs, columns, str(path))
 
 
 def _tokenizer(folder: str) -> Any:

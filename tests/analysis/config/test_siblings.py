@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.training.model_spec import build_model
+from analysis.training.user_networks.model_spec import build_model
 
 ROOT = Path(__file__).parents[3]
 NAMES = ("analysis", "checkpoints", "probes", "repsim")

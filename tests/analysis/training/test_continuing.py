@@ -18,8 +18,10 @@ from analysis.comparison.equal_steps import similarity_at_equal_steps
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.view import views_of_runs
 from analysis.config.recording import CaptureConfig, ModelConfig
+from analysis.config.stimulus_files import StimulusConfig
 from analysis.execution.progress import Reporter
-from analysis.training import record as recording
+from analysis.training import record_models as recording
+from analysis.training import steps_to_record
 from checkpoints import Run
 from repsim.learning import TrainingConfig
 from repsim.similarity import linear_cka
@@ -63,9 +65,10 @@ def record(output: str = "new", data: str = "stimuli.npz", **options: Any) -> tu
     """Record a series, and return the run and what was said."""
     said = io.StringIO()
     capture = {name: options.pop(name) for name in CaptureConfig.__annotations__ if name in options}
-    source = {"model": "net_of_series:net", "weights": ("ckpt/epoch_*.pt",), **options}
+    source: dict[str, Any] = {"model": "net_of_series:net", "weights": ("ckpt/epoch_*.pt",), **options}
     reporter = Reporter(Console(file=said, width=1000))
-    run = record_model(ModelConfig(**source), output, data=data, capture=CaptureConfig(**capture), progress=reporter)
+    stimuli = StimulusConfig(data=data, targets=source.pop("targets", None))
+    run = record_model(ModelConfig(**source), output, data=stimuli, capture=CaptureConfig(**capture), progress=reporter)
     return run, said.getvalue()
 
 
@@ -136,7 +139,7 @@ def test_few_networks_are_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(recording, "load_model", counted)
     save(3, 4, 5, 6)
     record()
-    assert len(made) == 7 + 6  # each is tried, and all but the first are made again
+    assert len(made) == 7 + 7  # each is tried before the first is recorded
 
 
 def test_a_file_that_changes_while_it_is_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,12 +177,12 @@ def test_the_same_command_continues_a_recording_that_was_stopped(monkeypatch: py
 
 
 def test_what_a_killed_process_left_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
-    def keep_all(run: Run, advice: str) -> Any:
+    def keep_all(run: Run) -> Any:
         return monkeypatch.context()
 
     for step in (1, 10):  # before the first commit, and after others
         with monkeypatch.context() as patch:
-            patch.setattr(recording, "_removed_if_empty", keep_all)
+            patch.setattr(steps_to_record, "_removed_if_empty", keep_all)
             stop_before(step, patch, SystemExit)
             with pytest.raises(SystemExit):
                 record(f"before-{step}")
@@ -238,7 +241,7 @@ def test_what_differs_is_not_added_to_a_run(options: dict[str, Any], message: st
     Path("targets.csv").write_text("\n".join(["id,size", *(f"{k:08d},{k}.5" for k in range(40))]))
     before = files(Path("new"))
     with pytest.raises(
-        FileExistsError, match=f"^new exists already, and {message}\\. Choose another --output, or repeat"
+        FileExistsError, match=f"^new exists already, and {message}\\. Repeat the command that began it, or choose"
     ):
         record(**options)
     assert files(Path("new")) == before
@@ -249,7 +252,7 @@ def test_other_runs_and_folders_are_not_continued() -> None:
     train_run("trained", TrainingConfig(data="xor:5", depth=1, width=2, epochs=1))
     record("built", weights=())
     for output in ("folder", "trained", "built"):
-        with pytest.raises(FileExistsError, match=rf"^{output} exists already\. Choose another --output\.$"):
+        with pytest.raises(FileExistsError, match=rf"^{output} exists already\. Choose another --output, or give --exists replace"):
             record(output)
     with pytest.raises(FileExistsError, match=r"^built exists already\. Choose"):
         record("built", weights=())

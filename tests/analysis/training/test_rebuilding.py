@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from analysis import fork_run, record_run, train_run
-from analysis.config.recording import RecordingConfig
+from analysis.config.recording import CaptureConfig, RecordingConfig
 from analysis.training.rebuilding import rebuild
 from analysis.training.teaching_signals import TeachingSignals
 from analysis.training.transplant import configuration_at
@@ -69,7 +69,12 @@ def test_missing_and_foreign_weights_and_data_are_refused(tmp_path: Path, monkey
     X, y = np.random.default_rng(0).normal(size=(300, 6)), np.arange(300) % 3
     np.savez(tmp_path / "own.npz", X=X, y=y)
     run = train_run(tmp_path / "run", replace(TINY, data=str(tmp_path / "own.npz"), batch_size=50), FEW)
-    bare = record_run(tmp_path / "run", tmp_path / "bare", steps="last", save_weights=False)
+    bare = record_run(
+        tmp_path / "run",
+        tmp_path / "bare",
+        steps="last",
+        capture=CaptureConfig(layers=("hidden.*",), save_weights=False),
+    )
     with pytest.raises(ValueError, match="was recorded without weights"):
         rebuild(bare, bare.recorded_steps[-1])
     np.savez(tmp_path / "own.npz", X=X + 1, y=y)

@@ -11,7 +11,7 @@ import torch
 
 from analysis import Interrupted, analyze_run, compare_runs, record_run, resume_run, train_run
 from analysis.comparison.view import View
-from analysis.config.recording import RecordingConfig
+from analysis.config.recording import CaptureConfig, RecordingConfig
 from checkpoints import Run
 from checkpoints.storage.manifest import encode_json
 from repsim.learning import TrainingConfig
@@ -46,11 +46,37 @@ def test_ctrl_c_between_two_steps_names_those_that_are_recorded(
 
     checkpoint = Run.checkpoint
     monkeypatch.setattr(Run, "checkpoint", interrupted_checkpoint)
-    with pytest.raises(
-        Interrupted, match=r"^Stopped; .*new holds steps 0\. Record the others with --steps and another"
-    ):
+    with pytest.raises(Interrupted, match=r"^Stopped; .*new holds steps 0\. Continue with the same command\.$"):
         record_run(runs["synthetic"], tmp_path / "new")
     assert Run.open(tmp_path / "new").status["state"] == "interrupted"
+    monkeypatch.undo()
+    assert record_run(runs["synthetic"], tmp_path / "new").verify() == [0, 38]
+    whole = record_run(runs["synthetic"], tmp_path / "whole")
+    np.testing.assert_array_equal(whole[38]["hidden.1"][:], Run.open(tmp_path / "new")[38]["hidden.1"][:])
+
+
+def test_a_recording_is_continued_with_the_same_settings_only(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    record_run(runs["backprop"], tmp_path / "new", steps="first")
+    assert record_run(runs["backprop"], tmp_path / "new", steps="all").steps == [0, 38]
+    for options in ({"capture": CaptureConfig(layers=("output",))}, {"data": own_data(tmp_path)}):
+        with pytest.raises(ValueError, match=r"made with other settings|are not the"):
+            record_run(runs["backprop"], tmp_path / "new", **options)
+    with pytest.raises(ValueError, match=r"made with other settings \(training\.rule"):
+        record_run(runs["synthetic"], tmp_path / "new")
+    with pytest.raises(FileExistsError, match="new exists already"):
+        record_run(runs["backprop"], tmp_path / "new", exists="error")
+    replaced = record_run(
+        runs["backprop"], tmp_path / "new", capture=CaptureConfig(layers=("output",)), exists="replace"
+    )
+    assert list(replaced.last().activations) == ["output"]
+
+
+def test_layers_of_a_run_are_reduced_and_stored_like_those_of_a_model(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    capture = CaptureConfig(layers=("hidden.*",), reduce=("hidden.*=sparse_projection(5)",), dtype="float16")
+    layer = record_run(runs["backprop"], tmp_path / "new", steps="last", capture=capture).last()["hidden.1"]
+    assert (layer.shape[1], layer[:].dtype) == (5, np.float16)
+    with pytest.raises(ValueError, match="device is 'cuda', but a trained run is recorded on the CPU"):
+        record_run(runs["backprop"], tmp_path / "other", capture=CaptureConfig(device="cuda"))
 
 
 def test_a_run_on_artificial_data_is_recorded_again_from_their_name(tmp_path: Path) -> None:
@@ -64,14 +90,16 @@ def test_a_run_on_artificial_data_is_recorded_again_from_their_name(tmp_path: Pa
 def test_the_source_is_named_and_not_changed(copied: Callable[[str], Path], tmp_path: Path) -> None:
     path = copied("backprop")
     before = files(path)
-    new = record_run(path, tmp_path / "new", steps="last", layers=["output"])
+    new = record_run(path, tmp_path / "new", steps="last", capture=CaptureConfig(layers=("output",)))
     assert files(path) == before
     assert new.config["source"] == {"path": str(path), "uuid": Run.open(path).info["uuid"]}
     assert (new.status["state"], new.status["step"]) == ("finished", 38)
 
 
 def test_other_layers_and_steps_are_recorded(runs: Mapping[str, Path], tmp_path: Path) -> None:
-    new = record_run(runs["backprop"], tmp_path / "new", steps="last", layers=["output", "hidden.2.*"])
+    new = record_run(
+        runs["backprop"], tmp_path / "new", steps="last", capture=CaptureConfig(layers=("output", "hidden.2.*"))
+    )
     assert new.steps == [38]
     parts = ("affine", "norm", "activation", "pool")
     assert list(new.last().activations) == [f"hidden.2.{part}" for part in parts] + ["output"]
@@ -121,7 +149,7 @@ def test_a_network_of_maps_records_images_of_its_own_shape_only(
 def test_recordings_of_two_runs_can_be_compared(runs: Mapping[str, Path], tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("a", "b")]
     for path, source in zip(paths, runs.values(), strict=False):
-        record_run(source, path, layers=["output"], data=own_data(tmp_path))
+        record_run(source, path, capture=CaptureConfig(layers=("output",)), data=own_data(tmp_path))
     result = compare_runs(paths, output=tmp_path / "both")
     assert set(result.tables["similarity"]["view_a"]) == {"a", "b"}
     assert result.summary()[-1].startswith("Lowest CKA to the same layer of a: b ")
@@ -136,7 +164,7 @@ def test_a_recording_cannot_be_resumed(runs: Mapping[str, Path], tmp_path: Path)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": ["hidden.1#1"]}, r"^'hidden\.1#1' .*no tensor"),
+        ({"capture": CaptureConfig(layers=("hidden.1#1",))}, r"^'hidden\.1#1' .*no tensor"),
         ({"data": "birds"}, "^Unknown data set 'birds'"),
     ],
 )
@@ -151,7 +179,12 @@ def test_an_invalid_recording_writes_nothing(
 def test_activations_alone_are_recorded_of_a_run_and_not_recorded_again(
     runs: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    new = record_run(runs["backprop"], tmp_path / "new", steps="last", save_weights=False)
+    new = record_run(
+        runs["backprop"],
+        tmp_path / "new",
+        steps="last",
+        capture=CaptureConfig(layers=("hidden.*",), save_weights=False),
+    )
     assert new.verify() == [38]
     assert not new.last().has_weights
     np.testing.assert_array_equal(new.last()["hidden.1"][:], Run.open(runs["backprop"]).last()["hidden.1"][:])

@@ -19,7 +19,7 @@ from analysis import analyze_run, record_model, resume_run
 from analysis.cli import app
 from analysis.comparison.view import View
 from analysis.config.recording import CaptureConfig, ModelConfig
-from analysis.config.target_table import TargetTable
+from analysis.config.stimulus_files import StimulusConfig
 from analysis.execution.progress import Reporter
 from analysis.training.user_stimuli.stimulus_loading import load_stimuli
 from checkpoints import Capture, Run, Stimuli
@@ -150,7 +150,8 @@ def record(**options: Any) -> Run:
         return config.from_dict({name: options.pop(name) for name in config.__annotations__ if name in options})
 
     options = {"model": "somebody:cnn", "output": "new", "data": "stimuli.npz", **options}
-    return record_model(taken(ModelConfig), capture=taken(CaptureConfig), **options)
+    data = taken(StimulusConfig) if isinstance(options["data"], str) else options.pop("data")
+    return record_model(taken(ModelConfig), data=data, capture=taken(CaptureConfig), **options)
 
 
 @pytest.fixture
@@ -278,7 +279,7 @@ def test_groups_that_cannot_be_divided_are_refused(place: Path, groups: Any, spl
 def test_a_table_gives_targets_and_groups_by_id(place: Path) -> None:
     np.savez("own.npz", X=np.zeros((4, 2)), y=[0, 1, 0, 1], ids=list("abcd"))
     Path("targets.csv").write_text("speed,id,who\n1.5,d,x\n2,a,y\n3,c,z\n4,b,z\n9,other,z\n")
-    stimuli = load_stimuli("own.npz", TargetTable.open("targets.csv", "who")).stimuli
+    stimuli = load_stimuli(StimulusConfig(data="own.npz", targets="targets.csv", groups="who")).stimuli
     assert stimuli.ids.tolist() == ["a", "c", "b", "d"]
     assert stimuli.targets["speed"].tolist() == [2.0, 3.0, 4.0, 1.5]
     assert stimuli.groups is not None
@@ -529,7 +530,7 @@ def test_weights_are_not_loaded_into_an_offloaded_network() -> None:
 
 def test_an_offloaded_network_stays_where_it_is(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("accelerate")
-    monkeypatch.setattr("analysis.training.record.check_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("analysis.training.record_models.check_device", lambda _: torch.device("cuda"))
     with pytest.raises(ValueError, match=r"The network is offloaded, so it cannot be moved to cuda\. Leave"):
         record(model="somebody:offloaded", device="cuda")
     assert not (place / "new").exists()
@@ -653,15 +654,15 @@ def test_tokens_that_are_not_padding_are_rows(place: Path) -> None:
 def test_the_attention_mask_says_which_tokens_are_rows_unless_there_is_a_token_mask() -> None:
     arrays = {"input_ids": TEXT, "attention_mask": SHOWN, "y": np.arange(15) % 3}
     np.savez("text.npz", **arrays)
-    loaded = load_stimuli("text.npz", "tokens")
+    loaded = load_stimuli(StimulusConfig(data="text.npz", rows="tokens"))
     assert sorted(loaded.stimuli.inputs) == ["attention_mask", "input_ids"]
     assert (len(loaded.stimuli), loaded.classes) == (SHOWN.sum(), ("0", "1", "2"))
     np.savez("text.npz", **arrays, token_mask=SHOWN[:, ::-1])
-    other = load_stimuli("text.npz", "tokens").stimuli
+    other = load_stimuli(StimulusConfig(data="text.npz", rows="tokens")).stimuli
     assert sorted(other.inputs) == ["attention_mask", "input_ids"]
     assert other.ids[0] == "00000000:3"
     np.savez("text.npz", X=TEXT)
-    assert len(load_stimuli("text.npz", "tokens").stimuli) == TEXT.size
+    assert len(load_stimuli(StimulusConfig(data="text.npz", rows="tokens")).stimuli) == TEXT.size
 
 
 @pytest.mark.parametrize(

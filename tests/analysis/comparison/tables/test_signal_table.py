@@ -14,7 +14,7 @@ from analysis import fork_run, record_run, train_run
 from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks import AnalysisTasks
 from analysis.comparison.view import View, views_of_run, views_of_runs
-from analysis.config.recording import RecordingConfig
+from analysis.config.recording import CaptureConfig, RecordingConfig
 from checkpoints import Damaged, Run
 from repsim.learning import TrainingConfig
 
@@ -147,7 +147,7 @@ def test_missing_gradients_and_weights_are_named(tmp_path: Path, signals: Callab
     assert row["message"] == "Recorded without gradients; train with --record-signals."
     assert np.isfinite([row[name] for name in QUALITY + LOSSES]).all()
     assert np.isnan([row[name] for name in GEOMETRY + CHANGE]).all()
-    record_run(tmp_path / "run", tmp_path / "bare", save_weights=False)
+    record_run(tmp_path / "run", tmp_path / "bare", capture=CaptureConfig(layers=("hidden.*",), save_weights=False))
     bare = signals(views_of_run(tmp_path / "bare", "5"))
     assert is_filled(bare) == dict.fromkeys(("quality", "losses", "geometry", "change"), False)
     assert bare["message"].tolist() == [

@@ -9,7 +9,9 @@ import PIL.Image
 import pytest
 import torch
 
+from analysis.config.stimulus_files import StimulusConfig
 from analysis.training.user_stimuli.image_folders import image_stimuli
+from analysis.training.user_stimuli.stimulus_columns import stimuli_of
 
 RNG = np.random.default_rng(0)
 
@@ -26,7 +28,7 @@ def save(file: Path, size: tuple[int, int] = (5, 4), mode: str = "RGB") -> np.nd
 
 def read(folder: Path, transform: Callable[[Any], Any] | None = None) -> tuple[Any, list[str]]:
     said: list[str] = []
-    return image_stimuli(folder, transform, said.append).stimuli, said
+    return stimuli_of(image_stimuli(folder, transform, said.append), StimulusConfig()).stimuli, said
 
 
 def test_folders_are_classes_and_paths_are_ids(tmp_path: Path) -> None:

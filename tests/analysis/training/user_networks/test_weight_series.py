@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from analysis.config.recording import ModelConfig
-from analysis.training.weight_series import StepWeights, weight_series
+from analysis.training.user_networks.weight_series import StepWeights, weight_series
 
 W = {"w": torch.zeros(2)}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from analysis.training.model_spec import build_model
+from analysis.training.user_networks.model_spec import build_model
 
 MODULE = """
 from torch import nn

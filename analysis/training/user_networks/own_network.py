@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analysis.training.model_spec import build_model
+from analysis.training.user_networks.model_spec import build_model
 from repsim.learning import Chain, Learner, TrainingConfig
 
 __all__ = ["check_architecture", "check_update", "describe_network", "own_network"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.training.model_spec import build_object
+from analysis.training.user_networks.model_spec import build_object
 from repsim.learning import ARTIFICIAL, DATASETS, Dataset, load_dataset
 from repsim.learning.data.user_data import build_dataset
 

@@ -11,12 +11,12 @@ import torch
 
 from analysis.config.recording import RecordingConfig
 from analysis.training.fork import fork_run
-from analysis.training.own_data import load_data
-from analysis.training.own_network import own_network
 from analysis.training.rebuilding import rebuild
 from analysis.training.seed_runs import resume_seeds, train_seeds
 from analysis.training.setup import prepare
 from analysis.training.train import train_run
+from analysis.training.user_networks.own_data import load_data
+from analysis.training.user_networks.own_network import own_network
 from repsim.learning import TrainingConfig
 
 MODULE = """
@@ -144,7 +144,7 @@ def test_the_number_of_segments_is_that_of_the_network(model: str, depth: int) -
     [
         (
             {"model": "mine:ready"},
-            r"^Model 'mine:ready' could not be built .*it is a network already, with weights that",
+            r"^Model 'mine:ready' could not be built .*it is ready already, so no seed decides it",
         ),
         ({"model": "mine:number"}, r"^Model 'mine:number' is a int; expected a torch.nn.Module"),
         (

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from analysis.training.model_spec import build_model
+from analysis.training.user_networks.model_spec import build_model
 from checkpoints.storage.weights import WeightFile
 from checkpoints.training_state.weight_fitting import fit_weights
 
@@ -26,7 +26,7 @@ def load_model(
     Parameters
     ----------
     spec : str
-        See ``analysis.training.model_spec.build_model``.
+        See ``analysis.training.user_networks.model_spec.build_model``.
     weights : path, optional
         A file or folder; see ``checkpoints.read_weights``. Of tied weights it may hold one name only.
     key : str, optional
