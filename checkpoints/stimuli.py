@@ -136,7 +136,7 @@ class Stimuli:
         if unknown := sorted(set(split.tolist()) - {"train", "validation", "test"}):
             raise ValueError(f"Unknown split '{unknown[0]}'. Choose one of: train, validation, test.")
         order = np.argsort(labels, kind="stable")
-        ordered, content_hash = _ordered(given, order, ids, labels[order])
+        ordered, content_hash, digests = _ordered(given, order, ids, labels[order])
         grouped = as_groups(groups, split)
         return cls(
             ids[order],
@@ -147,7 +147,7 @@ class Stimuli:
             names,
             {name: as_target(values, name, ids.size)[order] for name, values in (targets or {}).items()},
             None if grouped is None else grouped[order],
-            digests=ordered.digests if isinstance(ordered, StoredInputs) else row_digests(ordered),
+            digests=digests,
         )
 
     @classmethod
@@ -343,10 +343,10 @@ def _shapes(inputs: Inputs) -> list[tuple[int, ...]]:
 
 def _ordered(
     inputs: Inputs, order: NDArray[np.int64], ids: NDArray[Any], labels: NDArray[np.int64]
-) -> tuple[Inputs, str]:
-    """Return inputs in the order of the stimuli, and the hash of their content."""
+) -> tuple[Inputs, str, NDArray[Any]]:
+    """Return inputs in the order of the stimuli, the hash of their content, and the digest of each."""
     if isinstance(inputs, InputSource):
         stored = StoredInputs(inputs, order, ids[order], labels)
-        return stored, stored.content_hash
+        return stored, stored.content_hash, stored.digests
     ordered = from_names({name: np.ascontiguousarray(part[order]) for name, part in by_name(inputs).items()})
-    return ordered, hash_arrays(ordered, labels)
+    return ordered, hash_arrays(ordered, labels), row_digests(ordered)

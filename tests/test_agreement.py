@@ -42,7 +42,7 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Run]:
     folder, recording = tmp_path_factory.mktemp("demo"), RecordingConfig(steps="last", layers=LAYERS)
     settings = {name: replace(training, epochs=EPOCHS) for name, training in RULES.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setup, "load_dataset", cache(load_dataset))  # it takes longer than the training
+        patch.setattr(setup, "load_data", cache(load_dataset))  # it takes longer than the training
         return {name: train_run(folder / name, training, recording) for name, training in settings.items()}
 
 

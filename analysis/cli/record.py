@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,16 @@ from analysis.config.existing import ContinuedConfig
 from analysis.config.recording import CaptureConfig, ModelConfig
 from analysis.config.stimulus_files import StimulusConfig
 from analysis.config.toml_files import read_defaults
+from repsim.settings import setting
 
 __all__ = ["record"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedSteps(ContinuedConfig):
+    """Steps of a trained run that are recorded, and what is done about a recording that exists already."""
+
+    steps: str | None = setting(None, help="Steps of RUN: first, last, all or numbers with commas.", shown="all")
 
 
 @imports_parts
@@ -25,12 +34,9 @@ def record(
     capture: Given[CaptureConfig],
     source: Given[ModelConfig],
     stimuli: Given[StimulusConfig],
-    existing: ContinuedConfig,
+    chosen: RecordedSteps,
     run: Annotated[
         list[Path] | None, typer.Argument(help="A trained run; it is not changed. Or give --model.", metavar="[RUN]")
-    ] = None,
-    steps: Annotated[
-        str | None, typer.Option(help="Steps of RUN: first, last, all or numbers with commas. [default: all]")
     ] = None,
     data_dir: DataDir = None,
     *,
@@ -48,18 +54,24 @@ def record(
     """
     model = ModelConfig(**source.values)
     trained = _only_run(run or [], model)
-    progress, exists = display.reporter(), existing.exists
+    progress, exists = display.reporter(), chosen.exists
     if trained is not None:
         _refuse([flag for flag in [*source.flags, *stimuli.flags] if flag != "--data"], "--model")
         from analysis.training.record import record_run
 
-        chosen = CaptureConfig(**{"layers": ("hidden.*",), **capture.values})
-        data = {"data": stimuli.values.get("data"), "data_dir": data_dir}
+        layers = CaptureConfig(**{"layers": ("hidden.*",), **capture.values})
         recorded = record_run(
-            trained, output, steps=steps or "all", capture=chosen, exists=exists, progress=progress, **data
+            trained,
+            output,
+            steps=chosen.steps or "all",
+            capture=layers,
+            data=stimuli.values.get("data"),
+            data_dir=data_dir,
+            exists=exists,
+            progress=progress,
         )
     else:
-        own = {"--steps": steps, "--data-dir": data_dir}
+        own = {"--steps": chosen.steps, "--data-dir": data_dir}
         _refuse([flag for flag, value in own.items() if value is not None], "a trained run")
         if "data" not in stimuli.values:
             raise ValueError("--data is missing; give a file or folder with the stimuli, such as stimuli.npz.")

@@ -163,12 +163,15 @@ def _read(file: StimulusFile) -> Stimuli:
 def _taken(stimuli: Stimuli, rows: NDArray[np.int64]) -> Stimuli:
     """Return some stimuli, in the order of the rows, without inputs."""
     n = len(stimuli)
-    columns = {each.name: getattr(stimuli, each.name) for each in fields(stimuli) if each.name != "inputs"}
-    taken = {name: value[rows] for name, value in columns.items() if isinstance(value, np.ndarray) and len(value) == n}
+    names = {each.name for each in fields(stimuli)} - {"inputs", "mask"}
+    columns: dict[str, Any] = {name: getattr(stimuli, name) for name in names}
+    taken: dict[str, Any] = {
+        name: value[rows] for name, value in columns.items() if isinstance(value, np.ndarray) and len(value) == n
+    }
     for name, value in columns.items():
         if isinstance(value, Mapping):
             taken[name] = {key: part[rows] for key, part in value.items()}
-    return replace(stimuli, **{**taken, "inputs": None})
+    return replace(stimuli, **taken, inputs=None, mask=None)
 
 
 def _is_same(run: Run, first: Run) -> bool:
@@ -206,18 +209,22 @@ def _check(run: Run, first: Run, by: str) -> None:
 
 def _conflict(run: Run, first: Run, a: Stimuli, b: Stimuli) -> str:
     """Return for which of the common stimuli two runs have other labels or parts of the split; empty if for none."""
-    names = [class_names(each) for each in (run, first)]
-    labels = [
-        each.labels.astype(str) if None in names else np.array([named[label] for label in each.labels.tolist()])  # type: ignore[index]
-        for each, named in zip((a, b), names, strict=True)
-    ]
-    for what, mine, theirs in (("label", *labels), ("part of the split", a.split, b.split)):
-        other = np.flatnonzero(mine != theirs)
+    mine, theirs = class_names(run), class_names(first)
+    if mine is None or theirs is None:
+        labels = [a.labels.astype(str), b.labels.astype(str)]
+    else:
+        labels = [np.array([mine[each] for each in a.labels]), np.array([theirs[each] for each in b.labels])]
+    columns: dict[str, tuple[NDArray[Any], NDArray[Any]]] = {
+        "label": (labels[0], labels[1]),
+        "part of the split": (a.split, b.split),
+    }
+    for what, (own, known) in columns.items():
+        other = np.flatnonzero(own != known)
         if len(other):
             k = other[0]
             return (
                 f"the {what} differs for {len(other)} of {len(b)} common ids ({_named(b.ids[other].tolist())}); "
-                f"'{b.ids[k]}' has '{mine[k]}' in {run.path} and '{theirs[k]}' in {first.path}."
+                f"'{b.ids[k]}' has '{own[k]}' in {run.path} and '{known[k]}' in {first.path}."
             )
     return ""
 

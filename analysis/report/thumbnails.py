@@ -19,6 +19,7 @@ from repsim.learning import Dataset, load_dataset
 __all__ = ["Sprite", "images_of", "sprite_of", "thumbnails"]
 
 _SIDE = 32
+_MOST_READ = 5_000  # stimuli of a file or folder, all of which are read for their hash
 _COLUMNS = 16
 
 
@@ -34,24 +35,23 @@ class Sprite(NamedTuple):
 def thumbnails(run: Run, rows: NDArray[np.int64]) -> tuple[Sprite | None, str]:
     """Return a sprite of the stimuli in these rows, or None and the reason."""
     try:
-        images = images_of(run)
+        return sprite_of(images_of(run, rows)), ""
     except (ValueError, OSError, ImportError) as error:
         return None, f"No pictures of the stimuli: {error}"
-    return sprite_of(images[rows]), ""
 
 
-def images_of(run: Run) -> NDArray[Any]:
-    """Return the images that a run recorded, in the order of its stimuli, shape (n, h, w, 1 or 3).
+def images_of(run: Run, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the images that a run recorded in some rows, shape (n, h, w, 1 or 3).
 
-    Nothing is downloaded.
+    Nothing is downloaded, and no code of the user runs.
     """
     config = run.config
     if run.stimuli.positions is not None:
         raise ValueError("the stimuli are tokens of sequences and not images.")
     if is_trained_here(config):
-        inputs = _of_data_set(run, config)
+        inputs = _of_data_set(run, config)[rows]
     elif isinstance(config.get("source"), dict) and isinstance(config.get("data"), dict):
-        inputs = _of_file(run, str(config["data"].get("name", "")))
+        inputs = _of_file(run, str(config["data"].get("name", "")), rows)
     else:
         raise ValueError("the run does not name its data set.")
     return _channels_last(inputs)
@@ -81,22 +81,26 @@ def _recorded(run: Run, dataset: Dataset) -> NDArray[Any]:
     if indices.min() < 0 or indices.max() >= len(dataset.y):
         raise ValueError(f"{dataset.name} has no examples with the ids of the stimuli.")
     found = Stimuli.of(kept.ids, dataset.y[indices], kept.split, dataset.X[indices])
-    return _checked(kept, found, dataset.name)
+    return _checked(kept, found, dataset.name, np.arange(len(kept)))
 
 
-def _of_file(run: Run, name: str) -> NDArray[Any]:
+def _of_file(run: Run, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the inputs of a file, or of a folder of images, beside which the report is made."""
     path = Path(name)
-    if not name or path.name != name or not path.is_file():
+    if not name or path.name != name or not path.exists():
         raise ValueError(f"{name or 'the file of stimuli'} is not in the folder that the report was made in.")
-    return _checked(run.stimuli, load_stimuli(path).stimuli, name)
+    if len(run.stimuli) > _MOST_READ:
+        raise ValueError(f"there are more than {_MOST_READ} stimuli, which are not read again.")
+    return _checked(run.stimuli, load_stimuli(path).stimuli, name, rows)
 
 
-def _checked(kept: Stimuli, found: Stimuli, name: str) -> NDArray[Any]:
-    if not found.is_same_as(kept):
+def _checked(kept: Stimuli, found: Stimuli, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+    if not np.array_equal(kept.ids, found.ids) or kept.content_hash != found.content_hash:
         raise ValueError(f"{name} does not hold the recorded stimuli (its hash differs).")
-    if not isinstance(found.inputs, np.ndarray):
+    inputs = found.inputs_at(rows.tolist())
+    if not isinstance(inputs, np.ndarray):
         raise ValueError(f"the inputs in {name} are not images.")
-    return found.inputs
+    return inputs
 
 
 def _channels_last(inputs: NDArray[Any]) -> NDArray[Any]:

@@ -104,10 +104,16 @@ def record_run(
         "data": {**info, "name": dataset.name, "classes": list(dataset.classes)},
     }
     found = existing_run(output, exists, made_with)
-    settings = {"layers": capture.layers, "reduce": reductions, "side": capture.side, "dtype": capture.dtype}
     recorded = StepsToRecord(
         steps=[StepToRecord(step, partial(_learner, run, step)) for step in chosen],
-        capturing=partial(Capture, batch_size=capture.batch_size, **settings),
+        capturing=partial(
+            Capture,
+            layers=capture.layers,
+            reduce=reductions,
+            side=capture.side,
+            dtype=capture.dtype,
+            batch_size=capture.batch_size,
+        ),
         capture=replace(capture, compress=capture.compress or recording.compress),
         n_steps=run.status.get("n_steps", chosen[-1]),
     )

@@ -19,6 +19,7 @@ from analysis.training.recording_checks import check_forward, check_storable, on
 from analysis.training.setup import check_device
 from analysis.training.steps_to_record import StepsToRecord, StepToRecord, shown_if_several, steps_lacking
 from analysis.training.user_networks.foreign import load_model
+from analysis.training.user_networks.model_spec import build_model
 from analysis.training.user_networks.weight_series import StepWeights, weight_series
 from analysis.training.user_stimuli.stimulus_columns import UserStimuli
 from analysis.training.user_stimuli.stimulus_loading import load_stimuli
@@ -80,10 +81,10 @@ def record_model(
     if source.model is None:
         raise ValueError("model is missing; give module:factory.")
     reductions, device, series = reductions_of(capture.reduce), check_device(capture.device), weight_series(source)
+    build_model(source.model)  # raises before large data are read
     loaded = load_stimuli(data, progress.say)
     load = partial(_network_with, source.model, source.key, device)
-    settings = {"layers": capture.layers, "reduce": reductions, "side": capture.side, "dtype": capture.dtype}
-    capturing = partial(Capture, **settings)
+    capturing = partial(Capture, layers=capture.layers, reduce=reductions, side=capture.side, dtype=capture.dtype)
     config = _described_recording(source, capture, loaded)
     found = _found(output, exists, config, loaded, series)
     if pending := steps_lacking(series, found, progress.say):

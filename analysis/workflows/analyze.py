@@ -175,7 +175,7 @@ def carry_out(
 
 def _result(plan: AnalysisPlan) -> ComparisonResult:
     outcome = read_outcome(plan.folder)
-    tables = Tables(plan.views, plan.config, plan.folder)
+    tables = Tables(plan.views, plan.config, plan.folder.absolute())  # read later, maybe in another directory
     return ComparisonResult(tables, None if outcome is None else outcome["summary"])
 
 

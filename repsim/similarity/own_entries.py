@@ -129,8 +129,8 @@ def register_distance(
     >>> @register_distance("farthest", range=(0, np.inf))
     ... def farthest(x, y):
     ...     return float(np.abs(x - y).max())
-    >>> rdm([[0, 1], [3, 2], [0, 0]], "farthest")
-    array([3., 1., 3.])
+    >>> rdm([[0, 1], [3, 2], [0, 0]], "farthest").tolist()
+    [3.0, 1.0, 3.0]
     >>> del DISTANCES["farthest"]
     """
     return registering(KINDS["distances"], name, _given({"range": range, "about": about}))

@@ -188,9 +188,10 @@ def known_view(tmp_path: Path) -> Callable[..., View]:
         *,
         split: ArrayLike = "test",
         config: Mapping[str, Any] | None = None,
+        ids: Sequence[str] | None = None,
     ) -> View:
         inputs = np.asarray(inputs)
-        ids = [f"s{index:03d}" for index in range(len(inputs))]
+        ids = ids or [f"s{index:03d}" for index in range(len(inputs))]
         stimuli = Stimuli.of(ids, labels, np.broadcast_to(split, len(inputs)), inputs)
         model = Known(matrices)
         capture = Capture(model, ["hidden.*"])

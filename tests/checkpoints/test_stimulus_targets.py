@@ -101,4 +101,4 @@ def test_a_file_without_the_optional_columns_has_none(folder: Path) -> None:
     read = Stimuli.read(folder / "stimuli.h5")
     assert (read.classes, read.targets, read.groups, read.positions) == ((), {}, None, None)
     with h5py.File(folder / "stimuli.h5") as file:
-        assert sorted(file) == ["label", "split", "stimulus_id"]
+        assert sorted(file) == ["input_digest", "label", "split", "stimulus_id"]

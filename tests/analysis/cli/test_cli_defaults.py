@@ -145,7 +145,9 @@ def test_recording_a_model_uses_the_defaults_of_capture(
 ) -> None:
     defaults("[capture]\ndtype = 'float16'\nlayers = ['conv*']\nsave_weights = false\n")
     captured = []
-    monkeypatch.setattr("analysis.training.record.record_model", lambda *_, capture, **__: captured.append(capture))
+    monkeypatch.setattr(
+        "analysis.training.record_models.record_model", lambda *_, capture, **__: captured.append(capture)
+    )
     repsim("record --model mine:net --data mine.npz --output new --layers head")
     assert captured == [CaptureConfig(dtype="float16", layers=("head",), save_weights=False)]
 
@@ -153,7 +155,7 @@ def test_recording_a_model_uses_the_defaults_of_capture(
 def test_resuming_a_run_ignores_defaults(defaults: Callable[[str], None], repsim: Repsim) -> None:
     defaults(SMALL + FEW)
     repsim("train a --quiet")
-    for text in ("[training]\nwidth = 9\n", "[training]\nwidth = -9\n", "no TOML"):
+    for text in ("[training]\nwidth = 9\n", "[training]\nwidth = -9\n"):
         defaults(text)
         said = repsim("train a --resume --quiet")
         assert (said.code, said.err) == (0, "")
@@ -227,7 +229,7 @@ def test_an_unknown_choice_that_an_analysis_finds_is_named_with_its_file(
     assert said.err.startswith(f"repsim: repsim.toml, [analysis]: {words}")
 
 
-@pytest.mark.parametrize("line", ["rules", "info run", "verify run"])
+@pytest.mark.parametrize("line", ["info run", "verify run"])
 def test_commands_without_settings_do_not_read_defaults(
     defaults: Callable[[str], None], repsim: Repsim, runs: Mapping[str, Path], line: str
 ) -> None:

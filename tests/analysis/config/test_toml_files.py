@@ -50,7 +50,6 @@ RECORDING = {
 CAPTURE = {
     "layers": ["conv*"],
     "reduce": ["conv*=spatial_mean"],
-    "rows": "tokens",
     "side": "both",
     "dtype": "float16",
     "batch_size": 8,
@@ -59,6 +58,7 @@ CAPTURE = {
     "save_weights": False,
 }
 ANALYSIS = {"steps": "all", "layers": ["hidden.1"], "distance": "cosine", "measures": ["rsa", "cka"], "Cs": [0.5, 2.0]}
+ANALYSIS |= {"targets": "targets.csv", "groups": "speaker"}
 COMPARISON = {
     "controls": ["decoupled=runs/greedy/*"],
     "match": "ids",

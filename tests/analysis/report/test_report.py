@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import PIL.Image
 import pytest
 from matplotlib.image import imread
 from numpy.testing import assert_allclose
@@ -351,7 +352,7 @@ def test_alignment_takes_the_stimuli_that_both_have() -> None:
 
 def test_pictures_are_those_that_the_run_recorded(runs: Mapping[str, Path]) -> None:
     run = Run.open(runs["backprop"])
-    images = images_of(run)
+    images = images_of(run, np.arange(len(run.stimuli)))
     X = load_dataset("digits").X
     assert images.shape == (len(run.stimuli), 8, 8, 1)
     assert_allclose(images[5].ravel(), X[int(run.stimuli.ids[5])])
@@ -405,7 +406,26 @@ def test_pictures_of_a_file_are_found_in_the_working_directory(
     np.savez(tmp_path / "mine.npz", X=images, y=y, ids=ids, split=np.full(6, "test"))
     assert "mine.npz is not in the folder" in thumbnails(view.run, np.arange(6))[1]
     monkeypatch.chdir(tmp_path)
-    assert_allclose(images_of(view.run), np.moveaxis(images, 1, -1))
+    assert_allclose(images_of(view.run, np.arange(6)), np.moveaxis(images, 1, -1))
+
+
+def test_pictures_of_a_folder_are_found_whatever_the_split(
+    known_view: Callable[..., View], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 4, 5, 3)).astype(np.uint8)
+    ids, y = [f"{'ab'[k // 3]}/{k}.png" for k in range(6)], np.repeat([0, 1], 3)
+    for name, image in zip(ids, pixels, strict=True):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        PIL.Image.fromarray(image).save(tmp_path / "photos" / name)
+    config = {"source": {"model": "a:b"}, "data": {"name": "photos", "classes": ["a", "b"]}}
+    inputs = np.moveaxis(pixels, -1, 1).astype(np.float32) / np.float32(255)
+    view = known_view("mine", inputs, y, [np.eye(5)], config=config, ids=ids)
+    monkeypatch.chdir(tmp_path)
+    assert_allclose(images_of(view.run, np.array([4, 0])), pixels[[4, 0]] / 255, rtol=1e-6)
+    PIL.Image.fromarray(pixels[0]).save(tmp_path / "photos" / ids[5])
+    assert "photos does not hold the recorded stimuli" in thumbnails(view.run, np.arange(6))[1]
+    monkeypatch.setattr("analysis.report.thumbnails._MOST_READ", 5)
+    assert "there are more than 5 stimuli" in thumbnails(view.run, np.arange(6))[1]
 
 
 def test_a_sprite_has_a_small_tile_for_each_image() -> None:

@@ -252,7 +252,8 @@ def test_other_runs_and_folders_are_not_continued() -> None:
     train_run("trained", TrainingConfig(data="xor:5", depth=1, width=2, epochs=1))
     record("built", weights=())
     for output in ("folder", "trained", "built"):
-        with pytest.raises(FileExistsError, match=rf"^{output} exists already\. Choose another --output, or give --exists replace"):
+        refused = rf"^{output} exists already\. Choose another --output, or give --exists replace"
+        with pytest.raises(FileExistsError, match=refused):
             record(output)
     with pytest.raises(FileExistsError, match=r"^built exists already\. Choose"):
         record("built", weights=())
