@@ -52,6 +52,8 @@ class Shipment:
 
     def unpack(self) -> None:
         """Add the parts to the registries of this process, unless it has them; ValueError if that is impossible."""
+        for kind in {kind for kind, _, _ in self.names}:
+            _ = KINDS[kind].registry  # loads parts of installed packages, which fails while one of them is imported
         load(self.modules)
         for kind, name, module in self.names:
             if name not in KINDS[kind].registry:
