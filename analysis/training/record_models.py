@@ -138,6 +138,9 @@ def _network_with(
 
 def _first_network(series: Sequence[StepWeights], load: Callable[..., nn.Module], progress: Reporter) -> nn.Module:
     """Return the network with the first weights, after checking that all others fit it, and say what was chosen."""
+    if len(series) > 1:
+        first, last = series[0], series[-1]
+        progress.say(f"{first.path} is recorded as step {first.step}, ..., {last.path} as step {last.step}.")
     notes: dict[str, list[Path]] = defaultdict(list)
     with shown_if_several(progress, len(series)).task("reading weights", len(series)) as task:
         for each in reversed(series):

@@ -110,6 +110,7 @@ def test_a_ready_network_takes_each_file_in_turn() -> None:
 def test_messages_are_said_once_and_progress_counts_files() -> None:
     _, said = record()
     assert [line.partition(" in ")[0] for line in said.splitlines()] == [
+        "ckpt/epoch_1.pt is recorded as step 1, ..., ckpt/epoch_10.pt as step 10.",
         "reading weights: 3/3",
         "ckpt/epoch_1.pt and 2 more: the weights fit without the prefix 'module.'.",
         "new: 3/3",
