@@ -1,12 +1,15 @@
-"""Settings for all tests: threads, processes, seeds and garbage collection."""
+"""Settings for all tests: threads, processes, seeds and garbage collection; and command lines in this process."""
 
 import gc
 import os
 import random
+import shlex
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from xdist.scheduler import LoadFileScheduling
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"  # for the processes that tests start; a busy machine then changes no bits
 torch.set_num_threads(1)
+mpl.use("Agg")
 
 SHARING = ("tests/analysis/comparison/", "tests/analysis/reproduction/")  # folders whose files share costly fixtures
 MOST_WORKERS = 4
@@ -50,6 +54,45 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 class ByFixtures(LoadFileScheduling):
     def _split_scope(self, nodeid: str) -> str:
         return next((folder for folder in SHARING if nodeid.startswith(folder)), super()._split_scope(nodeid))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def in_this_process() -> Iterator[None]:
+    """Run the tasks of tests that name no executor in their own process, as starting others takes seconds each time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.execution.executors.count_processors", lambda: 1)
+        yield
+
+
+@pytest.fixture
+def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save empty files in place of figures, which take most of the time of an analysis."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
+
+
+class Said(NamedTuple):
+    """What came of a command line."""
+
+    code: int
+    out: str
+    err: str
+
+
+Repsim = Callable[..., Said]
+
+
+@pytest.fixture
+def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Repsim:
+    """Run one command line, as a shell would split it, and further arguments as they are, in this process."""
+    from analysis.cli import main
+
+    def call(line: str, *arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["repsim", *shlex.split(line), *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return Said(stop.value.code or 0, *capsys.readouterr())  # type: ignore[arg-type]
+
+    return call
 
 
 @pytest.fixture

@@ -3,24 +3,20 @@
 import os
 import shutil
 import signal
-import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from analysis import ExecutionConfig, compare_runs, record_run, train_run, train_seeds
-from analysis.cli import main
 from analysis.comparison.analysis_plan import AnalysisPlan, plan_tasks
 from analysis.comparison.attribution.arms import Arm
 from analysis.comparison.result import ComparisonResult
@@ -37,8 +33,6 @@ from checkpoints import Capture, Run, Stimuli
 from repsim.learning import TrainingConfig
 
 HOSTILE = "<img src=x onerror=alert(1)> & $\\foo$"
-
-mpl.use("Agg")
 
 
 class Known(nn.Module):
@@ -130,20 +124,6 @@ def copied(runs: Mapping[str, Path], tmp_path: Path) -> Callable[[str], Path]:
 def comparison(runs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> ComparisonResult:
     """All runs compared, one of them with a hostile name."""
     return compare_runs(list(runs.values()), output=tmp_path_factory.mktemp("comparison"))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def in_this_process() -> Iterator[None]:
-    """Run the tasks of tests that name no executor in their own process, as starting others takes seconds each time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("analysis.execution.executors.count_processors", lambda: 1)
-        yield
-
-
-@pytest.fixture
-def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Save empty files in place of figures, which take most of the time of an analysis."""
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
 
 
 @pytest.fixture
@@ -244,30 +224,6 @@ def arm_comparison(
         output=tmp_path_factory.mktemp("arm-comparison"),
         execution=ExecutionConfig(executor="serial"),
     )
-
-
-# Command lines
-
-
-class Said(NamedTuple):
-    """What came of a command line."""
-
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """Run one command line in this process."""
-
-    def call(line: str, *arguments: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["repsim", *line.split(), *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return Said(stop.value.code or 0, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="session")

@@ -1,39 +1,10 @@
-"""What the stories share: a folder of their own, and the command line in this process."""
+"""What the stories share: a folder of their own."""
 
-import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import matplotlib as mpl
 import pytest
-
-from analysis.cli import main
-
-mpl.use("Agg")
-
-
-class Said(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Repsim = Callable[[str], Said]
-
-
-@pytest.fixture
-def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Repsim:
-    """Run one command line in this process."""
-
-    def call(line: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["repsim", *shlex.split(line)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        return Said(stop.value.code or 0, *capsys.readouterr())  # type: ignore[arg-type]
-
-    return call
 
 
 @pytest.fixture
