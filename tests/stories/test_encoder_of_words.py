@@ -95,8 +95,8 @@ def test_sentences_are_probed_with_speakers_that_are_not_divided(repsim: Repsim,
     save_encoder(transformers)
     np.savez("text.npz", input_ids=TOKENS, attention_mask=MASK, y=KINDS[:, 0], ids=SENTENCES)
     last = TOKENS[np.arange(N), MASK.sum(1) - 1]
-    rows = [(name, FREQUENCY[word], f"speaker {k // 4}") for k, (name, word) in enumerate(zip(SENTENCES, last))]
-    write_table("sentences.csv", ("id", "loudness", "speaker"), *RANDOM.permutation(np.array(rows, dtype=object)))
+    rows = [(SENTENCES[k], FREQUENCY[last[k]], f"speaker {k // 4}") for k in RANDOM.permutation(N)]
+    write_table("sentences.csv", ("id", "loudness", "speaker"), *rows)
     line = f"{RECORD} --data text.npz --reduce '**=last_token'"
     targets = "--targets sentences.csv --groups speaker"
 

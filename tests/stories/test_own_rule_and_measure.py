@@ -1,22 +1,16 @@
-"""A user's file with a rule and a measure: trained, resumed, and compared in worker processes and on Dask.
-
-The file is the example of the page on your own parts.
-"""
+"""Someone has a rule and a measure of their own in a file, the example of the page, and works with many processes."""
 
 import os
 import re
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from analysis import AnalysisConfig, ExecutionConfig, RecordingConfig, import_parts, train_run
-from analysis.cli import main
 from analysis.execution import run_tasks
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Reporter
@@ -24,6 +18,7 @@ from analysis.own_parts import importing
 from analysis.workflows.analyze import plan_run
 from checkpoints import Run
 from repsim.learning import TrainingConfig
+from tests.conftest import Repsim, Said
 
 pytestmark = pytest.mark.usefixtures("own")
 
@@ -48,19 +43,14 @@ class StopAtFifth(Reporter):
 
 
 @pytest.fixture
-def repsim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], tuple[str, str]]:
-    """Run one command line in this process, as a new one would: without parts that were imported before."""
+def repsim(repsim: Repsim) -> Repsim:
+    """Run a command line as a new process would: without parts that were imported before."""
 
-    def call(line: str, code: int = 0) -> tuple[str, str]:
+    def call(line: str) -> Said:
         for module in importing.imported_by_request():
             importing.forget(module.name)
         importing._IMPORTED.clear()
-        monkeypatch.setattr(sys, "argv", ["repsim", *line.split()])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        said = capsys.readouterr()
-        assert (stop.value.code or 0) == code, said.err
-        return said.out, said.err
+        return repsim(line)
 
     return call
 
@@ -84,29 +74,26 @@ def interrupted(parts: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("default")
-def test_a_rule_is_listed_trained_and_resumed(
-    interrupted: Path, parts: Path, repsim: Callable[..., tuple[str, str]]
-) -> None:
-    said, _ = repsim("rules half-backprop --import my_parts.py")
-    assert "formula: t_k / 2" in said
-    said, _ = repsim("train --import my_parts.py --help")
+def test_a_rule_is_listed_trained_and_resumed(interrupted: Path, parts: Path, repsim: Repsim) -> None:
+    assert "formula: t_k / 2" in repsim("rules half-backprop --import my_parts.py").out
+    said = repsim("train --import my_parts.py --help").out
     assert re.search(r"Your own parts: rule half-backprop\s+\(.*measure\s+gap", said, flags=re.DOTALL)
 
-    _, said = repsim("train run --resume", code=2)
+    code, _, said = repsim("train run --resume")
+    assert code == 2
     assert "Unknown rule 'half-backprop'. Choose one of: backprop, " in said
     assert f"It was trained with --import {parts}, whose code runs when it is imported" in said
     parts.write_text(parts.read_text() + "# as it was\n")
-    _, said = repsim("train run --resume --quiet --import my_parts.py")
+    said = repsim("train run --resume --quiet --import my_parts.py").err
     assert said == f"repsim: warning: {parts} has changed since run was started with it.\n"
     assert Run.open(interrupted).status["state"] == "finished"
 
 
-@pytest.mark.usefixtures("interrupted")
+@pytest.mark.usefixtures("interrupted", "blank_figures")
 def test_a_measure_is_computed_in_processes_and_computed_anew_on_dask_when_it_changes(
-    parts: Path, repsim: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+    parts: Path, repsim: Repsim
 ) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
     first = gaps("processes")
     assert max(first) > 0
 
@@ -116,15 +103,15 @@ def test_a_measure_is_computed_in_processes_and_computed_anew_on_dask_when_it_ch
 
     Path("repsim.toml").write_text('import = ["my_parts.py"]\n')
     line = "analyze run --steps last --layers hidden.* --measures gap --distance farthest --executor serial"
-    repsim(line)
+    assert repsim(line).code == 0
     assert sorted(pd.read_csv("run/analysis/similarity.csv")["gap"]) == gaps("serial")
     report = Path("run/analysis/report.html").read_text()
     assert "Differences in mean activation, for all pairs of layers." in report
     assert "Best layer of each network" in report
     assert f"--import {parts}" in report
-    assert "Nothing has changed since the last analysis." in repsim(line)[1]
+    assert "Nothing has changed since the last analysis." in repsim(line).err
     parts.write_text(parts.read_text().replace("return 2 * abs(", "return 3 * abs("))
-    assert "Nothing has changed" not in repsim(line)[1]
+    assert "Nothing has changed" not in repsim(line).err
     assert sorted(pd.read_csv("run/analysis/similarity.csv")["gap"]) == pytest.approx([3 * value for value in first])
 
 

@@ -1,4 +1,4 @@
-"""A pretrained detector of voices, whose weights ship in a package, on generated sounds: what do its layers know?"""
+"""Someone has a detector of voices, whose weights ship in a package, and asks what its layers know about a sound."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from checkpoints import Run
-from tests.stories.conftest import Repsim
+from tests.conftest import Repsim
 
 RATE, CONTEXT, FRAME = 16_000, 64, 512  # samples per second, before a frame, and in a frame
 
@@ -43,20 +43,19 @@ class VoiceDetector(nn.Module):
 
 
 def sounds(n: int) -> tuple[NDArray[np.float32], NDArray[np.str_], NDArray[np.float64]]:
-    """Return sounds of 32 ms after 4 ms of silence, their kind (voice-like, tone or noise) and their pitch in Hz."""
+    """Return sounds of 32 ms after 4 ms of silence, their kinds and their pitch in Hz."""
     random = np.random.default_rng(0)
     time = np.arange(FRAME) / RATE
-    kinds = np.array(["voice", "tone", "noise"])[np.arange(n) % 3]
+    kinds = np.array(["voice", "tone", "buzz"])[np.arange(n) % 3]
     pitch = random.uniform(100, 300, n)
     phases = random.uniform(0, 2 * np.pi, n)
     X = np.zeros((n, CONTEXT + FRAME))
     for row, (kind, f) in enumerate(zip(kinds, pitch, strict=True)):
-        partials = np.arange(1, 25) if kind == "voice" else np.array([1])
+        partials = np.arange(1, 2 if kind == "tone" else 25)
         formants = np.exp(-(((partials * f - 600) / 300) ** 2)) + 0.5 * np.exp(-(((partials * f - 1500) / 400) ** 2))
-        weights = formants if kind == "voice" else np.ones(1)
+        weights = formants if kind == "voice" else np.ones(len(partials)) / len(partials)
         wave = (weights[:, None] * np.sin(2 * np.pi * f * partials[:, None] * time + phases[row])).sum(0)
-        noise = random.standard_normal(len(time))
-        X[row, CONTEXT:] = 0.1 * (noise if kind == "noise" else wave + 0.05 * noise)
+        X[row, CONTEXT:] = 0.1 * (wave + 0.05 * random.standard_normal(len(time)))
     return X.astype(np.float32), kinds, pitch
 
 
@@ -67,25 +66,30 @@ def packaged_weights() -> Path:
     return Path(found.origin).parent / "data" / "silero_vad_16k.safetensors"
 
 
-def test_layers_of_a_packaged_network_are_recorded_and_probed(place: Path, repsim: Repsim) -> None:
+@pytest.mark.usefixtures("place", "blank_figures")
+def test_layers_of_a_packaged_network_are_probed_for_kind_and_pitch(repsim: Repsim) -> None:
     weights = packaged_weights()
     Path("my_networks.py").write_text(MODULE)
-    X, kinds, _ = sounds(90)
-    np.savez("sounds.npz", X=X, y=kinds)
+    X, kinds, pitch = sounds(150)
+    names = [f"sound {k}" for k in range(len(X))]
+    np.savez("sounds.npz", X=X, y=kinds, ids=names)
+    pd.DataFrame({"id": names, "pitch": pitch}).sample(frac=1, random_state=0).to_csv("pitch.csv", index=False)
 
     said = repsim(
-        f"record --model my_networks:VoiceDetector --weights {weights} --data sounds.npz --output runs/vad "
-        "--layers 'conv*' --layers 'lstm_cell[0]'"
+        f"record --model my_networks:VoiceDetector --weights {weights} --data sounds.npz --targets pitch.csv "
+        "--layers 'conv*' --layers 'lstm_cell[0]' --output runs/vad"
     )
     assert (said.code, said.err) == (0, "")
-
     layers = Run.open("runs/vad").last().activations
     assert list(layers) == ["conv1", "conv2", "conv3", "conv4", "lstm_cell[0]"]
 
-    said = repsim("analyze runs/vad")
+    said = repsim("analyze runs/vad --Cs 1")
     assert said.code == 0, said.err
-    probes = pd.read_csv("runs/vad/analysis/probes.csv").set_index("layer")
-    assert probes.loc["conv4", "accuracy"] > 0.8
+    probes = pd.read_csv("runs/vad/analysis/probes.csv").set_index(["target", "layer"])
+    assert probes.loc[("label", "conv4"), "accuracy"] > 0.8
+    assert probes.loc["pitch", "kind"].unique() == ["continuous"]
+    assert probes.loc[("pitch", "conv1"), "r2"] > 0.8
+    assert "Best probe of pitch, R² on test" in said.out
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.load.* is deprecated:DeprecationWarning")  # how the package loads it

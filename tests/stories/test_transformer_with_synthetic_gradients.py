@@ -1,22 +1,18 @@
-"""A user trains a small transformer of their own with synthetic gradients between its blocks, by the command line.
-
-The sequences are eight digits; the class of a sequence is how many of them are zero: none, one, or more.
-"""
+"""Someone trains a transformer of their own with synthetic gradients between its blocks, to count zeros."""
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from analysis.cli import main
 from analysis.training.rebuilding import learner_at
 from analysis.training.recorder import RunRecorder
 from checkpoints import Run
+from tests.conftest import Repsim
 
 MODULE = """
 import torch
@@ -57,22 +53,6 @@ TRAIN = (
 )
 
 
-@pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "my_transformer.py").write_text(MODULE)
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path
-    sys.modules.pop("my_transformer", None)
-
-
-def repsim(arguments: str) -> Any:
-    """Run a command in this process, and return its exit code."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
-        patch.setattr(sys, "argv", ["repsim", *arguments.split()])
-        main()
-    return end.value.code or 0
-
-
 def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C once the given number of updates is made."""
     follow = RunRecorder.follow
@@ -85,42 +65,43 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunRecorder, "follow", followed)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_transformer_of_the_user_learns_stops_continues_and_is_analyzed(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, repsim: Repsim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert repsim(f"train runs/whole {TRAIN}") == 0
+    (place / "my_transformer.py").write_text(MODULE)
+    assert repsim(f"train runs/whole {TRAIN}").code == 0
     with monkeypatch.context() as patch:
         stop_at(17, patch)
-        assert repsim(f"train runs/stopped {TRAIN}") != 0
+        assert repsim(f"train runs/stopped {TRAIN}").code == 130
     torch.manual_seed(99)  # nothing depends on the global generators
-    assert repsim("train runs/stopped --resume --quiet") == 0
+    assert repsim("train runs/stopped --resume --quiet").code == 0
     whole, stopped = Run.open("runs/whole"), Run.open("runs/stopped")
     for name in ("weights.safetensors", "optimizer.safetensors"):
         ours, theirs = ((run.last().path / name).read_bytes() for run in (whole, stopped))
         assert ours == theirs
     for name, layer in whole.last().activations.items():
         assert layer[:].tobytes() == stopped.last().activations[name][:].tobytes()
-    assert (place / "runs/whole/metrics.jsonl").read_bytes() == (place / "runs/stopped/metrics.jsonl").read_bytes()
+    assert Path("runs/whole/metrics.jsonl").read_bytes() == Path("runs/stopped/metrics.jsonl").read_bytes()
     assert whole.config["training"]["depth"] == 4
     assert whole.config["boundaries"] == {"synthetic-gradient": [2, 3]}
     assert whole.status["test_accuracy"] > 0.5
     rebuilt = learner_at(whole, whole.steps[-1]).state_dict()
     assert all(torch.equal(rebuilt[name], each) for name, each in whole.last().weights().items())
-    capsys.readouterr()
-    assert repsim("analyze runs/whole --steps last --Cs 0.1 --layer hidden.2 --layer hidden.3 --quiet") == 0
-    assert "probe" in capsys.readouterr().out.lower()
+    said = repsim("analyze runs/whole --steps last --Cs 0.1 --layer hidden.2 --layer hidden.3 --quiet")
+    assert "First layer whose probe reaches 90 % of the last layer's accuracy" in said.out
 
 
 def test_a_changed_model_is_not_taken_for_the_one_that_was_trained(
-    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path, repsim: Repsim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (place / "my_transformer.py").write_text(MODULE)
     with monkeypatch.context() as patch:
         stop_at(3, patch)
-        repsim(f"train runs/stopped {TRAIN}")
+        assert repsim(f"train runs/stopped {TRAIN}").code == 130
     (place / "my_transformer.py").write_text(MODULE.replace("2 * width", "3 * width"))
     sys.modules.pop("my_transformer")
-    capsys.readouterr()
-    assert repsim("train runs/stopped --resume --quiet") == 2
-    error = capsys.readouterr().err
-    assert "is not the network that runs/stopped was trained with: it has n parameters" in error
-    assert "Restore the code of the model." in error
+    said = repsim("train runs/stopped --resume --quiet")
+    assert said.code == 2
+    assert "is not the network that runs/stopped was trained with: it has n parameters" in said.err
+    assert "Restore the code of the model." in said.err
