@@ -61,7 +61,7 @@ def runs(place: Path) -> list[Path]:
 
 @pytest.mark.usefixtures("blank_figures")
 def test_runs_of_an_own_loop_are_compared_in_python(runs: list[Path]) -> None:
-    every = AnalysisConfig(steps="all", Cs=(1.0,))
+    every = AnalysisConfig(steps="all", layers=("3",), Cs=(1.0,))
     result = compare_runs(runs, config=every)
     probes = result.tables["probes"].set_index(["view", "layer"])["accuracy"]
     assert all(probes[f"{path.name}, step {LAST}", "3"] > 0.9 for path in runs)
@@ -80,6 +80,6 @@ def test_runs_of_an_own_loop_are_compared_in_python(runs: list[Path]) -> None:
     pd.testing.assert_frame_equal(again.tables["probes"], result.tables["probes"])
     with pytest.raises(FileExistsError, match=r"comparison holds another analysis .*in Python exists='replace'"):
         compare_runs(runs[:2])
-    other = compare_runs(runs[:2], exists="replace")
+    other = compare_runs(runs[:2], config=AnalysisConfig(Cs=(1.0,)), exists="replace")
     assert set(other.tables["probes"]["view"]) == {"quiet-0", "quiet-1"}
     assert (other.report.parent / "notes.txt").read_text() == "mine"

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from analysis import RecordingConfig, train_run
 from analysis.training.user_networks.model_spec import build_model
+from repsim.learning import TrainingConfig
 
 ROOT = Path(__file__).parents[3]
 NAMES = ("analysis", "checkpoints", "probes", "repsim")
 MINE = 'raise SystemExit("a file of the user was imported")\n'
-SETTINGS = "--data digits --depth 2 --width 8 --epochs 1 --n-train 60 --n-validation 30 --n-test 30"
 
 
 @pytest.fixture
@@ -31,12 +32,11 @@ def call(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
-def test_scripts_of_the_names_of_the_packages_do_not_break_the_command(folder: Path) -> None:
-    repsim = str(folder.parent / "bin" / "repsim")
-    trained = call(folder, repsim, "train", "run", *SETTINGS.split())
-    assert trained.returncode == 0, trained.stderr
-    options = "--steps last --layers hidden.1 --Cs 1 --executor processes --jobs 2"
-    analyzed = call(folder, repsim, "analyze", "run", *options.split())
+def test_scripts_of_the_names_of_the_packages_do_not_break_the_command_and_its_processes(folder: Path) -> None:
+    few = RecordingConfig(n_train=60, n_validation=30, n_test=30)
+    train_run(folder / "run", TrainingConfig(data="digits", depth=1, width=8, epochs=1), few)
+    options = "--steps last --layers hidden.1 --Cs 1 --executor processes --jobs 1"
+    analyzed = call(folder, str(folder.parent / "bin" / "repsim"), "analyze", "run", *options.split())
     assert analyzed.returncode == 0, analyzed.stderr
     assert (folder / "run/analysis/report.html").is_file()
 
