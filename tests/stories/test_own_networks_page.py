@@ -1,28 +1,22 @@
-"""The page on own networks: its module is trained, and its training loop runs."""
+"""Someone follows the page on networks of their own: its module is trained, and its training loop runs."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from analysis.cli import main
 from checkpoints import Run
+from tests.conftest import Repsim
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own-networks.md").read_text(encoding="utf-8")
 MODULE, LOOP = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
 
-def test_the_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my.py").write_text(MODULE)
-    monkeypatch.chdir(tmp_path)
+def test_the_commands_of_the_page_run(place: Path, repsim: Repsim) -> None:
+    (place / "my.py").write_text(MODULE)
     command = re.search(r"^    repsim (train .+)$", PAGE, re.MULTILINE)
     assert command is not None
-    monkeypatch.setattr(sys, "argv", ["repsim", *command[1].split(), "--quiet"])
-    with pytest.raises(SystemExit) as end:
-        main()
-    sys.modules.pop("my", None)
-    assert not end.value.code
+    assert repsim(f"{command[1]} --quiet").code == 0
     assert Run.open("runs/sg").config["boundaries"] == {"synthetic-gradient": [2]}
 
 
