@@ -1,4 +1,4 @@
-"""20,000 images that never fit into memory together are recorded in less than 1 GB."""
+"""Someone has 20,000 images that never fit into memory together, and records them in less than 1 GB."""
 
 import subprocess
 import sys
