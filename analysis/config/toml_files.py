@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,6 +37,11 @@ class SettingsFile:
     path: Path
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
+
+    def without(self, table: str, names: Collection[str]) -> SettingsFile:
+        """Return the file without some settings of a table."""
+        kept = {name: value for name, value in self.tables.get(table, {}).items() if name not in names}
+        return replace(self, tables={**self.tables, table: kept})
 
 
 def read_defaults(path: Path = DEFAULTS_FILE) -> SettingsFile:

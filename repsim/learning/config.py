@@ -10,11 +10,11 @@ from repsim.settings import Settings, setting
 if TYPE_CHECKING:
     from repsim.learning.rules import Rule
 
-__all__ = ["TrainingConfig"]
+__all__ = ["OF_BUILT_IN", "TrainingConfig"]
 
 _LARGEST_SEED = 2**63 - 1  # of random generators
 _DEPTH, _LARGEST_DEPTH = 20, 10_000  # of the built-in networks
-_OF_BUILT_IN = ("network", "width", "norm", "activation", "shift")
+OF_BUILT_IN = ("network", "width", "norm", "activation", "shift")
 _LATER = ("model", "warmup", "weight_decay", "clip_norm")
 
 
@@ -148,7 +148,7 @@ class TrainingConfig(Settings):
     def _check_model(self) -> None:
         """Raise ValueError if settings of the built-in networks are given beside a model."""
         for each in self.settings():
-            if each.name in _OF_BUILT_IN and getattr(self, each.name) != each.default:
+            if each.name in OF_BUILT_IN and getattr(self, each.name) != each.default:
                 raise ValueError(
                     f"{each.name} is {getattr(self, each.name)!r} and model is '{self.model}', which decides that "
                     f"itself. Leave {each.name} out, or give it to the factory, as in 'my:net(width=64)'."

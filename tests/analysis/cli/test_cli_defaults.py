@@ -67,6 +67,23 @@ def test_train_uses_defaults_and_the_command_line_overrides_them(
     assert second["recording"]["n_test"] == 40
 
 
+def test_defaults_of_built_in_networks_do_not_apply_to_a_model(
+    defaults: Callable[[str], None], repsim: Repsim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    defaults(SMALL + "norm = 'layer'\n" + FEW)
+    Path("net_of_defaults.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh(), nn.Linear(5, 10))\n"
+    )
+    monkeypatch.syspath_prepend(".")
+    said = repsim("train a --model net_of_defaults:net --quiet")
+    assert (said.code, said.err) == (0, "")
+    assert Run.open("a").config["training"]["epochs"] == 1
+    Path("mine.toml").write_text("[training]\nwidth = 5\n")
+    said = repsim("train b --model net_of_defaults:net --config mine.toml --quiet")
+    assert said.code == 2
+    assert "width is 5 and model is 'net_of_defaults:net', which decides that itself." in said.err
+
+
 def test_a_config_file_overrides_defaults_and_the_command_line_overrides_both(
     defaults: Callable[[str], None], repsim: Repsim
 ) -> None:
