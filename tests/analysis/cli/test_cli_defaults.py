@@ -72,7 +72,8 @@ def test_defaults_of_built_in_networks_do_not_apply_to_a_model(
 ) -> None:
     defaults(SMALL + "norm = 'layer'\n" + FEW)
     Path("net_of_defaults.py").write_text(
-        "from torch import nn\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh(), nn.Linear(5, 10))\n"
+        "from torch import nn\ndef net():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh(), nn.Linear(5, 10))\n"
     )
     monkeypatch.syspath_prepend(".")
     said = repsim("train a --model net_of_defaults:net --quiet")
