@@ -7,6 +7,7 @@ from .config.execution import ExecutionConfig as ExecutionConfig
 from .config.recording import CaptureConfig as CaptureConfig
 from .config.recording import ModelConfig as ModelConfig
 from .config.recording import RecordingConfig as RecordingConfig
+from .config.stimulus_files import StimulusConfig as StimulusConfig
 from .execution.interruption import Interrupted as Interrupted
 from .own_parts.importing import import_parts as import_parts
 from .own_parts.registries import register as register

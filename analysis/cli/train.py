@@ -15,7 +15,7 @@ from analysis.config.existing import ExistingConfig
 from analysis.config.recording import RecordingConfig
 from analysis.config.seed_list import SeedsConfig
 from analysis.config.toml_files import read_defaults, read_settings
-from repsim.learning.config import OF_BUILT_IN, TrainingConfig
+from repsim.learning.config import TrainingConfig
 from repsim.settings import setting
 
 if TYPE_CHECKING:
@@ -88,10 +88,7 @@ def train(
     elif start.resume:
         trained = [resume_run(run, progress=progress)] if seeds is None else resume_seeds(run, seeds, how, progress)
     else:
-        defaults = read_defaults()
-        if "model" in training.values:
-            defaults = defaults.without("training", (*OF_BUILT_IN, "depth"))  # they are of the built-in networks
-        files = [defaults, *([] if config is None else [read_settings(config, ("training", "recording"))])]
+        files = [read_defaults(), *([] if config is None else [read_settings(config, ("training", "recording"))])]
         settings = training.merged(files), recording.merged(files)
         if seeds is None:
             trained = [train_run(run, *settings, data_dir=data_dir, exists=exists, progress=progress)]

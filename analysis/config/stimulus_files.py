@@ -40,7 +40,7 @@ class StimulusConfig(Settings):
     targets: str | None = setting(
         None,
         help="A .csv file of further targets of the model's stimuli: one row per stimulus with its id, one column per "
-        "target (see docs/recording.md).",
+        "target (see docs/stimuli.md).",
     )
     groups: str | None = setting(
         None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from analysis.config.analysis import AnalysisConfig
 from analysis.config.comparison_design import DesignConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.recording import CaptureConfig, RecordingConfig
-from repsim.learning.config import TrainingConfig
+from repsim.learning.config import OF_BUILT_IN, TrainingConfig
 from repsim.settings import Settings
 
 __all__ = ["DEFAULTS_FILE", "TABLES", "SettingsFile", "merge", "read_defaults", "read_settings", "read_toml"]
@@ -37,11 +37,6 @@ class SettingsFile:
     path: Path
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
-
-    def without(self, table: str, names: Collection[str]) -> SettingsFile:
-        """Return the file without some settings of a table."""
-        kept = {name: value for name, value in self.tables.get(table, {}).items() if name not in names}
-        return replace(self, tables={**self.tables, table: kept})
 
 
 def read_defaults(path: Path = DEFAULTS_FILE) -> SettingsFile:
@@ -93,20 +88,30 @@ def merge(
     With ``check_choices``, choices that are slow to import are checked too.
     """
     (table,) = (name for name, each in TABLES.items() if issubclass(config, each))
-    settings: dict[str, Any] = {}
-    for file in files:
-        settings |= file.tables.get(table, {})
     try:
-        return _build(config, {**settings, **given}, check_choices)
+        return _build(config, _merged(table, files, given), check_choices)
     except ValueError:
-        settings = {}
-        for file in files:
-            settings |= file.tables.get(table, {})
+        for n_files in range(1, len(files) + 1):
             try:
-                _build(config, settings, check_choices)
+                _build(config, _merged(table, files[:n_files], {}), check_choices)
             except ValueError as error:
-                raise ValueError(f"{file.path}, [{table}]: {error}") from None
+                raise ValueError(f"{files[n_files - 1].path}, [{table}]: {error}") from None
         raise
+
+
+def _merged(table: str, files: Sequence[SettingsFile], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of files and those given, of which later ones override earlier ones.
+
+    The defaults of a project for built-in networks do not concern a model that is chosen elsewhere.
+    """
+    defaults: dict[str, Any] = {}
+    chosen: dict[str, Any] = {}
+    for file in files:
+        (defaults if file.path == DEFAULTS_FILE else chosen).update(file.tables.get(table, {}))
+    chosen |= given
+    if table == "training" and chosen.get("model"):
+        defaults = {name: value for name, value in defaults.items() if name not in (*OF_BUILT_IN, "depth")}
+    return defaults | chosen
 
 
 def _build(config: type[S], settings: Mapping[str, Any], check_choices: bool) -> S:

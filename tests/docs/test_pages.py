@@ -137,7 +137,7 @@ def run_repsim(arguments: list[str]) -> tuple[int, str, str]:
 
 
 def check_readme(names: dict[str, Any], said: str) -> None:
-    assert Path("runs/comparison/report.html").is_file()
+    assert Path("mine/comparison/report.html").is_file()
     assert names["similarity"].values.shape == (3, 3)
 
 

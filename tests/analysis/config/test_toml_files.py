@@ -118,6 +118,28 @@ def test_the_command_line_overrides_the_file_which_overrides_the_defaults(write:
     assert merge(TrainingConfig, [], {"depth": 3}) == TrainingConfig(depth=3)
 
 
+def test_defaults_of_a_project_for_built_in_networks_do_not_concern_a_model() -> None:
+    defaults = SettingsFile(DEFAULTS_FILE, {"training": {"depth": 5, "width": 7, "network": "conv", "epochs": 2}})
+    file = SettingsFile(Path("mine.toml"), {"training": {"model": "my:net"}})
+    expected = TrainingConfig(model="my:net", epochs=2)
+    assert merge(TrainingConfig, [defaults], {"model": "my:net"}) == expected
+    assert merge(TrainingConfig, [defaults, file], {}) == expected
+    assert merge(TrainingConfig, [defaults], {"model": "my:net", "depth": 3}).depth == 3
+
+
+@pytest.mark.parametrize("name", ["repsim.toml", "mine.toml"])
+def test_settings_of_built_in_networks_are_refused_beside_a_model_of_the_same_file(name: str) -> None:
+    file = SettingsFile(Path(name), {"training": {"model": "my:net", "width": 7}})
+    with pytest.raises(ValueError, match=rf"^{name}, \[training\]: width is 7 and model is 'my:net'"):
+        merge(TrainingConfig, [file], {})
+
+
+def test_settings_of_built_in_networks_in_a_given_file_are_refused_beside_a_model() -> None:
+    file = SettingsFile(Path("mine.toml"), {"training": {"width": 7}})
+    with pytest.raises(ValueError, match=r"^width is 7 and model is 'my:net'"):
+        merge(TrainingConfig, [file], {"model": "my:net"})
+
+
 def test_an_option_overrides_an_invalid_setting_of_a_file(write: Write) -> None:
     path = write("[training]\nrule = 'direct-feedback-alignment@25'\nepochs = -1\n")
     assert list(of_file(path, "training", depth=30, epochs=2).rules) == [25]

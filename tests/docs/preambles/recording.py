@@ -1,12 +1,12 @@
-"""A model with an encoder and a classifier, its stimuli, and a run with recorded teaching signals."""
+"""A model with an encoder and a classifier, its data, and weights of networks that are trained already."""
+
+from pathlib import Path
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from analysis import RecordingConfig, train_run
-from checkpoints import Stimuli
-from repsim.learning import TrainingConfig
+from analysis import ModelConfig, record_model
 
 
 class Encoder(torch.nn.Module):
@@ -23,11 +23,32 @@ class Encoder(torch.nn.Module):
 
 
 digits = load_digits()
-inputs, labels = np.float32(digits.data[:60]), digits.target[:60]
-stimuli = Stimuli.of(range(60), labels, ["train", "validation", "test"] * 20, inputs)
+inputs, labels = np.float32(digits.data[:100]), digits.target[:100]
+ids, split = range(100), ["train", "train", "train", "validation", "test"] * 20
+batches = [(torch.tensor(inputs), torch.tensor(labels))] * 20
 model = Encoder()
 optimizer = torch.optim.Adam(model.parameters())
-step = 100
 
-training = TrainingConfig(data="digits", depth=11, width=8, epochs=1, rule="synthetic-gradient@inner")
-train_run("runs/sg", training, RecordingConfig(n_train=60, n_validation=20, n_test=20, record_signals=True))
+Path("my_models.py").write_text("""
+from torch import nn
+
+
+class net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Linear(8, 8))
+        self.output = nn.Linear(8, 10)
+
+    def forward(self, x):
+        return self.output(self.hidden(x))
+""")
+import my_models  # noqa: E402
+
+np.savez("stimuli.npz", X=inputs, y=labels, split=split)
+Path("ckpt").mkdir()
+Path("old").mkdir()
+for epoch in (1, 2):
+    torch.save(my_models.net().state_dict(), f"ckpt/epoch_{epoch}.pt")
+    torch.save(my_models.net().state_dict(), f"old/epoch_{epoch}.pt")
+torch.save(my_models.net().state_dict(), "net.pt")
+record_model(ModelConfig(model="my_models:net", weights=("old/epoch_*.pt",)), "runs/other", data="stimuli.npz")
