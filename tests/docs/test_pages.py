@@ -20,7 +20,10 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pytest
+import sklearn.datasets
 from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+from sklearn.utils import Bunch
 
 from analysis.cli import main
 from analysis.config.toml_files import TABLES, merge, read_settings
@@ -33,15 +36,16 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = """
 [training]
 data = "digits"
+depth = 4
 width = 16
 activation = "tanh"
 epochs = 1
-batch_size = 64
+batch_size = 25
 
 [recording]
-n_train = 100
-n_validation = 30
-n_test = 40
+n_train = 60
+n_validation = 20
+n_test = 30
 
 [analysis]
 layers = ["hidden.1", "hidden.2"]
@@ -54,12 +58,14 @@ executor = "serial"
 
 @contextmanager
 def isolated(folder: Path) -> Iterator[None]:
-    """Work in a folder, draw no figures into files, and undo what blocks do to registries and imports."""
+    """Work in a folder with few digits, write no figures, and undo what blocks do to registries and imports."""
     kept = [(registry, dict(registry)) for registry in registries()]
     modules = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
+        patch.setattr(sklearn.datasets, "load_digits", few_digits)
+        patch.setattr(Figure, "draw_without_rendering", lambda figure: None)
         patch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).write_bytes(b""))
         Path("repsim.toml").write_text(SMALL)
         yield
@@ -70,6 +76,13 @@ def isolated(folder: Path) -> Iterator[None]:
     for name in set(sys.modules) - modules:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]
+
+
+def few_digits(**options: Any) -> Any:
+    """Return 500 of scikit-learn's digits, as images and labels."""
+    digits = load_digits()
+    X, y = digits.data[:500], digits.target[:500]
+    return (X, y) if options.get("return_X_y") else Bunch(data=X, target=y)
 
 
 def registries() -> list[dict[Any, Any]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import TensorDataset
 
 Path("my_models.py").write_text("""
 import numpy as np
@@ -42,7 +43,7 @@ labels = [i % 2 for i in range(n)]
 
 images = np.float32(rng.uniform(size=(n, 3, 8, 8)))
 np.save("x.npy", images)
-my_dataset = [(torch.tensor(image), label) for image, label in zip(images, labels, strict=True)]
+my_dataset = TensorDataset(torch.tensor(images), torch.tensor(labels))
 for i, image in enumerate(images):
     folder = Path("photos", ("cat", "dog")[labels[i]])
     folder.mkdir(parents=True, exist_ok=True)
