@@ -40,7 +40,7 @@ depth = 4
 width = 16
 activation = "tanh"
 epochs = 1
-batch_size = 25
+batch_size = 32
 
 [recording]
 n_train = 60
@@ -171,7 +171,7 @@ def check_theory(names: dict[str, Any], said: str) -> None:
 def check_attribution(names: dict[str, Any], said: str) -> None:
     assert set(names["trained"].table["state"]) == {"finished"}
     assert set(names["table"]["verdict"]) <= {"different", "equivalent", "undecided"}
-    assert len(names["two"].tables["attribution"]) == 54
+    assert len(names["two"].tables["attribution"]) == 27
     assert set(names["chances"]["n_seeds"]) == {3, 5, 10, 30}
     page = (ROOT / "docs" / "attribution.md").read_text()
     shown = re.findall(r"^# (sg .+? seeds\):|Brackets .+? differences)", page, flags=re.MULTILINE)
