@@ -52,7 +52,7 @@ coverage: .venv/installed-dev
 bench: .venv/installed-dev
 	@$(BIN)/python benchmarks/run.py
 
-# Every block of README.md at full size, with its duration; about ten minutes.
+# Every block of README.md at full size, with its duration; six minutes on two free cores.
 readme: .venv/installed-dev
 	@$(BIN)/python -m tests.docs.blocks README.md
 

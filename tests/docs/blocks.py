@@ -29,8 +29,9 @@ LANGUAGES = {"python": "python", "py": "python", "toml": "toml"} | dict.fromkeys
 _COMMAND = re.compile(r"(repsim|python3?|make|pip|git|dask|cd) ")  # begins an indented block of commands
 _MARK = re.compile(r"<!-- not run: (.+?) -->\s*")
 _FILE = re.compile(r"# ([\w./-]+\.(?:toml|py))\n")
-_DURATION = re.compile(r"# about ([\d.]+) (s|minutes?|hours?)\b")
+_DURATION = re.compile(r"# (?:about ([\d.]+) (s|minutes?|hours?)|several minutes)\b")
 _SECONDS = {"s": 1, "minute": 60, "minutes": 60, "hour": 3600, "hours": 3600}
+_SEVERAL_MINUTES = 240  # in seconds; right from two to eight minutes, as others to a factor of two
 _NEGLIGIBLE = 5  # seconds by which a duration may be off, whatever it is
 
 
@@ -68,6 +69,8 @@ class Block:
     def stated(self) -> float | None:
         """Return the duration that its first line states, in seconds."""
         found = _DURATION.match(self.code)
+        if found and not found[1]:
+            return _SEVERAL_MINUTES
         return float(found[1]) * _SECONDS[found[2]] if found else None
 
     @property
@@ -165,11 +168,13 @@ def _run_and_time(block: Block, names: dict[str, Any]) -> str:
     print(f"--- {block.place}: {seconds:.1f} s, stated: {block.stated or 'nothing'}", flush=True)
     if block.stated and has_right_duration(block.stated, seconds):
         return ""
-    return f"{block.place} takes {seconds:.0f} s. Write this in its first line: # about {_in_words(seconds)}"
+    return f"{block.place} takes {seconds:.0f} s. Write this in its first line: # {_in_words(seconds)}"
 
 
 def _in_words(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    if seconds >= _SEVERAL_MINUTES / 2:
+        return "several minutes"
+    return f"about {seconds:.0f} s" if seconds < 100 else "about 2 minutes"
 
 
 if __name__ == "__main__":

@@ -249,6 +249,11 @@ def test_a_mark_before_a_block_says_why_it_is_not_run(tmp_path: Path) -> None:
     assert (second.skipped, second.stated) == ("", None)
 
 
+def test_several_minutes_are_a_duration(tmp_path: Path) -> None:
+    (block,) = read_blocks(page_of("```sh\n# several minutes\nrepsim rules\n```\n", tmp_path))
+    assert [has_right_duration(block.stated, seconds) for seconds in (110, 130, 470, 490)] == [False, True, True, False]
+
+
 def test_a_mark_without_a_block_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BlockError, match="'<!-- not run: hours -->' must stand before a block of python, sh or toml"):
         list(read_blocks(page_of("<!-- not run: hours -->\n\nText.\n", tmp_path)))

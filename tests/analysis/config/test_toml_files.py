@@ -57,8 +57,15 @@ CAPTURE = {
     "compress": True,
     "save_weights": False,
 }
-ANALYSIS = {"steps": "all", "layers": ["hidden.1"], "distance": "cosine", "measures": ["rsa", "cka"], "Cs": [0.5, 2.0]}
-ANALYSIS |= {"targets": "targets.csv", "groups": "speaker"}
+ANALYSIS = {
+    "steps": "all",
+    "layers": ["hidden.1"],
+    "distance": "cosine",
+    "measures": ["rsa", "cka"],
+    "Cs": [0.5, 2.0],
+    "targets": "targets.csv",
+    "groups": "speaker",
+}
 COMPARISON = {
     "controls": ["decoupled=runs/greedy/*"],
     "match": "ids",
