@@ -17,7 +17,7 @@ from analysis.execution.threads import using_threads
 from analysis.training.existing_runs import existing_run
 from analysis.training.rebuilding import learner_at
 from analysis.training.recording_checks import reductions_of
-from analysis.training.setup import check_layers, choose_stimuli, configurations
+from analysis.training.setup import check_layers, choose_stimuli, configurations, for_network
 from analysis.training.steps_to_record import StepsToRecord, StepToRecord, steps_lacking
 from analysis.training.transplant import configuration_at
 from analysis.training.user_networks.own_data import load_data
@@ -85,7 +85,7 @@ def record_run(
         raise ValueError(f"device is '{capture.device}', but a trained run is recorded on the CPU. Leave it out.")
     chosen = choose_recorded_steps(steps, run.steps)
     info = run.config["data"]
-    dataset = load_data(data or training.data, data_dir or info["data_dir"])
+    dataset = for_network(load_data(data or training.data, data_dir or info["data_dir"]), training)
     _check_shape(dataset, training, tuple(info["shape"]), source)
     stimuli = choose_stimuli(dataset, split_dataset(dataset, training.split_seed), recording.sizes, training.split_seed)
     _check_weights(run, chosen)

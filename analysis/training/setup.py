@@ -37,6 +37,7 @@ __all__ = [
     "choose_stimuli",
     "configurations",
     "describe",
+    "for_network",
     "prepare",
 ]
 
@@ -82,9 +83,7 @@ def prepare(
     ``started`` as for ``Learner``; if it is given, steps to record that lie after the end of the training are left out,
     as a fork keeps those of its source and may be shorter.
     """
-    dataset = dataset or load_data(training.data, data_dir)
-    if training.model is None and dataset.X.dtype.kind == "i":
-        dataset = replace(dataset, X=dataset.X.astype(np.float32))  # which the built-in networks take
+    dataset = for_network(dataset or load_data(training.data, data_dir), training)
     split = split_dataset(dataset, training.split_seed)
     n_steps = count_steps(len(split["train"]), training)
     steps = choose_steps(recording.steps, n_steps, check_range=started is None)
@@ -103,6 +102,13 @@ def prepare(
     check_layers(learner, recording.layers, stimuli)
     diagnosed = recording.diagnosed_steps(n_steps)
     return TrainingSetup(training, recording, dataset, split, stimuli, learner, n_steps, steps, diagnosed)
+
+
+def for_network(dataset: Dataset, training: TrainingConfig) -> Dataset:
+    """Return a data set as the network of a configuration takes it: only one of the user takes whole numbers."""
+    if training.model is None and dataset.X.dtype.kind == "i":
+        return replace(dataset, X=dataset.X.astype(np.float32))
+    return dataset
 
 
 def _check_size(training: TrainingConfig) -> None:

@@ -204,3 +204,15 @@ def test_a_run_of_another_trainer_is_refused(known_view: Callable[..., View], tm
     view = known_view("mine", np.eye(4), [0, 0, 1, 1], [np.eye(4)], config={"data": "my birds"})
     with pytest.raises(ValueError, match="was not trained by repsim train, so it cannot be retrained, forked or"):
         record_run(view.run.path, tmp_path / "new")
+
+
+def test_a_built_in_network_trained_on_whole_numbers_is_recorded_on_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import numpy\nX = numpy.arange(240).reshape(60, 4) % 7\ndata = lambda: (X, X[:, 0] % 2)\n"
+    (tmp_path / "whole_numbers.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    training = TrainingConfig(data="whole_numbers:data", depth=1, width=4, epochs=1, batch_size=32)
+    source = train_run(tmp_path / "source", training, RecordingConfig(steps="last"))
+    new = record_run(source.path, tmp_path / "new")
+    np.testing.assert_array_equal(new.last()["hidden.1"][:], source.last()["hidden.1"][:])
