@@ -72,8 +72,8 @@ def image_stimuli(folder: Path, transform: Callable[[Any], Any] | None, say: Cal
     Raises
     ------
     ValueError
-        If there are no images, if a folder has none, if images lie beside folders, or if only some folders are parts
-        of the split.
+        If there are no images, if a folder has none, if images lie beside folders, if only some folders are parts of
+        the split, or if only some parts have folders of classes.
     """
     ignored: Counter[str] = Counter()
     parts = _parts(folder)
@@ -86,6 +86,7 @@ def image_stimuli(folder: Path, transform: Callable[[Any], Any] | None, say: Cal
         names = ", ".join(f"{count} {name}" for name, count in ignored.most_common(_SHOWN_NAMES))
         say(f"{ignored.total()} files and folders in {folder} that are hidden or no images were ignored ({names}).")
     files, split, labels = zip(*found, strict=True)
+    _check_all_or_none(files, labels)
     columns: dict[str, Any] = {"ids": [file.relative_to(folder).as_posix() for file in files]}
     has_labels = labels[0] is not None
     if has_labels:
@@ -129,6 +130,16 @@ def _labelled(part: Path, ignored: Counter[str]) -> Iterator[tuple[Path, str | N
         if not files:
             raise ValueError(f"{each} holds no images ({', '.join(_SUFFIXES)}); remove it, or name it '.{each.name}'.")
         yield from ((file, each.name) for file in files)
+
+
+def _check_all_or_none(files: Sequence[Path], labels: Sequence[str | None]) -> None:
+    """Raise ValueError if some images lie in folders of classes and others, in another part of the split, do not."""
+    if None in labels and len(set(labels)) > 1:
+        file = files[labels.index(None)]
+        raise ValueError(
+            f"{file} is in no folder of a class, and images in other parts of the split are. Move it into one, or name "
+            f"its folder '.{file.parent.name}', which leaves it out."
+        )
 
 
 def _images_below(folder: Path, ignored: Counter[str], above: tuple[str, ...]) -> Iterator[Path]:

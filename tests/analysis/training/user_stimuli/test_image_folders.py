@@ -61,6 +61,15 @@ def test_images_without_folders_have_no_labels(tmp_path: Path) -> None:
     assert "images without labels: 2 images" in said[0]
 
 
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_part_without_folders_of_classes_beside_parts_with_them_is_refused(tmp_path: Path, part: str) -> None:
+    for name in ("train/cat/1.png", "train/dog/1.png", f"{part}/1.png"):
+        save(tmp_path / name)
+    message = rf"{part}/1.png is in no folder of a class, and .* name its folder '.{part}', which leaves it out"
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path)
+
+
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "LA", "1"])
 def test_images_of_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     pixels = save(tmp_path / "1.png", mode=mode)
