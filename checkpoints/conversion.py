@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 
 from checkpoints.errors import UnreadableInputs
 
-__all__ = ["APART", "PAD", "as_array", "as_label_vector", "as_numbers", "as_texts", "is_data_set", "read_item"]
+__all__ = [
+    "APART",
+    "PAD",
+    "as_array",
+    "as_column",
+    "as_label_vector",
+    "as_numbers",
+    "as_texts",
+    "is_data_set",
+    "read_item",
+]
 
 
 def as_array(values: Any, what: str, n: int | None = None) -> NDArray[Any]:
@@ -35,9 +45,25 @@ def as_texts(values: Any, what: str) -> NDArray[Any]:
     return np.asarray(values if is_plain else as_array(values, what), dtype=str)
 
 
+def as_column(values: Any, what: str) -> NDArray[Any]:
+    """Return values of which none may be missing, such as labels, as an array; objects that are text become text."""
+    is_of_objects = _is_array(values) and not _is_tensor(values) and np.asarray(values).dtype == object
+    listed = np.asarray(values).tolist() if is_of_objects else values  # of a pandas Series of text, for example
+    missing = sum(map(_is_missing, listed)) if isinstance(listed, list | tuple) else 0
+    array = np.zeros(0) if missing else as_array(listed, what)
+    if missing := missing or (int(np.isnan(array).sum()) if array.dtype.kind in "fc" else 0):
+        raise ValueError(f"{missing} of {len(values)} {what.lower()} are NaN or None; leave out these stimuli.")
+    return array
+
+
+def _is_missing(value: Any) -> bool:
+    is_nan = isinstance(value, float) and value != value
+    return is_nan or value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
 def as_label_vector(labels: Any) -> NDArray[Any]:
     """Return one label per stimulus from shape (n,) or (n, 1), or from one-hot rows of shape (n, n_classes)."""
-    array = as_array(labels, "Labels")
+    array = as_column(labels, "Labels")
     if array.ndim == 0:
         raise ValueError("Labels are a single value; expected one label for each stimulus, shape (n,).")
     if array.ndim == 2 and array.shape[1] == 1:
@@ -49,8 +75,6 @@ def as_label_vector(labels: Any) -> NDArray[Any]:
             f"Labels have shape {array.shape}; expected one label for each stimulus: shape (n,), (n, 1), or one-hot "
             "rows of zeros and a single one."
         )
-    if array.dtype.kind in "fc" and np.isnan(array).any():
-        raise ValueError(f"{int(np.isnan(array).sum())} of {len(array)} labels are NaN; leave out these stimuli.")
     return array
 
 

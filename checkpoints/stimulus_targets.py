@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from checkpoints.conversion import as_label_vector, as_texts
+from checkpoints.conversion import as_column, as_label_vector, as_texts
 from checkpoints.errors import Damaged
 from checkpoints.storage.hdf5_files.hdf5 import read_column, set_attributes, write_column
 from checkpoints.storage.hdf5_files.hdf5_attributes import attribute
@@ -35,7 +35,7 @@ def class_numbers(labels: Any, classes: Any = None) -> tuple[NDArray[np.int64], 
     if array.dtype.kind in "US":
         return _numbered(as_texts(array, "Labels"), names)
     numbers = _whole_numbers(array)
-    if names and not 0 <= numbers.min() <= numbers.max() < len(names):
+    if names and numbers.size and not 0 <= numbers.min() <= numbers.max() < len(names):
         raise ValueError(
             f"Labels lie between {numbers.min()} and {numbers.max()}, but there are names for the classes 0 to "
             f"{len(names) - 1}; give one name for each class."
@@ -91,7 +91,7 @@ def as_groups(groups: Any, split: NDArray[Any]) -> NDArray[Any] | None:
     """Return the group of each stimulus as text, after checking that no group is in two parts of the split."""
     if groups is None:
         return None
-    names = as_texts(groups, "Groups")
+    names = as_texts(as_column(groups, "Groups"), "Groups")
     if names.shape != split.shape:
         raise ValueError(f"Groups have shape {names.shape} for {len(split)} stimuli; expected one per stimulus.")
     part_of: dict[str, str] = {}

@@ -1,4 +1,5 @@
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +145,10 @@ def test_arrays_of_different_lengths_are_rejected_with_their_shapes(part: dict[s
         changed(**part)
 
 
-def test_no_stimuli_are_refused() -> None:
+@pytest.mark.parametrize("classes", [None, ["cat"]])
+def test_no_stimuli_are_refused(classes: Any) -> None:
     with pytest.raises(ValueError, match=r"ids of shape \(0,\).*and one stimulus or more"):
-        Stimuli.of([], [], [], np.zeros((0, 3)))
+        Stimuli.of([], [], [], np.zeros((0, 3)), classes=classes)
 
 
 def test_repeated_ids_are_refused() -> None:
@@ -217,9 +219,10 @@ WRONG_LABELS: dict[str, tuple[Any, str]] = {
         np.full(N, 2**63, dtype=np.uint64),
         "Label 9223372036854775808 is not a whole number in the range of int64",
     ),
-    "NaN": ([0, np.nan, 1, np.nan, 2, 1], "2 of 6 labels are NaN; leave out these stimuli"),
+    "NaN": ([0, np.nan, 1, np.nan, 2, 1], "2 of 6 labels are NaN or None; leave out these stimuli"),
     "complex": ([1j] * N, "Labels are of type complex128; expected text or whole numbers"),
-    "objects": (np.array([0, None] * 3), "Labels are of type object; expected text or whole numbers"),
+    "None": (np.array([0, None] * 3), "3 of 6 labels are NaN or None; leave out these stimuli"),
+    "objects": ([Fraction(1, 2)] * N, "Labels are of type object; expected text or whole numbers"),
     "single": (3, r"Labels are a single value; expected one label for each stimulus, shape \(n,\)"),
     "single tensor": (torch.tensor(3), "Labels are a single value"),
     "two hot": (np.ones((N, 2)), r"Labels have shape \(6, 2\); expected one label .* \(n, 1\), or one-hot rows"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -29,6 +30,27 @@ def test_text_is_numbered_in_alphabetical_order_and_keeps_its_names() -> None:
     assert stimuli.classes == ("cat", "dog")
     assert stimuli.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert stimuli.ids.tolist() == ["b", "d", "e", "a", "c", "f"]
+
+
+@pytest.mark.parametrize("dtype", [None, "category", object])
+def test_columns_of_a_frame_are_labels_targets_and_groups(dtype: Any) -> None:
+    column = pd.Series(["dog", "cat", "dog", "cat", "cat", "dog"], dtype=dtype)
+    stimuli = stimuli_of(labels=column, targets={"t": column, "n": pd.Series(range(N), dtype=object)})
+    assert stimuli.classes == ("cat", "dog")
+    assert stimuli.targets["t"].tolist() == ["cat"] * 3 + ["dog"] * 3
+    assert stimuli.targets["n"].tolist() == [1, 3, 4, 0, 2, 5]
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA], ids=["None", "NaN", "NA"])
+@pytest.mark.parametrize("kind", [list, pd.Series, lambda values: np.array(values, dtype=object)])
+def test_missing_labels_targets_and_groups_are_no_classes_of_their_own(kind: Any, missing: Any) -> None:
+    column = kind(["x", "x", missing, "y", "z", "z"])
+    with pytest.raises(ValueError, match=r"^1 of 6 labels are NaN or None; leave out these stimuli"):
+        stimuli_of(labels=column)
+    with pytest.raises(ValueError, match=r"^Target 't': 1 of 6 labels are NaN or None"):
+        stimuli_of(targets={"t": column})
+    with pytest.raises(ValueError, match=r"^1 of 6 groups are NaN or None"):
+        stimuli_of(groups=column)
 
 
 def test_text_is_numbered_in_the_order_of_given_classes() -> None:
@@ -74,6 +96,7 @@ def test_targets_follow_the_stimuli_and_round_trip_through_the_file(folder: Path
         ({"targets": {"label": range(N)}}, "A target is named 'label'; expected a text other than"),
         ({"targets": {3: range(N)}}, "A target is named 3"),
         ({"targets": {"t": range(5)}}, "Target 't' has 5 values for 6 stimuli"),
+        ({"groups": [1.0, 1.0, np.nan, 2.0, 3.0, 3.0]}, "1 of 6 groups are NaN or None"),
         ({"targets": {"t": [1.0, np.inf, 0, 0, 0, 0]}}, "Target 't' has values that are NaN or infinite"),
         ({"targets": {"t": np.zeros(N, dtype=complex)}}, "Target 't' has type complex128"),
         ({"targets": {"t": np.full(N, 2**63, dtype=np.uint64)}}, "Target 't': Label .* is not a whole number"),
