@@ -190,6 +190,8 @@ def _labels(y: Any, n: int, classes: Sequence[str] | None) -> tuple[NDArray[np.i
     if y.dtype.kind in "cOV":
         raise ValueError(f"y has type {y.dtype}; expected labels, as numbers or text.")
     found, labels = np.unique(as_label_vector(y), return_inverse=True)
+    if found.dtype.kind in "US" and not found[0]:
+        raise ValueError(f"{int((labels == 0).sum())} of {len(labels)} labels are empty; leave out these stimuli.")
     if classes is not None and found.dtype.kind in "iu" and found.min() >= 0 and found.max() < len(classes):
         return found[labels].astype(np.int64), tuple(classes)
     return labels, tuple(map(str, found.astype(str) if found.dtype.kind == "S" else found))

@@ -84,19 +84,19 @@ def text_stimuli(path: Path, folder: str, max_length: int | None, say: Callable[
     Raises
     ------
     ValueError, OSError
-        If the file has no texts, the tokenizer cannot be loaded or has no padding token, or texts are longer than it
-        allows.
+        If the file has no texts, values that are no text, or two columns of one meaning; if the tokenizer cannot be
+        loaded or has no padding token; or if texts are longer than it allows.
     """
     if path.suffix.lower() not in TEXT_FORMATS:
         raise ValueError(f"{path} holds no texts for a tokenizer; expected {', '.join(TEXT_FORMATS)}.")
     tokenizer = _tokenizer(folder)
     found = TEXT_FORMATS[path.suffix.lower()](path)
-    columns = {_COLUMNS[name]: values for name, values in found.items() if name in _COLUMNS}
+    columns = _known_columns(path, found)
     if not len(columns.get("text", ())):
         raise ValueError(f"{path} has no column 'text' with one text or more (found: {', '.join(found) or 'nothing'}).")
     if others := [name for name in found if name not in _COLUMNS]:
         say(f"Of {path} only texts, labels, ids and split are used; {', '.join(others)} are left out.")
-    texts = [str(text) for text in columns.pop("text")]
+    texts = [_text(path, number, value) for number, value in enumerate(columns.pop("text"), start=1)]
     inputs = Tokens(texts, tokenizer, max_length)
     if max_length is None and inputs.length > min(tokenizer.model_max_length, _UNLIMITED):
         raise ValueError(
@@ -106,6 +106,23 @@ def text_stimuli(path: Path, folder: str, max_length: int | None, say: Callable[
     if inputs.n_cut:
         say(f"{inputs.n_cut} of {len(texts)} texts have more than {max_length} tokens and are cut.")
     return GivenStimuli(inputs, columns, str(path))
+
+
+def _known_columns(path: Path, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that are used, by meaning; raise ValueError if two have the same."""
+    meanings = [_COLUMNS[name] for name in found if name in _COLUMNS]
+    if same := [name for name in found if name in _COLUMNS and meanings.count(_COLUMNS[name]) > 1]:
+        raise ValueError(f"{path} has columns of the same meaning: {', '.join(same)}. Keep one of them.")
+    return {_COLUMNS[name]: values for name, values in found.items() if name in _COLUMNS}
+
+
+def _text(path: Path, number: int, value: Any) -> str:
+    """Return a text of a file; raise ValueError if it is none, such as null."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if not isinstance(value, str):
+        raise ValueError(f"Text {number} of {path} is {value!r:.40}; expected text. Fill it in, or leave it out.")
+    return str(value)
 
 
 def _tokenizer(folder: str) -> Any:
@@ -132,10 +149,15 @@ def _tokenizer(folder: str) -> Any:
 
 
 def _csv(path: Path) -> Mapping[str, Any]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        return _columns(path, header, ((number, row) for number, row in enumerate(rows, start=2) if row))
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            header = next(rows, [])
+            return _columns(path, header, ((number, row) for number, row in enumerate(rows, start=2) if row))
+    except csv.Error as error:  # a quotation mark that is not closed, for example, makes the rest one value
+        raise ValueError(
+            f"{path} is not a table of comma-separated values ({error}). Correct it, or give texts as .jsonl."
+        ) from error
 
 
 def _columns(path: Path, header: Sequence[str], rows: Iterator[tuple[int, Sequence[Any]]]) -> dict[str, list[Any]]:
@@ -169,8 +191,8 @@ def _json_lines(path: Path) -> Mapping[str, Any]:
 
 
 def _lines(path: Path) -> Mapping[str, Any]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return {"text": [line for line in lines if line.strip()]}
+    with path.open(encoding="utf-8-sig") as file:  # whose lines, unlike those of splitlines, end at line feeds only
+        return {"text": [line.rstrip("\n") for line in file if line.strip()]}
 
 
 def _npz(path: Path) -> Mapping[str, Any]:

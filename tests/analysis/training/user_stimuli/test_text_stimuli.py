@@ -70,6 +70,18 @@ def test_texts_become_ids_and_masks_padded_to_the_longest(tmp_path: Path, tokeni
     assert stimuli.classes == (() if suffix == "txt" else ("x", "y"))
 
 
+def test_only_line_feeds_separate_texts_of_a_text_file(tmp_path: Path, tokenizer: str) -> None:
+    (tmp_path / "t.txt").write_text("the\u2028cat\ndog\x0cran\r\n", encoding="utf-8")
+    ids = dict(load(tmp_path / "t.txt", tokenizer)[0].first_inputs(9))["input_ids"]
+    assert ids.tolist() == [[2, 3], [5, 6]]
+
+
+def test_bytes_in_an_npz_file_are_text(tmp_path: Path, tokenizer: str) -> None:
+    np.savez(tmp_path / "t.npz", text=np.array([b"the cat", b"dog ran"]))
+    ids = dict(load(tmp_path / "t.npz", tokenizer)[0].first_inputs(9))["input_ids"]
+    assert ids.tolist() == [[2, 3], [5, 6]]
+
+
 def test_longer_texts_are_cut_only_on_request(tmp_path: Path, tokenizer: str) -> None:
     (tmp_path / "t.txt").write_text("the cat sat\nthe cat sat the dog\n")
     with pytest.raises(ValueError, match=r"has 5 tokens, and the tokenizer allows 3\. Give --max-length 3 to cut"):
@@ -94,6 +106,10 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "twice": ("t.csv", "text,text\na,b\n", "has two columns of one name"),
     "no object": ("t.jsonl", '{"text": "a"}\n[1]\n', "Line 2 of .*t.jsonl is not understood; expected a JSON object w"),
     "no json": ("t.jsonl", "text\n", "Line 1 of .*t.jsonl is not understood; expected a JSON object"),
+    "two labels": ("t.csv", "text,label,y\ndog,a,b\n", "has columns of the same meaning: label, y. Keep one of them"),
+    "empty label": ("t.csv", "text,label\ndog,a\ncat,\n", "1 of 2 labels are empty; leave out these stimuli"),
+    "null": ("t.jsonl", '{"text": "a"}\n{"text": null}\n', "Text 2 of .*t.jsonl is None; expected text"),
+    "long": ("t.csv", f"text\n{'a' * 2**18}\n", r"t.csv is not a table of comma-separated values .* as \.jsonl"),
     "other format": ("t.md", "text\n", r"t.md holds no texts for a tokenizer; expected .csv, .jsonl, .npz, .txt"),
 }
 
