@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -177,7 +178,7 @@ def _columns(path: Path, sha256: str) -> _Columns:
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(f"{path} has changed since it was opened. Give the command again.")
     try:
-        lines = list(csv.reader(content.decode("utf-8-sig").splitlines(), strict=True))
+        lines = list(csv.reader(StringIO(content.decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a table of comma-separated values in UTF-8 ({error}).") from error
     if not lines:

@@ -130,3 +130,10 @@ def test_targets_are_added_to_those_of_the_stimuli(tmp_path: Path) -> None:
         opened.added_to(stimuli(digit=[0, 3, 4]))
     with pytest.raises(ValueError, match="have a target 'label' already"):
         table(tmp_path, "id,label\na,1\nb,2\nc,3").added_to(stimuli())
+
+
+def test_cells_keep_line_separators(tmp_path: Path) -> None:
+    text = 'id,word\na,"one\ntwo"\nb,one\u2028two\nc,one\x85two\r\n'
+    (tmp_path / "targets.csv").write_bytes(text.encode())
+    found = TargetTable.open(tmp_path / "targets.csv").values_of(list("abc"))
+    assert found.targets["word"].tolist() == ["one\ntwo", "one\u2028two", "one\x85two"]
