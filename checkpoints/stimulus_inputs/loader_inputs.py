@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence, Sized
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -37,10 +37,12 @@ class LoaderInputs(ItemInputs):
         if loader.batch_sampler is None:
             raise ValueError(f"{what} come from a loader that makes no batches (batch_size=None); give its data set.")
         super().__init__(loader.dataset, what, with_labels=with_labels)
-        if loader.batch_size is not None and len(loader.sampler) != len(self):  # type: ignore[arg-type]
+        sampler = loader.sampler
+        n_drawn = len(sampler) if isinstance(sampler, Sized) else len(self)  # unknown of a sampler without a length
+        if loader.batch_size is not None and n_drawn != len(self):
             raise ValueError(
-                f"{what} come from a loader whose sampler draws {len(loader.sampler)} of {len(self)} items; choose "  # type: ignore[arg-type]
-                "the items with torch.utils.data.Subset instead."
+                f"{what} come from a loader whose sampler draws {n_drawn} of {len(self)} items; choose the items with "
+                "torch.utils.data.Subset instead."
             )
         self._loader = loader
 

@@ -1,12 +1,13 @@
 """Stimuli from loaders: in the order of their data sets, whatever theirs, with their workers and collate functions."""
 
 import multiprocessing
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, SequentialSampler, SubsetRandomSampler, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler, SubsetRandomSampler, TensorDataset
 
 from checkpoints import Stimuli
 
@@ -99,6 +100,17 @@ def raising(items: list[Any]) -> Any:
 def test_what_a_collate_function_returns_is_checked(collate: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         loaded(DataLoader(TensorDataset(X), collate_fn=collate, batch_size=5), Y)
+
+
+class Endless(Sampler[int]):
+    """A sampler without a length."""
+
+    def __iter__(self) -> Iterator[int]:
+        yield from range(N)
+
+
+def test_a_sampler_without_a_length_does_not_matter() -> None:
+    assert loaded(DataLoader(TensorDataset(X, Y), sampler=Endless())).is_same_as(in_memory())
 
 
 def test_a_loader_that_makes_no_batches_or_leaves_items_out_is_refused() -> None:
