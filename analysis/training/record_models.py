@@ -121,7 +121,7 @@ def _twice(load: Callable[[StepWeights], nn.Module], weights: StepWeights) -> tu
 def _say_what_is_missing(source: ModelConfig, loaded: UserStimuli, progress: Reporter) -> None:
     if not source.weights:
         progress.say(f"No weights were given: {source.model} is recorded with those that it makes or loads itself.")
-    if not loaded.classes and not loaded.stimuli.targets:
+    if not loaded.classes:
         progress.say(f"{loaded.name} has no labels, which repsim analyze needs.")
 
 

@@ -88,7 +88,7 @@ def stimuli_of(given: GivenStimuli, config: StimulusConfig) -> UserStimuli:
 
     Ids are row numbers by default. Of each five consecutive stimuli of a class three are for training probes, one for
     validation and one for testing; groups stay whole, and their classes are divided as evenly as that allows. Without
-    labels all are "test".
+    labels and targets all are "test".
 
     Raises
     ------
@@ -110,7 +110,8 @@ def _stimuli(given: GivenStimuli, config: StimulusConfig) -> Stimuli:
     groups = columns.get("groups") if found.groups is None else found.groups
     split = columns.get("split")
     if split is None:
-        split = default_split(labels, groups) if names else np.full(len(given), "test")
+        is_probed = bool(names or found.targets)
+        split = default_split(labels, groups) if is_probed else np.full(len(given), "test")
     about: dict[str, Any] = {"classes": names or None, "targets": found.targets, "groups": groups}
     return Stimuli.of(given.ids, labels, split, given.finite_inputs, **about)
 
@@ -142,7 +143,8 @@ def _tokens(given: GivenStimuli, config: StimulusConfig) -> Stimuli:
     labels[mask] = numbers
     split = columns.get("split")
     if split is None:
-        split = default_split(np.zeros(len(given), dtype=np.int64)) if names else np.full(len(given), "test")
+        is_probed = bool(names) or config.targets is not None
+        split = default_split(np.zeros(len(given), dtype=np.int64)) if is_probed else np.full(len(given), "test")
     stimuli = Stimuli.of_tokens(given.ids, labels, split, given.finite_inputs, mask=mask, classes=names or None)
     table = config.target_table
     return stimuli if table is None else table.added_to(stimuli)
@@ -190,6 +192,11 @@ def _labels(y: Any, n: int, classes: Sequence[str] | None) -> tuple[NDArray[np.i
     if y.dtype.kind in "cOV":
         raise ValueError(f"y has type {y.dtype}; expected labels, as numbers or text.")
     found, labels = np.unique(as_label_vector(y), return_inverse=True)
+    if found.dtype.kind == "f" and (quantities := found[found % 1 != 0]).size:
+        raise ValueError(
+            f"Label {quantities[0]:g} is no class; expected text or whole numbers. Give a quantity as a column of "
+            "--targets."
+        )
     if found.dtype.kind in "US" and not found[0]:
         raise ValueError(f"{int((labels == 0).sum())} of {len(labels)} labels are empty; leave out these stimuli.")
     if classes is not None and found.dtype.kind in "iu" and found.min() >= 0 and found.max() < len(classes):

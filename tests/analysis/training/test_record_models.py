@@ -286,6 +286,17 @@ def test_a_table_gives_targets_and_groups_by_id(place: Path) -> None:
     assert stimuli.groups.tolist() == ["y", "z", "z", "x"]
 
 
+def test_stimuli_with_targets_and_no_labels_are_divided_for_probes(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("own.npz", X=np.zeros((5, 1, 8, 8)), ids=list("abcde"))
+    Path("targets.csv").write_text("id,speed\n" + "".join(f"{each},0.5\n" for each in "abcde"))
+    config = StimulusConfig(data="own.npz", targets="targets.csv")
+    assert load_stimuli(config).stimuli.split.tolist() == ["train", "test", "train", "validation", "train"]
+    record(data=config, progress=True)
+    assert "own.npz has no labels, which repsim analyze needs." in capsys.readouterr().err
+
+
 def test_stimuli_without_labels_are_recorded_but_not_analyzed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez("plain.npz", X=np.zeros((4, 1, 8, 8)))
     run = record(data="plain.npz")
@@ -332,7 +343,11 @@ OTHER_FILES: dict[str, tuple[dict[str, Any], str]] = {
     "two numbers": ({"X": X, "y": np.ones((6, 2))}, r"wrong\.npz: Labels have shape \(6, 2\); expected one label"),
     "two texts": ({"X": X, "y": np.full((6, 2), "a")}, r"wrong\.npz: Labels have shape \(6, 2\)"),
     "transposed": ({"X": X, "y": np.arange(6)[None]}, r"wrong\.npz: Labels have shape \(1, 6\)"),
-    "NaN": ({"X": X, "y": [0, 1, 2, np.nan, 1, 0]}, r"wrong\.npz: 1 of 6 labels are NaN; leave out these stimuli"),
+    "NaN": ({"X": X, "y": [0, 1, 2, np.nan, 1, 0]}, r"wrong\.npz: 1 of 6 labels are NaN or None; leave"),
+    "quantities": (
+        {"X": X, "y": [0.0, 1.5, 2.0, 1.0, 1.0, 0.0]},
+        r"wrong\.npz: Label 1\.5 is no class.*as a column of --targets",
+    ),
     "complex": ({"X": X, "y": np.full(6, 1j)}, r"wrong\.npz: y has type complex128; expected labels"),
     "fields": ({"X": X, "y": np.zeros(6, [("a", int)])}, r"wrong\.npz: y has type .*; expected labels"),
     "fewer": ({"X": X, "y": [0, 1]}, r"wrong\.npz: Stimuli have ids of shape \(6,\), labels \(2,\)"),
