@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,10 @@ class _MatFile:
             self._sink.close()
 
     def save(self, name: str, put: Put) -> None:
-        """Write a variable; raise the first error of the disk, if there was one."""
-        put(self._file, identifier(name))
+        """Write a variable, with a number if its name is taken; raise the first error of the disk, if there was one."""
+        plain = identifier(name)
+        numbered = (f"{plain[: _LONGEST_NAME - 6]}_{number}" for number in count(2))
+        put(self._file, next(each for each in chain([plain], numbered) if each not in self._file))
         self._sink.check()
 
     def numbers(self, values: NDArray[Any]) -> Put:

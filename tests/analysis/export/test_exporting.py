@@ -235,6 +235,17 @@ def test_class_names_groups_and_targets_are_exported(described_run: Path, tmp_pa
     assert found == ABOUT
 
 
+def test_targets_whose_names_are_one_in_matlab_are_numbered(tmp_path: Path) -> None:
+    model = Odd()
+    targets = {name: np.arange(6) + k for k, name in enumerate(["a b", "a_b", "a.b", "x" * 70, "x" * 80])}
+    stimuli = Stimuli.of(IDS, np.zeros(6, dtype=int), ["test"] * 6, np.ones((6, 4)), targets=targets)
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
+        run.checkpoint(0, model, capture=Capture(model, ["parts.a/b"]))
+    variables = mat73.loadmat(export(tmp_path / "run", tmp_path / "run.mat", format="matlab")[0])
+    names = ["target_a_b", "target_a_b_2", "target_a_b_3", "target_" + "x" * 56, "target_" + "x" * 50 + "_2"]
+    assert [np.ravel(variables[name])[0] for name in names] == [0, 1, 2, 3, 4]
+
+
 def test_steps_and_layers_are_chosen_as_elsewhere(odd_run: Path, tmp_path: Path) -> None:
     export(odd_run, tmp_path / "one.npz", format="npz", layers=["parts.w*"])
     with np.load(tmp_path / "one.npz") as arrays:
