@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -27,6 +27,7 @@ __all__ = [
     "add_entry",
     "add_installed",
     "adopt",
+    "check_registered",
     "forget",
     "installed_points",
     "own_parts",
@@ -67,6 +68,10 @@ class RegistryKind:
         """The dict, imported when it is asked for."""
         found: MutableMapping[str, Any] = resolve_name(self.place)
         return found
+
+    def how_to_register(self, name: str) -> str:
+        """Return the decorator that registers an entry, as it is typed."""
+        return f'@analysis.register("{self.name}", "{name}")'
 
     def entry(self, name: str, given: Any, declared: Mapping[str, Any]) -> Any:
         """Return the entry that is made of what a user registers."""
@@ -135,6 +140,7 @@ class OwnPart:
 
 
 _PARTS: dict[tuple[str, str], OwnPart] = {}  # by kind and name
+_PACKAGED: dict[RegistryKind, dict[str, Any]] = {}  # entries of the package, of registries that are complete
 
 
 def own_parts() -> list[OwnPart]:
@@ -205,8 +211,34 @@ def forget(module: str) -> None:
             del _PARTS[part.kind.name, part.name]
 
 
+def check_registered(names: Collection[str], kinds: Collection[str] = ()) -> None:
+    """Check that no entry of these names, or kinds, was put into its registry without being registered.
+
+    Stored results depend on the source of registered parts; of other entries it is unknown whether they have changed.
+
+    Raises
+    ------
+    ValueError
+        If there is one; the message names it.
+    """
+    for kind, packaged in _PACKAGED.items():
+        for name, entry in kind.registry.items():
+            known = _PARTS.get((kind.name, name))
+            is_asked = name in names or kind.name in kinds
+            if is_asked and entry is not packaged.get(name) and (known is None or entry is not known.entry):
+                raise ValueError(
+                    f"The {kind.noun} '{name}' was put into {kind.place.partition(':')[2]} directly, so that it is "
+                    "unknown whether results that are stored under its name are still its own. Register it instead: "
+                    f"{kind.how_to_register(name)}."
+                )
+
+
 def add_installed(kind: RegistryKind) -> None:
-    """Add what other packages offer as entry points of the group ``repsim.KIND``; warn of those that are broken."""
+    """Add what other packages offer as entry points of the group ``repsim.KIND``; warn of those that are broken.
+
+    It is called once the registry has all entries of this package.
+    """
+    _PACKAGED.setdefault(kind, dict(kind.registry))
     for point in installed_points(kind.name):
         try:
             given = point.load()

@@ -26,12 +26,15 @@ from analysis.execution.shipping import parts_identity
 from checkpoints import Damaged, Run
 from checkpoints.storage.manifest import read_json
 from probes.table.columns import schema_version
+from repsim.registration import check_registered
 
 __all__ = ["OUTCOME", "AnalysisPlan", "plan_tasks", "read_outcome"]
 
 OUTCOME = "analysis.json"
 _FORMAT = {"format": "repsim-analysis", "format_version": 1}
 _REVISION = 15  # raised when tables, figures or the report show something else, so that earlier ones become stale
+
+_DRAWN = ("figures", "report_tables", "charts")  # registries of which all entries are shown
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class AnalysisPlan:
 
     @cached_property
     def identity(self) -> str:
-        """Hash of everything that the results follow from."""
+        """Hash of everything that the results follow from; ValueError if a part of the user was not registered."""
+        check_registered({self.config.distance, *self.config.measures}, _DRAWN)
         runs = {str(view.run.path.absolute()): view.run for view in self.views}
         states = {path: [run.info, run.status, _size(run.path / "metrics.jsonl")] for path, run in runs.items()}
         views = [

@@ -15,10 +15,10 @@ import cloudpickle
 
 from analysis.own_parts.importing import imported_modules, load
 from analysis.own_parts.registries import KINDS
-from repsim.registration import OwnPart, PartModule, adopt, installed_points, own_parts
+from repsim.registration import OwnPart, PartModule, adopt, check_registered, installed_points, own_parts
 from repsim.source_digest import digest_of_module
 
-__all__ = ["Shipment", "own_digests", "parts_identity"]
+__all__ = ["Shipment", "digests_of_kind", "own_digests", "parts_identity"]
 
 _OURS = frozenset({"repsim", "probes", "checkpoints", "analysis"})
 
@@ -68,14 +68,23 @@ class Shipment:
 
 
 def own_digests(key: str) -> list[str]:
-    """Return the digests of the user's own parts that the JSON text of a task's key names."""
-    parts = own_parts()
-    if not parts:
-        return []
-    texts = set(_texts(json.loads(key)))
+    """Return the digests of the user's own parts that a JSON text, such as that of a task's key, names.
+
+    Raises
+    ------
+    ValueError
+        If it names an entry that was put into a registry without being registered.
+    """
+    texts, parts = set(_texts(json.loads(key))), own_parts()
+    check_registered(texts)
     named = [part for part in parts if part.name in texts]
     modules = {part.module for part in parts if any(text.startswith(f"{part.module.name}.") for text in texts)}
     return sorted({*map(_digest, named), *(module.sha256 for module in modules if module.sha256)})
+
+
+def digests_of_kind(kind: str) -> list[str]:
+    """Return the digests of the user's own parts in one registry, for tasks that use all of its entries."""
+    return sorted({_digest(part) for part in own_parts() if part.kind.name == kind})
 
 
 def parts_identity() -> list[list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,14 @@ from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
 from analysis.comparison.tasks.source import Source
 from analysis.comparison.view import View
 from analysis.config.recorded_steps import is_trained_here
+from analysis.execution.shipping import own_digests
 from analysis.execution.task import Task
 from checkpoints.lineage import recorded_by
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from repsim.learning import TrainingConfig
 
 __all__ = ["SIGNALS"]
 
@@ -32,6 +36,8 @@ def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
         inputs = {"sources": (tasks.source(index, *view.listed),), "boundaries": boundaries}
         if boundaries and not _why_no_quality(view):
             hashes = {"weights": manifest["weights.safetensors"]["sha256"], "config": view.run.info.get("config_hash")}
+            if own := own_digests(json.dumps(_parts(view))):
+                hashes["parts"] = own
             cost = 0.5 + 0.1 * len(boundaries)
             yield tasks.make("gradient_quality", measure_quality, {**inputs, "hashes": hashes}, cost=cost)
         if boundaries and "gradients.h5" in manifest:
@@ -45,15 +51,27 @@ def _rules(view: View) -> dict[int, str]:
     config = view.run.config
     if not is_trained_here(config) or (config["training"].get("rule") == "backprop" and "forked_from" not in config):
         return {}
-    from analysis.training.transplant import configuration_at
-
     try:
-        rules = configuration_at(view.run, view.step)[0].rules
+        rules = _training(view).rules
     except (ValueError, TypeError, KeyError):  # of another version, or with a rule of the user's that is not here
         return {}
     lowest = range(1, max((k for k, rule in rules.items() if not rule.observe), default=0) + 1)
     names = {k: f"{rule.name} (observed)" if rule.observe else rule.name for k, rule in rules.items()}
     return {k: names.get(k, "backprop") for k in sorted({*lowest, *names})}
+
+
+def _training(view: View) -> TrainingConfig:
+    """Return the settings of the training that committed the step of a view."""
+    from analysis.training.transplant import configuration_at
+
+    return configuration_at(view.run, view.step)[0]
+
+
+def _parts(view: View) -> list[str]:
+    """Return the names of the parts that the training of a view used, of which some may be the user's own."""
+    training = _training(view)
+    names = [training.network, training.norm, training.activation, training.loss, training.data]
+    return [*names, *(rule.name for rule in training.rules.values())]
 
 
 def _why_no_quality(view: View) -> str:

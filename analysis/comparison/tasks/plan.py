@@ -9,6 +9,7 @@ from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
 from analysis.comparison.tasks.source import Source
 from analysis.comparison.tasks.version import VERSION
 from analysis.comparison.view import View
+from analysis.execution.shipping import digests_of_kind
 from analysis.execution.task import Task
 
 __all__ = [
@@ -91,7 +92,8 @@ def plan_probes_of(tasks: AnalysisTasks, view: View, source: Source) -> Iterator
     from analysis.comparison.tasks.compute import fit_probes
     from probes.table.columns import schema_version
 
-    version, n_stimuli = f"{VERSION}-{schema_version()}", len(view.stimuli)
+    version = "-".join([str(VERSION), schema_version(), *digests_of_kind("columns")])
+    n_stimuli = len(view.stimuli)
     for layers in _groups(view, n_stimuli, _MOST_TOGETHER):
         cost = 0.2 + 4e-7 * n_stimuli * sum(view.listed[layer].shape[1] for layer in layers)
         inputs = {"sources": (replace(source, layers=layers),), "Cs": list(tasks.config.Cs), "targets": tasks.targets}

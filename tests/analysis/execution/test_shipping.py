@@ -1,20 +1,24 @@
 """Own parts that travel with tasks, and keys of tasks that depend on their source."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import pytest
 
-from analysis import import_parts
+from analysis import AnalysisConfig, ExecutionConfig, analyze_run, import_parts, train_run
+from analysis.comparison.figures import FIGURES
 from analysis.execution.cache import Cache
 from analysis.execution.shipping import Shipment, own_digests, parts_identity
 from analysis.execution.task import Task, pack, perform
+from analysis.workflows.analyze import plan_run
 from repsim import registration
+from repsim.learning import TrainingConfig
 from repsim.registration import own_parts
-from repsim.similarity import MEASURES, register_measure
+from repsim.similarity import MEASURES, Measure, register_measure
 
 pytestmark = pytest.mark.usefixtures("own")
 
@@ -136,3 +140,62 @@ def test_without_own_parts_nothing_travels_and_keys_are_as_they_were() -> None:
     assert Shipment.of_this_process() == Shipment((), (), b"")
     assert own_digests('["cka"]') == parts_identity() == []
     assert cloudpickle.loads(cloudpickle.dumps(Shipment((), (), b""))).unpack() is None
+
+
+def test_an_entry_that_was_assigned_directly_is_refused_where_results_are_stored(
+    runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AnalysisConfig(measures=("gap",), steps="last")
+    message = r"^The measure 'gap' was put into MEASURES directly.* Register it instead: @analysis.register\(\"measures"
+    with monkeypatch.context() as patched:
+        patched.setitem(MEASURES, "gap", Measure.from_function("gap", lambda X, Y: 1.0))
+        with pytest.raises(ValueError, match=message):
+            analyze_run(runs["backprop"], config=config, output=tmp_path)
+        with pytest.raises(ValueError, match=message):
+            _ = task(tmp_path).key
+        assert own_digests('["cka"]') == []
+    with monkeypatch.context() as patched:
+        patched.setitem(MEASURES, "cka", Measure.from_function("cka", lambda X, Y: 1.0))
+        with pytest.raises(ValueError, match=r"^The measure 'cka' was put into MEASURES directly"):
+            own_digests('["cka"]')
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_that_was_assigned_directly_is_refused_as_all_figures_are_drawn(
+    runs: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FIGURES, "mine", FIGURES["training"])
+    with pytest.raises(ValueError, match=r"^The figure 'mine' was put into FIGURES directly"):
+        analyze_run(runs["backprop"], output=tmp_path)
+
+
+EDITED = """
+from analysis import register
+from probes.table.columns import ProbeColumn
+from repsim.learning import Estimator, register_rule
+
+@register_rule("part")
+class Part(Estimator):
+    formula, reference, needs = "t_k / n", "a test", frozenset({{"target"}})
+
+    def gradient(self, signals):
+        return signals.target / {n}
+
+register("columns", "n")(ProbeColumn(dtype="float64", meaning="n", compute=lambda probed: float({n})))
+"""
+
+
+def test_an_edited_rule_or_column_changes_the_tables_that_use_it(tmp_path: Path, tiny: TrainingConfig) -> None:
+    execution = ExecutionConfig(executor="serial")
+    parts, keys = tmp_path / "parts.py", []
+    for n in (2, 4):
+        parts.write_text(EDITED.format(n=n))
+        import_parts(parts)
+        if n == 2:
+            train_run(tmp_path / "run", replace(tiny, rule="part@1"))
+        plan = plan_run(tmp_path / "run", AnalysisConfig(steps="last"))
+        keys.append({task.name: task.key for task in plan.tasks})
+    assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"probes", "gradient_quality"}
+    tables = analyze_run(tmp_path / "run", config=AnalysisConfig(steps="last"), execution=execution).tables
+    assert set(tables["probes"]["n"]) == {4.0}
+    assert tables["signals"]["relative_error"][0] == pytest.approx(0.75)
