@@ -14,6 +14,7 @@ from checkpoints.storage.commit import STAGING_PREFIX
 from checkpoints.storage.lock import Lock, Locked, is_locked
 from checkpoints.storage.manifest import read_json
 from checkpoints.storage.regular_files import is_system_file
+from repsim.learning import TrainingConfig
 from repsim.learning.checks import check_choice
 
 __all__ = ["existing_run", "remove_replaced"]
@@ -57,9 +58,15 @@ def existing_run(path: str | Path, exists: str, made_with: Mapping[str, Any]) ->
         _check_replaceable(path)
         return None
     run = Run.open(path)
-    if differences := describe_differences(made_with, run.config):
+    if differences := describe_differences(made_with, _with_later_settings(run.config)):
         raise ValueError(f"{path} was made with other settings ({differences}). {advice('another name', 'replace')}")
     return run
+
+
+def _with_later_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a run with the settings of training that it leaves out because they have their defaults."""
+    training = config.get("training")
+    return {**config, "training": TrainingConfig.later_defaults() | training} if training else dict(config)
 
 
 def remove_replaced(path: str | Path, exists: str) -> None:

@@ -96,7 +96,8 @@ def prepare(
     if network is not None:
         training = replace(training, depth=len(network.boundaries))
     learner = build_learner(training, shape, n_outputs, network=network, started=started)
-    check_update(learner, rows, torch.from_numpy(dataset.y[split["train"][:8]]))
+    n_tried = min(8, training.batch_size)
+    check_update(learner, rows[:n_tried], torch.from_numpy(dataset.y[split["train"][:n_tried]]))
     learner = learner.to(check_device(training.device))
     stimuli = choose_stimuli(dataset, split, recording.sizes, training.split_seed)
     check_layers(learner, recording.layers, stimuli)

@@ -77,7 +77,10 @@ def train_run(
 
 def made_with(training: TrainingConfig, recording: RecordingConfig) -> dict[str, Any]:
     """Return the entries of the config of a run that is trained from its first step with these settings."""
-    return {"training": located(training).to_dict(), "recording": recording.to_dict(), "forked_from": None}
+    settings = TrainingConfig.later_defaults() | located(training).to_dict()
+    if training.depth is None:
+        del settings["depth"]  # which the model decides
+    return {"training": settings, "recording": recording.to_dict(), "forked_from": None}
 
 
 def resume_run(path: str | Path, *, progress: Shown = None) -> Run:

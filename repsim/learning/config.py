@@ -181,6 +181,10 @@ class TrainingConfig(Settings):
         Settings that did not exist in earlier versions are left out where they have their default, as in runs that
         were described before.
         """
-        values = super().to_dict()
-        later = {each.name: each.default for each in self.settings() if each.name in _LATER}
-        return {name: value for name, value in values.items() if name not in later or value != later[name]}
+        later = self.later_defaults()
+        return {name: value for name, value in super().to_dict().items() if name not in later or value != later[name]}
+
+    @classmethod
+    def later_defaults(cls) -> dict[str, Any]:
+        """Return the settings that ``to_dict`` leaves out where they have these values."""
+        return {each.name: each.default for each in cls.settings() if each.name in _LATER}

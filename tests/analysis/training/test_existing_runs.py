@@ -151,3 +151,15 @@ def test_a_fork_is_continued_only_from_its_own_source(copied: Copied, tmp_path: 
     with pytest.raises(ValueError, match="other settings"):
         fork_run(shutil.copytree(source, tmp_path / "plain"), source, 0, exists="resume")
     assert Run.open(fork_run(fork.path, source, 0, exists="replace").path).info["uuid"] != fork.info["uuid"]
+
+
+@pytest.mark.parametrize("changes", [{"clip_norm": 0.5}, {"warmup": 3}, {"weight_decay": 0.1}])
+def test_settings_that_a_run_leaves_out_at_their_defaults_are_compared(
+    copied: Copied, tiny: TrainingConfig, few: RecordingConfig, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    ((name, value),) = changes.items()
+    with pytest.raises(ValueError, match=rf"made with other settings \(training\.{name} \S+ there, {value} here\)"):
+        train_run(copied("backprop"), replace(tiny, **changes), few, exists="resume")
+    train_run(tmp_path / "run", replace(tiny, epochs=1, **changes), few)
+    with pytest.raises(ValueError, match=rf"made with other settings \(training\.{name} {value} there, \S+ here\)"):
+        train_run(tmp_path / "run", replace(tiny, epochs=1), few, exists="resume")

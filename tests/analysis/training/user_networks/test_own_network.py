@@ -81,6 +81,12 @@ def ragged():
 FEW = RecordingConfig(steps="last", n_train=9, n_validation=3, n_test=3)
 
 
+BATCH_NORM = """
+def batch_norm():
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+"""
+
+
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
@@ -189,6 +195,23 @@ def test_several_seeds_equal_single_runs(place: Path) -> None:
     assert [each.path for each in resume_seeds("runs/all", "0-1")] == [run.path for run in together]
     for name, expected in alone.last().weights().items():
         torch.testing.assert_close(together[1].last().weights()[name], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_run_of_a_network_of_the_user_is_continued_by_the_settings_it_was_started_with(place: Path) -> None:
+    train_run(place / "run", settings(), FEW, progress=False)
+    assert train_run(place / "run", settings(), FEW, exists="resume", progress=False).status["state"] == "finished"
+    with pytest.raises(ValueError, match=r"made with other settings \(training\.model \"mine:mlp\" there, null here"):
+        train_run(place / "run", settings(None, depth=2), FEW, exists="resume", progress=False)
+    several = train_seeds(place / "several", settings(), FEW, seeds="0-1", progress=False)
+    again = train_seeds(place / "several", settings(), FEW, seeds="0-1", exists="resume", progress=False)
+    assert [run.info["uuid"] for run in again] == [run.info["uuid"] for run in several]
+
+
+def test_batches_that_a_block_cannot_train_on_are_refused_before_anything_is_written(place: Path) -> None:
+    (place / "mine.py").write_text(MODULE + BATCH_NORM)
+    with pytest.raises(ValueError, match=r"cannot learn from a batch .*Expected more than 1 value per channel"):
+        train_run(place / "run", settings("mine:batch_norm", batch_size=1), FEW, progress=False)
+    assert not (place / "run").exists()
 
 
 def test_no_model_is_no_network() -> None:
