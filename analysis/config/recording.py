@@ -66,6 +66,11 @@ class RecordingConfig(Settings):
         values = super().to_dict()
         return values if self.record_signals else {name: values[name] for name in values if name != "record_signals"}
 
+    @classmethod
+    def later_defaults(cls) -> dict[str, Any]:
+        """Return the settings that ``to_dict`` leaves out where they have these values."""
+        return {"record_signals": False}
+
     def diagnosed_steps(self, n_steps: int) -> tuple[int, ...]:
         """Return the steps of a training of ``n_steps`` updates whose gradients are compared with the true ones."""
         if self.diagnose == "none" or n_steps == 0:

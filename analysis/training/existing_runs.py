@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.config.existing import EXISTS, advice, describe_differences
+from analysis.config.recording import RecordingConfig
 from checkpoints import Damaged, Run
 from checkpoints.storage.commit import STAGING_PREFIX
 from checkpoints.storage.lock import Lock, Locked, is_locked
@@ -64,9 +65,9 @@ def existing_run(path: str | Path, exists: str, made_with: Mapping[str, Any]) ->
 
 
 def _with_later_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of a run with the settings of training that it leaves out because they have their defaults."""
-    training = config.get("training")
-    return {**config, "training": TrainingConfig.later_defaults() | training} if training else dict(config)
+    """Return the config of a run with the settings that it leaves out because they have their defaults."""
+    later = {"training": TrainingConfig.later_defaults(), "recording": RecordingConfig.later_defaults()}
+    return {name: later[name] | value if name in later else value for name, value in config.items()}
 
 
 def remove_replaced(path: str | Path, exists: str) -> None:

@@ -80,7 +80,8 @@ def made_with(training: TrainingConfig, recording: RecordingConfig) -> dict[str,
     settings = TrainingConfig.later_defaults() | located(training).to_dict()
     if training.depth is None:
         del settings["depth"]  # which the model decides
-    return {"training": settings, "recording": recording.to_dict(), "forked_from": None}
+    recorded = RecordingConfig.later_defaults() | recording.to_dict()
+    return {"training": settings, "recording": recorded, "forked_from": None}
 
 
 def resume_run(path: str | Path, *, progress: Shown = None) -> Run:

@@ -15,6 +15,7 @@ from repsim.learning.estimators import Estimator
 from repsim.learning.learner import Learner
 from repsim.learning.losses import count_examples
 from repsim.learning.networks import Chain
+from repsim.learning.streams import drawing_again, drawn_so_far
 from repsim.learning.tape import Tape
 
 __all__ = ["BiasVariance", "Diagnosis", "diagnose", "gradient_bias_variance"]
@@ -170,8 +171,10 @@ def gradient_bias_variance(
     sizes = []
     for X, y in batches:
         sizes.append(count_examples(y))
+        drawn = drawn_so_far(X.device)
         chosen.append(_mean_gradients(learner, learner.placed(), X, y, of))
-        true.append(_mean_gradients(learner, {}, X, y, of))
+        with drawing_again(drawn, X.device):
+            true.append(_mean_gradients(learner, {}, X, y, of))
     if len(sizes) < 2:
         raise ValueError(f"The number of batches is {len(sizes)}; a variance over batches needs two or more.")
     if len(set(sizes)) > 1:

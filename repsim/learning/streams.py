@@ -9,7 +9,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["drawing_from", "stream"]
+__all__ = ["Drawn", "drawing_again", "drawing_from", "drawn_so_far", "stream"]
+
+Drawn = tuple[torch.Tensor, torch.Tensor | None]  # states of the global generators of the CPU and of a GPU
 
 
 def stream(seed: int, name: str, *index: int) -> torch.Generator:
@@ -55,4 +57,23 @@ def drawing_from(seed: int, name: str, *index: int, device: torch.device | None 
         torch.default_generator.manual_seed(state)
         if on_gpu and device is not None:
             torch.cuda.default_generators[device.index or 0].manual_seed(state)
+        yield
+
+
+def drawn_so_far(device: torch.device) -> Drawn:
+    """Return the states of torch's global generators, for ``drawing_again``."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+@contextmanager
+def drawing_again(drawn: Drawn, device: torch.device) -> Iterator[None]:
+    """Let torch's global generators draw inside the block what they drew after ``drawn_so_far``; restore them then.
+
+    A second forward pass has the same dropout as the first so.
+    """
+    on_cpu, on_gpu = drawn
+    with torch.random.fork_rng([device] if on_gpu is not None else []):
+        torch.set_rng_state(on_cpu)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, device)
         yield

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from repsim.learning.estimators import Estimator, Signals
 from repsim.learning.losses import LOSSES
 from repsim.learning.networks.true_gradient import apply_without_side_effects, true_gradients_from
+from repsim.learning.streams import drawing_again, drawn_so_far
 
 __all__ = ["Tape"]
 
@@ -53,7 +54,11 @@ class Tape:
         self._true: dict[int, Tensor] = {}  # N · ∂L/∂h_k, where an estimator needs it
         self._proposed: dict[tuple[int, ...], tuple[Tensor, Signals]] = {}  # by estimator
         h = X.detach()  # the input gets no gradient
+        needing = [k for ks, each in self._placed.items() if "true_gradient" in each.needs for k in ks]
+        self._lowest_true = min(needing, default=None)
         for k, segment in self._segments.items():
+            if k - 1 == self._lowest_true:
+                self._drawn = drawn_so_far(X.device)
             if k - 1 in self._cuts:
                 h = self._below[k - 1] = h.detach().requires_grad_()
             estimator = self._alone.get(k - 1)
@@ -170,12 +175,12 @@ class Tape:
 
     def _true_gradients(self, y: Tensor, loss: str) -> dict[int, Tensor]:
         """Return the true gradient from the lowest boundary on whose estimator needs it."""
-        needing = [k for ks, estimator in self._placed.items() if "true_gradient" in estimator.needs for k in ks]
-        if not needing:
+        lowest = self._lowest_true
+        if lowest is None:
             return {}
-        lowest = min(needing)
         above = {k: segment for k, segment in self._segments.items() if k > lowest}
-        return true_gradients_from(self._below[lowest], above, y, loss)
+        with drawing_again(self._drawn, y.device):
+            return true_gradients_from(self._below[lowest], above, y, loss)
 
     def _influence(self, k: int) -> Tensor | None:
         if k not in self._alone or "influence" not in self._alone[k].needs:

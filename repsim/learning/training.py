@@ -18,7 +18,7 @@ from repsim.learning.losses import LOSSES
 from repsim.learning.networks import true_gradients
 from repsim.learning.optimizers import clip_gradients
 from repsim.learning.schedules import rate_factor, warmup_steps
-from repsim.learning.streams import drawing_from, stream
+from repsim.learning.streams import drawing_again, drawing_from, drawn_so_far, stream
 
 __all__ = [
     "Batch",
@@ -208,7 +208,10 @@ def propagate(
     A learner may be a stack of learners; the record of a network that diverged is its error.
     """
     optimizer.zero_grad(set_to_none=True)
-    true = true_gradients(learner.network, X, y, loss=learner.loss) if diagnosed else {}
+    true = {}
+    if diagnosed:
+        with drawing_again(drawn_so_far(X.device), X.device):
+            true = true_gradients(learner.network, X, y, loss=learner.loss)
     outcome = learner.compute_gradients(X, y, watch=diagnosed)
     diagnoses = diagnose(outcome.gradients, true, lead=outcome.loss.ndim)
     numbers = [outcome.loss, accuracies(outcome.logits, y), *outcome.estimator_losses.values()]

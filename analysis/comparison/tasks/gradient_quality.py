@@ -31,6 +31,7 @@ from repsim.learning import (
     stream,
     true_gradients,
 )
+from repsim.learning.streams import drawing_again, drawing_from, drawn_so_far
 from repsim.theory.implied_loss import Agreement, agreement, implied_loss, true_loss_at
 
 __all__ = ["N_BATCHES", "N_POINTS", "attempt_to_rebuild", "measure_quality"]
@@ -55,7 +56,8 @@ def measure_quality(
     if setup is None:
         return None  # not kept, as the data may be there another time
     batches = list(_batches(setup, source.step))
-    quality, losses = _quality(setup.learner, batches), _losses(setup, torch.cat([X for X, _ in batches]))
+    with drawing_from(setup.training.seed, "signals", source.step):  # of dropout in networks of the user
+        quality, losses = _quality(setup.learner, batches), _losses(setup, torch.cat([X for X, _ in batches]))
     return TaskResult(values={"rows": [quality[k] | losses.get(k, {}) for k in boundaries]})
 
 
@@ -93,7 +95,8 @@ def _errors(learner: Learner, batches: Sequence[tuple[Tensor, Tensor]]) -> dict[
     learner = copy.deepcopy(learner)
     found: dict[int, list[Diagnosis]] = {k: [] for k in learner.network.boundaries}
     for X, y in batches:
-        true = true_gradients(learner.network, X, y, loss=learner.loss)
+        with drawing_again(drawn_so_far(X.device), X.device):
+            true = true_gradients(learner.network, X, y, loss=learner.loss)
         for k, (each,) in diagnose(learner.compute_gradients(X, y, watch=True).gradients, true).items():
             found[k].append(each)
     return {

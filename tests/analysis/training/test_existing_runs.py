@@ -163,3 +163,13 @@ def test_settings_that_a_run_leaves_out_at_their_defaults_are_compared(
     train_run(tmp_path / "run", replace(tiny, epochs=1, **changes), few)
     with pytest.raises(ValueError, match=rf"made with other settings \(training\.{name} {value} there, \S+ here\)"):
         train_run(tmp_path / "run", replace(tiny, epochs=1), few, exists="resume")
+
+
+@pytest.mark.parametrize("signals", [False, True])
+def test_a_run_without_signals_is_not_continued_as_one_with_them(
+    tiny: TrainingConfig, few: RecordingConfig, tmp_path: Path, signals: bool
+) -> None:
+    training = replace(tiny, epochs=1)
+    train_run(tmp_path / "run", training, replace(few, record_signals=signals))
+    with pytest.raises(ValueError, match=r"made with other settings \(recording\.record_signals "):
+        train_run(tmp_path / "run", training, replace(few, record_signals=not signals), exists="resume")

@@ -13,10 +13,12 @@ from repsim.learning import (
     Chain,
     Learner,
     LocalLearner,
+    Step,
     TrainingConfig,
     build_learner,
     build_optimizer,
     clip_gradients,
+    gradient_bias_variance,
     stream,
     train,
     train_pipeline,
@@ -243,6 +245,40 @@ class MixesReplicas(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return h - h.mean(dim=0)
+
+
+def with_dropout() -> Chain:
+    torch.manual_seed(0)
+    layers = [nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3)]
+    return Chain.of(nn.Sequential(*layers), example=X[:4])
+
+
+def trained_with_dropout(rule: str, diagnosed: Any = ()) -> tuple[list[Step], dict[str, Tensor]]:
+    learner, config = Learner.with_rule(with_dropout(), rule), settings()
+    steps = list(train(learner, build_optimizer(learner, config), X, y, config, diagnosed=diagnosed))
+    return steps, learner.network.state_dict()
+
+
+def test_true_gradients_are_those_of_the_dropout_of_the_update() -> None:
+    plain, weights = trained_with_dropout("synthetic-gradient@1")
+    steps, same = trained_with_dropout("synthetic-gradient@1", diagnosed=range(100))
+    assert [step.loss for step in steps] == [step.loss for step in plain]  # the comparison draws nothing
+    torch.testing.assert_close(same, weights, rtol=0, atol=0)
+    assert max(step.diagnoses[2].relative_error for step in steps) < 1e-6  # backprop
+    assert min(step.diagnoses[1].relative_error for step in steps) > 0.1
+
+
+def test_a_rule_that_is_given_the_true_gradient_gets_that_of_the_dropout_of_the_update() -> None:
+    _, expected = trained_with_dropout("backprop")
+    _, found = trained_with_dropout("disturbed-gradient:angle=0,norm=1@1")
+    torch.testing.assert_close(found, expected)
+
+
+def test_backprop_has_no_bias_in_networks_with_dropout() -> None:
+    learner = Learner.with_rule(with_dropout(), "synthetic-gradient@1").train()
+    found = gradient_bias_variance(learner, [(X[:32], y[:32]), (X[32:], y[32:])])
+    assert found[2].bias < 1e-6 * found[2].true_norm
+    assert found[1].bias > 0.1 * found[1].true_norm
 
 
 def test_blocks_that_cannot_be_stacked_are_noticed() -> None:
