@@ -19,6 +19,7 @@ from analysis.training.user_stimuli.text_stimuli import TEXT_FORMATS, text_stimu
 from checkpoints import Stimuli
 from checkpoints.stimulus_inputs.input_source import InputSource
 from checkpoints.stimulus_inputs.opening import as_source
+from checkpoints.stimulus_targets import as_groups
 
 __all__ = ["load_stimuli"]
 
@@ -42,11 +43,11 @@ def load_stimuli(data: Any, say: Callable[[str], None] | None = None) -> UserSti
         ``input_ids`` and ``attention_mask``, with one row for each stimulus. Optional arrays are ``y`` (labels as
         numbers or text, of shape (n,) or (n, 1), or one-hot rows), ``ids`` (text), ``split`` ("train", "validation" or
         "test") and ``groups`` (text or numbers). An ``.h5`` file with datasets of these names. An ``.npy`` file with
-        ``X`` alone. A folder of images, see ``image_stimuli``. Or ``module:factory``, which returns one of the other
-        kinds. A StimulusConfig names one of these and how images and texts are read. If it says that rows are tokens
-        (see ``Stimuli.of_tokens``), ``token_mask`` of shape (n, n_positions), which the network is not shown, or else
-        ``attention_mask`` says which; by default all are. ``y`` may then have that shape too, and the split is by
-        sequence. See ``stimuli_of`` for what is not given.
+        ``X`` alone. A folder of images, see ``image_stimuli``. Or ``module:factory``, which returns a data set, a
+        loader or Stimuli. A StimulusConfig names one of these and how images and texts are read. If it says that rows
+        are tokens (see ``Stimuli.of_tokens``), ``token_mask`` of shape (n, n_positions), which the network is not
+        shown, or else ``attention_mask`` says which; by default all are. ``y`` may then have that shape too, and the
+        split is by sequence. See ``stimuli_of`` for what is not given.
     say : callable, optional
         Called with each sentence about how the data were understood.
 
@@ -59,6 +60,7 @@ def load_stimuli(data: Any, say: Callable[[str], None] | None = None) -> UserSti
     given = data if config is not data else config.data
     say = say or (lambda _: None)
     if isinstance(given, str) and ":" in given and not Path(given).exists():
+        _check_no_form(given, config)
         found = replace(_of_object(build_object(given, "Data", _is_data), say), name=given)
     else:
         found = _of_path(Path(given), config, say) if isinstance(given, str | Path) else _of_object(given, say)
@@ -70,7 +72,11 @@ def _with_targets(found: UserStimuli, config: StimulusConfig) -> UserStimuli:
     if config.rows == "tokens" and found.stimuli.mask is None:
         raise ValueError("The data are Stimuli whose rows are not tokens. Make them by Stimuli.of_tokens.")
     table = config.target_table
-    return found if table is None else replace(found, stimuli=table.added_to(found.stimuli))
+    if table is None:
+        return found
+    stimuli = table.added_to(found.stimuli)
+    as_groups(stimuli.groups, stimuli.split)  # raises if the split divides one
+    return replace(found, stimuli=stimuli)
 
 
 def _of_path(path: Path, config: StimulusConfig, say: Callable[[str], None]) -> GivenStimuli:
@@ -99,6 +105,14 @@ def _check_form(path: Path, config: StimulusConfig) -> None:
         raise ValueError(f"--tokenizer belongs to a file of texts, and {path} is a folder; leave it out.")
     if config.max_length is not None and config.tokenizer is None:
         raise ValueError("--max-length belongs to --tokenizer; leave it out.")
+
+
+def _check_no_form(data: str, config: StimulusConfig) -> None:
+    """Raise ValueError if there is a setting of files, and the data are none."""
+    for name, owner in (("transform", "a folder of images"), ("tokenizer", "a file of texts"), ("max_length", "texts")):
+        if getattr(config, name) is not None:
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag} belongs to {owner}, and {data} returns what the network takes; leave it out.")
 
 
 def _of_object(data: Any, say: Callable[[str], None]) -> GivenStimuli | UserStimuli:

@@ -21,6 +21,7 @@ from checkpoints import Run, Stimuli
 
 MODULE = """
 import torch
+from checkpoints import Stimuli
 
 def net(width=48):
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(width, 3))
@@ -37,6 +38,8 @@ class Photos(torch.utils.data.Dataset):
 ready = Photos()
 loader = torch.utils.data.DataLoader(ready, batch_size=6, shuffle=True)
 number = 3
+def complete():
+    return Stimuli.of(list("abc"), [0, 1, 1], ["train", "validation", "test"], torch.ones(3, 2))
 def shrink(image):
     return image.resize((4, 4))
 def shrinker(size):
@@ -98,6 +101,19 @@ WRONG: dict[str, tuple[Any, str]] = {
     "transform": (StimulusConfig(data="x.npy", transform="photo_parts:shrink"), "--transform belongs to a folder"),
     "tokenizer": (StimulusConfig(data="photos", tokenizer="t"), "--tokenizer belongs to a file of texts"),
     "length": (StimulusConfig(data="x.npy", max_length=3), "--max-length belongs to --tokenizer; leave it out"),
+    "transform of a data set": (
+        StimulusConfig(data="photo_parts:ready", transform="photo_parts:shrink"),
+        "--transform belongs to a folder of images, and photo_parts:ready returns what the network takes; leave it out",
+    ),
+    "tokenizer of a data set": (
+        StimulusConfig(data="photo_parts:ready", tokenizer="t"),
+        "--tokenizer belongs to a file of texts, and photo_parts:ready",
+    ),
+    "length of a data set": (StimulusConfig(data="photo_parts:Photos", max_length=3), "--max-length belongs to texts"),
+    "divided groups": (
+        StimulusConfig(data="photo_parts:complete", targets="targets.csv", groups="who"),
+        "Group 'p' is in the parts train and test of the split",
+    ),
     "no function": (StimulusConfig(data="photos", transform="photo_parts:number"), "expected a function of an image"),
 }
 
@@ -106,6 +122,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 def test_what_holds_no_stimuli_is_refused(place: Path, data: Any, message: str) -> None:
     np.save("x.npy", np.zeros((3, 2)))
     Path("texts.txt").write_text("a\n")
+    Path("targets.csv").write_text("id,who\na,p\nb,q\nc,p\n")
     Path("photos").mkdir()
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load_stimuli(data)
