@@ -140,10 +140,12 @@ class WeightFile:
                 listed_keys(self.content) if isinstance(self.content, Mapping) else f"a {type(self.content).__name__}"
             )
             raise ValueError(f"{self.path} holds no number at key '{key}'; it holds: {held or 'nothing'}.")
-        (value, *others) = found
+        if len(found) > 1:
+            raise ValueError(f"{self.path} holds {len(found)} values at key '{key}'; expected one. Give another key.")
+        (value,) = found
         if isinstance(value, Tensor) and value.numel() == 1 and _is_stored(value) and not value.is_complex():
             value = value.item()
-        if others or isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
             shown = value.name if isinstance(value, StandIn) else f"{value!r:.40}"
             raise ValueError(f"{self.path} holds {shown} at key '{key}'; expected a whole number of 0 or more.")
         return int(value)

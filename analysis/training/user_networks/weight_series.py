@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 _STEP_WORD = re.compile(r"(?<![a-z])(steps?|iters?|iterations?)[^a-z]*$", re.IGNORECASE)
 _SHARD = re.compile(r"\d{5}-of-\d{5}")
 _KEY = "key:"
+_TOO_LARGE = 2**63  # which no integer of a file of activations holds
 _ADVICE = r"Say where the steps are, such as --steps-from 'epoch_(\d+)' or --steps-from key:global_step."
 
 
@@ -52,8 +53,8 @@ def weight_series(source: ModelConfig) -> list[StepWeights]:
     Raises
     ------
     ValueError
-        If a pattern names no file; if a step is not found, or could be one of several numbers; if two files are of the
-        same step; or if ``step`` is given with several files, or ``steps_from`` without any.
+        If a pattern names no file; if a step is not found, is too large, or could be one of several numbers; if two
+        files are of the same step; or if ``step`` is given with several files, or ``steps_from`` without any.
     """
     paths = list({path.absolute(): path for text in source.weights for path in _named(text)}.values())
     if not paths:
@@ -67,6 +68,8 @@ def weight_series(source: ModelConfig) -> list[StepWeights]:
         )
     steps = _steps(paths, source.steps_from)
     series = [StepWeights(step, path) for step, path in sorted(zip(steps, paths, strict=True))]
+    if series[-1].step >= _TOO_LARGE:
+        raise ValueError(f"{series[-1].path} is of step {series[-1].step}; expected less than 2**63. {_ADVICE}")
     for one, other in pairwise(series):
         if one.step == other.step:
             raise ValueError(f"{one.path} and {other.path} are both of step {one.step}; leave one out. {_ADVICE}")

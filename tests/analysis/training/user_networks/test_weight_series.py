@@ -107,11 +107,14 @@ def test_a_tensor_of_safetensors_holds_the_step(tmp_path: Path) -> None:
         ("half", r"holds 0\.5 at key 'half'"),
         ("negative", r"holds -1 at key 'negative'"),
         ("yes", r"holds True at key 'yes'"),
+        ("inner.step", r"holds 2 values at key 'inner\.step'; expected one\. Give another key"),
         ("several", r"holds tensor\(\[0\., 0\.\]\) at key 'several'"),
     ],
 )
 def test_a_key_that_is_no_step_is_refused(tmp_path: Path, key: str, reason: str) -> None:
     others = {"note": "x", "half": 0.5, "negative": -1, "yes": True, "several": W["w"]}
+    if key == "inner.step":
+        others = {"inner.step": 1, "inner": {"step": 2}}
     torch.save({"model": W, **others}, tmp_path / "one.pt")
     with pytest.raises(ValueError, match=reason):
         series(tmp_path / "one.pt", steps_from=f"key:{key}")
@@ -126,6 +129,7 @@ def test_a_key_that_is_no_step_is_refused(tmp_path: Path, key: str, reason: str)
         (["run1/epoch_1.pt", "run2/epoch_2.pt", "run1/epoch_2.pt"], "name", r"differ in 2 numbers\. Say where"),
         (["loss_0.5.pt", "loss_0.25.pt"], "name", r"The names differ in 0\.5, but steps are whole numbers"),
         (["epoch_1.pt", "epoch_01.pt"], "name", "are both of step 1"),
+        (["epoch_1.pt", f"epoch_{2**63}.pt"], "name", r"epoch_9223372036854775808\.pt is of step 922.*; expected less"),
         (
             ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"],
             "name",
