@@ -124,19 +124,21 @@ _AVAILABLE_BEFORE_BACKWARD = frozenset({"activation", "labels", "error", "true_g
 def _group_alike(
     estimators: Mapping[int, Estimator], started: Mapping[int, int]
 ) -> dict[tuple[int, ...], list[Estimator]]:
-    """Return the estimators in groups that can be evaluated together before the backward pass."""
+    """Return the estimators in groups that can be evaluated together before the backward pass.
+
+    Those of users are alone, as they may take the axis of boundaries for that of examples.
+    """
     groups: dict[Any, dict[int, Estimator]] = {}
     for k, estimator in estimators.items():
         alike = (type(estimator), estimator.site.shape, estimator.options, started.get(k, 0))
-        key = alike if estimator.needs <= _AVAILABLE_BEFORE_BACKWARD else k
+        is_ours = type(estimator).__module__.startswith("repsim.")
+        key = alike if is_ours and estimator.needs <= _AVAILABLE_BEFORE_BACKWARD else k
         groups.setdefault(key, {})[k] = estimator
     return {tuple(group): list(group.values()) for group in groups.values()}
 
 
 def draws_numbers(learner: Learner, X: Tensor, y: Tensor) -> bool:
-    """Return whether blocks of the user draw from torch's global generator, as dropout does, from a batch of a copy."""
-    if not learner.network.is_own:
-        return False
+    """Return whether parts of the user draw from torch's global generator, as dropout does, from a batch of a copy."""
     trial = copy.deepcopy(learner).train()
     with torch.random.fork_rng([X.device] if X.is_cuda else []):
         before = torch.get_rng_state()

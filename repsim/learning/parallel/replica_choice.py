@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from repsim.learning.learner import draws_numbers
+from repsim.learning.learner import Learner, draws_numbers
+from repsim.learning.losses import LOSSES
 from repsim.learning.parallel.replica_setup import Learners, Optimizers, ReplicaSetup, gather
 from repsim.learning.parallel.replica_stack import Replicas
 from repsim.learning.parallel.training_memory import Footprint, available_memory, measure_footprint
@@ -53,7 +54,7 @@ def choose(how: str, learners: Learners, optimizers: Optimizers, setup: ReplicaS
             for name in needed
             if available is not None and needed[name] > available
         }
-        if how != "loop" and len(learners) > 1 and (reason := _why_not_together(learners, setup)):
+        if how != "loop" and len(learners) > 1 and (reason := _why_not_together(learners, optimizers, setup)):
             if how == "stacked":
                 raise ValueError(f"These networks cannot be trained together: {reason}. Use how='loop'.")
             return Choice("loop", f"they cannot be trained together: {reason}")
@@ -95,12 +96,14 @@ def _choose_faster(learners: Learners, optimizers: Optimizers, setup: ReplicaSet
     return Choice("stacked" if stacked < loop else "loop", reason, stacked, loop)
 
 
-def _why_not_together(learners: Learners, setup: ReplicaSetup) -> str:
-    """Return why a stack of networks with blocks of the user would not train like each network; nothing if it would.
+def _why_not_together(learners: Learners, optimizers: Optimizers, setup: ReplicaSetup) -> str:
+    """Return why a stack of networks with parts of the user would not train like each network; nothing if it would.
 
-    One batch goes through copies, as a block may treat the axis of replicas in another way than the axis of examples.
+    One batch goes through copies, as a part may treat the axis of replicas in another way than the axis of examples.
     """
-    if not learners[0].network.is_own:
+    if (kind := type(optimizers[0])) not in _ELEMENTWISE:
+        return f"{kind.__name__} is not known to update every number by itself, as Adam and SGD do"
+    if not _has_parts_of_the_user(learners[0]):
         return ""
     rows = [torch.arange(setup.batch_size)] * len(learners)
     if draws_numbers(learners[0], *(each[: setup.batch_size] for each in setup.data[0])):
@@ -121,6 +124,16 @@ def _why_not_together(learners: Learners, setup: ReplicaSetup) -> str:
         if (stacked.grad is None) is not (own[0] is None) or not _is_close(stacked.grad, own):
             return f"the gradient of {name} is another one in a stack"
     return ""
+
+
+_ELEMENTWISE = {torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adagrad}
+
+
+def _has_parts_of_the_user(learner: Learner) -> bool:
+    """Return whether a network, its rule or its loss consists of anything but modules of torch and of this package."""
+    parts = [*map(type, learner.modules()), LOSSES[learner.loss]]
+    is_ours = (str(getattr(part, "__module__", "")).startswith(("torch.", "repsim.")) for part in parts)
+    return learner.network.is_own or not all(is_ours)
 
 
 def _is_close(stacked: Tensor | None, own: Sequence[Tensor | None]) -> bool:

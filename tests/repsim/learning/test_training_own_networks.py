@@ -9,10 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from repsim.learning import (
+    ESTIMATORS,
     OPTIMIZERS,
     Chain,
+    Estimator,
     Learner,
     LocalLearner,
+    Signals,
     Step,
     TrainingConfig,
     build_learner,
@@ -288,6 +291,41 @@ def test_blocks_that_cannot_be_stacked_are_noticed() -> None:
     optimizers = [build_optimizer(*pair) for pair in zip(learners, configs, strict=True)]
     training = train_replicas(learners, optimizers, [(X, y)] * 2, configs)
     assert "the gradient of network.hidden.1.0.weight is another one in a stack" in training.choice.reason
+
+
+class Centered(Estimator):
+    """A rule that takes the first axis for that of examples, which it is for one network and one boundary."""
+
+    formula, reference, needs = "t_k less its mean", "a test", frozenset({"activation"})
+
+    def gradient(self, signals: Signals) -> Tensor:
+        return signals.activation - signals.activation.mean(0)
+
+
+def test_rules_of_the_user_get_the_signals_of_one_boundary_of_one_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ESTIMATORS, "centered", Centered)
+    config = settings(rule="centered@all", norm="none")
+    learners = [build_learner(config, 6, 3, together=together) for together in (True, False)]
+    for learner in learners:
+        learner.compute_gradients(X, y)
+    for ours, theirs in zip(*(learner.parameters() for learner in learners), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    optimizers = [build_optimizer(learner, config) for learner in learners]
+    with pytest.raises(ValueError, match=r"cannot be trained together: the gradient of \S+ is another one in a stack"):
+        train_replicas(learners, optimizers, [(X, y)] * 2, [config] * 2, how="stacked")
+
+
+class Normalized(torch.optim.SGD):
+    """An optimizer that scales the gradient of each tensor, as LARS does."""
+
+
+def test_optimizers_that_may_not_be_elementwise_train_one_by_one() -> None:
+    config = settings()
+    learners = [build_learner(config, 6, 3) for _ in range(2)]
+    optimizers = [Normalized(learner.parameters(), lr=0.1) for learner in learners]
+    with pytest.raises(ValueError, match=r"cannot be trained together: Normalized is not known to update every number"):
+        train_replicas(learners, optimizers, [(X, y)] * 2, [config] * 2, how="stacked")
+    assert train_replicas(learners, optimizers, [(X, y)] * 2, [config] * 2).choice.how == "loop"
 
 
 def test_local_updates_train_networks_of_the_user_and_refuse_clipping() -> None:

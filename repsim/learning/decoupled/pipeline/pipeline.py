@@ -107,7 +107,7 @@ def train_pipeline(
     check_positive("timeout", timeout)
     count_steps(len(y), config)  # raises if batch_size exceeds the number of examples
     check_not_clipped(config)
-    if draws_numbers(learner, X[: config.batch_size], y[: config.batch_size]):
+    if learner.network.is_own and draws_numbers(learner, X[: config.batch_size], y[: config.batch_size]):
         raise ValueError(
             "The network draws random numbers, such as those of dropout, which the processes of a pipeline would not "
             "draw from the seed. Turn them off, or use train."
