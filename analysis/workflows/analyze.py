@@ -14,6 +14,7 @@ import numpy as np
 from analysis.comparison.analysis_plan import AnalysisPlan, read_outcome
 from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tables.result_tables import Tables
+from analysis.comparison.tasks.source import Source
 from analysis.comparison.view import View, views_of_run
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
@@ -220,8 +221,9 @@ def _check_targets(plan: AnalysisPlan) -> None:
     from probes.stimulus_order import RowStimuli  # slow to import
     from probes.targets import read_targets
 
-    for run in {view.run.path: view.run for view in plan.views}.values():
-        stimuli = run.stimuli if plan.targets is None else plan.targets.added_to(run.stimuli)
+    for view in {view.run.path: view for view in plan.views}.values():
+        run, stimuli = view.run, Source.of(view).stimuli
+        stimuli = stimuli if plan.targets is None else plan.targets.added_to(stimuli)
         if not stimuli.targets and stimuli.groups is None:
             continue
         try:

@@ -46,6 +46,11 @@ class Source:
         matched = [] if self.matching is None else [[file.sha256 for file in self.matching.files]]
         return [list(self.layers), self.activations_sha256, self.stimuli_sha256, *matched]
 
+    @property
+    def stimuli(self) -> Stimuli:
+        """The stimuli of the rows, as ``read`` returns them, before the files are checked."""
+        return Run.open(self.run).stimuli if self.matching is None else self.matching.stimuli
+
     def read(self) -> tuple[dict[str, Layer], Stimuli]:
         """Return the layers, still on disk, and the stimuli, after checking every byte of the files."""
         activations, stimuli = _opened_step(self.run, self.step, self.activations_sha256, self.stimuli_sha256)

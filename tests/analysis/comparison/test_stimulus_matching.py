@@ -169,6 +169,20 @@ def test_only_the_ids_that_all_runs_have_are_compared(record: Record, measure: M
     assert found.tables["rdm_similarity"]["pearson"].to_numpy() == pytest.approx(1)  # one network, three times
 
 
+@pytest.mark.usefixtures("blank_figures")
+def test_targets_are_needed_for_the_stimuli_that_are_compared_only(record: Record, tmp_path: Path) -> None:
+    few = np.arange(N)[:1:-1]
+    runs = [record("a").path, record("b", few).path]
+    lines = [f"{IDS[row]},{INPUTS[row].sum()}" for row in few]
+    (tmp_path / "targets.csv").write_text("\n".join(["id,size", *lines]))
+    config = AnalysisConfig(layers=("0",), targets=str(tmp_path / "targets.csv"))
+    design, output = DesignConfig(match="ids"), tmp_path / "out"
+    probes = compare_runs(runs, config=config, design=design, output=output).tables["probes"]
+    of_size = probes[probes["target"] == "size"]
+    assert of_size["r2"].iloc[0] == pytest.approx(of_size["r2"].iloc[1], abs=1e-4)
+    assert of_size["r2"].iloc[0] > 0.9
+
+
 def test_ids_with_other_labels_are_refused_however_they_are_matched(record: Record) -> None:
     labels = LABELS.copy()
     labels[[3, 8]] = 7
