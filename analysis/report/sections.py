@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ __all__ = [
     "TABLES_IN_SECTIONS",
     "TABLES_SHOWN",
     "ReportTable",
+    "describe_measure",
     "describe_measures",
     "describe_methods",
     "own_report_table",
@@ -91,20 +93,22 @@ def _describe_differences(tables: Tables) -> str:
 
 def describe_measures(tables: Tables) -> list[dict[str, Any]]:
     """Return name, label, range and description of each measure in the table of similarities."""
-    return [_describe_measure(name) for name in tables.measures]
+    return [describe_measure(name) for name in tables.measures]
 
 
-def _describe_measure(name: str) -> dict[str, Any]:
+def describe_measure(name: str) -> dict[str, Any]:
+    """Return name, label, range of colours (None: that of the values) and description of a measure."""
     if name not in MEASURES:
         label = name.replace("_", " ")
         return {"name": name, "label": label, "range": None, "words": label}
     measure = MEASURES[name]
     low, high = measure.range
+    is_bounded = measure.direction == "similarity" and 0 < high < math.inf
     label = f"{measure.label[:1].upper()}{measure.label[1:]}"
     return {
         "name": name,
         "label": measure.label,
-        "range": [max(low, 0.0), high] if measure.direction == "similarity" else None,
+        "range": [max(low, 0.0), high] if is_bounded else None,
         "words": f"{label}, a {measure.direction} from {low:g} to {high:.3g}: {measure.about.formula}",
     }
 

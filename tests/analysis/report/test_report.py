@@ -29,11 +29,12 @@ from analysis.report.content import RDM_BUDGET, choose_shown, most_shown, pairs_
 from analysis.report.embedding import aligned, classical_mds, pca
 from analysis.report.packing import Arrays, pack_json, quantise
 from analysis.report.print_figures import embed_figure
-from analysis.report.sections import TABLES_SHOWN, ReportTable
+from analysis.report.sections import TABLES_SHOWN, ReportTable, describe_measure
 from analysis.report.thumbnails import images_of, sprite_of, thumbnails
 from checkpoints import Run
 from repsim.learning import load_dataset
 from repsim.settings import setting
+from repsim.similarity import MEASURES, Measure
 
 FIGURES = ["probe_accuracy", "rdm_grid", "cka", "class_structure", "layer_quantities", "training"]
 FIGURES += ["alignment", "signals"]
@@ -438,3 +439,15 @@ def test_a_sprite_has_a_small_tile_for_each_image() -> None:
     assert sheet.shape[:2] == (48, 352)
     tile = sheet[24:, 22:44, 0]
     assert (tile[:11].min(), tile[13:].max(), sheet[:24].max()) == (1.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("range_", "expected"), [((-np.inf, np.inf), None), ((-1.0, 0.0), None), ((-1.0, 1.0), [0, 1])]
+)
+def test_similarities_without_an_upper_bound_have_no_range_of_colours(
+    monkeypatch: pytest.MonkeyPatch, range_: tuple[float, float], expected: list[float] | None
+) -> None:
+    monkeypatch.setitem(MEASURES, "gap", replace(Measure.from_function("gap", lambda X, Y: 0.0), range=range_))
+    described = describe_measure("gap")
+    assert described["range"] == expected
+    json.dumps(described, allow_nan=False)
