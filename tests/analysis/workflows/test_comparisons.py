@@ -202,7 +202,7 @@ def test_a_design_is_trained_and_compared_by_its_file(design: Path) -> None:
     assert not Path("runs").exists()
     assert set(sweep(design, execution=SERIAL).table["state"]) == {"finished"}
     result = compare_design(design, execution=SERIAL)
-    assert result.tables.folder == Path("runs/small/comparison")
+    assert result.tables.folder == Path("runs/small/comparison").absolute()
     table = result.tables["attribution"]
     assert set(table["at"]) == {"50 %", "100 %"}
     assert set(table["layer"]) == {"hidden.2"}
