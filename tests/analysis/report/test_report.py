@@ -441,9 +441,7 @@ def test_a_sprite_has_a_small_tile_for_each_image() -> None:
     assert (tile[:11].min(), tile[13:].max(), sheet[:24].max()) == (1.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("range_", "expected"), [((-np.inf, np.inf), None), ((-1, 0), None), ((-1, 1), [0, 1])]
-)
+@pytest.mark.parametrize(("range_", "expected"), [((-np.inf, np.inf), None), ((-1, 0), None), ((-1, 1), [0, 1])])
 def test_similarities_without_an_upper_bound_have_no_range_of_colours(
     monkeypatch: pytest.MonkeyPatch, range_: tuple[float, float], expected: list[float] | None
 ) -> None:
