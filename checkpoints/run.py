@@ -203,7 +203,8 @@ class Run:
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(f"{path} is a file; expected the directory of a run.")
         if not path.is_dir():
-            raise FileNotFoundError(f"There is no run at {path}.")
+            hint = " Patterns are not expanded here; use glob.glob." if glob.has_magic(str(path)) else ""
+            raise FileNotFoundError(f"There is no run at {path}.{hint}")
         if not (path / "run.json").is_file():
             runs = sorted(child.parent.name for child in path.glob("*/run.json"))
             held = f" It holds {len(runs)} runs; name one of them, such as {path / runs[0]}." if runs else ""

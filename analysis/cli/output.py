@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,4 +34,9 @@ def print_results(results: Sequence[ComparisonResult], *, as_json: bool) -> None
     for each in results:
         for sentence in each.summary():
             print(sentence)
-        print(f"Report: {each.report}")
+        print(f"Report: {_from_here(each.report)}")
+
+
+def _from_here(path: Path) -> Path:
+    """Return a path below the working directory without that directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

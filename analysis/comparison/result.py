@@ -139,6 +139,7 @@ class ComparisonResult:
 
         from analysis.plots.axes import figure_of
 
+        self.tables.check_current()
         stored = self.tables.folder / "figures" / f"{name}.png"
         source: Any = stored if is_regular(stored) and stored.stat().st_size else io.BytesIO()
         if source is not stored:

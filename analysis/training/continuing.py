@@ -54,10 +54,11 @@ def _differences(run: Run, config: Mapping[str, Any], stimuli: Stimuli, series: 
         for name, value in config[part].items():
             if name != "weights" and stored.get(name) != value:
                 yield f"records {name} {_shown(stored.get(name))}, not {_shown(value)}"
-    if not run.stimuli.is_same_as(stimuli) or run.config["data"]["classes"] != config["data"]["classes"]:
+    kept, same_names = run.stimuli, run.config["data"]["classes"] == config["data"]["classes"]
+    if not np.array_equal(kept.ids, stimuli.ids) or kept.content_hash != stimuli.content_hash or not same_names:
         yield "records other stimuli"
-    elif not _have_equal_targets(run.stimuli, stimuli):
-        yield "records other targets or groups of the stimuli"
+    elif not np.array_equal(kept.split, stimuli.split) or not _have_equal_targets(kept, stimuli):
+        yield "records other targets, groups or parts of the stimuli (repsim analyze takes --targets and --groups too)"
     given = {each.step: each for each in series}
     for step in run.steps:
         held = run[step].state["extra"]

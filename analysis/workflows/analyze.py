@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,7 @@ def carry_out(
 
     ``exists`` says what is done about other results in their folders; see ``analyze_run``.
     """
+    check_choice("exists", exists, EXISTS)
     stale = [plan for plan in plans if not plan.is_done()]
     for plan in stale:
         check_place(plan, exists)
@@ -176,8 +178,16 @@ def carry_out(
 
 def _result(plan: AnalysisPlan) -> ComparisonResult:
     outcome = read_outcome(plan.folder)
-    tables = Tables(plan.views, plan.config, plan.folder.absolute())  # read later, maybe in another directory
+    folder = plan.folder.absolute()  # read later, maybe in another directory
+    made = None if outcome is None else outcome["fingerprint"]
+    tables = Tables(plan.views, plan.config, folder, is_current=partial(_is_still, folder, made))
     return ComparisonResult(tables, None if outcome is None else outcome["summary"])
+
+
+def _is_still(folder: Path, made: str | None) -> bool:
+    """Return whether a folder holds the results with a fingerprint."""
+    outcome = read_outcome(folder)
+    return made is None or (outcome is not None and outcome["fingerprint"] == made)
 
 
 def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> None:

@@ -148,6 +148,8 @@ def plan_comparison(
     paths: Sequence[str | Path], config: AnalysisConfig, design: DesignConfig, output: str | Path | None
 ) -> AnalysisPlan:
     """Return the plan that ``compare_runs`` carries out."""
+    if isinstance(paths, str | Path):
+        raise ValueError(f"paths is '{paths}'; expected a list of two or more runs, such as ['runs/bp', 'runs/sg'].")
     design.smallest_of(config.measures)  # raises if a quantity is unknown
     arms = arms_of(paths, design)
     if design.controls:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,18 +34,22 @@ class Tables(Mapping[str, "pd.DataFrame"]):
         Holds ``rdm.h5``, and one CSV file per table unless the tables were just computed.
     frames : dict of str to DataFrame
         Tables that are in memory. Any other table is read from its file when it is first used.
+    is_current : callable () -> bool, optional
+        Whether the folder still holds these results; asked before a file is read.
     """
 
     views: Sequence[View]
     config: AnalysisConfig
     folder: Path
     frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+    is_current: Callable[[], bool] | None = None
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """Return a table."""
         if name not in TABLES:
             raise KeyError(f"There is no table '{name}'. Choose one of: {', '.join(TABLES)}.")
         if name not in self.frames:
+            self.check_current()
             self.frames[name] = _read(self.folder / f"{name}.csv")
         return self.frames[name]
 
@@ -74,7 +78,16 @@ class Tables(Mapping[str, "pd.DataFrame"]):
 
     def rdm(self, view: int, layer: str) -> NDArray[Any]:
         """Return the condensed dissimilarity matrix of a layer, by the position of the view."""
+        self.check_current()
         return read_rdm(self.rdm_path, view, layer)
+
+    def check_current(self) -> None:
+        """Raise ValueError if the folder holds other results by now."""
+        if self.is_current is not None and not self.is_current():
+            raise ValueError(
+                f"{self.folder} holds other results by now than those of this object. Compare or analyze again, or "
+                "give each comparison an output of its own."
+            )
 
     def write(self, folder: Path) -> None:
         """Write one CSV file per table. Infinite values become empty cells."""

@@ -45,7 +45,9 @@ def own_network(training: TrainingConfig, shape: tuple[int, ...], n_outputs: int
         chain = built if isinstance(built, Chain) else _cut(built, shape, rows)
         chain.measure(rows)
     except ValueError as error:
-        raise ValueError(f"Model '{training.model}': {error}") from error
+        raise ValueError(
+            f"Model '{training.model}': {error} (Examples of --data {training.data} have shape {shape}.)"
+        ) from error
     if chain.n_outputs != n_outputs:
         raise ValueError(
             f"Model '{training.model}' returns {chain.n_outputs} outputs for each example, but the data have "

@@ -11,7 +11,8 @@ from checkpoints.conversion import as_texts
 
 __all__ = ["default_split"]
 
-_TURNS = ("train", "test", "train", "validation", "train")  # of consecutive stimuli of a class
+_TURNS = ("train", "test", "train", "validation", "train")  # of stimuli of a class, in random order
+_SEED = 0
 _SHARES = {part: _TURNS.count(part) / len(_TURNS) for part in ("train", "validation", "test")}
 
 
@@ -21,7 +22,8 @@ def default_split(labels: NDArray[np.int64], groups: Any = None) -> NDArray[Any]
     Parameters
     ----------
     labels : int64 array, shape (n,)
-        0 or more. The stimuli of each class are assigned to the parts in turn, in their order.
+        0 or more. The stimuli of each class, in a random order that is always the same, are assigned to the parts in
+        turn; in their own order, conditions that alternate would fall into different parts.
     groups : sequence or array, shape (n,), optional
         Whole groups are assigned to the parts, the largest first, each where the classes then fit the shares best.
 
@@ -33,9 +35,9 @@ def default_split(labels: NDArray[np.int64], groups: Any = None) -> NDArray[Any]
     if groups is not None:
         return _split_groups(labels, groups)
     parts = np.full(labels.shape, "validation")
-    turns = np.array(_TURNS)
+    turns, generator = np.array(_TURNS), np.random.default_rng(_SEED)
     for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+        members = generator.permutation(np.flatnonzero(labels == label))
         parts[members] = turns[np.arange(len(members)) % len(turns)]
     return parts
 

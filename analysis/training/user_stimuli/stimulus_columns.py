@@ -86,8 +86,8 @@ class UserStimuli:
 def stimuli_of(given: GivenStimuli, config: StimulusConfig) -> UserStimuli:
     """Return stimuli, with default ids and split where none are given, and with further targets of a table.
 
-    Ids are row numbers by default. Of each five consecutive stimuli of a class three are for training probes, one for
-    validation and one for testing; groups stay whole, and their classes are divided as evenly as that allows. Without
+    Ids are row numbers by default. Of the stimuli of a class, three fifths are for training probes, one for validation
+    and one for testing, at random; groups stay whole, and their classes are divided as evenly as that allows. Without
     labels and targets all are "test".
 
     Raises

@@ -226,7 +226,10 @@ def test_files_that_are_added_to_a_series_are_recorded() -> None:
         ({"save_weights": False}, "records save_weights True, not False"),
         ({"data": "others.npz"}, "records other stimuli"),
         ({"data": "renamed.npz"}, "records other stimuli"),
-        ({"targets": "targets.csv"}, "records other targets or groups of the stimuli"),
+        (
+            {"targets": "targets.csv"},
+            r"records other targets, groups or parts of the stimuli \(repsim analyze takes .* too\)",
+        ),
         ({"weights": ("other/*.pt",)}, r"the weights of step 1 there are not those of other/epoch_1\.pt"),
         (
             {"weights": ("ckpt/epoch_2.pt", "ckpt/epoch_10.pt")},

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -292,9 +293,22 @@ def test_stimuli_with_targets_and_no_labels_are_divided_for_probes(
     np.savez("own.npz", X=np.zeros((5, 1, 8, 8)), ids=list("abcde"))
     Path("targets.csv").write_text("id,speed\n" + "".join(f"{each},0.5\n" for each in "abcde"))
     config = StimulusConfig(data="own.npz", targets="targets.csv")
-    assert load_stimuli(config).stimuli.split.tolist() == ["train", "test", "train", "validation", "train"]
+    assert sorted(load_stimuli(config).stimuli.split.tolist()) == ["test", "train", "train", "train", "validation"]
     record(data=config, progress=True)
     assert "own.npz has no labels, which repsim analyze needs." in capsys.readouterr().err
+
+
+def test_conditions_that_alternate_in_a_file_are_in_every_part_of_the_default_split(place: Path) -> None:
+    n = 300
+    np.savez("alternating.npz", X=np.zeros((n, 2)), y=np.arange(n) % 3, ids=np.arange(n))
+    stimuli = load_stimuli("alternating.npz").stimuli
+    assert Counter(stimuli.split.tolist()) == {"train": 180, "validation": 60, "test": 60}
+    for period in (2, 5, 7, 10):
+        conditions = stimuli.ids.astype(int) // 3 % period  # within a class
+        for part in ("train", "validation", "test"):
+            assert set(conditions[stimuli.split == part].tolist()) == set(range(period))
+    again = load_stimuli("alternating.npz").stimuli
+    assert again.split.tolist() == stimuli.split.tolist()
 
 
 def test_stimuli_without_labels_are_recorded_but_not_analyzed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -658,7 +672,7 @@ def test_tokens_that_are_not_padding_are_rows(place: Path) -> None:
     assert stimuli.labels.tolist() == [int(TEXT[n, t] % 2) for n in range(15) for t in range(4) if SHOWN[n, t]]
     parts = [stimuli.split[stimuli.groups == f"s{k}"].tolist() for k in range(15)]
     assert all(len(set(part)) == 1 for part in parts)
-    assert [part[0] for part in parts] == ["train", "test", "train", "validation", "train"] * 3
+    assert Counter(part[0] for part in parts) == {"train": 9, "validation": 3, "test": 3}
     assert run.config["data"]["classes"] == ["even", "odd"]
     assert run.config["recording"]["rows"] == "tokens"
     weights = run.last().weights()["0.weight"].numpy()

@@ -52,9 +52,30 @@ def test_another_comparison_in_the_folder_is_left_alone_or_replaced(compared: tu
     with pytest.raises(FileExistsError, match="holds another analysis or comparison"):
         analyze_run(paths[0], config=LAST, output=folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    earlier = compare_runs(paths, config=LAST, output=folder)
+    in_memory = earlier.tables["similarity"]
     compare_runs(paths, config=other, output=folder, exists="replace")
     assert stored(folder)["config"]["distance"] == "cosine"  # type: ignore[index]
     assert (folder / "notes.txt").read_text() == "mine"
+    assert earlier.tables["similarity"] is in_memory
+    for read in (
+        lambda: earlier.tables["probes"],
+        lambda: earlier.plot("rdm_grid"),
+        lambda: earlier.tables.rdm(0, "hidden.1"),
+        earlier._repr_html_,
+    ):
+        with pytest.raises(ValueError, match=r"out holds other results by now than those of this object\. Compare or"):
+            read()
+
+
+def test_wrong_arguments_are_named(compared: tuple[list[Path], Path]) -> None:
+    paths, folder = compared
+    with pytest.raises(ValueError, match=r"^paths is '.*'; expected a list of two or more runs"):
+        compare_runs(str(paths[0]))
+    with pytest.raises(ValueError, match="^Unknown exists 'overwrite'"):
+        compare_runs(paths, config=LAST, output=folder, exists="overwrite")
+    with pytest.raises(FileNotFoundError, match=r"no run at .*\*\. Patterns are not expanded here; use glob\.glob\."):
+        compare_runs([f"{paths[0]}*", paths[1]])
 
 
 def test_a_comparison_of_runs_that_changed_is_made_again(copied: Callable[[str], Path], tmp_path: Path) -> None:

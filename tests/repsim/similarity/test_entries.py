@@ -182,9 +182,10 @@ def package(tmp_path: Path) -> Path:
 SCRIPT = """
 from analysis.cli import main
 from mine import farthest, gap
-from repsim.similarity import DISTANCES, MEASURES, Distance
+from repsim.similarity import register_distance, register_measure
 
-MEASURES["gap"], DISTANCES["farthest"] = gap, Distance.from_function("farthest", farthest)
+register_measure("gap")(gap)
+register_distance("farthest")(farthest)
 main()
 """
 
