@@ -72,7 +72,7 @@ def test_wrong_arguments_are_named(compared: tuple[list[Path], Path]) -> None:
     paths, folder = compared
     with pytest.raises(ValueError, match=r"^paths is '.*'; expected a list of two or more runs"):
         compare_runs(str(paths[0]))
-    with pytest.raises(ValueError, match="^Unknown exists 'overwrite'"):
+    with pytest.raises(ValueError, match=r"^Unknown exists 'overwrite'"):
         compare_runs(paths, config=LAST, output=folder, exists="overwrite")
     with pytest.raises(FileNotFoundError, match=r"no run at .*\*\. Patterns are not expanded here; use glob\.glob\."):
         compare_runs([f"{paths[0]}*", paths[1]])
