@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from checkpoints.name_patterns import choose_names
 from checkpoints.storage.regular_files import check_unchanged
 
 __all__ = ["View", "as_text", "views_of_run", "views_of_runs"]
+
+_SEED = re.compile(r"seed-\d+")  # the folder of a run that was trained with --seeds
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,10 @@ def _steps_of(run: Run, steps: str) -> tuple[int, ...]:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Name runs by their folder, or by as many folders of the path as tell them apart."""
+    """Name runs by their folder, or by as many folders of the path as tell them apart; a seed is no name by itself."""
     parts = [Path(as_text(run.path.absolute())).parts for run in runs]
-    for depth in range(1, max(map(len, parts)) + 1):
+    fewest = 2 if any(_SEED.fullmatch(part[-1]) for part in parts) else 1
+    for depth in range(fewest, max(map(len, parts)) + 1):
         labels = ["/".join(part[-depth:]) for part in parts]
         if len(set(labels)) == len(labels):
             return labels

@@ -18,6 +18,8 @@ from checkpoints.generators import preserve_generators
 
 __all__ = ["build_model", "build_object"]
 
+_MOST_NAMED = 10  # names in a module that a message lists
+
 
 def build_model(spec: str, *, seed: int | None = None, blocks: bool = False) -> Any:
     """Return the network that a factory builds.
@@ -83,7 +85,24 @@ def build_object(spec: str, kind: str, is_ready: Callable[[Any], bool] | None, *
             with preserve_generators(seed or 0):  # what it draws is the same each time
                 return target if ready else target(*parsed.args, **parsed.kwargs)
         except (Exception, SystemExit) as error:  # the user's code may raise anything
-            raise ValueError(f"{kind} '{spec}' could not be built ({type(error).__name__}: {error}).") from error
+            raise ValueError(
+                f"{kind} '{spec}' could not be built ({type(error).__name__}: {error}).{_advice(parsed, error)}"
+            ) from error
+
+
+def _advice(parsed: _ParsedSpec, error: BaseException) -> str:
+    """Return what to type instead if a module or a name in it does not exist, as a sentence after a space."""
+    if isinstance(error, ModuleNotFoundError) and error.name == parsed.module:
+        return f" There is no such module in {Path.cwd()}, and none is installed. Expected MODULE:NAME, without .py."
+    module = sys.modules.get(parsed.module)
+    if not isinstance(error, AttributeError) or module is None or hasattr(module, parsed.names[0]):
+        return ""
+    own = [
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) == parsed.module
+    ]
+    return f" Choose one of: {', '.join(own[:_MOST_NAMED])}." if own else ""
 
 
 def _check_name(spec: str, kind: str, module: str) -> None:

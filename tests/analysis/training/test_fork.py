@@ -325,7 +325,7 @@ def test_a_fork_is_another_method_than_a_training_with_its_rule(source: Callable
     views = views_of_runs([tmp_path / "seed-0", tmp_path / "seed-1"])
     row = {"layer": "hidden.1", "d": 8, "status": "ok", "message": "", "accuracy": 0.5}
     table = probe_table(views, [pd.DataFrame([row])] * 2)
-    assert table["method"].tolist() == ["seed-0", "seed-1"]
+    assert table["method"].tolist() == [f"{tmp_path.name}/seed-0", f"{tmp_path.name}/seed-1"]
     assert table["seed"].tolist() == [0, 0]  # each is the only one of its method
 
 

@@ -147,7 +147,9 @@ def test_networks_of_maps_are_stacked_too(tmp_path: Path, network: str) -> None:
 def test_runs_of_several_seeds_are_analyzed_and_compared(together: dict[str, Path], tmp_path: Path) -> None:
     paths = sorted(together["stacked"].iterdir())
     result = compare_runs(paths, output=tmp_path / "both")
-    assert [view.label for view in result.tables.views] == ["seed-0", "seed-2", "seed-5"]
+    assert [view.label for view in result.tables.views] == [
+        f"{paths[0].parent.name}/{name}" for name in ("seed-0", "seed-2", "seed-5")
+    ]
     assert (analyze_run(paths[0], output=tmp_path / "alone").tables.folder / "report.html").is_file()
 
 

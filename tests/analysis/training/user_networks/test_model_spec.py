@@ -1,5 +1,6 @@
 """Networks from text: a factory with literal arguments; nothing else in the text is evaluated."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,8 +106,18 @@ def test_other_text_is_not_understood(spec: str) -> None:
         ("ready()", r"could not be built \(TypeError: it is ready already; leave the parentheses out\)"),
         ("number()", r"could not be built \(TypeError: 'int' object is not callable\)"),
         ("zoo()", "is a zoo; expected a torch.nn.Module"),
+        ("Nett()", r"has no attribute 'Nett'\)\. Choose one of: (\w+, )*Net(, \w+)*\.$"),
     ],
 )
 def test_what_builds_no_network_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_model(f"theirs.nets:{text}")
+
+
+@pytest.mark.parametrize("module", ["nowhere", "theirs.nets.py"])
+def test_a_module_that_does_not_exist_is_named_with_the_folder(module: str) -> None:
+    expected = (
+        rf"could not be built \(ModuleNotFoundError.*\. There is no such module in {re.escape(str(Path.cwd()))}, and"
+    )
+    with pytest.raises(ValueError, match=expected):
+        build_model(f"{module}:net")
