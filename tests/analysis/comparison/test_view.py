@@ -37,6 +37,13 @@ def test_runs_are_named_by_their_folders_and_seen_at_their_ends(runs: Mapping[st
     assert {view.step for view in views} == {38}
 
 
+def test_runs_of_one_seed_each_are_named_by_their_method_too(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    paths = [tmp_path / "bp" / "seed-0", tmp_path / "sg" / "seed-1"]
+    for path, source in zip(paths, (runs["backprop"], runs["synthetic"]), strict=True):
+        shutil.copytree(source, path)
+    assert [view.label for view in views_of_runs(paths)] == ["bp/seed-0", "sg/seed-1"]
+
+
 def test_folders_of_one_name_are_told_apart_by_their_parents(
     tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig
 ) -> None:
