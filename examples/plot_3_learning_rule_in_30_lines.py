@@ -157,7 +157,7 @@ axes[0].set_ylabel("angle to the true gradient (°)")
 # single matrix is exact, and the angles remain larger. The synthetic gradient has larger angles, because it has to
 # predict the error from the activation and the label; in return, it does not wait for the output.
 
-feedback = learners[1].estimators["1_2_3_4"].feedback[3].detach()  # equal estimators are one stack
+feedback = learners[1].estimators["4"].feedback.detach()
 weight = learners[1].network.segments[-1].weight.detach()  # W transposed, (n_outputs, width)
 centred = feedback - feedback.mean(dim=0), weight - weight.mean(dim=0)  # errors of a softmax sum to 0 over classes
 print(f"correlation of B with W: {torch.corrcoef(torch.stack([each.flatten() for each in centred]))[0, 1]:.3f}")

@@ -36,6 +36,7 @@ def pytest_collection_finish() -> None:
     """Exclude what was imported and collected from garbage collection, which would look at it at every pass."""
     gc.collect()
     gc.freeze()
+    sys.dont_write_bytecode = True  # modules that a test edits within a second would be imported as they were before
 
 
 @pytest.hookimpl(optionalhook=True)

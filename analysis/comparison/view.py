@@ -165,9 +165,9 @@ def _steps_of(run: Run, steps: str) -> tuple[int, ...]:
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Name runs by their folder, or by as many folders of the path as tell them apart; a seed is no name by itself."""
     parts = [Path(as_text(run.path.absolute())).parts for run in runs]
-    fewest = 2 if any(_SEED.fullmatch(part[-1]) for part in parts) else 1
-    for depth in range(fewest, max(map(len, parts)) + 1):
-        labels = ["/".join(part[-depth:]) for part in parts]
+    extra = [1 if _SEED.fullmatch(part[-1]) else 0 for part in parts]
+    for depth in range(1, max(map(len, parts)) + 1):
+        labels = ["/".join(part[-(depth + more) :]) for part, more in zip(parts, extra, strict=True)]
         if len(set(labels)) == len(labels):
             return labels
     raise ValueError("The same run was given twice; each run can be compared once.")

@@ -106,7 +106,7 @@ def test_a_seed_alone_and_steps_of_a_network_are_methods_of_their_own(
 ) -> None:
     table = named(views_of_runs([*seeds["bp"][:2], seeds["sg"][2], runs["backprop"]]))
     networks = table.drop_duplicates("view")
-    assert networks["method"].tolist() == ["bp", "bp", "seed-2", "backprop"]
+    assert networks["method"].tolist() == ["bp", "bp", "sg/seed-2", "backprop"]
     assert networks["seed"].tolist() == [0, 1, 0, 0]
     over_time = named(views_of_run(runs["backprop"], "first,last")).drop_duplicates("view")
     assert over_time["method"].tolist() == over_time["view"].tolist() == ["untrained", "step 38"]
