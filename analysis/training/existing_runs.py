@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from checkpoints.storage.regular_files import is_system_file
 from repsim.learning import TrainingConfig
 from repsim.learning.checks import check_choice
 
-__all__ = ["existing_run", "remove_replaced"]
+__all__ = ["check_not_read", "existing_run", "remove_replaced"]
 
 _OWN = ("run.json", "run.lock", "metrics.jsonl", "stimuli.h5")
 _OWN_PREFIXES = ("run.lease-", STAGING_PREFIX, ".part-analysis-")
@@ -68,6 +68,14 @@ def _with_later_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the config of a run with the settings that it leaves out because they have their defaults."""
     later = {"training": TrainingConfig.later_defaults(), "recording": RecordingConfig.later_defaults()}
     return {name: later[name] | value if name in later else value for name, value in config.items()}
+
+
+def check_not_read(path: str | Path, exists: str, sources: Iterable[str | Path]) -> None:
+    """Raise ValueError if a run is to be replaced that is, or holds, something that its replacement is made from."""
+    place = Path(path).resolve()
+    for source in sources if exists == "replace" else ():
+        if Path(source).resolve().is_relative_to(place):
+            raise ValueError(f"{path} is not replaced, because {source} is read for the new run. Choose another name.")
 
 
 def remove_replaced(path: str | Path, exists: str) -> None:

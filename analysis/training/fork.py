@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.execution.progress import Shown
-from analysis.training.existing_runs import existing_run, remove_replaced
+from analysis.training.existing_runs import check_not_read, existing_run, remove_replaced
 from analysis.training.setup import configurations, describe, prepare
 from analysis.training.train import made_with, open_resumable, resume_run, run_to_the_end
 from analysis.training.transplant import kept_boundaries, started_in
@@ -68,6 +68,7 @@ def fork_run(
     Diverged, Interrupted
         As for ``train_run``. ``resume_run`` continues the fork.
     """
+    check_not_read(path, exists, [source])
     path, stored = Path(path), open_resumable(source)
     before, recording = configurations(stored)
     training = _changed(before, changes or {})

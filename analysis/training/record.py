@@ -14,7 +14,7 @@ from analysis.config.recorded_steps import choose_recorded_steps
 from analysis.config.recording import CaptureConfig
 from analysis.execution.progress import Shown, reporter_of
 from analysis.execution.threads import using_threads
-from analysis.training.existing_runs import existing_run
+from analysis.training.existing_runs import check_not_read, existing_run
 from analysis.training.rebuilding import learner_at
 from analysis.training.recording_checks import reductions_of
 from analysis.training.setup import check_layers, choose_stimuli, configurations, for_network
@@ -103,6 +103,7 @@ def record_run(
         "source": {"path": str(source), "uuid": run.info["uuid"]},
         "data": {**info, "name": dataset.name, "classes": list(dataset.classes)},
     }
+    check_not_read(output, exists, [source])
     found = existing_run(output, exists, made_with)
     recorded = StepsToRecord(
         steps=[StepToRecord(step, partial(_learner, run, step)) for step in chosen],

@@ -14,7 +14,7 @@ from torch import nn
 from analysis.config.recording import CaptureConfig, ModelConfig
 from analysis.execution.progress import Reporter, Shown, reporter_of
 from analysis.training.continuing import check_continues
-from analysis.training.existing_runs import existing_run
+from analysis.training.existing_runs import check_not_read, existing_run
 from analysis.training.recording_checks import check_forward, check_storable, on_device, reductions_of
 from analysis.training.setup import check_device
 from analysis.training.steps_to_record import StepsToRecord, StepToRecord, shown_if_several, steps_lacking
@@ -81,6 +81,7 @@ def record_model(
     if source.model is None:
         raise ValueError("model is missing; give module:factory.")
     reductions, device, series = reductions_of(capture.reduce), check_device(capture.device), weight_series(source)
+    check_not_read(output, exists, [each.path for each in series if each.path is not None])
     build_model(source.model)  # raises before large data are read
     loaded = load_stimuli(data, progress.say)
     load = partial(_network_with, source.model, source.key, device)

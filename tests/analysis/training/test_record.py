@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import Interrupted, analyze_run, compare_runs, record_run, resume_run, train_run
+from analysis import Interrupted, analyze_run, compare_runs, fork_run, record_model, record_run, resume_run, train_run
 from analysis.comparison.view import View
-from analysis.config.recording import CaptureConfig, RecordingConfig
+from analysis.config.recording import CaptureConfig, ModelConfig, RecordingConfig
 from checkpoints import Run
 from checkpoints.storage.manifest import encode_json
 from repsim.learning import TrainingConfig
@@ -69,6 +69,28 @@ def test_a_recording_is_continued_with_the_same_settings_only(runs: Mapping[str,
         runs["backprop"], tmp_path / "new", capture=CaptureConfig(layers=("output",)), exists="replace"
     )
     assert list(replaced.last().activations) == ["output"]
+
+
+def test_a_run_is_not_replaced_by_its_own_recording_or_fork(copied: Callable[[str], Path], tmp_path: Path) -> None:
+    path = copied("backprop")
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    weights = str(path / "checkpoints/step_00000038/weights.safetensors")
+    np.savez(tmp_path / "x.npz", X=np.zeros((4, 2)))
+    calls: list[Callable[[], Any]] = [
+        lambda: record_run(path, path, exists="replace"),
+        lambda: record_run(path, path.parent / "." / path.name, exists="replace"),
+        lambda: fork_run(path, path, 0, {"epochs": 3}, exists="replace"),
+        lambda: record_model(
+            ModelConfig(model="torch.nn:Identity()", weights=(weights,)),
+            path,
+            data=str(tmp_path / "x.npz"),
+            exists="replace",
+        ),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"backprop is not replaced, because .*backprop.* is read for the new run"):
+            call()
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
 def test_layers_of_a_run_are_reduced_and_stored_like_those_of_a_model(runs: Mapping[str, Path], tmp_path: Path) -> None:
