@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.execution.progress import Shown
 from analysis.training.existing_runs import check_not_read, existing_run, remove_replaced
-from analysis.training.setup import configurations, describe, prepare
+from analysis.training.setup import check_data, configurations, describe, prepare
 from analysis.training.train import made_with, open_resumable, resume_run, run_to_the_end
 from analysis.training.transplant import kept_boundaries, started_in
 from analysis.training.user_networks.own_network import check_architecture
@@ -81,6 +81,7 @@ def fork_run(
     started = {k: update for k, update in started.items() if update > 0}
     data_dir = stored.config["data"]["data_dir"]
     setup = prepare(training, recording, data_dir, started=started)
+    check_data(stored, setup)
     check_architecture(stored.config, setup.learner.network, source)
     if step >= setup.n_steps:
         raise ValueError(

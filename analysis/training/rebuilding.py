@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from analysis.training.setup import TrainingSetup, configurations, prepare
+from analysis.training.setup import TrainingSetup, check_data, configurations, prepare
 from analysis.training.transplant import configuration_at
 from analysis.training.user_networks.own_network import check_architecture, own_network
 from checkpoints import Run
@@ -57,7 +57,8 @@ def rebuild(run: Run, step: int) -> TrainingSetup:
     training, started = configuration_at(run, step)
     _, recording = configurations(run)
     setup = prepare(replace(training, device="cpu"), recording, run.config["data"]["data_dir"], started=started)
-    run.stimuli.with_inputs(setup.stimuli)  # raises if the data have changed
+    run.stimuli.with_inputs(setup.stimuli)  # raises if the recorded stimuli have changed
+    check_data(run, setup)
     shape, n_outputs = setup.dataset.shape, len(setup.dataset.classes)
     network = None if training.model is None else setup.learner.network
     alone = build_learner(setup.training, shape, n_outputs, network=network, together=False)

@@ -101,7 +101,7 @@ def record_run(
         **run.config,
         **made_with,
         "source": {"path": str(source), "uuid": run.info["uuid"]},
-        "data": {**info, "name": dataset.name, "classes": list(dataset.classes)},
+        "data": {**info, "name": dataset.name, "classes": list(dataset.classes), "sha256": dataset.sha256},
     }
     check_not_read(output, exists, [source])
     found = existing_run(output, exists, made_with)

@@ -17,7 +17,7 @@ from analysis.execution.progress import Reporter, Shown, reporter_of
 from analysis.execution.threads import using_threads
 from analysis.training.existing_runs import existing_run, remove_replaced
 from analysis.training.recorder import RunRecorder
-from analysis.training.setup import TrainingSetup, configurations, describe, prepare
+from analysis.training.setup import TrainingSetup, check_data, configurations, describe, prepare
 from analysis.training.train import made_with, open_resumable, report_resumed, resume_run
 from analysis.training.user_networks.own_data import load_data
 from analysis.training.user_networks.own_network import check_architecture
@@ -172,6 +172,7 @@ def _continue_together(runs: Sequence[Run], how: str | None) -> bool:
 def _resume_together(folder: Path, stored: Sequence[Run], progress: Reporter) -> list[Diverged]:
     setups = [prepare(*configurations(run), run.config["data"]["data_dir"]) for run in stored]
     for run, setup in zip(stored, setups, strict=True):
+        check_data(run, setup)
         check_architecture(run.config, setup.learner.network, run.path)
     optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
     training = setups[0].training

@@ -32,6 +32,7 @@ from repsim.learning.parallel.training_memory import available_memory
 
 __all__ = [
     "TrainingSetup",
+    "check_data",
     "check_device",
     "check_layers",
     "choose_stimuli",
@@ -160,10 +161,23 @@ def describe(setup: TrainingSetup, data_dir: str | Path | None) -> dict[str, Any
             "n_features": int(setup.dataset.X.shape[1]),
             "shape": list(setup.dataset.shape),
             "classes": list(setup.dataset.classes),
+            "sha256": setup.dataset.sha256,
             **whole,
             **{f"n_{part}": len(setup.split[part]) for part in SPLITS},
         },
     }
+
+
+def check_data(run: Run, setup: TrainingSetup) -> None:
+    """Raise ValueError if the data set of a setup is not the one that a run was trained on.
+
+    Runs of earlier versions do not state the hash of their data; of these, only the recorded stimuli are checked later.
+    """
+    if run.config["data"].get("sha256", setup.dataset.sha256) != setup.dataset.sha256:
+        raise ValueError(
+            f"The data set {setup.dataset.name} has changed since {run.path} was trained on it. Restore the data, "
+            "or train a new run."
+        )
 
 
 def located(training: TrainingConfig) -> TrainingConfig:

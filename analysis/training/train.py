@@ -14,7 +14,7 @@ from analysis.execution.threads import using_threads
 from analysis.own_parts.importing import imported_modules
 from analysis.training.existing_runs import existing_run, remove_replaced
 from analysis.training.recorder import RunRecorder
-from analysis.training.setup import TrainingSetup, configurations, describe, located, prepare
+from analysis.training.setup import TrainingSetup, check_data, configurations, describe, located, prepare
 from analysis.training.transplant import started_in
 from analysis.training.user_networks.own_network import check_architecture
 from checkpoints import Run
@@ -101,6 +101,7 @@ def resume_run(path: str | Path, *, progress: Shown = None) -> Run:
         return stored
     training, recording = configurations(stored)
     setup = prepare(training, recording, stored.config["data"]["data_dir"], started=started_in(stored.config))
+    check_data(stored, setup)
     check_architecture(stored.config, setup.learner.network, path)
     return run_to_the_end(lambda: Run.resume(path, setup.stimuli), setup, progress)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,3 +43,13 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """The shape of one example: that of an image, or (n_features,)."""
         return self.image_shape or (int(self.X.shape[1]),)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of examples, classes, their names and which are held out."""
+        held_out = np.zeros(0, dtype=bool) if self.held_out is None else self.held_out
+        digest = hashlib.sha256(repr([self.classes, self.image_shape]).encode())
+        for array in (self.X, self.y, held_out):
+            digest.update(f"{array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()

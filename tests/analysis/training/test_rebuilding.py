@@ -80,6 +80,12 @@ def test_missing_and_foreign_weights_and_data_are_refused(tmp_path: Path, monkey
     np.savez(tmp_path / "own.npz", X=X + 1, y=y)
     with pytest.raises(ValueError, match="are not the 40 that the run records"):
         rebuild(run, 0)
+    recorded = {int(each) for each in run.stimuli.ids}
+    changed = X.copy()
+    changed[min(set(range(300)) - recorded)] += 1
+    np.savez(tmp_path / "own.npz", X=changed, y=y)
+    with pytest.raises(ValueError, match=r"^The data set .*own\.npz has changed since"):
+        rebuild(run, 0)
     np.savez(tmp_path / "own.npz", X=X, y=y)
     with monkeypatch.context() as patched:
         patched.setattr(Checkpoint, "weights", lambda self: {"other": torch.ones(1)})

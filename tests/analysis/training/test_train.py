@@ -62,6 +62,7 @@ def test_a_run_directory_is_as_documented(runs: Mapping[str, Path], tiny: Traini
         "n_features": 64,
         "shape": [1, 8, 8],
         "classes": list("0123456789"),
+        "sha256": load_dataset("digits").sha256,
         "n_train": 1259,
         "n_validation": 179,
         "n_test": 359,
@@ -280,7 +281,7 @@ def test_resuming_a_finished_run_changes_nothing(copied: Callable[[str], Path]) 
     assert files(path) == before
 
 
-def test_a_run_is_not_continued_on_other_data(
+def test_a_run_is_not_continued_on_other_data_even_if_no_recorded_stimulus_differs(
     tmp_path: Path, tiny: TrainingConfig, few: RecordingConfig, at_update: AtUpdate
 ) -> None:
     X, y = np.random.default_rng(0).normal(size=(300, 5)), np.arange(300) % 3
@@ -288,9 +289,16 @@ def test_a_run_is_not_continued_on_other_data(
     settings = replace(tiny, data=str(tmp_path / "mine.npz"))
     with pytest.raises(Interrupted):
         train_run(tmp_path / "run", settings, few, progress=at_update(1))
-    np.savez(tmp_path / "mine.npz", X=X + 1, y=y)
-    with pytest.raises(ValueError, match=r"are not the \d+ that the run records; give the same data set"):
+    recorded = {int(each) for each in Run.open(tmp_path / "run").stimuli.ids}
+    changed = X.copy()
+    changed[min(set(range(300)) - recorded)] += 1
+    np.savez(tmp_path / "mine.npz", X=changed, y=y)
+    with pytest.raises(
+        ValueError, match=r"^The data set .*mine\.npz has changed since .*run was trained on it\. Restore"
+    ):
         resume_run(tmp_path / "run")
+    np.savez(tmp_path / "mine.npz", X=X, y=y)
+    assert resume_run(tmp_path / "run").status["state"] == "finished"
 
 
 def test_a_run_that_is_being_written_is_not_continued(copied: Callable[[str], Path], few: RecordingConfig) -> None:
