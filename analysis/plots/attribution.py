@@ -11,7 +11,8 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from analysis.plots.axes import axes_grid, colours, figure_of, label_layers
+from analysis.plots.axes import axes_grid, figure_of, label_layers
+from analysis.plots.styles import method_styles
 from repsim.similarity.drawing.figure_axes import place_legend
 from repsim.similarity.drawing.labels import shorten, verbatim
 
@@ -132,19 +133,17 @@ def plot_effects_by_layer(
     methods = list(dict.fromkeys(method for method, _ in titles))
     grid = axes_grid(1, len(methods), min(14.0, 5.2 * len(methods) + 0.5), 3.9, share_y=True)[0]
     names = list(dict.fromkeys(titles.values()))
-    palette = colours(names)
+    styles = method_styles(names)
     for ax, method in zip(grid, methods, strict=True):
         for k, key in enumerate(each for each in titles if each[0] == method):
             rows = table[(table["method"] == key[0]) & (table["control"].fillna("") == key[1])]
-            colour = palette[titles[key]]
             shift = 0.08 * k
             ax.errorbar(
                 rows["depth"] + shift,
                 rows["difference"],
                 yerr=rows["difference"] - rows["band_low"],
-                color=colour,
                 label=verbatim(titles[key]),
-                marker="o",
+                **styles[titles[key]].look,
                 markersize=3,
                 linewidth=1.2,
                 elinewidth=0.8,

@@ -1,4 +1,4 @@
-"""Figures without global state, colours that all readers can tell apart, and axes of layers."""
+"""Figures without global state, and axes of layers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from matplotlib.figure import Figure
 from repsim.similarity.drawing.figure_axes import ShownAxes, figure_of, name_ticks
 from repsim.similarity.drawing.labels import shorten, verbatim
 
-__all__ = ["MARKERS", "axes_grid", "colours", "figure_of", "label_layers", "layer_names", "new_axes", "verbatim"]
-
-MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
+__all__ = ["axes_grid", "figure_of", "label_layers", "layer_names", "new_axes", "verbatim"]
 
 
 def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
@@ -28,11 +26,6 @@ def axes_grid(n_rows: int, n_columns: int, width: float, height: float, *, share
         figure = Figure(figsize=(width, height), layout="constrained")
         shown = {"axes_class": ShownAxes}
         return figure.subplots(n_rows, n_columns, squeeze=False, sharey="row" if share_y else False, subplot_kw=shown)
-
-
-def colours(labels: Sequence[str]) -> dict[str, Any]:
-    """Return a colour for each label; people with colour blindness can tell them apart."""
-    return dict(zip(labels, sns.color_palette("colorblind", max(len(labels), 1)), strict=False))
 
 
 def layer_names(layers: Sequence[str]) -> tuple[list[str], str]:

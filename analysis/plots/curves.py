@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of, label_layers, new_axes, verbatim
+from analysis.plots.axes import axes_grid, figure_of, label_layers, new_axes, verbatim
 from analysis.plots.lines import plot_lines
+from analysis.plots.styles import method_styles
 from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 from repsim.similarity.drawing.labels import shorten
 
 __all__ = ["plot_alignment", "plot_by_layer", "plot_by_layer_and_step", "plot_training"]
 
-_N_COLOURS = 10  # that differ
 _MOST_STEPS = 6  # panels in a row
 
 
@@ -48,7 +47,7 @@ def plot_by_layer(
     band : (str, str), optional
         Columns of the lower and the upper end of a band around the curve. Rows where they are missing have no band.
     among : sequence of str, optional
-        All names in the order of their colours, if other figures show more of them.
+        All names in the order of their styles, if other figures show more of them.
     legend : bool, default True
     ax : Axes, optional
     """
@@ -122,10 +121,10 @@ def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, legend: bool 
     """
     ax = ax if ax is not None else new_axes()
     views = [str(view) for view in table["view"].unique()]
-    palette, names = colours(views), dict(zip(views, shorten(views), strict=True))
-    for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
-        colour, name = palette[str(view)], names[str(view)]
-        look: dict[str, Any] = {"color": colour, "marker": _marker(index, len(views)), "markersize": 4}
+    styles, names = method_styles(views), dict(zip(views, shorten(views), strict=True))
+    for view, rows in table.groupby("view", sort=False):
+        name, look = names[str(view)], {"color": styles[str(view)].colour, "markersize": 4}
+        look["marker"] = styles[str(view)].marker if len(views) > 8 else None
         ax.plot(rows["epoch"], rows[value], label=verbatim(f"{name}, training"), **look)
         validation = rows.dropna(subset=[f"validation_{value}"])
         ax.plot(
@@ -141,11 +140,6 @@ def plot_training(table: pd.DataFrame, value: str, *, ylabel: str, legend: bool 
     if legend:
         place_legend(ax, views, size="small")
     return ax
-
-
-def _marker(index: int, n_curves: int) -> str | None:
-    """Return a marker if there are more curves than colours."""
-    return MARKERS[index % len(MARKERS)] if n_curves > _N_COLOURS else None
 
 
 def plot_alignment(table: pd.DataFrame, over: str, *, legend: bool = True, ax: Axes | None = None) -> Axes:
@@ -164,8 +158,8 @@ def plot_alignment(table: pd.DataFrame, over: str, *, legend: bool = True, ax: A
     """
     ax = ax if ax is not None else new_axes()
     views = [str(view) for view in table["view"].unique()]
-    palette, labels = colours(views), legend_labels(views)
-    for index, (view, rows) in enumerate(table.groupby("view", sort=False)):
+    styles, labels = method_styles(views), legend_labels(views)
+    for view, rows in table.groupby("view", sort=False):
         if over == "step" and (rows["rule"] != "backprop").any():
             rows = rows[rows["rule"] != "backprop"]
         by_step = rows.pivot(index="step", columns="boundary", values="angle")
@@ -173,8 +167,7 @@ def plot_alignment(table: pd.DataFrame, over: str, *, legend: bool = True, ax: A
         if known.empty:
             continue
         angles = known.iloc[-1] if over == "boundary" else known.mean(axis=1)
-        marker = MARKERS[index % len(MARKERS)]
-        ax.plot(angles.index, angles, color=palette[str(view)], label=labels[str(view)], marker=marker, markersize=4)
+        ax.plot(angles.index, angles, label=labels[str(view)], markersize=4, **styles[str(view)].look)
     ax.axhline(90.0, color="0.4", linestyle=":", linewidth=1)
     ax.set_ylim(-3.0, max(93.0, ax.get_ylim()[1]))
     ax.set_xlabel(over)

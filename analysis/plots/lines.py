@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.plots.axes import MARKERS, colours, figure_of, new_axes
+from analysis.plots.axes import figure_of, new_axes
+from analysis.plots.styles import method_styles
 from repsim.similarity.drawing.figure_axes import legend_labels, place_legend
 
 __all__ = ["noted", "plot_lines", "write_note"]
@@ -40,7 +41,7 @@ def plot_lines(
     band : (str, str), optional
         Columns of the lower and the upper end of a band. Rows where they are missing have no band.
     among : sequence of str, optional
-        All names in the order of their colours and markers, if other axes show more of them.
+        All names in the order of their styles, if other axes show more of them.
     legend : bool, default True
     ax : Axes, optional
 
@@ -50,14 +51,12 @@ def plot_lines(
     """
     ax = ax if ax is not None else new_axes()
     names = [str(name) for name in (table[curve].unique() if among is None else among)]
-    palette, labels = colours(names), legend_labels(names)
+    styles, labels = method_styles(names), legend_labels(names)
     for name, rows in table.groupby(curve, sort=False):
-        place = names.index(str(name))
-        marker, every = MARKERS[place % len(MARKERS)], -(-len(rows) // _MOST_MARKED) or 1
-        colour, label = palette[str(name)], labels[str(name)]
-        ax.plot(rows[x], rows[y], label=label, color=colour, marker=marker, markersize=4, markevery=every)
+        style, every = styles[str(name)], -(-len(rows) // _MOST_MARKED) or 1
+        ax.plot(rows[x], rows[y], label=labels[str(name)], markersize=4, markevery=every, **style.look)
         if band is not None:
-            ax.fill_between(rows[x], rows[band[0]], rows[band[1]], color=colour, alpha=0.15, linewidth=0)
+            ax.fill_between(rows[x], rows[band[0]], rows[band[1]], color=style.colour, alpha=0.15, linewidth=0)
     ax.set(xlabel=x, ylabel=y)
     if legend:
         place_legend(ax, names, size="small")

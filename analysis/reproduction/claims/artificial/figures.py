@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots import noted
-from analysis.plots.axes import axes_grid, colours
+from analysis.plots.axes import axes_grid
 from analysis.plots.drawing import Drawing
+from analysis.plots.styles import colours
 from analysis.reproduction.claim import Results, Section
 from analysis.reproduction.claims.artificial.conclude import EQUAL
 from analysis.reproduction.claims.artificial.parts import DIMENSIONS, LOSSES, METHODS, MODELS, N_EXAMPLES, SEPARABLE

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots import noted
-from analysis.plots.axes import axes_grid, colours
+from analysis.plots.axes import axes_grid
 from analysis.plots.drawing import Drawing
+from analysis.plots.styles import colours
 from analysis.reproduction.claim import Results, Section
 from analysis.reproduction.claims.critical_points.conclude import by_construction
 from analysis.reproduction.claims.critical_points.parts import N_EXAMPLES, N_TEST, NAMES, PROBLEMS

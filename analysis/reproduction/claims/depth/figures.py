@@ -9,8 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.plots import noted
-from analysis.plots.axes import axes_grid, colours
+from analysis.plots.axes import axes_grid
 from analysis.plots.drawing import Drawing
+from analysis.plots.styles import colours
 from analysis.reproduction.claim import Results, Section
 from analysis.reproduction.claims.depth.conclude import CLOSE, pairs_of
 from analysis.reproduction.claims.depth.parts import BACKPROP, DEPTHS, METHODS, SHIFTS, SYNTHETIC, TRAINED

@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots import noted
-from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of
+from analysis.plots.axes import axes_grid, figure_of
 from analysis.plots.drawing import Drawing
+from analysis.plots.styles import MARKERS, colours
 from analysis.reproduction.claim import Results, Section
 from analysis.reproduction.claims.implied_loss.conclude import INTEGRABLE
 from analysis.reproduction.claims.implied_loss.deep_network import WHERE

@@ -14,8 +14,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from analysis.plots import noted
-from analysis.plots.axes import MARKERS, axes_grid, colours, new_axes
+from analysis.plots.axes import axes_grid, new_axes
 from analysis.plots.drawing import Drawing
+from analysis.plots.styles import MARKERS, colours
 from analysis.reproduction.claim import Frames, Results, Section
 from analysis.reproduction.claims.rules.rule_comparison import comparison_of
 from analysis.reproduction.claims.rules.rule_entries import (

@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.plots import noted, plot_lines
-from analysis.plots.axes import MARKERS, axes_grid, colours, figure_of
+from analysis.plots.axes import axes_grid, figure_of
 from analysis.plots.drawing import Drawing
+from analysis.plots.styles import MARKERS, colours
 from analysis.reproduction.claim import Frames, Results, Section
 from analysis.reproduction.claims.value_gradients.parts import ALLOWED, N_SHOWN, SPREAD, SWING_UP, UPRIGHT
 from analysis.reproduction.kit.numbers import listed, rows_of, seed_intervals
