@@ -15,8 +15,19 @@ from itertools import combinations_with_replacement
 import numpy as np
 from harness import Ratio, ratio
 from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
+from threadpoolctl import threadpool_limits
 
-from repsim.similarity import angular_procrustes, evaluate_models, linear_cka, mean_cca, minibatch_cka, pairwise, rdm
+from repsim.similarity import (
+    angular_procrustes,
+    compare_rdms,
+    evaluate_models,
+    linear_cka,
+    mean_cca,
+    minibatch_cka,
+    pairwise,
+    rdm,
+)
 
 Layers = dict[str, np.ndarray]
 
@@ -31,6 +42,7 @@ def run() -> list[Ratio]:
         _minibatches(layers),
         *_aligned(layers),
         *_rdm(rng),
+        _spearman(rng),
     ]
 
 
@@ -222,6 +234,22 @@ def _rdm(rng: np.random.Generator) -> list[Ratio]:
         ratio(what, lambda: rdm(X), "the bare product X Xᵀ", lambda: X @ X.T, repeats=7, target="<= 1.5"),
         Ratio(f"{what}: peak memory", "the result", [peak], "<= 1.5"),
     ]
+
+
+def _spearman(rng: np.random.Generator) -> Ratio:
+    X = rng.standard_normal((4000, 50))
+    Y = X @ rng.standard_normal((50, 50))
+    A, B = (pdist(each, "correlation").astype(np.float32) for each in (X, Y))
+    assert abs(compare_rdms(A, B, "spearman") - spearmanr(A, B).statistic) < 1e-6
+    with threadpool_limits(1):
+        return ratio(
+            "Spearman of two RDMs of 4,000 stimuli, float32, one thread",
+            lambda: compare_rdms(A, B, "spearman"),
+            "scipy.stats.spearmanr",
+            lambda: spearmanr(A, B),
+            repeats=5,
+            target="<= 0.4",
+        )
 
 
 if __name__ == "__main__":

@@ -79,17 +79,25 @@ def _itself(distances: FloatArray) -> FloatArray:
 
 
 def _rank_deviations(distances: FloatArray) -> FloatArray | None:
-    return None if is_constant(distances) else deviations(ranks(distances))
+    if is_constant(distances):
+        return None
+    deviating = ranks(distances)
+    deviating -= (len(deviating) + 1) / 2
+    return deviating
 
 
 def _spearman(distances: FloatArray) -> FloatArray | None:
     deviating = _rank_deviations(distances)
-    return None if deviating is None else unit(deviating)
+    if deviating is not None:
+        deviating /= np.sqrt(deviating @ deviating)
+    return deviating
 
 
 def _rho_a(distances: FloatArray) -> FloatArray | None:
     deviating, m = _rank_deviations(distances), float(len(distances))
-    return None if deviating is None else deviating * np.sqrt(12 / (m**3 - m))
+    if deviating is not None:
+        deviating *= np.sqrt(12 / (m**3 - m))
+    return deviating
 
 
 def cosine_comparator(name: str, linear: Linear, *, ignores_offset: bool, **fields: Any) -> Comparator:

@@ -6,35 +6,39 @@ largest distance of the RDM: one stimulus far away from all others does not chan
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from repsim.similarity.comparators.ascending import ascending_order
+from repsim.similarity.comparators.ascending import sort_stably
 from repsim.similarity.precision import SINGLE, FloatArray, epsilon_of
 
 # Rounding error of a distance, relative to the distance, in double and in single precision, including that of the
 # activations.
 DOUBLE_ROUNDING = 1e-12
 SINGLE_ROUNDING = 12 * SINGLE
+# Distances that are handled at a time, so that all that is computed of them remains in the cache of a processor.
+BLOCK = 2**15
 
 
 def levels(distances: FloatArray) -> NDArray[np.int64]:
     """Return the position of every distance among the distinct ones; tied distances have the same position."""
-    order = ascending_order(distances)
+    ascending, order = sort_stably(distances)
     numbers = np.empty(len(distances), dtype=np.int64)
-    numbers[order] = np.cumsum(starts_of_ties(distances[order])) - 1
+    numbers[order] = np.cumsum(starts_of_ties(ascending)) - 1
     return numbers
 
 
 def ranks(distances: FloatArray) -> FloatArray:
     """Return the rank of every distance, starting with 1; tied distances have the same mean rank."""
-    order = ascending_order(distances)
-    starts = np.flatnonzero(starts_of_ties(distances[order]))
-    counts = np.diff(starts, append=len(distances))
+    ascending, order = sort_stably(distances)
     ranks = np.empty(len(distances))
-    ranks[order] = np.repeat(starts + (counts + 1) / 2, counts)
+    for bounds in _blocks_of_groups(starts_of_ties(ascending)):
+        middles = (bounds[:-1] + bounds[1:] + 1) / 2
+        ranks[order[bounds[0] : bounds[-1]]] = np.repeat(middles, np.diff(bounds))
     return ranks
 
 
@@ -93,23 +97,40 @@ def starts_of_ties(ascending: FloatArray) -> NDArray[np.bool_]:
     """
     rounding = relative_rounding(ascending)
     starts = np.ones(len(ascending), dtype=bool)
-    with np.errstate(over="ignore"):  # the difference of two huge distances of opposite signs is infinite
-        sizes = ascending[1:] if (ascending[:1] >= 0).all() else _larger(ascending[:-1], ascending[1:])
-        np.greater(np.diff(ascending), rounding * sizes, out=starts[1:])
-        first = np.flatnonzero(starts)
-        counts = np.diff(first, append=len(ascending))
-        low, high = ascending[first], ascending[first + counts - 1]
+    for begin in range(1, len(ascending), BLOCK):
+        values = ascending[begin - 1 : begin + BLOCK].astype(np.float64)
+        with np.errstate(over="ignore"):  # the difference of two huge distances of opposite signs is infinite
+            np.greater(np.diff(values), rounding * _larger(values[:-1], values[1:]), out=starts[begin : begin + BLOCK])
+    for bounds in _blocks_of_groups(starts):
+        values = ascending[bounds[0] : bounds[-1]].astype(np.float64)
+        starts[bounds[0] : bounds[-1]] |= _cuts(values, bounds - bounds[0], rounding)
+    return starts
+
+
+def _cuts(ascending: FloatArray, bounds: NDArray[np.intp], rounding: float) -> NDArray[np.bool_]:
+    """Return where groups of distances, whose bounds are given, are cut because they are too wide."""
+    counts = np.diff(bounds)
+    low, high = ascending[bounds[:-1]], ascending[bounds[1:] - 1]
+    with np.errstate(over="ignore"):
         is_wide = high - low > rounding * _larger(low, high)
     # Groups are cut on a logarithmic scale: none contains zero or a change of sign, where neighbours are never tied.
     members = np.flatnonzero(np.repeat(is_wide, counts))
-    places = ascending[members]  # on that scale; changed in place, because there may be millions
-    places /= np.repeat(low[is_wide], counts[is_wide])
+    places = ascending[members] / np.repeat(low[is_wide], counts[is_wide])
     for step in (np.log, np.abs):
         step(places, out=places)
     places /= rounding
     np.floor(places, out=places)
-    starts[members[1:]] |= places[1:] != places[:-1]
-    return starts
+    cuts = np.zeros(len(ascending), dtype=bool)
+    cuts[members[1:]] = places[1:] != places[:-1]
+    return cuts
+
+
+def _blocks_of_groups(starts: NDArray[np.bool_]) -> Iterator[NDArray[np.intp]]:
+    """Yield the bounds of successive groups, from the start of the first to the end of the last of each block."""
+    bounds = np.append(np.flatnonzero(starts), len(starts))
+    places = np.searchsorted(bounds, np.arange(0, len(starts), BLOCK))
+    for first, last in pairwise(np.unique(np.append(places, len(bounds) - 1))):
+        yield bounds[first : last + 1]
 
 
 def relative_rounding(distances: FloatArray) -> float:

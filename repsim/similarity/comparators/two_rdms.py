@@ -81,7 +81,8 @@ def prepare_all(
     """
     vectors = in_common(rdms, nan=nan, whole=chosen.name if chosen.needs_all_pairs else None)
     m = len(next(iter(vectors.values())))
-    prepared = {name: chosen.prepare(vector) if m else None for name, vector in vectors.items()}
+    # A vector may be a copy, which is not held any longer than it takes to prepare it.
+    prepared = {name: chosen.prepare(vectors.pop(name)) if m else None for name in rdms}
     undefined = [name for name, each in prepared.items() if each is None]
     if undefined:
         warnings.warn(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from repsim.similarity.comparators.ascending import ascending_order
+from repsim.similarity.comparators.ascending import sort_stably
 
 M = 5_000
 
@@ -32,8 +32,25 @@ def test_the_order_is_that_of_a_stable_sort(kind: str, form: str, m: int) -> Non
         values = np.clip(values, -3e38, 3e38).astype(np.float32)
     if form == "single precision in doubles":
         values = values.astype(np.float64)
-    np.testing.assert_array_equal(ascending_order(values), np.argsort(values, kind="stable"))
+    assert_sorted(values)
+
+
+@pytest.mark.parametrize("form", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", VALUES)
+def test_many_numbers_are_sorted_as_few_are(monkeypatch: pytest.MonkeyPatch, kind: str, form: type) -> None:
+    monkeypatch.setattr("repsim.similarity.comparators.ascending._MANY", M)
+    for m in (M, 10 * M):  # torch sorts the former by comparisons, the latter by radix
+        assert_sorted(np.clip(VALUES[kind](np.random.default_rng(1).standard_normal(m)), -3e38, 3e38).astype(form))
+
+
+def assert_sorted(values: NDArray) -> None:
+    before = values.copy()
+    ascending, order = sort_stably(values)
+    np.testing.assert_array_equal(order, np.argsort(values, kind="stable"))
+    np.testing.assert_array_equal(ascending, values[order])
+    np.testing.assert_array_equal(values, before)
 
 
 def test_there_may_be_no_numbers() -> None:
-    assert ascending_order(np.empty(0)).tolist() == []
+    ascending, order = sort_stably(np.empty(0))
+    assert ascending.tolist() == order.tolist() == []

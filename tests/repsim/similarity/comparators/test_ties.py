@@ -162,6 +162,20 @@ def test_tied_distances_share_their_mean_rank(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(ranks(noisy), rankdata(distances))
 
 
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_ties_and_ranks_do_not_depend_on_the_size_of_blocks(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    chain = 1.1 * (1 + np.arange(300) * DOUBLE_ROUNDING / 20)
+    few = np.round(rng.normal(size=200), 1) * (1 + 1e-14 * rng.uniform(-1, 1, size=200))
+    for distances in (np.concatenate([few, chain, -chain, [0.0, -0.0]]), chain, np.ones(50), few):
+        expected = levels(distances), ranks(distances)
+        with monkeypatch.context() as changed:
+            changed.setattr("repsim.similarity.comparators.ties.BLOCK", block)
+            np.testing.assert_array_equal(levels(distances), expected[0])
+            np.testing.assert_array_equal(ranks(distances), expected[1])
+
+
 def test_an_rdm_is_constant_up_to_rounding(rng: np.random.Generator) -> None:
     noise = rng.uniform(-1, 1, size=100)
     assert is_constant(3 * (1 + 1e-13 * noise))
