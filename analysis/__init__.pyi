@@ -11,6 +11,7 @@ from .config.stimulus_files import StimulusConfig as StimulusConfig
 from .execution.interruption import Interrupted as Interrupted
 from .own_parts.importing import import_parts as import_parts
 from .own_parts.registries import register as register
+from .report.editing import Report as Report
 from .training.fork import fork_run as fork_run
 from .training.record import record_run as record_run
 from .training.record_models import record_model as record_model

@@ -193,11 +193,13 @@ def _is_still(folder: Path, made: str | None) -> bool:
 def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> None:
     """Run the tasks of plans, as one set for as many analyses as can be locked at once."""
     from analysis.execution import Cache, make_executor, run_tasks, total_cost  # slow to import
+    from analysis.report.user_sections import read_sections
     from analysis.workflows.assemble import tasks_of_plan
 
     for plan in plans:
         plan.config.check_choices()
         check_folder(plan.folder)
+        read_sections(plan.folder)  # raises if they are damaged, before anything is computed
     _check_views([view for plan in plans for view in plan.views])
     for plan in plans:
         _check_targets(plan)

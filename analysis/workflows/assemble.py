@@ -16,6 +16,7 @@ from analysis.execution.folders import refreshed, remove_stale
 from analysis.execution.task import Task
 from analysis.plots.drawing import save_figures
 from analysis.report import write_report
+from analysis.report.user_sections import insert_sections, read_sections
 from checkpoints.storage.commit import replace_file, sync
 
 __all__ = ["assemble", "tasks_of_plan", "write_tables"]
@@ -33,7 +34,8 @@ def tasks_of_plan(plan: AnalysisPlan) -> list[Task]:
 def assemble(folder: Path, *, plan: AnalysisPlan) -> None:
     """Write the tables, figures and report of an analysis whose tasks are done, and ``analysis.json`` last.
 
-    Files of an earlier analysis that have no successor are removed. The RDMs are then kept in ``rdm.h5`` alone.
+    Files of an earlier analysis that have no successor are removed; sections that the user added to its report stay.
+    The RDMs are then kept in ``rdm.h5`` alone.
     """
     with refreshed(folder) as staging:
         with warnings.catch_warnings(record=True) as caught:
@@ -45,6 +47,8 @@ def assemble(folder: Path, *, plan: AnalysisPlan) -> None:
             write_report(
                 staging / "report.html", plan.title, tables, drawings, staging / "figures", command=plan.command
             )
+            if sections := read_sections(folder):
+                (staging / "report.html").write_bytes(insert_sections(staging / "report.html", sections))
         files = {str(path.relative_to(staging)): path.stat().st_size for path in staging.rglob("*") if path.is_file()}
         summary = summarise(tables)
         earlier = read_outcome(folder)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import squareform
 
+from analysis import Report
 from analysis.comparison.result import ComparisonResult
 from analysis.report import write_report
 from analysis.report.charts import CHARTS, LayerChart
@@ -409,3 +410,30 @@ def test_a_figure_for_print_is_saved(page: Any, comparison: ComparisonResult, ki
 
 def test_no_action_logged_an_error(page: Any) -> None:
     assert page.complaints == []
+
+
+# Sections of the user
+
+
+def test_html_of_the_user_runs_alone_and_loads_nothing(
+    browser: Any, comparison: ComparisonResult, tmp_path: Path
+) -> None:
+    ignored = shutil.ignore_patterns("cache", "figures")
+    folder = Path(shutil.copytree(comparison.tables.folder, tmp_path / "comparison", ignore=ignored))
+    hostile = """<!doctype html><p>waiting</p><div style="height: 700px"></div><img src="https://example.org/x.png"><script>
+      let reached = "nothing";
+      try { parent.document.title = "mine"; reached = "page"; } catch (error) {}
+    </script><script>document.querySelector("p").textContent = "reached " + reached;</script>"""
+    Report(folder).add('<b>"Remarks"</b>', hostile)
+    page = browser.new_context(offline=True).new_page()
+    loaded: list[str] = []
+    page.on("requestfinished", lambda request: loaded.append(request.url))
+    page.goto((folder / "report.html").as_uri())
+    page.wait_for_function("window.repsimReady")
+    page.get_by_role("link", name='<b>"Remarks"</b>').click()
+    frame = page.frame_locator(".from-user iframe")
+    assert frame.locator("p").inner_text() == "reached nothing"
+    page.wait_for_function("document.querySelector('.from-user iframe').offsetHeight > 700")
+    assert not [url for url in loaded if url.startswith("http")]
+    assert page.title() != "mine"
+    page.context.close()
