@@ -17,9 +17,15 @@ __all__ = ["export"]
 @with_options
 def export(
     source: Annotated[Path, typer.Argument(help="A run (its activations), or the folder of an analysis.")],
-    output: Annotated[Path, typer.Option(help="New file; for csv and parquet, a new folder.")],
+    output: Annotated[
+        Path, typer.Option(help="New file; for csv, parquet, xarray-zarr and tensorboard, a new folder.")
+    ],
     format: Annotated[  # noqa: A002 (the name of the option)
-        str, typer.Option(help="File format: csv, parquet, npz, rsatoolbox (RDMs of an analysis) or matlab.")
+        str,
+        typer.Option(
+            help="File format: csv, parquet, npz, rsatoolbox (RDMs of an analysis), matlab, xarray-zarr, or "
+            "tensorboard (curves of training and results by step)."
+        ),
     ],
     steps: Annotated[
         str | None, typer.Option(help="Steps of a run: first, last, all or numbers with commas. [default: last]")
@@ -39,6 +45,8 @@ def export(
     Example: repsim export runs/sg --format matlab --output sg.mat
 
     An analysis: repsim export runs/sg/analysis --format rsatoolbox --output sg-rdms.h5
+
+    Curves: repsim export runs/sg --format tensorboard --output logs/sg; then tensorboard --logdir logs
     """
     from analysis.export.exporting import export as write
 

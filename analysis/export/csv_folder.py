@@ -15,12 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.export.layout import FolderFormat, stimulus_columns
+from analysis.export.layout import FolderFormat, digits_of, stimulus_columns
 from analysis.export.sources import ExportedAnalysis, ExportedLayer, ExportedRun, blocks
 
 __all__ = ["CSV"]
 
-_DIGITS = {2: 5, 4: 9, 8: 17}  # that distinguish all numbers of so many bytes
 _SPECIAL = re.compile(r'[",\r\n]')
 
 Chunk = tuple[Iterable[Sequence[Any]], NDArray[Any]]  # columns of anything, then a matrix of numbers, of the same rows
@@ -53,7 +52,7 @@ def _write(path: Path, header: Sequence[str], chunks: Iterable[Chunk]) -> None:
     with path.open("x", encoding="utf-8", newline="") as file:
         file.write(",".join(map(_field, header)) + "\n")
         for columns, numbers in chunks:
-            template = f",%.{_DIGITS[numbers.dtype.itemsize]}g" * numbers.shape[1] + "\n"
+            template = f",{digits_of(numbers.dtype)}" * numbers.shape[1] + "\n"
             for cells, row in zip(zip(*columns, strict=True), numbers.tolist(), strict=True):
                 file.write(",".join(map(_field, cells)) + template % tuple(row))
 

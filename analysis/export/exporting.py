@@ -32,7 +32,8 @@ def export(
     source : path
         A run: its recorded activations. The folder of an analysis: its tables and dissimilarity matrices.
     output : path
-        A new file, or a new folder for ``csv`` and ``parquet``; it appears complete or not at all.
+        A new file, or, for ``csv``, ``parquet``, ``xarray-zarr`` and ``tensorboard``, a new folder; it appears complete
+        or not at all.
     format : str
         A key of ``analysis.export.FORMATS``.
     steps : str, optional
@@ -56,7 +57,7 @@ def export(
     """
     output, chosen = Path(output), _chosen(format)
     _check_output(output, format, chosen)
-    opened = open_source(source, steps, layers, gradients=gradients)
+    opened = open_source(source, steps, layers, gradients=gradients, needs_layers=chosen.needs_layers)
     if isinstance(opened, ExportedRun) and chosen.write_recording is None:
         raise ValueError(
             f"The format {format} holds dissimilarity matrices, and {source} is a run. Make them with: repsim analyze "
@@ -64,7 +65,7 @@ def export(
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     staged = staged_directory if chosen.is_folder else staged_file
-    task = reporter_of(reporter).task(f"export ({format})", len(opened))
+    task = reporter_of(reporter).task(f"export ({format})", chosen.count(opened))
     with _naming(output), staged(output) as staging, task as progress:
         _write(chosen, opened, staging, lambda note: progress.advance(1, note))
     if not chosen.is_folder:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.export import matlab, npz, rsatoolbox
+from analysis.export import matlab, npz, rsatoolbox, tensorboard, xarray_zarr
 from analysis.export.csv_folder import CSV
 from analysis.export.parquet_folder import PARQUET
 from analysis.export.sources import ExportedAnalysis, ExportedRun
@@ -31,6 +31,10 @@ class Format:
     write_recording, write_analysis : callable (source, path, done)
         Write the new file, or fill the empty folder, at ``path``, and call ``done`` with the name of each layer after
         it is written. None if the format cannot hold such a source.
+    count : callable (source) -> int
+        How often ``done`` is called; the number of layers, or of matrices, by default.
+    needs_layers : bool
+        Whether a run must have recorded layers.
     needs : str
         Package that must be installed, with the extra of ``repsim-sg`` that installs it: "package[extra]".
     """
@@ -39,6 +43,8 @@ class Format:
     suffixes: tuple[str, ...]
     write_recording: Callable[[ExportedRun, Path, Done], None] | None
     write_analysis: Callable[[ExportedAnalysis, Path, Done], None]
+    count: Callable[[ExportedRun | ExportedAnalysis], int] = len
+    needs_layers: bool = True
     needs: str = ""
 
     @property
@@ -78,6 +84,22 @@ FORMATS: dict[str, Format] = {
         suffixes=(".mat",),
         write_recording=matlab.write_recording,
         write_analysis=matlab.write_analysis,
+    ),
+    "xarray-zarr": Format(
+        what="a data set for xarray.open_zarr, a folder",
+        suffixes=(),
+        write_recording=xarray_zarr.write_recording,
+        write_analysis=xarray_zarr.write_analysis,
+        needs="zarr[zarr]",
+    ),
+    "tensorboard": Format(
+        what="curves, and layers for the projector, of TensorBoard, a folder",
+        suffixes=(),
+        write_recording=tensorboard.write_recording,
+        write_analysis=tensorboard.write_analysis,
+        count=tensorboard.count,
+        needs_layers=False,
+        needs="tensorboard[tensorboard]",
     ),
 }
 

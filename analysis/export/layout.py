@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from analysis.export.sources import ExportedAnalysis, ExportedLayer, ExportedMatrix, ExportedRun
 
-__all__ = ["FolderFormat", "stimulus_columns"]
+__all__ = ["FolderFormat", "digits_of", "layer_file", "pair_ends", "safe_name", "stimulus_columns"]
 
 _LONGEST_NAME = 80
 _PAIRS_AT_ONCE = 2**18
+_DIGITS = {2: 5, 4: 9, 8: 17}  # that distinguish all numbers of so many bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class FolderFormat:
         """Write the table ``layers``, which lists the files, and one file per layer."""
         self.write_table(folder / f"layers{self.suffix}", _layer_index(run, self.suffix))
         for each in run.layers:
-            path = folder / _layer_file(each, self.suffix)
+            path = folder / layer_file(each, self.suffix)
             path.parent.mkdir(exist_ok=True)
             self.write_layer(path, run, each)
             done(each.layer.name)
@@ -60,7 +61,7 @@ def stimulus_columns(run: ExportedRun, rows: slice) -> dict[str, Any]:
     return {name: each.astype(object) if each.dtype.kind == "U" else each for name, each in columns}
 
 
-def _layer_file(each: ExportedLayer, suffix: str) -> str:
+def layer_file(each: ExportedLayer, suffix: str) -> str:
     """Return the path of a layer's file, such as ``step_00000038/01_hidden.1.csv``."""
     return f"step_{each.step:08d}/{each.depth:02d}_{safe_name(each.layer.name)}{suffix}"
 
@@ -93,7 +94,7 @@ def _layer_index(run: ExportedRun, suffix: str) -> pd.DataFrame:
                 "feature_shape": "x".join(map(str, each.layer.feature_shape)),
                 "dtype": str(each.layer.dtype),
                 "reduction": each.layer.reduction,
-                "file": _layer_file(each, suffix),
+                "file": layer_file(each, suffix),
             }
             for each in run.layers
         ]
@@ -121,11 +122,9 @@ def _matrix_index(analysis: ExportedAnalysis, suffix: str) -> pd.DataFrame:
 def _pairs(analysis: ExportedAnalysis, rdm: NDArray[Any]) -> Iterator[pd.DataFrame]:
     """Yield a condensed matrix as blocks of a table with one row per pair of stimuli."""
     n = len(analysis.stimulus_ids)
-    ends = np.cumsum(np.arange(n - 1, -1, -1))  # of the rows of the upper triangle
     for start in range(0, len(rdm), _PAIRS_AT_ONCE):
         positions = np.arange(start, min(start + _PAIRS_AT_ONCE, len(rdm)))
-        i = np.searchsorted(ends, positions, side="right")
-        j = positions - ends[i] + n
+        i, j = pair_ends(positions, n)
         ids, labels = analysis.stimulus_ids.astype(object), analysis.labels
         yield pd.DataFrame(
             {
@@ -136,3 +135,28 @@ def _pairs(analysis: ExportedAnalysis, rdm: NDArray[Any]) -> Iterator[pd.DataFra
                 "distance": rdm[positions],
             }
         )
+
+
+def pair_ends(positions: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the two stimuli of pairs, given by their positions in the condensed matrix of n stimuli.
+
+    Examples
+    --------
+    >>> i, j = pair_ends(np.arange(3), 3)
+    >>> i.tolist(), j.tolist()
+    ([0, 0, 1], [1, 2, 2])
+    """
+    ends = np.cumsum(np.arange(n - 1, -1, -1))  # of the rows of the upper triangle
+    i = np.searchsorted(ends, positions, side="right")
+    return i, positions - ends[i] + n
+
+
+def digits_of(dtype: np.dtype[Any]) -> str:
+    """Return the format of a number with as many digits as distinguish all numbers of a type.
+
+    Examples
+    --------
+    >>> digits_of(np.dtype("float32"))
+    '%.9g'
+    """
+    return f"%.{_DIGITS[dtype.itemsize]}g"

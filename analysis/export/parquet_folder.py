@@ -16,8 +16,8 @@ __all__ = ["PARQUET"]
 
 
 def _write_tables(analysis: ExportedAnalysis, folder: Path) -> None:
-    for name, table in analysis.tables().items():
-        _write_table(folder / f"{name}.parquet", table)
+    for name, frames in analysis.table_blocks():
+        _write(folder / f"{name}.parquet", map(_table, frames))
 
 
 def _write_layer(path: Path, run: ExportedRun, each: ExportedLayer) -> None:

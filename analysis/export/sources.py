@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.comparison.tables.schema import read_table
+from analysis.comparison.tables.schema import read_table, read_table_blocks
 from analysis.comparison.tasks.rdm_file import RDM_FILE, dataset_name, layer_name
 from analysis.comparison.view import View
 from analysis.config.recorded_steps import choose_recorded_steps
@@ -29,9 +30,11 @@ __all__ = [
     "ExportedView",
     "blocks",
     "open_source",
+    "rows_of_a_block",
 ]
 
 _BLOCK_BYTES = 16 * 2**20
+_TABLE_ROWS = 2**17  # in a block of a table
 
 
 class ExportedLayer(NamedTuple):
@@ -141,18 +144,31 @@ class ExportedAnalysis:
         """Return the tables by name. Text stays text, also where it looks like a number or a missing value."""
         return {path.stem: read_table(path) for path in self.table_paths}
 
+    def table_blocks(self) -> Iterator[tuple[str, Iterator[pd.DataFrame]]]:
+        """Yield the name of each table, and its rows in blocks whose columns have the same dtypes in all of them."""
+        for path in self.table_paths:
+            yield path.stem, _uniform_blocks(path)
+
 
 def open_source(
-    path: str | Path, steps: str | None = None, layers: Sequence[str] | None = None, *, gradients: bool = False
+    path: str | Path,
+    steps: str | None = None,
+    layers: Sequence[str] | None = None,
+    *,
+    gradients: bool = False,
+    needs_layers: bool = True,
 ) -> ExportedRun | ExportedAnalysis:
     """Open a run or an analysis for export, after checking that it can be read.
 
     By default the last step and all layers of a run are exported; with ``gradients``, the recorded gradients in place
-    of the activations.
+    of the activations. Unless layers are needed, a run that has not recorded any may be exported without them.
     """
     path = Path(path)
     if (path / "run.json").exists() or not path.exists() or path.is_file():
-        return _recording(Run.open(path), steps or "last", layers, "gradients" if gradients else "activations")
+        run, content = Run.open(path), "gradients" if gradients else "activations"
+        if not (needs_layers or steps or layers or gradients or run.recorded_steps):
+            return ExportedRun(run, (), content)
+        return _recording(run, steps or "last", layers, content)
     if not (path / RDM_FILE).is_file():
         raise FileNotFoundError(
             f"{path} is neither a run (it has no run.json) nor an analysis (it has no {RDM_FILE}). Give the directory "
@@ -166,10 +182,47 @@ def open_source(
 
 def blocks(layer: Layer, multiple: int = 1) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield the layer in blocks of about 16 MiB with their slices of rows; heights are multiples of ``multiple``."""
-    fitting = _BLOCK_BYTES // max(1, layer.shape[1] * layer.dtype.itemsize)
-    rows = max(1, fitting // multiple) * multiple
+    rows = rows_of_a_block(layer, multiple)
     for index, block in enumerate(layer.blocks(rows)):
         yield slice(index * rows, index * rows + len(block)), block
+
+
+def rows_of_a_block(layer: Layer, multiple: int = 1) -> int:
+    """Return the height of the blocks of a layer; the last one may have fewer rows."""
+    fitting = _BLOCK_BYTES // max(1, layer.shape[1] * layer.dtype.itemsize)
+    return max(1, fitting // multiple) * multiple
+
+
+# Tables
+
+
+def _uniform_blocks(path: Path) -> Iterator[pd.DataFrame]:
+    """Yield a table in blocks. If there are several, all are read once before, as dtypes follow from all rows."""
+    first, *more = itertools.islice(read_table_blocks(path, _TABLE_ROWS), 2)
+    if not more:
+        yield first
+        return
+    kinds: dict[str, set[str]] = {name: set() for name in first}
+    for block in read_table_blocks(path, _TABLE_ROWS):
+        for name in block:
+            kinds[name] |= _kinds(block[name])
+    yield from read_table_blocks(path, _TABLE_ROWS, {name: _dtype(kinds[name]) for name in kinds})
+
+
+def _kinds(column: pd.Series) -> set[str]:
+    """Return what a part of a column holds: "missing", and "integer", "floating", "boolean" or text."""
+    missing = {"missing"} if column.isna().any() else set()
+    return missing | ({pd.api.types.infer_dtype(column, skipna=True)} if column.notna().any() else set())
+
+
+def _dtype(kinds: set[str]) -> Any:
+    """Return the dtype that holds a column of such parts, as pandas would infer it from all rows."""
+    found = kinds - {"missing"}
+    if found == {"boolean"}:
+        return "boolean" if "missing" in kinds else "bool"
+    if found <= {"integer", "floating"}:
+        return "int64" if kinds == {"integer"} else "float64"
+    return str
 
 
 # Runs

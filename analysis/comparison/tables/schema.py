@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from repsim.registration import add_installed
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TABLES", "document_tables", "read_table"]
+__all__ = ["TABLES", "document_tables", "read_table", "read_table_blocks"]
 
 TABLES: dict[str, ComparisonTable] = {
     "arms": ARMS,
@@ -46,13 +47,28 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Columns that are text in ``TABLES`` are read as text.
     """
+    return next(read_table_blocks(path, rows=None))
+
+
+def read_table_blocks(
+    path: Path, rows: int | None = 2**17, dtypes: Mapping[str, Any] | None = None
+) -> Iterator[pd.DataFrame]:
+    """Yield a table that was written as CSV in blocks of rows, one or more; else as ``read_table``.
+
+    Columns in ``dtypes`` are read with these dtypes. Without them, a column may have different dtypes in two blocks.
+    """
     import pandas as pd
 
     texts = {name: str for table in TABLES.values() for name, column in table.columns.items() if column.is_text}
     # The nearest double is what pandas reads by default since version 3.
     exactly: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
+    given = {"dtype": texts | dict(dtypes or {}), "keep_default_na": False, "na_values": [""], **exactly}
     try:
-        return pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""], **exactly)
+        if rows is None:
+            yield pd.read_csv(path, **given)
+            return
+        with pd.read_csv(path, chunksize=rows, **given) as blocks:
+            yield from blocks
     except ValueError as error:  # the base class of what pandas raises
         raise Damaged(f"{path} is not a table of comma-separated values ({str(error).strip()}).") from error
 

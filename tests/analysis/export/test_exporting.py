@@ -23,7 +23,7 @@ from analysis.comparison.result import ComparisonResult
 from analysis.comparison.tasks.rdm_file import read_rdm
 from analysis.comparison.view import View
 from analysis.config.recording import RecordingConfig
-from analysis.export import FORMATS, ExportedAnalysis, ExportedRun, Format, matlab, open_source, sources
+from analysis.export import FORMATS, ExportedAnalysis, ExportedRun, Format, matlab, open_source, sources, xarray_zarr
 from analysis.export.exporting import export
 from checkpoints import Capture, Damaged, Run, Stimuli
 from repsim import rdm
@@ -32,6 +32,7 @@ from repsim.learning import TrainingConfig
 IDS = ["plain", "Größe, ‘x’", '"quoted"\nline', "日本", "=1+1", "NA"]
 LABELS, SPLIT = [0, 0, 1, 1, 2, 2], ["train", "test", "validation", "test", "test", "train"]
 LAYERS = ["a/b", "Ä $x$", "wide"]
+WITH_MATRICES = [name for name in FORMATS if name != "tensorboard"]
 SUFFIX = {name: (each.suffixes or ("",))[0] for name, each in FORMATS.items()}
 
 
@@ -217,13 +218,15 @@ def described_run(tmp_path: Path) -> Path:
     return tmp_path / "described"
 
 
-@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab"])
+@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab", "xarray-zarr"])
 def test_class_names_groups_and_targets_are_exported(described_run: Path, tmp_path: Path, name: str) -> None:
     files = export(described_run, tmp_path / f"all{SUFFIX[name]}", format=name)
     found: dict[str, list[Any]]
     if name == "npz":
         with np.load(files[0], allow_pickle=False) as arrays:
             found = {column: arrays[column].tolist() for column in ABOUT}
+    elif name == "xarray-zarr":
+        found = {column: opened_store(tmp_path / "all")[column].values.tolist() for column in ABOUT}
     elif name == "matlab":
         variables = mat73.loadmat(files[0])
         found = {column: np.ravel(variables[column.replace(".", "_")]).tolist() for column in ABOUT}
@@ -270,7 +273,7 @@ def test_a_layer_that_one_step_lacks_is_an_empty_cell(tmp_path: Path) -> None:
     assert np.shape(mat73.loadmat(path)["activations"][0][0]) == (6, 40)
 
 
-@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab"])
+@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab", "xarray-zarr", "tensorboard"])
 def test_a_layer_is_never_read_whole(odd_run: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -279,11 +282,295 @@ def test_a_layer_is_never_read_whole(odd_run: Path, tmp_path: Path, name: str, m
             seen.append((layer.shape[0], len(block)))
             yield rows, block
 
-    module = {"csv": "csv_folder", "parquet": "parquet_folder"}.get(name, name)
+    module = {"csv": "csv_folder", "parquet": "parquet_folder", "xarray-zarr": "xarray_zarr"}.get(name, name)
     monkeypatch.setattr(f"analysis.export.{module}.blocks", watched)
     export(odd_run, tmp_path / f"x{SUFFIX[name]}", format=name, layers=["parts.wide"])
     assert len(seen) > 1
     assert all(height < n for n, height in seen)
+
+
+# Stores of Zarr
+
+
+def opened_store(folder: Path, group: str | None = None) -> Any:
+    xarray = pytest.importorskip("xarray")
+    return xarray.open_zarr(folder, group=group, chunks=None).load()
+
+
+def test_a_store_holds_every_bit_with_names(odd_run: Path, tmp_path: Path) -> None:
+    export(odd_run, tmp_path / "all.zarr", format="xarray-zarr", steps="all")
+    found = opened_store(tmp_path / "all.zarr")
+    assert set(found.coords) == {"stimulus", "label", "split", "step", "run"}
+    assert found["stimulus"].values.tolist() == IDS
+    assert (found["label"].values.tolist(), found["split"].values.tolist()) == (LABELS, SPLIT)
+    assert (found["step"].values.tolist(), str(found["run"].values)) == ([0, 12], str(odd_run))
+    assert len(found.data_vars) == 3
+    for step, layers in recorded(odd_run).items():
+        for name, values in layers.items():
+            variable = found["activations." + name.replace("/", "%2F")]
+            assert variable.dims[:2] == ("step", "stimulus")
+            assert (variable.attrs["layer"], variable.attrs["reduction"]) == (name, "flatten")
+            assert same_bits(variable.sel(step=step).values, values)
+
+
+def test_a_layer_is_several_chunks_of_a_store(odd_run: Path, tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    export(odd_run, tmp_path / "all.zarr", format="xarray-zarr")
+    wide = zarr.open_group(tmp_path / "all.zarr", mode="r")["activations.parts.wide"]
+    assert wide.chunks[0] == 1
+    assert wide.chunks[1] < 6
+
+
+def test_a_layer_that_one_step_lacks_is_nan_in_a_store(tmp_path: Path) -> None:
+    model, stimuli = Odd(), Stimuli.of(IDS, LABELS, SPLIT, np.eye(6, 4))
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
+        for step, name in enumerate(["parts.wide", "parts.a/b"]):
+            run.checkpoint(step, model, capture=Capture(model, [name]))
+    export(tmp_path / "run", tmp_path / "x", format="xarray-zarr", steps="all")
+    wide = opened_store(tmp_path / "x")["activations.parts.wide"]
+    assert np.isnan(wide.sel(step=1)).all()
+    assert same_bits(wide.sel(step=0).values, recorded(tmp_path / "run")[0]["parts.wide"])
+
+
+def test_a_layer_of_two_widths_is_no_variable_of_a_store(tmp_path: Path) -> None:
+    model, stimuli = Odd(), Stimuli.of(IDS, LABELS, SPLIT, np.eye(6, 4))
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
+        run.checkpoint(0, model, capture=Capture(model, ["parts.wide"]))
+        model.parts["wide"] = nn.Linear(4, 5)
+        run.checkpoint(3, model, capture=Capture(model, ["parts.wide"]))
+    words = r"'parts\.wide' has 40 features at step 0 and 5 at step 3, .* Export these steps one by one, with --steps"
+    with pytest.raises(ValueError, match=words):
+        export(tmp_path / "run", tmp_path / "x", format="xarray-zarr", steps="all")
+    assert not (tmp_path / "x").exists()
+    export(tmp_path / "run", tmp_path / "x", format="xarray-zarr", steps="3")
+
+
+def test_matrices_and_tables_of_an_analysis_are_a_store(
+    analysis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xarray_zarr, "_PAIRS", 10)
+    with h5py.File(analysis / "rdm.h5", "a") as file:
+        del file["0001/hidden.1"]
+    export(analysis, tmp_path / "x", format="xarray-zarr")
+    found = opened_store(tmp_path / "x")
+    assert (found["rdm"].dims, found.attrs["distance"]) == (("view", "layer", "pair"), "euclidean")
+    assert np.isnan(found["rdm"].sel(view="ß", layer="hidden.1")).all()
+    expected = read_rdm(analysis / "rdm.h5", 1, "hidden.2")
+    assert same_bits(found["rdm"].sel(view="ß", layer="hidden.2").values, expected)
+    assert (found["step"].values.tolist(), found["stimulus"].values[6]) == ([7, 8], "s006")
+    i, j = np.triu_indices(7, 1)
+    assert found["stimulus_a"].values.tolist() == i.tolist()
+    assert found["stimulus_b"].values.tolist() == j.tolist()
+    probes = opened_store(tmp_path / "x", "tables/probes")
+    assert set(probes.coords) == {"view", "layer"}
+    assert probes["accuracy"].values.tolist()[0] == 1 / 3
+    assert np.isnan(probes["accuracy"].values[1])
+    assert (probes["converged"].dtype, probes["view"].values.tolist()) == (bool, ["007", "ß"])
+    assert opened_store(tmp_path / "x", "tables/training").sizes == {"row": 0}
+
+
+def test_a_comparison_is_a_store_of_the_same_numbers(comparison: ComparisonResult, tmp_path: Path) -> None:
+    export(comparison.tables.folder, tmp_path / "x", format="xarray-zarr")
+    found = opened_store(tmp_path / "x")
+    assert found["run"].values.tolist() == [str(view.run.path) for view in comparison.tables.views]
+    for k, view in enumerate(comparison.tables.views):
+        for layer in view.activations:
+            values = found["rdm"].sel(view=view.label, layer=layer).values
+            assert same_bits(values, comparison.tables.rdm(k, layer))
+    tables = open_source(comparison.tables.folder).tables()
+    for name, table in ((name, tables[name]) for name in ("probes", "similarity", "undefined")):
+        store = opened_store(tmp_path / "x", f"tables/{name}")
+        for column in table:
+            expected = table[column]
+            if expected.dtype.kind in "ifb":
+                np.testing.assert_array_equal(store[column].values, expected.to_numpy())
+            else:
+                assert store[column].values.tolist() == expected.fillna("").astype(str).tolist()
+
+
+# Large tables
+
+
+def test_blocks_of_a_table_have_the_dtypes_of_all_its_rows(
+    analysis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = {
+        "view": ["007"] * 5,
+        "whole": [1, 2, 3, 4, 5],
+        "late_fraction": [1, 2, 3, 4, 0.1],
+        "late_gap": [1, 2, 3, 4, None],
+        "late_text": [None, None, None, None, "x"],
+        "text_after_numbers": ["01", "2", "3", "4", "five"],
+        "truth": [True, False, True, True, False],
+        "late_truth": [None, None, None, True, False],
+        "nothing": [None] * 5,
+    }
+    pd.DataFrame(columns).to_csv(analysis / "large.csv", index=False)
+    monkeypatch.setattr(sources, "_TABLE_ROWS", 2)
+    pq = pytest.importorskip("pyarrow.parquet")
+    export(analysis, tmp_path / "parquet", format="parquet")
+    table = pq.read_table(tmp_path / "parquet" / "large.parquet")
+    assert pq.read_metadata(tmp_path / "parquet" / "large.parquet").num_row_groups == 3
+    types = {name: str(table.schema.field(name).type).removeprefix("large_") for name in columns}
+    assert types == {
+        "view": "string",
+        "whole": "int64",
+        "late_fraction": "double",
+        "late_gap": "double",
+        "late_text": "string",
+        "text_after_numbers": "string",
+        "truth": "bool",
+        "late_truth": "bool",
+        "nothing": "double",
+    }
+    assert {name: table[name].to_pylist() for name in columns} == columns
+    export(analysis, tmp_path / "zarr", format="xarray-zarr")
+    store = opened_store(tmp_path / "zarr", "tables/large")
+    assert store["whole"].values.tolist() == columns["whole"]
+    assert store["text_after_numbers"].values.tolist() == columns["text_after_numbers"]
+    np.testing.assert_array_equal(store["late_truth"].values, [np.nan, np.nan, np.nan, 1, 0])
+    assert store["late_text"].values.tolist() == ["", "", "", "", "x"]
+
+
+# TensorBoard
+
+
+def scalars_of(folder: Path) -> dict[str, dict[int, float]]:
+    """Return the scalars that TensorBoard reads in a folder, by tag and step."""
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    events = reading.EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
+    return {tag: {each.step: each.value for each in events.Scalars(tag)} for tag in events.Tags()["scalars"]}
+
+
+def test_tensorboard_reads_what_a_run_logged(signals_run: Run, tmp_path: Path) -> None:
+    export(signals_run.path, tmp_path / "logs", format="tensorboard")
+    found, records = scalars_of(tmp_path / "logs"), signals_run.metrics()
+    assert found["loss"] == {record["step"]: np.float32(record["loss"]) for record in records}
+    validated = {r["step"]: np.float32(r["validation_loss"]) for r in records if "validation_loss" in r}
+    assert found["validation_loss"] == validated
+    cosines = {
+        record["step"]: np.float32(record["gradients"]["1"]["cosine"])
+        for record in records
+        if record.get("gradients", {}).get("1", {}).get("cosine") is not None
+    }
+    assert cosines
+    assert found["gradients/1/cosine"] == cosines
+
+
+def test_nested_numbers_have_the_tag_of_their_path(tmp_path: Path) -> None:
+    stimuli = Stimuli.of(IDS, LABELS, SPLIT, np.eye(6, 4))
+    with Run.create(tmp_path / "run", {}, stimuli) as run:
+        run.log({"step": 3, "rates": [0.5, {"bias": 1}], "text": "x", "is_last": True, "nothing": None})
+    export(tmp_path / "run", tmp_path / "logs", format="tensorboard")
+    assert scalars_of(tmp_path / "logs") == {"rates/0": {3: 0.5}, "rates/1/bias": {3: 1.0}, "is_last": {3: 1.0}}
+    assert [path.name for path in (tmp_path / "logs").iterdir() if "tfevents" not in path.name] == []
+
+
+def test_a_run_of_nothing_is_no_run_for_tensorboard(tmp_path: Path) -> None:
+    Run.create(tmp_path / "run", {}, Stimuli.of(IDS, LABELS, SPLIT, np.eye(6, 4))).close()
+    with pytest.raises(ValueError, match="has neither logged nor recorded anything; there is nothing to export"):
+        export(tmp_path / "run", tmp_path / "logs", format="tensorboard")
+    with pytest.raises(FileNotFoundError, match="has no checkpoint with activations yet"):
+        export(tmp_path / "run", tmp_path / "logs", format="tensorboard", steps="last")
+    assert not (tmp_path / "logs").exists()
+
+
+def test_the_projector_reads_the_layers(odd_run: Path, tmp_path: Path) -> None:
+    plugin = pytest.importorskip("tensorboard.plugins.projector.projector_config_pb2")
+    text_format = pytest.importorskip("google.protobuf.text_format")
+    export(odd_run, tmp_path / "logs", format="tensorboard", steps="all")
+    text = (tmp_path / "logs" / "projector_config.pbtxt").read_text()
+    embeddings = text_format.Parse(text, plugin.ProjectorConfig()).embeddings
+    layers = [(f"{name}, step {step}", values) for step, by in recorded(odd_run).items() for name, values in by.items()]
+    assert [each.tensor_name for each in embeddings] == [name for name, _ in layers]
+    for each, (_, values) in zip(embeddings, layers, strict=True):
+        with (tmp_path / "logs" / each.tensor_path).open() as file:
+            found = [[values.dtype.type(cell) for cell in line.split("\t")] for line in file]
+        assert same_bits(np.array(found), values)
+    stimuli = (tmp_path / "logs" / embeddings[0].metadata_path).read_text().splitlines()
+    assert stimuli[0] == "stimulus_id\tlabel\tsplit"
+    assert stimuli[3] == '"quoted" line\t1\tvalidation'
+    assert len(stimuli) == 7
+
+
+def test_tensorboard_reads_the_tables_of_a_comparison(comparison: ComparisonResult, tmp_path: Path) -> None:
+    export(comparison.tables.folder, tmp_path / "logs", format="tensorboard")
+    tables = comparison.tables
+    view = tables.views[1]
+    found = scalars_of(tmp_path / "logs" / "synthetic")
+    probes = tables["probes"].query("view == @view.label and layer == 'hidden.2'")
+    assert found["probes.accuracy/hidden.2"] == {view.step: np.float32(probes["accuracy"].iloc[0])}
+    similarity = tables["similarity"].query("view_a == 'backprop' and view_b == 'synthetic'")
+    similarity = similarity.query("layer_a == 'hidden.2' and layer_b == 'hidden.2'")
+    assert found["similarity.cka/hidden.2"] == {view.step: np.float32(similarity["cka"].iloc[0])}
+    training = tables["training"].query("view == 'synthetic'")
+    assert found["training.loss"] == dict(zip(training["epoch"], np.float32(training["loss"]), strict=True))
+    angles = tables["gradients"].query("view == 'synthetic' and boundary == 2").dropna(subset="angle")
+    assert found["gradients.angle/2"] == dict(zip(angles["step"], np.float32(angles["angle"]), strict=True))
+    assert not any(tag.startswith("similarity") for tag in scalars_of(tmp_path / "logs" / "backprop"))
+    folders = {path.parent.relative_to(tmp_path / "logs").as_posix() for path in (tmp_path / "logs").rglob("events*")}
+    assert {"backprop", "synthetic"} < folders
+    assert len(folders) == 3
+
+
+def steps_of(analysis: Path, labels: list[str], steps: list[int]) -> None:
+    """Give an analysis these views, with a table of probes and one of similarities of all pairs of one layer."""
+    with h5py.File(analysis / "rdm.h5", "a") as file:
+        for view, (label, step) in enumerate(zip(labels, steps, strict=True)):
+            group = file.require_group(f"{view:04d}")
+            group.attrs["view"], group.attrs["step"] = label, step
+    n = len(labels)
+    probes = {"view": labels, "layer": ["x"] * n, "target": ["label", "mood"] * n, "accuracy": [0.5, 1.5]}
+    pd.DataFrame({name: values[:n] for name, values in probes.items() if name != "accuracy"}).assign(
+        accuracy=np.arange(n) + 0.5
+    ).to_csv(analysis / "probes.csv", index=False)
+    pairs = [(a, b) for a in range(n) for b in range(n)]
+    similarity = {
+        "view_a": [labels[a] for a, _ in pairs],
+        "layer_a": "x",
+        "view_b": [labels[b] for _, b in pairs],
+        "layer_b": "x",
+        "gap": [a + b / 10 + 0.01 for a, b in pairs],  # asymmetric
+    }
+    pd.DataFrame(similarity).to_csv(analysis / "similarity.csv", index=False)
+
+
+def test_networks_at_several_steps_are_curves(analysis: Path, tmp_path: Path) -> None:
+    """Each is compared with the first network at the same step; the first with its first step."""
+    steps_of(analysis, ["a, step 0", "a, step 5", "b/c, step 5", "b/c, step 6"], [0, 5, 5, 6])
+    export(analysis, tmp_path / "logs", format="tensorboard")
+    a, b = scalars_of(tmp_path / "logs" / "a"), scalars_of(tmp_path / "logs" / "b" / "c")
+    assert a["similarity.gap/x"] == {5: np.float32(0.11)}
+    assert b["similarity.gap/x"] == {5: np.float32(1.21), 6: np.float32(0.31)}
+    assert (a["probes.accuracy/x"], a["probes.accuracy/x/mood"]) == ({0: 0.5}, {5: 1.5})
+
+
+def test_steps_of_one_run_are_one_curve_with_its_name(analysis: Path, tmp_path: Path) -> None:
+    steps_of(analysis, ["untrained", "step 5"], [0, 5])
+    export(analysis, tmp_path / "logs", format="tensorboard")
+    assert scalars_of(tmp_path / "logs" / "run")["similarity.gap/x"] == {5: np.float32(0.11)}
+    outcome = {"format": "repsim-analysis", "format_version": 1, "fingerprint": "", "summary": [], "warnings": []}
+    views = [{"label": label, "run": "/data/mine"} for label in ("untrained", "step 5")]
+    (analysis / "analysis.json").write_text(json.dumps({**outcome, "files": {}, "views": views}))
+    export(analysis, tmp_path / "named", format="tensorboard")
+    assert set(scalars_of(tmp_path / "named" / "mine")) == {
+        *("similarity.gap/x", "probes.accuracy/x", "probes.accuracy/x/mood")
+    }
+
+
+def test_networks_with_names_that_are_no_folders_get_some(analysis: Path, tmp_path: Path) -> None:
+    steps_of(analysis, ["../x", "._/x", "/"], [1, 1, 1])
+    export(analysis, tmp_path / "logs", format="tensorboard")
+    folders = {path.parent.relative_to(tmp_path / "logs").as_posix() for path in (tmp_path / "logs").rglob("events*")}
+    assert folders == {"_/x", "_/x_2", "_/_"}
+    assert [path.name for path in tmp_path.iterdir() if "tfevents" in path.name] == []
+
+
+def test_an_analysis_without_numbers_by_step_is_refused(analysis: Path, tmp_path: Path) -> None:
+    (analysis / "probes.csv").unlink()
+    with pytest.raises(ValueError, match=r"The tables in .* hold no numbers by step; there is nothing to export\."):
+        export(analysis, tmp_path / "logs", format="tensorboard")
+    assert not (tmp_path / "logs").exists()
 
 
 # Gradients
@@ -315,6 +602,14 @@ def test_gradients_are_exported_in_place_of_activations(signals_run: Run, tmp_pa
                 assert same_bits(cells[row][column].reshape(values.shape), values)
                 table = pd.read_csv(tmp_path / "csv" / index[step, name], dtype={"stimulus_id": str})
                 assert same_bits(table.filter(like="feature_").to_numpy(np.float32), values)
+
+
+def test_gradients_are_variables_of_their_name_in_a_store(signals_run: Run, tmp_path: Path) -> None:
+    export(signals_run.path, tmp_path / "x", format="xarray-zarr", layers=["chosen/hidden.1"], gradients=True)
+    (name,) = opened_store(tmp_path / "x").data_vars
+    assert name == "gradients.chosen%2Fhidden.1"
+    expected = signals_run.last().gradients["chosen/hidden.1"][:]
+    assert same_bits(opened_store(tmp_path / "x")[name].values[0], expected)
 
 
 def test_gradients_have_a_column_of_their_name_in_parquet(signals_run: Run, tmp_path: Path) -> None:
@@ -602,13 +897,26 @@ def refuses(call: Callable[..., tuple[int, str, str]], folder: Path, arguments: 
     assert listing(folder) == before
 
 
-def test_a_missing_package_is_named(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [("parquet", "pyarrow", "parquet"), ("xarray-zarr", "zarr", "zarr"), ("tensorboard", "tensorboard", "tensorboard")],
+)
+def test_a_missing_package_is_named(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str, extra: str
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"needs the package pyarrow, .* pip install 'repsim-sg\[parquet\]'"):
-        export("run", "x", format="parquet")
+    words = f"The format {name} needs the package {package}, which is not installed. Install it with: pip install"
+    with pytest.raises(ValueError, match=rf"{words} 'repsim-sg\[{extra}\]'"):
+        export("run", "x", format=name)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+def test_the_help_lists_every_format(repsim: Callable[..., Any]) -> None:
+    said = " ".join(repsim("export", "--help").out.replace("│", " ").split())
+    listed = said.partition("File format: ")[2].partition(". ")[0]
+    assert all(name in listed for name in FORMATS)
+
+
+@pytest.mark.parametrize("name", WITH_MATRICES)
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_failed_export_of_an_analysis_leaves_nothing(
     analysis: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
@@ -630,7 +938,7 @@ def test_a_failed_export_of_an_analysis_leaves_nothing(
     assert listing(workplace) == before
 
 
-@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab"])
+@pytest.mark.parametrize("name", ["csv", "parquet", "npz", "matlab", "xarray-zarr", "tensorboard"])
 def test_a_failed_export_of_a_run_leaves_nothing(workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def failing(layer: Any, rows: int) -> Any:
         yield layer[:1]
@@ -643,7 +951,7 @@ def test_a_failed_export_of_a_run_leaves_nothing(workplace: Path, monkeypatch: p
     assert listing(workplace) == before
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", WITH_MATRICES)
 def test_a_file_created_during_an_export_is_not_overwritten(
     analysis: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
