@@ -32,6 +32,14 @@ def pytest_runtest_setup() -> None:
     torch.manual_seed(0)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests of a CUDA device where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="there is no CUDA device"))
+
+
 def pytest_collection_finish() -> None:
     """Exclude what was imported and collected from garbage collection, which would look at it at every pass."""
     gc.collect()

@@ -9,7 +9,7 @@ from torch import nn
 
 from checkpoints import Capture, Run, SparseProjection, SpatialMean, Stimuli, TokenMean
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+pytestmark = pytest.mark.cuda
 
 X = np.random.default_rng(0).random((20, 1, 8, 8), dtype=np.float32)
 

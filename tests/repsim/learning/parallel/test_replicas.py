@@ -501,7 +501,7 @@ def test_replicas_have_a_length():
     assert all(p.shape[0] == R for group in together.optimizer.param_groups for p in group["params"])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("rule", ["backprop", "synthetic-gradient", MIXED, "decoupled-greedy"])
 def test_a_replica_is_its_single_run_on_a_gpu(rule: str):
     check_a_replica_is_its_single_run(1e-9, "mlp", device="cuda", rule=rule, boundaries="all")

@@ -265,13 +265,7 @@ def test_ids_of_stimuli_are_compared_not_only_their_number(
     assert linear_cka(X, Recorded.of(Y, IDS)) == linear_cka(X, Y)
 
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
-]
-
-
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 @pytest.mark.parametrize("name", [name for name, measure in MEASURES.items() if measure.together is not None])
 def test_products_on_a_torch_device_equal_those_of_numpy(rng: np.random.Generator, name: str, device: str) -> None:
     for n, d in ((200, 5), (30, 90)):

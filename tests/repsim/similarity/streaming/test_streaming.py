@@ -5,7 +5,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-import torch
 
 from repsim.similarity import MEASURES, Moments, minibatch_cka, pairwise, streamed_pairwise
 from tests.repsim.similarity.slow_hsic import ratio, three_terms_unbiased
@@ -45,13 +44,7 @@ def test_sums_over_blocks_equal_the_result_in_memory(layers: Layers, measure: st
 
 
 @pytest.mark.parametrize("memory", [2**30, 8 * 3 * 20**2])
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")),
-    ],
-)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def test_streamed_sums_use_the_given_device_and_memory(layers: Layers, device: str, memory: int) -> None:
     for measure in ("cka", "cka_biased"):
         values = streamed_pairwise(layers, measure=measure, rows=20, device=device, memory=memory).values
