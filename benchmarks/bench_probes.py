@@ -105,7 +105,7 @@ def run() -> list[Ratio]:
             }.items()
         ),
     ]
-    return results + (_on_gpu(layers, y, reach) if torch.cuda.is_available() else [])
+    return results
 
 
 def _layers() -> tuple[Layers, Layers, np.ndarray, np.ndarray, Layers, Layers]:
@@ -226,23 +226,6 @@ def _over_steps(steps: Layers, y: np.ndarray, *, warm: bool) -> int:
         fit = lbfgs(X, y, C, tol=GAP, start=fit if warm else None)
         n_iter += fit.n_iter
     return n_iter
-
-
-def _on_gpu(layers: Layers, y: np.ndarray, reach: list[float]) -> list[Ratio]:
-    def ours() -> None:
-        fits = lbfgs_layers(layers, [LogisticProblem(y=y, C=C)] * len(layers), tol=GAP, device="cuda")
-        assert all(fit.converged for fit in fits)
-
-    return [
-        ratio(
-            "20 probes at C = 0.1, GPU",
-            ours,
-            "joblib.Parallel(2), scikit-learn lbfgs",
-            lambda: _started_anew(layers, y, reach),
-            repeats=3,
-            target="<= 0.05",
-        )
-    ]
 
 
 if __name__ == "__main__":

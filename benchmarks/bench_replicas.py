@@ -1,7 +1,7 @@
 """Eight replicas of a 20 x 64 batch-norm relu network on mnist5k, batch 128, Adam: as one stack against one by one.
 
 Five passes over the training examples for each, the making of the stack and of its parts again included. The stack may
-use two threads, which is what trains eight networks on two processors. On a GPU: ten replicas of 20 x 256 against one.
+use two threads, which is what trains eight networks on two processors. `gpu.py` has the row of a GPU.
 """
 
 from __future__ import annotations
@@ -28,44 +28,39 @@ BATCH, EPOCHS, REPLICAS = 128, 5, 8
 
 def run() -> list[Ratio]:
     keep_freed_memory()
-    X, y = _examples("cpu")
+    X, y = examples("cpu")
     sg = {"rule": "synthetic-gradient", "boundaries": "inner"}
     eight = range(REPLICAS)
-    together, singly = _together(X, y, eight, threads=2), _singly(X, y, eight, threads=1)
-    results = [
-        ratio("8 replicas as one, 2 threads", together, "one by one, 1 thread", singly, target="<= 0.45"),
-        ratio("8 replicas as one, 2 threads", together, "one by one, 2 threads", _singly(X, y, eight, threads=2)),
-        ratio("8 replicas as one, 1 thread", _together(X, y, eight, threads=1), "one by one, 1 thread", singly),
+    stack, one_by_one = together(X, y, eight, threads=2), singly(X, y, eight, threads=1)
+    return [
+        ratio("8 replicas as one, 2 threads", stack, "one by one, 1 thread", one_by_one, target="<= 0.45"),
+        ratio("8 replicas as one, 2 threads", stack, "one by one, 2 threads", singly(X, y, eight, threads=2)),
+        ratio("8 replicas as one, 1 thread", together(X, y, eight, threads=1), "one by one, 1 thread", one_by_one),
         ratio(
             "SG at 19 inner boundaries, as one, 2 threads",
-            _together(X, y, eight, threads=2, **sg),
+            together(X, y, eight, threads=2, **sg),
             "one by one, 1 thread",
-            _singly(X, y, eight, threads=1, **sg),
+            singly(X, y, eight, threads=1, **sg),
         ),
         ratio(
             "width 128, as one, 2 threads",
-            _together(X, y, eight, threads=2, width=128),
+            together(X, y, eight, threads=2, width=128),
             "one by one, 1 thread",
-            _singly(X, y, eight, threads=1, width=128),
+            singly(X, y, eight, threads=1, width=128),
             repeats=5,
         ),
     ]
-    return results + (_on_gpu() if torch.cuda.is_available() else [])
 
 
-def _on_gpu() -> list[Ratio]:
-    X, y = _examples("cuda")
-    ten = _together(X, y, range(10), threads=1, width=256)
-    return [ratio("10 replicas of 20 x 256 as one, GPU", ten, "one", _singly(X, y, [0], width=256), target="<= 2")]
-
-
-def _examples(device: str) -> tuple[Tensor, Tensor]:
-    dataset = load_dataset("mnist5k")
+def examples(device: str, data: str = "mnist5k") -> tuple[Tensor, Tensor]:
+    """Return inputs and labels for training, on a device."""
+    dataset = load_dataset(data)
     chosen = split_dataset(dataset, seed=0)["train"]
     return torch.from_numpy(dataset.X[chosen]).to(device), torch.from_numpy(dataset.y[chosen]).to(device)
 
 
-def _together(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, **settings: object) -> Callable:
+def together(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, **settings: object) -> Callable:
+    """Return the training of replicas as one."""
     learners, optimizers, configs = _start(X, seeds, **settings)
     data = [(X, y)] * len(seeds)
 
@@ -77,7 +72,8 @@ def _together(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, *
     return _finished(training)
 
 
-def _singly(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, **settings: object) -> Callable:
+def singly(X: Tensor, y: Tensor, seeds: Sequence[int], *, threads: int = 1, **settings: object) -> Callable:
+    """Return the training of one network after the other."""
     started = _start(X, seeds, **settings)
 
     def training() -> None:
