@@ -43,9 +43,11 @@ def ratio(
     *,
     repeats: int = 7,
     target: str = "-",
+    warm_up: bool = True,
 ) -> Ratio:
-    """Time two functions in turn, A B B A A B …, after one run of each that does not count."""
-    function(), other()
+    """Time two functions in turn, A B B A A B …, after one run of each that does not count (if there is a warm-up)."""
+    if warm_up:
+        function(), other()
     values = []
     for repeat in range(repeats):
         pair = (function, other) if repeat % 2 == 0 else (other, function)
