@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -16,7 +17,7 @@ from analysis.config.execution import ExecutionConfig
 from analysis.execution.cluster import cluster_of, read_cluster_file
 from analysis.execution.interruption import Incomplete
 from analysis.execution.progress import reporter_of
-from analysis.execution.task import NotStarted, Outcome, Task, TaskGraph, pack, perform
+from analysis.execution.task import NotStarted, OnStart, Outcome, Task, TaskGraph, ignore_start, pack, perform
 from analysis.execution.threads import count_processors, use_one_thread
 from analysis.execution.worker import end_with
 
@@ -46,6 +47,7 @@ class DaskExecutor:
     def __init__(self, execution: ExecutionConfig) -> None:
         self.jobs = execution.jobs or count_processors()
         self.scheduler, self.say = execution.scheduler, reporter_of(execution.progress).say
+        self.on_start: OnStart = ignore_start
         self._client: distributed.Client | None = None
         self._open = ExitStack()
         if self.scheduler is not None and Path(self.scheduler).is_file():
@@ -77,7 +79,10 @@ class DaskExecutor:
             return
         self._await_workers(self._client)
         try:
-            yield from _outcomes(self._client, tasks)
+            for task, error, seconds in _outcomes(self._client, tasks):
+                if seconds is not None:
+                    self.on_start(task, seconds)
+                yield task, error
         except (CancelledError, distributed.client.FutureCancelledError) as error:
             raise _lost(self.scheduler) from error
 
@@ -93,6 +98,8 @@ class DaskExecutor:
                 f"A worker has {max(threads.values())} threads; tasks need one each. Start workers with --nthreads 1, "
                 "as many as there are cores."
             )
+        if self.scheduler is not None:
+            self.jobs = len(threads)
 
     @contextmanager
     def _connected(self) -> Iterator[distributed.Client]:
@@ -143,7 +150,10 @@ def _connected(address: str) -> Iterator[distributed.Client]:
         client.close(timeout=_CONNECT_SECONDS)
 
 
-def _outcomes(client: distributed.Client, tasks: Sequence[Task]) -> Iterator[Outcome]:
+def _outcomes(
+    client: distributed.Client, tasks: Sequence[Task]
+) -> Iterator[tuple[Task, Exception | None, float | None]]:
+    """Run tasks and yield each as it ends, with its error or None, and the seconds that it took on its worker."""
     graph = TaskGraph(tasks)
     token = uuid.uuid4().hex[:8]  # a scheduler with several users must not take their results for these
     futures: list[distributed.Future] = []
@@ -153,14 +163,18 @@ def _outcomes(client: distributed.Client, tasks: Sequence[Task]) -> Iterator[Out
         options = {"key": f"{task.key}-{number}-{token}", "pure": False, "priority": graph.seconds[number]}
         futures.append(client.submit(_perform, pack(task), needed, **options))
     by_key = {future.key: number for number, future in enumerate(futures)}
-    for future in distributed.as_completed(futures):
+    for future, seconds in distributed.as_completed(futures, with_results=True, raise_errors=False):
         number = by_key[future.key]
-        yield tasks[number], _error_of(future, [futures[each] for each in graph.needed(number)], tasks[number])
+        error = _error_of(future, [futures[each] for each in graph.needed(number)], tasks[number])
+        yield tasks[number], error, seconds if error is None else None
 
 
-def _perform(packed: bytes, needed: list[Any]) -> None:
+def _perform(packed: bytes, needed: list[Any]) -> float:
+    """Run a task, and return how many seconds it took."""
     use_one_thread()
+    started = time.monotonic()
     perform(packed)
+    return time.monotonic() - started
 
 
 def _error_of(future: distributed.Future, needed: Sequence[distributed.Future], task: Task) -> Exception | None:

@@ -7,7 +7,7 @@ from pkgutil import resolve_name
 from typing import Protocol
 
 from analysis.config.execution import EXECUTORS, ExecutionConfig
-from analysis.execution.task import Outcome, Task
+from analysis.execution.task import OnStart, Outcome, Task
 from analysis.execution.threads import count_processors
 
 __all__ = ["EXECUTORS", "Executor", "make_executor"]
@@ -16,7 +16,19 @@ _WORTH_PROCESSES = 15.0  # seconds of work; starting processes takes a few
 
 
 class Executor(Protocol):
-    """Runs tasks somewhere. Inside its ``with`` block, several sets of tasks share one cluster."""
+    """Runs tasks somewhere. Inside its ``with`` block, several sets of tasks share one cluster.
+
+    Attributes
+    ----------
+    jobs : int
+        How many tasks run together; 1 if an executor does not say so. The remaining time is estimated from it.
+    on_start : callable
+        Set by ``run_tasks``. Called with each task that starts, or later with the seconds that it has run too. An
+        executor that does not call it gets coarser estimates of the remaining time.
+    """
+
+    jobs: int
+    on_start: OnStart
 
     def __enter__(self) -> Executor:
         """Start."""

@@ -17,7 +17,7 @@ import cloudpickle
 from analysis.config.execution import ExecutionConfig
 from analysis.config.siblings import ROOT
 from analysis.execution.interruption import Incomplete
-from analysis.execution.task import Outcome, Task, TaskGraph, pack
+from analysis.execution.task import OnStart, Outcome, Task, TaskGraph, ignore_start, pack
 from analysis.execution.threads import count_processors
 
 __all__ = ["ProcessExecutor"]
@@ -43,6 +43,7 @@ class ProcessExecutor:
 
     def __init__(self, execution: ExecutionConfig) -> None:
         self.jobs = execution.jobs or count_processors()
+        self.on_start: OnStart = ignore_start
 
     def __enter__(self) -> ProcessExecutor:
         """Return the executor; processes start with the first tasks."""
@@ -55,7 +56,7 @@ class ProcessExecutor:
         """Run tasks and yield each as it ends, with its error or None; ``Incomplete`` if its process died twice."""
         graph, again = TaskGraph(tasks), deque[Task]()
         retried: set[tuple[str, str]] = set()
-        pool = _ProcessPool(min(self.jobs, len(tasks)))
+        pool = _ProcessPool(min(self.jobs, len(tasks)), self.on_start)
         try:
             while graph or again or pool.running:
                 if not again:
@@ -94,8 +95,8 @@ def _error_of_task(error: BaseException | None, task: Task) -> Exception | None:
 class _ProcessPool:
     """Worker processes, each with one task at a time; they start when they are needed."""
 
-    def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
+    def __init__(self, jobs: int, on_start: OnStart) -> None:
+        self.jobs, self._on_start = jobs, on_start
         self.running: dict[_WorkerProcess, Task] = {}
         self._idle: list[_WorkerProcess] = []
 
@@ -106,6 +107,7 @@ class _ProcessPool:
     def submit(self, task: Task) -> None:
         """Give a task to a worker that is idle, or to a new one."""
         call = pack(task)
+        self._on_start(task)
         while self._idle:
             worker = self._idle.pop()
             if worker.send(call):

@@ -8,11 +8,13 @@ from analysis.config.execution import ExecutionConfig
 from analysis.execution.executors import Executor, make_executor
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Progress, Reporter, reporter_of
+from analysis.execution.remaining_tasks import TaskForecast
 from analysis.execution.task import NotStarted, Outcome, Task
 
 __all__ = ["describe_error", "pending", "run_tasks", "total_cost"]
 
 _MOST_SHOWN = 10  # errors
+_MOST_NAMED = 3  # running tasks
 
 
 def run_tasks(
@@ -34,7 +36,7 @@ def run_tasks(
     execution : ExecutionConfig
         Where the tasks run and who is told about their progress.
     label : str, default "tasks"
-        Title of the progress bar, which counts seconds of one core.
+        Title of the progress bar, which counts tasks.
     executor : Executor, optional
         Runs the tasks, so that several sets share a cluster. By default one is made for this set.
     on_end : callable, optional
@@ -60,13 +62,15 @@ def run_tasks(
         return errors.found
     executor, n_done = executor or make_executor(execution, cost=total_cost(todo)), 0
     try:
-        with reporter.task(label, max(1, round(total_cost(todo)))) as bar:
-            progress = _CostProgress(bar)
+        forecast = TaskForecast(todo, lambda: getattr(executor, "jobs", 1), reporter.clock)
+        with reporter.task(label, forecast) as bar:
+            progress = _TaskProgress(bar, forecast)
+            executor.on_start = progress.start
             for task, error in _outcomes(executor, todo):
                 if isinstance(error, Interrupted):
                     raise KeyboardInterrupt
                 n_done += error is None
-                progress.advance(task)
+                progress.end(task, error)
                 if error is not None and not isinstance(error, NotStarted):
                     errors.add(task, error)
                 if on_end is not None and not isinstance(error, NotStarted):
@@ -127,17 +131,25 @@ def _check_order(together: Sequence[Task], alone: Sequence[Task]) -> None:
             raise ValueError(f"Task '{task.key}' needs '{needed.pop()}', which runs alone after all others.")
 
 
-class _CostProgress:
-    """Progress in whole seconds of one core."""
+class _TaskProgress:
+    """Progress in tasks; the note says what is running."""
 
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._cost, self._shown = 0.0, 0
+    def __init__(self, bar: Progress, forecast: TaskForecast) -> None:
+        self._bar, self._forecast = bar, forecast
 
-    def advance(self, task: Task) -> None:
-        self._cost += task.cost
-        self._bar.advance(round(self._cost) - self._shown, task.name.replace("_", " "))
-        self._shown = round(self._cost)
+    def start(self, task: Task, seconds: float = 0.0) -> None:
+        self._forecast.start(task, seconds)
+        self._bar.advance(0, self._note(task))
+
+    def end(self, task: Task, error: Exception | None) -> None:
+        self._forecast.end(task, is_run=not isinstance(error, NotStarted))
+        self._bar.advance(1, self._note(task))
+
+    def _note(self, last: Task) -> str:
+        """Return the names of the tasks that are running or, if that is not known, that of the last."""
+        names = dict.fromkeys(task.name for task in self._forecast.running or [last])
+        shown = [name.replace("_", " ") for name in names]
+        return ", ".join(shown[:_MOST_NAMED]) + (", ..." if len(shown) > _MOST_NAMED else "")
 
 
 class _Errors:

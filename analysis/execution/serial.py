@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from analysis.config.execution import ExecutionConfig
-from analysis.execution.task import Outcome, Task, TaskGraph
+from analysis.execution.task import OnStart, Outcome, Task, TaskGraph, ignore_start
 from analysis.execution.threads import one_thread
 
 __all__ = ["SerialExecutor"]
@@ -14,8 +14,11 @@ __all__ = ["SerialExecutor"]
 class SerialExecutor:
     """Runs tasks in this process; the reference for the other executors."""
 
+    jobs = 1
+
     def __init__(self, execution: ExecutionConfig) -> None:
         """Take the settings, none of which concern it."""
+        self.on_start: OnStart = ignore_start
 
     def __enter__(self) -> SerialExecutor:
         """Return the executor; there is nothing to start."""
@@ -30,6 +33,7 @@ class SerialExecutor:
         with one_thread():
             while graph:
                 task = graph.pop()
+                self.on_start(task)
                 error = _error_of(task)
                 yield task, error
                 yield from graph.settle(task, error)

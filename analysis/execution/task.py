@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
@@ -17,7 +18,9 @@ import cloudpickle
 from analysis.execution.cache import Cache, TaskResult
 from analysis.execution.shipping import Shipment, own_digests
 
-__all__ = ["NotStarted", "Outcome", "Task", "TaskGraph", "pack", "perform"]
+__all__ = ["NotStarted", "OnStart", "Outcome", "Task", "TaskGraph", "ignore_start", "pack", "perform"]
+
+_FIRST_OF_NAME = 3  # tasks that show how long those of their name take
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +102,15 @@ class Task:
 
 
 Outcome = tuple[Task, Exception | None]
+OnStart = Callable[..., None]  # called as ``ignore_start`` is
 
 
 class NotStarted(Exception):
     """Error of a task that could not start because a task before it failed."""
+
+
+def ignore_start(task: Task, seconds: float = 0.0) -> None:
+    """Do nothing when a task starts, or has been running for some seconds."""
 
 
 def pack(task: Task) -> bytes:
@@ -121,7 +129,8 @@ def perform(packed: bytes) -> None:
 class TaskGraph:
     """Tasks with their dependencies. The next task is the one that starts the longest chain of remaining work.
 
-    Tasks are given after those that they need.
+    A few tasks of each name come before others, so that the duration of their kind is known early. Tasks are given
+    after those that they need.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -138,8 +147,11 @@ class TaskGraph:
                 self._dependents[each].append(number)
         self.seconds = self._longest_paths()
         self._lost: set[int] = set()
-        self._ready = [(-self.seconds[n], n) for n, needed in enumerate(self._awaited) if not needed]
-        heapq.heapify(self._ready)
+        self._ready: list[tuple[bool, float, int]] = []
+        self._of_name = Counter[str]()
+        ready = [number for number, needed in enumerate(self._awaited) if not needed]
+        for number in sorted(ready, key=lambda number: -self.seconds[number]):
+            self._add_ready(number)
 
     def __bool__(self) -> bool:
         """Return whether a task is ready to start."""
@@ -147,7 +159,7 @@ class TaskGraph:
 
     def pop(self) -> Task:
         """Return the next task that is ready to start."""
-        return self._tasks[heapq.heappop(self._ready)[1]]
+        return self._tasks[heapq.heappop(self._ready)[-1]]
 
     def settle(self, task: Task, error: Exception | None) -> list[Outcome]:
         """Record the end of a task; return the outcomes of tasks that can no longer start."""
@@ -157,7 +169,7 @@ class TaskGraph:
         for dependent in self._dependents[number]:
             self._awaited[dependent].discard(number)
             if not self._awaited[dependent] and dependent not in self._lost:
-                heapq.heappush(self._ready, (-self.seconds[dependent], dependent))
+                self._add_ready(dependent)
         return []
 
     def needed(self, number: int) -> set[int]:
@@ -167,6 +179,11 @@ class TaskGraph:
         if early := next((each for each in needed if each >= number), None):
             raise ValueError(f"Task '{task.key}' comes before '{self._tasks[early].key}', which it needs.")
         return needed
+
+    def _add_ready(self, number: int) -> None:
+        name = self._tasks[number].name
+        heapq.heappush(self._ready, (self._of_name[name] >= _FIRST_OF_NAME, -self.seconds[number], number))
+        self._of_name[name] += 1
 
     def _longest_paths(self) -> list[float]:
         """Return, for each task, the seconds of the longest chain of tasks that starts with it."""

@@ -59,7 +59,7 @@ class AtUpdate(Reporter):
         self.update, self.act, self.done = update, act, 0
 
     @contextmanager
-    def task(self, name: str, total: int) -> Iterator["AtUpdate"]:
+    def task(self, name: str, amount: object = None) -> Iterator["AtUpdate"]:
         yield self
 
     def advance(self, amount: int = 1, note: str = "") -> None:

@@ -6,18 +6,28 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from analysis.execution import progress
-from analysis.execution.progress import NotebookReporter, Reporter, reporter_of, silent
+from analysis.execution.progress import NotebookReporter, Reporter, reporter_of, screens, silent
 
 
-def log() -> tuple[Reporter, io.StringIO]:
+class Clock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def log(clock: Clock | None = None) -> tuple[Reporter, io.StringIO]:
     stream = io.StringIO()
-    return Reporter(Console(file=stream, width=80)), stream
+    return Reporter(Console(file=stream, width=80), clock=clock or Clock()), stream
 
 
 def terminal() -> tuple[Reporter, io.StringIO]:
     stream = io.StringIO()
-    return Reporter(Console(file=stream, width=200, force_terminal=True, color_system=None)), stream
+    console = Console(file=stream, width=200, force_terminal=True, force_interactive=True, color_system=None)
+    return Reporter(console, clock=Clock()), stream
 
 
 def test_messages_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,17 +47,70 @@ def test_a_log_gets_one_line_at_the_end_of_a_short_task() -> None:
     with reporter.task("train", 3) as task:
         task.advance(2, "good")
         task.advance()
-    assert stream.getvalue() == "train: 3/3 in 0 s good\n"
+    assert stream.getvalue() == "train: 3/3 in 0 s, good\n"
 
 
-def test_a_log_gets_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter([0.0, 1.0, 11.0, 11.0, 12.0, 30.0, 30.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
-    reporter, stream = log()
+@pytest.fixture
+def ticks(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return a clock; screens tick when a test says so, not by themselves."""
+    monkeypatch.setattr(screens, "BEAT_SECONDS", 1e6)
+    return Clock()
+
+
+def pass_time(reporter: Reporter, clock: Clock, seconds: int) -> None:
+    for _ in range(4 * seconds):
+        clock.now += 0.25
+        reporter._screen.tick()
+
+
+def test_a_log_is_silent_for_three_seconds_at_first_and_then_for_ten(ticks: Clock) -> None:
+    reporter, stream = log(ticks)
     with reporter.task("train", 4) as task:
         for note in ("a", "b", "c", ""):
+            pass_time(reporter, ticks, 8)
             task.advance(1, note)
-    assert stream.getvalue().splitlines() == ["train: 2/4, about 11 s left b", "train: 4/4 in 30 s c"]
+    assert stream.getvalue().splitlines() == [
+        "train: 0/4 in 2 s",
+        "train: 1/4 in 12 s, about 20 s left, a",
+        "train: 2/4 in 22 s, about 10 s left, b",
+        "train: 3/4 in 31 s, about 1 s left, c",
+        "train: 4/4 in 32 s, c",
+    ]
+
+
+def test_silence_counts_across_pieces_of_work(ticks: Clock) -> None:
+    reporter, stream = log(ticks)
+    for name in ("Reading runs", "Planning", "Drawing"):
+        with reporter.task(name):
+            pass_time(reporter, ticks, 2)
+        ticks.now += 60  # of the caller's own work
+    assert stream.getvalue().splitlines() == ["Planning: 0 s", "Drawing: 1 s"]
+
+
+def test_the_innermost_piece_of_work_is_shown(ticks: Clock) -> None:
+    reporter, stream = log(ticks)
+    with reporter.task("compare"):
+        with reporter.task("Reading 3 runs"):
+            pass_time(reporter, ticks, 3)
+        pass_time(reporter, ticks, 3)
+    assert stream.getvalue().splitlines() == ["Reading 3 runs: 2 s", "compare: 5 s"]
+
+
+def test_work_of_unknown_amount_leaves_no_trace_on_a_terminal() -> None:
+    reporter, stream = terminal()
+    with reporter.task("Reading runs"):
+        pass
+    assert "Reading runs" in stream.getvalue()
+    assert stream.getvalue().rstrip().endswith("\x1b[2K") or "Reading" not in stream.getvalue().splitlines()[-1]
+
+
+def test_a_terminal_shows_inner_work_in_place_of_outer() -> None:
+    reporter, stream = terminal()
+    with reporter.task("compare"):
+        with reporter.task("analysis", 2) as task:
+            task.advance(2, "report")
+        reporter.say("hello")
+    assert all(text in stream.getvalue() for text in ("compare", "analysis", "2/2 in 0 s, report", "hello"))
 
 
 def test_a_failed_task_is_not_reported_as_done() -> None:
@@ -119,7 +182,7 @@ def test_a_notebook_shows_messages_and_one_line_that_is_rewritten(kernel: list[s
     with reporter.task("train", 4) as task:
         task.advance(1, "early")
         task.advance(3, "late")
-    assert kernel == ["hello", f"train {30 * chr(0x2588)} 4/4 in 0 s late"]
+    assert kernel == ["hello", f"train {30 * chr(0x2588)} 4/4 in 0 s, late"]
     assert reporter_of(False).quiet
 
 
