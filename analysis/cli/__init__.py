@@ -15,6 +15,7 @@ import typer
 from analysis.cli.analyze import analyze
 from analysis.cli.compare import compare
 from analysis.cli.demo import demo
+from analysis.cli.durations import duration_of
 from analysis.cli.export import export
 from analysis.cli.info import info
 from analysis.cli.power import power
@@ -37,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (train, sweep, record, analyze, compare, power, reproduce, rules, info, verify, export, demo):
-    app.command()(command)
+    app.command(epilog=duration_of(command.__name__))(command)
 
 _OUR_MISTAKE = 1
 _USER_MISTAKE = 2

@@ -35,10 +35,11 @@ def analyze(
     Only results that are missing or out of date are computed; after Ctrl-C the same command continues.
     Example: repsim analyze runs/sg --steps all
     """
-    from analysis.workflows.analyze import analyze_runs
+    with display.working("Analyzing"):
+        from analysis.workflows.analyze import analyze_runs
 
-    defaults = read_defaults()
-    where = execution_of(execution, defaults, display)
-    with analysis_of(analysis, defaults) as config:
-        results = analyze_runs(runs, config=config, output=output, exists=existing.exists, execution=where)
+        defaults = read_defaults()
+        where = execution_of(execution, defaults, display)
+        with analysis_of(analysis, defaults) as config:
+            results = analyze_runs(runs, config=config, output=output, exists=existing.exists, execution=where)
     print_results(results, as_json=display.json)

@@ -45,21 +45,22 @@ def compare(
 
     Example: repsim compare 'runs/backprop/*' 'runs/sg/*' --control decoupled='runs/greedy/*'
     """
-    from analysis.comparison.attribution.grouping import expand
-    from analysis.workflows.comparisons import compare_design, compare_runs
+    with display.working("Comparing"):
+        from analysis.comparison.attribution.grouping import expand
+        from analysis.workflows.comparisons import compare_design, compare_runs
 
-    defaults = read_defaults()
-    where = execution_of(execution, defaults, display)
-    if len(runs) == 1 and runs[0].suffix == ".toml":
-        given = {**analysis.values, **design.values}
-        result = compare_design(
-            runs[0], defaults=defaults, given=given, output=output, exists=existing.exists, execution=where
-        )
-    else:
-        paths = [path for run in runs for path in expand(run)]
-        with analysis_of(analysis, defaults) as config:
-            arms = design.merged([defaults])
-            result = compare_runs(
-                paths, config=config, design=arms, output=output, exists=existing.exists, execution=where
+        defaults = read_defaults()
+        where = execution_of(execution, defaults, display)
+        if len(runs) == 1 and runs[0].suffix == ".toml":
+            given = {**analysis.values, **design.values}
+            result = compare_design(
+                runs[0], defaults=defaults, given=given, output=output, exists=existing.exists, execution=where
             )
+        else:
+            paths = [path for run in runs for path in expand(run)]
+            with analysis_of(analysis, defaults) as config:
+                arms = design.merged([defaults])
+                result = compare_runs(
+                    paths, config=config, design=arms, output=output, exists=existing.exists, execution=where
+                )
     print_results([result], as_json=display.json)

@@ -26,7 +26,8 @@ def demo(
     are controls: decoupled greedy learning in the middle, and backprop with the schedule of the third.
     Example: repsim demo --output runs/demo
     """
-    from analysis.workflows.demo import demo as run_demo
+    with display.working("Demonstration"):
+        from analysis.workflows.demo import demo as run_demo
 
-    result = run_demo(output, execution=ExecutionConfig(progress=display.reporter()))
+        result = run_demo(output, execution=ExecutionConfig(progress=display.reporter()))
     print_results([result], as_json=display.json)

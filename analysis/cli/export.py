@@ -48,10 +48,11 @@ def export(
 
     Curves: repsim export runs/sg --format tensorboard --output logs/sg; then tensorboard --logdir logs
     """
-    from analysis.export.exporting import export as write
+    with display.working(f"Exporting {source}"):
+        from analysis.export.exporting import export as write
 
-    reporter = display.reporter()
-    files = write(source, output, format=format, steps=steps, layers=layers, gradients=gradients, reporter=reporter)
+        reporter = display.reporter()
+        files = write(source, output, format=format, steps=steps, layers=layers, gradients=gradients, reporter=reporter)
     size = sum(path.stat().st_size for path in files)
     if display.json:
         print_json(

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, get_args, get_origin
 
 import typer
 
+from analysis.cli.durations import duration_of
 from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.toml_files import SettingsFile, merge, read_defaults
@@ -60,7 +61,17 @@ class Display(Output):
     quiet: bool = setting(False, help="Hide progress.")
 
     def reporter(self) -> Reporter:
-        """Return a reporter that shows progress on standard error."""
+        """Return the reporter of this command, which shows progress on standard error."""
+        return self._reporter
+
+    @contextmanager
+    def working(self, name: str) -> Iterator[Reporter]:
+        """Show from now on that the command is running; results are printed afterwards."""
+        with self._reporter.task(name):
+            yield self._reporter
+
+    @cached_property
+    def _reporter(self) -> Reporter:
         from analysis.execution.progress import Reporter
 
         return Reporter(quiet=self.quiet)
@@ -139,7 +150,8 @@ def _import_parts(context: typer.Context, given: list[str] | None) -> list[str] 
         import_parts(each)
     if registration := sys.modules.get("repsim.registration"):
         parts = [f"{part.kind.noun} {part.name} ({part.module})" for part in registration.own_parts()]
-        context.command.epilog = f"Your own parts: {', '.join(parts)}." if parts else None
+        own = f"Your own parts: {', '.join(parts)}." if parts else None
+        context.command.epilog = " ".join(filter(None, [duration_of(str(context.command.name)), own])) or None
     return given
 
 

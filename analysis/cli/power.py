@@ -46,18 +46,19 @@ def power(
 
     Example: repsim power 'runs/backprop/*' 'runs/sg/*' --effect 2
     """
-    from analysis.comparison.attribution.grouping import expand
-    from analysis.workflows.comparisons import plan_comparison, plan_design
-    from analysis.workflows.pilots import describe_power, power_of
+    with display.working("Measuring the pilot"):
+        from analysis.comparison.attribution.grouping import expand
+        from analysis.workflows.comparisons import plan_comparison, plan_design
+        from analysis.workflows.pilots import describe_power, power_of
 
-    defaults = read_defaults()
-    if len(runs) == 1 and runs[0].suffix == ".toml":
-        plan = plan_design(runs[0], None, defaults, {**analysis.values, **design.values}, output)
-    else:
-        paths = [path for run in runs for path in expand(run)]
-        plan = plan_comparison(paths, analysis.merged([defaults]), design.merged([defaults]), output)
-    numbers = _numbers(seeds)
-    table = power_of(plan, n_seeds=numbers, effect=effect, execution=execution_of(execution, defaults, display))
+        defaults = read_defaults()
+        if len(runs) == 1 and runs[0].suffix == ".toml":
+            plan = plan_design(runs[0], None, defaults, {**analysis.values, **design.values}, output)
+        else:
+            paths = [path for run in runs for path in expand(run)]
+            plan = plan_comparison(paths, analysis.merged([defaults]), design.merged([defaults]), output)
+        numbers = _numbers(seeds)
+        table = power_of(plan, n_seeds=numbers, effect=effect, execution=execution_of(execution, defaults, display))
     if display.json:
         print_json({"effect": effect, "power": table.to_dict("records")})
         return

@@ -52,34 +52,35 @@ def record(
     Ten checkpoints of it: repsim record --model my_models:resnet --weights 'ckpt/epoch_*.pt' --data stimuli.npz
     --layers 'layer*' --output runs/resnet
     """
-    model = ModelConfig(**source.values)
-    trained = _only_run(run or [], model)
-    progress, exists = display.reporter(), chosen.exists
-    if trained is not None:
-        _refuse([flag for flag in [*source.flags, *stimuli.flags] if flag != "--data"], "--model")
-        from analysis.training.record import record_run
+    with display.working("Recording"):
+        model = ModelConfig(**source.values)
+        trained = _only_run(run or [], model)
+        progress, exists = display.reporter(), chosen.exists
+        if trained is not None:
+            _refuse([flag for flag in [*source.flags, *stimuli.flags] if flag != "--data"], "--model")
+            from analysis.training.record import record_run
 
-        layers = CaptureConfig(**{"layers": ("hidden.*",), **capture.values})
-        recorded = record_run(
-            trained,
-            output,
-            steps=chosen.steps or "all",
-            capture=layers,
-            data=stimuli.values.get("data"),
-            data_dir=data_dir,
-            exists=exists,
-            progress=progress,
-        )
-    else:
-        own = {"--steps": chosen.steps, "--data-dir": data_dir}
-        _refuse([flag for flag, value in own.items() if value is not None], "a trained run")
-        if "data" not in stimuli.values:
-            raise ValueError("--data is missing; give a file or folder with the stimuli, such as stimuli.npz.")
-        from analysis.training.record_models import record_model
+            layers = CaptureConfig(**{"layers": ("hidden.*",), **capture.values})
+            recorded = record_run(
+                trained,
+                output,
+                steps=chosen.steps or "all",
+                capture=layers,
+                data=stimuli.values.get("data"),
+                data_dir=data_dir,
+                exists=exists,
+                progress=progress,
+            )
+        else:
+            own = {"--steps": chosen.steps, "--data-dir": data_dir}
+            _refuse([flag for flag, value in own.items() if value is not None], "a trained run")
+            if "data" not in stimuli.values:
+                raise ValueError("--data is missing; give a file or folder with the stimuli, such as stimuli.npz.")
+            from analysis.training.record_models import record_model
 
-        given = StimulusConfig(**stimuli.values)
-        config = capture.merged([read_defaults()])
-        recorded = record_model(model, output, data=given, capture=config, exists=exists, progress=progress)
+            given = StimulusConfig(**stimuli.values)
+            config = capture.merged([read_defaults()])
+            recorded = record_model(model, output, data=given, capture=config, exists=exists, progress=progress)
     if display.json:
         print_json({"run": str(output), "steps": list(recorded.steps)})
         return

@@ -41,14 +41,15 @@ def reproduce(
     """
     if unknown := [name for name in claims if name not in (*CLAIMS, "all")]:
         raise ValueError(f"Unknown claim '{unknown[0]}'. Choose one of: {', '.join((*CLAIMS, 'all'))}.")
-    from analysis.reproduction.claim import Plan
-    from analysis.reproduction.reproduce import reproduce as run_reproduction
+    with display.working("Reproduction"):
+        from analysis.reproduction.claim import Plan
+        from analysis.reproduction.reproduce import reproduce as run_reproduction
 
-    seeds = seeds or ("0-9" if scale == "full" else "0-4")
-    folder = None if data_dir is None else str(data_dir.absolute())
-    plan = Plan(scale=scale, seeds=parse_seeds(seeds), device=device, data_dir=folder)
-    where = execution_of(execution, read_defaults(), display)
-    done = run_reproduction(claims, output=output, plan=plan, execution=where)
+        seeds = seeds or ("0-9" if scale == "full" else "0-4")
+        folder = None if data_dir is None else str(data_dir.absolute())
+        plan = Plan(scale=scale, seeds=parse_seeds(seeds), device=device, data_dir=folder)
+        where = execution_of(execution, read_defaults(), display)
+        done = run_reproduction(claims, output=output, plan=plan, execution=where)
     if display.json:
         verdicts = {name: section.verdict for name, section in done.sections.items()}
         print_json({"report": str(done.report), "verdicts": verdicts, "summary": done.summary()})

@@ -36,17 +36,18 @@ def sweep(
     Finished trainings are not repeated: the same command continues after Ctrl-C or a crash.
     Example: repsim sweep sweep.toml --output runs/sweep
     """
-    from analysis.workflows.sweep import sweep as run_sweep
+    with display.working("Sweep"):
+        from analysis.workflows.sweep import sweep as run_sweep
 
-    defaults = read_defaults()
-    swept = run_sweep(
-        file,
-        output=output,
-        data_dir=data_dir,
-        defaults=defaults,
-        only_list=only_list,
-        execution=execution_of(execution, defaults, display),
-    )
+        defaults = read_defaults()
+        swept = run_sweep(
+            file,
+            output=output,
+            data_dir=data_dir,
+            defaults=defaults,
+            only_list=only_list,
+            execution=execution_of(execution, defaults, display),
+        )
     if display.json:
         print_json({"folder": str(swept.folder), "runs": swept.records()})
         return

@@ -76,26 +76,27 @@ def train(
         raise ValueError(f"--resume continues with the run's own settings; leave out {given[0]}.")
     _check_start(start, [flag for flag in given if flag not in _FORK_FLAGS], seeds)
 
-    from analysis.training.fork import fork_run
-    from analysis.training.seed_runs import resume_seeds, train_seeds
-    from analysis.training.train import resume_run, train_run
-    from repsim.learning import keep_freed_memory
+    with display.working("Preparing to train"):
+        from analysis.training.fork import fork_run
+        from analysis.training.seed_runs import resume_seeds, train_seeds
+        from analysis.training.train import resume_run, train_run
+        from repsim.learning import keep_freed_memory
 
-    keep_freed_memory()
-    progress, exists = display.reporter(), start.exists
-    if start.source is not None and start.step is not None:
-        trained = [fork_run(run, start.source, start.step, training.values, exists=exists, progress=progress)]
-    elif start.resume:
-        trained = [resume_run(run, progress=progress)] if seeds is None else resume_seeds(run, seeds, how, progress)
-    else:
-        files = [read_defaults(), *([] if config is None else [read_settings(config, ("training", "recording"))])]
-        settings = training.merged(files), recording.merged(files)
-        if seeds is None:
-            trained = [train_run(run, *settings, data_dir=data_dir, exists=exists, progress=progress)]
+        keep_freed_memory()
+        progress, exists = display.reporter(), start.exists
+        if start.source is not None and start.step is not None:
+            trained = [fork_run(run, start.source, start.step, training.values, exists=exists, progress=progress)]
+        elif start.resume:
+            trained = [resume_run(run, progress=progress)] if seeds is None else resume_seeds(run, seeds, how, progress)
         else:
-            trained = train_seeds(
-                run, *settings, seeds=seeds, how=how, data_dir=data_dir, exists=exists, progress=progress
-            )
+            files = [read_defaults(), *([] if config is None else [read_settings(config, ("training", "recording"))])]
+            settings = training.merged(files), recording.merged(files)
+            if seeds is None:
+                trained = [train_run(run, *settings, data_dir=data_dir, exists=exists, progress=progress)]
+            else:
+                trained = train_seeds(
+                    run, *settings, seeds=seeds, how=how, data_dir=data_dir, exists=exists, progress=progress
+                )
     if display.json:
         print_json([{"run": str(each.path), **each.status} for each in trained])
     else:

@@ -57,7 +57,9 @@ def export(
     """
     output, chosen = Path(output), _chosen(format)
     _check_output(output, format, chosen)
-    opened = open_source(source, steps, layers, gradients=gradients, needs_layers=chosen.needs_layers)
+    reporter = reporter_of(reporter)
+    with reporter.task(f"Reading {source}"):
+        opened = open_source(source, steps, layers, gradients=gradients, needs_layers=chosen.needs_layers)
     if isinstance(opened, ExportedRun) and chosen.write_recording is None:
         raise ValueError(
             f"The format {format} holds dissimilarity matrices, and {source} is a run. Make them with: repsim analyze "
@@ -65,7 +67,7 @@ def export(
         )
     output.parent.mkdir(parents=True, exist_ok=True)
     staged = staged_directory if chosen.is_folder else staged_file
-    task = reporter_of(reporter).task(f"export ({format})", chosen.count(opened))
+    task = reporter.task(f"export ({format})", chosen.count(opened))
     with _naming(output), staged(output) as staging, task as progress:
         _write(chosen, opened, staging, lambda note: progress.advance(1, note))
     if not chosen.is_folder:

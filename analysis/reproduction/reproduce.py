@@ -78,7 +78,8 @@ def reproduce(
     folder = Path(output) if output is not None else Path("runs") / f"reproduction-{plan.scale}"
     check_folder(folder)
     known, cache = load_claims(("all", *chosen)), Cache(folder.absolute())
-    tasks = {claim.name: claim.tasks(plan, cache) for claim in known}
+    with reporter_of(execution.progress).task("Planning"):
+        tasks = {claim.name: claim.tasks(plan, cache) for claim in known}
     wanted = [task for claim in chosen for task in tasks[claim.name]]
     executor = make_executor(execution, cost=total_cost(pending(wanted)))
     folder.mkdir(parents=True, exist_ok=True)
@@ -87,9 +88,10 @@ def reproduce(
     try:
         cache.remove_staging()
         errors = run_tasks(wanted, execution, label="reproduce", executor=executor)
-        finished = [claim for claim in known if not pending(tasks[claim.name])]
-        sections, failed = _conclude(finished, tasks, plan, folder)
-        write_reproduction_report(report, known, plan, sections, folder)
+        with reporter_of(execution.progress).task("Writing tables, figures and report"):
+            finished = [claim for claim in known if not pending(tasks[claim.name])]
+            sections, failed = _conclude(finished, tasks, plan, folder)
+            write_reproduction_report(report, known, plan, sections, folder)
     except KeyboardInterrupt:
         raise Interrupted("Stopped; the results of all tasks are kept. Continue with the same command.") from None
     finally:

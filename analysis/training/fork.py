@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from analysis.execution.progress import Shown
+from analysis.execution.progress import Shown, reporter_of
 from analysis.training.existing_runs import check_not_read, existing_run, remove_replaced
 from analysis.training.setup import check_data, configurations, describe, prepare
 from analysis.training.train import made_with, open_resumable, resume_run, run_to_the_end
@@ -80,7 +80,9 @@ def fork_run(
     started = {k: of_source.get(k, 0) if k in kept else step for k in training.rules}
     started = {k: update for k, update in started.items() if update > 0}
     data_dir = stored.config["data"]["data_dir"]
-    setup = prepare(training, recording, data_dir, started=started)
+    progress = reporter_of(progress)
+    with progress.task("Loading data"):
+        setup = prepare(training, recording, data_dir, started=started)
     check_data(stored, setup)
     check_architecture(stored.config, setup.learner.network, source)
     if step >= setup.n_steps:

@@ -85,10 +85,13 @@ def record_run(
         raise ValueError(f"device is '{capture.device}', but a trained run is recorded on the CPU. Leave it out.")
     chosen = choose_recorded_steps(steps, run.steps)
     info = run.config["data"]
-    dataset = for_network(load_data(data or training.data, data_dir or info["data_dir"]), training)
+    progress = reporter_of(progress)
+    with progress.task("Loading data"):
+        dataset = for_network(load_data(data or training.data, data_dir or info["data_dir"]), training)
     _check_shape(dataset, training, tuple(info["shape"]), source)
     stimuli = choose_stimuli(dataset, split_dataset(dataset, training.split_seed), recording.sizes, training.split_seed)
-    _check_weights(run, chosen)
+    with progress.task("Checking weights"):
+        _check_weights(run, chosen)
     reductions = reductions_of(capture.reduce)
     check_layers(learner_at(run, chosen[0]), capture.layers, stimuli)
     made_with = {
@@ -118,7 +121,6 @@ def record_run(
         capture=replace(capture, compress=capture.compress or recording.compress),
         n_steps=run.status.get("n_steps", chosen[-1]),
     )
-    progress = reporter_of(progress)
     steps_lacking(recorded.steps, found, progress.say)
     with using_threads(training.threads):
         return recorded.write(output, config, stimuli, found, exists, progress)

@@ -17,7 +17,7 @@ from analysis.training.continuing import check_continues
 from analysis.training.existing_runs import check_not_read, existing_run
 from analysis.training.recording_checks import check_forward, check_storable, on_device, reductions_of
 from analysis.training.setup import check_device
-from analysis.training.steps_to_record import StepsToRecord, StepToRecord, shown_if_several, steps_lacking
+from analysis.training.steps_to_record import StepsToRecord, StepToRecord, steps_lacking
 from analysis.training.user_networks.foreign import load_model
 from analysis.training.user_networks.model_spec import build_model
 from analysis.training.user_networks.weight_series import StepWeights, weight_series
@@ -82,17 +82,19 @@ def record_model(
         raise ValueError("model is missing; give module:factory.")
     reductions, device, series = reductions_of(capture.reduce), check_device(capture.device), weight_series(source)
     check_not_read(output, exists, [each.path for each in series if each.path is not None])
-    build_model(source.model)  # raises before large data are read
-    loaded = load_stimuli(data, progress.say)
+    with progress.task("Reading stimuli"):
+        build_model(source.model)  # raises before large data are read
+        loaded = load_stimuli(data, progress.say)
     load = partial(_network_with, source.model, source.key, device)
     capturing = partial(Capture, layers=capture.layers, reduce=reductions, side=capture.side, dtype=capture.dtype)
     config = _described_recording(source, capture, loaded)
     found = _found(output, exists, config, loaded, series)
     if pending := steps_lacking(series, found, progress.say):
         network = _first_network(pending, load, progress)
-        if capture.save_weights:
-            check_storable(network)
-        check_forward(partial(capturing, network), loaded.stimuli, capture.batch_size)
+        with progress.task("Trying the network"):
+            if capture.save_weights:
+                check_storable(network)
+            check_forward(partial(capturing, network), loaded.stimuli, capture.batch_size)
         del network  # before others are made
         _say_what_is_missing(source, loaded, progress)
     recorded = StepsToRecord(
@@ -143,7 +145,7 @@ def _first_network(series: Sequence[StepWeights], load: Callable[..., nn.Module]
         first, last = series[0], series[-1]
         progress.say(f"{first.path} is recorded as step {first.step}, ..., {last.path} as step {last.step}.")
     notes: dict[str, list[Path]] = defaultdict(list)
-    with shown_if_several(progress, len(series)).task("reading weights", len(series)) as task:
+    with progress.task("reading weights", len(series) if len(series) > 1 else None) as task:
         for each in reversed(series):
             network = load(each, lambda note, path=each.path: notes[note].insert(0, path))
             task.advance()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from analysis.execution.interruption import TrainingInterrupted
+from analysis.execution.progress import StepForecast
 from analysis.training.setup import TrainingSetup
 from analysis.training.teaching_signals import TeachingSignals
 from analysis.training.transplant import restore_training
@@ -17,6 +18,8 @@ from checkpoints import Capture, Run
 from repsim.learning import Diverged, Step, evaluate
 
 __all__ = ["RunRecorder"]
+
+_FACTORS = {"epoch": 5.0, "recorded": 20.0}  # times that updates of a kind take longer than others, until measured
 
 
 class RunRecorder:
@@ -33,6 +36,12 @@ class RunRecorder:
         run.set_status("running", step=self.start, n_steps=setup.n_steps, seconds=spent)
         self._started = time.monotonic() - spent  # includes the time before an interruption
         self.commit_if_due(self.start)
+
+    def forecast(self) -> StepForecast:
+        """Return a forecast of the updates, some of which are followed by a recording or end an epoch."""
+        epochs = range(self.setup.steps_per_epoch, self.setup.n_steps + 1, max(1, self.setup.steps_per_epoch))
+        kinds = dict.fromkeys(epochs, "epoch") | dict.fromkeys(self.setup.recorded_steps, "recorded")
+        return StepForecast(self.setup.n_steps, done=self.start, kinds=kinds, factors=_FACTORS)
 
     def reads_learner(self, step: int) -> bool:
         """Return whether ``follow`` reads the learner and the optimizer after an update."""

@@ -89,8 +89,9 @@ def train_seeds(
                 folder, training, recording, seeds=missing, how=how, data_dir=data_dir, progress=progress
             )
         return sorted(runs, key=lambda run: chosen.index(int(run.path.name.removeprefix("seed-"))))
-    dataset = load_data(training.data, data_dir)
-    setups = [prepare(replace(training, seed=seed), recording, dataset=dataset) for seed in chosen]
+    with progress.task("Loading data"):
+        dataset = load_data(training.data, data_dir)
+        setups = [prepare(replace(training, seed=seed), recording, dataset=dataset) for seed in chosen]
     optimizers = [build_optimizer(setup.learner, setup.training) for setup in setups]
     with preserve_generators(chosen[0]), using_threads(training.threads), ExitStack() as open_runs:
         replicas = _replicas(setups, optimizers, 0, how or "auto", progress)
@@ -105,7 +106,8 @@ def train_seeds(
             )
             for seed, setup in zip(chosen, setups, strict=True)
         ]
-        recorders = [RunRecorder(*each) for each in zip(runs, setups, optimizers, strict=True)]
+        with progress.task("Recording the first step"):
+            recorders = [RunRecorder(*each) for each in zip(runs, setups, optimizers, strict=True)]
         errors = _run_to_the_end(folder, recorders, replicas, interruption, progress)
     if len(errors) == len(chosen):
         raise errors[0]
@@ -170,7 +172,8 @@ def _continue_together(runs: Sequence[Run], how: str | None) -> bool:
 
 
 def _resume_together(folder: Path, stored: Sequence[Run], progress: Reporter) -> list[Diverged]:
-    setups = [prepare(*configurations(run), run.config["data"]["data_dir"]) for run in stored]
+    with progress.task("Loading data"):
+        setups = [prepare(*configurations(run), run.config["data"]["data_dir"]) for run in stored]
     for run, setup in zip(stored, setups, strict=True):
         check_data(run, setup)
         check_architecture(run.config, setup.learner.network, run.path)
@@ -219,10 +222,9 @@ def _run_to_the_end(
     progress: Reporter,
 ) -> list[Diverged]:
     """Train and record all runs, and return the errors of those that diverged."""
-    n_steps, start = recorders[0].setup.n_steps, recorders[0].start
+    start = recorders[0].start
     diverged: dict[int, Diverged] = {}
-    with progress.task(folder.absolute().name, n_steps) as task:
-        task.advance(start)
+    with progress.task(folder.absolute().name, recorders[0].forecast()) as task:
         for number, updates in enumerate(replicas, start=start + 1):
             if recorders[0].reads_learner(number):
                 replicas.write_back()
@@ -233,8 +235,8 @@ def _run_to_the_end(
                 raise _stop(folder, number, [each for i, each in enumerate(recorders) if i not in diverged])
             if len(diverged) == len(recorders):
                 break
-    for i, recorder in enumerate(recorders):
-        if i not in diverged:
+    with progress.task("Testing the networks"):
+        for recorder in [each for i, each in enumerate(recorders) if i not in diverged]:
             recorder.finish()
     return list(diverged.values())
 

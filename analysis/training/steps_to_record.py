@@ -13,13 +13,13 @@ from torch import nn
 
 from analysis.config.recording import CaptureConfig
 from analysis.execution.interruption import Interrupted
-from analysis.execution.progress import Reporter, silent
+from analysis.execution.progress import Reporter
 from analysis.training.existing_runs import remove_replaced
 from analysis.training.recording_checks import naming_the_network
 from checkpoints import Capture, Run, Stimuli
 from checkpoints.html_tables import abbreviated
 
-__all__ = ["StepToRecord", "StepsToRecord", "shown_if_several", "steps_lacking"]
+__all__ = ["StepToRecord", "StepsToRecord", "steps_lacking"]
 
 
 class _WithStep(Protocol):
@@ -76,7 +76,7 @@ class StepsToRecord:
             Run.create(path, config, stimuli) if found is None else Run.resume(path, stimuli) as run,
             _removed_if_empty(run),
             naming_the_network(),
-            shown_if_several(progress, len(pending)).task(run.path.name, len(pending)) as task,
+            progress.task(run.path.name, len(pending) if len(pending) > 1 else None) as task,
         ):
             run.set_status("running", step=pending[0].step, n_steps=self.n_steps)
             for each in pending:
@@ -104,11 +104,6 @@ def steps_lacking(steps: Sequence[S], found: Run | None, say: Callable[[str], No
         what = f"recording {len(lacking)} more" if lacking else "there is nothing to record"
         say(f"{found.path} holds steps {abbreviated(found.steps)} of these weights already; {what}.")
     return lacking
-
-
-def shown_if_several(progress: Reporter, n: int) -> Reporter:
-    """Return a reporter that shows the progress of several steps, but not of one."""
-    return progress if n > 1 else silent()
 
 
 @contextmanager

@@ -69,7 +69,9 @@ def train_run(
     path = Path(path)
     if existing_run(path, exists, made_with(training, recording)) is not None:
         return resume_run(path, progress=progress)
-    setup = prepare(training, recording, data_dir)
+    progress = reporter_of(progress)
+    with progress.task("Loading data"):
+        setup = prepare(training, recording, data_dir)
     config = describe(setup, data_dir)
     remove_replaced(path, exists)
     return run_to_the_end(lambda: Run.create(path, config, setup.stimuli), setup, progress)
@@ -100,7 +102,9 @@ def resume_run(path: str | Path, *, progress: Shown = None) -> Run:
     if stored.status.get("state") == "finished":
         return stored
     training, recording = configurations(stored)
-    setup = prepare(training, recording, stored.config["data"]["data_dir"], started=started_in(stored.config))
+    progress = reporter_of(progress)
+    with progress.task("Loading data"):
+        setup = prepare(training, recording, stored.config["data"]["data_dir"], started=started_in(stored.config))
     check_data(stored, setup)
     check_architecture(stored.config, setup.learner.network, path)
     return run_to_the_end(lambda: Run.resume(path, setup.stimuli), setup, progress)
@@ -140,12 +144,12 @@ def run_to_the_end(opened: Callable[[], Run], setup: TrainingSetup, progress: Sh
     ):
         report_resumed(run, reporter)
         optimizer = build_optimizer(setup.learner, training)
-        recorder = RunRecorder(run, setup, optimizer)
+        with reporter.task(f"Recording step {run.steps[-1] if run.steps else 0}"):
+            recorder = RunRecorder(run, setup, optimizer)
         data, diagnosed = setup.part("train"), setup.diagnosed_steps
         steps = train(setup.learner, optimizer, *data, training, start=recorder.start, diagnosed=diagnosed)
         try:
-            with reporter.task(run.path.absolute().name, setup.n_steps) as task:
-                task.advance(recorder.start)
+            with reporter.task(run.path.absolute().name, recorder.forecast()) as task:
                 for step in steps:
                     task.advance(1, recorder.follow(step))
                     if interruption.requested:
@@ -153,5 +157,6 @@ def run_to_the_end(opened: Callable[[], Run], setup: TrainingSetup, progress: Sh
         except Diverged as error:
             recorder.give_up(error)
             raise
-        recorder.finish()
+        with reporter.task("Testing the network"):
+            recorder.finish()
     return Run.open(run.path)

@@ -21,7 +21,7 @@ from analysis.config.analysis import AnalysisConfig
 from analysis.config.execution import ExecutionConfig
 from analysis.config.existing import EXISTS
 from analysis.execution.folders import check_folder, remove_unfinished
-from analysis.execution.progress import reporter_of
+from analysis.execution.progress import reporter_of, watched
 from analysis.own_parts.importing import imported_by_request
 from analysis.workflows.existing_results import check_place
 from checkpoints.storage.lock import Lock
@@ -109,8 +109,9 @@ def analyze_runs(
         raise ValueError(
             f"One output was given for {len(paths)} runs. Leave it out: each run has an analysis of its own."
         )
-    plans = [plan_run(path, config, output) for path in dict.fromkeys(map(Path, paths))]
-    return carry_out(plans, execution or ExecutionConfig(), exists if output is not None else _of_a_run(exists))
+    with watched(execution, f"Analyzing {', '.join(map(str, paths[:3]))}") as (shown, _):
+        plans = [plan_run(path, config, output) for path in dict.fromkeys(map(Path, paths))]
+        return carry_out(plans, shown, exists if output is not None else _of_a_run(exists))
 
 
 def _of_a_run(exists: str) -> str:
@@ -196,14 +197,18 @@ def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> Non
     from analysis.report.user_sections import read_sections
     from analysis.workflows.assemble import tasks_of_plan
 
+    reporter = reporter_of(execution.progress)
     for plan in plans:
         plan.config.check_choices()
         check_folder(plan.folder)
         read_sections(plan.folder)  # raises if they are damaged, before anything is computed
-    _check_views([view for plan in plans for view in plan.views])
-    for plan in plans:
-        _check_targets(plan)
-    cost = total_cost(tasks_of_plan(plans[0])) * len(plans)
+    views = [view for plan in plans for view in plan.views]
+    with reporter.task(f"Checking {len(views)} recorded steps"):
+        _check_views(views)
+        for plan in plans:
+            _check_targets(plan)
+    with reporter.task("Planning"):
+        cost = total_cost(tasks_of_plan(plans[0])) * len(plans)
     with make_executor(execution, cost=cost) as executor:
         for start in range(0, len(plans), _LOCKED_AT_ONCE):
             with ExitStack() as locks:

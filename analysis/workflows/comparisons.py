@@ -21,6 +21,7 @@ from analysis.config.execution import ExecutionConfig
 from analysis.config.roles import METHOD, REFERENCE
 from analysis.config.sweep_file import SweptArm, default_folder, read_design
 from analysis.config.toml_files import SettingsFile
+from analysis.execution.progress import watched
 from analysis.workflows.analyze import carry_out, command_line
 from repsim.settings import Settings
 
@@ -72,7 +73,8 @@ def compare_runs(
     RuntimeWarning
         If there are arms of three seeds that cannot be compared as groups, with the reason.
     """
-    return _carried_out(plan_comparison(paths, config, design, output), execution, exists)
+    with watched(execution, f"Comparing {len(paths)} runs") as (execution, _):
+        return _carried_out(plan_comparison(paths, config, design, output), execution, exists)
 
 
 def compare_arms(
@@ -101,7 +103,8 @@ def compare_arms(
     ValueError, OSError, Interrupted, Incomplete
         As for ``compare_runs``.
     """
-    return _carried_out(plan_arms(arms, config, design, output), execution, exists)
+    with watched(execution, f"Comparing {len(arms)} arms") as (execution, _):
+        return _carried_out(plan_arms(arms, config, design, output), execution, exists)
 
 
 def compare_design(
@@ -136,11 +139,12 @@ def compare_design(
     ValueError, OSError, Interrupted, Incomplete
         As for ``compare_runs``, and if the file is invalid or an arm is not trained.
     """
-    return _carried_out(plan_design(path, folder, defaults, given, output), execution, exists)
+    with watched(execution, f"Comparing the arms of {path}") as (execution, _):
+        return _carried_out(plan_design(path, folder, defaults, given, output), execution, exists)
 
 
-def _carried_out(plan: AnalysisPlan, execution: ExecutionConfig | None, exists: str) -> ComparisonResult:
-    (result,) = carry_out([plan], execution or ExecutionConfig(), exists)
+def _carried_out(plan: AnalysisPlan, execution: ExecutionConfig, exists: str) -> ComparisonResult:
+    (result,) = carry_out([plan], execution, exists)
     return result
 
 

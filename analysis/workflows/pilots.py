@@ -10,6 +10,7 @@ from analysis.comparison.analysis_plan import AnalysisPlan
 from analysis.comparison.attribution.contrasts import USUAL_SEEDS
 from analysis.config.execution import ExecutionConfig
 from analysis.execution.folders import check_folder
+from analysis.execution.progress import reporter_of
 from checkpoints.storage.lock import Lock
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def power_of(
         errors = run_tasks(plan.tasks.by_table["attribution"], execution or ExecutionConfig(), label="pilot")
     if errors:
         raise next(iter(errors.values()))
-    return power_table(effects_of(plan.tasks, plan.design), n_seeds=n_seeds, effect=effect)
+    with reporter_of((execution or ExecutionConfig()).progress).task("Simulating experiments"):
+        return power_table(effects_of(plan.tasks, plan.design), n_seeds=n_seeds, effect=effect)
 
 
 def describe_power(table: pd.DataFrame, effect: float) -> list[str]:

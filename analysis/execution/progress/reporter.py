@@ -6,7 +6,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -14,7 +15,10 @@ from analysis.execution.progress.forecasts import Forecast, StepForecast
 from analysis.execution.progress.screens import LogScreen, NotebookScreen, Screen, TerminalScreen
 from analysis.execution.progress.work import Clock, Progress, Work
 
-__all__ = ["NotebookReporter", "Reporter", "Shown", "reporter_of", "silent"]
+if TYPE_CHECKING:
+    from analysis.config.execution import ExecutionConfig
+
+__all__ = ["NotebookReporter", "Reporter", "Shown", "reporter_of", "silent", "watched"]
 
 
 class Reporter:
@@ -88,6 +92,20 @@ def reporter_of(progress: Shown) -> Reporter:
 def silent() -> Reporter:
     """Return a reporter that shows nothing."""
     return Reporter(quiet=True)
+
+
+@contextmanager
+def watched(execution: ExecutionConfig | None, name: str) -> Iterator[tuple[ExecutionConfig, Reporter]]:
+    """Show a call while it runs; yield its settings with the one reporter that all parts of it use, and the reporter.
+
+    Whatever the parts show is shown in place of the call.
+    """
+    from analysis.config.execution import ExecutionConfig
+
+    execution = execution or ExecutionConfig()
+    reporter = reporter_of(execution.progress)
+    with reporter.task(name):
+        yield replace(execution, progress=reporter), reporter
 
 
 def _is_watched() -> bool:
