@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from analysis.execution.progress.measured_pace import START_SECONDS, MeasuredPace
 from analysis.execution.task import Task, TaskGraph
 
-__all__ = ["TaskForecast"]
+__all__ = ["TaskForecast", "measure_slowness"]
 
 _ASSUMED_OVERRUN = 1.5  # a task that has run longer than expected takes this many times as long as it has run
+_PROBE_STEPS, _PROBE_SECONDS = 300_000, 0.027  # of a loop, and how long it takes on the machine of the costs
 _LEAST_REST = 0.05  # of what a task is expected to take, which is left as long as it has not ended
 
 Id = tuple[str, str]
@@ -32,10 +33,16 @@ class TaskForecast:
         Returns how many tasks run together.
     clock : callable, optional
         Returns the time in seconds.
+    slowness : float, default 1.0
+        How many times longer than their costs tasks are expected to take before any has ended.
     """
 
     def __init__(
-        self, tasks: Sequence[Task], jobs: Callable[[], int], clock: Callable[[], float] = time.monotonic
+        self,
+        tasks: Sequence[Task],
+        jobs: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+        slowness: float = 1.0,
     ) -> None:
         self.total, self.done = len(tasks), 0
         self._jobs, self._clock, self._lock = jobs, clock, threading.RLock()
@@ -44,7 +51,8 @@ class TaskForecast:
         self._fresh: set[Id] = set()  # tasks that run as the first of their process
         self._n_started = 0
         self._last = clock()
-        self._pace = MeasuredPace(n_first=jobs())
+        self._pace = MeasuredPace(n_first=jobs(), slowness=slowness)
+        self._start_seconds = START_SECONDS * slowness
 
     @property
     def running(self) -> list[Task]:
@@ -88,13 +96,13 @@ class TaskForecast:
             running = {each: self._rest(each, now - began) for each, began in self._started.items()}
             alone = sum(running.get(task.id, expected(task)) for task in tasks if task.alone)
             if not self._n_started and not self.done:
-                alone += START_SECONDS
+                alone += self._start_seconds
         return alone + _makespan(together, expected, running, jobs)
 
     def _rest(self, running: Id, so_far: float) -> float:
         """Return how many seconds a task still takes that has been running for some."""
         task = self._ahead[running]
-        expected = self._pace.seconds(task.name, task.cost) + START_SECONDS * (running in self._fresh)
+        expected = self._pace.seconds(task.name, task.cost) + self._start_seconds * (running in self._fresh)
         overrun = min(so_far - expected, (_ASSUMED_OVERRUN - 1) * so_far)
         return max(expected - so_far, overrun, _LEAST_REST * expected)
 
@@ -130,3 +138,14 @@ def _makespan(tasks: Sequence[Task], seconds: Callable[[Task], float], running: 
             return now
         now, _, task = heapq.heappop(ends)
         graph.settle(task, None)
+
+
+def measure_slowness() -> float:
+    """Return how many times longer than on the machine of the costs work takes here and now, by a short loop.
+
+    A machine that is busy with other work is slow.
+    """
+    started, total = time.monotonic(), 0
+    for number in range(_PROBE_STEPS):
+        total += number * number
+    return min(20.0, max(0.25, (time.monotonic() - started) / _PROBE_SECONDS))

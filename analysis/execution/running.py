@@ -8,7 +8,7 @@ from analysis.config.execution import ExecutionConfig
 from analysis.execution.executors import Executor, make_executor
 from analysis.execution.interruption import Interrupted
 from analysis.execution.progress import Progress, Reporter, reporter_of
-from analysis.execution.remaining_tasks import TaskForecast
+from analysis.execution.remaining_tasks import TaskForecast, measure_slowness
 from analysis.execution.task import NotStarted, Outcome, Task
 
 __all__ = ["describe_error", "pending", "run_tasks", "total_cost"]
@@ -62,7 +62,8 @@ def run_tasks(
         return errors.found
     executor, n_done = executor or make_executor(execution, cost=total_cost(todo)), 0
     try:
-        forecast = TaskForecast(todo, lambda: getattr(executor, "jobs", 1), reporter.clock)
+        slowness = 1.0 if reporter.quiet else measure_slowness()
+        forecast = TaskForecast(todo, lambda: getattr(executor, "jobs", 1), reporter.clock, slowness)
         with reporter.task(label, forecast) as bar:
             progress = _TaskProgress(bar, forecast)
             executor.on_start = progress.start

@@ -26,10 +26,13 @@ class MeasuredPace:
         Number of pieces of each kind that may be the first of their process.
     in_seconds : bool, default True
         Whether expectations are in seconds; otherwise only their ratios mean something.
+    slowness : float, default 1.0
+        How many times longer work is expected to take on this machine, before anything is measured.
     """
 
-    def __init__(self, n_first: int = 1, *, in_seconds: bool = True) -> None:
+    def __init__(self, n_first: int = 1, *, in_seconds: bool = True, slowness: float = 1.0) -> None:
         self.n_first = n_first
+        self._log_slowness = math.log(slowness)
         self._common_weight = _PRIOR_WEIGHT if in_seconds else 0.0
         self._kinds: dict[str, _Measured] = {}
 
@@ -39,7 +42,7 @@ class MeasuredPace:
         ``is_start`` says whether it was the first piece of any kind in its process.
         """
         if is_start:
-            seconds = max(seconds - START_SECONDS, seconds / 4)
+            seconds = max(seconds - START_SECONDS * math.exp(self._log_slowness), seconds / 4)
         measured = self._kinds.setdefault(kind, _Measured())
         measured.add(max(expected, 1e-9), max(seconds, 1e-9), is_first=measured.n < self.n_first)
 
@@ -65,9 +68,10 @@ class MeasuredPace:
     def _common(self) -> float:
         """Return the logarithm of the ratio that the measured kinds have in common."""
         if not self._kinds:
-            return 0.0
+            return self._log_slowness
         weighted = [(min(each.weight, _MOST_WEIGHT), each.log_ratio()) for each in self._kinds.values()]
-        return sum(weight * ratio for weight, ratio in weighted) / (self._common_weight + sum(w for w, _ in weighted))
+        total = self._common_weight * self._log_slowness + sum(weight * ratio for weight, ratio in weighted)
+        return total / (self._common_weight + sum(weight for weight, _ in weighted))
 
 
 @dataclass

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from analysis.execution.progress.work import Work
-from analysis.execution.remaining_tasks import TaskForecast
+from analysis.execution.remaining_tasks import TaskForecast, measure_slowness
 from analysis.execution.task import Task, TaskGraph
 
 START_SECONDS = 2.0  # that the first task of each process takes longer
@@ -156,3 +156,10 @@ def test_a_task_that_cannot_start_says_nothing_about_the_others() -> None:
     for task in tasks[:5]:
         forecast.end(task, is_run=False)
     assert forecast.left(0.0) == pytest.approx(5, abs=2)
+
+
+def test_a_machine_that_is_slow_from_the_start_is_expected_to_stay_so() -> None:
+    tasks = tasks_of("rdm", 10, 2.0)
+    usual, slow = (TaskForecast(tasks, lambda: 1, Simulated(), slowness) for slowness in (1.0, 4.0))
+    assert slow.left(0.0) == pytest.approx(4 * usual.left(0.0))
+    assert 0.25 <= measure_slowness() <= 20
