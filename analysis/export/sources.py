@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,9 +203,9 @@ def _uniform_blocks(path: Path) -> Iterator[pd.DataFrame]:
     if not more:
         yield first
         return
-    kinds: dict[str, set[str]] = {name: set() for name in first}
+    kinds: dict[str, set[str]] = defaultdict(set)
     for block in read_table_blocks(path, _TABLE_ROWS):
-        for name in block:
+        for name in map(str, block):
             kinds[name] |= _kinds(block[name])
     yield from read_table_blocks(path, _TABLE_ROWS, {name: _dtype(kinds[name]) for name in kinds})
 

@@ -87,7 +87,7 @@ def _events(folder: Path, seconds: float) -> Iterator[Callable[[int, Mapping[str
 
 def _write_embeddings(run: ExportedRun, folder: Path, done: Callable[[str], None]) -> None:
     """Write one table of numbers per layer, the table of the stimuli, and the file that lists them."""
-    from google.protobuf.text_format import MessageToString
+    from google.protobuf.text_format import MessageToString  # type: ignore[import-untyped]
     from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
     columns = stimulus_columns(run, slice(None))

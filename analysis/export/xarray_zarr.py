@@ -121,10 +121,10 @@ def _write_table(group: _Group, frames: Iterable[pd.DataFrame]) -> None:
     """Write one variable per column, extended block by block. Empty cells are NaN, or empty text."""
     arrays: dict[str, Any] = {}
     for frame in frames:
-        for name in frame:
+        for name in map(str, frame):
             values = _column(frame[name])
             if name not in arrays:
-                arrays[name] = group.array(dataset_name(str(name)), ["row"], (0,), (max(1, len(frame)),), values.dtype)
+                arrays[name] = group.array(dataset_name(name), ["row"], (0,), (max(1, len(frame)),), values.dtype)
             arrays[name].append(values)
     group.declare_coordinates([name for name in _KEYS if name in arrays])
 
