@@ -56,7 +56,8 @@ def rebuild(run: Run, step: int) -> TrainingSetup:
     """
     training, started = configuration_at(run, step)
     _, recording = configurations(run)
-    setup = prepare(replace(training, device="cpu"), recording, run.config["data"]["data_dir"], started=started)
+    cpu, data_dir = replace(training, device="cpu"), run.config["data"]["data_dir"]
+    setup = prepare(cpu, recording, data_dir, started=started, is_recorded=True)
     run.stimuli.with_inputs(setup.stimuli)  # raises if the recorded stimuli have changed
     check_data(run, setup)
     shape, n_outputs = setup.dataset.shape, len(setup.dataset.classes)

@@ -78,11 +78,13 @@ def prepare(
     data_dir: str | Path | None = None,
     dataset: Dataset | None = None,
     started: Mapping[int, int] | None = None,
+    *,
+    is_recorded: bool = False,
 ) -> TrainingSetup:
     """Load the data, unless a data set is given, and build the network of a configuration. Nothing is written.
 
     ``started`` as for ``Learner``; if it is given, steps to record that lie after the end of the training are left out,
-    as a fork keeps those of its source and may be shorter.
+    as a fork keeps those of its source and may be shorter. Of a run that is recorded, the layers are not tried out.
     """
     dataset = for_network(dataset or load_data(training.data, data_dir), training)
     split = split_dataset(dataset, training.split_seed)
@@ -101,7 +103,8 @@ def prepare(
     check_update(learner, rows[:n_tried], torch.from_numpy(dataset.y[split["train"][:n_tried]]))
     learner = learner.to(check_device(training.device))
     stimuli = choose_stimuli(dataset, split, recording.sizes, training.split_seed)
-    check_layers(learner, recording.layers, stimuli)
+    if not is_recorded:
+        check_layers(learner, recording.layers, stimuli)
     diagnosed = recording.diagnosed_steps(n_steps)
     return TrainingSetup(training, recording, dataset, split, stimuli, learner, n_steps, steps, diagnosed)
 
