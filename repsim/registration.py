@@ -65,8 +65,9 @@ class RegistryKind:
 
     @property
     def registry(self) -> MutableMapping[str, Any]:
-        """The dict, imported when it is asked for."""
+        """The dict, imported when it is asked for. What it holds then is taken for the entries of this package."""
         found: MutableMapping[str, Any] = resolve_name(self.place)
+        _PACKAGED.setdefault(self, dict(found))
         return found
 
     def how_to_register(self, name: str) -> str:
@@ -238,7 +239,7 @@ def add_installed(kind: RegistryKind) -> None:
 
     It is called once the registry has all entries of this package.
     """
-    _PACKAGED.setdefault(kind, dict(kind.registry))
+    _ = kind.registry
     for point in installed_points(kind.name):
         try:
             given = point.load()

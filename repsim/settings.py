@@ -121,8 +121,8 @@ class Setting:
         return "a whole number" + (f" of {self.lowest} or more" if self.lowest is not None else "")
 
     def check_choice(self, value: Any) -> None:
-        """Raise UnknownChoice unless a value, or each of a list, is one of the choices."""
-        if self.choices is None:
+        """Raise UnknownChoice unless a value, or each of a list, is one of the choices, as the default is."""
+        if self.choices is None or value == self.default:
             return
         known = list(self.choices() if callable(self.choices) else self.choices)
         for each in value if isinstance(value, tuple) else (value,):

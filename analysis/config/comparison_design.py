@@ -11,6 +11,7 @@ from repsim.settings import Settings, setting
 __all__ = ["DesignConfig"]
 
 SIMILARITY = "similarity"  # stands for every measure whose larger values mean more alike
+_USUAL_MEASURE = "cka"  # known to be a similarity without the import of all measures, which takes a second
 _QUANTITIES = (SIMILARITY, "class_structure", "log_dimension", "accuracy")
 
 
@@ -95,12 +96,9 @@ class DesignConfig(Settings):
         ValueError
             If a quantity is unknown.
         """
-        from repsim.similarity import MEASURES  # slow to import
-
         named = dict(self.smallest)
         every = named.pop(SIMILARITY, None)
-        similar = [name for name in measures if name in MEASURES and MEASURES[name].direction == "similarity"]
-        chosen = {name: named.pop(name, every if name in similar else None) for name in measures}
+        chosen = {name: named.pop(name, every if _is_similarity(name) else None) for name in measures}
         unknown = [name for name in named if name not in _QUANTITIES]
         if unknown:
             raise ValueError(
@@ -108,6 +106,15 @@ class DesignConfig(Settings):
                 f"{', '.join((*measures, *_QUANTITIES))}; measures have to be among --measures."
             )
         return {name: size for name, size in chosen.items() if size is not None} | named
+
+
+def _is_similarity(measure: str) -> bool:
+    """Return whether a measure is known and grows with likeness."""
+    if measure == _USUAL_MEASURE:
+        return True
+    from repsim.similarity import MEASURES  # slow to import
+
+    return measure in MEASURES and MEASURES[measure].direction == "similarity"
 
 
 def _number(text: str) -> float | None:
