@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import cloudpickle
@@ -18,9 +19,26 @@ import cloudpickle
 from analysis.execution.cache import Cache, TaskResult
 from analysis.execution.shipping import Shipment, own_digests
 
-__all__ = ["NotStarted", "OnStart", "Outcome", "Task", "TaskGraph", "ignore_start", "pack", "perform"]
+__all__ = ["FunctionByName", "NotStarted", "OnStart", "Outcome", "Task", "TaskGraph", "ignore_start", "pack", "perform"]
 
 _FIRST_OF_NAME = 3  # tasks that show how long those of their name take
+
+
+@dataclass(frozen=True)
+class FunctionByName:
+    """A function of a module as ``module:name``. It is imported when it is called, and not to plan its tasks.
+
+    Examples
+    --------
+    >>> FunctionByName("math:sqrt")(4.0)
+    2.0
+    """
+
+    place: str
+
+    def __call__(self, *args: Any, **inputs: Any) -> Any:
+        """Call the function."""
+        return resolve_name(self.place)(*args, **inputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +50,8 @@ class Task:
     name : str
         Shown to people; the first part of the key. Letters, digits, dots, underscores and hyphens.
     function : callable
-        A function of a module, so that other processes can import it. With a cache it is called as
+        A function of a module, so that other processes can import it, or a ``FunctionByName``, which has the same key.
+        With a cache it is called as
         ``function(folder, **inputs)``, where ``folder`` is that of the cache, and returns a ``TaskResult`` or tables by
         name; if it returns None, it keeps its results itself and runs every time. Without a cache it is called as
         ``function(**inputs)``.
@@ -209,6 +228,8 @@ def _identity(value: Any) -> Any:
     """Return the value that represents an object in the hash of a key; ValueError if there is none."""
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, FunctionByName):
+        return value.place.replace(":", ".")
     if callable(value):
         name = getattr(value, "__qualname__", "<")
         if "<" not in name:  # two functions inside another one may have the same name, as two lambdas have

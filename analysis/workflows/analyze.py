@@ -22,12 +22,13 @@ from analysis.config.execution import ExecutionConfig
 from analysis.config.existing import EXISTS
 from analysis.execution.folders import check_folder, remove_unfinished
 from analysis.execution.progress import reporter_of, watched
+from analysis.execution.task import FunctionByName, Task
 from analysis.own_parts.importing import imported_by_request
 from analysis.workflows.existing_results import check_place
 from checkpoints.storage.lock import Lock
 from repsim.learning.checks import check_choice
 
-__all__ = ["analyze_run", "analyze_runs", "carry_out", "command_line", "plan_run"]
+__all__ = ["analyze_run", "analyze_runs", "carry_out", "command_line", "plan_run", "tasks_of_plan"]
 
 _CHECKED_FIRST = 2 * 2**30  # bytes of activations
 _LOCKED_AT_ONCE = 100  # analyses; each lock is an open file
@@ -195,7 +196,6 @@ def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> Non
     """Run the tasks of plans, as one set for as many analyses as can be locked at once."""
     from analysis.execution import Cache, make_executor, run_tasks, total_cost  # slow to import
     from analysis.report.user_sections import read_sections
-    from analysis.workflows.assemble import tasks_of_plan
 
     reporter = reporter_of(execution.progress)
     for plan in plans:
@@ -225,6 +225,16 @@ def _run_plans(plans: Sequence[AnalysisPlan], execution: ExecutionConfig) -> Non
                     raise next(iter(errors.values()))
 
 
+def tasks_of_plan(plan: AnalysisPlan) -> list[Task]:
+    """Return the tasks of an analysis and, last, the one that writes its tables, figures and report."""
+    tasks = list(plan.tasks)
+    n_layers = sum(len(view.listed) for view in plan.views)
+    after = tuple(task.key for task in tasks)
+    cost = 5.0 + 0.05 * n_layers
+    assemble = FunctionByName("analysis.workflows.assemble:assemble")
+    return [*tasks, Task("report", assemble, {"plan": plan}, after=after, cost=cost, cache=tasks[0].cache)]
+
+
 def _check_views(views: Sequence[View]) -> None:
     """Check that views can be analyzed; if that takes only a moment, check every byte of their files too."""
     sizes = [entry["size"] for view in views for entry in view.run[view.step].manifest.values()]
@@ -235,14 +245,14 @@ def _check_views(views: Sequence[View]) -> None:
 
 def _check_targets(plan: AnalysisPlan) -> None:
     """Check that the targets of all stimuli can be probed, and that the split divides no group."""
-    from probes.stimulus_order import RowStimuli  # slow to import
-    from probes.targets import read_targets
-
     for view in {view.run.path: view for view in plan.views}.values():
         run, stimuli = view.run, Source.of(view).stimuli
         stimuli = stimuli if plan.targets is None else plan.targets.added_to(stimuli)
         if not stimuli.targets and stimuli.groups is None:
             continue
+        from probes.stimulus_order import RowStimuli  # slow to import
+        from probes.targets import read_targets
+
         try:
             read_targets(stimuli, None, RowStimuli(()))
         except ValueError as error:

@@ -13,22 +13,12 @@ from analysis.comparison.tables.schema import TABLES
 from analysis.comparison.tasks.rdm_file import RDM_FILE, write_rdms
 from analysis.execution.cache import Cache
 from analysis.execution.folders import refreshed, remove_stale
-from analysis.execution.task import Task
 from analysis.plots.drawing import save_figures
 from analysis.report import write_report
 from analysis.report.user_sections import insert_sections, read_sections
 from checkpoints.storage.commit import replace_file, sync
 
-__all__ = ["assemble", "tasks_of_plan", "write_tables"]
-
-
-def tasks_of_plan(plan: AnalysisPlan) -> list[Task]:
-    """Return the tasks of an analysis and, last, the one that writes its tables, figures and report."""
-    tasks = list(plan.tasks)
-    n_layers = sum(len(view.listed) for view in plan.views)
-    after = tuple(task.key for task in tasks)
-    cost = 5.0 + 0.05 * n_layers
-    return [*tasks, Task("report", assemble, {"plan": plan}, after=after, cost=cost, cache=tasks[0].cache)]
+__all__ = ["assemble", "write_tables"]
 
 
 def assemble(folder: Path, *, plan: AnalysisPlan) -> None:

@@ -14,7 +14,7 @@ from analysis.comparison.tables.probe_tables import LABEL
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks, require
 from analysis.comparison.tasks.plan import plan_probes_of
 from analysis.comparison.tasks.source import Source
-from analysis.execution.task import Task
+from analysis.execution.task import FunctionByName, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,13 +70,13 @@ def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
         return
     from dataclasses import replace
 
-    from analysis.comparison.tasks.measuring import measure_layer
-
     sources = [[Source.of(view) for view in views] for views in design.views]
     for cell in design.cells():
         layers = [replace(sources[cell.step][k], layers=(cell.layer,)) for k in cell.members]
         inputs = {"sources": tuple(layers), "measures": list(design.measures)}
-        yield tasks.make("arms", measure_layer, inputs, cost=0.05 * len(layers))
+        yield tasks.make(
+            "arms", FunctionByName("analysis.comparison.tasks.measuring:measure_layer"), inputs, cost=0.05 * len(layers)
+        )
     if _ACCURACY in design.smallest:
         for step, views in enumerate(design.views):
             for view, source in zip(views, sources[step], strict=True):

@@ -12,7 +12,6 @@ from analysis.comparison.tables.comparison_table import LAYER, VIEW, Column, Com
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks, Place, require
 from analysis.comparison.tasks.plan import (
     COMPARATORS_SHOWN,
-    plan_class_structure,
     plan_rdm_similarity,
     plan_similarity,
 )
@@ -58,7 +57,7 @@ def layer_table(table: ComparisonTable, tasks: AnalysisTasks, cells: Mapping[Pla
 
 
 def _class_structure(tasks: AnalysisTasks, _: Tables) -> pd.DataFrame:
-    frame = layer_table(CLASS_STRUCTURE, tasks, tasks.values("class_structure"))
+    frame = layer_table(CLASS_STRUCTURE, tasks, tasks.columns("rdm"))
     frame = frame.astype({"class_structure": "float64"})
     final = frame.groupby("view", sort=False)["class_structure"].transform("last", skipna=False)
     return frame.assign(fraction_of_final=frame["class_structure"] / final)
@@ -72,7 +71,6 @@ CLASS_STRUCTURE = ComparisonTable(
         "class_structure": Column("mean distance between classes minus mean distance within classes"),
         "fraction_of_final": Column("the same, divided by that of the view's last layer"),
     },
-    plan=plan_class_structure,
     build=_class_structure,
 )
 
@@ -82,7 +80,7 @@ CLASS_STRUCTURE = ComparisonTable(
 
 def _rdm_similarity(tasks: AnalysisTasks, _: Tables) -> pd.DataFrame:
     reference = tasks.views[0].label
-    cells = {place: {"reference": reference, **values} for place, values in tasks.values("rdm_similarity").items()}
+    cells = {place: {"reference": reference, **values} for place, values in tasks.columns("rdm_similarity").items()}
     return layer_table(RDM_SIMILARITY, tasks, cells).astype(dict.fromkeys(COMPARATORS_SHOWN, "float64"))
 
 
@@ -126,8 +124,11 @@ def similarity_matrices(tasks: AnalysisTasks) -> dict[str, NDArray[Any]]:
     position = {place: number for number, place in enumerate(places)}
     whole = {measure: np.full((len(places), len(places)), np.nan) for measure in tasks.config.measures}
     for task in tasks.by_table["similarity"]:
-        sources, matrix = task.inputs["sources"], whole[task.inputs["measure"]]
-        rows, columns = ([position[place] for place in tasks.places(source)] for source in (sources[0], sources[-1]))
+        sources, matrix, n_first = task.inputs["sources"], whole[task.inputs["measure"]], task.inputs["sides"][0]
+        rows, columns = (
+            [position[place] for source in band for place in tasks.places(source)]
+            for band in (sources[:n_first], sources[n_first:] or sources)
+        )
         arrays = task.result().arrays
         matrix[np.ix_(rows, columns)] = require(arrays, "forth", task)
         if "back" in arrays:

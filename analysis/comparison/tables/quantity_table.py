@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.comparison.tables.comparison_table import LAYER, VIEW, Column, ComparisonTable
 from analysis.comparison.tables.layer_tables import layer_table
 from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
-from analysis.execution.task import Task
+from analysis.execution.task import FunctionByName, Task
 from checkpoints import Checkpoint
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ _LARGEST_WEIGHTS = 2**30  # bytes
 
 def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
     """Yield one task per view, whose values are lists with one number per layer."""
-    from analysis.comparison.tasks.describing import describe_layers
-
     for index, view in enumerate(tasks.views):
         weights = {
             name: (step, view.run[step].manifest["weights.safetensors"]["sha256"])
@@ -30,7 +28,12 @@ def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
             if step in view.run.steps and _has_small_weights(view.run[step])
         }
         inputs = {"sources": (tasks.source(index, *view.listed),), "weights": weights}
-        yield tasks.make("layers", describe_layers, inputs, cost=0.2 + 0.01 * len(view.listed))
+        yield tasks.make(
+            "layers",
+            FunctionByName("analysis.comparison.tasks.describing:describe_layers"),
+            inputs,
+            cost=0.2 + 0.01 * len(view.listed),
+        )
 
 
 def _has_small_weights(checkpoint: Checkpoint) -> bool:
@@ -39,12 +42,7 @@ def _has_small_weights(checkpoint: Checkpoint) -> bool:
 
 
 def _build(tasks: AnalysisTasks, frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    cells = {}
-    for task in tasks.by_table["layer_quantities"]:
-        values = task.result().values
-        for k, place in enumerate(tasks.places(task.inputs["sources"][0])):
-            cells[place] = {name: numbers[k] for name, numbers in values.items()}
-    table = layer_table(LAYER_QUANTITIES, tasks, cells)
+    table = layer_table(LAYER_QUANTITIES, tasks, tasks.columns("layer_quantities"))
     similar = _to_last(frames["similarity"], tasks.config.measures[0])
     table["similarity_to_last"] = [
         similar.get((view, layer)) for view, layer in zip(table["view"], table["layer"], strict=True)

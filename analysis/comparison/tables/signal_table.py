@@ -13,7 +13,7 @@ from analysis.comparison.tasks.source import Source
 from analysis.comparison.view import View
 from analysis.config.recorded_steps import is_trained_here
 from analysis.execution.shipping import own_digests
-from analysis.execution.task import Task
+from analysis.execution.task import FunctionByName, Task
 from checkpoints.lineage import recorded_by
 
 if TYPE_CHECKING:
@@ -23,14 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["SIGNALS"]
 
+_QUALITY = FunctionByName("analysis.comparison.tasks.gradient_quality:measure_quality")
+_GEOMETRY = FunctionByName("analysis.comparison.tasks.signal_geometry:compare_signals")
 _LARGEST_WEIGHTS = 2**26  # bytes, with which a batch takes about a second
 
 
 def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
     """Yield one task per view whose weights, and one per view whose gradients are recorded."""
-    from analysis.comparison.tasks.gradient_quality import measure_quality
-    from analysis.comparison.tasks.signal_geometry import compare_signals
-
     for index, view in enumerate(tasks.views):
         boundaries, manifest = list(_rules(view)), view.run[view.step].manifest
         inputs = {"sources": (tasks.source(index, *view.listed),), "boundaries": boundaries}
@@ -39,11 +38,11 @@ def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
             if own := own_digests(json.dumps(_parts(view))):
                 hashes["parts"] = own
             cost = 0.5 + 0.1 * len(boundaries)
-            yield tasks.make("gradient_quality", measure_quality, {**inputs, "hashes": hashes}, cost=cost)
+            yield tasks.make("gradient_quality", _QUALITY, {**inputs, "hashes": hashes}, cost=cost)
         if boundaries and "gradients.h5" in manifest:
             later, _ = _later(view)
             files = {"gradients_sha256": manifest["gradients.h5"]["sha256"], "later": later}
-            yield tasks.make("signal_geometry", compare_signals, {**inputs, **files}, cost=0.1 * len(boundaries))
+            yield tasks.make("signal_geometry", _GEOMETRY, {**inputs, **files}, cost=0.1 * len(boundaries))
 
 
 def _rules(view: View) -> dict[int, str]:

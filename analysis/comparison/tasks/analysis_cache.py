@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from analysis.comparison.tasks.rdm_file import RDM_FILE
 from analysis.execution.cache import Cache, TaskResult, Undefined
@@ -36,21 +35,17 @@ class AnalysisCache(Cache):
             return super().read(key)
         path = self.folder / RDM_FILE
         with _opened(path) as file:
-            matrix = checked_dataset(path, checked_group(path, file, _KEYS), key, "<f4", 1)
-            undefined = [
-                Undefined(0, str(layer), "rdm", str(why)) for layer, why in _pairs(matrix.attrs.get("undefined"))
-            ]
-            messages = tuple(map(str, _listed(matrix.attrs.get("warnings"))))
-            return TaskResult({"rdm": np.asarray(matrix[()])}, warnings=messages, undefined=undefined)
+            group = checked_group(path, checked_group(path, file, _KEYS), key)
+            return _result(path, group)
 
     @cached_property
     def _archived(self) -> frozenset[str]:
-        """Keys of the matrices in ``rdm.h5``; none if the file is damaged or not one of this package."""
+        """Keys of the results in ``rdm.h5``; none if the file is damaged or not one of this package."""
         path = self.folder / RDM_FILE
         try:
             with _opened(path) as file:
                 group = checked_group(path, file, _KEYS)
-                return frozenset(key for key in group if _is_matrix(path, group, key))
+                return frozenset(key for key in group if _is_result(path, group, key))
         except Damaged:
             return frozenset()
 
@@ -68,22 +63,35 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise Damaged(f"{path} cannot be read ({error}).") from error
 
 
-def _listed(text: Any) -> list[Any]:
-    """Return a value from JSON if it is a list, otherwise an empty list."""
+def _result(path: Path, group: h5py.Group) -> TaskResult:
+    """Return the result in a group; ``Damaged`` if it is malformed."""
+    values, warnings, undefined = _described(path, group)
+    arrays = {name: matrix[()] for name, matrix in _matrices(path, group).items()}
+    return TaskResult(arrays, values=values, warnings=warnings, undefined=undefined)
+
+
+def _matrices(path: Path, group: h5py.Group) -> dict[str, h5py.Dataset]:
+    return {str(k): checked_dataset(path, group, str(k), "<f4", 1) for k in range(len(group))}
+
+
+def _described(path: Path, group: h5py.Group) -> tuple[dict[str, Any], tuple[str, ...], list[Undefined]]:
+    """Return the values of a result, its warnings, and what is undefined."""
     try:
-        found = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        return []
-    return found if isinstance(found, list) else []
+        result = json.loads(group.attrs["result"])
+        values, warnings = dict(result["values"]), tuple(map(str, result["warnings"]))
+        undefined = [Undefined(int(k), str(a), str(b), str(c)) for k, a, b, c in result["undefined"]]
+        if len(values["class_structure"]) == len(group):
+            return values, warnings, undefined
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise Damaged(f"{group.name} in {path} is malformed ({error}).") from error
+    raise Damaged(f"{group.name} in {path} has {len(group)} matrices and {len(values['class_structure'])} values.")
 
 
-def _pairs(text: Any) -> list[tuple[Any, Any]]:
-    return [(each[0], each[1]) for each in _listed(text) if isinstance(each, list) and len(each) == 2]
-
-
-def _is_matrix(path: Path, group: h5py.Group, key: str) -> bool:
+def _is_result(path: Path, group: h5py.Group, key: str) -> bool:
     try:
-        checked_dataset(path, group, key, "<f4", 1)
+        result = checked_group(path, group, key)
+        _described(path, result)
+        _matrices(path, result)
     except Damaged:
         return False
     return True

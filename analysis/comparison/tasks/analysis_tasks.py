@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,9 @@ from analysis.execution.task import Task
 if TYPE_CHECKING:
     from analysis.comparison.attribution.design import Design
 
-__all__ = ["AnalysisTasks", "Place", "require"]
+__all__ = ["AnalysisTasks", "Place", "require", "said_of"]
+
+_SAID = "said"  # among the values of a task that has several sources: warnings, with the sources that they are about
 
 Place = tuple[int, str]  # position of a view, and a layer
 
@@ -36,7 +38,7 @@ class AnalysisTasks:
     design : Design or None
         Arms of networks that are compared as groups.
     by_table : dict of str to list of Task
-        Tasks by the name of the table that they fill; those of the RDMs, which other tasks need, are in ``"rdm"``.
+        Tasks by the name of the table that they fill; those of the RDMs and their class structure are in ``"rdm"``.
         Among the inputs of each task are ``sources``, the layers that it reads.
     """
 
@@ -79,16 +81,30 @@ class AnalysisTasks:
 
     def places(self, source: Source) -> list[Place]:
         """Return the places of the layers of a source."""
-        positions = [(each.run, each.step) for each in self.sources]
-        return [(positions.index((source.run, source.step)), layer) for layer in source.layers]
+        position = self._positions[source.run, source.step]
+        return [(position, layer) for layer in source.layers]
 
-    def by_layer(self, table: str) -> dict[Place, Task]:
-        """Return tasks by the layer of their last source, which is the only one or is compared with the others."""
-        return {self.places(task.inputs["sources"][-1])[0]: task for task in self.by_table[table]}
+    def places_of(self, task: Task) -> list[Place]:
+        """Return the places of the layers of a task's last source, which is the only one or is compared with others."""
+        return self.places(task.inputs["sources"][-1])
 
     def values(self, table: str) -> dict[Place, Mapping[str, Any]]:
-        """Return the values that tasks found by the layer of their last source."""
-        return {place: task.result().values for place, task in self.by_layer(table).items()}
+        """Return the values that tasks of one layer each found, by the layer of their last source."""
+        return {self.places_of(task)[0]: task.result().values for task in self.by_table[table]}
+
+    def columns(self, table: str) -> dict[Place, Mapping[str, Any]]:
+        """Return the values of each layer that tasks of several layers found: lists in the order of the last source."""
+        found: dict[Place, Mapping[str, Any]] = {}
+        for task in self.by_table[table]:
+            lists = {name: values for name, values in task.result().values.items() if name != _SAID}
+            for k, place in enumerate(self.places_of(task)):
+                found[place] = {name: values[k] for name, values in lists.items()}
+        return found
+
+    @cached_property
+    def _positions(self) -> dict[tuple[str, int], int]:
+        """The position of each view, by run and step; of equal views the first."""
+        return {(each.run, each.step): k for k, each in reversed(list(enumerate(self.sources)))}
 
     def undefined(self) -> dict[Place, list[Undefined]]:
         """Return the undefined results by view and layer, those of probes last."""
@@ -103,20 +119,29 @@ class AnalysisTasks:
         """Return the warnings about results that are defined, each with the labels of its views or runs."""
         messages = []
         for task in self._described():
-            views = [self.places(source)[0][0] for source in task.inputs["sources"]]
-            about = " and ".join(self.views[view].label for view in views)
-            messages += [f"{about}: {message}" for message in task.result().warnings]
+            labels = [self.views[self.places(source)[0][0]].label for source in task.inputs["sources"]]
+            result = task.result()
+            said = [*result.values.get(_SAID, []), *((range(len(labels)), each) for each in result.warnings)]
+            messages += [f"{' and '.join(labels[k] for k in about)}: {message}" for about, message in said]
         of_arms = (task for task in self if task.name == "arms" and task.is_done())
         messages += [message for task in of_arms for message in task.result().warnings]
         return list(dict.fromkeys(messages))
 
     def _described(self) -> Iterator[Task]:
-        """Yield the tasks about views that are done, except RDMs, whose warnings their class structure repeats."""
+        """Yield the tasks about views that are done."""
         views = {(source.run, source.step) for source in self.sources}
         for task in self:
             of_views = all((source.run, source.step) in views for source in task.inputs["sources"])
-            if of_views and task.name not in ("rdm", "arms") and task.is_done():
+            if of_views and task.name != "arms" and task.is_done():
                 yield task
+
+
+def said_of(
+    positions: Sequence[int], messages: Iterable[str], before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return values with warnings about the sources at some positions, after those that the values before have."""
+    said = [*(before or {}).get(_SAID, []), *([list(positions), message] for message in messages)]
+    return {_SAID: said} if said else {}
 
 
 def require(found: Mapping[str, Any], name: str, task: Task) -> Any:

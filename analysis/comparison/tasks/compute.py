@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.comparison.tasks.analysis_cache import AnalysisCache
-from analysis.comparison.tasks.pairs import compare_layers
+from analysis.comparison.tasks.analysis_tasks import said_of
+from analysis.comparison.tasks.bands import compare_bands
 from analysis.comparison.tasks.source import Source
 from analysis.comparison.undefined import attempt, finite
 from analysis.config.analysis import AnalysisConfig
@@ -20,85 +21,110 @@ from analysis.config.target_table import TargetTable
 from analysis.execution.cache import TaskResult, Undefined
 from checkpoints import Stimuli
 from probes import probe_layers
-from repsim.similarity import MEASURES, class_structure, compare_rdms, rdm
+from repsim.similarity import class_structure, compare_rdms, rdm
 
-__all__ = ["compute_class_structure", "compute_rdm", "compute_similarity", "correlate_rdms", "fit_probes"]
-
-
-def compute_rdm(folder: Path, *, sources: Sequence[Source], distance: str) -> TaskResult:
-    """Return the RDM of the held-out stimuli in one layer, in single precision; NaN everywhere if it is undefined."""
-    (source,) = sources
-    layers, stimuli = source.read()
-    ((name, layer),) = layers.items()
-    rows = _test_rows(stimuli)
-    attempted = attempt(lambda: rdm(layer[rows], method=distance, name=name))
-    if attempted.value is None or np.isnan(attempted.value).all():
-        empty = np.full(len(rows) * (len(rows) - 1) // 2, np.nan, dtype=np.float32)
-        return TaskResult({"rdm": empty}, undefined=[Undefined(0, name, "rdm", attempted.reason)])
-    return TaskResult({"rdm": attempted.value.astype(np.float32)}, warnings=attempted.warnings)
+__all__ = ["compute_rdms", "compute_similarity", "correlate_rdms", "fit_probes"]
 
 
-def compute_class_structure(folder: Path, *, sources: Sequence[Source], rdm: str) -> TaskResult:
-    """Return the mean distance between classes minus that within classes, and the warnings of the RDM.
+def compute_rdms(folder: Path, *, sources: Sequence[Source], distance: str) -> TaskResult:
+    """Return the RDM of the held-out stimuli in each layer, and its class structure: differences between its classes.
 
-    ``rdm`` is the key of the RDM in the cache of the folder.
+    The array of the RDM has the position of the layer as its name; it has single precision, and is NaN everywhere if
+    it is undefined. The value ``class_structure`` is a list of the mean distance between classes minus that within
+    classes, which is computed from the stored RDM.
     """
     (source,) = sources
-    _, stimuli = source.read()
-    matrix = AnalysisCache(folder).read(rdm)
-    undefined = list(matrix.undefined)
-    if undefined:
-        value, messages, reason = math.nan, [], undefined[0].reason
-    else:
-        attempted = attempt(lambda: class_structure(matrix.arrays["rdm"], stimuli.labels[_test_rows(stimuli)]))
-        value = math.nan if attempted.value is None else float(attempted.value)
-        messages, reason = attempted.warnings, attempted.reason
-    if finite(value) is None:
-        undefined.append(Undefined(0, source.layers[0], "class_structure", reason))
-        messages = []
-    values = {"class_structure": finite(value)}
-    return TaskResult(values=values, warnings=[*matrix.warnings, *messages], undefined=undefined)
+    layers, stimuli = source.read()
+    rows = _test_rows(stimuli)
+    found = [_describe_rdm(name, layer[rows], stimuli.labels[rows], distance) for name, layer in layers.items()]
+    return TaskResult(
+        arrays={str(k): each.rdm for k, each in enumerate(found)},
+        values={
+            "class_structure": [each.class_structure for each in found],
+            **said_of([0], (message for each in found for message in each.warnings)),
+        },
+        undefined=[undefined for each in found for undefined in each.undefined],
+    )
+
+
+@dataclass(frozen=True)
+class _DescribedRdm:
+    """RDM of one layer, its class structure if it is defined, and warnings if it is."""
+
+    rdm: NDArray[np.float32]
+    class_structure: float | None
+    warnings: list[str]
+    undefined: list[Undefined]
+
+
+def _describe_rdm(name: str, X: NDArray[Any], labels: NDArray[np.int64], distance: str) -> _DescribedRdm:
+    matrix = attempt(lambda: rdm(X, method=distance, name=name))
+    if matrix.value is None or np.isnan(matrix.value).all():
+        empty = np.full(len(X) * (len(X) - 1) // 2, np.nan, dtype=np.float32)
+        return _DescribedRdm(empty, None, [], [Undefined(0, name, each, matrix.reason) for each in _OF_AN_RDM])
+    stored = matrix.value.astype(np.float32)
+    structure = attempt(lambda: class_structure(stored, labels))
+    value = finite(structure.value)
+    if value is None:
+        undefined = [Undefined(0, name, "class_structure", structure.reason)]
+        return _DescribedRdm(stored, None, matrix.warnings, undefined)
+    return _DescribedRdm(stored, value, [*matrix.warnings, *structure.warnings], [])
+
+
+_OF_AN_RDM = ("rdm", "class_structure")
 
 
 def correlate_rdms(
-    folder: Path, *, sources: Sequence[Source], rdms: Sequence[str], comparators: Sequence[str]
+    folder: Path,
+    *,
+    sources: Sequence[Source],
+    rdms: Sequence[Sequence[tuple[str, int]]],
+    comparators: Sequence[str],
 ) -> TaskResult:
-    """Return correlations of two RDMs over the pairs of stimuli whose distance is defined in both.
+    """Return correlations of pairs of RDMs over the pairs of stimuli whose distance is defined in both.
 
-    ``rdms`` are the keys of the RDMs in the cache of the folder.
+    ``rdms`` are the places of both RDMs of each layer: the key of a task in the cache of the folder, and the position
+    of the array in its result. There is one list per comparator, with one number or None per layer.
     """
-    matrices = [AnalysisCache(folder).read(key) for key in rdms]
-    for position, matrix in enumerate(matrices):
-        if matrix.undefined:
-            empty = dict.fromkeys(comparators)
-            return _undefined_correlation(sources, position, empty, matrix.undefined[0].reason)
-    pair = np.stack([matrix.arrays["rdm"] for matrix in matrices])
+    results = {key: AnalysisCache(folder).read(key) for key in dict.fromkeys(key for pair in rdms for key, _ in pair)}
+    lists: dict[str, list[float | None]] = {name: [] for name in comparators}
+    undefined, messages = [], []
+    for layer, pair in zip(sources[-1].layers, rdms, strict=True):
+        values, lacking, said = _correlate(layer, [(results[key], position) for key, position in pair], comparators)
+        undefined += lacking
+        messages += said
+        for name, value in values.items():
+            lists[name].append(value)
+    return TaskResult(values={**lists, **said_of([0, 1], messages)}, undefined=undefined)
+
+
+def _correlate(
+    layer: str, places: Sequence[tuple[TaskResult, int]], comparators: Sequence[str]
+) -> tuple[dict[str, float | None], list[Undefined], list[str]]:
+    """Return the correlations of the RDMs of a layer, why they are undefined if they are, and warnings if not."""
+    empty: dict[str, float | None] = dict.fromkeys(comparators)
+    for position, (result, _) in enumerate(places):
+        if reason := next((u.reason for u in result.undefined if (u.layer, u.result) == (layer, "rdm")), None):
+            return empty, [Undefined(position, layer, "rdm_similarity", reason)], []
+    pair = np.stack([result.arrays[str(position)] for result, position in places])
     pair[:, np.isnan(pair).any(axis=0)] = np.nan
     attempts = {name: attempt(partial(compare_rdms, pair[0], pair[1], method=name)) for name in comparators}
     values = {name: finite(each.value) for name, each in attempts.items()}
     missing = [each for name, each in attempts.items() if values[name] is None]
     if missing:
-        return _undefined_correlation(sources, 1, values, missing[0].reason)
-    return TaskResult(values=values, warnings=[message for each in attempts.values() for message in each.warnings])
+        return values, [Undefined(1, layer, "rdm_similarity", missing[0].reason)], []
+    return values, [], [message for each in attempts.values() for message in each.warnings]
 
 
-def _undefined_correlation(
-    sources: Sequence[Source], position: int, values: Mapping[str, float | None], reason: str
-) -> TaskResult:
-    """Return correlations of which some are undefined because of the layer of one source."""
-    layer = sources[position].layers[0]
-    return TaskResult(values=values, undefined=[Undefined(position, layer, "rdm_similarity", reason)])
+def compute_similarity(folder: Path, *, sources: Sequence[Source], sides: Sequence[int], measure: str) -> TaskResult:
+    """Return the similarity of the layers of a band with those of another, or with one another, in both directions.
 
-
-def compute_similarity(folder: Path, *, sources: Sequence[Source], measure: str) -> TaskResult:
-    """Return the similarity of every layer of the first source with every layer of the last, in both directions."""
-    sides = [_arrays(source) for source in sources]
-    forth = compare_layers(sides, measure)
-    arrays = {"forth": forth.values}
-    if len(sides) == 2:
-        symmetric = MEASURES[measure].is_symmetric
-        arrays["back"] = forth.values.T if symmetric else compare_layers(sides[::-1], measure).values
-    return TaskResult(arrays, warnings=forth.warnings, undefined=forth.undefined)
+    The first ``sides[0]`` sources are the first band, and the others, if there are any, the second.
+    """
+    bands = [list(range(sides[0])), list(range(sides[0], len(sources)))][: len(sides)]
+    arrays = [_arrays(source) for source in sources]
+    found = compare_bands(arrays, bands, measure)
+    return TaskResult(found.arrays, values=found.messages, undefined=found.undefined)
 
 
 def fit_probes(

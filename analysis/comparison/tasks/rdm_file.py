@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from analysis.comparison.tasks.analysis_tasks import AnalysisTasks
+    from analysis.execution.cache import TaskResult
 
 __all__ = ["RDM_FILE", "dataset_name", "layer_name", "read_rdm", "write_rdms"]
 
@@ -27,11 +29,13 @@ def write_rdms(path: Path, tasks: AnalysisTasks) -> None:
 
     ``/0000/<layer>`` holds the condensed upper triangle of the first view in float32, row by row; the attributes of
     the group are its name and step, and ``dataset_name`` gives the names of layers. ``/stimulus_id`` and ``/label``
-    describe the stimuli; the root attributes name the method. ``/keys`` links every matrix a second time, by the key of
-    its result in the cache. An undefined matrix is NaN everywhere and has an attribute ``undefined``: JSON of its layer
-    and the reason.
+    describe the stimuli; the root attributes name the method. An undefined matrix is NaN everywhere and has an
+    attribute ``undefined``: JSON of its layer and the reason. ``/keys`` links every matrix a second time: it has a
+    group for each result in the cache, by key, with the matrices by their position, and all else of the result in an
+    attribute ``result``.
     """
-    views, by_layer = tasks.views, tasks.by_layer("rdm")
+    views = tasks.views
+    matrices = {place: (task, k) for task in tasks.by_table["rdm"] for k, place in enumerate(tasks.places_of(task))}
     with h5py.File(path, "x") as file:
         rows = views[0].rows("test")
         file.attrs["format"], file.attrs["format_version"], file.attrs["method"] = (
@@ -46,14 +50,21 @@ def write_rdms(path: Path, tasks: AnalysisTasks) -> None:
             group = file.create_group(f"{index:04d}")
             group.attrs["view"], group.attrs["step"] = view.label, view.step
             for layer in view.listed:
-                key = by_layer[index, layer].key
-                if key not in keys:
-                    result = by_layer[index, layer].result()
-                    keys[key] = result.arrays["rdm"]
-                    keys[key].attrs["warnings"] = json.dumps(list(result.warnings))
-                    if result.undefined:
-                        keys[key].attrs["undefined"] = json.dumps([[u.layer, u.reason] for u in result.undefined])
-                group[dataset_name(layer)] = keys[key]
+                task, position = matrices[index, layer]
+                if task.key not in keys:
+                    _write_result(keys.create_group(task.key), task.inputs["sources"][0].layers, task.result())
+                group[dataset_name(layer)] = keys[task.key][str(position)]
+
+
+def _write_result(group: h5py.Group, layers: Sequence[str], result: TaskResult) -> None:
+    """Write the RDMs of some layers, and what else their task found."""
+    for position, layer in enumerate(layers):
+        matrix = group.create_dataset(str(position), data=result.arrays[str(position)])
+        undefined = [[u.layer, u.reason] for u in result.undefined if (u.layer, u.result) == (layer, "rdm")]
+        if undefined:
+            matrix.attrs["undefined"] = json.dumps(undefined)
+    everything = {"values": result.values, "warnings": result.warnings, "undefined": result.undefined}
+    group.attrs["result"] = json.dumps(everything)
 
 
 def read_rdm(path: Path, view: int, layer: str) -> NDArray[np.float32]:

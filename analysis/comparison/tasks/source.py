@@ -66,12 +66,12 @@ class Source:
         return {name: MatchedLayer.of(layer, rows) for name, layer in layers.items()}
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _matched_rows(matching: Matching, path: str) -> NDArray[np.int64]:
     return matching.rows(Run.open(path).stimuli)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _opened_step(path: str, step: int, activations_sha256: str, stimuli_sha256: str) -> tuple[Activations, Stimuli]:
     """Open a step once per process, because many tasks read it."""
     run = Run.open(path)

@@ -2,4 +2,4 @@
 
 __all__ = ["VERSION"]
 
-VERSION = 3  # raised when a task computes something else, so that earlier results and analyses become stale
+VERSION = 4  # raised when a task computes something else, so that earlier results and analyses become stale

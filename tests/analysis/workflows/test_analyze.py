@@ -233,7 +233,7 @@ def test_the_outcome_is_written_last(copied: Callable[[str], Path], monkeypatch:
     with pytest.raises(RuntimeError, match="no ink"):
         analyze_run(path, config=replace(LAST, Cs=(0.1,)))
     assert not (folder / "analysis.json").exists()
-    assert AnalysisCache(folder).read(plan_run(path, LAST).tasks.by_table["rdm"][0].key).arrays["rdm"].size
+    assert AnalysisCache(folder).read(plan_run(path, LAST).tasks.by_table["rdm"][0].key).arrays["0"].size
 
 
 def test_names_that_look_like_numbers_stay_names(runs: Mapping[str, Path], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tasks of an analysis: their keys, their order, what they compute and where it is kept."""
 
+import json
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,12 +13,14 @@ import pytest
 from analysis.comparison.analysis_plan import AnalysisPlan, plan_tasks
 from analysis.comparison.tables.layer_tables import similarity_matrices
 from analysis.comparison.tasks import AnalysisCache, AnalysisTasks, Source
+from analysis.comparison.tasks import bands as bands_module
+from analysis.comparison.tasks.bands import compare_bands
 from analysis.comparison.tasks.plan import COMPARATORS_SHOWN
 from analysis.comparison.tasks.rdm_file import write_rdms
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution import TaskResult, pending
-from checkpoints import Damaged
+from checkpoints import Damaged, Layer
 from probes.solvers.path import CS
 from repsim.similarity import COMPARATORS, MEASURES, pairwise
 
@@ -54,7 +57,7 @@ def test_a_key_follows_from_the_bits_that_are_read_and_from_nothing_else(
 @pytest.mark.parametrize(
     ("config", "changed"),
     [
-        ({"distance": "cosine"}, {"rdm", "class_structure"}),
+        ({"distance": "cosine"}, {"rdm"}),
         ({"Cs": (0.1,)}, {"probes"}),
         ({"measures": ("pls",)}, {"similarity"}),
     ],
@@ -70,7 +73,7 @@ def test_a_setting_changes_only_what_depends_on_it(
 def test_a_task_comes_after_those_it_needs(runs: Mapping[str, Path]) -> None:
     tasks = list(plan(views_of_runs([runs["backprop"], runs["synthetic"]])))
     assert {task.name for task in tasks} == {
-        *("rdm", "class_structure", "rdm_similarity", "probes", "similarity", "layers", "gradient_quality")
+        *("rdm", "rdm_similarity", "probes", "similarity", "layers", "gradient_quality")
     }
     done: set[str] = set()
     for task in tasks:
@@ -108,15 +111,80 @@ def test_wide_layers_are_compared_and_probed_in_several_tasks(
     maps = [rng.normal(size=(6, width)) for width in (3, 4, 5)]
     split = ["train", "validation", "test", "test"] * 6
     views = [known_view(name, rng.normal(size=(24, 6)), np.arange(24) % 3, maps, split=split) for name in "ab"]
-    monkeypatch.setattr("analysis.comparison.tasks.plan._GROUP_BYTES", 8 * 12 * 7)  # two layers of the first two widths
+    for limit in ("_GROUP_BYTES", "_BAND_BYTES"):  # two layers of the first two widths
+        monkeypatch.setattr(f"analysis.comparison.tasks.plan.{limit}", 8 * 12 * 7)
     tasks = computed(views)
     layers = [task.inputs["sources"][0].layers for task in tasks.by_table["similarity"]]
     assert layers[0] == ("hidden.1", "hidden.2")
     assert ("hidden.3",) in layers
+    assert len(layers) == 10  # of four bands, each with itself and every later one
     assert len(tasks.by_table["probes"]) > len(views)
     values = similarity_matrices(tasks)["cka"]
     arrays = {f"{v.label}{n}": a[v.rows("test")] for v in views for n, a in v.activations.items()}
     np.testing.assert_allclose(values, pairwise(arrays).values, atol=1e-12)
+
+
+def test_all_layers_that_fit_in_memory_are_compared_in_one_task_and_each_is_read_once(
+    related: Callable[..., list[View]], computed: Computed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views, reads = related(2, 3, 1), []
+    read = Layer.__getitem__
+    monkeypatch.setattr(Layer, "__getitem__", lambda layer, rows: reads.append(layer.key) or read(layer, rows))
+    tasks = plan_tasks(views, AnalysisConfig(), computed(views).cache)
+    (task,) = tasks.by_table["similarity"]
+    tasks.cache.remove([task.key])
+    reads.clear()
+    task.run()
+    assert len(reads) == 6
+    for rdms in tasks.by_table["rdm"]:
+        tasks.cache.remove([rdms.key])
+        rdms.run()
+    assert len(reads) == 12
+
+
+@pytest.mark.parametrize("measure", ["cka", next(name for name, each in MEASURES.items() if not each.is_symmetric)])
+@pytest.mark.parametrize("n_bands", [1, 2])
+def test_layers_that_are_compared_at_once_have_the_values_of_each_pair_of_sources(measure: str, n_bands: int) -> None:
+    rng = np.random.default_rng(0)
+    sources = [{f"{k}": rng.normal(size=(20, 4)) for k in range(n)} for n in (2, 1, 2)]
+    bands = [[0, 1, 2]] if n_bands == 1 else [[0], [1, 2]]
+    together = compare_bands(sources, bands, measure).arrays
+    singly = bands_module._by_source(sources, bands, measure).arrays
+    assert together.keys() == singly.keys()
+    for name, values in together.items():
+        np.testing.assert_allclose(values, singly[name], rtol=1e-12)
+
+
+def test_a_layer_without_similarity_is_named_with_its_source() -> None:
+    rng = np.random.default_rng(0)
+    sources = [{"a": rng.normal(size=(20, 4))}, {"a": rng.normal(size=(20, 4)), "b": np.ones((20, 4))}]
+    found = compare_bands(sources, [[0, 1]], "cka")
+    assert {(each.source, each.layer, each.result) for each in found.undefined} == {(1, "b", "cka")}
+    assert np.isnan(found.arrays["forth"]).tolist() == [[False, False, True], [False, False, True], [True] * 3]
+    assert found.messages == {}
+
+
+def test_a_band_has_no_more_pairs_than_a_task_may_take(
+    related: Callable[..., list[View]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = related(2, 2, 2)
+    monkeypatch.setattr("analysis.comparison.tasks.plan._MOST_PAIRS", 16)
+    tasks = plan(views, measures=("cka", "pls"))
+    assert [task.inputs["measure"] for task in tasks.by_table["similarity"]] == ["cka", "pls", "pls", "pls"]
+    assert [task.inputs["sides"] for task in tasks.by_table["similarity"]] == [[3], [2], [2, 1], [1]]
+
+
+def test_rdms_that_fit_in_memory_share_a_task(
+    related: Callable[..., list[View]], computed: Computed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    views = related(3, 3)
+    together = computed(views)
+    assert [len(task.inputs["sources"][0].layers) for task in together.by_table["rdm"]] == [3, 3]
+    whole = [together.columns(name) for name in ("rdm", "rdm_similarity")]
+    monkeypatch.setattr("analysis.comparison.tasks.plan._RDM_BYTES", 2 * 2 * 12**2)
+    singly = computed(views)
+    assert [len(task.inputs["sources"][0].layers) for task in singly.by_table["rdm"]] == [2, 1, 2, 1]
+    assert [singly.columns(name) for name in ("rdm", "rdm_similarity")] == whole
 
 
 def test_a_measure_that_is_not_symmetric_is_computed_both_ways(
@@ -185,7 +253,10 @@ def test_matrices_are_read_from_the_file_of_rdms(measure: Any, runs: Mapping[str
     assert pending(list(plan(views, AnalysisCache(tmp_path)))) == []
     for key, result in before.items():
         again = AnalysisCache(tmp_path).read(key)
-        np.testing.assert_array_equal(again.arrays["rdm"], result.arrays["rdm"], strict=True)
+        assert (again.values, again.undefined) == (result.values, list(result.undefined))
+        assert again.arrays.keys() == result.arrays.keys() == {"0", "1", "2"}
+        for name, matrix in result.arrays.items():
+            np.testing.assert_array_equal(again.arrays[name], matrix, strict=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"no HDF5"])
@@ -198,23 +269,39 @@ def test_an_unreadable_file_of_rdms_counts_as_empty(runs: Mapping[str, Path], tm
 def test_external_links_in_the_file_of_rdms_are_ignored(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"0123")
     with h5py.File(tmp_path / "rdm.h5", "w") as file:
-        group = file.create_group("keys")
-        group.create_dataset("outside", (1,), "<f4", external=[(str(tmp_path / "secret"), 0, 4)])
-        group["nowhere"] = h5py.SoftLink("/missing")
-        group["other"] = np.zeros(3)
-        group["whole"] = np.zeros(3, "<f4")
-    cache = AnalysisCache(tmp_path)
-    assert [key in cache for key in ("outside", "nowhere", "other", "whole")] == [False, False, False, True]
+        stored_result(file, "outside").create_dataset("0", (1,), "<f4", external=[(str(tmp_path / "secret"), 0, 4)])
+        stored_result(file, "nowhere")["0"] = h5py.SoftLink("/missing")
+        stored_result(file, "other")["0"] = np.zeros(3)
+        stored_result(file, "whole")["0"] = np.zeros(3, "<f4")
+        file["keys"]["array"] = np.zeros(3, "<f4")
+    cache, names = AnalysisCache(tmp_path), ("outside", "nowhere", "other", "whole", "array")
+    assert [key in cache for key in names] == [False, False, False, True, False]
     with pytest.raises(Damaged, match="is external or virtual"):
         cache.read("outside")
 
 
-@pytest.mark.parametrize("text", ["no JSON", "3", "[1]", '["a"]'])
-def test_malformed_attributes_of_a_matrix_are_ignored(tmp_path: Path, text: str) -> None:
+def stored_result(file: h5py.File, key: str) -> h5py.Group:
+    group = file.require_group("keys").create_group(key)
+    group.attrs["result"] = json.dumps({"values": {"class_structure": [0.5]}, "warnings": [], "undefined": []})
+    return group
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("no JSON", "3", "[1]", '["a"]', "{}"),
+        '{"values": {"class_structure": [0.5]}, "warnings": [], "undefined": [[0]]}',
+        '{"values": {"class_structure": []}, "warnings": [], "undefined": []}',
+    ],
+)
+def test_results_whose_description_is_malformed_are_computed_again(tmp_path: Path, text: str) -> None:
     with h5py.File(tmp_path / "rdm.h5", "w") as file:
-        matrix = file.create_group("keys").create_dataset("k", data=np.zeros(3, "<f4"))
-        matrix.attrs["undefined"] = text
-    assert AnalysisCache(tmp_path).read("k").undefined == []
+        group = stored_result(file, "k")
+        group["0"] = np.zeros(3, "<f4")
+        group.attrs["result"] = text
+    assert "k" not in AnalysisCache(tmp_path)
+    with pytest.raises(Damaged, match=r"/keys/k in .*rdm\.h5 (is malformed|has 1 matrices and 0 values)"):
+        AnalysisCache(tmp_path).read("k")
 
 
 def test_warnings_of_a_matrix_are_kept_with_it(
@@ -224,8 +311,9 @@ def test_warnings_of_a_matrix_are_kept_with_it(
     views = [known_view("x", inputs, [0, 0, 0, 1, 1, 1], [np.eye(2)])]
     tasks = computed(views, distance="cosine")
     (task,) = tasks.by_table["rdm"]
-    messages = task.result().warnings
-    assert "1 of 6 stimuli have zero norm" in messages[0]
+    messages = task.result().values["said"]
+    assert messages[0][0] == [0]
+    assert "1 of 6 stimuli have zero norm" in messages[0][1]
     write_rdms(tmp_path / "rdm.h5", tasks)
     AnalysisCache(tmp_path).remove([task.key])
-    assert AnalysisCache(tmp_path).read(task.key).warnings == messages
+    assert AnalysisCache(tmp_path).read(task.key).values["said"] == messages
