@@ -6,12 +6,23 @@ import itertools
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from checkpoints.errors import Damaged
 from checkpoints.storage.commit import sync, write_file
-from checkpoints.storage.regular_files import check_folder, file_size, is_system_file, read_bytes, size_and_sha256
+from checkpoints.storage.regular_files import (
+    FileSignature,
+    check_folder,
+    check_regular,
+    file_signature,
+    file_size,
+    is_settled,
+    is_system_file,
+    read_bytes,
+    size_and_sha256,
+)
 
 __all__ = [
     "LEVELS",
@@ -66,8 +77,24 @@ def check_manifest(folder: Path, level: str = "size") -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return ``size`` and ``sha256`` of each committed file, by name; ``Damaged`` if the manifest has changed."""
+    """Return ``size`` and ``sha256`` of each committed file, by name; ``Damaged`` if the manifest has changed.
+
+    It is read once per process while the signature of the file is the same.
+    """
     check_folder(folder)
+    path = folder / MANIFEST
+    check_regular(path)
+    signature = file_signature(path)
+    files = _known_manifest(folder, signature) if is_settled(signature) else _read_manifest(folder)
+    return {name: dict(entry) for name, entry in files.items()}
+
+
+@lru_cache(maxsize=4096)
+def _known_manifest(folder: Path, signature: FileSignature) -> dict[str, dict[str, Any]]:
+    return _read_manifest(folder)
+
+
+def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     manifest = read_json(folder / MANIFEST)
     files = _check_entries(folder, manifest)
     check_as_written(folder / MANIFEST)

@@ -108,21 +108,14 @@ def _common(arms: Sequence[OpenArm], position: Position, by: str) -> list[float]
     for arm in arms:
         for run in arm.runs:
             room = _rounding(first, position) + _rounding(run, position)
-            places = [place for place in places if _has(run, position, place, room)]
+            recorded = [position(run, step) for step in run.recorded_steps if step > 0]
+            places = [place for place in places if any(abs(each - place) <= room + 1e-9 for each in recorded)]
     if not places:
         raise ValueError(
             f"The arms {', '.join(arm.name for arm in arms)} recorded no step of trained networks at an equal {by}. "
             "Record them at equal shares of their training (--steps 25%,50%,100%), or align them by another quantity."
         )
     return places
-
-
-def _has(run: Run, position: Position, place: float, room: float) -> bool:
-    trained = [step for step in run.recorded_steps if step > 0]
-    if not trained:
-        return False
-    nearest = min(trained, key=lambda step: abs(position(run, step) - place))
-    return abs(position(run, nearest) - place) <= room + 1e-9
 
 
 def _rounding(run: Run, position: Position) -> float:

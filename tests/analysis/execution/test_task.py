@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.execution.cache import Cache, TaskResult
-from analysis.execution.task import NotStarted, Task, TaskGraph, pack, perform
+from analysis.execution.task import FunctionByName, NotStarted, Task, TaskGraph, pack, perform
 from repsim.learning import TrainingConfig
 
 
@@ -33,6 +33,15 @@ def task(name: str, *after: Task, cost: float = 1.0, **options: Any) -> Task:
 
 
 # Keys
+
+
+def test_a_function_by_name_has_the_key_of_the_function_and_is_imported_when_it_runs() -> None:
+    by_name = FunctionByName("tests.no.such:function")
+    assert Task("t", by_name).key.startswith("t-")
+    with pytest.raises(ModuleNotFoundError):
+        by_name()
+    same = FunctionByName("analysis.execution.task:pack")
+    assert Task("t", same).key == Task("t", pack).key != Task("t", by_name).key
 
 
 def test_a_key_follows_from_the_function_its_version_and_its_inputs() -> None:

@@ -17,6 +17,7 @@ from checkpoints.storage.manifest import (
     check_manifest,
     encode_json,
     read_json,
+    read_manifest,
     write_json,
     write_manifest,
 )
@@ -51,6 +52,21 @@ def test_the_manifest_lists_size_and_sha256_of_every_file(committed: Path) -> No
 @pytest.mark.parametrize("level", LEVELS)
 def test_an_untouched_folder_passes(committed: Path, level: str) -> None:
     check_manifest(committed, level)
+
+
+def test_a_manifest_is_read_once_until_it_changes(committed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long_ago = 10**9
+    os.utime(committed / "MANIFEST.json", (long_ago, long_ago))
+    monkeypatch.setattr("checkpoints.storage.manifest.is_settled", lambda signature: True)  # not changed a moment ago
+    files = read_manifest(committed)
+    files["a.bin"]["size"] = -1
+    del files["empty"]
+    with monkeypatch.context() as patched:
+        patched.setattr("checkpoints.storage.manifest.read_bytes", None)
+        assert read_manifest(committed)["a.bin"]["size"] == 256
+        assert list(read_manifest(committed)) == list(CONTENTS)
+    rewrite(committed, files={})
+    assert read_manifest(committed) == {}
 
 
 @pytest.mark.parametrize("bit", [0, 7, 1000, 2047])
