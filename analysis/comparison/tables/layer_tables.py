@@ -126,8 +126,8 @@ def similarity_matrices(tasks: AnalysisTasks) -> dict[str, NDArray[Any]]:
     for task in tasks.by_table["similarity"]:
         sources, matrix, n_first = task.inputs["sources"], whole[task.inputs["measure"]], task.inputs["sides"][0]
         rows, columns = (
-            [position[place] for source in band for place in tasks.places(source)]
-            for band in (sources[:n_first], sources[n_first:] or sources)
+            [position[place] for source in batch for place in tasks.places(source)]
+            for batch in (sources[:n_first], sources[n_first:] or sources)
         )
         arrays = task.result().arrays
         matrix[np.ix_(rows, columns)] = require(arrays, "forth", task)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from analysis.comparison.tasks.analysis_cache import AnalysisCache
 from analysis.comparison.tasks.analysis_tasks import said_of
-from analysis.comparison.tasks.bands import compare_bands
+from analysis.comparison.tasks.similarity_batches import compare_batches
 from analysis.comparison.tasks.source import Source
 from analysis.comparison.undefined import attempt, finite
 from analysis.config.analysis import AnalysisConfig
@@ -117,13 +117,13 @@ def _correlate(
 
 
 def compute_similarity(folder: Path, *, sources: Sequence[Source], sides: Sequence[int], measure: str) -> TaskResult:
-    """Return the similarity of the layers of a band with those of another, or with one another, in both directions.
+    """Return the similarity of the layers of a batch with those of another, or with one another, in both directions.
 
-    The first ``sides[0]`` sources are the first band, and the others, if there are any, the second.
+    The first ``sides[0]`` sources are the first batch, and the others, if there are any, the second.
     """
-    bands = [list(range(sides[0])), list(range(sides[0], len(sources)))][: len(sides)]
+    batches = [list(range(sides[0])), list(range(sides[0], len(sources)))][: len(sides)]
     arrays = [_arrays(source) for source in sources]
-    found = compare_bands(arrays, bands, measure)
+    found = compare_batches(arrays, batches, measure)
     return TaskResult(found.arrays, values=found.messages, undefined=found.undefined)
 
 

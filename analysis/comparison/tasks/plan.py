@@ -27,7 +27,7 @@ _COMPUTE = "analysis.comparison.tasks.compute"
 _GROUP_BYTES = 128 * 2**20  # of layers that are in memory together, in double precision
 _MOST_TOGETHER = 32  # layers whose probes are fitted together, which is faster than one by one, or whose RDMs are
 _RDM_BYTES = 64 * 2**20  # of the RDMs of one task
-_BAND_BYTES = 48 * 2**20  # of the layers on one side of a block of similarities
+_BATCH_BYTES = 48 * 2**20  # of the layers on one side of a block of similarities
 _MOST_PAIRS = 1024  # of layers in one block, as some measures take hundredths of a second for each
 _MOST_QUICK_PAIRS = 2**15
 _QUICK = "cka"  # the measure that takes a few multiplications for each pair of layers
@@ -71,14 +71,14 @@ def plan_rdm_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
 
 
 def plan_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
-    """Yield one task per measure and pair of bands of layers: one block of the matrix of similarities.
+    """Yield one task per measure and pair of batches of layers: one block of the matrix of similarities.
 
-    A band is made of neighbouring views, or of some of the layers of one, that are in memory together.
+    A batch is made of neighbouring views, or of some of the layers of one, that are in memory together.
     """
     for measure in tasks.config.measures:
-        bands = _bands(tasks, _MOST_QUICK_PAIRS if measure == _QUICK else _MOST_PAIRS)
-        for position, first in enumerate(bands):
-            for second in bands[position:]:
+        batches = _batches(tasks, _MOST_QUICK_PAIRS if measure == _QUICK else _MOST_PAIRS)
+        for position, first in enumerate(batches):
+            for second in batches[position:]:
                 sides = [first] if first is second else [first, second]
                 inputs = {
                     "sources": tuple(source for side in sides for source in side),
@@ -90,25 +90,25 @@ def plan_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
                 yield tasks.make("similarity", FunctionByName(f"{_COMPUTE}:compute_similarity"), inputs, cost=cost)
 
 
-def _bands(tasks: AnalysisTasks, most_pairs: int) -> list[list[Source]]:
-    """Divide the groups of layers of all views, in order, into bands that are compared in one task."""
-    bands: list[list[Source]] = [[]]
+def _batches(tasks: AnalysisTasks, most_pairs: int) -> list[list[Source]]:
+    """Divide the groups of layers of all views, in order, into batches that are compared in one task."""
+    batches: list[list[Source]] = [[]]
     held = 0
     for index, view in enumerate(tasks.views):
         n_test = len(view.rows("test"))
         for layers in _groups(view, n_test, len(view.listed)):
             size = 8 * n_test * sum(view.listed[layer].shape[1] for layer in layers)
-            n_layers = _n_layers(bands[-1]) + len(layers)
-            if bands[-1] and (held + size > _BAND_BYTES or n_layers**2 > most_pairs):
-                bands.append([])
+            n_layers = _n_layers(batches[-1]) + len(layers)
+            if batches[-1] and (held + size > _BATCH_BYTES or n_layers**2 > most_pairs):
+                batches.append([])
                 held = 0
-            bands[-1].append(tasks.source(index, *layers))
+            batches[-1].append(tasks.source(index, *layers))
             held += size
-    return bands
+    return batches
 
 
-def _n_layers(band: list[Source]) -> int:
-    return sum(len(source.layers) for source in band)
+def _n_layers(batch: list[Source]) -> int:
+    return sum(len(source.layers) for source in batch)
 
 
 def plan_probes(tasks: AnalysisTasks) -> Iterator[Task]:

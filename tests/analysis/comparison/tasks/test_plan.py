@@ -13,10 +13,10 @@ import pytest
 from analysis.comparison.analysis_plan import AnalysisPlan, plan_tasks
 from analysis.comparison.tables.layer_tables import similarity_matrices
 from analysis.comparison.tasks import AnalysisCache, AnalysisTasks, Source
-from analysis.comparison.tasks import bands as bands_module
-from analysis.comparison.tasks.bands import compare_bands
+from analysis.comparison.tasks import similarity_batches as batches_module
 from analysis.comparison.tasks.plan import COMPARATORS_SHOWN
 from analysis.comparison.tasks.rdm_file import write_rdms
+from analysis.comparison.tasks.similarity_batches import compare_batches
 from analysis.comparison.view import View, views_of_run, views_of_runs
 from analysis.config.analysis import AnalysisConfig
 from analysis.execution import TaskResult, pending
@@ -111,13 +111,13 @@ def test_wide_layers_are_compared_and_probed_in_several_tasks(
     maps = [rng.normal(size=(6, width)) for width in (3, 4, 5)]
     split = ["train", "validation", "test", "test"] * 6
     views = [known_view(name, rng.normal(size=(24, 6)), np.arange(24) % 3, maps, split=split) for name in "ab"]
-    for limit in ("_GROUP_BYTES", "_BAND_BYTES"):  # two layers of the first two widths
+    for limit in ("_GROUP_BYTES", "_BATCH_BYTES"):  # two layers of the first two widths
         monkeypatch.setattr(f"analysis.comparison.tasks.plan.{limit}", 8 * 12 * 7)
     tasks = computed(views)
     layers = [task.inputs["sources"][0].layers for task in tasks.by_table["similarity"]]
     assert layers[0] == ("hidden.1", "hidden.2")
     assert ("hidden.3",) in layers
-    assert len(layers) == 10  # of four bands, each with itself and every later one
+    assert len(layers) == 10  # of four batches, each with itself and every later one
     assert len(tasks.by_table["probes"]) > len(views)
     values = similarity_matrices(tasks)["cka"]
     arrays = {f"{v.label}{n}": a[v.rows("test")] for v in views for n, a in v.activations.items()}
@@ -143,13 +143,13 @@ def test_all_layers_that_fit_in_memory_are_compared_in_one_task_and_each_is_read
 
 
 @pytest.mark.parametrize("measure", ["cka", next(name for name, each in MEASURES.items() if not each.is_symmetric)])
-@pytest.mark.parametrize("n_bands", [1, 2])
-def test_layers_that_are_compared_at_once_have_the_values_of_each_pair_of_sources(measure: str, n_bands: int) -> None:
+@pytest.mark.parametrize("n_batches", [1, 2])
+def test_layers_that_are_compared_at_once_have_the_values_of_each_pair_of_sources(measure: str, n_batches: int) -> None:
     rng = np.random.default_rng(0)
     sources = [{f"{k}": rng.normal(size=(20, 4)) for k in range(n)} for n in (2, 1, 2)]
-    bands = [[0, 1, 2]] if n_bands == 1 else [[0], [1, 2]]
-    together = compare_bands(sources, bands, measure).arrays
-    singly = bands_module._by_source(sources, bands, measure).arrays
+    batches = [[0, 1, 2]] if n_batches == 1 else [[0], [1, 2]]
+    together = compare_batches(sources, batches, measure).arrays
+    singly = batches_module._by_source(sources, batches, measure).arrays
     assert together.keys() == singly.keys()
     for name, values in together.items():
         np.testing.assert_allclose(values, singly[name], rtol=1e-12)
@@ -158,7 +158,7 @@ def test_layers_that_are_compared_at_once_have_the_values_of_each_pair_of_source
 def test_a_layer_without_similarity_is_named_with_its_source() -> None:
     rng = np.random.default_rng(0)
     sources = [{"a": rng.normal(size=(20, 4))}, {"a": rng.normal(size=(20, 4)), "b": np.ones((20, 4))}]
-    found = compare_bands(sources, [[0, 1]], "cka")
+    found = compare_batches(sources, [[0, 1]], "cka")
     assert {(each.source, each.layer, each.result) for each in found.undefined} == {(1, "b", "cka")}
     assert np.isnan(found.arrays["forth"]).tolist() == [[False, False, True], [False, False, True], [True] * 3]
     assert found.messages == {}

@@ -1,4 +1,4 @@
-"""Similarity of many layers at once: of all layers of a band of sources, or of those of two bands."""
+"""Similarity of many layers at once: of all layers of a batch of sources, or of those of two batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from analysis.comparison.undefined import attempt
 from analysis.execution.cache import Undefined
 from repsim.similarity import MEASURES, pairwise
 
-__all__ = ["BandSimilarities", "compare_bands"]
+__all__ = ["BatchSimilarities", "compare_batches"]
 
 _MEMORY = 160 * 2**20  # of products, so that a process stays below 700 MB
 
@@ -24,10 +24,10 @@ Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class BandSimilarities:
-    """Values of a measure for the layers of one band with those of another: ``forth``, and ``back`` if there are two.
+class BatchSimilarities:
+    """Values of a measure for the layers of one batch with those of another: ``forth``, and ``back`` if there are two.
 
-    Rows and columns are the layers of the sources of a band, one source after the other. ``messages`` are the warnings
+    Rows and columns are the layers of the sources of a batch, one source after the other. ``messages`` are the warnings
     with the positions of the sources that they are about.
     """
 
@@ -36,20 +36,22 @@ class BandSimilarities:
     messages: dict[str, Any]
 
 
-def compare_bands(sources: Sequence[Layers], bands: Sequence[Sequence[int]], measure: str) -> BandSimilarities:
+def compare_batches(sources: Sequence[Layers], batches: Sequence[Sequence[int]], measure: str) -> BatchSimilarities:
     """Compare the layers of the sources at some positions with those at others, or with one another.
 
     All are compared at once, which prepares each layer once. If the measure rejects a layer, is undefined for one or
     warns, each pair of sources is compared by itself, so that reasons name sources and layers.
     """
-    arrays = _at_once(sources, bands, measure)
+    arrays = _at_once(sources, batches, measure)
     if arrays is not None:
-        return BandSimilarities(arrays, [], {})
-    return _by_source(sources, bands, measure)
+        return BatchSimilarities(arrays, [], {})
+    return _by_source(sources, batches, measure)
 
 
-def _at_once(sources: Sequence[Layers], bands: Sequence[Sequence[int]], measure: str) -> dict[str, Values] | None:
-    sides = [{f"{position}/{name}": X for position in band for name, X in sources[position].items()} for band in bands]
+def _at_once(sources: Sequence[Layers], batches: Sequence[Sequence[int]], measure: str) -> dict[str, Values] | None:
+    sides = [
+        {f"{position}/{name}": X for position in batch for name, X in sources[position].items()} for batch in batches
+    ]
     both = [("forth", sides)]
     if len(sides) == 2 and not MEASURES[measure].is_symmetric:
         both.append(("back", sides[::-1]))
@@ -64,26 +66,26 @@ def _at_once(sources: Sequence[Layers], bands: Sequence[Sequence[int]], measure:
     return found
 
 
-def _by_source(sources: Sequence[Layers], bands: Sequence[Sequence[int]], measure: str) -> BandSimilarities:
-    rows, columns = (_places(sources, bands[side]) for side in (0, -1))
+def _by_source(sources: Sequence[Layers], batches: Sequence[Sequence[int]], measure: str) -> BatchSimilarities:
+    rows, columns = (_places(sources, batches[side]) for side in (0, -1))
     shape = (sum(map(len, rows.values())), sum(map(len, columns.values())))
     forth, back = np.full(shape, np.nan), np.full(shape[::-1], np.nan)
     undefined: list[Undefined] = []
     messages: dict[str, Any] = {}
     for i in rows:
         for j in columns:
-            if len(bands) == 1 and j < i:
+            if len(batches) == 1 and j < i:
                 continue
             there = compare_layers([sources[i]] if i == j else [sources[i], sources[j]], measure)
             forth[np.ix_(rows[i], columns[j])] = there.values
             back[np.ix_(columns[j], rows[i])] = _backward(there, sources[i], sources[j], measure)
             undefined += [_at_source(each, [i, j]) for each in there.undefined]
             messages = said_of(list(dict.fromkeys([i, j])), there.warnings, messages)
-    if len(bands) == 1:
+    if len(batches) == 1:
         missing = np.isnan(forth)
         forth[missing] = back[missing]
-        return BandSimilarities({"forth": forth}, undefined, messages)
-    return BandSimilarities({"forth": forth, "back": back}, undefined, messages)
+        return BatchSimilarities({"forth": forth}, undefined, messages)
+    return BatchSimilarities({"forth": forth, "back": back}, undefined, messages)
 
 
 def _backward(there: Similarities, first: Layers, second: Layers, measure: str) -> Values:
@@ -95,10 +97,10 @@ def _backward(there: Similarities, first: Layers, second: Layers, measure: str) 
     return compare_layers([second, first], measure).values
 
 
-def _places(sources: Sequence[Layers], band: Sequence[int]) -> dict[int, range]:
-    """Return the places of the layers of each source of a band in the rows or columns of the matrix."""
+def _places(sources: Sequence[Layers], batch: Sequence[int]) -> dict[int, range]:
+    """Return the places of the layers of each source of a batch in the rows or columns of the matrix."""
     places, start = {}, 0
-    for position in band:
+    for position in batch:
         places[position] = range(start, start + len(sources[position]))
         start += len(sources[position])
     return places
