@@ -73,6 +73,15 @@ def in_this_process() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_lines_in_between() -> Iterator[None]:
+    """Write no lines about work that takes long, of which a busy machine writes some and others do not."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FIRST_LINE_SECONDS", "LINE_SECONDS"):
+            patch.setattr(f"analysis.execution.progress.screens.{name}", float("inf"))
+        yield
+
+
 @pytest.fixture
 def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Save empty files in place of figures, which take most of the time of an analysis."""

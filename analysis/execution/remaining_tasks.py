@@ -111,7 +111,8 @@ class TaskForecast:
         so_far: dict[str, tuple[float, float]] = {}  # by name: how often it has exceeded its cost, and for how long
         for each, began in self._started.items():
             task = self._ahead[each]
-            exceeded = (now - began) * _ASSUMED_OVERRUN / max(task.cost, 1e-9)
+            worked = now - began - self._start_seconds * (each in self._fresh)
+            exceeded = max(0.0, worked) * _ASSUMED_OVERRUN / max(task.cost, 1e-9)
             so_far[task.name] = max(so_far.get(task.name, (0.0, 0.0)), (exceeded, task.cost))
         ratio: dict[str, float] = {}
 

@@ -21,7 +21,7 @@ from analysis.execution.shipping import Shipment, own_digests
 
 __all__ = ["FunctionByName", "NotStarted", "OnStart", "Outcome", "Task", "TaskGraph", "ignore_start", "pack", "perform"]
 
-_FIRST_OF_NAME = 3  # tasks that show how long those of their name take
+_FIRST_OF_NAME, _MANY_OF_NAME = 3, 10  # tasks that show how long those of their name take, if there are many
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def perform(packed: bytes) -> None:
 class TaskGraph:
     """Tasks with their dependencies. The next task is the one that starts the longest chain of remaining work.
 
-    A few tasks of each name come before others, so that the duration of their kind is known early. Tasks are given
-    after those that they need.
+    Of each name that many tasks have, a few come before others, those of low cost first, so that the duration of their
+    kind is known early. Tasks are given after those that they need.
     """
 
     def __init__(self, tasks: Sequence[Task]) -> None:
@@ -167,7 +167,8 @@ class TaskGraph:
         self.seconds = self._longest_paths()
         self._lost: set[int] = set()
         self._ready: list[tuple[bool, float, int]] = []
-        self._of_name = Counter[str]()
+        names = Counter(task.name for task in tasks)
+        self._n_first = Counter({name: _FIRST_OF_NAME for name, n in names.items() if n >= _MANY_OF_NAME})
         ready = [number for number, needed in enumerate(self._awaited) if not needed]
         for number in sorted(ready, key=lambda number: -self.seconds[number]):
             self._add_ready(number)
@@ -200,9 +201,10 @@ class TaskGraph:
         return needed
 
     def _add_ready(self, number: int) -> None:
-        name = self._tasks[number].name
-        heapq.heappush(self._ready, (self._of_name[name] >= _FIRST_OF_NAME, -self.seconds[number], number))
-        self._of_name[name] += 1
+        task = self._tasks[number]
+        is_first = self._n_first[task.name] > 0
+        self._n_first[task.name] -= 1
+        heapq.heappush(self._ready, (not is_first, task.cost if is_first else -self.seconds[number], number))
 
     def _longest_paths(self) -> list[float]:
         """Return, for each task, the seconds of the longest chain of tasks that starts with it."""

@@ -66,7 +66,7 @@ def test_train_record_info_and_verify_work_together(
     assert said.code == 0
     accuracy = Run.open("runs/a").status["test_accuracy"]
     assert said.out == f"Test accuracy {accuracy:.3f}. Next: repsim analyze runs/a\n"
-    assert re.fullmatch(r"a: 9/9 in \d+ s validation accuracy 0\.\d{3}\n", said.err)
+    assert re.fullmatch(r"a: 9/9 in \d+ s, validation accuracy 0\.\d{3}\n", said.err)
 
     rules = "--rule synthetic-gradient:label_conditioned=false,hidden_layers=1 --rule noise@1"
     assert repsim(f"train runs/b {TINY} {rules} --boundaries all --layer output --compress --diagnose none").code == 0
@@ -97,7 +97,7 @@ def test_runs_are_analyzed_and_compared(
     assert said.code == 0
     assert re.match(r"Test accuracy on 359 held-out examples: step 38 0\.\d{3}\.\n", said.out)
     assert said.out.endswith(f"Report: {alone}/report.html\n")
-    assert re.search(r"analysis: \d+/\d+ in \d+ s report\n$", said.err)
+    assert re.search(r"analysis: \d+/\d+ in \d+ s, report\n$", said.err)
 
     said = repsim("compare --distance cosine --json --output", both, runs["backprop"], runs["synthetic"])
     result = json.loads(said.out)

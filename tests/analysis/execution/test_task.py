@@ -171,3 +171,10 @@ def test_a_task_that_fails_stores_nothing(tmp_path: Path) -> None:
 def test_a_task_without_a_cache_has_no_result() -> None:
     with pytest.raises(ValueError, match=r"^Task 'a' has no cache"):
         task("a").result()
+
+
+def test_a_few_of_many_tasks_of_a_name_start_first_the_cheapest_kind_before_others() -> None:
+    many = [Task(name, nothing, {"number": n}, cost=cost) for name, cost in (("b", 2.0), ("a", 1.0)) for n in range(10)]
+    single = Task("single", nothing, cost=50.0)
+    names = [name[0] for name in order(TaskGraph([single, *many]))]
+    assert names[:8] == ["a", "a", "a", "b", "b", "b", "s", "b"]

@@ -9,6 +9,9 @@ from rich.console import Console
 from analysis.execution.progress import NotebookReporter, Reporter, reporter_of, screens, silent
 
 
+SILENCE = {name: getattr(screens, name) for name in ("FIRST_LINE_SECONDS", "LINE_SECONDS")}  # as users have them
+
+
 class Clock:
     """Stands still until a test moves it."""
 
@@ -54,6 +57,8 @@ def test_a_log_gets_one_line_at_the_end_of_a_short_task() -> None:
 def ticks(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return a clock; screens tick when a test says so, not by themselves."""
     monkeypatch.setattr(screens, "BEAT_SECONDS", 1e6)
+    for name, seconds in SILENCE.items():
+        monkeypatch.setattr(screens, name, seconds)
     return Clock()
 
 
