@@ -32,7 +32,7 @@ def _plan(tasks: AnalysisTasks) -> Iterator[Task]:
             "layers",
             FunctionByName("analysis.comparison.tasks.describing:describe_layers"),
             inputs,
-            cost=0.2 + 0.01 * len(view.listed),
+            cost=0.03 + 0.002 * len(view.listed),
         )
 
 

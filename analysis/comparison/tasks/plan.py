@@ -40,7 +40,7 @@ def plan_rdms(tasks: AnalysisTasks) -> Iterator[Task]:
         for layers in _rdm_groups(list(view.listed), n_test):
             inputs = {"sources": (tasks.source(index, *layers),), "distance": tasks.config.distance}
             width = sum(view.listed[layer].shape[1] for layer in layers)
-            cost = 0.05 * len(layers) + 1e-10 * n_test**2 * width
+            cost = (0.01 + 3e-8 * n_test**2) * len(layers) + 3e-11 * n_test**2 * width
             yield tasks.make("rdm", FunctionByName(f"{_COMPUTE}:compute_rdms"), inputs, cost=cost)
 
 
@@ -67,7 +67,8 @@ def plan_rdm_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
         }
         after = tuple(dict.fromkeys(key for pair in pairs for key, _ in pair))
         function = FunctionByName(f"{_COMPUTE}:correlate_rdms")
-        yield tasks.make("rdm_similarity", function, inputs, after=after, cost=0.1 * len(layers))
+        cost = (1e-3 + 1e-7 * len(tasks.views[0].rows("test")) ** 2) * len(layers)
+        yield tasks.make("rdm_similarity", function, inputs, after=after, cost=cost)
 
 
 def plan_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
@@ -86,7 +87,7 @@ def plan_similarity(tasks: AnalysisTasks) -> Iterator[Task]:
                     "measure": measure,
                 }
                 n_pairs = _n_layers(first) * _n_layers(second)
-                cost = 0.2 + (1e-4 if measure == _QUICK else 1e-3) * n_pairs
+                cost = 0.02 + (1e-4 if measure == _QUICK else 1e-3) * n_pairs
                 yield tasks.make("similarity", FunctionByName(f"{_COMPUTE}:compute_similarity"), inputs, cost=cost)
 
 

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from analysis.execution.progress import NotebookReporter, Reporter, reporter_of, screens, silent
 
-
 SILENCE = {name: getattr(screens, name) for name in ("FIRST_LINE_SECONDS", "LINE_SECONDS")}  # as users have them
 
 
